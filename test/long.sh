@@ -17,11 +17,11 @@ runs()
     cat <<'END'
 faults sim-faults
 kills crash-kill --seed 1 --kills 20000
-shared crash-shared --power --seed 1 --kills 10000
-mapped crash-mapped --power --seed 1 --kills 10000
-sink crash-sink --seed 1 --kills 30000
+shared crash-kill shared --power --seed 1 --kills 10000
+mapped crash-kill mapped --power --seed 1 --kills 10000
+sink crash-kill sink --seed 1 --kills 30000
 steps crash-steps
-soak crash-soak --seed 1 --seconds 1800
+soak crash-kill soak --seed 1 --seconds 1800
 END
     for k in $(seq "$jobs"); do
         echo "bits-$k damage-flips -s $jobs -f $((k - 1))"

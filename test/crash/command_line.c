@@ -6,11 +6,22 @@
 #include "kill.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define OPTIONS_MAX 24u
+
 struct given given;
+
+static const char *const lie_names[LIES] = {
+    [LIE_NONE] = "none",       [LIE_ACK] = "ack",     [LIE_BYTES] = "bytes",     [LIE_READER] = "reader",
+    [LIE_CUT] = "cut",         [LIE_TRIM] = "trim",   [LIE_NAME] = "name",       [LIE_LOST] = "lost",
+    [LIE_GARBLED] = "garbled", [LIE_TWICE] = "twice", [LIE_SWAPPED] = "swapped", [LIE_STALL] = "stall",
+    [LIE_SEEN] = "seen",       [LIE_TORN] = "torn",   [LIE_DURABLE] = "durable", [LIE_OFFSET] = "offset",
+    [LIE_END] = "end",         [LIE_ZERO] = "zero",   [LIE_AREA] = "area",       [LIE_FLUSH] = "flush",
+};
 
 static _Noreturn void wrong_usage(void)
 {
@@ -73,6 +84,12 @@ int next_option(int argc, char **argv, const struct option *options, const char 
         case 'S':
             place.seed = parse_number(optarg, 0, UINT64_MAX);
             break;
+        case 'C':
+            place.cycle = parse_number(optarg, 0, UINT64_MAX);
+            break;
+        case 'v':
+            given.is_verbose = true;
+            break;
         case 'd':
             given.parent = optarg;
             break;
@@ -89,8 +106,74 @@ int next_option(int argc, char **argv, const struct option *options, const char 
     return -1;
 }
 
-bool is_enough(uint64_t kills, int64_t start_ns)
+/* ---- policies ------------------------------------------------------------------------------------ */
+
+static void collect_options(const struct policy *policy, struct option ret_options[OPTIONS_MAX])
+{
+    const struct option common[] = {
+        { "kills", required_argument, NULL, 'k' },   { "cuts", required_argument, NULL, 'k' },
+        { "seconds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 'S' },
+        { "cycle", required_argument, NULL, 'C' },   { "dir", required_argument, NULL, 'd' },
+        { "lie", required_argument, NULL, 'l' },     { "verbose", no_argument, NULL, 'v' },
+        { "help", no_argument, NULL, 'h' },
+    };
+    size_t count = sizeof(common) / sizeof(common[0]);
+
+    memset(ret_options, 0, OPTIONS_MAX * sizeof(*ret_options));
+    memcpy(ret_options, common, sizeof(common));
+    for (const struct option *own = policy->more; own && own->name && count < OPTIONS_MAX - 1; own++)
+        ret_options[count++] = *own;
+}
+
+static void parse(const struct policy *policy, const char *help, int argc, char **argv)
+{
+    struct option options[OPTIONS_MAX];
+    int letter;
+
+    collect_options(policy, options);
+    while ((letter = next_option(argc, argv, options, help)) != -1)
+        if (letter != 'l')
+            policy->take(letter, optarg);
+        else if (!(policy->lies & LIE_BIT(place.lie = (enum lie)name_index(optarg, lie_names, LIES))))
+            wrong_usage();
+    if (given.kills == 0 && given.seconds == 0) {
+        given.kills = policy->usual_kills;
+        given.seconds = policy->usual_seconds;
+    }
+}
+
+static bool is_enough(uint64_t kills, int64_t start_ns)
 {
     return (given.kills > 0 && kills >= given.kills) ||
            (given.seconds > 0 && now_ns() - start_ns >= (int64_t)given.seconds * 1000000000);
+}
+
+int run_policy(const struct policy *policy, const char *program, const char *help, int argc, char **argv)
+{
+    uint64_t first_cycle;
+    int64_t start;
+
+    begin_command_line(program, argc, argv);
+    parse(policy, help, argc, argv);
+    make_place(given.parent);
+    policy->begin();
+    first_cycle = place.cycle;
+    start = now_ns();
+    while (!is_enough(*policy->killed, start)) {
+        policy->run_cycle();
+        if (place.has_terminal)
+            fprintf(stderr, "\rcycle %" PRIu64 ": %" PRIu64 " killed ", place.cycle, *policy->killed);
+    }
+    if (policy->end)
+        policy->end();
+    erase_progress();
+    remove_place();
+    if (place.lie != LIE_NONE) {
+        printf("%s: lied about %s, and nobody noticed\n", program, lie_names[place.lie]);
+        return EXIT_FAILURE;
+    }
+    printf("%s: %s, seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n", program, policy->name,
+           place.seed, place.cycle - first_cycle, (double)(now_ns() - start) / 1e9);
+    policy->summarise();
+    return EXIT_SUCCESS;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the processes of crash-kill and crash-soak share. Five kinds of them:
+ * What the processes of the policies durable and soak share. Five kinds of them:
  *   - a writer lives, appends from many threads, changes the log otherwise, and is killed. A log goes
  *     through many lives;
  *   - a witness reads along, beside the writers, the dead and the living;
@@ -21,6 +21,7 @@
 #define TWL_CRASH_KILL_H
 
 #include "../sim/rng.h"
+#include "command_line.h"
 #include "directory.h"
 #include "payload.h"
 
@@ -223,21 +224,7 @@ struct copier {
     struct sightings sightings;
 };
 
-/* One thing done wrong on purpose, to see that it is found. */
-enum lie {
-    LIE_NONE,
-    LIE_ACK,    /* a writer takes an accepted record for an acknowledged one */
-    LIE_BYTES,  /* a writer hands over a record with one bit changed */
-    LIE_READER, /* the witness notes a record it was not given */
-    LIE_CUT,    /* a writer notes a truncation that it did not make */
-    LIE_TRIM,   /* a writer notes a trim that it did not make */
-    LIE_NAME,   /* a writer notes a cursor or a value that it did not set */
-    LIES,
-    LIE_FLUSH = LIES, /* the disk forgets flushes: crash-power */
-};
-
 struct shared {
-    enum lie lie;
     bool ends_machine;          /* with the writer: what was only written counts for nothing */
     _Atomic bool has_complaint; /* of a process that found a violation */
     char complaint[1024];

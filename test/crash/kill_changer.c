@@ -31,7 +31,7 @@ static uint64_t newest_lsn(const struct writer *writer)
 
 static bool is_lie(struct writer *writer, enum lie lie)
 {
-    return writer->shared->lie == lie && rng_one_in(&writer->rng, 8);
+    return place.lie == lie && rng_one_in(&writer->rng, 8);
 }
 
 /* ---- trims ------------------------------------------------------------------------------------- */
@@ -116,7 +116,7 @@ static int trim_before(struct writer *writer)
         rc = twinlog_trim(writer->log, &options, &result);
     if (rc < 0)
         return rc;
-    if (result.size > 0 && writer->shared->lie != LIE_TRIM)
+    if (result.size > 0 && place.lie != LIE_TRIM)
         check_trim(writer, head, expected, &result);
     note_head(world, result.first_lsn);
     if (is_past_cursors)
@@ -337,7 +337,7 @@ static int set_cursor(struct writer *writer)
     rc = twinlog_cursor_get(writer->log, name, &now);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    if (writer->shared->lie != LIE_NAME && (rc != (lsn == NOTHING ? -ENOENT : 0) || now != lsn))
+    if (place.lie != LIE_NAME && (rc != (lsn == NOTHING ? -ENOENT : 0) || now != lsn))
         violation("%s was set to %" PRId64 ", now it is %" PRId64 ": %s", name, (int64_t)lsn, (int64_t)now,
                   twinlog_strerror(rc));
     return 0;
@@ -361,7 +361,7 @@ static int set_value(struct writer *writer)
         rc = twinlog_meta_set(writer->log, name, data, size);
     else
         rc = twinlog_meta_remove(writer->log, name);
-    if (rc == -ENOENT && (!fill_value(version - 1, data, &size) || writer->shared->lie == LIE_NAME))
+    if (rc == -ENOENT && (!fill_value(version - 1, data, &size) || place.lie == LIE_NAME))
         rc = 0;
     if (rc < 0)
         return rc;

@@ -136,7 +136,7 @@ static void note_record(struct reading *reading, const struct twinlog_record *re
                   expected);
     check_told_of_cuts(reading, record->lsn, since);
     note(reading, record->lsn, since, payload_digest(record->data, record->size, record->time_ns));
-    if (reading->shared->lie == LIE_READER && rng_one_in(&reading->rng, 64))
+    if (place.lie == LIE_READER && rng_one_in(&reading->rng, 64))
         note(reading, record->lsn + 1, since, 1);
     if (record->lsn > reading->most_passed) {
         reading->most_passed = record->lsn;

@@ -51,7 +51,7 @@ static int hand_over(struct writer *writer, accept_function *accept)
     int result;
 
     payload_fill(&writer->next, writer->record);
-    if (writer->shared->lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
+    if (place.lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
         writer->record[rng_below(&writer->rng, size)] ^= 0x10;
     note->since = atomic_load(&writer->shared->world.truncations_done);
     note->is_tagged = false;
@@ -62,7 +62,7 @@ static int hand_over(struct writer *writer, accept_function *accept)
     note->until = atomic_load(&writer->shared->world.truncations_started);
     writer->next.sequence++;
     atomic_store_explicit(&notes->accepted, writer->next.sequence, memory_order_release);
-    if (writer->shared->lie == LIE_ACK)
+    if (place.lie == LIE_ACK)
         note_acked(writer);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The lines of crash-sink. */
-#include "sink_kill.h"
+/* The lines of the policy sink. */
+#include "sink.h"
 
 #define DIGIT_BITS 6u
 #define FIRST_DIGIT '0' /* and the 63 characters behind it */

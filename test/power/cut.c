@@ -53,7 +53,6 @@ enum method {
 
 static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
 static const char *const method_names[METHODS] = { "image", "shutdown", "fault", "slow" };
-static const char *const lie_names[] = { "flush" };
 
 static struct {
     uint32_t threads;
@@ -434,54 +433,30 @@ static const char help[] =
     "\n"
     "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.";
 
-static void parse(int argc, char **argv)
+static void take(int letter, const char *argument)
 {
-    static const struct option options[] = {
-        { "cuts", required_argument, NULL, 'k' },
-        { "seconds", required_argument, NULL, 's' },
-        { "seed", required_argument, NULL, 'S' },
-        { "fs", required_argument, NULL, 'f' },
-        { "method", required_argument, NULL, 'm' },
-        { "threads", required_argument, NULL, 't' },
-        { "io", required_argument, NULL, 'i' },
-        { "dir", required_argument, NULL, 'd' },
-        { "lie", required_argument, NULL, 'l' },
-        { "help", no_argument, NULL, 'h' },
-        { 0 },
-    };
-    int letter;
-
-    while ((letter = next_option(argc, argv, options, help)) != -1)
-        switch (letter) {
-        case 'f':
-            settings.filesystem = (enum filesystem)name_index(optarg, filesystem_names, FILESYSTEMS);
-            break;
-        case 'm':
-            settings.method = (enum method)name_index(optarg, method_names, METHODS);
-            break;
-        case 't':
-            settings.threads = (uint32_t)parse_number(optarg, 1, MAX_WRITERS);
-            break;
-        case 'i':
-            settings.io = name_index(optarg, io_names, IO_KINDS);
-            break;
-        case 'l':
-            name_index(optarg, lie_names, 1);
-            place.lie = LIE_FLUSH;
-            break;
-        }
-    if (given.kills == 0 && given.seconds == 0)
-        given.kills = 100;
+    switch (letter) {
+    case 'f':
+        settings.filesystem = (enum filesystem)name_index(argument, filesystem_names, FILESYSTEMS);
+        break;
+    case 'm':
+        settings.method = (enum method)name_index(argument, method_names, METHODS);
+        break;
+    case 't':
+        settings.threads = (uint32_t)parse_number(argument, 1, MAX_WRITERS);
+        break;
+    case 'i':
+        settings.io = name_index(argument, io_names, IO_KINDS);
+        break;
+    }
 }
 
-static void summarise(int64_t took_ns)
+static void summarise(void)
 {
-    printf("crash-power: %s, %s, seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n",
-           filesystem_names[settings.filesystem], method_names[settings.method], place.seed, place.cycle,
-           (double)took_ns / 1e9);
-    printf("  %" PRIu64 " writers cut off, %" PRIu64 " of them while opening; %" PRIu64
+    printf("  %s, %s: %" PRIu64 " writers cut off, %" PRIu64 " of them while opening; %" PRIu64
            " had failed before, %" PRIu64 " had ended by themselves; %" PRIu64 " were mapped\n",
-           totals.cuts, totals.cut_opening, totals.failed_lives, totals.closed, totals.mapped_lives);
+           filesystem_names[settings.filesystem], method_names[settings.method], totals.cuts,
+           totals.cut_opening, totals.failed_lives, totals.closed, totals.mapped_lives);
     printf("  disk: %" PRIu64 " writes, %" PRIu64 " flushes; of the sectors in its cache %" PRIu64
            " were lost, %" PRIu64 " were not\n",
            machine.disk->writes, machine.disk->flushes, machine.disk->lost, machine.disk->kept);
@@ -512,15 +487,12 @@ static void leave_machine(void)
     machine_remove(&machine);
 }
 
-static void begin(int argc, char **argv)
+static void begin(void)
 {
-    begin_command_line("crash-power", argc, argv);
-    parse(argc, argv);
     shared = map_shared(sizeof(*shared));
     shared->ends_machine = settings.method != METHOD_SLOW;
     book.digest = map_shared(WINDOW * sizeof(*book.digest));
     last_words = map_shared(sizeof(*last_words)); /* before the server is forked */
-    make_place(given.parent);
     place.keep = keep_image;
     place.leave = leave_machine;
     machine_make(&machine, settings.filesystem, place.directory);
@@ -533,21 +505,24 @@ static void begin(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int64_t start;
+    static const struct option more[] = {
+        { "fs", required_argument, NULL, 'f' },
+        { "method", required_argument, NULL, 'm' },
+        { "threads", required_argument, NULL, 't' },
+        { "io", required_argument, NULL, 'i' },
+        { 0 },
+    };
+    static const struct policy policy = {
+        .name = "power",
+        .lies = LIE_BIT(LIE_FLUSH),
+        .usual_kills = 100,
+        .more = more,
+        .take = take,
+        .begin = begin,
+        .run_cycle = run_one,
+        .summarise = summarise,
+        .killed = &totals.cuts,
+    };
 
-    begin(argc, argv);
-    start = now_ns();
-    while (!is_enough(totals.cuts, start)) {
-        run_one();
-        if (place.has_terminal)
-            fprintf(stderr, "\rcycle %" PRIu64 " ", place.cycle);
-    }
-    erase_progress();
-    remove_place();
-    if (place.lie) {
-        printf("crash-power: the disk forgot flushes, and nobody noticed\n");
-        return EXIT_FAILURE;
-    }
-    summarise(now_ns() - start);
-    return EXIT_SUCCESS;
+    return run_policy(&policy, "crash-power", help, argc, argv);
 }

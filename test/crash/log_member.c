@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process that appends to the shared log, and those beside it. */
+/* What a member does to a log, and those beside it. */
 #define _GNU_SOURCE
-#include "shared.h"
+#include "log.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,21 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIB_SEQUENCE 20u
-#define PEN_MAX_BYTES (1u << 20) /* it appends no more */
 #define PIECES 3u
-
-static struct member *self;
-
-bool tells(enum fib fib)
-{
-    return scene->fib == fib && !atomic_exchange(&scene->has_fibbed, true);
-}
 
 struct payload payload_of(uint32_t pen, uint32_t sequence)
 {
     return (struct payload){
-        .life = scene->name, .sequence = sequence, .writer = pen, .max_bytes = scene->pen[pen].max_bytes
+        .life = scene->name, .sequence = sequence, .writer = pen, .max_bytes = crew->pen[pen].max_bytes
     };
 }
 
@@ -36,20 +27,10 @@ uint16_t tag_of(const struct payload *payload)
 
 /* ---- a thread that writes ------------------------------------------------------------------------- */
 
-struct hand {
-    struct twinlog *log;
-    struct rng rng;
-    uint32_t number;
-    struct pen *pen;
-    uint64_t bytes;
-    pthread_t thread;
-    unsigned char record[RECORD_MAX_BYTES];
-};
-
 /* Whichever told it: all up to there is durable, in the eyes of all that have the log open. */
 static void note_durable(struct hand *hand, uint64_t lsn)
 {
-    const uint64_t admitted = twinlog_durable_lsn(hand->log);
+    const uint64_t admitted = twinlog_durable_lsn(hand->to);
 
     if (admitted < lsn)
         violation("LSN %" PRIu64 " was told durable, and the watermark is at %" PRIu64, lsn, admitted);
@@ -58,7 +39,7 @@ static void note_durable(struct hand *hand, uint64_t lsn)
 
 static int append_plain(struct hand *hand, size_t size, uint64_t *ret_lsn)
 {
-    const int rc = twinlog_append(hand->log, hand->record, size, ret_lsn);
+    const int rc = twinlog_append(hand->to, hand->record, size, ret_lsn);
 
     if (rc == 0 && self->options.mode == TWINLOG_MODE_DURABLE)
         note_durable(hand, *ret_lsn);
@@ -83,15 +64,22 @@ static int append_entry(struct hand *hand, size_t size, uint16_t tag, uint64_t *
 
     terms.level = is_durable ? TWINLOG_LEVEL_DURABLE : TWINLOG_LEVEL_WRITTEN;
     atomic_store(&hand->pen->may_wait, is_durable);
-    rc = twinlog_append_batch(hand->log, &entry, 1, &terms, ret_lsn);
+    rc = twinlog_append_batch(hand->to, &entry, 1, &terms, ret_lsn);
     if (rc == 0 && is_durable)
         note_durable(hand, *ret_lsn);
     atomic_store(&hand->pen->may_wait, false);
     return rc;
 }
 
+bool is_record_distinct(uint32_t pen, uint32_t sequence)
+{
+    const struct payload payload = payload_of(pen, sequence);
+
+    return payload_size(&payload) > 0;
+}
+
 /* Returns the LSN, 0 if the first opening allows no record of that size. */
-static uint64_t append(struct hand *hand, uint32_t sequence)
+uint64_t append(struct hand *hand, uint32_t sequence, bool may_lie)
 {
     const struct payload payload = payload_of(hand->number, sequence);
     const size_t size = payload_size(&payload);
@@ -100,7 +88,7 @@ static uint64_t append(struct hand *hand, uint32_t sequence)
     int rc;
 
     payload_fill(&payload, hand->record);
-    if (sequence > FIB_SEQUENCE && size > 0 && tells(FIB_GARBLED))
+    if (may_lie && tells(LIE_GARBLED))
         hand->record[size - 1] ^= 1;
     rc = tag != 0 || rng_one_in(&hand->rng, 4) ? append_entry(hand, size, tag, &lsn)
                                                : append_plain(hand, size, &lsn);
@@ -109,32 +97,9 @@ static uint64_t append(struct hand *hand, uint32_t sequence)
     check_call(rc, "an append");
     hand->bytes += size;
     raise_to(&scene->told, lsn);
+    if (may_lie && !scene->has_power && tells(LIE_DURABLE))
+        raise_to(&scene->durable, lsn + 1000);
     return lsn;
-}
-
-static void append_next(struct hand *hand)
-{
-    struct pen *pen = hand->pen;
-    const uint32_t sequence = atomic_load(&pen->begun);
-    const bool may_fib = sequence > FIB_SEQUENCE;
-
-    atomic_store(&pen->begun, sequence + 1);
-    if (may_fib && tells(FIB_SWAPPED)) {
-        atomic_store(&pen->begun, sequence + 2);
-        pen->lsn[sequence + 1] = append(hand, sequence);
-        pen->lsn[sequence] = append(hand, sequence + 1);
-        atomic_store(&pen->returned, sequence + 2);
-        return;
-    }
-    if (may_fib && tells(FIB_LOST))
-        pen->lsn[sequence] = pen->lsn[sequence - 1] + 1;
-    else
-        pen->lsn[sequence] = append(hand, sequence);
-    if (may_fib && tells(FIB_TWICE))
-        append(hand, sequence);
-    if (may_fib && tells(FIB_DURABLE))
-        raise_to(&scene->durable, pen->lsn[sequence] + 1000);
-    atomic_store(&pen->returned, sequence + 1);
 }
 
 /* Everything that anybody was told before is durable then. */
@@ -152,74 +117,34 @@ static void sync_and_note(struct twinlog *log)
 static void wait_and_note(struct hand *hand)
 {
     const uint32_t returned = atomic_load(&hand->pen->returned);
-    const uint64_t lsn = returned > 0 ? hand->pen->lsn[returned - 1] : 0;
+    const uint64_t lsn = returned > 0 ? hand->pen->where[returned - 1] : 0;
 
     if (lsn == 0)
         return;
-    check_call(twinlog_wait(hand->log, lsn, TWINLOG_LEVEL_DURABLE, 0), "twinlog_wait");
+    check_call(twinlog_wait(hand->to, lsn, TWINLOG_LEVEL_DURABLE, 0), "twinlog_wait");
     note_durable(hand, lsn);
 }
 
-static void do_something_else(struct hand *hand)
+void sync_or_wait(struct hand *hand)
 {
-    if (self->sync_one_in > 0 && rng_one_in(&hand->rng, self->sync_one_in)) {
-        atomic_store(&hand->pen->may_wait, true);
-        if (rng_one_in(&hand->rng, 2))
-            sync_and_note(hand->log);
-        else
-            wait_and_note(hand);
-        atomic_store(&hand->pen->may_wait, false);
-    }
-    if (self->pause_one_in > 0 && rng_one_in(&hand->rng, self->pause_one_in))
-        pause_a_moment();
-}
-
-static bool is_last_opening(void)
-{
-    return atomic_load(&self->opened) >= self->openings;
-}
-
-static void *write_records(void *context)
-{
-    struct hand *hand = context;
-    const uint32_t begun = atomic_load(&hand->pen->begun);
-    const uint32_t enough =
-        is_last_opening() ? RECORDS_MAX - 2 : begun + 1 + (uint32_t)rng_below(&hand->rng, 60);
-
-    while (!atomic_load(&self->must_stop) && atomic_load(&hand->pen->begun) < enough &&
-           atomic_load(&hand->pen->begun) < RECORDS_MAX - 2 && hand->bytes < PEN_MAX_BYTES) {
-        append_next(hand);
-        do_something_else(hand);
-        while (scene->fib == FIB_STALL && atomic_load(&hand->pen->begun) > FIB_SEQUENCE)
-            pause_a_moment();
-    }
-    atomic_store(&hand->pen->is_idle, true);
-    while (!atomic_load(&self->must_stop) && is_last_opening())
-        pause_a_moment();
-    return NULL;
+    if (self->sync_one_in == 0 || !rng_one_in(&hand->rng, self->sync_one_in))
+        return;
+    atomic_store(&hand->pen->may_wait, true);
+    if (rng_one_in(&hand->rng, 2))
+        sync_and_note(hand->to);
+    else
+        wait_and_note(hand);
+    atomic_store(&hand->pen->may_wait, false);
 }
 
 /* ---- a process that writes ------------------------------------------------------------------------ */
 
-static struct hand hands[MEMBER_PENS_MAX];
 static _Atomic bool must_reader_stop;
-
-static void start_hand(struct hand *hand, struct twinlog *log, uint32_t number)
-{
-    hand->log = log;
-    hand->rng = (struct rng){ rng_next(&self->rng) };
-    hand->number = number;
-    hand->pen = &scene->pen[number];
-    atomic_store(&hand->pen->is_idle, false);
-    errno = pthread_create(&hand->thread, NULL, write_records, hand);
-    if (errno != 0)
-        give_up("pthread_create");
-}
 
 static void *read_along(void *log)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct follower *follower = &scene->inside[self - scene->members];
+    struct follower *follower = &scene->inside[self - crew->members];
     struct twinlog_report report = { 0 };
     struct twinlog_reader *reader;
 
@@ -249,17 +174,9 @@ static void look_at_watermarks(struct twinlog *log)
     atomic_store(&self->written, written);
 }
 
-static bool are_hands_idle(void)
+static void look_on(struct twinlog *log)
 {
-    for (uint32_t i = 0; i < self->pens; i++)
-        if (!atomic_load(&hands[i].pen->is_idle))
-            return false;
-    return true;
-}
-
-static void keep_watch(struct twinlog *log)
-{
-    while (is_last_opening() ? !atomic_load(&self->must_stop) : !are_hands_idle()) {
+    while (!is_leaving()) {
         const uint32_t asked = atomic_load(&self->asked);
 
         look_at_watermarks(log);
@@ -272,64 +189,60 @@ static void keep_watch(struct twinlog *log)
     }
 }
 
-static void write_through(struct twinlog *log)
+void watch_log(void *log)
 {
     pthread_t reader;
 
     atomic_store(&must_reader_stop, false);
     if (self->has_reader && (errno = pthread_create(&reader, NULL, read_along, log)) != 0)
         give_up("pthread_create");
-    for (uint32_t i = 0; i < self->pens; i++)
-        start_hand(&hands[i], log, self->first_pen + i);
-    keep_watch(log);
-    for (uint32_t i = 0; i < self->pens; i++)
-        pthread_join(hands[i].thread, NULL);
+    look_on(log);
     atomic_store(&must_reader_stop, true);
     if (self->has_reader)
         pthread_join(reader, NULL);
 }
 
-void run_member(void *member)
+void *open_log(struct member *member)
 {
-    struct twinlog_report report = { 0 };
+    const uint64_t told = atomic_load(&scene->told);
+    static struct twinlog_report report;
+    uint64_t none = NOTHING;
     struct twinlog *log;
     int rc;
 
-    self = member;
-    face(&self->fate);
-    self->options.ret_report = &report;
-    while (!is_last_opening() && !atomic_load(&self->must_stop)) {
-        const uint64_t durable = atomic_load(&scene->told);
+    member->options.ret_report = &report;
+    rc = twinlog_open(place.log, &member->options, &log);
+    if (rc < 0)
+        violation("twinlog_open: %s; %s", twinlog_strerror(rc), report.text);
+    if (twinlog_last_lsn(log) < told)
+        violation("LSN %" PRIu64 " was told, and a newcomer finds the last one to be %" PRIu64, told,
+                  twinlog_last_lsn(log));
+    if (scene->is_alone)
+        atomic_compare_exchange_strong(&scene->found, &none, twinlog_last_lsn(log));
+    atomic_store(&member->written, 0);
+    return log;
+}
 
-        rc = twinlog_open(place.log, &self->options, &log);
-        if (rc < 0)
-            violation("twinlog_open: %s; %s", twinlog_strerror(rc), report.text);
-        if (twinlog_last_lsn(log) < durable)
-            violation("LSN %" PRIu64 " was told, and a newcomer finds the last one to be %" PRIu64, durable,
-                      twinlog_last_lsn(log));
-        atomic_store(&self->written, 0);
-        atomic_fetch_add(&self->opened, 1);
-        atomic_store(&self->is_open, true);
-        write_through(log);
-        atomic_store(&self->is_open, false);
-        check_call(twinlog_close(log), "twinlog_close");
-    }
-    atomic_store(&self->is_closed, true);
+void close_log(void *log)
+{
+    check_call(twinlog_close(log), "twinlog_close");
 }
 
 /* ---- those beside it ------------------------------------------------------------------------------ */
 
-void run_guest(void *member)
+int open_log_as_guest(const struct member *member)
 {
-    struct twinlog_options options = ((const struct member *)member)->options;
+    struct twinlog_options options = member->options;
     struct twinlog *log;
+    int rc;
 
-    options.mode = scene->guest_mode;
+    options.mode = crew->guest_mode;
     options.lock_wait_ms = 0;
     options.ret_report = NULL;
-    scene->guest_result = twinlog_open(place.log, &options, &log);
-    if (scene->guest_result == 0)
+    rc = twinlog_open(place.log, &options, &log);
+    if (rc == 0)
         twinlog_close(log);
+    return rc;
 }
 
 void run_heir(void *unused)
@@ -343,7 +256,7 @@ void run_heir(void *unused)
 
     (void)unused;
     face(&scene->heir_fate);
-    choose_shared_options(&options, scene->heir_mode, &rng);
+    choose_log_options(&options, scene->heir_mode, &rng);
     options.ret_report = &report;
     rc = twinlog_open(place.copy, &options, &log);
     if (rc < 0)

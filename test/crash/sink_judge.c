@@ -8,7 +8,7 @@
  *   S5 a file that was left because of its size has no more than that
  */
 #define _GNU_SOURCE
-#include "sink_kill.h"
+#include "sink.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -50,7 +50,7 @@ struct piece {
 
 static uint32_t returned(uint32_t pen)
 {
-    return atomic_load(&scene->pen[pen].returned);
+    return atomic_load(&crew->pen[pen].returned);
 }
 
 static uint32_t next_labelled(uint32_t pen, uint32_t sequence)
@@ -74,7 +74,7 @@ static bool is_void_of(const struct piece *piece, uint32_t pen, uint32_t sequenc
 
 static bool has_open_line(uint32_t pen)
 {
-    return !book.pen[pen].has_open && atomic_load(&scene->pen[pen].begun) > returned(pen);
+    return !book.pen[pen].has_open && atomic_load(&crew->pen[pen].begun) > returned(pen);
 }
 
 /* False: it is no line that was finished. */
@@ -82,8 +82,8 @@ static bool find_whole(const struct piece *piece)
 {
     uint32_t pen, sequence;
 
-    if (!line_read_label(piece->bytes, piece->size, &pen, &sequence) || pen >= atomic_load(&scene->pens) ||
-        sequence >= atomic_load(&scene->pen[pen].begun) || line_size(pen, sequence) != piece->size)
+    if (!line_read_label(piece->bytes, piece->size, &pen, &sequence) || pen >= crew->pens ||
+        sequence >= atomic_load(&crew->pen[pen].begun) || line_size(pen, sequence) != piece->size)
         return false;
     line_fill(pen, sequence, book.line);
     if (memcmp(piece->bytes, book.line, piece->size) != 0)
@@ -91,10 +91,10 @@ static bool find_whole(const struct piece *piece)
     if (sequence != next_labelled(pen, book.pen[pen].next) || book.pen[pen].has_open)
         violation("pen %" PRIu32 " has line %" PRIu32 " where line %" PRIu32 " belongs, in %s at %" PRIu64,
                   pen, sequence, next_labelled(pen, book.pen[pen].next), piece->file, piece->offset);
-    if (sequence < returned(pen) && scene->pen[pen].offset[sequence] != piece->offset)
+    if (sequence < returned(pen) && crew->pen[pen].where[sequence] != piece->offset)
         violation("line %" PRIu32 " of pen %" PRIu32 " is in %s at %" PRIu64
                   ", the call that wrote it said %" PRIu64,
-                  sequence, pen, piece->file, piece->offset, scene->pen[pen].offset[sequence]);
+                  sequence, pen, piece->file, piece->offset, crew->pen[pen].where[sequence]);
     book.pen[pen].next = sequence + 1;
     book.pen[pen].has_open = sequence == returned(pen);
     return true;
@@ -110,7 +110,7 @@ static bool is_blank(const struct piece *piece)
 
 static bool find_void(const struct piece *piece)
 {
-    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
+    for (uint32_t pen = 0; pen < crew->pens; pen++)
         if (has_open_line(pen) && is_void_of(piece, pen, returned(pen))) {
             book.pen[pen].has_open = true;
             book.verdict.fillers++;
@@ -133,10 +133,10 @@ static void check_blanks(void)
     for (uint32_t i = 0; i < book.blanks; i++) {
         uint32_t pen = 0;
 
-        while (pen < atomic_load(&scene->pens) &&
+        while (pen < crew->pens &&
                !(has_open_line(pen) && line_size(pen, returned(pen)) == book.blank[i].size))
             pen++;
-        if (pen == atomic_load(&scene->pens))
+        if (pen == crew->pens)
             violation("a line of %zu spaces at %" PRIu64 " is nobody's", book.blank[i].size,
                       book.blank[i].offset);
         book.pen[pen].has_open = true;
@@ -171,19 +171,19 @@ static void check_empty(void)
 {
     uint64_t least = 0, most;
 
-    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
+    for (uint32_t pen = 0; pen < crew->pens; pen++)
         for (uint32_t sequence = 0; sequence < returned(pen); sequence++)
             least += line_size(pen, sequence) == 1;
     most = least;
-    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
-        most += atomic_load(&scene->pen[pen].begun) > returned(pen) && line_size(pen, returned(pen)) == 1;
+    for (uint32_t pen = 0; pen < crew->pens; pen++)
+        most += atomic_load(&crew->pen[pen].begun) > returned(pen) && line_size(pen, returned(pen)) == 1;
     if (book.empty < least || book.empty > most)
         violation("there are %" PRIu64 " empty lines, not %" PRIu64 " to %" PRIu64, book.empty, least, most);
 }
 
 static void check_complete(void)
 {
-    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++) {
+    for (uint32_t pen = 0; pen < crew->pens; pen++) {
         const uint32_t next = next_labelled(pen, book.pen[pen].next);
 
         if (next < returned(pen))

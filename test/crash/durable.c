@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crash-kill: a process that appends from many threads is killed with SIGKILL at a random moment, the
- * log is opened again at once and compared with what had been acknowledged (kill_judge.c has the rules).
+ * The policies durable and soak. A process that appends from many threads is killed with SIGKILL at a random moment,
+ * the log is opened again at once and compared with what had been acknowledged (kill_judge.c has the rules).
  *
- * A cycle is one to three lives of a writer, most of them killed, some while they open the log, and
- * then a judgement. Every life has another I/O path, other sizes and another layout. Another process reads
- * all the while. The log goes on from cycle to cycle until it is large; then the next one begins.
+ * durable: a cycle is one to three lives of a writer, most of them killed, some while they open the log, and then a
+ * judgement. Every life has another I/O path, other sizes and another layout. Another process reads all the while. The
+ * log goes on from cycle to cycle until it is large; then the next one begins.
  *
- * The seed decides everything but the moment of death, which the scheduler has a say in: a violation
- * may take some repetitions to come back.
- *
- * Blind to what a power cut does: what a killed process has written stays, synced or not.
+ * soak: one log that grows old. A cycle is one life of a second or so, with eight threads that append, trim, truncate
+ * and set cursors in small segments that are recycled; the same readers, consumer and copier are there all the time.
  */
 #define _GNU_SOURCE
+#include "policies.h"
+
 #include "kill.h"
-#include "command_line.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -26,7 +25,8 @@
 
 #define LARGE_LOG_BYTES (6u << 20)
 #define LARGE_LOG_RECORDS (WINDOW / 8)
-#define WITNESSES 2u
+#define WITNESSES 3u
+#define SOAK_THREADS 8u
 
 enum {
     IO_KINDS = TWINLOG_IO_FDATASYNC + 1,
@@ -34,7 +34,7 @@ enum {
 };
 
 static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
-static const char *const lie_names[LIES] = { "none", "ack", "bytes", "reader", "cut", "trim", "name" };
+static const enum habit soak_habits[WITNESSES] = { HABIT_FOLLOW_FD, HABIT_FOLLOW, HABIT_BACKWARDS };
 
 static struct {
     uint32_t threads;
@@ -46,13 +46,20 @@ static struct {
 static struct {
     uint64_t incarnations, killed, killed_opening, at_once, closed, logs;
     uint64_t acked, unacked, cut, trimmed;
-    uint64_t trims, cuts, resets, names;
+    uint64_t trims, cuts, resets, names, rolls, recycled;
     uint64_t lives_by_io[IO_KINDS], findings[FINDINGS];
 } totals;
 
+static bool is_soak;
 static bool can_use[IO_KINDS][2]; /* path, buffered */
 static struct shared *shared;
 static struct book book;
+
+/* Those beside the writers: 0 = there is none. In a soak they stay. */
+static struct {
+    pid_t witness[WITNESSES], consumer, copier;
+    bool is_copier_killed;
+} company;
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
@@ -67,14 +74,6 @@ static void remove_log(void)
         forget_sightings(&shared->witness[i].sightings);
     atomic_store(&shared->consumer.least, 0);
     atomic_store(&shared->consumer.most, 0);
-}
-
-static void show_progress(void)
-{
-    if (place.has_terminal)
-        fprintf(stderr,
-                "\rcycle %" PRIu64 ": %" PRIu64 " killed, %" PRIu64 " records acknowledged and there ",
-                place.cycle, totals.killed, totals.acked);
 }
 
 /* Leaves out what this kernel or file system refuses, by name. */
@@ -132,10 +131,14 @@ static void choose_path(struct life *life, struct rng *rng)
 static void begin_incarnation(struct life *life, uint64_t number, bool is_at_once, struct rng *rng)
 {
     static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
+    const uint32_t threads = is_soak ? SOAK_THREADS : 1 + (uint32_t)rng_below(rng, settings.threads);
 
-    prepare_life(life, &shared->world, rng_mix(place.seed) ^ number,
-                 1 + (uint32_t)rng_below(rng, settings.threads), is_at_once, rng);
-    life->change_one_in = change_one_in[rng_below(rng, 4)];
+    prepare_life(life, &shared->world, rng_mix(place.seed) ^ number, threads, is_at_once, rng);
+    life->change_one_in = is_soak ? 8 : change_one_in[rng_below(rng, 4)];
+    if (is_soak) {
+        life->has_reader = true;
+        life->most_lsn = UINT64_C(1) << 40;
+    }
     choose_path(life, rng);
 }
 
@@ -149,6 +152,8 @@ static enum end choose_end(struct rng *rng)
 {
     const uint64_t chance = rng_below(rng, 8);
 
+    if (is_soak)
+        return chance == 0 ? END_KILLED_OPENING : END_KILLED;
     return chance < 3 ? END_KILLED_OPENING : chance < 7 ? END_KILLED : END_CLOSED;
 }
 
@@ -159,7 +164,7 @@ static void end_life(struct life *life, pid_t pid, enum end end, struct rng *rng
         await(pid, (int64_t)rng_below(rng, 6000000));
     } else {
         await_open(life, pid);
-        await(pid, (int64_t)rng_below(rng, 30000000));
+        await(pid, (int64_t)rng_below(rng, is_soak ? 1500000000 : 30000000));
     }
     if (end == END_CLOSED) {
         atomic_store(&life->must_stop, true);
@@ -180,87 +185,94 @@ static void count_life(const struct life *life, int status)
     totals.cuts += atomic_load(&life->cuts);
     totals.resets += atomic_load(&life->resets);
     totals.names += atomic_load(&life->names);
+    totals.rolls += atomic_load(&life->rolls);
+    totals.recycled += atomic_load(&life->recycled);
 }
 
 /* ---- those beside it --------------------------------------------------------------------------- */
 
-struct company {
-    pid_t witness[WITNESSES], consumer, copier; /* 0 = there is none */
-    bool is_copier_killed;
-};
-
-static void invite_witnesses(struct company *company, struct rng *rng)
+static void invite_witnesses(struct rng *rng)
 {
-    const uint64_t count = shared->lie == LIE_READER ? 1 : rng_below(rng, WITNESSES + 1);
+    const uint64_t some = place.lie == LIE_READER ? 1 : rng_below(rng, WITNESSES);
 
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < (is_soak ? WITNESSES : some); i++) {
         struct witness *witness = &shared->witness[i];
 
-        witness->habit = (enum habit)rng_below(rng, HABITS);
+        witness->habit = is_soak ? soak_habits[i] : (enum habit)rng_below(rng, HABITS);
         witness->rng = (struct rng){ rng_next(rng) };
         atomic_store(&witness->must_stop, false);
-        company->witness[i] = fork_witness(place.log, shared, witness);
+        company.witness[i] = fork_witness(place.log, shared, witness);
     }
 }
 
-static struct company invite(struct rng *rng)
+static void invite(struct rng *rng)
 {
-    struct company company = { 0 };
-
-    invite_witnesses(&company, rng);
-    if (rng_one_in(rng, 4)) {
+    invite_witnesses(rng);
+    if (is_soak || rng_one_in(rng, 4)) {
         shared->consumer.rng = (struct rng){ rng_next(rng) };
-        shared->consumer.pause_us = rng_one_in(rng, 2) ? 1000 : 0;
+        shared->consumer.pause_us = is_soak ? 20000 : rng_one_in(rng, 2) ? 1000 : 0;
         atomic_store(&shared->consumer.must_stop, false);
         company.consumer = fork_consumer(place.log, shared);
     }
-    if (rng_one_in(rng, 6)) {
+    if (is_soak || rng_one_in(rng, 6)) {
         shared->copier.rng = (struct rng){ rng_next(rng) };
-        shared->copier.rounds = 1;
-        shared->copier.pause_ms = 40;
+        shared->copier.rounds = is_soak ? UINT32_MAX : 1;
+        shared->copier.pause_ms = is_soak ? 4000 : 40;
         snprintf(shared->copier.dir, sizeof(shared->copier.dir), "%s", place.copy);
-        company.is_copier_killed = rng_one_in(rng, 3);
+        company.is_copier_killed = !is_soak && rng_one_in(rng, 3);
         company.copier = fork_copier(place.log, shared);
     }
-    return company;
 }
 
-static void end_copier(const struct company *company)
+static void end_copier(void)
 {
-    if (company->copier == 0)
+    if (company.copier == 0)
         return;
-    if (company->is_copier_killed) {
-        kill(company->copier, SIGKILL);
-        reap(company->copier, "a copier");
+    if (company.is_copier_killed) {
+        kill(company.copier, SIGKILL);
+        reap(company.copier, "a copier");
         check_broken_copy(&shared->copier);
     } else {
-        reap_well(company->copier, "a copier");
+        atomic_store(&shared->copier.must_stop, is_soak);
+        reap_well(company.copier, "a copier");
     }
+    company.copier = 0;
 }
 
 static void end_witness(pid_t pid, struct witness *witness)
 {
     if (pid == 0)
         return;
-    atomic_store(&witness->must_stop, true);
     reap_well(pid, "the reader beside the writer");
     if (witness->final_lsn != (book.last >= book.first ? book.last : 0))
         violation("the reader beside the writer stopped at LSN %" PRIu64 ", the log ends at %" PRIu64,
                   witness->final_lsn, book.last);
 }
 
-static void take_leave(const struct company *company)
+static void check_seen(void)
 {
-    for (unsigned i = 0; i < WITNESSES; i++)
-        end_witness(company->witness[i], &shared->witness[i]);
-    if (company->consumer > 0) {
-        atomic_store(&shared->consumer.must_stop, true);
-        reap_well(company->consumer, "the consumer");
-    }
+    check_complaints();
     for (unsigned i = 0; i < WITNESSES; i++)
         check_sightings(&book, &shared->world, &shared->witness[i].sightings, "the reader beside the writer");
     check_sightings(&book, &shared->world, &shared->attached, "the reader inside the writer");
     check_sightings(&book, &shared->world, &shared->copier.sightings, "a backup");
+}
+
+static void take_leave(void)
+{
+    end_copier();
+    if (company.consumer > 0) {
+        atomic_store(&shared->consumer.must_stop, true);
+        reap_well(company.consumer, "the consumer");
+        company.consumer = 0;
+    }
+    for (unsigned i = 0; i < WITNESSES; i++)
+        atomic_store(&shared->witness[i].must_stop, true);
+    for (unsigned i = 0; i < WITNESSES; i++) {
+        end_witness(company.witness[i], &shared->witness[i]);
+        company.witness[i] = 0;
+    }
+    check_seen();
 }
 
 /* ---- one cycle --------------------------------------------------------------------------------- */
@@ -273,7 +285,7 @@ static void account(const struct verdict *verdict)
     totals.trimmed += verdict->trimmed;
     totals.findings[verdict->finding]++;
     place.cycle++;
-    if (verdict->file_bytes > LARGE_LOG_BYTES || book.last > LARGE_LOG_RECORDS) {
+    if (!is_soak && (verdict->file_bytes > LARGE_LOG_BYTES || book.last > LARGE_LOG_RECORDS)) {
         remove_log();
         totals.logs++;
     }
@@ -283,12 +295,13 @@ static void account(const struct verdict *verdict)
 static void run_cycle(void)
 {
     struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
-    const unsigned incarnations = 1 + (unsigned)rng_below(&rng, MAX_LIVES);
-    const struct company company = invite(&rng);
+    const unsigned incarnations = is_soak ? 1 : 1 + (unsigned)rng_below(&rng, MAX_LIVES);
     bool is_at_once = false;
     struct verdict verdict;
     pid_t pid = 0;
 
+    if (!is_soak || place.cycle == 0)
+        invite(&rng);
     for (unsigned i = 0; i < incarnations; i++) {
         struct life *life = &shared->incarnations[i];
         const pid_t before = pid;
@@ -305,83 +318,52 @@ static void run_cycle(void)
         else
             totals.at_once++;
     }
-    end_copier(&company);
+    if (!is_soak)
+        end_copier();
     verdict = judge(place.log, &book, shared, incarnations, is_at_once, &rng);
     if (is_at_once)
         count_life(&shared->incarnations[incarnations - 1], reap(pid, "a killed writer"));
-    take_leave(&company);
+    if (is_soak)
+        check_seen();
+    else
+        take_leave();
     account(&verdict);
 }
 
-/* ---- command line ------------------------------------------------------------------------------ */
+/* ---- the policies ------------------------------------------------------------------------------ */
 
-static const char help[] =
-    "usage: crash-kill [options]\n"
-    "\n"
-    "Kills a process that appends to a log, opens the log again and checks it, over and over.\n"
-    "\n"
-    "  --kills N       stop after so many; default 200, or no limit with --seconds\n"
-    "  --seconds S     stop after this time\n"
-    "  --seed N        default TWINLOG_SEED, or 1\n"
-    "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
-    "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
-    "  --pad, --dense  the layout; default both in turn\n"
-    "  --buffered, --direct  files; default both in turn\n"
-    "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
-    "  --lie NAME      do one thing wrong on purpose: ack, bytes, reader, cut, trim or name; ends with 0\n"
-    "                  if it is found\n"
-    "  --help          this text\n"
-    "\n"
-    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.";
-
-static void parse(int argc, char **argv)
+static void take(int letter, const char *argument)
 {
-    static const struct option options[] = {
-        { "kills", required_argument, NULL, 'k' },
-        { "seconds", required_argument, NULL, 's' },
-        { "seed", required_argument, NULL, 'S' },
-        { "threads", required_argument, NULL, 't' },
-        { "io", required_argument, NULL, 'i' },
-        { "dir", required_argument, NULL, 'd' },
-        { "lie", required_argument, NULL, 'l' },
-        { "pad", no_argument, &settings.is_pad, 1 },
-        { "dense", no_argument, &settings.is_pad, 0 },
-        { "buffered", no_argument, &settings.is_buffered, 1 },
-        { "direct", no_argument, &settings.is_buffered, 0 },
-        { "help", no_argument, NULL, 'h' },
-        { 0 },
-    };
-    int letter;
+    if (letter == 't')
+        settings.threads = (uint32_t)parse_number(argument, 1, MAX_WRITERS);
+    else
+        settings.io = name_index(argument, io_names, IO_KINDS);
+}
 
-    while ((letter = next_option(argc, argv, options, help)) != -1)
-        switch (letter) {
-        case 't':
-            settings.threads = (uint32_t)parse_number(optarg, 1, MAX_WRITERS);
-            break;
-        case 'i':
-            settings.io = name_index(optarg, io_names, IO_KINDS);
-            break;
-        case 'l':
-            place.lie = (enum lie)name_index(optarg, lie_names, LIES);
-            break;
-        }
-    if (given.kills == 0 && given.seconds == 0)
-        given.kills = 200;
+static void begin(void)
+{
+    shared = map_shared(sizeof(*shared));
+    book.digest = map_shared(WINDOW * sizeof(*book.digest));
+    find_paths();
+}
+
+static void begin_soak(void)
+{
+    is_soak = true;
+    begin();
 }
 
 static uint64_t seen_by_readers(void)
 {
-    uint64_t records = atomic_load(&shared->attached.records);
+    uint64_t records = atomic_load(&shared->attached.records) + atomic_load(&shared->copier.records);
 
     for (unsigned i = 0; i < WITNESSES; i++)
         records += atomic_load(&shared->witness[i].sightings.records);
     return records;
 }
 
-static void summarise(int64_t took_ns)
+static void summarise(void)
 {
-    printf("crash-kill: seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n", place.seed,
-           place.cycle, (double)took_ns / 1e9);
     printf("  %" PRIu64 " writers: %" PRIu64 " killed, %" PRIu64 " of them while opening, %" PRIu64
            " followed before they were gone; %" PRIu64 " closed\n",
            totals.incarnations, totals.killed, totals.killed_opening, totals.at_once, totals.closed);
@@ -392,8 +374,9 @@ static void summarise(int64_t took_ns)
            " cut; %" PRIu64 " not acknowledged, there and whole\n",
            totals.acked, totals.trimmed, totals.cut, totals.unacked);
     printf("  changes: %" PRIu64 " trims, %" PRIu64 " cuts, %" PRIu64 " resets, %" PRIu64
-           " cursors and values; %" PRIu64 " backups\n",
-           totals.trims, totals.cuts, totals.resets, totals.names, atomic_load(&shared->copier.copies));
+           " cursors and values, %" PRIu64 " rolls, %" PRIu64 " recycled; %" PRIu64 " backups\n",
+           totals.trims, totals.cuts, totals.resets, totals.names, totals.rolls, totals.recycled,
+           atomic_load(&shared->copier.copies));
     printf("  readers: %" PRIu64 " records read beside the writers, %" PRIu64 " by a consumer\n",
            seen_by_readers(), atomic_load(&shared->consumer.records));
     printf("  found: %" PRIu64 " new, %" PRIu64 " closed, %" PRIu64 " ended between two groups, %" PRIu64
@@ -402,28 +385,37 @@ static void summarise(int64_t took_ns)
            totals.findings[TWINLOG_FOUND_CLEAN_END], totals.findings[TWINLOG_FOUND_TORN_TAIL]);
 }
 
-int main(int argc, char **argv)
-{
-    int64_t start;
+static const struct option more[] = {
+    { "threads", required_argument, NULL, 't' },
+    { "io", required_argument, NULL, 'i' },
+    { "pad", no_argument, &settings.is_pad, 1 },
+    { "dense", no_argument, &settings.is_pad, 0 },
+    { "buffered", no_argument, &settings.is_buffered, 1 },
+    { "direct", no_argument, &settings.is_buffered, 0 },
+    { 0 },
+};
 
-    begin_command_line("crash-kill", argc, argv);
-    parse(argc, argv);
-    shared = map_shared(sizeof(*shared));
-    shared->lie = place.lie;
-    book.digest = map_shared(WINDOW * sizeof(*book.digest));
-    make_place(given.parent);
-    find_paths();
-    start = now_ns();
-    while (!is_enough(totals.killed, start)) {
-        run_cycle();
-        show_progress();
-    }
-    erase_progress();
-    remove_place();
-    if (place.lie) {
-        printf("crash-kill: lied about %s, and nobody noticed\n", lie_names[place.lie]);
-        return EXIT_FAILURE;
-    }
-    summarise(now_ns() - start);
-    return EXIT_SUCCESS;
-}
+const struct policy durable_policy = {
+    .name = "durable",
+    .lies = LIE_BIT(LIE_ACK) | LIE_BIT(LIE_BYTES) | LIE_BIT(LIE_READER) | LIE_BIT(LIE_CUT) |
+            LIE_BIT(LIE_TRIM) | LIE_BIT(LIE_NAME),
+    .usual_kills = 200,
+    .more = more,
+    .take = take,
+    .begin = begin,
+    .run_cycle = run_cycle,
+    .summarise = summarise,
+    .killed = &totals.killed,
+};
+
+const struct policy soak_policy = {
+    .name = "soak",
+    .usual_seconds = 600,
+    .more = more,
+    .take = take,
+    .begin = begin_soak,
+    .run_cycle = run_cycle,
+    .end = take_leave,
+    .summarise = summarise,
+    .killed = &totals.killed,
+};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The judge of crash-shared. When nobody has the log open any more:
+ * The judge of the policies mapped and shared. When nobody has the log open any more:
  *   - every record that an append had returned for is there, with its LSN, whole, once, and nothing else but what was
  *     in flight; the records of a pen are in their order;
  *   - what was in flight when its process was killed is there whole, or it is a filler, or it is not there; there is at
@@ -10,7 +10,7 @@
  * one there is nothing left to settle, and nothing behind the last record.
  */
 #define _GNU_SOURCE
-#include "shared.h"
+#include "log.h"
 
 #include "base/bytes.h"
 #include "segment/segment.h"
@@ -29,19 +29,19 @@ struct court {
     bool is_found[PENS_MAX];    /* the record that was in flight */
     uint64_t last_read, last_told, fillers;
     uint32_t in_flight;
-    unsigned char expected[RECORD_MAX_BYTES];
+    unsigned char expected[WRITTEN_MAX_BYTES];
 };
 
 /* ---- notes --------------------------------------------------------------------------------------- */
 
 static bool is_in_flight(uint32_t pen)
 {
-    return atomic_load(&scene->pen[pen].begun) > atomic_load(&scene->pen[pen].returned);
+    return atomic_load(&crew->pen[pen].begun) > atomic_load(&crew->pen[pen].returned);
 }
 
 static void take_note(struct court *court, uint32_t pen, uint32_t sequence)
 {
-    const uint64_t lsn = scene->pen[pen].lsn[sequence];
+    const uint64_t lsn = crew->pen[pen].where[sequence];
 
     if (lsn == 0)
         return;
@@ -67,6 +67,22 @@ static uint32_t *table(void)
     return table;
 }
 
+/* Fillers that an opening has found at the end of the log are behind the last record, where no reader could tell. */
+static void take_found(struct ledger *book)
+{
+    const uint64_t found = atomic_load(&scene->found);
+
+    if (found == NOTHING)
+        return;
+    if (found < book->last || found > book->last + book->in_doubt)
+        violation("the log was opened with last LSN %" PRIu64 ", but had %" PRIu64
+                  " before, and at most %" PRIu32 " voids behind it",
+                  found, book->last, book->in_doubt);
+    book->fillers += found - book->last;
+    book->last = found;
+    book->in_doubt = 0;
+}
+
 static struct court *open_court(struct ledger *book)
 {
     struct court *court = calloc(1, sizeof(*court));
@@ -77,8 +93,8 @@ static struct court *open_court(struct ledger *book)
     court->pen_of = table();
     court->sequence_of = table();
     court->in_flight = book->in_doubt;
-    for (uint32_t pen = book->first_pen; pen < scene->pens; pen++) {
-        const uint32_t returned = atomic_load(&scene->pen[pen].returned);
+    for (uint32_t pen = book->first_pen; pen < crew->pens; pen++) {
+        const uint32_t returned = atomic_load(&crew->pen[pen].returned);
 
         for (uint32_t i = 0; i < returned; i++)
             take_note(court, pen, i);
@@ -110,9 +126,9 @@ static bool is_record(struct court *court, const struct twinlog_record *record, 
 
 static bool find_in_flight(struct court *court, const struct twinlog_record *record)
 {
-    for (uint32_t pen = court->book->first_pen; pen < scene->pens; pen++) {
+    for (uint32_t pen = court->book->first_pen; pen < crew->pens; pen++) {
         if (!is_in_flight(pen) || court->is_found[pen] || court->last_of[pen] > record->lsn ||
-            !is_record(court, record, pen, atomic_load(&scene->pen[pen].returned)))
+            !is_record(court, record, pen, atomic_load(&crew->pen[pen].returned)))
             continue;
         court->is_found[pen] = true;
         court->in_flight--;
@@ -186,7 +202,7 @@ static struct twinlog_reader *open_reader(uint64_t chance, struct twinlog_report
     return reader;
 }
 
-uint64_t judge_living(struct ledger *book, uint64_t least, int64_t patience_ms)
+uint64_t judge_living(struct ledger *book, uint64_t least)
 {
     struct court *court = open_court(book);
     struct twinlog_report report = { 0 };
@@ -219,8 +235,8 @@ uint32_t count_unfinished(const struct ledger *book)
 {
     uint32_t count = book->in_doubt;
 
-    for (uint32_t pen = book->first_pen; pen < scene->pens; pen++)
-        count += scene->pen[pen].is_dead && is_in_flight(pen);
+    for (uint32_t pen = book->first_pen; pen < crew->pens; pen++)
+        count += crew->pen[pen].is_dead && is_in_flight(pen);
     return count;
 }
 
@@ -244,15 +260,25 @@ static void see_left(void *context, const struct twinlog_record *record)
         book->records++;
     }
     court->last_read = record->lsn;
+    if (court->fillers == 0)
+        book->in_sight = record->lsn;
     book->checked++;
+}
+
+uint64_t find_record(const struct ledger *book, uint64_t lsn)
+{
+    while (lsn > 0 && book->digest[lsn] == 0)
+        lsn--;
+    return lsn;
 }
 
 static void check_end(const struct court *court)
 {
     const struct ledger *book = court->book;
+    const uint64_t before = find_record(book, book->last);
 
-    if (court->last_read < book->last)
-        violation("record %" PRIu64 " was there before, and the log ends at %" PRIu64, book->last,
+    if (court->last_read < before)
+        violation("record %" PRIu64 " was there before, and the log ends at %" PRIu64, before,
                   court->last_read);
     if (court->last_told > court->last_read)
         violation("LSN %" PRIu64 " is lost: pen %" PRIu32
@@ -277,17 +303,20 @@ static void check_seen(const struct ledger *book)
 void judge_left(struct ledger *book)
 {
     const uint64_t verified = verify(place.log);
-    struct court *court = open_court(book);
+    struct court *court;
 
-    read_log(place.log, scene->pens % 2 ? TWINLOG_READER_MMAP : 0, see_left, court);
+    take_found(book);
+    court = open_court(book);
+    read_log(place.log, crew->pens % 2 ? TWINLOG_READER_MMAP : 0, see_left, court);
     check_end(court);
-    book->last = court->last_read;
+    book->last = max_u64(book->last, court->last_read);
     check_seen(book);
     if (verified < book->records)
         violation("verify has counted %" PRIu64 " records, a reader %" PRIu64, verified, book->records);
     book->fillers += court->fillers;
     book->in_doubt = court->in_flight - (uint32_t)court->fillers;
-    book->first_pen = scene->pens;
+    book->has_claims = court->in_flight > 0;
+    book->first_pen = crew->pens;
     close_court(court);
 }
 
@@ -363,7 +392,8 @@ void judge_closed(const struct ledger *book, const struct ending *ending)
 
 struct inheritance {
     struct ledger *book;
-    uint64_t last, last_read, own; /* behind `last` are the heir's own */
+    uint64_t last, last_read, records;
+    uint64_t own; /* behind `last` */
 };
 
 static void see_inherited(void *context, const struct twinlog_record *record)
@@ -381,6 +411,7 @@ static void see_inherited(void *context, const struct twinlog_record *record)
              book->digest[record->lsn] != payload_digest(record->data, record->size, record->time_ns))
         complain_of_record(record, "is another one in a copy");
     inheritance->last_read = record->lsn;
+    inheritance->records++;
     book->checked++;
 }
 
@@ -389,12 +420,12 @@ void judge_copy(struct ledger *book, uint64_t least)
     struct inheritance inheritance = { .book = book, .last = UINT64_MAX - 1 };
 
     read_log(place.copy, least % 2 ? TWINLOG_READER_MMAP : 0, see_inherited, &inheritance);
-    while (least > 0 && book->digest[least] == 0)
-        least--;
+    least = find_record(book, least);
     if (inheritance.last_read < least)
         violation("a copy ends at LSN %" PRIu64 ", but it has to have %" PRIu64, inheritance.last_read,
                   least);
     verify(place.copy);
+    book->inherited = inheritance.records;
 }
 
 void judge_heir(struct ledger *book, uint64_t least)
@@ -413,4 +444,7 @@ void judge_heir(struct ledger *book, uint64_t least)
         violation("a copy that was opened in mode %" PRIu32 " ends at %" PRIu64 ", but %" PRIu64
                   " was appended",
                   scene->heir_mode, inheritance.last_read, scene->opened_last + scene->heir_records);
+    if (inheritance.records - inheritance.own != book->inherited)
+        violation("a copy had %" PRIu64 " records before it was opened, and has %" PRIu64 " of them",
+                  book->inherited, inheritance.records - inheritance.own);
 }

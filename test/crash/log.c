@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The policies mapped and shared. Processes append to one log, and followers read along. All that are not killed must go
+ * on within a few seconds, and so must readers and the watermarks; what is read is compared with what the processes
+ * noted (log_judge.c has the rules).
+ *
+ * A cycle is a log. It goes through phases: members come, all at once or one by one, and some of them die; then all that
+ * are left are killed, or close the log. In some phases a single process has the log in another mode; in the policy
+ * mapped in all of them, and with one death in each. After each of them the log is judged, and copies of what the dead
+ * have left are opened in every mode; with --power also as a power cut may have left them (image.c).
+ */
+#define _GNU_SOURCE
+#include "log.h"
+#include "image.h"
+#include "policies.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LARGE_LOG_RECORDS 60000u
+#define HEIR_RECORDS 10u
+#define SHARED_MEMBERS 5u /* that are there at a time */
+
+struct scene *scene;
+
+static bool is_mapped; /* that policy */
+
+static struct ledger book;
+
+/* How this log is used. */
+static struct {
+    bool has_mapping_follower; /* which keeps a file from being truncated */
+    bool may_have_spares;      /* once it was durable, or had them prepared */
+    uint32_t record_bytes;     /* the largest of all options */
+    uint64_t mapped_bytes;
+} manner;
+static bool is_lazy; /* in this phase nobody syncs */
+
+static pid_t followers[FOLLOWERS];
+
+static struct {
+    uint64_t phases, alone, looks, endings[2], copies, seen, records, fillers, found, checked;
+    uint64_t images, lost_sectors, killed_on_copies;
+} counts;
+
+/* ---- members ------------------------------------------------------------------------------------- */
+
+/* Those of the first opening count for all. */
+void choose_log_options(struct twinlog_options *options, uint32_t mode, struct rng *rng)
+{
+    const uint64_t block = 4096;
+
+    *options = (struct twinlog_options)TWINLOG_OPTIONS_INIT;
+    options->mode = mode;
+    options->max_record_bytes = rng_one_in(rng, is_mapped ? 2 : 6)
+                                    ? 1 + (uint32_t)rng_below(rng, manner.record_bytes)
+                                    : manner.record_bytes;
+    options->buffer_bytes = (uint32_t)((options->max_record_bytes + 3 * block - 1) / block * block);
+    options->buffer_bytes = options->buffer_bytes < 4 * block ? (uint32_t)(4 * block) : options->buffer_bytes;
+    options->mapped_bytes = manner.mapped_bytes;
+    if (is_mapped) { /* each opening may have its own */
+        options->mapped_bytes = options->buffer_bytes + 5 * block + block * rng_below(rng, 24);
+        options->mapped_bytes = options->mapped_bytes < 16 * block ? 16 * block : options->mapped_bytes;
+        options->spare_segments = rng_one_in(rng, 2) ? (uint32_t)rng_below(rng, 3) : 0;
+    }
+    options->segment_bytes = options->mapped_bytes << rng_below(rng, 3);
+    options->flush_interval_ms = rng_one_in(rng, 6) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
+    options->prepare = TWINLOG_PREPARE_ALLOCATED;
+    options->lock_wait_ms = PATIENCE_MS / 2;
+    /* what a dead writer has given to io_uring may still be on its way: the policy durable looks after that */
+    options->io = rng_one_in(rng, 2) ? TWINLOG_IO_DSYNC : TWINLOG_IO_FDATASYNC;
+    options->flags = rng_one_in(rng, 2) ? TWINLOG_BUFFERED : 0;
+    options->flags |= rng_one_in(rng, 4) ? TWINLOG_NO_THREAD : 0;
+}
+
+static void prepare(struct member *member, struct rng *rng)
+{
+    const uint32_t lonely = rng_one_in(rng, is_mapped ? 5 : 2) ? TWINLOG_MODE_DURABLE : TWINLOG_MODE_MAPPED;
+
+    choose_log_options(&member->options, scene->is_alone ? lonely : TWINLOG_MODE_SHARED, rng);
+    for (uint32_t i = member->first_pen; i < member->first_pen + member->pens; i++)
+        crew->pen[i].max_bytes = rng_one_in(rng, 2) ? manner.record_bytes : member->options.max_record_bytes;
+    if (member->options.max_record_bytes < scene->least_max_bytes)
+        scene->least_max_bytes = member->options.max_record_bytes;
+    manner.may_have_spares = manner.may_have_spares || member->options.mode == TWINLOG_MODE_DURABLE ||
+                             member->options.spare_segments > 0;
+    member->openings = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 6) : 1;
+    if (is_lazy)
+        member->sync_one_in = member->durable_one_in = member->options.flush_interval_ms = 0;
+    member->has_reader = rng_one_in(rng, 5);
+}
+
+static bool choose_guest(const struct member *member, struct rng *rng)
+{
+    static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
+
+    (void)member;
+    crew->guest_mode = modes[rng_below(rng, scene->is_alone && !is_mapped ? 3 : 2)];
+    return true;
+}
+
+static void do_nothing(struct rng *rng)
+{
+    (void)rng;
+}
+
+/* ---- others go on -------------------------------------------------------------------------------- */
+
+/* For the disk, and then for the copies of stopped threads, too. */
+static bool waits(const struct member *member, const struct pen *pen)
+{
+    return atomic_load(&pen->may_wait) || member->options.mode == TWINLOG_MODE_DURABLE;
+}
+
+/* A process that turns into fillers what the dead have left, without being asked. */
+static bool has_helper(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (is_there(i) && !(crew->members[i].options.flags & TWINLOG_NO_THREAD))
+            return true;
+    return false;
+}
+
+/* One of the members is made to sync. Then all that was told before is durable. */
+static void see_a_sync(struct rng *rng)
+{
+    const unsigned index = (unsigned)rng_below(rng, MEMBERS_MAX);
+    struct member *member = &crew->members[index];
+    const int64_t start = now_ns();
+    uint32_t asked;
+
+    if (!is_there(index))
+        return;
+    asked = atomic_fetch_add(&member->asked, 1) + 1;
+    while (atomic_load(&member->answered) != asked && is_there(index) && !is_somebody_stopped()) {
+        check_complaints();
+        if (now_ns() - start > patience_ms * DISK_TIMES * 1000000)
+            violation("a sync takes more than %" PRId64 " ms after another process was killed",
+                      patience_ms * DISK_TIMES);
+        pause_a_moment();
+    }
+    note_wait(start);
+}
+
+static void await_written(unsigned index, uint64_t told)
+{
+    const struct member *member = &crew->members[index];
+    const int64_t start = now_ns();
+
+    while (is_there(index) && has_helper() && !is_somebody_stopped() &&
+           atomic_load(&member->written) < told) {
+        check_complaints();
+        if (now_ns() - start > patience_ms * 1000000)
+            violation("a member's written LSN is %" PRIu64 " for %" PRId64
+                      " ms after another process was killed, but an append has returned %" PRIu64,
+                      atomic_load(&member->written), patience_ms, told);
+        pause_a_moment();
+    }
+    note_wait(start);
+}
+
+static void await_follower(unsigned index, uint64_t told)
+{
+    const struct follower *follower = &scene->followers[index];
+    const int64_t start = now_ns();
+
+    while (has_helper() && !is_somebody_stopped() && atomic_load(&follower->last_lsn) < told) {
+        check_complaints();
+        if (now_ns() - start > patience_ms * 1000000)
+            violation("a follower%s stands at LSN %" PRIu64 " for %" PRId64
+                      " ms after a member was killed, but an append has returned %" PRIu64,
+                      follower->flags ? " that maps" : "", atomic_load(&follower->last_lsn), patience_ms,
+                      told);
+        pause_a_moment();
+    }
+    note_wait(start);
+}
+
+/* The living go past what the dead have left, with records, watermarks and readers. */
+static void see_others_go_on(struct rng *rng)
+{
+    const uint64_t told = atomic_load(&scene->told);
+
+    see_others_write();
+    if (!is_lazy && rng_one_in(rng, 2))
+        see_a_sync(rng);
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        await_written(i, told);
+    for (unsigned i = 0; i < FOLLOWERS; i++)
+        if (followers[i] > 0)
+            await_follower(i, told);
+}
+
+/* Readers of a durable log are shown what is durable: a record that was only written is shown with the next sync, and
+ * none may come. */
+static uint64_t find_shown(uint64_t told)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (is_there(i) && crew->members[i].options.mode == TWINLOG_MODE_DURABLE)
+            return atomic_load(&scene->durable);
+    return told;
+}
+
+/* Nobody has to be stopped for it, or to wait for the disk. */
+static void look_at_the_living(void)
+{
+    const uint64_t told = atomic_load(&scene->told);
+    uint64_t fillers;
+
+    bury_the_dead();
+    if (!has_helper() || is_somebody_stopped() || told == 0)
+        return;
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        await_written(i, told);
+    if (!has_helper() || is_somebody_stopped())
+        return;
+    fillers = judge_living(&book, find_shown(told));
+    bury_the_dead();
+    if (fillers > count_unfinished(&book))
+        violation("there are %" PRIu64 " voids, but the dead have left only %" PRIu32 " appends unfinished",
+                  fillers, count_unfinished(&book));
+    counts.looks++;
+}
+
+/* ---- the end of a phase -------------------------------------------------------------------------- */
+
+static void await_followers(uint64_t least, const char *what)
+{
+    const int64_t start = now_ns();
+
+    for (unsigned i = 0; i < FOLLOWERS; i++)
+        while (followers[i] > 0 && atomic_load(&scene->followers[i].last_lsn) < least) {
+            check_complaints();
+            if (now_ns() - start > patience_ms * 1000000)
+                violation("a follower%s stands at LSN %" PRIu64 ", but record %" PRIu64 " %s",
+                          scene->followers[i].flags ? " that maps" : "",
+                          atomic_load(&scene->followers[i].last_lsn), least, what);
+            pause_a_moment();
+        }
+}
+
+/* What the dead have told, they have to see, in the mapped mode all up to the first filler; the rest when somebody has
+ * opened the log again. */
+static void await_followers_of_the_dead(void)
+{
+    const struct member *member = &crew->members[0];
+    const bool was_mapped = member->options.mode == TWINLOG_MODE_MAPPED && atomic_load(&member->opened) > 0;
+
+    await_followers(was_mapped ? book.in_sight : find_record(&book, atomic_load(&scene->durable)),
+                    was_mapped ? "of a dead process is in sight" : "of a dead process is durable");
+}
+
+/* Opens and closes the copy, and is not expected to survive it. */
+static void leave_to_the_doomed(struct rng *rng)
+{
+    static const char *const names[] = { "end-cleaned",          "settled-synced", "settled-closed",
+                                         "settled-close-synced", "later-removed",  "start-marked",
+                                         "last-group-open" };
+    const struct point *point = rng_one_in(rng, 2) ? choose_point(crew->points, rng) : NULL;
+    int status;
+
+    if (!point) /* one that openings pass */
+        point = find_point(crew->points, names[rng_below(rng, sizeof(names) / sizeof(names[0]))]);
+    scene->heir_fate.point = point ? atomic_load(&point->name) : NULL;
+    atomic_store(&scene->heir_fate.passes, 1 + (int32_t)rng_below(rng, 2));
+    scene->heir_records = 0;
+    status = reap(fork_child(crew->complaints, run_heir, NULL), "the heir, which is to die");
+    scene->heir_fate.point = NULL;
+    counts.killed_on_copies += WIFSIGNALED(status);
+}
+
+static void leave_to_heirs(uint64_t least, uint32_t mode, struct rng *rng)
+{
+    const uint32_t modes = is_mapped ? TWINLOG_MODE_SHARED : TWINLOG_MODE_SHARED + 1;
+
+    judge_copy(&book, least);
+    for (uint64_t doomed = rng_below(rng, 3); doomed > 0; doomed--) {
+        scene->heir_mode = (uint32_t)rng_below(rng, modes);
+        leave_to_the_doomed(rng);
+    }
+    scene->heir_mode = mode % modes;
+    scene->heir_records = HEIR_RECORDS;
+    reap_well(fork_child(crew->complaints, run_heir, NULL), "the heir");
+    judge_heir(&book, least);
+}
+
+static void leave_copies(struct rng *rng)
+{
+    for (uint32_t mode = TWINLOG_MODE_DURABLE; mode <= TWINLOG_MODE_SHARED; mode++) {
+        copy_directory(place.log, place.copy);
+        leave_to_heirs(book.last, mode, rng);
+        counts.copies++;
+    }
+}
+
+/* A backup has all that the log has. */
+static void back_up(void)
+{
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+
+    remove_directory(place.copy);
+    check_call(twinlog_backup(place.log, place.copy, NULL, &result), "a backup of what the dead have left");
+    judge_copy(&book, book.last);
+    counts.copies++;
+}
+
+static void cut_power(struct rng *rng)
+{
+    const uint64_t durable = atomic_load(&scene->durable);
+
+    counts.lost_sectors += make_image(place.log, place.copy, durable, rng);
+    leave_to_heirs(place.lie == LIE_DURABLE ? book.last : durable, (uint32_t)rng_next(rng), rng);
+    counts.images++;
+}
+
+static void judge_end(bool is_closed, bool had_deaths)
+{
+    const bool was_durable = scene->is_alone && crew->members[0].options.mode == TWINLOG_MODE_DURABLE;
+    const struct ending ending = { .is_cut = !was_durable && !manner.has_mapping_follower,
+                                   .may_have_spares = manner.may_have_spares || crew->has_let_guest_in,
+                                   .had_deaths = had_deaths };
+
+    if (place.lie == LIE_TORN && !atomic_load(&crew->has_lied))
+        atomic_store(&crew->has_lied, tear_record(place.log));
+    judge_left(&book);
+    point_tries = !is_mapped ? 3 : book.has_claims ? 33 : 2;
+    if (is_closed) {
+        judge_closed(&book, &ending);
+        await_followers(find_record(&book, book.last), "was there when the log was closed");
+    }
+}
+
+static void run_phase(struct rng *rng)
+{
+    const uint64_t killed = totals.killed;
+    bool is_closed, is_peaceful;
+
+    scene->is_alone = rng_one_in(rng, 6) || is_mapped;
+    is_lazy = rng_one_in(rng, 3);
+    is_peaceful = rng_one_in(rng, 8);
+    scene->least_max_bytes = manner.record_bytes;
+    atomic_store(&scene->found, NOTHING);
+    if (is_peaceful)
+        run_peaceful_events(scene->is_alone ? 1 : SHARED_MEMBERS, rng);
+    else
+        run_events(scene->is_alone ? 1 : 2 + (unsigned)rng_below(rng, SHARED_MEMBERS - 1), rng);
+    is_closed = end_all(rng);
+    judge_end(is_closed, totals.killed > killed);
+    if (is_mapped && !is_closed && rng_one_in(rng, 4))
+        await_followers_of_the_dead();
+    if (book.last > 0 && rng_one_in(rng, is_mapped ? 16 : 4))
+        leave_copies(rng);
+    if (book.last > 0 && rng_one_in(rng, 8))
+        back_up();
+    for (uint64_t cuts = rng_below(rng, 4); scene->has_power && !is_closed && book.last > 0 && cuts > 0;
+         cuts--)
+        cut_power(rng);
+    counts.endings[is_closed]++;
+    counts.phases++;
+    counts.alone += scene->is_alone;
+}
+
+/* ---- one cycle ----------------------------------------------------------------------------------- */
+
+static void begin_log(struct rng *rng)
+{
+    static const uint32_t record_bytes[] = { 900, 5000, 30000, WRITTEN_MAX_BYTES };
+    const uint64_t block = 4096;
+
+    remove_directory(place.log);
+    memset(book.digest, 0, (book.last + 1) * sizeof(book.digest[0]));
+    book = (struct ledger){ .digest = book.digest };
+    forget_seen(&scene->seen);
+    forget_pens();
+    scene->name = rng_next(rng);
+    atomic_store(&scene->told, 0);
+    atomic_store(&scene->durable, 0);
+    manner.record_bytes = record_bytes[rng_below(rng, 4)];
+    manner.mapped_bytes = 32 * block + block * rng_below(rng, 225);
+    if (manner.mapped_bytes < manner.record_bytes + 8 * block)
+        manner.mapped_bytes = (manner.record_bytes / block + 8) * block;
+    manner.has_mapping_follower = rng_one_in(rng, 2);
+    manner.may_have_spares = crew->has_let_guest_in = false;
+    for (unsigned i = 0; i < 1u + manner.has_mapping_follower; i++)
+        followers[i] = start_follower(&scene->followers[i], &scene->seen, i % 2 ? TWINLOG_READER_MMAP : 0,
+                                      crew->complaints);
+}
+
+static void run_cycle(void)
+{
+    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
+    const uint64_t phases = 1 + rng_below(&rng, is_mapped ? 16 : 6);
+
+    begin_log(&rng);
+    for (uint64_t i = 0; i < phases && book.last < LARGE_LOG_RECORDS && can_invite(); i++)
+        run_phase(&rng);
+    for (unsigned i = 0; i < FOLLOWERS && followers[i] > 0; i++) {
+        end_follower(&followers[i]);
+        counts.seen += atomic_load(&scene->followers[i].records);
+    }
+    counts.records += book.records;
+    counts.fillers += book.fillers;
+    counts.found += book.found;
+    counts.checked += book.checked;
+    atomic_store(&crew->has_lied, false); /* a death in the middle of a lie hides it: lie again */
+    place.cycle++;
+}
+
+/* ---- the policies -------------------------------------------------------------------------------- */
+
+static bool has_power;
+
+static void take(int letter, const char *argument)
+{
+    if (letter == 'P')
+        has_power = true;
+    else if (letter == 'M')
+        patience_ms = (int64_t)parse_number(argument, 1, 1000000);
+    else
+        only_point = argument;
+}
+
+static void begin(void)
+{
+    static const struct craft mapped = {
+        .most_pens = 6,
+        .most_writes = 4096,
+        .moments_ns = { 1500000, 10000000, 10000000, 60000000 },
+        .most_stop_ms = 100,
+        .most_deaths = 1,
+        .prepare = prepare,
+        .choose_guest = choose_guest,
+        .do_between = do_nothing,
+        .look = look_at_the_living,
+        .see_others_go_on = see_others_go_on,
+        .waits = waits,
+        .open = open_log,
+        .keep_watch = watch_log,
+        .close = close_log,
+        .open_as_guest = open_log_as_guest,
+        .write = append,
+        .do_something_else = sync_or_wait,
+        .is_distinct = is_record_distinct,
+    };
+    static struct craft shared;
+
+    shared = mapped;
+    shared.most_pens = 3;
+    shared.most_writes = 2048;
+    shared.most_stop_ms = 1500;
+    shared.most_deaths = 8;
+    begin_crew(is_mapped ? &mapped : &shared);
+    scene = map_shared(sizeof(*scene));
+    scene->has_power = has_power;
+    atomic_store(&scene->seen.shall_lie, place.lie == LIE_SEEN);
+    book.digest = map_shared(WINDOW * sizeof(book.digest[0]));
+}
+
+static void begin_mapped(void)
+{
+    is_mapped = true;
+    begin();
+}
+
+static void end(void)
+{
+    const struct point *point = only_point ? find_point(crew->points, only_point) : NULL;
+
+    if (only_point && (!point || atomic_load(&point->passed) == 0))
+        violation("nobody has passed a place that is named '%s'", only_point);
+}
+
+static void summarise(void)
+{
+    summarise_crew(counts.killed_on_copies);
+    printf("  %" PRIu64 " phases, %" PRIu64 " of them alone: %" PRIu64 " ended by deaths, %" PRIu64
+           " by a close; %" PRIu64 " looks meanwhile; %" PRIu64 " copies, %" PRIu64
+           " killed while they opened one\n",
+           counts.phases, counts.alone, counts.endings[0], counts.endings[1], counts.looks, counts.copies,
+           counts.killed_on_copies);
+    printf("  %" PRIu64 " records, %" PRIu64 " of them never acknowledged, checked %" PRIu64
+           " times; %" PRIu64 " voids; followers saw %" PRIu64 "; %" PRIu64 " power cuts: %" PRIu64
+           " sectors lost\n",
+           counts.records, counts.found, counts.checked, counts.fillers, counts.seen, counts.images,
+           counts.lost_sectors);
+}
+
+static const struct option more[] = {
+    { "patience", required_argument, NULL, 'M' },
+    { "power", no_argument, NULL, 'P' },
+    { "point", required_argument, NULL, 'N' },
+    { 0 },
+};
+
+#define LIES_OF_BOTH                                                                                         \
+    (LIE_BIT(LIE_LOST) | LIE_BIT(LIE_GARBLED) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |                  \
+     LIE_BIT(LIE_SEEN) | LIE_BIT(LIE_DURABLE))
+
+const struct policy mapped_policy = {
+    .name = "mapped",
+    .lies = LIES_OF_BOTH | LIE_BIT(LIE_TORN),
+    .usual_kills = 300,
+    .more = more,
+    .take = take,
+    .begin = begin_mapped,
+    .run_cycle = run_cycle,
+    .end = end,
+    .summarise = summarise,
+    .killed = &totals.killed,
+};
+
+const struct policy shared_policy = {
+    .name = "shared",
+    .lies = LIES_OF_BOTH | LIE_BIT(LIE_STALL),
+    .usual_kills = 300,
+    .more = more,
+    .take = take,
+    .begin = begin,
+    .run_cycle = run_cycle,
+    .end = end,
+    .summarise = summarise,
+    .killed = &totals.killed,
+};
