@@ -272,7 +272,9 @@ static int rescue(struct repairer *r, const struct hole *hole)
 {
     struct hole near = *hole;
     near.to = min_u64(hole->to, r->walk.segment.header.bytes);
-    if (!has_room_up_to(r, hole->last_lsn))
+    if (hole->may_have_more && near.to > near.from)
+        near.last_lsn += (near.to - near.from) / RECORD_HEADER_BYTES;
+    if (!has_room_up_to(r, near.last_lsn))
         near.last_lsn = r->next_lsn + r->fillers_left;
     uint64_t at = align_up(near.from, 8);
     struct cursor_record record = { 0 };

@@ -82,27 +82,29 @@ static int tell_doubt(struct walk *w, const struct doubt *doubt)
     return tell(w, &report, NULL);
 }
 
+static int tell_lost(struct walk *w, enum twinlog_finding finding, struct epoch epoch, uint64_t from,
+                     uint64_t to, uint64_t first, uint64_t last)
+{
+    const struct hole hole = { .finding = finding,
+                               .from = from,
+                               .to = to,
+                               .first_lsn = first,
+                               .last_lsn = last,
+                               .epochs = { epoch, epoch },
+                               .sure_lsn = UINT64_MAX };
+    return tell_hole(w, &hole);
+}
+
 /* Inside of one group. */
 static int tell_damage(struct walk *w, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
 {
-    const struct epoch epoch = w->cursor.group.epoch;
-    first = max_u64(first, w->snapshot.set.first_lsn);
-    return tell_hole(
-        w,
-        &(struct hole){
-            TWINLOG_FOUND_DAMAGE, offset, offset + bytes, first, last, { epoch, epoch }, UINT64_MAX, { 0 } });
+    return tell_lost(w, TWINLOG_FOUND_DAMAGE, w->cursor.group.epoch, offset, offset + bytes,
+                     max_u64(first, w->snapshot.set.first_lsn), last);
 }
 
 static int tell_missing(struct walk *w, uint64_t offset, uint64_t last)
 {
-    return tell_hole(w, &(struct hole){ TWINLOG_FOUND_MISSING_SEGMENT,
-                                        offset,
-                                        offset,
-                                        w->next_lsn,
-                                        last,
-                                        { w->epoch, w->epoch },
-                                        UINT64_MAX,
-                                        { 0 } });
+    return tell_lost(w, TWINLOG_FOUND_MISSING_SEGMENT, w->epoch, offset, offset, w->next_lsn, last);
 }
 
 static int tell_chain(struct walk *w)
@@ -364,7 +366,8 @@ static void end_hole(struct walk *w, const struct later_groups *later, const str
         hole->to = max_u64(hole->from, w->seal.footer.data_end);
         return;
     }
-    if (is_last || !is_same_epoch(front, next->epoch))
+    hole->may_have_more = is_last && w->has_begun;
+    if (!hole->may_have_more && (is_last || !is_same_epoch(front, next->epoch)))
         hole->sure_lsn = find_sure(w, front.number, next);
     if (later->offset > 0 && !is_sure)
         hole->doubt = (struct doubt){ later->first_lsn, later->last_lsn, later->offset, w->segment.data_end };
@@ -406,6 +409,7 @@ static int resume(struct walk *w)
     cursor->offset = w->segment.data_end; /* nothing more here */
     w->is_done = next.first_lsn == 0;
     end_hole(w, &later, &next, is_sure, &hole);
+    w->has_begun = false;
     if (is_gap_behind(w))
         hole.finding = TWINLOG_FOUND_MISSING_SEGMENT;
     rc = tell_hole(w, &hole);
@@ -427,6 +431,16 @@ static int tell_end(struct walk *w, const struct recover_row *row)
     return tell(w, &report, NULL);
 }
 
+/* Was the segment left here? Its footer is written when the first group of the next segment is durable. */
+static bool was_left(const struct walk *w, unsigned facts)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    const struct segment_footer *footer = &w->seal.footer;
+    return (facts & FACT_SEALED) && w->cursor.offset == footer->data_end &&
+           w->cursor.position.chain == footer->chain && w->index + 1 < set->started + set->spares &&
+           set->entries[w->index + 1].header.sequence == w->segment.header.sequence + 1;
+}
+
 /* Is the segment full? Nothing was ever written here, and the next groups are in a later segment. What is
  * missing begins that segment, and is found there. */
 static bool is_full(struct walk *w, const struct recover_judgement *judgement)
@@ -438,6 +452,10 @@ static bool is_full(struct walk *w, const struct recover_judgement *judgement)
         return false;
     if (judgement->row->decision == DECIDE_NEXT_SEGMENT)
         return true;
+    if (was_left(w, facts)) {
+        w->has_begun = true;
+        return true;
+    }
     if ((facts & FACT_LATER_GROUP) || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
         return false;
     if (w->seal.is_sealed)
@@ -474,7 +492,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
         return tell_system(w, rc);
     if (is_full(w, &judgement))
         return 0;
-    *ret_is_damage = has_writer || judgement.row->decision == DECIDE_DAMAGE;
+    *ret_is_damage = has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
     return *ret_is_damage ? 0 : tell_end(w, judgement.row);
 }
 
@@ -511,6 +529,7 @@ static int check_group(struct walk *w, uint64_t expected_offset)
 {
     struct cursor *cursor = &w->cursor;
     uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
+    w->has_begun = false;
     if (w->snapshot.has_writer && end_lsn - 1 > w->limit_lsn) {
         w->is_done = true;
         return 0;

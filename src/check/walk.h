@@ -23,6 +23,7 @@ struct hole {
     uint64_t first_lsn, last_lsn; /* last < first: only a marker is damaged */
     struct epoch epochs[2];       /* in front of it and behind it; may be the same */
     uint64_t sure_lsn;  /* what is found in it of the epoch in front belongs to the log up to this LSN */
+    bool may_have_more; /* records behind last_lsn, too */
     struct doubt doubt; /* what lies behind it */
 };
 
@@ -54,6 +55,7 @@ struct walk {
     uint64_t next_lsn;   /* every record before it was checked or reported */
     struct epoch epoch;  /* of the last group */
     uint64_t footer_lsn; /* the last LSN that its footer counts; 0 = it has none */
+    bool has_begun;      /* its first group was durable, and was not met yet */
 
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };

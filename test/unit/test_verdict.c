@@ -11,6 +11,7 @@
  * gone. What was removed is missed by none of them.
  */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -73,6 +74,17 @@ static uint64_t append_group(struct twinlog *log, uint64_t lsn)
     }
     ck_assert_int_eq(twinlog_append_batch(log, entries, count, NULL, NULL), 0);
     return lsn + count;
+}
+
+static void append_batch(struct twinlog *log, uint64_t lsn)
+{
+    static unsigned char bytes[BATCH][PAYLOAD_BYTES];
+    struct twinlog_entry entries[BATCH];
+    for (uint32_t i = 0; i < BATCH; i++) {
+        make_payload(lsn + i, bytes[i]);
+        entries[i] = (struct twinlog_entry){ .data = bytes[i], .size = PAYLOAD_BYTES };
+    }
+    ck_assert_int_eq(twinlog_append_batch(log, entries, BATCH, NULL, NULL), 0);
 }
 
 /* Closed, with a cursor at its end. */
@@ -590,6 +602,32 @@ TEST_LOOP(what_a_kill_leaves_gets_one_answer, KILLED_ROWS)
     MUST(row->error == 0 || said.stat_lsn == RECORDS);
 }
 
+static bool is_sealed(unsigned at)
+{
+    segment_count = 0;
+    ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, NULL), 0);
+    return segments[at].state == TWINLOG_SEGMENT_SEALED;
+}
+
+/* The segment in front is sealed, so the newest one had a group that was durable: nothing else proves it. */
+TEST(a_lone_group_is_searched_without_its_header)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog *log = log_open(&options);
+    struct answers said;
+    for (last_lsn = 0; log_stat(log).segments < 3; last_lsn += BATCH)
+        append_batch(log, last_lsn + 1);
+    AWAIT(is_sealed(1));
+    kill_log(log);
+    flip_near(&segments[2], last_lsn - BATCH + 1, IN_GROUP_HEADER);
+    ask_all(&said);
+    check_agreement("a lone group", 2, &said);
+    ck_assert_int_eq(said.stat, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(said.verify, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(said.verified, last_lsn - BATCH);
+    ck_assert_uint_eq(said.lost, 0);
+}
+
 /* ---- in front of the head ------------------------------------------------------------------------- */
 
 /* Moves the head into that segment, to the third record of a batch. */
@@ -830,17 +868,6 @@ TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
     ck_assert_int_eq(read_from_outside(&lsn), expected);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), expected);
     ck_assert_int_eq(look(&lsn), expected);
-}
-
-static void append_batch(struct twinlog *log, uint64_t lsn)
-{
-    static unsigned char bytes[BATCH][PAYLOAD_BYTES];
-    struct twinlog_entry entries[BATCH];
-    for (uint32_t i = 0; i < BATCH; i++) {
-        make_payload(lsn + i, bytes[i]);
-        entries[i] = (struct twinlog_entry){ .data = bytes[i], .size = PAYLOAD_BYTES };
-    }
-    ck_assert_int_eq(twinlog_append_batch(log, entries, BATCH, NULL, NULL), 0);
 }
 
 /* The head is in the first group of a segment; footer and index count all records of that group. */
