@@ -199,10 +199,9 @@ void gate_await(void)
 bool still_in_time(uint64_t *began_ns)
 {
     struct timespec time;
-    uint64_t now_ns;
 
     clock_gettime(CLOCK_MONOTONIC, &time);
-    now_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    uint64_t now_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
     if (*began_ns == 0)
         *began_ns = now_ns;
     sched_yield();

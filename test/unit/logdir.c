@@ -93,12 +93,11 @@ static unsigned char *read_file(const char *path, size_t *ret_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat about;
-    unsigned char *bytes;
 
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
     ck_assert_int_eq(fstat(fd, &about), 0);
     *ret_size = (size_t)about.st_size;
-    bytes = malloc(*ret_size + 1);
+    unsigned char *bytes = malloc(*ret_size + 1);
     ck_assert_ptr_nonnull(bytes);
     ck_assert_int_eq(read(fd, bytes, *ret_size), about.st_size);
     close(fd);
@@ -143,11 +142,10 @@ static void copy_one(const char *name, void *context)
 {
     const struct copying *copying = context;
     char path[1024];
-    unsigned char *bytes;
     size_t size;
 
     snprintf(path, sizeof(path), "%s/%s", copying->from, name);
-    bytes = read_file(path, &size);
+    unsigned char *bytes = read_file(path, &size);
     snprintf(path, sizeof(path), "%s/%s", copying->to, name);
     put_file(path, bytes, size);
     free(bytes);
@@ -250,10 +248,9 @@ bool log_can_use(const char *test, uint32_t io, uint32_t flags)
     struct twinlog_options options = log_options(io, flags & TWINLOG_BUFFERED);
     char dir[300];
     struct twinlog *log;
-    int error;
 
     snprintf(dir, sizeof(dir), "%s/try", log_parent);
-    error = twinlog_open(dir, &options, &log);
+    int error = twinlog_open(dir, &options, &log);
     if (error == 0) {
         if (!(flags & TWINLOG_BUFFERED) && !log_stat(log).is_direct)
             error = -EOPNOTSUPP;

@@ -75,10 +75,9 @@ static struct twinlog_backup_result back_up(uint32_t flags)
 {
     struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    int error;
 
     options.flags = flags;
-    error = twinlog_backup(log_dir, copy_dir, &options, &result);
+    int error = twinlog_backup(log_dir, copy_dir, &options, &result);
     ck_assert_msg(error == 0, "backup: %s", twinlog_strerror(error));
     return result;
 }
@@ -196,13 +195,12 @@ TEST(segments_are_listed_in_the_order_of_the_log)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
-    struct listing listing;
     uint64_t next = 100;
 
     fill(log, 0);
     trim_before(log, 100);
     log_close(log);
-    listing = list_segments();
+    struct listing listing = list_segments();
     ck_assert_uint_ge(count_state(&listing, TWINLOG_SEGMENT_SEALED), 2);
     ck_assert_uint_eq(count_state(&listing, TWINLOG_SEGMENT_UNSEALED), 0);
     ck_assert_uint_eq(count_state(&listing, TWINLOG_SEGMENT_ACTIVE), 1);
@@ -455,10 +453,9 @@ TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
         struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
         struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
         uint64_t verified = 0, count;
-        int error;
 
         options.flags = round % 2 ? TWINLOG_BACKUP_COPY : 0;
-        error = twinlog_backup(log_dir, copy_dir, &options, &result);
+        int error = twinlog_backup(log_dir, copy_dir, &options, &result);
         if (error == -EBUSY) { /* outrun, and nothing is left of it */
             ck_assert_uint_eq(count_files(copy_dir), 0);
             remove_copy();
@@ -579,18 +576,16 @@ TEST(neither_log_changes_the_other_through_a_link)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options), *copy;
-    struct twinlog_backup_result result;
-    uint64_t before;
 
     fill(log, 0);
     log_close(log);
-    result = back_up(0);
+    struct twinlog_backup_result result = back_up(0);
     ck_assert_uint_ge(count_links(copy_dir), 3);
     ck_assert_uint_eq(result.linked_bytes, count_links(copy_dir) * 64 * KIB);
     ck_assert_uint_eq(result.copied_bytes, 64 * KIB);
     ck_assert_uint_eq(result.segments, count_links(copy_dir) + 1);
     in_copy(take_print);
-    before = copy_print;
+    uint64_t before = copy_print;
 
     log = log_open(&options);
     fill(log, 300);
@@ -675,11 +670,10 @@ TEST(a_backup_can_share_nothing)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
-    struct twinlog_backup_result result;
 
     fill(log, 0);
     log_close(log);
-    result = back_up(TWINLOG_BACKUP_COPY);
+    struct twinlog_backup_result result = back_up(TWINLOG_BACKUP_COPY);
     ck_assert_uint_eq(result.linked_bytes + result.cloned_bytes, 0);
     ck_assert_uint_eq(result.copied_bytes, result.segments * 64 * KIB);
     ck_assert_uint_eq(count_links(copy_dir), 0);
@@ -691,7 +685,6 @@ TEST(a_backup_goes_to_another_file_system)
 {
     const struct twinlog_options options = small_segments(0);
     struct stat here, there;
-    struct twinlog *log;
 
     if (stat("/dev/shm", &there) != 0 || stat(log_parent, &here) != 0 || here.st_dev == there.st_dev ||
         access("/dev/shm", W_OK) != 0) {
@@ -699,7 +692,7 @@ TEST(a_backup_goes_to_another_file_system)
         return;
     }
     snprintf(copy_dir, sizeof(copy_dir), "/dev/shm/twinlog-test-copy-%d", (int)getpid());
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     fill(log, 0);
     log_close(log);
     ck_assert_uint_eq(back_up(0).linked_bytes, 0);
@@ -712,7 +705,6 @@ TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options), *copy;
-    struct twinlog_backup_result result;
     char value[8] = "";
     uint64_t lsn = 0;
 
@@ -722,7 +714,7 @@ TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
     ck_assert_int_eq(twinlog_cursor_set(log, "behind", 130), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "at the end", 210), 0);
     ck_assert_int_eq(twinlog_meta_set(log, "vote", "node 3", 6), 0);
-    result = back_up(0);
+    struct twinlog_backup_result result = back_up(0);
     ck_assert_uint_eq(result.first_lsn, 111);
     ck_assert_uint_eq(result.last_lsn, 210);
     log_close(log);
@@ -1234,31 +1226,26 @@ static off_t find_record(const char *path, uint32_t sequence, size_t *ret_size)
     static unsigned char file[64 * 1024];
     unsigned char bytes[RECORD_ROOM];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const unsigned char *at;
 
     *ret_size = make_record(0, sequence, bytes);
     ck_assert_int_eq(read(fd, file, sizeof(file)), sizeof(file));
     close(fd);
-    at = memmem(file, sizeof(file), bytes, *ret_size);
+    const unsigned char *at = memmem(file, sizeof(file), bytes, *ret_size);
     ck_assert_ptr_nonnull(at);
     return at - file;
 }
 
 TEST(a_lost_record_is_told_and_leaves_its_number_empty)
 {
-    struct twinlog_report lost;
-    struct listing listing;
-    uint64_t lsn;
     size_t size;
-    off_t at;
 
     make_damageable();
-    listing = list_segments();
-    lsn = listing.list[1].first_lsn + 1;
-    at = find_record(log_segment(2), (uint32_t)lsn - 1, &size);
+    struct listing listing = list_segments();
+    uint64_t lsn = listing.list[1].first_lsn + 1;
+    off_t at = find_record(log_segment(2), (uint32_t)lsn - 1, &size);
     patch_file(log_segment(2), at, "\xff\xff\xff\xff\xff", 5);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
-    lost = expect_loss(lsn, lsn);
+    struct twinlog_report lost = expect_loss(lsn, lsn);
     ck_assert_uint_eq(lost.finding, TWINLOG_FOUND_DAMAGE);
     ck_assert_uint_eq(lost.segment, 2);
     ck_assert_str_eq(lost.file, listing.list[1].file);
@@ -1273,7 +1260,6 @@ TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
     struct twinlog *log = open_at(log_dir);
     struct losses losses = { 0 };
     struct twinlog_repair_result result;
-    struct twinlog_reader *reader;
     struct twinlog_record record;
 
     ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, NULL), 0);
@@ -1284,7 +1270,7 @@ TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
     ck_assert_int_eq(repair(&losses, &result), 0);
     ck_assert_uint_eq(losses.count, 0);
     ck_assert_uint_eq(result.records, 3);
-    reader = read_at(copy_dir);
+    struct twinlog_reader *reader = read_at(copy_dir);
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, i + 1);
@@ -1297,10 +1283,8 @@ TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
 
 TEST(a_segment_without_a_header_gets_its_place_back)
 {
-    struct listing listing;
-
     make_damageable();
-    listing = list_segments();
+    struct listing listing = list_segments();
     for (unsigned i = 0; i < listing.count; i++) {
         char path[600];
 
@@ -1317,12 +1301,11 @@ TEST(a_segment_without_a_header_gets_its_place_back)
 /* Even then the records behind are found, and two segments without a header are not one too many. */
 TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
 {
-    struct listing listing;
     struct losses losses = { 0 };
     struct twinlog_repair_result result;
 
     make_damageable();
-    listing = list_segments();
+    struct listing listing = list_segments();
     patch_file(log_segment(2), 0, garbage, sizeof(garbage));
     patch_file(log_segment(3), 0, garbage, sizeof(garbage));
     patch_file(log_segment(3), 4096, garbage, sizeof(garbage));
@@ -1336,10 +1319,8 @@ TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
 
 TEST(a_missing_segment_is_a_gap_and_no_more)
 {
-    struct listing listing;
-
     make_damageable();
-    listing = list_segments();
+    struct listing listing = list_segments();
     for (unsigned i = 0; listing.list[i].state <= TWINLOG_SEGMENT_ACTIVE && i < listing.count; i++) {
         const struct twinlog_segment *segment = &listing.list[i];
         char path[600];
@@ -1373,12 +1354,11 @@ TEST(a_sealed_segment_without_any_group_is_damage)
     const struct twinlog_options options = small_segments(0);
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
-    struct listing listing;
     struct twinlog *log = log_open(&options);
 
     fill(log, 0);
     log_close(log);
-    listing = list_segments();
+    struct listing listing = list_segments();
     const struct twinlog_segment *sealed = &listing.list[1];
     ck_assert_int_eq(sealed->state, TWINLOG_SEGMENT_SEALED);
     for (unsigned i = 2; i < listing.count; i++)
@@ -1402,10 +1382,9 @@ TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
-    struct listing listing;
 
     make_damageable();
-    listing = list_segments();
+    struct listing listing = list_segments();
     ck_assert_int_eq(truncate(log_segment(2), 20001), 0);
     ck_assert_int_eq(repair(&losses, &result), 0);
     ck_assert_uint_eq(losses.count, 1);
@@ -1425,11 +1404,10 @@ enum state_loss {
 static void put_other_state(void)
 {
     char other[400], path[700];
-    struct twinlog *log;
 
     snprintf(other, sizeof(other), "%s/other", log_parent);
     snprintf(path, sizeof(path), "%s/%s", other, STATE_NAME);
-    log = open_at(other);
+    struct twinlog *log = open_at(other);
     ck_assert_int_eq(twinlog_meta_set(log, "not", "ours", 4), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
@@ -1440,7 +1418,6 @@ static void lose_state(int loss)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
-    struct twinlog *copy;
     uint64_t lsn;
 
     make_damageable();
@@ -1456,7 +1433,7 @@ static void lose_state(int loss)
     ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_STATE);
     ck_assert_uint_eq(result.lost_records, 0);
     expect_all_but(0, 0);
-    copy = open_at(copy_dir);
+    struct twinlog *copy = open_at(copy_dir);
     ck_assert_int_eq(twinlog_cursor_get(copy, "cursor", &lsn), -ENOENT);
     ck_assert_int_eq(twinlog_meta_get(copy, "not", NULL, 0, NULL), -ENOENT);
     ck_assert_int_eq(twinlog_close(copy), 0);
@@ -1489,11 +1466,10 @@ static int append_and_exit(void)
 static void make_torn_tail(uint64_t consumed)
 {
     size_t size;
-    off_t at;
 
     consumed_lsn = consumed;
     ck_assert_int_eq(run_child(append_and_exit), 0);
-    at = find_record(log_segment(1), 8, &size);
+    off_t at = find_record(log_segment(1), 8, &size);
     patch_file(log_segment(1), at, "\x5a", 1);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), consumed > 7 ? TWINLOG_ECORRUPT : 0);
 }
@@ -1543,11 +1519,10 @@ CASE("repair", make_place, logdir_remove);
 TEST(what_belongs_to_another_log_is_left_alone)
 {
     char other[400], path[700];
-    struct twinlog *log;
 
     make_damageable();
     snprintf(other, sizeof(other), "%s/other", log_parent);
-    log = open_at(other);
+    struct twinlog *log = open_at(other);
     ck_assert_int_eq(twinlog_append(log, "not ours", 8, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     snprintf(path, sizeof(path), "%s/0000000000000001.twl", other);
@@ -1560,7 +1535,6 @@ TEST(repair_needs_a_log_without_a_writer)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
-    struct twinlog *log;
 
     ck_assert_int_eq(repair(&losses, &result), -ENOENT);
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
@@ -1568,7 +1542,7 @@ TEST(repair_needs_a_log_without_a_writer)
     put_file(log_segment(1), garbage, sizeof(garbage));
     ck_assert_int_eq(repair(&losses, &result), TWINLOG_ECORRUPT);
     ck_assert_int_eq(unlink(log_segment(1)), 0);
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(repair(&losses, &result), -EBUSY);
     log_close(log);
     ck_assert_int_eq(repair(&losses, &result), 0);
@@ -1600,14 +1574,13 @@ TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
 static void cut_and_append(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
     bool *is_done = context;
-    struct twinlog *log;
 
     (void)done_bytes;
     (void)total_bytes;
     if (*is_done)
         return;
     *is_done = true;
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(twinlog_truncate(log, 200), 0);
     append_records(log, 1, 0, 100);
     log_close(log);
@@ -1692,12 +1665,10 @@ static struct finding verify_harmless(void)
 
 TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)
 {
-    struct finding found;
-
     make_damageable();
     ck_assert_uint_eq(verify_harmless().count, 0);
     patch_file(log_file(STATE_NAME), 40, garbage, 3);
-    found = verify_harmless();
+    struct finding found = verify_harmless();
     ck_assert_uint_eq(found.finding, TWINLOG_FOUND_BAD_STATE);
     ck_assert_str_eq(found.file, STATE_NAME);
     log_close(log_open(NULL));
@@ -1737,18 +1708,16 @@ TEST_LOOP(a_footer_or_an_index_that_is_not_true_is_told, FALSE_FOOTERS + 1)
     unsigned char *footer_at = bytes + sizeof(bytes) - SEGMENT_FOOTER_BYTES;
     struct segment_header header;
     struct segment_footer footer;
-    size_t index_bytes;
-    int fd;
 
     make_damageable();
-    fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
+    int fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
     ck_assert_int_eq(read(fd, bytes, sizeof(bytes)), sizeof(bytes));
     close(fd);
     ck_assert_int_eq(twl_segment_header_decode(bytes, &header), HEADER_VALID);
     const uint64_t offset = (uint64_t)(footer_at - bytes);
     ck_assert(twl_segment_footer_decode(footer_at, twl_segment_seed(&header), offset, &footer));
     falsify(_i, footer_at, &footer);
-    index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
+    size_t index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
     footer.index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
     twl_segment_footer_encode(&footer, twl_segment_seed(&header), offset, footer_at);
     put_file(log_segment(2), bytes, sizeof(bytes));

@@ -116,7 +116,6 @@ static bool are_all_sealed(struct io *io)
 static void make_log(void)
 {
     struct twinlog_options options = log_options(0, 0);
-    struct io *io;
 
     options.segment_bytes = SMALL_SEGMENT;
     if (kind->has_no_page) { /* what is there already has a page, which then is not this writer's */
@@ -126,7 +125,7 @@ static void make_log(void)
         the_log = log_open(&options);
     }
     put_records(the_log);
-    io = make_io();
+    struct io *io = make_io();
     AWAIT(are_all_sealed(io));
     io->ops->destroy(io);
     if (kind->has_writer)
@@ -739,13 +738,12 @@ TEST_LOOP(what_a_newer_version_wrote_is_not_lost_in_a_repair, 2)
 
 TEST_RANGE(what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS)
 {
-    struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t records = 0;
 
     ck_assert_int_eq(run_child(die_after_three), 0);
     change_group_of(3, (enum newer)_i);
-    reader = log_reader(0, 0);
+    struct twinlog_reader *reader = log_reader(0, 0);
     for (uint64_t lsn = 1; lsn <= (_i == IGNORED_RECORD_KIND ? 2 : 3); lsn++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, lsn);
@@ -865,11 +863,10 @@ TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_ope
     struct twinlog_report found = { 0 };
     struct twinlog_reader *reader;
     uint64_t from_lsn, to_lsn;
-    struct twinlog *log;
     char name[SEGMENT_NAME_BYTES];
 
     log_close(log_open(NULL));
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     log_close(log);
     log = log_open(&options);

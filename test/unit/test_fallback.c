@@ -224,11 +224,9 @@ CASE("refusals", prepare, logdir_remove);
 
 TEST_LOOP(a_refused_path_is_replaced_by_the_next_one, REFUSALS)
 {
-    int result;
-
     refusal = &refusals[_i];
     wanted_flags = TWINLOG_BUFFERED; /* for file systems without the other */
-    result = run_child(refused_open_append_and_die);
+    int result = run_child(refused_open_append_and_die);
     if (result == CANNOT_RUN) {
         skip("a_refused_path_is_replaced_by_the_next_one", "no seccomp filter may be loaded");
         return;
@@ -445,13 +443,12 @@ TEST(without_direct_files_buffered_ones_do)
 TEST(a_path_that_was_asked_for_may_be_buffered_instead)
 {
     struct twinlog_options options = log_options(TWINLOG_IO_DSYNC, 0);
-    struct twinlog *log;
 
     if (!mount_there("ramfs", NULL)) {
         skip("a_path_that_was_asked_for_may_be_buffered_instead", "ramfs cannot be mounted");
         return;
     }
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     ck_assert_uint_eq(log_stat(log).io, TWINLOG_IO_DSYNC);
     ck_assert_uint_eq(log_stat(log).is_direct, 0);
     ck_assert_ptr_nonnull(strstr(log_stat(log).io_reason, "direct I/O was refused"));
@@ -736,14 +733,12 @@ static void fill_the_rest(void)
 /* Full between two processes: opening writes into space it has already. */
 TEST_LOOP(a_log_can_be_opened_on_a_full_disk, 2)
 {
-    struct twinlog *log;
-
     if (!mount_small_disk(_i)) {
         skip("a_log_can_be_opened_on_a_full_disk",
              _i ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
         return;
     }
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     append_records(log, 0, 0, RECORDS);
     log_close(log);
     fill_the_rest();
@@ -834,7 +829,6 @@ TEST_LOOP(a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk, 21)
 TEST_LOOP(a_log_of_holes_can_be_opened_on_a_full_disk, 2)
 {
     struct twinlog_options options = log_options(0, 0);
-    struct twinlog *log;
 
     if (!mount_small_disk(_i)) {
         skip("a_log_of_holes_can_be_opened_on_a_full_disk",
@@ -843,7 +837,7 @@ TEST_LOOP(a_log_of_holes_can_be_opened_on_a_full_disk, 2)
     }
     options.prepare = TWINLOG_PREPARE_SPARSE;
     options.spare_segments = 1;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     append_records(log, 0, 0, RECORDS);
     while (log_stat(log).spare_segments == 0)
         sched_yield();
@@ -893,13 +887,11 @@ CASE("read only", prepare, logdir_remove);
 
 TEST(a_read_only_file_system_is_for_readers)
 {
-    struct twinlog *log;
-
     if (!mount_there("tmpfs", NULL)) {
         skip("a_read_only_file_system_is_for_readers", "tmpfs cannot be mounted");
         return;
     }
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     append_records(log, 0, 0, RECORDS);
     log_close(log);
     ck_assert_int_eq(mount("none", mount_point(), NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);

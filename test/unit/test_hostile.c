@@ -384,10 +384,8 @@ CASE("claims", logdir_make, logdir_remove);
 
 TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
 {
-    struct segment_header header;
-
     make_log();
-    header = header_of(log_segment((uint64_t)_i));
+    struct segment_header header = header_of(log_segment((uint64_t)_i));
     header.bytes = TEBIBYTE;
     header.max_group_bytes = UINT32_MAX;
     put_header(log_segment((uint64_t)_i), &header);
@@ -399,10 +397,9 @@ TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
 TEST(a_damaged_segment_may_claim_a_tebibyte)
 {
     static const unsigned char zeros[SEGMENT_BYTES / 2];
-    struct segment_header header;
 
     make_log();
-    header = header_of(log_segment(2));
+    struct segment_header header = header_of(log_segment(2));
     header.bytes = TEBIBYTE;
     patch_file(log_segment(2), SEGMENT_BYTES / 2, zeros, sizeof(zeros));
     put_header(log_segment(2), &header);
@@ -490,10 +487,9 @@ static void put_front(uint64_t first_sequence, uint64_t first_lsn)
 TEST(a_head_behind_the_end_is_damage)
 {
     struct twinlog_options options = log_options(0, 0);
-    struct twinlog *log;
 
     options.segment_bytes = 1 << 20;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     log_close(log);
     put_front(1, 2);
@@ -528,12 +524,11 @@ TEST_LOOP(numbers_without_a_successor_are_refused, 5)
 
 TEST(the_last_epoch_can_not_be_truncated)
 {
-    struct twinlog *log;
     uint64_t lsn;
 
     make_log();
     add_reset("0000000000000042.twl", 99, 1000, UINT32_MAX - 3);
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(twinlog_append(log, "one", 3, &lsn), 0);
     ck_assert_uint_eq(lsn, 1000);
     int rc = 0;
@@ -780,10 +775,9 @@ static int read_in_little_memory(uint32_t flags)
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
-    int rc;
 
     options.flags = flags;
-    rc = twinlog_reader_open(log_dir, &options, &reader);
+    int rc = twinlog_reader_open(log_dir, &options, &reader);
     if (rc < 0)
         return rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0)

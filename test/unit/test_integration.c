@@ -96,10 +96,8 @@ static void *read_beside(void *argument)
     if (member->error < 0)
         return NULL;
     while (member->error == 0 && !member->wrong && !is_last) {
-        int64_t count;
-
         is_last = atomic_load(&member->crowd->is_over);
-        count = tally_rest(&tally, reader, &member->wrong);
+        int64_t count = tally_rest(&tally, reader, &member->wrong);
         if (count < 0)
             member->error = (int)count;
         if (tally.last_lsn > twinlog_durable_lsn(log))
@@ -203,7 +201,6 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
     const uint64_t records = THREADS * RECORDS_EACH;
     struct crowd crowd = { 0 };
     struct member reader, watcher;
-    struct tally tally;
 
     options.segment_bytes = 64 * KIB;
     crowd.log = log_open(&options);
@@ -225,7 +222,7 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
     ck_assert_uint_eq(twinlog_last_lsn(crowd.log), records);
     ck_assert_uint_eq(twinlog_durable_lsn(crowd.log), records);
     log_close(crowd.log);
-    tally = log_check();
+    struct tally tally = log_check();
     ck_assert_uint_eq(tally.last_lsn, records);
     for (uint32_t i = 0; i < THREADS; i++)
         ck_assert_uint_eq(tally.next[i], RECORDS_EACH);
@@ -234,7 +231,6 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
 WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
 {
     struct crowd crowd = { 0 };
-    struct tally tally;
 
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = MIB;
@@ -245,7 +241,7 @@ WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
     ck_assert_int_eq(twinlog_sync(crowd.log), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(crowd.log), THREADS * 10 * RECORDS_EACH);
     log_close(crowd.log);
-    tally = log_check();
+    struct tally tally = log_check();
     ck_assert_uint_eq(tally.last_lsn, THREADS * 10 * RECORDS_EACH);
 }
 
@@ -308,11 +304,9 @@ TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
     feeder.log = log_open(&options);
     ck_assert_int_eq(pthread_create(&feeder.thread, NULL, feed, &feeder), 0);
     for (int round = 0; round < 60; round++) {
-        uint64_t before;
-
         for (int i = 0; i < 10; i++)
             ck_assert_int_eq(twinlog_append(feeder.log, "x", 1, NULL), 0);
-        before = atomic_load(&feeder.fed);
+        uint64_t before = atomic_load(&feeder.fed);
         AWAIT(atomic_load(&feeder.fed) != before);
     }
     atomic_store(&feeder.must_stop, true);
@@ -324,11 +318,9 @@ TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
 WAYS_TEST(a_log_can_be_opened_another_way_each_time, LOG_WAYS)
 {
     for (uint32_t i = 0; i < 4; i++) {
-        struct twinlog *log;
-
         options.flags = flags_of(_i + (int)i);
         options.segment_bytes = (64 * KIB) << i;
-        log = log_open(&options);
+        struct twinlog *log = log_open(&options);
         ck_assert_uint_eq(append_records(log, 0, 7 * i, 7), 7 * (i + 1));
         ck_assert_uint_eq(log_stat(log).epoch, i + 1);
         log_close(log);
@@ -563,7 +555,6 @@ static const struct {
 TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
 {
     struct twinlog_options options = limits[_i].refused;
-    struct twinlog *log;
 
     options.size = sizeof(options);
     options.ret_report = &log_report;
@@ -576,7 +567,7 @@ TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
     options = limits[_i].taken;
     options.size = sizeof(options);
     options.ret_report = &log_report;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     append_records(log, 0, 0, 1);
     log_close(log);
 }
@@ -598,10 +589,9 @@ TEST(an_option_of_a_later_version_is_refused_unless_it_is_not_used)
         struct twinlog_options options;
         uint64_t later;
     } longer = { .options = TWINLOG_OPTIONS_INIT };
-    struct twinlog *log;
 
     longer.options.size = sizeof(longer);
-    log = log_open(&longer.options);
+    struct twinlog *log = log_open(&longer.options);
     log_close(log);
     longer.later = 1;
     ck_assert_int_eq(log_open_error(&longer.options), -EINVAL);
@@ -646,7 +636,6 @@ static void expect_sizes_up_to(const struct twinlog_options *options, size_t max
     const size_t sizes[] = { 0, 1, 7, 8, 9, 4095, 4096, 4097, max_bytes - 1, max_bytes, 0, max_bytes };
     unsigned char *bytes = malloc(max_bytes + 1);
     struct twinlog *log = log_open(options);
-    struct twinlog_reader *reader;
     uint64_t lsn = 77;
 
     ck_assert_ptr_nonnull(bytes);
@@ -658,7 +647,7 @@ static void expect_sizes_up_to(const struct twinlog_options *options, size_t max
     ck_assert_uint_eq(twinlog_last_lsn(log), sizeof(sizes) / sizeof(sizes[0]));
     append_size(log, bytes, 3, 'z');
     log_close(log);
-    reader = log_reader(0, 0);
+    struct twinlog_reader *reader = log_reader(0, 0);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         expect_size(reader, bytes, sizes[i], (int)i);
     expect_size(reader, bytes, 3, 'z');
@@ -724,11 +713,10 @@ TEST(segments_double_up_to_the_limit)
 {
     struct twinlog_options options = log_options(0, 0);
     unsigned char *bytes = calloc(1, 200 * KIB);
-    struct twinlog *log;
 
     options.segment_bytes = 2 * MIB;
     options.max_record_bytes = 200 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     ck_assert_ptr_nonnull(bytes);
     for (unsigned i = 0; i < 40; i++)
         append_size(log, bytes, 200 * KIB, 'd');
@@ -744,13 +732,11 @@ TEST(segments_double_up_to_the_limit)
 TEST(small_segments_stay_small)
 {
     struct twinlog_options options = log_options(0, 0);
-    struct twinlog *log;
-    struct twinlog_stat stat;
 
     options.segment_bytes = 64 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     append_records(log, 0, 0, 400);
-    stat = log_stat(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_ge(stat.segments, 3);
     ck_assert_uint_eq(stat.file_bytes, (stat.segments + stat.spare_segments) * 64 * KIB);
     for (uint64_t i = 1; i <= stat.segments; i++)
@@ -763,11 +749,10 @@ TEST(a_spare_of_64_mib_is_made_in_the_background)
 {
     struct twinlog_options options = log_options(0, 0);
     unsigned char *bytes = calloc(1, MIB);
-    struct twinlog *log;
 
     options.segment_bytes = 64 * MIB;
     options.spare_segments = 1;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     ck_assert_ptr_nonnull(bytes);
     AWAIT(log_stat(log).spare_segments > 0);
     for (int i = 0; i < 8; i++)
@@ -853,11 +838,10 @@ TEST(a_reader_can_be_placed_anywhere)
 {
     const uint64_t last = 500;
     struct twinlog *log = open_small_segments();
-    struct twinlog_reader *reader;
 
     append_records(log, 0, 0, (uint32_t)last);
     ck_assert_uint_ge(log_stat(log).segments, 3);
-    reader = log_attach(log, 0, 0);
+    struct twinlog_reader *reader = log_attach(log, 0, 0);
     expect_seeks(reader, last);
     twinlog_reader_close(reader);
     reader = log_reader(0, 0);
@@ -967,11 +951,10 @@ TEST(inspecting_tells_what_the_writer_knows)
 {
     struct twinlog *log = open_small_segments();
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct twinlog_stat stat;
 
     append_records(log, 0, 0, 300);
     ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
-    stat = log_stat(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(inspection.has_writer, 1);
     ck_assert_uint_eq(inspection.epoch, stat.epoch);
     ck_assert_uint_eq(inspection.first_lsn, 1);

@@ -319,14 +319,13 @@ static int write_over_the_limit(void)
 {
     struct rlimit limit = { 2 * BLOCK_BYTES, 2 * BLOCK_BYTES };
     struct io_file *file;
-    struct io_write write;
 
     signal(SIGXFSZ, SIG_DFL);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", IO_CREATE | kind, &file) == 0);
 
-    write = write_of(file, buffer, 3 * BLOCK_BYTES, 0);
+    struct io_write write = write_of(file, buffer, 3 * BLOCK_BYTES, 0);
     write_and_reap(&write);
     EXPECT(write.ret_written == 2 * BLOCK_BYTES);
     EXPECT(write.ret_synced == (way->has_separate_barrier ? -ECANCELED : 0));
@@ -513,13 +512,12 @@ IO_TEST(what_the_kernel_did_not_take_is_withdrawn)
 static int write_from_unregistered_memory(void)
 {
     struct io_file *file;
-    struct io_write write;
 
     EXPECT(forbid(SYS_io_uring_register, ENOMEM));
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", IO_CREATE | kind, &file) == 0);
     memset(buffer, 'r', BLOCK_BYTES);
-    write = write_of(file, buffer, BLOCK_BYTES, 0);
+    struct io_write write = write_of(file, buffer, BLOCK_BYTES, 0);
     write_and_reap(&write);
     EXPECT(write.ret_written == BLOCK_BYTES);
     EXPECT(write.ret_synced == 0);
@@ -705,10 +703,8 @@ CASE("fork", make_directory, remove_directory);
 
 IO_TEST(a_forked_child_can_free_its_copy)
 {
-    struct io_file *other;
-
     inherited = create_file("file");
-    other = open_file("file", 0);
+    struct io_file *other = open_file("file", 0);
     lock_both(inherited);
     ck_assert_int_eq(run_child(free_what_was_inherited), 0);
 
@@ -746,10 +742,9 @@ static void let_child_go(pid_t child)
 IO_TEST(a_fork_does_not_part_the_ring_from_the_buffers)
 {
     struct io_file *file = create_file("file");
-    pid_t child;
 
     write_durably(file, 0, 'o');
-    child = start_waiting_child(); /* shares every page, so that the parent's next store copies it */
+    pid_t child = start_waiting_child(); /* shares every page, so that the parent's next store copies it */
     write_durably(file, 0, 'n');
     expect_bytes("file", 0, BLOCK_BYTES, 'n');
     let_child_go(child);
@@ -760,10 +755,9 @@ IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
 {
     struct io_file *file = create_file("file");
     struct io_file *other = open_file("file", 0);
-    pid_t child;
 
     lock_both(file);
-    child = start_waiting_child();
+    pid_t child = start_waiting_child();
     io_close(file);
     lock_both(other);
     io_unlock(other, IO_LOCK_USE);
@@ -899,11 +893,10 @@ static int lock_and_wait_to_be_killed(void)
 IO_TEST(locks_end_with_their_process)
 {
     struct io_file *file = create_file("file");
-    pid_t child;
     char byte;
 
     ck_assert_int_eq(pipe2(gate, O_CLOEXEC), 0);
-    child = start_child(lock_and_wait_to_be_killed);
+    pid_t child = start_child(lock_and_wait_to_be_killed);
     close(gate[1]);
     ck_assert_int_eq(read(gate[0], &byte, 1), 1);
     ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), -EAGAIN);
@@ -920,11 +913,10 @@ IO_TEST(locks_end_with_their_process)
 static bool is_writable(void *page)
 {
     int ends[2];
-    bool answer;
 
     ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
     ck_assert_int_eq(write(ends[1], "w", 1), 1);
-    answer = read(ends[0], page, 1) == 1;
+    bool answer = read(ends[0], page, 1) == 1;
     close(ends[0]);
     close(ends[1]);
     return answer;
@@ -1622,11 +1614,10 @@ IO_TEST(a_clone_is_a_file_of_its_own_or_nothing)
 {
     struct io_file *file = create_file("file");
     struct io *second = second_directory();
-    int error;
 
     write_durably(file, 0, 'o');
     ck_assert_int_eq(io_allocate(file, FILE_BYTES, IO_ALLOCATE_OWN), 0);
-    error = io->ops->clone(io, "file", second, "copy");
+    int error = io->ops->clone(io, "file", second, "copy");
     if (error == 0) {
         int owned = io_allocate(file, FILE_BYTES, IO_ALLOCATE_OWN);
         ck_assert_msg(owned == 0 || owned == -EOPNOTSUPP, "%d", owned);

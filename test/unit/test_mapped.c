@@ -1160,13 +1160,12 @@ static int ambiguous_error;
 
 static int meet_ambiguous_error(void)
 {
-    struct twinlog *log;
     uint64_t lsn;
 
     if (!forbid(SYS_msync, ambiguous_error))
         return CANNOT_RUN;
     alarm(60);
-    log = open_small(tested_mode);
+    struct twinlog *log = open_small(tested_mode);
     EXPECT(append_record(log, 0, 0, &lsn) == 0);
     EXPECT(twinlog_sync(log) == -EIO);
     EXPECT(log_stat(log).poison == -EIO);

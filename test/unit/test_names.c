@@ -149,14 +149,12 @@ static void expect_last(struct twinlog_reader *reader, uint64_t lsn)
 TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
 {
     struct twinlog *log = open_writer();
-    struct twinlog_reader *reader;
-    struct opener opener;
 
     append_to(log, 20);
-    reader = open_reader();
+    struct twinlog_reader *reader = open_reader();
     append_to(log, 40);
     close_log(log);
-    opener = begin_opening();
+    struct opener opener = begin_opening();
     ck_assert_int_eq(twinlog_reader_seek_time(reader, INT64_MAX), 0);
     expect_last(reader, 40);
     ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
@@ -169,15 +167,13 @@ TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
 TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
 {
     struct twinlog *log = open_writer();
-    struct twinlog_reader *reader;
     struct twinlog_record record;
-    struct opener opener;
 
     append_to(log, 20);
-    reader = open_reader();
+    struct twinlog_reader *reader = open_reader();
     append_to(log, 40);
     close_log(log);
-    opener = begin_opening();
+    struct opener opener = begin_opening();
     die_at_opening(&opener);
     for (uint64_t lsn = 1; lsn <= 40; lsn++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -196,13 +192,12 @@ TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
 TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
 {
     struct twinlog *looking, *log = open_writer();
-    struct twinlog_reader *reader;
     struct io *io = simdisk_connect(disk);
     struct shared_page shared;
 
     append_to(log, 35);
     looking = open_to_look();
-    reader = open_reader();
+    struct twinlog_reader *reader = open_reader();
     append_to(log, 40);
     ck_assert_int_eq(twl_page_watch(io, &shared), 0);
     close_log(log);
@@ -284,12 +279,11 @@ static void expect_told_by_all(void *context, enum simdisk_op op)
 static void open_after_kill(struct scene *all)
 {
     struct scene scene = { .image = simdisk_crash_image(disk, SIM_KILL, all->sets) };
-    struct twinlog *log;
 
     scene.looking = open_on(scene.image, TWINLOG_READ_ONLY);
     scene.told_lsn = twinlog_last_lsn(scene.looking);
     simdisk_set_hook(scene.image, expect_told_by_all, &scene);
-    log = open_on(scene.image, 0);
+    struct twinlog *log = open_on(scene.image, 0);
     simdisk_set_hook(scene.image, NULL, NULL);
     expect_told(&scene, scene.looking);
     ck_assert_uint_eq(cursor_of(log), scene.told_lsn);
@@ -367,7 +361,6 @@ TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
 {
     const struct simdisk_fault fault = { .op = SIM_SUBMIT, .nth = 1, .error = -EIO };
     struct twinlog *log = open_writer();
-    struct twinlog_reader *reader;
     struct twinlog_record record;
 
     append_to(log, 40);
@@ -376,7 +369,7 @@ TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
                      TWINLOG_EPOISONED); /* it is done, but for the marker behind it */
     simdisk_inject(disk, NULL);
     ck_assert_int_lt(twinlog_close(log), 0);
-    reader = open_reader();
+    struct twinlog_reader *reader = open_reader();
     ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
     expect_last(reader, 20);
     log = open_writer();

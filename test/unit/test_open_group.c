@@ -883,10 +883,9 @@ static uint64_t read_disk(struct simdisk *disk, uint64_t filler_lsn)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t lsn = 0;
-    int rc;
     struct twinlog_report report = { 0 };
     options.ret_report = &report;
-    rc = twl_reader_open(simdisk_connect(disk), &options, &reader);
+    int rc = twl_reader_open(simdisk_connect(disk), &options, &reader);
     ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
         lsn += lsn + 1 == filler_lsn ? 2 : 1;

@@ -90,10 +90,9 @@ static int try_open(uint32_t lock_wait_ms)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log;
-    int error;
 
     options.lock_wait_ms = lock_wait_ms;
-    error = twinlog_open(log_dir, &options, &log);
+    int error = twinlog_open(log_dir, &options, &log);
     return error < 0 ? error : twinlog_close(log);
 }
 
@@ -186,14 +185,11 @@ static void kill_after(pid_t child, uint64_t records)
 
 TEST_LOOP(a_killed_writer_is_followed_by_the_next, LOG_IO_KINDS)
 {
-    struct twinlog *log;
-    uint64_t there;
-
     if (!choose(_i, "a_killed_writer_is_followed_by_the_next"))
         return;
     kill_after(start_child(append_for_ever), 30);
-    log = open_wanted();
-    there = twinlog_last_lsn(log);
+    struct twinlog *log = open_wanted();
+    uint64_t there = twinlog_last_lsn(log);
     ck_assert_uint_ge(there, atomic_load(&shared->acked));
     append_records(log, 0, 0, 10);
     log_close(log);
@@ -366,14 +362,12 @@ static int live_until_told(void)
 
 TEST_LOOP(a_forked_child_does_not_keep_a_closed_log_locked, LOG_IO_KINDS)
 {
-    pid_t child;
-
     if (!choose(_i, "a_forked_child_does_not_keep_a_closed_log_locked"))
         return;
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     parents_log = open_wanted();
     append_records(parents_log, 0, 0, 5);
-    child = start_child(live_until_told);
+    pid_t child = start_child(live_until_told);
     AWAIT(atomic_load(&shared->step) == 1);
     log_close(parents_log);
     log_close(open_wanted());
@@ -563,10 +557,8 @@ static int read_until_told(void)
     EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
     atomic_store(&shared->step, (int)reading_child + 1);
     while (!is_last) {
-        int64_t count;
-
         is_last = atomic_load(&shared->must_stop);
-        count = tally_rest(&tally, reader, &wrong);
+        int64_t count = tally_rest(&tally, reader, &wrong);
         if (count < 0)
             fprintf(stderr, "record %" PRIu64 ": %s\n", tally.last_lsn + 1,
                     wrong ? wrong : twinlog_strerror((int)count));
@@ -580,10 +572,8 @@ static int read_until_told(void)
 
 static pid_t start_reader(uint32_t number)
 {
-    pid_t child;
-
     reading_child = number;
-    child = start_child(read_until_told);
+    pid_t child = start_child(read_until_told);
     AWAIT(atomic_load(&shared->step) == (int)number + 1);
     return child;
 }
@@ -601,13 +591,11 @@ CASE("readers in other processes", prepare, logdir_remove);
 /* One begins beside a writer, the other while there is none. */
 TEST_LOOP(a_reader_in_another_process_follows_any_writer, LOG_IO_KINDS)
 {
-    struct twinlog *log;
     pid_t readers[2];
-    uint64_t last;
 
     if (!choose(_i, "a_reader_in_another_process_follows_any_writer"))
         return;
-    log = open_wanted();
+    struct twinlog *log = open_wanted();
     append_records(log, 0, 0, 30);
     readers[0] = start_reader(0);
     log_close(log);
@@ -623,7 +611,7 @@ TEST_LOOP(a_reader_in_another_process_follows_any_writer, LOG_IO_KINDS)
 
     kill_after(start_child(append_for_ever), 30);
     log = open_wanted();
-    last = twinlog_last_lsn(log);
+    uint64_t last = twinlog_last_lsn(log);
     ck_assert_uint_ge(last, 231 + atomic_load(&shared->acked));
     expect_both_read(last);
     append_records(log, 0, 231, 20);
@@ -650,7 +638,6 @@ static void scribble_behind_the_end(void)
 TEST(looking_changes_nothing)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct twinlog *log;
     uint64_t before, last;
 
     kill_after(start_child(append_for_ever), 100);
@@ -664,7 +651,7 @@ TEST(looking_changes_nothing)
     ck_assert_uint_eq(inspection.report.action, TWINLOG_WOULD_TRUNCATE);
     ck_assert_uint_eq(log_fingerprint(true), before);
 
-    log = open_wanted();
+    struct twinlog *log = open_wanted();
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_TORN_TAIL);
     ck_assert_uint_eq(log_report.action, TWINLOG_DID_TRUNCATE);
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
@@ -678,10 +665,9 @@ static int reader_error(struct twinlog_report *report)
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
-    int result;
 
     options.ret_report = report;
-    result = twinlog_reader_open(log_dir, &options, &reader);
+    int result = twinlog_reader_open(log_dir, &options, &reader);
     if (result < 0)
         return result;
     while ((result = twinlog_reader_next(reader, &record)) > 0)
@@ -727,11 +713,9 @@ TEST(a_file_is_no_directory)
 
 TEST(a_directory_of_other_files_is_left_alone)
 {
-    uint64_t before;
-
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
     put_file(log_file("thesis.tex"), "text", 4);
-    before = log_fingerprint(true);
+    uint64_t before = log_fingerprint(true);
     expect_no_log(-ENOTEMPTY, -ENOENT);
     ck_assert_uint_eq(log_fingerprint(true), before);
     ck_assert_int_eq(unlink(log_file("thesis.tex")), 0);
@@ -906,14 +890,13 @@ TEST(a_missing_segment_is_damage)
 TEST(a_segment_of_another_log_is_refused)
 {
     char other[700];
-    const char *path;
 
     make_log_of_segments();
     snprintf(other, sizeof(other), "%s/other", log_parent);
     ck_assert_int_eq(rename(log_dir, other), 0);
     make_log_of_segments();
     hide(3);
-    path = log_segment(3);
+    const char *path = log_segment(3);
     snprintf(other, sizeof(other), "%s/other/%s", log_parent, segment_name(3));
     ck_assert_int_eq(link(other, path), 0);
     expect_refused(TWINLOG_EFOREIGN, 3);

@@ -286,13 +286,12 @@ enum {
 static void read_one(struct twinlog_reader *reader, int way, uint64_t lsn, bool is_known)
 {
     struct twinlog_record record;
-    int result;
 
     if (way == READ_BY_TIME)
         ck_assert_int_eq(twinlog_reader_seek_time(reader, 1), 0);
     else
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn + (way == READ_BACK)), 0);
-    result =
+    int result =
         way == READ_BACK ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record);
     check_result(result, &record, is_known);
 }
@@ -446,8 +445,6 @@ static void act(bool is_list)
 static bool read_beside(int deed, int way, bool is_after_list)
 {
     const unsigned times = is_after_list ? 5 : 1;
-    struct twinlog_reader *reader;
-    bool has_acted;
 
     make_log();
     what = deeds[deed].name;
@@ -457,13 +454,13 @@ static bool read_beside(int deed, int way, bool is_after_list)
     beside.left = times;
     beside.steps = 0;
     stepping.before = way == READ_FRESH ? act : NULL;
-    reader = open_good_reader(step_by_step());
+    struct twinlog_reader *reader = open_good_reader(step_by_step());
     if (is_after_list && way != READ_FRESH) /* what it knows is wrong already */
         deeds[deed].what();
     stepping.before = act;
     read_one(reader, way, 35, false);
     read_one(reader, way, max_u64(last_kept, 1), false);
-    has_acted = beside.left < times;
+    bool has_acted = beside.left < times;
     stepping.before = NULL;
     expect_all(reader);
     twinlog_reader_close(reader);
@@ -519,8 +516,6 @@ static void read_rest(struct twinlog_reader *reader)
  * a page, the reader may not hear of that. */
 static bool come_beside(int deed, bool has_page)
 {
-    struct twinlog_reader *reader;
-
     make_log();
     close_writer();
     what = deeds[deed].name;
@@ -533,7 +528,7 @@ static bool come_beside(int deed, bool has_page)
     struct io *io = step_by_step();
     if (!has_page)
         stepping.ops.map = refuse_map;
-    reader = open_good_reader(io);
+    struct twinlog_reader *reader = open_good_reader(io);
     read_one(reader, READ_NEXT, 35, false);
     stepping.before = NULL;
     read_rest(reader);
@@ -647,11 +642,10 @@ static void pass_all(struct twinlog_reader *reader)
 TEST(a_truncation_is_told_also_when_what_came_behind_it_was_trimmed)
 {
     struct twinlog_record record;
-    struct twinlog_reader *reader;
 
     what = "cut and trim";
     make_log();
-    reader = open_good_reader(simdisk_connect(disk));
+    struct twinlog_reader *reader = open_good_reader(simdisk_connect(disk));
     pass_all(reader);
     cut(10);
     append(60);
@@ -668,11 +662,10 @@ TEST(a_truncation_is_told_also_when_what_came_behind_it_was_trimmed)
 TEST(no_truncation_is_told_where_a_trim_took_all_that_was_passed)
 {
     struct twinlog_record record;
-    struct twinlog_reader *reader;
 
     what = "trim";
     make_log();
-    reader = open_good_reader(simdisk_connect(disk));
+    struct twinlog_reader *reader = open_good_reader(simdisk_connect(disk));
     pass_all(reader);
     append(60);
     trim(MANY + 1);

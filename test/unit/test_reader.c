@@ -290,10 +290,8 @@ TEST_LOOP(a_cursor_goes_anywhere, KINDS)
 
 TEST_LOOP(without_a_writer_a_cursor_goes_anywhere_too, 2)
 {
-    struct twinlog_reader *reader;
-
     log_close(make_log(MANY));
-    reader = open_reader(NULL, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     wander(reader, MANY, 1000);
     twinlog_reader_close(reader);
 }
@@ -566,11 +564,10 @@ TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
 TEST_LOOP(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left, 2)
 {
     struct twinlog *log = make_log(MANY);
-    struct twinlog_reader *reader;
 
     trim(log, 1234);
     log_close(log);
-    reader = open_reader(NULL, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     expect_next(reader, 1234, 0);
     expect_previous(reader, 1234, 0);
     expect_no_previous(reader, 0);
@@ -1100,7 +1097,6 @@ static void crowd_beside_writer(bool with_cuts)
 {
     struct member members[CROWD] = { 0 };
     struct rng rng = { test_seed() };
-    int rc;
 
     busy.log = open_small();
     put_many(busy.log, 0, 300);
@@ -1113,7 +1109,7 @@ static void crowd_beside_writer(bool with_cuts)
     }
     while (atomic_load(&busy.readers) < CROWD)
         sched_yield();
-    rc = write_lives(with_cuts, &rng, members);
+    int rc = write_lives(with_cuts, &rng, members);
     atomic_store(&busy.is_done, true);
     for (unsigned i = 0; i < CROWD; i++)
         pthread_join(members[i].thread, NULL);
@@ -1158,10 +1154,8 @@ CASE("waiting", logdir_make, logdir_remove);
 /* If a wake-up were lost this would never end, or take a second each time. */
 TEST_LOOP(a_waiting_reader_is_woken, KINDS)
 {
-    struct twinlog_reader *reader;
-
     waited_log = make_log(10);
-    reader = open_reader(waited_log, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(waited_log, _i, 11, 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 5), 0);
     for (uint64_t lsn = 11; lsn < 400; lsn++) {
@@ -1207,14 +1201,12 @@ static int write_in_turn(void)
 
 TEST_LOOP(a_writer_in_another_process_wakes_too, 2)
 {
-    struct twinlog_reader *reader;
     struct pollfd ready = { .events = POLLIN };
-    pid_t writer;
 
     log_close(open_small());
     turns = shared_page();
-    writer = start_child(write_in_turn); /* before there is a thread */
-    reader = open_reader(NULL, _i, 0, 0);
+    pid_t writer = start_child(write_in_turn); /* before there is a thread */
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     ready.fd = twinlog_reader_fd(reader);
     ck_assert_int_ge(ready.fd, 0);
     ck_assert_int_eq(poll(&ready, 1, 0), 0);
@@ -1260,17 +1252,14 @@ static int read_as_nobody(void)
 
 TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
 {
-    struct twinlog *log;
-    pid_t child;
-
     if (geteuid() != 0) {
         fprintf(stderr, "SKIP reader %s: only root can become another user\n", __func__);
         return;
     }
-    log = open_small();
+    struct twinlog *log = open_small();
     ck_assert_int_eq(chmod(log_parent, 0755), 0);
     turns = shared_page();
-    child = start_child(read_as_nobody);
+    pid_t child = start_child(read_as_nobody);
     for (uint64_t lsn = 1; lsn <= 6; lsn++) {
         ck_assert_int_eq(put_one(log, 0), 0);
         ck_assert_int_eq(twinlog_sync(log), 0);
@@ -1363,10 +1352,8 @@ static void expect_one_later(struct twinlog_reader *reader, uint64_t lsn, bool b
 
 TEST_LOOP(a_writer_that_comes_later_is_noticed, 2)
 {
-    struct twinlog_reader *reader;
-
     log_close(make_log(10));
-    reader = open_reader(NULL, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 11, 0);
     expect_one_later(reader, 11, false);
     expect_one_later(reader, 12, true);
     expect_one_later(reader, 13, false);
@@ -1379,11 +1366,10 @@ TEST_LOOP(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log
 {
     struct twinlog *log = make_log(10);
     const uint32_t epoch = log_stat(log).epoch + 1;
-    struct twinlog_reader *reader;
 
     log_close(log);
     patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
-    reader = open_reader(NULL, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 11, 0);
     expect_no_next(reader, 0);
     log = open_small();
     put_many(log, 0, 1);
@@ -1397,12 +1383,11 @@ TEST_LOOP(a_writer_is_noticed_also_where_the_opening_before_it_has_failed, 2)
 {
     struct twinlog *log = make_log(10);
     const uint32_t epoch = log_stat(log).epoch + 1;
-    struct twinlog_reader *reader;
     char name[SEGMENT_NAME_BYTES];
 
     log_close(log);
     patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
-    reader = open_reader(NULL, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 11, 0);
     expect_no_next(reader, 0);
     twl_segment_name(1, name);
     char *path = strdup(log_file(name)), *second = strdup(log_file("second"));
@@ -1422,11 +1407,9 @@ TEST_LOOP(a_writer_is_noticed_also_where_the_opening_before_it_has_failed, 2)
 
 TEST_LOOP(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 2)
 {
-    struct twinlog_reader *reader;
-
     log_close(make_log(10));
     ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
-    reader = open_reader(NULL, _i, 11, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 11, 0);
     expect_one_later(reader, 11, false);
     ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
     expect_one_later(reader, 12, false);
@@ -1545,12 +1528,9 @@ TEST_LOOP(the_descriptor_is_readable_while_there_is_something, KINDS)
 
 TEST_LOOP(the_descriptor_tells_of_every_record, KINDS)
 {
-    struct twinlog_reader *reader;
-    int fd;
-
     waited_log = make_log(1);
-    reader = open_reader(waited_log, _i, 2, 0);
-    fd = twinlog_reader_fd(reader);
+    struct twinlog_reader *reader = open_reader(waited_log, _i, 2, 0);
+    int fd = twinlog_reader_fd(reader);
     for (uint64_t lsn = 2; lsn < 300; lsn++) {
         pthread_t appender;
         int rc;
@@ -1593,10 +1573,9 @@ static unsigned open_descriptors(void)
 TEST_LOOP(a_reader_can_be_closed_at_any_point, KINDS)
 {
     struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
-    unsigned before;
 
     put_many(log, 0, 500);
-    before = open_descriptors();
+    unsigned before = open_descriptors();
     for (int point = 0; point < 40; point++) {
         struct twinlog_reader *reader = open_reader(log, _i, point % 2 ? 0 : 501, 0);
         struct twinlog_record record;
@@ -1633,11 +1612,10 @@ static int read_in_child(void)
 TEST_LOOP(in_a_forked_child_a_reader_goes_on_without_its_descriptor, KINDS)
 {
     struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
-    int fd;
 
     put_many(log, 0, 2);
     inherited = open_reader(log, _i, 0, 0);
-    fd = twinlog_reader_fd(inherited);
+    int fd = twinlog_reader_fd(inherited);
     expect_next(inherited, 1, 0);
     expect_next(inherited, 2, 0);
     expect_no_next(inherited, 0);
@@ -1701,17 +1679,15 @@ CASE("beside a writer", logdir_make, logdir_remove);
 /* The next writer gives their LSNs again, and the reader has read the place before. */
 TEST_LOOP(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, 2)
 {
-    struct twinlog_reader *reader;
     struct twinlog_record record;
-    struct twinlog *log;
 
     ck_assert_int_eq(run_child(die_in_a_batch), 0);
     flip(1, find_in_segment(1, "the last of the batch"));
-    reader = open_reader(NULL, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     for (uint64_t lsn = 1; lsn <= 3; lsn++)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     expect_no_next(reader, 0);
-    log = log_open(NULL);
+    struct twinlog *log = log_open(NULL);
     ck_assert_uint_eq(twinlog_last_lsn(log), 3);
     ck_assert_int_eq(twinlog_append(log, "other", 5, NULL), 0);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -1771,14 +1747,13 @@ CASE("damage and failures", logdir_make, logdir_remove);
 
 TEST_LOOP(damage_is_met_from_both_sides_and_passed_by_a_seek, 2)
 {
-    struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t lsn = 0;
     int rc;
 
     log_close(make_log(MANY));
     flip(3, 30000);
-    reader = open_reader(NULL, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     while ((rc = twinlog_reader_next(reader, &record)) > 0)
         expect_it(rc, &record, ++lsn, 0);
     ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
@@ -2028,14 +2003,13 @@ TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
 TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog_reader *reader;
     struct twinlog *log;
 
     log_close(make_log(10)); /* leaves a page in the file */
     map_error = -ENODEV;
     options.segment_bytes = SMALL_SEGMENT;
     ck_assert_int_eq(twl_log_open(failing_io(), &options, &log), 0);
-    reader = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
     for (uint64_t lsn = 1; lsn <= 10; lsn++)
         expect_next(reader, lsn, 0);
     expect_no_next(reader, 0);

@@ -127,10 +127,9 @@ CASE("completed", gate_set_up, logdir_remove);
 WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns, LOG_IO_KINDS)
 {
     struct submitter submitters[SUBMITTERS];
-    struct twinlog *log;
 
     options.buffer_bytes = 32 * KIB;
-    log = open_seen(&options);
+    struct twinlog *log = open_seen(&options);
     start_submitters(submitters, NULL);
     for (unsigned i = 0; i < 30; i++) /* others commit as well */
         ck_assert_int_eq(twinlog_append(log, "beside", 6, NULL), 0);
@@ -240,10 +239,9 @@ WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
     struct twinlog_request request = { .complete = note };
     pthread_t driver, other;
     int result = 0, other_result = 0;
-    struct twinlog *log;
 
     options.flags |= TWINLOG_NO_THREAD;
-    log = open_seen(&options);
+    struct twinlog *log = open_seen(&options);
     ck_assert_int_eq(twinlog_drive(log, 0), 0);
     ck_assert_int_eq(twinlog_drive(log, 1), 0);
     ck_assert_int_eq(submit(log, 10, &request), 0);
@@ -282,13 +280,12 @@ WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
 TEST(a_lent_thread_sees_to_the_flush_interval)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
-    struct twinlog *log;
     pthread_t drivers[2];
     int results[2] = { 0 };
     uint64_t lsn;
 
     options.flush_interval_ms = 3;
-    log = open_seen(&options);
+    struct twinlog *log = open_seen(&options);
     atomic_store(&is_over, false);
     for (unsigned i = 0; i < 2; i++)
         ck_assert_int_eq(pthread_create(&drivers[i], NULL, drive_for_a_while, &results[i]), 0);
@@ -349,12 +346,11 @@ WAYS_TEST(a_callback_may_submit_append_and_wait, LOG_IO_KINDS)
     unsigned errors[6] = { 0 };
     int results[2] = { 0 };
     const bool has_no_thread = _i & 1;
-    struct twinlog *log;
 
     options.flags |= has_no_thread ? TWINLOG_NO_THREAD : 0u;
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = 1024 * KIB;
-    log = open_seen(&options);
+    struct twinlog *log = open_seen(&options);
     atomic_store(&is_over, false);
     for (unsigned i = 0; i < 6; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, append_large, &errors[i]), 0);
@@ -633,10 +629,9 @@ TEST_LOOP(more_requests_than_the_buffers_hold_need_no_thread, 2)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog_request *requests = calloc(100, sizeof(*requests));
-    struct twinlog *log;
 
     options.buffer_bytes = 16 * KIB;
-    log = open_seen(&options);
+    struct twinlog *log = open_seen(&options);
     for (unsigned i = 0; i < 100; i++) {
         requests[i].complete = note;
         ck_assert_int_eq(submit(log, 3000, &requests[i]), 0);

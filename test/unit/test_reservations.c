@@ -280,11 +280,10 @@ CASE("given up", gate_set_up, logdir_remove);
 WAYS_TEST(one_that_is_never_settled_becomes_a_filler, LOG_IO_KINDS)
 {
     struct twinlog_reservation lost, good;
-    struct twinlog *log;
     uint64_t fillers, lsn;
 
     expect_impatience(&options);
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 4; i++) {
         good = reserve(log, 500);
         lost = reserve(log, 700);
@@ -346,10 +345,9 @@ WAYS_TEST(late_writes_go_nowhere, LOG_IO_KINDS)
     struct vandal vandals[VANDALS];
     unsigned char bytes[3000];
     uint64_t fillers, rolls;
-    struct twinlog *log;
 
     expect_impatience(&options);
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < VANDALS; i++) {
         vandals[i] = (struct vandal){ .log = log, .place = reserve(log, 1000 + i), .size = 1000 + i };
         ck_assert_int_eq(pthread_create(&vandals[i].thread, NULL, write_on_and_on, &vandals[i]), 0);
@@ -380,14 +378,13 @@ static void *settle_at_the_last_moment(void *argument)
         const struct twinlog_entry entry = { .size = vandal->size, .tag = (uint16_t)vandal->size, .type = 9 };
         const struct twinlog_terms terms = buffered;
         struct timespec pause = { 0, 900000 + rand() % 300000 };
-        int rc;
 
         vandal->result = twinlog_reserve(vandal->log, &entry, NULL, &vandal->place);
         if (vandal->result < 0)
             return NULL;
         fill(&vandal->place, vandal->size);
         nanosleep(&pause, NULL); /* the race is with the timeout of a millisecond */
-        rc = twinlog_reservation_commit(vandal->log, &vandal->place, &terms);
+        int rc = twinlog_reservation_commit(vandal->log, &vandal->place, &terms);
         if (rc != 0 && rc != -ESTALE)
             vandal->result = rc;
     }
@@ -398,12 +395,11 @@ TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
 {
     struct twinlog_options options = log_options(0, 0);
     struct vandal vandals[VANDALS];
-    struct twinlog *log;
     uint64_t fillers, before;
 
     expect_impatience(&options);
     options.reserve_timeout_ms = 1;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < VANDALS; i++) {
         vandals[i] = (struct vandal){ .log = log, .size = 6000 };
         ck_assert_int_eq(pthread_create(&vandals[i].thread, NULL, settle_at_the_last_moment, &vandals[i]), 0);
@@ -425,14 +421,12 @@ TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
 TEST(closing_gives_up_what_is_open)
 {
     struct twinlog_options options = log_options(0, 0);
-    struct twinlog_reservation place;
-    struct twinlog *log;
     uint64_t fillers;
 
     expect_impatience(&options);
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     ck_assert_int_eq(twinlog_append(log, "before", 6, NULL), 0);
-    place = reserve(log, 100);
+    struct twinlog_reservation place = reserve(log, 100);
     ck_assert_int_eq(twinlog_enqueue(log, "behind", 6, NULL), 0);
     ck_assert_uint_eq(place.lsn, 2);
     log_close(log);
@@ -455,11 +449,10 @@ TEST(no_call_waits_for_ever_for_one_that_is_free)
     struct twinlog_options options = log_options(0, 0);
     const struct twinlog_entry entry = { .size = 10 };
     struct twinlog_reservation places[MOST_OPEN], more;
-    struct twinlog *log;
     uint64_t fillers;
 
     expect_impatience(&options);
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     abandon_all(log, places);
     ck_assert_int_eq(twinlog_reserve(log, &entry, NULL, &more), -EBUSY);
     ck_assert_int_eq(twinlog_reserve(log, &entry, &trying, &more), -EAGAIN);
@@ -527,11 +520,10 @@ TEST(a_wait_for_a_free_one_does_not_hold_up_the_close)
 {
     struct twinlog_options options = log_options(0, 0);
     struct waiter waiter = { 0 };
-    struct twinlog *log;
 
     expect_impatience(&options);
     options.reserve_timeout_ms = 2000;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < MOST_OPEN; i++)
         reserve(log, 10);
     waiter.log = log;
@@ -551,8 +543,6 @@ TEST(without_memory_it_is_given_up_later)
     struct rlimit limit, none = { 0 };
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     const struct twinlog_entry entry = { .data = "behind", .size = 6 };
-    struct twinlog_reservation place;
-    struct twinlog *log;
     uint64_t lsn = 0;
 
     if (HAS_SANITIZER) { /* they need address space of their own */
@@ -562,11 +552,11 @@ TEST(without_memory_it_is_given_up_later)
     }
     expect_impatience(&options);
     options.buffer_bytes = 64 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     terms.deadline_ns = twinlog_deadline(1);
     twinlog_append_batch(log, &entry, 1, &terms, NULL); /* starts the committer */
     ck_assert_int_eq(twinlog_sync(log), 0);
-    place = reserve(log, 100);
+    struct twinlog_reservation place = reserve(log, 100);
     ck_assert_int_eq(getrlimit(RLIMIT_AS, &limit), 0);
     none.rlim_max = limit.rlim_max;
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &none), 0);
@@ -590,17 +580,14 @@ WAYS_TEST(a_reservation_a_batch_and_a_roll_share_a_group, LOG_IO_KINDS)
 {
     static unsigned char bytes[9000];
     const struct twinlog_entry batch[2] = { { .data = bytes, .size = 9000 }, { .data = bytes, .size = 100 } };
-    struct twinlog *log;
     uint64_t fillers, lsn;
 
     options.buffer_bytes = 32 * KIB;
     options.segment_bytes = 64 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 20; i++) {
-        struct twinlog_reservation place;
-
         ck_assert_int_eq(twinlog_append_batch(log, batch, 2, &buffered, &lsn), 0);
-        place = reserve(log, 3000);
+        struct twinlog_reservation place = reserve(log, 3000);
         ck_assert_uint_eq(place.lsn, lsn + 2);
         fill(&place, 3000);
         ck_assert_int_eq(twinlog_reservation_commit(log, &place, NULL), 0);

@@ -615,7 +615,6 @@ static int lock_late(struct io_file *file, enum io_lock which, bool is_exclusive
 
 TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one)
 {
-    struct state state;
     late.real = io->ops;
     late.ops = *io->ops;
     late.ops.lock = lock_late;
@@ -624,7 +623,7 @@ TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one)
     io->ops = late.real;
     ck_assert(late.was_replaced);
     assert_text("behind the replacement");
-    state = read_state();
+    struct state state = read_state();
     struct state_entry entry;
     ck_assert_msg(twl_state_find(&state, STATE_VALUE, "large 9", &entry), "the other change is there too");
     twl_state_free(&state);

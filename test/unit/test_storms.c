@@ -125,10 +125,8 @@ static void *call_until_canceled(void *argument)
 /* It ends between two calls. */
 WAYS_TEST(a_thread_is_not_canceled_inside_a_call, LOG_IO_KINDS)
 {
-    struct twinlog *log;
-
     options.buffer_bytes = 16 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 10; i++) {
         struct victim victims[2];
         void *result;

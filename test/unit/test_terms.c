@@ -124,10 +124,9 @@ TEST(a_try_does_not_wait_and_leaves_nothing_behind)
 WAYS_TEST(a_later_try_succeeds, LOG_IO_KINDS)
 {
     uint64_t lsn, count = 0;
-    struct twinlog *log;
 
     options.buffer_bytes = 16 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 20; i++, count++)
         AWAIT(append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
     ck_assert_uint_eq(lsn, count);
@@ -350,7 +349,6 @@ TEST(with_full_buffers_nothing_happens_by_the_deadline)
     const uint64_t last = fill_buffers(log);
     const struct twinlog_entry entry = { .size = 6000 };
     struct twinlog_reservation place = { 0 };
-    struct twinlog_terms terms;
 
     for (int level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_DURABLE; level++) {
         uint64_t lsn = 77;
@@ -358,7 +356,7 @@ TEST(with_full_buffers_nothing_happens_by_the_deadline)
         ck_assert_int_eq(append(log, 6000, until((enum twinlog_level)level, 5), &lsn), -ETIMEDOUT);
         ck_assert_uint_eq(lsn, 0);
     }
-    terms = until(0, 5);
+    struct twinlog_terms terms = until(0, 5);
     ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -ETIMEDOUT);
     ck_assert_ptr_null(place.data);
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
@@ -391,13 +389,12 @@ TEST(a_deadline_is_kept_while_a_segment_is_made)
 TEST(a_segment_is_made_while_another_thread_has_the_head)
 {
     struct twinlog_options options = log_options(0, 0);
-    struct twinlog *log;
     uint64_t lsn;
 
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = 64 * KIB;
     options.keep_bytes = 1 << 20;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     twl_take_head_lock(log);
     for (unsigned i = 0; i < 60; i++)
         ck_assert_int_eq(append(log, 5000, until(TWINLOG_LEVEL_DURABLE, 120000), &lsn), 0);
@@ -409,13 +406,12 @@ TEST(a_segment_is_made_while_another_thread_has_the_head)
 /* A thread with a deadline does not commit. It says that another one must. */
 WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
 {
-    struct twinlog *log;
     uint64_t lsn;
 
     options.flags |= _i & 1 ? TWINLOG_NO_THREAD : 0u;
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = 128 * KIB;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 60; i++) {
         const struct twinlog_entry entry = { .size = 5000 };
         struct twinlog_terms terms = until((enum twinlog_level)(TWINLOG_LEVEL_DURABLE - i % 3), 120000);
@@ -677,11 +673,10 @@ TEST(one_that_is_refused_does_not_hold_up_the_others)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct queued large[4];
-    struct twinlog *log;
     uint64_t lsn;
 
     options.buffer_bytes = 128 * KIB;
-    log = gate_log(&options);
+    struct twinlog *log = gate_log(&options);
     atomic_store(&gate.largest_file, 4096);
     for (unsigned i = 0; i < 3; i++) /* 512 KiB in all */
         ck_assert_int_eq(append(log, 100 * KIB, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
@@ -709,12 +704,11 @@ CASE("tries", gate_set_up, logdir_remove);
 TEST(a_try_hears_that_the_disk_is_full)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
-    struct twinlog *log;
     uint64_t lsn;
     int rc;
 
     options.buffer_bytes = 128 * KIB;
-    log = gate_log(&options);
+    struct twinlog *log = gate_log(&options);
     atomic_store(&gate.largest_file, 4096);
     AWAIT((rc = append(log, 115 * KIB, trying(0), &lsn)) != -EAGAIN && rc != 0);
     ck_assert_int_eq(rc, -ENOSPC);

@@ -709,14 +709,13 @@ static struct {
 static bool is_asleep(int thread)
 {
     char path[64], text[256];
-    const char *state;
 
     snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
     const int fd = open(path, O_RDONLY);
     const ssize_t size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
     close(fd);
     text[size > 0 ? size : 0] = '\0';
-    state = strrchr(text, ')');
+    const char *state = strrchr(text, ')');
     return state && state[1] && state[2] == 'S';
 }
 

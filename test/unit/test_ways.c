@@ -107,7 +107,6 @@ WAYS_TEST(a_batch_is_read_as_it_was_given, LOG_WAYS)
 {
     struct twinlog_entry entries[SHAPES];
     struct twinlog *log = log_open(&options);
-    struct twinlog_reader *reader;
 
     make_shapes(entries);
     for (uint64_t i = 0; i < 20; i++) {
@@ -118,7 +117,7 @@ WAYS_TEST(a_batch_is_read_as_it_was_given, LOG_WAYS)
         ck_assert_uint_eq(twinlog_durable_lsn(log), (i + 1) * SHAPES);
     }
     shapes_written = 20 * SHAPES;
-    reader = log_attach(log, 0, 0);
+    struct twinlog_reader *reader = log_attach(log, 0, 0);
     ck_assert_int_eq(read_shapes(reader, shapes_written), 0);
     twinlog_reader_close(reader);
     ck_assert_int_eq(run_child(read_elsewhere), 0);
@@ -147,10 +146,9 @@ TEST_LOOP(a_batch_may_fill_a_buffer_and_not_more, 4)
     const uint32_t buffer_bytes = _i & 2 ? 256 * KIB : 16 * KIB;
     unsigned char *bytes = calloc(1, buffer_bytes);
     struct twinlog_entry entries[2] = { { .data = bytes }, { .data = bytes, .size = 1000 } };
-    struct twinlog *log;
 
     options.buffer_bytes = buffer_bytes;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     /* each takes 24 bytes more than its size rounded up to 8 */
     entries[0].size = buffer_bytes - OVERHEAD - 2 * 24 - 1000;
     for (unsigned i = 0; i < 3; i++)
@@ -366,11 +364,10 @@ TEST_LOOP(a_segment_is_synced_before_it_is_left, 2)
     struct twinlog_options options = gate_options();
     const struct twinlog_terms *terms = _i ? &written : NULL;
     uint64_t last = 0;
-    struct twinlog *log;
 
     options.segment_bytes = 128 * KIB;
     options.buffer_bytes = 32 * KIB;
-    log = gate_log(&options);
+    struct twinlog *log = gate_log(&options);
     for (unsigned i = 0; log_stat(log).rolls < 3; i++) {
         ck_assert_uint_lt(i, 1000);
         ck_assert_int_eq(append_at(log, i % 8 == 7 ? terms : &written, 8000, &last), 0);
@@ -433,13 +430,12 @@ WAYS_TEST(waiting_knows_every_level, LOG_IO_KINDS)
 TEST_LOOP(an_interval_makes_things_durable_without_a_call, LOG_IO_KINDS)
 {
     struct twinlog_options options = log_way(_i);
-    struct twinlog *log;
     uint64_t lsn;
 
     if (!log_can_use("an_interval_makes_things_durable_without_a_call", options.io, options.flags))
         return;
     options.flush_interval_ms = 5;
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 6; i++) {
         ck_assert_int_eq(append_at(log, i % 2 ? &written : &buffered, 100, &lsn), 0);
         AWAIT(twinlog_durable_lsn(log) >= lsn);
@@ -535,12 +531,10 @@ static int write_and_die(void)
 
 WAYS_TEST(what_is_written_survives_the_process, LOG_IO_KINDS)
 {
-    struct twinlog *log;
-
     child_options = options;
     child_lsn = shared_page();
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
-    log = log_open(&options);
+    struct twinlog *log = log_open(&options);
     ck_assert_uint_eq(twinlog_last_lsn(log), 30);
     ck_assert_uint_eq(atomic_load(child_lsn), 30);
     log_close(log);
@@ -554,14 +548,13 @@ static off_t find_in_segment(const void *needle, size_t size)
     int fd = open(log_segment(1), O_RDONLY);
     struct stat about;
     unsigned char *bytes, *found;
-    off_t offset;
 
     ck_assert_int_eq(fstat(fd, &about), 0);
     bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     ck_assert_ptr_ne(bytes, MAP_FAILED);
     found = memmem(bytes, (size_t)about.st_size, needle, size);
     ck_assert_ptr_nonnull(found);
-    offset = found - bytes;
+    off_t offset = found - bytes;
     munmap(bytes, (size_t)about.st_size);
     close(fd);
     return offset;
@@ -576,7 +569,6 @@ TEST_LOOP(a_torn_group_before_others_that_were_not_synced_is_truncated, 6)
     const int torn = _i / 2;
     struct twinlog *log = log_open(&options);
     char crashed[320], record[5000] = "";
-    off_t offset;
 
     ck_assert_int_eq(twinlog_append(log, "durable", 7, NULL), 0);
     for (unsigned i = 0; i < 3; i++) {
@@ -589,7 +581,7 @@ TEST_LOOP(a_torn_group_before_others_that_were_not_synced_is_truncated, 6)
     copy_directory(log_dir, crashed);
     log_close(log);
     strcpy(log_dir, crashed);
-    offset = find_in_segment(texts[torn], strlen(texts[torn]));
+    off_t offset = find_in_segment(texts[torn], strlen(texts[torn]));
     patch_file(log_segment(1), offset, "\0\0\0\0\0\0\0\0", 8);
 
     log = log_open(&options);
