@@ -56,6 +56,9 @@ bool log_can_use(const char *test, uint32_t io, uint32_t flags);
 
 extern struct twinlog_report log_report; /* of the last opening below */
 
+/* With WITH_SIZE() of suites.h. */
+#define LOG_OPTIONS(...) WITH_SIZE(options, .ret_report = &log_report, __VA_ARGS__)
+
 struct twinlog_options log_options(uint32_t io, uint32_t flags); /* with ret_report = &log_report */
 struct twinlog *log_open(const struct twinlog_options *options); /* NULL: as log_options(0, 0) */
 int log_open_error(const struct twinlog_options *options);       /* asserts that there is one */

@@ -83,6 +83,9 @@
     UNIT_ENTRY(.test = { #name, name, __FILE__, __LINE__ }, .first = (int)(from), .end = (int)(to));         \
     static void name(int _i CK_ATTRIBUTE_UNUSED)
 
+/* A structure that the interface takes, with these members: WITH_SIZE(trim_options, .before_lsn = 5). */
+#define WITH_SIZE(name, ...) ((struct twinlog_##name){ .size = sizeof(struct twinlog_##name), __VA_ARGS__ })
+
 struct unit_entry {
     const char *file;
     int line;

@@ -176,12 +176,10 @@ static struct io *watch(void)
 
 static struct twinlog *open_watched(uint32_t flags)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct io *io = watch();
     struct twinlog *log;
-    options.flags = flags | TWINLOG_BUFFERED;
-    options.buffer_bytes = 65536;
-    options.segment_bytes = SHADOW_BYTES;
+    const struct twinlog_options options = WITH_SIZE(options, .flags = flags | TWINLOG_BUFFERED,
+                                                     .buffer_bytes = 65536, .segment_bytes = SHADOW_BYTES);
     ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
     return log;
 }
@@ -724,10 +722,9 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
 /* Segments of 64 KiB; the smallest buffer that takes records of 8 KiB. */
 static struct twinlog_options small_options(uint32_t flags)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    options.flags = flags | TWINLOG_BUFFERED;
-    options.buffer_bytes = 16384;
-    options.segment_bytes = SEGMENT_MIN_BYTES;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .flags = flags | TWINLOG_BUFFERED, .buffer_bytes = 16384,
+                  .segment_bytes = SEGMENT_MIN_BYTES);
     return options;
 }
 
@@ -780,9 +777,8 @@ static int fail_on_finding(void *context, const struct twinlog_report *finding)
 
 static void expect_sound(uint64_t records)
 {
-    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t found;
-    options.each = fail_on_finding;
+    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = fail_on_finding);
     ck_assert_int_eq(twinlog_verify(seam.directory, &options, &found), 0);
     ck_assert_uint_eq(found, records);
     ck_assert_uint_eq(count_records(), records);
@@ -1169,10 +1165,9 @@ TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
 TEST(the_first_group_of_a_segment_is_durable)
 {
     const struct twinlog_entry entry = { .data = payload, .size = 3000 };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     const struct twinlog_options options = small_options(0);
     struct twinlog *log = open_with(&options);
-    terms.level = TWINLOG_LEVEL_WRITTEN;
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     uint64_t lsn, rolls = stat_of(log).rolls;
     for (unsigned i = 0; i < 100; i++) {
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);

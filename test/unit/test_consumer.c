@@ -22,9 +22,8 @@ static struct twinlog_report report;
 
 static int try_open(const char *name, uint32_t flags, struct twinlog_consumer **ret_consumer)
 {
-    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
-    options.flags = flags;
-    options.ret_report = &report;
+    const struct twinlog_consumer_options options =
+        WITH_SIZE(consumer_options, .flags = flags, .ret_report = &report);
     memset(&report, 0, sizeof(report));
     return twinlog_consumer_open(log_dir, name, &options, ret_consumer);
 }
@@ -100,9 +99,8 @@ static void close_both(struct twinlog_consumer *consumer, struct twinlog *log)
 
 static void trim(struct twinlog *log, uint64_t before_lsn, uint32_t flags)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-    options.before_lsn = before_lsn;
-    options.flags = flags;
+    const struct twinlog_trim_options options =
+        WITH_SIZE(trim_options, .before_lsn = before_lsn, .flags = flags);
     ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
 }
 
@@ -119,10 +117,8 @@ CASE("there and on", logdir_make, logdir_remove);
 
 TEST_LOOP(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, 6)
 {
-    struct twinlog_options options = log_options(0, 0);
-    options.mode = (uint32_t)_i % 3;
     const uint32_t flags = _i < 3 ? 0 : TWINLOG_CONSUMER_MMAP;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = (uint32_t)_i % 3));
     put(log, 0, 100);
     struct twinlog_consumer *consumer = open_consumer(flags);
     expect_all(consumer, 1, 40, 0);

@@ -55,9 +55,9 @@ static void in_copy(void (*check)(void))
 
 static struct twinlog_options small_segments(uint32_t flags)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | flags);
+    const struct twinlog_options options =
+        LOG_OPTIONS(.flags = TWINLOG_BUFFERED | flags, .segment_bytes = 64 * KIB);
 
-    options.segment_bytes = 64 * KIB;
     return options;
 }
 
@@ -73,21 +73,16 @@ static struct twinlog *open_at(const char *dir)
 
 static struct twinlog_backup_result back_up(uint32_t flags)
 {
-    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
 
-    options.flags = flags;
-    int error = twinlog_backup(log_dir, copy_dir, &options, &result);
+    int error = twinlog_backup(log_dir, copy_dir, &WITH_SIZE(backup_options, .flags = flags), &result);
     ck_assert_msg(error == 0, "backup: %s", twinlog_strerror(error));
     return result;
 }
 
 static int back_up_error(void)
 {
-    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
-
-    options.flags = TWINLOG_BACKUP_COPY;
-    return twinlog_backup(log_dir, copy_dir, &options, NULL);
+    return twinlog_backup(log_dir, copy_dir, &WITH_SIZE(backup_options, .flags = TWINLOG_BACKUP_COPY), NULL);
 }
 
 /* Names in a directory but . and .., those of writer.lock left out. */
@@ -140,10 +135,7 @@ static void fill(struct twinlog *log, uint32_t from)
 
 static void trim_before(struct twinlog *log, uint64_t lsn)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-
-    options.before_lsn = lsn;
-    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+    ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = lsn), NULL), 0);
 }
 
 /* ---- the files of a log ------------------------------------------------------------------------ */
@@ -331,10 +323,9 @@ static int print_finding(void *context, const struct twinlog_report *report)
 
 TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
 {
-    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct churn churn;
+    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = print_finding);
 
-    options.each = print_finding;
     start_churn(&churn);
     for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
         struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -450,11 +441,11 @@ TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
 
     start_churn(&churn);
     for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
-        struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
         struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
         uint64_t verified = 0, count;
+        const struct twinlog_backup_options options =
+            WITH_SIZE(backup_options, .flags = round % 2 ? TWINLOG_BACKUP_COPY : 0);
 
-        options.flags = round % 2 ? TWINLOG_BACKUP_COPY : 0;
         int error = twinlog_backup(log_dir, copy_dir, &options, &result);
         if (error == -EBUSY) { /* outrun, and nothing is left of it */
             ck_assert_uint_eq(count_files(copy_dir), 0);
@@ -794,11 +785,10 @@ static void exit_in_progress(void *context, uint64_t done_bytes, uint64_t total_
 
 static int back_up_and_exit(void)
 {
-    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     unsigned calls = 0;
+    const struct twinlog_backup_options options =
+        WITH_SIZE(backup_options, .progress = exit_in_progress, .context = &calls);
 
-    options.progress = exit_in_progress;
-    options.context = &calls;
     return twinlog_backup(log_dir, copy_dir, &options, NULL) == 0 ? 0 : 2;
 }
 
@@ -1112,12 +1102,9 @@ static int keep_loss(void *context, const struct twinlog_report *lost)
 
 static int repair(struct losses *losses, struct twinlog_repair_result *ret_result)
 {
-    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
-
-    options.each = keep_loss;
-    options.context = losses;
     *ret_result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
-    return twinlog_repair(log_dir, copy_dir, &options, ret_result);
+    return twinlog_repair(log_dir, copy_dir, &WITH_SIZE(repair_options, .each = keep_loss, .context = losses),
+                          ret_result);
 }
 
 /* Three hundred records in several segments, head at 1, with a cursor and a value; and a copy to compare with. */
@@ -1651,12 +1638,11 @@ static int keep_finding(void *context, const struct twinlog_report *report)
 
 static struct finding verify_harmless(void)
 {
-    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct finding found = { 0 };
     uint64_t records = 0;
+    const struct twinlog_verify_options options =
+        WITH_SIZE(verify_options, .each = keep_finding, .context = &found);
 
-    options.each = keep_finding;
-    options.context = &found;
     ck_assert_int_eq(twinlog_verify(log_dir, &options, &records), 0);
     ck_assert_uint_eq(records, 300);
     ck_assert_uint_le(found.count, 1);

@@ -115,9 +115,8 @@ static bool are_all_sealed(struct io *io)
 
 static void make_log(void)
 {
-    struct twinlog_options options = log_options(0, 0);
+    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT);
 
-    options.segment_bytes = SMALL_SEGMENT;
     if (kind->has_no_page) { /* what is there already has a page, which then is not this writer's */
         log_close(log_open(&options));
         ck_assert_int_eq(twl_log_open(make_io(), &options, &the_log), 0);
@@ -355,11 +354,10 @@ static unsigned long tried, ended_with_error;
 
 static int try_to_open(uint64_t from_lsn, struct twinlog_reader **ret_reader)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = kind->maps ? TWINLOG_READER_MMAP : 0, .from_lsn = from_lsn,
+                  .ret_report = &report);
 
-    options.flags = kind->maps ? TWINLOG_READER_MMAP : 0;
-    options.from_lsn = from_lsn;
-    options.ret_report = &report;
     report = (struct twinlog_report){ 0 };
     *ret_reader = NULL;
     return kind->is_attached ? twinlog_reader_attach(the_log, &options, ret_reader)
@@ -787,10 +785,9 @@ CASE("failed", set_up, logdir_remove);
 TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
 {
     static const unsigned char zeros[BLOCK_BYTES], payload[1000];
-    struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
+    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT);
 
-    options.segment_bytes = SMALL_SEGMENT;
     gate_reset();
     ck_assert_int_eq(gate_try_log(&options, &log), 0);
     while (log_stat(log).rolls == 0)
@@ -817,15 +814,13 @@ static int refuse_sync(struct io_file *file)
 TEST(a_footer_goes_when_nothing_is_left_of_its_index)
 {
     static const unsigned char payload[1000];
-    struct twinlog_options options = log_options(0, 0);
     struct segment_footer footer;
     struct segment segment;
     struct io *io;
     unsigned char block[BLOCK_BYTES];
     size_t size;
 
-    options.segment_bytes = SMALL_SEGMENT;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT));
     while (log_stat(log).rolls == 0)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     log_close(log);

@@ -109,10 +109,9 @@ static void fail_and_note(struct twinlog *log)
 
 static struct twinlog_options wanted_options(void)
 {
-    struct twinlog_options options = log_options(wanted_io, wanted_flags);
+    struct twinlog_options options = LOG_OPTIONS(.io = wanted_io, .flags = wanted_flags,
+                                                 .segment_bytes = wanted_segment_bytes, .mode = wanted_mode);
 
-    options.segment_bytes = wanted_segment_bytes;
-    options.mode = wanted_mode;
     if (wanted_mode != TWINLOG_MODE_DURABLE) {
         options.mapped_bytes = wanted_segment_bytes;
         options.max_record_bytes = RECORD_ROOM;
@@ -537,14 +536,14 @@ static int limit_files(uint64_t bytes)
 static int append_below_the_limit(void)
 {
     static const unsigned char bytes[640u << 10];
-    struct twinlog_options options = log_options(wanted_io, wanted_flags);
     struct twinlog *log;
     uint64_t lsn;
+    const struct twinlog_options options =
+        LOG_OPTIONS(.io = wanted_io, .flags = wanted_flags, .mode = wanted_mode,
+                    .mapped_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 512u << 10,
+                    .max_record_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 128u << 10,
+                    .segment_bytes = 16u << 20);
 
-    options.mode = wanted_mode;
-    options.mapped_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 512u << 10;
-    options.max_record_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 128u << 10;
-    options.segment_bytes = 16u << 20;
     EXPECT(limit_files(600u << 10) == 0);
     EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (unsigned i = 0; i < 40; i++)

@@ -824,10 +824,9 @@ static int expect_end(void *context, const struct twinlog_report *finding)
 static uint64_t verify(const struct golden *golden)
 {
     struct golden expected = *golden;
-    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t records;
-    options.each = expect_end;
-    options.context = &expected;
+    const struct twinlog_verify_options options =
+        WITH_SIZE(verify_options, .each = expect_end, .context = &expected);
     ck_assert_int_eq(twinlog_verify(directory, &options, &records), 0);
     return records;
 }
@@ -935,14 +934,12 @@ TEST(what_became_of_the_segments_of_a_sealed_log_is_known)
 
 TEST(a_kept_state_has_its_cursor_and_its_value)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
     char value[16];
     size_t size;
     uint64_t lsn;
-    options.flags = TWINLOG_READ_ONLY;
     take_out(&goldens[2]);
-    ck_assert_int_eq(twinlog_open(directory, &options, &log), 0);
+    ck_assert_int_eq(twinlog_open(directory, &WITH_SIZE(options, .flags = TWINLOG_READ_ONLY), &log), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "billing", &lsn), 0);
     ck_assert_uint_eq(lsn, 2);
     ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);

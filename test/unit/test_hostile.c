@@ -52,13 +52,11 @@ static const char *in_parent(const char *name)
 
 static void read_all(uint32_t flags)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t first, last;
 
-    options.flags = flags;
-    if (twinlog_reader_open(log_dir, &options, &reader) < 0)
+    if (twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .flags = flags), &reader) < 0)
         return;
     while (twinlog_reader_next(reader, &record) > 0)
         continue;
@@ -110,22 +108,18 @@ static void look(void)
 
 static void copy_log(void)
 {
-    struct twinlog_backup_options copying = TWINLOG_BACKUP_OPTIONS_INIT;
-
-    copying.flags = TWINLOG_BACKUP_COPY;
     twinlog_backup(log_dir, in_parent("backup"), NULL, NULL);
-    twinlog_backup(log_dir, in_parent("backup-by-copy"), &copying, NULL);
+    twinlog_backup(log_dir, in_parent("backup-by-copy"),
+                   &WITH_SIZE(backup_options, .flags = TWINLOG_BACKUP_COPY), NULL);
     twinlog_repair(log_dir, in_parent("repaired"), NULL, NULL);
 }
 
 static void write_log(void)
 {
-    struct twinlog_options options = log_options(0, 0);
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog *log;
 
-    options.segment_bytes = SEGMENT_BYTES;
-    if (twinlog_open(log_dir, &options, &log) < 0)
+    if (twinlog_open(log_dir, &LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES), &log) < 0)
         return;
     twinlog_append(log, "more", 4, NULL);
     trim.before_lsn = 10;
@@ -160,11 +154,9 @@ static int meet(void)
 
 static void make_log(void)
 {
-    struct twinlog_options options = log_options(0, 0);
     unsigned char bytes[2000];
 
-    options.segment_bytes = SEGMENT_BYTES;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
     memset(bytes, 'x', sizeof(bytes));
     for (unsigned i = 0; i < RECORDS; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
@@ -486,9 +478,8 @@ static void put_front(uint64_t first_sequence, uint64_t first_lsn)
 /* What is trimmed was durable. What is appended in front of the head would be acknowledged, and never seen. */
 TEST(a_head_behind_the_end_is_damage)
 {
-    struct twinlog_options options = log_options(0, 0);
+    const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = 1 << 20);
 
-    options.segment_bytes = 1 << 20;
     struct twinlog *log = log_open(&options);
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     log_close(log);
@@ -619,12 +610,10 @@ static int take_loss(void *context, const struct twinlog_report *lost)
 
 static int repair_to(const char *name, struct twinlog_repair_result *ret_result)
 {
-    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
-
-    options.each = take_loss;
     *ret_result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
     alarm(MOST_SECONDS);
-    const int rc = twinlog_repair(log_dir, in_parent(name), &options, ret_result);
+    const int rc =
+        twinlog_repair(log_dir, in_parent(name), &WITH_SIZE(repair_options, .each = take_loss), ret_result);
     alarm(0);
     return rc;
 }
@@ -772,12 +761,10 @@ static bool limit_memory(void)
 
 static int read_in_little_memory(uint32_t flags)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
 
-    options.flags = flags;
-    int rc = twinlog_reader_open(log_dir, &options, &reader);
+    int rc = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .flags = flags), &reader);
     if (rc < 0)
         return rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0)

@@ -259,14 +259,11 @@ static void *enqueue_for_a_second(void *argument)
 /* By chance; test_commit.c has the case itself. */
 TEST(whose_turn_has_come_does_not_wait_for_itself)
 {
-    struct twinlog_options options = log_options(0, 0);
     struct crowd crowd = { 0 };
+    const struct twinlog_options options =
+        LOG_OPTIONS(.buffer_bytes = 16 * KIB, .segment_bytes = 16 * MIB, .keep_bytes = 64 * MIB,
+                    .io = TWINLOG_IO_FDATASYNC, .flags = TWINLOG_BUFFERED);
 
-    options.buffer_bytes = 16 * KIB;
-    options.segment_bytes = 16 * MIB;
-    options.keep_bytes = 64 * MIB;
-    options.io = TWINLOG_IO_FDATASYNC;
-    options.flags = TWINLOG_BUFFERED;
     crowd.log = log_open(&options);
     run_writers(&crowd, enqueue_for_a_second);
     log_close(crowd.log);
@@ -296,12 +293,9 @@ static void *feed(void *argument)
  * no other thread may come by to tell it so. */
 TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
 {
-    struct twinlog_options options = log_options(0, 0);
     struct feeder feeder = { 0 };
 
-    options.buffer_bytes = 16 * KIB;
-    options.segment_bytes = MIB;
-    feeder.log = log_open(&options);
+    feeder.log = log_open(&LOG_OPTIONS(.buffer_bytes = 16 * KIB, .segment_bytes = MIB));
     ck_assert_int_eq(pthread_create(&feeder.thread, NULL, feed, &feeder), 0);
     for (int round = 0; round < 60; round++) {
         for (int i = 0; i < 10; i++)
@@ -664,27 +658,19 @@ TEST(the_largest_record_is_4_mib_by_default)
 
 TEST(the_largest_record_is_what_the_option_says)
 {
-    struct twinlog_options options = log_options(0, 0);
-
-    options.max_record_bytes = 10000;
-    expect_sizes_up_to(&options, 10000);
+    expect_sizes_up_to(&LOG_OPTIONS(.max_record_bytes = 10000), 10000);
 }
 
 TEST(a_larger_record_needs_only_its_option)
 {
-    struct twinlog_options options = log_options(0, 0);
-
-    options.max_record_bytes = 16 * MIB;
-    expect_sizes_up_to(&options, 16 * MIB);
+    expect_sizes_up_to(&LOG_OPTIONS(.max_record_bytes = 16 * MIB), 16 * MIB);
 }
 
 TEST(a_record_may_fill_the_smallest_segment)
 {
-    struct twinlog_options options = log_options(0, 0);
+    const struct twinlog_options options =
+        LOG_OPTIONS(.segment_bytes = 64 * KIB, .buffer_bytes = 56 * KIB, .max_record_bytes = 48 * KIB);
 
-    options.segment_bytes = 64 * KIB;
-    options.buffer_bytes = 56 * KIB;
-    options.max_record_bytes = 48 * KIB;
     expect_sizes_up_to(&options, 48 * KIB);
 }
 
@@ -711,12 +697,9 @@ TEST(a_small_log_takes_about_a_megabyte)
 
 TEST(segments_double_up_to_the_limit)
 {
-    struct twinlog_options options = log_options(0, 0);
     unsigned char *bytes = calloc(1, 200 * KIB);
 
-    options.segment_bytes = 2 * MIB;
-    options.max_record_bytes = 200 * KIB;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 2 * MIB, .max_record_bytes = 200 * KIB));
     ck_assert_ptr_nonnull(bytes);
     for (unsigned i = 0; i < 40; i++)
         append_size(log, bytes, 200 * KIB, 'd');
@@ -731,10 +714,7 @@ TEST(segments_double_up_to_the_limit)
 
 TEST(small_segments_stay_small)
 {
-    struct twinlog_options options = log_options(0, 0);
-
-    options.segment_bytes = 64 * KIB;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 64 * KIB));
     append_records(log, 0, 0, 400);
     struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_ge(stat.segments, 3);
@@ -747,12 +727,9 @@ TEST(small_segments_stay_small)
 
 TEST(a_spare_of_64_mib_is_made_in_the_background)
 {
-    struct twinlog_options options = log_options(0, 0);
     unsigned char *bytes = calloc(1, MIB);
 
-    options.segment_bytes = 64 * MIB;
-    options.spare_segments = 1;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 64 * MIB, .spare_segments = 1));
     ck_assert_ptr_nonnull(bytes);
     AWAIT(log_stat(log).spare_segments > 0);
     for (int i = 0; i < 8; i++)
@@ -769,10 +746,7 @@ TEST(a_spare_of_64_mib_is_made_in_the_background)
 
 static struct twinlog *open_small_segments(void)
 {
-    struct twinlog_options options = log_options(0, 0);
-
-    options.segment_bytes = 64 * KIB;
-    return log_open(&options);
+    return log_open(&LOG_OPTIONS(.segment_bytes = 64 * KIB));
 }
 
 /* Sequences are LSNs less one. */

@@ -81,10 +81,9 @@ static void expect_error(struct twinlog *log, uint64_t lsn, int error)
 
 static struct twinlog *open_in(uint32_t mode)
 {
-    struct twinlog_options options = log_options(0, 0);
-    options.mode = mode;
-    options.segment_bytes = mode == TWINLOG_MODE_DURABLE ? 65536 : 1 << 20;
-    options.max_record_bytes = ROOM;
+    struct twinlog_options options =
+        LOG_OPTIONS(.mode = mode, .segment_bytes = mode == TWINLOG_MODE_DURABLE ? 65536 : 1 << 20,
+                    .max_record_bytes = ROOM);
     if (mode != TWINLOG_MODE_DURABLE)
         options.mapped_bytes = 65536;
     return log_open(&options);
@@ -92,9 +91,7 @@ static struct twinlog *open_in(uint32_t mode)
 
 static void trim(struct twinlog *log, uint64_t before_lsn)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-    options.before_lsn = before_lsn;
-    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+    ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = before_lsn), NULL), 0);
 }
 
 /* ---- what is there --------------------------------------------------------------------------- */

@@ -44,17 +44,14 @@ static void prepare(void)
 
 static struct twinlog_options shared_options(void)
 {
-    struct twinlog_options options = log_options(0, 0);
-    options.committer = committer;
-    options.segment_bytes = 64 * 1024;
-    options.buffer_bytes = 32 * 1024;
+    const struct twinlog_options options =
+        LOG_OPTIONS(.committer = committer, .segment_bytes = 64 * 1024, .buffer_bytes = 32 * 1024);
     return options;
 }
 
 static void open_committer(uint32_t in_flight)
 {
-    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
-    options.in_flight = in_flight;
+    const struct twinlog_committer_options options = WITH_SIZE(committer_options, .in_flight = in_flight);
     ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
 }
 
@@ -217,10 +214,7 @@ static int append_at(struct twinlog *log, uint32_t sequence, enum twinlog_level 
 {
     unsigned char bytes[RECORD_ROOM];
     const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, sequence, bytes) };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    terms.level = level;
-    terms.flags = flags;
-    return twinlog_append_batch(log, &entry, 1, &terms, ret_lsn);
+    return twinlog_append_batch(log, &entry, 1, &WITH_SIZE(terms, .level = level, .flags = flags), ret_lsn);
 }
 
 /* Small segments, so that some are left with records that are only written. */

@@ -47,9 +47,8 @@ static const uint32_t tested_mode = ALONE ? TWINLOG_MODE_SHARED : TWINLOG_MODE_M
 
 static struct twinlog_options small(uint32_t mode)
 {
-    struct twinlog_options options = log_options(0, 0);
+    struct twinlog_options options = LOG_OPTIONS(.mode = mode);
 
-    options.mode = mode;
     options.segment_bytes = options.mapped_bytes = SEGMENT_BYTES;
     options.max_record_bytes = RECORD_ROOM;
     if (mode == TWINLOG_MODE_DURABLE)
@@ -59,9 +58,8 @@ static struct twinlog_options small(uint32_t mode)
 
 static struct twinlog_options large(void)
 {
-    struct twinlog_options options = log_options(0, 0);
+    const struct twinlog_options options = LOG_OPTIONS(.mode = tested_mode);
 
-    options.mode = tested_mode;
     return options;
 }
 

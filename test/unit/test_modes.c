@@ -120,9 +120,7 @@ static int durable_lsn(struct twinlog *log)
 
 static int trim(struct twinlog *log)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-    options.before_lsn = twinlog_first_lsn(log);
-    return twinlog_trim(log, &options, NULL);
+    return twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = twinlog_first_lsn(log)), NULL);
 }
 
 static int truncate_log(struct twinlog *log)
@@ -376,8 +374,8 @@ static const struct row rows[] = {
 
 static struct twinlog_options options_of(unsigned mode)
 {
-    struct twinlog_options options = log_options(0, mode == 3 ? TWINLOG_READ_ONLY : 0);
-    options.mode = mode == 3 ? TWINLOG_MODE_DURABLE : mode;
+    const struct twinlog_options options = LOG_OPTIONS(.flags = mode == 3 ? TWINLOG_READ_ONLY : 0,
+                                                       .mode = mode == 3 ? TWINLOG_MODE_DURABLE : mode);
     return options;
 }
 

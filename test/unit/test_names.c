@@ -39,11 +39,9 @@ static void remove_disk(void)
 
 static struct twinlog *open_on(struct simdisk *on, uint32_t flags)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
+    const struct twinlog_options options = WITH_SIZE(options, .flags = flags, .segment_bytes = 65536);
 
-    options.flags = flags;
-    options.segment_bytes = 65536;
     ck_assert_int_eq(twl_log_open(simdisk_connect(on), &options, &log), 0);
     return log;
 }

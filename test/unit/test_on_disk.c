@@ -36,12 +36,10 @@ static struct simdisk *make_disk(uint64_t seed)
 
 static struct twinlog *open_on(struct simdisk *disk, uint32_t flags)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_report report = { 0 };
     struct twinlog *log;
-    options.flags = flags;
-    options.segment_bytes = 65536;
-    options.ret_report = &report;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .flags = flags, .segment_bytes = 65536, .ret_report = &report);
     const int rc = twl_log_open(simdisk_connect(disk), &options, &log);
     ck_assert_msg(rc == 0, "open: %s: %s", twinlog_strerror(rc), report.text);
     return log;
@@ -169,12 +167,10 @@ TEST_LOOP(a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has
 {
     const uint32_t before = WAYS[_i / WAY_COUNT], then = WAYS[_i % WAY_COUNT];
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-        struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
         struct simdisk *disk = make_log(seed, before);
         struct twinlog *log = open_on(disk, then);
         uint64_t last = twinlog_last_lsn(log);
-        options.before_lsn = last;
-        ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+        ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = last), NULL), 0);
         expect_after_power_cut(disk, before, last, last);
         append(log, 2);
         ck_assert_int_eq(twinlog_truncate(log, last), 0);

@@ -879,13 +879,12 @@ static void write_to_disk(struct simdisk *disk, const struct image *image, bool 
 /* LSN of the last record that a reader finds; all before it are there. */
 static uint64_t read_disk(struct simdisk *disk, uint64_t filler_lsn)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t lsn = 0;
     struct twinlog_report report = { 0 };
-    options.ret_report = &report;
-    int rc = twl_reader_open(simdisk_connect(disk), &options, &reader);
+    int rc =
+        twl_reader_open(simdisk_connect(disk), &WITH_SIZE(reader_options, .ret_report = &report), &reader);
     ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
         lsn += lsn + 1 == filler_lsn ? 2 : 1;

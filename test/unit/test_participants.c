@@ -24,9 +24,8 @@
 
 static struct twinlog_options shared(uint32_t flags)
 {
-    struct twinlog_options options = log_options(0, flags);
+    struct twinlog_options options = LOG_OPTIONS(.flags = flags, .mode = TWINLOG_MODE_SHARED);
 
-    options.mode = TWINLOG_MODE_SHARED;
     options.segment_bytes = options.mapped_bytes = SMALL_BYTES;
     options.max_record_bytes = RECORD_ROOM;
     return options;

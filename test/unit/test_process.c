@@ -63,9 +63,8 @@ static uint64_t now_ms(void)
 
 static struct twinlog_options wanted_options(void)
 {
-    struct twinlog_options options = log_options(wanted_io, 0);
+    const struct twinlog_options options = LOG_OPTIONS(.io = wanted_io, .segment_bytes = 64 * KIB);
 
-    options.segment_bytes = 64 * KIB;
     return options;
 }
 
@@ -327,11 +326,9 @@ void *realloc(void *old, size_t size)
 TEST(a_child_that_closes_leaves_alone_what_was_being_changed)
 {
 #ifdef CAN_FORK_IN_REALLOC
-    struct twinlog_options options = log_options(0, 0);
     uint32_t count = 0;
 
-    options.segment_bytes = 64 * 1024;
-    parents_log = log_open(&options);
+    parents_log = log_open(&LOG_OPTIONS(.segment_bytes = 64 * 1024));
     atomic_store(&forks_so_far, 0);
     atomic_store(&worst_status, 0);
     atomic_store(&forks_in_realloc, true);
@@ -662,12 +659,10 @@ TEST(looking_changes_nothing)
 
 static int reader_error(struct twinlog_report *report)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
 
-    options.ret_report = report;
-    int result = twinlog_reader_open(log_dir, &options, &reader);
+    int result = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = report), &reader);
     if (result < 0)
         return result;
     while ((result = twinlog_reader_next(reader, &record)) > 0)

@@ -39,10 +39,8 @@ static uint32_t writer_flags;
 
 static void open_writer(struct io *io)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536, .flags = writer_flags);
 
-    options.segment_bytes = 65536;
-    options.flags = writer_flags;
     ck_assert_int_eq(twl_log_open(io, &options, &log_), 0);
 }
 
@@ -85,10 +83,7 @@ static void reset(uint64_t next)
 
 static void trim(uint64_t first)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-
-    options.before_lsn = first;
-    ck_assert_int_eq(twinlog_trim(log_, &options, NULL), 0);
+    ck_assert_int_eq(twinlog_trim(log_, &WITH_SIZE(trim_options, .before_lsn = first), NULL), 0);
     memset(incarnations, 0, first * sizeof(incarnations[0]));
     first_kept = first;
 }
@@ -242,10 +237,7 @@ static unsigned at_step;
 
 static int open_reader(struct io *io, struct twinlog_reader **ret_reader)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-
-    options.ret_report = &report;
-    return twl_reader_open(io, &options, ret_reader);
+    return twl_reader_open(io, &WITH_SIZE(reader_options, .ret_report = &report), ret_reader);
 }
 
 static struct twinlog_reader *open_good_reader(struct io *io)

@@ -98,10 +98,7 @@ static void put_many(struct twinlog *log, uint32_t life, unsigned count)
 
 static struct twinlog *open_small(void)
 {
-    struct twinlog_options options = log_options(0, 0);
-
-    options.segment_bytes = SMALL_SEGMENT;
-    return log_open(&options);
+    return log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT));
 }
 
 static struct twinlog *make_log(unsigned count)
@@ -114,10 +111,7 @@ static struct twinlog *make_log(unsigned count)
 
 static void trim(struct twinlog *log, uint64_t before_lsn)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-
-    options.before_lsn = before_lsn;
-    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+    ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = before_lsn), NULL), 0);
 }
 
 /* ---- readers ----------------------------------------------------------------------------------- */
@@ -130,13 +124,11 @@ static struct twinlog_report report; /* of the reader that was opened last */
 
 static struct twinlog_reader *open_reader(struct twinlog *log, int kind, uint64_t from, uint64_t to)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader = NULL;
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .from_lsn = from,
+                  .to_lsn = to, .ret_report = &report);
 
-    options.flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0;
-    options.from_lsn = from;
-    options.to_lsn = to;
-    options.ret_report = &report;
     memset(&report, 0, sizeof(report));
     ck_assert_int_eq(IS_ATTACHED(kind) ? twinlog_reader_attach(log, &options, &reader)
                                        : twinlog_reader_open(log_dir, &options, &reader),
@@ -197,11 +189,11 @@ TEST_LOOP(a_log_is_not_closed_under_its_readers, 4)
 {
     static const enum twinlog_mode modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED,
                                                TWINLOG_MODE_SHARED };
-    struct twinlog_options options = log_options(0, _i == 3 ? TWINLOG_READ_ONLY : 0);
     struct twinlog_reader *first, *second;
     struct twinlog_record record;
+    const struct twinlog_options options =
+        LOG_OPTIONS(.flags = _i == 3 ? TWINLOG_READ_ONLY : 0, .mode = modes[_i % 3]);
 
-    options.mode = modes[_i % 3];
     log_close(log_open(NULL));
     struct twinlog *log = log_open(&options);
     ck_assert_int_eq(twinlog_reader_attach(log, NULL, &first), 0);
@@ -1036,11 +1028,11 @@ static int look_up(struct member *member, struct twinlog_reader *reader)
 static void *read_beside(void *context)
 {
     struct member *member = context;
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = IS_MAPPING(member->kind) ? TWINLOG_READER_MMAP : 0,
+                  .ret_report = &member->report);
 
-    options.flags = IS_MAPPING(member->kind) ? TWINLOG_READER_MMAP : 0;
-    options.ret_report = &member->report;
     member->error = IS_ATTACHED(member->kind) ? twinlog_reader_attach(busy.log, &options, &reader)
                                               : twinlog_reader_open(log_dir, &options, &reader);
     atomic_fetch_add(&busy.readers, 1);
@@ -1311,11 +1303,9 @@ TEST_LOOP(a_signal_does_not_end_a_wait, KINDS)
 static void *write_later(void *context)
 {
     int *rc = context;
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
 
-    options.segment_bytes = SMALL_SEGMENT;
-    *rc = twinlog_open(log_dir, &options, &log);
+    *rc = twinlog_open(log_dir, &WITH_SIZE(options, .segment_bytes = SMALL_SEGMENT), &log);
     if (*rc == 0) {
         waited_log = log;
         append_one(rc);
@@ -1898,11 +1888,10 @@ static struct io *failing_io(void)
 
 static int open_failing(int kind, uint64_t from_lsn, struct twinlog_reader **ret_reader)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .from_lsn = from_lsn,
+                  .ret_report = &report);
 
-    options.flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0;
-    options.from_lsn = from_lsn;
-    options.ret_report = &report;
     memset(&report, 0, sizeof(report));
     return twl_reader_open(failing_io(), &options, ret_reader);
 }

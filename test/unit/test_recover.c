@@ -99,13 +99,12 @@ static void make_log(enum shape shape)
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
     static const unsigned records[SHAPES] = { 2, 58, 58, 400 };
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct simdisk *living = simdisk_create(&machine);
     struct twinlog *log;
-    options.segment_bytes = shape == LARGE ? 64 * SEGMENT_MIN_BYTES : SEGMENT_MIN_BYTES;
-    options.segment_records = shape == LARGE ? 0 : 4;
-    options.keep_records = shape == RECYCLED ? 1 : 0;
-    options.spare_segments = 1;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = shape == LARGE ? 64 * SEGMENT_MIN_BYTES : SEGMENT_MIN_BYTES,
+                  .segment_records = shape == LARGE ? 0 : 4, .keep_records = shape == RECYCLED ? 1 : 0,
+                  .spare_segments = 1);
     ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
     for (unsigned i = 0; i < records[shape]; i++)
         ck_assert_int_eq(twinlog_append(log, payload, i == 0 ? FIRST_RECORD_BYTES : BLOCK_RECORD_BYTES, NULL),
@@ -327,10 +326,9 @@ static void make_base(enum base base)
 
 static struct twinlog_options options_for(enum base base)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    options.segment_bytes = SEGMENT_MIN_BYTES;
-    options.keep_records = base == FULL ? 0 : 1;
-    options.spare_segments = 2;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES, .keep_records = base == FULL ? 0 : 1,
+                  .spare_segments = 2);
     return options;
 }
 
@@ -484,7 +482,6 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct simdisk *living = simdisk_create(&machine);
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     static const unsigned char payload[BLOCK_RECORD_BYTES];
     const struct twinlog_entry entry = { .data = payload, .size = sizeof(payload) };
     struct place place = { 0 };
@@ -493,7 +490,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     struct segment segment;
     struct cursor cursor = { 0 };
     struct twinlog *log;
-    terms.level = TWINLOG_LEVEL_WRITTEN;
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     options.segment_bytes = SEGMENT_MIN_BYTES;
     ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
     for (unsigned i = 0; i < 20; i++) /* more than the first segment holds */
@@ -614,9 +611,8 @@ TEST(the_state_is_settled_before_anybody_acts_on_it)
 
 static struct twinlog_options options_to_roll(void)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    options.segment_bytes = SEGMENT_MIN_BYTES;
-    options.keep_records = 1;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES, .keep_records = 1);
     return options;
 }
 
@@ -769,10 +765,9 @@ static struct simdisk *make_small_life(void)
     static const unsigned char payload[SMALL_RECORD_BYTES] = { 1 };
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct making making = { .machine = simdisk_create(&machine) };
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
-    options.segment_bytes = 16u << 20;
-    options.buffer_bytes = SMALL_BUFFER_BYTES;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = 16u << 20, .buffer_bytes = SMALL_BUFFER_BYTES);
     ck_assert_int_eq(twl_log_open(simdisk_connect(making.machine), &options, &log), 0);
     simdisk_set_hook(making.machine, leave_at_first_group, &making);
     while (!making.left)
@@ -855,11 +850,9 @@ static void damage_first_group(struct simdisk *machine, bool takes_footer)
 
 static int open_with(struct simdisk *machine, uint32_t flags, uint32_t buffer_bytes, uint64_t *ret_last_lsn)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
-    options.segment_bytes = 4u << 20;
-    options.flags = flags;
-    options.buffer_bytes = buffer_bytes;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = 4u << 20, .flags = flags, .buffer_bytes = buffer_bytes);
     const int rc = twl_log_open(simdisk_connect(machine), &options, &log);
     if (rc == 0) {
         *ret_last_lsn = twinlog_last_lsn(log);
@@ -1042,11 +1035,10 @@ TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     const struct simdisk_fault fault = { .op = SIM_SYNC_DIR, .nth = 1, .error = -EIO };
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct simdisk *living = simdisk_create(&machine);
     uint64_t last_lsn = 0;
     struct twinlog *log;
-    options.segment_bytes = SEGMENT_MIN_BYTES;
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES);
     ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
     for (unsigned i = 0; i < 60; i++)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
@@ -1103,10 +1095,9 @@ TEST(opening_reads_the_newest_segment_once)
     static const unsigned char bytes[RECORD];
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct simdisk *living = simdisk_create(&machine);
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
-    options.segment_bytes = 32 * MIB;
-    options.buffer_bytes = 12 * MIB;
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = 32 * MIB, .buffer_bytes = 12 * MIB);
     ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
     for (unsigned i = 0; i < 10 * MIB / RECORD; i++)
         ck_assert_int_eq(twinlog_enqueue(log, bytes, RECORD, NULL), 0);
@@ -1175,11 +1166,10 @@ static void set_first_segment_back(struct simdisk *machine, struct simdisk *old)
 static struct simdisk *lose_what_came_next(struct simdisk *old, size_t lost)
 {
     static const unsigned char zeros[BLOCK_BYTES], bit[1] = { 0x30 };
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct simdisk *machine = simdisk_crash_image(old, SIM_CUT_ALL, 0);
     struct twinlog *log;
     char name[SEGMENT_NAME_BYTES];
-    options.segment_records = RECORDS_OF_SEGMENT;
+    struct twinlog_options options = WITH_SIZE(options, .segment_records = RECORDS_OF_SEGMENT);
     options.flags = TWINLOG_PAD; /* each group begins a block */
     ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
     for (unsigned i = 0; i < 2 * RECORDS_OF_SEGMENT - 2; i++)

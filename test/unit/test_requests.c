@@ -279,13 +279,11 @@ WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
 
 TEST(a_lent_thread_sees_to_the_flush_interval)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     pthread_t drivers[2];
     int results[2] = { 0 };
     uint64_t lsn;
 
-    options.flush_interval_ms = 3;
-    struct twinlog *log = open_seen(&options);
+    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .flush_interval_ms = 3));
     atomic_store(&is_over, false);
     for (unsigned i = 0; i < 2; i++)
         ck_assert_int_eq(pthread_create(&drivers[i], NULL, drive_for_a_while, &results[i]), 0);
@@ -376,12 +374,10 @@ static void *append_patiently(void *argument)
 {
     static struct twinlog_cancel never;
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     unsigned *errors = argument;
 
-    terms.cancel = &never;
     while (!atomic_load(&is_over))
-        *errors += twinlog_append_batch(seen.log, &entry, 1, &terms, NULL) != 0;
+        *errors += twinlog_append_batch(seen.log, &entry, 1, &WITH_SIZE(terms, .cancel = &never), NULL) != 0;
     return NULL;
 }
 
@@ -627,11 +623,9 @@ TEST(a_callback_of_a_close_may_not_append)
  * that may call back. */
 TEST_LOOP(more_requests_than_the_buffers_hold_need_no_thread, 2)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog_request *requests = calloc(100, sizeof(*requests));
 
-    options.buffer_bytes = 16 * KIB;
-    struct twinlog *log = open_seen(&options);
+    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .buffer_bytes = 16 * KIB));
     for (unsigned i = 0; i < 100; i++) {
         requests[i].complete = note;
         ck_assert_int_eq(submit(log, 3000, &requests[i]), 0);

@@ -492,11 +492,9 @@ static void *append_one(void *argument)
 /* A group is on its way to the disk; behind it all there are is open. */
 TEST(a_wait_for_a_free_one_hears_of_a_failure)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_reservation places[MOST_OPEN];
 
-    options.reserve_timeout_ms = 600000;
-    struct twinlog *log = gate_log(&options);
+    struct twinlog *log = gate_log(&LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .reserve_timeout_ms = 600000));
     struct waiter first = { .log = log }, second = { .log = log };
     gate_shut();
     ck_assert_int_eq(pthread_create(&first.thread, NULL, append_one, &first), 0);

@@ -42,11 +42,9 @@
 
 static struct twinlog_options small(uint32_t mode)
 {
-    struct twinlog_options options = log_options(0, 0);
+    struct twinlog_options options =
+        LOG_OPTIONS(.mode = mode, .segment_bytes = SEGMENT_BYTES, .max_record_bytes = RECORD_ROOM);
 
-    options.mode = mode;
-    options.segment_bytes = SEGMENT_BYTES;
-    options.max_record_bytes = RECORD_ROOM;
     if (mode != TWINLOG_MODE_DURABLE)
         options.mapped_bytes = SEGMENT_BYTES;
     return options;

@@ -92,9 +92,8 @@ static const char *beside(const char *suffix)
 
 static struct twinlog_sink_options options_of(uint32_t flags)
 {
-    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    options.flags = flags;
-    options.initial_bytes = 64 * KIB;
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = flags, .initial_bytes = 64 * KIB);
     return options;
 }
 
@@ -173,12 +172,11 @@ static void put_text(const char *name, const char *text)
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-CASE("sink", NULL, NULL);
+CASE("sink", prepare, logdir_remove);
 
 TEST(bytes_stay_and_new_ones_come_behind_them)
 {
     uint64_t offset = 99;
-    prepare();
     put_text(path, "old\n");
     struct twinlog_sink *sink = open_sink(NULL);
     ck_assert_int_eq(twinlog_sink_write(sink, "new\n", 4, &offset), 0);
@@ -192,14 +190,12 @@ TEST(bytes_stay_and_new_ones_come_behind_them)
     close_sink(sink);
     expect_text(path, "old\nnew\n");
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* Nothing says whether they are data. */
 TEST_LOOP(zeros_that_were_there_are_asked_about, 2)
 {
     struct twinlog_sink *sink = NULL;
-    prepare();
     put_file(path, "a\0\0\0", 4);
     ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
     ck_assert_int_eq(bytes_of(path), 4);
@@ -211,14 +207,12 @@ TEST_LOOP(zeros_that_were_there_are_asked_about, 2)
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), _i ? 2 : 5);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* Those that went through a sink are known. */
 TEST(zeros_that_were_written_are_bytes)
 {
     struct twinlog_sink *sink = NULL;
-    prepare();
     for (unsigned i = 1; i <= 3; i++) {
         ck_assert_int_eq(open_as(0, &sink), 0);
         ck_assert_int_eq(twinlog_sink_write(sink, "a\0\0", 3, NULL), 0);
@@ -231,14 +225,12 @@ TEST(zeros_that_were_written_are_bytes)
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), 10);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 TEST(pieces_are_one_write)
 {
     uint64_t offset;
     struct iovec pieces[] = { { "one ", 4 }, { NULL, 0 }, { "two\n", 4 } };
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     ck_assert_int_eq(twinlog_sink_writev(sink, pieces, 3, &offset), 0);
     ck_assert_uint_eq(offset, 0);
@@ -248,7 +240,6 @@ TEST(pieces_are_one_write)
     ck_assert_uint_eq(stat_of(sink).bytes, 8);
     close_sink(sink);
     expect_text(path, "one two\n");
-    logdir_remove();
 }
 
 TEST(arguments_are_checked)
@@ -257,7 +248,6 @@ TEST(arguments_are_checked)
     struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct iovec pieces[2] = { { "a", (size_t)1 << 30 }, { "b", 1 } }, none = { NULL, 1 };
-    prepare();
     ck_assert_int_eq(twinlog_sink_open(NULL, NULL, &sink), -EINVAL);
     ck_assert_int_eq(twinlog_sink_open(path, NULL, NULL), -EINVAL);
     options.flags = 1u << 20;
@@ -291,14 +281,12 @@ TEST(arguments_are_checked)
     ck_assert_int_eq(twinlog_sink_close(NULL), 0);
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), 0);
-    logdir_remove();
 }
 
 TEST(what_is_no_file_is_refused)
 {
     struct twinlog_sink *sink;
     char target[420], ending[420];
-    prepare();
     ck_assert_int_eq(open_as(TWINLOG_SINK_MUST_EXIST, &sink), -ENOENT);
     expect_nothing_beside();
     ck_assert_int_eq(mkdir(path, 0777), 0);
@@ -326,7 +314,6 @@ TEST(what_is_no_file_is_refused)
     put(sink, "y\n");
     close_sink(sink);
     expect_text(target, "x\ny\n");
-    logdir_remove();
 }
 
 /* ---- size ------------------------------------------------------------------------------------------ */
@@ -337,7 +324,6 @@ TEST(the_file_grows_by_what_it_has)
     struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
     options.initial_bytes = 5000;
     options.growth_bytes = 16384;
-    prepare();
     memset(block, 'x', sizeof(block));
     struct twinlog_sink *sink = open_sink(&options);
     ck_assert_uint_eq(stat_of(sink).file_bytes, 8192);
@@ -352,13 +338,11 @@ TEST(the_file_grows_by_what_it_has)
     ck_assert_uint_eq(stat_of(sink).writes, 9);
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), 9 * 4096);
-    logdir_remove();
 }
 
 TEST(a_thread_makes_it_larger_ahead)
 {
     static char block[20000];
-    prepare();
     memset(block, 'x', sizeof(block));
     struct twinlog_sink *sink = open_sink(NULL);
     for (unsigned i = 0; i < 3; i++)
@@ -366,17 +350,13 @@ TEST(a_thread_makes_it_larger_ahead)
     AWAIT(stat_of(sink).file_bytes > 64 * KIB);
     ck_assert_uint_eq(stat_of(sink).growth_waits, 0);
     close_sink(sink);
-    logdir_remove();
 }
 
 /* A few lines cost no more than their pages. A write that begins a step sees to the step behind it. */
 TEST(a_write_makes_pages_present_ahead)
 {
     static const char block[STEP_BYTES / 2] = { 'x' };
-    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    options.flags = TWINLOG_SINK_NO_THREAD;
-    prepare();
-    struct twinlog_sink *sink = open_sink(&options);
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = TWINLOG_SINK_NO_THREAD));
     const struct area *area = atomic_load(&sink->file)->area;
     ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
     ck_assert_uint_eq(atomic_load(&area->populated), 0);
@@ -385,7 +365,6 @@ TEST(a_write_makes_pages_present_ahead)
         ck_assert_uint_eq(atomic_load(&area->populated), (i / 2 + 3) * STEP_BYTES);
     }
     close_sink(sink);
-    logdir_remove();
 }
 
 /* Across chunks, and by pwrite(). */
@@ -393,7 +372,6 @@ TEST(large_writes_are_whole)
 {
     const size_t size = 35 * MIB;
     unsigned char *bytes = malloc(size);
-    prepare();
     for (size_t i = 0; i < size; i++)
         bytes[i] = (unsigned char)(i * 2654435761u >> 13);
     struct twinlog_sink *sink = open_sink(NULL);
@@ -408,7 +386,6 @@ TEST(large_writes_are_whole)
     ck_assert_int_eq(memcmp(found + size, bytes, size), 0);
     free(found);
     free(bytes);
-    logdir_remove();
 }
 
 /* Of the file, in this process. */
@@ -437,7 +414,6 @@ TEST_LOOP(mapped_memory_stays_small, 2)
     char *block = malloc(size);
     pthread_t thread;
     struct twinlog_sink_options options = options_of(_i ? TWINLOG_SINK_NO_THREAD : 0);
-    prepare();
     memset(block, 'x', size);
     struct twinlog_sink *sink = open_sink(&options);
     wanted_point = "copy half done";
@@ -456,7 +432,6 @@ TEST_LOOP(mapped_memory_stays_small, 2)
     ck_assert_uint_eq(strspn(found + strlen(LINE), "x"), 45 * size);
     free(found);
     free(block);
-    logdir_remove();
 }
 
 /* A process that may not make it so large gets an error, no signal; others go on. */
@@ -484,10 +459,8 @@ static int write_with_limit(void)
 
 TEST(a_limit_is_an_error_and_no_signal)
 {
-    prepare();
     ck_assert_int_eq(run_child(write_with_limit), 0);
     ck_assert_int_eq(bytes_of(path), 160 * (int64_t)KIB);
-    logdir_remove();
 }
 
 static int write_on_full_disk(void)
@@ -594,34 +567,28 @@ static int write_without_mmap(void)
 
 TEST(a_full_disk_claims_nothing)
 {
-    prepare();
     ck_assert_int_eq(run_child(write_on_full_disk), 0);
     ck_assert_int_eq(bytes_of(path), 40011);
-    logdir_remove();
 }
 
 TEST(without_links_files_follow_each_other)
 {
-    prepare();
     ck_assert_int_eq(run_child(rotate_without_links), 0);
     expect_text(path, "");
     for (unsigned i = 1; i <= 3; i++)
         expect_text(numbered(i), "x\n");
     expect_nothing_beside();
-    logdir_remove();
 }
 
 #if !HAS_THREAD_SANITIZER
 TEST(without_mappings_bytes_are_written)
 {
     size_t size;
-    prepare();
     ck_assert_int_eq(run_child(write_without_mmap), 0);
     char *bytes = read_file(path, &size);
     ck_assert_uint_eq(size, 3 * 40000);
     ck_assert_uint_eq(strspn(bytes, "x"), size);
     free(bytes);
-    logdir_remove();
 }
 #endif
 
@@ -629,9 +596,7 @@ TEST_LOOP(errors_with_another_meaning_are_errors, 4)
 {
     static int (*const bodies[])(void) = { open_on_stale_file, sync_on_busy_disk, open_on_damaged_file_system,
                                            open_without_its_record };
-    prepare();
     ck_assert_int_eq(run_child(bodies[_i]), 0);
-    logdir_remove();
 }
 
 /* A file that was there stays, also if it is empty; one that the call made does not. */
@@ -639,7 +604,6 @@ TEST_LOOP(what_can_not_be_shared_or_reserve_is_refused, 6)
 {
     static const char *const texts[] = { NULL, "", "old\n" };
     const char *text = texts[_i / 2];
-    prepare();
     if (text)
         put_text(path, text);
     is_without_mappings = _i % 2;
@@ -649,7 +613,6 @@ TEST_LOOP(what_can_not_be_shared_or_reserve_is_refused, 6)
     else
         ck_assert_int_eq(bytes_of(path), -1);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* ---- many ------------------------------------------------------------------------------------------ */
@@ -723,14 +686,12 @@ static void expect_all(const unsigned *next, unsigned writers)
 TEST(threads_write_in_one_piece)
 {
     unsigned next[THREADS] = { 0 };
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     ck_assert_int_eq(write_with_threads(sink, 0, THREADS), 0);
     ck_assert_uint_eq(stat_of(sink).writes, THREADS * LINES);
     close_sink(sink);
     tally_lines(path, next, THREADS);
     expect_all(next, THREADS);
-    logdir_remove();
 }
 
 static int write_as_child(void)
@@ -750,7 +711,6 @@ static void write_with_processes(unsigned renames)
 {
     pid_t children[4];
     unsigned next[16] = { 0 };
-    prepare();
     reopens = renames > 0;
     for (unsigned i = 0; i < 4; i++)
         children[i] = start_child(write_as_child);
@@ -765,7 +725,6 @@ static void write_with_processes(unsigned renames)
         tally_lines(path, next, 16);
     expect_all(next, 16);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 TEST(processes_write_in_one_piece)
@@ -783,7 +742,6 @@ TEST(processes_reopen_and_lose_nothing)
 TEST(exclusive_is_exclusive)
 {
     struct twinlog_sink *sink, *other, *third;
-    prepare();
     ck_assert_int_eq(open_as(0, &sink), 0);
     ck_assert_int_eq(open_as(0, &other), -EBUSY);
     ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), -EBUSY);
@@ -800,7 +758,6 @@ TEST(exclusive_is_exclusive)
     ck_assert_uint_eq(stat_of(third).participants, 1);
     close_sink(third);
     expect_text(path, "a\nb\nc\nd\n");
-    logdir_remove();
 }
 
 static void *rotate_it(void *context)
@@ -817,7 +774,6 @@ TEST_LOOP(exclusive_is_exclusive_between_two_files, 16)
     struct twinlog_sink *sink, *other;
     pthread_t rotating;
     void *rotated;
-    prepare();
     ck_assert_int_eq(open_as(TWINLOG_SINK_NO_THREAD, &sink), 0);
     ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
     put(sink, "a\n");
@@ -831,7 +787,6 @@ TEST_LOOP(exclusive_is_exclusive_between_two_files, 16)
     put(sink, "b\n");
     close_sink(sink);
     expect_two_files("a\n", "b\n");
-    logdir_remove();
 }
 
 static int close_after_open(void)
@@ -856,7 +811,6 @@ TEST(opening_waits_as_long_as_it_is_told)
     struct twinlog_sink *sink;
     struct twinlog_sink_options options = options_of(0);
     pthread_t thread;
-    prepare();
     const pid_t child = start_child(close_after_open);
     AWAIT(atomic_load(&shared->step) == 1);
     options.lock_wait_ms = 5;
@@ -867,14 +821,12 @@ TEST(opening_waits_as_long_as_it_is_told)
     pthread_join(thread, NULL);
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);
-    logdir_remove();
 }
 
 TEST(there_are_so_many_places)
 {
     struct twinlog_sink *sinks[PARTICIPANTS], *more;
     const uint32_t flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
-    prepare();
     for (unsigned i = 0; i < PARTICIPANTS; i++)
         ck_assert_int_eq(open_as(flags, &sinks[i]), 0);
     ck_assert_int_eq(open_as(flags, &more), -EUSERS);
@@ -886,7 +838,6 @@ TEST(there_are_so_many_places)
     for (unsigned i = 0; i < PARTICIPANTS; i++)
         close_sink(sinks[i]);
     expect_text(path, "a\nb\n");
-    logdir_remove();
 }
 
 /* With one more descriptor each time, until there are enough. */
@@ -914,17 +865,14 @@ static int open_with_few_descriptors(void)
 
 TEST(without_descriptors_nothing_is_lost)
 {
-    prepare();
     ck_assert_int_eq(run_child(open_with_few_descriptors), 0);
     expect_two_files("a\nb\n", "c\n");
-    logdir_remove();
 }
 
 TEST(there_is_one_area_for_a_file)
 {
     struct twinlog_sink *sink, *other;
     char second[420];
-    prepare();
     sink = open_sink(NULL);
     put(sink, "a\n");
     snprintf(second, sizeof(second), "%s/second", log_dir);
@@ -936,7 +884,6 @@ TEST(there_is_one_area_for_a_file)
     put(sink, "b\n");
     close_sink(sink);
     expect_text(path, "a\nb\n");
-    logdir_remove();
 }
 
 static struct twinlog_sink *inherited;
@@ -960,7 +907,6 @@ static int use_in_child(void)
 
 TEST(a_child_opens_it_by_itself)
 {
-    prepare();
     inherited = open_sink(NULL);
     put(inherited, "a\n");
     ck_assert_int_eq(run_child(use_in_child), 0);
@@ -968,7 +914,6 @@ TEST(a_child_opens_it_by_itself)
     ck_assert_uint_eq(stat_of(inherited).participants, 1);
     close_sink(inherited);
     expect_text(path, "a\nchild\nb\n");
-    logdir_remove();
 }
 
 /* ---- deaths ------------------------------------------------------------------------------------------ */
@@ -1058,7 +1003,6 @@ TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
     struct twinlog_sink *sink;
     unsigned fillers = 0, lines = 0;
     const bool is_shared = _i >= (int)POINTS;
-    prepare();
     dying_flags = is_shared ? TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD : 0;
     dying_point = points[_i % (int)POINTS];
     dying_signal = SIGKILL;
@@ -1079,7 +1023,6 @@ TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
     else
         ck_assert_uint_ge(lines, 2 * per_file);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 static int rotate_and_die(void)
@@ -1100,7 +1043,6 @@ TEST_LOOP(a_death_in_a_rotation_leaves_the_name, 4)
     static const char *const places[] = { "next file made", "name shifted", "old file named",
                                           "next file named" };
     struct twinlog_sink *sink;
-    prepare();
     dying_point = places[_i];
     ck_assert_int_eq(run_child(rotate_and_die), 128 + SIGKILL);
     ck_assert_int_eq(open_as(TWINLOG_SINK_MUST_EXIST, &sink), 0);
@@ -1112,7 +1054,6 @@ TEST_LOOP(a_death_in_a_rotation_leaves_the_name, 4)
     else
         ck_assert(_i == 0 ? bytes_of(numbered(1)) == 0 : bytes_of(numbered(1)) == -1);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* Whatever name it has by then. */
@@ -1131,7 +1072,6 @@ static int write_renamed_and_die(void)
 TEST(a_renamed_file_is_finished_by_the_next_opening)
 {
     char name[420];
-    prepare();
     snprintf(name, sizeof(name), "%s-of-yesterday", path);
     ck_assert_int_eq(run_child(write_renamed_and_die), 128 + SIGKILL);
     ck_assert_int_gt(bytes_of(name), 2);
@@ -1139,13 +1079,11 @@ TEST(a_renamed_file_is_finished_by_the_next_opening)
     expect_text(name, "a\n");
     expect_text(path, "");
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* One dies, another one lives and makes its write harmless. */
 TEST_LOOP(the_survivor_cleans_up, 2)
 {
-    prepare();
     dying_flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
@@ -1168,7 +1106,6 @@ TEST_LOOP(the_survivor_cleans_up, 2)
     ck_assert_uint_eq(stat_of(sink).participants, 1);
     close_sink(sink);
     expect_text(path, LINE HOLE LINE);
-    logdir_remove();
 }
 
 /* It has a child that lives on. */
@@ -1189,7 +1126,6 @@ static int die_as_a_parent(void)
 
 TEST(a_dead_parent_is_dead)
 {
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     ck_assert_int_eq(run_child(die_as_a_parent), 128 + SIGKILL);
     ck_assert_int_eq(twinlog_sink_sync(sink), 0);
@@ -1197,7 +1133,6 @@ TEST(a_dead_parent_is_dead)
     atomic_store(&shared->step, 1);
     close_sink(sink);
     expect_text(path, HOLE);
-    logdir_remove();
 }
 
 static pid_t stop_child_at(const char *point)
@@ -1224,7 +1159,6 @@ static void *sync_it(void *context)
 TEST_LOOP(a_stopped_process_is_not_dead, 2)
 {
     pthread_t thread;
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     const pid_t child = stop_child_at(_i == 0 ? "copy half done" : "intent stored");
     put(sink, LINE);
@@ -1246,7 +1180,6 @@ TEST_LOOP(a_stopped_process_is_not_dead, 2)
     ck_assert_int_eq(atomic_load(&sync_result), 0);
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);
-    logdir_remove();
 }
 
 static void *sync_too(void *context)
@@ -1259,7 +1192,6 @@ TEST(syncs_that_wait_hold_up_no_other)
 {
     pthread_t threads[SLOTS + 1];
     void *result;
-    prepare();
     const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD);
     struct twinlog_sink *sink = open_sink(&options);
     const pid_t child = stop_child_at("copy half done");
@@ -1282,7 +1214,6 @@ TEST(syncs_that_wait_hold_up_no_other)
     }
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);
-    logdir_remove();
 }
 
 /* Its file is renamed meanwhile; it goes on there, or in the next one. */
@@ -1290,7 +1221,6 @@ TEST_LOOP(a_stopped_process_finds_its_file_renamed, 4)
 {
     static const char *const places[] = { "copy half done", "intent stored", "file grown", "about to grow" };
     unsigned fillers = 0;
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     put(sink, LINE);
     const pid_t child = stop_child_at(places[_i]);
@@ -1305,7 +1235,6 @@ TEST_LOOP(a_stopped_process_finds_its_file_renamed, 4)
     ck_assert_uint_eq(lines, 2002);
     ck_assert_uint_eq(fillers, 0);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* ---- rotation ---------------------------------------------------------------------------------------- */
@@ -1316,7 +1245,6 @@ TEST_LOOP(a_limit_makes_the_next_file, 2)
     struct twinlog_sink_options options = options_of(_i ? TWINLOG_SINK_NO_THREAD : 0);
     options.max_bytes = 10;
     options.keep_files = 2;
-    prepare();
     struct twinlog_sink *sink = open_sink(&options);
     put(sink, "1234567\n");
     put(sink, "9\n");
@@ -1331,12 +1259,10 @@ TEST_LOOP(a_limit_makes_the_next_file, 2)
     expect_text(numbered(1), "larger than the limit\n");
     expect_text(numbered(2), "a\n");
     ck_assert_int_eq(bytes_of(numbered(3)), -1);
-    logdir_remove();
 }
 
 TEST(rotate_by_hand)
 {
-    prepare();
     struct twinlog_sink *sink = NULL;
     ck_assert_int_eq(open_as(0, &sink), 0);
     put(sink, "a\n");
@@ -1346,13 +1272,11 @@ TEST(rotate_by_hand)
     AWAIT(bytes_of(numbered(1)) == 2); /* truncated as soon as no process uses it */
     close_sink(sink);
     expect_two_files("a\n", "b\n");
-    logdir_remove();
 }
 
 TEST(reopen_what_was_renamed)
 {
     char moved[420];
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL), *other = open_sink(NULL);
     put(other, "b\n");
     put(sink, "c\n");
@@ -1372,13 +1296,11 @@ TEST(reopen_what_was_renamed)
     expect_text(moved, was_late ? "b\nc\nd\n" : "b\nc\n");
     expect_text(path, was_late ? "made\ne\nf\n" : "made\nd\ne\nf\n");
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* What was written to it is not on stable storage, and every later sync of the sink says so. */
 TEST(a_file_that_could_not_be_synced_is_not_forgotten)
 {
-    prepare();
     const struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
     struct twinlog_sink *sink = open_sink(&options);
     put(sink, LINE);
@@ -1395,12 +1317,10 @@ TEST(a_file_that_could_not_be_synced_is_not_forgotten)
         ck_assert_int_lt(twinlog_sink_sync(sink), 0);
     put(sink, LINE);
     twinlog_sink_close(sink);
-    logdir_remove();
 }
 
 TEST(the_thread_sees_that_it_was_renamed)
 {
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     put(sink, "a\n");
     ck_assert_int_eq(rename(path, numbered(1)), 0);
@@ -1409,7 +1329,6 @@ TEST(the_thread_sees_that_it_was_renamed)
     AWAIT(bytes_of(numbered(1)) == 2);
     close_sink(sink);
     expect_text(path, "b\n");
-    logdir_remove();
 }
 
 /* ---- syncs ------------------------------------------------------------------------------------------- */
@@ -1417,7 +1336,6 @@ TEST(the_thread_sees_that_it_was_renamed)
 TEST(synced_bytes_are_told)
 {
     struct twinlog_sink_options options = options_of(0);
-    prepare();
     struct twinlog_sink *sink = open_sink(&options);
     put(sink, "a\n");
     ck_assert_uint_eq(stat_of(sink).synced_bytes, 0);
@@ -1435,7 +1353,6 @@ TEST(synced_bytes_are_told)
     sink = open_sink(&options);
     AWAIT((twinlog_sink_write(sink, "c", 1, NULL), stat_of(sink).synced_bytes > 4));
     close_sink(sink);
-    logdir_remove();
 }
 
 /* ---- areas that are not what they should be -------------------------------------------------------- */
@@ -1495,7 +1412,6 @@ static void spoil(enum spoiling how)
 TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
 {
     struct twinlog_sink *sink;
-    prepare();
     does_sync = _i >= SPOILINGS;
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     ck_assert_int_ge(bytes_of(path), 64 * (int64_t)KIB);
@@ -1514,7 +1430,6 @@ TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), (int64_t)found + 2);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* After a crash of the system: what was synced, zeros and all, and nothing is truncated behind it that might be
@@ -1522,7 +1437,6 @@ TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
 TEST_LOOP(a_crash_of_the_system_keeps_what_was_synced, 3)
 {
     struct twinlog_sink *sink;
-    prepare();
     does_sync = true;
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     spoil(SPOIL_BOOT);
@@ -1541,7 +1455,6 @@ TEST_LOOP(a_crash_of_the_system_keeps_what_was_synced, 3)
     put(sink, "\n");
     close_sink(sink);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* Of an inode that was used again, or garbage. */
@@ -1552,7 +1465,6 @@ TEST_LOOP(a_record_of_another_file_is_none, 3)
     struct twinlog_sink *sink;
     struct stat about;
     char text[100];
-    prepare();
     put_file(path, "a\n\0\0", 4);
     ck_assert_int_eq(stat(path, &about), 0);
     snprintf(text, sizeof(text), texts[_i], (uintmax_t)about.st_ino);
@@ -1562,7 +1474,6 @@ TEST_LOOP(a_record_of_another_file_is_none, 3)
     ck_assert_uint_eq(stat_of(sink).bytes, 2);
     close_sink(sink);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 static int fail_to_sync(void)
@@ -1581,7 +1492,6 @@ static int fail_to_sync(void)
  * appends a line. */
 TEST_LOOP(a_sync_that_failed_stays_failed, 3)
 {
-    prepare();
     dying_signal = _i == 2 ? SIGKILL : 0;
     ck_assert_int_eq(run_child(fail_to_sync), _i == 2 ? 128 + SIGKILL : 0);
     if (_i == 1)
@@ -1595,7 +1505,6 @@ TEST_LOOP(a_sync_that_failed_stays_failed, 3)
     }
     close_sink(sink);
     expect_text(path, _i == 1 ? LINE LINE LINE LINE : LINE LINE LINE);
-    logdir_remove();
 }
 
 /* As on a file system without reserved space that is full: an error, no signal, and the file is not touched by a
@@ -1603,7 +1512,6 @@ TEST_LOOP(a_sync_that_failed_stays_failed, 3)
 TEST_LOOP(an_area_that_is_lost_is_an_error, 2)
 {
     struct twinlog_sink *sink, *other;
-    prepare();
     ck_assert_int_eq(open_as(_i ? 0 : TWINLOG_SINK_NO_THREAD, &sink), 0);
     put(sink, LINE);
     ck_assert_int_eq(truncate(beside("sink"), 0), 0);
@@ -1617,7 +1525,6 @@ TEST_LOOP(an_area_that_is_lost_is_an_error, 2)
     close_sink(other);
     expect_text(path, LINE);
     expect_nothing_beside();
-    logdir_remove();
 }
 
 static unsigned char *mapped_in_parent;
@@ -1635,7 +1542,6 @@ static int meet_a_fault(void)
 
 TEST_LOOP(a_child_has_no_views_of_its_parent, 2)
 {
-    prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     put(sink, LINE);
     struct sink_file *file = atomic_load(&sink->file);
@@ -1646,14 +1552,12 @@ TEST_LOOP(a_child_has_no_views_of_its_parent, 2)
     ck_assert_int_eq(run_child(meet_a_fault), 128 + SIGBUS);
 #endif
     close_sink(sink);
-    logdir_remove();
 }
 
 TEST(another_version_that_is_alive_is_left_alone)
 {
     struct twinlog_sink *sink = NULL, *other;
     const uint32_t newer = AREA_VERSION + 1, ours = AREA_VERSION;
-    prepare();
     sink = open_sink(NULL);
     patch_file(beside("sink"), offsetof(struct area, version), &newer, sizeof(newer));
     ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), TWINLOG_EVERSION);
@@ -1661,13 +1565,11 @@ TEST(another_version_that_is_alive_is_left_alone)
     put(sink, "a\n");
     close_sink(sink);
     expect_text(path, "a\n");
-    logdir_remove();
 }
 
 TEST(what_strangers_do_to_the_file)
 {
     static char block[8192];
-    prepare();
     memset(block, 'x', sizeof(block));
     struct twinlog_sink *sink = open_sink(NULL);
     put(sink, "a\n");
@@ -1679,7 +1581,6 @@ TEST(what_strangers_do_to_the_file)
     ck_assert_int_eq(bytes_of(path), 0);
     close_sink(open_sink(NULL));
     expect_nothing_beside();
-    logdir_remove();
 }
 
 /* ---- where it ends, for others ------------------------------------------------------------------------- */
@@ -1694,7 +1595,6 @@ static uint64_t end_of(int expected)
 TEST(others_are_told_where_it_ends)
 {
     uint64_t end;
-    prepare();
     ck_assert_int_eq(twinlog_sink_end(NULL, &end), -EINVAL);
     ck_assert_int_eq(twinlog_sink_end(path, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_sink_end(path, &end), -ENOENT);
@@ -1711,12 +1611,10 @@ TEST(others_are_told_where_it_ends)
     ck_assert_uint_eq(end_of(0), 3 * strlen(LINE));
     close_sink(sink);
     ck_assert_uint_eq(end_of(0), 3 * strlen(LINE));
-    logdir_remove();
 }
 
 TEST(others_are_told_when_it_is_not_known)
 {
-    prepare();
     does_sync = false;
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     ck_assert_uint_eq(end_of(0), 4);
@@ -1724,7 +1622,6 @@ TEST(others_are_told_when_it_is_not_known)
     ck_assert_uint_eq(end_of(-EUCLEAN), 2);
     spoil(SPOIL_EMPTY);
     ck_assert_uint_eq(end_of(-EUCLEAN), 2);
-    logdir_remove();
 }
 
 /* ---- claims ------------------------------------------------------------------------------------------ */

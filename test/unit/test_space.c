@@ -30,10 +30,7 @@ static void make_payload(uint64_t lsn, uint32_t generation, unsigned char bytes[
 
 static struct twinlog *open_small(uint32_t flags)
 {
-    struct twinlog_options options = log_options(0, flags);
-
-    options.segment_bytes = SEGMENT_BYTES;
-    return log_open(&options);
+    return log_open(&LOG_OPTIONS(.flags = flags, .segment_bytes = SEGMENT_BYTES));
 }
 
 /* Up to `last`, each in a group of its own or all in a few. */
@@ -277,8 +274,7 @@ CASE("retention", logdir_make, logdir_remove);
 
 TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
 {
-    struct twinlog_options options = log_options(0, 0);
-    options.segment_bytes = SEGMENT_BYTES;
+    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
     if (_i == 0)
         options.keep_bytes = 4 * SEGMENT_BYTES;
     else
@@ -318,9 +314,7 @@ TEST(retention_keeps_so_much_with_an_empty_segment)
 
 TEST(a_segment_is_left_after_so_many_records)
 {
-    struct twinlog_options options = log_options(0, 0);
-    options.segment_records = 10;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_records = 10));
     uint64_t last = 0;
     while (log_stat(log).segments < 5 && last < 50) {
         append_to(log, ++last, 0);

@@ -39,11 +39,10 @@ static int call_each(struct twinlog *log, struct twinlog_queue *queue)
     const struct twinlog_entry batch[2] = { entry, entry };
     struct twinlog_request request = { .queue = queue }, *fetched;
     struct twinlog_reservation place;
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     uint64_t lsn;
     int rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
+    const struct twinlog_terms terms = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(60000));
 
-    terms.deadline_ns = twinlog_deadline(60000);
     if (rc == 0)
         rc = twinlog_append_batch(log, batch, 2, &written, NULL);
     if (rc == 0)

@@ -33,9 +33,8 @@ static int append(struct twinlog *log, size_t size, struct twinlog_terms terms, 
 
 static struct twinlog_terms at_level(enum twinlog_level level)
 {
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = level);
 
-    terms.level = level;
     return terms;
 }
 
@@ -58,10 +57,7 @@ static struct twinlog_terms until(enum twinlog_level level, uint32_t timeout_ms)
 /* Its disk is behind the gate, its buffers are small. */
 static struct twinlog *open_small(uint32_t flags)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | flags);
-
-    options.buffer_bytes = 16 * KIB;
-    return gate_log(&options);
+    return gate_log(&LOG_OPTIONS(.flags = TWINLOG_BUFFERED | flags, .buffer_bytes = 16 * KIB));
 }
 
 /* Both buffers: one hangs at the gate, the other is full. Returns the last LSN. */
@@ -256,15 +252,15 @@ static void *reserve_until(void *argument)
  * and no buffer is swapped meanwhile. */
 TEST(a_try_is_told_of_a_reservation_that_found_no_place)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_reservation places[255], place;
     const struct twinlog_entry entry = { .size = 24 };
     const struct twinlog_terms terms = trying(0);
     struct queued last = { .size = 7500 };
     struct pollfd fd = { .events = POLLIN };
     uint64_t count, lsn;
+    const struct twinlog_options options =
+        LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .reserve_timeout_ms = 600000);
 
-    options.reserve_timeout_ms = 600000;
     struct twinlog *log = last.log = open_and_listen(options);
     gate_shut();
     ck_assert_int_eq(append(log, 100, until(TWINLOG_LEVEL_DURABLE, 1), &lsn), -ETIMEDOUT);
@@ -388,12 +384,10 @@ TEST(a_deadline_is_kept_while_a_segment_is_made)
  * to what is kept. */
 TEST(a_segment_is_made_while_another_thread_has_the_head)
 {
-    struct twinlog_options options = log_options(0, 0);
     uint64_t lsn;
+    const struct twinlog_options options =
+        LOG_OPTIONS(.buffer_bytes = 16 * KIB, .segment_bytes = 64 * KIB, .keep_bytes = 1 << 20);
 
-    options.buffer_bytes = 16 * KIB;
-    options.segment_bytes = 64 * KIB;
-    options.keep_bytes = 1 << 20;
     struct twinlog *log = log_open(&options);
     twl_take_head_lock(log);
     for (unsigned i = 0; i < 60; i++)
@@ -431,10 +425,9 @@ WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
 TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
 {
     struct twinlog *log = open_small(0);
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     uint64_t lsn = 0;
+    const struct twinlog_terms terms = WITH_SIZE(terms, .deadline_ns = 1);
 
-    terms.deadline_ns = 1;
     gate_shut();
     ck_assert_int_eq(append(log, 10, terms, &lsn), -ETIMEDOUT);
     ck_assert_uint_eq(lsn, 1);
@@ -574,13 +567,11 @@ CASE("one behind the other", gate_set_up, logdir_remove);
  * waits for more than the write that is going on and its own, whichever was there first. */
 TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
 {
-    struct twinlog_options options = log_options(0, 0);
     pthread_t first, threads[FEW];
     int result = 1, results[FEW];
     uint64_t groups;
 
-    options.segment_bytes = 64 * KIB * KIB;
-    pair_log = gate_log(&options);
+    pair_log = gate_log(&LOG_OPTIONS(.segment_bytes = 64 * KIB * KIB));
     for (unsigned i = 0; i < 3; i++) /* the first segments are small */
         append_largest(&result);
     ck_assert_int_eq(result, 0);
@@ -607,15 +598,13 @@ TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
 /* In a log with buffers that are always full, also where the record needs a segment that is not there yet. */
 TEST_LOOP(a_large_record_gets_in_among_many_small_ones, 2)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     const size_t large = _i ? 60 * KIB : 8 * KIB;
     pthread_t threads[SMALL_WRITERS];
     uint64_t most = 0;
+    const struct twinlog_options options =
+        LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .buffer_bytes = _i ? 80 * KIB : 16 * KIB,
+                    .segment_bytes = 1024 * KIB, .keep_bytes = 1024 * KIB, .observe = count_groups);
 
-    options.buffer_bytes = _i ? 80 * KIB : 16 * KIB;
-    options.segment_bytes = 1024 * KIB;
-    options.keep_bytes = 1024 * KIB;
-    options.observe = count_groups;
     memset(&crowd, 0, sizeof(crowd));
     crowd.log = log_open(&options);
     for (unsigned i = 0; i < SMALL_WRITERS; i++)
@@ -671,12 +660,10 @@ TEST(the_first_to_wait_is_the_first_served)
 /* On a disk that is full one record does not fit, and gets its error; the others still do. */
 TEST(one_that_is_refused_does_not_hold_up_the_others)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct queued large[4];
     uint64_t lsn;
 
-    options.buffer_bytes = 128 * KIB;
-    struct twinlog *log = gate_log(&options);
+    struct twinlog *log = gate_log(&LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .buffer_bytes = 128 * KIB));
     atomic_store(&gate.largest_file, 4096);
     for (unsigned i = 0; i < 3; i++) /* 512 KiB in all */
         ck_assert_int_eq(append(log, 100 * KIB, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
@@ -703,12 +690,10 @@ CASE("tries", gate_set_up, logdir_remove);
 
 TEST(a_try_hears_that_the_disk_is_full)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     uint64_t lsn;
     int rc;
 
-    options.buffer_bytes = 128 * KIB;
-    struct twinlog *log = gate_log(&options);
+    struct twinlog *log = gate_log(&LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .buffer_bytes = 128 * KIB));
     atomic_store(&gate.largest_file, 4096);
     AWAIT((rc = append(log, 115 * KIB, trying(0), &lsn)) != -EAGAIN && rc != 0);
     ck_assert_int_eq(rc, -ENOSPC);

@@ -57,8 +57,7 @@ static int keep_segment(void *context, const struct twinlog_segment *segment)
 
 static struct twinlog_options options_with(uint32_t flags)
 {
-    struct twinlog_options options = log_options(0, flags);
-    options.segment_bytes = SMALL_SEGMENT;
+    const struct twinlog_options options = LOG_OPTIONS(.flags = flags, .segment_bytes = SMALL_SEGMENT);
     return options;
 }
 
@@ -321,10 +320,8 @@ static int read_all(uint64_t *ret_lsn)
 
 static int read_from_outside(uint64_t *ret_lsn)
 {
-    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
-    reading.ret_report = &log_report;
-    int error = twinlog_reader_open(log_dir, &reading, &reader);
+    int error = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = &log_report), &reader);
     if (error == 0)
         error = read_to_end(reader);
     *ret_lsn = error < 0 ? log_report.first_lsn : 0;
@@ -361,10 +358,8 @@ static void check_repaired(const struct told *losses)
 
 static uint64_t repair(struct told *losses)
 {
-    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
-    options.each = keep;
-    options.context = losses;
+    const struct twinlog_repair_options options = WITH_SIZE(repair_options, .each = keep, .context = losses);
     ck_assert_int_eq(twinlog_repair(log_dir, repaired_dir, &options, &result), 0);
     ck_assert_uint_eq(result.last_lsn, last_lsn);
     ck_assert_uint_eq(result.records + result.lost_records, last_lsn - first_lsn + 1);
@@ -671,10 +666,9 @@ static const struct front_row {
 
 static int back_up(void)
 {
-    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    options.flags = TWINLOG_BACKUP_COPY;
-    return twinlog_backup(log_dir, repaired_dir, &options, &result);
+    return twinlog_backup(log_dir, repaired_dir, &WITH_SIZE(backup_options, .flags = TWINLOG_BACKUP_COPY),
+                          &result);
 }
 
 static void check_front(const struct front_row *row, unsigned at)
@@ -1033,11 +1027,10 @@ TEST_LOOP(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment, 2)
 TEST(what_no_crash_can_have_discarded_is_saved)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     unsigned char bytes[PAYLOAD_BYTES];
     struct told found, losses;
     struct twinlog *log = log_open(&options);
-    terms.level = TWINLOG_LEVEL_WRITTEN;
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     for (uint64_t lsn = 1; lsn <= 28; lsn++) {
         make_payload(lsn, bytes);
         const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };

@@ -221,9 +221,7 @@ static int get_timings(void *ret)
 
 static int get_trim_result(void *ret)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-    options.before_lsn = 1;
-    return twinlog_trim(tested, &options, ret);
+    return twinlog_trim(tested, &WITH_SIZE(trim_options, .before_lsn = 1), ret);
 }
 
 static int get_inspection(void *ret)

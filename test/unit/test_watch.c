@@ -252,9 +252,8 @@ TEST(stat_counts_syncs_apart_from_groups)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     uint64_t lsn;
-    terms.level = TWINLOG_LEVEL_WRITTEN;
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     const struct twinlog_stat before = log_stat(log);
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
     const struct twinlog_stat written = log_stat(log);
@@ -330,10 +329,8 @@ static void write_diary(void *context, const struct twinlog_event *event)
 
 static struct twinlog_options observed(struct diary *diary)
 {
-    struct twinlog_options options = log_options(0, 0);
+    const struct twinlog_options options = LOG_OPTIONS(.observe = write_diary, .observe_context = diary);
 
-    options.observe = write_diary;
-    options.observe_context = diary;
     return options;
 }
 
@@ -584,8 +581,6 @@ static int never_called(void *context, const char *name, uint64_t lsn)
 static unsigned call_everything(struct twinlog *log, int result[CALLS])
 {
     const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
-    struct twinlog_terms try = TWINLOG_TERMS_INIT;
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct twinlog_request request = { .complete = note_completion };
@@ -597,11 +592,9 @@ static unsigned call_everything(struct twinlog *log, int result[CALLS])
     uint64_t lsn;
     char value;
 
-    try.flags = TWINLOG_TRY;
-    trim.before_lsn = 1;
     result[n++] = twinlog_append(log, "x", 1, NULL);
     result[n++] = twinlog_enqueue(log, "x", 1, NULL);
-    result[n++] = twinlog_append_batch(log, &entry, 1, &try, NULL);
+    result[n++] = twinlog_append_batch(log, &entry, 1, &WITH_SIZE(terms, .flags = TWINLOG_TRY), NULL);
     result[n++] = twinlog_submit(log, &entry, 1, NULL, &request);
     result[n++] = twinlog_reserve(log, &room, NULL, &reservation);
     result[n++] = twinlog_reservation_commit(log, &caller.reservation, NULL);
@@ -610,7 +603,7 @@ static unsigned call_everything(struct twinlog *log, int result[CALLS])
     result[n++] = twinlog_sync(log);
     result[n++] = twinlog_drive(log, 0);
     result[n++] = twinlog_cancel(log, &cancel);
-    result[n++] = twinlog_trim(log, &trim, NULL);
+    result[n++] = twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = 1), NULL);
     result[n++] = twinlog_truncate(log, 0);
     result[n++] = twinlog_reset(log, 1);
     result[n++] = twinlog_cursor_set(log, "name", 0);
@@ -662,12 +655,9 @@ static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
 TEST_LOOP(an_observer_that_calls_its_log_gets_an_error, KINDS)
 {
     const enum twinlog_event_kind kind = (enum twinlog_event_kind)_i;
-    struct twinlog_options options = log_options(0, 0);
+    const struct twinlog_options options =
+        LOG_OPTIONS(.observe = call_back, .segment_bytes = 65536, .reserve_timeout_ms = 1, .slow_ms = 3);
 
-    options.observe = call_back;
-    options.segment_bytes = 65536;
-    options.reserve_timeout_ms = 1;
-    options.slow_ms = 3;
     caller = (struct caller){ 0 };
     struct twinlog *log = open_on_device(&options);
     provoke(log, kind);

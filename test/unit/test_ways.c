@@ -142,12 +142,12 @@ static void expect_nothing_happened(struct twinlog *log, const struct twinlog_en
 
 TEST_LOOP(a_batch_may_fill_a_buffer_and_not_more, 4)
 {
-    struct twinlog_options options = log_options(0, _i & 1 ? TWINLOG_PAD : 0);
     const uint32_t buffer_bytes = _i & 2 ? 256 * KIB : 16 * KIB;
     unsigned char *bytes = calloc(1, buffer_bytes);
     struct twinlog_entry entries[2] = { { .data = bytes }, { .data = bytes, .size = 1000 } };
+    const struct twinlog_options options =
+        LOG_OPTIONS(.flags = _i & 1 ? TWINLOG_PAD : 0, .buffer_bytes = buffer_bytes);
 
-    options.buffer_bytes = buffer_bytes;
     struct twinlog *log = log_open(&options);
     /* each takes 24 bytes more than its size rounded up to 8 */
     entries[0].size = buffer_bytes - OVERHEAD - 2 * 24 - 1000;
@@ -242,10 +242,9 @@ struct cutting {
 
 static struct twinlog_options sim_options(void)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    const struct twinlog_options options =
+        LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .segment_bytes = 256 * KIB, .buffer_bytes = 64 * KIB);
 
-    options.segment_bytes = 256 * KIB;
-    options.buffer_bytes = 64 * KIB;
     return options;
 }
 
@@ -308,9 +307,8 @@ static int append_at(struct twinlog *log, const struct twinlog_terms *terms, siz
 
 static struct twinlog_options gate_options(void)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    const struct twinlog_options options = LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .buffer_bytes = 64 * KIB);
 
-    options.buffer_bytes = 64 * KIB;
     return options;
 }
 
