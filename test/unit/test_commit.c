@@ -220,8 +220,6 @@ static uint64_t count_records(void)
     return count;
 }
 
-/* ---- one writer -------------------------------------------------------------------------------- */
-
 CASE("one writer", set_up, tear_down);
 
 TEST(the_last_block_is_written_again_with_the_same_bytes)
@@ -383,7 +381,7 @@ TEST(a_write_that_never_moves_fails_in_the_end)
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
 
-/* ---- failure ----------------------------------------------------------------------------------- */
+CASE("failure", set_up, tear_down);
 
 struct failure {
     int written, synced;
@@ -403,8 +401,6 @@ static const struct failure failures[] = {
     { -ESTALE, 0, -EIO },
     { -ETIMEDOUT, 0, -EIO },
 };
-
-CASE("failure", set_up, tear_down);
 
 TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
           sizeof(failures) / sizeof(failures[0]))
@@ -439,7 +435,7 @@ TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
-/* ---- without the log around it ----------------------------------------------------------------- */
+CASE("without the log around it", set_up, tear_down);
 
 static struct {
     struct io *io;
@@ -544,8 +540,6 @@ static bool has_other_segment(char ret_name[SEGMENT_NAME_BYTES])
     ck_assert_int_eq(bare.io->ops->list(bare.io, note_other_segment, ret_name), 0);
     return ret_name[0] != 0;
 }
-
-CASE("without the log around it", set_up, tear_down);
 
 /* A thread may look for poison, find none, and become leader only after the one before has failed. */
 TEST(a_leader_that_comes_after_a_failure_writes_nothing)
@@ -717,7 +711,7 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
     end_bare();
 }
 
-/* ---- a full disk ------------------------------------------------------------------------------- */
+CASE("a full disk", set_up, tear_down);
 
 /* Segments of 64 KiB; the smallest buffer that takes records of 8 KiB. */
 static struct twinlog_options small_options(uint32_t flags)
@@ -785,8 +779,6 @@ static void expect_sound(uint64_t records)
     ck_assert(!atomic_load(&seam.is_beyond));
     ck_assert(!atomic_load(&seam.has_rewrite));
 }
-
-CASE("a full disk", set_up, tear_down);
 
 /* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
 TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
@@ -1002,8 +994,6 @@ TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
     expect_sound(3);
 }
 
-/* ---- rolling ----------------------------------------------------------------------------------- */
-
 CASE("rolling", set_up, tear_down);
 
 /* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
@@ -1198,7 +1188,7 @@ TEST(a_limit_is_passed_where_no_segment_can_be_made)
     expect_sound(20);
 }
 
-/* ---- many writers ------------------------------------------------------------------------------ */
+CASE("many writers", set_up, tear_down);
 
 struct writer {
     struct twinlog *log;
@@ -1245,8 +1235,6 @@ static void join_writers(struct writer *writers)
     for (unsigned i = 0; i < WRITERS; i++)
         ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
 }
-
-CASE("many writers", set_up, tear_down);
 
 TEST(writers_that_come_during_a_write_share_the_next_one)
 {

@@ -111,8 +111,6 @@ static struct twinlog *make_log(unsigned count)
     return log;
 }
 
-/* ---- there and on ------------------------------------------------------------------------------ */
-
 CASE("there and on", logdir_make, logdir_remove);
 
 TEST_LOOP(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, 6)
@@ -174,7 +172,7 @@ TEST(a_new_consumer_may_begin_at_the_end)
     close_both(consumer, log);
 }
 
-/* ---- one at a time ----------------------------------------------------------------------------- */
+CASE("one at a time", logdir_make, logdir_remove);
 
 static struct {
     _Atomic unsigned step;
@@ -198,8 +196,6 @@ static void expect_busy(pid_t pid)
     ck_assert_int_eq(report.error, -EBUSY);
     ck_assert_ptr_nonnull(strstr(report.text, words));
 }
-
-CASE("one at a time", logdir_make, logdir_remove);
 
 TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
 {
@@ -318,8 +314,6 @@ TEST(what_is_no_consumer_is_refused)
     ck_assert_int_eq(twinlog_consumer_next(consumer, NULL), -EINVAL);
     twinlog_consumer_close(consumer);
 }
-
-/* ---- what is removed ------------------------------------------------------------------------------ */
 
 CASE("what is removed", logdir_make, logdir_remove);
 

@@ -1078,7 +1078,7 @@ TEST(a_backup_that_fails_says_so)
     simdisk_destroy(from);
 }
 
-/* ---- repair ------------------------------------------------------------------------------------ */
+CASE("repair", make_place, logdir_remove);
 
 static char reference_dir[320]; /* the log as it was before it was damaged */
 
@@ -1198,8 +1198,6 @@ static struct twinlog_report expect_loss(uint64_t first_lsn, uint64_t last_lsn)
     }
     return losses.list[0];
 }
-
-CASE("repair", make_place, logdir_remove);
 
 TEST(repair_copies_a_sound_log_as_it_is)
 {
@@ -1712,5 +1710,3 @@ TEST_LOOP(a_footer_or_an_index_that_is_not_true_is_told, FALSE_FOOTERS + 1)
     else
         ck_assert_uint_eq(verify_harmless().finding, TWINLOG_FOUND_BAD_INDEX);
 }
-
-/* ------------------------------------------------------------------------------------------------ */

@@ -353,8 +353,6 @@ TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
     ck_assert_uint_eq(look_behind().offset, 0);
 }
 
-/* ---- where a segment begins -------------------------------------------------------------------- */
-
 CASE("beginning", set_up, NULL);
 
 TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
@@ -800,8 +798,6 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     twl_cursor_free(&cursor);
     free(summary);
 }
-
-/* ---- looking instead of reading -------------------------------------------------------------------- */
 
 CASE("map", NULL, NULL);
 

@@ -922,5 +922,3 @@ TEST(a_user_that_may_not_write_may_read)
     ck_assert_int_eq(chmod(log_dir, 0755), 0);
     expect_success_or_skip(run_child(read_as_nobody), "a_user_that_may_not_write_may_read", "not root");
 }
-
-/* ---- suite ------------------------------------------------------------------------------------- */

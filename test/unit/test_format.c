@@ -14,8 +14,6 @@
 static const uint8_t log_id[LOG_ID_BYTES] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
 static const struct epoch epoch = { .number = 7, .salt = 0xdeadbeef };
 
-/* ---- checksum ---------------------------------------------------------------------------------- */
-
 CASE("checksum", NULL, NULL);
 
 TEST(the_checksum_is_crc32c)
@@ -79,7 +77,7 @@ TEST(a_checksum_continues_where_it_stopped)
     ck_assert_uint_eq(twl_crc32c(crc, "56789", 5), 0xe3069283);
 }
 
-/* ---- segment header ---------------------------------------------------------------------------- */
+CASE("segment header", NULL, NULL);
 
 static void make_header(struct segment_header *header, unsigned char *block)
 {
@@ -93,8 +91,6 @@ static void make_header(struct segment_header *header, unsigned char *block)
     memcpy(header->log_id, log_id, LOG_ID_BYTES);
     twl_segment_header_encode(header, block);
 }
-
-CASE("segment header", NULL, NULL);
 
 TEST(a_segment_header_reads_back)
 {
@@ -253,7 +249,7 @@ TEST(an_unknown_feature_beside_a_known_one_is_too_new)
     ck_assert_uint_eq(load_le32(block + 12), 5);
 }
 
-/* ---- group header ------------------------------------------------------------------------------ */
+CASE("group header", NULL, NULL);
 
 static struct group_header make_group(void)
 {
@@ -266,8 +262,6 @@ static struct group_header make_group(void)
                                   .kind = GROUP_RECORDS,
                                   .time_ns = 55 };
 }
-
-CASE("group header", NULL, NULL);
 
 TEST(a_group_header_reads_back)
 {
@@ -373,8 +367,6 @@ TEST(zeros_are_neither_a_group_nor_a_record)
         ck_assert(!twl_group_header_decode(bytes, seed, 4096, &group));
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(log_id, epoch), 1, &record));
 }
-
-/* ---- record ------------------------------------------------------------------------------------ */
 
 CASE("record", NULL, NULL);
 
@@ -523,11 +515,9 @@ TEST(a_header_is_loaded_as_it_is_decoded)
     ck_assert_int_eq(loaded.time_ns, -3);
 }
 
-/* ---- index and footer -------------------------------------------------------------------------- */
+CASE("index and footer", NULL, NULL);
 
 #define FOOTER_AT (UINT64_C(65536) - SEGMENT_FOOTER_BYTES)
-
-CASE("index and footer", NULL, NULL);
 
 TEST(an_index_entry_reads_back)
 {
@@ -693,7 +683,7 @@ TEST(a_footer_without_records_has_no_times_and_no_index)
     ck_assert(!is_footer(footer));
 }
 
-/* ---- state ------------------------------------------------------------------------------------- */
+CASE("state", NULL, NULL);
 
 static struct state_entry make_entry(uint8_t kind, const char *name, const void *value, uint16_t value_bytes)
 {
@@ -725,8 +715,6 @@ static enum header_state decode_entries(const struct state_entry *entries, size_
     make_slot(slot, entries, count);
     return twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read);
 }
-
-CASE("state", NULL, NULL);
 
 TEST(a_state_reads_back_with_its_entries)
 {

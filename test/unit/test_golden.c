@@ -777,8 +777,6 @@ static void assert_records(const struct golden *golden, const char *last)
     twinlog_reader_close(reader);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------- */
-
 CASE("bytes", NULL, NULL);
 
 TEST_LOOP(the_code_makes_the_bytes_that_are_kept, GOLDENS)

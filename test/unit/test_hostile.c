@@ -370,8 +370,6 @@ TEST(other_names_mean_nothing)
         ck_assert(log_has_file(names[i]));
 }
 
-/* ---- claims --------------------------------------------------------------------------------------- */
-
 CASE("claims", logdir_make, logdir_remove);
 
 TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
@@ -535,7 +533,7 @@ TEST(the_last_epoch_can_not_be_truncated)
     twinlog_reader_close(reader);
 }
 
-/* ---- gaps ------------------------------------------------------------------------------------------- */
+CASE("gaps", logdir_make, logdir_remove);
 
 #define FAR_LSN (UINT64_C(1) << 60)
 #define FAR_SEGMENT "0000000000000042.twl"
@@ -641,8 +639,6 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
     log_close(log);
 }
 
-CASE("gaps", logdir_make, logdir_remove);
-
 /* One log can't hold both sides, but two can. */
 TEST(a_gap_that_nothing_can_fill_is_refused)
 {
@@ -734,7 +730,7 @@ TEST(a_cursor_can_not_promise_more_than_has_room)
     expect_repaired("repaired", 1, RECORDS);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------ */
+CASE("memory", logdir_make, logdir_remove);
 
 #define LARGEST_GROUP (UINT32_MAX - 7)
 #define ROOM_BYTES (UINT64_C(192) << 20) /* less than a record that is claimed, and enough for some threads */
@@ -797,8 +793,6 @@ static int look_in_little_memory(void)
     twinlog_close(log);
     return 0;
 }
-
-CASE("memory", logdir_make, logdir_remove);
 
 TEST_LOOP(a_claim_alone_takes_no_memory, 2)
 {
@@ -938,5 +932,3 @@ TEST_LOOP(no_descriptor_is_inherited, LOG_IO_KINDS)
         ck_assert_int_eq(twinlog_committer_close(committer), 0);
     log_close(log);
 }
-
-/* ---- suite ------------------------------------------------------------------------------------- */

@@ -203,8 +203,6 @@ static void assert_all(const struct model *model)
     assert_true(model);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------- */
-
 CASE("summary", NULL, NULL);
 
 TEST(a_new_summary_has_nothing)
@@ -354,8 +352,6 @@ TEST(a_segment_with_markers_only_has_a_footer)
     ck_assert_uint_eq(footer.last_lsn, 1000);
     end(&model);
 }
-
-/* ---- looking up -------------------------------------------------------------------------------- */
 
 CASE("looking up", NULL, NULL);
 

@@ -37,7 +37,7 @@ static uint64_t now_ns(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+CASE("threads", logdir_make, logdir_remove);
 
 #define THREADS 6u
 #define RECORDS_EACH 60u
@@ -194,8 +194,6 @@ static void expect_consistent(struct twinlog *log, const struct twinlog_options 
     ck_assert_str_ne(stat.io_reason, "");
 }
 
-CASE("threads", logdir_make, logdir_remove);
-
 WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
 {
     const uint64_t records = THREADS * RECORDS_EACH;
@@ -322,8 +320,6 @@ WAYS_TEST(a_log_can_be_opened_another_way_each_time, LOG_WAYS)
     ck_assert_uint_eq(log_check().last_lsn, 28);
 }
 
-/* ---- accepted, durable ------------------------------------------------------------------------- */
-
 CASE("accepted and durable", logdir_make, logdir_remove);
 
 WAYS_TEST(an_enqueued_record_waits_for_a_sync, LOG_WAYS)
@@ -397,7 +393,7 @@ TEST(a_record_has_the_time_at_which_it_was_accepted)
     log_close(log);
 }
 
-/* ---- closing ----------------------------------------------------------------------------------- */
+CASE("closing", logdir_make, logdir_remove);
 
 static void *append_once(void *argument)
 {
@@ -406,8 +402,6 @@ static void *append_once(void *argument)
     member->error = append_record(member->crowd->log, member->writer, 0, &member->count);
     return NULL;
 }
-
-CASE("closing", logdir_make, logdir_remove);
 
 /* The writer of an accepted record is inside append; close may begin. */
 TEST(closing_lets_those_inside_finish)
@@ -446,8 +440,6 @@ TEST(closing_syncs_what_was_only_accepted)
     log_close(log);
     ck_assert_uint_eq(log_check().next[3], 500);
 }
-
-/* ---- arguments and options --------------------------------------------------------------------- */
 
 CASE("arguments and options", logdir_make, logdir_remove);
 
@@ -603,7 +595,7 @@ TEST(a_log_that_must_exist_is_not_made)
     log_close(log_open(&options));
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------- */
+CASE("sizes", logdir_make, logdir_remove);
 
 static void append_size(struct twinlog *log, unsigned char *bytes, size_t size, int value)
 {
@@ -648,8 +640,6 @@ static void expect_sizes_up_to(const struct twinlog_options *options, size_t max
     twinlog_reader_close(reader);
     free(bytes);
 }
-
-CASE("sizes", logdir_make, logdir_remove);
 
 TEST(the_largest_record_is_4_mib_by_default)
 {
@@ -742,7 +732,7 @@ TEST(a_spare_of_64_mib_is_made_in_the_background)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+CASE("reading", logdir_make, logdir_remove);
 
 static struct twinlog *open_small_segments(void)
 {
@@ -805,8 +795,6 @@ static void expect_seeks(struct twinlog_reader *reader, uint64_t last)
         expect_record(reader, lsn);
     }
 }
-
-CASE("reading", logdir_make, logdir_remove);
 
 TEST(a_reader_can_be_placed_anywhere)
 {
@@ -942,5 +930,3 @@ TEST(inspecting_tells_what_the_writer_knows)
     ck_assert_uint_eq(inspection.file_bytes, log_segment_bytes());
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
 }
-
-/* ---- suite ------------------------------------------------------------------------------------- */

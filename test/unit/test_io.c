@@ -257,8 +257,6 @@ static void expect_success_or_skip(int result, const char *test, const char *why
         ck_assert_int_eq(result, 0);
 }
 
-/* ---- durable writes ---------------------------------------------------------------------------- */
-
 CASE("durable writes", make_directory, remove_directory);
 
 IO_TEST(a_reaped_write_can_be_read)
@@ -681,7 +679,7 @@ IO_TEST(sync_data_does_not_write_times)
     ck_assert_int_eq(run_child(sync_without_fsync), 0);
 }
 
-/* ---- fork -------------------------------------------------------------------------------------- */
+CASE("fork", make_directory, remove_directory);
 
 static struct io_file *inherited;
 
@@ -698,8 +696,6 @@ static int free_what_was_inherited(void)
     io->ops->destroy(io);
     return 0;
 }
-
-CASE("fork", make_directory, remove_directory);
 
 IO_TEST(a_forked_child_can_free_its_copy)
 {
@@ -766,7 +762,7 @@ IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
     io_close(other);
 }
 
-/* ---- locks and shared pages -------------------------------------------------------------------- */
+CASE("locks and shared pages", make_directory, remove_directory);
 
 static enum io_lock which;
 
@@ -777,8 +773,6 @@ static bool is_locked(struct io_file *file)
     ck_assert_int_eq(io_is_locked(file, which, &answer), 0);
     return answer;
 }
-
-CASE("locks and shared pages", make_directory, remove_directory);
 
 IO_TEST(a_lock_is_seen_by_others_until_it_is_given_back)
 {
@@ -940,7 +934,7 @@ IO_TEST(a_mapped_page_is_shared_between_two_opens)
     io_close(reader);
 }
 
-/* ---- views ------------------------------------------------------------------------------------- */
+CASE("views", make_directory, remove_directory);
 
 #define VIEW_PAGES 4u
 
@@ -984,8 +978,6 @@ static unsigned char look_at(const unsigned char *bytes, size_t page)
 {
     return *(const volatile unsigned char *)(bytes + page * page_bytes() + 10);
 }
-
-CASE("views", make_directory, remove_directory);
 
 IO_TEST(a_view_shows_what_is_written)
 {
@@ -1233,8 +1225,6 @@ IO_TEST(a_foreign_fault_goes_to_the_handler_that_was_there)
     ck_assert_int_eq(run_child(pass_a_signal_to_the_handler_before), 0);
 }
 
-/* ---- open -------------------------------------------------------------------------------------- */
-
 CASE("open", make_directory, remove_directory);
 
 IO_TEST(create_needs_a_new_name_and_open_an_old_one)
@@ -1383,8 +1373,6 @@ IO_TEST(every_descriptor_is_close_on_exec_and_is_closed_in_the_end)
     for (int fd = 0; fd < DESCRIPTORS; fd++)
         ck_assert_int_eq(fcntl(fd, F_GETFD) >= 0, is_open[fd]);
 }
-
-/* ---- bytes ------------------------------------------------------------------------------------- */
 
 CASE("bytes", make_directory, remove_directory);
 
@@ -1679,7 +1667,7 @@ IO_TEST(no_link_leads_to_another_file_system)
                            "no right to mount");
 }
 
-/* ---- time and chance --------------------------------------------------------------------------- */
+CASE("time and chance", make_directory, remove_directory);
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -1688,8 +1676,6 @@ static int64_t clock_ns(clockid_t clock)
     clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
-
-CASE("time and chance", make_directory, remove_directory);
 
 IO_TEST(time_is_the_wall_clock_and_sleep_is_not_cut_short)
 {
@@ -1719,5 +1705,3 @@ IO_TEST(random_fills_every_byte)
         zeros += bytes[i] == 0;
     ck_assert_uint_lt(zeros, 30); /* about 2; more than 29 once in 10^26 */
 }
-
-/* ---- the suite --------------------------------------------------------------------------------- */

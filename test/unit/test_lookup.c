@@ -94,8 +94,6 @@ static void trim(struct twinlog *log, uint64_t before_lsn)
     ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = before_lsn), NULL), 0);
 }
 
-/* ---- what is there --------------------------------------------------------------------------- */
-
 CASE("there", logdir_make, logdir_remove);
 
 TEST_LOOP(every_record_is_read_in_any_order_in_every_mode, 3)
@@ -153,8 +151,6 @@ TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
     ck_assert_int_eq(twinlog_read(NULL, 1, data, 8, &record), -EINVAL);
     log_close(log);
 }
-
-/* ---- what is not ----------------------------------------------------------------------------- */
 
 CASE("not there", logdir_make, logdir_remove);
 

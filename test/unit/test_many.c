@@ -495,8 +495,6 @@ TEST_LOOP(a_callback_that_waits_for_room_is_not_in_the_way_of_another, 2)
     close_all(3);
 }
 
-/* ---- truncations -------------------------------------------------------------------------------- */
-
 CASE("truncations", prepare, logdir_remove);
 
 TEST(a_log_is_truncated_and_reset_beside_the_others)
@@ -667,7 +665,7 @@ TEST(an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs)
     expect_records(1, 1, 1);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------ */
+CASE("failures", prepare, logdir_remove);
 
 #define FILE_LIMIT (96 * 1024)
 
@@ -707,8 +705,6 @@ static int poison_one(void)
     EXPECT(twinlog_committer_close(committer) == 0);
     return 0;
 }
-
-CASE("failures", prepare, logdir_remove);
 
 TEST(a_poisoned_log_is_poisoned_alone)
 {
@@ -759,8 +755,6 @@ TEST_LOOP(without_io_uring_one_log_is_written_after_the_other, 2)
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, WRITERS, RECORDS / 2);
 }
-
-/* ---- the committer ------------------------------------------------------------------------------- */
 
 CASE("the committer", prepare, logdir_remove);
 
@@ -816,5 +810,3 @@ TEST_LOOP(a_forked_child_leaves_the_committer_alone, CAN_FORK_BESIDE_BUSY_THREAD
     expect_records(0, 1, RECORDS);
     expect_records(1, 1, RECORDS);
 }
-
-/* ---- the suite ----------------------------------------------------------------------------------- */

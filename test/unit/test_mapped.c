@@ -315,7 +315,7 @@ TEST_LOOP(records_are_found_by_lsn_and_by_time_in_both_directions, LOG_READER_KI
     twinlog_reader_close(reader);
 }
 
-/* ---- sizes -------------------------------------------------------------------------------------- */
+CASE("sizes", set_up, logdir_remove);
 
 static unsigned char *make_bytes(size_t size, uint64_t seed)
 {
@@ -333,8 +333,6 @@ static const size_t sizes[] = {
     4u << 20, 3500000, 3400001, 3333333, 17,       (4u << 20)
 };
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
-
-CASE("sizes", set_up, logdir_remove);
 
 TEST_LOOP(records_of_every_size_come_back, LOG_READER_KINDS)
 {
@@ -574,8 +572,6 @@ TEST(threads_append_read_and_sync_at_the_same_time)
         ck_assert_uint_eq(tally.next[i], EACH);
 }
 
-/* ---- levels ------------------------------------------------------------------------------------- */
-
 CASE("levels", set_up, logdir_remove);
 
 TEST(a_record_is_durable_when_a_call_asked_for_it)
@@ -672,7 +668,7 @@ TEST(a_canceled_token_keeps_a_record_out)
     log_close(log);
 }
 
-/* ---- closing and opening ------------------------------------------------------------------------ */
+CASE("closing and opening", set_up, logdir_remove);
 
 static uint64_t size_of_file(const char *path)
 {
@@ -681,8 +677,6 @@ static uint64_t size_of_file(const char *path)
     ck_assert_int_eq(stat(path, &about), 0);
     return (uint64_t)about.st_size;
 }
-
-CASE("closing and opening", set_up, logdir_remove);
 
 TEST_LOOP(a_close_leaves_room_for_markers_only, FEW(3, 12))
 {
@@ -878,7 +872,7 @@ TEST(segments_double_up_to_the_limit)
     log_close(log);
 }
 
-/* ---- death -------------------------------------------------------------------------------------- */
+CASE("death", set_up, logdir_remove);
 
 #define KILLED_THREADS 4u
 
@@ -946,8 +940,6 @@ static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next
     ck_assert_uint_eq(verified, last_lsn - fillers);
     return last_lsn;
 }
-
-CASE("death", set_up, logdir_remove);
 
 TEST_LOOP(what_was_appended_survives_kill_9, MODES)
 {
@@ -1058,7 +1050,7 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
     ck_assert_uint_eq(log_check().last_lsn, 1500);
 }
 
-/* ---- what the disk does -------------------------------------------------------------------------- */
+CASE("what the disk does", set_up, logdir_remove);
 
 static struct twinlog *open_gated(uint32_t mode)
 {
@@ -1081,8 +1073,6 @@ static uint32_t append_until(struct twinlog *log, uint32_t from, int error)
     ck_assert_uint_eq(twinlog_last_lsn(log), count);
     return count;
 }
-
-CASE("what the disk does", set_up, logdir_remove);
 
 TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
 {
@@ -1310,8 +1300,6 @@ TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
     ck_assert_uint_eq(log_check().last_lsn, count + 100);
 }
 
-/* ---- what else a log can do ---------------------------------------------------------------------- */
-
 CASE("what else a log can do", set_up, logdir_remove);
 
 TEST_LOOP(a_live_log_is_backed_up, 2)
@@ -1399,14 +1387,12 @@ TEST(a_log_is_looked_at_from_inside_and_outside)
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
 }
 
-/* ---- what it refuses ------------------------------------------------------------------------------ */
+CASE("what it refuses", set_up, logdir_remove);
 
 static void complete_nothing(struct twinlog_request *request)
 {
     (void)request;
 }
-
-CASE("what it refuses", set_up, logdir_remove);
 
 TEST(what_is_not_there_in_this_mode_says_so)
 {

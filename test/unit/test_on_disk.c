@@ -86,8 +86,6 @@ static void expect_after_power_cut(struct simdisk *disk, uint32_t flags, uint64_
     simdisk_destroy(image);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
-
 CASE("opening", NULL, NULL);
 
 TEST_LOOP(opening_goes_on_behind_what_the_disk_has, WAY_COUNT *WAY_COUNT)
@@ -179,8 +177,6 @@ TEST_LOOP(a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has
         simdisk_destroy(disk);
     }
 }
-
-/* ---- showing ------------------------------------------------------------------------------------- */
 
 CASE("showing", NULL, NULL);
 
@@ -300,7 +296,7 @@ TEST_LOOP(what_cannot_be_synced_is_not_told, WAY_COUNT)
     simdisk_destroy(disk);
 }
 
-/* ---- cursors and values ---------------------------------------------------------------------------- */
+CASE("cursors and values", NULL, NULL);
 
 static char value_of(struct twinlog *log, const char *name)
 {
@@ -345,8 +341,6 @@ static void expect_names_after_power_cut(struct simdisk *disk, const struct name
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(image);
 }
-
-CASE("cursors and values", NULL, NULL);
 
 /* The second change that fails meets what the first one has left. */
 TEST_LOOP(a_value_that_was_read_after_a_failed_change_stays, 2)

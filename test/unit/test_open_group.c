@@ -215,7 +215,7 @@ static void leave(void)
     logdir_remove();
 }
 
-/* ---- walks -------------------------------------------------------------------------------------- */
+CASE("walks", set_up, leave);
 
 static struct segment segment;
 static struct cursor cursor;
@@ -241,8 +241,6 @@ static void expect_record(uint64_t lsn)
     ck_assert_uint_eq(record.lsn, lsn);
     ck_assert(is_payload(record.payload, record.header.size, lsn));
 }
-
-CASE("walks", set_up, leave);
 
 TEST(an_open_group_is_walked_record_by_record_and_grows)
 {
@@ -423,7 +421,7 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     end_walk();
 }
 
-/* ---- readers ------------------------------------------------------------------------------------ */
+CASE("readers", set_up, leave);
 
 /* Three segments: the first full, with a header or without, the second full and open, the third in the making. */
 static uint64_t make_three_images(bool is_first_closed, unsigned records)
@@ -527,8 +525,6 @@ static void expect_to_go_on(uint64_t last_lsn, uint64_t filler_lsn)
     expect_sound(last_lsn - (filler_lsn > 0));
     expect_all(last_lsn, filler_lsn);
 }
-
-CASE("readers", set_up, leave);
 
 TEST(readers_without_a_writer_see_what_is_complete)
 {
@@ -830,7 +826,7 @@ TEST(a_backup_has_what_an_open_group_holds)
     expect_to_go_on(last_lsn, 0);
 }
 
-/* ---- crashes ------------------------------------------------------------------------------------ */
+CASE("crashes", NULL, NULL);
 
 #define POWER_CUTS REPEATS(3000u, 400u)
 #define KILLS REPEATS(40u, 10u)
@@ -979,8 +975,6 @@ static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_prefix(disk, last_lsn, filler_lsn);
 }
-
-CASE("crashes", NULL, NULL);
 
 TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
 {

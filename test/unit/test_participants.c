@@ -152,7 +152,7 @@ TEST(a_process_whose_records_lie_before_one_that_stands_still_can_leave)
     ck_assert_uint_eq(last_of_all(), before + 1);
 }
 
-/* ---- children ------------------------------------------------------------------------------------- */
+CASE("children", gate_set_up, logdir_remove);
 
 static pid_t *orphan;
 
@@ -185,8 +185,6 @@ static int join_and_die(void)
     return die_before_a_child(2);
 }
 
-CASE("children", gate_set_up, logdir_remove);
-
 TEST_LOOP(a_child_of_one_that_was_killed_keeps_no_process_out, 2)
 {
     const struct twinlog_options options = shared(0);
@@ -204,7 +202,7 @@ TEST_LOOP(a_child_of_one_that_was_killed_keeps_no_process_out, 2)
     log_close(log);
 }
 
-/* ---- what goes wrong ------------------------------------------------------------------------------ */
+CASE("what goes wrong", gate_set_up, logdir_remove);
 
 /* The page of a record is as the kernel leaves it that could not write it, and drops it. */
 static void drop_first_record(void)
@@ -213,8 +211,6 @@ static void drop_first_record(void)
 
     patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
 }
-
-CASE("what goes wrong", gate_set_up, logdir_remove);
 
 TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
 {
@@ -283,7 +279,7 @@ TEST(a_process_without_a_thread_lets_go_of_what_is_full)
     log_close(log);
 }
 
-/* ---- markers -------------------------------------------------------------------------------------- */
+CASE("markers", gate_set_up, logdir_remove);
 
 #define MARKINGS 200000u
 
@@ -302,8 +298,6 @@ static void *mark_again(void *context)
     atomic_store(&marker->is_done, true);
     return NULL;
 }
-
-CASE("markers", gate_set_up, logdir_remove);
 
 /* By one that comes late to a segment that others have started, and may be killed while it does that. */
 TEST(a_marker_that_is_made_again_is_there_all_the_time)

@@ -95,7 +95,7 @@ static int try_open(uint32_t lock_wait_ms)
     return error < 0 ? error : twinlog_close(log);
 }
 
-/* ---- one writer -------------------------------------------------------------------------------- */
+CASE("one writer", prepare, logdir_remove);
 
 static int expect_busy(void)
 {
@@ -106,8 +106,6 @@ static int expect_busy(void)
     EXPECT(strstr(log_report.text, "another writer") && strstr(log_report.text, process));
     return 0;
 }
-
-CASE("one writer", prepare, logdir_remove);
 
 TEST(a_second_writer_is_refused_at_once)
 {
@@ -195,7 +193,7 @@ TEST_LOOP(a_killed_writer_is_followed_by_the_next, LOG_IO_KINDS)
     ck_assert_uint_eq(log_check().last_lsn, there + 10);
 }
 
-/* ---- fork -------------------------------------------------------------------------------------- */
+CASE("fork", prepare, logdir_remove);
 
 static struct twinlog *parents_log;
 
@@ -210,8 +208,6 @@ static int use_and_close_parents_log(void)
     EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
     return 0;
 }
-
-CASE("fork", prepare, logdir_remove);
 
 TEST_LOOP(a_forked_child_has_no_part_in_the_log, LOG_IO_KINDS)
 {
@@ -431,7 +427,7 @@ TEST(a_program_that_a_killed_writer_started_does_not)
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }
 
-/* ---- signals and cancellation ------------------------------------------------------------------ */
+CASE("signals and cancellation", prepare, logdir_remove);
 
 static void count_signal(int number)
 {
@@ -445,8 +441,6 @@ static void handle(int number, int flags)
 
     ck_assert_int_eq(sigaction(number, &action, NULL), 0);
 }
-
-CASE("signals and cancellation", prepare, logdir_remove);
 
 TEST_LOOP(signals_do_not_disturb_an_append, 2 * LOG_IO_KINDS)
 {
@@ -541,7 +535,7 @@ TEST_LOOP(a_thread_is_not_cancelled_inside_an_append, LOG_IO_KINDS)
     ck_assert_uint_eq(log_check().last_lsn, appended + 1);
 }
 
-/* ---- readers in other processes ---------------------------------------------------------------- */
+CASE("readers in other processes", prepare, logdir_remove);
 
 static int read_until_told(void)
 {
@@ -582,8 +576,6 @@ static void expect_both_read(uint64_t lsn)
         ck_assert_uint_eq(atomic_load(&shared->read[i]), lsn);
     }
 }
-
-CASE("readers in other processes", prepare, logdir_remove);
 
 /* One begins beside a writer, the other while there is none. */
 TEST_LOOP(a_reader_in_another_process_follows_any_writer, LOG_IO_KINDS)
@@ -955,5 +947,3 @@ TEST(a_lock_file_that_is_a_link_is_refused)
     ck_assert_uint_eq(log_check().last_lsn, 400);
     log_close(log_open(NULL));
 }
-
-/* ---- suite ------------------------------------------------------------------------------------- */

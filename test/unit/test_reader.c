@@ -179,11 +179,9 @@ static void expect_no_previous(struct twinlog_reader *reader, int result)
         ck_assert_int_eq(twinlog_reader_previous(reader, &record), result);
 }
 
-/* ---- there and back ------------------------------------------------------------------------------ */
+CASE("there and back", logdir_make, logdir_remove);
 
 #define MANY 3000u
-
-CASE("there and back", logdir_make, logdir_remove);
 
 TEST_LOOP(a_log_is_not_closed_under_its_readers, 4)
 {
@@ -362,7 +360,7 @@ TEST_LOOP(what_is_accepted_and_not_durable_is_not_returned, KINDS)
     log_close(log);
 }
 
-/* ---- fillers and times ----------------------------------------------------------------------------- */
+CASE("fillers and times", logdir_make, logdir_remove);
 
 #define HAND_MADE 6000u
 
@@ -394,8 +392,6 @@ static struct twinlog *make_by_hand(unsigned count)
     ck_assert_int_eq(twinlog_sync(log), 0);
     return log;
 }
-
-CASE("fillers and times", logdir_make, logdir_remove);
 
 TEST_LOOP(fillers_are_passed_over_in_both_directions, KINDS)
 {
@@ -497,7 +493,7 @@ TEST_LOOP(a_time_is_found_whatever_the_clock_did, KINDS)
     }
 }
 
-/* ---- trims --------------------------------------------------------------------------------------- */
+CASE("trims", logdir_make, logdir_remove);
 
 static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
 {
@@ -517,8 +513,6 @@ static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
     expect_previous(reader, first, 0);
     expect_no_previous(reader, 0); /* the oldest that is left */
 }
-
-CASE("trims", logdir_make, logdir_remove);
 
 TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
 {
@@ -607,7 +601,7 @@ TEST_LOOP(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, KI
     log_close(log);
 }
 
-/* ---- truncations --------------------------------------------------------------------------------- */
+CASE("truncations", logdir_make, logdir_remove);
 
 static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t last)
 {
@@ -619,8 +613,6 @@ static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t l
     ck_assert_uint_eq(report.last_lsn, last);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
 }
-
-CASE("truncations", logdir_make, logdir_remove);
 
 TEST_LOOP(a_reader_that_has_passed_a_truncation_is_told_once, KINDS)
 {
@@ -1127,7 +1119,7 @@ TEST(readers_keep_up_with_a_writer_that_truncates_as_well)
     crowd_beside_writer(true);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------- */
+CASE("waiting", logdir_make, logdir_remove);
 
 static struct twinlog *waited_log;
 
@@ -1140,8 +1132,6 @@ static void *append_one(void *context)
         *rc = twinlog_sync(waited_log);
     return NULL;
 }
-
-CASE("waiting", logdir_make, logdir_remove);
 
 /* If a wake-up were lost this would never end, or take a second each time. */
 TEST_LOOP(a_waiting_reader_is_woken, KINDS)
@@ -1410,7 +1400,7 @@ TEST_LOOP(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed
     twinlog_reader_close(reader);
 }
 
-/* ---- the descriptor ------------------------------------------------------------------------------ */
+CASE("the descriptor", logdir_make, logdir_remove);
 
 static bool is_readable(int fd)
 {
@@ -1443,8 +1433,6 @@ static int open_behind_door(struct io *io, const char *name, unsigned flags, str
     }
     return door.real->open(io, name, flags, ret_file);
 }
-
-CASE("the descriptor", logdir_make, logdir_remove);
 
 /* The follower's thread exchanges the page while the reader ends the thread. Only the thread sanitizer sees it if they
  * do not take turns. */
@@ -2075,5 +2063,3 @@ TEST(nothing_but_a_log_is_opened)
     ck_assert_int_eq(twinlog_reader_range(NULL, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_previous(NULL, NULL), -EINVAL);
 }
-
-/* ---- suite ----------------------------------------------------------------------------------------- */

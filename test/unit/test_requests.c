@@ -192,8 +192,6 @@ TEST(a_request_may_be_content_with_written)
     log_close(seen.log);
 }
 
-/* ---- callbacks ----------------------------------------------------------------------------------- */
-
 CASE("callbacks", gate_set_up, logdir_remove);
 
 TEST(a_committer_calls_back)
@@ -431,7 +429,7 @@ TEST(a_callback_cannot_truncate_or_close_the_log_that_waits_for_it)
     log_close(log);
 }
 
-/* ---- queues -------------------------------------------------------------------------------------- */
+CASE("queues", gate_set_up, logdir_remove);
 
 static bool is_readable(int fd)
 {
@@ -439,8 +437,6 @@ static bool is_readable(int fd)
 
     return poll(&one, 1, 0) == 1;
 }
-
-CASE("queues", gate_set_up, logdir_remove);
 
 TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
 {
@@ -544,7 +540,7 @@ WAYS_TEST(several_may_fetch_from_a_queue, LOG_IO_KINDS)
     free_submitters(submitters);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------- */
+CASE("the end", gate_set_up, logdir_remove);
 
 #define PENDING 50u
 
@@ -558,8 +554,6 @@ static void submit_pending(struct twinlog_request requests[PENDING])
             gate_await();
     }
 }
-
-CASE("the end", gate_set_up, logdir_remove);
 
 TEST(a_failed_write_completes_every_request_with_the_error)
 {
@@ -639,5 +633,3 @@ TEST_LOOP(more_requests_than_the_buffers_hold_need_no_thread, 2)
     ck_assert_uint_eq(atomic_load(&seen.errors), 0);
     free(requests);
 }
-
-/* ---- suite --------------------------------------------------------------------------------------- */

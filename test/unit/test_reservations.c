@@ -67,8 +67,6 @@ static uint64_t count_filled(uint64_t *ret_voids)
     return count;
 }
 
-/* ---- committing and aborting --------------------------------------------------------------------- */
-
 CASE("settled", gate_set_up, logdir_remove);
 
 WAYS_TEST(a_reservation_becomes_a_record, LOG_WAYS)
@@ -250,7 +248,7 @@ TEST(a_truncation_waits_for_open_reservations)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-/* ---- given up ------------------------------------------------------------------------------------ */
+CASE("given up", gate_set_up, logdir_remove);
 
 static struct {
     _Atomic unsigned abandoned;
@@ -274,8 +272,6 @@ static void expect_impatience(struct twinlog_options *options)
     options->segment_bytes = 256 * KIB;
     memset(&seen, 0, sizeof(seen));
 }
-
-CASE("given up", gate_set_up, logdir_remove);
 
 WAYS_TEST(one_that_is_never_settled_becomes_a_filler, LOG_IO_KINDS)
 {
@@ -614,5 +610,3 @@ TEST(a_commit_in_a_poisoned_log_says_so)
                      TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
-
-/* ---- suite --------------------------------------------------------------------------------------- */

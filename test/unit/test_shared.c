@@ -559,8 +559,6 @@ static void set_up(void)
         start_member(i);
 }
 
-/* ---- coming and going --------------------------------------------------------------------------- */
-
 CASE("coming and going", set_up, logdir_remove);
 
 TEST_LOOP(all_may_make_a_new_log_at_once, 3)
@@ -708,7 +706,7 @@ TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
     ck_assert_uint_eq(expect_all(301, 0), 1501);
 }
 
-/* ---- death -------------------------------------------------------------------------------------- */
+CASE("death", set_up, logdir_remove);
 
 static uint64_t acknowledged(void)
 {
@@ -718,8 +716,6 @@ static uint64_t acknowledged(void)
         sum += atomic_load(&shared->members[i].appended);
     return sum;
 }
-
-CASE("death", set_up, logdir_remove);
 
 TEST_LOOP(what_was_acknowledged_survives_the_death_of_all, MODES)
 {
@@ -897,8 +893,6 @@ TEST(a_child_does_not_keep_its_parent_alive)
     expect_clean_opening(TWINLOG_MODE_SHARED, 10);
     expect_all(3, 1);
 }
-
-/* ---- standing still ----------------------------------------------------------------------------- */
 
 CASE("standing still", set_up, logdir_remove);
 
@@ -1145,7 +1139,7 @@ TEST(what_was_synced_is_promised)
     log_close(log);
 }
 
-/* ---- to the disk -------------------------------------------------------------------------------- */
+CASE("to the disk", set_up, logdir_remove);
 
 static uint64_t synced_by_all(struct member *const members[4])
 {
@@ -1157,8 +1151,6 @@ static uint64_t synced_by_all(struct member *const members[4])
     }
     return sum;
 }
-
-CASE("to the disk", set_up, logdir_remove);
 
 /* All four wait for one that leads; then one of them leads for the others. */
 TEST(one_syncs_for_all)
@@ -1329,7 +1321,7 @@ TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
     ck_assert_uint_eq(expect_all(0, 0), 3000);
 }
 
-/* ---- what is refused ---------------------------------------------------------------------------- */
+CASE("what is refused", set_up, logdir_remove);
 
 static void expect_refusal(const struct twinlog_options *options, int error, const char *word)
 {
@@ -1351,8 +1343,6 @@ static int try_segment(struct io *io, uint64_t number)
         twl_segment_close(&segment);
     return rc;
 }
-
-CASE("what is refused", set_up, logdir_remove);
 
 /* The file by which they know of each other was removed. Those that were there go on, and no other one joins. */
 TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
@@ -1768,11 +1758,9 @@ TEST(a_segment_has_room_for_the_largest_record_of_all)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-/* ---- what else a log can do --------------------------------------------------------------------- */
+CASE("what else a log can do", set_up, logdir_remove);
 
 #define TURNS 60u
-
-CASE("what else a log can do", set_up, logdir_remove);
 
 /* A wake-up that is lost costs a second: so many of them take longer than a test may. */
 TEST_LOOP(readers_are_woken_by_records_of_others, LOG_READER_KINDS)

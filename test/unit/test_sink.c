@@ -170,8 +170,6 @@ static void put_text(const char *name, const char *text)
     put_file(name, text, strlen(text));
 }
 
-/* ---- writing ------------------------------------------------------------------------------------- */
-
 CASE("sink", prepare, logdir_remove);
 
 TEST(bytes_stay_and_new_ones_come_behind_them)

@@ -81,8 +81,6 @@ static unsigned count_segment_files(void)
     return count;
 }
 
-/* ---- trims ------------------------------------------------------------------------------------- */
-
 CASE("trims", logdir_make, logdir_remove);
 
 TEST(a_trim_is_exact_and_durable)
@@ -268,8 +266,6 @@ TEST_LOOP(trimmed_segments_are_recycled_and_the_number_of_files_stays, 2)
     expect_records(3700, 4000, 4001, 0);
 }
 
-/* ---- retention --------------------------------------------------------------------------------- */
-
 CASE("retention", logdir_make, logdir_remove);
 
 TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
@@ -325,8 +321,6 @@ TEST(a_segment_is_left_after_so_many_records)
     log_close(log);
     expect_records(1, last, last + 1, 0);
 }
-
-/* ---- cursors and values ------------------------------------------------------------------------ */
 
 CASE("names", logdir_make, logdir_remove);
 
@@ -450,8 +444,6 @@ TEST(many_names_fit_until_they_do_not)
     log_close(open_small(0));
 }
 
-/* ---- truncations and resets -------------------------------------------------------------------- */
-
 CASE("truncations", logdir_make, logdir_remove);
 
 /* In the middle of a group, at its end, at a segment's end, and so on: everywhere. */
@@ -558,8 +550,6 @@ TEST(a_reset_goes_anywhere)
     log_close(log);
 }
 
-/* ---- handles that only read -------------------------------------------------------------------- */
-
 CASE("read-only", logdir_make, logdir_remove);
 
 TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
@@ -602,8 +592,6 @@ TEST(a_read_only_handle_makes_no_log)
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
     ck_assert_int_eq(rmdir(log_dir), 0); /* it left nothing in it */
 }
-
-/* ---- what is missing --------------------------------------------------------------------------- */
 
 CASE("missing", logdir_make, logdir_remove);
 
@@ -674,8 +662,6 @@ TEST(a_newest_segment_that_is_missing_is_damage)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
 }
 
-/* ---- names of files ------------------------------------------------------------------------------ */
-
 CASE("files", logdir_make, logdir_remove);
 
 /* As `cp -al` makes them. A sealed one is never written to. */
@@ -698,5 +684,3 @@ TEST(a_segment_that_has_another_name_is_not_written_to)
     ck_assert_int_eq(unlink(other), 0);
     log_close(log_open(NULL));
 }
-
-/* ---- suite ------------------------------------------------------------------------------------- */

@@ -188,7 +188,7 @@ static void check_durable(struct machine *machine, int64_t number, const char *n
     simdisk_destroy(image.disk);
 }
 
-/* ---- crashes ----------------------------------------------------------------------------------- */
+CASE("crashes", NULL, NULL);
 
 static void crash_hook(void *context, enum simdisk_op op);
 
@@ -276,8 +276,6 @@ static void work(uint64_t seed, int lie)
     simdisk_destroy(machine.disk);
 }
 
-CASE("crashes", NULL, NULL);
-
 TEST(a_crash_leaves_the_old_state_or_the_new_one)
 {
     uint64_t seed = test_seed();
@@ -296,7 +294,7 @@ TEST_LOOP(a_disk_that_lies_is_found_out, 2)
     ck_assert_uint_gt(violations, 0);
 }
 
-/* ---- faults ------------------------------------------------------------------------------------ */
+CASE("faults", NULL, NULL);
 
 static void inject(struct machine *machine, enum simdisk_op op, uint64_t nth, int error, bool is_forever)
 {
@@ -378,8 +376,6 @@ static uint64_t fail_everywhere(int64_t from, int64_t to)
             continue;
     return points;
 }
-
-CASE("faults", NULL, NULL);
 
 TEST(a_fault_anywhere_leaves_the_old_state_or_the_new_one)
 {

@@ -403,5 +403,3 @@ WAYS_TEST(a_close_lets_everybody_finish, LOG_IO_KINDS)
         ck_assert_uint_eq(verified, atomic_load(&storm.accepted));
     }
 }
-
-/* ---- suite --------------------------------------------------------------------------------------- */

@@ -96,8 +96,6 @@ static unsigned count_line(struct twinlog *log)
     return count;
 }
 
-/* ---- tries --------------------------------------------------------------------------------------- */
-
 CASE("tries", gate_set_up, logdir_remove);
 
 TEST(a_try_does_not_wait_and_leaves_nothing_behind)
@@ -150,7 +148,7 @@ TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-/* ---- room ---------------------------------------------------------------------------------------- */
+CASE("room", gate_set_up, logdir_remove);
 
 static int room_fd;
 
@@ -190,8 +188,6 @@ static void append_by_tries(struct twinlog *log, size_t size)
         await_room();
     ck_assert_int_eq(rc, 0);
 }
-
-CASE("room", gate_set_up, logdir_remove);
 
 /* A caller that tries again only when it is told to. Buffers are full, segments are not ready, all reservations are
  * taken. */
@@ -316,8 +312,6 @@ TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
     close(room_fd);
 }
 
-/* ---- deadlines ----------------------------------------------------------------------------------- */
-
 CASE("deadlines", gate_set_up, logdir_remove);
 
 TEST(a_deadline_is_kept_while_the_disk_hangs)
@@ -436,7 +430,7 @@ TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
     log_close(log);
 }
 
-/* ---- cancelling ---------------------------------------------------------------------------------- */
+CASE("cancelling", gate_set_up, logdir_remove);
 
 #define CANCELED 8u
 
@@ -461,8 +455,6 @@ static void *append_until_canceled(void *argument)
     one->result = append(one->log, one->size, terms, &one->lsn);
     return NULL;
 }
-
-CASE("cancelling", gate_set_up, logdir_remove);
 
 /* Those with a record that has a place, and those that wait for one. */
 TEST_LOOP(one_token_cancels_many_calls, 2)
@@ -515,7 +507,7 @@ TEST(a_canceled_token_stays_canceled)
     log_close(log);
 }
 
-/* ---- one behind the other ------------------------------------------------------------------------ */
+CASE("one behind the other", gate_set_up, logdir_remove);
 
 #define SMALL_WRITERS 64u
 #define LARGE_RECORDS 4u
@@ -560,8 +552,6 @@ static void *append_one(void *argument)
     *(int *)argument = twinlog_append(pair_log, bytes, 100, NULL);
     return NULL;
 }
-
-CASE("one behind the other", gate_set_up, logdir_remove);
 
 /* 4 MiB and small ones, one of which is being written. A record that comes meanwhile is in the next group: so no call
  * waits for more than the write that is going on and its own, whichever was there first. */
@@ -704,7 +694,7 @@ TEST(a_try_hears_that_the_disk_is_full)
     log_close(log);
 }
 
-/* ---- inside -------------------------------------------------------------------------------------- */
+CASE("inside", gate_set_up, logdir_remove);
 
 #define CALLS 1100u
 
@@ -721,8 +711,6 @@ static uint32_t others_inside(struct twinlog *log)
 {
     return atomic_load(&log->inside) / INSIDE_OTHER;
 }
-
-CASE("inside", gate_set_up, logdir_remove);
 
 TEST(a_thousand_calls_hold_up_no_other)
 {
@@ -829,5 +817,3 @@ TEST(terms_hold_while_a_truncation_holds_up_the_call)
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
     log_close(log);
 }
-
-/* ---- suite --------------------------------------------------------------------------------------- */

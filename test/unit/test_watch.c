@@ -297,7 +297,7 @@ TEST(stat_counts_requests_and_fillers)
     log_close(log);
 }
 
-/* ---- events ------------------------------------------------------------------------------------ */
+CASE("events", logdir_make, logdir_remove);
 
 #define KINDS (TWINLOG_EVENT_ABANDONED + 1)
 
@@ -333,8 +333,6 @@ static struct twinlog_options observed(struct diary *diary)
 
     return options;
 }
-
-CASE("events", logdir_make, logdir_remove);
 
 TEST(a_group_is_told_with_what_it_holds)
 {

@@ -295,7 +295,7 @@ TEST(after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all)
     ck_assert_uint_gt(cutting.empty, 0);
 }
 
-/* ---- levels -------------------------------------------------------------------------------------- */
+CASE("levels", gate_set_up, logdir_remove);
 
 static int append_at(struct twinlog *log, const struct twinlog_terms *terms, size_t size, uint64_t *ret_lsn)
 {
@@ -311,8 +311,6 @@ static struct twinlog_options gate_options(void)
 
     return options;
 }
-
-CASE("levels", gate_set_up, logdir_remove);
 
 TEST(written_is_not_synced_and_the_next_sync_covers_it)
 {
@@ -590,5 +588,3 @@ TEST_LOOP(a_torn_group_before_others_that_were_not_synced_is_truncated, 6)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-
-/* ---- suite --------------------------------------------------------------------------------------- */
