@@ -360,6 +360,24 @@ struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind)
     return reader;
 }
 
+void reader_expect(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_record record;
+
+    for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+}
+
+void reader_expect_last(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_record record;
+
+    reader_expect(reader, first_lsn, last_lsn);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+}
+
 /* ---- records ----------------------------------------------------------------------------------- */
 
 struct label {
@@ -457,7 +475,15 @@ struct tally log_check(void)
     return tally;
 }
 
-/* ---- processes and chance ---------------------------------------------------------------------- */
+/* ---- threads, processes and chance ------------------------------------------------------------- */
+
+pthread_t start_thread(void *(*body)(void *context), void *context)
+{
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, body, context), 0);
+    return thread;
+}
 
 /* Do all threads but this one sleep? Then none of them is in the middle of anything. */
 static bool others_sleep(void)

@@ -9,6 +9,7 @@
 #define TEST_UNIT_LOGDIR_H
 
 #include <check.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -67,6 +68,10 @@ struct twinlog_stat log_stat(struct twinlog *log);
 struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn);
 struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn); /* from outside */
 struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64_t to_lsn);
+/* Asserts that the next records are those. */
+void reader_expect(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn);
+/* And that no more come. */
+void reader_expect_last(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn);
 #define LOG_READER_KINDS 4 /* from outside or attached, mapped or not */
 struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind);
 
@@ -97,7 +102,9 @@ int64_t tally_rest(struct tally *tally, struct twinlog_reader *reader, const cha
 /* Reads all from outside, verifies, and asserts that both find the records of the tally they return. */
 struct tally log_check(void);
 
-/* ---- processes and chance ---------------------------------------------------------------------- */
+/* ---- threads, processes and chance ------------------------------------------------------------- */
+
+pthread_t start_thread(void *(*body)(void *context), void *context);
 
 /* As fork(). The address sanitizer's allocator may be locked in a child for ever, by a thread that the child does not
  * have; so with it this waits until the other threads sleep, as those of a log do that has nothing to do. Tests with

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bottom layer: words for errors, the event that writers sleep on, the guard against forks. */
+#include "logdir.h"
 #include "suites.h"
 
 #include "base/fork.h"
@@ -55,8 +56,7 @@ TEST(a_notify_between_check_and_sleep_is_not_lost)
 {
     for (int round = 0; round < 2000; round++) {
         struct ping ping = { 0 };
-        pthread_t thread;
-        ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_truth, &ping), 0);
+        pthread_t thread = start_thread(wait_for_truth, &ping);
         atomic_store(&ping.is_true, true);
         twl_event_notify_all(&ping.event);
         pthread_join(thread, NULL);

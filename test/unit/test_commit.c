@@ -4,6 +4,7 @@
  * its struct io replaced by ones that look at every write and can make it fail, with a disk on which no
  * large file can be made, and with a clock that can be set.
  */
+#include "logdir.h"
 #include "suites.h"
 
 #include "commit/inside.h"
@@ -1226,7 +1227,7 @@ static void run_writers(struct writer *writers, struct twinlog *log, unsigned re
     for (unsigned i = 0; i < WRITERS; i++) {
         writers[i].log = log;
         writers[i].records = records;
-        ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, append_until_it_fails, &writers[i]), 0);
+        writers[i].thread = start_thread(append_until_it_fails, &writers[i]);
     }
 }
 
@@ -1342,7 +1343,7 @@ static void start_patients(struct patient *patients, struct twinlog *log, _Atomi
         patients[i].log = log;
         patients[i].must_stop = must_stop;
         patients[i].size = sizes[i % 2];
-        ck_assert_int_eq(pthread_create(&patients[i].thread, NULL, append_patiently, &patients[i]), 0);
+        patients[i].thread = start_thread(append_patiently, &patients[i]);
     }
 }
 
@@ -1435,7 +1436,7 @@ TEST(large_and_small_records_from_many_writers_find_their_place)
     for (unsigned i = 0; i < WRITERS; i++) {
         writers[i].log = log;
         writers[i].records = 60;
-        ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, enqueue_all_sizes, &writers[i]), 0);
+        writers[i].thread = start_thread(enqueue_all_sizes, &writers[i]);
     }
     join_writers(writers);
     for (unsigned i = 0; i < WRITERS; i++)

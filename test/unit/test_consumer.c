@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Consumers: they go on where the last one ended, alone under their name, and miss no trim and no truncation. */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -454,32 +455,24 @@ TEST(what_is_in_front_of_damage_can_be_committed)
     log_close(log);
 }
 
-static struct io_ops ops;
-static const struct io_ops *real;
 static struct twinlog *writer;
 static unsigned locks;
 
 /* The locks of an opening: the table of consumers, the slot, then the state file, for the cursor. */
-static int lock_behind_a_truncation(struct io_file *file, enum io_lock which, bool is_exclusive)
+static int truncate_before_lock(const struct hooked_call *call)
 {
-    if (++locks == 3)
+    if (call->op == SIM_LOCK && ++locks == 3)
         ck_assert_int_eq(twinlog_truncate(writer, 50), 0);
-    return real->lock(file, which, is_exclusive);
+    return 0;
 }
 
 TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
 {
-    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+    const struct twinlog_consumer_options options =
+        WITH_SIZE(consumer_options, .flags = TWINLOG_CONSUMER_FROM_END);
     struct twinlog_consumer *consumer;
-    struct io *io;
     writer = make_log(100);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
-    real = io->ops;
-    ops = *real;
-    ops.lock = lock_behind_a_truncation;
-    io->ops = &ops;
-    options.flags = TWINLOG_CONSUMER_FROM_END;
-    ck_assert_int_eq(twl_consumer_open(io, NAME, &options, &consumer), 0);
+    ck_assert_int_eq(twl_consumer_open(hooked_log_dir(truncate_before_lock), NAME, &options, &consumer), 0);
     ck_assert_uint_eq(twinlog_last_lsn(writer), 50);
     ck_assert_uint_eq(cursor_of(writer), 50);
     put(writer, 1, 1);

@@ -133,11 +133,6 @@ static void fill(struct twinlog *log, uint32_t from)
     ck_assert_uint_ge(log_stat(log).segments, 4);
 }
 
-static void trim_before(struct twinlog *log, uint64_t lsn)
-{
-    ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = lsn), NULL), 0);
-}
-
 /* ---- the files of a log ------------------------------------------------------------------------ */
 
 struct listing {
@@ -190,7 +185,7 @@ TEST(segments_are_listed_in_the_order_of_the_log)
     uint64_t next = 100;
 
     fill(log, 0);
-    trim_before(log, 100);
+    log_trim_before(log, 100);
     log_close(log);
     struct listing listing = list_segments();
     ck_assert_uint_ge(count_state(&listing, TWINLOG_SEGMENT_SEALED), 2);
@@ -300,7 +295,7 @@ static void start_churn(struct churn *churn)
     *churn = (struct churn){ .log = log_open(&options), .rng = { test_seed() } };
     for (unsigned i = 0; i < 500; i++)
         ck_assert_int_eq(churn_once(churn), 0);
-    ck_assert_int_eq(pthread_create(&churn->thread, NULL, run_churn, churn), 0);
+    churn->thread = start_thread(run_churn, churn);
 }
 
 static void end_churn(struct churn *churn)
@@ -352,7 +347,7 @@ static void change_all(void *context, uint64_t done_bytes, uint64_t total_bytes)
     (void)total_bytes;
     if (!*log)
         return;
-    trim_before(*log, 290);
+    log_trim_before(*log, 290);
     append_records(*log, 0, 300, 300);
     ck_assert_uint_ge(log_stat(*log).recycled_segments, 1);
     *log = NULL;
@@ -524,8 +519,7 @@ TEST(a_backup_holds_all_that_was_durable_when_it_began)
 
     for (uint32_t i = 0; i < THREADS; i++) {
         writers[i] = (struct writer){ .log = log, .number = i, .is_over = &is_over };
-        ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, i == 0 ? follow : append_on, &writers[i]),
-                         0);
+        writers[i].thread = start_thread(i == 0 ? follow : append_on, &writers[i]);
     }
     for (unsigned round = 0; round < 12; round++) {
         const uint64_t durable_lsn = twinlog_durable_lsn(log);
@@ -582,7 +576,7 @@ TEST(neither_log_changes_the_other_through_a_link)
     fill(log, 300);
     ck_assert_int_eq(twinlog_truncate(log, 150), 0);
     fill(log, 150);
-    trim_before(log, 400);
+    log_trim_before(log, 400);
     append_records(log, 0, 450, 500); /* into recycled files, where there are any */
     log_close(log);
     in_copy(take_print);
@@ -594,7 +588,7 @@ TEST(neither_log_changes_the_other_through_a_link)
     copy = open_at(copy_dir);
     ck_assert_uint_eq(twinlog_last_lsn(copy), 300);
     append_records(copy, 0, 300, 200);
-    trim_before(copy, 400);
+    log_trim_before(copy, 400);
     append_records(copy, 0, 500, 400);
     ck_assert_int_eq(twinlog_truncate(copy, 600), 0);
     ck_assert_int_eq(twinlog_close(copy), 0);
@@ -701,7 +695,7 @@ TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
 
     fill(log, 0);
     ck_assert_int_eq(twinlog_truncate(log, 210), 0);
-    trim_before(log, 111);
+    log_trim_before(log, 111);
     ck_assert_int_eq(twinlog_cursor_set(log, "behind", 130), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "at the end", 210), 0);
     ck_assert_int_eq(twinlog_meta_set(log, "vote", "node 3", 6), 0);
@@ -856,7 +850,7 @@ static struct simdisk *make_sim_log(void)
     ck_assert_int_eq(twinlog_truncate(log, SIM_RECORDS / 2), 0);
     for (unsigned i = 0; i < SIM_RECORDS / 2; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    trim_before(log, 10);
+    log_trim_before(log, 10);
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 50), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     return disk;
@@ -936,12 +930,12 @@ TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
     append_sim(log, 100);
     ck_assert_int_eq(twinlog_truncate(log, 59), 0); /* inside a group, segments ago */
     append_sim(log, 70);
-    trim_before(log, 50);
+    log_trim_before(log, 50);
     append_sim(log, 60); /* in recycled files */
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 100), 0);
     ck_assert_int_eq(twinlog_truncate(log, 101), 0);
     ck_assert_int_eq(twinlog_truncate(log, 100), 0);
-    trim_before(log, 101);
+    log_trim_before(log, 101);
     ck_assert_int_eq(twinlog_reset(log, 1000), 0);
     append_sim(log, 40);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -1029,7 +1023,7 @@ TEST(a_backup_ends_no_earlier_than_the_head)
     simdisk_inject(from, &fault);
     ck_assert_int_eq(twl_log_open(simdisk_connect(from), &small, &log), 0);
     append_sim(log, 10);
-    trim_before(log, 11);
+    log_trim_before(log, 11);
     ck_assert_int_eq(twl_backup(simdisk_connect(from), simdisk_connect(to), &options, &result), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_int_eq(twl_log_open(simdisk_connect(to), &small, &copy), 0);

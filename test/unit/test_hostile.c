@@ -621,17 +621,12 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog_reader *reader;
-    struct twinlog_record record;
     struct twinlog *log;
     uint64_t lsn;
 
     ck_assert_int_eq(twinlog_verify(in_parent(name), NULL, NULL), 0);
     ck_assert_int_eq(twinlog_reader_open(in_parent(name), NULL, &reader), 0);
-    for (lsn = first_lsn; lsn <= last_lsn; lsn++) {
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-    }
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    reader_expect_last(reader, first_lsn, last_lsn);
     twinlog_reader_close(reader);
     ck_assert_int_eq(twinlog_open(in_parent(name), &options, &log), 0);
     ck_assert_int_eq(twinlog_append(log, "on", 2, &lsn), 0);

@@ -136,7 +136,7 @@ static void *watch_marks(void *argument)
 static void start(struct member *member, struct crowd *crowd, uint32_t writer, void *(*body)(void *))
 {
     *member = (struct member){ .crowd = crowd, .writer = writer };
-    ck_assert_int_eq(pthread_create(&member->thread, NULL, body, member), 0);
+    member->thread = start_thread(body, member);
 }
 
 static void finish(struct member *member)
@@ -294,7 +294,7 @@ TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
     struct feeder feeder = { 0 };
 
     feeder.log = log_open(&LOG_OPTIONS(.buffer_bytes = 16 * KIB, .segment_bytes = MIB));
-    ck_assert_int_eq(pthread_create(&feeder.thread, NULL, feed, &feeder), 0);
+    feeder.thread = start_thread(feed, &feeder);
     for (int round = 0; round < 60; round++) {
         for (int i = 0; i < 10; i++)
             ck_assert_int_eq(twinlog_append(feeder.log, "x", 1, NULL), 0);
@@ -419,7 +419,7 @@ TEST(closing_lets_those_inside_finish)
         ck_assert_uint_eq(before, round * THREADS);
         for (uint32_t i = 0; i < THREADS; i++) {
             writers[i] = (struct member){ .crowd = &crowd, .writer = i };
-            ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, append_once, &writers[i]), 0);
+            writers[i].thread = start_thread(append_once, &writers[i]);
         }
         AWAIT(twinlog_last_lsn(crowd.log) >= before + THREADS);
         log_close(crowd.log);

@@ -354,10 +354,9 @@ IO_TEST(each_group_may_come_from_another_thread)
 
     for (unsigned i = 0; i < 4; i++) {
         struct io_write write = write_of(file, buffer, BLOCK_BYTES, i * BLOCK_BYTES);
-        pthread_t leader;
 
         memset(buffer, 'a' + (int)i, BLOCK_BYTES);
-        ck_assert_int_eq(pthread_create(&leader, NULL, write_one_block, &write), 0);
+        pthread_t leader = start_thread(write_one_block, &write);
         ck_assert_int_eq(pthread_join(leader, NULL), 0);
         expect_full(&write);
         expect_bytes("file", i * BLOCK_BYTES, BLOCK_BYTES, 'a' + (int)i);
@@ -489,10 +488,9 @@ IO_TEST(what_the_kernel_did_not_take_is_withdrawn)
 {
     struct io_file *file = create_file("file");
     struct io_write write = write_of(file, buffer, BLOCK_BYTES, 0);
-    pthread_t leader;
 
     memset(buffer, 'x', BLOCK_BYTES);
-    ck_assert_int_eq(pthread_create(&leader, NULL, write_without_enter, &write), 0);
+    pthread_t leader = start_thread(write_without_enter, &write);
     ck_assert_int_eq(pthread_join(leader, NULL), 0);
     if (way->is_uring) {
         ck_assert_int_eq(write.ret_written, -EPERM);
@@ -1102,7 +1100,7 @@ IO_TEST(threads_may_come_and_go_with_views)
 
     cut_file(2);
     for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, view_and_look, file), 0);
+        threads[i] = start_thread(view_and_look, file);
     for (int i = 0; i < 4; i++) {
         void *wrong;
         ck_assert_int_eq(pthread_join(threads[i], &wrong), 0);

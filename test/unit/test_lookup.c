@@ -89,11 +89,6 @@ static struct twinlog *open_in(uint32_t mode)
     return log_open(&options);
 }
 
-static void trim(struct twinlog *log, uint64_t before_lsn)
-{
-    ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = before_lsn), NULL), 0);
-}
-
 CASE("there", logdir_make, logdir_remove);
 
 TEST_LOOP(every_record_is_read_in_any_order_in_every_mode, 3)
@@ -196,7 +191,7 @@ TEST(what_was_removed_is_told_apart_and_its_segments_are_let_go)
     for (uint64_t lsn = 1; lsn <= MANY; lsn += 50)
         expect(log, lsn, 0);
     ck_assert_uint_gt(log_count_open_segments(), most_of_writer);
-    trim(log, MANY / 2);
+    log_trim_before(log, MANY / 2);
     ck_assert_uint_le(log_count_open_segments(), most_of_writer);
     expect_error(log, MANY / 2 - 1, TWINLOG_ETRIMMED);
     for (uint64_t lsn = MANY / 2; lsn <= MANY; lsn += 50)
@@ -297,10 +292,10 @@ TEST(threads_look_up_beside_a_writer_that_trims)
     crowd.log = open_in(TWINLOG_MODE_DURABLE);
     put(crowd.log, 0, 100);
     for (uintptr_t i = 0; i < THREADS; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, look_up, (void *)(i + 1)), 0);
+        threads[i] = start_thread(look_up, (void *)(i + 1));
     for (unsigned i = 0; i < 30; i++) {
         put(crowd.log, 0, 100);
-        trim(crowd.log, i * 90 + 1);
+        log_trim_before(crowd.log, i * 90 + 1);
     }
     atomic_store(&crowd.must_end, true);
     for (unsigned i = 0; i < THREADS; i++)
@@ -321,14 +316,13 @@ CASE("a reset", gate_set_up, logdir_remove);
 TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
 {
     struct twinlog_options options = log_options(0, 0);
-    pthread_t thread;
     void *rc;
     options.segment_bytes = 65536;
     options.max_record_bytes = ROOM;
     struct twinlog *log = gate_log(&options);
     put(log, 0, MANY);
     atomic_store(&gate.is_shut_for_files, true);
-    ck_assert_int_eq(pthread_create(&thread, NULL, reset_log, log), 0);
+    pthread_t thread = start_thread(reset_log, log);
     gate_await();
     for (uint64_t lsn = 1; lsn <= MANY; lsn += 50)
         expect(log, lsn, 0);

@@ -115,7 +115,7 @@ static void *append_and_look(void *context)
 static void start_writer(struct writer *writer, struct twinlog *log, uint32_t number, uint32_t records)
 {
     *writer = (struct writer){ .log = log, .number = number, .records = records };
-    ck_assert_int_eq(pthread_create(&writer->thread, NULL, append_and_look, writer), 0);
+    writer->thread = start_thread(append_and_look, writer);
 }
 
 static void join_writer(struct writer *writer)
@@ -196,7 +196,7 @@ TEST(logs_come_and_go_while_others_commit)
     open_committer(3);
     for (uint32_t i = 0; i < LOGS; i++) {
         memcpy(cycles[i].dir, names[i], sizeof(cycles[i].dir));
-        ck_assert_int_eq(pthread_create(&cycles[i].thread, NULL, open_append_and_close, &cycles[i]), 0);
+        cycles[i].thread = start_thread(open_append_and_close, &cycles[i]);
     }
     for (uint32_t i = 0; i < LOGS; i++) {
         pthread_join(cycles[i].thread, NULL);
@@ -539,7 +539,7 @@ TEST(a_callback_may_append_to_a_log_that_is_being_truncated)
     struct cutter cutter = { 0 };
     uint64_t last_lsn = 0;
     open_all(2, 2);
-    ck_assert_int_eq(pthread_create(&cutter.thread, NULL, cut_nothing, &cutter), 0);
+    cutter.thread = start_thread(cut_nothing, &cutter);
     for (uint32_t i = 0; i < 200; i++) {
         orders[i] = (struct order){
             .request.complete = on_complete, .last_lsn = &last_lsn, .echo = logs[0], .sequence = i

@@ -392,14 +392,9 @@ static void fill_to(struct twinlog *log, uint64_t segment_bytes, uint64_t left)
 static void expect_count(uint64_t records, bool is_durable)
 {
     struct twinlog_reader *reader = log_reader(0, 0);
-    struct twinlog_record record;
     uint64_t found;
 
-    for (uint64_t lsn = 1; lsn <= records; lsn++) {
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-    }
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    reader_expect_last(reader, 1, records);
     twinlog_reader_close(reader);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &found), 0);
     ck_assert_uint_le(found, records);
@@ -546,12 +541,12 @@ TEST(threads_append_read_and_sync_at_the_same_time)
     threads_log = open_small(tested_mode);
     for (int i = 0; i < LOG_READER_KINDS; i++) {
         readers[i] = (struct worker){ .which = i, .last_lsn = APPENDERS * EACH };
-        ck_assert_int_eq(pthread_create(&readers[i].thread, NULL, follow_many, &readers[i]), 0);
+        readers[i].thread = start_thread(follow_many, &readers[i]);
     }
-    ck_assert_int_eq(pthread_create(&syncer.thread, NULL, sync_many, &syncer), 0);
+    syncer.thread = start_thread(sync_many, &syncer);
     for (uint32_t i = 0; i < APPENDERS; i++) {
         appenders[i] = (struct worker){ .writer = i, .count = EACH };
-        ck_assert_int_eq(pthread_create(&appenders[i].thread, NULL, append_many, &appenders[i]), 0);
+        appenders[i].thread = start_thread(append_many, &appenders[i]);
     }
     for (uint32_t i = 0; i < APPENDERS; i++) {
         pthread_join(appenders[i].thread, NULL);
@@ -801,7 +796,6 @@ TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
 TEST(a_file_that_another_one_holds_is_read)
 {
     struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
-    struct twinlog_record record;
     struct twinlog *log = open_large();
 
     ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
@@ -809,9 +803,7 @@ TEST(a_file_that_another_one_holds_is_read)
     const int fd = open(log_segment(2), O_RDWR | O_CLOEXEC);
     ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &use), 0);
     struct twinlog_reader *reader = open_reader(TWINLOG_READER_MMAP);
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-    ck_assert_uint_eq(record.lsn, 1);
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    reader_expect_last(reader, 1, 1);
     twinlog_reader_close(reader);
     close(fd);
 }
@@ -1038,7 +1030,7 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
     parents_log = threads_log = open_small(tested_mode);
     for (uint32_t i = 0; i < 3; i++) {
         workers[i] = (struct worker){ .writer = i, .count = 500 };
-        ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, append_many, &workers[i]), 0);
+        workers[i].thread = start_thread(append_many, &workers[i]);
     }
     for (unsigned i = 0; i < 20; i++)
         ck_assert_int_eq(run_child(use_parents_log), 0);
@@ -1570,7 +1562,7 @@ TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
 
     threads_log = open_gated(tested_mode);
     atomic_store(&gate.is_shut_for_files, true);
-    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_until_it_is_told, &worker), 0);
+    worker.thread = start_thread(append_until_it_is_told, &worker);
     AWAIT(log_stat(threads_log).roll_waits > 0);
     AWAIT(atomic_load(&gate.waiting) > 0);
     for (unsigned refused = 0; refused < 100; refused++) {
@@ -1745,7 +1737,7 @@ TEST(an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left)
     struct worker worker = { .writer = 0 };
 
     threads_log = open_with_unsealed(&worker.count);
-    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
+    worker.thread = start_thread(append_over_three_segments, &worker);
     AWAIT(atomic_load(&gate.unmapped) > 0);
     atomic_store(&gate.map_error, 0);
     gate_open();
@@ -1794,7 +1786,7 @@ TEST(an_append_that_lacks_a_file_waits_for_segments_that_were_left)
         ck_assert_int_eq(append_record(threads_log, 0, worker.count++, NULL), 0);
     gate_await();
     atomic_store(&gate.map_error, -EMFILE);
-    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
+    worker.thread = start_thread(append_over_three_segments, &worker);
     AWAIT(atomic_load(&gate.unmapped) > 0);
     atomic_store(&gate.map_error, 0);
     gate_open();
@@ -1813,13 +1805,8 @@ TEST(an_append_that_lacks_a_file_waits_for_segments_that_were_left)
 static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
 {
     struct twinlog_reader *reader = log_reader(0, 0);
-    struct twinlog_record record;
 
-    for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-    }
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    reader_expect_last(reader, first_lsn, last_lsn);
     twinlog_reader_close(reader);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }

@@ -6,6 +6,7 @@
  * The processes share a simulated disk. One is looked at by the others after each of its operations.
  */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -173,11 +174,7 @@ TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
     close_log(log);
     struct opener opener = begin_opening();
     die_at_opening(&opener);
-    for (uint64_t lsn = 1; lsn <= 40; lsn++) {
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-    }
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    reader_expect_last(reader, 1, 40);
     log = open_writer();
     append_to(log, 41);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -317,38 +314,29 @@ TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
 /* ---- a writer that truncates ------------------------------------------------------------------------ */
 
 /* Before the first lock that is taken with it: which is that of the state file. */
-static struct {
-    struct io_ops ops;
-    const struct io_ops *real;
-    struct twinlog *log;
-} cutting;
+static struct twinlog *to_cut;
 
-static int lock_after_cut(struct io_file *file, enum io_lock which, bool is_exclusive)
+static int cut_before_lock(const struct hooked_call *call)
 {
-    struct twinlog *log = cutting.log;
+    struct twinlog *log = to_cut;
 
-    cutting.log = NULL;
-    if (log)
+    if (call->op == SIM_LOCK && log) {
+        to_cut = NULL;
         ck_assert_int_eq(twinlog_truncate(log, 20), 0);
-    return cutting.real->lock(file, which, is_exclusive);
+    }
+    return 0;
 }
 
 TEST(a_cursor_is_not_set_beyond_a_truncation_that_came_before_it)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    const struct twinlog_options options = WITH_SIZE(options, .flags = TWINLOG_READ_ONLY);
     struct twinlog *log = open_writer(), *looking;
-    struct io *io = simdisk_connect(disk);
 
     append_to(log, 40);
-    cutting.real = io->ops;
-    cutting.ops = *io->ops;
-    cutting.ops.lock = lock_after_cut;
-    io->ops = &cutting.ops;
-    options.flags = TWINLOG_READ_ONLY;
-    ck_assert_int_eq(twl_log_open(io, &options, &looking), 0);
-    cutting.log = log;
+    ck_assert_int_eq(twl_log_open(hooked(simdisk_connect(disk), cut_before_lock), &options, &looking), 0);
+    to_cut = log;
     ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), -ERANGE);
-    ck_assert_ptr_null(cutting.log);
+    ck_assert_ptr_null(to_cut);
     ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 20), 0);
     close_log(looking);
     close_log(log);
@@ -359,7 +347,6 @@ TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
 {
     const struct simdisk_fault fault = { .op = SIM_SUBMIT, .nth = 1, .error = -EIO };
     struct twinlog *log = open_writer();
-    struct twinlog_record record;
 
     append_to(log, 40);
     simdisk_inject(disk, &fault);
@@ -372,10 +359,7 @@ TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
     expect_last(reader, 20);
     log = open_writer();
     append_to(log, 30);
-    for (uint64_t lsn = 20; lsn <= 30; lsn++) {
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-    }
+    reader_expect(reader, 20, 30);
     twinlog_reader_close(reader);
     close_log(log);
 }
@@ -500,22 +484,12 @@ TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
 
 /* ---- a writer with a page that can't be shared -------------------------------------------------- */
 
-static int map_nothing(struct io_file *file, size_t bytes, void **ret_page)
-{
-    (void)file;
-    (void)bytes;
-    (void)ret_page;
-    return -ENODEV;
-}
-
 /* What the page said of the writer before is not true of this one. */
 TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY | TWINLOG_BUFFERED);
     struct twinlog *looking, *log = log_open(NULL);
     struct twinlog_reader *reader, *late;
-    struct io_ops ops;
-    struct io *io;
     const char *wrong;
 
     append_records(log, 0, 0, 10);
@@ -523,12 +497,8 @@ TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
     reader = log_reader(0, 0);
     late = log_reader(0, 0);
     log_close(log);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
-    ops = *io->ops;
-    ops.map = map_nothing;
-    io->ops = &ops;
     options.flags = TWINLOG_BUFFERED;
-    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    ck_assert_int_eq(twl_log_open(hooked_log_dir(hooked_refuse_map), &options, &log), 0);
     append_records(log, 0, 10, 10);
     struct tally tally = { 0 }, late_tally = { 0 };
     ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 19); /* the newest one has no marker behind it yet */

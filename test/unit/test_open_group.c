@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "check/check.h"
 #include "control/shared_page.h"
+#include "hooked.h"
 #include "log/log.h"
 #include "logdir.h"
 #include "read/reader.h"
@@ -756,15 +757,14 @@ TEST(the_descriptor_tells_of_records_that_are_complete)
     twl_page_unlock(&shared);
 }
 
-static const struct io_ops *real_ops;
 static int lock_error;
 
 /* As for another user, or on a mount that is read-only. */
-static int open_lock_to_read(struct io *of, const char *name, unsigned flags, struct io_file **ret_file)
+static int open_lock_to_read(const struct hooked_call *call)
 {
-    if (strcmp(name, PAGE_FILE_NAME) == 0 && !(flags & IO_READ_ONLY))
-        return lock_error;
-    return real_ops->open(of, name, flags, ret_file);
+    const bool is_page = call->op == SIM_OPEN && strcmp(call->name, PAGE_FILE_NAME) == 0;
+
+    return is_page && !(call->flags & IO_READ_ONLY) ? lock_error : 0;
 }
 
 /* Its writer never hears that it waits. */
@@ -775,20 +775,14 @@ TEST_LOOP(the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 2)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     struct image *image = &images[0];
-    struct io_ops ops;
     struct shared_page shared;
-    struct io *other;
     begin_image(image, 2, &end);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
     twl_page_publish(&shared, image->mark.epoch.number, 1, FIRST_RECORDS);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &other), 0);
-    real_ops = other->ops;
     lock_error = errors[_i];
-    ops = *real_ops;
-    ops.open = open_lock_to_read;
-    other->ops = &ops;
+    struct io *other = hooked_log_dir(open_lock_to_read);
     options.from_lsn = FIRST_RECORDS + 1;
     ck_assert_int_eq(twl_reader_open(other, &options, &reader), 0);
     int fd = twinlog_reader_fd(reader);

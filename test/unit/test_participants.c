@@ -116,9 +116,8 @@ TEST(a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_wait
     const uint64_t before = append(log);
     const pid_t child = start_stuck();
     struct waiter waiter = { .log = log, .lsn = append(log) };
-    pthread_t thread;
 
-    ck_assert_int_eq(pthread_create(&thread, NULL, wait_durable, &waiter), 0);
+    pthread_t thread = start_thread(wait_durable, &waiter);
     AWAIT(atomic_load(&waiter.has_begun) && twinlog_durable_lsn(log) == before);
     for (unsigned i = 0; i < 10; i++)
         ck_assert_int_eq(twinlog_wait(log, waiter.lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(20)),
@@ -314,7 +313,6 @@ TEST(a_marker_that_is_made_again_is_there_all_the_time)
     const struct participants own = { .number = 1 };
     struct segment segment;
     struct io *io;
-    pthread_t thread;
     struct group_header found;
     void *bytes;
     uint64_t looks = 0, wrong = 0;
@@ -324,7 +322,7 @@ TEST(a_marker_that_is_made_again_is_there_all_the_time)
     ck_assert_int_eq(io->ops->map(segment.file, SMALL_BYTES, &bytes), 0);
     ck_assert_int_eq(twl_mapped_segment_map(io, &segment, &own, &marker.seg), 0);
     twl_mapped_segment_begin(marker.seg, &marker.start);
-    ck_assert_int_eq(pthread_create(&thread, NULL, mark_again, &marker), 0);
+    pthread_t thread = start_thread(mark_again, &marker);
     for (; !atomic_load(&marker.is_done); looks++)
         wrong += !twl_group_header_decode((unsigned char *)bytes + SEGMENT_DATA_OFFSET, segment.seed,
                                           SEGMENT_DATA_OFFSET, &found);

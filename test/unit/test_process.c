@@ -263,7 +263,7 @@ static void *append_until_disturbed(void *argument)
 static void start(struct appender *appender, uint32_t writer, uint32_t count, void *(*body)(void *))
 {
     *appender = (struct appender){ .writer = writer, .count = count };
-    ck_assert_int_eq(pthread_create(&appender->thread, NULL, body, appender), 0);
+    appender->thread = start_thread(body, appender);
 }
 
 #define APPENDERS 4u

@@ -8,9 +8,9 @@
  * after each truncation.
  */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "suites.h"
 
-#include "../sim/simdisk.h"
 #include "log/log.h"
 #include "read/reader.h"
 #include "segment/recover.h"
@@ -110,123 +110,28 @@ static void remove_log(void)
 
 /* ---- steps ------------------------------------------------------------------------------------- */
 
-/* An io that calls a function before each of its operations, but not for what that function does itself. */
+/* Called before each operation, but not for what that function does itself. */
 static struct {
-    const struct io_ops *real;
-    struct io_ops ops;
     void (*before)(bool is_list);
     bool is_inside;
+    bool has_no_map;
 } stepping;
 
-static void step(bool is_list)
+static int step(const struct hooked_call *call)
 {
+    if (call->op == SIM_MAP && stepping.has_no_map)
+        return -ENODEV;
     if (!stepping.before || stepping.is_inside)
-        return;
+        return 0;
     stepping.is_inside = true;
-    stepping.before(is_list);
+    stepping.before(call->op == SIM_LIST);
     stepping.is_inside = false;
-}
-
-static int step_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
-{
-    step(false);
-    return stepping.real->open(io, name, flags, ret_file);
-}
-
-static int step_size(struct io_file *file, uint64_t *ret_bytes)
-{
-    step(false);
-    return stepping.real->size(file, ret_bytes);
-}
-
-static int step_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
-{
-    step(false);
-    return stepping.real->read(file, buffer, size, offset, ret_size);
-}
-
-static int step_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
-{
-    step(false);
-    return stepping.real->write(file, data, size, offset);
-}
-
-static int step_sync(struct io_file *file)
-{
-    step(false);
-    return stepping.real->sync(file);
-}
-
-static int step_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
-{
-    step(false);
-    return stepping.real->lock(file, which, is_exclusive);
-}
-
-static int step_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
-{
-    step(false);
-    return stepping.real->is_locked(file, which, ret_locked);
-}
-
-static int step_list(struct io *io, int (*each)(void *context, const char *name), void *context)
-{
-    step(true);
-    return stepping.real->list(io, each, context);
-}
-
-static int step_rename(struct io *io, const char *from, const char *to)
-{
-    step(false);
-    return stepping.real->rename(io, from, to);
-}
-
-static int step_unlink(struct io *io, const char *name)
-{
-    step(false);
-    return stepping.real->unlink(io, name);
-}
-
-static int step_sync_dir(struct io *io)
-{
-    step(false);
-    return stepping.real->sync_dir(io);
-}
-
-static int step_submit(struct io *io, struct io_write *write)
-{
-    step(false);
-    return stepping.real->submit(io, write);
-}
-
-static int refuse_map(struct io_file *file, size_t bytes, void **ret_page)
-{
-    (void)file;
-    (void)bytes;
-    (void)ret_page;
-    return -ENODEV;
+    return 0;
 }
 
 static struct io *step_by_step(void)
 {
-    struct io *io = simdisk_connect(disk);
-
-    stepping.real = io->ops;
-    stepping.ops = *io->ops;
-    stepping.ops.open = step_open;
-    stepping.ops.size = step_size;
-    stepping.ops.read = step_read;
-    stepping.ops.write = step_write;
-    stepping.ops.sync = stepping.ops.sync_data = step_sync;
-    stepping.ops.lock = step_lock;
-    stepping.ops.is_locked = step_is_locked;
-    stepping.ops.list = step_list;
-    stepping.ops.rename = step_rename;
-    stepping.ops.unlink = step_unlink;
-    stepping.ops.sync_dir = step_sync_dir;
-    stepping.ops.submit = step_submit;
-    io->ops = &stepping.ops;
-    return io;
+    return hooked(simdisk_connect(disk), step);
 }
 
 /* ---- the reader -------------------------------------------------------------------------------- */
@@ -517,10 +422,8 @@ static bool come_beside(int deed, bool has_page)
     beside.left = 1;
     beside.steps = 0;
     stepping.before = act;
-    struct io *io = step_by_step();
-    if (!has_page)
-        stepping.ops.map = refuse_map;
-    struct twinlog_reader *reader = open_good_reader(io);
+    stepping.has_no_map = !has_page;
+    struct twinlog_reader *reader = open_good_reader(step_by_step());
     read_one(reader, READ_NEXT, 35, false);
     stepping.before = NULL;
     read_rest(reader);

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -109,11 +110,6 @@ static struct twinlog *make_log(unsigned count)
     return log;
 }
 
-static void trim(struct twinlog *log, uint64_t before_lsn)
-{
-    ck_assert_int_eq(twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = before_lsn), NULL), 0);
-}
-
 /* ---- readers ----------------------------------------------------------------------------------- */
 
 #define KINDS 4
@@ -161,6 +157,19 @@ static void expect_previous(struct twinlog_reader *reader, uint64_t lsn, uint32_
     int result = twinlog_reader_previous(reader, &record);
 
     expect_it(result, &record, lsn, life);
+}
+
+/* Records `from` to `to`, and down from `from` to `to`. */
+static void expect_run(struct twinlog_reader *reader, uint64_t from, uint64_t to, uint32_t life)
+{
+    for (uint64_t lsn = from; lsn <= to; lsn++)
+        expect_next(reader, lsn, life);
+}
+
+static void expect_run_back(struct twinlog_reader *reader, uint64_t from, uint64_t to, uint32_t life)
+{
+    for (uint64_t lsn = from; lsn >= to; lsn--)
+        expect_previous(reader, lsn, life);
 }
 
 static void expect_no_next(struct twinlog_reader *reader, int result)
@@ -213,11 +222,9 @@ TEST_LOOP(all_of_a_log_is_read_there_and_back, KINDS)
 
     ck_assert_uint_gt(log_stat(log).segments, 5);
     expect_no_previous(reader, 0);
-    for (uint64_t lsn = 1; lsn <= MANY; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 1, MANY, 0);
     expect_no_next(reader, 0);
-    for (uint64_t lsn = MANY; lsn > 0; lsn--)
-        expect_previous(reader, lsn, 0);
+    expect_run_back(reader, MANY, 1, 0);
     expect_no_previous(reader, 0);
     expect_next(reader, 1, 0);
     expect_next(reader, 2, 0);
@@ -291,14 +298,12 @@ TEST_LOOP(the_range_of_the_options_holds_in_both_directions, KINDS)
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 1000, 1010);
 
-    for (uint64_t lsn = 1000; lsn <= 1010; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 1000, 1010, 0);
     expect_no_next(reader, 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), -EINVAL);
     ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
     expect_no_next(reader, 0);
-    for (uint64_t lsn = 1010; lsn >= 1000; lsn--)
-        expect_previous(reader, lsn, 0);
+    expect_run_back(reader, 1010, 1000, 0);
     expect_no_previous(reader, 0);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
     expect_next(reader, 1000, 0);
@@ -480,7 +485,7 @@ TEST_LOOP(a_time_is_found_whatever_the_clock_did, KINDS)
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
 
     seek_times(reader, 1, HAND_MADE);
-    trim(log, 777); /* a removed record counts no more, whatever its time */
+    log_trim_before(log, 777); /* a removed record counts no more, whatever its time */
     seek_times(reader, 777, HAND_MADE);
     ck_assert_int_eq(twinlog_truncate(log, 5000), 0); /* nor one that was truncated */
     seek_times(reader, 777, 5000);
@@ -519,21 +524,19 @@ TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
 
-    for (uint64_t lsn = 1; lsn <= 10; lsn++)
-        expect_next(reader, lsn, 0);
-    trim(log, 11);
+    expect_run(reader, 1, 10, 0);
+    log_trim_before(log, 11);
     expect_next(reader, 11, 0); /* just not */
-    trim(log, 13);
+    log_trim_before(log, 13);
     expect_trimmed(reader, 13);
-    trim(log, 2000);
+    log_trim_before(log, 2000);
     expect_trimmed(reader, 2000);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1999), 0);
     expect_no_next(reader, TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_seek(reader, 2000), 0);
-    for (uint64_t lsn = 2000; lsn <= MANY; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 2000, MANY, 0);
     expect_no_next(reader, 0);
-    trim(log, MANY + 1);
+    log_trim_before(log, MANY + 1);
     expect_no_next(reader, 0);
     expect_no_previous(reader, 0);
     twinlog_reader_close(reader);
@@ -551,7 +554,7 @@ TEST_LOOP(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left, 2)
 {
     struct twinlog *log = make_log(MANY);
 
-    trim(log, 1234);
+    log_trim_before(log, 1234);
     log_close(log);
     struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     expect_next(reader, 1234, 0);
@@ -570,7 +573,7 @@ TEST_LOOP(an_idle_reader_outlives_recycling, KINDS)
 
     expect_next(reader, 100, 0);
     for (uint64_t last = MANY; last < 5 * MANY; last += 1000) {
-        trim(log, last - 200);
+        log_trim_before(log, last - 200);
         put_many(log, 0, 1000);
         expect_no_next(reader, TWINLOG_ETRIMMED);
         ck_assert_int_eq(twinlog_reader_seek(reader, last), 0);
@@ -590,10 +593,10 @@ TEST_LOOP(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, KI
     uint32_t life;
 
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-    trim(log, MANY);
+    log_trim_before(log, MANY);
     for (unsigned i = 0; i < 10; i++) {
         put_many(log, 0, 1000);
-        trim(log, twinlog_last_lsn(log));
+        log_trim_before(log, twinlog_last_lsn(log));
         ck_assert_pstr_eq(check_record(&record, &life), NULL);
     }
     ck_assert_uint_gt(log_stat(log).recycled_segments, 5);
@@ -623,13 +626,11 @@ TEST_LOOP(a_reader_that_has_passed_a_truncation_is_told_once, KINDS)
     struct twinlog_reader *at = open_reader(log, _i, 850, 0);
     uint64_t first, last;
 
-    for (uint64_t lsn = 1; lsn <= 950; lsn++)
-        expect_next(passed, lsn, 0);
+    expect_run(passed, 1, 950, 0);
     ck_assert_int_eq(twinlog_reader_seek(back, 950), 0);
     expect_previous(back, 949, 0);
     expect_previous(back, 948, 0);
-    for (uint64_t lsn = 800; lsn < 850; lsn++)
-        expect_next(before, lsn, 0);
+    expect_run(before, 800, 849, 0);
     expect_next(at, 850, 0);
     ck_assert_int_eq(twinlog_truncate(log, 850), 0);
     expect_cut(passed, 851, 950);
@@ -641,11 +642,9 @@ TEST_LOOP(a_reader_that_has_passed_a_truncation_is_told_once, KINDS)
     expect_cut(passed, 851, 950); /* until it seeks */
     ck_assert_int_eq(twinlog_reader_seek(passed, 850), 0);
     expect_next(passed, 850, 0);
-    for (uint64_t lsn = 851; lsn <= 1350; lsn++)
-        expect_next(passed, lsn, 1);
+    expect_run(passed, 851, 1350, 1);
     expect_no_next(passed, 0);
-    for (uint64_t lsn = 851; lsn <= 1350; lsn++)
-        expect_next(at, lsn, 1);
+    expect_run(at, 851, 1350, 1);
     for (uint64_t lsn = 850; lsn <= 1350; lsn++)
         expect_next(before, lsn, lsn > 850);
     for (uint64_t lsn = 1350; lsn >= 800; lsn--)
@@ -703,8 +702,7 @@ TEST_LOOP(a_reset_takes_everything, KINDS)
     ck_assert_uint_eq(report.first_lsn, 5000);
     put_many(log, 1, 300);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
-    for (uint64_t lsn = 5000; lsn < 5300; lsn++)
-        expect_next(reader, lsn, 1);
+    expect_run(reader, 5000, 5299, 1);
     expect_no_next(reader, 0);
     ck_assert_int_eq(twinlog_reset(log, 20), 0); /* also back */
     put_many(log, 2, 10);
@@ -732,8 +730,7 @@ TEST_LOOP(a_record_in_the_place_of_a_filler_is_not_passed_over, KINDS)
     struct twinlog *log = make_log(20);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
 
-    for (uint64_t lsn = 1; lsn <= 20; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 1, 20, 0);
     put_void(log);
     put_void(log);
     expect_no_next(reader, 0);
@@ -752,13 +749,11 @@ TEST_LOOP(a_record_in_the_place_of_a_filler_is_not_passed_over, KINDS)
     expect_next(reader, 23, 2);
     expect_next(reader, 24, 2);
     put_void(log);
-    trim(log, 20);
-    for (uint64_t lsn = 25; lsn < 30; lsn++)
-        expect_next(reader, lsn, 2);
+    log_trim_before(log, 20);
+    expect_run(reader, 25, 29, 2);
     expect_no_next(reader, 0);
     put_many(log, 3, 500); /* segments that come without a truncation */
-    for (uint64_t lsn = 31; lsn <= 530; lsn++)
-        expect_next(reader, lsn, 3);
+    expect_run(reader, 31, 530, 3);
     expect_no_next(reader, 0);
     twinlog_reader_close(reader);
     log_close(log);
@@ -807,8 +802,7 @@ TEST_LOOP(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not
     uint64_t last;
     struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
 
-    for (uint64_t lsn = 1; lsn <= last; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 1, last, 0);
     ck_assert_uint_eq(log_count_open_segments(), 1);
     for (unsigned i = 1; i < 8; i++) {
         expect_at(reader, i * last / 8, 0);
@@ -1089,7 +1083,7 @@ static void crowd_beside_writer(bool with_cuts)
     for (unsigned i = 0; i < CROWD; i++) {
         members[i].kind = (int)(i % KINDS);
         members[i].looks_up = i >= KINDS;
-        ck_assert_int_eq(pthread_create(&members[i].thread, NULL, read_beside, &members[i]), 0);
+        members[i].thread = start_thread(read_beside, &members[i]);
     }
     while (atomic_load(&busy.readers) < CROWD)
         sched_yield();
@@ -1141,9 +1135,8 @@ TEST_LOOP(a_waiting_reader_is_woken, KINDS)
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
     ck_assert_int_eq(twinlog_reader_wait(reader, 5), 0);
     for (uint64_t lsn = 11; lsn < 400; lsn++) {
-        pthread_t appender;
         int rc;
-        ck_assert_int_eq(pthread_create(&appender, NULL, append_one, &rc), 0);
+        pthread_t appender = start_thread(append_one, &rc);
         ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
         pthread_join(appender, NULL);
         ck_assert_int_eq(rc, 0);
@@ -1307,12 +1300,11 @@ static void *write_later(void *context)
 static void expect_one_later(struct twinlog_reader *reader, uint64_t lsn, bool by_fd)
 {
     struct pollfd ready = { .fd = by_fd ? twinlog_reader_fd(reader) : -1, .events = POLLIN };
-    pthread_t writer;
     int rc;
 
     expect_no_next(reader, 0);
     ck_assert_int_eq(poll(&ready, 1, 0), 0);
-    ck_assert_int_eq(pthread_create(&writer, NULL, write_later, &rc), 0);
+    pthread_t writer = start_thread(write_later, &rc);
     for (bool is_there = false; !is_there;) { /* a writer that comes is news as well */
         struct twinlog_record record;
         if (by_fd)
@@ -1420,18 +1412,16 @@ static void expect_readable(int fd)
 }
 
 static struct {
-    const struct io_ops *real;
-    struct io_ops ops;
     _Atomic bool is_shut, is_waiting;
 } door;
 
-static int open_behind_door(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+static int wait_at_door(const struct hooked_call *call)
 {
-    while (atomic_load(&door.is_shut)) {
+    while (call->op == SIM_OPEN && atomic_load(&door.is_shut)) {
         atomic_store(&door.is_waiting, true);
         sched_yield();
     }
-    return door.real->open(io, name, flags, ret_file);
+    return 0;
 }
 
 /* The follower's thread exchanges the page while the reader ends the thread. Only the thread sanitizer sees it if they
@@ -1439,15 +1429,10 @@ static int open_behind_door(struct io *io, const char *name, unsigned flags, str
 TEST(a_follower_may_find_another_page_when_it_is_ended)
 {
     struct follower *follower;
-    struct io *io;
 
     log_close(log_open(NULL));
     ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
-    door.real = io->ops;
-    door.ops = *io->ops;
-    door.ops.open = open_behind_door;
-    io->ops = &door.ops;
+    struct io *io = hooked_log_dir(wait_at_door);
     ck_assert_int_eq(twl_follower_create(io, NULL, &follower), 0); /* without a page */
     atomic_store(&door.is_waiting, false);
     atomic_store(&door.is_shut, true);
@@ -1510,10 +1495,9 @@ TEST_LOOP(the_descriptor_tells_of_every_record, KINDS)
     struct twinlog_reader *reader = open_reader(waited_log, _i, 2, 0);
     int fd = twinlog_reader_fd(reader);
     for (uint64_t lsn = 2; lsn < 300; lsn++) {
-        pthread_t appender;
         int rc;
         ck_assert(!is_readable(fd));
-        ck_assert_int_eq(pthread_create(&appender, NULL, append_one, &rc), 0);
+        pthread_t appender = start_thread(append_one, &rc);
         expect_readable(fd);
         pthread_join(appender, NULL);
         ck_assert_int_eq(rc, 0);
@@ -1774,104 +1758,32 @@ TEST_RANGE(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1
     log_close(log);
 }
 
-/* An io that fails at will: what it does not do itself it leaves to the one for real files. */
-static const struct io_ops *real;
-static struct io_ops failing;
 static _Atomic uint64_t calls;
 static uint64_t failing_call; /* 0 = none */
 static int sync_error, map_error, lock_error, view_error;
 
-static int count_call(void)
+static int told_to_fail(const struct hooked_call *call)
 {
-    return atomic_fetch_add(&calls, 1) + 1 == failing_call ? -EIO : 0;
+    switch (call->op) {
+    case SIM_SYNC:
+    case SIM_SYNC_DIR:
+        return sync_error;
+    case SIM_LOCK:
+        return call->lock == IO_LOCK_USE ? lock_error : 0;
+    case SIM_MAP:
+        return map_error;
+    case SIM_VIEW:
+        return view_error;
+    default:
+        return 0;
+    }
 }
 
-static int failing_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+static int fail_call(const struct hooked_call *call)
 {
-    int rc = count_call();
-    return rc < 0 ? rc : real->open(io, name, flags, ret_file);
-}
+    const int error = told_to_fail(call);
 
-static int failing_size(struct io_file *file, uint64_t *ret_bytes)
-{
-    int rc = count_call();
-    return rc < 0 ? rc : real->size(file, ret_bytes);
-}
-
-static int failing_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
-{
-    int rc = count_call();
-    return rc < 0 ? rc : real->read(file, buffer, size, offset, ret_size);
-}
-
-static int failing_sync(struct io_file *file)
-{
-    int rc = sync_error < 0 ? sync_error : count_call();
-    return rc < 0 ? rc : real->sync(file);
-}
-
-static int failing_sync_dir(struct io *io)
-{
-    int rc = sync_error < 0 ? sync_error : count_call();
-    return rc < 0 ? rc : real->sync_dir(io);
-}
-
-static int failing_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
-{
-    int rc = lock_error < 0 && which == IO_LOCK_USE ? lock_error : count_call();
-    return rc < 0 ? rc : real->lock(file, which, is_exclusive);
-}
-
-static int failing_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
-{
-    int rc = count_call();
-    return rc < 0 ? rc : real->is_locked(file, which, ret_locked);
-}
-
-static int failing_links(struct io_file *file, uint32_t *ret_links)
-{
-    int rc = count_call();
-    return rc < 0 ? rc : real->links(file, ret_links);
-}
-
-static int failing_map(struct io_file *file, size_t bytes, void **ret_page)
-{
-    int rc = map_error < 0 ? map_error : count_call();
-    return rc < 0 ? rc : real->map(file, bytes, ret_page);
-}
-
-static int failing_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
-{
-    int rc = view_error < 0 ? view_error : count_call();
-    return rc < 0 ? rc : real->view(file, bytes, ret_bytes);
-}
-
-static int failing_list(struct io *io, int (*each)(void *context, const char *name), void *context)
-{
-    int rc = count_call();
-    return rc < 0 ? rc : real->list(io, each, context);
-}
-
-static struct io *failing_io(void)
-{
-    struct io *io;
-
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
-    real = io->ops;
-    failing = *real;
-    failing.open = failing_open;
-    failing.size = failing_size;
-    failing.read = failing_read;
-    failing.sync = failing_sync;
-    failing.sync_dir = failing_sync_dir;
-    failing.lock = failing_lock;
-    failing.is_locked = failing_is_locked;
-    failing.links = failing_links;
-    failing.map = failing_map;
-    failing.view = failing_view;
-    failing.list = failing_list;
-    io->ops = &failing;
-    return io;
+    return error < 0 ? error : atomic_fetch_add(&calls, 1) + 1 == failing_call ? -EIO : 0;
 }
 
 static int open_failing(int kind, uint64_t from_lsn, struct twinlog_reader **ret_reader)
@@ -1881,7 +1793,7 @@ static int open_failing(int kind, uint64_t from_lsn, struct twinlog_reader **ret
                   .ret_report = &report);
 
     memset(&report, 0, sizeof(report));
-    return twl_reader_open(failing_io(), &options, ret_reader);
+    return twl_reader_open(hooked_log_dir(fail_call), &options, ret_reader);
 }
 
 /* There, back, and by time; after an error it goes on where it was. */
@@ -1952,8 +1864,7 @@ TEST_LOOP(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 2
     log_close(make_log(10));
     sync_error = -EINVAL;
     ck_assert_int_eq(open_failing(_i, 0, &reader), 0);
-    for (uint64_t lsn = 1; lsn <= 10; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 1, 10, 0);
     twinlog_reader_close(reader);
     for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         sync_error = errors[i];
@@ -1985,10 +1896,9 @@ TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
     log_close(make_log(10)); /* leaves a page in the file */
     map_error = -ENODEV;
     options.segment_bytes = SMALL_SEGMENT;
-    ck_assert_int_eq(twl_log_open(failing_io(), &options, &log), 0);
+    ck_assert_int_eq(twl_log_open(hooked_log_dir(fail_call), &options, &log), 0);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
-    for (uint64_t lsn = 1; lsn <= 10; lsn++)
-        expect_next(reader, lsn, 0);
+    expect_run(reader, 1, 10, 0);
     expect_no_next(reader, 0);
     for (uint64_t lsn = 11; lsn < 300; lsn++) {
         put_many(log, 0, 1);
@@ -2030,11 +1940,11 @@ TEST(without_shared_memory_a_backup_ends_with_a_group)
 
     log_close(make_log(10));
     map_error = -ENODEV;
-    ck_assert_int_eq(twl_log_open(failing_io(), &options, &log), 0);
+    ck_assert_int_eq(twl_log_open(hooked_log_dir(fail_call), &options, &log), 0);
     for (unsigned i = 0; i < 10; i++)
         ck_assert_int_eq(put_one(log, 0), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    trim(log, 15);
+    log_trim_before(log, 15);
     snprintf(copy, sizeof(copy), "%s/copy", log_parent);
     ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, &result), 0);
     ck_assert_uint_eq(result.first_lsn, 15);

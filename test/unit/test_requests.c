@@ -104,7 +104,7 @@ static void start_submitters(struct submitter submitters[SUBMITTERS], struct twi
     for (unsigned i = 0; i < SUBMITTERS; i++) {
         submitters[i] = (struct submitter){ .queue = queue };
         submitters[i].requests = calloc(EACH, sizeof(struct twinlog_request));
-        ck_assert_int_eq(pthread_create(&submitters[i].thread, NULL, submit_all, &submitters[i]), 0);
+        submitters[i].thread = start_thread(submit_all, &submitters[i]);
     }
 }
 
@@ -258,8 +258,8 @@ WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
     /* threads that are lent, and inside when the log is closed */
     atomic_store(&drives, 0);
     atomic_store(&commits, 0);
-    ck_assert_int_eq(pthread_create(&driver, NULL, drive_to_the_end, &result), 0);
-    ck_assert_int_eq(pthread_create(&other, NULL, drive_to_the_end, &other_result), 0);
+    driver = start_thread(drive_to_the_end, &result);
+    other = start_thread(drive_to_the_end, &other_result);
     for (unsigned i = 0; i < 5; i++) {
         ck_assert_int_eq(submit(log, 10, &request), 0);
         AWAIT(atomic_load(&seen.completed) == 3 + i);
@@ -284,7 +284,7 @@ TEST(a_lent_thread_sees_to_the_flush_interval)
     struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .flush_interval_ms = 3));
     atomic_store(&is_over, false);
     for (unsigned i = 0; i < 2; i++)
-        ck_assert_int_eq(pthread_create(&drivers[i], NULL, drive_for_a_while, &results[i]), 0);
+        drivers[i] = start_thread(drive_for_a_while, &results[i]);
     for (unsigned i = 0; i < 10; i++) {
         ck_assert_int_eq(twinlog_enqueue(log, "later", 5, &lsn), 0);
         AWAIT(twinlog_durable_lsn(log) == lsn);
@@ -349,9 +349,9 @@ WAYS_TEST(a_callback_may_submit_append_and_wait, LOG_IO_KINDS)
     struct twinlog *log = open_seen(&options);
     atomic_store(&is_over, false);
     for (unsigned i = 0; i < 6; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, append_large, &errors[i]), 0);
+        threads[i] = start_thread(append_large, &errors[i]);
     for (unsigned i = 0; i < 2 && has_no_thread; i++)
-        ck_assert_int_eq(pthread_create(&drivers[i], NULL, drive_for_a_while, &results[i]), 0);
+        drivers[i] = start_thread(drive_for_a_while, &results[i]);
     for (unsigned i = 0; i < 3; i++)
         ck_assert_int_eq(submit(log, 100, &requests[i]), 0);
     AWAIT(atomic_load(&seen.completed) == ROUNDS + 3);
@@ -523,7 +523,7 @@ WAYS_TEST(several_may_fetch_from_a_queue, LOG_IO_KINDS)
     open_seen(&options);
     for (unsigned i = 0; i < 3; i++) {
         consumers[i] = (struct consumer){ .queue = queue, .max = 1 + 7 * i };
-        ck_assert_int_eq(pthread_create(&consumers[i].thread, NULL, consume, &consumers[i]), 0);
+        consumers[i].thread = start_thread(consume, &consumers[i]);
     }
     ck_assert_int_ge(twinlog_queue_fd(queue), 0);
     start_submitters(submitters, queue);

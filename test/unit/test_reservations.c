@@ -136,7 +136,7 @@ WAYS_TEST(other_threads_may_settle_in_any_order, LOG_IO_KINDS)
             places[i % SETTLERS][i / SETTLERS] = reserve(log, 100);
         for (unsigned i = 0; i < SETTLERS; i++) {
             settlers[i] = (struct settler){ .log = log, .places = places[i], .count = EACH };
-            ck_assert_int_eq(pthread_create(&settlers[i].thread, NULL, settle_backwards, &settlers[i]), 0);
+            settlers[i].thread = start_thread(settle_backwards, &settlers[i]);
         }
         ck_assert_int_eq(twinlog_sync(log), 0);
         for (unsigned i = 0; i < SETTLERS; i++) {
@@ -235,8 +235,8 @@ TEST(a_truncation_waits_for_open_reservations)
 
     for (unsigned i = 0; i < MOST_OPEN; i++)
         places[i] = reserve(log, 100);
-    ck_assert_int_eq(pthread_create(&one.thread, NULL, reserve_and_commit, &one), 0);
-    ck_assert_int_eq(pthread_create(&all.thread, NULL, settle_during_a_cut, &all), 0);
+    one.thread = start_thread(reserve_and_commit, &one);
+    all.thread = start_thread(settle_during_a_cut, &all);
     ck_assert_int_eq(twinlog_truncate(log, 5), 0);
     pthread_join(one.thread, NULL);
     pthread_join(all.thread, NULL);
@@ -346,7 +346,7 @@ WAYS_TEST(late_writes_go_nowhere, LOG_IO_KINDS)
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < VANDALS; i++) {
         vandals[i] = (struct vandal){ .log = log, .place = reserve(log, 1000 + i), .size = 1000 + i };
-        ck_assert_int_eq(pthread_create(&vandals[i].thread, NULL, write_on_and_on, &vandals[i]), 0);
+        vandals[i].thread = start_thread(write_on_and_on, &vandals[i]);
         ck_assert_int_eq(twinlog_append(log, "behind", 6, NULL), 0);
     }
     rolls = log_stat(log).rolls;
@@ -398,7 +398,7 @@ TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < VANDALS; i++) {
         vandals[i] = (struct vandal){ .log = log, .size = 6000 };
-        ck_assert_int_eq(pthread_create(&vandals[i].thread, NULL, settle_at_the_last_moment, &vandals[i]), 0);
+        vandals[i].thread = start_thread(settle_at_the_last_moment, &vandals[i]);
     }
     for (unsigned i = 0; i < 80; i++)
         ck_assert_int_eq(twinlog_append(log, "behind", 6, NULL), 0);
@@ -493,11 +493,11 @@ TEST(a_wait_for_a_free_one_hears_of_a_failure)
     struct twinlog *log = gate_log(&LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .reserve_timeout_ms = 600000));
     struct waiter first = { .log = log }, second = { .log = log };
     gate_shut();
-    ck_assert_int_eq(pthread_create(&first.thread, NULL, append_one, &first), 0);
+    first.thread = start_thread(append_one, &first);
     gate_await();
     for (unsigned i = 0; i < MOST_OPEN; i++)
         places[i] = reserve(log, 10);
-    ck_assert_int_eq(pthread_create(&second.thread, NULL, reserve_one_more, &second), 0);
+    second.thread = start_thread(reserve_one_more, &second);
     AWAIT(atomic_load(&log->inside) % INSIDE_OTHER == 2);
     atomic_store(&gate.error, -EIO);
     gate_open();
@@ -521,7 +521,7 @@ TEST(a_wait_for_a_free_one_does_not_hold_up_the_close)
     for (unsigned i = 0; i < MOST_OPEN; i++)
         reserve(log, 10);
     waiter.log = log;
-    ck_assert_int_eq(pthread_create(&waiter.thread, NULL, reserve_one_more, &waiter), 0);
+    waiter.thread = start_thread(reserve_one_more, &waiter);
     AWAIT(atomic_load(&log->inside) % INSIDE_OTHER == 1);
     log_close(log);
     pthread_join(waiter.thread, NULL);

@@ -985,13 +985,12 @@ TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0);
-    pthread_t thread;
     void *result;
 
     append_records(log, 0, 0, 1);
     ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
     stop_member(stopped);
-    ck_assert_int_eq(pthread_create(&thread, NULL, close_in_thread, log), 0);
+    pthread_t thread = start_thread(close_in_thread, log);
     AWAIT(atomic_load(&shared->arrived) == 1);
     pthread_join(thread, &result);
     ck_assert_int_eq((intptr_t)result, 0);
@@ -1011,13 +1010,12 @@ TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0);
-    pthread_t thread;
     void *result;
 
     ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
     stop_member(stopped);
     append_records(log, 0, 0, 1);
-    ck_assert_int_eq(pthread_create(&thread, NULL, sync_in_thread, log), 0);
+    pthread_t thread = start_thread(sync_in_thread, log);
     AWAIT(!twl_mutex_try_lock(&log->mapped->syncing) || (twl_mutex_unlock(&log->mapped->syncing), false));
     const uint64_t began_ns = twl_monotonic_ns();
     post(stopped, complete, 0);

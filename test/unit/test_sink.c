@@ -410,13 +410,12 @@ TEST_LOOP(mapped_memory_stays_small, 2)
 {
     const size_t size = 4 * MIB;
     char *block = malloc(size);
-    pthread_t thread;
     struct twinlog_sink_options options = options_of(_i ? TWINLOG_SINK_NO_THREAD : 0);
     memset(block, 'x', size);
     struct twinlog_sink *sink = open_sink(&options);
     wanted_point = "copy half done";
     signal_there = 0;
-    ck_assert_int_eq(pthread_create(&thread, NULL, write_late, sink), 0);
+    pthread_t thread = start_thread(write_late, sink);
     AWAIT(atomic_load(&shared->was_there));
     for (unsigned i = 0; i < 45; i++)
         ck_assert_int_eq(twinlog_sink_write(sink, block, size, NULL), 0);
@@ -770,13 +769,12 @@ TEST_LOOP(exclusive_is_exclusive_between_two_files, 16)
                                           "place taken",    "next file made", "name shifted",
                                           "old file named", "next file named" };
     struct twinlog_sink *sink, *other;
-    pthread_t rotating;
     void *rotated;
     ck_assert_int_eq(open_as(TWINLOG_SINK_NO_THREAD, &sink), 0);
     ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
     put(sink, "a\n");
     wanted_point = places[_i / 2];
-    ck_assert_int_eq(pthread_create(&rotating, NULL, rotate_it, sink), 0);
+    pthread_t rotating = start_thread(rotate_it, sink);
     AWAIT(atomic_load(&shared->was_there));
     ck_assert_int_eq(open_as(_i % 2 ? TWINLOG_SINK_SHARED : 0, &other), -EBUSY);
     atomic_store(&shared->step, 1);
@@ -808,12 +806,11 @@ TEST(opening_waits_as_long_as_it_is_told)
 {
     struct twinlog_sink *sink;
     struct twinlog_sink_options options = options_of(0);
-    pthread_t thread;
     const pid_t child = start_child(close_after_open);
     AWAIT(atomic_load(&shared->step) == 1);
     options.lock_wait_ms = 5;
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EBUSY);
-    ck_assert_int_eq(pthread_create(&thread, NULL, let_go, NULL), 0);
+    pthread_t thread = start_thread(let_go, NULL);
     options.lock_wait_ms = 20000;
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), 0);
     pthread_join(thread, NULL);
@@ -1156,14 +1153,13 @@ static void *sync_it(void *context)
 /* Only a sync waits for a stopped process, and that only for what was claimed. */
 TEST_LOOP(a_stopped_process_is_not_dead, 2)
 {
-    pthread_t thread;
     struct twinlog_sink *sink = open_sink(NULL);
     const pid_t child = stop_child_at(_i == 0 ? "copy half done" : "intent stored");
     put(sink, LINE);
     atomic_store(&sync_result, 1);
     atomic_store(&shared->was_there, false);
     wanted_point = "sync waits";
-    ck_assert_int_eq(pthread_create(&thread, NULL, sync_it, sink), 0);
+    pthread_t thread = start_thread(sync_it, sink);
     if (_i == 1)
         pthread_join(thread, NULL);
     else
@@ -1194,7 +1190,7 @@ TEST(syncs_that_wait_hold_up_no_other)
     struct twinlog_sink *sink = open_sink(&options);
     const pid_t child = stop_child_at("copy half done");
     for (unsigned i = 0; i <= SLOTS; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, sync_too, sink), 0);
+        threads[i] = start_thread(sync_too, sink);
     AWAIT(atomic_load(&sink->syncs) == SLOTS + 1);
     for (unsigned i = 0; i < 5; i++) {
         put(sink, LINE);

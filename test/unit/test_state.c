@@ -4,6 +4,7 @@
  * fault makes of it is in test_state_crash.c.
  */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -594,34 +595,28 @@ TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
 
 /* A lock that is taken only after another process has put a larger file in the place of the one to be
  * locked. */
-static struct {
-    struct io_ops ops;
-    const struct io_ops *real;
-    bool was_replaced;
-} late;
+static bool was_replaced;
 
-static int lock_late(struct io_file *file, enum io_lock which, bool is_exclusive)
+static int replace_before_lock(const struct hooked_call *call)
 {
-    if (!late.was_replaced) {
-        struct io *other;
-        unsigned count = 10;
-        late.was_replaced = true;
-        ck_assert_int_eq(twl_io_posix_create(log_parent, false, &other), 0);
-        ck_assert_int_eq(twl_state_change(other, edit_size, &count, NULL), 0);
-        other->ops->destroy(other);
-    }
-    return late.real->lock(file, which, is_exclusive);
+    struct io *other;
+    unsigned count = 10;
+    if (call->op != SIM_LOCK || was_replaced)
+        return 0;
+    was_replaced = true;
+    ck_assert_int_eq(twl_io_posix_create(log_parent, false, &other), 0);
+    ck_assert_int_eq(twl_state_change(other, edit_size, &count, NULL), 0);
+    other->ops->destroy(other);
+    return 0;
 }
 
 TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one)
 {
-    late.real = io->ops;
-    late.ops = *io->ops;
-    late.ops.lock = lock_late;
-    io->ops = &late.ops;
+    const struct io_ops *real = io->ops;
+    hooked(io, replace_before_lock);
     change_text("behind the replacement");
-    io->ops = late.real;
-    ck_assert(late.was_replaced);
+    io->ops = real;
+    ck_assert(was_replaced);
     assert_text("behind the replacement");
     struct state state = read_state();
     struct state_entry entry;

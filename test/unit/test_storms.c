@@ -134,7 +134,7 @@ WAYS_TEST(a_thread_is_not_canceled_inside_a_call, LOG_IO_KINDS)
             victims[j] = (struct victim){ .log = log };
             ck_assert_int_eq(twinlog_queue_open(&victims[j].queue), 0);
             ck_assert_int_ge(twinlog_queue_fd(victims[j].queue), 0);
-            ck_assert_int_eq(pthread_create(&victims[j].thread, NULL, call_until_canceled, &victims[j]), 0);
+            victims[j].thread = start_thread(call_until_canceled, &victims[j]);
         }
         AWAIT(atomic_load(&victims[i % 2].calls) > 0);
         for (unsigned j = 0; j < 2; j++)
@@ -385,13 +385,13 @@ WAYS_TEST(a_close_lets_everybody_finish, LOG_IO_KINDS)
         ck_assert_int_eq(twinlog_queue_open(&storm.queue), 0);
         for (unsigned i = 0; i < CALLERS; i++) {
             numbers[i] = i;
-            ck_assert_int_eq(pthread_create(&threads[i], NULL, call_all, &numbers[i]), 0);
+            threads[i] = start_thread(call_all, &numbers[i]);
         }
         AWAIT(atomic_load(&storm.about_to_end) == CALLERS);
         gate_shut();
         atomic_store(&storm.may_end, true);
         AWAIT(count_inside() + atomic_load(&storm.ended) == CALLERS);
-        ck_assert_int_eq(pthread_create(&closer, NULL, close_log, NULL), 0);
+        closer = start_thread(close_log, NULL);
         AWAIT(atomic_load(&storm.ended) == CALLERS || (atomic_load(&storm.log->inside) & CLOSING));
         gate_open();
         pthread_join(closer, NULL);

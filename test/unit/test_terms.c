@@ -263,7 +263,7 @@ TEST(a_try_is_told_of_a_reservation_that_found_no_place)
     gate_await();
     for (unsigned i = 0; i < 255; i++)
         ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &places[i]), 0);
-    ck_assert_int_eq(pthread_create(&last.thread, NULL, reserve_until, &last), 0);
+    last.thread = start_thread(reserve_until, &last);
     AWAIT(count_line(log) == 1);
     fd.fd = room_fd;
     if (poll(&fd, 1, 0) == 1)
@@ -298,11 +298,10 @@ static void *pause_again_and_again(void *argument)
 TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
 {
     struct twinlog *log = open_and_listen(log_options(0, 0));
-    pthread_t thread;
     void *wrong;
 
     atomic_store(&is_done, false);
-    ck_assert_int_eq(pthread_create(&thread, NULL, pause_again_and_again, log), 0);
+    pthread_t thread = start_thread(pause_again_and_again, log);
     for (unsigned i = 0; i < 500; i++)
         append_by_tries(log, 100);
     atomic_store(&is_done, true);
@@ -469,7 +468,7 @@ TEST_LOOP(one_token_cancels_many_calls, 2)
     atomic_store(&started, 0);
     for (unsigned i = 0; i < CANCELED; i++) {
         canceled[i] = (struct canceled){ .log = log, .cancel = &cancel, .size = _i ? 7000 : 100 };
-        ck_assert_int_eq(pthread_create(&canceled[i].thread, NULL, append_until_canceled, &canceled[i]), 0);
+        canceled[i].thread = start_thread(append_until_canceled, &canceled[i]);
     }
     AWAIT(atomic_load(&started) == CANCELED && (_i || twinlog_last_lsn(log) == CANCELED));
     ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
@@ -567,7 +566,7 @@ TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
     ck_assert_int_eq(result, 0);
     groups = log_stat(pair_log).groups;
     gate_shut();
-    ck_assert_int_eq(pthread_create(&first, NULL, _i ? append_largest : append_one, &result), 0);
+    first = start_thread(_i ? append_largest : append_one, &result);
     gate_await();
     for (unsigned i = 0; i < FEW; i++)
         ck_assert_int_eq(
@@ -598,7 +597,7 @@ TEST_LOOP(a_large_record_gets_in_among_many_small_ones, 2)
     memset(&crowd, 0, sizeof(crowd));
     crowd.log = log_open(&options);
     for (unsigned i = 0; i < SMALL_WRITERS; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, append_small, NULL), 0);
+        threads[i] = start_thread(append_small, NULL);
     AWAIT(atomic_load(&crowd.groups) > 3);
     for (unsigned i = 0; i < LARGE_RECORDS; i++) {
         uint64_t before = atomic_load(&crowd.groups);
@@ -635,7 +634,7 @@ TEST(the_first_to_wait_is_the_first_served)
     fill_buffers(log);
     for (unsigned i = 0; i < QUEUED; i++) {
         queued[i] = (struct queued){ .log = log, .size = i % 2 ? 3500 : 7500 };
-        ck_assert_int_eq(pthread_create(&queued[i].thread, NULL, append_queued, &queued[i]), 0);
+        queued[i].thread = start_thread(append_queued, &queued[i]);
         AWAIT(count_line(log) == i + 1);
     }
     gate_open();
@@ -659,7 +658,7 @@ TEST(one_that_is_refused_does_not_hold_up_the_others)
         ck_assert_int_eq(append(log, 100 * KIB, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
     for (unsigned i = 0; i < 4; i++) {
         large[i] = (struct queued){ .log = log, .size = 115 * KIB };
-        ck_assert_int_eq(pthread_create(&large[i].thread, NULL, append_queued, &large[i]), 0);
+        large[i].thread = start_thread(append_queued, &large[i]);
     }
     for (unsigned i = 0; i < 30; i++)
         ck_assert_int_eq(append(log, 1000, i % 2 ? at_level(TWINLOG_LEVEL_DURABLE) : until(0, 120000), &lsn),
@@ -747,12 +746,11 @@ TEST(a_call_that_is_held_up_is_inside)
 {
     struct twinlog *log = log_open(NULL);
     struct call visit;
-    pthread_t thread;
 
     ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
     twl_pause(log);
     const uint32_t before = atomic_load(&log->inside);
-    ck_assert_int_eq(pthread_create(&thread, NULL, append_held_up, log), 0);
+    pthread_t thread = start_thread(append_held_up, log);
     AWAIT(atomic_load(&log->inside) == before + INSIDE_OTHER);
     twl_resume(log);
     twl_leave(&visit);
@@ -789,7 +787,6 @@ TEST(terms_hold_while_a_truncation_holds_up_the_call)
     struct twinlog_reservation reservation;
     struct held_up held_up = { .log = log };
     struct call visit;
-    pthread_t thread;
     uint64_t lsn = 1;
 
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
@@ -806,7 +803,7 @@ TEST(terms_hold_while_a_truncation_holds_up_the_call)
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &limited, &lsn), -ETIMEDOUT);
     ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), -ETIMEDOUT);
     ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), 0);
-    ck_assert_int_eq(pthread_create(&thread, NULL, append_held_up_until_canceled, &held_up), 0);
+    pthread_t thread = start_thread(append_held_up_until_canceled, &held_up);
     AWAIT(atomic_load(&log->inside) == before + INSIDE_OTHER);
     ck_assert_int_eq(twinlog_cancel(log, &held_up.cancel), 0);
     pthread_join(thread, NULL);

@@ -150,7 +150,7 @@ TEST(threads_lose_no_value_to_each_other)
     uint64_t in_buckets = 0;
 
     for (uintptr_t i = 0; i < ADDERS; i++)
-        ck_assert_int_eq(pthread_create(&thread[i], NULL, add_many, (void *)i), 0);
+        thread[i] = start_thread(add_many, (void *)i);
     for (unsigned i = 0; i < ADDERS; i++)
         pthread_join(thread[i], NULL);
     const struct twinlog_histogram histogram = read_gauge(&crowded);
@@ -193,9 +193,8 @@ static void append_elsewhere(struct twinlog *log, unsigned count,
                              int (*append)(struct twinlog *, const void *, size_t, uint64_t *))
 {
     struct work job = { .log = log, .append = append, .count = count };
-    pthread_t thread;
 
-    ck_assert_int_eq(pthread_create(&thread, NULL, work, &job), 0);
+    pthread_t thread = start_thread(work, &job);
     pthread_join(thread, NULL);
     ck_assert_int_eq(job.error, 0);
 }
@@ -746,7 +745,6 @@ TEST(a_close_waits_for_the_copy_that_the_committer_makes)
     bool is_done = false;
     struct twinlog_request request = { .complete = note_completion, .context = &is_done };
     struct io *io;
-    pthread_t watcher;
     const char *why;
 
     ck_assert_int_eq(twl_options_normalise(NULL, &options, &why), 0);
@@ -761,7 +759,7 @@ TEST(a_close_waits_for_the_copy_that_the_committer_makes)
     ck_assert_int_eq(twl_log_open(io, &options, &copying.log), 0);
     atomic_store(&copying.closer, (int)syscall(SYS_gettid));
     atomic_store(&copying.is_wrong, false);
-    ck_assert_int_eq(pthread_create(&watcher, NULL, watch_once, NULL), 0);
+    pthread_t watcher = start_thread(watch_once, NULL);
     while (!twl_page_is_copy_wanted(copying.log->shared))
         sched_yield();
     ck_assert_int_eq(twinlog_submit(copying.log, &entry, 1, NULL, &request), 0);
@@ -898,13 +896,12 @@ static void *watch_a_copy(void *told)
 TEST(a_watch_in_vain_says_what_the_writer_told_last)
 {
     struct told first, last;
-    pthread_t watcher;
     void *result;
     int rc;
     struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(watch(0, &first), -ETIMEDOUT);
     ck_assert_uint_eq(first.stat.epoch, 0); /* nobody has asked before: nothing is told */
-    ck_assert_int_eq(pthread_create(&watcher, NULL, watch_a_copy, &first), 0);
+    pthread_t watcher = start_thread(watch_a_copy, &first);
     do
         ck_assert_int_eq(twinlog_append(log, "told", 4, NULL), 0);
     while (pthread_tryjoin_np(watcher, &result) != 0);
@@ -934,7 +931,7 @@ TEST_LOOP(a_poisoned_writer_is_told_at_once, 2)
 
     ck_assert_int_eq(twinlog_append(log, "well", 4, NULL), 0);
     if (has_copy) {
-        ck_assert_int_eq(pthread_create(&watcher, NULL, watch_a_copy, &told), 0);
+        watcher = start_thread(watch_a_copy, &told);
         do
             ck_assert_int_eq(twinlog_append(log, "told", 4, NULL), 0);
         while (pthread_tryjoin_np(watcher, &result) != 0);
@@ -999,7 +996,7 @@ TEST(half_a_copy_is_not_taken_for_one)
     struct work job = { .log = log, .append = twinlog_append, .count = 1 };
 
     do { /* until the writer has put one there */
-        ck_assert_int_eq(pthread_create(&thread, NULL, work, &job), 0);
+        thread = start_thread(work, &job);
         const int rc = watch(20, &told);
         ck_assert(rc == 0 || rc == -ETIMEDOUT);
         pthread_join(thread, NULL);

@@ -489,10 +489,10 @@ WAYS_TEST(the_watermarks_are_in_order_at_all_times, LOG_IO_KINDS)
     options.buffer_bytes = 32 * KIB;
     memset(&load, 0, sizeof(load));
     load.log = log_open(&options);
-    ck_assert_int_eq(pthread_create(&watcher, NULL, watch_order, NULL), 0);
+    watcher = start_thread(watch_order, NULL);
     for (unsigned i = 0; i < LOADERS; i++) {
         numbers[i] = i;
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, append_at_all_levels, &numbers[i]), 0);
+        threads[i] = start_thread(append_at_all_levels, &numbers[i]);
     }
     for (unsigned i = 0; i < LOADERS; i++)
         pthread_join(threads[i], NULL);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See hooked.h. */
+#include "hooked.h"
+
+#include "logdir.h"
+
+#include <errno.h>
+
+static const struct io_ops *real;
+static struct io_ops ops;
+static hooked_before *before_each;
+
+static int before(enum simdisk_op op)
+{
+    return before_each(&(struct hooked_call){ .op = op });
+}
+
+static int open_hooked(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    const int rc = before_each(&(struct hooked_call){ .op = SIM_OPEN, .name = name, .flags = flags });
+    return rc < 0 ? rc : real->open(io, name, flags, ret_file);
+}
+
+static int size_hooked(struct io_file *file, uint64_t *ret_bytes)
+{
+    const int rc = before(SIM_SIZE);
+    return rc < 0 ? rc : real->size(file, ret_bytes);
+}
+
+static int read_hooked(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    const int rc = before(SIM_READ);
+    return rc < 0 ? rc : real->read(file, buffer, size, offset, ret_size);
+}
+
+static int write_hooked(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    const int rc = before(SIM_WRITE);
+    return rc < 0 ? rc : real->write(file, data, size, offset);
+}
+
+static int sync_hooked(struct io_file *file)
+{
+    const int rc = before(SIM_SYNC);
+    return rc < 0 ? rc : real->sync(file);
+}
+
+static int sync_data_hooked(struct io_file *file)
+{
+    const int rc = before(SIM_SYNC);
+    return rc < 0 ? rc : real->sync_data(file);
+}
+
+static int lock_hooked(struct io_file *file, enum io_lock which, bool is_exclusive)
+{
+    const int rc = before_each(&(struct hooked_call){ .op = SIM_LOCK, .lock = which });
+    return rc < 0 ? rc : real->lock(file, which, is_exclusive);
+}
+
+static int is_locked_hooked(struct io_file *file, enum io_lock which, bool *ret_locked)
+{
+    const int rc = before(SIM_IS_LOCKED);
+    return rc < 0 ? rc : real->is_locked(file, which, ret_locked);
+}
+
+static int links_hooked(struct io_file *file, uint32_t *ret_links)
+{
+    const int rc = before(SIM_LINKS);
+    return rc < 0 ? rc : real->links(file, ret_links);
+}
+
+static int map_hooked(struct io_file *file, size_t bytes, void **ret_page)
+{
+    const int rc = before(SIM_MAP);
+    return rc < 0 ? rc : real->map(file, bytes, ret_page);
+}
+
+static int view_hooked(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
+{
+    const int rc = before(SIM_VIEW);
+    return rc < 0 ? rc : real->view(file, bytes, ret_bytes);
+}
+
+static int list_hooked(struct io *io, int (*each)(void *context, const char *name), void *context)
+{
+    const int rc = before(SIM_LIST);
+    return rc < 0 ? rc : real->list(io, each, context);
+}
+
+static int rename_hooked(struct io *io, const char *from, const char *to)
+{
+    const int rc = before(SIM_RENAME);
+    return rc < 0 ? rc : real->rename(io, from, to);
+}
+
+static int unlink_hooked(struct io *io, const char *name)
+{
+    const int rc = before(SIM_UNLINK);
+    return rc < 0 ? rc : real->unlink(io, name);
+}
+
+static int sync_dir_hooked(struct io *io)
+{
+    const int rc = before(SIM_SYNC_DIR);
+    return rc < 0 ? rc : real->sync_dir(io);
+}
+
+static int submit_hooked(struct io *io, struct io_write *write)
+{
+    const int rc = before(SIM_SUBMIT);
+    return rc < 0 ? rc : real->submit(io, write);
+}
+
+struct io *hooked(struct io *io, hooked_before *function)
+{
+    before_each = function;
+    if (real != io->ops) { /* once: threads of a log that is open may be using them */
+        real = io->ops;
+        ops = *real;
+        ops.open = open_hooked;
+        ops.size = size_hooked;
+        ops.read = read_hooked;
+        ops.write = write_hooked;
+        ops.sync = sync_hooked;
+        ops.sync_data = sync_data_hooked;
+        ops.lock = lock_hooked;
+        ops.is_locked = is_locked_hooked;
+        ops.links = links_hooked;
+        ops.map = map_hooked;
+        ops.view = view_hooked;
+        ops.list = list_hooked;
+        ops.rename = rename_hooked;
+        ops.unlink = unlink_hooked;
+        ops.sync_dir = sync_dir_hooked;
+        ops.submit = submit_hooked;
+    }
+    io->ops = &ops;
+    return io;
+}
+
+struct io *hooked_log_dir(hooked_before *function)
+{
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    return hooked(io, function);
+}
+
+int hooked_refuse_map(const struct hooked_call *call)
+{
+    return call->op == SIM_MAP ? -ENODEV : 0;
+}
