@@ -79,7 +79,7 @@ static void make_segment(uint64_t bytes)
     view_error = hit_error = 0;
 }
 
-static void set_up(void)
+static void make_empty(void)
 {
     make_segment(SEGMENT_BYTES);
 }
@@ -116,53 +116,55 @@ static struct group_header next_group(const struct group_header *before, uint32_
                                   .epoch = before->epoch };
 }
 
+static struct cursor cursor;
+
+static void begin_cursor(void)
+{
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+}
+
+static void free_cursor(void)
+{
+    twl_cursor_free(&cursor);
+}
+
 /* How many whole groups a walk finds. */
-static unsigned walk(struct cursor *cursor)
+static unsigned count_groups(void)
 {
     unsigned groups = 0;
-    memset(cursor, 0, sizeof(*cursor));
-    twl_cursor_begin(cursor, &segment, twl_position_before(&segment));
-    while (twl_cursor_accept_group(cursor) > 0)
+    free_cursor();
+    begin_cursor();
+    while (twl_cursor_accept_group(&cursor) > 0)
         groups++;
     return groups;
 }
 
-static unsigned count_groups(void)
-{
-    struct cursor cursor;
-    unsigned groups = walk(&cursor);
-    twl_cursor_free(&cursor);
-    return groups;
-}
+/* A start and a group of two records at 4160, then room for `next` at `next_at`, changed by the test. */
+static struct group_header head, next;
+static uint64_t next_at;
 
-/* A start and a group of two records at 4160, then `group` behind them, changed by the test. */
-static struct group_header head;
-static uint64_t begin(struct group_header *ret_next)
+static void set_up(void)
 {
     struct group_header start = start_group();
-    uint64_t at = put(SEGMENT_DATA_OFFSET, &start);
+    make_empty();
+    next_at = put(SEGMENT_DATA_OFFSET, &start);
     head = next_group(&start, 2);
-    at = put(at, &head);
-    *ret_next = next_group(&head, 1);
-    return at;
+    next_at = put(next_at, &head);
+    next = next_group(&head, 1);
 }
 
-CASE("walk", set_up, NULL);
+CASE("walk", set_up, free_cursor);
 
 TEST(a_group_that_continues_is_entered)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    put(at, &group);
+    put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 3);
 }
 
 TEST(a_group_of_another_chain_is_not)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    group.chain ^= 1;
-    put(at, &group);
+    next.chain ^= 1;
+    put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 2);
 }
 
@@ -170,11 +172,9 @@ TEST(a_group_that_skips_or_repeats_an_lsn_is_not)
 {
     for (int64_t wrong = -1; wrong <= 1; wrong += 2) {
         set_up();
-        struct group_header group;
-        uint64_t at = begin(&group);
-        group.first_lsn = (uint64_t)((int64_t)group.first_lsn + wrong);
-        group.durable_lsn = group.first_lsn - 1;
-        put(at, &group);
+        next.first_lsn = (uint64_t)((int64_t)next.first_lsn + wrong);
+        next.durable_lsn = next.first_lsn - 1;
+        put(next_at, &next);
         ck_assert_uint_eq(count_groups(), 2);
     }
 }
@@ -184,46 +184,40 @@ TEST(a_group_of_another_epoch_is_not_whatever_its_chain)
     static const struct epoch others[] = { { .number = 2, .salt = 77 }, { .number = 1, .salt = 78 } };
     for (unsigned i = 0; i < 2; i++) {
         set_up();
-        struct group_header group;
-        uint64_t at = begin(&group);
-        group.epoch = others[i];
-        put(at, &group);
+        next.epoch = others[i];
+        put(next_at, &next);
         ck_assert_uint_eq(count_groups(), 2);
     }
 }
 
 TEST(only_a_marker_of_a_later_epoch_begins_one)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    group = (struct group_header){
+    next = (struct group_header){
         .first_lsn = 3, .durable_lsn = 2, .chain = head.checksum, .kind = GROUP_START
     };
-    group.epoch = (struct epoch){ .number = 2, .salt = 1 };
-    uint64_t end = put(at, &group);
+    next.epoch = (struct epoch){ .number = 2, .salt = 1 };
+    uint64_t end = put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 3);
 
-    struct group_header of_it = next_group(&group, 1);
+    struct group_header of_it = next_group(&next, 1);
     put(end, &of_it);
     ck_assert_uint_eq(count_groups(), 4);
     of_it.epoch = first_epoch; /* what the writer before left there */
     put(end, &of_it);
     ck_assert_uint_eq(count_groups(), 3);
 
-    group.epoch = (struct epoch){ .number = 1, .salt = 1 };
-    put(at, &group);
+    next.epoch = (struct epoch){ .number = 1, .salt = 1 };
+    put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 2);
 }
 
 TEST(the_first_group_says_so_and_no_other_does)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    group.flags = GROUP_FIRST;
-    put(at, &group);
+    next.flags = GROUP_FIRST;
+    put(next_at, &next);
     ck_assert_uint_eq(count_groups(), 2);
 
-    set_up();
+    make_empty();
     struct group_header start = start_group();
     start.flags = 0;
     put(SEGMENT_DATA_OFFSET, &start);
@@ -233,16 +227,14 @@ TEST(the_first_group_says_so_and_no_other_does)
 TEST(the_first_group_is_found_anywhere_in_the_first_block)
 {
     for (uint64_t at = 0; at < BLOCK_BYTES; at += 8) {
-        set_up();
+        make_empty();
         struct group_header start = start_group();
         put(SEGMENT_DATA_OFFSET + at, &start);
         image[SEGMENT_DATA_OFFSET + at / 2] ^= at > 0 ? 0x10 : 0; /* a flipped bit in front of it */
-        struct cursor cursor;
-        ck_assert_uint_eq(walk(&cursor), 1);
+        ck_assert_uint_eq(count_groups(), 1);
         ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET + at);
-        twl_cursor_free(&cursor);
     }
-    set_up();
+    make_empty();
     struct group_header start = start_group();
     put(SEGMENT_DATA_OFFSET + BLOCK_BYTES, &start);
     ck_assert_uint_eq(count_groups(), 0);
@@ -250,27 +242,21 @@ TEST(the_first_group_is_found_anywhere_in_the_first_block)
 
 TEST(a_group_may_begin_at_the_next_block_but_nowhere_further)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    put(align_up(at, BLOCK_BYTES), &group);
+    put(align_up(next_at, BLOCK_BYTES), &next);
     ck_assert_uint_eq(count_groups(), 3);
 
     set_up();
-    at = begin(&group);
-    put(align_up(at, BLOCK_BYTES) + BLOCK_BYTES, &group);
+    put(align_up(next_at, BLOCK_BYTES) + BLOCK_BYTES, &next);
     ck_assert_uint_eq(count_groups(), 2);
     set_up();
-    at = begin(&group);
-    put(at + 8, &group);
+    put(next_at + 8, &next);
     ck_assert_uint_eq(count_groups(), 2);
 }
 
 TEST(a_group_that_reaches_into_the_footer_is_not_entered)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    put(at, &group);
-    segment.data_end = at + group.bytes;
+    put(next_at, &next);
+    segment.data_end = next_at + next.bytes;
     ck_assert_uint_eq(count_groups(), 3);
     segment.data_end -= 8;
     ck_assert_uint_eq(count_groups(), 2);
@@ -278,13 +264,10 @@ TEST(a_group_that_reaches_into_the_footer_is_not_entered)
 
 TEST(a_group_with_a_bad_record_is_backed_out_of)
 {
-    struct group_header group;
-    struct cursor cursor;
-    uint64_t at = begin(&group);
-    put(at, &group);
-    image[at + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES] ^= 1;
-    ck_assert_uint_eq(walk(&cursor), 2);
-    ck_assert_uint_eq(cursor.offset, at);
+    put(next_at, &next);
+    image[next_at + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES] ^= 1;
+    ck_assert_uint_eq(count_groups(), 2);
+    ck_assert_uint_eq(cursor.offset, next_at);
     ck_assert_uint_eq(cursor.position.next_lsn, 3);
     ck_assert_uint_eq(cursor.position.chain, head.checksum);
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
@@ -292,68 +275,59 @@ TEST(a_group_with_a_bad_record_is_backed_out_of)
     ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), TWINLOG_ECORRUPT);
     ck_assert_int_eq(twl_cursor_skip_record(&cursor), 1);
     ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 0);
-    twl_cursor_free(&cursor);
 }
 
 static struct later_groups look_behind(void)
 {
-    struct cursor cursor;
     struct later_groups later;
-    walk(&cursor);
+    count_groups();
     ck_assert_int_eq(twl_cursor_find_later(&cursor, cursor.offset, cursor.position, &later), 0);
-    twl_cursor_free(&cursor);
     return later;
 }
 
-CASE("behind the end", set_up, NULL);
+CASE("behind the end", set_up, free_cursor);
 
 TEST(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    group.first_lsn = 9;
-    group.durable_lsn = 8;
-    put(at + 640, &group);
+    next.first_lsn = 9;
+    next.durable_lsn = 8;
+    put(next_at + 640, &next);
     struct later_groups later = look_behind();
-    ck_assert_uint_eq(later.offset, at + 640);
+    ck_assert_uint_eq(later.offset, next_at + 640);
     ck_assert_uint_eq(later.first_lsn, 9);
     ck_assert(later.is_proof);
 
-    group.durable_lsn = 2; /* in flight together with what is missing */
-    put(at + 640, &group);
+    next.durable_lsn = 2; /* in flight together with what is missing */
+    put(next_at + 640, &next);
     ck_assert(!look_behind().is_proof);
-    group.durable_lsn = 3;
-    put(at + 640, &group);
+    next.durable_lsn = 3;
+    put(next_at + 640, &next);
     ck_assert(look_behind().is_proof);
 
-    group.epoch.salt ^= 1;
-    put(at + 640, &group);
+    next.epoch.salt ^= 1;
+    put(next_at + 640, &next);
     ck_assert_uint_eq(look_behind().offset, 0);
-    group.epoch.number++;
-    put(at + 640, &group);
-    ck_assert_uint_eq(look_behind().offset, at + 640);
+    next.epoch.number++;
+    put(next_at + 640, &next);
+    ck_assert_uint_eq(look_behind().offset, next_at + 640);
 }
 
 TEST(the_torn_group_itself_is_no_later_group)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    put(at, &group);
-    image[at + GROUP_HEADER_BYTES] ^= 1;
+    put(next_at, &next);
+    image[next_at + GROUP_HEADER_BYTES] ^= 1;
     ck_assert_uint_eq(look_behind().offset, 0);
 }
 
 TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
 {
-    struct group_header group;
-    uint64_t at = begin(&group);
-    put(at, &group);
-    memcpy(image + at + 1024, image + at, group.bytes);
-    memset(image + at, 0, group.bytes);
+    put(next_at, &next);
+    memcpy(image + next_at + 1024, image + next_at, next.bytes);
+    memset(image + next_at, 0, next.bytes);
     ck_assert_uint_eq(look_behind().offset, 0);
 }
 
-CASE("beginning", set_up, NULL);
+CASE("beginning", make_empty, free_cursor);
 
 TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
 {
@@ -457,17 +431,17 @@ static void make_many(void)
 /* What a writer would have left: walks, and writes index and footer. */
 static struct segment_footer seal(void)
 {
-    struct cursor cursor = { 0 };
+    struct cursor walker = { 0 };
     struct summary *summary = malloc(sizeof(*summary));
     struct segment_footer footer;
     uint32_t step;
     ck_assert_ptr_nonnull(summary);
     twl_summary_begin(summary, INT64_MIN);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    cursor.summary = summary;
-    while (twl_cursor_accept_group(&cursor) > 0)
+    twl_cursor_begin(&walker, &segment, twl_position_before(&segment));
+    walker.summary = summary;
+    while (twl_cursor_accept_group(&walker) > 0)
         continue;
-    twl_cursor_free(&cursor);
+    twl_cursor_free(&walker);
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
     twl_summary_footer(summary, segment.data_end - align_up(summary->data_end, BLOCK_BYTES), 0, &footer,
                        &step);
@@ -482,47 +456,42 @@ static struct segment_footer seal(void)
     return footer;
 }
 
-static void expect_next(struct cursor *cursor, uint64_t lsn)
+static void expect_next(struct cursor *from, uint64_t lsn)
 {
     struct cursor_record record;
-    ck_assert_int_eq(twl_cursor_next_record(cursor, &record), 1);
+    ck_assert_int_eq(twl_cursor_next_record(from, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
-    ck_assert_uint_eq(cursor->group_offset, group_of[lsn]);
+    ck_assert_uint_eq(from->group_offset, group_of[lsn]);
 }
 
-static void seek_everywhere(struct cursor *cursor, const struct segment_footer *footer)
+static void seek_everywhere(const struct segment_footer *footer)
 {
     for (uint64_t i = 0; i < last_lsn; i += 97) {
         uint64_t lsn = i % 2 ? last_lsn - i : 1 + i;
-        ck_assert_int_eq(twl_cursor_seek(cursor, footer, lsn), 1);
-        ck_assert_uint_eq(twl_cursor_next_lsn(cursor), lsn);
-        expect_next(cursor, lsn);
+        ck_assert_int_eq(twl_cursor_seek(&cursor, footer, lsn), 1);
+        ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), lsn);
+        expect_next(&cursor, lsn);
     }
-    ck_assert_int_eq(twl_cursor_seek(cursor, footer, last_lsn + 1), 0);
-    ck_assert_int_eq(twl_cursor_seek(cursor, footer, last_lsn), 1);
-    expect_next(cursor, last_lsn);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, footer, last_lsn + 1), 0);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, footer, last_lsn), 1);
+    expect_next(&cursor, last_lsn);
 }
 
-CASE("seek", NULL, NULL);
+CASE("seek", make_many, free_cursor);
 
 TEST(a_seek_finds_every_record_with_an_index_and_without)
 {
-    make_many();
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    seek_everywhere(&cursor, NULL);
+    begin_cursor();
+    seek_everywhere(NULL);
     struct segment_footer footer = seal();
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    seek_everywhere(&cursor, &footer);
-    twl_cursor_free(&cursor);
+    begin_cursor();
+    seek_everywhere(&footer);
 }
 
 TEST(with_an_index_a_seek_reads_little)
 {
-    make_many();
     struct segment_footer footer = seal();
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5), 1); /* the index is read */
     reads = 0;
     for (uint64_t lsn = last_lsn - 10; lsn > 1000; lsn -= 1000) {
@@ -532,7 +501,6 @@ TEST(with_an_index_a_seek_reads_little)
         ck_assert_uint_le(bytes_read, 32 * 1024);
     }
     ck_assert_uint_gt(reads, 0);
-    twl_cursor_free(&cursor);
 }
 
 TEST(the_header_of_a_large_group_is_read_once)
@@ -546,8 +514,7 @@ TEST(the_header_of_a_large_group_is_read_once)
     }
     last_lsn = 30000;
     struct segment_footer footer = seal();
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     for (uint64_t lsn = 5000; lsn <= 25000; lsn += 10000) {
         ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
@@ -558,15 +525,12 @@ TEST(the_header_of_a_large_group_is_read_once)
         expect_next(&cursor, lsn);
         ck_assert_uint_eq(reads, 1);
     }
-    twl_cursor_free(&cursor);
 }
 
 TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
-    make_many();
     struct segment_footer footer = seal();
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 4000), 1);
     reads = 0;
     for (uint64_t lsn = 4001; lsn < 4040; lsn += 3) {
@@ -574,26 +538,22 @@ TEST(a_short_way_ahead_is_walked_and_not_looked_up)
         expect_next(&cursor, lsn);
     }
     ck_assert_uint_eq(reads, 0);
-    twl_cursor_free(&cursor);
 }
 
 TEST(reading_on_reads_more_at_once)
 {
     make_groups(MANY_GROUPS);
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
     ck_assert_uint_le(largest_read, 16 * 1024);
     while (twl_cursor_accept_group(&cursor) > 0)
         continue;
     ck_assert_uint_eq(largest_read, 1024 * 1024);
     ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 1024 * 1024);
-    twl_cursor_free(&cursor);
 }
 
 TEST(a_cursor_that_gave_its_buffer_away_reads_again)
 {
-    make_many();
     struct cursor one = { 0 }, other = { 0 };
     twl_cursor_begin(&one, &segment, twl_position_before(&segment));
     twl_cursor_begin(&other, &segment, twl_position_before(&segment));
@@ -611,10 +571,8 @@ TEST(a_cursor_that_gave_its_buffer_away_reads_again)
 
 TEST(a_restart_keeps_what_is_known_of_the_segment)
 {
-    make_many();
     struct segment_footer footer = seal();
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 3000), 1);
     twl_cursor_restart(&cursor, twl_position_before(&segment));
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
@@ -623,19 +581,15 @@ TEST(a_restart_keeps_what_is_known_of_the_segment)
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5000), 1);
     expect_next(&cursor, 5000);
     ck_assert_uint_le(bytes_read, 32 * 1024); /* the index was there */
-    twl_cursor_free(&cursor);
 }
 
 TEST(an_index_that_does_not_check_is_not_used)
 {
-    make_many();
     struct segment_footer footer = seal();
     image[segment.data_end - 5 * INDEX_ENTRY_BYTES] ^= 1;
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    seek_everywhere(&cursor, &footer);
+    begin_cursor();
+    seek_everywhere(&footer);
     ck_assert_uint_eq(cursor.index.count, 0);
-    twl_cursor_free(&cursor);
 }
 
 /* Entries that check and lie: the groups they point to are not believed to be there. */
@@ -656,27 +610,23 @@ TEST(an_index_that_lies_is_found_out)
             twl_index_entry_encode(&entry, at);
         }
         footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
-        struct cursor cursor = { 0 };
-        twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-        seek_everywhere(&cursor, &footer);
+        begin_cursor();
+        seek_everywhere(&footer);
         twl_cursor_free(&cursor);
     }
 }
 
 TEST(a_seek_gets_past_damage_where_the_index_leads_behind_it)
 {
-    make_many();
     struct segment_footer footer = seal();
     image[group_of[1000] + 8] ^= 1;
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 1000), 0);
     ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, 5000), 0);
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5000), 1);
     expect_next(&cursor, 5000);
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 900), 1);
     expect_next(&cursor, 900);
-    twl_cursor_free(&cursor);
 }
 
 /* The first record, in the order of LSNs, of that time or later; 0 = none. */
@@ -688,58 +638,53 @@ static uint64_t find_by_hand(int64_t time_ns)
     return 0;
 }
 
-static void seek_times(struct cursor *cursor, const struct segment_footer *footer)
+static void seek_times(const struct segment_footer *footer)
 {
     for (int64_t time_ns = -3; time_ns<(int64_t)last_lsn + 20; time_ns += time_ns % 100> 40 ? 1 : 37) {
         uint64_t expected = find_by_hand(time_ns);
-        ck_assert_int_eq(twl_cursor_seek_time(cursor, footer, time_ns), expected > 0);
+        ck_assert_int_eq(twl_cursor_seek_time(&cursor, footer, time_ns), expected > 0);
         if (expected > 0)
-            expect_next(cursor, expected);
+            expect_next(&cursor, expected);
         else
-            ck_assert_uint_eq(twl_cursor_next_lsn(cursor), last_lsn + 1);
+            ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), last_lsn + 1);
     }
 }
 
 TEST(a_seek_by_time_finds_the_first_one_also_where_clocks_step_back)
 {
-    make_many();
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    seek_times(&cursor, NULL);
+    begin_cursor();
+    seek_times(NULL);
     struct segment_footer footer = seal();
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    seek_times(&cursor, &footer);
-    twl_cursor_free(&cursor);
+    begin_cursor();
+    seek_times(&footer);
 }
 
 /* All the way back; returns how many walks that took. */
-static unsigned go_back(struct cursor *cursor, const struct segment_footer *footer, struct trail *trail)
+static unsigned go_back(const struct segment_footer *footer, struct trail *trail)
 {
     unsigned walks = 0;
     twl_trail_begin(trail);
-    twl_cursor_begin(cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     for (uint64_t lsn = last_lsn; lsn > 0; lsn--) {
         struct index_entry place;
         if (!twl_trail_find(trail, lsn, &place)) {
-            ck_assert_int_eq(twl_cursor_trace(cursor, footer, lsn, trail), 1);
+            ck_assert_int_eq(twl_cursor_trace(&cursor, footer, lsn, trail), 1);
             ck_assert(!twl_trail_find(trail, lsn + 1, &place));
             ck_assert(twl_trail_find(trail, lsn, &place));
             walks++;
         }
-        ck_assert_int_eq(twl_cursor_place(cursor, &place), 1);
-        expect_next(cursor, lsn);
+        ck_assert_int_eq(twl_cursor_place(&cursor, &place), 1);
+        expect_next(&cursor, lsn);
     }
     return walks;
 }
 
 TEST(a_trail_leads_back_over_all_that_was_passed)
 {
-    make_many();
     struct segment_footer footer = seal();
-    struct cursor cursor = { 0 };
     struct trail *trail = malloc(sizeof(*trail));
     ck_assert_ptr_nonnull(trail);
-    ck_assert_uint_le(go_back(&cursor, &footer, trail), footer.index_entries);
+    ck_assert_uint_le(go_back(&footer, trail), footer.index_entries);
     ck_assert_uint_lt(bytes_read, 2 * segment.header.bytes);
 
     struct index_entry place;
@@ -749,19 +694,16 @@ TEST(a_trail_leads_back_over_all_that_was_passed)
     ck_assert(twl_trail_find(trail, 5001 - TRAIL_RECORDS, &place));
     ck_assert(!twl_trail_find(trail, 5000 - TRAIL_RECORDS, &place));
     ck_assert(!twl_trail_find(trail, 5001, &place));
-    twl_cursor_free(&cursor);
     free(trail);
 }
 
 TEST(without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way)
 {
     make_groups(MANY_GROUPS);
-    struct cursor cursor = { 0 };
     struct trail *trail = malloc(sizeof(*trail));
     ck_assert_ptr_nonnull(trail);
-    go_back(&cursor, NULL, trail);
+    go_back(NULL, trail);
     ck_assert_uint_lt(bytes_read, 3 * segment.header.bytes);
-    twl_cursor_free(&cursor);
     free(trail);
 }
 
@@ -769,15 +711,13 @@ TEST(without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way)
 
 TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
 {
-    make_many();
     struct summary *summary = malloc(sizeof(*summary));
-    struct cursor cursor = { 0 };
     ck_assert_ptr_nonnull(summary);
     twl_summary_begin(summary, INT64_MIN);
     uint64_t torn = group_of[3000];
     unsigned char *last_byte = image + group_of[3000] + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
     *last_byte ^= 1;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     cursor.summary = summary;
     while (twl_cursor_accept_group(&cursor) > 0)
         continue;
@@ -794,28 +734,26 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     while (twl_cursor_accept_group(&cursor) > 0)
         continue;
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
-    seek_everywhere(&cursor, NULL);
-    twl_cursor_free(&cursor);
+    seek_everywhere(NULL);
     free(summary);
 }
 
-CASE("map", NULL, NULL);
+CASE("map", make_many, free_cursor);
 
 TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
 {
-    make_many();
     struct segment_footer footer = seal();
     reads = 0;
-    struct cursor cursor = { .maps = true };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    cursor.maps = true;
+    begin_cursor();
     ck_assert_uint_eq(views, 1);
-    seek_everywhere(&cursor, &footer);
-    seek_everywhere(&cursor, NULL);
+    seek_everywhere(&footer);
+    seek_everywhere(NULL);
     ck_assert_uint_eq(reads, 0);
     ck_assert_int_eq(twl_cursor_check(&cursor), 0);
     hit_error = -EIO;
     ck_assert_int_eq(twl_cursor_check(&cursor), -EIO);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    begin_cursor();
     ck_assert_uint_eq(views, 1);
     twl_cursor_let_go(&cursor);
     ck_assert_uint_eq(views, 0);
@@ -826,11 +764,9 @@ TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
 
 TEST(where_mapping_does_not_work_the_segment_is_read)
 {
-    make_many();
-    struct cursor cursor = { .maps = true };
+    cursor.maps = true;
     view_error = -ENOTSUP;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    seek_everywhere(&cursor, NULL);
+    begin_cursor();
+    seek_everywhere(NULL);
     ck_assert_uint_gt(reads, 0);
-    twl_cursor_free(&cursor);
 }

@@ -77,43 +77,42 @@ TEST(a_checksum_continues_where_it_stopped)
     ck_assert_uint_eq(twl_crc32c(crc, "56789", 5), 0xe3069283);
 }
 
-CASE("segment header", NULL, NULL);
+static unsigned char block[SEGMENT_HEADER_BYTES];
+static struct segment_header sample;
 
-static void make_header(struct segment_header *header, unsigned char *block)
+static void make_header(void)
 {
-    *header = (struct segment_header){ .sequence = 3,
-                                       .segment_id = 0x1122334455667788,
-                                       .bytes = 65536,
-                                       .after_lsn = 41,
-                                       .created_ns = 1234567890123456789,
-                                       .epoch = 7,
-                                       .max_group_bytes = 16384 };
-    memcpy(header->log_id, log_id, LOG_ID_BYTES);
-    twl_segment_header_encode(header, block);
+    sample = (struct segment_header){ .sequence = 3,
+                                      .segment_id = 0x1122334455667788,
+                                      .bytes = 65536,
+                                      .after_lsn = 41,
+                                      .created_ns = 1234567890123456789,
+                                      .epoch = 7,
+                                      .max_group_bytes = 16384 };
+    memcpy(sample.log_id, log_id, LOG_ID_BYTES);
+    twl_segment_header_encode(&sample, block);
 }
+
+CASE("segment header", make_header, NULL);
 
 TEST(a_segment_header_reads_back)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
+    struct segment_header read;
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
-    ck_assert_uint_eq(read.sequence, header.sequence);
-    ck_assert_uint_eq(read.segment_id, header.segment_id);
-    ck_assert_uint_eq(read.bytes, header.bytes);
-    ck_assert_uint_eq(read.after_lsn, header.after_lsn);
-    ck_assert_int_eq(read.created_ns, header.created_ns);
-    ck_assert_uint_eq(read.epoch, header.epoch);
-    ck_assert_uint_eq(read.max_group_bytes, header.max_group_bytes);
+    ck_assert_uint_eq(read.sequence, sample.sequence);
+    ck_assert_uint_eq(read.segment_id, sample.segment_id);
+    ck_assert_uint_eq(read.bytes, sample.bytes);
+    ck_assert_uint_eq(read.after_lsn, sample.after_lsn);
+    ck_assert_int_eq(read.created_ns, sample.created_ns);
+    ck_assert_uint_eq(read.epoch, sample.epoch);
+    ck_assert_uint_eq(read.max_group_bytes, sample.max_group_bytes);
     ck_assert_mem_eq(read.log_id, log_id, LOG_ID_BYTES);
     ck_assert(twl_segment_header_is_clean(block));
 }
 
 TEST(every_flipped_bit_of_a_segment_header_is_damage)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
+    struct segment_header read;
     for (unsigned bit = 0; bit < SEGMENT_HEADER_BYTES * 8; bit++) {
         block[bit / 8] ^= (unsigned char)(1u << bit % 8);
         if (bit < 512 * 8)
@@ -124,21 +123,19 @@ TEST(every_flipped_bit_of_a_segment_header_is_damage)
     }
 }
 
-static void reseal_prefix(unsigned char *block)
+static void reseal_prefix(unsigned char *bytes)
 {
-    store_le32(block + 20, twl_crc32c(0, block, 20));
+    store_le32(bytes + 20, twl_crc32c(0, bytes, 20));
 }
 
 TEST(too_new_is_told_from_damaged)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
+    struct segment_header read;
     store_le32(block + 8, SEGMENT_VERSION + 1);
     reseal_prefix(block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
 
-    make_header(&header, block);
+    make_header();
     store_le32(block + 12, 1u << 31); /* a feature one must know to read it */
     reseal_prefix(block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
@@ -146,19 +143,17 @@ TEST(too_new_is_told_from_damaged)
 
 TEST(a_compatible_feature_is_ignored)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
-    header.compatible = 0x80;
-    twl_segment_header_encode(&header, block);
+    struct segment_header read;
+    sample.compatible = 0x80;
+    twl_segment_header_encode(&sample, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
     ck_assert_uint_eq(read.compatible, 0x80);
 }
 
 TEST(other_files_are_foreign)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES] = "#!/bin/sh\n";
     struct segment_header read;
+    memcpy(block, "#!/bin/sh\n", 11);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_FOREIGN);
     memset(block, 0, sizeof(block));
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_FOREIGN);
@@ -167,15 +162,13 @@ TEST(other_files_are_foreign)
 TEST(impossible_sizes_are_damage_even_with_a_right_checksum)
 {
     static const uint64_t sizes[] = { 0, 4096, 65536 - 4096, 65536 + 1, UINT64_C(1) << 41, UINT64_MAX };
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
+    struct segment_header read;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        header.bytes = sizes[i];
-        twl_segment_header_encode(&header, block);
+        sample.bytes = sizes[i];
+        twl_segment_header_encode(&sample, block);
         ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_DAMAGED);
     }
-    make_header(&header, block);
+    make_header();
     store_le32(block + 80, 2 * BLOCK_BYTES);
     store_le32(block + 508, twl_crc32c(0, block, 508));
     ck_assert_msg(twl_segment_header_decode(block, &read) == HEADER_DAMAGED, "blocks of another size");
@@ -185,15 +178,13 @@ static enum header_state decode_start(uint64_t sequence, uint64_t start_lsn, uin
                                       uint32_t start_chain, uint64_t after_lsn,
                                       struct segment_header *ret_header)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header;
-    make_header(&header, block);
-    header.sequence = sequence;
-    header.start_lsn = start_lsn;
-    header.previous = previous;
-    header.start_chain = start_chain;
-    header.after_lsn = after_lsn;
-    twl_segment_header_encode(&header, block);
+    make_header();
+    sample.sequence = sequence;
+    sample.start_lsn = start_lsn;
+    sample.previous = previous;
+    sample.start_chain = start_chain;
+    sample.after_lsn = after_lsn;
+    twl_segment_header_encode(&sample, block);
     return twl_segment_header_decode(block, ret_header);
 }
 
@@ -229,22 +220,18 @@ TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
 
 TEST(incarnations_are_counted)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
-    header.incarnations = 12345;
-    twl_segment_header_encode(&header, block);
+    struct segment_header read;
+    sample.incarnations = 12345;
+    twl_segment_header_encode(&sample, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
     ck_assert_uint_eq(read.incarnations, 12345);
 }
 
 TEST(an_unknown_feature_beside_a_known_one_is_too_new)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    make_header(&header, block);
-    header.incompatible = FEATURE_MAPPED | 4;
-    twl_segment_header_encode(&header, block);
+    struct segment_header read;
+    sample.incompatible = FEATURE_MAPPED | 4;
+    twl_segment_header_encode(&sample, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
     ck_assert_uint_eq(load_le32(block + 12), 5);
 }
@@ -312,45 +299,42 @@ static bool is_accepted(struct group_header group)
     return twl_group_header_decode(bytes, 1, 4096, &read);
 }
 
+/* It is refused; the next one to be changed is sound. */
+static void refuse_group(struct group_header *group, const char *why)
+{
+    ck_assert_msg(!is_accepted(*group), "%s", why);
+    *group = make_group();
+}
+
 TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
 {
     ck_assert(is_accepted(make_group()));
     struct group_header group = make_group();
     group.bytes = 56;
-    ck_assert_msg(!is_accepted(group), "smaller than its header");
-    group = make_group();
+    refuse_group(&group, "smaller than its header");
     group.bytes += 4;
-    ck_assert_msg(!is_accepted(group), "not a multiple of 8");
-    group = make_group();
+    refuse_group(&group, "not a multiple of 8");
     group.count = 6;
-    ck_assert_msg(!is_accepted(group), "more records than fit");
-    group = make_group();
+    refuse_group(&group, "more records than fit");
     group.count = 0;
-    ck_assert_msg(!is_accepted(group), "records, but none");
-    group = make_group();
+    refuse_group(&group, "records, but none");
     group.durable_lsn = 100;
-    ck_assert_msg(!is_accepted(group), "durable before it was written");
-    group = make_group();
+    refuse_group(&group, "durable before it was written");
     group.epoch.number = 0;
-    ck_assert_msg(!is_accepted(group), "no epoch");
-    group = make_group();
+    refuse_group(&group, "no epoch");
     group.kind = GROUP_CLOSE + 1;
-    ck_assert_msg(!is_accepted(group), "unknown kind");
-    group = make_group();
+    refuse_group(&group, "unknown kind");
     group.kind = GROUP_START;
-    ck_assert_msg(!is_accepted(group), "a mark with records");
-    group = make_group();
+    refuse_group(&group, "a mark with records");
     group.first_lsn = UINT64_MAX;
-    ck_assert_msg(!is_accepted(group), "LSNs beyond 64 bits");
+    refuse_group(&group, "LSNs beyond 64 bits");
     group = (struct group_header){ .first_lsn = 1, .bytes = 64, .epoch = epoch, .kind = GROUP_START };
     ck_assert_msg(is_accepted(group), "the first mark of a log");
     group.bytes = 72;
-    ck_assert_msg(!is_accepted(group), "a mark with something behind it");
-    group = make_group();
+    refuse_group(&group, "a mark with something behind it");
     group.flags = GROUP_MAPPED << 1;
-    ck_assert_msg(!is_accepted(group), "an unknown flag");
+    refuse_group(&group, "an unknown flag");
     unsigned char bytes[GROUP_HEADER_BYTES], place[8];
-    group = make_group();
     twl_group_header_encode(&group, 1, 4096, bytes);
     bytes[56] = 1;
     store_le64(place, 4096);
@@ -554,7 +538,6 @@ static struct segment_footer make_footer(void)
 
 TEST(a_footer_reads_back)
 {
-    unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
     struct segment_footer read;
     memset(block, 0xee, sizeof(block));
@@ -578,7 +561,6 @@ TEST(a_footer_reads_back)
 
 TEST(every_flipped_bit_of_a_footer_is_seen)
 {
-    unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
     struct segment_footer read;
     twl_segment_footer_encode(&footer, 0x1234, FOOTER_AT, block);
@@ -591,7 +573,6 @@ TEST(every_flipped_bit_of_a_footer_is_seen)
 
 TEST(a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only)
 {
-    unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
     struct segment_footer read;
     struct group_header group;
@@ -603,10 +584,16 @@ TEST(a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only)
 
 static bool is_footer(struct segment_footer footer)
 {
-    unsigned char block[SEGMENT_FOOTER_BYTES];
     struct segment_footer read;
     twl_segment_footer_encode(&footer, 1, FOOTER_AT, block);
     return twl_segment_footer_decode(block, 1, FOOTER_AT, &read);
+}
+
+/* It is refused; the next one to be changed is sound. */
+static void refuse_footer(struct segment_footer *footer, const char *why)
+{
+    ck_assert_msg(!is_footer(*footer), "%s", why);
+    *footer = make_footer();
 }
 
 TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
@@ -614,39 +601,27 @@ TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
     struct segment_footer footer = make_footer();
     ck_assert(is_footer(footer));
     footer.first_lsn = 0;
-    ck_assert_msg(!is_footer(footer), "no LSN is 0");
-    footer = make_footer();
+    refuse_footer(&footer, "no LSN is 0");
     footer.last_lsn = 98;
-    ck_assert_msg(!is_footer(footer), "ends before it begins");
-    footer = make_footer();
+    refuse_footer(&footer, "ends before it begins");
     footer.last_lsn = UINT64_MAX;
-    ck_assert_msg(!is_footer(footer), "there is no next LSN");
-    footer = make_footer();
+    refuse_footer(&footer, "there is no next LSN");
     footer.data_end = SEGMENT_DATA_OFFSET;
-    ck_assert_msg(!is_footer(footer), "no group");
-    footer = make_footer();
+    refuse_footer(&footer, "no group");
     footer.data_end += 4;
-    ck_assert_msg(!is_footer(footer), "not a multiple of 8");
-    footer = make_footer();
+    refuse_footer(&footer, "not a multiple of 8");
     footer.data_end = FOOTER_AT + 8;
-    ck_assert_msg(!is_footer(footer), "groups behind the footer");
-    footer = make_footer();
+    refuse_footer(&footer, "groups behind the footer");
     footer.data_end = UINT64_MAX - 7;
-    ck_assert_msg(!is_footer(footer), "groups far behind the footer");
-    footer = make_footer();
+    refuse_footer(&footer, "groups far behind the footer");
     footer.index_entries = 51;
-    ck_assert_msg(!is_footer(footer), "more entries than records");
-    footer = make_footer();
+    refuse_footer(&footer, "more entries than records");
     footer.min_ns = footer.max_ns + 1;
-    ck_assert_msg(!is_footer(footer), "times the wrong way round");
-    footer = make_footer();
+    refuse_footer(&footer, "times the wrong way round");
     footer.max_time_so_far_ns = footer.max_ns - 1;
-    ck_assert_msg(!is_footer(footer), "a peak below its own records");
-    footer = make_footer();
+    refuse_footer(&footer, "a peak below its own records");
     footer.epoch.number = 0;
-    ck_assert_msg(!is_footer(footer), "no epoch");
-    unsigned char block[SEGMENT_FOOTER_BYTES];
-    footer = make_footer();
+    refuse_footer(&footer, "no epoch");
     twl_segment_footer_encode(&footer, 1, FOOTER_AT + 8, block);
     ck_assert_msg(!twl_segment_footer_decode(block, 1, FOOTER_AT + 8, &footer), "not where a block begins");
 }
@@ -763,7 +738,6 @@ TEST(every_flipped_bit_of_a_state_is_damage)
 TEST(a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one)
 {
     static unsigned char slot[STATE_MIN_SLOT_BYTES];
-    unsigned char block[SEGMENT_HEADER_BYTES];
     struct state_header read;
     struct segment_header segment;
     make_slot(slot, NULL, 0);
@@ -776,7 +750,7 @@ TEST(a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one)
     ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_NEWER);
     memset(slot, 0, sizeof(slot));
     ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_FOREIGN);
-    make_header(&segment, block);
+    make_header();
     ck_assert_int_eq(twl_state_decode(block, sizeof(block), &read), HEADER_FOREIGN);
     make_slot(slot, NULL, 0);
     ck_assert_int_eq(twl_segment_header_decode(slot, &segment), HEADER_FOREIGN);
@@ -787,19 +761,13 @@ TEST(an_impossible_state_is_damage_even_with_right_checksums)
 {
     static unsigned char slot[2 * STATE_MIN_SLOT_BYTES];
     struct state_header header = make_slot(slot, NULL, 0), read;
+    for (unsigned i = 0; i < 3; i++) {
+        struct state_header other = header;
+        *(i == 0 ? &other.generation : i == 1 ? &other.first_sequence : &other.first_lsn) = 0;
+        twl_state_encode(&other, slot);
+        ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+    }
     struct state_header other = header;
-    other.generation = 0;
-    twl_state_encode(&other, slot);
-    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
-    other = header;
-    other.first_sequence = 0;
-    twl_state_encode(&other, slot);
-    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
-    other = header;
-    other.first_lsn = 0;
-    twl_state_encode(&other, slot);
-    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
-    other = header;
     other.body_bytes = STATE_MIN_SLOT_BYTES - STATE_HEADER_BYTES + 8;
     twl_state_encode(&other, slot);
     ck_assert_msg(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read) == HEADER_DAMAGED,
