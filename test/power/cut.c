@@ -37,6 +37,7 @@
 #define LARGE_LOG_RECORDS (WINDOW / 8)
 #define FAULT_MS 300u /* so long a writer may go on before it is asked to stop */
 #define SLOW_WRITE_MS 400u
+#define MAPPED_OVERHEAD_BYTES 28672u /* of a mapped segment, besides its records */
 
 enum {
     IO_KINDS = TWINLOG_IO_FDATASYNC + 1,
@@ -162,6 +163,8 @@ static void make_mapped(struct life *life)
 {
     life->options.mode = TWINLOG_MODE_MAPPED;
     life->options.mapped_bytes = life->options.segment_bytes;
+    if (life->options.max_record_bytes > life->options.segment_bytes - MAPPED_OVERHEAD_BYTES)
+        life->options.max_record_bytes = (uint32_t)(life->options.segment_bytes - MAPPED_OVERHEAD_BYTES);
     life->options.flags &= ~(uint32_t)TWINLOG_PAD;
     life->change_one_in = 0;
     life->has_committer = false;
