@@ -341,14 +341,47 @@ _Noreturn void give_up(const char *what);
 
 /* ---- lives (kill_life.c) ----------------------------------------------------------------------- */
 
+enum {
+    IO_KINDS = TWINLOG_IO_FDATASYNC + 1,
+    FINDINGS = TWINLOG_FOUND_SYSTEM_ERROR + 1,
+};
+
+/* A log that goes through lives, and what came of them. */
+struct lives {
+    uint32_t threads;     /* of a writer, at most */
+    int io;               /* enum twinlog_io, -1: all in turn */
+    int is_buffered;      /* -1: in turn */
+    void (*forget)(void); /* removes the log */
+
+    struct shared *shared;
+    struct book book;
+    bool can_use[IO_KINDS][2]; /* path, buffered */
+
+    uint64_t count, killed, killed_opening, closed, logs;
+    uint64_t acked, unacked, cut, trimmed;
+    uint64_t trims, cuts, resets, names, rolls, recycled;
+    uint64_t by_io[IO_KINDS], findings[FINDINGS];
+};
+extern struct lives lives;
+
+/* --threads and --io. */
+void take_option_of_lives(int letter, const char *argument);
+
+/* Makes what the processes share, and leaves out the paths that this kernel or file system refuses, by name; ends the
+ * program if it refuses all. */
+void begin_lives(void (*forget)(void));
+/* There is no log any more. */
+void forget_lives(void);
 /* Options as a life may have them, but for the I/O path. */
 void choose_options(struct rng *rng, bool may_retain, struct twinlog_options *options);
-/* All of a life but the I/O path. `is_at_once`: the one before may still be dying. */
-void prepare_life(struct life *life, struct world *world, uint64_t name, uint32_t writers, bool is_at_once,
-                  struct rng *rng);
+/* All of a life but whether it is padded. `is_at_once`: the one before may still be dying. */
+void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng *rng);
 /* Until the log is open, or the process is gone. */
 void await_open(const struct life *life, pid_t pid);
-/* The life is over: it must have left no error. True if it was killed. */
-bool check_death(const struct life *life, int status);
+/* The life is over: it must have left no error. */
+void count_life(const struct life *life, int status);
+/* The cycle is over. True if the log has become large. */
+bool count_cycle(const struct verdict *verdict);
+void summarise_lives(void);
 
 #endif

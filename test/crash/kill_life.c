@@ -1,12 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the life of a writer is prepared, and how it ended. */
+/* How the life of a writer is prepared, how it ended, and what is counted of all. */
 #define _GNU_SOURCE
 #include "kill.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+
+#define LARGE_LOG_BYTES (6u << 20)
+#define LARGE_LOG_RECORDS (WINDOW / 8)
+
+struct lives lives = { .threads = 8, .io = -1, .is_buffered = -1 };
+
+static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
+
+void take_option_of_lives(int letter, const char *argument)
+{
+    if (letter == 't')
+        lives.threads = (uint32_t)parse_number(argument, 1, MAX_WRITERS);
+    else if (letter == 'i')
+        lives.io = name_index(argument, io_names, IO_KINDS);
+}
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+static bool try_path(int io, bool is_buffered)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    int result;
+
+    if ((lives.io >= 0 && io != lives.io) || (lives.is_buffered >= 0 && is_buffered != lives.is_buffered))
+        return false;
+    options.io = (uint32_t)io;
+    options.flags = is_buffered ? TWINLOG_BUFFERED : 0;
+    result = twinlog_open(place.log, &options, &log);
+    if (result == 0)
+        result = twinlog_close(log);
+    if (result < 0 && result != -ENOTSUP)
+        violation("the log cannot be opened and closed with %s: %s", io_names[io], twinlog_strerror(result));
+    if (result < 0)
+        printf("SKIP %s %s, %s: %s\n", place.program, io_names[io], is_buffered ? "buffered" : "direct",
+               twinlog_strerror(result));
+    return result == 0;
+}
+
+void begin_lives(void (*forget)(void))
+{
+    unsigned usable = 0;
+
+    lives.book.digest = map_shared(WINDOW * sizeof(*lives.book.digest));
+    for (int io = 0; io < IO_KINDS; io++)
+        for (int is_buffered = 0; is_buffered < 2; is_buffered++) {
+            lives.can_use[io][is_buffered] = try_path(io, is_buffered);
+            usable += lives.can_use[io][is_buffered];
+        }
+    forget();
+    if (usable == 0) {
+        remove_place();
+        exit(77);
+    }
+}
+
+void forget_lives(void)
+{
+    lives.book = (struct book){ .digest = lives.book.digest, .first = 1 };
+    world_clear(&lives.shared->world);
+    forget_sightings(&lives.shared->attached);
+}
+
+/* ---- a life ------------------------------------------------------------------------------------ */
 
 static void choose_retention(struct rng *rng, struct twinlog_options *options)
 {
@@ -60,7 +125,7 @@ static void clear(struct life *life)
     atomic_store(&life->rolls, 0);
     atomic_store(&life->recycled, 0);
     life->report = (struct twinlog_report){ 0 };
-    for (uint32_t i = 0; i < life->writers; i++) {
+    for (uint32_t i = 0; i < MAX_WRITERS; i++) {
         atomic_store(&life->notes[i].begun, 0);
         atomic_store(&life->notes[i].accepted, 0);
         atomic_store(&life->notes[i].acked, 0);
@@ -68,21 +133,37 @@ static void clear(struct life *life)
     }
 }
 
+static void choose_path(struct life *life, struct rng *rng)
+{
+    unsigned io, is_buffered;
+
+    do {
+        io = (unsigned)rng_below(rng, IO_KINDS);
+        is_buffered = (unsigned)rng_below(rng, 2);
+    } while (!lives.can_use[io][is_buffered]);
+    life->options.io = io;
+    life->options.flags |= is_buffered ? TWINLOG_BUFFERED : 0;
+    lives.by_io[io]++;
+}
+
 /* A retention may remove what would tell whether an interrupted cut happened. So there is none where a
  * truncation may have been interrupted, and it is alone where there is one. */
-void prepare_life(struct life *life, struct world *world, uint64_t name, uint32_t writers, bool is_at_once,
-                  struct rng *rng)
+void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng *rng)
 {
+    static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
+    struct world *world = &lives.shared->world;
     const bool may_retain = !is_at_once && !world_may_be_cut(world) && rng_one_in(rng, 3);
 
-    life->name = name;
+    life->name = rng_mix(place.seed) ^ number;
     life->options = (struct twinlog_options)TWINLOG_OPTIONS_INIT;
     choose_options(rng, may_retain, &life->options);
+    choose_path(life, rng);
     life->options.lock_wait_ms = is_at_once ? PATIENCE_MS / 2 : 0;
     life->options.flush_interval_ms = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
     life->options.reserve_timeout_ms = PATIENCE_MS; /* a thread that has one comes back */
+    life->change_one_in = change_one_in[rng_below(rng, 4)];
     life->has_committer = rng_one_in(rng, 4);
-    life->writers = writers;
+    life->writers = 1 + (uint32_t)rng_below(rng, lives.threads);
     life->is_retaining = may_retain;
     life->is_alone = may_retain || rng_one_in(rng, 2);
     life->has_reader = rng_one_in(rng, 3);
@@ -101,7 +182,7 @@ void await_open(const struct life *life, pid_t pid)
             violation("the log was not open after %d s", PATIENCE_MS / 1000);
 }
 
-bool check_death(const struct life *life, int status)
+void count_life(const struct life *life, int status)
 {
     const int error = atomic_load(&life->error);
 
@@ -109,5 +190,49 @@ bool check_death(const struct life *life, int status)
         violation("a writer gave up: %s; %s", twinlog_strerror(error), life->report.text);
     if (WIFEXITED(status) && life->report.finding >= TWINLOG_FOUND_DAMAGE)
         violation("a writer found: %s", life->report.text);
-    return WIFSIGNALED(status);
+    lives.count++;
+    lives.killed += WIFSIGNALED(status);
+    lives.closed += !WIFSIGNALED(status);
+    lives.killed_opening += !atomic_load(&life->is_open);
+    lives.trims += atomic_load(&life->trims);
+    lives.cuts += atomic_load(&life->cuts);
+    lives.resets += atomic_load(&life->resets);
+    lives.names += atomic_load(&life->names);
+    lives.rolls += atomic_load(&life->rolls);
+    lives.recycled += atomic_load(&life->recycled);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------- */
+
+bool count_cycle(const struct verdict *verdict)
+{
+    const bool is_large = verdict->file_bytes > LARGE_LOG_BYTES || lives.book.last > LARGE_LOG_RECORDS;
+
+    lives.acked += verdict->acked;
+    lives.unacked += verdict->unacked;
+    lives.cut += verdict->cut;
+    lives.trimmed += verdict->trimmed;
+    lives.findings[verdict->finding]++;
+    lives.logs += is_large;
+    place.cycle++;
+    return is_large;
+}
+
+void summarise_lives(void)
+{
+    printf("  %" PRIu64 " writers: %" PRIu64 " killed, %" PRIu64 " of them while opening; %" PRIu64
+           " closed; paths:",
+           lives.count, lives.killed, lives.killed_opening, lives.closed);
+    for (int io = 0; io < IO_KINDS; io++)
+        printf(" %s %" PRIu64, io_names[io], lives.by_io[io]);
+    printf("\n  records: %" PRIu64 " acknowledged, all there; %" PRIu64 " more trimmed, %" PRIu64
+           " cut; %" PRIu64 " not acknowledged, there and whole\n",
+           lives.acked, lives.trimmed, lives.cut, lives.unacked);
+    printf("  changes: %" PRIu64 " trims, %" PRIu64 " cuts, %" PRIu64 " resets, %" PRIu64
+           " cursors and values; %" PRIu64 " segments begun, %" PRIu64 " of them recycled\n",
+           lives.trims, lives.cuts, lives.resets, lives.names, lives.rolls, lives.recycled);
+    printf("  found: %" PRIu64 " new, %" PRIu64 " closed, %" PRIu64 " ended between two groups, %" PRIu64
+           " torn\n",
+           lives.findings[TWINLOG_FOUND_NEW_LOG], lives.findings[TWINLOG_FOUND_CLEAN_CLOSE],
+           lives.findings[TWINLOG_FOUND_CLEAN_END], lives.findings[TWINLOG_FOUND_TORN_TAIL]);
 }

@@ -33,16 +33,9 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define LARGE_LOG_BYTES (6u << 20)
-#define LARGE_LOG_RECORDS (WINDOW / 8)
 #define FAULT_MS 300u /* so long a writer may go on before it is asked to stop */
 #define SLOW_WRITE_MS 400u
 #define MAPPED_OVERHEAD_BYTES 28672u /* of a mapped segment, besides its records */
-
-enum {
-    IO_KINDS = TWINLOG_IO_FDATASYNC + 1,
-    FINDINGS = TWINLOG_FOUND_SYSTEM_ERROR + 1,
-};
 
 enum method {
     METHOD_IMAGE,
@@ -52,79 +45,25 @@ enum method {
     METHODS,
 };
 
-static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
 static const char *const method_names[METHODS] = { "image", "shutdown", "fault", "slow" };
 
 static struct {
-    uint32_t threads;
-    int io; /* enum twinlog_io, -1: all in turn */
     enum filesystem filesystem;
     enum method method;
-} settings = { .threads = 8, .io = -1 };
+} settings;
 
-static struct {
-    uint64_t cuts, cut_opening, closed, logs, formats, failed_lives, mapped_lives;
-    uint64_t acked, unacked, cut, trimmed;
-    uint64_t trims, cuts_made, resets, names, rolls, recycled;
-    uint64_t lives_by_io[IO_KINDS], findings[FINDINGS];
-} totals;
-
-static bool can_use[IO_KINDS][2]; /* path, buffered */
+static uint64_t formats, failed_lives, mapped_lives;
 static struct shared *shared;
-static struct book book;
 static struct machine machine;
 
 /* ---- the log ----------------------------------------------------------------------------------- */
-
-static void forget_log(void)
-{
-    book = (struct book){ .digest = book.digest, .first = 1 };
-    world_clear(&shared->world);
-    forget_sightings(&shared->attached);
-}
 
 /* For good: or else the next cut may bring some of it back. */
 static void remove_log(void)
 {
     remove_directory(place.log);
     machine_sync(&machine);
-    forget_log();
-}
-
-/* Leaves out what this kernel or file system refuses, by name. */
-static bool try_path(int io, bool is_buffered)
-{
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
-    int result;
-
-    options.io = (uint32_t)io;
-    options.flags = is_buffered ? TWINLOG_BUFFERED : 0;
-    result = twinlog_open(place.log, &options, &log);
-    if (result == 0)
-        result = twinlog_close(log);
-    if (result < 0 && result != -ENOTSUP)
-        violation("the log cannot be opened and closed with %s: %s", io_names[io], twinlog_strerror(result));
-    if (result < 0)
-        printf("SKIP crash-power %s, %s, %s: %s\n", filesystem_names[settings.filesystem], io_names[io],
-               is_buffered ? "buffered" : "direct", twinlog_strerror(result));
-    return result == 0;
-}
-
-static void find_paths(void)
-{
-    unsigned usable = 0;
-
-    for (int io = 0; io < IO_KINDS; io++)
-        for (int is_buffered = 0; is_buffered < 2; is_buffered++) {
-            can_use[io][is_buffered] = (settings.io < 0 || io == settings.io) && try_path(io, is_buffered);
-            usable += can_use[io][is_buffered];
-        }
-    remove_log();
-    if (usable == 0) {
-        remove_place();
-        exit(77);
-    }
+    forget_lives();
 }
 
 /* ---- the machine ------------------------------------------------------------------------------- */
@@ -137,26 +76,11 @@ static void boot(void)
     if (place.lie == LIE_NONE)
         violation("the file system cannot be mounted: %s", strerror(errno));
     machine_format(&machine);
-    forget_log();
-    totals.formats++;
+    forget_lives();
+    formats++;
 }
 
 /* ---- one life ---------------------------------------------------------------------------------- */
-
-static void choose_path(struct life *life, struct rng *rng)
-{
-    unsigned io, is_buffered;
-
-    do {
-        io = (unsigned)rng_below(rng, IO_KINDS);
-        is_buffered = (unsigned)rng_below(rng, 2);
-    } while (!can_use[io][is_buffered]);
-    life->options.io = io;
-    life->options.flags |= is_buffered ? TWINLOG_BUFFERED : 0;
-    if (rng_one_in(rng, 4))
-        life->options.flags |= TWINLOG_PAD;
-    totals.lives_by_io[io]++;
-}
 
 /* Nothing but appends and syncs; a reader would be given what the power takes. */
 static void make_mapped(struct life *life)
@@ -169,34 +93,18 @@ static void make_mapped(struct life *life)
     life->change_one_in = 0;
     life->has_committer = false;
     life->has_reader = false;
-    totals.mapped_lives++;
+    mapped_lives++;
 }
 
 static void begin_incarnation(struct life *life, uint64_t number, struct rng *rng)
 {
-    static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
-
-    prepare_life(life, &shared->world, rng_mix(place.seed) ^ number,
-                 1 + (uint32_t)rng_below(rng, settings.threads), false, rng);
-    life->change_one_in = change_one_in[rng_below(rng, 4)];
-    choose_path(life, rng);
+    begin_life(life, number, false, rng);
+    if (rng_one_in(rng, 4))
+        life->options.flags |= TWINLOG_PAD;
     if (settings.method == METHOD_SHUTDOWN || settings.method == METHOD_FAULT)
         life->has_reader = false; /* takes the errors of a disk for violations */
     if (settings.method != METHOD_SLOW && rng_one_in(rng, 3))
         make_mapped(life);
-}
-
-static void count_life(const struct life *life, bool is_killed)
-{
-    totals.cuts++;
-    totals.closed += !is_killed;
-    totals.cut_opening += !atomic_load(&life->is_open);
-    totals.trims += atomic_load(&life->trims);
-    totals.cuts_made += atomic_load(&life->cuts);
-    totals.resets += atomic_load(&life->resets);
-    totals.names += atomic_load(&life->names);
-    totals.rolls += atomic_load(&life->rolls);
-    totals.recycled += atomic_load(&life->recycled);
 }
 
 /* An error is right here, if it is one of those that a disk or file system in trouble is the reason of. */
@@ -206,7 +114,7 @@ static void excuse_error(struct life *life)
 
     if (error != -EIO && error != -EROFS && error != TWINLOG_EPOISONED)
         return;
-    totals.failed_lives++;
+    failed_lives++;
     atomic_store(&life->error, 0);
 }
 
@@ -225,7 +133,7 @@ static void end_by_image(struct life *life, pid_t pid, struct rng *rng)
     machine_end(&machine);
     status = reap(pid, "a writer that has lost its machine");
     machine_unmount(&machine);
-    count_life(life, check_death(life, status));
+    count_life(life, status);
 }
 
 /* What the writers had noted at a moment. */
@@ -272,7 +180,7 @@ static void end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
     machine_unmount(&machine);
     forget_later_claims(life, &claims);
     excuse_error(life);
-    count_life(life, check_death(life, status));
+    count_life(life, status);
 }
 
 /* Shared with the server of the disk. */
@@ -332,7 +240,7 @@ static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
         machine_end(&machine);
     }
     machine_unmount(&machine);
-    count_life(life, check_death(life, status));
+    count_life(life, status);
 }
 
 static void live_and_end(struct life *life, uint64_t number, struct rng *rng)
@@ -348,20 +256,6 @@ static void live_and_end(struct life *life, uint64_t number, struct rng *rng)
 
 /* ---- one cycle --------------------------------------------------------------------------------- */
 
-static void account(const struct verdict *verdict)
-{
-    totals.acked += verdict->acked;
-    totals.unacked += verdict->unacked;
-    totals.cut += verdict->cut;
-    totals.trimmed += verdict->trimmed;
-    totals.findings[verdict->finding]++;
-    place.cycle++;
-    if (verdict->file_bytes > LARGE_LOG_BYTES || book.last > LARGE_LOG_RECORDS) {
-        remove_log();
-        totals.logs++;
-    }
-}
-
 static void run_cycle(struct rng *rng)
 {
     const unsigned incarnations = 1 + (unsigned)rng_below(rng, MAX_LIVES);
@@ -369,9 +263,10 @@ static void run_cycle(struct rng *rng)
 
     for (unsigned i = 0; i < incarnations; i++)
         live_and_end(&shared->incarnations[i], place.cycle * MAX_LIVES + i, rng);
-    verdict = judge(place.log, &book, shared, incarnations, false, rng);
-    check_sightings(&book, &shared->world, &shared->attached, "the reader inside the writer");
-    account(&verdict);
+    verdict = judge(place.log, &lives.book, shared, incarnations, false, rng);
+    check_sightings(&lives.book, &shared->world, &shared->attached, "the reader inside the writer");
+    if (count_cycle(&verdict))
+        remove_log();
 }
 
 static void await_delayed_write(pid_t pid)
@@ -398,9 +293,10 @@ static void run_slow_cycle(struct rng *rng)
     await_delayed_write(pid);
     kill(pid, SIGKILL);
     disk_delay_writes(machine.disk, 0);
-    verdict = judge(place.log, &book, shared, 1, true, rng);
-    count_life(life, check_death(life, reap(pid, "a killed writer")));
-    account(&verdict);
+    verdict = judge(place.log, &lives.book, shared, 1, true, rng);
+    count_life(life, reap(pid, "a killed writer"));
+    if (count_cycle(&verdict))
+        remove_log();
 }
 
 static void run_one(void)
@@ -445,37 +341,19 @@ static void take(int letter, const char *argument)
     case 'm':
         settings.method = (enum method)name_index(argument, method_names, METHODS);
         break;
-    case 't':
-        settings.threads = (uint32_t)parse_number(argument, 1, MAX_WRITERS);
-        break;
-    case 'i':
-        settings.io = name_index(argument, io_names, IO_KINDS);
-        break;
+    default:
+        take_option_of_lives(letter, argument);
     }
 }
 
 static void summarise(void)
 {
-    printf("  %s, %s: %" PRIu64 " writers cut off, %" PRIu64 " of them while opening; %" PRIu64
-           " had failed before, %" PRIu64 " had ended by themselves; %" PRIu64 " were mapped\n",
-           filesystem_names[settings.filesystem], method_names[settings.method], totals.cuts,
-           totals.cut_opening, totals.failed_lives, totals.closed, totals.mapped_lives);
-    printf("  disk: %" PRIu64 " writes, %" PRIu64 " flushes; of the sectors in its cache %" PRIu64
-           " were lost, %" PRIu64 " were not\n",
+    printf("  %s, %s: %" PRIu64 " writers had failed before, %" PRIu64 " were mapped; the disk: %" PRIu64
+           " writes, %" PRIu64 " flushes; of the sectors in its cache %" PRIu64 " were lost, %" PRIu64
+           " were not\n",
+           filesystem_names[settings.filesystem], method_names[settings.method], failed_lives, mapped_lives,
            machine.disk->writes, machine.disk->flushes, machine.disk->lost, machine.disk->kept);
-    printf("  paths:");
-    for (int io = 0; io < IO_KINDS; io++)
-        printf(" %s %" PRIu64, io_names[io], totals.lives_by_io[io]);
-    printf("\n  records: %" PRIu64 " acknowledged, all there; %" PRIu64 " more trimmed, %" PRIu64
-           " cut; %" PRIu64 " not acknowledged, there and whole\n",
-           totals.acked, totals.trimmed, totals.cut, totals.unacked);
-    printf("  changes: %" PRIu64 " trims, %" PRIu64 " cuts, %" PRIu64 " resets, %" PRIu64
-           " cursors and values; %" PRIu64 " segments begun, %" PRIu64 " of them recycled\n",
-           totals.trims, totals.cuts_made, totals.resets, totals.names, totals.rolls, totals.recycled);
-    printf("  found: %" PRIu64 " new, %" PRIu64 " closed, %" PRIu64 " ended between two groups, %" PRIu64
-           " torn\n",
-           totals.findings[TWINLOG_FOUND_NEW_LOG], totals.findings[TWINLOG_FOUND_CLEAN_CLOSE],
-           totals.findings[TWINLOG_FOUND_CLEAN_END], totals.findings[TWINLOG_FOUND_TORN_TAIL]);
+    summarise_lives();
 }
 
 static void keep_image(void)
@@ -492,15 +370,14 @@ static void leave_machine(void)
 
 static void begin(void)
 {
-    shared = map_shared(sizeof(*shared));
+    lives.shared = shared = map_shared(sizeof(*shared));
     shared->ends_machine = settings.method != METHOD_SLOW;
-    book.digest = map_shared(WINDOW * sizeof(*book.digest));
     last_words = map_shared(sizeof(*last_words)); /* before the server is forked */
     place.keep = keep_image;
     place.leave = leave_machine;
     machine_make(&machine, settings.filesystem, place.directory);
     snprintf(place.log, sizeof(place.log), "%.280s/log", machine.mounted);
-    find_paths();
+    begin_lives(remove_log);
     machine.disk->context = last_words;
     machine.disk->when_failing = note_last_words;
     machine.disk->forgets_flushes = place.lie != LIE_NONE;
@@ -524,7 +401,7 @@ int main(int argc, char **argv)
         .begin = begin,
         .run_cycle = run_one,
         .summarise = summarise,
-        .killed = &totals.cuts,
+        .killed = &lives.count,
     };
 
     return run_policy(&policy, "crash-power", help, argc, argv);
