@@ -17,12 +17,18 @@ enum {
 
 static unsigned failures;
 
-/* Each test has an entry in a section of the program, which main() goes through. */
+struct machine {
+    struct simdisk *disk;
+    struct io *io;
+    struct io_file *file; /* "file", 4096 bytes of 'o', durable */
+};
+
+/* Each test has an entry in a section of the program, which main() goes through; each begins with a new machine. */
 #define TEST(name)                                                                                           \
-    static void name(void);                                                                                  \
-    static void (*entry_of_##name)(void) __attribute__((section("selftests"), used)) = name;                 \
-    static void name(void)
-extern void (*__start_selftests[])(void), (*__stop_selftests[])(void);
+    static void name(struct machine *machine);                                                               \
+    static void (*entry_of_##name)(struct machine *) __attribute__((section("selftests"), used)) = name;     \
+    static void name(struct machine *machine)
+extern void (*__start_selftests[])(struct machine *), (*__stop_selftests[])(struct machine *);
 
 #define EXPECT(condition) expect(condition, #condition, __LINE__)
 
@@ -35,12 +41,6 @@ static void expect(bool condition, const char *text, int line)
 }
 
 /* ---- a disk, a process, a file ------------------------------------------------------------------- */
-
-struct machine {
-    struct simdisk *disk;
-    struct io *io;
-    struct io_file *file; /* "file", 4096 bytes of 'o', durable */
-};
 
 static unsigned char block[4 * BLOCK_BYTES] __attribute__((aligned(4096)));
 
@@ -72,6 +72,20 @@ static void stop(struct machine *machine)
     io_close(machine->file);
     machine->io->ops->destroy(machine->io);
     simdisk_destroy(machine->disk);
+}
+
+static void restart(struct machine *machine, struct simdisk_options options)
+{
+    stop(machine);
+    *machine = start_with(options);
+}
+
+/* From what a crash left. */
+static struct machine boot(struct simdisk *image)
+{
+    struct machine machine = { .disk = image, .io = simdisk_connect(image) };
+    EXPECT(io_open(machine.io, "file", 0, &machine.file) == 0);
+    return machine;
 }
 
 /* What the first byte of each of `sectors` sectors of a file is, as reads see it: '-' behind the end, '0' for
@@ -125,126 +139,113 @@ static unsigned count_images(const struct simdisk *disk, enum simdisk_cut cut, c
     return count;
 }
 
-static struct io_write submit(struct machine *machine, char with, size_t size, uint64_t offset)
+static struct io_write prepare(const struct machine *machine, char with, size_t size, uint64_t offset)
 {
     struct io_write write = { .file = machine->file, .data = filled(with), .size = size, .offset = offset };
     return write;
+}
+
+static void submit_and_reap(const struct machine *machine, struct io_write *write)
+{
+    EXPECT(machine->io->ops->submit(machine->io, write) == 0);
+    machine->io->ops->reap(machine->io, write);
 }
 
 /* ---- writes -------------------------------------------------------------------------------------- */
 
 TEST(a_synced_write_is_in_every_image)
 {
-    struct machine machine = start();
-    EXPECT(simdisk_choices(machine.disk) == 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "oooooooo") == IMAGES);
-    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "oooooooo") == IMAGES);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo"));
-    stop(&machine);
+    EXPECT(simdisk_choices(machine->disk) == 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_RANDOM, "file", "oooooooo") == IMAGES);
+    EXPECT(count_images(machine->disk, SIM_CUT_GARBAGE, "file", "oooooooo") == IMAGES);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oooooooo"));
 }
 
 TEST(an_unsynced_write_tears_in_every_way)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), 3 * SECTOR, SECTOR) == 0);
-    EXPECT(strcmp(look(machine.disk, "file", 5), "onnno") == 0);
-    EXPECT(simdisk_choices(machine.disk) == 3);
+    EXPECT(io_write_at(machine->file, filled('n'), 3 * SECTOR, SECTOR) == 0);
+    EXPECT(strcmp(look(machine->disk, "file", 5), "onnno") == 0);
+    EXPECT(simdisk_choices(machine->disk) == 3);
     const char *const torn[] = { "ooooo", "onooo", "oonoo", "onnoo", "ooono", "onono", "oonno", "onnno" };
     for (uint64_t mask = 0; mask < 8; ++mask)
-        EXPECT(image_shows(machine.disk, SIM_CUT_MASK, mask, "file", torn[mask]));
+        EXPECT(image_shows(machine->disk, SIM_CUT_MASK, mask, "file", torn[mask]));
     unsigned images = 0;
     for (size_t i = 0; i < 8; ++i) {
-        const unsigned count = count_images(machine.disk, SIM_CUT_RANDOM, "file", torn[i]);
+        const unsigned count = count_images(machine->disk, SIM_CUT_RANDOM, "file", torn[i]);
         EXPECT(count > 0);
         images += count;
     }
     EXPECT(images == IMAGES);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "ooooo"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "onnno"));
-    stop(&machine);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "ooooo"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "onnno"));
 }
 
 TEST(sectors_that_would_not_change_are_no_choice)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('o'), BLOCK_BYTES, 0) == 0);
-    EXPECT(simdisk_choices(machine.disk) == 0);
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('o'), BLOCK_BYTES, 0) == 0);
+    EXPECT(simdisk_choices(machine->disk) == 0);
 }
 
 TEST(a_later_write_can_survive_an_earlier_one)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
-    EXPECT(io_write_at(machine.file, filled('2'), SECTOR, SECTOR) == 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "o2") > 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "1o") > 0);
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('1'), SECTOR, 0) == 0);
+    EXPECT(io_write_at(machine->file, filled('2'), SECTOR, SECTOR) == 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_RANDOM, "file", "o2") > 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_RANDOM, "file", "1o") > 0);
 }
 
 TEST(any_of_several_writes_to_a_sector_can_be_the_last)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
-    EXPECT(io_write_at(machine.file, filled('2'), SECTOR, 0) == 0);
-    const unsigned old = count_images(machine.disk, SIM_CUT_RANDOM, "file", "o");
-    const unsigned first = count_images(machine.disk, SIM_CUT_RANDOM, "file", "1");
-    const unsigned second = count_images(machine.disk, SIM_CUT_RANDOM, "file", "2");
+    EXPECT(io_write_at(machine->file, filled('1'), SECTOR, 0) == 0);
+    EXPECT(io_write_at(machine->file, filled('2'), SECTOR, 0) == 0);
+    const unsigned old = count_images(machine->disk, SIM_CUT_RANDOM, "file", "o");
+    const unsigned first = count_images(machine->disk, SIM_CUT_RANDOM, "file", "1");
+    const unsigned second = count_images(machine->disk, SIM_CUT_RANDOM, "file", "2");
     EXPECT(old > 0 && first > 0 && second > 0 && old + first + second == IMAGES);
-    stop(&machine);
 }
 
 TEST(all_ends_with_the_last_write_even_if_it_restores)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
-    EXPECT(io_write_at(machine.file, filled('o'), SECTOR, 0) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o"));
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('1'), SECTOR, 0) == 0);
+    EXPECT(io_write_at(machine->file, filled('o'), SECTOR, 0) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "o"));
 }
 
 TEST(garbage_only_where_it_was_not_synced)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, SECTOR) == 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "o?oooooo") == 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "o?oooooo") > 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "ooooo") > 0);
-    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "onooo") > 0);
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, SECTOR) == 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_RANDOM, "file", "o?oooooo") == 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_GARBAGE, "file", "o?oooooo") > 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_GARBAGE, "file", "ooooo") > 0);
+    EXPECT(count_images(machine->disk, SIM_CUT_GARBAGE, "file", "onooo") > 0);
 }
 
 TEST(a_partial_sector_is_old_or_new)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), 10, 2 * SECTOR - 5) == 0);
-    EXPECT(simdisk_choices(machine.disk) == 2);
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 1, "file", "o?oo"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 2, "file", "oo?o"));
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('n'), 10, 2 * SECTOR - 5) == 0);
+    EXPECT(simdisk_choices(machine->disk) == 2);
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 1, "file", "o?oo"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 2, "file", "oo?o"));
 }
 
 /* ---- sizes --------------------------------------------------------------------------------------- */
 
 TEST(a_size_is_a_change_of_its_own)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
-    EXPECT(simdisk_choices(machine.disk) == 2);
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 0, "file", "oooooooo-"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 1, "file", "oooooooo0"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 2, "file", "oooooooo-"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 3, "file", "oooooooon"));
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooon"));
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
+    EXPECT(simdisk_choices(machine->disk) == 2);
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 0, "file", "oooooooo-"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 1, "file", "oooooooo0"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 2, "file", "oooooooo-"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 3, "file", "oooooooon"));
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oooooooon"));
 }
 
 TEST(data_beyond_a_lost_size_does_not_come_back)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
-    struct simdisk *image = simdisk_crash_image(machine.disk, SIM_CUT_MASK, 2);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
+    struct simdisk *image = simdisk_crash_image(machine->disk, SIM_CUT_MASK, 2);
     struct io *io = simdisk_connect(image);
     struct io_file *file = NULL;
     EXPECT(io_open(io, "file", 0, &file) == 0);
@@ -253,112 +254,98 @@ TEST(data_beyond_a_lost_size_does_not_come_back)
     io_close(file);
     io->ops->destroy(io);
     simdisk_destroy(image);
-    stop(&machine);
 }
 
 TEST(allocated_space_needs_a_sync)
 {
     for (enum io_allocation how = IO_ALLOCATE_WRITTEN; how <= IO_ALLOCATE_NOTHING; ++how) {
-        struct machine machine = start();
-        EXPECT(io_allocate(machine.file, 2 * BLOCK_BYTES, how) == 0);
-        EXPECT(strcmp(look(machine.disk, "file", 17), "oooooooo00000000-") == 0);
-        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
-        EXPECT(io_allocate(machine.file, 10, how) == 0); /* makes no file shorter */
-        EXPECT(io_sync_data(machine.file) == 0);
-        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo00000000-"));
-        stop(&machine);
+        restart(machine, (struct simdisk_options){ .seed = 7 });
+        EXPECT(io_allocate(machine->file, 2 * BLOCK_BYTES, how) == 0);
+        EXPECT(strcmp(look(machine->disk, "file", 17), "oooooooo00000000-") == 0);
+        EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
+        EXPECT(io_allocate(machine->file, 10, how) == 0); /* makes no file shorter */
+        EXPECT(io_sync_data(machine->file) == 0);
+        EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oooooooo00000000-"));
     }
 }
 
 TEST(a_shortened_file_loses_what_was_behind_its_end)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, BLOCK_BYTES) == 0);
-    EXPECT(io_truncate(machine.file, BLOCK_BYTES + SECTOR) == 0);
-    EXPECT(strcmp(look(machine.disk, "file", 10), "oooooooon-") == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "oooooooon-"));
-    EXPECT(io_truncate(machine.file, 2 * SECTOR) == 0);
-    EXPECT(simdisk_choices(machine.disk) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oo-"));
-    EXPECT(io_truncate(machine.file, BLOCK_BYTES) == 0); /* makes no file longer */
-    EXPECT(io_allocate(machine.file, BLOCK_BYTES, IO_ALLOCATE_SPACE) == 0);
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oo000000-"));
-    stop(&machine);
+    EXPECT(io_write_at(machine->file, filled('n'), BLOCK_BYTES, BLOCK_BYTES) == 0);
+    EXPECT(io_truncate(machine->file, BLOCK_BYTES + SECTOR) == 0);
+    EXPECT(strcmp(look(machine->disk, "file", 10), "oooooooon-") == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "oooooooon-"));
+    EXPECT(io_truncate(machine->file, 2 * SECTOR) == 0);
+    EXPECT(simdisk_choices(machine->disk) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oo-"));
+    EXPECT(io_truncate(machine->file, BLOCK_BYTES) == 0); /* makes no file longer */
+    EXPECT(io_allocate(machine->file, BLOCK_BYTES, IO_ALLOCATE_SPACE) == 0);
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "oo000000-"));
 }
 
 /* ---- the directory ------------------------------------------------------------------------------- */
 
 TEST(a_synced_file_needs_a_synced_name)
 {
-    struct machine machine = start();
     struct io_file *file = NULL;
-    EXPECT(io_open(machine.io, "young", IO_CREATE, &file) == 0);
+    EXPECT(io_open(machine->io, "young", IO_CREATE, &file) == 0);
     EXPECT(io_write_at(file, filled('y'), SECTOR, 0) == 0);
     EXPECT(io_sync(file) == 0);
-    EXPECT(simdisk_choices(machine.disk) == 1);
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 0, "young", "none"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 1, "young", "y"));
-    EXPECT(machine.io->ops->sync_dir(machine.io) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "young", "y"));
+    EXPECT(simdisk_choices(machine->disk) == 1);
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 0, "young", "none"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_MASK, 1, "young", "y"));
+    EXPECT(machine->io->ops->sync_dir(machine->io) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "young", "y"));
     io_close(file);
-    stop(&machine);
 }
 
 TEST(a_rename_is_atomic_and_volatile)
 {
-    struct machine machine = start();
-    EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
-    EXPECT(strcmp(look(machine.disk, "file", 1), "none") == 0);
-    EXPECT(simdisk_choices(machine.disk) == 1);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "other", "none"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "none"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "other", "o"));
-    stop(&machine);
+    EXPECT(machine->io->ops->rename(machine->io, "file", "other") == 0);
+    EXPECT(strcmp(look(machine->disk, "file", 1), "none") == 0);
+    EXPECT(simdisk_choices(machine->disk) == 1);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "o"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "other", "none"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "none"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "other", "o"));
 }
 
 TEST(a_rename_replaces_in_one_step)
 {
-    struct machine machine = start();
     struct io_file *file = NULL;
-    EXPECT(io_open(machine.io, "young", IO_CREATE, &file) == 0);
+    EXPECT(io_open(machine->io, "young", IO_CREATE, &file) == 0);
     EXPECT(io_write_at(file, filled('y'), SECTOR, 0) == 0);
     EXPECT(io_sync(file) == 0);
-    EXPECT(machine.io->ops->rename(machine.io, "young", "file") == 0);
-    const unsigned old = count_images(machine.disk, SIM_CUT_RANDOM, "file", "o");
-    const unsigned young = count_images(machine.disk, SIM_CUT_RANDOM, "file", "y");
+    EXPECT(machine->io->ops->rename(machine->io, "young", "file") == 0);
+    const unsigned old = count_images(machine->disk, SIM_CUT_RANDOM, "file", "o");
+    const unsigned young = count_images(machine->disk, SIM_CUT_RANDOM, "file", "y");
     EXPECT(old > 0 && young > 0 && old + young == IMAGES);
     io_close(file);
-    stop(&machine);
 }
 
 TEST(an_unlink_is_volatile)
 {
-    struct machine machine = start();
-    EXPECT(machine.io->ops->unlink(machine.io, "file") == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
-    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "none"));
-    EXPECT(machine.io->ops->unlink(machine.io, "file") == -ENOENT);
-    EXPECT(machine.io->ops->rename(machine.io, "file", "x") == -ENOENT);
-    stop(&machine);
+    EXPECT(machine->io->ops->unlink(machine->io, "file") == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "o"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "none"));
+    EXPECT(machine->io->ops->unlink(machine->io, "file") == -ENOENT);
+    EXPECT(machine->io->ops->rename(machine->io, "file", "x") == -ENOENT);
 }
 
 TEST(names_happen_independently)
 {
-    struct machine machine = start();
     struct io_file *file[2];
-    EXPECT(io_open(machine.io, "a", IO_CREATE, &file[0]) == 0);
-    EXPECT(io_open(machine.io, "b", IO_CREATE, &file[1]) == 0);
-    EXPECT(io_open(machine.io, "b", IO_CREATE, &file[1]) == -EEXIST);
+    EXPECT(io_open(machine->io, "a", IO_CREATE, &file[0]) == 0);
+    EXPECT(io_open(machine->io, "b", IO_CREATE, &file[1]) == 0);
+    EXPECT(io_open(machine->io, "b", IO_CREATE, &file[1]) == -EEXIST);
     for (uint64_t mask = 0; mask < 4; ++mask) {
-        EXPECT(image_shows(machine.disk, SIM_CUT_MASK, mask, "a", mask & 1 ? "-" : "none"));
-        EXPECT(image_shows(machine.disk, SIM_CUT_MASK, mask, "b", mask & 2 ? "-" : "none"));
+        EXPECT(image_shows(machine->disk, SIM_CUT_MASK, mask, "a", mask & 1 ? "-" : "none"));
+        EXPECT(image_shows(machine->disk, SIM_CUT_MASK, mask, "b", mask & 2 ? "-" : "none"));
     }
     io_close(file[0]);
     io_close(file[1]);
-    stop(&machine);
 }
 
 static uint32_t links(struct io_file *file)
@@ -370,30 +357,27 @@ static uint32_t links(struct io_file *file)
 
 TEST(a_file_has_a_name_until_it_is_unlinked_or_replaced)
 {
-    struct machine machine = start();
     struct io_file *young = NULL;
-    EXPECT(links(machine.file) == 1);
-    EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
-    EXPECT(links(machine.file) == 1);
-    EXPECT(io_open(machine.io, "young", IO_CREATE, &young) == 0);
-    EXPECT(machine.io->ops->rename(machine.io, "young", "other") == 0);
-    EXPECT(links(machine.file) == 0 && links(young) == 1);
-    EXPECT(machine.io->ops->unlink(machine.io, "other") == 0);
+    EXPECT(links(machine->file) == 1);
+    EXPECT(machine->io->ops->rename(machine->io, "file", "other") == 0);
+    EXPECT(links(machine->file) == 1);
+    EXPECT(io_open(machine->io, "young", IO_CREATE, &young) == 0);
+    EXPECT(machine->io->ops->rename(machine->io, "young", "other") == 0);
+    EXPECT(links(machine->file) == 0 && links(young) == 1);
+    EXPECT(machine->io->ops->unlink(machine->io, "other") == 0);
     EXPECT(links(young) == 0);
     io_close(young);
-    stop(&machine);
 }
 
 TEST(files_can_not_be_shared_between_disks_or_looked_at)
 {
-    struct machine machine = start(), other = start();
+    struct machine other = start();
     const unsigned char *view = NULL;
-    EXPECT(machine.io->ops->link(machine.io, "file", other.io, "copy") == -EXDEV);
-    EXPECT(machine.io->ops->clone(machine.io, "file", other.io, "copy") == -EXDEV);
+    EXPECT(machine->io->ops->link(machine->io, "file", other.io, "copy") == -EXDEV);
+    EXPECT(machine->io->ops->clone(machine->io, "file", other.io, "copy") == -EXDEV);
     EXPECT(strcmp(look(other.disk, "copy", 1), "none") == 0);
-    EXPECT(machine.io->ops->view(machine.file, BLOCK_BYTES, &view) == -ENOTSUP && !view);
+    EXPECT(machine->io->ops->view(machine->file, BLOCK_BYTES, &view) == -ENOTSUP && !view);
     stop(&other);
-    stop(&machine);
 }
 
 static int count_name(void *context, const char *name)
@@ -404,12 +388,10 @@ static int count_name(void *context, const char *name)
 
 TEST(a_list_has_every_name_once)
 {
-    struct machine machine = start();
     int names = 0;
-    EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
-    EXPECT(machine.io->ops->list(machine.io, count_name, &names) == 0);
+    EXPECT(machine->io->ops->rename(machine->io, "file", "other") == 0);
+    EXPECT(machine->io->ops->list(machine->io, count_name, &names) == 0);
     EXPECT(names == 1);
-    stop(&machine);
 }
 
 /* ---- submit and reap ----------------------------------------------------------------------------- */
@@ -433,20 +415,18 @@ static void note_point(void *context, enum simdisk_op op)
 
 TEST(a_submitted_write_is_durable_after_its_barrier)
 {
-    struct machine machine = start_with((struct simdisk_options){ .seed = 1 });
-    struct points points = { .machine = &machine };
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
-    simdisk_set_hook(machine.disk, note_point, &points);
-    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-    machine.io->ops->reap(machine.io, &write);
+    restart(machine, (struct simdisk_options){ .seed = 1 });
+    struct points points = { .machine = machine };
+    struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
+    simdisk_set_hook(machine->disk, note_point, &points);
+    submit_and_reap(machine, &write);
     EXPECT(write.ret_written == BLOCK_BYTES && write.ret_synced == 0);
     EXPECT(points.count == 3);
     EXPECT(points.op[0] == SIM_SUBMIT && points.op[1] == SIM_GROUP_WRITE && points.op[2] == SIM_BARRIER);
     EXPECT(strcmp(points.none[0], "old") == 0 && strcmp(points.seen[0], "old") == 0);
     EXPECT(strcmp(points.none[1], "old") == 0 && strcmp(points.seen[1], "new") == 0);
     EXPECT(strcmp(points.none[2], "new") == 0 && strcmp(points.seen[2], "new") == 0);
-    EXPECT(simdisk_choices(machine.disk) == 0);
-    stop(&machine);
+    EXPECT(simdisk_choices(machine->disk) == 0);
 }
 
 static unsigned torn_in_flight;
@@ -464,47 +444,40 @@ static void count_torn(void *context, enum simdisk_op op)
 
 TEST(a_write_in_flight_may_be_torn)
 {
-    struct machine machine = start();
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
-    simdisk_set_hook(machine.disk, count_torn, &machine);
-    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-    machine.io->ops->reap(machine.io, &write);
+    struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
+    simdisk_set_hook(machine->disk, count_torn, machine);
+    submit_and_reap(machine, &write);
     EXPECT(torn_in_flight > 0);
-    stop(&machine);
 }
 
 TEST(a_barrier_covers_as_much_as_it_is_told)
 {
     for (int is_narrow = 0; is_narrow < 2; ++is_narrow) {
-        struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
-        EXPECT(io_write_at(machine.file, filled('1'), 2 * SECTOR, 6 * SECTOR) == 0);
-        EXPECT(io_write_at(machine.file, filled('2'), BLOCK_BYTES + 2 * SECTOR, BLOCK_BYTES) == 0);
-        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, BLOCK_BYTES + SECTOR);
-        EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-        machine.io->ops->reap(machine.io, &write);
-        EXPECT(strcmp(look(machine.disk, "file", 18), "oooooo112nnnnnnnn2") == 0);
+        restart(machine, (struct simdisk_options){ .is_barrier_narrow = is_narrow });
+        EXPECT(io_write_at(machine->file, filled('1'), 2 * SECTOR, 6 * SECTOR) == 0);
+        EXPECT(io_write_at(machine->file, filled('2'), BLOCK_BYTES + 2 * SECTOR, BLOCK_BYTES) == 0);
+        struct io_write write = prepare(machine, 'n', BLOCK_BYTES, BLOCK_BYTES + SECTOR);
+        submit_and_reap(machine, &write);
+        EXPECT(strcmp(look(machine->disk, "file", 18), "oooooo112nnnnnnnn2") == 0);
         const char *none = is_narrow ? "oooooooo0nnnnnnnn-" : "oooooo112nnnnnnnn2";
-        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", none));
-        EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "oooooo112nnnnnnnn2"));
-        EXPECT(simdisk_choices(machine.disk) == (is_narrow ? 5 : 0));
-        stop(&machine);
+        EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", none));
+        EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "oooooo112nnnnnnnn2"));
+        EXPECT(simdisk_choices(machine->disk) == (is_narrow ? 5 : 0));
     }
 }
 
 TEST(a_short_write_is_synced_by_itself_only)
 {
     for (int is_narrow = 0; is_narrow < 2; ++is_narrow) {
-        struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
-        simdisk_inject(machine.disk,
+        restart(machine, (struct simdisk_options){ .is_barrier_narrow = is_narrow });
+        simdisk_inject(machine->disk,
                        &(struct simdisk_fault){ .op = SIM_GROUP_WRITE, .nth = 1, .missing = SECTOR });
-        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
-        EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-        machine.io->ops->reap(machine.io, &write);
+        struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
+        submit_and_reap(machine, &write);
         EXPECT(write.ret_written == BLOCK_BYTES - SECTOR);
         EXPECT(write.ret_synced == (is_narrow ? 0 : -ECANCELED));
-        EXPECT(strcmp(look(machine.disk, "file", 8), "nnnnnnno") == 0);
-        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", is_narrow ? "nnnnnnno" : "oooooooo"));
-        stop(&machine);
+        EXPECT(strcmp(look(machine->disk, "file", 8), "nnnnnnno") == 0);
+        EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", is_narrow ? "nnnnnnno" : "oooooooo"));
     }
 }
 
@@ -512,192 +485,173 @@ TEST(a_short_write_is_synced_by_itself_only)
 
 TEST(a_fault_strikes_when_it_is_told_to)
 {
-    struct machine machine = start();
-    simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 2, .error = -ENOSPC });
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(io_sync(machine.file) == -ENOSPC);
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(simdisk_faults(machine.disk) == 1);
-    simdisk_inject(machine.disk,
+    simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 2, .error = -ENOSPC });
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(io_sync(machine->file) == -ENOSPC);
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(simdisk_faults(machine->disk) == 1);
+    simdisk_inject(machine->disk,
                    &(struct simdisk_fault){ .op = SIM_ANY, .nth = 2, .error = -EIO, .is_forever = true });
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(io_sync(machine.file) == -EIO);
-    EXPECT(machine.io->ops->sync_dir(machine.io) == -EIO);
-    simdisk_inject(machine.disk, NULL);
-    EXPECT(io_sync(machine.file) == 0);
-    stop(&machine);
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(io_sync(machine->file) == -EIO);
+    EXPECT(machine->io->ops->sync_dir(machine->io) == -EIO);
+    simdisk_inject(machine->disk, NULL);
+    EXPECT(io_sync(machine->file) == 0);
 }
 
 TEST(a_failed_write_leaves_parts)
 {
-    struct machine machine = start();
-    simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_WRITE, .nth = 1, .error = -EIO });
-    EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, 0) == -EIO);
-    const char *seen = look(machine.disk, "file", 8);
+    simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = SIM_WRITE, .nth = 1, .error = -EIO });
+    EXPECT(io_write_at(machine->file, filled('n'), BLOCK_BYTES, 0) == -EIO);
+    const char *seen = look(machine->disk, "file", 8);
     EXPECT(strchr(seen, 'n') && strchr(seen, 'o'));
-    stop(&machine);
 }
 
 TEST(a_failed_sync_of_the_page_cache_loses_what_reads_still_show)
 {
     unsigned lost = 0, shown = 0;
     for (uint64_t seed = 0; seed < 20; ++seed) {
-        struct machine machine = start_with((struct simdisk_options){ .seed = seed });
-        simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
-        EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
-        EXPECT(io_sync(machine.file) == -EIO);
-        EXPECT(io_sync(machine.file) == 0);
-        const bool is_lost = image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o");
-        const bool is_shown = strcmp(look(machine.disk, "file", 1), "n") == 0;
+        restart(machine, (struct simdisk_options){ .seed = seed });
+        simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
+        EXPECT(io_write_at(machine->file, filled('n'), SECTOR, 0) == 0);
+        EXPECT(io_sync(machine->file) == -EIO);
+        EXPECT(io_sync(machine->file) == 0);
+        const bool is_lost = image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "o");
+        const bool is_shown = strcmp(look(machine->disk, "file", 1), "n") == 0;
         EXPECT(is_lost || is_shown);
-        EXPECT(strcmp(look_with(machine.disk, "file", IO_FROM_DISK, 1), is_lost ? "o" : "n") == 0);
+        EXPECT(strcmp(look_with(machine->disk, "file", IO_FROM_DISK, 1), is_lost ? "o" : "n") == 0);
         lost += is_lost;
         shown += is_lost && is_shown;
-        stop(&machine);
     }
     EXPECT(lost > 0 && lost < 20 && shown > 0);
 }
 
 /* The first sector of "file" is new in the page cache, and lost. */
-static struct machine start_with_lost_page(void)
+static void lose_page(struct machine *machine)
 {
     for (uint64_t seed = 0;; ++seed) {
-        struct machine machine = start_with((struct simdisk_options){ .seed = seed });
-        simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
-        EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
-        EXPECT(io_sync(machine.file) == -EIO);
-        if (image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o") &&
-            strcmp(look(machine.disk, "file", 1), "n") == 0)
-            return machine;
-        stop(&machine);
+        restart(machine, (struct simdisk_options){ .seed = seed });
+        simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
+        EXPECT(io_write_at(machine->file, filled('n'), SECTOR, 0) == 0);
+        EXPECT(io_sync(machine->file) == -EIO);
+        if (image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "o") &&
+            strcmp(look(machine->disk, "file", 1), "n") == 0)
+            return;
     }
 }
 
 TEST(a_lost_page_is_evicted_sooner_or_later)
 {
-    struct machine machine = start_with_lost_page();
+    lose_page(machine);
     unsigned looks = 0;
-    while (looks < 10000 && strcmp(look(machine.disk, "file", 1), "n") == 0)
+    while (looks < 10000 && strcmp(look(machine->disk, "file", 1), "n") == 0)
         ++looks;
     EXPECT(looks < 10000);
-    stop(&machine);
-    machine = start_with_lost_page();
+    lose_page(machine);
     for (looks = 0; looks < 10; ++looks)
-        look_with(machine.disk, "file", IO_FROM_DISK, 1);
-    EXPECT(strcmp(look(machine.disk, "file", 1), "o") == 0);
-    stop(&machine);
+        look_with(machine->disk, "file", IO_FROM_DISK, 1);
+    EXPECT(strcmp(look(machine->disk, "file", 1), "o") == 0);
 }
 
 TEST(a_killed_process_leaves_the_page_cache_as_it_is)
 {
-    struct machine machine = start_with_lost_page();
+    lose_page(machine);
     unsigned shown = 0;
     for (uint64_t seed = 0; seed < 20; ++seed) {
-        struct simdisk *image = simdisk_crash_image(machine.disk, SIM_KILL, seed);
+        struct simdisk *image = simdisk_crash_image(machine->disk, SIM_KILL, seed);
         shown += strcmp(look(image, "file", 1), "n") == 0;
         EXPECT(strcmp(look_with(image, "file", IO_FROM_DISK, 1), "o") == 0);
         simdisk_destroy(image);
     }
     EXPECT(shown > 10);
-    stop(&machine);
 }
 
 /* A page is written back whole. */
 TEST(a_small_write_brings_the_rest_of_a_lost_page_to_the_disk)
 {
-    struct machine machine = start_with_lost_page();
+    lose_page(machine);
     const size_t at = (size_t)2 * SECTOR;
-    const bool is_evicted = io_write_at(machine.file, filled('m'), SECTOR, at) == 0 &&
-                            strcmp(look(machine.disk, "file", 1), "n") != 0;
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", is_evicted ? "oomooooo" : "nomooooo"));
-    stop(&machine);
+    const bool is_evicted = io_write_at(machine->file, filled('m'), SECTOR, at) == 0 &&
+                            strcmp(look(machine->disk, "file", 1), "n") != 0;
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", is_evicted ? "oomooooo" : "nomooooo"));
 }
 
 TEST(a_direct_write_takes_a_lost_page_out_of_the_cache)
 {
-    struct machine machine = start_with_lost_page();
+    lose_page(machine);
     struct io_file *direct = NULL;
-    EXPECT(io_open(machine.io, "file", IO_DIRECT, &direct) == 0);
+    EXPECT(io_open(machine->io, "file", IO_DIRECT, &direct) == 0);
     EXPECT(io_write_at(direct, filled('m'), BLOCK_BYTES, 0) == 0);
-    EXPECT(strcmp(look(machine.disk, "file", 8), "mmmmmmmm") == 0);
+    EXPECT(strcmp(look(machine->disk, "file", 8), "mmmmmmmm") == 0);
     EXPECT(io_sync(direct) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "mmmmmmmm"));
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "mmmmmmmm"));
     io_close(direct);
-    stop(&machine);
 }
 
 TEST(after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right)
 {
     unsigned lost = 0, pending = 0;
     for (uint64_t seed = 0; seed < 40; ++seed) {
-        struct machine machine = start_with((struct simdisk_options){ .seed = seed });
+        restart(machine, (struct simdisk_options){ .seed = seed });
         struct io_file *direct = NULL;
-        simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
-        EXPECT(io_open(machine.io, "file", IO_DIRECT, &direct) == 0);
+        simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
+        EXPECT(io_open(machine->io, "file", IO_DIRECT, &direct) == 0);
         EXPECT(io_write_at(direct, filled('n'), BLOCK_BYTES, 0) == 0);
         EXPECT(io_sync(direct) == -EIO);
-        pending += simdisk_choices(machine.disk) > 0;
+        pending += simdisk_choices(machine->disk) > 0;
         EXPECT(io_sync(direct) == 0);
-        const bool is_lost = strcmp(look(machine.disk, "file", 1), "o") == 0;
-        EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", is_lost ? "oooooooo" : "nnnnnnnn"));
+        const bool is_lost = strcmp(look(machine->disk, "file", 1), "o") == 0;
+        EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", is_lost ? "oooooooo" : "nnnnnnnn"));
         lost += is_lost;
         io_close(direct);
-        stop(&machine);
     }
     EXPECT(lost > 0 && pending > 0 && lost + pending < 40);
 }
 
 TEST(a_lying_sync_keeps_nothing)
 {
-    struct machine machine = start();
-    simdisk_lie(machine.disk, SIM_SYNC);
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(io_sync_data(machine.file) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
-    stop(&machine);
+    simdisk_lie(machine->disk, SIM_SYNC);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, 0) == 0);
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(io_sync_data(machine->file) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "o"));
 }
 
 /* ---- processes ----------------------------------------------------------------------------------- */
 
 TEST(the_same_directory_can_be_had_again)
 {
-    struct machine machine = start();
     struct io *again = NULL;
     struct io_file *file = NULL;
-    EXPECT(machine.io->ops->again(machine.io, &again) == 0);
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
-    io_close(machine.file);
-    machine.io->ops->destroy(machine.io);
-    machine.io = again;
-    EXPECT(io_open(again, "file", 0, &machine.file) == 0);
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "no"));
+    EXPECT(machine->io->ops->again(machine->io, &again) == 0);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, 0) == 0);
+    io_close(machine->file);
+    machine->io->ops->destroy(machine->io);
+    machine->io = again;
+    EXPECT(io_open(again, "file", 0, &machine->file) == 0);
+    EXPECT(io_sync(machine->file) == 0);
+    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "no"));
     EXPECT(io_open(again, "file", IO_CREATE, &file) == -EEXIST);
-    stop(&machine);
 }
 
-/* Two processes that have the file open. */
-struct neighbours {
-    struct machine machine;
+/* Another process that has the file open. */
+struct neighbour {
     struct io *io;
     struct io_file *other;
 };
 
-static struct neighbours start_neighbours(unsigned flags)
+static struct neighbour meet(const struct machine *machine, unsigned flags)
 {
-    struct neighbours both = { .machine = start() };
-    both.io = simdisk_connect(both.machine.disk);
+    struct neighbour both = { .io = simdisk_connect(machine->disk) };
     EXPECT(io_open(both.io, "file", flags, &both.other) == 0);
     return both;
 }
 
-static void stop_neighbours(struct neighbours *both)
+static void leave(const struct neighbour *both)
 {
     io_close(both->other);
     both->io->ops->destroy(both->io);
-    stop(&both->machine);
 }
 
 static bool is_locked(struct io_file *file, enum io_lock which)
@@ -710,8 +664,8 @@ static bool is_locked(struct io_file *file, enum io_lock which)
 TEST(a_lock_keeps_other_open_files_out)
 {
     for (enum io_lock which = IO_LOCK_WRITER; which <= IO_LOCK_USE; ++which) {
-        struct neighbours both = start_neighbours(0);
-        struct io_file *file = both.machine.file;
+        struct neighbour both = meet(machine, 0);
+        struct io_file *file = machine->file;
         EXPECT(!is_locked(both.other, which));
         EXPECT(io_lock(file, which, true) == 0);
         EXPECT(!is_locked(file, which));
@@ -725,15 +679,15 @@ TEST(a_lock_keeps_other_open_files_out)
         EXPECT(io_lock(file, which, true) == 0);
         io_close(file);
         EXPECT(io_lock(both.other, which, true) == 0);
-        EXPECT(io_open(both.machine.io, "file", 0, &both.machine.file) == 0);
-        stop_neighbours(&both);
+        EXPECT(io_open(machine->io, "file", 0, &machine->file) == 0);
+        leave(&both);
     }
 }
 
 TEST(shared_locks_keep_out_the_exclusive_only)
 {
-    struct neighbours both = start_neighbours(0);
-    struct io_file *file = both.machine.file;
+    struct neighbour both = meet(machine, 0);
+    struct io_file *file = machine->file;
     EXPECT(io_lock(file, IO_LOCK_USE, false) == 0);
     EXPECT(io_lock(both.other, IO_LOCK_USE, false) == 0);
     EXPECT(!is_locked(file, IO_LOCK_USE) && !is_locked(both.other, IO_LOCK_USE));
@@ -745,44 +699,42 @@ TEST(shared_locks_keep_out_the_exclusive_only)
     EXPECT(is_locked(both.other, IO_LOCK_USE));
     EXPECT(io_lock(file, IO_LOCK_USE, false) == 0);
     EXPECT(io_lock(both.other, IO_LOCK_USE, false) == 0);
-    stop_neighbours(&both);
+    leave(&both);
 }
 
 TEST(the_two_locks_do_not_know_each_other)
 {
-    struct neighbours both = start_neighbours(0);
-    EXPECT(io_lock(both.machine.file, IO_LOCK_WRITER, true) == 0);
+    struct neighbour both = meet(machine, 0);
+    EXPECT(io_lock(machine->file, IO_LOCK_WRITER, true) == 0);
     EXPECT(!is_locked(both.other, IO_LOCK_USE));
     EXPECT(io_lock(both.other, IO_LOCK_USE, true) == 0);
     io_unlock(both.other, IO_LOCK_USE);
     EXPECT(is_locked(both.other, IO_LOCK_WRITER));
-    stop_neighbours(&both);
+    leave(&both);
 }
 
 TEST(a_read_only_file_can_be_locked_shared)
 {
-    struct neighbours both = start_neighbours(IO_READ_ONLY);
+    struct neighbour both = meet(machine, IO_READ_ONLY);
     EXPECT(io_lock(both.other, IO_LOCK_USE, true) == -EBADF);
     EXPECT(io_lock(both.other, IO_LOCK_USE, false) == 0);
-    EXPECT(io_lock(both.machine.file, IO_LOCK_USE, true) == -EAGAIN);
-    stop_neighbours(&both);
+    EXPECT(io_lock(machine->file, IO_LOCK_USE, true) == -EAGAIN);
+    leave(&both);
 }
 
 TEST(a_killed_process_leaves_what_reads_saw_but_not_durable)
 {
-    struct machine machine = start();
     void *page = NULL, *left = NULL;
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
-    EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, 0) == 0);
+    EXPECT(machine->io->ops->map(machine->file, BLOCK_BYTES, &page) == 0);
     memcpy(page, "left", 5);
-    EXPECT(io_lock(machine.file, IO_LOCK_WRITER, true) == 0);
-    struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_KILL, 1) };
-    machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
-    EXPECT(!simdisk_has_ghost(after.disk));
+    EXPECT(io_lock(machine->file, IO_LOCK_WRITER, true) == 0);
+    struct simdisk *image = simdisk_crash_image(machine->disk, SIM_KILL, 1);
+    machine->io->ops->unmap(machine->io, page, BLOCK_BYTES);
+    EXPECT(!simdisk_has_ghost(image));
+    struct machine after = boot(image);
     EXPECT(strcmp(look(after.disk, "file", 2), "no") == 0);
     EXPECT(image_shows(after.disk, SIM_CUT_NONE, 0, "file", "oo"));
-    after.io = simdisk_connect(after.disk);
-    EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
     EXPECT(io_lock(after.file, IO_LOCK_WRITER, true) == 0);
     EXPECT(after.io->ops->map(after.file, BLOCK_BYTES, &left) == 0);
     EXPECT(strcmp(left, "left") == 0);
@@ -790,7 +742,6 @@ TEST(a_killed_process_leaves_what_reads_saw_but_not_durable)
     EXPECT(io_sync(after.file) == 0);
     EXPECT(image_shows(after.disk, SIM_CUT_NONE, 0, "file", "no"));
     stop(&after);
-    stop(&machine);
 }
 
 struct ghosts {
@@ -802,10 +753,9 @@ static void follow_ghost(void *context, enum simdisk_op op)
 {
     struct ghosts *ghosts = context;
     for (uint64_t seed = 0; op == SIM_SUBMIT && seed < 50; ++seed) {
-        struct machine after = { .disk = simdisk_crash_image(ghosts->machine->disk, SIM_KILL, seed) };
-        after.io = simdisk_connect(after.disk);
-        EXPECT(simdisk_has_ghost(after.disk));
-        EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+        struct simdisk *image = simdisk_crash_image(ghosts->machine->disk, SIM_KILL, seed);
+        EXPECT(simdisk_has_ghost(image));
+        struct machine after = boot(image);
         ghosts->locked += io_lock(after.file, IO_LOCK_USE, true) == -EAGAIN;
         bool is_landed = io_lock(after.file, IO_LOCK_WRITER, true) == 0;
         for (unsigned i = 0; i < 100 && !is_landed; ++i)
@@ -822,16 +772,13 @@ static void follow_ghost(void *context, enum simdisk_op op)
 
 TEST(the_write_of_a_killed_process_lands_under_its_lock)
 {
-    struct machine machine = start();
-    struct ghosts ghosts = { .machine = &machine };
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
-    EXPECT(io_lock(machine.file, IO_LOCK_WRITER, true) == 0);
-    EXPECT(io_lock(machine.file, IO_LOCK_USE, false) == 0);
-    simdisk_set_hook(machine.disk, follow_ghost, &ghosts);
-    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-    machine.io->ops->reap(machine.io, &write);
+    struct ghosts ghosts = { .machine = machine };
+    struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
+    EXPECT(io_lock(machine->file, IO_LOCK_WRITER, true) == 0);
+    EXPECT(io_lock(machine->file, IO_LOCK_USE, false) == 0);
+    simdisk_set_hook(machine->disk, follow_ghost, &ghosts);
+    submit_and_reap(machine, &write);
     EXPECT(ghosts.locked > 0 && ghosts.landed > 0 && ghosts.dropped > 0);
-    stop(&machine);
 }
 
 /* Others go on meanwhile, also on the same file, and take what is theirs. */
@@ -839,10 +786,8 @@ static void write_beside_ghost(void *context, enum simdisk_op op)
 {
     const struct machine *machine = context;
     for (uint64_t seed = 0; op == SIM_SUBMIT && seed < 50; ++seed) {
-        struct machine after = { .disk = simdisk_crash_image(machine->disk, SIM_KILL, seed) };
-        after.io = simdisk_connect(after.disk);
-        EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
-        struct io_write write = submit(&after, 'm', BLOCK_BYTES, BLOCK_BYTES);
+        struct machine after = boot(simdisk_crash_image(machine->disk, SIM_KILL, seed));
+        struct io_write write = prepare(&after, 'm', BLOCK_BYTES, BLOCK_BYTES);
         EXPECT(after.io->ops->submit(after.io, &write) == 0);
         after.io->ops->sleep_ms(after.io, 1);
         EXPECT(!simdisk_has_ghost(after.disk));
@@ -856,27 +801,21 @@ static void write_beside_ghost(void *context, enum simdisk_op op)
 
 TEST(a_ghost_is_not_taken_for_a_write_of_the_living)
 {
-    struct machine machine = start();
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
-    simdisk_set_hook(machine.disk, write_beside_ghost, &machine);
-    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-    machine.io->ops->reap(machine.io, &write);
-    EXPECT(strcmp(look(machine.disk, "file", 8), "nnnnnnnn") == 0);
-    stop(&machine);
+    struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
+    simdisk_set_hook(machine->disk, write_beside_ghost, machine);
+    submit_and_reap(machine, &write);
+    EXPECT(strcmp(look(machine->disk, "file", 8), "nnnnnnnn") == 0);
 }
 
 TEST(a_shared_page_after_a_power_cut_may_be_anything_old)
 {
-    struct machine machine = start();
     void *page = NULL;
-    EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
+    EXPECT(machine->io->ops->map(machine->file, BLOCK_BYTES, &page) == 0);
     memset(page, 'p', BLOCK_BYTES);
     unsigned zero = 0, whole = 0;
     for (uint64_t seed = 0; seed < 50; ++seed) {
-        struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_CUT_RANDOM, seed) };
+        struct machine after = boot(simdisk_crash_image(machine->disk, SIM_CUT_RANDOM, seed));
         void *left = NULL;
-        after.io = simdisk_connect(after.disk);
-        EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
         EXPECT(after.io->ops->map(after.file, BLOCK_BYTES, &left) == 0);
         const unsigned char *bytes = left;
         size_t kept = 0;
@@ -888,49 +827,41 @@ TEST(a_shared_page_after_a_power_cut_may_be_anything_old)
         stop(&after);
     }
     EXPECT(zero > 0 && whole > 0 && zero + whole < 50);
-    machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
-    stop(&machine);
+    machine->io->ops->unmap(machine->io, page, BLOCK_BYTES);
 }
 
 TEST(a_shared_page_shows_what_is_written_to_the_file)
 {
-    struct machine machine = start();
     void *page = NULL;
-    EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
+    EXPECT(machine->io->ops->map(machine->file, BLOCK_BYTES, &page) == 0);
     memset(page, 'p', BLOCK_BYTES);
-    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES - SECTOR) == 0);
-    EXPECT(io_write_at(machine.file, filled('m'), BLOCK_BYTES, BLOCK_BYTES) == 0);
+    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, BLOCK_BYTES - SECTOR) == 0);
+    EXPECT(io_write_at(machine->file, filled('m'), BLOCK_BYTES, BLOCK_BYTES) == 0);
     EXPECT(memchr(page, 'n', BLOCK_BYTES) == (char *)page + BLOCK_BYTES - SECTOR);
     EXPECT(memcmp((char *)page + BLOCK_BYTES - SECTOR, filled('n'), SECTOR) == 0);
-    machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
-    stop(&machine);
+    machine->io->ops->unmap(machine->io, page, BLOCK_BYTES);
 }
 
 /* ---- images -------------------------------------------------------------------------------------- */
 
 TEST(a_disk_and_its_images_do_not_share_what_they_write)
 {
-    struct machine machine = start();
-    struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_CUT_ALL, 0) };
-    after.io = simdisk_connect(after.disk);
-    EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+    struct machine after = boot(simdisk_crash_image(machine->disk, SIM_CUT_ALL, 0));
     EXPECT(io_write_at(after.file, filled('i'), SECTOR, 0) == 0 && io_sync(after.file) == 0);
-    EXPECT(io_write_at(machine.file, filled('d'), SECTOR, SECTOR) == 0 && io_sync(machine.file) == 0);
-    EXPECT(strcmp(look(machine.disk, "file", 3), "odo") == 0);
+    EXPECT(io_write_at(machine->file, filled('d'), SECTOR, SECTOR) == 0 && io_sync(machine->file) == 0);
+    EXPECT(strcmp(look(machine->disk, "file", 3), "odo") == 0);
     EXPECT(strcmp(look(after.disk, "file", 3), "ioo") == 0);
     stop(&after);
-    stop(&machine);
 }
 
 TEST(the_same_seed_makes_the_same_image)
 {
-    struct machine machine = start();
-    EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, 0) == 0);
+    EXPECT(io_write_at(machine->file, filled('n'), BLOCK_BYTES, 0) == 0);
     unsigned differ = 0;
     for (uint64_t seed = 0; seed < 50; ++seed) {
         char seen[3][16];
         for (uint64_t i = 0; i < 3; ++i) {
-            struct simdisk *image = simdisk_crash_image(machine.disk, SIM_CUT_RANDOM, seed + i / 2);
+            struct simdisk *image = simdisk_crash_image(machine->disk, SIM_CUT_RANDOM, seed + i / 2);
             strcpy(seen[i], look(image, "file", 8));
             simdisk_destroy(image);
         }
@@ -938,50 +869,46 @@ TEST(the_same_seed_makes_the_same_image)
         differ += strcmp(seen[0], seen[2]) != 0;
     }
     EXPECT(differ > 0);
-    stop(&machine);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------ */
 
 TEST(direct_files_want_aligned_writes)
 {
-    struct machine machine = start();
     struct io_file *direct = NULL;
-    EXPECT(io_open(machine.io, "file", IO_DIRECT, &direct) == 0);
+    EXPECT(io_open(machine->io, "file", IO_DIRECT, &direct) == 0);
     EXPECT(io_write_at(direct, filled('n'), SECTOR, 0) == -EINVAL);
     EXPECT(io_write_at(direct, block + 1, BLOCK_BYTES, 0) == -EINVAL);
     EXPECT(io_write_at(direct, block, BLOCK_BYTES, 0) == 0);
     io_close(direct);
-    stop(&machine);
 }
 
 TEST(a_read_only_file_takes_no_writes)
 {
-    struct machine machine = start();
     struct io_file *file = NULL;
-    EXPECT(io_open(machine.io, "file", IO_READ_ONLY, &file) == 0);
+    EXPECT(io_open(machine->io, "file", IO_READ_ONLY, &file) == 0);
     EXPECT(io_write_at(file, filled('n'), SECTOR, 0) == -EBADF);
     EXPECT(io_allocate(file, 2 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -EBADF);
     EXPECT(io_truncate(file, SECTOR) == -EBADF);
     io_close(file);
-    stop(&machine);
 }
 
 TEST(time_passes_when_told_to)
 {
-    struct machine machine = start();
-    simdisk_set_clock(machine.disk, 1000);
-    EXPECT(machine.io->ops->now_ns(machine.io) == 1000);
-    machine.io->ops->sleep_ms(machine.io, 2);
-    EXPECT(machine.io->ops->now_ns(machine.io) == 2001000 && simdisk_clock(machine.disk) == 2001000);
-    stop(&machine);
+    simdisk_set_clock(machine->disk, 1000);
+    EXPECT(machine->io->ops->now_ns(machine->io) == 1000);
+    machine->io->ops->sleep_ms(machine->io, 2);
+    EXPECT(machine->io->ops->now_ns(machine->io) == 2001000 && simdisk_clock(machine->disk) == 2001000);
 }
 
 int main(void)
 {
     const size_t tests = (size_t)(__stop_selftests - __start_selftests);
-    for (size_t i = 0; i < tests; ++i)
-        __start_selftests[i]();
+    for (size_t i = 0; i < tests; ++i) {
+        struct machine machine = start();
+        __start_selftests[i](&machine);
+        stop(&machine);
+    }
     printf("sim-selftest: %zu tests, %u failures\n", tests, failures);
     return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
