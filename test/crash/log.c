@@ -352,7 +352,7 @@ static void run_phase(struct rng *rng)
     judge_end(is_closed, totals.killed > killed);
     if (is_mapped && !is_closed && rng_one_in(rng, 4))
         await_followers_of_the_dead();
-    if (book.last > 0 && rng_one_in(rng, is_mapped ? 16 : 4))
+    if (book.last > 0 && !is_mapped && rng_one_in(rng, 4))
         leave_copies(rng);
     if (book.last > 0 && rng_one_in(rng, 8))
         back_up();
@@ -429,7 +429,7 @@ static void begin(void)
     static const struct craft mapped = {
         .most_pens = 6,
         .most_writes = 4096,
-        .moments_ns = { 1500000, 10000000, 10000000, 60000000 },
+        .moments_ns = { 1500000, 1500000, 5000000, 20000000 },
         .most_stop_ms = 100,
         .most_deaths = 1,
         .prepare = prepare,
@@ -449,6 +449,8 @@ static void begin(void)
     static struct craft shared;
 
     shared = mapped;
+    shared.moments_ns[2] = 10000000;
+    shared.moments_ns[3] = 60000000;
     shared.most_pens = 3;
     shared.most_writes = 2048;
     shared.most_stop_ms = 1500;
