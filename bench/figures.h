@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "histogram.h"
+#include "../tools/histogram.h"
 
 /* In a study an "append" is whatever it counts: a record that was read, an opening. */
 struct figures {

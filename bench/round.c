@@ -29,7 +29,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "histogram.h"
 #include "machine.h"
 #include "memory.h"
 

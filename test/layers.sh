@@ -65,7 +65,7 @@ for file in src/*.[ch] src/*/*/*; do
 done
 
 for file in tools/*.[ch] tools/*/*.[ch] bench/*.[ch] powercut/*.[ch] docs/examples/*.[ch]; do
-    [ -f "$file" ] && check "$file" "$(dirname "$file")"
+    [ -f "$file" ] && check "$file" "$(dirname "$file" | sed 's,^bench$,bench tools,')"
 done
 
 users=$(grep -lE '#[[:space:]]*include[[:space:]]*[<"]liburing' src/*/*.[ch])

@@ -248,6 +248,11 @@ static void path_in_scratch(const struct bench *bench, const char *name, char re
 
 /* ---- the results ------------------------------------------------------------------------------ */
 
+static double percentile_us(const struct histogram *latency, double share)
+{
+    return histogram_percentile(latency, share) / 1000;
+}
+
 static double per_second(const struct bench *bench, double amount)
 {
     return amount / bench->outcome->elapsed;
@@ -287,8 +292,8 @@ static void print_table(const struct bench *bench)
         printf("%-18s %.2f s more, until all of them were durable\n", "final sync",
                bench->outcome->final_sync);
     printf("%-18s p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n", "latency",
-           histogram_us(latency, 500), histogram_us(latency, 990), histogram_us(latency, 999),
-           (double)latency->max_ns / 1000);
+           percentile_us(latency, 0.5), percentile_us(latency, 0.99), percentile_us(latency, 0.999),
+           (double)latency->largest_ns / 1000);
     printf("%-18s %" PRIu64 " started, %" PRIu64 " waited for; %" PRIu64 " trimmed, %" PRIu64
            " of them reused\n",
            "segments", bench->outcome->stat.rolls, bench->outcome->stat.roll_waits,
@@ -299,17 +304,17 @@ static void print_table(const struct bench *bench)
         printf("%-18s %s, %s: %s\n", "path", io_name(bench->outcome->stat.io),
                bench->outcome->stat.is_direct ? "direct" : "buffered", bench->outcome->stat.io_reason);
     printf("%-18s %.0f/s, p50 %.0f us: 1 thread, 4 KiB overwrites, %s, %s\n", "floor without log",
-           (double)floor->latency.count / floor->seconds, histogram_us(&floor->latency, 500),
+           (double)floor->latency.count / floor->seconds, percentile_us(&floor->latency, 0.5),
            floor->is_direct ? "direct" : "buffered", floor_sync(bench));
 }
 
 static void print_latency(const struct histogram *latency)
 {
     json_begin_object("latency_us");
-    json_decimal("p50", histogram_us(latency, 500));
-    json_decimal("p99", histogram_us(latency, 990));
-    json_decimal("p99_9", histogram_us(latency, 999));
-    json_decimal("max", (double)latency->max_ns / 1000);
+    json_decimal("p50", percentile_us(latency, 0.5));
+    json_decimal("p99", percentile_us(latency, 0.99));
+    json_decimal("p99_9", percentile_us(latency, 0.999));
+    json_decimal("max", (double)latency->largest_ns / 1000);
     json_end_object();
 }
 

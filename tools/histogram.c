@@ -1,50 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Latencies counted in buckets. See histogram.h. */
+/* The buckets of histogram.h. A value's bucket is its six bits below the leading one, and how far they
+ * had to be shifted down. */
 #include "histogram.h"
 
-#include <stddef.h>
+#include <string.h>
 
-/* A value keeps its six leading bits, the first of which is one; `shift` bits are dropped. */
-static size_t bucket_of(uint64_t ns)
+_Static_assert(HISTOGRAM_STEPS == 1u << 6, "the shift below counts on six bits a doubling");
+
+static unsigned bucket_of(uint64_t ns)
 {
-    unsigned shift = ns < 64 ? 0 : 58 - (unsigned)__builtin_clzll(ns);
-
-    return 32 * (size_t)shift + (size_t)(ns >> shift);
+    if (ns < HISTOGRAM_STEPS)
+        return (unsigned)ns;
+    unsigned top_bit = 63u - (unsigned)__builtin_clzll(ns);
+    if (top_bit > HISTOGRAM_TOP_BIT)
+        return HISTOGRAM_BUCKETS - 1;
+    unsigned shift = top_bit - 6;
+    return shift * HISTOGRAM_STEPS + (unsigned)(ns >> shift);
 }
 
-static uint64_t largest_in(size_t bucket)
+static double middle_of(unsigned bucket)
 {
-    unsigned shift = bucket < 64 ? 0 : (unsigned)(bucket / 32 - 1);
+    if (bucket < 2 * HISTOGRAM_STEPS)
+        return bucket;
+    unsigned shift = bucket / HISTOGRAM_STEPS - 1;
+    uint64_t lowest = (uint64_t)(bucket - shift * HISTOGRAM_STEPS) << shift;
+    return (double)lowest + (double)((UINT64_C(1) << shift) - 1) / 2;
+}
 
-    return ((bucket - 32 * (uint64_t)shift + 1) << shift) - 1;
+void histogram_reset(struct histogram *histogram)
+{
+    memset(histogram, 0, sizeof(*histogram));
 }
 
 void histogram_add(struct histogram *histogram, uint64_t ns)
 {
-    histogram->count++;
-    if (ns > histogram->max_ns)
-        histogram->max_ns = ns;
     histogram->buckets[bucket_of(ns)]++;
+    histogram->count++;
+    histogram->sum_ns += ns;
+    if (ns > histogram->largest_ns)
+        histogram->largest_ns = ns;
 }
 
 void histogram_merge(struct histogram *into, const struct histogram *from)
 {
-    into->count += from->count;
-    if (from->max_ns > into->max_ns)
-        into->max_ns = from->max_ns;
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
         into->buckets[i] += from->buckets[i];
+    into->count += from->count;
+    into->sum_ns += from->sum_ns;
+    if (from->largest_ns > into->largest_ns)
+        into->largest_ns = from->largest_ns;
 }
 
-double histogram_us(const struct histogram *histogram, uint64_t permille)
+double histogram_percentile(const struct histogram *histogram, double share)
 {
-    uint64_t wanted = (histogram->count * permille + 999) / 1000;
-    uint64_t seen = 0;
+    const double wanted = share * (double)histogram->count, largest = (double)histogram->largest_ns;
+    uint64_t below = 0;
 
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        seen += histogram->buckets[i];
-        if (seen >= wanted && seen)
-            return (double)(largest_in(i) < histogram->max_ns ? largest_in(i) : histogram->max_ns) / 1000;
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        below += histogram->buckets[i];
+        if ((double)below >= wanted && below > 0)
+            return middle_of(i) < largest ? middle_of(i) : largest;
     }
     return 0;
 }
