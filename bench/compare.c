@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "figures.h"
 #include "json.h"
 #include "table.h"
 
@@ -35,20 +36,6 @@ struct tally {
 };
 
 /* ---- statistics -------------------------------------------------------------------------------- */
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t count)
-{
-    qsort(values, count, sizeof(*values), compare_doubles);
-    return count == 0       ? NAN
-           : count % 2 == 1 ? values[count / 2]
-                            : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
 
 /* How many of the n * m sorted ratios are left out at each end, plus one; 0: there is no such interval. If nothing has
  * changed, all orders of the n + m figures are equally likely, and the number of those in which u ratios are below 1 is
@@ -83,7 +70,7 @@ static struct change change_of(const struct values *old, const struct values *ne
     for (size_t i = 0; i < old->count; i++)
         for (size_t j = 0; j < new->count; j++)
             ratios[count++] = new->of[j] / old->of[i];
-    change.median = median(ratios, count);
+    change.median = median_of(ratios, count); /* sorts them */
     const size_t inside = first_inside(old->count, new->count);
     if (inside > 0) {
         change.lowest = ratios[inside - 1];
@@ -167,7 +154,7 @@ static void add_change(struct table *table, const char *series, const struct jso
     snprintf(threads, sizeof(threads), "%.0f", json_number_of(cell, "point_threads"));
     snprintf(middle, sizeof(middle), "%.3f", change.median);
     add_row(table, series, json_text(cell, "contender"), what, json_text(cell, "size"), threads,
-            number(median(old->of, old->count)).text, number(median(new->of, new->count)).text, middle,
+            number(median_of(old->of, old->count)).text, number(median_of(new->of, new->count)).text, middle,
             interval, decide(&change, less_is_better, tally));
 }
 
