@@ -7,7 +7,6 @@
  * log, and no reader on the disk.
  */
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -47,8 +46,8 @@ struct stage {
 
 struct way {
     bool is_other_process;
-    uint32_t log_flags;                                               /* enum twinlog_open_flags */
-    int (*watch)(struct sight *sight, struct twinlog_reader *reader); /* NULL: there is no log, but a pipe */
+    bool is_pipe;       /* there is no log */
+    uint32_t log_flags; /* enum twinlog_open_flags */
 };
 
 /* ---- the reader -------------------------------------------------------------------------------- */
@@ -80,7 +79,7 @@ static int see_all(struct sight *sight, struct twinlog_reader *reader)
     return rc < 0 ? rc : 1;
 }
 
-static int watch_by_wait(struct sight *sight, struct twinlog_reader *reader)
+static int watch_log(struct sight *sight, struct twinlog_reader *reader)
 {
     for (;;) {
         int rc = see_all(sight, reader);
@@ -89,21 +88,6 @@ static int watch_by_wait(struct sight *sight, struct twinlog_reader *reader)
         rc = twinlog_reader_wait(reader, PATIENCE_MS);
         if (rc <= 0)
             return rc < 0 ? rc : -ETIMEDOUT;
-    }
-}
-
-static int watch_by_poll(struct sight *sight, struct twinlog_reader *reader)
-{
-    struct pollfd wanted = { .fd = twinlog_reader_fd(reader), .events = POLLIN };
-    if (wanted.fd < 0)
-        return wanted.fd;
-    for (;;) {
-        int rc = see_all(sight, reader);
-        if (rc <= 0)
-            return rc;
-        rc = poll(&wanted, 1, PATIENCE_MS);
-        if (rc == 0 || (rc < 0 && errno != EINTR))
-            return rc == 0 ? -ETIMEDOUT : -errno;
     }
 }
 
@@ -136,7 +120,7 @@ static void *watch_in_thread(void *argument)
 {
     struct watcher *watcher = argument;
     struct sight *sight = watcher->stage->sight;
-    sight->error = watcher->way->watch(sight, watcher->reader);
+    sight->error = watch_log(sight, watcher->reader);
     return NULL;
 }
 
@@ -164,7 +148,7 @@ static int watch_in_child(const struct watcher *watcher, int pipe_fd, int ready_
     struct twinlog_reader *reader = NULL;
     struct twinlog_record record;
     int error = 0;
-    if (watcher->way->watch) {
+    if (!watcher->way->is_pipe) {
         error = twinlog_reader_open(watcher->stage->log_dir, NULL, &reader);
         if (error == 0)
             error = twinlog_reader_seek_end(reader);
@@ -175,7 +159,7 @@ static int watch_in_child(const struct watcher *watcher, int pipe_fd, int ready_
         error = -errno;
     if (error)
         return error;
-    return reader ? watcher->way->watch(sight, reader) : watch_pipe(sight, pipe_fd);
+    return reader ? watch_log(sight, reader) : watch_pipe(sight, pipe_fd);
 }
 
 static void close_both(const int fds[2])
@@ -313,8 +297,8 @@ static bool follow(void *state, const struct trial *trial, const struct limits *
 
     histogram_reset(&stage->sight->histogram);
     stage->sight->error = -ECHILD;
-    int error = watcher.way->watch ? follow_log(&watcher, limits, ret_figures)
-                                   : follow_pipe(&watcher, limits, ret_figures);
+    int error = watcher.way->is_pipe ? follow_pipe(&watcher, limits, ret_figures)
+                                     : follow_log(&watcher, limits, ret_figures);
     if (error)
         return complain(trial->label, "follow", twinlog_strerror(error));
     if ((double)stage->sight->histogram.count + 1 < ret_figures->appends)
@@ -368,19 +352,16 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
     return make_log(stage->log_dir);
 }
 
-static const struct way attached_waits = { false, 0, watch_by_wait };
-static const struct way process_waits = { true, 0, watch_by_wait };
-static const struct way process_polls = { true, 0, watch_by_poll };
-static const struct way buffered_waits = { true, TWINLOG_BUFFERED, watch_by_wait };
-static const struct way process_pipe = { true, 0, NULL };
+static const struct way attached = { false, false, 0 };
+static const struct way process = { true, false, 0 };
+static const struct way buffered = { true, false, TWINLOG_BUFFERED };
+static const struct way piped = { true, true, 0 };
 
 static const struct trial follow_trials[] = {
-    { "attached", "a reader in the process of the writer, twinlog_reader_wait()", &attached_waits, follow },
-    { "process", "a reader in another process, twinlog_reader_wait()", &process_waits, follow },
-    { "process, poll", "the same with twinlog_reader_fd() and poll()", &process_polls, follow },
-    { "process, buffered", "the same as process, the log written through the page cache", &buffered_waits,
-      follow },
-    { "pipe", "the floor: a raw durable write, then a write to a pipe", &process_pipe, follow },
+    { "attached", "a reader in the process of the writer, twinlog_reader_wait()", &attached, follow },
+    { "process", "a reader in another process, twinlog_reader_wait()", &process, follow },
+    { "process, buffered", "the same as process, the log written through the page cache", &buffered, follow },
+    { "pipe", "the floor: a raw durable write, then a write to a pipe", &piped, follow },
     { NULL, NULL, NULL, NULL },
 };
 
