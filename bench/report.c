@@ -30,20 +30,6 @@ static unsigned threads_of(const struct cell *cell)
     return peer && peer->threads ? peer->threads : cell->workload.threads;
 }
 
-static void add_cell(struct table *table, const struct cell *cell)
-{
-    const struct figures *median = &cell->median;
-    add_row(table, cell->contender.label,
-            cell->contender.peer->record_bytes ? number(cell->contender.peer->record_bytes).text
-                                               : cell->workload.sizes.text,
-            whole(threads_of(cell)).text, number(median->rate).text, percent(cell->rate_spread).text,
-            number(median->mb_per_s).text, number(median->p50_us).text, number(median->p99_us).text,
-            number(median->p999_us).text, number(median->max_us).text,
-            number(median->user_us_per_append).text, number(median->switches_per_append).text,
-            number(median->flushes_per_append).text, number(median->appends_per_sync).text,
-            ratio(cell->ratio).text);
-}
-
 /* Says which rounds had rolls in them, whether the next segment was there each time, and what they cost the
  * device. */
 static void note_rolls(FILE *file, const struct series *series)
@@ -71,61 +57,73 @@ static void note_rolls(FILE *file, const struct series *series)
     fputs(has_any ? "\n\n" : "", file);
 }
 
-static void print_appends(FILE *file, enum report_style style, const struct series *series)
-{
-    struct table table = { .columns = series->baseline[0] ? 15 : 14, .left_columns = 1 };
+#define FIGURE(member) offsetof(struct figures, member)
+static const struct study appends = {
+    .point = "bytes",
+    .workers = "threads",
+    .columns = {
+        { "appends/s", FIGURE(rate), 0 },
+        { "MB/s", FIGURE(mb_per_s), 0 },
+        { "p50 µs", FIGURE(p50_us), 0 },
+        { "p99 µs", FIGURE(p99_us), 0 },
+        { "p99.9 µs", FIGURE(p999_us), 0 },
+        { "max µs", FIGURE(max_us), 0 },
+        { "user µs", FIGURE(user_us_per_append), 0 },
+        { "switches", FIGURE(switches_per_append), 0 },
+        { "flushes", FIGURE(flushes_per_append), 0 },
+        { "a sync", FIGURE(appends_per_sync), 0 },
+    },
+};
 
-    add_row(&table, "contender", "bytes", "threads", "appends/s", "spread", "MB/s", "p50 µs", "p99 µs",
-            "p99.9 µs", "max µs", "user µs", "switches", "flushes", "a sync", "ratio");
+static struct words size_of(const struct cell *cell)
+{
+    struct words words;
+    const struct peer *peer = cell->contender.peer;
+    if (peer && peer->record_bytes)
+        return number(peer->record_bytes);
+    snprintf(words.text, sizeof(words.text), "%s", cell->workload.sizes.text);
+    return words;
+}
+
+/* The row of one cell, or the headings; returns how many columns there are. */
+static size_t fill_row(table_cell *at, const struct series *series, const struct cell *cell)
+{
+    const struct study *study = series->study ? series->study : &appends;
+    table_cell *const first = at;
+
+    snprintf(*at++, CELL_BYTES, "%s", cell ? cell->contender.label : series->study ? "" : "contender");
+    if (study->point)
+        snprintf(*at++, CELL_BYTES, "%s", cell ? size_of(cell).text : study->point);
+    if (study->workers)
+        snprintf(*at++, CELL_BYTES, "%s", cell ? whole(threads_of(cell)).text : study->workers);
+    for (const struct column *column = study->columns; column->heading; column++) {
+        const double scale = column->scale > 0 ? column->scale : 1;
+        snprintf(*at++, CELL_BYTES, "%s",
+                 cell ? number(figure_get(&cell->median, column->figure) * scale).text : column->heading);
+    }
+    if (study->columns[0].figure == FIGURE(rate))
+        snprintf(*at++, CELL_BYTES, "%s", cell ? percent(cell->rate_spread).text : "spread");
+    if (series->baseline[0])
+        snprintf(*at++, CELL_BYTES, "%s", cell ? ratio(cell->ratio).text : "ratio");
+    return (size_t)(at - first);
+}
+
+static void print_cells(FILE *file, enum report_style style, const struct series *series)
+{
+    const struct study *study = series->study ? series->study : &appends;
+    table_cell headings[MAX_COLUMNS];
+    struct table table = { .columns = fill_row(headings, series, NULL), .left_columns = 1 };
+
+    memcpy(new_row(&table), headings, table.columns * sizeof(*headings));
     for (size_t i = 0; i < series->cell_count; i++)
-        add_cell(&table, &series->cells[i]);
+        fill_row(new_row(&table), series, &series->cells[i]);
     print_table(file, style, &table);
     fputs("\n", file);
     if (series->baseline[0])
-        fprintf(file, "ratio: appends/s against %s, taken round by round\n\n", series->baseline);
-    note_rolls(file, series);
-}
-
-static double column_value(const struct column *column, const struct cell *cell)
-{
-    return figure_get(&cell->median, column->figure) * (column->scale > 0 ? column->scale : 1);
-}
-
-/* The row of one cell, or the headings. */
-static void add_study_row(struct table *table, const struct series *series, const struct cell *cell)
-{
-    const struct study *study = series->study;
-    table_cell *at = new_row(table);
-
-    snprintf(*at++, CELL_BYTES, "%s", cell ? cell->contender.label : "");
-    if (study->point)
-        snprintf(*at++, CELL_BYTES, "%s", cell ? cell->workload.sizes.text : study->point);
-    if (study->workers)
-        snprintf(*at++, CELL_BYTES, "%s", cell ? whole(cell->workload.threads).text : study->workers);
-    for (const struct column *column = study->columns; column->heading; column++)
-        snprintf(*at++, CELL_BYTES, "%s", cell ? number(column_value(column, cell)).text : column->heading);
-    if (study->baseline) {
-        snprintf(*at++, CELL_BYTES, "%s", cell ? percent(cell->rate_spread).text : "spread");
-        snprintf(*at++, CELL_BYTES, "%s", cell ? ratio(cell->ratio).text : "ratio");
-    }
-}
-
-static void print_study(FILE *file, enum report_style style, const struct series *series)
-{
-    const struct study *study = series->study;
-    struct table table = { .columns = 1, .left_columns = 1 };
-
-    for (const struct column *column = study->columns; column->heading; column++)
-        table.columns++;
-    table.columns += (study->point ? 1u : 0u) + (study->workers ? 1u : 0u) + (study->baseline ? 2u : 0u);
-    add_study_row(&table, series, NULL);
-    for (size_t i = 0; i < series->cell_count; i++)
-        add_study_row(&table, series, &series->cells[i]);
-    print_table(file, style, &table);
-    fputs("\n", file);
-    if (study->baseline)
         fprintf(file, "ratio: %s against %s, taken round by round\n\n", study->columns[0].heading,
-                study->baseline);
+                series->baseline);
+    if (!series->study)
+        note_rolls(file, series);
 }
 
 void report_series(FILE *file, enum report_style style, const struct series *series)
@@ -142,10 +140,7 @@ void report_series(FILE *file, enum report_style style, const struct series *ser
         fprintf(file, ", %s appends/s wanted; latency from when each should have begun",
                 number(series->limits.rate).text);
     fputs("\n\n", file);
-    if (series->study)
-        print_study(file, style, series);
-    else
-        print_appends(file, style, series);
+    print_cells(file, style, series);
 }
 
 /* Where it was measured: "16 threads", "128 bytes", "128 bytes, processes: 4". */

@@ -30,7 +30,7 @@ struct column {
     double scale;  /* 0 = 1 */
 };
 
-#define MAX_STUDY_COLUMNS 8
+#define MAX_STUDY_COLUMNS 11 /* with a row without a heading at the end */
 struct study {
     const char *point;          /* what the sizes of its workloads count, "segments"; NULL: nothing */
     const char *workers;        /* the same of their threads, "processes" */
