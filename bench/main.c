@@ -28,84 +28,18 @@
 #define DEFAULT_ROUNDS 5
 #define DEFAULT_SECONDS 1.0
 #define DEFAULT_WARMUP 0.2
-#define MAX_DISK_SLEEP_US 1000000
-
-static const char usage[] =
-    "Usage: twinlog-bench [options] [DIR]\n"
-    "       twinlog-bench --compare OLD.json NEW.json\n"
-    "\n"
-    "Measures durable appends to twinlog and to other logs in a new directory inside DIR (default:\n"
-    "the current one), which must be on the disk to be measured and is left as it was.\n"
-    "\n"
-    "What is run:\n"
-    "  --scenario LIST     the project's performance targets: p1 to p13, batch, ways, many, seek,\n"
-    "                      follow, state or all; --list explains them. The options below then change\n"
-    "                      their defaults, except for --peers, --threads, --size and --baseline\n"
-    "  --peers LIST        contenders (default: all of this build but raw-large, the paces\n"
-    "                      and the logs, and twinlog:fresh); see --list. Those whose library was not\n"
-    "                      installed when this was built are left out.\n"
-    "                      twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
-    "                      options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
-    "                      keep=N no-recycle\n"
-    "  --threads LIST      appending threads (default 1,16,64,256)\n"
-    "  --size LIST         bytes of a record: N, A-B (uniform) or mixed (default 128)\n"
-    "  --baseline NAME     the contender the others are compared with (default: the first)\n"
-    "\n"
-    "How long:\n"
-    "  --seconds S         each round (default 1)\n"
-    "  --count N           or until each thread has appended so many records\n"
-    "  --bytes N           or until all together have appended so many bytes; what comes first.\n"
-    "                      In scenarios that read: --count records (seek) or --bytes of records (p8) are\n"
-    "                      written first, and --seconds is for reading; in p9 --count openings; in p10\n"
-    "                      --count messages at most; in p11 --bytes is where a new file is begun\n"
-    "  --warmup S          appending before the clock starts (default 0.2)\n"
-    "  --rounds N          rounds, interleaved: A B C, B C A, ... (default 5)\n"
-    "  --rate N            appends a second, of all threads together, begun at fixed times whether or not\n"
-    "                      earlier ones have returned, as far as there are threads; latency is counted from\n"
-    "                      those times (default: each thread goes on when its append has returned)\n"
-    "  --delay US          each synced write sleeps first: DIR in memory is such a disk; twinlog:io=dsync,\n"
-    "                      raw and paces only\n"
-    "  --rest S            pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
-    "                      5 in p6)\n"
-    "\n"
-    "How twinlog is opened:\n"
-    "  --io PATH           auto, uring, uring-linked, dsync or fdatasync\n"
-    "  --pad               a group never rewrites an acknowledged block\n"
-    "  --buffered          no direct I/O\n"
-    "  --buffer N          each of the two buffers\n"
-    "  --segment N         largest segment file\n"
-    "  --prepared          full-size segments for the whole round are ready before the clock starts\n"
-    "                      (default)\n"
-    "  --spares N          so many of them; default: an estimate from --seconds or --bytes\n"
-    "  --fresh             the opposite: a new log, which prepares its segments while it is measured\n"
-    "\n"
-    "What comes out, beside the table:\n"
-    "  --json FILE         every round, with the machine and all options\n"
-    "  --csv FILE          medians, for plots\n"
-    "  --markdown FILE     the tables once more, for documents\n"
-    "  --memory            growth of resident memory and heap allocations too, in JSON and CSV\n"
-    "  --note TEXT         kept with the figures, for example a commit\n"
-    "  --list              contenders and scenarios, then exit\n"
-    "  --compare           what became quicker or slower from one file of --json to another, beyond what\n"
-    "                      the rounds differ by; with fewer than 5 rounds in each nothing is decided\n"
-    "  --help, --version\n"
-    "\n"
-    "N may end in K, M or G (binary). Each figure is the median over the rounds; \"spread\" is the\n"
-    "distance from the slowest round to the fastest. \"user\", \"switches\" and \"flushes\" are processor time,\n"
-    "changes of threads, and flushes of the device, an append; \"a sync\" is appends for each write and sync.\n"
-    "Exit status: 0 measured (also when a target was missed), 1 something failed, 2 wrong usage.\n";
 
 struct settings {
     const char *dir;
     const char *scenarios, *peers, *threads, *size, *baseline;
     struct limits limits; /* warmup_seconds < 0: not given */
-    unsigned rounds;
+    uint64_t rounds;
     double rest_seconds; /* < 0: not given */
     uint64_t disk_sleep_us;
     struct twinlog_setup twinlog;
     bool has_twinlog_options;
-    bool is_comparing_runs;
-    bool is_watching_memory;
+    bool is_comparing_runs, is_watching_memory;
+    bool wants_help, wants_version, wants_list;
     const char *json, *csv, *markdown, *note;
 };
 
@@ -295,7 +229,7 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
         .study = study,
         .limits = study ? study_limits(run->settings, &promise->limits)
                         : limits_for(run->settings, &promise->limits),
-        .rounds = run->settings->rounds,
+        .rounds = (unsigned)run->settings->rounds,
         .rest_seconds =
             run->settings->rest_seconds >= 0 ? run->settings->rest_seconds : promise->rest_seconds,
         .is_watching_memory = promise->is_watching_memory || run->settings->is_watching_memory,
@@ -387,7 +321,7 @@ static bool run_comparison(struct run *run)
         .name = "comparison",
         .title = "durable appends",
         .limits = limits_for(settings, &defaults),
-        .rounds = settings->rounds,
+        .rounds = (unsigned)settings->rounds,
         .rest_seconds = fmax(settings->rest_seconds, 0),
         .is_watching_memory = settings->is_watching_memory,
     };
@@ -433,93 +367,150 @@ static bool write_reports(const struct run *run)
 
 /* ---- the command line ------------------------------------------------------------------------- */
 
-enum option_key {
-    OPTION_HELP = 256,
-    OPTION_VERSION,
-    OPTION_LIST,
-    OPTION_COMPARE,
-    OPTION_SCENARIO,
-    OPTION_PEERS,
-    OPTION_THREADS,
-    OPTION_SIZE,
-    OPTION_BASELINE,
-    OPTION_SECONDS,
-    OPTION_COUNT,
-    OPTION_BYTES,
-    OPTION_WARMUP,
-    OPTION_ROUNDS,
-    OPTION_RATE,
-    OPTION_DISK_SLEEP,
-    OPTION_REST,
-    OPTION_MEMORY,
-    OPTION_TWINLOG,
-    OPTION_JSON,
-    OPTION_CSV,
-    OPTION_MARKDOWN,
-    OPTION_NOTE,
+enum option_kind {
+    HEADING,
+    TEXT,
+    FLAG,
+    NUMBER,  /* uint64_t, with a unit */
+    DECIMAL, /* double */
+    TWINLOG, /* of twinlog_setup_parse() */
 };
 
-static const struct option options[] = {
-    { "help", no_argument, NULL, OPTION_HELP },
-    { "version", no_argument, NULL, OPTION_VERSION },
-    { "list", no_argument, NULL, OPTION_LIST },
-    { "compare", no_argument, NULL, OPTION_COMPARE },
-    { "scenario", required_argument, NULL, OPTION_SCENARIO },
-    { "peers", required_argument, NULL, OPTION_PEERS },
-    { "threads", required_argument, NULL, OPTION_THREADS },
-    { "size", required_argument, NULL, OPTION_SIZE },
-    { "baseline", required_argument, NULL, OPTION_BASELINE },
-    { "seconds", required_argument, NULL, OPTION_SECONDS },
-    { "count", required_argument, NULL, OPTION_COUNT },
-    { "bytes", required_argument, NULL, OPTION_BYTES },
-    { "warmup", required_argument, NULL, OPTION_WARMUP },
-    { "rounds", required_argument, NULL, OPTION_ROUNDS },
-    { "rate", required_argument, NULL, OPTION_RATE },
-    { "delay", required_argument, NULL, OPTION_DISK_SLEEP },
-    { "rest", required_argument, NULL, OPTION_REST },
-    { "memory", no_argument, NULL, OPTION_MEMORY },
-    { "io", required_argument, NULL, OPTION_TWINLOG },
-    { "pad", no_argument, NULL, OPTION_TWINLOG },
-    { "buffered", no_argument, NULL, OPTION_TWINLOG },
-    { "buffer", required_argument, NULL, OPTION_TWINLOG },
-    { "segment", required_argument, NULL, OPTION_TWINLOG },
-    { "spares", required_argument, NULL, OPTION_TWINLOG },
-    { "prepared", no_argument, NULL, OPTION_TWINLOG },
-    { "fresh", no_argument, NULL, OPTION_TWINLOG },
-    { "json", required_argument, NULL, OPTION_JSON },
-    { "csv", required_argument, NULL, OPTION_CSV },
-    { "markdown", required_argument, NULL, OPTION_MARKDOWN },
-    { "note", required_argument, NULL, OPTION_NOTE },
-    { NULL, 0, NULL, 0 },
+struct option_row {
+    const char *name, *argument;
+    enum option_kind kind;
+    size_t member; /* offset in struct settings */
+    double least, most;
+    const char *help;
 };
 
-static bool parse_seconds(const char *text, double *ret_seconds)
+static const char about[] =
+    "Usage: twinlog-bench [options] [DIR]\n"
+    "       twinlog-bench --compare OLD.json NEW.json\n"
+    "\n"
+    "Measures durable appends to twinlog and to other logs in a new directory inside DIR (default:\n"
+    "the current one), which must be on the disk to be measured and is left as it was.\n";
+
+#define MEMBER(member) offsetof(struct settings, member)
+#define TITLE(text)                                                                                          \
+    {                                                                                                        \
+        NULL, NULL, HEADING, 0, 0, 0, text                                                                   \
+    }
+#define WORDS(name, argument, member, help)                                                                  \
+    {                                                                                                        \
+        name, argument, TEXT, MEMBER(member), 0, 0, help                                                     \
+    }
+#define SWITCH(name, member, help)                                                                           \
+    {                                                                                                        \
+        name, NULL, FLAG, MEMBER(member), 0, 0, help                                                         \
+    }
+#define OPENED(name, argument, help)                                                                         \
+    {                                                                                                        \
+        name, argument, TWINLOG, 0, 0, 0, help                                                               \
+    }
+#define DAY 86400
+
+static const struct option_row option_rows[] = {
+    TITLE("What is run:"),
+    WORDS("scenario", "LIST", scenarios,
+          "the project's performance targets: p1 to p13, batch, ways, many, seek,\n"
+          "follow, state or all; --list explains them. The options below then change\n"
+          "their defaults, except for --peers, --threads, --size and --baseline"),
+    WORDS("peers", "LIST", peers,
+          "contenders (default: all of this build but raw-large, the paces\n"
+          "and the logs, and twinlog:fresh); see --list. Those whose library was not\n"
+          "installed when this was built are left out.\n"
+          "twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
+          "options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
+          "keep=N no-recycle"),
+    WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)"),
+    WORDS("size", "LIST", size, "bytes of a record: N, A-B (uniform) or mixed (default 128)"),
+    WORDS("baseline", "NAME", baseline, "the contender the others are compared with (default: the first)"),
+    TITLE("How long:"),
+    { "seconds", "S", DECIMAL, MEMBER(limits.seconds), 1e-9, DAY, "each round (default 1)" },
+    { "count", "N", NUMBER, MEMBER(limits.count), 1, INFINITY,
+      "or until each thread has appended so many records" },
+    { "bytes", "N", NUMBER, MEMBER(limits.bytes), 1, INFINITY,
+      "or until all together have appended so many bytes; what comes first.\n"
+      "In scenarios that read: --count records (seek) or --bytes of records (p8) are\n"
+      "written first, and --seconds is for reading; in p9 --count openings; in p10\n"
+      "--count messages at most; in p11 --bytes is where a new file is begun" },
+    { "warmup", "S", DECIMAL, MEMBER(limits.warmup_seconds), 0, DAY,
+      "appending before the clock starts (default 0.2)" },
+    { "rounds", "N", NUMBER, MEMBER(rounds), 1, 10000, "rounds, interleaved: A B C, B C A, ... (default 5)" },
+    { "rate", "N", DECIMAL, MEMBER(limits.rate), 0.1, 1e9,
+      "appends a second, of all threads together, begun at fixed times whether or not\n"
+      "earlier ones have returned, as far as there are threads; latency is counted from\n"
+      "those times (default: each thread goes on when its append has returned)" },
+    { "delay", "US", NUMBER, MEMBER(disk_sleep_us), 0, 1e6,
+      "each synced write sleeps first: DIR in memory is such a disk; twinlog:io=dsync,\n"
+      "raw and paces only" },
+    { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY,
+      "pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
+      "5 in p6)" },
+    TITLE("How twinlog is opened:"),
+    OPENED("io", "PATH", "auto, uring, uring-linked, dsync or fdatasync"),
+    OPENED("pad", NULL, "a group never rewrites an acknowledged block"),
+    OPENED("buffered", NULL, "no direct I/O"),
+    OPENED("buffer", "N", "each of the two buffers"),
+    OPENED("segment", "N", "largest segment file"),
+    OPENED("prepared", NULL,
+           "full-size segments for the whole round are ready before the clock starts\n"
+           "(default)"),
+    OPENED("spares", "N", "so many of them; default: an estimate from --seconds or --bytes"),
+    OPENED("fresh", NULL, "the opposite: a new log, which prepares its segments while it is measured"),
+    TITLE("What comes out, beside the table:"),
+    WORDS("json", "FILE", json, "every round, with the machine and all options"),
+    WORDS("csv", "FILE", csv, "medians, for plots"),
+    WORDS("markdown", "FILE", markdown, "the tables once more, for documents"),
+    SWITCH("memory", is_watching_memory,
+           "growth of resident memory and heap allocations too, in JSON and CSV"),
+    WORDS("note", "TEXT", note, "kept with the figures, for example a commit"),
+    SWITCH("list", wants_list, "contenders and scenarios, then exit"),
+    SWITCH("compare", is_comparing_runs,
+           "what became quicker or slower from one file of --json to another, beyond what\n"
+           "the rounds differ by; with fewer than 5 rounds in each nothing is decided"),
+    SWITCH("help", wants_help, "this text"),
+    SWITCH("version", wants_version, "the version"),
+};
+#define OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+
+static const char notes[] =
+    "N may end in K, M or G (binary). Each figure is the median over the rounds; \"spread\" is the\n"
+    "distance from the slowest round to the fastest. \"user\", \"switches\" and \"flushes\" are processor time,\n"
+    "changes of threads, and flushes of the device, an append; \"a sync\" is appends for each write and sync.\n"
+    "Exit status: 0 measured (also when a target was missed), 1 something failed, 2 wrong usage.\n";
+
+static void print_help(void)
 {
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= 0 && value <= 86400))
-        return false;
-    *ret_seconds = value;
-    return true;
+    puts(about);
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_ROWS; row++) {
+        if (row->kind == HEADING) {
+            printf("%s%s\n", row > option_rows ? "\n" : "", row->help);
+            continue;
+        }
+        int used = printf("  --%s %s", row->name, row->argument ? row->argument : "");
+        for (const char *line = row->help; line; used = 0) {
+            const char *end = strchr(line, '\n');
+            const int length = end ? (int)(end - line) : (int)strlen(line);
+            printf("%*s%.*s\n", 22 - used, "", length, line);
+            line = end ? end + 1 : NULL;
+        }
+    }
+    printf("\n%s", notes);
 }
 
-static bool parse_rate(const char *text, double *ret_rate)
+static bool parse_decimal(const char *text, const struct option_row *row, double *ret_value)
 {
     char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !(value >= 0.1 && value <= 1e9))
-        return false;
-    *ret_rate = value;
-    return true;
+    *ret_value = strtod(text, &end);
+    return end != text && !*end && *ret_value >= row->least && *ret_value <= row->most;
 }
 
-static bool parse_rounds(const char *text, unsigned *ret_rounds)
+static bool parse_number(const char *text, const struct option_row *row, uint64_t *ret_value)
 {
-    uint64_t value;
-    if (!bytes_parse(text, &value) || value == 0 || value > 10000)
-        return false;
-    *ret_rounds = (unsigned)value;
-    return true;
+    return bytes_parse(text, ret_value) && (double)*ret_value >= row->least &&
+           (double)*ret_value <= row->most;
 }
 
 static bool parse_twinlog(const char *name, const char *value, struct twinlog_setup *setup)
@@ -530,64 +521,38 @@ static bool parse_twinlog(const char *name, const char *value, struct twinlog_se
 }
 
 /* One option; false when its argument makes no sense. */
-static bool take_option(int option, const char *name, const char *value, struct settings *settings)
+static bool take_option(const struct option_row *row, const char *value, struct settings *settings)
 {
-    switch (option) {
-    case OPTION_COMPARE:
-        settings->is_comparing_runs = true;
+    void *member = (char *)settings + row->member;
+    switch (row->kind) {
+    case TEXT:
+        *(const char **)member = value;
         return true;
-    case OPTION_SCENARIO:
-        settings->scenarios = value;
+    case FLAG:
+        *(bool *)member = true;
         return true;
-    case OPTION_PEERS:
-        settings->peers = value;
-        return true;
-    case OPTION_THREADS:
-        settings->threads = value;
-        return true;
-    case OPTION_SIZE:
-        settings->size = value;
-        return true;
-    case OPTION_BASELINE:
-        settings->baseline = value;
-        return true;
-    case OPTION_SECONDS:
-        return parse_seconds(value, &settings->limits.seconds) && settings->limits.seconds > 0;
-    case OPTION_COUNT:
-        return bytes_parse(value, &settings->limits.count) && settings->limits.count > 0;
-    case OPTION_BYTES:
-        return bytes_parse(value, &settings->limits.bytes) && settings->limits.bytes > 0;
-    case OPTION_WARMUP:
-        return parse_seconds(value, &settings->limits.warmup_seconds);
-    case OPTION_ROUNDS:
-        return parse_rounds(value, &settings->rounds);
-    case OPTION_RATE:
-        return parse_rate(value, &settings->limits.rate);
-    case OPTION_DISK_SLEEP:
-        return bytes_parse(value, &settings->disk_sleep_us) && settings->disk_sleep_us <= MAX_DISK_SLEEP_US;
-    case OPTION_REST:
-        return parse_seconds(value, &settings->rest_seconds);
-    case OPTION_MEMORY:
-        settings->is_watching_memory = true;
-        return true;
-    case OPTION_TWINLOG:
-        settings->has_twinlog_options = true;
-        return parse_twinlog(name, value, &settings->twinlog);
-    case OPTION_JSON:
-        settings->json = value;
-        return true;
-    case OPTION_CSV:
-        settings->csv = value;
-        return true;
-    case OPTION_MARKDOWN:
-        settings->markdown = value;
-        return true;
-    case OPTION_NOTE:
-        settings->note = value;
-        return true;
+    case NUMBER:
+        return parse_number(value, row, member);
+    case DECIMAL:
+        return parse_decimal(value, row, member);
     default:
-        return false;
+        settings->has_twinlog_options = true;
+        return parse_twinlog(row->name, value, &settings->twinlog);
     }
+}
+
+/* The rows for getopt: the value of each is its place. */
+static const struct option *option_names(void)
+{
+    static struct option names[OPTION_ROWS + 1];
+    struct option *name = names;
+    for (size_t i = 0; i < OPTION_ROWS; i++) {
+        if (option_rows[i].kind != HEADING)
+            *name++ =
+                (struct option){ option_rows[i].name,
+                                 option_rows[i].argument ? required_argument : no_argument, NULL, (int)i };
+    }
+    return names;
 }
 
 static _Noreturn void wrong_usage(const char *text)
@@ -673,28 +638,25 @@ static void check_comparison(struct settings *settings)
 
 static void parse_command_line(int argc, char **argv, struct settings *settings)
 {
-    int option, index = 0;
+    int place;
 
-    while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
-        if (option == '?')
+    while ((place = getopt_long(argc, argv, "", option_names(), NULL)) != -1) {
+        if (place == '?')
             wrong_usage(NULL);
-        if (option == OPTION_HELP) {
-            fputs(usage, stdout);
-            exit(0);
+        const struct option_row *row = &option_rows[place];
+        if (!take_option(row, optarg, settings)) {
+            fprintf(stderr, "twinlog-bench: --%s: '%s' makes no sense\n", row->name, optarg ? optarg : "");
+            wrong_usage(NULL);
         }
-        if (option == OPTION_VERSION) {
+        if (settings->wants_help)
+            print_help();
+        else if (settings->wants_version)
             printf("twinlog-bench %s\n", twinlog_version());
-            exit(0);
-        }
-        if (option == OPTION_LIST) {
+        else if (settings->wants_list)
             list_all();
-            exit(0);
-        }
-        if (!take_option(option, options[index].name, optarg, settings)) {
-            fprintf(stderr, "twinlog-bench: --%s: '%s' makes no sense\n", options[index].name,
-                    optarg ? optarg : "");
-            wrong_usage(NULL);
-        }
+        else
+            continue;
+        exit(0);
     }
     if (settings->is_comparing_runs) {
         if (argc != 4 || argc - optind != 2)
