@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154,SC2034 # checks.sh and the tests have the other variables, or use them
-# cluster.sh TWINLOG KAFKA_PEER: checks.sh, and the mock cluster of librdkafka on the loopback, for the tests of ship, which read
+# cluster.sh TWINLOG KAFKA_PEER: shipping.sh, and the mock cluster of librdkafka on the loopback, for the tests of ship, which read
 # it with '.'.
 #
 # The mock has no transactions: it shows an aborted message as it does a committed one, fences no producer and finds no
 # request that comes twice. So what a shipper left open stays, and the next one goes on behind it: the topic has the log
 # nevertheless, if one request at a time is under way ($careful).
 kafka_peer=$(realpath "$2") || exit 1
-# shellcheck source=test/cli/checks.sh
-. "$(dirname "$0")/../cli/checks.sh"
+# shellcheck source=test/stream/shipping.sh
+. "$(dirname "$0")/shipping.sh"
 trap '[ -z "${CLUSTER_PID:-}" ] || { kill -9 "$CLUSTER_PID" && wait "$CLUSTER_PID"; } 2>/dev/null; wait; rm -rf "$place" "$public"' EXIT
 
 # start_cluster TOPIC[=PARTITIONS]...
@@ -36,11 +36,3 @@ peer() { timeout 60 "$kafka_peer" "$servers" "$@"; }
 
 # has_shipped TOPIC N: so many messages.
 has_shipped() { [ "$(peer count "$1")" = "$2" ]; }
-
-# equal NAME LOG TOPIC: the topic has the log's records with their LSNs, and nothing more.
-equal()
-{
-    "$twinlog" cat "$2" --json | sed -E 's/^\{"lsn":([0-9]+),.*"data":"(.*)"\}$/\1\t\2/' >expected
-    peer cat "$3" >found
-    same "$1" expected found
-}

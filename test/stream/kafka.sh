@@ -13,18 +13,7 @@ alone=$!
 
 # ---- what goes over ----------------------------------------------------------------------------
 
-seq -f 'record %g' 1000 | "$twinlog" append log
-status "ships what there is" 0 ship log "$url/orders" --once
-says "and says what" out 'Shipped LSN 1 to 1000\.'
-equal "the topic has the log" log orders
-status "a second run" 0 ship log "$url/orders" --once --json
-says "ships nothing" out '"published_records":0,'
-seq -f 'record %g' 1001 6500 | "$twinlog" append log
-status "a third one" 0 ship log "$url/orders" --once --json
-says "what is new" out '"published_records":5500,.*"first_lsn":1001,"last_lsn":6500,.*"conflicts":0,'
-equal "the topic has that, too" log orders
-"$twinlog" cursors log >out
-says "the cursor was moved" out 'ship +6500'
+ships_in_three_runs orders orders 6500
 
 timeout --foreground 60 "$twinlog" ship log "$url/orders" --cursor other --json --credentials "$careful" >follow.out 2>&1 &
 follower=$!

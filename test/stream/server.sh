@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154,SC2034 # checks.sh and the tests have the other variables, or use them
-# server.sh TWINLOG NATS_PEER: checks.sh, and a nats-server on the loopback, for the tests of ship and receive, which read it with
+# server.sh TWINLOG NATS_PEER: shipping.sh, and a nats-server on the loopback, for the tests of ship and receive, which read it with
 # '.'. The port is one that is free at the first start; later starts take it again, as a server does that was killed.
 nats_peer=$(realpath "$2") || exit 1
-# shellcheck source=test/cli/checks.sh
-. "$(dirname "$0")/../cli/checks.sh"
+# shellcheck source=test/stream/shipping.sh
+. "$(dirname "$0")/shipping.sh"
 PATH=$PATH:/usr/sbin:/sbin
 command -v nats-server >/dev/null || { echo "SKIP nats-server is not here"; exit 77; }
 port=-1
@@ -45,11 +45,3 @@ kill_server()
 has_shipped() { [ "$(peer count "$1" 2>/dev/null)" = "$2" ]; }
 
 peer() { "$nats_peer" "$url" "$@"; }
-
-# equal NAME LOG STREAM: the stream has the log's records with their LSNs, and nothing more.
-equal()
-{
-    "$twinlog" cat "$2" --json | sed -E 's/^\{"lsn":([0-9]+),.*"data":"(.*)"\}$/\1\t\2/' >expected
-    peer cat "$3" >found
-    same "$1" expected found
-}

@@ -9,18 +9,7 @@ receive() { timeout 60 "$twinlog" receive "$@"; }
 
 # ---- what goes over ----------------------------------------------------------------------------
 
-seq -f 'record %g' 1000 | "$twinlog" append log
-status "ships what there is" 0 ship log "$url/orders.eu" --once
-says "and says what" out 'Shipped LSN 1 to 1000\.'
-equal "the stream has the log" log orders_eu
-status "a second run" 0 ship log "$url/orders.eu" --once --json
-says "ships nothing" out '"published_records":0,'
-seq -f 'record %g' 1001 1500 | "$twinlog" append log
-status "a third one" 0 ship log "$url/orders.eu" --once --json
-says "what is new" out '"published_records":500,.*"first_lsn":1001,"last_lsn":1500,'
-equal "the stream has that, too" log orders_eu
-"$twinlog" cursors log >out
-says "the cursor was moved" out 'ship +1500'
+ships_in_three_runs orders.eu orders_eu 1500
 
 # What follows, and ends by a signal.
 timeout --foreground 60 "$twinlog" ship log "$url/orders.eu" --cursor other >follow.out 2>&1 &
