@@ -186,10 +186,13 @@ static bool replay_cold(void *state, const struct trial *trial, const struct lim
 }
 
 #define FIGURE(member) offsetof(struct figures, member)
-#define REPLAY_COLUMNS                                                                                       \
+#define REPLAY(its_baseline, its_trials)                                                                     \
     {                                                                                                        \
-        { "records/s", FIGURE(rate), 0 }, { "MB/s", FIGURE(mb_per_s), 0 },                                   \
-            { "CPU ns a record", FIGURE(cpu_us_per_append), 1000 },                                          \
+        .point = "bytes", .baseline = its_baseline, .trials = its_trials,                                    \
+        .columns = { { "records/s", FIGURE(rate), 0 },                                                       \
+                     { "MB/s", FIGURE(mb_per_s), 0 },                                                        \
+                     { "CPU ns a record", FIGURE(cpu_us_per_append), 1000 } },                               \
+        .is_in_build = trial_has_way, .set_stage = set_replay_stage, .clear_stage = clear_stage              \
     }
 
 static const struct trial hot_trials[] = {
@@ -223,35 +226,9 @@ static const struct trial cold_trials[] = {
     { NULL, NULL, NULL, NULL },
 };
 
-const struct study study_replay_hot = {
-    .point = "bytes",
-    .baseline = "bare",
-    .trials = hot_trials,
-    .columns = REPLAY_COLUMNS,
-    .is_in_build = trial_has_way,
-    .set_stage = set_replay_stage,
-    .clear_stage = clear_stage,
-};
-
-const struct study study_replay_mapped = {
-    .point = "bytes",
-    .baseline = "bare",
-    .trials = mapped_trials,
-    .columns = REPLAY_COLUMNS,
-    .is_in_build = trial_has_way,
-    .set_stage = set_replay_stage,
-    .clear_stage = clear_stage,
-};
-
-const struct study study_replay_cold = {
-    .point = "bytes",
-    .baseline = "disk-direct",
-    .trials = cold_trials,
-    .columns = REPLAY_COLUMNS,
-    .is_in_build = trial_has_way,
-    .set_stage = set_replay_stage,
-    .clear_stage = clear_stage,
-};
+const struct study study_replay_hot = REPLAY("bare", hot_trials);
+const struct study study_replay_mapped = REPLAY("bare", mapped_trials);
+const struct study study_replay_cold = REPLAY("disk-direct", cold_trials);
 
 /* ---- single reads ------------------------------------------------------------------------------ */
 
