@@ -150,21 +150,15 @@ static int open_log(const struct store_plan *plan, DB_ENV **ret_env)
 static int bdb_fill(const struct store_plan *plan)
 {
     DB_ENV *env;
-    DB_LSN lsn;
-    DBT record;
     int error = open_log(plan, &env);
     if (error)
         return error;
-    memset(&record, 0, sizeof(record));
-    record.size = plan->record_bytes;
-    for (uint64_t i = 1; i <= plan->records && error == 0; i++) {
-        record.data = (void *)(uintptr_t)plan_record(plan, i);
-        error = env->log_put(env, &lsn, &record, 0);
-    }
+    for (uint64_t i = 1; i <= plan->records && error == 0; i++)
+        error = put(env, plan_record(plan, i), plan->record_bytes, 0);
     if (error == 0)
-        error = env->log_flush(env, NULL);
-    int close_error = env->close(env, 0);
-    return negative(error ? error : close_error);
+        error = negative(env->log_flush(env, NULL));
+    int close_error = negative(env->close(env, 0));
+    return error ? error : close_error;
 }
 
 static int bdb_open_reader(const struct store_plan *plan, void **ret_state)

@@ -125,12 +125,8 @@ struct rocks_store {
     rocksdb_options_t *options;
     rocksdb_readoptions_t *read_options;
     rocksdb_cache_t *cache;
+    uint32_t record_bytes;
 };
-
-static uint64_t key_of(uint64_t number)
-{
-    return htobe64(number);
-}
 
 static void close_store(void *state)
 {
@@ -149,6 +145,7 @@ static int open_store(const struct store_plan *plan, void **ret_state)
     struct rocks_store *store = calloc(1, sizeof(*store));
     if (!store)
         return -ENOMEM;
+    store->record_bytes = plan->record_bytes;
     store->cache = rocksdb_cache_create_lru(CACHE_BYTES);
     store->read_options = rocksdb_readoptions_create();
     store->options = rocksdb_options_create();
@@ -177,7 +174,7 @@ static int put_all(const struct rocks_store *store, const struct store_plan *pla
     char *words = NULL;
     rocksdb_writeoptions_disable_WAL(options, !is_logged);
     for (uint64_t i = 1; i <= plan->records && !words; i++) {
-        uint64_t key = key_of(i);
+        uint64_t key = htobe64(i);
         rocksdb_put(store->db, options, (const char *)&key, sizeof(key), (const char *)plan_record(plan, i),
                     plan->record_bytes, &words);
     }
@@ -223,50 +220,22 @@ static void tally_batch(rocksdb_writebatch_t *batch, uint32_t record_bytes, stru
         tally_add(tally, bytes + size - record_bytes, record_bytes);
 }
 
-struct wal_reader {
-    struct rocks_store *store;
-    uint32_t record_bytes;
-};
-
-static int wal_open(const struct store_plan *plan, void **ret_state)
-{
-    void *store;
-    struct wal_reader *reader = malloc(sizeof(*reader));
-    if (!reader)
-        return -ENOMEM;
-    int error = open_store(plan, &store);
-    if (error) {
-        free(reader);
-        return error;
-    }
-    *reader = (struct wal_reader){ store, plan->record_bytes };
-    *ret_state = reader;
-    return 0;
-}
-
 static int wal_replay(void *state, struct tally *tally)
 {
-    const struct wal_reader *reader = state;
+    const struct rocks_store *store = state;
     char *words = NULL;
-    rocksdb_wal_iterator_t *iterator = rocksdb_get_updates_since(reader->store->db, 1, NULL, &words);
+    rocksdb_wal_iterator_t *iterator = rocksdb_get_updates_since(store->db, 1, NULL, &words);
     if (words)
         return fail(words);
     for (; rocksdb_wal_iter_valid(iterator); rocksdb_wal_iter_next(iterator)) {
         uint64_t sequence;
         rocksdb_writebatch_t *batch = rocksdb_wal_iter_get_batch(iterator, &sequence);
-        tally_batch(batch, reader->record_bytes, tally);
+        tally_batch(batch, store->record_bytes, tally);
         rocksdb_writebatch_destroy(batch);
     }
     rocksdb_wal_iter_status(iterator, &words);
     rocksdb_wal_iter_destroy(iterator);
     return words ? fail(words) : 0;
-}
-
-static void wal_close(void *state)
-{
-    struct wal_reader *reader = state;
-    close_store(reader->store);
-    free(reader);
 }
 
 static int table_fill(const struct store_plan *plan)
@@ -285,7 +254,7 @@ static int table_fill(const struct store_plan *plan)
 static int table_get(void *state, uint64_t number, struct found *ret_found)
 {
     struct rocks_store *store = state;
-    uint64_t key = key_of(number);
+    uint64_t key = htobe64(number);
     char *words = NULL;
     size_t size;
     rocksdb_pinnableslice_t *slice =
@@ -303,9 +272,9 @@ static int table_get(void *state, uint64_t number, struct found *ret_found)
 const struct store store_rocksdb_wal = {
     .folder = "rocksdb-wal",
     .fill = wal_fill,
-    .open = wal_open,
+    .open = open_store,
     .replay = wal_replay,
-    .close = wal_close,
+    .close = close_store,
     .explain = explain_errno,
 };
 
