@@ -37,11 +37,9 @@
 
 struct repairer {
     struct walk walk;
-    const struct twinlog_repair_options *options;
     struct twinlog_repair_result result;
     uint32_t epoch; /* epoch that a writer had left in its page when the repair began */
     bool is_blind;  /* the writer's page can't be seen */
-    int verdict;    /* result of `each` if it ended the call; the internal result is then -ECANCELED */
     struct twinlog *log;
     uint64_t first_lsn, next_lsn; /* of the new log */
     int64_t time_ns;       /* of the record that was put last, INT64_MIN before the first; used for fillers */
@@ -56,32 +54,15 @@ struct repairer {
 
 /* ---- losses ------------------------------------------------------------------------------------ */
 
-static int tell(struct repairer *r, const struct twinlog_report *report)
-{
-    r->verdict = r->options->each ? r->options->each(r->options->context, report) : 0;
-    return r->verdict != 0 ? -ECANCELED : 0;
-}
-
-/* `what` says what the repair does about it; NULL = nothing to add. */
 static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
 {
     struct twinlog_report report;
-    unsigned long long first = r->next_lsn, last = last_lsn;
-    enum twinlog_finding finding = r->has_hole ? r->hole.finding : TWINLOG_FOUND_MISSING_SEGMENT;
-    const char *comma = what ? ", " : "";
-    what = what ? what : "";
-    if (first == last)
-        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "record %llu is lost%s%s", first,
-                   comma, what);
-    else
-        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "records %llu to %llu are lost%s%s",
-                   first, last, comma, what);
+    twl_walk_report_records(&report, r->has_hole ? r->hole.finding : TWINLOG_FOUND_MISSING_SEGMENT,
+                            TWINLOG_DID_SKIP, r->next_lsn, last_lsn, what);
     if (r->has_hole)
         twl_report_place(&report, r->hole.file, r->hole.segment, r->hole.offset, r->hole.bytes);
-    report.first_lsn = first;
-    report.last_lsn = last;
-    r->result.lost_records += last - first + 1;
-    return tell(r, &report);
+    r->result.lost_records += last_lsn - r->next_lsn + 1;
+    return twl_listener_tell(&r->walk.listener, &report);
 }
 
 /* Refuses a segment with records so far behind the last one put that no log has room for what is
@@ -97,7 +78,7 @@ static int refuse(struct repairer *r, uint64_t last_lsn)
     twl_report_place(&report, r->walk.segment.name, r->walk.segment.header.sequence, 0, 0);
     report.first_lsn = first;
     report.last_lsn = last;
-    int rc = tell(r, &report);
+    int rc = twl_listener_tell(&r->walk.listener, &report);
     return rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
 
@@ -111,7 +92,7 @@ static int tell_state(struct repairer *r)
         "the cursors and values are lost, and where the log was trimmed; records that were removed may "
         "be back");
     twl_report_place(&report, STATE_NAME, 0, 0, 0);
-    return tell(r, &report);
+    return twl_listener_tell(&r->walk.listener, &report);
 }
 
 static int tell_unknown(struct repairer *r)
@@ -127,7 +108,7 @@ static int tell_unknown(struct repairer *r)
         twl_report(&report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
                    "the header of %s does not check, and no group was found in it", entry->name);
         twl_report_place(&report, entry->name, 0, 0, entry->file_bytes);
-        rc = tell(r, &report);
+        rc = twl_listener_tell(&r->walk.listener, &report);
     }
     return rc;
 }
@@ -139,7 +120,7 @@ static int tell_doubt(struct repairer *r)
     if (r->doubt.to == 0)
         return 0;
     twl_walk_report_doubt(&r->walk, &r->doubt, TWINLOG_DID_SKIP, &report);
-    return tell(r, &report);
+    return twl_listener_tell(&r->walk.listener, &report);
 }
 
 /* ---- the new log ------------------------------------------------------------------------------- */
@@ -162,7 +143,7 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
 static int give_up(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .time_ns = r->time_ns };
-    int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, NULL) : 0;
+    int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, "lost") : 0;
     for (; rc == 0 && r->next_lsn <= last_lsn; r->fillers_left--)
         rc = put(r, RECORD_FILLER, &nothing);
     r->has_hole = false;
@@ -181,7 +162,7 @@ static int go_on_with(struct repairer *r, uint64_t lsn)
         return give_up(r, lsn - 1);
     if (r->next_lsn != r->first_lsn)
         return refuse(r, lsn - 1);
-    int rc = tell_lost(r, lsn - 1, "and the new log begins behind them");
+    int rc = tell_lost(r, lsn - 1, "lost, and the new log begins behind them");
     if (rc == 0)
         rc = twl_log_begin_at(r->log, lsn);
     r->next_lsn = r->first_lsn = lsn;
@@ -194,7 +175,7 @@ static int end_with(struct repairer *r, uint64_t last_lsn)
 {
     if (has_room_up_to(r, last_lsn))
         return give_up(r, last_lsn);
-    return tell_lost(r, last_lsn, "if they ever were there, and the new log ends before them");
+    return tell_lost(r, last_lsn, "lost, if they ever were there, and the new log ends before them");
 }
 
 static int put_record(void *context, const struct cursor_record *record)
@@ -307,13 +288,6 @@ static int take_hole(void *context, const struct twinlog_report *report, const s
     return rc < 0 ? rc : tell_doubt(r);
 }
 
-static void show_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    const struct repairer *r = context;
-    if (r->options->progress)
-        r->options->progress(r->options->context, done_bytes, total_bytes);
-}
-
 /* ---- cursors and values ------------------------------------------------------------------------ */
 
 static int put_entry(struct repairer *r, const struct state_entry *entry)
@@ -418,14 +392,12 @@ static void describe(struct repairer *r)
 int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
                struct twinlog_repair_result *ret_result)
 {
-    const struct visitor visitor = { .found = take_hole, .record = put_record, .progress = show_progress };
-    struct repairer r = {
-        .walk = { .io = io, .visitor = visitor, .snapshot_flags = SNAPSHOT_COLLECTS_FAULTS },
-        .options = options,
-        .result = { .size = ret_result->size },
-        .time_ns = INT64_MIN
-    };
-    r.walk.visitor.context = &r;
+    struct repairer r = { .walk = { .io = io,
+                                    .visitor = { take_hole, put_record, &r },
+                                    .listener = { options->each, options->progress, options->context, 0 },
+                                    .snapshot_flags = SNAPSHOT_COLLECTS_FAULTS },
+                          .result = { .size = ret_result->size },
+                          .time_ns = INT64_MIN };
     int rc = load(&r);
     if (rc < 0) {
         to->ops->destroy(to);
@@ -442,5 +414,5 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
     }
     twl_walk_free(&r.walk);
     io->ops->destroy(io);
-    return r.verdict != 0 ? r.verdict : rc;
+    return r.walk.listener.verdict != 0 ? r.walk.listener.verdict : rc;
 }

@@ -9,26 +9,21 @@
 #include "segment/cursor.h"
 
 struct seal_check {
-    const struct segment *segment;
+    const struct loaded_index *index; /* of the cursor */
     bool is_sealed;
     struct segment_footer footer;
     const char *wrong; /* the first fault, in words; NULL = none so far */
-
-    struct index_entry entry; /* the next entry to be met */
-    uint32_t next;            /* its number; there is none behind the last one */
-    unsigned char chunk[BLOCK_BYTES];
-    uint64_t chunk_start; /* offset in the file; 0 = nothing was read */
-
+    uint32_t next;     /* number of the next entry of the index to be met */
     uint64_t records;
     int64_t min_ns, max_ns;
     bool is_partial; /* the walk left records out: facts about all records can't be checked */
 };
 
-/* Reads the footer, and the index once for its checksum. Negative: a system error. */
-int twl_seal_check_begin(struct seal_check *check, const struct segment *segment);
+/* Reads footer and index of the segment that the cursor is in. Negative: a system error. */
+int twl_seal_check_begin(struct seal_check *check, struct cursor *cursor);
 /* Takes each record that the walk meets, in order. A group may be walked again if is_partial was set. */
-int twl_seal_check_record(struct seal_check *check, const struct cursor_record *record,
-                          uint64_t group_offset);
+void twl_seal_check_record(struct seal_check *check, const struct cursor_record *record,
+                           uint64_t group_offset);
 /* The walk met the whole segment and ended at `end`. */
 void twl_seal_check_end(struct seal_check *check, uint64_t data_end, struct position end);
 

@@ -16,9 +16,7 @@
 
 struct verifier {
     struct walk walk;
-    const struct twinlog_verify_options *options;
-    int verdict; /* result of `each` if it ended the call; the internal result is then -ECANCELED */
-    int error;   /* what opening the log says, else TWINLOG_ECORRUPT; 0 = no damage was found */
+    int error; /* what opening the log says, else TWINLOG_ECORRUPT; 0 = no damage was found */
 };
 
 static int found(void *context, const struct twinlog_report *report, const struct hole *hole)
@@ -27,15 +25,7 @@ static int found(void *context, const struct twinlog_report *report, const struc
     (void)hole;
     if (v->error == 0 && report->error != 0)
         v->error = report->error == TWINLOG_EFOREIGN ? TWINLOG_EFOREIGN : TWINLOG_ECORRUPT;
-    v->verdict = v->options->each ? v->options->each(v->options->context, report) : 0;
-    return v->verdict != 0 ? -ECANCELED : 0;
-}
-
-static void show_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    const struct verifier *v = context;
-    if (v->options->progress)
-        v->options->progress(v->options->context, done_bytes, total_bytes);
+    return twl_listener_tell(&v->walk.listener, report);
 }
 
 static int load(struct verifier *v)
@@ -100,12 +90,10 @@ static int check_state(struct verifier *v)
 
 int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records)
 {
-    struct verifier v = {
-        .walk = { .io = io,
-                  .visitor = { .found = found, .progress = show_progress, .context = &v },
-                  .snapshot_flags = SNAPSHOT_SYNCS | SNAPSHOT_COLLECTS_FAULTS },
-        .options = options,
-    };
+    struct verifier v = { .walk = { .io = io,
+                                    .visitor = { .found = found, .context = &v },
+                                    .listener = { options->each, options->progress, options->context, 0 },
+                                    .snapshot_flags = SNAPSHOT_SYNCS | SNAPSHOT_COLLECTS_FAULTS } };
     int rc = load(&v);
     if (rc == 0)
         rc = check_state(&v);
@@ -117,5 +105,5 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
         *ret_records = v.walk.records;
     twl_walk_free(&v.walk);
     io->ops->destroy(io);
-    return v.verdict != 0 ? v.verdict : rc;
+    return v.walk.listener.verdict != 0 ? v.walk.listener.verdict : rc;
 }

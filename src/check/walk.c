@@ -31,55 +31,62 @@ static int tell(struct walk *w, const struct twinlog_report *report, const struc
     return w->is_stale ? 0 : w->visitor.found(w->visitor.context, report, hole);
 }
 
+static void place(const struct walk *w, struct twinlog_report *report, uint64_t offset, uint64_t bytes)
+{
+    twl_report_place(report, w->segment.name, w->segment.header.sequence, offset, bytes);
+}
+
+int twl_listener_tell(struct listener *listener, const struct twinlog_report *report)
+{
+    listener->verdict = listener->each ? listener->each(listener->context, report) : 0;
+    return listener->verdict != 0 ? -ECANCELED : 0;
+}
+
 static void show_progress(struct walk *w, uint64_t offset)
 {
-    if (w->visitor.progress)
-        w->visitor.progress(w->visitor.context, w->done_bytes + offset, w->total_bytes);
+    if (w->listener.progress)
+        w->listener.progress(w->listener.context, w->done_bytes + offset, w->total_bytes);
+}
+
+void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_finding finding,
+                             enum twinlog_action action, uint64_t first_lsn, uint64_t last_lsn,
+                             const char *what)
+{
+    const unsigned long long first = first_lsn, last = last_lsn;
+    if (first > last)
+        twl_report(ret_report, finding, action, TWINLOG_ECORRUPT,
+                   "a marker before record %llu is damaged; no record is lost", first);
+    else if (first == last)
+        twl_report(ret_report, finding, action, TWINLOG_ECORRUPT, "record %llu is %s", first, what);
+    else
+        twl_report(ret_report, finding, action, TWINLOG_ECORRUPT, "records %llu to %llu are %s", first, last,
+                   what);
+    ret_report->first_lsn = first;
+    ret_report->last_lsn = last;
 }
 
 static int tell_hole(struct walk *w, const struct hole *hole)
 {
     struct twinlog_report report;
-    const unsigned long long first = hole->first_lsn, last = hole->last_lsn;
     w->seal.is_partial = true;
-    w->next_lsn = max_u64(w->next_lsn, last + 1);
-    if (first > last)
-        twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-                   "a marker before record %llu is damaged; no record is lost", first);
-    else if (first == last)
-        twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-                   "record %llu is damaged or missing", first);
-    else
-        twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-                   "records %llu to %llu are damaged or missing", first, last);
-    const bool has_place = hole->finding == TWINLOG_FOUND_DAMAGE;
-    twl_report_place(&report, w->segment.name, w->segment.header.sequence, hole->from,
-                     has_place ? hole->to - hole->from : 0);
-    report.first_lsn = first;
-    report.last_lsn = last;
+    w->next_lsn = max_u64(w->next_lsn, hole->last_lsn + 1);
+    twl_walk_report_records(&report, hole->finding, TWINLOG_DID_NOTHING, hole->first_lsn, hole->last_lsn,
+                            "damaged or missing");
+    place(w, &report, hole->from, hole->finding == TWINLOG_FOUND_DAMAGE ? hole->to - hole->from : 0);
     return tell(w, &report, hole);
 }
 
 void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum twinlog_action action,
                            struct twinlog_report *ret_report)
 {
-    const unsigned long long first = doubt->first_lsn, last = doubt->last_lsn;
     twl_report(
         ret_report, TWINLOG_FOUND_DAMAGE, action, TWINLOG_ECORRUPT,
         "records %llu to %llu stand behind the damage, but a crash may have discarded them, and nothing "
         "tells any more",
-        first, last);
-    twl_report_place(ret_report, w->segment.name, w->segment.header.sequence, doubt->from,
-                     doubt->to - doubt->from);
-    ret_report->first_lsn = first;
-    ret_report->last_lsn = last;
-}
-
-static int tell_doubt(struct walk *w, const struct doubt *doubt)
-{
-    struct twinlog_report report;
-    twl_walk_report_doubt(w, doubt, TWINLOG_DID_NOTHING, &report);
-    return tell(w, &report, NULL);
+        (unsigned long long)doubt->first_lsn, (unsigned long long)doubt->last_lsn);
+    place(w, ret_report, doubt->from, doubt->to - doubt->from);
+    ret_report->first_lsn = doubt->first_lsn;
+    ret_report->last_lsn = doubt->last_lsn;
 }
 
 static int tell_lost(struct walk *w, enum twinlog_finding finding, struct epoch epoch, uint64_t from,
@@ -107,24 +114,13 @@ static int tell_missing(struct walk *w, uint64_t offset, uint64_t last)
     return tell_lost(w, TWINLOG_FOUND_MISSING_SEGMENT, w->epoch, offset, offset, w->next_lsn, last);
 }
 
-static int tell_chain(struct walk *w)
-{
-    struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-               "record %llu is not in the group that the log was truncated behind",
-               (unsigned long long)w->bound - 1);
-    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->cursor.group_offset,
-                     w->cursor.group.bytes);
-    report.first_lsn = report.last_lsn = w->bound - 1;
-    return tell(w, &report, NULL);
-}
-
+/* A fault that costs no record. */
 static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t offset, uint64_t bytes,
                          const char *words)
 {
     struct twinlog_report report;
     twl_report(&report, finding, TWINLOG_DID_NOTHING, 0, "%s", words);
-    twl_report_place(&report, w->segment.name, w->segment.header.sequence, offset, bytes);
+    place(w, &report, offset, bytes);
     return tell(w, &report, NULL);
 }
 
@@ -138,13 +134,20 @@ static int tell_padding(struct walk *w, uint64_t offset, uint64_t bytes)
 static int tell_system(struct walk *w, int error)
 {
     struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read: %s",
-               twinlog_strerror(error));
-    if (error == TWINLOG_EVERSION)
-        report.finding = TWINLOG_FOUND_NEWER_FORMAT;
-    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->cursor.offset, 0);
+    twl_report(&report, error == TWINLOG_EVERSION ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
+               TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
+    place(w, &report, w->cursor.offset, 0);
     tell(w, &report, NULL);
     return error;
+}
+
+/* What cannot be read because a segment has another incarnation by now, or is gone, is read in a newer snapshot. */
+static int tell_system_unless_stale(struct walk *w, int error)
+{
+    if (error != TWINLOG_ECORRUPT && error != -ENOENT)
+        return tell_system(w, error);
+    w->is_stale = true;
+    return 0;
 }
 
 /* ---- bytes that must be zero ------------------------------------------------------------------- */
@@ -182,12 +185,6 @@ static bool is_kept(const struct walk *w, const struct cursor_record *record)
     return record->header.kind == RECORD_DATA && record->lsn >= w->snapshot.set.first_lsn;
 }
 
-/* LSN of the next record of the group. */
-static uint64_t record_lsn(const struct cursor *cursor)
-{
-    return cursor->position.next_lsn - cursor->records_left;
-}
-
 /* Checks every record of the group that the cursor has entered, up to the bound: 1 = all are there. */
 static int accept_records(struct walk *w)
 {
@@ -195,14 +192,12 @@ static int accept_records(struct walk *w)
     struct cursor_record record;
     uint64_t count = 0;
     int rc = 0;
-    while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
+    while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
         rc = twl_cursor_next_kept(cursor, &record);
         if (rc <= 0)
             break;
         count += is_kept(w, &record);
-        rc = twl_seal_check_record(&w->seal, &record, cursor->group_offset);
-        if (rc < 0)
-            return rc;
+        twl_seal_check_record(&w->seal, &record, cursor->group_offset);
     }
     if (rc < 0)
         return rc == TWINLOG_ECORRUPT ? 0 : rc;
@@ -218,7 +213,7 @@ static int visit_records(struct walk *w)
     struct cursor_record record;
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
+    while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
         int rc = twl_cursor_next_kept(cursor, &record);
         if (rc > 0)
             rc = w->visitor.record(w->visitor.context, &record);
@@ -236,8 +231,8 @@ static int check_records(struct walk *w)
     struct cursor *cursor = &w->cursor;
     struct cursor_record record;
     uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
-    while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
-        uint64_t lsn = record_lsn(cursor);
+    while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
+        uint64_t lsn = twl_cursor_next_lsn(cursor);
         uint64_t offset = cursor->record_offset;
         int rc = twl_cursor_next_kept(cursor, &record);
         if (rc > 0) {
@@ -330,8 +325,7 @@ static uint64_t promised_lsn(const struct walk *w)
 static uint64_t last_lost(const struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
-    const uint64_t counted_lsn = w->footer_lsn;
-    return max_u64(max_u64(counted_lsn, promised_lsn(w)), max_u64(set->passed_lsn, set->first_lsn - 1));
+    return max_u64(max_u64(w->footer_lsn, promised_lsn(w)), max_u64(set->passed_lsn, set->first_lsn - 1));
 }
 
 /* The newest LSN that is known to have been durable in the epoch of that number. */
@@ -390,12 +384,8 @@ static int resume(struct walk *w)
     const bool is_in_bounds = rc > 0 && cursor->group.first_lsn < w->bound;
     bool is_sure = rc > 0 && is_told(w, &later);
     rc = is_sure && is_in_bounds ? 0 : find_next(w, &next);
-    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
-        w->is_stale = true;
-        return 0;
-    }
     if (rc < 0)
-        return tell_system(w, rc);
+        return tell_system_unless_stale(w, rc);
     if (!is_sure && w->footer_lsn == 0)
         is_sure = find_sure(w, later.epoch.number, &next) + 1 >= later.first_lsn;
     if (is_sure && is_in_bounds) {
@@ -413,7 +403,11 @@ static int resume(struct walk *w)
     if (is_gap_behind(w))
         hole.finding = TWINLOG_FOUND_MISSING_SEGMENT;
     rc = tell_hole(w, &hole);
-    return rc == 0 && hole.doubt.to > 0 ? tell_doubt(w, &hole.doubt) : rc;
+    if (rc != 0 || hole.doubt.to == 0)
+        return rc;
+    struct twinlog_report report;
+    twl_walk_report_doubt(w, &hole.doubt, TWINLOG_DID_NOTHING, &report);
+    return tell(w, &report, NULL);
 }
 
 static int tell_end(struct walk *w, const struct recover_row *row)
@@ -425,8 +419,7 @@ static int tell_end(struct walk *w, const struct recover_row *row)
     twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
                "the log ends before record %llu: %s", (unsigned long long)w->cursor.position.next_lsn,
                row->why);
-    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->cursor.offset,
-                     w->segment.data_end - w->cursor.offset);
+    place(w, &report, w->cursor.offset, w->segment.data_end - w->cursor.offset);
     report.first_lsn = w->cursor.position.next_lsn;
     return tell(w, &report, NULL);
 }
@@ -484,12 +477,8 @@ static int judge(struct walk *w, bool *ret_is_damage)
     }
     /* false: behind a closed log, too, all is searched */
     int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, false, &judgement);
-    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
-        w->is_stale = true;
-        return 0;
-    }
     if (rc < 0)
-        return tell_system(w, rc);
+        return tell_system_unless_stale(w, rc);
     if (is_full(w, &judgement))
         return 0;
     *ret_is_damage = has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
@@ -507,7 +496,15 @@ static int check_bound(struct walk *w)
     if (w->bound == UINT64_MAX || group->count == 0 || w->cursor.position.next_lsn < w->bound)
         return 0;
     w->seal.is_partial = true;
-    return twl_group_chain(group) == set->entries[w->index + 1].header.start_chain ? 0 : tell_chain(w);
+    if (twl_group_chain(group) == set->entries[w->index + 1].header.start_chain)
+        return 0;
+    struct twinlog_report report;
+    twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+               "record %llu is not in the group that the log was truncated behind",
+               (unsigned long long)w->bound - 1);
+    place(w, &report, w->cursor.group_offset, group->bytes);
+    report.first_lsn = report.last_lsn = w->bound - 1;
+    return tell(w, &report, NULL);
 }
 
 /* As recovery does: a durable record was complete, so a claim in its place is damage. */
@@ -607,7 +604,7 @@ static int begin_seal_check(struct walk *w)
     w->seal = (struct seal_check){ 0 };
     w->footer_lsn = 0;
     const bool was_left = w->index + 1 < w->snapshot.set.started;
-    int rc = was_left ? twl_seal_check_begin(&w->seal, &w->segment)
+    int rc = was_left ? twl_seal_check_begin(&w->seal, &w->cursor)
                       : twl_segment_read_footer(&w->segment, &w->seal.footer);
     if (rc > 0 || w->seal.is_sealed)
         w->footer_lsn = w->seal.footer.last_lsn;
@@ -627,8 +624,7 @@ static int end_seal_check(struct walk *w)
     struct twinlog_report report;
     twl_report(&report, TWINLOG_FOUND_BAD_INDEX, TWINLOG_DID_NOTHING, 0,
                "%s; no record is affected, but finding one here takes longer", w->seal.wrong);
-    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->segment.data_end,
-                     SEGMENT_FOOTER_BYTES);
+    place(w, &report, w->segment.data_end, SEGMENT_FOOTER_BYTES);
     return tell(w, &report, NULL);
 }
 
@@ -696,12 +692,6 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
     return w->snapshot.has_writer ? twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn) : 0;
 }
 
-static int tell_failure(struct walk *w, int error, const struct twinlog_report *report)
-{
-    w->visitor.found(w->visitor.context, report, NULL);
-    return error;
-}
-
 /* Takes a new snapshot and finds the place in it behind the segment of that sequence. */
 static int look_again(struct walk *w, uint64_t done_sequence, struct position *position)
 {
@@ -709,8 +699,10 @@ static int look_again(struct walk *w, uint64_t done_sequence, struct position *p
     twl_log_snapshot_free(&w->snapshot);
     w->index = 0;
     int rc = twl_walk_load(w, &report);
+    if (rc < 0 && rc != -ENOENT)
+        w->visitor.found(w->visitor.context, &report, NULL);
     if (rc < 0)
-        return rc == -ENOENT ? rc : tell_failure(w, rc, &report);
+        return rc;
     const struct segment_set *set = &w->snapshot.set;
     while (w->index < set->started && set->entries[w->index].header.sequence <= done_sequence)
         w->index++;

@@ -29,15 +29,25 @@ struct hole {
 
 /* What the walk meets, in log order. A result other than 0 ends the walk and is returned. */
 struct visitor {
-    int (*found)(void *context, const struct twinlog_report *report, const struct hole *hole); /* or NULL */
-    int (*record)(void *context, const struct cursor_record *record);           /* a sound one; may be NULL */
-    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    int (*found)(void *context, const struct twinlog_report *report, const struct hole *hole);
+    int (*record)(void *context, const struct cursor_record *record); /* a sound one; may be NULL */
     void *context;
 };
+
+/* The application, as it is in the options of the public calls. */
+struct listener {
+    int (*each)(void *context, const struct twinlog_report *report);            /* may be NULL */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    void *context;
+    int verdict; /* result of `each` if it ended the call */
+};
+/* -ECANCELED: `each` has ended the call. */
+int twl_listener_tell(struct listener *listener, const struct twinlog_report *report);
 
 struct walk {
     struct io *io;
     struct visitor visitor;
+    struct listener listener;
     unsigned snapshot_flags;
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* beside a live writer: its watermark */
@@ -60,10 +70,14 @@ struct walk {
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };
 
-/* Loads the log, with the faults of its set. `io`, `visitor` and `snapshot_flags` are set; all else is zero. */
+/* Loads the log, with the faults of its set. `io`, `visitor`, `listener` and `snapshot_flags` are set; all else is zero. */
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report);
 int twl_walk_through(struct walk *w);
 void twl_walk_free(struct walk *w);
+/* `what` the records are: "lost". last < first: a marker in front of them is damaged. */
+void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_finding finding,
+                             enum twinlog_action action, uint64_t first_lsn, uint64_t last_lsn,
+                             const char *what);
 void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum twinlog_action action,
                            struct twinlog_report *ret_report);
 

@@ -24,7 +24,7 @@ struct window {
     size_t view_bytes;
 };
 
-/* The index of a sealed segment, after a seek has read it. The memory is reused across segments. */
+/* The index of a sealed segment, once it was read. The memory is reused across segments. */
 struct loaded_index {
     struct index_entry *entries;
     uint32_t count, room;
@@ -153,7 +153,10 @@ void twl_cursor_back_out(struct cursor *cursor);
  * records. The index is not trusted: the group and the skipped records must check. */
 int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn);
 
-/* The same for the first record of `time_ns` or later, which becomes the next record. 0 = all are older;
+/* Reads the index that belongs to the footer. One that does not check has no entries. Negative: a system error. */
+int twl_cursor_load_index(struct cursor *cursor, const struct segment_footer *footer);
+
+/* As twl_cursor_seek(), for the first record of `time_ns` or later, which becomes the next record. 0 = all are older;
  * the cursor is then behind the last group. Fillers have no time. */
 int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns);
 /* The same, starting from the current place. */

@@ -14,27 +14,26 @@
 
 #define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
-/* An index that does not check is ignored; the walk is then longer. */
-static void load_index(struct cursor *cursor, const struct segment_footer *footer)
+int twl_cursor_load_index(struct cursor *cursor, const struct segment_footer *footer)
 {
     struct loaded_index *index = &cursor->index;
     uint64_t end = cursor->segment->data_end;
     size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
     int error;
     if (index->is_loaded)
-        return;
+        return 0;
     index->is_loaded = true;
     index->count = 0;
     if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
-        return;
+        return 0;
     twl_cursor_refresh(cursor); /* it may have been written since these bytes were read */
     const unsigned char *bytes = twl_cursor_bytes(cursor, end - size, size, &error);
     if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
-        return;
+        return error;
     if (footer->index_entries > index->room) {
         struct index_entry *entries = malloc(footer->index_entries * sizeof(*entries));
         if (!entries)
-            return;
+            return -ENOMEM;
         free(index->entries);
         index->entries = entries;
         index->room = footer->index_entries;
@@ -42,6 +41,7 @@ static void load_index(struct cursor *cursor, const struct segment_footer *foote
     index->count = footer->index_entries;
     for (uint32_t i = 0; i < index->count; i++)
         twl_index_entry_decode(bytes + size - (i + 1) * INDEX_ENTRY_BYTES, &index->entries[i]);
+    return 0;
 }
 
 struct entries {
@@ -52,7 +52,7 @@ struct entries {
 static struct entries known_entries(struct cursor *cursor, const struct segment_footer *footer)
 {
     if (footer) {
-        load_index(cursor, footer);
+        (void)twl_cursor_load_index(cursor, footer); /* without an index the walk is longer */
         return (struct entries){ cursor->index.entries, cursor->index.count };
     }
     if (cursor->summary)
