@@ -52,40 +52,21 @@ static void show_progress(struct backup *b, uint64_t bytes)
 
 /* ---- where the copy ends ----------------------------------------------------------------------- */
 
-static bool is_read_only(int error)
-{
-    return error == -EROFS || error == -EINVAL || error == -EACCES;
-}
-
-/* Syncs what recovery found without a writer. It may be only in the page cache, and the copy must not hold
- * more than the log does after a power cut. */
-static int sync_segment(struct backup *b, size_t index)
-{
-    struct segment segment;
-    int rc = twl_log_snapshot_open_segment(b->io, &b->snapshot.set.entries[index], &segment);
-    if (rc < 0)
-        return rc;
-    rc = io_sync(segment.file);
-    twl_segment_close(&segment);
-    if (rc == 0)
-        rc = b->io->ops->sync_dir(b->io);
-    return is_read_only(rc) ? 0 : rc;
-}
-
+/* Syncs what recovery found. It may be only in the page cache, and the copy must not hold more than the log does after
+ * a power cut. */
 static int find_end_alone(struct backup *b)
 {
+    const struct segment_set *set = &b->snapshot.set;
     struct recovery recovery;
-    int rc = twl_recover(b->io, &b->snapshot.set, false, NULL, &recovery);
+    int rc = twl_recover(b->io, set, false, NULL, &recovery);
     if (rc < 0)
         return rc;
     b->limit_lsn = recovery.position.next_lsn - 1;
     b->last = recovery.index;
     /* The segment was started by a group that was torn: the copy does not have it. */
-    if (recovery.last_group == 0 && b->snapshot.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
+    if (recovery.last_group == 0 && set->entries[b->last].header.start_lsn == 0 && b->last > 0)
         b->last--;
-    for (size_t i = min_u64(recovery.open_from, recovery.index); rc == 0 && i <= recovery.index; i++)
-        rc = sync_segment(b, i);
-    return rc;
+    return twl_recover_sync(b->io, set, min_u64(recovery.open_from, recovery.index), recovery.index);
 }
 
 static int find_end_beside_writer(struct backup *b)
@@ -403,14 +384,13 @@ static bool is_outrun(struct backup *b, int error)
 
 static int try_until_it_fits(struct backup *b)
 {
-    int rc = try_once(b);
-    for (unsigned views = 1; is_outrun(b, rc); views++) {
-        if (views == VIEWS)
-            return -EBUSY;
+    for (unsigned views = 0; views < VIEWS; views++) {
+        const int rc = try_once(b);
+        if (!is_outrun(b, rc))
+            return rc;
         discard(b);
-        rc = try_once(b);
     }
-    return rc;
+    return -EBUSY;
 }
 
 static void describe(struct backup *b, struct twinlog_backup_result *ret_result)

@@ -25,44 +25,29 @@ struct listing {
     struct twinlog_segment *list;
 };
 
-static void take_times(int64_t min_ns, int64_t max_ns, struct twinlog_segment *ret)
-{
-    if (min_ns > max_ns)
-        return;
-    ret->first_time_ns = min_ns;
-    ret->last_time_ns = max_ns;
-}
-
 static void take_footer(const struct segment_footer *footer, struct twinlog_segment *ret)
 {
     ret->first_lsn = footer->first_lsn;
     ret->last_lsn = footer->last_lsn;
     ret->data_bytes = footer->data_end - SEGMENT_DATA_OFFSET;
     ret->epoch = footer->epoch.number;
-    take_times(footer->min_ns, footer->max_ns, ret);
-}
-
-static void take_summary(const struct summary *summary, struct twinlog_segment *ret)
-{
-    if (summary->first_lsn == 0)
+    if (footer->min_ns > footer->max_ns)
         return;
-    ret->first_lsn = summary->first_lsn;
-    ret->last_lsn = summary->next_lsn - 1;
-    ret->data_bytes = summary->data_end - SEGMENT_DATA_OFFSET;
-    ret->epoch = summary->epoch.number;
-    take_times(summary->min_ns, summary->max_ns, ret);
+    ret->first_time_ns = footer->min_ns;
+    ret->last_time_ns = footer->max_ns;
 }
 
-/* Walks up to the watermark; a group beyond it may be incomplete. */
-static int walk(struct listing *l, const struct segment *segment)
+/* Walks up to the watermark; a group beyond it may be incomplete. *ret_footer is the one that the segment would get: 1.
+ * 0 = it has no group. */
+static int walk(struct listing *l, const struct segment *segment, struct segment_footer *ret_footer)
 {
     struct cursor *cursor = &l->cursor;
-    struct summary *summary = l->summary;
+    uint32_t step;
     int rc;
-    twl_summary_begin(summary, INT64_MIN);
+    twl_summary_begin(l->summary, INT64_MIN);
     twl_cursor_begin(cursor, segment, twl_position_before(segment));
     twl_cursor_pass_claims(cursor, l->snapshot.has_writer);
-    cursor->summary = summary;
+    cursor->summary = l->summary;
     do {
         rc = twl_cursor_enter_group(cursor);
         if (rc <= 0 || (l->snapshot.has_writer && cursor->position.next_lsn - 1 > l->limit_lsn))
@@ -70,7 +55,10 @@ static int walk(struct listing *l, const struct segment *segment)
         twl_cursor_back_out(cursor);
         rc = twl_cursor_accept_group(cursor);
     } while (rc > 0);
-    return rc < 0 ? rc : 0;
+    if (rc < 0 || l->summary->first_lsn == 0)
+        return rc < 0 ? rc : 0;
+    twl_summary_footer(l->summary, 0, 0, ret_footer, &step);
+    return 1;
 }
 
 static int look_into(struct listing *l, const struct segment_entry *entry, struct twinlog_segment *ret)
@@ -81,13 +69,12 @@ static int look_into(struct listing *l, const struct segment_entry *entry, struc
     if (rc < 0)
         return rc;
     rc = ret->state == TWINLOG_SEGMENT_ACTIVE ? 0 : twl_segment_read_footer(&segment, &footer);
-    if (rc > 0) {
+    if (rc > 0)
         ret->state = TWINLOG_SEGMENT_SEALED;
+    else if (rc == 0)
+        rc = walk(l, &segment, &footer);
+    if (rc > 0)
         take_footer(&footer, ret);
-    } else if (rc == 0) {
-        rc = walk(l, &segment);
-        take_summary(l->summary, ret);
-    }
     twl_segment_close(&segment);
     return rc < 0 ? rc : 0;
 }
@@ -166,23 +153,14 @@ static int look_until_it_fits(struct listing *l)
     return rc == -EAGAIN || rc == -ENOENT ? -EBUSY : rc;
 }
 
-static int tell(const struct listing *l, int (*each)(void *context, const struct twinlog_segment *segment),
-                void *context)
-{
-    const struct segment_set *set = &l->snapshot.set;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < set->started + set->spares + set->retired; i++)
-        rc = each(context, &l->list[i]);
-    return rc;
-}
-
 int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
                  void *context)
 {
     struct listing l = { .io = io, .summary = malloc(sizeof(*l.summary)) };
     int rc = l.summary ? look_until_it_fits(&l) : -ENOMEM;
-    if (rc == 0)
-        rc = tell(&l, each, context);
+    const struct segment_set *set = &l.snapshot.set;
+    for (size_t i = 0; rc == 0 && i < set->started + set->spares + set->retired; i++)
+        rc = each(context, &l.list[i]);
     forget(&l);
     twl_cursor_free(&l.cursor);
     free(l.summary);
