@@ -192,20 +192,6 @@ int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snap
     return 0;
 }
 
-/* The file is locked, so no process can overwrite the header any more. Is it still the one that was found? */
-static int check_incarnation(const struct segment *segment, const struct segment_entry *entry)
-{
-    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header;
-    size_t size;
-    int rc = io_read(segment->file, block, sizeof(block), 0, &size);
-    if (rc < 0)
-        return rc;
-    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
-                   header.segment_id == entry->header.segment_id && header.sequence == entry->header.sequence;
-    return is_same ? 0 : -EAGAIN;
-}
-
 static int hold(const struct segment *segment)
 {
     struct io *io = segment->file->io;
@@ -226,7 +212,7 @@ int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *ent
         return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
     rc = hold(&segment);
     if (rc == 0 && !entry->is_salvaged)
-        rc = check_incarnation(&segment, entry);
+        rc = twl_segment_check_incarnation(&segment, &entry->header);
     if (rc < 0)
         twl_segment_close(&segment);
     else

@@ -132,7 +132,6 @@ int twl_follower_create(struct io *io, struct shared_page *shared, struct follow
         goto unwatch;
     }
     twl_mutex_init(&f->lock);
-    f->is_readable = false;
     f->interest.page_sequence = twl_page_sequence(f->shared);
     f->interest.lsn = UINT64_MAX;
     rc = twl_thread_start(&f->thread, follow, f);
@@ -195,7 +194,7 @@ void twl_follower_arm(struct follower *f, const struct interest *interest)
 
 void twl_follower_tell(struct follower *f)
 {
-    if (is_forked(f))
+    if (!f || is_forked(f))
         return;
     twl_mutex_lock(&f->lock);
     make_readable(f);

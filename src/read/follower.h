@@ -27,6 +27,6 @@ int twl_follower_fd(const struct follower *follower);
 
 void twl_follower_arm(struct follower *follower,
                       const struct interest *interest); /* not readable until there is news */
-void twl_follower_tell(struct follower *follower);      /* makes it readable now */
+void twl_follower_tell(struct follower *follower);      /* makes it readable now; NULL is allowed */
 
 #endif

@@ -26,8 +26,7 @@
 
 static int fail_system(const struct read_position *pos, int error)
 {
-    twl_report(pos->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
-               twinlog_strerror(error));
+    twl_read_report_system(error, pos->report);
     const struct slot *at = pos->at;
     uint64_t offset = 0;
     if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
@@ -98,15 +97,10 @@ static int judge(struct read_position *pos, int rc)
     return fail_system(pos, rc);
 }
 
-static bool is_same_incarnation(const struct segment_header *a, const struct segment_header *b)
-{
-    return a->segment_id == b->segment_id && a->sequence == b->sequence;
-}
-
 static struct slot *find_slot(struct read_position *pos, const struct segment_header *header)
 {
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
-        if (slot->segment.file && is_same_incarnation(&slot->segment.header, header))
+        if (slot->segment.file && twl_is_same_incarnation(&slot->segment.header, header))
             return slot;
     return NULL;
 }
@@ -136,7 +130,7 @@ static void find_in_set(struct read_position *pos, struct slot *slot)
 {
     const struct segment_set *set = set_of(pos);
     for (size_t i = 0; i < set->started; i++)
-        if (is_same_incarnation(&set->entries[i].header, &slot->segment.header)) {
+        if (twl_is_same_incarnation(&set->entries[i].header, &slot->segment.header)) {
             slot->index = i;
             return;
         }
@@ -185,20 +179,15 @@ static void catch_up(struct read_position *pos)
  * POSITION_LOST = it has a new one already. Without the lock the segment is read, not mapped. */
 static int hold(struct read_position *pos, struct slot *slot)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header;
-    size_t size;
     int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
     if (rc < 0) { /* the process that holds it may be stopped; that is no reason to fail */
         slot->cursor.maps = false;
         return 1;
     }
-    rc = io_read(slot->segment.file, block, sizeof(block), 0, &size);
-    if (rc < 0)
-        return fail_system(pos, rc);
-    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
-                   is_same_incarnation(&header, &slot->segment.header);
-    return is_same ? 1 : POSITION_LOST;
+    rc = twl_segment_check_incarnation(&slot->segment, &slot->segment.header);
+    if (rc == -EAGAIN)
+        return POSITION_LOST;
+    return rc < 0 ? fail_system(pos, rc) : 1;
 }
 
 static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
@@ -211,7 +200,7 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
     }
     slot->segment.kept_lsn = entry->kept_lsn;
     slot->cursor.maps = pos->maps;
-    rc = is_same_incarnation(&slot->segment.header, &entry->header) ? 1 : POSITION_LOST;
+    rc = twl_is_same_incarnation(&slot->segment.header, &entry->header) ? 1 : POSITION_LOST;
     if (rc > 0 && pos->maps)
         rc = hold(pos, slot);
     if (rc > 0)
@@ -310,8 +299,8 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
     const struct segment_set *set = &pos->snapshot->set;
     const struct slot *at = pos->at;
     uint64_t next_lsn = at->segment.file ? twl_cursor_next_lsn(&at->cursor) : 0;
-    bool is_in_set =
-        at->index < set->started && is_same_incarnation(&set->entries[at->index].header, &at->segment.header);
+    bool is_in_set = at->index < set->started &&
+                     twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header);
     return next_lsn > 0 || !is_in_set ? next_lsn : first_lsn_of(set, at->index);
 }
 
@@ -384,62 +373,43 @@ static int go_on(struct read_position *pos, uint64_t lsn)
     return twl_cursor_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
 }
 
-static int look_up(struct read_position *pos, uint64_t lsn)
+static int look_up(struct read_position *pos, uint64_t lsn, struct trail *trail)
 {
     const struct segment_footer *footer = NULL;
     int rc = open_holder(pos, lsn, &footer);
     if (rc < 0)
         return rc;
-    rc = twl_cursor_seek(&pos->at->cursor, footer, lsn);
-    if (rc == 0) {
-        twl_cursor_refresh(&pos->at->cursor);
-        rc = twl_cursor_seek(&pos->at->cursor, footer, lsn);
-    }
-    return judge(pos, rc);
+    struct cursor *cursor = &pos->at->cursor;
+    return judge(pos,
+                 trail ? twl_cursor_trace(cursor, footer, lsn, trail) : twl_cursor_seek(cursor, footer, lsn));
 }
 
 int twl_read_position_before(struct read_position *pos, uint64_t lsn)
 {
     catch_up(pos);
     bool is_next = pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn;
-    return is_next ? go_on(pos, lsn) : look_up(pos, lsn);
+    return is_next ? go_on(pos, lsn) : look_up(pos, lsn, NULL);
 }
 
 int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
 {
-    int rc = twl_cursor_next_record(&pos->at->cursor, ret_record);
-    return rc > 0 ? rc : judge(pos, rc);
+    return judge(pos, twl_cursor_next_record(&pos->at->cursor, ret_record));
 }
 
 /* ---- back -------------------------------------------------------------------------------------- */
 
-static int look_up_with_trail(struct read_position *pos, uint64_t lsn)
+int twl_read_position_before_back(struct read_position *pos, uint64_t lsn)
 {
-    const struct segment_footer *footer = NULL;
+    struct index_entry place;
+    catch_up(pos);
     if (!pos->trail) {
         pos->trail = malloc(sizeof(*pos->trail));
         if (!pos->trail)
             return fail_system(pos, -ENOMEM);
         twl_trail_begin(pos->trail);
     }
-    int rc = open_holder(pos, lsn, &footer);
-    if (rc < 0)
-        return rc;
-    rc = twl_cursor_trace(&pos->at->cursor, footer, lsn, pos->trail);
-    if (rc == 0) {
-        twl_cursor_refresh(&pos->at->cursor);
-        rc = twl_cursor_trace(&pos->at->cursor, footer, lsn, pos->trail);
-    }
-    return judge(pos, rc);
-}
-
-int twl_read_position_before_back(struct read_position *pos, uint64_t lsn)
-{
-    struct index_entry place;
-    catch_up(pos);
-    bool is_known = pos->at->segment.file && pos->trail && lsn < pos->bound_lsn &&
-                    twl_trail_find(pos->trail, lsn, &place);
-    return is_known ? judge(pos, twl_cursor_place(&pos->at->cursor, &place)) : look_up_with_trail(pos, lsn);
+    bool is_known = pos->at->segment.file && lsn < pos->bound_lsn && twl_trail_find(pos->trail, lsn, &place);
+    return is_known ? judge(pos, twl_cursor_place(&pos->at->cursor, &place)) : look_up(pos, lsn, pos->trail);
 }
 
 /* ---- by time ----------------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@
 
 #define SET_TRIES 20u
 
-static int report_system(int error, struct twinlog_report *ret_report)
+int twl_read_report_system(int error, struct twinlog_report *ret_report)
 {
     twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
                twinlog_strerror(error));
@@ -96,11 +96,11 @@ static int load_set(struct read_snapshot *h, struct twinlog_report *ret_report)
     struct segment_set set;
     int rc;
     if (is_forked(h))
-        rc = report_system(TWINLOG_EFORKED, ret_report);
+        rc = twl_read_report_system(TWINLOG_EFORKED, ret_report);
     else if (!is_attached(h))
         rc = open_set(h, &set, ret_report);
     else if ((rc = h->source.set(h->source.context, &set)) < 0)
-        report_system(rc, ret_report);
+        twl_read_report_system(rc, ret_report);
     if (rc < 0)
         return rc;
     rc = check_not_empty(h, &set, ret_report);
@@ -161,7 +161,7 @@ static int look_at_end(struct read_snapshot *h, bool must_sync, struct recovery 
             return rc;
         }
         if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
-            return report_system(rc, ret_report);
+            return twl_read_report_system(rc, ret_report);
     }
 }
 
@@ -208,7 +208,7 @@ static int follow_markers(struct read_snapshot *h, struct twinlog_report *ret_re
 static int find_writer(struct read_snapshot *h, bool *ret_has_writer, struct twinlog_report *ret_report)
 {
     int rc = twl_page_has_writer(h->shared, ret_has_writer);
-    return rc < 0 ? report_system(rc, ret_report) : 0;
+    return rc < 0 ? twl_read_report_system(rc, ret_report) : 0;
 }
 
 static int look_without_page(struct read_snapshot *h, struct twinlog_report *ret_report)
@@ -318,7 +318,7 @@ static int follow_tail(struct read_snapshot *h, struct twinlog_report *ret_repor
     }
     if (h->tail_segment.file)
         h->limit_lsn = max_u64(h->limit_lsn, h->tail.position.next_lsn - 1);
-    return rc < 0 ? report_system(rc, ret_report) : 0;
+    return rc < 0 ? twl_read_report_system(rc, ret_report) : 0;
 }
 
 /* ---- with a page ------------------------------------------------------------------------------- */
@@ -395,7 +395,7 @@ static int look_for_page(struct read_snapshot *h, struct twinlog_report *ret_rep
     bool had_page = h->shared->page != NULL;
     int rc = is_attached(h) ? 0 : twl_page_watch_again(&h->watched);
     if (rc < 0)
-        return report_system(rc, ret_report);
+        return twl_read_report_system(rc, ret_report);
     if (rc > 0 || (had_page && !h->shared->page)) {
         h->ignored_epoch = h->epoch = 0;
         h->is_known = false;
@@ -406,7 +406,7 @@ static int look_for_page(struct read_snapshot *h, struct twinlog_report *ret_rep
 static int look(struct read_snapshot *h, bool asks_for_end, struct twinlog_report *ret_report)
 {
     if (is_forked(h))
-        return h->generation > 0 ? 0 : report_system(TWINLOG_EFORKED, ret_report);
+        return h->generation > 0 ? 0 : twl_read_report_system(TWINLOG_EFORKED, ret_report);
     int rc = look_for_page(h, ret_report);
     if (rc < 0)
         return rc;
@@ -449,7 +449,7 @@ int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlo
     *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .pid = getpid() };
     int rc = twl_page_watch(io, &h->watched);
     if (rc < 0)
-        return report_system(rc, ret_report);
+        return twl_read_report_system(rc, ret_report);
     rc = look_first(h, twl_page_epoch(&h->watched), ret_report);
     bool has_writer = true; /* a writer may be about to make the first segment */
     if (rc == 0 && h->set.started == 0)

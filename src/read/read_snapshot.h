@@ -55,6 +55,9 @@ struct read_snapshot {
     uint32_t tail_generation;
 };
 
+/* Reports that the log cannot be read, and returns the error. */
+int twl_read_report_system(int error, struct twinlog_report *ret_report);
+
 /* Loads everything once. `snapshot` must not be moved afterwards. On failure there is nothing to close. */
 int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, struct twinlog_report *ret_report);
 void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source);

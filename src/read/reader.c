@@ -67,13 +67,6 @@ static int tell(struct twinlog_reader *reader, int error)
     return error;
 }
 
-static int fail_system(struct twinlog_reader *reader, int error)
-{
-    twl_report(&reader->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
-               "cannot read the log: %s", twinlog_strerror(error));
-    return error;
-}
-
 static int report_trimmed(struct twinlog_reader *reader)
 {
     uint64_t first_lsn = reader->snapshot.first_lsn;
@@ -139,7 +132,7 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
     struct read_position *pos = &reader->pos;
     int rc = twl_cursor_check(&pos->at->cursor);
     if (rc < 0)
-        return fail_system(reader, rc);
+        return twl_read_report_system(rc, &reader->report);
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
         twl_cursor_refresh(&pos->at->cursor);
@@ -342,18 +335,12 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
 
 /* ---- moves ------------------------------------------------------------------------------------- */
 
-static void tell_follower(struct twinlog_reader *reader)
-{
-    if (reader->follower)
-        twl_follower_tell(reader->follower);
-}
-
 /* Errors stay until a seek. */
 static int stick(struct twinlog_reader *reader, int error)
 {
     reader->error = error;
     reader->end_lsn = 0;
-    tell_follower(reader);
+    twl_follower_tell(reader->follower);
     return tell(reader, error);
 }
 
@@ -431,7 +418,7 @@ int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record
         return stick(reader, rc);
     if (rc > 0) {
         give(reader, &record, ret_record);
-        tell_follower(reader); /* this record can be read again */
+        twl_follower_tell(reader->follower); /* this record can be read again */
     }
     return rc;
 }
@@ -445,7 +432,7 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
     reader->error = 0;
     bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->snapshot.limit_lsn;
     if (may_have_some)
-        tell_follower(reader);
+        twl_follower_tell(reader->follower);
     else
         arm(reader);
     return 0;

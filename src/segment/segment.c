@@ -334,6 +334,19 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
     return rc;
 }
 
+int twl_segment_check_incarnation(const struct segment *segment, const struct segment_header *header)
+{
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header now;
+    size_t size;
+    int rc = io_read(segment->file, block, sizeof(block), 0, &size);
+    if (rc < 0)
+        return rc;
+    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &now) == HEADER_VALID &&
+                   twl_is_same_incarnation(&now, header);
+    return is_same ? 0 : -EAGAIN;
+}
+
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment)
 {
     enum header_state state;

@@ -105,6 +105,13 @@ int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole);
 
 /* Opens for reading. TWINLOG_ECORRUPT if the header is not valid. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);
+static inline bool twl_is_same_incarnation(const struct segment_header *a, const struct segment_header *b)
+{
+    return a->segment_id == b->segment_id && a->sequence == b->sequence;
+}
+/* Is the file still, or again, the incarnation of that header? -EAGAIN: no. While it is locked (IO_LOCK_USE), no process
+ * overwrites its header. */
+int twl_segment_check_incarnation(const struct segment *segment, const struct segment_header *header);
 void twl_segment_close(struct segment *segment); /* may be called twice */
 
 #endif
