@@ -138,9 +138,8 @@ static int open_file(const struct io_files *files, const char *name, unsigned fl
  * reads use the first one (see read_from_disk()). */
 static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
-    const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
     struct stat one, other;
-    const int fd = openat(files->directory, name, flags);
+    const int fd = openat(files->directory, name, open_flags(IO_READ_ONLY));
     if (fd < 0)
         return;
     const bool is_same = fstat(file->fd, &one) == 0 && fstat(fd, &other) == 0 && one.st_dev == other.st_dev &&
@@ -177,6 +176,7 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     if (!file)
         return -ENOMEM;
     file->file.io = io;
+    file->pid = getpid();
     file->is_read_only = flags & IO_READ_ONLY;
     file->is_direct = flags & IO_DIRECT;
     file->is_from_disk = flags & IO_FROM_DISK;
@@ -202,23 +202,22 @@ close_fd:
     return error;
 }
 
-/* A child made by clone() has even a file that is closed in children, until it runs its program. */
-static void unlock_all(const struct disk_file *file)
+/* A forked child leaves its parent's locks alone. */
+static void unlock(const struct disk_file *file, off_t start, off_t size)
 {
-    struct flock all = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+    struct flock range = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = size };
 
-    if (file->fd >= 0)
-        fcntl(file->fd, F_OFD_SETLK, &all);
+    if (file->pid == getpid())
+        fcntl(file->fd, F_OFD_SETLK, &range);
 }
 
+/* A child that was forked meanwhile keeps the locks that are not released; one made by clone() has even a file that is
+ * closed in children, until it runs its program. */
 void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
 
-    twl_io_files_unlock(io_file, IO_LOCK_WRITER);
-    twl_io_files_unlock(io_file, IO_LOCK_USE);
-    if (file->in_child.fds[0])
-        unlock_all(file);
+    unlock(file, 0, 0);
     close_fd(file);
     free(file);
 }
@@ -393,24 +392,12 @@ int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclu
 
     if (fcntl(file->fd, F_OFD_SETLK, &range) < 0)
         return errno == EACCES ? -EAGAIN : -errno;
-    if (which <= IO_LOCK_USE)
-        file->lock_owner[which] = getpid();
     return 0;
 }
 
-void twl_io_files_unlock(struct io_file *io_file, enum io_lock which)
+void twl_io_files_unlock(struct io_file *file, enum io_lock which)
 {
-    struct disk_file *file = disk_file_of(io_file);
-    struct flock range = lock_range(which, F_UNLCK);
-
-    if (which > IO_LOCK_USE) { /* the file is closed in children */
-        fcntl(file->fd, F_OFD_SETLK, &range);
-        return;
-    }
-    if (file->lock_owner[which] != getpid()) /* a forked child leaves its parent's locks alone */
-        return;
-    fcntl(file->fd, F_OFD_SETLK, &range);
-    file->lock_owner[which] = 0;
+    unlock(disk_file_of(file), (off_t)which, 1);
 }
 
 int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)

@@ -18,13 +18,13 @@ struct io_files {
 };
 
 struct disk_file {
-    struct io_file file;               /* must be first */
-    int fd;                            /* [const], but -1 in a forked child if IO_NOT_IN_CHILDREN */
-    bool is_read_only;                 /* [const] */
-    bool is_direct;                    /* [const] */
-    bool is_from_disk;                 /* [const] reads go past the page cache, */
-    int disk_fd;                       /* [const] through this direct one; -1 = there is none */
-    pid_t lock_owner[IO_LOCK_USE + 1]; /* the process that took the lock, 0 = none; set by lock(), unlock() */
+    struct io_file file; /* must be first */
+    int fd;              /* [const], but -1 in a forked child if IO_NOT_IN_CHILDREN */
+    pid_t pid;           /* [const] of the process that opened it; only it takes and releases locks */
+    bool is_read_only;   /* [const] */
+    bool is_direct;      /* [const] */
+    bool is_from_disk;   /* [const] reads go past the page cache, */
+    int disk_fd;         /* [const] through this direct one; -1 = there is none */
     struct child_files in_child;
 };
 

@@ -15,35 +15,24 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int64_t release(const struct io_write *write, int64_t written, const struct limit_hold *hold)
-{
-    twl_limit_release(hold, written == (int64_t)write->size);
-    return written;
-}
-
 static int64_t write_once(const struct io_write *write, int flags)
 {
     struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
+    const int fd = io_file_fd(write->file);
     struct limit_hold hold;
 
     twl_limit_hold(&hold);
-    const ssize_t n = pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, flags);
-    return release(write, n < 0 ? -errno : n, &hold);
-}
-
-/* Not pwritev2(): a sandbox that knows only older calls may refuse it. */
-static int64_t pwrite_once(const struct io_write *write)
-{
-    struct limit_hold hold;
-
-    twl_limit_hold(&hold);
-    const ssize_t n = pwrite(io_file_fd(write->file), write->data, write->size, (off_t)write->offset);
-    return release(write, n < 0 ? -errno : n, &hold);
+    const ssize_t n = flags == 0 /* a sandbox that knows only older calls may refuse pwritev2() */
+                          ? pwrite(fd, write->data, write->size, (off_t)write->offset)
+                          : pwritev2(fd, &bytes, 1, (off_t)write->offset, flags);
+    const int64_t written = n < 0 ? -errno : n;
+    twl_limit_release(&hold, written == (int64_t)write->size);
+    return written;
 }
 
 void twl_io_posix_write(struct io_write *write)
 {
-    write->ret_written = pwrite_once(write);
+    write->ret_written = write_once(write, 0);
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
 }
 

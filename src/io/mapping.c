@@ -242,21 +242,16 @@ static int map_file(int fd, uint64_t offset, size_t size, unsigned flags, void *
     return 0;
 }
 
-/* Prevents a fork() between mapping the bytes and leaving them out of children. */
-static int map_outside_children(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
-{
-    twl_child_hold();
-    const int error = map_file(fd, offset, size, flags, ret_bytes);
-    twl_child_release();
-    return error;
-}
-
 int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
 {
-    void *bytes;
-    int error = flags & MAPPING_NOT_IN_CHILDREN ? map_outside_children(fd, offset, size, flags, &bytes)
-                                                : map_file(fd, offset, size, flags, &bytes);
+    const bool is_in_children = !(flags & MAPPING_NOT_IN_CHILDREN);
+    void *bytes = NULL;
 
+    if (!is_in_children) /* no fork() between mapping the bytes and leaving them out of children */
+        twl_child_hold();
+    int error = map_file(fd, offset, size, flags, &bytes);
+    if (!is_in_children)
+        twl_child_release();
     if (error < 0)
         return error;
     error = guard(bytes, size, flags);
