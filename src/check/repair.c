@@ -381,14 +381,6 @@ static int fill(struct repairer *r)
     return came < 0 ? came : rc;
 }
 
-static void describe(struct repairer *r)
-{
-    if (r->next_lsn == r->first_lsn)
-        return;
-    r->result.first_lsn = r->first_lsn;
-    r->result.last_lsn = r->next_lsn - 1;
-}
-
 int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
                struct twinlog_repair_result *ret_result)
 {
@@ -408,10 +400,12 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
         int closed = twinlog_close(r.log);
         rc = rc == 0 ? closed : rc;
     }
-    if (rc == 0) {
-        describe(&r);
-        *ret_result = r.result;
+    if (rc == 0 && r.next_lsn > r.first_lsn) {
+        r.result.first_lsn = r.first_lsn;
+        r.result.last_lsn = r.next_lsn - 1;
     }
+    if (rc == 0)
+        *ret_result = r.result;
     twl_walk_free(&r.walk);
     io->ops->destroy(io);
     return r.walk.listener.verdict != 0 ? r.walk.listener.verdict : rc;

@@ -9,7 +9,6 @@
 #include "check/walk.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #define STATE_TRIES 10u /* a process may be writing a slot just now */
 #define STATE_RETRY_MS 1u
@@ -42,45 +41,23 @@ static int load(struct verifier *v)
 
 /* ---- the state file ---------------------------------------------------------------------------- */
 
-static int read_slots(struct verifier *v, bool *ret_are_whole)
-{
-    struct state_header headers[2];
-    struct io_file *file;
-    uint64_t file_bytes;
-    size_t size = 0;
-    *ret_are_whole = false;
-    int rc = io_open(v->walk.io, STATE_NAME, IO_READ_ONLY, &file);
-    if (rc < 0)
-        return rc;
-    rc = io_size(file, &file_bytes);
-    size_t slot_bytes = (size_t)min_u64(file_bytes / 2, STATE_MAX_SLOT_BYTES);
-    unsigned char *bytes = malloc(2 * slot_bytes + 1);
-    if (rc == 0)
-        rc = bytes ? io_read(file, bytes, 2 * slot_bytes, 0, &size) : -ENOMEM;
-    if (rc == 0 && size == 2 * slot_bytes)
-        *ret_are_whole = twl_state_decode(bytes, slot_bytes, &headers[0]) == HEADER_VALID &&
-                         twl_state_decode(bytes + slot_bytes, slot_bytes, &headers[1]) == HEADER_VALID &&
-                         headers[0].generation == headers[1].generation;
-    free(bytes);
-    io_close(file);
-    return rc;
-}
-
 /* Loading the snapshot has shown that at least one of the two copies is good. */
 static int check_state(struct verifier *v)
 {
-    bool are_whole = v->walk.snapshot.state.header.generation == 0;
-    int rc = 0;
-    for (unsigned tries = 0; rc == 0 && !are_whole && tries < STATE_TRIES; tries++) {
-        if (tries > 0)
-            v->walk.io->ops->sleep_ms(v->walk.io, STATE_RETRY_MS);
-        rc = read_slots(v, &are_whole);
-    }
-    if (rc < 0)
-        return rc;
-    if (are_whole)
-        return 0;
+    struct io *io = v->walk.io;
+    struct state *state = &v->walk.snapshot.state;
     struct twinlog_report report;
+    if (state->header.generation == 0)
+        return 0;
+    for (unsigned tries = 1; !state->is_in_both && tries < STATE_TRIES; tries++) {
+        io->ops->sleep_ms(io, STATE_RETRY_MS);
+        twl_state_free(state);
+        int rc = twl_state_read(io, state, &report);
+        if (rc < 0)
+            return rc;
+    }
+    if (state->is_in_both)
+        return 0;
     twl_report(&report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_NOTHING, 0,
                "one of the two copies of the cursors and values does not check or is older; the next change "
                "writes both");

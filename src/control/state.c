@@ -128,6 +128,8 @@ static int load(struct slots *slots, struct state *ret_state)
     if (rc == 0)
         rc = copy_state(&header[slots->number],
                         bytes + slots->number * slots->slot_bytes + STATE_HEADER_BYTES, ret_state);
+    if (rc == 0)
+        ret_state->is_in_both = slots->is_in_both;
     free(bytes);
     return rc;
 }

@@ -22,7 +22,8 @@
 struct state {
     struct state_header header;
     unsigned char *body;
-    size_t room; /* bytes allocated for the body */
+    size_t room;     /* bytes allocated for the body */
+    bool is_in_both; /* the file had it in both slots when it was read */
 };
 
 /* Makes a new file, without entries and of generation 1; durable with its name on return. Replaces any
