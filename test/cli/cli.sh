@@ -1487,6 +1487,17 @@ test_output()
     count "cat without standard output" $(($? != 1))
 }
 
+# refuses COMMAND OPTIONS...: the command is used wrongly with each of these, of the log "used".
+refuses()
+{
+    command=$1
+    shift
+    for options in "$@"; do
+        # shellcheck disable=SC2086 # words
+        status "$command $options" 2 "$twinlog" "$command" used $options </dev/null
+    done
+}
+
 test_usage()
 {
     fill used 3
@@ -1519,51 +1530,24 @@ test_usage()
     status "--version" 0 "$twinlog" --version
     says "shows the version" out '^twinlog [0-9]+\.[0-9]+\.[0-9]+$'
 
-    status "append --null --framed" 2 "$twinlog" append used --null --framed </dev/null
-    status "append --mapped --pad" 2 "$twinlog" append used --mapped --pad </dev/null
-    status "bench --mapped --segment 2G" 2 "$twinlog" bench used --mapped --segment 2G
-    status "append --shared --pad" 2 "$twinlog" append used --shared --pad </dev/null
+    refuses append '--null --framed' '--mapped --pad' '--io tape' '--segment 100000' --max-record '--prepare well' \
+        '--keep-bytes 0' '--keep-records 0' '--keep-time 0s' '--keep-time 5' '--shared --pad'
     says "names both" err '--shared and --pad'
     for limit in '--keep-bytes 1M' '--keep-records 1' '--keep-time 1h'; do
-        # shellcheck disable=SC2086 # words
-        status "append --shared $limit" 2 "$twinlog" append used --shared $limit </dev/null
+        refuses append "--shared $limit"
         says "says what to do instead" err 'twinlog trim'
     done
-    status "bench --processes 0" 2 "$twinlog" bench used --processes 0
-    status "bench --processes 256" 2 "$twinlog" bench used --processes 256
-    status "bench --processes --segment 2G" 2 "$twinlog" bench used --processes 2 --segment 2G
-    status "append --io tape" 2 "$twinlog" append used --io tape </dev/null
-    status "append --segment of an odd size" 2 "$twinlog" append used --segment 100000 </dev/null
-    status "append --max-record without a number" 2 "$twinlog" append used --max-record </dev/null
-    status "cat --null --json" 2 "$twinlog" cat used --null --json
-    status "cat --from 0" 2 "$twinlog" cat used --from 0
-    status "cat --from after --to" 2 "$twinlog" cat used --from 3 --to 2
+    refuses bench '--mapped --segment 2G' '--processes 0' '--processes 256' '--processes 2 --segment 2G' '--threads 0'
+    refuses cat '--null --json' '--from 0' '--from 3 --to 2' '--from 1 --since 1d' '--since 1d --cursor a' \
+        '--cursor a --from 1' '--reverse --follow' '--reverse --cursor a' '--follow --null --json'
     for number in -1 ' 1' x 1X 1KB 99999999999999999999 99999999999999999G ''; do
         status "cat --from '$number'" 2 "$twinlog" cat used --from "$number"
-    done
-    status "bench --threads 0" 2 "$twinlog" bench used --threads 0
-    for options in 'trim used --after' 'reset used --force --next'; do
-        # shellcheck disable=SC2086 # words
-        status "$options with more than an LSN can be" 2 "$twinlog" $options 9223372036854775808
     done
     name=$(printf 'one\nline\033[31m')
     status "a strange name in a message" 1 "$twinlog" cat "$name"
     says "cannot change the terminal, nor begin a line" err "^twinlog cat: .*'one\?line\?\[31m'"
-    for options in '--interval 1' '--live --interval 0' '--live --interval 1s' '--live --interval nan' \
-        '--live --interval 1e9' '--live --all' '--prometheus --live' '--prometheus --json' '--prometheus --all'; do
-        # shellcheck disable=SC2086 # words
-        status "stat $options" 2 "$twinlog" stat used $options
-    done
-
-    for options in '--prepare well' '--keep-bytes 0' '--keep-records 0' '--keep-time 0s' '--keep-time 5'; do
-        # shellcheck disable=SC2086 # words
-        status "append $options" 2 "$twinlog" append used $options </dev/null
-    done
-    for options in '--from 1 --since 1d' '--since 1d --cursor a' '--cursor a --from 1' '--reverse --follow' \
-        '--reverse --cursor a' '--follow --null --json'; do
-        # shellcheck disable=SC2086 # words
-        status "cat $options" 2 "$twinlog" cat used $options
-    done
+    refuses stat '--interval 1' '--live --interval 0' '--live --interval 1s' '--live --interval nan' \
+        '--live --interval 1e9' '--live --all' '--prometheus --live' '--prometheus --json' '--prometheus --all'
     for time in '' 5 5x 5mm -5m 10:00 '2026-11-20 ' 2026-11-20T10 2026-11-20X10:00 2026-02-29T10:00 \
         2026-13-01T10:00 2026-00-10T10:00 2026-11-31T10:00 2026-11-20T24:00 2026-11-20T10:60 2026-11-20T10:00:60 \
         2026-11-20T10:00:00. 2026-11-20T10:00Zz 2026-11-20T10:00+0100 2026-11-20T10:00+24:00 26-11-20T10:00 \
@@ -1572,24 +1556,14 @@ test_usage()
         says "shows what it takes" err "2026-11-20T10:00:00Z"
     done
 
-    for options in '' '--json' '--past-cursors' '--after 1 --before 2' '--after 1 --past-cursors' '--before 0' \
-        '--after -1' '--keep-bytes 0' '--keep-records 0' '--keep-time' '--keep-time 1y'; do
-        # shellcheck disable=SC2086 # words
-        status "trim $options" 2 "$twinlog" trim used $options
-    done
-    status "reset without --next" 2 "$twinlog" reset used --force
-    status "reset --next 0" 2 "$twinlog" reset used --next 0
+    refuses trim '' '--json' '--past-cursors' '--after 1 --before 2' '--after 1 --past-cursors' '--before 0' \
+        '--after -1' '--after 9223372036854775808' '--keep-bytes 0' '--keep-records 0' '--keep-time' '--keep-time 1y'
+    refuses reset '--force' '--next 0' '--force --next 9223372036854775808'
     long=$(seq -s x 100 | head -c 64)
-    for options in '--set a' '--set a=' '--set a=x' '--set =1' "--set $long=1" '--remove' "--remove $long" \
-        '--set a=1 --remove a' '--set a=1 --set b=1' '--remove a --json'; do
-        # shellcheck disable=SC2086 # words
-        status "cursors $options" 2 "$twinlog" cursors used $options
-    done
-    for options in "--get $long" '--get a --set b' '--set a --set b' '--value b' '--get a --value b' \
-        '--remove a --value b' '--get a --json'; do
-        # shellcheck disable=SC2086 # words
-        status "meta $options" 2 "$twinlog" meta used $options </dev/null
-    done
+    refuses cursors '--set a' '--set a=' '--set a=x' '--set =1' "--set $long=1" '--remove' "--remove $long" \
+        '--set a=1 --remove a' '--set a=1 --set b=1' '--remove a --json'
+    refuses meta "--get $long" '--get a --set b' '--set a --set b' '--value b' '--get a --value b' \
+        '--remove a --value b' '--get a --json'
     status "meta --set of an empty name" 2 "$twinlog" meta used --set '' --value 1
     for command in backup repair; do
         status "$command without --output" 2 "$twinlog" "$command" used
