@@ -314,7 +314,6 @@ struct place {
 extern struct place place;
 
 void make_place(const char *parent);
-void copy_directory(const char *from, const char *to); /* of files; what was in `to` is gone */
 void remove_place(void);
 void *map_shared(size_t bytes);
 int64_t now_ns(void); /* CLOCK_MONOTONIC */

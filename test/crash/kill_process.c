@@ -3,9 +3,7 @@
 #define _GNU_SOURCE
 #include "kill.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -13,7 +11,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -37,40 +34,6 @@ void make_place(const char *parent)
         give_up(place.directory);
     snprintf(place.log, sizeof(place.log), "%s/log", place.directory);
     snprintf(place.copy, sizeof(place.copy), "%s/copy", place.directory);
-}
-
-/* A hole in a file is one in the copy, too. */
-static void copy_file(int from_dir, int to_dir, const char *name)
-{
-    const int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC);
-    const int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    struct stat about;
-    off_t at = 0, end = 0;
-
-    if (from < 0 || to < 0 || fstat(from, &about) < 0 || ftruncate(to, about.st_size) < 0)
-        give_up(name);
-    while ((at = lseek(from, end, SEEK_DATA)) >= 0 && (end = lseek(from, at, SEEK_HOLE)) > at)
-        for (off_t to_at = at; at < end;)
-            if (copy_file_range(from, &at, to, &to_at, (size_t)(end - at), 0) <= 0)
-                give_up(name);
-    close(from);
-    close(to);
-}
-
-void copy_directory(const char *from, const char *to)
-{
-    DIR *list = opendir(from);
-    const struct dirent *entry;
-    int dir;
-
-    remove_directory(to);
-    if (!list || mkdir(to, 0777) < 0 || (dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        give_up(to);
-    while ((entry = readdir(list)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            copy_file(dirfd(list), dir, entry->d_name);
-    closedir(list);
-    close(dir);
 }
 
 void remove_place(void)

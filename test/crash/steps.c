@@ -102,40 +102,6 @@ static void must(int result, const char *what)
         fail("%s: %s", what, twinlog_strerror(result));
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
-
-static void each_file(const char *dir, void (*each)(const char *dir, const char *name))
-{
-    DIR *list = opendir(dir);
-    const struct dirent *entry;
-
-    while (list && (entry = readdir(list)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            each(dir, entry->d_name);
-    if (list)
-        closedir(list);
-}
-
-static void copy_to_log(const char *dir, const char *name)
-{
-    char from[600], to[600];
-    static char bytes[SEGMENT_BYTES];
-    int in, out;
-    ssize_t size;
-
-    snprintf(from, sizeof(from), "%s/%s", dir, name);
-    snprintf(to, sizeof(to), "%s/%s", log_dir, name);
-    in = open(from, O_RDONLY | O_CLOEXEC);
-    out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    while ((size = read(in, bytes, sizeof(bytes))) > 0)
-        if (write(out, bytes, (size_t)size) != size)
-            size = -1;
-    if (in < 0 || out < 0 || size < 0)
-        fail("cannot copy %s: %s", from, strerror(errno));
-    close(in);
-    close(out);
-}
-
 /* ---- dying ------------------------------------------------------------------------------------- */
 
 static const struct io_ops *real;
@@ -770,12 +736,14 @@ static void judge_copy(void)
 
 static void set_stage(const struct scenario *scenario)
 {
+    const bool creates = scenario->traits & CREATES;
+
     remove_directory(log_dir);
     remove_directory(copy_dir);
-    if (mkdir(log_dir, 0777) < 0 || mkdir(copy_dir, 0777) < 0)
+    if ((creates && mkdir(log_dir, 0777) < 0) || mkdir(copy_dir, 0777) < 0)
         fail("no directory: %s", strerror(errno));
-    if (!(scenario->traits & CREATES))
-        each_file(template_dir, copy_to_log);
+    if (!creates)
+        copy_directory(template_dir, log_dir);
     atomic_store(&shared->acked, 0);
     atomic_store(&shared->has_returned, false);
     atomic_store(&shared->can_tear, false);
