@@ -62,18 +62,18 @@ int twl_area_lock(int fd)
     int rc = lock_bytes(fd, F_OFD_SETLKW, F_WRLCK, 0, 1);
     return rc < 0 ? rc : 0;
 }
-void twl_area_unlock(int fd)
+
+int twl_area_try_lock(int fd, short type, off_t byte)
 {
-    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 1);
+    const int rc = lock_bytes(fd, F_OFD_SETLK, type, byte, 1);
+    if (rc >= 0)
+        return 0;
+    return rc == -EAGAIN || rc == -EACCES ? -EBUSY : rc;
 }
 
-bool twl_area_try_lock_participant(int fd, unsigned number)
+void twl_area_unlock(int fd, off_t byte)
 {
-    return lock_bytes(fd, F_OFD_SETLK, F_WRLCK, number, 1) >= 0;
-}
-void twl_area_unlock_participant(int fd, unsigned number)
-{
-    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, number, 1);
+    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, byte, 1);
 }
 
 void twl_area_close(int fd)
@@ -104,16 +104,6 @@ int twl_area_map(int fd, unsigned flags, struct area **ret_area)
     if (rc == 0)
         *ret_area = page;
     return rc;
-}
-
-void twl_area_unmap(struct area *area)
-{
-    twl_mapping_close(area, AREA_BYTES);
-}
-
-bool twl_area_is_lost(const struct area *area)
-{
-    return twl_mapping_is_lost(area);
 }
 
 /* ---- making it --------------------------------------------------------------------------------- */

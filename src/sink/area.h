@@ -30,6 +30,8 @@
 #define PARTICIPANTS 256u
 #define SLOTS 63u /* of a participant: threads of it that can be inside a write at a time */
 #define RECORD_BYTE (PARTICIPANTS + 1) /* for recording what was synced */
+#define DATA_BYTE                                                                                            \
+    ((off_t)1 << 62) /* of the data file: shared by all participants, or exclusive by one alone */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number
@@ -100,23 +102,19 @@ bool twl_identity_is_same(const struct identity *a, const struct identity *b);
 void twl_area_close(int fd);
 /* Byte 0, for opening and closing; waits. */
 int twl_area_lock(int fd);
-void twl_area_unlock(int fd);
-/* Locks a participant's byte, or RECORD_BYTE. False: it is locked already, so its holder is alive, or an
- * error. Threads that use the same descriptor do not keep each other out. */
-bool twl_area_try_lock_participant(int fd, unsigned number);
-void twl_area_unlock_participant(int fd, unsigned number);
+/* Locks a byte, as F_WRLCK or F_RDLCK. -EBUSY: it is locked, so its holder is alive. Threads that use the same
+ * descriptor do not keep each other out. */
+int twl_area_try_lock(int fd, short type, off_t byte);
+void twl_area_unlock(int fd, off_t byte);
 /* Is a participant alive that has its lock on another descriptor? */
 int twl_area_has_others(int fd, bool *ret_has);
 
 /* Does the file have the size of an area? */
 bool twl_area_is_whole(int fd);
-/* Maps an area from a file of that size, and unmaps it. `flags`: MAPPING_WRITABLE, or 0 to look at it. */
+/* Maps an area from a file of that size. `flags`: MAPPING_WRITABLE, or 0 to look at it. The area may get lost
+ * (twl_mapping_is_lost()): a page of it could not be allocated, on a full file system without reserved space, or the file
+ * was truncated. Then values that this process loads from the area or stores there mean nothing any more. */
 int twl_area_map(int fd, unsigned flags, struct area **ret_area);
-void twl_area_unmap(struct area *area);
-/* A page of the area could not be allocated, on a full file system without reserved space, or the file was
- * truncated. This process has memory of its own in its place; values that it loads from the area or stores
- * there mean nothing any more. */
-bool twl_area_is_lost(const struct area *area);
 /* Is it an area of this version, and finished? Reads only the first page. */
 bool twl_area_is_known(const struct area *area);
 /* Is it also the area of that file, and made since the system started? False where that can't be told. */

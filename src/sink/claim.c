@@ -54,40 +54,42 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
         atomic_store_explicit(&slot->start, cursor_offset(cursor), memory_order_release);
         atomic_store_explicit(&slot->state, state_of(++sequence, CLAIM_INTENT), memory_order_release);
         POINT("intent stored");
-        if (twl_area_is_lost(area)) /* no other process would see the intent */
+        if (twl_mapping_is_lost(area)) /* no other process would see the intent */
             return CLAIM_LOST;
     } while (!atomic_compare_exchange_strong_explicit(&area->cursor, &cursor,
                                                       cursor_of(cursor_offset(cursor) + size, owner),
                                                       memory_order_seq_cst, memory_order_acquire));
     POINT("cursor moved");
-    if (twl_area_is_lost(area))
+    if (twl_mapping_is_lost(area))
         return CLAIM_LOST;
     *ret_start = cursor_offset(cursor);
     return CLAIM_MADE;
 }
 
-void twl_claim_done(struct area *area, unsigned owner)
-{
-    twl_claim_drop(area_slot(area, owner));
-}
-
-void twl_claim_drop(struct slot *slot)
+void twl_claim_free(struct slot *slot)
 {
     const uint64_t sequence = atomic_load_explicit(&slot->state, memory_order_relaxed) / CLAIM_KINDS;
     atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
 }
 
-uint64_t twl_claim_settle(struct area *area)
+void twl_claim_settle(struct area *area)
 {
-    const uint64_t cursor = atomic_load(&area->cursor);
-    confirm(area, cursor);
-    return cursor;
+    confirm(area, atomic_load(&area->cursor));
 }
 
-bool twl_claim_is_open(const struct slot *slot, uint64_t *ret_state, uint64_t *ret_start, uint64_t *ret_size)
+/* The cursor is read before the slots, so every open claim below it is on record there, confirmed or named by the
+ * cursor. */
+uint64_t twl_claim_copied(struct area *area)
 {
-    *ret_state = atomic_load(&slot->state);
-    *ret_start = atomic_load_explicit(&slot->start, memory_order_acquire);
-    *ret_size = atomic_load_explicit(&slot->size, memory_order_acquire);
-    return slot_kind(*ret_state) == CLAIM_CLAIMED;
+    const uint64_t cursor = atomic_load(&area->cursor);
+    uint64_t end = cursor_offset(cursor);
+    for (unsigned n = 1; n <= PARTICIPANTS; n++)
+        for (unsigned i = 0; atomic_load(&area->is_used[n]) && i < SLOTS; i++) {
+            const struct claim claim = twl_claim_read(&area_participant(area, n)->slots[i]);
+            const bool is_named =
+                cursor_owner(cursor) == area_owner(n, i) && claim.start + claim.size == cursor_offset(cursor);
+            if (claim.kind == CLAIM_CLAIMED || (claim.kind == CLAIM_INTENT && is_named))
+                end = min_u64(end, claim.start);
+        }
+    return end;
 }

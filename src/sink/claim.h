@@ -64,15 +64,23 @@ static inline enum claim_kind slot_kind(uint64_t state)
 /* Claims `size` bytes, at least one, through a free slot of the caller's. Only CLAIM_MADE gives the caller a
  * range. */
 enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t *ret_start);
-/* The bytes of the claim are copied: frees the slot. */
-void twl_claim_done(struct area *area, unsigned owner);
+/* Frees a slot: the bytes of its claim are copied, or filled in for a dead participant. */
+void twl_claim_free(struct slot *slot);
 
 /* Confirms the newest claim, the one that moved the cursor to its present offset. Call it before reading
- * slots: a slot that is an intent after that has made no claim. Returns the cursor. */
-uint64_t twl_claim_settle(struct area *area);
-/* After twl_claim_settle(): the claim of the slot that is not copied yet; false if there is none. */
-bool twl_claim_is_open(const struct slot *slot, uint64_t *ret_state, uint64_t *ret_start, uint64_t *ret_size);
-/* Frees a slot, also one of a dead participant. */
-void twl_claim_drop(struct slot *slot);
+ * slots: a slot that is an intent after that has made no claim. */
+void twl_claim_settle(struct area *area);
+/* All bytes below it are copied: the start of the first claim that is not, or the cursor. Stores nothing. */
+uint64_t twl_claim_copied(struct area *area);
+
+struct claim {
+    enum claim_kind kind;
+    uint64_t start, size;
+};
+static inline struct claim twl_claim_read(const struct slot *slot)
+{
+    const enum claim_kind kind = slot_kind(atomic_load(&slot->state)); /* first */
+    return (struct claim){ kind, atomic_load(&slot->start), atomic_load(&slot->size) };
+}
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the bytes of a file end that has no valid area: it was closed, or was never a sink's file, or the
- * system has crashed. An open file ends in zeros, so a file that ends in zeros may not have been closed:
+ * Where the bytes of a file end. While it is open, its area says that. If it has no valid area, it was closed, or was
+ * never a sink's file, or the system has crashed. An open file ends in zeros, so a file that ends in zeros may not have been closed:
  *
  *     it is empty, or its last byte is not zero     its size
  *     a record says where, and behind that there    that; later bytes were never synced, and nothing is left
@@ -36,11 +36,6 @@
 
 /* ---- the record ---------------------------------------------------------------------------------- */
 
-static void name_record(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM])
-{
-    snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".%s", name, inode, suffix);
-}
-
 static int write_synced(int dir, const char *name, mode_t mode, const char *text, size_t size)
 {
     const int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
@@ -61,8 +56,8 @@ int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint6
     struct stat about;
     const struct identity *id = &file->identity;
     const int size = snprintf(text, sizeof(text), RECORD_FORMAT, id->inode, id->born_s, id->born_ns, end);
-    name_record(sink->name, id->inode, "end", name);
-    name_record(sink->name, id->inode, "new", new_name);
+    twl_sink_name(sink->name, id->inode, "end", name);
+    twl_sink_name(sink->name, id->inode, "new", new_name);
     if ((unlinkat(sink->dir, new_name, 0) < 0 && errno != ENOENT) || fstat(file->data_fd, &about) < 0)
         return -errno;
     int rc = write_synced(sink->dir, new_name, about.st_mode & 0666, text, (size_t)size);
@@ -80,9 +75,9 @@ int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint6
 void twl_end_remove(struct twinlog_sink *sink, uint64_t inode)
 {
     char name[NAME_ROOM];
-    name_record(sink->name, inode, "end", name);
+    twl_sink_name(sink->name, inode, "end", name);
     unlinkat(sink->dir, name, 0);
-    name_record(sink->name, inode, "new", name);
+    twl_sink_name(sink->name, inode, "new", name);
     unlinkat(sink->dir, name, 0);
 }
 
@@ -92,7 +87,7 @@ static int read_record(int dir, const char *sink_name, const struct identity *id
     char name[NAME_ROOM], text[RECORD_BYTES] = "";
     struct identity found;
     int used = 0;
-    name_record(sink_name, id->inode, "end", name);
+    twl_sink_name(sink_name, id->inode, "end", name);
     const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -errno;
@@ -188,4 +183,50 @@ int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *re
         return rc;
     *ret_end = text;
     return (is_recorded && text == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS) ? 0 : FOUND_UNKNOWN_END;
+}
+
+/* ---- for a process that is no participant: it stores nothing in the area ------------------------------- */
+
+static bool look_at_area(int fd, const struct identity *identity, uint64_t *ret_end)
+{
+    struct area *area;
+    if (!twl_area_is_whole(fd) || twl_area_map(fd, 0, &area) < 0)
+        return false;
+    const bool is_known = twl_area_is_of(area, identity);
+    *ret_end = is_known ? twl_claim_copied(area) : 0;
+    const bool is_there = is_known && !twl_mapping_is_lost(area);
+    twl_mapping_close(area, AREA_BYTES);
+    return is_there;
+}
+
+static int tell(int dir, const char *name, uint64_t *ret_end)
+{
+    char area_name[NAME_ROOM];
+    const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    struct identity identity = { 0 };
+    int rc = twl_identity_of(fd, &identity);
+    twl_sink_name(name, identity.inode, "sink", area_name);
+    const int area_fd = rc < 0 ? -1 : openat(dir, area_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (rc == 0 && (area_fd < 0 || !look_at_area(area_fd, &identity, ret_end)))
+        rc = twl_end_find(dir, name, fd, 0, ret_end);
+    if (area_fd >= 0)
+        close(area_fd);
+    close(fd);
+    return rc;
+}
+
+int twinlog_sink_end(const char *path, uint64_t *ret_end)
+{
+    char name[NAME_MAX + 1];
+    int dir;
+    if (!path || !ret_end)
+        return -EINVAL;
+    int rc = twl_sink_find_place(path, &dir, name);
+    if (rc < 0)
+        return rc;
+    rc = twl_end_result(tell(dir, name, ret_end));
+    close(dir);
+    return rc;
 }

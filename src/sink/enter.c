@@ -26,17 +26,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#define DATA_LOCK_BYTE ((off_t)1 << 62)
 #define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-void twl_sink_area_name(const char *name, uint64_t inode, char ret_name[NAME_ROOM])
+void twl_sink_name(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM])
 {
-    snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".sink", name, inode);
+    snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".%s", name, inode, suffix);
 }
 
 static struct sink_file *new_file(void)
@@ -64,17 +62,16 @@ static void close_fd(int *fd, bool is_child)
 
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
-    if (!is_child) /* a child has no mappings */
+    if (!is_child) { /* a child has no mappings */
         twl_window_close(file);
-    if (file->area && !is_child)
-        twl_area_unmap(file->area);
-    close_fd(&file->data_fd, is_child);
-    close_fd(&file->area_fd, is_child);
-    twl_child_unregister(&file->in_child);
-    if (!is_child) {
+        if (file->area)
+            twl_mapping_close(file->area, AREA_BYTES);
         twl_mutex_destroy(&file->map_lock);
         twl_mutex_destroy(&file->sweep_lock);
     }
+    close_fd(&file->data_fd, is_child);
+    close_fd(&file->area_fd, is_child);
+    twl_child_unregister(&file->in_child);
     free(file);
 }
 
@@ -117,7 +114,7 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     char name[NAME_ROOM];
     struct stat area, data;
     bool is_made;
-    twl_sink_area_name(sink->name, file->identity.inode, name);
+    twl_sink_name(sink->name, file->identity.inode, "sink", name);
     int rc = open_or_make(sink, name, O_CREAT, &file->area_fd, &is_made);
     if (rc == 0)
         rc = twl_area_lock(file->area_fd);
@@ -138,7 +135,7 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
 static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
-    twl_sink_area_name(sink->name, file->identity.inode, name);
+    twl_sink_name(sink->name, file->identity.inode, "sink", name);
     if (twl_sink_has_name(sink, name, file->area_fd))
         unlinkat(sink->dir, name, 0);
 }
@@ -156,24 +153,15 @@ static void remove_made(struct twinlog_sink *sink, struct sink_file *file, const
     remove_area(sink, file);
 }
 
-static int lock_data(int fd, short type)
-{
-    struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_start = DATA_LOCK_BYTE, .l_len = 1 };
-    if (fcntl(fd, F_OFD_SETLK, &range) == 0)
-        return 0;
-    return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
-}
-
 /* Locks the data file exclusively, when no other participant is alive. A process that is killed closes its
  * files one by one: its participant's lock may be gone while it still has the data file locked, and makes
  * that longer. */
 static int lock_data_alone(int fd)
 {
-    const struct timespec pause = { .tv_nsec = 1000000 };
-    int rc = lock_data(fd, F_WRLCK);
+    int rc = twl_area_try_lock(fd, F_WRLCK, DATA_BYTE);
     for (unsigned i = 0; rc == -EBUSY && i < DYING_MS; i++) {
-        nanosleep(&pause, NULL);
-        rc = lock_data(fd, F_WRLCK);
+        twl_sink_pause();
+        rc = twl_area_try_lock(fd, F_WRLCK, DATA_BYTE);
     }
     return rc;
 }
@@ -240,7 +228,7 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
     if (!is_same)
         twl_area_finish(file->area);
     POINT("area ready");
-    return lock_data(file->data_fd, F_RDLCK);
+    return twl_area_try_lock(file->data_fd, F_RDLCK, DATA_BYTE);
 }
 
 static int join(struct twinlog_sink *sink, struct sink_file *file)
@@ -249,26 +237,26 @@ static int join(struct twinlog_sink *sink, struct sink_file *file)
         return TWINLOG_EVERSION;
     if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
         return -EBUSY;
-    return lock_data(file->data_fd, F_RDLCK);
+    return twl_area_try_lock(file->data_fd, F_RDLCK, DATA_BYTE);
 }
 
 static int take_place(struct sink_file *file)
 {
     for (unsigned n = 1; n <= PARTICIPANTS; n++) {
-        if (!twl_area_try_lock_participant(file->area_fd, n))
+        if (twl_area_try_lock(file->area_fd, F_WRLCK, n) < 0)
             continue;
         int rc = twl_area_reserve_participant(file->area_fd, n);
         if (rc == 0)
             rc = twl_sink_sweep_participant(file, n); /* a former owner of the number is dead */
         if (rc < 0) {
-            twl_area_unlock_participant(file->area_fd, n);
+            twl_area_unlock(file->area_fd, n);
             return rc;
         }
         file->number = n;
         atomic_store(&area_participant(file->area, n)->pid, (int32_t)getpid());
         atomic_store(&file->area->is_used[n], true);
         POINT("place taken");
-        return twl_area_is_lost(file->area) ? -ENOSPC : 0;
+        return twl_mapping_is_lost(file->area) ? -ENOSPC : 0;
     }
     return -EUSERS;
 }
@@ -315,7 +303,7 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
     } while (rc == FOUND_OTHER_FILE);
     if (rc != 0)
         return twl_end_result(rc);
-    twl_area_unlock(file->area_fd);
+    twl_area_unlock(file->area_fd, 0);
     POINT("entered");
     *ret_file = file;
     return 0;
@@ -341,7 +329,7 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0)
         rc = twl_sink_sweep(file);
     const uint64_t end = area_offset(file->area);
-    if (rc == 0 && twl_area_is_lost(file->area))
+    if (rc == 0 && twl_mapping_is_lost(file->area))
         rc = -EIO; /* its values are wrong; the next process that opens the file has the real area */
     if (rc == 0)
         rc = twl_sink_truncate_to(file->data_fd, end);

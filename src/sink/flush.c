@@ -14,32 +14,17 @@
 #include "sink/sink.h"
 
 #include <errno.h>
-#include <time.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #define YIELDS 64u
 #define PATIENCE 100u /* looks before an impatient call gives up; most of them take a millisecond */
 
-bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset)
-{
-    uint64_t state, start, size;
-    twl_claim_settle(file->area);
-    for (unsigned n = 1; n <= PARTICIPANTS; n++) {
-        struct participant *participant = area_participant(file->area, n);
-        if (!atomic_load(&file->area->is_used[n]))
-            continue;
-        for (unsigned i = 0; i < SLOTS; i++)
-            if (twl_claim_is_open(&participant->slots[i], &state, &start, &size) && start < offset)
-                return true;
-    }
-    return false;
-}
-
 static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_patient)
 {
-    const struct timespec pause = { .tv_nsec = 1000000 };
     int rc = 0;
-    for (unsigned looks = 1; rc == 0 && twl_sink_has_open_claims(file, offset); looks++) {
+    twl_claim_settle(file->area);
+    for (unsigned looks = 1; rc == 0 && twl_claim_copied(file->area) < offset; looks++) {
         if (!is_patient && looks > PATIENCE)
             return -EAGAIN;
         POINT("sync waits");
@@ -47,7 +32,7 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
             twl_yield();
         } else {
             rc = twl_sink_sweep(file);
-            nanosleep(&pause, NULL);
+            twl_sink_pause();
         }
     }
     return rc;
@@ -65,18 +50,17 @@ static int sync_data(struct area *area, int fd)
 /* Records the end after the data was synced, so that the end is known after a crash of the system. */
 static int write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient)
 {
-    const struct timespec pause = { .tv_nsec = 1000000 };
     int rc = 0;
-    while (!twl_area_try_lock_participant(file->area_fd, RECORD_BYTE)) {
+    while (twl_area_try_lock(file->area_fd, F_WRLCK, RECORD_BYTE) < 0) {
         if (!is_patient)
             return -EAGAIN;
-        nanosleep(&pause, NULL);
+        twl_sink_pause();
     }
     if (atomic_load(&file->area->synced) < offset)
         rc = lasting_error(twl_end_write(sink, file, offset)); /* -EAGAIN would mean: later */
     if (rc == 0 && atomic_load(&file->area->synced) < offset)
         atomic_store(&file->area->synced, offset);
-    twl_area_unlock_participant(file->area_fd, RECORD_BYTE);
+    twl_area_unlock(file->area_fd, RECORD_BYTE);
     return rc;
 }
 
@@ -95,17 +79,6 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_pa
     return rc < 0 ? rc : write_down(sink, file, offset, is_patient);
 }
 
-static int flush_old(struct twinlog_sink *sink, bool is_patient) REQUIRES(sink->retiring)
-{
-    int rc = atomic_load(&sink->past_error);
-    twl_mutex_lock(&sink->lock);
-    struct sink_file *old = sink->old;
-    twl_mutex_unlock(&sink->lock);
-    for (; old && rc == 0; old = old->next) /* only a holder of `retiring` changes the rest of the list */
-        rc = twl_sink_flush(sink, old, is_patient);
-    return rc;
-}
-
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
 {
     if (is_patient)
@@ -117,7 +90,9 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
     struct sink_file *present = atomic_load(&sink->file);
     int rc = twl_sink_sweep(present);
     if (rc == 0)
-        rc = flush_old(sink, is_patient);
+        rc = atomic_load(&sink->past_error);
+    for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
+        rc = twl_sink_flush(sink, old, is_patient);
     if (rc == 0)
         rc = twl_sink_flush(sink, present, is_patient);
     twl_mutex_unlock(&sink->retiring);

@@ -15,14 +15,6 @@
 
 /* ---- longer ------------------------------------------------------------------------------------ */
 
-static int reserve(struct sink_file *file, uint64_t from, uint64_t to)
-{
-    if (to >= OFFSET_LIMIT)
-        return -EFBIG;
-    /* from the page of the last byte on, which may be a hole */
-    return twl_limited_reserve(file->data_fd, 0, align_down(from, AREA_PAGE), to);
-}
-
 static void raise_to(struct area *area, uint64_t bytes)
 {
     uint64_t now = atomic_load(&area->file_bytes);
@@ -35,7 +27,10 @@ static void raise_to(struct area *area, uint64_t bytes)
 
 static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 {
-    int rc = reserve(file, from, to);
+    if (to >= OFFSET_LIMIT)
+        return -EFBIG;
+    /* from the page of the last byte on, which may be a hole */
+    const int rc = twl_limited_reserve(file->data_fd, 0, align_down(from, AREA_PAGE), to);
     POINT("file grown");
     if (rc == 0)
         raise_to(file->area, to);
@@ -49,7 +44,7 @@ int twl_sink_check_length(struct sink_file *file)
     struct stat about;
     if (fstat(file->data_fd, &about) < 0)
         return -errno;
-    return (uint64_t)about.st_size >= expected && !twl_area_is_lost(file->area) ? 0 : -EIO;
+    return (uint64_t)about.st_size >= expected && !twl_mapping_is_lost(file->area) ? 0 : -EIO;
 }
 
 static uint64_t wanted_bytes(const struct area *area, uint64_t now, uint64_t end)

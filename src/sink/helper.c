@@ -62,8 +62,10 @@ static bool is_due(_Atomic uint64_t *due_ns, uint64_t now_ns, uint64_t interval_
 
 static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
 {
-    const uint64_t flush_ns = sink->options.flush_interval_ms * MS;
-    if (flush_ns > 0 && is_due(&sink->flush_ns, now_ns, flush_ns))
+    struct sink_file *file = atomic_load(&sink->file);
+    if (is_due(&sink->sweep_ns, now_ns, SWEEP_NS))
+        twl_sink_sweep(file);
+    if (is_due(&sink->flush_ns, now_ns, sink->options.flush_interval_ms * MS))
         twl_sink_flush_all(sink, false);
     if (is_due(&sink->look_ns, now_ns, LOOK_NS)) {
         twl_sink_look_at_name(sink);
@@ -72,18 +74,14 @@ static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
     }
 }
 
-/* ---- without a thread ---------------------------------------------------------------------------- */
-
 void twl_sink_tend(struct twinlog_sink *sink, unsigned lane)
 {
     const uint64_t now_ns = coarse_ns();
     if (now_ns < atomic_load_explicit(&sink->look_ns, memory_order_relaxed) &&
-        (sink->options.flush_interval_ms == 0 ||
-         now_ns < atomic_load_explicit(&sink->flush_ns, memory_order_relaxed)))
+        now_ns < atomic_load_explicit(&sink->flush_ns, memory_order_relaxed))
         return;
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    twl_sink_sweep(atomic_load(&sink->file));
     look_around(sink, now_ns);
     twl_sink_retire(sink, false, lane);
     pthread_setcancelstate(cancel_state, NULL);
@@ -91,36 +89,20 @@ void twl_sink_tend(struct twinlog_sink *sink, unsigned lane)
 
 /* ---- the thread ---------------------------------------------------------------------------------- */
 
-static void turn(struct twinlog_sink *sink, uint64_t *sweep_ns)
-{
-    const unsigned lane = twl_lane_take(sink);
-    const uint64_t now_ns = twl_monotonic_ns();
-    struct sink_file *file = atomic_load(&sink->file);
-    prepare_ahead(sink, file);
-    if (now_ns >= *sweep_ns) {
-        twl_sink_sweep(file);
-        *sweep_ns = now_ns + SWEEP_NS;
-    }
-    look_around(sink, now_ns);
-    twl_lane_leave(sink, lane);
-    twl_sink_retire(sink, false, SLOTS);
-}
-
-static uint64_t next_ns(struct twinlog_sink *sink, uint64_t sweep_ns)
-{
-    return sink->options.flush_interval_ms > 0 ? min_u64(sweep_ns, atomic_load(&sink->flush_ns)) : sweep_ns;
-}
-
 static void *run(void *context)
 {
     struct twinlog_sink *sink = context;
-    uint64_t sweep_ns = 0;
     for (;;) {
         const uint32_t seen = twl_event_value(&sink->wake);
         if (atomic_load(&sink->must_stop))
             return NULL;
-        turn(sink, &sweep_ns);
-        twl_event_sleep_until(&sink->wake, seen, next_ns(sink, sweep_ns));
+        const unsigned lane = twl_lane_take(sink);
+        prepare_ahead(sink, atomic_load(&sink->file));
+        look_around(sink, twl_monotonic_ns());
+        twl_lane_leave(sink, lane);
+        twl_sink_retire(sink, false, SLOTS);
+        twl_event_sleep_until(&sink->wake, seen,
+                              min_u64(atomic_load(&sink->sweep_ns), atomic_load(&sink->flush_ns)));
     }
 }
 
@@ -134,7 +116,6 @@ void twl_helper_stop(struct twinlog_sink *sink)
 {
     if (!sink->has_thread)
         return;
-    atomic_store(&sink->must_stop, true);
     twl_event_notify_all(&sink->wake);
     pthread_join(sink->thread, NULL);
 }

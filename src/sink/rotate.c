@@ -35,10 +35,7 @@
 
 static void numbered(const struct twinlog_sink *sink, unsigned number, char ret_name[NAME_ROOM])
 {
-    if (number == 0)
-        snprintf(ret_name, NAME_ROOM, "%s", sink->name);
-    else
-        snprintf(ret_name, NAME_ROOM, "%s.%u", sink->name, number);
+    snprintf(ret_name, NAME_ROOM, "%s.%u", sink->name, number);
 }
 
 static void next_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM])
@@ -67,7 +64,7 @@ bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd
 static void remove_area_of(struct twinlog_sink *sink, uint64_t inode)
 {
     char name[NAME_ROOM];
-    twl_sink_area_name(sink->name, inode, name);
+    twl_sink_name(sink->name, inode, "sink", name);
     unlinkat(sink->dir, name, 0);
     twl_end_remove(sink, inode);
 }
@@ -159,7 +156,7 @@ static bool is_alive(const struct twinlog_sink *sink, uint64_t inode)
 {
     char name[NAME_ROOM];
     bool has_others = false;
-    twl_sink_area_name(sink->name, inode, name);
+    twl_sink_name(sink->name, inode, "sink", name);
     const int fd = openat(sink->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno != ENOENT;
@@ -247,26 +244,30 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_
 
 /* ---- leaving old files --------------------------------------------------------------------------- */
 
-/* Takes a file out of the list that no thread of this process uses any more; NULL: there is none. */
-static struct sink_file *take_old(struct twinlog_sink *sink, unsigned own_lane)
+struct sink_file *twl_sink_old(struct twinlog_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    struct sink_file *old = sink->old;
+    twl_mutex_unlock(&sink->lock);
+    return old;
+}
+
+static void take_out(struct twinlog_sink *sink, const struct sink_file *file) REQUIRES(sink->retiring)
 {
     twl_mutex_lock(&sink->lock);
     struct sink_file **link = &sink->old;
-    while (*link && !twl_lanes_have_passed(sink, (*link)->turns, own_lane))
+    while (*link != file)
         link = &(*link)->next;
-    struct sink_file *file = *link;
-    if (file)
-        *link = file->next;
+    *link = file->next;
     twl_mutex_unlock(&sink->lock);
-    return file;
 }
 
 /* -EAGAIN: the file can't be left now. Otherwise all of it was copied and synced, or never will be. */
 static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
     int none = 0;
-    twl_sink_sweep(file);
-    const int rc = twl_sink_has_open_claims(file, UINT64_MAX) ? -EAGAIN : twl_sink_flush(sink, file, false);
+    const bool is_copied = twl_claim_copied(file->area) == area_offset(file->area);
+    const int rc = is_copied ? twl_sink_flush(sink, file, false) : -EAGAIN;
     if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM)
         return -EAGAIN;
     if (rc < 0 && rc != -EAGAIN)
@@ -279,31 +280,22 @@ static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRE
  * the list for a process that is stopped. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane)
 {
-    struct sink_file *file, *waiting = NULL;
     int first = 0;
     if (!twl_mutex_try_lock(&sink->retiring)) /* a thread that syncs has it, and retires them afterwards */
         return 0;
-    while ((file = take_old(sink, own_lane))) {
-        int rc = 0;
-        if (is_closing)
-            twl_sink_sweep(file);
-        else
-            rc = settle_old(sink, file);
-        if (rc == -EAGAIN) {
-            file->next = waiting;
-            waiting = file;
+    for (struct sink_file *file = twl_sink_old(sink), *next; file; file = next) {
+        next = file->next;
+        if (!twl_lanes_have_passed(sink, file->turns, own_lane))
             continue;
-        }
+        twl_sink_sweep(file);
+        int rc = is_closing ? 0 : settle_old(sink, file);
+        if (rc == -EAGAIN)
+            continue;
+        take_out(sink, file);
         const int left = twl_sink_leave(sink, file);
         rc = rc < 0 ? rc : left;
         first = first < 0 ? first : rc;
     }
-    twl_mutex_lock(&sink->lock);
-    for (; (file = waiting); sink->old = file) {
-        waiting = file->next;
-        file->next = sink->old;
-    }
-    twl_mutex_unlock(&sink->lock);
     twl_mutex_unlock(&sink->retiring);
     return first;
 }

@@ -12,11 +12,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_WRITE (UINT64_C(1) << 30)
-#define BUSY_PAUSE_NS 2000000 /* between two tries to open */
 
 /* ---- calls --------------------------------------------------------------------------------------- */
 
@@ -88,13 +86,13 @@ static int copy(struct sink_file *file, uint64_t start, const struct iovec *piec
 
 /* Fills the range with spaces and a newline. If that fails, the claim stays, and the next sweep fills the
  * range, when this process leaves the file or another one opens it. */
-static int fail(struct twinlog_sink *sink, struct sink_file *file, unsigned owner, uint64_t start,
+static int fail(struct twinlog_sink *sink, struct sink_file *file, struct slot *slot, uint64_t start,
                 size_t size)
 {
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     if (twl_sink_fill_hole(file->data_fd, start, size) == 0)
-        twl_claim_done(file->area, owner);
+        twl_claim_free(slot);
     pthread_setcancelstate(cancel_state, NULL);
     return twl_sink_fail(sink, -EIO);
 }
@@ -126,8 +124,8 @@ static int append(struct twinlog_sink *sink, unsigned lane_number, const struct 
         const int rc = copy(file, *ret_start, pieces, pieces_count);
         POINT("copy done");
         if (rc < 0)
-            return fail(sink, file, owner, *ret_start, size);
-        twl_claim_done(file->area, owner);
+            return fail(sink, file, area_slot(file->area, owner), *ret_start, size);
+        twl_claim_free(area_slot(file->area, owner));
         POINT("claim done");
         count(&lane->writes);
         if ((*ret_start ^ (*ret_start + size)) >= STEP_BYTES)
@@ -280,12 +278,11 @@ static void destroy(struct twinlog_sink *sink, bool is_child)
 static int enter_in_time(struct twinlog_sink *sink, struct sink_file **ret_file)
 {
     const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * sink->options.lock_wait_ms;
-    const struct timespec pause = { .tv_nsec = BUSY_PAUSE_NS };
     int rc;
     const int flags = sink->options.flags & TWINLOG_SINK_MUST_EXIST ? 0 : O_CREAT;
     while ((rc = twl_sink_enter(sink, sink->name, flags, ret_file)) == -EBUSY &&
            twl_monotonic_ns() < until_ns)
-        nanosleep(&pause, NULL);
+        twl_sink_pause();
     return rc;
 }
 
@@ -306,7 +303,8 @@ static int start(struct twinlog_sink *sink, const char *path)
     }
     atomic_store(&sink->file, file);
     const uint64_t now_ns = twl_monotonic_ns();
-    atomic_store(&sink->flush_ns, now_ns + UINT64_C(1000000) * sink->options.flush_interval_ms);
+    const uint64_t flush_ns = UINT64_C(1000000) * sink->options.flush_interval_ms;
+    atomic_store(&sink->flush_ns, flush_ns > 0 ? now_ns + flush_ns : UINT64_MAX);
     atomic_store(&sink->look_ns, now_ns + UINT64_C(1000000000));
     if (sink->options.flags & TWINLOG_SINK_NO_THREAD)
         return 0;

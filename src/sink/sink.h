@@ -17,6 +17,7 @@
 #include "twinlog_sink.h"
 
 #include <limits.h>
+#include <time.h>
 
 #define CHUNK_BYTES (UINT64_C(32) << 20)
 #define CHUNKS 4u                        /* that are mapped at a time */
@@ -69,7 +70,8 @@ struct twinlog_sink {
 
     _Atomic uint64_t rotations;
     _Atomic uint64_t past_growths, past_fillers; /* in files that were left */
-    _Atomic uint64_t flush_ns, look_ns;          /* when the next flush, and check of the name, are due */
+    /* When the next of each is due: a flush (UINT64_MAX: never), a check of the name, a look for dead participants. */
+    _Atomic uint64_t flush_ns, look_ns, sweep_ns;
 
     bool has_thread; /* [const] */
     pthread_t thread;
@@ -78,6 +80,12 @@ struct twinlog_sink {
 
     struct lane lanes[SLOTS];
 };
+
+/* Between two looks at what another process does. */
+static inline void twl_sink_pause(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
 
 /* Makes later writes and syncs fail with `rc`, unless the sink has failed before. Returns rc. */
 static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
@@ -122,7 +130,7 @@ int twl_sink_truncate_to(int fd, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
-/* ---- end.c: where the bytes of a file end that is not open -------------------------------------- */
+/* ---- end.c: where the bytes of a file end -------------------------------------------------------- */
 
 #define NAME_ROOM (NAME_MAX + 32)
 /* What an opening finds, besides errors: of those the kernel may return any, -ESTALE and -EUCLEAN too. */
@@ -158,7 +166,8 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
 /* Frees only memory and descriptors. In a forked child, a thread of the parent may have held the mutexes. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
-void twl_sink_area_name(const char *name, uint64_t inode, char ret_name[NAME_ROOM]);
+/* The name of the area, "sink", or of the record of the end, "end" and "new", of the file with that inode number. */
+void twl_sink_name(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM]);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
@@ -171,6 +180,8 @@ void twl_sink_finish_old(struct twinlog_sink *sink, const struct sink_file *pres
 /* Makes another file the present one, unless another thread has: a new file, or the one that has the name
  * now. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
+/* The newest old file, and behind it the older ones: only a holder of `retiring` takes one out. */
+struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retiring);
 /* Leaves the old files that can be left; with `is_closing` all, synced or not. Returns the first
  * error. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane);
@@ -183,13 +194,11 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_pa
     REQUIRES(sink->retiring);
 /* The same for all old files, and the present one. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
-/* Is any claim below that offset not copied yet? */
-bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset);
 
 /* ---- helper.c ------------------------------------------------------------------------------------ */
 
 int twl_helper_start(struct twinlog_sink *sink);
-void twl_helper_stop(struct twinlog_sink *sink);
+void twl_helper_stop(struct twinlog_sink *sink); /* `must_stop` is set */
 /* Wakes the thread, because there is more to prepare. */
 static inline void twl_helper_wake(struct twinlog_sink *sink)
 {

@@ -13,6 +13,7 @@
 #include "sink/sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #define PIECE 65536u
@@ -49,20 +50,18 @@ int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size)
 
 static int sweep_slot(struct sink_file *file, struct slot *slot)
 {
-    uint64_t state, start, size;
-    int rc = 0;
-    const bool is_open = twl_claim_is_open(slot, &state, &start, &size);
-    if (twl_area_is_lost(file->area))
+    const struct claim claim = twl_claim_read(slot);
+    if (twl_mapping_is_lost(file->area))
         return -EIO;
-    if (is_open) {
-        rc = twl_sink_fill_hole(file->data_fd, start, size);
+    if (claim.kind == CLAIM_CLAIMED) {
+        const int rc = twl_sink_fill_hole(file->data_fd, claim.start, claim.size);
         POINT("hole filled");
         if (rc < 0)
             return rc; /* another process may be able to */
         atomic_fetch_add(&file->area->fillers, 1);
     }
-    if (slot_kind(state) != CLAIM_FREE)
-        twl_claim_drop(slot);
+    if (claim.kind != CLAIM_FREE)
+        twl_claim_free(slot);
     return 0;
 }
 
@@ -88,10 +87,10 @@ int twl_sink_sweep(struct sink_file *file)
     twl_mutex_lock(&file->sweep_lock);
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
         if (n == file->number || !atomic_load(&file->area->is_used[n]) ||
-            !twl_area_try_lock_participant(file->area_fd, n))
+            twl_area_try_lock(file->area_fd, F_WRLCK, n) < 0)
             continue;
         rc = twl_sink_sweep_participant(file, n);
-        twl_area_unlock_participant(file->area_fd, n);
+        twl_area_unlock(file->area_fd, n);
     }
     twl_mutex_unlock(&file->sweep_lock);
     return rc;

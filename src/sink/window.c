@@ -32,22 +32,11 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
     if (area_offset(file->area) < to)
         return true;
     for (unsigned i = 0; i < SLOTS; i++) {
-        const uint64_t state = atomic_load(&mine->slots[i].state);
-        const uint64_t start = atomic_load(&mine->slots[i].start);
-        const uint64_t size = atomic_load(&mine->slots[i].size);
-        if (slot_kind(state) != CLAIM_FREE && start < to && start + size > from)
+        const struct claim claim = twl_claim_read(&mine->slots[i]);
+        if (claim.kind != CLAIM_FREE && claim.start < to && claim.start + claim.size > from)
             return true;
     }
-    return twl_area_is_lost(file->area); /* then the slots mean nothing */
-}
-
-/* NULL: it can't be mapped. */
-static unsigned char *map(struct sink_file *file, uint64_t number)
-{
-    void *bytes;
-    const int rc = twl_mapping_open(file->data_fd, (number - 1) * CHUNK_BYTES, CHUNK_BYTES,
-                                    MAPPING_WRITABLE | MAPPING_NOT_IN_CHILDREN, &bytes);
-    return rc == 0 ? bytes : NULL;
+    return twl_mapping_is_lost(file->area); /* then the slots mean nothing */
 }
 
 /* Under map_lock. False: the mapped chunk has to stay. */
@@ -65,7 +54,7 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
     return true;
 }
 
-/* Under map_lock. */
+/* Under map_lock. NULL: it can't be mapped. */
 static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
@@ -73,9 +62,12 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
         return atomic_load(&chunk->bytes);
     if (!make_place(file, chunk, number))
         return NULL;
-    unsigned char *bytes = map(file, number);
+    void *bytes;
+    if (twl_mapping_open(file->data_fd, (number - 1) * CHUNK_BYTES, CHUNK_BYTES,
+                         MAPPING_WRITABLE | MAPPING_NOT_IN_CHILDREN, &bytes) < 0)
+        return NULL;
     atomic_store(&chunk->bytes, bytes);
-    atomic_store(&chunk->number, bytes ? number : 0);
+    atomic_store(&chunk->number, number);
     return bytes;
 }
 

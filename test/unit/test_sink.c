@@ -1636,12 +1636,12 @@ TEST(claims_follow_each_other)
     ck_assert_uint_eq(start, 0);
     ck_assert_int_eq(twl_claim(area, area_owner(PARTICIPANTS, SLOTS - 1), 20, &start), CLAIM_MADE);
     ck_assert_uint_eq(start, 10);
-    twl_claim_done(area, 1);
+    twl_claim_free(area_slot(area, 1));
     ck_assert_int_eq(twl_claim(area, 1, 971, &start), CLAIM_NEEDS_ROOM);
     area->max_bytes = 31;
     ck_assert_int_eq(twl_claim(area, 1, 2, &start), CLAIM_NEEDS_NEXT);
     ck_assert_int_eq(twl_claim(area, 1, 1, &start), CLAIM_MADE);
-    twl_claim_done(area, 1);
+    twl_claim_free(area_slot(area, 1));
     ck_assert_uint_eq(area_offset(area), 31);
     munmap(area, AREA_BYTES);
 }
@@ -1649,7 +1649,7 @@ TEST(claims_follow_each_other)
 /* The owner of the cursor dies before it has confirmed; an intent that was never made is none. */
 TEST_LOOP(the_cursor_tells_whether_an_intent_was_made, 2)
 {
-    uint64_t state, start, size;
+    uint64_t start;
     struct area *area = new_area();
     struct slot *made = area_slot(area, 1), *not_made = area_slot(area, 2);
     atomic_store(&made->start, 0);
@@ -1659,13 +1659,17 @@ TEST_LOOP(the_cursor_tells_whether_an_intent_was_made, 2)
     atomic_store(&not_made->size, 12);
     atomic_store(&not_made->state, 3 * CLAIM_KINDS + CLAIM_INTENT);
     atomic_store(&area->cursor, cursor_of(10, 1));
+    atomic_store(&area->is_used[1], true);
+    ck_assert_uint_eq(twl_claim_copied(area), 0);
     if (_i == 0)
         twl_claim_settle(area);
     else
         ck_assert_int_eq(twl_claim(area, 3, 5, &start), CLAIM_MADE);
-    ck_assert(twl_claim_is_open(made, &state, &start, &size));
-    ck_assert_uint_eq(start, 0);
-    ck_assert_uint_eq(size, 10);
-    ck_assert(!twl_claim_is_open(not_made, &state, &start, &size));
+    const struct claim claim = twl_claim_read(made);
+    ck_assert_int_eq(claim.kind, CLAIM_CLAIMED);
+    ck_assert_uint_eq(claim.start, 0);
+    ck_assert_uint_eq(claim.size, 10);
+    ck_assert_int_eq(twl_claim_read(not_made).kind, CLAIM_INTENT);
+    ck_assert_uint_eq(twl_claim_copied(area), 0);
     munmap(area, AREA_BYTES);
 }
