@@ -52,7 +52,6 @@ struct keeper {
     struct retired *retired;            /* [lock] */
     size_t retired_count, retired_room;
     struct left *left, **left_end; /* [lock] waiting to be sealed, oldest first */
-    _Atomic uint64_t closed;       /* so many are no more, and their files are closed */
     struct left *unused;   /* [lock] at least one for each ready segment, so that leaving allocates nothing */
     uint32_t unused_count; /* [lock] */
     int64_t
@@ -111,7 +110,7 @@ int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, str
 
 /* seal.c */
 struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);
-void twl_keeper_free_left(struct keeper *k, struct left *left);
+void twl_keeper_free_left(struct left *left);
 /* Seals the oldest unsealed segment; false if all but the active one are sealed, or the log is still being
  * opened. A footer proves that the next segment has a durable group. The one that an opening finds there may
  * be torn, until the marker of the start takes its place. */

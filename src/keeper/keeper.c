@@ -209,7 +209,7 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
     while (k->left) {
         struct left *left = k->left;
         k->left = left->next;
-        twl_keeper_free_left(k, left);
+        twl_keeper_free_left(left);
     }
     twl_mutex_destroy(&k->lock);
     while (k->unused) {

@@ -86,9 +86,7 @@ int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_l
  * closes it. Its summary is complete. */
 void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 
-/* How many segments that were left the keeper has closed, and whether it will close more: for a thread that may open no
- * more files. The first call takes no lock. */
-uint64_t twl_keeper_closed(const struct keeper *keeper);
+/* Will the keeper close more segments that were left? For a thread that may open no more files. */
 bool twl_keeper_has_left(struct keeper *keeper);
 
 /* ---- for trims and truncations: one such call at a time ---------------------------------------- */

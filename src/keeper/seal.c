@@ -87,13 +87,12 @@ struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(
     return left;
 }
 
-void twl_keeper_free_left(struct keeper *k, struct left *left)
+void twl_keeper_free_left(struct left *left)
 {
     if (!left)
         return;
     twl_segment_close(&left->segment);
     free(left);
-    atomic_fetch_add(&k->closed, 1);
 }
 
 static int seal_left(struct completion completion, struct left *left, int64_t max_time_so_far_ns,
@@ -101,11 +100,6 @@ static int seal_left(struct completion completion, struct left *left, int64_t ma
 {
     int rc = completion.call ? completion.call(completion.context, &left->segment) : 0;
     return rc < 0 ? rc : twl_segment_seal(&left->segment, max_time_so_far_ns, ret_footer);
-}
-
-uint64_t twl_keeper_closed(const struct keeper *k)
-{
-    return atomic_load(&k->closed);
 }
 
 bool twl_keeper_has_left(struct keeper *k)
@@ -130,7 +124,7 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
     struct segment_footer footer;
     int rc = left ? seal_left(completion, left, max_time_so_far_ns, &footer)
                   : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
-    twl_keeper_free_left(k, left);
+    twl_keeper_free_left(left);
 
     twl_mutex_lock(&k->lock);
     k->is_sealing = false;

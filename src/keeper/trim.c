@@ -24,7 +24,7 @@ static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k
 {
     for (size_t i = from; i < from + count; i++) {
         struct segment_entry *entry = &k->started[i];
-        twl_keeper_free_left(k, twl_keeper_take_left(k, entry->header.sequence));
+        twl_keeper_free_left(twl_keeper_take_left(k, entry->header.sequence));
         twl_keeper_retire_file(k, entry->name, &entry->header, entry->header.bytes);
     }
     memmove(k->started + from, k->started + from + count,

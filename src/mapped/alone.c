@@ -7,41 +7,29 @@
 
 static int prepare_ahead(struct mapped *m)
 {
-    return twl_keeper_wait(m->keeper, m->room, atomic_load(&m->own_durable),
-                           atomic_load(&m->active)->start.epoch.number);
+    const struct mapped_segment *active = atomic_load(&m->active);
+    const uint32_t epoch = active ? active->start.epoch.number : m->first_left.header.epoch;
+    return twl_keeper_wait(m->keeper, m->room, atomic_load(&m->own_durable), epoch);
 }
 
 static int get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
-    const struct mapped_segment *active = atomic_load(&m->active);
-    const uint64_t after_lsn = atomic_load(&m->own_durable);
-    const uint32_t epoch = active ? active->start.epoch.number : m->first_left.header.epoch;
-    while (!twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
+    int rc = 0;
+    while (rc == 0 && !twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
         if (!may_wait)
             return -EAGAIN;
         atomic_fetch_add(&m->roll_waits, 1);
-        const int rc = twl_keeper_wait(m->keeper, m->room, after_lsn, epoch);
-        if (rc < 0)
-            return rc;
+        rc = prepare_ahead(m);
     }
-    return 0;
+    return rc;
 }
 
-static int compose_start(struct mapped *m, const struct position *position, struct group_header *ret_start)
-    REQUIRES(m->rolling)
+static int complete_start(struct mapped *m, struct group_header *start) REQUIRES(m->rolling)
 {
-    *ret_start = (struct group_header){ .first_lsn = position->next_lsn,
-                                        .bytes = GROUP_HEADER_BYTES,
-                                        .durable_lsn = atomic_load(&m->own_durable),
-                                        .chain = position->chain,
-                                        .epoch.number = position->epoch.number + 1,
-                                        .kind = GROUP_START,
-                                        .flags = GROUP_FIRST,
-                                        .time_ns = m->io->ops->now_ns(m->io),
-                                        .writer = twl_writer() };
-    if (position->epoch.number == UINT32_MAX)
-        return -EOVERFLOW;
-    return m->io->ops->random(m->io, &ret_start->epoch.salt, sizeof(ret_start->epoch.salt));
+    start->durable_lsn = atomic_load(&m->own_durable);
+    start->time_ns = m->io->ops->now_ns(m->io);
+    start->writer = twl_writer();
+    return m->io->ops->random(m->io, &start->epoch.salt, sizeof(start->epoch.salt));
 }
 
 /* The keeper takes the old segment. */
@@ -56,11 +44,6 @@ static void announce(struct mapped *m, struct mapped_segment *old, struct mapped
 }
 
 /* The keeper has the file until the segment is sealed. */
-static uint64_t let_go(const struct mapped *m)
-{
-    return twl_keeper_closed(m->keeper);
-}
-
 static bool has_left(struct mapped *m)
 {
     return twl_keeper_has_left(m->keeper);
@@ -71,7 +54,7 @@ static bool has_left(struct mapped *m)
 static struct mapped_segment *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
-    while (seg && (seg->sequence != sequence || seg->is_placeholder))
+    while (seg && (seg->segment.header.sequence != sequence || seg->is_placeholder))
         seg = atomic_load(&seg->next);
     return seg;
 }
@@ -123,9 +106,8 @@ static int sync_records(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) RE
 const struct mapped_ops twl_mapped_alone = {
     .prepare_ahead = prepare_ahead,
     .get_next = get_next,
-    .compose_start = compose_start,
+    .complete_start = complete_start,
     .announce = announce,
-    .let_go = let_go,
     .has_left = has_left,
     .sync = sync_records,
     .finish = twl_mapped_close_all,

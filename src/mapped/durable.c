@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Syncs records to the disk. See inside.h.
+ * Finds how far records are complete, syncs them to the disk, and gives groups their headers. See inside.h.
+ *
+ * A crash leaves a valid log because a group gets its header only when its records are durable. So a header
+ * never covers a record that may be missing, and a group without one is valid as far as its records check
+ * (segment/settle.h).
  *
  * Older segments come first, so that the durable records are always a prefix. A sync ends with the segment
  * that had no next one before its records were counted, because a segment without a next one may still get
@@ -14,15 +18,119 @@
 #define _GNU_SOURCE
 #include "mapped/inside.h"
 
+#include "base/bytes.h"
 #include "base/point.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
+
+/* ---- the dead ---------------------------------------------------------------------------------- */
+
+/* True: the next record has become a filler, because its owner is dead. */
+static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, const struct open_walk *walk)
+{
+    uint32_t size;
+    const unsigned owner = m->participants ? twl_open_group_owner(&seg->group, walk, &size) : 0;
+    if (owner == 0 || size == CLAIM_END || twl_participants_is_alive(m->participants, owner))
+        return false;
+    const bool is_filled = twl_open_group_fill(&seg->group, walk, size, seg->start.time_ns);
+    twl_page_nudge(m->shared);
+    return is_filled;
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+static void see_rest(struct mapped *m) REQUIRES(m->looking)
+{
+    struct record_header record;
+    while (twl_open_group_pass(&m->seen_segment->group, &m->seen, &record)) {
+        m->seen_bytes += record.size;
+        m->seen_here += record.size;
+    }
+    raise_u64(&m->seen_segment->words->complete, twl_open_walk_pack(&m->seen));
+}
+
+static void see_next(struct mapped *m, struct mapped_segment *next) REQUIRES(m->looking)
+{
+    m->seen_segment = next;
+    m->seen = (struct open_walk)OPEN_WALK_INIT;
+    m->seen_here = 0;
+}
+
+/* If the record was not complete at the last look either, makes it a filler if its owner is dead: true. */
+static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
+{
+    const uint64_t lsn = m->seen_segment->group.first_lsn + m->seen.count;
+    const bool was_stuck = m->stuck_lsn == lsn;
+    m->stuck_lsn = lsn;
+    return was_stuck && fill_abandoned(m, m->seen_segment, &m->seen);
+}
+
+/* 0, or -EIO when a record is lost, and with it all records behind it. */
+static int see_all(struct mapped *m) REQUIRES(m->looking)
+{
+    for (;;) {
+        const struct mapped_segment *seg = m->seen_segment;
+        struct mapped_segment *next =
+            atomic_load(&seg->next); /* first: if there is one, no more records are put here */
+        see_rest(m);
+        if (m->seen.count < twl_open_group_count(&seg->group)) {
+            if (get_unstuck(m))
+                continue;
+            return twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &m->seen) ? -EIO
+                                                                                                        : 0;
+        }
+        if (!next)
+            return 0;
+        see_next(m, next);
+    }
+}
+
+/* Moves the walk to this segment, or leaves it behind. The records before it are complete, or lost. */
+static void see_up_to(struct mapped *m, const struct mapped_segment *seg) REQUIRES(m->looking)
+{
+    while (m->seen_segment->segment.header.sequence < seg->segment.header.sequence) {
+        see_rest(m);
+        see_next(m, atomic_load(&m->seen_segment->next));
+    }
+}
+
+void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes)
+{
+    twl_mutex_lock(&m->looking);
+    see_up_to(m, seg);
+    if (m->seen_segment == seg) {
+        m->seen_bytes += payload_bytes - min_u64(m->seen_here, payload_bytes);
+        see_next(m, atomic_load(&seg->next));
+    }
+    twl_mutex_unlock(&m->looking);
+}
+
+void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg)
+{
+    twl_mutex_lock(&m->looking);
+    see_up_to(m, atomic_load(&seg->next));
+    twl_mutex_unlock(&m->looking);
+}
+
+int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
+{
+    int rc = twl_mapped_catch_up(m);
+    twl_mutex_lock(&m->looking);
+    const int seen = see_all(m);
+    *ret_lsn = m->seen_segment->group.first_lsn + m->seen.count - 1;
+    *ret_payload_bytes = m->seen_bytes;
+    twl_mutex_unlock(&m->looking);
+    return seen < 0 ? twl_mapped_fail(m, seen) : rc;
+}
 
 /* ---- copies ------------------------------------------------------------------------------------ */
 
-int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
-                          struct record_header *ret_record)
+/* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a filler if
+ * that process is dead. -EIO: the record is lost; -EAGAIN: another process takes too long to complete it. */
+static int await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
+                      struct record_header *ret_record) REQUIRES(m->syncing)
 {
     for (uint64_t turns = 0; !twl_open_group_pass(&seg->group, walk, ret_record); turns++) {
         const bool is_wanted = seg->group.first_lsn + walk->count <= m->wanted_lsn;
@@ -31,7 +139,7 @@ int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, st
         if (turns < TURNS_TO_YIELD)
             twl_yield();
         else if ((!is_wanted || turns >= TURNS_TO_YIELD + (uint64_t)m->ops->copy_ms) &&
-                 !twl_mapped_fill_abandoned(m, seg, walk))
+                 !fill_abandoned(m, seg, walk))
             return -EAGAIN;
         else
             m->io->ops->sleep_ms(m->io, 1);
@@ -44,7 +152,7 @@ static int await_copies(struct mapped *m, struct mapped_segment *seg, uint32_t c
     struct record_header record;
     int rc = 0;
     while (rc == 0 && seg->walk.count < count)
-        rc = twl_mapped_await_copy(m, seg, &seg->walk, &record);
+        rc = await_copy(m, seg, &seg->walk, &record);
     raise_u64(&seg->words->complete, twl_open_walk_pack(&seg->walk));
     return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
 }
@@ -95,7 +203,7 @@ static int adopt(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->synci
 
 /* ---- syncing ----------------------------------------------------------------------------------- */
 
-void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
+static void tell_durable(struct mapped *m, uint64_t lsn)
 {
     const bool is_news = lsn > atomic_load(m->durable);
     raise_u64(&m->own_durable, lsn);
@@ -103,7 +211,8 @@ void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
         twl_page_publish_durable(m->shared, lsn);
 }
 
-int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
+/* Syncs the bytes up to `to` that are not durable yet. */
+static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to) REQUIRES(m->syncing)
 {
     const uint64_t from = align_down(seg->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
     atomic_fetch_add(&m->syncs, 1);
@@ -129,9 +238,9 @@ static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQ
     int rc = awaited_sequence == 0 || awaited_sequence == -EAGAIN ? adopt(m, seg) : awaited_sequence;
     seg->synced = max_u64(seg->synced, atomic_load(&seg->words->synced));
     if (rc == 0 && seg->synced < seg->walk.offset)
-        rc = twl_mapped_sync_bytes(m, seg, seg->walk.offset);
+        rc = sync_bytes(m, seg, seg->walk.offset);
     if (rc == 0)
-        twl_mapped_tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
+        tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
     return rc < 0 ? rc : awaited_sequence;
 }
 
@@ -150,6 +259,145 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
     lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
     twl_mutex_lock(&m->syncing);
     const int rc = m->ops->sync(m, lsn, deadline_ns);
+    twl_mutex_unlock(&m->syncing);
+    return rc;
+}
+
+/* ---- a group ----------------------------------------------------------------------------------- */
+
+/* Without records the marker is the segment's last group. In shared mode, every participant composes the same
+ * one. */
+static void compose_last(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+{
+    if (seg->last.bytes > 0)
+        return;
+    seg->last = seg->start;
+    if (seg->walk.count == 0)
+        return;
+    seg->last =
+        (struct group_header){ .first_lsn = seg->group.first_lsn,
+                               .count = seg->walk.count,
+                               .bytes = (uint32_t)(seg->walk.offset - OPEN_GROUP_OFFSET),
+                               .durable_lsn = seg->start.durable_lsn,
+                               .chain = seg->start.checksum,
+                               .epoch = seg->start.epoch,
+                               .kind = GROUP_RECORDS,
+                               .flags = GROUP_MAPPED,
+                               .time_ns = m->participants ? seg->start.time_ns : m->io->ops->now_ns(m->io) };
+}
+
+/* Through the mapping. */
+static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+{
+    unsigned char header[GROUP_HEADER_BYTES];
+    int rc = twl_mapped_sync_up_to(m, seg);
+    if (rc < 0 || seg->is_closed)
+        return rc;
+    compose_last(m, seg);
+    if (seg->walk.count > 0) {
+        twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
+        POINT("last-group-open");
+        memcpy(seg->group.bytes + OPEN_GROUP_OFFSET, header, sizeof(header));
+        POINT("last-group-closed");
+        seg->synced = SEGMENT_DATA_OFFSET;
+        rc = sync_bytes(m, seg, seg->walk.offset);
+    }
+    seg->is_closed = rc == 0;
+    return rc;
+}
+
+/* Through the file, not the mapping: while a page is mapped, the kernel protects it against writing before it
+ * writes it to the disk, and interrupts the other processors for that. */
+int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct io_file *file)
+{
+    unsigned char header[GROUP_HEADER_BYTES];
+    atomic_fetch_add(&m->syncs, 2);
+    compose_last(m, seg);
+    twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
+    int rc = io_sync_data(file);
+    POINT("left-synced");
+    if (rc == 0)
+        tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
+    if (rc == 0 && seg->walk.count > 0)
+        rc = io_write_at(file, header, GROUP_HEADER_BYTES, OPEN_GROUP_OFFSET);
+    POINT("left-closed");
+    if (rc == 0)
+        rc = io_sync_data(file);
+    POINT("left-close-synced");
+    return rc < 0 ? twl_mapped_fail(m, rc) : 0;
+}
+
+int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,
+                         uint64_t *ret_payload_bytes)
+{
+    const uint32_t count = twl_open_group_count(&seg->group);
+    struct open_walk walk = OPEN_WALK_INIT;
+    struct record_header record;
+    uint64_t payload_bytes = 0;
+    int rc = 0;
+    twl_summary_begin(summary, INT64_MIN);
+    twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
+    while (walk.count < count) {
+        const uint64_t lsn = seg->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;
+        rc = await_copy(m, seg, &walk, &record);
+        if (rc < 0)
+            break;
+        twl_summary_add_record(summary, lsn, OPEN_GROUP_OFFSET, (uint32_t)offset, record.time_ns);
+        payload_bytes += record.size;
+    }
+    seg->walk = walk;
+    *ret_payload_bytes = payload_bytes;
+    compose_last(m, seg);
+    if (seg->last.count > 0)
+        twl_summary_end_group(summary, &seg->last, OPEN_GROUP_OFFSET);
+    summary->chain = seg->start.checksum; /* the group of records is not in the chain */
+    return rc;
+}
+
+void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg)
+{
+    while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0)
+        twl_yield();
+}
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+/* The marker of a close is right behind the last record, and is written when all records are durable. */
+static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+{
+    struct group_header marker = { .first_lsn = twl_mapped_segment_next_lsn(seg),
+                                   .bytes = GROUP_HEADER_BYTES,
+                                   .durable_lsn = twl_mapped_segment_next_lsn(seg) - 1,
+                                   .chain = seg->start.checksum,
+                                   .epoch = seg->start.epoch,
+                                   .kind = GROUP_CLOSE,
+                                   .time_ns = m->io->ops->now_ns(m->io) };
+    const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
+    if (seg->is_placeholder)
+        return 0; /* the next opening needs the room more than the marker */
+    unsigned char bytes[GROUP_HEADER_BYTES];
+    twl_group_header_encode(&marker, seg->segment.seed, offset, bytes);
+    POINT("close-unmarked");
+    memcpy(seg->group.bytes + offset, bytes, sizeof(bytes));
+    POINT("close-marked");
+    int rc = sync_bytes(m, seg, offset + GROUP_HEADER_BYTES);
+    twl_mapped_segment_unmap(seg);
+    if (rc == 0)
+        rc = twl_segment_truncate(&seg->segment, offset + GROUP_HEADER_BYTES);
+    if (rc == 0)
+        rc = io_sync(seg->segment.file);
+    POINT("close-cut");
+    return rc;
+}
+
+int twl_mapped_close_all(struct mapped *m)
+{
+    int rc = 0;
+    twl_mutex_lock(&m->syncing);
+    for (struct mapped_segment *seg = m->oldest; rc == 0 && seg; seg = atomic_load(&seg->next))
+        rc = close_group(m, seg);
+    if (rc == 0)
+        rc = close_log(m, atomic_load(&m->active));
     twl_mutex_unlock(&m->syncing);
     return rc;
 }

@@ -32,15 +32,14 @@ struct mapped_ops {
     int (*prepare_ahead)(struct mapped *m);
     /* [rolling] Opens the next segment as `spare_segment`. -EAGAIN: none is ready, and it may not wait. */
     int (*get_next)(struct mapped *m, bool may_wait);
-    /* [rolling] Composes the marker that starts the spare, and lets searches for segments find that. */
-    int (*compose_start)(struct mapped *m, const struct position *position, struct group_header *ret_start);
+    /* [rolling] Completes the marker that starts the spare: its promise, salt, time and writer. */
+    int (*complete_start)(struct mapped *m, struct group_header *start);
+    /* [rolling] Lets searches for segments find the new one. */
     void (*announce)(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg);
     /* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. NULL
      * without participants, as is `look_after`. */
     bool (*tend)(struct mapped *m);
-    /* How many segments that were left have given back their file and mapping, and whether others still have theirs. */
-    uint64_t (*let_go)(const struct mapped *m);
-    bool (*has_left)(struct mapped *m);
+    bool (*has_left)(struct mapped *m); /* Do segments that were left still have their file or mapping? */
     uint64_t (*look_after)(struct mapped *m); /* for the thread: work for others; when to look again */
     int (*sync)(struct mapped *m, uint64_t lsn, uint64_t deadline_ns); /* [syncing] twl_mapped_sync() */
     int (*finish)(struct mapped *m);
@@ -82,8 +81,6 @@ struct mapped {
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
     uint64_t wanted_lsn;           /* [syncing] a sync waits for copies up to this record */
     _Atomic uint64_t syncs;
-    _Atomic uint64_t
-        let_go; /* shared mode: segments that are not open any more, because their groups are closed */
 
     struct twl_mutex looking;
     struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */
@@ -115,19 +112,9 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
 struct mapped_segment *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct mapped_segment *seg);
 
-/* ---- roll.c: from one segment to the next --------------------------------------------------------- */
-
-/* Makes `spare` ready to be started. If it may not wait and none is ready: -EAGAIN, or what kept the thread
- * from making one. */
-int twl_mapped_prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
-/* Begins the spare and makes it the active segment. */
-int twl_mapped_move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling);
-/* Leaves `full` after the end of its group, unless another thread has left it. Takes `rolling`; the thread that
- * has that lock may be waiting for a file. A try waits for neither: -EAGAIN. */
-int twl_mapped_roll(struct mapped *m, const struct mapped_segment *full, bool is_try);
 int twl_mapped_catch_up(struct mapped *m); /* rolls as far as the other participants have */
 
-/* ---- durable.c: to the disk -------------------------------------------------------------------------- */
+/* ---- durable.c: complete, durable, closed ------------------------------------------------------------- */
 
 /* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT: another
  * process took too long to complete its record. */
@@ -135,28 +122,6 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
 /* Completes and makes durable all records claimed in this segment and those before it; NULL: in all segments.
  * -EAGAIN: all records before one that another process has to complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last) REQUIRES(m->syncing);
-/* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a filler if
- * that process is dead. -EIO: the record is lost; -EAGAIN: another process takes too long to complete it. */
-int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
-                          struct record_header *ret_record) REQUIRES(m->syncing);
-/* Syncs the bytes up to `to` that are not durable yet. */
-int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to) REQUIRES(m->syncing);
-void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn);
-
-/* ---- progress.c: how far records are complete ---------------------------------------------------------- */
-
-int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
-/* Moves the walk behind this segment, which is about to be unmapped, as were those before it. All its records
- * are complete or lost; they have this much payload. */
-void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes);
-/* The same for a segment in which all records are known to be complete. */
-void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
-/* True: the next record has become a filler, because its owner is dead. */
-bool twl_mapped_fill_abandoned(struct mapped *m, const struct mapped_segment *seg,
-                               const struct open_walk *walk);
-
-/* ---- close.c: groups get their headers ------------------------------------------------------------- */
-
 /* Waits for the records of a segment that was left, and sums them up. */
 int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,
                          uint64_t *ret_payload_bytes) REQUIRES(m->syncing);
@@ -167,5 +132,13 @@ int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct i
 void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg);
 /* Closes all groups and the log; called by the only, or the last, writer. */
 int twl_mapped_close_all(struct mapped *m);
+
+/* How far records are complete, without a wait for the disk. */
+int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
+/* Moves the walk behind this segment, which is about to be unmapped, as were those before it. All its records
+ * are complete or lost; they have this much payload. */
+void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes);
+/* The same for a segment in which all records are known to be complete. */
+void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See mapped.h and inside.h: putting records, the thread, creating and destroying. */
+/* See mapped.h and inside.h: rolling, putting records, the thread, creating and destroying. */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
 
@@ -40,6 +40,101 @@ struct mapped_segment *twl_mapped_enter(struct mapped *m)
 void twl_mapped_leave(struct mapped_segment *seg)
 {
     atomic_fetch_sub(&seg->users, 1);
+}
+
+/* ---- from one segment to the next ----------------------------------------------------------------- */
+
+/* Makes `spare` ready to be started. If it may not wait and none is ready: -EAGAIN, or what kept the thread
+ * from making one. */
+static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
+{
+    int rc = 0;
+    if (m->spare)
+        return 0;
+    if (!m->spare_segment.file)
+        rc = m->ops->get_next(m, may_wait);
+    if (rc == -EAGAIN && !may_wait) {
+        const int error = atomic_exchange(&m->spare_error, 0); /* that kept the thread from making one */
+        rc = error < 0 ? error : rc;
+    }
+    if (rc == 0)
+        rc = twl_mapped_segment_map(m->io, &m->spare_segment, m->participants, &m->spare);
+    atomic_store(&m->has_spare, rc == 0);
+    return rc;
+}
+
+/* Begins the spare and makes it the active segment. In this order: it gets its marker; a search for segments finds it
+ * (the keeper has it in its set, or its name exists); the page says its epoch; it becomes active. So a reader that
+ * learns of a record in it finds the segment. */
+static int move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling)
+{
+    struct mapped_segment *seg = m->spare, *old = atomic_load(&m->active);
+    struct group_header start = { .first_lsn = position->next_lsn,
+                                  .bytes = GROUP_HEADER_BYTES,
+                                  .chain = position->chain,
+                                  .epoch.number = position->epoch.number + 1,
+                                  .kind = GROUP_START,
+                                  .flags = GROUP_FIRST };
+    const int rc = position->epoch.number == UINT32_MAX ? -EOVERFLOW : m->ops->complete_start(m, &start);
+    if (rc < 0)
+        return rc;
+    twl_mapped_segment_begin(seg, &start);
+    POINT("start-marked");
+    m->spare_segment = (struct segment){ 0 };
+    m->spare = NULL;
+    atomic_store(&m->has_spare, false);
+    if (old) {
+        atomic_store(&old->next, seg);
+        m->ops->announce(m, old, seg);
+        POINT("segment-left");
+        twl_page_publish_epoch(m->shared, start.epoch.number);
+        POINT("epoch-told");
+    } else { /* the caller publishes, and leaves the old segment */
+        m->first_left.summary->next_lsn = position->next_lsn;
+        m->oldest = m->all = m->seen_segment = seg;
+    }
+    atomic_store(&m->active, seg);
+    POINT("active-switched");
+    return 0;
+}
+
+static int leave_full(struct mapped *m, const struct mapped_segment *full, bool is_try) REQUIRES(m->rolling)
+{
+    if (atomic_load(&m->active) != full)
+        return 0;
+    const struct position position = twl_mapped_segment_end(full);
+    int rc = prepare(m, !is_try);
+    if (rc == 0)
+        rc = move_on(m, &position);
+    if (rc == 0)
+        atomic_fetch_add(&m->rolls, 1);
+    else if (is_no_space(rc))
+        atomic_fetch_add(&m->full_refusals, 1);
+    return rc;
+}
+
+/* Leaves `full` after the end of its group, unless another thread has left it. The thread that has `rolling` may be
+ * waiting for a file; a try waits for neither: -EAGAIN. */
+static int roll(struct mapped *m, const struct mapped_segment *full, bool is_try)
+{
+    if (!is_try) {
+        twl_mutex_lock(&m->rolling);
+    } else if (!twl_mutex_try_lock(&m->rolling)) {
+        return -EAGAIN;
+    }
+    const int rc = leave_full(m, full, is_try);
+    twl_mutex_unlock(&m->rolling);
+    twl_event_notify_all(&m->wake);
+    return rc;
+}
+
+int twl_mapped_catch_up(struct mapped *m)
+{
+    int rc = 0;
+    for (const struct mapped_segment *seg;
+         rc == 0 && (seg = atomic_load(&m->active))->number < atomic_load(m->newest);)
+        rc = roll(m, seg, false); /* its group has ended, because a participant has left it */
+    return rc;
 }
 
 /* ---- putting ------------------------------------------------------------------------------------- */
@@ -96,23 +191,26 @@ static bool is_short_of_files(int rc)
     return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM;
 }
 
-/* A segment that was left stays open and mapped until it is closed. If the process may have no more files or mappings,
- * waits until more than so many were let go: 0. `error`: none was left, or closing it takes too long. -ETIMEDOUT. */
-static int await_closing(struct mapped *m, uint64_t let_go, int error, uint64_t deadline_ns)
+/* A segment that was left stays open and mapped until it is closed. While some are, and the process may have no more
+ * files or mappings, this tries again. -ETIMEDOUT. */
+static int roll_patiently(struct mapped *m, const struct mapped_segment *full, uint64_t deadline_ns)
 {
+    int rc = roll(m, full, false);
+    if (!is_short_of_files(rc))
+        return rc;
     const uint64_t patience_ns = twl_monotonic_ns() + CLOSING_MS * UINT64_C(1000000);
     atomic_fetch_add(&m->roll_waits, 1);
-    for (;;) {
-        const bool has_left = m->ops->has_left(m);
-        if (m->ops->let_go(m) > let_go || twl_mapped_poison(m) != 0)
+    for (bool has_left = true; is_short_of_files(rc) && has_left && !is_over(patience_ns);) {
+        if (twl_mapped_poison(m) != 0)
             return 0;
-        if (!has_left || is_over(patience_ns))
-            return error;
         if (is_over(deadline_ns))
             return -ETIMEDOUT;
+        has_left = m->ops->has_left(m); /* before the try, which may use what the last one gave back */
         if (!m->ops->tend || !m->ops->tend(m))
             m->io->ops->sleep_ms(m->io, 1);
+        rc = roll(m, full, false);
     }
+    return rc;
 }
 
 static int put(struct mapped *m, const struct twinlog_entry *entry, const struct terms *terms,
@@ -139,10 +237,7 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         twl_mapped_leave(seg);
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
-        const uint64_t let_go = m->ops->let_go(m);
-        rc = twl_mapped_roll(m, seg, is_try);
-        if (is_short_of_files(rc) && !is_try)
-            rc = await_closing(m, let_go, rc, terms->deadline_ns);
+        rc = is_try ? roll(m, seg, true) : roll_patiently(m, seg, terms->deadline_ns);
         if (rc == 0 && m->ops->tend && !m->has_thread && !is_try) /* else left segments stay open */
             (void)m->ops->tend(m);
     }
@@ -216,7 +311,7 @@ static void prepare_segment(struct mapped *m)
     int rc = m->ops->prepare_ahead(m);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
-        rc = twl_mapped_prepare(m, false);
+        rc = prepare(m, false);
         if (rc == 0)
             twl_mapped_segment_populate(m->spare, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
@@ -297,9 +392,9 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     atomic_store(&m->own_durable, config->position.next_lsn - 1);
     twl_mutex_lock(&m->rolling);
     m->first_left = config->left;
-    int rc = twl_mapped_prepare(m, true);
+    int rc = prepare(m, true);
     if (rc == 0)
-        rc = twl_mapped_move_on(m, &config->position);
+        rc = move_on(m, &config->position);
     else if (is_no_space(rc))
         rc = hold_place(m, config);
     twl_mutex_unlock(&m->rolling);
@@ -351,6 +446,13 @@ static int finish(void *engine)
     return m->ops->finish(m);
 }
 
+static void free_segment(struct mapped_segment *seg)
+{
+    twl_mapped_segment_unmap(seg);
+    twl_mapped_segment_unlock(seg);
+    free(seg);
+}
+
 void twl_mapped_destroy(struct mapped *m, bool is_forked)
 {
     if (!m)
@@ -362,17 +464,12 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
     end_thread(m);
     for (struct mapped_segment *seg = m->all; seg;) {
         struct mapped_segment *next = atomic_load(&seg->next);
-        twl_mapped_segment_unmap(seg);
         twl_segment_close(&seg->segment);
-        twl_mapped_segment_unlock(seg);
-        free(seg);
+        free_segment(seg);
         seg = next;
     }
-    if (m->spare) {
-        twl_mapped_segment_unmap(m->spare);
-        twl_mapped_segment_unlock(m->spare);
-    }
-    free(m->spare);
+    if (m->spare)
+        free_segment(m->spare);
     twl_segment_close(&m->first_left);
     if (m->spare_segment.file && m->keeper) /* the spare would only take space */
         m->io->ops->unlink(m->io, m->spare_segment.name);

@@ -13,18 +13,8 @@
 
 #define OUR_NAME 1u /* in claims, where there is one process */
 
-/* The keeper of the first participant made the segment, and has it locked exclusively. Turns that into a
- * shared lock, and takes that of `lock` before it gives up the first one, so that no other writer can take
- * the segment in between. */
-static int share(const struct segment *segment, struct io_file *lock)
-{
-    int rc = io_lock(segment->file, IO_LOCK_WRITER, false);
-    if (rc == 0)
-        rc = io_lock(lock, IO_LOCK_WRITER, false);
-    io_unlock(segment->file, IO_LOCK_WRITER);
-    return rc == -EAGAIN ? -EBUSY : rc;
-}
-
+/* The keeper of the first participant made the segment, and has it locked exclusively. That becomes a shared lock, which
+ * is given up after `lock` has one, so that no other writer can take the segment in between. */
 static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
 {
     struct io_file *lock;
@@ -32,13 +22,17 @@ static int lock_shared(struct io *io, const struct segment *segment, struct io_f
     if (rc < 0)
         return rc;
     rc = io_lock(lock, IO_LOCK_WRITER, false);
-    if (rc == -EAGAIN)
-        rc = share(segment, lock);
+    if (rc == -EAGAIN) {
+        rc = io_lock(segment->file, IO_LOCK_WRITER, false);
+        if (rc == 0)
+            rc = io_lock(lock, IO_LOCK_WRITER, false);
+        io_unlock(segment->file, IO_LOCK_WRITER);
+    }
     if (rc < 0)
         io_close(lock);
     else
         *ret_lock = lock;
-    return rc;
+    return rc == -EAGAIN ? -EBUSY : rc;
 }
 
 static int create(struct io *io, const struct segment *segment, const struct participants *participants,
@@ -48,10 +42,8 @@ static int create(struct io *io, const struct segment *segment, const struct par
     if (!seg)
         return -ENOMEM;
     memset(seg, 0, sizeof(*seg));
-    seg->io = io;
     seg->segment = *segment;
     seg->file = segment->file;
-    seg->sequence = segment->header.sequence;
     seg->walk = (struct open_walk)OPEN_WALK_INIT;
     seg->own.is_named = 1; /* the keeper has seen to that */
     const int rc = participants ? lock_shared(io, segment, &seg->lock) : 0;
@@ -116,7 +108,7 @@ int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
 void twl_mapped_segment_unmap(struct mapped_segment *seg)
 {
     if (seg->group.bytes)
-        seg->io->ops->unmap(seg->io, seg->group.bytes, seg->bytes);
+        seg->group.io->ops->unmap(seg->group.io, seg->group.bytes, seg->bytes);
     seg->group.bytes = NULL;
 }
 
@@ -162,28 +154,12 @@ int twl_mapped_segment_enter(struct mapped_segment *seg)
     return 0;
 }
 
-int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const struct mapped_segment *before,
-                                    struct group_header *ret_start)
-{
-    const struct segment_header *header = &seg->segment.header;
-    if (before->start.epoch.number == UINT32_MAX)
-        return -EOVERFLOW;
-    *ret_start = (struct group_header){
-        .first_lsn = twl_mapped_segment_next_lsn(before),
-        .bytes = GROUP_HEADER_BYTES,
-        .durable_lsn = header->after_lsn,
-        .chain = before->start.checksum,
-        .epoch = { .number = before->start.epoch.number + 1,
-                   .salt = (uint32_t)(header->segment_id ^ header->segment_id >> 32) },
-        .kind = GROUP_START,
-        .flags = GROUP_FIRST,
-        .time_ns = header->created_ns,
-        .writer = header->writer,
-    };
-    return 0;
-}
-
 uint64_t twl_mapped_segment_next_lsn(const struct mapped_segment *seg)
 {
     return seg->group.first_lsn + twl_open_group_count(&seg->group);
+}
+
+struct position twl_mapped_segment_end(const struct mapped_segment *seg)
+{
+    return (struct position){ twl_mapped_segment_next_lsn(seg), seg->start.checksum, seg->start.epoch };
 }

@@ -26,11 +26,10 @@ struct mapped_segment {
     _Atomic uint32_t users;     /* threads that are inside */
     _Atomic uint64_t populated; /* pages are present up to this offset */
 
-    struct io *io;             /* [const] */
     struct io_file *file;      /* [const] open as long as a thread is inside */
     struct io_file *lock;      /* [const] until it is unlocked; NULL: a single writer has locked `file` */
     struct segment segment;    /* has the file until the keeper takes it; in shared mode until it is let go */
-    uint64_t sequence, number; /* [const] of the segment, and in its name */
+    uint64_t number;           /* [const] in the name of the segment */
     bool is_placeholder;       /* [const] */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
@@ -66,11 +65,10 @@ void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);
 void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start);
 /* Takes the marker of a segment that was started. TWINLOG_ECORRUPT: there is none. */
 int twl_mapped_segment_enter(struct mapped_segment *seg);
-/* Composes the marker of this segment, behind another one that has ended; the same in every participant. */
-int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const struct mapped_segment *before,
-                                    struct group_header *ret_start);
 
 /* The LSN behind all that were claimed. */
 uint64_t twl_mapped_segment_next_lsn(const struct mapped_segment *seg);
+/* What the next segment continues, once the group has ended. */
+struct position twl_mapped_segment_end(const struct mapped_segment *seg);
 
 #endif

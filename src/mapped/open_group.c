@@ -57,47 +57,48 @@ uint64_t twl_open_group_offset(const struct open_group *group)
     return offset_of(atomic_load_explicit(group->cursor, memory_order_acquire));
 }
 
-/* The cursor has passed every complete record, unless the kernel found no room on the disk for the page of
- * the cursor, and dropped it. Then this passes the record again. False: there is none. */
-static bool pass_complete(const struct open_group *group, uint64_t cursor)
+/* Moves the cursor behind the place where it stands: -EAGAIN; not behind the claim that ends the group: 0. A claim there
+ * means that its owner has not moved the cursor yet; a complete record, that the kernel found no room on the disk for
+ * the page of the cursor, and dropped it. -EIO: there is neither. No place passes through such a state, so another try is
+ * useless. */
+static int pass_place(const struct open_group *group, uint64_t cursor)
 {
     struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
     struct record_header record;
-    const bool is_record = twl_open_group_pass(group, &walk, &record);
-    if (is_record)
-        move_on(group, cursor, record.size);
-    return is_record;
+    uint32_t size;
+    if (twl_open_group_owner(group, &walk, &size) == 0) {
+        if (!twl_open_group_pass(group, &walk, &record))
+            return -EIO;
+        size = record.size;
+    }
+    if (size == CLAIM_END)
+        return 0;
+    move_on(group, cursor, size);
+    return -EAGAIN;
+}
+
+void twl_open_group_help(const struct open_group *group)
+{
+    if (group->bytes) /* else a placeholder */
+        (void)pass_place(group, atomic_load(group->cursor));
 }
 
 /* ---- claims -------------------------------------------------------------------------------------- */
 
-/* Claims the place at the cursor: 1 = claimed. 0 = the group has ended. -EAGAIN = the cursor has been moved.
- * -EIO = the place holds neither zeros nor a claim nor a record. No place passes through such a state, so
- * another try is useless. */
+/* Claims the place at the cursor: 1 = claimed. Otherwise as pass_place(). */
 static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
 {
     const uint64_t offset = offset_of(cursor), lsn = group->first_lsn + (uint32_t)cursor;
-    uint64_t found = load_word(group, offset);
-    uint32_t claimed_size;
-    uint8_t owner;
-    if (found == 0) {
-        const uint64_t claim = htole64(twl_claim_encode(group->epoch_seed, lsn, size, group->owner));
-        if (atomic_compare_exchange_strong(word_at(group, offset), &found, claim)) {
-            POINT(size == CLAIM_END ? "end-claimed" : "place-claimed");
-            if (size != CLAIM_END)
-                move_on(group, cursor, size);
-            POINT("cursor-moved");
-            return 1;
-        }
-        found = le64toh(found);
-    }
-    if (twl_claim_decode(found, group->epoch_seed, lsn, &claimed_size, &owner)) {
-        if (claimed_size == CLAIM_END)
-            return 0;
-        move_on(group, cursor, claimed_size);
-        return -EAGAIN;
-    }
-    return pass_complete(group, cursor) ? -EAGAIN : -EIO;
+    const uint64_t claim = htole64(twl_claim_encode(group->epoch_seed, lsn, size, group->owner));
+    uint64_t none = 0;
+    if (load_word(group, offset) != 0 ||
+        !atomic_compare_exchange_strong(word_at(group, offset), &none, claim))
+        return pass_place(group, cursor);
+    POINT(size == CLAIM_END ? "end-claimed" : "place-claimed");
+    if (size != CLAIM_END)
+        move_on(group, cursor, size);
+    POINT("cursor-moved");
+    return 1;
 }
 
 int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place)
@@ -188,21 +189,10 @@ unsigned twl_open_group_owner(const struct open_group *group, const struct open_
                               uint32_t *ret_size)
 {
     uint8_t owner;
-    if (group->end - walk->offset < RECORD_HEADER_BYTES)
-        return 0;
     const uint64_t word = load_word(group, walk->offset);
     const bool is_claim = word != 0 && twl_claim_decode(word, group->epoch_seed,
                                                         group->first_lsn + walk->count, ret_size, &owner);
     return is_claim ? owner : 0;
-}
-
-void twl_open_group_help(const struct open_group *group)
-{
-    const uint64_t cursor = atomic_load(group->cursor);
-    const struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
-    uint32_t size;
-    if (twl_open_group_owner(group, &walk, &size) != 0 && size != CLAIM_END)
-        move_on(group, cursor, size);
 }
 
 void twl_open_group_skip(struct open_walk *walk, uint32_t size)

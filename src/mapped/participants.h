@@ -16,6 +16,7 @@
 
 #include "base/boot.h"
 #include "control/shared_page.h"
+#include "segment/cursor.h"
 
 #define PARTICIPANTS_MAX 255u /* numbers from 1; 0 is none */
 
@@ -39,8 +40,7 @@ enum common_state {
 struct full {
     uint64_t number;  /* of the placeholder; 0: there is none */
     uint64_t segment; /* number in the name of the segment */
-    uint64_t next_lsn;
-    uint32_t chain, epoch, salt;
+    struct position end;
 };
 
 /* [const] while the log is open, unless [atomic]. Numbers are those in the names of segments. */

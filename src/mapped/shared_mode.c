@@ -22,33 +22,29 @@
 
 /* ---- the next segment -------------------------------------------------------------------------- */
 
-/* -ENOENT: there is no such segment. */
-static int open_segment(struct io *io, uint64_t number, struct segment *ret_segment)
+/* `before`: NULL, or the segment that it has to follow. -ENOENT: there is no such segment. */
+static int open_segment(struct io *io, uint64_t number, const struct mapped_segment *before,
+                        struct segment *ret_segment)
 {
     char name[SEGMENT_NAME_BYTES];
     enum header_state state;
     twl_segment_name(number, name);
-    int rc = twl_segment_open(io, name, 0, 0, ret_segment, &state);
+    const int rc = twl_segment_open(io, name, 0, 0, ret_segment, &state);
     if (rc < 0)
         return rc;
-    if (state != HEADER_VALID || !segment_is_mapped(&ret_segment->header) ||
-        ret_segment->file_bytes < ret_segment->header.bytes)
-        rc = TWINLOG_ECORRUPT;
-    if (rc < 0)
-        twl_segment_close(ret_segment);
-    return rc;
+    const struct segment_header *header = &ret_segment->header;
+    const struct segment_header *previous = before ? &before->segment.header : NULL;
+    if (state == HEADER_VALID && segment_is_mapped(header) && ret_segment->file_bytes >= header->bytes &&
+        (!previous || (header->sequence == previous->sequence + 1 &&
+                       memcmp(header->log_id, previous->log_id, LOG_ID_BYTES) == 0)))
+        return 0;
+    twl_segment_close(ret_segment);
+    return TWINLOG_ECORRUPT;
 }
 
 static int open_next(const struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment)
 {
-    int rc = open_segment(m->io, active->number + 1, ret_segment);
-    if (rc < 0)
-        return rc;
-    const struct segment_header *header = &ret_segment->header, *before = &active->segment.header;
-    if (header->sequence == before->sequence + 1 && memcmp(header->log_id, before->log_id, LOG_ID_BYTES) == 0)
-        return 0;
-    twl_segment_close(ret_segment);
-    return TWINLOG_ECORRUPT;
+    return open_segment(m->io, active->number + 1, active, ret_segment);
 }
 
 /* Without a keeper, the number of segments is counted here. */
@@ -104,7 +100,7 @@ static int get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     const struct mapped_segment *active = atomic_load(&m->active);
     if (may_wait)
         return make_next(m, active, &m->spare_segment);
-    const int rc = open_segment(m->io, active->number + 1, &m->spare_segment);
+    const int rc = open_next(m, active, &m->spare_segment);
     return rc == -ENOENT ? -EAGAIN : rc;
 }
 
@@ -113,7 +109,7 @@ static int prepare_ahead(struct mapped *m)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
-    int rc = open_segment(m->io, active->number + 1, &made);
+    int rc = open_next(m, active, &made);
     if (rc == -ENOENT && !twl_participants_try(m->participants, LOCK_TO_MAKE))
         return -EAGAIN;
     if (rc == -ENOENT) {
@@ -132,11 +128,15 @@ static int prepare_ahead(struct mapped *m)
     return 0;
 }
 
-static int compose_start(struct mapped *m, const struct position *position, struct group_header *ret_start)
-    REQUIRES(m->rolling)
+/* The same in every participant. */
+static int complete_start(struct mapped *m, struct group_header *start) REQUIRES(m->rolling)
 {
-    (void)position;
-    return twl_mapped_segment_compose_next(m->spare, atomic_load(&m->active), ret_start);
+    const struct segment_header *header = &m->spare->segment.header;
+    start->durable_lsn = header->after_lsn;
+    start->epoch.salt = (uint32_t)(header->segment_id ^ header->segment_id >> 32);
+    start->time_ns = header->created_ns;
+    start->writer = header->writer;
+    return 0;
 }
 
 static void announce(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg)
@@ -158,18 +158,12 @@ static void drop_oldest(struct mapped *m) REQUIRES(m->syncing)
     twl_mapped_segment_unmap(seg);
     twl_segment_close(&seg->segment);
     twl_mapped_segment_unlock(seg);
-    atomic_fetch_add(&m->let_go, 1);
 }
 
 static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
 {
     while (m->oldest->number < atomic_load(&m->participants->common->oldest) && atomic_load(&m->oldest->next))
         drop_oldest(m);
-}
-
-static uint64_t let_go(const struct mapped *m)
-{
-    return atomic_load(&m->let_go);
 }
 
 static bool has_left(struct mapped *m)
@@ -378,10 +372,9 @@ static int finish(struct mapped *m)
 static const struct mapped_ops shared = {
     .prepare_ahead = prepare_ahead,
     .get_next = get_next,
-    .compose_start = compose_start,
+    .complete_start = complete_start,
     .announce = announce,
     .tend = tend,
-    .let_go = let_go,
     .has_left = has_left,
     .look_after = look_after,
     .sync = sync_records,
@@ -399,12 +392,11 @@ static void share(struct mapped *m)
 static int open_placeholder(struct mapped *m, struct segment *ret_segment, struct mapped_segment **ret_seg)
 {
     const struct full *full = &m->participants->common->full;
-    const struct position position = { full->next_lsn, full->chain, { full->epoch, full->salt } };
     char name[SEGMENT_NAME_BYTES];
     twl_segment_name(full->segment, name);
     int rc = twl_segment_open_valid(m->io, name, ret_segment);
     if (rc == 0)
-        rc = twl_mapped_segment_hold_place(m->io, ret_segment, &position, full->number, m->participants,
+        rc = twl_mapped_segment_hold_place(m->io, ret_segment, &full->end, full->number, m->participants,
                                            ret_seg);
     return rc;
 }
@@ -419,7 +411,7 @@ static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
     if (number == m->participants->common->full.number) {
         rc = open_placeholder(m, &segment, &seg);
     } else {
-        rc = open_segment(m->io, number, &segment);
+        rc = open_segment(m->io, number, NULL, &segment);
         if (rc == 0)
             rc = twl_mapped_segment_map(m->io, &segment, m->participants, &seg);
     }
@@ -469,8 +461,5 @@ void twl_mapped_let_in(struct mapped *m, int64_t max_time_so_far_ns)
     if (active->is_placeholder)
         common->full = (struct full){ .number = number,
                                       .segment = twl_segment_name_number(active->segment.name),
-                                      .next_lsn = active->start.first_lsn,
-                                      .chain = active->start.checksum,
-                                      .epoch = active->start.epoch.number,
-                                      .salt = active->start.epoch.salt };
+                                      .end = twl_mapped_segment_end(active) };
 }
