@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Create, restart, statistics, destroy; and marker groups, which have no records. See inside.h. */
+/* Create, stop, restart, destroy; marker groups, which have no records; statistics; and the table of the engine. */
 #define _GNU_SOURCE
 #include "commit/inside.h"
 
@@ -61,6 +61,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->shared = config->shared;
     c->publish_statistics = config->publish_statistics;
     c->publish_context = config->publish_context;
+    c->waiters_end = &c->first_waiter;
     twl_mutex_init(&c->lock);
     twl_mutex_init(&c->delivery);
     for (unsigned i = 0; i < 2; i++)
@@ -85,16 +86,6 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
                         c->epoch.number);
     *ret_commit = c;
     return 0;
-}
-
-void twl_commit_start(struct commit *c)
-{
-    twl_client_start(&c->client);
-}
-
-int twl_commit_need_committer(struct commit *c)
-{
-    return client_has_committer(&c->client) ? 0 : twl_client_need(&c->client);
 }
 
 void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct position *ret_position)
@@ -129,10 +120,15 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
 
 /* ---- stop and go on ------------------------------------------------------------------------------ */
 
-int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+static int wait_for_all(struct commit *c)
 {
     const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
-    int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
+    return twl_commit_wait(c, twl_commit_last_lsn(c), &durable, false);
+}
+
+int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    int rc = wait_for_all(c);
     if (rc < 0)
         return rc;
     twl_lead_patiently(c); /* the leader that made it durable may still be at work */
@@ -152,8 +148,7 @@ void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 /* Waits before it lets the committer go, because only a shared committer leads its logs. */
 int twl_commit_end(struct commit *c)
 {
-    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
-    const int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
+    const int rc = wait_for_all(c);
     twl_client_leave(&c->client, false);
     twl_deliver(c);
     return rc < 0 ? rc : twl_commit_stop(c);
@@ -170,31 +165,23 @@ void twl_commit_restart(struct commit *c, const struct segment *segment, const s
 /* ---- marker groups ----------------------------------------------------------------------------- */
 
 /* The marker group of a close proves the last group. It is in a block of its own, so that one bad sector cannot destroy
- * both. */
-static uint64_t marker_offset(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
-{
-    const struct twin *twin = &c->twins[c->filling];
-    uint64_t offset = twin->offset + twin->start;
-    return kind == GROUP_CLOSE ? align_up(offset, BLOCK_BYTES) : offset;
-}
-
-/* A close leaves half of the room for marker groups to opens: a log can do without the marker of a close, but cannot be
- * opened without the marker of a start. */
-static uint64_t marks_end(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
-{
-    return c->segment.write_end - (kind == GROUP_CLOSE ? twl_room_for_markers(&c->segment) / 2 : 0);
-}
-
+ * both. A close leaves half of the room for marker groups to opens: a log can do without the marker of a close, but
+ * cannot be opened without the marker of a start. */
 static int place_marker(struct commit *c, enum group_kind kind)
 {
     const uint64_t group_bytes = twl_group_room(0);
     for (;;) {
         twl_mutex_lock(&c->lock);
-        uint64_t offset = marker_offset(c, kind);
-        bool has_place = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= marks_end(c, kind) ||
-                         twl_take_next(c, group_bytes);
+        const struct twin *twin = &c->twins[c->filling];
+        uint64_t offset = twin->offset + twin->start, end = c->segment.write_end;
+        if (kind == GROUP_CLOSE) {
+            offset = align_up(offset, BLOCK_BYTES);
+            end -= twl_room_for_markers(&c->segment) / 2;
+        }
+        const bool has_place =
+            align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= end || twl_take_next(c, group_bytes);
         if (has_place)
-            twl_fill_twin(c, c->filling, offset, c->twins[c->filling].first_lsn);
+            twl_fill_twin(c, c->filling, offset, twin->first_lsn);
         twl_mutex_unlock(&c->lock);
         if (has_place)
             return 0;
@@ -221,16 +208,6 @@ uint64_t twl_commit_last_lsn(const struct commit *c)
     return atomic_load_explicit(&c->last_lsn, memory_order_acquire);
 }
 
-const struct watermark *twl_commit_watermark(const struct commit *c)
-{
-    return &c->durable;
-}
-
-int twl_commit_poison(const struct commit *c)
-{
-    return atomic_load(&c->poison);
-}
-
 int twl_commit_give_up(struct commit *c, int error)
 {
     error = lasting_error(error);
@@ -251,3 +228,70 @@ void twl_commit_timings(struct commit *c, struct twinlog_timings *ret_timings)
     twl_gauge_read(&c->gauges.group_records, &ret_timings->group_records);
     twl_gauge_read(&c->gauges.group_bytes, &ret_timings->group_bytes);
 }
+
+/* ---- the engine of the durable mode ---------------------------------------------------------------- */
+
+static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
+{
+    return twl_commit_wait(engine, lsn, terms, false);
+}
+
+static int sync_all(void *engine)
+{
+    struct commit *c = engine;
+    const int rc = wait_for_all(c);
+    return rc == 0 ? atomic_load(&c->poison) : rc;
+}
+
+static int finish(void *engine)
+{
+    struct commit *c = engine;
+    int rc = twl_commit_end(c);
+    if (rc == 0)
+        rc = twl_commit_write_marker(c, GROUP_CLOSE);
+    if (is_no_space(rc) && watermark_load(&c->durable) == twl_commit_last_lsn(c))
+        rc = 0; /* only the marker found no room; the next opening does without it */
+    return rc;
+}
+
+static uint64_t newest_lsn(void *engine, enum twinlog_level level, bool is_forked)
+{
+    struct commit *c = engine;
+    (void)is_forked; /* a child has a copy of all this */
+    if (level == TWINLOG_LEVEL_DURABLE)
+        return watermark_load(&c->durable);
+    if (level == TWINLOG_LEVEL_WRITTEN)
+        return atomic_load_explicit(&c->written, memory_order_acquire);
+    return twl_commit_last_lsn(c);
+}
+
+static void count(void *engine, struct twinlog_stat *stat)
+{
+    struct commit *c = engine;
+    twl_mutex_lock(&c->lock);
+    stat->poison = atomic_load(&c->poison);
+    stat->epoch = c->epoch.number;
+    stat->appends = c->appends;
+    stat->append_bytes = c->append_bytes;
+    stat->groups = atomic_load(&c->groups);
+    stat->group_bytes = atomic_load(&c->group_bytes);
+    stat->written_bytes = atomic_load(&c->written_bytes);
+    stat->rolls = atomic_load(&c->rolls);
+    stat->roll_waits = c->roll_waits;
+    stat->full_refusals = c->full_refusals;
+    stat->syncs = atomic_load(&c->syncs);
+    stat->requests = c->requests - atomic_load(&c->completed_requests);
+    stat->fillers = c->fillers;
+    stat->slow = atomic_load(&c->slow);
+    twl_mutex_unlock(&c->lock);
+}
+
+const struct engine_ops twl_commit_engine = {
+    .default_level = TWINLOG_LEVEL_DURABLE,
+    .append = twl_commit_append,
+    .wait = wait_for,
+    .sync = sync_all,
+    .finish = finish,
+    .newest_lsn = newest_lsn,
+    .count = count,
+};

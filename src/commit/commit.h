@@ -107,8 +107,6 @@ int twl_commit_need_committer(struct commit *commit);
  * False: it is any other thread. `is_quiet`: it must not call callbacks meanwhile, because it waits for a place, which
  * other threads may give it. */
 bool twl_commit_run_once(bool is_quiet);
-/* True if this thread is a shared committer, in a callback. */
-bool twl_commit_is_shared_committer(void);
 /* Makes calls that drive the log, or wait for a free reservation, return -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
 /* While delivery is held, completed requests are not handed out, and no callback runs. The call that releases it hands
@@ -136,9 +134,7 @@ int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *t
 
 /* ---- state and statistics ------------------------------------------------------------------------ */
 
-uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
-const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
-int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
+uint64_t twl_commit_last_lsn(const struct commit *commit); /* newest accepted */
 /* Poisons the log, and tells watchers: by the leader, or after a failure elsewhere that leaves the state of the disk in
  * doubt, while the commit path is stopped. Returns the error that stays. */
 int twl_commit_give_up(struct commit *commit, int error);

@@ -1,17 +1,150 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See committer.h. */
+/*
+ * The committer: the thread that leads for callers that do not: for requests, for calls with a deadline, for the flush
+ * interval. A log has its own committer, started when it is first needed, or shares one with other logs. A thread that
+ * the program lends with twinlog_drive() does the same.
+ *
+ * A shared committer is the only leader of its logs, its clients. It leads a log that has called it: it begins a round,
+ * hands the write to the ring, and goes on to the next log. When the write is done, it ends the round and gives
+ * leadership back. So each log has one group in flight, as always, and all logs together have as many as the ring has
+ * room for.
+ *
+ *     called ---> queued ---> [filling --->] writing ---> idle
+ *                   '---------- its turn -------'
+ *
+ * It never waits for one log. While writers still copy into the buffer of a round, it puts the round aside, until the
+ * last writer calls, or a reservation expires. Syncs go to the ring, too. It waits only for short things: locks, a
+ * write that was short and is continued, and the callbacks that it calls.
+ *
+ * A callback may append to any log, even one of this committer, and wait for it. Then the loop runs inside the
+ * callback. A turn of the loop finishes its own work before it calls a callback, so that another turn can begin there.
+ * While the thread waits for room, a turn may give it a place; every group behind that waits for its copy. So such a
+ * turn is quiet: it calls no callbacks, which might wait for one of these groups. A later turn calls them.
+ *
+ * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
+ * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
+ * so that their times draw together.
+ */
 #define _GNU_SOURCE
+#include "base/fork.h"
 #include "base/versioned.h"
-#include "commit/shared.h"
+#include "commit/inside.h"
+#include "io/ring.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #define MAX_IN_FLIGHT 256u
+#define CALLBACK_WAIT_NS 1000000u /* for a turn inside a callback: its wait may end without a call */
+#define FLUSH_AHEAD 4u            /* a flush due within this fraction of its interval is done now */
 
-/* ---- for one log --------------------------------------------------------------------------------- */
+struct twinlog_committer {
+    struct fork_guard guard;        /* [const] */
+    struct committer_client *alone; /* [const] the client of the only log; NULL = shared */
+    pthread_t thread;               /* [const] */
+    _Atomic bool must_stop;
 
-bool twl_client_flush(struct committer_client *client, uint64_t ahead_ns)
+    /* of a shared committer: */
+    struct io_ring *ring;                    /* [const] NULL = the kernel refused one */
+    _Atomic uint32_t clients;                /* clients taken */
+    struct committer_client *_Atomic called; /* clients that were called, the newest first */
+    _Atomic bool is_asleep;                  /* a caller must wake it */
+    struct twl_event wake;                   /* the committer sleeps on it if it has no ring */
+    struct twl_event left;                   /* notified when a client is released */
+    struct twl_mutex lock;
+    struct committer_client *flush; /* [lock] clients with a flush interval */
+    _Atomic uint64_t flush_ns;      /* [lock to store] when the next flush is due; 0 = never */
+    /* [thread] */
+    struct committer_client *first, *last; /* queued */
+    struct committer_client *undelivered;  /* their requests were completed in a quiet turn */
+    bool is_quiet;                         /* this turn calls no callbacks */
+    struct committer_client *filling;
+    uint64_t look_ns; /* when to look at `filling` again; 0 = when a client is called */
+    uint32_t room;    /* number of writes that may still be submitted */
+};
+
+/* The committer that this thread is; NULL = none. */
+static _Thread_local struct twinlog_committer *mine;
+
+bool twl_client_is_mine(const struct committer_client *client)
+{
+    return mine && mine->alone == client;
+}
+
+bool twl_client_is_in_callback(const struct committer_client *client)
+{
+    return client->is_shared && mine == atomic_load(&client->committer);
+}
+
+bool twl_commit_is_shared_committer(void)
+{
+    return mine && !mine->alone;
+}
+
+/* The earlier of two times; 0 = never. */
+static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns == 0 ? b_ns : b_ns == 0 ? a_ns : min_u64(a_ns, b_ns);
+}
+
+/* ---- calling ------------------------------------------------------------------------------------- */
+
+static void wake(struct twinlog_committer *committer)
+{
+    if (!atomic_exchange(&committer->is_asleep, false))
+        return;
+    if (committer->ring)
+        twl_io_ring_wake(committer->ring);
+    else
+        twl_event_notify_all(&committer->wake);
+}
+
+static void call_shared(struct committer_client *client)
+{
+    struct twinlog_committer *committer = atomic_load_explicit(&client->committer, memory_order_relaxed);
+    if (atomic_exchange(&client->is_called, true))
+        return;
+    client->next_called = atomic_load(&committer->called);
+    while (!atomic_compare_exchange_weak(&committer->called, &client->next_called, client))
+        continue;
+    /* the committer sets is_asleep, then checks `called` once more */
+    if (atomic_load(&committer->is_asleep))
+        wake(committer);
+}
+
+void twl_client_call(struct committer_client *client)
+{
+    twl_event_notify_all(&client->called);
+    if (atomic_load(&client->is_in_callback))
+        twl_commit_wake_all(client->commit);
+    if (client->is_shared)
+        call_shared(client);
+}
+
+/* ---- the flush interval -------------------------------------------------------------------------- */
+
+static uint64_t flush_interval_ns(const struct committer_client *client)
+{
+    return (uint64_t)client->commit->options.flush_interval_ms * 1000000;
+}
+
+/* Demands a sync of all accepted records. False if all are durable. */
+static bool demand_flush(struct commit *c)
+{
+    twl_mutex_lock(&c->lock);
+    const bool is_due =
+        atomic_load_explicit(&c->last_lsn, memory_order_relaxed) > watermark_load(&c->durable);
+    if (is_due) {
+        c->needs_sync = true;
+        c->twins[c->filling].needs_committer = true;
+    }
+    twl_mutex_unlock(&c->lock);
+    return is_due;
+}
+
+/* Demands a flush if one is due within `ahead_ns`, and sets client->flush_ns to the time of the next one. True if there
+ * is something to flush. */
+static bool flush(struct committer_client *client, uint64_t ahead_ns)
 {
     const uint64_t interval_ns = flush_interval_ns(client);
     if (interval_ns == 0)
@@ -20,7 +153,57 @@ bool twl_client_flush(struct committer_client *client, uint64_t ahead_ns)
     if (due_ns > now_ns + ahead_ns)
         return false;
     client->flush_ns = now_ns + interval_ns;
-    return due_ns > 0 && twl_demand_flush(client->commit);
+    return due_ns > 0 && demand_flush(client->commit);
+}
+
+static void flush_due(struct twinlog_committer *committer)
+{
+    const uint64_t due_ns = atomic_load(&committer->flush_ns);
+    if (due_ns == 0 || twl_monotonic_ns() < due_ns)
+        return;
+    uint64_t next_ns = 0;
+    twl_mutex_lock(&committer->lock);
+    for (struct committer_client *client = committer->flush; client; client = client->next_flush) {
+        if (flush(client, flush_interval_ns(client) / FLUSH_AHEAD))
+            call_shared(client);
+        next_ns = sooner(next_ns, client->flush_ns);
+    }
+    atomic_store(&committer->flush_ns, next_ns);
+    twl_mutex_unlock(&committer->lock);
+}
+
+static void join_flush(struct committer_client *client)
+{
+    struct twinlog_committer *committer = atomic_load(&client->committer);
+    twl_mutex_lock(&committer->lock);
+    client->flush_ns = twl_monotonic_ns() + flush_interval_ns(client);
+    client->next_flush = committer->flush;
+    committer->flush = client;
+    atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), client->flush_ns));
+    twl_mutex_unlock(&committer->lock);
+    wake(committer);
+}
+
+static void leave_flush(struct twinlog_committer *committer, struct committer_client *client)
+{
+    twl_mutex_lock(&committer->lock);
+    struct committer_client **link = &committer->flush;
+    while (*link && *link != client)
+        link = &(*link)->next_flush;
+    if (*link)
+        *link = client->next_flush;
+    twl_mutex_unlock(&committer->lock);
+}
+
+/* ---- for one log --------------------------------------------------------------------------------- */
+
+/* True if a committer has something to do. */
+static bool has_work(struct commit *c)
+{
+    twl_mutex_lock(&c->lock);
+    const bool needs = c->twins[c->filling].needs_committer || c->needs_sync;
+    twl_mutex_unlock(&c->lock);
+    return (needs && atomic_load(&c->poison) == 0) || twl_must_deliver(c);
 }
 
 int twl_commit_drive(struct commit *c, int timeout_ms)
@@ -34,15 +217,15 @@ int twl_commit_drive(struct commit *c, int timeout_ms)
             rc = -ESHUTDOWN;
         if (rc < 0)
             return rc;
-        if (!c->client.is_shared)
-            twl_client_flush(&c->client, 0);
-        uint64_t wake_ns = c->client.is_shared ? 0 : atomic_load(&c->client.flush_ns);
-        if (!c->client.is_shared && twl_needs_committer(c) && twl_lead(c, NULL) == LED_ROUND)
-            return 1;
+        uint64_t wake_ns = deadline_ns;
+        if (!c->client.is_shared) {
+            flush(&c->client, 0);
+            wake_ns = sooner(deadline_ns, atomic_load(&c->client.flush_ns));
+            if (has_work(c) && twl_lead(c, NULL) == LED_ROUND)
+                return 1;
+        }
         if (timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
             return 0;
-        if (wake_ns == 0 || (deadline_ns > 0 && deadline_ns < wake_ns))
-            wake_ns = deadline_ns;
         twl_event_sleep_until(&c->client.called, seen, wake_ns);
     }
 }
@@ -54,31 +237,274 @@ void twl_commit_end_driving(struct commit *c)
     twl_commit_wake_all(c); /* callers that wait for a free reservation */
 }
 
-/* ---- the thread of one log ----------------------------------------------------------------------- */
-
-static _Thread_local const struct committer_client *my_client; /* set in the committer of one log */
-
-bool twl_client_is_mine(const struct committer_client *client)
-{
-    return my_client == client;
-}
-
 static void *run_alone(void *context)
 {
     struct twinlog_committer *committer = context;
     struct committer_client *client = committer->alone;
     struct commit *c = client->commit;
-    my_client = client;
+    mine = committer;
     for (;;) {
         uint32_t seen = twl_event_value(&client->called);
         atomic_store(&client->is_in_callback, false);
         if (atomic_load(&committer->must_stop))
             return NULL;
-        twl_client_flush(client, 0);
-        if (twl_needs_committer(c) && twl_lead(c, NULL) == LED_ROUND)
+        flush(client, 0);
+        if (has_work(c) && twl_lead(c, NULL) == LED_ROUND)
             continue;
         twl_event_sleep_until(&client->called, seen, atomic_load(&c->poison) == 0 ? client->flush_ns : 0);
     }
+}
+
+/* ---- rounds of a shared committer -------------------------------------------------------------------------------------- */
+
+static void enqueue(struct twinlog_committer *committer, struct committer_client *client)
+{
+    client->is_busy = true;
+    client->next = NULL;
+    if (committer->first)
+        committer->last->next = client;
+    else
+        committer->first = client;
+    committer->last = client;
+}
+
+/* The client has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
+static void rest(struct committer_client *client)
+{
+    if (atomic_load(&client->is_leaving))
+        call_shared(client);
+}
+
+/* Calls callbacks, unless the turn is quiet. */
+static void deliver(struct twinlog_committer *committer, struct committer_client *client)
+{
+    if (!committer->is_quiet) {
+        client->users++;
+        twl_deliver(client->commit);
+        client->users--;
+    } else if (!client->is_undelivered && twl_must_deliver(client->commit)) {
+        client->is_undelivered = true;
+        client->next_undelivered = committer->undelivered;
+        committer->undelivered = client;
+    }
+}
+
+static void deliver_what_was_left(struct twinlog_committer *committer)
+{
+    while (committer->undelivered && !committer->is_quiet) {
+        struct committer_client *client = committer->undelivered;
+        committer->undelivered = client->next_undelivered;
+        client->is_undelivered = false;
+        deliver(committer, client);
+        rest(client);
+    }
+}
+
+/* True if the round can go on; else notes when to look again. */
+static bool is_filled(struct twinlog_committer *committer,
+                      struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct twin *sealed = client->commit->round.sealed;
+    uint64_t look_ns = 0;
+    if (atomic_load(&sealed->copying) > 0)
+        look_ns = twl_reservations_expire(client->commit, sealed);
+    if (atomic_load(&sealed->copying) == 0)
+        return true;
+    committer->look_ns = sooner(committer->look_ns, look_ns);
+    return false;
+}
+
+/* Goes on with the round of a client until it has to wait, or is over. Calls callbacks. */
+static void go_on(struct twinlog_committer *committer, struct committer_client *client,
+                  int rc) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct commit *c = client->commit;
+    struct io_write *write = &c->round.write;
+    for (;;) {
+        switch (twl_round_go_on(c, &c->round, rc)) {
+        case ROUND_NOTHING:
+            client->is_busy = false;
+            twl_stop_leading(c);
+            rest(client);
+            return;
+        case ROUND_NEEDS_COPIES:
+            if (is_filled(committer, client))
+                break;
+            client->next = committer->filling;
+            committer->filling = client;
+            return;
+        case ROUND_NEEDS_DISK:
+            if (!client->has_ring) {
+                rc = twl_round_write(c, &c->round, false);
+                break;
+            }
+            if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
+                write->barrier = IO_BARRIER_FILE;
+            committer->room--;
+            twl_io_ring_submit(committer->ring, write);
+            return;
+        case ROUND_OVER:
+            client->is_busy = false;
+            twl_hand_on(c, &c->round);
+            c->round.step = ROUND_BEGIN;
+            deliver(committer, client); /* the next round may begin in a callback */
+            rest(client);
+            return;
+        }
+    }
+}
+
+/* Begins a round, or goes on with the one in the buffer that is filled by now. Another thread may lead, to write a marker
+ * group; it calls the committer afterwards. */
+static void start(struct twinlog_committer *committer,
+                  struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct commit *c = client->commit;
+    if (c->round.step == ROUND_BEGIN) {
+        if (!twl_try_lead(c)) {
+            client->is_busy = false;
+            rest(client);
+            return;
+        }
+        c->round = (struct round){ .kind = GROUP_RECORDS };
+    }
+    go_on(committer, client, 0);
+}
+
+static void start_queued(struct twinlog_committer *committer)
+{
+    while (committer->first && committer->room > 0) {
+        struct committer_client *client = committer->first;
+        committer->first = client->next;
+        start(committer, client);
+    }
+}
+
+/* ---- what there is to do ------------------------------------------------------------------------- */
+
+/* Looks at a client that was called. A released client stays called, so that no thread puts it in the list again. A
+ * client with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
+static void answer(struct twinlog_committer *committer, struct committer_client *client)
+{
+    const bool is_in_use = client->is_busy || client->users > 0 || client->is_undelivered;
+    if (!is_in_use && atomic_load(&client->is_leaving)) {
+        atomic_store(&client->has_left, true); /* its memory belongs to its log again */
+        twl_event_notify_all(&committer->left);
+        return;
+    }
+    atomic_store(&client->is_called, false); /* before the look, so that a later caller calls again */
+    if (!is_in_use && atomic_load(&client->is_leaving))
+        rest(client); /* it began to leave a moment ago */
+    else if (!client->is_busy && has_work(client->commit))
+        enqueue(committer, client);
+}
+
+static struct committer_client *oldest_first(struct committer_client *newest)
+{
+    struct committer_client *oldest = NULL;
+    while (newest) {
+        struct committer_client *client = newest;
+        newest = client->next_called;
+        client->next_called = oldest;
+        oldest = client;
+    }
+    return oldest;
+}
+
+static void take_calls(struct twinlog_committer *committer)
+{
+    if (!atomic_load_explicit(&committer->called, memory_order_relaxed))
+        return;
+    struct committer_client *client = oldest_first(atomic_exchange(&committer->called, NULL));
+    while (client) {
+        struct committer_client *next = client->next_called;
+        answer(committer, client);
+        client = next;
+    }
+}
+
+static void look_at_filling(struct twinlog_committer *committer)
+{
+    struct committer_client **link = &committer->filling;
+    committer->look_ns = 0;
+    while (*link) {
+        struct committer_client *client = *link;
+        if (is_filled(committer, client)) {
+            *link = client->next;
+            enqueue(committer, client);
+        } else {
+            link = &client->next;
+        }
+    }
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------ */
+
+static struct committer_client *client_of(struct io_write *write)
+{
+    struct round *round = (struct round *)((char *)write - offsetof(struct round, write));
+    struct commit *c = (struct commit *)((char *)round - offsetof(struct commit, round));
+    return &c->client;
+}
+
+/* False if no write is done. */
+static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct io_write *write = committer->ring ? twl_io_ring_reap(committer->ring) : NULL;
+    if (!write)
+        return false;
+    struct committer_client *client = client_of(write);
+    committer->room++;
+    go_on(committer, client, twl_round_write(client->commit, &client->commit->round, true));
+    return true;
+}
+
+static void wait_for_work(struct twinlog_committer *committer, uint64_t until_ns)
+{
+    uint32_t seen = twl_event_value(&committer->wake);
+    atomic_store(&committer->is_asleep, true);
+    until_ns = sooner(until_ns, sooner(committer->look_ns, atomic_load(&committer->flush_ns)));
+    if (!atomic_load(&committer->called) && !atomic_load(&committer->must_stop)) {
+        if (committer->ring)
+            twl_io_ring_wait(committer->ring, until_ns);
+        else
+            twl_event_sleep_until(&committer->wake, seen, until_ns);
+    }
+    atomic_store(&committer->is_asleep, false);
+}
+
+/* One turn of the loop. Returns soon if there was work, else when work comes, or at `until_ns`; 0 = no limit. */
+static void turn(struct twinlog_committer *committer, uint64_t until_ns)
+{
+    deliver_what_was_left(committer);
+    flush_due(committer);
+    take_calls(committer);
+    look_at_filling(committer);
+    start_queued(committer);
+    bool has_reaped = false;
+    while (reap(committer))
+        has_reaped = true;
+    if (!has_reaped && (!committer->first || committer->room == 0))
+        wait_for_work(committer, until_ns);
+}
+
+static void *run_shared(void *context)
+{
+    struct twinlog_committer *committer = context;
+    mine = committer;
+    while (!atomic_load(&committer->must_stop))
+        turn(committer, 0);
+    return NULL;
+}
+
+bool twl_commit_run_once(bool is_quiet)
+{
+    if (!twl_commit_is_shared_committer())
+        return false;
+    mine->is_quiet = is_quiet; /* no turn begins inside a quiet one */
+    turn(mine, twl_monotonic_ns() + CALLBACK_WAIT_NS);
+    mine->is_quiet = false;
+    return true;
 }
 
 /* ---- open and close ------------------------------------------------------------------------------ */
@@ -93,7 +519,7 @@ static void dismantle(struct twinlog_committer *committer, bool is_forked)
 }
 
 /* `in_flight` is 0 for the committer of one log. */
-static int create(struct committer_client *alone, uint32_t in_flight, void *(*run)(void *),
+static int create(struct committer_client *alone, uint32_t in_flight,
                   struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
@@ -106,7 +532,7 @@ static int create(struct committer_client *alone, uint32_t in_flight, void *(*ru
     if (rc == 0 && in_flight > 0 && twl_io_ring_create(in_flight, &committer->ring) < 0)
         committer->ring = NULL; /* the logs are then written one after the other */
     if (rc == 0)
-        rc = twl_thread_start(&committer->thread, run, committer);
+        rc = twl_thread_start(&committer->thread, alone ? run_alone : run_shared, committer);
     if (rc < 0) {
         dismantle(committer, false);
         return rc;
@@ -122,7 +548,7 @@ static void destroy(struct twinlog_committer *committer, bool is_forked)
         if (committer->alone)
             twl_event_notify_all(&committer->alone->called);
         else
-            twl_shared_wake(committer);
+            wake(committer);
         pthread_join(committer->thread, NULL);
     }
     dismantle(committer, is_forked);
@@ -134,7 +560,7 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
     struct twinlog_committer_options own;
     if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 || own.in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
-    return create(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, twl_shared_run, ret_committer);
+    return create(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, ret_committer);
 }
 
 int twinlog_committer_close(struct twinlog_committer *committer)
@@ -176,57 +602,49 @@ void twl_client_take(struct committer_client *client, struct commit *commit, str
     atomic_store(&client->committer, shared);
 }
 
-void twl_client_start(struct committer_client *client)
+void twl_commit_start(struct commit *c)
 {
-    if (client->commit->options.flush_interval_ms == 0)
+    if (c->options.flush_interval_ms == 0)
         return;
-    if (client->is_shared)
-        twl_shared_join_flush(client);
+    if (c->client.is_shared)
+        join_flush(&c->client);
     else
-        twl_commit_need_committer(client->commit); /* if this fails, drivers of the log flush */
+        twl_commit_need_committer(c); /* if this fails, drivers of the log flush */
 }
 
-int twl_client_need(struct committer_client *client)
+int twl_commit_need_committer(struct commit *c)
 {
-    struct commit *c = client->commit;
     struct twinlog_committer *committer;
     int rc = 0;
+    if (client_has_committer(&c->client))
+        return 0;
     if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
         return -ENOTSUP;
-    if (atomic_load(&client->is_over))
+    if (atomic_load(&c->client.is_over))
         return -ESHUTDOWN;
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
-    if (!client_has_committer(client)) {
-        rc = create(client, 0, run_alone, &committer);
+    if (!client_has_committer(&c->client)) {
+        rc = create(&c->client, 0, &committer);
         if (rc == 0)
-            atomic_store(&client->committer, committer);
+            atomic_store(&c->client.committer, committer);
     }
     twl_mutex_unlock(&c->lock);
     return rc;
 }
 
-bool twl_client_is_in_callback(const struct committer_client *client)
+static void leave_shared(struct committer_client *client)
 {
-    return client->is_shared && twl_shared_is_ours(client);
-}
-
-void twl_client_call(struct committer_client *client)
-{
-    twl_event_notify_all(&client->called);
-    if (atomic_load(&client->is_in_callback))
-        twl_commit_wake_all(client->commit);
-    if (client->is_shared)
-        twl_shared_call(client);
-}
-
-/* A shared committer needs no call: it was called when the work came, and looks again by itself after a round. */
-bool twl_client_help(struct committer_client *client, bool is_quiet)
-{
-    if (twl_commit_run_once(is_quiet))
-        return true;
-    if (!client->is_shared)
-        twl_client_call(client);
-    return false;
+    struct twinlog_committer *committer = atomic_load(&client->committer);
+    leave_flush(committer, client);
+    atomic_store(&client->is_leaving, true);
+    call_shared(client);
+    for (;;) {
+        uint32_t seen = twl_event_value(&committer->left);
+        if (atomic_load(&client->has_left))
+            break;
+        twl_event_sleep(&committer->left, seen);
+    }
+    atomic_fetch_sub(&committer->clients, 1);
 }
 
 void twl_client_leave(struct committer_client *client, bool is_forked)
@@ -237,6 +655,6 @@ void twl_client_leave(struct committer_client *client, bool is_forked)
     if (!client->is_shared)
         destroy(committer, is_forked);
     else if (!is_forked)
-        twl_shared_leave(client);
+        leave_shared(client);
     atomic_store(&client->committer, NULL);
 }

@@ -2,16 +2,13 @@
 /*
  * The two buffers (twins) and the structs around them, for the files of this layer:
  *
- *     commit.c     create, restart, statistics, destroy; marker groups
- *     put.c        how a writer gets room, a place, and copies; the queue of waiters
- *     admission.c  decides whether a writer gets a place now
- *     wait.c       how a writer waits until its LSN is at the wanted level
- *     lead.c       the leader's round: gather, swap, write, sync, publish, hand on
- *     deliver.c    completes requests, in order
- *     queue.c      holds completed requests until they are fetched
- *     reservation.c       reservations: places that callers write into themselves
- *     committer.c  the thread that leads for callers that do not
- *     shared.c     the same for many logs
+ *     append.c       an append: measure, take a place, copy, wait; begin to read here
+ *     place.c        how a writer gets a place: the next segment, the queue of waiters, the decision
+ *     lead.c         the leader's round: gather, swap, write, sync, publish, hand on
+ *     requests.c     completes requests, in order; the queue that holds them until they are fetched
+ *     reservation.c  places that callers write into themselves
+ *     committer.c    the thread that leads for callers that do not, of one log or of many
+ *     commit.c       create, stop, restart, statistics, destroy; marker groups
  *
  * The writers fill one buffer while the leader writes the other. A buffer holds one group, laid out as on disk:
  *
@@ -29,7 +26,6 @@
 #include "base/gauge.h"
 #include "base/sync.h"
 #include "commit/commit.h"
-#include "commit/committer.h"
 
 #define CACHE_LINE 64
 #define MAX_RESERVATIONS 256u
@@ -98,16 +94,11 @@ struct place {
  * next buffer, the leader gives places in it to the waiters, in the order of the queue: so small records that always
  * fit do not keep a large one waiting. A waiter that needs another segment keeps its place in the queue while the
  * segment is made. All fields are [lock]. */
-enum claim_state {
-    WAITER_NEW,
-    WAITER_QUEUED,
-    WAITER_GRANTED
-};
 struct waiter {
     const struct need *need;
-    struct place place;
+    struct place place; /* its twin is NULL until it is given */
+    bool is_queued;
     struct waiter *next;
-    enum claim_state state;
     uint64_t since;  /* attempts to make the next segment before its first look */
     bool must_grow;  /* it has its turn, but needs the next segment first */
     bool had_failed; /* it has had the next segment made, and the attempt before that had failed */
@@ -153,6 +144,31 @@ struct round {
     uint64_t began_ns;     /* when its buffer was complete */
 };
 
+/* The entry of a log (a client) at its committer. */
+struct committer_client {
+    struct commit *commit;                       /* [const] */
+    struct twinlog_committer *_Atomic committer; /* NULL = none yet */
+    bool is_shared;              /* [const] only the committer leads, except for marker groups */
+    bool has_ring;               /* [const] its writes go through the committer's ring */
+    struct twl_event called;     /* the log's own committer and drivers sleep on it */
+    _Atomic bool is_over;        /* twinlog_drive() is to return, and no committer may be started */
+    _Atomic bool is_in_callback; /* the log's own committer waits in a callback, as a writer does */
+    _Atomic uint64_t flush_ns;   /* [committer or driver] when the next flush is due; 0 = unknown */
+
+    /* at a shared committer: */
+    _Atomic bool is_called;               /* it is in the list of called clients */
+    struct committer_client *next_called; /* [the thread that has set is_called, then the committer] */
+    struct committer_client *next_flush;  /* [committer's lock] */
+    _Atomic bool is_leaving;
+    _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
+    /* [thread] */
+    bool is_busy;        /* queued, or in a round: filling, or writing */
+    bool is_undelivered; /* it is in the list of clients for a later turn, which hands out their requests */
+    struct committer_client *next_undelivered;
+    unsigned users;                /* turns that are inside a callback of this log */
+    struct committer_client *next; /* queued, or filling */
+};
+
 struct gauges {
     struct gauge queue, copy, write, sync, wake, total, group_records, group_bytes;
 };
@@ -170,23 +186,21 @@ struct commit {
     void *memory;                              /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
-    uint32_t filling;                          /* [lock] index of the buffer that writers fill */
-    uint64_t appends;                          /* [lock] */
-    uint64_t append_bytes;                     /* [lock] */
-    uint64_t requests;                         /* [lock] accepted */
-    _Atomic uint64_t last_lsn;                 /* [lock to store] newest accepted */
-    bool needs_sync;                           /* [lock] a caller waits for a sync of written records */
-    struct waiter *first_waiter, *last_waiter; /* [lock] */
+    uint32_t filling;                           /* [lock] index of the buffer that writers fill */
+    uint64_t appends;                           /* [lock] */
+    uint64_t append_bytes;                      /* [lock] */
+    uint64_t requests;                          /* [lock] accepted */
+    _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
+    bool needs_sync;                            /* [lock] a caller waits for a sync of written records */
+    struct waiter *first_waiter, **waiters_end; /* [lock] */
     uint64_t next_room;               /* [lock] bytes that a group may have in `next`; 0 = no next segment */
     struct segment next;              /* [lock] where the group of the filling buffer goes */
     struct growth growth;             /* [lock] */
     uint64_t roll_waits;              /* [lock] */
     uint64_t full_refusals;           /* [lock] */
     uint64_t fillers;                 /* [lock] */
-    uint32_t open_reservations;       /* [lock] */
     bool wants_reservation;           /* [lock] a try was refused for want of a free one */
     struct reservation *reservations; /* [lock] array of MAX_RESERVATIONS, made with the first reservation */
-    struct old_buffer *old_buffers;   /* [lock] callers may still write to them */
 
     struct twin twins[2];
 
@@ -212,7 +226,7 @@ struct commit {
         is_crowded; /* running the expected writers takes longer than a commit: they yield before they lead */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
 
-    /* Completed requests that one thread at a time hands out (deliver.c). */
+    /* Completed requests that one thread at a time hands out (requests.c). */
     struct twl_mutex delivery;
     struct twinlog_request *_Atomic completed; /* [delivery to store] */
     struct twinlog_request *last_completed;    /* [delivery] */
@@ -225,7 +239,7 @@ struct commit {
     struct gauges gauges;
 };
 
-/* ---- put.c ---- */
+/* ---- place.c ---- */
 /* Makes the buffer the filling one, for a group with its header at `offset`. */
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn) REQUIRES(c->lock);
 /* Gives places in the filling buffer, which is empty, to the waiters. */
@@ -239,15 +253,38 @@ uint64_t twl_group_room(uint64_t record_bytes);
 uint64_t twl_room_for_markers(const struct segment *segment);
 int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
                    struct place *ret_place);
-void twl_finish_copy(struct commit *c, struct twin *twin);
 
-/* ---- wait.c ---- */
-/* True if a call on these terms may commit; a commit cannot be interrupted. */
-bool twl_may_lead(struct commit *c, const struct terms *terms);
-/* For a writer with a record that is not done yet: leads if it may, or runs the committer's loop if it is the
- * committer. True = look again; false = it may sleep. `waiter` is NULL, or that of the writer, which must not be in a
- * callback when its turn comes: the others would wait for its copy. */
-bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
+struct admission_facts {
+    bool is_placed;   /* a leader has given the waiter its place */
+    bool is_poisoned; /* the log has failed */
+    bool is_queued;   /* the writer has looked before, and is in the queue */
+    bool must_grow;   /* it had its turn, and needs the next segment */
+    bool is_empty;    /* the filling buffer has no records */
+    bool fits;        /* the records fit into the filling buffer */
+    bool has_failed; /* an attempt to make the next segment began after the writer's first look, and failed */
+    bool is_over;    /* the deadline has passed, or the call was canceled */
+    bool is_making;  /* an attempt to make the next segment is going on */
+    bool is_try;     /* the call does not wait */
+    bool had_failed; /* it has had the next segment made, and the attempt before that had failed */
+};
+
+enum admission {
+    ADMISSION_PLACED,        /* the writer has its place */
+    ADMISSION_TAKE,          /* it takes a place */
+    ADMISSION_POISONED,      /* the log accepts no more records */
+    ADMISSION_REFUSED,       /* no next segment can be made: the error of the attempt */
+    ADMISSION_OVER,          /* the error of the terms */
+    ADMISSION_AGAIN,         /* -EAGAIN */
+    ADMISSION_MAKE,          /* it has the next segment made, and looks again; a try only orders it */
+    ADMISSION_AWAIT_SEGMENT, /* another writer has the next segment made */
+    ADMISSION_AWAIT_COMMIT   /* the buffer must be written first: queue, help, sleep */
+};
+
+enum admission twl_admission_decide(const struct admission_facts *facts);
+
+/* ---- append.c ---- */
+int twl_commit_append(void *commit, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn);
+void twl_finish_copy(struct commit *c, struct twin *twin);
 
 /* ---- lead.c ---- */
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
@@ -278,33 +315,49 @@ enum led {
  * looks for a place: it leaves the requests to the committer, and if it has got its place meanwhile, it leads no round: a
  * leader waits for every copy into its group, and would wait for its own. */
 enum led twl_lead(struct commit *c, const struct waiter *waiter);
-/* True if a committer has something to do. */
-bool twl_needs_committer(struct commit *c);
-/* Demands a sync of all accepted records: a flush is due. False if all are durable. */
-bool twl_demand_flush(struct commit *c);
+/* True if a call on these terms may commit; a commit cannot be interrupted. */
+bool twl_may_lead(struct commit *c, const struct terms *terms);
+/* For a writer with a record that is not done yet: leads if it may, or runs the committer's loop if it is the
+ * committer. True = look again; false = it may sleep. `waiter` is NULL, or that of the writer, which must not be in a
+ * callback when its turn comes: the others would wait for its copy. */
+bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
 
-/* ---- deliver.c ---- */
+/* ---- requests.c ---- */
 /* Sets the result of the requests and lists them for delivery. Only the leader calls it, so that they stay in order. */
 void twl_complete(struct commit *c, const struct requests *requests, int result);
 /* Hands out completed requests, unless another thread does. Calls callbacks, so the caller must hold no lock. */
 void twl_deliver(struct commit *c);
 /* True if there are completed requests, delivery is not held, and no thread hands them out. */
 bool twl_must_deliver(struct commit *c);
-
-/* ---- queue.c ---- */
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
-void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last);
-
-/* ---- reservation.c ---- */
-/* For a leader that waits for the copies into a sealed buffer: gives up expired reservations. Returns 0, or the number
- * of milliseconds after which to look again. */
-unsigned twl_reservations_expire(struct commit *c, struct twin *twin) REQUIRES(c->leadership);
-void twl_reservations_destroy(struct commit *c);
-
-/* ---- events ---- */
-/* Calls the observer, which may not call the log: the caller may lead, or hold the lock. */
-void twl_tell(const struct commit *c, const struct twinlog_event *event);
+/* Calls the observer, and sets the size of the event. The observer may not call the log: the caller may lead, or hold the lock. */
+void twl_tell(const struct commit *c, struct twinlog_event *event);
 /* A writer may find room now that did not before: wakes those that wait, and tells of it if a try was refused. */
 void twl_announce_room(struct commit *c);
+
+/* ---- reservation.c ---- */
+/* For a leader that waits for the copies into a sealed buffer: gives up expired reservations. Returns when to look again;
+ * 0 = no reservation is open. */
+uint64_t twl_reservations_expire(struct commit *c, struct twin *twin) REQUIRES(c->leadership);
+void twl_reservations_destroy(struct commit *c);
+
+/* ---- committer.c ---- */
+/* Makes the log a client of the shared committer; NULL = of none. */
+void twl_client_take(struct committer_client *client, struct commit *commit,
+                     struct twinlog_committer *shared);
+/* True if the calling thread is the log's own committer, in a callback: then it must lead itself. */
+bool twl_client_is_mine(const struct committer_client *client);
+/* True if the calling thread is the shared committer of the log, in a callback of any log. */
+bool twl_client_is_in_callback(const struct committer_client *client);
+/* True if the calling thread is a shared committer, in a callback. */
+bool twl_commit_is_shared_committer(void);
+/* Calls the committer, if there is one, to look for work. */
+void twl_client_call(struct committer_client *client);
+/* Leaves the committer, once; on return it does not touch the log any more. `is_forked`: in a forked child. */
+void twl_client_leave(struct committer_client *client, bool is_forked);
+static inline bool client_has_committer(const struct committer_client *client)
+{
+    return atomic_load_explicit(&client->committer, memory_order_acquire) != NULL;
+}
 
 #endif

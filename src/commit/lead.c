@@ -126,9 +126,9 @@ static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->lea
             continue;
         }
         uint32_t seen = twl_event_value(&twin->copied);
-        unsigned timeout_ms = twl_reservations_expire(c, twin);
+        const uint64_t look_ns = twl_reservations_expire(c, twin);
         if (atomic_load(&twin->copying) > 0)
-            twl_event_sleep_for(&twin->copied, seen, timeout_ms);
+            twl_event_sleep_until(&twin->copied, seen, look_ns);
     }
 }
 
@@ -313,7 +313,6 @@ static void tell_round(struct commit *c, const struct round *round, enum twinlog
                        uint64_t took_ns)
 {
     twl_tell(c, &(struct twinlog_event){
-                    .size = sizeof(struct twinlog_event),
                     .kind = kind,
                     .error = error,
                     .is_durable = error == 0 && round->is_synced,
@@ -374,28 +373,24 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
         publish_durable(c, last_lsn);
 }
 
-static struct requests take_requests(struct commit *c, struct twin *twin) REQUIRES(c->leadership)
+/* Completes the requests of the buffer. */
+static void complete(struct commit *c, struct twin *twin, int rc) REQUIRES(c->leadership)
 {
-    struct requests requests = twin->requests;
+    const struct requests requests = twin->requests;
+    if (!requests.first)
+        return;
     twin->requests = (struct requests){ 0 };
-    if (requests.count > 0)
-        add_alone(&c->completed_requests, requests.count);
-    return requests;
+    add_alone(&c->completed_requests, requests.count);
+    twl_complete(c, &requests, rc);
 }
 
-/* Takes all requests of a failed log, oldest first, even those of groups that will never be written. */
-static struct requests take_all_requests(struct commit *c) REQUIRES(c->leadership)
+/* Completes all requests of a failed log, oldest first, even those of groups that will never be written. */
+static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
 {
     twl_mutex_lock(&c->lock);
-    struct requests requests = take_requests(c, &c->twins[c->filling ^ 1]);
-    const struct requests rest = take_requests(c, &c->twins[c->filling]);
+    complete(c, &c->twins[c->filling ^ 1], rc);
+    complete(c, &c->twins[c->filling], rc);
     twl_mutex_unlock(&c->lock);
-    if (!requests.first)
-        return rest;
-    requests.last->next = rest.first;
-    if (rest.first)
-        requests.last = rest.last;
-    return requests;
 }
 
 /* After the group was published, or the log poisoned. */
@@ -471,13 +466,10 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
         finish_group(c, round);
     }
     tell_result(c, round, rc, now_ns);
-    struct requests requests = { 0 };
     if (rc < 0)
-        requests = take_all_requests(c);
+        complete_all(c, rc);
     else if (sealed)
-        requests = take_requests(c, sealed);
-    if (requests.first)
-        twl_complete(c, &requests, rc);
+        complete(c, sealed, rc);
     return ROUND_OVER;
 }
 
@@ -499,6 +491,13 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
             return true;
         }
     }
+}
+
+void twl_commit_wake_all(struct commit *c)
+{
+    twl_event_notify_all(&c->twins[0].done);
+    twl_event_notify_all(&c->twins[1].done);
+    twl_announce_room(c);
 }
 
 /* Wakes a thread to lead the group that was filled meanwhile, or calls the committer; after a failure, wakes all. A
@@ -535,7 +534,7 @@ void twl_hand_on(struct commit *c, const struct round *round)
 static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c->leadership)
 {
     twl_mutex_lock(&c->lock);
-    const bool has_place = waiter->state == WAITER_GRANTED;
+    const bool has_place = waiter->place.twin != NULL;
     twl_mutex_unlock(&c->lock);
     return has_place;
 }
@@ -556,23 +555,23 @@ enum led twl_lead(struct commit *c, const struct waiter *waiter)
     return led;
 }
 
-bool twl_needs_committer(struct commit *c)
+bool twl_may_lead(struct commit *c, const struct terms *terms)
 {
-    twl_mutex_lock(&c->lock);
-    const bool needs = c->twins[c->filling].needs_committer || c->needs_sync;
-    twl_mutex_unlock(&c->lock);
-    return (needs && atomic_load(&c->poison) == 0) || twl_must_deliver(c);
+    const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
+    return !c->client.is_shared &&
+           (has_time || !client_has_committer(&c->client) || twl_client_is_mine(&c->client));
 }
 
-bool twl_demand_flush(struct commit *c)
+bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter)
 {
-    twl_mutex_lock(&c->lock);
-    const bool is_due =
-        atomic_load_explicit(&c->last_lsn, memory_order_relaxed) > watermark_load(&c->durable);
-    if (is_due) {
-        c->needs_sync = true;
-        c->twins[c->filling].needs_committer = true;
-    }
-    twl_mutex_unlock(&c->lock);
-    return is_due;
+    if (twl_client_is_mine(&c->client))
+        atomic_store(&c->client.is_in_callback, true);
+    if (twl_may_lead(c, terms))
+        return twl_lead(c, waiter) != LED_NOT;
+    if (twl_commit_run_once(waiter != NULL))
+        return true;
+    /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
+    if (!c->client.is_shared)
+        twl_client_call(&c->client);
+    return false;
 }

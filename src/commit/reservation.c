@@ -20,13 +20,12 @@
 /* Memory that callers may still write to, after their reservations were given up. */
 struct old_buffer {
     unsigned char *bytes;
-    uint32_t size;
-    uint32_t users; /* reservations in it that their callers have not settled */
+    uint32_t users; /* [lock] reservations in it that their callers have not settled */
     bool is_ours;   /* a mapping of its own; else a part of commit.memory */
-    struct old_buffer *next;
 };
 
-#define RETRY_MS 100u /* if there is no memory for a new buffer */
+#define SOON_NS 1000000u    /* if other copies go on: they are soon done, or soon expired */
+#define RETRY_NS 100000000u /* if there is no memory for a new buffer */
 
 /* ---- the table --------------------------------------------------------------------------------- */
 
@@ -52,7 +51,6 @@ static bool free_reservation(struct commit *c, struct reservation *reservation) 
     const bool is_wanted = c->wants_reservation;
     reservation->state = RESERVATION_FREE;
     reservation->generation++;
-    c->open_reservations--;
     c->wants_reservation = false;
     return is_wanted;
 }
@@ -68,7 +66,6 @@ static int try_reservation(struct commit *c, struct reservation **ret_reservatio
         if (c->reservations[i].state == RESERVATION_FREE) {
             *ret_reservation = &c->reservations[i];
             (*ret_reservation)->state = RESERVATION_TAKEN;
-            c->open_reservations++;
             return 0;
         }
     }
@@ -149,17 +146,13 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
     return rc;
 }
 
-/* The caller of an expired reservation has settled it, and does not write to the old buffer any more. */
-static void release_old(struct commit *c, struct old_buffer *old) REQUIRES(c->lock)
+/* A user of the old buffer does not write to it any more. */
+static void release_old(const struct commit *c, struct old_buffer *old)
 {
     if (--old->users > 0)
         return;
-    struct old_buffer **link = &c->old_buffers;
-    while (*link != old)
-        link = &(*link)->next;
-    *link = old->next;
     if (old->is_ours)
-        munmap(old->bytes, old->size);
+        munmap(old->bytes, c->options.buffer_bytes);
     free(old);
 }
 
@@ -208,97 +201,58 @@ static bool is_in(const struct reservation *reservation, const struct twin *twin
     return reservation->state == RESERVATION_OPEN && reservation->place.twin == twin;
 }
 
-/* Milliseconds until the first open reservation expires; 0 if none is open or one has expired. */
-static unsigned time_left(struct commit *c, const struct twin *twin, uint64_t now_ns) REQUIRES(c->lock)
-{
-    uint64_t first_ns = UINT64_MAX;
-    for (uint32_t i = 0; twin->reservations > 0 && i < MAX_RESERVATIONS; i++)
-        if (is_in(&c->reservations[i], twin))
-            first_ns = min_u64(first_ns, c->reservations[i].expires_ns);
-    if (first_ns <= now_ns || first_ns == UINT64_MAX)
-        return 0;
-    return (unsigned)min_u64((first_ns - now_ns) / 1000000 + 1, 1000 * 1000);
-}
-
-static bool has_expired(const struct reservation *reservation, const struct twin *twin, uint64_t now_ns)
-{
-    return is_in(reservation, twin) && reservation->expires_ns <= now_ns;
-}
-
-static uint32_t count_expired(struct commit *c, const struct twin *twin, uint64_t now_ns) REQUIRES(c->lock)
+/* Counts the open reservations in the buffer that have expired. *ret_next_ns: when the first open one expires;
+ * 0 if none is open. */
+static uint32_t count_expired(struct commit *c, const struct twin *twin, uint64_t now_ns,
+                              uint64_t *ret_next_ns) REQUIRES(c->lock)
 {
     uint32_t expired = 0;
-    for (uint32_t i = 0; twin->reservations > 0 && i < MAX_RESERVATIONS; i++)
-        expired += has_expired(&c->reservations[i], twin, now_ns);
+    *ret_next_ns = 0;
+    for (uint32_t i = 0; twin->reservations > 0 && i < MAX_RESERVATIONS; i++) {
+        const struct reservation *reservation = &c->reservations[i];
+        if (!is_in(reservation, twin))
+            continue;
+        expired += reservation->expires_ns <= now_ns;
+        if (*ret_next_ns == 0 || reservation->expires_ns < *ret_next_ns)
+            *ret_next_ns = reservation->expires_ns;
+    }
     return expired;
 }
 
-/* The first expired reservation in the buffer from `from` on; NULL = none. */
-static const struct reservation *next_expired(struct commit *c, const struct twin *twin,
-                                              const unsigned char *from, uint64_t now_ns) REQUIRES(c->lock)
-{
-    const struct reservation *next = NULL;
-    for (uint32_t i = 0; i < MAX_RESERVATIONS; i++) {
-        const struct reservation *reservation = &c->reservations[i];
-        if (has_expired(reservation, twin, now_ns) && reservation->place.at >= from &&
-            (!next || reservation->place.at < next->place.at))
-            next = reservation;
-    }
-    return next;
-}
-
-/* Copies the group to a new buffer, without the expired records, which their callers may be writing at this moment. */
-static void move_out(struct commit *c, const struct twin *twin, unsigned char *to, uint64_t now_ns)
+/* The expired reservation that comes first in the buffer; NULL = none. */
+static struct reservation *first_expired(struct commit *c, const struct twin *twin, uint64_t now_ns)
     REQUIRES(c->lock)
 {
-    const unsigned char *from = twin->bytes, *end = twin->bytes + twin->used;
-    const struct reservation *reservation;
-    while ((reservation = next_expired(c, twin, from, now_ns))) {
-        memcpy(to + (from - twin->bytes), from, (size_t)(reservation->place.at - from));
-        from = reservation->place.at + twl_record_bytes(reservation->record.size);
-    }
-    memcpy(to + (from - twin->bytes), from, (size_t)(end - from));
-}
-
-/* Gives up every expired reservation of the buffer. Its group has moved to the new buffer. */
-static uint32_t give_up(struct commit *c, struct twin *twin, struct old_buffer *old, uint64_t now_ns)
-    REQUIRES(c->lock)
-{
-    uint32_t given_up = 0;
+    struct reservation *first = NULL;
     for (uint32_t i = 0; i < MAX_RESERVATIONS; i++) {
         struct reservation *reservation = &c->reservations[i];
-        if (!has_expired(reservation, twin, now_ns))
-            continue;
-        struct record_header record = reservation->record;
-        unsigned char *at = twin->bytes + (reservation->place.at - old->bytes);
-        record.kind = RECORD_FILLER;
-        twl_record_encode(at, c->epoch_seed, reservation->place.lsn, &record,
-                          NULL); /* the payload is zeros, as the memory is new */
-        reservation->state = RESERVATION_GIVEN_UP;
-        reservation->old = old;
-        given_up++;
-        twl_tell(c, &(struct twinlog_event){ .size = sizeof(struct twinlog_event),
-                                             .kind = TWINLOG_EVENT_ABANDONED,
-                                             .first_lsn = reservation->place.lsn,
-                                             .records = 1,
-                                             .segment = c->segment.header.sequence });
+        if (is_in(reservation, twin) && reservation->expires_ns <= now_ns &&
+            (!first || reservation->place.at < first->place.at))
+            first = reservation;
     }
-    return given_up;
+    return first;
 }
 
-/* Moves the group only when no other writer copies into the buffer: else its bytes would be left behind. */
-unsigned twl_reservations_expire(struct commit *c, struct twin *twin)
+/* Its filler goes to `at`, in memory that is new: so the payload is zeros. */
+static void give_up(struct commit *c, struct reservation *reservation, struct old_buffer *old,
+                    unsigned char *at) REQUIRES(c->lock)
 {
-    const uint64_t now_ns = twl_monotonic_ns();
-    twl_mutex_lock(&c->lock);
-    const uint32_t expired = count_expired(c, twin, now_ns);
-    const unsigned left_ms = time_left(c, twin, now_ns);
-    twl_mutex_unlock(&c->lock);
-    if (expired == 0)
-        return left_ms;
-    if (atomic_load(&twin->copying) > expired) /* another copy goes on: soon done, or soon expired */
-        return 1;
+    struct record_header record = reservation->record;
+    record.kind = RECORD_FILLER;
+    twl_record_encode(at, c->epoch_seed, reservation->place.lsn, &record, NULL);
+    reservation->state = RESERVATION_GIVEN_UP;
+    reservation->old = old;
+    old->users++;
+    twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_ABANDONED,
+                                         .first_lsn = reservation->place.lsn,
+                                         .records = 1,
+                                         .segment = c->segment.header.sequence });
+}
 
+/* Moves the group to a new buffer, and gives up every expired reservation in it. Their records are not copied: their
+ * callers may be writing them at this moment. False if there is no memory. */
+static bool move_group(struct commit *c, struct twin *twin, uint64_t now_ns) REQUIRES(c->lock)
+{
     struct old_buffer *old = calloc(1, sizeof(*old));
     unsigned char *bytes = MAP_FAILED;
     if (old)
@@ -306,30 +260,39 @@ unsigned twl_reservations_expire(struct commit *c, struct twin *twin)
             mmap(NULL, c->options.buffer_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (bytes == MAP_FAILED) {
         free(old);
-        return RETRY_MS;
+        return false;
     }
-    twl_mutex_lock(&c->lock);
-    if (count_expired(c, twin, now_ns) != expired || atomic_load(&twin->copying) != expired) {
-        /* an expired reservation was settled meanwhile, or is about to be */
-        twl_mutex_unlock(&c->lock);
-        munmap(bytes, c->options.buffer_bytes);
-        free(old);
-        return 1;
+    *old = (struct old_buffer){ .bytes = twin->bytes, .is_ours = twin->is_moved };
+    uint32_t from = 0;
+    struct reservation *reservation;
+    while ((reservation = first_expired(c, twin, now_ns))) {
+        const uint32_t at = (uint32_t)(reservation->place.at - old->bytes);
+        memcpy(bytes + from, old->bytes + from, at - from);
+        give_up(c, reservation, old, bytes + at);
+        from = at + (uint32_t)twl_record_bytes(reservation->record.size);
     }
-    *old = (struct old_buffer){ .bytes = twin->bytes,
-                                .size = c->options.buffer_bytes,
-                                .is_ours = twin->is_moved,
-                                .next = c->old_buffers };
-    move_out(c, twin, bytes, now_ns);
+    memcpy(bytes + from, old->bytes + from, twin->used - from);
     twin->bytes = bytes;
     twin->is_moved = true;
-    old->users = give_up(c, twin, old, now_ns);
-    c->old_buffers = old;
     c->fillers += old->users;
     twin->reservations -= old->users;
     atomic_fetch_sub(&twin->copying, old->users);
+    return true;
+}
+
+/* Moves the group only when no other writer copies into the buffer: else its bytes would be left behind. */
+uint64_t twl_reservations_expire(struct commit *c, struct twin *twin)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+    uint64_t next_ns, look_ns = now_ns + SOON_NS;
+    twl_mutex_lock(&c->lock);
+    const uint32_t expired = count_expired(c, twin, now_ns, &next_ns);
+    if (expired == 0)
+        look_ns = next_ns;
+    else if (atomic_load(&twin->copying) == expired && !move_group(c, twin, now_ns))
+        look_ns = now_ns + RETRY_NS;
     twl_mutex_unlock(&c->lock);
-    return 1;
+    return look_ns;
 }
 
 void twl_reservations_destroy(struct commit *c)
@@ -337,12 +300,8 @@ void twl_reservations_destroy(struct commit *c)
     for (unsigned i = 0; i < 2; i++)
         if (c->twins[i].is_moved)
             munmap(c->twins[i].bytes, c->options.buffer_bytes);
-    while (c->old_buffers) {
-        struct old_buffer *old = c->old_buffers;
-        c->old_buffers = old->next;
-        if (old->is_ours)
-            munmap(old->bytes, old->size);
-        free(old);
-    }
+    for (uint32_t i = 0; c->reservations && i < MAX_RESERVATIONS; i++)
+        if (c->reservations[i].state == RESERVATION_GIVEN_UP)
+            release_old(c, c->reservations[i].old);
     free(c->reservations);
 }

@@ -2,7 +2,7 @@
 /* The decision about a writer that wants a place: each combination of facts, against a table of its own. */
 #include "suites.h"
 
-#include "commit/admission.h"
+#include "commit/inside.h"
 
 #define FACTS 11
 

@@ -270,13 +270,13 @@ TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     const struct record_header record = { .kind = RECORD_DATA, .size = 5, .time_ns = 1 };
     const struct need need = { .count = 1, .bytes = (uint32_t)twl_record_bytes(5), .payload_bytes = 5 };
     const struct terms terms = { .level = TWINLOG_LEVEL_BUFFERED };
-    struct waiter waiter = { .need = &need, .state = WAITER_GRANTED };
+    struct waiter waiter = { .need = &need };
 
     ck_assert_int_eq(twl_take_place(c, &need, &terms, &waiter.place), 0);
     ck_assert_int_eq(twl_lead(c, &waiter), LED_NOTHING);
     twl_record_encode(waiter.place.at, c->epoch_seed, waiter.place.lsn, &record, "short");
     twl_finish_copy(c, waiter.place.twin);
-    waiter.state = WAITER_QUEUED;
+    waiter.place.twin = NULL;
     ck_assert_int_eq(twl_lead(c, &waiter), LED_ROUND);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
@@ -608,7 +608,7 @@ TEST(a_restart_goes_on_in_another_segment_and_epoch)
     twl_commit_restart(bare.commit, &segment, &position, epoch);
     twl_commit_go_on(bare.commit);
     ck_assert_uint_eq(twl_commit_last_lsn(bare.commit), 1);
-    ck_assert_uint_eq(watermark_load(twl_commit_watermark(bare.commit)), 1);
+    ck_assert_uint_eq(watermark_load(&bare.commit->durable), 1);
     ck_assert_int_eq(io_open(bare.io, bare.name, 0, &old), 0);
     ck_assert_int_eq(io_lock(old, IO_LOCK_WRITER, true), 0); /* no process has the old one open */
     io_close(old);
@@ -668,7 +668,7 @@ TEST_LOOP(a_marker_that_finds_no_room_waits_for_the_next_segment,
     } else {
         ck_assert_int_eq(rc, -ENOSPC);
         ck_assert_uint_eq(atomic_load(&seam.writes), 0);
-        ck_assert_int_eq(twl_commit_poison(bare.commit), 0);
+        ck_assert_int_eq(atomic_load(&bare.commit->poison), 0);
         atomic_store(&seam.largest_file, UINT64_MAX);
         ck_assert_int_eq(mark_bare(mark_places[_i].kind), 0);
         ck_assert(has_other_segment(next));
@@ -703,7 +703,7 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
     start_bare(SEGMENT_DATA_OFFSET);
     while (!has_other_segment(next))
         ck_assert_int_eq(twl_commit_put(bare.commit, &batch, &buffered, NULL, &lsn), 0);
-    ck_assert_uint_lt(watermark_load(twl_commit_watermark(bare.commit)), lsn);
+    ck_assert_uint_lt(watermark_load(&bare.commit->durable), lsn);
     twl_commit_destroy(bare.commit, false);
     bare.commit = NULL;
     ck_assert_int_eq(io_open(bare.io, next, 0, &file), 0);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a writer puts its records into a buffer (twin).
- *
- * The writer takes its place and its LSNs under the lock and copies outside it; `copying` tells the leader when the
+ * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_place(), at the end
+ * of the file. All is done under the lock but for the copy, which is the caller's: `copying` tells the leader when the
  * last copy into a sealed buffer is done.
  *
- * A batch is accepted only when its place on disk is certain. When the buffers are swapped, it is known where the
+ * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
  * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and
  * a writer compares with nothing else. If the active segment has no room even for the first record of a buffer, the
  * writer takes the next segment from the keeper, or waits for it outside the lock, and the whole group goes there.
@@ -16,21 +15,15 @@
  * that are before it.
  */
 #define _GNU_SOURCE
-#include "base/probes.h"
-#include "commit/admission.h"
 #include "commit/inside.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* Room at the end of a segment that is kept free for marker groups: a sixteenth, within these bounds. A close and the
  * next open take one block of a dense log, two of a padded one. Four blocks are enough for two closes and for well
  * over a hundred opens, since the markers of opens stand side by side; in a padded log, for three opens. Four blocks
  * are a fourth of the smallest segment, and a small part of any segment in real use. */
 #define MOST_FOR_MARKERS (64u * BLOCK_BYTES)
-
-/* What a buffer holds in addition to the largest batch. */
-#define BATCH_OVERHEAD (2u * BLOCK_BYTES)
 
 /* ---- what fits where --------------------------------------------------------------------------- */
 
@@ -210,28 +203,22 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
 
 static void place_in_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock)
 {
-    waiter->state = WAITER_QUEUED;
-    if (c->first_waiter)
-        c->last_waiter->next = waiter;
-    else
-        c->first_waiter = waiter;
-    c->last_waiter = waiter;
+    waiter->is_queued = true;
+    *c->waiters_end = waiter;
+    c->waiters_end = &waiter->next;
 }
 
 static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock)
 {
-    if (waiter->state != WAITER_QUEUED)
+    if (!waiter->is_queued)
         return;
-    struct waiter **link = &c->first_waiter, *before = NULL;
-    while (*link != waiter) {
-        before = *link;
-        link = &before->next;
-    }
+    struct waiter **link = &c->first_waiter;
+    while (*link != waiter)
+        link = &(*link)->next;
     *link = waiter->next;
-    if (c->last_waiter == waiter)
-        c->last_waiter = before;
-    waiter->state = WAITER_NEW;
-    waiter->next = NULL;
+    if (!*link)
+        c->waiters_end = link;
+    waiter->is_queued = false;
 }
 
 /* A waiter with more than an empty buffer has room for needs the next segment. If none is ready, the waiter has one
@@ -244,7 +231,6 @@ void twl_grant_places(struct commit *c)
         waiter->must_grow = !fits && is_empty;
         if (fits) {
             leave_line(c, waiter);
-            waiter->state = WAITER_GRANTED;
             waiter->place = take(c, waiter->need);
         } else if (!is_empty) {
             return;
@@ -254,6 +240,50 @@ void twl_grant_places(struct commit *c)
 
 /* ---- admission ----------------------------------------------------------------------------------- */
 
+/* One decision over facts that were read under the lock; it reads and changes nothing else.
+ *
+ * A writer has a turn when it is new, when the buffer is empty, or when it must grow. It needs the next segment when its
+ * records do not fit although the buffer is empty, or was empty in its turn (must grow). The first row that matches
+ * counts; "-" is any value.
+ *
+ *     placed  poisoned  turn,  needs next        over  making  try  had     decision
+ *                       fits   segment, failed                      failed
+ *     yes     -         -      -        -        -     -       -    -       PLACED
+ *     no      yes       -      -        -        -     -       -    -       POISONED
+ *     no      no        yes    -        -        -     -       -    -       TAKE
+ *     no      no        no     yes      yes      -     -       -    -       REFUSED
+ *     no      no        no     -        -        yes   -       -    -       OVER
+ *     no      no        no     yes      no       no    no      -    -       MAKE
+ *     no      no        no     yes      no       no    yes     no   -       AWAIT_SEGMENT
+ *     no      no        no     no       -        no    -       no   -       AWAIT_COMMIT
+ *     no      no        no     -        -        no    -       yes  yes     REFUSED
+ *     no      no        no     -        -        no    -       yes  no      AGAIN
+ *
+ * So the answer is AGAIN only while room is on its way: a commit, or the next segment. TWINLOG_EVENT_ROOM then tells
+ * when it is there. A segment that a try has ordered may be full before the try looks again; it orders one more.
+ *
+ * test/unit/test_admission.c compares every combination with a table of its own. */
+enum admission twl_admission_decide(const struct admission_facts *facts)
+{
+    const bool has_turn = !facts->is_queued || facts->must_grow || facts->is_empty;
+    const bool needs_segment = facts->must_grow || facts->is_empty; /* if the records do not fit */
+    if (facts->is_placed)
+        return ADMISSION_PLACED;
+    if (facts->is_poisoned)
+        return ADMISSION_POISONED;
+    if (has_turn && facts->fits)
+        return ADMISSION_TAKE;
+    if (needs_segment && facts->has_failed)
+        return ADMISSION_REFUSED;
+    if (facts->is_over)
+        return ADMISSION_OVER;
+    if (needs_segment && !facts->is_making)
+        return ADMISSION_MAKE;
+    if (facts->is_try)
+        return facts->had_failed ? ADMISSION_REFUSED : ADMISSION_AGAIN;
+    return needs_segment ? ADMISSION_AWAIT_SEGMENT : ADMISSION_AWAIT_COMMIT;
+}
+
 /* Reads the facts for a decision. An attempt to make a segment that began after the writer's first look, and failed,
  * counts as failed for this writer, too: so a writer waits for at most two attempts, however many writers there are.
  * *ret_error: that of the terms, if they end the call. A new writer that finds room does not ask them. */
@@ -262,9 +292,9 @@ static struct admission_facts look(struct commit *c, struct waiter *waiter, cons
 {
     const struct growth *growth = &c->growth;
     struct admission_facts facts = {
-        .is_placed = waiter->state == WAITER_GRANTED,
+        .is_placed = waiter->place.twin != NULL,
         .is_poisoned = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0,
-        .is_queued = waiter->state == WAITER_QUEUED,
+        .is_queued = waiter->is_queued,
         .must_grow = waiter->must_grow,
         .is_empty = c->twins[c->filling].count == 0,
         .is_making = growth->is_going_on,
@@ -349,8 +379,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
         if (must_call)
             twl_client_call(&c->client);
         if (is_no_space(rc))
-            twl_tell(c, &(struct twinlog_event){
-                            .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
+            twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_FULL, .error = rc });
         if (rc < 0) {
             twl_deliver(c); /* what it left to others while it was queued */
             return rc;
@@ -360,126 +389,4 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
         else if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
-}
-
-/* ---- copying ----------------------------------------------------------------------------------- */
-
-/* A shared committer does not sleep on the word of one log, so it is called. */
-void twl_finish_copy(struct commit *c, struct twin *twin)
-{
-    if (atomic_fetch_sub(&twin->copying, 1) != 1 || !atomic_load(&twin->is_sealed))
-        return;
-    if (c->client.is_shared)
-        twl_client_call(&c->client);
-    else
-        twl_event_notify_all(&twin->copied);
-}
-
-/* Bytes of the payload; UINT64_MAX if the sum overflows. */
-static uint64_t entry_size(const struct twinlog_entry *entry)
-{
-    uint64_t bytes = entry->size;
-    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
-        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
-            return UINT64_MAX;
-    return bytes;
-}
-
-static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
-{
-    return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;
-}
-
-/* The time for entries that come without one; 0 if all have one. The clock is a fifth of the cost of a small record. */
-static int64_t time_for(const struct commit *c, const struct batch *batch)
-{
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (batch->entries[i].time_ns == 0 && !batch->has_times)
-            return c->io->ops->now_ns(c->io);
-    return 0;
-}
-
-static int measure(const struct commit *c, const struct batch *batch, int64_t now_ns, struct need *need)
-{
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct twinlog_entry *entry = &batch->entries[i];
-        const uint64_t bytes = entry_size(entry);
-        if (bytes > c->options.max_record_bytes)
-            return -EMSGSIZE;
-        total += twl_record_bytes(bytes);
-        if (total > c->options.buffer_bytes - BATCH_OVERHEAD &&
-            (batch->count > 1 || twl_group_room(total) > c->options.buffer_bytes))
-            return -EMSGSIZE;
-        int64_t time_ns = entry_time(batch, entry, now_ns);
-        need->min_ns = time_ns < need->min_ns ? time_ns : need->min_ns;
-        need->max_ns = time_ns > need->max_ns ? time_ns : need->max_ns;
-        need->payload_bytes += bytes;
-    }
-    need->bytes = (uint32_t)total;
-    return 0;
-}
-
-static void gather_salvage(unsigned char *at, const struct twinlog_entry *entry)
-{
-    for (uint32_t i = 0; i < entry->piece_count; i++) {
-        size_t size = entry->pieces[i].iov_len;
-        if (size > 0)
-            memcpy(at, entry->pieces[i].iov_base, size);
-        at += size;
-    }
-}
-
-static void copy(const struct commit *c, const struct batch *batch, int64_t now_ns, struct place place)
-{
-    unsigned char *at = place.at;
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct twinlog_entry *entry = &batch->entries[i];
-        const uint64_t bytes = entry_size(entry);
-        const struct record_header record = { .size = (uint32_t)bytes,
-                                              .kind = (uint8_t)batch->kind,
-                                              .type = entry->type,
-                                              .tag = entry->tag,
-                                              .time_ns = entry_time(batch, entry, now_ns) };
-        if (entry->pieces)
-            gather_salvage(at + RECORD_HEADER_BYTES, entry);
-        twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, entry->pieces ? NULL : entry->data);
-        at += twl_record_bytes(bytes);
-    }
-}
-
-int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
-                   struct twinlog_request *request, uint64_t *ret_first_lsn)
-{
-    const bool is_timed = terms->called_ns > 0;
-    const int64_t now_ns = time_for(c, batch);
-    const bool is_wanted = request || terms->level != TWINLOG_LEVEL_BUFFERED;
-    struct need need = {
-        .count = batch->count,
-        .min_ns = INT64_MAX,
-        .max_ns = INT64_MIN,
-        .will_wait = is_wanted && !request,
-        .wants_sync = is_wanted && terms->level == TWINLOG_LEVEL_DURABLE,
-        .needs_committer = request || (is_wanted && !twl_may_lead(c, terms)),
-        .request = request,
-    };
-    struct place place;
-    int rc = measure(c, batch, now_ns, &need);
-    PROBE_APPEND_ENTRY(c, batch->count, need.payload_bytes);
-    if (rc == 0)
-        rc = twl_take_place(c, &need, terms, &place);
-    if (rc < 0)
-        return rc;
-    PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
-    const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
-    copy(c, batch, now_ns, place);
-    twl_finish_copy(c, place.twin);
-    if (place.must_call)
-        twl_client_call(&c->client);
-    if (is_timed) {
-        twl_gauge_add(&c->gauges.queue, placed_ns - terms->called_ns);
-        twl_gauge_add(&c->gauges.copy, twl_monotonic_ns() - placed_ns);
-    }
-    *ret_first_lsn = place.lsn;
-    return 0;
 }

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An append, from its call to its return:
+ *
+ *     twl_commit_append()         the end of this file
+ *         twl_commit_put()        measures the records
+ *             twl_take_place()    place.c: LSNs and a range of bytes in the filling buffer, under the lock
+ *             copy()              encodes the records there, outside the lock
+ *         twl_commit_wait()       until the records are at the wanted level:
+ *             twl_help()          lead.c: leads a round, if no other thread leads
+ *                                 or sleeps, until a leader has done that
+ *
+ * A commit cannot be interrupted. So a call that has a deadline or can be cancelled does not lead while the log has
+ * a committer.
+ *
+ * Measured choices (docs/design.md has the figures): writers sleep on the word of their own buffer, so only the
+ * writers that a group covers wake; they yield a few times before they sleep.
+ */
+#define _GNU_SOURCE
+#include "base/probes.h"
+#include "commit/inside.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What a buffer holds in addition to the largest batch. */
+#define BATCH_OVERHEAD (2u * BLOCK_BYTES)
+
+#ifndef YIELDS_BEFORE_SLEEP /* test/interleave sets both to 0 */
+#define YIELDS_BEFORE_SLEEP 8
+#define YIELDS_BEFORE_LEAD 2
+#endif
+
+int twl_terms_ended(const struct terms *terms)
+{
+    /* a plain word in the caller's struct, so that the public header needs no atomics */
+    if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST) != 0)
+        return -ECANCELED;
+    return terms->deadline_ns > 0 && twl_monotonic_ns() >= terms->deadline_ns ? -ETIMEDOUT : 0;
+}
+
+uint64_t twl_commit_called(void)
+{
+    static _Thread_local unsigned calls;
+    return calls++ % TIMED_INTERVAL == 0 ? twl_monotonic_ns() : 0;
+}
+
+/* ---- copying ----------------------------------------------------------------------------------- */
+
+/* A shared committer does not sleep on the word of one log, so it is called. */
+void twl_finish_copy(struct commit *c, struct twin *twin)
+{
+    if (atomic_fetch_sub(&twin->copying, 1) != 1 || !atomic_load(&twin->is_sealed))
+        return;
+    if (c->client.is_shared)
+        twl_client_call(&c->client);
+    else
+        twl_event_notify_all(&twin->copied);
+}
+
+/* Bytes of the payload; UINT64_MAX if the sum overflows. */
+static uint64_t entry_size(const struct twinlog_entry *entry)
+{
+    uint64_t bytes = entry->size;
+    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
+        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
+            return UINT64_MAX;
+    return bytes;
+}
+
+static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
+{
+    return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;
+}
+
+/* The time for entries that come without one; 0 if all have one. The clock is a fifth of the cost of a small record. */
+static int64_t time_for(const struct commit *c, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (batch->entries[i].time_ns == 0 && !batch->has_times)
+            return c->io->ops->now_ns(c->io);
+    return 0;
+}
+
+static int measure(const struct commit *c, const struct batch *batch, int64_t now_ns, struct need *need)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct twinlog_entry *entry = &batch->entries[i];
+        const uint64_t bytes = entry_size(entry);
+        if (bytes > c->options.max_record_bytes)
+            return -EMSGSIZE;
+        total += twl_record_bytes(bytes);
+        if (total > c->options.buffer_bytes - BATCH_OVERHEAD &&
+            (batch->count > 1 || twl_group_room(total) > c->options.buffer_bytes))
+            return -EMSGSIZE;
+        int64_t time_ns = entry_time(batch, entry, now_ns);
+        need->min_ns = time_ns < need->min_ns ? time_ns : need->min_ns;
+        need->max_ns = time_ns > need->max_ns ? time_ns : need->max_ns;
+        need->payload_bytes += bytes;
+    }
+    need->bytes = (uint32_t)total;
+    return 0;
+}
+
+static void gather_salvage(unsigned char *at, const struct twinlog_entry *entry)
+{
+    for (uint32_t i = 0; i < entry->piece_count; i++) {
+        size_t size = entry->pieces[i].iov_len;
+        if (size > 0)
+            memcpy(at, entry->pieces[i].iov_base, size);
+        at += size;
+    }
+}
+
+static void copy(const struct commit *c, const struct batch *batch, int64_t now_ns, struct place place)
+{
+    unsigned char *at = place.at;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct twinlog_entry *entry = &batch->entries[i];
+        const uint64_t bytes = entry_size(entry);
+        const struct record_header record = { .size = (uint32_t)bytes,
+                                              .kind = (uint8_t)batch->kind,
+                                              .type = entry->type,
+                                              .tag = entry->tag,
+                                              .time_ns = entry_time(batch, entry, now_ns) };
+        if (entry->pieces)
+            gather_salvage(at + RECORD_HEADER_BYTES, entry);
+        twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, entry->pieces ? NULL : entry->data);
+        at += twl_record_bytes(bytes);
+    }
+}
+
+int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
+                   struct twinlog_request *request, uint64_t *ret_first_lsn)
+{
+    const bool is_timed = terms->called_ns > 0;
+    const int64_t now_ns = time_for(c, batch);
+    const bool is_wanted = request || terms->level != TWINLOG_LEVEL_BUFFERED;
+    struct need need = {
+        .count = batch->count,
+        .min_ns = INT64_MAX,
+        .max_ns = INT64_MIN,
+        .will_wait = is_wanted && !request,
+        .wants_sync = is_wanted && terms->level == TWINLOG_LEVEL_DURABLE,
+        .needs_committer = request || (is_wanted && !twl_may_lead(c, terms)),
+        .request = request,
+    };
+    struct place place;
+    int rc = measure(c, batch, now_ns, &need);
+    PROBE_APPEND_ENTRY(c, batch->count, need.payload_bytes);
+    if (rc == 0)
+        rc = twl_take_place(c, &need, terms, &place);
+    if (rc < 0)
+        return rc;
+    PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
+    const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
+    copy(c, batch, now_ns, place);
+    twl_finish_copy(c, place.twin);
+    if (place.must_call)
+        twl_client_call(&c->client);
+    if (is_timed) {
+        twl_gauge_add(&c->gauges.queue, placed_ns - terms->called_ns);
+        twl_gauge_add(&c->gauges.copy, twl_monotonic_ns() - placed_ns);
+    }
+    *ret_first_lsn = place.lsn;
+    return 0;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
+
+static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level level)
+{
+    switch (level) {
+    case TWINLOG_LEVEL_DURABLE:
+        return watermark_load(&c->durable) >= lsn;
+    case TWINLOG_LEVEL_WRITTEN:
+        return atomic_load_explicit(&c->written, memory_order_acquire) >= lsn;
+    default:
+        return true;
+    }
+}
+
+/* Announces that this call waits for `lsn`. */
+static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
+{
+    const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, may_lead = twl_may_lead(c, terms);
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    if (lsn >= filling->first_lsn) {
+        filling->wants_sync |= wants_sync;
+        filling->needs_committer |= !may_lead;
+    } else {
+        c->needs_sync |= wants_sync;
+    }
+    twl_mutex_unlock(&c->lock);
+    if (!may_lead)
+        twl_client_call(&c->client);
+}
+
+/* The buffer with the `done` word that changes when `lsn` makes progress. If `lsn` was written before, that is the
+ * buffer that is not being filled: a sync that was demanded notifies both. */
+static struct twin *twin_of(struct commit *c, uint64_t lsn)
+{
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    struct twin *twin = lsn >= filling->first_lsn ? filling : &c->twins[c->filling ^ 1];
+    twl_mutex_unlock(&c->lock);
+    return twin;
+}
+
+static void note_times(struct commit *c, const struct terms *terms, const struct twin *twin)
+{
+    if (terms->called_ns == 0)
+        return;
+    const uint64_t now_ns = twl_monotonic_ns();
+    const uint64_t done_ns = twin ? atomic_load_explicit(&twin->done_ns, memory_order_relaxed) : 0;
+    twl_gauge_add(&c->gauges.total, now_ns - terms->called_ns);
+    if (done_ns > terms->called_ns && now_ns >= done_ns)
+        twl_gauge_add(&c->gauges.wake, now_ns - done_ns);
+}
+
+int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, bool is_told)
+{
+    struct twin *twin = NULL; /* the writer sleeps on its word; NULL until it has yielded often enough */
+    if (terms->level == TWINLOG_LEVEL_BUFFERED)
+        return 0;
+    if (!is_told && !is_reached(c, lsn, terms->level) && twl_terms_ended(terms) == 0)
+        demand(c, lsn, terms);
+    for (unsigned tries = 0;; tries++) {
+        uint32_t seen = twin ? twl_event_value(&twin->done) : 0;
+        if (is_reached(c, lsn, terms->level))
+            break;
+        int rc = atomic_load(&c->poison);
+        if (rc == 0)
+            rc = twl_terms_ended(terms);
+        if (rc < 0) {
+            if (twin) /* if it was woken to lead, wake another writer to lead */
+                twl_event_notify_one(&twin->done);
+            return rc;
+        }
+        /* a shared committer needs the processor more than writers that wait */
+        const bool may_yield = !c->client.is_shared;
+        if (tries < YIELDS_BEFORE_LEAD && may_yield &&
+            atomic_load_explicit(&c->is_crowded, memory_order_relaxed)) {
+            twl_yield(); /* others put their records meanwhile, and join the group */
+            continue;
+        }
+        if (twl_help(c, terms, NULL))
+            continue;
+        if (tries < YIELDS_BEFORE_SLEEP && may_yield)
+            twl_yield();
+        else if (!twin)
+            twin = twin_of(c, lsn);
+        else
+            twl_event_sleep_until(&twin->done, seen, terms->deadline_ns);
+    }
+    note_times(c, terms, twin);
+    return 0;
+}
+
+int twl_commit_append(void *engine, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn)
+{
+    struct commit *c = engine;
+    int rc = twl_commit_put(c, batch, terms, NULL, ret_lsn);
+    if (rc == 0)
+        rc = twl_commit_wait(c, *ret_lsn + batch->count - 1, terms, true);
+    PROBE_APPEND_RETURN(c, *ret_lsn, rc);
+    return rc;
+}
