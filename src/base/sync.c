@@ -58,12 +58,6 @@ void twl_event_sleep(struct twl_event *event, uint32_t seen)
     twl_event_sleep_until(event, seen, 0);
 }
 
-void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms)
-{
-    twl_event_sleep_until(event, seen,
-                          timeout_ms > 0 ? twl_monotonic_ns() + (uint64_t)timeout_ms * 1000000 : 0);
-}
-
 void twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns)
 {
     /* Announce the sleeper, then let the kernel compare the value: a notify in between has changed the value, a

@@ -40,7 +40,6 @@ uint32_t twl_event_value(struct twl_event *event);
 /* Sleeps until the word differs from `seen`, a notify, or a signal. The caller then checks its condition again. */
 void twl_event_sleep(struct twl_event *event, uint32_t seen);
 void twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns); /* 0 = no limit */
-void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms);    /* 0 = no limit */
 void twl_event_notify_all(struct twl_event *event);
 void twl_event_notify_one(struct twl_event *event);
 

@@ -18,18 +18,6 @@ struct retired {
     bool is_whole; /* it has all its space; mapped segments may be shorter, or have holes */
 };
 
-/* A segment that was left, with its summary, as an element of a list. */
-struct left {
-    struct segment segment;
-    struct left *next;
-};
-
-/* The call that completes a segment before it is sealed. */
-struct completion {
-    int (*call)(void *context, struct segment *segment); /* NULL: none */
-    void *context;
-};
-
 /* A request for a segment by a caller that does not wait. */
 struct order {
     uint64_t min_room; /* 0 = there is no order */
@@ -40,7 +28,8 @@ struct order {
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
     struct twl_mutex lock;
-    struct completion completion;       /* [lock] */
+    int (*complete)(void *context, struct segment *segment); /* [const once a segment was left] NULL = none */
+    void *complete_context;
     struct segment_plan plan;           /* [lock] of the next segment to make */
     struct segment ready[MAX_SPARES];   /* [lock] by sequence */
     uint32_t count;                     /* [lock] number of ready segments */
@@ -51,9 +40,8 @@ struct keeper {
     size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
     struct retired *retired;            /* [lock] */
     size_t retired_count, retired_room;
-    struct left *left, **left_end; /* [lock] waiting to be sealed, oldest first */
-    struct left *unused;   /* [lock] at least one for each ready segment, so that leaving allocates nothing */
-    uint32_t unused_count; /* [lock] */
+    struct segment *left;         /* [lock] waiting to be sealed, oldest first, with their summaries */
+    size_t left_count, left_room; /* [lock] */
     int64_t
         max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
     uint64_t ready_bytes;   /* [lock] of the files */
@@ -78,25 +66,15 @@ static inline uint64_t room_of(uint64_t segment_bytes)
 }
 
 /* keeper.c */
+/* There is work: for the thread, or to be done now. */
+void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock);
 /* Sleeps until a segment is made, or sealing has ended. */
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock);
 struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);
 struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t first_lsn);
 
-/* retired.c */
-/* If this fails, the file stays until the next opening. */
-void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,
-                            uint64_t file_bytes) REQUIRES(k->lock);
-/* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
- * removed; it lives on for that process only. -ENOENT: no file was suitable. After another error the file
- * may have its new incarnation or not; it is removed, but the removal is not durable. */
-int twl_keeper_recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
-                       struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock);
-/* Removes the next file that will not be needed; false if there is none. */
-bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock);
-
 /* spares.c */
-/* Allocates in advance what beginning `count` more segments takes. */
+/* Allocates in advance what beginning `count` more segments takes, and leaving the ones before them. */
 int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock);
 void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock);
 struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock);
@@ -108,17 +86,18 @@ int twl_keeper_wait_for_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->l
 int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
                           bool *ret_is_in_doubt) REQUIRES(k->lock);
 
+/* If this fails, the file stays until the next opening. */
+void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,
+                            uint64_t file_bytes) REQUIRES(k->lock);
+/* Removes the next retired file that will not be needed; false if there is none. */
+bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock);
+
 /* seal.c */
-struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);
-void twl_keeper_free_left(struct left *left);
+/* Takes a segment off the list of those that were left; false if it is not there. */
+bool twl_keeper_take_left(struct keeper *k, uint64_t sequence, struct segment *ret_segment) REQUIRES(k->lock);
 /* Seals the oldest unsealed segment; false if all but the active one are sealed, or the log is still being
  * opened. A footer proves that the next segment has a durable group. The one that an opening finds there may
  * be torn, until the marker of the start takes its place. */
 bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock);
-
-/* thread.c */
-/* There is work: for the thread, or to be done now. */
-void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock);
-void twl_keeper_end_thread(struct keeper *k);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taking over the segments that an opening has found, and the end of the keeper.
+ * The keeper's life: its thread and what that does next; taking over the segments that an opening has found; the end.
  *
  * A failure here loses nothing. The next caller that needs a spare tries again and gets the error; a segment
  * that can't be sealed is walked by its readers; a file that can't be removed is retired again at the next
@@ -10,6 +10,7 @@
 #include "keeper/inside.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,101 @@ struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t fi
     memcpy(entry.name, segment->name, sizeof(entry.name));
     return entry;
 }
+
+/* ---- the thread ---------------------------------------------------------------------------------- */
+
+static void tend(struct keeper *k) REQUIRES(k->lock)
+{
+    k->must_tend = false;
+    if (!k->config.tend || !k->is_log_open)
+        return;
+    twl_mutex_unlock(&k->lock);
+    k->config.tend(k->config.context);
+    twl_mutex_lock(&k->lock);
+}
+
+static void fill_order(struct keeper *k) REQUIRES(k->lock)
+{
+    struct order order = k->order;
+    k->order = (struct order){ 0 };
+    int rc = twl_keeper_wait_for_ready(k, order.min_room);
+    twl_mutex_unlock(&k->lock);
+    order.done(order.context, rc);
+    twl_mutex_lock(&k->lock);
+}
+
+/* Does one piece of work; false if there is none. Segments to write in come first. */
+static bool work(struct keeper *k) REQUIRES(k->lock)
+{
+    if (k->order.min_room > 0) {
+        fill_order(k);
+        return true;
+    }
+    if (k->count < k->wanted && !k->has_failed && !k->is_making) {
+        twl_keeper_make_ready(k, MIN_SEGMENT_ROOM);
+        return true;
+    }
+    if (k->must_tend) { /* before sealing the next one: the writer may fill them as fast */
+        tend(k);
+        return true;
+    }
+    return twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k);
+}
+
+static void *look_after(void *argument)
+{
+    struct keeper *k = argument;
+    uint64_t tend_ns = k->config.tend_ms > 0 ? twinlog_deadline(k->config.tend_ms) : 0;
+    twl_mutex_lock(&k->lock);
+    while (!k->is_stopping) {
+        if (tend_ns > 0 && twl_monotonic_ns() >= tend_ns) {
+            k->must_tend = true;
+            tend_ns = twinlog_deadline(k->config.tend_ms);
+        }
+        if (work(k))
+            continue;
+        uint32_t seen = twl_event_value(&k->work);
+        twl_mutex_unlock(&k->lock);
+        twl_event_sleep_until(&k->work, seen, tend_ns);
+        twl_mutex_lock(&k->lock);
+    }
+    while (twl_keeper_seal_next(k)) /* so that the next opening need not walk them */
+        ;
+    tend(k);
+    while (!k->config.can_recycle && twl_keeper_remove_surplus(k))
+        ;
+    twl_mutex_unlock(&k->lock);
+    return NULL;
+}
+
+void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock)
+{
+    if (!k->config.io->has_threads) {
+        while (twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k))
+            ;
+        if (k->must_tend)
+            tend(k);
+        return;
+    }
+    if (!k->has_thread && !k->is_stopping)
+        k->has_thread = twl_thread_start(&k->thread, look_after, k) == 0;
+    twl_event_notify_all(&k->work);
+}
+
+static void end_thread(struct keeper *k)
+{
+    twl_mutex_lock(&k->lock);
+    k->is_stopping = true;
+    const bool has_thread = k->has_thread;
+    k->has_thread = false;
+    twl_mutex_unlock(&k->lock);
+    if (!has_thread)
+        return;
+    twl_event_notify_all(&k->work);
+    pthread_join(k->thread, NULL);
+}
+
+/* ---- taking over --------------------------------------------------------------------------------- */
 
 /* A torn group may have left a part of its header where first groups begin. The next first group may be at
  * another offset and must not complete it. One that only the page cache still has would show readers beside this writer
@@ -138,7 +234,6 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
         return -ENOMEM;
     k->config = *config;
     k->plan = config->plan;
-    k->left_end = &k->left;
     twl_mutex_init(&k->lock);
     twl_mutex_lock(&k->lock);
     int rc = take_set(k, config->set);
@@ -156,7 +251,8 @@ void twl_keeper_set_complete(struct keeper *k, int (*complete)(void *context, st
                              void *context)
 {
     twl_mutex_lock(&k->lock);
-    k->completion = (struct completion){ complete, context };
+    k->complete = complete;
+    k->complete_context = context;
     twl_mutex_unlock(&k->lock);
 }
 
@@ -172,7 +268,7 @@ void twl_keeper_start(struct keeper *k)
 
 int64_t twl_keeper_end(struct keeper *k)
 {
-    twl_keeper_end_thread(k);
+    end_thread(k);
     twl_mutex_lock(&k->lock);
     const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     twl_mutex_unlock(&k->lock);
@@ -183,7 +279,7 @@ int64_t twl_keeper_end(struct keeper *k)
 void twl_keeper_remove_ready(struct keeper *k)
 {
     struct io *io = k->config.io;
-    twl_keeper_end_thread(k);
+    end_thread(k);
     for (; k->count > 0; k->count--) {
         struct segment *newest = &k->ready[k->count - 1];
         io->ops->unlink(io, newest->name);
@@ -200,23 +296,16 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
         free(k);
         return;
     }
-    twl_keeper_end_thread(k);
+    end_thread(k);
     /* Only another mapped log could use them, and that begins with a small one. */
     if (k->plan.is_mapped)
         twl_keeper_remove_ready(k);
     for (uint32_t i = k->count; i-- > 0;)
         twl_segment_close(&k->ready[i]);
-    while (k->left) {
-        struct left *left = k->left;
-        k->left = left->next;
-        twl_keeper_free_left(left);
-    }
+    while (k->left_count > 0)
+        twl_segment_close(&k->left[--k->left_count]);
     twl_mutex_destroy(&k->lock);
-    while (k->unused) {
-        struct left *unused = k->unused;
-        k->unused = unused->next;
-        free(unused);
-    }
+    free(k->left);
     free(k->started);
     free(k->retired);
     free(k);

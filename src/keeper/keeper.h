@@ -117,7 +117,7 @@ int twl_keeper_each(struct keeper *keeper, bool (*each)(void *context, const str
 struct keeper_freed {
     uint64_t segments, bytes;
 };
-int twl_keeper_retire(struct keeper *keeper, uint64_t first_sequence, struct keeper_freed *ret_freed);
+struct keeper_freed twl_keeper_retire(struct keeper *keeper, uint64_t first_sequence);
 
 /* Copies the started segments, oldest first, for a reader or a seek inside the process. Free the copy with
  * twl_segment_set_free(). */

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Walks a segment that an earlier process left, to its end. */
 static int walk(struct segment *segment)
@@ -73,39 +74,30 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
     return rc;
 }
 
-struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
+bool twl_keeper_take_left(struct keeper *k, uint64_t sequence, struct segment *ret_segment) REQUIRES(k->lock)
 {
-    struct left **at = &k->left;
-    while (*at && (*at)->segment.header.sequence != sequence)
-        at = &(*at)->next;
-    struct left *left = *at;
-    if (!left)
-        return NULL;
-    *at = left->next;
-    if (!*at)
-        k->left_end = at;
-    return left;
+    size_t i = 0;
+    while (i < k->left_count && k->left[i].header.sequence != sequence)
+        i++;
+    if (i == k->left_count)
+        return false;
+    *ret_segment = k->left[i];
+    k->left_count--;
+    memmove(k->left + i, k->left + i + 1, (k->left_count - i) * sizeof(*k->left));
+    return true;
 }
 
-void twl_keeper_free_left(struct left *left)
-{
-    if (!left)
-        return;
-    twl_segment_close(&left->segment);
-    free(left);
-}
-
-static int seal_left(struct completion completion, struct left *left, int64_t max_time_so_far_ns,
+static int seal_left(const struct keeper *k, struct segment *left, int64_t max_time_so_far_ns,
                      struct segment_footer *ret_footer)
 {
-    int rc = completion.call ? completion.call(completion.context, &left->segment) : 0;
-    return rc < 0 ? rc : twl_segment_seal(&left->segment, max_time_so_far_ns, ret_footer);
+    int rc = k->complete ? k->complete(k->complete_context, left) : 0;
+    return rc < 0 ? rc : twl_segment_seal(left, max_time_so_far_ns, ret_footer);
 }
 
 bool twl_keeper_has_left(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
-    const bool has_left = k->left || k->is_sealing;
+    const bool has_left = k->left_count > 0 || k->is_sealing;
     twl_mutex_unlock(&k->lock);
     return has_left;
 }
@@ -115,16 +107,17 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
     if (!k->is_log_open || k->is_sealing || k->sealed + 1 >= k->started_count)
         return false;
     struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
-    struct left *left = twl_keeper_take_left(k, entry.header.sequence);
-    const struct completion completion = k->completion;
+    struct segment left;
+    const bool is_left = twl_keeper_take_left(k, entry.header.sequence, &left);
     int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     k->is_sealing = true;
     twl_mutex_unlock(&k->lock);
 
     struct segment_footer footer;
-    int rc = left ? seal_left(completion, left, max_time_so_far_ns, &footer)
-                  : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
-    twl_keeper_free_left(left);
+    int rc = is_left ? seal_left(k, &left, max_time_so_far_ns, &footer)
+                     : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
+    if (is_left)
+        twl_segment_close(&left);
 
     twl_mutex_lock(&k->lock);
     k->is_sealing = false;
@@ -147,14 +140,9 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
 void twl_keeper_leave(struct keeper *k, const struct segment *segment, const struct segment *next)
 {
     twl_mutex_lock(&k->lock);
-    struct left *left = k->unused;
-    ASSERT(left && k->started_count < k->started_room); /* `next` was ready */
-    k->unused = left->next;
-    k->unused_count--;
+    ASSERT(k->left_count < k->left_room && k->started_count < k->started_room); /* `next` was ready */
     k->started[k->started_count++] = twl_keeper_entry(next, segment->summary->next_lsn);
-    *left = (struct left){ .segment = *segment };
-    *k->left_end = left;
-    k->left_end = &left->next;
+    k->left[k->left_count++] = *segment;
     twl_keeper_get_going(k);
     twl_mutex_unlock(&k->lock);
 }

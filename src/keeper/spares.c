@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Spares, the segments that are made ahead. Each one is twice as large as the one before, up to the limit. So a small log takes little disk,
+ * Spares, the segments that are made ahead, and the retired files that they are made of. Each spare is twice as large as the one before, up to the limit. So a small log takes little disk,
  * and a busy one rolls rarely. A retired file of full size is overwritten instead of making a new file: a log
  * with a head that moves steadily changes no file-system metadata. On a nearly full disk any retired file and any
  * smaller size will do.
@@ -11,26 +11,110 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* An array with room for `count` elements of `size` bytes: the old one, or a copy. NULL: no memory, nothing changed. */
+static void *grow(void *array, size_t *room, size_t count, size_t size)
+{
+    if (count <= *room)
+        return array;
+    const size_t larger = max_u64(2 * *room, count);
+    array = realloc(array, larger * size);
+    *room = array ? larger : *room;
+    return array;
+}
+
 int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
 {
-    if (k->started_room < k->started_count + count) {
-        size_t room = max_u64(2 * k->started_room, k->started_count + count);
-        void *started = realloc(k->started, room * sizeof(*k->started));
-        if (!started)
-            return -ENOMEM;
-        k->started = started;
-        k->started_room = room;
-    }
-    while (k->unused_count < count) {
-        struct left *left = malloc(sizeof(*left));
-        if (!left)
-            return -ENOMEM;
-        left->next = k->unused;
-        k->unused = left;
-        k->unused_count++;
-    }
+    void *started = grow(k->started, &k->started_room, k->started_count + count, sizeof(*k->started));
+    if (!started)
+        return -ENOMEM;
+    k->started = started;
+    void *left = grow(k->left, &k->left_room, k->left_count + count, sizeof(*k->left));
+    if (!left)
+        return -ENOMEM;
+    k->left = left;
     return 0;
 }
+
+/* ---- retired files ------------------------------------------------------------------------------- */
+
+void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,
+                            uint64_t file_bytes) REQUIRES(k->lock)
+{
+    void *retired = grow(k->retired, &k->retired_room, k->retired_count + 1, sizeof(*k->retired));
+    if (!retired)
+        return;
+    k->retired = retired;
+    struct retired *file = &k->retired[k->retired_count++];
+    memcpy(file->name, name, SEGMENT_NAME_BYTES);
+    file->bytes = header->bytes;
+    file->is_whole = file_bytes >= header->bytes && !segment_is_mapped(header);
+}
+
+static struct retired take_retired(struct keeper *k, size_t index) REQUIRES(k->lock)
+{
+    struct retired file = k->retired[index];
+    k->retired[index] = k->retired[--k->retired_count];
+    return file;
+}
+
+/* The smallest file with room for least_bytes; -1 if there is none. */
+static int64_t find_retired(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+{
+    int64_t best = -1;
+    for (size_t i = 0; i < k->retired_count; i++)
+        if (k->retired[i].is_whole && k->retired[i].bytes >= least_bytes &&
+            (best < 0 || k->retired[i].bytes < k->retired[best].bytes))
+            best = (int64_t)i;
+    return best;
+}
+
+static bool is_surplus(const struct keeper *k, const struct retired *file, size_t kept) REQUIRES(k->lock)
+{
+    return !k->config.can_recycle || !file->is_whole || file->bytes < k->plan.bytes ||
+           kept >= RETIRED_TO_KEEP + k->wanted;
+}
+
+bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < k->retired_count; i++) {
+        if (!is_surplus(k, &k->retired[i], kept)) {
+            kept++;
+            continue;
+        }
+        struct retired file = take_retired(k, i);
+        twl_mutex_unlock(&k->lock);
+        k->config.io->ops->unlink(k->config.io, file.name);
+        twl_mutex_lock(&k->lock);
+        return true;
+    }
+    return false;
+}
+
+/* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
+ * removed; it lives on for that process only. -ENOENT: no file was suitable. After another error the file
+ * may have its new incarnation or not; it is removed, but the removal is not durable. */
+static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
+                   struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
+{
+    struct io *io = k->config.io;
+    int rc = -EBUSY;
+    while (k->config.can_recycle && rc == -EBUSY) {
+        int64_t index = find_retired(k, least_bytes);
+        if (index < 0)
+            return -ENOENT;
+        struct retired file = take_retired(k, (size_t)index);
+        twl_mutex_unlock(&k->lock);
+        rc = twl_segment_recycle(io, file.name, plan, ret_segment, ret_is_in_doubt);
+        if (rc < 0)
+            io->ops->unlink(io, file.name);
+        twl_mutex_lock(&k->lock);
+        k->recycled += rc == 0;
+    }
+    return rc == -EBUSY ? -ENOENT : rc;
+}
+
+/* ---- spares -------------------------------------------------------------------------------------- */
 
 static uint64_t bytes_for(uint64_t room)
 {
@@ -73,11 +157,11 @@ static int make(struct keeper *k, const struct segment_plan *wish, uint64_t leas
 {
     struct segment_plan plan = *wish;
     plan.bytes = max_u64(plan.bytes, least_bytes);
-    int rc = twl_keeper_recycle(k, &plan, plan.bytes, ret_segment, NULL);
+    int rc = recycle(k, &plan, plan.bytes, ret_segment, NULL);
     if (rc == 0)
         return 0;
     while (is_no_space(rc = create(k, &plan, ret_segment, NULL))) {
-        int recycled = twl_keeper_recycle(k, &plan, least_bytes, ret_segment, NULL);
+        int recycled = recycle(k, &plan, least_bytes, ret_segment, NULL);
         if (recycled == 0)
             return 0;
         uint64_t half = align_up(plan.bytes / 2, BLOCK_BYTES);
@@ -99,7 +183,7 @@ int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, str
     }
     if (!is_no_space(rc) || *ret_is_in_doubt)
         return rc;
-    int recycled = twl_keeper_recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
+    int recycled = recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
     return recycled == -ENOENT ? rc : recycled;
 }
 

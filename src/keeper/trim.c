@@ -24,7 +24,9 @@ static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k
 {
     for (size_t i = from; i < from + count; i++) {
         struct segment_entry *entry = &k->started[i];
-        twl_keeper_free_left(twl_keeper_take_left(k, entry->header.sequence));
+        struct segment left;
+        if (twl_keeper_take_left(k, entry->header.sequence, &left))
+            twl_segment_close(&left);
         twl_keeper_retire_file(k, entry->name, &entry->header, entry->header.bytes);
     }
     memmove(k->started + from, k->started + from + count,
@@ -130,7 +132,7 @@ int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct k
     return rc;
 }
 
-int twl_keeper_retire(struct keeper *k, uint64_t first_sequence, struct keeper_freed *ret_freed)
+struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
 {
     struct keeper_freed freed = { 0 };
     twl_mutex_lock(&k->lock);
@@ -145,8 +147,7 @@ int twl_keeper_retire(struct keeper *k, uint64_t first_sequence, struct keeper_f
     if (count > 0)
         twl_keeper_get_going(k);
     twl_mutex_unlock(&k->lock);
-    *ret_freed = freed;
-    return 0;
+    return freed;
 }
 
 int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)

@@ -153,7 +153,7 @@ static int apply(struct trim *trim)
     twl_page_publish_first(log->shared, trim->head_lsn);
     if (trim->result.holder == TWINLOG_HELD_BY_CURSOR)
         twl_keeper_each(log->keeper, count_held, trim);
-    rc = twl_keeper_retire(log->keeper, trim->sequence, &freed);
+    freed = twl_keeper_retire(log->keeper, trim->sequence);
     twl_forget_lookups(log);
     trim->result.first_lsn = trim->head_lsn;
     trim->result.removed_records = trim->head_lsn - trim->old_lsn;
@@ -165,7 +165,7 @@ static int apply(struct trim *trim)
         trim->result.held_bytes = trim->segment_bytes;
         memcpy(trim->result.holder_name, trim->segment, sizeof(trim->segment));
     }
-    return rc;
+    return 0;
 }
 
 int twl_learn_head(struct twinlog *log)

@@ -493,11 +493,6 @@ void twl_event_sleep(struct twl_event *event, uint32_t seen)
     twl_event_sleep_until(event, seen, 0);
 }
 
-void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms)
-{
-    twl_event_sleep_until(event, seen, timeout_ms > 0 ? twl_monotonic_ns() + timeout_ms : 0);
-}
-
 /* The longest sleeper is woken first, as the kernel does it. */
 static void notify(struct twl_event *event, unsigned how_many)
 {
