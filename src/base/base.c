@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reports a broken invariant and ends the process. */
+/* Broken invariants; and deadlines, which are not in sync.c because test/interleave replaces that. */
 #include "base/base.h"
+
+#include "base/sync.h"
+#include "twinlog.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,4 +12,9 @@ _Noreturn void twl_assert_failed(const char *condition, const char *file, int li
 {
     fprintf(stderr, "twinlog: broken invariant, please report: %s (%s:%d)\n", condition, file, line);
     abort();
+}
+
+uint64_t twinlog_deadline(uint32_t timeout_ms)
+{
+    return twl_monotonic_ns() + (uint64_t)timeout_ms * 1000000 + 1;
 }

@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names a process in one word that other processes read, for messages. */
+/* Names the current boot of the kernel, and a process in it, so that other processes can tell whether it is still there. */
 #ifndef TWL_PROCESS_H
 #define TWL_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* Bytes stored in a mapped file stay there as long as the kernel runs, even if the process that stored them ends. */
+#define BOOT_ID_BYTES 16u
+
+/* All zeros if the boot is unknown; such an identifier matches no boot. */
+void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
+/* True if `id` is the identifier of the current boot. */
+bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES]);
 
 /* This process: its PID and, in the upper half, the PID namespace where it has that number. */
 uint64_t twl_process_word(void);

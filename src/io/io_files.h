@@ -6,7 +6,7 @@
 #ifndef TWL_IO_FILES_H
 #define TWL_IO_FILES_H
 
-#include "base/child.h"
+#include "base/fork.h"
 #include "io/io.h"
 
 #include <stdatomic.h>

@@ -20,7 +20,7 @@
 #include "io/mapping.h"
 
 #include "base/base.h"
-#include "base/child.h"
+#include "base/fork.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -14,7 +14,7 @@ void twl_mapping_install(void);
 enum mapping_flags {
     MAPPING_WRITABLE = 1u << 0,
     MAPPING_NOT_IN_CHILDREN =
-        1u << 1 /* a mapping in a child would keep the file open, and its locks: base/child.h */
+        1u << 1 /* a mapping in a child would keep the file open, and its locks: base/fork.h */
 };
 
 /* Maps that part of an open file. From then on a page that is not available reads as zeros; in a writable mapping,

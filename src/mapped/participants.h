@@ -14,7 +14,7 @@
 #ifndef TWL_PARTICIPANTS_H
 #define TWL_PARTICIPANTS_H
 
-#include "base/boot.h"
+#include "base/process.h"
 #include "control/shared_page.h"
 #include "segment/cursor.h"
 

@@ -3,8 +3,8 @@
 #define _GNU_SOURCE
 #include "sink/area.h"
 
-#include "base/boot.h"
 #include "base/libc.h"
+#include "base/process.h"
 #include "io/limit.h"
 
 #include <errno.h>

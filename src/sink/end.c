@@ -17,7 +17,7 @@
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
-#include "base/child.h"
+#include "base/fork.h"
 #include "base/point.h"
 #include "io/limit.h"
 #include "sink/sink.h"

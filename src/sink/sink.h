@@ -9,7 +9,6 @@
 #ifndef TWL_SINK_H
 #define TWL_SINK_H
 
-#include "base/child.h"
 #include "base/fork.h"
 #include "base/sync.h"
 #include "sink/area.h"

@@ -5,8 +5,8 @@
 
 #include "kill.h"
 
-#include "base/boot.h"
 #include "base/bytes.h"
+#include "base/process.h"
 #include "format/format.h"
 
 #include <dirent.h>
