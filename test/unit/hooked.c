@@ -2,6 +2,7 @@
 /* See hooked.h. */
 #include "hooked.h"
 
+#include "log/log.h"
 #include "logdir.h"
 
 #include <errno.h>
@@ -140,13 +141,31 @@ struct io *hooked(struct io *io, hooked_before *function)
 
 struct io *hooked_log_dir(hooked_before *function)
 {
-    struct io *io;
-
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
-    return hooked(io, function);
+    return hooked(log_io(true), function);
 }
 
 int hooked_refuse_map(const struct hooked_call *call)
 {
     return call->op == SIM_MAP ? -ENODEV : 0;
+}
+
+struct io *log_io(bool use_dsync)
+{
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, use_dsync, &io), 0);
+    return io;
+}
+
+struct twinlog *log_on(struct io *io, const struct twinlog_options *options)
+{
+    struct twinlog *log;
+
+    ck_assert_int_eq(twl_log_open(io, options, &log), 0);
+    return log;
+}
+
+struct simdisk *make_simdisk(void)
+{
+    return simdisk_create(&(struct simdisk_options){ .seed = 7, .has_direct = true });
 }

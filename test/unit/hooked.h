@@ -9,6 +9,8 @@
 #include "../sim/simdisk.h"
 #include "io/io.h"
 
+#include <twinlog.h>
+
 struct hooked_call {
     enum simdisk_op op; /* SIM_OPEN also where the file is made */
     const char *name;   /* SIM_OPEN */
@@ -26,5 +28,11 @@ struct io *hooked(struct io *io, hooked_before *before);
 struct io *hooked_log_dir(hooked_before *before);
 /* Refuses to map, as a file system does that cannot share memory. */
 int hooked_refuse_map(const struct hooked_call *call);
+
+/* ---- what suites of logs on some io begin with -------------------------------------------------- */
+
+struct io *log_io(bool use_dsync); /* of posix files in `log_dir` */
+struct twinlog *log_on(struct io *io, const struct twinlog_options *options);
+struct simdisk *make_simdisk(void); /* with direct files; the same one each time */
 
 #endif

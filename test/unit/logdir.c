@@ -308,13 +308,17 @@ void log_close(struct twinlog *log)
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
-struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn)
+struct twinlog_trim_result log_trim(struct twinlog *log, const struct twinlog_trim_options *options)
 {
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = lsn };
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
 
-    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    ck_assert_int_eq(twinlog_trim(log, options, &result), 0);
     return result;
+}
+
+struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn)
+{
+    return log_trim(log, &WITH_SIZE(trim_options, .before_lsn = lsn));
 }
 
 struct twinlog_stat log_stat(struct twinlog *log)
@@ -323,6 +327,14 @@ struct twinlog_stat log_stat(struct twinlog *log)
 
     ck_assert_int_eq(twinlog_stat(log, &stat), 0);
     return stat;
+}
+
+struct twinlog_inspection log_inspect(void)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    return inspection;
 }
 
 struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn)

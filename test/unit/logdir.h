@@ -65,6 +65,8 @@ struct twinlog *log_open(const struct twinlog_options *options); /* NULL: as log
 int log_open_error(const struct twinlog_options *options);       /* asserts that there is one */
 void log_close(struct twinlog *log);
 struct twinlog_stat log_stat(struct twinlog *log);
+struct twinlog_inspection log_inspect(void);
+struct twinlog_trim_result log_trim(struct twinlog *log, const struct twinlog_trim_options *options);
 struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn);
 struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn); /* from outside */
 struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64_t to_lsn);

@@ -4,6 +4,7 @@
  * its struct io replaced by ones that look at every write and can make it fail, with a disk on which no
  * large file can be made, and with a clock that can be set.
  */
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -178,10 +179,9 @@ static struct io *watch(void)
 static struct twinlog *open_watched(uint32_t flags)
 {
     struct io *io = watch();
-    struct twinlog *log;
     const struct twinlog_options options = WITH_SIZE(options, .flags = flags | TWINLOG_BUFFERED,
                                                      .buffer_bytes = 65536, .segment_bytes = SHADOW_BYTES);
-    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    struct twinlog *log = log_on(io, &options);
     return log;
 }
 
@@ -725,8 +725,7 @@ static struct twinlog_options small_options(uint32_t flags)
 
 static struct twinlog *open_with(const struct twinlog_options *options)
 {
-    struct twinlog *log;
-    ck_assert_int_eq(twl_log_open(watch(), options, &log), 0);
+    struct twinlog *log = log_on(watch(), options);
     return log;
 }
 

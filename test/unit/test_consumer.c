@@ -222,12 +222,11 @@ TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
 TEST(there_is_a_slot_for_256_names)
 {
     static struct io_file *files[256];
-    struct io *io;
     struct io_file *file;
     pid_t pid = 0;
     char name[32];
     log_close(make_log(1));
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    struct io *io = log_io(true);
     for (unsigned i = 0; i < 256; i++) {
         snprintf(name, sizeof(name), "%u", i);
         ck_assert_int_eq(twl_consumer_slot_take(io, name, &files[i], &pid), 0);
@@ -385,9 +384,8 @@ TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
 {
     struct twinlog *log = make_log(100);
     uint64_t lsn = 70;
-    struct io *io;
     ck_assert_int_eq(twinlog_truncate(log, 50), 0);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    struct io *io = log_io(true);
     ck_assert_int_eq(twl_state_change(io, put_cursor, &lsn, NULL), 0);
     io->ops->destroy(io);
     struct twinlog_consumer *consumer = open_consumer(0);

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "../sim/rng.h"
 #include "../sim/simdisk.h"
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -59,6 +60,13 @@ static struct twinlog_options small_segments(uint32_t flags)
         LOG_OPTIONS(.flags = TWINLOG_BUFFERED | flags, .segment_bytes = 64 * KIB);
 
     return options;
+}
+
+static struct twinlog *open_small(void)
+{
+    const struct twinlog_options options = small_segments(0);
+
+    return log_open(&options);
 }
 
 static struct twinlog *open_at(const char *dir)
@@ -133,6 +141,14 @@ static void fill(struct twinlog *log, uint32_t from)
     ck_assert_uint_ge(log_stat(log).segments, 4);
 }
 
+static struct twinlog *open_filled(void)
+{
+    struct twinlog *log = open_small();
+
+    fill(log, 0);
+    return log;
+}
+
 /* ---- the files of a log ------------------------------------------------------------------------ */
 
 struct listing {
@@ -180,8 +196,7 @@ CASE("look", make_place, logdir_remove);
 
 TEST(segments_are_listed_in_the_order_of_the_log)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = open_small();
     uint64_t next = 100;
 
     fill(log, 0);
@@ -220,8 +235,7 @@ static int stop_at_second(void *context, const struct twinlog_segment *segment)
 
 TEST(a_listing_ends_when_the_caller_says_so)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = open_small();
     int calls = 0;
 
     fill(log, 0);
@@ -290,9 +304,8 @@ static void *run_churn(void *argument)
 
 static void start_churn(struct churn *churn)
 {
-    const struct twinlog_options options = small_segments(0);
 
-    *churn = (struct churn){ .log = log_open(&options), .rng = { test_seed() } };
+    *churn = (struct churn){ .log = open_small(), .rng = { test_seed() } };
     for (unsigned i = 0; i < 500; i++)
         ck_assert_int_eq(churn_once(churn), 0);
     churn->thread = start_thread(run_churn, churn);
@@ -323,12 +336,11 @@ TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
 
     start_churn(&churn);
     for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
-        struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
         struct listing listing = { 0 };
         int error = twinlog_verify(log_dir, &options, NULL);
 
         ck_assert_msg(error == 0, "verify: %s", twinlog_strerror(error));
-        ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+        struct twinlog_inspection inspection = log_inspect();
         ck_assert_msg(inspection.report.error == 0, "inspect: %s", inspection.report.text);
         ck_assert_uint_eq(inspection.has_writer, 1);
         ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, &listing), 0);
@@ -356,8 +368,7 @@ static void change_all(void *context, uint64_t done_bytes, uint64_t total_bytes)
 TEST(verify_goes_on_in_what_is_left)
 {
     struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options), *to_change = log;
+    struct twinlog *log = open_small(), *to_change = log;
     uint64_t records = 0;
 
     fill(log, 0);
@@ -512,8 +523,7 @@ static uint64_t cursor_in_copy(const char *name)
 
 TEST(a_backup_holds_all_that_was_durable_when_it_began)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = open_small();
     struct writer writers[THREADS];
     _Atomic bool is_over = false;
 
@@ -559,8 +569,7 @@ static unsigned count_links(const char *dir)
 
 TEST(neither_log_changes_the_other_through_a_link)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options), *copy;
+    struct twinlog *log = open_small(), *copy;
 
     fill(log, 0);
     log_close(log);
@@ -572,7 +581,7 @@ TEST(neither_log_changes_the_other_through_a_link)
     in_copy(take_print);
     uint64_t before = copy_print;
 
-    log = log_open(&options);
+    log = open_small();
     fill(log, 300);
     ck_assert_int_eq(twinlog_truncate(log, 150), 0);
     fill(log, 150);
@@ -633,10 +642,7 @@ static void note_held(void *context, uint64_t done_bytes, uint64_t total_bytes)
 TEST(what_is_being_copied_is_held)
 {
     struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
-    const struct twinlog_options log_options = small_segments(0);
-    struct twinlog *log = log_open(&log_options);
-
-    fill(log, 0);
+    struct twinlog *log = open_filled();
     for (uint32_t flags = 0; flags <= TWINLOG_BACKUP_COPY; flags++) {
         unsigned least = 100;
 
@@ -653,10 +659,7 @@ TEST(what_is_being_copied_is_held)
 
 TEST(a_backup_can_share_nothing)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
-
-    fill(log, 0);
+    struct twinlog *log = open_filled();
     log_close(log);
     struct twinlog_backup_result result = back_up(TWINLOG_BACKUP_COPY);
     ck_assert_uint_eq(result.linked_bytes + result.cloned_bytes, 0);
@@ -668,7 +671,6 @@ TEST(a_backup_can_share_nothing)
 
 TEST(a_backup_goes_to_another_file_system)
 {
-    const struct twinlog_options options = small_segments(0);
     struct stat here, there;
 
     if (stat("/dev/shm", &there) != 0 || stat(log_parent, &here) != 0 || here.st_dev == there.st_dev ||
@@ -677,8 +679,7 @@ TEST(a_backup_goes_to_another_file_system)
         return;
     }
     snprintf(copy_dir, sizeof(copy_dir), "/dev/shm/twinlog-test-copy-%d", (int)getpid());
-    struct twinlog *log = log_open(&options);
-    fill(log, 0);
+    struct twinlog *log = open_filled();
     log_close(log);
     ck_assert_uint_eq(back_up(0).linked_bytes, 0);
     in_copy(take_tally);
@@ -688,8 +689,7 @@ TEST(a_backup_goes_to_another_file_system)
 
 TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options), *copy;
+    struct twinlog *log = open_small(), *copy;
     char value[8] = "";
     uint64_t lsn = 0;
 
@@ -720,8 +720,7 @@ TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
 
 TEST(an_empty_log_and_one_that_was_reset_can_be_backed_up)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options), *copy;
+    struct twinlog *log = open_small(), *copy;
     struct twinlog_backup_result result = back_up(0);
     uint64_t lsn = 0;
 
@@ -743,10 +742,7 @@ TEST(an_empty_log_and_one_that_was_reset_can_be_backed_up)
 
 TEST(damage_is_not_copied)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
-
-    fill(log, 0);
+    struct twinlog *log = open_filled();
     log_close(log);
     patch_file(log_segment(2), 20000, "\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9);
     ck_assert_int_eq(back_up_error(), TWINLOG_ECORRUPT);
@@ -821,10 +817,7 @@ static unsigned interrupt_everywhere(void)
 
 TEST(an_interrupted_backup_is_refused)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
-
-    fill(log, 0);
+    struct twinlog *log = open_filled();
     log_close(log);
     ck_assert_uint_ge(interrupt_everywhere(), 5);
     in_copy(take_tally);
@@ -841,10 +834,9 @@ static struct simdisk *make_sim_log(void)
     struct simdisk *disk = simdisk_create(&disk_options);
     struct twinlog_options options = small_segments(0);
     unsigned char bytes[1000] = { 0 };
-    struct twinlog *log;
 
     options.ret_report = NULL;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(disk), &options);
     for (unsigned i = 0; i < SIM_RECORDS; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
     ck_assert_int_eq(twinlog_truncate(log, SIM_RECORDS / 2), 0);
@@ -923,10 +915,9 @@ TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
     const struct simdisk_options disk_options = { .seed = 5, .has_direct = true };
     struct looking looking = { .disk = simdisk_create(&disk_options) };
     struct twinlog_options options = small_segments(0);
-    struct twinlog *log;
 
     simdisk_set_hook(looking.disk, look_now, &looking);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(looking.disk), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(looking.disk), &options);
     append_sim(log, 100);
     ck_assert_int_eq(twinlog_truncate(log, 59), 0); /* inside a group, segments ago */
     append_sim(log, 70);
@@ -1021,12 +1012,12 @@ TEST(a_backup_ends_no_earlier_than_the_head)
     uint64_t lsn = 0;
 
     simdisk_inject(from, &fault);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(from), &small, &log), 0);
+    log = log_on(simdisk_connect(from), &small);
     append_sim(log, 10);
     log_trim_before(log, 11);
     ck_assert_int_eq(twl_backup(simdisk_connect(from), simdisk_connect(to), &options, &result), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(to), &small, &copy), 0);
+    copy = log_on(simdisk_connect(to), &small);
     ck_assert_int_eq(twinlog_append(copy, "next", 4, &lsn), 0);
     ck_assert_uint_eq(lsn, 11);
     ck_assert_uint_eq(twinlog_first_lsn(copy), 11);
@@ -1104,10 +1095,7 @@ static int repair(struct losses *losses, struct twinlog_repair_result *ret_resul
 /* Three hundred records in several segments, head at 1, with a cursor and a value; and a copy to compare with. */
 static void make_damageable(void)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
-
-    fill(log, 0);
+    struct twinlog *log = open_filled();
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 300), 0);
     ck_assert_int_eq(twinlog_meta_set(log, "value", "kept", 4), 0);
     log_close(log);

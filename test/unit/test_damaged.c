@@ -76,9 +76,7 @@ static void put_records(struct twinlog *log)
 
 static struct io *make_io(void)
 {
-    struct io *io;
-
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    struct io *io = log_io(true);
     return kind->has_no_page ? hooked(io, hooked_refuse_map) : io;
 }
 
@@ -104,7 +102,7 @@ static void make_log(void)
 
     if (kind->has_no_page) { /* what is there already has a page, which then is not this writer's */
         log_close(log_open(&options));
-        ck_assert_int_eq(twl_log_open(make_io(), &options, &the_log), 0);
+        the_log = log_on(make_io(), &options);
     } else {
         the_log = log_open(&options);
     }
@@ -595,10 +593,9 @@ static off_t change_group_of(uint64_t lsn, enum newer newer)
     unsigned char bytes[GROUP_HEADER_BYTES + 32];
     struct cursor cursor = { 0 };
     struct segment segment;
-    struct io *io;
     int error;
 
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    struct io *io = log_io(true);
     const uint64_t at = find_group(io, lsn, &segment, &cursor);
     memcpy(bytes, twl_cursor_bytes(&cursor, at, sizeof(bytes), &error), sizeof(bytes));
     struct record_header record = twl_record_header_load(bytes + GROUP_HEADER_BYTES);
@@ -743,9 +740,8 @@ static void tear_first_group(void)
     static const unsigned char zeros[SMALL_SEGMENT];
     struct cursor cursor = { 0 };
     struct segment segment;
-    struct io *io;
 
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    struct io *io = log_io(true);
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000002.twl", &segment), 0);
     const uint64_t data_end = segment.data_end;
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
@@ -796,7 +792,6 @@ TEST(a_footer_goes_when_nothing_is_left_of_its_index)
     static const unsigned char payload[1000];
     struct segment_footer footer;
     struct segment segment;
-    struct io *io;
     unsigned char block[BLOCK_BYTES];
     size_t size;
 
@@ -805,7 +800,7 @@ TEST(a_footer_goes_when_nothing_is_left_of_its_index)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     log_close(log);
 
-    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    struct io *io = log_io(true);
     const struct io_ops *const real = io->ops;
     struct io_ops failing = *real;
     failing.sync_data = refuse_sync;

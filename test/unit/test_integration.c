@@ -889,7 +889,6 @@ TEST(an_empty_log_has_no_records_and_no_marks)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
 
     expect_end(reader);
     twinlog_reader_close(reader);
@@ -903,7 +902,7 @@ TEST(an_empty_log_has_no_records_and_no_marks)
     }
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 0);
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     ck_assert_uint_eq(inspection.has_writer, 0);
     ck_assert_uint_eq(inspection.first_lsn, 0);
     ck_assert_uint_eq(inspection.last_lsn, 0);
@@ -912,10 +911,9 @@ TEST(an_empty_log_has_no_records_and_no_marks)
 TEST(inspecting_tells_what_the_writer_knows)
 {
     struct twinlog *log = open_small_segments();
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
 
     append_records(log, 0, 0, 300);
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(inspection.has_writer, 1);
     ck_assert_uint_eq(inspection.epoch, stat.epoch);

@@ -28,9 +28,7 @@ static struct simdisk *disk;
 
 static void make_disk(void)
 {
-    const struct simdisk_options options = { .seed = 7, .has_direct = true };
-
-    disk = simdisk_create(&options);
+    disk = make_simdisk();
 }
 
 static void remove_disk(void)
@@ -40,10 +38,9 @@ static void remove_disk(void)
 
 static struct twinlog *open_on(struct simdisk *on, uint32_t flags)
 {
-    struct twinlog *log;
     const struct twinlog_options options = WITH_SIZE(options, .flags = flags, .segment_bytes = 65536);
 
-    ck_assert_int_eq(twl_log_open(simdisk_connect(on), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(on), &options);
     return log;
 }
 
@@ -333,7 +330,7 @@ TEST(a_cursor_is_not_set_beyond_a_truncation_that_came_before_it)
     struct twinlog *log = open_writer(), *looking;
 
     append_to(log, 40);
-    ck_assert_int_eq(twl_log_open(hooked(simdisk_connect(disk), cut_before_lock), &options, &looking), 0);
+    looking = log_on(hooked(simdisk_connect(disk), cut_before_lock), &options);
     to_cut = log;
     ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), -ERANGE);
     ck_assert_ptr_null(to_cut);
@@ -416,7 +413,7 @@ TEST(a_log_whose_files_move_is_not_damaged)
     ck_assert_int_eq(twl_inspect(connect_moving(10), &inspection), 0);
     ck_assert_uint_eq(inspection.last_lsn, 100);
     options.flags = TWINLOG_READ_ONLY;
-    ck_assert_int_eq(twl_log_open(connect_moving(10), &options, &looking), 0);
+    looking = log_on(connect_moving(10), &options);
     close_log(looking);
     ck_assert_int_eq(twl_inspect(connect_moving(1000000), &inspection), TWINLOG_ECORRUPT);
     close_log(log);
@@ -445,10 +442,9 @@ CASE("on a real disk", logdir_make, logdir_remove);
 TEST(a_writer_that_closes_takes_its_pid_away)
 {
     struct shared_page shared;
-    struct io *io;
 
     log_close(log_open(NULL));
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    struct io *io = log_io(false);
     ck_assert_int_eq(twl_page_writer(io), 0);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     ck_assert_int_eq(twl_page_writer(io), getpid());
@@ -464,10 +460,9 @@ TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
     struct interest interest = { .lsn = 41 };
     struct follower *follower;
     struct shared_page shared;
-    struct io *io;
 
     log_close(log_open(NULL));
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    struct io *io = log_io(false);
     ck_assert_int_eq(twl_page_watch(io, &shared), 0);
     interest.page_sequence = twl_page_sequence(&shared);
     interest.epoch = twl_page_epoch(&shared);
@@ -498,7 +493,7 @@ TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
     late = log_reader(0, 0);
     log_close(log);
     options.flags = TWINLOG_BUFFERED;
-    ck_assert_int_eq(twl_log_open(hooked_log_dir(hooked_refuse_map), &options, &log), 0);
+    log = log_on(hooked_log_dir(hooked_refuse_map), &options);
     append_records(log, 0, 10, 10);
     struct tally tally = { 0 }, late_tally = { 0 };
     ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 19); /* the newest one has no marker behind it yet */

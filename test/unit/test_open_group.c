@@ -200,8 +200,16 @@ static void make_closed_log(void)
         ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
     }
     log_close(log);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    io = log_io(false);
     find_closed_end(io);
+}
+
+/* In the first segment behind it. */
+static struct image *first_image(unsigned records)
+{
+    begin_image(&images[0], 2, &end);
+    add_records(&images[0], records);
+    return &images[0];
 }
 
 static void set_up(void)
@@ -245,9 +253,7 @@ static void expect_record(uint64_t lsn)
 
 TEST(an_open_group_is_walked_record_by_record_and_grows)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 20);
+    struct image *image = first_image(20);
     write_image(image, BYTES);
     begin_walk(image);
     for (uint64_t lsn = image->first_lsn; lsn < image->next_lsn; lsn++) {
@@ -273,9 +279,7 @@ TEST(an_open_group_is_walked_record_by_record_and_grows)
 
 TEST(a_claim_ends_the_walk_unless_it_is_passed)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 3);
+    struct image *image = first_image(3);
     add_claim(image, 1000);
     add_records(image, 2);
     add_claim(image, CLAIM_END);
@@ -299,9 +303,7 @@ TEST(a_claim_ends_the_walk_unless_it_is_passed)
 
 TEST(what_a_file_lacks_is_zeros)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 4);
+    struct image *image = first_image(4);
     size_t sizes[] = { (size_t)image->at, OPEN_GROUP_OFFSET, BYTES };
     for (size_t i = 0; i < 3; i++) {
         write_image(image, sizes[i]);
@@ -342,9 +344,7 @@ TEST(a_group_that_was_open_stands_outside_the_chain)
 
 TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 10);
+    struct image *image = first_image(10);
     uint64_t torn = image->at, torn_lsn = image->next_lsn;
     add_records(image, 3);
     image->bytes[torn + RECORD_HEADER_BYTES] ^= 1;
@@ -361,9 +361,8 @@ TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
 
 TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
 {
-    struct image *image = &images[0];
     struct index_entry places[40];
-    begin_image(image, 2, &end);
+    struct image *image = first_image(0);
     for (size_t i = 0; i < 40; i++) {
         places[i] = (struct index_entry){ .lsn = image->next_lsn,
                                           .group_offset = OPEN_GROUP_OFFSET,
@@ -396,9 +395,7 @@ TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
 TEST(a_summary_of_an_open_group_is_gone_on_with)
 {
     static struct summary summary;
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 30);
+    struct image *image = first_image(30);
     write_image(image, BYTES);
     begin_walk(image);
     twl_cursor_restart(&cursor, twl_position_before(&segment));
@@ -548,9 +545,7 @@ TEST_LOOP(claims_of_a_dead_writer_are_fillers_for_readers_and_openings, 5)
 
 TEST(a_claim_at_the_end_takes_nothing)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 10);
+    struct image *image = first_image(10);
     uint64_t last_lsn = image->next_lsn - 1;
     add_claim(image, 100);
     write_image(image, BYTES);
@@ -561,9 +556,7 @@ TEST(a_claim_at_the_end_takes_nothing)
 /* After a power cut, too: what is behind a claim has to check, as everything else. */
 TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 10);
+    struct image *image = first_image(10);
     add_claim(image, 100);
     uint64_t filler_lsn = image->next_lsn - 1;
     add_records(image, 5);
@@ -637,9 +630,7 @@ TEST(a_log_that_was_closed_short_is_gone_on_with)
 
 TEST(a_group_whose_end_was_claimed_is_no_torn_one)
 {
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
-    add_records(image, 10);
+    struct image *image = first_image(10);
     add_claim(image, CLAIM_END);
     write_image(image, BYTES);
     struct twinlog_inspection inspection = { .size = sizeof(inspection) };
@@ -732,8 +723,7 @@ TEST(the_descriptor_tells_of_records_that_are_complete)
 {
     struct shared_page shared;
     struct twinlog_record record;
-    struct image *image = &images[0];
-    begin_image(image, 2, &end);
+    struct image *image = first_image(0);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
@@ -774,9 +764,8 @@ TEST_LOOP(the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 2)
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
-    struct image *image = &images[0];
     struct shared_page shared;
-    begin_image(image, 2, &end);
+    struct image *image = first_image(0);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
@@ -833,9 +822,8 @@ static struct simdisk *make_disk(void)
     const struct simdisk_options machine = { .seed = rng_next(&chance), .has_direct = true };
     struct simdisk *disk = simdisk_create(&machine);
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
     unsigned char payload[600];
-    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(disk), &options);
     for (uint64_t lsn = 1; lsn <= FIRST_RECORDS; lsn++) {
         fill_payload(payload, lsn);
         ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
@@ -890,10 +878,9 @@ static uint64_t read_disk(struct simdisk *disk, uint64_t filler_lsn)
 static uint64_t go_on(struct simdisk *disk, uint64_t after_lsn)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
     unsigned char payload[600];
     uint64_t lsn;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(disk), &options);
     fill_payload(payload, after_lsn + 1);
     ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(after_lsn + 1), &lsn), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -960,9 +947,8 @@ static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64
 {
     struct opening opening = { .disk = disk, .cut = cut, .last_lsn = last_lsn, .filler_lsn = filler_lsn };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
     simdisk_set_hook(disk, crash, &opening);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(disk), &options);
     opening.is_over = true;
     simdisk_set_hook(disk, NULL, NULL);
     ck_assert_uint_gt(opening.crashes, 8);

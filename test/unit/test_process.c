@@ -616,17 +616,15 @@ TEST_LOOP(a_reader_in_another_process_follows_any_writer, LOG_IO_KINDS)
 /* Bytes behind the end, as a group leaves them that was being written. */
 static void scribble_behind_the_end(void)
 {
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     unsigned char garbage[3000];
 
     memset(garbage, 0xa5, sizeof(garbage));
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     patch_file(log_file(inspection.report.file), (off_t)inspection.report.offset, garbage, sizeof(garbage));
 }
 
 TEST(looking_changes_nothing)
 {
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     uint64_t before, last;
 
     kill_after(start_child(append_for_ever), 100);
@@ -634,7 +632,7 @@ TEST(looking_changes_nothing)
     before = log_fingerprint(true);
     last = log_check().last_lsn; /* a reader, and verify */
     ck_assert_uint_ge(last, atomic_load(&shared->acked));
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     ck_assert_uint_eq(inspection.last_lsn, last);
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_TORN_TAIL);
     ck_assert_uint_eq(inspection.report.action, TWINLOG_WOULD_TRUNCATE);

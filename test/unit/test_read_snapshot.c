@@ -41,7 +41,7 @@ static void open_writer(struct io *io)
 {
     const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536, .flags = writer_flags);
 
-    ck_assert_int_eq(twl_log_open(io, &options, &log_), 0);
+    log_ = log_on(io, &options);
 }
 
 static void close_writer(void)
@@ -90,9 +90,7 @@ static void trim(uint64_t first)
 
 static void make_log(void)
 {
-    const struct simdisk_options options = { .seed = 7, .has_direct = true };
-
-    disk = simdisk_create(&options);
+    disk = make_simdisk();
     memset(incarnations, 0, sizeof(incarnations));
     life = 1;
     first_kept = 1;

@@ -1891,12 +1891,11 @@ TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
 TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
 
     log_close(make_log(10)); /* leaves a page in the file */
     map_error = -ENODEV;
     options.segment_bytes = SMALL_SEGMENT;
-    ck_assert_int_eq(twl_log_open(hooked_log_dir(fail_call), &options, &log), 0);
+    struct twinlog *log = log_on(hooked_log_dir(fail_call), &options);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
     expect_run(reader, 1, 10, 0);
     expect_no_next(reader, 0);
@@ -1935,12 +1934,11 @@ TEST(without_shared_memory_a_backup_ends_with_a_group)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    struct twinlog *log;
     char copy[sizeof(log_parent) + 8];
 
     log_close(make_log(10));
     map_error = -ENODEV;
-    ck_assert_int_eq(twl_log_open(hooked_log_dir(fail_call), &options, &log), 0);
+    struct twinlog *log = log_on(hooked_log_dir(fail_call), &options);
     for (unsigned i = 0; i < 10; i++)
         ck_assert_int_eq(put_one(log, 0), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The decision table is complete and says what docs/recovery.md says; what it is asked with is read from a disk. */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "suites.h"
 
 #include "../sim/simdisk.h"
@@ -98,14 +99,12 @@ static void make_log(enum shape shape)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
     static const unsigned records[SHAPES] = { 2, 58, 58, 400 };
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct simdisk *living = simdisk_create(&machine);
-    struct twinlog *log;
+    struct simdisk *living = make_simdisk();
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = shape == LARGE ? 64 * SEGMENT_MIN_BYTES : SEGMENT_MIN_BYTES,
                   .segment_records = shape == LARGE ? 0 : 4, .keep_records = shape == RECYCLED ? 1 : 0,
                   .spare_segments = 1);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(living), &options);
     for (unsigned i = 0; i < records[shape]; i++)
         ck_assert_int_eq(twinlog_append(log, payload, i == 0 ? FIRST_RECORD_BYTES : BLOCK_RECORD_BYTES, NULL),
                          0);
@@ -138,14 +137,12 @@ static void kill_between_header_and_sync(void *context, enum simdisk_op op)
 static void make_recycling(struct recycling *ret_recycling)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
-    *ret_recycling = (struct recycling){ .living = simdisk_create(&machine) };
+    *ret_recycling = (struct recycling){ .living = make_simdisk() };
     options.segment_bytes = SEGMENT_MIN_BYTES;
     options.keep_records = 1;
     options.spare_segments = 1;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(ret_recycling->living), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(ret_recycling->living), &options);
     simdisk_set_hook(ret_recycling->living, kill_between_header_and_sync, ret_recycling);
     for (unsigned i = 0; i < 58; i++)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
@@ -293,11 +290,10 @@ TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
 {
     struct recycling recycling;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
     make_recycling(&recycling);
     const uint64_t life = life_of(recycling.left, recycling.name);
     ck_assert_uint_ne(durable_life_of(recycling.left, recycling.name), life);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(recycling.left), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(recycling.left), &options);
     ck_assert_uint_eq(durable_life_of(recycling.left, recycling.name), life);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(recycling.left);
@@ -356,8 +352,7 @@ static bool go_on_while_failing(struct simdisk *machine, enum base base, uint64_
 static uint64_t open_healthy(struct simdisk *machine, enum base base)
 {
     const struct twinlog_options options = options_for(base);
-    struct twinlog *log;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(machine), &options);
     const uint64_t last_lsn = twinlog_last_lsn(log);
     ck_assert_int_eq(twinlog_close(log), 0);
     return last_lsn;
@@ -479,9 +474,7 @@ TEST(what_cannot_be_read_is_neither_zero_nor_stale)
 /* Groups that were written without a sync prove nothing of each other; the header of the next segment does. */
 TEST(a_later_segment_proves_what_a_later_group_does_not)
 {
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct simdisk *living = simdisk_create(&machine);
+    struct simdisk *living = make_simdisk();
     static const unsigned char payload[BLOCK_RECORD_BYTES];
     const struct twinlog_entry entry = { .data = payload, .size = sizeof(payload) };
     struct place place = { 0 };
@@ -489,10 +482,9 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     struct segment_set set;
     struct segment segment;
     struct cursor cursor = { 0 };
-    struct twinlog *log;
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
-    options.segment_bytes = SEGMENT_MIN_BYTES;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    struct twinlog *log =
+        log_on(simdisk_connect(living), &WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES));
     for (unsigned i = 0; i < 20; i++) /* more than the first segment holds */
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -580,10 +572,8 @@ static void note_sequence(void *context, enum simdisk_op op)
 /* What the state file says may be in the page cache only. Once there is a keeper, files are removed by it. */
 TEST(the_state_is_settled_before_anybody_acts_on_it)
 {
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct sequence sequence = { .machine = simdisk_create(&machine) };
-    struct twinlog *log;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(sequence.machine), NULL, &log), 0);
+    struct sequence sequence = { .machine = make_simdisk() };
+    struct twinlog *log = log_on(simdisk_connect(sequence.machine), NULL);
     for (unsigned i = 0; i < 5; i++)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "name", 5), 0);
@@ -595,7 +585,7 @@ TEST(the_state_is_settled_before_anybody_acts_on_it)
     ck_assert_ptr_nonnull(sequence.left);
     sequence.machine = sequence.left;
     simdisk_set_hook(sequence.machine, note_sequence, &sequence);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(sequence.machine), NULL, &log), 0);
+    log = log_on(simdisk_connect(sequence.machine), NULL);
     simdisk_set_hook(sequence.machine, NULL, NULL);
     ck_assert(sequence.has_written_state && sequence.has_marked);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -667,9 +657,8 @@ static unsigned tear_next(struct simdisk *machine, struct twinlog *log, bool kee
 static struct twinlog *open_torn(struct simdisk *image, uint32_t flags)
 {
     struct twinlog_options options = options_to_roll();
-    struct twinlog *log;
     options.flags = flags;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(image), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(image), &options);
     return log;
 }
 
@@ -699,13 +688,11 @@ static void tear_again(struct simdisk *image)
  * log is padded from then on. Zeros in it may complete a header of which all else is there. */
 TEST_LOOP(a_group_that_was_torn_is_not_completed_by_the_next_one, 2)
 {
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     const struct twinlog_options options = options_to_roll();
-    struct simdisk *living = simdisk_create(&machine);
-    struct twinlog *log;
+    struct simdisk *living = make_simdisk();
     torn_twice = 0;
     second_flags = _i ? TWINLOG_PAD : 0;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(living), &options);
     append_up_to_a_roll(log);
     ck_assert_uint_eq(tear_next(living, log, true, tear_again), SECTORS_PER_BLOCK + 1);
     ck_assert_uint_eq(torn_twice, (SECTORS_PER_BLOCK + 1) << SECTORS_PER_BLOCK);
@@ -763,12 +750,10 @@ static void leave_at_first_group(void *context, enum simdisk_op op)
 static struct simdisk *make_small_life(void)
 {
     static const unsigned char payload[SMALL_RECORD_BYTES] = { 1 };
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct making making = { .machine = simdisk_create(&machine) };
-    struct twinlog *log;
+    struct making making = { .machine = make_simdisk() };
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = 16u << 20, .buffer_bytes = SMALL_BUFFER_BYTES);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(making.machine), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(making.machine), &options);
     simdisk_set_hook(making.machine, leave_at_first_group, &making);
     while (!making.left)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), &large_lsn), 0);
@@ -784,12 +769,11 @@ static struct simdisk *make_large_life(struct simdisk *machine, enum evidence ev
     static unsigned char payload[LARGE_RECORD_BYTES];
     struct making making = { .machine = machine, .size = LARGE_RECORD_BYTES };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
     memset(payload, 0x5a, sizeof(payload)); /* or most of what is torn would be as it was */
     options.segment_bytes = 16u << 20;
     options.buffer_bytes = 8u << 20;
     options.flags = flags;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(machine), &options);
     ck_assert_uint_eq(twinlog_last_lsn(log), large_lsn - 1);
     simdisk_set_hook(machine, leave_at_first_group, &making);
     ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
@@ -879,11 +863,10 @@ static int read_to_end(struct simdisk *machine)
 
 static uint64_t last_in_repair(struct simdisk *machine)
 {
-    const struct simdisk_options empty = { .seed = 7, .has_direct = true };
     struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
-    struct simdisk *repaired = simdisk_create(&empty);
+    struct simdisk *repaired = make_simdisk();
     ck_assert_int_eq(twl_repair(simdisk_connect(machine), simdisk_connect(repaired), &options, &result), 0);
     ck_assert_int_eq(twl_verify(simdisk_connect(repaired), &verify, NULL), 0);
     simdisk_destroy(repaired);
@@ -963,8 +946,7 @@ TEST(a_second_look_is_told_the_same)
 
 static struct twinlog *open_and_cut(struct simdisk *machine, uint32_t *ret_epoch)
 {
-    struct twinlog *log;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), NULL, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(machine), NULL);
     for (unsigned i = 0; i < PROMISED_LSN; i++)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     *ret_epoch = log->epoch.number;
@@ -993,8 +975,7 @@ static void make_spare(struct simdisk *machine, uint64_t bytes, uint64_t after_l
 /* Of the epoch that the truncation has ended, or of the one that it has started. */
 TEST_LOOP(what_a_spare_promises_counts_up_to_a_truncation, 2)
 {
-    const struct simdisk_options options = { .seed = 7, .has_direct = true };
-    struct simdisk *machine = simdisk_create(&options);
+    struct simdisk *machine = make_simdisk();
     uint32_t epoch;
     ck_assert_int_eq(twinlog_close(open_and_cut(machine, &epoch)), 0);
     make_spare(machine, SEGMENT_MIN_BYTES, PROMISED_LSN, epoch + (uint32_t)_i);
@@ -1005,8 +986,7 @@ TEST_LOOP(what_a_spare_promises_counts_up_to_a_truncation, 2)
 /* As a leader may that looked at the watermark before a truncation, and asks behind it. */
 TEST(a_spare_asked_for_behind_a_truncation_makes_no_promise)
 {
-    const struct simdisk_options options = { .seed = 7, .has_direct = true };
-    struct simdisk *machine = simdisk_create(&options);
+    struct simdisk *machine = make_simdisk();
     uint64_t last_lsn = 0;
     uint32_t epoch;
     struct twinlog *log = open_and_cut(machine, &epoch);
@@ -1032,14 +1012,12 @@ TEST(a_spare_asked_for_behind_a_truncation_makes_no_promise)
 TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     const struct simdisk_fault fault = { .op = SIM_SYNC_DIR, .nth = 1, .error = -EIO };
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
-    struct simdisk *living = simdisk_create(&machine);
+    struct simdisk *living = make_simdisk();
     uint64_t last_lsn = 0;
-    struct twinlog *log;
     const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(living), &options);
     for (unsigned i = 0; i < 60; i++)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     simdisk_inject(living, &fault);
@@ -1093,12 +1071,10 @@ TEST(opening_reads_the_newest_segment_once)
         RECORD = 1000
     };
     static const unsigned char bytes[RECORD];
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct simdisk *living = simdisk_create(&machine);
-    struct twinlog *log;
+    struct simdisk *living = make_simdisk();
     const struct twinlog_options options =
         WITH_SIZE(options, .segment_bytes = 32 * MIB, .buffer_bytes = 12 * MIB);
-    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(living), &options);
     for (unsigned i = 0; i < 10 * MIB / RECORD; i++)
         ck_assert_int_eq(twinlog_enqueue(log, bytes, RECORD, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -1120,10 +1096,8 @@ enum {
 /* A log of one record and a spare; *ret_killed, if wanted: its writer was killed, and did not close it. */
 static struct simdisk *make_closed(struct simdisk **ret_killed)
 {
-    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
-    struct simdisk *closed = simdisk_create(&machine);
-    struct twinlog *log;
-    ck_assert_int_eq(twl_log_open(simdisk_connect(closed), NULL, &log), 0);
+    struct simdisk *closed = make_simdisk();
+    struct twinlog *log = log_on(simdisk_connect(closed), NULL);
     ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     make_spare(closed, SPARE_BYTES, 0, 1);
     if (ret_killed)
@@ -1167,11 +1141,10 @@ static struct simdisk *lose_what_came_next(struct simdisk *old, size_t lost)
 {
     static const unsigned char zeros[BLOCK_BYTES], bit[1] = { 0x30 };
     struct simdisk *machine = simdisk_crash_image(old, SIM_CUT_ALL, 0);
-    struct twinlog *log;
     char name[SEGMENT_NAME_BYTES];
     struct twinlog_options options = WITH_SIZE(options, .segment_records = RECORDS_OF_SEGMENT);
     options.flags = TWINLOG_PAD; /* each group begins a block */
-    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(machine), &options);
     for (unsigned i = 0; i < 2 * RECORDS_OF_SEGMENT - 2; i++)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     struct simdisk *left = simdisk_crash_image(machine, SIM_CUT_NONE, 0);

@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "format/format.h"
 #include "gate.h"
+#include "hooked.h"
 #include "log/handle.h"
 #include "logdir.h"
 #include "mapped/inside.h"
@@ -1183,7 +1184,6 @@ TEST_LOOP(a_poison_is_that_of_all, MODES)
 {
     struct twinlog *log = open_shared(0);
     struct member *others[2] = { come(0), come(1) };
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     uint64_t lsn;
 
     atomic_store(&shared->flags, TWINLOG_NO_THREAD);
@@ -1193,7 +1193,7 @@ TEST_LOOP(a_poison_is_that_of_all, MODES)
     atomic_store(&log->shared->page->poison, -EIO);
     ck_assert_int_eq(append_record(log, 0, 5, &lsn), TWINLOG_EPOISONED);
     ck_assert_int_eq(log_stat(log).poison, -EIO);
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     ck_assert_int_eq(inspection.poison, -EIO);
     ck_assert_int_lt(twinlog_sync(log), 0);
     for (unsigned i = 0; i < 2; i++) {
@@ -1347,9 +1347,8 @@ TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
 {
     struct member *members[] = { come(0), come(1) };
     const struct common *common = map_common();
-    struct io *io;
 
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    struct io *io = log_io(false);
     ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
     const uint64_t first = atomic_load(&common->newest);
     ck_assert_int_eq(try_segment(io, first), -EBUSY);

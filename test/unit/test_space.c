@@ -49,6 +49,14 @@ static void append_to(struct twinlog *log, uint64_t last, uint32_t generation)
     ck_assert_uint_eq(lsn, last);
 }
 
+static struct twinlog *make_log(uint64_t last)
+{
+    struct twinlog *log = open_small(0);
+
+    append_to(log, last, 0);
+    return log;
+}
+
 /* All of [first, last] is there, the records from `changed` on of the later generation. */
 static void expect_records(uint64_t first, uint64_t last, uint64_t changed, uint32_t generation)
 {
@@ -85,8 +93,7 @@ CASE("trims", logdir_make, logdir_remove);
 
 TEST(a_trim_is_exact_and_durable)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 500, 0);
+    struct twinlog *log = make_log(500);
     const struct twinlog_trim_result result = log_trim_before(log, 301);
     ck_assert_uint_eq(result.first_lsn, 301);
     ck_assert_uint_eq(result.removed_records, 300);
@@ -107,8 +114,7 @@ TEST(a_trim_is_exact_and_durable)
 
 TEST(a_trim_of_less_than_before_changes_nothing)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 100, 0);
+    struct twinlog *log = make_log(100);
     log_trim_before(log, 90);
     const struct twinlog_trim_result result = log_trim_before(log, 50);
     ck_assert_uint_eq(result.first_lsn, 90);
@@ -120,8 +126,7 @@ TEST(a_trim_of_less_than_before_changes_nothing)
 
 TEST(everything_can_be_trimmed)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 200, 0);
+    struct twinlog *log = make_log(200);
     ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 201);
     ck_assert_uint_eq(twinlog_first_lsn(log), 0); /* there is none */
     ck_assert_uint_eq(twinlog_last_lsn(log), 200);
@@ -136,15 +141,12 @@ TEST(everything_can_be_trimmed)
 
 TEST(a_trim_keeps_so_many_bytes_or_records)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 500, 0);
-    const struct twinlog_trim_options bytes = { .size = sizeof(bytes), .keep_bytes = 3 * SEGMENT_BYTES };
-    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-    ck_assert_int_eq(twinlog_trim(log, &bytes, &result), 0);
+    struct twinlog *log = make_log(500);
+    struct twinlog_trim_result result =
+        log_trim(log, &WITH_SIZE(trim_options, .keep_bytes = 3 * SEGMENT_BYTES));
     ck_assert_uint_eq(result.holder, TWINLOG_HELD_BY_NOTHING); /* whole segments */
     ck_assert_uint_eq(log_stat(log).segments, 4 - 1);
-    const struct twinlog_trim_options records = { .size = sizeof(records), .keep_records = 7 };
-    ck_assert_int_eq(twinlog_trim(log, &records, &result), 0);
+    result = log_trim(log, &WITH_SIZE(trim_options, .keep_records = 7));
     ck_assert_uint_eq(result.first_lsn, 494);
     log_close(log);
     expect_records(494, 500, 501, 0);
@@ -161,13 +163,11 @@ static int64_t time_of(uint64_t lsn)
 
 TEST(a_trim_removes_segments_that_are_older)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 500, 0);
+    struct twinlog *log = make_log(500);
     log_close(log); /* now all but the active one are sealed */
     log = open_small(0);
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = time_of(300) };
-    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    const struct twinlog_trim_result result =
+        log_trim(log, &WITH_SIZE(trim_options, .before_time_ns = time_of(300)));
     ck_assert_uint_le(result.first_lsn, 300);
     ck_assert_uint_gt(result.first_lsn, 240); /* less than two segments before it */
     log_close(log);
@@ -189,8 +189,6 @@ static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
 TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
 {
     struct twinlog *log = open_small(0);
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = 2000 };
-    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     append_at(log, 9, 1000);
     append_at(log, 10, 9000);
     ck_assert_int_eq(twinlog_truncate(log, 5), 0);
@@ -199,7 +197,7 @@ TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
     append_at(log, 100, 3000);
     log_close(log); /* now all but the active one are sealed */
     log = open_small(0);
-    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    const struct twinlog_trim_result result = log_trim(log, &WITH_SIZE(trim_options, .before_time_ns = 2000));
     ck_assert_uint_gt(result.first_lsn, 40);
     ck_assert_uint_eq(result.removed_records, result.first_lsn - 6);
     log_close(log);
@@ -212,21 +210,18 @@ TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
 {
     static const unsigned char no_marks[8192];
     struct twinlog_options mapped = log_options(0, 0);
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = 5000 };
-    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog *log = log_open(NULL);
     append_at(log, 10, 1000);
     log_close(log);
     mapped.mode = TWINLOG_MODE_MAPPED;
     log_close(log_open(&mapped)); /* begins the second segment */
     patch_file(log_segment(2), 4096, no_marks, sizeof(no_marks));
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     ck_assert_int_eq(inspection.report.error, 0);
     ck_assert_uint_eq(inspection.last_lsn, 10);
     log = log_open(NULL);
     append_at(log, 20, 9000);
-    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    const struct twinlog_trim_result result = log_trim(log, &WITH_SIZE(trim_options, .before_time_ns = 5000));
     ck_assert_uint_eq(result.removed_records, 0);
     log_close(log);
     expect_records(1, 20, 21, 0);
@@ -281,8 +276,7 @@ TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
     log = log_open(&options); /* the keeper may have been late */
     append_to(log, 1100, 0);
     log_close(log);
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     ck_assert_uint_le(inspection.first_lsn, _i == 0 ? 1000 : 951);
     ck_assert_uint_gt(inspection.first_lsn, 700);
     expect_records(inspection.first_lsn, 1100, 1101, 0);
@@ -293,8 +287,7 @@ TEST(retention_keeps_so_much_with_an_empty_segment)
 {
     static const unsigned char large[80000];
     struct twinlog_options options = log_options(0, 0);
-    struct twinlog *log = open_small(0);
-    append_to(log, 2, 0);
+    struct twinlog *log = make_log(2);
     ck_assert_int_eq(twinlog_truncate(log, 1), 0); /* the second segment, which stays empty */
     log_close(log);
     options.segment_bytes = 4 * SEGMENT_BYTES;
@@ -326,8 +319,7 @@ CASE("names", logdir_make, logdir_remove);
 
 TEST(a_cursor_holds_what_comes_after_it)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 500, 0);
+    struct twinlog *log = make_log(500);
     ck_assert_int_eq(twinlog_cursor_set(log, "fast", 450), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "slow", 100), 0);
     struct twinlog_trim_result result = log_trim_before(log, 400);
@@ -452,8 +444,7 @@ TEST(a_truncation_is_exact_and_durable_everywhere)
     for (uint64_t last = 1; last < 120; last += 7) {
         logdir_remove();
         logdir_make();
-        struct twinlog *log = open_small(0);
-        append_to(log, 120, 0);
+        struct twinlog *log = make_log(120);
         ck_assert_int_eq(twinlog_truncate(log, last), 0);
         ck_assert_uint_eq(twinlog_last_lsn(log), last);
         ck_assert_uint_eq(twinlog_durable_lsn(log), last);
@@ -471,8 +462,7 @@ TEST(a_truncation_is_exact_and_durable_everywhere)
 
 TEST(a_truncation_can_follow_another_one)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 200, 0);
+    struct twinlog *log = make_log(200);
     ck_assert_int_eq(twinlog_truncate(log, 150), 0);
     ck_assert_int_eq(twinlog_truncate(log, 150), 0); /* nothing to do */
     ck_assert_int_eq(twinlog_truncate(log, 1000), 0);
@@ -489,8 +479,7 @@ TEST(a_truncation_can_follow_another_one)
 
 TEST(a_truncation_can_remove_everything_that_is_left)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 200, 0);
+    struct twinlog *log = make_log(200);
     log_trim_before(log, 150);
     ck_assert_int_eq(twinlog_truncate(log, 148), TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_truncate(log, 149), 0);
@@ -522,8 +511,7 @@ TEST(a_truncation_moves_cursors_back)
 TEST(a_reset_goes_anywhere)
 {
     static const uint64_t nexts[] = { 1000000, 7, 1, UINT64_C(1) << 40, 200 };
-    struct twinlog *log = open_small(0);
-    append_to(log, 150, 0);
+    struct twinlog *log = make_log(150);
     for (unsigned i = 0; i < sizeof(nexts) / sizeof(nexts[0]); i++) {
         const uint64_t next = nexts[i];
         ck_assert_int_eq(twinlog_meta_set(log, "term", &next, sizeof(next)), 0);
@@ -597,8 +585,7 @@ CASE("missing", logdir_make, logdir_remove);
 
 TEST(a_missing_state_file_is_damage)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 100, 0);
+    struct twinlog *log = make_log(100);
     log_close(log);
     ck_assert_int_eq(unlink(log_file("state")), 0);
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
@@ -627,8 +614,7 @@ TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
 
 TEST(segments_missing_at_the_head_are_damage)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 300, 0);
+    struct twinlog *log = make_log(300);
     log_trim_before(log, 150);
     log_close(log);
     unsigned removed = 0;
@@ -653,8 +639,7 @@ static uint64_t newest_sequence(void)
 /* It was started, which the footer of the one before says. */
 TEST(a_newest_segment_that_is_missing_is_damage)
 {
-    struct twinlog *log = open_small(0);
-    append_to(log, 300, 0);
+    struct twinlog *log = make_log(300);
     log_close(log);
     for (uint64_t sequence = newest_sequence(); sequence > 2; sequence--) /* spares first */
         ck_assert_int_eq(unlink(log_segment(sequence)), 0);
@@ -668,8 +653,7 @@ CASE("files", logdir_make, logdir_remove);
 TEST(a_segment_that_has_another_name_is_not_written_to)
 {
     char other[400];
-    struct twinlog *log = open_small(0);
-    append_to(log, 300, 0);
+    struct twinlog *log = make_log(300);
     log_close(log);
     snprintf(other, sizeof(other), "%s/other", log_parent);
     ck_assert_int_eq(link(log_segment(1), other), 0);

@@ -4,6 +4,7 @@
  * how another process gets to see all that.
  */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -460,21 +461,19 @@ static int allocate(struct io_file *file, uint64_t bytes, enum io_allocation how
 static struct twinlog *open_on_device(const struct twinlog_options *given)
 {
     struct twinlog_options options;
-    struct twinlog *log;
-    struct io *io;
     const char *why;
 
     memset(&device, 0, sizeof(device));
     ck_assert_int_eq(twl_options_normalise(given, &options, &why), 0);
     ck_assert(mkdir(log_dir, 0777) == 0 || errno == EEXIST);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    struct io *io = log_io(false);
     device.real = io->ops;
     device.ops = *io->ops;
     device.ops.reap = reap;
     device.ops.allocate = allocate;
     io->ops = &device.ops;
     options.flags |= TWINLOG_BUFFERED;
-    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    struct twinlog *log = log_on(io, &options);
     return log;
 }
 
@@ -744,19 +743,18 @@ TEST(a_close_waits_for_the_copy_that_the_committer_makes)
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
     bool is_done = false;
     struct twinlog_request request = { .complete = note_completion, .context = &is_done };
-    struct io *io;
     const char *why;
 
     ck_assert_int_eq(twl_options_normalise(NULL, &options, &why), 0);
     ck_assert(mkdir(log_dir, 0777) == 0);
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    struct io *io = log_io(false);
     options.flags |= TWINLOG_BUFFERED;
     copying.real = io->ops;
     copying.ops = *io->ops;
     copying.ops.write = write_copy;
     copying.ops.submit = submit_mark;
     io->ops = &copying.ops;
-    ck_assert_int_eq(twl_log_open(io, &options, &copying.log), 0);
+    copying.log = log_on(io, &options);
     atomic_store(&copying.closer, (int)syscall(SYS_gettid));
     atomic_store(&copying.is_wrong, false);
     pthread_t watcher = start_thread(watch_once, NULL);
@@ -923,7 +921,6 @@ TEST(a_watch_in_vain_says_what_the_writer_told_last)
 TEST_LOOP(a_poisoned_writer_is_told_at_once, 2)
 {
     const bool has_copy = _i;
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct told told;
     pthread_t watcher;
     void *result;
@@ -937,7 +934,7 @@ TEST_LOOP(a_poisoned_writer_is_told_at_once, 2)
         while (pthread_tryjoin_np(watcher, &result) != 0);
         ck_assert_ptr_null(result);
     }
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    struct twinlog_inspection inspection = log_inspect();
     ck_assert_int_eq(inspection.poison, 0);
     device.write_error = -EIO;
     ck_assert_int_eq(twinlog_append(log, "lost", 4, NULL), -EIO);

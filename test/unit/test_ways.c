@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -276,11 +277,10 @@ TEST(after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all)
     struct cutting cutting = { .disk = simdisk_create(&about), .rng = { about.seed } };
     struct twinlog_entry entries[BATCH];
     static unsigned char bytes[500];
-    struct twinlog *log;
 
     for (unsigned i = 0; i < BATCH; i++)
         entries[i] = (struct twinlog_entry){ .data = bytes, .size = sizeof(bytes) };
-    ck_assert_int_eq(twl_log_open(simdisk_connect(cutting.disk), &options, &log), 0);
+    struct twinlog *log = log_on(simdisk_connect(cutting.disk), &options);
     simdisk_set_hook(cutting.disk, cut_here, &cutting);
     for (unsigned i = 0; i < BATCHES; i++) {
         ck_assert_int_eq(twinlog_append_batch(log, entries, BATCH, terms[i], NULL), 0);
