@@ -220,6 +220,13 @@ static void note_times(struct commit *c, const struct terms *terms, const struct
         twl_gauge_add(&c->gauges.wake, now_ns - done_ns);
 }
 
+/* In a crowd, the group should have a part of the writers before one of them leads. */
+static bool lacks_company(const struct commit *c, uint64_t lsn)
+{
+    const uint32_t crowd = atomic_load_explicit(&c->crowd, memory_order_relaxed);
+    return crowd > 0 && lsn - atomic_load_explicit(&c->written, memory_order_relaxed) < crowd;
+}
+
 int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, bool is_told)
 {
     struct twin *twin = NULL; /* the writer sleeps on its word; NULL until it has yielded often enough */
@@ -241,8 +248,7 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
         }
         /* a shared committer needs the processor more than writers that wait */
         const bool may_yield = !c->client.is_shared;
-        if (tries < YIELDS_BEFORE_LEAD && may_yield &&
-            atomic_load_explicit(&c->is_crowded, memory_order_relaxed)) {
+        if (tries < YIELDS_BEFORE_LEAD && may_yield && lacks_company(c, lsn)) {
             twl_yield(); /* others put their records meanwhile, and join the group */
             continue;
         }

@@ -222,8 +222,9 @@ struct commit {
     uint64_t sync_ns;                     /* smoothed duration of a commit */
     uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
     uint32_t gather_skips;                /* groups until the next gathering */
-    _Atomic bool
-        is_crowded; /* running the expected writers takes longer than a commit: they yield before they lead */
+    _Atomic uint32_t
+        crowd; /* if running the expected writers takes longer than a commit: so many records a group
+                             * should have before a writer leads; else 0 */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
 
     /* Completed requests that one thread at a time hands out (requests.c). */

@@ -28,7 +28,10 @@
 #define PATIENCE 1000 /* tries of a write that is short, interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
 #define CROWD_IN_COMMIT 8u /* writers that come in the time of a commit */
-#ifndef YIELDS_FOR_COPIES  /* test/interleave sets it to 0 */
+/* In a crowd a writer leads at once if its group has this part of the expected records, and at least so many. */
+#define CROWD_PART 4u
+#define CROWD_LEAST 32u
+#ifndef YIELDS_FOR_COPIES /* test/interleave sets it to 0 */
 #define YIELDS_FOR_COPIES 16u
 #endif
 
@@ -76,8 +79,10 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
 {
     c->gather_misses++;
     c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
-    atomic_store_explicit(&c->is_crowded, came * c->sync_ns > waited_ns * CROWD_IN_COMMIT,
-                          memory_order_relaxed);
+    uint32_t crowd = 0;
+    if (came * c->sync_ns > waited_ns * CROWD_IN_COMMIT)
+        crowd = (uint32_t)max_u64(c->expected / CROWD_PART, CROWD_LEAST);
+    atomic_store_explicit(&c->crowd, crowd, memory_order_relaxed);
 }
 
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
@@ -87,7 +92,7 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
     if (c->expected <= 1) { /* a single writer never waits */
-        atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
+        atomic_store_explicit(&c->crowd, 0, memory_order_relaxed);
         return;
     }
     if (c->gather_skips > 0) {
@@ -111,7 +116,7 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
         return;
     }
     c->gather_misses = 0;
-    atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
+    atomic_store_explicit(&c->crowd, 0, memory_order_relaxed);
 }
 
 /* ---- swapping ------------------------------------------------------------------------------------ */

@@ -290,24 +290,27 @@ int sched_yield(void)
     return (int)syscall(SYS_sched_yield);
 }
 
-/* The yields of one append by the only writer, while the log expects two. */
-static unsigned yields_of_append(struct twinlog *log, bool is_crowded)
+/* The yields of one append of two records by the only writer, while the log expects two. */
+static unsigned yields_of_append(struct twinlog *log, unsigned crowd)
 {
+    static const struct twinlog_entry entries[] = { { .data = "one", .size = 3 },
+                                                    { .data = "two", .size = 3 } };
     log->commit->expected = 2;
     log->commit->gather_skips = 1;
-    atomic_store(&log->commit->is_crowded, is_crowded);
+    atomic_store(&log->commit->crowd, crowd);
     yields = 0;
-    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, NULL), 0);
     return yields;
 }
 
 TEST(a_writer_yields_before_it_leads_only_in_a_crowd)
 {
     struct twinlog *log = open_watched(0);
-    ck_assert_uint_eq(yields_of_append(log, false), 0);
-    ck_assert_uint_eq(yields_of_append(log, true), 2);
+    ck_assert_uint_eq(yields_of_append(log, 0), 0);
+    ck_assert_uint_eq(yields_of_append(log, 3), 2);
+    ck_assert_uint_eq(yields_of_append(log, 2), 0);           /* its group has enough */
     ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0); /* it is alone now, and the log notices */
-    ck_assert(!atomic_load(&log->commit->is_crowded));
+    ck_assert_uint_eq(atomic_load(&log->commit->crowd), 0);
     yields = 0;
     ck_assert_int_eq(twinlog_append(log, "three", 5, NULL), 0);
     ck_assert_uint_eq(yields, 0);
@@ -321,10 +324,10 @@ TEST(writers_that_do_not_come_are_no_crowd)
     struct commit *c = log->commit;
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     c->expected = 1000;
-    atomic_store(&c->is_crowded, true);
+    atomic_store(&c->crowd, 100);
     ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0);
     ck_assert_uint_eq(c->gather_misses, 1);
-    ck_assert(!atomic_load(&c->is_crowded));
+    ck_assert_uint_eq(atomic_load(&c->crowd), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
