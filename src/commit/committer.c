@@ -345,9 +345,9 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
             return;
         case ROUND_OVER:
             client->is_busy = false;
+            c->round.step = ROUND_BEGIN; /* the next round may begin in the observer, or in a callback */
             twl_hand_on(c, &c->round);
-            c->round.step = ROUND_BEGIN;
-            deliver(committer, client); /* the next round may begin in a callback */
+            deliver(committer, client);
             rest(client);
             return;
         }

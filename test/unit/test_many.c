@@ -713,6 +713,60 @@ TEST(a_poisoned_log_is_poisoned_alone)
         expect_records(i, 1, 10);
 }
 
+static _Atomic int appended_on_room;
+
+static void append_on_room(void *context, const struct twinlog_event *event)
+{
+    (void)context;
+    if (event->kind == TWINLOG_EVENT_ROOM)
+        atomic_store(&appended_on_room, append_record(logs[1], 0, 0, NULL));
+}
+
+/* The observer is called at the end of the round. While it waits for a log of another committer, its thread looks at its
+ * own logs: a round that is over must not go on there, and publish what was not written. */
+TEST(a_group_that_failed_stays_failed_while_an_observer_waits_for_another_log)
+{
+    struct twinlog_committer *others;
+    struct twinlog_queue *queue;
+    struct twinlog_request request = { 0 }, *fetched;
+    gate_reset();
+    open_committer(1);
+    others = committer;
+    struct twinlog_options options = shared_options();
+    choose(1);
+    logs[1] = log_open(&options);
+    open_committer(1);
+    options.committer = committer;
+    options.io = TWINLOG_IO_DSYNC; /* not through the ring of the committer, but the gate */
+    options.observe = append_on_room;
+    choose(0);
+    logs[0] = gate_log(&options);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    request.queue = queue;
+    atomic_store(&appended_on_room, 1);
+    gate_shut();
+    ck_assert_int_eq(submit_record(logs[0], 0, &request), 0);
+    gate_await();
+    int rc = 0;
+    for (uint32_t i = 1; rc == 0; i++)
+        rc = append_at(logs[0], i, TWINLOG_LEVEL_BUFFERED, TWINLOG_TRY, NULL);
+    ck_assert_int_eq(rc, -EAGAIN);
+    atomic_store(&gate.error, -EIO);
+    gate_open();
+    ck_assert_int_eq(twinlog_queue_poll(queue, &fetched, 1, PATIENCE_MS), 1);
+    ck_assert_int_eq(fetched->result, -EIO);
+    AWAIT(atomic_load(&appended_on_room) != 1);
+    ck_assert_int_eq(atomic_load(&appended_on_room), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 0);
+    ck_assert_uint_eq(twinlog_written_lsn(logs[0]), 0);
+    ck_assert_int_eq(twinlog_close(logs[0]), -EIO);
+    ck_assert_int_eq(twinlog_close(logs[1]), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(twinlog_committer_close(others), 0);
+    expect_records(1, 1, 1);
+}
+
 static int forbidden_call;
 
 static int append_without_ring(void)
