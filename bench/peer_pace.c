@@ -6,7 +6,8 @@
  * Two buffers and one group in flight, written over blocks that were written before, with RWF_DSYNC. A thread that has
  * put its record leads if no thread does. Otherwise it yields a few times, and looks only whether the record is durable;
  * then it sleeps on the word of its group, and leads if it is woken before that is durable. `pace-gathering` yields longer, and its leader waits for as many threads as came
- * last time, for 100 µs at most. Neither is a log: nothing could be found again.
+ * last time, for 100 µs at most. `pace-flight` is for one thread that does not wait: it puts records until so many are on
+ * their way, and a second thread leads. None is a log: nothing could be found again.
  */
 #include "peer.h"
 
@@ -52,6 +53,12 @@ struct pace {
     _Atomic uint32_t words[2];
     _Atomic int error;
     uint64_t appends, append_bytes, commits, written_bytes;
+
+    /* of pace-flight */
+    bool has_leader, is_over;
+    uint64_t window, settled; /* records that may be on their way; those that no longer are */
+    pthread_cond_t has_work, has_settled;
+    pthread_t leader;
 };
 
 static struct group *group_at(struct pace *pace, uint64_t number)
@@ -122,11 +129,19 @@ static bool is_done(struct pace *pace, uint64_t number)
     return atomic_load(&pace->durable) >= number;
 }
 
+/* Waits until at most `most` records are on their way. The lock is held. */
+static void settle(struct pace *pace, uint64_t most)
+{
+    while (pace->appends - pace->settled > most)
+        pthread_cond_wait(&pace->has_settled, &pace->lock);
+}
+
 /* Puts a record; the group it is in. Leads if no thread does. */
 static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *ret_seen)
 {
     const uint32_t crc = checksum_of(data, size);
     pthread_mutex_lock(&pace->lock);
+    settle(pace, pace->window - 1);
     while (group_at(pace, pace->filling)->used + HEADER_BYTES + size > BUFFER_BYTES)
         pthread_cond_wait(&pace->has_room, &pace->lock);
     const uint64_t number = pace->filling;
@@ -138,7 +153,9 @@ static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *
     pace->appends++;
     pace->append_bytes += size;
     *ret_seen = atomic_load(&pace->words[number % 2]);
-    if (!pace->is_led)
+    if (pace->has_leader && group->records == 1)
+        pthread_cond_signal(&pace->has_work);
+    else if (!pace->has_leader && !pace->is_led)
         lead(pace);
     pthread_mutex_unlock(&pace->lock);
     return number;
@@ -165,8 +182,57 @@ static int pace_append(void *state, unsigned thread, const void *data, size_t si
     return atomic_load(&pace->error);
 }
 
+static int flight_append(void *state, unsigned thread, const void *data, size_t size)
+{
+    struct pace *pace = state;
+    uint32_t seen;
+    (void)thread;
+    if (size + HEADER_BYTES > BUFFER_BYTES)
+        return -EMSGSIZE;
+    put(pace, data, size, &seen);
+    return atomic_load(&pace->error);
+}
+
+/* Waits for all that was put; it has no records of its own. */
+static int flight_append_batch(void *state, const struct iovec *records, unsigned count)
+{
+    struct pace *pace = state;
+    (void)records;
+    (void)count;
+    pthread_mutex_lock(&pace->lock);
+    settle(pace, 0);
+    pthread_mutex_unlock(&pace->lock);
+    return atomic_load(&pace->error);
+}
+
+static void *run_leader(void *state)
+{
+    struct pace *pace = state;
+    pthread_mutex_lock(&pace->lock);
+    for (;;) {
+        while (group_at(pace, pace->filling)->records == 0 && !pace->is_over)
+            pthread_cond_wait(&pace->has_work, &pace->lock);
+        if (group_at(pace, pace->filling)->records == 0)
+            break;
+        lead(pace);
+        pace->settled += group_at(pace, pace->filling - 1)->records;
+        pthread_cond_broadcast(&pace->has_settled);
+    }
+    pthread_mutex_unlock(&pace->lock);
+    return NULL;
+}
+
 static void destroy(struct pace *pace)
 {
+    if (pace->has_leader) {
+        pthread_mutex_lock(&pace->lock);
+        pace->is_over = true;
+        pthread_cond_signal(&pace->has_work);
+        pthread_mutex_unlock(&pace->lock);
+        pthread_join(pace->leader, NULL);
+    }
+    pthread_cond_destroy(&pace->has_settled);
+    pthread_cond_destroy(&pace->has_work);
     if (pace->fd >= 0)
         close(pace->fd);
     for (unsigned i = 0; i < 2; i++)
@@ -202,6 +268,9 @@ static int open_pace(const struct peer_setup *setup, unsigned yields, unsigned g
     pace->gather_us = gather_us;
     pace->filling = 1;
     pace->fd = -1;
+    pace->window = UINT64_MAX;
+    pthread_cond_init(&pace->has_work, NULL);
+    pthread_cond_init(&pace->has_settled, NULL);
     pthread_mutex_init(&pace->lock, NULL);
     pthread_cond_init(&pace->has_room, NULL);
     const int error = prepare(pace, setup->dir);
@@ -221,6 +290,20 @@ static int blocking_open(const struct peer_setup *setup, void **ret_state)
 static int gathering_open(const struct peer_setup *setup, void **ret_state)
 {
     return open_pace(setup, 8, 100, ret_state);
+}
+
+static int flight_open(const struct peer_setup *setup, void **ret_state)
+{
+    int error = open_pace(setup, 0, 0, ret_state);
+    if (error)
+        return error;
+    struct pace *pace = *ret_state;
+    pace->window = setup->threads;
+    error = -pthread_create(&pace->leader, NULL, run_leader, pace);
+    pace->has_leader = error == 0;
+    if (error)
+        destroy(pace);
+    return error;
 }
 
 static void pace_count(void *state, struct peer_counters *ret_counters)
@@ -255,6 +338,19 @@ const struct peer peer_pace_blocking = {
     .writes_by_call = true,
     .open = blocking_open,
     .append = pace_append,
+    .count = pace_count,
+    .close = pace_close,
+    .explain = pace_explain,
+};
+
+const struct peer peer_pace_flight = {
+    .name = "pace-flight",
+    .what = "the pace of p5: one thread that does not wait, a second one that writes",
+    .is_only_named = true,
+    .writes_by_call = true,
+    .open = flight_open,
+    .append = flight_append,
+    .append_batch = flight_append_batch,
     .count = pace_count,
     .close = pace_close,
     .explain = pace_explain,

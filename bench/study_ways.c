@@ -171,6 +171,17 @@ static int fly_by_drive(struct flight *flight, uint64_t until_ns)
     return error;
 }
 
+/* The pace keeps its own window. */
+static int fly_in_window(struct flight *flight, uint64_t until_ns)
+{
+    const struct peer *peer = flight->way->peer;
+    int error = 0;
+    while (error == 0 && now_ns() < until_ns && !round_is_interrupted())
+        for (unsigned i = 0; i < LATENCY_INTERVAL && error == 0; i++)
+            error = peer->append(flight->state, 0, next_data(flight), flight->stage->record_bytes);
+    return error ? error : peer->append_batch(flight->state, NULL, 0);
+}
+
 /* ---- waiting ------------------------------------------------------------------------------------ */
 
 static int append(struct flight *flight)
@@ -416,10 +427,15 @@ static const struct trial flight_trials[] = {
     { "queue, 10000", "the same with 10,000", WAY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 1)), run },
     { "batches, 10000", "the same in batches of 100", WAY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 100)),
       run },
+    { "batches, 1000", "1,000 in flight, in batches of 10", WAY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 10)),
+      run },
     { "drive, 1000", "no thread but the caller's, in twinlog_drive()",
       WAY(peer_twinlog, FLIGHT(fly_by_drive, 1000, 1), .setup.is_threadless = true), run },
     { "drive, 10000", "the same with 10,000",
       WAY(peer_twinlog, FLIGHT(fly_by_drive, 10000, 1), .setup.is_threadless = true), run },
+    { "pace-1000", "the bound: checksum, lock, one group in flight, no format and no requests",
+      WAY(peer_pace_flight, FLIGHT(fly_in_window, 1000, 1)), run },
+    { "pace-10000", "the same with 10,000", WAY(peer_pace_flight, FLIGHT(fly_in_window, 10000, 1)), run },
     { "bdb, 1000", "Berkeley DB: 1,000 times log_put(), then log_flush()", WAY(peer_bdb, BATCHES(1000)),
       run },
     { "bdb, 10000", "the same with 10,000", WAY(peer_bdb, BATCHES(10000)), run },
