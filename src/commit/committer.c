@@ -346,7 +346,9 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
         case ROUND_OVER:
             client->is_busy = false;
             c->round.step = ROUND_BEGIN; /* the next round may begin in the observer, or in a callback */
+            client->users++;
             twl_hand_on(c, &c->round);
+            client->users--;
             deliver(committer, client);
             rest(client);
             return;

@@ -165,7 +165,7 @@ struct committer_client {
     bool is_busy;        /* queued, or in a round: filling, or writing */
     bool is_undelivered; /* it is in the list of clients for a later turn, which hands out their requests */
     struct committer_client *next_undelivered;
-    unsigned users;                /* turns that are inside a callback of this log */
+    unsigned users;                /* turns that are inside a callback or the observer of this log */
     struct committer_client *next; /* queued, or filling */
 };
 

@@ -713,6 +713,52 @@ TEST(a_poisoned_log_is_poisoned_alone)
         expect_records(i, 1, 10);
 }
 
+/* Log 0, whose group is about to fail while a try waits for room, and log 1 at another committer. */
+static struct twinlog_committer *another;
+static struct twinlog_queue *queue_of_failed;
+static struct twinlog_request failed;
+
+static void prepare_to_fail(void (*observe)(void *context, const struct twinlog_event *event))
+{
+    gate_reset();
+    open_committer(1);
+    another = committer;
+    struct twinlog_options options = shared_options();
+    choose(1);
+    logs[1] = log_open(&options);
+    open_committer(1);
+    options.committer = committer;
+    options.io = TWINLOG_IO_DSYNC; /* not through the ring of the committer, but the gate */
+    options.observe = observe;
+    choose(0);
+    logs[0] = gate_log(&options);
+    ck_assert_int_eq(twinlog_queue_open(&queue_of_failed), 0);
+    failed = (struct twinlog_request){ .queue = queue_of_failed };
+    gate_shut();
+    ck_assert_int_eq(submit_record(logs[0], 0, &failed), 0);
+    gate_await();
+    int rc = 0;
+    for (uint32_t i = 1; rc == 0; i++)
+        rc = append_at(logs[0], i, TWINLOG_LEVEL_BUFFERED, TWINLOG_TRY, NULL);
+    ck_assert_int_eq(rc, -EAGAIN);
+    atomic_store(&gate.error, -EIO);
+}
+
+static void expect_failed(void)
+{
+    struct twinlog_request *fetched;
+    ck_assert_int_eq(twinlog_queue_poll(queue_of_failed, &fetched, 1, PATIENCE_MS), 1);
+    ck_assert_int_eq(fetched->result, -EIO);
+    ck_assert_int_eq(twinlog_queue_close(queue_of_failed), 0);
+}
+
+static void close_committers(void)
+{
+    ck_assert_int_eq(twinlog_close(logs[1]), 0);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(twinlog_committer_close(another), 0);
+}
+
 static _Atomic int appended_on_room;
 
 static void append_on_room(void *context, const struct twinlog_event *event)
@@ -726,45 +772,53 @@ static void append_on_room(void *context, const struct twinlog_event *event)
  * own logs: a round that is over must not go on there, and publish what was not written. */
 TEST(a_group_that_failed_stays_failed_while_an_observer_waits_for_another_log)
 {
-    struct twinlog_committer *others;
-    struct twinlog_queue *queue;
-    struct twinlog_request request = { 0 }, *fetched;
-    gate_reset();
-    open_committer(1);
-    others = committer;
-    struct twinlog_options options = shared_options();
-    choose(1);
-    logs[1] = log_open(&options);
-    open_committer(1);
-    options.committer = committer;
-    options.io = TWINLOG_IO_DSYNC; /* not through the ring of the committer, but the gate */
-    options.observe = append_on_room;
-    choose(0);
-    logs[0] = gate_log(&options);
-    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
-    request.queue = queue;
     atomic_store(&appended_on_room, 1);
-    gate_shut();
-    ck_assert_int_eq(submit_record(logs[0], 0, &request), 0);
-    gate_await();
-    int rc = 0;
-    for (uint32_t i = 1; rc == 0; i++)
-        rc = append_at(logs[0], i, TWINLOG_LEVEL_BUFFERED, TWINLOG_TRY, NULL);
-    ck_assert_int_eq(rc, -EAGAIN);
-    atomic_store(&gate.error, -EIO);
+    prepare_to_fail(append_on_room);
     gate_open();
-    ck_assert_int_eq(twinlog_queue_poll(queue, &fetched, 1, PATIENCE_MS), 1);
-    ck_assert_int_eq(fetched->result, -EIO);
+    expect_failed();
     AWAIT(atomic_load(&appended_on_room) != 1);
     ck_assert_int_eq(atomic_load(&appended_on_room), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 0);
     ck_assert_uint_eq(twinlog_written_lsn(logs[0]), 0);
     ck_assert_int_eq(twinlog_close(logs[0]), -EIO);
-    ck_assert_int_eq(twinlog_close(logs[1]), 0);
-    ck_assert_int_eq(twinlog_queue_close(queue), 0);
-    ck_assert_int_eq(twinlog_committer_close(committer), 0);
-    ck_assert_int_eq(twinlog_committer_close(others), 0);
+    close_committers();
     expect_records(1, 1, 1);
+}
+
+static _Atomic bool is_closed, was_closed_too_early;
+
+static void *close_the_failed(void *context)
+{
+    (void)context;
+    const int rc = twinlog_close(logs[0]);
+    atomic_store(&is_closed, true);
+    return rc == -EIO ? NULL : &is_closed;
+}
+
+static void append_many_on_room(void *context, const struct twinlog_event *event)
+{
+    (void)context;
+    if (event->kind != TWINLOG_EVENT_ROOM)
+        return;
+    for (uint32_t i = 0; i < RECORDS; i++)
+        append_record(logs[1], 0, i, NULL);
+    atomic_store(&was_closed_too_early, atomic_load(&is_closed));
+}
+
+TEST(a_log_is_not_closed_under_its_observer)
+{
+    void *wrong;
+    atomic_store(&is_closed, false);
+    atomic_store(&was_closed_too_early, false);
+    prepare_to_fail(append_many_on_room);
+    const pthread_t closer = start_thread(close_the_failed, NULL);
+    gate_open();
+    pthread_join(closer, &wrong);
+    ck_assert_ptr_null(wrong);
+    ck_assert(!atomic_load(&was_closed_too_early));
+    expect_failed();
+    close_committers();
+    expect_records(1, 1, RECORDS);
 }
 
 static int forbidden_call;
