@@ -76,9 +76,15 @@ bool twl_client_is_in_callback(const struct committer_client *client)
     return client->is_shared && mine == atomic_load(&client->committer);
 }
 
+/* The shared committer that this thread is; NULL = none. In the child of a fork in a callback it is none. */
+static struct twinlog_committer *my_shared(void)
+{
+    return mine && !mine->alone && !twl_fork_guard_is_forked(&mine->guard) ? mine : NULL;
+}
+
 bool twl_commit_is_shared_committer(void)
 {
-    return mine && !mine->alone;
+    return my_shared() != NULL;
 }
 
 /* The earlier of two times; 0 = never. */
@@ -501,11 +507,12 @@ static void *run_shared(void *context)
 
 bool twl_commit_run_once(bool is_quiet)
 {
-    if (!twl_commit_is_shared_committer())
+    struct twinlog_committer *committer = my_shared();
+    if (!committer)
         return false;
-    mine->is_quiet = is_quiet; /* no turn begins inside a quiet one */
-    turn(mine, twl_monotonic_ns() + CALLBACK_WAIT_NS);
-    mine->is_quiet = false;
+    committer->is_quiet = is_quiet; /* no turn begins inside a quiet one */
+    turn(committer, twl_monotonic_ns() + CALLBACK_WAIT_NS);
+    committer->is_quiet = false;
     return true;
 }
 
@@ -517,6 +524,8 @@ static void dismantle(struct twinlog_committer *committer, bool is_forked)
         twl_mutex_destroy(&committer->lock);
     twl_io_ring_destroy(committer->ring);
     twl_fork_guard_destroy(&committer->guard);
+    if (mine == committer) /* in the child of a fork in a callback */
+        mine = NULL;
     free(committer);
 }
 

@@ -918,3 +918,46 @@ TEST_LOOP(a_forked_child_leaves_the_committer_alone, CAN_FORK_BESIDE_BUSY_THREAD
     expect_records(0, 1, RECORDS);
     expect_records(1, 1, RECORDS);
 }
+
+static _Atomic int status_of_child;
+
+/* The log of its own is opened first, so that it does not have the memory of one of the parent's. */
+static int go_on_without_the_parent(void)
+{
+    struct twinlog_committer *own;
+    struct twinlog_options options = shared_options();
+    struct twinlog *log;
+    options.ret_report = NULL;
+    options.committer = NULL;
+    EXPECT(twinlog_open(names[1], &options, &log) == 0);
+    EXPECT(twinlog_close(logs[0]) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_open(NULL, &own) == 0);
+    EXPECT(twinlog_append(log, "x", 1, NULL) == 0);
+    EXPECT(twinlog_close(log) == 0);
+    EXPECT(twinlog_committer_close(own) == 0);
+    return 0;
+}
+
+static void fork_in_callback(struct twinlog_request *request)
+{
+    (void)request;
+    atomic_store(&status_of_child, run_child(go_on_without_the_parent));
+}
+
+/* The committer's thread has a copy in the child, which is no committer. The parent's is its log's own, or shared. */
+TEST_LOOP(a_child_of_a_callback_uses_logs_of_its_own, 2)
+{
+    struct twinlog_request request = { .complete = fork_in_callback };
+    open_committer(1);
+    struct twinlog_options options = shared_options();
+    if (_i == 0)
+        options.committer = NULL;
+    open_logs(1, &options);
+    atomic_store(&status_of_child, -1);
+    ck_assert_int_eq(submit_record(logs[0], 0, &request), 0);
+    AWAIT(atomic_load(&status_of_child) >= 0);
+    ck_assert_int_eq(atomic_load(&status_of_child), 0);
+    append_records(logs[0], 0, 1, 1);
+    close_all(1);
+    expect_records(0, 1, 2);
+}
