@@ -24,7 +24,6 @@
 
 #include "base/bytes.h"
 #include "check/walk.h"
-#include "format/unseed.h"
 #include "log/log.h"
 
 #include <errno.h>

@@ -72,6 +72,18 @@ uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
     return ~crc;
 }
 
+/* The last byte is undone first. The highest bit of the polynomial is set, so each step can be undone. */
+uint32_t twl_crc32c_undo(uint32_t crc, const unsigned char *bytes, size_t size)
+{
+    crc = ~crc;
+    while (size-- > 0) {
+        for (unsigned bit = 0; bit < 8; bit++)
+            crc = crc & 0x80000000u ? (crc ^ POLYNOMIAL_REFLECTED) << 1 | 1 : crc << 1;
+        crc ^= bytes[size];
+    }
+    return ~crc;
+}
+
 #ifdef TWL_HAVE_ISAL
 uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size)
 {

@@ -25,6 +25,9 @@ uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size);
 /* Uses tables. For machines that have neither ISA-L nor the instruction. */
 uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size);
 
+/* The seed with which these bytes have this checksum. */
+uint32_t twl_crc32c_undo(uint32_t crc, const unsigned char *bytes, size_t size);
+
 extern bool twl_has_crc32c __attribute__((visibility("hidden"))); /* [const once the library is loaded] */
 
 #if defined(__x86_64__) /* SSE4.2 */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See format.h; the byte tables below match docs/format.md. */
+/* See format.h; the lists of fields below match docs/format.md. */
 #include "format/format.h"
 
 #include "base/bytes.h"
@@ -8,6 +8,13 @@
 
 #include <stdio.h>
 #include <string.h>
+
+/*
+ * A list of fields says what lies at which offset, in how many bits; it is stored and loaded by these. The bytes that
+ * no list names are zero.
+ */
+#define STORE(at, bits, field) store_le##bits(bytes + (at), (uint##bits##_t)from->field)
+#define LOAD(at, bits, field) into.field = (__typeof__(into.field))load_le##bits(bytes + (at))
 
 /*
  * The start of a segment and of a state file. Bytes 0-23 keep their place and meaning in every future
@@ -44,40 +51,32 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
     return is_known ? HEADER_VALID : HEADER_NEWER;
 }
 
-/*
- * Segment header
- *
- *     0 24  prefix                   64  8  created, ns      96  4  epoch
- *    24 16  log identity             72  8  start LSN       100  4  start chain
- *    40  8  sequence                 80  4  block, 4096     104  8  previous sequence
- *    48  8  segment identity         84  4  largest group   112  4  incarnations
- *    56  8  file size                88  8  after LSN       116  4  writer
- *                                                           120 388 zero
- *                                                           508  4  CRC of 0-507
- */
+/* Segment header: the prefix, the identity of the log at 24, the size of a block at 80, the CRC of 0-507 at 508. */
+#define SEGMENT_FIELDS(F)                                                                                    \
+    F(40, 64, sequence);                                                                                     \
+    F(48, 64, segment_id);                                                                                   \
+    F(56, 64, bytes);                                                                                        \
+    F(64, 64, created_ns);                                                                                   \
+    F(72, 64, start_lsn);                                                                                    \
+    F(84, 32, max_group_bytes);                                                                              \
+    F(88, 64, after_lsn);                                                                                    \
+    F(96, 32, epoch);                                                                                        \
+    F(100, 32, start_chain);                                                                                 \
+    F(104, 64, previous);                                                                                    \
+    F(112, 32, incarnations);                                                                                \
+    F(116, 32, writer)
 static const unsigned char segment_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
 #define HEADER_SECTOR_BYTES 512u
 _Static_assert(HEADER_SECTOR_BYTES <= SEGMENT_HEADER_BYTES, "the header sector is in the header block");
 
-void twl_segment_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_HEADER_BYTES])
+void twl_segment_header_encode(const struct segment_header *from, unsigned char bytes[SEGMENT_HEADER_BYTES])
 {
-    memset(block, 0, SEGMENT_HEADER_BYTES);
-    encode_prefix(segment_magic, SEGMENT_VERSION, header->incompatible, header->compatible, block);
-    memcpy(block + 24, header->log_id, LOG_ID_BYTES);
-    store_le64(block + 40, header->sequence);
-    store_le64(block + 48, header->segment_id);
-    store_le64(block + 56, header->bytes);
-    store_le64(block + 64, (uint64_t)header->created_ns);
-    store_le64(block + 72, header->start_lsn);
-    store_le32(block + 80, BLOCK_BYTES);
-    store_le32(block + 84, header->max_group_bytes);
-    store_le64(block + 88, header->after_lsn);
-    store_le32(block + 96, header->epoch);
-    store_le32(block + 100, header->start_chain);
-    store_le64(block + 104, header->previous);
-    store_le32(block + 112, header->incarnations);
-    store_le32(block + 116, header->writer);
-    store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
+    memset(bytes, 0, SEGMENT_HEADER_BYTES);
+    encode_prefix(segment_magic, SEGMENT_VERSION, from->incompatible, from->compatible, bytes);
+    memcpy(bytes + 24, from->log_id, LOG_ID_BYTES);
+    store_le32(bytes + 80, BLOCK_BYTES);
+    SEGMENT_FIELDS(STORE);
+    store_le32(bytes + 508, twl_crc32c(0, bytes, HEADER_SECTOR_BYTES - 4));
 }
 
 /* The first segment of a log has a fixed start. A segment that a truncation begins continues an older
@@ -92,38 +91,25 @@ static bool is_start_possible(const struct segment_header *header)
            header->after_lsn < header->start_lsn;
 }
 
-enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HEADER_BYTES],
+enum header_state twl_segment_header_decode(const unsigned char bytes[SEGMENT_HEADER_BYTES],
                                             struct segment_header *ret_header)
 {
-    enum header_state prefix = decode_prefix(block, segment_magic, SEGMENT_VERSION, KNOWN_FEATURES);
+    enum header_state prefix = decode_prefix(bytes, segment_magic, SEGMENT_VERSION, KNOWN_FEATURES);
     if (prefix != HEADER_VALID)
         return prefix;
-    if (load_le32(block + 508) != twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4))
+    if (load_le32(bytes + 508) != twl_crc32c(0, bytes, HEADER_SECTOR_BYTES - 4))
         return HEADER_DAMAGED;
 
-    struct segment_header header = {
-        .incompatible = load_le32(block + 12),
-        .compatible = load_le32(block + 16),
-        .sequence = load_le64(block + 40),
-        .segment_id = load_le64(block + 48),
-        .bytes = load_le64(block + 56),
-        .created_ns = (int64_t)load_le64(block + 64),
-        .max_group_bytes = load_le32(block + 84),
-        .after_lsn = load_le64(block + 88),
-        .epoch = load_le32(block + 96),
-        .start_lsn = load_le64(block + 72),
-        .start_chain = load_le32(block + 100),
-        .previous = load_le64(block + 104),
-        .incarnations = load_le32(block + 112),
-        .writer = load_le32(block + 116),
-    };
-    memcpy(header.log_id, block + 24, LOG_ID_BYTES);
-    bool is_possible = header.sequence > 0 && header.bytes >= SEGMENT_MIN_BYTES &&
-                       header.bytes <= SEGMENT_MAX_BYTES && header.bytes % BLOCK_BYTES == 0 &&
-                       load_le32(block + 80) == BLOCK_BYTES && is_start_possible(&header);
+    struct segment_header into = { .incompatible = load_le32(bytes + 12),
+                                   .compatible = load_le32(bytes + 16) };
+    memcpy(into.log_id, bytes + 24, LOG_ID_BYTES);
+    SEGMENT_FIELDS(LOAD);
+    bool is_possible = into.sequence > 0 && into.bytes >= SEGMENT_MIN_BYTES &&
+                       into.bytes <= SEGMENT_MAX_BYTES && into.bytes % BLOCK_BYTES == 0 &&
+                       load_le32(bytes + 80) == BLOCK_BYTES && is_start_possible(&into);
     if (!is_possible)
         return HEADER_DAMAGED;
-    *ret_header = header;
+    *ret_header = into;
     return HEADER_VALID;
 }
 
@@ -160,41 +146,33 @@ static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
     return twl_crc32c(segment_seed, place, sizeof(place));
 }
 
-/*
- * Group header
- *
- *     0  4  CRC of segment seed, offset, 4-63     32  4  chain: CRC of the group header before
- *     4  4  magic "1TWG"                          36  4  epoch number
- *     8  8  first LSN                             40  4  epoch salt
- *    16  4  records                               44  2  kind
- *    20  4  bytes                                 46  2  flags: 1 = first of its segment
- *    24  8  durable LSN                           48  8  sealed, ns
- *                                                 56  4  start: writer
- *                                                 60  4  zero
- */
+/* Group header: at 0 the CRC of segment seed, offset and bytes 4-63, then the magic "1TWG"; 60-63 are zero. */
+#define GROUP_FIELDS(F)                                                                                      \
+    F(8, 64, first_lsn);                                                                                     \
+    F(16, 32, count);                                                                                        \
+    F(20, 32, bytes);                                                                                        \
+    F(24, 64, durable_lsn);                                                                                  \
+    F(32, 32, chain);                                                                                        \
+    F(36, 32, epoch.number);                                                                                 \
+    F(40, 32, epoch.salt);                                                                                   \
+    F(44, 16, kind);                                                                                         \
+    F(46, 16, flags);                                                                                        \
+    F(48, 64, time_ns);                                                                                      \
+    F(56, 32, writer)
+
 static uint32_t group_checksum(const unsigned char *bytes, uint32_t segment_seed, uint64_t offset)
 {
     return twl_crc32c(place_seed(segment_seed, offset), bytes + 4, GROUP_HEADER_BYTES - 4);
 }
 
-void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, uint64_t offset,
+void twl_group_header_encode(struct group_header *from, uint32_t segment_seed, uint64_t offset,
                              unsigned char bytes[GROUP_HEADER_BYTES])
 {
     memset(bytes, 0, GROUP_HEADER_BYTES);
     store_le32(bytes + 4, GROUP_MAGIC);
-    store_le64(bytes + 8, group->first_lsn);
-    store_le32(bytes + 16, group->count);
-    store_le32(bytes + 20, group->bytes);
-    store_le64(bytes + 24, group->durable_lsn);
-    store_le32(bytes + 32, group->chain);
-    store_le32(bytes + 36, group->epoch.number);
-    store_le32(bytes + 40, group->epoch.salt);
-    store_le16(bytes + 44, group->kind);
-    store_le16(bytes + 46, group->flags);
-    store_le64(bytes + 48, (uint64_t)group->time_ns);
-    store_le32(bytes + 56, group->writer);
-    group->checksum = group_checksum(bytes, segment_seed, offset);
-    store_le32(bytes, group->checksum);
+    GROUP_FIELDS(STORE);
+    from->checksum = group_checksum(bytes, segment_seed, offset);
+    store_le32(bytes, from->checksum);
 }
 
 bool twl_group_header_maybe(const unsigned char *bytes)
@@ -207,41 +185,20 @@ enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES
 {
     if (!twl_group_header_maybe(bytes) || load_le32(bytes) != group_checksum(bytes, segment_seed, offset))
         return DECODED_NONE;
-    struct group_header group = {
-        .first_lsn = load_le64(bytes + 8),
-        .count = load_le32(bytes + 16),
-        .bytes = load_le32(bytes + 20),
-        .durable_lsn = load_le64(bytes + 24),
-        .chain = load_le32(bytes + 32),
-        .epoch = { .number = load_le32(bytes + 36), .salt = load_le32(bytes + 40) },
-        .kind = load_le16(bytes + 44),
-        .flags = load_le16(bytes + 46),
-        .time_ns = (int64_t)load_le64(bytes + 48),
-        .writer = load_le32(bytes + 56),
-        .checksum = load_le32(bytes),
-    };
-    bool has_records = group.kind == GROUP_RECORDS;
-    bool is_known = group.kind <= GROUP_CLOSE && (group.flags & GROUP_FLAGS_UNKNOWN) == 0 &&
-                    (group.writer == 0 || group.kind == GROUP_START) && load_le32(bytes + 60) == 0;
+    struct group_header into = { .checksum = load_le32(bytes) };
+    GROUP_FIELDS(LOAD);
+    bool has_records = into.kind == GROUP_RECORDS;
+    bool is_known = into.kind <= GROUP_CLOSE && (into.flags & GROUP_FLAGS_UNKNOWN) == 0 &&
+                    (into.writer == 0 || into.kind == GROUP_START) && load_le32(bytes + 60) == 0;
     bool is_possible =
-        has_records == (group.count > 0) && group.bytes >= GROUP_HEADER_BYTES && group.bytes % 8 == 0 &&
-        (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
-        (has_records || group.bytes == GROUP_HEADER_BYTES) && group.durable_lsn < group.first_lsn &&
-        group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0;
+        has_records == (into.count > 0) && into.bytes >= GROUP_HEADER_BYTES && into.bytes % 8 == 0 &&
+        (into.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= into.count &&
+        (has_records || into.bytes == GROUP_HEADER_BYTES) && into.durable_lsn < into.first_lsn &&
+        into.first_lsn <= UINT64_MAX - into.count && into.epoch.number > 0;
     if (is_known && !is_possible)
         return DECODED_NONE;
-    *ret_group = group;
+    *ret_group = into;
     return is_known ? DECODED_VALID : DECODED_NEWER;
-}
-
-bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
-                             uint64_t offset, struct group_header *ret_group)
-{
-    struct group_header group;
-    if (twl_group_header_judge(bytes, segment_seed, offset, &group) != DECODED_VALID)
-        return false;
-    *ret_group = group;
-    return true;
 }
 
 /*
@@ -261,10 +218,12 @@ uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
     return twl_crc32c(0, identity, sizeof(identity));
 }
 
+#define LSN_FACTOR 0x9e3779b1u
+
 /* Two records that are fewer than 2^32 LSNs apart can't be mistaken for each other. */
 static uint32_t record_seed(uint32_t epoch_seed, uint64_t lsn)
 {
-    return epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
+    return epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * LSN_FACTOR;
 }
 
 static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed, uint64_t lsn)
@@ -302,12 +261,6 @@ enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYT
     *ret_record = twl_record_header_load(bytes);
     bool is_known = ret_record->kind <= RECORD_FILLER || ret_record->kind >= RECORD_IGNORED;
     return is_known ? DECODED_VALID : DECODED_NEWER;
-}
-
-bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
-                              uint64_t lsn, struct record_header *ret_record)
-{
-    return twl_record_header_judge(bytes, epoch_seed, lsn, ret_record) == DECODED_VALID;
 }
 
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES])
@@ -382,45 +335,39 @@ uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t
     return word;
 }
 
-/*
- * Index entry
- *
- *     0  8  LSN                    16  4  offset of the record in the group
- *     8  8  offset of the group    20  4  zero
- *                                  24  8  newest time before it, ns
- */
-void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes[INDEX_ENTRY_BYTES])
+#define INDEX_FIELDS(F)                                                                                      \
+    F(0, 64, lsn);                                                                                           \
+    F(8, 64, group_offset);                                                                                  \
+    F(16, 32, record_offset);                                                                                \
+    F(24, 64, max_time_so_far_ns)
+
+void twl_index_entry_encode(const struct index_entry *from, unsigned char bytes[INDEX_ENTRY_BYTES])
 {
     memset(bytes, 0, INDEX_ENTRY_BYTES);
-    store_le64(bytes, entry->lsn);
-    store_le64(bytes + 8, entry->group_offset);
-    store_le32(bytes + 16, entry->record_offset);
-    store_le64(bytes + 24, (uint64_t)entry->max_time_so_far_ns);
+    INDEX_FIELDS(STORE);
 }
 
 void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry)
 {
-    *ret_entry = (struct index_entry){
-        .lsn = load_le64(bytes),
-        .group_offset = load_le64(bytes + 8),
-        .record_offset = load_le32(bytes + 16),
-        .max_time_so_far_ns = (int64_t)load_le64(bytes + 24),
-    };
+    struct index_entry into;
+    INDEX_FIELDS(LOAD);
+    *ret_entry = into;
 }
 
-/*
- * Footer
- *
- *     0  4  CRC of segment seed, offset, 4-511     40  8  largest time, ns
- *     4  4  magic "1TWF"                           48  8  newest time up to here, ns
- *     8  8  first LSN                              56  8  sealed, ns
- *    16  8  last LSN                               64  4  chain: CRC of the last group header
- *    24  8  offset behind the last group           68  4  epoch number
- *    32  8  smallest time, ns                      72  4  epoch salt
- *                                                  76  4  index entries
- *                                                  80  4  CRC of the index
- *                                                  84 428 zero
- */
+/* Footer: at 0 the CRC of segment seed, offset and bytes 4-511, then the magic "1TWF". */
+#define FOOTER_FIELDS(F)                                                                                     \
+    F(8, 64, first_lsn);                                                                                     \
+    F(16, 64, last_lsn);                                                                                     \
+    F(24, 64, data_end);                                                                                     \
+    F(32, 64, min_ns);                                                                                       \
+    F(40, 64, max_ns);                                                                                       \
+    F(48, 64, max_time_so_far_ns);                                                                           \
+    F(56, 64, sealed_ns);                                                                                    \
+    F(64, 32, chain);                                                                                        \
+    F(68, 32, epoch.number);                                                                                 \
+    F(72, 32, epoch.salt);                                                                                   \
+    F(76, 32, index_entries);                                                                                \
+    F(80, 32, index_checksum)
 #define FOOTER_SECTOR_BYTES 512u
 _Static_assert(FOOTER_SECTOR_BYTES <= SEGMENT_FOOTER_BYTES, "the footer sector is in the footer block");
 
@@ -429,24 +376,13 @@ static uint32_t footer_checksum(const unsigned char *block, uint32_t segment_see
     return twl_crc32c(place_seed(segment_seed, offset), block + 4, FOOTER_SECTOR_BYTES - 4);
 }
 
-void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t segment_seed, uint64_t offset,
-                               unsigned char block[SEGMENT_FOOTER_BYTES])
+void twl_segment_footer_encode(const struct segment_footer *from, uint32_t segment_seed, uint64_t offset,
+                               unsigned char bytes[SEGMENT_FOOTER_BYTES])
 {
-    memset(block, 0, SEGMENT_FOOTER_BYTES);
-    store_le32(block + 4, FOOTER_MAGIC);
-    store_le64(block + 8, footer->first_lsn);
-    store_le64(block + 16, footer->last_lsn);
-    store_le64(block + 24, footer->data_end);
-    store_le64(block + 32, (uint64_t)footer->min_ns);
-    store_le64(block + 40, (uint64_t)footer->max_ns);
-    store_le64(block + 48, (uint64_t)footer->max_time_so_far_ns);
-    store_le64(block + 56, (uint64_t)footer->sealed_ns);
-    store_le32(block + 64, footer->chain);
-    store_le32(block + 68, footer->epoch.number);
-    store_le32(block + 72, footer->epoch.salt);
-    store_le32(block + 76, footer->index_entries);
-    store_le32(block + 80, footer->index_checksum);
-    store_le32(block, footer_checksum(block, segment_seed, offset));
+    memset(bytes, 0, SEGMENT_FOOTER_BYTES);
+    store_le32(bytes + 4, FOOTER_MAGIC);
+    FOOTER_FIELDS(STORE);
+    store_le32(bytes, footer_checksum(bytes, segment_seed, offset));
 }
 
 /* The groups and the index behind them lie in front of the footer, at `offset`. */
@@ -469,108 +405,78 @@ static bool is_extent_possible(const struct segment_footer *footer)
                        : footer->min_ns == INT64_MAX && footer->max_ns == INT64_MIN;
 }
 
-bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], uint32_t segment_seed,
+bool twl_segment_footer_decode(const unsigned char bytes[SEGMENT_FOOTER_BYTES], uint32_t segment_seed,
                                uint64_t offset, struct segment_footer *ret_footer)
 {
-    if (load_le32(block + 4) != FOOTER_MAGIC ||
-        load_le32(block) != footer_checksum(block, segment_seed, offset))
+    if (load_le32(bytes + 4) != FOOTER_MAGIC ||
+        load_le32(bytes) != footer_checksum(bytes, segment_seed, offset))
         return false;
-    struct segment_footer footer = {
-        .first_lsn = load_le64(block + 8),
-        .last_lsn = load_le64(block + 16),
-        .data_end = load_le64(block + 24),
-        .min_ns = (int64_t)load_le64(block + 32),
-        .max_ns = (int64_t)load_le64(block + 40),
-        .max_time_so_far_ns = (int64_t)load_le64(block + 48),
-        .sealed_ns = (int64_t)load_le64(block + 56),
-        .chain = load_le32(block + 64),
-        .epoch = { .number = load_le32(block + 68), .salt = load_le32(block + 72) },
-        .index_entries = load_le32(block + 76),
-        .index_checksum = load_le32(block + 80),
-    };
-    if (!is_layout_possible(&footer, offset) || !is_extent_possible(&footer) || footer.epoch.number == 0)
+    struct segment_footer into;
+    FOOTER_FIELDS(LOAD);
+    if (!is_layout_possible(&into, offset) || !is_extent_possible(&into) || into.epoch.number == 0)
         return false;
-    *ret_footer = footer;
+    *ret_footer = into;
     return true;
 }
 
-/*
- * State slot: a header, and behind it the body
- *
- *     0 24  prefix                 48  8  first sequence     68  4  CRC of the body
- *    24 16  log identity           56  8  first LSN          72  4  epoch of the cursors
- *    40  8  generation             64  4  size of the body   76 48  zero
- *                                                           124  4  CRC of 0-123
- */
+/* State slot: the prefix, the identity of the log at 24, the CRC of the body at 68, the CRC of 0-123 at 124; then the
+ * body. */
+#define STATE_FIELDS(F)                                                                                      \
+    F(40, 64, generation);                                                                                   \
+    F(48, 64, first_sequence);                                                                               \
+    F(56, 64, first_lsn);                                                                                    \
+    F(64, 32, body_bytes);                                                                                   \
+    F(72, 32, cursor_epoch)
 static const unsigned char state_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'S', '\r', '\n', 0x1a, '\n' };
 #define STATE_VERSION 1u
 
-void twl_state_encode(const struct state_header *header, unsigned char *slot)
+void twl_state_encode(const struct state_header *from, unsigned char *bytes)
 {
-    memset(slot, 0, STATE_HEADER_BYTES);
-    encode_prefix(state_magic, STATE_VERSION, 0, header->compatible & FEATURES_OF_WRITERS, slot);
-    memcpy(slot + 24, header->log_id, LOG_ID_BYTES);
-    store_le64(slot + 40, header->generation);
-    store_le64(slot + 48, header->first_sequence);
-    store_le64(slot + 56, header->first_lsn);
-    store_le32(slot + 64, header->body_bytes);
-    store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, header->body_bytes));
-    store_le32(slot + 72, header->cursor_epoch);
-    store_le32(slot + 124, twl_crc32c(0, slot, STATE_HEADER_BYTES - 4));
+    memset(bytes, 0, STATE_HEADER_BYTES);
+    encode_prefix(state_magic, STATE_VERSION, 0, from->compatible & FEATURES_OF_WRITERS, bytes);
+    memcpy(bytes + 24, from->log_id, LOG_ID_BYTES);
+    STATE_FIELDS(STORE);
+    store_le32(bytes + 68, twl_crc32c(0, bytes + STATE_HEADER_BYTES, from->body_bytes));
+    store_le32(bytes + 124, twl_crc32c(0, bytes, STATE_HEADER_BYTES - 4));
 }
 
-/* Entries fill the body to its end, each one greater than the one before it. */
-static bool is_body_possible(const unsigned char *body, size_t body_bytes)
+/* Entries fill the body to its end, each one greater than the one before it. What stops the walk over them may be of a
+ * kind that only a newer version knows. */
+static enum header_state judge_body(const unsigned char *body, size_t body_bytes)
 {
-    struct state_entry before, entry;
+    struct state_entry before = { 0 }, entry; /* no kind is 0 */
     size_t offset = 0;
-    for (bool is_first = true; twl_state_entry_next(body, body_bytes, &offset, &entry); is_first = false) {
-        if (!is_first && twl_state_entry_compare(&before, &entry) >= 0)
-            return false;
+    bool is_ordered = true;
+    while (twl_state_entry_next(body, body_bytes, &offset, &entry)) {
+        is_ordered = is_ordered && twl_state_entry_compare(&before, &entry) < 0;
         before = entry;
     }
-    return offset == body_bytes;
+    if (offset < body_bytes && body[offset] > STATE_VALUE && body[offset] < STATE_KEPT)
+        return HEADER_NEWER;
+    return is_ordered && offset == body_bytes ? HEADER_VALID : HEADER_DAMAGED;
 }
 
-/* Is what stops the walk over the entries one of a kind that only a newer version knows? */
-static bool is_body_newer(const unsigned char *body, size_t body_bytes)
-{
-    struct state_entry entry;
-    size_t offset = 0;
-    while (twl_state_entry_next(body, body_bytes, &offset, &entry))
-        continue;
-    return offset < body_bytes && body[offset] > STATE_VALUE && body[offset] < STATE_KEPT;
-}
-
-enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
+enum header_state twl_state_decode(const unsigned char *bytes, size_t slot_bytes,
                                    struct state_header *ret_header)
 {
     if (slot_bytes < STATE_HEADER_BYTES)
         return HEADER_FOREIGN;
-    enum header_state prefix = decode_prefix(slot, state_magic, STATE_VERSION, 0);
+    enum header_state prefix = decode_prefix(bytes, state_magic, STATE_VERSION, 0);
     if (prefix != HEADER_VALID)
         return prefix;
-    if (load_le32(slot + 124) != twl_crc32c(0, slot, STATE_HEADER_BYTES - 4))
+    if (load_le32(bytes + 124) != twl_crc32c(0, bytes, STATE_HEADER_BYTES - 4))
         return HEADER_DAMAGED;
-    struct state_header header = {
-        .compatible = load_le32(slot + 16),
-        .generation = load_le64(slot + 40),
-        .first_sequence = load_le64(slot + 48),
-        .first_lsn = load_le64(slot + 56),
-        .body_bytes = load_le32(slot + 64),
-        .cursor_epoch = load_le32(slot + 72),
-    };
-    memcpy(header.log_id, slot + 24, LOG_ID_BYTES);
-    const unsigned char *body = slot + STATE_HEADER_BYTES;
-    bool is_possible = header.generation > 0 && header.first_sequence > 0 && header.first_lsn > 0 &&
-                       header.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
-                       load_le32(slot + 68) == twl_crc32c(0, body, header.body_bytes);
-    if (is_possible && is_body_newer(body, header.body_bytes))
-        return HEADER_NEWER;
-    if (!is_possible || !is_body_possible(body, header.body_bytes))
-        return HEADER_DAMAGED;
-    *ret_header = header;
-    return HEADER_VALID;
+    struct state_header into = { .compatible = load_le32(bytes + 16) };
+    memcpy(into.log_id, bytes + 24, LOG_ID_BYTES);
+    STATE_FIELDS(LOAD);
+    const unsigned char *body = bytes + STATE_HEADER_BYTES;
+    bool is_possible = into.generation > 0 && into.first_sequence > 0 && into.first_lsn > 0 &&
+                       into.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
+                       load_le32(bytes + 68) == twl_crc32c(0, body, into.body_bytes);
+    enum header_state state = is_possible ? judge_body(body, into.body_bytes) : HEADER_DAMAGED;
+    if (state == HEADER_VALID)
+        *ret_header = into;
+    return state;
 }
 
 /*
@@ -635,4 +541,28 @@ int twl_state_entry_compare(const struct state_entry *a, const struct state_entr
     size_t common = a->name_bytes < b->name_bytes ? a->name_bytes : b->name_bytes;
     int order = memcmp(a->name, b->name, common);
     return order != 0 ? order : (int)a->name_bytes - (int)b->name_bytes;
+}
+
+/* ---- checksums calculated backwards ------------------------------------------------------------ */
+
+uint32_t twl_unseed_group(const unsigned char bytes[GROUP_HEADER_BYTES], uint64_t offset)
+{
+    unsigned char place[8];
+    store_le64(place, offset);
+    uint32_t crc = twl_crc32c_undo(load_le32(bytes), bytes + 4, GROUP_HEADER_BYTES - 4);
+    return twl_crc32c_undo(crc, place, sizeof(place));
+}
+
+uint64_t twl_unseed_record(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
+                           uint64_t first_lsn, uint64_t last_lsn)
+{
+    uint32_t mixed = twl_crc32c_undo(load_le32(bytes), bytes + 4, RECORD_HEADER_BYTES - 4) ^ epoch_seed;
+    if (last_lsn - first_lsn > UINT32_MAX)
+        last_lsn = first_lsn + UINT32_MAX;
+    for (uint64_t high = first_lsn >> 32; high <= last_lsn >> 32; high++) {
+        uint64_t lsn = high << 32 | (mixed ^ (uint32_t)high * LSN_FACTOR);
+        if (lsn >= first_lsn && lsn <= last_lsn)
+            return lsn;
+    }
+    return 0;
 }

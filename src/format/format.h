@@ -152,8 +152,12 @@ void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, 
 enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                                     uint64_t offset, struct group_header *ret_group);
 /* Is the header DECODED_VALID? */
-bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
-                             uint64_t offset, struct group_header *ret_group);
+static inline bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES],
+                                           uint32_t segment_seed, uint64_t offset,
+                                           struct group_header *ret_group)
+{
+    return twl_group_header_judge(bytes, segment_seed, offset, ret_group) == DECODED_VALID;
+}
 /* A cheap first test, for searching. */
 bool twl_group_header_maybe(const unsigned char *bytes);
 
@@ -204,8 +208,12 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
 enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                                      uint64_t lsn, struct record_header *ret_record);
 /* Is the header DECODED_VALID? */
-bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
-                              uint64_t lsn, struct record_header *ret_record);
+static inline bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES],
+                                            uint32_t epoch_seed, uint64_t lsn,
+                                            struct record_header *ret_record)
+{
+    return twl_record_header_judge(bytes, epoch_seed, lsn, ret_record) == DECODED_VALID;
+}
 /* Decodes a header after its checksum was found right. */
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES]);
 /* Checks payload and padding, which follow the header. */
@@ -331,5 +339,19 @@ bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *
                           struct state_entry *ret_entry);
 /* Order of entries in a body, by kind and name; 0 = the same. */
 int twl_state_entry_compare(const struct state_entry *a, const struct state_entry *b);
+
+/* ---- checksums calculated backwards ------------------------------------------------------------ */
+
+/* For repair: a header alone tells which segment it was written in, or which record it belongs to, even where the place
+ * that should say so is lost. Random bytes give an answer, too. It is worth something only if something else confirms
+ * it: a second group of the same segment, or the payload's own checksum. */
+
+/* The one segment seed for which these bytes are a group header at that offset. */
+uint32_t twl_unseed_group(const unsigned char bytes[GROUP_HEADER_BYTES], uint64_t offset);
+
+/* The LSN from first_lsn to last_lsn for which these bytes are a valid record header of that epoch; 0 =
+ * none. Of more than 2^32 LSNs only the first 2^32 are tried. */
+uint64_t twl_unseed_record(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
+                           uint64_t first_lsn, uint64_t last_lsn);
 
 #endif

@@ -11,7 +11,6 @@
 #include "segment/salvage.h"
 
 #include "base/bytes.h"
-#include "format/unseed.h"
 
 #include <errno.h>
 #include <stdlib.h>

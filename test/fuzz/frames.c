@@ -9,7 +9,7 @@
  */
 #include "base/bytes.h"
 #include "format/checksum.h"
-#include "format/unseed.h"
+#include "format/format.h"
 #include "fuzz.h"
 
 #include <stdlib.h>

@@ -5,7 +5,6 @@
 #include "base/bytes.h"
 #include "format/checksum.h"
 #include "format/format.h"
-#include "format/unseed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
