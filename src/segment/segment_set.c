@@ -71,17 +71,17 @@ static int remove_temporary(void *context, const char *name)
     return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
 }
 
-/* A set that is being made: all entries by sequence, then strays and unplaced ones. */
+/* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
 struct loading {
     struct io *io;
     const struct segment_set_options *options;
     const struct state_header *state; /* NULL = there is no usable one */
     uint64_t first_sequence;          /* of it; else 0 */
     uint8_t log_id[LOG_ID_BYTES];
-    struct segment_entry *entries;
-    size_t count, strays, unplaced;
-    bool has_head;          /* the segment with the sequence of the head is there */
-    struct segment_set set; /* its faults; the rest when all is known */
+    size_t all;    /* entries */
+    size_t count;  /* those that may be started or spares, in front */
+    bool has_head; /* the segment with the sequence of the head is there */
+    struct segment_set set;
     struct twinlog_report *report;
 };
 
@@ -100,32 +100,35 @@ static int tolerate(struct loading *l, int error)
     return 0;
 }
 
-/* ---- headers ----------------------------------------------------------------------------------- */
-
-static int report_header(const char *name, enum header_state state, struct twinlog_report *ret_report)
+/* The same, with the place of the fault. */
+static int fault(struct loading *l, const char *name, uint64_t sequence, uint64_t offset, uint64_t bytes)
 {
-    int error = TWINLOG_ECORRUPT;
-    if (state == HEADER_NEWER) {
-        error = TWINLOG_EVERSION;
-        twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, error,
-                   "%s was written by a newer twinlog; use that version to read it", name);
-    } else {
-        /* Also if nothing looks like a header: advice to move the file away could lose a log. */
-        twl_report(ret_report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, error,
-                   "the header of %s does not check; restore that file from a copy%s", name,
-                   state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
-    }
-    twl_report_place(ret_report, name, 0, 0, SEGMENT_HEADER_BYTES);
-    return error;
+    twl_report_place(l->report, name, sequence, offset, bytes);
+    return tolerate(l, l->report->error);
 }
 
-static int report_system(int error, const char *doing, const char *name, struct twinlog_report *ret_report)
+/* ---- headers ----------------------------------------------------------------------------------- */
+
+static int refuse_header(struct loading *l, const char *name, enum header_state state)
+{
+    if (state == HEADER_NEWER)
+        twl_report(l->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
+                   "%s was written by a newer twinlog; use that version to read it", name);
+    else /* Also if nothing looks like a header: advice to move the file away could lose a log. */
+        twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+                   "the header of %s does not check; restore that file from a copy%s", name,
+                   state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
+    return fault(l, name, 0, 0, SEGMENT_HEADER_BYTES);
+}
+
+/* Of the system: not tolerated. */
+static int refuse(struct loading *l, int error, const char *doing, const char *name)
 {
     if (error == TWINLOG_EVERSION)
-        return report_header(name, HEADER_NEWER, ret_report);
-    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s %s: %s", doing,
+        return refuse_header(l, name, HEADER_NEWER);
+    twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s %s: %s", doing,
                name, twinlog_strerror(error));
-    twl_report_place(ret_report, name, 0, 0, 0);
+    twl_report_place(l->report, name, 0, 0, 0);
     return error;
 }
 
@@ -153,11 +156,11 @@ static int load_entry(struct loading *l, const char *name, struct segment_entry 
     if (rc == -ENOENT)
         return 0;
     if (rc < 0)
-        return report_system(rc, "read", name, l->report);
+        return refuse(l, rc, "read", name);
     *ret_entry = (struct segment_entry){ .file_bytes = segment.file_bytes };
     strcpy(ret_entry->name, name);
     if (state != HEADER_VALID) {
-        rc = tolerate(l, report_header(name, state, l->report));
+        rc = refuse_header(l, name, state);
         ret_entry->is_salvaged = true;
     } else {
         ret_entry->header = segment.header;
@@ -165,31 +168,40 @@ static int load_entry(struct loading *l, const char *name, struct segment_entry 
     return rc < 0 ? rc : 1;
 }
 
-static int by_sequence(const void *a, const void *b)
+static int by_place(const void *a, const void *b)
 {
     const struct segment_entry *x = a, *y = b;
-    int order = (x->header.sequence > y->header.sequence) - (x->header.sequence < y->header.sequence);
-    return order != 0 ? order : strcmp(x->name, y->name);
+    if (x->role != y->role)
+        return x->role < y->role ? -1 : 1;
+    if (x->header.sequence != y->header.sequence)
+        return x->header.sequence < y->header.sequence ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static void sort(struct loading *l)
+{
+    if (l->all > 0)
+        qsort(l->set.entries, l->all, sizeof(*l->set.entries), by_place);
+    while (l->count > 0 && l->set.entries[l->count - 1].role > SEGMENT_SPARE)
+        l->count--;
 }
 
 /* ---- the set as a whole ------------------------------------------------------------------------ */
 
-static int report_foreign(const struct loading *l, const struct segment_entry *entry)
+static int refuse_foreign(struct loading *l, const struct segment_entry *entry)
 {
     twl_report(l->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
                "%s belongs to another log, or is a second copy; move it out of the directory", entry->name);
-    twl_report_place(l->report, entry->name, entry->header.sequence, 0, 0);
-    return TWINLOG_EFOREIGN;
+    return fault(l, entry->name, entry->header.sequence, 0, 0);
 }
 
-static int report_missing(const struct loading *l, uint64_t first, uint64_t last,
+static int refuse_missing(struct loading *l, uint64_t first, uint64_t last,
                           const struct segment_entry *before)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "segments %llu to %llu are missing before %s; restore them from a copy",
                (unsigned long long)first, (unsigned long long)last, before->name);
-    twl_report_place(l->report, before->name, first, 0, 0);
-    return TWINLOG_ECORRUPT;
+    return fault(l, before->name, first, 0, 0);
 }
 
 static bool is_of_log(const struct segment_entry *entry, const uint8_t log_id[LOG_ID_BYTES])
@@ -205,28 +217,27 @@ static int forget_state(struct loading *l, int error)
     return tolerate(l, error);
 }
 
-static int report_state(const struct loading *l, enum twinlog_finding finding, int error, const char *words)
+static int refuse_state(struct loading *l, enum twinlog_finding finding, int error, const char *words)
 {
     twl_report(l->report, finding, TWINLOG_DID_REFUSE, error, "the file %s %s", STATE_NAME, words);
     twl_report_place(l->report, STATE_NAME, 0, 0, 0);
-    return error;
+    return forget_state(l, error);
 }
 
 static int check_state(struct loading *l)
 {
     bool has_header = false, is_ours = false;
     for (size_t i = 0; i < l->count; i++) {
-        const struct segment_entry *entry = &l->entries[i];
+        const struct segment_entry *entry = &l->set.entries[i];
         has_header = has_header || !entry->is_salvaged;
         is_ours = is_ours || (l->state && !entry->is_salvaged && is_of_log(entry, l->state->log_id));
     }
     if (l->state && has_header && !is_ours)
-        return forget_state(l, report_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
-                                            "belongs to another log; restore the right one from a copy"));
+        return refuse_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
+                            "belongs to another log; restore the right one from a copy");
     if (!l->state && has_header && !l->set.is_state_lost)
-        return forget_state(l,
-                            report_state(l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
-                                         "is missing; restore it from a copy, or `twinlog repair` the log"));
+        return refuse_state(l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
+                            "is missing; restore it from a copy, or `twinlog repair` the log");
     return 0;
 }
 
@@ -239,7 +250,7 @@ static bool choose_log(struct loading *l)
     if (is_known)
         memcpy(l->log_id, l->state->log_id, LOG_ID_BYTES);
     for (size_t i = 0; i < l->count && !l->state; i++) {
-        const struct segment_entry *entry = &l->entries[i];
+        const struct segment_entry *entry = &l->set.entries[i];
         if (entry->is_salvaged)
             continue;
         if (lead == 0)
@@ -253,28 +264,25 @@ static bool choose_log(struct loading *l)
 /* Leaves the segments of other logs out. */
 static int check_owners(struct loading *l)
 {
+    struct segment_entry *entries = l->set.entries;
     size_t kept = 0;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < l->count; i++)
-        if (l->entries[i].is_salvaged || is_of_log(&l->entries[i], l->log_id))
-            l->entries[kept++] = l->entries[i];
+    for (size_t i = 0; rc == 0 && i < l->all; i++)
+        if (entries[i].is_salvaged || is_of_log(&entries[i], l->log_id))
+            entries[kept++] = entries[i];
         else
-            rc = tolerate(l, report_foreign(l, &l->entries[i]));
-    l->count = kept;
+            rc = refuse_foreign(l, &entries[i]);
+    l->all = l->count = kept;
     return rc;
 }
 
-/* Gives segments without a header their place back. The others go behind the rest. */
+/* Gives segments without a header their place back. */
 static int place_salvaged(struct loading *l)
 {
-    int rc = twl_salvage(l->io, l->log_id, max_u64(l->first_sequence, 1), l->entries, l->count);
-    for (size_t i = l->count; rc == 0 && i-- > 0;)
-        if (l->entries[i].is_salvaged && l->entries[i].header.sequence == 0) {
-            struct segment_entry unplaced = l->entries[i];
-            l->entries[i] = l->entries[--l->count];
-            l->entries[l->count] = unplaced;
-            l->unplaced++;
-        }
+    int rc = twl_salvage(l->io, l->log_id, max_u64(l->first_sequence, 1), l->set.entries, l->all);
+    for (size_t i = 0; rc == 0 && i < l->all; i++)
+        if (l->set.entries[i].is_salvaged && l->set.entries[i].header.sequence == 0)
+            l->set.entries[i].role = SEGMENT_UNPLACED;
     return rc;
 }
 
@@ -286,91 +294,77 @@ static int check_length(struct loading *l, const struct segment_entry *entry)
     twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "%s was truncated from %llu to %llu bytes; restore that file from a copy", entry->name,
                (unsigned long long)entry->header.bytes, (unsigned long long)entry->file_bytes);
-    twl_report_place(l->report, entry->name, entry->header.sequence, entry->file_bytes,
-                     entry->header.bytes - entry->file_bytes);
-    return tolerate(l, TWINLOG_ECORRUPT);
+    return fault(l, entry->name, entry->header.sequence, entry->file_bytes,
+                 entry->header.bytes - entry->file_bytes);
 }
 
-/* Waits until the writes that a dead writer had in flight have landed. */
-static int wait_for_dead_writer(const struct loading *l, const struct segment_entry *entry)
+/* Looks when the writes that a dead writer had in flight have landed. */
+static int look_after_dead_writer(struct loading *l, struct segment_entry *entry)
 {
     struct io_file *file;
-    if (l->options->lock_wait_ms == 0)
-        return 0;
-    int rc = io_open(l->io, entry->name, 0, &file);
-    if (rc < 0)
-        return report_system(rc, "open", entry->name, l->report);
-    rc = twl_lock_patiently(file, l->options->lock_wait_ms);
-    io_close(file);
-    return rc < 0 ? report_system(rc, "lock", entry->name, l->report) : 0;
-}
-
-static int look_after_dead_writer(const struct loading *l, struct segment_entry *entry)
-{
-    int rc = wait_for_dead_writer(l, entry);
-    if (rc < 0)
-        return rc;
+    int rc = 0;
+    if (l->options->lock_wait_ms > 0) {
+        rc = io_open(l->io, entry->name, 0, &file);
+        if (rc < 0)
+            return refuse(l, rc, "open", entry->name);
+        rc = twl_lock_patiently(file, l->options->lock_wait_ms);
+        io_close(file);
+        if (rc < 0)
+            return refuse(l, rc, "lock", entry->name);
+    }
     rc = twl_segment_look(l->io, entry);
-    return rc < 0 ? report_system(rc, "read", entry->name, l->report) : 0;
+    return rc < 0 ? refuse(l, rc, "read", entry->name) : 0;
 }
 
-/* entries[at] and entries[at + 1] have the same sequence: moves the one that counts to `at`. A sequence is
- * used again only if its segment could not be made, so the other file was never started. */
-static int choose_twin(struct loading *l, size_t at)
+/* Two entries with the same sequence: retires the one that does not count. A sequence is used again only if its
+ * segment could not be made, so that file was never started. */
+static int choose_twin(struct loading *l, struct segment_entry *a, struct segment_entry *b)
 {
-    struct segment_entry *a = &l->entries[at], *b = a + 1;
+    int rc = 0;
+    b->role = SEGMENT_RETIRED;
     if (a->header.segment_id == b->header.segment_id) /* a second copy */
-        return tolerate(l, report_foreign(l, b));
-    int rc = look_after_dead_writer(l, a);
+        return refuse_foreign(l, b);
+    rc = look_after_dead_writer(l, a);
     if (rc == 0)
         rc = look_after_dead_writer(l, b);
-    if (rc < 0)
+    if (rc < 0 || b->first_lsn == 0)
         return rc;
-    if (a->first_lsn > 0 && b->first_lsn > 0)
-        return tolerate(l, report_foreign(l, b));
-    if (b->first_lsn > 0) {
-        struct segment_entry counts = *b;
-        *b = *a;
-        *a = counts;
-    }
+    if (a->first_lsn > 0)
+        return refuse_foreign(l, b);
+    a->role = SEGMENT_RETIRED;
+    b->role = SEGMENT_STARTED;
     return 0;
 }
 
-static int sort_out_strays(struct loading *l)
+static int choose_twins(struct loading *l)
 {
-    for (size_t i = 0; i + 1 < l->count;) {
-        if (l->entries[i].header.sequence != l->entries[i + 1].header.sequence) {
-            i++;
-            continue;
-        }
-        int rc = choose_twin(l, i);
-        if (rc < 0)
-            return rc;
-        struct segment_entry stray = l->entries[i + 1];
-        memmove(&l->entries[i + 1], &l->entries[i + 2], (l->count + l->strays - i - 2) * sizeof(*l->entries));
-        l->entries[l->count + l->strays - 1] = stray;
-        l->count--;
-        l->strays++;
+    struct segment_entry *last = l->set.entries;
+    int rc = 0;
+    for (size_t i = 1; rc == 0 && i < l->count; i++) {
+        struct segment_entry *entry = &l->set.entries[i];
+        if (entry->header.sequence == last->header.sequence)
+            rc = choose_twin(l, last, entry);
+        if (entry->role == SEGMENT_STARTED)
+            last = entry;
     }
-    return 0;
+    sort(l);
+    return rc;
 }
 
-/* Searches from the top down for the first started entry; 0 = none is started. */
-static int find_newest(struct loading *l, size_t *ret_count)
+/* Searches from the top down for the newest started entry. What is above it are spares. */
+static int find_newest(struct loading *l, size_t *ret_started)
 {
-    size_t count = l->count;
-    for (; count > 0; count--) {
-        struct segment_entry *entry = &l->entries[count - 1];
-        int rc = check_length(l, entry);
+    int rc = 0;
+    for (*ret_started = l->count; rc == 0 && *ret_started > 0; --*ret_started) {
+        struct segment_entry *entry = &l->set.entries[*ret_started - 1];
+        rc = check_length(l, entry);
         if (rc == 0)
             rc = look_after_dead_writer(l, entry);
-        if (rc < 0)
-            return rc;
-        if (entry->first_lsn > 0)
+        if (rc == 0 && entry->first_lsn > 0)
             break;
+        entry->role = SEGMENT_SPARE;
     }
-    *ret_count = count;
-    return 0;
+    return rc;
 }
 
 static bool begins_log(const struct segment_header *header)
@@ -383,53 +377,52 @@ static uint64_t sequence_before(const struct segment_header *header)
     return header->start_lsn > 0 ? header->previous : header->sequence - 1;
 }
 
-/* Follows the path down from entries[newest] and marks it. Behind a gap it goes on with the next older
- * segment; but without a state file it is not known whether that was trimmed, so it counts as trimmed. */
-static int follow_path(struct loading *l, size_t newest, bool *is_on_path, size_t *ret_oldest)
+/* Follows the path down from entries[newest]; what is not on it was trimmed or truncated. Behind a gap it goes on with
+ * the next older segment; but without a state file it is not known whether that was trimmed, so it counts as trimmed. */
+static int follow_path(struct loading *l, size_t newest)
 {
+    struct segment_entry *entries = l->set.entries;
     size_t at = newest;
     int rc = 0;
-    for (;;) {
-        const struct segment_header *header = &l->entries[at].header;
-        if (at != newest)
-            rc = check_length(l, &l->entries[at]);
-        if (rc < 0)
-            return rc;
-        is_on_path[at] = true;
-        if (begins_log(header) || header->sequence <= l->first_sequence)
-            break;
-        uint64_t before = sequence_before(header);
+    for (size_t i = 0; i < newest; i++)
+        entries[i].role = SEGMENT_RETIRED;
+    while (!begins_log(&entries[at].header) && entries[at].header.sequence > l->first_sequence) {
+        const uint64_t before = sequence_before(&entries[at].header);
         size_t next = at;
-        while (next > 0 && l->entries[next - 1].header.sequence >= before)
+        while (next > 0 && entries[next - 1].header.sequence >= before)
             next--;
-        if (next == at || l->entries[next].header.sequence != before) {
-            rc = report_missing(l, at > 0 && next > 0 ? l->entries[next - 1].header.sequence + 1 : 1, before,
-                                &l->entries[at]);
-            rc = tolerate(l, rc);
+        if (next == at || entries[next].header.sequence != before) {
+            rc =
+                refuse_missing(l, next > 0 ? entries[next - 1].header.sequence + 1 : 1, before, &entries[at]);
             if (rc < 0)
                 return rc;
-            if (next == 0 || l->set.is_state_lost || l->entries[next - 1].header.sequence < l->first_sequence)
+            if (next == 0 || l->set.is_state_lost || entries[next - 1].header.sequence < l->first_sequence)
                 break;
             next--;
         }
         at = next;
+        entries[at].role = SEGMENT_STARTED;
+        rc = check_length(l, &entries[at]);
+        if (rc < 0)
+            return rc;
     }
-    *ret_oldest = at;
     /* The segment of the head existed when the state file was written. */
-    if (l->entries[at].header.sequence < l->first_sequence)
-        rc = tolerate(l, report_missing(l, l->entries[newest].header.sequence + 1, l->first_sequence,
-                                        &l->entries[newest]));
+    if (entries[at].header.sequence < l->first_sequence)
+        rc = refuse_missing(l, entries[newest].header.sequence + 1, l->first_sequence, &entries[newest]);
     return rc;
 }
 
 static int check_spares(struct loading *l, size_t started)
 {
+    const struct segment_entry *entries = l->set.entries;
     int rc = 0;
     for (size_t i = started; rc == 0 && i < l->count; i++) {
-        uint64_t expected = i == 0 ? 1 : l->entries[i - 1].header.sequence + 1;
-        if (l->entries[i].header.sequence != expected)
-            rc = tolerate(l, report_missing(l, expected, l->entries[i].header.sequence - 1, &l->entries[i]));
+        uint64_t expected = i == 0 ? 1 : entries[i - 1].header.sequence + 1;
+        if (entries[i].header.sequence != expected)
+            rc = refuse_missing(l, expected, entries[i].header.sequence - 1, &entries[i]);
     }
+    if (rc == 0 && started == 0 && l->count > 0) /* the first segment is started by its header */
+        rc = refuse_missing(l, 1, entries[0].header.sequence, &entries[0]);
     return rc;
 }
 
@@ -440,41 +433,25 @@ static bool ends_epoch(const struct segment_header *header)
     return header->start_lsn > 0 && header->sequence > 1;
 }
 
-/* Puts the entries into the order of the set: the path, the spares, the retired segments, the unplaced. */
-static int arrange(struct loading *l, const bool *is_on_path, size_t started)
+static void count_entries(const struct loading *l, struct segment_set *set)
 {
-    struct segment_set *set = &l->set;
-    size_t at = 0, all = l->count + l->strays + l->unplaced;
-    set->entries = calloc(all + 1, sizeof(*set->entries));
-    if (!set->entries)
-        return report_system(-ENOMEM, "list", l->entries[0].name, l->report);
-    for (size_t i = 0; i < started; i++)
-        if (is_on_path[i])
-            set->entries[at++] = l->entries[i];
-    set->started = at;
-    for (size_t i = started; i < l->count; i++)
-        set->entries[at++] = l->entries[i];
-    set->spares = at - set->started;
-    for (size_t i = 0; i < started; i++)
-        if (!is_on_path[i])
-            set->entries[at++] = l->entries[i];
-    for (size_t i = l->count; i < all; i++)
-        set->entries[at++] = l->entries[i];
-    set->unplaced = l->unplaced;
-    set->retired = at - set->started - set->spares - set->unplaced;
-    for (size_t i = 0; i < at; i++) {
-        set->max_number = max_u64(set->max_number, twl_segment_name_number(set->entries[i].name));
-        set->max_sequence = max_u64(set->max_sequence, set->entries[i].header.sequence);
+    for (size_t i = 0; i < l->all; i++) {
+        const struct segment_entry *entry = &set->entries[i];
+        set->started += entry->role == SEGMENT_STARTED;
+        set->spares += entry->role == SEGMENT_SPARE;
+        set->retired += entry->role == SEGMENT_RETIRED;
+        set->unplaced += entry->role == SEGMENT_UNPLACED;
+        set->max_number = max_u64(set->max_number, twl_segment_name_number(entry->name));
+        set->max_sequence = max_u64(set->max_sequence, entry->header.sequence);
+        if (entry->role == SEGMENT_STARTED && ends_epoch(&entry->header))
+            set->truncation_epoch = (uint32_t)max_u64(set->truncation_epoch, entry->header.epoch);
     }
-    for (size_t i = 0; i < set->started; i++)
-        if (ends_epoch(&set->entries[i].header))
-            set->truncation_epoch = (uint32_t)max_u64(set->truncation_epoch, set->entries[i].header.epoch);
-    return 0;
 }
 
 /* The head of the log is the one in the state file, unless a reset came later. */
-static int find_first_lsn(const struct loading *l, struct segment_set *set)
+static int find_first_lsn(struct loading *l)
 {
+    struct segment_set *set = &l->set;
     struct segment_entry *oldest = &set->entries[0];
     const uint64_t head_lsn = l->state ? l->state->first_lsn : 1;
     if (set->started == 0) {
@@ -483,7 +460,7 @@ static int find_first_lsn(const struct loading *l, struct segment_set *set)
     }
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
-        return report_system(rc, "read", oldest->name, l->report);
+        return refuse(l, rc, "read", oldest->name);
     /* A salvaged segment may have got another sequence than it had, but not if it begins behind the head. */
     const bool may_be_head = oldest->is_salvaged && !l->has_head && oldest->first_lsn <= head_lsn;
     const bool is_head = oldest->header.sequence == l->first_sequence || may_be_head;
@@ -498,21 +475,18 @@ static int find_first_lsn(const struct loading *l, struct segment_set *set)
 
 static int make_set(struct loading *l)
 {
-    bool *is_on_path = calloc(l->count + 1, sizeof(*is_on_path));
-    size_t started = 0, oldest;
-    int rc = is_on_path ? sort_out_strays(l) : report_system(-ENOMEM, "list", l->entries[0].name, l->report);
+    size_t started = 0;
+    sort(l);
+    int rc = choose_twins(l);
     if (rc == 0)
         rc = find_newest(l, &started);
     if (rc == 0)
         rc = check_spares(l, started);
-    if (rc == 0 && started == 0 && l->count > 0) /* spares only: the first segment is started by its header */
-        rc = tolerate(l, report_missing(l, 1, l->entries[0].header.sequence, &l->entries[0]));
     if (rc == 0 && started > 0)
-        rc = follow_path(l, started - 1, is_on_path, &oldest);
-    if (rc == 0)
-        rc = arrange(l, is_on_path, started);
-    free(is_on_path);
-    return rc == 0 ? find_first_lsn(l, &l->set) : rc;
+        rc = follow_path(l, started - 1);
+    sort(l);
+    count_entries(l, &l->set);
+    return rc == 0 ? find_first_lsn(l) : rc;
 }
 
 /* A state file without a segment: a crash came while the log was being created. */
@@ -521,12 +495,11 @@ static bool is_just_born(const struct state_header *state)
     return state->generation <= 1 && state->first_lsn <= 1 && state->body_bytes == 0;
 }
 
-static int report_no_segments(const struct loading *l)
+static int refuse_empty(struct loading *l)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "all segments are missing; restore them from a copy");
-    twl_report_place(l->report, STATE_NAME, l->first_sequence, 0, 0);
-    return TWINLOG_ECORRUPT;
+    return fault(l, STATE_NAME, l->first_sequence, 0, 0);
 }
 
 static int load_entries(struct loading *l)
@@ -536,20 +509,20 @@ static int load_entries(struct loading *l)
     if (rc == 0)
         rc = twl_segment_names(l->io, &list);
     if (rc == 0) {
-        l->entries = calloc(list.count + 1, sizeof(*l->entries));
-        if (!l->entries)
-            rc = -ENOMEM;
+        l->set.entries = calloc(list.count + 1, sizeof(*l->set.entries));
+        rc = l->set.entries ? 0 : -ENOMEM;
     }
     if (rc < 0)
         twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
     for (size_t i = 0; rc == 0 && i < list.count; i++) {
-        rc = load_entry(l, list.names[i], &l->entries[l->count]);
-        l->count += rc > 0;
+        rc = load_entry(l, list.names[i], &l->set.entries[l->all]);
+        l->all += rc > 0;
         rc = rc > 0 ? 0 : rc;
     }
-    if (rc == 0 && list.count > 0 && l->count == 0) /* there are other files by now */
-        rc = report_system(-ENOENT, "read", list.names[0], l->report);
+    if (rc == 0 && list.count > 0 && l->all == 0) /* there are other files by now */
+        rc = refuse(l, -ENOENT, "read", list.names[0]);
+    l->count = l->all;
     free(list.names);
     return rc;
 }
@@ -557,8 +530,8 @@ static int load_entries(struct loading *l)
 static void place_head(struct loading *l)
 {
     for (size_t i = 0; l->state && i < l->count; i++)
-        if (l->entries[i].header.sequence == l->first_sequence) {
-            l->entries[i].kept_lsn = l->state->first_lsn;
+        if (l->set.entries[i].header.sequence == l->first_sequence) {
+            l->set.entries[i].kept_lsn = l->state->first_lsn;
             l->has_head = true;
         }
 }
@@ -569,7 +542,7 @@ static int load_set(struct loading *l)
     if (rc == 0)
         rc = check_state(l);
     if (rc == 0 && l->count == 0 && l->state && !is_just_born(l->state))
-        rc = tolerate(l, report_no_segments(l));
+        rc = refuse_empty(l);
     if (rc == 0 && !choose_log(l))
         return l->set.fault_count > 0 ? l->set.faults[0].error : 0;
     if (rc == 0)
@@ -578,7 +551,6 @@ static int load_set(struct loading *l)
         rc = place_salvaged(l);
     if (rc == 0) {
         place_head(l);
-        qsort(l->entries, l->count, sizeof(*l->entries), by_sequence);
         rc = make_set(l);
     }
     return rc;
@@ -611,7 +583,6 @@ static int open_once(struct io *io, const struct segment_set_options *options, s
         rc = load_set(&l);
     if (rc == 0 && l.state && state->header.cursor_epoch > l.set.truncation_epoch)
         l.set.passed_lsn = twl_state_furthest(state);
-    free(l.entries);
     if (rc == 0)
         *set = l.set;
     else

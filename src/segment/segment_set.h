@@ -6,13 +6,22 @@
 #include "control/state.h"
 #include "segment/segment.h"
 
+/* In the order of the set. */
+enum segment_role {
+    SEGMENT_STARTED,
+    SEGMENT_SPARE,
+    SEGMENT_RETIRED,
+    SEGMENT_UNPLACED,
+};
+
 struct segment_entry {
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
     uint64_t file_bytes;
-    uint64_t kept_lsn; /* the head of the log, if it is in this segment; else 0 */
-    bool is_salvaged;  /* the file has no valid header; `header` and `seed` were found out (salvage.h) */
-    bool is_unknown;   /* no place in the log was found for it, and it is not empty */
+    uint64_t kept_lsn;      /* the head of the log, if it is in this segment; else 0 */
+    enum segment_role role; /* when it was loaded */
+    bool is_salvaged;       /* the file has no valid header; `header` and `seed` were found out (salvage.h) */
+    bool is_unknown;        /* no place in the log was found for it, and it is not empty */
     uint32_t seed;
 
     /* Valid after twl_segment_look(): */
