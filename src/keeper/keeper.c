@@ -168,17 +168,16 @@ static int settle_spare(const struct segment *segment)
 static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
 {
     struct segment segment;
-    enum header_state state;
     if (k->count == MAX_SPARES)
         return -EMFILE; /* no writer of this library leaves more */
     int rc = twl_keeper_stock_up(k, k->count + 2);
     if (rc < 0)
         return rc;
     rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
-                          &state);
+                          NULL);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID ? settle_spare(&segment) : TWINLOG_ECORRUPT;
+    rc = settle_spare(&segment);
     segment.summary = rc == 0 ? malloc(sizeof(*segment.summary)) : NULL;
     if (!segment.summary) {
         twl_segment_close(&segment);

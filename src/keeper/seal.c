@@ -56,12 +56,11 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
                            struct segment_footer *ret_footer)
 {
     struct segment segment;
-    enum header_state state;
     int rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
-                              &state);
+                              NULL);
     if (rc < 0)
         return rc;
-    if (state != HEADER_VALID || segment.header.segment_id != entry->header.segment_id)
+    if (segment.header.segment_id != entry->header.segment_id)
         rc = TWINLOG_ECORRUPT;
     segment.kept_lsn = entry->kept_lsn;
     if (rc == 0)

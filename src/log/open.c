@@ -9,14 +9,14 @@
  * Only then may a thread append.
  *
  * If opening fails, all resources are released. At most these changes remain: a file "writer.lock", a state
- * file that says what was already so, settled open groups (settle.h), spares made or removed, or the marker
+ * file that says what was already so, settled open groups (settle.c), spares made or removed, or the marker
  * of a new epoch. None of them adds or removes a record of the log.
  */
 #define _GNU_SOURCE
 #include "log/consumer_slot.h"
 #include "log/handle.h"
 #include "log/log_snapshot.h"
-#include "segment/settle.h"
+#include "segment/recover.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -309,13 +309,8 @@ static int create_first_segment(struct opening *o)
 
 static int open_locked(struct opening *o, size_t index, struct segment *ret_segment)
 {
-    enum header_state state;
     int rc = twl_segment_open(o->log->io, o->set.entries[index].name, o->open_flags, DEAD_WRITER_WAIT_MS,
-                              ret_segment, &state);
-    if (rc == 0 && state != HEADER_VALID) {
-        twl_segment_close(ret_segment);
-        rc = TWINLOG_ECORRUPT;
-    }
+                              ret_segment, NULL);
     if (rc == 0) /* or writing to it may take space; if there is none, an error will come in time */
         io_allocate(ret_segment->file, ret_segment->header.bytes, IO_ALLOCATE_OWN);
     return rc;

@@ -319,17 +319,20 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         rc = block ? io_read(segment.file, block, SEGMENT_HEADER_BYTES, 0, &size) : -ENOMEM;
     if (rc == 0)
         rc = io_size(segment.file, &segment.file_bytes);
-    if (rc == 0) {
-        *ret_state =
-            size == SEGMENT_HEADER_BYTES ? twl_segment_header_decode(block, &segment.header) : HEADER_FOREIGN;
-        if (*ret_state == HEADER_VALID) {
-            struct segment_header header = segment.header;
-            take_header(&segment, &header);
-        }
-        *ret_segment = segment;
-    } else {
+    enum header_state state = HEADER_FOREIGN;
+    struct segment_header header;
+    if (rc == 0 && size == SEGMENT_HEADER_BYTES)
+        state = twl_segment_header_decode(block, &header);
+    if (rc == 0 && state == HEADER_VALID)
+        take_header(&segment, &header);
+    else if (rc == 0 && !ret_state)
+        rc = TWINLOG_ECORRUPT;
+    if (rc < 0)
         twl_segment_close(&segment);
-    }
+    else
+        *ret_segment = segment;
+    if (ret_state)
+        *ret_state = state;
     free(block);
     return rc;
 }
@@ -349,13 +352,7 @@ int twl_segment_check_incarnation(const struct segment *segment, const struct se
 
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment)
 {
-    enum header_state state;
-    int rc = twl_segment_open(io, name, IO_READ_ONLY, 0, ret_segment, &state);
-    if (rc == 0 && state != HEADER_VALID) {
-        twl_segment_close(ret_segment);
-        rc = TWINLOG_ECORRUPT;
-    }
-    return rc;
+    return twl_segment_open(io, name, IO_READ_ONLY, 0, ret_segment, NULL);
 }
 
 void twl_segment_close(struct segment *segment)

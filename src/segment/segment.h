@@ -74,9 +74,9 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
                         struct segment *ret_segment, bool *ret_is_in_doubt);
 
 /* Opens a file of the log. *ret_state tells what the header is; unless it is HEADER_VALID, only the file
- * and the name are filled in. A file too short for a header is HEADER_FOREIGN. With lock_wait_ms > 0 the
- * file is locked before it is read, so that a dead writer's last write has landed; -EBUSY if that takes
- * longer. */
+ * and the name are filled in; if ret_state is NULL, TWINLOG_ECORRUPT is returned instead. A file too short for
+ * a header is HEADER_FOREIGN. With lock_wait_ms > 0 the file is locked before it is read, so that a dead
+ * writer's last write has landed; -EBUSY if that takes longer. */
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
 

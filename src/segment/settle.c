@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See settle.h.
+ * Completes the open groups that a dead writer has left. Afterwards the log is like any other.
  *
  * Recovery finds the end of the log. Then come these steps, each durable before the next:
  *
@@ -22,7 +22,7 @@
  * the records of the old epoch. Only the block that the marker goes to is cleaned, so that it is recognised
  * as an end.
  */
-#include "segment/settle.h"
+#include "segment/recover.h"
 
 #include "base/bytes.h"
 #include "base/point.h"
@@ -132,15 +132,13 @@ static int close_group(const struct segment *segment, bool is_end)
     return rc == 0 && found.group.count > 0 ? write_header(segment, &found.group) : rc;
 }
 
-static int settle_segment(struct io *io, const struct segment_entry *entry, bool is_end,
-                          unsigned lock_wait_ms)
+static int settle_segment(struct io *io, const struct segment_entry *entry, unsigned lock_wait_ms)
 {
     struct segment segment;
-    enum header_state state;
-    int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, &state);
+    int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, NULL);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID ? close_group(&segment, is_end) : TWINLOG_ECORRUPT;
+    rc = close_group(&segment, false);
     twl_segment_close(&segment);
     return rc;
 }
@@ -158,32 +156,22 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
     return rc;
 }
 
-/* The log continues in this segment, and a footer would say that something came behind it. Called before
- * that is removed. */
-static int unseal(struct io *io, const struct segment_entry *entry, uint64_t end, unsigned lock_wait_ms)
+/* The log continues in the segment with the end, and a footer would say that something came behind it. */
+static int settle_end(struct io *io, const struct segment_set *set, const struct recovery *end,
+                      unsigned lock_wait_ms)
 {
+    const bool has_later = end->index + 1 < set->started;
     struct segment segment;
-    enum header_state state;
-    int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, &state);
+    int rc = twl_segment_open(io, set->entries[end->index].name, 0, lock_wait_ms, &segment, NULL);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID ? twl_segment_unseal(&segment, end) : TWINLOG_ECORRUPT;
-    twl_segment_close(&segment);
-    return rc;
-}
-
-static int settle_to(struct io *io, const struct segment_set *set, const struct recovery *end,
-                     unsigned lock_wait_ms)
-{
-    int rc = 0;
-    for (size_t i = end->open_from; rc == 0 && i < end->index; i++)
-        rc = settle_segment(io, &set->entries[i], false, lock_wait_ms);
-    if (rc == 0 && end->index + 1 < set->started)
-        rc = unseal(io, &set->entries[end->index], end->offset, lock_wait_ms);
-    if (rc == 0 && end->index + 1 < set->started)
+    if (has_later)
+        rc = twl_segment_unseal(&segment, end->offset);
+    if (rc == 0 && has_later)
         rc = remove_later(io, set, end->index);
     if (rc == 0 && end->index >= end->open_from) /* else nothing is left of the open groups */
-        rc = settle_segment(io, &set->entries[end->index], true, lock_wait_ms);
+        rc = close_group(&segment, true);
+    twl_segment_close(&segment);
     return rc;
 }
 
@@ -200,7 +188,10 @@ int twl_settle(struct io *io, const struct segment_set *set, unsigned lock_wait_
         *ret_report = end.report;
         if (rc < 0)
             return rc;
-        rc = settle_to(io, set, &end, lock_wait_ms);
+        for (size_t i = end.open_from; rc == 0 && i < end.index; i++)
+            rc = settle_segment(io, &set->entries[i], lock_wait_ms);
+        if (rc == 0)
+            rc = settle_end(io, set, &end, lock_wait_ms);
     }
     if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
