@@ -134,7 +134,7 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
     struct cursor *cursor = &b->cursor;
     int rc = 1;
     twl_cursor_begin(cursor, copy, position);
-    twl_cursor_pass_claims(cursor, b->snapshot.has_writer);
+    cursor->passes_claims = !b->snapshot.has_writer;
     for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
         rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
@@ -301,7 +301,7 @@ static int back_up_segment(struct backup *b, size_t index)
     b->made = index + 1;
     bool is_fixed = segment.header.start_lsn > 0;
     twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment) : b->position);
-    twl_cursor_pass_claims(&b->cursor, b->snapshot.has_writer);
+    b->cursor.passes_claims = !b->snapshot.has_writer;
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
     if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);

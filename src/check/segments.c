@@ -46,7 +46,7 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     int rc;
     twl_summary_begin(l->summary, INT64_MIN);
     twl_cursor_begin(cursor, segment, twl_position_before(segment));
-    twl_cursor_pass_claims(cursor, l->snapshot.has_writer);
+    cursor->passes_claims = !l->snapshot.has_writer;
     cursor->summary = l->summary;
     do {
         rc = twl_cursor_enter_group(cursor);

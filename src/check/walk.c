@@ -642,7 +642,7 @@ static int walk_segment(struct walk *w, struct position *position)
     }
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
     twl_cursor_begin(&w->cursor, &w->segment, *position);
-    twl_cursor_pass_claims(&w->cursor, w->snapshot.has_writer);
+    w->cursor.passes_claims = !w->snapshot.has_writer;
     rc = begin_seal_check(w);
     if (rc < 0)
         return tell_system(w, rc);

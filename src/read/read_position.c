@@ -167,7 +167,7 @@ static void catch_up(struct read_position *pos)
         if (slot->segment.file && is_trimmed(pos, slot))
             close_slot(slot);
         if (slot->segment.file)
-            twl_cursor_pass_claims(&slot->cursor, !snapshot->passes_claims);
+            slot->cursor.passes_claims = snapshot->passes_claims;
     }
     if (pos->at->segment.file)
         find_bound(pos);
@@ -208,7 +208,7 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
     else
         close_slot(slot);
     if (rc > 0)
-        twl_cursor_pass_claims(&slot->cursor, !pos->snapshot->passes_claims);
+        slot->cursor.passes_claims = pos->snapshot->passes_claims;
     return rc;
 }
 
@@ -355,7 +355,7 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     if (rc < 0)
         return rc;
     close_slot(left);
-    twl_cursor_restart(&pos->at->cursor, is_fixed ? twl_position_before(&pos->at->segment) : position);
+    twl_cursor_place_at(&pos->at->cursor, 0, is_fixed ? twl_position_before(&pos->at->segment) : position);
     return judge(pos, twl_cursor_enter_group(&pos->at->cursor));
 }
 

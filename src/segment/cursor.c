@@ -37,11 +37,6 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
         twl_cursor_take_view(cursor);
 }
 
-void twl_cursor_pass_claims(struct cursor *cursor, bool has_writer)
-{
-    cursor->passes_claims = !has_writer && segment_is_mapped(&cursor->segment->header);
-}
-
 void twl_cursor_free(struct cursor *cursor)
 {
     twl_cursor_let_go(cursor);
@@ -355,8 +350,7 @@ void twl_cursor_back_out(struct cursor *cursor)
 
 /* ---- records ----------------------------------------------------------------------------------- */
 
-/* Decodes the header of the record at cursor->record_offset, and checks that the record fits in the group. */
-static inline int look_at_record(struct cursor *cursor, struct record_header *ret_header)
+int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header)
 {
     int error;
     if (cursor->records_left == 0)
@@ -372,15 +366,10 @@ static inline int look_at_record(struct cursor *cursor, struct record_header *re
     return 1;
 }
 
-int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header)
-{
-    return look_at_record(cursor, ret_header);
-}
-
 int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_record)
 {
     struct cursor_record record;
-    int rc = look_at_record(cursor, &record.header);
+    int rc = twl_cursor_peek(cursor, &record.header);
     if (rc <= 0)
         return rc;
     record.lsn = twl_cursor_next_lsn(cursor);
@@ -430,7 +419,7 @@ void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record
 int twl_cursor_skip_record(struct cursor *cursor)
 {
     struct record_header header;
-    int rc = look_at_record(cursor, &header);
+    int rc = twl_cursor_peek(cursor, &header);
     if (rc > 0)
         pass_record(cursor, &header);
     return rc;
@@ -444,7 +433,7 @@ static int summarise_group(struct cursor *cursor)
     int rc;
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while ((rc = look_at_record(cursor, &header)) > 0) {
+    while ((rc = twl_cursor_peek(cursor, &header)) > 0) {
         twl_summary_add_record(cursor->summary, twl_cursor_next_lsn(cursor), cursor->group_offset,
                                (uint32_t)(cursor->record_offset - cursor->group_offset), header.time_ns);
         pass_record(cursor, &header);

@@ -50,8 +50,8 @@ struct cursor {
     size_t window_bytes;           /* bytes to read at once; 0 = default */
     bool maps;                     /* [set before begin] maps files instead of reading them, where possible */
     struct summary *summary;       /* [set after begin] NULL, or what accepted groups are added to */
-    /* [set after begin] A claim in an open group counts as a filler, because its writer is dead. The
-     * record behind it must check. */
+    /* [set after begin] A claim in an open group counts as a filler, because its writer is dead. The record
+     * behind it must check. */
     bool passes_claims;
     struct window window;
     struct loaded_index index;
@@ -85,10 +85,16 @@ struct cursor_record {
 /* Starts a walk. The buffer is allocated at the first move and kept until twl_cursor_free(), across
  * segments. */
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position);
-/* Starts the walk again in the same segment; mapping and index are kept. */
-void twl_cursor_restart(struct cursor *cursor, struct position position);
-/* Claims in the open group count as fillers if no process writes the log. */
-void twl_cursor_pass_claims(struct cursor *cursor, bool has_writer);
+/* Moves to where a group may begin; 0 = at the start of the segment. Mapping and index are kept. */
+static inline void twl_cursor_place_at(struct cursor *cursor, uint64_t offset, struct position position)
+{
+    cursor->position = position;
+    cursor->offset = offset;
+    cursor->is_at_first = false;
+    cursor->is_open = false;
+    cursor->group = (struct group_header){ 0 };
+    cursor->records_left = 0;
+}
 /* Takes over the buffer of a cursor that is not used now; that cursor forgets what it has read. */
 void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from);
 /* Releases the mapping. Call it before the segment is closed, if the cursor maps. The cursor is unusable

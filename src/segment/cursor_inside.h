@@ -54,17 +54,6 @@ void twl_cursor_place_in_open_group(struct cursor *cursor, uint64_t first_lsn, u
 /* Decodes the header of the next record, and checks that the record fits in the group; stays in front of it. */
 int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header);
 
-/* Moves to where a group may begin. */
-static inline void twl_cursor_place_at(struct cursor *cursor, uint64_t offset, struct position position)
-{
-    cursor->position = position;
-    cursor->offset = offset;
-    cursor->is_at_first = false;
-    cursor->is_open = false;
-    cursor->group = (struct group_header){ 0 };
-    cursor->records_left = 0;
-}
-
 static inline void pass_record(struct cursor *cursor, const struct record_header *header)
 {
     cursor->record_offset += twl_record_bytes(header->size);

@@ -271,41 +271,41 @@ static void narrow_down(struct cursor *cursor, struct lost *lost)
     twl_cursor_back_out(cursor);
 }
 
+static void report_damage(struct twinlog_report *report, const struct segment_entry *entry, struct lost lost,
+                          const char *why)
+{
+    twl_report(report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "record %llu is damaged or missing: %s; restore the segment from a copy",
+               (unsigned long long)lost.first_lsn, why);
+    report->first_lsn = lost.first_lsn;
+    report->last_lsn = lost.last_lsn;
+    twl_report_place(report, entry->name, entry->header.sequence, lost.offset, 0);
+}
+
 static void describe(struct recovery *recovery, const struct segment_set *set, size_t index,
                      const struct recover_judgement *judgement, struct cursor *cursor)
 {
     const struct segment_entry *entry = &set->entries[index];
     const struct recover_row *row = judgement->row;
+    const uint64_t next_lsn = recovery->position.next_lsn;
     struct twinlog_report *report = &recovery->report;
-    unsigned long long next = recovery->position.next_lsn;
-    struct lost lost = { .first_lsn = max_u64(next, set->first_lsn), .offset = recovery->offset };
-    switch (row->decision) {
-    case DECIDE_DAMAGE:
+    if (row->decision == DECIDE_DAMAGE) {
+        struct lost lost = { .first_lsn = max_u64(next_lsn, set->first_lsn), .offset = recovery->offset };
         lost.last_lsn = find_last_lost(set, index, &judgement->later, lost.first_lsn);
         narrow_down(cursor, &lost);
-        twl_report(report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                   "record %llu is damaged or missing: %s; restore the segment from a copy",
-                   (unsigned long long)lost.first_lsn, row->why);
-        report->first_lsn = lost.first_lsn;
-        report->last_lsn = lost.last_lsn;
-        break;
-    case DECIDE_TRUNCATE:
-        twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
-                   "the log ends before record %llu: %s", next, row->why);
-        report->first_lsn = next;
-        break;
-    case DECIDE_CLEAN_END:
-        twl_report(report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,
-                   "the log ends before record %llu: %s", next, row->why);
-        break;
-    default:
-        twl_report(report, TWINLOG_FOUND_CLEAN_CLOSE, TWINLOG_DID_NOTHING, 0,
-                   "the log ends before record %llu: %s", next, row->why);
-        break;
+        report_damage(report, entry, lost, row->why);
+        return;
     }
-    uint64_t data_end = twl_segment_data_end(entry->header.bytes);
-    twl_report_place(report, entry->name, entry->header.sequence, lost.offset,
-                     row->decision == DECIDE_TRUNCATE ? data_end - recovery->offset : 0);
+    const bool is_torn = row->decision == DECIDE_TRUNCATE;
+    const uint64_t rest_bytes = twl_segment_data_end(entry->header.bytes) - recovery->offset;
+    twl_report(report,
+               is_torn                             ? TWINLOG_FOUND_TORN_TAIL
+               : row->decision == DECIDE_CLEAN_END ? TWINLOG_FOUND_CLEAN_END
+                                                   : TWINLOG_FOUND_CLEAN_CLOSE,
+               is_torn ? TWINLOG_WOULD_TRUNCATE : TWINLOG_DID_NOTHING, 0,
+               "the log ends before record %llu: %s", (unsigned long long)next_lsn, row->why);
+    report->first_lsn = is_torn ? next_lsn : 0;
+    twl_report_place(report, entry->name, entry->header.sequence, recovery->offset, is_torn ? rest_bytes : 0);
 }
 
 /* The checksums are right, so no crash explains it; only a newer version knows the meaning. */
@@ -330,7 +330,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
 
     twl_cursor_begin(cursor, &segment, position);
     cursor->summary = summary;
-    twl_cursor_pass_claims(cursor, has_writer);
+    cursor->passes_claims = !has_writer;
     bool was_closed = false;
     recovery->index = index;
     recovery->last_group = 0;
@@ -371,18 +371,14 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
  * there, and the disk has gone back to its claim. */
 static int check_claims(const struct segment_set *set, struct recovery *recovery)
 {
-    const struct segment_entry *entry = &set->entries[recovery->claim_index];
     uint64_t marked_lsn = recovery->marked_lsn;
     for (size_t i = recovery->claim_index + 1; i < set->started + set->spares; i++)
         marked_lsn = max_u64(marked_lsn, twl_segment_set_promise(set, i));
     if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
         return 0;
-    twl_report(&recovery->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "record %llu is damaged or missing: something later proves that it was durable; restore the "
-               "segment from a copy",
-               (unsigned long long)recovery->claim_lsn);
-    recovery->report.first_lsn = recovery->report.last_lsn = recovery->claim_lsn;
-    twl_report_place(&recovery->report, entry->name, entry->header.sequence, recovery->claim_offset, 0);
+    report_damage(&recovery->report, &set->entries[recovery->claim_index],
+                  (struct lost){ recovery->claim_lsn, recovery->claim_lsn, recovery->claim_offset },
+                  twl_recover_decide(FACT_LATER_DURABLE)->why);
     return TWINLOG_ECORRUPT;
 }
 

@@ -146,11 +146,6 @@ int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
 
-void twl_cursor_restart(struct cursor *cursor, struct position position)
-{
-    twl_cursor_place_at(cursor, 0, position);
-}
-
 /* Moves to a place from the index; if there is none, or it is wrong, to the start. */
 static int jump(struct cursor *cursor, const struct index_entry *entry)
 {

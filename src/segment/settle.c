@@ -72,7 +72,7 @@ static int find_records(const struct segment *segment, bool has_claims, struct f
 {
     struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     twl_cursor_begin(&cursor, segment, twl_position_before(segment));
-    twl_cursor_pass_claims(&cursor, !has_claims);
+    cursor.passes_claims = has_claims;
     int rc = twl_cursor_accept_group(&cursor);
     const int64_t began_ns = cursor.group.time_ns; /* for fillers: not newer than what follows */
     *ret_found = (struct found){ .end = cursor.offset };

@@ -307,7 +307,7 @@ static uint64_t find_end_lsn(const struct segment *segment)
     uint64_t lsn = 0;
     int error;
     twl_cursor_begin(&cursor, segment, (struct position){ 0 });
-    twl_cursor_pass_claims(&cursor, false);
+    cursor.passes_claims = true;
     while (twl_cursor_enter_group(&cursor) > 0)
         lsn = cursor.position.next_lsn;
     for (uint64_t at = SEGMENT_DATA_OFFSET; at + GROUP_HEADER_BYTES <= segment->data_end; at += 8) {

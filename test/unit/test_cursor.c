@@ -574,7 +574,7 @@ TEST(a_restart_keeps_what_is_known_of_the_segment)
     struct segment_footer footer = seal();
     begin_cursor();
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 3000), 1);
-    twl_cursor_restart(&cursor, twl_position_before(&segment));
+    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment));
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET);
     bytes_read = 0;

@@ -381,7 +381,7 @@ TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
         }
         struct index_entry wrong = places[7];
         wrong.lsn++;
-        twl_cursor_restart(&cursor, (struct position){ 0 });
+        twl_cursor_place_at(&cursor, 0, (struct position){ 0 });
         ck_assert_int_eq(twl_cursor_place(&cursor, &wrong), 0);
         ck_assert_int_eq(twl_cursor_seek_time(&cursor, NULL, time_of(places[11].lsn)), 1);
         expect_record(places[11].lsn);
@@ -398,12 +398,12 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     struct image *image = first_image(30);
     write_image(image, BYTES);
     begin_walk(image);
-    twl_cursor_restart(&cursor, twl_position_before(&segment));
+    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment));
     cursor.summary = &summary;
     twl_summary_begin(&summary, INT64_MIN);
     for (unsigned i = 0; i < 11; i++)
         ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
-    twl_cursor_restart(&cursor, (struct position){ 0 });
+    twl_cursor_place_at(&cursor, 0, (struct position){ 0 });
     twl_cursor_resume(&cursor);
     ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), image->first_lsn + 10);
     add_close_mark(image);
