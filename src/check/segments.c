@@ -44,7 +44,7 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     struct cursor *cursor = &l->cursor;
     uint32_t step;
     int rc;
-    twl_summary_begin(l->summary, INT64_MIN);
+    twl_summary_begin(l->summary);
     twl_cursor_begin(cursor, segment, twl_position_before(segment));
     cursor->passes_claims = !l->snapshot.has_writer;
     cursor->summary = l->summary;

@@ -359,8 +359,6 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     const struct twin *sealed = round->sealed;
     const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
     const uint32_t tail = c->is_padded ? 0 : sealed->used % BLOCK_BYTES;
-    if (c->left.file)
-        twl_summary_begin(c->segment.summary, c->left.summary->max_time_so_far_ns);
     /* the next group repeats the last block, if that is not full */
     memcpy(c->twins[sealed == c->twins].bytes, sealed->bytes + sealed->used - tail, tail);
     c->chain = round->group.checksum;

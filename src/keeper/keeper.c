@@ -183,7 +183,7 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
         twl_segment_close(&segment);
         return rc < 0 ? rc : -ENOMEM;
     }
-    twl_summary_begin(segment.summary, INT64_MIN);
+    twl_summary_begin(segment.summary);
     twl_keeper_put_ready(k, &segment);
     return 0;
 }

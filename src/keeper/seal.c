@@ -19,7 +19,7 @@ static int walk(struct segment *segment)
     segment->summary = malloc(sizeof(*segment->summary));
     if (!segment->summary)
         return -ENOMEM;
-    twl_summary_begin(segment->summary, INT64_MIN);
+    twl_summary_begin(segment->summary);
     twl_cursor_begin(&cursor, segment, twl_position_before(segment));
     cursor.summary = segment->summary;
     int rc;

@@ -335,7 +335,7 @@ int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct su
     struct record_header record;
     uint64_t payload_bytes = 0;
     int rc = 0;
-    twl_summary_begin(summary, INT64_MIN);
+    twl_summary_begin(summary);
     twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
     while (walk.count < count) {
         const uint64_t lsn = seg->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;

@@ -256,7 +256,7 @@ static int extend_summary(struct read_position *pos, uint64_t lsn)
         pos->summary->first_lsn = 0;
     }
     if (pos->summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id) {
-        twl_summary_begin(pos->summary, INT64_MIN);
+        twl_summary_begin(pos->summary);
         pos->summarised_id = pos->at->segment.header.segment_id;
     }
     cursor->summary = pos->summary;

@@ -10,6 +10,8 @@
  */
 #include "segment/index.h"
 
+#include <string.h>
+
 static int64_t later(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -68,26 +70,19 @@ static void add_entries(struct summary *summary, const struct group_header *grou
 
 /* ---- the summary ------------------------------------------------------------------------------- */
 
-void twl_summary_begin(struct summary *summary, int64_t max_time_so_far_ns)
+void twl_summary_begin(struct summary *summary)
 {
     /* The entries are left alone: unused entries take no memory. */
-    summary->first_lsn = summary->next_lsn = summary->data_end = 0;
+    memset(summary, 0, offsetof(struct summary, index.entries));
     summary->min_ns = INT64_MAX;
     summary->max_ns = INT64_MIN;
-    summary->max_time_so_far_ns = max_time_so_far_ns;
-    summary->chain = 0;
-    summary->epoch = (struct epoch){ 0 };
-    summary->open_lsn = 0;
     summary->index.spacing = INDEX_MIN_SPACING;
-    summary->index.last = 0;
-    summary->index.count = 0;
 }
 
 static void add_times(struct summary *summary, int64_t min_ns, int64_t max_ns)
 {
     summary->min_ns = min_ns < summary->min_ns ? min_ns : summary->min_ns;
     summary->max_ns = later(max_ns, summary->max_ns);
-    summary->max_time_so_far_ns = later(max_ns, summary->max_time_so_far_ns);
 }
 
 void twl_summary_add_group(struct summary *summary, const struct group_header *group, uint64_t offset,
@@ -123,27 +118,19 @@ void twl_summary_end_group(struct summary *summary, const struct group_header *g
 
 /* ---- on disk ----------------------------------------------------------------------------------- */
 
-/* The smallest step that leaves at most `most` entries. */
-static uint32_t choose_step(uint32_t count, uint64_t most)
-{
-    if (count <= most)
-        return 1;
-    return (uint32_t)((count + most - 1) / most);
-}
-
 void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t now_ns,
                         struct segment_footer *ret_footer, uint32_t *ret_step)
 {
     uint64_t most = room / INDEX_ENTRY_BYTES;
     uint32_t count = most > 0 ? summary->index.count : 0;
-    uint32_t step = choose_step(count, most);
+    uint32_t step = count > most ? (uint32_t)((count + most - 1) / most) : 1; /* the smallest that does */
     ASSERT(summary->first_lsn > 0);
     *ret_footer = (struct segment_footer){ .first_lsn = summary->first_lsn,
                                            .last_lsn = summary->next_lsn - 1,
                                            .data_end = summary->data_end,
                                            .min_ns = summary->min_ns,
                                            .max_ns = summary->max_ns,
-                                           .max_time_so_far_ns = summary->max_time_so_far_ns,
+                                           .max_time_so_far_ns = summary->max_ns,
                                            .chain = summary->chain,
                                            .epoch = summary->epoch,
                                            .index_entries = (count + step - 1) / step,

@@ -26,16 +26,14 @@ struct summary {
     uint64_t first_lsn; /* first LSN of the first group; 0 = no group yet */
     uint64_t next_lsn;
     uint64_t data_end;
-    int64_t min_ns, max_ns;     /* of its records; INT64_MAX, INT64_MIN while it has none */
-    int64_t max_time_so_far_ns; /* newest time of any record of the log up to here; INT64_MIN = none */
-    uint32_t chain;             /* of the last group */
-    struct epoch epoch;         /* of the last group */
-    uint64_t open_lsn;          /* first LSN of the last group if that is still open, else 0 */
+    int64_t min_ns, max_ns; /* of its records; INT64_MAX, INT64_MIN while it has none */
+    uint32_t chain;         /* of the last group */
+    struct epoch epoch;     /* of the last group */
+    uint64_t open_lsn;      /* first LSN of the last group if that is still open, else 0 */
     struct sparse_index index;
 };
 
-/* `max_time_so_far_ns` is the newest time in all earlier segments. */
-void twl_summary_begin(struct summary *summary, int64_t max_time_so_far_ns);
+void twl_summary_begin(struct summary *summary);
 
 /* Adds the next group, which is whole in memory at `bytes` (header included), with its offset in the file
  * and the smallest and largest time of its records (ignored if it has none). Looks into the bytes only if

@@ -403,7 +403,7 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
     for (size_t index = from; rc >= 0 && index < set->started; index++) {
         const struct segment before = { .header = set->entries[index].header };
         if (summary)
-            twl_summary_begin(summary, INT64_MIN);
+            twl_summary_begin(summary);
         rc = recover_segment(io, set, index, has_writer, &cursor,
                              index == from ? twl_position_before(&before) : position, summary, recovery);
         position = cursor.position;
@@ -461,7 +461,7 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
 {
     *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 }, .open_from = set->started };
     if (summary)
-        twl_summary_begin(summary, INT64_MIN);
+        twl_summary_begin(summary);
     if (set->started == 0) {
         twl_report(&ret_recovery->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0,
                    "there is no log yet");

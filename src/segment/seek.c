@@ -174,7 +174,7 @@ void twl_trail_begin(struct trail *trail)
 {
     trail->count = 0;
     trail->marked_lsn = 0;
-    twl_summary_begin(&trail->sparse, INT64_MIN);
+    twl_summary_begin(&trail->sparse);
 }
 
 static void leave_trail(struct trail *trail, const struct cursor *cursor)

@@ -98,7 +98,7 @@ static int give_summary(struct segment *segment)
     segment->summary = malloc(sizeof(*segment->summary));
     if (!segment->summary)
         return -ENOMEM;
-    twl_summary_begin(segment->summary, INT64_MIN);
+    twl_summary_begin(segment->summary);
     return 0;
 }
 

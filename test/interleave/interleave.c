@@ -756,7 +756,7 @@ static struct segment *make_segment(unsigned number)
     memset(file->seen, 0, file->end);
     memset(file->synced, 0, file->end);
     file->end = file->seen_digest = file->synced_digest = 0;
-    twl_summary_begin(segment->summary, INT64_MIN);
+    twl_summary_begin(segment->summary);
     return segment;
 }
 

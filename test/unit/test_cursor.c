@@ -436,7 +436,7 @@ static struct segment_footer seal(void)
     struct segment_footer footer;
     uint32_t step;
     ck_assert_ptr_nonnull(summary);
-    twl_summary_begin(summary, INT64_MIN);
+    twl_summary_begin(summary);
     twl_cursor_begin(&walker, &segment, twl_position_before(&segment));
     walker.summary = summary;
     while (twl_cursor_accept_group(&walker) > 0)
@@ -713,7 +713,7 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
 {
     struct summary *summary = malloc(sizeof(*summary));
     ck_assert_ptr_nonnull(summary);
-    twl_summary_begin(summary, INT64_MIN);
+    twl_summary_begin(summary);
     uint64_t torn = group_of[3000];
     unsigned char *last_byte = image + group_of[3000] + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
     *last_byte ^= 1;

@@ -128,6 +128,7 @@ struct builder {
     unsigned char *bytes; /* of the segment's file */
     struct segment_header header;
     struct summary summary; /* of the segment */
+    int64_t sealed_max_ns;  /* newest time in the sealed segments */
     uint32_t features;
     uint64_t sequence; /* newest */
     struct epoch epoch;
@@ -140,7 +141,8 @@ struct builder {
 static void begin_log(struct builder *builder, struct images *images, const struct known_record *records)
 {
     memset(images, 0, sizeof(*images));
-    *builder = (struct builder){ .images = images, .records = records, .next_lsn = 1 };
+    *builder =
+        (struct builder){ .images = images, .records = records, .next_lsn = 1, .sealed_max_ns = INT64_MIN };
     for (unsigned i = 0; i < LOG_ID_BYTES; i++)
         builder->header.log_id[i] = (uint8_t)(0xa0 + i);
 }
@@ -163,8 +165,7 @@ static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t inca
     header->previous = 0;
     header->start_chain = 0;
     twl_segment_header_encode(header, builder->bytes);
-    twl_summary_begin(&builder->summary,
-                      builder->sequence == 1 ? INT64_MIN : builder->summary.max_time_so_far_ns);
+    twl_summary_begin(&builder->summary);
 }
 
 static void add_segment(struct builder *builder, uint32_t epoch)
@@ -234,6 +235,9 @@ static void seal(struct builder *builder)
     struct segment_footer footer;
     uint32_t step;
     twl_summary_footer(&builder->summary, room, NEW_YEAR_NS + INT64_C(1000000000), &footer, &step);
+    if (footer.max_time_so_far_ns < builder->sealed_max_ns)
+        footer.max_time_so_far_ns = builder->sealed_max_ns;
+    builder->sealed_max_ns = footer.max_time_so_far_ns;
     unsigned char *at = builder->bytes + footer_at;
     for (uint32_t i = 0; i < footer.index_entries; i++)
         twl_index_entry_encode(&builder->summary.index.entries[i * step], at -= INDEX_ENTRY_BYTES);

@@ -39,8 +39,8 @@ struct model {
 static struct model begin(uint64_t seed, uint64_t offset)
 {
     struct model model = { .rng = { rng_mix(seed) }, .next_lsn = 1001, .offset = offset };
-    twl_summary_begin(&model.by_group, -50);
-    twl_summary_begin(&model.by_record, -50);
+    twl_summary_begin(&model.by_group);
+    twl_summary_begin(&model.by_record);
     return model;
 }
 
@@ -124,7 +124,6 @@ static void assert_same(const struct summary *a, const struct summary *b)
     ck_assert_uint_eq(a->data_end, b->data_end);
     ck_assert_int_eq(a->min_ns, b->min_ns);
     ck_assert_int_eq(a->max_ns, b->max_ns);
-    ck_assert_int_eq(a->max_time_so_far_ns, b->max_time_so_far_ns);
     ck_assert_uint_eq(a->chain, b->chain);
     ck_assert_uint_eq(a->epoch.number, b->epoch.number);
     ck_assert_uint_eq(a->epoch.salt, b->epoch.salt);
@@ -193,7 +192,6 @@ static void assert_extent(const struct model *model)
     ck_assert_uint_eq(summary->next_lsn, model->next_lsn);
     ck_assert_int_eq(summary->min_ns, min_ns);
     ck_assert_int_eq(summary->max_ns, max_ns);
-    ck_assert_int_eq(summary->max_time_so_far_ns, max_ns > -50 ? max_ns : -50);
 }
 
 static void assert_all(const struct model *model)
@@ -209,11 +207,10 @@ TEST(a_new_summary_has_nothing)
 {
     struct summary summary;
     memset(&summary, 0xee, sizeof(summary));
-    twl_summary_begin(&summary, 77);
+    twl_summary_begin(&summary);
     ck_assert_uint_eq(summary.first_lsn, 0);
     ck_assert_int_eq(summary.min_ns, INT64_MAX);
     ck_assert_int_eq(summary.max_ns, INT64_MIN);
-    ck_assert_int_eq(summary.max_time_so_far_ns, 77);
     ck_assert_uint_eq(summary.index.count, 0);
 }
 
@@ -225,7 +222,7 @@ TEST(a_mark_is_remembered_and_makes_no_entry)
                                        .kind = GROUP_START,
                                        .checksum = 0x1234 };
     struct summary summary;
-    twl_summary_begin(&summary, INT64_MIN);
+    twl_summary_begin(&summary);
     twl_summary_add_group(&summary, &mark, 4096, 1, 1, NULL);
     ck_assert_uint_eq(summary.first_lsn, 9);
     ck_assert_uint_eq(summary.next_lsn, 9);
@@ -233,7 +230,7 @@ TEST(a_mark_is_remembered_and_makes_no_entry)
     ck_assert_uint_eq(summary.chain, 0x1234);
     ck_assert_uint_eq(summary.epoch.number, 3);
     ck_assert_uint_eq(summary.index.count, 0);
-    ck_assert_int_eq(summary.max_time_so_far_ns, INT64_MIN);
+    ck_assert_int_eq(summary.max_ns, INT64_MIN);
 }
 
 TEST(groups_and_records_make_the_same_index_of_any_mix)
@@ -322,7 +319,7 @@ static void assert_footer(const struct model *model, uint64_t room)
     ck_assert_uint_eq(read.last_lsn, model->next_lsn - 1);
     ck_assert_uint_eq(read.data_end, summary->data_end);
     ck_assert_uint_eq(read.chain, summary->chain);
-    ck_assert_int_eq(read.max_time_so_far_ns, summary->max_time_so_far_ns);
+    ck_assert_int_eq(read.max_time_so_far_ns, summary->max_ns);
     ck_assert_int_eq(read.sealed_ns, 123);
     ck_assert_uint_eq(read.index_entries, footer.index_entries);
 }

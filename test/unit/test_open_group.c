@@ -400,7 +400,7 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     begin_walk(image);
     twl_cursor_place_at(&cursor, 0, twl_position_before(&segment));
     cursor.summary = &summary;
-    twl_summary_begin(&summary, INT64_MIN);
+    twl_summary_begin(&summary);
     for (unsigned i = 0; i < 11; i++)
         ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
     twl_cursor_place_at(&cursor, 0, (struct position){ 0 });
