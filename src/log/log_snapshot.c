@@ -52,13 +52,12 @@ static int report_system(int error, struct twinlog_report *ret_report)
 static int load_once(struct io *io, bool collects_faults, struct log_snapshot *snapshot,
                      struct twinlog_report *ret_report)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY,
-                                                 .collects_faults = collects_faults };
+    const enum segment_set_use use = collects_faults ? SET_FOR_CHECKING : SET_FOR_READING;
     int rc = ask_writer(&snapshot->shared, &snapshot->has_writer, &snapshot->epoch);
     if (rc < 0)
         return report_system(rc, ret_report);
     snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
-    rc = twl_segment_set_open(io, &options, &snapshot->state, &snapshot->set, ret_report);
+    rc = twl_segment_set_open(io, use, &snapshot->state, &snapshot->set, ret_report);
     heed_truncation(snapshot);
     return rc;
 }
@@ -165,12 +164,11 @@ static bool is_continued(const struct segment_set *old, const struct segment_set
 
 bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct twinlog_report report;
     struct segment_set now;
     if (!has_same_writer(snapshot))
         return false;
-    if (!snapshot->has_writer || twl_segment_set_open(io, &options, NULL, &now, &report) < 0)
+    if (!snapshot->has_writer || twl_segment_set_open(io, SET_FOR_READING, NULL, &now, &report) < 0)
         return true;
     bool is_current = is_continued(&snapshot->set, &now);
     twl_segment_set_free(&now);

@@ -29,7 +29,7 @@ int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot,
  * the disk, also what the caller opens later. */
 enum snapshot_flags {
     SNAPSHOT_SYNCS = 1u << 0,           /* the log is synced before, so what is found is durable */
-    SNAPSHOT_COLLECTS_FAULTS = 1u << 1, /* see struct segment_set_options */
+    SNAPSHOT_COLLECTS_FAULTS = 1u << 1, /* see enum segment_set_use */
 };
 int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                                     struct twinlog_report *ret_report);

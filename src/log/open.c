@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEAD_WRITER_WAIT_MS 30000u
 #define RETENTION_MS 60000u
 
 #define MOST_NUMBER (UINT64_MAX / 4 * 3) /* larger numbers leave too few to count on */
@@ -148,17 +147,16 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
 }
 
 /* Settles open groups: they get their headers. */
-static int settle_open_groups(struct opening *o, const struct segment_set_options *options,
-                              struct twinlog_report *ret_report)
+static int settle_open_groups(struct opening *o, struct twinlog_report *ret_report)
 {
-    int rc = twl_settle(o->log->io, &o->set, DEAD_WRITER_WAIT_MS, ret_report);
+    int rc = twl_settle(o->log->io, &o->set, ret_report);
     if (rc < 0)
         o->report = *ret_report;
     if (rc <= 0)
         return rc;
     twl_segment_set_free(&o->set);
     twl_state_free(&o->state);
-    return twl_segment_set_open(o->log->io, options, &o->state, &o->set, &o->report);
+    return twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
 }
 
 static int check_links(struct opening *o, const struct segment_entry *entry)
@@ -222,21 +220,18 @@ static int check_features(struct opening *o)
 
 static int find_end(struct opening *o)
 {
-    const struct segment_set_options options = { .open_flags = o->open_flags,
-                                                 .lock_wait_ms = DEAD_WRITER_WAIT_MS,
-                                                 .remove_temporaries = true };
     struct twinlog_report settled = { 0 };
     o->log->io->reads_disk = true;
     o->summary = malloc(sizeof(*o->summary));
     if (!o->summary)
         return refuse_system(o, -ENOMEM, "open the log");
-    int rc = twl_segment_set_open(o->log->io, &options, &o->state, &o->set, &o->report);
+    int rc = twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
     if (rc == 0)
         rc = check_features(o);
     if (rc == 0)
         rc = check_names(o);
     if (rc == 0)
-        rc = settle_open_groups(o, &options, &settled);
+        rc = settle_open_groups(o, &settled);
     if (rc == 0) {
         rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
         o->report = rc == 0 && settled.action == TWINLOG_WOULD_TRUNCATE ? settled : o->recovery.report;

@@ -64,11 +64,10 @@ static void find_newest_truncation(struct read_snapshot *h)
  * changes the sequence. */
 static int open_set(struct read_snapshot *h, struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     for (unsigned tries = 1;; tries++) {
         uint32_t page_sequence = twl_page_sequence(h->shared);
         bool had_writer = twl_page_is_written(h->shared);
-        int rc = twl_segment_set_open(h->io, &options, NULL, ret_set, ret_report);
+        int rc = twl_segment_set_open(h->io, SET_FOR_READING, NULL, ret_set, ret_report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
         bool is_alone =
             !had_writer && !twl_page_is_written(h->shared) && twl_page_sequence(h->shared) == page_sequence;

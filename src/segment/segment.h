@@ -14,6 +14,8 @@
 /* Kept for marker groups behind the records, so that a log can be opened and closed on a full disk. */
 #define SEGMENT_MARKER_BYTES (4u * BLOCK_BYTES)
 
+#define DEAD_WRITER_WAIT_MS 30000u /* for the last writes of a writer that died */
+
 struct segment {
     struct io_file *file;
     char name[SEGMENT_NAME_BYTES];

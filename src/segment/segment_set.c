@@ -74,7 +74,7 @@ static int remove_temporary(void *context, const char *name)
 /* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
 struct loading {
     struct io *io;
-    const struct segment_set_options *options;
+    enum segment_set_use use;
     const struct state_header *state; /* NULL = there is no usable one */
     uint64_t first_sequence;          /* of it; else 0 */
     uint8_t log_id[LOG_ID_BYTES];
@@ -89,7 +89,7 @@ struct loading {
 static int tolerate(struct loading *l, int error)
 {
     struct segment_set *set = &l->set;
-    if (!l->options->collects_faults || (error != TWINLOG_ECORRUPT && error != TWINLOG_EFOREIGN))
+    if (l->use != SET_FOR_CHECKING || (error != TWINLOG_ECORRUPT && error != TWINLOG_EFOREIGN))
         return error;
     void *faults = realloc(set->faults, (set->fault_count + 1) * sizeof(*set->faults));
     if (!faults)
@@ -303,11 +303,11 @@ static int look_after_dead_writer(struct loading *l, struct segment_entry *entry
 {
     struct io_file *file;
     int rc = 0;
-    if (l->options->lock_wait_ms > 0) {
+    if (l->use == SET_FOR_WRITING) {
         rc = io_open(l->io, entry->name, 0, &file);
         if (rc < 0)
             return refuse(l, rc, "open", entry->name);
-        rc = twl_lock_patiently(file, l->options->lock_wait_ms);
+        rc = twl_lock_patiently(file, DEAD_WRITER_WAIT_MS);
         io_close(file);
         if (rc < 0)
             return refuse(l, rc, "lock", entry->name);
@@ -505,7 +505,7 @@ static int refuse_empty(struct loading *l)
 static int load_entries(struct loading *l)
 {
     struct segment_names list = { 0 };
-    int rc = l->options->remove_temporaries ? l->io->ops->list(l->io, remove_temporary, l->io) : 0;
+    int rc = l->use == SET_FOR_WRITING ? l->io->ops->list(l->io, remove_temporary, l->io) : 0;
     if (rc == 0)
         rc = twl_segment_names(l->io, &list);
     if (rc == 0) {
@@ -547,7 +547,7 @@ static int load_set(struct loading *l)
         return l->set.fault_count > 0 ? l->set.faults[0].error : 0;
     if (rc == 0)
         rc = check_owners(l);
-    if (rc == 0 && l->options->collects_faults)
+    if (rc == 0 && l->use == SET_FOR_CHECKING)
         rc = place_salvaged(l);
     if (rc == 0) {
         place_head(l);
@@ -563,10 +563,10 @@ void twl_segment_set_free(struct segment_set *set)
     *set = (struct segment_set){ 0 };
 }
 
-static int open_once(struct io *io, const struct segment_set_options *options, struct state *state,
-                     uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
+static int open_once(struct io *io, enum segment_set_use use, struct state *state, uint64_t *ret_generation,
+                     struct segment_set *set, struct twinlog_report *report)
 {
-    struct loading l = { .io = io, .options = options, .set = { .first_lsn = 1 }, .report = report };
+    struct loading l = { .io = io, .use = use, .set = { .first_lsn = 1 }, .report = report };
     int rc = twl_state_read(io, state, report);
     if (rc < 0)
         *state = (struct state){ 0 };
@@ -602,25 +602,24 @@ static bool has_changed(struct io *io, uint64_t generation)
     return is_changed;
 }
 
-int twl_segment_set_open(struct io *io, const struct segment_set_options *options, struct state *ret_state,
+int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
-    struct segment_set_options strict = *options;
+    /* What looks like a fault may be a change that is going on, unless the caller is the only writer. */
+    const enum segment_set_use strict = use == SET_FOR_CHECKING ? SET_FOR_READING : use;
     struct state state = { 0 };
     struct twinlog_report report;
     uint64_t generation = 0;
     int rc = 0;
-    bool is_alone = options->lock_wait_ms > 0; /* a writer, so no other process changes anything */
-    strict.collects_faults = false;            /* a fault may be a change that is going on */
     for (unsigned tries = 1;; tries++) {
-        rc = open_once(io, &strict, &state, &generation, ret_set, &report);
+        rc = open_once(io, strict, &state, &generation, ret_set, &report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        if (!may_be_moving || is_alone || tries == MOVING_SET_TRIES ||
+        if (!may_be_moving || use == SET_FOR_WRITING || tries == MOVING_SET_TRIES ||
             (tries >= SET_TRIES && !has_changed(io, generation)))
             break;
     }
-    if (options->collects_faults && (rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN))
-        rc = open_once(io, options, &state, &generation, ret_set, &report);
+    if (use == SET_FOR_CHECKING && (rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN))
+        rc = open_once(io, use, &state, &generation, ret_set, &report);
     if (rc < 0) {
         *ret_report = report;
         return rc;

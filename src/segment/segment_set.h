@@ -59,13 +59,13 @@ struct segment_names {
 /* -EMFILE: there are more. The caller frees the names. */
 int twl_segment_names(struct io *io, struct segment_names *ret_names);
 
-struct segment_set_options {
-    unsigned open_flags;
-    unsigned lock_wait_ms; /* > 0: locks and releases the segments that a dead writer may still write */
-    bool remove_temporaries;
+enum segment_set_use {
+    SET_FOR_READING,
     /* For verify and repair: a fault of the set is added to its list, and loading goes on. Files without a
      * valid header get their place back, and the path may have gaps. */
-    bool collects_faults;
+    SET_FOR_CHECKING,
+    /* For the only writer: removes temporary files, and waits for writes of a dead writer. */
+    SET_FOR_WRITING,
 };
 
 void twl_segment_set_free(struct segment_set *set);
@@ -76,7 +76,7 @@ void twl_segment_set_free(struct segment_set *set);
  * TWINLOG_ECORRUPT, TWINLOG_EFOREIGN or TWINLOG_EVERSION, described in the report. Retired files are not
  * examined further. An empty directory is no error here. Without a state file *ret_state is empty
  * (generation 0). ret_state may be NULL. */
-int twl_segment_set_open(struct io *io, const struct segment_set_options *options, struct state *ret_state,
+int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report);
 
 /* Opens the file of an entry for reading, as far as the file goes. -ENOENT: it is gone, or has another

@@ -132,10 +132,10 @@ static int close_group(const struct segment *segment, bool is_end)
     return rc == 0 && found.group.count > 0 ? write_header(segment, &found.group) : rc;
 }
 
-static int settle_segment(struct io *io, const struct segment_entry *entry, unsigned lock_wait_ms)
+static int settle_segment(struct io *io, const struct segment_entry *entry)
 {
     struct segment segment;
-    int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, NULL);
+    int rc = twl_segment_open(io, entry->name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
     if (rc < 0)
         return rc;
     rc = close_group(&segment, false);
@@ -157,12 +157,11 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
 }
 
 /* The log continues in the segment with the end, and a footer would say that something came behind it. */
-static int settle_end(struct io *io, const struct segment_set *set, const struct recovery *end,
-                      unsigned lock_wait_ms)
+static int settle_end(struct io *io, const struct segment_set *set, const struct recovery *end)
 {
     const bool has_later = end->index + 1 < set->started;
     struct segment segment;
-    int rc = twl_segment_open(io, set->entries[end->index].name, 0, lock_wait_ms, &segment, NULL);
+    int rc = twl_segment_open(io, set->entries[end->index].name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
     if (rc < 0)
         return rc;
     if (has_later)
@@ -175,8 +174,7 @@ static int settle_end(struct io *io, const struct segment_set *set, const struct
     return rc;
 }
 
-int twl_settle(struct io *io, const struct segment_set *set, unsigned lock_wait_ms,
-               struct twinlog_report *ret_report)
+int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_report *ret_report)
 {
     struct recovery end;
     bool is_open = false;
@@ -189,9 +187,9 @@ int twl_settle(struct io *io, const struct segment_set *set, unsigned lock_wait_
         if (rc < 0)
             return rc;
         for (size_t i = end.open_from; rc == 0 && i < end.index; i++)
-            rc = settle_segment(io, &set->entries[i], lock_wait_ms);
+            rc = settle_segment(io, &set->entries[i]);
         if (rc == 0)
-            rc = settle_end(io, set, &end, lock_wait_ms);
+            rc = settle_end(io, set, &end);
     }
     if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,

@@ -210,13 +210,12 @@ static void walk(struct io *io, const struct segment_set *set, size_t index, str
 
 static void read_log(const char *dir, struct contents *contents)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct twinlog_report report;
     struct segment_set set;
     struct io *io;
     contents->count = 0;
     must(twl_io_posix_create(dir, true, &io) == 0, "open the directory");
-    must(twl_segment_set_open(io, &options, NULL, &set, &report) == 0, "load the segments");
+    must(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report) == 0, "load the segments");
     for (size_t i = 0; i < set.started; i++)
         walk(io, &set, i, contents);
     twl_segment_set_free(&set);

@@ -325,12 +325,11 @@ static uint64_t find_end_lsn(const struct segment *segment)
 static void find_disputed(struct simdisk *disk, struct lsn_range *ret_disputed)
 {
     struct io *io = simdisk_connect(disk);
-    const struct segment_set_options options = { 0 };
     struct twinlog_report report;
     struct segment_set set = { 0 };
     struct segment segment;
     uint64_t end_lsn = 0, first_lsn = UINT64_MAX, last_lsn = 0;
-    int error = twl_segment_set_open(io, &options, NULL, &set, &report);
+    int error = twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report);
     for (size_t i = 0; error == 0 && i < set.started; i++) {
         MUST(twl_segment_look(io, &set.entries[i]) == 0);
         MUST(twl_segment_open_valid(io, set.entries[i].name, &segment) == 0);

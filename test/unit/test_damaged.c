@@ -82,12 +82,11 @@ static struct io *make_io(void)
 
 static bool are_all_sealed(struct io *io)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct segment_set set;
     struct twinlog_report report;
     bool are_sealed = true;
 
-    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report), 0);
     for (size_t i = 0; i + 1 < set.started; i++) {
         ck_assert_int_eq(twl_segment_look(io, &set.entries[i]), 0);
         are_sealed = are_sealed && set.entries[i].is_sealed;
@@ -183,7 +182,6 @@ static void survey_segment(struct io *io, struct segment_entry *entry)
 
 static void survey(void)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct io *io = make_io();
     struct segment_set set;
     struct twinlog_report report;
@@ -191,7 +189,7 @@ static void survey(void)
     struct twinlog_record record;
 
     part_count = 0;
-    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report), 0);
     for (size_t i = 0; i < set.started; i++)
         survey_segment(io, &set.entries[i]);
     ck_assert_uint_ge(part_count, 3);

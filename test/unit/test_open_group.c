@@ -180,8 +180,7 @@ static void find_closed_end(struct io *there)
     struct segment_set set;
     struct recovery recovery;
     struct twinlog_report report;
-    const struct segment_set_options loading = { .open_flags = IO_READ_ONLY };
-    ck_assert_int_eq(twl_segment_set_open(there, &loading, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_segment_set_open(there, SET_FOR_READING, NULL, &set, &report), 0);
     ck_assert_int_eq(twl_recover(there, &set, false, NULL, &recovery), 0);
     memcpy(log_id, set.entries[0].header.log_id, sizeof(log_id));
     end = recovery.position;
@@ -889,12 +888,11 @@ static uint64_t go_on(struct simdisk *disk, uint64_t after_lsn)
 
 static void expect_nothing_open(struct simdisk *disk)
 {
-    const struct segment_set_options loading = { .open_flags = IO_READ_ONLY };
     struct io *on_disk = simdisk_connect(disk);
     struct segment_set set;
     struct twinlog_report report;
     bool is_open;
-    ck_assert_int_eq(twl_segment_set_open(on_disk, &loading, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_segment_set_open(on_disk, SET_FOR_READING, NULL, &set, &report), 0);
     for (size_t i = 0; i < set.started; i++) {
         ck_assert_int_eq(twl_segment_is_open(on_disk, &set.entries[i], &is_open), 0);
         ck_assert(!is_open);

@@ -447,13 +447,12 @@ TEST_RANGE(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISI
 /* Nothing is valid under the identity of another incarnation (I8). */
 TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct recovery recovery;
     struct segment_set set;
 
     make_log();
     struct io *io = simdisk_connect(disk);
-    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report), 0);
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.position.next_lsn, last_kept + 1);
     set.entries[set.started - 1].header.segment_id++;

@@ -203,9 +203,8 @@ static struct io *connect_to_failing(void)
 
 static void load_set(struct io *io, struct segment_set *set)
 {
-    const struct segment_set_options options = { 0 };
     struct twinlog_report report;
-    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, set, &report), 0);
+    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, set, &report), 0);
 }
 
 /* With each read failing in turn. Returns how many there are. */
