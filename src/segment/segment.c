@@ -84,13 +84,9 @@ static void take_header(struct segment *segment, const struct segment_header *he
 
 static int write_header(struct io_file *file, const struct segment_header *header)
 {
-    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_HEADER_BYTES);
-    if (!block)
-        return -ENOMEM;
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
     twl_segment_header_encode(header, block);
-    int rc = io_write_at(file, block, SEGMENT_HEADER_BYTES, 0);
-    free(block);
-    return rc;
+    return io_write_at(file, block, SEGMENT_HEADER_BYTES, 0);
 }
 
 static int give_summary(struct segment *segment)
@@ -305,6 +301,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment segment = { 0 };
     snprintf(segment.name, sizeof(segment.name), "%s", name);
     int rc = io_open(io, name, open_flags, &segment.file);
@@ -312,11 +309,9 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         return rc;
     if (lock_wait_ms > 0)
         rc = twl_lock_patiently(segment.file, lock_wait_ms);
-
-    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_HEADER_BYTES);
     size_t size = 0;
     if (rc == 0)
-        rc = block ? io_read(segment.file, block, SEGMENT_HEADER_BYTES, 0, &size) : -ENOMEM;
+        rc = io_read(segment.file, block, SEGMENT_HEADER_BYTES, 0, &size);
     if (rc == 0)
         rc = io_size(segment.file, &segment.file_bytes);
     enum header_state state = HEADER_FOREIGN;
@@ -333,7 +328,6 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         *ret_segment = segment;
     if (ret_state)
         *ret_state = state;
-    free(block);
     return rc;
 }
 
@@ -410,16 +404,13 @@ int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
 
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer)
 {
-    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_FOOTER_BYTES);
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES];
     size_t size = 0;
-    if (!block)
-        return -ENOMEM;
-    int rc = io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
-    if (rc == 0)
-        rc = size == SEGMENT_FOOTER_BYTES &&
-             twl_segment_footer_decode(block, segment->seed, segment->data_end, ret_footer);
-    free(block);
-    return rc;
+    const int rc = io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
+    if (rc < 0)
+        return rc;
+    return size == SEGMENT_FOOTER_BYTES &&
+           twl_segment_footer_decode(block, segment->seed, segment->data_end, ret_footer);
 }
 
 /* Whole blocks, which are durable on return. */
