@@ -47,15 +47,19 @@ static int open_next(const struct mapped *m, const struct mapped_segment *active
     return open_segment(m->io, active->number + 1, active, ret_segment);
 }
 
+static int count_segment(void *context, const char *name)
+{
+    size_t *count = context;
+    *count += twl_segment_name_is_ours(name);
+    return 0;
+}
+
 /* Without a keeper, the number of segments is counted here. */
 static int check_count(struct io *io)
 {
-    struct segment_names names;
-    const int rc = twl_segment_names(io, &names);
-    if (rc < 0)
-        return rc;
-    free(names.names);
-    return names.count < MOST_SEGMENTS_TO_MAKE ? 0 : -EMFILE;
+    size_t count = 0;
+    const int rc = io->ops->list(io, count_segment, &count);
+    return rc < 0 || count < MOST_SEGMENTS_TO_MAKE ? rc : -EMFILE;
 }
 
 /* Makes it as large as planned; on a full disk half as large, and so on, down to the least size. */

@@ -25,52 +25,6 @@
 #define SET_TRIES 3u                       /* files may get new incarnations while the set is read */
 #define MOVING_SET_TRIES 100u              /* the same, while the state file shows that they do */
 
-/* ---- names ------------------------------------------------------------------------------------- */
-
-static int collect_name(void *context, const char *name)
-{
-    struct segment_names *list = context;
-    if (!twl_segment_name_is_ours(name))
-        return 0;
-    if (list->count == MOST_SEGMENTS)
-        return -EMFILE;
-    if (list->count == list->room) {
-        size_t room = list->room ? 2 * list->room : 16;
-        void *names = realloc(list->names, room * sizeof(*list->names));
-        if (!names)
-            return -ENOMEM;
-        list->names = names;
-        list->room = room;
-    }
-    strcpy(list->names[list->count++], name);
-    return 0;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-int twl_segment_names(struct io *io, struct segment_names *ret_names)
-{
-    struct segment_names list = { 0 };
-    int rc = io->ops->list(io, collect_name, &list);
-    if (rc < 0) {
-        free(list.names);
-        return rc;
-    }
-    if (list.count > 0)
-        qsort(list.names, list.count, sizeof(*list.names), by_name);
-    *ret_names = list;
-    return 0;
-}
-
-static int remove_temporary(void *context, const char *name)
-{
-    struct io *io = context;
-    return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
-}
-
 /* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
 struct loading {
     struct io *io;
@@ -78,9 +32,9 @@ struct loading {
     const struct state_header *state; /* NULL = there is no usable one */
     uint64_t first_sequence;          /* of it; else 0 */
     uint8_t log_id[LOG_ID_BYTES];
-    size_t all;    /* entries */
-    size_t count;  /* those that may be started or spares, in front */
-    bool has_head; /* the segment with the sequence of the head is there */
+    size_t all, room; /* entries */
+    size_t count;     /* those that may be started or spares, in front */
+    bool has_head;    /* the segment with the sequence of the head is there */
     struct segment_set set;
     struct twinlog_report *report;
 };
@@ -147,24 +101,22 @@ static int read_header(struct io *io, const char *name, struct segment *ret_segm
     return rc;
 }
 
-/* 1 = an entry; 0 = the file is gone by now, as retired files may be. */
-static int load_entry(struct loading *l, const char *name, struct segment_entry *ret_entry)
+/* 1 = it is there; 0 = the file is gone by now, as retired files may be. */
+static int load_entry(struct loading *l, struct segment_entry *entry)
 {
     struct segment segment;
     enum header_state state;
-    int rc = read_header(l->io, name, &segment, &state);
+    int rc = read_header(l->io, entry->name, &segment, &state);
     if (rc == -ENOENT)
         return 0;
     if (rc < 0)
-        return refuse(l, rc, "read", name);
-    *ret_entry = (struct segment_entry){ .file_bytes = segment.file_bytes };
-    strcpy(ret_entry->name, name);
-    if (state != HEADER_VALID) {
-        rc = refuse_header(l, name, state);
-        ret_entry->is_salvaged = true;
-    } else {
-        ret_entry->header = segment.header;
-    }
+        return refuse(l, rc, "read", entry->name);
+    entry->file_bytes = segment.file_bytes;
+    entry->is_salvaged = state != HEADER_VALID;
+    if (!entry->is_salvaged)
+        entry->header = segment.header;
+    else
+        rc = refuse_header(l, entry->name, state);
     return rc < 0 ? rc : 1;
 }
 
@@ -180,7 +132,7 @@ static int by_place(const void *a, const void *b)
 
 static void sort(struct loading *l)
 {
-    if (l->all > 0)
+    if (l->set.entries)
         qsort(l->set.entries, l->all, sizeof(*l->set.entries), by_place);
     while (l->count > 0 && l->set.entries[l->count - 1].role > SEGMENT_SPARE)
         l->count--;
@@ -452,12 +404,12 @@ static void count_entries(const struct loading *l, struct segment_set *set)
 static int find_first_lsn(struct loading *l)
 {
     struct segment_set *set = &l->set;
-    struct segment_entry *oldest = &set->entries[0];
     const uint64_t head_lsn = l->state ? l->state->first_lsn : 1;
     if (set->started == 0) {
         set->first_lsn = head_lsn;
         return 0;
     }
+    struct segment_entry *oldest = &set->entries[0];
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
         return refuse(l, rc, "read", oldest->name);
@@ -502,28 +454,54 @@ static int refuse_empty(struct loading *l)
     return fault(l, STATE_NAME, l->first_sequence, 0, 0);
 }
 
+static int remove_temporary(void *context, const char *name)
+{
+    struct io *io = context;
+    return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
+}
+
+static int collect(void *context, const char *name)
+{
+    struct loading *l = context;
+    if (!twl_segment_name_is_ours(name))
+        return 0;
+    if (l->all == MOST_SEGMENTS)
+        return -EMFILE;
+    if (l->all == l->room) {
+        void *entries = realloc(l->set.entries, 2 * l->room * sizeof(*l->set.entries));
+        if (!entries)
+            return -ENOMEM;
+        l->set.entries = entries;
+        l->room *= 2;
+    }
+    struct segment_entry *entry = &l->set.entries[l->all++];
+    *entry = (struct segment_entry){ 0 };
+    strcpy(entry->name, name);
+    return 0;
+}
+
 static int load_entries(struct loading *l)
 {
-    struct segment_names list = { 0 };
-    int rc = l->use == SET_FOR_WRITING ? l->io->ops->list(l->io, remove_temporary, l->io) : 0;
+    l->room = 16;
+    l->set.entries = calloc(l->room, sizeof(*l->set.entries)); /* an empty one for a set without files */
+    int rc = l->set.entries ? 0 : -ENOMEM;
+    if (rc == 0 && l->use == SET_FOR_WRITING)
+        rc = l->io->ops->list(l->io, remove_temporary, l->io);
     if (rc == 0)
-        rc = twl_segment_names(l->io, &list);
-    if (rc == 0) {
-        l->set.entries = calloc(list.count + 1, sizeof(*l->set.entries));
-        rc = l->set.entries ? 0 : -ENOMEM;
-    }
+        rc = l->io->ops->list(l->io, collect, l);
     if (rc < 0)
         twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
-    for (size_t i = 0; rc == 0 && i < list.count; i++) {
-        rc = load_entry(l, list.names[i], &l->set.entries[l->all]);
-        l->all += rc > 0;
+    sort(l); /* by name, because a directory has no reliable order */
+    for (size_t i = 0; rc == 0 && i < l->all; i++) {
+        rc = load_entry(l, &l->set.entries[i]);
+        if (rc > 0)
+            l->set.entries[l->count++] = l->set.entries[i];
         rc = rc > 0 ? 0 : rc;
     }
-    if (rc == 0 && list.count > 0 && l->all == 0) /* there are other files by now */
-        rc = refuse(l, -ENOENT, "read", list.names[0]);
-    l->count = l->all;
-    free(list.names);
+    if (rc == 0 && l->all > 0 && l->count == 0) /* there are other files by now */
+        rc = refuse(l, -ENOENT, "read", l->set.entries[0].name);
+    l->all = l->count;
     return rc;
 }
 

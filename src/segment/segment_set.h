@@ -47,17 +47,10 @@ struct segment_set {
     size_t fault_count;
 };
 
-/* Names of segment files, sorted, because a directory has no reliable order. */
-struct segment_names {
-    char (*names)[SEGMENT_NAME_BYTES];
-    size_t count, room;
-};
 /* A log with more segments can't be opened, and no writer makes more. A few are reserved for processes
  * that open the log. */
 #define MOST_SEGMENTS (1u << 20)
 #define MOST_SEGMENTS_TO_MAKE (MOST_SEGMENTS - 64)
-/* -EMFILE: there are more. The caller frees the names. */
-int twl_segment_names(struct io *io, struct segment_names *ret_names);
 
 enum segment_set_use {
     SET_FOR_READING,
