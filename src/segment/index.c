@@ -140,39 +140,16 @@ void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t no
 
 /* ---- looking up -------------------------------------------------------------------------------- */
 
-/* The last entry for which the condition holds, or -1. The condition must hold up to some entry and not
- * from there on. If a damaged file has its entries in another order, any of them. */
-static int64_t last_before(const struct index_entry *entries, uint32_t count,
-                           bool (*is_before)(const struct index_entry *entry, const void *what),
-                           const void *what)
+/* If a damaged file has its entries in another order, any of them. */
+int64_t twl_index_find(const struct index_entry *entries, uint32_t count, uint64_t lsn, int64_t max_ns)
 {
     uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (is_before(&entries[middle], what))
+        if (entries[middle].lsn <= lsn && entries[middle].max_time_so_far_ns <= max_ns)
             low = middle + 1;
         else
             high = middle;
     }
     return (int64_t)low - 1;
-}
-
-static bool is_not_behind_lsn(const struct index_entry *entry, const void *lsn)
-{
-    return entry->lsn <= *(const uint64_t *)lsn;
-}
-
-static bool is_older_before(const struct index_entry *entry, const void *time_ns)
-{
-    return entry->max_time_so_far_ns < *(const int64_t *)time_ns;
-}
-
-int64_t twl_index_find_lsn(const struct index_entry *entries, uint32_t count, uint64_t lsn)
-{
-    return last_before(entries, count, is_not_behind_lsn, &lsn);
-}
-
-int64_t twl_index_find_time(const struct index_entry *entries, uint32_t count, int64_t time_ns)
-{
-    return last_before(entries, count, is_older_before, &time_ns);
 }

@@ -51,9 +51,8 @@ void twl_summary_end_group(struct summary *summary, const struct group_header *g
 void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t now_ns,
                         struct segment_footer *ret_footer, uint32_t *ret_step);
 
-/* The number of the last of `count` entries, in order, that is not behind the record `lsn`, or -1. */
-int64_t twl_index_find_lsn(const struct index_entry *entries, uint32_t count, uint64_t lsn);
-/* The number of the last entry before which every record is older than `time_ns`, or -1. */
-int64_t twl_index_find_time(const struct index_entry *entries, uint32_t count, int64_t time_ns);
+/* The number of the last of `count` entries, in order, that is not behind the record `lsn` and before which no record
+ * is newer than `max_ns`, or -1. */
+int64_t twl_index_find(const struct index_entry *entries, uint32_t count, uint64_t lsn, int64_t max_ns);
 
 #endif

@@ -60,9 +60,10 @@ static struct entries known_entries(struct cursor *cursor, const struct segment_
     return (struct entries){ 0 };
 }
 
-static const struct index_entry *entry_of(const struct entries *known, int64_t number)
+static const struct index_entry *find_entry(struct entries known, uint64_t lsn, int64_t max_ns)
 {
-    return number < 0 ? NULL : &known->entries[number];
+    const int64_t number = twl_index_find(known.entries, known.count, lsn, max_ns);
+    return number < 0 ? NULL : &known.entries[number];
 }
 
 static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
@@ -217,8 +218,7 @@ static int walk_to(struct cursor *cursor, uint64_t lsn, struct trail *trail)
 
 int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn)
 {
-    const struct entries known = known_entries(cursor, footer);
-    const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
+    const struct index_entry *entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
     uint64_t here = twl_cursor_next_lsn(cursor);
     bool is_on_the_way = here > 0 && here <= lsn;
     int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
@@ -228,11 +228,9 @@ int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, 
 int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
                      struct trail *trail)
 {
-    const struct entries known = known_entries(cursor, footer);
     const struct entries sparse = { trail->sparse.index.entries, trail->sparse.index.count };
-    const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
-    const struct index_entry *nearest =
-        entry_of(&sparse, twl_index_find_lsn(sparse.entries, sparse.count, lsn));
+    const struct index_entry *entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
+    const struct index_entry *nearest = find_entry(sparse, lsn, INT64_MAX);
     bool is_marked = nearest && lsn < trail->marked_lsn && (!entry || nearest->lsn > entry->lsn);
     if (!is_marked)
         twl_trail_begin(trail);
@@ -255,8 +253,9 @@ bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry 
 
 int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns)
 {
+    const bool is_any = time_ns == INT64_MIN;
     const struct entries known = known_entries(cursor, footer);
-    int rc = jump(cursor, entry_of(&known, twl_index_find_time(known.entries, known.count, time_ns)));
+    int rc = jump(cursor, is_any ? NULL : find_entry(known, UINT64_MAX, time_ns - 1));
     return rc < 0 ? rc : twl_cursor_pass_older(cursor, time_ns);
 }
 

@@ -65,12 +65,6 @@ static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
            end + window->step >= window->start;
 }
 
-static size_t choose_step(const struct cursor *cursor, bool is_near)
-{
-    size_t next = is_near ? 2 * cursor->window.step : FIRST_STEP_BYTES;
-    return cursor->window_bytes ? cursor->window_bytes : (size_t)min_u64(next, WINDOW_BYTES);
-}
-
 static int make_room(struct cursor *cursor, size_t need)
 {
     struct window *window = &cursor->window;
@@ -103,7 +97,9 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
 {
     struct window *window = &cursor->window;
     bool goes_on = is_near(window, offset, offset + size);
-    size_t step = choose_step(cursor, goes_on);
+    size_t step = goes_on ? (size_t)min_u64(2 * window->step, WINDOW_BYTES) : FIRST_STEP_BYTES;
+    if (cursor->window_bytes > 0)
+        step = cursor->window_bytes;
     uint64_t start = offset;
     if (goes_on && offset < window->start) /* going back: the next bytes will be in front */
         start -= min_u64(offset, step - step / 4);

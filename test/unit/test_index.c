@@ -362,11 +362,11 @@ TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
     for (uint64_t lsn = 0; lsn < model.next_lsn + 10; lsn++) {
         while (expected + 1 < (int64_t)index->count && index->entries[expected + 1].lsn <= lsn)
             expected++;
-        ck_assert_int_eq(twl_index_find_lsn(index->entries, index->count, lsn), expected);
+        ck_assert_int_eq(twl_index_find(index->entries, index->count, lsn, INT64_MAX), expected);
     }
     ck_assert_int_eq(expected, (int64_t)index->count - 1);
-    ck_assert_int_eq(twl_index_find_lsn(index->entries, index->count, UINT64_MAX), expected);
-    ck_assert_int_eq(twl_index_find_lsn(index->entries, 0, 5), -1);
+    ck_assert_int_eq(twl_index_find(index->entries, index->count, UINT64_MAX, INT64_MAX), expected);
+    ck_assert_int_eq(twl_index_find(index->entries, 0, 5, INT64_MAX), -1);
     end(&model);
 }
 
@@ -374,7 +374,7 @@ TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
 static void assert_time(const struct model *model, int64_t time_ns)
 {
     const struct sparse_index *index = &model->by_group.index;
-    int64_t found = twl_index_find_time(index->entries, index->count, time_ns);
+    int64_t found = twl_index_find(index->entries, index->count, UINT64_MAX, time_ns - 1);
     ck_assert_int_ge(found, -1);
     ck_assert_int_lt(found, (int64_t)index->count);
     uint64_t from_lsn = found < 0 ? 0 : index->entries[found].lsn;
@@ -402,8 +402,9 @@ TEST(a_time_is_found_at_the_last_entry_before_which_all_is_older)
     }
     assert_time(&model, INT64_MAX);
     const struct sparse_index *index = &model.by_group.index;
-    ck_assert_msg(twl_index_find_time(index->entries, index->count, INT64_MIN) == -1, "from the beginning");
-    ck_assert_int_eq(twl_index_find_time(index->entries, 0, 5), -1);
+    ck_assert_msg(twl_index_find(index->entries, index->count, UINT64_MAX, INT64_MIN) == 0,
+                  "from the beginning");
+    ck_assert_int_eq(twl_index_find(index->entries, 0, UINT64_MAX, 5), -1);
     end(&model);
 }
 
@@ -415,8 +416,8 @@ TEST(a_disordered_index_is_searched_within_its_bounds)
         entries[i] =
             (struct index_entry){ .lsn = rng_next(&rng), .max_time_so_far_ns = (int64_t)rng_next(&rng) };
     for (unsigned i = 0; i < 1000; i++) {
-        int64_t by_lsn = twl_index_find_lsn(entries, 100, rng_next(&rng));
-        int64_t by_time = twl_index_find_time(entries, 100, (int64_t)rng_next(&rng));
+        int64_t by_lsn = twl_index_find(entries, 100, rng_next(&rng), INT64_MAX);
+        int64_t by_time = twl_index_find(entries, 100, UINT64_MAX, (int64_t)rng_next(&rng));
         ck_assert(by_lsn >= -1 && by_lsn < 100 && by_time >= -1 && by_time < 100);
     }
 }
