@@ -98,6 +98,16 @@ static int give_summary(struct segment *segment)
     return 0;
 }
 
+/* Hands the segment over, or closes it after a failure. */
+static int hand_over(int rc, struct segment *segment, struct segment *ret_segment)
+{
+    if (rc < 0)
+        twl_segment_close(segment);
+    else
+        *ret_segment = *segment;
+    return rc;
+}
+
 /* Everything except the rename to the final name. */
 static int fill(struct segment *segment, const struct segment_plan *plan)
 {
@@ -157,12 +167,7 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
             tell(ret_is_in_doubt, true);
         }
     }
-    if (rc < 0) {
-        twl_segment_close(&segment);
-        return rc;
-    }
-    *ret_segment = segment;
-    return 0;
+    return hand_over(rc, &segment, ret_segment);
 }
 
 /* A random number, so no other process uses the same temporary name. */
@@ -196,12 +201,7 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     POINT("next-named");
     io->ops->unlink(io, temporary);
     io_unlock(segment.file, IO_LOCK_WRITER);
-    if (rc < 0) {
-        twl_segment_close(&segment);
-        return rc;
-    }
-    *ret_segment = segment;
-    return 0;
+    return hand_over(rc, &segment, ret_segment);
 }
 
 /* The process that makes the file locks it before it gives it any bytes. */
@@ -288,12 +288,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
         rc = give_summary(&segment);
     if (rc == 0)
         rc = begin_incarnation(&segment, plan, ret_is_in_doubt);
-    if (rc < 0) {
-        twl_segment_close(&segment);
-        return rc;
-    }
-    *ret_segment = segment;
-    return 0;
+    return hand_over(rc, &segment, ret_segment);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -322,13 +317,9 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         take_header(&segment, &header);
     else if (rc == 0 && !ret_state)
         rc = TWINLOG_ECORRUPT;
-    if (rc < 0)
-        twl_segment_close(&segment);
-    else
-        *ret_segment = segment;
     if (ret_state)
         *ret_state = state;
-    return rc;
+    return hand_over(rc, &segment, ret_segment);
 }
 
 int twl_segment_check_incarnation(const struct segment *segment, const struct segment_header *header)

@@ -86,37 +86,22 @@ static int refuse(struct loading *l, int error, const char *doing, const char *n
     return error;
 }
 
-static int read_header(struct io *io, const char *name, struct segment *ret_segment,
-                       enum header_state *ret_state)
-{
-    int rc = 0;
-    for (unsigned tries = 0; tries < HEADER_TRIES; tries++) {
-        rc = twl_segment_open(io, name, IO_READ_ONLY, 0, ret_segment, ret_state);
-        if (rc < 0)
-            return rc;
-        twl_segment_close(ret_segment);
-        if (*ret_state == HEADER_VALID || *ret_state == HEADER_NEWER)
-            break;
-    }
-    return rc;
-}
-
 /* 1 = it is there; 0 = the file is gone by now, as retired files may be. */
 static int load_entry(struct loading *l, struct segment_entry *entry)
 {
     struct segment segment;
-    enum header_state state;
-    int rc = read_header(l->io, entry->name, &segment, &state);
-    if (rc == -ENOENT)
-        return 0;
-    if (rc < 0)
-        return refuse(l, rc, "read", entry->name);
+    enum header_state state = HEADER_DAMAGED;
+    for (unsigned tries = 0; tries < HEADER_TRIES && state != HEADER_VALID && state != HEADER_NEWER;
+         tries++) {
+        int rc = twl_segment_open(l->io, entry->name, IO_READ_ONLY, 0, &segment, &state);
+        if (rc < 0)
+            return rc == -ENOENT ? 0 : refuse(l, rc, "read", entry->name);
+        twl_segment_close(&segment);
+    }
     entry->file_bytes = segment.file_bytes;
     entry->is_salvaged = state != HEADER_VALID;
-    if (!entry->is_salvaged)
-        entry->header = segment.header;
-    else
-        rc = refuse_header(l, entry->name, state);
+    entry->header = segment.header;
+    int rc = entry->is_salvaged ? refuse_header(l, entry->name, state) : 0;
     return rc < 0 ? rc : 1;
 }
 
