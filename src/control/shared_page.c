@@ -72,14 +72,6 @@ static int make_private_page(struct shared_page *shared)
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
 
-static void await_page_sequence(struct page_words *page, uint32_t seen)
-{
-    uint32_t awaited_sequence = atomic_load(&page->awaited_sequence);
-    while ((int32_t)(seen - awaited_sequence) > 0 &&
-           !atomic_compare_exchange_weak(&page->awaited_sequence, &awaited_sequence, seen))
-        continue;
-}
-
 static void beat(struct page_words *page)
 {
     uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
@@ -100,8 +92,12 @@ static int choose_limit(struct shared_page *shared)
 
 void twl_page_await(struct shared_page *shared, uint32_t seen)
 {
-    if (shared->page && shared->is_writable)
-        await_page_sequence(shared->page, seen);
+    if (shared->page && shared->is_writable) {
+        _Atomic uint32_t *awaited = &shared->page->awaited_sequence;
+        uint32_t newest = atomic_load(awaited);
+        while ((int32_t)(seen - newest) > 0 && !atomic_compare_exchange_weak(awaited, &newest, seen))
+            continue;
+    }
     atomic_thread_fence(memory_order_seq_cst);
 }
 
@@ -116,8 +112,7 @@ void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
         shared->io->ops->sleep_ms(shared->io, (unsigned)limit);
         return;
     }
-    if (shared->is_writable)
-        await_page_sequence(shared->page, seen);
+    twl_page_await(shared, seen);
     twl_word_sleep(&shared->page->page_sequence, seen, twl_monotonic_ns() + (uint64_t)limit * 1000000, true);
 }
 
@@ -131,16 +126,6 @@ void twl_page_wake(struct shared_page *shared)
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
-
-int twl_page_open_file(struct io *io, uint32_t flags, struct io_file **ret_file)
-{
-    int rc = io_open(io, PAGE_FILE_NAME, flags, ret_file);
-    if (rc == -ENOENT)
-        rc = io_open(io, PAGE_FILE_NAME, IO_CREATE | flags, ret_file);
-    if (rc == -EEXIST) /* another process was faster */
-        rc = io_open(io, PAGE_FILE_NAME, flags, ret_file);
-    return rc;
-}
 
 /* The newest epoch that a writer has left here. It stays in the page until a newer one is published: this opening may
  * fail, and readers ignore that epoch. No log reaches the largest numbers by counting, and they leave too few to go on. */
@@ -164,8 +149,8 @@ static void clear(struct shared_page *shared)
     atomic_store(&page->poison, 0);
     atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
     atomic_store(&page->wanted_ns, 0); /* after a reboot an old value may be far in the future */
-    atomic_store(&page->awaited_sequence,
-                 atomic_load(&page->page_sequence) - 1); /* a value from before a power cut is void */
+    /* a value from before a power cut is void */
+    atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - 1);
     atomic_store(&page->magic, PAGE_MAGIC);
     twl_page_wake(shared); /* sleeping readers wake and announce themselves again */
 }
@@ -177,16 +162,20 @@ static int make_large_enough(struct io_file *file)
     return rc == 0 && bytes < BLOCK_BYTES ? io_allocate(file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN) : rc;
 }
 
-int twl_page_share(struct io *io, struct shared_page *ret_shared)
+/* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
+static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct shared_page *ret_shared)
 {
-    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = true };
-    int rc = twl_page_open_file(io, 0, &shared.file);
-    if (rc == 0)
+    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = is_shared };
+    int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
+    if (rc == 0 && !is_shared)
+        rc = twl_lock_patiently(shared.file, wait_ms);
+    if (rc == 0) {
         rc = make_large_enough(shared.file);
-    if (rc == 0)
-        shared.page = map_page(&shared);
-    if (rc == 0 && !shared.page)
-        rc = -ENOTSUP;
+        if (rc == 0 || (!is_shared && is_no_space(rc))) { /* a full disk must not prevent an opening */
+            shared.page = map_page(&shared);
+            rc = shared.page ? 0 : is_shared ? -ENOTSUP : make_private_page(&shared);
+        }
+    }
     if (rc < 0) {
         twl_page_unlock(&shared);
         return rc;
@@ -194,6 +183,16 @@ int twl_page_share(struct io *io, struct shared_page *ret_shared)
     clear(&shared);
     *ret_shared = shared;
     return 0;
+}
+
+int twl_page_share(struct io *io, struct shared_page *ret_shared)
+{
+    return make_page(io, true, 0, ret_shared);
+}
+
+int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared)
+{
+    return make_page(io, false, wait_ms, ret_shared);
 }
 
 int twl_page_join(struct io *io, struct shared_page *ret_shared)
@@ -207,28 +206,6 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared)
         return -ENOTSUP;
     }
     shared.is_ours = shared.is_shared = true;
-    *ret_shared = shared;
-    return 0;
-}
-
-int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared)
-{
-    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true };
-    int rc = twl_page_open_file(io, 0, &shared.file);
-    if (rc < 0)
-        return rc;
-    rc = twl_lock_patiently(shared.file, wait_ms);
-    if (rc == 0)
-        rc = make_large_enough(shared.file);
-    if (rc == 0 || is_no_space(rc)) { /* a full disk must not prevent the opening of a log */
-        shared.page = map_page(&shared);
-        rc = shared.page ? 0 : make_private_page(&shared);
-    }
-    if (rc < 0) {
-        twl_page_unlock(&shared);
-        return rc;
-    }
-    clear(&shared);
     *ret_shared = shared;
     return 0;
 }
@@ -266,20 +243,17 @@ static void announce(const struct shared_page *shared)
     beat(shared->page);
 }
 
-void twl_page_publish(struct shared_page *shared, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn)
+void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,
+                      uint64_t durable_lsn)
 {
+    atomic_store(&shared->own_mode, mode);
     atomic_store(&shared->own_epoch, epoch);
     atomic_store(&shared->own_first_lsn, first_lsn);
-    atomic_store(&shared->page->first_lsn,
-                 first_lsn); /* first: after a reset there may be no records up to the new watermark */
+    /* first: after a reset there may be no records up to the new watermark */
+    atomic_store(&shared->page->first_lsn, first_lsn);
     watermark_store(&shared->page->durable, durable_lsn);
     store_identity(shared);
     announce(shared);
-}
-
-void twl_page_publish_mode(struct shared_page *shared, uint32_t mode)
-{
-    atomic_store(&shared->own_mode, mode);
 }
 
 void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn)
@@ -293,15 +267,14 @@ void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn)
 
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch)
 {
+    uint32_t old = atomic_load(&shared->page->epoch);
     if (shared->is_shared) {
-        uint32_t old = atomic_load(&shared->page->epoch);
         while (old < epoch && !atomic_compare_exchange_weak(&shared->page->epoch, &old, epoch))
             continue;
-        announce(shared);
-        return;
+    } else {
+        atomic_store(&shared->own_epoch, epoch);
+        store_identity(shared);
     }
-    atomic_store(&shared->own_epoch, epoch);
-    store_identity(shared);
     announce(shared);
 }
 
@@ -411,13 +384,13 @@ uint64_t twl_page_durable_lsn(const struct shared_page *shared)
 {
     if (twl_page_epoch(shared) == 0)
         return 0;
-    uint64_t lsn = watermark_load_checked(&shared->page->durable);
-    for (int looks = 1; lsn == 0 && looks < SETTLING_LOOKS && watermark_load(&shared->page->durable) != 0;
-         looks++) {
+    const struct watermark *durable = &shared->page->durable;
+    uint64_t lsn = watermark_load_checked(durable);
+    for (int looks = 1; lsn == 0 && looks < SETTLING_LOOKS && watermark_load(durable) != 0; looks++) {
         twl_yield();
-        lsn = watermark_load_checked(&shared->page->durable);
+        lsn = watermark_load_checked(durable);
     }
-    return lsn > 0 ? lsn : watermark_load_least(&shared->page->durable);
+    return lsn > 0 ? lsn : watermark_load_least(durable);
 }
 
 uint64_t twl_page_first_lsn(const struct shared_page *shared)
@@ -427,8 +400,7 @@ uint64_t twl_page_first_lsn(const struct shared_page *shared)
 
 uint32_t twl_page_mode(const struct shared_page *shared)
 {
-    const uint32_t mode =
-        twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->mode) : TWINLOG_MODE_DURABLE;
+    const uint32_t mode = twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->mode) : 0;
     return mode <= TWINLOG_MODE_SHARED ? mode : TWINLOG_MODE_MAPPED;
 }
 
@@ -464,13 +436,11 @@ int twl_page_put_copy(struct shared_page *shared, const void *copy, size_t size)
 int twl_page_want_copies(struct shared_page *shared, uint32_t layout, uint64_t until_ns)
 {
     const uint32_t epoch = twl_page_epoch(shared);
-    if (!shared->page)
-        return -ENOTSUP;
-    if (!shared->is_writable)
+    if (shared->page && !shared->is_writable)
         return -EACCES;
-    if (epoch == 0)
+    if (shared->page && epoch == 0)
         return -EAGAIN;
-    if (atomic_load(&shared->page->offer) != ((uint64_t)epoch << 32 | layout))
+    if (!shared->page || atomic_load(&shared->page->offer) != ((uint64_t)epoch << 32 | layout))
         return -ENOTSUP;
     raise_u64(&shared->page->wanted_ns, until_ns);
     return 0;

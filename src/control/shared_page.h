@@ -28,20 +28,19 @@
  * `wanted_ns`. */
 struct page_words {
     _Atomic uint64_t magic;
-    _Atomic uint32_t epoch; /* of the writer; 0 while it recovers. Truncating begins a new one, stored before
-                               * any LSN of it is published */
-    _Atomic uint32_t page_sequence;    /* the sequence, a futex word: one more after every publication */
-    _Atomic uint32_t awaited_sequence; /* newest sequence that a reader in any process sleeps on; the next
-                               * publication must wake it. A reader that dies asleep costs one needless
-                               * wake-up */
+    /* of the writer; 0 while it recovers. A truncation begins a new one, stored before any LSN of it is published */
+    _Atomic uint32_t epoch;
+    _Atomic uint32_t page_sequence; /* the sequence, a futex word: one more after every publication */
+    /* newest sequence that a reader in any process sleeps on; the next publication must wake it. A reader that dies
+     * asleep costs one needless wake-up */
+    _Atomic uint32_t awaited_sequence;
     _Atomic uint32_t
-        mode; /* enum twinlog_mode. In all modes but the durable one, records exist as soon as they are
-               * complete */
+        mode; /* enum twinlog_mode; except in the durable one, a complete record exists at once */
     struct watermark durable;
     _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the first one to come */
-    _Atomic uint64_t
-        offer; /* the layout of the copies that this writer makes, below its epoch: a writer that knows no
-                * copies leaves an older epoch there */
+    /* the layout of the copies that this writer makes, below its epoch: a writer that knows no copies leaves an older
+     * epoch there */
+    _Atomic uint64_t offer;
     _Atomic uint64_t
         wanted_ns; /* copies are wanted until this time, on CLOCK_MONOTONIC; the watchers store it */
     _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */
@@ -65,8 +64,6 @@ struct shared_page {
     _Atomic uint64_t own_first_lsn;
 };
 
-int twl_page_open_file(struct io *io, uint32_t flags,
-                       struct io_file **ret_file); /* makes it if there is none */
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_page_publish() readers see a
  * watermark of 0. */
 int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared);
@@ -79,13 +76,12 @@ int twl_page_share(struct io *io, struct shared_page *ret_shared);
 /* For a process that joins other writers of the log: changes nothing. -ENOTSUP if there is no page to
  * share. */
 int twl_page_join(struct io *io, struct shared_page *ret_shared);
-/* Publishes what the writer has recovered, or what a truncation has left. */
-void twl_page_publish(struct shared_page *shared, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
-/* Before twl_page_publish(), for a log that is written through a mapping: readers then look for complete
- * records in it. */
-void twl_page_publish_mode(struct shared_page *shared, uint32_t mode);
-void twl_page_publish_durable(struct shared_page *shared,
-                              uint64_t durable_lsn);                     /* by the leader, after each group */
+/* Publishes what the writer has recovered, or what a truncation has left. `mode`: an enum twinlog_mode; readers of a log
+ * that is written through a mapping look for complete records in it. */
+void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,
+                      uint64_t durable_lsn);
+/* By the leader, after each group. */
+void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn);
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch); /* the same log in another epoch */
 void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn); /* after a trim */
 void twl_page_publish_poison(struct shared_page *shared, int error); /* for watchers; the first one stays */

@@ -71,8 +71,7 @@ void twl_state_free(struct state *state)
 struct slots {
     struct io_file *file;
     size_t slot_bytes;
-    uint64_t generation; /* of the state */
-    unsigned number;     /* slot that holds the state; the one that was written first, if both do */
+    unsigned number; /* slot that holds the state; the one that was written first, if both do */
     bool is_in_both;
     bool is_in_doubt; /* the other slot has an older state */
 };
@@ -88,12 +87,11 @@ static size_t choose_slot_bytes(uint64_t need)
 
 static int judge(struct slots *slots, const enum header_state found[2], const struct state_header header[2])
 {
-    bool is_whole[2] = { found[0] == HEADER_VALID, found[1] == HEADER_VALID };
+    const bool are_both = found[0] == HEADER_VALID && found[1] == HEADER_VALID;
     if (found[0] == HEADER_NEWER || found[1] == HEADER_NEWER)
         return TWINLOG_EVERSION;
-    if (!is_whole[0] && !is_whole[1])
+    if (found[0] != HEADER_VALID && found[1] != HEADER_VALID)
         return TWINLOG_ECORRUPT;
-    bool are_both = is_whole[0] && is_whole[1];
     slots->is_in_both = are_both && header[0].generation == header[1].generation;
     slots->is_in_doubt = are_both && !slots->is_in_both;
     if (slots->is_in_both)
@@ -101,8 +99,7 @@ static int judge(struct slots *slots, const enum header_state found[2], const st
     else if (slots->is_in_doubt)
         slots->number = header[0].generation > header[1].generation ? 0 : 1;
     else
-        slots->number = is_whole[0] ? 0 : 1;
-    slots->generation = header[slots->number].generation;
+        slots->number = found[0] == HEADER_VALID ? 0 : 1;
     return 0;
 }
 
@@ -194,26 +191,17 @@ int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-static int encode(const struct state *state, unsigned char **ret_bytes, size_t *ret_size)
-{
-    *ret_size = STATE_HEADER_BYTES + state->header.body_bytes;
-    *ret_bytes = malloc(*ret_size);
-    if (!*ret_bytes)
-        return -ENOMEM;
-    if (state->header.body_bytes > 0)
-        memcpy(*ret_bytes + STATE_HEADER_BYTES, state->body, state->header.body_bytes);
-    twl_state_encode(&state->header, *ret_bytes);
-    return 0;
-}
-
 static int write_slot(const struct slots *slots, unsigned number, const struct state *state)
 {
-    unsigned char *bytes;
-    size_t size;
-    int rc = encode(state, &bytes, &size);
-    if (rc < 0)
-        return rc;
-    rc = io_write_at(slots->file, bytes, size, (uint64_t)number * slots->slot_bytes);
+    const size_t body_bytes = state->header.body_bytes;
+    unsigned char *bytes = malloc(STATE_HEADER_BYTES + body_bytes);
+    if (!bytes)
+        return -ENOMEM;
+    if (body_bytes > 0)
+        memcpy(bytes + STATE_HEADER_BYTES, state->body, body_bytes);
+    twl_state_encode(&state->header, bytes);
+    int rc = io_write_at(slots->file, bytes, STATE_HEADER_BYTES + body_bytes,
+                         (uint64_t)number * slots->slot_bytes);
     free(bytes);
     return rc;
 }
@@ -224,20 +212,15 @@ static int write_durably(const struct slots *slots, unsigned number, const struc
     return rc < 0 ? rc : io_sync_data(slots->file);
 }
 
-/* Writes both slots. The first one is the slot that does not hold the current state, or not for certain. */
+/* Writes both slots, in the next generation that begins with the slot that does not hold the state. */
 static int store(struct slots *slots, struct state *state)
 {
     unsigned first = 1 - slots->number;
-    bool is_next_for_it = (slots->generation + 1) % 2 == first;
-    state->header.generation = slots->generation + (is_next_for_it ? 1 : 2);
+    state->header.generation += state->header.generation % 2 == first ? 2 : 1;
     int rc = write_durably(slots, first, state);
     if (rc == 0)
         rc = write_durably(slots, slots->number, state);
-    if (rc == 0) {
-        slots->generation = state->header.generation;
-        slots->number = first;
-        slots->is_in_both = true;
-    }
+    slots->number = first;
     return rc;
 }
 
@@ -255,9 +238,7 @@ static int fill(const struct slots *slots, const struct state *state)
  * stops before, the empty other slot says that the file may not be durable. */
 static int replace(struct io *io, size_t slot_bytes, const struct state *state, struct slots *ret_slots)
 {
-    struct slots slots = { .slot_bytes = slot_bytes,
-                           .generation = state->header.generation,
-                           .number = state->header.generation % 2 };
+    struct slots slots = { .slot_bytes = slot_bytes, .number = state->header.generation % 2 };
     int rc = io->ops->unlink(io, STATE_NEW_NAME); /* left by a failed attempt */
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -294,13 +275,6 @@ int twl_state_write(struct io *io, const struct state *state)
     return rc;
 }
 
-int twl_state_create(struct io *io, const struct state_header *header)
-{
-    struct state state = { .header = *header };
-    state.header.body_bytes = 0;
-    return twl_state_write(io, &state);
-}
-
 /* ---- changing ---------------------------------------------------------------------------------- */
 
 /* Opens and locks the file that has the name now. */
@@ -326,20 +300,13 @@ static int open_locked(struct io *io, struct io_file **ret_file)
     }
 }
 
-/* Completes a change that stopped halfway: the other slot gets the same state, as it would have. If the
- * slot that was written first is the damaged one, both are written, because the generation tells which
- * slot came first. */
+/* Completes a change that stopped halfway. */
 static int settle(struct io *io, struct slots *slots, struct state *state)
 {
     if (slots->is_in_both)
         return 0;
     int rc = slots->is_in_doubt ? write_durably(slots, slots->number, state) : io->ops->sync_dir(io);
-    if (rc == 0 && slots->number != slots->generation % 2)
-        return store(slots, state);
-    if (rc == 0)
-        rc = write_durably(slots, 1 - slots->number, state);
-    slots->is_in_both = rc == 0;
-    return rc;
+    return rc < 0 ? rc : store(slots, state);
 }
 
 /* Makes room for `next`: a larger file with the current state. */
@@ -358,7 +325,7 @@ static int enlarge(struct io *io, struct slots *slots, const struct state *state
 }
 
 static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *context, struct state *state),
-                         void *context, struct state *ret_next)
+                         void *context)
 {
     struct state state = { 0 }, next = { 0 };
     int rc = load(slots, &state);
@@ -376,26 +343,18 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
             rc = store(slots, &next);
     }
     twl_state_free(&state);
-    if (rc < 0)
-        twl_state_free(&next);
-    *ret_next = next;
+    twl_state_free(&next);
     return rc;
 }
 
-int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context,
-                     struct state *ret_state)
+int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context)
 {
     struct slots slots = { 0 };
-    struct state next;
     int rc = open_locked(io, &slots.file);
     if (rc < 0) /* -ENOENT would say that there is no such name */
         return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
-    rc = change_locked(io, &slots, edit, context, &next);
+    rc = change_locked(io, &slots, edit, context);
     io_close(slots.file);
-    if (rc == 0 && ret_state)
-        *ret_state = next;
-    else
-        twl_state_free(&next);
     return rc;
 }
 
@@ -403,7 +362,7 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 
 int twl_state_check_name(const char *name)
 {
-    size_t bytes = strnlen(name, STATE_MAX_NAME + 1);
+    size_t bytes = name ? strnlen(name, STATE_MAX_NAME + 1) : 0;
     return bytes > 0 && bytes <= STATE_MAX_NAME && !twl_state_name_is_reserved(name) ? 0 : -EINVAL;
 }
 
@@ -500,17 +459,20 @@ uint64_t twl_state_cursor_lsn(const struct state_entry *entry)
     return load_le64(entry->value);
 }
 
+/* Cursors come before everything else. */
+static bool next_cursor(const struct state *state, size_t *at, struct state_entry *ret_entry)
+{
+    return twl_state_entry_next(state->body, state->header.body_bytes, at, ret_entry) &&
+           ret_entry->kind == STATE_CURSOR;
+}
+
 bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry)
 {
     struct state_entry entry;
     bool is_found = false;
-    for (size_t at = 0; twl_state_entry_next(state->body, state->header.body_bytes, &at, &entry);) {
-        if (entry.kind != STATE_CURSOR)
-            break;
+    for (size_t at = 0; next_cursor(state, &at, &entry); is_found = true)
         if (!is_found || twl_state_cursor_lsn(&entry) < twl_state_cursor_lsn(ret_entry))
             *ret_entry = entry;
-        is_found = true;
-    }
     return is_found;
 }
 
@@ -518,9 +480,8 @@ uint64_t twl_state_furthest(const struct state *state)
 {
     struct state_entry entry;
     uint64_t lsn = 0;
-    for (size_t at = 0; twl_state_entry_next(state->body, state->header.body_bytes, &at, &entry);)
-        if (entry.kind == STATE_CURSOR)
-            lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
+    for (size_t at = 0; next_cursor(state, &at, &entry);)
+        lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
     return lsn;
 }
 
@@ -528,13 +489,21 @@ bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most)
 {
     struct state_entry entry;
     bool has_moved = false;
-    for (size_t at = 0; twl_state_entry_next(state->body, state->header.body_bytes, &at, &entry);) {
-        if (entry.kind != STATE_CURSOR)
-            break;
+    for (size_t at = 0; next_cursor(state, &at, &entry);) {
         uint64_t lsn = twl_state_cursor_lsn(&entry);
         uint64_t clamped = min_u64(max_u64(lsn, least), most);
         store_le64(state->body + (entry.value - state->body), clamped);
         has_moved = has_moved || clamped != lsn;
     }
     return has_moved;
+}
+
+bool twl_state_settle(struct state *state, uint64_t sequence, uint64_t first_lsn, uint64_t last_lsn)
+{
+    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, last_lsn);
+    if (sequence <= state->header.first_sequence)
+        return has_moved;
+    state->header.first_sequence = sequence;
+    state->header.first_lsn = first_lsn;
+    return true;
 }

@@ -26,15 +26,12 @@ struct state {
     bool is_in_both; /* the file had it in both slots when it was read */
 };
 
-/* Makes a new file, without entries and of generation 1; durable with its name on return. Replaces any
- * older one. */
-int twl_state_create(struct io *io, const struct state_header *header);
-/* The same with entries, for a copy: they exist as soon as the file does. */
+/* Makes a new file with this state, in generation 1; durable with its name on return. Replaces any older one. */
 int twl_state_write(struct io *io, const struct state *state);
 
 /* Reads the state, also while a process is changing it, and syncs it if it may not be durable. -ENOENT: no
  * such file. TWINLOG_ECORRUPT, TWINLOG_EVERSION and system errors come with the report. A caller with
- * an action that needs a state that can't go back, as removing segments, gets the state from
+ * an action that needs a state that can't go back, as removing segments, acts on what it saw in
  * twl_state_change(): after a failed sync another sync proves nothing, and that call writes again what is
  * in doubt. */
 int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report *ret_report);
@@ -42,13 +39,11 @@ void twl_state_free(struct state *state); /* may be called twice */
 
 /* Reads the state, lets `edit` change it, and writes it if `edit` returns 1; 0 = leave it, negative = give
  * up with that error. Durable on return. The changes of all processes have one order: waits for another
- * process's change, -EBUSY after 30 s. TWINLOG_ECORRUPT also if there is no file. If the result is 0,
- * *ret_state (may be NULL) is the state that `edit` saw or changed last; it is durable in both slots, also if
- * nothing was changed. After a write error the change has happened or not. */
-int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context,
-                     struct state *ret_state);
+ * process's change, -EBUSY after 30 s. TWINLOG_ECORRUPT also if there is no file. If the result is 0, what
+ * `edit` saw or changed last is durable in both slots. After a write error the change has happened or not. */
+int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context);
 
-/* Entries. `name` is NUL-terminated. -EINVAL: a bad name. -ENOENT. -ENOSPC: too many bytes in all.
+/* Entries. `name` is NUL-terminated. -EINVAL: a bad name, or NULL. -ENOENT. -ENOSPC: too many bytes in all.
  * -ENOMEM. */
 int twl_state_check_name(const char *name);
 bool twl_state_name_is_reserved(const char *name); /* for later versions of the library */
@@ -65,5 +60,8 @@ bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry)
 uint64_t twl_state_furthest(const struct state *state);
 /* Moves every cursor into [least, most]; true if one moved. */
 bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most);
+/* After a truncation: the log goes from `first_lsn`, in the segment `sequence` or a later one, to `last_lsn`. Moves the
+ * cursors there, and the head to that segment if it is before it. True if something moved. */
+bool twl_state_settle(struct state *state, uint64_t sequence, uint64_t first_lsn, uint64_t last_lsn);
 
 #endif

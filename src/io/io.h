@@ -155,6 +155,17 @@ static inline int io_open(struct io *io, const char *name, unsigned flags, struc
 {
     return io->ops->open(io, name, flags | (io->reads_disk ? (unsigned)IO_FROM_DISK : 0), ret_file);
 }
+/* The same, and makes the file if there is none. */
+static inline int io_open_or_create(struct io *io, const char *name, unsigned flags,
+                                    struct io_file **ret_file)
+{
+    int rc = io_open(io, name, flags, ret_file);
+    if (rc == -ENOENT)
+        rc = io_open(io, name, IO_CREATE | flags, ret_file);
+    if (rc == -EEXIST) /* another process was faster */
+        rc = io_open(io, name, flags, ret_file);
+    return rc;
+}
 static inline void io_close(struct io_file *file)
 {
     if (file)

@@ -26,17 +26,6 @@ struct slot {
     unsigned char process[8];      /* twl_process_word(), little endian */
 };
 
-static int open_file(struct io *io, struct io_file **ret_file)
-{
-    int rc;
-    do {
-        rc = io_open(io, CONSUMERS_NAME, IO_NOT_IN_CHILDREN, ret_file);
-        if (rc == -ENOENT)
-            rc = io_open(io, CONSUMERS_NAME, IO_NOT_IN_CHILDREN | IO_CREATE, ret_file);
-    } while (rc == -EEXIST); /* another process has made it */
-    return rc;
-}
-
 static int try_slot(struct io_file *file, unsigned number)
 {
     return io_lock(file, (enum io_lock)(FIRST_LOCK + number), true);
@@ -84,7 +73,7 @@ int twl_consumer_slot_take(struct io *io, const char *name, struct io_file **ret
     struct io_file *file;
     memcpy(wanted.name, name, strlen(name));
     store_le64(wanted.process, twl_process_word());
-    int rc = open_file(io, &file);
+    int rc = io_open_or_create(io, CONSUMERS_NAME, IO_NOT_IN_CHILDREN, &file);
     if (rc < 0)
         return rc;
     rc = twl_lock_patiently(file, LOCK_WAIT_MS);

@@ -37,7 +37,6 @@ struct twinlog {
     struct mapped *mapped;            /* [const] NULL in TWINLOG_MODE_DURABLE */
     const struct engine_ops *ops;     /* [const] NULL if read-only */
     void *engine;                     /* [const] `commit` or `mapped`, for `ops` */
-    uint32_t io_kind;                 /* [const] */
     char io_reason[160];              /* [const] */
     struct epoch epoch;               /* [paused] epoch of this writer; a truncation begins a new one */
     struct shared_copy *copy;         /* [const] see watch.c; NULL if no copies are offered */

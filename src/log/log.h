@@ -8,17 +8,14 @@
 #include "read/reader.h"
 #include "twinlog.h"
 
-/* Fills in the defaults. -EINVAL: *ret_why says which option is wrong. */
-int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
-                          const char **ret_why);
-/* Where the caller wants the report; NULL if nowhere. */
-struct twinlog_report *twl_options_report(const struct twinlog_options *options);
+/* Fills in the defaults. -EINVAL: the caller's report says which option is wrong. */
+int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options);
 
 /* As twinlog_open(), for one I/O path. Owns `io` from here on, also on failure. */
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log);
 
-/* Sets what twinlog_stat() says of the I/O path; `io_kind` is an enum twinlog_io. */
-void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason);
+/* Sets what twinlog_stat() says of why the log has its I/O path, which is the `io` of its options. */
+void twl_log_name_path(struct twinlog *log, const char *reason);
 
 /* For repair. The first record of a log without records will be `next_lsn`. -EOVERFLOW if that leaves too
  * few LSNs. */

@@ -1,18 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One record by its LSN, copied to the caller's memory.
+ * Readers of an open log, inside the process: the caller's, and those that copy one record by its LSN.
  *
- * A reader that is attached to the log does the work: it finds the record by the index of its segment, never
+ * For such a record, a reader that is attached to the log does the work: it finds the record by the index of its segment, never
  * returns what is above the watermark (I6), and keeps the segments open that it was in. The log keeps a few such
  * readers, so that several threads look up at the same time. A thread takes an idle one, or attaches a new one.
  *
  * An idle reader must not keep the space of segments that were trimmed or truncated. So after such a change the
  * log closes those that are idle, and those that are in use when they come back.
  */
+#include "base/versioned.h"
 #include "log/handle.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* ---- the caller's ------------------------------------------------------------------------------ */
+
+static int copy_set(void *context, struct segment_set *ret_set)
+{
+    struct twinlog *log = context;
+    int rc = twl_keeper_set(log->keeper, ret_set);
+    if (rc == 0)
+        ret_set->first_lsn = atomic_load(&log->first_lsn);
+    return rc;
+}
+
+int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
+                      struct twinlog_reader **ret_reader)
+{
+    if (log->keeper) {
+        const struct reader_source source = {
+            .io = log->io, .shared = log->shared, .set = copy_set, .context = log
+        };
+        return twl_reader_attach(&source, options, ret_reader);
+    }
+    struct io *io;
+    int rc = log->io->ops->again(log->io, &io);
+    return rc < 0 ? rc : twl_reader_open(io, options, ret_reader);
+}
+
+int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
+                          struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader_options own;
+    if (!ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
+        (own.flags & ~(uint32_t)TWINLOG_READER_MMAP))
+        return -EINVAL;
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = twl_attach_reader(log, &own, ret_reader);
+    if (rc == 0)
+        twl_reader_count(*ret_reader, &log->readers);
+    twl_leave(&call);
+    return rc;
+}
+
+/* ---- one record -------------------------------------------------------------------------------- */
 
 static int take_reader(struct twinlog *log, struct twinlog_reader **ret_reader, uint32_t *ret_generation)
 {

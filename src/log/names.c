@@ -16,25 +16,17 @@ struct edit {
     struct twinlog_reader *reader; /* that has passed the records up to the cursor, or NULL */
 };
 
-/* A log without the file is damaged; -ENOENT would say that there is no such name. */
-static int read_state(struct twinlog *log, struct state *ret_state)
-{
-    struct twinlog_report report;
-    int rc = twl_state_read(log->io, ret_state, &report);
-    return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
-}
-
 static int change(struct twinlog *log, struct edit *edit, int (*how)(void *context, struct state *state))
 {
     struct call call;
-    int rc = edit->name ? twl_state_check_name(edit->name) : -EINVAL;
+    int rc = twl_state_check_name(edit->name);
     if (rc == 0)
         rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     edit->log = log;
     twl_take_head_lock(log);
-    rc = twl_state_change(log->io, how, edit, NULL);
+    rc = twl_state_change(log->io, how, edit);
     twl_mutex_unlock(&log->head_lock);
     twl_leave(&call);
     return rc;
@@ -108,61 +100,63 @@ static int remove_name(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
-/* Calls `take` with the entry; -ENOENT if there is none. */
-static int get(struct twinlog *log, enum state_entry_kind kind, const char *name,
-               void (*take)(void *context, const struct state_entry *entry), void *context)
-{
-    struct state state;
-    struct state_entry entry;
+/* A call that reads the names: between begin() and end() the log cannot be closed. */
+struct reading {
     struct call call;
-    int rc = name ? twl_state_check_name(name) : -EINVAL;
-    if (rc == 0)
-        rc = twl_enter(log, INSIDE_OTHER, &call);
+    struct state state;
+    size_t offset;                 /* of the next entry */
+    char name[TWINLOG_NAME_BYTES]; /* of the entry that next() has found */
+};
+
+static int begin(struct twinlog *log, struct reading *reading)
+{
+    struct twinlog_report report;
+    int rc = twl_enter(log, INSIDE_OTHER, &reading->call);
     if (rc < 0)
         return rc;
-    rc = read_state(log, &state);
-    if (rc == 0) {
-        if (twl_state_find(&state, kind, name, &entry))
-            take(context, &entry);
-        else
-            rc = -ENOENT;
-        twl_state_free(&state);
-    }
-    twl_leave(&call);
+    reading->offset = 0;
+    rc = twl_state_read(log->io, &reading->state, &report);
+    if (rc < 0)
+        twl_leave(&reading->call);
+    return rc == -ENOENT ? TWINLOG_ECORRUPT : rc; /* -ENOENT would say that there is no such name */
+}
+
+static int end(struct reading *reading, int rc)
+{
+    twl_state_free(&reading->state);
+    twl_leave(&reading->call);
     return rc;
 }
 
-static int each(struct twinlog *log, enum state_entry_kind kind,
-                int (*take)(void *context, const char *name, const struct state_entry *entry), void *context)
+/* The same for one entry; end() must follow only after 0. */
+static int begin_at(struct twinlog *log, enum state_entry_kind kind, const char *name,
+                    struct reading *reading, struct state_entry *ret_entry)
 {
-    struct state state;
-    struct call call;
-    int rc = twl_enter(log, INSIDE_OTHER, &call);
-    if (rc < 0)
-        return rc;
-    rc = read_state(log, &state);
-    if (rc == 0) {
-        struct state_entry entry;
-        size_t offset = 0;
-        while (rc == 0 && twl_state_entry_next(state.body, state.header.body_bytes, &offset, &entry)) {
-            char name[TWINLOG_NAME_BYTES];
-            memcpy(name, entry.name, entry.name_bytes);
-            name[entry.name_bytes] = '\0';
-            if (entry.kind == kind && !twl_state_name_is_reserved(name))
-                rc = take(context, name, &entry);
-        }
-        twl_state_free(&state);
-    }
-    twl_leave(&call);
+    int rc = twl_state_check_name(name);
+    if (rc == 0)
+        rc = begin(log, reading);
+    if (rc == 0 && !twl_state_find(&reading->state, kind, name, ret_entry))
+        rc = end(reading, -ENOENT);
     return rc;
+}
+
+static bool next(struct reading *reading, enum state_entry_kind kind, struct state_entry *entry)
+{
+    const struct state *state = &reading->state;
+    while (twl_state_entry_next(state->body, state->header.body_bytes, &reading->offset, entry)) {
+        memcpy(reading->name, entry->name, entry->name_bytes);
+        reading->name[entry->name_bytes] = '\0';
+        if (entry->kind == kind && !twl_state_name_is_reserved(reading->name))
+            return true;
+    }
+    return false;
 }
 
 /* ---- cursors ----------------------------------------------------------------------------------- */
 
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn)
 {
-    struct edit edit = { .kind = STATE_CURSOR, .name = name, .lsn = lsn };
-    return lsn == UINT64_MAX ? -ERANGE : change(log, &edit, put_cursor);
+    return lsn == UINT64_MAX ? -ERANGE : twl_cursor_set_after(log, name, lsn, NULL);
 }
 
 int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader)
@@ -171,14 +165,15 @@ int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, st
     return change(log, &edit, put_cursor);
 }
 
-static void take_lsn(void *context, const struct state_entry *entry)
-{
-    *(uint64_t *)context = twl_state_cursor_lsn(entry);
-}
-
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn)
 {
-    return ret_lsn ? get(log, STATE_CURSOR, name, take_lsn, ret_lsn) : -EINVAL;
+    struct reading reading;
+    struct state_entry entry;
+    int rc = ret_lsn ? begin_at(log, STATE_CURSOR, name, &reading, &entry) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    *ret_lsn = twl_state_cursor_lsn(&entry);
+    return end(&reading, 0);
 }
 
 int twinlog_cursor_remove(struct twinlog *log, const char *name)
@@ -187,22 +182,17 @@ int twinlog_cursor_remove(struct twinlog *log, const char *name)
     return change(log, &edit, remove_name);
 }
 
-struct cursor_visit {
-    int (*each)(void *context, const char *name, uint64_t lsn);
-    void *context;
-};
-
-static int visit_cursor(void *context, const char *name, const struct state_entry *entry)
+int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
+                        void *context)
 {
-    const struct cursor_visit *call = context;
-    return call->each(call->context, name, twl_state_cursor_lsn(entry));
-}
-
-int twinlog_cursor_each(struct twinlog *log,
-                        int (*each_cursor)(void *context, const char *name, uint64_t lsn), void *context)
-{
-    struct cursor_visit call = { .each = each_cursor, .context = context };
-    return each_cursor ? each(log, STATE_CURSOR, visit_cursor, &call) : -EINVAL;
+    struct reading reading;
+    struct state_entry entry;
+    int rc = each ? begin(log, &reading) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    while (rc == 0 && next(&reading, STATE_CURSOR, &entry))
+        rc = each(context, reading.name, twl_state_cursor_lsn(&entry));
+    return end(&reading, rc);
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -215,29 +205,18 @@ int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, si
     return change(log, &edit, put);
 }
 
-struct room {
-    void *data;
-    size_t bytes, size;
-};
-
-static void take_value(void *context, const struct state_entry *entry)
+int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size)
 {
-    struct room *room = context;
-    size_t size = entry->value_bytes < room->bytes ? entry->value_bytes : room->bytes;
-    if (size > 0)
-        memcpy(room->data, entry->value, size);
-    room->size = entry->value_bytes;
-}
-
-int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room_bytes, size_t *ret_size)
-{
-    struct room room = { .data = data, .bytes = room_bytes };
-    if (!data && room_bytes > 0)
-        return -EINVAL;
-    int rc = get(log, STATE_VALUE, name, take_value, &room);
-    if (rc == 0 && ret_size)
-        *ret_size = room.size;
-    return rc;
+    struct reading reading;
+    struct state_entry entry;
+    int rc = data || room == 0 ? begin_at(log, STATE_VALUE, name, &reading, &entry) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    if (room > 0)
+        memcpy(data, entry.value, entry.value_bytes < room ? entry.value_bytes : room);
+    if (ret_size)
+        *ret_size = entry.value_bytes;
+    return end(&reading, 0);
 }
 
 int twinlog_meta_remove(struct twinlog *log, const char *name)
@@ -246,21 +225,16 @@ int twinlog_meta_remove(struct twinlog *log, const char *name)
     return change(log, &edit, remove_name);
 }
 
-struct value_visit {
-    int (*each)(void *context, const char *name, const void *data, size_t size);
-    void *context;
-};
-
-static int visit_value(void *context, const char *name, const struct state_entry *entry)
-{
-    const struct value_visit *call = context;
-    return call->each(call->context, name, entry->value, entry->value_bytes);
-}
-
 int twinlog_meta_each(struct twinlog *log,
-                      int (*each_value)(void *context, const char *name, const void *data, size_t size),
+                      int (*each)(void *context, const char *name, const void *data, size_t size),
                       void *context)
 {
-    struct value_visit call = { .each = each_value, .context = context };
-    return each_value ? each(log, STATE_VALUE, visit_value, &call) : -EINVAL;
+    struct reading reading;
+    struct state_entry entry;
+    int rc = each ? begin(log, &reading) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    while (rc == 0 && next(&reading, STATE_VALUE, &entry))
+        rc = each(context, reading.name, entry.value, entry.value_bytes);
+    return end(&reading, rc);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a log.
+ * Opening a log, and closing it.
  *
  * For writing: take the writer's lock; read the state file; load the set of segments after a dead writer's last
  * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
@@ -19,6 +19,7 @@
 #include "segment/recover.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,32 @@ struct opening {
     struct summary *summary; /* of the active segment */
     struct segment active;
     uint8_t log_id[LOG_ID_BYTES];
-    struct epoch epoch;
     unsigned open_flags;
+    bool has_segments, has_others; /* files of the directory */
+    bool joins;                    /* others that share the log */
     struct twinlog_report report;
+    struct twinlog_report settled; /* what settling found */
 };
+
+static bool is_mapped(const struct opening *o)
+{
+    return o->log->options.mode != TWINLOG_MODE_DURABLE;
+}
+
+static bool is_shared(const struct opening *o)
+{
+    return o->log->options.mode == TWINLOG_MODE_SHARED;
+}
+
+static bool is_new(const struct opening *o)
+{
+    return o->set.started == 0;
+}
+
+static bool is_old(const struct opening *o)
+{
+    return !is_new(o);
+}
 
 static int refuse(struct opening *o, enum twinlog_finding finding, int error, const char *words)
 {
@@ -48,40 +71,29 @@ static int refuse(struct opening *o, enum twinlog_finding finding, int error, co
     return error;
 }
 
-static int refuse_system(struct opening *o, int error, const char *doing)
-{
-    twl_report(&o->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s", doing,
-               twinlog_strerror(error));
-    return error;
-}
-
-struct contents {
-    bool has_segments;
-    bool has_others;
-};
+/* ---- the lock ---------------------------------------------------------------------------------- */
 
 static int sort_name(void *context, const char *name)
 {
-    struct contents *contents = context;
+    struct opening *o = context;
     if (twl_segment_name_is_ours(name))
-        contents->has_segments = true;
+        o->has_segments = true;
     else if (name[0] != '.' && strcmp(name, PAGE_FILE_NAME) != 0 && strcmp(name, STATE_NAME) != 0 &&
              strcmp(name, STATE_NEW_NAME) != 0 && strcmp(name, CONSUMERS_NAME) != 0 &&
              strcmp(name, "lost+found") != 0 && !twl_segment_name_is_temporary(name))
-        contents->has_others = true;
+        o->has_others = true;
     return 0;
 }
 
 static int check_directory(struct opening *o)
 {
-    struct contents contents = { 0 };
     struct io *io = o->log->io;
-    int rc = io->ops->list(io, sort_name, &contents);
-    if (rc < 0)
-        return refuse_system(o, rc, "list the directory");
-    if (!contents.has_segments && (o->log->options.flags & TWINLOG_MUST_EXIST))
+    int rc = io->ops->list(io, sort_name, o);
+    if (rc < 0 || o->has_segments)
+        return rc;
+    if (o->log->options.flags & TWINLOG_MUST_EXIST)
         return refuse(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
-    if (!contents.has_segments && contents.has_others)
+    if (o->has_others)
         return refuse(o, TWINLOG_FOUND_FOREIGN_FILE, -ENOTEMPTY,
                       "the directory holds other files and no log; choose an empty or a new one");
     return 0;
@@ -99,36 +111,17 @@ static int refuse_busy(struct opening *o, const char *which)
     return -EBUSY;
 }
 
-static int take_lock(struct opening *o)
-{
-    o->log->shared = &o->log->own_shared;
-    int rc = twl_page_lock(o->log->io, o->log->options.lock_wait_ms, o->log->shared);
-    if (rc == -EBUSY)
-        return refuse_busy(o, "");
-    return rc < 0 ? refuse_system(o, rc, "lock the log") : 0;
-}
-
-static bool is_mapped(const struct opening *o)
-{
-    return o->log->options.mode != TWINLOG_MODE_DURABLE;
-}
-
-static bool is_shared(const struct opening *o)
-{
-    return o->log->options.mode == TWINLOG_MODE_SHARED;
-}
-
 /* Takes the lock as the first process, or joins the participants. */
-static int take_shared_lock(struct opening *o, bool *ret_is_first)
+static int take_shared_lock(struct opening *o)
 {
     struct twinlog *log = o->log;
-    int rc = twl_participants_come(log->io, log->options.lock_wait_ms, &log->participants, ret_is_first);
-    if (rc == 0 && *ret_is_first)
+    bool is_first = true;
+    int rc = twl_participants_come(log->io, log->options.lock_wait_ms, &log->participants, &is_first);
+    if (rc == 0 && is_first)
         rc = twl_participants_begin(&log->participants);
     log->shared = &log->participants.shared;
+    o->joins = !is_first;
     switch (rc) {
-    case 0:
-        return 0;
     case -EBUSY:
         return refuse_busy(o, ", of another mode,");
     case -EUSERS:
@@ -142,21 +135,39 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
             "processes can't share memory in this directory, or there are no hard links, or no /proc; mount it, or "
             "choose another file system or mode");
     default:
-        return refuse_system(o, rc, "lock the log");
+        return rc;
     }
 }
 
-/* Settles open groups: they get their headers. */
-static int settle_open_groups(struct opening *o, struct twinlog_report *ret_report)
+static int take_lock(struct opening *o)
 {
-    int rc = twl_settle(o->log->io, &o->set, ret_report);
+    struct twinlog *log = o->log;
+    if (is_shared(o))
+        return take_shared_lock(o);
+    log->shared = &log->own_shared;
+    int rc = twl_page_lock(log->io, log->options.lock_wait_ms, log->shared);
+    return rc == -EBUSY ? refuse_busy(o, "") : rc;
+}
+
+/* ---- what is there ----------------------------------------------------------------------------- */
+
+static int load_segments(struct opening *o)
+{
+    o->log->io->reads_disk = true;
+    return twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
+}
+
+/* They get their headers. */
+static int settle_open_groups(struct opening *o)
+{
+    int rc = twl_settle(o->log->io, &o->set, &o->settled);
     if (rc < 0)
-        o->report = *ret_report;
+        o->report = o->settled;
     if (rc <= 0)
         return rc;
     twl_segment_set_free(&o->set);
     twl_state_free(&o->state);
-    return twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
+    return load_segments(o);
 }
 
 static int check_links(struct opening *o, const struct segment_entry *entry)
@@ -169,10 +180,8 @@ static int check_links(struct opening *o, const struct segment_entry *entry)
         rc = io_links(file, &links);
         io_close(file);
     }
-    if (rc < 0)
-        return refuse_system(o, rc, "look at a segment");
-    if (links <= 1)
-        return 0;
+    if (rc < 0 || links <= 1)
+        return rc;
     twl_report(
         &o->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, -EMLINK,
         "%s has another name, as in a copy made of links, and what is written here would be there too; put a "
@@ -193,9 +202,7 @@ static int check_names(struct opening *o)
     for (size_t i = set->started; rc == 0 && i-- > 0;) {
         struct segment_entry *entry = &set->entries[i];
         rc = twl_segment_look(o->log->io, entry);
-        if (rc < 0)
-            return refuse_system(o, rc, "look at a segment");
-        if (entry->is_sealed && i + 1 < set->started)
+        if (rc < 0 || (entry->is_sealed && i + 1 < set->started))
             break;
         rc = check_links(o, entry);
     }
@@ -220,53 +227,33 @@ static int check_features(struct opening *o)
 
 static int find_end(struct opening *o)
 {
-    struct twinlog_report settled = { 0 };
-    o->log->io->reads_disk = true;
     o->summary = malloc(sizeof(*o->summary));
     if (!o->summary)
-        return refuse_system(o, -ENOMEM, "open the log");
-    int rc = twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
-    if (rc == 0)
-        rc = check_features(o);
-    if (rc == 0)
-        rc = check_names(o);
-    if (rc == 0)
-        rc = settle_open_groups(o, &settled);
-    if (rc == 0) {
-        rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
-        o->report = rc == 0 && settled.action == TWINLOG_WOULD_TRUNCATE ? settled : o->recovery.report;
-        if (rc < 0)
-            o->report.action = TWINLOG_DID_REFUSE;
-    }
+        return -ENOMEM;
+    int rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
+    o->report = rc == 0 && o->settled.action == TWINLOG_WOULD_TRUNCATE ? o->settled : o->recovery.report;
+    if (rc < 0)
+        o->report.action = TWINLOG_DID_REFUSE;
     return rc;
-}
-
-static enum io_allocation allocation_of(uint32_t prepare)
-{
-    switch (prepare) {
-    case TWINLOG_PREPARE_ALLOCATED:
-        return IO_ALLOCATE_SPACE;
-    case TWINLOG_PREPARE_SPARSE:
-        return IO_ALLOCATE_NOTHING;
-    default:
-        return IO_ALLOCATE_WRITTEN;
-    }
 }
 
 static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t bytes,
                          struct segment_plan *ret_plan)
 {
+    static const enum io_allocation allocation[] = { [TWINLOG_PREPARE_WRITTEN] = IO_ALLOCATE_WRITTEN,
+                                                     [TWINLOG_PREPARE_ALLOCATED] = IO_ALLOCATE_SPACE,
+                                                     [TWINLOG_PREPARE_SPARSE] = IO_ALLOCATE_NOTHING };
     const struct twinlog_options *options = &o->log->options;
-    *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,
-                                       .sequence = sequence,
-                                       .bytes = min_u64(bytes, options->segment_bytes),
-                                       .after_lsn = o->recovery.position.next_lsn - 1,
-                                       .epoch = o->log->epoch.number,
-                                       .max_group_bytes = options->buffer_bytes,
-                                       .open_flags = is_mapped(o) ? 0 : o->open_flags,
-                                       .allocation =
-                                           is_mapped(o) ? IO_ALLOCATE_SPACE : allocation_of(options->prepare),
-                                       .is_mapped = is_mapped(o) };
+    *ret_plan =
+        (struct segment_plan){ .number = o->set.max_number + 1,
+                               .sequence = sequence,
+                               .bytes = min_u64(bytes, options->segment_bytes),
+                               .after_lsn = o->recovery.position.next_lsn - 1,
+                               .epoch = o->log->epoch.number,
+                               .max_group_bytes = options->buffer_bytes,
+                               .open_flags = is_mapped(o) ? 0 : o->open_flags,
+                               .allocation = is_mapped(o) ? IO_ALLOCATE_SPACE : allocation[options->prepare],
+                               .is_mapped = is_mapped(o) };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
@@ -274,18 +261,15 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
  * then, because its first segment may still turn up. */
 static int make_state(struct opening *o)
 {
-    struct state_header header = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
+    struct state state = { .header = { .first_sequence = 1, .first_lsn = 1 } };
     struct io *io = o->log->io;
-    int rc;
     if (o->state.header.generation > 0) {
         memcpy(o->log_id, o->state.header.log_id, LOG_ID_BYTES);
         return 0;
     }
-    rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
-    memcpy(header.log_id, o->log_id, LOG_ID_BYTES);
-    if (rc == 0)
-        rc = twl_state_create(io, &header);
-    return rc < 0 ? refuse_system(o, rc, "create the state file") : 0;
+    int rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
+    memcpy(state.header.log_id, o->log_id, LOG_ID_BYTES);
+    return rc < 0 ? rc : twl_state_write(io, &state);
 }
 
 /* The first segment continues nothing, so its header says where it starts. */
@@ -295,11 +279,8 @@ static int create_first_segment(struct opening *o)
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
     plan.start_lsn = 1;
     plan.is_mapped = false;
-    int rc = twl_segment_create(o->log->io, &plan, &o->active, NULL);
-    if (rc < 0)
-        return refuse_system(o, rc, "create the first segment");
     o->recovery.offset = SEGMENT_DATA_OFFSET;
-    return 0;
+    return twl_segment_create(o->log->io, &plan, &o->active, NULL);
 }
 
 static int open_locked(struct opening *o, size_t index, struct segment *ret_segment)
@@ -332,7 +313,7 @@ static int keep_what_is_there(struct opening *o)
         rc = io->ops->sync_dir(io);
     if (rc == 0)
         rc = twl_segment_unseal(&o->active, o->recovery.offset);
-    return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
+    return rc;
 }
 
 /* Readers beside this writer read through the page cache, which may show a group that the disk has lost. They would take it
@@ -346,7 +327,7 @@ static int look_into_cache(struct opening *o)
         return 0;
     int rc = twl_segment_look_into_cache(&o->active, recovery->offset, end, &is_zero);
     recovery->has_junk = !is_zero;
-    return rc < 0 ? refuse_system(o, rc, "read the last block") : 0;
+    return rc;
 }
 
 /* The writer that made the segment of a truncation may have gone on to the next epoch, and published it,
@@ -382,8 +363,7 @@ static int choose_epoch(struct opening *o)
 {
     struct epoch *epoch = &o->log->epoch;
     epoch->number = (uint32_t)newest_epoch(o) + 1;
-    int rc = o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
-    return rc < 0 ? refuse_system(o, rc, "get random bytes") : 0;
+    return o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
 }
 
 static bool has_retention(const struct twinlog_options *options)
@@ -392,18 +372,17 @@ static bool has_retention(const struct twinlog_options *options)
 }
 
 /* A mapped segment must be mapped from its first byte on, and any other segment must not be. */
-static bool has_fitting_spares(const struct opening *o)
+static bool has_unfit_spares(const struct opening *o)
 {
-    bool fit = !is_mapped(o) || o->set.spares == 0;
-    for (size_t i = o->set.started; fit && i < o->set.started + o->set.spares; i++)
-        fit = !segment_is_mapped(&o->set.entries[i].header);
-    return fit;
+    bool is_unfit = is_mapped(o) && o->set.spares > 0;
+    for (size_t i = o->set.started; i < o->set.started + o->set.spares; i++)
+        is_unfit = is_unfit || segment_is_mapped(&o->set.entries[i].header);
+    return is_unfit;
 }
 
 static int remove_spares(struct opening *o)
 {
-    const int rc = twl_settle_without_spares(o->log->io, &o->set);
-    return rc < 0 ? refuse_system(o, rc, "remove the spare segments") : 0;
+    return twl_settle_without_spares(o->log->io, &o->set);
 }
 
 static int make_keeper(struct opening *o)
@@ -411,13 +390,12 @@ static int make_keeper(struct opening *o)
     struct twinlog *log = o->log;
     struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
     struct segment_set first_set = { .entries = &first, .started = 1, .max_number = 1 };
-    bool is_new = o->set.started == 0;
     memcpy(first.name, o->active.name, sizeof(first.name));
-    if (is_new)
+    if (is_new(o))
         o->set.max_number = 1;
     struct keeper_config config = {
         .io = log->io,
-        .set = is_new ? &first_set : &o->set,
+        .set = is_new(o) ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
@@ -428,11 +406,10 @@ static int make_keeper(struct opening *o)
     };
     plan_segment(o, o->active.header.sequence + 1,
                  is_mapped(o) ? log->options.mapped_bytes : 2 * o->active.header.bytes, &config.plan);
-    int rc = twl_keeper_create(&config, &log->keeper);
-    return rc < 0 ? refuse_system(o, rc, "open the spare segments") : 0;
+    return twl_keeper_create(&config, &log->keeper);
 }
 
-static int begin_epoch(struct opening *o)
+static int make_commit(struct opening *o)
 {
     struct twinlog *log = o->log;
     struct twinlog_options options = log->options;
@@ -455,16 +432,21 @@ static int begin_epoch(struct opening *o)
         .publish_context = log,
     };
     int rc = twl_commit_create(&config, &log->commit);
-    if (rc < 0)
-        return refuse_system(o, rc, "read the last block");
-    o->active = (struct segment){ 0 }; /* the commit owns it now */
-    log->io->reads_disk = false;       /* from here on the page cache equals the disk */
-    rc = twl_commit_stop(log->commit);
+    if (rc == 0)
+        o->active = (struct segment){ 0 }; /* the commit owns it now */
+    return rc;
+}
+
+static int begin_epoch(struct opening *o)
+{
+    struct twinlog *log = o->log;
+    log->io->reads_disk = false; /* from here on the page cache equals the disk */
+    int rc = twl_commit_stop(log->commit);
     if (rc == 0) {
         rc = twl_commit_write_marker(log->commit, GROUP_START);
         twl_commit_go_on(log->commit);
     }
-    return rc < 0 ? refuse_system(o, rc, "write to the newest segment") : 0;
+    return rc;
 }
 
 /* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it
@@ -484,12 +466,11 @@ static int go_on_mapped(struct opening *o)
     twl_commit_destroy(log->commit, false);
     log->commit = NULL;
     int rc = twl_mapped_create(&config, &log->mapped);
-    if (rc < 0) {
+    if (rc < 0)
         twl_segment_close(&config.left);
-        return refuse_system(o, rc, "map the next segment");
-    }
-    twl_keeper_set_complete(log->keeper, twl_mapped_close_group, log->mapped);
-    return 0;
+    else
+        twl_keeper_set_complete(log->keeper, twl_mapped_close_group, log->mapped);
+    return rc;
 }
 
 static void set_engine(struct twinlog *log)
@@ -500,8 +481,7 @@ static void set_engine(struct twinlog *log)
 
 static int start_mapped(struct opening *o)
 {
-    const int rc = twl_mapped_start(o->log->mapped);
-    return rc < 0 ? refuse_system(o, rc, "start a thread") : 0;
+    return twl_mapped_start(o->log->mapped);
 }
 
 /* The log is open, and no work is left that must be done by one process alone. */
@@ -512,8 +492,7 @@ static int let_others_in(struct opening *o)
     twl_keeper_destroy(log->keeper, false);
     log->keeper = NULL;
     twl_mapped_let_in(log->mapped, max_time_so_far_ns);
-    const int rc = twl_participants_open(&log->participants);
-    return rc < 0 ? refuse_system(o, rc, "share the log") : 0;
+    return twl_participants_open(&log->participants);
 }
 
 /* The first participant has chosen the options that hold for all. */
@@ -529,13 +508,13 @@ static int join_others(struct opening *o)
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
     int rc = twl_mapped_join(&config, &log->mapped);
     if (rc < 0)
-        return refuse_system(o, rc, "join the processes that have the log open");
+        return rc;
     set_engine(log);
     log->epoch.number = twl_mapped_epoch(log->mapped);
     atomic_store(&log->first_lsn, twl_page_first_lsn(log->shared));
     twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, 0,
                "others have the log open, and share it");
-    return start_mapped(o);
+    return 0;
 }
 
 /* A crash between a truncation and the change of the state file leaves cursors beyond the end, and the head
@@ -543,86 +522,101 @@ static int join_others(struct opening *o)
 static int make_good(void *context, struct state *state)
 {
     const struct opening *o = context;
-    if (o->set.started == 0)
-        return 0;
-    bool has_moved = twl_state_clamp_cursors(state, o->set.first_lsn - 1, o->recovery.position.next_lsn - 1);
-    uint64_t oldest = o->set.entries[0].header.sequence;
-    if (oldest > state->header.first_sequence) {
-        state->header.first_sequence = oldest;
-        state->header.first_lsn = o->set.first_lsn;
-        has_moved = true;
-    }
-    return has_moved;
+    return is_old(o) && twl_state_settle(state, o->set.entries[0].header.sequence, o->set.first_lsn,
+                                         o->recovery.position.next_lsn - 1);
 }
 
 /* Done also if nothing must move: after a failed sync the state file may be only in the page cache. A
  * change writes again what is in doubt, before anything relies on it. */
 static int settle_state(struct opening *o)
 {
-    int rc = twl_state_change(o->log->io, make_good, o, NULL);
-    return rc < 0 ? refuse_system(o, rc, "change the state file") : 0;
+    return twl_state_change(o->log->io, make_good, o);
 }
 
-static void tell(struct opening *o)
+static int publish(struct opening *o)
 {
     struct twinlog *log = o->log;
-    bool is_new = o->set.started == 0;
-    if (is_new)
+    if (is_new(o))
         twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
     else if (o->report.action == TWINLOG_WOULD_TRUNCATE)
         o->report.action = TWINLOG_DID_TRUNCATE;
-    uint64_t first_lsn = is_new ? 1 : o->set.first_lsn;
+    uint64_t first_lsn = is_new(o) ? 1 : o->set.first_lsn;
     atomic_store(&log->first_lsn, first_lsn);
     set_engine(log);
     if (log->mapped)
         twl_mapped_begin(log->mapped);
     else
         twl_offer_copies(log);
-    twl_page_publish_mode(log->shared, log->options.mode);
-    twl_page_publish(log->shared, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
+    twl_page_publish(log->shared, log->options.mode,
+                     log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
                      o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
     if (log->commit)
         twl_commit_start(log->commit);
+    return 0;
 }
 
-static int open_steps(struct opening *o)
+/* ---- the order --------------------------------------------------------------------------------- */
+
+struct step {
+    int (*take)(struct opening *o);
+    const char *doing; /* "cannot ..."; NULL if the step reports every error itself */
+    bool (*is_needed)(const struct opening *o); /* NULL: always */
+};
+
+static const struct step first_steps[] = {
+    { check_directory, "list the directory", NULL },
+    { take_lock, "lock the log", NULL },
+    { NULL, NULL, NULL },
+};
+
+static const struct step join_steps[] = {
+    { join_others, "join the processes that have the log open", NULL },
+    { start_mapped, "start a thread", NULL },
+    { NULL, NULL, NULL },
+};
+
+static const struct step open_steps[] = {
+    { load_segments, "read the segments", NULL },
+    { check_features, NULL, NULL },
+    { check_names, "look at a segment", NULL },
+    { settle_open_groups, "settle open groups", NULL },
+    { find_end, "open the log", NULL },
+    { check_numbers, NULL, NULL },
+    { choose_epoch, "get random bytes", NULL },
+    { make_state, "create the state file", NULL },
+    { create_first_segment, "create the first segment", is_new },
+    { keep_what_is_there, "sync the newest segment", is_old },
+    { look_into_cache, "read the last block", NULL },
+    { remove_spares, "remove the spare segments", has_unfit_spares },
+    { settle_state, "change the state file", NULL },
+    { make_keeper, "open the spare segments", NULL },
+    { make_commit, "read the last block", NULL },
+    { begin_epoch, "write to the newest segment", NULL },
+    { go_on_mapped, "map the next segment", is_mapped },
+    { publish, NULL, NULL },
+    { let_others_in, "share the log", is_shared },
+    { start_mapped, "start a thread", is_mapped },
+    { NULL, NULL, NULL },
+};
+
+static int take(struct opening *o, const struct step *step)
 {
-    bool is_first = true;
-    int rc = check_directory(o);
-    if (rc == 0)
-        rc = is_shared(o) ? take_shared_lock(o, &is_first) : take_lock(o);
-    if (rc == 0 && !is_first)
-        return join_others(o);
-    if (rc == 0)
-        rc = find_end(o);
-    if (rc == 0)
-        rc = check_numbers(o);
-    if (rc == 0)
-        rc = choose_epoch(o);
-    if (rc == 0)
-        rc = make_state(o);
-    if (rc == 0)
-        rc = o->set.started == 0 ? create_first_segment(o) : keep_what_is_there(o);
-    if (rc == 0)
-        rc = look_into_cache(o);
-    if (rc == 0 && !has_fitting_spares(o))
-        rc = remove_spares(o);
-    if (rc == 0)
-        rc = settle_state(o);
-    if (rc == 0)
-        rc = make_keeper(o);
-    if (rc == 0)
-        rc = begin_epoch(o);
-    if (rc == 0 && is_mapped(o))
-        rc = go_on_mapped(o);
-    if (rc == 0)
-        tell(o);
-    if (rc == 0 && is_shared(o))
-        rc = let_others_in(o);
-    if (rc == 0 && is_mapped(o))
-        rc = start_mapped(o);
+    int rc = 0;
+    for (; rc == 0 && step->take; step++) {
+        if (!step->is_needed || step->is_needed(o))
+            rc = step->take(o);
+        if (rc < 0 && o->report.error != rc)
+            twl_report(&o->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc, "cannot %s: %s",
+                       step->doing, twinlog_strerror(rc));
+    }
     return rc;
+}
+
+static int open_to_write(struct opening *o)
+{
+    const int rc = take(o, first_steps);
+    return rc < 0 ? rc : take(o, o->joins ? join_steps : open_steps);
 }
 
 /* Only checks that there is a log, and opens a reader on it. */
@@ -659,10 +653,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     twl_mutex_init(&o.log->head_lock);
     twl_mutex_init(&o.log->looking);
     twl_mutex_init(&o.log->lookups.lock);
-    const char *why;
-    int rc = twl_options_normalise(options, &o.log->options, &why);
-    if (rc < 0)
-        refuse(&o, TWINLOG_FOUND_NOTHING, rc, why);
+    int rc = twl_options_normalise(options, &o.log->options);
     if (rc == 0) {
         rc = twl_commit_check(&o.log->options);
         if (rc < 0)
@@ -672,25 +663,68 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
         rc = twl_fork_guard_init(&o.log->guard);
     if (rc == 0) {
         o.open_flags = o.log->options.flags & TWINLOG_BUFFERED ? 0 : IO_DIRECT;
-        rc = o.log->options.flags & TWINLOG_READ_ONLY ? open_read_only(&o) : open_steps(&o);
+        rc = o.log->options.flags & TWINLOG_READ_ONLY ? open_read_only(&o) : open_to_write(&o);
     }
     twl_segment_close(&o.active);
     free(o.summary);
     twl_state_free(&o.state);
     twl_segment_set_free(&o.set);
-    struct twinlog_report *report = twl_options_report(options);
-    if (report)
-        *report = o.report;
-    if (rc < 0) {
+    if (o.log->options.ret_report)
+        *o.log->options.ret_report = o.report;
+    if (rc < 0)
         twl_log_destroy(o.log, false);
-        return rc;
-    }
-    *ret_log = o.log;
-    return 0;
+    else
+        *ret_log = o.log;
+    return rc;
 }
 
-void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason)
+void twl_log_name_path(struct twinlog *log, const char *reason)
 {
-    log->io_kind = io_kind;
     snprintf(log->io_reason, sizeof(log->io_reason), "%s", reason);
+}
+
+/* ---- closing ----------------------------------------------------------------------------------- */
+
+void twl_log_destroy(struct twinlog *log, bool is_forked)
+{
+    twl_keeper_destroy(log->keeper, is_forked); /* before the rest: its thread trims */
+    twl_mapped_destroy(log->mapped, is_forked);
+    twl_commit_destroy(log->commit, is_forked);
+    if (!is_forked) /* in a child they may have been in use at the fork */
+        twl_forget_lookups(log);
+    twl_page_unlock(&log->own_shared);
+    if (log->participants.file)
+        twl_participants_leave(&log->participants, is_forked);
+    log->io->ops->destroy(log->io);
+    twl_fork_guard_destroy(&log->guard);
+    if (!is_forked) {
+        twinlog_reader_close(log->looker); /* in a child it may have been in use at the fork */
+        twl_mutex_destroy(&log->head_lock);
+        twl_mutex_destroy(&log->looking);
+        twl_mutex_destroy(&log->lookups.lock);
+    }
+    free(log->copy);
+    free(log);
+}
+
+/* The threads inside finish, what was accepted is committed, and a marker of the close is written. */
+int twinlog_close(struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    if (twl_fork_guard_is_forked(&log->guard)) {
+        twl_log_destroy(log, true);
+        return TWINLOG_EFORKED;
+    }
+    if (twl_is_inside(log) || (log->commit && twl_commit_is_in_callback(log->commit)))
+        return -EDEADLK;
+    if (atomic_load(&log->readers) > 0)
+        return -EBUSY;
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    twl_close_gate(log);
+    int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
+    twl_log_destroy(log, false);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults and limits of the options for opening, in one place. */
 #include "base/base.h"
+#include "base/report.h"
 #include "base/versioned.h"
 #include "format/format.h"
 #include "log/log.h"
@@ -79,22 +80,22 @@ static const char *find_fault(const struct twinlog_options *o)
     }
 }
 
-struct twinlog_report *twl_options_report(const struct twinlog_options *options)
+/* The options may be those of an older version, without a report. */
+static int refuse(const struct twinlog_options *options, const char *why)
 {
     const size_t needed = offsetof(struct twinlog_options, ret_report) + sizeof(options->ret_report);
-    return options && options->size >= needed ? options->ret_report : NULL;
+    if (options && options->size >= needed && options->ret_report)
+        twl_report(options->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, -EINVAL, "%s", why);
+    return -EINVAL;
 }
 
-int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
-                          const char **ret_why)
+int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options)
 {
     struct twinlog_options o;
     const int rc = twl_versioned_take(&o, sizeof(o), options);
-    *ret_why = rc == -E2BIG ? "an option this version does not know"
-               : rc < 0     ? "size is not set; use TWINLOG_OPTIONS_INIT"
-                            : NULL;
     if (rc < 0)
-        return -EINVAL;
+        return refuse(options, rc == -E2BIG ? "an option this version does not know"
+                                            : "size is not set; use TWINLOG_OPTIONS_INIT");
     if (o.flags & TWINLOG_READ_ONLY)
         o.flags |= TWINLOG_MUST_EXIST;
     if (o.segment_bytes == 0)
@@ -116,9 +117,9 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     }
     if (o.reserve_timeout_ms == 0)
         o.reserve_timeout_ms = DEFAULT_RESERVE_TIMEOUT_MS;
-    *ret_why = find_fault(&o);
-    if (*ret_why)
-        return -EINVAL;
+    const char *why = find_fault(&o);
+    if (why)
+        return refuse(options, why);
     *ret_options = o;
     return 0;
 }

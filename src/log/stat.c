@@ -128,7 +128,7 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     log->ops->count(log->engine, stat);
     stat->mode = log->options.mode;
     const bool is_by_call = atomic_load_explicit(&log->io->is_by_call, memory_order_relaxed);
-    stat->io = is_by_call ? (uint32_t)TWINLOG_IO_DSYNC : log->io_kind;
+    stat->io = is_by_call ? (uint32_t)TWINLOG_IO_DSYNC : log->options.io;
     stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
     if (log->keeper)
         count_kept_files(log, stat);

@@ -12,39 +12,33 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
-/* What may be removed: records before `lsn`, and segments that the other limits don't need. */
-struct limits {
+/* A trim in progress. */
+struct trim {
+    struct twinlog *log;
+
+    /* What may be removed: records before `lsn`, and segments that the other limits don't need. */
     uint64_t lsn;
     uint64_t whole_lsn; /* the same, but only whole segments */
     uint64_t keep_bytes;
     int64_t before_ns;
     bool is_past_cursors;
-};
 
-/* A trim in progress. */
-struct trim {
-    struct twinlog *log;
-    struct limits limits;
     uint64_t old_lsn;  /* the current head */
     uint64_t wish_lsn; /* the head by the limits alone */
     uint64_t durable_lsn;
-    uint64_t head_lsn;                /* the new head */
-    uint64_t sequence;                /* of the segment that holds it */
-    uint64_t held_bytes;              /* of segments that a cursor keeps from being removed */
-    char segment[SEGMENT_NAME_BYTES]; /* the file that holds the head, if it has records before it */
-    uint64_t segment_bytes;           /* size of that file */
+    uint64_t head_lsn; /* the new head */
+    uint64_t sequence; /* of the segment that holds it */
     struct twinlog_trim_result result;
 };
 
 /* ---- how far ----------------------------------------------------------------------------------- */
 
-static bool may_go(const struct limits *limits, const struct kept_segment *segment)
+static bool may_go(const struct trim *trim, const struct kept_segment *segment)
 {
-    bool by_bytes = limits->keep_bytes > 0 && segment->later_bytes >= limits->keep_bytes;
-    bool by_time = limits->before_ns > 0 && segment->is_sealed && segment->max_ns < limits->before_ns;
-    return by_bytes || by_time || segment->end_lsn <= limits->whole_lsn;
+    bool by_bytes = trim->keep_bytes > 0 && segment->later_bytes >= trim->keep_bytes;
+    bool by_time = trim->before_ns > 0 && segment->is_sealed && segment->max_ns < trim->before_ns;
+    return by_bytes || by_time || segment->end_lsn <= trim->whole_lsn;
 }
 
 static bool extend_wish(void *context, const struct kept_segment *segment)
@@ -53,10 +47,9 @@ static bool extend_wish(void *context, const struct kept_segment *segment)
     /* Nothing in it is kept any more. Its footer still has the times of records that were truncated. */
     if (segment->end_lsn <= trim->old_lsn)
         return true;
-    if (!may_go(&trim->limits, segment))
+    if (!may_go(trim, segment))
         return false;
-    if (segment->end_lsn > trim->wish_lsn)
-        trim->wish_lsn = segment->end_lsn;
+    trim->wish_lsn = max_u64(trim->wish_lsn, segment->end_lsn);
     return true;
 }
 
@@ -65,7 +58,13 @@ static bool extend_wish(void *context, const struct kept_segment *segment)
 static bool is_kept_empty(const struct trim *trim, const struct kept_segment *segment)
 {
     bool is_empty = segment->first_lsn == segment->end_lsn;
-    return is_empty && segment->end_lsn > trim->limits.lsn && !may_go(&trim->limits, segment);
+    return is_empty && segment->end_lsn > trim->lsn && !may_go(trim, segment);
+}
+
+static void hold(struct trim *trim, enum twinlog_holder holder, const char *name, size_t bytes)
+{
+    trim->result.holder = holder;
+    snprintf(trim->result.holder_name, sizeof(trim->result.holder_name), "%.*s", (int)bytes, name);
 }
 
 /* Finds the segment of the head, at trim->sequence or later. It must hold something durable, because it
@@ -76,15 +75,16 @@ static bool find_head(void *context, const struct kept_segment *segment)
     if (segment->sequence < trim->sequence)
         return true;
     bool is_spent = segment->end_lsn <= trim->head_lsn && segment->end_lsn <= trim->durable_lsn;
-    if (!is_spent || is_kept_empty(trim, segment)) {
-        bool is_shared = segment->first_lsn < trim->head_lsn;
-        memcpy(trim->segment, is_shared ? segment->name : "", is_shared ? sizeof(trim->segment) : 1);
-        trim->segment_bytes = segment->file_bytes;
-        trim->sequence = segment->sequence;
-        return false;
+    trim->sequence = segment->sequence;
+    if (is_spent && !is_kept_empty(trim, segment)) {
+        trim->sequence = segment->next_sequence;
+        return true;
     }
-    trim->sequence = segment->next_sequence;
-    return true;
+    if (segment->first_lsn < trim->head_lsn && trim->result.holder == TWINLOG_HELD_BY_NOTHING) {
+        hold(trim, TWINLOG_HELD_BY_SEGMENT, segment->name, sizeof(segment->name));
+        trim->result.held_bytes = segment->file_bytes;
+    }
+    return false;
 }
 
 static bool count_held(void *context, const struct kept_segment *segment)
@@ -93,7 +93,7 @@ static bool count_held(void *context, const struct kept_segment *segment)
     if (segment->end_lsn > trim->wish_lsn)
         return false;
     if (segment->end_lsn > trim->head_lsn)
-        trim->held_bytes += segment->file_bytes;
+        trim->result.held_bytes += segment->file_bytes;
     return true;
 }
 
@@ -102,15 +102,13 @@ static bool count_held(void *context, const struct kept_segment *segment)
 static void hold_for_cursor(struct trim *trim, const struct state *state)
 {
     struct state_entry slowest;
-    if (trim->limits.is_past_cursors || !twl_state_slowest(state, &slowest))
+    if (trim->is_past_cursors || !twl_state_slowest(state, &slowest))
         return;
     uint64_t needed_lsn = twl_state_cursor_lsn(&slowest) + 1;
     if (needed_lsn >= trim->head_lsn)
         return;
     trim->head_lsn = needed_lsn;
-    trim->result.holder = TWINLOG_HELD_BY_CURSOR;
-    snprintf(trim->result.holder_name, sizeof(trim->result.holder_name), "%.*s", slowest.name_bytes,
-             slowest.name);
+    hold(trim, TWINLOG_HELD_BY_CURSOR, slowest.name, slowest.name_bytes);
 }
 
 static int move_head(void *context, struct state *state)
@@ -120,8 +118,7 @@ static int move_head(void *context, struct state *state)
     hold_for_cursor(trim, state);
     /* A change that failed may have moved the head; this change settles that. */
     uint64_t old_lsn = state->header.first_lsn;
-    if (trim->head_lsn <= old_lsn)
-        trim->head_lsn = old_lsn;
+    trim->head_lsn = max_u64(trim->head_lsn, old_lsn);
     trim->sequence = state->header.first_sequence;
     int rc = twl_keeper_each(trim->log->keeper, find_head, trim);
     if (rc < 0)
@@ -141,12 +138,12 @@ static int apply(struct trim *trim)
     if (log->is_truncation_in_doubt) /* the segment that it continues, if it happened, must not be removed */
         return TWINLOG_EPOISONED;
     trim->old_lsn = atomic_load(&log->first_lsn);
-    trim->wish_lsn = trim->limits.lsn;
+    trim->wish_lsn = trim->lsn;
     int rc = twl_keeper_each(log->keeper, extend_wish, trim);
     trim->durable_lsn = twl_durable_lsn(log);
     trim->wish_lsn = min_u64(trim->wish_lsn, trim->durable_lsn + 1);
     if (rc == 0)
-        rc = twl_state_change(log->io, move_head, trim, NULL);
+        rc = twl_state_change(log->io, move_head, trim);
     if (rc < 0)
         return rc;
     atomic_store(&log->first_lsn, trim->head_lsn);
@@ -159,12 +156,6 @@ static int apply(struct trim *trim)
     trim->result.removed_records = trim->head_lsn - trim->old_lsn;
     trim->result.removed_segments = freed.segments;
     trim->result.removed_bytes = freed.bytes;
-    trim->result.held_bytes = trim->held_bytes;
-    if (trim->result.holder == TWINLOG_HELD_BY_NOTHING && trim->segment[0] != '\0') {
-        trim->result.holder = TWINLOG_HELD_BY_SEGMENT;
-        trim->result.held_bytes = trim->segment_bytes;
-        memcpy(trim->result.holder_name, trim->segment, sizeof(trim->segment));
-    }
     return 0;
 }
 
@@ -204,15 +195,15 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
         return rc;
     struct trim trim = {
         .log = log,
-        .limits = { .lsn = own.before_lsn,
-                    .keep_bytes = own.keep_bytes,
-                    .before_ns = own.before_time_ns,
-                    .is_past_cursors = (own.flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
+        .lsn = own.before_lsn,
+        .keep_bytes = own.keep_bytes,
+        .before_ns = own.before_time_ns,
+        .is_past_cursors = (own.flags & TWINLOG_TRIM_PAST_CURSORS) != 0,
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
     if (log->keeper) {
         twl_take_head_lock(log);
-        trim.limits.lsn = max_u64(trim.limits.lsn, head_for_records(log, own.keep_records));
+        trim.lsn = max_u64(trim.lsn, head_for_records(log, own.keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->head_lock);
     } else {
@@ -234,12 +225,12 @@ void twl_retain(void *context)
     struct twinlog *log = context;
     const struct twinlog_options *options = &log->options;
     int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    struct trim trim = { .log = log, .limits = { .keep_bytes = options->keep_bytes } };
+    struct trim trim = { .log = log, .keep_bytes = options->keep_bytes };
     if (age_ns > 0)
-        trim.limits.before_ns = log->io->ops->now_ns(log->io) - age_ns;
+        trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
-    trim.limits.whole_lsn = head_for_records(log, options->keep_records);
+    trim.whole_lsn = head_for_records(log, options->keep_records);
     apply(&trim);
     twl_mutex_unlock(&log->head_lock);
 }

@@ -68,19 +68,12 @@ static bool take_oldest(void *context, const struct kept_segment *segment)
 static int settle_state(void *context, struct state *state)
 {
     struct twinlog *log = context;
-    uint64_t first_lsn = atomic_load(&log->first_lsn), oldest;
-    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, twl_durable_lsn(log));
+    uint64_t oldest;
     int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
-    if (rc < 0)
+    if (rc < 0 || !twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log)))
         return rc;
-    if (oldest > state->header.first_sequence) {
-        state->header.first_sequence = oldest;
-        state->header.first_lsn = first_lsn;
-        has_moved = true;
-    }
-    if (has_moved) /* no cursor is beyond the truncation now */
-        state->header.cursor_epoch = log->epoch.number;
-    return has_moved;
+    state->header.cursor_epoch = log->epoch.number; /* no cursor is beyond the truncation now */
+    return 1;
 }
 
 /* After any failure the truncation has happened, or may have happened. */
@@ -94,7 +87,7 @@ static int give_up(struct twinlog *log, int error)
 /* A cursor that stayed beyond it would claim to have seen records that are appended there later. */
 static int settle(struct twinlog *log)
 {
-    int rc = twl_state_change(log->io, settle_state, log, NULL);
+    int rc = twl_state_change(log->io, settle_state, log);
     return rc < 0 ? give_up(log, rc) : 0;
 }
 
@@ -115,7 +108,8 @@ static int go_on_at(struct twinlog *log, const struct truncate *truncate)
     log->epoch = epoch;
     if (truncate->previous == 0)
         atomic_store(&log->first_lsn, truncate->next_lsn);
-    twl_page_publish(log->shared, epoch.number, atomic_load(&log->first_lsn), truncate->next_lsn - 1);
+    twl_page_publish(log->shared, TWINLOG_MODE_DURABLE, epoch.number, atomic_load(&log->first_lsn),
+                     truncate->next_lsn - 1);
     const struct position position = { .next_lsn = truncate->next_lsn,
                                        .chain = truncate->chain,
                                        .epoch = old };

@@ -155,7 +155,7 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
                           bool *ret_is_first)
 {
     struct participants participants = { .io = io };
-    int rc = twl_page_open_file(io, IO_NOT_IN_CHILDREN, &participants.file);
+    int rc = io_open_or_create(io, PAGE_FILE_NAME, IO_NOT_IN_CHILDREN, &participants.file);
     if (rc == 0)
         rc = come(&participants, wait_ms, ret_is_first);
     if (rc < 0) {

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "base/base.h"
+#include "base/report.h"
 #include "base/versioned.h"
 #include "check/check.h"
 #include "log/log.h"
@@ -27,17 +28,6 @@ static bool is_wanted(const struct rung *rung, const struct twinlog_options *opt
     return options->io == TWINLOG_IO_AUTO ? rung->is_automatic : rung->io == options->io;
 }
 
-static void tell(const struct twinlog_options *options, enum twinlog_finding finding, int error,
-                 const char *words)
-{
-    struct twinlog_report *ret_report = twl_options_report(options);
-    if (!ret_report)
-        return;
-    struct twinlog_report report = { .finding = finding, .action = TWINLOG_DID_REFUSE, .error = error };
-    snprintf(report.text, sizeof(report.text), "%s", words);
-    *ret_report = report;
-}
-
 /* The name of a directory is durable once its parent is synced. */
 static int sync_parent(const char *dir)
 {
@@ -51,105 +41,103 @@ static int sync_parent(const char *dir)
     return rc == -EACCES ? 0 : rc; /* the parent is not readable, so it cannot be synced */
 }
 
-static int make_directory(const char *dir, const struct twinlog_options *options,
-                          const struct twinlog_options *normal)
+static int refuse(const struct twinlog_options *options, int error, const char *doing)
 {
-    if (normal->flags & TWINLOG_MUST_EXIST)
-        return 0;
-    if (mkdir(dir, 0777) == 0 || errno == EEXIST)
+    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s",
+               doing, twinlog_strerror(error));
+    return error;
+}
+
+static int make_directory(const char *dir, const struct twinlog_options *options)
+{
+    if ((options->flags & TWINLOG_MUST_EXIST) || mkdir(dir, 0777) == 0 || errno == EEXIST)
         return 0;
     int rc = -errno;
-    char words[128];
-    snprintf(words, sizeof(words), "cannot create the log's directory: %s; %s", twinlog_strerror(rc),
-             rc == -ENOENT ? "its parent must exist" : "choose another place");
-    tell(options, TWINLOG_FOUND_SYSTEM_ERROR, rc, words);
+    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+               "cannot create the log's directory: %s; %s", twinlog_strerror(rc),
+               rc == -ENOENT ? "its parent must exist" : "choose another place");
     return rc;
 }
 
-static int climb(const char *dir, const struct twinlog_options *given, const struct twinlog_options *options,
-                 struct twinlog **ret_log)
+/* Opens the log on one rung. *ret_has_io: the rung itself was not refused. */
+static int open_on(const struct rung *rung, const char *dir, const struct twinlog_options *options,
+                   bool *ret_has_io, struct twinlog **ret_log)
 {
+    const bool is_one_call = rung->io == TWINLOG_IO_URING || rung->io == TWINLOG_IO_DSYNC;
+    struct twinlog_options own = *options;
+    struct io *io;
+    own.io = rung->io;
+    if (!rung->is_direct)
+        own.flags |= TWINLOG_BUFFERED;
+    /* the groups of a log with a shared committer go through the ring of the committer, so the log has none */
+    int rc = options->committer ? twl_io_posix_create(dir, is_one_call, &io)
+                                : twl_ladder_create_io(dir, rung->io, options->io == TWINLOG_IO_AUTO, &io);
+    *ret_has_io = rc == 0;
+    if (rc == 0)
+        return twl_log_open(io, &own, ret_log);
+    return io_is_refusal(rc) ? rc : refuse(options, rc, "open the log's directory");
+}
+
+static int climb(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
+{
+    const bool is_automatic = options->io == TWINLOG_IO_AUTO;
+    bool has_refusal = false, has_io = false;
+    int rc = -ENOTSUP;
     char reason[160];
     snprintf(reason, sizeof(reason), "%s",
-             options->committer ? "shared committer" : "the best path there is");
-    int rc = -ENOTSUP;
-    bool has_refusal = false, is_told = false;
+             !is_automatic        ? "as asked for"
+             : options->committer ? "shared committer"
+                                  : "the best path there is");
     for (size_t i = 0; i < LADDER_RUNGS; i++) {
-        if (!is_wanted(&twl_ladder[i], options))
+        const struct rung *rung = &twl_ladder[i];
+        if (!is_wanted(rung, options))
             continue;
-        struct io *io;
-        struct twinlog_options rung_options = *options;
-        if (!twl_ladder[i].is_direct)
-            rung_options.flags |= TWINLOG_BUFFERED;
-        rung_options.io = twl_ladder[i].io;
-        rc = options->committer
-                 ? twl_ladder_create_shared_io(dir, twl_ladder[i].io, &io)
-                 : twl_ladder_create_io(dir, twl_ladder[i].io, options->io == TWINLOG_IO_AUTO, &io);
-        if (rc < 0 && !io_is_refusal(rc)) {
-            char words[128];
-            snprintf(words, sizeof(words), "cannot open the log's directory: %s", twinlog_strerror(rc));
-            tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, words);
-            return rc;
-        }
-        is_told = rc == 0;
+        rc = open_on(rung, dir, options, &has_io, ret_log);
         if (rc == 0)
-            rc = twl_log_open(io, &rung_options, ret_log);
-        if (rc == 0) {
-            twl_log_name_path(*ret_log, twl_ladder[i].io,
-                              options->io != TWINLOG_IO_AUTO && !has_refusal ? "as asked for" : reason);
-            return 0;
-        }
+            twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
         if (!has_refusal)
-            snprintf(reason, sizeof(reason), "%s was refused: %s", twl_ladder[i].name, twinlog_strerror(rc));
+            snprintf(reason, sizeof(reason), "%s was refused: %s", rung->name, twinlog_strerror(rc));
         has_refusal = true;
     }
-    if (options->io == TWINLOG_IO_AUTO && is_told) /* the last rung needs nothing special: a real failure */
+    if (is_automatic && has_io) /* the last rung needs nothing special: a real failure */
         return rc;
-    tell(given, TWINLOG_FOUND_SYSTEM_ERROR, options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP, reason);
-    return options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP;
+    rc = is_automatic ? rc : -ENOTSUP;
+    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc, "%s", reason);
+    return rc;
 }
 
-static int open_read_only(const char *dir, const struct twinlog_options *given,
-                          const struct twinlog_options *options, struct twinlog **ret_log)
+int twinlog_open(const char *dir, const struct twinlog_options *given, struct twinlog **ret_log)
 {
-    struct io *io;
-    int rc = twl_io_posix_create(dir, false, &io);
-    if (rc < 0) {
-        tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot open the log's directory");
-        return rc;
-    }
-    return twl_log_open(io, options, ret_log);
-}
-
-int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
-{
-    struct twinlog_options normal;
+    struct twinlog_options options;
+    struct twinlog_report unwanted;
     struct twinlog *log;
-    const char *why;
+    struct io *io;
     if (!dir || !ret_log)
         return -EINVAL;
-    int rc = twl_options_normalise(options, &normal, &why);
-    if (rc < 0) {
-        tell(options, TWINLOG_FOUND_NOTHING, rc, why);
+    int rc = twl_options_normalise(given, &options);
+    if (rc < 0)
         return rc;
+    if (!options.ret_report)
+        options.ret_report = &unwanted;
+    if (options.flags & TWINLOG_READ_ONLY) {
+        rc = twl_io_posix_create(dir, false, &io);
+        return rc < 0 ? refuse(&options, rc, "open the log's directory")
+                      : twl_log_open(io, &options, ret_log);
     }
-    if (normal.flags & TWINLOG_READ_ONLY)
-        return open_read_only(dir, options, &normal, ret_log);
-    rc = make_directory(dir, options, &normal);
+    rc = make_directory(dir, &options);
     if (rc == 0)
-        rc = climb(dir, options, &normal, &log);
-    if (rc == 0) {
-        rc = sync_parent(dir); /* even if it exists: the process that made it may have died before this */
-        if (rc < 0) {
-            tell(options, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot sync the parent of the log's directory");
-            twinlog_close(log);
-        }
+        rc = climb(dir, &options, &log);
+    if (rc < 0)
+        return rc;
+    rc = sync_parent(dir); /* even if it exists: the process that made it may have died before this */
+    if (rc < 0) {
+        twinlog_close(log);
+        return refuse(&options, rc, "sync the parent of the log's directory");
     }
-    if (rc == 0)
-        *ret_log = log;
-    return rc;
+    *ret_log = log;
+    return 0;
 }
 
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,

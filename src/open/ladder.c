@@ -14,12 +14,6 @@ const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING_LINKED, false, false, "io_uring linked to fdatasync, buffered" },
 };
 
-int twl_ladder_create_shared_io(const char *dir, enum twinlog_io kind, struct io **ret_io)
-{
-    const bool is_two = kind == TWINLOG_IO_URING_LINKED || kind == TWINLOG_IO_FDATASYNC;
-    return twl_io_posix_create(dir, !is_two, ret_io);
-}
-
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
 {
     switch (kind) {

@@ -22,7 +22,5 @@ extern const struct rung twl_ladder[LADDER_RUNGS];
 
 /* `may_change`: pwritev2() instead of io_uring while that is quicker. */
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io);
-/* For a log with a shared committer: its groups go through the ring of the committer, so the log has none. */
-int twl_ladder_create_shared_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
 
 #endif

@@ -107,20 +107,12 @@ static void name_filesystem(const char *dir, struct twinlog_probe *probe)
 /* Chooses the path that opening would take: the first automatic one that works. */
 static void choose(struct twinlog_probe *probe)
 {
-    const struct rung *refused = NULL;
-    int error = 0;
-    for (uint32_t i = 0; i < LADDER_RUNGS && twl_ladder[i].is_automatic; i++) {
-        if (probe->path[i].error == 0) {
+    const int error = probe->path[0].error;
+    for (uint32_t i = LADDER_RUNGS; i-- > 0;)
+        if (twl_ladder[i].is_automatic && probe->path[i].error == 0)
             probe->chosen = i;
-            break;
-        }
-        if (!refused) {
-            refused = &twl_ladder[i];
-            error = probe->path[i].error;
-        }
-    }
-    if (refused)
-        snprintf(probe->reason, sizeof(probe->reason), "%s was refused: %s", refused->name,
+    if (error < 0)
+        snprintf(probe->reason, sizeof(probe->reason), "%s was refused: %s", twl_ladder[0].name,
                  twinlog_strerror(error));
     else
         snprintf(probe->reason, sizeof(probe->reason), "the best path there is");

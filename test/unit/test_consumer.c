@@ -386,7 +386,7 @@ TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
     uint64_t lsn = 70;
     ck_assert_int_eq(twinlog_truncate(log, 50), 0);
     struct io *io = log_io(true);
-    ck_assert_int_eq(twl_state_change(io, put_cursor, &lsn, NULL), 0);
+    ck_assert_int_eq(twl_state_change(io, put_cursor, &lsn), 0);
     io->ops->destroy(io);
     struct twinlog_consumer *consumer = open_consumer(0);
     put(log, 1, 50);

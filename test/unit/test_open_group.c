@@ -674,8 +674,7 @@ TEST(a_live_log_is_read_as_far_as_records_are_complete)
     begin_image(&images[0], 2, &end);
     write_image(&images[0], BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
-    twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
-    twl_page_publish(&shared, images[0].mark.epoch.number, 1, FIRST_RECORDS);
+    twl_page_publish(&shared, TWINLOG_MODE_MAPPED, images[0].mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     for (size_t i = 0; i < 3; i++) {
@@ -700,7 +699,8 @@ TEST(a_live_log_is_read_as_far_as_records_are_complete)
             struct position position = behind(image);
             begin_image(&images[i + 1], 3 + i, &position);
             if (i == 0) /* told before the marker is there, or after */
-                twl_page_publish(&shared, images[i + 1].mark.epoch.number, 1, FIRST_RECORDS);
+                twl_page_publish(&shared, TWINLOG_MODE_MAPPED, images[i + 1].mark.epoch.number, 1,
+                                 FIRST_RECORDS);
             ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
             write_image(&images[i + 1], BYTES);
         }
@@ -725,8 +725,7 @@ TEST(the_descriptor_tells_of_records_that_are_complete)
     struct image *image = first_image(0);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
-    twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
-    twl_page_publish(&shared, image->mark.epoch.number, 1, FIRST_RECORDS);
+    twl_page_publish(&shared, TWINLOG_MODE_MAPPED, image->mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     int fd = twinlog_reader_fd(reader);
     ck_assert_int_ge(fd, 0);
@@ -767,8 +766,7 @@ TEST_LOOP(the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 2)
     struct image *image = first_image(0);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
-    twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
-    twl_page_publish(&shared, image->mark.epoch.number, 1, FIRST_RECORDS);
+    twl_page_publish(&shared, TWINLOG_MODE_MAPPED, image->mark.epoch.number, 1, FIRST_RECORDS);
     lock_error = errors[_i];
     struct io *other = hooked_log_dir(open_lock_to_read);
     options.from_lsn = FIRST_RECORDS + 1;
