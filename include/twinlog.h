@@ -20,14 +20,21 @@
  *    none is -EFBIG; a limit below the size of an existing file poisons the log.
  *  - The device must honour flush requests, and locks must work, which they do not on every network file system.
  *
- * Results are 0, a count, or a negative error: -errno for the system and for arguments, and the TWINLOG_E codes below.
- * Inputs come first, outputs (ret_...) last; an output is untouched on failure unless its description says otherwise.
- * The library never prints and never exits; it aborts only when an invariant of its own is broken.
+ * What holds for all calls:
  *
- * Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
- * outputs. A program compiled with an older header works with a newer library; what it does not know keeps its
- * default. With an older library a field which that does not know must be 0 (else -EINVAL), and is 0 in an output.
- * The other structures are final.
+ *  - Results are 0, a count, or a negative error: -errno for the system and for arguments (-EINVAL: a NULL where none
+ *    may be), and the TWINLOG_E codes below. Any call may return an error of the system that is not listed at it.
+ *  - Inputs come first, outputs (ret_...) last; an output is untouched on failure unless it is told otherwise.
+ *    Options may be NULL, for the defaults, and so may what a close gets. 0 in a field: none, unless it has a default.
+ *  - timeout_ms: how long to wait; 0 = not at all, negative = no limit.
+ *  - A result of `each` that is not 0 ends the call and is returned. In options `each` and `progress` may be NULL.
+ *  - twinlog_truncate(), twinlog_reset() and twinlog_close() are -EDEADLK in a callback of the log, and on the thread
+ *    of a shared committer for any log that is open for writing; in `observe` so is any call but a watermark.
+ *  - Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
+ *    outputs. A program compiled with an older header works with a newer library; what it does not know keeps its
+ *    default. What an older library does not know must be 0 (else -EINVAL), and is 0 in an output. The other structures
+ *    are final. Unknown flags and `reserved` must be 0.
+ *  - The library never prints and never exits; it aborts only when an invariant of its own is broken.
  */
 #ifndef TWINLOG_H
 #define TWINLOG_H
@@ -91,10 +98,10 @@ struct twinlog_report {
     uint32_t action;  /* enum twinlog_action */
     int32_t error;    /* what the call returned for it: 0, -errno or TWINLOG_E... */
     uint32_t reserved;
-    uint64_t segment;   /* sequence number of the segment, 0 = none */
+    uint64_t segment;   /* sequence number of the segment */
     uint64_t offset;    /* byte offset in its file */
     uint64_t bytes;     /* bytes concerned, 0 = unknown or none */
-    uint64_t first_lsn; /* first LSN concerned, 0 = none */
+    uint64_t first_lsn; /* first LSN concerned */
     uint64_t last_lsn;  /* last LSN known to be concerned, 0 = unknown or none */
     char file[64];      /* name of the file inside the log's directory */
     char text[192];     /* the same in words, with what to do next */
@@ -114,21 +121,18 @@ enum twinlog_io {
 
 enum twinlog_open_flags {
     TWINLOG_MUST_EXIST = 1u << 0, /* -ENOENT instead of creating the log */
-    /* never rewrite an acknowledged block (only an opening may, if a torn group stands behind its end), for devices
-     * that may garble a block while it is overwritten. Costs up to 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
+    /* never rewrite an acknowledged block (but see twinlog_open(3)): up to 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
     TWINLOG_PAD = 1u << 1,
     TWINLOG_BUFFERED = 1u << 2, /* do not use direct I/O */
-    /* takes no lock, never appends (-EROFS), works beside a writer and on a read-only file system. Cursors and
-     * values can be set where the files can be written. Implies TWINLOG_MUST_EXIST */
+    /* takes no lock, never appends (-EROFS), works beside a writer and on a read-only file system; sets cursors and
+     * values where it may write. Implies TWINLOG_MUST_EXIST */
     TWINLOG_READ_ONLY = 1u << 3,
     TWINLOG_NO_RECYCLE = 1u << 4, /* remove trimmed segments, never write a new one over an old one */
-    /* start no committer: the caller lends threads to twinlog_drive(), or waits. A call then keeps its deadline
-     * only if it does not have to commit itself */
+    /* no committer: twinlog_drive() or a call that waits commits; and then may miss its deadline */
     TWINLOG_NO_THREAD = 1u << 5
 };
 
-/* How a new segment file is made. Written blocks make small commits twice as fast; allocated ones save a log that is
- * bound by bandwidth the second write. A recycled segment has written blocks in any case. */
+/* How a new segment file is made. Written blocks make small commits twice as fast; allocated ones save bandwidth. */
 enum twinlog_prepare {
     TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; only reserved while groups are large */
     TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
@@ -160,7 +164,7 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_ROOM /* after a try was -EAGAIN: it is time to try again. Told once for all tries so far */
 };
 struct twinlog_event {
-    uint32_t size; /* of the structure */
+    uint32_t size;
     uint32_t kind; /* enum twinlog_event_kind */
     int32_t error;
     uint32_t is_durable;
@@ -172,12 +176,12 @@ struct twinlog_event {
 };
 
 struct twinlog_options {
-    uint32_t size;  /* set by TWINLOG_OPTIONS_INIT */
+    uint32_t size;
     uint32_t flags; /* enum twinlog_open_flags */
     /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. They grow from 512 KiB on */
     uint64_t segment_bytes;
-    /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default 8 MiB,
-     * or less where segments are small */
+    /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default: up to 8
+     * MiB */
     uint32_t buffer_bytes;
     /* largest record, at most buffer_bytes - 8192; default 4 MiB, or what the buffer takes */
     uint32_t max_record_bytes;
@@ -189,12 +193,12 @@ struct twinlog_options {
     uint32_t prepare;                  /* enum twinlog_prepare */
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
 
-    /* Leaves a segment that has this many records, or a first record this old, with the next group. 0 = no. */
+    /* Leaves a segment that has this many records, or a first record this old, with the next group. */
     uint64_t segment_records;
     uint64_t segment_age_ms;
 
-    /* Removes the oldest segment while the others still meet the limit; what a named cursor has not passed stays.
-     * 0 = no such limit; with several, each removes. See Retention in twinlog_open(3). */
+    /* Removes the oldest segment while the others still meet the limit; what a named cursor has not passed stays. With
+     * several, each removes. See Retention in twinlog_open(3). */
     uint64_t keep_bytes;
     uint64_t keep_records; /* LSNs: a filler counts, too */
     uint64_t keep_age_ms;  /* counted from the newest record of a segment */
@@ -202,21 +206,21 @@ struct twinlog_options {
     /* Commits when no thread waits inside a call: for requests, deadlines and flush_interval_ms. NULL: a thread of the
      * log, started when the first of these comes. */
     struct twinlog_committer *committer; /* shared by many logs; must outlive the log */
-    /* A record of a relaxed level is durable after this time and the time of a commit; 0 = no such limit. */
+    /* A record of a relaxed level is durable after this time and the time of a commit. */
     uint32_t flush_interval_ms;
     /* A reservation that is open for this long is given up when a thread waits for it; default 10,000. */
     uint32_t reserve_timeout_ms;
 
     /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon. It can use the
-     * watermarks of this log, and of those of the same shared committer; any other call is -EDEADLK. NULL = none. */
+     * watermarks of this log, and of those of the same shared committer. */
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
     uint32_t slow_ms;      /* a write or sync that takes longer is a TWINLOG_EVENT_SLOW; 0 = never */
 
     /* With TWINLOG_MODE_MAPPED segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
-     * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have
-     * no effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
+     * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have no
+     * effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
     uint32_t mode; /* enum twinlog_mode */
     /* Mapped modes: the first segment, from which they double; a multiple of 4096, at least max_record_bytes + 28672;
      * default 10 MiB, or what the largest record needs. A close, or the opening after a kill, shortens the last one. */
@@ -225,32 +229,29 @@ struct twinlog_options {
 
 struct twinlog; /* one open log; every function on it may be called from any thread, by 32,767 at a time */
 
-/* Opens the log in directory `dir` for appending; creates the directory (its parent must exist) and the log where
- * there is none. `options` may be NULL. Recovers first: a torn tail is truncated and reported, and what is kept is
- * synced. On return every record up to twinlog_last_lsn() is durable, and no other process can write the log until it
- * is closed or this process is gone. Waits up to 30 s for a dead writer's last write to land. A process that joins a
- * log in TWINLOG_MODE_SHARED performs no recovery and no sync: what it finds behind twinlog_durable_lsn() is not
- * durable yet.
- *
+/* Opens the log in directory `dir` for appending; creates the directory (its parent must exist) and the log where there
+ * is none. Recovers first: a torn tail is truncated and reported, and what is kept is synced. On return every record up
+ * to twinlog_last_lsn() is durable, and no other process can write the log until it is closed or this process is gone.
+ * Waits up to 30 s for a dead writer's last write to land. A process that joins a log in TWINLOG_MODE_SHARED performs
+ * no recovery and no sync: what it finds behind twinlog_durable_lsn() is not durable yet.
  *   -EBUSY    another writer has the log (the report has its PID where that is known), or a dead one's write has not
  *             landed after 30 s                -EUSERS   255 handles share the log
- *   -EINVAL   an option is out of range, or a NULL argument
+ *   -EINVAL   an option is out of range
  *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
  *   -ENOENT   no parent of `dir`, or no log and TWINLOG_MUST_EXIST      -ENOTEMPTY  no log in `dir`, but other files
  *   -EMLINK   a segment that would be written to has another name, as in a copy made of links
  *   -ENOTSUP  options->io does not work here, files cannot be mapped for writing or, shared, have no hard links
  *   TWINLOG_ECORRUPT, TWINLOG_EFOREIGN, TWINLOG_EVERSION (also of the library that shares it)  the log was left as it
- *             was; see the report. Others come from the system */
+ *             was; see the report */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
-/* Lets calls on `log` finish, makes every accepted record durable (in TWINLOG_MODE_SHARED those of this process),
- * marks the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from
- * being durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where
- * nothing happened: -EBUSY, readers are attached to the log; -EDEADLK, in a callback of this log, or on the thread of
- * a shared committer. No thread may start a call on `log` once close has begun; what a callback appends then is
- * -ESHUTDOWN. Waits for open reservations until they are given up; their memory is gone with the log. NULL is allowed.
- * In a forked child: frees what no thread of the parent can have been changing, and returns TWINLOG_EFORKED;
- * descriptors of segments stay open until it ends or calls exec. */
+/* Lets calls on `log` finish, makes every accepted record durable (in TWINLOG_MODE_SHARED those of this process), marks
+ * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
+ * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
+ * happened: -EBUSY, readers are attached to the log; -EDEADLK. No thread may start a call on `log` once close has
+ * begun; what a callback appends then is -ESHUTDOWN. Waits for open reservations until they are given up; their memory
+ * is gone with the log. In a forked child: frees what no thread of the parent can have been changing, and returns
+ * TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls exec. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -259,23 +260,20 @@ int twinlog_close(struct twinlog *log);
  * together with every record of a smaller LSN. Threads that call it at once share one write and one sync. Allocates
  * nothing, unless the next segment was not prepared. Not a cancellation point. `ret_lsn` may be NULL; it gets the LSN,
  * on failure too if there was one already; 0 means that nothing happened. In TWINLOG_MODE_MAPPED it returns when the
- * record is copied; twinlog_sync(), twinlog_close(), a twinlog_wait() for it or flush_interval_ms makes it durable.
- * Nothing happened where the error is one of the first five:
- *
- *   -EMSGSIZE   larger than max_record_bytes      -EINVAL     a NULL where none may be
+ * record is copied. Nothing happened where the error is one of the first five:
+ *   -EMSGSIZE   larger than max_record_bytes      -EINVAL     a NULL for data
  *   -ESHUTDOWN  the log is being closed           TWINLOG_EPOISONED  an earlier write or sync failed
  *   -ENOSPC     the next segment is needed and the disk is full; the same call works again once there is space.
  *               Likewise -EDQUOT, -EFBIG (RLIMIT_FSIZE), -EMFILE (also with 2^20 segments: trim), ...
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
  *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT, -ECANCELED or -ESTALE */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
-
-/* Accepts a record without waiting for the disk, as an append at TWINLOG_LEVEL_BUFFERED: it is lost if the process
- * dies before a twinlog_wait(), twinlog_sync(), twinlog_close(), append or flush_interval_ms makes it durable. When
- * the buffers are full it first commits or waits. Errors as for twinlog_append(). */
+/* Accepts a record without waiting for the disk, as an append at TWINLOG_LEVEL_BUFFERED. When the buffers are full it
+ * first commits or waits. Errors as for twinlog_append(). */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
-/* How safe a record is. Each level includes the ones above it in this list. */
+/* How safe a record is. Each level includes the ones above it in this list. Until twinlog_wait() for it,
+ * twinlog_sync(), twinlog_close(), a durable append or flush_interval_ms makes it durable, it may be lost. */
 enum twinlog_level {
     TWINLOG_LEVEL_DEFAULT = 0, /* that of twinlog_append(): durable; in the mapped and shared modes written */
     TWINLOG_LEVEL_BUFFERED, /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
@@ -291,8 +289,8 @@ struct twinlog_entry {
     uint32_t piece_count;
     uint16_t tag; /* for the caller: readers return them */
     uint8_t type;
-    uint8_t reserved; /* must be 0 */
-    int64_t time_ns;  /* CLOCK_REALTIME; 0 = the log takes the time */
+    uint8_t reserved;
+    int64_t time_ns; /* CLOCK_REALTIME; 0 = the log takes the time */
 };
 
 enum twinlog_append_flags {
@@ -301,18 +299,17 @@ enum twinlog_append_flags {
 };
 /* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). */
 struct twinlog_terms {
-    uint32_t size;  /* set by TWINLOG_TERMS_INIT */
+    uint32_t size;
     uint32_t flags; /* enum twinlog_append_flags */
     uint32_t level; /* enum twinlog_level: when to return, or to complete */
     uint32_t reserved;
-    uint64_t deadline_ns;                /* CLOCK_MONOTONIC, see twinlog_deadline(); 0 = none */
+    uint64_t deadline_ns;                /* CLOCK_MONOTONIC, see twinlog_deadline() */
     const struct twinlog_cancel *cancel; /* NULL = cannot be cancelled */
 };
 
-/* Appends `count` records, at least one, as a batch: they get consecutive LSNs, *ret_first_lsn (may be NULL) the
- * first, and after a crash all of them are there or none. A batch must fit in a buffer: each record takes 24 bytes
- * more than its size rounded up to 8, and together they may have buffer_bytes - 8192. As twinlog_append(), and:
- *
+/* Appends `count` records, at least one, as a batch: they get consecutive LSNs, *ret_first_lsn (may be NULL) the first,
+ * and after a crash all of them are there or none. A batch must fit in a buffer: each record takes 24 bytes more than
+ * its size rounded up to 8, and together they may have buffer_bytes - 8192. As twinlog_append(), and:
  *   -EMSGSIZE   a record or the batch is too large; nothing happened
  *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the
  *               next try gets that error
@@ -325,18 +322,15 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
 /* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is pending if no
- * other thread does. deadline_ns as in the terms. -EINVAL if `lsn` was not accepted yet, or was truncated;
- * -ETIMEDOUT. */
+ * other thread does. deadline_ns as in the terms (-ETIMEDOUT). -EINVAL: not accepted yet, or truncated. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
-
 /* Returns when everything accepted before the call is durable. After a sync that has failed, none succeeds. */
 int twinlog_sync(struct twinlog *log);
-
 /* The time that is this many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
 uint64_t twinlog_deadline(uint32_t timeout_ms);
 
-/* A token for calls to be cancelled together, zeroed at first: twinlog_cancel() ends every call on `log` that has it
- * in its terms, also a later one. Any thread, not a signal handler. */
+/* A token for calls to be cancelled together, zeroed at first: twinlog_cancel() ends every call on `log` that has it in
+ * its terms, also a later one. Any thread, not a signal handler. */
 struct twinlog_cancel {
     uint32_t is_canceled;
 };
@@ -355,16 +349,14 @@ struct twinlog_reservation {
  * twinlog_reservation_commit() or twinlog_reservation_abort(): call one of them soon, from any thread, exactly once,
  * and not after a call of the same thread that waits for a later LSN. After reserve_timeout_ms, when a thread waits,
  * the record is given up and becomes a filler; `data` may still be written, without effect. At most 256 are open at a
- * time; one that was given up counts until it is committed or aborted. The terms count for getting the place. Errors
- * as for twinlog_append_batch(), and -EBUSY: none of the 256 was free for reserve_timeout_ms. */
+ * time; one that was given up counts until it is committed or aborted. The terms count for getting the place. Errors as
+ * for twinlog_append_batch(), and -EBUSY: none of the 256 was free for reserve_timeout_ms. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
-
-/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: it was given
- * up. -EINVAL: it is not open. Else as twinlog_append_batch(). */
+/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: it was given up.
+ * -EINVAL: it is not open. Else as twinlog_append_batch(). */
 int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                                const struct twinlog_terms *terms);
-
 /* There will be no such record: its LSN stays a filler. Does not wait. 0 also if it was given up. */
 int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
 
@@ -392,43 +384,41 @@ struct twinlog_request {
  * buffers at most; the terms TWINLOG_TRY, deadline and cancellation count for that.
  *
  * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits in
- * any call on this log. It may submit, append and wait, but not truncate, reset or close this log (-EDEADLK; on the
- * thread of a shared committer, any log that is open for writing), nor leave by longjmp, C++ exception or
- * pthread_exit. Later completions wait for it; callbacks that truncate, reset or close each other's logs wait for
- * ever. */
+ * any call on this log. It may submit, append and wait, but not truncate, reset or close this log, nor leave by
+ * longjmp, C++ exception or pthread_exit. Later completions wait for it; callbacks that truncate, reset or close each
+ * other's logs wait for ever. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
-
-/* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was
- * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms (negative: no
- * limit; 0: does not wait); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of threads
- * may; each must have left when close returns. */
+/* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was only
+ * enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms; -ESHUTDOWN = the
+ * log is being closed; or the error that poisoned it. Any number of threads may; each must have left when close
+ * returns. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
 /* Where completed requests wait to be fetched, in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-/* Fetches up to `max` completed requests. Waits for the first one up to timeout_ms (negative: no limit). Returns how
- * many there are, 0 = none in time. */
+/* Fetches up to `max` completed requests. Waits for the first one up to timeout_ms. Returns how many there are, 0 =
+ * none in time. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
                        int timeout_ms);
 /* An eventfd, readable while there are requests to fetch. Do not read it: twinlog_queue_poll() does. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
-/* -EBUSY while there are requests that were not completed, or not fetched. NULL is allowed. */
+/* -EBUSY while there are requests that were not completed, or not fetched. */
 int twinlog_queue_close(struct twinlog_queue *queue);
 
 /* ---- many logs --------------------------------------------------------------------------------- */
 
-/* One thread and one io_uring that commit for many logs, as a store with hundreds of raft groups needs: what is
- * pending in different logs is written at the same time (without io_uring: one after the other). Threads that append
- * to such a log do not commit themselves. */
+/* One thread and one io_uring that commit for many logs, as a store with hundreds of raft groups needs: what is pending
+ * in different logs is written at the same time (without io_uring: one after the other). Threads that append to such a
+ * log do not commit themselves. */
 struct twinlog_committer_options {
-    uint32_t size;      /* set by TWINLOG_COMMITTER_OPTIONS_INIT */
+    uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
 };
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer);
-/* -EBUSY while logs use it. NULL is allowed. */
+/* -EBUSY while logs use it. */
 int twinlog_committer_close(struct twinlog_committer *committer);
 
 /* ---- how far ----------------------------------------------------------------------------------- */
@@ -443,19 +433,19 @@ uint64_t twinlog_durable_lsn(struct twinlog *log); /* newest durable */
 
 /* ---- removing --------------------------------------------------------------------------------- */
 
-/* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns; whole
- * segments are given back or reused. Of several limits the one that removes most counts. What is not durable stays; so
- * does what a named cursor has not passed, unless a flag says otherwise. */
+/* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns; whole segments
+ * are given back or reused. Of several limits the one that removes most counts. What is not durable stays; so does what
+ * a named cursor has not passed, unless a flag says otherwise. */
 enum twinlog_trim_flags {
     TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new head */
 };
 struct twinlog_trim_options {
-    uint32_t size;          /* set by TWINLOG_TRIM_OPTIONS_INIT */
+    uint32_t size;
     uint32_t flags;         /* enum twinlog_trim_flags */
-    uint64_t before_lsn;    /* records with a smaller LSN; exact. 0 = none */
-    uint64_t keep_bytes;    /* whole segments, as long as the others have so many bytes. 0 = none */
-    uint64_t keep_records;  /* all but the newest so many LSNs; exact. 0 = none */
-    int64_t before_time_ns; /* whole segments with only older records. CLOCK_REALTIME. 0 = none */
+    uint64_t before_lsn;    /* records with a smaller LSN; exact */
+    uint64_t keep_bytes;    /* whole segments, as long as the others have so many bytes */
+    uint64_t keep_records;  /* all but the newest so many LSNs; exact */
+    int64_t before_time_ns; /* whole segments with only older records. CLOCK_REALTIME */
 };
 enum twinlog_holder {
     TWINLOG_HELD_BY_NOTHING = 0, /* all that was asked for is gone */
@@ -463,7 +453,7 @@ enum twinlog_holder {
     TWINLOG_HELD_BY_SEGMENT      /* the records are gone, but they share a segment with ones that stay */
 };
 struct twinlog_trim_result {
-    uint32_t size;      /* set by TWINLOG_TRIM_RESULT_INIT */
+    uint32_t size;
     uint32_t holder;    /* enum twinlog_holder */
     uint64_t first_lsn; /* the oldest record that is kept; the next one to come when none is */
     uint64_t removed_records;
@@ -472,26 +462,22 @@ struct twinlog_trim_result {
     uint64_t held_bytes;    /* file bytes that would have gone but for the holder */
     char holder_name[72];   /* of the cursor, or the segment's file */
 };
-/* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing, TWINLOG_EPOISONED
- * after a truncation with an unknown outcome, system errors; what was removed before an error stays removed. */
+/* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing, TWINLOG_EPOISONED after
+ * a truncation with an unknown outcome; what was removed before an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 
 /* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does if its leader
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. What was
  * accepted before is committed first; calls that append or wait are delayed as long as their terms allow (a try is
- * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also
- * when there is nothing to remove. Waits for the log's callbacks to return. Except after TWINLOG_EPOISONED nothing
- * happened:
- *
+ * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also when
+ * there is nothing to remove. Waits for the log's callbacks to return. Except after TWINLOG_EPOISONED nothing happened:
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record
- *   -ENOSPC  the disk is full     -EINVAL  the largest LSN there is     system errors, also what poisoned the log
- *   -EDEADLK  in a callback of this log, or on the thread of a shared committer
+ *   -ENOSPC  the disk is full     -EINVAL  the largest LSN there is     -EDEADLK     what poisoned the log
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells */
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
-
-/* Removes every record, and makes `next_lsn` (1 to INT64_MAX) the LSN of the next one, as a raft follower does that
- * was sent a snapshot. Cursors go to next_lsn - 1. Otherwise as twinlog_truncate(). */
+/* Removes every record, and makes `next_lsn` (1 to INT64_MAX) the LSN of the next one, as a raft follower does that was
+ * sent a snapshot. Cursors go to next_lsn - 1. Otherwise as twinlog_truncate(). */
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
@@ -500,8 +486,7 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  * small synced writes). Names are 1 to 63 bytes, any but NUL; the first one is not below 0x20. They survive trims and
  * truncations. A handle of TWINLOG_READ_ONLY can use them. Any thread. After a change that failed every process reads
  * what the disk has, the old value or the new one, and no power cut takes back what was read.
- *
- *   -EINVAL  a bad name or value, a NULL      -ENOENT  no such name      -EROFS, -EACCES  the files cannot be written
+ *   -EINVAL  a bad name or value      -ENOENT  no such name      -EROFS, -EACCES  the files cannot be written
  *   -ENOSPC  more than 1 MiB in all, or the disk is full      -EBUSY  another process was changing one for 30 s
  *   TWINLOG_ECORRUPT  their file is damaged or missing      TWINLOG_EVERSION  only a newer version may write */
 #define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
@@ -509,13 +494,12 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes after. Makes
  * the cursor where there is none. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the newest
- * record that readers see (TWINLOG_ECORRUPT where damage hides which that is), TWINLOG_ETRIMMED if what comes after
- * lsn was removed. If a power cut takes that record (TWINLOG_MODE_MAPPED), the next opening moves the cursor back to
- * the end. */
+ * record that readers see (TWINLOG_ECORRUPT where damage hides which that is), TWINLOG_ETRIMMED if what comes after lsn
+ * was removed. If a power cut takes that record (TWINLOG_MODE_MAPPED), the cursor goes back to the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
-/* In the order of names. A non-zero result of `each`, which must not call the log, ends the call and is returned. */
+/* In the order of names; `each` must not call the log. */
 int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
                         void *context);
 
@@ -550,22 +534,21 @@ enum twinlog_reader_flags {
     TWINLOG_READER_MMAP = 1u << 0
 };
 struct twinlog_reader_options {
-    uint32_t size;     /* set by TWINLOG_READER_OPTIONS_INIT */
+    uint32_t size;
     uint32_t flags;    /* enum twinlog_reader_flags */
     uint64_t from_lsn; /* first LSN to return; default the oldest kept */
     uint64_t to_lsn;   /* last LSN to return; default no limit */
-    /* NULL, or filled in when a call on this reader fails; must outlive it */
+    /* NULL, or filled in when a call on the reader fails; must outlive it */
     struct twinlog_report *ret_report;
 };
 
 /* Opens a reader on the log in `dir`, in any process, beside a live writer or without one; takes no lock, changes
  * nothing. Beside a writer, records appear as its syncs succeed; in TWINLOG_MODE_MAPPED as they are copied, so a power
  * cut may take them. Without a writer what is sound is synced first, unless the file system is read-only. Survives
- * rolls, trims and recycling. `options` may be NULL. -ENOENT (no such directory, or no log in it), -ENOTDIR,
- * TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
+ * rolls, trims and recycling. -ENOENT (no such directory, or no log in it), -ENOTDIR, TWINLOG_EVERSION,
+ * TWINLOG_EFOREIGN, TWINLOG_ECORRUPT. */
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
-
 /* The same through an open log, which cannot be closed before the reader is. */
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader);
@@ -586,77 +569,67 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  * steps back. 1 = *ret_record is set; 0 = no more for now, or in the range of the options; negative = error, and the
  * same call returns the same error again until a seek. Never returns a record above the durable LSN, except beside a
  * writer in TWINLOG_MODE_MAPPED, nor bytes with a wrong checksum.
- *
  *   TWINLOG_ECORRUPT  damage, with its place in the report; what is sound on the way is returned first
  *   TWINLOG_ETRIMMED  the record was removed; report.first_lsn is the oldest one left, seek_first goes there
  *   TWINLOG_ETRUNCATED  records returned since the last seek are truncated; report.first_lsn is the first of them, or
  *                     the oldest left. If a trim has removed these too, reading goes on with the next LSN */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
-
 /* Oldest and newest LSN that next() may return now; 0 and 0: none. TWINLOG_ECORRUPT, as from seek_end: the end of the
  * log is damaged, and the results are what is known. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
-
-/* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within `timeout_ms` (negative: no
- * limit). A writer in any process wakes it; without one, or where writer.lock cannot be written, it looks every 20 ms.
- * Signals do not end it. -EINVAL if the reader's range is finished. */
+/* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within timeout_ms. A writer in any
+ * process wakes it; without one, or where writer.lock cannot be written, it looks every 20 ms. Signals do not end it.
+ * -EINVAL if the reader's range is finished. */
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
-
-/* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made
- * at the first call, with a thread; closed with the reader. Where writer.lock of a mapped or shared log cannot be
- * written, it is readable every 20 ms, and next() may return 0. */
+/* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made at
+ * the first call, with a thread; closed with the reader. Where writer.lock of a mapped or shared log cannot be written,
+ * it is so every 20 ms, and next() may return 0. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
+void twinlog_reader_close(struct twinlog_reader *reader);
 
-void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
-
-/* A consumer goes on where the last one of its name ended: a reader and a named cursor in one. In any process, beside
- * a writer in any mode or without one. One thread at a time may use it. */
+/* A consumer goes on where the last one of its name ended: a reader and a named cursor in one. In any process, beside a
+ * writer in any mode or without one. One thread at a time may use it. */
 struct twinlog_consumer;
 
 enum twinlog_consumer_flags {
-    /* a new name begins behind the newest record, not with the oldest kept */
-    TWINLOG_CONSUMER_FROM_END = 1u << 0,
-    TWINLOG_CONSUMER_MMAP = 1u << 1 /* as TWINLOG_READER_MMAP */
+    TWINLOG_CONSUMER_FROM_END = 1u << 0, /* a new name begins behind the newest record, not with the oldest */
+    TWINLOG_CONSUMER_MMAP = 1u << 1      /* as TWINLOG_READER_MMAP */
 };
 struct twinlog_consumer_options {
-    uint32_t size;                     /* set by TWINLOG_CONSUMER_OPTIONS_INIT */
+    uint32_t size;
     uint32_t flags;                    /* enum twinlog_consumer_flags */
     struct twinlog_report *ret_report; /* NULL, or filled in when open or next fails; must outlive it */
 };
 
-/* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on
- * no trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
- * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID where it is known.
- * -EUSERS: 256 are open. -EROFS, -EACCES: the files cannot be written. Else as for twinlog_reader_open() and
- * twinlog_cursor_set(). */
+/* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
+ * trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. -EBUSY: a process,
+ * maybe this one, has a consumer of that name open; the report has its PID where it is known. -EUSERS: 256 are open.
+ * -EROFS, -EACCES: the files cannot be written. Else as for twinlog_reader_open() and twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 
 /* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED are returned once, and the next call goes on
- * with report.first_lsn. After another error close the consumer and open it again. In a forked child TWINLOG_EFORKED. */
+ * with report.first_lsn. After another error close it and open it again. In a forked child
+ * TWINLOG_EFORKED. */
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
-
 /* The consumer has finished with every record up to `lsn`; 0: with all that next has returned. Durable on return: the
  * next consumer of this name begins behind it. -EINVAL: next has not returned `lsn` yet. TWINLOG_ETRUNCATED,
  * TWINLOG_ETRIMMED: some of them were removed; the cursor stays where that has moved it, and next says where it goes
- * on. Other errors as for twinlog_cursor_set(). */
+ * on. Else as twinlog_cursor_set(). */
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
-
 /* Its reader, for twinlog_reader_wait(), twinlog_reader_fd() and twinlog_reader_range(). Closed with the consumer. */
 struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer);
-
-/* Commits nothing: the next consumer of this name gets what was not committed. NULL is allowed. */
+/* Commits nothing: the next consumer of this name gets what was not committed. */
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 
 /* Reads the record `lsn` through an open log, in every mode and with TWINLOG_READ_ONLY: copies its bytes to `data`,
  * which has `room` bytes, and fills in *ret_record; its `data` is then the caller's. Sees what a reader sees. Any
  * thread. The log keeps up to 8 readers for it, until it is trimmed, truncated or closed.
- *
  *   -ENOBUFS  larger than `room`: ret_record->size is its size, ret_record->data NULL; NULL and 0 ask for the size
  *   -ERANGE   behind the newest record that readers see: not appended, not durable yet, or truncated
- *   -ENOENT   a filler: the LSN of a record that was given up or lost     -EINVAL   the LSN 0, a NULL
- *   TWINLOG_ETRIMMED  removed     TWINLOG_ECORRUPT  damaged; a reader reports the place     system errors */
+ *   -ENOENT   a filler: the LSN of a record that was given up or lost     -EINVAL   the LSN 0
+ *   TWINLOG_ETRIMMED  removed     TWINLOG_ECORRUPT  damaged; a reader reports the place */
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
 
@@ -664,7 +637,7 @@ int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
 
 /* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of mapped bytes. */
 struct twinlog_stat {
-    uint32_t size;      /* set by TWINLOG_STAT_INIT */
+    uint32_t size;
     uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
     uint32_t is_direct; /* 1 = direct I/O */
     uint32_t mode;      /* enum twinlog_mode */
@@ -702,10 +675,9 @@ struct twinlog_histogram {
 /* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are none. */
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
 
-/* Where the time goes, in nanoseconds, since the log was opened. Always on: every group is timed, and of the appends
- * one in sample_interval. */
+/* Where the time goes, in nanoseconds, since open: every group is timed, and of the appends one in sample_interval. */
 struct twinlog_timings {
-    uint32_t size; /* set by TWINLOG_TIMINGS_INIT */
+    uint32_t size;
     uint32_t sample_interval;
     struct twinlog_histogram queue; /* from the call to the record's place in the buffer */
     struct twinlog_histogram copy;  /* the copy and its checksum */
@@ -719,32 +691,31 @@ struct twinlog_timings {
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
 /* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
- * to timeout_ms. Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was published (an idle
- * writer does so when it next commits), and the results are what it published last, if it ever did; TWINLOG_EPOISONED, at
- * once and in every mode: the log is poisoned, and the results are the same with `epoch`, `mode` and `poison`, and 0 for
- * what was never published; -ENOTSUP: the writer cannot share memory, is of another version, or in TWINLOG_MODE_MAPPED;
- * -EACCES: this process may not write writer.lock. */
+ * to timeout_ms (not negative). Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was
+ * published (an idle writer does so when it next commits), and the results are what it published last, if it ever did;
+ * TWINLOG_EPOISONED, at once and in every mode: the log is poisoned, and the results are the same with `epoch`, `mode`
+ * and `poison`, and 0 for what was never published; -ENOTSUP: the writer cannot share memory, is of another version, or
+ * in TWINLOG_MODE_MAPPED; -EACCES: this process may not write writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
 /* A log from outside; changes nothing, also beside a live writer. Without a writer the log is synced first, unless the
- * file system is read-only, so a power cut takes nothing of what is told; if that fails, its error is returned. */
+ * file system is read-only: a power cut takes nothing of what is told. */
 struct twinlog_inspection {
-    uint32_t size;       /* set by TWINLOG_INSPECTION_INIT */
+    uint32_t size;
     uint32_t has_writer; /* 1 = a process has the log open for writing */
     uint32_t epoch;
     uint32_t segments;       /* files with records */
     uint32_t spare_segments; /* prepared and empty */
     uint32_t mode;           /* enum twinlog_mode of the writer, if there is one */
     uint64_t first_lsn;      /* 0 when empty */
-    /* newest sound; with a writer: newest durable, in TWINLOG_MODE_MAPPED newest written */
-    uint64_t last_lsn;
-    uint64_t durable_lsn; /* newest that is proved durable by a later marker or a live writer */
-    uint64_t file_bytes;  /* all segment files */
+    uint64_t last_lsn;       /* newest sound; with a writer newest durable, in TWINLOG_MODE_MAPPED written */
+    uint64_t durable_lsn;    /* newest that is proved durable by a later marker or a live writer */
+    uint64_t file_bytes;     /* all segment files */
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
     int32_t poison;               /* 0, or the error that poisoned the log of a live writer */
-    uint32_t reserved;            /* 0 */
+    uint32_t reserved;
 };
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 
@@ -771,19 +742,18 @@ struct twinlog_segment {
     uint32_t reserved;
     char file[64];
 };
-/* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes and syncs
- * nothing. A non-zero result of `each` ends the call and is returned. Errors as for twinlog_inspect(). */
+/* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes and syncs nothing.
+ * Errors as for twinlog_inspect(). */
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
 
-/* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect().
- * Stops at the durable LSN beside a live writer. `each` and `progress` may be NULL. Calls `each` for every finding, in
- * log order; a non-zero result ends the call and is returned. 0: sound, also with a torn tail; TWINLOG_ECORRUPT:
- * acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of another log; or an error
- * that kept it from looking. ret_records (may be NULL) gets the sound records. */
+/* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect(). Stops
+ * at the durable LSN beside a live writer. Calls `each` for every finding, in log order. 0: sound, also with a torn
+ * tail; TWINLOG_ECORRUPT: acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of
+ * another log; or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
 struct twinlog_verify_options {
-    uint32_t size;  /* set by TWINLOG_VERIFY_OPTIONS_INIT */
-    uint32_t flags; /* must be 0 */
+    uint32_t size;
+    uint32_t flags;
     int (*each)(void *context, const struct twinlog_report *finding);
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
@@ -796,13 +766,13 @@ enum twinlog_backup_flags {
     TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
 };
 struct twinlog_backup_options {
-    uint32_t size;  /* set by TWINLOG_BACKUP_OPTIONS_INIT */
+    uint32_t size;
     uint32_t flags; /* enum twinlog_backup_flags */
-    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 struct twinlog_backup_result {
-    uint32_t size; /* set by TWINLOG_BACKUP_RESULT_INIT */
+    uint32_t size;
     uint32_t segments;
     uint64_t first_lsn, last_lsn; /* what the copy holds; 0 and 0 when the log is empty */
     uint64_t linked_bytes;        /* file bytes shared by hard links */
@@ -812,20 +782,20 @@ struct twinlog_backup_result {
 /* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir` when the call began,
  * cursors and values included; durable on return. From any process, beside a live writer. Sealed segments are hard
  * links where possible, else reflinks, else copies; neither log can change the other through a link. A copy that was
- * interrupted is refused by every open. `options` and `ret_result` may be NULL. -ENOTEMPTY, -EBUSY when trims outran
- * it, TWINLOG_ECORRUPT (copied bytes are checked), system errors. */
+ * interrupted is refused by every open. -ENOTEMPTY, -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are
+ * checked). `ret_result` may be NULL, also of a repair. */
 int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result);
 
 struct twinlog_repair_options {
-    uint32_t size;                                                 /* set by TWINLOG_REPAIR_OPTIONS_INIT */
-    uint32_t flags;                                                /* must be 0 */
-    int (*each)(void *context, const struct twinlog_report *lost); /* as for verify; may be NULL */
+    uint32_t size;
+    uint32_t flags;
+    int (*each)(void *context, const struct twinlog_report *lost); /* as for verify */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 struct twinlog_repair_result {
-    uint32_t size; /* set by TWINLOG_REPAIR_RESULT_INIT */
+    uint32_t size;
     uint32_t reserved;
     uint64_t records;             /* copied */
     uint64_t lost_records;        /* known to have been there */
@@ -847,7 +817,7 @@ struct twinlog_probe_path {
     double sync_us; /* median of a durable 4 KiB overwrite, in microseconds */
 };
 struct twinlog_probe {
-    uint32_t size;          /* set by TWINLOG_PROBE_INIT */
+    uint32_t size;
     uint32_t paths;         /* used entries of `path` */
     uint32_t chosen;        /* index of the one a log would take */
     uint32_t direct_align;  /* bytes; 0 = no direct I/O */
