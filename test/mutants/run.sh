@@ -53,11 +53,12 @@ own()
     if [ -f "$build/$object" ]; then echo "$object"; fi
 }
 
-# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with its own objects of these files exchanged as well.
+# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's objects in front of the library (in it two files of one
+# name would be taken for one), and with its own objects of these files exchanged as well.
 link()
 {
     program=$1 folder=$2 command=$(command_for "test/$1" |
-        sed "s, libtwinlog\.a, $2/libtwinlog.a,g; s, test/libsink_points\.a, $2/libsink_points.a,g
+        sed "s, libtwinlog\.a, $(echo "$2"/front-*.o) libtwinlog.a,; s, test/libsink_points\.a, $2/libsink_points.a,g
              s,-o test/$1 ,-o $2/$1 ,")
     shift 2
     for file in "$@"; do
@@ -71,11 +72,10 @@ link()
 
 make_mutant()
 {
-    apply "$1" "$2" && mkdir -p "$2/points" && cp "$build/libtwinlog.a" "$build/test/libsink_points.a" "$2" || return 1
+    apply "$1" "$2" && mkdir -p "$2/points" && cp "$build/test/libsink_points.a" "$2" || return 1
     for file in $(patched "$1"); do
-        made=$2/$(basename "$file").o
-        compile "$file" "$2" "CMakeFiles/twinlog_objects.dir/$file.o" "$made" &&
-            ar r "$2/libtwinlog.a" "$made" || return 1
+        made=$2/front-$(echo "$file" | tr / -).o
+        compile "$file" "$2" "CMakeFiles/twinlog_objects.dir/$file.o" "$made" || return 1
         points=test/CMakeFiles/sink_points.dir/__/$file.o made=$2/points/$(basename "$file").o
         [ -f "$build/$points" ] || continue # the sink with its points is another library
         compile "$file" "$2" "$points" "$made" && ar r "$2/libsink_points.a" "$made" || return 1
