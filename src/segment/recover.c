@@ -183,6 +183,23 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
 }
 
+/* Is the cursor at a segment's first group, and does the footer of the segment in front prove that one? A segment with a
+ * start in its header counts as started without a group. */
+static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
+                                  const struct cursor *cursor, bool *ret_is_durable)
+{
+    const struct segment_header *header = &set->entries[index].header;
+    const bool is_first = cursor->is_at_first || cursor->offset == SEGMENT_DATA_OFFSET;
+    *ret_is_durable = false;
+    if (!is_first || index == 0 || header->start_lsn > 0 || !was_left(set, index - 1) ||
+        set->entries[index - 1].header.sequence + 1 != header->sequence)
+        return 0;
+    struct segment_entry before = set->entries[index - 1];
+    const int rc = twl_segment_look(io, &before);
+    *ret_is_durable = rc == 0 && before.is_sealed;
+    return rc;
+}
+
 /* Nothing continues at the place, and no group behind it proves anything. Collects the other facts that
  * can. */
 static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
@@ -206,9 +223,12 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     struct position stop = cursor->position;
     unsigned facts = was_closed ? FACT_CLOSED : 0;
     struct later_groups later;
-    bool is_zero = false, is_stale = false;
+    bool is_zero = false, is_stale = false, is_durable;
 
-    int rc = rest_of_block_is_zero(cursor, &is_zero);
+    int rc = is_first_group_durable(io, set, index, cursor, &is_durable);
+    if (rc < 0)
+        return rc;
+    rc = rest_of_block_is_zero(cursor, &is_zero);
     if (rc == 0)
         rc = is_stale_block(cursor, &is_stale);
     if (rc < 0)
@@ -226,7 +246,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     rc = ask_later_segments(io, set, index, is_closed, stop, &facts, &later);
     if (rc < 0)
         return rc;
-    if (later.is_proof)
+    if (later.is_proof || is_durable)
         facts |= FACT_LATER_DURABLE;
     if (!(facts & FACT_JOINS))
         rc = ask_the_rest(io, set, index, cursor, &facts);

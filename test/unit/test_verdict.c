@@ -623,6 +623,27 @@ TEST(a_lone_group_is_searched_without_its_header)
     ck_assert_uint_eq(said.lost, 0);
 }
 
+/* The same proof holds where the header is sound and a record behind it is not. */
+TEST(a_lone_group_with_a_damaged_record_is_damage)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog *log = log_open(&options);
+    struct answers said;
+    for (last_lsn = 0; log_stat(log).segments < 3; last_lsn += BATCH)
+        append_batch(log, last_lsn + 1);
+    AWAIT(is_sealed(1));
+    kill_log(log);
+    flip_near(&segments[2], last_lsn - BATCH + 2, IN_PAYLOAD);
+    ask_all(&said);
+    check_agreement("a lone group", 2, &said);
+    ck_assert_int_eq(said.stat, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(said.open, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(said.verify, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(said.stat_lsn, last_lsn - BATCH + 2);
+    ck_assert_uint_eq(said.verified, last_lsn - 1);
+    ck_assert_uint_eq(said.lost, 1);
+}
+
 /* ---- in front of the head ------------------------------------------------------------------------- */
 
 /* Moves the head into that segment, to the third record of a batch. */
