@@ -25,6 +25,8 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
     int rc = 0;
     twl_claim_settle(file->area);
     for (unsigned looks = 1; rc == 0 && twl_claim_copied(file->area) < offset; looks++) {
+        if (twl_mapping_is_lost(file->area)) /* the cursor may be gone: nothing would ever be copied */
+            return -EIO;
         if (!is_patient && looks > PATIENCE)
             return -EAGAIN;
         POINT("sync waits");

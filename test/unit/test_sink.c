@@ -1521,6 +1521,26 @@ TEST_LOOP(an_area_that_is_lost_is_an_error, 2)
     expect_nothing_beside();
 }
 
+/* Also while a sync waits for a process that is stopped. */
+TEST(a_sync_does_not_wait_in_a_lost_area)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at("copy half done");
+    put(sink, LINE);
+    atomic_store(&sync_result, 1);
+    atomic_store(&shared->was_there, false);
+    wanted_point = "sync waits";
+    pthread_t thread = start_thread(sync_it, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    ck_assert_int_eq(truncate(beside("sink"), 0), 0);
+    atomic_store(&shared->step, 2);
+    AWAIT(atomic_load(&sync_result) == -EIO);
+    pthread_join(thread, NULL);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
+}
+
 static unsigned char *mapped_in_parent;
 
 /* What the child maps there is its own affair. */
