@@ -4,8 +4,9 @@
 #
 #   bench/run.sh [WORD...] [-- OPTIONS]
 #
-# WORD is targets, rolls, opening, following, reading, many, ways, sink, shared, threads or sizes, by default all of
-# them. sink and shared are about plain files. Each makes bench/figures/WORD.md.
+# WORD is targets, durable, pace, flight, rolls, opening, following, reading, many, ways, sink, shared, threads or
+# sizes, by default all of them. durable and flight are parts of targets and ways; sink and shared are about plain
+# files. Each makes bench/figures/WORD.md.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -27,8 +28,8 @@ note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 words=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    targets | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
-    *) sed -n '3,15s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    targets | durable | pace | flight | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
+    *) sed -n '3,16s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -52,7 +53,7 @@ draw()
     gnuplot -e "csv='$1.csv'; picture='$docs/performance-$2.svg'; against='$1'" "$root/bench/$3.gp"
 }
 
-for word in ${words:-targets rolls opening following reading many ways sink shared threads sizes}; do
+for word in ${words:-targets durable pace flight rolls opening following reading many ways sink shared threads sizes}; do
     echo "== $word"
     case $word in
     threads)
@@ -65,6 +66,12 @@ for word in ${words:-targets rolls opening following reading many ways sink shar
             --note "$note" --csv sizes.csv --json sizes.json --markdown sizes.md
         draw sizes sizes plot
         ;;
+    pace)
+        "$bench" --peers twinlog,pace-blocking,pace-gathering,raw --threads 1,16,64,256,1000 "$@" --note "$note" \
+            --csv pace.csv --json pace.json --markdown pace.md
+        ;;
+    durable) scenario "$word" p1,p2,p3,p4 "$@" ;;
+    flight) scenario "$word" p5 "$@" ;;
     targets) scenario "$word" p1,p2,p3,p4,p6,p7,p12 "$@" ;;
     rolls) scenario "$word" p13 "$@" ;;
     opening) scenario "$word" p9 "$@" ;;
