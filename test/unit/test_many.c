@@ -713,7 +713,7 @@ TEST(a_poisoned_log_is_poisoned_alone)
         expect_records(i, 1, 10);
 }
 
-/* Log 0, whose group is about to fail while a try waits for room, and log 1 at another committer. */
+/* Log 0, where a group is about to fail while a try waits for room, and log 1 at another committer. */
 static struct twinlog_committer *another;
 static struct twinlog_queue *queue_of_failed;
 static struct twinlog_request failed;
