@@ -359,6 +359,7 @@ bool end_all(struct rng *rng)
     const bool is_clean = is_peaceful || rng_one_in(rng, 2);
     bool is_closed;
     uint64_t killed;
+    int64_t start;
 
     if (is_clean && can_invite() && count_members() == 0) {
         invite(0, rng);
@@ -369,12 +370,16 @@ bool end_all(struct rng *rng)
     killed = totals.killed;
     is_closed = is_clean && has_somebody_stayed();
     ask_all(!is_clean);
+    start = now_ns();
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         while (pids[i] > 0) {
             look_after_the_stopped(rng);
             check_complaints();
             if (pids[i] > 0 && await(pids[i], 2000000))
                 bury(i);
+            else if (now_ns() - start > patience_ms * DISK_TIMES * 1000000)
+                violation("a member was told to leave, and has not left for %" PRId64 " ms",
+                          patience_ms * DISK_TIMES);
         }
     return is_closed && totals.killed == killed;
 }

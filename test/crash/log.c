@@ -500,7 +500,7 @@ static const struct option more[] = {
 
 #define LIES_OF_BOTH                                                                                         \
     (LIE_BIT(LIE_LOST) | LIE_BIT(LIE_GARBLED) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |                  \
-     LIE_BIT(LIE_SEEN) | LIE_BIT(LIE_DURABLE))
+     LIE_BIT(LIE_SEEN) | LIE_BIT(LIE_DURABLE) | LIE_BIT(LIE_STALL))
 
 const struct policy mapped_policy = {
     .name = "mapped",
@@ -517,7 +517,7 @@ const struct policy mapped_policy = {
 
 const struct policy shared_policy = {
     .name = "shared",
-    .lies = LIES_OF_BOTH | LIE_BIT(LIE_STALL),
+    .lies = LIES_OF_BOTH,
     .usual_kills = 300,
     .more = more,
     .take = take,
