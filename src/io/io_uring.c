@@ -365,10 +365,8 @@ int twl_io_uring_create_quicker(const char *path, struct io **ret_io)
 {
     const int rc = twl_io_uring_create(path, false, ret_io);
 
-    if (rc == 0) {
+    if (rc == 0)
         uring_of(*ret_io)->may_call = true;
-        uring_of(*ret_io)->quicker.pause = LEAST_PAUSE;
-    }
     return rc;
 }
 

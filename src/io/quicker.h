@@ -2,9 +2,9 @@
 /*
  * Which of two ways to do the same is quicker now: a trial of both, then one way for some turns, then a trial again,
  * because the load changes. A trial that changes the way is followed by the next one soon, any other by a pause that is
- * twice as long as the one before.
+ * twice as long as the one before. All zero is the beginning: of the first trial.
  *
- * The second way is taken unless the first is quicker by more than a tenth; before the first trial the first is taken.
+ * The second way is taken unless the first is quicker by more than a tenth.
  * A trial takes the ways in this order, four times: first, second, second, first. So each way has as many even turns as odd
  * ones. There are two buffers, and large groups may take turns with small ones.
  */
@@ -16,12 +16,12 @@
 
 #define TRIALS 8u /* of each way; even, so that each has as many even turns as odd ones */
 #define LEAST_PAUSE 128u
-#define MOST_PAUSE 4096u
+#define MOST_PAUSE 1024u
 
 struct quicker {
     bool is_second; /* the way in the pauses */
     uint32_t turn;  /* since the last trial */
-    uint32_t pause; /* turns between the last trial and the next one; LEAST_PAUSE at first */
+    uint32_t pause; /* turns between the last trial and the next one */
     uint64_t took_ns[2][TRIALS];
 };
 
