@@ -46,6 +46,9 @@ compile()
     (cd "$build" && eval "$(command_for "$3" | sed "s,$root/$1,$2/$1,g; s,$3,$4,g") -w")
 }
 
+# front FOLDER FILE: the mutant's object of the file.
+front() { echo "$1/front-$(echo "$2" | tr / -).o"; }
+
 # own PROGRAM FILE: the object, if the program compiles that file of the library for itself.
 own()
 {
@@ -53,20 +56,23 @@ own()
     if [ -f "$build/$object" ]; then echo "$object"; fi
 }
 
-# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's objects in front of the library (in it two files of one
-# name would be taken for one), and with its own objects of these files exchanged as well.
+# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's object of each file: in the place of the program's own one,
+# or else in front of the library (in it two files of one name would be taken for one).
 link()
 {
-    program=$1 folder=$2 command=$(command_for "test/$1" |
-        sed "s, libtwinlog\.a, $(echo "$2"/front-*.o) libtwinlog.a,; s, test/libsink_points\.a, $2/libsink_points.a,g
-             s,-o test/$1 ,-o $2/$1 ,")
+    program=$1 folder=$2 front=
+    command=$(command_for "test/$1" | sed "s, test/libsink_points\.a, $2/libsink_points.a,g; s,-o test/$1 ,-o $2/$1 ,")
     shift 2
     for file in "$@"; do
         object=$(own "$program" "$file")
-        [ -n "$object" ] || continue
-        compile "$file" "$folder" "$object" "$folder/own-$(basename "$file").o" || return 1
-        command=$(echo "$command" | sed "s, $object, $folder/own-$(basename "$file").o,")
+        if [ -n "$object" ]; then
+            compile "$file" "$folder" "$object" "$folder/own-$(basename "$file").o" || return 1
+            command=$(echo "$command" | sed "s, $object, $folder/own-$(basename "$file").o,")
+        else
+            front="$front $(front "$folder" "$file")"
+        fi
     done
+    command=$(echo "$command" | sed "s, libtwinlog\.a,$front libtwinlog.a,")
     (cd "$build" && eval "$command")
 }
 
@@ -74,7 +80,7 @@ make_mutant()
 {
     apply "$1" "$2" && mkdir -p "$2/points" && cp "$build/test/libsink_points.a" "$2" || return 1
     for file in $(patched "$1"); do
-        made=$2/front-$(echo "$file" | tr / -).o
+        made=$(front "$2" "$file")
         compile "$file" "$2" "CMakeFiles/twinlog_objects.dir/$file.o" "$made" || return 1
         points=test/CMakeFiles/sink_points.dir/__/$file.o made=$2/points/$(basename "$file").o
         [ -f "$build/$points" ] || continue # the sink with its points is another library
