@@ -32,6 +32,10 @@ static inline struct processor_use processor_use(void)
 }
 
 /* User and system. */
+static inline double cpu_seconds_between(const struct processor_use *from, const struct processor_use *to)
+{
+    return to->user_seconds - from->user_seconds + to->system_seconds - from->system_seconds;
+}
 static inline double cpu_seconds(void)
 {
     const struct processor_use use = processor_use();

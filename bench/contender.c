@@ -6,6 +6,8 @@
 #include <string.h>
 #include <twinlog.h>
 
+#include "common.h"
+
 static const struct {
     const char *name;
     uint32_t io;
@@ -16,11 +18,10 @@ static const struct {
     { "dsync", TWINLOG_IO_DSYNC },
     { "fdatasync", TWINLOG_IO_FDATASYNC },
 };
-#define IO_NAMES (sizeof(io_names) / sizeof(io_names[0]))
 
 const char *twinlog_io_name(uint32_t io)
 {
-    for (size_t i = 0; i < IO_NAMES; i++) {
+    for (size_t i = 0; i < LENGTH(io_names); i++) {
         if (io_names[i].io == io)
             return io_names[i].name;
     }
@@ -29,7 +30,7 @@ const char *twinlog_io_name(uint32_t io)
 
 static bool io_parse(const char *name, uint32_t *ret_io)
 {
-    for (size_t i = 0; i < IO_NAMES; i++) {
+    for (size_t i = 0; i < LENGTH(io_names); i++) {
         if (strcmp(io_names[i].name, name) == 0) {
             *ret_io = io_names[i].io;
             return true;
@@ -38,102 +39,105 @@ static bool io_parse(const char *name, uint32_t *ret_io)
     return false;
 }
 
-static bool u32_parse(const char *text, uint32_t *ret_value)
+enum value_kind {
+    SET,
+    UNSET,
+    IO,
+    BYTES, /* uint64_t */
+    COUNT  /* uint32_t */
+};
+
+static const struct {
+    const char *name;
+    enum value_kind kind;
+    size_t member; /* offset in struct twinlog_setup */
+} options[] = {
+    { "pad", SET, offsetof(struct twinlog_setup, is_padded) },
+    { "buffered", SET, offsetof(struct twinlog_setup, is_buffered) },
+    { "fresh", SET, offsetof(struct twinlog_setup, is_fresh) },
+    { "prepared", UNSET, offsetof(struct twinlog_setup, is_fresh) },
+    { "no-recycle", SET, offsetof(struct twinlog_setup, is_not_recycling) },
+    { "io", IO, offsetof(struct twinlog_setup, io) },
+    { "segment", BYTES, offsetof(struct twinlog_setup, segment_bytes) },
+    { "keep", BYTES, offsetof(struct twinlog_setup, keep_bytes) },
+    { "buffer", COUNT, offsetof(struct twinlog_setup, buffer_bytes) },
+    { "spares", COUNT, offsetof(struct twinlog_setup, spares) },
+};
+
+/* `text` is behind the "=", NULL without one. */
+static bool value_parse(enum value_kind kind, const char *text, void *member)
 {
     uint64_t value;
-    if (!bytes_parse(text, &value) || value > UINT32_MAX)
+    if (kind == SET || kind == UNSET) {
+        *(bool *)member = kind == SET;
+        return !text;
+    }
+    if (!text || kind == IO)
+        return text && io_parse(text, member);
+    if (!bytes_parse(text, &value) || (kind == COUNT && value > UINT32_MAX))
         return false;
-    *ret_value = (uint32_t)value;
+    if (kind == COUNT)
+        *(uint32_t *)member = (uint32_t)value;
+    else
+        *(uint64_t *)member = value;
     return true;
-}
-
-/* The part after "key=", NULL if `option` does not begin so. */
-static const char *value_of(const char *option, const char *key)
-{
-    size_t length = strlen(key);
-    return strncmp(option, key, length) == 0 && option[length] == '=' ? option + length + 1 : NULL;
 }
 
 bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
 {
-    const char *value;
-    bool is_good = true;
-
-    if (strcmp(option, "pad") == 0)
-        setup->is_padded = true;
-    else if (strcmp(option, "buffered") == 0)
-        setup->is_buffered = true;
-    else if (strcmp(option, "fresh") == 0)
-        setup->is_fresh = true;
-    else if (strcmp(option, "prepared") == 0)
-        setup->is_fresh = false;
-    else if (strcmp(option, "no-recycle") == 0)
-        setup->is_not_recycling = true;
-    else if ((value = value_of(option, "io")))
-        is_good = io_parse(value, &setup->io);
-    else if ((value = value_of(option, "segment")))
-        is_good = bytes_parse(value, &setup->segment_bytes);
-    else if ((value = value_of(option, "keep")))
-        is_good = bytes_parse(value, &setup->keep_bytes);
-    else if ((value = value_of(option, "buffer")))
-        is_good = u32_parse(value, &setup->buffer_bytes);
-    else if ((value = value_of(option, "spares")))
-        is_good = u32_parse(value, &setup->spares);
-    else
-        is_good = false;
-    if (!is_good)
-        fprintf(stderr, "twinlog-bench: '%s' is no option of twinlog\n", option);
-    return is_good;
+    const size_t length = strcspn(option, "=");
+    const char *text = option[length] ? option + length + 1 : NULL;
+    for (size_t i = 0; i < LENGTH(options); i++) {
+        if (strlen(options[i].name) == length && strncmp(options[i].name, option, length) == 0 &&
+            value_parse(options[i].kind, text, (char *)setup + options[i].member))
+            return true;
+    }
+    fprintf(stderr, "twinlog-bench: '%s' is no option of twinlog\n", option);
+    return false;
 }
 
 static bool contender_parse(const char *text, const struct twinlog_setup *defaults,
                             struct contender *contender)
 {
-    char copy[sizeof(contender->label)], *rest = NULL;
+    struct list parts = list_of(text, ':');
 
-    if ((size_t)snprintf(copy, sizeof(copy), "%s", text) >= sizeof(copy)) {
+    if ((size_t)snprintf(contender->label, sizeof(contender->label), "%s", text) >=
+        sizeof(contender->label)) {
         fprintf(stderr, "twinlog-bench: '%s' is too long\n", text);
         return false;
     }
-    memcpy(contender->label, copy, sizeof(copy));
     contender->trial = NULL;
     contender->twinlog = *defaults;
-    const char *name = strtok_r(copy, ":", &rest);
-    contender->peer = name ? peer_find(name) : NULL;
+    contender->peer = list_next(&parts) ? peer_find(parts.word) : NULL;
     if (!contender->peer) {
-        bool is_left_out = name && peer_is_left_out(name);
         fprintf(stderr, "twinlog-bench: '%s' is %s; see --list\n", text,
-                is_left_out ? "not in this build" : "no contender");
+                peer_is_left_out(parts.word) ? "not in this build" : "no contender");
         return false;
     }
-    if (contender->peer != &peer_twinlog && *rest) {
-        fprintf(stderr, "twinlog-bench: %s has no options\n", name);
+    if (contender->peer != &peer_twinlog && *parts.rest) {
+        fprintf(stderr, "twinlog-bench: %s has no options\n", parts.word);
         return false;
     }
-    for (const char *option = strtok_r(NULL, ":", &rest); option; option = strtok_r(NULL, ":", &rest)) {
-        if (!twinlog_setup_parse(option, &contender->twinlog))
+    while (list_next(&parts)) {
+        if (!twinlog_setup_parse(parts.word, &contender->twinlog))
             return false;
     }
     return true;
 }
 
-bool contenders_parse(const char *list, const struct twinlog_setup *defaults, bool is_lenient,
-                      struct contender *contenders, size_t *ret_count)
+bool contenders_parse(const char *text, const struct twinlog_setup *defaults, bool is_lenient,
+                      struct plan *plan)
 {
-    char copy[1024], *rest = NULL;
-    size_t count = 0;
-
-    if ((size_t)snprintf(copy, sizeof(copy), "%s", list) >= sizeof(copy))
-        return false;
-    for (const char *text = strtok_r(copy, ",", &rest); text; text = strtok_r(NULL, ",", &rest)) {
-        if (is_lenient && peer_is_left_out(text)) {
-            fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", text);
+    plan->contender_count = 0;
+    for (struct list list = list_of(text, ','); list_next(&list);) {
+        if (is_lenient && peer_is_left_out(list.word)) {
+            fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", list.word);
             continue;
         }
-        if (count == MAX_CONTENDERS || !contender_parse(text, defaults, &contenders[count]))
+        if (plan->contender_count == MAX_CONTENDERS ||
+            !contender_parse(list.word, defaults, &plan->contenders[plan->contender_count]))
             return false;
-        count++;
+        plan->contender_count++;
     }
-    *ret_count = count;
-    return count > 0;
+    return plan->contender_count > 0;
 }

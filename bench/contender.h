@@ -6,18 +6,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "round.h"
-
-#define MAX_CONTENDERS 32
+#include "series.h"
 
 /* One option of twinlog, "pad" or "io=dsync". Says on stderr what is wrong with it. */
 bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup);
 const char *twinlog_io_name(uint32_t io);
 
-/* A comma-separated list. Variants of twinlog start from `defaults`. Peers whose library was not there
+/* A comma-separated list, into the plan. Variants of twinlog start from `defaults`. Peers whose library was not there
  * at build time are passed over with a note on stderr if `is_lenient`; anything else unknown is an
  * error, said on stderr. */
-bool contenders_parse(const char *list, const struct twinlog_setup *defaults, bool is_lenient,
-                      struct contender *contenders, size_t *ret_count);
+bool contenders_parse(const char *text, const struct twinlog_setup *defaults, bool is_lenient,
+                      struct plan *plan);
 
 #endif

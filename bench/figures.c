@@ -5,61 +5,32 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define FIELD(member)                                                                                        \
-    {                                                                                                        \
-#member, offsetof(struct figures, member)                                                            \
-    }
-const struct figure_field figure_fields[] = {
-    FIELD(seconds),
-    FIELD(appends),
-    FIELD(rate),
-    FIELD(mb_per_s),
-    FIELD(mean_us),
-    FIELD(p50_us),
-    FIELD(p99_us),
-    FIELD(p999_us),
-    FIELD(max_us),
-    FIELD(p99_over_p50),
-    FIELD(cpu_us_per_append),
-    FIELD(user_us_per_append),
-    FIELD(switches_per_append),
-    FIELD(appends_per_sync),
-    FIELD(framing_per_append),
-    FIELD(record_overhead),
-    FIELD(rewrite_per_sync),
-    FIELD(rolls),
-    FIELD(roll_waits),
-    FIELD(recycled),
-    FIELD(device_bytes_per_written),
-    FIELD(device_writes_per_sync),
-    FIELD(flushes_per_append),
-    FIELD(resident_growth),
-    FIELD(allocations_per_append),
-    FIELD(put_rate),
-    FIELD(writer_p50_us),
-};
-#define FIELDS (sizeof(figure_fields) / sizeof(figure_fields[0]))
-const size_t figure_field_count = FIELDS;
-_Static_assert(FIELDS == sizeof(struct figures) / sizeof(double), "each figure has its name here");
+#include "common.h"
+
+#define FIELD(member) { #member, FIGURE(member) },
+const struct figure_field figure_fields[] = { FIGURES(FIELD) };
+const size_t figure_field_count = LENGTH(figure_fields);
 
 struct figures figures_unknown(void)
 {
     struct figures figures;
-    for (size_t i = 0; i < FIELDS; i++)
+    for (size_t i = 0; i < LENGTH(figure_fields); i++)
         figure_set(&figures, figure_fields[i].offset, NAN);
-    return figures;
-}
-
-struct figures figures_begin(void)
-{
-    struct figures figures = figures_unknown();
-    figures.seconds = figures.appends = figures.cpu_us_per_append = 0;
     return figures;
 }
 
 double per(double value, double count)
 {
     return count > 0 ? value / count : NAN;
+}
+
+void figures_set_work(struct figures *figures, const struct work *work)
+{
+    figures->seconds = work->seconds;
+    figures->appends = work->appends;
+    figures->rate = per(work->appends, work->seconds);
+    figures->mb_per_s = work->bytes > 0 ? per(work->bytes / 1e6, work->seconds) : NAN;
+    figures->cpu_us_per_append = per(work->cpu_seconds * 1e6, work->appends);
 }
 
 void figures_set_latencies(struct figures *figures, const struct histogram *histogram)

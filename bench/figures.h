@@ -12,31 +12,52 @@
 #include "../tools/histogram.h"
 
 /* In a study an "append" is whatever it counts: a record that was read, an opening. */
+#define FIGURES(DO)                                                                                          \
+    DO(seconds)                                                                                              \
+    DO(appends)                                                                                              \
+    DO(rate)                                                                                                 \
+    DO(mb_per_s)                                                                                             \
+    DO(mean_us)                                                                                              \
+    DO(p50_us)                                                                                               \
+    DO(p99_us)                                                                                               \
+    DO(p999_us)                                                                                              \
+    DO(max_us)                                                                                               \
+    DO(p99_over_p50)                                                                                         \
+    DO(cpu_us_per_append) /* user and system, the whole process */                                           \
+    DO(user_us_per_append)                                                                                   \
+    DO(switches_per_append) /* of a processor from one thread of the process to another one */               \
+    DO(appends_per_sync)                                                                                     \
+    DO(framing_per_append) /* bytes of headers and alignment beside the payload, since open */               \
+    DO(record_overhead)    /* the same less 64 for each sync */                                              \
+    DO(rewrite_per_sync)   /* bytes written beside the framed records, since open */                         \
+    DO(rolls)                                                                                                \
+    DO(roll_waits)                                                                                           \
+    DO(recycled)                 /* segments begun in the file of an old one */                              \
+    DO(device_bytes_per_written) /* bytes the whole device wrote for each one handed to it for groups */     \
+    DO(device_writes_per_sync)   /* requests to write that reached the device */                             \
+    DO(flushes_per_append)       /* requests to flush that the whole device completed */                     \
+    DO(resident_growth)          /* bytes, largest seen, against the moment before open */                   \
+    DO(allocations_per_append)   /* heap, the whole process */                                               \
+    DO(put_rate)                 /* without opening and closing */                                           \
+    DO(writer_p50_us)            /* in studies of readers: from the call of append to its return */
+
 struct figures {
-    double seconds, appends, rate, mb_per_s;
-    double mean_us, p50_us, p99_us, p999_us, max_us;
-    double p99_over_p50;
-    double cpu_us_per_append; /* user and system, the whole process */
-    double user_us_per_append;
-    double switches_per_append; /* of a processor from one thread of the process to another one */
-    double appends_per_sync;
-    double framing_per_append; /* bytes of headers and alignment beside the payload, since open */
-    double record_overhead;    /* the same less 64 for each sync */
-    double rewrite_per_sync;   /* bytes written beside the framed records, since open */
-    double rolls, roll_waits;
-    double recycled;                 /* segments begun in the file of an old one */
-    double device_bytes_per_written; /* bytes the whole device wrote for each one handed to it for groups */
-    double device_writes_per_sync;   /* requests to write that reached the device */
-    double flushes_per_append;       /* requests to flush that the whole device completed */
-    double resident_growth;          /* bytes, largest seen, against the moment before open */
-    double allocations_per_append;   /* heap, the whole process */
-    double put_rate;                 /* without opening and closing */
-    double writer_p50_us;            /* in studies of readers: from the call of append to its return */
+#define DECLARE(name) double name;
+    FIGURES(DECLARE)
+#undef DECLARE
 };
+#define FIGURE(member) offsetof(struct figures, member)
 
 struct figures figures_unknown(void); /* all NAN */
-/* To add turns to: no time, no calls and no processor time yet, the rest NAN. */
-struct figures figures_begin(void);
+
+/* What was done while the clock ran. */
+struct work {
+    double seconds, appends;
+    double bytes; /* of payload; 0: not known */
+    double cpu_seconds;
+};
+/* Rates, and the processor time of one append. */
+void figures_set_work(struct figures *figures, const struct work *work);
 
 /* Mean, percentiles and largest. */
 void figures_set_latencies(struct figures *figures, const struct histogram *histogram);

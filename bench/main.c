@@ -16,22 +16,22 @@
 #include <twinlog.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "compare.h"
 #include "contender.h"
 #include "disk_sleep.h"
 #include "promise.h"
 #include "report.h"
 
-#define MAX_POINTS 64
 #define MAX_SERIES 32
 #define MAX_VERDICTS 128
 #define DEFAULT_ROUNDS 5
-#define DEFAULT_SECONDS 1.0
-#define DEFAULT_WARMUP 0.2
+static const struct limits usual_limits = { .seconds = 1, .warmup_seconds = 0.2 };
 
 struct settings {
     const char *dir;
     const char *scenarios, *peers, *threads, *size, *baseline;
+    struct plan plan;     /* without scenarios */
     struct limits limits; /* warmup_seconds < 0: not given */
     uint64_t rounds;
     double rest_seconds; /* < 0: not given */
@@ -71,33 +71,27 @@ static bool parse_threads(const char *text, unsigned *ret_threads)
 }
 
 /* Every number of threads with every size. */
-static bool parse_workloads(const char *threads_list, const char *size_list, struct workload *workloads,
-                            size_t *ret_count)
+static bool parse_workloads(const char *threads_list, const char *size_list, struct plan *plan)
 {
-    char sizes_copy[512], threads_copy[512], *sizes_rest = NULL, *threads_rest = NULL;
     struct workload workload;
-    size_t count = 0;
 
-    snprintf(sizes_copy, sizeof(sizes_copy), "%s", size_list);
-    for (char *size = strtok_r(sizes_copy, ",", &sizes_rest); size; size = strtok_r(NULL, ",", &sizes_rest)) {
-        if (!sizes_parse(size, &workload.sizes)) {
-            fprintf(stderr, "twinlog-bench: '%s' is no size\n", size);
+    plan->workload_count = 0;
+    for (struct list sizes = list_of(size_list, ','); list_next(&sizes);) {
+        if (!sizes_parse(sizes.word, &workload.sizes)) {
+            fprintf(stderr, "twinlog-bench: '%s' is no size\n", sizes.word);
             return false;
         }
-        snprintf(threads_copy, sizeof(threads_copy), "%s", threads_list);
-        for (char *threads = strtok_r(threads_copy, ",", &threads_rest); threads;
-             threads = strtok_r(NULL, ",", &threads_rest)) {
-            if (count == MAX_POINTS) {
+        for (struct list threads = list_of(threads_list, ','); list_next(&threads);) {
+            if (plan->workload_count == MAX_POINTS) {
                 fprintf(stderr, "twinlog-bench: more than %d points\n", MAX_POINTS);
                 return false;
             }
-            if (!parse_threads(threads, &workload.threads))
+            if (!parse_threads(threads.word, &workload.threads))
                 return false;
-            workloads[count++] = workload;
+            plan->workloads[plan->workload_count++] = workload;
         }
     }
-    *ret_count = count;
-    return count > 0;
+    return plan->workload_count > 0;
 }
 
 static void list_promise(const struct promise *promise)
@@ -130,22 +124,11 @@ static void list_all(void)
 /* ---- running ---------------------------------------------------------------------------------- */
 
 /* Runs, prints and keeps one series; NULL when it failed. */
-static struct series *run_series(struct run *run, const struct series *planned,
-                                 const struct contender *contenders, size_t contender_count,
-                                 const char *threads, const char *size)
+static struct series *run_series(struct run *run, const struct series *planned, const struct plan *plan)
 {
-    struct workload workloads[MAX_POINTS];
-    size_t workload_count;
-    struct series *series = &run->series[run->report.series_count];
-
-    if (!parse_workloads(threads, size, workloads, &workload_count))
-        return NULL;
+    struct series *series = &run->series[run->report.series_count++];
     *series = *planned;
-    run->report.series_count++;
-    if (series_prepare(series, contenders, contender_count, workloads, workload_count) < 0) {
-        fprintf(stderr, "twinlog-bench: no memory\n");
-        return NULL;
-    }
+    series_prepare(series, plan);
     if (!series_run(series, run->work_dir))
         return NULL;
     report_series(stdout, REPORT_TEXT, series);
@@ -191,27 +174,25 @@ static struct limits study_limits(const struct settings *settings, const struct 
     };
 }
 
-static void list_trials(const struct study *study, struct contender *contenders, size_t *ret_count)
+static void list_trials(const struct study *study, struct plan *plan)
 {
-    size_t count = 0;
+    plan->contender_count = 0;
     for (const struct trial *trial = study->trials; trial->label; trial++) {
         if (!trial_is_in_build(study, trial)) {
             fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", trial->label);
             continue;
         }
-        contenders[count] = (struct contender){ .trial = trial };
-        snprintf(contenders[count].label, sizeof(contenders[count].label), "%s", trial->label);
-        count++;
+        struct contender *contender = &plan->contenders[plan->contender_count++];
+        *contender = (struct contender){ .trial = trial };
+        snprintf(contender->label, sizeof(contender->label), "%s", trial->label);
     }
-    *ret_count = count;
 }
 
 /* Is a rate compared with somebody's? */
 static bool compares_rates(const struct promise *promise)
 {
     for (size_t i = 0; i < MAX_CHECKS; i++) {
-        if (promise->checks[i].kind == CHECK_AGAINST &&
-            promise->checks[i].figure == offsetof(struct figures, rate))
+        if (promise->checks[i].kind == CHECK_AGAINST && promise->checks[i].figure == FIGURE(rate))
             return true;
     }
     return false;
@@ -219,38 +200,39 @@ static bool compares_rates(const struct promise *promise)
 
 static bool run_promise(struct run *run, const struct promise *promise, bool is_fresh)
 {
-    struct contender contenders[MAX_CONTENDERS];
-    size_t contender_count;
+    static struct plan plan;
+    const struct settings *settings = run->settings;
     const struct study *study = promise->study;
-    struct twinlog_setup setup = setup_for(run->settings, promise, is_fresh);
+    const struct limits *defaults = is_set(&promise->limits) ? &promise->limits : &usual_limits;
+    struct twinlog_setup setup = setup_for(settings, promise, is_fresh);
     struct series planned = {
         .name = promise->name,
         .title = promise->work,
         .study = study,
-        .limits = study ? study_limits(run->settings, &promise->limits)
-                        : limits_for(run->settings, &promise->limits),
-        .rounds = (unsigned)run->settings->rounds,
-        .rest_seconds =
-            run->settings->rest_seconds >= 0 ? run->settings->rest_seconds : promise->rest_seconds,
-        .is_watching_memory = promise->is_watching_memory || run->settings->is_watching_memory,
+        .limits = study ? study_limits(settings, defaults) : limits_for(settings, defaults),
+        .rounds = (unsigned)settings->rounds,
+        .rest_seconds = settings->rest_seconds >= 0 ? settings->rest_seconds : promise->rest_seconds,
+        .is_watching_memory = promise->is_watching_memory || settings->is_watching_memory,
     };
 
     if (run->report.series_count == MAX_SERIES)
         return false;
     if (study)
-        list_trials(study, contenders, &contender_count);
-    else if (!contenders_parse(promise->contenders, &setup, true, contenders, &contender_count))
+        list_trials(study, &plan);
+    else if (!contenders_parse(promise->contenders, &setup, true, &plan))
+        return false;
+    if (!parse_workloads(promise->threads ? promise->threads : "1", promise->size ? promise->size : "128",
+                         &plan))
         return false;
     if (is_fresh) {
         planned.name = FRESH_NAME;
-        snprintf(contenders[0].label, sizeof(contenders[0].label), "twinlog:fresh");
+        snprintf(plan.contenders[0].label, sizeof(plan.contenders[0].label), "twinlog:fresh");
     }
     if (study && study->baseline)
         set_baseline(&planned, study->baseline);
-    else if (!study && contender_count > 1 && compares_rates(promise))
-        set_baseline(&planned, contenders[1].label);
-    const struct series *series =
-        run_series(run, &planned, contenders, contender_count, promise->threads, promise->size);
+    else if (!study && plan.contender_count > 1 && compares_rates(promise))
+        set_baseline(&planned, plan.contenders[1].label);
+    const struct series *series = run_series(run, &planned, &plan);
     if (!series)
         return false;
     if (series->rounds_done > 0) {
@@ -280,12 +262,10 @@ static bool is_meant(const struct promise *promise, bool is_fresh, const char *n
     return is_all || is_named(promise, name);
 }
 
-static bool is_wanted(const struct promise *promise, bool is_fresh, const char *list)
+static bool is_wanted(const struct promise *promise, bool is_fresh, const char *names)
 {
-    char copy[256], *rest = NULL;
-    snprintf(copy, sizeof(copy), "%s", list);
-    for (const char *name = strtok_r(copy, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
-        if (is_meant(promise, is_fresh, name))
+    for (struct list list = list_of(names, ','); list_next(&list);) {
+        if (is_meant(promise, is_fresh, list.word))
             return true;
     }
     return false;
@@ -311,25 +291,20 @@ static bool run_scenarios(struct run *run)
 static bool run_comparison(struct run *run)
 {
     const struct settings *settings = run->settings;
-    const struct limits defaults = { .seconds = DEFAULT_SECONDS, .warmup_seconds = DEFAULT_WARMUP };
-    struct contender contenders[MAX_CONTENDERS];
-    size_t contender_count;
-
-    if (!contenders_parse(settings->peers, &settings->twinlog, false, contenders, &contender_count))
-        return false;
+    const struct plan *plan = &settings->plan;
     struct series planned = {
         .name = "comparison",
         .title = "durable appends",
-        .limits = limits_for(settings, &defaults),
+        .limits = limits_for(settings, &usual_limits),
         .rounds = (unsigned)settings->rounds,
         .rest_seconds = fmax(settings->rest_seconds, 0),
         .is_watching_memory = settings->is_watching_memory,
     };
     if (settings->baseline)
         set_baseline(&planned, settings->baseline);
-    else if (contender_count > 1)
-        set_baseline(&planned, contenders[0].label);
-    return run_series(run, &planned, contenders, contender_count, settings->threads, settings->size);
+    else if (plan->contender_count > 1)
+        set_baseline(&planned, plan->contenders[0].label);
+    return run_series(run, &planned, plan);
 }
 
 /* ---- output ----------------------------------------------------------------------------------- */
@@ -392,41 +367,30 @@ static const char about[] =
     "the current one), which must be on the disk to be measured and is left as it was.\n";
 
 #define MEMBER(member) offsetof(struct settings, member)
-#define TITLE(text)                                                                                          \
-    {                                                                                                        \
-        NULL, NULL, HEADING, 0, 0, 0, text                                                                   \
-    }
-#define WORDS(name, argument, member, help)                                                                  \
-    {                                                                                                        \
-        name, argument, TEXT, MEMBER(member), 0, 0, help                                                     \
-    }
-#define SWITCH(name, member, help)                                                                           \
-    {                                                                                                        \
-        name, NULL, FLAG, MEMBER(member), 0, 0, help                                                         \
-    }
-#define OPENED(name, argument, help)                                                                         \
-    {                                                                                                        \
-        name, argument, TWINLOG, 0, 0, 0, help                                                               \
-    }
+#define TITLE(text) NULL, NULL, HEADING, 0, 0, 0, text
+#define WORDS(name, argument, member, help) name, argument, TEXT, MEMBER(member), 0, 0, help
+#define SWITCH(name, member, help) name, NULL, FLAG, MEMBER(member), 0, 0, help
+#define OPENED(name, argument, help) name, argument, TWINLOG, 0, 0, 0, help
 #define DAY 86400
 
 static const struct option_row option_rows[] = {
-    TITLE("What is run:"),
-    WORDS("scenario", "LIST", scenarios,
-          "the project's performance targets: p1 to p13, batch, ways, many, seek,\n"
-          "follow, state or all; --list explains them. The options below then change\n"
-          "their defaults, except for --peers, --threads, --size and --baseline"),
-    WORDS("peers", "LIST", peers,
-          "contenders (default: all of this build but raw-large, the paces\n"
-          "and the logs, and twinlog:fresh); see --list. Those whose library was not\n"
-          "installed when this was built are left out.\n"
-          "twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
-          "options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
-          "keep=N no-recycle"),
-    WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)"),
-    WORDS("size", "LIST", size, "bytes of a record: N, A-B (uniform) or mixed (default 128)"),
-    WORDS("baseline", "NAME", baseline, "the contender the others are compared with (default: the first)"),
-    TITLE("How long:"),
+    { TITLE("What is run:") },
+    { WORDS("scenario", "LIST", scenarios,
+            "the project's performance targets: p1 to p13, batch, ways, many, seek,\n"
+            "follow, state or all; --list explains them. The options below then change\n"
+            "their defaults, except for --peers, --threads, --size and --baseline") },
+    { WORDS("peers", "LIST", peers,
+            "contenders (default: all of this build but raw-large, the paces\n"
+            "and the logs, and twinlog:fresh); see --list. Those whose library was not\n"
+            "installed when this was built are left out.\n"
+            "twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
+            "options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
+            "keep=N no-recycle") },
+    { WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)") },
+    { WORDS("size", "LIST", size, "bytes of a record: N, A-B (uniform) or mixed (default 128)") },
+    { WORDS("baseline", "NAME", baseline,
+            "the contender the others are compared with (default: the first)") },
+    { TITLE("How long:") },
     { "seconds", "S", DECIMAL, MEMBER(limits.seconds), 1e-9, DAY, "each round (default 1)" },
     { "count", "N", NUMBER, MEMBER(limits.count), 1, INFINITY,
       "or until each thread has appended so many records" },
@@ -448,32 +412,32 @@ static const struct option_row option_rows[] = {
     { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY,
       "pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
       "5 in p6)" },
-    TITLE("How twinlog is opened:"),
-    OPENED("io", "PATH", "auto, uring, uring-linked, dsync or fdatasync"),
-    OPENED("pad", NULL, "a group never rewrites an acknowledged block"),
-    OPENED("buffered", NULL, "no direct I/O"),
-    OPENED("buffer", "N", "each of the two buffers"),
-    OPENED("segment", "N", "largest segment file"),
-    OPENED("prepared", NULL,
-           "full-size segments for the whole round are ready before the clock starts\n"
-           "(default)"),
-    OPENED("spares", "N", "so many of them; default: an estimate from --seconds or --bytes"),
-    OPENED("fresh", NULL, "the opposite: a new log, which prepares its segments while it is measured"),
-    TITLE("What comes out, beside the table:"),
-    WORDS("json", "FILE", json, "every round, with the machine and all options"),
-    WORDS("csv", "FILE", csv, "medians, for plots"),
-    WORDS("markdown", "FILE", markdown, "the tables once more, for documents"),
-    SWITCH("memory", is_watching_memory,
-           "growth of resident memory and heap allocations too, in JSON and CSV"),
-    WORDS("note", "TEXT", note, "kept with the figures, for example a commit"),
-    SWITCH("list", wants_list, "contenders and scenarios, then exit"),
-    SWITCH("compare", is_comparing_runs,
-           "what became quicker or slower from one file of --json to another, beyond what\n"
-           "the rounds differ by; with fewer than 5 rounds in each nothing is decided"),
-    SWITCH("help", wants_help, "this text"),
-    SWITCH("version", wants_version, "the version"),
+    { TITLE("How twinlog is opened:") },
+    { OPENED("io", "PATH", "auto, uring, uring-linked, dsync or fdatasync") },
+    { OPENED("pad", NULL, "a group never rewrites an acknowledged block") },
+    { OPENED("buffered", NULL, "no direct I/O") },
+    { OPENED("buffer", "N", "each of the two buffers") },
+    { OPENED("segment", "N", "largest segment file") },
+    { OPENED("prepared", NULL,
+             "full-size segments for the whole round are ready before the clock starts\n"
+             "(default)") },
+    { OPENED("spares", "N", "so many of them; default: an estimate from --seconds or --bytes") },
+    { OPENED("fresh", NULL, "the opposite: a new log, which prepares its segments while it is measured") },
+    { TITLE("What comes out, beside the table:") },
+    { WORDS("json", "FILE", json, "every round, with the machine and all options") },
+    { WORDS("csv", "FILE", csv, "medians, for plots") },
+    { WORDS("markdown", "FILE", markdown, "the tables once more, for documents") },
+    { SWITCH("memory", is_watching_memory,
+             "growth of resident memory and heap allocations too, in JSON and CSV") },
+    { WORDS("note", "TEXT", note, "kept with the figures, for example a commit") },
+    { SWITCH("list", wants_list, "contenders and scenarios, then exit") },
+    { SWITCH("compare", is_comparing_runs,
+             "what became quicker or slower from one file of --json to another, beyond what\n"
+             "the rounds differ by; with fewer than 5 rounds in each nothing is decided") },
+    { SWITCH("help", wants_help, "this text") },
+    { SWITCH("version", wants_version, "the version") },
 };
-#define OPTION_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+#define OPTION_ROWS LENGTH(option_rows)
 
 static const char notes[] =
     "N may end in K, M or G (binary). Each figure is the median over the rounds; \"spread\" is the\n"
@@ -579,14 +543,12 @@ static const char *all_peers(void)
     return list;
 }
 
-static void check_scenarios(const char *list)
+static void check_scenarios(const char *names)
 {
-    char copy[256], *rest = NULL;
-    snprintf(copy, sizeof(copy), "%s", list);
-    for (const char *name = strtok_r(copy, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
-        bool is_known = strcmp(name, "all") == 0 || strcmp(name, FRESH_NAME) == 0;
+    for (struct list list = list_of(names, ','); list_next(&list);) {
+        bool is_known = strcmp(list.word, "all") == 0 || strcmp(list.word, FRESH_NAME) == 0;
         for (size_t i = 0; i < promise_count; i++)
-            is_known |= is_named(&promises[i], name);
+            is_known |= is_named(&promises[i], list.word);
         if (!is_known)
             wrong_usage("no such scenario; see --list");
     }
@@ -613,25 +575,22 @@ static bool writes_by_call(const struct contender *contender)
                                             : contender->peer->writes_by_call;
 }
 
-/* Fills in what a comparison was not told, and rejects what it could not run. */
-static void check_comparison(struct settings *settings)
+/* Plans a comparison, or rejects what it could not run. */
+static void plan_comparison(struct settings *settings)
 {
-    struct contender contenders[MAX_CONTENDERS];
-    struct workload workloads[MAX_POINTS];
-    size_t contender_count, workload_count;
+    struct plan *plan = &settings->plan;
+    const char *threads = settings->threads ? settings->threads : "1,16,64,256";
+    const char *size = settings->size ? settings->size : "128";
 
-    settings->peers = settings->peers ? settings->peers : all_peers();
-    settings->threads = settings->threads ? settings->threads : "1,16,64,256";
-    settings->size = settings->size ? settings->size : "128";
-    if (!contenders_parse(settings->peers, &settings->twinlog, false, contenders, &contender_count) ||
-        !parse_workloads(settings->threads, settings->size, workloads, &workload_count))
+    if (!contenders_parse(settings->peers ? settings->peers : all_peers(), &settings->twinlog, false, plan) ||
+        !parse_workloads(threads, size, plan))
         wrong_usage(NULL);
-    for (size_t i = 0; i < contender_count && settings->disk_sleep_us > 0; i++)
-        if (!writes_by_call(&contenders[i]))
-            wrong_usage("--delay slows only twinlog with io=dsync, raw and the paces");
     bool is_known = !settings->baseline;
-    for (size_t i = 0; i < contender_count; i++)
-        is_known |= settings->baseline && strcmp(settings->baseline, contenders[i].label) == 0;
+    for (size_t i = 0; i < plan->contender_count; i++) {
+        if (settings->disk_sleep_us > 0 && !writes_by_call(&plan->contenders[i]))
+            wrong_usage("--delay slows only twinlog with io=dsync, raw and the paces");
+        is_known |= settings->baseline && strcmp(settings->baseline, plan->contenders[i].label) == 0;
+    }
     if (!is_known)
         wrong_usage("the baseline is none of the contenders");
 }
@@ -672,7 +631,7 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
     if (settings->scenarios && settings->disk_sleep_us > 0)
         wrong_usage("--delay is for no scenario");
     if (!settings->scenarios) {
-        check_comparison(settings);
+        plan_comparison(settings);
         return;
     }
     check_scenarios(settings->scenarios);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -26,22 +27,17 @@
 #define HAS_OTHER_ALLOCATOR 1
 #endif
 
-int64_t memory_resident_bytes(void)
+double memory_resident_bytes(void)
 {
     char text[2048]; /* read without stdio, which would allocate */
     int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t size = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (size <= 0)
-        return -1;
-    text[size] = 0;
+    ssize_t size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    text[size > 0 ? size : 0] = 0;
     const char *line = strstr(text, "\nRss:");
     long long kib;
-    if (!line || sscanf(line, "\nRss: %lld kB", &kib) != 1)
-        return -1;
-    return (int64_t)kib * 1024;
+    return line && sscanf(line, "\nRss: %lld kB", &kib) == 1 ? (double)kib * 1024 : NAN;
 }
 
 static _Atomic(bool) is_counting;

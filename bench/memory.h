@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Bytes resident now, counted from the page tables; -1 where the kernel has no smaps_rollup. The
+/* Bytes resident now, counted from the page tables; NAN where the kernel has no smaps_rollup. The
  * counters in /proc/self/statm are cheaper but may be off by a MiB. */
-int64_t memory_resident_bytes(void);
+double memory_resident_bytes(void);
 
 /* malloc, calloc, realloc and aligned allocations by any library of the process, between the two
  * calls. Only with glibc and without a sanitizer that has its own allocator. */

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "common.h"
+
 static const struct {
     const char *name;
     const struct peer *peer; /* NULL: not in this build */
@@ -24,11 +26,10 @@ static const struct {
     { "logs-shared-32", &peer_logs_shared_32 },
     { "logs-one", &peer_logs_one },
 };
-#define ROWS (sizeof(rows) / sizeof(rows[0]))
 
 const struct peer *peer_at(size_t i)
 {
-    for (size_t row = 0; row < ROWS; row++) {
+    for (size_t row = 0; row < LENGTH(rows); row++) {
         if (rows[row].peer && i-- == 0)
             return rows[row].peer;
     }
@@ -46,14 +47,14 @@ const struct peer *peer_find(const char *name)
 
 bool peer_is_left_out(const char *name)
 {
-    for (size_t row = 0; row < ROWS; row++) {
+    for (size_t row = 0; row < LENGTH(rows); row++) {
         if (strcmp(rows[row].name, name) == 0)
             return !rows[row].peer;
     }
     return false;
 }
 
-const char *explain_errno(int error)
+const char *explain_error(const char *(*explain)(int error), int error)
 {
-    return strerror(-error);
+    return explain ? explain(error) : strerror(-error);
 }

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
+#include <twinlog.h>
 
 /* What `twinlog` and its variants are opened with; the other peers ignore it. */
 struct twinlog_setup {
@@ -45,9 +45,19 @@ struct peer_counters {
     uint64_t rolls, roll_waits, recycled;
 };
 
+/* How far one append goes before it returns. */
+enum append_level {
+    APPEND_DURABLE,
+    APPEND_WRITTEN,  /* safe from the end of the process only */
+    APPEND_BUFFERED, /* in its memory */
+    APPEND_BATCH,    /* durable: several records as one, or as close to that as the peer comes */
+    APPEND_LEVELS
+};
+
 struct peer {
     const char *name;
     const char *what;      /* one line for --list */
+    const void *kind;      /* for the file that has several of them */
     unsigned threads;      /* 0 = as many as the workload says */
     uint32_t record_bytes; /* 0 = what the workload says */
     bool is_only_named;    /* not one of the contenders where none is named */
@@ -55,15 +65,13 @@ struct peer {
 
     /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs
      * before the clock (preallocation, the first file) happens in open. */
-    int (*open)(const struct peer_setup *setup, void **ret_state);
-    int (*append)(void *state, unsigned thread, const void *data, size_t size);
-    /* The same for less or for more; NULL where the studies do not use it. */
-    int (*append_written)(void *state, const void *data, size_t size);  /* safe from the process's end only */
-    int (*append_buffered)(void *state, const void *data, size_t size); /* in its memory */
-    int (*append_batch)(void *state, const struct iovec *records, unsigned count); /* durable, as one */
-    void (*count)(void *state, struct peer_counters *ret_counters);                /* NULL: it does not say */
+    int (*open)(const struct peer *peer, const struct peer_setup *setup, void **ret_state);
+    /* One record at least. Levels that the studies do not use need not be there. */
+    int (*append)(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
+                  enum append_level level);
+    void (*count)(void *state, struct peer_counters *ret_counters); /* NULL: it does not say */
     int (*close)(void *state);
-    const char *(*explain)(int error);
+    const char *(*explain)(int error); /* NULL: errors are those of errno */
 };
 
 #define OPTIONAL __attribute__((weak))
@@ -80,10 +88,21 @@ extern const struct peer peer_logs_own, peer_logs_shared, peer_logs_shared_32, p
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
 extern const struct peer peer_sqlite OPTIONAL, peer_wiredtiger OPTIONAL;
 
-const char *explain_errno(int error);
+const char *explain_error(const char *(*explain)(int error), int error);
+
+/* Libraries have codes of their own below this, and errno above. Their functions return those as negative numbers,
+ * and these as positive ones: here both are negative. */
+#define LIBRARY_ERROR (-30000)
+static inline int negative(int error)
+{
+    return error > 0 ? -error : error;
+}
+static inline int library_code(int error)
+{
+    return error < LIBRARY_ERROR ? error : -error;
+}
 
 /* Of peer_logs_*: the log of a thread. */
-struct twinlog;
 struct twinlog *logs_at(void *state, unsigned thread);
 
 #endif

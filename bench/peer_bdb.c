@@ -8,11 +8,11 @@
  *
  * As a store: a log that is read with a cursor, DB_NEXT after DB_NEXT.
  */
+#include "common.h"
 #include "peer.h"
 #include "store.h"
 
 #include <db.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,11 +20,6 @@
 #define FILE_BYTES (256u << 20)
 #define SMALL_RECORD 4096u
 #define MUTEXES 8192u /* each waiting thread takes one */
-
-static int negative(int error)
-{
-    return error > 0 ? -error : error;
-}
 
 static int put(DB_ENV *env, const void *data, size_t size, u_int32_t flags)
 {
@@ -36,57 +31,48 @@ static int put(DB_ENV *env, const void *data, size_t size, u_int32_t flags)
     return negative(env->log_put(env, &lsn, &record, flags));
 }
 
-static int bdb_append(void *state, unsigned thread, const void *data, size_t size)
-{
-    (void)thread;
-    return put(state, data, size, DB_FLUSH);
-}
-
-static int bdb_append_written(void *state, const void *data, size_t size)
-{
-    return put(state, data, size, DB_LOG_WRNOSYNC);
-}
-
-static int bdb_append_buffered(void *state, const void *data, size_t size)
-{
-    return put(state, data, size, 0);
-}
-
 /* It has no batches: those of other threads may come in between, and a crash may leave a part of it. */
-static int bdb_append_batch(void *state, const struct iovec *records, unsigned count)
+static int bdb_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
+                      enum append_level level)
 {
+    static const u_int32_t flags[APPEND_LEVELS] = { DB_FLUSH, DB_LOG_WRNOSYNC, 0, 0 };
     DB_ENV *env = state;
     int error = 0;
+    (void)thread;
     for (unsigned i = 0; i < count && error == 0; i++)
-        error = put(env, records[i].iov_base, records[i].iov_len, 0);
-    return error ? error : negative(env->log_flush(env, NULL));
+        error = put(env, records[i].data, records[i].size, flags[level]);
+    return error == 0 && level == APPEND_BATCH ? negative(env->log_flush(env, NULL)) : error;
 }
 
-static int configure_and_open(DB_ENV *env, const struct peer_setup *setup)
-{
-    int is_zeroed = setup->largest_record <= SMALL_RECORD;
-    int error;
-    if ((error = env->set_lg_bsize(env, BUFFER_BYTES)) || (error = env->set_lg_max(env, FILE_BYTES)) ||
-        (error = env->mutex_set_max(env, MUTEXES)) ||
-        (error = env->log_set_config(env, DB_LOG_ZERO, is_zeroed)) ||
-        (error = env->open(env, setup->dir, DB_CREATE | DB_INIT_LOG | DB_PRIVATE | DB_THREAD, 0600)))
-        return negative(error);
-    return bdb_append(env, 0, "first", 5);
-}
-
-static int bdb_open(const struct peer_setup *setup, void **ret_state)
+static int open_log(const char *dir, int is_zeroed, DB_ENV **ret_env)
 {
     DB_ENV *env;
     int error = db_env_create(&env, 0);
     if (error)
         return negative(error);
-    error = configure_and_open(env, setup);
-    if (error) {
+    if ((error = env->set_lg_bsize(env, BUFFER_BYTES)) || (error = env->set_lg_max(env, FILE_BYTES)) ||
+        (error = env->mutex_set_max(env, MUTEXES)) ||
+        (error = env->log_set_config(env, DB_LOG_ZERO, is_zeroed)) ||
+        (error = env->open(env, dir, DB_CREATE | DB_INIT_LOG | DB_PRIVATE | DB_THREAD, 0600))) {
         env->close(env, 0);
-        return error;
+        return negative(error);
     }
-    *ret_state = env;
+    *ret_env = env;
     return 0;
+}
+
+static int bdb_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+{
+    DB_ENV *env;
+    (void)peer;
+    int error = open_log(setup->dir, setup->largest_record <= SMALL_RECORD, &env);
+    if (error)
+        return error;
+    error = put(env, "first", 5, DB_FLUSH);
+    *ret_state = env;
+    if (error)
+        env->close(env, 0);
+    return error;
 }
 
 static void bdb_count(void *state, struct peer_counters *ret_counters)
@@ -109,7 +95,7 @@ static int bdb_close(void *state)
 
 static const char *bdb_explain(int error)
 {
-    return db_strerror(error < -1000 ? error : -error);
+    return db_strerror(library_code(error));
 }
 
 const struct peer peer_bdb = {
@@ -117,9 +103,6 @@ const struct peer peer_bdb = {
     .what = "Berkeley DB: log_put() with DB_FLUSH",
     .open = bdb_open,
     .append = bdb_append,
-    .append_written = bdb_append_written,
-    .append_buffered = bdb_append_buffered,
-    .append_batch = bdb_append_batch,
     .count = bdb_count,
     .close = bdb_close,
     .explain = bdb_explain,
@@ -132,25 +115,11 @@ struct bdb_reader {
     DB_LOGC *cursor;
 };
 
-static int open_log(const struct store_plan *plan, DB_ENV **ret_env)
+static int bdb_fill(const struct store *store, const struct store_plan *plan)
 {
     DB_ENV *env;
-    int error = db_env_create(&env, 0);
-    if (error)
-        return negative(error);
-    if ((error = env->set_lg_bsize(env, BUFFER_BYTES)) || (error = env->set_lg_max(env, FILE_BYTES)) ||
-        (error = env->open(env, plan->dir, DB_CREATE | DB_INIT_LOG | DB_PRIVATE | DB_THREAD, 0600))) {
-        env->close(env, 0);
-        return negative(error);
-    }
-    *ret_env = env;
-    return 0;
-}
-
-static int bdb_fill(const struct store_plan *plan)
-{
-    DB_ENV *env;
-    int error = open_log(plan, &env);
+    (void)store;
+    int error = open_log(plan->dir, false, &env);
     if (error)
         return error;
     for (uint64_t i = 1; i <= plan->records && error == 0; i++)
@@ -161,24 +130,27 @@ static int bdb_fill(const struct store_plan *plan)
     return error ? error : close_error;
 }
 
-static int bdb_open_reader(const struct store_plan *plan, void **ret_state)
+static void bdb_close_reader(void *state)
 {
-    struct bdb_reader *reader = malloc(sizeof(*reader));
-    if (!reader)
-        return -ENOMEM;
-    int error = open_log(plan, &reader->env);
-    if (error) {
-        free(reader);
-        return error;
-    }
-    error = reader->env->log_cursor(reader->env, &reader->cursor, 0);
-    if (error) {
+    struct bdb_reader *reader = state;
+    if (reader->cursor)
+        reader->cursor->close(reader->cursor, 0);
+    if (reader->env)
         reader->env->close(reader->env, 0);
-        free(reader);
-        return negative(error);
-    }
+    free(reader);
+}
+
+static int bdb_open_reader(const struct store *store, const struct store_plan *plan, void **ret_state)
+{
+    struct bdb_reader *reader = allocate(1, sizeof(*reader));
+    (void)store;
+    int error = open_log(plan->dir, false, &reader->env);
+    if (error == 0)
+        error = negative(reader->env->log_cursor(reader->env, &reader->cursor, 0));
     *ret_state = reader;
-    return 0;
+    if (error)
+        bdb_close_reader(reader);
+    return error;
 }
 
 static int bdb_replay(void *state, struct tally *tally)
@@ -193,14 +165,6 @@ static int bdb_replay(void *state, struct tally *tally)
         error = reader->cursor->get(reader->cursor, &lsn, &record, DB_NEXT);
     }
     return error == DB_NOTFOUND ? 0 : negative(error);
-}
-
-static void bdb_close_reader(void *state)
-{
-    struct bdb_reader *reader = state;
-    reader->cursor->close(reader->cursor, 0);
-    reader->env->close(reader->env, 0);
-    free(reader);
 }
 
 const struct store store_bdb = {

@@ -4,9 +4,9 @@
  * stays open. It answers with a pointer into its map and checks no checksums; it has none. Its append, one
  * transaction for each record, is left out of the comparison of appends: a tree is no log.
  */
+#include "common.h"
 #include "store.h"
 
-#include <errno.h>
 #include <lmdb.h>
 #include <stdlib.h>
 
@@ -18,15 +18,9 @@ struct lightning {
     MDB_dbi table;
 };
 
-/* Its own codes are negative, but small. */
-static int negative(int error)
-{
-    return error > 0 ? -error : error;
-}
-
 static const char *lmdb_explain(int error)
 {
-    return mdb_strerror(error < -30000 ? error : -error);
+    return mdb_strerror(library_code(error));
 }
 
 static void lmdb_close(void *state)
@@ -34,22 +28,18 @@ static void lmdb_close(void *state)
     struct lightning *lightning = state;
     if (lightning->txn)
         mdb_txn_abort(lightning->txn);
-    mdb_env_close(lightning->env);
+    if (lightning->env)
+        mdb_env_close(lightning->env);
     free(lightning);
 }
 
 static int open_with(const struct store_plan *plan, unsigned env_flags, unsigned txn_flags,
                      unsigned table_flags, struct lightning **ret_lightning)
 {
-    struct lightning *lightning = calloc(1, sizeof(*lightning));
-    if (!lightning)
-        return -ENOMEM;
-    int error = mdb_env_create(&lightning->env);
-    if (error) {
-        free(lightning);
-        return negative(error);
-    }
-    if ((error = mdb_env_set_mapsize(lightning->env, MAP_BYTES)) ||
+    struct lightning *lightning = allocate(1, sizeof(*lightning));
+    int error;
+    if ((error = mdb_env_create(&lightning->env)) ||
+        (error = mdb_env_set_mapsize(lightning->env, MAP_BYTES)) ||
         (error = mdb_env_open(lightning->env, plan->dir, env_flags, 0600)) ||
         (error = mdb_txn_begin(lightning->env, NULL, txn_flags, &lightning->txn)) ||
         (error = mdb_dbi_open(lightning->txn, NULL, MDB_INTEGERKEY | table_flags, &lightning->table))) {
@@ -60,9 +50,10 @@ static int open_with(const struct store_plan *plan, unsigned env_flags, unsigned
     return 0;
 }
 
-static int lmdb_fill(const struct store_plan *plan)
+static int lmdb_fill(const struct store *store, const struct store_plan *plan)
 {
     struct lightning *lightning;
+    (void)store;
     int error = open_with(plan, MDB_WRITEMAP, 0, MDB_CREATE, &lightning);
     if (error)
         return error;
@@ -79,9 +70,10 @@ static int lmdb_fill(const struct store_plan *plan)
     return negative(error);
 }
 
-static int lmdb_open(const struct store_plan *plan, void **ret_state)
+static int lmdb_open(const struct store *store, const struct store_plan *plan, void **ret_state)
 {
     struct lightning *lightning;
+    (void)store;
     int error = open_with(plan, MDB_RDONLY | MDB_NORDAHEAD, MDB_RDONLY, 0, &lightning);
     if (error == 0)
         *ret_state = lightning;

@@ -3,9 +3,9 @@
  * Many logs in one process, as a store with hundreds of raft groups has them: one for each thread. They share a
  * committer, or each has what a log has alone. Beside them, one log for all threads.
  */
+#include "common.h"
 #include "peer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -62,57 +62,47 @@ static void allow_many_files(void)
     }
 }
 
-/* `in_flight`: of a shared committer; 0 = its default. */
-static int open_logs(const char *dir, unsigned count, bool is_shared, uint32_t in_flight, void **ret_state)
+struct kind {
+    bool is_shared, is_one; /* the committer; log */
+    uint32_t in_flight;     /* of a shared committer; 0 = its default */
+};
+
+static int open_logs(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
+    const struct kind *kind = peer->kind;
+    const unsigned count = kind->is_one ? 1 : setup->threads;
     struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
-    struct logs *logs = calloc(1, sizeof(*logs) + count * sizeof(struct twinlog *));
-    if (!logs)
-        return -ENOMEM;
+    struct logs *logs = allocate(1, sizeof(*logs) + count * sizeof(struct twinlog *));
     allow_many_files();
-    options.in_flight = in_flight;
-    int error = is_shared ? twinlog_committer_open(&options, &logs->committer) : 0;
+    options.in_flight = kind->in_flight;
+    int error = kind->is_shared ? twinlog_committer_open(&options, &logs->committer) : 0;
     while (error == 0 && logs->count < count)
-        error = open_log(logs, dir);
+        error = open_log(logs, setup->dir);
+    *ret_state = logs;
     if (error)
         close_logs(logs);
-    else
-        *ret_state = logs;
     return error;
 }
 
-static int open_own(const struct peer_setup *setup, void **ret_state)
+static int append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
+                  enum append_level level)
 {
-    return open_logs(setup->dir, setup->threads, false, 0, ret_state);
+    (void)count;
+    (void)level;
+    return twinlog_append(logs_at(state, thread), record->data, record->size, NULL);
 }
 
-static int open_shared(const struct peer_setup *setup, void **ret_state)
-{
-    return open_logs(setup->dir, setup->threads, true, 0, ret_state);
-}
-
-static int open_shared_32(const struct peer_setup *setup, void **ret_state)
-{
-    return open_logs(setup->dir, setup->threads, true, 32, ret_state);
-}
-
-static int open_one(const struct peer_setup *setup, void **ret_state)
-{
-    return open_logs(setup->dir, 1, false, 0, ret_state);
-}
-
-static int append(void *state, unsigned thread, const void *data, size_t size)
-{
-    return twinlog_append(logs_at(state, thread), data, size, NULL);
-}
-
-#define LOGS(its_name, its_what, its_open)                                                                   \
+#define LOGS(its_name, its_what, ...)                                                                        \
     {                                                                                                        \
-        .name = its_name, .what = its_what, .is_only_named = true, .open = its_open, .append = append,       \
-        .close = close_logs, .explain = twinlog_strerror                                                     \
+        .name = its_name, .what = its_what, .kind = &(const struct kind){ __VA_ARGS__ },                     \
+        .is_only_named = true, .open = open_logs, .append = append, .close = close_logs,                     \
+        .explain = twinlog_strerror                                                                          \
     }
-const struct peer peer_logs_own = LOGS("logs-own", "a log for each thread, which commits itself", open_own);
-const struct peer peer_logs_shared = LOGS("logs-shared", "a log for each thread, one committer", open_shared);
+const struct peer peer_logs_own =
+    LOGS("logs-own", "a log for each thread, which commits itself", .is_one = false);
+const struct peer peer_logs_shared =
+    LOGS("logs-shared", "a log for each thread, one committer", .is_shared = true);
 const struct peer peer_logs_shared_32 =
-    LOGS("logs-shared-32", "the same, 32 writes in flight", open_shared_32);
-const struct peer peer_logs_one = LOGS("logs-one", "one log of the same kind for all threads", open_one);
+    LOGS("logs-shared-32", "the same, 32 writes in flight", .is_shared = true, .in_flight = 32);
+const struct peer peer_logs_one =
+    LOGS("logs-one", "one log of the same kind for all threads", .is_one = true);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "frame.h"
 
 #define BLOCK_BYTES ((size_t)4096)
@@ -161,14 +162,17 @@ static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *
     return number;
 }
 
-static int pace_append(void *state, unsigned thread, const void *data, size_t size)
+static int pace_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
+                       enum append_level level)
 {
     struct pace *pace = state;
     uint32_t seen;
     (void)thread;
-    if (size + HEADER_BYTES > BUFFER_BYTES)
+    (void)count;
+    (void)level;
+    if (record->size + HEADER_BYTES > BUFFER_BYTES)
         return -EMSGSIZE;
-    const uint64_t number = put(pace, data, size, &seen);
+    const uint64_t number = put(pace, record->data, record->size, &seen);
     for (unsigned i = 0; i < pace->yields && !is_done(pace, number); i++)
         sched_yield();
     while (!is_done(pace, number)) {
@@ -182,26 +186,23 @@ static int pace_append(void *state, unsigned thread, const void *data, size_t si
     return atomic_load(&pace->error);
 }
 
-static int flight_append(void *state, unsigned thread, const void *data, size_t size)
+/* Buffered; or durable, with all before it. */
+static int flight_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
+                         enum append_level level)
 {
     struct pace *pace = state;
     uint32_t seen;
     (void)thread;
-    if (size + HEADER_BYTES > BUFFER_BYTES)
-        return -EMSGSIZE;
-    put(pace, data, size, &seen);
-    return atomic_load(&pace->error);
-}
-
-/* Waits for all that was put; it has no records of its own. */
-static int flight_append_batch(void *state, const struct iovec *records, unsigned count)
-{
-    struct pace *pace = state;
-    (void)records;
-    (void)count;
-    pthread_mutex_lock(&pace->lock);
-    settle(pace, 0);
-    pthread_mutex_unlock(&pace->lock);
+    for (unsigned i = 0; i < count; i++) {
+        if (records[i].size + HEADER_BYTES > BUFFER_BYTES)
+            return -EMSGSIZE;
+        put(pace, records[i].data, records[i].size, &seen);
+    }
+    if (level != APPEND_BUFFERED) {
+        pthread_mutex_lock(&pace->lock);
+        settle(pace, 0);
+        pthread_mutex_unlock(&pace->lock);
+    }
     return atomic_load(&pace->error);
 }
 
@@ -222,8 +223,9 @@ static void *run_leader(void *state)
     return NULL;
 }
 
-static void destroy(struct pace *pace)
+static int pace_close(void *state)
 {
+    struct pace *pace = state;
     if (pace->has_leader) {
         pthread_mutex_lock(&pace->lock);
         pace->is_over = true;
@@ -240,17 +242,14 @@ static void destroy(struct pace *pace)
     pthread_cond_destroy(&pace->has_room);
     pthread_mutex_destroy(&pace->lock);
     free(pace);
+    return 0;
 }
 
 static int prepare(struct pace *pace, const char *dir)
 {
     char path[4096];
-    for (unsigned i = 0; i < 2; i++) {
-        pace->groups[i].bytes = aligned_alloc(BLOCK_BYTES, BUFFER_BYTES);
-        if (!pace->groups[i].bytes)
-            return -ENOMEM;
-        memset(pace->groups[i].bytes, 0, BUFFER_BYTES);
-    }
+    for (unsigned i = 0; i < 2; i++)
+        pace->groups[i].bytes = allocate_blocks(BUFFER_BYTES);
     snprintf(path, sizeof(path), "%s/pace", dir);
     pace->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
     int error = pace->fd < 0 ? -errno : 0;
@@ -259,50 +258,32 @@ static int prepare(struct pace *pace, const char *dir)
     return error == 0 && fsync(pace->fd) < 0 ? -errno : error;
 }
 
-static int open_pace(const struct peer_setup *setup, unsigned yields, unsigned gather_us, void **ret_state)
+struct kind {
+    unsigned yields, gather_us;
+    bool has_leader; /* a thread that leads; as many records as there may be threads are on their way */
+};
+
+static int pace_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
-    struct pace *pace = calloc(1, sizeof(*pace));
-    if (!pace)
-        return -ENOMEM;
-    pace->yields = yields;
-    pace->gather_us = gather_us;
+    const struct kind *kind = peer->kind;
+    struct pace *pace = allocate(1, sizeof(*pace));
+    pace->yields = kind->yields;
+    pace->gather_us = kind->gather_us;
     pace->filling = 1;
     pace->fd = -1;
-    pace->window = UINT64_MAX;
+    pace->window = kind->has_leader ? setup->threads : UINT64_MAX;
     pthread_cond_init(&pace->has_work, NULL);
     pthread_cond_init(&pace->has_settled, NULL);
     pthread_mutex_init(&pace->lock, NULL);
     pthread_cond_init(&pace->has_room, NULL);
-    const int error = prepare(pace, setup->dir);
-    if (error) {
-        destroy(pace);
-        return error;
+    int error = prepare(pace, setup->dir);
+    if (error == 0 && kind->has_leader) {
+        error = -pthread_create(&pace->leader, NULL, run_leader, pace);
+        pace->has_leader = error == 0;
     }
     *ret_state = pace;
-    return 0;
-}
-
-static int blocking_open(const struct peer_setup *setup, void **ret_state)
-{
-    return open_pace(setup, 4, 0, ret_state);
-}
-
-static int gathering_open(const struct peer_setup *setup, void **ret_state)
-{
-    return open_pace(setup, 8, 100, ret_state);
-}
-
-static int flight_open(const struct peer_setup *setup, void **ret_state)
-{
-    int error = open_pace(setup, 0, 0, ret_state);
     if (error)
-        return error;
-    struct pace *pace = *ret_state;
-    pace->window = setup->threads;
-    error = -pthread_create(&pace->leader, NULL, run_leader, pace);
-    pace->has_leader = error == 0;
-    if (error)
-        destroy(pace);
+        pace_close(pace);
     return error;
 }
 
@@ -320,50 +301,23 @@ static void pace_count(void *state, struct peer_counters *ret_counters)
     pthread_mutex_unlock(&pace->lock);
 }
 
-static int pace_close(void *state)
-{
-    destroy(state);
-    return 0;
-}
-
 static const char *pace_explain(int error)
 {
-    return error == -EINVAL ? "this file system has no direct I/O" : explain_errno(error);
+    return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
 }
 
-const struct peer peer_pace_blocking = {
-    .name = "pace-blocking",
-    .what = "the pace: group commit without format and recovery, 4 yields before a sleep",
-    .is_only_named = true,
-    .writes_by_call = true,
-    .open = blocking_open,
-    .append = pace_append,
-    .count = pace_count,
-    .close = pace_close,
-    .explain = pace_explain,
-};
-
-const struct peer peer_pace_flight = {
-    .name = "pace-flight",
-    .what = "the pace of p5: one thread that does not wait, a second one that writes",
-    .is_only_named = true,
-    .writes_by_call = true,
-    .open = flight_open,
-    .append = flight_append,
-    .append_batch = flight_append_batch,
-    .count = pace_count,
-    .close = pace_close,
-    .explain = pace_explain,
-};
-
-const struct peer peer_pace_gathering = {
-    .name = "pace-gathering",
-    .what = "the pace: the same with 8 yields, and groups gathered for up to 100 µs",
-    .is_only_named = true,
-    .writes_by_call = true,
-    .open = gathering_open,
-    .append = pace_append,
-    .count = pace_count,
-    .close = pace_close,
-    .explain = pace_explain,
-};
+#define PACE(its_name, its_what, its_append, ...)                                                            \
+    {                                                                                                        \
+        .name = its_name, .what = its_what, .kind = &(const struct kind){ __VA_ARGS__ },                     \
+        .is_only_named = true, .writes_by_call = true, .open = pace_open, .append = its_append,              \
+        .count = pace_count, .close = pace_close, .explain = pace_explain                                    \
+    }
+const struct peer peer_pace_blocking =
+    PACE("pace-blocking", "the pace: group commit without format and recovery, 4 yields before a sleep",
+         pace_append, 4, 0, false);
+const struct peer peer_pace_gathering =
+    PACE("pace-gathering", "the pace: the same with 8 yields, and groups gathered for up to 100 µs",
+         pace_append, 8, 100, false);
+const struct peer peer_pace_flight =
+    PACE("pace-flight", "the pace of p5: one thread that does not wait, a second one that writes",
+         flight_append, 0, 0, true);

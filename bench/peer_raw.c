@@ -7,6 +7,7 @@
  * `raw` writes 4 KiB from one thread; `raw-large` 4 MiB from two, which keeps two writes in flight.
  * Both ignore the records of the workload. Neither is a log: nothing says where the data ends.
  */
+#include "common.h"
 #include "peer.h"
 
 #include <errno.h>
@@ -53,120 +54,86 @@ static int prewrite(const struct raw *raw)
     return fsync(raw->fd) < 0 ? -errno : 0;
 }
 
-static void destroy(struct raw *raw)
+static int raw_close(void *state)
 {
+    struct raw *raw = state;
     if (raw->fd >= 0)
         close(raw->fd);
     free(raw->bytes);
     free(raw);
+    return 0;
 }
 
-static int open_raw(const struct peer_setup *setup, uint32_t write_bytes, unsigned writers, uint64_t span,
-                    void **ret_state)
+/* As many slots as the round will need, within these bounds. */
+struct kind {
+    uint32_t write_bytes;
+    unsigned writers;
+    uint64_t least_span, most_span;
+};
+
+static int raw_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
     char path[4096];
-    struct raw *raw = calloc(1, sizeof(*raw));
-    if (!raw)
-        return -ENOMEM;
-    raw->write_bytes = write_bytes;
-    raw->writers = writers;
-    raw->slots = span / write_bytes;
-    for (unsigned i = 0; i < writers; i++)
+    const struct kind *kind = peer->kind;
+    struct raw *raw = allocate(1, sizeof(*raw));
+    uint64_t span = setup->expected_bytes > kind->least_span ? setup->expected_bytes : kind->least_span;
+    span = span < kind->most_span ? span : kind->most_span;
+    raw->write_bytes = kind->write_bytes;
+    raw->writers = kind->writers;
+    raw->slots = span / kind->write_bytes;
+    for (unsigned i = 0; i < kind->writers; i++)
         raw->next[i] = i;
-
-    int error = 0;
+    raw->bytes = memset(allocate_blocks(LARGE_BYTES), 0x5a, LARGE_BYTES);
     snprintf(path, sizeof(path), "%s/raw", setup->dir);
     raw->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
-    if (raw->fd < 0)
-        error = -errno;
-    else if (!(raw->bytes = aligned_alloc(SMALL_BYTES, LARGE_BYTES)))
-        error = -ENOMEM;
-    else {
-        memset(raw->bytes, 0x5a, LARGE_BYTES);
-        error = prewrite(raw);
-    }
-    if (error) {
-        destroy(raw);
-        return error;
-    }
+    int error = raw->fd < 0 ? -errno : prewrite(raw);
     *ret_state = raw;
-    return 0;
+    if (error)
+        raw_close(raw);
+    return error;
 }
 
-static int raw_open(const struct peer_setup *setup, void **ret_state)
-{
-    return open_raw(setup, SMALL_BYTES, 1, SMALL_SPAN, ret_state);
-}
-
-static int raw_large_open(const struct peer_setup *setup, void **ret_state)
-{
-    uint64_t span = setup->expected_bytes;
-    if (span < LARGE_SPAN_MIN)
-        span = LARGE_SPAN_MIN;
-    if (span > LARGE_SPAN_MAX)
-        span = LARGE_SPAN_MAX;
-    return open_raw(setup, LARGE_BYTES, WRITERS, span, ret_state);
-}
-
-static int raw_append(void *state, unsigned thread, const void *data, size_t size)
+/* A batch is what it takes, in whole blocks. One record is a write, of which the bytes are its own. */
+static int raw_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
+                      enum append_level level)
 {
     struct raw *raw = state;
-    (void)data;
-    uint64_t slot = raw->next[thread];
-    raw->next[thread] = (slot + raw->writers) % raw->slots;
-    return write_durable(raw, size, slot * raw->write_bytes);
-}
-
-/* What the batch takes, in whole blocks. */
-static int raw_append_batch(void *state, const struct iovec *records, unsigned count)
-{
-    struct raw *raw = state;
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < count; i++)
-        bytes += records[i].iov_len;
-    uint64_t slots = (bytes + raw->write_bytes - 1) / raw->write_bytes;
+    uint64_t slots = 1, step = raw->writers, bytes = 0;
+    if (level == APPEND_BATCH) {
+        for (unsigned i = 0; i < count; i++)
+            bytes += records[i].size;
+        step = slots = (bytes + raw->write_bytes - 1) / raw->write_bytes;
+    }
     if (slots * raw->write_bytes > LARGE_BYTES)
         return -EMSGSIZE;
-    if (raw->next[0] + slots > raw->slots)
-        raw->next[0] = 0;
-    uint64_t slot = raw->next[0];
-    raw->next[0] = slot + slots;
+    const uint64_t slot = raw->next[thread] + slots <= raw->slots ? raw->next[thread] : thread;
+    raw->next[thread] = slot + step;
     return write_durable(raw, slots * raw->write_bytes, slot * raw->write_bytes);
-}
-
-static int raw_close(void *state)
-{
-    destroy(state);
-    return 0;
 }
 
 static const char *raw_explain(int error)
 {
-    return error == -EINVAL ? "this file system has no direct I/O" : explain_errno(error);
+    return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
 }
+
+#define RAW                                                                                                  \
+    .writes_by_call = true, .open = raw_open, .append = raw_append, .close = raw_close, .explain = raw_explain
 
 const struct peer peer_raw = {
     .name = "raw",
     .what = "the floor: 4 KiB direct overwrites with RWF_DSYNC, one thread",
+    .kind = &(const struct kind){ SMALL_BYTES, 1, SMALL_SPAN, SMALL_SPAN },
     .threads = 1,
     .record_bytes = SMALL_BYTES,
-    .writes_by_call = true,
-    .open = raw_open,
-    .append = raw_append,
-    .append_batch = raw_append_batch,
-    .close = raw_close,
-    .explain = raw_explain,
+    RAW,
 };
 
 const struct peer peer_raw_large = {
     .name = "raw-large",
     .what = "the floor: 4 MiB direct overwrites with RWF_DSYNC, two in flight",
+    .kind = &(const struct kind){ LARGE_BYTES, WRITERS, LARGE_SPAN_MIN, LARGE_SPAN_MAX },
     .threads = WRITERS,
     .record_bytes = LARGE_BYTES,
     .is_only_named = true,
-    .writes_by_call = true,
-    .open = raw_large_open,
-    .append = raw_append,
-    .close = raw_close,
-    .explain = raw_explain,
+    RAW,
 };

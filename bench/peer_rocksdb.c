@@ -1,118 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RocksDB: a put with sync=true, pipelined writes. Keys count upwards, and the write buffer is large
- * enough that a round is mostly its log and seldom a flush of the table.
+ * RocksDB: a put with sync=true, pipelined writes.
  *
  * As a store twice: its write-ahead log, read with the iterator that replication uses (checksums verified), and
  * its table, compacted, for single reads, with a block cache that holds all of it.
  */
-#include "peer.h"
+#include <rocksdb/c.h>
+
+#define DB(name) rocksdb_##name
+#define LIBRARY "rocksdb"
+#include "peer_keyed.h"
 #include "store.h"
 
-#include <endian.h>
-#include <errno.h>
-#include <rocksdb/c.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#define WRITE_BUFFER_BYTES ((size_t)256 << 20)
-
-struct rocks {
-    rocksdb_t *db;
-    rocksdb_options_t *options;
-    rocksdb_writeoptions_t *write_options, *relaxed_options;
-    _Atomic(uint64_t) next_key;
-};
-
-/* The library explains itself in words only; they go where all its troubles go. */
-static int fail(char *words)
+static void set_own_options(rocksdb_options_t *options)
 {
-    fprintf(stderr, "rocksdb: %s\n", words);
-    rocksdb_free(words);
-    return -EIO;
-}
-
-static int rocks_close(void *state)
-{
-    struct rocks *rocks = state;
-    if (rocks->db)
-        rocksdb_close(rocks->db);
-    rocksdb_writeoptions_destroy(rocks->write_options);
-    rocksdb_writeoptions_destroy(rocks->relaxed_options);
-    rocksdb_options_destroy(rocks->options);
-    free(rocks);
-    return 0;
-}
-
-static int rocks_open(const struct peer_setup *setup, void **ret_state)
-{
-    struct rocks *rocks = calloc(1, sizeof(*rocks));
-    if (!rocks)
-        return -ENOMEM;
-    rocks->options = rocksdb_options_create();
-    rocksdb_options_set_create_if_missing(rocks->options, 1);
-    rocksdb_options_set_write_buffer_size(rocks->options, WRITE_BUFFER_BYTES);
-    rocksdb_options_set_enable_pipelined_write(rocks->options, 1);
-    rocks->write_options = rocksdb_writeoptions_create();
-    rocksdb_writeoptions_set_sync(rocks->write_options, 1);
-    rocks->relaxed_options = rocksdb_writeoptions_create();
-
-    char *words = NULL;
-    rocks->db = rocksdb_open(rocks->options, setup->dir, &words);
-    if (words) {
-        rocks_close(rocks);
-        return fail(words);
-    }
-    *ret_state = rocks;
-    return 0;
-}
-
-static int put(struct rocks *rocks, const rocksdb_writeoptions_t *options, const void *data, size_t size)
-{
-    uint64_t key = htobe64(atomic_fetch_add_explicit(&rocks->next_key, 1, memory_order_relaxed));
-    char *words = NULL;
-    rocksdb_put(rocks->db, options, (const char *)&key, sizeof(key), data, size, &words);
-    return words ? fail(words) : 0;
-}
-
-static int rocks_append(void *state, unsigned thread, const void *data, size_t size)
-{
-    struct rocks *rocks = state;
-    (void)thread;
-    return put(rocks, rocks->write_options, data, size);
-}
-
-static int rocks_append_written(void *state, const void *data, size_t size)
-{
-    struct rocks *rocks = state;
-    return put(rocks, rocks->relaxed_options, data, size);
-}
-
-static int rocks_append_batch(void *state, const struct iovec *records, unsigned count)
-{
-    struct rocks *rocks = state;
-    char *words = NULL;
-    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t key = htobe64(atomic_fetch_add_explicit(&rocks->next_key, 1, memory_order_relaxed));
-        rocksdb_writebatch_put(batch, (const char *)&key, sizeof(key), records[i].iov_base,
-                               records[i].iov_len);
-    }
-    rocksdb_write(rocks->db, rocks->write_options, batch, &words);
-    rocksdb_writebatch_destroy(batch);
-    return words ? fail(words) : 0;
+    rocksdb_options_set_enable_pipelined_write(options, 1);
 }
 
 const struct peer peer_rocksdb = {
     .name = "rocksdb",
     .what = "RocksDB: put with sync=true, pipelined writes",
-    .open = rocks_open,
-    .append = rocks_append,
-    .append_written = rocks_append_written,
-    .append_batch = rocks_append_batch,
-    .close = rocks_close,
-    .explain = explain_errno,
+    .open = keyed_open,
+    .append = keyed_append,
+    .close = keyed_close,
 };
 
 /* ---- the stores -------------------------------------------------------------------------------- */
@@ -140,11 +50,10 @@ static void close_store(void *state)
 }
 
 /* Files of the log that have been flushed to the table are kept. */
-static int open_store(const struct store_plan *plan, void **ret_state)
+static int open_store(const struct store *kind, const struct store_plan *plan, void **ret_state)
 {
-    struct rocks_store *store = calloc(1, sizeof(*store));
-    if (!store)
-        return -ENOMEM;
+    struct rocks_store *store = allocate(1, sizeof(*store));
+    (void)kind;
     store->record_bytes = plan->record_bytes;
     store->cache = rocksdb_cache_create_lru(CACHE_BYTES);
     store->read_options = rocksdb_readoptions_create();
@@ -160,12 +69,11 @@ static int open_store(const struct store_plan *plan, void **ret_state)
 
     char *words = NULL;
     store->db = rocksdb_open(store->options, plan->dir, &words);
-    if (words) {
-        close_store(store);
-        return fail(words);
-    }
     *ret_state = store;
-    return 0;
+    int error = result(words);
+    if (error)
+        close_store(store);
+    return error;
 }
 
 static int put_all(const struct rocks_store *store, const struct store_plan *plan, int is_logged)
@@ -179,7 +87,7 @@ static int put_all(const struct rocks_store *store, const struct store_plan *pla
                     plan->record_bytes, &words);
     }
     rocksdb_writeoptions_destroy(options);
-    return words ? fail(words) : 0;
+    return result(words);
 }
 
 static int flush_table(const struct rocks_store *store)
@@ -189,24 +97,32 @@ static int flush_table(const struct rocks_store *store)
     rocksdb_flushoptions_set_wait(options, 1);
     rocksdb_flush(store->db, options, &words);
     rocksdb_flushoptions_destroy(options);
-    return words ? fail(words) : 0;
+    return result(words);
 }
 
 static int flush_log(const struct rocks_store *store)
 {
     char *words = NULL;
     rocksdb_flush_wal(store->db, 1, &words);
-    return words ? fail(words) : 0;
+    return result(words);
 }
 
-static int wal_fill(const struct store_plan *plan)
+/* The log is read, or the table, which is complete and compacted. */
+static int fill_store(const struct store *kind, const struct store_plan *plan)
 {
-    void *store;
-    int error = open_store(plan, &store);
+    const bool has_log = kind->replay != NULL;
+    void *state;
+    int error = open_store(kind, plan, &state);
     if (error)
         return error;
-    if ((error = put_all(store, plan, 1)) == 0 && (error = flush_log(store)) == 0)
+    struct rocks_store *store = state;
+    error = put_all(store, plan, has_log);
+    if (error == 0 && has_log)
+        error = flush_log(store);
+    if (error == 0)
         error = flush_table(store);
+    if (error == 0 && !has_log)
+        rocksdb_compact_range(store->db, NULL, 0, NULL, 0);
     close_store(store);
     return error;
 }
@@ -226,7 +142,7 @@ static int wal_replay(void *state, struct tally *tally)
     char *words = NULL;
     rocksdb_wal_iterator_t *iterator = rocksdb_get_updates_since(store->db, 1, NULL, &words);
     if (words)
-        return fail(words);
+        return result(words);
     for (; rocksdb_wal_iter_valid(iterator); rocksdb_wal_iter_next(iterator)) {
         uint64_t sequence;
         rocksdb_writebatch_t *batch = rocksdb_wal_iter_get_batch(iterator, &sequence);
@@ -235,20 +151,7 @@ static int wal_replay(void *state, struct tally *tally)
     }
     rocksdb_wal_iter_status(iterator, &words);
     rocksdb_wal_iter_destroy(iterator);
-    return words ? fail(words) : 0;
-}
-
-static int table_fill(const struct store_plan *plan)
-{
-    void *state;
-    int error = open_store(plan, &state);
-    if (error)
-        return error;
-    struct rocks_store *store = state;
-    if ((error = put_all(store, plan, 0)) == 0 && (error = flush_table(store)) == 0)
-        rocksdb_compact_range(store->db, NULL, 0, NULL, 0);
-    close_store(store);
-    return error;
+    return result(words);
 }
 
 static int table_get(void *state, uint64_t number, struct found *ret_found)
@@ -260,7 +163,7 @@ static int table_get(void *state, uint64_t number, struct found *ret_found)
     rocksdb_pinnableslice_t *slice =
         rocksdb_get_pinned(store->db, store->read_options, (const char *)&key, sizeof(key), &words);
     if (words)
-        return fail(words);
+        return result(words);
     if (!slice)
         return -ENODATA;
     const char *value = rocksdb_pinnableslice_value(slice, &size);
@@ -271,18 +174,16 @@ static int table_get(void *state, uint64_t number, struct found *ret_found)
 
 const struct store store_rocksdb_wal = {
     .folder = "rocksdb-wal",
-    .fill = wal_fill,
+    .fill = fill_store,
     .open = open_store,
     .replay = wal_replay,
     .close = close_store,
-    .explain = explain_errno,
 };
 
 const struct store store_rocksdb = {
     .folder = "rocksdb",
-    .fill = table_fill,
+    .fill = fill_store,
     .open = open_store,
     .get = table_get,
     .close = close_store,
-    .explain = explain_errno,
 };

@@ -10,6 +10,7 @@
  * over blocks that were written before. So that a round does not start on the first WAL there ever was, it is filled and
  * checkpointed once before the clock.
  */
+#include "common.h"
 #include "peer.h"
 
 #include <pthread.h>
@@ -25,7 +26,7 @@ struct lite {
     sqlite3_stmt *insert;
 };
 
-static int negative(int code)
+static int failure(int code)
 {
     return code == SQLITE_OK || code == SQLITE_DONE ? 0 : -code;
 }
@@ -34,22 +35,25 @@ static int put(const struct lite *lite, const void *data, size_t size)
 {
     sqlite3_bind_blob64(lite->insert, 1, data, size, SQLITE_STATIC);
     sqlite3_step(lite->insert);
-    return negative(sqlite3_reset(lite->insert)); /* returns what the step did */
+    return failure(sqlite3_reset(lite->insert)); /* returns what the step did */
 }
 
-static int lite_append(void *state, unsigned thread, const void *data, size_t size)
+static int lite_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
+                       enum append_level level)
 {
     struct lite *lite = state;
     (void)thread;
+    (void)count;
+    (void)level;
     pthread_mutex_lock(&lite->lock);
-    int error = put(lite, data, size);
+    int error = put(lite, record->data, record->size);
     pthread_mutex_unlock(&lite->lock);
     return error;
 }
 
 static int run(const struct lite *lite, const char *sql)
 {
-    return negative(sqlite3_exec(lite->db, sql, NULL, NULL, NULL));
+    return failure(sqlite3_exec(lite->db, sql, NULL, NULL, NULL));
 }
 
 static int fill_first_wal(const struct lite *lite)
@@ -67,32 +71,29 @@ static int lite_close(void *state)
 {
     struct lite *lite = state;
     sqlite3_finalize(lite->insert);
-    int error = negative(sqlite3_close(lite->db));
+    int error = failure(sqlite3_close(lite->db));
     pthread_mutex_destroy(&lite->lock);
     free(lite);
     return error;
 }
 
-static int lite_open(const struct peer_setup *setup, void **ret_state)
+static int lite_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
     char path[4096];
     int error;
-    struct lite *lite = calloc(1, sizeof(*lite));
-    if (!lite)
-        return -SQLITE_NOMEM;
+    struct lite *lite = allocate(1, sizeof(*lite));
+    (void)peer;
     pthread_mutex_init(&lite->lock, NULL);
     snprintf(path, sizeof(path), "%s/log.db", setup->dir);
-    if ((error = negative(sqlite3_open(path, &lite->db))) ||
+    if ((error = failure(sqlite3_open(path, &lite->db))) ||
         (error = run(lite, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
                            "CREATE TABLE log(lsn INTEGER PRIMARY KEY, data BLOB NOT NULL)")) ||
-        (error = negative(
+        (error = failure(
              sqlite3_prepare_v2(lite->db, "INSERT INTO log(data) VALUES(?)", -1, &lite->insert, NULL))) ||
-        (error = fill_first_wal(lite))) {
+        (error = fill_first_wal(lite)))
         lite_close(lite);
-        return error;
-    }
     *ret_state = lite;
-    return 0;
+    return error;
 }
 
 static const char *lite_explain(int error)

@@ -54,8 +54,9 @@ static int wait_for_spares(struct twinlog *log, uint32_t wanted)
     return -ENOSPC; /* the library tells why only when it needs the segment; room is the likely one */
 }
 
-static int open_log(const struct peer_setup *setup, void **ret_state)
+static int open_log(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
+    (void)peer;
     const struct twinlog_setup *wanted = &setup->twinlog;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
@@ -75,31 +76,27 @@ static int open_log(const struct peer_setup *setup, void **ret_state)
     if (error)
         return error;
     error = wait_for_spares(log, options.spare_segments);
-    if (error) {
-        twinlog_close(log);
-        return error;
-    }
     *ret_state = log;
-    return 0;
+    if (error)
+        twinlog_close(log);
+    return error;
 }
 
-static int append(void *state, unsigned thread, const void *data, size_t size)
+static int append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
+                  enum append_level level)
 {
+    const struct twinlog_terms written = { .size = sizeof(written), .level = TWINLOG_LEVEL_WRITTEN };
     (void)thread;
-    return twinlog_append(state, data, size, NULL);
-}
-
-static int append_written(void *state, const void *data, size_t size)
-{
-    const struct twinlog_entry entry = { .data = data, .size = size };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    terms.level = TWINLOG_LEVEL_WRITTEN;
-    return twinlog_append_batch(state, &entry, 1, &terms, NULL);
-}
-
-static int append_buffered(void *state, const void *data, size_t size)
-{
-    return twinlog_enqueue(state, data, size, NULL);
+    switch (level) {
+    case APPEND_BATCH:
+        return twinlog_append_batch(state, records, count, NULL, NULL);
+    case APPEND_WRITTEN:
+        return twinlog_append_batch(state, records, count, &written, NULL);
+    case APPEND_BUFFERED:
+        return twinlog_enqueue(state, records->data, records->size, NULL);
+    default:
+        return twinlog_append(state, records->data, records->size, NULL);
+    }
 }
 
 static void count(void *state, struct peer_counters *ret_counters)
@@ -128,8 +125,6 @@ const struct peer peer_twinlog = {
     .what = "twinlog_append()",
     .open = open_log,
     .append = append,
-    .append_written = append_written,
-    .append_buffered = append_buffered,
     .count = count,
     .close = close_log,
     .explain = twinlog_strerror,

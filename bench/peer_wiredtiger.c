@@ -4,9 +4,9 @@
  * when its log record is on stable storage; threads share a sync. A session for each thread, as its manual says, and a
  * checkpoint each minute, as MongoDB has it. Its log prepares files ahead of their use, which is the default, too.
  */
+#include "common.h"
 #include "peer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <wiredtiger.h>
@@ -16,11 +16,6 @@ struct tiger {
     WT_CURSOR *cursors[];      /* one for each thread, of a session of its own */
 };
 
-static int negative(int error)
-{
-    return error > 0 ? -error : error;
-}
-
 static int put(WT_CURSOR *cursor, const void *data, size_t size)
 {
     const WT_ITEM item = { .data = data, .size = size };
@@ -28,10 +23,13 @@ static int put(WT_CURSOR *cursor, const void *data, size_t size)
     return negative(cursor->insert(cursor));
 }
 
-static int tiger_append(void *state, unsigned thread, const void *data, size_t size)
+static int tiger_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
+                        enum append_level level)
 {
     struct tiger *tiger = state;
-    return put(tiger->cursors[thread], data, size);
+    (void)count;
+    (void)level;
+    return put(tiger->cursors[thread], record->data, record->size);
 }
 
 static int tiger_close(void *state)
@@ -51,12 +49,11 @@ static int open_cursor(const struct tiger *tiger, WT_CURSOR **ret_cursor)
     return error ? error : session->open_cursor(session, "table:log", NULL, "append", ret_cursor);
 }
 
-static int tiger_open(const struct peer_setup *setup, void **ret_state)
+static int tiger_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
 {
     char config[256];
-    struct tiger *tiger = calloc(1, sizeof(*tiger) + setup->threads * sizeof(WT_CURSOR *));
-    if (!tiger)
-        return -ENOMEM;
+    struct tiger *tiger = allocate(1, sizeof(*tiger) + setup->threads * sizeof(WT_CURSOR *));
+    (void)peer;
     snprintf(config, sizeof(config),
              "create,cache_size=1GB,session_max=%u,checkpoint=(wait=60),log=(enabled=true),"
              "transaction_sync=(enabled=true,method=fsync)",
@@ -66,17 +63,15 @@ static int tiger_open(const struct peer_setup *setup, void **ret_state)
         error = open_cursor(tiger, &tiger->cursors[i]);
     if (error == 0)
         error = put(tiger->cursors[0], "first", 5);
-    if (error) {
-        tiger_close(tiger);
-        return negative(error);
-    }
     *ret_state = tiger;
-    return 0;
+    if (error)
+        tiger_close(tiger);
+    return negative(error);
 }
 
 static const char *tiger_explain(int error)
 {
-    return wiredtiger_strerror(error < -1000 ? error : -error);
+    return wiredtiger_strerror(library_code(error));
 }
 
 const struct peer peer_wiredtiger = {

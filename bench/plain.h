@@ -17,7 +17,8 @@ struct plain_setup {
 
 /* Results are 0 or a negative error, as the library's. */
 struct plain {
-    int (*open)(const struct plain_setup *setup, void **ret_state);
+    uint32_t kind; /* for the file that has several of them */
+    int (*open)(const struct plain *plain, const struct plain_setup *setup, void **ret_state);
     int (*put)(void *state, const void *data, size_t size);
     int (*close)(void *state); /* when it returns, the file holds what was put and nothing else */
 

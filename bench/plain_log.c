@@ -16,25 +16,15 @@
 
 #define OPEN_WAIT_MS 10000 /* for another process that is opening it, too */
 
-static int open_log(const struct plain_setup *setup, enum twinlog_mode mode, void **ret_state)
+static int open_log(const struct plain *plain, const struct plain_setup *setup, void **ret_state)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log = NULL;
-    options.mode = mode;
+    options.mode = plain->kind;
     options.lock_wait_ms = OPEN_WAIT_MS;
     int error = twinlog_open(setup->path, &options, &log);
     *ret_state = log;
     return error;
-}
-
-static int open_mapped(const struct plain_setup *setup, void **ret_state)
-{
-    return open_log(setup, TWINLOG_MODE_MAPPED, ret_state);
-}
-
-static int open_shared(const struct plain_setup *setup, void **ret_state)
-{
-    return open_log(setup, TWINLOG_MODE_SHARED, ret_state);
 }
 
 static int put(void *state, const void *data, size_t size)
@@ -82,7 +72,7 @@ static bool are_as_many(const char *path, uint64_t count)
 
 #define LOG(closes_behind_clock_)                                                                            \
     {                                                                                                        \
-        .open = open_mapped, .put = put, .close = close_log, .makes_frames = true,                           \
+        .kind = TWINLOG_MODE_MAPPED, .open = open_log, .put = put, .close = close_log, .makes_frames = true, \
         .closes_behind_clock = closes_behind_clock_, .are_all_there = are_all_there                          \
     }
 const struct plain plain_log = LOG(true);
@@ -90,7 +80,8 @@ const struct plain plain_log_durable = LOG(false);
 
 #define SHARED_LOG(put_)                                                                                     \
     {                                                                                                        \
-        .open = open_shared, .put = put_, .close = close_log, .are_all_there = are_as_many                   \
+        .kind = TWINLOG_MODE_SHARED, .open = open_log, .put = put_, .close = close_log,                      \
+        .are_all_there = are_as_many                                                                         \
     }
 const struct plain plain_shared_log = SHARED_LOG(put);
 const struct plain plain_shared_log_durable = SHARED_LOG(put_durable);

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "plain.h"
 
 #define FIRST_BYTES (1u << 20)
@@ -76,20 +77,18 @@ static int map_file(struct mapped *file, const char *path)
     return 0;
 }
 
-static int open_mapped(const struct plain_setup *setup, void **ret_state)
+static int open_mapped(const struct plain *plain, const struct plain_setup *setup, void **ret_state)
 {
-    struct mapped *file = calloc(1, sizeof(*file));
-    if (!file)
-        return -ENOMEM;
+    struct mapped *file = allocate(1, sizeof(*file));
+    (void)plain;
     file->is_shared = setup->threads > 1;
     pthread_mutex_init(&file->lock, NULL);
     int error = map_file(file, setup->path);
     if (error && file->fd >= 0)
         close(file->fd);
+    *ret_state = file;
     if (error)
         free(file);
-    else
-        *ret_state = file;
     return error;
 }
 

@@ -7,21 +7,15 @@
 
 #define LARGE_BUFFER_BYTES (64u << 10)
 
-static int open_stream(const struct plain_setup *setup, void **ret_state)
-{
-    FILE *stream = fopen(setup->path, "ae");
-    *ret_state = stream;
-    return stream ? 0 : -errno;
-}
-
 /* glibc heeds a size only with a buffer; there is one stream at a time. */
-static int open_large(const struct plain_setup *setup, void **ret_state)
+static int open_stream(const struct plain *plain, const struct plain_setup *setup, void **ret_state)
 {
     static char buffer[LARGE_BUFFER_BYTES];
-    int error = open_stream(setup, ret_state);
-    if (error == 0)
-        setvbuf(*ret_state, buffer, _IOFBF, sizeof(buffer));
-    return error;
+    FILE *stream = fopen(setup->path, "ae");
+    *ret_state = stream;
+    if (stream && plain->kind > 0)
+        setvbuf(stream, buffer, _IOFBF, plain->kind);
+    return stream ? 0 : -errno;
 }
 
 static int put(void *state, const void *data, size_t size)
@@ -43,5 +37,7 @@ static int close_stream(void *state)
 }
 
 const struct plain plain_stdio = { .open = open_stream, .put = put, .close = close_stream };
-const struct plain plain_stdio_64k = { .open = open_large, .put = put, .close = close_stream };
+const struct plain plain_stdio_64k = {
+    .kind = LARGE_BUFFER_BYTES, .open = open_stream, .put = put, .close = close_stream
+};
 const struct plain plain_stdio_flushed = { .open = open_stream, .put = put_flushed, .close = close_stream };

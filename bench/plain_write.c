@@ -12,8 +12,9 @@ static int fd_of(void *state)
     return (int)(intptr_t)state;
 }
 
-static int open_file(const struct plain_setup *setup, void **ret_state)
+static int open_file(const struct plain *plain, const struct plain_setup *setup, void **ret_state)
 {
+    (void)plain;
     int fd = open(setup->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     *ret_state = (void *)(intptr_t)fd;
     return fd < 0 ? -errno : 0;

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIGURE(member) offsetof(struct figures, member)
+#include "common.h"
+
 #define PEERS "naive,bdb,leveldb,rocksdb,sqlite,wiredtiger"
 #define NOT_RECYCLED "twinlog:keep=1M:no-recycle"
 #define DISK "disk-direct,disk-buffered"
@@ -17,8 +18,6 @@ const struct promise promises[] = {
     {
         .name = "p1",
         .work = "1 thread, 128 B",
-        .threads = "1",
-        .size = "128",
         .contenders = "twinlog,raw," PEERS,
         .limits = { .seconds = 1, .warmup_seconds = 0.4 },
         .is_throughput = true,
@@ -31,9 +30,7 @@ const struct promise promises[] = {
         .name = "p2",
         .work = "16 threads, 128 B",
         .threads = "16",
-        .size = "128",
         .contenders = "twinlog,bdb",
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_throughput = true,
         .checks = { { CHECK_AGAINST, "rate against Berkeley DB", "bdb", FIGURE(rate), 2, NULL, NULL } },
     },
@@ -41,9 +38,7 @@ const struct promise promises[] = {
         .name = "p3",
         .work = "64 and 256 threads, 128 B",
         .threads = "64,256",
-        .size = "128",
         .contenders = "twinlog," PEERS,
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_throughput = true,
         .checks = { { CHECK_AGAINST, "rate against the best peer", PEERS, FIGURE(rate), 5, NULL, NULL } },
     },
@@ -51,19 +46,15 @@ const struct promise promises[] = {
         .name = "p4",
         .work = "1000 threads, 128 B",
         .threads = "256,1000",
-        .size = "128",
         .contenders = "twinlog",
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_throughput = true,
         .checks = { { CHECK_LAST_TO_FIRST, "rate against 256 threads", NULL, FIGURE(rate), 1, NULL, NULL } },
     },
     {
         .name = "p5",
         .work = "1 thread, without waiting",
-        .threads = "1",
         .size = "128,1K,4K",
         .study = &study_flight,
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_heavy = true,
         .checks = {
             { CHECK_AGAINST, "1,000 in flight, rate against the pace", "pace-1000", FIGURE(rate), 0.95, "queue, 1000", NULL },
@@ -89,9 +80,7 @@ const struct promise promises[] = {
         .name = "p12",
         .work = "memory and bytes, 128 B",
         .threads = "1,16,256",
-        .size = "128",
         .contenders = "twinlog",
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .twinlog = { .buffer_bytes = 8 * MIB },
         .is_watching_memory = true,
         .checks = {
@@ -106,7 +95,6 @@ const struct promise promises[] = {
         .name = "p13",
         .work = "latency, 128 B, segments of 1 MiB, the newest MiB kept",
         .threads = "1,16",
-        .size = "128",
         .contenders = "twinlog:keep=1M," NOT_RECYCLED,
         .limits = { .seconds = 2, .warmup_seconds = 2 },
         /* Prepared one at a time, as in a log that has run for a while: rolls, seals and trims are what is
@@ -120,7 +108,6 @@ const struct promise promises[] = {
     {
         .name = "p8-hot",
         .work = "replay, files in the page cache",
-        .threads = "1",
         .size = "128,4K",
         .study = &study_replay_hot,
         .limits = { .seconds = 1, .bytes = 256 * MIB },
@@ -135,7 +122,6 @@ const struct promise promises[] = {
     {
         .name = "p8-cold",
         .work = "replay, files on the disk only",
-        .threads = "1",
         .size = "128,4K",
         .study = &study_replay_cold,
         .limits = { .seconds = 1, .bytes = 256 * MIB },
@@ -148,7 +134,6 @@ const struct promise promises[] = {
     {
         .name = "p9",
         .work = "opening after a crash, segments of 64 MiB",
-        .threads = "1",
         .size = "10,100,1000",
         .study = &study_open,
         .limits = { .count = 5 },
@@ -177,7 +162,6 @@ const struct promise promises[] = {
     {
         .name = "p10-replay",
         .work = "replay of a mapped log, files in the page cache",
-        .threads = "1",
         .size = "128,1K",
         .study = &study_replay_mapped,
         .limits = { .seconds = 1, .bytes = 256 * MIB },
@@ -202,7 +186,6 @@ const struct promise promises[] = {
     {
         .name = "seek",
         .work = "single records at random",
-        .threads = "1",
         .size = "128,1K",
         .study = &study_seek,
         .limits = { .seconds = 1, .warmup_seconds = 0.1, .count = 1000000 },
@@ -215,8 +198,6 @@ const struct promise promises[] = {
     {
         .name = "follow",
         .work = "from append to a reader that waits",
-        .threads = "1",
-        .size = "128",
         .study = &study_follow,
         .limits = { .seconds = 1, .warmup_seconds = 0.3 },
         .checks = {
@@ -229,27 +210,22 @@ const struct promise promises[] = {
     {
         .name = "batch",
         .work = "durable batches of 128 B records, 1 thread",
-        .threads = "1",
         .size = "1,10,100,1000",
         .study = &study_batch,
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_heavy = true,
         .checks = { { CHECK_AGAINST, "rate against the best peer", "bdb,leveldb,rocksdb", FIGURE(rate), 1, "twinlog", NULL } },
     },
     {
         .name = "ways",
         .work = "levels and ways, 1 thread",
-        .threads = "1",
         .size = "128,1K",
         .study = &study_ways,
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_heavy = true,
     },
     {
         .name = "many-threads",
         .work = "many logs, a thread each, 128 B",
         .threads = "1,10,100,500",
-        .size = "128",
         .contenders = "logs-own,logs-shared,logs-shared-32,logs-one",
         .limits = { .seconds = 1, .warmup_seconds = 0.3 },
         .is_watching_memory = true,
@@ -258,7 +234,6 @@ const struct promise promises[] = {
     {
         .name = "many-queue",
         .work = "many logs, one thread that does not wait, 128 B",
-        .threads = "1",
         .size = "1,10,100,500",
         .study = &study_many,
         .limits = { .seconds = 1, .warmup_seconds = 0.3 },
@@ -267,17 +242,15 @@ const struct promise promises[] = {
     {
         .name = "state",
         .work = "a vote and a cursor, set again and again",
-        .threads = "1",
         .size = "16",
         .study = &study_state,
-        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .checks = {
             { CHECK_AGAINST, "votes, rate against two raw writes", "raw-twice", FIGURE(rate), 0.8, "meta_set", NULL },
             { CHECK_AGAINST, "cursors, rate against two raw writes", "raw-twice", FIGURE(rate), 0.8, "cursor_set", NULL },
         },
     },
 };
-const size_t promise_count = sizeof(promises) / sizeof(promises[0]);
+const size_t promise_count = LENGTH(promises);
 
 /* ---- judging ---------------------------------------------------------------------------------- */
 
@@ -285,12 +258,9 @@ const size_t promise_count = sizeof(promises) / sizeof(promises[0]);
 static size_t find_rivals(const struct series *series, const char *labels, const struct workload *workload,
                           const struct cell **rivals, size_t capacity)
 {
-    char copy[256], *rest = NULL;
     size_t count = 0;
-
-    snprintf(copy, sizeof(copy), "%s", labels);
-    for (const char *label = strtok_r(copy, ",", &rest); label; label = strtok_r(NULL, ",", &rest)) {
-        const struct cell *cell = series_find(series, label, workload);
+    for (struct list list = list_of(labels, ','); list_next(&list);) {
+        const struct cell *cell = series_find(series, list.word, workload);
         if (cell && count < capacity)
             rivals[count++] = cell;
     }
@@ -321,10 +291,8 @@ static double figure_of_round(const struct check *check, const struct cell *ours
 static void reach(const struct check *check, const struct series *series, const struct cell *ours,
                   const struct cell *const *rivals, size_t rival_count, struct verdict *verdict)
 {
-    double *values = calloc(series->rounds, sizeof(*values));
+    double *values = allocate(series->rounds, sizeof(*values));
     size_t count = 0;
-    if (!values)
-        return;
     for (unsigned round = 0; round < series->rounds_done; round++) {
         const double value = figure_of_round(check, ours, rivals, rival_count, round);
         if (!isnan(value))

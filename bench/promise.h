@@ -36,10 +36,10 @@ struct check {
 struct promise {
     const char *name;
     const char *work;
-    const char *threads, *size; /* as on the command line */
-    const char *contenders;     /* twinlog is the first; NULL in a study */
-    const struct study *study;  /* NULL: appends */
-    struct limits limits;
+    const char *threads, *size;   /* as on the command line; NULL: 1 thread, 128 bytes */
+    const char *contenders;       /* twinlog is the first; NULL in a study */
+    const struct study *study;    /* NULL: appends */
+    struct limits limits;         /* all of them 0: a second, behind 0.2 of warm-up */
     struct twinlog_setup twinlog; /* what is not 0 is the default here */
     double rest_seconds;          /* as in struct series */
     bool is_watching_memory;

@@ -57,22 +57,19 @@ static void note_rolls(FILE *file, const struct series *series)
     fputs(has_any ? "\n\n" : "", file);
 }
 
-#define FIGURE(member) offsetof(struct figures, member)
 static const struct study appends = {
     .point = "bytes",
     .workers = "threads",
-    .columns = {
-        { "appends/s", FIGURE(rate), 0 },
-        { "MB/s", FIGURE(mb_per_s), 0 },
-        { "p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "p99.9 µs", FIGURE(p999_us), 0 },
-        { "max µs", FIGURE(max_us), 0 },
-        { "user µs", FIGURE(user_us_per_append), 0 },
-        { "switches", FIGURE(switches_per_append), 0 },
-        { "flushes", FIGURE(flushes_per_append), 0 },
-        { "a sync", FIGURE(appends_per_sync), 0 },
-    },
+    .columns = { { RATE("appends") },
+                 { MB_PER_S },
+                 { P50 },
+                 { P99 },
+                 { P999 },
+                 { LONGEST },
+                 { "user µs", FIGURE(user_us_per_append), 1 },
+                 { "switches", FIGURE(switches_per_append), 1 },
+                 { "flushes", FIGURE(flushes_per_append), 1 },
+                 { A_SYNC } },
 };
 
 static struct words size_of(const struct cell *cell)
@@ -97,9 +94,9 @@ static size_t fill_row(table_cell *at, const struct series *series, const struct
     if (study->workers)
         snprintf(*at++, CELL_BYTES, "%s", cell ? whole(threads_of(cell)).text : study->workers);
     for (const struct column *column = study->columns; column->heading; column++) {
-        const double scale = column->scale > 0 ? column->scale : 1;
         snprintf(*at++, CELL_BYTES, "%s",
-                 cell ? number(figure_get(&cell->median, column->figure) * scale).text : column->heading);
+                 cell ? number(figure_get(&cell->median, column->figure) * column->scale).text
+                      : column->heading);
     }
     if (study->columns[0].figure == FIGURE(rate))
         snprintf(*at++, CELL_BYTES, "%s", cell ? percent(cell->rate_spread).text : "spread");

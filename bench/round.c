@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "machine.h"
 #include "memory.h"
 
@@ -67,7 +68,7 @@ struct worker {
     uint64_t random;
     uint64_t start_ns; /* of the thread's first append */
     uint64_t appends, bytes;
-    struct histogram *histogram;
+    struct histogram histogram;
     pthread_t thread;
 };
 
@@ -119,7 +120,7 @@ static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, 
     struct round *round = worker->round;
     const struct limits *limits = round->limits;
 
-    histogram_add(worker->histogram, returned_ns - began_ns);
+    histogram_add(&worker->histogram, returned_ns - began_ns);
     worker->appends++;
     worker->bytes += size;
     if (limits->bytes && atomic_fetch_add(&round->bytes, size) + size >= limits->bytes) {
@@ -166,9 +167,9 @@ static void append_until_stopped(struct worker *worker)
             if (!sleep_until(round, began_ns))
                 return;
         }
-        const void *data = payload_draw(&round->payload, &worker->random);
-        size_t size = sizes_draw(&round->sizes, &worker->random);
-        int error = peer->append(round->state, worker->index, data, size);
+        struct twinlog_entry record = { .data = payload_draw(&round->payload, &worker->random) };
+        record.size = sizes_draw(&round->sizes, &worker->random);
+        int error = peer->append(round->state, worker->index, &record, 1, APPEND_DURABLE);
         uint64_t returned_ns = now_ns();
         if (error) {
             note_error(round, error);
@@ -176,7 +177,7 @@ static void append_until_stopped(struct worker *worker)
         }
         int phase = atomic_load_explicit(&round->phase, memory_order_acquire);
         if (phase == PHASE_STOP ||
-            (phase == PHASE_MEASURE && count_append(worker, size, began_ns, returned_ns)))
+            (phase == PHASE_MEASURE && count_append(worker, record.size, began_ns, returned_ns)))
             return;
         began_ns = returned_ns;
     }
@@ -197,24 +198,14 @@ static void *worker_main(void *argument)
 static struct worker *start_workers(struct round *round)
 {
     pthread_attr_t attributes;
-    size_t array_bytes = round->threads * sizeof(struct worker);
-    struct worker *workers = aligned_alloc(_Alignof(struct worker), array_bytes);
-    struct histogram *histograms = malloc(round->threads * sizeof(struct histogram));
+    struct worker *workers = allocate_blocks(round->threads * sizeof(*workers));
 
-    if (!workers || !histograms) {
-        fprintf(stderr, "twinlog-bench: no memory for %u threads\n", round->threads);
-        exit(1);
-    }
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     for (unsigned i = 0; i < round->threads; i++) {
-        histogram_reset(&histograms[i]);
-        workers[i] = (struct worker){
-            .round = round,
-            .index = i,
-            .random = (i + 1) * UINT64_C(0x2545f4914f6cdd1d),
-            .histogram = &histograms[i],
-        };
+        workers[i].round = round;
+        workers[i].index = i;
+        workers[i].random = (i + 1) * UINT64_C(0x2545f4914f6cdd1d);
         int error = pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]);
         if (error) {
             fprintf(stderr, "twinlog-bench: cannot start thread %u: %s\n", i + 1, strerror(error));
@@ -227,34 +218,35 @@ static struct worker *start_workers(struct round *round)
 
 /* ---- the thread that holds the clock ---------------------------------------------------------- */
 
-struct round_counters {
+/* What was counted since the contender was opened, or the machine was started. */
+struct reading {
     struct peer_counters peer;
     struct device_counters device;
+    struct processor_use use; /* by measure(), next to the clock */
 };
 
-static void count(const struct round *round, struct round_counters *ret_counters)
+static struct reading count(const struct round *round)
 {
-    memset(ret_counters, 0, sizeof(*ret_counters));
+    struct reading reading = { .peer = { 0 } };
     if (round->contender->peer->count)
-        round->contender->peer->count(round->state, &ret_counters->peer);
-    device_count(round->dir, &ret_counters->device);
+        round->contender->peer->count(round->state, &reading.peer);
+    device_count(round->dir, &reading.device);
+    return reading;
 }
 
 /* Returns when the phase is PHASE_STOP; the largest resident size seen on the way. */
-static int64_t watch(struct round *round, uint64_t start_ns, bool is_watching_memory)
+static double watch(struct round *round, uint64_t start_ns, bool is_watching_memory)
 {
     uint64_t end_ns =
         round->limits->seconds > 0 ? start_ns + (uint64_t)(round->limits->seconds * 1e9) : UINT64_MAX;
-    int64_t largest = -1;
+    double largest = NAN;
 
     for (;;) {
         uint64_t now = now_ns();
         if (now >= end_ns || round_is_interrupted())
             stop(round, now);
-        if (is_watching_memory) {
-            int64_t resident = memory_resident_bytes();
-            largest = resident > largest ? resident : largest;
-        }
+        if (is_watching_memory)
+            largest = fmax(largest, memory_resident_bytes());
         if (atomic_load(&round->phase) == PHASE_STOP)
             return largest;
         uint64_t left = end_ns - now;
@@ -264,65 +256,55 @@ static int64_t watch(struct round *round, uint64_t start_ns, bool is_watching_me
 
 /* What the threads saw in the measured span. */
 static void digest_appends(const struct round *round, const struct worker *workers, uint64_t start_ns,
-                           struct figures *figures)
+                           double cpu_seconds, struct figures *figures)
 {
     struct histogram all;
-    uint64_t appends = 0, bytes = 0;
+    struct work work = {
+        .seconds = (double)(atomic_load(&round->stop_ns) - start_ns) / 1e9,
+        .cpu_seconds = cpu_seconds,
+    };
 
     histogram_reset(&all);
     for (unsigned i = 0; i < round->threads; i++) {
-        histogram_merge(&all, workers[i].histogram);
-        appends += workers[i].appends;
-        bytes += workers[i].bytes;
+        histogram_merge(&all, &workers[i].histogram);
+        work.appends += (double)workers[i].appends;
+        work.bytes += (double)workers[i].bytes;
     }
-    figures->seconds = (double)(atomic_load(&round->stop_ns) - start_ns) / 1e9;
-    figures->appends = (double)appends;
-    figures->rate = per((double)appends, figures->seconds);
-    figures->mb_per_s = per((double)bytes / 1e6, figures->seconds);
+    figures_set_work(figures, &work);
     figures_set_latencies(figures, &all);
 }
 
-/* What the contender says it did in the measured span. */
-static void digest_counters(const struct peer_counters *from, const struct peer_counters *to,
-                            struct figures *figures)
+/* What the contender says it did in the measured span, and what the device was given meanwhile by it, the file system
+ * and everybody else. */
+static void digest_counters(const struct reading *from, const struct reading *to, struct figures *figures)
 {
-    bool has_rolls = to->written_bytes > 0;
-    figures->appends_per_sync = per((double)(to->appends - from->appends), (double)(to->syncs - from->syncs));
-    figures->rolls = has_rolls ? (double)(to->rolls - from->rolls) : NAN;
-    figures->roll_waits = has_rolls ? (double)(to->roll_waits - from->roll_waits) : NAN;
-    figures->recycled = has_rolls ? (double)(to->recycled - from->recycled) : NAN;
-}
-
-/* What the device was given meanwhile, by this contender, the file system and everybody else. */
-static void digest_device(const struct round_counters *from, const struct round_counters *to,
-                          struct figures *figures)
-{
-    figures->device_bytes_per_written = per(to->device.bytes - from->device.bytes,
-                                            (double)(to->peer.written_bytes - from->peer.written_bytes));
-    figures->device_writes_per_sync =
-        per(to->device.writes - from->device.writes, (double)(to->peer.syncs - from->peer.syncs));
-}
-
-static void digest_use(const struct processor_use *from, const struct processor_use *to,
-                       struct figures *figures)
-{
-    const double user = to->user_seconds - from->user_seconds;
-    const double system = to->system_seconds - from->system_seconds;
-    figures->cpu_us_per_append = per((user + system) * 1e6, figures->appends);
-    figures->user_us_per_append = per(user * 1e6, figures->appends);
-    figures->switches_per_append = per(to->switches - from->switches, figures->appends);
+    const struct peer_counters *before = &from->peer, *after = &to->peer;
+    const double syncs = (double)(after->syncs - before->syncs);
+    figures->appends_per_sync = per((double)(after->appends - before->appends), syncs);
+    if (after->written_bytes > 0) {
+        figures->rolls = (double)(after->rolls - before->rolls);
+        figures->roll_waits = (double)(after->roll_waits - before->roll_waits);
+        figures->recycled = (double)(after->recycled - before->recycled);
+    }
+    figures->device_bytes_per_written =
+        per(to->device.bytes - from->device.bytes, (double)(after->written_bytes - before->written_bytes));
+    figures->device_writes_per_sync = per(to->device.writes - from->device.writes, syncs);
+    figures->flushes_per_append = per(to->device.flushes - from->device.flushes, figures->appends);
+    figures->user_us_per_append =
+        per((to->use.user_seconds - from->use.user_seconds) * 1e6, figures->appends);
+    figures->switches_per_append = per(to->use.switches - from->use.switches, figures->appends);
 }
 
 /* Bytes are compared since open and when nothing is in flight: then they match to the last one. */
 static void digest_bytes(const struct peer_counters *total, struct figures *figures)
 {
-    double appends = (double)total->appends, syncs = (double)total->syncs;
-    double framing = (double)total->framed_bytes - (double)total->append_bytes;
-    bool has_bytes = total->written_bytes > 0;
-    figures->framing_per_append = has_bytes ? per(framing, appends) : NAN;
-    figures->record_overhead = has_bytes ? per(framing - GROUP_OVERHEAD * syncs, appends) : NAN;
-    figures->rewrite_per_sync =
-        has_bytes ? per((double)total->written_bytes - (double)total->framed_bytes, syncs) : NAN;
+    const double appends = (double)total->appends, syncs = (double)total->syncs;
+    const double framing = (double)total->framed_bytes - (double)total->append_bytes;
+    if (total->written_bytes == 0)
+        return;
+    figures->framing_per_append = per(framing, appends);
+    figures->record_overhead = per(framing - GROUP_OVERHEAD * syncs, appends);
+    figures->rewrite_per_sync = per((double)total->written_bytes - (double)total->framed_bytes, syncs);
 }
 
 /* The file system's own backlog, of this contender's preparation and of the files removed before. */
@@ -353,6 +335,16 @@ static uint64_t expect_bytes(const struct round *round)
     return (uint64_t)fmin(measured + a_second * limits->warmup_seconds, 1e15);
 }
 
+/* True if there is no error. */
+static bool is_done(const struct round *round, const char *what, int error)
+{
+    const struct contender *contender = round->contender;
+    if (error)
+        fprintf(stderr, "twinlog-bench: %s: %s: %s\n", contender->label, what,
+                explain_error(contender->peer->explain, error));
+    return error == 0;
+}
+
 static bool open_contender(struct round *round)
 {
     const struct peer *peer = round->contender->peer;
@@ -363,52 +355,48 @@ static bool open_contender(struct round *round)
         .expected_bytes = expect_bytes(round),
         .twinlog = round->contender->twinlog,
     };
-    int error = peer->open(&setup, &round->state);
-    if (error)
-        fprintf(stderr, "twinlog-bench: %s: open: %s\n", round->contender->label, peer->explain(error));
-    return error == 0;
+    return is_done(round, "open", peer->open(peer, &setup, &round->state));
+}
+
+static void join(const struct round *round, const struct worker *workers)
+{
+    for (unsigned i = 0; i < round->threads; i++)
+        pthread_join(workers[i].thread, NULL);
 }
 
 /* From "go" until every thread is back. */
-static void measure(struct round *round, struct worker *workers, bool is_watching_memory,
-                    int64_t resident_before, struct figures *figures)
+static void measure(struct round *round, const struct worker *workers, bool is_watching_memory,
+                    double resident_before, struct figures *figures)
 {
-    struct round_counters from, to, total;
-
     pthread_barrier_wait(&round->go);
     if (round->limits->warmup_seconds > 0)
         sleep_ns((uint64_t)(round->limits->warmup_seconds * 1e9));
-    count(round, &from);
+    struct reading from = count(round);
     if (is_watching_memory)
         allocations_start();
-    const struct processor_use before = processor_use();
+    from.use = processor_use();
     uint64_t start_ns = now_ns();
     int warmup = PHASE_WARMUP; /* unless a thread failed meanwhile */
     atomic_compare_exchange_strong(&round->phase, &warmup, PHASE_MEASURE);
 
-    int64_t resident = watch(round, start_ns, is_watching_memory);
-    const struct processor_use after = processor_use();
+    double resident = watch(round, start_ns, is_watching_memory);
+    const struct processor_use use = processor_use();
     uint64_t allocations = allocations_stop();
-    count(round, &to);
-    for (unsigned i = 0; i < round->threads; i++)
-        pthread_join(workers[i].thread, NULL);
-    count(round, &total);
+    struct reading to = count(round);
+    to.use = use;
+    join(round, workers);
+    const struct reading total = count(round);
 
-    digest_appends(round, workers, start_ns, figures);
-    digest_counters(&from.peer, &to.peer, figures);
-    digest_device(&from, &to, figures);
+    digest_appends(round, workers, start_ns, cpu_seconds_between(&from.use, &to.use), figures);
+    digest_counters(&from, &to, figures);
     digest_bytes(&total.peer, figures);
-    digest_use(&before, &after, figures);
-    figures->flushes_per_append = per(to.device.flushes - from.device.flushes, figures->appends);
-    figures->resident_growth =
-        resident >= 0 && resident_before >= 0 ? (double)(resident - resident_before) : NAN;
-    figures->allocations_per_append =
-        is_watching_memory && allocations_are_counted() ? per((double)allocations, figures->appends) : NAN;
+    figures->resident_growth = resident - resident_before;
+    if (is_watching_memory && allocations_are_counted())
+        figures->allocations_per_append = per((double)allocations, figures->appends);
 }
 
 bool round_run(const struct contender *contender, const struct workload *workload,
-               const struct limits *limits, bool is_watching_memory, const char *dir,
-               struct figures *ret_figures)
+               const struct limits *limits, bool is_watching_memory, const char *dir, struct figures *figures)
 {
     const struct peer *peer = contender->peer;
     struct round round = {
@@ -418,16 +406,12 @@ bool round_run(const struct contender *contender, const struct workload *workloa
         .sizes = workload->sizes,
         .threads = peer->threads ? peer->threads : workload->threads,
     };
-    struct figures figures = figures_unknown();
-    int64_t resident_before = -1;
+    double resident_before = NAN;
     bool is_good = false;
 
     if (peer->record_bytes)
         round.sizes = (struct sizes){ peer->record_bytes, peer->record_bytes, false, "" };
-    if (payload_create(round.sizes.max_bytes, &round.payload) < 0) {
-        fprintf(stderr, "twinlog-bench: no memory for records of %u bytes\n", round.sizes.max_bytes);
-        return false;
-    }
+    payload_create(round.sizes.max_bytes, &round.payload);
     atomic_store(&round.running, round.threads);
     pthread_barrier_init(&round.ready, NULL, round.threads + 1);
     pthread_barrier_init(&round.go, NULL, round.threads + 1);
@@ -439,26 +423,18 @@ bool round_run(const struct contender *contender, const struct workload *workloa
     round.is_open = open_contender(&round);
     if (round.is_open) {
         write_out(dir);
-        measure(&round, workers, is_watching_memory, resident_before, &figures);
+        measure(&round, workers, is_watching_memory, resident_before, figures);
         int error = peer->close(round.state);
-        int append_error = atomic_load(&round.error);
-        if (append_error)
-            fprintf(stderr, "twinlog-bench: %s: append: %s\n", contender->label, peer->explain(append_error));
-        else if (error)
-            fprintf(stderr, "twinlog-bench: %s: close: %s\n", contender->label, peer->explain(error));
-        is_good = !append_error && !error && !round_is_interrupted();
+        is_good = is_done(&round, "append", atomic_load(&round.error)) && is_done(&round, "close", error) &&
+                  !round_is_interrupted();
     } else {
         pthread_barrier_wait(&round.go);
-        for (unsigned i = 0; i < round.threads; i++)
-            pthread_join(workers[i].thread, NULL);
+        join(&round, workers);
     }
 
-    free(workers[0].histogram);
     free(workers);
     pthread_barrier_destroy(&round.ready);
     pthread_barrier_destroy(&round.go);
     payload_destroy(&round.payload);
-    if (is_good)
-        *ret_figures = figures;
     return is_good;
 }

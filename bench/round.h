@@ -29,10 +29,10 @@ struct contender {
 };
 
 /* Runs it in `dir`, which exists and is empty; what it leaves there is the caller's to remove. Says
- * on stderr what failed; false then, and when the user interrupts. */
+ * on stderr what failed; false then, and when the user interrupts. No figure is known before. */
 bool round_run(const struct contender *contender, const struct workload *workload,
                const struct limits *limits, bool is_watching_memory, const char *dir,
-               struct figures *ret_figures);
+               struct figures *figures);
 
 /* Async-signal-safe: the round that is running ends soon and round_run() returns false. */
 void round_interrupt(void);

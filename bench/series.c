@@ -2,21 +2,18 @@
 /* The interleaved rounds, the directories they run in, and what is made of their figures. */
 #include "series.h"
 
-#include <errno.h>
-#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 double ratio_of(const struct series *series, const struct cell *a, const struct cell *b, size_t offset)
 {
-    double *ratios = calloc(series->rounds, sizeof(*ratios));
-    if (!ratios)
-        return NAN;
+    double *ratios = allocate(series->rounds, sizeof(*ratios));
     for (unsigned i = 0; i < series->rounds_done; i++)
         ratios[i] = figure_get(&a->rounds[i], offset) / figure_get(&b->rounds[i], offset);
     double median = median_of(ratios, series->rounds_done);
@@ -37,27 +34,18 @@ const struct cell *series_find(const struct series *series, const char *label,
     return NULL;
 }
 
-int series_prepare(struct series *series, const struct contender *contenders, size_t contender_count,
-                   const struct workload *workloads, size_t workload_count)
+void series_prepare(struct series *series, const struct plan *plan)
 {
     series->rounds_done = 0;
-    series->cell_count = 0;
-    series->contender_count = contender_count;
-    series->cells = calloc(contender_count * workload_count, sizeof(*series->cells));
-    if (!series->cells)
-        return -ENOMEM;
-    for (size_t w = 0; w < workload_count; w++) {
-        for (size_t c = 0; c < contender_count; c++) {
-            struct cell *cell = &series->cells[series->cell_count];
-            cell->rounds = calloc(series->rounds, sizeof(*cell->rounds));
-            if (!cell->rounds)
-                return -ENOMEM;
-            cell->contender = contenders[c];
-            cell->workload = workloads[w];
-            series->cell_count++;
-        }
+    series->contender_count = plan->contender_count;
+    series->cell_count = plan->contender_count * plan->workload_count;
+    series->cells = allocate(series->cell_count, sizeof(*series->cells));
+    for (size_t i = 0; i < series->cell_count; i++) {
+        struct cell *cell = &series->cells[i];
+        cell->rounds = allocate(series->rounds, sizeof(*cell->rounds));
+        cell->contender = plan->contenders[i % plan->contender_count];
+        cell->workload = plan->workloads[i / plan->contender_count];
     }
-    return 0;
 }
 
 void series_destroy(struct series *series)
@@ -70,14 +58,6 @@ void series_destroy(struct series *series)
 }
 
 /* ---- running ---------------------------------------------------------------------------------- */
-
-static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *walk)
-{
-    (void)status;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
 
 static void show_progress(const struct series *series, unsigned round, const struct cell *cell)
 {
@@ -101,64 +81,44 @@ static void rest(double seconds)
     nanosleep(&pause, NULL);
 }
 
-bool remove_tree(const char *path)
-{
-    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0)
-        return true;
-    fprintf(stderr, "twinlog-bench: cannot remove %s: %s\n", path, strerror(errno));
-    return false;
-}
-
-bool make_dir(const char *path)
-{
-    if (mkdir(path, 0700) == 0)
-        return true;
-    fprintf(stderr, "twinlog-bench: %s: %s\n", path, strerror(errno));
-    return false;
-}
-
 static bool run_cell(const struct series *series, struct cell *cell, unsigned round, const char *dir)
 {
     char path[4096];
+    struct figures *figures = &cell->rounds[round];
+    *figures = figures_unknown();
     if (series->study)
-        return cell->contender.trial->run(cell->stage, cell->contender.trial, &series->limits,
-                                          &cell->rounds[round]);
+        return series->study->run(cell->stage, cell->contender.trial, &series->limits, figures);
     snprintf(path, sizeof(path), "%s/round", dir);
     if (!make_dir(path))
         return false;
     bool is_good = round_run(&cell->contender, &cell->workload, &series->limits, series->is_watching_memory,
-                             path, &cell->rounds[round]);
+                             path, figures);
     return remove_tree(path) && is_good;
 }
 
 /* ---- the stages of a study --------------------------------------------------------------------- */
-
-static bool has_own_stage(const struct series *series, size_t i)
-{
-    const struct cell *cell = &series->cells[i];
-    return i == 0 || cell->workload.threads != cell[-1].workload.threads ||
-           strcmp(cell->workload.sizes.text, cell[-1].workload.sizes.text) != 0;
-}
 
 static void stage_path(const char *dir, size_t i, char path[4096])
 {
     snprintf(path, 4096, "%s/stage-%zu", dir, i);
 }
 
+/* The cells of one workload share theirs. */
 static bool set_stages(struct series *series, const char *dir)
 {
+    const struct study *study = series->study;
     char path[4096];
-    for (size_t i = 0; i < series->cell_count; i++) {
-        struct cell *cell = &series->cells[i];
-        if (!has_own_stage(series, i)) {
-            cell->stage = cell[-1].stage;
-            continue;
-        }
+    for (size_t i = 0; i < series->cell_count; i += series->contender_count) {
+        struct cell *cells = &series->cells[i];
         stage_path(dir, i, path);
         if (isatty(STDERR_FILENO))
-            fprintf(stderr, "\r\033[K%s: preparing, %s", series->name, cell->workload.sizes.text);
-        if (!make_dir(path) ||
-            !series->study->set_stage(series->study, path, &cell->workload, &series->limits, &cell->stage))
+            fprintf(stderr, "\r\033[K%s: preparing, %s", series->name, cells->workload.sizes.text);
+        if (!make_dir(path))
+            return false;
+        void *stage = allocate(1, study->stage_bytes);
+        for (size_t c = 0; c < series->contender_count; c++)
+            cells[c].stage = stage;
+        if (!study->set_stage(study, path, &cells->workload, &series->limits, stage))
             return false;
     }
     return true;
@@ -168,11 +128,11 @@ static bool clear_stages(struct series *series, const char *dir)
 {
     char path[4096];
     bool is_good = true;
-    for (size_t i = 0; i < series->cell_count; i++) {
-        if (!has_own_stage(series, i))
-            continue;
-        if (series->cells[i].stage)
-            series->study->clear_stage(series->cells[i].stage);
+    for (size_t i = 0; i < series->cell_count; i += series->contender_count) {
+        struct cell *cell = &series->cells[i];
+        if (cell->stage)
+            series->study->clear_stage(cell->stage);
+        free(cell->stage);
         stage_path(dir, i, path);
         if (access(path, F_OK) == 0)
             is_good = remove_tree(path) && is_good;
@@ -224,9 +184,7 @@ static bool run_rounds(struct series *series, const char *dir)
 
 bool series_run(struct series *series, const char *dir)
 {
-    double *values = calloc(series->rounds, sizeof(*values));
-    if (!values)
-        return false;
+    double *values = allocate(series->rounds, sizeof(*values));
     bool is_good = !series->study || set_stages(series, dir);
     is_good = is_good && run_rounds(series, dir);
     clear_progress();
@@ -237,7 +195,7 @@ bool series_run(struct series *series, const char *dir)
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
         struct cell *cell = &series->cells[i];
         const struct cell *baseline = series_find(series, series->baseline, &cell->workload);
-        cell->ratio = baseline ? ratio_of(series, cell, baseline, offsetof(struct figures, rate)) : NAN;
+        cell->ratio = baseline ? ratio_of(series, cell, baseline, FIGURE(rate)) : NAN;
     }
     free(values);
     return is_good;

@@ -41,17 +41,21 @@ struct series {
     unsigned rounds_done; /* fewer than `rounds` after an interrupt */
 };
 
-/* The two lists make the cells. -ENOMEM. */
-int series_prepare(struct series *series, const struct contender *contenders, size_t contender_count,
-                   const struct workload *workloads, size_t workload_count);
+#define MAX_CONTENDERS 32
+#define MAX_POINTS 64
+/* What takes turns, at what points. */
+struct plan {
+    struct contender contenders[MAX_CONTENDERS];
+    struct workload workloads[MAX_POINTS];
+    size_t contender_count, workload_count;
+};
+
+/* The plan makes the cells. */
+void series_prepare(struct series *series, const struct plan *plan);
 /* Runs every round in fresh directories under `dir`. False when a contender failed; after an interrupt
  * true, with the rounds that were complete. */
 bool series_run(struct series *series, const char *dir);
 void series_destroy(struct series *series);
-
-/* A directory and what is in it. Says on stderr what failed. */
-bool remove_tree(const char *path);
-bool make_dir(const char *path);
 
 /* NULL if there is none. */
 const struct cell *series_find(const struct series *series, const char *label,

@@ -59,12 +59,14 @@ struct found {
 struct store {
     const char *folder; /* stores of the same folder read what one of them has put there */
     bool is_floor;      /* reads the bytes and knows no records: nothing is tallied */
-    int (*fill)(const struct store_plan *plan); /* on the disk when it returns, and closed */
-    int (*open)(const struct store_plan *plan, void **ret_state);
+    uint32_t kind;      /* for the file that has several of them */
+    /* On the disk when it returns, and closed. NULL: it is filled when it is opened. */
+    int (*fill)(const struct store *store, const struct store_plan *plan);
+    int (*open)(const struct store *store, const struct store_plan *plan, void **ret_state);
     int (*replay)(void *state, struct tally *tally); /* every record, from the first */
     int (*get)(void *state, uint64_t number, struct found *ret_found);
     void (*close)(void *state);
-    const char *(*explain)(int error);
+    const char *(*explain)(int error); /* NULL: errors are those of errno */
 };
 
 extern const struct store store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
@@ -74,6 +76,6 @@ extern const struct store store_bare OPTIONAL; /* needs ISA-L */
 extern const struct store store_bdb OPTIONAL, store_lmdb OPTIONAL;
 extern const struct store store_rocksdb OPTIONAL, store_rocksdb_wal OPTIONAL;
 
-int twinlog_fill(const struct store_plan *plan);
+int twinlog_fill(const struct store *store, const struct store_plan *plan);
 
 #endif

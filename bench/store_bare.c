@@ -3,6 +3,7 @@
  * The floor of a replay in memory: what two CRC32Cs a record cost when nothing else is done. The records are in
  * memory, each behind a header of twinlog's size, and it is known where the next one begins.
  */
+#include "common.h"
 #include "store.h"
 
 #include <errno.h>
@@ -28,29 +29,18 @@ static uint32_t checksum(const void *data, size_t size)
     return crc32_iscsi((unsigned char *)(uintptr_t)data, (int)size, 0);
 }
 
-static int fill_bare(const struct store_plan *plan)
-{
-    (void)plan;
-    return 0;
-}
-
 static size_t bare_stride(size_t size)
 {
     return sizeof(struct bare_header) + (size + 7) / 8 * 8;
 }
 
-static int open_bare(const struct store_plan *plan, void **ret_state)
+static int open_bare(const struct store *store, const struct store_plan *plan, void **ret_state)
 {
-    struct bare *bare = malloc(sizeof(*bare));
-    size_t stride = bare_stride(plan->record_bytes);
-    if (!bare)
-        return -ENOMEM;
+    const size_t stride = bare_stride(plan->record_bytes);
+    struct bare *bare = allocate(1, sizeof(*bare));
+    (void)store;
     bare->records = plan->records;
-    bare->bytes = malloc(plan->records * stride);
-    if (!bare->bytes) {
-        free(bare);
-        return -ENOMEM;
-    }
+    bare->bytes = allocate(plan->records, stride);
     for (uint64_t i = 0; i < plan->records; i++) {
         struct bare_header *header = (struct bare_header *)(void *)(bare->bytes + i * stride);
         *header = (struct bare_header){ .size = plan->record_bytes, .number = i + 1 };
@@ -86,9 +76,7 @@ static void close_bare(void *state)
 
 const struct store store_bare = {
     .folder = "bare",
-    .fill = fill_bare,
     .open = open_bare,
     .replay = replay_bare,
     .close = close_bare,
-    .explain = explain_errno,
 };

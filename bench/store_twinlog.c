@@ -7,7 +7,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <twinlog.h>
+
+#include "common.h"
 
 struct log_reader {
     struct twinlog *log; /* while it is open, else NULL */
@@ -15,10 +16,16 @@ struct log_reader {
     int64_t *times; /* of record i + 1, where records are found by time */
 };
 
-static int open_log(const struct store_plan *plan, enum twinlog_mode mode, struct twinlog **ret_log)
+/* Of a store, with the reader's flags beside them. */
+#define IS_MAPPED (1u << 30) /* the log is in the mapped mode */
+#define IS_OPEN (1u << 29)   /* and open while it is read */
+#define BY_TIME (1u << 28)   /* records are found by their time */
+#define KINDS (IS_MAPPED | IS_OPEN | BY_TIME)
+
+static int open_log(const struct store *store, const struct store_plan *plan, struct twinlog **ret_log)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    options.mode = mode;
+    options.mode = store->kind & IS_MAPPED ? TWINLOG_MODE_MAPPED : TWINLOG_MODE_DURABLE;
     return twinlog_open(plan->dir, &options, ret_log);
 }
 
@@ -30,25 +37,15 @@ static int append_all(struct twinlog *log, const struct store_plan *plan)
     return error;
 }
 
-static int fill(const struct store_plan *plan, enum twinlog_mode mode)
+int twinlog_fill(const struct store *store, const struct store_plan *plan)
 {
     struct twinlog *log;
-    int error = open_log(plan, mode, &log);
+    int error = open_log(store, plan, &log);
     if (error)
         return error;
     error = append_all(log, plan);
     int close_error = twinlog_close(log);
     return error ? error : close_error;
-}
-
-int twinlog_fill(const struct store_plan *plan)
-{
-    return fill(plan, TWINLOG_MODE_DURABLE);
-}
-
-static int fill_mapped(const struct store_plan *plan)
-{
-    return fill(plan, TWINLOG_MODE_MAPPED);
 }
 
 static void close_reader(void *state)
@@ -60,62 +57,16 @@ static void close_reader(void *state)
     free(log);
 }
 
-static int open_reader(const struct store_plan *plan, uint32_t flags, void **ret_state)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct log_reader *log = calloc(1, sizeof(*log));
-    if (!log)
-        return -ENOMEM;
-    options.flags = flags;
-    int error = twinlog_reader_open(plan->dir, &options, &log->reader);
-    if (error) {
-        free(log);
-        return error;
-    }
-    *ret_state = log;
-    return 0;
-}
-
-static int open_mmap(const struct store_plan *plan, void **ret_state)
-{
-    return open_reader(plan, TWINLOG_READER_MMAP, ret_state);
-}
-
-static int open_pread(const struct store_plan *plan, void **ret_state)
-{
-    return open_reader(plan, 0, ret_state);
-}
-
 static int read_times(struct log_reader *log, uint64_t records)
 {
     struct twinlog_record record;
-    log->times = malloc(records * sizeof(*log->times));
-    if (!log->times)
-        return -ENOMEM;
+    log->times = allocate(records, sizeof(*log->times));
     for (uint64_t i = 0; i < records; i++) {
         int rc = twinlog_reader_next(log->reader, &record);
         if (rc <= 0)
             return rc < 0 ? rc : -ENODATA;
         log->times[i] = record.time_ns;
     }
-    return 0;
-}
-
-static int open_time(const struct store_plan *plan, void **ret_state)
-{
-    int error = open_pread(plan, ret_state);
-    if (error)
-        return error;
-    error = read_times(*ret_state, plan->records);
-    if (error)
-        close_reader(*ret_state);
-    return error;
-}
-
-/* Filled when it is opened: a store that was filled would be closed. */
-static int fill_later(const struct store_plan *plan)
-{
-    (void)plan;
     return 0;
 }
 
@@ -128,24 +79,26 @@ static int refill(struct twinlog *log, const struct store_plan *plan)
     return error ? error : append_all(log, plan);
 }
 
-static int open_live(const struct store_plan *plan, void **ret_state)
+static int open_reader(const struct store *store, const struct store_plan *plan, void **ret_state)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct log_reader *log = calloc(1, sizeof(*log));
-    if (!log)
-        return -ENOMEM;
-    options.flags = TWINLOG_READER_MMAP;
-    int error = open_log(plan, TWINLOG_MODE_MAPPED, &log->log);
-    if (error == 0)
-        error = refill(log->log, plan);
-    if (error == 0)
-        error = twinlog_reader_attach(log->log, &options, &log->reader);
-    if (error) {
-        close_reader(log);
-        return error;
+    struct log_reader *log = allocate(1, sizeof(*log));
+    int error = 0;
+
+    options.flags = store->kind & ~KINDS;
+    if (store->kind & IS_OPEN) {
+        error = open_log(store, plan, &log->log);
+        error = error ? error : refill(log->log, plan);
+        error = error ? error : twinlog_reader_attach(log->log, &options, &log->reader);
+    } else {
+        error = twinlog_reader_open(plan->dir, &options, &log->reader);
     }
+    if (error == 0 && store->kind & BY_TIME)
+        error = read_times(log, plan->records);
     *ret_state = log;
-    return 0;
+    if (error)
+        close_reader(log);
+    return error;
 }
 
 static int replay(void *state, struct tally *tally)
@@ -190,14 +143,15 @@ static int get_by_time(void *state, uint64_t number, struct found *ret_found)
     return error;
 }
 
-#define LOG_STORE(folder_, fill_, open_, get_)                                                               \
+#define LOG_STORE(its_folder, its_kind, its_fill, its_get)                                                   \
     {                                                                                                        \
-        .folder = folder_, .fill = fill_, .open = open_, .replay = replay, .get = get_,                      \
-        .close = close_reader, .explain = twinlog_strerror                                                   \
+        .folder = its_folder, .kind = its_kind, .fill = its_fill, .open = open_reader, .replay = replay,     \
+        .get = its_get, .close = close_reader, .explain = twinlog_strerror                                   \
     }
-const struct store store_twinlog_mmap = LOG_STORE("twinlog", twinlog_fill, open_mmap, get_by_lsn);
-const struct store store_twinlog_pread = LOG_STORE("twinlog", twinlog_fill, open_pread, get_by_lsn);
-const struct store store_twinlog_time = LOG_STORE("twinlog", twinlog_fill, open_time, get_by_time);
-const struct store store_log = LOG_STORE("log", fill_mapped, open_mmap, get_by_lsn);
-const struct store store_log_pread = LOG_STORE("log", fill_mapped, open_pread, get_by_lsn);
-const struct store store_log_live = LOG_STORE("log-live", fill_later, open_live, get_by_lsn);
+const struct store store_twinlog_mmap = LOG_STORE("twinlog", TWINLOG_READER_MMAP, twinlog_fill, get_by_lsn);
+const struct store store_twinlog_pread = LOG_STORE("twinlog", 0, twinlog_fill, get_by_lsn);
+const struct store store_twinlog_time = LOG_STORE("twinlog", BY_TIME, twinlog_fill, get_by_time);
+const struct store store_log = LOG_STORE("log", IS_MAPPED | TWINLOG_READER_MMAP, twinlog_fill, get_by_lsn);
+const struct store store_log_pread = LOG_STORE("log", IS_MAPPED, twinlog_fill, get_by_lsn);
+const struct store store_log_live =
+    LOG_STORE("log-live", IS_MAPPED | IS_OPEN | TWINLOG_READER_MMAP, NULL, get_by_lsn);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,20 +13,14 @@
 
 #include "clock.h"
 
-bool trial_has_way(const struct trial *trial)
-{
-    return trial->way != NULL;
-}
-
 bool trial_is_in_build(const struct study *study, const struct trial *trial)
 {
-    return !study->is_in_build || study->is_in_build(trial);
+    return study->is_in_build ? study->is_in_build(trial) : trial->way != NULL;
 }
 
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
-                    struct figures *ret_figures)
+                    struct figures *figures)
 {
-    struct figures figures = figures_unknown();
     struct histogram histogram;
     uint64_t start_ns = now_ns() + (uint64_t)(limits->warmup_seconds * 1e9);
     uint64_t end_ns = start_ns + (uint64_t)(limits->seconds * 1e9);
@@ -46,11 +41,9 @@ int time_operations(const struct limits *limits, int (*operate)(void *context, u
         histogram_add(&histogram, returned_ns - began_ns);
         began_ns = returned_ns;
     }
-    figures.seconds = (double)(began_ns - start_ns) / 1e9;
-    figures.appends = (double)histogram.count;
-    figures.rate = per(figures.appends, figures.seconds);
-    figures_set_latencies(&figures, &histogram);
-    *ret_figures = figures;
+    const double seconds = (double)(began_ns - start_ns) / 1e9;
+    figures_set_work(figures, &(const struct work){ seconds, (double)histogram.count, 0, NAN });
+    figures_set_latencies(figures, &histogram);
     return 0;
 }
 

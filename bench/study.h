@@ -18,17 +18,30 @@
 struct trial {
     const char *label;
     const char *what; /* one line for --list */
-    const void *way;  /* what run() does, where several trials have the same */
-    /* One turn. Says on stderr what failed; false then, and when the user interrupts. */
-    bool (*run)(void *stage, const struct trial *trial, const struct limits *limits,
-                struct figures *ret_figures);
+    const void *way;  /* what the study's run() does; NULL: its library was not there */
 };
+
+/* A struct way of the file that has it. */
+#define WAY(...)                                                                                             \
+    &(const struct way)                                                                                      \
+    {                                                                                                        \
+        __VA_ARGS__                                                                                          \
+    }
 
 struct column {
     const char *heading;
     size_t figure; /* offset in struct figures */
-    double scale;  /* 0 = 1 */
+    double scale;
 };
+/* Those that several tables have. */
+#define RATE(what) what "/s", FIGURE(rate), 1
+#define MB_PER_S "MB/s", FIGURE(mb_per_s), 1
+#define P50 "p50 µs", FIGURE(p50_us), 1
+#define P99 "p99 µs", FIGURE(p99_us), 1
+#define P999 "p99.9 µs", FIGURE(p999_us), 1
+#define LONGEST "max µs", FIGURE(max_us), 1
+#define CPU "CPU µs", FIGURE(cpu_us_per_append), 1
+#define A_SYNC "a sync", FIGURE(appends_per_sync), 1
 
 #define MAX_STUDY_COLUMNS 11 /* with a row without a heading at the end */
 struct study {
@@ -38,12 +51,16 @@ struct study {
     const struct trial *trials; /* NULL label at the end */
     struct column columns[MAX_STUDY_COLUMNS];
 
-    /* Is the library there that this trial needs? NULL: none needs one. */
+    /* Is the library there that this trial needs? NULL: it has a way. */
     bool (*is_in_build)(const struct trial *trial);
-    /* `dir` exists, is empty and stays until after clear_stage(). */
+    /* `stage` has stage_bytes, which are 0. `dir` exists, is empty and stays until after clear_stage(), which comes
+     * in any case. */
+    size_t stage_bytes;
     bool (*set_stage)(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void **ret_stage);
+                      const struct limits *limits, void *stage);
     void (*clear_stage)(void *stage);
+    /* One turn; no figure is known yet. Says on stderr what failed; false then, and when the user interrupts. */
+    bool (*run)(void *stage, const struct trial *trial, const struct limits *limits, struct figures *figures);
 };
 
 extern const struct study study_replay_hot, study_replay_cold, study_replay_mapped, study_seek;
@@ -52,13 +69,11 @@ extern const struct study study_flight, study_batch, study_ways, study_state, st
 extern const struct study study_plain, study_shared;
 
 bool trial_is_in_build(const struct study *study, const struct trial *trial);
-/* For a study of trials that have a library's part as their `way`. */
-bool trial_has_way(const struct trial *trial);
 
 /* Calls `operate` again and again and takes the time of each call: limits->seconds long, after the warm-up.
  * `turn` counts the calls. The first error of a call, -EINTR after an interrupt, or 0. */
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
-                    struct figures *ret_figures);
+                    struct figures *figures);
 
 /* The pages of all files in `dir` leave the page cache, as if the machine had been off, and nobody else's do;
  * what the file system knows of the files stays. Complains. */

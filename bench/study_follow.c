@@ -14,11 +14,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <twinlog.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "peer.h"
 #include "study.h"
 
@@ -175,8 +175,8 @@ static int finish(const struct watcher *watcher)
         pthread_join(watcher->thread, NULL);
         twinlog_reader_close(watcher->reader);
     }
-    while (watcher->child && waitpid(watcher->child, NULL, 0) < 0 && errno == EINTR)
-        ;
+    if (watcher->child)
+        wait_for(watcher->child);
     if (watcher->pipe_fd >= 0)
         close(watcher->pipe_fd);
     return watcher->stage->sight->error;
@@ -228,7 +228,8 @@ static int publish(const struct writer *writer, struct stamp stamp)
     memcpy(bytes, &stamp, sizeof(stamp));
     if (writer->log)
         return twinlog_append(writer->log, bytes, RECORD_BYTES, NULL);
-    int error = peer_raw.append(writer->stage->raw, 0, bytes, RAW_BYTES);
+    const struct twinlog_entry block = { .data = bytes, .size = RAW_BYTES };
+    int error = peer_raw.append(writer->stage->raw, 0, &block, 1, APPEND_DURABLE);
     if (error == 0 && write(writer->pipe_fd, &stamp, sizeof(stamp)) != sizeof(stamp))
         error = -errno;
     return error;
@@ -243,17 +244,17 @@ static int publish_now(void *context, uint64_t turn)
 }
 
 /* The reader is told of the end in any case. */
-static int write_all(struct writer *writer, const struct limits *limits, struct figures *ret_figures)
+static int write_all(struct writer *writer, const struct limits *limits, struct figures *figures)
 {
     writer->counts_from_ns = now_ns() + (uint64_t)(limits->warmup_seconds * 1e9);
-    int error = time_operations(limits, publish_now, writer, ret_figures);
+    int error = time_operations(limits, publish_now, writer, figures);
     int end_error = publish(writer, (struct stamp){ 0, 0 });
     return error ? error : end_error;
 }
 
 /* ---- a turn ------------------------------------------------------------------------------------ */
 
-static int follow_log(struct watcher *watcher, const struct limits *limits, struct figures *ret_figures)
+static int follow_log(struct watcher *watcher, const struct limits *limits, struct figures *figures)
 {
     struct writer writer = { .stage = watcher->stage, .pipe_fd = -1 };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -266,7 +267,7 @@ static int follow_log(struct watcher *watcher, const struct limits *limits, stru
     if (error == 0 && !is_process)
         error = start_thread(watcher, writer.log);
     if (error == 0)
-        error = write_all(&writer, limits, ret_figures);
+        error = write_all(&writer, limits, figures);
     if (error && watcher->child)
         kill(watcher->child, SIGKILL);
     int watch_error = finish(watcher);
@@ -276,13 +277,13 @@ static int follow_log(struct watcher *watcher, const struct limits *limits, stru
     return error ? error : close_error;
 }
 
-static int follow_pipe(struct watcher *watcher, const struct limits *limits, struct figures *ret_figures)
+static int follow_pipe(struct watcher *watcher, const struct limits *limits, struct figures *figures)
 {
     int error = start_child(watcher);
     if (error)
         return error;
     struct writer writer = { .stage = watcher->stage, .pipe_fd = watcher->pipe_fd };
-    error = write_all(&writer, limits, ret_figures);
+    error = write_all(&writer, limits, figures);
     if (error)
         kill(watcher->child, SIGKILL);
     int watch_error = finish(watcher);
@@ -290,21 +291,21 @@ static int follow_pipe(struct watcher *watcher, const struct limits *limits, str
 }
 
 static bool follow(void *state, const struct trial *trial, const struct limits *limits,
-                   struct figures *ret_figures)
+                   struct figures *figures)
 {
     struct stage *stage = state;
     struct watcher watcher = { .way = trial->way, .stage = stage, .pipe_fd = -1 };
 
     histogram_reset(&stage->sight->histogram);
     stage->sight->error = -ECHILD;
-    int error = watcher.way->is_pipe ? follow_pipe(&watcher, limits, ret_figures)
-                                     : follow_log(&watcher, limits, ret_figures);
+    int error =
+        watcher.way->is_pipe ? follow_pipe(&watcher, limits, figures) : follow_log(&watcher, limits, figures);
     if (error)
         return complain(trial->label, "follow", twinlog_strerror(error));
-    if ((double)stage->sight->histogram.count + 1 < ret_figures->appends)
+    if ((double)stage->sight->histogram.count + 1 < figures->appends)
         return complain(trial->label, "follow", "the reader has not seen every record");
-    ret_figures->writer_p50_us = ret_figures->p50_us;
-    figures_set_latencies(ret_figures, &stage->sight->histogram);
+    figures->writer_p50_us = figures->p50_us;
+    figures_set_latencies(figures, &stage->sight->histogram);
     return true;
 }
 
@@ -315,9 +316,7 @@ static void clear_stage(void *state)
     struct stage *stage = state;
     if (stage->raw)
         peer_raw.close(stage->raw);
-    if (stage->sight)
-        munmap(stage->sight, sizeof(*stage->sight));
-    free(stage);
+    munmap(stage->sight, sizeof(*stage->sight));
 }
 
 static bool make_log(const char *dir)
@@ -330,53 +329,43 @@ static bool make_log(const char *dir)
 }
 
 static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void **ret_stage)
+                      const struct limits *limits, void *state)
 {
     struct peer_setup setup = { .dir = dir };
-    struct stage *stage = calloc(1, sizeof(*stage));
+    struct stage *stage = state;
     (void)study;
     (void)workload;
     (void)limits;
-    if (!stage)
-        return complain("reader", "memory", strerror(ENOMEM));
-    *ret_stage = stage;
-    void *shared =
-        mmap(NULL, sizeof(*stage->sight), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED)
-        return complain("reader", "memory", strerror(errno));
-    stage->sight = shared;
-    int error = peer_raw.open(&setup, &stage->raw);
-    if (error)
+    stage->sight = allocate_shared(sizeof(*stage->sight));
+    int error = peer_raw.open(&peer_raw, &setup, &stage->raw);
+    if (error) {
+        stage->raw = NULL;
         return complain("pipe", "open", peer_raw.explain(error));
+    }
     snprintf(stage->log_dir, sizeof(stage->log_dir), "%s/log", dir);
     return make_log(stage->log_dir);
 }
 
-static const struct way attached = { false, false, 0 };
-static const struct way process = { true, false, 0 };
-static const struct way buffered = { true, false, TWINLOG_BUFFERED };
-static const struct way piped = { true, true, 0 };
-
 static const struct trial follow_trials[] = {
-    { "attached", "a reader in the process of the writer, twinlog_reader_wait()", &attached, follow },
-    { "process", "a reader in another process, twinlog_reader_wait()", &process, follow },
-    { "process, buffered", "the same as process, the log written through the page cache", &buffered, follow },
-    { "pipe", "the floor: a raw durable write, then a write to a pipe", &piped, follow },
-    { NULL, NULL, NULL, NULL },
+    { "attached", "a reader in the process of the writer, twinlog_reader_wait()", WAY(false, false, 0) },
+    { "process", "a reader in another process, twinlog_reader_wait()", WAY(true, false, 0) },
+    { "process, buffered", "the same as process, the log written through the page cache",
+      WAY(true, false, TWINLOG_BUFFERED) },
+    { "pipe", "the floor: a raw durable write, then a write to a pipe", WAY(true, true, 0) },
+    { NULL, NULL, NULL },
 };
 
-#define FIGURE(member) offsetof(struct figures, member)
 const struct study study_follow = {
     .point = "bytes",
     .trials = follow_trials,
-    .columns = {
-        { "appends/s", FIGURE(rate), 0 },
-        { "append p50 µs", FIGURE(writer_p50_us), 0 },
-        { "seen p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "p99.9 µs", FIGURE(p999_us), 0 },
-        { "max µs", FIGURE(max_us), 0 },
-    },
+    .columns = { { RATE("appends") },
+                 { "append p50 µs", FIGURE(writer_p50_us), 1 },
+                 { "seen p50 µs", FIGURE(p50_us), 1 },
+                 { P99 },
+                 { P999 },
+                 { LONGEST } },
+    .stage_bytes = sizeof(struct stage),
     .set_stage = set_stage,
     .clear_stage = clear_stage,
+    .run = follow,
 };

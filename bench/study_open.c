@@ -9,14 +9,12 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <twinlog.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "study.h"
 
 #define SEGMENT_BYTES (UINT64_C(64) << 20)
@@ -46,7 +44,6 @@ struct stage {
 static int run_in_child(struct stage *stage, int (*work)(struct stage *stage, const char *dir),
                         const char *dir)
 {
-    int status;
     *stage->answer = (struct answer){ .error = -ECHILD };
     pid_t child = fork();
     if (child < 0)
@@ -55,11 +52,8 @@ static int run_in_child(struct stage *stage, int (*work)(struct stage *stage, co
         stage->answer->error = work(stage, dir);
         _exit(0);
     }
-    while (waitpid(child, &status, 0) < 0) {
-        if (errno != EINTR)
-            return -errno;
-    }
-    return stage->answer->error;
+    int error = wait_for(child);
+    return error ? error : stage->answer->error;
 }
 
 /* ---- the crashes ------------------------------------------------------------------------------- */
@@ -125,25 +119,17 @@ static bool make_crashed(struct stage *stage, const char *dir, const char *name,
 static void clear_stage(void *state)
 {
     struct stage *stage = state;
-    if (stage->answer)
-        munmap(stage->answer, sizeof(*stage->answer));
-    free(stage);
+    munmap(stage->answer, sizeof(*stage->answer));
 }
 
 static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void **ret_stage)
+                      const struct limits *limits, void *state)
 {
+    struct stage *stage = state;
+    (void)study;
     (void)limits;
-    struct stage *stage = calloc(1, sizeof(*stage));
-    if (!stage)
-        return complain(study->point, "memory", strerror(ENOMEM));
-    *ret_stage = stage;
     stage->segments = workload->sizes.max_bytes;
-    void *shared =
-        mmap(NULL, sizeof(*stage->answer), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED)
-        return complain(study->point, "memory", strerror(errno));
-    stage->answer = shared;
+    stage->answer = allocate_shared(sizeof(*stage->answer));
     return make_crashed(stage, dir, "few", false, &stage->few) &&
            make_crashed(stage, dir, "half", true, &stage->half);
 }
@@ -194,7 +180,7 @@ struct way {
 };
 
 static bool open_again(void *state, const struct trial *trial, const struct limits *limits,
-                       struct figures *ret_figures)
+                       struct figures *figures)
 {
     struct stage *stage = state;
     const struct way *way = trial->way;
@@ -214,39 +200,29 @@ static bool open_again(void *state, const struct trial *trial, const struct limi
         if (round_is_interrupted())
             return false;
     }
-    *ret_figures = figures_unknown();
-    ret_figures->appends = (double)histogram.count;
-    figures_set_latencies(ret_figures, &histogram);
+    figures->appends = (double)histogram.count;
+    figures_set_latencies(figures, &histogram);
     return true;
 }
 
-static const struct way reopens = { reopen, false, false };
-static const struct way reopens_half = { reopen, true, false };
-static const struct way reopens_cold = { reopen, false, true };
-static const struct way reads = { read_first, false, false };
-static const struct way reads_half = { read_first, true, false };
-static const struct way inspects = { inspect, false, false };
-
 static const struct trial open_trials[] = {
-    { "open", "twinlog_open()", &reopens, open_again },
-    { "open, half full", "the same with half of the active segment to walk through", &reopens_half,
-      open_again },
-    { "open, cold", "the same with the log's files out of the page cache", &reopens_cold, open_again },
-    { "reader", "twinlog_reader_open() and the first record", &reads, open_again },
-    { "reader, half full", "the same with half of the active segment to walk through", &reads_half,
-      open_again },
-    { "inspect", "twinlog_inspect()", &inspects, open_again },
-    { NULL, NULL, NULL, NULL },
+    { "open", "twinlog_open()", WAY(reopen, false, false) },
+    { "open, half full", "the same with half of the active segment to walk through",
+      WAY(reopen, true, false) },
+    { "open, cold", "the same with the log's files out of the page cache", WAY(reopen, false, true) },
+    { "reader", "twinlog_reader_open() and the first record", WAY(read_first, false, false) },
+    { "reader, half full", "the same with half of the active segment to walk through",
+      WAY(read_first, true, false) },
+    { "inspect", "twinlog_inspect()", WAY(inspect, false, false) },
+    { NULL, NULL, NULL },
 };
 
-#define FIGURE(member) offsetof(struct figures, member)
 const struct study study_open = {
     .point = "segments",
     .trials = open_trials,
-    .columns = {
-        { "median ms", FIGURE(p50_us), 0.001 },
-        { "longest ms", FIGURE(max_us), 0.001 },
-    },
+    .columns = { { "median ms", FIGURE(p50_us), 0.001 }, { "longest ms", FIGURE(max_us), 0.001 } },
+    .stage_bytes = sizeof(struct stage),
     .set_stage = set_stage,
     .clear_stage = clear_stage,
+    .run = open_again,
 };

@@ -5,7 +5,6 @@
  * so many seconds, once at least. Beside it, the puts alone. What the file holds is checked each time, when the clock
  * has stopped.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +12,9 @@
 #include <twinlog_sink.h>
 
 #include "clock.h"
+#include "common.h"
 #include "frame.h"
 #include "plain.h"
-#include "series.h"
 #include "study.h"
 
 #define MAX_THREADS 16u
@@ -35,6 +34,12 @@ struct file {
     void *state;
     int error;               /* of opening it */
     pthread_barrier_t start; /* passed when it is open, or not */
+};
+
+/* What was done in all files. */
+struct writing {
+    struct work work;
+    double put_seconds;
 };
 
 struct worker {
@@ -86,15 +91,14 @@ static void start_workers(struct file *file, struct worker *workers)
     }
 }
 
-/* Adds to the figures; to cpu_us_per_append and put_rate the whole, for now. */
-static int write_file(struct file *file, struct worker *workers, struct figures *figures)
+static int write_file(struct file *file, struct worker *workers, struct writing *writing)
 {
     const struct stage *stage = file->stage;
     const struct plain_setup setup = { .path = stage->path, .threads = stage->threads };
     double cpu_before = cpu_seconds();
     uint64_t began_ns = now_ns();
 
-    file->error = file->plain->open(&setup, &file->state);
+    file->error = file->plain->open(file->plain, &setup, &file->state);
     uint64_t opened_ns = now_ns();
     work(&workers[0]);
     int error = file->error ? file->error : workers[0].error;
@@ -103,23 +107,24 @@ static int write_file(struct file *file, struct worker *workers, struct figures 
         error = error ? error : workers[i].error;
     }
     bool is_open = file->error == 0, closes_late = file->plain->closes_behind_clock;
-    figures->put_rate += (double)(now_ns() - opened_ns) / 1e9;
+    writing->put_seconds += (double)(now_ns() - opened_ns) / 1e9;
     int close_error = is_open && !closes_late ? file->plain->close(file->state) : 0;
-    figures->seconds += (double)(now_ns() - began_ns) / 1e9;
-    figures->cpu_us_per_append += (cpu_seconds() - cpu_before) * 1e6;
-    figures->appends += (double)stage->messages;
+    writing->work.seconds += (double)(now_ns() - began_ns) / 1e9;
+    writing->work.cpu_seconds += cpu_seconds() - cpu_before;
+    writing->work.appends += (double)stage->messages;
+    writing->work.bytes += (double)stage->messages * sizeof(struct frame);
     if (is_open && closes_late)
         close_error = file->plain->close(file->state);
     return error ? error : close_error;
 }
 
-static bool write_and_check(const struct stage *stage, const struct trial *trial, struct figures *figures)
+static bool write_and_check(const struct stage *stage, const struct trial *trial, struct writing *writing)
 {
     struct worker workers[MAX_THREADS];
     struct file file = { .stage = stage, .plain = trial->way };
     pthread_barrier_init(&file.start, NULL, stage->threads);
     start_workers(&file, workers);
-    int error = write_file(&file, workers, figures);
+    int error = write_file(&file, workers, writing);
     pthread_barrier_destroy(&file.start);
 
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
@@ -135,23 +140,17 @@ static bool write_and_check(const struct stage *stage, const struct trial *trial
 
 /* One file comes before the clock: the first user of memory that was free for a while may have to wait for
  * it, above all in a virtual machine. */
-static bool run(void *state, const struct trial *trial, const struct limits *limits,
-                struct figures *ret_figures)
+static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
-    struct figures figures = figures_begin();
-    if (limits->warmup_seconds > 0 && !write_and_check(state, trial, &figures))
+    struct writing uncounted = { .put_seconds = 0 }, writing = uncounted;
+    if (limits->warmup_seconds > 0 && !write_and_check(state, trial, &uncounted))
         return false;
-    figures = figures_begin();
-    figures.put_rate = 0;
     do {
-        if (!write_and_check(state, trial, &figures))
+        if (!write_and_check(state, trial, &writing))
             return false;
-    } while (figures.seconds < limits->seconds);
-    figures.rate = per(figures.appends, figures.seconds);
-    figures.mb_per_s = figures.rate * (double)sizeof(struct frame) / 1e6;
-    figures.put_rate = per(figures.appends, figures.put_rate);
-    figures.cpu_us_per_append = per(figures.cpu_us_per_append, figures.appends);
-    *ret_figures = figures;
+    } while (writing.work.seconds < limits->seconds);
+    figures_set_work(figures, &writing.work);
+    figures->put_rate = per(writing.work.appends, writing.put_seconds);
     return true;
 }
 
@@ -161,7 +160,6 @@ static void clear_stage(void *state)
 {
     struct stage *stage = state;
     free(stage->frames);
-    free(stage);
 }
 
 static void fill_frames(struct frame *frames, size_t count)
@@ -177,53 +175,47 @@ static void fill_frames(struct frame *frames, size_t count)
 
 /* limits->count is for a quick try: so many messages at most. */
 static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void **ret_stage)
+                      const struct limits *limits, void *state)
 {
-    struct stage *stage = calloc(1, sizeof(*stage));
+    struct stage *stage = state;
     (void)study;
-    if (!stage || workload->threads > MAX_THREADS) {
-        free(stage);
-        return complain("plain file", "set the stage", "no memory, or too many threads");
-    }
-    *ret_stage = stage;
+    if (workload->threads > MAX_THREADS)
+        return complain("plain file", "set the stage", "too many threads");
     snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
     stage->threads = workload->threads;
     stage->messages = workload->sizes.max_bytes;
     if (limits->count && limits->count < stage->messages)
         stage->messages = limits->count;
-    stage->frames = calloc(stage->threads * FRAMES, sizeof(*stage->frames));
-    if (!stage->frames)
-        return complain("plain file", "memory", strerror(ENOMEM));
+    stage->frames = allocate(stage->threads * FRAMES, sizeof(*stage->frames));
     fill_frames(stage->frames, stage->threads * FRAMES);
     return true;
 }
 
 static const struct trial plain_trials[] = {
-    { "twinlog", "twinlog_sink_write() to a sink of this process alone", &plain_twinlog, run },
-    { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
-    { "log", "twinlog_append() to a mapped log, up to the last record", &plain_log, run },
-    { "log-durable", "the same up to the end of the close, when all of it is on the disk", &plain_log_durable,
-      run },
+    { "twinlog", "twinlog_sink_write() to a sink of this process alone", &plain_twinlog },
+    { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &plain_twinlog_shared },
+    { "log", "twinlog_append() to a mapped log, up to the last record", &plain_log },
+    { "log-durable", "the same up to the end of the close, when all of it is on the disk",
+      &plain_log_durable },
     { "mmap", "a mapping that grows by doubling, memcpy(), cut in the end; a lock for several threads",
-      &plain_mmap, run },
-    { "stdio", "fwrite(), the C library's buffer", &plain_stdio, run },
-    { "stdio-64k", "fwrite(), a buffer of 64 KiB", &plain_stdio_64k, run },
-    { "write", "write() with O_APPEND for each message", &plain_write, run },
-    { NULL, NULL, NULL, NULL },
+      &plain_mmap },
+    { "stdio", "fwrite(), the C library's buffer", &plain_stdio },
+    { "stdio-64k", "fwrite(), a buffer of 64 KiB", &plain_stdio_64k },
+    { "write", "write() with O_APPEND for each message", &plain_write },
+    { NULL, NULL, NULL },
 };
 
-#define FIGURE(member) offsetof(struct figures, member)
 const struct study study_plain = {
     .point = "messages",
     .workers = "threads",
     .baseline = "stdio",
     .trials = plain_trials,
-    .columns = {
-        { "messages/s", FIGURE(rate), 0 },
-        { "MB/s", FIGURE(mb_per_s), 0 },
-        { "puts/s", FIGURE(put_rate), 0 },
-        { "CPU s a million", FIGURE(cpu_us_per_append), 0 },
-    },
+    .columns = { { RATE("messages") },
+                 { MB_PER_S },
+                 { "puts/s", FIGURE(put_rate), 1 },
+                 { "CPU s a million", FIGURE(cpu_us_per_append), 1 } },
+    .stage_bytes = sizeof(struct stage),
     .set_stage = set_stage,
     .clear_stage = clear_stage,
+    .run = run,
 };

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "peer.h"
 #include "store.h"
 #include "study.h"
@@ -43,26 +44,20 @@ static bool fill(struct stage *stage, const struct trial *trial)
         return true;
     if (mkdir(plan->dir, 0700) < 0)
         return complain(trial->label, plan->dir, strerror(errno));
-    int error = store->fill(plan);
-    return error == 0 || complain(trial->label, "write", store->explain(error));
+    int error = store->fill ? store->fill(store, plan) : 0;
+    return error == 0 || complain(trial->label, "write", explain_error(store->explain, error));
 }
 
 static void clear_stage(void *state)
 {
     struct stage *stage = state;
     payload_destroy(&stage->plan.payload);
-    free(stage);
 }
 
 static bool set_stage(const struct study *study, const char *dir, uint32_t record_bytes, uint64_t records,
-                      void **ret_stage)
+                      struct stage *stage)
 {
-    struct stage *stage = calloc(1, sizeof(*stage));
-    if (!stage || payload_create(record_bytes, &stage->plan.payload) < 0) {
-        free(stage);
-        return complain(study->point, "memory", strerror(ENOMEM));
-    }
-    *ret_stage = stage;
+    payload_create(record_bytes, &stage->plan.payload);
     snprintf(stage->dir, sizeof(stage->dir), "%s", dir);
     stage->plan.records = records;
     stage->plan.record_bytes = record_bytes;
@@ -78,10 +73,10 @@ static bool set_stage(const struct study *study, const char *dir, uint32_t recor
 /* ---- replays ----------------------------------------------------------------------------------- */
 
 static bool set_replay_stage(const struct study *study, const char *dir, const struct workload *workload,
-                             const struct limits *limits, void **ret_stage)
+                             const struct limits *limits, void *stage)
 {
     uint32_t record_bytes = workload->sizes.max_bytes;
-    return set_stage(study, dir, record_bytes, limits->bytes / record_bytes + 1, ret_stage);
+    return set_stage(study, dir, record_bytes, limits->bytes / record_bytes + 1, stage);
 }
 
 static bool replay_once(const struct stage *stage, const struct trial *trial, void *store_state)
@@ -91,144 +86,121 @@ static bool replay_once(const struct stage *stage, const struct trial *trial, vo
     struct tally tally = { 0, 0, 0 };
     int error = store->replay(store_state, &tally);
     if (error)
-        return complain(trial->label, "read", store->explain(error));
+        return complain(trial->label, "read", explain_error(store->explain, error));
     if (!store->is_floor && (tally.records != expected->records || tally.bytes != expected->bytes ||
                              tally.marks != expected->marks))
         return complain(trial->label, "read", "these are not the records that were written");
     return !round_is_interrupted();
 }
 
-struct stopwatch {
-    uint64_t ns;
-    double cpu_seconds;
-    unsigned passes;
-};
-
 static bool time_replay(const struct stage *stage, const struct trial *trial, void *store_state,
-                        struct stopwatch *watch)
+                        struct work *work)
 {
     double cpu = cpu_seconds();
     uint64_t began_ns = now_ns();
     if (!replay_once(stage, trial, store_state))
         return false;
-    watch->ns += now_ns() - began_ns;
-    watch->cpu_seconds += cpu_seconds() - cpu;
-    watch->passes++;
+    work->seconds += (double)(now_ns() - began_ns) / 1e9;
+    work->cpu_seconds += cpu_seconds() - cpu;
+    work->appends += (double)stage->plan.records;
+    work->bytes += (double)stage->plan.records * stage->plan.record_bytes;
     return true;
-}
-
-static struct figures digest(const struct stage *stage, const struct stopwatch *watch)
-{
-    struct figures figures = figures_unknown();
-    figures.seconds = (double)watch->ns / 1e9;
-    figures.appends = (double)watch->passes * (double)stage->plan.records;
-    figures.rate = per(figures.appends, figures.seconds);
-    figures.mb_per_s = figures.rate * stage->plan.record_bytes / 1e6;
-    figures.cpu_us_per_append = per(watch->cpu_seconds * 1e6, figures.appends);
-    return figures;
 }
 
 static bool open_store(struct stage *stage, const struct trial *trial, void **ret_state)
 {
     const struct store *store = trial->way;
-    int error = store->open(plan_in(stage, store), ret_state);
-    return error == 0 || complain(trial->label, "open", store->explain(error));
+    int error = store->open(store, plan_in(stage, store), ret_state);
+    if (error)
+        *ret_state = NULL;
+    return error == 0 || complain(trial->label, "open", explain_error(store->explain, error));
 }
 
 /* The first pass brings the files into the page cache. */
 static bool replay_hot(void *state, const struct trial *trial, const struct limits *limits,
-                       struct figures *ret_figures)
+                       struct figures *figures)
 {
     struct stage *stage = state;
     const struct store *store = trial->way;
-    struct stopwatch watch = { 0, 0, 0 };
+    struct work work = { 0, 0, 0, 0 };
     void *store_state;
 
     if (!open_store(stage, trial, &store_state))
         return false;
     bool is_good = replay_once(stage, trial, store_state);
-    while (is_good && (double)watch.ns < limits->seconds * 1e9)
-        is_good = time_replay(stage, trial, store_state, &watch);
+    while (is_good && work.seconds < limits->seconds)
+        is_good = time_replay(stage, trial, store_state, &work);
     store->close(store_state);
-    *ret_figures = digest(stage, &watch);
+    figures_set_work(figures, &work);
     return is_good;
 }
 
-static bool forget(struct stage *stage, const struct trial *trial)
-{
-    return forget_files(trial->label, plan_in(stage, trial->way)->dir);
-}
-
-static bool replay_cold_once(struct stage *stage, const struct trial *trial, struct stopwatch *watch)
+static bool replay_cold_once(struct stage *stage, const struct trial *trial, struct work *work)
 {
     const struct store *store = trial->way;
     void *store_state;
 
-    if (!forget(stage, trial) || !open_store(stage, trial, &store_state))
+    if (!forget_files(trial->label, plan_in(stage, store)->dir) || !open_store(stage, trial, &store_state))
         return false;
-    bool is_good = time_replay(stage, trial, store_state, watch);
+    bool is_good = time_replay(stage, trial, store_state, work);
     store->close(store_state);
     return is_good;
 }
 
 /* The first pass brings back the memory that a virtual machine has left to its host. */
 static bool replay_cold(void *state, const struct trial *trial, const struct limits *limits,
-                        struct figures *ret_figures)
+                        struct figures *figures)
 {
-    struct stage *stage = state;
-    struct stopwatch uncounted = { 0, 0, 0 }, watch = { 0, 0, 0 };
-
-    bool is_good = replay_cold_once(stage, trial, &uncounted);
-    while (is_good && (double)watch.ns < limits->seconds * 1e9)
-        is_good = replay_cold_once(stage, trial, &watch);
-    *ret_figures = digest(stage, &watch);
+    struct work uncounted = { 0, 0, 0, 0 }, work = uncounted;
+    bool is_good = replay_cold_once(state, trial, &uncounted);
+    while (is_good && work.seconds < limits->seconds)
+        is_good = replay_cold_once(state, trial, &work);
+    figures_set_work(figures, &work);
     return is_good;
 }
 
-#define FIGURE(member) offsetof(struct figures, member)
-#define REPLAY(its_baseline, its_trials)                                                                     \
+#define REPLAY(its_baseline, its_trials, its_run)                                                            \
     {                                                                                                        \
         .point = "bytes", .baseline = its_baseline, .trials = its_trials,                                    \
-        .columns = { { "records/s", FIGURE(rate), 0 },                                                       \
-                     { "MB/s", FIGURE(mb_per_s), 0 },                                                        \
+        .columns = { { RATE("records") },                                                                    \
+                     { MB_PER_S },                                                                           \
                      { "CPU ns a record", FIGURE(cpu_us_per_append), 1000 } },                               \
-        .is_in_build = trial_has_way, .set_stage = set_replay_stage, .clear_stage = clear_stage              \
+        .stage_bytes = sizeof(struct stage), .set_stage = set_replay_stage, .clear_stage = clear_stage,      \
+        .run = its_run                                                                                       \
     }
 
 static const struct trial hot_trials[] = {
-    { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap, replay_hot },
-    { "twinlog-pread", "a reader that reads", &store_twinlog_pread, replay_hot },
-    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare, replay_hot },
-    { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb, replay_hot },
-    { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal, replay_hot },
-    { NULL, NULL, NULL, NULL },
+    { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap },
+    { "twinlog-pread", "a reader that reads", &store_twinlog_pread },
+    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare },
+    { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb },
+    { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal },
+    { NULL, NULL, NULL },
 };
 
 static const struct trial mapped_trials[] = {
     { "log-live",
       "a mapped log that this process has just filled and goes on to have open, a reader that maps",
-      &store_log_live, replay_hot },
-    { "log", "the same after it was closed", &store_log, replay_hot },
-    { "log-pread", "the same, a reader that reads", &store_log_pread, replay_hot },
-    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare, replay_hot },
-    { NULL, NULL, NULL, NULL },
+      &store_log_live },
+    { "log", "the same after it was closed", &store_log },
+    { "log-pread", "the same, a reader that reads", &store_log_pread },
+    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare },
+    { NULL, NULL, NULL },
 };
 
 static const struct trial cold_trials[] = {
-    { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap, replay_cold },
-    { "twinlog-pread", "a reader that reads", &store_twinlog_pread, replay_cold },
-    { "disk-direct", "the floor: the same files, direct reads of 1 MiB, four in flight", &store_disk_direct,
-      replay_cold },
-    { "disk-buffered", "the same, one after the other through the page cache", &store_disk_buffered,
-      replay_cold },
-    { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb, replay_cold },
-    { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal, replay_cold },
-    { NULL, NULL, NULL, NULL },
+    { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap },
+    { "twinlog-pread", "a reader that reads", &store_twinlog_pread },
+    { "disk-direct", "the floor: the same files, direct reads of 1 MiB, four in flight", &store_disk_direct },
+    { "disk-buffered", "the same, one after the other through the page cache", &store_disk_buffered },
+    { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb },
+    { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal },
+    { NULL, NULL, NULL },
 };
 
-const struct study study_replay_hot = REPLAY("bare", hot_trials);
-const struct study study_replay_mapped = REPLAY("bare", mapped_trials);
-const struct study study_replay_cold = REPLAY("disk-direct", cold_trials);
+const struct study study_replay_hot = REPLAY("bare", hot_trials, replay_hot);
+const struct study study_replay_mapped = REPLAY("bare", mapped_trials, replay_hot);
+const struct study study_replay_cold = REPLAY("disk-direct", cold_trials, replay_cold);
 
 /* ---- single reads ------------------------------------------------------------------------------ */
 
@@ -242,7 +214,7 @@ static bool warm(const struct stage *stage, const struct trial *trial, void *sto
         return replay_once(stage, trial, store_state);
     for (uint64_t i = 1; i <= stage->plan.records && error == 0; i++)
         error = store->get(store_state, i, &found);
-    return error == 0 || complain(trial->label, "read", store->explain(error));
+    return error == 0 || complain(trial->label, "read", explain_error(store->explain, error));
 }
 
 static void clear_seek_stage(void *state)
@@ -257,11 +229,11 @@ static void clear_seek_stage(void *state)
 }
 
 static bool set_seek_stage(const struct study *study, const char *dir, const struct workload *workload,
-                           const struct limits *limits, void **ret_stage)
+                           const struct limits *limits, void *state)
 {
-    if (!set_stage(study, dir, workload->sizes.max_bytes, limits->count, ret_stage))
+    struct stage *stage = state;
+    if (!set_stage(study, dir, workload->sizes.max_bytes, limits->count, stage))
         return false;
-    struct stage *stage = *ret_stage;
     for (size_t i = 0; study->trials[i].label; i++) {
         const struct trial *trial = &study->trials[i];
         if (trial->way && (!open_store(stage, trial, &stage->open[i]) || !warm(stage, trial, stage->open[i])))
@@ -290,8 +262,7 @@ static int get_any(void *context, uint64_t turn)
     return error;
 }
 
-static bool seek(void *state, const struct trial *trial, const struct limits *limits,
-                 struct figures *ret_figures)
+static bool seek(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
     struct stage *stage = state;
     struct seeking seeking = {
@@ -300,32 +271,27 @@ static bool seek(void *state, const struct trial *trial, const struct limits *li
         .state = stage->open[trial - study_seek.trials],
         .random = UINT64_C(0x9e3779b97f4a7c15),
     };
-    int error = time_operations(limits, get_any, &seeking, ret_figures);
-    return error == 0 || complain(trial->label, "read", seeking.store->explain(error));
+    int error = time_operations(limits, get_any, &seeking, figures);
+    return error == 0 || complain(trial->label, "read", explain_error(seeking.store->explain, error));
 }
 
 static const struct trial seek_trials[] = {
-    { "twinlog-mmap", "seek() and next(), a reader that maps", &store_twinlog_mmap, seek },
-    { "twinlog-pread", "seek() and next(), a reader that reads", &store_twinlog_pread, seek },
-    { "twinlog-time", "seek_time() and next(), a reader that reads", &store_twinlog_time, seek },
-    { "lmdb", "LMDB: mdb_get(), integer keys", &store_lmdb, seek },
-    { "rocksdb", "RocksDB: rocksdb_get_pinned(), all blocks in its cache", &store_rocksdb, seek },
-    { NULL, NULL, NULL, NULL },
+    { "twinlog-mmap", "seek() and next(), a reader that maps", &store_twinlog_mmap },
+    { "twinlog-pread", "seek() and next(), a reader that reads", &store_twinlog_pread },
+    { "twinlog-time", "seek_time() and next(), a reader that reads", &store_twinlog_time },
+    { "lmdb", "LMDB: mdb_get(), integer keys", &store_lmdb },
+    { "rocksdb", "RocksDB: rocksdb_get_pinned(), all blocks in its cache", &store_rocksdb },
+    { NULL, NULL, NULL },
 };
-_Static_assert(sizeof(seek_trials) / sizeof(seek_trials[0]) - 1 <= MAX_OPEN, "a place for each store");
+_Static_assert(LENGTH(seek_trials) - 1 <= MAX_OPEN, "a place for each store");
 
 const struct study study_seek = {
     .point = "bytes",
     .baseline = "rocksdb",
     .trials = seek_trials,
-    .columns = {
-        { "reads/s", FIGURE(rate), 0 },
-        { "mean µs", FIGURE(mean_us), 0 },
-        { "p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "p99.9 µs", FIGURE(p999_us), 0 },
-    },
-    .is_in_build = trial_has_way,
+    .columns = { { RATE("reads") }, { "mean µs", FIGURE(mean_us), 1 }, { P50 }, { P99 }, { P999 } },
+    .stage_bytes = sizeof(struct stage),
     .set_stage = set_seek_stage,
     .clear_stage = clear_seek_stage,
+    .run = seek,
 };

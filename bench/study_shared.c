@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "plain.h"
-#include "series.h"
 #include "study.h"
 
 #define MAX_PROCESSES 64u
@@ -83,7 +83,7 @@ static void run_process(const struct stage *stage, const struct plain *plain, st
     const struct plain_setup setup = { .path = stage->path, .threads = 1 };
     struct leg *leg = stage->leg;
     void *state;
-    result->error = plain->open(&setup, &state);
+    result->error = plain->open(plain, &setup, &state);
     bool is_open = result->error == 0;
     atomic_fetch_add(&leg->opened, 1);
     while (!atomic_load(&leg->is_started))
@@ -132,13 +132,10 @@ static int wait_for_all(const struct stage *stage, _Atomic(unsigned) *count)
 static int reap(const struct stage *stage, pid_t *children, int error)
 {
     for (unsigned i = 0; i < stage->processes && children[i] > 0; i++) {
-        int status = 0;
         if (error)
             kill(children[i], SIGKILL);
-        while (waitpid(children[i], &status, 0) < 0 && errno == EINTR)
-            ;
-        if (error == 0 && status != 0)
-            error = -ECHILD;
+        int end_error = wait_for(children[i]);
+        error = error ? error : end_error;
     }
     for (unsigned i = 0; i < stage->processes && error == 0; i++)
         error = stage->leg->results[i].error;
@@ -166,8 +163,8 @@ static int run_processes(const struct stage *stage, const struct plain *plain, d
 
 /* ---- what came of it --------------------------------------------------------------------------- */
 
-/* Adds to the figures; to cpu_us_per_append the whole, for now. Returns the calls. */
-static uint64_t count_leg(const struct stage *stage, struct figures *figures)
+/* Returns the calls. */
+static uint64_t count_leg(const struct stage *stage, struct work *work)
 {
     uint64_t began_ns = UINT64_MAX, ended_ns = 0, calls = 0;
     for (unsigned i = 0; i < stage->processes; i++) {
@@ -175,10 +172,11 @@ static uint64_t count_leg(const struct stage *stage, struct figures *figures)
         began_ns = result->began_ns < began_ns ? result->began_ns : began_ns;
         ended_ns = result->ended_ns > ended_ns ? result->ended_ns : ended_ns;
         calls += result->calls;
-        figures->cpu_us_per_append += result->cpu_seconds * 1e6;
+        work->cpu_seconds += result->cpu_seconds;
     }
-    figures->appends += (double)calls;
-    figures->seconds += (double)(ended_ns - began_ns) / 1e9;
+    work->appends += (double)calls;
+    work->bytes += (double)calls * stage->record_bytes;
+    work->seconds += (double)(ended_ns - began_ns) / 1e9;
     return calls;
 }
 
@@ -190,36 +188,30 @@ static bool is_exact(const struct stage *stage, const struct plain *plain, uint6
     return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * stage->record_bytes;
 }
 
-static bool run_leg(const struct stage *stage, const struct trial *trial, double seconds,
-                    struct figures *figures)
+static bool run_leg(const struct stage *stage, const struct trial *trial, double seconds, struct work *work)
 {
     const struct plain *plain = trial->way;
     int error = run_processes(stage, plain, seconds);
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    if (is_good && !is_exact(stage, plain, count_leg(stage, figures)))
+    if (is_good && !is_exact(stage, plain, count_leg(stage, work)))
         is_good = complain(trial->label, "check", "the file does not hold what was written");
     if (access(stage->path, F_OK) == 0)
         is_good = remove_tree(stage->path) && is_good;
     return is_good && !round_is_interrupted();
 }
 
-static bool run(void *state, const struct trial *trial, const struct limits *limits,
-                struct figures *ret_figures)
+static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
     const struct stage *stage = state;
-    struct figures figures = figures_begin();
-    if (limits->warmup_seconds > 0 && !run_leg(stage, trial, limits->warmup_seconds, &figures))
+    struct work uncounted = { 0, 0, 0, 0 }, work = uncounted;
+    if (limits->warmup_seconds > 0 && !run_leg(stage, trial, limits->warmup_seconds, &uncounted))
         return false;
-    figures = figures_begin();
     do {
-        if (!run_leg(stage, trial, limits->seconds - figures.seconds, &figures))
+        if (!run_leg(stage, trial, limits->seconds - work.seconds, &work))
             return false;
-    } while (figures.seconds < limits->seconds * 0.99);
-    figures.rate = per(figures.appends, figures.seconds);
-    figures.mb_per_s = figures.rate * stage->record_bytes / 1e6;
-    figures.mean_us = per(figures.seconds * stage->processes * 1e6, figures.appends);
-    figures.cpu_us_per_append = per(figures.cpu_us_per_append, figures.appends);
-    *ret_figures = figures;
+    } while (work.seconds < limits->seconds * 0.99);
+    figures_set_work(figures, &work);
+    figures->mean_us = per(work.seconds * stage->processes * 1e6, work.appends);
     return true;
 }
 
@@ -231,65 +223,46 @@ static void clear_stage(void *state)
     if (stage->leg)
         munmap(stage->leg, sizeof(*stage->leg));
     free(stage->record);
-    free(stage);
 }
 
-/* A line of text. */
-static bool make_record(struct stage *stage)
+static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void *state)
 {
-    stage->record = malloc(stage->record_bytes);
-    if (!stage->record)
-        return complain("shared file", "memory", strerror(ENOMEM));
+    struct stage *stage = state;
+    (void)study;
+    if (workload->threads > MAX_PROCESSES)
+        return complain("shared file", "set the stage", "too many processes");
+    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
+    stage->processes = workload->threads;
+    stage->record_bytes = workload->sizes.max_bytes;
+    stage->file_bytes = limits->bytes;
+    stage->leg = allocate_shared(sizeof(*stage->leg));
+    stage->record = allocate(1, stage->record_bytes); /* a line of text */
     for (uint32_t i = 0; i < stage->record_bytes; i++)
         stage->record[i] = (unsigned char)('a' + i % 26);
     stage->record[stage->record_bytes - 1] = '\n';
     return true;
 }
 
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void **ret_stage)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    (void)study;
-    if (!stage || workload->threads > MAX_PROCESSES) {
-        free(stage);
-        return complain("shared file", "set the stage", "no memory, or too many processes");
-    }
-    *ret_stage = stage;
-    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
-    stage->processes = workload->threads;
-    stage->record_bytes = workload->sizes.max_bytes;
-    stage->file_bytes = limits->bytes;
-    void *leg = mmap(NULL, sizeof(*stage->leg), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (leg == MAP_FAILED)
-        return complain("shared file", "memory", strerror(errno));
-    stage->leg = leg;
-    return make_record(stage);
-}
-
 static const struct trial shared_trials[] = {
-    { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
-    { "log", "twinlog_append() to a log in the shared mode", &plain_shared_log, run },
-    { "write", "write() with O_APPEND", &plain_write, run },
-    { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed, run },
+    { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared },
+    { "log", "twinlog_append() to a log in the shared mode", &plain_shared_log },
+    { "write", "write() with O_APPEND", &plain_write },
+    { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed },
     { "log-durable", "an append to a log in the shared mode that returns when the record is durable",
-      &plain_shared_log_durable, run },
-    { "write-fdatasync", "write() with O_APPEND, fdatasync()", &plain_write_synced, run },
-    { NULL, NULL, NULL, NULL },
+      &plain_shared_log_durable },
+    { "write-fdatasync", "write() with O_APPEND, fdatasync()", &plain_write_synced },
+    { NULL, NULL, NULL },
 };
 
-#define FIGURE(member) offsetof(struct figures, member)
 const struct study study_shared = {
     .point = "bytes",
     .workers = "processes",
     .baseline = "write",
     .trials = shared_trials,
-    .columns = {
-        { "calls/s", FIGURE(rate), 0 },
-        { "µs a call", FIGURE(mean_us), 0 },
-        { "MB/s", FIGURE(mb_per_s), 0 },
-        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
-    },
+    .columns = { { RATE("calls") }, { "µs a call", FIGURE(mean_us), 1 }, { MB_PER_S }, { CPU } },
+    .stage_bytes = sizeof(struct stage),
     .set_stage = set_stage,
     .clear_stage = clear_stage,
+    .run = run,
 };

@@ -10,17 +10,15 @@
  * Of the records on their way one in LATENCY_INTERVAL is timed, from the call of submit to the moment the program knows:
  * a clock for each would be a good part of what is measured.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <twinlog.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "common.h"
 #include "memory.h"
 #include "peer.h"
-#include "series.h"
 #include "study.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -30,7 +28,6 @@
 #define RECORD_BYTES 128u /* where the point is something else */
 #define LATENCY_INTERVAL 64u
 #define FETCH 256u
-#define RAW_BYTES 4096u
 #define CURSOR_RECORDS 1000u
 
 struct stage {
@@ -47,6 +44,7 @@ struct way {
     int (*fly)(struct flight *flight,
                uint64_t until_ns); /* leaves nothing on its way; NULL: once() again and again */
     int (*once)(struct flight *flight);
+    enum append_level level;    /* of append() */
     unsigned in_flight, batch;  /* records; 0 = the number of the point */
     struct twinlog_setup setup; /* how twinlog is opened */
 };
@@ -66,17 +64,20 @@ struct flight {
     uint64_t number; /* of the next record or set */
     unsigned batch, slot_count;
     struct twinlog_entry *entries; /* a batch of them */
-    struct iovec *records;         /* the same */
     struct slot *slots;
     struct twinlog_queue *queue;
     struct twinlog_request *idle; /* not on their way */
     struct histogram histogram;
 };
 
-/* What the next record is made of. */
-static const unsigned char *next_data(struct flight *flight)
+/* The next batch is in the entries. */
+static void fill_entries(struct flight *flight)
 {
-    return payload_at(&flight->stage->payload, flight->number++);
+    for (unsigned i = 0; i < flight->batch; i++)
+        flight->entries[i] = (struct twinlog_entry){
+            .data = payload_at(&flight->stage->payload, flight->number++),
+            .size = flight->stage->record_bytes,
+        };
 }
 
 /* ---- without waiting ---------------------------------------------------------------------------- */
@@ -84,9 +85,7 @@ static const unsigned char *next_data(struct flight *flight)
 static int submit(struct flight *flight, struct slot *slot)
 {
     slot->began_ns = flight->number % (LATENCY_INTERVAL * flight->batch) == 0 ? now_ns() : 0;
-    for (unsigned i = 0; i < flight->batch; i++)
-        flight->entries[i] =
-            (struct twinlog_entry){ .data = next_data(flight), .size = flight->stage->record_bytes };
+    fill_entries(flight);
     return twinlog_submit(slot->log, flight->entries, flight->batch, NULL, &slot->request);
 }
 
@@ -171,49 +170,23 @@ static int fly_by_drive(struct flight *flight, uint64_t until_ns)
     return error;
 }
 
+static int append(struct flight *flight)
+{
+    fill_entries(flight);
+    return flight->way->peer->append(flight->state, 0, flight->entries, flight->batch, flight->way->level);
+}
+
 /* The pace keeps its own window. */
 static int fly_in_window(struct flight *flight, uint64_t until_ns)
 {
-    const struct peer *peer = flight->way->peer;
     int error = 0;
     while (error == 0 && now_ns() < until_ns && !round_is_interrupted())
         for (unsigned i = 0; i < LATENCY_INTERVAL && error == 0; i++)
-            error = peer->append(flight->state, 0, next_data(flight), flight->stage->record_bytes);
-    return error ? error : peer->append_batch(flight->state, NULL, 0);
+            error = append(flight);
+    return error ? error : flight->way->peer->append(flight->state, 0, NULL, 0, APPEND_DURABLE);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------ */
-
-static int append(struct flight *flight)
-{
-    return flight->way->peer->append(flight->state, 0, next_data(flight), flight->stage->record_bytes);
-}
-
-static int append_written(struct flight *flight)
-{
-    return flight->way->peer->append_written(flight->state, next_data(flight), flight->stage->record_bytes);
-}
-
-static int append_buffered(struct flight *flight)
-{
-    return flight->way->peer->append_buffered(flight->state, next_data(flight), flight->stage->record_bytes);
-}
-
-static int append_batch(struct flight *flight)
-{
-    for (unsigned i = 0; i < flight->batch; i++)
-        flight->records[i] =
-            (struct iovec){ (void *)(uintptr_t)next_data(flight), flight->stage->record_bytes };
-    return flight->way->peer->append_batch(flight->state, flight->records, flight->batch);
-}
-
-static int append_entries(struct flight *flight)
-{
-    for (unsigned i = 0; i < flight->batch; i++)
-        flight->entries[i] =
-            (struct twinlog_entry){ .data = next_data(flight), .size = flight->stage->record_bytes };
-    return twinlog_append_batch(flight->state, flight->entries, flight->batch, NULL, NULL);
-}
 
 /* What raft must not forget. */
 static int set_vote(struct flight *flight)
@@ -238,9 +211,8 @@ static int set_cursor(struct flight *flight)
 /* The floor of both: each set is two durable writes of 4 KiB, one after the other. */
 static int write_twice(struct flight *flight)
 {
-    int error = peer_raw.append(flight->state, 0, NULL, RAW_BYTES); /* the bytes are its own */
-    flight->number++;
-    return error ? error : peer_raw.append(flight->state, 0, NULL, RAW_BYTES);
+    int error = append(flight);
+    return error ? error : peer_raw.append(flight->state, 0, flight->entries, 1, APPEND_DURABLE);
 }
 
 static int wait_for_each(struct flight *flight, uint64_t until_ns)
@@ -283,8 +255,8 @@ static bool open_peer(struct flight *flight, const char *label)
     setup.twinlog.spares = SPARES;
     if (!make_own_dir(flight))
         return false;
-    int error = peer->open(&setup, &flight->state);
-    return error == 0 || complain(label, "open", peer->explain(error));
+    int error = peer->open(peer, &setup, &flight->state);
+    return error == 0 || complain(label, "open", explain_error(peer->explain, error));
 }
 
 static bool close_peer(struct flight *flight, const char *label, int error)
@@ -294,8 +266,8 @@ static bool close_peer(struct flight *flight, const char *label, int error)
     if (!is_twinlog(flight) && !remove_tree(flight->dir))
         return false;
     if (error)
-        return complain(label, "append", peer->explain(error));
-    return close_error == 0 || complain(label, "close", peer->explain(close_error));
+        return complain(label, "append", explain_error(peer->explain, error));
+    return close_error == 0 || complain(label, "close", explain_error(peer->explain, close_error));
 }
 
 /* What is on its way at the end of the warm-up and at the end is waited for, so that all that is counted was
@@ -315,16 +287,16 @@ static int time_flight(struct flight *flight, const struct limits *limits, struc
     const uint64_t first = flight->number, start_ns = now_ns();
     if (error == 0)
         error = fly(flight, start_ns + (uint64_t)(limits->seconds * 1e9));
-    figures->seconds = (double)(now_ns() - start_ns) / 1e9;
-    figures->appends = (double)(flight->number - first);
-    figures->cpu_us_per_append = per((cpu_seconds() - cpu_before) * 1e6, figures->appends);
+    struct work work = { .seconds = (double)(now_ns() - start_ns) / 1e9,
+                         .cpu_seconds = cpu_seconds() - cpu_before };
+    work.appends = (double)(flight->number - first);
+    work.bytes = work.appends * flight->stage->record_bytes;
     if (peer->count)
         peer->count(flight->state, &after);
-    figures->rate = per(figures->appends, figures->seconds);
-    figures->mb_per_s = figures->rate * flight->stage->record_bytes / 1e6;
+    figures_set_work(figures, &work);
+    figures_set_latencies(figures, &flight->histogram);
     figures->appends_per_sync =
         per((double)(after.appends - before.appends), (double)(after.syncs - before.syncs));
-    figures_set_latencies(figures, &flight->histogram);
     return error;
 }
 
@@ -334,51 +306,59 @@ static void free_flight(struct flight *flight)
         complain("twinlog", "queue", "requests were not completed");
     free(flight->slots);
     free(flight->entries);
-    free(flight->records);
     free(flight);
 }
 
 static struct flight *make_flight(const struct stage *stage, const struct way *way)
 {
-    struct flight *flight = calloc(1, sizeof(*flight));
-    if (!flight)
-        return NULL;
+    struct flight *flight = allocate(1, sizeof(*flight));
     flight->stage = stage;
     flight->way = way;
     flight->batch = way->batch ? way->batch : stage->number;
     flight->slot_count = (way->in_flight ? way->in_flight : stage->number) / flight->batch;
-    flight->slots = calloc(flight->slot_count, sizeof(*flight->slots));
-    flight->entries = calloc(flight->batch, sizeof(*flight->entries));
-    flight->records = calloc(flight->batch, sizeof(*flight->records));
-    if (flight->slots && flight->entries && flight->records && twinlog_queue_open(&flight->queue) == 0)
-        return flight;
-    free_flight(flight);
-    return NULL;
+    flight->slots = allocate(flight->slot_count, sizeof(*flight->slots));
+    flight->entries = allocate(flight->batch, sizeof(*flight->entries));
+    return flight;
 }
 
-static bool run(void *state, const struct trial *trial, const struct limits *limits,
-                struct figures *ret_figures)
+static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
-    const int64_t resident_before = memory_resident_bytes();
-    struct figures figures = figures_unknown();
+    const double resident_before = memory_resident_bytes();
     struct flight *flight = make_flight(state, trial->way);
-    if (!flight)
-        return complain(trial->label, "memory", strerror(ENOMEM));
-    bool is_good = open_peer(flight, trial->label);
-    if (is_good) {
-        int error = time_flight(flight, limits, &figures);
-        const int64_t resident = memory_resident_bytes();
-        if (resident >= 0 && resident_before >= 0)
-            figures.resident_growth = (double)(resident - resident_before);
+    bool is_good = false;
+    int error = twinlog_queue_open(&flight->queue);
+    if (error)
+        complain(trial->label, "queue", twinlog_strerror(error));
+    else if (open_peer(flight, trial->label)) {
+        error = time_flight(flight, limits, figures);
+        figures->resident_growth = memory_resident_bytes() - resident_before;
         is_good = close_peer(flight, trial->label, error) && !round_is_interrupted();
     }
     free_flight(flight);
-    if (is_good)
-        *ret_figures = figures;
     return is_good;
 }
 
 /* ---- the stage ---------------------------------------------------------------------------------- */
+
+static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void *state)
+{
+    struct stage *stage = state;
+    (void)limits;
+    stage->number = workload->sizes.max_bytes;
+    stage->record_bytes = study == &study_flight || study == &study_ways ? stage->number : RECORD_BYTES;
+    snprintf(stage->dir, sizeof(stage->dir), "%s", dir);
+    payload_create(stage->record_bytes, &stage->payload);
+    return true;
+}
+
+static void clear_stage(void *state)
+{
+    struct stage *stage = state;
+    payload_destroy(&stage->payload);
+}
+
+/* ---- p5, batch, ways, state, many ---------------------------------------------------------------- */
 
 static bool has_peer(const struct trial *trial)
 {
@@ -386,167 +366,100 @@ static bool has_peer(const struct trial *trial)
     return way->peer != NULL;
 }
 
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void **ret_stage)
-{
-    struct stage *stage = calloc(1, sizeof(*stage));
-    (void)limits;
-    if (!stage)
-        return complain("twinlog", "memory", strerror(ENOMEM));
-    *ret_stage = stage;
-    stage->number = workload->sizes.max_bytes;
-    stage->record_bytes = study == &study_flight || study == &study_ways ? stage->number : RECORD_BYTES;
-    snprintf(stage->dir, sizeof(stage->dir), "%s", dir);
-    int error = payload_create(stage->record_bytes, &stage->payload);
-    return error == 0 || complain("twinlog", "memory", strerror(-error));
-}
-
-static void clear_stage(void *state)
-{
-    struct stage *stage = state;
-    payload_destroy(&stage->payload);
-    free(stage);
-}
-
-/* ---- p5, batch, ways, state, many ---------------------------------------------------------------- */
-
-#define WAY(its_peer, ...)                                                                                   \
-    &(const struct way)                                                                                      \
-    {                                                                                                        \
-        .peer = &its_peer, __VA_ARGS__                                                                       \
-    }
+#define BY(its_peer, ...) WAY(.peer = &its_peer, __VA_ARGS__)
 #define FLIGHT(how, records, in_batches) .fly = how, .in_flight = records, .batch = in_batches
-#define BATCHES(records) .once = append_batch, .in_flight = records, .batch = records
+#define WINDOW(records) FLIGHT(fly_in_window, records, 1), .level = APPEND_BUFFERED
+#define BATCHES(records) .once = append, .level = APPEND_BATCH, .in_flight = records, .batch = records
 #define ONE(how) .once = how, .in_flight = 1, .batch = 1
+#define AT(its_level) ONE(append), .level = its_level
 
 static const struct trial flight_trials[] = {
-    { "append", "twinlog_append(), one after the other", WAY(peer_twinlog, ONE(append)), run },
+    { "append", "twinlog_append(), one after the other", BY(peer_twinlog, AT(APPEND_DURABLE)) },
     { "queue, 100", "twinlog_submit(), 100 in flight, twinlog_queue_poll()",
-      WAY(peer_twinlog, FLIGHT(fly_by_queue, 100, 1)), run },
-    { "queue, 1000", "the same with 1,000", WAY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 1)), run },
-    { "queue, 10000", "the same with 10,000", WAY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 1)), run },
-    { "batches, 10000", "the same in batches of 100", WAY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 100)),
-      run },
-    { "batches, 1000", "1,000 in flight, in batches of 10", WAY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 10)),
-      run },
+      BY(peer_twinlog, FLIGHT(fly_by_queue, 100, 1)) },
+    { "queue, 1000", "the same with 1,000", BY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 1)) },
+    { "queue, 10000", "the same with 10,000", BY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 1)) },
+    { "batches, 10000", "the same in batches of 100", BY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 100)) },
+    { "batches, 1000", "1,000 in flight, in batches of 10",
+      BY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 10)) },
     { "drive, 1000", "no thread but the caller's, in twinlog_drive()",
-      WAY(peer_twinlog, FLIGHT(fly_by_drive, 1000, 1), .setup.is_threadless = true), run },
+      BY(peer_twinlog, FLIGHT(fly_by_drive, 1000, 1), .setup.is_threadless = true) },
     { "drive, 10000", "the same with 10,000",
-      WAY(peer_twinlog, FLIGHT(fly_by_drive, 10000, 1), .setup.is_threadless = true), run },
+      BY(peer_twinlog, FLIGHT(fly_by_drive, 10000, 1), .setup.is_threadless = true) },
     { "pace-1000", "the bound: checksum, lock, one group in flight, no format and no requests",
-      WAY(peer_pace_flight, FLIGHT(fly_in_window, 1000, 1)), run },
-    { "pace-10000", "the same with 10,000", WAY(peer_pace_flight, FLIGHT(fly_in_window, 10000, 1)), run },
-    { "bdb, 1000", "Berkeley DB: 1,000 times log_put(), then log_flush()", WAY(peer_bdb, BATCHES(1000)),
-      run },
-    { "bdb, 10000", "the same with 10,000", WAY(peer_bdb, BATCHES(10000)), run },
-    { "leveldb, 1000", "LevelDB: write batches of 1,000 with sync=1", WAY(peer_leveldb, BATCHES(1000)), run },
-    { "rocksdb, 1000", "RocksDB: write batches of 1,000 with sync=true", WAY(peer_rocksdb, BATCHES(1000)),
-      run },
-    { NULL, NULL, NULL, NULL },
+      BY(peer_pace_flight, WINDOW(1000)) },
+    { "pace-10000", "the same with 10,000", BY(peer_pace_flight, WINDOW(10000)) },
+    { "bdb, 1000", "Berkeley DB: 1,000 times log_put(), then log_flush()", BY(peer_bdb, BATCHES(1000)) },
+    { "bdb, 10000", "the same with 10,000", BY(peer_bdb, BATCHES(10000)) },
+    { "leveldb, 1000", "LevelDB: write batches of 1,000 with sync=1", BY(peer_leveldb, BATCHES(1000)) },
+    { "rocksdb, 1000", "RocksDB: write batches of 1,000 with sync=true", BY(peer_rocksdb, BATCHES(1000)) },
+    { NULL, NULL, NULL },
 };
 
 static const struct trial batch_trials[] = {
-    { "twinlog", "twinlog_append_batch()", WAY(peer_twinlog, .once = append_entries), run },
-    { "raw", "the floor: one direct overwrite of as many blocks, no records",
-      WAY(peer_raw, .once = append_batch), run },
-    { "bdb", "Berkeley DB: log_put() for each, then log_flush(): no batch",
-      WAY(peer_bdb, .once = append_batch), run },
-    { "leveldb", "LevelDB: a write batch with sync=1", WAY(peer_leveldb, .once = append_batch), run },
-    { "rocksdb", "RocksDB: a write batch with sync=true", WAY(peer_rocksdb, .once = append_batch), run },
-    { NULL, NULL, NULL, NULL },
+    { "twinlog", "twinlog_append_batch()", BY(peer_twinlog, BATCHES(0)) },
+    { "raw", "the floor: one direct overwrite of as many blocks, no records", BY(peer_raw, BATCHES(0)) },
+    { "bdb", "Berkeley DB: log_put() for each, then log_flush(): no batch", BY(peer_bdb, BATCHES(0)) },
+    { "leveldb", "LevelDB: a write batch with sync=1", BY(peer_leveldb, BATCHES(0)) },
+    { "rocksdb", "RocksDB: a write batch with sync=true", BY(peer_rocksdb, BATCHES(0)) },
+    { NULL, NULL, NULL },
 };
 
 static const struct trial ways_trials[] = {
-    { "durable", "twinlog_append()", WAY(peer_twinlog, ONE(append)), run },
-    { "written", "twinlog_append_batch() of one at the level", WAY(peer_twinlog, ONE(append_written)), run },
+    { "durable", "twinlog_append()", BY(peer_twinlog, AT(APPEND_DURABLE)) },
+    { "written", "twinlog_append_batch() of one at the level", BY(peer_twinlog, AT(APPEND_WRITTEN)) },
     { "written, page cache", "the same without direct I/O",
-      WAY(peer_twinlog, ONE(append_written), .setup.is_buffered = true), run },
-    { "written, naive", "write()", WAY(peer_naive, ONE(append_written)), run },
-    { "written, bdb", "Berkeley DB: log_put() with DB_LOG_WRNOSYNC", WAY(peer_bdb, ONE(append_written)),
-      run },
-    { "written, leveldb", "LevelDB: put with sync=0", WAY(peer_leveldb, ONE(append_written)), run },
-    { "written, rocksdb", "RocksDB: put with sync=false", WAY(peer_rocksdb, ONE(append_written)), run },
-    { "buffered", "twinlog_enqueue()", WAY(peer_twinlog, ONE(append_buffered)), run },
-    { "buffered, bdb", "Berkeley DB: log_put()", WAY(peer_bdb, ONE(append_buffered)), run },
-    { NULL, NULL, NULL, NULL },
+      BY(peer_twinlog, AT(APPEND_WRITTEN), .setup.is_buffered = true) },
+    { "written, naive", "write()", BY(peer_naive, AT(APPEND_WRITTEN)) },
+    { "written, bdb", "Berkeley DB: log_put() with DB_LOG_WRNOSYNC", BY(peer_bdb, AT(APPEND_WRITTEN)) },
+    { "written, leveldb", "LevelDB: put with sync=0", BY(peer_leveldb, AT(APPEND_WRITTEN)) },
+    { "written, rocksdb", "RocksDB: put with sync=false", BY(peer_rocksdb, AT(APPEND_WRITTEN)) },
+    { "buffered", "twinlog_enqueue()", BY(peer_twinlog, AT(APPEND_BUFFERED)) },
+    { "buffered, bdb", "Berkeley DB: log_put()", BY(peer_bdb, AT(APPEND_BUFFERED)) },
+    { NULL, NULL, NULL },
 };
 
 static const struct trial state_trials[] = {
-    { "meta_set", "twinlog_meta_set() of 16 bytes", WAY(peer_twinlog, ONE(set_vote)), run },
-    { "cursor_set", "twinlog_cursor_set()", WAY(peer_twinlog, ONE(set_cursor)), run },
-    { "raw-twice", "the floor: two 4 KiB direct overwrites with RWF_DSYNC", WAY(peer_raw, ONE(write_twice)),
-      run },
-    { NULL, NULL, NULL, NULL },
+    { "meta_set", "twinlog_meta_set() of 16 bytes", BY(peer_twinlog, ONE(set_vote)) },
+    { "cursor_set", "twinlog_cursor_set()", BY(peer_twinlog, ONE(set_cursor)) },
+    { "raw-twice", "the floor: two 4 KiB direct overwrites with RWF_DSYNC", BY(peer_raw, ONE(write_twice)) },
+    { NULL, NULL, NULL },
 };
 
 static const struct trial many_trials[] = {
-    { "logs-own", "a committer for each log", WAY(peer_logs_own, FLIGHT(fly_by_queue, 0, 1)), run },
-    { "logs-shared", "one committer", WAY(peer_logs_shared, FLIGHT(fly_by_queue, 0, 1)), run },
-    { "logs-shared-32", "the same, 32 writes in flight", WAY(peer_logs_shared_32, FLIGHT(fly_by_queue, 0, 1)),
-      run },
-    { NULL, NULL, NULL, NULL },
+    { "logs-own", "a committer for each log", BY(peer_logs_own, FLIGHT(fly_by_queue, 0, 1)) },
+    { "logs-shared", "one committer", BY(peer_logs_shared, FLIGHT(fly_by_queue, 0, 1)) },
+    { "logs-shared-32", "the same, 32 writes in flight",
+      BY(peer_logs_shared_32, FLIGHT(fly_by_queue, 0, 1)) },
+    { NULL, NULL, NULL },
 };
 
-#define FIGURE(member) offsetof(struct figures, member)
 #define STUDY(its_point, its_baseline, its_trials)                                                           \
     .point = its_point, .baseline = its_baseline, .trials = its_trials, .is_in_build = has_peer,             \
-    .set_stage = set_stage, .clear_stage = clear_stage
+    .stage_bytes = sizeof(struct stage), .set_stage = set_stage, .clear_stage = clear_stage, .run = run
 
 const struct study study_flight = {
     STUDY("bytes", "append", flight_trials),
-    .columns = {
-        { "appends/s", FIGURE(rate), 0 },
-        { "MB/s", FIGURE(mb_per_s), 0 },
-        { "p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
-        { "a sync", FIGURE(appends_per_sync), 0 },
-    },
+    .columns = { { RATE("appends") }, { MB_PER_S }, { P50 }, { P99 }, { CPU }, { A_SYNC } },
 };
-
 const struct study study_batch = {
     STUDY("records", "raw", batch_trials),
-    .columns = {
-        { "appends/s", FIGURE(rate), 0 },
-        { "MB/s", FIGURE(mb_per_s), 0 },
-        { "batch p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
-    },
+    .columns = { { RATE("appends") }, { MB_PER_S }, { "batch p50 µs", FIGURE(p50_us), 1 }, { P99 }, { CPU } },
 };
-
 const struct study study_ways = {
     STUDY("bytes", NULL, ways_trials),
-    .columns = {
-        { "appends/s", FIGURE(rate), 0 },
-        { "MB/s", FIGURE(mb_per_s), 0 },
-        { "p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "p99.9 µs", FIGURE(p999_us), 0 },
-        { "max µs", FIGURE(max_us), 0 },
-        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
-    },
+    .columns = { { RATE("appends") }, { MB_PER_S }, { P50 }, { P99 }, { P999 }, { LONGEST }, { CPU } },
 };
-
 const struct study study_state = {
     STUDY(NULL, "raw-twice", state_trials),
-    .columns = {
-        { "sets/s", FIGURE(rate), 0 },
-        { "p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "p99.9 µs", FIGURE(p999_us), 0 },
-        { "max µs", FIGURE(max_us), 0 },
-    },
+    .columns = { { RATE("sets") }, { P50 }, { P99 }, { P999 }, { LONGEST } },
 };
-
 const struct study study_many = {
     STUDY("logs", "logs-own", many_trials),
-    .columns = {
-        { "appends/s", FIGURE(rate), 0 },
-        { "p50 µs", FIGURE(p50_us), 0 },
-        { "p99 µs", FIGURE(p99_us), 0 },
-        { "max µs", FIGURE(max_us), 0 },
-        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
-        { "MiB resident", FIGURE(resident_growth), 1.0 / (1 << 20) },
-    },
+    .columns = { { RATE("appends") },
+                 { P50 },
+                 { P99 },
+                 { LONGEST },
+                 { CPU },
+                 { "MiB resident", FIGURE(resident_growth), 1.0 / (1 << 20) } },
 };

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common.h"
+
 /* "mixed": what a broker or an event store sees. Shares are in 1/256. */
 static const struct {
     uint32_t share, min_bytes, max_bytes;
@@ -15,7 +17,7 @@ static const struct {
     { 64, 1024, 4096 },   /* 25 % */
     { 13, 16384, 65536 }, /* 5 % */
 };
-#define MIX_PARTS (sizeof(mix) / sizeof(mix[0]))
+#define MIX_PARTS LENGTH(mix)
 
 uint64_t random_next(uint64_t *random)
 {
@@ -101,19 +103,16 @@ uint32_t sizes_draw(const struct sizes *sizes, uint64_t *random)
     return draw_between(mix[part].min_bytes, mix[part].max_bytes, random);
 }
 
-int payload_create(uint32_t largest_record, struct payload *ret_payload)
+void payload_create(uint32_t largest_record, struct payload *ret_payload)
 {
     struct payload payload = { .size = ((size_t)largest_record + PAYLOAD_SPREAD + 7) & ~(size_t)7 };
-    payload.bytes = malloc(payload.size);
-    if (!payload.bytes)
-        return -ENOMEM;
+    payload.bytes = allocate(1, payload.size);
     uint64_t random = UINT64_C(0x9e3779b97f4a7c15);
     for (size_t i = 0; i < payload.size; i += sizeof(uint64_t)) {
         uint64_t next = random_next(&random);
         memcpy(payload.bytes + i, &next, sizeof(next));
     }
     *ret_payload = payload;
-    return 0;
 }
 
 const void *payload_draw(const struct payload *payload, uint64_t *random)

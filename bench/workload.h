@@ -36,7 +36,7 @@ struct payload {
     unsigned char *bytes;
     size_t size;
 };
-int payload_create(uint32_t largest_record, struct payload *ret_payload);
+void payload_create(uint32_t largest_record, struct payload *ret_payload);
 /* Record `number`, from 0 or 1. */
 static inline const unsigned char *payload_at(const struct payload *payload, uint64_t number)
 {

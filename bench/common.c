@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See common.h. */
+#include "common.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define BLOCK_BYTES 4096u
+
+static void *given(void *memory, size_t bytes)
+{
+    if (memory)
+        return memory;
+    fprintf(stderr, "twinlog-bench: no memory for %zu bytes\n", bytes);
+    exit(1);
+}
+
+void *allocate(size_t count, size_t size)
+{
+    return given(calloc(count, size), count * size);
+}
+
+void *allocate_blocks(size_t bytes)
+{
+    const size_t rounded = (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    return memset(given(aligned_alloc(BLOCK_BYTES, rounded), rounded), 0, rounded);
+}
+
+void *allocate_shared(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return given(memory == MAP_FAILED ? NULL : memory, bytes);
+}
+
+struct list list_of(const char *text, char separator)
+{
+    return (struct list){ .rest = text, .separator = separator };
+}
+
+bool list_next(struct list *list)
+{
+    const char separators[2] = { list->separator, 0 };
+    const char *word = list->rest + strspn(list->rest, separators);
+    const size_t length = strcspn(word, separators);
+    list->rest = word + length;
+    snprintf(list->word, sizeof(list->word), "%.*s", (int)length, word);
+    return length > 0;
+}
+
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    (void)status;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+bool remove_tree(const char *path)
+{
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0)
+        return true;
+    fprintf(stderr, "twinlog-bench: cannot remove %s: %s\n", path, strerror(errno));
+    return false;
+}
+
+bool make_dir(const char *path)
+{
+    if (mkdir(path, 0700) == 0)
+        return true;
+    fprintf(stderr, "twinlog-bench: %s: %s\n", path, strerror(errno));
+    return false;
+}
+
+int wait_for(pid_t child)
+{
+    int status;
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
+    return status == 0 ? 0 : -ECHILD;
+}
