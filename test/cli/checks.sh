@@ -92,3 +92,52 @@ as_nobody()
         "$@"
     fi
 }
+
+# fill LOG LINES [OPTION...]: a log of the numbers from 1 to that, closed.
+fill()
+{
+    log=$1
+    lines=$2
+    shift 2
+    seq "$lines" | "$twinlog" append "$log" "$@" || count "fill $log" 1
+}
+
+# holds NAME LOG FIRST LAST: the log's records are the numbers FIRST to LAST.
+holds()
+{
+    "$twinlog" cat "$2" >out 2>err || cat err
+    seq "$3" "$4" >want
+    same "$1" want out
+}
+
+# spoil LOG TEXT: a wrong byte in the first place of that text. file is where.
+spoil()
+{
+    file=$(grep -lF "$2" "$1"/*.twl)
+    offset=$(grep -abo "$2" "$file" | cut -d : -f 1)
+    printf X | dd of="$file" bs=1 seek="$offset" conv=notrunc 2>dd.err || cat dd.err
+}
+
+# segment_files LOG: how many there are.
+segment_files() { find "$1" -name '*.twl' | wc -l; }
+
+# start_writer LOG: appends what is written to 3; the LSNs are read from 4, the errors are in LOG.err.
+start_writer()
+{
+    rm -f feed lsns.fifo
+    mkfifo feed lsns.fifo
+    "$twinlog" append "$@" --print-lsn <feed >lsns.fifo 2>"$1.err" &
+    writer=$!
+    # should an LSN never come, reading it ends with the writer
+    (timeout 500 tail --pid="$writer" -f /dev/null || kill -9 "$writer") >/dev/null 2>&1 &
+    exec 3>feed 4<lsns.fifo
+}
+
+# stop_writer SIGNAL: got is its status.
+stop_writer()
+{
+    kill "-$1" "$writer"
+    got=0
+    wait "$writer" 2>/dev/null || got=$?
+    exec 3>&- 4<&-
+}
