@@ -28,16 +28,19 @@ static bool is_wanted(const struct rung *rung, const struct twinlog_options *opt
     return options->io == TWINLOG_IO_AUTO ? rung->is_automatic : rung->io == options->io;
 }
 
-/* The name of a directory is durable once its parent is synced. */
-static int sync_parent(const char *dir)
+/* The name of a directory is durable once its parent is synced. *ret_doing: "cannot ..." */
+static int sync_parent(const char *dir, const char **ret_doing)
 {
-    int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    int parent = fd < 0 ? -1 : openat(fd, "..", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    int rc = parent >= 0 && fsync(parent) == 0 ? 0 : -errno;
+    const int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    *ret_doing = "open the log's directory";
+    if (fd < 0)
+        return -errno;
+    const int parent = openat(fd, "..", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    const int rc = parent >= 0 && fsync(parent) == 0 ? 0 : -errno;
+    *ret_doing = "sync the parent of the log's directory";
     if (parent >= 0)
         close(parent);
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     return rc == -EACCES ? 0 : rc; /* the parent is not readable, so it cannot be synced */
 }
 
@@ -114,6 +117,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     struct twinlog_report unwanted;
     struct twinlog *log;
     struct io *io;
+    const char *doing;
     if (!dir || !ret_log)
         return -EINVAL;
     int rc = twl_options_normalise(given, &options);
@@ -127,17 +131,17 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
                       : twl_log_open(io, &options, ret_log);
     }
     rc = make_directory(dir, &options);
-    if (rc == 0)
-        rc = climb(dir, &options, &log);
     if (rc < 0)
         return rc;
-    rc = sync_parent(dir); /* even if it exists: the process that made it may have died before this */
-    if (rc < 0) {
-        twinlog_close(log);
-        return refuse(&options, rc, "sync the parent of the log's directory");
-    }
-    *ret_log = log;
-    return 0;
+    /* Even if it exists: the process that made it may have died before this. And before the threads of the log have work
+     * for the disk, which this would wait for. */
+    rc = sync_parent(dir, &doing);
+    if (rc < 0)
+        return refuse(&options, rc, doing);
+    rc = climb(dir, &options, &log);
+    if (rc == 0)
+        *ret_log = log;
+    return rc;
 }
 
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
@@ -221,13 +225,14 @@ static int check_empty(void *context, const char *name)
 static int open_both(const char *dir, const char *new_dir, struct io **ret_io, struct io **ret_to)
 {
     struct io *io, *to;
+    const char *doing;
     int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return rc;
     if (mkdir(new_dir, 0777) < 0 && errno != EEXIST)
         rc = -errno;
     if (rc == 0)
-        rc = sync_parent(new_dir);
+        rc = sync_parent(new_dir, &doing);
     if (rc == 0)
         rc = twl_io_posix_create(new_dir, false, &to);
     if (rc == 0) {
