@@ -303,16 +303,16 @@ static void prepare_pages(struct mapped *m)
     twl_mapped_leave(seg);
 }
 
-/* Maps the next segment, and makes its first pages present. */
+/* Maps the next segment, and makes its first pages present. A close waits for this, and has no use for it. */
 static void prepare_segment(struct mapped *m)
 {
-    if (atomic_load(&m->has_spare))
+    if (atomic_load(&m->has_spare) || atomic_load(&m->must_stop))
         return;
     int rc = m->ops->prepare_ahead(m);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
         rc = prepare(m, false);
-        if (rc == 0)
+        if (rc == 0 && !atomic_load(&m->must_stop))
             twl_mapped_segment_populate(m->spare, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
