@@ -426,6 +426,9 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
 {
     struct disk_file *file = disk_file_of(io_file);
 
+    /* the page that a new segment's header was written through would keep a large one out */
+    if (bytes >= LARGE_PAGE_BYTES)
+        posix_fadvise(file->fd, 0, BLOCK_BYTES, POSIX_FADV_DONTNEED);
     return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_page);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/libc.h"
+#include "io/mapping.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -125,6 +126,30 @@ void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)
         return;
     madvise(seg->group.bytes + from, end - from, MADV_POPULATE_WRITE);
     atomic_store(&seg->populated, end);
+}
+
+void twl_mapped_segment_take_large(struct mapped_segment *seg)
+{
+    twl_mapping_take_large(seg->group.bytes, seg->bytes);
+    seg->large_end = seg->bytes;
+}
+
+void twl_mapped_segment_take_small(struct mapped_segment *seg, uint64_t from)
+{
+    if (from >= seg->large_end)
+        return;
+    const uint64_t present = atomic_load(&seg->populated) + 2 * LARGE_PAGE_BYTES;
+    seg->large_end = min_u64(seg->large_end, present); /* the kernel may be two pages ahead */
+    twl_mapping_take_small(seg->group.bytes, seg->bytes);
+    twl_mapping_split(seg->group.bytes, from, seg->large_end);
+    if (++seg->splits == MOST_SPLITS)
+        seg->large_end = from;
+}
+
+void twl_mapped_segment_split(struct mapped_segment *seg, uint64_t offset)
+{
+    if (offset < seg->large_end)
+        twl_mapping_split(seg->group.bytes, offset, offset + 1);
 }
 
 static void take_start(struct mapped_segment *seg)

@@ -401,6 +401,22 @@ static void expect_count(uint64_t records, bool is_durable)
     ck_assert(found == records || !is_durable);
 }
 
+/* Pages are large until a sync has little to write; those that are there already, too. Of a shared log they are small. */
+TEST(pages_are_large_while_syncs_are_rare)
+{
+    struct twinlog *log = open_large();
+    ck_assert_int_eq(twinlog_append(log, "large", 5, NULL), 0);
+    const int64_t large = log_large_bytes(log_segment(2));
+    if (large >= 0) {
+        ck_assert_int_eq(large, ALONE ? 0 : (int64_t)log->options.mapped_bytes);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_int_eq(log_large_bytes(log_segment(2)), 0);
+    }
+    ck_assert_int_eq(twinlog_append(log, "small", 5, NULL), 0);
+    log_close(log);
+    expect_count(2, true);
+}
+
 /* In steps of 8 bytes: what is left behind the last record, and what the next one takes. */
 TEST_LOOP(a_record_that_just_fits_stays_and_one_that_does_not_goes_on, FEW(8, 16 * 3))
 {

@@ -431,6 +431,33 @@ TEST_LOOP(mapped_memory_stays_small, 2)
     free(block);
 }
 
+/* Pages are large until the file is synced after a few bytes, and again in the next chunk when syncs have become rare.
+ * Where other processes may map the file they are always small. */
+TEST_LOOP(pages_are_large_while_syncs_are_rare, 2)
+{
+    const size_t size = 20 * MIB;
+    const bool is_shared = _i == 1;
+    char *block = malloc(size);
+    memset(block, 'x', size);
+    struct twinlog_sink_options options =
+        options_of(TWINLOG_SINK_NO_THREAD | (is_shared ? TWINLOG_SINK_SHARED : 0));
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, LINE);
+    if (log_large_bytes("/out\n") >= 0) {
+        ck_assert_int_eq(log_large_bytes("/out\n"), is_shared ? 0 : (int64_t)CHUNK_BYTES);
+        ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+        ck_assert_int_eq(log_large_bytes("/out\n"), 0);
+        for (unsigned i = 0; i < 2; i++) {
+            ck_assert_int_eq(twinlog_sink_write(sink, block, size, NULL), 0);
+            ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+        }
+        ck_assert_int_eq(twinlog_sink_write(sink, block, 4 * MIB, NULL), 0);
+        ck_assert_int_eq(log_large_bytes("/out\n"), is_shared ? 0 : (int64_t)CHUNK_BYTES);
+    }
+    close_sink(sink);
+    free(block);
+}
+
 /* A process that may not make it so large gets an error, no signal; others go on. */
 static int write_with_limit(void)
 {
