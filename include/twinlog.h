@@ -23,9 +23,11 @@
  * What holds for all calls:
  *
  *  - Results are 0, a count, or a negative error: -errno for the system and for arguments (-EINVAL: a NULL where none
- *    may be), and the TWINLOG_E codes below. Any call may return an error of the system that is not listed at it.
+ *    may be, an option out of range), and the TWINLOG_E codes below. Any call may return an error of the system that
+ *    is not listed at it.
  *  - Inputs come first, outputs (ret_...) last; an output is untouched on failure unless it is told otherwise.
  *    Options may be NULL, for the defaults, and so may what a close gets. 0 in a field: none, unless it has a default.
+ *    ret_report: NULL, or filled in when a call fails; that of a reader or consumer must outlive it.
  *  - timeout_ms: how long to wait; 0 = not at all, negative = no limit.
  *  - A result of `each` that is not 0 ends the call and is returned. In options `each` and `progress` may be NULL.
  *  - twinlog_truncate(), twinlog_reset() and twinlog_close() are -EDEADLK in a callback of the log, and on the thread
@@ -81,7 +83,7 @@ enum twinlog_finding {
     TWINLOG_FOUND_SYSTEM_ERROR,    /* a call to the system failed; see `error` */
     TWINLOG_FOUND_BAD_STATE,       /* the file of cursors and values does not check, or is missing */
     TWINLOG_FOUND_BAD_INDEX,       /* a sealed segment's index is wrong; no record is affected */
-    TWINLOG_FOUND_TRIMMED /* the record was removed by a trim; first_lsn is the oldest that is left */
+    TWINLOG_FOUND_TRIMMED          /* a trim removed the record; first_lsn is the oldest that is left */
 };
 
 enum twinlog_action {
@@ -110,7 +112,7 @@ struct twinlog_report {
 /* ---- opening ---------------------------------------------------------------------------------- */
 
 /* How a group reaches stable storage. The default is the first path that works here, but never linked writes; and
- * instead of TWINLOG_IO_URING it is TWINLOG_IO_DSYNC while that was measured to be quicker. */
+ * TWINLOG_IO_DSYNC instead of TWINLOG_IO_URING while that was measured to be quicker. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
     TWINLOG_IO_URING,        /* io_uring: one write that carries its own sync (RWF_DSYNC) */
@@ -168,24 +170,20 @@ struct twinlog_event {
     uint32_t kind; /* enum twinlog_event_kind */
     int32_t error;
     uint32_t is_durable;
-    uint64_t first_lsn;
-    uint64_t records;
+    uint64_t first_lsn, records;
     uint64_t bytes;   /* written */
     uint64_t took_ns; /* the write and the sync */
     uint64_t segment; /* sequence number */
 };
 
+/* segment_bytes, buffer_bytes (default: up to 8 MiB) and mapped_bytes are multiples of 4096. */
 struct twinlog_options {
     uint32_t size;
-    uint32_t flags; /* enum twinlog_open_flags */
-    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. They grow from 512 KiB on */
-    uint64_t segment_bytes;
-    /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default: up to 8
-     * MiB */
-    uint32_t buffer_bytes;
-    /* largest record, at most buffer_bytes - 8192; default 4 MiB, or what the buffer takes */
-    uint32_t max_record_bytes;
-    uint32_t io; /* enum twinlog_io; a path that does not work here is -ENOTSUP */
+    uint32_t flags;            /* enum twinlog_open_flags */
+    uint64_t segment_bytes;    /* largest file; 64 KiB to 1 TiB, default 64 MiB. They grow from 512 KiB on */
+    uint32_t buffer_bytes;     /* of each of two; 16 KiB to 256 MiB, at most segment_bytes - 8192 */
+    uint32_t max_record_bytes; /* at most buffer_bytes - 8192; default 4 MiB, or what the buffer takes */
+    uint32_t io;               /* enum twinlog_io; a path that does not work here is -ENOTSUP */
     /* wait this long for another writer to close; 0: -EBUSY at once (the shared mode: after 1 s to 30 s) */
     uint32_t lock_wait_ms;
     /* full-size segments to prepare at once, at most 64; default 0: one, when the active segment is half full */
@@ -194,14 +192,12 @@ struct twinlog_options {
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
 
     /* Leaves a segment that has this many records, or a first record this old, with the next group. */
-    uint64_t segment_records;
-    uint64_t segment_age_ms;
+    uint64_t segment_records, segment_age_ms;
 
     /* Removes the oldest segment while the others still meet the limit; what a named cursor has not passed stays. With
-     * several, each removes. See Retention in twinlog_open(3). */
-    uint64_t keep_bytes;
-    uint64_t keep_records; /* LSNs: a filler counts, too */
-    uint64_t keep_age_ms;  /* counted from the newest record of a segment */
+     * several, each removes. See Retention in twinlog_open(3). keep_records counts LSNs, those of fillers too, and
+     * keep_age_ms counts from the newest record of a segment. */
+    uint64_t keep_bytes, keep_records, keep_age_ms;
 
     /* Commits when no thread waits inside a call: for requests, deadlines and flush_interval_ms. NULL: a thread of the
      * log, started when the first of these comes. */
@@ -222,8 +218,8 @@ struct twinlog_options {
      * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have no
      * effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
     uint32_t mode; /* enum twinlog_mode */
-    /* Mapped modes: the first segment, from which they double; a multiple of 4096, at least max_record_bytes + 28672;
-     * default 10 MiB, or what the largest record needs. A close, or the opening after a kill, shortens the last one. */
+    /* Mapped modes: the first segment, from which they double; at least max_record_bytes + 28672, default 10 MiB, or
+     * what the largest record needs. A close, or the opening after a kill, shortens the last one. */
     uint64_t mapped_bytes;
 };
 
@@ -232,17 +228,17 @@ struct twinlog; /* one open log; every function on it may be called from any thr
 /* Opens the log in directory `dir` for appending; creates the directory (its parent must exist) and the log where there
  * is none. Recovers first: a torn tail is truncated and reported, and what is kept is synced. On return every record up
  * to twinlog_last_lsn() is durable, and no other process can write the log until it is closed or this process is gone.
- * Waits up to 30 s for a dead writer's last write to land. A process that joins a log in TWINLOG_MODE_SHARED performs
- * no recovery and no sync: what it finds behind twinlog_durable_lsn() is not durable yet.
- *   -EBUSY    another writer has the log (the report has its PID where that is known), or a dead one's write has not
- *             landed after 30 s                -EUSERS   255 handles share the log
- *   -EINVAL   an option is out of range
- *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
- *   -ENOENT   no parent of `dir`, or no log and TWINLOG_MUST_EXIST      -ENOTEMPTY  no log in `dir`, but other files
- *   -EMLINK   a segment that would be written to has another name, as in a copy made of links
- *   -ENOTSUP  options->io does not work here, files cannot be mapped for writing or, shared, have no hard links
- *   TWINLOG_ECORRUPT, TWINLOG_EFOREIGN, TWINLOG_EVERSION (also of the library that shares it)  the log was left as it
- *             was; see the report */
+ * A process that joins a log in TWINLOG_MODE_SHARED performs no recovery and no sync: what it finds behind
+ * twinlog_durable_lsn() is not durable yet.
+ *   -EBUSY      another writer has the log (the report has its PID where that is known), or the last write of a dead
+ *               one has not landed after 30 s
+ *   -EUSERS     255 handles share the log
+ *   -EOVERFLOW  the numbers of its records, segments, files or epochs are used up; it can be read
+ *   -ENOENT     no parent of `dir`, or no log and TWINLOG_MUST_EXIST
+ *   -ENOTEMPTY  no log in `dir`, but other files
+ *   -EMLINK     a segment that would be written to has another name, as in a copy made of links
+ *   -ENOTSUP    options->io does not work here, files cannot be mapped for writing or, shared, have no hard links
+ *   TWINLOG_ECORRUPT, _EFOREIGN, _EVERSION (also of the library that shares it): left as it was; see the report */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
 /* Lets calls on `log` finish, makes every accepted record durable (in TWINLOG_MODE_SHARED those of this process), marks
@@ -260,9 +256,9 @@ int twinlog_close(struct twinlog *log);
  * together with every record of a smaller LSN. Threads that call it at once share one write and one sync. Allocates
  * nothing, unless the next segment was not prepared. Not a cancellation point. `ret_lsn` may be NULL; it gets the LSN,
  * on failure too if there was one already; 0 means that nothing happened. In TWINLOG_MODE_MAPPED it returns when the
- * record is copied. Nothing happened where the error is one of the first five:
- *   -EMSGSIZE   larger than max_record_bytes      -EINVAL     a NULL for data
- *   -ESHUTDOWN  the log is being closed           TWINLOG_EPOISONED  an earlier write or sync failed
+ * record is copied. Nothing happened where the error is -EINVAL, TWINLOG_EPOISONED or one of the first three:
+ *   -EMSGSIZE   larger than max_record_bytes
+ *   -ESHUTDOWN  the log is being closed
  *   -ENOSPC     the next segment is needed and the disk is full; the same call works again once there is space.
  *               Likewise -EDQUOT, -EFBIG (RLIMIT_FSIZE), -EMFILE (also with 2^20 segments: trim), ...
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
@@ -315,7 +311,6 @@ struct twinlog_terms {
  *               next try gets that error
  *   -ETIMEDOUT, -ECANCELED  not at `level` by the deadline; twinlog_cancel() was called. Nothing happened if
  *               *ret_first_lsn is 0, else the records become durable unless the log fails: twinlog_wait() tells
- *
  * In TWINLOG_MODE_MAPPED a try gives up if the next segment is not ready, a cancellation counts only at the beginning,
  * and a deadline that passes while the disk works (a sync, or a segment that is made) is not kept. */
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
@@ -362,18 +357,15 @@ int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservat
 
 /* ---- without waiting --------------------------------------------------------------------------- */
 
-/* A batch in flight. The memory is the caller's, which must not touch it until the request is completed. */
+/* A batch in flight. The memory is the caller's, which must not touch it until the request is completed. The caller
+ * sets context, and complete or queue; the log the rest. */
 struct twinlog_request {
-    /* set by the caller; one of the first two */
     void (*complete)(struct twinlog_request *request); /* called when done, see below */
     struct twinlog_queue *queue;                       /* handed to this queue when done */
     void *context;                                     /* for the caller */
-
-    /* set by the log */
-    int32_t result;     /* 0, or the error: as twinlog_append() would have returned it */
-    uint32_t count;     /* records */
-    uint64_t first_lsn; /* set when submit returns */
-
+    int32_t result;               /* 0, or the error: as twinlog_append() would have returned it */
+    uint32_t count;               /* records */
+    uint64_t first_lsn;           /* set when submit returns */
     struct twinlog_request *next; /* the log's until completion, then the caller's */
     uint64_t private_word;        /* the log's */
 };
@@ -384,9 +376,8 @@ struct twinlog_request {
  * buffers at most; the terms TWINLOG_TRY, deadline and cancellation count for that.
  *
  * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits in
- * any call on this log. It may submit, append and wait, but not truncate, reset or close this log, nor leave by
- * longjmp, C++ exception or pthread_exit. Later completions wait for it; callbacks that truncate, reset or close each
- * other's logs wait for ever. */
+ * any call on this log. It may submit, append and wait, but not leave by longjmp, C++ exception or pthread_exit. Later
+ * completions wait for it; callbacks that truncate, reset or close each other's logs wait for ever. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 /* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was only
@@ -398,8 +389,7 @@ int twinlog_drive(struct twinlog *log, int timeout_ms);
 /* Where completed requests wait to be fetched, in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-/* Fetches up to `max` completed requests. Waits for the first one up to timeout_ms. Returns how many there are, 0 =
- * none in time. */
+/* Fetches up to `max` completed requests; waits for the first one up to timeout_ms. Their number, 0 = none in time. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
                        int timeout_ms);
 /* An eventfd, readable while there are requests to fetch. Do not read it: twinlog_queue_poll() does. */
@@ -423,8 +413,8 @@ int twinlog_committer_close(struct twinlog_committer *committer);
 
 /* ---- how far ----------------------------------------------------------------------------------- */
 
-/* Watermarks. Any thread. 0 = none. They do not wait for a commit. With TWINLOG_READ_ONLY they read files; if that
- * fails they return what was found last, and where the end of the log is damaged the smallest LSN that it can be:
+/* Watermarks. 0 = none. They do not wait for a commit. With TWINLOG_READ_ONLY they read files; if that fails they
+ * return what was found last, and where the end of the log is damaged the smallest LSN that it can be:
  * twinlog_reader_range() returns the error. */
 uint64_t twinlog_first_lsn(struct twinlog *log);   /* oldest kept, 0 when empty */
 uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted */
@@ -456,8 +446,7 @@ struct twinlog_trim_result {
     uint32_t size;
     uint32_t holder;    /* enum twinlog_holder */
     uint64_t first_lsn; /* the oldest record that is kept; the next one to come when none is */
-    uint64_t removed_records;
-    uint64_t removed_segments;
+    uint64_t removed_records, removed_segments;
     uint64_t removed_bytes; /* their files: given back to the file system, or kept for reuse */
     uint64_t held_bytes;    /* file bytes that would have gone but for the holder */
     char holder_name[72];   /* of the cursor, or the segment's file */
@@ -489,8 +478,8 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  *   -EINVAL  a bad name or value      -ENOENT  no such name      -EROFS, -EACCES  the files cannot be written
  *   -ENOSPC  more than 1 MiB in all, or the disk is full      -EBUSY  another process was changing one for 30 s
  *   TWINLOG_ECORRUPT  their file is damaged or missing      TWINLOG_EVERSION  only a newer version may write */
-#define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
-#define TWINLOG_META_BYTES 4096u
+#define TWINLOG_NAME_BYTES 64u   /* longest name, with its NUL */
+#define TWINLOG_META_BYTES 4096u /* largest value */
 
 /* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes after. Makes
  * the cursor where there is none. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the newest
@@ -503,7 +492,6 @@ int twinlog_cursor_remove(struct twinlog *log, const char *name);
 int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
                         void *context);
 
-/* A value of up to TWINLOG_META_BYTES. */
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
 /* Copies up to `room` bytes to `data`. ret_size (may be NULL) gets the value's size, which may be more. */
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size);
@@ -535,11 +523,9 @@ enum twinlog_reader_flags {
 };
 struct twinlog_reader_options {
     uint32_t size;
-    uint32_t flags;    /* enum twinlog_reader_flags */
-    uint64_t from_lsn; /* first LSN to return; default the oldest kept */
-    uint64_t to_lsn;   /* last LSN to return; default no limit */
-    /* NULL, or filled in when a call on the reader fails; must outlive it */
-    struct twinlog_report *ret_report;
+    uint32_t flags;                    /* enum twinlog_reader_flags */
+    uint64_t from_lsn, to_lsn;         /* first and last LSN to return; default the oldest kept, no limit */
+    struct twinlog_report *ret_report; /* of a call on the reader */
 };
 
 /* Opens a reader on the log in `dir`, in any process, beside a live writer or without one; takes no lock, changes
@@ -588,8 +574,8 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
 
-/* A consumer goes on where the last one of its name ended: a reader and a named cursor in one. In any process, beside a
- * writer in any mode or without one. One thread at a time may use it. */
+/* A consumer goes on where the last one of its name ended: a reader and a named cursor in one, for one thread at a
+ * time. In any process, beside a writer in any mode or without one. */
 struct twinlog_consumer;
 
 enum twinlog_consumer_flags {
@@ -599,7 +585,7 @@ enum twinlog_consumer_flags {
 struct twinlog_consumer_options {
     uint32_t size;
     uint32_t flags;                    /* enum twinlog_consumer_flags */
-    struct twinlog_report *ret_report; /* NULL, or filled in when open or next fails; must outlive it */
+    struct twinlog_report *ret_report; /* of open and next */
 };
 
 /* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
@@ -610,8 +596,7 @@ int twinlog_consumer_open(const char *dir, const char *name, const struct twinlo
                           struct twinlog_consumer **ret_consumer);
 
 /* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED are returned once, and the next call goes on
- * with report.first_lsn. After another error close it and open it again. In a forked child
- * TWINLOG_EFORKED. */
+ * with report.first_lsn. After another error close it and open it again. TWINLOG_EFORKED in a forked child. */
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
 /* The consumer has finished with every record up to `lsn`; 0: with all that next has returned. Durable on return: the
  * next consumer of this name begins behind it. -EINVAL: next has not returned `lsn` yet. TWINLOG_ETRUNCATED,
@@ -685,8 +670,7 @@ struct twinlog_timings {
     struct twinlog_histogram sync;  /* where it is an operation of its own */
     struct twinlog_histogram wake;  /* from the end of the commit to the return of the writer */
     struct twinlog_histogram total; /* of an append that waits, from the call to its return */
-    struct twinlog_histogram group_records;
-    struct twinlog_histogram group_bytes;
+    struct twinlog_histogram group_records, group_bytes;
 };
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
@@ -699,7 +683,7 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
-/* A log from outside; changes nothing, also beside a live writer. Without a writer the log is synced first, unless the
+/* A log from outside, also beside a live writer; changes nothing. Without a writer the log is synced first, unless the
  * file system is read-only: a power cut takes nothing of what is told. */
 struct twinlog_inspection {
     uint32_t size;
