@@ -56,8 +56,8 @@ own()
     if [ -f "$build/$object" ]; then echo "$object"; fi
 }
 
-# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's object of each file: in the place of the program's own one,
-# or else in front of the library (in it two files of one name would be taken for one).
+# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's object of each file: in the sink's library with points, in
+# the place of the program's own one, or else in front of the library (in it two files of one name would be taken for one).
 link()
 {
     program=$1 folder=$2 front=
@@ -65,7 +65,9 @@ link()
     shift 2
     for file in "$@"; do
         object=$(own "$program" "$file")
-        if [ -n "$object" ]; then
+        if [ -f "$folder/points/$(basename "$file").o" ] && echo "$command" | grep -q libsink_points; then
+            continue
+        elif [ -n "$object" ]; then
             compile "$file" "$folder" "$object" "$folder/own-$(basename "$file").o" || return 1
             command=$(echo "$command" | sed "s, $object, $folder/own-$(basename "$file").o,")
         else
