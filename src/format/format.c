@@ -123,12 +123,18 @@ uint64_t twl_segment_data_end(uint64_t segment_bytes)
     return segment_bytes - SEGMENT_FOOTER_BYTES;
 }
 
-uint32_t twl_segment_seed(const struct segment_header *header)
+/* Seeds the checksums of what is `part` of the log. */
+static uint32_t part_seed(const uint8_t log_id[LOG_ID_BYTES], uint64_t part)
 {
     unsigned char identity[LOG_ID_BYTES + 8];
-    memcpy(identity, header->log_id, LOG_ID_BYTES);
-    store_le64(identity + LOG_ID_BYTES, header->segment_id);
+    memcpy(identity, log_id, LOG_ID_BYTES);
+    store_le64(identity + LOG_ID_BYTES, part);
     return twl_crc32c(0, identity, sizeof(identity));
+}
+
+uint32_t twl_segment_seed(const struct segment_header *header)
+{
+    return part_seed(header->log_id, header->segment_id);
 }
 
 uint32_t twl_writer(void)
@@ -138,12 +144,13 @@ uint32_t twl_writer(void)
     return 1u | (major & 0xff) << 8 | (minor & 0xff) << 16 | (patch & 0xff) << 24;
 }
 
-/* Seeds checksums that are valid at one offset of one segment only. */
-static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
+/* A checksum that is valid at one offset of one segment only; it is stored in front of what it covers. */
+static uint32_t place_checksum(const unsigned char *bytes, size_t size, uint32_t segment_seed,
+                               uint64_t offset)
 {
     unsigned char place[8];
     store_le64(place, offset);
-    return twl_crc32c(segment_seed, place, sizeof(place));
+    return twl_crc32c(twl_crc32c(segment_seed, place, sizeof(place)), bytes + 4, size - 4);
 }
 
 /* Group header: at 0 the CRC of segment seed, offset and bytes 4-63, then the magic "1TWG"; 60-63 are zero. */
@@ -160,18 +167,13 @@ static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
     F(48, 64, time_ns);                                                                                      \
     F(56, 32, writer)
 
-static uint32_t group_checksum(const unsigned char *bytes, uint32_t segment_seed, uint64_t offset)
-{
-    return twl_crc32c(place_seed(segment_seed, offset), bytes + 4, GROUP_HEADER_BYTES - 4);
-}
-
 void twl_group_header_encode(struct group_header *from, uint32_t segment_seed, uint64_t offset,
                              unsigned char bytes[GROUP_HEADER_BYTES])
 {
     memset(bytes, 0, GROUP_HEADER_BYTES);
     store_le32(bytes + 4, GROUP_MAGIC);
     GROUP_FIELDS(STORE);
-    from->checksum = group_checksum(bytes, segment_seed, offset);
+    from->checksum = place_checksum(bytes, GROUP_HEADER_BYTES, segment_seed, offset);
     store_le32(bytes, from->checksum);
 }
 
@@ -183,7 +185,8 @@ bool twl_group_header_maybe(const unsigned char *bytes)
 enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                                     uint64_t offset, struct group_header *ret_group)
 {
-    if (!twl_group_header_maybe(bytes) || load_le32(bytes) != group_checksum(bytes, segment_seed, offset))
+    if (!twl_group_header_maybe(bytes) ||
+        load_le32(bytes) != place_checksum(bytes, GROUP_HEADER_BYTES, segment_seed, offset))
         return DECODED_NONE;
     struct group_header into = { .checksum = load_le32(bytes) };
     GROUP_FIELDS(LOAD);
@@ -211,11 +214,7 @@ enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES
  */
 uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
 {
-    unsigned char identity[LOG_ID_BYTES + 8];
-    memcpy(identity, log_id, LOG_ID_BYTES);
-    store_le32(identity + LOG_ID_BYTES, epoch.number);
-    store_le32(identity + LOG_ID_BYTES + 4, epoch.salt);
-    return twl_crc32c(0, identity, sizeof(identity));
+    return part_seed(log_id, epoch.number | (uint64_t)epoch.salt << 32);
 }
 
 #define LSN_FACTOR 0x9e3779b1u
@@ -371,18 +370,13 @@ void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct
 #define FOOTER_SECTOR_BYTES 512u
 _Static_assert(FOOTER_SECTOR_BYTES <= SEGMENT_FOOTER_BYTES, "the footer sector is in the footer block");
 
-static uint32_t footer_checksum(const unsigned char *block, uint32_t segment_seed, uint64_t offset)
-{
-    return twl_crc32c(place_seed(segment_seed, offset), block + 4, FOOTER_SECTOR_BYTES - 4);
-}
-
 void twl_segment_footer_encode(const struct segment_footer *from, uint32_t segment_seed, uint64_t offset,
                                unsigned char bytes[SEGMENT_FOOTER_BYTES])
 {
     memset(bytes, 0, SEGMENT_FOOTER_BYTES);
     store_le32(bytes + 4, FOOTER_MAGIC);
     FOOTER_FIELDS(STORE);
-    store_le32(bytes, footer_checksum(bytes, segment_seed, offset));
+    store_le32(bytes, place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset));
 }
 
 /* The groups and the index behind them lie in front of the footer, at `offset`. */
@@ -409,7 +403,7 @@ bool twl_segment_footer_decode(const unsigned char bytes[SEGMENT_FOOTER_BYTES], 
                                uint64_t offset, struct segment_footer *ret_footer)
 {
     if (load_le32(bytes + 4) != FOOTER_MAGIC ||
-        load_le32(bytes) != footer_checksum(bytes, segment_seed, offset))
+        load_le32(bytes) != place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset))
         return false;
     struct segment_footer into;
     FOOTER_FIELDS(LOAD);
