@@ -19,16 +19,20 @@
 #include "check/walk.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #define TRIES 100u /* a log that is truncated faster than it is read is not verified */
+
+/* Not an error code: something does not fit because the snapshot is old. */
+#define WALK_STALE INT_MIN
 
 /* ---- telling ----------------------------------------------------------------------------------- */
 
 static int tell(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
 {
     if (report->error == TWINLOG_ECORRUPT && !twl_log_snapshot_is_current(w->io, &w->snapshot))
-        w->is_stale = true;
-    return w->is_stale ? 0 : w->visitor.found(w->visitor.context, report, hole);
+        return WALK_STALE;
+    return w->visitor.found(w->visitor.context, report, hole);
 }
 
 static void place(const struct walk *w, struct twinlog_report *report, uint64_t offset, uint64_t bytes)
@@ -131,23 +135,19 @@ static int tell_padding(struct walk *w, uint64_t offset, uint64_t bytes)
                          "something");
 }
 
-static int tell_system(struct walk *w, int error)
+static void tell_system(struct walk *w, int error)
 {
     struct twinlog_report report;
     twl_report(&report, error == TWINLOG_EVERSION ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
                TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
     place(w, &report, w->cursor.offset, 0);
     tell(w, &report, NULL);
-    return error;
 }
 
 /* What cannot be read because a segment has another incarnation by now, or is gone, is read in a newer snapshot. */
-static int tell_system_unless_stale(struct walk *w, int error)
+static int stale_or(int error)
 {
-    if (error != TWINLOG_ECORRUPT && error != -ENOENT)
-        return tell_system(w, error);
-    w->is_stale = true;
-    return 0;
+    return error == TWINLOG_ECORRUPT || error == -ENOENT ? WALK_STALE : error;
 }
 
 /* ---- bytes that must be zero ------------------------------------------------------------------- */
@@ -159,7 +159,7 @@ static int check_zeros(struct walk *w, uint64_t from, uint64_t to)
         return 0;
     const unsigned char *bytes = twl_cursor_bytes(&w->cursor, from, (size_t)(to - from), &error);
     if (!bytes)
-        return error ? tell_system(w, error) : 0;
+        return error;
     for (uint64_t i = 0; i < to - from; i++)
         if (bytes[i] != 0)
             return tell_padding(w, from + i, 1);
@@ -174,7 +174,7 @@ static int check_header_block(struct walk *w)
         return 0;
     const unsigned char *block = twl_cursor_bytes(&w->cursor, 0, SEGMENT_HEADER_BYTES, &error);
     if (!block)
-        return error ? tell_system(w, error) : 0;
+        return error;
     return twl_segment_header_is_clean(block) ? 0 : tell_padding(w, 512, SEGMENT_HEADER_BYTES - 512);
 }
 
@@ -207,49 +207,31 @@ static int accept_records(struct walk *w)
     return 1;
 }
 
+/* Goes through the records again, with the visitor, if there is one for them. Some may be damaged; a record with a
+ * sound header tells where the next one is. */
 static int visit_records(struct walk *w)
 {
     struct cursor *cursor = &w->cursor;
     struct cursor_record record;
+    uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
-        int rc = twl_cursor_next_kept(cursor, &record);
-        if (rc > 0)
-            rc = w->visitor.record(w->visitor.context, &record);
-        else if (rc < 0)
-            rc = tell_system(w, rc);
-        if (rc != 0)
-            return rc;
-    }
-    return 0;
-}
-
-/* The same if one of them is damaged. A record with a sound header tells where the next one is. */
-static int check_records(struct walk *w)
-{
-    struct cursor *cursor = &w->cursor;
-    struct cursor_record record;
-    uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
     while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
         uint64_t lsn = twl_cursor_next_lsn(cursor);
         uint64_t offset = cursor->record_offset;
         int rc = twl_cursor_next_kept(cursor, &record);
-        if (rc > 0) {
+        if (rc > 0 && w->visitor.record) {
+            rc = w->visitor.record(w->visitor.context, &record);
+        } else if (rc > 0) {
             w->records += is_kept(w, &record);
-            rc = w->visitor.record ? w->visitor.record(w->visitor.context, &record) : 0;
-            if (rc != 0)
-                return rc;
-            continue;
+            rc = 0;
+        } else if (rc == TWINLOG_ECORRUPT) {
+            rc = twl_cursor_skip_record(cursor);
+            if (rc == TWINLOG_ECORRUPT)
+                return tell_damage(w, offset, cursor->offset - offset, lsn, last_lsn);
+            if (rc > 0)
+                rc = tell_damage(w, offset, cursor->record_offset - offset, lsn, lsn);
         }
-        if (rc != TWINLOG_ECORRUPT)
-            return tell_system(w, rc);
-        rc = twl_cursor_skip_record(cursor);
-        if (rc == TWINLOG_ECORRUPT)
-            return tell_damage(w, offset, cursor->offset - offset, lsn, last_lsn);
-        if (rc < 0)
-            return tell_system(w, rc);
-        rc = tell_damage(w, offset, cursor->record_offset - offset, lsn, lsn);
         if (rc != 0)
             return rc;
     }
@@ -380,12 +362,12 @@ static int resume(struct walk *w)
                          .sure_lsn = UINT64_MAX };
     int rc = twl_cursor_enter_later(cursor, &later);
     if (rc < 0)
-        return tell_system(w, rc);
+        return rc;
     const bool is_in_bounds = rc > 0 && cursor->group.first_lsn < w->bound;
     bool is_sure = rc > 0 && is_told(w, &later);
     rc = is_sure && is_in_bounds ? 0 : find_next(w, &next);
     if (rc < 0)
-        return tell_system_unless_stale(w, rc);
+        return stale_or(rc);
     if (!is_sure && w->footer_lsn == 0)
         is_sure = find_sure(w, later.epoch.number, &next) + 1 >= later.first_lsn;
     if (is_sure && is_in_bounds) {
@@ -478,7 +460,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
     /* false: behind a closed log, too, all is searched */
     int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, false, &judgement);
     if (rc < 0)
-        return tell_system_unless_stale(w, rc);
+        return stale_or(rc);
     if (is_full(w, &judgement))
         return 0;
     *ret_is_damage = has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
@@ -539,16 +521,11 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
     if (rc != 0)
         return rc;
-    bool is_sound = false;
-    if (is_removed && cursor->group.count > 0) {
-        rc = 1;
-    } else {
-        rc = accept_records(w);
-        is_sound = rc > 0;
-    }
-    if (rc < 0)
-        return tell_system(w, rc);
-    if (rc == 0) {
+    const bool is_skipped = is_removed && cursor->group.count > 0;
+    const int accepted = is_skipped ? 0 : accept_records(w);
+    if (accepted < 0)
+        return accepted;
+    if (accepted == 0 && !is_skipped) {
         bool is_damage;
         w->seal.is_partial = true;
         twl_cursor_back_out(cursor);
@@ -556,14 +533,14 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         if (rc != 0 || !is_damage)
             return rc;
         rc = twl_cursor_enter_group(cursor);
-        rc = rc > 0 ? check_records(w) : tell_system(w, rc);
+        rc = rc > 0 ? visit_records(w) : rc;
         if (rc != 0)
             return rc;
     }
     rc = check_bound(w);
     if (rc == 0)
         rc = check_claim(w);
-    if (rc == 0 && is_sound && w->visitor.record)
+    if (rc == 0 && accepted > 0 && w->visitor.record)
         rc = visit_records(w);
     w->epoch = cursor->group.epoch;
     w->next_lsn = max_u64(w->next_lsn, end_lsn);
@@ -583,7 +560,7 @@ static int step(struct walk *w)
                                                    : cursor->offset;
     int rc = twl_cursor_enter_group(cursor);
     if (rc < 0)
-        return tell_system(w, rc);
+        return rc;
     if (rc > 0)
         return cursor->group.first_lsn < w->bound ? check_group(w, expected_offset) : 0;
     if (cursor->offset >= w->segment.data_end && next_lsn == 0)
@@ -644,10 +621,9 @@ static int walk_segment(struct walk *w, struct position *position)
     twl_cursor_begin(&w->cursor, &w->segment, *position);
     w->cursor.passes_claims = !w->snapshot.has_writer;
     rc = begin_seal_check(w);
-    if (rc < 0)
-        return tell_system(w, rc);
-    rc = check_header_block(w);
-    for (unsigned steps = 0; rc == 0 && !w->is_done && !w->is_stale; steps++) {
+    if (rc == 0)
+        rc = check_header_block(w);
+    for (unsigned steps = 0; rc == 0 && !w->is_done; steps++) {
         rc = step(w);
         if (rc <= 0)
             break;
@@ -655,7 +631,7 @@ static int walk_segment(struct walk *w, struct position *position)
         if (steps % 64 == 0)
             show_progress(w, w->cursor.offset);
     }
-    if (rc == 0 && !w->is_done && !w->is_stale)
+    if (rc == 0 && !w->is_done)
         rc = end_seal_check(w);
     *position = w->cursor.position;
     return rc;
@@ -664,23 +640,33 @@ static int walk_segment(struct walk *w, struct position *position)
 static int check_segment(struct walk *w, struct position *position)
 {
     int rc = twl_log_snapshot_open_segment(w->io, &w->snapshot.set.entries[w->index], &w->segment);
-    if (rc == -EAGAIN) {
-        w->is_stale = true;
-        return 0;
+    if (rc == -EAGAIN)
+        return WALK_STALE;
+    if (rc == 0) {
+        rc = walk_segment(w, position);
+        twl_segment_close(&w->segment);
+        w->done_bytes += w->segment.header.bytes;
     }
-    if (rc < 0)
-        return tell_system(w, rc);
-    rc = walk_segment(w, position);
-    twl_segment_close(&w->segment);
-    w->done_bytes += w->segment.header.bytes;
+    if (rc < 0 && rc != WALK_STALE && w->listener.verdict == 0)
+        tell_system(w, rc);
     return rc;
+}
+
+/* Not even an end of the log is there. */
+static int tell_missing_end(struct walk *w)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    w->segment = (struct segment){ .header.sequence = 0 };
+    w->index = set->started > 0 ? set->started - 1 : SIZE_MAX;
+    w->is_done = true;
+    const uint64_t last_lsn = max_u64(set->passed_lsn, promised_lsn(w));
+    return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
 }
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
 {
-    w->is_stale = false;
     int rc = twl_log_snapshot_load_from_disk(w->io, w->snapshot_flags, &w->snapshot, ret_report);
     if (rc < 0)
         return rc;
@@ -720,25 +706,20 @@ int twl_walk_through(struct walk *w)
     uint64_t done_sequence = 0;
     unsigned tries = 1;
     int rc = 0;
-    while (rc == 0 && !w->is_done && w->index < set->started + set->spares) {
+    while (rc == 0 && !w->is_done) {
         struct position before = position;
         uint64_t records = w->records, next_lsn = w->next_lsn;
-        rc = check_segment(w, &position);
-        if (rc == 0 && w->is_stale) {
+        const bool is_behind_all = w->index == set->started + set->spares;
+        rc = is_behind_all ? tell_missing_end(w) : check_segment(w, &position);
+        if (rc == WALK_STALE) {
             position = before;
             w->records = records;
             w->next_lsn = next_lsn;
             w->is_done = false;
             rc = tries++ < TRIES ? look_again(w, done_sequence, &position) : -EBUSY;
-        } else if (rc == 0) {
+        } else if (rc == 0 && !is_behind_all) {
             done_sequence = set->entries[w->index++].header.sequence;
         }
-    }
-    if (rc == 0 && !w->is_done) { /* not even an end is there */
-        w->segment = (struct segment){ .header.sequence = 0 };
-        w->index = set->started > 0 ? set->started - 1 : SIZE_MAX;
-        const uint64_t last_lsn = max_u64(set->passed_lsn, promised_lsn(w));
-        rc = last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
     }
     show_progress(w, 0);
     return rc;

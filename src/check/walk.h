@@ -52,10 +52,9 @@ struct walk {
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* beside a live writer: its watermark */
     struct cursor cursor;
-    uint64_t records;
+    uint64_t records; /* sound ones that the visitor does not take */
     uint64_t done_bytes, total_bytes;
     bool is_done;
-    bool is_stale; /* something does not fit because the snapshot is old */
 
     /* The segment that is walked: */
     size_t index;
