@@ -85,6 +85,7 @@ static int find_end_beside_writer(struct backup *b)
 static int find_end(struct backup *b)
 {
     int rc = b->snapshot.has_writer ? find_end_beside_writer(b) : find_end_alone(b);
+    b->cursor.passes_claims = !b->snapshot.has_writer;
     b->total_bytes = 0;
     for (size_t i = 0; rc == 0 && i <= b->last; i++)
         b->total_bytes += b->snapshot.set.entries[i].header.bytes;
@@ -134,7 +135,6 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
     struct cursor *cursor = &b->cursor;
     int rc = 1;
     twl_cursor_begin(cursor, copy, position);
-    cursor->passes_claims = !b->snapshot.has_writer;
     for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
         rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
@@ -300,8 +300,7 @@ static int back_up_segment(struct backup *b, size_t index)
         return rc;
     b->made = index + 1;
     bool is_fixed = segment.header.start_lsn > 0;
-    twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment) : b->position);
-    b->cursor.passes_claims = !b->snapshot.has_writer;
+    twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
     if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);

@@ -45,8 +45,7 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     uint32_t step;
     int rc;
     twl_summary_begin(l->summary);
-    twl_cursor_begin(cursor, segment, twl_position_before(segment));
-    cursor->passes_claims = !l->snapshot.has_writer;
+    twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = l->summary;
     do {
         rc = twl_cursor_enter_group(cursor);
@@ -125,6 +124,7 @@ static int describe_all(struct listing *l)
     l->list = calloc(count, sizeof(*l->list));
     if (!l->list)
         return -ENOMEM;
+    l->cursor.passes_claims = !l->snapshot.has_writer;
     int rc = l->snapshot.has_writer ? twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn) : 0;
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = describe(l, i, &l->list[i]);

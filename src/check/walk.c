@@ -258,7 +258,7 @@ static int find_epoch(struct walk *w, const struct segment_entry *entry, struct 
     int rc = twl_segment_open_entry(w->io, entry, &segment);
     if (rc < 0)
         return rc;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     rc = twl_cursor_enter_group(&cursor);
     if (rc > 0) {
         ret->epoch = cursor.group.epoch;
@@ -293,21 +293,12 @@ static bool is_gap_behind(const struct walk *w)
     return w->index + 1 < set->started && !twl_segment_set_joins(set, w->index + 1);
 }
 
-/* The newest LSN that headers of later segments promise was durable. */
-static uint64_t promised_lsn(const struct walk *w)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    uint64_t lsn = 0;
-    for (size_t i = w->index + 1; i < set->started + set->spares; i++)
-        lsn = max_u64(lsn, twl_segment_set_promise(set, i));
-    return lsn;
-}
-
 /* The last LSN that is known to be lost if nothing is behind the place. */
 static uint64_t last_lost(const struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
-    return max_u64(max_u64(w->footer_lsn, promised_lsn(w)), max_u64(set->passed_lsn, set->first_lsn - 1));
+    const uint64_t told_lsn = max_u64(w->footer_lsn, twl_segment_set_promise_behind(set, w->index));
+    return max_u64(told_lsn, max_u64(set->passed_lsn, set->first_lsn - 1));
 }
 
 /* The newest LSN that is known to have been durable in the epoch of that number. */
@@ -493,7 +484,8 @@ static int check_bound(struct walk *w)
 static int check_claim(struct walk *w)
 {
     const struct cursor *cursor = &w->cursor;
-    const uint64_t marked_lsn = max_u64(promised_lsn(w), cursor->group.durable_lsn);
+    const uint64_t marked_lsn =
+        max_u64(twl_segment_set_promise_behind(&w->snapshot.set, w->index), cursor->group.durable_lsn);
     if (cursor->is_open && cursor->is_claim && w->claim_lsn == 0)
         w->claim_lsn = cursor->position.next_lsn - 1;
     const uint64_t lsn = w->claim_lsn;
@@ -614,12 +606,11 @@ static int walk_segment(struct walk *w, struct position *position)
     if (rc != 0)
         return rc;
     if (start_lsn > 0) {
-        *position = twl_position_before(&w->segment);
+        *position = twl_position_before(&w->segment.header);
         w->next_lsn = max_u64(start_lsn, w->snapshot.set.first_lsn);
     }
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
     twl_cursor_begin(&w->cursor, &w->segment, *position);
-    w->cursor.passes_claims = !w->snapshot.has_writer;
     rc = begin_seal_check(w);
     if (rc == 0)
         rc = check_header_block(w);
@@ -659,7 +650,7 @@ static int tell_missing_end(struct walk *w)
     w->segment = (struct segment){ .header.sequence = 0 };
     w->index = set->started > 0 ? set->started - 1 : SIZE_MAX;
     w->is_done = true;
-    const uint64_t last_lsn = max_u64(set->passed_lsn, promised_lsn(w));
+    const uint64_t last_lsn = max_u64(set->passed_lsn, twl_segment_set_promise_behind(set, w->index));
     return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
 }
 
@@ -675,6 +666,7 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
     w->total_bytes = w->done_bytes;
     for (size_t i = w->index; i < set->started; i++)
         w->total_bytes += set->entries[i].header.bytes;
+    w->cursor.passes_claims = !w->snapshot.has_writer;
     return w->snapshot.has_writer ? twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn) : 0;
 }
 

@@ -20,7 +20,7 @@ static int walk(struct segment *segment)
     if (!segment->summary)
         return -ENOMEM;
     twl_summary_begin(segment->summary);
-    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
+    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
     cursor.summary = segment->summary;
     int rc;
     while ((rc = twl_cursor_accept_group(&cursor)) > 0)

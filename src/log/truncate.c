@@ -33,7 +33,7 @@ static int find_group(struct twinlog *log, struct segment_set *set, uint64_t las
     if (rc < 0)
         return rc;
     struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     rc = twl_cursor_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
     if (rc > 0) {
         truncate->previous = entry->header.sequence;

@@ -166,8 +166,7 @@ static void catch_up(struct read_position *pos)
             find_in_set(pos, slot);
         if (slot->segment.file && is_trimmed(pos, slot))
             close_slot(slot);
-        if (slot->segment.file)
-            slot->cursor.passes_claims = snapshot->passes_claims;
+        slot->cursor.passes_claims = snapshot->passes_claims;
     }
     if (pos->at->segment.file)
         find_bound(pos);
@@ -204,11 +203,9 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
     if (rc > 0 && pos->maps)
         rc = hold(pos, slot);
     if (rc > 0)
-        twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment));
+        twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
     else
         close_slot(slot);
-    if (rc > 0)
-        slot->cursor.passes_claims = pos->snapshot->passes_claims;
     return rc;
 }
 
@@ -355,7 +352,8 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     if (rc < 0)
         return rc;
     close_slot(left);
-    twl_cursor_place_at(&pos->at->cursor, 0, is_fixed ? twl_position_before(&pos->at->segment) : position);
+    twl_cursor_place_at(&pos->at->cursor, 0,
+                        is_fixed ? twl_position_before(&pos->at->segment.header) : position);
     return judge(pos, twl_cursor_enter_group(&pos->at->cursor));
 }
 

@@ -280,10 +280,8 @@ static int find_tail(struct read_snapshot *h)
     int rc = twl_recover_find_open(h->io, set, &from);
     if (rc == -ENOENT || rc == TWINLOG_ECORRUPT)
         return 0;
-    if (rc == 0 && from < set->started) {
-        const struct segment first = { .header = set->entries[from].header };
-        rc = enter_tail(h, from, twl_position_before(&first));
-    }
+    if (rc == 0 && from < set->started)
+        rc = enter_tail(h, from, twl_position_before(&set->entries[from].header));
     return rc < 0 ? rc : 0;
 }
 

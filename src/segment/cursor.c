@@ -29,6 +29,7 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
         .segment = segment,
         .window_bytes = cursor->window_bytes,
         .maps = cursor->maps,
+        .passes_claims = cursor->passes_claims,
         .window = cursor->window,
         .index = { .entries = cursor->index.entries, .room = cursor->index.room },
         .position = position,
@@ -45,9 +46,8 @@ void twl_cursor_free(struct cursor *cursor)
     *cursor = (struct cursor){ 0 };
 }
 
-struct position twl_position_before(const struct segment *segment)
+struct position twl_position_before(const struct segment_header *header)
 {
-    const struct segment_header *header = &segment->header;
     if (header->start_lsn == 0)
         return (struct position){ 0 };
     return (struct position){
@@ -463,16 +463,12 @@ int twl_cursor_accept_group(struct cursor *cursor)
     if (rc <= 0)
         return rc;
     rc = read_group(cursor);
-    if (rc < 0) {
-        twl_cursor_back_out(cursor);
-        return rc;
-    }
-    while ((rc = twl_cursor_next_kept(cursor, &record)) > 0)
+    while (rc >= 0 && (rc = twl_cursor_next_kept(cursor, &record)) > 0)
         continue;
-    if (rc == 0 && cursor->record_offset == cursor->offset)
-        rc = cursor->summary ? summarise_group(cursor) : 0;
-    else if (rc == 0)
+    if (rc == 0 && cursor->record_offset != cursor->offset)
         rc = TWINLOG_ECORRUPT;
+    if (rc == 0 && cursor->summary)
+        rc = summarise_group(cursor);
     if (rc == 0)
         return 1;
     twl_cursor_back_out(cursor);

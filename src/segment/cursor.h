@@ -47,11 +47,11 @@ struct position {
 
 struct cursor {
     const struct segment *segment; /* [const while in use] */
-    size_t window_bytes;           /* bytes to read at once; 0 = default */
-    bool maps;                     /* [set before begin] maps files instead of reading them, where possible */
     struct summary *summary;       /* [set after begin] NULL, or what accepted groups are added to */
-    /* [set after begin] A claim in an open group counts as a filler, because its writer is dead. The record
-     * behind it must check. */
+    /* Set by the owner, and kept across segments: */
+    size_t window_bytes; /* bytes to read at once; 0 = default */
+    bool maps;           /* [set before begin] maps files instead of reading them, where possible */
+    /* A claim in an open group counts as a filler, because its writer is dead. The record behind it must check. */
     bool passes_claims;
     struct window window;
     struct loaded_index index;
@@ -104,7 +104,7 @@ void twl_cursor_free(struct cursor *cursor);
 
 /* What is known of the history in front of a segment without reading another segment: everything for a
  * fixed start, nothing for any other segment. */
-struct position twl_position_before(const struct segment *segment);
+struct position twl_position_before(const struct segment_header *header);
 
 /* Forgets the bytes read from the file, so that newer bytes of a live writer are seen. */
 void twl_cursor_refresh(struct cursor *cursor);

@@ -220,26 +220,20 @@ static int ask_the_rest(struct io *io, const struct segment_set *set, size_t ind
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
                       bool was_closed, struct recover_judgement *ret_judgement)
 {
-    struct position stop = cursor->position;
-    unsigned facts = was_closed ? FACT_CLOSED : 0;
+    const struct position stop = cursor->position;
     struct later_groups later;
     bool is_zero = false, is_stale = false, is_durable;
-
     int rc = is_first_group_durable(io, set, index, cursor, &is_durable);
-    if (rc < 0)
-        return rc;
-    rc = rest_of_block_is_zero(cursor, &is_zero);
+    if (rc == 0)
+        rc = rest_of_block_is_zero(cursor, &is_zero);
     if (rc == 0)
         rc = is_stale_block(cursor, &is_stale);
+    if (rc == 0)
+        rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
     if (rc < 0)
         return rc;
-    if (is_zero || is_stale)
-        facts |= FACT_ZERO;
-    rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
-    if (rc < 0)
-        return rc;
-    if (later.offset != 0)
-        facts |= FACT_LATER_GROUP;
+    unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero || is_stale ? FACT_ZERO : 0) |
+                     (later.offset != 0 ? FACT_LATER_GROUP : 0);
     /* A mapped segment may have had no space for the marker of the next start. */
     const bool is_closed =
         was_closed && is_zero && later.offset == 0 && !segment_is_mapped(&set->entries[index].header);
@@ -339,9 +333,8 @@ static void describe_newer(struct recovery *recovery, const struct segment_entry
 }
 
 /* Recovers one segment, from `position` on. 1 = the log continues in the next segment. */
-static int recover_segment(struct io *io, const struct segment_set *set, size_t index, bool has_writer,
-                           struct cursor *cursor, struct position position, struct summary *summary,
-                           struct recovery *recovery)
+static int recover_segment(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
+                           struct position position, struct summary *summary, struct recovery *recovery)
 {
     struct segment segment;
     int rc = twl_segment_open_entry(io, &set->entries[index], &segment);
@@ -350,7 +343,6 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
 
     twl_cursor_begin(cursor, &segment, position);
     cursor->summary = summary;
-    cursor->passes_claims = !has_writer;
     bool was_closed = false;
     recovery->index = index;
     recovery->last_group = 0;
@@ -391,9 +383,8 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
  * there, and the disk has gone back to its claim. */
 static int check_claims(const struct segment_set *set, struct recovery *recovery)
 {
-    uint64_t marked_lsn = recovery->marked_lsn;
-    for (size_t i = recovery->claim_index + 1; i < set->started + set->spares; i++)
-        marked_lsn = max_u64(marked_lsn, twl_segment_set_promise(set, i));
+    const uint64_t marked_lsn =
+        max_u64(recovery->marked_lsn, twl_segment_set_promise_behind(set, recovery->claim_index));
     if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
         return 0;
     report_damage(&recovery->report, &set->entries[recovery->claim_index],
@@ -414,18 +405,16 @@ static int find_known(struct io *io, const struct segment_set *set, size_t *from
 static int recover_from(struct io *io, const struct segment_set *set, bool has_writer,
                         struct summary *summary, struct recovery *recovery)
 {
-    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
-    struct position position = { 0 };
+    struct cursor cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = !has_writer };
     int rc = twl_recover_find_open(io, set, &recovery->open_from);
     size_t from = min_u64(recovery->open_from, set->started - 1);
     if (rc == 0)
         rc = find_known(io, set, &from);
+    struct position position = twl_position_before(&set->entries[from].header);
     for (size_t index = from; rc >= 0 && index < set->started; index++) {
-        const struct segment before = { .header = set->entries[index].header };
         if (summary)
             twl_summary_begin(summary);
-        rc = recover_segment(io, set, index, has_writer, &cursor,
-                             index == from ? twl_position_before(&before) : position, summary, recovery);
+        rc = recover_segment(io, set, index, &cursor, position, summary, recovery);
         position = cursor.position;
         if (rc == 0)
             break;
@@ -446,7 +435,7 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
     if (rc < 0)
         return rc;
     struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     rc = twl_cursor_enter_group(&cursor);
     *ret_is_open = rc == 0;
     if (rc > 0 && cursor.offset == OPEN_GROUP_OFFSET) {

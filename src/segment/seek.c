@@ -112,7 +112,7 @@ static int enter_open_group_at(struct cursor *cursor, const struct index_entry *
         if (rc > 0)
             return rc;
     }
-    twl_cursor_place_at(cursor, 0, twl_position_before(cursor->segment));
+    twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     return rc < 0 ? rc : 0;
 }
 
@@ -152,7 +152,7 @@ static int jump(struct cursor *cursor, const struct index_entry *entry)
 {
     int rc = entry ? twl_cursor_place(cursor, entry) : 0;
     if (rc == 0)
-        twl_cursor_place_at(cursor, 0, twl_position_before(cursor->segment));
+        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     return rc < 0 ? rc : 0;
 }
 
@@ -163,7 +163,7 @@ void twl_cursor_resume(struct cursor *cursor)
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
     if (summary->first_lsn == 0)
-        twl_cursor_place_at(cursor, 0, twl_position_before(cursor->segment));
+        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     else
         twl_cursor_place_at(cursor, summary->data_end, end);
     if (summary->open_lsn > 0)

@@ -599,7 +599,7 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
 static int look_at_first_group(const struct segment *segment, uint64_t *ret_first_lsn)
 {
     struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
-    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
+    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
     int rc = twl_cursor_enter_group(&cursor);
     *ret_first_lsn = rc > 0 ? cursor.group.first_lsn : 0;
     twl_cursor_free(&cursor);
@@ -678,6 +678,14 @@ uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
 {
     const struct segment_header *header = &set->entries[index].header;
     return header->start_lsn > 0 || header->epoch > set->truncation_epoch ? header->after_lsn : 0;
+}
+
+uint64_t twl_segment_set_promise_behind(const struct segment_set *set, size_t index)
+{
+    uint64_t lsn = 0;
+    for (size_t i = index + 1; i < set->started + set->spares; i++)
+        lsn = max_u64(lsn, twl_segment_set_promise(set, i));
+    return lsn;
 }
 
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)

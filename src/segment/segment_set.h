@@ -88,6 +88,8 @@ int twl_segment_try_look(struct io *io, struct segment_entry *entry);
  * was durable in the epoch of that header. If the log was truncated in that epoch or later, the LSN may have
  * been truncated, and the promise is 0. */
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index);
+/* The newest LSN that later segments promise, spares included. */
+uint64_t twl_segment_set_promise_behind(const struct segment_set *set, size_t index);
 
 /* Records of entries[index] end before this LSN, whatever the file holds, because a later segment is fixed
  * to start there. UINT64_MAX if none is. */

@@ -70,9 +70,8 @@ static int settle_claim(const struct segment *segment, struct cursor *cursor, in
 
 static int find_records(const struct segment *segment, bool has_claims, struct found *ret_found)
 {
-    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
-    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
-    cursor.passes_claims = has_claims;
+    struct cursor cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
+    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
     int rc = twl_cursor_accept_group(&cursor);
     const int64_t began_ns = cursor.group.time_ns; /* for fillers: not newer than what follows */
     *ret_found = (struct found){ .end = cursor.offset };

@@ -199,7 +199,7 @@ static void walk(struct io *io, const struct segment_set *set, size_t index, str
     struct segment segment;
     uint64_t bound = twl_segment_set_bound(set, index);
     must(twl_segment_open_valid(io, set->entries[index].name, &segment) == 0, "open a segment");
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     while (twl_cursor_enter_group(&cursor) > 0)
         while (twl_cursor_next_record(&cursor, &record) > 0)
             if (record.lsn >= set->first_lsn && record.lsn < bound && record.header.kind == RECORD_DATA)

@@ -120,7 +120,7 @@ static struct cursor cursor;
 
 static void begin_cursor(void)
 {
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
 }
 
 static void free_cursor(void)
@@ -437,7 +437,7 @@ static struct segment_footer seal(void)
     uint32_t step;
     ck_assert_ptr_nonnull(summary);
     twl_summary_begin(summary);
-    twl_cursor_begin(&walker, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&walker, &segment, twl_position_before(&segment.header));
     walker.summary = summary;
     while (twl_cursor_accept_group(&walker) > 0)
         continue;
@@ -555,8 +555,8 @@ TEST(reading_on_reads_more_at_once)
 TEST(a_cursor_that_gave_its_buffer_away_reads_again)
 {
     struct cursor one = { 0 }, other = { 0 };
-    twl_cursor_begin(&one, &segment, twl_position_before(&segment));
-    twl_cursor_begin(&other, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&one, &segment, twl_position_before(&segment.header));
+    twl_cursor_begin(&other, &segment, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_cursor_seek(&one, NULL, 100), 1);
     twl_cursor_take_buffer(&other, &one);
     ck_assert_int_eq(twl_cursor_seek(&other, NULL, last_lsn), 1);
@@ -574,7 +574,7 @@ TEST(a_restart_keeps_what_is_known_of_the_segment)
     struct segment_footer footer = seal();
     begin_cursor();
     ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 3000), 1);
-    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment));
+    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET);
     bytes_read = 0;

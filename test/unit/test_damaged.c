@@ -173,7 +173,7 @@ static void survey_segment(struct io *io, struct segment_entry *entry)
     if (entry->is_sealed)
         part->index.size = (uint64_t)entry->footer.index_entries * INDEX_ENTRY_BYTES;
     part->index.offset = segment.data_end - part->index.size;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     while (twl_cursor_enter_group(&cursor) > 0)
         survey_group(part, &cursor);
     twl_cursor_free(&cursor);
@@ -577,7 +577,7 @@ static void change_group(unsigned char *bytes, const struct segment *segment, ui
 static uint64_t find_group(struct io *io, uint64_t lsn, struct segment *segment, struct cursor *cursor)
 {
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", segment), 0);
-    twl_cursor_begin(cursor, segment, twl_position_before(segment));
+    twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
     do
         ck_assert_int_eq(twl_cursor_enter_group(cursor), 1);
     while (cursor->group.first_lsn != lsn || cursor->group.count == 0);
@@ -678,7 +678,7 @@ static unsigned count_kind(const char *dir, unsigned kind_of_record)
 
     ck_assert_int_eq(twl_io_posix_create(dir, true, &io), 0);
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     while (twl_cursor_enter_group(&cursor) > 0)
         while (twl_cursor_next_record(&cursor, &record) > 0) {
             count += record.header.kind == kind_of_record;
@@ -742,7 +742,7 @@ static void tear_first_group(void)
     struct io *io = log_io(true);
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000002.twl", &segment), 0);
     const uint64_t data_end = segment.data_end;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     const uint64_t records = cursor.group_offset + GROUP_HEADER_BYTES;
     twl_cursor_free(&cursor);

@@ -231,7 +231,7 @@ static struct cursor cursor;
 static void begin_walk(const struct image *image)
 {
     ck_assert_int_eq(twl_segment_open_valid(io, image->name, &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     ck_assert_int_eq(cursor.group.kind, GROUP_START);
 }
@@ -397,7 +397,7 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     struct image *image = first_image(30);
     write_image(image, BYTES);
     begin_walk(image);
-    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment));
+    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment.header));
     cursor.summary = &summary;
     twl_summary_begin(&summary);
     for (unsigned i = 0; i < 11; i++)

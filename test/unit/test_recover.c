@@ -493,7 +493,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     struct io *io = connect_to_failing();
     load_set(io, &set);
     ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     for (unsigned i = 0; i < 3; i++) /* the marker, and two records */
         ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     place.offset = cursor.group_offset + 8;
@@ -818,7 +818,7 @@ static void damage_first_group(struct simdisk *machine, bool takes_footer)
     const struct segment_entry *newest = &set.entries[set.started - 1], *before = newest - 1;
     ck_assert_uint_eq(newest->first_lsn, large_lsn);
     ck_assert_int_eq(twl_segment_open_valid(io, newest->name, &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     const uint64_t magic_offset = cursor.group_offset + 4;
     twl_cursor_free(&cursor);
