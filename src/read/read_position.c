@@ -191,17 +191,14 @@ static int hold(struct read_position *pos, struct slot *slot)
 
 static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
 {
-    int rc = twl_segment_open_valid(pos->snapshot->io, entry->name, &slot->segment);
+    int rc = twl_segment_open_entry(pos->snapshot->io, entry, &slot->segment);
     if (rc < 0) {
         slot->segment = (struct segment){ .header = entry->header }; /* for reports */
         strcpy(slot->segment.name, entry->name);
         return judge(pos, rc);
     }
-    slot->segment.kept_lsn = entry->kept_lsn;
     slot->cursor.maps = pos->maps;
-    rc = twl_is_same_incarnation(&slot->segment.header, &entry->header) ? 1 : POSITION_LOST;
-    if (rc > 0 && pos->maps)
-        rc = hold(pos, slot);
+    rc = pos->maps ? hold(pos, slot) : 1;
     if (rc > 0)
         twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
     else
