@@ -26,15 +26,16 @@
 
 static int fail_system(const struct read_position *pos, int error)
 {
-    twl_read_report_system(error, pos->report);
+    struct twinlog_report *report = pos->snapshot->report;
     const struct slot *at = pos->at;
+    twl_read_snapshot_fail(pos->snapshot, error);
     uint64_t offset = 0;
     if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
-        pos->report->finding = TWINLOG_FOUND_NEWER_FORMAT;
-        pos->report->first_lsn = twl_cursor_next_lsn(&at->cursor);
+        report->finding = TWINLOG_FOUND_NEWER_FORMAT;
+        report->first_lsn = twl_cursor_next_lsn(&at->cursor);
         offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
     }
-    twl_report_place(pos->report, at->segment.name, at->segment.header.sequence, offset, 0);
+    twl_report_place(report, at->segment.name, at->segment.header.sequence, offset, 0);
     return error;
 }
 
@@ -45,10 +46,9 @@ static struct segment_set *set_of(const struct read_position *pos)
 
 /* ---- slots ------------------------------------------------------------------------------------- */
 
-void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps,
-                             struct twinlog_report *report)
+void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps)
 {
-    *pos = (struct read_position){ .snapshot = snapshot, .report = report, .maps = maps, .at = pos->slots };
+    *pos = (struct read_position){ .snapshot = snapshot, .maps = maps, .at = pos->slots };
 }
 
 static void close_slot(struct slot *slot)
@@ -323,7 +323,7 @@ static bool fits(const struct cursor *cursor, const struct segment_header *heade
 /* Looks for a segment that was started since the set was loaded. */
 static int look_for_next_segment(struct read_position *pos, uint64_t lsn)
 {
-    int rc = twl_read_snapshot_reload(pos->snapshot, pos->report);
+    int rc = twl_read_snapshot_reload(pos->snapshot);
     if (rc < 0)
         return rc;
     catch_up(pos);

@@ -31,7 +31,6 @@ struct slot {
 
 struct read_position {
     struct read_snapshot *snapshot; /* [const] */
-    struct twinlog_report *report;  /* [const] filled in with every error */
     bool maps;                      /* [const] */
 
     struct slot slots[POSITION_SLOTS];
@@ -47,8 +46,7 @@ struct read_position {
     struct trail *trail;    /* allocated by the first step back */
 };
 
-void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps,
-                             struct twinlog_report *report);
+void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps);
 void twl_read_position_free(struct read_position *pos);
 void twl_read_position_leave(struct read_position *pos); /* closes the current segment */
 

@@ -27,9 +27,9 @@
 
 #define SET_TRIES 20u
 
-int twl_read_report_system(int error, struct twinlog_report *ret_report)
+int twl_read_snapshot_fail(const struct read_snapshot *h, int error)
 {
-    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
+    twl_report(h->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
                twinlog_strerror(error));
     return error;
 }
@@ -62,12 +62,12 @@ static void find_newest_truncation(struct read_snapshot *h)
 /* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may
  * look damaged, but not again and again. The writer may also have come or gone, or both, meanwhile; that
  * changes the sequence. */
-static int open_set(struct read_snapshot *h, struct segment_set *ret_set, struct twinlog_report *ret_report)
+static int open_set(struct read_snapshot *h, struct segment_set *ret_set)
 {
     for (unsigned tries = 1;; tries++) {
         uint32_t page_sequence = twl_page_sequence(h->shared);
         bool had_writer = twl_page_is_written(h->shared);
-        int rc = twl_segment_set_open(h->io, SET_FOR_READING, NULL, ret_set, ret_report);
+        int rc = twl_segment_set_open(h->io, SET_FOR_READING, NULL, ret_set, h->report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
         bool is_alone =
             !had_writer && !twl_page_is_written(h->shared) && twl_page_sequence(h->shared) == page_sequence;
@@ -78,31 +78,30 @@ static int open_set(struct read_snapshot *h, struct segment_set *ret_set, struct
 }
 
 /* A directory without segments may be one where a log is being made. It is not, if it had one before. */
-static int check_not_empty(const struct read_snapshot *h, const struct segment_set *set,
-                           struct twinlog_report *ret_report)
+static int check_not_empty(const struct read_snapshot *h, const struct segment_set *set)
 {
     if (set->started > 0 || h->set.started == 0)
         return 0;
     const struct segment_entry *last = &h->set.entries[h->set.started - 1];
-    twl_report(ret_report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+    twl_report(h->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "all segments are missing, %s was the newest one; restore them from a copy", last->name);
-    twl_report_place(ret_report, last->name, last->header.sequence, 0, 0);
+    twl_report_place(h->report, last->name, last->header.sequence, 0, 0);
     return TWINLOG_ECORRUPT;
 }
 
-static int load_set(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int load_set(struct read_snapshot *h)
 {
     struct segment_set set;
     int rc;
     if (is_forked(h))
-        rc = twl_read_report_system(TWINLOG_EFORKED, ret_report);
+        rc = twl_read_snapshot_fail(h, TWINLOG_EFORKED);
     else if (!is_attached(h))
-        rc = open_set(h, &set, ret_report);
+        rc = open_set(h, &set);
     else if ((rc = h->source.set(h->source.context, &set)) < 0)
-        twl_read_report_system(rc, ret_report);
+        twl_read_snapshot_fail(h, rc);
     if (rc < 0)
         return rc;
-    rc = check_not_empty(h, &set, ret_report);
+    rc = check_not_empty(h, &set);
     if (rc < 0) {
         twl_segment_set_free(&set);
         return rc;
@@ -131,12 +130,11 @@ static void drop_dead(struct segment_set *set, size_t index)
  * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
  * may have written during the first one. A file that is gone, or has another incarnation, since the set
  * was loaded is also a reason to look again. */
-static int look_at_end(struct read_snapshot *h, bool must_sync, struct recovery *ret_recovery,
-                       struct twinlog_report *ret_report)
+static int look_at_end(struct read_snapshot *h, bool must_sync, struct recovery *ret_recovery)
 {
     uint64_t damaged_lsn = 0; /* as the previous look found it */
     for (unsigned tries = 1;; tries++) {
-        int rc = load_set(h, ret_report);
+        int rc = load_set(h);
         if (rc < 0)
             return rc;
         rc = twl_recover(h->io, &h->set, !must_sync, NULL, ret_recovery);
@@ -156,11 +154,11 @@ static int look_at_end(struct read_snapshot *h, bool must_sync, struct recovery 
         if (rc == 0)
             return 0;
         if (rc == TWINLOG_EVERSION) {
-            *ret_report = ret_recovery->report;
+            *h->report = ret_recovery->report;
             return rc;
         }
         if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
-            return twl_read_report_system(rc, ret_report);
+            return twl_read_snapshot_fail(h, rc);
     }
 }
 
@@ -176,11 +174,11 @@ static void note_damage(struct read_snapshot *h, const struct recovery *found)
 }
 
 /* Without a writer: makes everything sound on the disk durable before it is shown. */
-static int adopt_sound_records(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int adopt_sound_records(struct read_snapshot *h)
 {
     struct recovery recovery;
     h->io->reads_disk = true;
-    int rc = look_at_end(h, true, &recovery, ret_report);
+    int rc = look_at_end(h, true, &recovery);
     h->io->reads_disk = false;
     if (rc < 0)
         return rc;
@@ -191,10 +189,10 @@ static int adopt_sound_records(struct read_snapshot *h, struct twinlog_report *r
     return 0;
 }
 
-static int follow_markers(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int follow_markers(struct read_snapshot *h)
 {
     struct recovery recovery;
-    int rc = look_at_end(h, false, &recovery, ret_report);
+    int rc = look_at_end(h, false, &recovery);
     bool is_open = rc == 0 && recovery.open_from <= recovery.index;
     h->passes_claims = false;
     if (rc < 0)
@@ -204,25 +202,25 @@ static int follow_markers(struct read_snapshot *h, struct twinlog_report *ret_re
     return 0;
 }
 
-static int find_writer(struct read_snapshot *h, bool *ret_has_writer, struct twinlog_report *ret_report)
+static int find_writer(struct read_snapshot *h, bool *ret_has_writer)
 {
     int rc = twl_page_has_writer(h->shared, ret_has_writer);
-    return rc < 0 ? twl_read_report_system(rc, ret_report) : 0;
+    return rc < 0 ? twl_read_snapshot_fail(h, rc) : 0;
 }
 
-static int look_without_page(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int look_without_page(struct read_snapshot *h)
 {
     bool has_writer;
-    int rc = find_writer(h, &has_writer, ret_report);
+    int rc = find_writer(h, &has_writer);
     if (rc == 0 && !has_writer && h->is_known && !h->follows_markers)
         return 0;
     if (rc == 0 && !has_writer) {
-        rc = adopt_sound_records(h, ret_report);
+        rc = adopt_sound_records(h);
         if (rc == 0) /* what was found may have been in the making */
-            rc = find_writer(h, &has_writer, ret_report);
+            rc = find_writer(h, &has_writer);
     }
     if (rc == 0 && has_writer)
-        rc = follow_markers(h, ret_report);
+        rc = follow_markers(h);
     h->follows_markers = has_writer;
     h->is_known = rc == 0;
     return rc;
@@ -286,12 +284,12 @@ static int find_tail(struct read_snapshot *h)
 }
 
 /* 1 = the walk is in the next segment now. */
-static int enter_next_segment(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int enter_next_segment(struct read_snapshot *h)
 {
     bool is_last = h->tail_index + 1 >= h->set.started;
     int rc = is_last ? twl_cursor_has_ended(&h->tail) : 0;
     if (rc > 0) {
-        rc = load_set(h, ret_report);
+        rc = load_set(h);
         if (rc == 0)
             rc = find_tail(h);
         is_last = !h->tail_segment.file || h->tail_index + 1 >= h->set.started;
@@ -300,7 +298,7 @@ static int enter_next_segment(struct read_snapshot *h, struct twinlog_report *re
 }
 
 /* Goes as far as records are complete. */
-static int follow_tail(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int follow_tail(struct read_snapshot *h)
 {
     int rc = find_tail(h);
     if (rc == 0)
@@ -309,13 +307,13 @@ static int follow_tail(struct read_snapshot *h, struct twinlog_report *ret_repor
         while ((rc = twl_cursor_enter_group(&h->tail)) > 0)
             continue;
         if (rc == 0)
-            rc = enter_next_segment(h, ret_report);
+            rc = enter_next_segment(h);
         if (rc <= 0)
             break;
     }
     if (h->tail_segment.file)
         h->limit_lsn = max_u64(h->limit_lsn, h->tail.position.next_lsn - 1);
-    return rc < 0 ? twl_read_report_system(rc, ret_report) : 0;
+    return rc < 0 ? twl_read_snapshot_fail(h, rc) : 0;
 }
 
 /* ---- with a page ------------------------------------------------------------------------------- */
@@ -327,10 +325,10 @@ static void heed_unpublished_truncation(struct read_snapshot *h)
         h->limit_lsn = min_u64(h->limit_lsn, h->truncation_lsn - 1);
 }
 
-static int believe_page(struct read_snapshot *h, uint32_t epoch, struct twinlog_report *ret_report)
+static int believe_page(struct read_snapshot *h, uint32_t epoch)
 {
     if (epoch != h->epoch) {
-        int rc = load_set(h, ret_report);
+        int rc = load_set(h);
         if (rc < 0)
             return rc;
         h->epoch = epoch;
@@ -340,7 +338,7 @@ static int believe_page(struct read_snapshot *h, uint32_t epoch, struct twinlog_
     }
     h->limit_lsn = max_u64(h->limit_lsn, twl_page_durable_lsn(h->shared));
     if (twl_page_is_mapped(h->shared)) {
-        int rc = follow_tail(h, ret_report);
+        int rc = follow_tail(h);
         if (rc < 0)
             return rc;
     }
@@ -356,20 +354,19 @@ static int believe_page(struct read_snapshot *h, uint32_t epoch, struct twinlog_
  * since the last one. If there is a writer, it will publish; until then the last snapshot is enough,
  * unless the caller asks for the end of the log. A snapshot from the page is not enough: the writer may
  * have truncated the log after publishing, and no page shows that. */
-static int look_past_page(struct read_snapshot *h, uint32_t epoch, bool has_writer, bool asks_for_end,
-                          struct twinlog_report *ret_report)
+static int look_past_page(struct read_snapshot *h, uint32_t epoch, bool has_writer, bool asks_for_end)
 {
     bool is_enough = h->page_sequence == h->sound_page_sequence || (has_writer && !asks_for_end);
     if (h->is_known && h->epoch == 0 && is_enough)
         return 0;
-    int rc = adopt_sound_records(h, ret_report);
+    int rc = adopt_sound_records(h);
     h->is_known = rc == 0 && twl_page_sequence(h->shared) == h->page_sequence;
     h->sound_page_sequence = h->page_sequence;
     h->ignored_epoch = epoch;
     return rc;
 }
 
-static int look_at_page(struct read_snapshot *h, bool asks_for_end, struct twinlog_report *ret_report)
+static int look_at_page(struct read_snapshot *h, bool asks_for_end)
 {
     int rc;
     do {
@@ -377,22 +374,22 @@ static int look_at_page(struct read_snapshot *h, bool asks_for_end, struct twinl
         h->page_sequence = twl_page_sequence(h->shared);
         uint32_t epoch = twl_page_epoch(h->shared);
         bool is_told = epoch != 0 && epoch != h->ignored_epoch;
-        rc = !is_told || asks_for_end ? find_writer(h, &has_writer, ret_report) : 0;
+        rc = !is_told || asks_for_end ? find_writer(h, &has_writer) : 0;
         if (rc == 0 && is_told && has_writer)
-            rc = believe_page(h, epoch, ret_report);
+            rc = believe_page(h, epoch);
         else if (rc == 0)
-            rc = look_past_page(h, epoch, has_writer, asks_for_end, ret_report);
+            rc = look_past_page(h, epoch, has_writer, asks_for_end);
     } while (rc == 0 && !h->is_known);
     return rc;
 }
 
 /* There was no page, or it is no longer the writer's: the file was removed, or the writer can't share it. */
-static int look_for_page(struct read_snapshot *h, struct twinlog_report *ret_report)
+static int look_for_page(struct read_snapshot *h)
 {
     bool had_page = h->shared->page != NULL;
     int rc = is_attached(h) ? 0 : twl_page_watch_again(&h->watched);
     if (rc < 0)
-        return twl_read_report_system(rc, ret_report);
+        return twl_read_snapshot_fail(h, rc);
     if (rc > 0 || (had_page && !h->shared->page)) {
         h->ignored_epoch = h->epoch = 0;
         h->is_known = false;
@@ -400,60 +397,60 @@ static int look_for_page(struct read_snapshot *h, struct twinlog_report *ret_rep
     return 0;
 }
 
-static int look(struct read_snapshot *h, bool asks_for_end, struct twinlog_report *ret_report)
+static int look(struct read_snapshot *h, bool asks_for_end)
 {
     if (is_forked(h))
-        return h->generation > 0 ? 0 : twl_read_report_system(TWINLOG_EFORKED, ret_report);
-    int rc = look_for_page(h, ret_report);
+        return h->generation > 0 ? 0 : twl_read_snapshot_fail(h, TWINLOG_EFORKED);
+    int rc = look_for_page(h);
     if (rc < 0)
         return rc;
-    return h->shared->page ? look_at_page(h, asks_for_end, ret_report) : look_without_page(h, ret_report);
+    return h->shared->page ? look_at_page(h, asks_for_end) : look_without_page(h);
 }
 
-int twl_read_snapshot_look(struct read_snapshot *h, struct twinlog_report *ret_report)
+int twl_read_snapshot_look(struct read_snapshot *h)
 {
-    return look(h, false, ret_report);
+    return look(h, false);
 }
 
-int twl_read_snapshot_find_end(struct read_snapshot *h, struct twinlog_report *ret_report)
+int twl_read_snapshot_find_end(struct read_snapshot *h)
 {
-    return look(h, true, ret_report);
+    return look(h, true);
 }
 
-int twl_read_snapshot_reload(struct read_snapshot *h, struct twinlog_report *ret_report)
+int twl_read_snapshot_reload(struct read_snapshot *h)
 {
-    int rc = load_set(h, ret_report);
-    return rc < 0 ? rc : twl_read_snapshot_look(h, ret_report);
+    int rc = load_set(h);
+    return rc < 0 ? rc : twl_read_snapshot_look(h);
 }
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
 /* The page was mapped before this asks whether there is a writer. So a writer that comes later stores
  * another epoch. */
-static int look_first(struct read_snapshot *h, uint32_t left_epoch, struct twinlog_report *ret_report)
+static int look_first(struct read_snapshot *h, uint32_t left_epoch)
 {
     bool has_writer;
-    int rc = find_writer(h, &has_writer, ret_report);
+    int rc = find_writer(h, &has_writer);
     if (rc < 0)
         return rc;
     if (!has_writer)
         h->ignored_epoch = left_epoch;
-    return twl_read_snapshot_look(h, ret_report);
+    return twl_read_snapshot_look(h);
 }
 
-int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlog_report *ret_report)
+int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlog_report *report)
 {
-    *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .pid = getpid() };
+    *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .pid = getpid(), .report = report };
     int rc = twl_page_watch(io, &h->watched);
     if (rc < 0)
-        return twl_read_report_system(rc, ret_report);
-    rc = look_first(h, twl_page_epoch(&h->watched), ret_report);
+        return twl_read_snapshot_fail(h, rc);
+    rc = look_first(h, twl_page_epoch(&h->watched));
     bool has_writer = true; /* a writer may be about to make the first segment */
     if (rc == 0 && h->set.started == 0)
         rc = twl_page_has_writer(&h->watched, &has_writer);
     if (rc == 0 && !has_writer) {
         rc = -ENOENT;
-        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
+        twl_report(h->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
                    "there is no log in this directory; append to it first");
     }
     if (rc < 0)
@@ -461,10 +458,11 @@ int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlo
     return rc;
 }
 
-void twl_read_snapshot_attach(struct read_snapshot *h, const struct reader_source *source)
+void twl_read_snapshot_attach(struct read_snapshot *h, const struct reader_source *source,
+                              struct twinlog_report *report)
 {
     *h = (struct read_snapshot){
-        .io = source->io, .shared = source->shared, .source = *source, .pid = getpid()
+        .io = source->io, .shared = source->shared, .source = *source, .pid = getpid(), .report = report
     };
     h->page_sequence = twl_page_sequence(h->shared) - 1; /* not looked at yet */
 }

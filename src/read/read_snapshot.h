@@ -23,11 +23,12 @@
 #include <sys/types.h>
 
 struct read_snapshot {
-    struct io *io;               /* [const] */
-    struct shared_page *shared;  /* [const] the writer's, or `watched` */
-    struct shared_page watched;  /* detached: another process's */
-    struct reader_source source; /* [const] attached; else .set is NULL */
-    pid_t pid;                   /* [const] the process that opened the reader */
+    struct io *io;                 /* [const] */
+    struct shared_page *shared;    /* [const] the writer's, or `watched` */
+    struct shared_page watched;    /* detached: another process's */
+    struct reader_source source;   /* [const] attached; else .set is NULL */
+    pid_t pid;                     /* [const] the process that opened the reader */
+    struct twinlog_report *report; /* [const] filled in with every error */
 
     uint64_t first_lsn;     /* oldest LSN that is kept, or the first one to come */
     uint64_t limit_lsn;     /* newest LSN that may be returned */
@@ -56,11 +57,12 @@ struct read_snapshot {
 };
 
 /* Reports that the log cannot be read, and returns the error. */
-int twl_read_report_system(int error, struct twinlog_report *ret_report);
+int twl_read_snapshot_fail(const struct read_snapshot *snapshot, int error);
 
 /* Loads everything once. `snapshot` must not be moved afterwards. On failure there is nothing to close. */
-int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, struct twinlog_report *ret_report);
-void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source);
+int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, struct twinlog_report *report);
+void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source,
+                              struct twinlog_report *report);
 void twl_read_snapshot_close(struct read_snapshot *snapshot);
 
 /* Was something published since the last look, or did that look fail? One load. */
@@ -73,11 +75,11 @@ static inline bool twl_read_snapshot_is_old(const struct read_snapshot *snapshot
 
 /* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has
  * truncated the log. */
-int twl_read_snapshot_look(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
+int twl_read_snapshot_look(struct read_snapshot *snapshot);
 /* As twl_read_snapshot_look(), for a caller that asks where the log ends: while a writer is opening the log, an
  * older snapshot may have less than other callers were told. */
-int twl_read_snapshot_find_end(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
+int twl_read_snapshot_find_end(struct read_snapshot *snapshot);
 /* As twl_read_snapshot_look(), but always loads the set. */
-int twl_read_snapshot_reload(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
+int twl_read_snapshot_reload(struct read_snapshot *snapshot);
 
 #endif

@@ -132,7 +132,7 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
     struct read_position *pos = &reader->pos;
     int rc = twl_cursor_check(&pos->at->cursor);
     if (rc < 0)
-        return twl_read_report_system(rc, &reader->report);
+        return twl_read_snapshot_fail(&reader->snapshot, rc);
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
         twl_cursor_refresh(&pos->at->cursor);
@@ -144,7 +144,7 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
     if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
         return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
     twl_read_position_leave(pos);
-    rc = twl_read_snapshot_reload(&reader->snapshot, &reader->report);
+    rc = twl_read_snapshot_reload(&reader->snapshot);
     return rc < 0 ? rc : 1;
 }
 
@@ -225,11 +225,9 @@ static int settle(struct twinlog_reader *reader)
     bool may_be_at_end = reader->where == AT_LSN
                              ? reader->next_lsn > snapshot->limit_lsn
                              : twl_page_is_mapped(snapshot->shared); /* more records may come unannounced */
-    int rc = may_be_at_end || twl_read_snapshot_is_old(snapshot)
-                 ? twl_read_snapshot_look(snapshot, &reader->report)
-                 : 0;
+    int rc = may_be_at_end || twl_read_snapshot_is_old(snapshot) ? twl_read_snapshot_look(snapshot) : 0;
     if (rc == 0 && reader->where == AT_TIME)
-        rc = twl_read_snapshot_find_end(snapshot, &reader->report);
+        rc = twl_read_snapshot_find_end(snapshot);
     if (rc == 0)
         rc = resolve(reader);
     if (rc == 0 && reader->next_lsn < snapshot->first_lsn)
@@ -460,7 +458,7 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
 {
     if (!reader)
         return -EINVAL;
-    int rc = twl_read_snapshot_find_end(&reader->snapshot, &reader->report);
+    int rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc == 0 && reader->to_lsn > reader->snapshot.limit_lsn)
         rc = judge_end(reader);
     return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
@@ -497,10 +495,10 @@ static void stand_behind(struct twinlog_reader *reader, uint64_t lsn)
 int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret_lsn)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
-    int rc = twl_read_snapshot_find_end(snapshot, &reader->report);
+    int rc = twl_read_snapshot_find_end(snapshot);
     lsn = min_u64(lsn, snapshot->limit_lsn);
     if (rc == 0) /* the segments up to `lsn`, and maybe one that begins a truncation in front of it */
-        rc = twl_read_snapshot_reload(snapshot, &reader->report);
+        rc = twl_read_snapshot_reload(snapshot);
     if (rc < 0)
         return tell(reader, rc);
     *ret_lsn = min_u64(lsn, snapshot->limit_lsn);
@@ -524,7 +522,7 @@ int twl_reader_check(struct twinlog_reader *reader)
 {
     const int error = reader->error;
     reader->end_lsn = 0;
-    int rc = twl_read_snapshot_look(&reader->snapshot, &reader->report);
+    int rc = twl_read_snapshot_look(&reader->snapshot);
     if (!is_gap(error)) /* damage says nothing about the records in front of it */
         reader->error = 0;
     if (rc == 0)
@@ -540,7 +538,7 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     if (!reader || !ret_first_lsn || !ret_last_lsn)
         return -EINVAL;
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
-    int rc = twl_read_snapshot_find_end(&reader->snapshot, &reader->report);
+    int rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc < 0)
         return tell(reader, rc);
     bool has_records = reader->snapshot.limit_lsn >= reader->snapshot.first_lsn;
@@ -610,7 +608,7 @@ static struct twinlog_reader *create(const struct twinlog_reader_options *option
     reader->from_lsn = max_u64(options->from_lsn, 1);
     reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
     bool maps = (options->flags & TWINLOG_READER_MMAP) != 0;
-    twl_read_position_begin(&reader->pos, &reader->snapshot, maps, &reader->report);
+    twl_read_position_begin(&reader->pos, &reader->snapshot, maps);
     move_to(reader, options->from_lsn > 0 ? AT_LSN : AT_FIRST, options->from_lsn);
     return reader;
 }
@@ -638,7 +636,7 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
     struct twinlog_reader *reader = create(options);
     if (!reader)
         return -ENOMEM;
-    twl_read_snapshot_attach(&reader->snapshot, source);
+    twl_read_snapshot_attach(&reader->snapshot, source, &reader->report);
     *ret_reader = reader;
     return 0;
 }
