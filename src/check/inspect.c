@@ -19,7 +19,7 @@ static void describe(const struct log_snapshot *snapshot, const struct recovery 
     ret->segments = (uint32_t)set->started;
     ret->spare_segments = (uint32_t)set->spares;
     memcpy(ret->log_id, set->entries[0].header.log_id, sizeof(ret->log_id));
-    for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
+    for (size_t i = 0; i < segment_set_files(set); i++)
         ret->file_bytes += set->entries[i].file_bytes;
     ret->last_lsn = recovery->position.next_lsn - 1;
     ret->durable_lsn = recovery->marked_lsn;

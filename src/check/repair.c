@@ -97,9 +97,8 @@ static int tell_state(struct repairer *r)
 static int tell_unknown(struct repairer *r)
 {
     const struct segment_set *set = &r->walk.snapshot.set;
-    const size_t all = set->started + set->spares + set->retired + set->unplaced;
     int rc = 0;
-    for (size_t i = all - set->unplaced; rc == 0 && i < all; i++) {
+    for (size_t i = 0; rc == 0 && i < segment_set_files(set); i++) {
         const struct segment_entry *entry = &set->entries[i];
         struct twinlog_report report;
         if (!entry->is_unknown)
@@ -348,7 +347,7 @@ static int create(struct repairer *r, struct io *to)
     const struct segment_set *set = &r->walk.snapshot.set;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     uint64_t most = SEGMENT_MIN_BYTES, there = 0;
-    for (size_t i = 0; i < set->started + set->spares + set->retired + set->unplaced; i++) {
+    for (size_t i = 0; i < segment_set_files(set); i++) {
         const struct segment_entry *entry = &set->entries[i];
         uint64_t bytes = min_u64(entry->header.bytes, entry->file_bytes);
         most = max_u64(most, align_up(bytes, BLOCK_BYTES));

@@ -19,7 +19,7 @@
 struct listing {
     struct io *io;
     struct log_snapshot snapshot;
-    uint64_t limit_lsn; /* beside a live writer: its watermark */
+    uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
     struct cursor cursor;
     struct summary *summary;
     struct twinlog_segment *list;
@@ -49,7 +49,7 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     cursor->summary = l->summary;
     do {
         rc = twl_cursor_enter_group(cursor);
-        if (rc <= 0 || (l->snapshot.has_writer && cursor->position.next_lsn - 1 > l->limit_lsn))
+        if (rc <= 0 || cursor->position.next_lsn - 1 > l->limit_lsn)
             break;
         twl_cursor_back_out(cursor);
         rc = twl_cursor_accept_group(cursor);
@@ -120,12 +120,12 @@ static int describe(struct listing *l, size_t index, struct twinlog_segment *ret
 
 static int describe_all(struct listing *l)
 {
-    size_t count = l->snapshot.set.started + l->snapshot.set.spares + l->snapshot.set.retired;
+    const size_t count = segment_set_files(&l->snapshot.set);
     l->list = calloc(count, sizeof(*l->list));
     if (!l->list)
         return -ENOMEM;
     l->cursor.passes_claims = !l->snapshot.has_writer;
-    int rc = l->snapshot.has_writer ? twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn) : 0;
+    int rc = twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = describe(l, i, &l->list[i]);
     return rc;
@@ -158,8 +158,7 @@ int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_
 {
     struct listing l = { .io = io, .summary = malloc(sizeof(*l.summary)) };
     int rc = l.summary ? look_until_it_fits(&l) : -ENOMEM;
-    const struct segment_set *set = &l.snapshot.set;
-    for (size_t i = 0; rc == 0 && i < set->started + set->spares + set->retired; i++)
+    for (size_t i = 0; rc == 0 && i < segment_set_files(&l.snapshot.set); i++)
         rc = each(context, &l.list[i]);
     forget(&l);
     twl_cursor_free(&l.cursor);

@@ -439,12 +439,11 @@ static int judge(struct walk *w, bool *ret_is_damage)
 {
     struct recover_judgement judgement;
     uint64_t next_lsn = w->cursor.position.next_lsn;
-    bool has_writer = w->snapshot.has_writer;
     /* Everything up to the bound, or to a segment that is missing, was durable. */
     *ret_is_damage = w->bound < UINT64_MAX || is_gap_behind(w);
     if (*ret_is_damage)
         return 0;
-    if (has_writer && next_lsn > w->limit_lsn) { /* it is being written now */
+    if (next_lsn > w->limit_lsn) { /* it is being written now */
         w->is_done = true;
         return 0;
     }
@@ -454,7 +453,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
         return stale_or(rc);
     if (is_full(w, &judgement))
         return 0;
-    *ret_is_damage = has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
+    *ret_is_damage = w->snapshot.has_writer || w->has_begun || judgement.row->decision == DECIDE_DAMAGE;
     return *ret_is_damage ? 0 : tell_end(w, judgement.row);
 }
 
@@ -501,7 +500,7 @@ static int check_group(struct walk *w, uint64_t expected_offset)
     struct cursor *cursor = &w->cursor;
     uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
     w->has_begun = false;
-    if (w->snapshot.has_writer && end_lsn - 1 > w->limit_lsn) {
+    if (end_lsn - 1 > w->limit_lsn) {
         w->is_done = true;
         return 0;
     }
@@ -667,7 +666,7 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
     for (size_t i = w->index; i < set->started; i++)
         w->total_bytes += set->entries[i].header.bytes;
     w->cursor.passes_claims = !w->snapshot.has_writer;
-    return w->snapshot.has_writer ? twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn) : 0;
+    return twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
 }
 
 /* Takes a new snapshot and finds the place in it behind the segment of that sequence. */

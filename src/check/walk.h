@@ -50,7 +50,7 @@ struct walk {
     struct listener listener;
     unsigned snapshot_flags;
     struct log_snapshot snapshot;
-    uint64_t limit_lsn; /* beside a live writer: its watermark */
+    uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
     struct cursor cursor;
     uint64_t records; /* sound ones that the visitor does not take */
     uint64_t done_bytes, total_bytes;

@@ -68,6 +68,12 @@ static inline bool segment_is_mapped(const struct segment_header *header)
     return (header->incompatible & FEATURE_MAPPED) != 0;
 }
 
+/* Does a truncation or a reset begin with it? The existence of such a segment is the truncation. */
+static inline bool segment_is_truncation(const struct segment_header *header)
+{
+    return header->start_lsn > 0 && header->sequence > 1; /* segment 1 begins the log itself */
+}
+
 enum header_state {
     HEADER_VALID,
     HEADER_DAMAGED, /* right magic, but wrong checksum or impossible contents */

@@ -38,7 +38,7 @@ static void heed_truncation(struct log_snapshot *snapshot)
     if (snapshot->set.started == 0)
         return;
     const struct segment_header *newest = &snapshot->set.entries[snapshot->set.started - 1].header;
-    if (newest->start_lsn > 0 && newest->sequence > 1 && newest->epoch >= snapshot->epoch)
+    if (segment_is_truncation(newest) && newest->epoch >= snapshot->epoch)
         snapshot->durable_lsn = min_u64(snapshot->durable_lsn, newest->start_lsn - 1);
 }
 
@@ -178,9 +178,9 @@ bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
 int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn)
 {
     struct recovery recovery;
-    uint64_t durable_lsn = snapshot->durable_lsn;
+    uint64_t durable_lsn = snapshot->has_writer ? snapshot->durable_lsn : UINT64_MAX;
     if (durable_lsn == 0) {
-        int rc = twl_recover(io, &snapshot->set, snapshot->has_writer, NULL, &recovery);
+        int rc = twl_recover(io, &snapshot->set, true, NULL, &recovery);
         if (rc < 0 && rc != TWINLOG_ECORRUPT)
             return rc;
         durable_lsn = recovery.marked_lsn;

@@ -334,7 +334,7 @@ static int look_into_cache(struct opening *o)
  * before its marker was on disk. */
 static uint64_t epoch_told_by(const struct segment_header *header)
 {
-    bool is_cut = header->start_lsn > 0 && header->sequence > 1;
+    bool is_cut = segment_is_truncation(header);
     return is_cut ? UINT64_C(1) + header->epoch : header->epoch;
 }
 

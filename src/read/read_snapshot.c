@@ -52,7 +52,7 @@ static void find_newest_truncation(struct read_snapshot *h)
     h->truncation_epoch = 0;
     for (size_t i = h->set.started; i-- > 0 && h->truncation_epoch == 0;) {
         const struct segment_header *header = &h->set.entries[i].header;
-        if (header->start_lsn > 0 && header->sequence > 1) { /* segment 1 begins the log itself */
+        if (segment_is_truncation(header)) {
             h->truncation_epoch = header->epoch;
             h->truncation_lsn = header->start_lsn;
         }

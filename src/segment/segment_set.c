@@ -363,13 +363,6 @@ static int check_spares(struct loading *l, size_t started)
     return rc;
 }
 
-/* Is this the first segment after a truncation or a reset? The existence of such a segment is the
- * truncation. */
-static bool ends_epoch(const struct segment_header *header)
-{
-    return header->start_lsn > 0 && header->sequence > 1;
-}
-
 static void count_entries(const struct loading *l, struct segment_set *set)
 {
     for (size_t i = 0; i < l->all; i++) {
@@ -380,7 +373,7 @@ static void count_entries(const struct loading *l, struct segment_set *set)
         set->unplaced += entry->role == SEGMENT_UNPLACED;
         set->max_number = max_u64(set->max_number, twl_segment_name_number(entry->name));
         set->max_sequence = max_u64(set->max_sequence, entry->header.sequence);
-        if (entry->role == SEGMENT_STARTED && ends_epoch(&entry->header))
+        if (entry->role == SEGMENT_STARTED && segment_is_truncation(&entry->header))
             set->truncation_epoch = (uint32_t)max_u64(set->truncation_epoch, entry->header.epoch);
     }
 }

@@ -47,6 +47,11 @@ struct segment_set {
     size_t fault_count;
 };
 
+static inline size_t segment_set_files(const struct segment_set *set)
+{
+    return set->started + set->spares + set->retired + set->unplaced;
+}
+
 /* A log with more segments can't be opened, and no writer makes more. A few are reserved for processes
  * that open the log. */
 #define MOST_SEGMENTS (1u << 20)
