@@ -55,6 +55,25 @@ static inline uint32_t twl_crc32c_add(uint32_t crc, const unsigned char *at, siz
         __asm__(CRC32C_OF_BYTE : "+r"(crc) : "r"(*at));
     return crc;
 }
+
+/* Stores each word that it has added. The empty instruction keeps the compiler from reading the word a second time. */
+static inline uint32_t twl_crc32c_add_copy(uint32_t crc, unsigned char *to, const unsigned char *from,
+                                           size_t size)
+{
+    for (; size >= 8; to += 8, from += 8, size -= 8) {
+        uint64_t word = load_le64(from);
+        __asm__("" : "+r"(word));
+        __asm__(CRC32C_OF_8_BYTES : "+r"(crc) : "r"(word));
+        store_le64(to, word);
+    }
+    for (; size > 0; to++, from++, size--) {
+        uint8_t byte = *from;
+        __asm__("" : "+r"(byte));
+        __asm__(CRC32C_OF_BYTE : "+r"(crc) : "r"(byte));
+        *to = byte;
+    }
+    return crc;
+}
 #endif
 
 /* Continues from `crc`, the result for the preceding bytes; 0 to begin. Any other start value is a seed:
@@ -66,6 +85,18 @@ static inline uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
         return ~twl_crc32c_add(~crc, data, size);
 #endif
     return twl_crc32c_long(crc, data, size);
+}
+
+/* Copies, and returns the checksum of the copy: each byte is read once, so another thread may change `from` meanwhile. */
+static inline uint32_t twl_crc32c_copy(unsigned char *to, const void *from, size_t size)
+{
+#ifdef CRC32C_OF_BYTE
+    if (size < CRC32C_SHORT_BYTES && twl_has_crc32c)
+        return ~twl_crc32c_add_copy(~0u, to, from, size);
+#endif
+    if (size > 0)
+        memcpy(to, from, size);
+    return twl_crc32c_long(0, to, size);
 }
 
 #endif

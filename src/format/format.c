@@ -230,12 +230,16 @@ static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed,
     return twl_crc32c(record_seed(epoch_seed, lsn), bytes + 4, RECORD_HEADER_BYTES - 4);
 }
 
-/* Writes the part behind the checksums. */
-static void encode_record_words(unsigned char *at, const struct record_header *record)
+/* Writes the part behind the checksum of the header, in the words that twl_crc32c() reads: the processor has to wait for
+ * stores that a load covers only in part. */
+static void encode_record_words(unsigned char *at, const struct record_header *record,
+                                uint32_t payload_checksum)
 {
-    store_le32(at + 8, record->size);
-    store_le32(at + 12, record->kind | (uint32_t)record->type << 8 | (uint32_t)record->tag << 16);
-    store_le64(at + 16, (uint64_t)record->time_ns);
+    const uint32_t kind_word = record->kind | (uint32_t)record->type << 8 | (uint32_t)record->tag << 16;
+    const uint64_t time_ns = (uint64_t)record->time_ns;
+    store_le64(at + 4, payload_checksum | (uint64_t)record->size << 32);
+    store_le64(at + 12, kind_word | time_ns << 32);
+    store_le32(at + 20, (uint32_t)(time_ns >> 32));
 }
 
 void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
@@ -243,12 +247,10 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
 {
     unsigned char *payload = at + RECORD_HEADER_BYTES;
     const size_t size = record->size;
-    if (data && size > 0)
-        memcpy(payload, data, size);
-    memset(payload + size, 0, align_up(size, 8) - size);
-
-    store_le32(at + 4, twl_crc32c(0, payload, size));
-    encode_record_words(at, record);
+    const uint32_t checksum = data ? twl_crc32c_copy(payload, data, size) : twl_crc32c(0, payload, size);
+    if (size % 8 > 0)
+        memset(payload + size, 0, 8 - size % 8);
+    encode_record_words(at, record, checksum);
     store_le32(at, record_checksum(at, epoch_seed, lsn));
 }
 
@@ -321,8 +323,7 @@ uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t
     uint64_t word = 0;
     uint32_t size;
     uint8_t owner;
-    store_le32(header + 4, twl_crc32c(0, payload, record->size));
-    encode_record_words(header, record);
+    encode_record_words(header, record, twl_crc32c(0, payload, record->size));
     for (unsigned salt = 0; salt < RECORD_SALTS; salt++) {
         header[12] = (unsigned char)(record->kind | salt << RECORD_SALT_SHIFT);
         store_le32(header, record_checksum(header, epoch_seed, lsn));

@@ -55,6 +55,23 @@ TEST(every_way_to_the_checksum_leads_to_the_same_at_every_length_and_alignment)
     }
 }
 
+TEST(a_copy_has_its_checksum_at_every_length_and_alignment)
+{
+    unsigned char bytes[600 + 8], copy[8 + 600 + 8], expected[sizeof(copy)];
+    for (unsigned i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (unsigned char)(i * i * 131 + i / 256 + 7);
+    for (unsigned offset = 0; offset < 8; offset++)
+        for (unsigned size = 0; size <= 600; size++) {
+            memset(copy, 0xa5, sizeof(copy));
+            memset(expected, 0xa5, sizeof(expected));
+            memcpy(expected + offset, bytes + 7 - offset, size);
+            const uint32_t checksum = twl_crc32c_copy(copy + offset, bytes + 7 - offset, size);
+            ck_assert_uint_eq(checksum, twl_crc32c_portable(0, expected + offset, size));
+            ck_assert_mem_eq(copy, expected, sizeof(copy));
+        }
+    ck_assert_uint_eq(twl_crc32c_copy(copy, NULL, 0), 0);
+}
+
 #if defined(__x86_64__) || defined(__aarch64__)
 TEST(the_instruction_is_used_where_the_processor_has_it)
 {
