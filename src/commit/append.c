@@ -50,7 +50,8 @@ uint64_t twl_commit_called(void)
 /* A shared committer does not sleep on the word of one log, so it is called. */
 void twl_finish_copy(struct commit *c, struct twin *twin)
 {
-    if (atomic_fetch_sub(&twin->copying, 1) != 1 || !atomic_load(&twin->is_sealed))
+    atomic_fetch_add(&twin->filled, 1);
+    if (!atomic_load(&twin->is_sealed) || copies_left(twin) > 0)
         return;
     if (c->client.is_shared)
         twl_client_call(&c->client);

@@ -312,9 +312,9 @@ static bool is_filled(struct twinlog_committer *committer,
 {
     struct twin *sealed = client->commit->round.sealed;
     uint64_t look_ns = 0;
-    if (atomic_load(&sealed->copying) > 0)
+    if (copies_left(sealed) > 0)
         look_ns = twl_reservations_expire(client->commit, sealed);
-    if (atomic_load(&sealed->copying) == 0)
+    if (copies_left(sealed) == 0)
         return true;
     committer->look_ns = sooner(committer->look_ns, look_ns);
     return false;

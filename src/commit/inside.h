@@ -39,26 +39,35 @@ struct requests {
 };
 
 struct twin {
-    unsigned char *bytes;                          /* [lock; leader stores] array of buffer_bytes */
-    bool is_moved;                                 /* [leader] `bytes` is not in commit.memory any more */
-    uint64_t first_lsn;                            /* [lock] of its first record */
-    uint64_t offset;                               /* [lock] where in its segment byte 0 goes */
-    int64_t min_ns, max_ns;                        /* [lock] of the times of its records */
-    uint32_t start;                                /* [lock] of the group header */
-    uint32_t used;                                 /* [lock] */
-    uint32_t limit;                                /* [lock] most bytes to use; never below `used` */
-    uint32_t count;                                /* [lock] records */
-    uint32_t waiters;                              /* [lock] writers that wait for the group */
-    uint32_t reservations;                         /* [lock] reservations that are not settled */
-    bool wants_sync;                               /* [lock] a record in it is to be durable */
-    bool needs_committer;                          /* [lock] a caller that does not lead waits for it */
-    struct requests requests;                      /* [lock; leader, when sealed] completed with the group */
-    _Alignas(CACHE_LINE) _Atomic uint32_t copying; /* [atomic] writers that still copy, and reservations */
-    _Atomic bool is_sealed;                        /* [atomic] the leader waits for `copying` */
-    struct twl_event copied;                       /* the leader sleeps on it */
-    struct twl_event done;                         /* the writers of its records sleep on it */
-    _Atomic uint64_t done_ns;                      /* [leader stores] when its last group was done */
+    unsigned char *bytes;                         /* [lock; leader stores] array of buffer_bytes */
+    bool is_moved;                                /* [leader] `bytes` is not in commit.memory any more */
+    uint64_t first_lsn;                           /* [lock] of its first record */
+    uint64_t offset;                              /* [lock] where in its segment byte 0 goes */
+    int64_t min_ns, max_ns;                       /* [lock] of the times of its records */
+    uint32_t start;                               /* [lock] of the group header */
+    uint32_t used;                                /* [lock] */
+    uint32_t limit;                               /* [lock] most bytes to use; never below `used` */
+    uint32_t count;                               /* [lock] records */
+    uint32_t waiters;                             /* [lock] writers that wait for the group */
+    uint32_t reservations;                        /* [lock] reservations that are not settled */
+    bool wants_sync;                              /* [lock] a record in it is to be durable */
+    bool needs_committer;                         /* [lock] a caller that does not lead waits for it */
+    struct requests requests;                     /* [lock; leader, when sealed] completed with the group */
+    _Atomic uint32_t places;                      /* [lock to store] given to writers and reservations */
+    _Alignas(CACHE_LINE) _Atomic uint32_t filled; /* [atomic] those of them that are written */
+    _Atomic bool is_sealed;                       /* [atomic] the leader waits for the copies */
+    struct twl_event copied;                      /* the leader sleeps on it */
+    struct twl_event done;                        /* the writers of its records sleep on it */
+    _Atomic uint64_t done_ns;                     /* [leader stores] when its last group was done */
 };
+
+/* Writers that still copy into the buffer, and reservations in it. Of a buffer that is being filled only with the lock. Two
+ * counters, since the lock is there when a place is given: a writer pays for one atomic operation. */
+static inline uint32_t copies_left(const struct twin *twin)
+{
+    const uint32_t filled = atomic_load(&twin->filled);
+    return atomic_load_explicit(&twin->places, memory_order_relaxed) - filled;
+}
 
 /* The attempt to have the next segment made: one writer at a time makes it, and others that need it sleep. All
  * fields are [lock]. */

@@ -125,14 +125,14 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
  * sleeps. */
 static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->leadership)
 {
-    for (unsigned tries = 0; atomic_load_explicit(&twin->copying, memory_order_acquire) > 0; tries++) {
+    for (unsigned tries = 0; copies_left(twin) > 0; tries++) {
         if (tries < YIELDS_FOR_COPIES) {
             twl_yield();
             continue;
         }
         uint32_t seen = twl_event_value(&twin->copied);
         const uint64_t look_ns = twl_reservations_expire(c, twin);
-        if (atomic_load(&twin->copying) > 0)
+        if (copies_left(twin) > 0)
             twl_event_sleep_until(&twin->copied, seen, look_ns);
     }
 }
@@ -430,7 +430,7 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
     }
     struct twin *sealed = round->sealed; /* NULL: only a sync of earlier writes */
     if (round->step == ROUND_COPY) {
-        if (sealed && atomic_load(&sealed->copying) > 0)
+        if (sealed && copies_left(sealed) > 0)
             return ROUND_NEEDS_COPIES;
         round->began_ns = twl_monotonic_ns();
         if (sealed) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_place(), at the end
- * of the file. All is done under the lock but for the copy, which is the caller's: `copying` tells the leader when the
+ * of the file. All is done under the lock but for the copy, which is the caller's: copies_left() tells the leader when the
  * last copy into a sealed buffer is done.
  *
  * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
@@ -92,6 +92,8 @@ void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t f
     twin->waiters = 0;
     twin->wants_sync = false;
     twin->needs_committer = false;
+    atomic_store_explicit(&twin->places, 0, memory_order_relaxed);
+    atomic_store_explicit(&twin->filled, 0, memory_order_relaxed);
     twin->limit = limit_of(c, twin);
 }
 
@@ -194,7 +196,8 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
         attach_request(c, twin, need->request, need, place.lsn);
     c->appends += need->count;
     c->append_bytes += need->payload_bytes;
-    atomic_fetch_add_explicit(&twin->copying, 1, memory_order_relaxed);
+    atomic_store_explicit(&twin->places, atomic_load_explicit(&twin->places, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
     atomic_store_explicit(&c->last_lsn, place.lsn + need->count - 1, memory_order_release);
     return place;
 }

@@ -271,8 +271,8 @@ static void let_copies_end(struct commit *c)
     bool is_copied = atomic_load(&c->poison) == 0;
     while (!is_copied) {
         twl_mutex_lock(&c->lock);
-        is_copied = atomic_load(&c->twins[0].copying) <= c->twins[0].reservations &&
-                    atomic_load(&c->twins[1].copying) <= c->twins[1].reservations;
+        is_copied = copies_left(&c->twins[0]) <= c->twins[0].reservations &&
+                    copies_left(&c->twins[1]) <= c->twins[1].reservations;
         twl_mutex_unlock(&c->lock);
         if (!is_copied)
             twl_yield();

@@ -276,7 +276,7 @@ static bool move_group(struct commit *c, struct twin *twin, uint64_t now_ns) REQ
     twin->is_moved = true;
     c->fillers += old->users;
     twin->reservations -= old->users;
-    atomic_fetch_sub(&twin->copying, old->users);
+    atomic_fetch_add(&twin->filled, old->users);
     return true;
 }
 
@@ -289,7 +289,7 @@ uint64_t twl_reservations_expire(struct commit *c, struct twin *twin)
     const uint32_t expired = count_expired(c, twin, now_ns, &next_ns);
     if (expired == 0)
         look_ns = next_ns;
-    else if (atomic_load(&twin->copying) == expired && !move_group(c, twin, now_ns))
+    else if (copies_left(twin) == expired && !move_group(c, twin, now_ns))
         look_ns = now_ns + RETRY_NS;
     twl_mutex_unlock(&c->lock);
     return look_ns;
