@@ -172,12 +172,13 @@ static void attach_request(struct commit *c, struct twin *twin, struct twinlog_r
         requests->run->private_word = (uintptr_t)request;
 }
 
-static struct place take(struct commit *c, const struct need *need) REQUIRES(c->lock)
+static void take(struct commit *c, const struct need *need, struct place *ret_place) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
-    struct place place = { .twin = twin,
-                           .at = twin->bytes + twin->used,
-                           .lsn = twin->first_lsn + twin->count };
+    const uint64_t lsn = twin->first_lsn + twin->count;
+    ret_place->twin = twin;
+    ret_place->at = twin->bytes + twin->used;
+    ret_place->lsn = lsn;
     twin->used += need->bytes;
     twin->count += need->count;
     twin->waiters += need->will_wait;
@@ -187,19 +188,18 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
     twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
     if (need->reservation) {
         need->reservation->state = RESERVATION_OPEN;
-        need->reservation->place = place;
+        need->reservation->place = *ret_place;
         need->reservation->expires_ns =
             twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
         twin->reservations++;
     }
     if (need->request)
-        attach_request(c, twin, need->request, need, place.lsn);
+        attach_request(c, twin, need->request, need, lsn);
     c->appends += need->count;
     c->append_bytes += need->payload_bytes;
     atomic_store_explicit(&twin->places, atomic_load_explicit(&twin->places, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    atomic_store_explicit(&c->last_lsn, place.lsn + need->count - 1, memory_order_release);
-    return place;
+    atomic_store_explicit(&c->last_lsn, lsn + need->count - 1, memory_order_release);
 }
 
 /* ---- the queue --------------------------------------------------------------------------------- */
@@ -234,7 +234,7 @@ void twl_grant_places(struct commit *c)
         waiter->must_grow = !fits && is_empty;
         if (fits) {
             leave_line(c, waiter);
-            waiter->place = take(c, waiter->need);
+            take(c, waiter->need, &waiter->place);
         } else if (!is_empty) {
             return;
         }
@@ -330,7 +330,7 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         return 1;
     case ADMISSION_TAKE:
         leave_line(c, waiter);
-        waiter->place = take(c, waiter->need);
+        take(c, waiter->need, &waiter->place);
         return 1;
     case ADMISSION_MAKE:
         begin_growth(c, waiter);
@@ -362,8 +362,23 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     return rc;
 }
 
-int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
-                   struct place *ret_place)
+/* A new writer that finds room, as most do: the row TAKE of the table without its facts. */
+static bool take_at_once(struct commit *c, const struct need *need, struct place *ret_place)
+{
+    twl_mutex_lock(&c->lock);
+    const bool has_room =
+        atomic_load_explicit(&c->poison, memory_order_relaxed) == 0 && find_room(c, need->bytes);
+    if (has_room) {
+        ret_place->must_call = need->needs_committer && !c->twins[c->filling].needs_committer;
+        take(c, need, ret_place);
+    }
+    twl_mutex_unlock(&c->lock);
+    return has_room;
+}
+
+/* For a writer that found no room. */
+static int wait_for_place(struct commit *c, const struct need *need, const struct terms *terms,
+                          struct place *ret_place)
 {
     struct waiter waiter = { .need = need, .since = UINT64_MAX };
     for (;;) {
@@ -392,4 +407,12 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
         else if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
+}
+
+int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
+                   struct place *ret_place)
+{
+    if (take_at_once(c, need, ret_place))
+        return 0;
+    return wait_for_place(c, need, terms, ret_place);
 }

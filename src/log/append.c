@@ -32,6 +32,10 @@ static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
 static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
 {
     struct twinlog_terms own;
+    if (!given) { /* as all-zero terms; a large part of the calls have none */
+        *ret_terms = (struct terms){ .level = level_of(log, TWINLOG_LEVEL_DEFAULT) };
+        return 0;
+    }
     if (twl_versioned_take(&own, sizeof(own), given) < 0 || (own.flags & ~(uint32_t)TWINLOG_TRY) ||
         own.reserved != 0 || own.level > TWINLOG_LEVEL_DURABLE)
         return -EINVAL;
