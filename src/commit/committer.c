@@ -118,13 +118,17 @@ static void call_shared(struct committer_client *client)
         wake(committer);
 }
 
+/* Disables cancellation: it may call the observer, or write to the eventfd of a ring. */
 void twl_client_call(struct committer_client *client)
 {
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     twl_event_notify_all(&client->called);
     if (atomic_load(&client->is_in_callback))
         twl_commit_wake_all(client->commit);
     if (client->is_shared)
         call_shared(client);
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 /* ---- the flush interval -------------------------------------------------------------------------- */
@@ -626,13 +630,14 @@ void twl_commit_start(struct commit *c)
 int twl_commit_need_committer(struct commit *c)
 {
     struct twinlog_committer *committer;
-    int rc = 0;
+    int rc = 0, cancel_state;
     if (client_has_committer(&c->client))
         return 0;
     if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
         return -ENOTSUP;
     if (atomic_load(&c->client.is_over))
         return -ESHUTDOWN;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
     if (!client_has_committer(&c->client)) {
         rc = create(&c->client, 0, &committer);
@@ -640,6 +645,7 @@ int twl_commit_need_committer(struct commit *c)
             atomic_store(&c->client.committer, committer);
     }
     twl_mutex_unlock(&c->lock);
+    pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
 

@@ -409,10 +409,15 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
     }
 }
 
+/* The thread may be cancelled while it takes its place at once, since it reaches no cancellation point there. */
 int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
                    struct place *ret_place)
 {
     if (take_at_once(c, need, ret_place))
         return 0;
-    return wait_for_place(c, need, terms, ret_place);
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    const int rc = wait_for_place(c, need, terms, ret_place);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc;
 }

@@ -13,9 +13,8 @@ static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
 
-static int go_in(struct twinlog *log, const struct terms *terms, struct call *call)
+static int check_open(struct twinlog *log, int rc, struct call *call)
 {
-    int rc = twl_enter_on_terms(log, terms, call);
     if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
         twl_leave(call);
         rc = -ESHUTDOWN;
@@ -44,6 +43,11 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
                                  .deadline_ns = own.deadline_ns,
                                  .cancel = own.cancel };
     return 0;
+}
+
+static int go_in(struct twinlog *log, const struct terms *terms, struct call *call)
+{
+    return check_open(log, twl_enter_on_terms(log, terms, call), call);
 }
 
 /* For a call on terms of its caller. */
@@ -305,7 +309,9 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     struct call call;
-    int rc = go_in_on(log, terms, &read, &call);
+    int rc = read_terms(log, terms, &read);
+    if (rc == 0)
+        rc = check_open(log, twl_enter_briefly(log, &read, &call), &call);
     if (rc < 0)
         return rc;
     rc = check_batch(entries, count);

@@ -4,6 +4,11 @@
  *
  * The calls inside are counted in one word. A close waits until none is left. A truncation waits only for those that
  * use the commit path, and holds up new ones; what it holds up still counts for a close.
+ *
+ * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever. Most calls
+ * disable cancellation from their beginning to their end. That is two atomic operations, a tenth of a request. So a
+ * brief call, which nearly always returns without having reached a cancellation point, leaves it to what may reach one:
+ * waiting here, waiting for a place, calling or starting a committer.
  */
 #include "log/handle.h"
 
@@ -65,20 +70,31 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
 static int go_in(struct twinlog *log, uint32_t how, const struct terms *terms)
 {
     bool is_held_up = false;
-    int rc = 0;
+    int rc = 0, cancel_state = PTHREAD_CANCEL_ENABLE;
     while (rc == 0 && (count_in(log, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
-        if (!is_held_up)
+        if (!is_held_up) {
             count_in(log, INSIDE_OTHER); /* so that a close continues to wait for this call */
+            pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+        }
         is_held_up = true;
         go_out(log, how);
         rc = await_resume(log, terms);
     }
-    if (is_held_up)
+    if (is_held_up) {
         go_out(log, INSIDE_OTHER);
+        pthread_setcancelstate(cancel_state, NULL);
+    }
     return rc;
 }
 
-static int enter(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)
+static void restore_cancellation(const struct call *call)
+{
+    if (!call->is_brief)
+        pthread_setcancelstate(call->cancel_state, NULL);
+}
+
+static int enter(struct twinlog *log, enum inside how, const struct terms *terms, bool is_brief,
+                 struct call *call)
 {
     if (!log)
         return -EINVAL;
@@ -88,32 +104,38 @@ static int enter(struct twinlog *log, enum inside how, const struct terms *terms
         return -EROFS;
     if (log->commit && twl_commit_is_in_observer(log->commit))
         return -EDEADLK;
-    *call = (struct call){ .log = log, .how = how, .outer = visits };
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
+    *call = (struct call){ .log = log, .how = how, .is_brief = is_brief, .outer = visits };
+    if (!is_brief)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
     const int rc = go_in(log, how, terms);
     if (rc == 0)
         visits = call;
     else
-        pthread_setcancelstate(call->cancel_state, NULL);
+        restore_cancellation(call);
     return rc;
 }
 
 int twl_enter(struct twinlog *log, enum inside how, struct call *call)
 {
     static const struct terms patient;
-    return enter(log, how, &patient, call);
+    return enter(log, how, &patient, false, call);
 }
 
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call)
 {
-    return enter(log, INSIDE_COMMIT, terms, call);
+    return enter(log, INSIDE_COMMIT, terms, false, call);
+}
+
+int twl_enter_briefly(struct twinlog *log, const struct terms *terms, struct call *call)
+{
+    return enter(log, INSIDE_COMMIT, terms, true, call);
 }
 
 void twl_leave(struct call *call)
 {
     visits = call->outer;
     go_out(call->log, call->how);
-    pthread_setcancelstate(call->cancel_state, NULL);
+    restore_cancellation(call);
 }
 
 void twl_take_head_lock(struct twinlog *log)

@@ -61,8 +61,7 @@ struct twinlog {
 };
 
 /*
- * Every call is counted, so that a close can wait for it. No call can be cancelled: if a leader disappeared,
- * all waiters would wait forever. Calls that use the commit path are counted separately, so that a truncation
+ * Every call is counted, so that a close can wait for it. No call can be cancelled (see gate.c). Calls that use the commit path are counted separately, so that a truncation
  * can wait for them and hold up new ones.
  */
 enum inside {
@@ -75,7 +74,8 @@ enum inside {
 struct call {
     struct twinlog *log;
     enum inside how;
-    int cancel_state;
+    bool is_brief;
+    int cancel_state;   /* before the call, which has disabled cancellation; not of a brief one */
     struct call *outer; /* the call of this thread that this one is nested in */
 };
 static inline bool is_read_only(const struct twinlog *log)
@@ -93,6 +93,9 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same with INSIDE_COMMIT, for a call with terms that end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT,
  * -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
+/* The same for a call that reaches a cancellation point only where cancellation is disabled for that: twl_commit_put() and
+ * twl_commit_need_committer() see to it themselves. */
+int twl_enter_briefly(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
 /* Is this thread in a call of this log, which has called back? */
 bool twl_is_inside(const struct twinlog *log);

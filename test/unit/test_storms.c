@@ -151,6 +151,89 @@ WAYS_TEST(a_thread_is_not_canceled_inside_a_call, LOG_IO_KINDS)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
+/* A thread with a cancellation pending ends at the first cancellation point where that is not disabled. */
+#define BURST 300u
+#define POINTED 200u /* requests with a callback; the others go to a queue */
+
+struct burst {
+    struct twinlog *log;
+    struct twinlog_queue *queue;
+    struct twinlog_request requests[BURST];
+    int error;
+    _Atomic bool is_whole;
+};
+
+static _Atomic unsigned completed;
+
+static void reach_a_point(struct twinlog_request *request)
+{
+    (void)request;
+    pthread_testcancel();
+    atomic_fetch_add(&completed, 1);
+}
+
+static void observe_a_point(void *context, const struct twinlog_event *event)
+{
+    (void)context;
+    (void)event;
+    pthread_testcancel();
+}
+
+/* The records fill the buffers and segments many times, so a call waits for room, leads, makes segments and calls back. */
+static void *submit_canceled(void *argument)
+{
+    static const unsigned char bytes[3000];
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    const struct twinlog_terms hasty = WITH_SIZE(terms, .flags = TWINLOG_TRY);
+    struct burst *burst = argument;
+
+    pthread_cancel(pthread_self());
+    for (unsigned i = 0; i < BURST && burst->error == 0; i++) {
+        struct twinlog_request *request = &burst->requests[i];
+        const bool is_pointed = i < POINTED;
+        *request = (struct twinlog_request){ .complete = is_pointed ? reach_a_point : NULL,
+                                             .queue = is_pointed ? NULL : burst->queue };
+        burst->error = twinlog_submit(burst->log, &entry, 1, i % 3 ? NULL : &hasty, request);
+        if (burst->error == -EAGAIN)
+            burst->error = twinlog_submit(burst->log, &entry, 1, NULL, request);
+    }
+    atomic_store(&burst->is_whole, true);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* Meanwhile each truncation holds up the calls. */
+WAYS_TEST(a_pending_cancellation_ends_no_request, LOG_WAYS)
+{
+    static struct burst burst;
+    struct twinlog_request *fetched[BURST];
+    unsigned queued = 0;
+    void *result;
+
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = 128 * KIB;
+    options.observe = observe_a_point;
+    burst = (struct burst){ .log = log_open(&options) };
+    atomic_store(&completed, 0);
+    ck_assert_int_eq(twinlog_append(burst.log, "first", 5, NULL), 0);
+    ck_assert_int_eq(twinlog_queue_open(&burst.queue), 0);
+    ck_assert_int_ge(twinlog_queue_fd(burst.queue), 0);
+    pthread_t thread = start_thread(submit_canceled, &burst);
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(twinlog_truncate(burst.log, 1), 0);
+    pthread_join(thread, &result);
+    ck_assert_ptr_eq(result, PTHREAD_CANCELED);
+    ck_assert(atomic_load(&burst.is_whole));
+    ck_assert_int_eq(burst.error, 0);
+    while (queued < BURST - POINTED)
+        queued += (unsigned)twinlog_queue_poll(burst.queue, fetched, BURST, -1);
+    AWAIT(atomic_load(&completed) == POINTED);
+    for (unsigned i = 0; i < BURST; i++)
+        ck_assert_int_eq(burst.requests[i].result, 0);
+    log_close(burst.log);
+    ck_assert_int_eq(twinlog_queue_close(burst.queue), 0);
+}
+
 /* ---- the end of the process ---------------------------------------------------------------------- */
 
 static struct twinlog_options child_options;
