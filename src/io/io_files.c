@@ -258,13 +258,15 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
 /* The kernel marks a page clean when its write fails: the cache then has bytes that the disk lacks. Dropping clean
  * pages removes them, unless a process has them mapped; a direct read bypasses even those. Some file systems answer
  * a direct read from the cache (ext4 with data=journal, btrfs with compression): after the drop they have to read
- * the disk. */
+ * the disk. A page that lies partly outside is not dropped, so the range is that of whole large pages. */
 static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
                           size_t *ret_size)
 {
+    const uint64_t from = align_down(offset, LARGE_PAGE_BYTES),
+                   to = align_up(offset + size, LARGE_PAGE_BYTES);
     int error = -EINVAL;
 
-    posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+    posix_fadvise(file->fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
     if (file->disk_fd >= 0)
         error = read_all(file->disk_fd, true, buffer, size, offset, ret_size);
     /* The device needs larger blocks; or the file system has no direct I/O for this file, as it is compressed. */
