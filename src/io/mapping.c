@@ -297,3 +297,14 @@ void twl_mapping_split(unsigned char *bytes, uint64_t from, uint64_t to)
     for (uint64_t at = align_down(from, LARGE_PAGE_BYTES); at < to; at += LARGE_PAGE_BYTES)
         madvise(bytes + at, BLOCK_BYTES, MADV_COLD);
 }
+
+bool twl_mapping_may_split(struct splits *splits, uint64_t end)
+{
+    const uint64_t page = end / LARGE_PAGE_BYTES;
+    splits->tries = splits->page == page ? splits->tries : 0;
+    splits->page = page;
+    if (splits->tries == MOST_SPLITS)
+        return false;
+    splits->tries++;
+    return true;
+}

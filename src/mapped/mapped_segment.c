@@ -131,24 +131,22 @@ void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)
 void twl_mapped_segment_take_large(struct mapped_segment *seg)
 {
     twl_mapping_take_large(seg->group.bytes, seg->bytes);
-    seg->large_end = seg->bytes;
+    seg->has_large = true;
 }
 
 void twl_mapped_segment_take_small(struct mapped_segment *seg, uint64_t from)
 {
-    if (from >= seg->large_end)
+    if (!seg->has_large || !twl_mapping_may_split(&seg->splits, from))
         return;
-    const uint64_t present = atomic_load(&seg->populated) + 2 * LARGE_PAGE_BYTES;
-    seg->large_end = min_u64(seg->large_end, present); /* the kernel may be two pages ahead */
+    /* the kernel may be two pages ahead */
+    const uint64_t present = max_u64(atomic_load(&seg->populated), from) + 2 * LARGE_PAGE_BYTES;
     twl_mapping_take_small(seg->group.bytes, seg->bytes);
-    twl_mapping_split(seg->group.bytes, from, seg->large_end);
-    if (++seg->splits == MOST_SPLITS)
-        seg->large_end = from;
+    twl_mapping_split(seg->group.bytes, from, min_u64(present, seg->bytes));
 }
 
 void twl_mapped_segment_split(struct mapped_segment *seg, uint64_t offset)
 {
-    if (offset < seg->large_end)
+    if (seg->has_large)
         twl_mapping_split(seg->group.bytes, offset, offset + 1);
 }
 

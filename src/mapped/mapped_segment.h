@@ -3,6 +3,7 @@
 #ifndef TWL_MAPPED_SEGMENT_H
 #define TWL_MAPPED_SEGMENT_H
 
+#include "io/mapping.h"
 #include "mapped/open_group.h"
 #include "mapped/participants.h"
 #include "segment/cursor.h"
@@ -36,8 +37,8 @@ struct mapped_segment {
     struct group_header last;  /* [syncing] once it is closed: its last group */
 
     struct open_walk walk; /* [syncing] as far as records are known to be complete */
-    uint64_t large_end;    /* [syncing once it is active] there may be large pages up to here */
-    unsigned splits;       /* [syncing] tries to make them small */
+    bool has_large;        /* [const once it is active] it may have large pages */
+    struct splits splits;  /* [syncing] */
     uint64_t synced;       /* [syncing] bytes up to here are durable */
     uint64_t found;        /* [syncing] where records ended when it was opened; 0: adopted (durable.c) */
     bool is_closed;        /* [syncing] its group has its header, if it has records */

@@ -42,8 +42,8 @@ struct sink_file {
     struct chunk chunks[CHUNKS]; /* [map_lock]; read without it */
     bool is_synced_often;        /* [map_lock] by this process, which is alone: chunks get small pages */
     uint64_t synced;             /* [map_lock] bytes that were synced, or there at the opening */
-    uint64_t large_end;          /* [map_lock] there may be large pages up to here */
-    unsigned splits;             /* [map_lock] tries to make them small */
+    bool has_large;              /* [map_lock] there may be large pages */
+    struct splits splits;        /* [map_lock] */
     struct twl_mutex sweep_lock; /* for sweeping, because the area's locks don't keep threads apart */
 
     struct child_files in_child; /* the descriptors, which fork() closes in the child */

@@ -71,8 +71,7 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
         return NULL;
     if (!file->area->is_shared && !file->is_synced_often) {
         twl_mapping_take_large(bytes, CHUNK_BYTES);
-        file->large_end = number * CHUNK_BYTES;
-        file->splits = 0;
+        file->has_large = true;
     }
     atomic_store(&chunk->bytes, bytes);
     atomic_store(&chunk->number, number);
@@ -91,7 +90,7 @@ static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
 }
 
 /* Chunks lie side by side in the file, not in memory. */
-static void take_small(struct sink_file *file, const struct chunk *chunk, uint64_t offset)
+static void take_small(const struct chunk *chunk, uint64_t offset, uint64_t present)
 {
     const uint64_t number = atomic_load(&chunk->number);
     const uint64_t start = (number - 1) * CHUNK_BYTES, end = number * CHUNK_BYTES;
@@ -99,8 +98,8 @@ static void take_small(struct sink_file *file, const struct chunk *chunk, uint64
         return;
     unsigned char *bytes = atomic_load(&chunk->bytes);
     twl_mapping_take_small(bytes, CHUNK_BYTES);
-    if (start < file->large_end)
-        twl_mapping_split(bytes, max_u64(offset, start) - start, min_u64(file->large_end, end) - start);
+    if (start < present)
+        twl_mapping_split(bytes, max_u64(offset, start) - start, min_u64(present, end) - start);
 }
 
 void twl_window_synced(struct sink_file *file, uint64_t offset)
@@ -108,13 +107,11 @@ void twl_window_synced(struct sink_file *file, uint64_t offset)
     twl_mutex_lock(&file->map_lock);
     file->is_synced_often = offset - min_u64(file->synced, offset) < BULK_BYTES;
     file->synced = offset;
-    if (file->is_synced_often && offset < file->large_end) {
-        const uint64_t present = atomic_load(&file->area->populated) + 2 * LARGE_PAGE_BYTES;
-        file->large_end = min_u64(file->large_end, present); /* the kernel may be two pages ahead */
+    if (file->is_synced_often && file->has_large && twl_mapping_may_split(&file->splits, offset)) {
+        /* the kernel may be two pages ahead */
+        const uint64_t present = max_u64(atomic_load(&file->area->populated), offset) + 2 * LARGE_PAGE_BYTES;
         for (const struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++)
-            take_small(file, chunk, offset);
-        if (++file->splits == MOST_SPLITS)
-            file->large_end = offset;
+            take_small(chunk, offset, present);
     }
     twl_mutex_unlock(&file->map_lock);
 }

@@ -237,6 +237,19 @@ int64_t log_large_bytes(const char *name)
     return sum;
 }
 
+int64_t log_changed_bytes(void)
+{
+    char line[100];
+    int64_t bytes = -1;
+    FILE *counts = fopen("/proc/self/io", "re");
+    while (counts && bytes < 0 && fgets(line, sizeof(line), counts))
+        if (sscanf(line, "write_bytes: %" SCNd64, &bytes) != 1)
+            bytes = -1;
+    if (counts)
+        fclose(counts);
+    return bytes;
+}
+
 unsigned log_count_open_segments(void)
 {
     char *dir = realpath(log_dir, NULL), path[300];

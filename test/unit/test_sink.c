@@ -458,6 +458,35 @@ TEST_LOOP(pages_are_large_while_syncs_are_rare, 2)
     free(block);
 }
 
+static void put_and_sync(struct twinlog_sink *sink, unsigned times)
+{
+    for (unsigned i = 0; i < times; i++) {
+        put(sink, LINE);
+        ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    }
+}
+
+/* In the large page that was there at the first sync, and in others, which the kernel has read ahead. */
+TEST_LOOP(a_small_sync_writes_little_wherever_the_file_ends, 2 * 3)
+{
+    const size_t size = 64 * KIB, at = (size_t)(_i % 3) * LARGE_PAGE_BYTES + LARGE_PAGE_BYTES / 4;
+    char *block = malloc(size);
+    memset(block, 'x', size);
+    struct twinlog_sink_options options = options_of(_i < 3 ? 0 : TWINLOG_SINK_NO_THREAD);
+    options.initial_bytes = 16 * MIB;
+    struct twinlog_sink *sink = open_sink(&options);
+    put_and_sync(sink, 2 * MOST_SPLITS);
+    for (size_t bytes = 0; bytes < at; bytes += size)
+        ck_assert_int_eq(twinlog_sink_write(sink, block, size, NULL), 0);
+    put_and_sync(sink, MOST_SPLITS);
+    const int64_t before = log_changed_bytes();
+    put_and_sync(sink, 64);
+    /* the thread makes pages present meanwhile */
+    ck_assert_int_lt(log_changed_bytes() - before, 16 * (int64_t)LARGE_PAGE_BYTES);
+    close_sink(sink);
+    free(block);
+}
+
 /* A process that may not make it so large gets an error, no signal; others go on. */
 static int write_with_limit(void)
 {
