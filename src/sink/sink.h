@@ -41,6 +41,7 @@ struct sink_file {
     struct twl_mutex map_lock;
     struct chunk chunks[CHUNKS]; /* [map_lock]; read without it */
     bool is_synced_often;        /* [map_lock] by this process, which is alone: chunks get small pages */
+    uint64_t found;              /* [const] bytes that were there at the opening */
     uint64_t synced;             /* [map_lock] bytes that were synced, or there at the opening */
     bool has_large;              /* [map_lock] there may be large pages */
     struct splits splits;        /* [map_lock] */

@@ -57,6 +57,18 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
     return true;
 }
 
+/* Not where there were bytes at the opening: those may have no blocks, and a store to a large page takes blocks for all of
+ * it, which a full disk does not have. */
+static void take_large(struct sink_file *file, unsigned char *bytes, uint64_t number)
+{
+    const uint64_t start = (number - 1) * CHUNK_BYTES, end = number * CHUNK_BYTES;
+    const uint64_t from = max_u64(start, align_up(file->found, LARGE_PAGE_BYTES));
+    if (from >= end)
+        return;
+    twl_mapping_take_large(bytes + (from - start), end - from);
+    file->has_large = true;
+}
+
 /* Under map_lock. NULL: it can't be mapped. */
 static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
 {
@@ -69,10 +81,8 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
     if (twl_mapping_open(file->data_fd, (number - 1) * CHUNK_BYTES, CHUNK_BYTES,
                          MAPPING_WRITABLE | MAPPING_NOT_IN_CHILDREN, &bytes) < 0)
         return NULL;
-    if (!file->area->is_shared && !file->is_synced_often) {
-        twl_mapping_take_large(bytes, CHUNK_BYTES);
-        file->has_large = true;
-    }
+    if (!file->area->is_shared && !file->is_synced_often)
+        take_large(file, bytes, number);
     atomic_store(&chunk->bytes, bytes);
     atomic_store(&chunk->number, number);
     return bytes;

@@ -458,6 +458,20 @@ TEST_LOOP(pages_are_large_while_syncs_are_rare, 2)
     free(block);
 }
 
+/* Else a full disk might have no blocks for the holes in what was there. */
+TEST(pages_with_bytes_that_were_there_are_small)
+{
+    ck_assert_int_eq(close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600)), 0);
+    ck_assert_int_eq(truncate(path, 3 * MIB), 0);
+    struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_KEEP_ZEROS);
+    options.initial_bytes = 16 * MIB;
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, LINE);
+    const int64_t large = log_large_bytes("/out\n");
+    ck_assert(large < 0 || large == (int64_t)(CHUNK_BYTES - 4 * MIB));
+    close_sink(sink);
+}
+
 static void put_and_sync(struct twinlog_sink *sink, unsigned times)
 {
     for (unsigned i = 0; i < times; i++) {
