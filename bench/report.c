@@ -342,6 +342,14 @@ void report_json(FILE *file, const struct report *report)
     fputs("\n  ]\n}\n", file);
 }
 
+/* In quotes if it has a comma; no name has a quote. */
+static void csv_name(FILE *file, const char *name)
+{
+    const char *quote = strchr(name, ',') ? "\"" : "";
+
+    fprintf(file, "%s%s%s,", quote, name, quote);
+}
+
 void report_csv(FILE *file, const struct report *report)
 {
     fputs("series,contender,threads,size,mean_bytes", file);
@@ -352,8 +360,10 @@ void report_csv(FILE *file, const struct report *report)
         const struct series *series = &report->series[s];
         for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
             const struct cell *cell = &series->cells[i];
-            fprintf(file, "%s,%s,%u,%s,%.0f", series->name, cell->contender.label, cell->workload.threads,
-                    cell->workload.sizes.text, sizes_mean(&cell->workload.sizes));
+            csv_name(file, series->name);
+            csv_name(file, cell->contender.label);
+            fprintf(file, "%u,%s,%.0f", cell->workload.threads, cell->workload.sizes.text,
+                    sizes_mean(&cell->workload.sizes));
             for (size_t f = 0; f < figure_field_count; f++)
                 fprintf(file, ",%.6g", figure_get(&cell->median, figure_fields[f].offset));
             fprintf(file, ",%.6g\n", cell->ratio);

@@ -56,6 +56,12 @@ for figure in '"wanted_rate": 20' '"appends": 20' '"user_us_per_append": [0-9]' 
     grep -q "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
 done
 
+# Names of contenders may have a comma: each line has as many fields as the first one.
+"$bench" --scenario p5 --rounds 1 --seconds 0.01 --warmup 0 --csv "$scratch/flight.csv" "$scratch" >"$scratch/output" 2>&1 ||
+    fail "p5 fails: $(cat "$scratch/output")"
+[ "$(sed 's/"[^"]*"//g' "$scratch/flight.csv" | awk -F, '{ print NF }' | sort -u | wc -l)" = 1 ] ||
+    fail "the lines of the CSV have different lengths"
+
 # Two synced writes of a disk that sleeps for 0.2 seconds; opening the log has more.
 began=$(date +%s%N)
 "$bench" --peers twinlog:io=dsync:fresh --delay 200000 --threads 1 --count 2 --warmup 0 --rounds 1 "$scratch" \
