@@ -16,9 +16,6 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#endif
 
 #ifndef RWF_DSYNC
 #include <linux/fs.h>

@@ -255,6 +255,8 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
     return 0;
 }
 
+#define LARGE_PAGE_BYTES (UINT64_C(2) << 20) /* the kernel keeps files in pages of up to this size */
+
 /* The kernel marks a page clean when its write fails: the cache then has bytes that the disk lacks. Dropping clean
  * pages removes them, unless a process has them mapped; a direct read bypasses even those. Some file systems answer
  * a direct read from the cache (ext4 with data=journal, btrfs with compression): after the drop they have to read
@@ -428,9 +430,6 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
 {
     struct disk_file *file = disk_file_of(io_file);
 
-    /* the page that a new segment's header was written through would keep a large one out */
-    if (bytes >= LARGE_PAGE_BYTES)
-        posix_fadvise(file->fd, 0, BLOCK_BYTES, POSIX_FADV_DONTNEED);
     return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_page);
 }
 

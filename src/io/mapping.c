@@ -21,7 +21,6 @@
 
 #include "base/base.h"
 #include "base/fork.h"
-#include "base/libc.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -277,34 +276,4 @@ bool twl_mapping_is_lost(const void *bytes)
     struct slot *slot = atomic_load(&is_any_hit) ? slot_of((uintptr_t)bytes) : NULL;
 
     return slot && atomic_load(&slot->is_hit);
-}
-
-/* ---- the size of pages ------------------------------------------------------------------------- */
-
-void twl_mapping_take_large(void *bytes, size_t size)
-{
-    madvise(bytes, size, MADV_HUGEPAGE);
-}
-
-void twl_mapping_take_small(void *bytes, size_t size)
-{
-    madvise(bytes, size, MADV_NOHUGEPAGE);
-}
-
-/* Says that a part of each large page is cold, which makes the kernel split the page. */
-void twl_mapping_split(unsigned char *bytes, uint64_t from, uint64_t to)
-{
-    for (uint64_t at = align_down(from, LARGE_PAGE_BYTES); at < to; at += LARGE_PAGE_BYTES)
-        madvise(bytes + at, BLOCK_BYTES, MADV_COLD);
-}
-
-bool twl_mapping_may_split(struct splits *splits, uint64_t end)
-{
-    const uint64_t page = end / LARGE_PAGE_BYTES;
-    splits->tries = splits->page == page ? splits->tries : 0;
-    splits->page = page;
-    if (splits->tries == MOST_SPLITS)
-        return false;
-    splits->tries++;
-    return true;
 }

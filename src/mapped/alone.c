@@ -3,8 +3,6 @@
 #define _GNU_SOURCE
 #include "mapped/inside.h"
 
-#include "io/mapping.h"
-
 /* ---- the next segment -------------------------------------------------------------------------- */
 
 static int prepare_ahead(struct mapped *m)
@@ -99,27 +97,10 @@ int twl_mapped_close_group(void *context, struct segment *segment)
     return rc;
 }
 
-/* After a sync: `seg` was synced up to `from` before it. The first sync of a later segment says nothing, because the
- * records before it are in another one. */
-static void choose_pages(struct mapped *m, struct mapped_segment *seg, uint64_t from) REQUIRES(m->syncing)
-{
-    if (from > 0 || seg == m->all)
-        atomic_store(&m->is_synced_often, seg->synced - from < BULK_BYTES);
-    if (atomic_load(&m->is_synced_often))
-        twl_mapped_segment_take_small(seg, seg->synced);
-}
-
 static int sync_records(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
 {
-    struct mapped_segment *seg = atomic_load(&m->active);
-    const uint64_t from = seg->synced;
     (void)deadline_ns; /* nobody is waited for */
-    if (atomic_load(m->durable) >= lsn)
-        return 0;
-    const int rc = twl_mapped_sync_up_to(m, NULL);
-    if (rc == 0 && !m->participants && !seg->is_placeholder)
-        choose_pages(m, seg, from);
-    return rc;
+    return atomic_load(m->durable) < lsn ? twl_mapped_sync_up_to(m, NULL) : 0;
 }
 
 const struct mapped_ops twl_mapped_alone = {

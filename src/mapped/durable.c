@@ -295,9 +295,6 @@ static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
         return rc;
     compose_last(m, seg);
     if (seg->walk.count > 0) {
-        /* of what is synced already, only the header and the end are written once more */
-        twl_mapped_segment_split(seg, OPEN_GROUP_OFFSET);
-        twl_mapped_segment_split(seg, seg->walk.offset);
         twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
         POINT("last-group-open");
         memcpy(seg->group.bytes + OPEN_GROUP_OFFSET, header, sizeof(header));

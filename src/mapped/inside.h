@@ -79,7 +79,6 @@ struct mapped {
     struct twl_mutex syncing;
     struct mapped_segment *oldest; /* [syncing] that is not closed */
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
-    _Atomic bool is_synced_often;  /* [syncing] and this process is alone: segments get small pages */
     uint64_t wanted_lsn;           /* [syncing] a sync waits for copies up to this record */
     _Atomic uint64_t syncs;
 

@@ -59,8 +59,6 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     }
     if (rc == 0)
         rc = twl_mapped_segment_map(m->io, &m->spare_segment, m->participants, &m->spare);
-    if (rc == 0 && !m->participants && !atomic_load(&m->is_synced_often))
-        twl_mapped_segment_take_large(m->spare);
     atomic_store(&m->has_spare, rc == 0);
     return rc;
 }

@@ -5,7 +5,6 @@
 
 #include "base/bytes.h"
 #include "base/libc.h"
-#include "io/mapping.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -126,28 +125,6 @@ void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)
         return;
     madvise(seg->group.bytes + from, end - from, MADV_POPULATE_WRITE);
     atomic_store(&seg->populated, end);
-}
-
-void twl_mapped_segment_take_large(struct mapped_segment *seg)
-{
-    twl_mapping_take_large(seg->group.bytes, seg->bytes);
-    seg->has_large = true;
-}
-
-void twl_mapped_segment_take_small(struct mapped_segment *seg, uint64_t from)
-{
-    if (!seg->has_large || !twl_mapping_may_split(&seg->splits, from))
-        return;
-    /* the kernel may be two pages ahead */
-    const uint64_t present = max_u64(atomic_load(&seg->populated), from) + 2 * LARGE_PAGE_BYTES;
-    twl_mapping_take_small(seg->group.bytes, seg->bytes);
-    twl_mapping_split(seg->group.bytes, from, min_u64(present, seg->bytes));
-}
-
-void twl_mapped_segment_split(struct mapped_segment *seg, uint64_t offset)
-{
-    if (seg->has_large)
-        twl_mapping_split(seg->group.bytes, offset, offset + 1);
 }
 
 static void take_start(struct mapped_segment *seg)

@@ -3,7 +3,6 @@
 #ifndef TWL_MAPPED_SEGMENT_H
 #define TWL_MAPPED_SEGMENT_H
 
-#include "io/mapping.h"
 #include "mapped/open_group.h"
 #include "mapped/participants.h"
 #include "segment/cursor.h"
@@ -37,8 +36,6 @@ struct mapped_segment {
     struct group_header last;  /* [syncing] once it is closed: its last group */
 
     struct open_walk walk; /* [syncing] as far as records are known to be complete */
-    bool has_large;        /* [const once it is active] it may have large pages */
-    struct splits splits;  /* [syncing] */
     uint64_t synced;       /* [syncing] bytes up to here are durable */
     uint64_t found;        /* [syncing] where records ended when it was opened; 0: adopted (durable.c) */
     bool is_closed;        /* [syncing] its group has its header, if it has records */
@@ -63,11 +60,6 @@ void twl_mapped_segment_unlock(struct mapped_segment *seg); /* likewise; after t
 /* Makes pages up to `to` present and writable, so that puts meet no page faults. Only an offer to the
  * kernel. */
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);
-/* For a segment that is new, and one that was synced up to `from` and will be synced often. io/mapping.h says why. */
-void twl_mapped_segment_take_large(struct mapped_segment *seg);
-void twl_mapped_segment_take_small(struct mapped_segment *seg, uint64_t from);
-/* Makes the large page at this offset small, if there is one and it is clean. */
-void twl_mapped_segment_split(struct mapped_segment *seg, uint64_t offset);
 
 /* Writes the marker that begins an epoch, and with it the segment. */
 void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start);

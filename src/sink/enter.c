@@ -218,7 +218,6 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
     if (rc != 0)
         return rc;
     file->is_first = true;
-    file->found = file->synced = end;
     file->area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
     file->area->growth_bytes = o->growth_bytes;
     file->area->max_bytes = o->max_bytes;

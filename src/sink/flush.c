@@ -78,8 +78,6 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_pa
     if (rc < 0 || atomic_load(&area->synced) >= offset)
         return rc;
     rc = sync_data(area, file->data_fd);
-    if (rc == 0)
-        twl_window_synced(file, offset);
     return rc < 0 ? rc : write_down(sink, file, offset, is_patient);
 }
 

@@ -40,11 +40,6 @@ struct sink_file {
 
     struct twl_mutex map_lock;
     struct chunk chunks[CHUNKS]; /* [map_lock]; read without it */
-    bool is_synced_often;        /* [map_lock] by this process, which is alone: chunks get small pages */
-    uint64_t found;              /* [const] bytes that were there at the opening */
-    uint64_t synced;             /* [map_lock] bytes that were synced, or there at the opening */
-    bool has_large;              /* [map_lock] there may be large pages */
-    struct splits splits;        /* [map_lock] */
     struct twl_mutex sweep_lock; /* for sweeping, because the area's locks don't keep threads apart */
 
     struct child_files in_child; /* the descriptors, which fork() closes in the child */
@@ -120,8 +115,6 @@ bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
 /* Makes those pages present that no thread has seen to. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
-/* After each sync up to `offset`: chooses the size of pages. */
-void twl_window_synced(struct sink_file *file, uint64_t offset);
 void twl_window_close(struct sink_file *file);
 
 /* ---- grow.c: the length of the file ------------------------------------------------------------- */

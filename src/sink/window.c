@@ -7,9 +7,6 @@
  * no thread will claim a part of it, and the cursor is read before the slots, so that all claims up to there
  * are in them. Bytes that can't be mapped are written with pwrite(), and so are large writes.
  *
- * Pages are large as long as syncs are rare; io/mapping.h says why. Where several processes map the file they are small,
- * because a page that others have mapped, too, cannot be made small again.
- *
  * Pages are made present in steps, ahead of the cursor. The thread that moves the area's `populated` over a
  * step makes it present: the helper, or, where the helper does not get a processor, a thread that writes.
  */
@@ -57,18 +54,6 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
     return true;
 }
 
-/* Not where there were bytes at the opening: those may have no blocks, and a store to a large page takes blocks for all of
- * it, which a full disk does not have. */
-static void take_large(struct sink_file *file, unsigned char *bytes, uint64_t number)
-{
-    const uint64_t start = (number - 1) * CHUNK_BYTES, end = number * CHUNK_BYTES;
-    const uint64_t from = max_u64(start, align_up(file->found, LARGE_PAGE_BYTES));
-    if (from >= end)
-        return;
-    twl_mapping_take_large(bytes + (from - start), end - from);
-    file->has_large = true;
-}
-
 /* Under map_lock. NULL: it can't be mapped. */
 static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
 {
@@ -81,8 +66,6 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
     if (twl_mapping_open(file->data_fd, (number - 1) * CHUNK_BYTES, CHUNK_BYTES,
                          MAPPING_WRITABLE | MAPPING_NOT_IN_CHILDREN, &bytes) < 0)
         return NULL;
-    if (!file->area->is_shared && !file->is_synced_often)
-        take_large(file, bytes, number);
     atomic_store(&chunk->bytes, bytes);
     atomic_store(&chunk->number, number);
     return bytes;
@@ -97,33 +80,6 @@ static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
     unsigned char *bytes = chunk_to_use(file, number);
     twl_mutex_unlock(&file->map_lock);
     return bytes;
-}
-
-/* Chunks lie side by side in the file, not in memory. */
-static void take_small(const struct chunk *chunk, uint64_t offset, uint64_t present)
-{
-    const uint64_t number = atomic_load(&chunk->number);
-    const uint64_t start = (number - 1) * CHUNK_BYTES, end = number * CHUNK_BYTES;
-    if (number == 0 || end <= offset)
-        return;
-    unsigned char *bytes = atomic_load(&chunk->bytes);
-    twl_mapping_take_small(bytes, CHUNK_BYTES);
-    if (start < present)
-        twl_mapping_split(bytes, max_u64(offset, start) - start, min_u64(present, end) - start);
-}
-
-void twl_window_synced(struct sink_file *file, uint64_t offset)
-{
-    twl_mutex_lock(&file->map_lock);
-    file->is_synced_often = offset - min_u64(file->synced, offset) < BULK_BYTES;
-    file->synced = offset;
-    if (file->is_synced_often && file->has_large && twl_mapping_may_split(&file->splits, offset)) {
-        /* the kernel may be two pages ahead */
-        const uint64_t present = max_u64(atomic_load(&file->area->populated), offset) + 2 * LARGE_PAGE_BYTES;
-        for (const struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++)
-            take_small(chunk, offset, present);
-    }
-    twl_mutex_unlock(&file->map_lock);
 }
 
 void twl_window_close(struct sink_file *file)

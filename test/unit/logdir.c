@@ -216,40 +216,6 @@ uint64_t log_segment_bytes(void)
     return bytes;
 }
 
-int64_t log_large_bytes(const char *name)
-{
-    char line[600];
-    uint64_t from, to, bytes = 0;
-    int64_t sum = 0;
-    bool is_of_file = false;
-    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) < 0)
-        return -1;
-    FILE *maps = fopen("/proc/self/smaps", "re");
-    while (fgets(line, sizeof(line), maps)) {
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &from, &to) == 2) {
-            is_of_file = strstr(line, name) != NULL;
-            bytes = to - from;
-        } else if (is_of_file && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " hg")) {
-            sum += (int64_t)bytes;
-        }
-    }
-    fclose(maps);
-    return sum;
-}
-
-int64_t log_changed_bytes(void)
-{
-    char line[100];
-    int64_t bytes = -1;
-    FILE *counts = fopen("/proc/self/io", "re");
-    while (counts && bytes < 0 && fgets(line, sizeof(line), counts))
-        if (sscanf(line, "write_bytes: %" SCNd64, &bytes) != 1)
-            bytes = -1;
-    if (counts)
-        fclose(counts);
-    return bytes;
-}
-
 unsigned log_count_open_segments(void)
 {
     char *dir = realpath(log_dir, NULL), path[300];

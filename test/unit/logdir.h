@@ -41,10 +41,6 @@ void patch_file(const char *path, off_t offset, const void *bytes, size_t size);
  * be left out. */
 uint64_t log_fingerprint(bool with_lock_file);
 uint64_t log_segment_bytes(void); /* sizes of all segment files */
-/* Bytes of files of that name that this process has mapped and wants large pages for. -1: the kernel has none. */
-int64_t log_large_bytes(const char *name);
-/* Bytes of pages that this process has changed, each page as a whole. -1: the kernel does not count them. */
-int64_t log_changed_bytes(void);
 /* Descriptors of segments that this process has, also of those that were removed. */
 unsigned log_count_open_segments(void);
 

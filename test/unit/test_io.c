@@ -12,7 +12,6 @@
 #include "base/base.h"
 #include "base/libc.h"
 #include "forbid.h"
-#include "io/mapping.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -583,26 +582,29 @@ IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
                            "no direct I/O in the temporary directory, or no system call can be forbidden");
 }
 
+#define LARGE_PAGE                                                                                           \
+    (UINT64_C(2) << 20) /* the kernel keeps a file in such pages if it is asked to, or reads ahead */
+
 /* Where a direct read is answered from the page cache, or there is none, a page that stays there is taken for the disk. */
 static bool is_in_cache(struct io_file *file, size_t offset)
 {
     unsigned char state = 0;
-    unsigned char *bytes = mmap(NULL, 2 * LARGE_PAGE_BYTES, PROT_READ, MAP_SHARED, io_file_fd(file), 0);
+    unsigned char *bytes = mmap(NULL, 2 * LARGE_PAGE, PROT_READ, MAP_SHARED, io_file_fd(file), 0);
     ck_assert_ptr_ne(bytes, MAP_FAILED);
     ck_assert_int_eq(mincore(bytes + offset, 1, &state), 0);
-    munmap(bytes, 2 * LARGE_PAGE_BYTES);
+    munmap(bytes, 2 * LARGE_PAGE);
     return state & 1;
 }
 
 IO_TEST(what_is_asked_from_the_disk_leaves_the_page_cache_with_its_whole_page)
 {
-    const size_t bytes = 2 * LARGE_PAGE_BYTES, at = LARGE_PAGE_BYTES + 8 * BLOCK_BYTES;
+    const size_t bytes = 2 * LARGE_PAGE, at = LARGE_PAGE + 8 * BLOCK_BYTES;
     struct io_file *file = create_file("file");
     void *page = NULL;
     size_t size;
     ck_assert_int_eq(io_allocate(file, bytes, IO_ALLOCATE_SPACE), 0);
     ck_assert_int_eq(file->io->ops->map(file, bytes, &page), 0);
-    twl_mapping_take_large(page, bytes);
+    madvise(page, bytes, MADV_HUGEPAGE);
     memset(page, 'l', bytes);
     io->ops->unmap(io, page, bytes);
     ck_assert_int_eq(io_sync(file), 0);

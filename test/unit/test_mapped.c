@@ -9,7 +9,6 @@
 #include "format/format.h"
 #include "gate.h"
 #include "io/io.h"
-#include "io/mapping.h"
 #include "log/handle.h"
 #include "logdir.h"
 #include "mapped/inside.h"
@@ -400,53 +399,6 @@ static void expect_count(uint64_t records, bool is_durable)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &found), 0);
     ck_assert_uint_le(found, records);
     ck_assert(found == records || !is_durable);
-}
-
-/* Pages are large until a sync has little to write; those that are there already, too. Of a shared log they are small. */
-TEST(pages_are_large_while_syncs_are_rare)
-{
-    struct twinlog *log = open_large();
-    ck_assert_int_eq(twinlog_append(log, "large", 5, NULL), 0);
-    const int64_t large = log_large_bytes(log_segment(2));
-    if (large >= 0) {
-        ck_assert_int_eq(large, ALONE ? 0 : (int64_t)log->options.mapped_bytes);
-        ck_assert_int_eq(twinlog_sync(log), 0);
-        ck_assert_int_eq(log_large_bytes(log_segment(2)), 0);
-    }
-    ck_assert_int_eq(twinlog_append(log, "small", 5, NULL), 0);
-    log_close(log);
-    expect_count(2, true);
-}
-
-static void append_and_sync(struct twinlog *log, unsigned times)
-{
-    for (unsigned i = 0; i < times; i++) {
-        ck_assert_int_eq(twinlog_append(log, "small", 5, NULL), 0);
-        ck_assert_int_eq(twinlog_sync(log), 0);
-    }
-}
-
-/* In the large page that was there at the first sync, in the one behind it, which was made present ahead, and in one
- * behind both, with a thread of the log or without. */
-TEST_LOOP(a_small_sync_writes_little_wherever_the_log_ends, 2 * 4)
-{
-    const uint64_t at = (uint64_t)(_i % 4) * LARGE_PAGE_BYTES + LARGE_PAGE_BYTES / 4;
-    static const unsigned char block[65536];
-    struct twinlog_options options = large();
-    options.flags |= _i < 4 ? 0 : TWINLOG_NO_THREAD;
-    struct twinlog *log = log_open(&options);
-    if (_i < 4)
-        AWAIT(atomic_load(&atomic_load(&log->mapped->active)->populated) > LARGE_PAGE_BYTES);
-    if (_i % 2 == 1)
-        append_and_sync(log, 2 * MOST_SPLITS);
-    for (uint64_t bytes = 0; bytes < at; bytes += sizeof(block))
-        ck_assert_int_eq(twinlog_append(log, block, sizeof(block), NULL), 0);
-    append_and_sync(log, MOST_SPLITS);
-    const int64_t before = log_changed_bytes();
-    append_and_sync(log, 64);
-    /* the thread makes pages present meanwhile */
-    ck_assert_int_lt(log_changed_bytes() - before, 16 * (int64_t)LARGE_PAGE_BYTES);
-    log_close(log);
 }
 
 /* In steps of 8 bytes: what is left behind the last record, and what the next one takes. */
