@@ -61,8 +61,8 @@ struct twinlog {
 };
 
 /*
- * Every call is counted, so that a close can wait for it. No call can be cancelled (see gate.c). Calls that use the commit path are counted separately, so that a truncation
- * can wait for them and hold up new ones.
+ * Every call is counted, so that a close can wait for it. No call can be cancelled (see gate.c). Calls that use the
+ * commit path are counted separately, so that a truncation can wait for them and hold up new ones.
  */
 enum inside {
     INSIDE_COMMIT = 1u, /* at most 32,767 at a time, and as many of the others */
