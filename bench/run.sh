@@ -4,9 +4,9 @@
 #
 #   bench/run.sh [WORD...] [-- OPTIONS]
 #
-# WORD is targets, durable, pace, flight, rolls, opening, following, reading, many, ways, sink, shared, threads or
-# sizes, by default all of them. durable and flight are parts of targets and ways; sink and shared are about plain
-# files. Each makes bench/figures/WORD.md.
+# WORD is targets, durable, pace, shapes, flight, rolls, opening, following, reading, many, ways, sink, shared, threads
+# or sizes, by default all of them. durable and flight are parts of targets and ways; shapes is pace on one processor, and
+# on disks that sleep, in memory; sink and shared are about plain files. Each makes bench/figures/WORD.md.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -28,7 +28,7 @@ note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 words=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    targets | durable | pace | flight | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
+    targets | durable | pace | shapes | flight | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
     *) sed -n '3,16s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
@@ -53,7 +53,7 @@ draw()
     gnuplot -e "csv='$1.csv'; picture='$docs/performance-$2.svg'; against='$1'" "$root/bench/$3.gp"
 }
 
-for word in ${words:-targets durable pace flight rolls opening following reading many ways sink shared threads sizes}; do
+for word in ${words:-targets durable pace shapes flight rolls opening following reading many ways sink shared threads sizes}; do
     echo "== $word"
     case $word in
     threads)
@@ -69,6 +69,17 @@ for word in ${words:-targets durable pace flight rolls opening following reading
     pace)
         "$bench" --peers twinlog,pace-blocking,pace-gathering,raw --threads 1,16,64,256,1000 "$@" --note "$note" \
             --csv pace.csv --json pace.json --markdown pace.md
+        ;;
+    shapes)
+        taskset -c 0 "$bench" --peers twinlog,pace-blocking,pace-gathering --threads 1,16,64,256,1000 "$@" \
+            --note "$note, one processor" --markdown shapes.md
+        memory=$(mktemp -d /dev/shm/twinlog-bench-XXXXXX)
+        for delay in 10 50 100 1000; do
+            "$bench" --delay $delay --peers twinlog:io=dsync,pace-blocking,pace-gathering --threads 1,16,64,256,1000 \
+                "$@" --note "$note" --markdown "$memory/shapes.md" "$memory"
+            printf '\n## A write takes %d µs\n\n' $delay | cat - "$memory/shapes.md" >>shapes.md
+        done
+        rm -r "$memory"
         ;;
     durable) scenario "$word" p1,p2,p3,p4 "$@" ;;
     flight) scenario "$word" p5 "$@" ;;
