@@ -19,3 +19,15 @@ report()
         failures=$((failures + 1))
     fi
 }
+
+# tree_files: what is committed or about to be; without git, what an unpacked archive holds.
+tree_files()
+{
+    if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+        git ls-files --cached --others --exclude-standard
+    else
+        find . '(' -path ./build -o -path ./.git ')' -prune -o -type f -print | sed 's,^\./,,'
+    fi | while read -r file; do
+        if [ -f "$file" ]; then echo "$file"; fi
+    done
+}

@@ -9,14 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 . test/complaints.sh
 make_scratch "$build/tidy.XXXXXX"
 
-# What is committed or about to be; without git, what an unpacked archive holds.
-if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-    git ls-files --cached --others --exclude-standard
-else
-    find . '(' -path ./build -o -path ./.git ')' -prune -o -type f -print | sed 's,^\./,,'
-fi | while read -r file; do
-    if [ -f "$file" ]; then echo "$file"; fi
-done >"$scratch/files"
+tree_files >"$scratch/files"
 
 licence_lines()
 {

@@ -202,6 +202,25 @@ dead_links()
     done
 }
 
+# ---- names of the code ---------------------------------------------------------------------------
+
+# The functions of the library and the files that a document names are there.
+# shellcheck disable=SC2016 # the backticks are those of the documents
+dead_names()
+{
+    tree_files >"$scratch/files"
+    grep '^src/' "$scratch/files" | xargs cat >"$scratch/code"
+    grep '\.md$' "$scratch/files" | xargs grep -noE '`(twl_[a-z_0-9]+\(\)|[a-z_0-9/]+\.([ch]|sh|py))`' |
+        tr -d '`()' >"$scratch/names"
+    [ -s "$scratch/names" ] || echo "no name of the code found in the documents"
+    while IFS=: read -r file line name; do
+        case $name in
+            twl_*) grep -qwF "$name" "$scratch/code" ;;
+            *) sed 's,^,/,' "$scratch/files" | grep -q "/$name\$" ;;
+        esac || echo "$file:$line: $name is not there"
+    done <"$scratch/names"
+}
+
 report "manual pages" "$(mandoc -T lint -W warning man/*.[137] bench/*.1 powercut/*.1 raft/*.3 2>&1)"
 report "options and their pages" "$(options)"
 report "functions and their pages" "$(functions)"
@@ -215,5 +234,6 @@ report "words of ./dev in README.md" "$(words_of_readme)"
 report "the program of docs/tutorial.md" "$(tutorial)"
 report "the picture" "$(picture)"
 report "links" "$(dead_links)"
+report "names of the code in documents" "$(dead_names)"
 [ "$failures" = 0 ] && echo "docs: nothing to complain about"
 exit "$((failures > 0))"
