@@ -185,14 +185,7 @@ check_exposition()
 test_slow_pipe()
 {
     start_writer slow
-    for line in 1 2 3; do
-        echo "line $line" >&3
-        lsn=none
-        read -r lsn <&4
-        count "line $line through a pipe is durable before the next one comes" $((lsn != line))
-        status "another process reads it" 0 "$twinlog" cat slow --from "$line"
-        says "at once" out "^line $line\$"
-    done
+    three_lines slow
     status "stat beside the writer" 0 "$twinlog" stat slow
     says "sees it" out '^status +a process is writing it$'
     says "and what is durable" out '^durable LSN +3$'

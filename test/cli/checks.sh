@@ -133,6 +133,19 @@ start_writer()
     exec 3>feed 4<lsns.fifo
 }
 
+# three_lines LOG: the writer gets them one by one; each has its LSN, and is read, before the next one comes.
+three_lines()
+{
+    for line in 1 2 3; do
+        echo "line $line" >&3
+        lsn=none
+        read -r lsn <&4
+        count "the LSN of line $line is there before the next line" $((lsn != line))
+        status "another process reads it" 0 "$twinlog" cat "$1" --from "$line"
+        says "at once" out "^line $line\$"
+    done
+}
+
 # stop_writer SIGNAL: got is its status.
 stop_writer()
 {

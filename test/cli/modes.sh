@@ -44,25 +44,25 @@ test_mapped()
     says "names the line" err 'line 1 of the input is larger than the largest record'
 }
 
+# stat_tells LOG MODE WHY: of a process that writes in that mode, and WHY it has no live figures.
+stat_tells()
+{
+    status "stat beside a writer in this mode" 0 "$twinlog" stat "$1"
+    says "sees it" out '^status +a process is writing it$'
+    says "and its mode" out "^mode +$2\$"
+    status "stat --json beside it" 0 "$twinlog" stat "$1" --json
+    says "sees the mode" out '"has_writer":true,"mode":"'"$2"'"'
+    status "stat --live beside it" 1 "$twinlog" stat "$1" --live
+    says "says why not" err "$3"
+}
+
 test_mapped_killed()
 {
     start_writer alive --mapped
-    for line in 1 2 3; do
-        echo "line $line" >&3
-        lsn=none
-        read -r lsn <&4
-        count "the LSN of line $line is there before the next line" $((lsn != line))
-        status "another process reads it" 0 "$twinlog" cat alive --from "$line"
-        says "at once" out "^line $line\$"
-    done
+    three_lines alive
+    stat_tells alive mapped 'mapped mode'
     status "stat beside the writer" 0 "$twinlog" stat alive
-    says "sees it" out '^status +a process is writing it$'
-    says "and its mode" out '^mode +mapped$'
-    says "and the last record" out '^last LSN +3$'
-    status "stat --json beside it" 0 "$twinlog" stat alive --json
-    says "sees the mode" out '"has_writer":true,"mode":"mapped"'
-    status "stat --live beside it" 1 "$twinlog" stat alive --live
-    says "says why not" err 'mapped mode'
+    says "sees the last record" out '^last LSN +3$'
     status "stat --prometheus beside it" 0 "$twinlog" stat alive --prometheus
     says "has what the files tell" out '^twinlog_last_lsn\{dir="alive"\} 3$'
     says "and that nothing has failed" out '^twinlog_poisoned\{dir="alive"\} 0$'
@@ -156,13 +156,7 @@ test_shared_refusals()
     start_writer beside --shared
     echo first >&3
     read -r lsn <&4
-    status "stat beside a process that shares" 0 "$twinlog" stat beside
-    says "sees it" out '^status +a process is writing it$'
-    says "and its mode" out '^mode +shared$'
-    status "stat --json beside it" 0 "$twinlog" stat beside --json
-    says "sees the mode" out '"has_writer":true,"mode":"shared"'
-    status "stat --live beside it" 1 "$twinlog" stat beside --live
-    says "says why not" err 'mapped mode or the shared mode'
+    stat_tells beside shared 'mapped mode or the shared mode'
     for option in '' --mapped --buffered; do
         # shellcheck disable=SC2086 # words
         status "append ${option:-without --shared} beside it" 1 "$twinlog" append beside $option <in
