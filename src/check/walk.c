@@ -669,8 +669,28 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
     return twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
 }
 
-/* Takes a new snapshot and finds the place in it behind the segment of that sequence. */
-static int look_again(struct walk *w, uint64_t done_sequence, struct position *position)
+/* Where the walk is between two segments. */
+struct stage {
+    uint64_t done_sequence; /* of the segment in front */
+    struct position position;
+    uint64_t records, next_lsn;
+};
+
+static void go_on_behind(struct walk *w, struct stage *stage)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    w->index = 0;
+    w->records = stage->records;
+    w->next_lsn = max_u64(stage->next_lsn, set->first_lsn);
+    while (w->index < set->started && set->entries[w->index].header.sequence <= stage->done_sequence)
+        w->index++;
+    if (w->index == set->started || set->entries[w->index].header.sequence != stage->done_sequence + 1)
+        stage->position = (struct position){ 0 };
+}
+
+/* Takes a new snapshot and finds the place in it behind `done`. If no segment has begun there, the newest one is walked
+ * again, from `newest` on: it may have more records now, and only then can be said what is missing behind them. */
+static int look_again(struct walk *w, struct stage *done, const struct stage *newest)
 {
     struct twinlog_report report;
     twl_log_snapshot_free(&w->snapshot);
@@ -680,36 +700,34 @@ static int look_again(struct walk *w, uint64_t done_sequence, struct position *p
         w->visitor.found(w->visitor.context, &report, NULL);
     if (rc < 0)
         return rc;
-    const struct segment_set *set = &w->snapshot.set;
-    while (w->index < set->started && set->entries[w->index].header.sequence <= done_sequence)
-        w->index++;
-    if (w->index == set->started)
-        w->is_done = true;
-    else if (set->entries[w->index].header.sequence != done_sequence + 1)
-        *position = (struct position){ 0 };
+    go_on_behind(w, done);
+    if (w->index == w->snapshot.set.started) {
+        *done = *newest;
+        go_on_behind(w, done);
+    }
     return 0;
 }
 
 int twl_walk_through(struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
-    struct position position = { 0 };
-    uint64_t done_sequence = 0;
+    struct stage done = { .next_lsn = w->next_lsn }, newest = done;
     unsigned tries = 1;
     int rc = 0;
     while (rc == 0 && !w->is_done) {
-        struct position before = position;
-        uint64_t records = w->records, next_lsn = w->next_lsn;
+        struct position position = done.position;
         const bool is_behind_all = w->index == set->started + set->spares;
+        done.records = w->records;
+        done.next_lsn = w->next_lsn;
+        if (w->index < set->started)
+            newest = done;
         rc = is_behind_all ? tell_missing_end(w) : check_segment(w, &position);
         if (rc == WALK_STALE) {
-            position = before;
-            w->records = records;
-            w->next_lsn = next_lsn;
             w->is_done = false;
-            rc = tries++ < TRIES ? look_again(w, done_sequence, &position) : -EBUSY;
+            rc = tries++ < TRIES ? look_again(w, &done, &newest) : -EBUSY;
         } else if (rc == 0 && !is_behind_all) {
-            done_sequence = set->entries[w->index++].header.sequence;
+            done.position = position;
+            done.done_sequence = set->entries[w->index++].header.sequence;
         }
     }
     show_progress(w, 0);

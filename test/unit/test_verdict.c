@@ -17,6 +17,7 @@
 
 #include "base/base.h"
 #include "format/format.h"
+#include "io/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -540,6 +541,43 @@ TEST_LOOP(all_give_the_same_answer, ROWS)
         if (row->has_no_place)
             break;
     }
+}
+
+struct opening {
+    struct told found;
+    int lock;
+};
+
+/* A process begins to open the log, and has only got its lock yet. */
+static int begin_to_open(void *context, const struct twinlog_report *finding)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IO_LOCK_WRITER, .l_len = 1 };
+    struct opening *opening = context;
+    keep(&opening->found, finding);
+    if (opening->lock >= 0)
+        return 0;
+    opening->lock = open(log_file("writer.lock"), O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(opening->lock, F_OFD_SETLK, &lock), 0);
+    return 0;
+}
+
+/* That all records are missing is told last. */
+TEST(missing_records_are_told_also_if_a_process_opens_the_log_meanwhile)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct opening opening = { .lock = -1 };
+    struct twinlog *log = log_open(NULL);
+    append_records(log, 0, 0, 5);
+    ck_assert_int_eq(twinlog_cursor_set(log, "consumer", 4), 0);
+    log_close(log);
+    ck_assert_int_eq(truncate(log_file("0000000000000001.twl"), 0), 0);
+    options.each = begin_to_open;
+    options.context = &opening;
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_ge(opening.lock, 0);
+    for (uint64_t lsn = 1; lsn <= 4; lsn++)
+        ck_assert(is_lost(&opening.found, lsn));
+    close(opening.lock);
 }
 
 /* ---- left by a kill ------------------------------------------------------------------------------- */
