@@ -33,8 +33,7 @@ void twl_quicker_next(struct quicker *quicker, uint64_t took_ns)
     const uint64_t first_ns = median(quicker->took_ns[0]), second_ns = median(quicker->took_ns[1]);
     const bool was_second = quicker->is_second;
     quicker->is_second = second_ns <= first_ns + first_ns / 10;
-    quicker->pause = quicker->is_second == was_second && quicker->pause > 0
-                         ? (uint32_t)min_u64(2 * quicker->pause, MOST_PAUSE)
-                         : LEAST_PAUSE;
+    const uint64_t longer = min_u64(2 * quicker->pause, MOST_PAUSE);
+    quicker->pause = quicker->is_second == was_second ? (uint32_t)max_u64(longer, LEAST_PAUSE) : LEAST_PAUSE;
     quicker->turn = 0;
 }
