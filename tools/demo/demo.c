@@ -39,8 +39,9 @@
 #define LINE_MAX_BYTES 240
 #define RECORD_MAX_BYTES (LINE_MAX_BYTES + 64)
 #define TEXT_MAX_BYTES (32u << 20)
-#define ACKS_MAX (1u << 18) /* of one thread; enough for seconds at the rate of any disk */
-#define BUCKETS 1024        /* of a latency histogram */
+#define ACKS_MAX (1u << 18)                    /* of one thread; enough for seconds at the rate of any disk */
+#define BUCKETS 1024                           /* of a latency histogram */
+#define PATIENCE_NS (INT64_C(60) * 1000000000) /* for the first figures */
 
 /* The notes of one writing thread. [stored by that thread; read when its process is dead] */
 struct notes {
@@ -315,6 +316,15 @@ static uint64_t count_acked(const struct shared *shared)
     return acked;
 }
 
+/* The newest figures of the log that the writing process has left; NULL = none with a group. */
+static const struct twinlog_stat *newest_stat(const struct shared *shared)
+{
+    const unsigned snapshot = atomic_load_explicit(&shared->snapshot, memory_order_acquire);
+    const struct twinlog_stat *stat = &shared->stat[snapshot % 2];
+    return snapshot > 0 && stat->groups > 0 ? stat : NULL;
+}
+
+/* The kill waits for the first figures: on a busy machine 64 threads may leave the thread that takes them no processor. */
 static void watch(pid_t child, const struct shared *shared, int64_t end_ns)
 {
     int64_t start = now_ns();
@@ -327,6 +337,8 @@ static void watch(pid_t child, const struct shared *shared, int64_t end_ns)
             break;
         show("", "%3d s %12s acknowledged", second, grouped(count_acked(shared)));
     }
+    while (!newest_stat(shared) && atomic_load(&shared->error) == 0 && now_ns() < end_ns + PATIENCE_NS)
+        sleep_ns(10000000);
     kill(child, SIGKILL);
 }
 
@@ -387,13 +399,12 @@ static const char *io_name(uint32_t io)
 
 static void show_performance(const struct shared *shared, double ran_s)
 {
-    unsigned snapshot = atomic_load_explicit(&shared->snapshot, memory_order_acquire);
-    const struct twinlog_stat *stat = &shared->stat[snapshot % 2];
+    const struct twinlog_stat *stat = newest_stat(shared);
     uint64_t acked = count_acked(shared);
     uint64_t latency[BUCKETS] = { 0 };
     uint64_t measured = 0;
 
-    if (snapshot == 0 || stat->groups == 0 || acked == 0)
+    if (!stat || acked == 0)
         give_up("nothing was acknowledged before the kill");
     for (unsigned i = 0; i < THREADS; i++)
         for (unsigned bucket = 0; bucket < BUCKETS; bucket++) {
