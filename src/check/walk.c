@@ -669,66 +669,54 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
     return twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
 }
 
-/* Where the walk is between two segments. */
+/* What was known in front of the last segment with groups that was walked. */
 struct stage {
-    uint64_t done_sequence; /* of the segment in front */
+    uint64_t sequence; /* of that segment; 0 = there was none */
     struct position position;
     uint64_t records, next_lsn;
 };
 
-static void go_on_behind(struct walk *w, struct stage *stage)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    w->index = 0;
-    w->records = stage->records;
-    w->next_lsn = max_u64(stage->next_lsn, set->first_lsn);
-    while (w->index < set->started && set->entries[w->index].header.sequence <= stage->done_sequence)
-        w->index++;
-    if (w->index == set->started || set->entries[w->index].header.sequence != stage->done_sequence + 1)
-        stage->position = (struct position){ 0 };
-}
-
-/* Takes a new snapshot and finds the place in it behind `done`. If no segment has begun there, the newest one is walked
- * again, from `newest` on: it may have more records now, and only then can be said what is missing behind them. */
-static int look_again(struct walk *w, struct stage *done, const struct stage *newest)
+/* Takes a new snapshot and goes back to the stage. Its segment is walked again even if all of it was walked: it may have
+ * more records now, and only then can be said what is missing behind them. */
+static int look_again(struct walk *w, const struct stage *stage, struct position *ret_position)
 {
     struct twinlog_report report;
     twl_log_snapshot_free(&w->snapshot);
+    w->is_done = false;
     w->index = 0;
+    w->records = stage->records;
+    w->next_lsn = stage->next_lsn;
     int rc = twl_walk_load(w, &report);
     if (rc < 0 && rc != -ENOENT)
         w->visitor.found(w->visitor.context, &report, NULL);
     if (rc < 0)
         return rc;
-    go_on_behind(w, done);
-    if (w->index == w->snapshot.set.started) {
-        *done = *newest;
-        go_on_behind(w, done);
-    }
+    const struct segment_set *set = &w->snapshot.set;
+    while (w->index < set->started && set->entries[w->index].header.sequence < stage->sequence)
+        w->index++;
+    const bool is_there =
+        w->index < set->started && set->entries[w->index].header.sequence == stage->sequence;
+    *ret_position = is_there ? stage->position : (struct position){ 0 };
     return 0;
 }
 
 int twl_walk_through(struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
-    struct stage done = { .next_lsn = w->next_lsn }, newest = done;
+    struct position position = { 0 };
+    struct stage stage = { .next_lsn = w->next_lsn };
     unsigned tries = 1;
     int rc = 0;
     while (rc == 0 && !w->is_done) {
-        struct position position = done.position;
         const bool is_behind_all = w->index == set->started + set->spares;
-        done.records = w->records;
-        done.next_lsn = w->next_lsn;
         if (w->index < set->started)
-            newest = done;
+            stage =
+                (struct stage){ set->entries[w->index].header.sequence, position, w->records, w->next_lsn };
         rc = is_behind_all ? tell_missing_end(w) : check_segment(w, &position);
-        if (rc == WALK_STALE) {
-            w->is_done = false;
-            rc = tries++ < TRIES ? look_again(w, &done, &newest) : -EBUSY;
-        } else if (rc == 0 && !is_behind_all) {
-            done.position = position;
-            done.done_sequence = set->entries[w->index++].header.sequence;
-        }
+        if (rc == WALK_STALE)
+            rc = tries++ < TRIES ? look_again(w, &stage, &position) : -EBUSY;
+        else
+            w->index++;
     }
     show_progress(w, 0);
     return rc;
