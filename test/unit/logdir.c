@@ -104,6 +104,15 @@ static unsigned char *read_file(const char *path, size_t *ret_size)
     return bytes;
 }
 
+int hold_lock(const char *path, unsigned which, short type)
+{
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLKW, &lock), 0);
+    return fd;
+}
+
 void put_file(const char *path, const void *bytes, size_t size)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -35,6 +35,8 @@ unsigned log_count_files(void);
 /* Copies all that is in the directory `from` to `to`, which is made. */
 void copy_directory(const char *from, const char *to);
 void put_file(const char *path, const void *bytes, size_t size);
+/* As a process that has this lock of the file and is stopped; waits for it. Until the descriptor is closed. */
+int hold_lock(const char *path, unsigned which, short type);
 void patch_file(const char *path, off_t offset, const void *bytes, size_t size);
 
 /* Names, sizes and bytes of all that is in the log's directory, as one number; the file writer.lock may

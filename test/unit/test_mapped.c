@@ -795,13 +795,11 @@ TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
 /* A process that is about to truncate it may be stopped in the middle of that. */
 TEST(a_file_that_another_one_holds_is_read)
 {
-    struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
     struct twinlog *log = open_large();
 
     ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
     log_close(log);
-    const int fd = open(log_segment(2), O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &use), 0);
+    const int fd = hold_lock(log_segment(2), IO_LOCK_USE, F_WRLCK);
     struct twinlog_reader *reader = open_reader(TWINLOG_READER_MMAP);
     reader_expect_last(reader, 1, 1);
     twinlog_reader_close(reader);

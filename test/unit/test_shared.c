@@ -521,17 +521,6 @@ static struct common *map_common(void)
     return (struct common *)(void *)(page + PAGE_COMMON_OFFSET);
 }
 
-/* As a process that has it and is stopped. */
-static int hold_lock(unsigned which, short type)
-{
-    struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
-    const int fd = open(log_file(PAGE_FILE_NAME), O_RDWR | O_CLOEXEC);
-
-    ck_assert_int_ge(fd, 0);
-    AWAIT(fcntl(fd, F_OFD_SETLK, &lock) == 0);
-    return fd;
-}
-
 static void expect_clean_opening(uint32_t mode, uint64_t last_lsn)
 {
     struct twinlog *log = open_mode(mode);
@@ -1052,7 +1041,7 @@ TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
 
     append_by(other, 5);
     append_records(log, 0, 0, 5);
-    const int held = hold_lock(LOCK_TO_SYNC, F_WRLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
     const uint64_t began_ns = twl_monotonic_ns();
     ck_assert_int_eq(ask(other, append_durable, 0), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -1072,7 +1061,7 @@ TEST_LOOP(segments_are_left_while_a_closer_stands_still, 3 * MODES)
     struct member *members[2] = { come(0), come(1) };
     const unsigned end = (unsigned)_i / MODES;
     struct common *common = map_common();
-    const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_CLOSE, F_WRLCK);
 
     for (unsigned i = 0; i < 8; i++)
         append_by(members[i % 2], 100);
@@ -1111,7 +1100,8 @@ CASE("what is refused", set_up, logdir_remove);
 TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
-    const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK); /* closing a segment syncs it */
+    const int held =
+        hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_CLOSE, F_WRLCK); /* closing a segment syncs it */
 
     append_records(log, 0, 0, 10);
     watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
@@ -1128,7 +1118,7 @@ TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 TEST(what_was_synced_is_promised)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
-    const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_CLOSE, F_WRLCK);
 
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -1160,7 +1150,7 @@ TEST(one_syncs_for_all)
     for (unsigned i = 0; i < 4; i++)
         members[i] = come(i);
     for (uint32_t round = 0; round < 10; round++) {
-        const int held = hold_lock(LOCK_TO_SYNC, F_WRLCK);
+        const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
         for (unsigned i = 0; i < 4; i++)
             post(members[i], append_durable, 0);
         AWAIT(twinlog_written_lsn(log) == (round + 1) * 4);
@@ -1528,7 +1518,7 @@ TEST(a_log_that_is_closed_is_not_joined)
     struct common *common = map_common();
     ck_assert_uint_ne(atomic_load(&common->state), COMMON_OPEN);
     atomic_store(&common->state, COMMON_NONE); /* which is waited for the shortest time */
-    const int held = hold_lock(IO_LOCK_WRITER, F_RDLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), IO_LOCK_WRITER, F_RDLCK);
     expect_refusal(&options, -EBUSY, "another mode");
     close(held);
     expect_clean_opening(TWINLOG_MODE_SHARED, 5);
@@ -1548,7 +1538,7 @@ TEST_LOOP(a_log_whose_writers_are_dead_is_opened_anew, 2)
     end_member(member);
     struct common *common = map_common();
     ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
-    const int held = hold_lock(IO_LOCK_WRITER, F_RDLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), IO_LOCK_WRITER, F_RDLCK);
     struct twinlog_reader *reader = log_reader(0, 0);
     look_on(&found, reader);
     expect_refusal(&options, -EBUSY, "another mode");
@@ -1589,13 +1579,11 @@ TEST(one_that_joins_removes_what_is_left_of_the_dead)
     static const char *const names[] = { "1122334455667788.twl.new", "1122334455667789.twl.new",
                                          "112233445566778a.twl.new" };
     static const unsigned char bytes[4 * BLOCK_BYTES];
-    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = IO_LOCK_WRITER, .l_len = 1 };
     struct member *member = come(0);
 
     for (unsigned i = 0; i < 3; i++)
         put_file(log_file(names[i]), bytes, i < 2 ? sizeof(bytes) : 0);
-    const int fd = open(log_file(names[1]), O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    const int fd = hold_lock(log_file(names[1]), IO_LOCK_WRITER, F_RDLCK);
     struct twinlog *log = open_shared(0);
     ck_assert(!log_has_file(names[0]));
     ck_assert_msg(log_has_file(names[1]), "a process is making it");

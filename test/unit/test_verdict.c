@@ -551,13 +551,10 @@ struct opening {
 /* A process begins to open the log, and has only got its lock yet. */
 static int begin_to_open(void *context, const struct twinlog_report *finding)
 {
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IO_LOCK_WRITER, .l_len = 1 };
     struct opening *opening = context;
     keep(&opening->found, finding);
-    if (opening->lock >= 0)
-        return 0;
-    opening->lock = open(log_file("writer.lock"), O_RDWR | O_CLOEXEC);
-    ck_assert_int_eq(fcntl(opening->lock, F_OFD_SETLK, &lock), 0);
+    if (opening->lock < 0)
+        opening->lock = hold_lock(log_file("writer.lock"), IO_LOCK_WRITER, F_WRLCK);
     return 0;
 }
 
