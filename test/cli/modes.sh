@@ -44,16 +44,16 @@ test_mapped()
     says "names the line" err 'line 1 of the input is larger than the largest record'
 }
 
-# stat_tells LOG MODE WHY: of a process that writes in that mode, and WHY it has no live figures.
+# stat_tells LOG MODE WHY: of a process that writes in that mode, and WHY it has no live figures. out is what it says.
 stat_tells()
 {
-    status "stat beside a writer in this mode" 0 "$twinlog" stat "$1"
-    says "sees it" out '^status +a process is writing it$'
-    says "and its mode" out "^mode +$2\$"
     status "stat --json beside it" 0 "$twinlog" stat "$1" --json
     says "sees the mode" out '"has_writer":true,"mode":"'"$2"'"'
     status "stat --live beside it" 1 "$twinlog" stat "$1" --live
     says "says why not" err "$3"
+    status "stat beside a writer in this mode" 0 "$twinlog" stat "$1"
+    says "sees it" out '^status +a process is writing it$'
+    says "and its mode" out "^mode +$2\$"
 }
 
 test_mapped_killed()
@@ -61,8 +61,7 @@ test_mapped_killed()
     start_writer alive --mapped
     three_lines alive
     stat_tells alive mapped 'mapped mode'
-    status "stat beside the writer" 0 "$twinlog" stat alive
-    says "sees the last record" out '^last LSN +3$'
+    says "and the last record" out '^last LSN +3$'
     status "stat --prometheus beside it" 0 "$twinlog" stat alive --prometheus
     says "has what the files tell" out '^twinlog_last_lsn\{dir="alive"\} 3$'
     says "and that nothing has failed" out '^twinlog_poisoned\{dir="alive"\} 0$'

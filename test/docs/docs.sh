@@ -209,6 +209,7 @@ dead_links()
 dead_names()
 {
     tree_files >"$scratch/files"
+    sed 's,^,/,' "$scratch/files" >"$scratch/paths"
     grep '^src/' "$scratch/files" | xargs cat >"$scratch/code"
     grep '\.md$' "$scratch/files" | xargs grep -noE '`(twl_[a-z_0-9]+\(\)|[a-z_0-9/]+\.([ch]|sh|py))`' |
         tr -d '`()' >"$scratch/names"
@@ -216,7 +217,7 @@ dead_names()
     while IFS=: read -r file line name; do
         case $name in
             twl_*) grep -qwF "$name" "$scratch/code" ;;
-            *) sed 's,^,/,' "$scratch/files" | grep -q "/$name\$" ;;
+            *) grep -q "/$name\$" "$scratch/paths" ;;
         esac || echo "$file:$line: $name is not there"
     done <"$scratch/names"
 }
