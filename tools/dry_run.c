@@ -8,10 +8,10 @@
 #define _GNU_SOURCE
 #include "dry_run.h"
 
-#include "archive_state.h"
+#include "archive/segment_file.h"
+#include "archive/state.h"
 #include "common.h"
 #include "opening.h"
-#include "segment_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,11 +9,11 @@
  * Records are made durable when no more are waiting in the stream, and each second.
  */
 #define _GNU_SOURCE
-#include "json.h"
-#include "options.h"
-#include "stop.h"
+#include "../json.h"
+#include "../options.h"
+#include "../stop.h"
+#include "../when.h"
 #include "stream.h"
-#include "when.h"
 
 #include <errno.h>
 #include <getopt.h>

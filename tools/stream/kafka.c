@@ -14,7 +14,7 @@
  * The library's callbacks run on the user's thread, within its calls.
  */
 #define _GNU_SOURCE
-#include "stream_id.h"
+#include "id.h"
 
 #include <errno.h>
 #include <inttypes.h>

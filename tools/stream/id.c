@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See stream_id.h. */
+/* See id.h. */
 #define _GNU_SOURCE
-#include "stream_id.h"
+#include "id.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -11,13 +11,13 @@
  * that the log begins and ends as its oldest and its newest segment say.
  */
 #define _GNU_SOURCE
-#include "archive_state.h"
-#include "json.h"
-#include "options.h"
+#include "../json.h"
+#include "../options.h"
+#include "../stop.h"
+#include "../when.h"
 #include "segment_file.h"
 #include "shell.h"
-#include "stop.h"
-#include "when.h"
+#include "state.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -17,14 +17,14 @@
  * which earlier one it continues, so the archive needs no more than the segments.
  */
 #define _GNU_SOURCE
-#include "archive_state.h"
-#include "json.h"
-#include "opening.h"
-#include "options.h"
+#include "../json.h"
+#include "../opening.h"
+#include "../options.h"
+#include "../stop.h"
+#include "../when.h"
 #include "segment_file.h"
 #include "shell.h"
-#include "stop.h"
-#include "when.h"
+#include "state.h"
 
 #include <dirent.h>
 #include <errno.h>

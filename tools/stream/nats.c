@@ -13,7 +13,7 @@
  * Acknowledgements come on a thread of the library, which shares what is tagged [lock] with the user's thread.
  */
 #define _GNU_SOURCE
-#include "stream_id.h"
+#include "id.h"
 
 #include <ctype.h>
 #include <errno.h>

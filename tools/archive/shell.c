@@ -9,8 +9,8 @@
 #define _GNU_SOURCE
 #include "shell.h"
 
-#include "common.h"
-#include "stop.h"
+#include "../common.h"
+#include "../stop.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,10 +3,10 @@
 #define _GNU_SOURCE
 #include "stream.h"
 
-#include "json.h"
-#include "options.h"
-#include "stop.h"
-#include "when.h"
+#include "../json.h"
+#include "../options.h"
+#include "../stop.h"
+#include "../when.h"
 
 #include <dlfcn.h>
 #include <errno.h>

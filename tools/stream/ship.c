@@ -13,12 +13,12 @@
  * first acknowledgement the other one may be dead, with messages still on their way; so that is tried a few times.
  */
 #define _GNU_SOURCE
-#include "json.h"
-#include "opening.h"
-#include "options.h"
-#include "stop.h"
+#include "../json.h"
+#include "../opening.h"
+#include "../options.h"
+#include "../stop.h"
+#include "../when.h"
 #include "stream.h"
-#include "when.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an archiver keeps. See archive_state.h. */
+/* What an archiver keeps. See state.h. */
 #define _GNU_SOURCE
-#include "archive_state.h"
+#include "state.h"
 
 #include <twinlog.h>
 
