@@ -87,18 +87,18 @@ class Test(unittest.TestCase):
         with self.assertRaises(FileNotFoundError) as raised:
             twinlog.Log(self.dir + "/not/here")
         self.assertEqual(raised.exception.filename, self.dir + "/not/here")
-        for options in ({"no_such": 1}, {"size": 1}, {"observe": 1}):
+        for options in ({"no_such": 1}, {"size": 1}, {"observe": 1}, {"keep_bytes": "1"}, {"flags": None}):
             with self.assertRaises(TypeError):
                 twinlog.Log(self.dir, **options)
         with twinlog.Log(self.dir) as log:
             with self.assertRaises(OSError) as raised:
                 twinlog.Log(self.dir)
             self.assertEqual(raised.exception.errno, errno.EBUSY)
+            self.assertIn(str(os.getpid()), raised.exception.report.text)
+            self.assertIn(raised.exception.report.text, str(raised.exception))
             with self.assertRaises(OSError) as raised:
                 log.append(b"x" * (64 << 20))
             self.assertEqual((raised.exception.errno, raised.exception.lsn), (errno.EMSGSIZE, 0))
-            with self.assertRaises(ValueError):
-                log.append(b"x", type=256)
             for name in "a\0b", "":
                 with self.assertRaises((ValueError, OSError)):
                     log.set_cursor(name, 0)
@@ -106,10 +106,34 @@ class Test(unittest.TestCase):
             log.trim(before_lsn=5)
             reader = log.reader()
             reader.seek(1)
-            with self.assertRaises(twinlog.TrimmedError):
+            with self.assertRaises(twinlog.TrimmedError) as trimmed:
                 reader.next()
-            with self.assertRaises(TypeError):
-                log.append("text")  # type: ignore[arg-type]
+            self.assertEqual(trimmed.exception.report.first_lsn, 5)
+            reader.seek(5)
+            self.assertEqual([r.lsn for r in reader], [5, 6, 7, 8, 9, 10])
+            log.truncate(7)
+            with self.assertRaises(twinlog.TruncatedError) as truncated:
+                reader.next()
+            self.assertEqual(truncated.exception.report.first_lsn, 8)
+
+    def test_misuse_raises_and_stores_nothing(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            types = [lambda x=x: log.append(x) for x in (5, True, "text", None, [b"x"])]
+            types += [lambda x=x: log.append_batch(x) for x in (b"abc", "abc", [5], [b"x", "y"], 5)]
+            types += [lambda: log.append(b"x", type="1"), lambda: log.wait("1"), lambda: log.set_meta("name", 5)]
+            types += [lambda: log.read(1.5), lambda: twinlog.Log(5), lambda: log.set_cursor("name", None)]
+            ranges = [lambda x=x: log.append(b"x", **x) for x in ({"type": 256}, {"tag": -1}, {"time_ns": 1 << 63}, {"level": -1})]
+            ranges += [lambda x=x: log.wait(x) for x in (-1, 1 << 64)]
+            ranges += [lambda: log.read(-1), lambda: log.truncate(-1), lambda: log.reset(1 << 64)]
+            ranges += [lambda: log.set_cursor("name", -1), lambda: log.trim(keep_bytes=-1), lambda: log.reader(from_lsn=-1)]
+            ranges += [lambda: twinlog.Log(self.dir + ".2", keep_bytes=1 << 64), lambda: twinlog.Log(self.dir + ".2", io=1 << 32)]
+            values = [lambda: twinlog.Log(self.dir + ".2\0x"), lambda: twinlog.Reader(self.dir + "\0x"), lambda: log.set_cursor("a\0", 1)]
+            for calls, error in (types, TypeError), (ranges, OverflowError), (values, ValueError):
+                for number, call in enumerate(calls):
+                    with self.subTest(error=error, number=number), self.assertRaises(error):
+                        call()
+            self.assertEqual((log.last_lsn, log.cursors(), log.meta("name")), (0, {}, None))
+        self.assertFalse(os.path.exists(self.dir + ".2"))
 
     def test_cursors_and_values(self) -> None:
         with twinlog.Log(self.dir) as log:
@@ -262,6 +286,59 @@ class Test(unittest.TestCase):
             self.assertIn(await left, (202, 203))
 
         asyncio.run(main())
+
+
+    def test_requests_of_one_loop_keep_their_order(self) -> None:
+        async def main() -> None:
+            with twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096) as log:
+                tasks = [asyncio.ensure_future(log.submit(b"%d" % i + b" " * (1 if i % 3 else 4000))) for i in range(300)]
+                await asyncio.sleep(0)
+                for task in tasks[::7]:
+                    task.cancel()
+                lsns = await asyncio.gather(*tasks, return_exceptions=True)
+                lsns = [x for x in lsns if isinstance(x, int)]
+                self.assertEqual(lsns, sorted(lsns))
+                self.assertGreater(len(lsns), 250)
+                numbers = [int(r.data) for r in log.reader()]
+                self.assertEqual(numbers, sorted(numbers))
+
+        asyncio.run(main())
+
+    def test_a_close_ends_a_task_that_follows(self) -> None:
+        async def main(log: twinlog.Log, reader: twinlog.Reader, close: object) -> None:
+            async def follow() -> None:
+                async for _ in reader:
+                    pass
+
+            task = asyncio.ensure_future(follow())
+            await asyncio.sleep(0.05)  # the task waits; if not, the close comes first, which is right, too
+            await asyncio.get_running_loop().run_in_executor(None, close)
+            with self.assertRaises(ValueError):
+                await asyncio.wait_for(task, 60)
+            # What gets the descriptor's number next is not deaf.
+            ours, theirs = os.pipe()
+            heard = asyncio.Event()
+            asyncio.get_running_loop().add_reader(ours, heard.set)
+            os.write(theirs, b"x")
+            await asyncio.wait_for(heard.wait(), 60)
+            asyncio.get_running_loop().remove_reader(ours)
+            os.close(ours)
+            os.close(theirs)
+
+        for what in "reader", "log":
+            log = twinlog.Log(self.dir)
+            log.append(b"x")
+            reader = log.reader()
+            asyncio.run(main(log, reader, reader.close if what == "reader" else log.close))
+            log.close()
+
+    def test_a_loop_that_is_gone_leaves_no_descriptor(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            asyncio.run(log.submit(b"x"))
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(5):
+                asyncio.run(log.submit(b"x"))
+            self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
 
 unittest.main()

@@ -11,18 +11,21 @@ sync. Every method of a Log may be called from any thread; a Reader or Consumer 
 others wait.
 
 What fails raises OSError: FileNotFoundError, TimeoutError, BlockingIOError (another process has the log, or it is full)
-and so on by errno, and for what errno cannot say a subclass of Error. If the attribute `lsn` of the exception is not 0
-there is a record although the call has failed: Log.wait() says what becomes of it. What was closed raises ValueError.
+and so on by errno, and for what errno cannot say a subclass of Error. Its attribute `report` is a Report, or None: file,
+offset and LSNs concerned, and what to do next. If the attribute `lsn` is not 0 there is a record although the call has
+failed: Log.wait() says what becomes of it. What was closed raises ValueError. A wrong type raises TypeError, a number that
+has no place in the field of C OverflowError; then nothing was stored.
 """
 import asyncio
 import contextlib
 import ctypes
+import operator
 import os
 import threading
 import time
 import weakref
 from ctypes import c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
-from typing import Any, AsyncIterator, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Type, Union
 
 __version__ = "0.1.0"
 
@@ -53,6 +56,21 @@ class Record(NamedTuple):
     tag: int
 
 
+class Report(NamedTuple):
+    """Where something was found, and what to do. 0 and "" stand for unknown and none."""
+
+    finding: int  # enum twinlog_finding
+    action: int  # enum twinlog_action
+    error: int
+    segment: int
+    offset: int  # in the file
+    bytes: int
+    first_lsn: int  # concerned; behind a TruncatedError or TrimmedError: where to go on
+    last_lsn: int
+    file: str  # in the log's directory
+    text: str
+
+
 # ---- errors ----------------------------------------------------------------------------------------
 
 
@@ -60,6 +78,7 @@ class Error(OSError):
     """What errno cannot say."""
 
     lsn: int = 0
+    report: Optional[Report] = None
 
 
 class CorruptError(Error):
@@ -102,18 +121,57 @@ _ERRORS: Dict[int, Type[Error]] = {
 _EAGAIN, _EFORKED, _ENOBUFS = -11, -5005, -105
 
 
-def _error(number: int, lsn: int = 0, path: Optional[Path] = None) -> OSError:
-    text = _c.twinlog_strerror(number).decode()
+def _error(
+    number: int, lsn: int = 0, path: Optional[Path] = None, report: Optional["_Report"] = None
+) -> OSError:
+    found = report.in_python() if report is not None and report.error == number else None
+    text = (found and found.text) or _c.twinlog_strerror(number).decode()
     name = os.fsdecode(path) if path is not None else None
     error = _ERRORS[number](-number, text, name) if number in _ERRORS else OSError(-number, text, name)
-    error.lsn = lsn  # type: ignore[attr-defined]
+    error.lsn, error.report = lsn, found  # type: ignore[attr-defined]
     return error
 
 
-def _check(result: int, lsn: int = 0, path: Optional[Path] = None) -> int:
+def _check(
+    result: int, lsn: int = 0, path: Optional[Path] = None, report: Optional["_Report"] = None
+) -> int:
     if result < 0:
-        raise _error(result, lsn, path)
+        raise _error(result, lsn, path, report)
     return result
+
+
+# ---- arguments: ctypes cuts numbers and texts to what fits, so each is checked before it gets there --------
+
+
+def _number(value: int, bits: int, name: str) -> int:
+    number = operator.index(value)
+    if not 0 <= number < 1 << bits:
+        raise OverflowError(f"{name} must be between 0 and {(1 << bits) - 1}, not {number}")
+    return number
+
+
+def _lsn(value: int) -> int:
+    return _number(value, 64, "an LSN")
+
+
+def _time(value: int) -> int:
+    number = operator.index(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise OverflowError(f"a time must fit in 64 bits, not {number}")
+    return number
+
+
+def _bytes(data: Bytes) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"bytes, bytearray or memoryview expected, not {type(data).__name__}")
+    return bytes(data)
+
+
+def _path(path: Path) -> bytes:
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("a path has no NUL")
+    return encoded
 
 
 # ---- the structures of twinlog.h; the test compares them with those of the C compiler ---------------
@@ -129,6 +187,20 @@ class _Options(ctypes.Structure):
         ("observe_context", c_void_p), ("observe_mask", c_uint32), ("slow_ms", c_uint32), ("mode", c_uint32),
         ("mapped_bytes", c_uint64),
     ]  # fmt: skip
+
+
+class _Report(ctypes.Structure):
+    _fields_ = [
+        ("finding", c_uint32), ("action", c_uint32), ("error", c_int32), ("reserved", c_uint32), ("segment", c_uint64),
+        ("offset", c_uint64), ("bytes", c_uint64), ("first_lsn", c_uint64), ("last_lsn", c_uint64),
+        ("file", c_char * 64), ("text", c_char * 192),
+    ]  # fmt: skip
+
+    def in_python(self) -> Report:
+        return Report(
+            self.finding, self.action, self.error, self.segment, self.offset, self.bytes, self.first_lsn,
+            self.last_lsn, os.fsdecode(self.file), self.text.decode(errors="replace"),
+        )  # fmt: skip
 
 
 class _Entry(ctypes.Structure):
@@ -201,6 +273,9 @@ class _Stat(ctypes.Structure):
     ]  # fmt: skip
 
 
+_OPTION_BITS = {
+    name: 8 * ctypes.sizeof(kind) for name, kind in _Options._fields_ if name != "size" and kind in (c_uint32, c_uint64)
+}
 _EachCursor = ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_uint64)
 _LSN = ctypes.POINTER(c_uint64)
 
@@ -276,7 +351,7 @@ def _sized(structure: Any) -> Any:
 
 
 def _terms(level: int, timeout: Optional[float], flags: int = 0) -> _Terms:
-    terms = _sized(_Terms(flags=flags, level=level, deadline_ns=_deadline(timeout)))
+    terms = _sized(_Terms(flags=flags, level=_number(level, 32, "level"), deadline_ns=_deadline(timeout)))
     assert isinstance(terms, _Terms)
     return terms
 
@@ -287,16 +362,17 @@ def _deadline(timeout: Optional[float]) -> int:
 
 def _entries(records: Sequence[Union[Entry, Bytes]]) -> Tuple[Any, List[bytes]]:
     """The records in C, and what has to live as long."""
+    if isinstance(records, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a sequence of records expected, not {type(records).__name__}")
     array = (_Entry * len(records))()
     kept = []
     for c, record in zip(array, records):
         entry = record if isinstance(record, Entry) else Entry(record)
-        data = bytes(entry.data)
-        if not (0 <= entry.type < 256 and 0 <= entry.tag < 65536):
-            raise ValueError("a type has 8 bits, a tag 16")
+        data = _bytes(entry.data)
         kept.append(data)
         c.data = ctypes.cast(c_char_p(data), c_void_p)
-        c.size, c.type, c.tag, c.time_ns = len(data), entry.type, entry.tag, entry.time_ns
+        c.size, c.type, c.tag = len(data), _number(entry.type, 8, "type"), _number(entry.tag, 16, "tag")
+        c.time_ns = _time(entry.time_ns)
     return array, kept
 
 
@@ -314,6 +390,7 @@ class _Handle:
         self._pointer, self._alone, self._pid = pointer, alone, os.getpid()
         self._calls, self._is_closing = 0, False
         self._changed = threading.Condition()
+        self._at_close: List[Callable[[], None]] = []
 
     @contextlib.contextmanager
     def use(self) -> Iterator[int]:
@@ -341,6 +418,8 @@ class _Handle:
                 return 0
             self._is_closing = True
             self._changed.notify_all()
+            for call in self._at_close:
+                call()
             while self._calls:
                 self._changed.wait()
             return self._pointer
@@ -349,8 +428,26 @@ class _Handle:
         with self._changed:
             self._is_closing = False
 
+    @contextlib.contextmanager
+    def at_close(self, call: Callable[[], None]) -> Iterator[None]:
+        """Calls it, in whichever thread, if a close begins meanwhile."""
+        with self._changed:
+            if self._is_closing:
+                raise ValueError("it is closed")
+            self._at_close.append(call)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_close.remove(call)
+
 
 # ---- reading ---------------------------------------------------------------------------------------
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(call)
 
 
 class _Following:
@@ -358,6 +455,7 @@ class _Following:
 
     _handle: _Handle
     _reader: Any
+    _report: _Report
 
     def close(self) -> None:
         raise NotImplementedError
@@ -375,7 +473,7 @@ class _Following:
     def _step(self, move: Any) -> Optional[Record]:
         c = _Record()
         with self._handle.use() as pointer:
-            return c.in_python() if _check(move(pointer, ctypes.byref(c))) else None
+            return c.in_python() if _check(move(pointer, ctypes.byref(c)), report=self._report) else None
 
     def __iter__(self) -> Iterator[Record]:
         while (record := self.next()) is not None:
@@ -387,7 +485,7 @@ class _Following:
         while True:  # in short turns, so that Ctrl-C and close() work
             left = 0.2 if end is None else min(0.2, max(end - time.monotonic(), 0.0))
             with self._handle.use():
-                if _check(_c.twinlog_reader_wait(self._reader, round(left * 1000))):
+                if _check(_c.twinlog_reader_wait(self._reader, round(left * 1000)), report=self._report):
                     return True
             if end is not None and time.monotonic() >= end:
                 return False
@@ -405,18 +503,21 @@ class _Following:
             return _check(_c.twinlog_reader_fd(self._reader))
 
     async def __aiter__(self) -> AsyncIterator[Record]:
-        """Follows: `async for record in reader`."""
+        """Follows: `async for record in reader`. ValueError if it is closed meanwhile."""
         loop = asyncio.get_running_loop()
         while True:
             while (record := self.next()) is not None:
                 yield record
-            ready = loop.create_future()
-            fd = self.fileno()
-            loop.add_reader(fd, lambda f=ready: f.done() or f.set_result(None))
-            try:
-                await ready
-            finally:
-                loop.remove_reader(fd)
+            ready = asyncio.Event()
+            with self._handle.at_close(lambda: _tell(loop, ready.set)):
+                # The loop gets a descriptor of its own: a close may give that of the reader to another file.
+                fd = os.dup(self.fileno())
+                try:
+                    loop.add_reader(fd, ready.set)
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(fd)
+                    os.close(fd)
 
 
 class Reader(_Following):
@@ -426,12 +527,17 @@ class Reader(_Following):
     def __init__(
         self, path: Path, *, from_lsn: int = 0, to_lsn: int = 0, mmap: bool = False, _log: Optional[int] = None
     ) -> None:
-        options = _sized(_ReaderOptions(flags=_READER_MMAP if mmap else 0, from_lsn=from_lsn, to_lsn=to_lsn))
+        options = _sized(
+            _ReaderOptions(flags=_READER_MMAP if mmap else 0, from_lsn=_lsn(from_lsn), to_lsn=_lsn(to_lsn))
+        )
+        self._report = _Report()
+        options.ret_report = ctypes.addressof(self._report)
         pointer = c_void_p()
         if _log is None:
-            _check(_c.twinlog_reader_open(os.fsencode(path), ctypes.byref(options), ctypes.byref(pointer)), path=path)
+            result = _c.twinlog_reader_open(_path(path), ctypes.byref(options), ctypes.byref(pointer))
         else:
-            _check(_c.twinlog_reader_attach(_log, ctypes.byref(options), ctypes.byref(pointer)), path=path)
+            result = _c.twinlog_reader_attach(_log, ctypes.byref(options), ctypes.byref(pointer))
+        _check(result, path=path, report=self._report)
         self._handle = _Handle(pointer.value or 0, alone=True)
         self._reader = pointer
 
@@ -452,19 +558,19 @@ class Reader(_Following):
 
     def seek(self, lsn: int) -> None:
         with self._handle.use() as reader:
-            _check(_c.twinlog_reader_seek(reader, lsn))
+            _check(_c.twinlog_reader_seek(reader, _lsn(lsn)), report=self._report)
 
     def seek_time(self, time_ns: int) -> None:
         with self._handle.use() as reader:
-            _check(_c.twinlog_reader_seek_time(reader, time_ns))
+            _check(_c.twinlog_reader_seek_time(reader, _time(time_ns)), report=self._report)
 
     def seek_first(self) -> None:
         with self._handle.use() as reader:
-            _check(_c.twinlog_reader_seek_first(reader))
+            _check(_c.twinlog_reader_seek_first(reader), report=self._report)
 
     def seek_end(self) -> None:
         with self._handle.use() as reader:
-            _check(_c.twinlog_reader_seek_end(reader))
+            _check(_c.twinlog_reader_seek_end(reader), report=self._report)
 
 
 class Consumer(_Following):
@@ -474,11 +580,11 @@ class Consumer(_Following):
     def __init__(self, path: Path, name: str, *, from_end: bool = False, mmap: bool = False) -> None:
         flags = (_CONSUMER_FROM_END if from_end else 0) | (_CONSUMER_MMAP if mmap else 0)
         options = _sized(_ConsumerOptions(flags=flags))
+        self._report = _Report()
+        options.ret_report = ctypes.addressof(self._report)
         pointer = c_void_p()
-        result = _c.twinlog_consumer_open(
-            os.fsencode(path), _name(name), ctypes.byref(options), ctypes.byref(pointer)
-        )
-        _check(result, path=path)
+        result = _c.twinlog_consumer_open(_path(path), _name(name), ctypes.byref(options), ctypes.byref(pointer))
+        _check(result, path=path, report=self._report)
         self._handle = _Handle(pointer.value or 0, alone=True)
         self._reader = _c.twinlog_consumer_reader(pointer)
 
@@ -499,7 +605,7 @@ class Consumer(_Following):
     def commit(self, lsn: int = 0) -> None:
         """It has finished with every record up to `lsn`; 0: with all that next() has returned. Durable on return."""
         with self._handle.use() as consumer:
-            _check(_c.twinlog_consumer_commit(consumer, lsn))
+            _check(_c.twinlog_consumer_commit(consumer, _lsn(lsn)), report=self._report)
 
 
 # ---- asyncio ---------------------------------------------------------------------------------------
@@ -513,6 +619,8 @@ class _Waiting:
         _check(_c.twinlog_queue_open(ctypes.byref(queue)))
         self.loop, self.queue = loop, queue.value
         self.requests: Dict[int, Tuple[_Request, "asyncio.Future[int]"]] = {}
+        self.tasks: Set["asyncio.Task[None]"] = set()
+        self.line, self.in_line = asyncio.Lock(), 0  # those that wait for room, first come, first served
         loop.add_reader(_c.twinlog_queue_fd(self.queue), self.fetch)
 
     def add(self, future: "asyncio.Future[int]") -> _Request:
@@ -551,16 +659,38 @@ class _Waiting:
 
 class Log:
     """Opens the log in `path` for appending, and makes it where there is none. The other options are those of struct
-    twinlog_options: segment_bytes, keep_bytes, flush_interval_ms and so on."""
+    twinlog_options; 0 is the default of each. `opened` is a Report of what opening found."""
 
-    def __init__(self, path: Path, *, mode: int = MODE_DURABLE, flags: int = 0, **options: int) -> None:
-        c = _sized(_Options(mode=mode, flags=flags))
-        for name, value in options.items():
-            if dict(_Options._fields_).get(name) not in (c_uint32, c_uint64) or name == "size":
-                raise TypeError(f"no such option: {name}")
-            setattr(c, name, value)
+    opened: Report
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        mode: int = MODE_DURABLE,
+        flags: int = 0,
+        segment_bytes: int = 0,
+        segment_records: int = 0,
+        segment_age_ms: int = 0,
+        buffer_bytes: int = 0,
+        max_record_bytes: int = 0,
+        mapped_bytes: int = 0,
+        keep_bytes: int = 0,
+        keep_records: int = 0,
+        keep_age_ms: int = 0,
+        spare_segments: int = 0,
+        prepare: int = 0,
+        io: int = 0,
+        lock_wait_ms: int = 0,
+        flush_interval_ms: int = 0,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name in _OPTION_BITS}
+        c = _sized(_Options(**{name: _number(value, _OPTION_BITS[name], name) for name, value in options.items()}))
+        report = _Report()
+        c.ret_report = ctypes.addressof(report)
         pointer = c_void_p()
-        _check(_c.twinlog_open(os.fsencode(path), ctypes.byref(c), ctypes.byref(pointer)), path=path)
+        _check(_c.twinlog_open(_path(path), ctypes.byref(c), ctypes.byref(pointer)), path=path, report=report)
+        self.opened = report.in_python()
         self.path = path
         self._handle = _Handle(pointer.value or 0, alone=False)
         self._readers: "weakref.WeakSet[Reader]" = weakref.WeakSet()
@@ -616,7 +746,7 @@ class Log:
         """Appends a record, and returns its LSN when it is on stable storage, or at that level."""
         if type or tag or time_ns or level or timeout is not None:
             return self.append_batch([Entry(data, type, tag, time_ns)], level=level, timeout=timeout)
-        data = bytes(data)
+        data = _bytes(data)
         lsn = c_uint64()
         with self._handle.use() as log:
             _check(_c.twinlog_append(log, data, len(data), ctypes.byref(lsn)), lsn.value)
@@ -642,9 +772,7 @@ class Log:
         entries, kept = _entries(records)
         future: "asyncio.Future[int]" = loop.create_future()
         with self._handle.use() as log:
-            if loop not in self._waiting:
-                self._waiting[loop] = _Waiting(loop)
-            waiting = self._waiting[loop]
+            waiting = self._waiting.get(loop) or self._wait_in(loop)
             request = waiting.add(future)
 
             def call(flags: int) -> int:
@@ -653,28 +781,47 @@ class Log:
                     _c.twinlog_submit(log, entries, len(entries), ctypes.byref(terms), ctypes.byref(request))
                 )
 
-            result = call(_TRY)
-        if result == _EAGAIN:  # the buffers are full: another thread waits for room
-
             def wait_for_room() -> int:
                 with self._handle.use():
                     return call(0)
 
-            try:
-                result = await asyncio.shield(loop.run_in_executor(None, wait_for_room))
-            except ValueError:  # closed meanwhile
-                waiting.drop(request)
-                raise
-        if result < 0:
+            async def stand_in_line() -> None:  # a task of its own, so that a cancelled caller does not let others pass
+                try:
+                    async with waiting.line:
+                        result = await loop.run_in_executor(None, wait_for_room)
+                    error = _error(result) if result < 0 else None
+                except ValueError as closed:
+                    error = closed
+                waiting.in_line -= 1
+                del kept[:]
+                if error:
+                    waiting.drop(request)
+                    if not future.done():
+                        future.set_exception(error)
+
+            result = _EAGAIN if waiting.in_line else call(_TRY)
+        if result == _EAGAIN:  # the buffers are full, or others wait for room before this one
+            waiting.in_line += 1
+            task = loop.create_task(stand_in_line())
+            waiting.tasks.add(task)
+            task.add_done_callback(waiting.tasks.discard)
+        elif result < 0:
             waiting.drop(request)
             raise _error(result)
-        del kept
         return await future
+
+    def _wait_in(self, loop: asyncio.AbstractEventLoop) -> _Waiting:
+        for other, waiting in list(self._waiting.items()):
+            if other.is_closed() and not waiting.requests:
+                waiting.end()
+                del self._waiting[other]
+        self._waiting[loop] = _Waiting(loop)
+        return self._waiting[loop]
 
     def wait(self, lsn: int, *, level: int = LEVEL_DEFAULT, timeout: Optional[float] = None) -> None:
         """Returns when every record up to `lsn` is at that level."""
         with self._handle.use() as log:
-            _check(_c.twinlog_wait(log, lsn, level, _deadline(timeout)))
+            _check(_c.twinlog_wait(log, _lsn(lsn), _number(level, 31, "level"), _deadline(timeout)))
 
     def sync(self) -> None:
         """Returns when everything accepted before is durable."""
@@ -721,7 +868,7 @@ class Log:
         with self._handle.use() as log:
             while True:
                 data = ctypes.create_string_buffer(room)
-                result = _c.twinlog_read(log, lsn, data, room, ctypes.byref(c))
+                result = _c.twinlog_read(log, _lsn(lsn), data, room, ctypes.byref(c))
                 if result != _ENOBUFS:
                     _check(result)
                     return c.in_python()
@@ -742,7 +889,8 @@ class Log:
         """Removes records from the head; returns the LSN of the oldest that is left. What a cursor needs stays."""
         options = _sized(
             _TrimOptions(
-                before_lsn=before_lsn, keep_bytes=keep_bytes, keep_records=keep_records, before_time_ns=before_time_ns
+                before_lsn=_lsn(before_lsn), keep_bytes=_number(keep_bytes, 64, "keep_bytes"),
+                keep_records=_number(keep_records, 64, "keep_records"), before_time_ns=_time(before_time_ns),
             )
         )
         trimmed = _sized(_TrimResult())
@@ -753,19 +901,19 @@ class Log:
     def truncate(self, last_lsn: int) -> None:
         """Removes every record with a larger LSN, for good."""
         with self._handle.use() as log:
-            _check(_c.twinlog_truncate(log, last_lsn))
+            _check(_c.twinlog_truncate(log, _lsn(last_lsn)))
 
     def reset(self, next_lsn: int) -> None:
         """Removes every record; the next one gets this LSN."""
         with self._handle.use() as log:
-            _check(_c.twinlog_reset(log, next_lsn))
+            _check(_c.twinlog_reset(log, _lsn(next_lsn)))
 
     # -- cursors and values
 
     def set_cursor(self, name: str, lsn: int) -> None:
         """The consumer `name` has finished with every record up to `lsn`: trims keep what comes after."""
         with self._handle.use() as log:
-            _check(_c.twinlog_cursor_set(log, _name(name), lsn))
+            _check(_c.twinlog_cursor_set(log, _name(name), _lsn(lsn)))
 
     def cursor(self, name: str) -> Optional[int]:
         lsn = c_uint64()
@@ -792,7 +940,7 @@ class Log:
         return found
 
     def set_meta(self, name: str, value: Bytes) -> None:
-        value = bytes(value)
+        value = _bytes(value)
         with self._handle.use() as log:
             _check(_c.twinlog_meta_set(log, _name(name), value, len(value)))
 
