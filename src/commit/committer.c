@@ -334,7 +334,7 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
         switch (twl_round_go_on(c, &c->round, rc)) {
         case ROUND_NOTHING:
             client->is_busy = false;
-            twl_stop_leading(c);
+            twl_hand_on(c, NULL);
             rest(client);
             return;
         case ROUND_NEEDS_COPIES:

@@ -299,12 +299,11 @@ void twl_finish_copy(struct commit *c, struct twin *twin);
 /* ---- lead.c ---- */
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
 void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leaders are few and brief */
-void twl_stop_leading(struct commit *c) RELEASES(c->leadership);
 /* Begins a round, or continues it: where it has to wait, it returns what for, and is called again after that. `rc` is
  * that of the write; it is 0 for the first call. The round is { .kind } at first. When it is over, hand_on() follows,
  * then twl_deliver(). */
 enum round_wait {
-    ROUND_NOTHING,      /* there is nothing to write; hand_on() is not needed */
+    ROUND_NOTHING,      /* there is nothing to write */
     ROUND_NEEDS_COPIES, /* the last copy into its buffer; or a reservation in it must expire */
     ROUND_NEEDS_DISK,   /* round->write */
     ROUND_OVER
@@ -314,7 +313,8 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc) R
 int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIRES(c->leadership);
 /* The whole round but hand_on(). False if there was nothing to write. */
 bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round) REQUIRES(c->leadership);
-/* Gives up leadership and wakes all that wait for it, or for the round; that is NULL if there was none. */
+/* The only way to give up leadership. Wakes the threads that wait for the round, which is NULL if nothing was written,
+ * and a thread for each demand that was made meanwhile. */
 void twl_hand_on(struct commit *c, const struct round *round) RELEASES(c->leadership);
 enum led {
     LED_NOT,     /* another thread leads */

@@ -49,7 +49,7 @@ void twl_lead_patiently(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
         twl_yield();
 }
 
-void twl_stop_leading(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+static void stop_leading(struct commit *c) RELEASES(c->leadership) NO_THREAD_SAFETY_ANALYSIS
 {
     atomic_store(&c->leadership.is_taken, false);
 }
@@ -503,18 +503,20 @@ void twl_commit_wake_all(struct commit *c)
     twl_announce_room(c);
 }
 
-/* Wakes a thread to lead the group that was filled meanwhile, or calls the committer; after a failure, wakes all. A
- * writer that puts its record after this look under the lock finds leadership free, and leads itself. Waking a few
- * hundred writers takes longer than a commit. So the next leader is woken first, and the others wake while it gathers
- * and writes. */
+/* Leadership ends here and nowhere else. The leader looks under the lock at what was demanded meanwhile, whatever it has
+ * done itself: it wakes a thread to lead the group that was filled, wakes all if a sync of written records is demanded,
+ * and calls the committer if one is needed; after a failure it wakes all. A thread that puts its record, or demands a
+ * sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes longer than a
+ * commit. So the next leader is woken first, and the others wake while it gathers and writes. */
 void twl_hand_on(struct commit *c, const struct round *round)
 {
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
-    const bool has_records = filling->count > 0, needs_committer = filling->needs_committer || c->needs_sync;
+    const bool has_records = filling->count > 0, needs_sync = c->needs_sync;
+    const bool needs_committer = filling->needs_committer || needs_sync;
     if (round)
         c->expected = round->joined + joined_by(filling);
-    twl_stop_leading(c);
+    stop_leading(c);
     twl_mutex_unlock(&c->lock);
     const bool has_failed = atomic_load(&c->poison) != 0;
     if (needs_committer || has_failed)
@@ -524,7 +526,7 @@ void twl_hand_on(struct commit *c, const struct round *round)
             twl_event_notify_one(&filling->done);
         twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
     }
-    if (has_failed || (round && (!round->sealed || round->is_demanded)))
+    if (has_failed || needs_sync || (round && (!round->sealed || round->is_demanded)))
         twl_commit_wake_all(c);
     else if (round)
         twl_event_notify_all(&round->sealed->done);

@@ -142,6 +142,64 @@ static const struct scenario scenarios[] = {
       .bytes = LARGE_BYTES,
       .is_small = true,
       .has_no_next = true },
+    /* beside a flush: other calls, with and without a committer */
+    { .name = "flush-written",
+      .what = "one flushes beside writers that want no sync",
+      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_WRITTEN } },
+    { .name = "flush-two",
+      .what = "two flush beside them",
+      .ways = { WAY_WRITTEN, WAY_FLUSH, WAY_FLUSH, WAY_WRITTEN } },
+    { .name = "flush-enqueue",
+      .what = "one flushes beside writers that wait for nothing",
+      .ways = { WAY_ENQUEUE, WAY_ENQUEUE, WAY_FLUSH, WAY_WRITTEN } },
+    { .name = "flush-mixed",
+      .what = "beside one of each level",
+      .ways = { WAY_ENQUEUE, WAY_WRITTEN, WAY_FLUSH, WAY_APPEND } },
+    { .name = "flush-deadline",
+      .what = "beside a writer with a deadline, which may lead",
+      .ways = { WAY_WRITTEN, WAY_DEADLINE, WAY_FLUSH, WAY_WRITTEN } },
+    { .name = "flush-late",
+      .what = "the same, and it is woken too late",
+      .ways = { WAY_WRITTEN, WAY_DEADLINE, WAY_FLUSH, WAY_DEADLINE },
+      .is_late = true },
+    { .name = "flush-cancel",
+      .what = "beside a writer that is canceled, which may lead",
+      .ways = { WAY_CANCELED, WAY_WRITTEN, WAY_FLUSH, WAY_CANCEL } },
+    { .name = "flush-try",
+      .what = "beside one that waits for no room",
+      .ways = { WAY_TRY, WAY_WRITTEN, WAY_FLUSH, WAY_TRY },
+      .bytes = LARGE_BYTES },
+    { .name = "flush-line",
+      .what = "beside a line for room",
+      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_ENQUEUE },
+      .bytes = LARGE_BYTES },
+    { .name = "flush-full",
+      .what = "there is no next segment",
+      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_ENQUEUE },
+      .bytes = LARGE_BYTES,
+      .is_small = true,
+      .has_no_next = true },
+    { .name = "flush-fails",
+      .what = "and the sync of the flush, or the write, fails",
+      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_WRITTEN },
+      .fault = FAULT_SYNC },
+    { .name = "flush-submit",
+      .what = "beside a request",
+      .ways = { WAY_SUBMIT, WAY_WRITTEN, WAY_FLUSH, WAY_SUBMIT },
+      .has_committer = true },
+    { .name = "flush-deadline-led",
+      .what = "beside a writer with a deadline, which the committer leads for",
+      .ways = { WAY_DEADLINE, WAY_WRITTEN, WAY_FLUSH, WAY_DEADLINE },
+      .has_committer = true },
+    { .name = "flush-try-led",
+      .what = "beside one that waits for no room, with a committer",
+      .ways = { WAY_TRY, WAY_WRITTEN, WAY_FLUSH, WAY_TRY },
+      .bytes = LARGE_BYTES,
+      .has_committer = true },
+    { .name = "flush-cut",
+      .what = "and a cut behind it",
+      .ways = { WAY_ENQUEUE, WAY_WRITTEN, WAY_FLUSH, WAY_ENQUEUE },
+      .is_cut = true },
 };
 
 static struct {
@@ -903,7 +961,7 @@ static void help(void)
         "  --replay SCHEDULE runs one execution of one scenario, and prints it\n\nscenarios, all without one:\n",
         MAX_WRITERS, MAX_APPENDS);
     for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
-        printf("  %-14s%s\n", scenarios[i].name, scenarios[i].what);
+        printf("  %-20s%s\n", scenarios[i].name, scenarios[i].what);
 }
 
 static unsigned long number_of(const char *text, unsigned long least, unsigned long most)
@@ -920,7 +978,7 @@ static unsigned long number_of(const char *text, unsigned long least, unsigned l
 static void print_count(const struct exploration *plan, const struct exploration_count *count,
                         uint64_t seconds)
 {
-    printf("%-14s %u x %u: ", now.scenario->name, now.writers, now.appends);
+    printf("%-18s %u x %u: ", now.scenario->name, now.writers, now.appends);
     if (plan->by_state && !plan->replay)
         printf("%9" PRIu64 " states, %9" PRIu64 " steps, %" PRIu64 " ends, %" PRIu64 " renamed, %u searches",
                count->states, count->steps, count->ends, count->redundant, count->searches);

@@ -557,7 +557,7 @@ TEST(a_leader_that_comes_after_a_failure_writes_nothing)
     struct round round;
     twl_lead_patiently(bare.commit);
     ck_assert(!twl_lead_round(bare.commit, GROUP_CLOSE, &round));
-    twl_stop_leading(bare.commit);
+    twl_hand_on(bare.commit, NULL);
     ck_assert_int_eq(mark_bare(GROUP_CLOSE), -EIO);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
     end_bare();
