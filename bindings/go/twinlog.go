@@ -6,9 +6,10 @@
 //	lsn, err := log.Append(ctx, []byte("hello")) // on stable storage
 //
 // Goroutines that append at the same time share one write and one sync. Hundreds of them may wait in Append: they wait
-// on channels, not in C, so they take no threads. Every method of a Log may be called by any goroutine; a Reader and a
-// Consumer serve one goroutine at a time. Close what was opened: nothing is closed by the garbage collector. The
-// manual is that of <twinlog.h>.
+// on channels, not in C, so they take no threads, and so do those that wait in a Reader, but for one of each log. Every
+// method may be called by any goroutine, Close too: it waits for calls that have begun, and later ones get os.ErrClosed.
+// A Reader and a Consumer serve one call at a time. Close what was opened: nothing is closed by the garbage collector.
+// The manual is that of <twinlog.h>.
 package twinlog
 
 /*
@@ -58,13 +59,28 @@ static int go_append(struct twinlog *log, const void *bytes, const struct go_ent
 
 static int go_open(const char *dir, struct twinlog_options *options, struct twinlog_report *report, struct twinlog **log)
 {
-	memset(report, 0, sizeof(*report));
 	options->ret_report = report;
 	return twinlog_open(dir, options, log);
 }
 
+// `log` NULL: the reader opens the directory.
+static int go_reader_open(struct twinlog *log, const char *dir, uint64_t from_lsn, struct twinlog_report *report,
+                          struct twinlog_reader **reader)
+{
+	struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+	options.from_lsn = from_lsn;
+	options.ret_report = report;
+	return log ? twinlog_reader_attach(log, &options, reader) : twinlog_reader_open(dir, &options, reader);
+}
+
+static int go_consumer_open(const char *dir, const char *name, struct twinlog_report *report, struct twinlog_consumer **consumer)
+{
+	struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+	options.ret_report = report;
+	return twinlog_consumer_open(dir, name, &options, consumer);
+}
+
 static struct twinlog_options go_options(void) { return (struct twinlog_options)TWINLOG_OPTIONS_INIT; }
-static struct twinlog_reader_options go_reader_options(void) { return (struct twinlog_reader_options)TWINLOG_READER_OPTIONS_INIT; }
 static struct twinlog_trim_options go_trim_options(void) { return (struct twinlog_trim_options)TWINLOG_TRIM_OPTIONS_INIT; }
 static struct twinlog_trim_result go_trim_result(void) { return (struct twinlog_trim_result)TWINLOG_TRIM_RESULT_INIT; }
 static struct twinlog_stat go_stat(void) { return (struct twinlog_stat)TWINLOG_STAT_INIT; }
@@ -100,6 +116,8 @@ import "C"
 import (
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime/cgo"
 	"strings"
 	"sync"
@@ -139,19 +157,38 @@ func check(rc C.int) error {
 	return nil
 }
 
-// OpenError has what the library found, as text, with its place.
-type OpenError struct {
-	Err  Error
-	Text string
+// Report is where the library found something, and what to do. 0 and "" stand for unknown and none.
+type Report struct {
+	File                   string // in the log's directory
+	Text                   string // the same in words, with what to do next
+	Segment, Offset, Bytes uint64 // sequence of the segment; offset and bytes in its file
+	FirstLSN, LastLSN      uint64 // concerned; with ErrTrimmed and ErrTruncated FirstLSN is where to go on
 }
 
-func (e *OpenError) Error() string {
-	if e.Text == "" {
-		return e.Err.Error()
-	}
-	return e.Err.Error() + ": " + e.Text
+// ReportError is an error of Open, of a Reader or a Consumer that has a report: errors.As finds it, errors.Is its Err.
+type ReportError struct {
+	Err    Error
+	Report Report
 }
-func (e *OpenError) Unwrap() error { return e.Err }
+
+func (e *ReportError) Error() string { return e.Err.Error() + ": " + e.Report.Text }
+func (e *ReportError) Unwrap() error { return e.Err }
+
+// report is memory for a report of C, which must not be Go's.
+type report struct{ c *C.struct_twinlog_report }
+
+func newReport() report {
+	return report{(*C.struct_twinlog_report)(C.calloc(1, C.sizeof_struct_twinlog_report))}
+}
+func (r report) free() { C.free(unsafe.Pointer(r.c)) }
+
+func (r report) check(rc C.int) error {
+	if rc >= 0 || r.c.error != C.int32_t(rc) || r.c.text[0] == 0 {
+		return check(rc)
+	}
+	return &ReportError{Error(rc), Report{C.GoString(&r.c.file[0]), C.GoString(&r.c.text[0]), uint64(r.c.segment),
+		uint64(r.c.offset), uint64(r.c.bytes), uint64(r.c.first_lsn), uint64(r.c.last_lsn)}}
+}
 
 // Mode is how records reach the disk.
 type Mode uint32
@@ -202,7 +239,9 @@ func milliseconds32(d time.Duration) C.uint32_t {
 
 // Log is an open log.
 type Log struct {
-	c       *C.struct_twinlog
+	gate    sync.RWMutex      // a call holds it for reading while it is in C, Close for writing
+	c       *C.struct_twinlog // [gate] nil: closed
+	dir     string
 	queue   *C.struct_twinlog_queue // of appends in flight; nil in the mapped modes and with ReadOnly
 	drained chan struct{}           // closed when the goroutine that fetches completions has ended
 
@@ -236,12 +275,12 @@ func Open(dir string, options *Options) (*Log, error) {
 
 	path := cName(dir)
 	defer C.free(unsafe.Pointer(path))
-	report := (*C.struct_twinlog_report)(C.calloc(1, C.sizeof_struct_twinlog_report))
-	defer C.free(unsafe.Pointer(report))
-	log := &Log{}
+	report := newReport()
+	defer report.free()
+	log := &Log{dir: dir}
 	log.changed.L = &log.lock
-	if rc := C.go_open(path, &c, report, &log.c); rc < 0 {
-		return nil, &OpenError{Error(rc), C.GoString(&report.text[0])}
+	if err := report.check(C.go_open(path, &c, report.c, &log.c)); err != nil {
+		return nil, err
 	}
 	if options.Mode == Durable && !options.ReadOnly {
 		if err := check(C.twinlog_queue_open(&log.queue)); err != nil {
@@ -254,9 +293,21 @@ func Open(dir string, options *Options) (*Log, error) {
 	return log, nil
 }
 
-// Close makes everything durable that was accepted, and closes the log. No other method may run meanwhile; readers
-// of this log must be closed before. After an error the log is still open if it is EBUSY or EDEADLK, else it is closed.
+// call calls C, which does not return before the log may be closed; os.ErrClosed if it is.
+func (log *Log) call(in func(c *C.struct_twinlog) error) error {
+	log.gate.RLock()
+	defer log.gate.RUnlock()
+	if log.c == nil {
+		return os.ErrClosed
+	}
+	return in(log.c)
+}
+
+// Close waits for calls that have begun, makes everything durable that was accepted, and closes the log. Readers of this
+// log must be closed before. After an error the log is still open if it is EBUSY or EDEADLK, else it is closed.
 func (log *Log) Close() error {
+	log.gate.Lock()
+	defer log.gate.Unlock()
 	if log.c == nil {
 		return nil
 	}
@@ -272,7 +323,6 @@ func (log *Log) Close() error {
 		log.changed.Signal()
 		<-log.drained
 		C.twinlog_queue_close(log.queue)
-		log.queue = nil
 	}
 	return err
 }
@@ -372,7 +422,6 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 		C.free(unsafe.Pointer(p.c))
 		return 0, err
 	}
-	log.addFlight(1)
 	firstLSN = uint64(p.c.request.first_lsn)
 	p.release()
 	select {
@@ -423,10 +472,16 @@ func (log *Log) appendInC(ctx context.Context, bytes []byte, goes []C.struct_go_
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
 			wait = time.Until(deadline)
 		}
-		rc := C.go_append(log.c, data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(terms.Level), flags,
-			C.twinlog_deadline(milliseconds32(wait)), request, &lsn)
-		if rc != -C.ETIMEDOUT {
-			return uint64(lsn), check(rc)
+		err := log.call(func(c *C.struct_twinlog) error {
+			rc := C.go_append(c, data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(terms.Level), flags,
+				C.twinlog_deadline(milliseconds32(wait)), request, &lsn)
+			if rc == 0 && request != nil {
+				log.addFlight(1) // before Close can begin, which waits until it is fetched
+			}
+			return check(rc)
+		})
+		if err != Error(-C.ETIMEDOUT) {
+			return uint64(lsn), err
 		}
 		if lsn != 0 { // accepted, and not at its level yet
 			return uint64(lsn), log.Wait(ctx, uint64(lsn)+uint64(len(goes))-1, terms.Level)
@@ -440,22 +495,39 @@ func (log *Log) Wait(ctx context.Context, lsn uint64, level Level) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		rc := C.twinlog_wait(log.c, C.uint64_t(lsn), uint32(level), C.twinlog_deadline(milliseconds32(roomWait)))
-		if rc != -C.ETIMEDOUT {
-			return check(rc)
+		err := log.call(func(c *C.struct_twinlog) error {
+			return check(C.twinlog_wait(c, C.uint64_t(lsn), uint32(level), C.twinlog_deadline(milliseconds32(roomWait))))
+		})
+		if err != Error(-C.ETIMEDOUT) {
+			return err
 		}
 	}
 }
 
 // Sync returns when everything accepted before is durable.
-func (log *Log) Sync() error { return check(C.twinlog_sync(log.c)) }
+func (log *Log) Sync() error {
+	return log.call(func(c *C.struct_twinlog) error { return check(C.twinlog_sync(c)) })
+}
+
+func (log *Log) lsn(of func(c *C.struct_twinlog) C.uint64_t) (lsn uint64) {
+	log.call(func(c *C.struct_twinlog) error { lsn = uint64(of(c)); return nil })
+	return lsn
+}
 
 // FirstLSN is the oldest LSN that is kept, LastLSN the newest accepted, WrittenLSN the newest that survives this process,
-// DurableLSN the newest on stable storage; 0 = none.
-func (log *Log) FirstLSN() uint64   { return uint64(C.twinlog_first_lsn(log.c)) }
-func (log *Log) LastLSN() uint64    { return uint64(C.twinlog_last_lsn(log.c)) }
-func (log *Log) WrittenLSN() uint64 { return uint64(C.twinlog_written_lsn(log.c)) }
-func (log *Log) DurableLSN() uint64 { return uint64(C.twinlog_durable_lsn(log.c)) }
+// DurableLSN the newest on stable storage; 0 = none, or the log is closed.
+func (log *Log) FirstLSN() uint64 {
+	return log.lsn(func(c *C.struct_twinlog) C.uint64_t { return C.twinlog_first_lsn(c) })
+}
+func (log *Log) LastLSN() uint64 {
+	return log.lsn(func(c *C.struct_twinlog) C.uint64_t { return C.twinlog_last_lsn(c) })
+}
+func (log *Log) WrittenLSN() uint64 {
+	return log.lsn(func(c *C.struct_twinlog) C.uint64_t { return C.twinlog_written_lsn(c) })
+}
+func (log *Log) DurableLSN() uint64 {
+	return log.lsn(func(c *C.struct_twinlog) C.uint64_t { return C.twinlog_durable_lsn(c) })
+}
 
 // Stat is how the log is doing; counters start when it is opened.
 type Stat struct {
@@ -477,7 +549,7 @@ type Stat struct {
 // Stat returns statistics.
 func (log *Log) Stat() (Stat, error) {
 	c := C.go_stat()
-	err := check(C.twinlog_stat(log.c, &c))
+	err := log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_stat(log, &c)) })
 	if err != nil {
 		return Stat{}, err
 	}
@@ -501,18 +573,18 @@ func (log *Log) Trim(beforeLSN uint64) (firstLSN uint64, err error) {
 	options := C.go_trim_options()
 	result := C.go_trim_result()
 	options.before_lsn = C.uint64_t(beforeLSN)
-	err = check(C.twinlog_trim(log.c, &options, &result))
+	err = log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_trim(log, &options, &result)) })
 	return uint64(result.first_lsn), err
 }
 
 // Truncate removes every record with a larger LSN.
 func (log *Log) Truncate(lastLSN uint64) error {
-	return check(C.twinlog_truncate(log.c, C.uint64_t(lastLSN)))
+	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_truncate(log, C.uint64_t(lastLSN))) })
 }
 
 // Reset removes every record; the next one gets nextLSN.
 func (log *Log) Reset(nextLSN uint64) error {
-	return check(C.twinlog_reset(log.c, C.uint64_t(nextLSN)))
+	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_reset(log, C.uint64_t(nextLSN))) })
 }
 
 // ---- cursors and values ----
@@ -529,7 +601,7 @@ func cName(name string) *C.char {
 func (log *Log) SetCursor(name string, lsn uint64) error {
 	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
-	return check(C.twinlog_cursor_set(log.c, c, C.uint64_t(lsn)))
+	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_cursor_set(log, c, C.uint64_t(lsn))) })
 }
 
 // Cursor returns ENOENT if there is none.
@@ -537,7 +609,7 @@ func (log *Log) Cursor(name string) (uint64, error) {
 	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	var lsn C.uint64_t
-	err := check(C.twinlog_cursor_get(log.c, c, &lsn))
+	err := log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_cursor_get(log, c, &lsn)) })
 	return uint64(lsn), err
 }
 
@@ -545,7 +617,7 @@ func (log *Log) Cursor(name string) (uint64, error) {
 func (log *Log) Cursors() (map[string]uint64, error) {
 	var c C.struct_go_cursors
 	defer func() { C.free(unsafe.Pointer(c.cursor)) }()
-	if err := check(C.go_cursor_each(log.c, &c)); err != nil {
+	if err := log.call(func(log *C.struct_twinlog) error { return check(C.go_cursor_each(log, &c)) }); err != nil {
 		return nil, err
 	}
 	all := map[string]uint64{}
@@ -559,7 +631,7 @@ func (log *Log) Cursors() (map[string]uint64, error) {
 func (log *Log) RemoveCursor(name string) error {
 	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
-	return check(C.twinlog_cursor_remove(log.c, c))
+	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_cursor_remove(log, c)) })
 }
 
 // SetMeta keeps a value of up to 4096 bytes with the log.
@@ -570,7 +642,9 @@ func (log *Log) SetMeta(name string, value []byte) error {
 	if len(value) > 0 {
 		data = unsafe.Pointer(&value[0])
 	}
-	return check(C.twinlog_meta_set(log.c, c, data, C.size_t(len(value))))
+	return log.call(func(log *C.struct_twinlog) error {
+		return check(C.twinlog_meta_set(log, c, data, C.size_t(len(value))))
+	})
 }
 
 // Meta returns ENOENT if there is no such value.
@@ -579,7 +653,10 @@ func (log *Log) Meta(name string) ([]byte, error) {
 	defer C.free(unsafe.Pointer(c))
 	value := make([]byte, C.TWINLOG_META_BYTES)
 	var size C.size_t
-	if err := check(C.twinlog_meta_get(log.c, c, unsafe.Pointer(&value[0]), C.size_t(len(value)), &size)); err != nil {
+	err := log.call(func(log *C.struct_twinlog) error {
+		return check(C.twinlog_meta_get(log, c, unsafe.Pointer(&value[0]), C.size_t(len(value)), &size))
+	})
+	if err != nil {
 		return nil, err
 	}
 	return value[:size], nil
@@ -588,7 +665,7 @@ func (log *Log) Meta(name string) ([]byte, error) {
 func (log *Log) RemoveMeta(name string) error {
 	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
-	return check(C.twinlog_meta_remove(log.c, c))
+	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_meta_remove(log, c)) })
 }
 
 // ---- reading ----
@@ -608,108 +685,256 @@ func recordOf(c *C.struct_twinlog_record) Record {
 }
 
 // Read returns one record. ERANGE: there is none yet; ErrTrimmed: it was removed.
-func (log *Log) Read(lsn uint64) (Record, error) {
+func (log *Log) Read(lsn uint64) (record Record, err error) {
 	var c C.struct_twinlog_record
-	room := 512
-	for {
+	for room := 512; ; room = int(c.size) {
 		data := C.malloc(C.size_t(room))
-		rc := C.twinlog_read(log.c, C.uint64_t(lsn), data, C.size_t(room), &c)
-		record := Record{}
-		if rc == 0 {
+		err = log.call(func(log *C.struct_twinlog) error {
+			return check(C.twinlog_read(log, C.uint64_t(lsn), data, C.size_t(room), &c))
+		})
+		if err == nil {
 			record = recordOf(&c)
 		}
 		C.free(data)
-		if rc != -C.ENOBUFS {
-			return record, check(rc)
+		if err != Error(-C.ENOBUFS) {
+			return record, err
 		}
-		room = int(c.size)
 	}
 }
 
-// Reader goes through a log in the order of the LSNs.
-type Reader struct {
-	c       *C.struct_twinlog_reader
-	isOwned bool // by a consumer
+// turns lets the goroutines that wait for records of one log take turns: one of them waits in C, for all.
+type turns struct {
+	lock    sync.Mutex
+	users   int
+	isTaken bool
+	changed chan struct{} // closed when the turn ends
 }
 
-func openReader(fromLSN uint64, open func(*C.struct_twinlog_reader_options, **C.struct_twinlog_reader) C.int) (*Reader, error) {
-	options := C.go_reader_options()
-	options.from_lsn = C.uint64_t(fromLSN)
-	reader := &Reader{}
-	if err := check(open(&options, &reader.c)); err != nil {
-		return nil, err
+var allTurns = struct {
+	lock sync.Mutex
+	of   map[string]*turns // by directory
+}{of: map[string]*turns{}}
+
+func enterTurns(dir string) (string, *turns) {
+	if path, err := filepath.Abs(dir); err == nil {
+		dir = path
 	}
-	return reader, nil
-}
-
-// OpenReader opens a reader on the log in dir, beside its writer or without one. fromLSN 0 is the oldest kept.
-func OpenReader(dir string, fromLSN uint64) (*Reader, error) {
-	path := cName(dir)
-	defer C.free(unsafe.Pointer(path))
-	return openReader(fromLSN, func(options *C.struct_twinlog_reader_options, c **C.struct_twinlog_reader) C.int {
-		return C.twinlog_reader_open(path, options, c)
-	})
-}
-
-// Reader opens a reader on an open log. Close it before the log.
-func (log *Log) Reader(fromLSN uint64) (*Reader, error) {
-	return openReader(fromLSN, func(options *C.struct_twinlog_reader_options, c **C.struct_twinlog_reader) C.int {
-		return C.twinlog_reader_attach(log.c, options, c)
-	})
-}
-
-func took(rc C.int, c *C.struct_twinlog_record) (Record, error) {
-	if rc > 0 {
-		return recordOf(c), nil
+	allTurns.lock.Lock()
+	defer allTurns.lock.Unlock()
+	if allTurns.of[dir] == nil {
+		allTurns.of[dir] = &turns{changed: make(chan struct{})}
 	}
-	if rc == 0 {
-		return Record{}, io.EOF
-	}
-	return Record{}, Error(rc)
+	allTurns.of[dir].users++
+	return dir, allTurns.of[dir]
 }
 
-// Next returns the next record, or io.EOF where there is none for now: after Wait, or later, there may be.
-func (r *Reader) Next() (Record, error) {
+func leaveTurns(dir string, t *turns) {
+	allTurns.lock.Lock()
+	defer allTurns.lock.Unlock()
+	if t.users--; t.users == 0 {
+		delete(allTurns.of, dir)
+	}
+}
+
+// take says whether the turn is the caller's, and when the one that has it gives it back.
+func (t *turns) take() (bool, <-chan struct{}) {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	isMine := !t.isTaken
+	t.isTaken = true
+	return isMine, t.changed
+}
+
+func (t *turns) give() {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	t.isTaken = false
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// follower is what a Reader and a Consumer have in common.
+type follower struct {
+	lock     sync.Mutex
+	c        *C.struct_twinlog_reader // [lock] nil: closed
+	report   report
+	dir      string
+	turns    *turns
+	isClosed chan struct{}
+}
+
+func (f *follower) begin(dir string, c *C.struct_twinlog_reader, report report) {
+	f.c, f.report, f.isClosed = c, report, make(chan struct{})
+	f.dir, f.turns = enterTurns(dir)
+}
+
+func (f *follower) call(in func(c *C.struct_twinlog_reader) C.int) (C.int, error) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	if f.c == nil {
+		return 0, os.ErrClosed
+	}
+	rc := in(f.c)
+	return rc, f.report.check(rc)
+}
+
+func (f *follower) take(next func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int) (record Record, err error) {
 	var c C.struct_twinlog_record
-	return took(C.twinlog_reader_next(r.c, &c), &c)
+	rc, err := f.call(func(reader *C.struct_twinlog_reader) C.int {
+		rc := next(reader, &c)
+		if rc > 0 {
+			record = recordOf(&c) // its bytes are the reader's until the next call
+		}
+		return rc
+	})
+	if err == nil && rc == 0 {
+		err = io.EOF
+	}
+	return record, err
 }
 
-// Previous returns the record in front, or io.EOF.
-func (r *Reader) Previous() (Record, error) {
-	var c C.struct_twinlog_record
-	return took(C.twinlog_reader_previous(r.c, &c), &c)
+func (f *follower) isReady(timeout time.Duration) (bool, error) {
+	rc, err := f.call(func(c *C.struct_twinlog_reader) C.int {
+		return C.twinlog_reader_wait(c, C.int(timeout/time.Millisecond))
+	})
+	return rc > 0, err
 }
 
-func (r *Reader) Seek(lsn uint64) error { return check(C.twinlog_reader_seek(r.c, C.uint64_t(lsn))) }
-func (r *Reader) SeekTime(t time.Time) error {
-	return check(C.twinlog_reader_seek_time(r.c, C.int64_t(t.UnixNano())))
-}
-func (r *Reader) SeekFirst() error { return check(C.twinlog_reader_seek_first(r.c)) }
-func (r *Reader) SeekEnd() error   { return check(C.twinlog_reader_seek_end(r.c)) }
-
-// Wait returns when there is a record, or ctx is done.
-func (r *Reader) Wait(ctx context.Context) error {
+// Wait returns when there is a record, ctx is done, or it is closed. However many goroutines wait, one thread does.
+func (f *follower) Wait(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if rc := C.twinlog_reader_wait(r.c, C.int(roomWait/time.Millisecond)); rc != 0 {
-			return check(rc)
+		isMine, changed := f.turns.take()
+		timeout := time.Duration(0)
+		if isMine {
+			timeout = roomWait
+		}
+		ready, err := f.isReady(timeout)
+		if isMine {
+			f.turns.give()
+		}
+		if ready || err != nil {
+			return err
+		}
+		if !isMine {
+			select {
+			case <-changed:
+			case <-f.isClosed:
+			case <-ctx.Done():
+			}
 		}
 	}
 }
 
-func (r *Reader) Close() {
-	if !r.isOwned {
-		C.twinlog_reader_close(r.c)
+// end returns false if it was closed before.
+func (f *follower) end(close_ func(c *C.struct_twinlog_reader)) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	if f.c == nil {
+		return
 	}
-	r.c = nil
+	close_(f.c)
+	f.c = nil
+	f.report.free()
+	close(f.isClosed)
+	leaveTurns(f.dir, f.turns)
 }
 
-// Consumer goes on where the last one of its name ended.
+// follow calls each for every record as it comes, until one of both returns an error.
+func follow(ctx context.Context, next func() (Record, error), wait func(context.Context) error, each func(Record) error) error {
+	for {
+		record, err := next()
+		if err == nil {
+			err = each(record)
+		} else if err == io.EOF {
+			err = wait(ctx)
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Reader goes through a log in the order of the LSNs.
+type Reader struct{ follower }
+
+func openReader(log *C.struct_twinlog, dir string, fromLSN uint64) (*Reader, error) {
+	path := cName(dir)
+	defer C.free(unsafe.Pointer(path))
+	report := newReport()
+	var c *C.struct_twinlog_reader
+	if err := report.check(C.go_reader_open(log, path, C.uint64_t(fromLSN), report.c, &c)); err != nil {
+		report.free()
+		return nil, err
+	}
+	reader := &Reader{}
+	reader.begin(dir, c, report)
+	return reader, nil
+}
+
+// OpenReader opens a reader on the log in dir, beside its writer or without one. fromLSN 0 is the oldest kept.
+func OpenReader(dir string, fromLSN uint64) (*Reader, error) { return openReader(nil, dir, fromLSN) }
+
+// Reader opens a reader on an open log. Close it before the log.
+func (log *Log) Reader(fromLSN uint64) (reader *Reader, err error) {
+	err = log.call(func(c *C.struct_twinlog) error {
+		reader, err = openReader(c, log.dir, fromLSN)
+		return err
+	})
+	return reader, err
+}
+
+// Next returns the next record, or io.EOF where there is none for now: after Wait, or later, there may be.
+func (r *Reader) Next() (Record, error) {
+	return r.take(func(reader *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {
+		return C.twinlog_reader_next(reader, c)
+	})
+}
+
+// Previous returns the record in front, or io.EOF.
+func (r *Reader) Previous() (Record, error) {
+	return r.take(func(reader *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {
+		return C.twinlog_reader_previous(reader, c)
+	})
+}
+
+// Follow calls each for every record as it comes, until it returns an error, ctx is done, or the reader is closed.
+func (r *Reader) Follow(ctx context.Context, each func(Record) error) error {
+	return follow(ctx, r.Next, r.Wait, each)
+}
+
+func (r *Reader) seek(to func(c *C.struct_twinlog_reader) C.int) error {
+	_, err := r.call(to)
+	return err
+}
+
+func (r *Reader) Seek(lsn uint64) error {
+	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek(c, C.uint64_t(lsn)) })
+}
+func (r *Reader) SeekTime(t time.Time) error {
+	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek_time(c, C.int64_t(t.UnixNano())) })
+}
+func (r *Reader) SeekFirst() error {
+	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek_first(c) })
+}
+func (r *Reader) SeekEnd() error {
+	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek_end(c) })
+}
+
+// Close ends what waits in the reader, with os.ErrClosed.
+func (r *Reader) Close() {
+	r.end(func(c *C.struct_twinlog_reader) { C.twinlog_reader_close(c) })
+}
+
+// Consumer goes on where the last one of its name ended. It has no Seek: what it passed would never come again.
 type Consumer struct {
+	follower
 	c *C.struct_twinlog_consumer
-	Reader
 }
 
 // OpenConsumer opens the consumer on the log in dir, in any process. EBUSY: it is open already.
@@ -718,26 +943,37 @@ func OpenConsumer(dir, name string) (*Consumer, error) {
 	defer C.free(unsafe.Pointer(path))
 	text := cName(name)
 	defer C.free(unsafe.Pointer(text))
+	report := newReport()
 	consumer := &Consumer{}
-	if err := check(C.twinlog_consumer_open(path, text, nil, &consumer.c)); err != nil {
+	if err := report.check(C.go_consumer_open(path, text, report.c, &consumer.c)); err != nil {
+		report.free()
 		return nil, err
 	}
-	consumer.Reader = Reader{C.twinlog_consumer_reader(consumer.c), true}
+	consumer.begin(dir, C.twinlog_consumer_reader(consumer.c), report)
 	return consumer, nil
 }
 
 // Next is that of Reader; ErrTrimmed and ErrTruncated are returned once, and the next call goes on.
 func (consumer *Consumer) Next() (Record, error) {
-	var c C.struct_twinlog_record
-	return took(C.twinlog_consumer_next(consumer.c, &c), &c)
+	return consumer.take(func(_ *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {
+		return C.twinlog_consumer_next(consumer.c, c)
+	})
+}
+
+// Follow is that of Reader. It commits nothing.
+func (consumer *Consumer) Follow(ctx context.Context, each func(Record) error) error {
+	return follow(ctx, consumer.Next, consumer.Wait, each)
 }
 
 // Commit says that the consumer has finished with every record up to lsn; 0: with all that Next returned.
 func (consumer *Consumer) Commit(lsn uint64) error {
-	return check(C.twinlog_consumer_commit(consumer.c, C.uint64_t(lsn)))
+	_, err := consumer.call(func(*C.struct_twinlog_reader) C.int {
+		return C.twinlog_consumer_commit(consumer.c, C.uint64_t(lsn))
+	})
+	return err
 }
 
+// Close commits nothing: the next consumer of this name gets what was not committed.
 func (consumer *Consumer) Close() {
-	C.twinlog_consumer_close(consumer.c)
-	consumer.c, consumer.Reader.c = nil, nil
+	consumer.end(func(*C.struct_twinlog_reader) { C.twinlog_consumer_close(consumer.c) })
 }

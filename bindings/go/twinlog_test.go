@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -67,16 +70,147 @@ func TestErrors(t *testing.T) {
 	must(t, log.Close())
 	must(t, log.Close())
 	_, err = log.Append(background, []byte("closed"))
-	mustBe(t, err, syscall.EINVAL)
+	mustBe(t, err, os.ErrClosed)
 	_, err = log.Read(1)
-	mustBe(t, err, syscall.EINVAL)
+	mustBe(t, err, os.ErrClosed)
 	_, err = log.Stat()
-	mustBe(t, err, syscall.EINVAL)
+	mustBe(t, err, os.ErrClosed)
 	_, err = log.Cursors()
-	mustBe(t, err, syscall.EINVAL)
-	mustBe(t, reader.Wait(background), syscall.EINVAL)
+	mustBe(t, err, os.ErrClosed)
+	_, err = log.Reader(0)
+	mustBe(t, err, os.ErrClosed)
+	mustBe(t, log.Sync(), os.ErrClosed)
+	mustBe(t, log.Wait(background, 1, LevelDurable), os.ErrClosed)
+	if log.LastLSN() != 0 {
+		t.Fatal("an LSN of a closed log")
+	}
+	reader.Close()
+	mustBe(t, reader.Wait(background), os.ErrClosed)
+	mustBe(t, reader.Seek(1), os.ErrClosed)
 	_, err = reader.Next()
-	mustBe(t, err, syscall.EINVAL)
+	mustBe(t, err, os.ErrClosed)
+}
+
+// What errors say beside their number.
+func TestReports(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := open(t, dir, nil)
+	var report *ReportError
+	if _, err := Open(dir, nil); !errors.As(err, &report) || !strings.Contains(report.Report.Text, fmt.Sprint(os.Getpid())) {
+		t.Fatal(err)
+	}
+	_, err := log.AppendBatch(background, make([]Entry, 10), Terms{})
+	must(t, err)
+	_, err = log.Trim(5)
+	must(t, err)
+	reader, err := log.Reader(0)
+	must(t, err)
+	must(t, reader.Seek(1))
+	if _, err = reader.Next(); !errors.As(err, &report) || report.Report.FirstLSN != 5 {
+		t.Fatal(err)
+	}
+	mustBe(t, err, ErrTrimmed)
+	reader.Close()
+	must(t, log.Close())
+}
+
+// Everything that waits in a log or reader ends when it is closed, and what was acknowledged is there.
+func TestCloseBesideCalls(t *testing.T) {
+	for round := 0; round < 20; round++ {
+		dir := filepath.Join(t.TempDir(), "log")
+		log := open(t, dir, nil)
+		var wait sync.WaitGroup
+		var acknowledged int64
+		for worker := 0; worker < 8; worker++ {
+			wait.Add(1)
+			go func(worker int) {
+				defer wait.Done()
+				for {
+					var err error
+					switch worker % 4 {
+					case 0, 1:
+						_, err = log.Append(background, []byte("x"))
+						if err == nil {
+							atomic.AddInt64(&acknowledged, 1)
+						}
+					case 2:
+						_, err = log.Stat()
+					case 3:
+						err = log.Sync()
+					}
+					if err != nil {
+						if !errors.Is(err, os.ErrClosed) && !errors.Is(err, syscall.ECANCELED) && !errors.Is(err, syscall.ESHUTDOWN) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			}(worker)
+		}
+		time.Sleep(time.Duration(round) * time.Millisecond)
+		must(t, log.Close())
+		wait.Wait()
+		log = open(t, dir, &Options{ReadOnly: true})
+		if int64(log.LastLSN()) < acknowledged {
+			t.Fatalf("%d of %d", log.LastLSN(), acknowledged)
+		}
+		must(t, log.Close())
+	}
+}
+
+// Goroutines that wait for records take one thread for each log, not one each.
+func TestFollowers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := open(t, dir, nil)
+	_, err := log.Append(background, []byte("1"))
+	must(t, err)
+	threads := func() int {
+		tasks, err := os.ReadDir("/proc/self/task")
+		must(t, err)
+		return len(tasks)
+	}
+	before := threads()
+	const readers, records = 100, 20
+	var all []*Reader
+	ends := make(chan error, readers)
+	var seen int64
+	ctx, cancel := context.WithCancel(background)
+	for i := 0; i < readers; i++ {
+		reader, err := log.Reader(0)
+		must(t, err)
+		all = append(all, reader)
+		go func(i int) {
+			own := ctx
+			if i%2 == 0 {
+				own = background // ends by Close
+			}
+			ends <- reader.Follow(own, func(Record) error { atomic.AddInt64(&seen, 1); return nil })
+		}(i)
+	}
+	for i := 1; i < records; i++ {
+		_, err := log.Append(background, []byte("x"))
+		must(t, err)
+	}
+	for atomic.LoadInt64(&seen) < readers*records {
+		time.Sleep(time.Millisecond)
+	}
+	if more := threads() - before; more > 20 {
+		t.Errorf("%d threads for %d readers", more, readers)
+	}
+	cancel()
+	for _, reader := range all {
+		reader.Close()
+		reader.Close() // once more does nothing
+	}
+	for i := 0; i < readers; i++ {
+		if err := <-ends; !errors.Is(err, os.ErrClosed) && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	must(t, log.Close())
+	if len(allTurns.of) != 0 {
+		t.Error("turns of closed readers are left")
+	}
 }
 
 func TestAppendAndRead(t *testing.T) {
