@@ -13,7 +13,7 @@ const size_t figure_field_count = LENGTH(figure_fields);
 
 struct figures figures_unknown(void)
 {
-    struct figures figures;
+    struct figures figures = { .all_rounds = NULL };
     for (size_t i = 0; i < LENGTH(figure_fields); i++)
         figure_set(&figures, figure_fields[i].offset, NAN);
     return figures;
@@ -41,6 +41,8 @@ void figures_set_latencies(struct figures *figures, const struct histogram *hist
     figures->p999_us = histogram_percentile(histogram, 0.999) / 1e3;
     figures->max_us = (double)histogram->largest_ns / 1e3;
     figures->p99_over_p50 = per(figures->p99_us, figures->p50_us);
+    if (figures->all_rounds)
+        histogram_merge(figures->all_rounds, histogram);
 }
 
 static int compare_doubles(const void *a, const void *b)

@@ -45,6 +45,7 @@ struct figures {
 #define DECLARE(name) double name;
     FIGURES(DECLARE)
 #undef DECLARE
+    struct histogram *all_rounds; /* NULL, or where the latencies of each round are added */
 };
 #define FIGURE(member) offsetof(struct figures, member)
 
@@ -59,7 +60,7 @@ struct work {
 /* Rates, and the processor time of one append. */
 void figures_set_work(struct figures *figures, const struct work *work);
 
-/* Mean, percentiles and largest. */
+/* Mean, percentiles and largest; adds to all_rounds. */
 void figures_set_latencies(struct figures *figures, const struct histogram *histogram);
 
 /* ---- by name and place ------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@ static const struct {
     { "raw", &peer_raw },
     { "raw-large", &peer_raw_large },
     { "naive", &peer_naive },
+    { "by-hand", &peer_by_hand },
     { "bdb", &peer_bdb },
     { "leveldb", &peer_leveldb },
     { "rocksdb", &peer_rocksdb },

@@ -82,7 +82,7 @@ const struct peer *peer_find(const char *name);
 /* Known, but its library was not there when the benchmark was built. */
 bool peer_is_left_out(const char *name);
 
-extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive;
+extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive, peer_by_hand;
 extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flight;
 extern const struct peer peer_logs_own, peer_logs_shared, peer_logs_shared_32, peer_logs_one;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;

@@ -9,7 +9,7 @@
 
 #include "common.h"
 
-#define PEERS "naive,bdb,leveldb,rocksdb,sqlite,wiredtiger"
+#define PEERS "naive,by-hand,bdb,leveldb,rocksdb,sqlite,wiredtiger"
 #define NOT_RECYCLED "twinlog:keep=1M:no-recycle"
 #define DISK "disk-direct,disk-buffered"
 #define MIB (UINT64_C(1) << 20)

@@ -4,12 +4,14 @@
  *
  * The threads are started first and wait; then the contender is opened, what is still dirty on the
  * file system is written out, and all are let go at once. They append in a closed loop: each takes the
- * time when an append returns, which is also when its next one begins. Only appends that return
- * between the start and the end of the measured span are counted; the warm-up before it is not.
+ * time when an append returns, which is also when its next one begins. The rate counts the appends that return
+ * between the start and the end of the measured span; the warm-up before it is not counted. Latencies are also those of
+ * the appends that were still on their way at the end: they are waited for, or a disk that stands still at the end
+ * would not show.
  *
  * With a rate the loop is open: each append has a time at which it should begin, and its latency counts from that time,
  * also if it begins late because the one before it took long. Otherwise a slow append would hide how long the appends
- * that should have come meanwhile would have taken.
+ * that should have come meanwhile would have taken. What was due before the end is begun behind it, too.
  *
  * The threads share three things while the clock runs: the phase, which all read and few
  * write, the contender, and where the round is limited by bytes, the bytes so far.
@@ -135,6 +137,13 @@ static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, 
     return false;
 }
 
+/* Of an append that was due before the measured span ended, and has returned behind it. */
+static void count_late(struct worker *worker, uint64_t began_ns, uint64_t returned_ns)
+{
+    if (began_ns < atomic_load(&worker->round->stop_ns) && atomic_load(&worker->round->error) == 0)
+        histogram_add(&worker->histogram, returned_ns - began_ns);
+}
+
 /* When append `turn` of this thread should begin. The threads take turns. */
 static uint64_t intended_ns(const struct worker *worker, uint64_t turn)
 {
@@ -143,15 +152,18 @@ static uint64_t intended_ns(const struct worker *worker, uint64_t turn)
     return worker->start_ns + (uint64_t)(place / round->limits->rate * 1e9);
 }
 
-/* False if the round has ended meanwhile. */
+/* False if the round ends before that time, or the user ends it. */
 static bool sleep_until(const struct round *round, uint64_t when_ns)
 {
-    for (uint64_t now = now_ns(); now < when_ns; now = now_ns()) {
-        if (atomic_load_explicit(&round->phase, memory_order_acquire) == PHASE_STOP)
+    for (;;) {
+        const uint64_t now = now_ns();
+        if (atomic_load_explicit(&round->phase, memory_order_acquire) == PHASE_STOP &&
+            (when_ns >= atomic_load(&round->stop_ns) || round_is_interrupted()))
             return false;
+        if (now >= when_ns)
+            return true;
         sleep_ns(when_ns - now < LOOK_AGAIN_NS ? when_ns - now : LOOK_AGAIN_NS);
     }
-    return true;
 }
 
 static void append_until_stopped(struct worker *worker)
@@ -176,9 +188,13 @@ static void append_until_stopped(struct worker *worker)
             return;
         }
         int phase = atomic_load_explicit(&round->phase, memory_order_acquire);
-        if (phase == PHASE_STOP ||
-            (phase == PHASE_MEASURE && count_append(worker, record.size, began_ns, returned_ns)))
+        if (phase == PHASE_MEASURE && count_append(worker, record.size, began_ns, returned_ns))
             return;
+        if (phase == PHASE_STOP) {
+            count_late(worker, began_ns, returned_ns);
+            if (round->limits->rate <= 0)
+                return;
+        }
         began_ns = returned_ns;
     }
 }

@@ -43,6 +43,7 @@ void series_prepare(struct series *series, const struct plan *plan)
     for (size_t i = 0; i < series->cell_count; i++) {
         struct cell *cell = &series->cells[i];
         cell->rounds = allocate(series->rounds, sizeof(*cell->rounds));
+        cell->latencies = allocate(1, sizeof(*cell->latencies));
         cell->contender = plan->contenders[i % plan->contender_count];
         cell->workload = plan->workloads[i / plan->contender_count];
     }
@@ -50,8 +51,10 @@ void series_prepare(struct series *series, const struct plan *plan)
 
 void series_destroy(struct series *series)
 {
-    for (size_t i = 0; i < series->cell_count; i++)
+    for (size_t i = 0; i < series->cell_count; i++) {
         free(series->cells[i].rounds);
+        free(series->cells[i].latencies);
+    }
     free(series->cells);
     series->cells = NULL;
     series->cell_count = 0;
@@ -86,6 +89,7 @@ static bool run_cell(const struct series *series, struct cell *cell, unsigned ro
     char path[4096];
     struct figures *figures = &cell->rounds[round];
     *figures = figures_unknown();
+    figures->all_rounds = cell->latencies;
     if (series->study)
         return series->study->run(cell->stage, cell->contender.trial, &series->limits, figures);
     snprintf(path, sizeof(path), "%s/round", dir);
@@ -149,6 +153,9 @@ static void summarise(struct series *series, struct cell *cell, double *values)
             values[i] = figure_get(&cell->rounds[i], offset);
         figure_set(&cell->median, offset, median_of(values, count));
     }
+
+    if (cell->latencies->count > 0)
+        figures_set_latencies(&cell->median, cell->latencies);
 
     double slowest = INFINITY, fastest = 0;
     for (unsigned i = 0; i < count; i++) {

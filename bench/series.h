@@ -15,12 +15,14 @@
 #include "round.h"
 #include "study.h"
 
-/* One contender at one point; its rounds, and the median of each figure over them. */
+/* One contender at one point; its rounds, and the median of each figure over them. Mean latency, percentiles and maximum
+ * are those of the appends of all rounds together: a maximum is the longest, and one in a thousand rests on all there are. */
 struct cell {
     struct contender contender;
     struct workload workload;
     void *stage; /* of a study; all cells of one workload share it */
     struct figures *rounds;
+    struct histogram *latencies; /* of all rounds */
     struct figures median;
     double rate_spread; /* (fastest - slowest round) / median; NAN with one round */
     double ratio;       /* rate against the baseline at the same point; NAN without one */

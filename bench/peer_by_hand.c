@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Group commit as a program writes it for itself in an afternoon: a mutex, a condition variable and two buffers. Who
+ * finds no write going on takes the buffer with what has come, writes it to the end of a file of zeros, syncs, and wakes
+ * everybody. No frames, no checksums, no recovery.
+ */
+#include "common.h"
+#include "peer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct by_hand {
+    int fd;
+    size_t buffer_bytes;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* [lock] */
+    char *buffers[2]; /* one is filled while the other is written */
+    unsigned filling;
+    size_t filled;
+    off_t end;                /* of what was handed out to be written */
+    uint64_t records, synced; /* so many came, so many are durable */
+    uint64_t appends, append_bytes, syncs, written_bytes;
+    bool is_writing;
+    int error;
+};
+
+/* Writes what has come. The lock is given back meanwhile. */
+static void commit(struct by_hand *by_hand)
+{
+    const char *buffer = by_hand->buffers[by_hand->filling];
+    const size_t size = by_hand->filled;
+    const off_t offset = by_hand->end;
+    const uint64_t records = by_hand->records;
+    by_hand->is_writing = true;
+    by_hand->filling = !by_hand->filling;
+    by_hand->filled = 0;
+    by_hand->end += (off_t)size;
+    pthread_mutex_unlock(&by_hand->lock);
+    const bool is_good =
+        pwrite(by_hand->fd, buffer, size, offset) == (ssize_t)size && fdatasync(by_hand->fd) == 0;
+    const int error = is_good ? 0 : errno ? -errno : -EIO;
+    pthread_mutex_lock(&by_hand->lock);
+    by_hand->is_writing = false;
+    by_hand->synced = records;
+    by_hand->syncs++;
+    by_hand->written_bytes += size;
+    by_hand->error = by_hand->error ? by_hand->error : error;
+    pthread_cond_broadcast(&by_hand->changed);
+}
+
+static int by_hand_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
+                          enum append_level level)
+{
+    struct by_hand *by_hand = state;
+    (void)thread;
+    (void)count;
+    (void)level;
+    pthread_mutex_lock(&by_hand->lock);
+    while (by_hand->filled + record->size > by_hand->buffer_bytes)
+        pthread_cond_wait(&by_hand->changed, &by_hand->lock);
+    memcpy(by_hand->buffers[by_hand->filling] + by_hand->filled, record->data, record->size);
+    by_hand->filled += record->size;
+    by_hand->appends++;
+    by_hand->append_bytes += record->size;
+    const uint64_t number = ++by_hand->records;
+    while (by_hand->synced < number && by_hand->error == 0) {
+        if (by_hand->is_writing)
+            pthread_cond_wait(&by_hand->changed, &by_hand->lock);
+        else
+            commit(by_hand);
+    }
+    const int error = by_hand->error;
+    pthread_mutex_unlock(&by_hand->lock);
+    return error;
+}
+
+static void by_hand_count(void *state, struct peer_counters *ret_counters)
+{
+    struct by_hand *by_hand = state;
+    pthread_mutex_lock(&by_hand->lock);
+    *ret_counters = (struct peer_counters){
+        .appends = by_hand->appends,
+        .append_bytes = by_hand->append_bytes,
+        .syncs = by_hand->syncs,
+        .framed_bytes = by_hand->append_bytes,
+        .written_bytes = by_hand->written_bytes,
+    };
+    pthread_mutex_unlock(&by_hand->lock);
+}
+
+static int by_hand_close(void *state)
+{
+    struct by_hand *by_hand = state;
+    const int error = close(by_hand->fd) == 0 ? 0 : -errno;
+    pthread_cond_destroy(&by_hand->changed);
+    pthread_mutex_destroy(&by_hand->lock);
+    free(by_hand->buffers[0]);
+    free(by_hand->buffers[1]);
+    free(by_hand);
+    return error;
+}
+
+/* Zeros for what the round will append, at most 1 GiB: behind them the file grows. */
+static int fill(int fd, uint64_t bytes)
+{
+    enum {
+        PIECE = 1 << 20
+    };
+    static const char zeros[PIECE];
+    for (uint64_t done = 0; done < bytes && done < UINT64_C(1) << 30; done += PIECE) {
+        if (pwrite(fd, zeros, PIECE, (off_t)done) != PIECE)
+            return -errno;
+    }
+    return fsync(fd) == 0 ? 0 : -errno;
+}
+
+static int by_hand_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+{
+    char path[4096];
+    struct by_hand *by_hand = allocate(1, sizeof(*by_hand));
+    (void)peer;
+    snprintf(path, sizeof(path), "%s/log", setup->dir);
+    by_hand->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    by_hand->buffer_bytes = (4u << 20) > setup->largest_record ? 4u << 20 : setup->largest_record;
+    by_hand->buffers[0] = allocate(1, by_hand->buffer_bytes);
+    by_hand->buffers[1] = allocate(1, by_hand->buffer_bytes);
+    pthread_mutex_init(&by_hand->lock, NULL);
+    pthread_cond_init(&by_hand->changed, NULL);
+    const int error = by_hand->fd < 0 ? -errno : fill(by_hand->fd, setup->expected_bytes);
+    *ret_state = by_hand;
+    if (error)
+        by_hand_close(by_hand);
+    return error;
+}
+
+const struct peer peer_by_hand = {
+    .name = "by-hand",
+    .what =
+        "group commit in a few lines: a mutex, a condition variable, two buffers, pwrite() and fdatasync() into zeros",
+    .open = by_hand_open,
+    .append = by_hand_append,
+    .count = by_hand_count,
+    .close = by_hand_close,
+};
