@@ -62,19 +62,24 @@ static int make_directory(const char *dir, const struct twinlog_options *options
     return rc;
 }
 
+/* The groups of a log with a shared committer go through the ring of the committer, which syncs with the write. So the
+ * log has no ring, and what the committer does not write it writes itself in the same way. */
+static enum twinlog_io in_shared_ring(enum twinlog_io kind)
+{
+    return kind == TWINLOG_IO_FDATASYNC ? kind : TWINLOG_IO_DSYNC;
+}
+
 /* Opens the log on one rung. *ret_has_io: the rung itself was not refused. */
 static int open_on(const struct rung *rung, const char *dir, const struct twinlog_options *options,
                    bool *ret_has_io, struct twinlog **ret_log)
 {
-    const bool is_one_call = rung->io == TWINLOG_IO_URING || rung->io == TWINLOG_IO_DSYNC;
     struct twinlog_options own = *options;
     struct io *io;
     own.io = rung->io;
     if (!rung->is_direct)
         own.flags |= TWINLOG_BUFFERED;
-    /* the groups of a log with a shared committer go through the ring of the committer, so the log has none */
-    int rc = options->committer ? twl_io_posix_create(dir, is_one_call, &io)
-                                : twl_ladder_create_io(dir, rung->io, options->io == TWINLOG_IO_AUTO, &io);
+    const enum twinlog_io kind = options->committer ? in_shared_ring(rung->io) : rung->io;
+    int rc = twl_ladder_create_io(dir, kind, options->io == TWINLOG_IO_AUTO, &io);
     *ret_has_io = rc == 0;
     if (rc == 0)
         return twl_log_open(io, &own, ret_log);
@@ -100,7 +105,12 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
             twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
-        if (!has_refusal)
+        if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !twl_ladder_syncs_writes(dir))
+            snprintf(reason, sizeof(reason),
+                     "%s is only for file systems where a write is known to sync by a flag; "
+                     "fdatasync works everywhere",
+                     rung->name);
+        else if (!has_refusal)
             snprintf(reason, sizeof(reason), "%s was refused: %s", rung->name, twinlog_strerror(rc));
         has_refusal = true;
     }

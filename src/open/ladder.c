@@ -3,6 +3,14 @@
  * carries its own sync: the kernel hands the fdatasync to another thread. */
 #include "open/ladder.h"
 
+#include <errno.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#ifndef XFS_SUPER_MAGIC
+#define XFS_SUPER_MAGIC 0x58465342
+#endif
+
 const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING, true, true, "io_uring, direct I/O" },
     { TWINLOG_IO_DSYNC, true, true, "RWF_DSYNC, direct I/O" },
@@ -14,8 +22,30 @@ const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING_LINKED, false, false, "io_uring linked to fdatasync, buffered" },
 };
 
+/* These pass RWF_DSYNC on to generic_write_sync() or iomap_dio_complete(), which sync before the write returns, and the
+ * power tests run on them; in memory there is nothing to sync. All others get an fdatasync: FUSE drops the flag, overlayfs
+ * says nothing of what is below, and for network file systems it depends on the server. */
+bool twl_ladder_syncs_writes(const char *dir)
+{
+    struct statfs fs;
+    if (statfs(dir, &fs) != 0)
+        return false;
+    switch ((unsigned long)fs.f_type) {
+    case EXT4_SUPER_MAGIC: /* ext2 and ext3, too */
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+    case RAMFS_MAGIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
 {
+    if ((kind == TWINLOG_IO_URING || kind == TWINLOG_IO_DSYNC) && !twl_ladder_syncs_writes(dir))
+        return -EOPNOTSUPP;
     switch (kind) {
     case TWINLOG_IO_URING:
         return may_change ? twl_io_uring_create_quicker(dir, ret_io)

@@ -20,7 +20,12 @@ struct rung {
 #define LADDER_RUNGS 8u
 extern const struct rung twl_ladder[LADDER_RUNGS];
 
-/* `may_change`: pwritev2() instead of io_uring while that is quicker. */
+/* Does a write that carries RWF_DSYNC reach stable storage in the file system of `dir`, without another call? True
+ * only for file systems of which it is known. */
+bool twl_ladder_syncs_writes(const char *dir);
+
+/* `may_change`: pwritev2() instead of io_uring while that is quicker. -EOPNOTSUPP if nothing would sync in this file
+ * system. */
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io);
 
 #endif

@@ -105,13 +105,16 @@ static void name_filesystem(const char *dir, struct twinlog_probe *probe)
 }
 
 /* Chooses the path that opening would take: the first automatic one that works. */
-static void choose(struct twinlog_probe *probe)
+static void choose(const char *dir, struct twinlog_probe *probe)
 {
     const int error = probe->path[0].error;
     for (uint32_t i = LADDER_RUNGS; i-- > 0;)
         if (twl_ladder[i].is_automatic && probe->path[i].error == 0)
             probe->chosen = i;
-    if (error < 0)
+    if (error == -EOPNOTSUPP && !twl_ladder_syncs_writes(dir))
+        snprintf(probe->reason, sizeof(probe->reason),
+                 "in this file system no flag of a write is known to sync it");
+    else if (error < 0)
         snprintf(probe->reason, sizeof(probe->reason), "%s was refused: %s", twl_ladder[0].name,
                  twinlog_strerror(error));
     else
@@ -142,7 +145,7 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe)
     }
     free(buffer);
     name_filesystem(dir, &probe);
-    choose(&probe);
+    choose(dir, &probe);
     if (!is_anything)
         return probe.path[0].error;
     probe.is_suspicious = fastest_us < IMPLAUSIBLE_US;

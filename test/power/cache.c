@@ -10,7 +10,10 @@
  *   - the power goes: the disk as it is now, copied, holds every acknowledged record,
  *   - and so does the log after the file system was unmounted and mounted again,
  *
- * and no opening refuses it. Everything is mounted in a mount namespace of the test's own, so nothing is left.
+ * and no opening refuses it.
+ *
+ * Then the disk keeps of a file what it had at its last fsync, and passes over all flags of writes, as a FUSE file system
+ * may: each way to open a log there either refuses, or loses nothing that was acknowledged. Everything is mounted in a mount namespace of the test's own, so nothing is left.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 34
@@ -39,14 +42,17 @@
 #define COPY_BYTES 65536u
 
 enum {
-    SOUND = 3, /* records before the failure */
-    MORE = 4,  /* after it */
+    SOUND = 3,      /* records before the failure */
+    MORE = 4,       /* after it */
+    ALL_KEPT = 100, /* records on the disk that keeps what was synced */
 };
 
 /* Shared with the server. */
 static struct fault {
     _Atomic bool is_armed; /* the next write to a segment fails, and stores nothing */
     _Atomic unsigned failures;
+    _Atomic bool keeps_synced;  /* the image gets what is synced, when it is synced */
+    _Atomic bool is_unbuffered; /* FOPEN_DIRECT_IO */
 } * fault;
 
 static char work[200], disk[256], mounted[256], image[256];
@@ -105,7 +111,7 @@ static void must(bool is_done, const char *what)
 
 /* ---- the file system ------------------------------------------------------------------------------ */
 
-static int disk_fd; /* of the directory, in the server */
+static int disk_fd, image_fd; /* of the directories, in the server */
 
 static int result_of(int result)
 {
@@ -149,6 +155,7 @@ static int serve_open(const char *path, struct fuse_file_info *file)
     const int fd = openat(disk_fd, name_of(path), O_RDWR);
     file->fh = (uint64_t)fd;
     file->keep_cache = 1;
+    file->direct_io = atomic_load(&fault->is_unbuffered);
     return fd < 0 ? -errno : 0;
 }
 
@@ -156,6 +163,7 @@ static int serve_create(const char *path, mode_t mode, struct fuse_file_info *fi
 {
     const int fd = openat(disk_fd, name_of(path), O_RDWR | O_CREAT | O_EXCL, mode);
     file->fh = (uint64_t)fd;
+    file->direct_io = atomic_load(&fault->is_unbuffered);
     return fd < 0 ? -errno : 0;
 }
 
@@ -196,10 +204,30 @@ static int serve_fallocate(const char *path, int mode, off_t offset, off_t size,
     return result_of(fallocate((int)file->fh, mode, offset, size));
 }
 
+/* What the file has now survives a power cut. */
+static int keep(const char *path, int fd)
+{
+    static char bytes[COPY_BYTES];
+    const int kept = openat(image_fd, name_of(path), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool is_kept = kept >= 0;
+    ssize_t size = 0;
+    for (off_t offset = 0; is_kept && (size = pread(fd, bytes, sizeof(bytes), offset)) > 0; offset += size)
+        is_kept = write(kept, bytes, (size_t)size) == size;
+    if (kept >= 0)
+        close(kept);
+    return is_kept && size == 0 ? 0 : -EIO;
+}
+
 static int serve_fsync(const char *path, int is_data_only, struct fuse_file_info *file)
 {
+    (void)is_data_only;
+    return atomic_load(&fault->keeps_synced) ? keep(path, (int)file->fh) : 0; /* the disk has no cache */
+}
+
+static int serve_fsyncdir(const char *path, int is_data_only, struct fuse_file_info *file)
+{
     (void)path, (void)is_data_only, (void)file;
-    return 0; /* the disk has no cache */
+    return 0;
 }
 
 static int serve_utimens(const char *path, const struct timespec times[2], struct fuse_file_info *file)
@@ -210,11 +238,15 @@ static int serve_utimens(const char *path, const struct timespec times[2], struc
 
 static int serve_unlink(const char *path)
 {
+    if (atomic_load(&fault->keeps_synced))
+        unlinkat(image_fd, name_of(path), 0);
     return result_of(unlinkat(disk_fd, name_of(path), 0));
 }
 
 static int serve_rename(const char *from, const char *to, unsigned flags)
 {
+    if (atomic_load(&fault->keeps_synced)) /* names survive at once: they are not what is tried */
+        renameat(image_fd, name_of(from), image_fd, name_of(to));
     return flags ? -EINVAL : result_of(renameat(disk_fd, name_of(from), disk_fd, name_of(to)));
 }
 
@@ -230,7 +262,7 @@ static const struct fuse_operations operations = {
     .truncate = serve_truncate,
     .fallocate = serve_fallocate,
     .fsync = serve_fsync,
-    .fsyncdir = serve_fsync,
+    .fsyncdir = serve_fsyncdir,
     .utimens = serve_utimens,
     .unlink = serve_unlink,
     .rename = serve_rename,
@@ -243,8 +275,9 @@ static _Noreturn void serve(int told)
     struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     disk_fd = open(disk, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    image_fd = open(image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct fuse *fuse = fuse_new(&args, &operations, sizeof(operations), NULL);
-    if (disk_fd < 0 || !fuse || fuse_mount(fuse, mounted) != 0 || write(told, "", 1) != 1)
+    if (disk_fd < 0 || image_fd < 0 || !fuse || fuse_mount(fuse, mounted) != 0 || write(told, "", 1) != 1)
         _exit(EXIT_FAILURE);
     fuse_loop(fuse);
     _exit(EXIT_SUCCESS);
@@ -339,7 +372,7 @@ struct way {
 static const struct way ways[] = {
     { "buffered", TWINLOG_BUFFERED, TWINLOG_MODE_DURABLE, TWINLOG_IO_FDATASYNC },
     { "buffered, padded", TWINLOG_BUFFERED | TWINLOG_PAD, TWINLOG_MODE_DURABLE, TWINLOG_IO_FDATASYNC },
-    { "buffered, RWF_DSYNC", TWINLOG_BUFFERED | TWINLOG_PAD, TWINLOG_MODE_DURABLE, TWINLOG_IO_DSYNC },
+    { "buffered, linked", TWINLOG_BUFFERED | TWINLOG_PAD, TWINLOG_MODE_DURABLE, TWINLOG_IO_URING_LINKED },
     { "mapped", 0, TWINLOG_MODE_MAPPED, TWINLOG_IO_FDATASYNC },
     { "direct", 0, TWINLOG_MODE_DURABLE, TWINLOG_IO_FDATASYNC },
     { "direct, padded", TWINLOG_PAD, TWINLOG_MODE_DURABLE, TWINLOG_IO_FDATASYNC },
@@ -456,6 +489,88 @@ static bool try_ways(const struct way *before, const struct way *after)
     return true;
 }
 
+/* ---- the disk that keeps what was synced --------------------------------------------------------- */
+
+static const struct way kept_ways[] = {
+    { "auto", 0, TWINLOG_MODE_DURABLE, TWINLOG_IO_AUTO },
+    { "io_uring", 0, TWINLOG_MODE_DURABLE, TWINLOG_IO_URING },
+    { "io_uring linked", 0, TWINLOG_MODE_DURABLE, TWINLOG_IO_URING_LINKED },
+    { "RWF_DSYNC", 0, TWINLOG_MODE_DURABLE, TWINLOG_IO_DSYNC },
+    { "fdatasync", 0, TWINLOG_MODE_DURABLE, TWINLOG_IO_FDATASYNC },
+    { "buffered", TWINLOG_BUFFERED, TWINLOG_MODE_DURABLE, TWINLOG_IO_AUTO },
+    { "mapped", 0, TWINLOG_MODE_MAPPED, TWINLOG_IO_AUTO },
+    { "shared", 0, TWINLOG_MODE_SHARED, TWINLOG_IO_AUTO },
+};
+
+/* False if it is refused, as it must be where a flag of the write is the only sync. */
+static bool try_kept(const struct way *way, struct twinlog_committer *committer)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+    options.flags = way->flags;
+    options.mode = way->mode;
+    options.io = way->io;
+    options.committer = committer;
+    const int result = twinlog_open(mounted, &options, &log);
+    if (result < 0)
+        return false;
+    for (uint64_t i = 1; i <= ALL_KEPT; i++) {
+        if (append(log, i) < 0)
+            violation("an append failed");
+    }
+    atomic_store(&fault->keeps_synced, false); /* the power goes */
+    check_log(image, &ways[0], ALL_KEPT, "after a power cut");
+    if (twinlog_close(log) < 0)
+        violation("the log cannot be closed");
+    return true;
+}
+
+static unsigned try_all_kept(void)
+{
+    static char words[100];
+    unsigned tried = 0;
+    struct twinlog_committer *committer = NULL;
+    must(twinlog_committer_open(NULL, &committer) == 0, "a shared committer");
+    for (unsigned i = 0; i < 4 * sizeof(kept_ways) / sizeof(kept_ways[0]); i++) {
+        const struct way *way = &kept_ways[i / 4];
+        const bool is_unbuffered = i % 2, is_shared = i / 2 % 2;
+        const bool is_by_flag = way->io == TWINLOG_IO_URING || way->io == TWINLOG_IO_DSYNC ||
+                                (is_shared && way->io == TWINLOG_IO_URING_LINKED);
+        if (is_shared && way->mode != TWINLOG_MODE_DURABLE)
+            continue;
+        snprintf(words, sizeof(words), "kept as synced, %s%s%s: ", way->name,
+                 is_unbuffered ? ", not cached" : "", is_shared ? ", shared committer" : "");
+        stage = words;
+        atomic_store(&fault->is_unbuffered, is_unbuffered);
+        atomic_store(&fault->keeps_synced, true);
+        mount_disk();
+        const bool is_done = try_kept(way, is_shared ? committer : NULL);
+        if (is_done && is_by_flag)
+            violation("a log counts on a flag of the write");
+        if (!is_done && !is_by_flag && way->mode == TWINLOG_MODE_DURABLE)
+            violation("the log is refused");
+        atomic_store(&fault->keeps_synced, false);
+        unmount_disk();
+        remove_files(disk);
+        remove_files(image);
+        tried += is_done;
+    }
+    atomic_store(&fault->is_unbuffered, false);
+    twinlog_committer_close(committer);
+    stage = "";
+    return tried;
+}
+
+/* That it names the path which opening takes. */
+static void check_probe(void)
+{
+    struct twinlog_probe probe = TWINLOG_PROBE_INIT;
+    mount_disk();
+    if (twinlog_probe(mounted, &probe) < 0 || probe.path[probe.chosen].io != TWINLOG_IO_FDATASYNC)
+        violation("probe prefers a path that does not sync: %s", probe.reason);
+    unmount_disk();
+}
+
 static void prepare(void)
 {
     const char *temporary = getenv("TMPDIR");
@@ -500,7 +615,12 @@ int main(void)
     stage = "";
     if (tried == 0)
         skip("this kernel refuses all ways");
+    const unsigned kept = try_all_kept();
+    check_probe();
     clean_up();
-    printf("power-cache: %u ways to open a log behind a write that failed, no violation\n", tried);
+    printf(
+        "power-cache: %u ways to open a log behind a write that failed, %u on a disk that keeps what was synced, no "
+        "violation\n",
+        tried, kept);
     return EXIT_SUCCESS;
 }
