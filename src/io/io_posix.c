@@ -44,7 +44,7 @@ static int submit_fdatasync(struct io *io, struct io_write *write)
         return 0;
     write->ret_synced = -ECANCELED;
     if (write->ret_written == (int64_t)write->size)
-        write->ret_synced = fdatasync(io_file_fd(write->file)) < 0 ? -errno : 0;
+        write->ret_synced = twl_io_files_sync_data(write->file);
     return 0;
 }
 

@@ -694,6 +694,30 @@ IO_TEST(allocate_writes_nothing_that_the_device_has_written)
     ck_assert_int_eq(run_child(allocate_with_a_helpful_device), 0);
 }
 
+static int sync_that_says_it_was_canceled(void)
+{
+    struct io_file *file;
+    struct io_write write = { .data = buffer, .size = BLOCK_BYTES };
+
+    EXPECT(forbid(SYS_fsync, ECANCELED) && forbid(SYS_fdatasync, ECANCELED));
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io_sync(file) == -EIO && io_sync_data(file) == -EIO);
+    write.file = file;
+    write.barrier = IO_BARRIER_FILE;
+    EXPECT(io->ops->submit(io, &write) == 0);
+    io->ops->reap(io, &write);
+    EXPECT(write.ret_written == BLOCK_BYTES);
+    EXPECT(write.ret_synced == (way->is_uring ? 0 : -EIO)); /* a ring calls no fdatasync */
+    return 0;
+}
+
+/* -ECANCELED is for a sync that never ran: it would be tried again, and believed. */
+IO_TEST(a_sync_that_failed_is_not_taken_for_one_that_never_ran)
+{
+    fill_file("file", BLOCK_BYTES, 'd');
+    ck_assert_int_eq(run_child(sync_that_says_it_was_canceled), 0);
+}
+
 static int sync_without_fsync(void)
 {
     struct io_file *file;
