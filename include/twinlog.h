@@ -30,8 +30,7 @@
  *    ret_report: NULL, or filled in when a call fails; that of a reader or consumer must outlive it.
  *  - timeout_ms: how long to wait; 0 = not at all, negative = no limit.
  *  - A result of `each` that is not 0 ends the call and is returned. In options `each` and `progress` may be NULL.
- *  - twinlog_truncate(), twinlog_reset() and twinlog_close() are -EDEADLK in a callback of the log, and on the thread
- *    of a shared committer for any log that is open for writing; in `observe` so is any call but a watermark.
+ *  - In `observe` every call that could wait is -EDEADLK, on any log: all but the watermarks and readers that do not wait.
  *  - Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
  *    outputs. A program compiled with an older header works with a newer library; what it does not know keeps its
  *    default. What an older library does not know must be 0 (else -EINVAL), and is 0 in an output. The other structures
@@ -163,8 +162,7 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
     TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
     TWINLOG_EVENT_POISON,    /* a write or sync failed, the log is poisoned; `error` */
-    TWINLOG_EVENT_ABANDONED, /* a reservation was given up; first_lsn is a filler */
-    TWINLOG_EVENT_ROOM /* after a try was -EAGAIN: it is time to try again. Told once for all tries so far */
+    TWINLOG_EVENT_ABANDONED  /* a reservation was given up; first_lsn is a filler */
 };
 struct twinlog_event {
     uint32_t size;
@@ -208,8 +206,8 @@ struct twinlog_options {
     /* A reservation that is open for this long is given up when a thread waits for it; default 10,000. */
     uint32_t reserve_timeout_ms;
 
-    /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon. It can use the
-     * watermarks of this log, and of those of the same shared committer. */
+    /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon, and cannot wait:
+     * see above. */
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
@@ -246,7 +244,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
  * happened: -EBUSY, readers are attached to the log; -EDEADLK. No thread may start a call on `log` once close has
- * begun; what a callback appends then is -ESHUTDOWN. Waits for open reservations until they are given up; their memory
+ * begun. Waits for open reservations until they are given up; their memory
  * is gone with the log. In a forked child: frees what no thread of the parent can have been changing, and returns
  * TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls exec. */
 int twinlog_close(struct twinlog *log);
@@ -291,7 +289,7 @@ struct twinlog_entry {
 };
 
 enum twinlog_append_flags {
-    /* -EAGAIN instead of waiting for room in the buffers; TWINLOG_EVENT_ROOM then tells when there is some */
+    /* -EAGAIN instead of waiting for room in the buffers: try again after the next request is completed, or later */
     TWINLOG_TRY = 1u << 0
 };
 /* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). */
@@ -358,12 +356,11 @@ int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservat
 
 /* ---- without waiting --------------------------------------------------------------------------- */
 
-/* A batch in flight. The memory is the caller's, which must not touch it until the request is completed. The caller
- * sets context, and complete or queue; the log the rest. */
+/* A batch in flight. The memory is the caller's, which must not touch it until the request comes out of the queue. The
+ * caller sets queue and context; the log the rest. */
 struct twinlog_request {
-    void (*complete)(struct twinlog_request *request); /* called when done, see below */
-    struct twinlog_queue *queue;                       /* handed to this queue when done */
-    void *context;                                     /* for the caller */
+    struct twinlog_queue *queue;  /* gets the request when it is completed */
+    void *context;                /* for the caller */
     int32_t result;               /* 0, or the error: as twinlog_append() would have returned it */
     uint32_t count;               /* records */
     uint64_t first_lsn;           /* set when submit returns */
@@ -372,13 +369,9 @@ struct twinlog_request {
 };
 
 /* Accepts a batch as twinlog_append_batch() does, and returns without waiting for the disk. After 0 the request is
- * completed exactly once, when the batch is at the terms' level (durable or written) or has failed, in the order of
- * LSNs. After an error nothing happened and the request is not completed. Allocates nothing. Waits for room in the
- * buffers at most; the terms TWINLOG_TRY, deadline and cancellation count for that.
- *
- * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits in
- * any call on this log. It may submit, append and wait, but not leave by longjmp, C++ exception or pthread_exit. Later
- * completions wait for it; callbacks that truncate, reset or close each other's logs wait for ever. */
+ * completed exactly once, when the batch is at the terms' level (durable or written) or has failed: its queue gets it.
+ * The requests of a log are completed in the order of LSNs. After an error nothing happened and the request is not completed. Allocates nothing. Waits for room in the
+ * buffers at most; the terms TWINLOG_TRY, deadline and cancellation count for that. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 /* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was only

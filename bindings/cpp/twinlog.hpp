@@ -462,20 +462,18 @@ class queue
 };
 
 #ifdef __cpp_impl_coroutine
-/* What co_await log.submit(...) waits for: the LSN of the first record, once the batch is at the terms' level. Without
- * a queue the coroutine goes on in the thread that has committed, under the rules of twinlog_submit() for complete().
- * The coroutine must not be destroyed while it waits. */
+/* What co_await log.submit(...) waits for: the LSN of the first record, once the batch is at the terms' level. The
+ * coroutine goes on in the thread that calls queue::run(). The coroutine must not be destroyed while it waits. */
 class [[nodiscard]] submission
 {
   public:
-    submission(::twinlog *to, std::span<const twinlog_entry> batch, const terms &how, queue *where)
+    submission(::twinlog *to, std::span<const twinlog_entry> batch, queue &where, const terms &how)
         : log(to), entries(batch), c_terms(how.in_c())
     {
-        request.queue = where ? where->get() : nullptr;
-        request.complete = where ? nullptr : resume;
+        request.queue = where.get();
     }
-    submission(::twinlog *to, const twinlog_entry &one, const terms &how, queue *where)
-        : submission(to, std::span<const twinlog_entry>(), how, where)
+    submission(::twinlog *to, const twinlog_entry &one, queue &where, const terms &how)
+        : submission(to, std::span<const twinlog_entry>(), where, how)
     {
         only = one;
     }
@@ -579,13 +577,13 @@ class log
 
 #ifdef __cpp_impl_coroutine
     /* For co_await. The data is read before the coroutine is suspended. */
-    submission submit(std::span<const twinlog_entry> batch, const terms &how = {}, queue *where = nullptr)
+    submission submit(std::span<const twinlog_entry> batch, queue &where, const terms &how = {})
     {
-        return { get(), batch, how, where };
+        return { get(), batch, where, how };
     }
-    submission submit(const twinlog_entry &one, const terms &how = {}, queue *where = nullptr)
+    submission submit(const twinlog_entry &one, queue &where, const terms &how = {})
     {
-        return { get(), one, how, where };
+        return { get(), one, where, how };
     }
 #endif
 

@@ -63,7 +63,6 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->publish_context = config->publish_context;
     c->waiters_end = &c->first_waiter;
     twl_mutex_init(&c->lock);
-    twl_mutex_init(&c->delivery);
     for (unsigned i = 0; i < 2; i++)
         c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)options->buffer_bytes;
 
@@ -111,7 +110,6 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
         twl_segment_close(&c->left);
         twl_segment_close(&c->next);
         twl_mutex_destroy(&c->lock);
-        twl_mutex_destroy(&c->delivery);
         twl_reservations_destroy(c);
     }
     munmap(c->memory, 2 * (size_t)c->options.buffer_bytes);
@@ -149,7 +147,6 @@ int twl_commit_end(struct commit *c)
 {
     const int rc = wait_for_all(c);
     twl_client_leave(&c->client, false);
-    twl_deliver(c);
     return rc < 0 ? rc : twl_commit_stop(c);
 }
 

@@ -54,8 +54,8 @@ void twl_commit_destroy(struct commit *commit, bool is_forked);
 
 /* Stops the commit path. When a record is durable, the leader may still be at work: it may be about to ask the keeper
  * for a segment. So a caller that changes the surroundings of the commit path becomes the leader meanwhile, and no
- * committer and no driver can lead. On return every accepted record is durable. No thread may append meanwhile. Not
- * from a callback. After an error, that of the poison, the commit path is not stopped. */
+ * committer and no driver can lead. On return every accepted record is durable. No thread may append meanwhile. After
+ * an error, that of the poison, the commit path is not stopped. */
 int twl_commit_stop(struct commit *commit);
 void twl_commit_go_on(struct commit *commit);
 
@@ -103,24 +103,8 @@ int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *ter
 int twl_commit_drive(struct commit *commit, int timeout_ms);
 /* Starts a committer unless the log has one. 0 or an error; -ENOTSUP where no thread may be started. */
 int twl_commit_need_committer(struct commit *commit);
-/* For a thread that has to wait: if it is a shared committer in a callback, it runs its loop once and returns true.
- * False: it is any other thread. `is_quiet`: it must not call callbacks meanwhile, because it waits for a place, which
- * other threads may give it. */
-bool twl_commit_run_once(bool is_quiet);
 /* Makes calls that drive the log, or wait for a free reservation, return -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
-/* While delivery is held, completed requests are not handed out, and no callback runs. The call that releases it hands
- * them out. Never from a callback. */
-void twl_commit_hold_delivery(struct commit *commit, bool is_held);
-/* True if this thread is in a callback of a request, or in the observer, of this log: delivery cannot be held until the
- * callback returns. Also true if it is a shared committer in any callback: a thread for which the caller would wait may
- * wait for a commit of this thread. */
-bool twl_commit_is_in_callback(const struct commit *commit);
-/* For a try that a truncation is about to refuse: TWINLOG_EVENT_ROOM is wanted. And when the truncation is over. */
-void twl_commit_want_room(struct commit *commit);
-void twl_commit_tell_room(struct commit *commit);
-/* True if this thread is in the observer of this log, or is the log's committer and in that of another log. */
-bool twl_commit_is_in_observer(const struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);
 

@@ -13,13 +13,8 @@
  *                   '---------- its turn -------'
  *
  * It never waits for one log. While writers still copy into the buffer of a round, it puts the round aside, until the
- * last writer calls, or a reservation expires. Syncs go to the ring, too. It waits only for short things: locks, a
- * write that was short and is continued, and the callbacks that it calls.
- *
- * A callback may append to any log, even one of this committer, and wait for it. Then the loop runs inside the
- * callback. A turn of the loop finishes its own work before it calls a callback, so that another turn can begin there.
- * While the thread waits for room, a turn may give it a place; every group behind that waits for its copy. So such a
- * turn is quiet: it calls no callbacks, which might wait for one of these groups. A later turn calls them.
+ * last writer calls, or a reservation expires. Syncs go to the ring, too. It waits only for short things: locks, and
+ * a write that was short and is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
@@ -35,8 +30,7 @@
 #include <stdlib.h>
 
 #define MAX_IN_FLIGHT 256u
-#define CALLBACK_WAIT_NS 1000000u /* for a turn inside a callback: its wait may end without a call */
-#define FLUSH_AHEAD 4u            /* a flush due within this fraction of its interval is done now */
+#define FLUSH_AHEAD 4u /* a flush due within this fraction of its interval is done now */
 
 struct twinlog_committer {
     struct fork_guard guard;        /* [const] */
@@ -56,36 +50,10 @@ struct twinlog_committer {
     _Atomic uint64_t flush_ns;      /* [lock to store] when the next flush is due; 0 = never */
     /* [thread] */
     struct committer_client *first, *last; /* queued */
-    struct committer_client *undelivered;  /* their requests were completed in a quiet turn */
-    bool is_quiet;                         /* this turn calls no callbacks */
     struct committer_client *filling;
     uint64_t look_ns; /* when to look at `filling` again; 0 = when a client is called */
     uint32_t room;    /* number of writes that may still be submitted */
 };
-
-/* The committer that this thread is; NULL = none. */
-static _Thread_local struct twinlog_committer *mine;
-
-bool twl_client_is_mine(const struct committer_client *client)
-{
-    return mine && mine->alone == client;
-}
-
-bool twl_client_is_in_callback(const struct committer_client *client)
-{
-    return client->is_shared && mine == atomic_load(&client->committer);
-}
-
-/* The shared committer that this thread is; NULL = none. In the child of a fork in a callback it is none. */
-static struct twinlog_committer *my_shared(void)
-{
-    return mine && !mine->alone && !twl_fork_guard_is_forked(&mine->guard) ? mine : NULL;
-}
-
-bool twl_commit_is_shared_committer(void)
-{
-    return my_shared() != NULL;
-}
 
 /* The earlier of two times; 0 = never. */
 static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
@@ -118,17 +86,11 @@ static void call_shared(struct committer_client *client)
         wake(committer);
 }
 
-/* Disables cancellation: it may call the observer, or write to the eventfd of a ring. */
 void twl_client_call(struct committer_client *client)
 {
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     twl_event_notify_all(&client->called);
-    if (atomic_load(&client->is_in_callback))
-        twl_commit_wake_all(client->commit);
     if (client->is_shared)
         call_shared(client);
-    pthread_setcancelstate(cancel_state, NULL);
 }
 
 /* ---- the flush interval -------------------------------------------------------------------------- */
@@ -213,7 +175,7 @@ static bool has_work(struct commit *c)
     twl_mutex_lock(&c->lock);
     const bool needs = c->twins[c->filling].needs_committer || c->needs_sync;
     twl_mutex_unlock(&c->lock);
-    return (needs && atomic_load(&c->poison) == 0) || twl_must_deliver(c);
+    return needs && atomic_load(&c->poison) == 0;
 }
 
 int twl_commit_drive(struct commit *c, int timeout_ms)
@@ -221,7 +183,6 @@ int twl_commit_drive(struct commit *c, int timeout_ms)
     const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
     for (;;) {
         uint32_t seen = twl_event_value(&c->client.called);
-        twl_deliver(c);
         int rc = atomic_load(&c->poison);
         if (rc == 0 && atomic_load(&c->client.is_over))
             rc = -ESHUTDOWN;
@@ -252,10 +213,8 @@ static void *run_alone(void *context)
     struct twinlog_committer *committer = context;
     struct committer_client *client = committer->alone;
     struct commit *c = client->commit;
-    mine = committer;
     for (;;) {
         uint32_t seen = twl_event_value(&client->called);
-        atomic_store(&client->is_in_callback, false);
         if (atomic_load(&committer->must_stop))
             return NULL;
         flush(client, 0);
@@ -285,31 +244,6 @@ static void rest(struct committer_client *client)
         call_shared(client);
 }
 
-/* Calls callbacks, unless the turn is quiet. */
-static void deliver(struct twinlog_committer *committer, struct committer_client *client)
-{
-    if (!committer->is_quiet) {
-        client->users++;
-        twl_deliver(client->commit);
-        client->users--;
-    } else if (!client->is_undelivered && twl_must_deliver(client->commit)) {
-        client->is_undelivered = true;
-        client->next_undelivered = committer->undelivered;
-        committer->undelivered = client;
-    }
-}
-
-static void deliver_what_was_left(struct twinlog_committer *committer)
-{
-    while (committer->undelivered && !committer->is_quiet) {
-        struct committer_client *client = committer->undelivered;
-        committer->undelivered = client->next_undelivered;
-        client->is_undelivered = false;
-        deliver(committer, client);
-        rest(client);
-    }
-}
-
 /* True if the round can go on; else notes when to look again. */
 static bool is_filled(struct twinlog_committer *committer,
                       struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
@@ -324,7 +258,7 @@ static bool is_filled(struct twinlog_committer *committer,
     return false;
 }
 
-/* Goes on with the round of a client until it has to wait, or is over. Calls callbacks. */
+/* Goes on with the round of a client until it has to wait, or is over. */
 static void go_on(struct twinlog_committer *committer, struct committer_client *client,
                   int rc) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -355,11 +289,8 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
             return;
         case ROUND_OVER:
             client->is_busy = false;
-            c->round.step = ROUND_BEGIN; /* the next round may begin in the observer, or in a callback */
-            client->users++;
+            c->round.step = ROUND_BEGIN;
             twl_hand_on(c, &c->round);
-            client->users--;
-            deliver(committer, client);
             rest(client);
             return;
         }
@@ -398,14 +329,13 @@ static void start_queued(struct twinlog_committer *committer)
  * client with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
 static void answer(struct twinlog_committer *committer, struct committer_client *client)
 {
-    const bool is_in_use = client->is_busy || client->users > 0 || client->is_undelivered;
-    if (!is_in_use && atomic_load(&client->is_leaving)) {
+    if (!client->is_busy && atomic_load(&client->is_leaving)) {
         atomic_store(&client->has_left, true); /* its memory belongs to its log again */
         twl_event_notify_all(&committer->left);
         return;
     }
     atomic_store(&client->is_called, false); /* before the look, so that a later caller calls again */
-    if (!is_in_use && atomic_load(&client->is_leaving))
+    if (!client->is_busy && atomic_load(&client->is_leaving))
         rest(client); /* it began to leave a moment ago */
     else if (!client->is_busy && has_work(client->commit))
         enqueue(committer, client);
@@ -471,11 +401,11 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
     return true;
 }
 
-static void wait_for_work(struct twinlog_committer *committer, uint64_t until_ns)
+static void wait_for_work(struct twinlog_committer *committer)
 {
     uint32_t seen = twl_event_value(&committer->wake);
     atomic_store(&committer->is_asleep, true);
-    until_ns = sooner(until_ns, sooner(committer->look_ns, atomic_load(&committer->flush_ns)));
+    const uint64_t until_ns = sooner(committer->look_ns, atomic_load(&committer->flush_ns));
     if (!atomic_load(&committer->called) && !atomic_load(&committer->must_stop)) {
         if (committer->ring)
             twl_io_ring_wait(committer->ring, until_ns);
@@ -485,10 +415,9 @@ static void wait_for_work(struct twinlog_committer *committer, uint64_t until_ns
     atomic_store(&committer->is_asleep, false);
 }
 
-/* One turn of the loop. Returns soon if there was work, else when work comes, or at `until_ns`; 0 = no limit. */
-static void turn(struct twinlog_committer *committer, uint64_t until_ns)
+/* One turn of the loop. Returns soon if there was work, else when work comes. */
+static void turn(struct twinlog_committer *committer)
 {
-    deliver_what_was_left(committer);
     flush_due(committer);
     take_calls(committer);
     look_at_filling(committer);
@@ -497,27 +426,15 @@ static void turn(struct twinlog_committer *committer, uint64_t until_ns)
     while (reap(committer))
         has_reaped = true;
     if (!has_reaped && (!committer->first || committer->room == 0))
-        wait_for_work(committer, until_ns);
+        wait_for_work(committer);
 }
 
 static void *run_shared(void *context)
 {
     struct twinlog_committer *committer = context;
-    mine = committer;
     while (!atomic_load(&committer->must_stop))
-        turn(committer, 0);
+        turn(committer);
     return NULL;
-}
-
-bool twl_commit_run_once(bool is_quiet)
-{
-    struct twinlog_committer *committer = my_shared();
-    if (!committer)
-        return false;
-    committer->is_quiet = is_quiet; /* no turn begins inside a quiet one */
-    turn(committer, twl_monotonic_ns() + CALLBACK_WAIT_NS);
-    committer->is_quiet = false;
-    return true;
 }
 
 /* ---- open and close ------------------------------------------------------------------------------ */
@@ -528,8 +445,6 @@ static void dismantle(struct twinlog_committer *committer, bool is_forked)
         twl_mutex_destroy(&committer->lock);
     twl_io_ring_destroy(committer->ring);
     twl_fork_guard_destroy(&committer->guard);
-    if (mine == committer) /* in the child of a fork in a callback */
-        mine = NULL;
     free(committer);
 }
 
@@ -583,6 +498,8 @@ int twinlog_committer_close(struct twinlog_committer *committer)
     if (!committer)
         return 0;
     const bool is_forked = twl_fork_guard_is_forked(&committer->guard);
+    if (twl_is_observing())
+        return -EDEADLK;
     if (!is_forked && atomic_load(&committer->clients) > 0)
         return -EBUSY;
     destroy(committer, is_forked);
@@ -630,14 +547,13 @@ void twl_commit_start(struct commit *c)
 int twl_commit_need_committer(struct commit *c)
 {
     struct twinlog_committer *committer;
-    int rc = 0, cancel_state;
+    int rc = 0;
     if (client_has_committer(&c->client))
         return 0;
     if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
         return -ENOTSUP;
     if (atomic_load(&c->client.is_over))
         return -ESHUTDOWN;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
     if (!client_has_committer(&c->client)) {
         rc = create(&c->client, 0, &committer);
@@ -645,7 +561,6 @@ int twl_commit_need_committer(struct commit *c)
             atomic_store(&c->client.committer, committer);
     }
     twl_mutex_unlock(&c->lock);
-    pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
 

@@ -34,7 +34,7 @@
  * word of its first request is the address of its last, so the run can be passed on without a walk through it. */
 struct requests {
     struct twinlog_request *first, *last;
-    struct twinlog_request *run; /* the first of the last run; NULL if the last request has a callback */
+    struct twinlog_request *run; /* the first of the last run */
     uint64_t count;
 };
 
@@ -157,12 +157,11 @@ struct round {
 struct committer_client {
     struct commit *commit;                       /* [const] */
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
-    bool is_shared;              /* [const] only the committer leads, except for marker groups */
-    bool has_ring;               /* [const] its writes go through the committer's ring */
-    struct twl_event called;     /* the log's own committer and drivers sleep on it */
-    _Atomic bool is_over;        /* twinlog_drive() is to return, and no committer may be started */
-    _Atomic bool is_in_callback; /* the log's own committer waits in a callback, as a writer does */
-    _Atomic uint64_t flush_ns;   /* [committer or driver] when the next flush is due; 0 = unknown */
+    bool is_shared;            /* [const] only the committer leads, except for marker groups */
+    bool has_ring;             /* [const] its writes go through the committer's ring */
+    struct twl_event called;   /* the log's own committer and drivers sleep on it */
+    _Atomic bool is_over;      /* twinlog_drive() is to return, and no committer may be started */
+    _Atomic uint64_t flush_ns; /* [committer or driver] when the next flush is due; 0 = unknown */
 
     /* at a shared committer: */
     _Atomic bool is_called;               /* it is in the list of called clients */
@@ -171,10 +170,7 @@ struct committer_client {
     _Atomic bool is_leaving;
     _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
     /* [thread] */
-    bool is_busy;        /* queued, or in a round: filling, or writing */
-    bool is_undelivered; /* it is in the list of clients for a later turn, which hands out their requests */
-    struct committer_client *next_undelivered;
-    unsigned users;                /* turns that are inside a callback or the observer of this log */
+    bool is_busy;                  /* queued, or in a round: filling, or writing */
     struct committer_client *next; /* queued, or filling */
 };
 
@@ -208,7 +204,6 @@ struct commit {
     uint64_t roll_waits;              /* [lock] */
     uint64_t full_refusals;           /* [lock] */
     uint64_t fillers;                 /* [lock] */
-    bool wants_reservation;           /* [lock] a try was refused for want of a free one */
     struct reservation *reservations; /* [lock] array of MAX_RESERVATIONS, made with the first reservation */
 
     struct twin twins[2];
@@ -217,7 +212,6 @@ struct commit {
     _Atomic uint64_t written;                      /* [leader stores] */
     _Atomic int poison;                            /* [leader stores] 0 or the error */
     struct twl_event space; /* notified after a swap of the buffers, and after an attempt to make a segment */
-    _Atomic bool wants_room; /* [atomic] a try was refused since TWINLOG_EVENT_ROOM was told */
 
     _Alignas(CACHE_LINE) struct leadership leadership;
     struct segment segment; /* [leader, with the lock to exchange it] the active one */
@@ -235,14 +229,6 @@ struct commit {
         crowd; /* if running the expected writers takes longer than a commit: so many records a group
                              * should have before a writer leads; else 0 */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
-
-    /* Completed requests that one thread at a time hands out (requests.c). */
-    struct twl_mutex delivery;
-    struct twinlog_request *_Atomic completed; /* [delivery to store] */
-    struct twinlog_request *last_completed;    /* [delivery] */
-    bool is_delivering;                        /* [delivery] */
-    uint32_t delivery_stops;                   /* [delivery] threads that hold delivery */
-    struct twl_event delivered;                /* they sleep on it while a thread hands out */
 
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
@@ -300,8 +286,7 @@ void twl_finish_copy(struct commit *c, struct twin *twin);
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
 void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leaders are few and brief */
 /* Begins a round, or continues it: where it has to wait, it returns what for, and is called again after that. `rc` is
- * that of the write; it is 0 for the first call. The round is { .kind } at first. When it is over, hand_on() follows,
- * then twl_deliver(). */
+ * that of the write; it is 0 for the first call. The round is { .kind } at first. When it is over, hand_on() follows. */
 enum round_wait {
     ROUND_NOTHING,      /* there is nothing to write */
     ROUND_NEEDS_COPIES, /* the last copy into its buffer; or a reservation in it must expire */
@@ -321,29 +306,21 @@ enum led {
     LED_NOTHING, /* there was nothing to write */
     LED_ROUND
 };
-/* Leads a round unless another thread leads, and hands out completed requests. `waiter` is NULL, or that of a writer that
- * looks for a place: it leaves the requests to the committer, and if it has got its place meanwhile, it leads no round: a
- * leader waits for every copy into its group, and would wait for its own. */
+/* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has got its
+ * place meanwhile, it leads no round: a leader waits for every copy into its group, and would wait for its own. */
 enum led twl_lead(struct commit *c, const struct waiter *waiter);
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
-/* For a writer with a record that is not done yet: leads if it may, or runs the committer's loop if it is the
- * committer. True = look again; false = it may sleep. `waiter` is NULL, or that of the writer, which must not be in a
- * callback when its turn comes: the others would wait for its copy. */
+/* For a writer with a record that is not done yet: leads if it may, else calls the committer. True = look again; false =
+ * it may sleep. `waiter` as for twl_lead(). */
 bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
 
 /* ---- requests.c ---- */
-/* Sets the result of the requests and lists them for delivery. Only the leader calls it, so that they stay in order. */
+/* Sets the result of the requests and hands them to their queues. Only the leader calls it, so that they stay in order. */
 void twl_complete(struct commit *c, const struct requests *requests, int result);
-/* Hands out completed requests, unless another thread does. Calls callbacks, so the caller must hold no lock. */
-void twl_deliver(struct commit *c);
-/* True if there are completed requests, delivery is not held, and no thread hands them out. */
-bool twl_must_deliver(struct commit *c);
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
-/* Calls the observer, and sets the size of the event. The observer may not call the log: the caller may lead, or hold the lock. */
+/* Calls the observer, and sets the size of the event. */
 void twl_tell(const struct commit *c, struct twinlog_event *event);
-/* A writer may find room now that did not before: wakes those that wait, and tells of it if a try was refused. */
-void twl_announce_room(struct commit *c);
 
 /* ---- reservation.c ---- */
 /* For a leader that waits for the copies into a sealed buffer: gives up expired reservations. Returns when to look again;
@@ -355,12 +332,6 @@ void twl_reservations_destroy(struct commit *c);
 /* Makes the log a client of the shared committer; NULL = of none. */
 void twl_client_take(struct committer_client *client, struct commit *commit,
                      struct twinlog_committer *shared);
-/* True if the calling thread is the log's own committer, in a callback: then it must lead itself. */
-bool twl_client_is_mine(const struct committer_client *client);
-/* True if the calling thread is the shared committer of the log, in a callback of any log. */
-bool twl_client_is_in_callback(const struct committer_client *client);
-/* True if the calling thread is a shared committer, in a callback. */
-bool twl_commit_is_shared_committer(void);
 /* Calls the committer, if there is one, to look for work. */
 void twl_client_call(struct committer_client *client);
 /* Leaves the committer, once; on return it does not touch the log any more. `is_forked`: in a forked child. */

@@ -39,7 +39,6 @@
 
 bool twl_try_lead(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
-    /* sequentially consistent, also after a store to `is_in_callback`: a leader looks at that after it has led */
     return !atomic_load(&c->leadership.is_taken) && !atomic_exchange(&c->leadership.is_taken, true);
 }
 
@@ -201,7 +200,7 @@ static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leader
     twl_mutex_unlock(&c->lock);
     if (!round->sealed)
         return round->is_synced && is_behind(c);
-    twl_announce_room(c);
+    twl_event_notify_all(&c->space);
     return true;
 }
 
@@ -387,13 +386,15 @@ static void complete(struct commit *c, struct twin *twin, int rc) REQUIRES(c->le
     twl_complete(c, &requests, rc);
 }
 
-/* Completes all requests of a failed log, oldest first, even those of groups that will never be written. */
+/* Completes all requests of a failed log, oldest first, even those of groups that will never be written. The log is
+ * poisoned: the buffers get no more. */
 static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
 {
     twl_mutex_lock(&c->lock);
-    complete(c, &c->twins[c->filling ^ 1], rc);
-    complete(c, &c->twins[c->filling], rc);
+    const uint32_t filling = c->filling;
     twl_mutex_unlock(&c->lock);
+    complete(c, &c->twins[filling ^ 1], rc);
+    complete(c, &c->twins[filling], rc);
 }
 
 /* After the group was published, or the log poisoned. */
@@ -500,7 +501,7 @@ void twl_commit_wake_all(struct commit *c)
 {
     twl_event_notify_all(&c->twins[0].done);
     twl_event_notify_all(&c->twins[1].done);
-    twl_announce_room(c);
+    twl_event_notify_all(&c->space);
 }
 
 /* Leadership ends here and nowhere else. The leader looks under the lock at what was demanded meanwhile, whatever it has
@@ -553,28 +554,19 @@ enum led twl_lead(struct commit *c, const struct waiter *waiter)
         twl_hand_on(c, has_led ? &round : NULL);
         led = has_led ? LED_ROUND : LED_NOTHING;
     }
-    if (!waiter && led != LED_NOT)
-        twl_deliver(c);
-    else if (waiter && twl_must_deliver(c))
-        twl_client_call(&c->client);
     return led;
 }
 
 bool twl_may_lead(struct commit *c, const struct terms *terms)
 {
     const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
-    return !c->client.is_shared &&
-           (has_time || !client_has_committer(&c->client) || twl_client_is_mine(&c->client));
+    return !c->client.is_shared && (has_time || !client_has_committer(&c->client));
 }
 
 bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter)
 {
-    if (twl_client_is_mine(&c->client))
-        atomic_store(&c->client.is_in_callback, true);
     if (twl_may_lead(c, terms))
         return twl_lead(c, waiter) != LED_NOT;
-    if (twl_commit_run_once(waiter != NULL))
-        return true;
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)
         twl_client_call(&c->client);

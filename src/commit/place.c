@@ -132,7 +132,7 @@ static void end_growth(void *context, int rc)
     }
     c->roll_waits += rc == 0;
     twl_mutex_unlock(&c->lock);
-    twl_announce_room(c);
+    twl_event_notify_all(&c->space);
 }
 
 /* Has the next segment made; the first writer that looks for room takes it. A patient writer waits for the segment.
@@ -164,12 +164,10 @@ static void attach_request(struct commit *c, struct twin *twin, struct twinlog_r
     requests->count++;
     c->requests++;
     if (!requests->run || requests->run->queue != request->queue) {
-        requests->run = request->queue ? request : NULL;
-        if (request->queue)
-            twl_queue_expect(request->queue);
+        requests->run = request;
+        twl_queue_expect(request->queue);
     }
-    if (requests->run)
-        requests->run->private_word = (uintptr_t)request;
+    requests->run->private_word = (uintptr_t)request;
 }
 
 static void take(struct commit *c, const struct need *need, struct place *ret_place) REQUIRES(c->lock)
@@ -262,8 +260,7 @@ void twl_grant_places(struct commit *c)
  *     no      no        no     -        -        no    -       yes  yes     REFUSED
  *     no      no        no     -        -        no    -       yes  no      AGAIN
  *
- * So the answer is AGAIN only while room is on its way: a commit, or the next segment. TWINLOG_EVENT_ROOM then tells
- * when it is there. A segment that a try has ordered may be full before the try looks again; it orders one more.
+ * So the answer is AGAIN only while room is on its way: a commit, or the next segment. A segment that a try has ordered may be full before the try looks again; it orders one more.
  *
  * test/unit/test_admission.c compares every combination with a table of its own. */
 enum admission twl_admission_decide(const struct admission_facts *facts)
@@ -353,7 +350,6 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         break;
     case ADMISSION_AGAIN:
         rc = -EAGAIN;
-        twl_commit_want_room(c);
         break;
     }
     if (terms->is_try && (admission == ADMISSION_AGAIN || admission == ADMISSION_REFUSED))
@@ -398,10 +394,8 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
             twl_client_call(&c->client);
         if (is_no_space(rc))
             twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_FULL, .error = rc });
-        if (rc < 0) {
-            twl_deliver(c); /* what it left to others while it was queued */
+        if (rc < 0)
             return rc;
-        }
         if (admission == ADMISSION_MAKE)
             grow(c, need->bytes, terms);
         else if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
@@ -409,15 +403,8 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
     }
 }
 
-/* The thread may be cancelled while it takes its place at once, since it reaches no cancellation point there. */
 int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
                    struct place *ret_place)
 {
-    if (take_at_once(c, need, ret_place))
-        return 0;
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    const int rc = wait_for_place(c, need, terms, ret_place);
-    pthread_setcancelstate(cancel_state, NULL);
-    return rc;
+    return take_at_once(c, need, ret_place) ? 0 : wait_for_place(c, need, terms, ret_place);
 }

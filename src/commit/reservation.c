@@ -46,13 +46,10 @@ static struct reservation *find_reservation(struct commit *c, uint64_t handle) R
 }
 
 /* True if a try was refused for want of a free entry. */
-static bool free_reservation(struct commit *c, struct reservation *reservation) REQUIRES(c->lock)
+static void free_reservation(struct reservation *reservation)
 {
-    const bool is_wanted = c->wants_reservation;
     reservation->state = RESERVATION_FREE;
     reservation->generation++;
-    c->wants_reservation = false;
-    return is_wanted;
 }
 
 /* Takes a free entry of the table; -EAGAIN if there is none. */
@@ -91,10 +88,6 @@ static int take_reservation(struct commit *c, const struct terms *terms, struct 
         uint32_t seen = twl_event_value(&c->space);
         twl_mutex_lock(&c->lock);
         int rc = try_reservation(c, ret_reservation);
-        if (rc == -EAGAIN && terms->is_try) {
-            c->wants_reservation = true;
-            twl_commit_want_room(c);
-        }
         twl_mutex_unlock(&c->lock);
         if (rc != -EAGAIN || terms->is_try)
             return rc;
@@ -113,7 +106,6 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
 {
     struct place place;
     struct reservation *reservation;
-    bool is_wanted = false;
     const int64_t time_ns = entry->time_ns != 0 ? entry->time_ns : c->io->ops->now_ns(c->io);
     if (entry->size > c->options.max_record_bytes)
         return -EMSGSIZE;
@@ -132,7 +124,7 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
     rc = twl_take_place(c, &need, terms, &place);
     twl_mutex_lock(&c->lock);
     if (rc < 0) {
-        is_wanted = free_reservation(c, reservation);
+        free_reservation(reservation);
     } else {
         *ret_reservation = (struct twinlog_reservation){ .data = place.at + RECORD_HEADER_BYTES,
                                                          .lsn = place.lsn,
@@ -141,8 +133,6 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
     twl_mutex_unlock(&c->lock);
     if (rc < 0)
         twl_event_notify_all(&c->space); /* for another caller that waits for a free entry */
-    if (is_wanted) /* only then: if this call is a try, there is still no room for its record */
-        twl_commit_tell_room(c);
     return rc;
 }
 
@@ -167,14 +157,14 @@ int twl_commit_settle(struct commit *c, const struct twinlog_reservation *ticket
         rc = -EINVAL;
     } else if (reservation->state == RESERVATION_GIVEN_UP) {
         release_old(c, reservation->old);
-        free_reservation(c, reservation);
+        free_reservation(reservation);
         rc = -ESTALE;
     } else {
         reservation->state = RESERVATION_SETTLING;
     }
     twl_mutex_unlock(&c->lock);
     if (rc == -ESTALE)
-        twl_announce_room(c);
+        twl_event_notify_all(&c->space);
     if (rc < 0)
         return rc;
 
@@ -185,12 +175,12 @@ int twl_commit_settle(struct commit *c, const struct twinlog_reservation *ticket
         memset(place.at + RECORD_HEADER_BYTES, 0, record.size);
     twl_record_encode(place.at, c->epoch_seed, place.lsn, &record, NULL);
     twl_mutex_lock(&c->lock);
-    free_reservation(c, reservation);
+    free_reservation(reservation);
     c->fillers += kind == RECORD_FILLER;
     place.twin->reservations--;
     twl_mutex_unlock(&c->lock);
     twl_finish_copy(c, place.twin);
-    twl_announce_room(c);
+    twl_event_notify_all(&c->space);
     return 0;
 }
 

@@ -309,14 +309,11 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     struct call call;
-    int rc = read_terms(log, terms, &read);
-    if (rc == 0)
-        rc = check_open(log, twl_enter_briefly(log, &read, &call), &call);
+    int rc = go_in_on(log, terms, &read, &call);
     if (rc < 0)
         return rc;
     rc = check_batch(entries, count);
-    if (rc == 0 &&
-        (!request || !request->complete == !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
+    if (rc == 0 && (!request || !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
         rc = -EINVAL;
     if (rc == 0)
         rc = check_durable(log);

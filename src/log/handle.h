@@ -74,9 +74,7 @@ enum inside {
 struct call {
     struct twinlog *log;
     enum inside how;
-    bool is_brief;
-    int cancel_state;   /* before the call, which has disabled cancellation; not of a brief one */
-    struct call *outer; /* the call of this thread that this one is nested in */
+    int cancel_state; /* before the call, which has disabled cancellation */
 };
 static inline bool is_read_only(const struct twinlog *log)
 {
@@ -87,26 +85,17 @@ static inline int check_durable(const struct twinlog *log)
 {
     return log->commit ? 0 : is_read_only(log) ? -EROFS : -ENOTSUP;
 }
-/* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK from the log's observer; with INSIDE_COMMIT also -EROFS. After
+/* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK in an observer; with INSIDE_COMMIT also -EROFS. After
  * success twl_leave() must follow. */
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same with INSIDE_COMMIT, for a call with terms that end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT,
  * -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
-/* The same for a call that reaches a cancellation point only where cancellation is disabled for that: twl_commit_put() and
- * twl_commit_need_committer() see to it themselves. */
-int twl_enter_briefly(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
-/* Is this thread in a call of this log, which has called back? */
-bool twl_is_inside(const struct twinlog *log);
 /* Lets no new call in that appends, and waits until no call is inside. */
 void twl_close_gate(struct twinlog *log);
 /* Frees the log, also a partly opened one; `is_forked`: in a child of the process that opened it. */
 void twl_log_destroy(struct twinlog *log, bool is_forked);
-
-/* Takes `head_lock`. A thread in a callback of a shared committer continues to commit meanwhile, because the
- * thread that holds `head_lock` may be waiting for such a commit. */
-void twl_take_head_lock(struct twinlog *log) ACQUIRES(log->head_lock);
 
 /* Between these two calls no thread uses the commit path. The caller is inside as INSIDE_OTHER and holds
  * `head_lock`. */

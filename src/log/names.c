@@ -25,7 +25,7 @@ static int change(struct twinlog *log, struct edit *edit, int (*how)(void *conte
     if (rc < 0)
         return rc;
     edit->log = log;
-    twl_take_head_lock(log);
+    twl_mutex_lock(&log->head_lock);
     rc = twl_state_change(log->io, how, edit);
     twl_mutex_unlock(&log->head_lock);
     twl_leave(&call);
@@ -100,9 +100,8 @@ static int remove_name(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
-/* A call that reads the names: between begin() and end() the log cannot be closed. */
+/* The names as they were at begin(). The call has left the log then, so `each` may do what it likes, even close it. */
 struct reading {
-    struct call call;
     struct state state;
     size_t offset;                 /* of the next entry */
     char name[TWINLOG_NAME_BYTES]; /* of the entry that next() has found */
@@ -111,20 +110,19 @@ struct reading {
 static int begin(struct twinlog *log, struct reading *reading)
 {
     struct twinlog_report report;
-    int rc = twl_enter(log, INSIDE_OTHER, &reading->call);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     reading->offset = 0;
     rc = twl_state_read(log->io, &reading->state, &report);
-    if (rc < 0)
-        twl_leave(&reading->call);
+    twl_leave(&call);
     return rc == -ENOENT ? TWINLOG_ECORRUPT : rc; /* -ENOENT would say that there is no such name */
 }
 
 static int end(struct reading *reading, int rc)
 {
     twl_state_free(&reading->state);
-    twl_leave(&reading->call);
     return rc;
 }
 

@@ -716,7 +716,7 @@ int twinlog_close(struct twinlog *log)
         twl_log_destroy(log, true);
         return TWINLOG_EFORKED;
     }
-    if (twl_is_inside(log) || (log->commit && twl_commit_is_in_callback(log->commit)))
+    if (twl_is_observing())
         return -EDEADLK;
     if (atomic_load(&log->readers) > 0)
         return -EBUSY;

@@ -202,7 +202,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
     if (log->keeper) {
-        twl_take_head_lock(log);
+        twl_mutex_lock(&log->head_lock);
         trim.lsn = max_u64(trim.lsn, head_for_records(log, own.keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->head_lock);

@@ -137,10 +137,7 @@ static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 
 static int stop_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
-    /* A callback may append, and would wait for this thread, while other threads, for which this one
-     * waits, wait for the callback's thread. */
-    twl_commit_hold_delivery(log->commit, true);
-    twl_take_head_lock(log);
+    twl_mutex_lock(&log->head_lock);
     twl_pause(log);
     int rc = twl_commit_stop(log->commit);
     if (rc == 0) {
@@ -152,7 +149,6 @@ static int stop_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_res
     }
     twl_resume(log);
     twl_mutex_unlock(&log->head_lock);
-    twl_commit_hold_delivery(log->commit, false);
     return rc;
 }
 
@@ -164,7 +160,7 @@ static int enter_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_re
         return rc;
     rc = check_durable(log);
     if (rc == 0)
-        rc = twl_commit_is_in_callback(log->commit) ? -EDEADLK : stop_and_truncate(log, next_lsn, is_reset);
+        rc = stop_and_truncate(log, next_lsn, is_reset);
     twl_leave(&call);
     return rc;
 }

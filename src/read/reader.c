@@ -560,6 +560,8 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 {
     if (!reader)
         return -EINVAL;
+    if (timeout_ms != 0 && twl_is_observing())
+        return -EDEADLK;
     uint64_t deadline_ns = twl_monotonic_ns() + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000 : 0);
     for (;;) {
         if (peek(reader) != 0)

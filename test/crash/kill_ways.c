@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The other ways in which a writer appends: batches at every level, with deadlines and without; records in place;
- * requests that are completed by a callback, or fetched from a queue by another thread.
+ * requests that another thread fetches from a queue.
  *
  * What was acknowledged as written survives the process, so it must be there like what is durable, unless the
  * machine ends with the process.
@@ -187,8 +187,7 @@ static void finish(struct twinlog_request *request)
     pthread_mutex_unlock(&completing);
 }
 
-static int submit(struct writer *writer, struct submitted *submitted, struct twinlog_queue *to,
-                  uint32_t level)
+static int submit(struct writer *writer, struct submitted *submitted, uint32_t level)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     struct bundle bundle;
@@ -198,8 +197,7 @@ static int submit(struct writer *writer, struct submitted *submitted, struct twi
     make_bundle(writer, 1 + (uint32_t)rng_below(&writer->rng, MAX_BATCH), &bundle);
     submitted->level = level;
     submitted->end = writer->next.sequence + bundle.count;
-    submitted->request =
-        (struct twinlog_request){ .complete = to ? NULL : finish, .queue = to, .context = submitted };
+    submitted->request = (struct twinlog_request){ .queue = queue, .context = submitted };
     note_begun(writer, bundle.count);
     result = twinlog_submit(writer->log, bundle.entry, bundle.count, &terms, &submitted->request);
     free(bundle.bytes);
@@ -221,12 +219,10 @@ static int await_requests(const struct submitted *submitted, uint32_t count, con
     return result;
 }
 
-/* Those of one turn go the same way: where some are fetched and others are not, nobody knows an order. */
 static int append_requests(struct writer *writer)
 {
     const uint32_t count = 1 + (uint32_t)rng_below(&writer->rng, MAX_REQUESTS);
     const uint32_t level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(&writer->rng, 2);
-    struct twinlog_queue *to = rng_one_in(&writer->rng, 2) ? queue : NULL;
     struct submitted submitted[MAX_REQUESTS];
     unsigned left = count;
     uint32_t accepted = 0;
@@ -234,7 +230,7 @@ static int append_requests(struct writer *writer)
 
     for (; result == 0 && accepted < count; accepted += result == 0) {
         submitted[accepted] = (struct submitted){ .writer = writer, .left = &left };
-        result = submit(writer, &submitted[accepted], to, level);
+        result = submit(writer, &submitted[accepted], level);
     }
     pthread_mutex_lock(&completing);
     left -= count - accepted;

@@ -355,32 +355,38 @@ static int call_in_place(struct stage *stage)
     return twinlog_reservation_commit(stage->log, &reservation, NULL);
 }
 
-static void note_completed(struct twinlog_request *request)
+static void note_completed(struct twinlog_queue *queue, struct shared *noted)
 {
-    struct shared *noted = request->context;
+    struct twinlog_request *request;
 
-    if (request->result == 0)
-        atomic_store(&noted->acked, request->first_lsn + request->count - 1);
+    while (twinlog_queue_poll(queue, &request, 1, 0) == 1)
+        if (request->result == 0)
+            atomic_store(&noted->acked, request->first_lsn + request->count - 1);
 }
 
 /* Some are written, the others durable; the last is left to close. */
 static int call_requests(struct stage *stage)
 {
     struct twinlog_request requests[4];
-    int result = 0;
+    struct twinlog_queue *queue;
+    int result = twinlog_queue_open(&queue);
 
     for (unsigned i = 0; result >= 0 && i < 4; i++) {
         struct twinlog_terms terms = TWINLOG_TERMS_INIT;
         struct bundle bundle;
 
         terms.level = i % 2 == 0 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE;
-        requests[i] = (struct twinlog_request){ .complete = note_completed, .context = stage->shared };
+        requests[i] = (struct twinlog_request){ .queue = queue };
         make_bundle(stage->log, &bundle);
         result = twinlog_submit(stage->log, bundle.entry, GROUP, &terms, &requests[i]);
         if (result == 0 && i < 3)
             result = twinlog_drive(stage->log, 0);
+        note_completed(queue, stage->shared);
     }
-    return result < 0 ? result : twinlog_close(stage->log);
+    result = result < 0 ? result : twinlog_close(stage->log);
+    note_completed(queue, stage->shared);
+    twinlog_queue_close(queue);
+    return result;
 }
 
 static int trim(struct stage *stage, uint64_t before_lsn, uint32_t flags)

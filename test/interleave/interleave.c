@@ -616,6 +616,7 @@ static struct {
     uint64_t accepted;  /* records */
     uint64_t completed; /* LSN of the newest request */
     unsigned requests, completions;
+    struct twinlog_queue *queue;
     struct twinlog_request request[MAX_WRITERS][MAX_APPENDS];
     struct twinlog_cancel cancel;
 } work;
@@ -631,7 +632,7 @@ static void check_answer(uint64_t lsn, unsigned writer, unsigned number, enum tw
         violation("record %" PRIu64 " is another one", lsn);
 }
 
-static void complete(struct twinlog_request *request)
+static void complete(const struct twinlog_request *request)
 {
     const uintptr_t which = (uintptr_t)request->context;
     note("request of %" PRIu64 " is completed: %d", request->first_lsn, (int)request->result);
@@ -644,6 +645,14 @@ static void complete(struct twinlog_request *request)
                      TWINLOG_LEVEL_DURABLE);
     else if (request->result != world.error)
         violation("request of %" PRIu64 " is completed with %d", request->first_lsn, (int)request->result);
+}
+
+/* What has come out of the queue so far. */
+static void fetch(void)
+{
+    struct twinlog_request *request;
+    while (twinlog_queue_poll(work.queue, &request, 1, 0) == 1)
+        complete(request);
 }
 
 static struct terms terms_of(enum way way)
@@ -682,7 +691,7 @@ static int append(enum way way, unsigned writer, unsigned number)
     uint64_t lsn = 0;
     memcpy(payloads[writer], &record, sizeof(record));
     if (request) {
-        *request = (struct twinlog_request){ .complete = complete,
+        *request = (struct twinlog_request){ .queue = work.queue,
                                              .context = (void *)(uintptr_t)(writer * MAX_APPENDS + number) };
         work.requests++;
     }
@@ -775,6 +784,7 @@ static void *close_log(void *context)
     (void)context;
     for (unsigned i = 0; i < now.writers; i++)
         fiber_join(work.fibers[i]);
+    fetch();
     if (now.scenario->is_cut)
         truncate_log();
     int rc = twl_commit_end(commit);
@@ -790,9 +800,12 @@ static void *close_log(void *context)
     if (twl_commit_last_lsn(commit) != work.accepted)
         violation("%" PRIu64 " records, and the last LSN is %" PRIu64, work.accepted,
                   twl_commit_last_lsn(commit));
+    fetch();
     twl_commit_destroy(commit, false);
     if (work.completions != work.requests)
         violation("%u of %u requests are completed", work.completions, work.requests);
+    if (twinlog_queue_close(work.queue) < 0)
+        violation("the queue is not empty");
     commit = NULL;
     return NULL;
 }
@@ -859,6 +872,8 @@ static void begin(void)
                                           .shared = &shared,
                                           .publish_statistics = now.scenario->is_cut ? share_counts : NULL };
     epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
+    if (twinlog_queue_open(&work.queue) < 0)
+        violation("no queue");
     if (twl_commit_create(&config, &commit) < 0 || twl_commit_stop(commit) < 0 ||
         twl_commit_write_marker(commit, GROUP_START) < 0)
         violation("no log");

@@ -105,7 +105,7 @@ struct machine {
 
     struct pending pending[MAX_PENDING];
     struct twinlog_queue *queue; /* NULL: not opened yet */
-    uint64_t completed, fetched; /* newest LSN of a request that was, since the last truncation */
+    uint64_t fetched;            /* newest LSN of a request that was, since the last truncation */
 
     unsigned depth;
     bool is_deep; /* crashes again */

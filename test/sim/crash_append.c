@@ -198,7 +198,7 @@ void wait_at_level(struct machine *machine)
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
-/* From a callback, or in the middle of a commit: what has to wait is not done. */
+/* Beside a truncation, or in the middle of a commit: what has to wait is not done. */
 void try_to_give(struct machine *machine)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -233,24 +233,10 @@ static void finish_request(struct twinlog_request *request)
     if (request->result != 0)
         violation("the request for LSN %" PRIu64 " has failed: %s", request->first_lsn,
                   twinlog_strerror(request->result));
-    uint64_t *before = request->queue ? &machine->fetched : &machine->completed;
-    if (request->first_lsn <= *before)
+    if (request->first_lsn <= machine->fetched)
         violation("the request for LSN %" PRIu64 " was completed behind that for %" PRIu64,
-                  request->first_lsn, *before);
-    *before = request->first_lsn + request->count - 1;
-}
-
-static void complete(struct twinlog_request *request)
-{
-    const struct pending *pending = request->context;
-    struct machine *machine = pending->machine;
-    notice_progress(machine);
-    finish_request(request);
-    if (is_being_cut(machine))
-        return;
-    check_level(machine, request->first_lsn + request->count - 1, pending->level, "a request");
-    if (!machine->attempt && !machine->is_closing && rng_one_in(&machine->rng, 4))
-        try_to_give(machine);
+                  request->first_lsn, machine->fetched);
+    machine->fetched = request->first_lsn + request->count - 1;
 }
 
 static void poll_queue(struct machine *machine)
@@ -272,7 +258,7 @@ static void poll_queue(struct machine *machine)
 void begin_to_count_again(struct machine *machine)
 {
     poll_queue(machine);
-    machine->completed = machine->fetched = 0;
+    machine->fetched = 0;
 }
 
 static struct pending *free_request(struct machine *machine)
@@ -286,12 +272,9 @@ static struct pending *free_request(struct machine *machine)
 static void address(struct machine *machine, struct pending *pending)
 {
     *pending = (struct pending){ .machine = machine, .request.context = pending };
-    if (rng_one_in(&machine->rng, 3) && !machine->queue && twinlog_queue_open(&machine->queue) < 0)
+    if (!machine->queue && twinlog_queue_open(&machine->queue) < 0)
         violation("a queue could not be opened");
-    if (machine->queue && rng_one_in(&machine->rng, 2))
-        pending->request.queue = machine->queue;
-    else
-        pending->request.complete = complete;
+    pending->request.queue = machine->queue;
 }
 
 static void submit(struct machine *machine, struct pending *pending)

@@ -56,6 +56,7 @@ struct run {
     uint64_t to_copy; /* durable when the backup began */
 
     struct pending pending[MAX_REQUESTS];
+    struct twinlog_queue *queue; /* of all requests; NULL: none came yet */
 
     /* what may be */
     uint64_t head[MAX_POSSIBLE];

@@ -91,16 +91,24 @@ static void complete(struct twinlog_request *request)
     if (!pending->is_pending)
         violation("the request for LSN %" PRIu64 " was completed twice", request->first_lsn);
     pending->is_pending = false;
-    notice_poison(run);
+    if (run->log)
+        notice_poison(run);
     expect_honest(run, request->result, "a request");
-    if (request->result < 0 && !run->is_poisoned)
+    if (run->log && request->result < 0 && !run->is_poisoned)
         violation("the request for LSN %" PRIu64 " failed, and the log is not poisoned", request->first_lsn);
-    const bool may_be_cut = run->cuts > 0; /* it was durable before */
+    const bool may_be_cut = run->cuts > 0 || last > history_last(&run->history); /* it was durable before */
     if (request->result == 0 && !may_be_cut && pending->level == TWINLOG_LEVEL_DURABLE)
         acknowledge(run, last, "a request");
-    if (request->result == 0 && !may_be_cut && twinlog_written_lsn(run->log) < last)
+    if (request->result == 0 && !may_be_cut && run->log && twinlog_written_lsn(run->log) < last)
         violation("a request was completed, and LSN %" PRIu64 " is not written", last);
     ++completed_requests;
+}
+
+static void fetch_requests(struct run *run)
+{
+    struct twinlog_request *request;
+    while (run->queue && twinlog_queue_poll(run->queue, &request, 1, 0) == 1)
+        complete(request);
 }
 
 void submit_request(struct run *run, uint32_t level)
@@ -113,9 +121,11 @@ void submit_request(struct run *run, uint32_t level)
     while (pending->is_pending)
         if (++pending == run->pending + MAX_REQUESTS)
             violation("the script has more requests than there is room for");
+    if (!run->queue && twinlog_queue_open(&run->queue) < 0)
+        violation("a queue could not be opened");
     *pending = (struct pending){ .run = run,
                                  .level = level,
-                                 .request = { .complete = complete, .context = pending } };
+                                 .request = { .queue = run->queue, .context = pending } };
     offer_batch(run, &gift);
     pending->is_pending = true;
     const int result = twinlog_submit(run->log, gift.entry, BATCH, &terms, &pending->request);
@@ -144,6 +154,7 @@ void drive_log(struct run *run)
     } while (result > 0);
     if (result < 0 && !run->is_poisoned)
         violation("driving failed, and the log is not poisoned");
+    fetch_requests(run);
     expect_no_requests(run, "driving");
 }
 
@@ -168,10 +179,15 @@ void script_of_requests(struct run *run)
     read_attached(run);
     submit_request(run, TWINLOG_LEVEL_DURABLE);
     truncate_log(run, history_last(&run->history) - 1);
+    fetch_requests(run);
     append_batch(run, TWINLOG_LEVEL_WRITTEN);
     submit_request(run, TWINLOG_LEVEL_WRITTEN);
     submit_request(run, TWINLOG_LEVEL_DURABLE);
     close_log(run);
+    fetch_requests(run);
     expect_no_requests(run, "close");
+    if (run->queue && twinlog_queue_close(run->queue) < 0)
+        violation("the queue is not empty");
+    run->queue = NULL;
     verify_log(run);
 }

@@ -34,7 +34,7 @@
     DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
     DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \
-    DO(requests) /* appends that are completed later, by callback or through a queue */ \
+    DO(requests) /* appends that are completed later, through a queue */ \
     DO(reservations) /* records that are written in place: committed, aborted, given up */ \
     DO(shared) /* the shared mode: processes come, go, stop and die */ \
     DO(sink) /* the plain file that processes append to */ \

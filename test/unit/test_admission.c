@@ -93,7 +93,7 @@ TEST(every_combination_of_facts_is_decided_as_the_table_says)
     }
 }
 
-/* The room is on its way that TWINLOG_EVENT_ROOM will tell of: the next segment, or that of the next buffer. */
+/* Room is on its way: the next segment, or that of the next buffer. */
 TEST(a_try_never_waits_and_is_refused_only_while_room_is_on_its_way)
 {
     for (unsigned bits = 0; bits < 1u << FACTS; bits++) {

@@ -344,22 +344,30 @@ TEST(a_reservation_that_is_never_settled_is_given_up)
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
-struct order {
-    struct twinlog_request request;
-    struct twinlog *echo; /* appended to, and waited for, when this is completed */
-    uint32_t writer, sequence;
-    uint64_t *last_lsn; /* completed before, of the same log */
-    int error;
-};
+static struct twinlog_queue *queue; /* of all logs */
+static uint64_t completed_lsn[LOGS];
 
-static void on_complete(struct twinlog_request *request)
+static void open_queue(void)
 {
-    struct order *order = (struct order *)((char *)request - offsetof(struct order, request));
-    if (request->first_lsn <= *order->last_lsn)
-        order->error = -EPROTO;
-    *order->last_lsn = request->first_lsn;
-    if (order->echo)
-        order->error = append_record(order->echo, order->writer, order->sequence, NULL);
+    memset(completed_lsn, 0, sizeof(completed_lsn));
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+}
+
+/* Fetches `count` requests: those of each log, which is their context, come in order. */
+static void fetch(uint32_t count)
+{
+    struct twinlog_request *done[16];
+    while (count > 0) {
+        const int got = twinlog_queue_poll(queue, done, count < 16 ? count : 16, PATIENCE_MS);
+        ck_assert_int_gt(got, 0);
+        for (int i = 0; i < got; i++) {
+            uint64_t *before = done[i]->context;
+            ck_assert_int_eq(done[i]->result, 0);
+            ck_assert_uint_gt(done[i]->first_lsn, *before);
+            *before = done[i]->first_lsn;
+        }
+        count -= (uint32_t)got;
+    }
 }
 
 static int submit_record(struct twinlog *log, uint32_t sequence, struct twinlog_request *request)
@@ -369,130 +377,24 @@ static int submit_record(struct twinlog *log, uint32_t sequence, struct twinlog_
     return twinlog_submit(log, &entry, 1, NULL, request);
 }
 
-TEST(requests_of_each_log_are_completed_in_order)
-{
-    static struct order orders[LOGS][RECORDS];
-    uint64_t last_lsn[LOGS] = { 0 };
-    open_all(4, LOGS);
-    for (uint32_t i = 0; i < RECORDS; i++)
-        for (uint32_t j = 0; j < LOGS; j++) {
-            orders[j][i] = (struct order){ .request.complete = on_complete, .last_lsn = &last_lsn[j] };
-            ck_assert_int_eq(submit_record(logs[j], i, &orders[j][i].request), 0);
-        }
-    close_all(LOGS);
-    for (uint32_t j = 0; j < LOGS; j++) {
-        ck_assert_uint_eq(last_lsn[j], RECORDS);
-        for (uint32_t i = 0; i < RECORDS; i++)
-            ck_assert_int_eq(orders[j][i].error | orders[j][i].request.result, 0);
-        expect_records(j, 1, RECORDS);
-    }
-}
-
-TEST(one_queue_serves_all_logs)
+TEST_LOOP(requests_of_each_log_are_completed_in_order, 2)
 {
     static struct twinlog_request requests[LOGS][RECORDS];
-    struct twinlog_queue *queue;
-    struct twinlog_request *done[16];
-    uint32_t fetched = 0;
-    open_all(0, LOGS);
-    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    open_all(_i ? 0 : 4, LOGS);
+    open_queue();
     for (uint32_t i = 0; i < RECORDS; i++)
         for (uint32_t j = 0; j < LOGS; j++) {
-            requests[j][i] = (struct twinlog_request){ .queue = queue };
+            requests[j][i] = (struct twinlog_request){ .queue = queue, .context = &completed_lsn[j] };
             ck_assert_int_eq(submit_record(logs[j], i, &requests[j][i]), 0);
         }
-    while (fetched < LOGS * RECORDS) {
-        int count = twinlog_queue_poll(queue, done, 16, PATIENCE_MS);
-        ck_assert_int_gt(count, 0);
-        for (int i = 0; i < count; i++)
-            ck_assert_int_eq(done[i]->result, 0);
-        fetched += (uint32_t)count;
-    }
+    if (_i)
+        fetch(LOGS * RECORDS);
+    close_all(LOGS);
+    if (!_i) /* the close has completed all */
+        fetch(LOGS * RECORDS);
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
-    close_all(LOGS);
-}
-
-/* The thread that is to commit waits for a commit. The loop's number is how far away the echo is: the same log, or
- * another one, which has callbacks that do the same. */
-TEST_LOOP(a_callback_may_append_and_wait, 2)
-{
-    static struct order orders[LOGS][RECORDS];
-    uint64_t last_lsn[LOGS] = { 0 };
-    open_all(2, LOGS);
-    for (uint32_t i = 0; i < 10; i++)
-        for (uint32_t j = 0; j < LOGS; j++) {
-            orders[j][i] = (struct order){ .request.complete = on_complete,
-                                           .last_lsn = &last_lsn[j],
-                                           .echo = logs[(j + (uint32_t)_i) % LOGS],
-                                           .writer = 1,
-                                           .sequence = i };
-            ck_assert_int_eq(submit_record(logs[j], i, &orders[j][i].request), 0);
-        }
-    for (uint32_t j = 0; j < LOGS; j++) /* each of them, and the last one's echo */
-        await_durable(logs[j], 20);
-    close_all(LOGS);
-    for (uint32_t j = 0; j < LOGS; j++) {
-        for (uint32_t i = 0; i < 10; i++)
-            ck_assert_int_eq(orders[j][i].error | orders[j][i].request.result, 0);
-        expect_records(j, 2, 10);
-    }
-}
-
-/* On one thread: the callback of log 0 waits for room in log 1 and gets its place there, and the record of the callback
- * of log 2 comes behind it. */
-#define LARGE_BYTES 20000u
-
-static struct crossing {
-    struct twinlog_request first, other, last;
-    _Atomic int first_error, last_error;
-} crossing;
-
-static void append_behind(struct twinlog_request *request)
-{
-    (void)request;
-    atomic_store(&crossing.last_error, twinlog_append(logs[1], "x", 1, NULL));
-}
-
-static void append_without_room(struct twinlog_request *request)
-{
-    static const unsigned char bytes[LARGE_BYTES];
-    (void)request;
-    int rc = submit_record(logs[1], 0,
-                           &crossing.other); /* calls the committer to log 1 before it is called to log 2 */
-    if (rc == 0)
-        rc = submit_record(logs[2], 0, &crossing.last);
-    if (rc == 0)
-        rc = twinlog_append(logs[1], bytes, sizeof(bytes), NULL);
-    atomic_store(&crossing.first_error, rc);
-}
-
-static void forget(struct twinlog_request *request)
-{
-    (void)request;
-}
-
-TEST_LOOP(a_callback_that_waits_for_room_is_not_in_the_way_of_another, 2)
-{
-    static const unsigned char bytes[LARGE_BYTES];
-    open_committer(0);
-    struct twinlog_options options = shared_options();
-    options.segment_bytes = 1 << 20;
-    options.io =
-        _i ? TWINLOG_IO_DSYNC : 0; /* one write after the other, so that the order is always the same */
-    options.flags = TWINLOG_BUFFERED;
-    open_logs(3, &options);
-    crossing = (struct crossing){ .first.complete = append_without_room,
-                                  .other.complete = forget,
-                                  .last.complete = append_behind,
-                                  .first_error = 1,
-                                  .last_error = 1 };
-    ck_assert_int_eq(twinlog_enqueue(logs[1], bytes, sizeof(bytes), NULL), 0);
-    ck_assert_int_eq(submit_record(logs[0], 0, &crossing.first), 0);
-    AWAIT(atomic_load(&crossing.first_error) != 1 && atomic_load(&crossing.last_error) != 1);
-    ck_assert_int_eq(atomic_load(&crossing.first_error), 0);
-    ck_assert_int_eq(atomic_load(&crossing.last_error), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(logs[1]), 4);
-    close_all(3);
+    for (uint32_t j = 0; j < LOGS; j++)
+        expect_records(j, 1, RECORDS);
 }
 
 CASE("truncations", prepare, logdir_remove);
@@ -532,110 +434,24 @@ static void *cut_nothing(void *context)
     return NULL;
 }
 
-/* A truncation lets no call in, and waits for a commit; the thread that is to commit wants to go in. */
-TEST(a_callback_may_append_to_a_log_that_is_being_truncated)
+TEST(requests_go_on_beside_truncations)
 {
-    static struct order orders[200];
+    static struct twinlog_request requests[200];
     struct cutter cutter = { 0 };
-    uint64_t last_lsn = 0;
     open_all(2, 2);
+    open_queue();
     cutter.thread = start_thread(cut_nothing, &cutter);
     for (uint32_t i = 0; i < 200; i++) {
-        orders[i] = (struct order){
-            .request.complete = on_complete, .last_lsn = &last_lsn, .echo = logs[0], .sequence = i
-        };
-        ck_assert_int_eq(submit_record(logs[1], i, &orders[i].request), 0);
+        requests[i] = (struct twinlog_request){ .queue = queue, .context = &completed_lsn[i % 2] };
+        ck_assert_int_eq(submit_record(logs[i % 2], i / 2, &requests[i]), 0);
     }
-    ck_assert_int_eq(twinlog_wait(logs[1], 200, TWINLOG_LEVEL_DURABLE, 0), 0);
-    await_durable(logs[0], 200);
+    fetch(200);
     pthread_join(cutter.thread, NULL);
     ck_assert_int_eq(cutter.error, 0);
     close_all(2);
-    expect_records(0, 1, 200);
-}
-
-/* Of another log, on the thread that is to commit for the one that is to be truncated. */
-struct refused {
-    struct twinlog_request request;
-    _Atomic int cut, reset, closed, named;
-};
-
-static void cut_and_name_the_other(struct twinlog_request *request)
-{
-    struct refused *refused = (struct refused *)((char *)request - offsetof(struct refused, request));
-    atomic_store(&refused->cut, twinlog_truncate(logs[0], 0));
-    atomic_store(&refused->reset, twinlog_reset(logs[0], 1));
-    atomic_store(&refused->closed, twinlog_close(logs[0]));
-    atomic_store(&refused->named, twinlog_meta_set(logs[0], "name", "value", 5));
-}
-
-/* A call that has the head may wait for others that wait for a commit, as a truncation does. */
-TEST(a_callback_commits_while_it_waits_for_the_head_of_another_log)
-{
-    struct refused refused = {
-        .request.complete = cut_and_name_the_other, .cut = 1, .reset = 1, .named = 1, .closed = 1
-    };
-    open_all(2, 2);
-    twl_take_head_lock(logs[0]);
-    ck_assert_int_eq(submit_record(logs[1], 0, &refused.request), 0);
-    AWAIT(atomic_load(&refused.closed) != 1);
-    append_records(logs[0], 0, 0, 10);
-    ck_assert_int_eq(atomic_load(&refused.named), 1);
-    twl_mutex_unlock(&logs[0]->head_lock);
-    AWAIT(atomic_load(&refused.named) != 1);
-    ck_assert_int_eq(atomic_load(&refused.cut), -EDEADLK);
-    ck_assert_int_eq(atomic_load(&refused.reset), -EDEADLK);
-    ck_assert_int_eq(atomic_load(&refused.closed), -EDEADLK);
-    ck_assert_int_eq(atomic_load(&refused.named), 0);
-    close_all(2);
-    expect_records(0, 1, 10);
-}
-
-/* The log has a committer of its own; its callback waits for the thread that is to close it. */
-static struct {
-    struct twinlog_request alone, shared;
-    _Atomic bool is_called, may_append;
-    _Atomic int appended, truncated, reset, closed;
-} crossed;
-
-static void append_to_the_shared(struct twinlog_request *request)
-{
-    (void)request;
-    atomic_store(&crossed.is_called, true);
-    while (!atomic_load(&crossed.may_append))
-        twl_yield();
-    atomic_store(&crossed.appended, twinlog_append(logs[0], "x", 1, NULL));
-}
-
-static void close_the_other(struct twinlog_request *request)
-{
-    (void)request;
-    atomic_store(&crossed.may_append, true);
-    atomic_store(&crossed.truncated, twinlog_truncate(logs[1], 0));
-    atomic_store(&crossed.reset, twinlog_reset(logs[1], 1));
-    atomic_store(&crossed.closed, twinlog_close(logs[1]));
-}
-
-TEST(a_shared_committer_closes_no_log_that_may_wait_for_it)
-{
-    open_all(2, 1);
-    choose(1);
-    logs[1] = log_open(NULL);
-    memset(&crossed, 0, sizeof(crossed));
-    crossed.alone.complete = append_to_the_shared;
-    crossed.shared.complete = close_the_other;
-    atomic_store(&crossed.closed, 1);
-    atomic_store(&crossed.appended, 1);
-    ck_assert_int_eq(submit_record(logs[1], 0, &crossed.alone), 0);
-    AWAIT(atomic_load(&crossed.is_called));
-    ck_assert_int_eq(submit_record(logs[0], 0, &crossed.shared), 0);
-    AWAIT(atomic_load(&crossed.closed) != 1 && atomic_load(&crossed.appended) != 1);
-    ck_assert_int_eq(atomic_load(&crossed.truncated), -EDEADLK);
-    ck_assert_int_eq(atomic_load(&crossed.reset), -EDEADLK);
-    ck_assert_int_eq(atomic_load(&crossed.closed), -EDEADLK);
-    ck_assert_int_eq(atomic_load(&crossed.appended), 0);
-    log_close(logs[1]);
-    close_all(1);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    expect_records(0, 1, 100);
+    expect_records(1, 1, 100);
 }
 
 static _Atomic int told_and_appended;
@@ -648,7 +464,7 @@ static void append_elsewhere(void *context, const struct twinlog_event *event)
 }
 
 /* The committer is in the middle of a round, and cannot begin another one. */
-TEST(an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs)
+TEST(an_observer_cannot_append_to_another_log)
 {
     open_all(2, 1);
     struct twinlog_options options = shared_options();
@@ -674,7 +490,6 @@ static int poison_one(void)
 {
     struct twinlog_request request = { 0 };
     struct writer writers[LOGS];
-    struct twinlog_queue *queue;
     open_committer(4);
     struct twinlog_options options = shared_options();
     options.segment_bytes = 1 << 20;
@@ -711,114 +526,6 @@ TEST(a_poisoned_log_is_poisoned_alone)
     ck_assert_int_eq(run_child(poison_one), 0);
     for (uint32_t i = 1; i < LOGS; i++)
         expect_records(i, 1, 10);
-}
-
-/* Log 0, where a group is about to fail while a try waits for room, and log 1 at another committer. */
-static struct twinlog_committer *another;
-static struct twinlog_queue *queue_of_failed;
-static struct twinlog_request failed;
-
-static void prepare_to_fail(void (*observe)(void *context, const struct twinlog_event *event))
-{
-    gate_reset();
-    open_committer(1);
-    another = committer;
-    struct twinlog_options options = shared_options();
-    choose(1);
-    logs[1] = log_open(&options);
-    open_committer(1);
-    options.committer = committer;
-    options.io = TWINLOG_IO_DSYNC; /* not through the ring of the committer, but the gate */
-    options.observe = observe;
-    choose(0);
-    logs[0] = gate_log(&options);
-    ck_assert_int_eq(twinlog_queue_open(&queue_of_failed), 0);
-    failed = (struct twinlog_request){ .queue = queue_of_failed };
-    gate_shut();
-    ck_assert_int_eq(submit_record(logs[0], 0, &failed), 0);
-    gate_await();
-    int rc = 0;
-    for (uint32_t i = 1; rc == 0; i++)
-        rc = append_at(logs[0], i, TWINLOG_LEVEL_BUFFERED, TWINLOG_TRY, NULL);
-    ck_assert_int_eq(rc, -EAGAIN);
-    atomic_store(&gate.error, -EIO);
-}
-
-static void expect_failed(void)
-{
-    struct twinlog_request *fetched;
-    ck_assert_int_eq(twinlog_queue_poll(queue_of_failed, &fetched, 1, PATIENCE_MS), 1);
-    ck_assert_int_eq(fetched->result, -EIO);
-    ck_assert_int_eq(twinlog_queue_close(queue_of_failed), 0);
-}
-
-static void close_committers(void)
-{
-    ck_assert_int_eq(twinlog_close(logs[1]), 0);
-    ck_assert_int_eq(twinlog_committer_close(committer), 0);
-    ck_assert_int_eq(twinlog_committer_close(another), 0);
-}
-
-static _Atomic int appended_on_room;
-
-static void append_on_room(void *context, const struct twinlog_event *event)
-{
-    (void)context;
-    if (event->kind == TWINLOG_EVENT_ROOM)
-        atomic_store(&appended_on_room, append_record(logs[1], 0, 0, NULL));
-}
-
-/* The observer is called at the end of the round. While it waits for a log of another committer, its thread looks at its
- * own logs: a round that is over must not go on there, and publish what was not written. */
-TEST(a_group_that_failed_stays_failed_while_an_observer_waits_for_another_log)
-{
-    atomic_store(&appended_on_room, 1);
-    prepare_to_fail(append_on_room);
-    gate_open();
-    expect_failed();
-    AWAIT(atomic_load(&appended_on_room) != 1);
-    ck_assert_int_eq(atomic_load(&appended_on_room), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 0);
-    ck_assert_uint_eq(twinlog_written_lsn(logs[0]), 0);
-    ck_assert_int_eq(twinlog_close(logs[0]), -EIO);
-    close_committers();
-    expect_records(1, 1, 1);
-}
-
-static _Atomic bool is_closed, was_closed_too_early;
-
-static void *close_the_failed(void *context)
-{
-    (void)context;
-    const int rc = twinlog_close(logs[0]);
-    atomic_store(&is_closed, true);
-    return rc == -EIO ? NULL : &is_closed;
-}
-
-static void append_many_on_room(void *context, const struct twinlog_event *event)
-{
-    (void)context;
-    if (event->kind != TWINLOG_EVENT_ROOM)
-        return;
-    for (uint32_t i = 0; i < RECORDS; i++)
-        append_record(logs[1], 0, i, NULL);
-    atomic_store(&was_closed_too_early, atomic_load(&is_closed));
-}
-
-TEST(a_log_is_not_closed_under_its_observer)
-{
-    void *wrong;
-    atomic_store(&is_closed, false);
-    atomic_store(&was_closed_too_early, false);
-    prepare_to_fail(append_many_on_room);
-    const pthread_t closer = start_thread(close_the_failed, NULL);
-    gate_open();
-    pthread_join(closer, &wrong);
-    ck_assert_ptr_null(wrong);
-    ck_assert(!atomic_load(&was_closed_too_early));
-    expect_failed();
-    close_committers();
-    expect_records(1, 1, RECORDS);
 }
 
 static int forbidden_call;
@@ -917,48 +624,4 @@ TEST_LOOP(a_forked_child_leaves_the_committer_alone, CAN_FORK_BESIDE_BUSY_THREAD
     close_all(2);
     expect_records(0, 1, RECORDS);
     expect_records(1, 1, RECORDS);
-}
-
-static _Atomic int status_of_child;
-
-/* The log of its own is opened first, so that it does not have the memory of one of the parent's. */
-static int go_on_without_the_parent(void)
-{
-    struct twinlog_committer *own;
-    struct twinlog_options options = shared_options();
-    struct twinlog *log;
-    options.ret_report = NULL;
-    options.committer = NULL;
-    EXPECT(twinlog_open(names[1], &options, &log) == 0);
-    EXPECT(twinlog_close(logs[0]) == TWINLOG_EFORKED);
-    EXPECT(twinlog_committer_open(NULL, &own) == 0);
-    EXPECT(twinlog_append(log, "x", 1, NULL) == 0);
-    EXPECT(twinlog_close(log) == 0);
-    EXPECT(twinlog_committer_close(own) == 0);
-    return 0;
-}
-
-static void fork_in_callback(struct twinlog_request *request)
-{
-    (void)request;
-    atomic_store(&status_of_child, run_child(go_on_without_the_parent));
-}
-
-/* The committer's thread has a copy in the child, which is no committer. The parent's is its log's own, or shared.
- * The thread sanitizer starts no thread in such a child. */
-TEST_LOOP(a_child_of_a_callback_uses_logs_of_its_own, HAS_THREAD_SANITIZER ? 0 : 2)
-{
-    struct twinlog_request request = { .complete = fork_in_callback };
-    open_committer(1);
-    struct twinlog_options options = shared_options();
-    if (_i == 0)
-        options.committer = NULL;
-    open_logs(1, &options);
-    atomic_store(&status_of_child, -1);
-    ck_assert_int_eq(submit_record(logs[0], 0, &request), 0);
-    AWAIT(atomic_load(&status_of_child) >= 0);
-    ck_assert_int_eq(atomic_load(&status_of_child), 0);
-    append_records(logs[0], 0, 1, 1);
-    close_all(1);
-    expect_records(0, 1, 2);
 }

@@ -1378,18 +1378,13 @@ TEST(a_log_is_looked_at_from_inside_and_outside)
 
 CASE("what it refuses", set_up, logdir_remove);
 
-static void complete_nothing(struct twinlog_request *request)
-{
-    (void)request;
-}
-
 TEST(what_is_not_there_in_this_mode_says_so)
 {
     struct twinlog *log = open_small(tested_mode);
     const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
     const struct twinlog_entry place = { 0 };
     struct twinlog_reservation reservation = { 0 };
-    struct twinlog_request request = { .complete = complete_nothing };
+    struct twinlog_request request = { 0 };
     static struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     uint64_t lsn = 77;
 
@@ -1398,7 +1393,9 @@ TEST(what_is_not_there_in_this_mode_says_so)
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_append_batch(log, entries, 0, NULL, &lsn), -EINVAL);
     ck_assert_int_eq(twinlog_append_batch(log, NULL, 1, NULL, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
     ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
+    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
     ck_assert_int_eq(twinlog_reserve(log, &place, NULL, &reservation), -ENOTSUP);
     ck_assert_int_eq(twinlog_reservation_commit(log, &reservation, NULL), -ENOTSUP);
     ck_assert_int_eq(twinlog_reservation_abort(log, &reservation), -ENOTSUP);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests: accepted without waiting, completed exactly once, in the order of their LSNs, by callback or through a
- * queue, by whichever thread commits.
+ * Requests: accepted without waiting, completed exactly once, in the order of their LSNs, through a queue, by whichever
+ * thread commits.
  */
 #define _GNU_SOURCE
 #include "gate.h"
@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #define KIB 1024u
-#define ROUNDS 12u
 
 static const struct twinlog_terms written = { sizeof(written), 0, TWINLOG_LEVEL_WRITTEN, 0, 0, NULL };
 
@@ -27,25 +26,33 @@ static const struct twinlog_terms written = { sizeof(written), 0, TWINLOG_LEVEL_
 
 static struct {
     struct twinlog *log;
-    _Atomic unsigned completed, errors, inside;
-    _Atomic uint64_t last_lsn;
-    _Atomic int result; /* that is expected */
-    pthread_t thread;   /* of the last callback */
+    struct twinlog_queue *queue;
+    unsigned completed, errors;
+    uint64_t last_lsn;
+    int result; /* that is expected */
 } seen;
 
-/* One at a time, in order, with the result that is expected, durable. */
-static void note(struct twinlog_request *request)
+/* In order, with the result that is expected, at the level that was asked for. */
+static void note(const struct twinlog_request *request)
 {
-    const uint64_t last = atomic_exchange(&seen.last_lsn, request->first_lsn);
-    bool is_right = atomic_fetch_add(&seen.inside, 1) == 0 && request->first_lsn > last &&
-                    request->result == atomic_load(&seen.result);
+    bool is_right = request->first_lsn > seen.last_lsn && request->result == seen.result;
 
-    if (is_right && request->result == 0)
+    if (is_right && request->result == 0 && seen.log)
         is_right = twinlog_written_lsn(seen.log) >= request->first_lsn + request->count - 1;
-    atomic_fetch_add(&seen.errors, !is_right);
-    seen.thread = pthread_self();
-    atomic_fetch_sub(&seen.inside, 1);
-    atomic_fetch_add(&seen.completed, 1);
+    seen.last_lsn = request->first_lsn;
+    seen.errors += !is_right;
+    seen.completed++;
+}
+
+/* Fetches what is there. How many requests were completed so far. */
+static unsigned completed(void)
+{
+    struct twinlog_request *requests[16];
+
+    for (int count; (count = twinlog_queue_poll(seen.queue, requests, 16, 0)) > 0;)
+        for (int i = 0; i < count; i++)
+            note(requests[i]);
+    return seen.completed;
 }
 
 static int submit(struct twinlog *log, size_t size, struct twinlog_request *request)
@@ -56,18 +63,34 @@ static int submit(struct twinlog *log, size_t size, struct twinlog_request *requ
     return twinlog_submit(log, &entry, 1, NULL, request);
 }
 
-static struct twinlog *open_seen(const struct twinlog_options *options)
-{
-    memset(&seen, 0, sizeof(seen));
-    return seen.log = log_open(options);
-}
-
 static struct twinlog_queue *open_queue(void)
 {
     struct twinlog_queue *queue = NULL;
 
     ck_assert_int_eq(twinlog_queue_open(&queue), 0);
     return queue;
+}
+
+static void begin_seen(struct twinlog *log)
+{
+    memset(&seen, 0, sizeof(seen));
+    seen.queue = open_queue();
+    seen.log = log;
+}
+
+static struct twinlog *open_seen(const struct twinlog_options *options)
+{
+    begin_seen(log_open(options));
+    return seen.log;
+}
+
+/* After the close: nothing is left to complete. */
+static void end_seen(unsigned expected)
+{
+    seen.log = NULL;
+    ck_assert_uint_eq(completed(), expected);
+    ck_assert_uint_eq(seen.errors, 0);
+    ck_assert_int_eq(twinlog_queue_close(seen.queue), 0);
 }
 
 /* ---- order --------------------------------------------------------------------------------------- */
@@ -91,8 +114,6 @@ static void *submit_all(void *argument)
         uint64_t before = i > 0 ? request[-1].first_lsn : 0;
 
         *request = (struct twinlog_request){ .queue = submitter->queue };
-        if (!submitter->queue)
-            request->complete = note;
         submitter->errors += submit(seen.log, 10 + i * 13, request) != 0;
         submitter->errors += request->first_lsn <= before;
     }
@@ -130,16 +151,15 @@ WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns, LOG_IO_KINDS)
 
     options.buffer_bytes = 32 * KIB;
     struct twinlog *log = open_seen(&options);
-    start_submitters(submitters, NULL);
+    start_submitters(submitters, seen.queue);
     for (unsigned i = 0; i < 30; i++) /* others commit as well */
         ck_assert_int_eq(twinlog_append(log, "beside", 6, NULL), 0);
     join_submitters(submitters);
-    AWAIT(atomic_load(&seen.completed) == SUBMITTERS * EACH);
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
-    ck_assert_uint_eq(log_stat(log).requests, 0);
+    AWAIT(completed() == SUBMITTERS * EACH);
+    AWAIT(log_stat(log).requests == 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), SUBMITTERS * EACH + 30);
     log_close(log);
-    ck_assert_uint_eq(atomic_load(&seen.completed), SUBMITTERS * EACH);
+    end_seen(SUBMITTERS * EACH);
     free_submitters(submitters);
 }
 
@@ -154,9 +174,6 @@ TEST(a_request_is_checked_before_anything_happens)
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EINVAL);
     request.queue = queue;
-    request.complete = note;
-    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EINVAL);
-    request.complete = NULL;
     ck_assert_int_eq(twinlog_submit(log, &entry, 0, NULL, &request), -EINVAL);
     terms.level = TWINLOG_LEVEL_BUFFERED;
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, &terms, &request), -EINVAL);
@@ -176,34 +193,33 @@ TEST(a_request_may_be_content_with_written)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     const struct twinlog_entry entries[3] = { 0 };
-    struct twinlog_request request = { .complete = note };
     unsigned synced;
 
-    memset(&seen, 0, sizeof(seen));
-    seen.log = gate_log(&options);
+    begin_seen(gate_log(&options));
+    struct twinlog_request request = { .queue = seen.queue };
     synced = atomic_load(&gate.synced);
     ck_assert_int_eq(twinlog_submit(seen.log, entries, 3, &written, &request), 0);
     ck_assert_uint_eq(request.first_lsn, 1);
-    AWAIT(atomic_load(&seen.completed) == 1);
+    AWAIT(completed() == 1);
     ck_assert_uint_eq(request.count, 3);
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
     ck_assert_uint_eq(atomic_load(&gate.synced), synced);
     ck_assert_uint_eq(twinlog_durable_lsn(seen.log), 0);
     log_close(seen.log);
+    end_seen(1);
 }
 
-CASE("callbacks", gate_set_up, logdir_remove);
+CASE("committers", gate_set_up, logdir_remove);
 
-TEST(a_committer_calls_back)
+TEST(a_committer_needs_no_other_thread)
 {
     struct twinlog *log = open_seen(NULL);
-    struct twinlog_request request = { .complete = note };
+    struct twinlog_request request = { .queue = seen.queue };
 
     ck_assert_int_eq(submit(log, 10, &request), 0);
-    AWAIT(atomic_load(&seen.completed) == 1);
-    ck_assert(!pthread_equal(seen.thread, pthread_self()));
+    AWAIT(completed() == 1);
     ck_assert_int_eq(request.result, 0);
     log_close(log);
+    end_seen(1);
 }
 
 static _Atomic bool is_over;
@@ -234,26 +250,25 @@ static void *drive_to_the_end(void *argument)
 
 WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
 {
-    struct twinlog_request request = { .complete = note };
     pthread_t driver, other;
     int result = 0, other_result = 0;
 
     options.flags |= TWINLOG_NO_THREAD;
     struct twinlog *log = open_seen(&options);
+    struct twinlog_request request = { .queue = seen.queue };
     ck_assert_int_eq(twinlog_drive(log, 0), 0);
     ck_assert_int_eq(twinlog_drive(log, 1), 0);
     ck_assert_int_eq(submit(log, 10, &request), 0);
-    ck_assert_uint_eq(atomic_load(&seen.completed), 0);
+    ck_assert_uint_eq(completed(), 0);
     ck_assert_uint_eq(log_stat(log).requests, 1);
     ck_assert_int_eq(twinlog_drive(log, 1000), 1);
-    ck_assert_uint_eq(atomic_load(&seen.completed), 1);
+    ck_assert_uint_eq(completed(), 1);
     ck_assert_int_eq(twinlog_drive(log, 0), 0);
 
     /* one that waits in a call */
     ck_assert_int_eq(submit(log, 10, &request), 0);
     ck_assert_int_eq(twinlog_append(log, "waits", 5, NULL), 0);
-    ck_assert_uint_eq(atomic_load(&seen.completed), 2);
-    ck_assert(pthread_equal(seen.thread, pthread_self()));
+    ck_assert_uint_eq(completed(), 2);
 
     /* threads that are lent, and inside when the log is closed */
     atomic_store(&drives, 0);
@@ -262,10 +277,8 @@ WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
     other = start_thread(drive_to_the_end, &other_result);
     for (unsigned i = 0; i < 5; i++) {
         ck_assert_int_eq(submit(log, 10, &request), 0);
-        AWAIT(atomic_load(&seen.completed) == 3 + i);
-        ck_assert(!pthread_equal(seen.thread, pthread_self()));
+        AWAIT(completed() == 3 + i);
     }
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
     AWAIT(atomic_load(&commits) == 5 && atomic_load(&drives) == 7 &&
           atomic_load(&log->inside) == 2 * INSIDE_OTHER);
     log_close(log);
@@ -273,6 +286,7 @@ WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
     pthread_join(other, NULL);
     ck_assert_int_eq(result, -ESHUTDOWN);
     ck_assert_int_eq(other_result, -ESHUTDOWN);
+    end_seen(7);
 }
 
 TEST(a_lent_thread_sees_to_the_flush_interval)
@@ -295,138 +309,7 @@ TEST(a_lent_thread_sees_to_the_flush_interval)
         ck_assert_int_ge(results[i], 0);
     }
     log_close(log);
-}
-
-/* Appends, waits, and submits itself again, a number of times. */
-static void work_in_callback(struct twinlog_request *request)
-{
-    static unsigned char bytes[3000];
-    uint64_t lsn = 0;
-    bool is_right = request->result == 0;
-
-    is_right = is_right && twinlog_append(seen.log, bytes, sizeof(bytes), &lsn) == 0;
-    is_right = is_right && twinlog_durable_lsn(seen.log) >= lsn;
-    is_right = is_right && twinlog_enqueue(seen.log, bytes, 10, &lsn) == 0;
-    is_right = is_right && twinlog_wait(seen.log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(120000)) == 0;
-    atomic_fetch_add(&seen.errors, !is_right);
-    if (atomic_fetch_add(&seen.completed, 1) < ROUNDS && is_right)
-        atomic_fetch_add(&seen.errors, submit(seen.log, 100, request) != 0);
-}
-
-/* With buffers that are full all the time, so that the threads stand in line. */
-static void *append_large(void *argument)
-{
-    static const unsigned char bytes[7000];
-    unsigned *errors = argument;
-
-    while (!atomic_load(&is_over)) {
-        const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
-        struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-        struct twinlog_reservation place;
-
-        *errors += twinlog_append(seen.log, bytes, sizeof(bytes), NULL) != 0;
-        terms.deadline_ns = twinlog_deadline(60000);
-        *errors += twinlog_append_batch(seen.log, &entry, 1, &terms, NULL) != 0;
-        *errors += twinlog_reserve(seen.log, &(struct twinlog_entry){ .size = 5000 }, NULL, &place) != 0;
-        *errors += twinlog_reservation_commit(seen.log, &place, NULL) != 0;
-    }
-    return NULL;
-}
-
-WAYS_TEST(a_callback_may_submit_append_and_wait, LOG_IO_KINDS)
-{
-    struct twinlog_request requests[3] = { { .complete = work_in_callback },
-                                           { .complete = work_in_callback },
-                                           { .complete = work_in_callback } };
-    pthread_t threads[6], drivers[2];
-    unsigned errors[6] = { 0 };
-    int results[2] = { 0 };
-    const bool has_no_thread = _i & 1;
-
-    options.flags |= has_no_thread ? TWINLOG_NO_THREAD : 0u;
-    options.buffer_bytes = 16 * KIB;
-    options.segment_bytes = 1024 * KIB;
-    struct twinlog *log = open_seen(&options);
-    atomic_store(&is_over, false);
-    for (unsigned i = 0; i < 6; i++)
-        threads[i] = start_thread(append_large, &errors[i]);
-    for (unsigned i = 0; i < 2 && has_no_thread; i++)
-        drivers[i] = start_thread(drive_for_a_while, &results[i]);
-    for (unsigned i = 0; i < 3; i++)
-        ck_assert_int_eq(submit(log, 100, &requests[i]), 0);
-    AWAIT(atomic_load(&seen.completed) == ROUNDS + 3);
-    atomic_store(&is_over, true);
-    for (unsigned i = 0; i < 6; i++) {
-        pthread_join(threads[i], NULL);
-        ck_assert_uint_eq(errors[i], 0);
-    }
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
-    ck_assert_uint_eq(log_stat(log).fillers, 0); /* no reservation was kept waiting by a callback */
-    for (unsigned i = 0; i < 2 && has_no_thread; i++)
-        pthread_join(drivers[i], NULL);
-    log_close(log);
-}
-
-/* A truncation holds up the callback that appends, which is in the thread that others wait for. */
-static void *append_patiently(void *argument)
-{
-    static struct twinlog_cancel never;
-    const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    unsigned *errors = argument;
-
-    while (!atomic_load(&is_over))
-        *errors += twinlog_append_batch(seen.log, &entry, 1, &WITH_SIZE(terms, .cancel = &never), NULL) != 0;
-    return NULL;
-}
-
-TEST(a_truncation_and_callbacks_that_append_do_not_wait_for_each_other)
-{
-    struct twinlog_request request = { .complete = work_in_callback };
-    struct twinlog *log = open_seen(NULL);
-    unsigned errors[4] = { 0 };
-    pthread_t threads[4];
-
-    atomic_store(&is_over, false);
-    for (unsigned i = 0; i < 4; i++)
-        ck_assert_int_eq(
-            pthread_create(&threads[i], NULL, i < 2 ? append_patiently : append_large, &errors[i]), 0);
-    ck_assert_int_eq(submit(log, 100, &request), 0);
-    for (unsigned i = 0; atomic_load(&seen.completed) <= ROUNDS; i++)
-        ck_assert_int_eq(twinlog_truncate(log, i % 3 ? twinlog_last_lsn(log) : twinlog_last_lsn(log) / 2), 0);
-    atomic_store(&is_over, true);
-    for (unsigned i = 0; i < 4; i++) {
-        pthread_join(threads[i], NULL);
-        ck_assert_uint_eq(errors[i], 0);
-    }
-    log_close(log);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
-}
-
-static _Atomic int cut_in_callback;
-
-static void try_to_cut(struct twinlog_request *request)
-{
-    struct twinlog *log = request->context;
-    int rc = twinlog_truncate(log, 0);
-
-    if (rc == -EDEADLK)
-        rc = twinlog_reset(log, 1);
-    if (rc == -EDEADLK)
-        rc = twinlog_close(log);
-    atomic_store(&cut_in_callback, rc);
-}
-
-TEST(a_callback_cannot_truncate_or_close_the_log_that_waits_for_it)
-{
-    struct twinlog *log = log_open(NULL);
-    struct twinlog_request request = { .complete = try_to_cut, .context = log };
-
-    atomic_store(&cut_in_callback, 1);
-    ck_assert_int_eq(submit(log, 100, &request), 0);
-    AWAIT(atomic_load(&cut_in_callback) != 1);
-    ck_assert_int_eq(atomic_load(&cut_in_callback), -EDEADLK);
-    ck_assert_int_eq(twinlog_truncate(log, 0), 0);
-    log_close(log);
+    end_seen(0);
 }
 
 CASE("queues", gate_set_up, logdir_remove);
@@ -537,6 +420,7 @@ WAYS_TEST(several_may_fetch_from_a_queue, LOG_IO_KINDS)
     ck_assert(!is_readable(twinlog_queue_fd(queue)));
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
     log_close(seen.log);
+    end_seen(0);
     free_submitters(submitters);
 }
 
@@ -548,7 +432,7 @@ CASE("the end", gate_set_up, logdir_remove);
 static void submit_pending(struct twinlog_request requests[PENDING])
 {
     for (unsigned i = 0; i < PENDING; i++) {
-        requests[i] = (struct twinlog_request){ .complete = note };
+        requests[i] = (struct twinlog_request){ .queue = seen.queue };
         ck_assert_int_eq(submit(seen.log, 10, &requests[i]), 0);
         if (i == PENDING / 2)
             gate_await();
@@ -558,23 +442,22 @@ static void submit_pending(struct twinlog_request requests[PENDING])
 TEST(a_failed_write_completes_every_request_with_the_error)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
-    struct twinlog_request requests[PENDING], late = { .complete = note };
+    struct twinlog_request requests[PENDING];
 
-    memset(&seen, 0, sizeof(seen));
-    seen.log = gate_log(&options);
+    begin_seen(gate_log(&options));
+    struct twinlog_request late = { .queue = seen.queue };
     gate_shut();
     submit_pending(requests);
-    ck_assert_uint_eq(atomic_load(&seen.completed), 0);
-    atomic_store(&seen.result, -EIO);
+    ck_assert_uint_eq(completed(), 0);
+    seen.result = -EIO;
     atomic_store(&gate.error, -EIO);
     gate_open();
-    AWAIT(atomic_load(&seen.completed) == PENDING);
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    AWAIT(completed() == PENDING);
     ck_assert_int_eq(submit(seen.log, 10, &late), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_drive(seen.log, 0), -EIO);
-    ck_assert_uint_eq(log_stat(seen.log).requests, 0);
+    AWAIT(log_stat(seen.log).requests == 0);
     ck_assert_int_eq(twinlog_close(seen.log), -EIO);
-    ck_assert_uint_eq(atomic_load(&seen.completed), PENDING);
+    end_seen(PENDING);
 }
 
 TEST_LOOP(closing_completes_every_request, 2)
@@ -584,52 +467,28 @@ TEST_LOOP(closing_completes_every_request, 2)
     struct twinlog *log = open_seen(&options);
 
     for (unsigned i = 0; i < PENDING; i++) {
-        requests[i] = (struct twinlog_request){ .complete = note };
+        requests[i] = (struct twinlog_request){ .queue = seen.queue };
         ck_assert_int_eq(submit(log, 1000, &requests[i]), 0);
     }
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_eq(atomic_load(&seen.completed), PENDING);
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    end_seen(PENDING);
 }
 
-/* A callback during the close may try to append. */
-static void append_late(struct twinlog_request *request)
-{
-    int rc = twinlog_append(seen.log, "late", 4, NULL);
-
-    atomic_fetch_add(&seen.errors, request->result != 0 || rc != -ESHUTDOWN);
-    atomic_fetch_add(&seen.completed, 1);
-}
-
-TEST(a_callback_of_a_close_may_not_append)
-{
-    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
-    struct twinlog *log = open_seen(&options);
-    struct twinlog_request request = { .complete = append_late };
-
-    ck_assert_int_eq(submit(log, 10, &request), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_eq(atomic_load(&seen.completed), 1);
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
-}
-
-/* Without a thread a submit to full buffers commits, and what that completes is handed out by the next call
- * that may call back. */
+/* Without a thread a submit to full buffers commits. */
 TEST_LOOP(more_requests_than_the_buffers_hold_need_no_thread, 2)
 {
     struct twinlog_request *requests = calloc(100, sizeof(*requests));
 
     struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .buffer_bytes = 16 * KIB));
     for (unsigned i = 0; i < 100; i++) {
-        requests[i].complete = note;
+        requests[i].queue = seen.queue;
         ck_assert_int_eq(submit(log, 3000, &requests[i]), 0);
     }
     if (_i) {
         ck_assert_int_eq(twinlog_drive(log, 0), 1);
-        ck_assert_uint_eq(atomic_load(&seen.completed), 100);
+        ck_assert_uint_eq(completed(), 100);
     }
     log_close(log);
-    ck_assert_uint_eq(atomic_load(&seen.completed), 100);
-    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    end_seen(100);
     free(requests);
 }

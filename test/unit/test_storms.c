@@ -153,7 +153,6 @@ WAYS_TEST(a_thread_is_not_canceled_inside_a_call, LOG_IO_KINDS)
 
 /* A thread with a cancellation pending ends at the first cancellation point where that is not disabled. */
 #define BURST 300u
-#define POINTED 200u /* requests with a callback; the others go to a queue */
 
 struct burst {
     struct twinlog *log;
@@ -163,15 +162,6 @@ struct burst {
     _Atomic bool is_whole;
 };
 
-static _Atomic unsigned completed;
-
-static void reach_a_point(struct twinlog_request *request)
-{
-    (void)request;
-    pthread_testcancel();
-    atomic_fetch_add(&completed, 1);
-}
-
 static void observe_a_point(void *context, const struct twinlog_event *event)
 {
     (void)context;
@@ -179,7 +169,7 @@ static void observe_a_point(void *context, const struct twinlog_event *event)
     pthread_testcancel();
 }
 
-/* The records fill the buffers and segments many times, so a call waits for room, leads, makes segments and calls back. */
+/* The records fill the buffers and segments many times, so a call waits for room, leads, makes segments and completes requests. */
 __attribute__((noinline)) static void submit_canceled(struct burst *burst)
 {
     static const unsigned char bytes[3000];
@@ -189,9 +179,7 @@ __attribute__((noinline)) static void submit_canceled(struct burst *burst)
     pthread_cancel(pthread_self());
     for (unsigned i = 0; i < BURST && burst->error == 0; i++) {
         struct twinlog_request *request = &burst->requests[i];
-        const bool is_pointed = i < POINTED;
-        *request = (struct twinlog_request){ .complete = is_pointed ? reach_a_point : NULL,
-                                             .queue = is_pointed ? NULL : burst->queue };
+        *request = (struct twinlog_request){ .queue = burst->queue };
         burst->error = twinlog_submit(burst->log, &entry, 1, i % 3 ? NULL : &hasty, request);
         if (burst->error == -EAGAIN)
             burst->error = twinlog_submit(burst->log, &entry, 1, NULL, request);
@@ -220,7 +208,6 @@ WAYS_TEST(a_pending_cancellation_ends_no_request, LOG_WAYS)
     options.segment_bytes = 128 * KIB;
     options.observe = observe_a_point;
     burst = (struct burst){ .log = log_open(&options) };
-    atomic_store(&completed, 0);
     ck_assert_int_eq(twinlog_append(burst.log, "first", 5, NULL), 0);
     ck_assert_int_eq(twinlog_queue_open(&burst.queue), 0);
     ck_assert_int_ge(twinlog_queue_fd(burst.queue), 0);
@@ -231,9 +218,8 @@ WAYS_TEST(a_pending_cancellation_ends_no_request, LOG_WAYS)
     ck_assert_ptr_eq(result, PTHREAD_CANCELED);
     ck_assert(atomic_load(&burst.is_whole));
     ck_assert_int_eq(burst.error, 0);
-    while (queued < BURST - POINTED)
+    while (queued < BURST)
         queued += (unsigned)twinlog_queue_poll(burst.queue, fetched, BURST, -1);
-    AWAIT(atomic_load(&completed) == POINTED);
     for (unsigned i = 0; i < BURST; i++)
         ck_assert_int_eq(burst.requests[i].result, 0);
     log_close(burst.log);

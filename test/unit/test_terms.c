@@ -148,139 +148,25 @@ TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-CASE("room", gate_set_up, logdir_remove);
-
-static int room_fd;
-
-static void tell_room(void *context, const struct twinlog_event *event)
-{
-    const uint64_t one = 1;
-
-    (void)context;
-    if (event->kind == TWINLOG_EVENT_ROOM)
-        ck_assert_int_eq(write(room_fd, &one, sizeof(one)), sizeof(one));
-}
-
-static struct twinlog *open_and_listen(struct twinlog_options options)
-{
-    options.buffer_bytes = 16 * KIB;
-    options.observe = tell_room;
-    room_fd = eventfd(0, EFD_CLOEXEC);
-    ck_assert_int_ge(room_fd, 0);
-    return gate_log(&options);
-}
-
-static void await_room(void)
-{
-    struct pollfd fd = { .fd = room_fd, .events = POLLIN };
-    uint64_t count;
-
-    ck_assert_msg(poll(&fd, 1, 120000) == 1, "never: TWINLOG_EVENT_ROOM");
-    ck_assert_int_eq(read(room_fd, &count, sizeof(count)), sizeof(count));
-}
+CASE("tries that are repeated", gate_set_up, logdir_remove);
 
 static void append_by_tries(struct twinlog *log, size_t size)
 {
     uint64_t lsn;
-    int rc;
 
-    while ((rc = append(log, size, trying(TWINLOG_LEVEL_BUFFERED), &lsn)) == -EAGAIN)
-        await_room();
-    ck_assert_int_eq(rc, 0);
+    AWAIT(append(log, size, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
 }
 
-/* A caller that tries again only when it is told to. Buffers are full, segments are not ready, all reservations are
- * taken. */
-WAYS_TEST(a_try_that_was_refused_is_told_of_room, LOG_IO_KINDS)
+/* Buffers are full, segments are not ready. */
+WAYS_TEST(a_try_that_was_refused_finds_room_later, LOG_IO_KINDS)
 {
-    struct twinlog_reservation places[256], place;
-    const struct twinlog_entry entry = { .size = 8 };
-    const struct twinlog_terms terms = trying(0);
-    struct twinlog *log = open_and_listen(options);
+    options.buffer_bytes = 16 * KIB;
+    struct twinlog *log = gate_log(&options);
 
     for (unsigned i = 0; i < 300; i++) /* more than the first segment takes */
         append_by_tries(log, 3000);
-    for (unsigned i = 0; i < 256; i++)
-        while (twinlog_reserve(log, &entry, &terms, &places[i]) == -EAGAIN)
-            await_room();
-    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -EAGAIN);
-    for (unsigned i = 0; i < 256; i++)
-        ck_assert_int_eq(twinlog_reservation_abort(log, &places[i]), 0);
-    while (twinlog_reserve(log, &entry, &terms, &place) == -EAGAIN)
-        await_room();
-    ck_assert_int_eq(twinlog_reservation_abort(log, &place), 0);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 300 + 256 + 1);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 300);
     log_close(log);
-    close(room_fd);
-}
-
-TEST(room_is_not_told_while_there_is_none)
-{
-    struct pollfd fd = { .events = POLLIN };
-    struct twinlog *log = open_and_listen(log_options(0, TWINLOG_BUFFERED));
-    uint64_t count, lsn;
-
-    fill_buffers(log);
-    fd.fd = room_fd;
-    if (poll(&fd, 1, 0) == 1) /* of a try before the buffers were full */
-        ck_assert_int_eq(read(room_fd, &count, sizeof(count)), sizeof(count));
-    ck_assert_int_eq(append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn), -EAGAIN);
-    ck_assert_int_eq(poll(&fd, 1, 0), 0);
-    gate_open();
-    append_by_tries(log, 3000);
-    log_close(log);
-    close(room_fd);
-}
-
-static void *reserve_until(void *argument)
-{
-    struct queued *queued = argument;
-    const struct twinlog_entry entry = { .size = queued->size };
-    struct twinlog_terms terms = at_level(0);
-    struct twinlog_reservation place;
-
-    terms.cancel = &queued->cancel;
-    queued->result = twinlog_reserve(queued->log, &entry, &terms, &place);
-    return NULL;
-}
-
-/* The last of the 256 reservations is taken by a call that finds no place and is canceled. Here nothing else wakes it,
- * and no buffer is swapped meanwhile. */
-TEST(a_try_is_told_of_a_reservation_that_found_no_place)
-{
-    struct twinlog_reservation places[255], place;
-    const struct twinlog_entry entry = { .size = 24 };
-    const struct twinlog_terms terms = trying(0);
-    struct queued last = { .size = 7500 };
-    struct pollfd fd = { .events = POLLIN };
-    uint64_t count, lsn;
-    const struct twinlog_options options =
-        LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .reserve_timeout_ms = 600000);
-
-    struct twinlog *log = last.log = open_and_listen(options);
-    gate_shut();
-    ck_assert_int_eq(append(log, 100, until(TWINLOG_LEVEL_DURABLE, 1), &lsn), -ETIMEDOUT);
-    gate_await();
-    for (unsigned i = 0; i < 255; i++)
-        ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &places[i]), 0);
-    last.thread = start_thread(reserve_until, &last);
-    AWAIT(count_line(log) == 1);
-    fd.fd = room_fd;
-    if (poll(&fd, 1, 0) == 1)
-        ck_assert_int_eq(read(room_fd, &count, sizeof(count)), sizeof(count));
-    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -EAGAIN);
-    __atomic_store_n(&last.cancel.is_canceled, 1, __ATOMIC_SEQ_CST);
-    twl_event_notify_all(&log->commit->space);
-    pthread_join(last.thread, NULL);
-    ck_assert_int_eq(last.result, -ECANCELED);
-    ck_assert_int_eq(poll(&fd, 1, 0), 1);
-    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), 0);
-    ck_assert_int_eq(twinlog_reservation_abort(log, &place), 0);
-    for (unsigned i = 0; i < 255; i++)
-        ck_assert_int_eq(twinlog_reservation_abort(log, &places[i]), 0);
-    gate_open();
-    log_close(log);
-    close(room_fd);
 }
 
 static _Atomic bool is_done;
@@ -295,9 +181,9 @@ static void *pause_again_and_again(void *argument)
     return NULL;
 }
 
-TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
+TEST(a_try_that_a_truncation_refuses_succeeds_later)
 {
-    struct twinlog *log = open_and_listen(log_options(0, 0));
+    struct twinlog *log = log_open(NULL);
     void *wrong;
 
     atomic_store(&is_done, false);
@@ -308,7 +194,6 @@ TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
     ck_assert_int_eq(pthread_join(thread, &wrong), 0);
     ck_assert_ptr_null(wrong);
     log_close(log);
-    close(room_fd);
 }
 
 CASE("deadlines", gate_set_up, logdir_remove);
@@ -382,7 +267,7 @@ TEST(a_segment_is_made_while_another_thread_has_the_head)
         LOG_OPTIONS(.buffer_bytes = 16 * KIB, .segment_bytes = 64 * KIB, .keep_bytes = 1 << 20);
 
     struct twinlog *log = log_open(&options);
-    twl_take_head_lock(log);
+    twl_mutex_lock(&log->head_lock);
     for (unsigned i = 0; i < 60; i++)
         ck_assert_int_eq(append(log, 5000, until(TWINLOG_LEVEL_DURABLE, 120000), &lsn), 0);
     twl_mutex_unlock(&log->head_lock);
@@ -783,7 +668,7 @@ TEST(terms_hold_while_a_truncation_holds_up_the_call)
     struct twinlog *log = log_open(NULL);
     const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
     struct twinlog_terms try = at_level(TWINLOG_LEVEL_BUFFERED), limited = at_level(TWINLOG_LEVEL_DURABLE);
-    struct twinlog_request request = { .complete = NULL };
+    struct twinlog_request request = { .queue = NULL };
     struct twinlog_reservation reservation;
     struct held_up held_up = { .log = log };
     struct call visit;

@@ -219,7 +219,7 @@ class _Terms(ctypes.Structure):
 
 class _Request(ctypes.Structure):
     _fields_ = [
-        ("complete", c_void_p), ("queue", c_void_p), ("context", c_void_p), ("result", c_int32), ("count", c_uint32),
+        ("queue", c_void_p), ("context", c_void_p), ("result", c_int32), ("count", c_uint32),
         ("first_lsn", c_uint64), ("next", c_void_p), ("private_word", c_uint64),
     ]  # fmt: skip
 

@@ -86,16 +86,14 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_SLOW,
     TWINLOG_EVENT_FULL,
     TWINLOG_EVENT_POISON,
-    TWINLOG_EVENT_ABANDONED,
-    TWINLOG_EVENT_ROOM
+    TWINLOG_EVENT_ABANDONED
 };
 struct twinlog_event {
     uint32_t size;
     uint32_t kind;
     int32_t error;
     uint32_t is_durable;
-    uint64_t first_lsn;
-    uint64_t records;
+    uint64_t first_lsn, records;
     uint64_t bytes;
     uint64_t took_ns;
     uint64_t segment;
@@ -111,11 +109,8 @@ struct twinlog_options {
     uint32_t spare_segments;
     uint32_t prepare;
     struct twinlog_report *ret_report;
-    uint64_t segment_records;
-    uint64_t segment_age_ms;
-    uint64_t keep_bytes;
-    uint64_t keep_records;
-    uint64_t keep_age_ms;
+    uint64_t segment_records, segment_age_ms;
+    uint64_t keep_bytes, keep_records, keep_age_ms;
     struct twinlog_committer *committer;
     uint32_t flush_interval_ms;
     uint32_t reserve_timeout_ms;
@@ -178,7 +173,6 @@ int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reserva
                                const struct twinlog_terms *terms);
 int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
 struct twinlog_request {
-    void (*complete)(struct twinlog_request *request);
     struct twinlog_queue *queue;
     void *context;
     int32_t result;
@@ -227,8 +221,7 @@ struct twinlog_trim_result {
     uint32_t size;
     uint32_t holder;
     uint64_t first_lsn;
-    uint64_t removed_records;
-    uint64_t removed_segments;
+    uint64_t removed_records, removed_segments;
     uint64_t removed_bytes;
     uint64_t held_bytes;
     char holder_name[72];
@@ -265,8 +258,7 @@ enum twinlog_reader_flags {
 struct twinlog_reader_options {
     uint32_t size;
     uint32_t flags;
-    uint64_t from_lsn;
-    uint64_t to_lsn;
+    uint64_t from_lsn, to_lsn;
     struct twinlog_report *ret_report;
 };
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
@@ -344,8 +336,7 @@ struct twinlog_timings {
     struct twinlog_histogram sync;
     struct twinlog_histogram wake;
     struct twinlog_histogram total;
-    struct twinlog_histogram group_records;
-    struct twinlog_histogram group_bytes;
+    struct twinlog_histogram group_records, group_bytes;
 };
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,

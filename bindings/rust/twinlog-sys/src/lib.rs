@@ -72,7 +72,7 @@ structures! {
         data: *mut c_void, lsn: u64, handle: u64,
     }
     twinlog_request {
-        complete: Option<unsafe extern "C" fn(*mut twinlog_request)>, queue: *mut c_void, context: *mut c_void,
+        queue: *mut c_void, context: *mut c_void,
         result: i32, count: u32, first_lsn: u64, next: *mut twinlog_request, private_word: u64,
     }
     twinlog_consumer_options {
@@ -127,6 +127,14 @@ extern "C" {
         terms: *const twinlog_terms,
     ) -> c_int;
     pub fn twinlog_reservation_abort(log: *mut twinlog, reservation: *const twinlog_reservation) -> c_int;
+    pub fn twinlog_queue_open(ret_queue: *mut *mut c_void) -> c_int;
+    pub fn twinlog_queue_poll(
+        queue: *mut c_void,
+        ret_requests: *mut *mut twinlog_request,
+        max: u32,
+        timeout_ms: c_int,
+    ) -> c_int;
+    pub fn twinlog_queue_close(queue: *mut c_void) -> c_int;
     pub fn twinlog_submit(
         log: *mut twinlog,
         entries: *const twinlog_entry,

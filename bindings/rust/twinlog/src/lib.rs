@@ -24,7 +24,7 @@ use std::os::unix::io::RawFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use twinlog_sys as c;
@@ -248,6 +248,7 @@ fn batch_of(entries: &[Entry<'_>]) -> Result<(Vec<c::twinlog_entry>, u32)> {
 /// An open log, for any number of threads.
 pub struct Log {
     raw: *mut c::twinlog,
+    fetcher: Mutex<Option<Fetcher>>,
 }
 
 // Every function on a log may be called from any thread; closing takes the log.
@@ -272,13 +273,12 @@ impl Log {
         o.flush_interval_ms = options.flush_interval_ms;
         let mut raw = ptr::null_mut();
         check(unsafe { c::twinlog_open(dir.as_ptr(), &o, &mut raw) })?;
-        Ok(Log { raw })
+        Ok(Log { raw, fetcher: Mutex::new(None) })
     }
 
     /// Makes every record durable and closes the log; or the error that kept one from being durable.
     pub fn close(mut self) -> Result<()> {
-        let raw = std::mem::replace(&mut self.raw, ptr::null_mut());
-        check(unsafe { c::twinlog_close(raw) }).map(|_| ())
+        check(self.end()).map(|_| ())
     }
 
     /// Returns the LSN when the record is on stable storage.
@@ -309,8 +309,12 @@ impl Log {
     pub fn submit(&self, entries: &[Entry<'_>], terms: &Terms) -> Result<Submission> {
         let (batch, count) = batch_of(entries)?;
         let t = terms.in_c();
+        let fetching = match &mut *self.fetcher.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(fetcher) => fetcher.shared.clone(),
+            none => none.insert(Fetcher::start()?).shared.clone(),
+        };
         let mut request = c::twinlog_request::zeroed();
-        request.complete = Some(complete);
+        request.queue = fetching.queue;
         let in_flight = Arc::new(InFlight { request: UnsafeCell::new(request), done: Mutex::new(Done::default()) });
         let context = Arc::into_raw(in_flight.clone()); // complete() takes it back
         // Nothing else touches the request until complete() is called, perhaps before this returns.
@@ -322,6 +326,7 @@ impl Log {
             drop(unsafe { Arc::from_raw(context) });
             return Err(Error::new(rc, 0));
         }
+        fetching.add(1);
         Ok(Submission { in_flight })
     }
 
@@ -472,9 +477,25 @@ impl Log {
     }
 }
 
+impl Log {
+    /// The close completes all requests, so the fetcher finds the rest. In a forked child it has no thread.
+    fn end(&mut self) -> i32 {
+        let raw = std::mem::replace(&mut self.raw, ptr::null_mut());
+        let rc = unsafe { c::twinlog_close(raw) };
+        let fetcher = self.fetcher.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        match fetcher {
+            Some(fetcher) if rc != c::TWINLOG_EFORKED => fetcher.end(),
+            other => std::mem::forget(other),
+        }
+        rc
+    }
+}
+
 impl Drop for Log {
     fn drop(&mut self) {
-        unsafe { c::twinlog_close(self.raw) };
+        if !self.raw.is_null() {
+            self.end();
+        }
     }
 }
 
@@ -694,8 +715,7 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// A batch in flight: the future of [`Log::submit`]. It is woken by the thread that has committed, which must not drop
-/// the log then.
+/// A batch in flight: the future of [`Log::submit`]. It is woken by a thread of the log, which must not drop the log.
 #[must_use = "a batch whose future is dropped is appended, but nothing tells when"]
 pub struct Submission {
     in_flight: Arc<InFlight>,
@@ -722,7 +742,80 @@ impl InFlight {
     }
 }
 
-unsafe extern "C" fn complete(request: *mut c::twinlog_request) {
+/// The thread that fetches completed requests from the queue of a log. It sleeps while none is in flight.
+struct Fetcher {
+    shared: Arc<Fetching>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+struct Fetching {
+    queue: *mut c_void,
+    state: Mutex<FetchState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct FetchState {
+    in_flight: i64, // may be -1 for a moment: a request is counted after it was submitted
+    is_over: bool,
+}
+
+unsafe impl Send for Fetching {}
+unsafe impl Sync for Fetching {}
+
+impl Fetching {
+    fn add(&self, count: i64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).in_flight += count;
+        self.changed.notify_one();
+    }
+
+    /// False when the log is closed, and so nothing comes any more.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.in_flight <= 0 && !state.is_over {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.in_flight > 0
+    }
+
+    fn run(&self) {
+        let mut requests = [ptr::null_mut(); 64];
+        while self.wait() {
+            let count = unsafe { c::twinlog_queue_poll(self.queue, requests.as_mut_ptr(), 64, -1) };
+            for request in &requests[..count.max(0) as usize] {
+                unsafe { complete(*request) };
+            }
+            self.add(-i64::from(count.max(0)));
+        }
+    }
+}
+
+impl Fetcher {
+    fn start() -> Result<Fetcher> {
+        let mut queue = ptr::null_mut();
+        check(unsafe { c::twinlog_queue_open(&mut queue) })?;
+        let state = Mutex::new(FetchState::default());
+        let shared = Arc::new(Fetching { queue, state, changed: Condvar::new() });
+        let own = shared.clone();
+        match std::thread::Builder::new().name("twinlog-fetch".into()).spawn(move || own.run()) {
+            Ok(thread) => Ok(Fetcher { shared, thread }),
+            Err(error) => {
+                unsafe { c::twinlog_queue_close(queue) };
+                Err(Error::new(-error.raw_os_error().unwrap_or(11), 0)) // EAGAIN
+            }
+        }
+    }
+
+    fn end(self) {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
+        self.shared.changed.notify_one();
+        if self.thread.join().is_ok() {
+            unsafe { c::twinlog_queue_close(self.shared.queue) };
+        }
+    }
+}
+
+unsafe fn complete(request: *mut c::twinlog_request) {
     let (result, lsn) = ((*request).result, (*request).first_lsn);
     let in_flight = Arc::from_raw((*request).context as *const InFlight);
     let waker = {
@@ -730,7 +823,7 @@ unsafe extern "C" fn complete(request: *mut c::twinlog_request) {
         done.answer = Some(if result < 0 { Err(Error::new(result, lsn)) } else { Ok(lsn) });
         done.waker.take()
     };
-    // A panic must not go through C.
+    // A panic would end the thread that wakes all others.
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.map(Waker::wake))).is_err() {
         std::process::abort();
     }
