@@ -165,6 +165,8 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
         rc = copy_range(b, segment->file, file, 0, extent->data_end);
     if (rc == 0)
         rc = copy_range(b, segment->file, file, extent->index_start, bytes);
+    if (rc == 0 && extent->index_start == bytes && !segment_is_mapped(&segment->header))
+        rc = twl_segment_write_second_header(file, &segment->header);
     if (rc == 0 && extent->is_open)
         rc = io_write_at(file, no_header, sizeof(no_header), OPEN_GROUP_OFFSET);
     io_close(file);

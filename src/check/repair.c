@@ -94,19 +94,16 @@ static int tell_state(struct repairer *r)
     return twl_listener_tell(&r->walk.listener, &report);
 }
 
-static int tell_unknown(struct repairer *r)
+/* What no walk can tell: files without a place in the log, and segments that are missing behind what is there. */
+static int tell_faults(struct repairer *r)
 {
     const struct segment_set *set = &r->walk.snapshot.set;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < segment_set_files(set); i++) {
-        const struct segment_entry *entry = &set->entries[i];
-        struct twinlog_report report;
-        if (!entry->is_unknown)
-            continue;
-        twl_report(&report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
-                   "the header of %s does not check, and no group was found in it", entry->name);
-        twl_report_place(&report, entry->name, 0, 0, entry->file_bytes);
-        rc = twl_listener_tell(&r->walk.listener, &report);
+    for (size_t i = 0; rc == 0 && i < set->fault_count; i++) {
+        struct twinlog_report report = set->faults[i].report;
+        report.action = TWINLOG_DID_SKIP;
+        if (set->faults[i].may_hide_records)
+            rc = twl_listener_tell(&r->walk.listener, &report);
     }
     return rc;
 }
@@ -368,7 +365,7 @@ static int fill(struct repairer *r)
     if (rc == 0)
         rc = tell_state(r);
     if (rc == 0)
-        rc = tell_unknown(r);
+        rc = tell_faults(r);
     if (rc == 0)
         rc = twl_walk_through(&r->walk);
     if (rc == 0)

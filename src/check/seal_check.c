@@ -10,16 +10,13 @@ static void complain(struct seal_check *check, const char *words)
         check->wrong = words;
 }
 
-/* Looks for what is left of a footer. It is written once, into zeros or over bytes of an earlier
- * incarnation. */
+/* Looks for what is left of a footer. It is written once, into zeros. */
 static int look_for_remains(struct seal_check *check, struct cursor *cursor)
 {
     const struct segment *segment = cursor->segment;
     int error;
-    if (segment->header.incarnations > 0)
-        return 0;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, segment->data_end, SEGMENT_FOOTER_BYTES, &error);
-    if (bytes && !are_zeros(bytes, SEGMENT_FOOTER_BYTES))
+    const unsigned char *bytes = twl_cursor_bytes(cursor, segment->data_end, FOOTER_SECTOR_BYTES, &error);
+    if (bytes && !are_zeros(bytes, FOOTER_SECTOR_BYTES))
         complain(check, "the footer does not check");
     return error;
 }

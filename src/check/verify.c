@@ -35,7 +35,7 @@ static int load(struct verifier *v)
     if (rc < 0 && rc != -ENOENT)
         found(v, &report, NULL);
     for (size_t i = 0; rc == 0 && i < set->fault_count; i++)
-        rc = found(v, &set->faults[i], NULL);
+        rc = found(v, &set->faults[i].report, NULL);
     return rc;
 }
 

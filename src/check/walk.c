@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 
 #define TRIES 100u /* a log that is truncated faster than it is read is not verified */
 
@@ -166,16 +167,29 @@ static int check_zeros(struct walk *w, uint64_t from, uint64_t to)
     return 0;
 }
 
-static int check_header_block(struct walk *w)
+static int check_headers(struct walk *w)
 {
+    unsigned char header[HEADER_SECTOR_BYTES];
     int error;
-    if (segment_is_mapped(&w->segment.header) || /* its writer uses the rest of the block */
-        w->snapshot.set.entries[w->index].is_salvaged)
+    if (w->snapshot.set.entries[w->index].has_second_header)
         return 0;
     const unsigned char *block = twl_cursor_bytes(&w->cursor, 0, SEGMENT_HEADER_BYTES, &error);
     if (!block)
         return error;
-    return twl_segment_header_is_clean(block) ? 0 : tell_padding(w, 512, SEGMENT_HEADER_BYTES - 512);
+    memcpy(header, block, sizeof(header));
+    if (!segment_is_mapped(&w->segment.header) && !twl_segment_header_is_clean(block)) {
+        error = tell_padding(w, HEADER_SECTOR_BYTES, SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES);
+        if (error != 0)
+            return error;
+    }
+    const uint64_t at = twl_second_header_offset(&w->segment.header);
+    const unsigned char *second = twl_cursor_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
+    if (!second || memcmp(header, second, sizeof(header)) == 0)
+        return error;
+    return tell_harmless(
+        w, TWINLOG_FOUND_BAD_HEADER, at, HEADER_SECTOR_BYTES,
+        "the second header is not like the first one; no record is affected, but a repair could not "
+        "use it");
 }
 
 /* ---- records ----------------------------------------------------------------------------------- */
@@ -301,6 +315,27 @@ static uint64_t last_lost(const struct walk *w)
     return max_u64(told_lsn, max_u64(set->passed_lsn, set->first_lsn - 1));
 }
 
+/* A spare with a group was started, though its first group is lost. The newest LSN in all of them. */
+static int find_in_spares(struct walk *w, uint64_t *lsn)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    struct cursor cursor = { 0 };
+    int rc = 0;
+    for (size_t i = max_u64(w->index + 1, set->started); rc == 0 && i < set->started + set->spares; i++) {
+        struct later_groups groups = { 0 };
+        struct segment segment;
+        rc = twl_segment_open_entry(w->io, &set->entries[i], &segment);
+        if (rc < 0)
+            break;
+        twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
+        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, cursor.position, &groups);
+        *lsn = max_u64(*lsn, groups.last_lsn);
+        twl_segment_close(&segment);
+    }
+    twl_cursor_free(&cursor);
+    return rc;
+}
+
 /* The newest LSN that is known to have been durable in the epoch of that number. */
 static uint64_t find_sure(const struct walk *w, uint32_t epoch, const struct beginning *next)
 {
@@ -373,6 +408,10 @@ static int resume(struct walk *w)
     w->is_done = next.first_lsn == 0;
     end_hole(w, &later, &next, is_sure, &hole);
     w->has_begun = false;
+    if (next.first_lsn == 0)
+        rc = find_in_spares(w, &hole.last_lsn);
+    if (rc < 0)
+        return stale_or(rc);
     if (is_gap_behind(w))
         hole.finding = TWINLOG_FOUND_MISSING_SEGMENT;
     rc = tell_hole(w, &hole);
@@ -576,9 +615,6 @@ static int begin_seal_check(struct walk *w)
                       : twl_segment_read_footer(&w->segment, &w->seal.footer);
     if (rc > 0 || w->seal.is_sealed)
         w->footer_lsn = w->seal.footer.last_lsn;
-    if (w->snapshot.set.entries[w->index].is_salvaged &&
-        !w->seal.is_sealed) /* maybe of an earlier incarnation */
-        w->seal.wrong = NULL;
     return rc < 0 ? rc : 0;
 }
 
@@ -606,13 +642,14 @@ static int walk_segment(struct walk *w, struct position *position)
         return rc;
     if (start_lsn > 0) {
         *position = twl_position_before(&w->segment.header);
+        w->epoch = position->epoch; /* records of the epoch in front may be truncated ones */
         w->next_lsn = max_u64(start_lsn, w->snapshot.set.first_lsn);
     }
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
     twl_cursor_begin(&w->cursor, &w->segment, *position);
     rc = begin_seal_check(w);
     if (rc == 0)
-        rc = check_header_block(w);
+        rc = check_headers(w);
     for (unsigned steps = 0; rc == 0 && !w->is_done; steps++) {
         rc = step(w);
         if (rc <= 0)
@@ -708,7 +745,7 @@ int twl_walk_through(struct walk *w)
     unsigned tries = 1;
     int rc = 0;
     while (rc == 0 && !w->is_done) {
-        const bool is_behind_all = w->index == set->started + set->spares;
+        const bool is_behind_all = set->started == 0 || w->index == set->started + set->spares;
         if (w->index < set->started)
             stage =
                 (struct stage){ set->entries[w->index].header.sequence, position, w->records, w->next_lsn };

@@ -66,17 +66,55 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
     F(112, 32, incarnations);                                                                                \
     F(116, 32, writer)
 static const unsigned char segment_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
-#define HEADER_SECTOR_BYTES 512u
-_Static_assert(HEADER_SECTOR_BYTES <= SEGMENT_HEADER_BYTES, "the header sector is in the header block");
+#define MAPPED_SECOND_HEADER (SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES)
+_Static_assert(HEADER_SECTOR_BYTES <= MAPPED_SECOND_HEADER, "both headers are in the header block");
+_Static_assert(FOOTER_SECTOR_BYTES + HEADER_SECTOR_BYTES <= SEGMENT_FOOTER_BYTES, "in the footer block");
 
-void twl_segment_header_encode(const struct segment_header *from, unsigned char bytes[SEGMENT_HEADER_BYTES])
+static void encode_header_sector(const struct segment_header *from, unsigned char bytes[HEADER_SECTOR_BYTES])
 {
-    memset(bytes, 0, SEGMENT_HEADER_BYTES);
+    memset(bytes, 0, HEADER_SECTOR_BYTES);
     encode_prefix(segment_magic, SEGMENT_VERSION, from->incompatible, from->compatible, bytes);
     memcpy(bytes + 24, from->log_id, LOG_ID_BYTES);
     store_le32(bytes + 80, BLOCK_BYTES);
     SEGMENT_FIELDS(STORE);
     store_le32(bytes + 508, twl_crc32c(0, bytes, HEADER_SECTOR_BYTES - 4));
+}
+
+void twl_segment_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_HEADER_BYTES])
+{
+    memset(block, 0, SEGMENT_HEADER_BYTES);
+    encode_header_sector(header, block);
+    if (segment_is_mapped(header))
+        encode_header_sector(header, block + MAPPED_SECOND_HEADER);
+}
+
+uint64_t twl_second_header_offset(const struct segment_header *header)
+{
+    return segment_is_mapped(header) ? MAPPED_SECOND_HEADER
+                                     : twl_segment_data_end(header->bytes) + FOOTER_SECTOR_BYTES;
+}
+
+void twl_second_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_FOOTER_BYTES])
+{
+    if (!segment_is_mapped(header))
+        encode_header_sector(header, block + FOOTER_SECTOR_BYTES);
+}
+
+enum header_state twl_second_header_decode(const unsigned char header_block[SEGMENT_HEADER_BYTES],
+                                           const unsigned char footer_block[SEGMENT_FOOTER_BYTES],
+                                           uint64_t file_bytes, struct segment_header *ret_header)
+{
+    struct segment_header header;
+    enum header_state state = twl_segment_header_decode(header_block + MAPPED_SECOND_HEADER, &header);
+    bool fits = state == HEADER_VALID && segment_is_mapped(&header);
+    if (!fits && state != HEADER_NEWER) {
+        state = twl_segment_header_decode(footer_block + FOOTER_SECTOR_BYTES, &header);
+        fits = state == HEADER_VALID && !segment_is_mapped(&header) &&
+               header.bytes == align_down(file_bytes, BLOCK_BYTES);
+    }
+    if (fits)
+        *ret_header = header;
+    return state == HEADER_VALID && !fits ? HEADER_FOREIGN : state;
 }
 
 /* The first segment of a log has a fixed start. A segment that a truncation begins continues an older
@@ -91,7 +129,7 @@ static bool is_start_possible(const struct segment_header *header)
            header->after_lsn < header->start_lsn;
 }
 
-enum header_state twl_segment_header_decode(const unsigned char bytes[SEGMENT_HEADER_BYTES],
+enum header_state twl_segment_header_decode(const unsigned char bytes[HEADER_SECTOR_BYTES],
                                             struct segment_header *ret_header)
 {
     enum header_state prefix = decode_prefix(bytes, segment_magic, SEGMENT_VERSION, KNOWN_FEATURES);
@@ -202,6 +240,20 @@ enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES
         return DECODED_NONE;
     *ret_group = into;
     return is_known ? DECODED_VALID : DECODED_NEWER;
+}
+
+bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
+                            const uint8_t log_id[LOG_ID_BYTES], struct group_header *ret_group)
+{
+    struct group_header into;
+    struct record_header record;
+    if (!twl_group_header_maybe(bytes))
+        return false;
+    GROUP_FIELDS(LOAD);
+    *ret_group = into;
+    return into.count > 0 && into.first_lsn > 0 && into.first_lsn <= UINT64_MAX - into.count &&
+           twl_record_header_decode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, into.epoch),
+                                    into.first_lsn, &record);
 }
 
 /*
@@ -368,13 +420,10 @@ void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct
     F(72, 32, epoch.salt);                                                                                   \
     F(76, 32, index_entries);                                                                                \
     F(80, 32, index_checksum)
-#define FOOTER_SECTOR_BYTES 512u
-_Static_assert(FOOTER_SECTOR_BYTES <= SEGMENT_FOOTER_BYTES, "the footer sector is in the footer block");
-
 void twl_segment_footer_encode(const struct segment_footer *from, uint32_t segment_seed, uint64_t offset,
-                               unsigned char bytes[SEGMENT_FOOTER_BYTES])
+                               unsigned char bytes[FOOTER_SECTOR_BYTES])
 {
-    memset(bytes, 0, SEGMENT_FOOTER_BYTES);
+    memset(bytes, 0, FOOTER_SECTOR_BYTES);
     store_le32(bytes + 4, FOOTER_MAGIC);
     FOOTER_FIELDS(STORE);
     store_le32(bytes, place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset));
@@ -400,7 +449,7 @@ static bool is_extent_possible(const struct segment_footer *footer)
                        : footer->min_ns == INT64_MAX && footer->max_ns == INT64_MIN;
 }
 
-bool twl_segment_footer_decode(const unsigned char bytes[SEGMENT_FOOTER_BYTES], uint32_t segment_seed,
+bool twl_segment_footer_decode(const unsigned char bytes[FOOTER_SECTOR_BYTES], uint32_t segment_seed,
                                uint64_t offset, struct segment_footer *ret_footer)
 {
     if (load_le32(bytes + 4) != FOOTER_MAGIC ||
@@ -539,14 +588,6 @@ int twl_state_entry_compare(const struct state_entry *a, const struct state_entr
 }
 
 /* ---- checksums calculated backwards ------------------------------------------------------------ */
-
-uint32_t twl_unseed_group(const unsigned char bytes[GROUP_HEADER_BYTES], uint64_t offset)
-{
-    unsigned char place[8];
-    store_le64(place, offset);
-    uint32_t crc = twl_crc32c_undo(load_le32(bytes), bytes + 4, GROUP_HEADER_BYTES - 4);
-    return twl_crc32c_undo(crc, place, sizeof(place));
-}
 
 uint64_t twl_unseed_record(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                            uint64_t first_lsn, uint64_t last_lsn)

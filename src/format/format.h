@@ -26,7 +26,8 @@
 
 /* ---- segment header ---------------------------------------------------------------------------- */
 
-#define SEGMENT_HEADER_BYTES BLOCK_BYTES /* space it occupies; the integers are in the first 512 bytes */
+#define SEGMENT_HEADER_BYTES BLOCK_BYTES /* space it occupies */
+#define HEADER_SECTOR_BYTES 512u         /* the integers are in here */
 #define SEGMENT_FOOTER_BYTES BLOCK_BYTES /* reserved at the end of the file */
 #define SEGMENT_DATA_OFFSET SEGMENT_HEADER_BYTES
 #define SEGMENT_VERSION 1u
@@ -81,12 +82,25 @@ enum header_state {
     HEADER_NEWER,   /* intact, but of an unknown version or with an unknown feature */
 };
 
+/* The whole block, with the second header if it belongs there. */
 void twl_segment_header_encode(const struct segment_header *header,
                                unsigned char block[SEGMENT_HEADER_BYTES]);
-enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HEADER_BYTES],
+enum header_state twl_segment_header_decode(const unsigned char sector[HEADER_SECTOR_BYTES],
                                             struct segment_header *ret_header);
-/* Also false if a byte after the integers is not zero; the header can be used nevertheless. */
+/* Also false if a byte after the integers is not zero; the header can be used nevertheless. Not for segments with
+ * FEATURE_MAPPED. */
 bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES]);
+
+/* The second header is a copy of the first one for repair: behind the footer, or, because a file with FEATURE_MAPPED
+ * may be shorter than its header says, at the end of the header block. */
+uint64_t twl_second_header_offset(const struct segment_header *header);
+/* Writes it to the footer block, where it belongs there. */
+void twl_second_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_FOOTER_BYTES]);
+/* The one that fits a file of `file_bytes` with these two blocks, of which the second one is the last whole one. As for
+ * headers; HEADER_FOREIGN: there is none. */
+enum header_state twl_second_header_decode(const unsigned char header_block[SEGMENT_HEADER_BYTES],
+                                           const unsigned char footer_block[SEGMENT_FOOTER_BYTES],
+                                           uint64_t file_bytes, struct segment_header *ret_header);
 
 /* Groups lie in [SEGMENT_DATA_OFFSET, this offset). */
 uint64_t twl_segment_data_end(uint64_t segment_bytes);
@@ -100,6 +114,7 @@ uint32_t twl_writer(void);
 /* ---- group header ------------------------------------------------------------------------------ */
 
 #define GROUP_HEADER_BYTES 64u
+#define RECORD_HEADER_BYTES 24u
 #define GROUP_MAGIC 0x47575431u /* bytes 31 54 57 47: "1TWG" */
 
 enum group_kind {
@@ -166,6 +181,10 @@ static inline bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADE
 }
 /* A cheap first test, for searching. */
 bool twl_group_header_maybe(const unsigned char *bytes);
+/* For a file without a header, so with an unknown seed: is this a group header that is confirmed by the first record behind
+ * it, which is of this log, and of the LSN and epoch of the group? Only those and the number of records may be used. */
+bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
+                            const uint8_t log_id[LOG_ID_BYTES], struct group_header *ret_group);
 
 /* The chain value that the next group has to carry. */
 static inline uint32_t twl_group_chain(const struct group_header *group)
@@ -174,8 +193,6 @@ static inline uint32_t twl_group_chain(const struct group_header *group)
 }
 
 /* ---- record ------------------------------------------------------------------------------------ */
-
-#define RECORD_HEADER_BYTES 24u
 
 enum record_kind {
     RECORD_DATA = 0,
@@ -270,6 +287,7 @@ struct index_entry {
 void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes[INDEX_ENTRY_BYTES]);
 void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry);
 
+#define FOOTER_SECTOR_BYTES 512u /* the footer; the second header is behind it */
 #define FOOTER_MAGIC 0x46575431u /* bytes 31 54 57 46: "1TWF" */
 
 /* Summary of a full segment. Everything in it follows from the groups; it saves a walk. */
@@ -287,10 +305,10 @@ struct segment_footer {
 
 /* `offset` is the place of the footer, twl_segment_data_end(). */
 void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t segment_seed, uint64_t offset,
-                               unsigned char block[SEGMENT_FOOTER_BYTES]);
+                               unsigned char sector[FOOTER_SECTOR_BYTES]);
 /* False unless it is the footer of this incarnation of this segment, and possible in itself: the index
  * lies between data_end, rounded up to a block, and the footer. */
-bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], uint32_t segment_seed,
+bool twl_segment_footer_decode(const unsigned char sector[FOOTER_SECTOR_BYTES], uint32_t segment_seed,
                                uint64_t offset, struct segment_footer *ret_footer);
 
 /* ---- state file -------------------------------------------------------------------------------- */
@@ -348,12 +366,8 @@ int twl_state_entry_compare(const struct state_entry *a, const struct state_entr
 
 /* ---- checksums calculated backwards ------------------------------------------------------------ */
 
-/* For repair: a header alone tells which segment it was written in, or which record it belongs to, even where the place
- * that should say so is lost. Random bytes give an answer, too. It is worth something only if something else confirms
- * it: a second group of the same segment, or the payload's own checksum. */
-
-/* The one segment seed for which these bytes are a group header at that offset. */
-uint32_t twl_unseed_group(const unsigned char bytes[GROUP_HEADER_BYTES], uint64_t offset);
+/* For repair: a record's header alone tells which record it belongs to. Random bytes give an answer, too, so the payload's
+ * own checksum has to confirm it. */
 
 /* The LSN from first_lsn to last_lsn for which these bytes are a valid record header of that epoch; 0 =
  * none. Of more than 2^32 LSNs only the first 2^32 are tried. */

@@ -209,7 +209,7 @@ int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *ent
     if (rc < 0)
         return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
     rc = hold(&segment);
-    if (rc == 0 && !entry->is_salvaged)
+    if (rc == 0 && !entry->has_second_header)
         rc = twl_segment_check_incarnation(&segment, &entry->header);
     if (rc < 0)
         twl_segment_close(&segment);

@@ -11,6 +11,10 @@
  * A file of records that are gone for good can get a new incarnation: a new header overwrites the old one. That
  * is one sector, so a crash leaves one or the other. Every checksum in the file is seeded by the identity in
  * its header, so nothing of the old incarnation can be read in the new one (I8).
+ *
+ * The second header, for repair, is replaced before the first one, durably. A crash in between leaves a second header
+ * that no group was written under, so it does not count. The other way round the second header of the old incarnation
+ * could stay, and with it the old groups.
  */
 #define _GNU_SOURCE
 #include "segment/segment.h"
@@ -89,6 +93,13 @@ static int write_header(struct io_file *file, const struct segment_header *heade
     return io_write_at(file, block, SEGMENT_HEADER_BYTES, 0);
 }
 
+int twl_segment_write_second_header(struct io_file *file, const struct segment_header *header)
+{
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES] = { 0 };
+    twl_second_header_encode(header, block);
+    return io_write_at(file, block, SEGMENT_FOOTER_BYTES, twl_segment_data_end(header->bytes));
+}
+
 static int give_summary(struct segment *segment)
 {
     segment->summary = malloc(sizeof(*segment->summary));
@@ -119,6 +130,8 @@ static int fill(struct segment *segment, const struct segment_plan *plan)
         rc = io_allocate(segment->file, plan->bytes, plan->allocation);
     if (rc == 0)
         rc = compose_header(segment->file->io, plan, &header);
+    if (rc == 0 && !plan->is_mapped)
+        rc = twl_segment_write_second_header(segment->file, &header);
     if (rc == 0)
         rc = write_header(segment->file, &header);
     if (rc == 0)
@@ -256,8 +269,13 @@ static int begin_incarnation(struct segment *segment, const struct segment_plan 
     next.bytes = segment->header.bytes;
     if (rc == 0)
         rc = compose_header(segment->file->io, &next, &header);
-    if (rc == 0) {
+    if (rc == 0) { /* also where it does not belong: what the old incarnation left there must not stay */
         header.incarnations = segment->header.incarnations + 1;
+        rc = twl_segment_write_second_header(segment->file, &header);
+    }
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    if (rc == 0) {
         rc = write_header(segment->file, &header);
         if (rc == 0)
             rc = io_sync_data(segment->file);
@@ -358,6 +376,14 @@ static void encode_index(const struct sparse_index *index, uint32_t step, uint32
         twl_index_entry_encode(&index->entries[i * step], footer_at - (i + 1) * INDEX_ENTRY_BYTES);
 }
 
+/* What is behind the footer stays as it is: the second header. */
+static int read_footer_block(const struct segment *segment, unsigned char block[SEGMENT_FOOTER_BYTES])
+{
+    size_t size;
+    memset(block, 0, SEGMENT_FOOTER_BYTES);
+    return io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
+}
+
 int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
                      struct segment_footer *ret_footer)
 {
@@ -381,10 +407,12 @@ int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
         return -ENOMEM;
     memset(bytes, 0, size);
     unsigned char *footer_at = bytes + index_blocks;
+    int rc = read_footer_block(segment, footer_at);
     encode_index(&summary->index, step, footer.index_entries, footer_at);
     footer.index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
     twl_segment_footer_encode(&footer, segment->seed, segment->data_end, footer_at);
-    int rc = io_write_at(segment->file, bytes, size, segment->data_end - index_blocks);
+    if (rc == 0)
+        rc = io_write_at(segment->file, bytes, size, segment->data_end - index_blocks);
     if (rc == 0)
         rc = io_sync_data(segment->file);
     free(bytes);
@@ -400,7 +428,7 @@ int twl_segment_read_footer(const struct segment *segment, struct segment_footer
     const int rc = io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
     if (rc < 0)
         return rc;
-    return size == SEGMENT_FOOTER_BYTES &&
+    return size >= FOOTER_SECTOR_BYTES &&
            twl_segment_footer_decode(block, segment->seed, segment->data_end, ret_footer);
 }
 
@@ -411,6 +439,17 @@ static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to
     int rc = 0;
     for (; rc == 0 && from < to; from += BLOCK_BYTES)
         rc = io_write_at(segment->file, zeros, BLOCK_BYTES, from);
+    return rc == 0 ? io_sync_data(segment->file) : rc;
+}
+
+static int remove_footer(const struct segment *segment)
+{
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES];
+    int rc = read_footer_block(segment, block);
+    if (rc < 0)
+        return rc;
+    memset(block, 0, FOOTER_SECTOR_BYTES);
+    rc = io_write_at(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end);
     return rc == 0 ? io_sync_data(segment->file) : rc;
 }
 
@@ -425,7 +464,7 @@ int twl_segment_unseal(const struct segment *segment, uint64_t end)
     const uint64_t index_bytes = align_up((uint64_t)footer.index_entries * INDEX_ENTRY_BYTES, BLOCK_BYTES);
     const uint64_t index_at = max_u64(segment->data_end - index_bytes, align_up(end, BLOCK_BYTES));
     rc = write_zeros(segment, index_at, segment->data_end);
-    return rc < 0 ? rc : write_zeros(segment, segment->data_end, segment->data_end + SEGMENT_FOOTER_BYTES);
+    return rc < 0 ? rc : remove_footer(segment);
 }
 
 /* ---- space ------------------------------------------------------------------------------------- */

@@ -57,6 +57,10 @@ struct segment_plan {
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
                        bool *ret_is_in_doubt);
 
+/* The second header, in a footer block without a footer. For segments without FEATURE_MAPPED: the others have it in the
+ * block of the first one. */
+int twl_segment_write_second_header(struct io_file *file, const struct segment_header *header);
+
 /* The same where several processes make the segment at once: -EEXIST if another process was faster, and
  * nothing has happened. The segment is not locked. Its name is not durable yet, but all names that existed
  * before are. */

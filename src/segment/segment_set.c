@@ -14,16 +14,16 @@
  * Verify and repair collect the faults instead, and get a set of what is there.
  */
 #define _GNU_SOURCE
-#include "segment/salvage.h"
+#include "segment/cursor.h"
+#include "segment/second_header.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
-#define HEADER_TRIES 3u                    /* a header that is being overwritten may read as neither */
-#define SET_TRIES 3u                       /* files may get new incarnations while the set is read */
-#define MOVING_SET_TRIES 100u              /* the same, while the state file shows that they do */
+#define HEADER_TRIES 3u       /* a header that is being overwritten may read as neither */
+#define SET_TRIES 3u          /* files may get new incarnations while the set is read */
+#define MOVING_SET_TRIES 100u /* the same, while the state file shows that they do */
 
 /* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
 struct loading {
@@ -34,13 +34,12 @@ struct loading {
     uint8_t log_id[LOG_ID_BYTES];
     size_t all, room; /* entries */
     size_t count;     /* those that may be started or spares, in front */
-    bool has_head;    /* the segment with the sequence of the head is there */
     struct segment_set set;
     struct twinlog_report *report;
 };
 
 /* A fault of the set was reported: ends the loading, unless faults are collected. */
-static int tolerate(struct loading *l, int error)
+static int tolerate(struct loading *l, int error, bool may_hide_records)
 {
     struct segment_set *set = &l->set;
     if (l->use != SET_FOR_CHECKING || (error != TWINLOG_ECORRUPT && error != TWINLOG_EFOREIGN))
@@ -48,17 +47,18 @@ static int tolerate(struct loading *l, int error)
     void *faults = realloc(set->faults, (set->fault_count + 1) * sizeof(*set->faults));
     if (!faults)
         return -ENOMEM;
+    l->report->action = TWINLOG_DID_NOTHING;
     set->faults = faults;
-    set->faults[set->fault_count] = *l->report;
-    set->faults[set->fault_count++].action = TWINLOG_DID_NOTHING;
+    set->faults[set->fault_count++] = (struct set_fault){ *l->report, may_hide_records };
     return 0;
 }
 
 /* The same, with the place of the fault. */
-static int fault(struct loading *l, const char *name, uint64_t sequence, uint64_t offset, uint64_t bytes)
+static int fault(struct loading *l, const char *name, uint64_t sequence, uint64_t offset, uint64_t bytes,
+                 bool may_hide_records)
 {
     twl_report_place(l->report, name, sequence, offset, bytes);
-    return tolerate(l, l->report->error);
+    return tolerate(l, l->report->error, may_hide_records);
 }
 
 /* ---- headers ----------------------------------------------------------------------------------- */
@@ -72,7 +72,7 @@ static int refuse_header(struct loading *l, const char *name, enum header_state 
         twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                    "the header of %s does not check; restore that file from a copy%s", name,
                    state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
-    return fault(l, name, 0, 0, SEGMENT_HEADER_BYTES);
+    return fault(l, name, 0, 0, SEGMENT_HEADER_BYTES, true);
 }
 
 /* Of the system: not tolerated. */
@@ -84,6 +84,14 @@ static int refuse(struct loading *l, int error, const char *doing, const char *n
                name, twinlog_strerror(error));
     twl_report_place(l->report, name, 0, 0, 0);
     return error;
+}
+
+/* Takes the second header, if there is one. Else the entry keeps the sequence 0. */
+static int read_second_header(struct loading *l, struct segment_entry *entry)
+{
+    int rc = twl_second_header_read(l->io, entry->name, &entry->header);
+    entry->has_second_header = rc > 0;
+    return rc < 0 ? refuse(l, rc, "read", entry->name) : 0;
 }
 
 /* 1 = it is there; 0 = the file is gone by now, as retired files may be. */
@@ -99,9 +107,12 @@ static int load_entry(struct loading *l, struct segment_entry *entry)
         twl_segment_close(&segment);
     }
     entry->file_bytes = segment.file_bytes;
-    entry->is_salvaged = state != HEADER_VALID;
     entry->header = segment.header;
-    int rc = entry->is_salvaged ? refuse_header(l, entry->name, state) : 0;
+    int rc = 0;
+    if (state != HEADER_VALID && (l->use != SET_FOR_CHECKING || state == HEADER_NEWER))
+        rc = refuse_header(l, entry->name, state);
+    else if (state != HEADER_VALID)
+        rc = read_second_header(l, entry);
     return rc < 0 ? rc : 1;
 }
 
@@ -129,16 +140,22 @@ static int refuse_foreign(struct loading *l, const struct segment_entry *entry)
 {
     twl_report(l->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
                "%s belongs to another log, or is a second copy; move it out of the directory", entry->name);
-    return fault(l, entry->name, entry->header.sequence, 0, 0);
+    return fault(l, entry->name, entry->header.sequence, 0, 0, !entry->has_both_headers);
 }
 
+/* A walk finds the records that are missing in a gap, but not whether one of the segments was a truncation. */
 static int refuse_missing(struct loading *l, uint64_t first, uint64_t last,
                           const struct segment_entry *before)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "segments %llu to %llu are missing before %s; restore them from a copy",
                (unsigned long long)first, (unsigned long long)last, before->name);
-    return fault(l, before->name, first, 0, 0);
+    return fault(l, before->name, first, 0, 0, true);
+}
+
+static bool has_a_header(const struct segment_entry *entry)
+{
+    return entry->header.sequence > 0;
 }
 
 static bool is_of_log(const struct segment_entry *entry, const uint8_t log_id[LOG_ID_BYTES])
@@ -151,7 +168,7 @@ static int forget_state(struct loading *l, int error)
     l->state = NULL;
     l->first_sequence = 0;
     l->set.is_state_lost = true;
-    return tolerate(l, error);
+    return tolerate(l, error, false);
 }
 
 static int refuse_state(struct loading *l, enum twinlog_finding finding, int error, const char *words)
@@ -166,8 +183,8 @@ static int check_state(struct loading *l)
     bool has_header = false, is_ours = false;
     for (size_t i = 0; i < l->count; i++) {
         const struct segment_entry *entry = &l->set.entries[i];
-        has_header = has_header || !entry->is_salvaged;
-        is_ours = is_ours || (l->state && !entry->is_salvaged && is_of_log(entry, l->state->log_id));
+        has_header = has_header || has_a_header(entry);
+        is_ours = is_ours || (l->state && has_a_header(entry) && is_of_log(entry, l->state->log_id));
     }
     if (l->state && has_header && !is_ours)
         return refuse_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
@@ -188,7 +205,7 @@ static bool choose_log(struct loading *l)
         memcpy(l->log_id, l->state->log_id, LOG_ID_BYTES);
     for (size_t i = 0; i < l->count && !l->state; i++) {
         const struct segment_entry *entry = &l->set.entries[i];
-        if (entry->is_salvaged)
+        if (!has_a_header(entry))
             continue;
         if (lead == 0)
             memcpy(l->log_id, entry->header.log_id, LOG_ID_BYTES);
@@ -198,32 +215,110 @@ static bool choose_log(struct loading *l)
     return is_known;
 }
 
-/* Leaves the segments of other logs out. */
+static bool is_twice(const struct loading *l, size_t index)
+{
+    const struct segment_entry *entries = l->set.entries;
+    const uint64_t id = entries[index].header.segment_id;
+    return (index > 0 && entries[index - 1].header.segment_id == id) ||
+           (index + 1 < l->all && entries[index + 1].header.segment_id == id);
+}
+
+static bool is_only_one(const struct loading *l, const struct segment_entry *entry)
+{
+    for (size_t i = 0; i < l->all; i++)
+        if (&l->set.entries[i] != entry && l->set.entries[i].header.sequence == entry->header.sequence)
+            return false;
+    return true;
+}
+
+/* Says that the second header counts, or that there is none. The first one is lost, or that of another file. */
+static int take_second_header(struct loading *l, struct segment_entry *entry)
+{
+    const unsigned long long sequence = entry->header.sequence;
+    int is_used = 0;
+    if (entry->has_second_header)
+        is_used = is_of_log(entry, l->log_id) ? twl_second_header_is_used(l->io, entry) : 0;
+    if (is_used < 0)
+        return refuse(l, is_used, "read", entry->name);
+    /* A truncation that is not begun is believed only if nothing contradicts it; it may have failed. */
+    const bool is_fixed = entry->header.start_lsn > 0;
+    const bool counts = entry->has_second_header && is_of_log(entry, l->log_id) &&
+                        (is_used || !is_fixed || is_only_one(l, entry));
+    if (counts) {
+        twl_report(l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+                   "the header of %s does not check; its second header says that it is segment %llu",
+                   entry->name, sequence);
+        return fault(l, entry->name, sequence, 0, SEGMENT_HEADER_BYTES, is_fixed && !is_used);
+    }
+    uint64_t first_lsn, last_lsn;
+    int rc = twl_second_header_find_lost(l->io, entry->name, l->log_id, &first_lsn, &last_lsn);
+    if (rc < 0)
+        return refuse(l, rc, "read", entry->name);
+    twl_report(
+        l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+        last_lsn > 0
+            ? "neither header of %s checks; records %llu to %llu in it are lost, unless they were removed"
+            : "neither header of %s checks, and no record was found in it",
+        entry->name, (unsigned long long)first_lsn, (unsigned long long)last_lsn);
+    l->report->first_lsn = first_lsn;
+    l->report->last_lsn = last_lsn;
+    entry->header.sequence = 0;
+    return fault(l, entry->name, 0, 0, entry->file_bytes, true);
+}
+
+/* The header of an entry is valid. Is it that of the file? */
+static int compare_headers(struct loading *l, struct segment_entry *entry, bool is_doubtful)
+{
+    struct segment_entry second = *entry;
+    int rc = read_second_header(l, &second);
+    if (rc < 0)
+        return rc;
+    const bool is_same = second.has_second_header && second.header.segment_id == entry->header.segment_id;
+    entry->has_both_headers = is_same && !segment_is_mapped(&entry->header); /* those are in one block */
+    if (!second.has_second_header || is_same || !is_of_log(&second, l->log_id))
+        return 0;
+    if (!is_doubtful) { /* a crash may have come when the file was about to be recycled */
+        rc = twl_second_header_is_used(l->io, &second);
+        if (rc > 0)
+            rc = twl_second_header_is_used(l->io, entry) == 0;
+        if (rc <= 0)
+            return rc < 0 ? refuse(l, rc, "read", entry->name) : 0;
+    }
+    *entry = second;
+    return take_second_header(l, entry);
+}
+
+static int mend_headers(struct loading *l)
+{
+    int rc = 0;
+    sort(l);
+    for (size_t i = 0; rc == 0 && i < l->all; i++) {
+        struct segment_entry *entry = &l->set.entries[i];
+        if (!has_a_header(entry) || entry->has_second_header)
+            rc = take_second_header(l, entry);
+        else
+            rc = compare_headers(l, entry, !is_of_log(entry, l->log_id) || is_twice(l, i));
+    }
+    return rc;
+}
+
+/* Leaves out the segments of other logs, and files without a header. */
 static int check_owners(struct loading *l)
 {
     struct segment_entry *entries = l->set.entries;
     size_t kept = 0;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < l->all; i++)
-        if (entries[i].is_salvaged || is_of_log(&entries[i], l->log_id))
+        if (has_a_header(&entries[i]) && is_of_log(&entries[i], l->log_id))
             entries[kept++] = entries[i];
-        else
+        else if (has_a_header(&entries[i]))
             rc = refuse_foreign(l, &entries[i]);
     l->all = l->count = kept;
     return rc;
 }
 
-/* Gives segments without a header their place back. */
-static int place_salvaged(struct loading *l)
-{
-    int rc = twl_salvage(l->io, l->log_id, max_u64(l->first_sequence, 1), l->set.entries, l->all);
-    for (size_t i = 0; rc == 0 && i < l->all; i++)
-        if (l->set.entries[i].is_salvaged && l->set.entries[i].header.sequence == 0)
-            l->set.entries[i].role = SEGMENT_UNPLACED;
-    return rc;
-}
-
-static int check_length(struct loading *l, const struct segment_entry *entry)
+/* Where another segment continues it, a walk finds what is missing. */
+static int check_length(struct loading *l, const struct segment_entry *entry, bool is_continued)
 {
     if (entry->file_bytes >= entry->header.bytes ||
         segment_is_mapped(&entry->header)) /* missing bytes count as zeros */
@@ -232,7 +327,7 @@ static int check_length(struct loading *l, const struct segment_entry *entry)
                "%s was truncated from %llu to %llu bytes; restore that file from a copy", entry->name,
                (unsigned long long)entry->header.bytes, (unsigned long long)entry->file_bytes);
     return fault(l, entry->name, entry->header.sequence, entry->file_bytes,
-                 entry->header.bytes - entry->file_bytes);
+                 entry->header.bytes - entry->file_bytes, !is_continued);
 }
 
 /* Looks when the writes that a dead writer had in flight have landed. */
@@ -259,8 +354,13 @@ static int choose_twin(struct loading *l, struct segment_entry *a, struct segmen
 {
     int rc = 0;
     b->role = SEGMENT_RETIRED;
-    if (a->header.segment_id == b->header.segment_id) /* a second copy */
-        return refuse_foreign(l, b);
+    if (a->header.segment_id ==
+        b->header.segment_id) { /* a second copy, or its header was written over another */
+        const bool is_b = b->has_both_headers && !a->has_both_headers;
+        a->role = is_b ? SEGMENT_RETIRED : SEGMENT_STARTED;
+        b->role = is_b ? SEGMENT_STARTED : SEGMENT_RETIRED;
+        return refuse_foreign(l, is_b ? a : b);
+    }
     rc = look_after_dead_writer(l, a);
     if (rc == 0)
         rc = look_after_dead_writer(l, b);
@@ -294,7 +394,7 @@ static int find_newest(struct loading *l, size_t *ret_started)
     int rc = 0;
     for (*ret_started = l->count; rc == 0 && *ret_started > 0; --*ret_started) {
         struct segment_entry *entry = &l->set.entries[*ret_started - 1];
-        rc = check_length(l, entry);
+        rc = check_length(l, entry, false);
         if (rc == 0)
             rc = look_after_dead_writer(l, entry);
         if (rc == 0 && entry->first_lsn > 0)
@@ -309,11 +409,6 @@ static bool begins_log(const struct segment_header *header)
     return header->start_lsn > 0 && header->previous == 0;
 }
 
-static uint64_t sequence_before(const struct segment_header *header)
-{
-    return header->start_lsn > 0 ? header->previous : header->sequence - 1;
-}
-
 /* Follows the path down from entries[newest]; what is not on it was trimmed or truncated. Behind a gap it goes on with
  * the next older segment; but without a state file it is not known whether that was trimmed, so it counts as trimmed. */
 static int follow_path(struct loading *l, size_t newest)
@@ -324,7 +419,7 @@ static int follow_path(struct loading *l, size_t newest)
     for (size_t i = 0; i < newest; i++)
         entries[i].role = SEGMENT_RETIRED;
     while (!begins_log(&entries[at].header) && entries[at].header.sequence > l->first_sequence) {
-        const uint64_t before = sequence_before(&entries[at].header);
+        const uint64_t before = twl_sequence_before(&entries[at].header);
         size_t next = at;
         while (next > 0 && entries[next - 1].header.sequence >= before)
             next--;
@@ -339,7 +434,7 @@ static int follow_path(struct loading *l, size_t newest)
         }
         at = next;
         entries[at].role = SEGMENT_STARTED;
-        rc = check_length(l, &entries[at]);
+        rc = check_length(l, &entries[at], true);
         if (rc < 0)
             return rc;
     }
@@ -370,7 +465,6 @@ static void count_entries(const struct loading *l, struct segment_set *set)
         set->started += entry->role == SEGMENT_STARTED;
         set->spares += entry->role == SEGMENT_SPARE;
         set->retired += entry->role == SEGMENT_RETIRED;
-        set->unplaced += entry->role == SEGMENT_UNPLACED;
         set->max_number = max_u64(set->max_number, twl_segment_name_number(entry->name));
         set->max_sequence = max_u64(set->max_sequence, entry->header.sequence);
         if (entry->role == SEGMENT_STARTED && segment_is_truncation(&entry->header))
@@ -391,11 +485,8 @@ static int find_first_lsn(struct loading *l)
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
         return refuse(l, rc, "read", oldest->name);
-    /* A salvaged segment may have got another sequence than it had, but not if it begins behind the head. */
-    const bool may_be_head = oldest->is_salvaged && !l->has_head && oldest->first_lsn <= head_lsn;
-    const bool is_head = oldest->header.sequence == l->first_sequence || may_be_head;
     set->first_lsn = max_u64(oldest->first_lsn, 1);
-    if (is_head)
+    if (oldest->header.sequence == l->first_sequence)
         set->first_lsn = max_u64(set->first_lsn, head_lsn);
     else if (l->state && !begins_log(&oldest->header)) /* what is in front of it is missing */
         set->first_lsn = head_lsn;
@@ -429,7 +520,7 @@ static int refuse_empty(struct loading *l)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "all segments are missing; restore them from a copy");
-    return fault(l, STATE_NAME, l->first_sequence, 0, 0);
+    return fault(l, STATE_NAME, l->first_sequence, 0, 0, true);
 }
 
 static int remove_temporary(void *context, const char *name)
@@ -486,10 +577,15 @@ static int load_entries(struct loading *l)
 static void place_head(struct loading *l)
 {
     for (size_t i = 0; l->state && i < l->count; i++)
-        if (l->set.entries[i].header.sequence == l->first_sequence) {
+        if (l->set.entries[i].header.sequence == l->first_sequence)
             l->set.entries[i].kept_lsn = l->state->first_lsn;
-            l->has_head = true;
-        }
+}
+
+/* There is neither a header nor a state file. */
+static int refuse_all(struct loading *l)
+{
+    const int rc = l->count > 0 ? refuse_header(l, l->set.entries[0].name, HEADER_DAMAGED) : 0;
+    return rc == 0 && l->count > 0 ? TWINLOG_ECORRUPT : rc;
 }
 
 static int load_set(struct loading *l)
@@ -500,11 +596,11 @@ static int load_set(struct loading *l)
     if (rc == 0 && l->count == 0 && l->state && !is_just_born(l->state))
         rc = refuse_empty(l);
     if (rc == 0 && !choose_log(l))
-        return l->set.fault_count > 0 ? l->set.faults[0].error : 0;
+        return rc == 0 ? refuse_all(l) : rc;
+    if (rc == 0 && l->use == SET_FOR_CHECKING)
+        rc = mend_headers(l);
     if (rc == 0)
         rc = check_owners(l);
-    if (rc == 0 && l->use == SET_FOR_CHECKING)
-        rc = place_salvaged(l);
     if (rc == 0) {
         place_head(l);
         rc = make_set(l);
@@ -574,8 +670,13 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
             (tries >= SET_TRIES && !has_changed(io, generation)))
             break;
     }
-    if (use == SET_FOR_CHECKING && (rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN))
+    if (use == SET_FOR_CHECKING && (rc == 0 || rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN)) {
+        if (rc == 0) { /* each header may be sound, but that of another file */
+            twl_segment_set_free(ret_set);
+            twl_state_free(&state);
+        }
         rc = open_once(io, use, &state, &generation, ret_set, &report);
+    }
     if (rc < 0) {
         *ret_report = report;
         return rc;
@@ -585,144 +686,4 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
     else
         twl_state_free(&state);
     return 0;
-}
-
-/* ---- looking closer ---------------------------------------------------------------------------- */
-
-static int look_at_first_group(const struct segment *segment, uint64_t *ret_first_lsn)
-{
-    struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
-    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
-    int rc = twl_cursor_enter_group(&cursor);
-    *ret_first_lsn = rc > 0 ? cursor.group.first_lsn : 0;
-    twl_cursor_free(&cursor);
-    return rc < 0 ? rc : 0;
-}
-
-int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
-{
-    struct segment segment;
-    enum header_state state;
-    int rc = twl_segment_open(io, entry->name, IO_READ_ONLY, 0, &segment, &state);
-    if (rc < 0)
-        return rc;
-    if (entry->is_salvaged)
-        rc = state == HEADER_DAMAGED || state == HEADER_FOREIGN ? 0 : -ENOENT;
-    else if (state != HEADER_VALID)
-        rc = TWINLOG_ECORRUPT;
-    else if (segment.header.segment_id != entry->header.segment_id)
-        rc = -ENOENT;
-    if (rc < 0) {
-        twl_segment_close(&segment);
-        return rc;
-    }
-    if (entry->is_salvaged) {
-        segment.header = entry->header;
-        segment.seed = entry->seed;
-        segment.data_end = twl_segment_data_end(entry->header.bytes);
-    }
-    segment.kept_lsn = entry->kept_lsn;
-    if (!segment_is_mapped(&segment.header)) /* so that no room is made for bytes that do not exist */
-        segment.header.bytes = min_u64(segment.header.bytes, segment.file_bytes);
-    *ret_segment = segment;
-    return 0;
-}
-
-int twl_segment_look(struct io *io, struct segment_entry *entry)
-{
-    struct segment segment;
-    if (entry->is_known)
-        return 0;
-    int rc = twl_segment_open_entry(io, entry, &segment);
-    if (rc < 0)
-        return rc;
-    rc = twl_segment_read_footer(&segment, &entry->footer);
-    if (rc >= 0) {
-        entry->is_sealed = rc > 0;
-        entry->first_lsn = entry->header.start_lsn;
-        rc = 0;
-        if (entry->first_lsn == 0)
-            rc = look_at_first_group(&segment, &entry->first_lsn);
-        if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* the group does not check */
-            entry->first_lsn = entry->footer.first_lsn;
-    }
-    twl_segment_close(&segment);
-    entry->is_known = rc == 0;
-    return rc;
-}
-
-int twl_segment_try_look(struct io *io, struct segment_entry *entry)
-{
-    int rc = twl_segment_look(io, entry);
-    if (rc != TWINLOG_ECORRUPT && rc != -ENOENT)
-        return rc;
-    entry->first_lsn = 0;
-    entry->is_sealed = false;
-    return 0;
-}
-
-bool twl_segment_set_joins(const struct segment_set *set, size_t index)
-{
-    const struct segment_header *header = &set->entries[index].header;
-    return sequence_before(header) == set->entries[index - 1].header.sequence;
-}
-
-uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
-{
-    const struct segment_header *header = &set->entries[index].header;
-    return header->start_lsn > 0 || header->epoch > set->truncation_epoch ? header->after_lsn : 0;
-}
-
-uint64_t twl_segment_set_promise_behind(const struct segment_set *set, size_t index)
-{
-    uint64_t lsn = 0;
-    for (size_t i = index + 1; i < set->started + set->spares; i++)
-        lsn = max_u64(lsn, twl_segment_set_promise(set, i));
-    return lsn;
-}
-
-uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
-{
-    uint64_t start_lsn = index + 1 < set->started ? set->entries[index + 1].header.start_lsn : 0;
-    return start_lsn > 0 ? start_lsn : UINT64_MAX;
-}
-
-int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)
-{
-    size_t low = 0, high = set->started; /* below low: begin at or before lsn; from high on: behind it */
-    while (low < high) {
-        size_t middle = low + (high - low) / 2, known = middle;
-        int rc = twl_segment_try_look(io, &set->entries[known]);
-        while (rc == 0 && set->entries[known].first_lsn == 0 && known > low)
-            rc = twl_segment_try_look(io, &set->entries[--known]);
-        if (rc < 0)
-            return rc;
-        if (set->entries[known].first_lsn <= lsn)
-            low = middle + 1;
-        else
-            high = known;
-    }
-    size_t at = low > 0 ? low - 1 : 0;
-    while (at > 0 && set->entries[at].first_lsn == 0) /* unknown ones may hold it */
-        at--;
-    const struct segment_entry *entry = &set->entries[at];
-    bool is_behind = entry->is_known && entry->is_sealed && entry->footer.last_lsn < lsn && at + 1 < low;
-    return (int64_t)(is_behind ? at + 1 : at);
-}
-
-int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns)
-{
-    size_t low = 0, high = set->started > 0 ? set->started - 1 : 0; /* all entries below low are older */
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int rc = twl_segment_try_look(io, &set->entries[middle]);
-        if (rc < 0)
-            return rc;
-        const struct segment_entry *entry = &set->entries[middle];
-        if (entry->is_sealed && entry->footer.max_time_so_far_ns < time_ns)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return (int64_t)low;
 }

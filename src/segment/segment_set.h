@@ -11,7 +11,6 @@ enum segment_role {
     SEGMENT_STARTED,
     SEGMENT_SPARE,
     SEGMENT_RETIRED,
-    SEGMENT_UNPLACED,
 };
 
 struct segment_entry {
@@ -20,9 +19,9 @@ struct segment_entry {
     uint64_t file_bytes;
     uint64_t kept_lsn;      /* the head of the log, if it is in this segment; else 0 */
     enum segment_role role; /* when it was loaded */
-    bool is_salvaged;       /* the file has no valid header; `header` and `seed` were found out (salvage.h) */
-    bool is_unknown;        /* no place in the log was found for it, and it is not empty */
-    uint32_t seed;
+    bool has_second_header; /* `header` is the second one, because the first one is not that of the file */
+    bool
+        has_both_headers; /* both headers say the same, in different blocks; only known where faults are collected */
 
     /* Valid after twl_segment_look(): */
     bool is_known;
@@ -31,25 +30,29 @@ struct segment_entry {
     struct segment_footer footer; /* if it is sealed */
 };
 
+struct set_fault {
+    struct twinlog_report report;
+    bool may_hide_records; /* records may be lost, and no walk through what is there tells */
+};
+
 struct segment_set {
     struct segment_entry *entries;
-    size_t started;  /* entries[0 .. started) are the log, oldest first; each continues the last */
-    size_t spares;   /* then the segments without a group, by sequence, to be used next */
-    size_t retired;  /* then the segments that were trimmed or truncated; their contents do not count */
-    size_t unplaced; /* then files without a valid header that fit nowhere; only where faults are collected */
-    uint64_t first_lsn;        /* oldest LSN that is kept, or the first one to come */
-    uint64_t passed_lsn;       /* a cursor proves that everything up to here was durable; 0 = none does */
+    size_t started;      /* entries[0 .. started) are the log, oldest first; each continues the last */
+    size_t spares;       /* then the segments without a group, by sequence, to be used next */
+    size_t retired;      /* then the segments that were trimmed or truncated; their contents do not count */
+    uint64_t first_lsn;  /* oldest LSN that is kept, or the first one to come */
+    uint64_t passed_lsn; /* a cursor proves that everything up to here was durable; 0 = none does */
     uint32_t truncation_epoch; /* the log was last truncated, or reset, at the end of this epoch; 0 = never */
     uint64_t max_number;       /* of the file names; 0 = there are none */
     uint64_t max_sequence;
-    bool is_state_lost;            /* there should be a state file, and there is no usable one */
-    struct twinlog_report *faults; /* if they are collected; else the first one is an error */
+    bool is_state_lost;       /* there should be a state file, and there is no usable one */
+    struct set_fault *faults; /* if they are collected; else the first one is an error */
     size_t fault_count;
 };
 
 static inline size_t segment_set_files(const struct segment_set *set)
 {
-    return set->started + set->spares + set->retired + set->unplaced;
+    return set->started + set->spares + set->retired;
 }
 
 /* A log with more segments can't be opened, and no writer makes more. A few are reserved for processes
@@ -59,12 +62,18 @@ static inline size_t segment_set_files(const struct segment_set *set)
 
 enum segment_set_use {
     SET_FOR_READING,
-    /* For verify and repair: a fault of the set is added to its list, and loading goes on. Files without a
-     * valid header get their place back, and the path may have gaps. */
+    /* For verify and repair: a fault of the set is added to its list, and loading goes on. Where the header of a file is
+     * lost the second one counts; a file without any is left out. The path may have gaps. */
     SET_FOR_CHECKING,
     /* For the only writer: removes temporary files, and waits for writes of a dead writer. */
     SET_FOR_WRITING,
 };
+
+/* Sequence of the segment that it continues; 0 = none. */
+static inline uint64_t twl_sequence_before(const struct segment_header *header)
+{
+    return header->start_lsn > 0 ? header->previous : header->sequence - 1;
+}
 
 void twl_segment_set_free(struct segment_set *set);
 

@@ -42,7 +42,6 @@ static void seal_segment_header(unsigned char *block)
 static void clean_segment_header(unsigned char *block)
 {
     zero(block, 120, 508);
-    zero(block, 512, SEGMENT_HEADER_BYTES);
     seal_segment_header(block);
 }
 
@@ -53,9 +52,9 @@ static void try_segment_header(struct input *input)
     if (twl_segment_header_decode(input->frame, &header) != HEADER_VALID)
         return;
     twl_segment_header_encode(&header, again);
-    MUST(twl_segment_header_is_clean(again));
+    MUST(segment_is_mapped(&header) || twl_segment_header_is_clean(again));
     clean_segment_header(input->frame);
-    MUST(memcmp(again, input->frame, SEGMENT_HEADER_BYTES) == 0);
+    MUST(memcmp(again, input->frame, HEADER_SECTOR_BYTES) == 0);
     MUST(twl_segment_data_end(header.bytes) > SEGMENT_DATA_OFFSET);
 }
 
@@ -86,11 +85,8 @@ static void try_group(struct input *input)
 {
     unsigned char again[GROUP_HEADER_BYTES];
     const unsigned char *bytes = input->frame;
-    const uint32_t seed = twl_unseed_group(bytes, input->place);
     struct group_header group, other;
     const bool is_valid = twl_group_header_decode(bytes, input->seed, input->place, &group);
-    MUST(!is_valid || seed == input->seed);
-    MUST(twl_group_header_decode(bytes, seed, input->place, &other) == is_valid || !is_valid);
     if (!is_valid)
         return;
     check_group(&group);
@@ -184,7 +180,7 @@ static void check_footer(const struct segment_footer *footer, uint64_t offset)
 
 static void try_footer(struct input *input)
 {
-    unsigned char again[SEGMENT_FOOTER_BYTES];
+    unsigned char again[FOOTER_SECTOR_BYTES];
     struct segment_footer footer, other;
     if (!twl_segment_footer_decode(input->frame, input->seed, input->place, &footer))
         return;
@@ -193,7 +189,7 @@ static void try_footer(struct input *input)
     MUST(!twl_segment_footer_decode(input->frame, input->seed, elsewhere, &other));
     MUST(!twl_segment_footer_decode(input->frame, ~input->seed, input->place, &other));
     twl_segment_footer_encode(&footer, input->seed, input->place, again);
-    zero(input->frame, 84, SEGMENT_FOOTER_BYTES);
+    zero(input->frame, 84, FOOTER_SECTOR_BYTES);
     seal_footer(input);
     MUST(memcmp(again, input->frame, sizeof(again)) == 0);
 }

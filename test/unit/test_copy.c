@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "../sim/rng.h"
 #include "../sim/simdisk.h"
+#include "gate.h"
 #include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
@@ -1070,6 +1071,7 @@ static char reference_dir[320]; /* the log as it was before it was damaged */
 struct losses {
     struct twinlog_report list[16];
     unsigned count;
+    unsigned gaps; /* segments that are missing, with records of which nothing is known */
     uint64_t records;
     int verdict;
 };
@@ -1078,6 +1080,10 @@ static int keep_loss(void *context, const struct twinlog_report *lost)
 {
     struct losses *losses = context;
 
+    if (lost->finding == TWINLOG_FOUND_MISSING_SEGMENT && lost->first_lsn == 0) {
+        losses->gaps++;
+        return losses->verdict;
+    }
     if (losses->count < 16)
         losses->list[losses->count] = *lost;
     losses->count++;
@@ -1300,6 +1306,132 @@ TEST(a_missing_segment_is_a_gap_and_no_more)
     }
 }
 
+/* ---- the second header --------------------------------------------------------------------------- */
+
+static void copy_block(const char *to, const char *from)
+{
+    unsigned char block[BLOCK_BYTES];
+    const int fd = open(from, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, block, sizeof(block), 0), sizeof(block));
+    close(fd);
+    patch_file(to, 0, block, sizeof(block));
+}
+
+/* The number of sound records in the copy, all of which say that they came behind the truncation or in front of it. */
+static uint64_t count_copied(uint64_t cut_lsn)
+{
+    struct twinlog_reader *reader = read_at(copy_dir);
+    struct twinlog_record record;
+    uint64_t count = 0;
+    while (twinlog_reader_next(reader, &record) > 0) {
+        ck_assert_int_eq(record.type, record.lsn > cut_lsn);
+        count++;
+    }
+    twinlog_reader_close(reader);
+    return count;
+}
+
+/* The header of a truncation's segment and its first marker are damaged: what was truncated stays away, and what came
+ * behind it is there. */
+TEST_LOOP(a_damaged_truncation_is_not_forgotten, 2)
+{
+    const unsigned more = _i == 0 ? 60 : 200;
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct twinlog *log = open_small();
+    char truncation[600];
+
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(twinlog_append(log, "old", 3, NULL), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 70), 0);
+    for (unsigned i = 0; i < more; i++)
+        ck_assert_int_eq(twinlog_append_batch(log,
+                                              &(struct twinlog_entry){ .data = "new", .size = 3, .type = 1 },
+                                              1, NULL, NULL),
+                         0);
+    log_close(log);
+    struct listing listing = list_segments();
+    snprintf(truncation, sizeof(truncation), "%s", log_file(listing.list[1].file));
+    ck_assert_uint_eq(listing.list[1].first_lsn, 71);
+    patch_file(truncation, 40, garbage, 1);
+    patch_file(truncation, 4112, garbage, 1);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(result.last_lsn, 70 + more);
+    ck_assert_uint_eq(result.lost_records, 0);
+    ck_assert_uint_eq(count_copied(70), 70 + more);
+}
+
+/* A cursor proves records, and nothing but a spare is left. */
+TEST(a_log_of_which_only_a_spare_is_left_is_told)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_damageable();
+    struct twinlog_options options = small_segments(0);
+    options.spare_segments = 2;
+    struct twinlog *log = log_open(&options);
+    AWAIT(log_stat(log).spare_segments == 2);
+    log_close(log);
+    struct listing listing = list_segments();
+    unsigned spares = 0;
+    for (unsigned i = 0; i < listing.count; i++)
+        if (listing.list[i].state <= TWINLOG_SEGMENT_ACTIVE)
+            ck_assert_int_eq(unlink(log_file(listing.list[i].file)), 0);
+        else
+            spares++;
+    ck_assert_uint_ge(spares, 1);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_ge(losses.gaps, 1);
+    ck_assert_uint_eq(losses.records, 300);
+    ck_assert_uint_eq(result.records, 0);
+}
+
+/* Of another file of the log, a spare included, or of another log. */
+TEST(a_header_that_is_of_another_file_gives_way_to_the_second_one)
+{
+    char other[600];
+
+    make_damageable();
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    struct twinlog *log;
+    ck_assert_int_eq(twinlog_open(other, NULL, &log), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    strcat(other, "/0000000000000001.twl");
+    struct listing listing = list_segments();
+    for (unsigned i = 0; i <= listing.count; i++) {
+        char from[600], reference[600], first[600];
+        snprintf(first, sizeof(first), "%s", log_file(listing.list[0].file));
+        snprintf(from, sizeof(from), "%s", i < listing.count ? log_file(listing.list[i].file) : other);
+        copy_block(first, from);
+        ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL) == 0, i == 0);
+        expect_loss(0, 0);
+        remove_copy();
+        snprintf(reference, sizeof(reference), "%s/reference/%s", log_parent, listing.list[0].file);
+        copy_block(first, reference);
+    }
+}
+
+/* A segment without any header is told with the LSNs that are in it, and that those of it are lost. */
+TEST(a_segment_without_both_headers_is_told_with_its_records)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_damageable();
+    struct listing listing = list_segments();
+    const struct twinlog_segment *segment = &listing.list[1];
+    patch_file(log_file(segment->file), 0, garbage, sizeof(garbage));
+    patch_file(log_file(segment->file), (off_t)segment->file_bytes - BLOCK_BYTES, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_HEADER);
+    ck_assert_uint_eq(losses.list[0].first_lsn, segment->first_lsn);
+    ck_assert_uint_eq(losses.list[0].last_lsn, segment->last_lsn);
+    ck_assert_uint_eq(result.lost_records, segment->last_lsn - segment->first_lsn + 1);
+    expect_all_but(segment->first_lsn, segment->last_lsn);
+}
+
 static void expect_damage_behind(uint64_t last_lsn)
 {
     struct twinlog_reader *reader = read_at(log_dir);
@@ -1413,6 +1545,37 @@ TEST_LOOP(without_the_state_only_names_are_lost, STATE_LOSSES)
 
 /* Nothing came behind the last group, so it is taken for torn, as opening would. */
 static uint64_t consumed_lsn;
+
+static int roll_and_exit(void)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log;
+    if (twinlog_open(log_dir, &options, &log) != 0)
+        return 1;
+    while (log_stat(log).rolls == 0)
+        if (twinlog_append(log, garbage, sizeof(garbage), NULL) != 0)
+            return 1;
+    while (list_segments().list[0].state != TWINLOG_SEGMENT_SEALED)
+        usleep(1000);
+    return 0;
+}
+
+/* The newest segment has one group and no header. The footer of the segment in front proves that group. */
+TEST(a_newest_segment_of_one_group_is_rescued_without_its_header)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    ck_assert_int_eq(run_child(roll_and_exit), 0);
+    struct listing listing = list_segments();
+    ck_assert_uint_eq(listing.list[1].state, TWINLOG_SEGMENT_ACTIVE);
+    const uint64_t appended_lsn = listing.list[1].last_lsn;
+    patch_file(log_file(listing.list[1].file), 0, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(result.last_lsn, appended_lsn);
+    ck_assert_uint_eq(result.records, appended_lsn);
+    ck_assert_uint_eq(losses.count + losses.gaps, 0);
+}
 
 static int append_and_exit(void)
 {
@@ -1573,7 +1736,7 @@ TEST(the_caller_can_end_a_repair)
     make_damageable();
     ck_assert_int_eq(unlink(log_segment(2)), 0);
     ck_assert_int_eq(repair(&losses, &result), 23);
-    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.count + losses.gaps, 1);
 }
 
 static int say_23(void *context, const struct twinlog_report *finding)
@@ -1627,6 +1790,19 @@ static struct finding verify_harmless(void)
     ck_assert_uint_eq(records, 300);
     ck_assert_uint_le(found.count, 1);
     return found;
+}
+
+/* verify: the second header is looked at as long as the first one is sound. */
+TEST(a_second_header_that_does_not_check_is_told_and_costs_nothing)
+{
+    make_damageable();
+    struct listing listing = list_segments();
+    for (unsigned i = 0; i < 2; i++) {
+        patch_file(log_file(listing.list[i].file),
+                   (off_t)listing.list[i].file_bytes - BLOCK_BYTES + 512 + 100, garbage, 3);
+        expect_loss(0, 0);
+        remove_copy();
+    }
 }
 
 TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)

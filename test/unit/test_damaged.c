@@ -813,8 +813,12 @@ TEST(a_footer_goes_when_nothing_is_left_of_its_index)
     ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 0);
     for (uint64_t at = align_up(footer.data_end, BLOCK_BYTES); at < segment.header.bytes; at += BLOCK_BYTES) {
         ck_assert_int_eq(io_read(segment.file, block, sizeof(block), at, &size), 0);
-        ck_assert(size == sizeof(block) && are_zeros(block, sizeof(block)));
+        const size_t zeros = at < segment.data_end ? sizeof(block) : FOOTER_SECTOR_BYTES;
+        ck_assert(size == sizeof(block) && are_zeros(block, zeros));
     }
+    struct segment_header second;
+    ck_assert_int_eq(twl_segment_header_decode(block + FOOTER_SECTOR_BYTES, &second), HEADER_VALID);
+    ck_assert(twl_is_same_incarnation(&second, &segment.header));
     twl_segment_close(&segment);
     io->ops->destroy(io);
 }

@@ -571,7 +571,7 @@ TEST(a_footer_reads_back)
     ck_assert_uint_eq(read.index_entries, footer.index_entries);
     ck_assert_uint_eq(read.index_checksum, footer.index_checksum);
     ck_assert_int_eq(read.sealed_ns, footer.sealed_ns);
-    for (unsigned i = 84; i < SEGMENT_FOOTER_BYTES; i++)
+    for (unsigned i = 84; i < FOOTER_SECTOR_BYTES; i++)
         ck_assert_uint_eq(block[i], 0);
 }
 

@@ -147,6 +147,15 @@ static void begin_log(struct builder *builder, struct images *images, const stru
         builder->header.log_id[i] = (uint8_t)(0xa0 + i);
 }
 
+/* Both headers; a footer of another incarnation goes. */
+static void put_headers(struct builder *builder)
+{
+    unsigned char *footer_block = builder->bytes + twl_segment_data_end(SEGMENT_BYTES);
+    memset(footer_block, 0, SEGMENT_FOOTER_BYTES);
+    twl_segment_header_encode(&builder->header, builder->bytes);
+    twl_second_header_encode(&builder->header, footer_block);
+}
+
 /* A new header, of the next sequence, in the file at builder->bytes. */
 static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t incarnations)
 {
@@ -164,7 +173,7 @@ static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t inca
     header->start_lsn = header->sequence == 1 ? 1 : 0;
     header->previous = 0;
     header->start_chain = 0;
-    twl_segment_header_encode(header, builder->bytes);
+    put_headers(builder);
     twl_summary_begin(&builder->summary);
 }
 
@@ -382,7 +391,7 @@ static void build_truncated(struct images *images)
     builder.header.start_lsn = 3;
     builder.header.previous = 1;
     builder.header.start_chain = chain;
-    twl_segment_header_encode(&builder.header, builder.bytes);
+    put_headers(&builder);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x22222222);
     add_group(&builder, GROUP_RECORDS, 1);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One segment of a set that was loaded: where it begins, what other segments say of it, which one holds an LSN. */
+#include "segment/cursor.h"
+
+#include <errno.h>
+
+#define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
+
+static int look_at_first_group(const struct segment *segment, uint64_t *ret_first_lsn)
+{
+    struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
+    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
+    int rc = twl_cursor_enter_group(&cursor);
+    *ret_first_lsn = rc > 0 ? cursor.group.first_lsn : 0;
+    twl_cursor_free(&cursor);
+    return rc < 0 ? rc : 0;
+}
+
+int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(io, entry->name, IO_READ_ONLY, 0, &segment, &state);
+    if (rc < 0)
+        return rc;
+    if (entry->has_second_header)
+        rc = state == HEADER_NEWER ? -ENOENT : 0;
+    else if (state != HEADER_VALID)
+        rc = TWINLOG_ECORRUPT;
+    else if (segment.header.segment_id != entry->header.segment_id)
+        rc = -ENOENT;
+    if (rc < 0) {
+        twl_segment_close(&segment);
+        return rc;
+    }
+    if (entry->has_second_header) {
+        segment.header = entry->header;
+        segment.seed = twl_segment_seed(&entry->header);
+        segment.data_end = twl_segment_data_end(entry->header.bytes);
+    }
+    segment.kept_lsn = entry->kept_lsn;
+    if (!segment_is_mapped(&segment.header)) /* so that no room is made for bytes that do not exist */
+        segment.header.bytes = min_u64(segment.header.bytes, segment.file_bytes);
+    *ret_segment = segment;
+    return 0;
+}
+
+int twl_segment_look(struct io *io, struct segment_entry *entry)
+{
+    struct segment segment;
+    if (entry->is_known)
+        return 0;
+    int rc = twl_segment_open_entry(io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    rc = twl_segment_read_footer(&segment, &entry->footer);
+    if (rc >= 0) {
+        entry->is_sealed = rc > 0;
+        entry->first_lsn = entry->header.start_lsn;
+        rc = 0;
+        if (entry->first_lsn == 0)
+            rc = look_at_first_group(&segment, &entry->first_lsn);
+        if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* the group does not check */
+            entry->first_lsn = entry->footer.first_lsn;
+    }
+    twl_segment_close(&segment);
+    entry->is_known = rc == 0;
+    return rc;
+}
+
+int twl_segment_try_look(struct io *io, struct segment_entry *entry)
+{
+    int rc = twl_segment_look(io, entry);
+    if (rc != TWINLOG_ECORRUPT && rc != -ENOENT)
+        return rc;
+    entry->first_lsn = 0;
+    entry->is_sealed = false;
+    return 0;
+}
+
+bool twl_segment_set_joins(const struct segment_set *set, size_t index)
+{
+    const struct segment_header *header = &set->entries[index].header;
+    return twl_sequence_before(header) == set->entries[index - 1].header.sequence;
+}
+
+uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
+{
+    const struct segment_header *header = &set->entries[index].header;
+    return header->start_lsn > 0 || header->epoch > set->truncation_epoch ? header->after_lsn : 0;
+}
+
+uint64_t twl_segment_set_promise_behind(const struct segment_set *set, size_t index)
+{
+    uint64_t lsn = 0;
+    for (size_t i = index + 1; i < set->started + set->spares; i++)
+        lsn = max_u64(lsn, twl_segment_set_promise(set, i));
+    return lsn;
+}
+
+uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
+{
+    uint64_t start_lsn = index + 1 < set->started ? set->entries[index + 1].header.start_lsn : 0;
+    return start_lsn > 0 ? start_lsn : UINT64_MAX;
+}
+
+int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)
+{
+    size_t low = 0, high = set->started; /* below low: begin at or before lsn; from high on: behind it */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2, known = middle;
+        int rc = twl_segment_try_look(io, &set->entries[known]);
+        while (rc == 0 && set->entries[known].first_lsn == 0 && known > low)
+            rc = twl_segment_try_look(io, &set->entries[--known]);
+        if (rc < 0)
+            return rc;
+        if (set->entries[known].first_lsn <= lsn)
+            low = middle + 1;
+        else
+            high = known;
+    }
+    size_t at = low > 0 ? low - 1 : 0;
+    while (at > 0 && set->entries[at].first_lsn == 0) /* unknown ones may hold it */
+        at--;
+    const struct segment_entry *entry = &set->entries[at];
+    bool is_behind = entry->is_known && entry->is_sealed && entry->footer.last_lsn < lsn && at + 1 < low;
+    return (int64_t)(is_behind ? at + 1 : at);
+}
+
+int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns)
+{
+    size_t low = 0, high = set->started > 0 ? set->started - 1 : 0; /* all entries below low are older */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int rc = twl_segment_try_look(io, &set->entries[middle]);
+        if (rc < 0)
+            return rc;
+        const struct segment_entry *entry = &set->entries[middle];
+        if (entry->is_sealed && entry->footer.max_time_so_far_ns < time_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (int64_t)low;
+}
