@@ -319,6 +319,7 @@ struct layout {
     uint64_t from, to;   /* groups that count, from the first byte that is not zero on */
     uint64_t kept;       /* in front of here is what was trimmed */
     uint64_t index, end; /* index and footer, if it is sealed */
+    uint64_t second;     /* second header, of a file with groups; 0 = it is another file */
     uint64_t looked_at;  /* bits behind it are not flipped, unless they are index or footer */
 };
 
@@ -346,14 +347,14 @@ static struct layout find_layout(const unsigned char *bytes, const struct twinlo
     struct layout layout = { .from = DATA_OFFSET, .index = segment->file_bytes, .end = segment->file_bytes };
     if (segment->state == TWINLOG_SEGMENT_SEALED) {
         layout.index = (uint64_t)(footer - bytes) - load_number(footer + 76, 4) * ENTRY_BYTES;
-        /* in a recycled file a bad footer can't be told from one of an earlier life */
-        layout.end = (uint64_t)(footer - bytes) + (segment->incarnations == 0 ? FOOTER_BYTES : 0);
+        layout.end = (uint64_t)(footer - bytes) + FOOTER_BYTES;
     }
     if (segment->state <= TWINLOG_SEGMENT_ACTIVE) {
         while (bytes[layout.from] == 0)
             layout.from++;
         layout.from &= ~UINT64_C(7);
         layout.to = DATA_OFFSET + segment->data_bytes;
+        layout.second = (uint64_t)(footer - bytes) + FOOTER_BYTES;
     }
     layout.looked_at = layout.to + FOOTER_BYTES > DATA_OFFSET + FOOTER_BYTES ? layout.to + FOOTER_BYTES
                                                                              : DATA_OFFSET + FOOTER_BYTES;
@@ -384,7 +385,8 @@ static enum cover cover_of(const unsigned char *bytes, const struct layout *layo
 {
     if (offset < HEADER_BYTES)
         return COVERED;
-    if (offset >= layout->index && offset < layout->end)
+    if ((offset >= layout->index && offset < layout->end) ||
+        (layout->second > 0 && offset >= layout->second && offset < layout->second + HEADER_BYTES))
         return SPOKEN;
     if (offset < layout->from || offset >= layout->to || is_gap(bytes, size, offset))
         return FREE;
@@ -401,8 +403,10 @@ static void flip_segment(const unsigned *steps, const struct twinlog_segment *se
     struct layout layout = find_layout(bytes, segment);
     for (uint64_t bit = steps[1]; bit < segment->file_bytes * 8 && violations <= 20; bit += steps[0]) {
         uint64_t offset = bit / 8;
-        if (offset >= layout.looked_at &&
-            (offset < layout.index || offset >= segment->file_bytes - BLOCK_BYTES + FOOTER_BYTES + 64))
+        if (offset >= layout.looked_at && offset < layout.index &&
+            offset < segment->file_bytes - BLOCK_BYTES + FOOTER_BYTES)
+            continue;
+        if (offset >= segment->file_bytes - BLOCK_BYTES + FOOTER_BYTES + HEADER_BYTES + 64)
             continue;
         flip(fd, offset, (unsigned)(bit % 8));
         check_flip(segment->file, offset, (unsigned)(bit % 8), cover_of(bytes, &layout, size, offset));

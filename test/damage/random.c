@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Damages random logs at one to three places, and compares what verify and repair say with what is left.
+ *
+ * The logs are small, and made by chance: several lives, closed or killed, through writes or through a mapping, with
+ * truncations, resets, trims, recycled files and cursors. A place is some bits, some sectors, two blocks, a header, the
+ * end of a file, or a file. What must hold:
+ *  - every record in the repaired log is one that was appended, with its LSN;
+ *  - a record that was acknowledged is there, or its loss is told; so are records that were removed and come back;
+ *  - verify never says that a log is sound in which an acknowledged record is gone, and repair agrees with it;
+ *  - the repaired log is sound.
+ * Not told may be only what nothing in the files tells any more (random_judge.c). After each log the judge is told
+ * lies, and must not believe one.
+ */
+#define _GNU_SOURCE
+#include "random.h"
+
+#include "../crash/directory.h"
+#include "twinlog.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MOST_HARMS 3u
+#define DAMAGES 3u /* of each log */
+
+static char parent[256], dir[280], repaired[280];
+static struct files others; /* of a log of its own */
+static unsigned long logs, damaged, sound, with_losses, lies, violations;
+static uint64_t made;
+
+void must(bool is_true, const char *what)
+{
+    if (is_true)
+        return;
+    fprintf(stderr, "damage-random: cannot %s\n", what);
+    abort();
+}
+
+/* TWINLOG_KEEP=DIR keeps the damaged log. */
+static void fail(uint64_t seed, const struct harm *harms, unsigned count, const char *words, uint64_t lsn)
+{
+    violations++;
+    printf("VIOLATION seed %" PRIu64 ": %s, LSN %" PRIu64 "\n", seed, words, lsn);
+    for (unsigned i = 0; i < count; i++)
+        printf("  %s\n", harms[i].words);
+    if (getenv("TWINLOG_KEEP"))
+        copy_directory(dir, getenv("TWINLOG_KEEP"));
+}
+
+static void damage(uint64_t seed, struct rng *rng, const struct history *history, const struct layout *layout,
+                   const struct files *before)
+{
+    static struct seen seen;
+    struct harm harms[MOST_HARMS];
+    struct files after;
+    uint64_t lsn = 0;
+    const unsigned count = 1 + (unsigned)rng_below(rng, MOST_HARMS);
+    copy_files(before, &after);
+    for (unsigned i = 0; i < count; i++)
+        do_harm(rng, &after, &others, &harms[i]);
+    store_files(dir, &after);
+    look(dir, repaired, &seen);
+    const struct facts facts = { history, layout, before, &after };
+    const char *wrong = judge(&facts, &seen, &lsn);
+    if (!wrong)
+        wrong = try_lies(&facts, &seen, &lies);
+    if (wrong)
+        fail(seed, harms, count, wrong, lsn);
+    damaged++;
+    sound += seen.verified == 0;
+    with_losses += seen.losses > 0;
+    free_files(&after);
+}
+
+static void try_log(uint64_t seed)
+{
+    static struct history history;
+    static struct layout layout;
+    static struct seen seen;
+    struct files files;
+    struct rng rng = { rng_mix(seed) };
+    uint64_t lsn = 0;
+    remove_directory(dir);
+    make_log(dir, seed, &history);
+    load_files(dir, &files);
+    find_layout(dir, &files, &layout);
+    const struct facts facts = { &history, &layout, &files, &files };
+    must(layout.place_count ==
+             (history.last_lsn >= history.first_lsn ? history.last_lsn - history.first_lsn + 1 : 0),
+         "find all records");
+    look(dir, repaired, &seen);
+    const char *wrong =
+        seen.verified != 0 ? "verify does not like an undamaged log" : judge(&facts, &seen, &lsn);
+    if (wrong)
+        fail(seed, NULL, 0, wrong, lsn);
+    for (unsigned i = 0; i < DAMAGES; i++)
+        damage(seed, &rng, &history, &layout, &files);
+    free_files(&files);
+    made |= history.made;
+    logs++;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 1;
+    unsigned long count = 100;
+    int option;
+    static struct history history;
+    while ((option = getopt(argc, argv, "n:s:h")) != -1) {
+        if (option == 'n')
+            count = strtoul(optarg, NULL, 10);
+        else if (option == 's')
+            seed = strtoull(optarg, NULL, 10);
+        else {
+            printf(
+                "usage: damage-random [-n LOGS] [-s SEED]\n"
+                "Damages LOGS random logs, from the one of SEED on, and checks what verify and repair say.\n");
+            return option == 'h' ? 0 : 2;
+        }
+    }
+    snprintf(parent, sizeof(parent), "%s/twinlog-random-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    must(mkdtemp(parent) != NULL, "make a directory");
+    snprintf(dir, sizeof(dir), "%s/log", parent);
+    snprintf(repaired, sizeof(repaired), "%s/repaired", parent);
+    make_log(dir, UINT64_MAX, &history);
+    load_files(dir, &others);
+    for (uint64_t i = 0; i < count && violations < 20; i++)
+        try_log(seed + i);
+    remove_directory(dir);
+    remove_directory(repaired);
+    rmdir(parent);
+    free_files(&others);
+    printf("damage-random: %lu logs, damaged %lu times, %lu of them sound, %lu with losses; %lu lies, "
+           "%lu violations\n",
+           logs, damaged, sound, with_losses, lies, violations);
+    must(count < 50 || made == (1u << 6) - 1, "try every step");
+    return violations > 0;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of damage-random: see random.c. */
+#ifndef TWL_DAMAGE_RANDOM_H
+#define TWL_DAMAGE_RANDOM_H
+
+#include "../sim/rng.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAX_LSN 3000u
+#define MAX_FILES 64u
+#define MAX_LOSSES 64u
+#define MAX_MARKS 2048u
+#define NAME_BYTES 40u
+
+void must(bool is_true, const char *what);
+
+/* ---- a log, and what it should hold ------------------------------------------------------------- */
+
+/* A record is told from others of its LSN by a number of its own. */
+struct history {
+    uint64_t first_lsn, last_lsn;
+    uint32_t number[MAX_LSN + 1]; /* by LSN, modulo MAX_LSN + 1 */
+    uint32_t numbers;             /* given so far */
+    uint64_t cursor_lsn;          /* where a cursor proves a record; 0 = nowhere */
+    uint64_t cursor_value;        /* where it is; setting it again to the same changes nothing */
+    uint64_t made;                /* steps, to tell what was tried */
+    bool is_closed, was_truncated;
+};
+
+/* Makes a log of its own kind in `dir`, as a process that may die. */
+void make_log(const char *dir, uint64_t seed, struct history *ret_history);
+
+/* Payload of a record, which says what it is. Returns its size. */
+size_t make_payload(uint64_t lsn, uint32_t number, unsigned char *ret_bytes);
+#define MAX_PAYLOAD 3100u
+
+/* ---- its files ------------------------------------------------------------------------------------ */
+
+struct file {
+    char name[NAME_BYTES];
+    unsigned char *bytes; /* NULL = it is gone */
+    size_t size;
+};
+struct files {
+    struct file list[MAX_FILES];
+    unsigned count;
+};
+void load_files(const char *dir, struct files *ret_files);
+void store_files(const char *dir, const struct files *files); /* in place of what is there */
+void copy_files(const struct files *from, struct files *to);
+void free_files(struct files *files);
+
+/* Where its records are, and its groups. */
+struct place {
+    uint64_t lsn;
+    unsigned file;
+    uint64_t offset, end;
+};
+struct mark { /* a group with a header */
+    unsigned file;
+    uint64_t offset;
+    uint64_t first_lsn, durable_lsn;
+};
+struct layout {
+    struct place places[MAX_LSN];
+    unsigned place_count;
+    struct mark marks[MAX_MARKS];
+    unsigned mark_count;
+};
+void find_layout(const char *dir, const struct files *files, struct layout *ret_layout);
+
+/* ---- damage --------------------------------------------------------------------------------------- */
+
+struct harm {
+    char words[160];
+};
+/* Damages one place; *others are files of another log. */
+void do_harm(struct rng *rng, struct files *files, const struct files *others, struct harm *ret_harm);
+
+/* ---- what is made of it --------------------------------------------------------------------------- */
+
+struct seen {
+    int verified, repaired, checked; /* results; `checked` is that of verify for the repaired log */
+    unsigned losses;                 /* calls of `each` */
+    bool has_loss_without_lsn;
+    struct {
+        uint64_t first_lsn, last_lsn;
+    } lost[MAX_LOSSES];
+    unsigned lost_count;
+    struct {
+        uint64_t lsn;
+        uint32_t number; /* 0 = these bytes were never appended */
+    } records[MAX_LSN];
+    unsigned count;
+};
+void look(const char *dir, const char *repaired, struct seen *ret_seen);
+
+/* What the log was, and what is left of it. */
+struct facts {
+    const struct history *history;
+    const struct layout *layout;
+    const struct files *before, *after;
+};
+/* NULL = all is as it must be. */
+const char *judge(const struct facts *facts, const struct seen *seen, uint64_t *ret_lsn);
+/* Tells the judge every lie that it must not believe: NULL = it believes none. *tried counts them. */
+const char *try_lies(const struct facts *facts, const struct seen *seen, unsigned long *tried);
+
+#endif
