@@ -104,7 +104,7 @@ static int measure(const struct commit *c, const struct batch *batch, int64_t no
     return 0;
 }
 
-static void gather_salvage(unsigned char *at, const struct twinlog_entry *entry)
+static void gather_pieces(unsigned char *at, const struct twinlog_entry *entry)
 {
     for (uint32_t i = 0; i < entry->piece_count; i++) {
         size_t size = entry->pieces[i].iov_len;
@@ -126,7 +126,7 @@ static void copy(const struct commit *c, const struct batch *batch, int64_t now_
                                               .tag = entry->tag,
                                               .time_ns = entry_time(batch, entry, now_ns) };
         if (entry->pieces)
-            gather_salvage(at + RECORD_HEADER_BYTES, entry);
+            gather_pieces(at + RECORD_HEADER_BYTES, entry);
         twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, entry->pieces ? NULL : entry->data);
         at += twl_record_bytes(bytes);
     }

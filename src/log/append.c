@@ -11,7 +11,7 @@
 
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
-/* ---- going in ---------------------------------------------------------------------------------- */
+/* ---- entering ---------------------------------------------------------------------------------- */
 
 static int check_open(struct twinlog *log, int rc, struct call *call)
 {
@@ -45,17 +45,17 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
     return 0;
 }
 
-static int go_in(struct twinlog *log, const struct terms *terms, struct call *call)
+static int enter_open(struct twinlog *log, const struct terms *terms, struct call *call)
 {
     return check_open(log, twl_enter_on_terms(log, terms, call), call);
 }
 
 /* For a call on terms of its caller. */
-static int go_in_on(struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms,
-                    struct call *call)
+static int enter_on_given(struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms,
+                          struct call *call)
 {
     const int rc = read_terms(log, given, ret_terms);
-    return rc < 0 ? rc : go_in(log, ret_terms, call);
+    return rc < 0 ? rc : enter_open(log, ret_terms, call);
 }
 
 static int check_entry(const struct twinlog_entry *entry)
@@ -109,7 +109,7 @@ static int append_one(struct twinlog *log, const void *data, size_t size, uint32
     uint64_t lsn = 0;
     struct call call;
     const struct terms terms = { .level = level_of(log, level), .called_ns = twl_commit_called() };
-    int rc = go_in(log, &terms, &call);
+    int rc = enter_open(log, &terms, &call);
     if (rc == 0) {
         rc = !data && size > 0 ? -EINVAL : log->ops->append(log->engine, &batch, &terms, &lsn);
         twl_leave(&call);
@@ -136,7 +136,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
     struct terms read;
     uint64_t lsn = 0;
     struct call call;
-    int rc = go_in_on(log, terms, &read, &call);
+    int rc = enter_on_given(log, terms, &read, &call);
     if (rc == 0) {
         rc = check_batch(entries, count);
         if (rc == 0) {
@@ -156,7 +156,7 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
 {
     const struct batch batch = { .entries = entry, .count = 1, .kind = kind, .has_times = true };
     struct call call;
-    int rc = go_in(log, &buffered_terms, &call);
+    int rc = enter_open(log, &buffered_terms, &call);
     if (rc < 0)
         return rc;
     rc = check_durable(log);
@@ -222,7 +222,7 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
 {
     struct terms read;
     struct call call;
-    int rc = go_in_on(log, terms, &read, &call);
+    int rc = enter_on_given(log, terms, &read, &call);
     if (rc < 0)
         return rc;
     rc = check_durable(log);
@@ -309,7 +309,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     struct call call;
-    int rc = go_in_on(log, terms, &read, &call);
+    int rc = enter_on_given(log, terms, &read, &call);
     if (rc < 0)
         return rc;
     rc = check_batch(entries, count);
