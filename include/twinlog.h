@@ -243,8 +243,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
 /* Lets calls on `log` finish, makes every accepted record durable (in TWINLOG_MODE_SHARED those of this process), marks
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
- * happened: -EBUSY, readers are attached to the log; -EDEADLK. No thread may start a call on `log` once close has
- * begun. Waits for open reservations until they are given up; their memory
+ * happened: -EBUSY, readers are attached to the log, or just being attached; -EDEADLK. No thread may start a call on
+ * `log` once close has begun. Waits for open reservations until they are given up; their memory
  * is gone with the log. In a forked child: frees what no thread of the parent can have been changing, and returns
  * TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls exec. */
 int twinlog_close(struct twinlog *log);

@@ -116,7 +116,6 @@ void twl_resume(struct twinlog *log)
 
 void twl_close_gate(struct twinlog *log)
 {
-    atomic_fetch_or(&log->inside, CLOSING);
     if (log->commit)
         twl_commit_end_driving(log->commit);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)

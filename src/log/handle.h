@@ -92,7 +92,7 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call);
  * -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
-/* Lets no new call in that appends, and waits until no call is inside. */
+/* After CLOSING was set in `inside`: waits until no call is inside. */
 void twl_close_gate(struct twinlog *log);
 /* Frees the log, also a partly opened one; `is_forked`: in a child of the process that opened it. */
 void twl_log_destroy(struct twinlog *log, bool is_forked);

@@ -51,9 +51,13 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = twl_attach_reader(log, &own, ret_reader);
+    /* Counted before a close may look at the count, or else the close is seen here: one of both gives up. */
+    atomic_fetch_add(&log->readers, 1);
+    rc = atomic_load(&log->inside) & CLOSING ? -ESHUTDOWN : twl_attach_reader(log, &own, ret_reader);
     if (rc == 0)
-        twl_reader_count(*ret_reader, &log->readers);
+        twl_reader_is_counted(*ret_reader, &log->readers);
+    else
+        atomic_fetch_sub(&log->readers, 1);
     twl_leave(&call);
     return rc;
 }

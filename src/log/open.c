@@ -718,8 +718,11 @@ int twinlog_close(struct twinlog *log)
     }
     if (twl_is_observing())
         return -EDEADLK;
-    if (atomic_load(&log->readers) > 0)
+    atomic_fetch_or(&log->inside, CLOSING); /* from here on no reader is attached */
+    if (atomic_load(&log->readers) > 0) {
+        atomic_fetch_and(&log->inside, ~CLOSING);
         return -EBUSY;
+    }
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     twl_close_gate(log);

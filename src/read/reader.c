@@ -643,10 +643,9 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
     return 0;
 }
 
-void twl_reader_count(struct twinlog_reader *reader, _Atomic uint32_t *readers)
+void twl_reader_is_counted(struct twinlog_reader *reader, _Atomic uint32_t *readers)
 {
     reader->readers = readers;
-    atomic_fetch_add(readers, 1);
 }
 
 void twinlog_reader_close(struct twinlog_reader *reader)

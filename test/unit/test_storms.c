@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "hooked.h"
 #include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
@@ -477,4 +478,68 @@ WAYS_TEST(a_close_lets_everybody_finish, LOG_IO_KINDS)
         ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
         ck_assert_uint_eq(verified, atomic_load(&storm.accepted));
     }
+}
+
+/* ---- an attach that is held inside while the log is closed ---------------------------------------- */
+
+static struct {
+    _Atomic bool is_held, may_go_on, is_closed;
+    struct twinlog *log;
+    struct twinlog_reader *reader;
+    int attached, closed;
+} beside;
+
+static const struct io_ops *ops_beside;
+
+/* Holds the thread that attaches to a log that is open for reading, which looks at the directory for itself. */
+static int hold_again(struct io *io, struct io **ret_io)
+{
+    atomic_store(&beside.is_held, true);
+    AWAIT(atomic_load(&beside.may_go_on));
+    return ops_beside->again(io, ret_io);
+}
+
+static void *attach_beside(void *unused)
+{
+    (void)unused;
+    beside.attached = twinlog_reader_attach(beside.log, NULL, &beside.reader);
+    return NULL;
+}
+
+static void *close_beside(void *unused)
+{
+    (void)unused;
+    beside.closed = twinlog_close(beside.log);
+    atomic_store(&beside.is_closed, true);
+    return NULL;
+}
+
+/* A reader would be left of a log that is gone. */
+TEST(a_close_beside_an_attach_leaves_no_reader)
+{
+    const struct twinlog_options reading = WITH_SIZE(options, .flags = TWINLOG_READ_ONLY);
+    struct twinlog_record record;
+    struct twinlog *writer = log_open(NULL);
+    ck_assert_int_eq(twinlog_append(writer, "x", 1, NULL), 0);
+    ck_assert_int_eq(twinlog_close(writer), 0);
+    memset(&beside, 0, sizeof(beside));
+    struct io *io = log_io(true);
+    static struct io_ops ops;
+    ops_beside = io->ops;
+    ops = *io->ops;
+    ops.again = hold_again;
+    beside.log = log_on(io, &reading);
+    io->ops = &ops;
+    pthread_t attaching = start_thread(attach_beside, NULL);
+    AWAIT(atomic_load(&beside.is_held));
+    pthread_t closing = start_thread(close_beside, NULL);
+    AWAIT(atomic_load(&beside.is_closed) || (atomic_load(&beside.log->inside) & CLOSING));
+    atomic_store(&beside.may_go_on, true);
+    pthread_join(attaching, NULL);
+    pthread_join(closing, NULL);
+    ck_assert_int_eq(beside.closed, -EBUSY); /* the attach was first */
+    ck_assert_int_eq(beside.attached, 0);
+    ck_assert_int_eq(twinlog_reader_next(beside.reader, &record), 1);
+    twinlog_reader_close(beside.reader);
+    ck_assert_int_eq(twinlog_close(beside.log), 0);
 }
