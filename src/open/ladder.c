@@ -44,8 +44,13 @@ bool twl_ladder_syncs_writes(const char *dir)
 
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
 {
-    if ((kind == TWINLOG_IO_URING || kind == TWINLOG_IO_DSYNC) && !twl_ladder_syncs_writes(dir))
-        return -EOPNOTSUPP;
+    if ((kind == TWINLOG_IO_URING || kind == TWINLOG_IO_DSYNC) && !twl_ladder_syncs_writes(dir)) {
+        const int rc =
+            twl_io_posix_create(dir, false, ret_io); /* what is wrong with the directory is told first */
+        if (rc == 0)
+            (*ret_io)->ops->destroy(*ret_io);
+        return rc < 0 ? rc : -EOPNOTSUPP;
+    }
     switch (kind) {
     case TWINLOG_IO_URING:
         return may_change ? twl_io_uring_create_quicker(dir, ret_io)

@@ -257,8 +257,9 @@ static int take_second_header(struct loading *l, struct segment_entry *entry)
     twl_report(
         l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
         last_lsn > 0
-            ? "neither header of %s checks; records %llu to %llu in it are lost, unless they were removed"
-            : "neither header of %s checks, and no record was found in it",
+            ? "neither header of %s checks; restore that file from a copy: records %llu to %llu in it are lost, unless they "
+              "were removed"
+            : "neither header of %s checks, and no record was found in it; restore that file from a copy",
         entry->name, (unsigned long long)first_lsn, (unsigned long long)last_lsn);
     l->report->first_lsn = first_lsn;
     l->report->last_lsn = last_lsn;
