@@ -108,6 +108,7 @@ void fail_log(struct machine *machine)
     if (rng_one_in(&machine->rng, 2)) /* or the disk still fails when the log is closed */
         end_failure(machine);
     close_failing(machine);
+    begin_to_count_again(machine); /* what was only written may be lost, and its LSNs come again */
     end_failure(machine);
     machine->failures += has_failed(machine);
     totals.failures += has_failed(machine);

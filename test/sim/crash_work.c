@@ -78,6 +78,22 @@ static void choose_way(struct machine *machine)
     set_flag(&machine->options, TWINLOG_BUFFERED, rng_one_in(&machine->rng, 3));
 }
 
+/* What failed is over when the log is open, or the judge's own calls would fail. If the retention of this opening did,
+ * the log does not know where its head is, before it looks: a trim of nothing does. */
+static void end_failure_of_opening(struct machine *machine, struct twinlog *log)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = 1;
+    if (!machine->is_failing)
+        return;
+    simdisk_inject(machine->disk, NULL);
+    if (!has_failed(machine))
+        return;
+    const int result = twinlog_trim(log, &options, NULL);
+    if (result < 0)
+        violation("a trim of nothing failed: %s", twinlog_strerror(result));
+}
+
 void open_log(struct machine *machine)
 {
     struct twinlog_report report = { 0 };
@@ -98,6 +114,7 @@ void open_log(struct machine *machine)
     if (result < 0)
         violation("O1: open failed: %s: %s offset %" PRIu64 ": %s", twinlog_strerror(result), report.file,
                   report.offset, report.text);
+    end_failure_of_opening(machine, log);
     judge_opened(machine, log, &report);
 }
 
