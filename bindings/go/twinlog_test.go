@@ -194,7 +194,8 @@ func TestFollowers(t *testing.T) {
 	for atomic.LoadInt64(&seen) < readers*records {
 		time.Sleep(time.Millisecond)
 	}
-	if more := threads() - before; more > 20 {
+	// The runtime starts threads as well where short calls are held up; a thread each would be at least as many as readers.
+	if more := threads() - before; more > readers*3/4 {
 		t.Errorf("%d threads for %d readers", more, readers)
 	}
 	cancel()
