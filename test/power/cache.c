@@ -12,8 +12,9 @@
  *
  * and no opening refuses it.
  *
- * Then the disk keeps of a file what it had at its last fsync, and passes over all flags of writes, as a FUSE file system
- * may: each way to open a log there either refuses, or loses nothing that was acknowledged. Everything is mounted in a mount namespace of the test's own, so nothing is left.
+ * Then the disk keeps of a file what it had at its last fsync, and passes over all flags of writes, as a FUSE file
+ * system may: each way to open a log there either refuses, or loses nothing that was acknowledged. Everything is mounted
+ * in a mount namespace of the test's own, so nothing is left.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 34
@@ -55,7 +56,7 @@ static struct fault {
     _Atomic bool is_unbuffered; /* FOPEN_DIRECT_IO */
 } * fault;
 
-static char work[200], disk[256], mounted[256], image[256];
+static char work[200], disk[256], mounted[256], image[256], synced[256];
 static pid_t server;
 static const char *stage = "";
 
@@ -78,8 +79,10 @@ static void clean_up(void)
         kill(server, SIGKILL);
     remove_files(disk);
     remove_files(image);
+    remove_files(synced);
     rmdir(disk);
     rmdir(image);
+    rmdir(synced);
     rmdir(mounted);
     rmdir(work);
 }
@@ -111,7 +114,7 @@ static void must(bool is_done, const char *what)
 
 /* ---- the file system ------------------------------------------------------------------------------ */
 
-static int disk_fd, image_fd; /* of the directories, in the server */
+static int disk_fd, synced_fd; /* of the directories, in the server */
 
 static int result_of(int result)
 {
@@ -123,10 +126,19 @@ static const char *name_of(const char *path)
     return path[1] != '\0' ? path + 1 : ".";
 }
 
+static const char *number_of(int fd)
+{
+    static char number[24];
+    struct stat about;
+    snprintf(number, sizeof(number), "%ju", fstat(fd, &about) == 0 ? (uintmax_t)about.st_ino : 0);
+    return number;
+}
+
 static void *serve_init(struct fuse_conn_info *connection, struct fuse_config *config)
 {
     connection->want |= connection->capable & FUSE_CAP_WRITEBACK_CACHE;
     config->use_ino = 1;
+    config->hard_remove = 1; /* else a name that is removed from an open file becomes another one */
     return NULL;
 }
 
@@ -162,6 +174,8 @@ static int serve_open(const char *path, struct fuse_file_info *file)
 static int serve_create(const char *path, mode_t mode, struct fuse_file_info *file)
 {
     const int fd = openat(disk_fd, name_of(path), O_RDWR | O_CREAT | O_EXCL, mode);
+    if (fd >= 0)
+        unlinkat(synced_fd, number_of(fd), 0); /* another file had the number */
     file->fh = (uint64_t)fd;
     file->direct_io = atomic_load(&fault->is_unbuffered);
     return fd < 0 ? -errno : 0;
@@ -204,11 +218,11 @@ static int serve_fallocate(const char *path, int mode, off_t offset, off_t size,
     return result_of(fallocate((int)file->fh, mode, offset, size));
 }
 
-/* What the file has now survives a power cut. */
-static int keep(const char *path, int fd)
+/* What the file has now survives a power cut. By the file's number, since names may change. */
+static int keep(int fd)
 {
     static char bytes[COPY_BYTES];
-    const int kept = openat(image_fd, name_of(path), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    const int kept = openat(synced_fd, number_of(fd), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool is_kept = kept >= 0;
     ssize_t size = 0;
     for (off_t offset = 0; is_kept && (size = pread(fd, bytes, sizeof(bytes), offset)) > 0; offset += size)
@@ -220,8 +234,8 @@ static int keep(const char *path, int fd)
 
 static int serve_fsync(const char *path, int is_data_only, struct fuse_file_info *file)
 {
-    (void)is_data_only;
-    return atomic_load(&fault->keeps_synced) ? keep(path, (int)file->fh) : 0; /* the disk has no cache */
+    (void)path, (void)is_data_only;
+    return atomic_load(&fault->keeps_synced) ? keep((int)file->fh) : 0; /* the disk has no cache */
 }
 
 static int serve_fsyncdir(const char *path, int is_data_only, struct fuse_file_info *file)
@@ -232,22 +246,22 @@ static int serve_fsyncdir(const char *path, int is_data_only, struct fuse_file_i
 
 static int serve_utimens(const char *path, const struct timespec times[2], struct fuse_file_info *file)
 {
-    (void)file;
-    return result_of(utimensat(disk_fd, name_of(path), times, 0));
+    return result_of(file ? futimens((int)file->fh, times) : utimensat(disk_fd, name_of(path), times, 0));
 }
 
 static int serve_unlink(const char *path)
 {
-    if (atomic_load(&fault->keeps_synced))
-        unlinkat(image_fd, name_of(path), 0);
     return result_of(unlinkat(disk_fd, name_of(path), 0));
 }
 
 static int serve_rename(const char *from, const char *to, unsigned flags)
 {
-    if (atomic_load(&fault->keeps_synced)) /* names survive at once: they are not what is tried */
-        renameat(image_fd, name_of(from), image_fd, name_of(to));
     return flags ? -EINVAL : result_of(renameat(disk_fd, name_of(from), disk_fd, name_of(to)));
+}
+
+static int serve_link(const char *from, const char *to)
+{
+    return result_of(linkat(disk_fd, name_of(from), disk_fd, name_of(to), 0));
 }
 
 static const struct fuse_operations operations = {
@@ -266,6 +280,7 @@ static const struct fuse_operations operations = {
     .utimens = serve_utimens,
     .unlink = serve_unlink,
     .rename = serve_rename,
+    .link = serve_link,
 };
 
 /* Tells the parent by a byte that it is mounted. */
@@ -275,9 +290,9 @@ static _Noreturn void serve(int told)
     struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     disk_fd = open(disk, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    image_fd = open(image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    synced_fd = open(synced, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct fuse *fuse = fuse_new(&args, &operations, sizeof(operations), NULL);
-    if (disk_fd < 0 || image_fd < 0 || !fuse || fuse_mount(fuse, mounted) != 0 || write(told, "", 1) != 1)
+    if (disk_fd < 0 || synced_fd < 0 || !fuse || fuse_mount(fuse, mounted) != 0 || write(told, "", 1) != 1)
         _exit(EXIT_FAILURE);
     fuse_loop(fuse);
     _exit(EXIT_SUCCESS);
@@ -347,14 +362,29 @@ static bool is_in(int from, int to, const char *name)
     return faccessat(to, name, F_OK, 0) == 0;
 }
 
+/* Names survive at once: they are not what is tried. */
+static bool get_synced(int from, int to, const char *name)
+{
+    char path[sizeof(synced) + 24];
+    struct stat about;
+    if (fstatat(from, name, &about, 0) < 0)
+        return false;
+    snprintf(path, sizeof(path), "%s/%ju", synced, (uintmax_t)about.st_ino);
+    const int empty =
+        linkat(AT_FDCWD, path, to, name, 0) < 0 ? openat(to, name, O_CREAT | O_WRONLY, 0600) : -1;
+    if (empty >= 0)
+        close(empty);
+    return is_in(from, to, name);
+}
+
 /* What the next boot would find. The log's thread may give a file another name meanwhile, and a disk has no moment at
  * which half of the names are old: then again. */
-static void copy_disk(void)
+static void make_image(bool (*get)(int from, int to, const char *name))
 {
     const int from = open(disk, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
               to = open(image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     must(from >= 0 && to >= 0, "opening the disk");
-    while (!for_each_file(from, to, copy) || !for_each_file(from, to, is_in) ||
+    while (!for_each_file(from, to, get) || !for_each_file(from, to, is_in) ||
            !for_each_file(to, from, is_in))
         remove_files(image);
     close(from);
@@ -478,7 +508,7 @@ static bool try_ways(const struct way *before, const struct way *after)
         violation("open found records up to %llu, acknowledged were %llu", (unsigned long long)found,
                   (unsigned long long)sound);
     append_some(log, found + 1, MORE);
-    copy_disk();
+    make_image(copy);
     check_log(image, after, found + MORE, "after a power cut");
     remove_files(image);
     if (twinlog_close(log) < 0)
@@ -519,6 +549,8 @@ static bool try_kept(const struct way *way, struct twinlog_committer *committer)
             violation("an append failed");
     }
     atomic_store(&fault->keeps_synced, false); /* the power goes */
+    make_image(get_synced);
+    remove_files(synced);
     check_log(image, &ways[0], ALL_KEPT, "after a power cut");
     if (twinlog_close(log) < 0)
         violation("the log cannot be closed");
@@ -547,7 +579,8 @@ static unsigned try_all_kept(void)
         const bool is_done = try_kept(way, is_shared ? committer : NULL);
         if (is_done && is_by_flag)
             violation("a log counts on a flag of the write");
-        if (!is_done && !is_by_flag && way->mode == TWINLOG_MODE_DURABLE)
+        /* without the cache of the kernel there may be no shared mappings */
+        if (!is_done && !is_by_flag && (way->mode == TWINLOG_MODE_DURABLE || !is_unbuffered))
             violation("the log is refused");
         atomic_store(&fault->keeps_synced, false);
         unmount_disk();
@@ -589,7 +622,10 @@ static void prepare(void)
     snprintf(disk, sizeof(disk), "%s/disk", work);
     snprintf(mounted, sizeof(mounted), "%s/mounted", work);
     snprintf(image, sizeof(image), "%s/image", work);
-    must(mkdir(disk, 0700) == 0 && mkdir(mounted, 0700) == 0 && mkdir(image, 0700) == 0, work);
+    snprintf(synced, sizeof(synced), "%s/synced", work);
+    must(mkdir(disk, 0700) == 0 && mkdir(mounted, 0700) == 0 && mkdir(image, 0700) == 0 &&
+             mkdir(synced, 0700) == 0,
+         work);
 }
 
 int main(void)
