@@ -105,7 +105,7 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
             twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
-        if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !twl_ladder_syncs_writes(dir))
+        if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !syncs_writes(twl_file_system(dir)))
             snprintf(reason, sizeof(reason),
                      "%s is only for file systems where a write is known to sync by a flag; "
                      "fdatasync works everywhere",

@@ -4,12 +4,7 @@
 #include "open/ladder.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <sys/vfs.h>
-
-#ifndef XFS_SUPER_MAGIC
-#define XFS_SUPER_MAGIC 0x58465342
-#endif
 
 const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING, true, true, "io_uring, direct I/O" },
@@ -22,31 +17,31 @@ const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING_LINKED, false, false, "io_uring linked to fdatasync, buffered" },
 };
 
-/* These pass RWF_DSYNC on to generic_write_sync() or iomap_dio_complete(), which sync before the write returns, and the
- * power tests run on them; in memory there is nothing to sync. All others get an fdatasync: FUSE drops the flag, overlayfs
- * says nothing of what is below, and for network file systems it depends on the server. */
-bool twl_ladder_syncs_writes(const char *dir)
+/* Those that sync pass RWF_DSYNC on to generic_write_sync() or iomap_dio_complete(), which sync before the write returns;
+ * in memory there is nothing to sync. All others get an fdatasync: FUSE drops the flag, overlayfs says nothing of what is
+ * below, and for network file systems it depends on the server. */
+const struct file_system *twl_file_system(const char *dir)
 {
+    static const struct file_system known[] = {
+        { 0xef53, "ext4", true }, /* ext2 and ext3, too */
+        { 0x58465342, "xfs", true },        { 0x9123683e, "btrfs", true }, { 0x01021994, "tmpfs", true },
+        { 0x858458f6, "ramfs", true },      { 0x6969, "nfs", false },      { 0x65735546, "fuse", false },
+        { 0x794c7630, "overlayfs", false }, { 0x2fc12fc1, "zfs", false },  { 0xf2f52010, "f2fs", false },
+    };
     struct statfs fs;
     if (statfs(dir, &fs) != 0)
-        return false;
-    switch ((unsigned long)fs.f_type) {
-    case EXT4_SUPER_MAGIC: /* ext2 and ext3, too */
-    case XFS_SUPER_MAGIC:
-    case BTRFS_SUPER_MAGIC:
-    case TMPFS_MAGIC:
-    case RAMFS_MAGIC:
-        return true;
-    default:
-        return false;
-    }
+        return NULL;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i].magic == (unsigned long)fs.f_type)
+            return &known[i];
+    return NULL;
 }
 
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
 {
-    if ((kind == TWINLOG_IO_URING || kind == TWINLOG_IO_DSYNC) && !twl_ladder_syncs_writes(dir)) {
-        const int rc =
-            twl_io_posix_create(dir, false, ret_io); /* what is wrong with the directory is told first */
+    if ((kind == TWINLOG_IO_URING || kind == TWINLOG_IO_DSYNC) && !syncs_writes(twl_file_system(dir))) {
+        /* what is wrong with the directory is told first */
+        const int rc = twl_io_posix_create(dir, false, ret_io);
         if (rc == 0)
             (*ret_io)->ops->destroy(*ret_io);
         return rc < 0 ? rc : -EOPNOTSUPP;

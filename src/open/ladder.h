@@ -20,9 +20,17 @@ struct rung {
 #define LADDER_RUNGS 8u
 extern const struct rung twl_ladder[LADDER_RUNGS];
 
-/* Does a write that carries RWF_DSYNC reach stable storage in the file system of `dir`, without another call? True
- * only for file systems of which it is known. */
-bool twl_ladder_syncs_writes(const char *dir);
+struct file_system {
+    unsigned long magic;
+    const char *name;
+    bool syncs_writes; /* a write that carries RWF_DSYNC reaches stable storage, without another call */
+};
+/* That of `dir`. NULL: none that is known, so nothing is known of its writes. */
+const struct file_system *twl_file_system(const char *dir);
+static inline bool syncs_writes(const struct file_system *fs)
+{
+    return fs && fs->syncs_writes;
+}
 
 /* `may_change`: pwritev2() instead of io_uring while that is quicker. -EOPNOTSUPP if nothing would sync in this file
  * system. */

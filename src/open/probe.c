@@ -88,20 +88,14 @@ static void try_path(const char *dir, unsigned char *buffer, struct twinlog_prob
 
 static void name_filesystem(const char *dir, struct twinlog_probe *probe)
 {
-    static const struct {
-        unsigned long magic;
-        const char *name;
-    } known[] = { { 0xef53, "ext4" },          { 0x58465342, "xfs" }, { 0x9123683e, "btrfs" },
-                  { 0x01021994, "tmpfs" },     { 0x6969, "nfs" },     { 0x65735546, "fuse" },
-                  { 0x794c7630, "overlayfs" }, { 0x2fc12fc1, "zfs" }, { 0xf2f52010, "f2fs" } };
+    const struct file_system *known = twl_file_system(dir);
     struct statfs fs;
-    snprintf(probe->filesystem, sizeof(probe->filesystem), "unknown");
-    if (statfs(dir, &fs) != 0)
-        return;
-    snprintf(probe->filesystem, sizeof(probe->filesystem), "0x%lx", (unsigned long)fs.f_type);
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        if ((unsigned long)fs.f_type == known[i].magic)
-            snprintf(probe->filesystem, sizeof(probe->filesystem), "%s", known[i].name);
+    if (known)
+        snprintf(probe->filesystem, sizeof(probe->filesystem), "%s", known->name);
+    else if (statfs(dir, &fs) == 0)
+        snprintf(probe->filesystem, sizeof(probe->filesystem), "0x%lx", (unsigned long)fs.f_type);
+    else
+        snprintf(probe->filesystem, sizeof(probe->filesystem), "unknown");
 }
 
 /* Chooses the path that opening would take: the first automatic one that works. */
@@ -111,7 +105,7 @@ static void choose(const char *dir, struct twinlog_probe *probe)
     for (uint32_t i = LADDER_RUNGS; i-- > 0;)
         if (twl_ladder[i].is_automatic && probe->path[i].error == 0)
             probe->chosen = i;
-    if (error == -EOPNOTSUPP && !twl_ladder_syncs_writes(dir))
+    if (error == -EOPNOTSUPP && !syncs_writes(twl_file_system(dir)))
         snprintf(probe->reason, sizeof(probe->reason),
                  "in this file system no flag of a write is known to sync it");
     else if (error < 0)
