@@ -30,7 +30,8 @@
  *    ret_report: NULL, or filled in when a call fails; that of a reader or consumer must outlive it.
  *  - timeout_ms: how long to wait; 0 = not at all, negative = no limit.
  *  - A result of `each` that is not 0 ends the call and is returned. In options `each` and `progress` may be NULL.
- *  - In `observe` every call that could wait is -EDEADLK, on any log: all but the watermarks and readers that do not wait.
+ *  - In `observe` every call that could wait is -EDEADLK, on any log: all but the watermarks and readers that do not
+ *    wait.
  *  - Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
  *    outputs. A program compiled with an older header works with a newer library; what it does not know keeps its
  *    default. What an older library does not know must be 0 (else -EINVAL), and is 0 in an output. The other structures
@@ -244,9 +245,9 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
  * happened: -EBUSY, readers are attached to the log, or just being attached; -EDEADLK. No thread may start a call on
- * `log` once close has begun. Waits for open reservations until they are given up; their memory
- * is gone with the log. In a forked child: frees what no thread of the parent can have been changing, and returns
- * TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls exec. */
+ * `log` once close has begun. Waits for open reservations until they are given up; their memory is gone with the
+ * log. In a forked child: frees what no thread of the parent can have been changing, and returns TWINLOG_EFORKED;
+ * descriptors of segments stay open until it ends or calls exec. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -370,8 +371,9 @@ struct twinlog_request {
 
 /* Accepts a batch as twinlog_append_batch() does, and returns without waiting for the disk. After 0 the request is
  * completed exactly once, when the batch is at the terms' level (durable or written) or has failed: its queue gets it.
- * The requests of a log are completed in the order of LSNs. After an error nothing happened and the request is not completed. Allocates nothing. Waits for room in the
- * buffers at most; the terms TWINLOG_TRY, deadline and cancellation count for that. */
+ * The requests of a log are completed in the order of LSNs. After an error nothing happened and the request is not
+ * completed. Allocates nothing. Waits for room in the buffers at most; the terms TWINLOG_TRY, deadline and cancellation
+ * count for that. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 /* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was only
@@ -454,7 +456,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. What was
  * accepted before is committed first; calls that append or wait are delayed as long as their terms allow (a try is
  * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also when
- * there is nothing to remove. Waits for the log's callbacks to return. Except after TWINLOG_EPOISONED nothing happened:
+ * there is nothing to remove. Except after TWINLOG_EPOISONED nothing happened:
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record
  *   -ENOSPC  the disk is full     -EINVAL  the largest LSN there is     -EDEADLK     what poisoned the log
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells */

@@ -125,7 +125,7 @@ static size_t next_piece(struct pour *pour)
     return pour->is_ended || left >= LINE_BYTES ? left : 0;
 }
 
-static int write_salvage(struct pour *pour)
+static int write_pieces(struct pour *pour)
 {
     size_t size;
 
@@ -254,7 +254,7 @@ static int pour_all(struct pour *pour, int *ret_read_error)
     do {
         result = fill(pour);
         if (result >= 0)
-            error = write_salvage(pour);
+            error = write_pieces(pour);
     } while (result > 0 && !error);
     *ret_read_error = result < 0 ? result : 0;
     return error;

@@ -260,7 +260,8 @@ void twl_grant_places(struct commit *c)
  *     no      no        no     -        -        no    -       yes  yes     REFUSED
  *     no      no        no     -        -        no    -       yes  no      AGAIN
  *
- * So the answer is AGAIN only while room is on its way: a commit, or the next segment. A segment that a try has ordered may be full before the try looks again; it orders one more.
+ * So the answer is AGAIN only while room is on its way: a commit, or the next segment. A segment that a try has
+ * ordered may be full before the try looks again; it orders one more.
  *
  * test/unit/test_admission.c compares every combination with a table of its own. */
 enum admission twl_admission_decide(const struct admission_facts *facts)

@@ -2,8 +2,8 @@
 /*
  * Completed requests, their queues, and the observer of the program.
  *
- * The leader completes the requests of its group and puts them in their queues, so each queue gets those of a log in the
- * order of their LSNs. A queue is a list under a lock, which holds the requests until they are fetched. It notifies its
+ * The leader completes the requests of its group and puts them in their queues, so each queue gets those of a log in
+ * the order of their LSNs. A queue is a list under a lock, which holds the requests until they are fetched. It notifies its
  * owner in two ways: by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd, made on demand,
  * that is readable exactly while the list is not empty.
  *
@@ -168,8 +168,8 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
     return (struct twinlog_request *)(uintptr_t)first->private_word;
 }
 
-/* When the log has failed, the record of a request may still be being copied into a buffer. Its owner must not get it back
- * before the copy has ended. */
+/* When the log has failed, the record of a request may still be being copied into a buffer. Its owner must not get it
+ * back before the copy has ended. */
 static void let_copies_end(struct commit *c)
 {
     bool is_copied = false;

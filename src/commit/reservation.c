@@ -45,7 +45,6 @@ static struct reservation *find_reservation(struct commit *c, uint64_t handle) R
                                                                                              : NULL;
 }
 
-/* True if a try was refused for want of a free entry. */
 static void free_reservation(struct reservation *reservation)
 {
     reservation->state = RESERVATION_FREE;

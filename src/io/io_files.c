@@ -372,8 +372,8 @@ int twl_io_files_truncate(struct io_file *file, uint64_t bytes)
     return twl_limited_resize(io_file_fd(file), bytes);
 }
 
-/* -ECANCELED would mean that the sync never ran, and is for an entry of a ring alone: a call that says so has failed, and
- * the next one would report success (I5). */
+/* -ECANCELED would mean that the sync never ran, and is for an entry of a ring alone: a call that says so has failed,
+ * and the next one would report success (I5). */
 static int result_of_sync(int result)
 {
     const int error = error_of(result);

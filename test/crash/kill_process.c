@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Processes that are started, awaited_sequence and reaped; the directory they meet in; how a violation ends it all. */
+/* Processes that are started, awaited and reaped; the directory they meet in; how a violation ends it all. */
 #define _GNU_SOURCE
 #include "kill.h"
 
