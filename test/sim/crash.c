@@ -185,6 +185,15 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
     return options;
 }
 
+/* The one thread of the simulation is the committer's, too. */
+static void choose_keeper(struct machine *machine)
+{
+    if (rng_one_in(&machine->rng, 2))
+        return;
+    machine->keeper_pace = 1 + (unsigned)rng_below(&machine->rng, 8);
+    machine->options.flags |= TWINLOG_NO_THREAD;
+}
+
 /* Most take less than a second. */
 static void limit_time(void)
 {
@@ -201,6 +210,7 @@ static void run_workload(uint64_t seed)
     machine.disk = make_disk(rng);
     machine.mood = (enum mood)rng_below(rng, MOODS);
     machine.options = choose_options(rng, machine.mood);
+    choose_keeper(&machine);
     machine.may_garble = rng_one_in(rng, machine.mood == MOOD_ROLLING ? 6 : 4);
     if (rng_one_in(rng, 3))
         machine.history.usual_bytes = 1 + rng_below(rng, rng_one_in(rng, 2) ? 5000 : 500);

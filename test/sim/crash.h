@@ -76,6 +76,8 @@ struct machine {
     struct rng rng;
     struct twinlog_options options;
     enum mood mood;
+    unsigned
+        keeper_pace; /* the keeper and the writer take turns every so many operations; 0: it has no thread */
     bool may_garble; /* a sector may hold anything after a power cut: only where no block is written twice */
 
     struct twinlog *log; /* NULL while it opens, and when it is closed */
@@ -94,6 +96,7 @@ struct machine {
     bool is_haunted;      /* a killed process's write may land while somebody looks */
 
     bool is_full;      /* nothing can be created or allocated */
+    bool was_full;     /* at some time since the log was opened */
     bool is_failing;   /* a write or a sync may fail, or has failed since the log was opened */
     uint64_t faults;   /* of the disk before that */
     uint64_t failures; /* times that the log was opened again because of one */
@@ -237,6 +240,13 @@ void expect_no_requests(struct machine *machine, const char *call);
 void close_queue(struct machine *machine);
 /* None is left that could fail. */
 void finish_requests(struct machine *machine);
+
+/* ---- crash_keeper.c: the keeper's thread --------------------------------------------------------- */
+
+/* The log that is opened with `io` has a keeper, if the machine is to have one. */
+void keeper_begin(struct machine *machine, struct io *io);
+/* Until it has nothing left to do. */
+void keeper_finish_work(struct machine *machine);
 
 /* ---- crash_fault.c: a disk that fails -------------------------------------------------------------- */
 

@@ -150,6 +150,8 @@ static bool settle_call(struct machine *machine, const struct twinlog_terms *ter
         return lsn > 0;
     if (result == -EAGAIN && (terms->flags & TWINLOG_TRY))
         return false;
+    if (result == -ENOSPC && (terms->flags & TWINLOG_TRY) && machine->was_full)
+        return false; /* so it was when a segment was last tried; now another one is on its way */
     return expect_done(machine, result, call);
 }
 

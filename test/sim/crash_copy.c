@@ -158,6 +158,7 @@ static void check_crash(struct copy *copy, enum simdisk_cut cut, bool is_complet
     struct twinlog_report report = { 0 };
     struct twinlog *log = NULL;
     const bool is_started = has_begun(copy, image);
+    notice_progress(machine); /* retention works beside the backup */
     options.ret_report = &report;
     options.keep_age_ms = options.keep_bytes = options.keep_records = 0;
     const int result = twl_log_open(simdisk_connect(image), &options, &log);

@@ -22,6 +22,7 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
         .rng = { rng_mix(seed ^ parent->rng.state) },
         .options = parent->options,
         .mood = parent->mood,
+        .keeper_pace = parent->keeper_pace,
         .may_garble = parent->may_garble,
         .exists = parent->exists,
         .openings = parent->openings,
@@ -43,6 +44,9 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
         machine.is_deep = true;
     if (parent->is_full && rng_one_in(&machine.rng, 2))
         begin_shortage(&machine);
+    if (!machine.is_deep && !rng_one_in(&machine.rng, 4))
+        machine.keeper_pace =
+            0; /* for speed: such a machine takes no images, which are what a keeper is for */
     return machine;
 }
 
@@ -188,8 +192,8 @@ void crash_hook(void *context, enum simdisk_op op)
     if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&
         !machine->is_failing && rng_one_in(&machine->rng, 3))
         enqueue_during_commit(machine);
-    const bool may_fail =
-        machine->is_failing && !machine->log; /* a reader syncs then; not its sync is to fail */
+    /* a reader syncs then; not its sync is to fail */
+    const bool may_fail = machine->is_failing && (!machine->log || machine->keeper_pace > 0);
     if (!may_fail && rng_one_in(&machine->rng, 8))
         look_beside(machine);
     check_images(machine);

@@ -96,6 +96,7 @@ static uint64_t end_of(const struct listing *listing, unsigned index, uint64_t n
 static void check_retention(struct machine *machine)
 {
     struct listing listing;
+    keeper_finish_work(machine);
     const struct twinlog_options *options = &machine->options;
     const uint64_t durable = twinlog_durable_lsn(machine->log),
                    total = bytes_up_to(machine, TWINLOG_SEGMENT_ACTIVE);
@@ -543,6 +544,7 @@ void read_attached(struct machine *machine, uint64_t from)
 
 void read_back(struct machine *machine)
 {
+    keeper_finish_work(machine);
     const uint64_t head = machine->history.head, last = history_last(&machine->history);
     const uint64_t kept = last + 1 - head;
     uint64_t from = head;

@@ -355,8 +355,10 @@ void dismiss_watchers(struct machine *machine, bool only_attached)
 void try_seeks(struct machine *machine)
 {
     struct watcher w = { 0 };
+    machine->is_watching = true;
     come(machine, &w);
     for (unsigned moves = 0; moves < 4; ++moves)
         move(machine, &w);
     go(&w);
+    machine->is_watching = false;
 }

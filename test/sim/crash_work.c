@@ -23,7 +23,7 @@ void begin_shortage(struct machine *machine)
                                                            .nth = 1,
                                                            .error = -ENOSPC,
                                                            .is_forever = !rng_one_in(&machine->rng, 4) });
-    machine->is_full = true;
+    machine->is_full = machine->was_full = true;
 }
 
 void end_shortage(struct machine *machine)
@@ -67,7 +67,9 @@ static int try_open(struct machine *machine, struct twinlog_report *report, stru
     if (machine->exists && rng_one_in(&machine->rng, 2))
         options.flags |= TWINLOG_MUST_EXIST;
     ++machine->openings;
-    return twl_log_open(machine_connect(machine), &options, ret_log);
+    struct io *io = machine_connect(machine);
+    keeper_begin(machine, io);
+    return twl_log_open(io, &options, ret_log);
 }
 
 /* Each opening may take another way to the disk. Sectors that may be garbled while they are overwritten need a log that
@@ -99,6 +101,7 @@ void open_log(struct machine *machine)
     struct twinlog_report report = { 0 };
     struct twinlog *log = NULL;
     choose_way(machine);
+    machine->was_full = machine->is_full;
     int result = try_open(machine, &report, &log);
     if (may_refuse_open(machine, result)) {
         end_shortage(machine);
@@ -361,6 +364,7 @@ static uint64_t head_by_segments(struct machine *machine, const struct twinlog_t
     struct listing listing;
     uint64_t later_bytes = 0, head = 0;
     unsigned started = 0;
+    keeper_finish_work(machine); /* it would seal segments meanwhile, and their times count then */
     list_segments(machine, &listing);
     for (; started < listing.count && listing.segment[started].state <= TWINLOG_SEGMENT_ACTIVE; ++started)
         later_bytes += listing.segment[started].file_bytes;
@@ -492,6 +496,14 @@ static void cut_too_much(struct machine *machine)
         violation("a cut in front of the log returned %d (%s)", result, twinlog_strerror(result));
 }
 
+/* The keeper's retention may be quicker. */
+static bool is_overtaken(const struct machine *machine, uint64_t lsn, int result)
+{
+    const uint64_t first = twinlog_first_lsn(machine->log);
+    return result == TWINLOG_ETRIMMED && has_retention(machine) &&
+           lsn + 1 < (first > 0 ? first : twinlog_durable_lsn(machine->log) + 1);
+}
+
 static void cut(struct machine *machine)
 {
     if (machine->history.head > 1 && rng_one_in(&machine->rng, 16)) {
@@ -505,7 +517,12 @@ static void cut(struct machine *machine)
     names_clamp(&wish.names, wish.head - 1, lsn);
     tell_copy(machine);
     attempt(machine, &wish);
-    settle_cut(machine, &wish, twinlog_truncate(machine->log, lsn), "a cut");
+    const int result = twinlog_truncate(machine->log, lsn);
+    if (is_overtaken(machine, lsn, result)) {
+        settle(machine);
+        return;
+    }
+    settle_cut(machine, &wish, result, "a cut");
     ++totals.cuts;
 }
 
@@ -658,6 +675,8 @@ static void check_names(const struct machine *machine, unsigned cursor, unsigned
 
 static void change_names(struct machine *machine)
 {
+    if (has_retention(machine))
+        keeper_finish_work(machine); /* which cursor is refused depends on the head */
     static void (*const CHANGES[])(struct machine *) = { set_cursor, set_cursor, remove_cursor, set_value,
                                                          set_value,  set_value,  remove_value };
     CHANGES[rng_below(&machine->rng, sizeof(CHANGES) / sizeof(CHANGES[0]))](machine);
@@ -751,6 +770,7 @@ void work_beside_copy(struct machine *machine)
 void end_workload(struct machine *machine)
 {
     end_shortage(machine);
+    keeper_finish_work(machine);
     read_attached(machine, machine->history.head);
     close_log(machine);
     look_at_rest(machine);

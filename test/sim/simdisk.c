@@ -628,9 +628,23 @@ static bool strikes(struct simdisk *disk, enum simdisk_op op)
     return true;
 }
 
+void simdisk_set_turn(struct simdisk *disk, void (*turn)(void *context), void *context)
+{
+    disk->turn = turn;
+    disk->turn_context = context;
+}
+
+void sim_take_turn(struct simdisk *disk)
+{
+    if (disk->turn && !disk->is_in_hook)
+        disk->turn(disk->turn_context);
+}
+
 int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inode, const char *name,
               uint64_t offset, size_t size)
 {
+    if (op != SIM_GROUP_WRITE)
+        sim_take_turn(disk);
     ++disk->count[op];
     ++disk->count[SIM_ANY];
     if (disk->ghost_ops > 0 && --disk->ghost_ops == 0)

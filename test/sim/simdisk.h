@@ -101,6 +101,9 @@ size_t simdisk_sample(const struct simdisk *disk, struct rng *rng, void *bytes, 
 typedef void simdisk_hook(void *context, enum simdisk_op op);
 void simdisk_set_hook(struct simdisk *disk, simdisk_hook *hook, void *context);
 
+/* Called before every operation, but those that the hook does: another thread of the process may go on first. */
+void simdisk_set_turn(struct simdisk *disk, void (*turn)(void *context), void *context);
+
 enum simdisk_cut {
     SIM_CUT_NONE,    /* power cut: nothing that was not synced */
     SIM_CUT_ALL,     /* power cut: everything, synced or not */

@@ -317,8 +317,8 @@ static int sim_list(struct io *io, int (*each)(void *context, const char *name),
 static int change_name(struct io *io, enum simdisk_op op, const char *from, const char *to)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
-    const struct entry *entry = sim_find_name(&disk->view, from);
     int error = sim_begin(disk, op, NULL, from, 0, 0);
+    const struct entry *entry = sim_find_name(&disk->view, from);
     if (error == 0 && strlen(to) >= NAME_BYTES)
         error = -ENAMETOOLONG;
     else if (error == 0 && !entry)
@@ -439,6 +439,7 @@ static int sim_submit(struct io *io, struct io_write *write)
 /* The first half of reap(). Returns what the file took. */
 static int64_t finish_write(struct simdisk *disk, struct inode *inode, const struct io_write *write)
 {
+    sim_take_turn(disk);
     struct change *change = sim_find_in_flight(inode, false);
     const uint64_t faults = disk->faults;
     const int error = sim_begin(disk, SIM_GROUP_WRITE, inode, NULL, write->offset, write->size);

@@ -79,6 +79,8 @@ struct simdisk {
     simdisk_hook *hook;
     void *hook_context;
     bool is_in_hook;
+    void (*turn)(void *context);
+    void *turn_context;
 
     struct simdisk_fault fault;
     uint64_t fault_left; /* operations of the kind until it strikes; 0: none will */
@@ -164,7 +166,10 @@ void sim_sync_some_names(struct simdisk *disk);
 
 /* ---- the machine ------------------------------------------------------------------------------ */
 
-/* Counts an operation, lets time pass for what is still in flight, and says whether it is to fail. */
+/* Another thread goes on, perhaps, and changes what it may. */
+void sim_take_turn(struct simdisk *disk);
+/* Before each operation: takes turns, counts it, lets time pass for what is still in flight, and says whether it is to
+ * fail. */
 int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inode, const char *name,
               uint64_t offset, size_t size);
 void sim_call_hook(struct simdisk *disk, enum simdisk_op op);

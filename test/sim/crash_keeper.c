@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper's thread of each machine, as a fibre: a stack of its own in the one thread of the program. Before each
+ * operation on the disk the machine's chance decides whether the writer or the keeper goes on, so spares are made,
+ * segments sealed, trimmed and recycled between any two operations of the writer, and the other way round.
+ *
+ * In the place of the library's calls (LINKER:--wrap): a lock that the other one holds, and an event that has not
+ * come, let the other one go on. That both wait is a violation.
+ */
+#define _GNU_SOURCE
+#include "crash.h"
+
+#include "base/sync.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define STACK_BYTES (1u << 20) /* crash images are recovered on it, too */
+#define PATIENCE 100000u       /* exchanges without an operation on a disk */
+
+struct stack {
+    const void *bottom;
+    size_t size;
+};
+
+struct fibre {
+    const struct machine *machine; /* NULL: not in use */
+    void *(*run)(void *context);
+    void *context;
+    void *memory; /* its stack; kept for the next one */
+    ucontext_t keeper, writer;
+    struct stack writer_stack; /* for the address sanitizer */
+    void *fake_keeper, *fake_writer;
+    bool is_inside; /* the keeper goes on, not the writer */
+    bool is_over;
+    unsigned waits;          /* exchanges since something has happened */
+    struct twl_event *event; /* the keeper sleeps while it has this value; NULL: it is awake */
+    uint32_t seen;
+    bool has_limit; /* or until some time */
+};
+static struct fibre fibres[MAX_DEPTH + 1];
+
+/* ---- exchanges ----------------------------------------------------------------------------------- */
+
+static struct fibre *find(const struct machine *machine)
+{
+    for (struct fibre *fibre = fibres; fibre < fibres + MAX_DEPTH + 1; ++fibre)
+        if (fibre->machine == machine && machine)
+            return fibre;
+    return NULL;
+}
+
+static void leave_stack(void **fake, struct stack to)
+{
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_start_switch_fiber(fake, to.bottom, to.size);
+#else
+    (void)fake, (void)to;
+#endif
+}
+
+static void enter_stack(void *fake, struct stack *from)
+{
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(fake, from ? &from->bottom : NULL, from ? &from->size : NULL);
+#else
+    (void)fake, (void)from;
+#endif
+}
+
+static void let_keeper_go_on(struct fibre *fibre)
+{
+    fibre->is_inside = true;
+    leave_stack(&fibre->fake_writer, (struct stack){ fibre->memory, STACK_BYTES });
+    swapcontext(&fibre->writer, &fibre->keeper);
+    enter_stack(fibre->fake_writer, NULL);
+}
+
+static void let_writer_go_on(struct fibre *fibre)
+{
+    fibre->is_inside = false;
+    leave_stack(fibre->is_over ? NULL : &fibre->fake_keeper, fibre->writer_stack);
+    swapcontext(&fibre->keeper, &fibre->writer);
+    enter_stack(fibre->fake_keeper, &fibre->writer_stack);
+}
+
+static void let_other_go_on(struct fibre *fibre)
+{
+    if (++fibre->waits > PATIENCE)
+        violation("the writer and its keeper wait for each other");
+    if (fibre->is_inside)
+        let_writer_go_on(fibre);
+    else
+        let_keeper_go_on(fibre);
+}
+
+static void begin_fibre(unsigned index)
+{
+    struct fibre *fibre = &fibres[index];
+    enter_stack(NULL, &fibre->writer_stack);
+    fibre->run(fibre->context);
+    fibre->is_over = true;
+    let_writer_go_on(fibre);
+}
+
+static bool is_asleep(const struct fibre *fibre)
+{
+    return fibre->event && twl_event_value(fibre->event) == fibre->seen;
+}
+
+/* Before each operation on the machine's disk. */
+static void take_turns(void *context)
+{
+    struct machine *machine = context;
+    struct fibre *fibre = find(machine);
+    if (!fibre || fibre->is_over ||
+        machine->is_watching) /* a reader knows no other head than it began with */
+        return;
+    fibre->waits = 0;
+    if (is_asleep(fibre) && !(fibre->has_limit && rng_one_in(&machine->rng, 16)))
+        return;
+    if (rng_one_in(&machine->rng, machine->keeper_pace))
+        let_other_go_on(fibre);
+}
+
+void keeper_begin(struct machine *machine, struct io *io)
+{
+    io->has_threads = machine->keeper_pace > 0;
+    simdisk_set_turn(machine->disk, io->has_threads ? take_turns : NULL, machine);
+}
+
+void keeper_finish_work(struct machine *machine)
+{
+    struct fibre *fibre = find(machine);
+    while (fibre && !is_asleep(fibre))
+        let_keeper_go_on(fibre);
+    notice_progress(machine);
+}
+
+/* ---- in the place of the library's calls --------------------------------------------------------- */
+
+int __wrap_twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
+int __wrap_pthread_join(pthread_t thread, void **ret);
+void __wrap_twl_mutex_lock(struct twl_mutex *mutex);
+void __wrap_twl_event_sleep(struct twl_event *event, uint32_t seen);
+void __wrap_twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns);
+
+int __wrap_twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context)
+{
+    unsigned index = 0;
+    while (index <= MAX_DEPTH && fibres[index].machine)
+        ++index;
+    if (index > MAX_DEPTH || find(current))
+        violation("a thread was started beside the keeper's");
+    struct fibre *fibre = &fibres[index];
+    if (!fibre->memory)
+        fibre->memory = aligned_alloc(4096, STACK_BYTES);
+    *fibre = (struct fibre){ .machine = current, .run = run, .context = context, .memory = fibre->memory };
+    if (!fibre->memory || getcontext(&fibre->keeper) < 0)
+        violation("there is no memory for a keeper");
+    fibre->keeper.uc_stack.ss_sp = fibre->memory;
+    fibre->keeper.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fibre->keeper, (void (*)(void))begin_fibre, 1, index);
+    *thread = (pthread_t)index;
+    return 0;
+}
+
+int __wrap_pthread_join(pthread_t thread, void **ret)
+{
+    struct fibre *fibre = &fibres[thread];
+    (void)ret;
+    while (!fibre->is_over)
+        let_other_go_on(fibre);
+    fibre->machine = NULL;
+    return 0;
+}
+
+void __wrap_twl_mutex_lock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
+{
+    while (!twl_mutex_try_lock(mutex)) {
+        struct fibre *fibre = find(current);
+        if (!fibre)
+            violation("a lock is taken twice");
+        let_other_go_on(fibre);
+    }
+}
+
+/* A writer may wake early; the keeper sleeps until there is something to do, or its time has come. */
+void __wrap_twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns)
+{
+    struct fibre *fibre = find(current);
+    if (!fibre && deadline_ns > 0)
+        return;
+    if (!fibre)
+        violation("a thread sleeps that is alone");
+    if (fibre->is_inside) {
+        fibre->event = event;
+        fibre->seen = seen;
+        fibre->has_limit = deadline_ns > 0;
+    }
+    if (twl_event_value(event) == seen)
+        let_other_go_on(fibre);
+    if (fibre->is_inside)
+        fibre->event = NULL;
+}
+
+void __wrap_twl_event_sleep(struct twl_event *event, uint32_t seen)
+{
+    __wrap_twl_event_sleep_until(event, seen, 0);
+}
