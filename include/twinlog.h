@@ -162,8 +162,7 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
     TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
     TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
-    TWINLOG_EVENT_POISON,    /* a write or sync failed, the log is poisoned; `error` */
-    TWINLOG_EVENT_ABANDONED  /* a reservation was given up; first_lsn is a filler */
+    TWINLOG_EVENT_POISON     /* a write or sync failed, the log is poisoned; `error` */
 };
 struct twinlog_event {
     uint32_t size;
@@ -204,8 +203,11 @@ struct twinlog_options {
     struct twinlog_committer *committer; /* shared by many logs; must outlive the log */
     /* A record of a relaxed level is durable after this time and the time of a commit. */
     uint32_t flush_interval_ms;
-    /* A reservation that is open for this long is given up when a thread waits for it; default 10,000. */
-    uint32_t reserve_timeout_ms;
+
+    /* With TWINLOG_MODE_MAPPED segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
+     * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have no
+     * effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
+    uint32_t mode; /* enum twinlog_mode */
 
     /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon, and cannot wait:
      * see above. */
@@ -214,10 +216,6 @@ struct twinlog_options {
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
     uint32_t slow_ms;      /* a write or sync that takes longer is a TWINLOG_EVENT_SLOW; 0 = never */
 
-    /* With TWINLOG_MODE_MAPPED segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
-     * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have no
-     * effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
-    uint32_t mode; /* enum twinlog_mode */
     /* Mapped modes: the first segment, from which they double; at least max_record_bytes + 28672, default 10 MiB, or
      * what the largest record needs. A close, or the opening after a kill, shortens the last one. */
     uint64_t mapped_bytes;
@@ -245,9 +243,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
  * happened: -EBUSY, readers are attached to the log, or just being attached; -EDEADLK. No thread may start a call on
- * `log` once close has begun. Waits for open reservations until they are given up; their memory is gone with the
- * log. In a forked child: frees what no thread of the parent can have been changing, and returns TWINLOG_EFORKED;
- * descriptors of segments stay open until it ends or calls exec. */
+ * `log` once close has begun. In a forked child: frees what no thread of the parent can have been changing, and returns
+ * TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls exec. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -262,7 +259,7 @@ int twinlog_close(struct twinlog *log);
  *   -ENOSPC     the next segment is needed and the disk is full; the same call works again once there is space.
  *               Likewise -EDQUOT, -EFBIG (RLIMIT_FSIZE), -EMFILE (also with 2^20 segments: trim), ...
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
- *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT, -ECANCELED or -ESTALE */
+ *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT or -ECANCELED */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 /* Accepts a record without waiting for the disk, as an append at TWINLOG_LEVEL_BUFFERED. When the buffers are full it
  * first commits or waits. Errors as for twinlog_append(). */
@@ -316,6 +313,12 @@ struct twinlog_terms {
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
+/* Makes `next_lsn` the LSN of the next record, as a copy of a log needs where the original has gaps: fillers use up the
+ * LSNs before, and readers skip them. Returns when they are durable; 0 at once if the log is already as far. Beside other
+ * appends the next LSN may be a later one. Errors as for twinlog_append(); fillers that were accepted before one stay,
+ * and the same call goes on. */
+int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
+
 /* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is pending if no
  * other thread does. deadline_ns as in the terms (-ETIMEDOUT). -EINVAL: not accepted yet, or truncated. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
@@ -330,30 +333,6 @@ struct twinlog_cancel {
     uint32_t is_canceled;
 };
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
-
-/* ---- writing in place -------------------------------------------------------------------------- */
-
-/* A record that the caller writes straight into the log's buffer. */
-struct twinlog_reservation {
-    void *data;      /* entry.size bytes, aligned to 8, until it is committed or aborted */
-    uint64_t lsn;    /* the record has it from now on */
-    uint64_t handle; /* the log's */
-};
-
-/* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
- * twinlog_reservation_commit() or twinlog_reservation_abort(): call one of them soon, from any thread, exactly once,
- * and not after a call of the same thread that waits for a later LSN. After reserve_timeout_ms, when a thread waits,
- * the record is given up and becomes a filler; `data` may still be written, without effect. At most 256 are open at a
- * time; one that was given up counts until it is committed or aborted. The terms count for getting the place. Errors as
- * for twinlog_append_batch(), and -EBUSY: none of the 256 was free for reserve_timeout_ms. */
-int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
-                    struct twinlog_reservation *ret_reservation);
-/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: it was given up.
- * -EINVAL: it is not open. Else as twinlog_append_batch(). */
-int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
-                               const struct twinlog_terms *terms);
-/* There will be no such record: its LSN stays a filler. Does not wait. 0 also if it was given up. */
-int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
 
 /* ---- without waiting --------------------------------------------------------------------------- */
 
@@ -609,7 +588,7 @@ void twinlog_consumer_close(struct twinlog_consumer *consumer);
  * thread. The log keeps up to 8 readers for it, until it is trimmed, truncated or closed.
  *   -ENOBUFS  larger than `room`: ret_record->size is its size, ret_record->data NULL; NULL and 0 ask for the size
  *   -ERANGE   behind the newest record that readers see: not appended, not durable yet, or truncated
- *   -ENOENT   a filler: the LSN of a record that was given up or lost     -EINVAL   the LSN 0
+ *   -ENOENT   a filler: the LSN was skipped, or its record lost    -EINVAL   the LSN 0
  *   TWINLOG_ETRIMMED  removed     TWINLOG_ECORRUPT  damaged; a reader reports the place */
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
@@ -640,7 +619,6 @@ struct twinlog_stat {
     uint64_t recycled_segments; /* of them written over instead of removed */
     uint64_t syncs;             /* groups synced, and syncs of what was written before */
     uint64_t requests;          /* submitted and not completed yet */
-    uint64_t fillers;           /* reservations aborted or given up */
     uint64_t slow;              /* writes and syncs that took longer than slow_ms */
     char io_reason[160];        /* why this path and not an earlier one */
 };
@@ -811,14 +789,14 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 /* ---- initial values ---------------------------------------------------------------------------- */
 
 /* clang-format off */
-#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define TWINLOG_TERMS_INIT { sizeof(struct twinlog_terms), 0, 0, 0, 0, 0 }
 #define TWINLOG_COMMITTER_OPTIONS_INIT { sizeof(struct twinlog_committer_options), 0 }
 #define TWINLOG_TRIM_OPTIONS_INIT { sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0 }
 #define TWINLOG_TRIM_RESULT_INIT { sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, "" }
 #define TWINLOG_READER_OPTIONS_INIT { sizeof(struct twinlog_reader_options), 0, 0, 0, 0 }
 #define TWINLOG_CONSUMER_OPTIONS_INIT { sizeof(struct twinlog_consumer_options), 0, 0 }
-#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
+#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
 #define TWINLOG_TIMINGS_INIT { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
 #define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0 }
 #define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }

@@ -23,8 +23,6 @@ static_assert(std::is_nothrow_move_constructible_v<twl::reader> &&
               !std::is_copy_constructible_v<twl::reader>);
 static_assert(std::is_nothrow_move_constructible_v<twl::consumer> &&
               !std::is_copy_constructible_v<twl::consumer>);
-static_assert(std::is_nothrow_move_constructible_v<twl::reservation> &&
-              !std::is_copy_constructible_v<twl::reservation>);
 static_assert(std::is_nothrow_move_constructible_v<twl::owned_record> &&
               !std::is_copy_constructible_v<twl::owned_record>);
 
@@ -105,6 +103,8 @@ static void cursors_and_values(const std::string &dir)
     CHECK(reader.seek(1).has_value() && reader.next().error() == TWINLOG_ETRIMMED);
     CHECK(reader.seek_first().has_value() && reader.next().value()->lsn == 3);
     CHECK(log.reset(100).has_value() && log.append("hundred").value() == 100);
+    CHECK(log.skip(103).has_value() && log.append("third").value() == 103 &&
+          log.read(102).error() == -ENOENT);
     struct twinlog_cancel cancel = {};
     CHECK(twinlog_cancel(log.get(), &cancel) == 0);
     CHECK(log.append(twl::entry("perhaps"), { .cancel = &cancel }).error() == -ECANCELED);
@@ -150,49 +150,6 @@ static void a_consumer_goes_on(const std::string &dir)
     CHECK(other.next().value()->text() == "c");
     CHECK(twl::consumer::open(dir.c_str(), "a\0b"s).error() == -EINVAL);
     CHECK(twl::consumer::open((dir + "/none").c_str(), "billing").error() == -ENOENT);
-}
-
-static void reservations_are_settled(const std::string &dir)
-{
-    auto log = twl::log::open(dir.c_str()).value();
-    auto first = log.reserve(5, 7, 300).value();
-    CHECK(first.lsn() == 1 && first.data().size() == 5);
-    std::copy_n(twl::bytes_of("first").data(), 5, first.data().data());
-    auto moved = std::move(first);
-    CHECK(first.data().empty() && first.commit().error() == -EINVAL);
-    CHECK(moved.commit({ .timeout = 1h }).value() == 1);
-    CHECK(moved.data().empty() && moved.commit().error() == -EINVAL);
-    CHECK(log.read(1).value().text() == "first" && log.read(1).value().tag == 300);
-    {
-        auto forgotten =
-            log.reserve(8).value(); /* aborted by its destructor, or else the append waits for ever */
-        auto replaced = log.reserve(8).value();
-        replaced = log.reserve(0).value();
-        CHECK(replaced.lsn() == 4 && replaced.commit({ .level = TWINLOG_LEVEL_BUFFERED }).value() == 4);
-    }
-    CHECK(log.append("fifth").value() == 5);
-    CHECK(log.read(2).error() == -ENOENT && log.read(3).error() == -ENOENT &&
-          log.read(4).value().data.empty());
-    CHECK(log.reserve(64 << 20).error() == -EMSGSIZE);
-    auto kept = std::make_unique<twl::log>(std::move(log));
-    auto last = kept->reserve(1).value();
-    kept.reset(); /* the reservation keeps the log open */
-    last.data()[0] = std::byte{ 'x' };
-    CHECK(last.commit().value() == 6);
-    log = twl::log::open(dir.c_str()).value();
-    CHECK(log.read(6).value().text() == "x");
-}
-
-/* twinlog_close() waits until an open reservation is given up; its bytes are gone then. */
-static void a_closed_log_takes_its_reservations(const std::string &dir)
-{
-    auto options = twl::options();
-    options.reserve_timeout_ms = 1;
-    auto log = twl::log::open(dir.c_str(), options).value();
-    auto reservation = log.reserve(8).value();
-    CHECK(log.close().has_value() && reservation.data().empty());
-    CHECK(reservation.commit().error() == -EINVAL && log.reserve(1).error() == -EINVAL);
-    reservation.abort();
 }
 
 #ifdef __cpp_impl_coroutine
@@ -260,8 +217,6 @@ int main(int, char **argv)
     cursors_and_values(dir);
     single_records_are_read(dir + ".read");
     a_consumer_goes_on(dir + ".consumer");
-    reservations_are_settled(dir + ".reservations");
-    a_closed_log_takes_its_reservations(dir + ".closed");
 #ifdef __cpp_impl_coroutine
     coroutines_go_on(dir);
 #else

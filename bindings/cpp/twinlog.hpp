@@ -372,63 +372,6 @@ class consumer
     std::unique_ptr<twinlog_consumer, close> raw;
 };
 
-/* ---- writing in place --------------------------------------------------------------------------- */
-
-/* A record whose bytes are written straight into the log's buffer. Everything behind it waits: commit or abort it soon.
- * What was not committed is aborted by the destructor. It keeps its log open as a reader does, and has no bytes any
- * more when log::close() was called. */
-class reservation
-{
-  public:
-    reservation(reservation &&) noexcept = default;
-    reservation &operator=(reservation &&other) noexcept
-    {
-        if (this != &other) {
-            abort();
-            log_handle = std::move(other.log_handle);
-            raw = other.raw;
-            size = other.size;
-        }
-        return *this;
-    }
-    ~reservation() { abort(); }
-
-    /* Empty when it is committed or aborted. */
-    std::span<std::byte> data() const
-    {
-        return is_open() ? std::span(static_cast<std::byte *>(raw.data), size) : std::span<std::byte>();
-    }
-    std::uint64_t lsn() const { return raw.lsn; }
-
-    /* Makes a record of the bytes; its LSN, at the terms' level. -ESTALE: it was given up. */
-    result<std::uint64_t> commit(const terms &how = {})
-    {
-        const auto log = std::move(log_handle);
-        const twinlog_terms c = how.in_c();
-        const int rc = twinlog_reservation_commit(log ? log->raw : nullptr, &raw, &c);
-        return detail::in_cpp(rc, rc == -EINVAL || rc == -ESTALE ? 0 : raw.lsn);
-    }
-    /* There will be no such record; its LSN stays a filler. */
-    void abort()
-    {
-        if (is_open())
-            twinlog_reservation_abort(log_handle->raw, &raw);
-        log_handle.reset();
-    }
-
-  private:
-    friend class log;
-    reservation(std::shared_ptr<detail::handle> log, const twinlog_reservation &c, std::size_t room)
-        : log_handle(std::move(log)), raw(c), size(room)
-    {
-    }
-    bool is_open() const { return log_handle && log_handle->raw; }
-
-    std::shared_ptr<detail::handle> log_handle;
-    twinlog_reservation raw;
-    std::size_t size;
-};
-
 /* ---- coroutines --------------------------------------------------------------------------------- */
 
 /* Where appends of coroutines wait to be resumed; its descriptor is readable when run() has work, for an event loop.
@@ -587,22 +530,6 @@ class log
     }
 #endif
 
-    /* A record of `size` bytes that the caller writes into the log's buffer. */
-    result<reservation> reserve(std::size_t size, std::uint8_t type = 0, std::uint16_t tag = 0,
-                                const terms &how = {})
-    {
-        twinlog_entry entry = {};
-        entry.size = size;
-        entry.type = type;
-        entry.tag = tag;
-        const twinlog_terms c = how.in_c();
-        twinlog_reservation raw = {};
-        const int rc = twinlog_reserve(get(), &entry, &c, &raw);
-        if (rc < 0)
-            return error{ rc };
-        return reservation(handle, raw, size);
-    }
-
     result<void> wait(std::uint64_t lsn, const terms &how = {})
     {
         return detail::in_cpp(twinlog_wait(get(), lsn, how.level, how.deadline_ns()));
@@ -672,6 +599,11 @@ class log
     result<void> truncate(std::uint64_t last_lsn)
     {
         return detail::in_cpp(twinlog_truncate(get(), last_lsn));
+    }
+    /* Fillers use up the LSNs before. */
+    result<void> skip(std::uint64_t next_lsn)
+    {
+        return detail::in_cpp(twinlog_skip(get(), next_lsn));
     }
     result<void> reset(std::uint64_t next_lsn)
     {

@@ -542,7 +542,7 @@ type Stat struct {
 	WrittenBytes, Syncs               uint64 // to the device
 	Rolls, RollWaits, FullRefusals    uint64
 	TrimmedSegments, RecycledSegments uint64
-	InFlight, Fillers                 uint64
+	InFlight                          uint64
 	IOReason                          string // why this way to write and no earlier one
 }
 
@@ -561,7 +561,7 @@ func (log *Log) Stat() (Stat, error) {
 		GroupBytes: uint64(c.group_bytes), WrittenBytes: uint64(c.written_bytes), Syncs: uint64(c.syncs),
 		Rolls: uint64(c.rolls), RollWaits: uint64(c.roll_waits), FullRefusals: uint64(c.full_refusals),
 		TrimmedSegments: uint64(c.trimmed_segments), RecycledSegments: uint64(c.recycled_segments),
-		InFlight: uint64(c.requests), Fillers: uint64(c.fillers), IOReason: C.GoString(&c.io_reason[0]),
+		InFlight: uint64(c.requests), IOReason: C.GoString(&c.io_reason[0]),
 	}, nil
 }
 
@@ -580,6 +580,11 @@ func (log *Log) Trim(beforeLSN uint64) (firstLSN uint64, err error) {
 // Truncate removes every record with a larger LSN.
 func (log *Log) Truncate(lastLSN uint64) error {
 	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_truncate(log, C.uint64_t(lastLSN))) })
+}
+
+// Skip makes nextLSN the LSN of the next record: fillers use up the LSNs before.
+func (log *Log) Skip(nextLSN uint64) error {
+	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_skip(log, C.uint64_t(nextLSN))) })
 }
 
 // Reset removes every record; the next one gets nextLSN.

@@ -150,6 +150,8 @@ class Test(unittest.TestCase):
             self.assertEqual(log.last_lsn, 9)
             log.reset(100)
             self.assertEqual(log.append(b"x"), 100)
+            log.skip(103)
+            self.assertEqual(log.append(b"y"), 103)
 
     def test_read_one_record(self) -> None:
         with twinlog.Log(self.dir) as log:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 use std::time::Duration;
-use twinlog::{Consumer, Entry, ErrorKind, Level, Log, Options, Reader, Reservation, Submission, Terms};
+use twinlog::{Consumer, Entry, ErrorKind, Level, Log, Options, Reader, Submission, Terms};
 
 fn is_send<T: Send>() {}
 fn is_sync<T: Sync>() {}
@@ -100,6 +100,8 @@ fn main() {
     assert_eq!(reader.next().unwrap().unwrap().lsn, 3);
     log.reset(100).unwrap();
     assert_eq!(log.append(b"hundred").unwrap(), 100);
+    log.skip(103).unwrap();
+    assert_eq!((log.append(b"third").unwrap(), log.read(102).unwrap_err().kind), (103, ErrorKind::Os(2)));
     log.close().unwrap();
     drop(Log::open(&dir, &Options::default()).unwrap());
     Log::open(&dir, &Options::default()).unwrap().close().unwrap();
@@ -108,13 +110,10 @@ fn main() {
     is_sync::<Log>();
     is_send::<Reader>();
     is_send::<Consumer>();
-    is_send::<Reservation>();
-    is_sync::<Reservation>();
     is_send::<Submission>();
     is_sync::<Submission>();
     reads_one_record(&format!("{dir}.read"));
     consumes(&format!("{dir}.consumer"));
-    reserves(&format!("{dir}.reservations"));
     submits(&format!("{dir}.submissions"));
 }
 
@@ -156,25 +155,6 @@ fn consumes(dir: &str) {
     assert_eq!(consumed.join().unwrap(), b"c");
     assert_eq!(Consumer::open(dir, "a\0b").err().unwrap().kind, ErrorKind::Os(22));
     assert_eq!(Consumer::open(format!("{dir}.none"), "billing").err().unwrap().kind, ErrorKind::Os(2));
-}
-
-fn reserves(dir: &str) {
-    let log = Log::open(dir, &Options::default()).unwrap();
-    let terms = Terms::default();
-    let mut first = log.reserve(5, 7, 300, &terms).unwrap();
-    first.copy_from_slice(b"first");
-    assert_eq!((first.lsn(), &first[..]), (1, &b"first"[..]));
-    let committed = std::thread::scope(|scope| scope.spawn(|| first.commit(&terms)).join().unwrap());
-    assert_eq!(committed.unwrap(), 1);
-    drop(log.reserve(8, 0, 0, &terms).unwrap()); // or else the next append waits
-    let mut empty = log.reserve(0, 0, 0, &terms).unwrap();
-    assert!(empty.is_empty() && empty.iter_mut().next().is_none());
-    assert_eq!(empty.commit(&Terms { level: Level::Buffered, ..terms }).unwrap(), 3);
-    log.append(b"fourth").unwrap();
-    let record = log.read(1).unwrap();
-    assert_eq!((&record.data[..], record.kind, record.tag), (&b"first"[..], 7, 300));
-    assert_eq!(log.read(2).unwrap_err().kind, ErrorKind::Os(2));
-    assert_eq!(log.reserve(64 << 20, 0, 0, &terms).err().unwrap().kind, ErrorKind::Os(90));
 }
 
 fn submits(dir: &str) {

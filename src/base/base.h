@@ -41,12 +41,10 @@ static inline bool is_no_space(int error)
 }
 
 /* The error that a failed write or sync leaves behind. The kernel may use errors that mean something else as results of
- * an append: a disk that does not answer is ETIMEDOUT, as if a deadline had passed; a file of a network file system may
- * be ESTALE, as if a reservation had been given up. */
+ * an append: a disk that does not answer is ETIMEDOUT, as if a deadline had passed. */
 static inline int lasting_error(int error)
 {
-    const bool is_ambiguous =
-        error > 0 || error == -EAGAIN || error == -ETIMEDOUT || error == -ECANCELED || error == -ESTALE;
+    const bool is_ambiguous = error > 0 || error == -EAGAIN || error == -ETIMEDOUT || error == -ECANCELED;
 
     return is_ambiguous ? -EIO : error;
 }

@@ -110,7 +110,6 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
         twl_segment_close(&c->left);
         twl_segment_close(&c->next);
         twl_mutex_destroy(&c->lock);
-        twl_reservations_destroy(c);
     }
     munmap(c->memory, 2 * (size_t)c->options.buffer_bytes);
     free(c);
@@ -277,7 +276,6 @@ static void count(void *engine, struct twinlog_stat *stat)
     stat->full_refusals = c->full_refusals;
     stat->syncs = atomic_load(&c->syncs);
     stat->requests = c->requests - atomic_load(&c->completed_requests);
-    stat->fillers = c->fillers;
     stat->slow = atomic_load(&c->slow);
     twl_mutex_unlock(&c->lock);
 }

@@ -103,18 +103,10 @@ int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *ter
 int twl_commit_drive(struct commit *commit, int timeout_ms);
 /* Starts a committer unless the log has one. 0 or an error; -ENOTSUP where no thread may be started. */
 int twl_commit_need_committer(struct commit *commit);
-/* Makes calls that drive the log, or wait for a free reservation, return -ESHUTDOWN. */
+/* Makes calls that drive the log return -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);
-
-/* ---- writing in place ---------------------------------------------------------------------------- */
-
-/* As twinlog_reserve(); the caller has checked entry and terms. */
-int twl_commit_reserve(struct commit *commit, const struct twinlog_entry *entry, const struct terms *terms,
-                       struct twinlog_reservation *ret_reservation);
-/* Ends a reservation as a record or as a filler record; does not wait for the disk. */
-int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *ticket, enum record_kind kind);
 
 /* ---- state and statistics ------------------------------------------------------------------------ */
 

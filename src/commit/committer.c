@@ -13,8 +13,8 @@
  *                   '---------- its turn -------'
  *
  * It never waits for one log. While writers still copy into the buffer of a round, it puts the round aside, until the
- * last writer calls, or a reservation expires. Syncs go to the ring, too. It waits only for short things: locks, and
- * a write that was short and is continued.
+ * last writer calls. Syncs go to the ring, too. It waits only for short things: locks, and a write that was short and is
+ * continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
@@ -51,8 +51,7 @@ struct twinlog_committer {
     /* [thread] */
     struct committer_client *first, *last; /* queued */
     struct committer_client *filling;
-    uint64_t look_ns; /* when to look at `filling` again; 0 = when a client is called */
-    uint32_t room;    /* number of writes that may still be submitted */
+    uint32_t room; /* number of writes that may still be submitted */
 };
 
 /* The earlier of two times; 0 = never. */
@@ -205,7 +204,6 @@ void twl_commit_end_driving(struct commit *c)
 {
     atomic_store(&c->client.is_over, true);
     twl_client_call(&c->client);
-    twl_commit_wake_all(c); /* callers that wait for a free reservation */
 }
 
 static void *run_alone(void *context)
@@ -244,20 +242,6 @@ static void rest(struct committer_client *client)
         call_shared(client);
 }
 
-/* True if the round can go on; else notes when to look again. */
-static bool is_filled(struct twinlog_committer *committer,
-                      struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
-{
-    struct twin *sealed = client->commit->round.sealed;
-    uint64_t look_ns = 0;
-    if (copies_left(sealed) > 0)
-        look_ns = twl_reservations_expire(client->commit, sealed);
-    if (copies_left(sealed) == 0)
-        return true;
-    committer->look_ns = sooner(committer->look_ns, look_ns);
-    return false;
-}
-
 /* Goes on with the round of a client until it has to wait, or is over. */
 static void go_on(struct twinlog_committer *committer, struct committer_client *client,
                   int rc) NO_THREAD_SAFETY_ANALYSIS
@@ -272,7 +256,7 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
             rest(client);
             return;
         case ROUND_NEEDS_COPIES:
-            if (is_filled(committer, client))
+            if (copies_left(c->round.sealed) == 0)
                 break;
             client->next = committer->filling;
             committer->filling = client;
@@ -368,10 +352,9 @@ static void take_calls(struct twinlog_committer *committer)
 static void look_at_filling(struct twinlog_committer *committer)
 {
     struct committer_client **link = &committer->filling;
-    committer->look_ns = 0;
     while (*link) {
         struct committer_client *client = *link;
-        if (is_filled(committer, client)) {
+        if (copies_left(client->commit->round.sealed) == 0) {
             *link = client->next;
             enqueue(committer, client);
         } else {
@@ -405,7 +388,7 @@ static void wait_for_work(struct twinlog_committer *committer)
 {
     uint32_t seen = twl_event_value(&committer->wake);
     atomic_store(&committer->is_asleep, true);
-    const uint64_t until_ns = sooner(committer->look_ns, atomic_load(&committer->flush_ns));
+    const uint64_t until_ns = atomic_load(&committer->flush_ns);
     if (!atomic_load(&committer->called) && !atomic_load(&committer->must_stop)) {
         if (committer->ring)
             twl_io_ring_wait(committer->ring, until_ns);

@@ -6,7 +6,6 @@
  *     place.c        how a writer gets a place: the next segment, the queue of waiters, the decision
  *     lead.c         the leader's round: gather, swap, write, sync, publish, hand on
  *     requests.c     completes requests, in order; the queue that holds them until they are fetched
- *     reservation.c  places that callers write into themselves
  *     committer.c    the thread that leads for callers that do not, of one log or of many
  *     commit.c       create, stop, restart, statistics, destroy; marker groups
  *
@@ -28,7 +27,6 @@
 #include "commit/commit.h"
 
 #define CACHE_LINE 64
-#define MAX_RESERVATIONS 256u
 
 /* Requests that are completed together, oldest first. Consecutive requests for the same queue are a run: the private
  * word of its first request is the address of its last, so the run can be passed on without a walk through it. */
@@ -40,7 +38,6 @@ struct requests {
 
 struct twin {
     unsigned char *bytes;                         /* [lock; leader stores] array of buffer_bytes */
-    bool is_moved;                                /* [leader] `bytes` is not in commit.memory any more */
     uint64_t first_lsn;                           /* [lock] of its first record */
     uint64_t offset;                              /* [lock] where in its segment byte 0 goes */
     int64_t min_ns, max_ns;                       /* [lock] of the times of its records */
@@ -49,11 +46,10 @@ struct twin {
     uint32_t limit;                               /* [lock] most bytes to use; never below `used` */
     uint32_t count;                               /* [lock] records */
     uint32_t waiters;                             /* [lock] writers that wait for the group */
-    uint32_t reservations;                        /* [lock] reservations that are not settled */
     bool wants_sync;                              /* [lock] a record in it is to be durable */
     bool needs_committer;                         /* [lock] a caller that does not lead waits for it */
     struct requests requests;                     /* [lock; leader, when sealed] completed with the group */
-    _Atomic uint32_t places;                      /* [lock to store] given to writers and reservations */
+    _Atomic uint32_t places;                      /* [lock to store] given to writers */
     _Alignas(CACHE_LINE) _Atomic uint32_t filled; /* [atomic] those of them that are written */
     _Atomic bool is_sealed;                       /* [atomic] the leader waits for the copies */
     struct twl_event copied;                      /* the leader sleeps on it */
@@ -61,8 +57,7 @@ struct twin {
     _Atomic uint64_t done_ns;                     /* [leader stores] when its last group was done */
 };
 
-/* Writers that still copy into the buffer, and reservations in it. Of a buffer that is being filled only with the lock. Two
- * counters, since the lock is there when a place is given: a writer pays for one atomic operation. */
+/* Writers that still copy into the buffer. Of a buffer that is being filled only with the lock. Two counters, since the lock is there when a place is given: a writer pays for one atomic operation. */
 static inline uint32_t copies_left(const struct twin *twin)
 {
     const uint32_t filled = atomic_load(&twin->filled);
@@ -88,7 +83,6 @@ struct need {
     bool wants_sync;
     bool needs_committer;
     uint64_t payload_bytes;
-    struct reservation *reservation; /* opened with the place; may be NULL */
     struct twinlog_request *request; /* may be NULL */
 };
 
@@ -115,23 +109,6 @@ struct waiter {
 
 struct CAPABILITY("leadership") leadership {
     _Atomic bool is_taken;
-};
-
-/* A reservation; see reservation.c. All fields are [lock]. */
-enum reservation_state {
-    RESERVATION_FREE = 0,
-    RESERVATION_TAKEN,    /* its caller looks for a place */
-    RESERVATION_OPEN,     /* the caller writes */
-    RESERVATION_SETTLING, /* the caller settles it; its record is being finished */
-    RESERVATION_GIVEN_UP  /* its record is a filler already; the caller may still write to `old` */
-};
-struct reservation {
-    enum reservation_state state;
-    uint32_t generation;
-    struct place place;
-    struct record_header record;
-    uint64_t expires_ns;
-    struct old_buffer *old;
 };
 
 /* A round of the leader: a group, or only a sync of earlier writes. */
@@ -198,13 +175,11 @@ struct commit {
     _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
     bool needs_sync;                            /* [lock] a caller waits for a sync of written records */
     struct waiter *first_waiter, **waiters_end; /* [lock] */
-    uint64_t next_room;               /* [lock] bytes that a group may have in `next`; 0 = no next segment */
-    struct segment next;              /* [lock] where the group of the filling buffer goes */
-    struct growth growth;             /* [lock] */
-    uint64_t roll_waits;              /* [lock] */
-    uint64_t full_refusals;           /* [lock] */
-    uint64_t fillers;                 /* [lock] */
-    struct reservation *reservations; /* [lock] array of MAX_RESERVATIONS, made with the first reservation */
+    uint64_t next_room;     /* [lock] bytes that a group may have in `next`; 0 = no next segment */
+    struct segment next;    /* [lock] where the group of the filling buffer goes */
+    struct growth growth;   /* [lock] */
+    uint64_t roll_waits;    /* [lock] */
+    uint64_t full_refusals; /* [lock] */
 
     struct twin twins[2];
 
@@ -289,7 +264,7 @@ void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leade
  * that of the write; it is 0 for the first call. The round is { .kind } at first. When it is over, hand_on() follows. */
 enum round_wait {
     ROUND_NOTHING,      /* there is nothing to write */
-    ROUND_NEEDS_COPIES, /* the last copy into its buffer; or a reservation in it must expire */
+    ROUND_NEEDS_COPIES, /* the last copy into its buffer */
     ROUND_NEEDS_DISK,   /* round->write */
     ROUND_OVER
 };
@@ -321,12 +296,6 @@ void twl_complete(struct commit *c, const struct requests *requests, int result)
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
 /* Calls the observer, and sets the size of the event. */
 void twl_tell(const struct commit *c, struct twinlog_event *event);
-
-/* ---- reservation.c ---- */
-/* For a leader that waits for the copies into a sealed buffer: gives up expired reservations. Returns when to look again;
- * 0 = no reservation is open. */
-uint64_t twl_reservations_expire(struct commit *c, struct twin *twin) REQUIRES(c->leadership);
-void twl_reservations_destroy(struct commit *c);
 
 /* ---- committer.c ---- */
 /* Makes the log a client of the shared committer; NULL = of none. */

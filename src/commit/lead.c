@@ -120,9 +120,8 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
 
 /* ---- swapping ------------------------------------------------------------------------------------ */
 
-/* A writer may have been descheduled during its copy, and a reservation may never be settled: first yields, then
- * sleeps. */
-static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->leadership)
+/* A writer may have been descheduled during its copy: first yields, then sleeps. */
+static void wait_for_copies(struct twin *twin)
 {
     for (unsigned tries = 0; copies_left(twin) > 0; tries++) {
         if (tries < YIELDS_FOR_COPIES) {
@@ -130,9 +129,8 @@ static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->lea
             continue;
         }
         uint32_t seen = twl_event_value(&twin->copied);
-        const uint64_t look_ns = twl_reservations_expire(c, twin);
         if (copies_left(twin) > 0)
-            twl_event_sleep_until(&twin->copied, seen, look_ns);
+            twl_event_sleep(&twin->copied, seen);
     }
 }
 
@@ -486,7 +484,7 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
         case ROUND_NOTHING:
             return false;
         case ROUND_NEEDS_COPIES:
-            wait_for_copies(c, round->sealed);
+            wait_for_copies(round->sealed);
             break;
         case ROUND_NEEDS_DISK:
             rc = twl_round_write(c, round, false);

@@ -184,13 +184,6 @@ static void take(struct commit *c, const struct need *need, struct place *ret_pl
     twin->needs_committer |= need->needs_committer;
     twin->min_ns = need->min_ns < twin->min_ns ? need->min_ns : twin->min_ns;
     twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
-    if (need->reservation) {
-        need->reservation->state = RESERVATION_OPEN;
-        need->reservation->place = *ret_place;
-        need->reservation->expires_ns =
-            twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
-        twin->reservations++;
-    }
     if (need->request)
         attach_request(c, twin, need->request, need, lsn);
     c->appends += need->count;

@@ -175,8 +175,7 @@ static void let_copies_end(struct commit *c)
     bool is_copied = false;
     while (!is_copied) {
         twl_mutex_lock(&c->lock);
-        is_copied = copies_left(&c->twins[0]) <= c->twins[0].reservations &&
-                    copies_left(&c->twins[1]) <= c->twins[1].reservations;
+        is_copied = copies_left(&c->twins[0]) == 0 && copies_left(&c->twins[1]) == 0;
         twl_mutex_unlock(&c->lock);
         if (!is_copied)
             twl_yield();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All ways to append: blocking, with terms, without waiting, in place. All of them accept a batch; they
+ * All ways to append: blocking, with terms, without waiting. All of them accept a batch; they
  * differ in which thread waits for it.
  */
 #define _GNU_SOURCE
@@ -10,6 +10,7 @@
 #include <errno.h>
 
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
+static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
 
 /* ---- entering ---------------------------------------------------------------------------------- */
 
@@ -166,6 +167,26 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
     return rc;
 }
 
+int twinlog_skip(struct twinlog *log, uint64_t next_lsn)
+{
+    static const struct twinlog_entry nothing;
+    const struct batch batch = { .entries = &nothing, .count = 1, .kind = RECORD_FILLER };
+    uint64_t lsn = 0;
+    struct call call;
+    int rc = enter_open(log, &durable_terms, &call);
+    if (rc < 0)
+        return rc;
+    rc = check_durable(log);
+    if (rc == 0 && next_lsn == 0)
+        rc = -EINVAL;
+    while (rc == 0 && twl_commit_last_lsn(log->commit) + 1 < next_lsn)
+        rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, &lsn);
+    if (rc == 0 && lsn > 0)
+        rc = wait_for(log, lsn, &durable_terms);
+    twl_leave(&call);
+    return rc;
+}
+
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
 {
     const struct terms terms = { .level = level_of(log, (uint32_t)level), .deadline_ns = deadline_ns };
@@ -213,81 +234,6 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
     twl_event_notify_all(&log->resumed);
     twl_leave(&call);
     return 0;
-}
-
-/* ---- in place ---------------------------------------------------------------------------------- */
-
-int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
-                    struct twinlog_reservation *ret_reservation)
-{
-    struct terms read;
-    struct call call;
-    int rc = enter_on_given(log, terms, &read, &call);
-    if (rc < 0)
-        return rc;
-    rc = check_durable(log);
-    if (rc == 0 && (!entry || !ret_reservation || entry->data || entry->pieces || entry->piece_count > 0 ||
-                    entry->reserved != 0))
-        rc = -EINVAL;
-    if (rc == 0) {
-        prepare(log, &read);
-        rc = after_try(log, &read, twl_commit_reserve(log->commit, entry, &read, ret_reservation));
-    }
-    twl_leave(&call);
-    return rc;
-}
-
-static int settle(struct twinlog *log, const struct twinlog_reservation *reservation, enum record_kind kind)
-{
-    const int rc = check_durable(log);
-    if (rc < 0)
-        return rc;
-    return reservation ? twl_commit_settle(log->commit, reservation, kind) : -EINVAL;
-}
-
-/* A truncation may have removed the record meanwhile; then nothing is left to wait for. */
-static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct terms *terms)
-{
-    struct call call;
-    if (terms->level == TWINLOG_LEVEL_BUFFERED)
-        return 0;
-    int rc = twl_enter_on_terms(log, terms, &call);
-    if (rc < 0)
-        return rc;
-    if (lsn <= twinlog_last_lsn(log))
-        rc = wait_for(log, lsn, terms);
-    twl_leave(&call);
-    return rc;
-}
-
-/* A truncation waits for open reservations, so it must not hold up the calls that settle them: they are
- * INSIDE_OTHER. */
-int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
-                               const struct twinlog_terms *terms)
-{
-    struct terms read;
-    struct call call;
-    int rc = twl_enter(log, INSIDE_OTHER, &call);
-    if (rc < 0)
-        return rc;
-    rc = read_terms(log, terms, &read);
-    if (rc == 0)
-        rc = settle(log, reservation, RECORD_DATA);
-    if (rc == 0)
-        rc = wait_for_settled(log, reservation->lsn, &read);
-    twl_leave(&call);
-    return rc;
-}
-
-int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation)
-{
-    struct call call;
-    int rc = twl_enter(log, INSIDE_OTHER, &call);
-    if (rc < 0)
-        return rc;
-    rc = settle(log, reservation, RECORD_FILLER);
-    twl_leave(&call);
-    return rc == -ESTALE ? 0 : rc;
 }
 
 /* ---- without waiting ----------------------------------------------------------------------------- */

@@ -17,7 +17,6 @@
 #define DEFAULT_MAPPED_BYTES (UINT64_C(10) << 20)
 #define MAX_MAPPED_BYTES (UINT64_C(1) << 30)
 #define MAX_SPARES 64u
-#define DEFAULT_RESERVE_TIMEOUT_MS 10000u
 #define ALL_FLAGS                                                                                            \
     ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY |                    \
                 TWINLOG_NO_RECYCLE | TWINLOG_NO_THREAD))
@@ -115,8 +114,6 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
         uint64_t least = align_up(o.max_record_bytes + MAPPED_OVERHEAD, BLOCK_BYTES);
         o.mapped_bytes = min_u64(max_u64(DEFAULT_MAPPED_BYTES, least), o.segment_bytes);
     }
-    if (o.reserve_timeout_ms == 0)
-        o.reserve_timeout_ms = DEFAULT_RESERVE_TIMEOUT_MS;
     const char *why = find_fault(&o);
     if (why)
         return refuse(options, why);

@@ -66,11 +66,7 @@ static int use_log(const char *dir)
     terms.value.deadline_ns = twinlog_deadline(600000);
     uint64_t lsn;
     CHECK(twinlog_append_batch(log, entries, 2, &terms.value, &lsn) == 0 && lsn == 1 && events >= 1);
-    struct twinlog_reservation reservation;
-    const struct twinlog_entry place = { .size = 5 };
-    CHECK(twinlog_reserve(log, &place, NULL, &reservation) == 0 && reservation.lsn == 3);
-    memcpy(reservation.data, "three", 5);
-    CHECK(twinlog_reservation_commit(log, &reservation, NULL) == 0);
+    CHECK(twinlog_append(log, "three", 5, &lsn) == 0 && lsn == 3);
 
     GUARDED(twinlog_stat, stat, TWINLOG_STAT_INIT);
     CHECK(twinlog_stat(log, &stat.value) == 0 && IS_WHOLE(stat));

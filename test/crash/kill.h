@@ -259,7 +259,7 @@ void let_append(struct life *life);
 int append_while_held(struct writer *writer);
 /* Everything that was handed over is durable. */
 void note_acked(struct writer *writer);
-/* Batches, records in place, requests: kill_ways.c. */
+/* Batches, requests: kill_ways.c. */
 int append_another_way(struct writer *writer);
 /* A thread that fetches requests until the life is finished. */
 int start_fetching(struct life *life, pthread_t *ret_thread);

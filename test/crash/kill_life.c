@@ -160,7 +160,6 @@ void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng 
     choose_path(life, rng);
     life->options.lock_wait_ms = is_at_once ? PATIENCE_MS / 2 : 0;
     life->options.flush_interval_ms = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
-    life->options.reserve_timeout_ms = PATIENCE_MS; /* a thread that has one comes back */
     life->change_one_in = change_one_in[rng_below(rng, 4)];
     life->has_committer = rng_one_in(rng, 4);
     life->writers = 1 + (uint32_t)rng_below(rng, lives.threads);

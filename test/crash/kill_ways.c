@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The other ways in which a writer appends: batches at every level, with deadlines and without; records in place;
+ * The other ways in which a writer appends: batches at every level, with deadlines and without;
  * requests that another thread fetches from a queue.
  *
  * What was acknowledged as written survives the process, so it must be there like what is durable, unless the
@@ -136,30 +136,6 @@ static int append_batch(struct writer *writer)
     return 0;
 }
 
-/* ---- in place ---------------------------------------------------------------------------------- */
-
-static int append_in_place(struct writer *writer)
-{
-    const uint16_t tag = payload_tag(&writer->next);
-    const struct twinlog_entry entry = { .size = payload_size(&writer->next),
-                                         .tag = tag,
-                                         .type = (uint8_t)tag };
-    struct twinlog_reservation reservation;
-    int result;
-
-    note_begun(writer, 1);
-    result = twinlog_reserve(writer->log, &entry, NULL, &reservation);
-    if (result < 0)
-        return result;
-    payload_fill(&writer->next, reservation.data);
-    result = twinlog_reservation_commit(writer->log, &reservation, NULL);
-    if (result < 0)
-        return result;
-    note_accepted(writer, reservation.lsn, 1);
-    note_acked(writer);
-    return 0;
-}
-
 /* ---- requests ---------------------------------------------------------------------------------- */
 
 static pthread_mutex_t completing = PTHREAD_MUTEX_INITIALIZER;
@@ -278,8 +254,7 @@ void end_fetching(pthread_t thread)
 
 int append_another_way(struct writer *writer)
 {
-    static int (*const ways[])(struct writer *) = { append_batch, append_batch, append_in_place,
-                                                    append_requests, append_requests };
+    static int (*const ways[])(struct writer *) = { append_batch, append_requests };
 
     if (writer->next.sequence + MAX_REQUESTS * MAX_BATCH + 10 >= NOTES_MAX)
         return append_while_held(writer);

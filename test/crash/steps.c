@@ -342,19 +342,6 @@ static int call_written(struct stage *stage)
     return result;
 }
 
-static int call_in_place(struct stage *stage)
-{
-    unsigned char record[RECORD_BYTES];
-    const struct twinlog_entry entry = { .size = make_record(2, RECORDS + 1, record) };
-    struct twinlog_reservation reservation;
-    int result = twinlog_reserve(stage->log, &entry, NULL, &reservation);
-
-    if (result < 0)
-        return result;
-    memcpy(reservation.data, record, entry.size);
-    return twinlog_reservation_commit(stage->log, &reservation, NULL);
-}
-
 static void note_completed(struct twinlog_queue *queue, struct shared *noted)
 {
     struct twinlog_request *request;
@@ -516,7 +503,6 @@ static const struct scenario scenarios[] = {
     { "roll", call_roll, { 1, 2 * RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
     { "batch", call_batch, { 1, RECORDS + GROUP, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
     { "written", call_written, { 1, 2 * RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
-    { "in place", call_in_place, { 1, RECORDS + 1, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
     { "requests", call_requests, { 1, RECORDS + 4 * GROUP, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
     { "trim", call_trim, { CURSOR_LSN - 2, RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
     { "trim to a cursor", call_trim_to_cursor, { CURSOR_LSN + 1, RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, 0 },

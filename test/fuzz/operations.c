@@ -86,7 +86,6 @@ static struct twinlog_options choose_options(const unsigned char *bytes)
     options.flags = (bytes[4] & 1 ? TWINLOG_PAD : 0) | (bytes[4] & 2 ? TWINLOG_BUFFERED : 0) |
                     (bytes[4] & 4 ? TWINLOG_NO_RECYCLE : 0) | (bytes[4] & 8 ? TWINLOG_NO_THREAD : 0);
     options.flush_interval_ms = bytes[4] & 16 ? 1 : 0;
-    options.reserve_timeout_ms = 1;
     switch (bytes[5] / 64) { /* one limit, so that it can be told why something was removed */
     case 1:
         options.keep_bytes = (bytes[5] % 64 + 1) * 8192u;

@@ -181,7 +181,6 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
         options.flush_interval_ms = 1 + (uint32_t)rng_below(rng, 5);
     if (rng_one_in(rng, 2))
         options.flags |= TWINLOG_NO_THREAD;
-    options.reserve_timeout_ms = 1;
     return options;
 }
 
@@ -269,9 +268,8 @@ static void print_summary(double seconds)
     printf("  records read %" PRIu64 ", beside the writer %" PRIu64
            ", of those readers trimmed under %" PRIu64 ", cut under %" PRIu64 "\n",
            totals.records, totals.watched, totals.trimmed, totals.cut_under);
-    printf("  batches %" PRIu64 ", requests %" PRIu64 ", reservations %" PRIu64 ", of those voids %" PRIu64
-           "\n",
-           totals.batches, totals.requests, totals.reservations, totals.fillers);
+    printf("  batches %" PRIu64 ", requests %" PRIu64 ", skipped LSNs %" PRIu64 "\n", totals.batches,
+           totals.requests, totals.fillers);
     printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
     printf("  disks that failed %" PRIu64 ", openings that failed %" PRIu64 "\n", totals.failures,
            totals.failed_openings);

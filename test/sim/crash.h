@@ -142,7 +142,7 @@ struct totals {
     uint64_t workloads, points, images, cut[CUTS], depth[MAX_DEPTH + 1], finding[FINDINGS];
     uint64_t records, watched, trimmed, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
-    uint64_t batches, requests, reservations, fillers;
+    uint64_t batches, requests, fillers;
     uint64_t failures, failed_openings;
 };
 extern struct totals totals;
@@ -224,13 +224,13 @@ void give_lost_records_again(struct machine *machine);
 void begin_shortage(struct machine *machine);
 void end_shortage(struct machine *machine);
 
-/* ---- crash_append.c: batches, levels, requests, reservations ------------------------------------- */
+/* ---- crash_append.c: batches, levels, requests, skipped LSNs ------------------------------------- */
 
 void append_batch(struct machine *machine);
 void wait_at_level(struct machine *machine);
 void submit_requests(struct machine *machine);
 void drive_log(struct machine *machine);
-void reserve_some(struct machine *machine);
+void skip_some(struct machine *machine);
 /* Accepts a record if it need not wait. */
 void try_to_give(struct machine *machine);
 /* After a truncation, of which the attempt is still known. */

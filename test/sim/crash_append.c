@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every way to append but the plain one: batches, levels, requests that are completed later, reservations.
+ * Every way to append but the plain one: batches, levels, requests that are completed later, skipped LSNs.
  *
- * All in one thread: so nothing that commits is called while a reservation is open, but for the one that is to
- * be given up; and what is called in the middle of a commit only tries.
+ * All in one thread: so what is called in the middle of a commit only tries.
  */
 #include "crash.h"
 
@@ -365,106 +364,24 @@ void close_queue(struct machine *machine)
     machine->queue = NULL;
 }
 
-/* ---- reservations -------------------------------------------------------------------------------- */
+/* ---- skipped LSNs -------------------------------------------------------------------------------- */
 
-struct reserved {
-    struct twinlog_reservation reservation;
-    unsigned char *bytes; /* that go there */
-    size_t size;
-};
-
-/* Their order is that of the calls, and a filler is known as one before its group can be written. */
-static bool reserve(struct machine *machine, struct reserved *ret_reserved)
+/* One by one: a crash may leave some of them. */
+void skip_some(struct machine *machine)
 {
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    struct twinlog_entry entry, place = { 0 };
-    struct iovec pieces[MAX_PIECES];
-    struct fact fact = make_entry(machine, &entry, pieces, 2000);
-    ret_reserved->bytes = malloc(fact.size + 1);
-    if (!ret_reserved->bytes)
-        violation("out of memory");
-    memcpy(ret_reserved->bytes, fact.data, fact.size);
-    ret_reserved->size = place.size = fact.size;
-    place.type = entry.type;
-    place.tag = entry.tag;
-    place.time_ns = entry.time_ns;
-    terms.flags = TWINLOG_TRY;
-    history_offer(&machine->history, fact);
-    const int result = twinlog_reserve(machine->log, &place, &terms, &ret_reserved->reservation);
-    const bool is_accepted = settle_call(machine, &terms, result, 0, "a reservation");
-    const uint64_t expected = history_settle(&machine->history, is_accepted);
-    if (!is_accepted) {
-        free(ret_reserved->bytes);
-        return false;
-    }
-    check_first_lsn(ret_reserved->reservation.lsn, expected, "a reservation");
-    machine->openings = 0;
-    ++totals.reservations;
-    return true;
-}
-
-static void become_void(struct machine *machine, struct reserved *reserved)
-{
-    history_fill(&machine->history, reserved->reservation.lsn, NULL);
-    ++totals.fillers;
-}
-
-static void settle(struct machine *machine, struct reserved *reserved, bool is_last)
-{
-    const bool is_void = rng_one_in(&machine->rng, 3);
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    terms.level = is_last ? (uint32_t)rng_below(&machine->rng, 3) : TWINLOG_LEVEL_BUFFERED;
-    memcpy(reserved->reservation.data, reserved->bytes, reserved->size);
-    if (is_void)
-        become_void(machine, reserved);
-    const int result = is_void ? twinlog_reservation_abort(machine->log, &reserved->reservation)
-                               : twinlog_reservation_commit(machine->log, &reserved->reservation, &terms);
-    if (result < 0)
-        violation("a reservation could not be settled: %s", twinlog_strerror(result));
-    if (!is_void)
-        check_level(machine, reserved->reservation.lsn, terms.level, "a reservation");
-    if (twinlog_reservation_commit(machine->log, &reserved->reservation, &terms) != -EINVAL)
-        violation("a reservation was settled twice");
-    free(reserved->bytes);
-}
-
-/* Nobody comes to settle it before somebody waits. Then the bytes come too late. */
-static void give_up(struct machine *machine, struct reserved *reserved)
-{
-    become_void(machine, reserved);
-    const int waited = twinlog_sync(machine->log);
-    if (waited < 0)
-        violation("waiting for a reservation failed: %s", twinlog_strerror(waited));
-    acknowledge(machine, reserved->reservation.lsn);
-    memcpy(reserved->reservation.data, reserved->bytes, reserved->size);
-    const bool is_abort = rng_one_in(&machine->rng, 2);
-    const int result = is_abort ? twinlog_reservation_abort(machine->log, &reserved->reservation)
-                                : twinlog_reservation_commit(machine->log, &reserved->reservation, NULL);
-    if (result != (is_abort ? 0 : -ESTALE))
-        violation("settling a reservation that was given up returned %d", result);
-    free(reserved->bytes);
-}
-
-void reserve_some(struct machine *machine)
-{
-    struct rng *rng = &machine->rng;
-    struct reserved reserved[5];
-    unsigned open = 0;
-    for (uint64_t left = 1 + rng_below(rng, 5); left > 0; --left) {
-        if (!reserve(machine, &reserved[open]))
-            break;
-        ++open;
-        if (rng_one_in(rng, 3))
-            try_to_give(machine);
-    }
-    if (open == 1 && rng_one_in(rng, 8)) {
-        give_up(machine, &reserved[0]);
-        return;
-    }
-    while (open > 0) {
-        const uint64_t which = rng_below(rng, open);
-        struct reserved one = reserved[which];
-        reserved[which] = reserved[--open];
-        settle(machine, &one, open == 0);
+    for (uint64_t left = 1 + rng_below(&machine->rng, 4); left > 0; --left) {
+        const uint64_t next = history_last(&machine->history) + 2;
+        struct fact fact = history_make_sized(&machine->history, machine->disk, &machine->rng, 0);
+        fact.is_void = true;
+        history_offer(&machine->history, fact);
+        const int result = twinlog_skip(machine->log, next);
+        const bool is_accepted = expect_done(machine, result, "a skip");
+        const uint64_t lsn = history_settle(&machine->history, is_accepted);
+        if (!is_accepted)
+            return;
+        check_first_lsn(lsn, next - 1, "a skip");
+        machine->openings = 0;
+        ++totals.fillers;
+        check_level(machine, lsn, TWINLOG_LEVEL_DURABLE, "a skip");
     }
 }

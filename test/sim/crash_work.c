@@ -722,7 +722,7 @@ static const struct {
     { wait_at_level, { 4, 6, 4, 2 } },
     { submit_requests, { 6, 8, 6, 3 } },
     { drive_log, { 4, 5, 4, 2 } },
-    { reserve_some, { 4, 5, 4, 2 } },
+    { skip_some, { 4, 5, 4, 2 } },
 };
 enum {
     WORK_COUNT = sizeof(WORKS) / sizeof(WORKS[0])

@@ -130,7 +130,7 @@ void check_copy(struct run *run, struct simdisk *copy, bool is_finished);
 /* ---- faults_append.c ----------------------------------------------------------------------------- */
 
 void append_batch(struct run *run, uint32_t level);
-void reserve_record(struct run *run);
+void skip_lsn(struct run *run);
 void submit_request(struct run *run, uint32_t level);
 void drive_log(struct run *run);
 void script_of_requests(struct run *run);

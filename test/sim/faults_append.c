@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Batches, levels, reservations and requests on a disk that fails. Whatever fails: a request that was accepted is
+ * Batches, levels, skipped LSNs and requests on a disk that fails. Whatever fails: a request that was accepted is
  * completed exactly once, at the latest when the log is closed, and its result is the truth.
  */
 #include "faults.h"
@@ -58,27 +58,19 @@ void append_batch(struct run *run, uint32_t level)
         violation("a batch is not written");
 }
 
-void reserve_record(struct run *run)
+void skip_lsn(struct run *run)
 {
-    const struct twinlog_entry place = { .size = 700, .tag = 5 };
-    struct twinlog_reservation reservation = { 0 };
     if (!run->log)
         return;
-    struct fact fact = history_make_sized(&run->history, run->disk, &run->rng, place.size);
-    unsigned char bytes[700];
-    memcpy(bytes, fact.data, sizeof(bytes));
-    fact.tag = place.tag;
+    const uint64_t next = history_last(&run->history) + 2;
+    struct fact fact = history_make_sized(&run->history, run->disk, &run->rng, 0);
+    fact.is_void = true;
     history_offer(&run->history, fact);
-    int result = twinlog_reserve(run->log, &place, NULL, &reservation);
-    expect_lsn(reservation.lsn, history_settle(&run->history, result == 0), "a reservation");
-    settle_append(run, result, reservation.lsn, "a reservation");
-    if (result < 0)
-        return;
-    memcpy(reservation.data, bytes, sizeof(bytes));
-    result = twinlog_reservation_commit(run->log, &reservation, NULL);
-    settle_append(run, result, reservation.lsn, "the commit of a reservation");
+    const int result = twinlog_skip(run->log, next);
+    const uint64_t lsn = history_settle(&run->history, twinlog_last_lsn(run->log) == next - 1);
+    settle_append(run, result, lsn, "a skip");
     if (result == 0)
-        acknowledge(run, reservation.lsn, "the commit of a reservation");
+        acknowledge(run, lsn, "a skip");
 }
 
 /* ---- requests ------------------------------------------------------------------------------------ */
@@ -171,7 +163,7 @@ void script_of_requests(struct run *run)
     drive_log(run);
     submit_request(run, TWINLOG_LEVEL_WRITTEN);
     drive_log(run);
-    reserve_record(run);
+    skip_lsn(run);
     for (unsigned i = 0; i < 4; ++i) { /* into another segment */
         submit_request(run, i % 2 == 0 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
         append_batch(run, TWINLOG_LEVEL_WRITTEN);

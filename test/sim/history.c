@@ -144,14 +144,6 @@ uint64_t history_settle(struct history *history, bool is_accepted)
     return history->offer_lsn;
 }
 
-void history_fill(struct history *history, uint64_t lsn, const void *data)
-{
-    struct fact *fact = &history->fact[lsn - history->start];
-    fact->is_void = !data;
-    if (data)
-        memcpy(fact->data, data, fact->size);
-}
-
 static void cut(struct history *history, uint64_t last)
 {
     while (history->facts > 0 && history_last(history) > last)

@@ -89,9 +89,6 @@ uint64_t history_settle(struct history *history, bool is_accepted);
 /* May a sector have been all zeros in which there was something of these records? */
 bool history_has_zeros(const struct history *history, uint64_t first, uint64_t last);
 
-/* A reservation of this life ends: with these bytes in it; or, with NULL, as a filler. */
-void history_fill(struct history *history, uint64_t lsn, const void *data);
-
 /* The log begins at `head` and ends at `last`: after a trim, a truncation, a reset, or as it was recovered. What
  * lies behind `last` is gone for good. */
 void history_move(struct history *history, uint64_t head, uint64_t last);

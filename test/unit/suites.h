@@ -35,9 +35,9 @@
     DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \
     DO(requests) /* appends that are completed later, through a queue */ \
-    DO(reservations) /* records that are written in place: committed, aborted, given up */ \
     DO(shared) /* the shared mode: processes come, go, stop and die */ \
     DO(sink) /* the plain file that processes append to */ \
+    DO(skip) /* LSNs without records; copies that take long */ \
     DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \
     DO(state) /* the state file: entries, slots, processes that change it */ \
     DO(state_crash) /* the state file when each operation crashes or fails */ \

@@ -402,7 +402,6 @@ static const struct failure failures[] = {
     /* an append returns these for other reasons */
     { 0, -EAGAIN, -EIO },
     { 0, -ETIMEDOUT, -EIO },
-    { -ESTALE, 0, -EIO },
     { -ETIMEDOUT, 0, -EIO },
 };
 

@@ -8,6 +8,7 @@
 #include "gate.h"
 #include "log/handle.h"
 #include "logdir.h"
+#include "slow_bytes.h"
 #include "suites.h"
 
 #include <errno.h>
@@ -294,52 +295,39 @@ TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
     close_all(1);
 }
 
-/* ---- reservations -------------------------------------------------------------------------------- */
+/* ---- slow copies --------------------------------------------------------------------------------- */
 
-static void reserve_record(struct twinlog *log, uint32_t sequence, struct twinlog_reservation *ret)
+CASE("slow copies and requests", prepare, logdir_remove);
+
+static void *append_slow_bytes(void *context)
 {
-    unsigned char bytes[RECORD_ROOM];
-    const struct twinlog_entry entry = { .size = make_record(0, sequence, bytes) };
-    ck_assert_int_eq(twinlog_reserve(log, &entry, NULL, ret), 0);
-    memcpy(ret->data, bytes, entry.size);
+    const struct slow_bytes *slow = context;
+    return twinlog_append(logs[0], slow->bytes, slow->size, NULL) == 0 ? NULL : context;
 }
 
-CASE("reservations and requests", prepare, logdir_remove);
-
 /* One write in flight at a time, and still the log that can't be written is not in the way. */
-TEST(an_open_reservation_holds_up_its_own_log_only)
+TEST(a_copy_that_takes_long_holds_up_its_own_log_only)
 {
-    struct twinlog_reservation reservation;
+    struct slow_bytes slow = slow_bytes_make('s');
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    void *failed;
     open_all(1, 3);
-    reserve_record(logs[0], 0, &reservation);
+    pthread_t thread = start_thread(append_slow_bytes, &slow);
+    AWAIT(slow_bytes_is_reached());
     terms.deadline_ns = twinlog_deadline(20);
-    unsigned char bytes[RECORD_ROOM];
-    const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, 1, bytes) };
+    const struct twinlog_entry entry = { .data = "behind", .size = 6 };
     ck_assert_int_eq(twinlog_append_batch(logs[0], &entry, 1, &terms, NULL), -ETIMEDOUT);
     append_records(logs[1], 0, 0, RECORDS);
     append_records(logs[2], 0, 0, RECORDS);
     ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 0);
-    ck_assert_int_eq(twinlog_reservation_commit(logs[0], &reservation, NULL), 0);
+    slow_bytes_let_go();
+    pthread_join(thread, &failed);
+    ck_assert_ptr_null(failed);
     ck_assert_int_eq(twinlog_wait(logs[0], 2, TWINLOG_LEVEL_DURABLE, 0), 0);
     close_all(3);
-    expect_records(0, 1, 2);
     expect_records(1, 1, RECORDS);
     expect_records(2, 1, RECORDS);
-}
-
-TEST(a_reservation_that_is_never_settled_is_given_up)
-{
-    struct twinlog_reservation reservation;
-    open_committer(1);
-    struct twinlog_options options = shared_options();
-    options.reserve_timeout_ms = 10;
-    open_logs(2, &options);
-    reserve_record(logs[0], 0, &reservation);
-    append_records(logs[0], 0, 0, 1);
-    ck_assert_uint_eq(log_stat(logs[0]).fillers, 1);
-    ck_assert_int_eq(twinlog_reservation_commit(logs[0], &reservation, NULL), -ESTALE);
-    close_all(2);
+    slow_bytes_free(&slow);
 }
 
 /* ---- requests ------------------------------------------------------------------------------------ */

@@ -55,29 +55,9 @@ static int cancel(struct twinlog *log)
     return twinlog_cancel(log, &token);
 }
 
-static int reserve(struct twinlog *log)
+static int skip(struct twinlog *log)
 {
-    const struct twinlog_entry entry = { .size = SIZE };
-    struct twinlog_reservation reservation;
-    const int rc = twinlog_reserve(log, &entry, NULL, &reservation);
-    return rc < 0 ? rc : twinlog_reservation_abort(log, &reservation);
-}
-
-/* Both settle a reservation, or one that cannot have been made. */
-static int reservation_commit(struct twinlog *log)
-{
-    const struct twinlog_entry entry = { .size = SIZE };
-    struct twinlog_reservation reservation = { 0 };
-    twinlog_reserve(log, &entry, NULL, &reservation);
-    return twinlog_reservation_commit(log, &reservation, NULL);
-}
-
-static int reservation_abort(struct twinlog *log)
-{
-    const struct twinlog_entry entry = { .size = SIZE };
-    struct twinlog_reservation reservation = { 0 };
-    twinlog_reserve(log, &entry, NULL, &reservation);
-    return twinlog_reservation_abort(log, &reservation);
+    return twinlog_skip(log, twinlog_last_lsn(log) + 2);
 }
 
 static int submit(struct twinlog *log)
@@ -333,9 +313,7 @@ static const struct row rows[] = {
     { "wait", wait_for, "" },
     { "sync", twinlog_sync, "" },
     { "cancel", cancel, "" },
-    { "reserve", reserve, "" },
-    { "reservation_commit", reservation_commit, "" },
-    { "reservation_abort", reservation_abort, "" },
+    { "skip", skip, "" },
     { "submit", submit, "" },
     { "drive", drive, "" },
     { "first_lsn", first_lsn, "" },

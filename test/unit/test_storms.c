@@ -36,10 +36,9 @@ static void count_signal(int number)
 static int call_each(struct twinlog *log, struct twinlog_queue *queue)
 {
     static const unsigned char bytes[3000];
-    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) }, room = { .size = 2000 };
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
     const struct twinlog_entry batch[2] = { entry, entry };
     struct twinlog_request request = { .queue = queue }, *fetched;
-    struct twinlog_reservation place;
     uint64_t lsn;
     int rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
     const struct twinlog_terms terms = WITH_SIZE(terms, .deadline_ns = twinlog_deadline(60000));
@@ -53,16 +52,12 @@ static int call_each(struct twinlog *log, struct twinlog_queue *queue)
     if (rc == 0)
         rc = twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, terms.deadline_ns);
     if (rc == 0)
-        rc = twinlog_reserve(log, &room, &terms, &place);
-    if (rc == 0)
-        rc = twinlog_reservation_commit(log, &place, &written);
-    if (rc == 0)
         rc = twinlog_sync(log);
     if (rc == 0)
         rc = twinlog_submit(log, &entry, 1, NULL, &request);
     if (rc == 0 && twinlog_queue_poll(queue, &fetched, 1, -1) != 1)
         rc = -EIO;
-    return rc < 0 ? rc : request.result < 0 ? request.result : 8;
+    return rc < 0 ? rc : request.result < 0 ? request.result : 7;
 }
 
 CASE("in the middle of a call", logdir_make, logdir_remove);
@@ -85,7 +80,7 @@ WAYS_TEST(signals_interrupt_no_call, LOG_IO_KINDS)
     int rc = twinlog_open(log_dir, &options, &log);
     for (unsigned i = 0; rc >= 0 && (i < 10 || atomic_load(&signals) < 30); i++) {
         rc = call_each(log, queue);
-        records += 8;
+        records += 7;
     }
     if (rc >= 0)
         rc = twinlog_close(log);
@@ -329,12 +324,11 @@ static struct {
 static int call_one(unsigned kind)
 {
     static const unsigned char bytes[3000];
-    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) }, room = { .size = 2000 };
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
     const struct twinlog_entry batch[2] = { entry, entry };
     struct twinlog_trim_options nothing = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    struct twinlog_reservation place;
     struct twinlog_request *request;
     struct twinlog_reader *reader;
     int rc;
@@ -367,10 +361,8 @@ static int call_one(unsigned kind)
             free(request);
         return rc < 0 ? rc : 1;
     case 7:
-        rc = twinlog_reserve(storm.log, &room, NULL, &place);
-        if (rc == 0)
-            rc = twinlog_reservation_commit(storm.log, &place, &written);
-        return rc < 0 ? rc : 1;
+        rc = twinlog_append_batch(storm.log, batch, 2, &written, NULL);
+        return rc < 0 ? rc : 2;
     case 8:
         nothing.keep_records = UINT64_C(1) << 40;
         return twinlog_trim(storm.log, &nothing, NULL);

@@ -125,12 +125,7 @@ WAYS_TEST(a_later_try_succeeds, LOG_IO_KINDS)
         AWAIT(append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
     ck_assert_uint_eq(lsn, count);
     for (unsigned i = 0; i < 6; i++, count++) {
-        const struct twinlog_entry entry = { .size = 7000 };
-        struct twinlog_terms terms = trying(0);
-        struct twinlog_reservation place;
-
-        AWAIT(twinlog_reserve(log, &entry, &terms, &place) == 0);
-        ck_assert_int_eq(twinlog_reservation_abort(log, &place), 0);
+        AWAIT(append(log, 7000, trying(0), &lsn) == 0);
     }
     ck_assert_int_eq(twinlog_sync(log), 0);
     log_close(log);
@@ -221,8 +216,6 @@ TEST(with_full_buffers_nothing_happens_by_the_deadline)
 {
     struct twinlog *log = open_small(0);
     const uint64_t last = fill_buffers(log);
-    const struct twinlog_entry entry = { .size = 6000 };
-    struct twinlog_reservation place = { 0 };
 
     for (int level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_DURABLE; level++) {
         uint64_t lsn = 77;
@@ -230,9 +223,6 @@ TEST(with_full_buffers_nothing_happens_by_the_deadline)
         ck_assert_int_eq(append(log, 6000, until((enum twinlog_level)level, 5), &lsn), -ETIMEDOUT);
         ck_assert_uint_eq(lsn, 0);
     }
-    struct twinlog_terms terms = until(0, 5);
-    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -ETIMEDOUT);
-    ck_assert_ptr_null(place.data);
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
     gate_open();
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -285,15 +275,12 @@ WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
     options.segment_bytes = 128 * KIB;
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 60; i++) {
-        const struct twinlog_entry entry = { .size = 5000 };
         struct twinlog_terms terms = until((enum twinlog_level)(TWINLOG_LEVEL_DURABLE - i % 3), 120000);
-        struct twinlog_reservation place;
 
-        ck_assert_int_eq(append(log, 5000, terms, &lsn), 0);
-        ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), 0);
-        ck_assert_int_eq(twinlog_reservation_commit(log, &place, &terms), 0);
+        for (unsigned j = 0; j < 2; j++)
+            ck_assert_int_eq(append(log, 5000, terms, &lsn), 0);
         if (i % 3 == 0)
-            ck_assert_uint_eq(twinlog_durable_lsn(log), place.lsn);
+            ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
     }
     ck_assert_uint_gt(log_stat(log).rolls, 2);
     log_close(log);
@@ -662,14 +649,12 @@ static void *append_held_up_until_canceled(void *context)
     return NULL;
 }
 
-/* A truncation may wait for a reservation, which only the caller of these may be able to commit. */
 TEST(terms_hold_while_a_truncation_holds_up_the_call)
 {
     struct twinlog *log = log_open(NULL);
-    const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
     struct twinlog_terms try = at_level(TWINLOG_LEVEL_BUFFERED), limited = at_level(TWINLOG_LEVEL_DURABLE);
     struct twinlog_request request = { .queue = NULL };
-    struct twinlog_reservation reservation;
     struct held_up held_up = { .log = log };
     struct call visit;
     uint64_t lsn = 1;
@@ -681,7 +666,6 @@ TEST(terms_hold_while_a_truncation_holds_up_the_call)
     try.flags = TWINLOG_TRY;
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &try, &lsn), -EAGAIN);
     ck_assert_uint_eq(lsn, 0);
-    ck_assert_int_eq(twinlog_reserve(log, &room, &try, &reservation), -EAGAIN);
     try.level = TWINLOG_LEVEL_DURABLE;
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, &try, &request), -EAGAIN);
     limited.deadline_ns = twinlog_deadline(1);

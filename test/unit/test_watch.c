@@ -277,12 +277,11 @@ static bool is_completed(struct twinlog_queue *queue)
     return twinlog_queue_poll(queue, &request, 1, 0) == 1;
 }
 
-TEST(stat_counts_requests_and_fillers)
+TEST(stat_counts_requests)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog *log = log_open(&options);
-    const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
-    struct twinlog_reservation reservation;
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
     struct twinlog_request request = { 0 };
 
     ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
@@ -292,17 +291,12 @@ TEST(stat_counts_requests_and_fillers)
     ck_assert(is_completed(request.queue));
     ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
     ck_assert_uint_eq(log_stat(log).requests, 0);
-
-    ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &reservation), 0);
-    ck_assert_uint_eq(log_stat(log).fillers, 0);
-    ck_assert_int_eq(twinlog_reservation_abort(log, &reservation), 0);
-    ck_assert_uint_eq(log_stat(log).fillers, 1);
     log_close(log);
 }
 
 CASE("events", logdir_make, logdir_remove);
 
-#define KINDS (TWINLOG_EVENT_ABANDONED + 1)
+#define KINDS (TWINLOG_EVENT_POISON + 1)
 
 struct diary {
     struct twinlog *log;
@@ -411,26 +405,6 @@ TEST(only_what_the_mask_names_is_told)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
     log_close(log);
     ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 0);
-    ck_assert(!diary.is_wrong);
-}
-
-TEST(a_reservation_that_is_given_up_is_told)
-{
-    struct diary diary = { 0 };
-    struct twinlog_options options = observed(&diary);
-    const struct twinlog_entry room = { .size = 8 };
-    struct twinlog_reservation reservation;
-    options.reserve_timeout_ms = 1;
-    struct twinlog *log = log_open(&options);
-    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
-    ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &reservation), 0);
-    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_ABANDONED], 1);
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_ABANDONED].first_lsn, reservation.lsn);
-    ck_assert_uint_eq(log_stat(log).fillers, 1);
-    ck_assert_int_eq(twinlog_reservation_commit(log, &reservation, NULL), -ESTALE);
-    ck_assert_uint_eq(log_stat(log).fillers, 1);
-    log_close(log);
     ck_assert(!diary.is_wrong);
 }
 
@@ -558,12 +532,11 @@ TEST(poison_is_told_once_with_its_error)
 
 /* ---- an observer that calls the log ---------------------------------------------------------------- */
 
-#define CALLS 28
+#define CALLS 26
 
 static struct caller {
     struct twinlog *log; /* NULL: the observer does nothing yet */
     enum twinlog_event_kind kind;
-    struct twinlog_reservation reservation;
     struct twinlog_queue *queue;
     struct twinlog_reader *reader;
     struct twinlog_committer *committer;
@@ -581,12 +554,11 @@ static int never_called(void *context, const char *name, uint64_t lsn)
 
 static unsigned call_everything(struct twinlog *log, int result[CALLS])
 {
-    const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct twinlog_request request = { .queue = caller.queue }, *fetched;
     struct twinlog *another;
-    struct twinlog_reservation reservation;
     struct twinlog_cancel cancel = { 0 };
     struct twinlog_reader *reader;
     unsigned n = 0;
@@ -598,9 +570,7 @@ static unsigned call_everything(struct twinlog *log, int result[CALLS])
     result[n++] = twinlog_enqueue(log, "x", 1, NULL);
     result[n++] = twinlog_append_batch(log, &entry, 1, &WITH_SIZE(terms, .flags = TWINLOG_TRY), NULL);
     result[n++] = twinlog_submit(log, &entry, 1, NULL, &request);
-    result[n++] = twinlog_reserve(log, &room, NULL, &reservation);
-    result[n++] = twinlog_reservation_commit(log, &caller.reservation, NULL);
-    result[n++] = twinlog_reservation_abort(log, &caller.reservation);
+    result[n++] = twinlog_skip(log, 100);
     result[n++] = twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 1);
     result[n++] = twinlog_sync(log);
     result[n++] = twinlog_drive(log, 0);
@@ -641,11 +611,8 @@ static void call_back(void *context, const struct twinlog_event *event)
 static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
 {
     static const unsigned char bytes[8000];
-    const struct twinlog_entry room = { .size = 8 };
     int rc = 0;
 
-    if (kind == TWINLOG_EVENT_ABANDONED)
-        ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &caller.reservation), 0);
     device.delay_ns = kind == TWINLOG_EVENT_SLOW ? 3 * MS : 0;
     device.write_error = kind == TWINLOG_EVENT_POISON ? -EIO : 0;
     device.allocate_error = kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0;
@@ -662,7 +629,7 @@ TEST_LOOP(an_observer_that_calls_its_log_gets_an_error, KINDS)
 {
     const enum twinlog_event_kind kind = (enum twinlog_event_kind)_i;
     const struct twinlog_options options =
-        LOG_OPTIONS(.observe = call_back, .segment_bytes = 65536, .reserve_timeout_ms = 1, .slow_ms = 3);
+        LOG_OPTIONS(.observe = call_back, .segment_bytes = 65536, .slow_ms = 3);
 
     caller = (struct caller){ 0 };
     struct twinlog *log = open_on_device(&options);

@@ -183,8 +183,8 @@ class _Options(ctypes.Structure):
         ("max_record_bytes", c_uint32), ("io", c_uint32), ("lock_wait_ms", c_uint32), ("spare_segments", c_uint32),
         ("prepare", c_uint32), ("ret_report", c_void_p), ("segment_records", c_uint64), ("segment_age_ms", c_uint64),
         ("keep_bytes", c_uint64), ("keep_records", c_uint64), ("keep_age_ms", c_uint64), ("committer", c_void_p),
-        ("flush_interval_ms", c_uint32), ("reserve_timeout_ms", c_uint32), ("observe", c_void_p),
-        ("observe_context", c_void_p), ("observe_mask", c_uint32), ("slow_ms", c_uint32), ("mode", c_uint32),
+        ("flush_interval_ms", c_uint32), ("mode", c_uint32), ("observe", c_void_p),
+        ("observe_context", c_void_p), ("observe_mask", c_uint32), ("slow_ms", c_uint32),
         ("mapped_bytes", c_uint64),
     ]  # fmt: skip
 
@@ -269,7 +269,7 @@ class _Stat(ctypes.Structure):
         ("appends", c_uint64), ("append_bytes", c_uint64), ("groups", c_uint64), ("group_bytes", c_uint64),
         ("written_bytes", c_uint64), ("rolls", c_uint64), ("roll_waits", c_uint64), ("full_refusals", c_uint64),
         ("trimmed_segments", c_uint64), ("recycled_segments", c_uint64), ("syncs", c_uint64), ("requests", c_uint64),
-        ("fillers", c_uint64), ("slow", c_uint64), ("io_reason", c_char * 160),
+        ("slow", c_uint64), ("io_reason", c_char * 160),
     ]  # fmt: skip
 
 
@@ -305,6 +305,7 @@ def _load() -> ctypes.CDLL:
         "durable_lsn": (u64, [p]),
         "trim": (c_int, [p, p, p]),
         "truncate": (c_int, [p, u64]),
+        "skip": (c_int, [p, u64]),
         "reset": (c_int, [p, u64]),
         "cursor_set": (c_int, [p, c_char_p, u64]),
         "cursor_get": (c_int, [p, c_char_p, _LSN]),
@@ -902,6 +903,11 @@ class Log:
         """Removes every record with a larger LSN, for good."""
         with self._handle.use() as log:
             _check(_c.twinlog_truncate(log, _lsn(last_lsn)))
+
+    def skip(self, next_lsn: int) -> None:
+        """Makes this the LSN of the next record: fillers use up the LSNs before."""
+        with self._handle.use() as log:
+            _check(_c.twinlog_skip(log, _lsn(next_lsn)))
 
     def reset(self, next_lsn: int) -> None:
         """Removes every record; the next one gets this LSN."""

@@ -85,8 +85,7 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_ROLL,
     TWINLOG_EVENT_SLOW,
     TWINLOG_EVENT_FULL,
-    TWINLOG_EVENT_POISON,
-    TWINLOG_EVENT_ABANDONED
+    TWINLOG_EVENT_POISON
 };
 struct twinlog_event {
     uint32_t size;
@@ -113,12 +112,11 @@ struct twinlog_options {
     uint64_t keep_bytes, keep_records, keep_age_ms;
     struct twinlog_committer *committer;
     uint32_t flush_interval_ms;
-    uint32_t reserve_timeout_ms;
+    uint32_t mode;
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask;
     uint32_t slow_ms;
-    uint32_t mode;
     uint64_t mapped_bytes;
 };
 struct twinlog;
@@ -155,6 +153,7 @@ struct twinlog_terms {
 };
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
+int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 int twinlog_sync(struct twinlog *log);
 uint64_t twinlog_deadline(uint32_t timeout_ms);
@@ -162,16 +161,6 @@ struct twinlog_cancel {
     uint32_t is_canceled;
 };
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
-struct twinlog_reservation {
-    void *data;
-    uint64_t lsn;
-    uint64_t handle;
-};
-int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
-                    struct twinlog_reservation *ret_reservation);
-int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
-                               const struct twinlog_terms *terms);
-int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
 struct twinlog_request {
     struct twinlog_queue *queue;
     void *context;
@@ -316,7 +305,6 @@ struct twinlog_stat {
     uint64_t recycled_segments;
     uint64_t syncs;
     uint64_t requests;
-    uint64_t fillers;
     uint64_t slow;
     char io_reason[160];
 };
@@ -445,7 +433,7 @@ struct twinlog_probe {
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 #define TWINLOG_OPTIONS_INIT                                                                                 \
     {                                                                                                        \
-        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0  \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0     \
     }
 #define TWINLOG_TERMS_INIT                                                                                   \
     {                                                                                                        \
@@ -474,7 +462,7 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 #define TWINLOG_STAT_INIT                                                                                    \
     {                                                                                                        \
         sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, ""                                                                                         \
+            0, ""                                                                                            \
     }
 #define TWINLOG_TIMINGS_INIT                                                                                 \
     {                                                                                                        \

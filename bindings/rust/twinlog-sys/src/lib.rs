@@ -58,8 +58,8 @@ structures! {
         size: u32, flags: u32, segment_bytes: u64, buffer_bytes: u32, max_record_bytes: u32, io: u32,
         lock_wait_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut c_void, segment_records: u64,
         segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
-        flush_interval_ms: u32, reserve_timeout_ms: u32, observe: *mut c_void, observe_context: *mut c_void,
-        observe_mask: u32, slow_ms: u32, mode: u32, mapped_bytes: u64,
+        flush_interval_ms: u32, mode: u32, observe: *mut c_void, observe_context: *mut c_void,
+        observe_mask: u32, slow_ms: u32, mapped_bytes: u64,
     }
     twinlog_entry {
         data: *const c_void, size: usize, pieces: *const c_void, piece_count: u32, tag: u16, r#type: u8,
@@ -67,9 +67,6 @@ structures! {
     }
     twinlog_terms {
         size: u32, flags: u32, level: u32, reserved: u32, deadline_ns: u64, cancel: *const c_void,
-    }
-    twinlog_reservation {
-        data: *mut c_void, lsn: u64, handle: u64,
     }
     twinlog_request {
         queue: *mut c_void, context: *mut c_void,
@@ -95,8 +92,8 @@ structures! {
         size: u32, io: u32, is_direct: u32, mode: u32, epoch: u32, poison: i32, segments: u32, spare_segments: u32,
         first_lsn: u64, last_lsn: u64, written_lsn: u64, durable_lsn: u64, file_bytes: u64, appends: u64,
         append_bytes: u64, groups: u64, group_bytes: u64, written_bytes: u64, rolls: u64, roll_waits: u64,
-        full_refusals: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64, fillers: u64,
-        slow: u64, io_reason: [c_char; 160],
+        full_refusals: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64, slow: u64,
+        io_reason: [c_char; 160],
     }
 }
 
@@ -115,18 +112,6 @@ extern "C" {
     pub fn twinlog_wait(log: *mut twinlog, lsn: u64, level: u32, deadline_ns: u64) -> c_int;
     pub fn twinlog_sync(log: *mut twinlog) -> c_int;
     pub fn twinlog_deadline(timeout_ms: u32) -> u64;
-    pub fn twinlog_reserve(
-        log: *mut twinlog,
-        entry: *const twinlog_entry,
-        terms: *const twinlog_terms,
-        ret_reservation: *mut twinlog_reservation,
-    ) -> c_int;
-    pub fn twinlog_reservation_commit(
-        log: *mut twinlog,
-        reservation: *const twinlog_reservation,
-        terms: *const twinlog_terms,
-    ) -> c_int;
-    pub fn twinlog_reservation_abort(log: *mut twinlog, reservation: *const twinlog_reservation) -> c_int;
     pub fn twinlog_queue_open(ret_queue: *mut *mut c_void) -> c_int;
     pub fn twinlog_queue_poll(
         queue: *mut c_void,
@@ -152,6 +137,7 @@ extern "C" {
         ret_result: *mut twinlog_trim_result,
     ) -> c_int;
     pub fn twinlog_truncate(log: *mut twinlog, last_lsn: u64) -> c_int;
+    pub fn twinlog_skip(log: *mut twinlog, next_lsn: u64) -> c_int;
     pub fn twinlog_reset(log: *mut twinlog, next_lsn: u64) -> c_int;
     pub fn twinlog_cursor_set(log: *mut twinlog, name: *const c_char, lsn: u64) -> c_int;
     pub fn twinlog_cursor_get(log: *mut twinlog, name: *const c_char, ret_lsn: *mut u64) -> c_int;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Share a [`Log`] between threads by reference or in an `Arc`: appends at the same time share one write and one sync.
-//! A [`Reader`] and a [`Reservation`] of a log borrow it, a [`Record`] borrows its reader. Dropping a log closes it;
+//! A [`Reader`] of a log borrows it, a [`Record`] borrows its reader. Dropping a log closes it;
 //! [`Log::close`] says whether that has made everything durable. The manual is that of `<twinlog.h>`.
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,6 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 use std::os::raw::{c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::io::RawFd;
@@ -115,7 +114,6 @@ const EINVAL: i32 = -22;
 const ENOENT: i32 = -2;
 const EMSGSIZE: i32 = -90;
 const ENOBUFS: i32 = -105;
-const ESTALE: i32 = -116;
 
 fn check(rc: i32) -> Result<i32> {
     if rc < 0 {
@@ -330,17 +328,6 @@ impl Log {
         Ok(Submission { in_flight })
     }
 
-    /// A record of `size` bytes that the caller writes into the log's buffer. Everything behind it waits: commit it soon.
-    pub fn reserve(&self, size: usize, kind: u8, tag: u16, terms: &Terms) -> Result<Reservation<'_>> {
-        let mut entry = c::twinlog_entry::zeroed();
-        entry.size = size;
-        entry.r#type = kind;
-        entry.tag = tag;
-        let mut raw = c::twinlog_reservation::zeroed();
-        check(unsafe { c::twinlog_reserve(self.raw, &entry, &terms.in_c(), &mut raw) })?;
-        Ok(Reservation { log: self, raw, size })
-    }
-
     /// Returns when every record up to `lsn` is at that level.
     pub fn wait(&self, lsn: u64, level: Level, timeout: Option<Duration>) -> Result<()> {
         check(unsafe { c::twinlog_wait(self.raw, lsn, level as u32, deadline(timeout)) }).map(|_| ())
@@ -381,6 +368,11 @@ impl Log {
     /// Removes every record with a larger LSN, for good.
     pub fn truncate(&self, last_lsn: u64) -> Result<()> {
         check(unsafe { c::twinlog_truncate(self.raw, last_lsn) }).map(|_| ())
+    }
+
+    /// Makes `next_lsn` the LSN of the next record: fillers use up the LSNs before.
+    pub fn skip(&self, next_lsn: u64) -> Result<()> {
+        check(unsafe { c::twinlog_skip(self.raw, next_lsn) }).map(|_| ())
     }
 
     /// Removes every record; the next one gets this LSN.
@@ -658,60 +650,6 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         unsafe { c::twinlog_consumer_close(self.raw) };
-    }
-}
-
-/// A record whose bytes are written straight into the log's buffer. Dropping it aborts it: its LSN stays a filler.
-pub struct Reservation<'log> {
-    log: &'log Log,
-    raw: c::twinlog_reservation,
-    size: usize,
-}
-
-// Any thread may write and settle it; the bytes are its own.
-unsafe impl Send for Reservation<'_> {}
-unsafe impl Sync for Reservation<'_> {}
-
-impl Reservation<'_> {
-    pub fn lsn(&self) -> u64 {
-        self.raw.lsn
-    }
-
-    /// Makes a record of the bytes; its LSN, at the terms' level. ESTALE: it was given up.
-    pub fn commit(self, terms: &Terms) -> Result<u64> {
-        let (log, raw) = (self.log, self.raw);
-        std::mem::forget(self); // what is committed is not aborted
-        match unsafe { c::twinlog_reservation_commit(log.raw, &raw, &terms.in_c()) } {
-            ESTALE => Err(Error::new(ESTALE, 0)),
-            rc if rc < 0 => Err(Error::new(rc, raw.lsn)),
-            _ => Ok(raw.lsn),
-        }
-    }
-}
-
-impl Deref for Reservation<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        if self.size == 0 {
-            return &[];
-        }
-        // The log's until it is settled, even if it is given up meanwhile.
-        unsafe { std::slice::from_raw_parts(self.raw.data.cast(), self.size) }
-    }
-}
-
-impl DerefMut for Reservation<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        if self.size == 0 {
-            return &mut [];
-        }
-        unsafe { std::slice::from_raw_parts_mut(self.raw.data.cast(), self.size) }
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        unsafe { c::twinlog_reservation_abort(self.log.raw, &self.raw) };
     }
 }
 
