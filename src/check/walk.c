@@ -362,7 +362,8 @@ static void end_hole(struct walk *w, const struct later_groups *later, const str
     const struct epoch front = hole->epochs[0];
     const bool is_last = next->first_lsn == 0;
     hole->epochs[1] = is_last ? front : next->epoch;
-    hole->last_lsn = is_last ? max_u64(hole->first_lsn, last_lost(w)) : next->first_lsn - 1;
+    hole->last_lsn =
+        is_last ? max_u64(hole->first_lsn, max_u64(later->named_lsn, last_lost(w))) : next->first_lsn - 1;
     hole->to = w->segment.data_end;
     if (w->footer_lsn > 0) {
         hole->to = max_u64(hole->from, w->seal.footer.data_end);
@@ -370,7 +371,8 @@ static void end_hole(struct walk *w, const struct later_groups *later, const str
     }
     hole->may_have_more = is_last && w->has_begun;
     if (!hole->may_have_more && (is_last || !is_same_epoch(front, next->epoch)))
-        hole->sure_lsn = find_sure(w, front.number, next);
+        hole->sure_lsn = max_u64(find_sure(w, front.number, next),
+                                 is_same_epoch(front, later->epoch) ? later->sure_lsn : 0);
     if (later->offset > 0 && !is_sure)
         hole->doubt = (struct doubt){ later->first_lsn, later->last_lsn, later->offset, w->segment.data_end };
 }

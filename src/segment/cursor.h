@@ -205,6 +205,8 @@ struct later_groups {
     uint64_t first_lsn; /* its first LSN */
     struct epoch epoch; /* its epoch */
     uint64_t last_lsn;  /* newest LSN of all of them */
+    uint64_t named_lsn; /* newest LSN that one of them names as durable; 0 = none */
+    uint64_t sure_lsn;  /* the same, by those of `epoch` */
     bool is_proof;      /* one of them proves that the missing data was durable when it was written */
     bool is_confirmed;  /* one of them proves that no crash has discarded the first one */
 };

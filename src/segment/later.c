@@ -44,6 +44,9 @@ static int look_for_group(const struct cursor *cursor, const unsigned char *byte
         later->epoch = group.epoch;
     }
     later->last_lsn = max_u64(later->last_lsn, group.first_lsn + group.count - 1);
+    later->named_lsn = max_u64(later->named_lsn, group.durable_lsn);
+    if (is_same_epoch(group.epoch, later->epoch))
+        later->sure_lsn = max_u64(later->sure_lsn, group.durable_lsn);
     later->is_confirmed = later->is_confirmed || confirms(&group, later);
     later->is_proof = later->is_proof || twl_group_proves(&group, stop);
     return decoded == DECODED_NEWER ? TWINLOG_EVERSION : 0;

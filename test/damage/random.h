@@ -33,6 +33,11 @@ struct history {
 /* Makes a log of its own kind in `dir`, as a process that may die. */
 void make_log(const char *dir, uint64_t seed, struct history *ret_history);
 
+/* In the process that makes it: time and random numbers are those of the seed, and only one thread runs. */
+void begin_turns(uint64_t seed);
+/* The keeper does what there is to do; then a microsecond is over. */
+void let_keeper_finish(void);
+
 /* Payload of a record, which says what it is. Returns its size. */
 size_t make_payload(uint64_t lsn, uint32_t number, unsigned char *ret_bytes);
 #define MAX_PAYLOAD 3100u

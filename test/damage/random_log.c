@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes small logs by chance, knows what they should hold, and finds where it lies. */
+/*
+ * Makes small logs by chance, knows what they should hold, and finds where it lies.
+ *
+ * The same seed makes the same bytes: see random_turns.c.
+ */
 #define _GNU_SOURCE
 #include "random.h"
 
@@ -53,6 +57,7 @@ static void append(struct twinlog *log, struct history *h, unsigned count)
         must(lsn == h->last_lsn + 1, "append the next record");
         h->number[lsn] = number;
         h->last_lsn = lsn;
+        let_keeper_finish();
     }
     must(twinlog_sync(log) == 0, "sync");
 }
@@ -119,6 +124,7 @@ static void take_step(struct twinlog *log, struct history *h, struct rng *rng, b
             h->cursor_lsn = is_mapped ? 0 : h->last_lsn; /* through a mapping it proves nothing */
         h->cursor_value = h->last_lsn;
     }
+    let_keeper_finish();
 }
 
 static void live(const char *dir, struct history *h, struct rng *rng, bool is_last)
@@ -127,19 +133,21 @@ static void live(const char *dir, struct history *h, struct rng *rng, bool is_la
     struct twinlog *log;
     const bool is_mapped = rng_one_in(rng, 5);
     options.segment_bytes = SEGMENT_BYTES;
-    options.flags = rng_one_in(rng, 6) ? TWINLOG_PAD : 0;
+    options.flags = TWINLOG_NO_THREAD | (rng_one_in(rng, 6) ? TWINLOG_PAD : 0);
     options.buffer_bytes = 16384;
     options.max_record_bytes = 4096;
     if (is_mapped) {
         options.mode = TWINLOG_MODE_MAPPED;
         options.mapped_bytes = SEGMENT_BYTES;
-        options.flags = 0;
+        options.flags = TWINLOG_NO_THREAD;
     }
     must(twinlog_open(dir, &options, &log) == 0, "open the log");
+    let_keeper_finish();
     const unsigned steps = (unsigned)rng_below(rng, MAX_STEPS);
     for (unsigned i = 0; i < steps; i++)
         take_step(log, h, rng, is_mapped);
     must(twinlog_sync(log) == 0, "sync");
+    let_keeper_finish();
     h->is_closed = !is_last || !rng_one_in(rng, 3);
     if (h->is_closed)
         must(twinlog_close(log) == 0, "close");
@@ -154,6 +162,7 @@ void make_log(const char *dir, uint64_t seed, struct history *ret_history)
     must(child >= 0, "fork");
     if (child == 0) {
         struct rng rng = { seed };
+        begin_turns(seed);
         h->first_lsn = 1;
         for (uint64_t lives = 1 + rng_below(&rng, 4); lives > 0; lives--)
             live(dir, h, &rng, lives == 1);

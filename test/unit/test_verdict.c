@@ -1106,6 +1106,39 @@ TEST(what_no_crash_can_have_discarded_is_saved)
     ck_assert(is_lost(&losses, 9));
 }
 
+/* Records 5 to 11 are damaged. That of 12 may have been discarded, but it names 8 as durable: so far all is saved, or lost. */
+TEST_LOOP(what_a_discarded_group_names_as_durable_is_not_forgotten, 2)
+{
+    static const unsigned char zeros[PAYLOAD_BYTES];
+    const bool has_records = _i == 0;
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
+    unsigned char bytes[PAYLOAD_BYTES];
+    struct told found, losses;
+    struct twinlog *log = log_open(&options);
+    for (uint64_t lsn = 1; lsn <= 12; lsn++) {
+        make_payload(lsn, bytes);
+        const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
+        if (lsn == 8)
+            ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    kill_log(log);
+    for (uint64_t lsn = 5; lsn <= 11; lsn++) {
+        make_payload(lsn, bytes);
+        const off_t at = find_bytes(log_segment(1), bytes, sizeof(bytes));
+        flip(log_segment(1), at + IN_GROUP_HEADER);
+        if (!has_records)
+            patch_file(log_segment(1), at, zeros, sizeof(zeros));
+    }
+    const struct twinlog_repair_result result = repair_what_is_left(&found, &losses);
+    ck_assert_uint_eq(result.records, has_records ? 8 : 4);
+    ck_assert_uint_eq(result.last_lsn, 8);
+    ck_assert(is_lost(&found, 5) && is_lost(&found, 8));
+    ck_assert(is_lost(&losses, 5) == !has_records && is_lost(&losses, 8) == !has_records);
+    ck_assert_ptr_nonnull(find_doubt(&losses));
+}
+
 CASE("table", set_up, logdir_remove);
 
 /* A file that is missing, then a record, then a header; and a file that does not belong here. */
