@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# options.sh TWINLOG PAGE: what 'twinlog COMMAND --help' lists, the manual page PAGE describes, and the shells complete.
+# options.sh TWINLOG DIR: what 'twinlog COMMAND --help' lists, a manual page in DIR describes, and the shells complete.
 set -u
-page=$(realpath "$2")
+pages=$(realpath "$2")
 # shellcheck source=test/cli/checks.sh
 . "$(dirname "$0")/checks.sh"
 
@@ -27,22 +27,29 @@ offers()
     count "$name: '$got', not '$expected'" $?
 }
 
-# ---- the manual page ---------------------------------------------------------------------------
+# ---- the manual pages ---------------------------------------------------------------------------
 
-# Options that a section of the page describes.
-described() { awk -v section=".Ss $1" '/^\.S[sh]/ { inside = $0 == section } inside && /^\.It Fl/' "$page" |
+# described PAGE SECTION: options that a section of a page describes.
+described() { awk -v section="$2" '/^\.S[sh]/ { inside = $0 == section } inside && /^\.It Fl/' "$1" |
     sed -E 's/^\.It Fl (. , )?-([a-z-]+).*/\2/' | sort; }
 # Options that --help lists, but for two that every command has.
 listed() { "$twinlog" "$1" --help | sed -nE 's/^  (-., )?--([a-z-]+).*/\2/p' | grep -vx -e help -e version | sort; }
 
 commands=$("$twinlog" --help | sed -nE 's/^  ([a-z]+)  .*/\1/p')
 count "there are commands" $((!$(echo "$commands" | grep -cx append)))
-described 'Log options' >log-options
+described "$pages/twinlog-append.1" '.Ss Log options' >log-options
 for command in $commands; do
-    described "$command" >page
-    case $command in append | bench) sort -o page page log-options ;; esac
+    page=$(grep -lE "^\.Nm twinlog-$command( ,)?\$" "$pages"/*.1)
+    [ -n "$page" ]
+    count "$command has a page" $?
+    section=".Ss $command"
+    grep -qxF "$section" "$page" || section=".Sh DESCRIPTION"
+    described "$page" "$section" >there
+    grep -qF ".Xr $(basename "$page" .1) 1" "$pages/twinlog.1"
+    count "twinlog.1 leads to the page of $command" $?
+    case $command in append | bench) sort -o there there log-options ;; esac
     listed "$command" >help
-    diff page help >difference
+    diff there help >difference
     count "the page and --help of $command differ: $(tr '\n' ' ' <difference)" $?
     [ -s help ]
     count "$command has options" $?

@@ -51,8 +51,19 @@ words()
 
 cross_references()
 {
-    sed -n 's/^\.Xr \(twinlog[a-z_]*\) \([0-9]\).*/\1.\2/p' man/*.[137] | sort -u | while read -r page; do
-        [ -f "man/$page" ] || echo "man/$page: referred to, but not there"
+    cat man/*.[137] bench/*.1 powercut/*.1 raft/*.3 |
+        sed -n 's/^\.Xr \(twinlog[a-z_-]*\) \([0-9]\).*/\1.\2/p' | sort -u | while read -r page; do
+        [ -f "man/$page" ] || [ -f "bench/$page" ] || [ -f "powercut/$page" ] || [ -f "raft/$page" ] ||
+            echo "man/$page: referred to, but not there"
+    done
+}
+
+# The package twinlog lists its pages, as those of other commands are in packages of their own.
+packaged()
+{
+    for page in man/*.1; do
+        grep -qxF "usr/share/man/man1/${page#man/}" packaging/debian/twinlog.install ||
+            echo "$page: not in packaging/debian/twinlog.install"
     done
 }
 
@@ -227,6 +238,7 @@ report "options and their pages" "$(options)"
 report "functions and their pages" "$(functions)"
 report "constants and fields" "$(words)"
 report "references between pages" "$(cross_references)"
+report "pages in the Debian package" "$(packaged)"
 report "the program in twinlog(7)" "$(program)"
 report "the examples in section 3" "$(examples)"
 report "bytes in docs/format.md" "$(shown_bytes)"

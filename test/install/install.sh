@@ -137,7 +137,8 @@ version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' "$prefix/include/twi
 echo "--- installed, version $version"
 "$prefix/bin/twinlog" --version | grep -F "$version"
 [ "$(pkg-config --modversion twinlog)" = "$version" ]
-for file in share/man/man1/twinlog.1 share/bash-completion/completions/twinlog share/doc/twinlog/LICENSE share/doc/twinlog/README.md; do
+pages=$(find "$here/../../man" -name '*.[137]' | sed 's,.*/\(.*\)\(.\)$,share/man/man\2/\1\2,')
+for file in $pages share/bash-completion/completions/twinlog share/doc/twinlog/LICENSE share/doc/twinlog/README.md; do
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
 
