@@ -254,7 +254,9 @@ static void write_once(struct commit *c, struct io_write *write) REQUIRES(c->lea
     }
 }
 
-/* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
+/* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. A write may be tried again, with all
+ * of its bytes, because its sync has not run. Behind a whole write the sync has run, or may have: a file system, too, can
+ * answer -ECANCELED (I5). */
 static int digest(struct io_write *write)
 {
     const int64_t written = write->ret_written;
@@ -264,8 +266,6 @@ static int digest(struct io_write *write)
     }
     if (written < 0)
         return (int)written;
-    if ((size_t)written == write->size && write->ret_synced == -ECANCELED)
-        return 0; /* the barrier never ran: the kernel had no thread for it. Repeat it with its write */
     if ((size_t)written == write->size)
         return write->ret_synced < 0 ? write->ret_synced : 1;
     if (write->ret_synced != 0 && write->ret_synced != -ECANCELED)

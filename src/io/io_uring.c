@@ -252,6 +252,7 @@ static void reap(struct io *io, struct io_write *write)
     twl_limit_hold(&hold);
     int result = submit_and_wait(ring, queued);
     unsigned in_flight = queued - io_uring_sq_ready(ring);
+    const bool is_split = in_flight > 0 && in_flight < queued; /* a write was taken, and its sync was not */
 
     withdraw_entries(ring);
     write->ret_written = result < 0 ? result : -EAGAIN;
@@ -262,6 +263,8 @@ static void reap(struct io *io, struct io_write *write)
         take_result(write, (enum part)completion->user_data, completion->res);
         io_uring_cqe_seen(ring, completion);
     }
+    if (is_split && write->ret_written >= 0)
+        write->ret_written = -EAGAIN;
     twl_limit_release(&hold, write->ret_written == (int64_t)write->size);
 }
 
@@ -489,8 +492,8 @@ struct io_write *twl_io_ring_reap(struct io_ring *ring)
         hand_over(ring);
         if (ring->refused > 0) {
             struct io_write *write = ring->refuse[--ring->refused];
-            if (write->ret_written == 0) /* else its sync or the limit was the reason */
-                write->ret_written = write->size > 0 ? -EAGAIN : 0;
+            if (write->ret_written >= 0) /* else the limit was the reason */
+                write->ret_written = -EAGAIN;
             return write;
         }
         if (io_uring_peek_cqe(&ring->ring, &completion) < 0)

@@ -186,9 +186,7 @@ static void fault_hook(void *context, enum simdisk_op op)
         history_notice(&run->history, twinlog_last_lsn(run->log));
     const bool has_failed = simdisk_faults(disk) > run->faults;
     run->faults = simdisk_faults(disk);
-    /* a cancelled barrier never ran: it may be tried behind a new write */
-    bool has_run = run->fault.error != -ECANCELED;
-    if (op == SIM_BARRIER && has_failed && has_run && !run->has_barrier_failed) {
+    if (op == SIM_BARRIER && has_failed && !run->has_barrier_failed) {
         run->has_barrier_failed = true;
         run->submits = simdisk_count(disk, SIM_SUBMIT);
     }

@@ -540,7 +540,7 @@ static struct sight read_all(const struct run *run, struct twinlog_reader *reade
     struct sight sight = { .is_empty = true };
     struct twinlog_record record;
     while ((sight.error = twinlog_reader_next(reader, &record)) == 1) {
-        if (!sight.is_empty && record.lsn != sight.last + 1)
+        if (!sight.is_empty && record.lsn != history_next(&run->history, sight.last + 1))
             violation("O2: %s returned LSN %" PRIu64 " behind %" PRIu64, name, record.lsn, sight.last);
         history_check(&run->history, &record, name);
         sight.first = sight.is_empty ? record.lsn : sight.first;
@@ -564,7 +564,9 @@ void read_attached(struct run *run)
     if (result == 0)
         sight = read_all(run, reader, "an attached reader");
     expect_honest(run, sight.error, "an attached reader");
-    const bool is_right = sight.is_empty ? durable < head : sight.first == head && sight.last == durable;
+    const bool is_right = sight.is_empty
+                              ? durable < head
+                              : sight.first == head && sight.last == history_before(&run->history, durable);
     if (sight.error == 0 && !is_right)
         violation("O8: an attached reader returned LSN %" PRIu64 " to %" PRIu64 ", durable were %" PRIu64
                   " to %" PRIu64,
