@@ -268,8 +268,6 @@ static int digest(struct io_write *write)
         return (int)written;
     if ((size_t)written == write->size)
         return write->ret_synced < 0 ? write->ret_synced : 1;
-    if (write->ret_synced != 0 && write->ret_synced != -ECANCELED)
-        return write->ret_synced;
     /* the rest begins at a block boundary; its barrier need cover no more of the bytes before it than it did */
     size_t advance = (size_t)align_down((uint64_t)written, BLOCK_BYTES);
     write->data += advance;
