@@ -330,20 +330,12 @@ static int look_into_cache(struct opening *o)
     return rc;
 }
 
-/* The writer that made the segment of a truncation may have gone on to the next epoch, and published it,
- * before its marker was on disk. */
-static uint64_t epoch_told_by(const struct segment_header *header)
-{
-    bool is_cut = segment_is_truncation(header);
-    return is_cut ? UINT64_C(1) + header->epoch : header->epoch;
-}
-
 static uint64_t newest_epoch(const struct opening *o)
 {
     /* readers ignore the one that was left; a power cut may have taken its marker */
     uint64_t number = max_u64(o->recovery.position.epoch.number, o->log->shared->left_epoch);
-    for (size_t i = 0; i < o->set.started + o->set.spares; i++)
-        number = max_u64(number, epoch_told_by(&o->set.entries[i].header));
+    for (size_t i = 0; i < o->set.started; i++)
+        number = max_u64(number, o->set.entries[i].header.epoch);
     return number;
 }
 
