@@ -190,6 +190,19 @@ static void crash_hook(void *context, enum simdisk_op op);
 /* The next run of a machine. */
 static void live_on(struct machine *machine)
 {
+    /* Without a reader in front nothing has synced what is found. */
+    if (machine->acked >= 0 && machine->depth < MAX_DEPTH && rng_one_in(&machine->rng, 8)) {
+        int64_t found = NONE;
+        simdisk_set_hook(machine->disk, crash_hook, machine);
+        const int first = change(machine, edit_nothing, 0, &found);
+        simdisk_set_hook(machine->disk, NULL, NULL);
+        if (first < 0)
+            violation(machine, "a change as the first thing after the crash failed: %s",
+                      twinlog_strerror(first));
+        else
+            check_number(machine, found, "a change as the first thing after the crash");
+        return;
+    }
     int64_t number = read_number(machine), result = NONE;
     check_number(machine, number, "a reader after the crash");
     if (number < 0)
