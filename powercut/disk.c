@@ -158,6 +158,11 @@ static int read_sectors(struct disk *disk, uint64_t boot, uint64_t offset, unsig
     return error;
 }
 
+static bool is_in_named(const struct disk *disk, uint64_t offset, size_t size)
+{
+    return offset / SECTOR_BYTES < disk->named_to && (offset + size) / SECTOR_BYTES > disk->named_from;
+}
+
 static void travel(struct disk *disk)
 {
     struct timespec delay;
@@ -182,8 +187,11 @@ static int write_sectors(struct disk *disk, uint64_t boot, uint64_t offset, cons
     travel(disk);
     error = begin(disk, boot);
     if (error == 0) {
-        const bool is_failing = disk->writes++ >= disk->fail_write;
+        const bool is_named = is_in_named(disk, offset, size);
+        const bool is_failing = disk->writes++ >= disk->fail_write || (is_named && disk->named_fail);
 
+        if (is_named && disk->when_named)
+            disk->when_named(disk->context);
         put_all(disk, offset, bytes, size, is_failing);
         if (is_through && !is_failing)
             flush(disk);
@@ -417,6 +425,15 @@ void disk_fail_flushes(struct disk *disk, uint64_t n)
 {
     pthread_mutex_lock(&disk->lock);
     set_failing(disk, &disk->fail_flush, disk->flushes, n);
+    pthread_mutex_unlock(&disk->lock);
+}
+
+void disk_name_blocks(struct disk *disk, uint64_t from, uint64_t to, bool fail)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->named_from = from / SECTOR_BYTES;
+    disk->named_to = to / SECTOR_BYTES;
+    disk->named_fail = fail;
     pthread_mutex_unlock(&disk->lock);
 }
 

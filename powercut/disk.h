@@ -45,6 +45,10 @@ struct disk {
     uint64_t fail_write;  /* number of the first write that fails, as all after it; NEVER */
     uint64_t fail_flush;  /* the same of flushes */
     uint32_t write_delay_ms;
+    uint64_t named_from, named_to; /* sectors; none if they are equal */
+    bool named_fail;               /* writes to them fail */
+    void (*when_named)(
+        void *context); /* NULL, or called before anybody hears of a write to them; in the server */
 
     uint64_t writes, flushes; /* so far */
     uint64_t failures;        /* of either */
@@ -77,6 +81,8 @@ void disk_restart(struct disk *disk);
 /* From the n-th on, counted from now; NEVER: they work. */
 void disk_fail_writes(struct disk *disk, uint64_t n);
 void disk_fail_flushes(struct disk *disk, uint64_t n);
+/* Writes to these bytes fail, or only call `when_named`. An empty range: they do neither. */
+void disk_name_blocks(struct disk *disk, uint64_t from, uint64_t to, bool fail);
 uint64_t disk_failures(struct disk *disk);
 
 void disk_delay_writes(struct disk *disk, uint32_t ms);

@@ -10,10 +10,12 @@
  * that had no next one before its records were counted, because a segment without a next one may still get
  * records.
  *
- * The kernel reports a disk error once to each open file, and not at all to a file that is opened later. So a
- * sync vouches only for records that were stored since this process opened the segment. Before its first
- * sync, a process checks the older ones and makes their pages dirty again. (The kernel may also have dropped
- * a page that it could not write; it then reads as before the write.)
+ * The kernel reports a disk error once to each open file, and not at all to a file that is opened after the error was
+ * reported to another one. Then it takes the pages for clean, and on ext4 even what is stored there later is not found
+ * on the disk. So a participant counts itself in `syncing` of the segment before a sync, until it has stored the error in
+ * the page. A process that finds the count above zero when it has opened the segment cannot know whether there was an
+ * error. Until the count has been zero, which it never is again if a participant was killed in a sync, each of its syncs
+ * reads the records back past the page cache first. So does the first sync of records that were found in the segment.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -22,8 +24,11 @@
 #include "base/point.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#define READ_BACK_BYTES ((size_t)256 << 10)
 
 /* ---- the dead ---------------------------------------------------------------------------------- */
 
@@ -157,16 +162,7 @@ static int await_copies(struct mapped *m, struct mapped_segment *seg, uint32_t c
     return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
 }
 
-/* ---- records from before the opening ------------------------------------------------------------ */
-
-/* Ors zero into a byte of each page. The operation is atomic, so stores of other threads to that byte are not
- * lost. */
-__attribute__((no_sanitize("thread"))) static void make_dirty(const struct mapped_segment *seg, uint64_t from,
-                                                              uint64_t to)
-{
-    for (uint64_t at = align_down(from, BLOCK_BYTES); at < to; at += BLOCK_BYTES)
-        __atomic_fetch_or(seg->group.bytes + at, 0, __ATOMIC_SEQ_CST);
-}
+/* ---- bytes that others may have written ----------------------------------------------------------- */
 
 /* Is each place up to `to` a claim or a complete record, and each payload from `from` on valid? */
 static bool is_sound(const struct mapped_segment *seg, uint64_t from, uint64_t to)
@@ -189,16 +185,47 @@ static bool is_sound(const struct mapped_segment *seg, uint64_t from, uint64_t t
     return true;
 }
 
-static int adopt(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+/* -EIO: the disk does not have the bytes that the mapping has. */
+static int compare_with_disk(const struct mapped_segment *seg, struct io_file *file, unsigned char *bytes,
+                             uint64_t from, uint64_t to)
 {
-    const uint64_t from = atomic_load(&seg->words->synced), to = seg->found;
-    seg->found = 0;
-    if (from >= to)
-        return 0;
-    if (!is_sound(seg, from, to))
-        return twl_mapped_fail(m, -EIO);
-    make_dirty(seg, from, to);
-    return 0;
+    size_t size;
+    int rc = 0;
+    for (uint64_t at = align_down(from, BLOCK_BYTES); rc == 0 && at < to; at += size) {
+        rc = io_read(file, bytes, READ_BACK_BYTES, at, &size);
+        const uint64_t begin = max_u64(at, from), end = min_u64(at + size, to);
+        if (rc == 0 &&
+            (begin >= end || memcmp(bytes + (begin - at), seg->group.bytes + begin, end - begin) != 0))
+            rc = -EIO;
+    }
+    return rc;
+}
+
+/* Reads the complete records up to `to` that are not durable yet past the page cache. Only a sync that comes behind makes
+ * durable what was found. */
+static int read_back(struct mapped *m, const struct mapped_segment *seg, uint64_t to)
+{
+    const uint64_t from = max_u64(seg->synced, SEGMENT_DATA_OFFSET);
+    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, READ_BACK_BYTES);
+    struct io_file *file;
+    if (!bytes)
+        return -ENOMEM;
+    int rc = m->io->ops->open(m->io, seg->segment.name, IO_READ_ONLY | IO_FROM_DISK, &file);
+    if (rc == 0) {
+        rc = is_sound(seg, from, seg->found) ? compare_with_disk(seg, file, bytes, from, to) : -EIO;
+        rc = rc < 0 ? twl_mapped_fail(m, rc) : 0;
+        io_close(file);
+    }
+    free(bytes);
+    return rc;
+}
+
+/* May the kernel have reported an error of this file to another process, and not to this one? */
+static bool is_in_doubt(struct mapped_segment *seg)
+{
+    if (atomic_load(&seg->words->syncing) == 0)
+        seg->is_doubtful = false;
+    return seg->is_doubtful || seg->found > seg->synced;
 }
 
 /* ---- syncing ----------------------------------------------------------------------------------- */
@@ -211,12 +238,30 @@ static void tell_durable(struct mapped *m, uint64_t lsn)
         twl_page_publish_durable(m->shared, lsn);
 }
 
+/* Around all that may be told of an error. What it was told is stored before others are told that it has ended. */
+static void begin_sync(const struct mapped_segment *seg)
+{
+    atomic_fetch_add(&seg->words->syncing, 1);
+}
+
+static int end_sync(struct mapped *m, const struct mapped_segment *seg, int rc)
+{
+    if (rc < 0)
+        rc = twl_mapped_fail(m, rc);
+    atomic_fetch_sub(&seg->words->syncing, 1);
+    return rc;
+}
+
 /* Syncs the bytes up to `to` that are not durable yet. */
 static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to) REQUIRES(m->syncing)
 {
     const uint64_t from = align_down(seg->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
+    int rc = is_in_doubt(seg) ? read_back(m, seg, to) : 0;
+    if (rc < 0)
+        return rc;
     atomic_fetch_add(&m->syncs, 1);
-    int rc = msync(seg->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
+    begin_sync(seg);
+    rc = msync(seg->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
     if (rc == 0 && twl_open_group_is_lost(&seg->group))
         rc = -EIO;
     if (rc == 0 && !atomic_load(&seg->words->is_named)) {
@@ -224,24 +269,28 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
         if (rc == 0)
             atomic_store(&seg->words->is_named, 1);
     }
-    if (rc < 0)
-        return twl_mapped_fail(m, rc);
-    seg->synced = to;
-    raise_u64(&seg->words->synced, to);
+    if (rc == 0) {
+        seg->found = 0;
+        seg->synced = to;
+        raise_u64(&seg->words->synced, to);
+    }
+    rc = end_sync(m, seg, rc);
     POINT("segment-synced");
-    return 0;
+    return rc;
 }
 
 static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    const int awaited_sequence = await_copies(m, seg, twl_open_group_count(&seg->group));
-    int rc = awaited_sequence == 0 || awaited_sequence == -EAGAIN ? adopt(m, seg) : awaited_sequence;
+    const int awaited = await_copies(m, seg, twl_open_group_count(&seg->group));
+    int rc = awaited == -EAGAIN ? 0 : awaited; /* the records in front of that copy can be synced */
     seg->synced = max_u64(seg->synced, atomic_load(&seg->words->synced));
     if (rc == 0 && seg->synced < seg->walk.offset)
         rc = sync_bytes(m, seg, seg->walk.offset);
     if (rc == 0)
+        rc = twl_mapped_poison(m); /* of a participant that was told of an error meanwhile */
+    if (rc == 0)
         tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
-    return rc < 0 ? rc : awaited_sequence;
+    return rc < 0 ? rc : awaited;
 }
 
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
@@ -314,6 +363,7 @@ int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct i
     atomic_fetch_add(&m->syncs, 2);
     compose_last(m, seg);
     twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
+    begin_sync(seg);
     int rc = io_sync_data(file);
     POINT("left-synced");
     if (rc == 0)
@@ -324,7 +374,7 @@ int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct i
     if (rc == 0)
         rc = io_sync_data(file);
     POINT("left-close-synced");
-    return rc < 0 ? twl_mapped_fail(m, rc) : 0;
+    return end_sync(m, seg, rc);
 }
 
 int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,

@@ -77,6 +77,7 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                                       .owner = (uint8_t)(participants ? participants->number : OUR_NAME),
                                       .cursor = &seg->words->cursor };
     seg->found = twl_open_group_offset(&seg->group);
+    seg->is_doubtful = atomic_load(&seg->words->syncing) > 0;
     *ret_segment = seg;
     return 0;
 }

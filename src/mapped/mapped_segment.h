@@ -7,13 +7,13 @@
 #include "mapped/participants.h"
 #include "segment/cursor.h"
 
-/* In the header block of the segment, behind its header; shared by the participants. All but the cursor are
- * hints that only go up. */
+/* In the header block of the segment, behind its header; shared by the participants. */
 struct mapped_words {
     _Atomic uint64_t cursor;
-    _Atomic uint64_t complete; /* records up to this walk (twl_open_walk_pack()) are complete */
-    _Atomic uint64_t synced;   /* bytes up to here are durable */
+    _Atomic uint64_t complete; /* only goes up: records up to this walk (twl_open_walk_pack()) are complete */
+    _Atomic uint64_t synced;   /* only goes up: bytes up to here are durable */
     _Atomic uint32_t is_named; /* the name of the file is durable */
+    _Atomic uint32_t syncing; /* participants that are syncing the file, or died while they did (durable.c) */
 };
 #define MAPPED_WORDS_OFFSET 512u
 _Static_assert(MAPPED_WORDS_OFFSET + sizeof(struct mapped_words) <= SEGMENT_HEADER_BYTES,
@@ -37,8 +37,9 @@ struct mapped_segment {
 
     struct open_walk walk; /* [syncing] as far as records are known to be complete */
     uint64_t synced;       /* [syncing] bytes up to here are durable */
-    uint64_t found;        /* [syncing] where records ended when it was opened; 0: adopted (durable.c) */
-    bool is_closed;        /* [syncing] its group has its header, if it has records */
+    uint64_t found; /* [syncing] where records ended when it was opened; 0: they were read back (durable.c) */
+    bool is_doubtful; /* [syncing] an error may have been reported before it was opened (durable.c) */
+    bool is_closed;   /* [syncing] its group has its header, if it has records */
     _Atomic(struct mapped_segment *) next;
 };
 

@@ -120,18 +120,22 @@ fi
 model=sync
 holds -DRECORDS=1
 holds -DSYNCS=1 -DCLOSES=1 -DRECORDS=1
-breaks -DRECORDS=1 -DTRUST
+holds -DRECORDS=1 -DAHEAD -DSYNCS=3
+for mistake in TRUST REDO; do
+    breaks -DRECORDS=1 -D$mistake
+done
+for mistake in ONLY_FIRST NO_COUNT; do
+    breaks -DRECORDS=1 -DAHEAD -DSYNCS=3 -D$mistake
+done
 for mistake in IMPATIENT LATE_COUNT STORE; do
     breaks -D$mistake
 done
-breaks -DRECORDS=1 -DONE_MARK
 breaks -DSYNCS=1 -DCLOSES=1 -DCLOSE_UNSYNCED
 
 if [ "${1:-}" = --large ]; then
     holds -DSYNCS=2
     holds -DSYNCS=1 -DCLOSES=1
     holds -DPARTICIPANTS=3 -DRECORDS=1
-    breaks -DSYNCS=3 -DONE_MARK -DREDO_WITHOUT_LOCK
 fi
 
 # ---- how they come and go ----------------------------------------------------------------------------

@@ -37,10 +37,7 @@ byte durable;              /* the watermark, as a count */
 bool is_poisoned;
 bool has_header;           /* the group has, which says that all of it is durable */
 byte closer;               /* has byte 4, + 1 */
-#ifdef ONE_MARK
-byte leader;               /* has byte 3, + 1 */
-byte in_sync;              /* says so in the page, + 1 */
-#endif
+byte syncing;              /* participants that are in a sync, or died in one */
 
 /* ---- the kernel --------------------------------------------------------------------------------- */
 
@@ -50,13 +47,19 @@ bool is_on_disk[RECORDS];
 byte errors;   /* that were counted: the file's errseq_t */
 bool was_told; /* the last of them, to anybody */
 byte seen[PARTICIPANTS]; /* the file's errors, by the open file of each */
+bool is_spoiled[RECORDS]; /* what is written there is not found on the disk */
 
-/* A page that could not be written is clean nevertheless. */
-inline fail()
+/* A page that could not be written is clean nevertheless. On ext4 its block stays a reserved one, which reads as zeros,
+ * however often it is written again; on xfs it does not. */
+inline fail(page)
 {
     if
     :: errors == 0 || was_told -> errors++; was_told = false
     :: else
+    fi;
+    if
+    :: is_spoiled[page] = true
+    :: true
     fi
 }
 
@@ -160,11 +163,45 @@ inline sync_pages()
     od;
 #endif
     /* What was written before we opened the file may have failed, and somebody else been told. */
-    i = from;
+    atomic {
+        if
+        :: syncing == 0 -> is_doubtful = false
+        :: else
+        fi;
+#ifdef ONLY_FIRST
+        is_doubtful = false;
+#endif
+        has_failed = false;
+        i = from
+    }
+#ifdef REDO
     do
-    :: i < end && must_redo -> is_dirty[i] = true; i++
+    :: i < end && (is_found || is_doubtful) -> is_dirty[i] = true; i++
     :: else -> break
     od;
+#else
+    do
+    :: i < end && (is_found || is_doubtful) -> /* a read past the page cache writes the page first */
+        do
+        :: START(i)
+        :: !is_dirty[i] && flight[i] == 0 -> break
+        od;
+        has_failed = has_failed || !is_on_disk[i];
+        i++
+    :: else -> break
+    od;
+#endif
+    if
+    :: has_failed -> is_poisoned = true
+    :: else -> flush_pages()
+    fi
+}
+
+inline flush_pages()
+{
+#ifndef NO_COUNT
+    syncing++;
+#endif
     /* fdatasync(2) */
     i = 0;
     do
@@ -190,30 +227,15 @@ inline sync_pages()
     }
     if
     :: !is_synced -> is_poisoned = true
-    :: else -> must_redo = false
-    fi
+    :: else -> is_found = false
+    fi;
+#ifndef NO_COUNT
+    syncing--
+#endif
 }
 
 inline sync()
 {
-#ifdef ONE_MARK
-    /* The mark of the owner of byte 3, and of no other. */
-    atomic {
-        if
-        :: leader == 0 -> leader = _pid + 1
-        :: else
-        fi
-    }
-    if
-    :: leader == _pid + 1 ->
-        must_redo = in_sync != 0;
-        in_sync = _pid + 1
-    :: else /* it is stopped */
-#ifdef REDO_WITHOUT_LOCK
-        must_redo = true
-#endif
-    fi;
-#endif
     end = claimed;
     if
     :: !is_poisoned -> sync_pages()
@@ -241,12 +263,6 @@ inline sync()
 #endif
     :: else
     fi;
-#ifdef ONE_MARK
-    if
-    :: leader == _pid + 1 -> in_sync = 0; leader = 0
-    :: else
-    fi;
-#endif
     atomic { is_synced = false; end = 0; i = 0 }
 }
 
@@ -282,13 +298,15 @@ inline close()
 
 /* ---- those that do it --------------------------------------------------------------------------- */
 
-#define FORGET atomic { k = 0; i = 0; from = 0; end = 0; is_given = false; is_synced = false; must_redo = false }
+#define FORGET atomic { k = 0; i = 0; from = 0; end = 0; is_given = false; is_synced = false; has_failed = false;            \
+                is_found = false; is_doubtful = false }
 
 active [PARTICIPANTS] proctype participant()
 {
     byte k, i, from, end;
-    bool is_given, is_synced;
-    bool must_redo; /* others may have written to the file before we opened it */
+    bool is_given, is_synced, has_failed;
+    bool is_found;    /* others may have written to the file before we opened it, */
+    bool is_doubtful; /* and may have been told of an error before */
 
 born:
     {
@@ -311,8 +329,9 @@ born:
             note_dead(_pid);
             is_dead[_pid] = false;
             open_file();
-#if !defined(TRUST) && !defined(ONE_MARK)
-            must_redo = true;
+#ifndef TRUST
+            is_found = true;
+            is_doubtful = syncing > 0;
 #endif
             goto born
         }
@@ -331,18 +350,8 @@ left:
         if                                                                                                   \
         :: closer == one + 1 -> closer = 0                                                                   \
         :: else                                                                                              \
-        fi;                                                                                                  \
-        GIVE_BACK(one)                                                                                       \
+        fi                                                                                                   \
     }
-#ifdef ONE_MARK
-#define GIVE_BACK(one)                                                                                       \
-    if                                                                                                       \
-    :: leader == one + 1 -> leader = 0                                                                       \
-    :: else                                                                                                  \
-    fi
-#else
-#define GIVE_BACK(one) skip
-#endif
 
 active proctype killer()
 {
@@ -363,14 +372,22 @@ end:
     {                                                                                                        \
         flight[page] != 0 ->                                                                                 \
         if                                                                                                   \
-        :: is_on_disk[page] = is_on_disk[page] || flight[page] == 2                                          \
-        :: faults > 0 -> faults--; fail()                                                                    \
+        :: is_on_disk[page] = is_on_disk[page] || (flight[page] == 2 && !is_spoiled[page])                   \
+        :: faults > 0 -> faults--; fail(page)                                                                    \
         fi;                                                                                                  \
         flight[page] = 0                                                                                     \
     }
 
 active proctype kernel()
 {
+#ifdef AHEAD /* pages are made present, and dirty, before they are claimed */
+    d_step {
+        is_dirty[0] = true;
+#if RECORDS > 1
+        is_dirty[1] = true;
+#endif
+    }
+#endif
 end:
     do
     :: START(0)

@@ -1147,6 +1147,7 @@ static int meet_ambiguous_error(void)
     EXPECT(append_record(log, 0, 0, &lsn) == 0);
     EXPECT(twinlog_sync(log) == -EIO);
     EXPECT(log_stat(log).poison == -EIO);
+    EXPECT(twinlog_durable_lsn(log) == 0);
     EXPECT(append_record(log, 0, 1, &lsn) == TWINLOG_EPOISONED);
     EXPECT(twinlog_close(log) == -EIO);
     return 0;

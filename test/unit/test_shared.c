@@ -1170,6 +1170,67 @@ TEST(one_syncs_for_all)
     ck_assert_uint_eq(expect_all(0, 0), 40);
 }
 
+static int open_gated(void)
+{
+    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+
+    return gate_try_log(&options, &own_log);
+}
+
+static void die(void)
+{
+    raise(SIGKILL);
+}
+
+static int die_in_sync(void)
+{
+    atomic_store(&gate.when_checked, die);
+    return twinlog_sync(own_log);
+}
+
+static unsigned read_backs;
+
+static int count_read_backs(const struct hooked_call *call)
+{
+    read_backs += call->op == SIM_OPEN && (call->flags & IO_FROM_DISK) && strstr(call->name, ".twl");
+    return 0;
+}
+
+static unsigned sync_and_count(struct twinlog *log, uint32_t sequence)
+{
+    append_records(log, 0, sequence, 5);
+    read_backs = 0;
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    return read_backs;
+}
+
+/* It may have been told of an error, which the kernel does not tell those that open the file later. */
+TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
+{
+    struct member *host = come(1), *victim = start_member(0);
+    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    const bool dies_in_sync = _i == 0;
+
+    ck_assert_int_eq(ask(victim, open_gated, 0), 0);
+    append_by(victim, 5);
+    if (dies_in_sync) {
+        post(victim, die_in_sync, 0);
+        ck_assert_int_eq(wait_child(atomic_load(&victim->pid)), 128 + SIGKILL);
+        atomic_store(&victim->pid, 0);
+    } else {
+        ck_assert_int_eq(ask(victim, sync_log, 0), 0);
+        append_by(victim, 5);
+        end_member(victim);
+    }
+    struct twinlog *log = log_on(hooked_log_dir(count_read_backs), &options);
+    ck_assert_uint_eq(sync_and_count(log, 0), 1); /* the records that were found there */
+    ck_assert_uint_eq(sync_and_count(log, 5), dies_in_sync);
+    ck_assert_uint_eq(sync_and_count(log, 10), dies_in_sync);
+    log_close(log);
+    close_by(host);
+    expect_clean_opening(TWINLOG_MODE_SHARED, dies_in_sync ? 20 : 25);
+}
+
 TEST_LOOP(a_poison_is_that_of_all, MODES)
 {
     struct twinlog *log = open_shared(0);

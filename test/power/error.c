@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * power-error: a process takes a write error of a mapped log with it, because it is killed or stopped in the very sync
+ * that meets the error. The kernel reports the error to no file that is opened later.
+ *
+ * One process, the host, keeps the log open. The victim appends and syncs; while the disk refuses the write, or does it,
+ * the server of the disk sends the signal. Then the disk works again. The heir opens the log, appends and syncs. Then the
+ * power goes. Where the heir's sync returned 0, all records up to then are there. Where nothing had failed, it returns
+ * 0, whatever happened to the victim.
+ *
+ * The error may be that of another block than the one that is synced: of pages that were made present ahead, and that
+ * the kernel has written since. The heir's records go there.
+ */
+#define _GNU_SOURCE
+#include "../../powercut/machine.h"
+
+#include "../crash/command_line.h"
+#include "../crash/kill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+enum {
+    HOST_RECORDS = 3,
+    VICTIM_RECORDS = 6, /* and as many again, when the disk fails */
+    HEIR_RECORDS = 200, /* they go beyond AHEAD_FROM */
+    RECORD_BYTES = 1000,
+    AHEAD_FROM = 65536,
+    NAMED_BYTES = 1 << 20, /* of the segment */
+};
+#define MAPPED_BYTES (UINT64_C(4) << 20)
+#define PATIENCE_NS (INT64_C(60) * 1000000000)
+
+enum fault {
+    FAULT_NONE,
+    FAULT_OWN,   /* the victim's sync meets it */
+    FAULT_AHEAD, /* the kernel has met it before, behind the records */
+};
+
+static const struct scenario {
+    const char *name;
+    uint32_t mode;
+    int signal;
+    enum fault fault;
+    bool is_host_killed; /* too, so the log is opened and not joined */
+} scenarios[] = {
+    { "shared, killed in a sync that works", TWINLOG_MODE_SHARED, SIGKILL, FAULT_NONE, false },
+    { "shared, stopped in a sync that works", TWINLOG_MODE_SHARED, SIGSTOP, FAULT_NONE, false },
+    { "shared, killed in a sync that fails", TWINLOG_MODE_SHARED, SIGKILL, FAULT_OWN, false },
+    { "shared, stopped in a sync that fails", TWINLOG_MODE_SHARED, SIGSTOP, FAULT_OWN, false },
+    { "shared, killed, pages ahead failed", TWINLOG_MODE_SHARED, SIGKILL, FAULT_AHEAD, false },
+    { "shared, stopped, pages ahead failed", TWINLOG_MODE_SHARED, SIGSTOP, FAULT_AHEAD, false },
+    { "shared, all killed in a sync that fails", TWINLOG_MODE_SHARED, SIGKILL, FAULT_OWN, true },
+    { "mapped, killed in a sync that fails", TWINLOG_MODE_MAPPED, SIGKILL, FAULT_OWN, true },
+    { "mapped, killed, pages ahead failed", TWINLOG_MODE_MAPPED, SIGKILL, FAULT_AHEAD, true },
+};
+
+static struct {
+    enum filesystem filesystem;
+} settings;
+
+/* Shared by all processes and the server of the disk. */
+static struct error_notes {
+    _Atomic bool is_ready; /* of the process that runs now */
+    _Atomic bool may_sync; /* the victim */
+    _Atomic pid_t victim;  /* 0: no signal is due */
+    int signal;            /* for it */
+    int result;            /* of the first call of the heir that failed, or 0 */
+    uint64_t first, last;  /* the heir's records */
+} * notes;
+
+static struct machine machine;
+static const struct scenario *scenario;
+
+/* ---- the processes ----------------------------------------------------------------------------- */
+
+static void compose(char *record, uint64_t lsn)
+{
+    memset(record, (int)('a' + lsn % 26), RECORD_BYTES);
+    record[snprintf(record, RECORD_BYTES, "record %" PRIu64, lsn)] = ' ';
+}
+
+static int open_log(uint32_t mode, struct twinlog **ret_log)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
+    options.mode = mode;
+    options.flags = TWINLOG_NO_THREAD;
+    options.mapped_bytes = options.segment_bytes = MAPPED_BYTES;
+    return twinlog_open(place.log, &options, ret_log);
+}
+
+static int append_some(struct twinlog *log, uint32_t count)
+{
+    char record[RECORD_BYTES];
+    int rc = 0;
+
+    for (uint64_t lsn = twinlog_last_lsn(log) + 1; rc == 0 && count > 0; lsn++, count--) {
+        compose(record, lsn);
+        rc = twinlog_append(log, record, sizeof(record), NULL);
+    }
+    return rc;
+}
+
+static _Noreturn void sleep_for_ever(void)
+{
+    atomic_store(&notes->is_ready, true);
+    for (;;)
+        pause();
+}
+
+static void run_host(void *context)
+{
+    struct twinlog *log;
+
+    (void)context;
+    if (open_log(TWINLOG_MODE_SHARED, &log) < 0 || append_some(log, HOST_RECORDS) < 0 ||
+        twinlog_sync(log) < 0)
+        _exit(EXIT_FAILURE);
+    sleep_for_ever();
+}
+
+static void run_victim(void *context)
+{
+    struct twinlog *log;
+
+    (void)context;
+    if (open_log(scenario->mode, &log) < 0 || append_some(log, VICTIM_RECORDS) < 0)
+        _exit(EXIT_FAILURE);
+    atomic_store(&notes->is_ready, true);
+    while (!atomic_load(&notes->may_sync))
+        pause_a_moment();
+    if (append_some(log, VICTIM_RECORDS) == 0)
+        (void)twinlog_sync(log);
+    _exit(EXIT_FAILURE); /* it was not killed */
+}
+
+static void run_heir(void *context)
+{
+    struct twinlog *log;
+
+    (void)context;
+    notes->result = open_log(scenario->mode, &log);
+    if (notes->result == 0) {
+        notes->first = twinlog_last_lsn(log) + 1;
+        notes->result = append_some(log, HEIR_RECORDS);
+        notes->last = twinlog_last_lsn(log);
+    }
+    if (notes->result == 0)
+        notes->result = twinlog_sync(log);
+    sleep_for_ever();
+}
+
+static void await_ready(pid_t pid, const char *name)
+{
+    const int64_t began_ns = now_ns();
+
+    while (!atomic_load(&notes->is_ready) && !await(pid, 1000000))
+        if (now_ns() - began_ns > PATIENCE_NS)
+            violation("%s: %s hangs", scenario->name, name);
+    if (!atomic_exchange(&notes->is_ready, false))
+        violation("%s: %s has ended", scenario->name, name);
+}
+
+/* ---- the fault --------------------------------------------------------------------------------- */
+
+/* In the server of the disk: the write is not answered yet. */
+static void strike(void *context)
+{
+    struct error_notes *n = context;
+    const pid_t victim = atomic_exchange(&n->victim, 0);
+
+    if (victim > 0)
+        kill(victim, n->signal);
+}
+
+/* The segment that the victim appends to: the second one of a new log. */
+static int open_segment(void)
+{
+    char path[400];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/%016x.twl", place.log, 2);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        give_up(path);
+    return fd;
+}
+
+/* Where the beginning of the file is on the disk. */
+static uint64_t find_blocks(int fd)
+{
+    union {
+        struct fiemap map;
+        char bytes[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
+    } found = { .map = { .fm_length = NAMED_BYTES, .fm_extent_count = 1 } };
+    const struct fiemap_extent *extent = found.map.fm_extents;
+
+    if (ioctl(fd, FS_IOC_FIEMAP, &found.map) < 0)
+        give_up("FS_IOC_FIEMAP");
+    if (found.map.fm_mapped_extents != 1 || extent->fe_logical != 0)
+        violation("the segment does not begin with an extent");
+    return extent->fe_physical;
+}
+
+/* Writes pages behind the records while they fail; so now they count as clean. */
+static void fail_ahead(int fd, uint64_t at)
+{
+    unsigned char *bytes = mmap(NULL, NAMED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (bytes == MAP_FAILED || madvise(bytes + AHEAD_FROM, NAMED_BYTES - AHEAD_FROM, MADV_POPULATE_WRITE) < 0)
+        give_up("making pages present");
+    munmap(bytes, NAMED_BYTES);
+    disk_name_blocks(machine.disk, at + AHEAD_FROM, at + NAMED_BYTES, true);
+    disk_fail_writes(machine.disk, NEVER); /* counts from now */
+    if (syncfs(fd) < 0 && errno != EIO)
+        give_up("syncfs");
+    if (disk_failures(machine.disk) == 0)
+        violation("no write has failed");
+}
+
+static void arm(pid_t victim)
+{
+    const int fd = open_segment();
+    const uint64_t at = find_blocks(fd);
+
+    if (scenario->fault == FAULT_AHEAD)
+        fail_ahead(fd, at);
+    close(fd);
+    notes->signal = scenario->signal;
+    atomic_store(&notes->victim, victim);
+    disk_name_blocks(machine.disk, at, at + NAMED_BYTES, scenario->fault == FAULT_OWN);
+}
+
+static void await_end(pid_t pid)
+{
+    int status;
+
+    while (waitpid(pid, &status, WUNTRACED) < 0)
+        if (errno != EINTR)
+            give_up("waitpid");
+    if (!WIFSTOPPED(status) && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
+        violation("%s: the victim's sync came to its end", scenario->name);
+}
+
+/* ---- what is left ------------------------------------------------------------------------------ */
+
+static void check_records(struct twinlog *log, uint64_t last, const char *process)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    char wanted[RECORD_BYTES];
+
+    check_call(twinlog_reader_attach(log, NULL, &reader), "twinlog_reader_attach");
+    for (uint64_t lsn = 1; lsn <= last; lsn++) {
+        const int rc = twinlog_reader_next(reader, &record);
+
+        if (rc != 1 || record.lsn != lsn)
+            violation("%s: record %" PRIu64 " is gone, and sync had returned 0 to %s", scenario->name, lsn,
+                      process);
+        compose(wanted, lsn);
+        if (record.size != RECORD_BYTES || memcmp(record.data, wanted, RECORD_BYTES) != 0)
+            violation("%s: record %" PRIu64 " is another one", scenario->name, lsn);
+    }
+    twinlog_reader_close(reader);
+}
+
+static void judge_log(bool has_host)
+{
+    struct twinlog *log;
+    const int rc = open_log(TWINLOG_MODE_MAPPED, &log);
+
+    if (rc < 0)
+        violation("%s: the log cannot be opened any more: %s", scenario->name, twinlog_strerror(rc));
+    if (has_host)
+        check_records(log, HOST_RECORDS, "the host");
+    if (notes->result == 0)
+        check_records(log, notes->last, "the heir");
+    else if (scenario->fault == FAULT_NONE || scenario->is_host_killed)
+        violation("%s: the heir failed: %s", scenario->name, twinlog_strerror(notes->result));
+    check_call(twinlog_close(log), "twinlog_close");
+}
+
+/* ---- a run ------------------------------------------------------------------------------------- */
+
+static pid_t start(void (*run)(void *context), const char *name)
+{
+    const pid_t pid = fork_child(NULL, run, NULL);
+
+    await_ready(pid, name);
+    return pid;
+}
+
+static void end(pid_t pid)
+{
+    int status;
+
+    if (pid <= 0)
+        return;
+    kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+}
+
+static void run_scenario(uint64_t number)
+{
+    const bool has_host = scenario->mode == TWINLOG_MODE_SHARED;
+    pid_t host, victim, heir;
+
+    memset(notes, 0, sizeof(*notes));
+    snprintf(place.log, sizeof(place.log), "%.280s/%" PRIu64, machine.mounted, number);
+    host = has_host ? start(run_host, "the host") : 0;
+    victim = start(run_victim, "the victim");
+    arm(victim);
+    atomic_store(&notes->may_sync, true);
+    await_end(victim);
+    disk_name_blocks(machine.disk, 0, 0, false);
+    if (scenario->is_host_killed)
+        end(host);
+    heir = start(run_heir, "the heir");
+    machine_cut_power(&machine, rng_mix(place.seed ^ number));
+    machine_end(&machine); /* first: a process ends only when what it waits for in the kernel has */
+    if (scenario->signal == SIGSTOP)
+        end(victim);
+    if (!scenario->is_host_killed)
+        end(host);
+    end(heir);
+    machine_unmount(&machine);
+    if (!machine_boot(&machine))
+        violation("the file system cannot be mounted: %s", strerror(errno));
+    judge_log(has_host);
+    if (given.is_verbose)
+        printf("  %s: the heir's sync: %s\n", scenario->name, twinlog_strerror(notes->result));
+    remove_directory(place.log);
+}
+
+/* ---- command line ------------------------------------------------------------------------------ */
+
+static const char help[] =
+    "usage: power-error [options]\n"
+    "\n"
+    "Kills or stops a process that writes a mapped log in a sync that fails, lets another one go on, and cuts the\n"
+    "power. Needs root, /dev/fuse and loop devices.\n"
+    "\n"
+    "  --fs NAME     ext4 or xfs; default ext4\n"
+    "  --verbose     say how it went\n"
+    "  --seed N      default TWINLOG_SEED, or 1\n"
+    "  --dir DIR     where to make a directory; default TMPDIR, or /tmp";
+
+static void leave_machine(void)
+{
+    machine_remove(&machine);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "fs", required_argument, NULL, 'f' },   { "verbose", no_argument, NULL, 'v' },
+        { "seed", required_argument, NULL, 'S' }, { "dir", required_argument, NULL, 'd' },
+        { "help", no_argument, NULL, 'h' },       { 0 },
+    };
+    const uint64_t count = sizeof(scenarios) / sizeof(scenarios[0]);
+    int letter;
+
+    begin_command_line("power-error", argc, argv);
+    while ((letter = next_option(argc, argv, options, help)) != -1)
+        if (letter == 'f')
+            settings.filesystem = (enum filesystem)name_index(optarg, filesystem_names, FILESYSTEMS);
+    notes = map_shared(sizeof(*notes));
+    make_place(given.parent);
+    place.keep = place.leave = leave_machine;
+    machine_make(&machine, settings.filesystem, place.directory);
+    machine.disk->context = notes;
+    machine.disk->when_named = strike;
+    for (uint64_t i = 0; i < count; i++) {
+        scenario = &scenarios[i];
+        run_scenario(i);
+    }
+    remove_place();
+    printf("power-error: %s, %" PRIu64 " ways to take an error along, no violation\n",
+           filesystem_names[settings.filesystem], count);
+    return EXIT_SUCCESS;
+}
