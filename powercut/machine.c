@@ -270,12 +270,14 @@ void machine_format(struct machine *machine)
 
 /* ---- the server of the disk -------------------------------------------------------------------- */
 
-/* Tells the one that reads the other end of the pipe. */
+/* Tells the process that reads the other end of the pipe. The server leaves the mount namespace before anything is
+ * mounted from its disk: if it were the last process of the namespace, the kernel would write that file system back
+ * in the exit of the server, before it closes /dev/fuse, and wait for an answer for ever. */
 static void note_mounted(void *context)
 {
     const int *told = context;
 
-    if (write(*told, "", 1) != 1)
+    if (unshare(CLONE_NEWNS) < 0 || write(*told, "", 1) != 1)
         _exit(EXIT_FAILURE);
 }
 
