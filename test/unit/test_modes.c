@@ -384,11 +384,21 @@ static void call_all(unsigned mode)
     log_close(log);
 }
 
-/* As the man page should have it. */
+static bool works_in_every_mode(size_t row)
+{
+    for (unsigned mode = 0; mode < MODES; mode++)
+        if (results[row][mode] < 0)
+            return false;
+    return true;
+}
+
+/* As the man page should have it: without the calls that work in every mode. */
 static void make_table(char *text, size_t room)
 {
     size_t used = 0;
     for (size_t i = 0; i < ROWS; i++) {
+        if (works_in_every_mode(i))
+            continue;
         used += (size_t)snprintf(text + used, room - used, ".It Fn twinlog_%s%s", rows[i].name, rows[i].note);
         for (unsigned mode = 0; mode < MODES; mode++)
             used += (size_t)snprintf(text + used, room - used, " Ta %s", words_of(results[i][mode]));
@@ -417,7 +427,7 @@ TEST(the_table_in_the_man_page_is_what_the_calls_return)
     for (unsigned mode = 0; mode < MODES; mode++)
         call_all(mode);
     make_table(table, sizeof(table));
-    const char *begin = strstr(page, "\n.It Fn twinlog_open Ta");
+    const char *begin = strstr(page, "\n.It Fn twinlog_append Ta");
     const bool is_there = begin && strncmp(begin + 1, table, strlen(table)) == 0 &&
                           strncmp(begin + 1 + strlen(table), ".El\n", 4) == 0;
     if (!is_there)
