@@ -26,8 +26,9 @@
  *    may be, an option out of range), and the TWINLOG_E codes below. Any call may return an error of the system that
  *    is not listed at it.
  *  - Inputs come first, outputs (ret_...) last; an output is untouched on failure unless it is told otherwise.
- *    Options may be NULL, for the defaults, and so may what a close gets. 0 in a field: none, unless it has a default.
- *    ret_report: NULL, or filled in when a call fails; that of a reader or consumer must outlive it.
+ *    Options may be NULL. Every close accepts NULL. A field of 0 means its default, or "off" if none is given.
+ *    ret_report: NULL, or filled in when a call fails; a report given to a reader or consumer must stay valid until
+ *    that is closed.
  *  - timeout_ms: how long to wait; 0 = not at all, negative = no limit.
  *  - A result of `each` that is not 0 ends the call and is returned. In options `each` and `progress` may be NULL.
  *  - In `observe` every call that could wait is -EDEADLK, on any log: all but the watermarks and readers that do not
@@ -66,7 +67,7 @@ const char *twinlog_strerror(int error);
 /* The version of the library that is running, as in "0.1.0". */
 const char *twinlog_version(void);
 
-/* ---- what was found, and where ---------------------------------------------------------------- */
+/* ---- reports ---------------------------------------------------------------------------------- */
 
 enum twinlog_finding {
     TWINLOG_FOUND_NOTHING = 0,     /* nothing worth a report */
@@ -131,7 +132,7 @@ enum twinlog_open_flags {
      * values where it may write. Implies TWINLOG_MUST_EXIST */
     TWINLOG_READ_ONLY = 1u << 3,
     TWINLOG_NO_RECYCLE = 1u << 4, /* remove trimmed segments, never write a new one over an old one */
-    /* no committer: twinlog_drive() or a call that waits commits; and then may miss its deadline */
+    /* start no committer thread: twinlog_drive() or a waiting call commits. Such a call may overrun its deadline */
     TWINLOG_NO_THREAD = 1u << 5
 };
 
@@ -145,11 +146,11 @@ enum twinlog_prepare {
 /* What an append waits for. The same log may be opened in another mode another day. The table in twinlog(7) says which
  * call a mode does not have (-ENOTSUP) and a read-only log (-EROFS); nothing happened then. */
 enum twinlog_mode {
-    TWINLOG_MODE_DURABLE = 0, /* for the disk: a record survives a power cut */
-    /* for a copy into a mapped segment: every reader sees the record at once, and it survives this process. A power cut
-     * may take records at the end, or make them fillers, that no sync came behind */
+    TWINLOG_MODE_DURABLE = 0, /* an append returns when its record is on stable storage */
+    /* An append returns when its record is copied into a mapped segment: every reader sees it at once, and it survives
+     * this process. A power cut may take records at the end that were not synced, or make them fillers */
     TWINLOG_MODE_MAPPED,
-    /* the same for several processes, in one order of LSNs. A process that dies blocks no other: its unfinished record
+    /* The same for several processes, in one order of LSNs. A process that dies blocks no other: its unfinished record
      * becomes a filler, which readers skip. One that is stopped blocks calls that wait for its record, no append */
     TWINLOG_MODE_SHARED
 };
@@ -334,7 +335,7 @@ struct twinlog_cancel {
 };
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
 
-/* ---- without waiting --------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------- */
 
 /* A batch in flight. The memory is the caller's, which must not touch it until the request comes out of the queue. The
  * caller sets queue and context; the log the rest. */
@@ -355,8 +356,8 @@ struct twinlog_request {
  * count for that. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
-/* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was only
- * enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms; -ESHUTDOWN = the
+/* Lends the calling thread to the log: commits groups that some caller waits for, and completes their requests; what
+ * was only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms; -ESHUTDOWN = the
  * log is being closed; or the error that poisoned it. Any number of threads may; each must have left when close
  * returns. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
@@ -386,7 +387,7 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
 /* -EBUSY while logs use it. */
 int twinlog_committer_close(struct twinlog_committer *committer);
 
-/* ---- how far ----------------------------------------------------------------------------------- */
+/* ---- watermarks -------------------------------------------------------------------------------- */
 
 /* Watermarks. 0 = none. They do not wait for a commit. With TWINLOG_READ_ONLY they read files; if that fails they
  * return what was found last, and where the end of the log is damaged the smallest LSN that it can be:
@@ -396,7 +397,7 @@ uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted */
 uint64_t twinlog_written_lsn(struct twinlog *log); /* newest that survives this process */
 uint64_t twinlog_durable_lsn(struct twinlog *log); /* newest durable */
 
-/* ---- removing --------------------------------------------------------------------------------- */
+/* ---- trim, truncate, reset -------------------------------------------------------------------- */
 
 /* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns; whole segments
  * are given back or reused. Of several limits the one that removes most counts. What is not durable stays; so does what
@@ -545,7 +546,7 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 /* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made at
  * the first call, with a thread; closed with the reader. Where writer.lock of a mapped or shared log cannot be written,
- * it is so every 20 ms, and next() may return 0. */
+ * the descriptor becomes readable every 20 ms even without new records. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
 
@@ -593,7 +594,7 @@ void twinlog_consumer_close(struct twinlog_consumer *consumer);
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
 
-/* ---- looking ---------------------------------------------------------------------------------- */
+/* ---- statistics and inspection ---------------------------------------------------------------- */
 
 /* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of mapped bytes. */
 struct twinlog_stat {
@@ -718,7 +719,7 @@ struct twinlog_verify_options {
 };
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
 
-/* ---- copying ----------------------------------------------------------------------------------- */
+/* ---- backup, repair, probe --------------------------------------------------------------------- */
 
 enum twinlog_backup_flags {
     TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
