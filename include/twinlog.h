@@ -357,9 +357,9 @@ struct twinlog_request {
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 /* Lends the calling thread to the log: commits groups that some caller waits for, and completes their requests; what
- * was only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms; -ESHUTDOWN = the
- * log is being closed; or the error that poisoned it. Any number of threads may; each must have left when close
- * returns. */
+ * was only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms;
+ * -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of threads may; each must have left
+ * when close returns. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
 /* Where completed requests wait to be fetched, in the order of their completion, for any number of logs and threads. */
