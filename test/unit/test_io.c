@@ -318,7 +318,7 @@ static int write_over_the_limit(void)
     struct rlimit limit = { 2 * BLOCK_BYTES, 2 * BLOCK_BYTES };
     struct io_file *file;
 
-    signal(SIGXFSZ, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", IO_CREATE | kind, &file) == 0);

@@ -482,7 +482,7 @@ static int poison_one(void)
     struct twinlog_options options = shared_options();
     options.segment_bytes = 1 << 20;
     open_logs(LOGS, &options);
-    signal(SIGXFSZ, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN);
     const struct rlimit limit = { .rlim_cur = FILE_LIMIT, .rlim_max = RLIM_INFINITY };
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     EXPECT(twinlog_queue_open(&queue) == 0);

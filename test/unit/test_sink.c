@@ -431,7 +431,7 @@ TEST_LOOP(mapped_memory_stays_small, 2)
     free(block);
 }
 
-/* A process that may not make it so large gets an error, no signal; others go on. */
+/* A process that may not make it so large gets an error; others go on. */
 static int write_with_limit(void)
 {
     const struct rlimit limit = { 128 * KIB, RLIM_INFINITY }, none = { RLIM_INFINITY, RLIM_INFINITY };
