@@ -70,7 +70,6 @@ void twl_read_position_free(struct read_position *pos)
         twl_cursor_free(&slot->cursor);
     }
     free(pos->summary);
-    free(pos->trail);
 }
 
 /* When a file can't be opened for lack of descriptors: closes segments that are open only to be reused. */
@@ -210,10 +209,7 @@ static int open_segment(struct read_position *pos, size_t index)
 {
     const struct segment_entry *entry = &set_of(pos)->entries[index];
     struct slot *open = find_slot(pos, &entry->header);
-    bool is_other = open != pos->at; /* also if its slot is used again */
     pos->wanted_id = entry->header.segment_id;
-    if (is_other && pos->trail) /* the trail belongs to the segment that was open */
-        twl_trail_begin(pos->trail);
     move_to(pos, open ? open : take_slot(pos));
     pos->at->index = index;
     int rc = open ? 1 : open_slot(pos, pos->at, entry);
@@ -368,43 +364,26 @@ static int go_on(struct read_position *pos, uint64_t lsn)
     return twl_cursor_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
 }
 
-static int look_up(struct read_position *pos, uint64_t lsn, struct trail *trail)
+static int look_up(struct read_position *pos, uint64_t lsn)
 {
     const struct segment_footer *footer = NULL;
     int rc = open_holder(pos, lsn, &footer);
     if (rc < 0)
         return rc;
     struct cursor *cursor = &pos->at->cursor;
-    return judge(pos,
-                 trail ? twl_cursor_trace(cursor, footer, lsn, trail) : twl_cursor_seek(cursor, footer, lsn));
+    return judge(pos, twl_cursor_seek(cursor, footer, lsn));
 }
 
 int twl_read_position_before(struct read_position *pos, uint64_t lsn)
 {
     catch_up(pos);
     bool is_next = pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn;
-    return is_next ? go_on(pos, lsn) : look_up(pos, lsn, NULL);
+    return is_next ? go_on(pos, lsn) : look_up(pos, lsn);
 }
 
 int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
 {
     return judge(pos, twl_cursor_next_record(&pos->at->cursor, ret_record));
-}
-
-/* ---- back -------------------------------------------------------------------------------------- */
-
-int twl_read_position_before_back(struct read_position *pos, uint64_t lsn)
-{
-    struct index_entry place;
-    catch_up(pos);
-    if (!pos->trail) {
-        pos->trail = malloc(sizeof(*pos->trail));
-        if (!pos->trail)
-            return fail_system(pos, -ENOMEM);
-        twl_trail_begin(pos->trail);
-    }
-    bool is_known = pos->at->segment.file && lsn < pos->bound_lsn && twl_trail_find(pos->trail, lsn, &place);
-    return is_known ? judge(pos, twl_cursor_place(&pos->at->cursor, &place)) : look_up(pos, lsn, pos->trail);
 }
 
 /* ---- by time ----------------------------------------------------------------------------------- */

@@ -43,7 +43,6 @@ struct read_position {
     struct summary
         *summary;           /* of a segment that is not sealed; it contains what lookups have needed so far */
     uint64_t summarised_id; /* identity of that segment */
-    struct trail *trail;    /* allocated by the first step back */
 };
 
 void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps);
@@ -53,8 +52,6 @@ void twl_read_position_leave(struct read_position *pos); /* closes the current s
 /* All three return 1 in front of that record, in its group, and 0 if the record is not there yet. */
 int twl_read_position_before(struct read_position *pos,
                              uint64_t lsn); /* quick if the preceding record was read last */
-int twl_read_position_before_back(struct read_position *pos,
-                                  uint64_t lsn); /* quick if the following record was read last */
 /* The first record of that time or later that the snapshot covers; 0 = there is none. */
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns);
 

@@ -311,7 +311,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
             if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
                 return 0;
-            rc = twl_read_position_before_back(&reader->pos, last_lsn);
+            rc = twl_read_position_before(&reader->pos, last_lsn);
         }
         if (rc > 0)
             rc = twl_read_position_read(&reader->pos, ret_record);

@@ -168,26 +168,7 @@ int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *foo
 /* The same, starting from the current place. */
 int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns);
 
-/* For reading backwards: the places of the last records that a walk has passed, and marks along the way
- * for the next walk. */
-#define TRAIL_RECORDS 1024u
-struct trail {
-    uint64_t next_lsn; /* LSN behind the last record */
-    uint32_t count;
-    struct {
-        uint64_t group_offset;
-        uint32_t record_offset;
-    } places[TRAIL_RECORDS]; /* indexed by LSN modulo TRAIL_RECORDS */
-    uint64_t marked_lsn;     /* LSN behind the records that have marks; 0 = there are none */
-    struct summary sparse;
-};
-void twl_trail_begin(struct trail *trail);
-/* As twl_cursor_seek(), and leaves a trail of `lsn` and the records before it, as far back as the index
- * led or as many as the trail holds. */
-int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
-                     struct trail *trail);
-bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry);
-/* Moves to a place from a trail or an index: 1. 0 = that record is not there. */
+/* Moves to a place from an index: 1. 0 = that record is not there. */
 int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry);
 
 /* Is the open group that the cursor is behind, or the place of one, complete? Its end was claimed, or

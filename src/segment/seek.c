@@ -171,37 +171,11 @@ void twl_cursor_resume(struct cursor *cursor)
                                        (uint32_t)(summary->next_lsn - summary->open_lsn), summary->data_end);
 }
 
-void twl_trail_begin(struct trail *trail)
-{
-    trail->count = 0;
-    trail->marked_lsn = 0;
-    twl_summary_begin(&trail->sparse);
-}
-
-static void leave_trail(struct trail *trail, const struct cursor *cursor)
-{
-    uint64_t lsn = twl_cursor_next_lsn(cursor);
-    uint32_t record_offset = (uint32_t)(cursor->record_offset - cursor->group_offset);
-    if (lsn != trail->next_lsn)
-        trail->count = 0;
-    trail->places[lsn % TRAIL_RECORDS].group_offset = cursor->group_offset;
-    trail->places[lsn % TRAIL_RECORDS].record_offset = record_offset;
-    trail->next_lsn = lsn + 1;
-    trail->count += trail->count < TRAIL_RECORDS;
-    if (lsn >= trail->marked_lsn) {
-        twl_summary_add_record(&trail->sparse, lsn, cursor->group_offset, record_offset, 0);
-        trail->marked_lsn = lsn + 1;
-    }
-}
-
-/* Walks from a place that is not behind `lsn`. Earlier groups are skipped by their headers, unless there
- * is a trail. */
-static int walk_to(struct cursor *cursor, uint64_t lsn, struct trail *trail)
+/* Walks from a place that is not behind `lsn`. Earlier groups are skipped by their headers. */
+static int walk_to(struct cursor *cursor, uint64_t lsn)
 {
     for (;;) {
-        while (cursor->records_left > 0 && (trail || lsn < cursor->position.next_lsn)) {
-            if (trail)
-                leave_trail(trail, cursor);
+        while (cursor->records_left > 0 && lsn < cursor->position.next_lsn) {
             if (twl_cursor_next_lsn(cursor) == lsn)
                 return 1;
             int rc = twl_cursor_skip_record(cursor);
@@ -222,33 +196,7 @@ int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, 
     uint64_t here = twl_cursor_next_lsn(cursor);
     bool is_on_the_way = here > 0 && here <= lsn;
     int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
-    return rc < 0 ? rc : walk_to(cursor, lsn, NULL);
-}
-
-int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
-                     struct trail *trail)
-{
-    const struct entries sparse = { trail->sparse.index.entries, trail->sparse.index.count };
-    const struct index_entry *entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
-    const struct index_entry *nearest = find_entry(sparse, lsn, INT64_MAX);
-    bool is_marked = nearest && lsn < trail->marked_lsn && (!entry || nearest->lsn > entry->lsn);
-    if (!is_marked)
-        twl_trail_begin(trail);
-    int rc = jump(cursor, is_marked ? nearest : entry);
-    trail->count = 0;
-    return rc < 0 ? rc : walk_to(cursor, lsn, trail);
-}
-
-bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry)
-{
-    if (lsn >= trail->next_lsn || trail->next_lsn - lsn > trail->count)
-        return false;
-    *ret_entry = (struct index_entry){
-        .lsn = lsn,
-        .group_offset = trail->places[lsn % TRAIL_RECORDS].group_offset,
-        .record_offset = trail->places[lsn % TRAIL_RECORDS].record_offset,
-    };
-    return true;
+    return rc < 0 ? rc : walk_to(cursor, lsn);
 }
 
 int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns)

@@ -659,54 +659,6 @@ TEST(a_seek_by_time_finds_the_first_one_also_where_clocks_step_back)
     seek_times(&footer);
 }
 
-/* All the way back; returns how many walks that took. */
-static unsigned go_back(const struct segment_footer *footer, struct trail *trail)
-{
-    unsigned walks = 0;
-    twl_trail_begin(trail);
-    begin_cursor();
-    for (uint64_t lsn = last_lsn; lsn > 0; lsn--) {
-        struct index_entry place;
-        if (!twl_trail_find(trail, lsn, &place)) {
-            ck_assert_int_eq(twl_cursor_trace(&cursor, footer, lsn, trail), 1);
-            ck_assert(!twl_trail_find(trail, lsn + 1, &place));
-            ck_assert(twl_trail_find(trail, lsn, &place));
-            walks++;
-        }
-        ck_assert_int_eq(twl_cursor_place(&cursor, &place), 1);
-        expect_next(&cursor, lsn);
-    }
-    return walks;
-}
-
-TEST(a_trail_leads_back_over_all_that_was_passed)
-{
-    struct segment_footer footer = seal();
-    struct trail *trail = malloc(sizeof(*trail));
-    ck_assert_ptr_nonnull(trail);
-    ck_assert_uint_le(go_back(&footer, trail), footer.index_entries);
-    ck_assert_uint_lt(bytes_read, 2 * segment.header.bytes);
-
-    struct index_entry place;
-    twl_trail_begin(trail);
-    ck_assert_int_eq(twl_cursor_trace(&cursor, NULL, 5000, trail), 1);
-    ck_assert_uint_eq(trail->count, TRAIL_RECORDS);
-    ck_assert(twl_trail_find(trail, 5001 - TRAIL_RECORDS, &place));
-    ck_assert(!twl_trail_find(trail, 5000 - TRAIL_RECORDS, &place));
-    ck_assert(!twl_trail_find(trail, 5001, &place));
-    free(trail);
-}
-
-TEST(without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way)
-{
-    make_groups(MANY_GROUPS);
-    struct trail *trail = malloc(sizeof(*trail));
-    ck_assert_ptr_nonnull(trail);
-    go_back(NULL, trail);
-    ck_assert_uint_lt(bytes_read, 3 * segment.header.bytes);
-    free(trail);
-}
-
 /* ---- the summary of a walk ----------------------------------------------------------------------- */
 
 TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
