@@ -244,8 +244,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
  * happened: -EBUSY, readers are attached to the log, or just being attached; -EDEADLK. No thread may start a call on
- * `log` once close has begun. In a forked child: frees what no thread of the parent can have been changing, and returns
- * TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls exec. */
+ * `log` once close has begun. In a forked child it returns TWINLOG_EFORKED; see twinlog(7). */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
