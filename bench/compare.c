@@ -2,8 +2,8 @@
 /*
  * Two runs of the benchmark are compared round by round, by the order of the figures alone: each new one is divided by
  * each old one, and the change is the median of these ratios (Hodges and Lehmann 1963). Around it is the interval that
- * belongs to the test of Mann and Whitney: outside of it the change is with a chance of 1 %. If 1 is inside, or there are
- * fewer than 5 rounds on each side, nothing is decided.
+ * belongs to the test of Mann and Whitney: outside of it the change is with a chance of 1 %. If 1 is inside, or there
+ * are fewer than 5 rounds on each side, nothing is decided.
  *
  * The machine may have changed between the runs. So a contender is also compared by its ratio to the contender that was
  * the baseline of both runs, taken within each round.

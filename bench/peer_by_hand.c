@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Group commit as a program writes it for itself in an afternoon: a mutex, a condition variable and two buffers. Who
- * finds no write going on takes the buffer with what has come, writes it to the end of a file of zeros, syncs, and wakes
- * everybody. No frames, no checksums, no recovery.
+ * finds no write going on takes the buffer with what has come, writes it to the end of a file of zeros, syncs, and
+ * wakes everybody. No frames, no checksums, no recovery.
  */
 #include "common.h"
 #include "peer.h"

@@ -4,10 +4,11 @@
  * record, the lock around a buffer, and the sleep until the group is written. twinlog is to be close to it.
  *
  * Two buffers and one group in flight, written over blocks that were written before, with RWF_DSYNC. A thread that has
- * put its record leads if no thread does. Otherwise it yields a few times, and looks only whether the record is durable;
- * then it sleeps on the word of its group, and leads if it is woken before that is durable. `pace-gathering` yields longer, and its leader waits for as many threads as came
- * last time, for 100 µs at most. `pace-flight` is for one thread that does not wait: it puts records until so many are on
- * their way, and a second thread leads. None is a log: nothing could be found again.
+ * put its record leads if no thread does. Otherwise it yields a few times, and looks only whether the record is
+ * durable; then it sleeps on the word of its group, and leads if it is woken before that is durable. `pace-gathering`
+ * yields longer, and its leader waits for as many threads as came last time, for 100 µs at most. `pace-flight` is for
+ * one thread that does not wait: it puts records until so many are on their way, and a second thread leads. None is a
+ * log: nothing could be found again.
  */
 #include "peer.h"
 

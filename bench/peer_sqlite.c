@@ -7,8 +7,8 @@
  * not share it.
  *
  * A checkpoint copies the WAL to the database every 1,000 pages, as by default, and the WAL begins again at its front,
- * over blocks that were written before. So that a round does not start on the first WAL there ever was, it is filled and
- * checkpointed once before the clock.
+ * over blocks that were written before. So that a round does not start on the first WAL there ever was, it is filled
+ * and checkpointed once before the clock.
  */
 #include "common.h"
 #include "peer.h"

@@ -3,8 +3,8 @@
  * Several contenders on several workloads, compared.
  *
  * The rounds are interleaved, A B C B C A C A B, because a shared machine drifts: what is compared is
- * always a few seconds apart, and each contender is the first as often as the others. A ratio is taken within each round
- * first and the median of those ratios is what is reported, which is steadier than the ratio of two medians.
+ * always a few seconds apart, and each contender is the first as often as the others. A ratio is taken within each
+ * round first and the median of those ratios is what is reported, which is steadier than the ratio of two medians.
  */
 #ifndef SERIES_H
 #define SERIES_H
@@ -15,9 +15,9 @@
 #include "round.h"
 #include "study.h"
 
-/* One contender at one point; its rounds, and the median of each figure over them. Mean latency, percentiles and maximum
- * are those of the appends of all rounds together: a maximum is the longest, and one in a thousand rests on all there
- * are. */
+/* One contender at one point; its rounds, and the median of each figure over them. Mean latency, percentiles and
+ * maximum are those of the appends of all rounds together: a maximum is the longest, and one in a thousand rests on all
+ * there are. */
 struct cell {
     struct contender contender;
     struct workload workload;

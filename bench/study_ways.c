@@ -4,11 +4,11 @@
  * one on its way to each of many logs); and waiting, in batches, at each level, or for the small things that are kept
  * beside a log.
  *
- * A turn is one contender opened, used and closed again. twinlog's turns go on with the same log, as one that has run for
- * a while: its segments are recycled. The others begin with an empty directory, like in a round.
+ * A turn is one contender opened, used and closed again. twinlog's turns go on with the same log, as one that has run
+ * for a while: its segments are recycled. The others begin with an empty directory, like in a round.
  *
- * Of the records on their way one in LATENCY_INTERVAL is timed, from the call of submit to the moment the program knows:
- * a clock for each would be a good part of what is measured.
+ * Of the records on their way one in LATENCY_INTERVAL is timed, from the call of submit to the moment the program
+ * knows: a clock for each would be a good part of what is measured.
  */
 #include <stdio.h>
 #include <stdlib.h>

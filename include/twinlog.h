@@ -314,9 +314,9 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
 /* Makes `next_lsn` the LSN of the next record, as a copy of a log needs where the original has gaps: fillers use up the
- * LSNs before, and readers skip them. Returns when they are durable; 0 at once if the log is already as far. Beside other
- * appends the next LSN may be a later one. Errors as for twinlog_append(); fillers that were accepted before one stay,
- * and the same call goes on. */
+ * LSNs before, and readers skip them. Returns when they are durable; 0 at once if the log is already as far. Beside
+ * other appends the next LSN may be a later one. Errors as for twinlog_append(); fillers that were accepted before one
+ * stay, and the same call goes on. */
 int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
 
 /* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is pending if no

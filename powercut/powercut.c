@@ -319,7 +319,8 @@ static uint64_t keep_lines(off_t size)
     return lines;
 }
 
-/* Standard output of one run. It cannot be made shorter, so a command that opens /dev/stdout anew takes back nothing. */
+/* Standard output of one run. It cannot be made shorter, so a command that opens /dev/stdout anew takes back
+ * nothing. */
 static int begin_output(void)
 {
     const int output = memfd_create("output", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -4,9 +4,9 @@
  * sync, and hands completed requests to a queue, in the order of their LSNs. The loop polls the queue's descriptor.
  *
  * libraft: callbacks in the order of the calls, each exactly once, never inside append(): raft adds up what was stored,
- * an index is not passed. A call that refuses is harmless, a callback that fails is not: the leader has sent the entries
- * by then, and gives their index and term to others; a follower counts past the hole. So a failure after the call ends
- * the server (see stop_storing()), and its callbacks wait for the close.
+ * an index is not passed. A call that refuses is harmless, a callback that fails is not: the leader has sent the
+ * entries by then, and gives their index and term to others; a follower counts past the hole. So a failure after the
+ * call ends the server (see stop_storing()), and its callbacks wait for the close.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The raft_io itself: raft_uv's, with the storage calls replaced in the table. raft_uv keeps the address of the
- * raft_io that it was given and calls raft through it, so its table is changed in place, and the storage lies around it.
- * raft_init() overwrites io->data with its struct raft, whatever libraft's documentation says.
+ * raft_io that it was given and calls raft through it, so its table is changed in place, and the storage lies around
+ * it. raft_init() overwrites io->data with its struct raft, whatever libraft's documentation says.
  *
  * Debian's libraft is built without its assertions: what breaks its contract is not reported, it corrupts. Comments in
  * these files that begin with "libraft:" name what it needs and does not check.

@@ -3,7 +3,8 @@
  * What a server knows when it starts: term, vote, snapshot, entries. Opening brings the files to one state, so that all
  * calls that follow find it:
  *
- *   no term, no snapshot      nothing was ever acknowledged; an entry is that of a bootstrap that did not finish, and goes
+ *   no term, no snapshot      nothing was ever acknowledged; an entry is that of a bootstrap that did not finish, and
+ *                             goes
  *   no snapshot               the log begins with entry 1
  *   a snapshot of entry S     the log begins at S + 1 or before
  *   - the log ends before S, or its entry S is of another term: the server ended between the snapshot and the reset of

@@ -8,10 +8,10 @@
  * commands in flight. Without Nagle's algorithm each message would be a packet, and busy servers would do
  * less. So it stays on, and is turned off for a moment before the loop waits: that sends what was gathered (tcp(7)).
  *
- * The storage hands raft_uv a transport of its own, which passes everything on, and notes the connections that are made.
- * raft_uv closes and frees them. It does that in callbacks of writes, timers and handles that were closed, and when raft
- * is closed; libuv frees no memory before the end of the turn. So a look in each turn, between the waiting and its end,
- * finds all that go.
+ * The storage hands raft_uv a transport of its own, which passes everything on, and notes the connections that are
+ * made. raft_uv closes and frees them. It does that in callbacks of writes, timers and handles that were closed, and
+ * when raft is closed; libuv frees no memory before the end of the turn. So a look in each turn, between the waiting
+ * and its end, finds all that go.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>

@@ -25,8 +25,8 @@
  *    then returns this error and works again once there is space; a follower becomes RAFT_UNAVAILABLE. Only where there
  *    is no space for a snapshot that the leader has sent, the process ends.
  *  - Snapshots must be on (they are, by default): libraft keeps all entries since the last one in memory.
- *  - The program must ignore SIGPIPE, or the end of one server ends the others. It must not call raft_apply() in a callback
- *    that reports an error.
+ *  - The program must ignore SIGPIPE, or the end of one server ends the others. It must not call raft_apply() in a
+ *    callback that reports an error.
  *  - All servers should have the same `buffer_bytes`: a follower cannot store an entry that is larger than its own
  *    limit, and becomes RAFT_UNAVAILABLE.
  *
@@ -63,9 +63,9 @@ struct twinlog_raft_options {
     }
 
 /* Makes a raft_io on the directory `dir`, which is created if it is missing (its parent must exist); the files are
- * opened by raft_init(). The loop and the transport must outlive it. `options` may be NULL. raft_uv_set_connect_retry_delay()
- * and raft_uv_set_tracer() work on the result. RAFT_INVALID: an option is out of range, or a NULL argument;
- * RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
+ * opened by raft_init(). The loop and the transport must outlive it. `options` may be NULL.
+ * raft_uv_set_connect_retry_delay() and raft_uv_set_tracer() work on the result. RAFT_INVALID: an option is out of
+ * range, or a NULL argument; RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
  *
  * raft_init() returns RAFT_BUSY if another process has the directory open, RAFT_CORRUPT if entries, term or
  * snapshot are damaged or do not fit together, RAFT_INVALID if the directory holds the files of raft_uv. */

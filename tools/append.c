@@ -250,8 +250,8 @@ static void keep_lsn(struct append *append, uint64_t lsn)
     append->accepted.last = lsn;
 }
 
-/* Makes the exported LSN the next one of the log, -ERANGE if it cannot be: a log without records can begin with any LSN up
- * to INT64_MAX. */
+/* Makes the exported LSN the next one of the log, -ERANGE if it cannot be: a log without records can begin with any LSN
+ * up to INT64_MAX. */
 static int take_up(struct append *append)
 {
     bool is_empty = append->accepted.first == 0 && twinlog_first_lsn(append->log) == 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The rules of src/log/trim.c once more, for a log as it is seen from outside: a list of its segments, its cursors and
- * its durable LSN. The command has the public header only, and there the library's lists of segments do not exist. test/cli/trim.sh compares what is answered here with what a trim does. Whether the first segment has
- * records in front of the head is in its header or footer only. The size that a shortened mapped segment gets back when
- * it is opened is not seen: --keep-bytes may remove one segment more than was said.
+ * its durable LSN. The command has the public header only, and there the library's lists of segments do not exist.
+ * test/cli/trim.sh compares what is answered here with what a trim does. Whether the first segment has records in front
+ * of the head is in its header or footer only. The size that a shortened mapped segment gets back when it is opened is
+ * not seen: --keep-bytes may remove one segment more than was said.
  */
 #define _GNU_SOURCE
 #include "dry_run.h"

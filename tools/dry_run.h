@@ -7,8 +7,8 @@
 
 #include <stdbool.h>
 
-/* What twinlog_trim() would answer; calls `each` (may be NULL) for each segment that would go. Complains if the log would
- * refuse to be opened; returns a status. */
+/* What twinlog_trim() would answer; calls `each` (may be NULL) for each segment that would go. Complains if the log
+ * would refuse to be opened; returns a status. */
 int plan_trim(const char *dir, const struct twinlog_trim_options *options,
               void (*each)(const struct twinlog_segment *segment), struct twinlog_trim_result *ret_result,
               bool *ret_is_empty);

@@ -132,8 +132,8 @@ static void compare(struct show *show, struct change *change)
     subtract_timings(&change->timings, &before->timings);
 }
 
-/* Asks for nearly all of the interval, unless a signal comes. Not for the rest, so that the writer stops making copies, and
- * the next copy is a new one. */
+/* Asks for nearly all of the interval, unless a signal comes. Not for the rest, so that the writer stops making copies,
+ * and the next copy is a new one. */
 static int ask(const struct show *show, struct sample *sample)
 {
     const uint64_t rest_ms = show->interval_ms / 2 < LEAST_REST_MS ? show->interval_ms / 2 : LEAST_REST_MS;

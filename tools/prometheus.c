@@ -3,9 +3,9 @@
  * twinlog stat --prometheus: prints metrics in the text exposition format, version 0.0.4.
  *
  * Beside a writer: its counters and durations, from a copy that it is asked for. A writer that commits nothing, or is
- * poisoned, does not answer: then they are those of its last answer, or 0 before the first one, so that they only grow. Without a writer
- * they are 0, which Prometheus takes for the restart that it is. So series do not vanish. Beside a writer that never
- * answers, as one in the mapped mode, there are no counters.
+ * poisoned, does not answer: then they are those of its last answer, or 0 before the first one, so that they only grow.
+ * Without a writer they are 0, which Prometheus takes for the restart that it is. So series do not vanish. Beside a
+ * writer that never answers, as one in the mapped mode, there are no counters.
  */
 #define _GNU_SOURCE
 #include "common.h"

@@ -2,8 +2,8 @@
 /*
  * cluster [OPTIONS] DIR: three servers of node.c on the loopback, with their files below DIR (which must be empty).
  *
- *   --rounds N      (3) in each it kills the leader, a follower, and all servers at once, and looks whether a command that
- *                   was acknowledged is missing
+ *   --rounds N      (3) in each it kills the leader, a follower, and all servers at once, and looks whether a command
+ *                   that was acknowledged is missing
  *   --members       instead: in each round it adds a server, removes one, and loses two of three for good, with kills
  *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
  *   --seconds S     of load before each kill, or of each measurement (2)
@@ -153,9 +153,9 @@ static double wait_for_service(void)
     return now_ms() - begin;
 }
 
-/* Each server has copied its machine since it had nothing in flight, so the copy of the one that was the leader has all that
- * was acknowledged; and they have applied as much as each other. Commands that nobody acknowledged are applied, too: numbers
- * alone do not tell that what was acknowledged is among them. */
+/* Each server has copied its machine since it had nothing in flight, so the copy of the one that was the leader has all
+ * that was acknowledged; and they have applied as much as each other. Commands that nobody acknowledged are applied,
+ * too: numbers alone do not tell that what was acknowledged is among them. */
 static bool are_level(void)
 {
     for (unsigned i = 0; i < MOST_NODES; i++)
@@ -166,8 +166,8 @@ static bool are_level(void)
     return true;
 }
 
-/* The load is off. libraft 0.15 may leave a server behind if its log was longer than the new leader's, until it connects
- * again: a heartbeat's answer tells the leader more than the two have in common. A restart helps. */
+/* The load is off. libraft 0.15 may leave a server behind if its log was longer than the new leader's, until it
+ * connects again: a heartbeat's answer tells the leader more than the two have in common. A restart helps. */
 static void wait_until_level(void)
 {
     double begin = now_ms(), patience = 20.0 * setting.election_ms;
@@ -305,8 +305,8 @@ static void order(unsigned i, int role)
     atomic_fetch_add(&board->order, 1);
 }
 
-/* Waits until a leader has made the members what was ordered. `removed` may be the leader itself, which cannot follow the
- * order: then it is killed. `added` is started again where a server that is behind is (see wait_until_level()). */
+/* Waits until a leader has made the members what was ordered. `removed` may be the leader itself, which cannot follow
+ * the order: then it is killed. `added` is started again where a server that is behind is (see wait_until_level()). */
 static void wait_for_members(int added, int removed)
 {
     double begin = now_ms(), patience = 40.0 * setting.election_ms;
@@ -355,8 +355,8 @@ static void remove_node(unsigned i, double seconds)
     printf("           server %u is no member any more; a leader was killed\n", i + 1);
 }
 
-/* Two of the three members are lost, and the last one goes on alone. It has all that was acknowledged, because all were level:
- * otherwise raft_recover() may lose what only the others have. */
+/* Two of the three members are lost, and the last one goes on alone. It has all that was acknowledged, because all were
+ * level: otherwise raft_recover() may lose what only the others have. */
 static void lose_majority(unsigned left)
 {
     for (unsigned i = 0; i < MOST_NODES; i++)

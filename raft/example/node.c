@@ -158,7 +158,8 @@ static bool send_command(struct node *node)
     return false;
 }
 
-/* A command is counted before the limit is looked at: once the limit is 0 and no server has one in flight, none follows. */
+/* A command is counted before the limit is looked at: once the limit is 0 and no server has one in flight, none
+ * follows. */
 static void send_commands(struct node *node)
 {
     while (raft_state(&node->raft) == RAFT_LEADER && !node->is_closing) {
@@ -187,7 +188,8 @@ static int role_of(const struct raft_configuration *configuration, raft_id id)
     return NO_MEMBER;
 }
 
-/* One step: a server is added as a spare, and becomes a voter once it has the entries. A leader does not remove itself. */
+/* One step: a server is added as a spare, and becomes a voter once it has the entries. A leader does not remove
+ * itself. */
 static void change_members(struct node *node)
 {
     struct raft *raft = &node->raft;

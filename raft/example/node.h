@@ -14,8 +14,8 @@
 #define TERMS 1024u /* as many elections as one run can have */
 #define COMMAND_BYTES 128u
 
-/* The state machine: of the commands of each term, how many were applied. A leader numbers its commands from 1, and there
- * is one leader in a term, so the next command of a term has the next number. */
+/* The state machine: of the commands of each term, how many were applied. A leader numbers its commands from 1, and
+ * there is one leader in a term, so the next command of a term has the next number. */
 struct machine {
     uint64_t applied;
     uint64_t hash;  /* of all commands in their order */

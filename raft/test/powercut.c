@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The storage of one server over power cuts: twinlog-powercut runs this program on a disk that loses its power, and then
- * once more as the check. It does what raft does to its storage, at random: appends, several at a time, truncations,
- * terms and votes, own snapshots and those of a leader. It prints
+ * The storage of one server over power cuts: twinlog-powercut runs this program on a disk that loses its power, and
+ * then once more as the check. It does what raft does to its storage, at random: appends, several at a time,
+ * truncations, terms and votes, own snapshots and those of a leader. It prints
  *
  *   term T            set_term() has returned
  *   vote V            set_vote() has returned

@@ -24,8 +24,8 @@ struct server {
     size_t n;
 };
 
-/* All that comes before load(), with small buffers and segments. Returns what init() returns; io is NULL if that was not
- * called. `on_failure` may be NULL, and is given the server as its context. */
+/* All that comes before load(), with small buffers and segments. Returns what init() returns; io is NULL if that was
+ * not called. `on_failure` may be NULL, and is given the server as its context. */
 int open_server(struct server *v, const char *dir,
                 void (*on_failure)(void *context, int error, const char *text));
 int load_server(struct server *v);

@@ -931,8 +931,8 @@ static int bytes_left(unsigned long which)
     return bytes;
 }
 
-/* The other side reads and does not answer. After some packets it confirms late, and the second message of a turn is held
- * back. */
+/* The other side reads and does not answer. After some packets it confirms late, and the second message of a turn is
+ * held back. */
 START_TEST(no_message_is_held_back_while_the_loop_waits)
 {
     struct sockaddr_in address;

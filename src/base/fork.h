@@ -26,7 +26,8 @@ void twl_fork_guard_destroy(struct fork_guard *guard);
  * A mapping also keeps its file open. So a registered file is not mapped, or its mapping is not inherited
  * (MADV_DONTFORK).
  *
- * This is a part of the struct that has the files open. In the child the descriptors become -1; negative ones are skipped.
+ * This is a part of the struct that has the files open. In the child the descriptors become -1; negative ones are
+ * skipped.
  */
 struct child_files {
     int *fds[2]; /* NULL = none */

@@ -2,8 +2,8 @@
 /*
  * A histogram that any thread may add to, without a lock.
  *
- * The buckets are those of struct twinlog_histogram. How many values there are is the sum of the buckets, so that adding
- * one changes no word more than it must. A concurrent reader may see a value in a bucket and not yet in the sum.
+ * The buckets are those of struct twinlog_histogram. How many values there are is the sum of the buckets, so that
+ * adding one changes no word more than it must. A concurrent reader may see a value in a bucket and not yet in the sum.
  */
 #ifndef TWL_GAUGE_H
 #define TWL_GAUGE_H
@@ -21,7 +21,8 @@ void twl_gauge_add(struct gauge *gauge, uint64_t value);
 /* The same for a gauge that one thread at a time adds to: the leader. Others may read it. */
 void twl_gauge_add_alone(struct gauge *gauge, uint64_t value);
 
-/* For a counter that only one thread at a time adds to, and others read: a plain addition, with no locked instruction. */
+/* For a counter that only one thread at a time adds to, and others read: a plain addition, with no locked
+ * instruction. */
 static inline void add_alone(_Atomic uint64_t *counter, uint64_t value)
 {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value,

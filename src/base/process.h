@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names the current boot of the kernel, and a process in it, so that other processes can tell whether it is still there. */
+/* Names the current boot of the kernel, and a process in it, so that other processes can tell whether it is still
+ * there. */
 #ifndef TWL_PROCESS_H
 #define TWL_PROCESS_H
 

@@ -22,8 +22,8 @@ extern struct given given;
 void begin_command_line(const char *program, int argc, char **argv);
 
 /* The letter of the next option, its argument in optarg; -1 behind the last one. It takes some itself: those that set a
- * flag, and 'k' kills or cuts, 's' seconds, 'S' the seed, 'C' the cycle, 'd' the parent, 'v' verbose, 'h' help. Ends the
- * program if one is wrong. */
+ * flag, and 'k' kills or cuts, 's' seconds, 'S' the seed, 'C' the cycle, 'd' the parent, 'v' verbose, 'h' help. Ends
+ * the program if one is wrong. */
 int next_option(int argc, char **argv, const struct option *options, const char *help);
 
 /* Both end the program if the text is none. */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The policies mapped and shared. Processes append to one log, and followers read along. All that are not killed must go
- * on within a few seconds, and so must readers and the watermarks; what is read is compared with what the processes
+ * The policies mapped and shared. Processes append to one log, and followers read along. All that are not killed must
+ * go on within a few seconds, and so must readers and the watermarks; what is read is compared with what the processes
  * noted (log_judge.c has the rules).
  *
- * A cycle is a log. It goes through phases: members come, all at once or one by one, and some of them die; then all that
- * are left are killed, or close the log. In some phases a single process has the log in another mode; in the policy
- * mapped in all of them, and with one death in each. After each of them the log is judged, and copies of what the dead
- * have left are opened in every mode; with --power also as a power cut may have left them (image.c).
+ * A cycle is a log. It goes through phases: members come, all at once or one by one, and some of them die; then all
+ * that are left are killed, or close the log. In some phases a single process has the log in another mode; in the
+ * policy mapped in all of them, and with one death in each. After each of them the log is judged, and copies of what
+ * the dead have left are opened in every mode; with --power also as a power cut may have left them (image.c).
  */
 #define _GNU_SOURCE
 #include "log.h"

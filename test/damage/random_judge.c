@@ -2,8 +2,8 @@
 /*
  * What verify and repair make of a damaged log, and whether that is honest.
  *
- * A record is whole if none of its bytes has changed. Its loss is provable if something that has not changed says that it
- * was durable: a group behind it, in a file with a header, or a cursor. What is not provable may be lost without a
+ * A record is whole if none of its bytes has changed. Its loss is provable if something that has not changed says that
+ * it was durable: a group behind it, in a file with a header, or a cursor. What is not provable may be lost without a
  * word, as docs/recovery.md says.
  */
 #include "random.h"

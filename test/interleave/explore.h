@@ -70,7 +70,8 @@ struct exploration_count {
     bool is_complete;
 };
 struct exploration_count explore(const struct exploration *exploration);
-/* Not under a sanitizer, which looks after stacks itself; and only where it is known what of a processor is a fiber's. */
+/* Not under a sanitizer, which looks after stacks itself; and only where it is known what of a processor is a
+ * fiber's. */
 bool can_explore_states(void);
 
 /* A woken fiber finds that its deadline has passed: the timer went off, and it had not run yet. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scheduler as its two searches see it: explore.c goes from execution to execution, states.c from state to state. */
+/* The scheduler as its two searches see it: explore.c goes from execution to execution, states.c from state to
+ * state. */
 #ifndef TEST_INTERLEAVE_INSIDE_H
 #define TEST_INTERLEAVE_INSIDE_H
 

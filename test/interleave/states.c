@@ -11,8 +11,8 @@
  * its order matters: how often an object was changed (kept is whether that was since the fiber looked), since when
  * somebody sleeps (kept is the first one).
  *
- * To go back, the bytes are put back; now and then it is checked that they are. That is done, and a state looked up, only
- * where more than one fiber can go on: what lies between is a function of that.
+ * To go back, the bytes are put back; now and then it is checked that they are. That is done, and a state looked up,
+ * only where more than one fiber can go on: what lies between is a function of that.
  *
  * In one case not all of the fibers that can go on are tried. A step that is independent of every step that any other
  * fiber will ever make can be made at once: whatever the others do, it can also be done behind it. That is so for local

@@ -13,8 +13,8 @@
  * and no opening refuses it.
  *
  * Then the disk keeps of a file what it had at its last fsync, and passes over all flags of writes, as a FUSE file
- * system may: each way to open a log there either refuses, or loses nothing that was acknowledged. Everything is mounted
- * in a mount namespace of the test's own, so nothing is left.
+ * system may: each way to open a log there either refuses, or loses nothing that was acknowledged. Everything is
+ * mounted in a mount namespace of the test's own, so nothing is left.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 34

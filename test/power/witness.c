@@ -3,8 +3,8 @@
  * power-witness: what a file system says of its own syncs while it comes to grief, without any log.
  *
  * Threads write blocks to files that were allocated before, each to one of its own, and call fdatasync behind each
- * block. Meanwhile the file system is shut down, or the writes of its disk begin to fail. Then it is mounted again, on a
- * disk that works and has lost nothing, and each block for which fdatasync had returned 0 should be there.
+ * block. Meanwhile the file system is shut down, or the writes of its disk begin to fail. Then it is mounted again, on
+ * a disk that works and has lost nothing, and each block for which fdatasync had returned 0 should be there.
  *
  * It is not always. crash-power leaves out what a file system gets wrong by itself, and this is the evidence for it,
  * and of how far it goes: whatever is lost must have been synced by a call that was under way when the trouble began,

@@ -21,8 +21,8 @@ struct hooked_call {
 /* In any thread. A negative result is that of the operation, which then does nothing. */
 typedef int hooked_before(const struct hooked_call *call);
 
-/* Puts itself in front of `io`, which is returned. All that are hooked at a time are of one kind, and the newest function
- * is that of all. */
+/* Puts itself in front of `io`, which is returned. All that are hooked at a time are of one kind, and the newest
+ * function is that of all. */
 struct io *hooked(struct io *io, hooked_before *before);
 /* The same for the directory `log_dir` of logdir.h. */
 struct io *hooked_log_dir(hooked_before *before);

@@ -3,8 +3,8 @@
  * Every kind of reader, from every start, in both directions, in a log that is damaged at one place.
  *
  * What each has to do is one rule: every record that it returns is the right one, in order and without a gap; and
- * either it returned all acknowledged records on its way, or it ends with an error that names the place. "No more" where
- * there are acknowledged records is wrong, wherever the reader has started.
+ * either it returned all acknowledged records on its way, or it ends with an error that names the place. "No more"
+ * where there are acknowledged records is wrong, wherever the reader has started.
  */
 #define _GNU_SOURCE
 #include "gate.h"

@@ -172,7 +172,8 @@ static int append_for_ever(void)
     }
 }
 
-/* Each record may take as long as a disk needs that other programs keep busy; all of them together take a minute there. */
+/* Each record may take as long as a disk needs that other programs keep busy; all of them together take a minute
+ * there. */
 static void kill_after(pid_t child, uint64_t records)
 {
     for (uint64_t i = 1; i <= records && atomic_load(&shared->acked) >= i - 1; i++)

@@ -165,7 +165,8 @@ static void observe_a_point(void *context, const struct twinlog_event *event)
     pthread_testcancel();
 }
 
-/* The records fill the buffers and segments many times, so a call waits for room, leads, makes segments and completes requests. */
+/* The records fill the buffers and segments many times, so a call waits for room, leads, makes segments and completes
+ * requests. */
 __attribute__((noinline)) static void submit_canceled(struct burst *burst)
 {
     static const unsigned char bytes[3000];

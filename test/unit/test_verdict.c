@@ -1106,7 +1106,8 @@ TEST(what_no_crash_can_have_discarded_is_saved)
     ck_assert(is_lost(&losses, 9));
 }
 
-/* Records 5 to 11 are damaged. That of 12 may have been discarded, but it names 8 as durable: so far all is saved, or lost. */
+/* Records 5 to 11 are damaged. That of 12 may have been discarded, but it names 8 as durable: so far all is saved, or
+ * lost. */
 TEST_LOOP(what_a_discarded_group_names_as_durable_is_not_forgotten, 2)
 {
     static const unsigned char zeros[PAYLOAD_BYTES];

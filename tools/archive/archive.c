@@ -6,15 +6,15 @@
  *
  *     list the segments             the cursor moves behind the newest that is kept, and still in the log
  *     sync the next one             what the command reads survives a power cut, and never changes
- *     give it a second name         so the log neither recycles it nor removes the bytes, whatever happens to it; durable
+ *     give it a second name         so the log neither recycles it nor removes the bytes; durable
  *     run the command               0: it is kept
  *     save the status               durable; then the second name goes
  *
  * A segment that has a second name is archived before all others, also by the next archiver, and also if the log has
- * truncated or trimmed it meanwhile: a name in the archive stands for the same bytes for ever. Only after a kill between
- * the command and the status does the command get them twice. The second name has the sequence in it: a power cut may
- * bring back one that was removed, of a file that is a later segment by then. A truncation is a later segment that says
- * which earlier one it continues, so the archive needs no more than the segments.
+ * truncated or trimmed it meanwhile: a name in the archive stands for the same bytes for ever. Only after a kill
+ * between the command and the status does the command get them twice. The second name has the sequence in it: a power
+ * cut may bring back one that was removed, of a file that is a later segment by then. A truncation is a later segment
+ * that says which earlier one it continues, so the archive needs no more than the segments.
  */
 #define _GNU_SOURCE
 #include "../json.h"

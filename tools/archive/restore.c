@@ -3,7 +3,7 @@
  * twinlog restore: makes a log of an archive, as it was at some point.
  *
  *     DIR.restoring/segments    gets the files of the archive, by their numbers, until one is not there
- *     DIR.restoring/log         a repair of these files, which has to find no fault but that state file and end are missing
+ *     DIR.restoring/log         a repair of these files: no fault but a missing state file and end
  *     DIR                       the log, with a truncation to the point, gets its name last
  *
  * So the library reads every byte, the new log has an identity of its own, and a restore that is interrupted leaves no

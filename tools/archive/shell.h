@@ -4,9 +4,9 @@
 #define TOOLS_SHELL_H
 
 /* Replaces %p with `path`, %f with `name` and %% with %, and runs the result with `sh -c`. A path with characters that
- * mean something to the shell is given as "$TWINLOG_PATH", a variable of the environment. The command reads nothing, and what it prints goes to
- * standard error. If this process is told to stop (see stop.h), so is the command. Returns its exit status, 128 and the
- * signal that ended it, or -errno if it was not run. */
+ * mean something to the shell is given as "$TWINLOG_PATH", a variable of the environment. The command reads nothing,
+ * and what it prints goes to standard error. If this process is told to stop (see stop.h), so is the command. Returns
+ * its exit status, 128 and the signal that ended it, or -errno if it was not run. */
 int run_shell(const char *command, const char *path, const char *name);
 
 /* Ends the process with STATUS_USAGE unless the command names both places, and each % is one of the three. */

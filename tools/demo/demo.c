@@ -324,7 +324,8 @@ static const struct twinlog_stat *newest_stat(const struct shared *shared)
     return snapshot > 0 && stat->groups > 0 ? stat : NULL;
 }
 
-/* The kill waits for the first figures: on a busy machine 64 threads may leave the thread that takes them no processor. */
+/* The kill waits for the first figures: on a busy machine 64 threads may leave the thread that takes them no
+ * processor. */
 static void watch(pid_t child, const struct shared *shared, int64_t end_ns)
 {
     int64_t start = now_ns();

@@ -669,8 +669,8 @@ static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn)
 
 /* ---- receiving --------------------------------------------------------------------------------- */
 
-/* The newest position of a record that is not behind `lsn`, by halves; the first one where there is none. What cannot be
- * asked makes it earlier, never later. */
+/* The newest position of a record that is not behind `lsn`, by halves; the first one where there is none. What cannot
+ * be asked makes it earlier, never later. */
 static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_position)
 {
     uint64_t first = 0;

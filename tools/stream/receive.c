@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog receive: the way back from a stream to a log: a log that was lost, or a replica that is read while it follows.
+ * twinlog receive: the way back from a stream to a log: a log that was lost, or a replica that is read while it
+ * follows.
  *
  * The log gets the records with their LSNs, times, types and tags, so it says itself where to go on: behind its last
  * record. The stream's message of that record is compared with it. A LSN that the stream does not have, because it was

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog ship: publishes the records of a log to a stream on a server, each once, in order, from where the stream ends.
+ * twinlog ship: publishes the records of a log to a stream on a server, each once, in order, from where the stream
+ * ends.
  *
  * Where to go on is said by the stream's last message, not by the cursor: records may be in the stream that the cursor
  * is not moved over yet, or the server may have lost some. The last message is compared with the record of its LSN: if
@@ -145,8 +146,8 @@ static bool has_writer(const struct ship *ship)
     return twinlog_inspect(ship->client.dir, &inspection) == 0 && inspection.has_writer;
 }
 
-/* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. While a writer
- * opens the log, readers may see its newest records a moment later than others have seen them. */
+/* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. While a
+ * writer opens the log, readers may see its newest records a moment later than others have seen them. */
 static int compare_last(struct ship *ship, const struct stream_message *last)
 {
     struct twinlog_record record = { 0 };
@@ -412,7 +413,8 @@ static void report_progress(const struct ship *ship)
                   ship->published_lsn - ship->acked_lsn, (double)ship->client.records / (seconds + 1e-9));
 }
 
-/* Waits for records (unless there is no room for them), for acknowledgements, for a signal, or until something is due. */
+/* Waits for records (unless there is no room for them), for acknowledgements, for a signal, or until something is
+ * due. */
 static int wait_for_work(struct ship *ship, bool wants_records)
 {
     struct pollfd fds[] = {

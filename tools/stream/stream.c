@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What ship and receive have in common: URLs, credentials, the modules that know the servers, and sessions. See stream.h. */
+/* What ship and receive have in common: URLs, credentials, the modules that know the servers, and sessions. See
+ * stream.h. */
 #define _GNU_SOURCE
 #include "stream.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A stream on a server (NATS JetStream, Kafka) as 'twinlog ship' and 'twinlog receive' see it: one table of operations
- * for each kind of server. A table is in a module of its own, such as twinlog-nats.so, which is loaded when a URL asks for
- * it: so the command itself does not need the library, and the module can be a package of its own.
+ * for each kind of server. A table is in a module of its own, such as twinlog-nats.so, which is loaded when a URL asks
+ * for it: so the command itself does not need the library, and the module can be a package of its own.
  *
  * A message is a record. It carries the id "LOG:LSN", the record's time, type and tag, and a word that is new with
  * each run of a shipper: by it a shipper recognises its own messages. A module promises two things:
@@ -81,8 +81,8 @@ struct stream_module {
     int (*flush)(struct stream *stream);
     /* The newest LSN published through this stream that the server has acknowledged; 0 = none. */
     int (*acknowledged)(struct stream *stream, uint64_t *ret_lsn);
-    /* For a receiver, NULL where there is none: goes in front of the newest message with a record that is not behind `lsn`, or
-     * of the first one. */
+    /* For a receiver, NULL where there is none: goes in front of the newest message with a record that is not behind
+     * `lsn`, or of the first one. */
     int (*seek)(struct stream *stream, uint64_t lsn);
     /* The next one; waits for it up to timeout_ms. STREAM_AGAIN: there is none yet. */
     int (*next)(struct stream *stream, int timeout_ms, struct stream_message *ret_message);
