@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is told of a log that was opened or checked. */
+/* Builds struct twinlog_report for open, verify, repair and readers. */
 #ifndef TWL_REPORT_H
 #define TWL_REPORT_H
 

@@ -108,7 +108,7 @@ static int tell_faults(struct repairer *r)
     return rc;
 }
 
-/* Before what the hole has lost, which is known when the next record is put. */
+/* Reported before the lost range of this hole, which is known only at the next sound record. */
 static int tell_doubt(struct repairer *r)
 {
     struct twinlog_report report;
@@ -198,8 +198,8 @@ static int put_record(void *context, const struct cursor_record *record)
 
 /* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
-/* Is there a whole record at this place? 1 = yes, 2 = yes, but a crash may have discarded it. TWINLOG_EVERSION: one that
- * only a newer version knows. */
+/* Is there a whole record at this place? 1 = yes, 2 = yes, but a crash may have discarded it. TWINLOG_EVERSION: one
+ * that only a newer version knows. */
 static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
                        struct cursor_record *ret_record)
 {

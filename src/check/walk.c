@@ -27,7 +27,7 @@
 /* Not an error code: something does not fit because the snapshot is old. */
 #define WALK_STALE INT_MIN
 
-/* ---- telling ----------------------------------------------------------------------------------- */
+/* ---- reports ----------------------------------------------------------------------------------- */
 
 static int tell(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
 {
@@ -86,8 +86,8 @@ void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum
 {
     twl_report(
         ret_report, TWINLOG_FOUND_DAMAGE, action, TWINLOG_ECORRUPT,
-        "records %llu to %llu stand behind the damage, but a crash may have discarded them, and nothing "
-        "tells any more",
+        "records %llu to %llu follow the damage, and a crash may have discarded them; whether they were "
+        "committed cannot be determined",
         (unsigned long long)doubt->first_lsn, (unsigned long long)doubt->last_lsn);
     place(w, ret_report, doubt->from, doubt->to - doubt->from);
     ret_report->first_lsn = doubt->first_lsn;
@@ -715,8 +715,8 @@ struct stage {
     uint64_t records, next_lsn;
 };
 
-/* Takes a new snapshot and goes back to the stage. Its segment is walked again even if all of it was walked: it may have
- * more records now, and only then can be said what is missing behind them. */
+/* Takes a new snapshot and goes back to the stage. Its segment is walked again even if all of it was walked: it may
+ * have more records now, and only then can be said what is missing behind them. */
 static int look_again(struct walk *w, const struct stage *stage, struct position *ret_position)
 {
     struct twinlog_report report;

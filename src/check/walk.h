@@ -69,7 +69,8 @@ struct walk {
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };
 
-/* Loads the log, with the faults of its set. `io`, `visitor`, `listener` and `snapshot_flags` are set; all else is zero. */
+/* Loads the log, with the faults of its set. `io`, `visitor`, `listener` and `snapshot_flags` are set; all else is
+ * zero. */
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report);
 int twl_walk_through(struct walk *w);
 void twl_walk_free(struct walk *w);

@@ -128,7 +128,8 @@ void twl_page_wake(struct shared_page *shared)
 /* ---- writing ----------------------------------------------------------------------------------- */
 
 /* The newest epoch that a writer has left here. It stays in the page until a newer one is published: this opening may
- * fail, and readers ignore that epoch. No log reaches the largest numbers by counting, and they leave too few to go on. */
+ * fail, and readers ignore that epoch. No log reaches the largest numbers by counting, and they leave too few to go
+ * on. */
 static uint32_t find_left_epoch(const struct shared_page *shared)
 {
     const uint32_t epoch = twl_page_epoch(shared);

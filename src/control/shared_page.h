@@ -76,8 +76,8 @@ int twl_page_share(struct io *io, struct shared_page *ret_shared);
 /* For a process that joins other writers of the log: changes nothing. -ENOTSUP if there is no page to
  * share. */
 int twl_page_join(struct io *io, struct shared_page *ret_shared);
-/* Publishes what the writer has recovered, or what a truncation has left. `mode`: an enum twinlog_mode; readers of a log
- * that is written through a mapping look for complete records in it. */
+/* Publishes what the writer has recovered, or what a truncation has left. `mode`: an enum twinlog_mode; readers of a
+ * log that is written through a mapping look for complete records in it. */
 void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,
                       uint64_t durable_lsn);
 /* By the leader, after each group. */

@@ -87,7 +87,8 @@ static inline uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
     return twl_crc32c_long(crc, data, size);
 }
 
-/* Copies, and returns the checksum of the copy: each byte is read once, so another thread may change `from` meanwhile. */
+/* Copies, and returns the checksum of the copy: each byte is read once, so another thread may change `from`
+ * meanwhile. */
 static inline uint32_t twl_crc32c_copy(unsigned char *to, const void *from, size_t size)
 {
 #ifdef CRC32C_OF_BYTE

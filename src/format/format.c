@@ -282,8 +282,8 @@ static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed,
     return twl_crc32c(record_seed(epoch_seed, lsn), bytes + 4, RECORD_HEADER_BYTES - 4);
 }
 
-/* Writes the part behind the checksum of the header, in the words that twl_crc32c() reads: the processor has to wait for
- * stores that a load covers only in part. */
+/* Writes the part behind the checksum of the header, in the words that twl_crc32c() reads: the processor has to wait
+ * for stores that a load covers only in part. */
 static void encode_record_words(unsigned char *at, const struct record_header *record,
                                 uint32_t payload_checksum)
 {

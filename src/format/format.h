@@ -181,8 +181,9 @@ static inline bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADE
 }
 /* A cheap first test, for searching. */
 bool twl_group_header_maybe(const unsigned char *bytes);
-/* For a file without a header, so with an unknown seed: is this a group header that is confirmed by the first record behind
- * it, which is of this log, and of the LSN and epoch of the group? Only those and the number of records may be used. */
+/* For a file without a header, so with an unknown seed: is this a group header that is confirmed by the first record
+ * behind it, which is of this log, and of the LSN and epoch of the group? Only those and the number of records may be
+ * used. */
 bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
                             const uint8_t log_id[LOG_ID_BYTES], struct group_header *ret_group);
 
@@ -366,8 +367,8 @@ int twl_state_entry_compare(const struct state_entry *a, const struct state_entr
 
 /* ---- checksums calculated backwards ------------------------------------------------------------ */
 
-/* For repair: a record's header alone tells which record it belongs to. Random bytes give an answer, too, so the payload's
- * own checksum has to confirm it. */
+/* For repair: a record's header alone tells which record it belongs to. Random bytes give an answer, too, so the
+ * payload's own checksum has to confirm it. */
 
 /* The LSN from first_lsn to last_lsn for which these bytes are a valid record header of that epoch; 0 =
  * none. Of more than 2^32 LSNs only the first 2^32 are tried. */

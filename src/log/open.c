@@ -157,7 +157,7 @@ static int load_segments(struct opening *o)
     return twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
 }
 
-/* They get their headers. */
+/* Completes open groups left by a dead mapped writer (settle.c). */
 static int settle_open_groups(struct opening *o)
 {
     int rc = twl_settle(o->log->io, &o->set, &o->settled);

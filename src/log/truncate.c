@@ -44,16 +44,16 @@ static int find_group(struct twinlog *log, struct segment_set *set, uint64_t las
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
 
-static int find_truncation(struct twinlog *log, uint64_t last_lsn, struct truncate *ret_cut)
+static int find_truncation(struct twinlog *log, uint64_t last_lsn, struct truncate *ret_truncation)
 {
     struct segment_set set;
-    *ret_cut = (struct truncate){ .next_lsn = last_lsn + 1 };
+    *ret_truncation = (struct truncate){ .next_lsn = last_lsn + 1 };
     if (last_lsn + 1 == atomic_load(&log->first_lsn))
         return 0;
     int rc = twl_keeper_set(log->keeper, &set);
     if (rc < 0)
         return rc;
-    rc = find_group(log, &set, last_lsn, ret_cut);
+    rc = find_group(log, &set, last_lsn, ret_truncation);
     twl_segment_set_free(&set);
     return rc;
 }

@@ -145,8 +145,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     rc = make_directory(dir, &options);
     if (rc < 0)
         return rc;
-    /* Even if it exists: the process that made it may have died before this. And before the threads of the log have work
-     * for the disk, which this would wait for. */
+    /* Even if it exists: the process that made it may have died before this. And before the threads of the log have
+     * work for the disk, which this would wait for. */
     rc = sync_parent(dir, &doing);
     if (rc < 0)
         return refuse(&options, rc, doing);

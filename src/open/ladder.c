@@ -17,9 +17,9 @@ const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING_LINKED, false, false, "io_uring linked to fdatasync, buffered" },
 };
 
-/* Those that sync pass RWF_DSYNC on to generic_write_sync() or iomap_dio_complete(), which sync before the write returns;
- * in memory there is nothing to sync. All others get an fdatasync: FUSE drops the flag, overlayfs says nothing of what is
- * below, and for network file systems it depends on the server. */
+/* Those that sync pass RWF_DSYNC on to generic_write_sync() or iomap_dio_complete(), which sync before the write
+ * returns; in memory there is nothing to sync. All others get an fdatasync: FUSE drops the flag, overlayfs says nothing
+ * of what is below, and for network file systems it depends on the server. */
 const struct file_system *twl_file_system(const char *dir)
 {
     static const struct file_system known[] = {

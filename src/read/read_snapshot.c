@@ -423,7 +423,7 @@ int twl_read_snapshot_reload(struct read_snapshot *h)
     return rc < 0 ? rc : twl_read_snapshot_look(h);
 }
 
-/* ---- birth and death --------------------------------------------------------------------------- */
+/* ---- create and destroy ------------------------------------------------------------------------ */
 
 /* The page was mapped before this asks whether there is a writer. So a writer that comes later stores
  * another epoch. */

@@ -99,7 +99,8 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
     lsn = max_u64(lsn, reader->snapshot.first_lsn);
     twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "record %llu is damaged or missing%s; run `twinlog verify` to see what else is",
-               (unsigned long long)lsn, lsn < wanted_lsn ? ", and the way to a later one leads over it" : "");
+               (unsigned long long)lsn,
+               lsn < wanted_lsn ? "; a later record cannot be reached without it" : "");
     uint64_t offset = cursor->records_left > 0 ? cursor->record_offset : cursor->offset;
     twl_report_place(&reader->report, at->segment.name, at->segment.header.sequence,
                      at->segment.file ? offset : 0, 0);
@@ -481,7 +482,7 @@ static bool is_gap(int error)
 
 /* As if the records up to `lsn` had been returned. A truncation that comes after this snapshot begins a newer
  * segment. */
-static void stand_behind(struct twinlog_reader *reader, uint64_t lsn)
+static void seek_after(struct twinlog_reader *reader, uint64_t lsn)
 {
     const struct segment_set *set = &reader->snapshot.set;
     move_to(reader, AT_LSN, lsn + 1);
@@ -502,7 +503,7 @@ int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret
     if (rc < 0)
         return tell(reader, rc);
     *ret_lsn = min_u64(lsn, snapshot->limit_lsn);
-    stand_behind(reader, *ret_lsn);
+    seek_after(reader, *ret_lsn);
     return 0;
 }
 
@@ -513,7 +514,7 @@ int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn)
     const int rc = settle(reader);
     if (is_gap(rc)) {
         *ret_lsn = reader->report.first_lsn - 1;
-        stand_behind(reader, *ret_lsn);
+        seek_after(reader, *ret_lsn);
     }
     return rc < 0 ? tell(reader, rc) : rc;
 }
@@ -599,7 +600,7 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
     return twl_follower_fd(reader->follower);
 }
 
-/* ---- birth and death --------------------------------------------------------------------------- */
+/* ---- open and close ---------------------------------------------------------------------------- */
 
 static struct twinlog_reader *create(const struct twinlog_reader_options *options)
 {

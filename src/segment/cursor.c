@@ -20,7 +20,7 @@
 
 #define MOST_GROUP_WINDOW_BYTES (16u << 20) /* twice the largest group of a writer with the default options */
 
-/* ---- birth and death --------------------------------------------------------------------------- */
+/* ---- create and destroy ------------------------------------------------------------------------ */
 
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position)
 {

@@ -41,7 +41,7 @@ const struct recover_row twl_recover_table[] = {
     { PROOF, PASSED, DECIDE_DAMAGE, "a cursor or the head of the log is behind it" },
     { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
     { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
-      "two groups claim to continue here" },
+      "this segment and the next both have a group for this position" },
     { PROOF | NEWEST | JOINS, 0, DECIDE_TRUNCATE, "later segments were never acknowledged" },
     { PROOF | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_TRUNCATE,
       "later groups were never acknowledged" },

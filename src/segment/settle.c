@@ -192,7 +192,7 @@ int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_repo
     }
     if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
-                   "cannot settle the newest segments: %s", twinlog_strerror(rc));
+                   "cannot complete the open groups of the newest segments: %s", twinlog_strerror(rc));
     return rc < 0 ? rc : 1;
 }
 
