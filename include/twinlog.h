@@ -304,12 +304,10 @@ struct twinlog_terms {
  * and after a crash all of them are there or none. A batch must fit in a buffer: each record takes 24 bytes more than
  * its size rounded up to 8, and together they may have buffer_bytes - 8192. As twinlog_append(), and:
  *   -EMSGSIZE   a record or the batch is too large; nothing happened
- *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the
- *               next try gets that error
+ *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened
  *   -ETIMEDOUT, -ECANCELED  not at `level` by the deadline; twinlog_cancel() was called. Nothing happened if
  *               *ret_first_lsn is 0, else the records become durable unless the log fails: twinlog_wait() tells
- * In TWINLOG_MODE_MAPPED a try gives up if the next segment is not ready, a cancellation counts only at the beginning,
- * and a deadline that passes while the disk works (a sync, or a segment that is made) is not kept. */
+ * twinlog_append(3) says what differs in TWINLOG_MODE_MAPPED. */
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
@@ -432,10 +430,9 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
                  struct twinlog_trim_result *ret_result);
 
 /* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does if its leader
- * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. What was
- * accepted before is committed first; calls that append or wait are delayed as long as their terms allow (a try is
- * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also when
- * there is nothing to remove. Except after TWINLOG_EPOISONED nothing happened:
+ * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. Calls that
+ * append or wait are delayed as long as their terms allow (a try is -EAGAIN). Cursors beyond are moved back; a reader
+ * that has passed the truncation gets TWINLOG_ETRUNCATED. Except after TWINLOG_EPOISONED nothing happened:
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record
  *   -ENOSPC  the disk is full     -EINVAL  the largest LSN there is     -EDEADLK     what poisoned the log
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells */
@@ -539,9 +536,8 @@ int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record
 /* Oldest and newest LSN that next() may return now; 0 and 0: none. TWINLOG_ECORRUPT, as from seek_end: the end of the
  * log is damaged, and the results are what is known. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
-/* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within timeout_ms. A writer in any
- * process wakes it; without one, or where writer.lock cannot be written, it looks every 20 ms. Signals do not end it.
- * -EINVAL if the reader's range is finished. */
+/* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within timeout_ms. Signals do not
+ * end it. -EINVAL if the reader's range is finished. */
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 /* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made at
  * the first call, with a thread; closed with the reader. Where writer.lock of a mapped or shared log cannot be written,
@@ -649,11 +645,10 @@ struct twinlog_timings {
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
 /* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
- * to timeout_ms (not negative). Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was
- * published (an idle writer does so when it next commits), and the results are what it published last, if it ever did;
- * TWINLOG_EPOISONED, at once and in every mode: the log is poisoned, and the results are the same with `epoch`, `mode`
- * and `poison`, and 0 for what was never published; -ENOTSUP: the writer cannot share memory, is of another version, or
- * in TWINLOG_MODE_MAPPED; -EACCES: this process may not write writer.lock. */
+ * to timeout_ms (not negative). Either result may be NULL. -ESRCH: no writer. -ETIMEDOUT: the writer has committed
+ * nothing in time; the results are what it published last, if it ever did. TWINLOG_EPOISONED, at once and in every
+ * mode: the same, with `epoch`, `mode` and `poison`. -ENOTSUP: in TWINLOG_MODE_MAPPED, and where the writer cannot
+ * share memory or is of another version. -EACCES: this process may not write writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
@@ -789,16 +784,22 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 /* ---- initial values ---------------------------------------------------------------------------- */
 
 /* clang-format off */
-#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TWINLOG_OPTIONS_INIT \
+    { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define TWINLOG_TERMS_INIT { sizeof(struct twinlog_terms), 0, 0, 0, 0, 0 }
 #define TWINLOG_COMMITTER_OPTIONS_INIT { sizeof(struct twinlog_committer_options), 0 }
 #define TWINLOG_TRIM_OPTIONS_INIT { sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0 }
 #define TWINLOG_TRIM_RESULT_INIT { sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, "" }
 #define TWINLOG_READER_OPTIONS_INIT { sizeof(struct twinlog_reader_options), 0, 0, 0, 0 }
 #define TWINLOG_CONSUMER_OPTIONS_INIT { sizeof(struct twinlog_consumer_options), 0, 0 }
-#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
-#define TWINLOG_TIMINGS_INIT { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
-#define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0 }
+#define TWINLOG_STAT_INIT \
+    { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
+#define TWINLOG_TIMINGS_INIT \
+    { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 \
+      } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
+#define TWINLOG_INSPECTION_INIT \
+    { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, \
+      0, 0 }
 #define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
 #define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
 #define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }
