@@ -685,9 +685,10 @@ struct twinlog_segment {
     uint32_t state; /* enum twinlog_segment_state */
     uint64_t sequence;
     uint64_t file_bytes;
-    uint64_t data_bytes;                 /* of them used by groups */
-    uint64_t first_lsn, last_lsn;        /* 0 when it has no records */
-    int64_t first_time_ns, last_time_ns; /* smallest and largest time of its records */
+    uint64_t data_bytes;          /* of them used by groups */
+    uint64_t first_lsn, last_lsn; /* 0 when it has no records */
+    int64_t first_time_ns,
+        last_time_ns; /* smallest and largest time of its records; active: first and newest group */
     int64_t created_ns;
     uint32_t incarnations; /* times the file was recycled */
     uint32_t epoch;        /* of the newest group in it, or in which it was made */

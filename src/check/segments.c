@@ -2,13 +2,15 @@
 /*
  * The files of a log, one by one.
  *
- * The footer of a sealed segment says what it holds; other started segments are walked. LSNs that were
+ * The footer of a sealed segment says what it holds; other started segments are walked, the active one from the group that
+ * its writer has noted. LSNs that were
  * trimmed or truncated are left out. If a segment is gone before it could be read, everything starts again:
  * `each` is called only when everything is known.
  */
 #include "check/check.h"
 
 #include "log/log_snapshot.h"
+#include "segment/recover.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,8 +46,12 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     struct cursor *cursor = &l->cursor;
     uint32_t step;
     int rc;
+    const struct note *note = &l->snapshot.set.note;
     twl_summary_begin(l->summary);
     twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
+    cursor->summary = NULL;
+    if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary))
+        twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = l->summary;
     do {
         rc = twl_cursor_enter_group(cursor);

@@ -328,7 +328,7 @@ static int find_in_spares(struct walk *w, uint64_t *lsn)
         if (rc < 0)
             break;
         twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
-        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, cursor.position, &groups);
+        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &groups);
         *lsn = max_u64(*lsn, groups.last_lsn);
         twl_segment_close(&segment);
     }

@@ -367,8 +367,11 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     ask_for_spare(c, sealed->offset + sealed->used,
                   round->is_synced ? last_lsn : watermark_load(&c->durable));
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);
-    if (round->is_synced)
+    if (round->is_synced) {
+        twl_page_note(c->shared, c->segment.header.segment_id, sealed->offset + sealed->start,
+                      sealed->count > 0);
         publish_durable(c, last_lsn);
+    }
 }
 
 /* Completes the requests of the buffer. */

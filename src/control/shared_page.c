@@ -266,6 +266,15 @@ void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn)
     announce(shared);
 }
 
+void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t offset, bool has_records)
+{
+    struct page_words *page = shared->page;
+    atomic_store_explicit(&page->noted_segment, segment_id, memory_order_relaxed);
+    atomic_store_explicit(&page->noted_group, offset, memory_order_relaxed);
+    if (has_records)
+        atomic_store_explicit(&page->noted_records, offset, memory_order_relaxed);
+}
+
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch)
 {
     uint32_t old = atomic_load(&shared->page->epoch);
@@ -397,6 +406,20 @@ uint64_t twl_page_durable_lsn(const struct shared_page *shared)
 uint64_t twl_page_first_lsn(const struct shared_page *shared)
 {
     return twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->first_lsn) : 0;
+}
+
+struct note twl_page_get_note(const struct shared_page *shared, bool has_writer)
+{
+    const struct page_words *page = shared->page;
+    if (!page || !is_page(page))
+        return (struct note){ 0 };
+    return (struct note){
+        .segment_id = atomic_load(&page->noted_segment),
+        .group = atomic_load(&page->noted_group),
+        .records = atomic_load(&page->noted_records),
+        .epoch = (uint32_t)max_u64(atomic_load(&page->epoch), atomic_load(&page->left_epoch)),
+        .is_live = has_writer && !twl_page_is_mapped(shared),
+    };
 }
 
 uint32_t twl_page_mode(const struct shared_page *shared)

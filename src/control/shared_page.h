@@ -46,6 +46,16 @@ struct page_words {
     _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */
     _Atomic uint32_t left_epoch; /* newest epoch that an opening writer has found here; 0 = none */
     _Atomic int poison; /* 0 or the error that poisoned the log; in shared mode that of all participants */
+    _Atomic uint64_t noted_segment, noted_group, noted_records; /* see struct note; openings keep it */
+};
+
+/* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page:
+ * where a walk may begin. It is a hint: the page is never synced, so it may be old, half of another one, or anything.
+ * What it lets a walk pass by is proved by the group that is found there (twl_cursor_pass_to()). */
+struct note {
+    uint64_t segment_id, group, records;
+    uint32_t epoch; /* the newest one that the page tells of */
+    bool is_live;   /* the writer is there, so nothing durable is behind the group for long */
 };
 
 struct shared_page {
@@ -80,6 +90,8 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared);
  * log that is written through a mapping look for complete records in it. */
 void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,
                       uint64_t durable_lsn);
+/* By the leader, before the group is published. */
+void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t offset, bool has_records);
 /* By the leader, after each group. */
 void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn);
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch); /* the same log in another epoch */
@@ -104,6 +116,7 @@ uint32_t twl_page_epoch(const struct shared_page *shared);
 uint64_t twl_page_durable_lsn(const struct shared_page *shared);
 uint64_t twl_page_first_lsn(const struct shared_page *shared); /* 0 = not known */
 uint32_t twl_page_mode(const struct shared_page *shared);
+struct note twl_page_get_note(const struct shared_page *shared, bool has_writer);
 int twl_page_poison(const struct shared_page *shared);     /* 0, or the error that poisoned the log */
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
 void twl_page_unwatch(struct shared_page *shared);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sealing goes from the oldest segment to the newest, because a footer holds the newest time of everything up
- * to it. A segment that this writer left has its summary in memory. A segment that an earlier process left is
- * walked first, and sealed only if the next one continues where the walk ended: a footer must not hide
+ * to it. A segment that this writer left has its summary in memory, unless it was begun by an earlier process. Such a
+ * segment is walked first, and sealed only if the next one continues where the walk ended: a footer must not hide
  * damage.
  */
 #include "keeper/inside.h"
@@ -107,11 +107,15 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
         return false;
     struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
     struct segment left;
-    const bool is_left = twl_keeper_take_left(k, entry.header.sequence, &left);
+    bool is_left = twl_keeper_take_left(k, entry.header.sequence, &left);
     int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     k->is_sealing = true;
     twl_mutex_unlock(&k->lock);
 
+    if (is_left && left.summary->indexed_lsn > 0 && !segment_is_mapped(&left.header)) {
+        is_left = false; /* the opening has not walked all of it */
+        twl_segment_close(&left);
+    }
     struct segment_footer footer;
     int rc = is_left ? seal_left(k, &left, max_time_so_far_ns, &footer)
                      : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);

@@ -58,6 +58,7 @@ static int load_once(struct io *io, bool collects_faults, struct log_snapshot *s
         return report_system(rc, ret_report);
     snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
     rc = twl_segment_set_open(io, use, &snapshot->state, &snapshot->set, ret_report);
+    snapshot->set.note = twl_page_get_note(&snapshot->shared, snapshot->has_writer);
     heed_truncation(snapshot);
     return rc;
 }

@@ -154,7 +154,9 @@ static int take_lock(struct opening *o)
 static int load_segments(struct opening *o)
 {
     o->log->io->reads_disk = true;
-    return twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
+    const int rc = twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
+    o->set.note = twl_page_get_note(o->log->shared, false);
+    return rc;
 }
 
 /* Completes open groups left by a dead mapped writer (settle.c). */

@@ -235,25 +235,44 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
     return rc < 0 ? judge(pos, rc) : 1;
 }
 
+/* Lets the walk for the index begin at the group that the writer has noted, unless `lsn` is in front of it. */
+static void pass_to_note(struct read_position *pos, uint64_t lsn)
+{
+    struct cursor *cursor = &pos->at->cursor;
+    const struct note note = twl_page_get_note(pos->snapshot->shared, false);
+    const bool is_there =
+        note.segment_id == pos->summarised_id && twl_cursor_pass_to(cursor, note.records) > 0;
+    if (is_there && twl_cursor_next_lsn(cursor) <= lsn)
+        pos->summary->indexed_lsn = twl_cursor_next_lsn(cursor);
+    else
+        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+}
+
 /* The index of an unsealed segment. It is made once, and only as far as it is needed. */
-static int extend_summary(struct read_position *pos, uint64_t lsn)
+static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole)
 {
     struct cursor *cursor = &pos->at->cursor;
     if (!pos->summary) {
         pos->summary = malloc(sizeof(*pos->summary));
         if (!pos->summary)
             return fail_system(pos, -ENOMEM);
-        pos->summary->first_lsn = 0;
+        twl_summary_begin(pos->summary);
     }
-    if (pos->summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id) {
+    const uint64_t indexed_lsn = pos->summary->indexed_lsn;
+    if (pos->summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id ||
+        lsn < indexed_lsn || (is_whole && indexed_lsn > 0)) {
         twl_summary_begin(pos->summary);
         pos->summarised_id = pos->at->segment.header.segment_id;
+        cursor->summary = NULL;
+        if (!is_whole && lsn >= indexed_lsn)
+            pass_to_note(pos, lsn);
     }
     cursor->summary = pos->summary;
     if (lsn < pos->summary->next_lsn)
         return 1;
+    if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
+        twl_cursor_resume(cursor);
     int rc = 1;
-    twl_cursor_resume(cursor);
     while (rc > 0 && twl_cursor_next_lsn(cursor) <= lsn)
         rc = twl_cursor_accept_group(cursor);
     return rc < 0 ? judge(pos, rc) : 1;
@@ -271,7 +290,7 @@ static int open_holder(struct read_position *pos, uint64_t lsn, const struct seg
     if (rc > 0)
         rc = open_segment(pos, (size_t)index);
     if (rc > 0 && !*ret_footer)
-        rc = extend_summary(pos, lsn);
+        rc = extend_summary(pos, lsn, false);
     return rc;
 }
 
@@ -431,7 +450,7 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
     if (rc > 0)
         rc = open_segment(pos, index);
     if (rc > 0 && !footer)
-        rc = extend_summary(pos, end_lsn - 1);
+        rc = extend_summary(pos, end_lsn - 1, true);
     if (rc < 0)
         return rc;
     twl_cursor_refresh(&pos->at->cursor);

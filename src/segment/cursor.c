@@ -474,3 +474,18 @@ int twl_cursor_accept_group(struct cursor *cursor)
     twl_cursor_back_out(cursor);
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
+
+int twl_cursor_pass_to(struct cursor *cursor, uint64_t offset)
+{
+    const struct segment *segment = cursor->segment;
+    const struct group_header *group = &cursor->group;
+    if (segment_is_mapped(&segment->header) || offset % 8 != 0 || offset < SEGMENT_DATA_OFFSET ||
+        offset > segment->data_end - GROUP_HEADER_BYTES)
+        return 0;
+    twl_cursor_place_at(cursor, offset, (struct position){ 0 });
+    const int rc = twl_cursor_accept_group(cursor);
+    if (rc <= 0 || cursor->group_offset != offset || group->durable_lsn != group->first_lsn - 1)
+        return rc < 0 ? rc : 0;
+    twl_cursor_back_out(cursor);
+    return 1;
+}

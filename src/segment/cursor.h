@@ -149,6 +149,11 @@ int twl_cursor_accept_group(struct cursor *cursor);
 /* Moves behind the last group in cursor->summary, or in front of the first group. */
 void twl_cursor_resume(struct cursor *cursor);
 
+/* Moves in front of the group at `offset`, if it is whole and was written when everything in front of it was durable: 1.
+ * Then a walk from the start of the segment would come to it, or find that something durable is missing, whatever says
+ * that a group is there. 0 = the cursor is somewhere else. */
+int twl_cursor_pass_to(struct cursor *cursor, uint64_t offset);
+
 /* Moves back in front of the group, or of the record of an open group, that was entered last. If nothing
  * was known of the history before, what the group's header says of it is kept. */
 void twl_cursor_back_out(struct cursor *cursor);
@@ -193,8 +198,8 @@ struct later_groups {
 };
 /* Does this group, which lies behind the stop, prove that the missing data was durable? */
 bool twl_group_proves(const struct group_header *group, struct position stop);
-/* TWINLOG_EVERSION: one of them is of a newer version. */
-int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position stop,
+/* Ends early if so many bytes from the place on are all zeros. TWINLOG_EVERSION: one of them is of a newer version. */
+int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t zeros_at_most, struct position stop,
                           struct later_groups *ret_later);
 /* Enters the first group behind the place where the walk stopped: 1. 0 = there is none that may belong
  * there. */

@@ -29,6 +29,7 @@ struct summary {
     int64_t min_ns, max_ns; /* of its records; INT64_MAX, INT64_MIN while it has none */
     uint32_t chain;         /* of the last group */
     struct epoch epoch;     /* of the last group */
+    uint64_t indexed_lsn;   /* index and times have no earlier records than this one; 0 = all are in it */
     uint64_t open_lsn;      /* first LSN of the last group if that is still open, else 0 */
     struct sparse_index index;
 };

@@ -52,13 +52,14 @@ static int look_for_group(const struct cursor *cursor, const unsigned char *byte
     return decoded == DECODED_NEWER ? TWINLOG_EVERSION : 0;
 }
 
-int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position stop,
+int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t zeros_at_most, struct position stop,
                           struct later_groups *ret_later)
 {
     *ret_later = (struct later_groups){ 0 };
-    uint64_t end = cursor->segment->data_end;
+    const uint64_t end = cursor->segment->data_end;
     uint64_t at = align_up(from, 8);
-    while (at + GROUP_HEADER_BYTES <= end) {
+    bool are_all_zeros = true;
+    while (at + GROUP_HEADER_BYTES <= end && !(are_all_zeros && at - from >= zeros_at_most)) {
         /* Up to the end of the block; a header may reach into the next one. */
         uint64_t block_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
         uint64_t last = min_u64(block_end - 8, end - GROUP_HEADER_BYTES);
@@ -67,7 +68,9 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position 
         const unsigned char *bytes = twl_cursor_bytes(cursor, at, size, &error);
         if (!bytes)
             return error;
-        uint64_t offset = are_zeros(bytes, size) ? last + 8 : at;
+        const bool are_zeros_here = are_zeros(bytes, size);
+        uint64_t offset = are_zeros_here ? last + 8 : at;
+        are_all_zeros = are_all_zeros && are_zeros_here;
         for (; error == 0 && offset <= last; offset += 8)
             error = look_for_group(cursor, bytes + (offset - at), offset, stop, ret_later);
         if (error < 0)
@@ -93,7 +96,7 @@ int twl_cursor_enter_later(struct cursor *cursor, struct later_groups *ret_later
     struct position stop = cursor->position;
     uint64_t from = cursor->offset;
     for (;;) {
-        int rc = twl_cursor_find_later(cursor, from, stop, ret_later);
+        int rc = twl_cursor_find_later(cursor, from, UINT64_MAX, stop, ret_later);
         if (rc < 0 || ret_later->offset == 0)
             return rc;
         rc = enter_found(cursor, ret_later->offset);

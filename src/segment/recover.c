@@ -18,11 +18,13 @@
 #include "segment/recover.h"
 
 #include "base/bytes.h"
+#include "segment/cursor_inside.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define WINDOW_BYTES (1024u * 1024) /* a whole segment is read, once */
+/* Zeros behind the marker of a close, which say that no writer came: it would have begun there. */
+#define BEHIND_CLOSE_BYTES (256u * 1024)
 
 #define LATER_DURABLE FACT_LATER_DURABLE
 #define LATER_GROUP FACT_LATER_GROUP
@@ -95,7 +97,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     if (is_next && is_closed && !is_started)
         rc = is_begun(cursor, &is_searched);
     if (rc == 0 && is_searched)
-        rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
+        rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, stop, ret_found);
     if (rc == 0 && ret_found->offset == 0 &&
         is_started) { /* a sealed segment was started, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
@@ -107,7 +109,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
 static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index, bool is_closed,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
-    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
+    struct cursor cursor = { 0 };
     int rc = 0;
     *facts |= FACT_NEWEST;
     size_t count = set->started + set->spares;
@@ -228,16 +230,17 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         rc = rest_of_block_is_zero(cursor, &is_zero);
     if (rc == 0)
         rc = is_stale_block(cursor, &is_stale);
+    /* A mapped segment may have had no space for the marker of the next start. */
+    const bool ends_closed = was_closed && is_zero && !segment_is_mapped(&set->entries[index].header) &&
+                             set->note.epoch <= stop.epoch.number;
     if (rc == 0)
-        rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
+        rc = twl_cursor_find_later(cursor, cursor->offset, ends_closed ? BEHIND_CLOSE_BYTES : UINT64_MAX,
+                                   stop, &later);
     if (rc < 0)
         return rc;
     unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero || is_stale ? FACT_ZERO : 0) |
                      (later.offset != 0 ? FACT_LATER_GROUP : 0);
-    /* A mapped segment may have had no space for the marker of the next start. */
-    const bool is_closed =
-        was_closed && is_zero && later.offset == 0 && !segment_is_mapped(&set->entries[index].header);
-    rc = ask_later_segments(io, set, index, is_closed, stop, &facts, &later);
+    rc = ask_later_segments(io, set, index, ends_closed && later.offset == 0, stop, &facts, &later);
     if (rc < 0)
         return rc;
     if (later.is_proof || is_durable)
@@ -332,6 +335,29 @@ static void describe_newer(struct recovery *recovery, const struct segment_entry
     twl_report_place(&recovery->report, entry->name, entry->header.sequence, cursor->offset, 0);
 }
 
+bool twl_begin_at_note(struct cursor *cursor, uint64_t segment_id, uint64_t offset, struct summary *summary)
+{
+    struct record_header oldest = { .time_ns = INT64_MAX };
+    uint64_t first_lsn = 0;
+    if (segment_id != cursor->segment->header.segment_id)
+        return false;
+    while (summary && oldest.time_ns == INT64_MAX) { /* an age counts from the first record */
+        if (twl_cursor_enter_group(cursor) <= 0 || cursor->group_offset > offset)
+            return false;
+        first_lsn = first_lsn > 0 ? first_lsn : cursor->group.first_lsn;
+        if (cursor->group_offset == offset || twl_cursor_peek(cursor, &oldest) < 0)
+            break;
+    }
+    if (twl_cursor_pass_to(cursor, offset) <= 0)
+        return false;
+    if (summary) {
+        summary->indexed_lsn = twl_cursor_next_lsn(cursor);
+        summary->first_lsn = first_lsn;
+        summary->min_ns = oldest.time_ns;
+    }
+    return true;
+}
+
 /* Recovers one segment, from `position` on. 1 = the log continues in the next segment. */
 static int recover_segment(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
                            struct position position, struct summary *summary, struct recovery *recovery)
@@ -342,6 +368,10 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         return rc;
 
     twl_cursor_begin(cursor, &segment, position);
+    const bool is_noted = index + 1 == set->started &&
+                          twl_begin_at_note(cursor, set->note.segment_id, set->note.group, summary);
+    if (!is_noted)
+        twl_cursor_begin(cursor, &segment, position);
     cursor->summary = summary;
     bool was_closed = false;
     recovery->index = index;
@@ -358,7 +388,10 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         }
     }
     struct recover_judgement judgement;
-    if (rc == 0)
+    if (rc == 0 && is_noted && set->note.is_live) /* what is behind is being written */
+        judgement = (struct recover_judgement){ .facts = FACT_NEWEST | FACT_ZERO,
+                                                .row = twl_recover_decide(FACT_NEWEST | FACT_ZERO) };
+    else if (rc == 0)
         rc = twl_recover_judge(io, set, index, cursor, was_closed, &judgement);
     if (rc == 0) {
         /* the first group of a segment begins in its first block */
@@ -405,7 +438,7 @@ static int find_known(struct io *io, const struct segment_set *set, size_t *from
 static int recover_from(struct io *io, const struct segment_set *set, bool has_writer,
                         struct summary *summary, struct recovery *recovery)
 {
-    struct cursor cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = !has_writer };
+    struct cursor cursor = { .passes_claims = !has_writer };
     int rc = twl_recover_find_open(io, set, &recovery->open_from);
     size_t from = min_u64(recovery->open_from, set->started - 1);
     if (rc == 0)

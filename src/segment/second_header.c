@@ -43,7 +43,7 @@ int twl_second_header_is_used(struct io *io, const struct segment_entry *entry)
     twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
     rc = twl_segment_read_footer(&segment, &footer);
     if (rc == 0) {
-        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, cursor.position, &any);
+        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &any);
         rc = rc == 0 ? any.offset > 0 : rc;
     }
     twl_cursor_free(&cursor);

@@ -3,6 +3,7 @@
 #ifndef TWL_SEGMENT_SET_H
 #define TWL_SEGMENT_SET_H
 
+#include "control/shared_page.h"
 #include "control/state.h"
 #include "segment/segment.h"
 
@@ -48,6 +49,7 @@ struct segment_set {
     bool is_state_lost;       /* there should be a state file, and there is no usable one */
     struct set_fault *faults; /* if they are collected; else the first one is an error */
     size_t fault_count;
+    struct note note; /* set after loading; none: the end is looked for from the segment's start */
 };
 
 static inline size_t segment_set_files(const struct segment_set *set)

@@ -95,13 +95,15 @@ test_damage()
     head -n 499 in >want
     same "prints what is before the damage" want out
     says "then the place" err "segment 1, $(basename "$file"), offset [0-9]+, LSN 500"
+    rm damaged/writer.lock # the note in it would let the opening pass by
     status "append to it" 3 "$twinlog" append damaged </dev/null
     says "and says which command helps" err "'twinlog repair DIR --output NEW' saves"
     status "cat of what is before the damage" 0 "$twinlog" cat damaged --to 499
     status "and back" 0 "$twinlog" cat damaged --to 499 --reverse
 }
 
-# A reader that starts behind the damage, or at the end, is told of it as well: "nothing" would be wrong.
+# A reader that starts behind the damage, or at the end, is told of it as well: "nothing" would be wrong. With the writer's
+# note it begins behind the damage, as in a segment behind a damaged one.
 test_behind_damage()
 {
     seq -f 'record %g of a thousand' 1000 >in
@@ -109,6 +111,13 @@ test_behind_damage()
     sed 's/^record/entry/' in >behind.txt
     status "append more" 0 "$twinlog" append behind <behind.txt
     spoil behind 'record 500 '
+    for options in '--from 1500' '--reverse --to 1500'; do
+        # shellcheck disable=SC2086
+        status "cat $options with the note" 0 "$twinlog" cat behind $options -n 1
+    done
+    status "append behind it" 0 "$twinlog" append behind </dev/null
+    status "verify" 3 "$twinlog" verify behind
+    rm behind/writer.lock
 
     for options in '--from 1500' '--from 2001' '--reverse' '--follow --from 1500' '--mmap --from 2000'; do
         # shellcheck disable=SC2086

@@ -33,6 +33,7 @@
     DO(process) /* processes, threads, signals and files that do not belong to the log */ \
     DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
     DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
+    DO(note) /* where the end of the log is looked for */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \
     DO(requests) /* appends that are completed later, through a queue */ \
     DO(shared) /* the shared mode: processes come, go, stop and die */ \

@@ -281,7 +281,7 @@ static struct later_groups look_behind(void)
 {
     struct later_groups later;
     count_groups();
-    ck_assert_int_eq(twl_cursor_find_later(&cursor, cursor.offset, cursor.position, &later), 0);
+    ck_assert_int_eq(twl_cursor_find_later(&cursor, cursor.offset, UINT64_MAX, cursor.position, &later), 0);
     return later;
 }
 

@@ -106,6 +106,18 @@ static void make_sound_log(void)
     ck_assert_int_eq(rename(log_dir, sound_dir), 0);
 }
 
+/* Without the writer's note, so that all of the newest segment is walked. */
+static void forget_note(void)
+{
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+}
+
+static void put_sound_log(void)
+{
+    copy_directory(sound_dir, log_dir);
+    forget_note();
+}
+
 static void set_up(void)
 {
     if (access("/dev/shm", W_OK) == 0)
@@ -514,7 +526,7 @@ static void check_cell(const struct row *row, enum where where)
     const char *name = row->name;
     const uint64_t most = segment->last_lsn - segment->first_lsn + 1;
     struct answers said;
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     damage(row->what, segment);
     ask_all(&said);
     MUST(said.stat == row->open[where]);
@@ -688,7 +700,7 @@ static void remove_front(const struct twinlog_segment *segment)
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     first_lsn = (segment->first_lsn + 14) / 10 * 10 + 3;
     ck_assert_uint_lt(first_lsn + BATCH, segment->last_lsn);
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     struct twinlog *log = log_open(&options);
     trim.before_lsn = first_lsn;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
@@ -735,7 +747,7 @@ static void check_front(const struct front_row *row, unsigned at)
     struct answers said;
     if (row->may_be_led && !is_newest)
         return;
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     if (row->from_head == FIRST)
         damage(FIRST_GROUP, &segments[at]);
     else
@@ -768,7 +780,7 @@ TEST_RANGE(what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1)
     const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
     struct answers said;
     remove_front(&segments[at]);
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     damage(HEADER, &segments[at]);
     ask_all(&said);
     check_agreement("a header", at, &said);
@@ -812,7 +824,7 @@ TEST_RANGE(damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1)
     struct told found = { 0 };
     uint64_t records;
     remove_front(&segments[at]);
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     for (unsigned i = at; i + 1 < segment_count; i++) /* they are walked and sealed again */
         damage(FOOTER, &segments[i]);
     damage(FIRST_GROUP, &segments[at]);
@@ -913,6 +925,7 @@ TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
     trim.before_lsn = _i == 0 ? 7 : 8;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
     kill_log(log);
+    forget_note();
     make_payload(trim.before_lsn - 1, bytes);
     flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_GROUP_HEADER);
     ck_assert_int_eq(read_from_outside(&lsn), expected);
@@ -954,7 +967,7 @@ TEST(what_is_missing_at_the_head_is_told)
     const unsigned at = segment_count / 2;
     struct answers said;
     remove_front(&segments[at]);
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     damage(MISSING, &segments[at]);
     damage(HEADER, &segments[at + 1]);
     ask_all(&said);
@@ -1147,7 +1160,7 @@ TEST(one_bad_place_hides_no_other)
 {
     const struct twinlog_segment *missing = &segments[1], *behind = &segments[2], *headless = &segments[3];
     struct answers said;
-    copy_directory(sound_dir, log_dir);
+    put_sound_log();
     damage(HEADER, headless);
     flip_record(behind, behind->first_lsn + 3);
     damage(FOREIGN, missing);

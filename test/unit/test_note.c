@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wherever the writer's note points, the end of the log is where it was, and every record is found. */
+#include "logdir.h"
+#include "suites.h"
+
+#include "io/io_files.h"
+#include "log/handle.h"
+#include "segment/recover.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    SEGMENT = 1 << 20,
+    DEAD = 4 /* records that a crash takes */
+};
+
+static struct twinlog_options options_with(uint32_t flags)
+{
+    return WITH_SIZE(options, .segment_bytes = SEGMENT, .buffer_bytes = 64 << 10,
+                     .max_record_bytes = 16 << 10, .flags = TWINLOG_BUFFERED | flags);
+}
+
+static struct io *look(void)
+{
+    struct io *io;
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    return io;
+}
+
+/* What a killed writer leaves. */
+static void kill_log(struct twinlog *log)
+{
+    char left[400];
+    snprintf(left, sizeof(left), "%s/left", log_parent);
+    copy_directory(log_dir, left);
+    log_close(log);
+    remove_tree(log_dir);
+    ck_assert_int_eq(rename(left, log_dir), 0);
+}
+
+static struct segment_set load(struct io *io)
+{
+    struct twinlog_report report;
+    struct segment_set set;
+    io->reads_disk = true;
+    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report), 0);
+    return set;
+}
+
+/* Records that are written and not synced; then the first of them is torn, as by a power cut. */
+static void lose_some(struct twinlog *log)
+{
+    struct twinlog_terms written = TWINLOG_TERMS_INIT;
+    struct segment segment;
+    struct cursor cursor = { 0 };
+    const uint64_t lost_lsn = twinlog_last_lsn(log) + 1;
+    written.level = TWINLOG_LEVEL_WRITTEN;
+    for (unsigned i = 0; i < DEAD; i++)
+        ck_assert_int_eq(twinlog_append_batch(log, &(struct twinlog_entry){ .data = "dead", .size = 4 }, 1,
+                                              &written, NULL),
+                         0);
+    kill_log(log);
+    struct io *io = look();
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
+    do
+        ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    while (cursor.group.first_lsn != lost_lsn || cursor.group.count == 0);
+    patch_file(log_segment(1), (off_t)(cursor.group_offset + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES), "?",
+               1);
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+}
+
+static void append_some(struct twinlog *log, size_t bytes)
+{
+    static const unsigned char payload[16 << 10];
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, bytes, NULL), 0);
+}
+
+/* Lives of all kinds in one segment: closed, killed, with groups that a power cut left behind a torn one. */
+static void make_log(uint32_t flags, bool is_closed)
+{
+    const struct twinlog_options options = options_with(flags);
+    struct twinlog *log = log_open(&options);
+    append_some(log, 100);
+    lose_some(log);
+    log = log_open(&options);
+    append_some(log, 10);
+    log_close(log);
+    log = log_open(&options);
+    append_some(log, 1500);
+    kill_log(log);
+    log = log_open(&options);
+    append_some(log, 1);
+    lose_some(log);
+    log = log_open(&options);
+    append_some(log, 30);
+    if (is_closed)
+        log_close(log);
+    else
+        lose_some(log);
+}
+
+static bool is_same(const struct recovery *a, const struct recovery *b)
+{
+    return a->offset == b->offset && a->has_junk == b->has_junk && a->last_group == b->last_group &&
+           a->position.next_lsn == b->position.next_lsn && a->position.chain == b->position.chain &&
+           is_same_epoch(a->position.epoch, b->position.epoch) && a->marked_lsn == b->marked_lsn &&
+           a->report.finding == b->report.finding && a->report.action == b->report.action;
+}
+
+static void set_up(void)
+{
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 1);
+    logdir_make();
+}
+
+CASE("note", set_up, logdir_remove);
+
+/* Does something begin there that may be taken for a group? */
+static bool may_be_group(const struct segment *segment, uint64_t at)
+{
+    unsigned char bytes[GROUP_HEADER_BYTES];
+    struct group_header group;
+    size_t size;
+    ck_assert_int_eq(io_read(segment->file, bytes, sizeof(bytes), at, &size), 0);
+    return twl_group_header_decode(bytes, segment->seed, at, &group);
+}
+
+TEST_LOOP(wherever_it_points_the_end_is_the_same, 4)
+{
+    struct recovery expected, found;
+    struct segment segment;
+    unsigned believed = 0;
+    make_log(_i & 1 ? TWINLOG_PAD : 0, _i & 2);
+    struct io *io = look();
+    struct segment_set set = load(io);
+    ck_assert_uint_eq(set.started, 1);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &expected), 0);
+    ck_assert_int_eq(twl_segment_open_entry(io, &set.entries[0], &segment), 0);
+    struct summary *summary = malloc(sizeof(*summary));
+    for (uint64_t at = 0; at < expected.offset + 4 * BLOCK_BYTES; at += 8) {
+        if (at % 2048 != 0 && !may_be_group(&segment, at))
+            continue;
+        set.note =
+            (struct note){ .segment_id = segment.header.segment_id, .group = at, .epoch = (uint32_t)_i };
+        ck_assert_int_eq(twl_recover(io, &set, false, summary, &found), 0);
+        ck_assert_msg(is_same(&found, &expected), "a note that points to %llu", (unsigned long long)at);
+        believed += summary->indexed_lsn > 0;
+    }
+    ck_assert_uint_gt(believed, 20);
+    const uint64_t wrong[] = { 1, SEGMENT_DATA_OFFSET + 4, SEGMENT, UINT64_MAX - 7, UINT64_MAX };
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        set.note.group = wrong[i];
+        ck_assert_int_eq(twl_recover(io, &set, false, summary, &found), 0);
+        ck_assert(is_same(&found, &expected) && summary->indexed_lsn == 0);
+    }
+    free(summary);
+    twl_segment_close(&segment);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+}
+
+static void store_note(const struct note *note)
+{
+    patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, noted_segment), &note->segment_id, 8);
+    patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, noted_group), &note->group, 8);
+    patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, noted_records), &note->records, 8);
+}
+
+static void expect_record(struct twinlog *log, uint64_t lsn)
+{
+    static unsigned char bytes[16 << 10];
+    struct twinlog_record record;
+    const int rc = twinlog_read(log, lsn, bytes, sizeof(bytes), &record);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_uint_eq(record.lsn, lsn);
+}
+
+static int refuse_finding(void *context, const struct twinlog_report *finding)
+{
+    (void)context;
+    ck_abort_msg("%s", finding->text);
+    return 0;
+}
+
+static int keep_first(void *context, const struct twinlog_segment *segment)
+{
+    struct twinlog_segment *first = context;
+    if (segment->sequence == 1)
+        *first = *segment;
+    return 0;
+}
+
+/* The index of what an opening has passed by is made before the segment is sealed, and readers find each record. */
+TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
+{
+    const struct twinlog_options options = options_with(0);
+    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_segment first = { 0 };
+    uint64_t records = 0;
+    make_log(0, true);
+    struct io *io = look();
+    struct segment_set set = load(io);
+    const struct note nothing = { .segment_id = set.entries[0].header.segment_id, .group = 8, .records = 8 };
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    if (_i == 1)
+        store_note(&nothing);
+    struct twinlog *log = log_open(&options);
+    for (unsigned i = 0; i < 100; i++)
+        append_some(log, 16000);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    for (uint64_t lsn = last_lsn; lsn > 0; lsn -= lsn < 40 ? 1 : 7)
+        expect_record(log, lsn);
+    log_close(log);
+    verifying.each = refuse_finding;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
+    ck_assert_uint_eq(records, last_lsn);
+    ck_assert_int_eq(twinlog_segments(log_dir, keep_first, &first), 0);
+    ck_assert_uint_eq(first.state, TWINLOG_SEGMENT_SEALED);
+    ck_assert_uint_eq(first.first_lsn, 1);
+}
+
+/* More is destroyed behind a close than is searched there, but the page tells that a writer came. */
+TEST(a_close_that_a_writer_came_behind_is_not_the_end)
+{
+    static const unsigned char zeros[280 << 10];
+    const struct twinlog_options options = options_with(0);
+    struct recovery closed;
+    make_log(0, true);
+    struct io *io = look();
+    struct segment_set set = load(io);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &closed), 0);
+    ck_assert_int_eq(closed.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+
+    struct twinlog *log = log_open(&options);
+    for (unsigned i = 0; i < 4; i++)
+        append_some(log, 16000);
+    kill_log(log);
+    patch_file(log_segment(1), (off_t)closed.offset, zeros, sizeof(zeros));
+    store_note(&(struct note){ .segment_id = 1 });
+    unlink(log_segment(2)); /* the header of a spare would tell, too */
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+}
