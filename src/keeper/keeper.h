@@ -86,9 +86,6 @@ int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_l
  * closes it. Its summary is complete. */
 void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 
-/* Will the keeper close more segments that were left? For a thread that may open no more files. */
-bool twl_keeper_has_left(struct keeper *keeper);
-
 /* ---- for trims and truncations: one such call at a time ---------------------------------------- */
 
 /* Makes a segment with a fixed start, behind all others, durable on return (its existence is the truncation).

@@ -93,14 +93,6 @@ static int seal_left(const struct keeper *k, struct segment *left, int64_t max_t
     return rc < 0 ? rc : twl_segment_seal(left, max_time_so_far_ns, ret_footer);
 }
 
-bool twl_keeper_has_left(struct keeper *k)
-{
-    twl_mutex_lock(&k->lock);
-    const bool has_left = k->left_count > 0 || k->is_sealing;
-    twl_mutex_unlock(&k->lock);
-    return has_left;
-}
-
 bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
 {
     if (!k->is_log_open || k->is_sealing || k->sealed + 1 >= k->started_count)

@@ -43,12 +43,6 @@ static void announce(struct mapped *m, struct mapped_segment *old, struct mapped
     twl_keeper_leave(m->keeper, &left, &seg->segment);
 }
 
-/* The keeper has the file until the segment is sealed. */
-static bool has_left(struct mapped *m)
-{
-    return twl_keeper_has_left(m->keeper);
-}
-
 /* ---- closing ----------------------------------------------------------------------------------- */
 
 static struct mapped_segment *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
@@ -108,7 +102,6 @@ const struct mapped_ops twl_mapped_alone = {
     .get_next = get_next,
     .complete_start = complete_start,
     .announce = announce,
-    .has_left = has_left,
     .sync = sync_records,
     .finish = twl_mapped_close_all,
     .copy_ms = UINT32_MAX,

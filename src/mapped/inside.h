@@ -39,7 +39,6 @@ struct mapped_ops {
     /* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. NULL
      * without participants, as is `look_after`. */
     bool (*tend)(struct mapped *m);
-    bool (*has_left)(struct mapped *m); /* Do segments that were left still have their file or mapping? */
     uint64_t (*look_after)(struct mapped *m); /* for the thread: work for others; when to look again */
     int (*sync)(struct mapped *m, uint64_t lsn, uint64_t deadline_ns); /* [syncing] twl_mapped_sync() */
     int (*finish)(struct mapped *m);

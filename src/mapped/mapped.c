@@ -15,7 +15,6 @@
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
 #define WRITTEN_BYTES ((size_t)512 << 10)  /* smaller pieces wait for each other longer than they gain */
 #define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
-#define CLOSING_MS 10000u /* an append that cannot open a file waits so long for another to be closed */
 
 int twl_mapped_fail(struct mapped *m, int error)
 {
@@ -186,33 +185,6 @@ static int fill(struct mapped *m, struct mapped_segment *seg, const struct place
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
-static bool is_short_of_files(int rc)
-{
-    return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM;
-}
-
-/* A segment that was left stays open and mapped until it is closed. While some are, and the process may have no more
- * files or mappings, this tries again. -ETIMEDOUT. */
-static int roll_patiently(struct mapped *m, const struct mapped_segment *full, uint64_t deadline_ns)
-{
-    int rc = roll(m, full, false);
-    if (!is_short_of_files(rc))
-        return rc;
-    const uint64_t patience_ns = twl_monotonic_ns() + CLOSING_MS * UINT64_C(1000000);
-    atomic_fetch_add(&m->roll_waits, 1);
-    for (bool has_left = true; is_short_of_files(rc) && has_left && !is_over(patience_ns);) {
-        if (twl_mapped_poison(m) != 0)
-            return 0;
-        if (is_over(deadline_ns))
-            return -ETIMEDOUT;
-        has_left = m->ops->has_left(m); /* before the try, which may use what the last one gave back */
-        if (!m->ops->tend || !m->ops->tend(m))
-            m->io->ops->sleep_ms(m->io, 1);
-        rc = roll(m, full, false);
-    }
-    return rc;
-}
-
 static int put(struct mapped *m, const struct twinlog_entry *entry, const struct terms *terms,
                uint64_t *ret_lsn)
 {
@@ -237,8 +209,8 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         twl_mapped_leave(seg);
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
-        rc = is_try ? roll(m, seg, true) : roll_patiently(m, seg, terms->deadline_ns);
-        if (rc == 0 && m->ops->tend && !m->has_thread && !is_try) /* else left segments stay open */
+        rc = roll(m, seg, is_try);
+        if (m->ops->tend && !m->has_thread && !is_try) /* else left segments stay open */
             (void)m->ops->tend(m);
     }
     return rc;

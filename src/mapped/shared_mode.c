@@ -170,14 +170,6 @@ static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
         drop_oldest(m);
 }
 
-static bool has_left(struct mapped *m)
-{
-    twl_mutex_lock(&m->syncing);
-    const struct mapped_segment *oldest = m->oldest, *next = atomic_load(&oldest->next);
-    twl_mutex_unlock(&m->syncing);
-    return next && !(oldest->is_placeholder && next == atomic_load(&m->active));
-}
-
 static int give_header(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     if (!twl_participants_try(m->participants, LOCK_TO_SYNC))
@@ -379,7 +371,6 @@ static const struct mapped_ops shared = {
     .complete_start = complete_start,
     .announce = announce,
     .tend = tend,
-    .has_left = has_left,
     .look_after = look_after,
     .sync = sync_records,
     .finish = finish,

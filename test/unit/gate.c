@@ -74,14 +74,6 @@ static int gated_sync_data(struct io_file *file)
     return real->sync_data(file);
 }
 
-/* What else is written without a barrier are headers, of segments and of their open groups. */
-static int gated_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
-{
-    if (offset >= SEGMENT_DATA_OFFSET + BLOCK_BYTES)
-        pass(&gate.is_shut_for_seals);
-    return real->write(file, data, size, offset);
-}
-
 static int gated_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     pass(&gate.is_shut_for_files);
@@ -97,7 +89,6 @@ static int gated_map(struct io_file *file, size_t bytes, void **ret_page)
 {
     const int error = bytes > BLOCK_BYTES ? atomic_load(&gate.map_error) : 0;
 
-    atomic_fetch_add(&gate.unmapped, error < 0);
     return error < 0 ? error : real->map(file, bytes, ret_page);
 }
 
@@ -129,11 +120,9 @@ void gate_reset(void)
     atomic_store(&gate.has_left_unsynced, false);
     atomic_store(&gate.is_shut, false);
     atomic_store(&gate.is_shut_for_files, false);
-    atomic_store(&gate.is_shut_for_seals, false);
     atomic_store(&gate.error, 0);
     atomic_store(&gate.largest_file, UINT64_MAX);
     atomic_store(&gate.map_error, 0);
-    atomic_store(&gate.unmapped, 0);
     atomic_store(&gate.link_error, 0);
     atomic_store(&gate.when_checked, NULL);
     atomic_store(&gate.waiting, 0);
@@ -154,7 +143,6 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
         ops = *io->ops;
         ops.submit = gated_submit;
         ops.sync_data = gated_sync_data;
-        ops.write = gated_write;
         ops.allocate = gated_allocate;
         ops.map = gated_map;
         ops.check_view = gated_check_view;
@@ -183,7 +171,6 @@ void gate_open(void)
     pthread_mutex_lock(&lock);
     atomic_store(&gate.is_shut, false);
     atomic_store(&gate.is_shut_for_files, false);
-    atomic_store(&gate.is_shut_for_seals, false);
     pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&lock);
 }
@@ -191,8 +178,7 @@ void gate_open(void)
 void gate_await(void)
 {
     AWAIT(atomic_load(&gate.waiting) > 0 &&
-          (atomic_load(&gate.is_shut) || atomic_load(&gate.is_shut_for_files) ||
-           atomic_load(&gate.is_shut_for_seals)));
+          (atomic_load(&gate.is_shut) || atomic_load(&gate.is_shut_for_files)));
 }
 
 bool still_in_time(uint64_t *began_ns)

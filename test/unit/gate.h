@@ -21,11 +21,9 @@ struct gate {
     /* what to do */
     _Atomic bool is_shut;           /* writes and syncs wait */
     _Atomic bool is_shut_for_files; /* so does the making of files */
-    _Atomic bool is_shut_for_seals; /* so does the writing of index and footer */
     _Atomic int error;              /* what writes and syncs fail with; 0 = they don't */
     _Atomic uint64_t largest_file;  /* larger ones, and files that grow beyond it, are -ENOSPC */
     _Atomic int map_error;          /* what the mapping of segments fails with; 0 = it doesn't */
-    _Atomic unsigned unmapped;      /* so often it did */
     _Atomic int link_error; /* what a second name fails with, for a log that is opened then; 0 = it doesn't */
     _Atomic unsigned waiting; /* at the gate */
 

@@ -1680,116 +1680,22 @@ TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
     ck_assert_uint_eq(log_check().last_lsn, count + 50);
 }
 
-static void *append_over_three_segments(void *argument)
-{
-    struct worker *worker = argument;
-
-    while (worker->result == 0 && log_stat(threads_log).rolls < 4)
-        worker->result = append_record(threads_log, worker->writer, worker->count++, NULL);
-    return NULL;
-}
-
-static int note_sealed(void *context, const struct twinlog_segment *segment)
-{
-    *(bool *)context |= segment->state == TWINLOG_SEGMENT_SEALED;
-    return 0;
-}
-
-/* Opening leaves a segment, too. */
-static bool has_sealed(void)
-{
-    bool is_sealed = false;
-
-    ck_assert_int_eq(twinlog_segments(log_dir, note_sealed, &is_sealed), 0);
-    return is_sealed;
-}
-
-/* Only appends map segments then. Index and footer of the only one that was left are held back. */
-static struct twinlog *open_with_unsealed(uint32_t *ret_count)
+/* The record has no place yet, so nothing has happened, and the same call works later. */
+TEST(an_append_that_lacks_a_file_is_refused)
 {
     struct twinlog_options options = small(tested_mode);
-
-    options.flags |= TWINLOG_NO_THREAD;
-    options.flush_interval_ms = 0;
-    struct twinlog *log = gate_log(&options);
-    AWAIT(has_sealed());
-    atomic_store(&gate.is_shut_for_seals, true);
-    *ret_count = 0;
-    while (log_stat(log).rolls == 0)
-        ck_assert_int_eq(append_record(log, 0, (*ret_count)++, NULL), 0);
-    gate_await();
-    atomic_store(&gate.map_error, -EMFILE);
-    return log;
-}
-
-/* The file of the last segment that was left comes back when it is sealed, which is after its group was closed. */
-TEST(an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left)
-{
-    struct worker worker = { .writer = 0 };
-
-    threads_log = open_with_unsealed(&worker.count);
-    worker.thread = start_thread(append_over_three_segments, &worker);
-    AWAIT(atomic_load(&gate.unmapped) > 0);
-    atomic_store(&gate.map_error, 0);
-    gate_open();
-    pthread_join(worker.thread, NULL);
-    ck_assert_int_eq(worker.result, 0);
-    log_close(threads_log);
-}
-
-/* The record has no place yet, so nothing has happened. */
-TEST(a_deadline_is_kept_while_an_append_lacks_a_file)
-{
-    const struct twinlog_entry entry = { .data = "record", .size = 6 };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    uint64_t lsn = 0, last_lsn;
-    uint32_t count;
-    int rc;
-
-    struct twinlog *log = open_with_unsealed(&count);
-    do {
-        last_lsn = twinlog_last_lsn(log);
-        terms.deadline_ns = twinlog_deadline(20);
-        rc = twinlog_append_batch(log, &entry, 1, &terms, &lsn);
-    } while (rc == 0);
-    ck_assert_int_eq(rc, -ETIMEDOUT);
-    ck_assert_uint_eq(lsn, 0);
-    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
-    atomic_store(&gate.map_error, 0);
-    gate_open();
-    ck_assert_int_eq(twinlog_append(log, "record", 6, &lsn), 0);
-    ck_assert_uint_eq(lsn, last_lsn + 1);
-    log_close(log);
-}
-
-/* As if the process could have no more files: segments that were left keep theirs until the disk has taken them. Only
- * if there is none left, an append is refused. */
-TEST(an_append_that_lacks_a_file_waits_for_segments_that_were_left)
-{
-    struct worker worker = { .writer = 0 };
-    struct twinlog_options options = small(tested_mode);
+    uint32_t count = 0;
 
     options.flags |= TWINLOG_NO_THREAD; /* only appends map segments then */
-    options.flush_interval_ms = 0;
-    threads_log = gate_log(&options);
-    gate_shut();
-    while (log_stat(threads_log).rolls == 0)
-        ck_assert_int_eq(append_record(threads_log, 0, worker.count++, NULL), 0);
-    gate_await();
+    struct twinlog *log = gate_log(&options);
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(append_record(log, 0, count++, NULL), 0);
     atomic_store(&gate.map_error, -EMFILE);
-    worker.thread = start_thread(append_over_three_segments, &worker);
-    AWAIT(atomic_load(&gate.unmapped) > 0);
+    append_until(log, count, -EMFILE);
     atomic_store(&gate.map_error, 0);
-    gate_open();
-    pthread_join(worker.thread, NULL);
-    ck_assert_int_eq(worker.result, 0);
-
-    atomic_store(&gate.map_error, -EMFILE);
-    append_until(threads_log, worker.count, -EMFILE);
-    atomic_store(&gate.map_error, 0);
-    const uint64_t lsn = twinlog_last_lsn(threads_log) + 1;
-    ck_assert_int_eq(append_record(threads_log, 0, 0, NULL), 0);
-    log_close(threads_log);
+    const uint64_t lsn = twinlog_last_lsn(log) + 1;
+    ck_assert_int_eq(append_record(log, 0, 0, NULL), 0);
+    log_close(log);
     expect_count(lsn, true);
 }
 
