@@ -561,7 +561,7 @@ struct twinlog_consumer_options {
 
 /* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
  * trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. -EBUSY: a process,
- * maybe this one, has a consumer of that name open; the report has its PID where it is known. -EUSERS: 256 are open.
+ * maybe this one, has a consumer of that name open.
  * -EROFS, -EACCES: the files cannot be written. Else as for twinlog_reader_open() and twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);

@@ -3,7 +3,7 @@
  * A consumer: a reader that goes on where its name's cursor stands, and moves the cursor.
  *
  * It is made of what there is: a read-only handle of the log, through which any process changes cursors, and a
- * reader. A slot in the file "consumers" keeps a second consumer of the name out. The cursor is made before the
+ * reader. A lock keeps a second consumer of the name out. The cursor is made before the
  * first record is read, so no trim passes a consumer, not even a new one.
  *
  * A truncation moves cursors back. A consumer must notice each one, or it would go on behind records that took the
@@ -15,17 +15,21 @@
  *    see then moves the cursor back afterwards.
  */
 #include "base/versioned.h"
-#include "log/consumer_slot.h"
+#include "format/checksum.h"
 #include "log/handle.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The locks of the file "consumers"; see docs/format.md, Locks. */
+#define FIRST_LOCK 16u
+#define CONSUMER_LOCKS (1u << 30)
+
 struct twinlog_consumer {
     struct twinlog *log; /* [const] read-only */
     struct twinlog_reader *reader;
-    struct io_file *slot;              /* [const] */
+    struct io_file *lock;              /* [const] */
     struct twinlog_report *ret_report; /* [const] never NULL */
     struct twinlog_report report;      /* if the caller wants none */
     char name[TWINLOG_NAME_BYTES];
@@ -35,19 +39,22 @@ struct twinlog_consumer {
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-static int take_slot(struct twinlog_consumer *consumer)
+/* Locks the byte of the file "consumers" that a checksum of the name chooses. So two names may exclude each other, one
+ * pair in 2^30. The kernel drops the lock at any death. */
+static int take_name(struct twinlog_consumer *consumer)
 {
-    pid_t holder;
-    const int rc = twl_consumer_slot_take(consumer->log->io, consumer->name, &consumer->slot, &holder);
-    if (rc == -EBUSY && holder > 0)
+    const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
+    int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, IO_NOT_IN_CHILDREN, &consumer->lock);
+    if (rc == 0)
+        rc = io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
+    if (rc == -EAGAIN) {
+        rc = -EBUSY;
         twl_report(consumer->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
-                   "process %d has a consumer of this name open", (int)holder);
-    else if (rc == -EBUSY)
-        twl_report(consumer->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
-                   "another process has a consumer of this name open, or has stopped while it opened one");
-    else if (rc < 0)
+                   "a consumer of this name is open");
+    } else if (rc < 0) {
         twl_report(consumer->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot lock the file %s: %s", CONSUMERS_NAME, twinlog_strerror(rc));
+    }
     return rc;
 }
 
@@ -85,7 +92,7 @@ static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_co
     reading.ret_report = consumer->ret_report;
     if (options->flags & TWINLOG_CONSUMER_MMAP)
         reading.flags = TWINLOG_READER_MMAP;
-    int rc = take_slot(consumer);
+    int rc = take_name(consumer);
     if (rc == 0)
         rc = twinlog_reader_attach(consumer->log, &reading, &consumer->reader);
     return rc < 0 ? rc : go_to_cursor(consumer, (options->flags & TWINLOG_CONSUMER_FROM_END) != 0);
@@ -119,7 +126,7 @@ void twinlog_consumer_close(struct twinlog_consumer *consumer)
     if (!consumer)
         return;
     twinlog_reader_close(consumer->reader);
-    io_close(consumer->slot);
+    io_close(consumer->lock);
     twinlog_close(consumer->log);
     free(consumer);
 }

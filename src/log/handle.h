@@ -69,7 +69,8 @@ enum inside {
     INSIDE_OTHER = 1u << 15,
 };
 
-#define CLOSING (1u << 31) /* in `inside`: a close has started */
+#define CONSUMERS_NAME "consumers" /* the file with the locks of consumers */
+#define CLOSING (1u << 31)         /* in `inside`: a close has started */
 
 struct call {
     struct twinlog *log;

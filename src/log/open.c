@@ -13,7 +13,6 @@
  * of a new epoch. None of them adds or removes a record of the log.
  */
 #define _GNU_SOURCE
-#include "log/consumer_slot.h"
 #include "log/handle.h"
 #include "log/log_snapshot.h"
 #include "segment/recover.h"

@@ -7,7 +7,6 @@
 
 #include "base/bytes.h"
 #include "control/state.h"
-#include "log/consumer_slot.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -188,30 +187,28 @@ static int hold_for_ever(void)
         pause();
 }
 
-static void expect_busy(pid_t pid)
+static void expect_busy(void)
 {
     struct twinlog_consumer *consumer;
-    char words[32];
-    snprintf(words, sizeof(words), "process %d ", (int)pid);
     ck_assert_int_eq(try_open(NAME, 0, &consumer), -EBUSY);
     ck_assert_int_eq(report.error, -EBUSY);
-    ck_assert_ptr_nonnull(strstr(report.text, words));
+    ck_assert_ptr_nonnull(strstr(report.text, "a consumer of this name is open"));
 }
 
-TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
+TEST(a_second_consumer_of_a_name_is_refused)
 {
     log_close(make_log(3));
     holder = shared_page();
     const pid_t child = start_child(hold_for_ever);
     while (atomic_load(&holder->step) == 0)
         usleep(1000);
-    expect_busy(child);
+    expect_busy();
     struct twinlog_consumer *other;
     ck_assert_int_eq(try_open("archiver", 0, &other), 0);
     ck_assert_int_eq(kill(child, SIGKILL), 0);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
     struct twinlog_consumer *consumer = open_consumer(0);
-    expect_busy(getpid());
+    expect_busy();
     expect_next(consumer, 1, 0);
     expect_next(other, 1, 0);
     twinlog_consumer_close(other);
@@ -219,27 +216,18 @@ TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
     twinlog_consumer_close(open_consumer(0));
 }
 
-TEST(there_is_a_slot_for_256_names)
+/* As many as there are names: the locks of 300 differ. */
+TEST(many_consumers_of_different_names_are_open)
 {
-    static struct io_file *files[256];
-    struct io_file *file;
-    pid_t pid = 0;
+    static struct twinlog_consumer *consumers[300];
     char name[32];
     log_close(make_log(1));
-    struct io *io = log_io(true);
-    for (unsigned i = 0; i < 256; i++) {
-        snprintf(name, sizeof(name), "%u", i);
-        ck_assert_int_eq(twl_consumer_slot_take(io, name, &files[i], &pid), 0);
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(name, sizeof(name), "consumer-%u", i);
+        ck_assert_int_eq(try_open(name, 0, &consumers[i]), 0);
     }
-    ck_assert_int_eq(twl_consumer_slot_take(io, "one more", &file, &pid), -EUSERS);
-    ck_assert_int_eq(twl_consumer_slot_take(io, "255", &file, &pid), -EBUSY);
-    ck_assert_int_eq(pid, getpid());
-    io_close(files[7]);
-    ck_assert_int_eq(twl_consumer_slot_take(io, "one more", &files[7], &pid), 0);
-    ck_assert_int_eq(twl_consumer_slot_take(io, "7", &file, &pid), -EUSERS);
-    for (unsigned i = 0; i < 256; i++)
-        io_close(files[i]);
-    io->ops->destroy(io);
+    for (unsigned i = 0; i < 300; i++)
+        twinlog_consumer_close(consumers[i]);
 }
 
 static struct twinlog_consumer *parents;
@@ -259,7 +247,7 @@ TEST(a_forked_child_neither_consumes_nor_keeps_the_name)
     parents = open_consumer(0);
     expect_next(parents, 1, 0);
     ck_assert_int_eq(run_child(consume_in_child), 0);
-    expect_busy(getpid());
+    expect_busy();
     ck_assert_int_eq(twinlog_consumer_commit(parents, 0), 0);
     twinlog_consumer_close(parents);
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -456,10 +444,10 @@ TEST(what_is_in_front_of_damage_can_be_committed)
 static struct twinlog *writer;
 static unsigned locks;
 
-/* The locks of an opening: the table of consumers, the slot, then the state file, for the cursor. */
+/* The locks of an opening: the name, then the state file, for the cursor. */
 static int truncate_before_lock(const struct hooked_call *call)
 {
-    if (call->op == SIM_LOCK && ++locks == 3)
+    if (call->op == SIM_LOCK && ++locks == 2)
         ck_assert_int_eq(twinlog_truncate(writer, 50), 0);
     return 0;
 }
