@@ -92,6 +92,8 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same with INSIDE_COMMIT, for a call with terms that end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT,
  * -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
+/* For what may be asked in an observer and in a forked child. */
+void twl_enter_to_look(struct twinlog *log, struct call *call);
 void twl_leave(struct call *call);
 /* After CLOSING was set in `inside`: waits until no call is inside. */
 void twl_close_gate(struct twinlog *log);

@@ -26,12 +26,21 @@ int twl_look(struct twinlog *log)
     return rc;
 }
 
+/* A close waits for it: the files are read. */
+static uint64_t looked_lsn(struct twinlog *log, _Atomic uint64_t *lsn)
+{
+    struct call call;
+    twl_enter_to_look(log, &call);
+    twl_look(log);
+    const uint64_t found = atomic_load(lsn);
+    twl_leave(&call);
+    return found;
+}
+
 static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
-    if (is_read_only(log)) {
-        twl_look(log);
-        return atomic_load(&log->looked_last_lsn);
-    }
+    if (is_read_only(log))
+        return looked_lsn(log, &log->looked_last_lsn);
     return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
 }
 
@@ -78,10 +87,8 @@ uint64_t twinlog_first_lsn(struct twinlog *log)
 {
     if (!log)
         return 0;
-    if (is_read_only(log)) {
-        twl_look(log);
-        return atomic_load(&log->looked_first_lsn);
-    }
+    if (is_read_only(log))
+        return looked_lsn(log, &log->looked_first_lsn);
     uint64_t first_lsn = atomic_load(&log->first_lsn);
     return told_lsn(log) >= first_lsn ? first_lsn : 0;
 }

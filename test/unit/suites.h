@@ -10,6 +10,7 @@
     DO(admission) /* which writer gets a place in the filling buffer: every combination of facts */ \
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
+    DO(close) /* each call, held at each of its first system calls while the log is closed */ \
     DO(commit) /* the commit path, disturbed at its seam: writes, syncs, full disks, rolls, many writers */ \
     DO(consumer) /* readers that go on where the last one of their name ended */ \
     DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup, repair */ \
