@@ -576,19 +576,31 @@ static int keep_damage(void *context, const struct twinlog_report *report)
 }
 
 /* Before anybody says that a record is durable it is complete: the disk has lost what it had confirmed. */
-TEST_LOOP(a_claim_on_what_was_durable_is_damage, 4)
+TEST_LOOP(a_claim_on_what_was_durable_is_damage, 6)
 {
+    enum {
+        IN_MARK,
+        IN_HEADER,
+        IN_SPARE
+    };
     struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
     struct twinlog_report damage = { 0 };
     struct twinlog_verify_options verify = { .size = sizeof(verify),
                                              .each = keep_damage,
                                              .context = &damage };
     struct twinlog *log;
-    const bool is_in_header = _i % 2, is_proof = _i / 2;
+    const int place = _i % 3;
+    const bool is_proof = _i / 3;
     make_three(false, 60);
     uint64_t filler_lsn = put_claim_in_second(20), lsn = is_proof ? filler_lsn : filler_lsn - 1;
     struct image *last = &images[2];
-    if (is_in_header) {
+    if (place == IN_SPARE) {
+        const struct position position = behind(last);
+        write_image(last, BYTES);
+        begin_image(last, 5, &position);
+        memset(last->bytes + SEGMENT_DATA_OFFSET, 0, BYTES - SEGMENT_DATA_OFFSET);
+    }
+    if (place != IN_MARK) {
         last->header.after_lsn = lsn;
         twl_segment_header_encode(&last->header, last->bytes);
     } else {
