@@ -235,7 +235,7 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  *   -EOVERFLOW  the numbers of its records, segments, files or epochs are used up; it can be read
  *   -ENOENT     no parent of `dir`, or no log and TWINLOG_MUST_EXIST
  *   -ENOTEMPTY  no log in `dir`, but other files
- *   -EMLINK     a segment that would be written to has another name, as in a copy made of links
+ *   -EMLINK     writer.lock, or a segment that would be written to, has another name, as in a copy made of links
  *   -ENOTSUP    options->io does not work here, files cannot be mapped for writing or, shared, have no hard links
  *   TWINLOG_ECORRUPT, _EFOREIGN, _EVERSION (also of the library that shares it): left as it was; see the report */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);

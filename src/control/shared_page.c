@@ -354,7 +354,7 @@ int twl_page_watch_again(struct shared_page *shared)
     struct shared_page again;
     uint32_t links;
     const bool is_lost = !shared->page || !is_page(shared->page); /* its file was made shorter */
-    if (!is_lost && (io_links(shared->file, &links) < 0 || links > 0))
+    if (!is_lost && (io_links(shared->file, PAGE_FILE_NAME, &links) < 0 || links > 0))
         return 0;
     int rc = twl_page_watch(shared->io, &again);
     if (rc < 0)

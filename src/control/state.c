@@ -19,6 +19,8 @@
  *
  * A process that changes the state first makes both slots the same. So a change that failed has happened or
  * not, and a state that a process has acted on stays.
+ *
+ * A file that has other names, as in a copy of the log made of links, is replaced by a copy before a change.
  */
 #include "control/state.h"
 
@@ -74,6 +76,7 @@ struct slots {
     unsigned number; /* slot that holds the state; the one that was written first, if both do */
     bool is_in_both;
     bool is_in_doubt; /* the other slot has an older state */
+    bool has_other_names;
 };
 
 /* The smallest legal size that holds so many bytes, or the largest one. */
@@ -278,7 +281,7 @@ int twl_state_write(struct io *io, const struct state *state)
 /* ---- changing ---------------------------------------------------------------------------------- */
 
 /* Opens and locks the file that has the name now. */
-static int open_locked(struct io *io, struct io_file **ret_file)
+static int open_locked(struct io *io, struct slots *slots)
 {
     for (;;) {
         struct io_file *file;
@@ -288,15 +291,16 @@ static int open_locked(struct io *io, struct io_file **ret_file)
             return rc;
         rc = twl_lock_patiently(file, LOCK_WAIT_MS);
         if (rc == 0)
-            rc = io_links(file, &links);
+            rc = io_links(file, STATE_NAME, &links);
         if (rc == 0 && links > 0) {
-            *ret_file = file;
+            slots->file = file;
+            slots->has_other_names = links > 1;
             return 0;
         }
         io_close(file);
         if (rc < 0)
             return rc;
-        /* The file was replaced by a larger one during the wait. */
+        /* The file was replaced during the wait. */
     }
 }
 
@@ -309,19 +313,23 @@ static int settle(struct io *io, struct slots *slots, struct state *state)
     return rc < 0 ? rc : store(slots, state);
 }
 
+/* Goes on in a new file. */
+static int move(struct io *io, struct slots *slots, size_t slot_bytes, const struct state *state)
+{
+    struct slots moved;
+    int rc = replace(io, slot_bytes, state, &moved);
+    if (rc < 0)
+        return rc;
+    io_close(slots->file);
+    *slots = moved;
+    return 0;
+}
+
 /* Makes room for `next`: a larger file with the current state. */
 static int enlarge(struct io *io, struct slots *slots, const struct state *state, const struct state *next)
 {
     size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)next->header.body_bytes);
-    struct slots larger;
-    if (slot_bytes <= slots->slot_bytes)
-        return 0;
-    int rc = replace(io, slot_bytes, state, &larger);
-    if (rc < 0)
-        return rc;
-    io_close(slots->file);
-    *slots = larger;
-    return 0;
+    return slot_bytes > slots->slot_bytes ? move(io, slots, slot_bytes, state) : 0;
 }
 
 static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *context, struct state *state),
@@ -331,6 +339,8 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
     int rc = load(slots, &state);
     if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
         rc = TWINLOG_EVERSION;
+    if (rc == 0 && slots->has_other_names) /* what is written here would be there, too */
+        rc = move(io, slots, slots->slot_bytes, &state);
     if (rc == 0)
         rc = settle(io, slots, &state);
     if (rc == 0)
@@ -350,7 +360,7 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
 int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context)
 {
     struct slots slots = { 0 };
-    int rc = open_locked(io, &slots.file);
+    int rc = open_locked(io, &slots);
     if (rc < 0) /* -ENOENT would say that there is no such name */
         return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
     rc = change_locked(io, &slots, edit, context);

@@ -98,7 +98,8 @@ struct io_ops {
     void (*unlock)(struct io_file *file, enum io_lock which);
     /* by another open file, shared or exclusive; takes no lock */
     int (*is_locked)(struct io_file *file, enum io_lock which, bool *ret_locked);
-    int (*links)(struct io_file *file, uint32_t *ret_links); /* number of names; 0 = it was removed */
+    /* number of names of the file; 0 = `name` is none of them: it was removed, or is another file now */
+    int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
     /* Maps bytes that are shared with other processes that have the file open; writable unless the file is
      * read-only. If the file becomes shorter, the bytes behind its end read as zeros and are private to this
@@ -211,9 +212,9 @@ static inline int io_is_locked(struct io_file *file, enum io_lock which, bool *r
 {
     return file->io->ops->is_locked(file, which, ret_locked);
 }
-static inline int io_links(struct io_file *file, uint32_t *ret_links)
+static inline int io_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
-    return file->io->ops->links(file, ret_links);
+    return file->io->ops->links(file, name, ret_links);
 }
 
 /* ---- the implementations on Linux ------------------------------------------------------------- */

@@ -422,13 +422,18 @@ int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_l
     return 0;
 }
 
-int twl_io_files_links(struct io_file *file, uint32_t *ret_links)
+int twl_io_files_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
-    struct stat about;
+    struct stat about, named;
+    bool is_named;
 
     if (fstat(io_file_fd(file), &about) < 0)
         return -errno;
-    *ret_links = (uint32_t)min_u64(about.st_nlink, UINT32_MAX);
+    is_named = fstatat(files_of(file->io)->directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!is_named && errno != ENOENT)
+        return -errno;
+    is_named = is_named && named.st_ino == about.st_ino && named.st_dev == about.st_dev;
+    *ret_links = is_named ? (uint32_t)min_u64(about.st_nlink, UINT32_MAX) : 0;
     return 0;
 }
 

@@ -57,7 +57,7 @@ int twl_io_files_sync_data(struct io_file *file);
 int twl_io_files_lock(struct io_file *file, enum io_lock which, bool is_exclusive);
 void twl_io_files_unlock(struct io_file *file, enum io_lock which);
 int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked);
-int twl_io_files_links(struct io_file *file, uint32_t *ret_links);
+int twl_io_files_links(struct io_file *file, const char *name, uint32_t *ret_links);
 int twl_io_files_map(struct io_file *file, size_t bytes, void **ret_page);
 void twl_io_files_unmap(struct io *io, void *page, size_t bytes);
 int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);

@@ -171,14 +171,14 @@ static int settle_open_groups(struct opening *o)
     return load_segments(o);
 }
 
-static int check_links(struct opening *o, const struct segment_entry *entry)
+static int check_links(struct opening *o, const char *name, uint64_t sequence)
 {
     struct io *io = o->log->io;
     struct io_file *file;
     uint32_t links = 0;
-    int rc = io_open(io, entry->name, IO_READ_ONLY, &file);
+    int rc = io_open(io, name, IO_READ_ONLY, &file);
     if (rc == 0) {
-        rc = io_links(file, &links);
+        rc = io_links(file, name, &links);
         io_close(file);
     }
     if (rc < 0 || links <= 1)
@@ -187,25 +187,25 @@ static int check_links(struct opening *o, const struct segment_entry *entry)
         &o->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, -EMLINK,
         "%s has another name, as in a copy made of links, and what is written here would be there too; put a "
         "copy of its own in its place",
-        entry->name);
-    twl_report_place(&o->report, entry->name, entry->header.sequence, 0, 0);
+        name);
+    twl_report_place(&o->report, name, sequence, 0, 0);
     return -EMLINK;
 }
 
-/* Files that may be written must have no second name: the newest segment, unsealed segments before it,
- * spares. */
+/* Files that may be written must have no second name: the page, the newest segment, unsealed segments before it,
+ * spares. Not earlier: a second name may be left of a process that died when it made one. */
 static int check_names(struct opening *o)
 {
     const struct segment_set *set = &o->set;
-    int rc = 0;
+    int rc = check_links(o, PAGE_FILE_NAME, 0);
     for (size_t i = set->started; rc == 0 && i < set->started + set->spares; i++)
-        rc = check_links(o, &set->entries[i]);
+        rc = check_links(o, set->entries[i].name, set->entries[i].header.sequence);
     for (size_t i = set->started; rc == 0 && i-- > 0;) {
         struct segment_entry *entry = &set->entries[i];
         rc = twl_segment_look(o->log->io, entry);
         if (rc < 0 || (entry->is_sealed && i + 1 < set->started))
             break;
-        rc = check_links(o, entry);
+        rc = check_links(o, entry->name, entry->header.sequence);
     }
     return rc;
 }
@@ -499,7 +499,9 @@ static int join_others(struct opening *o)
     log->options.segment_bytes = common->segment_bytes;
     log->options.max_record_bytes =
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
-    int rc = twl_mapped_join(&config, &log->mapped);
+    int rc = check_links(o, PAGE_FILE_NAME, 0);
+    if (rc == 0)
+        rc = twl_mapped_join(&config, &log->mapped);
     if (rc < 0)
         return rc;
     set_engine(log);

@@ -255,7 +255,7 @@ static int claim(struct segment *segment)
     int rc = io_lock(segment->file, IO_LOCK_USE, true);
     if (rc < 0)
         return rc == -EAGAIN ? -EBUSY : rc;
-    rc = io_links(segment->file, &links);
+    rc = io_links(segment->file, segment->name, &links);
     if (rc == 0 && (links != 1 || io_allocate(segment->file, segment->header.bytes, IO_ALLOCATE_OWN) < 0))
         rc = -EBUSY;
     return rc;

@@ -348,24 +348,24 @@ TEST(names_happen_independently)
     io_close(file[1]);
 }
 
-static uint32_t links(struct io_file *file)
+static uint32_t links(struct io_file *file, const char *name)
 {
     uint32_t count = 2;
-    EXPECT(io_links(file, &count) == 0);
+    EXPECT(io_links(file, name, &count) == 0);
     return count;
 }
 
 TEST(a_file_has_a_name_until_it_is_unlinked_or_replaced)
 {
     struct io_file *young = NULL;
-    EXPECT(links(machine->file) == 1);
+    EXPECT(links(machine->file, "file") == 1);
     EXPECT(machine->io->ops->rename(machine->io, "file", "other") == 0);
-    EXPECT(links(machine->file) == 1);
+    EXPECT(links(machine->file, "other") == 1 && links(machine->file, "file") == 0);
     EXPECT(io_open(machine->io, "young", IO_CREATE, &young) == 0);
     EXPECT(machine->io->ops->rename(machine->io, "young", "other") == 0);
-    EXPECT(links(machine->file) == 0 && links(young) == 1);
+    EXPECT(links(machine->file, "other") == 0 && links(young, "other") == 1);
     EXPECT(machine->io->ops->unlink(machine->io, "other") == 0);
-    EXPECT(links(young) == 0);
+    EXPECT(links(young, "other") == 0);
     io_close(young);
 }
 

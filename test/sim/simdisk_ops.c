@@ -236,12 +236,12 @@ static int sim_is_locked(struct io_file *file, enum io_lock which, bool *ret_loc
     return error;
 }
 
-static int sim_links(struct io_file *file, uint32_t *ret_links)
+static int sim_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
-    const struct simdisk *disk = disk_of(file);
+    const struct entry *entry = sim_find_name(&disk_of(file)->view, name);
     const int error = sim_begin(disk_of(file), SIM_LINKS, inode_of(file), NULL, 0, 0);
     if (error == 0)
-        *ret_links = sim_is_named(&disk->view, sim_file_of(file)->inode) ? 1 : 0;
+        *ret_links = entry && entry->inode == sim_file_of(file)->inode ? 1 : 0;
     return error;
 }
 

@@ -64,10 +64,10 @@ static int is_locked_hooked(struct io_file *file, enum io_lock which, bool *ret_
     return rc < 0 ? rc : real->is_locked(file, which, ret_locked);
 }
 
-static int links_hooked(struct io_file *file, uint32_t *ret_links)
+static int links_hooked(struct io_file *file, const char *name, uint32_t *ret_links)
 {
     const int rc = before(SIM_LINKS);
-    return rc < 0 ? rc : real->links(file, ret_links);
+    return rc < 0 ? rc : real->links(file, name, ret_links);
 }
 
 static int map_hooked(struct io_file *file, size_t bytes, void **ret_page)

@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -667,4 +668,71 @@ TEST(a_segment_that_has_another_name_is_not_written_to)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0); /* reading does no harm */
     ck_assert_int_eq(unlink(other), 0);
     log_close(log_open(NULL));
+}
+
+static const char *in_copy(const char *name)
+{
+    static char path[600];
+
+    snprintf(path, sizeof(path), "%s/copy/%s", log_parent, name);
+    return path;
+}
+
+static void link_all(void)
+{
+    DIR *dir = opendir(log_dir);
+
+    ck_assert_ptr_nonnull(dir);
+    ck_assert_int_eq(mkdir(in_copy(""), 0700), 0);
+    for (const struct dirent *entry; (entry = readdir(dir));)
+        if (entry->d_type == DT_REG)
+            ck_assert_int_eq(linkat(dirfd(dir), entry->d_name, AT_FDCWD, in_copy(entry->d_name), 0), 0);
+    closedir(dir);
+}
+
+static void unshare_file(const char *name)
+{
+    char new_path[600];
+    unsigned char bytes[2 * SEGMENT_BYTES];
+    const int from = open(in_copy(name), O_RDONLY | O_CLOEXEC);
+    const ssize_t size = read(from, bytes, sizeof(bytes));
+
+    ck_assert_int_ge(size, 0);
+    close(from);
+    snprintf(new_path, sizeof(new_path), "%s", in_copy("new"));
+    const int to = open(new_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    ck_assert_int_eq(write(to, bytes, (size_t)size), size);
+    close(to);
+    ck_assert_int_eq(rename(new_path, in_copy(name)), 0);
+}
+
+/* Each file of which opening says that it has another name is copied, as it advises. */
+TEST_LOOP(what_is_done_to_a_copy_made_of_links_is_not_done_to_the_log, 2)
+{
+    static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_SHARED };
+    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
+    struct twinlog *log = make_log(300), *copy;
+    unsigned copied = 0;
+    int rc;
+
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 250), 0);
+    log_close(log);
+    link_all();
+    const uint64_t before = log_fingerprint(false);
+    options.mode = modes[_i];
+    for (; (rc = twinlog_open(in_copy(""), &options, &copy)) == -EMLINK; copied++)
+        unshare_file(log_report.file);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_uint_ge(copied, 2); /* writer.lock is one of them */
+    ck_assert_int_eq(twinlog_cursor_set(copy, "cursor", 300), 0);
+    if (_i == 0)
+        ck_assert_int_eq(twinlog_trim(copy, &WITH_SIZE(trim_options, .before_lsn = 290), NULL), 0);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+    ck_assert_uint_eq(log_fingerprint(false), before);
+    expect_records(1, 300, 301, 0);
+    log = open_small(0);
+    uint64_t lsn;
+    ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
+    ck_assert_uint_eq(lsn, 250);
+    log_close(log);
 }
