@@ -435,6 +435,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * that has passed the truncation gets TWINLOG_ETRUNCATED. Except after TWINLOG_EPOISONED nothing happened:
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record
  *   -ENOSPC  the disk is full     -EINVAL  the largest LSN there is     -EDEADLK     what poisoned the log
+ *   -EBUSY   for 30 s another process was in the middle of a change of the cursors; appends went on
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells */
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
 /* Removes every record, and makes `next_lsn` (1 to INT64_MAX) the LSN of the next one, as a raft follower does that was

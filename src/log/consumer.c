@@ -154,8 +154,8 @@ int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn)
         return -EINVAL;
     if (lsn == 0)
         lsn = consumer->returned_lsn;
-    if (lsn <= consumer->committed_lsn)
-        return 0;
+    if (lsn <= consumer->committed_lsn && !twl_fork_guard_is_forked(&consumer->log->guard))
+        return twl_reader_check(consumer->reader); /* a truncation moves the cursor back */
     const int rc = twl_cursor_set_after(consumer->log, consumer->name, lsn, consumer->reader);
     if (rc == 0)
         consumer->committed_lsn = lsn;

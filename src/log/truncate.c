@@ -58,37 +58,12 @@ static int find_truncation(struct twinlog *log, uint64_t last_lsn, struct trunca
     return rc;
 }
 
-static bool take_oldest(void *context, const struct kept_segment *segment)
-{
-    *(uint64_t *)context = segment->sequence;
-    return false;
-}
-
-/* The head moves if nothing was kept. If a crash comes before this, the next opening makes the change. */
-static int settle_state(void *context, struct state *state)
-{
-    struct twinlog *log = context;
-    uint64_t oldest;
-    int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
-    if (rc < 0 || !twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log)))
-        return rc;
-    state->header.cursor_epoch = log->epoch.number; /* no cursor is beyond the truncation now */
-    return 1;
-}
-
 /* After any failure the truncation has happened, or may have happened. */
 static int give_up(struct twinlog *log, int error)
 {
     log->is_truncation_in_doubt = true;
     twl_commit_give_up(log->commit, error);
     return TWINLOG_EPOISONED;
-}
-
-/* A cursor that stayed beyond it would claim to have seen records that are appended there later. */
-static int settle(struct twinlog *log)
-{
-    int rc = twl_state_change(log->io, settle_state, log);
-    return rc < 0 ? give_up(log, rc) : 0;
 }
 
 /* Called while the commit path is stopped. */
@@ -123,9 +98,7 @@ static int go_on_at(struct twinlog *log, const struct truncate *truncate)
 static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
     struct truncate truncate = { .next_lsn = next_lsn };
-    int rc = twl_learn_head(log);
-    if (rc < 0)
-        return rc;
+    int rc = 0;
     if (!is_reset && next_lsn > twl_commit_last_lsn(log->commit))
         return 0;
     if (!is_reset && next_lsn < atomic_load(&log->first_lsn))
@@ -135,19 +108,65 @@ static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
     return rc < 0 ? rc : go_on_at(log, &truncate);
 }
 
-static int stop_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+static bool take_oldest(void *context, const struct kept_segment *segment)
 {
-    twl_mutex_lock(&log->head_lock);
+    *(uint64_t *)context = segment->sequence;
+    return false;
+}
+
+/* A cursor that stayed beyond the end would claim to have seen records that are appended there later. The head moves if
+ * nothing was kept. If a crash comes before this, the next opening makes the change. */
+static int settle(struct twinlog *log, struct state *state)
+{
+    uint64_t oldest;
+    int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
+    if (rc < 0 || !twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log)))
+        return rc;
+    state->header.cursor_epoch = log->epoch.number; /* no cursor is beyond the truncation now */
+    return 1;
+}
+
+struct truncation {
+    struct twinlog *log;
+    uint64_t next_lsn;
+    bool is_reset;
+    bool is_paused, is_stopped,
+        is_done; /* the log; the commit path; the truncation, but for the state file */
+};
+
+/* Called inside the change of the state file: another process that is stopped in a change of its own lets this one wait
+ * while appends go on. */
+static int stop_and_truncate(void *context, struct state *state)
+{
+    struct truncation *truncation = context;
+    struct twinlog *log = truncation->log;
     twl_pause(log);
+    truncation->is_paused = true;
     int rc = twl_commit_stop(log->commit);
-    if (rc == 0) {
-        rc = truncate_log(log, next_lsn, is_reset);
-        if (rc == 0)
-            rc = settle(log);
+    truncation->is_stopped = rc == 0;
+    if (rc == 0)
+        rc = truncate_log(log, truncation->next_lsn, truncation->is_reset);
+    if (rc < 0)
+        return rc;
+    truncation->is_done = true;
+    return settle(log, state);
+}
+
+static int truncate_and_go_on(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+{
+    struct truncation truncation = { .log = log, .next_lsn = next_lsn, .is_reset = is_reset };
+    twl_mutex_lock(&log->head_lock);
+    int rc = twl_learn_head(log);
+    if (rc == 0)
+        rc = twl_state_change(log->io, stop_and_truncate, &truncation);
+    if (rc < 0 && truncation.is_done)
+        rc = give_up(log, rc);
+    if (truncation.is_stopped) {
         twl_forget_lookups(log);
         twl_commit_go_on(log->commit);
     }
-    twl_resume(log);
+    if (truncation.is_paused)
+        twl_resume(log);
     twl_mutex_unlock(&log->head_lock);
     return rc;
 }
@@ -160,7 +179,7 @@ static int enter_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_re
         return rc;
     rc = check_durable(log);
     if (rc == 0)
-        rc = stop_and_truncate(log, next_lsn, is_reset);
+        rc = truncate_and_go_on(log, next_lsn, is_reset);
     twl_leave(&call);
     return rc;
 }

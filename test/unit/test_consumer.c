@@ -343,6 +343,24 @@ TEST_LOOP(a_truncation_of_what_was_finished_with_is_told_once, 3)
     close_both(consumer, log);
 }
 
+/* Also of what was committed before the truncation, which has moved the cursor back since. */
+TEST(what_was_truncated_is_not_committed)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 80, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 80), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 80), TWINLOG_ETRUNCATED);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    ck_assert_uint_eq(cursor_of(log), 50);
+    put(log, 1, 10);
+    expect_told(consumer, TWINLOG_ETRUNCATED, 51);
+    expect_all(consumer, 51, 60, 1);
+    commit_up_to(consumer, log, 60);
+    close_both(consumer, log);
+}
+
 TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
 {
     struct twinlog *log = make_log(100);
@@ -431,11 +449,9 @@ TEST(what_is_in_front_of_damage_can_be_committed)
     ck_assert_uint_eq(cursor_of(log), 149);
     expect_no_next(consumer, TWINLOG_ECORRUPT);
     ck_assert_int_eq(twinlog_truncate(log, 120), 0);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0); /* nothing to do */
-    expect_no_next(consumer, TWINLOG_ECORRUPT);
-    twinlog_consumer_close(consumer);
-    consumer = open_consumer(0);
     put(log, 1, 1);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    expect_told(consumer, TWINLOG_ETRUNCATED, 121);
     expect_next(consumer, 121, 1);
     twinlog_consumer_close(consumer);
     log_close(log);

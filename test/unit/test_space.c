@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -649,6 +650,38 @@ TEST(a_newest_segment_that_is_missing_is_damage)
 }
 
 CASE("files", logdir_make, logdir_remove);
+
+static struct twinlog *truncated;
+static bool has_appended;
+
+/* Another process has the lock of the state file, and may keep it for long. */
+static int append_before_lock(const struct hooked_call *call)
+{
+    unsigned char bytes[PAYLOAD_BYTES];
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+
+    if (call->op != SIM_LOCK || !truncated || has_appended)
+        return 0;
+    has_appended = true;
+    make_payload(101, 0, bytes);
+    ck_assert_int_eq(
+        twinlog_append_batch(truncated, &entry, 1, &WITH_SIZE(terms, .flags = TWINLOG_TRY), NULL), 0);
+    return 0;
+}
+
+TEST(appends_go_on_while_a_truncation_waits_for_the_state_file)
+{
+    log_close(make_log(100));
+    truncated = NULL;
+    has_appended = false;
+    struct twinlog *log = log_on(hooked_log_dir(append_before_lock), NULL);
+    truncated = log;
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    ck_assert(has_appended);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 50);
+    log_close(log);
+    expect_records(1, 50, 51, 0);
+}
 
 /* As `cp -al` makes them. A sealed one is never written to. */
 TEST(a_segment_that_has_another_name_is_not_written_to)
