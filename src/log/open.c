@@ -122,7 +122,12 @@ static int take_shared_lock(struct opening *o)
     o->joins = !is_first;
     switch (rc) {
     case -EBUSY:
-        return refuse_busy(o, ", of another mode,");
+        if (!log->participants.is_of_other_boot)
+            return refuse_busy(o, ", of another mode,");
+        return refuse(
+            o, TWINLOG_FOUND_NOTHING, rc,
+            "processes have this log open that see another /proc/sys/kernel/random/boot_id, in another "
+            "container or on another machine; let all containers see that of the host, or close it there");
     case -EUSERS:
         return refuse(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
     case TWINLOG_EVERSION:

@@ -88,8 +88,10 @@ static int look_at_page(struct participants *participants, bool *ret_is_open)
         return rc == -ENOTSUP ? 0 : rc; /* the page may not be made yet */
     take_page(participants);
     const struct common *common = participants->common;
-    *ret_is_open = atomic_load(&common->state) == COMMON_OPEN && twl_page_epoch(&participants->shared) > 0 &&
-                   twl_boot_is(common->boot_id) && is_anybody_alive(participants);
+    const bool is_used = atomic_load(&common->state) == COMMON_OPEN &&
+                         twl_page_epoch(&participants->shared) > 0 && is_anybody_alive(participants);
+    *ret_is_open = is_used && twl_boot_is(common->boot_id);
+    participants->is_of_other_boot = is_used && !*ret_is_open;
     if (*ret_is_open && common->version != COMMON_VERSION)
         rc = TWINLOG_EVERSION;
     return rc;
@@ -159,6 +161,7 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
     if (rc == 0)
         rc = come(&participants, wait_ms, ret_is_first);
     if (rc < 0) {
+        ret_participants->is_of_other_boot = participants.is_of_other_boot;
         twl_participants_leave(&participants, false);
         return rc;
     }

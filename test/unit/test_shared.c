@@ -1541,7 +1541,7 @@ TEST(those_that_share_it_in_another_way_are_not_joined)
     expect_refusal(&options, TWINLOG_EVERSION, "another version");
     common->version--;
     common->boot_id[3] ^= 1;
-    expect_refusal(&options, -EBUSY, "another mode");
+    expect_refusal(&options, -EBUSY, "another container");
     common->boot_id[3] ^= 1;
     struct twinlog *log = open_shared(0);
     append_records(log, 0, 0, 5);
