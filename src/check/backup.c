@@ -41,6 +41,7 @@ struct backup {
     size_t made;        /* segments of the set with a file in the copy; the last file may be incomplete */
     struct position position; /* what the next segment must continue; next_lsn 0 = unknown */
     uint64_t done_bytes, total_bytes;
+    bool is_ending; /* the copy may have a state */
 };
 
 static void show_progress(struct backup *b, uint64_t bytes)
@@ -325,8 +326,10 @@ static int begin_copy(struct backup *b)
     return rc < 0 ? rc : b->to->ops->sync_dir(b->to);
 }
 
+/* From here on the copy has a state, so nothing in it is written again. */
 static int end_copy(struct backup *b)
 {
+    b->is_ending = true;
     struct state *state = &b->snapshot.state;
     const uint64_t least_lsn = b->snapshot.set.first_lsn - 1;
     int rc = b->to->ops->sync_dir(b->to);
@@ -379,6 +382,8 @@ static void discard(struct backup *b)
 static bool is_outrun(struct backup *b, int error)
 {
     bool may_be = error == TWINLOG_ECORRUPT || error == -ENOENT;
+    if (b->is_ending)
+        return false;
     return error == -EAGAIN ||
            (may_be && b->snapshot.set.started > 0 && !twl_log_snapshot_is_current(b->io, &b->snapshot));
 }
@@ -419,8 +424,9 @@ int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options
         if (rc == 0) {
             describe(&b, ret_result);
         } else {
-            discard(&b);
-            to->ops->unlink(to, STATE_NAME);
+            /* a state without segments could be taken for a new log */
+            if (to->ops->unlink(to, STATE_NAME) == 0 && to->ops->sync_dir(to) == 0)
+                discard(&b);
         }
     }
     twl_log_snapshot_free(&b.snapshot);
