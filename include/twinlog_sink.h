@@ -82,6 +82,7 @@ struct twinlog_sink_options {
  *              the call has made is removed
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
  *              because the files beside it are gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
+ *   -EPERM     a user without the right to write the file has made the file beside it
  *   -ENAMETOOLONG  the file's name has more than 228 bytes
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
@@ -124,6 +125,16 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * and frees the sink. Does not sync. The error, if any, is that of truncating it. NULL is allowed. In a forked child:
  * frees the child's memory, and returns TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
+
+/* Truncates a file that was renamed to its exact bytes, if all processes that had it open were killed before they left
+ * it; for logrotate. No other call does that: a sink touches only the file that its path names. Nothing happens to a file
+ * that needs nothing; in one that shared sinks have open, what dead processes left is made harmless. `flags`: 0 or
+ * TWINLOG_SINK_DROP_ZEROS. Call it while the file is still in the directory where it was written, and before the
+ * system is started again: what says where the bytes end lies beside. Otherwise -EUCLEAN, if the file ends in zeros.
+ *
+ *   -EBUSY     an exclusive sink has it open, which will truncate it itself
+ *   others     as twinlog_sink_open() */
+int twinlog_sink_finish(const char *path, uint32_t flags);
 
 struct twinlog_sink_stat {
     uint32_t size;         /* set by TWINLOG_SINK_STAT_INIT */

@@ -56,7 +56,7 @@ done
 
 # ---- the stanza, with the signal sent to this sink ----------------------------------------------
 if command -v logrotate >/dev/null; then
-    sed "s,/var/log/twinlog-sink,$logs,; s,systemctl .*,kill -HUP $sink," packaging/sink/logrotate >"$place/stanza"
+    sed "s,/var/log/twinlog-sink,$logs,; s,systemctl .*,kill -HUP $sink,; s,/usr/local/bin/twinlog,$twinlog," packaging/sink/logrotate >"$place/stanza"
     chmod 644 "$place/stanza"
     logrotate -d -s "$place/state/s" "$place/stanza" >"$place/said.txt" 2>&1 || fail "logrotate -d: $(cat "$place/said.txt")"
     ! grep -i 'error' "$place/said.txt" || fail "logrotate -d complains"

@@ -69,6 +69,7 @@ enum option_value {
     OPTION_LINE,
     OPTION_BLOCK,
     OPTION_CAT,
+    OPTION_FINISH,
     OPTION_ZEROS,
     OPTION_UNTIL,
     OPTION_TIME,

@@ -31,6 +31,7 @@ static const char about[] =
     "Usage: twinlog sink FILE [options]\n"
     "       twinlog sink --cat FILE\n"
     "       twinlog sink --follow FILE\n"
+    "       twinlog sink --finish FILE [--zeros drop]\n"
     "\n"
     "Appends standard input to FILE, byte for byte, at the speed of memory. While a process\n"
     "has FILE open it ends in zeros, so tail -n, and grep without -a, do not work on it: use\n"
@@ -64,6 +65,9 @@ static const struct option_row option_rows[] = {
     { OPTION_FOLLOW, "follow", NULL,
       "the same, and what is written later, until SIGINT or SIGTERM. If FILE is renamed, go on with "
       "the next file of that name" },
+    { OPTION_FINISH, "finish", NULL,
+      "write nothing: if all processes that had FILE open were killed after it was renamed, truncate it "
+      "to its exact bytes. For logrotate, before it compresses or moves FILE" },
     COMMON_OPTIONS,
 };
 
@@ -71,8 +75,8 @@ static const char notes[] =
     "BYTES may end in K, M or G. While a process has FILE open, there are files\n"
     ".NAME.INODE.sink and .NAME.INODE.end beside it. The last process to close FILE\n"
     "truncates it to its exact bytes and removes the others. If that process was killed,\n"
-    "the next 'twinlog sink FILE' does so. Bytes that other programs append to FILE\n"
-    "meanwhile are lost.\n"
+    "the next 'twinlog sink FILE' does so, or --finish if FILE was renamed.\n"
+    "Bytes that other programs append to FILE meanwhile are lost.\n"
     "\n"
     "SIGHUP, after FILE was renamed: create a new FILE and go on there, as logrotate needs it;\n"
     "the same happens without a signal after a second. SIGINT and SIGTERM: what waits in the\n"
@@ -153,6 +157,8 @@ static const char *advice_for(int error)
     case -EUCLEAN:
         return "It ends in zeros that may be data: use --zeros drop after a crash of the system, or --zeros keep if "
                "they are data.";
+    case -EPERM:
+        return "A file beside it, .NAME.INODE.sink, is of a user without the right to write FILE: look at it, and remove it.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
     default:
@@ -351,15 +357,24 @@ static size_t piece_bytes(uint64_t max_bytes)
     return (size_t)bytes;
 }
 
+static int finish_file(const char *path, uint32_t flags)
+{
+    int error = twinlog_sink_finish(path, flags);
+
+    return error == 0 ? STATUS_FINE
+                      : fail("finish", path, error, NULL,
+                             error == -ENOENT ? "There is no such file: check the path." : advice_for(error));
+}
+
 static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct pour pour = { .allowed = UINT64_MAX };
     unsigned argued = 0;
-    int value = 0, cut = 0, show = 0; /* --line or --block; --cat or --follow */
+    int value = 0, cut = 0, show = 0; /* --line or --block; --cat, --follow or --finish */
 
     for (; (value = next_option(command, argc, argv)) != -1; argued++) {
-        if (value == OPTION_CAT || value == OPTION_FOLLOW)
+        if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
             show = value;
         else if (value != OPTION_LINE && value != OPTION_BLOCK)
             take_option(value, &options);
@@ -368,13 +383,15 @@ static int sink_run(const struct command *command, int argc, char **argv)
         else
             cut = value;
     }
-    if (show && argued > 1)
-        usage_error("--cat and --follow go with nothing else");
+    if (show && argued > 1u + (show == OPTION_FINISH && options.flags == TWINLOG_SINK_DROP_ZEROS))
+        usage_error("--cat and --follow go with nothing else, --finish only with --zeros drop");
     if (options.keep_files && !options.max_bytes)
         usage_error("--keep goes with --rotate");
     if (options.max_bytes && (options.flags & TWINLOG_SINK_SHARED))
         usage_error("--shared excludes --rotate: rename the file, as logrotate does");
     pour.path = take_operand(argc, argv, "file");
+    if (show == OPTION_FINISH)
+        return finish_file(pour.path, options.flags);
     if (show)
         return show_sink(pour.path, show == OPTION_FOLLOW);
     if (is_standard_input(pour.path))

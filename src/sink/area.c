@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,18 +21,21 @@ int twl_identity_of(int fd, struct identity *ret_identity)
     struct statx about;
     if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0)
         return -errno;
-    const bool has_birth = about.stx_mask & STATX_BTIME;
-    *ret_identity = (struct identity){
-        .inode = about.stx_ino,
-        .born_s = has_birth ? about.stx_btime.tv_sec : 0,
-        .born_ns = has_birth ? about.stx_btime.tv_nsec : 0,
-    };
+    *ret_identity = (struct identity){ .inode = about.stx_ino };
+    unsigned generation = 0;
+    if (about.stx_mask & STATX_BTIME) {
+        ret_identity->born_s = about.stx_btime.tv_sec;
+        ret_identity->born_ns = about.stx_btime.tv_nsec;
+    } else if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0) { /* of an int, whatever its definition says */
+        ret_identity->born_ns = generation;
+    }
     return 0;
 }
 
 bool twl_identity_is_same(const struct identity *a, const struct identity *b)
 {
-    return a->inode == b->inode && a->born_s == b->born_s && a->born_ns == b->born_ns;
+    const bool is_known = a->born_s != 0 || a->born_ns != 0;
+    return is_known && a->inode == b->inode && a->born_s == b->born_s && a->born_ns == b->born_ns;
 }
 
 bool twl_area_is_known(const struct area *area)

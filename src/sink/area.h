@@ -35,7 +35,9 @@
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number
- * apart. The device number is left out, because it may change at the next mount. */
+ * apart, or, in a file system without one (ext4 with inodes of 128 bytes), the inode's generation as born_ns. Without
+ * either the two are 0, and the file is the same as no other. The device number is left out, because it may change
+ * at the next mount. */
 struct identity {
     uint64_t inode;
     int64_t born_s;

@@ -36,14 +36,13 @@
 
 /* ---- the record ---------------------------------------------------------------------------------- */
 
-static int write_synced(int dir, const char *name, mode_t mode, const char *text, size_t size)
+static int write_synced(int dir, const char *name, const struct stat *data, const char *text, size_t size)
 {
-    const int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+    const int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
-    int rc = fchmod(fd, mode) < 0 ? -errno : 0;
-    if (rc == 0)
-        rc = twl_limited_write(fd, text, size, 0);
+    twl_beside_give(fd, data);
+    int rc = twl_limited_write(fd, text, size, 0);
     if (rc == 0 && fsync(fd) < 0)
         rc = -errno;
     close(fd);
@@ -60,7 +59,7 @@ int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint6
     twl_sink_name(sink->name, id->inode, "new", new_name);
     if ((unlinkat(sink->dir, new_name, 0) < 0 && errno != ENOENT) || fstat(file->data_fd, &about) < 0)
         return -errno;
-    int rc = write_synced(sink->dir, new_name, about.st_mode & 0666, text, (size_t)size);
+    int rc = write_synced(sink->dir, new_name, &about, text, (size_t)size);
     POINT("record written");
     if (rc == 0 && renameat(sink->dir, new_name, sink->dir, name) < 0)
         rc = -errno;
@@ -82,7 +81,8 @@ void twl_end_remove(struct twinlog_sink *sink, uint64_t inode)
 }
 
 /* 1, or 0: there is no record, or it is of another file. One that cannot be read is an error. */
-static int read_record(int dir, const char *sink_name, const struct identity *id, uint64_t *ret_end)
+static int read_record(int dir, const char *sink_name, const struct identity *id, const struct stat *data,
+                       uint64_t *ret_end)
 {
     char name[NAME_ROOM], text[RECORD_BYTES] = "";
     struct identity found;
@@ -91,7 +91,8 @@ static int read_record(int dir, const char *sink_name, const struct identity *id
     const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -errno;
-    const ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
+    const bool is_refused = twl_beside_check(dir, fd, data) < 0;
+    const ssize_t size = is_refused ? 0 : pread(fd, text, sizeof(text) - 1, 0);
     const int error = size < 0 ? errno : 0;
     close(fd);
     if (error != 0)
@@ -174,7 +175,7 @@ int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *re
     *ret_end = size;
     if (last != 0 || (flags & TWINLOG_SINK_KEEP_ZEROS))
         return 0;
-    rc = read_record(dir, name, &identity, &recorded);
+    rc = read_record(dir, name, &identity, &about, &recorded);
     const bool is_recorded = rc > 0 && recorded <= size;
     recorded = is_recorded ? recorded : 0;
     if (rc >= 0)
@@ -206,10 +207,12 @@ static int tell(int dir, const char *name, uint64_t *ret_end)
     if (fd < 0)
         return -errno;
     struct identity identity = { 0 };
-    int rc = twl_identity_of(fd, &identity);
+    struct stat data;
+    int rc = fstat(fd, &data) < 0 ? -errno : twl_identity_of(fd, &identity);
     twl_sink_name(name, identity.inode, "sink", area_name);
     const int area_fd = rc < 0 ? -1 : openat(dir, area_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-    if (rc == 0 && (area_fd < 0 || !look_at_area(area_fd, &identity, ret_end)))
+    if (rc == 0 && (area_fd < 0 || twl_beside_check(dir, area_fd, &data) < 0 ||
+                    !look_at_area(area_fd, &identity, ret_end)))
         rc = twl_end_find(dir, name, fd, 0, ret_end);
     if (area_fd >= 0)
         close(area_fd);

@@ -22,8 +22,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,11 +29,6 @@
 #define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
-
-void twl_sink_name(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM])
-{
-    snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".%s", name, inode, suffix);
-}
 
 static struct sink_file *new_file(void)
 {
@@ -116,17 +109,21 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     bool is_made;
     twl_sink_name(sink->name, file->identity.inode, "sink", name);
     int rc = open_or_make(sink, name, O_CREAT, &file->area_fd, &is_made);
+    if (rc == 0 && fstat(file->data_fd, &data) < 0)
+        rc = -errno;
+    if (rc == 0 && is_made)
+        twl_beside_give(file->area_fd, &data);
+    if (rc == 0)
+        rc = twl_beside_check(sink->dir, file->area_fd, &data);
     if (rc == 0)
         rc = twl_area_lock(file->area_fd);
     if (rc != 0)
         return rc;
     if (!twl_sink_has_name(sink, name, file->area_fd))
         return FOUND_OTHER_FILE;
-    if (fstat(file->area_fd, &area) < 0 || fstat(file->data_fd, &data) < 0)
+    if (fstat(file->area_fd, &area) < 0)
         return -errno;
     file->is_area_new = area.st_size == 0;
-    if (file->is_area_new) /* users that may write the data file must be able to write the area */
-        (void)!fchmod(file->area_fd, data.st_mode & 0666);
     POINT("area locked");
     return 0;
 }

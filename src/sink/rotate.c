@@ -13,21 +13,16 @@
  *     .NAME.next -> NAME                        in place of the old one, and that ends it
  *
  * NAME exists at any time. If the process dies before the last step, the next one to open NAME goes on in the
- * old file, and removes its second name. If the process dies before it has left the old file, the next one to
- * open NAME finds the area that remains, and by the inode number the old file, whatever name that has in the
- * directory.
+ * old file, and removes its second name. If the process dies before it has left the old file, that file stays as it
+ * is, with its area, until twinlog_sink_finish() is called for it.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
 #include "sink/sink.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -138,77 +133,20 @@ static int make_next(struct twinlog_sink *sink, struct sink_file **ret_next)
     return rc;
 }
 
-/* ---- files that were not left -------------------------------------------------------------------- */
+/* ---- a rotation that was not finished ------------------------------------------------------------ */
 
-/* Is it the name of an area or a record of this sink? Of which inode? */
-static bool read_name(const struct twinlog_sink *sink, const char *name, uint64_t *ret_inode)
-{
-    const size_t length = strlen(sink->name);
-    char *end;
-    if (name[0] != '.' || strncmp(name + 1, sink->name, length) != 0 || name[length + 1] != '.' ||
-        name[length + 2] < '1' || name[length + 2] > '9')
-        return false;
-    *ret_inode = strtoull(name + length + 2, &end, 10);
-    return strcmp(end, ".sink") == 0 || strcmp(end, ".end") == 0 || strcmp(end, ".new") == 0;
-}
-
-static bool is_alive(const struct twinlog_sink *sink, uint64_t inode)
-{
-    char name[NAME_ROOM];
-    bool has_others = false;
-    twl_sink_name(sink->name, inode, "sink", name);
-    const int fd = openat(sink->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno != ENOENT;
-    const int rc = twl_area_has_others(fd, &has_others);
-    close(fd);
-    return rc < 0 || has_others;
-}
-
-static DIR *list_dir(const struct twinlog_sink *sink)
-{
-    const int fd = openat(sink->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *list = fd < 0 ? NULL : fdopendir(fd);
-    if (!list && fd >= 0)
-        close(fd);
-    return list;
-}
-
-/* Opens the file, which sweeps and truncates it, and leaves it. A file that can't be opened stays. */
-static void finish_one(struct twinlog_sink *sink, uint64_t inode)
-{
-    struct sink_file *file;
-    const struct dirent *entry;
-    DIR *list = is_alive(sink, inode) ? NULL : list_dir(sink);
-    if (!list)
-        return;
-    while ((entry = readdir(list)) && entry->d_ino != inode)
-        continue;
-    if (!entry) /* the file was removed, or is in another directory by now */
-        remove_area_of(sink, inode);
-    else if (twl_sink_enter(sink, entry->d_name, 0, &file) == 0)
-        twl_sink_leave(sink, file);
-    closedir(list);
-}
-
-void twl_sink_finish_old(struct twinlog_sink *sink, const struct sink_file *present)
+void twl_sink_end_rotation(struct twinlog_sink *sink, const struct sink_file *present)
 {
     char name[NAME_ROOM], first[NAME_ROOM];
-    const struct dirent *entry;
     uint64_t inode;
-    DIR *list = list_dir(sink);
-    while (list && (entry = readdir(list)))
-        if (read_name(sink, entry->d_name, &inode) && inode != present->identity.inode)
-            finish_one(sink, inode);
-    if (list)
-        closedir(list);
     next_name(sink, name);
     numbered(sink, 1, first);
     if (!inode_of(sink, name, &inode))
         return;
-    if (twl_sink_has_name(sink, first, present->data_fd)) /* a rotation that was not finished */
+    if (twl_sink_has_name(sink, first, present->data_fd))
         unlinkat(sink->dir, first, 0);
     unlinkat(sink->dir, name, 0);
+    remove_area_of(sink, inode);
 }
 
 /* ---- going on ------------------------------------------------------------------------------------ */

@@ -16,6 +16,7 @@
 #include "twinlog_sink.h"
 
 #include <limits.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define CHUNK_BYTES (UINT64_C(32) << 20)
@@ -129,9 +130,22 @@ int twl_sink_truncate_to(int fd, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
-/* ---- end.c: where the bytes of a file end -------------------------------------------------------- */
+/* ---- beside.c: files beside the data file ------------------------------------------------------- */
 
 #define NAME_ROOM (NAME_MAX + 32)
+/* The name of the area, "sink", or of the record of the end, "end" and "new", of the file with that inode number. */
+void twl_sink_name(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM]);
+/* Gives a file that was just made the owner and the permissions of the data file. */
+void twl_beside_give(int fd, const struct stat *data);
+/* -EPERM: it is no file of its own, or a user without the right to write the data file may have made it. */
+int twl_beside_check(int dir, int fd, const struct stat *data);
+/* Removes files beside other files of the sink's name, if no process has them open and no finish needs them. */
+void twl_beside_drop_others(struct twinlog_sink *sink, const struct identity *present);
+/* The name that the file with this inode number had when an area was made for it; unchanged if there is none. */
+int twl_beside_find_name(int dir, uint64_t inode, char name[NAME_MAX + 1]);
+
+/* ---- end.c: where the bytes of a file end -------------------------------------------------------- */
+
 /* What an opening finds, besides errors: of those the kernel may return any, -ESTALE and -EUCLEAN too. */
 enum finding {
     FOUND_OTHER_FILE = 1, /* the name is another file's meanwhile: try again */
@@ -165,17 +179,14 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
 /* Frees only memory and descriptors. In a forked child, a thread of the parent may have held the mutexes. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
-/* The name of the area, "sink", or of the record of the end, "end" and "new", of the file with that inode number. */
-void twl_sink_name(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM]);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
 /* Does that name in the sink's directory lead to this open file? */
 bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd);
 
-/* Cuts old files that were not left when all participants died, and ends an unfinished rotation. No other
- * participant has the sink's file open. */
-void twl_sink_finish_old(struct twinlog_sink *sink, const struct sink_file *present);
+/* Ends a rotation that all participants died in. No other participant has the sink's file open. */
+void twl_sink_end_rotation(struct twinlog_sink *sink, const struct sink_file *present);
 /* Makes another file the present one, unless another thread has: a new file, or the one that has the name
  * now. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);

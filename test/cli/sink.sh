@@ -318,6 +318,33 @@ test_killed()
     same "what both have written is there" want shared
 }
 
+test_finish()
+{
+    start_sink left
+    pours left one
+    mv left left.1
+    stop_sink KILL
+    echo two >in
+    status "sink after kill -9 after the file was renamed" 0 "$twinlog" sink left <in
+    says "leaves the renamed file alone" left.1 '^one'
+    count "with its zeros" $(($(tr -dc '\0' <left.1 | wc -c) == 0))
+    status "sink --finish" 0 "$twinlog" sink --finish left.1
+    echo one >want
+    same "truncates it to its bytes" want left.1
+    alone "and removes what is beside it" left
+    status "sink --finish of what needs nothing" 0 "$twinlog" sink --finish left.1
+    same "changes nothing" want left.1
+    status "sink --finish of no file" 1 "$twinlog" sink --finish nowhere
+    says "says what to do" err 'check the path'
+    count "and makes none" "$([ ! -e nowhere ]; echo $?)"
+    printf 'one\n\0\0' >left.1
+    status "sink --finish of a file that no sink has left" 1 "$twinlog" sink --finish left.1
+    says "asks what the zeros are" err '--zeros drop'
+    status "sink --finish --zeros drop" 0 "$twinlog" sink --finish left.1 --zeros drop
+    same "removes them" want left.1
+    status "sink --finish --shared" 2 "$twinlog" sink --finish left.1 --shared
+}
+
 # One of two is killed somewhere in the middle of its writes. What it had claimed and not written becomes blank.
 test_killed_beside()
 {
@@ -477,6 +504,7 @@ test_hangup
 test_follow
 test_signals
 test_killed
+test_finish
 test_killed_beside
 test_limit
 test_full

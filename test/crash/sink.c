@@ -113,6 +113,7 @@ static void open_once_more(void *unused)
     check_call(twinlog_sink_stat(sink, &stat), "twinlog_sink_stat");
     *opened_bytes = stat.bytes;
     close_sink(sink);
+    finish_files();
 }
 
 static void spoil(const char *path, uint64_t bytes)
@@ -162,12 +163,13 @@ static void run_cycle(void)
     run_events(manner.is_shared ? 2 + (unsigned)rng_below(&rng, MEMBERS_MAX - 1) : 1, &rng);
     is_closed = end_all(&rng);
     counts.endings[is_closed]++;
-    if (!is_closed || manner.is_renamed) /* somebody may have died alone in a file that was renamed */
+    if (!is_closed || manner.is_renamed ||
+        manner.max_bytes > 0) /* somebody may have died alone in an old file */
         reap_well(fork_child(crew->complaints, open_once_more, NULL),
                   "the one that opens after all were killed");
     spoil(path, stat(path, &about) == 0 ? (uint64_t)about.st_size : 0);
     verdict = judge_files(manner.max_bytes);
-    if ((!is_closed || manner.is_renamed) && *opened_bytes != verdict.last_file_bytes)
+    if ((!is_closed || manner.is_renamed || manner.max_bytes > 0) && *opened_bytes != verdict.last_file_bytes)
         violation("the opening after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
                   *opened_bytes, verdict.last_file_bytes);
     atomic_store(&crew->has_lied, false); /* a death in the middle of a lie hides it: lie again */

@@ -33,6 +33,8 @@ struct sink_verdict {
     uint64_t lines, fillers, files, bytes;
     uint64_t last_file_bytes;
 };
+/* Old files that dead processes have not left are truncated to their bytes. */
+void finish_files(void);
 /* Reads all the files. Nobody has them open, and the last one to have them closed them. */
 struct sink_verdict judge_files(uint64_t max_bytes);
 

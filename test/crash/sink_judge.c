@@ -277,6 +277,19 @@ static unsigned highest_number(void)
     return highest;
 }
 
+void finish_files(void)
+{
+    char path[400], name[420];
+
+    sink_path(path);
+    for (unsigned number = highest_number(); number > 0; number--) {
+        snprintf(name, sizeof(name), "%s.%u", path, number);
+        const int rc = twinlog_sink_finish(name, 0);
+        if (rc < 0 && rc != -ENOENT)
+            violation("%s cannot be finished: %s", name, twinlog_strerror(rc));
+    }
+}
+
 struct sink_verdict judge_files(uint64_t max_bytes)
 {
     char path[400], name[420];

@@ -90,6 +90,16 @@ static const char *beside(const char *suffix)
     return name;
 }
 
+/* What lies beside the file `out` for the file of that name, whatever that is. */
+static const char *planted_for(const char *name, const char *suffix)
+{
+    static char planted[450];
+    struct stat about;
+    ck_assert_int_eq(stat(name, &about), 0);
+    snprintf(planted, sizeof(planted), "%s/.out.%ju.%s", log_dir, (uintmax_t)about.st_ino, suffix);
+    return planted;
+}
+
 static struct twinlog_sink_options options_of(uint32_t flags)
 {
     const struct twinlog_sink_options options =
@@ -961,6 +971,13 @@ static unsigned count_lines(const char *name, unsigned *ret_voids)
     return lines;
 }
 
+/* What the numbered files need; most need nothing. */
+static void finish_files(void)
+{
+    for (unsigned i = 1; i <= 3; i++)
+        ck_assert_int_eq(twinlog_sink_finish(numbered(i), 0), bytes_of(numbered(i)) < 0 ? -ENOENT : 0);
+}
+
 static const char *const points[] = {
     "data opened",
     "area locked",
@@ -1007,6 +1024,7 @@ TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
     const struct twinlog_sink_stat found = stat_of(sink);
     put(sink, LINE);
     close_sink(sink);
+    finish_files();
     ck_assert_int_eq(bytes_of(path), (int64_t)(found.bytes + strlen(LINE)));
     lines += count_lines(path, &fillers);
     for (unsigned i = 1; i <= 3; i++)
@@ -1043,6 +1061,7 @@ TEST_LOOP(a_death_in_a_rotation_leaves_the_name, 4)
     ck_assert_int_eq(open_as(TWINLOG_SINK_MUST_EXIST, &sink), 0);
     put(sink, "b\n");
     close_sink(sink);
+    finish_files();
     expect_text(path, _i < 3 ? "a\nb\n" : "b\n");
     if (_i == 3)
         expect_text(numbered(1), "a\n");
@@ -1064,15 +1083,60 @@ static int write_renamed_and_die(void)
     return 1;
 }
 
-TEST(a_renamed_file_is_finished_by_the_next_opening)
+static pid_t stop_child_at(const char *point);
+
+/* The next opening leaves it alone, and what is needed to finish it. */
+TEST_LOOP(a_renamed_file_is_finished_when_it_is_named, 2)
 {
     char name[420];
     snprintf(name, sizeof(name), "%s-of-yesterday", path);
     ck_assert_int_eq(run_child(write_renamed_and_die), 128 + SIGKILL);
-    ck_assert_int_gt(bytes_of(name), 2);
-    close_sink(open_sink(NULL));
-    expect_text(name, "a\n");
-    expect_text(path, "");
+    const int64_t bytes = bytes_of(name);
+    ck_assert_int_gt(bytes, 2);
+    if (_i == 1)
+        close_sink(open_sink(NULL));
+    ck_assert_int_eq(bytes_of(name), bytes);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_sink_finish(name, 0), 0);
+        expect_text(name, "a\n");
+        expect_nothing_beside();
+    }
+    ck_assert_int_eq(bytes_of(path), _i == 1 ? 0 : -1);
+}
+
+/* One is killed in the renamed file, while another one has gone on to the next. */
+TEST(a_renamed_file_is_finished_beside_living_ones)
+{
+    const pid_t child = stop_child_at("copy half done");
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(twinlog_sink_finish(numbered(1), 0), 0); /* not yet: it is in use */
+    ck_assert_int_gt(bytes_of(numbered(1)), (int64_t)strlen(LINE));
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(twinlog_sink_finish(numbered(1), 0), 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_two_files(HOLE, "b\n");
+}
+
+TEST(what_finish_refuses)
+{
+    struct twinlog_sink *sink;
+    ck_assert_int_eq(twinlog_sink_finish(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_finish(path, TWINLOG_SINK_SHARED), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_finish(path, 0), -ENOENT);
+    ck_assert_int_eq(bytes_of(path), -1);
+    put_file(path, "a\0\0", 3);
+    ck_assert_int_eq(twinlog_sink_finish(path, 0), -EUCLEAN);
+    ck_assert_int_eq(bytes_of(path), 3);
+    ck_assert_int_eq(twinlog_sink_finish(path, TWINLOG_SINK_DROP_ZEROS), 0);
+    expect_text(path, "a");
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    put(sink, "b");
+    ck_assert_int_eq(twinlog_sink_finish(path, 0), -EBUSY);
+    close_sink(sink);
+    expect_text(path, "ab");
     expect_nothing_beside();
 }
 
@@ -1595,6 +1659,195 @@ TEST(what_strangers_do_to_the_file)
     ck_assert_int_eq(bytes_of(path), 0);
     close_sink(open_sink(NULL));
     expect_nothing_beside();
+}
+
+/* ---- files that are not the sink's ---------------------------------------------------------------- */
+
+#define STRANGER 12345u /* a user */
+
+static const char *stranger(void)
+{
+    static char name[420];
+    snprintf(name, sizeof(name), "%s/archive.gz", log_dir);
+    return name;
+}
+
+/* An area that any process of the sink would believe: nobody is alive in it, its cursor is at `end`, and a dead
+ * participant has claimed the first `hole` bytes. */
+static void plant_area(const char *name, uint64_t end, uint64_t hole)
+{
+    struct area *area;
+    const int fd = open(planted_for(name, "sink"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    const int data_fd = open(name, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(twl_area_prepare(fd), 0);
+    ck_assert_int_eq(twl_area_map(fd, MAPPING_WRITABLE, &area), 0);
+    ck_assert_int_eq(twl_identity_of(data_fd, &area->identity), 0);
+    atomic_store(&area->cursor, cursor_of(end, 0));
+    atomic_store(&area_slot(area, 1)->size, hole);
+    atomic_store(&area_slot(area, 1)->state, CLAIM_KINDS + CLAIM_CLAIMED);
+    atomic_store(&area->is_used[1], hole > 0);
+    twl_area_finish(area);
+    twl_mapping_close(area, AREA_BYTES);
+    close(data_fd);
+    close(fd);
+}
+
+/* Another program's file, that ends in zeros and has some inside. Nothing beside the sink's file is a reason to touch
+ * it, also if its number, its birth and the boot are right. */
+TEST_LOOP(a_left_over_leads_to_no_file, 4)
+{
+    static const char bytes[] = "a\0\0b\n\0\0\0";
+    static const char *const suffixes[] = { "sink", "end", "new", "sink" };
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_DROP_ZEROS);
+    size_t size;
+    put_file(stranger(), bytes, sizeof(bytes));
+    put_text(planted_for(stranger(), suffixes[_i]), "");
+    if (_i == 3)
+        plant_area(stranger(), 5, 4);
+    close_sink(open_sink(&options));
+    char *found = read_file(stranger(), &size);
+    ck_assert_uint_eq(size, sizeof(bytes));
+    ck_assert_int_eq(memcmp(found, bytes, size), 0);
+    free(found);
+    if (_i < 3) /* else a call of twinlog_sink_finish() for that file may come */
+        expect_nothing_beside();
+}
+
+/* In a copy of a directory the names beside are those of other inodes, here of another program's file. */
+TEST(a_copied_directory_is_another_one)
+{
+    static const char bytes[] = "a\0\0b\n\0\0\0";
+    char command[3000], copied[450], area[450];
+    struct twinlog_sink *sink;
+    size_t size;
+    put_file(stranger(), bytes, sizeof(bytes));
+    sink = open_sink(NULL);
+    put(sink, "a\n");
+    snprintf(area, sizeof(area), "%s", planted_for(stranger(), "sink"));
+    snprintf(command, sizeof(command), "cp -a %s %s && mkdir %s/copy && cp -a %s/.out.* %s/out %s %s/copy",
+             beside("sink"), area, log_dir, log_dir, log_dir, stranger(), log_dir);
+    ck_assert_int_eq(system(command), 0);
+    snprintf(path, sizeof(path), "%s/copy/out", log_dir);
+    snprintf(copied, sizeof(copied), "%s/copy/archive.gz", log_dir);
+    struct twinlog_sink *other;
+    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &other), 0);
+    put(other, "b\n");
+    close_sink(other);
+    expect_text(path, "a\nb\n");
+    const char *const names[] = { copied, stranger() };
+    for (unsigned i = 0; i < 2; i++) {
+        char *found = read_file(names[i], &size);
+        ck_assert_uint_eq(size, sizeof(bytes));
+        ck_assert_int_eq(memcmp(found, bytes, size), 0);
+        free(found);
+    }
+    snprintf(path, sizeof(path), "%s/out", log_dir);
+    close_sink(sink);
+    expect_text(path, "a\n");
+}
+
+/* The area of a renamed file that a process has open is no left-over. */
+TEST(an_area_in_use_stays)
+{
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_SHARED);
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, "a\n");
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    close_sink(open_sink(&options));
+    ck_assert_int_eq(bytes_of(planted_for(numbered(1), "sink")), (int64_t)AREA_BYTES);
+    ck_assert_int_gt(bytes_of(planted_for(numbered(1), "end")), 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_two_files("a\nb\n", "");
+}
+
+/* A second name of a file is nothing that a sink has made. */
+TEST(an_area_with_two_names_is_refused)
+{
+    struct twinlog_sink *sink;
+    put_text(path, "old\n");
+    put_text(stranger(), "another program's\n");
+    ck_assert_int_eq(link(stranger(), beside("sink")), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), -EPERM);
+    expect_text(stranger(), "another program's\n");
+    expect_text(path, "old\n");
+}
+
+/* In a directory where everybody may make files, what another user has made there is not believed. */
+TEST_LOOP(what_another_user_plants_is_refused, 4)
+{
+    static const mode_t modes[] = { 01777, 0777, 01755, 0755 };
+    static const char bytes[] = "a\0\0\0\n\0\0\0";
+    struct twinlog_sink *sink;
+    uint64_t end;
+    size_t size;
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP what_another_user_plants_is_refused: only root can give files away\n");
+        return;
+    }
+    const bool is_refused = _i < 3;
+    ck_assert_int_eq(chmod(log_dir, modes[_i]), 0);
+    put_file(path, bytes, sizeof(bytes));
+    plant_area(path, 5, 4);
+    ck_assert_int_eq(chown(beside("sink"), STRANGER, STRANGER), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), is_refused ? -EPERM : 0);
+    if (is_refused) {
+        char *found = read_file(path, &size);
+        ck_assert_uint_eq(size, sizeof(bytes));
+        ck_assert_int_eq(memcmp(found, bytes, size), 0);
+        free(found);
+        ck_assert_int_eq(twinlog_sink_end(path, &end), -EUCLEAN);
+    } else {
+        ck_assert_uint_eq(stat_of(sink).fillers, 1);
+        close_sink(sink);
+        expect_text(path, "a  \n\n");
+    }
+}
+
+/* The same for the record of the end. */
+TEST_LOOP(a_record_of_another_user_is_none, 2)
+{
+    struct twinlog_sink *sink;
+    uint64_t end;
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP a_record_of_another_user_is_none: only root can give files away\n");
+        return;
+    }
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, "a\0", 2, NULL), 0);
+    close_sink(sink);
+    ck_assert_int_eq(chmod(log_dir, 01777), 0);
+    ck_assert_int_eq(twinlog_sink_end(path, &end), 0);
+    if (_i == 0)
+        ck_assert_int_eq(chown(beside("end"), STRANGER, STRANGER), 0);
+    ck_assert_int_eq(twinlog_sink_end(path, &end), _i == 0 ? -EUCLEAN : 0);
+    ck_assert_int_eq(open_as(0, &sink), _i == 0 ? -EUCLEAN : 0);
+    if (_i == 1)
+        close_sink(sink);
+}
+
+/* All users with the right to write the data file may use what lies beside it. */
+TEST(what_lies_beside_is_the_owners)
+{
+    struct stat about;
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP what_lies_beside_is_the_owners: only root can give files away\n");
+        return;
+    }
+    put_text(path, "");
+    ck_assert_int_eq(chown(path, STRANGER, STRANGER), 0);
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(stat(beside(i == 0 ? "sink" : "end"), &about), 0);
+        ck_assert_uint_eq(about.st_uid, STRANGER);
+        ck_assert_uint_eq(about.st_gid, STRANGER);
+        ck_assert_uint_eq(about.st_mode & 0777, 0640);
+    }
+    close_sink(sink);
 }
 
 /* ---- where it ends, for others ------------------------------------------------------------------------- */
