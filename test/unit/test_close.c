@@ -100,7 +100,7 @@ static struct {
     unsigned hold;             /* which system call */
     atomic_int listener;       /* -1 = there can be none */
     atomic_int caller, closer; /* threads; 0 = not yet */
-    atomic_bool may_close, is_closed, was_held;
+    atomic_bool is_ready, may_close, is_closed, was_held;
     int result;
     int closed; /* result of the close */
 } held;
@@ -156,8 +156,11 @@ static void close_beside(void)
 /* Until the thread has ended, and all that it has started. */
 static void *serve(void *unused)
 {
-    struct pollfd listener = { .fd = atomic_load(&held.listener), .events = POLLIN };
     unsigned count = 0;
+    atomic_store(&held.is_ready, true);
+    while (atomic_load(&held.caller) == 0)
+        sched_yield();
+    struct pollfd listener = { .fd = atomic_load(&held.listener), .events = POLLIN };
     while (listener.fd >= 0 && poll(&listener, 1, -1) > 0 && (listener.revents & POLLIN)) {
         struct seccomp_notif asked = { 0 };
         if (ioctl(listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
@@ -225,11 +228,11 @@ static bool try_one(size_t index, const struct twinlog_options *options, unsigne
     memset(&held, 0, sizeof(held));
     held.call = calls[index].call;
     held.hold = hold;
-    const pthread_t closing = start_thread(close_it, NULL), calling = start_thread(call_it, NULL);
-    while (atomic_load(&held.caller) == 0 || atomic_load(&held.closer) == 0)
+    /* No thread is started once one is held, which may have a lock of the allocator. */
+    const pthread_t closing = start_thread(close_it, NULL), serving = start_thread(serve, NULL);
+    while (!atomic_load(&held.is_ready) || atomic_load(&held.closer) == 0)
         sched_yield();
-    const bool is_refused = atomic_load(&held.listener) < 0;
-    const pthread_t serving = start_thread(serve, NULL);
+    const pthread_t calling = start_thread(call_it, NULL);
     pthread_join(calling, NULL);
     atomic_store(&held.may_close, true);
     pthread_join(closing, NULL);
@@ -237,7 +240,7 @@ static bool try_one(size_t index, const struct twinlog_options *options, unsigne
                   twinlog_strerror(held.result));
     finish_close();
     pthread_join(serving, NULL);
-    if (is_refused && index == 0)
+    if (atomic_load(&held.listener) < 0 && index == 0)
         fprintf(stderr, "skipped: close: no seccomp filter with a listener may be loaded\n");
     return atomic_load(&held.was_held);
 }
