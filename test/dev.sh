@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# What ./dev and its scripts have in common: packages, builds, output. Read by them in the top folder of the tree.
+# shellcheck shell=sh disable=SC2034 # the lists and counts are for the scripts
+
+to_build="gcc libc6-dev cmake ninja-build pkgconf liburing-dev libisal-dev systemtap-sdt-dev"
+to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck
+    libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch spin fuse3 libfuse3-dev
+    e2fsprogs xfsprogs btrfs-progs zsh fish"
+to_cluster="libraft-dev libuv1-dev"
+to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
+to_cover="$to_test gcovr"
+
+jobs=$(nproc)
+logs=build/logs
+
+say() { printf '== %s\n' "$*"; }
+
+# logged NAME COMMAND...: keeps the output in a file and shows it only when the command fails.
+logged()
+{
+    log=$logs/$1.log
+    shift
+    mkdir -p "$logs"
+    "$@" >"$log" 2>&1 && return 0
+    cat "$log"
+    echo "failed: $* (the output above is in $log)"
+    return 1
+}
+
+missing()
+{
+    for package in "$@"; do
+        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done
+}
+
+as_root()
+{
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "this needs root, and there is no sudo: $*"
+        return 1
+    fi
+}
+
+install_packages()
+{
+    logged apt-install as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# setup "PACKAGE...": what cannot be installed is named, and the word goes on without it.
+setup()
+{
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+        say "not a Debian system; what these packages hold must be here already: $1"
+        return 0
+    fi
+    # shellcheck disable=SC2046,SC2086 # one argument for each package
+    set -- $(missing $1)
+    [ $# -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        say "going on without these packages, which only root may install: $*"
+        return 0
+    fi
+    say "installing $*"
+    logged apt-update as_root apt-get update || true
+    install_packages "$@" && return 0
+    for package in "$@"; do
+        install_packages "$package" >/dev/null || say "going on without $package, which cannot be installed"
+    done
+}
+
+# build PRESET [TARGET...]
+build()
+{
+    preset=$1
+    shift
+    say "build $preset"
+    generator=
+    command -v ninja >/dev/null || generator='Unix Makefiles'
+    logged "configure-$preset" cmake --preset "$preset" ${generator:+-G "$generator"} &&
+        logged "build-$preset" cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}
+}

@@ -1,0 +1,211 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# run.sh test [--ci|--all] | coverage: builds, runs the tests of the presets, and says what failed and what was skipped.
+set -eu
+cd "$(dirname "$0")/.."
+# shellcheck source=test/dev.sh
+. test/dev.sh
+
+chosen= # options of ctest beside those of the preset
+passed=0
+failed=0
+skipped=0
+
+# count_tests STATUS FILE: results of that status in ctest's JUnit file.
+count_tests() { grep -c "<testcase .*status=\"$1\"" "$2" || true; }
+
+# skips FILE: what tests in ctest's JUnit file say they skipped, one line each; a test that was skipped
+# as a whole says so under its own name.
+skips()
+{
+    awk 'function unexplained() { if (whole) print whole "says not why"; whole = "" }
+         /<testcase / { unexplained(); split($0, part, "\""); whole = /status="notrun"/ ? part[2] " " : "" }
+         { sub(/.*<system-out>/, ""); sub(/<\/system-out>.*/, "") }
+         /^(SKIP |skipped: )/ { sub(/^(SKIP |skipped: )/, ""); print whole $0; whole = "" }
+         END { unexplained() }' "$1"
+}
+
+# run_tests PRESET [PREFIX...]: the tests of that preset, each under the command PREFIX.
+run_tests()
+{
+    preset=$1
+    shift
+    say "test $preset"
+    results=$PWD/$logs/test-$preset.xml
+    rm -f "$results"
+    status=0
+    parallel=
+    [ "$jobs" -le 3 ] || parallel=$jobs # more than the presets say
+    # shellcheck disable=SC2086 # an option and its argument
+    "$@" ctest --preset "$preset" $chosen ${parallel:+-j "$parallel"} --test-output-size-passed 1000000 \
+        --output-junit "$results" || status=1
+    if [ ! -f "$results" ]; then
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + $(count_tests run "$results")))
+    skips "$results" >"$logs/skips-$preset.txt"
+    skipped=$((skipped + $(wc -l <"$logs/skips-$preset.txt")))
+    failures=$(count_tests fail "$results")
+    failed=$((failed + (failures > status ? failures : status)))
+}
+
+# slowest: the tests of all presets that took longest.
+slowest()
+{
+    for results in "$logs"/test-*.xml; do
+        preset=${results##*/test-}
+        sed -n "s/.*<testcase name=\"\([^\"]*\)\".* time=\"\([0-9.]*\)\".*/\2 ${preset%.xml} \1/p" "$results"
+    done | sort -rn | head -n 10 | awk '{ printf "%6.1f s  %-8s %s\n", $1, $2, $3 }'
+}
+
+# skip NAME REASON: something of a whole preset that cannot be tried here.
+skip()
+{
+    echo "$1: $2" >"$logs/skips-$1.txt"
+    skipped=$((skipped + 1))
+}
+
+# try PRESET [PREFIX...]: builds and tests it; a build that fails counts as one failure.
+try()
+{
+    if build "$1"; then
+        run_tests "$@"
+    else
+        failed=$((failed + 1))
+    fi
+}
+
+# Some kernels place programs where gcc's thread sanitizer does not expect them. Prints the command
+# that helps, if one is needed; fails if none does.
+tsan_prefix()
+{
+    echo 'int main(void) { return 0; }' >build/tsan-works.c
+    gcc -fsanitize=thread -o build/tsan-works build/tsan-works.c || return 1
+    for prefix in "" "setarch -R"; do
+        # shellcheck disable=SC2086 # a command and its option
+        if (for _ in 1 2 3 4 5 6 7 8; do $prefix build/tsan-works 2>/dev/null || exit 1; done); then
+            echo "$prefix"
+            return 0
+        fi
+    done
+    return 1
+}
+
+try_tsan()
+{
+    if ! prefix=$(tsan_prefix); then
+        skip tsan "the thread sanitizer does not run on this kernel"
+        return
+    fi
+    # shellcheck disable=SC2086
+    try tsan $prefix env TMPDIR="$memory"
+}
+
+has_fuzzer()
+{
+    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return data && size ? 0 : 0; }' \
+        >build/fuzzer-works.c
+    clang -fsanitize=fuzzer,address,undefined -o build/fuzzer-works build/fuzzer-works.c 2>/dev/null
+}
+
+run_long_tests()
+{
+    say "test dev, what takes long"
+    logged test-long ctest --test-dir build/dev -L '^long$' --no-tests=error -j "$jobs" || failed=$((failed + 1))
+}
+
+try_other_builds()
+{
+    try minimal
+    if command -v clang >/dev/null; then
+        build clang || failed=$((failed + 1))
+    else
+        skip clang "clang is not here"
+    fi
+    # The real disk had its turn; what the sanitizers look for does not depend on it.
+    memory=${TMPDIR:-/tmp}
+    [ ! -w /dev/shm ] || memory=/dev/shm
+    try asan env TMPDIR="$memory"
+    try_tsan
+    if has_fuzzer; then
+        try fuzz
+    else
+        skip fuzz "clang with libFuzzer is not here"
+    fi
+}
+
+# run_all_tests [--ci|--all]
+run_all_tests()
+{
+    case ${1:-} in
+    '' | --ci | --all) ;;
+    *)
+        echo "./dev test: there is no $1, only --ci and --all"
+        return 2
+        ;;
+    esac
+    setup "$to_test"
+    mkdir -p "$logs"
+    rm -f "$logs"/skips-*.txt "$logs"/test-*.xml
+    if [ $# = 0 ]; then
+        chosen='-L ^(quick|tree|oracle|bindings)$'
+        try dev
+        say "left out: slow tests, clang, sanitizers, fuzzers' inputs; ./dev test --ci runs them"
+    else
+        try dev
+        [ "$1" != --all ] || run_long_tests
+        try_other_builds
+    fi
+    say "the slowest tests"
+    slowest
+    if [ "$skipped" -gt 0 ]; then
+        say "not tried on this machine"
+        sort -u "$logs"/skips-*.txt
+    fi
+    summary="$passed passed, $failed failed"
+    [ "$skipped" = 0 ] || summary="$summary, $skipped skipped"
+    printf '\n%s\n' "$summary"
+    [ "$failed" = 0 ]
+}
+
+# Lines and branches of each file, from gcovr's CSV.
+coverage_table()
+{
+    awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+             function part(covered, total) { return total > 0 ? sprintf("%5.1f %%", 100 * covered / total) : "      -" }
+             function show(name, lines, of_lines, branches, of_branches) {
+                 printf "%-28s %5d of %5d  %s  %5d of %5d  %s\n", name, lines, of_lines, part(lines, of_lines),
+                        branches, of_branches, part(branches, of_branches)
+             }
+             function value(name) { return $column[name] }
+             NR == 2 { printf "%-28s %24s  %24s\n", "", "lines", "branches" }
+             { show(value("filename"), value("line_covered"), value("line_total"), value("branch_covered"),
+                    value("branch_total"))
+               l += value("line_covered"); lines += value("line_total")
+               b += value("branch_covered"); branches += value("branch_total") }
+             END { show("all", l, lines, b, branches) }'
+}
+
+# What every input from a disk passes through is to be reached in full; test/coverage.md says why where it is not.
+coverage()
+{
+    setup "$to_cover"
+    build coverage
+    find build/coverage -name '*.gcda' -delete
+    run_tests coverage
+    report="gcovr --root . --exclude-unreachable-branches --exclude-throw-branches"
+    say "src/, by file"
+    $report --filter src/ --csv - build/coverage | coverage_table
+    say "lines and branches that were not reached in src/format and src/segment/recover.c"
+    $report --filter src/format/ --filter src/segment/recover.c build/coverage
+    $report --filter src/format/ --filter src/segment/recover.c --branches build/coverage
+    [ "$failed" = 0 ]
+}
+
+word=$1
+shift
+case $word in
+test) run_all_tests "$@" ;;
+coverage) coverage ;;
+esac
