@@ -254,9 +254,7 @@ static void write_once(struct commit *c, struct io_write *write) REQUIRES(c->lea
     }
 }
 
-/* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. A write may be tried again, with all
- * of its bytes, because its sync has not run. Behind a whole write the sync has run, or may have: a file system, too, can
- * answer -ECANCELED (I5). */
+/* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
 static int digest(struct io_write *write)
 {
     const int64_t written = write->ret_written;
@@ -266,6 +264,8 @@ static int digest(struct io_write *write)
     }
     if (written < 0)
         return (int)written;
+    if ((size_t)written == write->size && write->ret_synced == -ECANCELED)
+        return 0; /* the barrier never ran, for want of a thread or for a signal. Repeat it with its write */
     if ((size_t)written == write->size)
         return write->ret_synced < 0 ? write->ret_synced : 1;
     /* the rest begins at a block boundary; its barrier need cover no more of the bytes before it than it did */

@@ -52,8 +52,8 @@ struct io_write {
     enum io_barrier barrier;
 
     int64_t ret_written; /* bytes written, maybe fewer than `size`; or a negative error */
-    int ret_synced; /* 0 = everything that was written is durable; -ECANCELED behind a write that failed or
-                            fell short = the barrier did not run; else the barrier failed */
+    int ret_synced; /* 0 = everything that was written is durable; -ECANCELED = the barrier did not run; else it
+                     * failed */
 };
 
 /* How a file gets its size. */

@@ -107,7 +107,7 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
             return rc;
         if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !syncs_writes(twl_file_system(dir)))
             snprintf(reason, sizeof(reason),
-                     "%s is only for file systems where a write is known to sync by a flag; "
+                     "%s is only for file systems that are known to sync; "
                      "fdatasync works everywhere",
                      rung->name);
         else if (!has_refusal)

@@ -39,7 +39,8 @@ const struct file_system *twl_file_system(const char *dir)
 
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
 {
-    if ((kind == TWINLOG_IO_URING || kind == TWINLOG_IO_DSYNC) && !syncs_writes(twl_file_system(dir))) {
+    /* -ECANCELED of a linked sync counts as one that never ran: no known file system answers with it */
+    if (kind != TWINLOG_IO_FDATASYNC && !syncs_writes(twl_file_system(dir))) {
         /* what is wrong with the directory is told first */
         const int rc = twl_io_posix_create(dir, false, ret_io);
         if (rc == 0)

@@ -26,7 +26,8 @@ int twl_identity_of(int fd, struct identity *ret_identity)
     if (about.stx_mask & STATX_BTIME) {
         ret_identity->born_s = about.stx_btime.tv_sec;
         ret_identity->born_ns = about.stx_btime.tv_nsec;
-    } else if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0) { /* of an int, whatever its definition says */
+    } else if (ioctl(fd, IOCTL_REQUEST(FS_IOC_GETVERSION), &generation) ==
+               0) { /* of an int, whatever its definition says */
         ret_identity->born_ns = generation;
     }
     return 0;

@@ -150,7 +150,7 @@ test_fail()
     wait_until '[ "$(archived failures)" -gt 0 ] && [ "$(archived segments)" = 2 ]'
     count "a follower tries again" $?
     status "a second archiver" 1 "$twinlog" archive journal --command "$keep"
-    says "is refused" err "process $archiver has a consumer of this name open"
+    says "is refused" err "a consumer of this name is open"
     touch there
     wait_until '[ "$(archived segments)" -gt 3 ] && [ "$(archived failures)" = 0 ]'
     count "and goes on" $?

@@ -566,8 +566,7 @@ static unsigned try_all_kept(void)
     for (unsigned i = 0; i < 4 * sizeof(kept_ways) / sizeof(kept_ways[0]); i++) {
         const struct way *way = &kept_ways[i / 4];
         const bool is_unbuffered = i % 2, is_shared = i / 2 % 2;
-        const bool is_by_flag = way->io == TWINLOG_IO_URING || way->io == TWINLOG_IO_DSYNC ||
-                                (is_shared && way->io == TWINLOG_IO_URING_LINKED);
+        const bool is_by_flag = way->io != TWINLOG_IO_AUTO && way->io != TWINLOG_IO_FDATASYNC;
         if (is_shared && way->mode != TWINLOG_MODE_DURABLE)
             continue;
         snprintf(words, sizeof(words), "kept as synced, %s%s%s: ", way->name,
