@@ -4,8 +4,8 @@
  *
  * A seccomp filter of the calling thread, and of those that it starts, hands their system calls to a thread that lets them
  * go on one after the other. At the one to hold that thread lets another one close the log, waits until the close has
- * returned or sleeps, and then lets the rest go on. The call must succeed or say that the log is closed, the close must succeed or say that
- * the log is in use, and the log must be sound. The address sanitizer sees what is used after it was freed.
+ * returned or sleeps, and then lets the rest go on. The call must succeed or say that the log is closed, the close must
+ * succeed or say that the log is in use, and the log must be sound. The address sanitizer sees what is used after it was freed.
  */
 #define _GNU_SOURCE
 #include "logdir.h"
@@ -255,6 +255,10 @@ TEST_LOOP(a_close_beside_a_call_waits_or_is_refused, 4)
         { .size = sizeof(struct twinlog_options), .mode = TWINLOG_MODE_SHARED },
         { .size = sizeof(struct twinlog_options), .flags = TWINLOG_READ_ONLY },
     };
+    if (HAS_THREAD_SANITIZER) {
+        fprintf(stderr, "skipped: close: the thread sanitizer does not see an order made by system calls\n");
+        return;
+    }
     for (size_t i = 0; i < CALLS; i++)
         for (unsigned hold = 0; hold < HOLDS && try_one(i, &modes[_i], hold); hold++)
             continue;
