@@ -184,7 +184,8 @@ static void fault_hook(void *context, enum simdisk_op op)
         return;
     if (run->log)
         history_notice(&run->history, twinlog_last_lsn(run->log));
-    const bool has_failed = simdisk_faults(disk) > run->faults;
+    const bool has_failed =
+        simdisk_faults(disk) > run->faults && run->fault.error != -ECANCELED; /* never ran */
     run->faults = simdisk_faults(disk);
     if (op == SIM_BARRIER && has_failed && !run->has_barrier_failed) {
         run->has_barrier_failed = true;

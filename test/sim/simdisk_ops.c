@@ -464,6 +464,8 @@ static int finish_barrier(struct simdisk *disk, struct inode *inode, const struc
 {
     const size_t written = (size_t)write->ret_written;
     const int error = sim_begin(disk, SIM_BARRIER, inode, NULL, write->offset, written);
+    if (error == -ECANCELED)
+        return error; /* it never ran (see io_write) */
     if (error < 0)
         sim_sync_in_vain(disk, inode);
     else if (sim_is_lying(disk, SIM_BARRIER))
