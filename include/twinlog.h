@@ -245,7 +245,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
  * happened: -EBUSY, readers are attached to the log, or just being attached; -EDEADLK. No thread may start a call on
- * `log` once close has begun. In a forked child it returns TWINLOG_EFORKED; see twinlog(7). */
+ * `log` once close has begun, not even one that only asks for an LSN. In a forked child it returns TWINLOG_EFORKED; see twinlog(7). */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -368,7 +368,7 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
                        int timeout_ms);
 /* An eventfd, readable while there are requests to fetch. Do not read it: twinlog_queue_poll() does. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
-/* -EBUSY while there are requests that were not completed, or not fetched. */
+/* -EBUSY while there are requests that were not completed, or not fetched, or a thread is in a call on the queue. */
 int twinlog_queue_close(struct twinlog_queue *queue);
 
 /* ---- many logs --------------------------------------------------------------------------------- */

@@ -38,6 +38,7 @@ struct twinlog_queue {
     int fd;                               /* [lock] the eventfd; -1 = not requested yet */
     struct twl_event filled;              /* notified after each push */
     _Atomic uint64_t expected;            /* [atomic] number of pushes to come */
+    _Atomic uint32_t inside;              /* [atomic] calls that have not returned */
 };
 
 int twinlog_queue_open(struct twinlog_queue **ret_queue)
@@ -120,6 +121,7 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
     if (timeout_ms != 0 && twl_is_observing())
         return -EDEADLK;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    atomic_fetch_add(&queue->inside, 1);
     for (;;) {
         const uint32_t seen = twl_event_value(&queue->filled);
         count = fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX));
@@ -127,6 +129,7 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
             break;
         twl_event_sleep_until(&queue->filled, seen, deadline_ns);
     }
+    atomic_fetch_sub(&queue->inside, 1);
     pthread_setcancelstate(cancel_state, NULL);
     return (int)count;
 }
@@ -135,6 +138,7 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
 {
     if (!queue)
         return -EINVAL;
+    atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&queue->lock);
     int rc = queue->fd;
     if (rc < 0) {
@@ -142,6 +146,7 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
         rc = queue->fd >= 0 ? queue->fd : -errno;
     }
     twl_mutex_unlock(&queue->lock);
+    atomic_fetch_sub(&queue->inside, 1);
     return rc;
 }
 
@@ -150,7 +155,7 @@ int twinlog_queue_close(struct twinlog_queue *queue)
     if (!queue)
         return 0;
     twl_mutex_lock(&queue->lock);
-    const bool is_busy = queue->first || atomic_load(&queue->expected) > 0;
+    const bool is_busy = queue->first || atomic_load(&queue->expected) > 0 || atomic_load(&queue->inside) > 0;
     twl_mutex_unlock(&queue->lock);
     if (is_busy)
         return -EBUSY;

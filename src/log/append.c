@@ -187,20 +187,32 @@ int twinlog_skip(struct twinlog *log, uint64_t next_lsn)
     return rc;
 }
 
-int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
+static int wait_inside(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
-    const struct terms terms = { .level = level_of(log, (uint32_t)level), .deadline_ns = deadline_ns };
     struct call call;
-    if ((unsigned)level > TWINLOG_LEVEL_DURABLE)
-        return -EINVAL;
-    int rc = twl_enter_on_terms(log, &terms, &call);
+    int rc = twl_enter_on_terms(log, terms, &call);
     if (rc == -EROFS)
         return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
     if (rc == -ETIMEDOUT && lsn <= twinlog_durable_lsn(log))
         return 0;
     if (rc < 0)
         return rc;
-    rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, &terms) : -EINVAL;
+    rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, terms) : -EINVAL;
+    twl_leave(&call);
+    return rc;
+}
+
+int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
+{
+    const struct terms terms = { .level = level_of(log, (uint32_t)level), .deadline_ns = deadline_ns };
+    struct call call;
+    if ((unsigned)level > TWINLOG_LEVEL_DURABLE)
+        return -EINVAL;
+    int rc =
+        twl_enter(log, INSIDE_OTHER, &call); /* a close waits for what is looked at after a time-out, too */
+    if (rc < 0)
+        return rc;
+    rc = wait_inside(log, lsn, &terms);
     twl_leave(&call);
     return rc;
 }

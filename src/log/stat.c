@@ -26,32 +26,22 @@ int twl_look(struct twinlog *log)
     return rc;
 }
 
-/* A close waits for it: the files are read. */
-static uint64_t looked_lsn(struct twinlog *log, _Atomic uint64_t *lsn)
-{
-    struct call call;
-    twl_enter_to_look(log, &call);
-    twl_look(log);
-    const uint64_t found = atomic_load(lsn);
-    twl_leave(&call);
-    return found;
-}
-
 static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
-    if (is_read_only(log))
-        return looked_lsn(log, &log->looked_last_lsn);
-    return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
+    if (!is_read_only(log))
+        return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
+    (void)twl_look(log);
+    return atomic_load(&log->looked_last_lsn);
 }
 
-uint64_t twinlog_last_lsn(struct twinlog *log)
+static uint64_t last_lsn(struct twinlog *log)
 {
-    return log ? newest_lsn(log, TWINLOG_LEVEL_BUFFERED) : 0;
+    return newest_lsn(log, TWINLOG_LEVEL_BUFFERED);
 }
 
-uint64_t twinlog_written_lsn(struct twinlog *log)
+static uint64_t written_lsn(struct twinlog *log)
 {
-    return log ? newest_lsn(log, TWINLOG_LEVEL_WRITTEN) : 0;
+    return newest_lsn(log, TWINLOG_LEVEL_WRITTEN);
 }
 
 uint64_t twl_durable_lsn(struct twinlog *log)
@@ -59,10 +49,29 @@ uint64_t twl_durable_lsn(struct twinlog *log)
     return newest_lsn(log, TWINLOG_LEVEL_DURABLE);
 }
 
+/* What readers are told, so that no reader is ahead of it. A forked child shares the page, so it gets the
+ * value at the fork. */
+static uint64_t durable_lsn(struct twinlog *log)
+{
+    bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
+    uint64_t lsn = is_ours ? watermark_load(&log->shared->page->durable) : 0;
+    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
+}
+
 /* Readers of a mapped log look for complete records themselves. */
 static uint64_t told_lsn(struct twinlog *log)
 {
-    return log->mapped ? twinlog_last_lsn(log) : twinlog_durable_lsn(log);
+    return log->mapped ? last_lsn(log) : durable_lsn(log);
+}
+
+static uint64_t first_lsn(struct twinlog *log)
+{
+    if (is_read_only(log)) {
+        (void)twl_look(log);
+        return atomic_load(&log->looked_first_lsn);
+    }
+    uint64_t first_lsn = atomic_load(&log->first_lsn);
+    return told_lsn(log) >= first_lsn ? first_lsn : 0;
 }
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
@@ -72,33 +81,43 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
     return rc;
 }
 
-/* What readers are told, so that no reader is ahead of it. A forked child shares the page, so it gets the
- * value at the fork. */
-uint64_t twinlog_durable_lsn(struct twinlog *log)
+static uint64_t ask(struct twinlog *log, uint64_t (*find)(struct twinlog *log))
 {
+    struct call call;
     if (!log)
         return 0;
-    bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
-    uint64_t lsn = is_ours ? watermark_load(&log->shared->page->durable) : 0;
-    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
+    twl_enter_to_look(log, &call);
+    const uint64_t lsn = find(log);
+    twl_leave(&call);
+    return lsn;
 }
 
 uint64_t twinlog_first_lsn(struct twinlog *log)
 {
-    if (!log)
-        return 0;
-    if (is_read_only(log))
-        return looked_lsn(log, &log->looked_first_lsn);
-    uint64_t first_lsn = atomic_load(&log->first_lsn);
-    return told_lsn(log) >= first_lsn ? first_lsn : 0;
+    return ask(log, first_lsn);
+}
+
+uint64_t twinlog_last_lsn(struct twinlog *log)
+{
+    return ask(log, last_lsn);
+}
+
+uint64_t twinlog_written_lsn(struct twinlog *log)
+{
+    return ask(log, written_lsn);
+}
+
+uint64_t twinlog_durable_lsn(struct twinlog *log)
+{
+    return ask(log, durable_lsn);
 }
 
 static void stat_markers(struct twinlog *log, struct twinlog_stat *stat)
 {
-    stat->first_lsn = twinlog_first_lsn(log);
-    stat->last_lsn = twinlog_last_lsn(log);
-    stat->durable_lsn = twinlog_durable_lsn(log);
-    stat->written_lsn = max_u64(twinlog_written_lsn(log), stat->durable_lsn);
+    stat->first_lsn = first_lsn(log);
+    stat->last_lsn = last_lsn(log);
+    stat->durable_lsn = durable_lsn(log);
+    stat->written_lsn = max_u64(written_lsn(log), stat->durable_lsn);
 }
 
 static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)

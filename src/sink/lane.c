@@ -11,18 +11,23 @@ static bool try_take(struct lane *lane)
     return turn % 2 == 0 && atomic_compare_exchange_strong(&lane->turn, &turn, turn + 1);
 }
 
+static unsigned wait_for_lane(struct twinlog_sink *sink)
+{
+    atomic_fetch_add(&sink->without_lane, 1);
+    for (unsigned tries = 1; !try_take(&sink->lanes[thread_lane - 1]); tries++) {
+        thread_lane = thread_lane % SLOTS + 1;
+        if (tries % SLOTS == 0)
+            twl_yield();
+    }
+    atomic_fetch_sub(&sink->without_lane, 1);
+    return thread_lane - 1;
+}
+
 unsigned twl_lane_take(struct twinlog_sink *sink)
 {
     if (thread_lane == 0)
         thread_lane = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % SLOTS + 1;
-    for (unsigned tries = 1;; tries++) {
-        const unsigned lane = thread_lane - 1;
-        if (try_take(&sink->lanes[lane]))
-            return lane;
-        thread_lane = thread_lane % SLOTS + 1;
-        if (tries % SLOTS == 0)
-            twl_yield(); /* more threads than lanes */
-    }
+    return try_take(&sink->lanes[thread_lane - 1]) ? thread_lane - 1 : wait_for_lane(sink);
 }
 
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane)

@@ -193,12 +193,12 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
     if (rc < 0)
         return rc;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    atomic_fetch_add(&sink->syncs, 1); /* instead of a lane, because a sync may wait */
+    atomic_fetch_add(&sink->without_lane, 1); /* instead of a lane, because a sync may wait */
     rc = atomic_load(&sink->error);
     if (rc == 0)
         rc = twl_sink_flush_all(sink, true);
     twl_sink_retire(sink, false, SLOTS);
-    atomic_fetch_sub(&sink->syncs, 1);
+    atomic_fetch_sub(&sink->without_lane, 1);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
@@ -396,8 +396,10 @@ int twinlog_sink_finish(const char *path, uint32_t flags)
 static void wait_for_calls(struct twinlog_sink *sink)
 {
     uint64_t turns[SLOTS];
-    twl_lanes_look(sink, turns);
-    while (!twl_lanes_have_passed(sink, turns, SLOTS) || atomic_load(&sink->syncs) > 0)
+    while (atomic_load(&sink->without_lane) > 0)
+        twl_yield();
+    twl_lanes_look(sink, turns); /* after the threads that waited for a lane have one */
+    while (!twl_lanes_have_passed(sink, turns, SLOTS))
         twl_yield();
 }
 

@@ -65,8 +65,9 @@ struct twinlog_sink {
 
     struct twl_mutex lock;     /* for moving on; never held while a file is synced */
     struct twl_mutex retiring; /* for syncing, and for leaving old files */
-    _Atomic unsigned syncs;    /* threads in twinlog_sink_sync(), which take no lane: writers need those */
-    struct sink_file *old;     /* [lock] files that the process has moved on from */
+    _Atomic unsigned
+        without_lane;      /* threads inside that wait for a lane, or sync, as writers need the lanes */
+    struct sink_file *old; /* [lock] files that the process has moved on from */
 
     _Atomic uint64_t rotations;
     _Atomic uint64_t past_growths, past_fillers; /* in files that were left */

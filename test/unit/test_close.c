@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each call that takes an open log, held at each of its first system calls, and the log is closed beside it.
+ * Each call that takes an open log, a sink or a queue, held at each of its first system calls, and the handle is closed
+ * beside it. A consumer and a reader are for one thread: beside their calls the log is closed.
  *
  * A seccomp filter of the calling thread, and of those that it starts, hands their system calls to a thread that lets them
- * go on one after the other. At the one to hold that thread lets another one close the log, waits until the close has
- * returned or sleeps, and then lets the rest go on. The call must succeed or say that the log is closed, the close must
- * succeed or say that the log is in use, and the log must be sound. The address sanitizer sees what is used after it was freed.
+ * go on one after the other. At the one to hold that thread lets another one close the handle, gives the close time, and
+ * then lets the rest go on. The call must succeed or say that the handle is closed, the close must not return before the
+ * call, or say that the handle is in use, and the log must be sound. The address sanitizer sees what is used after it was
+ * freed.
  */
 #define _GNU_SOURCE
 #include "logdir.h"
+#include "sink/sink.h"
 #include "suites.h"
 
 #include <errno.h>
@@ -26,10 +29,15 @@
 
 #define HOLDS REPEATS(4u, 2u) /* system calls of each call */
 #define RECORDS 20u
+#define SHARED_BYTES 131072u /* of a segment of a shared log */
+#define LOOKS 2000u          /* at a close, which may yield again and again instead of sleeping */
 
 /* ---- the calls ------------------------------------------------------------------------------------ */
 
 static struct twinlog *held_log;
+static struct twinlog *rival; /* beside a shared one: has gone on in the next segment */
+static struct twinlog_sink *held_sink;
+static struct twinlog_consumer *consumer;
 static struct twinlog_reader *held_reader; /* that the call has attached; NULL = none */
 static struct twinlog_queue *queue;
 
@@ -38,11 +46,23 @@ static struct twinlog_record record;
 static unsigned char bytes[RECORD_ROOM];
 static const struct twinlog_entry entries[2] = { { .data = "one", .size = 3 }, { .data = "two", .size = 3 } };
 static struct twinlog_request request;
+static struct twinlog_queue *held_queue;
+static struct twinlog_request *fetched;
+static char sink_path[300], sink_old[310];
+static char large[1u << 20]; /* needs a longer file */
 
 static int begin_request(void)
 {
     request = (struct twinlog_request){ .queue = queue };
     return 0;
+}
+
+static int consume(bool commits)
+{
+    int rc = twinlog_consumer_open(log_dir, "cursor", NULL, &consumer);
+    if (rc == 0)
+        rc = twinlog_consumer_next(consumer, &record);
+    return rc > 0 && commits ? twinlog_consumer_commit(consumer, 0) : rc;
 }
 
 static int follow(void)
@@ -64,7 +84,8 @@ static int follow(void)
     DO(drive, twinlog_drive(held_log, 0))                                                                    \
     DO(first_lsn, twinlog_first_lsn(held_log) > RECORDS ? -EIO : 0)                                          \
     DO(last_lsn, twinlog_last_lsn(held_log) < RECORDS ? -EIO : 0)                                            \
-    DO(durable_lsn, twinlog_durable_lsn(held_log) > RECORDS ? -EIO : 0)                                      \
+    DO(written_lsn, twinlog_written_lsn(held_log) < RECORDS ? -EIO : 0)                                      \
+    DO(durable_lsn, twinlog_durable_lsn(held_log) < RECORDS ? -EIO : 0)                                      \
     DO(trim, twinlog_trim(held_log, &WITH_SIZE(trim_options, .before_lsn = RECORDS / 2), NULL))              \
     DO(truncate, twinlog_truncate(held_log, RECORDS - 3))                                                    \
     DO(reset, twinlog_reset(held_log, 100))                                                                  \
@@ -77,7 +98,22 @@ static int follow(void)
     DO(stat, twinlog_stat(held_log, &WITH_SIZE(stat, .io = 0)))                                              \
     DO(timings, twinlog_timings(held_log, &WITH_SIZE(timings, .sample_interval = 0)))                        \
     DO(reader_attach, twinlog_reader_attach(held_log, NULL, &held_reader))                                   \
-    DO(reader_next, follow())
+    DO(reader_next, follow())                                                                                \
+    DO(consumer_open, twinlog_consumer_open(log_dir, "new", NULL, &consumer))                                \
+    DO(consumer_next, consume(false))                                                                        \
+    DO(consumer_commit, consume(true))
+
+#define DO_EACH_OF_A_SINK(DO)                                                                                \
+    DO(sink_write, twinlog_sink_write(held_sink, "write\n", 6, NULL))                                        \
+    DO(sink_writev, twinlog_sink_writev(held_sink, &(struct iovec){ large, sizeof(large) }, 1, NULL))        \
+    DO(sink_sync, twinlog_sink_sync(held_sink))                                                              \
+    DO(sink_rotate, twinlog_sink_rotate(held_sink))                                                          \
+    DO(sink_reopen, twinlog_sink_reopen(held_sink))                                                          \
+    DO(sink_stat, twinlog_sink_stat(held_sink, &WITH_SIZE(sink_stat, .bytes = 0)))
+
+#define DO_EACH_OF_A_QUEUE(DO)                                                                               \
+    DO(queue_poll, twinlog_queue_poll(held_queue, &fetched, 1, 1))                                           \
+    DO(queue_fd, twinlog_queue_fd(held_queue))
 
 #define DEFINE(name, call)                                                                                   \
     static int do_##name(void)                                                                               \
@@ -85,22 +121,42 @@ static int follow(void)
         return call;                                                                                         \
     }
 DO_EACH_CALL(DEFINE)
+DO_EACH_OF_A_SINK(DEFINE)
+DO_EACH_OF_A_QUEUE(DEFINE)
 
 #define ENTRY(name, call) { do_##name, #name },
-static const struct {
+struct held_call {
     int (*call)(void);
     const char *name;
-} calls[] = { DO_EACH_CALL(ENTRY) };
-#define CALLS (sizeof(calls) / sizeof(calls[0]))
+};
+static const struct held_call calls[] = { DO_EACH_CALL(ENTRY) };
+static const struct held_call sink_calls[] = { DO_EACH_OF_A_SINK(ENTRY) };
+static const struct held_call queue_calls[] = { DO_EACH_OF_A_QUEUE(ENTRY) };
+#define COUNT(calls) (sizeof(calls) / sizeof(calls[0]))
+
+static int close_log(void)
+{
+    return twinlog_close(held_log);
+}
+static int close_sink(void)
+{
+    return twinlog_sink_close(held_sink);
+}
+static int close_queue(void)
+{
+    return twinlog_queue_close(held_queue);
+}
 
 /* ---- holding a thread ------------------------------------------------------------------------------ */
 
 static struct {
-    int (*call)(void);
+    int (*call)(void), (*close)(void);
     unsigned hold;             /* which system call */
     atomic_int listener;       /* -1 = there can be none */
     atomic_int caller, closer; /* threads; 0 = not yet */
-    atomic_bool is_ready, may_close, is_closed, was_held;
+    atomic_bool is_inside, is_ready, may_close, is_closed, was_held;
+    bool was_closed_beside; /* the close has returned while the call was held */
+    pthread_t serving;      /* until the threads have ended that the call has started */
     int result;
     int closed; /* result of the close */
 } held;
@@ -118,7 +174,9 @@ static void *call_it(void *unused)
     const int thread = (int)gettid(); /* no system call from here on before it is served */
     atomic_store(&held.listener, listen_to_this_thread());
     atomic_store(&held.caller, thread);
+    atomic_store(&held.is_inside, true);
     held.result = atomic_load(&held.listener) >= 0 ? held.call() : 0;
+    atomic_store(&held.is_inside, false);
     return unused;
 }
 
@@ -127,7 +185,7 @@ static void *close_it(void *unused)
     atomic_store(&held.closer, (int)gettid());
     while (!atomic_load(&held.may_close))
         sched_yield();
-    held.closed = twinlog_close(held_log);
+    held.closed = held.close();
     atomic_store(&held.is_closed, true);
     return unused;
 }
@@ -147,10 +205,11 @@ static bool is_asleep(int thread)
 static void close_beside(void)
 {
     atomic_store(&held.may_close, true);
-    for (unsigned naps = 0; naps < 3 && !atomic_load(&held.is_closed);) {
+    for (unsigned naps = 0, looks = 0; naps < 3 && looks < LOOKS && !atomic_load(&held.is_closed); looks++) {
         naps += is_asleep(atomic_load(&held.closer)); /* for another lock than that of the call, perhaps */
         sched_yield();
     }
+    held.was_closed_beside = atomic_load(&held.is_closed);
 }
 
 /* Until the thread has ended, and all that it has started. */
@@ -165,7 +224,8 @@ static void *serve(void *unused)
         struct seccomp_notif asked = { 0 };
         if (ioctl(listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
             continue;
-        if ((int)asked.pid == atomic_load(&held.caller) && count++ == held.hold) {
+        const bool is_of_call = (int)asked.pid == atomic_load(&held.caller) && atomic_load(&held.is_inside);
+        if (is_of_call && count++ == held.hold) {
             atomic_store(&held.was_held, true);
             close_beside();
         }
@@ -199,7 +259,15 @@ static struct twinlog *open_again(const struct twinlog_options *options)
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 5), 0);
     ck_assert_int_eq(twinlog_meta_set(log, "name", "value", 5), 0);
     log_close(log);
-    return log_open(options);
+    log = log_open(options);
+    rival = NULL;
+    if (options->mode ==
+        TWINLOG_MODE_SHARED) { /* `log` has to open another segment to know the newest record */
+        rival = log_open(options);
+        for (unsigned i = 0; i < SHARED_BYTES / RECORD_ROOM; i++)
+            ck_assert_int_eq(twinlog_append(rival, large, RECORD_ROOM, NULL), 0);
+    }
+    return log;
 }
 
 static bool is_expected(int result)
@@ -207,42 +275,69 @@ static bool is_expected(int result)
     return result >= 0 || result == -EBUSY || result == -ESHUTDOWN || result == -ENOTSUP || result == -EROFS;
 }
 
-static void finish_close(void)
-{
-    struct twinlog_request *done;
-    ck_assert(held.closed == 0 || held.closed == -EBUSY);
-    if (held_reader)
-        twinlog_reader_close(held_reader);
-    held_reader = NULL;
-    if (held.closed != 0)
-        ck_assert_int_eq(twinlog_close(held_log), 0);
-    while (twinlog_queue_poll(queue, &done, 1, 0) > 0)
-        ;
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
-}
-
 /* False where the call makes fewer system calls. */
-static bool try_one(size_t index, const struct twinlog_options *options, unsigned hold)
+static bool hold_and_close(const struct held_call *call, unsigned hold, int (*how_to_close)(void))
 {
-    held_log = open_again(options);
     memset(&held, 0, sizeof(held));
-    held.call = calls[index].call;
+    held.call = call->call;
+    held.close = how_to_close;
     held.hold = hold;
     /* No thread is started once one is held, which may have a lock of the allocator. */
-    const pthread_t closing = start_thread(close_it, NULL), serving = start_thread(serve, NULL);
+    const pthread_t closing = start_thread(close_it, NULL);
+    held.serving = start_thread(serve, NULL);
     while (!atomic_load(&held.is_ready) || atomic_load(&held.closer) == 0)
         sched_yield();
     const pthread_t calling = start_thread(call_it, NULL);
     pthread_join(calling, NULL);
     atomic_store(&held.may_close, true);
     pthread_join(closing, NULL);
-    ck_assert_msg(is_expected(held.result), "%s, held at %u: %d (%s)", calls[index].name, hold, held.result,
+    ck_assert_msg(is_expected(held.result), "%s, held at %u: %d (%s)", call->name, hold, held.result,
                   twinlog_strerror(held.result));
-    finish_close();
-    pthread_join(serving, NULL);
-    if (atomic_load(&held.listener) < 0 && index == 0)
+    ck_assert_msg(held.closed == 0 || held.closed == -EBUSY, "%s, held at %u: the close: %d", call->name,
+                  hold, held.closed);
+    if (atomic_load(&held.listener) < 0 && hold == 0)
         fprintf(stderr, "skipped: close: no seccomp filter with a listener may be loaded\n");
     return atomic_load(&held.was_held);
+}
+
+/* Not for a consumer, which has a handle of its own. */
+static void expect_closed_after(const struct held_call *call, unsigned hold)
+{
+    ck_assert_msg(!held.was_closed_beside || held.closed != 0, "%s, held at %u: closed beside the call",
+                  call->name, hold);
+}
+
+static void finish_close(void)
+{
+    struct twinlog_request *done;
+    twinlog_reader_close(held_reader);
+    twinlog_consumer_close(consumer);
+    held_reader = NULL;
+    consumer = NULL;
+    if (held.closed != 0)
+        ck_assert_int_eq(twinlog_close(held_log), 0);
+    ck_assert_int_eq(twinlog_close(rival), 0);
+    while (twinlog_queue_poll(queue, &done, 1, 0) > 0)
+        ;
+    pthread_join(held.serving, NULL);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+static bool try_log(const struct held_call *call, const struct twinlog_options *options, unsigned hold)
+{
+    held_log = open_again(options);
+    const bool was_held = hold_and_close(call, hold, close_log);
+    if (!strstr(call->name, "consumer"))
+        expect_closed_after(call, hold);
+    finish_close();
+    return was_held;
+}
+
+static bool skips(void)
+{
+    if (HAS_THREAD_SANITIZER)
+        fprintf(stderr, "skipped: close: the thread sanitizer does not see an order made by system calls\n");
+    return HAS_THREAD_SANITIZER;
 }
 
 CASE("close", set_up, tear_down);
@@ -252,14 +347,98 @@ TEST_LOOP(a_close_beside_a_call_waits_or_is_refused, 4)
     static const struct twinlog_options modes[] = {
         { .size = sizeof(struct twinlog_options), .mode = TWINLOG_MODE_DURABLE },
         { .size = sizeof(struct twinlog_options), .mode = TWINLOG_MODE_MAPPED },
-        { .size = sizeof(struct twinlog_options), .mode = TWINLOG_MODE_SHARED },
+        { .size = sizeof(struct twinlog_options),
+          .mode = TWINLOG_MODE_SHARED,
+          .segment_bytes = SHARED_BYTES },
         { .size = sizeof(struct twinlog_options), .flags = TWINLOG_READ_ONLY },
     };
-    if (HAS_THREAD_SANITIZER) {
-        fprintf(stderr, "skipped: close: the thread sanitizer does not see an order made by system calls\n");
+    if (skips())
         return;
-    }
-    for (size_t i = 0; i < CALLS; i++)
-        for (unsigned hold = 0; hold < HOLDS && try_one(i, &modes[_i], hold); hold++)
+    for (size_t i = 0; i < COUNT(calls); i++)
+        for (unsigned hold = 0; hold < HOLDS && try_log(&calls[i], &modes[_i], hold); hold++)
             continue;
+}
+
+/* ---- sinks -------------------------------------------------------------------------------------------- */
+
+static void open_sink(uint32_t flags)
+{
+    snprintf(sink_path, sizeof(sink_path), "%s/sink", log_parent);
+    snprintf(sink_old, sizeof(sink_old), "%s.old", sink_path);
+    unlink(sink_path);
+    ck_assert_int_eq(twinlog_sink_open(sink_path, &WITH_SIZE(sink_options, .flags = flags), &held_sink), 0);
+    ck_assert_int_eq(twinlog_sink_write(held_sink, "first\n", 6, NULL), 0);
+}
+
+static bool try_sink(const struct held_call *call, uint32_t flags, unsigned hold)
+{
+    open_sink(flags);
+    if (call->call == do_sink_reopen)
+        ck_assert_int_eq(rename(sink_path, sink_old), 0);
+    const bool was_held = hold_and_close(call, hold, close_sink);
+    pthread_join(held.serving, NULL);
+    ck_assert_int_eq(held.closed, 0);
+    expect_closed_after(call, hold);
+    return was_held;
+}
+
+TEST_LOOP(a_close_of_a_sink_waits_for_its_calls, 4)
+{
+    const uint32_t flags = (_i & 1 ? TWINLOG_SINK_SHARED : 0) | (_i & 2 ? TWINLOG_SINK_NO_THREAD : 0);
+    if (skips())
+        return;
+    for (size_t i = 0; i < COUNT(sink_calls); i++) {
+        const bool is_refused = (flags & TWINLOG_SINK_SHARED) && sink_calls[i].call == do_sink_rotate;
+        for (unsigned hold = 0; !is_refused && hold < HOLDS && try_sink(&sink_calls[i], flags, hold); hold++)
+            continue;
+    }
+}
+
+/* All lanes are taken, so the write waits for one. */
+static int write_without_lane(void)
+{
+    return twinlog_sink_write(held_sink, "late\n", 5, NULL);
+}
+
+static void *give_lanes_back(void *unused)
+{
+    while (!atomic_load(&held.was_held) || !atomic_load(&held.may_close))
+        sched_yield();
+    for (unsigned i = 0; i < LOOKS && !atomic_load(&held.is_closed); i++)
+        sched_yield();
+    for (unsigned lane = 0; lane < SLOTS; lane++)
+        twl_lane_leave(held_sink, lane);
+    return unused;
+}
+
+TEST(a_close_of_a_sink_waits_for_a_write_without_a_lane)
+{
+    static const struct held_call call = { write_without_lane, "write without a lane" };
+    if (skips())
+        return;
+    open_sink(TWINLOG_SINK_NO_THREAD);
+    for (unsigned lane = 0; lane < SLOTS; lane++)
+        (void)twl_lane_take(held_sink);
+    const pthread_t giving = start_thread(give_lanes_back, NULL);
+    (void)hold_and_close(&call, 0, close_sink);
+    pthread_join(giving, NULL);
+    pthread_join(held.serving, NULL);
+    expect_closed_after(&call, 0);
+    ck_assert_int_eq(held.result, 0);
+}
+
+/* ---- queues ------------------------------------------------------------------------------------------- */
+
+TEST(a_queue_is_not_closed_beside_a_call)
+{
+    if (skips())
+        return;
+    for (size_t i = 0; i < COUNT(queue_calls); i++) {
+        ck_assert_int_eq(twinlog_queue_open(&held_queue), 0);
+        (void)hold_and_close(&queue_calls[i], 0, close_queue);
+        pthread_join(held.serving, NULL);
+        expect_closed_after(&queue_calls[i], 0);
+        if (held.closed != 0)
+            ck_assert_int_eq(twinlog_queue_close(held_queue), 0);
+    }
 }

@@ -1255,7 +1255,7 @@ TEST(syncs_that_wait_hold_up_no_other)
     const pid_t child = stop_child_at("copy half done");
     for (unsigned i = 0; i <= SLOTS; i++)
         threads[i] = start_thread(sync_too, sink);
-    AWAIT(atomic_load(&sink->syncs) == SLOTS + 1);
+    AWAIT(atomic_load(&sink->without_lane) == SLOTS + 1);
     for (unsigned i = 0; i < 5; i++) {
         put(sink, LINE);
         atomic_store(&sink->look_ns, 0); /* so that the next one looks after everything */
@@ -1263,7 +1263,7 @@ TEST(syncs_that_wait_hold_up_no_other)
     ck_assert_int_eq(rename(path, numbered(1)), 0);
     ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
     put(sink, LINE);
-    ck_assert_uint_eq(atomic_load(&sink->syncs), SLOTS + 1);
+    ck_assert_uint_eq(atomic_load(&sink->without_lane), SLOTS + 1);
     atomic_store(&shared->step, 2);
     kill(child, SIGCONT);
     for (unsigned i = 0; i <= SLOTS; i++) {
