@@ -407,6 +407,20 @@ static int make_keeper(struct opening *o)
     return twl_keeper_create(&config, &log->keeper);
 }
 
+/* Before anything is written to the log: else a process that is started again and again would use up the room for
+ * markers. */
+static int make_room(struct opening *o)
+{
+    struct twinlog *log = o->log;
+    const int rc = twl_mapped_make_room(log->keeper, log->options.max_record_bytes,
+                                        o->recovery.position.next_lsn - 1, log->epoch.number);
+    return is_no_space(rc)
+               ? refuse(o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
+                        "there is no space for the next segment of a mapped log; make room, or trim "
+                        "the log in the durable mode, as `twinlog trim` does")
+               : rc;
+}
+
 static int make_commit(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -458,7 +472,6 @@ static int go_on_mapped(struct opening *o)
         .shared = log->shared,
         .participants = is_shared(o) ? &log->participants : NULL,
         .options = &log->options,
-        .max_number = o->set.max_number,
     };
     twl_commit_give_away(log->commit, &config.left, &config.position);
     twl_commit_destroy(log->commit, false);
@@ -591,6 +604,7 @@ static const struct step open_steps[] = {
     { remove_spares, "remove the spare segments", has_unfit_spares },
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
+    { make_room, "make the next segment", is_mapped },
     { make_commit, "read the last block", NULL },
     { begin_epoch, "write to the newest segment", NULL },
     { go_on_mapped, "map the next segment", is_mapped },

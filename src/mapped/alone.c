@@ -48,13 +48,12 @@ static void announce(struct mapped *m, struct mapped_segment *old, struct mapped
 static struct mapped_segment *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
-    while (seg && (seg->segment.header.sequence != sequence || seg->is_placeholder))
+    while (seg && seg->segment.header.sequence != sequence)
         seg = atomic_load(&seg->next);
     return seg;
 }
 
-/* Drops the segments before this one that the keeper did not ask for: their files were trimmed. And a
- * placeholder: its segment has no open group of ours. */
+/* Drops the segments before this one that the keeper did not ask for: their files were trimmed. */
 static void drop_trimmed(struct mapped *m, const struct mapped_segment *before) REQUIRES(m->syncing)
 {
     for (; m->oldest != before; m->oldest = atomic_load(&m->oldest->next)) {

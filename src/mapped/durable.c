@@ -423,8 +423,6 @@ static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->s
                                    .kind = GROUP_CLOSE,
                                    .time_ns = m->io->ops->now_ns(m->io) };
     const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
-    if (seg->is_placeholder)
-        return 0; /* the next opening needs the room more than the marker */
     unsigned char bytes[GROUP_HEADER_BYTES];
     twl_group_header_encode(&marker, seg->segment.seed, offset, bytes);
     POINT("close-unmarked");

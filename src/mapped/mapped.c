@@ -314,6 +314,18 @@ static void *run(void *context)
 
 /* ---- creating and destroying --------------------------------------------------------------------- */
 
+static uint64_t room_for(uint32_t max_record_bytes)
+{
+    return OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes) +
+           SEGMENT_MARKER_BYTES;
+}
+
+int twl_mapped_make_room(struct keeper *keeper, uint32_t max_record_bytes, uint64_t durable_lsn,
+                         uint32_t epoch)
+{
+    return twl_keeper_wait(keeper, room_for(max_record_bytes), durable_lsn, epoch);
+}
+
 struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes)
 {
     struct mapped *m = aligned_alloc(_Alignof(struct mapped), sizeof(*m));
@@ -331,27 +343,11 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     m->newest = m->participants ? &m->participants->common->newest : &m->own_newest;
     m->seen = (struct open_walk)OPEN_WALK_INIT;
     m->wanted_lsn = UINT64_MAX;
-    m->room =
-        OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes) + SEGMENT_MARKER_BYTES;
+    m->room = room_for(max_record_bytes);
     twl_mutex_init(&m->rolling);
     twl_mutex_init(&m->syncing);
     twl_mutex_init(&m->looking);
     return m;
-}
-
-/* A full disk: the log goes on where it ended, without room for a record. */
-static int hold_place(struct mapped *m, const struct mapped_config *config) REQUIRES(m->rolling)
-{
-    const uint64_t number = twl_segment_name_number(m->first_left.name);
-    struct mapped_segment *seg;
-    const int rc = twl_mapped_segment_hold_place(m->io, &m->first_left, &config->position,
-                                                 max_u64(number, config->max_number), m->participants, &seg);
-    if (rc < 0)
-        return rc;
-    m->first_left = (struct segment){ 0 };
-    m->oldest = m->all = m->seen_segment = seg;
-    atomic_store(&m->active, seg);
-    return 0;
 }
 
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped)
@@ -367,8 +363,6 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     int rc = prepare(m, true);
     if (rc == 0)
         rc = move_on(m, &config->position);
-    else if (is_no_space(rc))
-        rc = hold_place(m, config);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) {
         if (m->spare_segment.file) /* else each failed opening leaves one more segment behind it */

@@ -28,12 +28,13 @@ struct mapped_config {
         *participants;        /* NULL, or the participants; outlives the mapped. `shared` is then theirs */
     struct segment left;      /* the active segment so far, durable up to its end; goes to the keeper */
     struct position position; /* behind `left` */
-    uint64_t max_number;      /* of the segment files, those that the keeper has made since aside */
     const struct twinlog_options *options; /* normalised; copied */
 };
 
-/* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. On a full disk it succeeds, and puts
- * get -ENOSPC until there is room for a segment. */
+/* Makes the first segment of twl_mapped_create() ahead. -ENOSPC, and what else twl_keeper_wait() says. */
+int twl_mapped_make_room(struct keeper *keeper, uint32_t max_record_bytes, uint64_t durable_lsn,
+                         uint32_t epoch);
+/* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped);
 /* Joins the participants that have the log open. Ignores keeper, `left`, position and number. */
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);

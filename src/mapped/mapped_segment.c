@@ -82,30 +82,6 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
     return 0;
 }
 
-int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
-                                  const struct position *position, uint64_t number,
-                                  const struct participants *participants,
-                                  struct mapped_segment **ret_segment)
-{
-    struct mapped_segment *seg;
-    const int rc = create(io, segment, participants, &seg);
-    if (rc < 0)
-        return rc;
-    seg->is_placeholder = seg->is_closed = true;
-    seg->number = number;
-    seg->synced = UINT64_MAX;
-    seg->start = (struct group_header){ .first_lsn = position->next_lsn,
-                                        .checksum = position->chain,
-                                        .epoch = position->epoch };
-    seg->words = &seg->own;
-    seg->group = (struct open_group){
-        .io = io, .end = OPEN_RECORDS_OFFSET, .first_lsn = position->next_lsn, .cursor = &seg->own.cursor
-    };
-    twl_open_group_begin(&seg->group);
-    *ret_segment = seg;
-    return 0;
-}
-
 void twl_mapped_segment_unmap(struct mapped_segment *seg)
 {
     if (seg->group.bytes)

@@ -30,7 +30,6 @@ struct mapped_segment {
     struct io_file *lock;      /* [const] until it is unlocked; NULL: a single writer has locked `file` */
     struct segment segment;    /* has the file until the keeper takes it; in shared mode until it is let go */
     uint64_t number;           /* [const] in the name of the segment */
-    bool is_placeholder;       /* [const] */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
     struct group_header last;  /* [syncing] once it is closed: its last group */
@@ -49,13 +48,6 @@ struct mapped_segment {
  * it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment);
-/* Makes a placeholder, for a log that is opened while there is no space for the next segment: one without a
- * mapping, and with a group that has ended. It stands for `segment`, in which the log ends at `position`, and takes
- * it over. The next segment is made with the number behind `number`. */
-int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
-                                  const struct position *position, uint64_t number,
-                                  const struct participants *participants,
-                                  struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg);  /* twice is harmless */
 void twl_mapped_segment_unlock(struct mapped_segment *seg); /* likewise; after the last write to the file */
 /* Makes pages up to `to` present and writable, so that puts meet no page faults. Only an offer to the

@@ -79,8 +79,7 @@ static int pass_place(const struct open_group *group, uint64_t cursor)
 
 void twl_open_group_help(const struct open_group *group)
 {
-    if (group->bytes) /* else a placeholder */
-        (void)pass_place(group, atomic_load(group->cursor));
+    (void)pass_place(group, atomic_load(group->cursor));
 }
 
 /* ---- claims -------------------------------------------------------------------------------------- */
@@ -106,8 +105,6 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
     for (;;) {
         const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
         const uint64_t room = group->end - offset_of(cursor);
-        if (!group->bytes) /* a placeholder (mapped_segment.h) */
-            return 0;
         const bool fits = twl_record_bytes(size) <= room && (uint32_t)cursor < UINT32_MAX;
         const int rc = try_claim(group, cursor, fits ? size : CLAIM_END);
         if (rc == 0 || (rc > 0 && !fits))

@@ -36,13 +36,6 @@ enum common_state {
     COMMON_CLOSING, /* likewise */
 };
 
-/* Where the log ends that was opened on a full disk, for placeholders (mapped_segment.h). */
-struct full {
-    uint64_t number;  /* of the placeholder; 0: there is none */
-    uint64_t segment; /* number in the name of the segment */
-    struct position end;
-};
-
 /* [const] while the log is open, unless [atomic]. Numbers are those in the names of segments. */
 struct common {
     uint32_t version;       /* of everything that participants have to agree on */
@@ -53,7 +46,6 @@ struct common {
     _Atomic uint64_t oldest;            /* segment without a closed group; only goes up */
     _Atomic uint64_t newest;            /* segment that a participant has started; only goes up */
     _Atomic int64_t max_time_so_far_ns; /* newest time of a record in closed segments; INT64_MAX: not known */
-    struct full full;
 };
 
 struct participants {

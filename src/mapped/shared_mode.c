@@ -190,10 +190,9 @@ static void give_index(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
     struct segment_footer footer;
     uint64_t payload_bytes;
     int64_t max_time_so_far_ns = INT64_MAX;
-    if (!segment->summary && !seg->is_placeholder)
+    if (!segment->summary)
         segment->summary = malloc(sizeof(*segment->summary));
-    if (segment->summary && !seg->is_placeholder &&
-        twl_mapped_summarise(m, seg, segment->summary, &payload_bytes) == 0) {
+    if (segment->summary && twl_mapped_summarise(m, seg, segment->summary, &payload_bytes) == 0) {
         segment->summary->next_lsn = seg->group.first_lsn + seg->walk.count;
         if (twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
             max_time_so_far_ns = footer.max_time_so_far_ns;
@@ -384,39 +383,22 @@ static void share(struct mapped *m)
     m->wanted_lsn = 0;
 }
 
-static int open_placeholder(struct mapped *m, struct segment *ret_segment, struct mapped_segment **ret_seg)
-{
-    const struct full *full = &m->participants->common->full;
-    char name[SEGMENT_NAME_BYTES];
-    twl_segment_name(full->segment, name);
-    int rc = twl_segment_open_valid(m->io, name, ret_segment);
-    if (rc == 0)
-        rc = twl_mapped_segment_hold_place(m->io, ret_segment, &full->end, full->number, m->participants,
-                                           ret_seg);
-    return rc;
-}
-
 /* Makes the oldest segment without a closed group the active one; the caller catches up from there. */
 static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
 {
     const uint64_t number = atomic_load(&m->participants->common->oldest);
     struct segment segment = { 0 };
     struct mapped_segment *seg;
-    int rc;
-    if (number == m->participants->common->full.number) {
-        rc = open_placeholder(m, &segment, &seg);
-    } else {
-        rc = open_segment(m->io, number, NULL, &segment);
-        if (rc == 0)
-            rc = twl_mapped_segment_map(m->io, &segment, m->participants, &seg);
-    }
+    int rc = open_segment(m->io, number, NULL, &segment);
+    if (rc == 0)
+        rc = twl_mapped_segment_map(m->io, &segment, m->participants, &seg);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
     }
     m->oldest = m->all = m->seen_segment = seg;
     atomic_store(&m->active, seg);
-    return seg->is_placeholder ? 0 : twl_mapped_segment_enter(seg);
+    return twl_mapped_segment_enter(seg);
 }
 
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped)
@@ -444,17 +426,11 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
 void twl_mapped_let_in(struct mapped *m, int64_t max_time_so_far_ns)
 {
     struct common *common = m->participants->common;
-    const struct mapped_segment *active = atomic_load(&m->active);
-    const uint64_t number = active->number;
+    const uint64_t number = atomic_load(&m->active)->number;
     share(m);
     common->segment_bytes = m->options.segment_bytes;
     common->max_record_bytes = m->options.max_record_bytes;
     atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
     atomic_store(&common->oldest, number);
     atomic_store(&common->newest, number);
-    common->full = (struct full){ 0 };
-    if (active->is_placeholder)
-        common->full = (struct full){ .number = number,
-                                      .segment = twl_segment_name_number(active->segment.name),
-                                      .end = twl_mapped_segment_end(active) };
 }

@@ -1099,6 +1099,30 @@ TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
     ck_assert_uint_eq(log_check().last_lsn, count + 50);
 }
 
+/* More often than there is room for markers, as where a process is started again and again. */
+TEST(a_log_that_is_opened_on_a_full_disk_is_refused_and_can_be_trimmed)
+{
+    const struct twinlog_options options = small(tested_mode), durable = small(TWINLOG_MODE_DURABLE);
+    struct twinlog *log = open_small(tested_mode);
+
+    append_records(log, 0, 0, 500);
+    log_close(log);
+    atomic_store(&gate.largest_file, 0);
+    for (unsigned i = 0; i < 200; i++)
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOSPC);
+    ck_assert_ptr_nonnull(strstr(log_report.text, "in the durable mode"));
+    ck_assert_uint_eq(log_check().last_lsn, 500);
+    log = gate_log(&durable);
+    ck_assert_uint_gt(log_trim(log, &WITH_SIZE(trim_options, .before_lsn = 400)).removed_bytes, 0);
+    log_close(log);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    log = open_small(tested_mode);
+    append_records(log, 0, 500, 50);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 550);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
 TEST(a_sync_that_fails_poisons)
 {
     struct twinlog *log = open_gated(tested_mode);

@@ -1698,51 +1698,6 @@ TEST_LOOP(an_opening_that_fails_leaves_it_to_the_next, MODES)
     expect_going_on((uint32_t)_i, 0, 0);
 }
 
-/* A process that joins it knows where it ends, though there is no segment yet that could tell. */
-TEST_LOOP(a_log_that_is_opened_on_a_full_disk_is_shared, 16)
-{
-    const struct twinlog_options options = shared_options(_i & 1 ? TWINLOG_NO_THREAD : 0);
-    struct member *member = come(0);
-
-    append_by(member, 5);
-    close_by(member);
-    atomic_store(&gate.largest_file, 0);
-    struct twinlog *logs[2] = { gate_log(&options), gate_log(&options) };
-    for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(append_record(logs[i], 0, 0, NULL), -ENOSPC);
-        ck_assert_uint_eq(twinlog_last_lsn(logs[i]), 5);
-        ck_assert_uint_eq(twinlog_durable_lsn(logs[i]), 5);
-        ck_assert_uint_eq(twinlog_written_lsn(logs[i]), 5);
-        ck_assert_int_eq(twinlog_sync(logs[i]), 0);
-        ck_assert_uint_eq(expect_all(0, 0), 5);
-    }
-    if (_i & 2) { /* the first one to open it goes */
-        log_close(logs[0]);
-        logs[0] = gate_log(&options);
-    }
-    uint32_t own = 0;
-    if (_i & 4) { /* for a third one there is room */
-        member = come(1);
-        append_by(member, 300);
-    } else {
-        atomic_store(&gate.largest_file, UINT64_MAX);
-    }
-    if (_i < 8)
-        for (unsigned i = 0; i < 2; i++, own++)
-            append_records(logs[i], 0, own, 1);
-    const uint64_t count = 5 + own + (_i & 4 ? 300 : 0);
-    for (unsigned i = 0; i < 2; i++)
-        ck_assert_int_eq(twinlog_sync(logs[i]), 0);
-    ck_assert_uint_eq(expect_all(own, 0), count);
-    if (_i & 4)
-        close_by(member);
-    log_close(logs[0]);
-    log_close(logs[1]);
-    ck_assert_uint_eq(expect_all(own, 0), count);
-    expect_going_on((uint32_t)_i % MODES, own, 0);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
-}
-
 TEST(options_of_the_first_one_count)
 {
     struct twinlog_options options = shared_options(0);
