@@ -22,8 +22,8 @@
  *
  * While the sink is in use there are files beside it: `.NAME.INODE.sink`, which its processes share, and
  * `.NAME.INODE.end`, which says what was synced; the second one stays if the last byte of the file is a zero. Only
- * twinlog_sink_sync() waits for a process that is stopped in the middle of a write; a process that is stopped in the
- * middle of opening or closing keeps others from that.
+ * twinlog_sink_sync() waits for a process that is stopped in the middle of a write; while a process is stopped
+ * in the middle of opening, closing or recording what was synced, these calls of others return -EBUSY after 5 seconds.
  *
  * Results are 0, a count, or a negative error, as in <twinlog.h>, which has the TWINLOG_E codes and twinlog_strerror().
  */
@@ -75,7 +75,8 @@ struct twinlog_sink_options {
  * count for all; the other options count for each process.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
- *              another name (a hard link), or the file that they share was removed
+ *              another name (a hard link), or the file that they share was removed; or a process has been opening
+ *              or closing it, or another program has had a lock on it, for 5 seconds
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space; a file that
@@ -110,8 +111,10 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
  * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
  * are made harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits
  * until that process continues. After a sync has failed, none succeeds for this file until the system starts again,
- * whatever processes open it. Only where the directory does not take the file that says where the bytes end (-EACCES,
- * -ENOSPC) the next one may: the bytes themselves are on stable storage then. */
+ * whatever processes open it. The same holds after a process was killed in the middle of a sync, also one of
+ * flush_interval_ms: it may have taken an error with it. The next file is not concerned. Only where the file that says
+ * where the bytes end cannot be written (-EACCES, -ENOSPC; -EBUSY: another process has been writing it for 5 seconds) the
+ * next sync may succeed: the bytes themselves are on stable storage then. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
@@ -122,7 +125,8 @@ int twinlog_sink_rotate(struct twinlog_sink *sink);
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
- * and frees the sink. Does not sync. The error, if any, is that of truncating it. NULL is allowed. In a forked child:
+ * and frees the sink. Does not sync. The error, if any, is that of truncating it; -EBUSY: somebody is opening or closing the
+ * file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child:
  * frees the child's memory, and returns TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
 

@@ -149,7 +149,8 @@ static const char *advice_for(int error)
 {
     switch (error) {
     case -EBUSY:
-        return "Another process has it open: use --shared in all of them, or wait until that process has ended.";
+        return "Another process has it open: use --shared in all of them, or wait until that process has ended. Or a "
+               "program has locked it: 'lslocks' shows which.";
     case -ENOENT:
         return "The directory above it does not exist: create it first.";
     case -ENOTSUP:
@@ -290,7 +291,10 @@ static int finish(struct pour *pour, int write_error, int read_error, bool is_fl
     if (sync_error)
         status = fail("sync", pour->path, sync_error, NULL, NULL);
     if (close_error)
-        status = fail("close", pour->path, close_error, NULL, NULL);
+        status = fail("close", pour->path, close_error, NULL,
+                      close_error == -EBUSY
+                          ? "All bytes are in it. The next 'twinlog sink' with this file truncates it."
+                          : NULL);
     return status;
 }
 

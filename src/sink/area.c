@@ -5,6 +5,7 @@
 
 #include "base/libc.h"
 #include "base/process.h"
+#include "base/sync.h"
 #include "io/limit.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- which file it is for ---------------------------------------------------------------------- */
@@ -53,38 +55,42 @@ bool twl_area_is_of(const struct area *area, const struct identity *identity)
 
 /* ---- locks ------------------------------------------------------------------------------------- */
 
-static int lock_bytes(int fd, int command, short type, off_t start, off_t length)
+static int lock_bytes(int fd, short type, off_t start, off_t length)
 {
     struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
-    int rc;
-    do
-        rc = fcntl(fd, command, &range);
-    while (rc < 0 && errno == EINTR);
-    return rc < 0 ? -errno : range.l_type != F_UNLCK;
+    return fcntl(fd, F_OFD_SETLK, &range) < 0 ? -errno : 0;
 }
 
-int twl_area_lock(int fd)
+/* The first lock that keeps this one from being taken. l_type is F_UNLCK if there is none. */
+static int find_lock(int fd, short type, off_t start, off_t length, struct flock *ret_range)
 {
-    int rc = lock_bytes(fd, F_OFD_SETLKW, F_WRLCK, 0, 1);
-    return rc < 0 ? rc : 0;
+    *ret_range = (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+    return fcntl(fd, F_OFD_GETLK, ret_range) < 0 ? -errno : 0;
 }
 
 int twl_area_try_lock(int fd, short type, off_t byte)
 {
-    const int rc = lock_bytes(fd, F_OFD_SETLK, type, byte, 1);
-    if (rc >= 0)
-        return 0;
+    const int rc = lock_bytes(fd, type, byte, 1);
     return rc == -EAGAIN || rc == -EACCES ? -EBUSY : rc;
+}
+
+int twl_area_lock(int fd, off_t byte)
+{
+    int rc;
+    const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * LOCK_WAIT_MS;
+    while ((rc = twl_area_try_lock(fd, F_WRLCK, byte)) == -EBUSY && twl_monotonic_ns() < until_ns)
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+    return rc;
 }
 
 void twl_area_unlock(int fd, off_t byte)
 {
-    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, byte, 1);
+    lock_bytes(fd, F_UNLCK, byte, 1);
 }
 
 void twl_area_close(int fd)
 {
-    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 0); /* length 0: to the end of the file */
+    lock_bytes(fd, F_UNLCK, 0, 0); /* length 0: to the end of the file */
     close(fd);
 }
 
@@ -96,9 +102,22 @@ bool twl_area_is_whole(int fd)
 
 int twl_area_has_others(int fd, bool *ret_has)
 {
-    int rc = lock_bytes(fd, F_OFD_GETLK, F_WRLCK, 1, PARTICIPANTS);
-    *ret_has = rc > 0;
-    return rc < 0 ? rc : 0;
+    struct flock found;
+    const int rc = find_lock(fd, F_RDLCK, 1, PARTICIPANTS, &found);
+    *ret_has = rc == 0 && found.l_type != F_UNLCK;
+    return rc;
+}
+
+int twl_data_has_others(int fd, bool *ret_has)
+{
+    struct flock found;
+    struct stat about;
+    const int rc = find_lock(fd, F_WRLCK, DATA_BYTE, 1, &found);
+    if (rc < 0 || fstat(fd, &about) < 0)
+        return rc < 0 ? rc : -errno;
+    const bool is_participant = found.l_start == DATA_BYTE && found.l_len == 1;
+    *ret_has = found.l_type != F_UNLCK && (is_participant || about.st_nlink > 1);
+    return 0;
 }
 
 /* ---- the mapping ------------------------------------------------------------------------------- */

@@ -25,13 +25,13 @@
 #include <sys/types.h>
 
 #define AREA_MAGIC UINT64_C(0x6b6e69736c777432) /* "2twlsink" in a file of bytes */
-#define AREA_VERSION 2u
+#define AREA_VERSION 3u
 #define AREA_PAGE 4096u
+#define LOCK_WAIT_MS 5000u /* longer than an opening or a closing takes */
 #define PARTICIPANTS 256u
 #define SLOTS 63u /* of a participant: threads of it that can be inside a write at a time */
 #define RECORD_BYTE (PARTICIPANTS + 1) /* for recording what was synced */
-#define DATA_BYTE                                                                                            \
-    ((off_t)1 << 62) /* of the data file: shared by all participants, or exclusive by one alone */
+#define DATA_BYTE ((off_t)1 << 62) /* of the data file: each participant has a shared lock of this one byte */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number
@@ -78,6 +78,9 @@ struct area {
      * that is reserved when its number is taken, and reading an unreserved page needs a block, which a full
      * file system in memory does not have. */
     _Atomic bool is_used[1 + PARTICIPANTS];
+    /* Stored before fdatasync() begins, cleared when its error has been stored. Set by a dead participant: the
+     * error may have gone with it. */
+    _Atomic bool is_in_sync[1 + PARTICIPANTS];
 };
 _Static_assert(sizeof(struct area) <= AREA_PAGE, "the first page holds it");
 
@@ -102,14 +105,19 @@ bool twl_identity_is_same(const struct identity *a, const struct identity *b);
 /* Releases all locks of an open file, area or data, and closes it. Closing alone would leave the locks to a
  * child that was made by clone(), which has the same open file. */
 void twl_area_close(int fd);
-/* Byte 0, for opening and closing; waits. */
-int twl_area_lock(int fd);
+/* Byte 0, for opening and closing, or RECORD_BYTE; waits up to LOCK_WAIT_MS: -EBUSY. */
+int twl_area_lock(int fd, off_t byte);
 /* Locks a byte, as F_WRLCK or F_RDLCK. -EBUSY: it is locked, so its holder is alive. Threads that use the same
  * descriptor do not keep each other out. */
 int twl_area_try_lock(int fd, short type, off_t byte);
 void twl_area_unlock(int fd, off_t byte);
-/* Is a participant alive that has its lock on another descriptor? */
+/* Is a participant alive that has its lock on another descriptor? Participants lock for writing: a lock for reading is
+ * another program's, and counts for nothing. */
 int twl_area_has_others(int fd, bool *ret_has);
+/* Has another participant locked DATA_BYTE? The kernel tells one lock, and that of a program which locks the whole file
+ * may hide a participant's. So such a lock counts if the file has several names, where participants may have another
+ * area. With one name the area has the participants. */
+int twl_data_has_others(int fd, bool *ret_has);
 
 /* Does the file have the size of an area? */
 bool twl_area_is_whole(int fd);

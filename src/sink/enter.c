@@ -9,7 +9,7 @@
  *                                all were killed: the cursor is the end; swept, truncated, the area used again
  *     none, and no such area     the file or its record says where it ends: see end.c; the area is new
  *
- * The data file itself is locked, too: shared by all participants, exclusively by one that is alone in it. So
+ * The data file itself is locked by each participant, too, and only one that is alone in it begins. So
  * there are never two areas for one file, not even if it has two names or a program has removed an area that
  * is in use.
  *
@@ -116,7 +116,7 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0)
         rc = twl_beside_check(sink->dir, file->area_fd, &data);
     if (rc == 0)
-        rc = twl_area_lock(file->area_fd);
+        rc = twl_area_lock(file->area_fd, 0);
     if (rc != 0)
         return rc;
     if (!twl_sink_has_name(sink, name, file->area_fd))
@@ -150,15 +150,22 @@ static void remove_made(struct twinlog_sink *sink, struct sink_file *file, const
     remove_area(sink, file);
 }
 
-/* Locks the data file exclusively, when no other participant is alive. A process that is killed closes its
- * files one by one: its participant's lock may be gone while it still has the data file locked, and makes
- * that longer. */
+/* Locks the data file, when no other participant is alive. A process that is killed closes its files one by
+ * one: its participant's lock may be gone while it still has the data file locked, and makes that longer. */
 static int lock_data_alone(int fd)
 {
-    int rc = twl_area_try_lock(fd, F_WRLCK, DATA_BYTE);
+    bool has_others;
+    int rc = -EBUSY;
     for (unsigned i = 0; rc == -EBUSY && i < DYING_MS; i++) {
-        twl_sink_pause();
-        rc = twl_area_try_lock(fd, F_WRLCK, DATA_BYTE);
+        if (i > 0)
+            twl_sink_pause();
+        rc = twl_area_try_lock(fd, F_RDLCK, DATA_BYTE);
+        if (rc == 0)
+            rc = twl_data_has_others(fd, &has_others);
+        if (rc == 0 && has_others) {
+            twl_area_unlock(fd, DATA_BYTE);
+            rc = -EBUSY;
+        }
     }
     return rc;
 }
@@ -177,11 +184,18 @@ static bool is_exact(struct sink_file *file, uint64_t *ret_end)
            twl_end_of_text(file->data_fd, end, &text) == 0 && text == end;
 }
 
+static int32_t error_of_dead(struct area *area)
+{
+    for (unsigned n = 1; n <= PARTICIPANTS; n++)
+        twl_sink_take_sync_of(area, n);
+    return atomic_load(&area->sync_error);
+}
+
 /* The error of a failed sync outlives an area of this boot, also one with an end that no longer fits the file. */
 static int make_area(struct sink_file *file, uint64_t end)
 {
     const bool has_area = file->area && twl_area_is_of(file->area, &file->identity);
-    const int32_t error = has_area ? atomic_load(&file->area->sync_error) : 0;
+    const int32_t error = has_area ? error_of_dead(file->area) : 0;
     int rc = twl_area_prepare(file->area_fd);
     if (rc == 0 && !file->area)
         rc = twl_area_map(file->area_fd, MAPPING_WRITABLE, &file->area);
@@ -225,7 +239,7 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
     if (!is_same)
         twl_area_finish(file->area);
     POINT("area ready");
-    return twl_area_try_lock(file->data_fd, F_RDLCK, DATA_BYTE);
+    return 0;
 }
 
 static int join(struct twinlog_sink *sink, struct sink_file *file)
@@ -341,7 +355,7 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
 {
     bool has_others = false;
-    int rc = twl_area_lock(file->area_fd);
+    int rc = twl_area_lock(file->area_fd, 0);
     POINT("about to leave");
     if (rc == 0) /* a write that failed may have left its claim */
         rc = twl_sink_sweep_participant(file, file->number);

@@ -7,7 +7,10 @@
  *
  * After a failed sync the kernel takes the pages for clean, and the next sync would succeed. So the area
  * keeps the error, and no later sync of this file succeeds, in any process, also after all have closed it
- * (enter.c).
+ * (enter.c). After a death in the middle of a sync the error may be gone with the process, so that counts as a
+ * failed sync.
+ *
+ * The record of the end is another matter: if it cannot be written, the bytes are on stable storage all the same.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -40,24 +43,43 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
     return rc;
 }
 
-static int sync_data(struct area *area, int fd)
+static int sync_data(struct area *area, int fd, unsigned number)
 {
     int32_t none = 0;
-    if (fdatasync(fd) == 0)
-        return 0;
-    atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(-errno));
+    atomic_store(&area->is_in_sync[number], true);
+    const int rc = fdatasync(fd) < 0 ? lasting_error(-errno) : 0;
+    POINT("sync done");
+    if (rc < 0)
+        atomic_compare_exchange_strong(&area->sync_error, &none, rc);
+    atomic_store(&area->is_in_sync[number], false);
     return lasting_error(atomic_load(&area->sync_error));
 }
 
-/* Records the end after the data was synced, so that the end is known after a crash of the system. */
-static int write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient)
+int twl_sink_sync_bytes(struct sink_file *file, bool is_patient, uint64_t *ret_offset)
+{
+    struct area *area = file->area;
+    const uint64_t offset = *ret_offset = area_offset(area);
+    int rc = twl_sink_sweep(file);
+    if (rc == 0)
+        rc = lasting_error(atomic_load(&area->sync_error));
+    if (rc == 0)
+        rc = wait_for_copies(file, offset, is_patient);
+    if (rc == 0)
+        rc = twl_sink_check_length(file);
+    if (rc < 0 || atomic_load(&area->synced) >= offset)
+        return rc;
+    return sync_data(area, file->data_fd, file->number);
+}
+
+int twl_sink_write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient)
 {
     int rc = 0;
-    while (twl_area_try_lock(file->area_fd, F_WRLCK, RECORD_BYTE) < 0) {
-        if (!is_patient)
-            return -EAGAIN;
-        twl_sink_pause();
-    }
+    if (atomic_load(&file->area->synced) >= offset)
+        return 0;
+    rc = is_patient ? twl_area_lock(file->area_fd, RECORD_BYTE)
+                    : twl_area_try_lock(file->area_fd, F_WRLCK, RECORD_BYTE);
+    if (rc < 0)
+        return is_patient ? rc : -EAGAIN;
     if (atomic_load(&file->area->synced) < offset)
         rc = lasting_error(twl_end_write(sink, file, offset)); /* -EAGAIN would mean: later */
     if (rc == 0 && atomic_load(&file->area->synced) < offset)
@@ -66,19 +88,11 @@ static int write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_
     return rc;
 }
 
-int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
+static int flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient) REQUIRES(sink->retiring)
 {
-    struct area *area = file->area;
-    const uint64_t offset = area_offset(area);
-    int rc = lasting_error(atomic_load(&area->sync_error));
-    if (rc == 0)
-        rc = wait_for_copies(file, offset, is_patient);
-    if (rc == 0)
-        rc = twl_sink_check_length(file);
-    if (rc < 0 || atomic_load(&area->synced) >= offset)
-        return rc;
-    rc = sync_data(area, file->data_fd);
-    return rc < 0 ? rc : write_down(sink, file, offset, is_patient);
+    uint64_t offset;
+    const int rc = twl_sink_sync_bytes(file, is_patient, &offset);
+    return rc < 0 ? rc : twl_sink_write_down(sink, file, offset, is_patient);
 }
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
@@ -90,13 +104,11 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
     /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is
      * left. */
     struct sink_file *present = atomic_load(&sink->file);
-    int rc = twl_sink_sweep(present);
-    if (rc == 0)
-        rc = atomic_load(&sink->past_error);
+    int rc = atomic_load(&sink->past_error);
     for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
-        rc = twl_sink_flush(sink, old, is_patient);
+        rc = flush(sink, old, is_patient);
     if (rc == 0)
-        rc = twl_sink_flush(sink, present, is_patient);
+        rc = flush(sink, present, is_patient);
     twl_mutex_unlock(&sink->retiring);
     return rc;
 }

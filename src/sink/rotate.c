@@ -204,10 +204,11 @@ static void take_out(struct twinlog_sink *sink, const struct sink_file *file) RE
 static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
     int none = 0;
+    uint64_t offset;
     const bool is_copied = twl_claim_copied(file->area) == area_offset(file->area);
-    const int rc = is_copied ? twl_sink_flush(sink, file, false) : -EAGAIN;
-    if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM)
-        return -EAGAIN;
+    const int rc = is_copied ? twl_sink_sync_bytes(file, false, &offset) : -EAGAIN;
+    if (rc == 0) /* without the record the last process that leaves the file truncates it all the same */
+        twl_sink_write_down(sink, file, offset, false);
     if (rc < 0 && rc != -EAGAIN)
         atomic_compare_exchange_strong(&sink->past_error, &none, rc);
     return rc;

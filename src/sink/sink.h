@@ -168,6 +168,8 @@ void twl_end_remove(struct twinlog_sink *sink, uint64_t inode);
 int twl_sink_sweep(struct sink_file *file);
 /* The same for a participant after the caller has locked its byte. */
 int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
+/* A participant that died in the middle of a sync may have taken an error with it: that sync counts as failed. */
+void twl_sink_take_sync_of(struct area *area, unsigned number);
 /* Fills the zeros of a range that was not copied with spaces and a newline, so that every line stays a
  * line. */
 int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size);
@@ -199,11 +201,13 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
 
 /* ---- flush.c ------------------------------------------------------------------------------------- */
 
-/* Waits until all claims from before the call are copied, then syncs. If not patient: -EAGAIN after a short
- * wait. */
-int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
-    REQUIRES(sink->retiring);
-/* The same for all old files, and the present one. */
+/* Waits until all claims from before the call are copied, then syncs the bytes. If not patient: -EAGAIN after a
+ * short wait. *ret_offset: so many bytes are on stable storage, for twl_sink_write_down(). */
+int twl_sink_sync_bytes(struct sink_file *file, bool is_patient, uint64_t *ret_offset);
+/* Records the end, so that it is known after a crash of the system. If not patient: -EAGAIN if another
+ * participant does so. */
+int twl_sink_write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient);
+/* Both for all old files, and the present one. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
 
 /* ---- helper.c ------------------------------------------------------------------------------------ */

@@ -65,6 +65,15 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
     return 0;
 }
 
+void twl_sink_take_sync_of(struct area *area, unsigned number)
+{
+    int32_t none = 0;
+    if (!atomic_load(&area->is_in_sync[number]))
+        return;
+    atomic_compare_exchange_strong(&area->sync_error, &none, -EIO);
+    atomic_store(&area->is_in_sync[number], false);
+}
+
 int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
 {
     struct participant *dead = area_participant(file->area, number);
@@ -72,6 +81,7 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
     if (!atomic_load(&file->area->is_used[number]))
         return 0;
     POINT("about to sweep");
+    twl_sink_take_sync_of(file->area, number);
     twl_claim_settle(file->area);
     for (unsigned i = 0; i < SLOTS && rc == 0; i++)
         rc = sweep_slot(file, &dead->slots[i]);

@@ -4,11 +4,12 @@
  *   S1 every line that a write returned for is there once, byte for byte, at the place the call told
  *   S2 the lines of a pen are in order
  *   S3 what was unfinished is there whole, or filled (in place of some bytes spaces, and a newline), or not at all
- *   S4 there is nothing else: no byte more at the end, no zeros, no other files
+ *   S4 there is nothing else: no byte more at the end, no zeros, no other files but areas that keep an error
  *   S5 a file that was left because of its size has no more than that
  */
 #define _GNU_SOURCE
 #include "sink.h"
+#include "sink/area.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -240,6 +241,25 @@ static bool read_file(const char *name, uint64_t max_bytes)
     return true;
 }
 
+/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, for a file that is there. */
+static bool is_of_failed_sync(const char *name)
+{
+    char path[700];
+    uint64_t inode;
+    struct area area;
+    struct stat about;
+    int end = 0;
+
+    if (sscanf(name, ".app.%" SCNu64 ".sink%n", &inode, &end) != 1 || name[end] != 0)
+        return false;
+    snprintf(path, sizeof(path), "%s/%s", place.log, name);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const bool is_read =
+        fd >= 0 && fstat(fd, &about) == 0 && pread(fd, &area, sizeof(area), 0) == sizeof(area);
+    close(fd);
+    return is_read && area.identity.inode == inode && area.sync_error == -EIO;
+}
+
 /* Every file but those that were read. */
 static void check_others(void)
 {
@@ -251,6 +271,8 @@ static void check_others(void)
         give_up(place.log);
     while ((entry = readdir(list))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (is_of_failed_sync(entry->d_name))
             continue;
         if (entry->d_name[0] == '.')
             violation("%s is still there after the last one has closed", entry->d_name);

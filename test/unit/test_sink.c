@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -165,6 +166,26 @@ static void expect_nothing_beside(void)
     char command[500];
     snprintf(command, sizeof(command), "ls -A %s | grep '^\\.' && exit 1 || exit 0", log_dir);
     ck_assert_int_eq(system(command), 0);
+}
+
+/* But for areas that keep the error of a failed sync: a death in the middle of a sync is one. */
+static void expect_errors_beside(void)
+{
+    struct area *area;
+    glob_t found;
+    char pattern[420];
+    snprintf(pattern, sizeof(pattern), "%s/.out.*", log_dir);
+    if (glob(pattern, 0, NULL, &found) == GLOB_NOMATCH)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const int fd = open(found.gl_pathv[i], O_RDWR | O_CLOEXEC);
+        ck_assert(twl_area_is_whole(fd));
+        ck_assert_int_eq(twl_area_map(fd, 0, &area), 0);
+        ck_assert_int_eq(atomic_load(&area->sync_error), -EIO);
+        twl_mapping_close(area, AREA_BYTES);
+        close(fd);
+    }
+    globfree(&found);
 }
 
 /* Two files follow each other, both are finished, and nothing is left beside them. */
@@ -1035,7 +1056,7 @@ TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
         ck_assert(lines == acked + 1 || lines == acked + 2);
     else
         ck_assert_uint_ge(lines, 2 * per_file);
-    expect_nothing_beside();
+    expect_errors_beside();
 }
 
 static int rotate_and_die(void)
@@ -1563,6 +1584,142 @@ TEST_LOOP(a_sync_that_failed_stays_failed, 3)
     }
     close_sink(sink);
     expect_text(path, _i == 1 ? LINE LINE LINE LINE : LINE LINE LINE);
+}
+
+/* The error goes with the process. Another one has the file open, or opens it afterwards, with an area that is believed,
+ * or with a file that has changed. */
+static int die_in_sync(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    EXPECT(forbid(SYS_fdatasync, EIO));
+    signal_there = SIGKILL;
+    wanted_point = "sync done";
+    return twinlog_sink_sync(sink);
+}
+
+TEST_LOOP(a_death_in_a_sync_is_a_failed_sync, 3)
+{
+    const struct twinlog_sink_options options =
+        options_of(TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
+    struct twinlog_sink *sink = _i == 0 ? open_sink(&options) : NULL;
+    ck_assert_int_eq(run_child(die_in_sync), 128 + SIGKILL);
+    if (_i == 2)
+        patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
+    if (!sink)
+        sink = open_sink(&options);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+        put(sink, LINE);
+        close_sink(sink);
+        sink = open_sink(&options);
+    }
+    close_sink(sink);
+}
+
+/* The bytes are on stable storage, so later syncs of the sink succeed. A directory keeps the record from being made. */
+TEST(a_record_that_failed_is_no_failed_sync)
+{
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, LINE);
+    const char *blocked = beside("new");
+    ck_assert_int_eq(mkdir(blocked, 0777), 0);
+    ck_assert_int_lt(twinlog_sink_sync(sink), 0);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 0);
+    ck_assert_ptr_null(sink->old);
+    expect_text(numbered(1), LINE);
+    put(sink, LINE);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    close_sink(sink);
+    ck_assert_int_eq(rmdir(blocked), 0);
+    expect_two_files(LINE, LINE);
+}
+
+/* ---- locks of other programs ----------------------------------------------------------------------- */
+
+static int lock_as_reader(const char *name, off_t start, off_t length)
+{
+    struct flock range = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &range), 0);
+    return fd;
+}
+
+/* A program that reads the file has locked all of it. */
+TEST(a_reader_that_locks_the_file_stops_nobody)
+{
+    put_text(path, "a\n");
+    const int fd = lock_as_reader(path, 0, 0);
+    struct twinlog_sink *sink = open_sink(NULL), *other = open_sink(NULL);
+    put(sink, "b\n");
+    put(other, "c\n");
+    close_sink(sink);
+    close_sink(other);
+    close(fd);
+    expect_text(path, "a\nb\nc\n");
+    expect_nothing_beside();
+}
+
+/* The kernel tells only the first lock: that of the reader, and not that of the sink with the first name. */
+TEST(a_reader_hides_no_sink_of_another_name)
+{
+    char second[450];
+    put_text(path, "a\n");
+    const int fd = lock_as_reader(path, 0, 0);
+    struct twinlog_sink *sink = open_sink(NULL), *other;
+    put(sink, "b\n");
+    snprintf(second, sizeof(second), "%s/second", log_dir);
+    ck_assert_int_eq(link(path, second), 0);
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
+    ck_assert_int_eq(twinlog_sink_open(second, &options, &other), -EBUSY);
+    put(sink, "c\n");
+    close(fd);
+    close_sink(sink);
+    expect_text(path, "a\nb\nc\n");
+}
+
+/* A lock for reading makes nobody alive: the file is truncated. */
+TEST(a_reader_that_locks_a_place_is_not_alive)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    const int fd = lock_as_reader(beside("sink"), 100, 1);
+    close_sink(sink);
+    close(fd);
+    expect_text(path, "a\n");
+    expect_nothing_beside();
+}
+
+static void *open_it(void *context)
+{
+    return (void *)(intptr_t)open_as(TWINLOG_SINK_SHARED, context);
+}
+
+/* The locks for opening and closing, and for the record: all give up after a while, and the next opening puts everything
+ * right. */
+TEST(no_wait_for_a_lock_is_for_ever)
+{
+    struct twinlog_sink *sink = open_sink(NULL), *other = NULL;
+    void *opened;
+    put(sink, "a\n");
+    const int fd = lock_as_reader(beside("sink"), 0, 1);
+    const int record_fd = lock_as_reader(beside("sink"), RECORD_BYTE, 1);
+    pthread_t thread = start_thread(open_it, &other);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EBUSY);
+    pthread_join(thread, &opened);
+    ck_assert_int_eq((int)(intptr_t)opened, -EBUSY);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EBUSY);
+    ck_assert_int_gt(bytes_of(path), 2);
+    close(fd);
+    close(record_fd);
+    close_sink(open_sink(NULL));
+    expect_text(path, "a\n");
+    expect_nothing_beside();
 }
 
 /* As on a file system without reserved space that is full: an error, no signal, and the file is not touched by a
