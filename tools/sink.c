@@ -167,6 +167,15 @@ static const char *advice_for(int error)
     }
 }
 
+static const char *advice_to_open(const char *path, int error)
+{
+    struct stat status;
+
+    if (error == -ENOENT && lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+        return "It is a symbolic link to a file that does not exist: create that file, or remove the link.";
+    return advice_for(error);
+}
+
 /* The library only says that it is no regular file. */
 static bool is_directory(const char *path)
 {
@@ -308,7 +317,7 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
     if (error == -ENOTSUP && is_directory(pour->path))
         error = -EISDIR;
     if (error)
-        return fail("open", pour->path, error, NULL, advice_for(error));
+        return fail("open", pour->path, error, NULL, advice_to_open(pour->path, error));
     error = pour_all(pour, &read_error);
     return finish(pour, error, read_error, options->flush_interval_ms > 0);
 }

@@ -431,6 +431,9 @@ test_places()
     done
     status "sink where the directory is missing" 1 "$twinlog" sink missing/file <in
     says "says what to do" err 'create it first'
+    ln -s nowhere dangling
+    status "sink to a link to nothing" 1 "$twinlog" sink dangling <in
+    says "says that it is a link" err 'symbolic link to a file that does not exist'
     status "sink below a file" 1 "$twinlog" sink in/file <in
     echo before >old
     ln -s old pointer
