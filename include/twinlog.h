@@ -12,9 +12,9 @@
  *    may be there after the next open, or not; never half of it. After one failed write or sync the log is poisoned:
  *    every later append fails, and only closing it and opening it again decides what is there.
  *  - One process writes a log, a second one gets -EBUSY; with TWINLOG_MODE_SHARED 255 may. Any number read it.
- *  - A log belongs to the process that opened it. In a forked child calls that take a struct twinlog and can fail
- *    return TWINLOG_EFORKED, twinlog_close() frees the child's memory, and the LSN calls and attached readers return
- *    what they did at the fork. twinlog(7) has more on processes and threads.
+ *  - A handle belongs to the process that opened it. In a forked child every call on it returns TWINLOG_EFORKED, an LSN
+ *    call 0; a close frees nothing. fork() closes the files of all handles in the child, so that a child keeps no log
+ *    locked. twinlog(7) has more on processes and threads.
  *  - The library handles SIGBUS, and passes on what is not for it: a mapped file that another program makes shorter
  *    ends no process. Under RLIMIT_FSIZE segments are smaller, and a record that fits in none is -EFBIG. Ignore SIGXFSZ
  *    where that limit may be lowered below the size of an existing file: a write to it then poisons the log.
@@ -245,7 +245,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from being
  * durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where nothing
  * happened: -EBUSY, readers are attached to the log, or just being attached; -EDEADLK. No thread may start a call on
- * `log` once close has begun, not even one that only asks for an LSN. In a forked child it returns TWINLOG_EFORKED; see twinlog(7). */
+ * `log` once close has begun, not even one that only asks for an LSN. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -569,7 +569,7 @@ int twinlog_consumer_open(const char *dir, const char *name, const struct twinlo
                           struct twinlog_consumer **ret_consumer);
 
 /* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED are returned once, and the next call goes on
- * with report.first_lsn. After another error close it and open it again. TWINLOG_EFORKED in a forked child. */
+ * with report.first_lsn. After another error close it and open it again. */
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
 /* The consumer has finished with every record up to `lsn`; 0: with all that next has returned. Durable on return: the
  * next consumer of this name begins behind it. -EINVAL: next has not returned `lsn` yet. TWINLOG_ETRUNCATED,

@@ -126,8 +126,7 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
  * and frees the sink. Does not sync. The error, if any, is that of truncating it; -EBUSY: somebody is opening or closing the
- * file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child:
- * frees the child's memory, and returns TWINLOG_EFORKED. */
+ * file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child: TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
 
 /* Truncates a file that was renamed to its exact bytes, if all processes that had it open were killed before they left

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -262,6 +263,23 @@ class Test(unittest.TestCase):
                 os._exit(1)
             self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 7)
             log.append(b"x")
+
+    def test_a_child_of_a_killed_process_keeps_no_log_locked(self) -> None:
+        told, tell = os.pipe()
+        service = os.fork()
+        if service == 0:
+            log = twinlog.Log(self.dir)
+            log.append(b"x")
+            if os.fork() == 0:  # one of a pool, which outlives the service
+                os.close(tell)
+                os.read(told, 1)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(service, 0)
+        with twinlog.Log(self.dir) as log:
+            self.assertEqual(log.append(b"y"), 2)
+        os.close(tell)
+        os.close(told)
 
     def test_asyncio(self) -> None:
         async def main() -> None:

@@ -11,42 +11,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- the guard ----------------------------------------------------------------------------------- */
-
-#define GUARD_BYTES 4096u
-
-int twl_fork_guard_init(struct fork_guard *guard)
-{
-    char *page = mmap(NULL, GUARD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
-        return -ENOMEM;
-    *guard = (struct fork_guard){ .pid = getpid() };
-    if (madvise(page, GUARD_BYTES, MADV_WIPEONFORK) == 0) {
-        *page = 1;
-        guard->page = page;
-    } else {
-        munmap(page, GUARD_BYTES);
-    }
-    return 0;
-}
-
-bool twl_fork_guard_is_forked(const struct fork_guard *guard)
-{
-    return guard->page ? *guard->page == 0 : guard->pid != getpid();
-}
-
-void twl_fork_guard_destroy(struct fork_guard *guard)
-{
-    if (guard->page)
-        munmap((void *)(unsigned long)guard->page, GUARD_BYTES);
-    guard->page = NULL;
-}
-
-/* ---- files that a child must not keep ------------------------------------------------------------ */
+#define PAGE_BYTES 4096u
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
 static struct child_files *first; /* [lock] */
+static uint32_t
+    processes; /* [lock] newest number of a process, among this one and those that it descends from */
+_Atomic uint32_t *twl_own_process;
 
 static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -60,18 +32,20 @@ static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
 
 static void close_one(int *fd)
 {
-    if (!fd || *fd < 0)
-        return;
-    close(*fd);
-    *fd = -1;
+    if (fd && *fd >= 0)
+        close(*fd);
 }
 
+/* The list is left: what is in it is of handles that no call uses any more. */
 static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
 {
-    for (struct child_files *files = first; files; files = files->next) {
+    for (const struct child_files *files = first; files; files = files->next) {
         close_one(files->fds[0]);
         close_one(files->fds[1]);
     }
+    first = NULL;
+    if (twl_own_process)
+        atomic_store(twl_own_process, 0);
     twl_mutex_unlock(&lock);
 }
 
@@ -93,17 +67,46 @@ void twl_child_release(void) NO_THREAD_SAFETY_ANALYSIS
     twl_mutex_unlock(&lock);
 }
 
-void twl_child_register(struct child_files *files)
+/* ---- the guard ----------------------------------------------------------------------------------- */
+
+static int make_page(void)
 {
-    twl_child_hold();
-    files->next = first;
-    first = files;
-    twl_child_release();
+    void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return -ENOMEM;
+    madvise(page, PAGE_BYTES, MADV_WIPEONFORK);
+    twl_own_process = page;
+    return 0;
 }
 
-int twl_child_open(int dir, const char *name, int flags, mode_t mode, int *ret_fd)
+int twl_fork_guard_init(struct fork_guard *guard)
 {
     twl_child_hold();
+    const int rc = twl_own_process ? 0 : make_page();
+    if (rc == 0 && atomic_load(twl_own_process) == 0)
+        atomic_store(twl_own_process, ++processes);
+    if (rc == 0)
+        guard->process = processes;
+    twl_child_release();
+    return rc;
+}
+
+/* ---- files that a child must not keep ------------------------------------------------------------ */
+
+static void enlist(struct child_files *files)
+{
+    files->next = first;
+    files->link = &first;
+    if (first)
+        first->link = &files->next;
+    first = files;
+}
+
+int twl_child_open(struct child_files *files, int dir, const char *name, int flags, mode_t mode, int *ret_fd)
+{
+    twl_child_hold();
+    if (!files->link)
+        enlist(files);
     *ret_fd = openat(dir, name, flags, mode);
     const int error = *ret_fd < 0 ? -errno : 0;
     twl_child_release();
@@ -112,10 +115,10 @@ int twl_child_open(int dir, const char *name, int flags, mode_t mode, int *ret_f
 
 void twl_child_unregister(struct child_files *files)
 {
-    twl_mutex_lock(&lock);
-    struct child_files **link = &first;
-    while (*link != files)
-        link = &(*link)->next;
-    *link = files->next;
-    twl_mutex_unlock(&lock);
+    twl_child_hold();
+    if (files->link)
+        *files->link = files->next;
+    if (files->next)
+        files->next->link = files->link;
+    twl_child_release();
 }

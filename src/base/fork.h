@@ -1,43 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What forked children may not do: use the log of their parent, and keep its files open. */
+/* What forked children may not do: use the handles of their parent, and keep its files open. */
 #ifndef TWL_FORK_H
 #define TWL_FORK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
-/* Tells the process that opened the log from its forked children: one load, no system call. Unlike a pthread_atfork()
- * handler it also sees clone(2) and _Fork(). */
+/*
+ * Tells the process that opened a handle from its forked children: two loads, no system call. The number of the process
+ * is in a page that the kernel wipes in a child, also in one made by clone(2) or _Fork(). Where the kernel does not (before
+ * Linux 4.14) the handler of fork() does.
+ *
+ * In a child every call on an inherited handle is refused. Nothing of the handle is freed there: a thread that the child
+ * does not have may have been changing it.
+ */
 struct fork_guard {
-    const volatile char *page; /* reads as zero in a child: MADV_WIPEONFORK, Linux 4.14 */
-    pid_t pid;                 /* compared where the kernel refuses MADV_WIPEONFORK */
+    uint32_t process; /* [const] */
 };
+extern _Atomic uint32_t *twl_own_process; /* [const] once a guard was made */
 
 int twl_fork_guard_init(struct fork_guard *guard);
-bool twl_fork_guard_is_forked(const struct fork_guard *guard);
-void twl_fork_guard_destroy(struct fork_guard *guard);
+static inline bool twl_fork_guard_is_forked(const struct fork_guard *guard)
+{
+    return atomic_load_explicit(twl_own_process, memory_order_relaxed) != guard->process;
+}
 
 /*
- * Open files that a forked child must not keep. A child shares the open files of its parent, and with them the
- * locks that show other processes that the parent is alive. So files that are registered here are closed before
- * fork() returns in the child: a killed parent counts as dead, however long its children live. A child made by
- * clone() alone does not run this handler; the parent then counts as alive until that child ends or calls exec.
+ * Open files that a forked child must not keep. A child shares the open files of its parent, and with them the locks that
+ * show other processes that the parent is alive. So files that are registered here are closed before fork() returns in the
+ * child: a killed parent counts as dead, however long its children live. A child made by clone() alone does not run this
+ * handler; the parent then counts as alive until that child ends or calls exec.
  *
- * A mapping also keeps its file open. So a registered file is not mapped, or its mapping is not inherited
- * (MADV_DONTFORK).
+ * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c).
  *
- * This is a part of the struct that has the files open. In the child the descriptors become -1; negative ones are
- * skipped.
+ * This is a part of the struct that has the files open. Negative descriptors are skipped.
  */
 struct child_files {
-    int *fds[2]; /* NULL = none */
-    struct child_files *next;
+    int *fds[2];                      /* NULL = none */
+    struct child_files *next, **link; /* in the list of all; `link` points here. NULL: not in it yet */
 };
 
-void twl_child_register(struct child_files *files);
+/* openat() for one of `files`, which are registered from then on: no child gets the file. */
+int twl_child_open(struct child_files *files, int dir, const char *name, int flags, mode_t mode, int *ret_fd);
+/* Before the files are closed, also if none was opened. */
 void twl_child_unregister(struct child_files *files);
-/* openat() for a descriptor that is registered: no child gets the file. */
-int twl_child_open(int dir, const char *name, int flags, mode_t mode, int *ret_fd);
 /* Between hold() and release() this process cannot fork. No other call of these in between. */
 void twl_child_hold(void);
 void twl_child_release(void);

@@ -77,7 +77,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         rc = load_tail(c, offset);
     if (rc < 0) {
         c->segment = (struct segment){ 0 };
-        twl_commit_destroy(c, false);
+        twl_commit_destroy(c);
         return rc;
     }
     if (options->spare_segments > 0)
@@ -98,19 +98,15 @@ void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct 
     twl_mutex_unlock(&c->lock);
 }
 
-void twl_commit_destroy(struct commit *c, bool is_forked)
+void twl_commit_destroy(struct commit *c)
 {
     if (!c)
         return;
-    twl_client_leave(&c->client, is_forked);
-    if (!is_forked) {
-        /* Not in a forked child: a thread that did not survive the fork may hold the lock, and may have been
-         * exchanging the segment. The child's copy of the file ends with the child. */
-        twl_segment_close(&c->segment);
-        twl_segment_close(&c->left);
-        twl_segment_close(&c->next);
-        twl_mutex_destroy(&c->lock);
-    }
+    twl_client_leave(&c->client);
+    twl_segment_close(&c->segment);
+    twl_segment_close(&c->left);
+    twl_segment_close(&c->next);
+    twl_mutex_destroy(&c->lock);
     munmap(c->memory, 2 * (size_t)c->options.buffer_bytes);
     free(c);
 }
@@ -145,7 +141,7 @@ void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 int twl_commit_end(struct commit *c)
 {
     const int rc = wait_for_all(c);
-    twl_client_leave(&c->client, false);
+    twl_client_leave(&c->client);
     return rc < 0 ? rc : twl_commit_stop(c);
 }
 
@@ -249,10 +245,9 @@ static int finish(void *engine)
     return rc;
 }
 
-static uint64_t newest_lsn(void *engine, enum twinlog_level level, bool is_forked)
+static uint64_t newest_lsn(void *engine, enum twinlog_level level)
 {
     struct commit *c = engine;
-    (void)is_forked; /* a child has a copy of all this */
     if (level == TWINLOG_LEVEL_DURABLE)
         return watermark_load(&c->durable);
     if (level == TWINLOG_LEVEL_WRITTEN)

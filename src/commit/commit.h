@@ -46,9 +46,8 @@ int twl_commit_check(const struct twinlog_options *options);
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit);
 /* Starts the flush interval, and with it a committer if need be. Until then the caller is the only user. */
 void twl_commit_start(struct commit *commit);
-/* Lets the committer go and frees the commit; writes nothing. No thread may be inside a call. `is_forked`: in a forked
- * child of the process that created it. */
-void twl_commit_destroy(struct commit *commit, bool is_forked);
+/* Lets the committer go and frees the commit; writes nothing. No thread may be inside a call. */
+void twl_commit_destroy(struct commit *commit);
 
 /* ---- stop and go on ------------------------------------------------------------------------------ */
 

@@ -422,12 +422,10 @@ static void *run_shared(void *context)
 
 /* ---- open and close ------------------------------------------------------------------------------ */
 
-static void dismantle(struct twinlog_committer *committer, bool is_forked)
+static void dismantle(struct twinlog_committer *committer)
 {
-    if (!is_forked) /* a thread that did not survive the fork may hold it */
-        twl_mutex_destroy(&committer->lock);
+    twl_mutex_destroy(&committer->lock);
     twl_io_ring_destroy(committer->ring);
-    twl_fork_guard_destroy(&committer->guard);
     free(committer);
 }
 
@@ -447,24 +445,22 @@ static int create(struct committer_client *alone, uint32_t in_flight,
     if (rc == 0)
         rc = twl_thread_start(&committer->thread, alone ? run_alone : run_shared, committer);
     if (rc < 0) {
-        dismantle(committer, false);
+        dismantle(committer);
         return rc;
     }
     *ret_committer = committer;
     return 0;
 }
 
-static void destroy(struct twinlog_committer *committer, bool is_forked)
+static void destroy(struct twinlog_committer *committer)
 {
-    if (!is_forked) {
-        atomic_store(&committer->must_stop, true);
-        if (committer->alone)
-            twl_event_notify_all(&committer->alone->called);
-        else
-            wake(committer);
-        pthread_join(committer->thread, NULL);
-    }
-    dismantle(committer, is_forked);
+    atomic_store(&committer->must_stop, true);
+    if (committer->alone)
+        twl_event_notify_all(&committer->alone->called);
+    else
+        wake(committer);
+    pthread_join(committer->thread, NULL);
+    dismantle(committer);
 }
 
 int twinlog_committer_open(const struct twinlog_committer_options *options,
@@ -480,13 +476,14 @@ int twinlog_committer_close(struct twinlog_committer *committer)
 {
     if (!committer)
         return 0;
-    const bool is_forked = twl_fork_guard_is_forked(&committer->guard);
+    if (twl_fork_guard_is_forked(&committer->guard))
+        return TWINLOG_EFORKED;
     if (twl_is_observing())
         return -EDEADLK;
-    if (!is_forked && atomic_load(&committer->clients) > 0)
+    if (atomic_load(&committer->clients) > 0)
         return -EBUSY;
-    destroy(committer, is_forked);
-    return is_forked ? TWINLOG_EFORKED : 0;
+    destroy(committer);
+    return 0;
 }
 
 /* ---- clients --------------------------------------------------------------------------------------- */
@@ -562,14 +559,14 @@ static void leave_shared(struct committer_client *client)
     atomic_fetch_sub(&committer->clients, 1);
 }
 
-void twl_client_leave(struct committer_client *client, bool is_forked)
+void twl_client_leave(struct committer_client *client)
 {
     struct twinlog_committer *committer = atomic_load(&client->committer);
     if (!committer)
         return;
     if (!client->is_shared)
-        destroy(committer, is_forked);
-    else if (!is_forked)
+        destroy(committer);
+    else
         leave_shared(client);
     atomic_store(&client->committer, NULL);
 }

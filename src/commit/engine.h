@@ -43,9 +43,8 @@ struct engine_ops {
     /* For the close: makes every record of this handle durable and ends the log. No other thread is inside. */
     int (*finish)(void *engine);
 
-    /* Newest LSN at that level; buffered: newest accepted. `is_forked`: in a forked child, which knows no newer segment
-     * than at the fork. */
-    uint64_t (*newest_lsn)(void *engine, enum twinlog_level level, bool is_forked);
+    /* Newest LSN at that level; buffered: newest accepted. */
+    uint64_t (*newest_lsn)(void *engine, enum twinlog_level level);
     void (*count)(void *engine, struct twinlog_stat *stat); /* its part of the statistics */
 };
 

@@ -303,8 +303,8 @@ void twl_client_take(struct committer_client *client, struct commit *commit,
                      struct twinlog_committer *shared);
 /* Calls the committer, if there is one, to look for work. */
 void twl_client_call(struct committer_client *client);
-/* Leaves the committer, once; on return it does not touch the log any more. `is_forked`: in a forked child. */
-void twl_client_leave(struct committer_client *client, bool is_forked);
+/* Leaves the committer, once; on return it does not touch the log any more. */
+void twl_client_leave(struct committer_client *client);
 static inline bool client_has_committer(const struct committer_client *client)
 {
     return atomic_load_explicit(&client->committer, memory_order_acquire) != NULL;

@@ -10,6 +10,7 @@
  * The observer is the only function of the program that runs in the middle of a commit. No call waits in it.
  */
 #define _GNU_SOURCE
+#include "base/fork.h"
 #include "commit/inside.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@ void twl_tell(const struct commit *c, struct twinlog_event *event)
 /* ---- queues -------------------------------------------------------------------------------------- */
 
 struct twinlog_queue {
+    struct fork_guard guard; /* [const] */
     struct twl_mutex lock;
     struct twinlog_request *first, *last; /* [lock] */
     int fd;                               /* [lock] the eventfd; -1 = not requested yet */
@@ -46,8 +48,10 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue)
     if (!ret_queue)
         return -EINVAL;
     struct twinlog_queue *queue = calloc(1, sizeof(*queue));
-    if (!queue)
+    if (!queue || twl_fork_guard_init(&queue->guard) < 0) {
+        free(queue);
         return -ENOMEM;
+    }
     twl_mutex_init(&queue->lock);
     queue->fd = -1;
     *ret_queue = queue;
@@ -118,6 +122,8 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
     uint32_t count;
     if (!queue || !ret_requests || max == 0)
         return -EINVAL;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
     if (timeout_ms != 0 && twl_is_observing())
         return -EDEADLK;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
@@ -138,6 +144,8 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
 {
     if (!queue)
         return -EINVAL;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
     atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&queue->lock);
     int rc = queue->fd;
@@ -154,6 +162,8 @@ int twinlog_queue_close(struct twinlog_queue *queue)
 {
     if (!queue)
         return 0;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
     twl_mutex_lock(&queue->lock);
     const bool is_busy = queue->first || atomic_load(&queue->expected) > 0 || atomic_load(&queue->inside) > 0;
     twl_mutex_unlock(&queue->lock);

@@ -27,11 +27,10 @@ struct io_file;
 
 enum io_open_flags {
     IO_READ_ONLY = 1u << 0,
-    IO_CREATE = 1u << 1,          /* must not exist yet (-EEXIST) */
-    IO_DIRECT = 1u << 2,          /* direct I/O; -EINVAL where the file system has none */
-    IO_NOT_IN_CHILDREN = 1u << 3, /* closed in forked children, so they keep none of its locks */
+    IO_CREATE = 1u << 1, /* must not exist yet (-EEXIST) */
+    IO_DIRECT = 1u << 2, /* direct I/O; -EINVAL where the file system has none */
     IO_FROM_DISK =
-        1u << 4, /* read() returns the bytes on the disk, not those of the page cache. Bytes that wait to
+        1u << 3, /* read() returns the bytes on the disk, not those of the page cache. Bytes that wait to
                                      be written count as on the disk: a sync that succeeds puts them there */
 };
 

@@ -125,13 +125,8 @@ static int open_flags(unsigned flags)
 
 static int open_file(const struct io_files *files, const char *name, unsigned flags, struct disk_file *file)
 {
-    if (flags & IO_NOT_IN_CHILDREN) {
-        file->in_child.fds[0] = &file->fd;
-        twl_child_register(&file->in_child);
-        return twl_child_open(files->directory, name, open_flags(flags), 0666, &file->fd);
-    }
-    file->fd = openat(files->directory, name, open_flags(flags), 0666);
-    return error_of(file->fd);
+    file->in_child.fds[0] = &file->fd;
+    return twl_child_open(&file->in_child, files->directory, name, open_flags(flags), 0666, &file->fd);
 }
 
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
@@ -154,8 +149,7 @@ static void close_fd(struct disk_file *file)
 {
     if (file->disk_fd >= 0)
         close(file->disk_fd);
-    if (file->in_child.fds[0])
-        twl_child_unregister(&file->in_child);
+    twl_child_unregister(&file->in_child);
     if (file->fd >= 0)
         close(file->fd);
 }
@@ -176,7 +170,6 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     if (!file)
         return -ENOMEM;
     file->file.io = io;
-    file->pid = getpid();
     file->is_read_only = flags & IO_READ_ONLY;
     file->is_direct = flags & IO_DIRECT;
     file->is_from_disk = flags & IO_FROM_DISK;
@@ -202,17 +195,14 @@ close_fd:
     return error;
 }
 
-/* A forked child leaves its parent's locks alone. */
 static void unlock(const struct disk_file *file, off_t start, off_t size)
 {
     struct flock range = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = size };
 
-    if (file->pid == getpid())
-        fcntl(file->fd, F_OFD_SETLK, &range);
+    fcntl(file->fd, F_OFD_SETLK, &range);
 }
 
-/* A child that was forked meanwhile keeps the locks that are not released; one made by clone() has even a file that is
- * closed in children, until it runs its program. */
+/* A child made by clone() has the file until it runs its program, and with it the locks that are not released. */
 void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);

@@ -19,8 +19,7 @@ struct io_files {
 
 struct disk_file {
     struct io_file file; /* must be first */
-    int fd;              /* [const], but -1 in a forked child if IO_NOT_IN_CHILDREN */
-    pid_t pid;           /* [const] of the process that opened it; only it takes and releases locks */
+    int fd;              /* [const] closed in forked children */
     bool is_read_only;   /* [const] */
     bool is_direct;      /* [const] */
     bool is_from_disk;   /* [const] reads go past the page cache, */

@@ -16,9 +16,6 @@
  * never completed. Another request for a worker starts one, which then finds both requests. So after a second of
  * waiting the ring adds a nudge, a request for a worker that does nothing, and keeps waiting.
  *
- * A forked child has the memory and the descriptor of the ring, too. When the child destroys the ring, by unmap and
- * close, the parent's ring is unchanged. The child never sends entries that were not handed over at the fork.
- *
  * This is the only file that knows liburing.
  */
 #define _GNU_SOURCE

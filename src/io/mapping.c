@@ -142,12 +142,11 @@ static bool is_ours(const struct sigaction *action)
 
 static void forget_slot(struct slot *slot)
 {
-    if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED &&
-        (atomic_load(&slot->flags) & MAPPING_NOT_IN_CHILDREN))
+    if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED)
         atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
 }
 
-/* Removes mappings that children do not have: the child may map something else at their addresses. */
+/* Children do not have the mappings, and may map something else at their addresses. */
 static void forget_in_child(void)
 {
     for (struct table *table = &tables; table; table = atomic_load(&table->next))
@@ -236,22 +235,18 @@ static int map_file(int fd, uint64_t offset, size_t size, unsigned flags, void *
 
     if (bytes == MAP_FAILED)
         return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
-    if (flags & MAPPING_NOT_IN_CHILDREN)
-        madvise(bytes, size, MADV_DONTFORK);
+    madvise(bytes, size, MADV_DONTFORK);
     *ret_bytes = bytes;
     return 0;
 }
 
 int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
 {
-    const bool is_in_children = !(flags & MAPPING_NOT_IN_CHILDREN);
     void *bytes = NULL;
 
-    if (!is_in_children) /* no fork() between mapping the bytes and leaving them out of children */
-        twl_child_hold();
+    twl_child_hold(); /* no fork() between mapping the bytes and leaving them out of children */
     int error = map_file(fd, offset, size, flags, &bytes);
-    if (!is_in_children)
-        twl_child_release();
+    twl_child_release();
     if (error < 0)
         return error;
     error = guard(bytes, size, flags);

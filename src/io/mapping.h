@@ -12,16 +12,15 @@
 void twl_mapping_install(void);
 
 enum mapping_flags {
-    MAPPING_WRITABLE = 1u << 0,
-    MAPPING_NOT_IN_CHILDREN =
-        1u << 1 /* a mapping in a child would keep the file open, and its locks: base/fork.h */
+    MAPPING_WRITABLE = 1u << 0
 };
 
 /* Maps that part of an open file. From then on a page that is not available reads as zeros; in a writable mapping,
- * stores to it stay in this process. -ENOTSUP: this file cannot be shared, or the handler could not be installed;
+ * stores to it stay in this process. Forked children do not have the mapping, which would keep the file open, and its
+ * locks (base/fork.h). -ENOTSUP: this file cannot be shared, or the handler could not be installed;
  * -ENOMEM: too many mappings, too. */
 int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes);
-/* `bytes` and `size` as opened. Not in a child, if it does not have the mapping. */
+/* `bytes` and `size` as opened. */
 void twl_mapping_close(const void *bytes, size_t size);
 
 /* True if a page of the mapping that begins here was replaced by zeros: what is in it counts for nothing, -EIO. One load

@@ -14,7 +14,7 @@ struct io_ring;
 
 /* For at most `writes` writes at a time. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
 int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring);
-/* Requires that nothing is in flight; or in a forked child: the parent's ring stays as it is. */
+/* Requires that nothing is in flight. */
 void twl_io_ring_destroy(struct io_ring *ring);
 
 /* Queues a write, which reap() returns when it is done. A write of no bytes is only a barrier. */

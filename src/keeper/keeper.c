@@ -239,7 +239,7 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
     k->config.set = NULL;
     twl_mutex_unlock(&k->lock);
     if (rc < 0) {
-        twl_keeper_destroy(k, false);
+        twl_keeper_destroy(k);
         return rc;
     }
     *ret_keeper = k;
@@ -287,14 +287,10 @@ void twl_keeper_remove_ready(struct keeper *k)
     }
 }
 
-void twl_keeper_destroy(struct keeper *k, bool is_forked)
+void twl_keeper_destroy(struct keeper *k)
 {
     if (!k)
         return;
-    if (is_forked) { /* in a child its contents may be inconsistent; they go with the child */
-        free(k);
-        return;
-    }
     end_thread(k);
     /* Only another mapped log could use them, and that begins with a small one. */
     if (k->plan.is_mapped)

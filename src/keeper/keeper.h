@@ -48,9 +48,8 @@ int64_t twl_keeper_end(struct keeper *keeper);
  * afterwards. */
 void twl_keeper_remove_ready(struct keeper *keeper);
 /* Ends the thread after it has sealed what was left. Spares stay on disk for the next opening, except
- * those of a mapped log. `is_forked`: the call comes from a child of the process that created the keeper,
- * where the thread does not exist. */
-void twl_keeper_destroy(struct keeper *keeper, bool is_forked);
+ * those of a mapped log. */
+void twl_keeper_destroy(struct keeper *keeper);
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 

@@ -44,7 +44,7 @@ struct twinlog_consumer {
 static int take_name(struct twinlog_consumer *consumer)
 {
     const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
-    int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, IO_NOT_IN_CHILDREN, &consumer->lock);
+    int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, 0, &consumer->lock);
     if (rc == 0)
         rc = io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
     if (rc == -EAGAIN) {
@@ -123,7 +123,7 @@ int twl_consumer_open(struct io *io, const char *name, const struct twinlog_cons
 
 void twinlog_consumer_close(struct twinlog_consumer *consumer)
 {
-    if (!consumer)
+    if (!consumer || (consumer->log && twl_fork_guard_is_forked(&consumer->log->guard)))
         return;
     twinlog_reader_close(consumer->reader);
     io_close(consumer->lock);
@@ -137,8 +137,6 @@ int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_reco
 {
     if (!consumer || !ret_record)
         return -EINVAL;
-    if (twl_fork_guard_is_forked(&consumer->log->guard))
-        return TWINLOG_EFORKED;
     const int rc = twinlog_reader_next(consumer->reader, ret_record);
     if (rc > 0)
         consumer->returned_lsn = ret_record->lsn;
@@ -152,9 +150,11 @@ int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn)
 {
     if (!consumer || lsn > consumer->returned_lsn)
         return -EINVAL;
+    if (twl_fork_guard_is_forked(&consumer->log->guard))
+        return TWINLOG_EFORKED;
     if (lsn == 0)
         lsn = consumer->returned_lsn;
-    if (lsn <= consumer->committed_lsn && !twl_fork_guard_is_forked(&consumer->log->guard))
+    if (lsn <= consumer->committed_lsn)
         return twl_reader_check(consumer->reader); /* a truncation moves the cursor back */
     const int rc = twl_cursor_set_after(consumer->log, consumer->name, lsn, consumer->reader);
     if (rc == 0)

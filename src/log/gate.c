@@ -84,11 +84,14 @@ static int enter(struct twinlog *log, enum inside how, const struct terms *terms
     return rc;
 }
 
-void twl_enter_to_look(struct twinlog *log, struct call *call)
+int twl_enter_to_look(struct twinlog *log, struct call *call)
 {
+    if (!log || twl_fork_guard_is_forked(&log->guard))
+        return log ? TWINLOG_EFORKED : -EINVAL;
     *call = (struct call){ .log = log, .how = INSIDE_OTHER };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
     count_in(log, INSIDE_OTHER);
+    return 0;
 }
 
 int twl_enter(struct twinlog *log, enum inside how, struct call *call)

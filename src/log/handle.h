@@ -92,13 +92,13 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same with INSIDE_COMMIT, for a call with terms that end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT,
  * -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
-/* For what may be asked in an observer and in a forked child. */
-void twl_enter_to_look(struct twinlog *log, struct call *call);
+/* For an LSN, which may be asked for in an observer. */
+int twl_enter_to_look(struct twinlog *log, struct call *call);
 void twl_leave(struct call *call);
 /* After CLOSING was set in `inside`: waits until no call is inside. */
 void twl_close_gate(struct twinlog *log);
-/* Frees the log, also a partly opened one; `is_forked`: in a child of the process that opened it. */
-void twl_log_destroy(struct twinlog *log, bool is_forked);
+/* Frees the log, also a partly opened one. */
+void twl_log_destroy(struct twinlog *log);
 
 /* Between these two calls no thread uses the commit path. The caller is inside as INSIDE_OTHER and holds
  * `head_lock`. */

@@ -474,7 +474,7 @@ static int go_on_mapped(struct opening *o)
         .options = &log->options,
     };
     twl_commit_give_away(log->commit, &config.left, &config.position);
-    twl_commit_destroy(log->commit, false);
+    twl_commit_destroy(log->commit);
     log->commit = NULL;
     int rc = twl_mapped_create(&config, &log->mapped);
     if (rc < 0)
@@ -500,7 +500,7 @@ static int let_others_in(struct opening *o)
 {
     struct twinlog *log = o->log;
     const int64_t max_time_so_far_ns = twl_keeper_end(log->keeper);
-    twl_keeper_destroy(log->keeper, false);
+    twl_keeper_destroy(log->keeper);
     log->keeper = NULL;
     twl_mapped_let_in(log->mapped, max_time_so_far_ns);
     return twl_participants_open(&log->participants);
@@ -686,7 +686,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     if (o.log->options.ret_report)
         *o.log->options.ret_report = o.report;
     if (rc < 0)
-        twl_log_destroy(o.log, false);
+        twl_log_destroy(o.log);
     else
         *ret_log = o.log;
     return rc;
@@ -699,24 +699,20 @@ void twl_log_name_path(struct twinlog *log, const char *reason)
 
 /* ---- closing ----------------------------------------------------------------------------------- */
 
-void twl_log_destroy(struct twinlog *log, bool is_forked)
+void twl_log_destroy(struct twinlog *log)
 {
-    twl_keeper_destroy(log->keeper, is_forked); /* before the rest: its thread trims */
-    twl_mapped_destroy(log->mapped, is_forked);
-    twl_commit_destroy(log->commit, is_forked);
-    if (!is_forked) /* in a child they may have been in use at the fork */
-        twl_forget_lookups(log);
+    twl_keeper_destroy(log->keeper); /* before the rest: its thread trims */
+    twl_mapped_destroy(log->mapped);
+    twl_commit_destroy(log->commit);
+    twl_forget_lookups(log);
     twl_page_unlock(&log->own_shared);
     if (log->participants.file)
-        twl_participants_leave(&log->participants, is_forked);
+        twl_participants_leave(&log->participants);
     log->io->ops->destroy(log->io);
-    twl_fork_guard_destroy(&log->guard);
-    if (!is_forked) {
-        twinlog_reader_close(log->looker); /* in a child it may have been in use at the fork */
-        twl_mutex_destroy(&log->head_lock);
-        twl_mutex_destroy(&log->looking);
-        twl_mutex_destroy(&log->lookups.lock);
-    }
+    twinlog_reader_close(log->looker);
+    twl_mutex_destroy(&log->head_lock);
+    twl_mutex_destroy(&log->looking);
+    twl_mutex_destroy(&log->lookups.lock);
     free(log->copy);
     free(log);
 }
@@ -726,10 +722,8 @@ int twinlog_close(struct twinlog *log)
 {
     if (!log)
         return 0;
-    if (twl_fork_guard_is_forked(&log->guard)) {
-        twl_log_destroy(log, true);
+    if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
-    }
     if (twl_is_observing())
         return -EDEADLK;
     atomic_fetch_or(&log->inside, CLOSING); /* from here on no reader is attached */
@@ -741,7 +735,7 @@ int twinlog_close(struct twinlog *log)
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     twl_close_gate(log);
     int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
-    twl_log_destroy(log, false);
+    twl_log_destroy(log);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }

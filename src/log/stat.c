@@ -9,13 +9,11 @@
 #include <string.h>
 
 /* The queries below don't change the log, but they may refresh what the handle remembers. If the log can't
- * be read now, or in a child of the process that opened it, the last known answer is returned. If the end
- * is damaged, the newest known LSN counts, and TWINLOG_ECORRUPT says that there may be more. */
+ * be read now, the last known answer is returned. If the end is damaged, the newest known LSN counts, and
+ * TWINLOG_ECORRUPT says that there may be more. */
 int twl_look(struct twinlog *log)
 {
     uint64_t first_lsn = 0, last_lsn = 0;
-    if (twl_fork_guard_is_forked(&log->guard))
-        return TWINLOG_EFORKED;
     twl_mutex_lock(&log->looking);
     int rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
     if (rc == 0 || last_lsn > 0) {
@@ -29,7 +27,7 @@ int twl_look(struct twinlog *log)
 static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
     if (!is_read_only(log))
-        return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
+        return log->ops->newest_lsn(log->engine, level);
     (void)twl_look(log);
     return atomic_load(&log->looked_last_lsn);
 }
@@ -49,12 +47,10 @@ uint64_t twl_durable_lsn(struct twinlog *log)
     return newest_lsn(log, TWINLOG_LEVEL_DURABLE);
 }
 
-/* What readers are told, so that no reader is ahead of it. A forked child shares the page, so it gets the
- * value at the fork. */
+/* What readers are told, so that no reader is ahead of it. */
 static uint64_t durable_lsn(struct twinlog *log)
 {
-    bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
-    uint64_t lsn = is_ours ? watermark_load(&log->shared->page->durable) : 0;
+    uint64_t lsn = is_read_only(log) ? 0 : watermark_load(&log->shared->page->durable);
     return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
 }
 
@@ -84,9 +80,8 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 static uint64_t ask(struct twinlog *log, uint64_t (*find)(struct twinlog *log))
 {
     struct call call;
-    if (!log)
+    if (twl_enter_to_look(log, &call) < 0)
         return 0;
-    twl_enter_to_look(log, &call);
     const uint64_t lsn = find(log);
     twl_leave(&call);
     return lsn;

@@ -368,7 +368,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         if (m->spare_segment.file) /* else each failed opening leaves one more segment behind it */
             twl_keeper_remove_ready(m->keeper);
         m->first_left = (struct segment){ 0 };
-        twl_mapped_destroy(m, false);
+        twl_mapped_destroy(m);
         return rc;
     }
     *ret_mapped = m;
@@ -419,14 +419,10 @@ static void free_segment(struct mapped_segment *seg)
     free(seg);
 }
 
-void twl_mapped_destroy(struct mapped *m, bool is_forked)
+void twl_mapped_destroy(struct mapped *m)
 {
     if (!m)
         return;
-    if (is_forked) { /* the lists may be half changed; what they hold goes with the child */
-        free(m);
-        return;
-    }
     end_thread(m);
     for (struct mapped_segment *seg = m->all; seg;) {
         struct mapped_segment *next = atomic_load(&seg->next);
@@ -448,12 +444,6 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 
 /* ---- looking ------------------------------------------------------------------------------------- */
 
-/* Without a look at other participants. In a forked child: as at the fork; in shared mode as it is now. */
-static uint64_t last_known_lsn(const struct mapped *m)
-{
-    return twl_mapped_segment_next_lsn(atomic_load(&m->active)) - 1;
-}
-
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
     (void)twl_mapped_catch_up(m);
@@ -474,16 +464,12 @@ int twl_mapped_poison(const struct mapped *m)
     return lasting_error(atomic_load(m->poison));
 }
 
-/* A forked child takes no part in what the threads of its parent do: to it a record that was being put at the fork
- * counts as written. It shares the page, which may know of newer segments. */
-static uint64_t newest_lsn(void *engine, enum twinlog_level level, bool is_forked)
+static uint64_t newest_lsn(void *engine, enum twinlog_level level)
 {
     struct mapped *m = engine;
     uint64_t lsn, payload_bytes;
     if (level == TWINLOG_LEVEL_DURABLE)
-        return min_u64(atomic_load(m->durable), is_forked ? last_known_lsn(m) : UINT64_MAX);
-    if (is_forked)
-        return last_known_lsn(m);
+        return atomic_load(m->durable);
     if (level == TWINLOG_LEVEL_BUFFERED)
         return twl_mapped_last_lsn(m);
     (void)twl_mapped_find_written(m, &lsn, &payload_bytes);

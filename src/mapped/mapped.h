@@ -46,7 +46,7 @@ int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, and lets its thread begin. Before the first put. */
 void twl_mapped_begin(struct mapped *mapped);
 /* After the keeper is destroyed, because it may be closing a group. */
-void twl_mapped_destroy(struct mapped *mapped, bool is_forked);
+void twl_mapped_destroy(struct mapped *mapped);
 
 /* Called by the keeper's thread for a segment that was left: makes the records of its open group durable,
  * gives the group its header, and completes the summary. */

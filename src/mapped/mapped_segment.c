@@ -18,7 +18,7 @@
 static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
 {
     struct io_file *lock;
-    int rc = io_open(io, segment->name, IO_READ_ONLY | IO_NOT_IN_CHILDREN, &lock);
+    int rc = io_open(io, segment->name, IO_READ_ONLY, &lock);
     if (rc < 0)
         return rc;
     rc = io_lock(lock, IO_LOCK_WRITER, false);

@@ -157,12 +157,12 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
                           bool *ret_is_first)
 {
     struct participants participants = { .io = io };
-    int rc = io_open_or_create(io, PAGE_FILE_NAME, IO_NOT_IN_CHILDREN, &participants.file);
+    int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &participants.file);
     if (rc == 0)
         rc = come(&participants, wait_ms, ret_is_first);
     if (rc < 0) {
         ret_participants->is_of_other_boot = participants.is_of_other_boot;
-        twl_participants_leave(&participants, false);
+        twl_participants_leave(&participants);
         return rc;
     }
     POINT("participant-came");
@@ -216,9 +216,9 @@ bool twl_participants_are_gone(struct participants *participants)
     return true;
 }
 
-void twl_participants_leave(struct participants *participants, bool is_forked)
+void twl_participants_leave(struct participants *participants)
 {
-    if (participants->file && !is_forked) {
+    if (participants->file) {
         if (participants->number > 0)
             io_unlock(participants->file, lock_of(participants->number));
         io_unlock(participants->file, IO_LOCK_WRITER);

@@ -78,8 +78,7 @@ void twl_participants_release(struct participants *participants, enum participan
 
 /* Before leaving: true if this is the last participant, which then has the log alone and lets no other in. */
 bool twl_participants_are_gone(struct participants *participants);
-/* Releases all locks that are held, and the page. `is_forked`: closes what the child has, and keeps the
- * parent's locks. */
-void twl_participants_leave(struct participants *participants, bool is_forked);
+/* Releases all locks that are held, and the page. */
+void twl_participants_leave(struct participants *participants);
 
 #endif

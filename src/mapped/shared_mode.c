@@ -413,7 +413,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
     if (rc == 0)
         rc = twl_mapped_catch_up(m);
     if (rc < 0) {
-        twl_mapped_destroy(m, false);
+        twl_mapped_destroy(m);
         return rc;
     }
     twl_segment_remove_dead(m->io);

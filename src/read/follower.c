@@ -21,12 +21,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 struct follower {
     int fd;                     /* [const] */
-    pid_t pid;                  /* [const] */
     pthread_t thread;           /* [const] */
     struct shared_page *shared; /* [const] the writer's, or `watched` */
     struct shared_page watched; /* [thread, with the lock to exchange it] */
@@ -121,7 +119,6 @@ int twl_follower_create(struct io *io, struct shared_page *shared, struct follow
     struct follower *f = calloc(1, sizeof(*f));
     if (!f)
         return -ENOMEM;
-    f->pid = getpid();
     f->shared = shared ? shared : &f->watched;
     int rc = shared ? 0 : twl_page_watch(io, &f->watched);
     if (rc < 0)
@@ -148,12 +145,6 @@ free_follower:
     return rc;
 }
 
-/* A child has no such thread, and shares the descriptor with its parent. */
-static bool is_forked(const struct follower *f)
-{
-    return getpid() != f->pid;
-}
-
 static void end_thread(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
@@ -169,8 +160,7 @@ void twl_follower_destroy(struct follower *f)
 {
     if (!f)
         return;
-    if (!is_forked(f))
-        end_thread(f);
+    end_thread(f);
     close(f->fd);
     twl_page_unwatch(&f->watched);
     free(f);
@@ -178,13 +168,11 @@ void twl_follower_destroy(struct follower *f)
 
 int twl_follower_fd(const struct follower *f)
 {
-    return is_forked(f) ? TWINLOG_EFORKED : f->fd;
+    return f->fd;
 }
 
 void twl_follower_arm(struct follower *f, const struct interest *interest)
 {
-    if (is_forked(f))
-        return;
     twl_mutex_lock(&f->lock);
     drain(f);
     f->interest = *interest;
@@ -194,7 +182,7 @@ void twl_follower_arm(struct follower *f, const struct interest *interest)
 
 void twl_follower_tell(struct follower *f)
 {
-    if (!f || is_forked(f))
+    if (!f)
         return;
     twl_mutex_lock(&f->lock);
     make_readable(f);

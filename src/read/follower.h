@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A descriptor that becomes readable when a reader has something to read, and the thread behind it. The
- * thread looks at the writer's shared page and at no data of the reader. In a child that is forked later the
- * follower does nothing.
+ * thread looks at the writer's shared page and at no data of the reader.
  */
 #ifndef TWL_FOLLOWER_H
 #define TWL_FOLLOWER_H

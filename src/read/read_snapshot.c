@@ -23,7 +23,6 @@
 #include "segment/recover.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #define SET_TRIES 20u
 
@@ -39,12 +38,6 @@ int twl_read_snapshot_fail(const struct read_snapshot *h, int error)
 static bool is_attached(const struct read_snapshot *h)
 {
     return h->source.set != NULL;
-}
-
-/* In a forked child an attached reader keeps what it saw: the log is not the child's. */
-static bool is_forked(const struct read_snapshot *h)
-{
-    return is_attached(h) && getpid() != h->pid;
 }
 
 static void find_newest_truncation(struct read_snapshot *h)
@@ -93,9 +86,7 @@ static int load_set(struct read_snapshot *h)
 {
     struct segment_set set;
     int rc;
-    if (is_forked(h))
-        rc = twl_read_snapshot_fail(h, TWINLOG_EFORKED);
-    else if (!is_attached(h))
+    if (!is_attached(h))
         rc = open_set(h, &set);
     else if ((rc = h->source.set(h->source.context, &set)) < 0)
         twl_read_snapshot_fail(h, rc);
@@ -401,8 +392,6 @@ static int look_for_page(struct read_snapshot *h)
 
 static int look(struct read_snapshot *h, bool asks_for_end)
 {
-    if (is_forked(h))
-        return h->generation > 0 ? 0 : twl_read_snapshot_fail(h, TWINLOG_EFORKED);
     int rc = look_for_page(h);
     if (rc < 0)
         return rc;
@@ -442,7 +431,7 @@ static int look_first(struct read_snapshot *h, uint32_t left_epoch)
 
 int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlog_report *report)
 {
-    *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .pid = getpid(), .report = report };
+    *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .report = report };
     int rc = twl_page_watch(io, &h->watched);
     if (rc < 0)
         return twl_read_snapshot_fail(h, rc);
@@ -464,7 +453,7 @@ void twl_read_snapshot_attach(struct read_snapshot *h, const struct reader_sourc
                               struct twinlog_report *report)
 {
     *h = (struct read_snapshot){
-        .io = source->io, .shared = source->shared, .source = *source, .pid = getpid(), .report = report
+        .io = source->io, .shared = source->shared, .source = *source, .report = report
     };
     h->page_sequence = twl_page_sequence(h->shared) - 1; /* not looked at yet */
 }

@@ -20,14 +20,11 @@
 #include "segment/cursor.h"
 #include "segment/segment_set.h"
 
-#include <sys/types.h>
-
 struct read_snapshot {
     struct io *io;                 /* [const] */
     struct shared_page *shared;    /* [const] the writer's, or `watched` */
     struct shared_page watched;    /* detached: another process's */
     struct reader_source source;   /* [const] attached; else .set is NULL */
-    pid_t pid;                     /* [const] the process that opened the reader */
     struct twinlog_report *report; /* [const] filled in with every error */
 
     uint64_t first_lsn;     /* oldest LSN that is kept, or the first one to come */

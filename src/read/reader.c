@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include "read/reader.h"
 
+#include "base/fork.h"
 #include "base/sync.h"
 #include "read/follower.h"
 #include "read/read_position.h"
@@ -34,6 +35,7 @@ enum where {
 };
 
 struct twinlog_reader {
+    struct fork_guard guard; /* [const] */
     struct read_snapshot snapshot;
     struct read_position pos;
     bool owns_io;                      /* [const] */
@@ -390,12 +392,20 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
     };
 }
 
+static int check(const struct twinlog_reader *reader)
+{
+    if (!reader)
+        return -EINVAL;
+    return twl_fork_guard_is_forked(&reader->guard) ? TWINLOG_EFORKED : 0;
+}
+
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
-    if (!reader || !ret_record)
-        return -EINVAL;
-    int rc = find_next(reader, &record);
+    int rc = ret_record ? check(reader) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    rc = find_next(reader, &record);
     if (rc > 0) {
         reader->next_lsn = record.lsn + 1;
         reader->filler_lsn = 0;
@@ -410,9 +420,10 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
-    if (!reader || !ret_record)
-        return -EINVAL;
-    int rc = find_previous(reader, &record);
+    int rc = ret_record ? check(reader) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    rc = find_previous(reader, &record);
     if (rc < 0)
         return stick(reader, rc);
     if (rc > 0) {
@@ -439,27 +450,31 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
 
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn)
 {
-    return !reader || lsn == 0 ? -EINVAL : move_to(reader, AT_LSN, lsn);
+    const int rc = lsn > 0 ? check(reader) : -EINVAL;
+    return rc < 0 ? rc : move_to(reader, AT_LSN, lsn);
 }
 
 int twinlog_reader_seek_first(struct twinlog_reader *reader)
 {
-    return !reader ? -EINVAL : move_to(reader, AT_FIRST, 0);
+    const int rc = check(reader);
+    return rc < 0 ? rc : move_to(reader, AT_FIRST, 0);
 }
 
 int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns)
 {
-    if (!reader)
-        return -EINVAL;
+    const int rc = check(reader);
+    if (rc < 0)
+        return rc;
     reader->time_ns = time_ns;
     return move_to(reader, AT_TIME, 0);
 }
 
 int twinlog_reader_seek_end(struct twinlog_reader *reader)
 {
-    if (!reader)
-        return -EINVAL;
-    int rc = twl_read_snapshot_find_end(&reader->snapshot);
+    int rc = check(reader);
+    if (rc < 0)
+        return rc;
+    rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc == 0 && reader->to_lsn > reader->snapshot.limit_lsn)
         rc = judge_end(reader);
     return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
@@ -536,10 +551,11 @@ int twl_reader_check(struct twinlog_reader *reader)
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
 {
-    if (!reader || !ret_first_lsn || !ret_last_lsn)
-        return -EINVAL;
+    int rc = ret_first_lsn && ret_last_lsn ? check(reader) : -EINVAL;
+    if (rc < 0)
+        return rc;
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
-    int rc = twl_read_snapshot_find_end(&reader->snapshot);
+    rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc < 0)
         return tell(reader, rc);
     bool has_records = reader->snapshot.limit_lsn >= reader->snapshot.first_lsn;
@@ -559,8 +575,9 @@ static int remaining_ms(uint64_t deadline_ns)
 
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 {
-    if (!reader)
-        return -EINVAL;
+    const int rc = check(reader);
+    if (rc < 0)
+        return rc;
     if (timeout_ms != 0 && twl_is_observing())
         return -EDEADLK;
     uint64_t deadline_ns = twl_monotonic_ns() + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000 : 0);
@@ -584,11 +601,12 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 
 int twinlog_reader_fd(struct twinlog_reader *reader)
 {
-    if (!reader)
-        return -EINVAL;
+    int rc = check(reader);
+    if (rc < 0)
+        return rc;
     if (!reader->follower) {
         struct shared_page *shared = reader->owns_io ? NULL : reader->snapshot.shared;
-        int rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
+        rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
         if (rc < 0)
             return rc;
         rc = peek(reader);
@@ -605,8 +623,10 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
 static struct twinlog_reader *create(const struct twinlog_reader_options *options)
 {
     struct twinlog_reader *reader = calloc(1, sizeof(*reader));
-    if (!reader)
+    if (!reader || twl_fork_guard_init(&reader->guard) < 0) {
+        free(reader);
         return NULL;
+    }
     reader->ret_report = options->ret_report;
     reader->from_lsn = max_u64(options->from_lsn, 1);
     reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
@@ -651,9 +671,9 @@ void twl_reader_is_counted(struct twinlog_reader *reader, _Atomic uint32_t *read
 
 void twinlog_reader_close(struct twinlog_reader *reader)
 {
-    if (!reader)
+    if (check(reader) < 0)
         return;
-    _Atomic uint32_t *readers = reader->readers && reader->snapshot.pid == getpid() ? reader->readers : NULL;
+    _Atomic uint32_t *readers = reader->readers;
     struct io *io = reader->owns_io ? reader->snapshot.io : NULL;
     twl_follower_destroy(reader->follower);
     twl_read_position_free(&reader->pos);

@@ -37,8 +37,7 @@ struct reader_source {
 int twl_reader_attach(const struct reader_source *source, const struct twinlog_reader_options *options,
                       struct twinlog_reader **ret_reader);
 
-/* The reader is counted in `readers`, which must outlive it, and takes itself out when it is closed. Not in a child of
- * this process. */
+/* The reader is counted in `readers`, which must outlive it, and takes itself out when it is closed. */
 void twl_reader_is_counted(struct twinlog_reader *reader, _Atomic uint32_t *readers);
 
 #endif

@@ -200,7 +200,7 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     twl_segment_name(plan->number, segment.name);
     int rc = random_temporary(io, temporary);
     if (rc == 0)
-        rc = io_open(io, temporary, IO_CREATE | IO_NOT_IN_CHILDREN, &segment.file);
+        rc = io_open(io, temporary, IO_CREATE, &segment.file);
     if (rc < 0)
         return rc;
     rc = fill(&segment, plan);
@@ -223,7 +223,7 @@ static int remove_if_dead(void *context, const char *name)
     struct io *io = context;
     struct io_file *file;
     uint64_t bytes = 0;
-    if (!twl_segment_name_is_temporary(name) || io_open(io, name, IO_NOT_IN_CHILDREN, &file) < 0)
+    if (!twl_segment_name_is_temporary(name) || io_open(io, name, 0, &file) < 0)
         return 0;
     if (io_size(file, &bytes) == 0 && bytes > 0 && io_lock(file, IO_LOCK_WRITER, true) == 0)
         io->ops->unlink(io, name);

@@ -125,7 +125,7 @@ int twl_data_has_others(int fd, bool *ret_has)
 int twl_area_map(int fd, unsigned flags, struct area **ret_area)
 {
     void *page;
-    const int rc = twl_mapping_open(fd, 0, AREA_BYTES, flags | MAPPING_NOT_IN_CHILDREN, &page);
+    const int rc = twl_mapping_open(fd, 0, AREA_BYTES, flags, &page);
     if (rc == 0)
         *ret_area = page;
     return rc;

@@ -39,50 +39,46 @@ static struct sink_file *new_file(void)
     twl_mutex_init(&file->map_lock);
     twl_mutex_init(&file->sweep_lock);
     file->in_child = (struct child_files){ .fds = { &file->area_fd, &file->data_fd } };
-    twl_child_register(&file->in_child);
     return file;
 }
 
-/* A forked child leaves the locks of its parent alone. */
-static void close_fd(int *fd, bool is_child)
+static void close_fd(int *fd)
 {
-    if (*fd >= 0 && is_child)
-        close(*fd);
-    else if (*fd >= 0)
+    if (*fd >= 0)
         twl_area_close(*fd);
     *fd = -1;
 }
 
-void twl_sink_forget(struct sink_file *file, bool is_child)
+void twl_sink_forget(struct sink_file *file)
 {
-    if (!is_child) { /* a child has no mappings */
-        twl_window_close(file);
-        if (file->area)
-            twl_mapping_close(file->area, AREA_BYTES);
-        twl_mutex_destroy(&file->map_lock);
-        twl_mutex_destroy(&file->sweep_lock);
-    }
-    close_fd(&file->data_fd, is_child);
-    close_fd(&file->area_fd, is_child);
+    twl_window_close(file);
+    if (file->area)
+        twl_mapping_close(file->area, AREA_BYTES);
+    twl_mutex_destroy(&file->map_lock);
+    twl_mutex_destroy(&file->sweep_lock);
+    close_fd(&file->data_fd);
+    close_fd(&file->area_fd);
     twl_child_unregister(&file->in_child);
     free(file);
 }
 
-static int open_at(const struct twinlog_sink *sink, const char *name, int flags, int *ret_fd)
+static int open_at(const struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags,
+                   int *ret_fd)
 {
-    return twl_child_open(sink->dir, name, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-                          sink->options.mode, ret_fd);
+    return twl_child_open(&file->in_child, sink->dir, name,
+                          flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, sink->options.mode,
+                          ret_fd);
 }
 
 /* Not with O_CREAT at once: in a directory with the sticky bit that is refused for another user's file. */
-static int open_or_make(const struct twinlog_sink *sink, const char *name, int flags, int *ret_fd,
-                        bool *ret_is_made)
+static int open_or_make(const struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags,
+                        int *ret_fd, bool *ret_is_made)
 {
-    int rc = flags & O_EXCL ? -ENOENT : open_at(sink, name, 0, ret_fd);
+    int rc = flags & O_EXCL ? -ENOENT : open_at(sink, file, name, 0, ret_fd);
     *ret_is_made = false;
     if (rc != -ENOENT || !(flags & O_CREAT))
         return rc;
-    rc = open_at(sink, name, O_CREAT | O_EXCL, ret_fd);
+    rc = open_at(sink, file, name, O_CREAT | O_EXCL, ret_fd);
     *ret_is_made = rc == 0;
     return rc == -EEXIST && !(flags & O_EXCL) ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
@@ -90,7 +86,7 @@ static int open_or_make(const struct twinlog_sink *sink, const char *name, int f
 static int open_data(struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags)
 {
     struct stat about;
-    const int rc = open_or_make(sink, name, flags, &file->data_fd, &file->is_made);
+    const int rc = open_or_make(sink, file, name, flags, &file->data_fd, &file->is_made);
     if (rc != 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
         return rc == -EISDIR || rc == -ENXIO || rc == -ENODEV ? -ENOTSUP : rc;
     if (fstat(file->data_fd, &about) < 0)
@@ -108,7 +104,7 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     struct stat area, data;
     bool is_made;
     twl_sink_name(sink->name, file->identity.inode, "sink", name);
-    int rc = open_or_make(sink, name, O_CREAT, &file->area_fd, &is_made);
+    int rc = open_or_make(sink, file, name, O_CREAT, &file->area_fd, &is_made);
     if (rc == 0 && fstat(file->data_fd, &data) < 0)
         rc = -errno;
     if (rc == 0 && is_made)
@@ -310,7 +306,7 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
             return -ENOMEM;
         rc = try_to_enter(sink, name, flags, file);
         if (rc != 0)
-            twl_sink_forget(file, false);
+            twl_sink_forget(file);
     } while (rc == FOUND_OTHER_FILE);
     if (rc != 0)
         return twl_end_result(rc);
@@ -366,6 +362,6 @@ int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
     atomic_fetch_add(&sink->past_growths, atomic_load(&file->area->growths));
     atomic_fetch_add(&sink->past_fillers, atomic_load(&file->area->fillers));
     POINT("left");
-    twl_sink_forget(file, false);
+    twl_sink_forget(file);
     return rc;
 }

@@ -262,15 +262,12 @@ int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_s
 
 /* ---- open and close ------------------------------------------------------------------------------ */
 
-static void destroy(struct twinlog_sink *sink, bool is_child)
+static void destroy(struct twinlog_sink *sink)
 {
     if (sink->dir >= 0)
         close(sink->dir);
-    twl_fork_guard_destroy(&sink->guard);
-    if (!is_child) {
-        twl_mutex_destroy(&sink->lock);
-        twl_mutex_destroy(&sink->retiring);
-    }
+    twl_mutex_destroy(&sink->lock);
+    twl_mutex_destroy(&sink->retiring);
     free(sink);
 }
 
@@ -353,7 +350,7 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
     rc = start(sink, path);
     pthread_setcancelstate(cancel_state, NULL);
     if (rc < 0)
-        destroy(sink, false);
+        destroy(sink);
     else
         *ret_sink = sink;
     return rc;
@@ -388,7 +385,7 @@ int twinlog_sink_finish(const char *path, uint32_t flags)
     if (rc == 0)
         rc = finish(sink, path);
     if (sink)
-        destroy(sink, false);
+        destroy(sink);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
@@ -401,18 +398,6 @@ static void wait_for_calls(struct twinlog_sink *sink)
     twl_lanes_look(sink, turns); /* after the threads that waited for a lane have one */
     while (!twl_lanes_have_passed(sink, turns, SLOTS))
         twl_yield();
-}
-
-/* Leaves everything of the parent as it is. */
-static int close_in_child(struct twinlog_sink *sink)
-{
-    for (struct sink_file *file = sink->old, *next; file; file = next) {
-        next = file->next;
-        twl_sink_forget(file, true);
-    }
-    twl_sink_forget(atomic_load(&sink->file), true);
-    destroy(sink, true);
-    return TWINLOG_EFORKED;
 }
 
 static int leave_all(struct twinlog_sink *sink)
@@ -428,13 +413,13 @@ int twinlog_sink_close(struct twinlog_sink *sink)
     if (!sink)
         return 0;
     if (check(sink) == TWINLOG_EFORKED)
-        return close_in_child(sink);
+        return TWINLOG_EFORKED;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     atomic_store(&sink->must_stop, true); /* one of the calls may be of the helper */
     wait_for_calls(sink);
     twl_helper_stop(sink);
     const int rc = leave_all(sink);
-    destroy(sink, false);
+    destroy(sink);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }

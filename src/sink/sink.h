@@ -180,8 +180,8 @@ int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size);
 int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file **ret_file);
 /* Closes the file as a participant; the last one truncates it. Frees it in any case. */
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
-/* Frees only memory and descriptors. In a forked child, a thread of the parent may have held the mutexes. */
-void twl_sink_forget(struct sink_file *file, bool is_child);
+/* Frees only memory and descriptors. */
+void twl_sink_forget(struct sink_file *file);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 

@@ -801,7 +801,7 @@ static void *close_log(void *context)
         violation("%" PRIu64 " records, and the last LSN is %" PRIu64, work.accepted,
                   twl_commit_last_lsn(commit));
     fetch();
-    twl_commit_destroy(commit, false);
+    twl_commit_destroy(commit);
     if (work.completions != work.requests)
         violation("%u of %u requests are completed", work.completions, work.requests);
     if (twinlog_queue_close(work.queue) < 0)

@@ -576,6 +576,8 @@ int log_use_forked(struct twinlog *log)
     EXPECT(twinlog_sync(log) == TWINLOG_EFORKED);
     EXPECT(twinlog_stat(log, &stat) == TWINLOG_EFORKED);
     EXPECT(twinlog_reader_attach(log, NULL, &reader) == TWINLOG_EFORKED);
+    EXPECT(twinlog_first_lsn(log) == 0 && twinlog_last_lsn(log) == 0);
+    EXPECT(twinlog_written_lsn(log) == 0 && twinlog_durable_lsn(log) == 0);
     return 0;
 }
 

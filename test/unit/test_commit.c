@@ -491,8 +491,8 @@ static void start_bare(uint64_t offset)
 
 static void end_bare(void)
 {
-    twl_keeper_destroy(bare.keeper, false);
-    twl_commit_destroy(bare.commit, false);
+    twl_keeper_destroy(bare.keeper);
+    twl_commit_destroy(bare.commit);
     twl_page_unlock(&bare.shared);
     bare.io->ops->destroy(bare.io);
 }
@@ -706,7 +706,7 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
     while (!has_other_segment(next))
         ck_assert_int_eq(twl_commit_put(bare.commit, &batch, &buffered, NULL, &lsn), 0);
     ck_assert_uint_lt(watermark_load(&bare.commit->durable), lsn);
-    twl_commit_destroy(bare.commit, false);
+    twl_commit_destroy(bare.commit);
     bare.commit = NULL;
     ck_assert_int_eq(io_open(bare.io, next, 0, &file), 0);
     ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);

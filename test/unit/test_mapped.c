@@ -1014,9 +1014,6 @@ static struct twinlog *parents_log;
 static int use_parents_log(void)
 {
     EXPECT(log_use_forked(parents_log) == 0);
-    const uint64_t written_lsn = twinlog_written_lsn(parents_log), last_lsn = twinlog_last_lsn(parents_log);
-    EXPECT(twinlog_durable_lsn(parents_log) <= written_lsn);
-    EXPECT(written_lsn <= last_lsn);
     EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
     return 0;
 }
@@ -1497,38 +1494,6 @@ TEST(the_smallest_and_the_largest_that_is_allowed_works)
 
 #if !ALONE
 
-static int ask_as_of_the_fork(void)
-{
-    const uint64_t lsn = atomic_load(&shared->acked[0]);
-
-    atomic_store(&shared->step, 1);
-    uint64_t began_ns = 0;
-    while (atomic_load(&shared->step) != 2)
-        EXPECT(still_in_time(&began_ns));
-    EXPECT(twinlog_last_lsn(parents_log) == lsn);
-    EXPECT(twinlog_written_lsn(parents_log) == lsn);
-    EXPECT(twinlog_durable_lsn(parents_log) == 0);
-    EXPECT(twinlog_first_lsn(parents_log) == 1);
-    return use_parents_log();
-}
-
-CASE("the children", set_up, logdir_remove);
-
-TEST(a_forked_child_knows_what_was_so_then_and_no_more)
-{
-    parents_log = open_small(tested_mode);
-    atomic_store(&shared->acked[0], append_records(parents_log, 0, 0, 5));
-    const pid_t child = start_child(ask_as_of_the_fork);
-    AWAIT(atomic_load(&shared->step) == 1);
-    append_records(parents_log, 0, 5, 500);
-    ck_assert_int_eq(twinlog_sync(parents_log), 0);
-    atomic_store(&shared->step, 2);
-    ck_assert_int_eq(wait_child(child), 0);
-    append_records(parents_log, 0, 505, 10);
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, 515);
-}
-
 CASE("what the keeper does", set_up, logdir_remove);
 
 TEST(a_try_hears_of_a_full_disk_with_the_next_one)
@@ -1601,13 +1566,6 @@ TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
     expect_count(lsn, true);
 }
 
-static int ask_for_watermarks(void)
-{
-    EXPECT(twinlog_last_lsn(parents_log) == atomic_load(&shared->acked[0]));
-    EXPECT(twinlog_written_lsn(parents_log) == atomic_load(&shared->acked[0]));
-    return use_parents_log();
-}
-
 /* The keeper closes the group of a segment that was left; its sync takes a while. */
 TEST(watermarks_never_block)
 {
@@ -1625,8 +1583,6 @@ TEST(watermarks_never_block)
     ck_assert_uint_eq(twinlog_first_lsn(parents_log), 1);
     ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
     ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
-    atomic_store(&shared->acked[0], count);
-    ck_assert_int_eq(run_child(ask_for_watermarks), 0);
     gate_open();
     ck_assert_int_eq(twinlog_sync(parents_log), 0);
     log_close(parents_log);

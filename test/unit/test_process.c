@@ -23,6 +23,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 #define KIB UINT64_C(1024)
@@ -291,59 +292,6 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
     ck_assert_uint_eq(log_check().last_lsn, APPENDERS * 150);
 }
 
-#if defined(__GLIBC__) && !HAS_SANITIZER
-#define CAN_FORK_IN_REALLOC 1
-static _Atomic bool forks_in_realloc;
-static _Atomic int worst_status;
-static _Atomic unsigned forks_so_far;
-
-static int close_parents_log(void)
-{
-    return twinlog_close(parents_log) == TWINLOG_EFORKED ? 0 : 1;
-}
-
-void *__libc_realloc(void *memory, size_t bytes); /* the C library's own */
-
-/* The memory that is to grow is given back, and the new one is not known yet: there a child is made. */
-void *realloc(void *old, size_t size)
-{
-    if (!atomic_load(&forks_in_realloc) || !old)
-        return __libc_realloc(old, size);
-    void *memory = malloc(size);
-    if (!memory)
-        return NULL;
-    memcpy(memory, old, malloc_usable_size(old) < size ? malloc_usable_size(old) : size);
-    free(old);
-    const int status = run_child(close_parents_log);
-    if (status != 0)
-        atomic_store(&worst_status, status);
-    atomic_fetch_add(&forks_so_far, 1);
-    return memory;
-}
-#endif
-
-TEST(a_child_that_closes_leaves_alone_what_was_being_changed)
-{
-#ifdef CAN_FORK_IN_REALLOC
-    uint32_t count = 0;
-
-    parents_log = log_open(&LOG_OPTIONS(.segment_bytes = 64 * 1024));
-    atomic_store(&forks_so_far, 0);
-    atomic_store(&worst_status, 0);
-    atomic_store(&forks_in_realloc, true);
-    for (; count < 100 || (atomic_load(&forks_so_far) == 0 && count < 10000); count += 20)
-        append_records(parents_log, 0, count, 20); /* the keeper's list grows, in its own time */
-    atomic_store(&forks_in_realloc, false);
-    ck_assert_uint_gt(atomic_load(&forks_so_far), 0);
-    ck_assert_int_eq(atomic_load(&worst_status), 0);
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, count);
-#else
-    fprintf(stderr,
-            "SKIP process a_child_that_closes_leaves_alone_what_was_being_changed: realloc() is not ours\n");
-#endif
-}
-
 /* Lives until `read_end` has nothing more to say. */
 static int pipe_ends[2];
 
@@ -372,31 +320,121 @@ TEST_LOOP(a_forked_child_does_not_keep_a_closed_log_locked, LOG_IO_KINDS)
     ck_assert_int_eq(wait_child(child), 0);
 }
 
-/* The lock is on the open file, which a forked child has as well: when the writer is killed, nothing gave
- * it back, and it ends with the last process that has the file (I9). */
+/* ---- a parent that is killed ---------------------------------------------------------------------- */
+
+static int mode_of_parent; /* enum twinlog_mode; then each way to write in the durable mode */
+
+static struct twinlog_options options_of_parent(void)
+{
+    struct twinlog_options options = wanted_options();
+    options.mode = mode_of_parent <= TWINLOG_MODE_SHARED ? (uint32_t)mode_of_parent : TWINLOG_MODE_DURABLE;
+    return options;
+}
+
+/* A handle of each kind. */
+static struct {
+    struct twinlog_reader *outside, *attached;
+    struct twinlog_consumer *consumer;
+    struct twinlog_queue *queue;
+    struct twinlog_committer *committer;
+    struct twinlog_sink *sink;
+    char sink_path[300];
+} parents;
+
+static int open_each(void)
+{
+    const struct twinlog_options options = options_of_parent();
+    const struct twinlog_reader_options mapping = { .size = sizeof(mapping), .flags = TWINLOG_READER_MMAP };
+    struct twinlog_record record;
+    EXPECT(twinlog_open(log_dir, &options, &parents_log) == 0);
+    for (uint32_t i = 0; i < 5; i++)
+        EXPECT(append_record(parents_log, 0, i, NULL) == 0);
+    EXPECT(twinlog_reader_open(log_dir, &mapping, &parents.outside) == 0);
+    EXPECT(twinlog_reader_attach(parents_log, &mapping, &parents.attached) == 0);
+    EXPECT(twinlog_reader_next(parents.outside, &record) == 1);
+    EXPECT(twinlog_reader_next(parents.attached, &record) == 1);
+    EXPECT(twinlog_reader_fd(parents.attached) >= 0);
+    EXPECT(twinlog_consumer_open(log_dir, "consumer", NULL, &parents.consumer) == 0);
+    EXPECT(twinlog_queue_open(&parents.queue) == 0);
+    EXPECT(twinlog_committer_open(NULL, &parents.committer) == 0);
+    snprintf(parents.sink_path, sizeof(parents.sink_path), "%s/sink", log_parent);
+    EXPECT(twinlog_sink_open(parents.sink_path, NULL, &parents.sink) == 0);
+    EXPECT(twinlog_sink_write(parents.sink, "line\n", 5, NULL) == 0);
+    return 0;
+}
+
+static int use_reader(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    uint64_t from, to;
+    EXPECT(twinlog_reader_next(reader, &record) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_previous(reader, &record) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_seek(reader, 1) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_seek_first(reader) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_seek_end(reader) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_seek_time(reader, 0) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_range(reader, &from, &to) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_wait(reader, 0) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_fd(reader) == TWINLOG_EFORKED);
+    twinlog_reader_close(reader);
+    return 0;
+}
+
+static int use_each(void)
+{
+    struct twinlog_request *request;
+    struct twinlog_record record;
+    EXPECT(log_use_forked(parents_log) == 0);
+    EXPECT(use_reader(parents.outside) == 0 && use_reader(parents.attached) == 0);
+    EXPECT(use_reader(twinlog_consumer_reader(parents.consumer)) == 0);
+    EXPECT(twinlog_consumer_next(parents.consumer, &record) == TWINLOG_EFORKED);
+    EXPECT(twinlog_consumer_commit(parents.consumer, 0) == TWINLOG_EFORKED);
+    twinlog_consumer_close(parents.consumer);
+    EXPECT(twinlog_queue_poll(parents.queue, &request, 1, 0) == TWINLOG_EFORKED);
+    EXPECT(twinlog_queue_fd(parents.queue) == TWINLOG_EFORKED);
+    EXPECT(twinlog_queue_close(parents.queue) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_close(parents.committer) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_write(parents.sink, "x", 1, NULL) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_close(parents.sink) == TWINLOG_EFORKED);
+    EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
+    return 0;
+}
+
 static int open_and_leave_a_child(void)
 {
-    parents_log = open_wanted();
-    append_records(parents_log, 0, 0, 5);
-    if (fork_quietly() == 0)
+    EXPECT(open_each() == 0);
+    if (fork_quietly() == 0) {
+        atomic_store(&shared->acked, 1 + (uint64_t)use_each());
         _exit(live_until_told());
+    }
     close(pipe_ends[1]);
     AWAIT(atomic_load(&shared->step) == 1);
     kill(getpid(), SIGKILL);
     return 1;
 }
 
-TEST(a_forked_child_keeps_the_log_of_a_killed_writer_locked)
+/* The child is alive and has the handles of a process that was killed: all can be opened at once. The writer's lock lasts
+ * only until the last write has landed (I9). */
+TEST_LOOP(a_child_of_a_killed_process_keeps_nothing_locked, TWINLOG_MODE_SHARED + LOG_IO_KINDS)
 {
-    struct twinlog_options options = wanted_options();
+    struct twinlog_consumer *consumer;
+    struct twinlog_sink *sink;
 
+    mode_of_parent = _i;
+    if (!choose(_i <= TWINLOG_MODE_SHARED ? 0 : _i - TWINLOG_MODE_SHARED,
+                "a_child_of_a_killed_process_keeps_nothing_locked"))
+        return;
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     ck_assert_int_eq(run_child(open_and_leave_a_child), 128 + SIGKILL);
-    ck_assert_int_eq(log_open_error(&options), -EBUSY);
-    ck_assert_ptr_null(strstr(log_report.text, "(process")); /* its PID may soon be another one's */
-    close(pipe_ends[1]);
-    options.lock_wait_ms = 120000;
+    ck_assert_uint_eq(atomic_load(&shared->acked), 1); /* each call of the child was refused */
+    const struct twinlog_options options = options_of_parent();
     log_close(log_open(&options));
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, "consumer", NULL, &consumer), 0);
+    twinlog_consumer_close(consumer);
+    snprintf(parents.sink_path, sizeof(parents.sink_path), "%s/sink", log_parent);
+    ck_assert_int_eq(twinlog_sink_open(parents.sink_path, NULL, &sink), 0);
+    ck_assert_int_eq(twinlog_sink_close(sink), 0);
+    close(pipe_ends[1]);
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }
 

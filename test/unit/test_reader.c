@@ -1555,45 +1555,6 @@ TEST_LOOP(a_reader_can_be_closed_at_any_point, KINDS)
     log_close(log);
 }
 
-/* The thread is the parent's, and so is what is in the descriptor. */
-static struct twinlog_reader *inherited;
-
-static int read_in_child(void)
-{
-    struct twinlog_record record;
-
-    EXPECT(twinlog_reader_fd(inherited) == TWINLOG_EFORKED);
-    EXPECT(twinlog_reader_next(inherited, &record) == 1 && record.lsn == 4);
-    EXPECT(twinlog_reader_next(inherited, &record) == 0);
-    EXPECT(twinlog_reader_seek(inherited, 1) == 0);
-    EXPECT(twinlog_reader_next(inherited, &record) == 1 && record.lsn == 1);
-    twinlog_reader_close(inherited);
-    return 0;
-}
-
-TEST_LOOP(in_a_forked_child_a_reader_goes_on_without_its_descriptor, KINDS)
-{
-    struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
-
-    put_many(log, 0, 2);
-    inherited = open_reader(log, _i, 0, 0);
-    int fd = twinlog_reader_fd(inherited);
-    expect_next(inherited, 1, 0);
-    expect_next(inherited, 2, 0);
-    expect_no_next(inherited, 0);
-    put_many(log, 0, 2);
-    expect_readable(fd); /* by the thread, which sleeps from now on */
-    expect_next(inherited, 3, 0);
-    ck_assert_int_eq(run_child(read_in_child), 0);
-    ck_assert(is_readable(fd));
-    expect_next(inherited, 4, 0);
-    expect_no_next(inherited, 0);
-    put_many(log, 0, 1);
-    expect_readable(fd);
-    twinlog_reader_close(inherited);
-    log_close(log);
-}
-
 /* ---- damage and failures --------------------------------------------------------------------------- */
 
 static void flip(uint64_t segment, off_t offset)

@@ -535,7 +535,7 @@ TEST(no_more_segments_are_made_than_can_be_opened)
     ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0);
     ck_assert_int_eq(twl_keeper_wait(keeper, 2 * SEGMENT_MIN_BYTES, 0, 1), -EMFILE);
     ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0); /* that one is still there */
-    twl_keeper_destroy(keeper, false);
+    twl_keeper_destroy(keeper);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     remove_log();
