@@ -9,8 +9,8 @@
  * Locks are open-file-description locks, each on a byte of the file, on the descriptor that carries the I/O. The
  * kernel keeps the description as long as a request uses it, so a killed process holds the writer's lock until its
  * last write has landed (I9). A living process waits for its writes before it closes a file, and releases its locks
- * explicitly: a child forked meanwhile, perhaps only to run another program, shares the description and would keep
- * the file locked.
+ * explicitly: a child that the system call clone() has made shares the description and would keep the file locked until it
+ * runs another program. fork() closes the file in the child (base/fork.h).
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
@@ -202,7 +202,6 @@ static void unlock(const struct disk_file *file, off_t start, off_t size)
     fcntl(file->fd, F_OFD_SETLK, &range);
 }
 
-/* A child made by clone() has the file until it runs its program, and with it the locks that are not released. */
 void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);

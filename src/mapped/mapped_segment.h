@@ -43,8 +43,8 @@ struct mapped_segment {
 };
 
 /* Maps a segment that was not started, or was started by another participant. The file stays the caller's. A segment
- * with participants is locked, so that no other kind of writer takes it; not
- * on its own file, which is mapped and which children inherit (mapped/participants.h). -EBUSY: another process has
+ * with participants is locked, so that no other kind of writer takes it; on
+ * an open file of its own. -EBUSY: another process has
  * it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment);
