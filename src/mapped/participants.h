@@ -5,7 +5,8 @@
  * A participant is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
  * that number locked as long as it lives. All participants have the writer's lock shared, which keeps other
  * kinds of writers out; the one that opens or closes the log has it exclusively. The locks are on an open
- * file that is used for nothing else: the kernel releases them at any death, and no participant waits for one of them without a limit.
+ * file that is used for nothing else: the kernel releases them at any death, and no participant waits for one of
+ * them without a limit.
  *
  * The shared data is in the page of "writer.lock" (control/shared_page.h), behind the part for readers. It outlives
  * all participants, but is valid only while the log is open, under the kernel that ran then.
