@@ -3,7 +3,7 @@
 # shellcheck shell=sh disable=SC2034 # the lists and counts are for the scripts
 
 to_build="gcc libc6-dev cmake ninja-build pkgconf liburing-dev libisal-dev systemtap-sdt-dev"
-to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck
+to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck cppcheck
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch spin fuse3 libfuse3-dev
     e2fsprogs xfsprogs btrfs-progs zsh fish"
 to_cluster="libraft-dev libuv1-dev"

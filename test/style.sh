@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# style.sh format [--check] | lint: clang-format on every C file; shellcheck and mandoc.
+# style.sh format [--check] | lint: clang-format on every C file; shellcheck, mandoc, cppcheck and gcc's analyzer.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -33,6 +33,25 @@ format()
     }
 }
 
+# What the library may do on some path: a leak, a value that was never set. It knows no function but those of one file.
+analyze()
+{
+    status=0
+    if command -v cppcheck >/dev/null; then
+        cppcheck -q --std=c11 --enable=warning,performance,portability --suppress=missingIncludeSystem --error-exitcode=1 \
+            -Iinclude -Isrc src || status=1
+    else
+        echo "SKIP lint of the library: cppcheck is not here"
+    fi
+    if command -v gcc-12 >/dev/null; then
+        find src -name '*.c' -print0 | xargs -0 -P "$(nproc)" -I '{}' \
+            gcc-12 -std=gnu11 -O1 -fanalyzer -Werror -Iinclude -Isrc -c '{}' -o /dev/null || status=1
+    else
+        echo "SKIP analysis of the library: gcc-12 is not here"
+    fi
+    return "$status"
+}
+
 lint()
 {
     status=0
@@ -47,6 +66,7 @@ lint()
     else
         echo "SKIP lint of manual pages: mandoc is not here"
     fi
+    analyze || status=1
     return "$status"
 }
 

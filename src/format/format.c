@@ -245,7 +245,7 @@ enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES
 bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
                             const uint8_t log_id[LOG_ID_BYTES], struct group_header *ret_group)
 {
-    struct group_header into;
+    struct group_header into = { 0 };
     struct record_header record;
     if (!twl_group_header_maybe(bytes))
         return false;

@@ -542,7 +542,7 @@ int twl_io_files_link(struct io *io, const char *name, struct io *to, const char
 
 int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name)
 {
-    struct io_file *source, *copy;
+    struct io_file *source, *copy = NULL;
     uint64_t bytes = 0;
     int error;
 
@@ -554,8 +554,9 @@ int twl_io_files_clone(struct io *io, const char *name, struct io *to, const cha
     error = twl_io_files_size(source, &bytes);
     if (error == 0)
         error = twl_limit_check(bytes);
-    if (error == 0)
-        error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
+    if (error < 0)
+        goto close_source;
+    error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
     if (error < 0)
         goto close_source;
     error = error_of(ioctl(io_file_fd(copy), FICLONE, io_file_fd(source)));

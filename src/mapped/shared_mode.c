@@ -190,10 +190,10 @@ static void give_index(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
     struct segment_footer footer;
     uint64_t payload_bytes;
     int64_t max_time_so_far_ns = INT64_MAX;
-    if (!segment->summary)
-        segment->summary = malloc(sizeof(*segment->summary));
-    if (segment->summary && twl_mapped_summarise(m, seg, segment->summary, &payload_bytes) == 0) {
-        segment->summary->next_lsn = seg->group.first_lsn + seg->walk.count;
+    struct summary *summary = segment->summary ? segment->summary : malloc(sizeof(*summary));
+    segment->summary = summary;
+    if (summary && twl_mapped_summarise(m, seg, summary, &payload_bytes) == 0) {
+        summary->next_lsn = seg->group.first_lsn + seg->walk.count;
         if (twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
             max_time_so_far_ns = footer.max_time_so_far_ns;
     }

@@ -287,8 +287,9 @@ static int start(struct twinlog_sink *sink, const char *path)
 {
     struct sink_file *file = NULL;
     int rc = twl_sink_find_place(path, &sink->dir, sink->name);
-    if (rc == 0)
-        rc = enter_in_time(sink, &file);
+    if (rc < 0)
+        return rc;
+    rc = enter_in_time(sink, &file);
     if (rc < 0)
         return rc;
     if (file->is_first) {
@@ -358,9 +359,9 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
 
 static int finish(struct twinlog_sink *sink, const char *path)
 {
-    char name[NAME_MAX + 1];
-    struct stat about;
-    struct sink_file *file;
+    char name[NAME_MAX + 1] = "";
+    struct stat about = { 0 };
+    struct sink_file *file = NULL;
     int rc = twl_sink_find_place(path, &sink->dir, name);
     if (rc == 0 && fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
         rc = -errno;
