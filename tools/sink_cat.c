@@ -3,7 +3,8 @@
  * twinlog sink --cat and --follow: shows what was written to a plain file, without the zeros behind it.
  *
  * When the name leads to another file, the rest of the old one is shown a moment later, after threads that
- * were inside a write have finished it; then the new file from its beginning.
+ * were inside a write have finished it; then the next file from its beginning. If that was rotated away, too, its
+ * number says which one it is.
  */
 #define _GNU_SOURCE
 #include "sink_cat.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,6 +23,7 @@
 
 #define PIECE_BYTES (256u << 10)
 #define PAUSE_MS 100u
+#define MOST_FILES 9999u /* of --keep */
 
 struct show {
     const char *path;
@@ -69,18 +72,38 @@ static int show_rest(struct show *show)
     return 0;
 }
 
-static bool is_present(const struct show *show)
+static bool is_named(const struct show *show, const char *name)
 {
     struct stat named, opened;
 
-    return stat(show->path, &named) == 0 && fstat(show->fd, &opened) == 0 && named.st_ino == opened.st_ino &&
+    return stat(name, &named) == 0 && fstat(show->fd, &opened) == 0 && named.st_ino == opened.st_ino &&
            named.st_dev == opened.st_dev;
 }
 
-/* Opens the file that the name leads to now, at its beginning. */
+/* Opens the file that follows the open one. After rotations it has the number below; NAME follows NAME.1. A number may be
+ * missing for a moment, while the names are shifted. */
+static int open_next(const struct show *show)
+{
+    char name[PATH_MAX], next[PATH_MAX];
+    int fd = -1;
+
+    for (unsigned number = 1; show->fd >= 0 && number <= MOST_FILES; number++) {
+        snprintf(name, sizeof(name), "%s.%u", show->path, number);
+        if (!is_named(show, name))
+            continue;
+        snprintf(next, sizeof(next), number > 1 ? "%s.%u" : "%s", show->path, number - 1);
+        fd = open(next, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0 || is_named(show, name))
+            return fd;
+        close(fd); /* the numbers have changed meanwhile: the open file has a larger one */
+    }
+    return open(show->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+/* Opens the next file, or the first one, at its beginning. */
 static int begin(struct show *show)
 {
-    int fd = open(show->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open_next(show);
 
     if (fd < 0)
         return -errno;
@@ -96,11 +119,11 @@ static int show_present(struct show *show)
     uint64_t end = 0;
     int error = twinlog_sink_end(show->path, &end);
 
-    if ((error == 0 || error == -EUCLEAN) && is_present(show)) {
+    if ((error == 0 || error == -EUCLEAN) && is_named(show, show->path)) {
         int shown = show_to(show, end);
         return shown < 0 ? shown : error;
     }
-    return is_present(show) ? error : 0;
+    return is_named(show, show->path) ? error : 0;
 }
 
 static int follow(struct show *show)
@@ -108,7 +131,7 @@ static int follow(struct show *show)
     int error = 0;
 
     while (error == 0 || error == -EUCLEAN) {
-        const bool was_present = is_present(show);
+        const bool was_present = is_named(show, show->path);
 
         if (was_present)
             error = show_present(show);

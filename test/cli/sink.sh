@@ -263,6 +263,19 @@ test_follow()
     printf 'one\ntwo\n' >want
     same "nothing else was shown" want shown
     same "nor said" /dev/null shown.err
+
+    seq 1 20 >want
+    echo 1 >chain
+    "$twinlog" sink --follow chain >shown 2>shown.err &
+    follower=$!
+    got=0
+    wait_until grep -qsx 1 shown || got=1
+    tail -n +2 want | "$twinlog" sink chain --rotate 3 --keep 50 # a file for each line
+    wait_until grep -qsx 20 shown || got=1
+    kill -TERM "$follower"
+    wait "$follower" 2>/dev/null
+    count "sink --follow goes through many rotations" "$got"
+    same "and misses no file" want shown
 }
 
 # ---- the end of processes ----------------------------------------------------------------------
