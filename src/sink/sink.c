@@ -139,14 +139,14 @@ static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, i
 {
     uint64_t start = 0;
     const unsigned lane = twl_lane_take(sink);
+    if (!sink->has_thread) /* first, so that nothing goes to a file that was removed */
+        twl_sink_tend(sink, lane);
     /* relaxed: a thread that failed in this lane has left it since */
     int rc = atomic_load_explicit(&sink->error, memory_order_relaxed);
     if (size == 0)
         start = area_offset(atomic_load(&sink->file)->area);
     else if (rc == 0)
         rc = append(sink, lane, pieces, pieces_count, size, &start);
-    if (!sink->has_thread)
-        twl_sink_tend(sink, lane);
     twl_lane_leave(sink, lane);
     if (rc == 0 && ret_offset)
         *ret_offset = start;

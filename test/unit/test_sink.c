@@ -1340,6 +1340,19 @@ TEST_LOOP(a_limit_makes_the_next_file, 2)
     ck_assert_int_eq(bytes_of(numbered(3)), -1);
 }
 
+/* Without a thread, the write looks at the name first, when a second has passed. */
+TEST(a_write_does_not_go_to_a_removed_file)
+{
+    struct twinlog_sink *sink = NULL;
+    ck_assert_int_eq(open_as(TWINLOG_SINK_NO_THREAD, &sink), 0);
+    put(sink, "a\n");
+    ck_assert_int_eq(unlink(path), 0);
+    atomic_store(&sink->look_ns, 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_text(path, "b\n");
+}
+
 TEST(rotate_by_hand)
 {
     struct twinlog_sink *sink = NULL;
