@@ -23,7 +23,7 @@
 
 #define PIECE_BYTES (256u << 10)
 #define PAUSE_MS 100u
-#define MOST_FILES 9999u /* of --keep */
+#define MOST_MISSING 2u /* numbers in a row, while the names are shifted */
 
 struct show {
     const char *path;
@@ -81,14 +81,15 @@ static bool is_named(const struct show *show, const char *name)
 }
 
 /* Opens the file that follows the open one. After rotations it has the number below; NAME follows NAME.1. A number may be
- * missing for a moment, while the names are shifted. */
+ * missing while the names are shifted. */
 static int open_next(const struct show *show)
 {
     char name[PATH_MAX], next[PATH_MAX];
     int fd = -1;
 
-    for (unsigned number = 1; show->fd >= 0 && number <= MOST_FILES; number++) {
+    for (unsigned number = 1, missing = 0; show->fd >= 0 && missing <= MOST_MISSING; number++) {
         snprintf(name, sizeof(name), "%s.%u", show->path, number);
+        missing = access(name, F_OK) == 0 ? 0 : missing + 1;
         if (!is_named(show, name))
             continue;
         snprintf(next, sizeof(next), number > 1 ? "%s.%u" : "%s", show->path, number - 1);
