@@ -651,7 +651,7 @@ TEST(a_newest_segment_that_is_missing_is_damage)
 
 CASE("files", logdir_make, logdir_remove);
 
-static struct twinlog *truncated;
+static _Thread_local struct twinlog *truncated; /* by this thread: the keeper locks files, too */
 static bool has_appended;
 
 /* Another process has the lock of the state file, and may keep it for long. */
