@@ -244,6 +244,7 @@ bool machine_boot(struct machine *machine)
     close(loop);
     if (result < 0 && error == ENODEV)
         missing("this kernel has no %s", filesystem_names[machine->filesystem]);
+    errno = error;
     return result == 0;
 }
 

@@ -53,7 +53,7 @@ void machine_shut_down(const struct machine *machine);
 void machine_sync(const struct machine *machine);
 /* Waits for what a killed process still has open. */
 void machine_unmount(const struct machine *machine);
-/* False if the file system cannot be mounted. */
+/* False, and errno, if the file system cannot be mounted. */
 bool machine_boot(struct machine *machine);
 
 /* Writes the image to a file, to help look into a violation. */
