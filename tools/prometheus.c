@@ -5,7 +5,7 @@
  * Beside a writer: its counters and durations, from a copy that it is asked for. A writer that commits nothing, or is
  * poisoned, does not answer: then they are those of its last answer, or 0 before the first one, so that they only grow.
  * Without a writer they are 0, which Prometheus takes for the restart that it is. So series do not vanish. Beside a
- * writer that never answers, as one in the mapped mode, there are no counters.
+ * writer that never answers, as one in the mapped mode, there are no counters, and twinlog_counters_up is 0.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -215,11 +215,10 @@ int show_prometheus(const char *dir)
     print_files(has_writer, &stat);
     print_newest();
     const bool is_timed = stat.mode == TWINLOG_MODE_DURABLE; /* as far as the writer has answered */
+    print_value("twinlog_counters_up", "gauge",
+                "1 if the counters are of now; 0 if they are of the writer's last answer, or there are none.",
+                error == 0);
     if (error == 0 || error == -ETIMEDOUT || error == -ESRCH || (error == TWINLOG_EPOISONED && is_timed)) {
-        print_value(
-            "twinlog_counters_up", "gauge",
-            "1 if the counters below are of now; 0 if they are of the writer's last answer, or there is none.",
-            error == 0);
         print_counters(&stat);
         print_timings(&timings);
     }

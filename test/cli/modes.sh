@@ -66,6 +66,7 @@ test_mapped_killed()
     says "has what the files tell" out '^twinlog_last_lsn\{dir="alive"\} 3$'
     says "and that nothing has failed" out '^twinlog_poisoned\{dir="alive"\} 0$'
     count "and no counters, which it does not have" "$(grep -c _total out)"
+    says "and that it has none" out '^twinlog_counters_up\{dir="alive"\} 0$'
     status "verify beside it" 0 "$twinlog" verify alive
     stop_writer KILL
     status "stat after kill -9" 0 "$twinlog" stat alive
