@@ -114,8 +114,8 @@ struct twinlog_report {
 
 /* How a group reaches stable storage. The default is the first path that works here, but never linked writes; and
  * TWINLOG_IO_DSYNC instead of TWINLOG_IO_URING while that was measured to be quicker. These two count on a flag of the
- * write, which not every file system passes on, and a linked sync on -ECANCELED to be the kernel's; all three are refused
- * (-ENOTSUP) but on ext2 to 4, xfs, btrfs and tmpfs. */
+ * write, which not every file system passes on, and a linked sync on -ECANCELED to be the kernel's; all three are
+ * refused (-ENOTSUP) but on ext2 to 4, xfs, btrfs and tmpfs. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
     TWINLOG_IO_URING,        /* io_uring: one write that carries its own sync (RWF_DSYNC) */

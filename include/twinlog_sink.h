@@ -97,7 +97,7 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
  * Of 0 bytes nothing is written.
  *
  *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
- *              again when it can. (A full disk is met here, never as SIGBUS, and a limit that stays as it is never as SIGXFSZ.)
+ *              again when it can. (A full disk is met here, never as SIGBUS; an unchanged limit never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
  *   -EIO       another program has made the file shorter, or the disk could not be read, or had no room where it had
@@ -107,14 +107,14 @@ int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
                         uint64_t *ret_offset);
 
-/* Returns when everything that any process had written before the call is on stable storage; of files that were
- * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
- * are made harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits
- * until that process continues. After a sync has failed, none succeeds for this file until the system starts again,
- * whatever processes open it. The same holds after a process was killed in the middle of a sync, also one of
- * flush_interval_ms: it may have taken an error with it. The next file is not concerned. Only where the file that says
- * where the bytes end cannot be written (-EACCES, -ENOSPC; -EBUSY: another process has been writing it for 5 seconds) the
- * next sync may succeed: the bytes themselves are on stable storage then. */
+/* Returns when everything that any process had written before the call is on stable storage; of files that were rotated
+ * away, in those that this sink has had open. Where another process died in the middle of a write, its bytes are made
+ * harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits until that
+ * process continues. After a sync has failed, none succeeds for this file until the system starts again, whatever
+ * processes open it. The same holds after a process was killed in the middle of a sync, also one of flush_interval_ms:
+ * it may have taken an error with it. The next file is not concerned. Only where the file that says where the bytes end
+ * cannot be written (-EACCES, -ENOSPC; -EBUSY: another process has been writing it for 5 seconds) the next sync may
+ * succeed: the bytes themselves are on stable storage then. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
@@ -125,13 +125,14 @@ int twinlog_sink_rotate(struct twinlog_sink *sink);
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
- * and frees the sink. Does not sync. The error, if any, is that of truncating it; -EBUSY: somebody is opening or closing the
- * file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child: TWINLOG_EFORKED. */
+ * and frees the sink. Does not sync. The error, if any, is that of truncating it; -EBUSY: somebody is opening or
+ * closing the file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child:
+ * TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
 
 /* Truncates a file that was renamed to its exact bytes, if all processes that had it open were killed before they left
- * it; for logrotate. No other call does that: a sink touches only the file that its path names. Nothing happens to a file
- * that needs nothing; in one that shared sinks have open, what dead processes left is made harmless. `flags`: 0 or
+ * it; for logrotate. No other call does that: a sink touches only the file that its path names. A file that needs
+ * nothing stays as it is; in one that shared sinks have open, what dead processes left is made harmless. `flags`: 0 or
  * TWINLOG_SINK_DROP_ZEROS. Call it while the file is still in the directory where it was written, and before the
  * system is started again: what says where the bytes end lies beside. Otherwise -EUCLEAN, if the file ends in zeros.
  *

@@ -104,6 +104,13 @@ dropped_words()
         grep -v -e '--kill-wh[o]m='
 }
 
+# Tables of bench/promise.c are wider.
+long_lines()
+{
+    grep -E '\.[ch]$' "$scratch/files" | grep -vE '^bench/promise\.c$|^test/abi/' |
+        LC_ALL=C.UTF-8 xargs -d '\n' grep -nHE '^.{121,}'
+}
+
 report "files without a licence" "$(licence_lines)"
 report "words that do not belong here" "$(strange_words)"
 report "sources that are not compiled" "$(uncompiled)"
@@ -111,6 +118,7 @@ report "tests that are not run" "$(unregistered)"
 report "the public headers by themselves" "$(header_alone)"
 report "symbols" "$(exported)"
 report "files that are too long" "$(large_files)"
+report "lines of more than 120 columns" "$(long_lines)"
 report "words that are no longer used" "$(dropped_words)"
 [ "$failures" = 0 ] && echo "tidy: nothing to complain about"
 exit "$((failures > 0))"

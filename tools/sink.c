@@ -159,7 +159,8 @@ static const char *advice_for(int error)
         return "It ends in zeros that may be data: use --zeros drop after a crash of the system, or --zeros keep if "
                "they are data.";
     case -EPERM:
-        return "A file beside it, .NAME.INODE.sink, is of a user without the right to write FILE: look at it, and remove it.";
+        return "A file beside it, .NAME.INODE.sink, is of a user without the right to write FILE: look at it, and "
+               "remove it.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
     default:

@@ -80,8 +80,8 @@ static bool is_named(const struct show *show, const char *name)
            named.st_dev == opened.st_dev;
 }
 
-/* Opens the file that follows the open one. After rotations it has the number below; NAME follows NAME.1. A number may be
- * missing while the names are shifted. */
+/* Opens the file that follows the open one. After rotations it has the number below; NAME follows NAME.1. A number may
+ * be missing while the names are shifted. */
 static int open_next(const struct show *show)
 {
     char name[PATH_MAX], next[PATH_MAX];

@@ -10,11 +10,11 @@
 
 /*
  * Tells the process that opened a handle from its forked children: two loads, no system call. The number of the process
- * is in a page that the kernel wipes in a child, also in one made by clone(2) or _Fork(). Where the kernel does not (before
- * Linux 4.14) the handler of fork() does.
+ * is in a page that the kernel wipes in a child, also in one made by clone(2) or _Fork(). Where the kernel does not
+ * (before Linux 4.14) the handler of fork() does.
  *
- * In a child every call on an inherited handle is refused. Nothing of the handle is freed there: a thread that the child
- * does not have may have been changing it.
+ * In a child every call on an inherited handle is refused. Nothing of the handle is freed there: a thread that the
+ * child does not have may have been changing it.
  */
 struct fork_guard {
     uint32_t process; /* [const] */
@@ -28,10 +28,10 @@ static inline bool twl_fork_guard_is_forked(const struct fork_guard *guard)
 }
 
 /*
- * Open files that a forked child must not keep. A child shares the open files of its parent, and with them the locks that
- * show other processes that the parent is alive. So files that are registered here are closed before fork() returns in the
- * child: a killed parent counts as dead, however long its children live. A child made by clone() alone does not run this
- * handler; the parent then counts as alive until that child ends or calls exec.
+ * Open files that a forked child must not keep. A child shares the open files of its parent, and with them the locks
+ * that show other processes that the parent is alive. So files that are registered here are closed before fork()
+ * returns in the child: a killed parent counts as dead, however long its children live. A child made by clone() alone
+ * does not run this handler; the parent then counts as alive until that child ends or calls exec.
  *
  * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c).
  *

@@ -2,10 +2,9 @@
 /*
  * The files of a log, one by one.
  *
- * The footer of a sealed segment says what it holds; other started segments are walked, the active one from the group that
- * its writer has noted. LSNs that were
- * trimmed or truncated are left out. If a segment is gone before it could be read, everything starts again:
- * `each` is called only when everything is known.
+ * The footer of a sealed segment says what it holds; other started segments are walked, the active one from the group
+ * that its writer has noted. LSNs that were trimmed or truncated are left out. If a segment is gone before it could be
+ * read, everything starts again: `each` is called only when everything is known.
  */
 #include "check/check.h"
 

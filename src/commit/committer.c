@@ -13,8 +13,8 @@
  *                   '---------- its turn -------'
  *
  * It never waits for one log. While writers still copy into the buffer of a round, it puts the round aside, until the
- * last writer calls. Syncs go to the ring, too. It waits only for short things: locks, and a write that was short and is
- * continued.
+ * last writer calls. Syncs go to the ring, too. It waits only for short things: locks, and a write that was short and
+ * is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
@@ -222,7 +222,8 @@ static void *run_alone(void *context)
     }
 }
 
-/* ---- rounds of a shared committer -------------------------------------------------------------------------------------- */
+/* ---- rounds of a shared committer
+ * -------------------------------------------------------------------------------------- */
 
 static void enqueue(struct twinlog_committer *committer, struct committer_client *client)
 {
@@ -281,8 +282,8 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
     }
 }
 
-/* Begins a round, or goes on with the one in the buffer that is filled by now. Another thread may lead, to write a marker
- * group; it calls the committer afterwards. */
+/* Begins a round, or goes on with the one in the buffer that is filled by now. Another thread may lead, to write a
+ * marker group; it calls the committer afterwards. */
 static void start(struct twinlog_committer *committer,
                   struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
 {

@@ -57,7 +57,8 @@ struct twin {
     _Atomic uint64_t done_ns;                     /* [leader stores] when its last group was done */
 };
 
-/* Writers that still copy into the buffer. Of a buffer that is being filled only with the lock. Two counters, since the lock is there when a place is given: a writer pays for one atomic operation. */
+/* Writers that still copy into the buffer. Of a buffer that is being filled only with the lock. Two counters, since the
+ * lock is there when a place is given: a writer pays for one atomic operation. */
 static inline uint32_t copies_left(const struct twin *twin)
 {
     const uint32_t filled = atomic_load(&twin->filled);
@@ -261,7 +262,7 @@ void twl_finish_copy(struct commit *c, struct twin *twin);
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
 void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leaders are few and brief */
 /* Begins a round, or continues it: where it has to wait, it returns what for, and is called again after that. `rc` is
- * that of the write; it is 0 for the first call. The round is { .kind } at first. When it is over, hand_on() follows. */
+ * that of the write; it is 0 for the first call. The round is { .kind } at first. hand_on() follows it. */
 enum round_wait {
     ROUND_NOTHING,      /* there is nothing to write */
     ROUND_NEEDS_COPIES, /* the last copy into its buffer */
@@ -281,17 +282,17 @@ enum led {
     LED_NOTHING, /* there was nothing to write */
     LED_ROUND
 };
-/* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has got its
- * place meanwhile, it leads no round: a leader waits for every copy into its group, and would wait for its own. */
+/* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has
+ * got its place meanwhile, it leads no round: a leader waits for every copy into its group, so for its own. */
 enum led twl_lead(struct commit *c, const struct waiter *waiter);
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
-/* For a writer with a record that is not done yet: leads if it may, else calls the committer. True = look again; false =
+/* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
  * it may sleep. `waiter` as for twl_lead(). */
 bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
 
 /* ---- requests.c ---- */
-/* Sets the result of the requests and hands them to their queues. Only the leader calls it, so that they stay in order. */
+/* Sets the result of the requests and hands them to their queues. Only the leader calls it: they stay in order. */
 void twl_complete(struct commit *c, const struct requests *requests, int result);
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
 /* Calls the observer, and sets the size of the event. */

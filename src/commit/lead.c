@@ -170,8 +170,8 @@ static void roll(struct commit *c, struct twin *twin) REQUIRES(c->lock, c->leade
     twin->offset = SEGMENT_DATA_OFFSET;
 }
 
-/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if there
- * is nothing to write. */
+/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if
+ * there is nothing to write. */
 static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_worn(c, 1);
@@ -503,11 +503,11 @@ void twl_commit_wake_all(struct commit *c)
     twl_event_notify_all(&c->space);
 }
 
-/* Leadership ends here and nowhere else. The leader looks under the lock at what was demanded meanwhile, whatever it has
- * done itself: it wakes a thread to lead the group that was filled, wakes all if a sync of written records is demanded,
- * and calls the committer if one is needed; after a failure it wakes all. A thread that puts its record, or demands a
- * sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes longer than a
- * commit. So the next leader is woken first, and the others wake while it gathers and writes. */
+/* Leadership ends here and nowhere else. The leader looks under the lock at what was demanded meanwhile, whatever it
+ * has done itself: it wakes a thread to lead the group that was filled, wakes all if a sync of written records is
+ * demanded, and calls the committer if one is needed; after a failure it wakes all. A thread that puts its record, or
+ * demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes longer
+ * than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
 void twl_hand_on(struct commit *c, const struct round *round)
 {
     twl_mutex_lock(&c->lock);

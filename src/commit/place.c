@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_place(), at the end
- * of the file. All is done under the lock but for the copy, which is the caller's: copies_left() tells the leader when the
- * last copy into a sealed buffer is done.
+ * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_place(), at the
+ * end of the file. All is done under the lock but for the copy, which is the caller's: copies_left() tells the leader
+ * when the last copy into a sealed buffer is done.
  *
  * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
  * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and
@@ -236,9 +236,9 @@ void twl_grant_places(struct commit *c)
 
 /* One decision over facts that were read under the lock; it reads and changes nothing else.
  *
- * A writer has a turn when it is new, when the buffer is empty, or when it must grow. It needs the next segment when its
- * records do not fit although the buffer is empty, or was empty in its turn (must grow). The first row that matches
- * counts; "-" is any value.
+ * A writer has a turn when it is new, when the buffer is empty, or when it must grow. It needs the next segment when
+ * its records do not fit although the buffer is empty, or was empty in its turn (must grow). The first row that
+ * matches counts; "-" is any value.
  *
  *     placed  poisoned  turn,  needs next        over  making  try  had     decision
  *                       fits   segment, failed                      failed

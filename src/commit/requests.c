@@ -3,9 +3,9 @@
  * Completed requests, their queues, and the observer of the program.
  *
  * The leader completes the requests of its group and puts them in their queues, so each queue gets those of a log in
- * the order of their LSNs. A queue is a list under a lock, which holds the requests until they are fetched. It notifies its
- * owner in two ways: by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd, made on demand,
- * that is readable exactly while the list is not empty.
+ * the order of their LSNs. A queue is a list under a lock, which holds the requests until they are fetched. It notifies
+ * its owner in two ways: by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd, made on
+ * demand, that is readable exactly while the list is not empty.
  *
  * The observer is the only function of the program that runs in the middle of a commit. No call waits in it.
  */

@@ -6,11 +6,11 @@
  * Reads and writes go on after a signal or a short transfer; a failed sync is never retried: the caller decides what
  * the failure means (I5).
  *
- * Locks are open-file-description locks, each on a byte of the file, on the descriptor that carries the I/O. The
- * kernel keeps the description as long as a request uses it, so a killed process holds the writer's lock until its
- * last write has landed (I9). A living process waits for its writes before it closes a file, and releases its locks
- * explicitly: a child that the system call clone() has made shares the description and would keep the file locked until it
- * runs another program. fork() closes the file in the child (base/fork.h).
+ * Locks are open-file-description locks, each on a byte of the file, on the descriptor that carries the I/O. The kernel
+ * keeps the description as long as a request uses it, so a killed process holds the writer's lock until its last write
+ * has landed (I9). A living process waits for its writes before it closes a file, and releases its locks explicitly: a
+ * child that the system call clone() has made shares the description and would keep the file locked until it runs
+ * another program. fork() closes the file in the child (base/fork.h).
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"

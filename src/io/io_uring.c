@@ -112,9 +112,9 @@ static int submit_linked(struct io *io, struct io_write *write)
     return 0;
 }
 
-/* A write with RWF_DSYNC does the same by pwritev2(). The ring leaves its end to a worker of the kernel, which has to get
- * a processor first; the call leaves it to the leader. Which is quicker depends on the disk and on the load, so it is
- * measured. False: the ring has to write. */
+/* A write with RWF_DSYNC does the same by pwritev2(). The ring leaves its end to a worker of the kernel, which has to
+ * get a processor first; the call leaves it to the leader. Which is quicker depends on the disk and on the load, so it
+ * is measured. False: the ring has to write. */
 static bool write_by_call(struct uring_io *uring, struct io_write *write)
 {
     if (!uring->may_call)

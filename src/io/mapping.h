@@ -23,8 +23,8 @@ int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void 
 /* `bytes` and `size` as opened. */
 void twl_mapping_close(const void *bytes, size_t size);
 
-/* True if a page of the mapping that begins here was replaced by zeros: what is in it counts for nothing, -EIO. One load
- * as long as that happened to no mapping. */
+/* True if a page of the mapping that begins here was replaced by zeros: what is in it counts for nothing, -EIO. One
+ * load as long as that happened to no mapping. */
 bool twl_mapping_is_lost(const void *bytes);
 
 #endif

@@ -4,9 +4,9 @@
  * because the load changes. A trial that changes the way is followed by the next one soon, any other by a pause that is
  * twice as long as the one before. All zero is the beginning: of the first trial.
  *
- * The second way is taken unless the first is quicker by more than a tenth.
- * A trial takes the ways in this order, four times: first, second, second, first. So each way has as many even turns as odd
- * ones. There are two buffers, and large groups may take turns with small ones.
+ * The second way is taken unless the first is quicker by more than a tenth. A trial takes the ways in this order, four
+ * times: first, second, second, first. So each way has as many even turns as odd ones. There are two buffers, and large
+ * groups may take turns with small ones.
  */
 #ifndef TWL_QUICKER_H
 #define TWL_QUICKER_H

@@ -5,8 +5,8 @@
  * The calls inside are counted in one word. A close waits until none is left. A truncation waits only for those that
  * use the commit path, and holds up new ones; what it holds up still counts for a close.
  *
- * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever. So each call
- * disables cancellation from its beginning to its end.
+ * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever. So each
+ * call disables cancellation from its beginning to its end.
  */
 #include "log/handle.h"
 

@@ -2,9 +2,10 @@
 /*
  * Readers of an open log, inside the process: the caller's, and those that copy one record by its LSN.
  *
- * For such a record, a reader that is attached to the log does the work: it finds the record by the index of its segment, never
- * returns what is above the watermark (I6), and keeps the segments open that it was in. The log keeps a few such
- * readers, so that several threads look up at the same time. A thread takes an idle one, or attaches a new one.
+ * For such a record, a reader that is attached to the log does the work: it finds the record by the index of its
+ * segment, never returns what is above the watermark (I6), and keeps the segments open that it was in. The log keeps a
+ * few such readers, so that several threads look up at the same time. A thread takes an idle one, or attaches a new
+ * one.
  *
  * An idle reader must not keep the space of segments that were trimmed or truncated. So after such a change the
  * log closes those that are idle, and those that are in use when they come back.

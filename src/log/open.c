@@ -322,8 +322,8 @@ static int keep_what_is_there(struct opening *o)
     return rc;
 }
 
-/* Readers beside this writer read through the page cache, which may show a group that the disk has lost. They would take it
- * for the one that follows, because a marker in the next block does not overwrite it. So it counts as junk. */
+/* Readers beside this writer read through the page cache, which may show a group that the disk has lost. They would
+ * take it for the one that follows, because a marker in the next block does not overwrite it. So it counts as junk. */
 static int look_into_cache(struct opening *o)
 {
     struct recovery *recovery = &o->recovery;

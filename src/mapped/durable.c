@@ -12,10 +12,10 @@
  *
  * The kernel reports a disk error once to each open file, and not at all to a file that is opened after the error was
  * reported to another one. Then it takes the pages for clean, and on ext4 even what is stored there later is not found
- * on the disk. So a participant counts itself in `syncing` of the segment before a sync, until it has stored the error in
- * the page. A process that finds the count above zero when it has opened the segment cannot know whether there was an
- * error. Until the count has been zero, which it never is again if a participant was killed in a sync, each of its syncs
- * reads the records back past the page cache first. So does the first sync of records that were found in the segment.
+ * on the disk. So a participant counts itself in `syncing` of the segment before a sync, until it has stored the error
+ * in the page. A process that finds the count above zero when it has opened the segment cannot know whether there was
+ * an error. Until the count has been zero, which it never is again if a participant was killed in a sync, each of its
+ * syncs reads the records back past the page cache first. So does the first sync of records found in the segment.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -201,8 +201,8 @@ static int compare_with_disk(const struct mapped_segment *seg, struct io_file *f
     return rc;
 }
 
-/* Reads the complete records up to `to` that are not durable yet past the page cache. Only a sync that comes behind makes
- * durable what was found. */
+/* Reads the complete records up to `to` that are not durable yet past the page cache. Only a sync that comes behind
+ * makes durable what was found. */
 static int read_back(struct mapped *m, const struct mapped_segment *seg, uint64_t to)
 {
     const uint64_t from = max_u64(seg->synced, SEGMENT_DATA_OFFSET);

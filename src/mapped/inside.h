@@ -11,8 +11,8 @@
  *
  * docs/design.md has the order of the locks.
  *
- * What a single writer does in another way than participants is in `ops`: alone.c, shared_mode.c. Each participant has a
- * list of its own; the list of one that has not needed room lately ends earlier.
+ * What a single writer does in another way than participants is in `ops`: alone.c, shared_mode.c. Each participant has
+ * a list of its own; the list of one that has not needed room lately ends earlier.
  */
 #ifndef TWL_MAPPED_INSIDE_H
 #define TWL_MAPPED_INSIDE_H

@@ -13,8 +13,8 @@
 
 #define OUR_NAME 1u /* in claims, where there is one process */
 
-/* The keeper of the first participant made the segment, and has it locked exclusively. That becomes a shared lock, which
- * is given up after `lock` has one, so that no other writer can take the segment in between. */
+/* The keeper of the first participant made the segment, and has it locked exclusively. That becomes a shared lock,
+ * which is given up after `lock` has one, so that no other writer can take the segment in between. */
 static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
 {
     struct io_file *lock;

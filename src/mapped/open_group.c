@@ -57,10 +57,10 @@ uint64_t twl_open_group_offset(const struct open_group *group)
     return offset_of(atomic_load_explicit(group->cursor, memory_order_acquire));
 }
 
-/* Moves the cursor behind the place where it stands: -EAGAIN; not behind the claim that ends the group: 0. A claim there
- * means that its owner has not moved the cursor yet; a complete record, that the kernel found no room on the disk for
- * the page of the cursor, and dropped it. -EIO: there is neither. No place passes through such a state, so another try is
- * useless. */
+/* Moves the cursor behind the place where it stands: -EAGAIN; not behind the claim that ends the group: 0. A claim
+ * there means that its owner has not moved the cursor yet; a complete record, that the kernel found no room on the disk
+ * for the page of the cursor, and dropped it. -EIO: there is neither. No place passes through such a state, so another
+ * try is useless. */
 static int pass_place(const struct open_group *group, uint64_t cursor)
 {
     struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };

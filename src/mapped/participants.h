@@ -58,10 +58,10 @@ struct participants {
         is_of_other_boot; /* live participants see another boot identity: in a container, or on another machine */
 };
 
-/* Enters. *ret_is_first: there is no other participant, none can enter before twl_participants_open(), and there is
- * no page yet. Otherwise the log is open, and this participant has joined. -EBUSY: another kind of writer has
- * the log after wait_ms, or participants that see another boot identity; -EUSERS: there are PARTICIPANTS_MAX participants; -ENOTSUP: no memory can be shared here;
- * TWINLOG_EVERSION: the participants share the log in another way. */
+/* Enters. *ret_is_first: there is no other participant, none can enter before twl_participants_open(), and there is no
+ * page yet. Otherwise the log is open, and this participant has joined. -EBUSY: another kind of writer has the log
+ * after wait_ms, or participants that see another boot identity; -EUSERS: there are PARTICIPANTS_MAX participants;
+ * -ENOTSUP: no memory can be shared here; TWINLOG_EVERSION: the participants share the log in another way. */
 int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *ret_participants,
                           bool *ret_is_first);
 /* For the first participant: makes the page, which says that the log is being opened. -ENOTSUP: no memory can

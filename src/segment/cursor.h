@@ -149,9 +149,9 @@ int twl_cursor_accept_group(struct cursor *cursor);
 /* Moves behind the last group in cursor->summary, or in front of the first group. */
 void twl_cursor_resume(struct cursor *cursor);
 
-/* Moves in front of the group at `offset`, if it is whole and was written when everything in front of it was durable: 1.
- * Then a walk from the start of the segment would come to it, or find that something durable is missing, whatever says
- * that a group is there. 0 = the cursor is somewhere else. */
+/* Moves in front of the group at `offset`, if it is whole and was written when everything in front of it was durable:
+ * 1. Then a walk from the start of the segment would come to it, or find that something durable is missing, whatever
+ * says that a group is there. 0 = the cursor is somewhere else. */
 int twl_cursor_pass_to(struct cursor *cursor, uint64_t offset);
 
 /* Moves back in front of the group, or of the record of an open group, that was entered last. If nothing

@@ -185,8 +185,8 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
 }
 
-/* Is the cursor at a segment's first group, and does the footer of the segment in front prove that one? A segment with a
- * start in its header counts as started without a group. */
+/* Is the cursor at a segment's first group, and does the footer of the segment in front prove that one? A segment with
+ * a start in its header counts as started without a group. */
 static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
                                   const struct cursor *cursor, bool *ret_is_durable)
 {

@@ -453,8 +453,8 @@ static int remove_footer(const struct segment *segment)
     return rc == 0 ? io_sync_data(segment->file) : rc;
 }
 
-/* The index goes first: as long as the footer is there, the next opening does this again. Nothing relies on an index that
- * does not check, but its bytes in the free space could look like what is left of a torn group. */
+/* The index goes first: as long as the footer is there, the next opening does this again. Nothing relies on an index
+ * that does not check, but its bytes in the free space could look like what is left of a torn group. */
 int twl_segment_unseal(const struct segment *segment, uint64_t end)
 {
     struct segment_footer footer;

@@ -115,8 +115,8 @@ static inline bool twl_is_same_incarnation(const struct segment_header *a, const
 {
     return a->segment_id == b->segment_id && a->sequence == b->sequence;
 }
-/* Is the file still, or again, the incarnation of that header? -EAGAIN: no. While it is locked (IO_LOCK_USE), no process
- * overwrites its header. */
+/* Is the file still, or again, the incarnation of that header? -EAGAIN: no. While it is locked (IO_LOCK_USE), no
+ * process overwrites its header. */
 int twl_segment_check_incarnation(const struct segment *segment, const struct segment_header *header);
 void twl_segment_close(struct segment *segment); /* may be called twice */
 

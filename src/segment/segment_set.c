@@ -257,8 +257,8 @@ static int take_second_header(struct loading *l, struct segment_entry *entry)
     twl_report(
         l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
         last_lsn > 0
-            ? "neither header of %s checks; restore that file from a copy: records %llu to %llu in it are lost, unless they "
-              "were removed"
+            ? "neither header of %s checks; restore that file from a copy: records %llu to %llu in it are lost, unless "
+              "they were removed"
             : "neither header of %s checks, and no record was found in it; restore that file from a copy",
         entry->name, (unsigned long long)first_lsn, (unsigned long long)last_lsn);
     l->report->first_lsn = first_lsn;
@@ -411,7 +411,7 @@ static bool begins_log(const struct segment_header *header)
 }
 
 /* Follows the path down from entries[newest]; what is not on it was trimmed or truncated. Behind a gap it goes on with
- * the next older segment; but without a state file it is not known whether that was trimmed, so it counts as trimmed. */
+ * the next older segment; but without a state file it is not known whether that was trimmed: it counts as such. */
 static int follow_path(struct loading *l, size_t newest)
 {
     struct segment_entry *entries = l->set.entries;

@@ -64,8 +64,8 @@ static inline size_t segment_set_files(const struct segment_set *set)
 
 enum segment_set_use {
     SET_FOR_READING,
-    /* For verify and repair: a fault of the set is added to its list, and loading goes on. Where the header of a file is
-     * lost the second one counts; a file without any is left out. The path may have gaps. */
+    /* For verify and repair: a fault of the set is added to its list, and loading goes on. Where the header of a file
+     * is lost the second one counts; a file without any is left out. The path may have gaps. */
     SET_FOR_CHECKING,
     /* For the only writer: removes temporary files, and waits for writes of a dead writer. */
     SET_FOR_WRITING,

@@ -122,8 +122,8 @@ int twl_data_has_others(int fd, bool *ret_has);
 /* Does the file have the size of an area? */
 bool twl_area_is_whole(int fd);
 /* Maps an area from a file of that size. `flags`: MAPPING_WRITABLE, or 0 to look at it. The area may get lost
- * (twl_mapping_is_lost()): a page of it could not be allocated, on a full file system without reserved space, or the file
- * was truncated. Then values that this process loads from the area or stores there mean nothing any more. */
+ * (twl_mapping_is_lost()): a page of it could not be allocated, on a full file system without reserved space, or the
+ * file was truncated. Then values that this process loads from the area or stores there mean nothing any more. */
 int twl_area_map(int fd, unsigned flags, struct area **ret_area);
 /* Is it an area of this version, and finished? Reads only the first page. */
 bool twl_area_is_known(const struct area *area);
@@ -134,8 +134,8 @@ bool twl_area_is_of(const struct area *area, const struct identity *identity);
  * participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
 int twl_area_prepare(int fd);
 void twl_area_finish(struct area *area);
-/* Reserves blocks for that participant's page (0: the first page), so that storing to it can't meet a full disk. -ENOTSUP: this
- * file system cannot reserve. */
+/* Reserves blocks for that participant's page (0: the first page), so that storing to it can't meet a full disk.
+ * -ENOTSUP: this file system cannot reserve. */
 int twl_area_reserve_participant(int fd, unsigned number);
 
 #endif

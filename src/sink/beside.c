@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The files beside a data file: `.NAME.INODE.sink`, `.end` and `.new`. They belong to the owner of the data file, and have
- * its permissions. In a directory where others may make files, one of a user
- * without the right to write the data file is refused.
+ * The files beside a data file: `.NAME.INODE.sink`, `.end` and `.new`. They belong to the owner of the data file, and
+ * have its permissions. In a directory where others may make files, one of a user without the right to write the data
+ * file is refused.
  *
  * A name beside leads to no data file: inode numbers are used again, and directories are copied. Files beside that
  * no process can use any more are removed, whatever they say.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the bytes of a file end. While it is open, its area says that. If it has no valid area, it was closed, or was
- * never a sink's file, or the system has crashed. An open file ends in zeros, so a file that ends in zeros may not have been closed:
+ * never a sink's file, or the system has crashed. An open file ends in zeros, so a file that ends in zeros may not have
+ * been closed:
  *
  *     it is empty, or its last byte is not zero     its size
  *     a record says where, and behind that there    that; later bytes were never synced, and nothing is left

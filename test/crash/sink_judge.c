@@ -241,7 +241,8 @@ static bool read_file(const char *name, uint64_t max_bytes)
     return true;
 }
 
-/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, for a file that is there. */
+/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, for a file that is
+ * there. */
 static bool is_of_failed_sync(const char *name)
 {
     char path[700];

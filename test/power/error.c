@@ -3,10 +3,10 @@
  * power-error: a process takes a write error of a mapped log with it, because it is killed or stopped in the very sync
  * that meets the error. The kernel reports the error to no file that is opened later.
  *
- * One process, the host, keeps the log open. The victim appends and syncs; while the disk refuses the write, or does it,
- * the server of the disk sends the signal. Then the disk works again. The heir opens the log, appends and syncs. Then the
- * power goes. Where the heir's sync returned 0, all records up to then are there. Where nothing had failed, it returns
- * 0, whatever happened to the victim.
+ * One process, the host, keeps the log open. The victim appends and syncs; while the disk refuses the write, or does
+ * it, the server of the disk sends the signal. Then the disk works again. The heir opens the log, appends and syncs.
+ * Then the power goes. Where the heir's sync returned 0, all records up to then are there. Where nothing had failed, it
+ * returns 0, whatever happened to the victim.
  *
  * The error may be that of another block than the one that is synced: of pages that were made present ahead, and that
  * the kernel has written since. The heir's records go there.

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tests of 'twinlog ship' need of Kafka: the mock cluster of librdkafka, and a look at a topic that does not use
- * the code that is tested.
+ * What the tests of 'twinlog ship' need of Kafka: the mock cluster of librdkafka, and a look at a topic that does not
+ * use the code that is tested.
  *
- *     kafka_peer serve TOPIC[=PARTITIONS]...   three brokers. Prints their addresses, then takes commands, one a line, and
- *                                              answers each with 'ok'; ends with its standard input
+ *     kafka_peer serve TOPIC[=PARTITIONS]...   three brokers. Prints their addresses, then takes commands, one a line,
+ *                                              and answers each with 'ok'; ends with its standard input
  *     kafka_peer SERVERS cat TOPIC             the LSN in the key and the bytes of each message, by their offsets
  *     kafka_peer SERVERS count TOPIC           how many messages there are
  *     kafka_peer SERVERS put TOPIC TEXT        a message that is no record

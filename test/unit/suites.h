@@ -15,7 +15,7 @@
     DO(consumer) /* readers that go on where the last one of their name ended */ \
     DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup, repair */ \
     DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
-    DO(damaged) /* every reader, from every start, in a log that is damaged at one place, or newer than this version */ \
+    DO(damaged) /* every reader, from every start, in a log that is damaged at one place or newer than this version */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
     DO(golden) /* logs of each version that are kept, and docs/format.md */ \

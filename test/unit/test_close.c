@@ -3,11 +3,11 @@
  * Each call that takes an open log, a sink or a queue, held at each of its first system calls, and the handle is closed
  * beside it. A consumer and a reader are for one thread: beside their calls the log is closed.
  *
- * A seccomp filter of the calling thread, and of those that it starts, hands their system calls to a thread that lets them
- * go on one after the other. At the one to hold that thread lets another one close the handle, gives the close time, and
- * then lets the rest go on. The call must succeed or say that the handle is closed, the close must not return before the
- * call, or say that the handle is in use, and the log must be sound. The address sanitizer sees what is used after it was
- * freed.
+ * A seccomp filter of the calling thread, and of those that it starts, hands their system calls to a thread that lets
+ * them go on one after the other. At the one to hold that thread lets another one close the handle, gives the close
+ * time, and then lets the rest go on. The call must succeed or say that the handle is closed, the close must not return
+ * before the call, or say that the handle is in use, and the log must be sound. The address sanitizer sees what is used
+ * after it was freed.
  */
 #define _GNU_SOURCE
 #include "logdir.h"

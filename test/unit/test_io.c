@@ -585,7 +585,8 @@ IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
 #define LARGE_PAGE                                                                                           \
     (UINT64_C(2) << 20) /* the kernel keeps a file in such pages if it is asked to, or reads ahead */
 
-/* Where a direct read is answered from the page cache, or there is none, a page that stays there is taken for the disk. */
+/* Where a direct read is answered from the page cache, or there is none, a page that stays there is taken for the
+ * disk. */
 static bool is_in_cache(struct io_file *file, size_t offset)
 {
     unsigned char state = 0;

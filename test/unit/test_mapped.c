@@ -724,8 +724,8 @@ static void expect_no_leftovers(void)
     ck_assert_uint_eq(dirty, 0);
 }
 
-/* A power cut has taken what came behind it. The word that ended its group is no torn group, and neither would be the index,
- * once records end in front of it. */
+/* A power cut has taken what came behind it. The word that ended its group is no torn group, and neither would be the
+ * index, once records end in front of it. */
 TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
 {
     const uint64_t footer_at = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES, index_at = footer_at - BLOCK_BYTES;
@@ -757,8 +757,8 @@ TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
     expect_no_leftovers();
 }
 
-/* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file stays as
- * it is as long as there is such a reader. */
+/* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file
+ * stays as it is as long as there is such a reader. */
 TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
 {
     struct twinlog *log = open_large();
@@ -1593,8 +1593,8 @@ static struct twinlog *leaving_log;
 static _Thread_local bool is_syncing;
 static bool has_left;
 
-/* The segment that was just synced gets more records, and the next one gets one. It does not wait for a file: the keeper
- * may be waiting for this sync. */
+/* The segment that was just synced gets more records, and the next one gets one. It does not wait for a file: the
+ * keeper may be waiting for this sync. */
 static void leave_segment(void)
 {
     const struct twinlog_terms terms = { .size = sizeof(terms),

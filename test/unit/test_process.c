@@ -413,8 +413,8 @@ static int open_and_leave_a_child(void)
     return 1;
 }
 
-/* The child is alive and has the handles of a process that was killed: all can be opened at once. The writer's lock lasts
- * only until the last write has landed (I9). */
+/* The child is alive and has the handles of a process that was killed: all can be opened at once. The writer's lock
+ * lasts only until the last write has landed (I9). */
 TEST_LOOP(a_child_of_a_killed_process_keeps_nothing_locked, TWINLOG_MODE_SHARED + LOG_IO_KINDS)
 {
     struct twinlog_consumer *consumer;

@@ -1599,8 +1599,8 @@ TEST_LOOP(a_sync_that_failed_stays_failed, 3)
     expect_text(path, _i == 1 ? LINE LINE LINE LINE : LINE LINE LINE);
 }
 
-/* The error goes with the process. Another one has the file open, or opens it afterwards, with an area that is believed,
- * or with a file that has changed. */
+/* The error goes with the process. Another one has the file open, or opens it afterwards, with an area that is
+ * believed, or with a file that has changed. */
 static int die_in_sync(void)
 {
     struct twinlog_sink *sink;
@@ -1713,8 +1713,8 @@ static void *open_it(void *context)
     return (void *)(intptr_t)open_as(TWINLOG_SINK_SHARED, context);
 }
 
-/* The locks for opening and closing, and for the record: all give up after a while, and the next opening puts everything
- * right. */
+/* The locks for opening and closing, and for the record: all give up after a while, and the next opening puts
+ * everything right. */
 TEST(no_wait_for_a_lock_is_for_ever)
 {
     struct twinlog_sink *sink = open_sink(NULL), *other = NULL;

@@ -94,7 +94,8 @@ static const char *advice_for(natsStatus status, uint64_t code)
     switch (code) {
     case JSNotEnabledErr:
     case JSNotEnabledForAccountErr:
-        return "JetStream is off there, or not for this account: start nats-server with -js, or enable it for the account";
+        return "JetStream is off there, or not for this account: start nats-server with -js, or enable it for the "
+               "account";
     case JSStreamStoreFailedErr:
         return "the stream is full, or cannot be written: raise its limits, or let it discard what is old";
     case JSInsufficientResourcesErr:
@@ -118,8 +119,8 @@ static const char *advice_for(natsStatus status, uint64_t code)
     case NATS_SECURE_CONNECTION_WANTED:
         return "the server has no TLS: configure it there, or write nats:// in the URL";
     case NATS_SSL_ERROR:
-        return "TLS fails: the credentials must have ca=FILE with the authority of the server's certificate, and the URL a "
-               "name that is in it";
+        return "TLS fails: the credentials must have ca=FILE with the authority of the server's certificate, and the "
+               "URL a name that is in it";
     case NATS_NO_RESPONDERS:
         return "the server has no JetStream, or it is not ready: start nats-server with -js";
     default:
