@@ -32,6 +32,7 @@ enum io_open_flags {
     IO_FROM_DISK =
         1u << 3, /* read() returns the bytes on the disk, not those of the page cache. Bytes that wait to
                                      be written count as on the disk: a sync that succeeds puts them there */
+    IO_FROM_CACHE = 1u << 4, /* for io_open(): `reads_disk` does not count */
 };
 
 /* What is durable once a write is reaped. */
@@ -153,7 +154,8 @@ struct io_file {
 
 static inline int io_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
-    return io->ops->open(io, name, flags | (io->reads_disk ? (unsigned)IO_FROM_DISK : 0), ret_file);
+    const bool is_from_disk = io->reads_disk && !(flags & IO_FROM_CACHE);
+    return io->ops->open(io, name, flags | (is_from_disk ? (unsigned)IO_FROM_DISK : 0), ret_file);
 }
 /* The same, and makes the file if there is none. */
 static inline int io_open_or_create(struct io *io, const char *name, unsigned flags,

@@ -12,6 +12,10 @@
  * does not check, a file that was made shorter, a file of another log. Each of them stops the opening,
  * because a header was durable before the first record was written behind it: no crash explains the fault.
  * Verify and repair collect the faults instead, and get a set of what is there.
+ *
+ * Headers are read from the page cache first, as only of the newest segment and of spares it may show what the disk
+ * does not have: a segment that was left had been started, and so its header had been synced. Those, the oldest and
+ * twins are looked at again, on the disk (twl_segment_look()). If anything does not fit, all is read from the disk.
  */
 #define _GNU_SOURCE
 #include "segment/cursor.h"
@@ -29,6 +33,7 @@
 struct loading {
     struct io *io;
     enum segment_set_use use;
+    unsigned header_flags;            /* IO_FROM_CACHE, or 0 */
     const struct state_header *state; /* NULL = there is no usable one */
     uint64_t first_sequence;          /* of it; else 0 */
     uint8_t log_id[LOG_ID_BYTES];
@@ -101,7 +106,7 @@ static int load_entry(struct loading *l, struct segment_entry *entry)
     enum header_state state = HEADER_DAMAGED;
     for (unsigned tries = 0; tries < HEADER_TRIES && state != HEADER_VALID && state != HEADER_NEWER;
          tries++) {
-        int rc = twl_segment_open(l->io, entry->name, IO_READ_ONLY, 0, &segment, &state);
+        int rc = twl_segment_open(l->io, entry->name, IO_READ_ONLY | l->header_flags, 0, &segment, &state);
         if (rc < 0)
             return rc == -ENOENT ? 0 : refuse(l, rc, "read", entry->name);
         twl_segment_close(&segment);
@@ -616,10 +621,12 @@ void twl_segment_set_free(struct segment_set *set)
     *set = (struct segment_set){ 0 };
 }
 
-static int open_once(struct io *io, enum segment_set_use use, struct state *state, uint64_t *ret_generation,
-                     struct segment_set *set, struct twinlog_report *report)
+static int open_once(struct io *io, enum segment_set_use use, unsigned header_flags, struct state *state,
+                     uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
 {
-    struct loading l = { .io = io, .use = use, .set = { .first_lsn = 1 }, .report = report };
+    struct loading l = {
+        .io = io, .use = use, .header_flags = header_flags, .set = { .first_lsn = 1 }, .report = report
+    };
     int rc = twl_state_read(io, state, report);
     if (rc < 0)
         *state = (struct state){ 0 };
@@ -665,9 +672,9 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
     uint64_t generation = 0;
     int rc = 0;
     for (unsigned tries = 1;; tries++) {
-        rc = open_once(io, strict, &state, &generation, ret_set, &report);
+        rc = open_once(io, strict, tries == 1 ? IO_FROM_CACHE : 0, &state, &generation, ret_set, &report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        if (!may_be_moving || use == SET_FOR_WRITING || tries == MOVING_SET_TRIES ||
+        if (!may_be_moving || (use == SET_FOR_WRITING && tries > 1) || tries == MOVING_SET_TRIES ||
             (tries >= SET_TRIES && !has_changed(io, generation)))
             break;
     }
@@ -676,7 +683,7 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
             twl_segment_set_free(ret_set);
             twl_state_free(&state);
         }
-        rc = open_once(io, use, &state, &generation, ret_set, &report);
+        rc = open_once(io, use, 0, &state, &generation, ret_set, &report);
     }
     if (rc < 0) {
         *ret_report = report;

@@ -7,6 +7,7 @@
  * on, to a writer or to a reader, must still be true after a power cut.
  */
 #define _GNU_SOURCE
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -135,6 +136,51 @@ static void check_readers(struct simdisk *disk, uint32_t flags, uint64_t before)
     }
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(disk);
+}
+
+static unsigned disk_opens;
+static bool hides_third;
+
+static int watch_opens(const struct hooked_call *call)
+{
+    if (call->op != SIM_OPEN || !strstr(call->name, ".twl"))
+        return 0;
+    if (call->flags & IO_FROM_DISK)
+        disk_opens++;
+    return !(call->flags & IO_FROM_DISK) && hides_third && strstr(call->name, "03.twl") ? -ENOENT : 0;
+}
+
+/* Number of segment files that an opening asks the disk for, in a log of so many records. */
+static unsigned open_and_count(unsigned records)
+{
+    struct simdisk *disk = make_disk(2);
+    struct twinlog *log = open_on(disk, 0);
+    append(log, records);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    disk_opens = 0;
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = 65536);
+    log = log_on(hooked(simdisk_connect(disk), watch_opens), &options);
+    const unsigned opens = disk_opens;
+    ck_assert_uint_eq(twinlog_last_lsn(log), records);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(disk);
+    return opens;
+}
+
+TEST(an_opening_asks_the_disk_for_as_few_segments_of_a_long_log)
+{
+    hides_third = false;
+    const unsigned few = open_and_count(400);
+    ck_assert_uint_gt(few, 0);
+    ck_assert_uint_eq(open_and_count(4000), few);
+}
+
+TEST(where_the_page_cache_does_not_fit_an_opening_asks_the_disk)
+{
+    hides_third = false;
+    const unsigned few = open_and_count(2000);
+    hides_third = true;
+    ck_assert_uint_gt(open_and_count(2000), few + 10);
 }
 
 TEST_LOOP(readers_beside_the_next_writer_are_shown_what_it_has_found, WAY_COUNT *WAY_COUNT)
