@@ -20,10 +20,10 @@
  * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
  * not for it; and what other programs append to it is lost.
  *
- * While the sink is in use there are files beside it: `.NAME.INODE.sink`, which its processes share, and
- * `.NAME.INODE.end`, which says what was synced; the second one stays if the last byte of the file is a zero. Only
- * twinlog_sink_sync() waits for a process that is stopped in the middle of a write; while a process is stopped
- * in the middle of opening, closing or recording what was synced, these calls of others return -EBUSY after 5 seconds.
+ * While the sink is in use there is a file beside it, `.twinlog.INODE.sink`, which its processes share, and which says
+ * what was synced; it stays if the last byte of the file is a zero, and when the file was removed after all processes
+ * were killed. Only twinlog_sink_sync() waits for a process that is stopped in the middle of a write; while a process
+ * is stopped in the middle of opening or closing, these calls of others return -EBUSY after 5 seconds.
  *
  * Results are 0, a count, or a negative error, as in <twinlog.h>, which has the TWINLOG_E codes and twinlog_strerror().
  */
@@ -75,16 +75,15 @@ struct twinlog_sink_options {
  * count for all; the other options count for each process.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
- *              another name (a hard link), or the file that they share was removed; or a process has been opening
- *              or closing it, or another program has had a lock on it, for 5 seconds
+ *              a name in another directory (a hard link), or the file that they share was removed; or a process has
+ *              been opening or closing it, or another program has had a lock on it, for 5 seconds
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space; a file that
  *              the call has made is removed
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
- *              because the files beside it are gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
+ *              because the file beside it is gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
  *   -EPERM     a user without the right to write the file has made the file beside it
- *   -ENAMETOOLONG  the file's name has more than 228 bytes
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
  */
@@ -112,9 +111,7 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
  * harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits until that
  * process continues. After a sync has failed, none succeeds for this file until the system starts again, whatever
  * processes open it. The same holds after a process was killed in the middle of a sync, also one of flush_interval_ms:
- * it may have taken an error with it. The next file is not concerned. Only where the file that says where the bytes end
- * cannot be written (-EACCES, -ENOSPC; -EBUSY: another process has been writing it for 5 seconds) the next sync may
- * succeed: the bytes themselves are on stable storage then. */
+ * it may have taken an error with it. The next file is not concerned. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
@@ -127,18 +124,12 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
  * and frees the sink. Does not sync. The error, if any, is that of truncating it; -EBUSY: somebody is opening or
  * closing the file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child:
- * TWINLOG_EFORKED. */
-int twinlog_sink_close(struct twinlog_sink *sink);
-
-/* Truncates a file that was renamed to its exact bytes, if all processes that had it open were killed before they left
- * it; for logrotate. No other call does that: a sink touches only the file that its path names. A file that needs
- * nothing stays as it is; in one that shared sinks have open, what dead processes left is made harmless. `flags`: 0 or
- * TWINLOG_SINK_DROP_ZEROS. Call it while the file is still in the directory where it was written, and before the
- * system is started again: what says where the bytes end lies beside. Otherwise -EUCLEAN, if the file ends in zeros.
+ * TWINLOG_EFORKED.
  *
- *   -EBUSY     an exclusive sink has it open, which will truncate it itself
- *   others     as twinlog_sink_open() */
-int twinlog_sink_finish(const char *path, uint32_t flags);
+ * If all processes are killed before they have left a renamed file, that is truncated by opening it by its new name and
+ * closing it; no other call touches it. Do so in the directory where it was written, and before the system is started
+ * again; afterwards its end may not be known. */
+int twinlog_sink_close(struct twinlog_sink *sink);
 
 struct twinlog_sink_stat {
     uint32_t size;         /* set by TWINLOG_SINK_STAT_INIT */

@@ -72,9 +72,9 @@ static const struct option_row option_rows[] = {
 };
 
 static const char notes[] =
-    "BYTES may end in K, M or G. While a process has FILE open, there are files\n"
-    ".NAME.INODE.sink and .NAME.INODE.end beside it. The last process to close FILE\n"
-    "truncates it to its exact bytes and removes the others. If that process was killed,\n"
+    "BYTES may end in K, M or G. While a process has FILE open, there is a file\n"
+    ".twinlog.INODE.sink beside it. The last process to close FILE truncates it to\n"
+    "its exact bytes and removes the other one. If that process was killed,\n"
     "the next 'twinlog sink FILE' does so, or --finish if FILE was renamed.\n"
     "Bytes that other programs append to FILE meanwhile are lost.\n"
     "\n"
@@ -159,7 +159,7 @@ static const char *advice_for(int error)
         return "It ends in zeros that may be data: use --zeros drop after a crash of the system, or --zeros keep if "
                "they are data.";
     case -EPERM:
-        return "A file beside it, .NAME.INODE.sink, is of a user without the right to write FILE: look at it, and "
+        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE: look at it, and "
                "remove it.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
@@ -371,9 +371,17 @@ static size_t piece_bytes(uint64_t max_bytes)
     return (size_t)bytes;
 }
 
+/* To open it and to close it is all that it needs; it stays as large as it is. */
 static int finish_file(const char *path, uint32_t flags)
 {
-    int error = twinlog_sink_finish(path, flags);
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    struct twinlog_sink *sink;
+
+    options.flags = flags | TWINLOG_SINK_SHARED | TWINLOG_SINK_MUST_EXIST | TWINLOG_SINK_NO_THREAD;
+    options.initial_bytes = options.growth_bytes = 1;
+    int error = twinlog_sink_open(path, &options, &sink);
+    if (error == 0)
+        error = twinlog_sink_close(sink);
 
     return error == 0 ? STATUS_FINE
                       : fail("finish", path, error, NULL,

@@ -10,9 +10,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,10 +48,44 @@ bool twl_area_is_known(const struct area *area)
            area->slots == SLOTS && atomic_load(&area->is_ready) == 1;
 }
 
+bool twl_area_is_for(const struct area *area, const struct identity *identity)
+{
+    return twl_area_is_known(area) && twl_identity_is_same(&area->identity, identity);
+}
+
 bool twl_area_is_of(const struct area *area, const struct identity *identity)
 {
-    return twl_area_is_known(area) && twl_boot_is(area->boot) &&
-           twl_identity_is_same(&area->identity, identity);
+    return twl_area_is_for(area, identity) && twl_boot_is(area->boot);
+}
+
+/* ---- its file ---------------------------------------------------------------------------------- */
+
+void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM])
+{
+    snprintf(ret_name, NAME_ROOM, ".twinlog.%" PRIu64 ".sink", inode);
+}
+
+void twl_area_give(int fd, const struct stat *data)
+{
+    if (fchown(fd, data->st_uid, data->st_gid) < 0) /* only root may */
+        (void)!fchown(fd, (uid_t)-1, data->st_gid);
+    (void)!fchmod(fd, data->st_mode & 0666);
+}
+
+int twl_area_check(int dir, int fd, const struct stat *data)
+{
+    struct stat about, around;
+    if (fstat(fd, &about) < 0 || fstat(dir, &around) < 0)
+        return -errno;
+    if (!S_ISREG(about.st_mode) || about.st_nlink > 1)
+        return -EPERM;
+    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
+    const bool is_of_group = (data->st_mode & S_IWGRP) && about.st_gid == data->st_gid &&
+                             !((around.st_mode & S_ISGID) && (around.st_mode & S_IWOTH));
+    return !is_open || about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == data->st_uid ||
+                   is_of_group || (data->st_mode & S_IWOTH)
+               ? 0
+               : -EPERM;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */
@@ -74,11 +109,11 @@ int twl_area_try_lock(int fd, short type, off_t byte)
     return rc == -EAGAIN || rc == -EACCES ? -EBUSY : rc;
 }
 
-int twl_area_lock(int fd, off_t byte)
+int twl_area_lock(int fd)
 {
     int rc;
     const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * LOCK_WAIT_MS;
-    while ((rc = twl_area_try_lock(fd, F_WRLCK, byte)) == -EBUSY && twl_monotonic_ns() < until_ns)
+    while ((rc = twl_area_try_lock(fd, F_WRLCK, 0)) == -EBUSY && twl_monotonic_ns() < until_ns)
         nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
     return rc;
 }
@@ -133,9 +168,9 @@ int twl_area_map(int fd, unsigned flags, struct area **ret_area)
 
 /* ---- making it --------------------------------------------------------------------------------- */
 
-int twl_area_prepare(int fd)
+int twl_area_prepare(int fd, uint64_t kept)
 {
-    int rc = twl_limited_resize(fd, 0);
+    int rc = twl_limited_resize(fd, kept);
     if (rc == 0)
         rc = twl_limited_resize(fd, AREA_BYTES);
     return rc < 0 ? rc : twl_area_reserve_participant(fd, 0);

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory that the processes of one sink share: the file `.NAME.INODE.sink`, mapped by all of them. Its
- * name has the inode number of the data file, so a renamed data file keeps its area, and the next file gets
- * another one.
+ * The memory that the processes of one sink share: the file `.twinlog.INODE.sink` beside the data file, mapped by
+ * all of them. Its name has the inode number of the data file, so a renamed data file keeps its area, and the next
+ * file gets another one. It belongs to the owner of the data file, and has its permissions. In a directory where
+ * others may make files, one of a user without the right to write the data file is refused. The name leads to no data
+ * file: inode numbers are used again, and directories are copied.
  *
  * The first page says which file the area is for and how far that file is given away. Behind it each
  * participant, that is a sink that a process has open, has one page, with a slot for each thread that is
  * inside a write.
  *
  * Locks are open-file-description locks on single bytes, so the kernel releases them at any death: byte 0
- * while a participant opens or closes the file; byte N as long as participant N lives; RECORD_BYTE while a
- * participant records what was synced. These bytes, and the first words of the header, are the same in every
- * version, so that each version can tell living participants of the others from dead ones.
+ * while a participant opens or closes the file; byte N as long as participant N lives. These bytes, and the first
+ * words of the header, are the same in every version, so that each version can tell living participants of the others
+ * from dead ones.
  *
- * The area is valid only until the system restarts; end.c has what is valid longer.
+ * The area is valid only until the system restarts, but for `recorded`, which each sync puts onto the disk.
  */
 #ifndef TWL_SINK_AREA_H
 #define TWL_SINK_AREA_H
@@ -21,16 +23,17 @@
 #include "base/base.h"
 #include "io/mapping.h"
 
+#include <limits.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define AREA_MAGIC UINT64_C(0x6b6e69736c777432) /* "2twlsink" in a file of bytes */
-#define AREA_VERSION 3u
+#define AREA_VERSION 4u
 #define AREA_PAGE 4096u
 #define LOCK_WAIT_MS 5000u /* longer than an opening or a closing takes */
 #define PARTICIPANTS 256u
-#define SLOTS 63u /* of a participant: threads of it that can be inside a write at a time */
-#define RECORD_BYTE (PARTICIPANTS + 1) /* for recording what was synced */
+#define SLOTS 63u                  /* of a participant: threads of it that can be inside a write at a time */
 #define DATA_BYTE ((off_t)1 << 62) /* of the data file: each participant has a shared lock of this one byte */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
@@ -63,6 +66,9 @@ struct area {
     _Atomic uint32_t is_ready; /* written last when the area is made */
     unsigned char boot[16];    /* boot identity of the system; the area is valid only under it */
     struct identity identity;  /* of the data file */
+    /* Where the bytes end, on stable storage, or ended when the file was opened or closed. In one sector with the
+     * identity. See end.c. */
+    _Atomic uint64_t recorded;
     /* [const] the options of the first participant */
     uint32_t is_shared;
     uint64_t growth_bytes, max_bytes;
@@ -70,7 +76,7 @@ struct area {
     _Alignas(128) _Atomic uint64_t cursor;     /* all bytes below it are given away. See claim.h */
     _Alignas(128) _Atomic uint64_t file_bytes; /* the file has blocks up to here; only grows */
     _Atomic uint64_t populated;                /* pages are present, or a thread sees to that, up to here */
-    _Alignas(128) _Atomic uint64_t synced;     /* bytes on stable storage, with a record that says so */
+    _Alignas(128) _Atomic uint64_t synced;     /* bytes on stable storage, as is `recorded` */
     _Atomic uint64_t growths, fillers;
     _Atomic int32_t sync_error; /* of the first sync that failed; no later sync succeeds */
 
@@ -99,14 +105,24 @@ static inline struct slot *area_slot(struct area *area, unsigned owner)
     return &area_participant(area, (owner - 1) / SLOTS + 1)->slots[(owner - 1) % SLOTS];
 }
 
+/* Stores the value if it is larger than what is there. */
+static inline bool area_raise(_Atomic uint64_t *value, uint64_t to)
+{
+    uint64_t now = atomic_load(value);
+    while (now < to)
+        if (atomic_compare_exchange_weak(value, &now, to))
+            return true;
+    return false;
+}
+
 int twl_identity_of(int fd, struct identity *ret_identity);
 bool twl_identity_is_same(const struct identity *a, const struct identity *b);
 
 /* Releases all locks of an open file, area or data, and closes it. Closing alone would leave the locks to a
  * child that was made by clone(), which has the same open file. */
 void twl_area_close(int fd);
-/* Byte 0, for opening and closing, or RECORD_BYTE; waits up to LOCK_WAIT_MS: -EBUSY. */
-int twl_area_lock(int fd, off_t byte);
+/* Byte 0, for opening and closing; waits up to LOCK_WAIT_MS: -EBUSY. */
+int twl_area_lock(int fd);
 /* Locks a byte, as F_WRLCK or F_RDLCK. -EBUSY: it is locked, so its holder is alive. Threads that use the same
  * descriptor do not keep each other out. */
 int twl_area_try_lock(int fd, short type, off_t byte);
@@ -119,6 +135,14 @@ int twl_area_has_others(int fd, bool *ret_has);
  * area. With one name the area has the participants. */
 int twl_data_has_others(int fd, bool *ret_has);
 
+#define NAME_ROOM (NAME_MAX + 32)
+/* The name of the area of the file with that inode number. */
+void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM]);
+/* Gives an area that was just made the owner and the permissions of the data file. */
+void twl_area_give(int fd, const struct stat *data);
+/* -EPERM: it is no file of its own, or a user without the right to write the data file may have made it. */
+int twl_area_check(int dir, int fd, const struct stat *data);
+
 /* Does the file have the size of an area? */
 bool twl_area_is_whole(int fd);
 /* Maps an area from a file of that size. `flags`: MAPPING_WRITABLE, or 0 to look at it. The area may get lost
@@ -127,12 +151,14 @@ bool twl_area_is_whole(int fd);
 int twl_area_map(int fd, unsigned flags, struct area **ret_area);
 /* Is it an area of this version, and finished? Reads only the first page. */
 bool twl_area_is_known(const struct area *area);
-/* Is it also the area of that file, and made since the system started? False where that can't be told. */
+/* Is it also the area of that file? False where that can't be told. */
+bool twl_area_is_for(const struct area *area, const struct identity *identity);
+/* Was it also made since the system started? */
 bool twl_area_is_of(const struct area *area, const struct identity *identity);
 
-/* Makes the file an empty area, whatever it was, and reserves the blocks of the first page. No other
- * participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
-int twl_area_prepare(int fd);
+/* Makes the file an area without participants, from `kept` bytes on, 0 or its first page, for which it reserves the
+ * blocks. No other participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
+int twl_area_prepare(int fd, uint64_t kept);
 void twl_area_finish(struct area *area);
 /* Reserves blocks for that participant's page (0: the first page), so that storing to it can't meet a full disk.
  * -ENOTSUP: this file system cannot reserve. */

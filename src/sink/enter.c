@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -103,16 +104,16 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     char name[NAME_ROOM];
     struct stat area, data;
     bool is_made;
-    twl_sink_name(sink->name, file->identity.inode, "sink", name);
+    twl_area_name(file->identity.inode, name);
     int rc = open_or_make(sink, file, name, O_CREAT, &file->area_fd, &is_made);
     if (rc == 0 && fstat(file->data_fd, &data) < 0)
         rc = -errno;
     if (rc == 0 && is_made)
-        twl_beside_give(file->area_fd, &data);
+        twl_area_give(file->area_fd, &data);
     if (rc == 0)
-        rc = twl_beside_check(sink->dir, file->area_fd, &data);
+        rc = twl_area_check(sink->dir, file->area_fd, &data);
     if (rc == 0)
-        rc = twl_area_lock(file->area_fd, 0);
+        rc = twl_area_lock(file->area_fd);
     if (rc != 0)
         return rc;
     if (!twl_sink_has_name(sink, name, file->area_fd))
@@ -128,7 +129,7 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
 static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
-    twl_sink_name(sink->name, file->identity.inode, "sink", name);
+    twl_area_name(file->identity.inode, name);
     if (twl_sink_has_name(sink, name, file->area_fd))
         unlinkat(sink->dir, name, 0);
 }
@@ -187,19 +188,27 @@ static int32_t error_of_dead(struct area *area)
     return atomic_load(&area->sync_error);
 }
 
-/* The error of a failed sync outlives an area of this boot, also one with an end that no longer fits the file. */
+/* The error of a failed sync outlives an area of this boot, also one with an end that no longer fits the file. What is
+ * recorded outlives any area of this file, until the next sync: the page that has it is not given up. */
 static int make_area(struct sink_file *file, uint64_t end)
 {
-    const bool has_area = file->area && twl_area_is_of(file->area, &file->identity);
-    const int32_t error = has_area ? error_of_dead(file->area) : 0;
-    int rc = twl_area_prepare(file->area_fd);
-    if (rc == 0 && !file->area)
+    struct area *area = file->area;
+    const bool is_for = area && twl_area_is_for(area, &file->identity);
+    const int32_t error = is_for && twl_area_is_of(area, &file->identity) ? error_of_dead(area) : 0;
+    if (is_for)
+        memset(area->boot, 0, sizeof(area->boot)); /* what follows is not believed until all of it is there */
+    int rc = twl_area_prepare(file->area_fd, is_for ? AREA_PAGE : 0);
+    if (rc == 0 && !area)
         rc = twl_area_map(file->area_fd, MAPPING_WRITABLE, &file->area);
     if (rc < 0)
         return rc;
-    file->area->identity = file->identity;
-    atomic_store(&file->area->sync_error, error);
-    atomic_store(&file->area->cursor, cursor_of(end, 0));
+    area = file->area;
+    memset((unsigned char *)area + offsetof(struct area, cursor), 0,
+           sizeof(*area) - offsetof(struct area, cursor));
+    area->identity = file->identity;
+    atomic_store(&area->recorded, end);
+    atomic_store(&area->sync_error, error);
+    atomic_store(&area->cursor, cursor_of(end, 0));
     return 0;
 }
 
@@ -215,7 +224,7 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
     if (is_same)
         rc = twl_sink_sweep(file);
     else
-        rc = twl_end_find(sink->dir, sink->name, file->data_fd, o->flags, &end);
+        rc = twl_end_find(file->data_fd, file->area, &file->identity, o->flags, &end);
     if (rc == 0 && end >= OFFSET_LIMIT)
         rc = -EFBIG;
     if (rc == 0)
@@ -318,20 +327,10 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
 
 /* ---- closing ------------------------------------------------------------------------------------- */
 
-/* A file that ends in a zero needs a record, because it looks as if it had not been closed. */
-static int write_down_end(struct twinlog_sink *sink, struct sink_file *file, uint64_t end)
-{
-    char last = 1;
-    if (end > 0 && pread(file->data_fd, &last, 1, (off_t)end - 1) < 0)
-        return -errno;
-    if (last == 0)
-        return twl_end_write(sink, file, end);
-    twl_end_remove(sink, file->identity.inode);
-    return 0;
-}
-
+/* The area stays with the error of a failed sync, and where the file ends in a zero, as if it had not been closed. */
 static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
 {
+    char last = 1;
     int rc = lock_data_alone(file->data_fd);
     if (rc == 0)
         rc = twl_sink_sweep(file);
@@ -341,9 +340,11 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0)
         rc = twl_sink_truncate_to(file->data_fd, end);
     POINT("last one has cut");
+    if (rc == 0 && end > 0 && pread(file->data_fd, &last, 1, (off_t)end - 1) < 0)
+        rc = -errno;
     if (rc == 0)
-        rc = write_down_end(sink, file, end);
-    if (rc == 0 && atomic_load(&file->area->sync_error) == 0)
+        atomic_store(&file->area->recorded, end);
+    if (rc == 0 && last != 0 && atomic_load(&file->area->sync_error) == 0)
         remove_area(sink, file);
     return rc;
 }
@@ -351,7 +352,7 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
 {
     bool has_others = false;
-    int rc = twl_area_lock(file->area_fd, 0);
+    int rc = twl_area_lock(file->area_fd);
     POINT("about to leave");
     if (rc == 0) /* a write that failed may have left its claim */
         rc = twl_sink_sweep_participant(file, file->number);

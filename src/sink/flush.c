@@ -9,8 +9,6 @@
  * keeps the error, and no later sync of this file succeeds, in any process, also after all have closed it
  * (enter.c). After a death in the middle of a sync the error may be gone with the process, so that counts as a
  * failed sync.
- *
- * The record of the end is another matter: if it cannot be written, the bytes are on stable storage all the same.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -43,22 +41,35 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
     return rc;
 }
 
-static int sync_data(struct area *area, int fd, unsigned number)
-{
-    int32_t none = 0;
-    atomic_store(&area->is_in_sync[number], true);
-    const int rc = fdatasync(fd) < 0 ? lasting_error(-errno) : 0;
-    POINT("sync done");
-    if (rc < 0)
-        atomic_compare_exchange_strong(&area->sync_error, &none, rc);
-    atomic_store(&area->is_in_sync[number], false);
-    return lasting_error(atomic_load(&area->sync_error));
-}
-
-int twl_sink_sync_bytes(struct sink_file *file, bool is_patient, uint64_t *ret_offset)
+/* The bytes, then where they end, with the names in the directory. An error of the second one counts for the first one,
+ * too. */
+static int sync_all(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset)
 {
     struct area *area = file->area;
-    const uint64_t offset = *ret_offset = area_offset(area);
+    int32_t none = 0;
+    atomic_store(&area->is_in_sync[file->number], true);
+    int rc = fdatasync(file->data_fd) < 0 ? -errno : 0;
+    POINT("sync done");
+    if (rc < 0)
+        atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
+    atomic_store(&area->is_in_sync[file->number], false);
+    if (atomic_load(&area->sync_error) == 0) {
+        area_raise(&area->recorded, offset);
+        POINT("end recorded");
+        if (fdatasync(file->area_fd) < 0 ||
+            (fsync(sink->dir) < 0 && errno != EBADF && errno != EINVAL)) /* unreadable, or cannot be synced */
+            atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(-errno));
+    }
+    rc = atomic_load(&area->sync_error);
+    if (rc == 0)
+        area_raise(&area->synced, offset);
+    return lasting_error(rc);
+}
+
+int twl_sink_sync_file(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
+{
+    struct area *area = file->area;
+    const uint64_t offset = area_offset(area);
     int rc = twl_sink_sweep(file);
     if (rc == 0)
         rc = lasting_error(atomic_load(&area->sync_error));
@@ -68,31 +79,7 @@ int twl_sink_sync_bytes(struct sink_file *file, bool is_patient, uint64_t *ret_o
         rc = twl_sink_check_length(file);
     if (rc < 0 || atomic_load(&area->synced) >= offset)
         return rc;
-    return sync_data(area, file->data_fd, file->number);
-}
-
-int twl_sink_write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient)
-{
-    int rc = 0;
-    if (atomic_load(&file->area->synced) >= offset)
-        return 0;
-    rc = is_patient ? twl_area_lock(file->area_fd, RECORD_BYTE)
-                    : twl_area_try_lock(file->area_fd, F_WRLCK, RECORD_BYTE);
-    if (rc < 0)
-        return is_patient ? rc : -EAGAIN;
-    if (atomic_load(&file->area->synced) < offset)
-        rc = lasting_error(twl_end_write(sink, file, offset)); /* -EAGAIN would mean: later */
-    if (rc == 0 && atomic_load(&file->area->synced) < offset)
-        atomic_store(&file->area->synced, offset);
-    twl_area_unlock(file->area_fd, RECORD_BYTE);
-    return rc;
-}
-
-static int flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient) REQUIRES(sink->retiring)
-{
-    uint64_t offset;
-    const int rc = twl_sink_sync_bytes(file, is_patient, &offset);
-    return rc < 0 ? rc : twl_sink_write_down(sink, file, offset, is_patient);
+    return sync_all(sink, file, offset);
 }
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
@@ -106,9 +93,9 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
     struct sink_file *present = atomic_load(&sink->file);
     int rc = atomic_load(&sink->past_error);
     for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
-        rc = flush(sink, old, is_patient);
+        rc = twl_sink_sync_file(sink, old, is_patient);
     if (rc == 0)
-        rc = flush(sink, present, is_patient);
+        rc = twl_sink_sync_file(sink, present, is_patient);
     twl_mutex_unlock(&sink->retiring);
     return rc;
 }

@@ -15,16 +15,6 @@
 
 /* ---- longer ------------------------------------------------------------------------------------ */
 
-static void raise_to(struct area *area, uint64_t bytes)
-{
-    uint64_t now = atomic_load(&area->file_bytes);
-    while (now < bytes)
-        if (atomic_compare_exchange_weak(&area->file_bytes, &now, bytes)) {
-            atomic_fetch_add(&area->growths, 1);
-            return;
-        }
-}
-
 static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 {
     if (to >= OFFSET_LIMIT)
@@ -32,8 +22,8 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
     /* from the page of the last byte on, which may be a hole */
     const int rc = twl_limited_reserve(file->data_fd, 0, align_down(from, AREA_PAGE), to);
     POINT("file grown");
-    if (rc == 0)
-        raise_to(file->area, to);
+    if (rc == 0 && area_raise(&file->area->file_bytes, to))
+        atomic_fetch_add(&file->area->growths, 1);
     POINT("growth told");
     return rc;
 }

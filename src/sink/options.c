@@ -17,7 +17,6 @@
 #define MAX_KEEP_FILES 9999u
 #define ZEROS ((uint32_t)(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS))
 #define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_MUST_EXIST) | ZEROS)
-#define NAME_OVERHEAD 27 /* of .NAME.18446744073709551615.sink */
 
 static bool is_in_range(const struct twinlog_sink_options *o)
 {
@@ -50,7 +49,7 @@ static int split(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1])
     const size_t length = slash ? (size_t)(slash - path) : 0;
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return *path ? -ENOTSUP : -ENOENT;
-    if (strlen(name) > NAME_MAX - NAME_OVERHEAD || length >= PATH_MAX)
+    if (strlen(name) > NAME_MAX || length >= PATH_MAX)
         return -ENAMETOOLONG;
     char dir[PATH_MAX] = ".";
     if (slash) {

@@ -14,7 +14,7 @@
  *
  * NAME exists at any time. If the process dies before the last step, the next one to open NAME goes on in the
  * old file, and removes its second name. If the process dies before it has left the old file, that file stays as it
- * is, with its area, until twinlog_sink_finish() is called for it.
+ * is, with its area, until a process opens it by the name that it has then.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -59,12 +59,11 @@ bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd
 static void remove_area_of(struct twinlog_sink *sink, uint64_t inode)
 {
     char name[NAME_ROOM];
-    twl_sink_name(sink->name, inode, "sink", name);
+    twl_area_name(inode, name);
     unlinkat(sink->dir, name, 0);
-    twl_end_remove(sink, inode);
 }
 
-/* Removes files from number `keep` on, each with its area and its record. A process that still has such a
+/* Removes files from number `keep` on, each with its area. A process that still has such a
  * file open does not need those names. */
 static void drop_beyond(struct twinlog_sink *sink, unsigned keep)
 {
@@ -204,11 +203,8 @@ static void take_out(struct twinlog_sink *sink, const struct sink_file *file) RE
 static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
     int none = 0;
-    uint64_t offset;
     const bool is_copied = twl_claim_copied(file->area) == area_offset(file->area);
-    const int rc = is_copied ? twl_sink_sync_bytes(file, false, &offset) : -EAGAIN;
-    if (rc == 0) /* without the record the last process that leaves the file truncates it all the same */
-        twl_sink_write_down(sink, file, offset, false);
+    const int rc = is_copied ? twl_sink_sync_file(sink, file, false) : -EAGAIN;
     if (rc < 0 && rc != -EAGAIN)
         atomic_compare_exchange_strong(&sink->past_error, &none, rc);
     return rc;

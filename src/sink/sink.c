@@ -292,10 +292,8 @@ static int start(struct twinlog_sink *sink, const char *path)
     rc = enter_in_time(sink, &file);
     if (rc < 0)
         return rc;
-    if (file->is_first) {
-        twl_beside_drop_others(sink, &file->identity);
+    if (file->is_first)
         twl_sink_end_rotation(sink, file);
-    }
     rc = twl_sink_grow_to(file, sink->options.initial_bytes);
     if (rc < 0) {
         twl_sink_leave(sink, file);
@@ -354,40 +352,6 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
         destroy(sink);
     else
         *ret_sink = sink;
-    return rc;
-}
-
-static int finish(struct twinlog_sink *sink, const char *path)
-{
-    char name[NAME_MAX + 1] = "";
-    struct stat about = { 0 };
-    struct sink_file *file = NULL;
-    int rc = twl_sink_find_place(path, &sink->dir, name);
-    if (rc == 0 && fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
-        rc = -errno;
-    memcpy(sink->name, name, sizeof(name));
-    if (rc == 0)
-        rc = twl_beside_find_name(sink->dir, about.st_ino, sink->name);
-    if (rc == 0)
-        rc = twl_sink_enter(sink, name, 0, &file);
-    return rc < 0 ? rc : twl_sink_leave(sink, file);
-}
-
-int twinlog_sink_finish(const char *path, uint32_t flags)
-{
-    const struct twinlog_sink_options options = { .size = sizeof(options),
-                                                  .flags = flags | TWINLOG_SINK_SHARED };
-    struct twinlog_sink *sink = NULL;
-    int cancel_state;
-    if (!path || (flags & ~(uint32_t)TWINLOG_SINK_DROP_ZEROS))
-        return -EINVAL;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    int rc = allocate(&options, &sink);
-    if (rc == 0)
-        rc = finish(sink, path);
-    if (sink)
-        destroy(sink);
-    pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
 

@@ -131,20 +131,6 @@ int twl_sink_truncate_to(int fd, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
-/* ---- beside.c: files beside the data file ------------------------------------------------------- */
-
-#define NAME_ROOM (NAME_MAX + 32)
-/* The name of the area, "sink", or of the record of the end, "end" and "new", of the file with that inode number. */
-void twl_sink_name(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM]);
-/* Gives a file that was just made the owner and the permissions of the data file. */
-void twl_beside_give(int fd, const struct stat *data);
-/* -EPERM: it is no file of its own, or a user without the right to write the data file may have made it. */
-int twl_beside_check(int dir, int fd, const struct stat *data);
-/* Removes files beside other files of the sink's name, if no process has them open and no finish needs them. */
-void twl_beside_drop_others(struct twinlog_sink *sink, const struct identity *present);
-/* The name that the file with this inode number had when an area was made for it; unchanged if there is none. */
-int twl_beside_find_name(int dir, uint64_t inode, char name[NAME_MAX + 1]);
-
 /* ---- end.c: where the bytes of a file end -------------------------------------------------------- */
 
 /* What an opening finds, besides errors: of those the kernel may return any, -ESTALE and -EUCLEAN too. */
@@ -154,13 +140,11 @@ enum finding {
 };
 /* What a caller outside is told. */
 int twl_end_result(int rc);
-/* 0, FOUND_UNKNOWN_END or an error. */
-int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *ret_end);
+/* Of a file that no participant has open. `area`: of its inode number, or NULL. 0, FOUND_UNKNOWN_END or an error. */
+int twl_end_find(int fd, const struct area *area, const struct identity *identity, uint32_t flags,
+                 uint64_t *ret_end);
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
 int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end);
-/* Writes it down, onto the disk, with the names in the directory. One at a time. */
-int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint64_t end);
-void twl_end_remove(struct twinlog_sink *sink, uint64_t inode);
 
 /* ---- sweep.c: the dead --------------------------------------------------------------------------- */
 
@@ -201,13 +185,10 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
 
 /* ---- flush.c ------------------------------------------------------------------------------------- */
 
-/* Waits until all claims from before the call are copied, then syncs the bytes. If not patient: -EAGAIN after a
- * short wait. *ret_offset: so many bytes are on stable storage, for twl_sink_write_down(). */
-int twl_sink_sync_bytes(struct sink_file *file, bool is_patient, uint64_t *ret_offset);
-/* Records the end, so that it is known after a crash of the system. If not patient: -EAGAIN if another
- * participant does so. */
-int twl_sink_write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient);
-/* Both for all old files, and the present one. */
+/* Waits until all claims from before the call are copied, then syncs the bytes, and records the end, which is then
+ * known after a crash of the system. If not patient: -EAGAIN after a short wait. */
+int twl_sink_sync_file(struct twinlog_sink *sink, struct sink_file *file, bool is_patient);
+/* All old files, and the present one. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
 
 /* ---- helper.c ------------------------------------------------------------------------------------ */

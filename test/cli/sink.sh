@@ -47,7 +47,7 @@ pours()
 }
 
 # alone NAME FILE: nothing is left beside the file.
-alone() { count "$1" "$(find . -name ".$(basename "$2").*" | wc -l)"; }
+alone() { count "$1" "$(find . -name '.twinlog.*' -o -name ".$2.next" | wc -l)"; }
 
 # ---- what goes in comes out --------------------------------------------------------------------
 
@@ -440,7 +440,7 @@ test_places()
     for target in fifo /dev/null /dev/full link; do
         status "sink to $target" 1 timeout 120 "$twinlog" sink "$target" <in
         says "says what it takes" err 'regular file'
-        count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name ".$(basename "$target").*sink" | wc -l)"
+        count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name '.twinlog.*.sink' | wc -l)"
     done
     status "sink where the directory is missing" 1 "$twinlog" sink missing/file <in
     says "says what to do" err 'create it first'

@@ -251,7 +251,7 @@ static bool is_of_failed_sync(const char *name)
     struct stat about;
     int end = 0;
 
-    if (sscanf(name, ".app.%" SCNu64 ".sink%n", &inode, &end) != 1 || name[end] != 0)
+    if (sscanf(name, ".twinlog.%" SCNu64 ".sink%n", &inode, &end) != 1 || name[end] != 0)
         return false;
     snprintf(path, sizeof(path), "%s/%s", place.log, name);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -307,7 +307,13 @@ void finish_files(void)
     sink_path(path);
     for (unsigned number = highest_number(); number > 0; number--) {
         snprintf(name, sizeof(name), "%s.%u", path, number);
-        const int rc = twinlog_sink_finish(name, 0);
+        const struct twinlog_sink_options options = { .size = sizeof(options),
+                                                      .flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_MUST_EXIST,
+                                                      .initial_bytes = 1,
+                                                      .growth_bytes = 1 };
+        struct twinlog_sink *sink;
+        int rc = twinlog_sink_open(name, &options, &sink);
+        rc = rc < 0 ? rc : twinlog_sink_close(sink);
         if (rc < 0 && rc != -ENOENT)
             violation("%s cannot be finished: %s", name, twinlog_strerror(rc));
     }

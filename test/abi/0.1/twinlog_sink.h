@@ -37,7 +37,6 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
 int twinlog_sink_rotate(struct twinlog_sink *sink);
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 int twinlog_sink_close(struct twinlog_sink *sink);
-int twinlog_sink_finish(const char *path, uint32_t flags);
 struct twinlog_sink_stat {
     uint32_t size;
     uint32_t participants;
