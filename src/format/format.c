@@ -220,6 +220,23 @@ bool twl_group_header_maybe(const unsigned char *bytes)
     return load_le32(bytes + 4) == GROUP_MAGIC;
 }
 
+#define MOST_BYTES_SHIFT 12u
+#define MOST_BYTES_UNIT (8u * 1024) /* doubled as often as the flags say */
+
+uint16_t twl_group_flags_for(uint32_t most_bytes)
+{
+    unsigned doubled = 1;
+    while (doubled < 15 && MOST_BYTES_UNIT << doubled < most_bytes)
+        doubled++;
+    return (uint16_t)(doubled << MOST_BYTES_SHIFT);
+}
+
+uint64_t twl_group_most_bytes(const struct group_header *group)
+{
+    const unsigned doubled = (unsigned)group->flags >> MOST_BYTES_SHIFT;
+    return doubled > 0 ? (uint64_t)MOST_BYTES_UNIT << doubled : UINT64_MAX;
+}
+
 enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                                     uint64_t offset, struct group_header *ret_group)
 {

@@ -123,12 +123,16 @@ enum group_kind {
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
-/* In `flags`. Readers ignore bits 8 to 15. Bits 2 to 7 belong to newer versions. */
+/* In `flags`. Bits 2 to 7 belong to newer versions. Readers ignore bits 8 to 11; bits 12 to 15 tell how large the groups
+ * of this writer may be. */
 #define GROUP_FIRST 1u /* the first group of its segment */
 #define GROUP_MAPPED                                                                                         \
     2u /* has been open; stands outside the chain: the next group continues the one before it */
 
 #define GROUP_FLAGS_UNKNOWN (0xffu & ~(GROUP_FIRST | GROUP_MAPPED))
+
+/* The flags of a writer that makes no group of more bytes, 16 KiB to 256 MiB. */
+uint16_t twl_group_flags_for(uint32_t most_bytes);
 
 /* Result of checking bytes against their checksum. Newer contents have a right checksum, so they are never
  * a torn tail. */
@@ -186,6 +190,9 @@ bool twl_group_header_maybe(const unsigned char *bytes);
  * used. */
 bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
                             const uint8_t log_id[LOG_ID_BYTES], struct group_header *ret_group);
+
+/* No group of the writer of this one has more bytes. UINT64_MAX: it does not tell. */
+uint64_t twl_group_most_bytes(const struct group_header *group);
 
 /* The chain value that the next group has to carry. */
 static inline uint32_t twl_group_chain(const struct group_header *group)

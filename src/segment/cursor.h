@@ -188,6 +188,7 @@ const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, si
  * the writer wrote, and nothing else. */
 struct later_groups {
     uint64_t offset;    /* offset of the first one; 0 = none */
+    uint64_t end;       /* of all of them */
     uint64_t first_lsn; /* its first LSN */
     struct epoch epoch; /* its epoch */
     uint64_t last_lsn;  /* newest LSN of all of them */
@@ -198,8 +199,9 @@ struct later_groups {
 };
 /* Does this group, which lies behind the stop, prove that the missing data was durable? */
 bool twl_group_proves(const struct group_header *group, struct position stop);
-/* Ends early if so many bytes from the place on are all zeros. TWINLOG_EVERSION: one of them is of a newer version. */
-int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t zeros_at_most, struct position stop,
+/* Ends where `gap` bytes from the place on, or behind a group that was found, have none. TWINLOG_EVERSION: one of them
+ * is of a newer version. */
+int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t gap, struct position stop,
                           struct later_groups *ret_later);
 /* Enters the first group behind the place where the walk stopped: 1. 0 = there is none that may belong
  * there. */

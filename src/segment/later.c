@@ -43,6 +43,7 @@ static int look_for_group(const struct cursor *cursor, const unsigned char *byte
         later->first_lsn = group.first_lsn;
         later->epoch = group.epoch;
     }
+    later->end = max_u64(later->end, offset + group.bytes);
     later->last_lsn = max_u64(later->last_lsn, group.first_lsn + group.count - 1);
     later->named_lsn = max_u64(later->named_lsn, group.durable_lsn);
     if (is_same_epoch(group.epoch, later->epoch))
@@ -52,14 +53,14 @@ static int look_for_group(const struct cursor *cursor, const unsigned char *byte
     return decoded == DECODED_NEWER ? TWINLOG_EVERSION : 0;
 }
 
-int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t zeros_at_most, struct position stop,
+int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t gap, struct position stop,
                           struct later_groups *ret_later)
 {
     *ret_later = (struct later_groups){ 0 };
     const uint64_t end = cursor->segment->data_end;
     uint64_t at = align_up(from, 8);
-    bool are_all_zeros = true;
-    while (at + GROUP_HEADER_BYTES <= end && !(are_all_zeros && at - from >= zeros_at_most)) {
+    while (at + GROUP_HEADER_BYTES <= end &&
+           (at <= ret_later->end || at - max_u64(from, ret_later->end) < gap)) {
         /* Up to the end of the block; a header may reach into the next one. */
         uint64_t block_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
         uint64_t last = min_u64(block_end - 8, end - GROUP_HEADER_BYTES);
@@ -68,9 +69,7 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t zeros_a
         const unsigned char *bytes = twl_cursor_bytes(cursor, at, size, &error);
         if (!bytes)
             return error;
-        const bool are_zeros_here = are_zeros(bytes, size);
-        uint64_t offset = are_zeros_here ? last + 8 : at;
-        are_all_zeros = are_all_zeros && are_zeros_here;
+        uint64_t offset = are_zeros(bytes, size) ? last + 8 : at;
         for (; error == 0 && offset <= last; offset += 8)
             error = look_for_group(cursor, bytes + (offset - at), offset, stop, ret_later);
         if (error < 0)

@@ -23,8 +23,11 @@
 #include <errno.h>
 #include <string.h>
 
-/* Zeros behind the marker of a close, which say that no writer came: it would have begun there. */
-#define BEHIND_CLOSE_BYTES (256u * 1024)
+/* So many bytes without a group say that nothing was written there. One group is in flight at a time, so if a durable one
+ * is lost, the next one begins no farther behind it than its writer's groups are large; what more is searched is for
+ * damage of several groups. Behind the marker of a close comes that of a start, which is a block. */
+#define GAP_BYTES (UINT64_C(8) << 20)
+#define GAP_BEHIND_CLOSE_BYTES (UINT64_C(64) << 10)
 
 #define LATER_DURABLE FACT_LATER_DURABLE
 #define LATER_GROUP FACT_LATER_GROUP
@@ -64,26 +67,14 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-static int is_begun(struct cursor *cursor, bool *ret_is_begun)
-{
-    int error;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, SEGMENT_DATA_OFFSET, BLOCK_BYTES, &error);
-    *ret_is_begun = !bytes || !are_zeros(bytes, BLOCK_BYTES);
-    return error;
-}
-
 /* Asks a segment behind the stop: does it continue there, is it started, what do its groups prove? The next
- * segment is searched completely even if it is a spare: its first group, of unknown size, may be the
- * missing one. No segment is started before the one in front of it.
- *
- * Behind the marker of a close, what was written next is the marker of a start. If that is missing, and the first
- * block of the spare is as it was made, no writer came after the close. */
+ * segment is searched even if it is a spare: its first group may be the missing one. No segment is started before the
+ * one in front of it. */
 static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_started,
-                             bool is_next, bool is_closed, struct position stop, unsigned *facts,
+                             bool is_next, uint64_t gap, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
     struct segment_footer footer;
-    bool is_searched = is_next || is_started;
     if (is_next && stop.next_lsn > 0) { /* any group would continue an unknown place */
         twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
@@ -94,10 +85,9 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     }
     int rc = 0;
     twl_cursor_begin(cursor, segment, stop);
-    if (is_next && is_closed && !is_started)
-        rc = is_begun(cursor, &is_searched);
-    if (rc == 0 && is_searched)
-        rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, stop, ret_found);
+    if (is_next || is_started)
+        rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, is_started ? UINT64_MAX : gap, stop,
+                                   ret_found);
     if (rc == 0 && ret_found->offset == 0 &&
         is_started) { /* a sealed segment was started, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
@@ -106,7 +96,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     return rc < 0 ? rc : 0;
 }
 
-static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index, bool is_closed,
+static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index, uint64_t gap,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
     struct cursor cursor = { 0 };
@@ -128,8 +118,8 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
         if (stop.next_lsn > 0 && twl_segment_set_promise(set, i) >= stop.next_lsn)
             found.is_proof = true; /* that LSN was durable when the segment was prepared */
         else
-            rc = ask_later_segment(&cursor, &segment, i < set->started, i == index + 1, is_closed, stop,
-                                   facts, &found);
+            rc = ask_later_segment(&cursor, &segment, i < set->started, i == index + 1, gap, stop, facts,
+                                   &found);
         if (later->offset == 0)
             *later = found;
         later->is_proof = later->is_proof || found.is_proof;
@@ -219,8 +209,16 @@ static int ask_the_rest(struct io *io, const struct segment_set *set, size_t ind
     return 0;
 }
 
+/* How far to search behind the place where a walk of that segment has stopped, behind the group `last`. */
+static uint64_t find_gap(const struct segment_header *header, const struct group_header *last)
+{
+    const uint64_t most_bytes = twl_group_most_bytes(last);
+    const bool is_known = !segment_is_mapped(header) && most_bytes < UINT64_MAX;
+    return is_known ? max_u64(GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES : UINT64_MAX;
+}
+
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
-                      bool was_closed, struct recover_judgement *ret_judgement)
+                      bool was_closed, uint64_t gap, struct recover_judgement *ret_judgement)
 {
     const struct position stop = cursor->position;
     struct later_groups later;
@@ -231,16 +229,18 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     if (rc == 0)
         rc = is_stale_block(cursor, &is_stale);
     /* A mapped segment may have had no space for the marker of the next start. */
-    const bool ends_closed = was_closed && is_zero && !segment_is_mapped(&set->entries[index].header) &&
+    const bool ends_closed = was_closed && (is_zero || is_stale) &&
+                             !segment_is_mapped(&set->entries[index].header) &&
                              set->note.epoch <= stop.epoch.number;
+    if (ends_closed)
+        gap = GAP_BEHIND_CLOSE_BYTES;
     if (rc == 0)
-        rc = twl_cursor_find_later(cursor, cursor->offset, ends_closed ? BEHIND_CLOSE_BYTES : UINT64_MAX,
-                                   stop, &later);
+        rc = twl_cursor_find_later(cursor, cursor->offset, gap, stop, &later);
     if (rc < 0)
         return rc;
     unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero || is_stale ? FACT_ZERO : 0) |
                      (later.offset != 0 ? FACT_LATER_GROUP : 0);
-    rc = ask_later_segments(io, set, index, ends_closed && later.offset == 0, stop, &facts, &later);
+    rc = ask_later_segments(io, set, index, gap, stop, &facts, &later);
     if (rc < 0)
         return rc;
     if (later.is_proof || is_durable)
@@ -373,13 +373,13 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     if (!is_noted)
         twl_cursor_begin(cursor, &segment, position);
     cursor->summary = summary;
-    bool was_closed = false;
+    struct group_header last = { 0 };
     recovery->index = index;
     recovery->last_group = 0;
     recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(set, index));
     while ((rc = twl_cursor_accept_group(cursor)) > 0) {
         recovery->last_group = cursor->group_offset;
-        was_closed = cursor->group.kind == GROUP_CLOSE;
+        last = cursor->group;
         recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
         if (cursor->is_open && cursor->is_claim && recovery->claim_lsn == 0) {
             recovery->claim_lsn = cursor->position.next_lsn - 1;
@@ -392,7 +392,8 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         judgement = (struct recover_judgement){ .facts = FACT_NEWEST | FACT_ZERO,
                                                 .row = twl_recover_decide(FACT_NEWEST | FACT_ZERO) };
     else if (rc == 0)
-        rc = twl_recover_judge(io, set, index, cursor, was_closed, &judgement);
+        rc = twl_recover_judge(io, set, index, cursor, last.kind == GROUP_CLOSE,
+                               find_gap(&segment.header, &last), &judgement);
     if (rc == 0) {
         /* the first group of a segment begins in its first block */
         recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;

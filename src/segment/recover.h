@@ -44,14 +44,16 @@ extern const size_t twl_recover_rows;
 
 const struct recover_row *twl_recover_decide(unsigned facts);
 
-/* Judges the place where `cursor` stopped in the segment of set->entries[index]. */
+/* Judges the place where `cursor` stopped in the segment of set->entries[index]. So many bytes without a group end the
+ * search of that segment and of the next spare; UINT64_MAX: none do. `was_closed`, if the group in front of the place is
+ * the marker of a close and fewer will do. */
 struct recover_judgement {
     unsigned facts;
     const struct recover_row *row;
     struct later_groups later;
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
-                      bool was_closed, struct recover_judgement *ret_judgement);
+                      bool was_closed, uint64_t gap, struct recover_judgement *ret_judgement);
 
 /* The end of the log. */
 struct recovery {

@@ -36,6 +36,7 @@
     DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
     DO(note) /* where the end of the log is looked for */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \
+    DO(search) /* how far recovery searches behind the end */ \
     DO(requests) /* appends that are completed later, through a queue */ \
     DO(shared) /* the shared mode: processes come, go, stop and die */ \
     DO(sink) /* the plain file that processes append to */ \

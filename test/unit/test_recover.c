@@ -400,7 +400,7 @@ static int judge(struct io *io, const struct segment_set *set, const struct plac
     cursor.offset = place->offset;
     reads_left = place->failing_read;
     read_error = place->error;
-    const int rc = twl_recover_judge(io, set, 0, &cursor, false, ret_judgement);
+    const int rc = twl_recover_judge(io, set, 0, &cursor, false, UINT64_MAX, ret_judgement);
     const bool has_failed = place->failing_read > 0 && reads_left == 0;
     reads_left = 0;
     twl_cursor_free(&cursor);
@@ -1096,7 +1096,8 @@ TEST(opening_reads_the_newest_segment_once_or_what_the_note_leaves)
 
 enum {
     SPARE_BYTES = 8 << 20,
-    RECORDS_OF_SEGMENT = 4
+    RECORDS_OF_SEGMENT = 4,
+    NEXT_RECORD_BYTES = 80000, /* more than is searched behind a close */
 };
 
 /* A log of one record and a spare; *ret_killed, if wanted: its writer was killed, and did not close it. */
@@ -1141,18 +1142,19 @@ static void set_first_segment_back(struct simdisk *machine, struct simdisk *old)
     write_to(machine, name, 0, bytes, size);
 }
 
-/* The next writer goes on in the spare; then the first segment loses all that this writer has written there, and the
+/* The next writer goes on in the spare, with records of that size; then the first segment loses all that this writer has written there, and the
  * spare the first `lost` bytes behind its header, or one bit of them. */
-static struct simdisk *lose_what_came_next(struct simdisk *old, size_t lost)
+static struct simdisk *lose_what_came_next(struct simdisk *old, size_t record_bytes, size_t lost)
 {
-    static const unsigned char zeros[BLOCK_BYTES], bit[1] = { 0x30 };
+    static const unsigned char zeros[NEXT_RECORD_BYTES], payload[NEXT_RECORD_BYTES] = { 1 },
+                                                         bit[1] = { 0x30 };
     struct simdisk *machine = simdisk_crash_image(old, SIM_CUT_ALL, 0);
     char name[SEGMENT_NAME_BYTES];
     struct twinlog_options options = WITH_SIZE(options, .segment_records = RECORDS_OF_SEGMENT);
     options.flags = TWINLOG_PAD; /* each group begins a block */
     struct twinlog *log = log_on(simdisk_connect(machine), &options);
     for (unsigned i = 0; i < 2 * RECORDS_OF_SEGMENT - 2; i++)
-        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, payload, record_bytes, NULL), 0);
     struct simdisk *left = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(machine);
@@ -1169,8 +1171,8 @@ static struct simdisk *lose_what_came_next(struct simdisk *old, size_t lost)
 TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
 {
     struct simdisk *killed, *closed = make_closed(&killed);
-    struct simdisk *damaged = lose_what_came_next(closed, 0),
-                   *zeroed = lose_what_came_next(killed, BLOCK_BYTES);
+    struct simdisk *damaged = lose_what_came_next(closed, 6, 0),
+                   *zeroed = lose_what_came_next(killed, NEXT_RECORD_BYTES, BLOCK_BYTES);
     expect_one_verdict(damaged, true, 1);
     expect_one_verdict(zeroed, true, 1);
     simdisk_destroy(damaged);
@@ -1183,7 +1185,8 @@ TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
 TEST(verify_searches_behind_a_close_too)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
-    struct simdisk *closed = make_closed(NULL), *zeroed = lose_what_came_next(closed, BLOCK_BYTES);
+    struct simdisk *closed = make_closed(NULL),
+                   *zeroed = lose_what_came_next(closed, NEXT_RECORD_BYTES, NEXT_RECORD_BYTES);
     uint64_t last_lsn = 0;
     ck_assert_int_eq(twl_verify(simdisk_connect(zeroed), &options, NULL), TWINLOG_ECORRUPT);
     ck_assert_int_eq(open_with(zeroed, 0, 0, &last_lsn), 0);
