@@ -58,7 +58,6 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
     F(56, 64, bytes);                                                                                        \
     F(64, 64, created_ns);                                                                                   \
     F(72, 64, start_lsn);                                                                                    \
-    F(84, 32, max_group_bytes);                                                                              \
     F(88, 64, after_lsn);                                                                                    \
     F(96, 32, epoch);                                                                                        \
     F(100, 32, start_chain);                                                                                 \

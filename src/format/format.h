@@ -52,7 +52,6 @@ struct segment_header {
     uint64_t after_lsn;  /* every record in it has a greater LSN */
     int64_t created_ns;
     uint32_t epoch; /* epoch when the segment was prepared; its groups have this epoch or a later one */
-    uint32_t max_group_bytes;
     uint32_t incarnations; /* times the file was recycled; 0 = it was made as zeros */
     uint32_t writer;       /* twl_writer() of the program that made it */
 
@@ -123,8 +122,8 @@ enum group_kind {
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
-/* In `flags`. Bits 2 to 7 belong to newer versions. Readers ignore bits 8 to 11; bits 12 to 15 tell how large the groups
- * of this writer may be. */
+/* In `flags`. Bits 2 to 7 belong to newer versions. Readers ignore bits 8 to 11. Bits 12 to 15 tell how large the
+ * groups of this writer may be. */
 #define GROUP_FIRST 1u /* the first group of its segment */
 #define GROUP_MAPPED                                                                                         \
     2u /* has been open; stands outside the chain: the next group continues the one before it */

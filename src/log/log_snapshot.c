@@ -49,13 +49,18 @@ static int report_system(int error, struct twinlog_report *ret_report)
     return error;
 }
 
-static int load_once(struct io *io, bool collects_faults, struct log_snapshot *snapshot,
+#define SNAPSHOT_READS_DISK                                                                                  \
+    (1u << 31) /* unless there is a writer: then the cache is as good, and spares it work */
+
+static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapshot,
                      struct twinlog_report *ret_report)
 {
-    const enum segment_set_use use = collects_faults ? SET_FOR_CHECKING : SET_FOR_READING;
+    const enum segment_set_use use = flags & SNAPSHOT_COLLECTS_FAULTS ? SET_FOR_CHECKING : SET_FOR_READING;
     int rc = ask_writer(&snapshot->shared, &snapshot->has_writer, &snapshot->epoch);
     if (rc < 0)
         return report_system(rc, ret_report);
+    if (flags & SNAPSHOT_READS_DISK)
+        io->reads_disk = !snapshot->has_writer;
     snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
     rc = twl_segment_set_open(io, use, &snapshot->state, &snapshot->set, ret_report);
     snapshot->set.note = twl_page_get_note(&snapshot->shared, snapshot->has_writer);
@@ -78,14 +83,14 @@ static bool may_be_moving(const struct log_snapshot *snapshot, int error)
            (has_faults || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
 }
 
-static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_snapshot,
+static int load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                 struct twinlog_report *ret_report)
 {
     struct log_snapshot snapshot = { 0 };
     int rc = twl_page_watch(io, &snapshot.shared);
     if (rc < 0)
         return report_system(rc, ret_report);
-    rc = load_once(io, collects_faults, &snapshot, ret_report);
+    rc = load_once(io, flags, &snapshot, ret_report);
     for (unsigned tries = 1; tries < SNAPSHOT_TRIES; tries++) {
         bool is_moving = may_be_moving(&snapshot, rc) && tries < MOVING_TRIES;
         if (!is_moving && has_same_writer(&snapshot))
@@ -93,7 +98,7 @@ static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_sn
         if (is_moving)
             io->ops->sleep_ms(io, 1);
         forget(&snapshot);
-        rc = load_once(io, collects_faults, &snapshot, ret_report);
+        rc = load_once(io, flags, &snapshot, ret_report);
     }
     if (rc == 0 && snapshot.set.started == 0 && snapshot.set.fault_count == 0) {
         rc = -ENOENT;
@@ -107,7 +112,7 @@ static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_sn
     return rc;
 }
 
-/* What is still on its way to the disk gets there, or is lost, before it is looked for. */
+/* What is still on its way to the disk was read as if it were there: it gets there, or the look has failed. */
 static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct twinlog_report *ret_report)
 {
     const struct segment_set *set = &snapshot->set;
@@ -122,26 +127,17 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
 
 int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot, struct twinlog_report *ret_report)
 {
-    return load(io, false, ret_snapshot, ret_report);
+    return load(io, 0, ret_snapshot, ret_report);
 }
 
 int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                                     struct twinlog_report *ret_report)
 {
-    io->reads_disk =
-        false; /* beside a writer the page cache is as good, and reading past it would slow the writer down */
-    const bool collects_faults = (flags & SNAPSHOT_COLLECTS_FAULTS) != 0;
-    int rc = load(io, collects_faults, ret_snapshot, ret_report);
-    if (rc == 0 && ret_snapshot->has_writer)
-        return 0;
-    if (rc == 0) {
-        rc = flags & SNAPSHOT_SYNCS ? sync_log(io, ret_snapshot, ret_report) : 0;
-        twl_log_snapshot_free(ret_snapshot);
-        if (rc < 0)
-            return rc;
-    }
-    io->reads_disk = true;
-    return load(io, collects_faults, ret_snapshot, ret_report);
+    int rc = load(io, flags | SNAPSHOT_READS_DISK, ret_snapshot, ret_report);
+    if (rc == 0 && !ret_snapshot->has_writer && (flags & SNAPSHOT_SYNCS))
+        if ((rc = sync_log(io, ret_snapshot, ret_report)) < 0)
+            twl_log_snapshot_free(ret_snapshot);
+    return rc;
 }
 
 void twl_log_snapshot_free(struct log_snapshot *snapshot)

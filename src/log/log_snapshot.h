@@ -28,7 +28,7 @@ int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot,
 /* The same for a caller that owns `io` and judges the log: unless there is a writer, everything is read from
  * the disk, also what the caller opens later. */
 enum snapshot_flags {
-    SNAPSHOT_SYNCS = 1u << 0,           /* the log is synced before, so what is found is durable */
+    SNAPSHOT_SYNCS = 1u << 0,           /* then the log is synced, so what is found is durable */
     SNAPSHOT_COLLECTS_FAULTS = 1u << 1, /* see enum segment_set_use */
 };
 int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,

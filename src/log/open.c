@@ -256,7 +256,6 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
                                .bytes = min_u64(bytes, options->segment_bytes),
                                .after_lsn = o->recovery.position.next_lsn - 1,
                                .epoch = o->log->epoch.number,
-                               .max_group_bytes = options->buffer_bytes,
                                .open_flags = is_mapped(o) ? 0 : o->open_flags,
                                .allocation = is_mapped(o) ? IO_ALLOCATE_SPACE : allocation[options->prepare],
                                .is_mapped = is_mapped(o) };

@@ -86,7 +86,6 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
                                  .bytes = max_u64(bytes, least_bytes),
                                  .after_lsn = atomic_load(&m->own_durable),
                                  .epoch = active->start.epoch.number,
-                                 .max_group_bytes = header->max_group_bytes,
                                  .allocation = IO_ALLOCATE_SPACE,
                                  .is_mapped = true };
     memcpy(plan.log_id, header->log_id, LOG_ID_BYTES);

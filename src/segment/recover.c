@@ -23,9 +23,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* So many bytes without a group say that nothing was written there. One group is in flight at a time, so if a durable one
- * is lost, the next one begins no farther behind it than its writer's groups are large; what more is searched is for
- * damage of several groups. Behind the marker of a close comes that of a start, which is a block. */
+/* So many bytes without a group say that nothing was written there. One group is in flight at a time, so if a durable
+ * one is lost, the next one begins no farther behind it than its writer's groups are large; what more is searched is
+ * for damage of several groups. Behind the marker of a close comes that of a start, which is a block. */
 #define GAP_BYTES (UINT64_C(8) << 20)
 #define GAP_BEHIND_CLOSE_BYTES (UINT64_C(64) << 10)
 

@@ -44,9 +44,9 @@ extern const size_t twl_recover_rows;
 
 const struct recover_row *twl_recover_decide(unsigned facts);
 
-/* Judges the place where `cursor` stopped in the segment of set->entries[index]. So many bytes without a group end the
- * search of that segment and of the next spare; UINT64_MAX: none do. `was_closed`, if the group in front of the place is
- * the marker of a close and fewer will do. */
+/* Judges the place where `cursor` stopped in the segment of set->entries[index]. `gap` bytes without a group end the
+ * search of that segment and of the next spare; UINT64_MAX: nothing does. `was_closed`: the group in front of the place
+ * is the marker of a close, so fewer will do. */
 struct recover_judgement {
     unsigned facts;
     const struct recover_row *row;

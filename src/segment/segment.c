@@ -67,7 +67,6 @@ static int compose_header(struct io *io, const struct segment_plan *plan, struct
                                      .after_lsn = plan->after_lsn,
                                      .created_ns = io->ops->now_ns(io),
                                      .epoch = plan->epoch,
-                                     .max_group_bytes = plan->max_group_bytes,
                                      .start_lsn = plan->start_lsn,
                                      .previous = plan->previous,
                                      .start_chain = plan->start_chain,

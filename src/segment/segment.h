@@ -43,7 +43,6 @@ struct segment_plan {
     uint64_t bytes;
     uint64_t after_lsn;
     uint32_t epoch;
-    uint32_t max_group_bytes;
     uint64_t start_lsn, previous; /* see struct segment_header; 0 for most */
     uint32_t start_chain;
     unsigned open_flags; /* IO_DIRECT or 0 */

@@ -103,8 +103,7 @@ static void make_header(void)
                                       .bytes = 65536,
                                       .after_lsn = 41,
                                       .created_ns = 1234567890123456789,
-                                      .epoch = 7,
-                                      .max_group_bytes = 16384 };
+                                      .epoch = 7 };
     memcpy(sample.log_id, log_id, LOG_ID_BYTES);
     twl_segment_header_encode(&sample, block);
 }
@@ -121,7 +120,6 @@ TEST(a_segment_header_reads_back)
     ck_assert_uint_eq(read.after_lsn, sample.after_lsn);
     ck_assert_int_eq(read.created_ns, sample.created_ns);
     ck_assert_uint_eq(read.epoch, sample.epoch);
-    ck_assert_uint_eq(read.max_group_bytes, sample.max_group_bytes);
     ck_assert_mem_eq(read.log_id, log_id, LOG_ID_BYTES);
     ck_assert(twl_segment_header_is_clean(block));
 }

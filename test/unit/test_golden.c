@@ -167,7 +167,6 @@ static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t inca
     header->after_lsn = builder->next_lsn - 1;
     header->created_ns = NEW_YEAR_NS;
     header->epoch = epoch;
-    header->max_group_bytes = 28672;
     header->writer = WRITER;
     header->incarnations = incarnations;
     header->start_lsn = header->sequence == 1 ? 1 : 0;
@@ -212,7 +211,8 @@ static void add_group(struct builder *builder, enum group_kind kind, uint32_t co
                                   .chain = builder->chain,
                                   .epoch = builder->epoch,
                                   .kind = (uint16_t)kind,
-                                  .flags = (uint16_t)(builder->summary.first_lsn > 0 ? 0 : GROUP_FIRST),
+                                  .flags = (uint16_t)(twl_group_flags_for(28672) |
+                                                      (builder->summary.first_lsn > 0 ? 0 : GROUP_FIRST)),
                                   .time_ns = NEW_YEAR_NS + ++builder->groups * 1000000,
                                   .writer = kind == GROUP_START ? WRITER : 0 };
     twl_group_header_encode(&group, twl_segment_seed(&builder->header), builder->offset, group_bytes);

@@ -377,7 +377,6 @@ TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
     make_log();
     struct segment_header header = header_of(log_segment((uint64_t)_i));
     header.bytes = TEBIBYTE;
-    header.max_group_bytes = UINT32_MAX;
     put_header(log_segment((uint64_t)_i), &header);
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
     ck_assert_int_eq(run_child(meet), 0);

@@ -77,8 +77,7 @@ static void begin_image(struct image *image, uint64_t sequence, const struct pos
                                              .sequence = sequence,
                                              .segment_id = 1000 + sequence,
                                              .bytes = BYTES,
-                                             .epoch = position->epoch.number,
-                                             .max_group_bytes = BYTES };
+                                             .epoch = position->epoch.number };
     memcpy(image->header.log_id, log_id, sizeof(log_id));
     twl_segment_header_encode(&image->header, image->bytes);
     image->seed = twl_segment_seed(&image->header);

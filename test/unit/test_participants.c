@@ -299,12 +299,9 @@ static void *mark_again(void *context)
 /* By one that comes late to a segment that others have started, and may be killed while it does that. */
 TEST(a_marker_that_is_made_again_is_there_all_the_time)
 {
-    const struct segment_plan plan = { .number = 1,
-                                       .sequence = 1,
-                                       .bytes = SMALL_BYTES,
-                                       .allocation = IO_ALLOCATE_SPACE,
-                                       .max_group_bytes = SMALL_BYTES,
-                                       .is_mapped = true };
+    const struct segment_plan plan = {
+        .number = 1, .sequence = 1, .bytes = SMALL_BYTES, .allocation = IO_ALLOCATE_SPACE, .is_mapped = true
+    };
     struct marker marker = {
         .start = { .first_lsn = 1, .bytes = GROUP_HEADER_BYTES, .kind = GROUP_START, .epoch.number = 1 }
     };

@@ -1142,8 +1142,8 @@ static void set_first_segment_back(struct simdisk *machine, struct simdisk *old)
     write_to(machine, name, 0, bytes, size);
 }
 
-/* The next writer goes on in the spare, with records of that size; then the first segment loses all that this writer has written there, and the
- * spare the first `lost` bytes behind its header, or one bit of them. */
+/* The next writer goes on in the spare, with records of that size; then the first segment loses all that this writer
+ * has written there, and the spare the first `lost` bytes behind its header, or one bit of them. */
 static struct simdisk *lose_what_came_next(struct simdisk *old, size_t record_bytes, size_t lost)
 {
     static const unsigned char zeros[NEXT_RECORD_BYTES], payload[NEXT_RECORD_BYTES] = { 1 },
