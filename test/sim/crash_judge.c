@@ -451,7 +451,8 @@ static void look_beside_opening(struct machine *machine)
         return;
     bool is_possible = false;
     for (unsigned i = 0; i < machine->outlooks; ++i)
-        is_possible = is_possible || may_have_head(machine, &machine->outlook[i], answer.first, answer.last);
+        is_possible = is_possible ||
+                      may_have_head(machine, &machine->outlook[i], answer.first, machine->outlook[i].most);
     if (!is_possible)
         violation("O1/O3: a reader beside an opening found the head at LSN %" PRIu64 ", the log must be %s",
                   answer.first, describe_outlooks(machine));
