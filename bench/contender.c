@@ -83,7 +83,7 @@ static bool value_parse(enum value_kind kind, const char *text, void *member)
     return true;
 }
 
-bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
+static bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
 {
     const size_t length = strcspn(option, "=");
     const char *text = option[length] ? option + length + 1 : NULL;

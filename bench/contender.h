@@ -8,8 +8,6 @@
 
 #include "series.h"
 
-/* One option of twinlog, "pad" or "io=dsync". Says on stderr what is wrong with it. */
-bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup);
 const char *twinlog_io_name(uint32_t io);
 
 /* A comma-separated list, into the plan. Variants of twinlog start from `defaults`. Peers whose library was not there

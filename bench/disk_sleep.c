@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stands in front of the C library's pwritev2(), as memory.c does in front of its allocator: a write with RWF_DSYNC
+ * Stands in front of the C library's pwritev2(): a write with RWF_DSYNC
  * sleeps before it is made. In a directory in memory such a write costs next to nothing, so the sleep is the disk. What
  * writes in another way, by io_uring or with fdatasync(), is not slowed: main.c refuses it.
  */

@@ -37,7 +37,6 @@
     DO(device_writes_per_sync)   /* requests to write that reached the device */                             \
     DO(flushes_per_append)       /* requests to flush that the whole device completed */                     \
     DO(resident_growth)          /* bytes, largest seen, against the moment before open */                   \
-    DO(allocations_per_append)   /* heap, the whole process */                                               \
     DO(put_rate)                 /* without opening and closing */                                           \
     DO(writer_p50_us)            /* in studies of readers: from the call of append to its return */
 
@@ -60,7 +59,8 @@ struct work {
 /* Rates, and the processor time of one append. */
 void figures_set_work(struct figures *figures, const struct work *work);
 
-/* Mean, percentiles and largest; adds to all_rounds. */
+/* Mean, percentiles and largest; adds to all_rounds. Of fewer than 100 latencies there is no p99, of fewer than 1,000
+ * no p99.9. */
 void figures_set_latencies(struct figures *figures, const struct histogram *histogram);
 
 /* ---- by name and place ------------------------------------------------------------------------- */

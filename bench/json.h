@@ -1,34 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads JSON, as far as report_json() writes it: no \\u beyond control characters. */
+/* Writes JSON, one value at a time; the commas come by themselves. */
 #ifndef JSON_H
 #define JSON_H
 
-enum json_kind {
-    JSON_NULL,
-    JSON_TRUE,
-    JSON_FALSE,
-    JSON_NUMBER,
-    JSON_TEXT,
-    JSON_LIST,
-    JSON_OBJECT
-};
+#include <stdbool.h>
+#include <stdio.h>
 
 struct json {
-    enum json_kind kind;
-    char *name; /* in an object */
-    char *text;
-    double number; /* NAN unless it is one */
-    struct json *first, *next;
+    FILE *file;
+    bool has_some; /* a value in front of the next one, at the same level */
+    unsigned depth;
 };
 
-/* NULL if the file cannot be read or is none; says why on stderr. */
-struct json *json_read(const char *path);
-void json_free(struct json *value); /* NULL is allowed */
-
-/* The member of an object; NULL if `object` is NULL or none, or has none. */
-const struct json *json_get(const struct json *object, const char *name);
-/* The same, as text ("" without) and as a number (NAN without). */
-const char *json_text(const struct json *object, const char *name);
-double json_number_of(const struct json *object, const char *name);
+/* `key` is NULL in a list and outside of everything. */
+void json_begin(struct json *json, const char *key, char bracket); /* '{' or '[' */
+void json_end(struct json *json, char bracket);
+void json_text(struct json *json, const char *key, const char *text);   /* NULL: an empty one */
+void json_number(struct json *json, const char *key, double value);     /* null unless it is finite */
+void json_answer(struct json *json, const char *key, const char *word); /* true, false, null */
 
 #endif

@@ -2,6 +2,7 @@
 /* Reads the description of the machine from /proc, /sys and uname(). */
 #include "machine.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,4 +137,17 @@ void device_count(const char *dir, struct device_counters *ret_counters)
     if (count == 3 && !is_partition(&status))
         ret_counters->flushes = (double)flushes;
     fclose(file);
+}
+
+double memory_resident_bytes(void)
+{
+    char text[2048]; /* read without stdio, which would allocate */
+    int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *line = strstr(text, "\nRss:");
+    long long kib;
+    return line && sscanf(line, "\nRss: %lld kB", &kib) == 1 ? (double)kib * 1024 : NAN;
 }

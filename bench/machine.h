@@ -28,4 +28,7 @@ struct device_counters {
 };
 void device_count(const char *dir, struct device_counters *ret_counters);
 
+/* Pages of this process that are resident, counted from the page tables; NAN where the kernel has no smaps_rollup. */
+double memory_resident_bytes(void);
+
 #endif

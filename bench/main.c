@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "common.h"
-#include "compare.h"
 #include "contender.h"
 #include "disk_sleep.h"
 #include "promise.h"
@@ -36,9 +35,6 @@ struct settings {
     uint64_t rounds;
     double rest_seconds; /* < 0: not given */
     uint64_t disk_sleep_us;
-    struct twinlog_setup twinlog;
-    bool has_twinlog_options;
-    bool is_comparing_runs, is_watching_memory;
     bool wants_help, wants_version, wants_list;
     const char *json, *csv, *markdown, *note;
 };
@@ -145,18 +141,6 @@ static struct limits limits_for(const struct settings *settings, const struct li
     return limits;
 }
 
-static struct twinlog_setup setup_for(const struct settings *settings, const struct promise *promise,
-                                      bool is_fresh)
-{
-    struct twinlog_setup setup = settings->twinlog;
-    setup.is_fresh |= promise->twinlog.is_fresh | is_fresh;
-    if (setup.segment_bytes == 0)
-        setup.segment_bytes = promise->twinlog.segment_bytes;
-    if (setup.buffer_bytes == 0)
-        setup.buffer_bytes = promise->twinlog.buffer_bytes;
-    return setup;
-}
-
 static void set_baseline(struct series *series, const char *label)
 {
     snprintf(series->baseline, sizeof(series->baseline), "%s", label);
@@ -204,7 +188,7 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
     const struct settings *settings = run->settings;
     const struct study *study = promise->study;
     const struct limits *defaults = is_set(&promise->limits) ? &promise->limits : &usual_limits;
-    struct twinlog_setup setup = setup_for(settings, promise, is_fresh);
+    struct twinlog_setup setup = promise->twinlog;
     struct series planned = {
         .name = promise->name,
         .title = promise->work,
@@ -212,9 +196,10 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
         .limits = study ? study_limits(settings, defaults) : limits_for(settings, defaults),
         .rounds = (unsigned)settings->rounds,
         .rest_seconds = settings->rest_seconds >= 0 ? settings->rest_seconds : promise->rest_seconds,
-        .is_watching_memory = promise->is_watching_memory || settings->is_watching_memory,
+        .is_watching_memory = promise->is_watching_memory,
     };
 
+    setup.is_fresh |= is_fresh;
     if (run->report.series_count == MAX_SERIES)
         return false;
     if (study)
@@ -298,7 +283,6 @@ static bool run_comparison(struct run *run)
         .limits = limits_for(settings, &usual_limits),
         .rounds = (unsigned)settings->rounds,
         .rest_seconds = fmax(settings->rest_seconds, 0),
-        .is_watching_memory = settings->is_watching_memory,
     };
     if (settings->baseline)
         set_baseline(&planned, settings->baseline);
@@ -348,7 +332,6 @@ enum option_kind {
     FLAG,
     NUMBER,  /* uint64_t, with a unit */
     DECIMAL, /* double */
-    TWINLOG, /* of twinlog_setup_parse() */
 };
 
 struct option_row {
@@ -361,7 +344,6 @@ struct option_row {
 
 static const char about[] =
     "Usage: twinlog-bench [options] [DIR]\n"
-    "       twinlog-bench --compare OLD.json NEW.json\n"
     "\n"
     "Measures durable appends to twinlog and to other logs in a new directory inside DIR (default:\n"
     "the current one), which must be on the disk to be measured and is left as it was.\n";
@@ -370,24 +352,26 @@ static const char about[] =
 #define TITLE(text) NULL, NULL, HEADING, 0, 0, 0, text
 #define WORDS(name, argument, member, help) name, argument, TEXT, MEMBER(member), 0, 0, help
 #define SWITCH(name, member, help) name, NULL, FLAG, MEMBER(member), 0, 0, help
-#define OPENED(name, argument, help) name, argument, TWINLOG, 0, 0, 0, help
 #define DAY 86400
 
 static const struct option_row option_rows[] = {
     { TITLE("What is run:") },
     { WORDS("scenario", "LIST", scenarios,
-            "the project's performance targets: p1 to p13, batch, ways, many, seek,\n"
+            "the project's performance targets: p1 to p13, batch, ways, seek,\n"
             "follow, state or all; --list explains them. The options below then change\n"
             "their defaults, except for --peers, --threads, --size and --baseline") },
     { WORDS("peers", "LIST", peers,
-            "contenders (default: all of this build but raw-large, the paces\n"
-            "and the logs, and twinlog:fresh); see --list. Those whose library was not\n"
+            "contenders (default: all of this build but raw-large and the paces,\n"
+            "and twinlog:fresh); see --list. Those whose library was not\n"
             "installed when this was built are left out.\n"
             "twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
-            "options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
-            "keep=N no-recycle") },
+            "options: io=auto|uring|uring-linked|dsync|fdatasync; pad (a group never rewrites\n"
+            "an acknowledged block); buffered (no direct I/O); buffer=N, segment=N, keep=N\n"
+            "(bytes); no-recycle; fresh (a new log, which prepares its segments while it is\n"
+            "measured); prepared (the default: segments for the whole round are ready before\n"
+            "the clock starts); spares=N (so many)") },
     { WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)") },
-    { WORDS("size", "LIST", size, "bytes of a record: N, A-B (uniform) or mixed (default 128)") },
+    { WORDS("size", "LIST", size, "bytes of a record: N or A-B (uniform; default 128)") },
     { WORDS("baseline", "NAME", baseline,
             "the contender the others are compared with (default: the first)") },
     { TITLE("How long:") },
@@ -412,28 +396,12 @@ static const struct option_row option_rows[] = {
     { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY,
       "pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
       "5 in p6)" },
-    { TITLE("How twinlog is opened:") },
-    { OPENED("io", "PATH", "auto, uring, uring-linked, dsync or fdatasync") },
-    { OPENED("pad", NULL, "a group never rewrites an acknowledged block") },
-    { OPENED("buffered", NULL, "no direct I/O") },
-    { OPENED("buffer", "N", "each of the two buffers") },
-    { OPENED("segment", "N", "largest segment file") },
-    { OPENED("prepared", NULL,
-             "full-size segments for the whole round are ready before the clock starts\n"
-             "(default)") },
-    { OPENED("spares", "N", "so many of them; default: an estimate from --seconds or --bytes") },
-    { OPENED("fresh", NULL, "the opposite: a new log, which prepares its segments while it is measured") },
     { TITLE("What comes out, beside the table:") },
     { WORDS("json", "FILE", json, "every round, with the machine and all options") },
     { WORDS("csv", "FILE", csv, "medians, for plots") },
     { WORDS("markdown", "FILE", markdown, "the tables once more, for documents") },
-    { SWITCH("memory", is_watching_memory,
-             "growth of resident memory and heap allocations too, in JSON and CSV") },
     { WORDS("note", "TEXT", note, "kept with the figures, for example a commit") },
     { SWITCH("list", wants_list, "contenders and scenarios, then exit") },
-    { SWITCH("compare", is_comparing_runs,
-             "what became quicker or slower from one file of --json to another, beyond what\n"
-             "the rounds differ by; with fewer than 5 rounds in each nothing is decided") },
     { SWITCH("help", wants_help, "this text") },
     { SWITCH("version", wants_version, "the version") },
 };
@@ -477,13 +445,6 @@ static bool parse_number(const char *text, const struct option_row *row, uint64_
            (double)*ret_value <= row->most;
 }
 
-static bool parse_twinlog(const char *name, const char *value, struct twinlog_setup *setup)
-{
-    char option[128];
-    snprintf(option, sizeof(option), "%s%s%s", name, value ? "=" : "", value ? value : "");
-    return twinlog_setup_parse(option, setup);
-}
-
 /* One option; false when its argument makes no sense. */
 static bool take_option(const struct option_row *row, const char *value, struct settings *settings)
 {
@@ -497,11 +458,8 @@ static bool take_option(const struct option_row *row, const char *value, struct 
         return true;
     case NUMBER:
         return parse_number(value, row, member);
-    case DECIMAL:
-        return parse_decimal(value, row, member);
     default:
-        settings->has_twinlog_options = true;
-        return parse_twinlog(row->name, value, &settings->twinlog);
+        return parse_decimal(value, row, member);
     }
 }
 
@@ -554,17 +512,13 @@ static void check_scenarios(const char *names)
     }
 }
 
-/* What only appends take. */
+/* Only appends have a rate. */
 static void check_studies(const struct settings *settings)
 {
-    const bool is_for_appends =
-        settings->limits.rate > 0 || settings->is_watching_memory || settings->has_twinlog_options;
-
-    for (size_t i = 0; i < promise_count && is_for_appends; i++) {
+    for (size_t i = 0; i < promise_count && settings->limits.rate > 0; i++) {
         if (!promises[i].study || !is_wanted(&promises[i], false, settings->scenarios))
             continue;
-        fprintf(stderr, "twinlog-bench: %s takes no --rate, --memory, or option of how twinlog is opened\n",
-                promises[i].name);
+        fprintf(stderr, "twinlog-bench: %s takes no --rate\n", promises[i].name);
         wrong_usage(NULL);
     }
 }
@@ -582,7 +536,8 @@ static void plan_comparison(struct settings *settings)
     const char *threads = settings->threads ? settings->threads : "1,16,64,256";
     const char *size = settings->size ? settings->size : "128";
 
-    if (!contenders_parse(settings->peers ? settings->peers : all_peers(), &settings->twinlog, false, plan) ||
+    if (!contenders_parse(settings->peers ? settings->peers : all_peers(), &(struct twinlog_setup){ 0 },
+                          false, plan) ||
         !parse_workloads(threads, size, plan))
         wrong_usage(NULL);
     bool is_known = !settings->baseline;
@@ -616,11 +571,6 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
         else
             continue;
         exit(0);
-    }
-    if (settings->is_comparing_runs) {
-        if (argc != 4 || argc - optind != 2)
-            wrong_usage("--compare takes two files and no other option");
-        return;
     }
     if (argc - optind > 1)
         wrong_usage("more than one directory");
@@ -685,8 +635,6 @@ int main(int argc, char **argv)
     char command[1024];
 
     parse_command_line(argc, argv, &settings);
-    if (settings.is_comparing_runs)
-        return compare_runs(argv[2], argv[3]) ? 0 : 1;
     join_command(argc, argv, command, sizeof(command));
     run.settings = &settings;
     disk_sleep_set(settings.disk_sleep_us * 1000);

@@ -22,10 +22,6 @@ static const struct {
     { "wiredtiger", &peer_wiredtiger },
     { "pace-blocking", &peer_pace_blocking },
     { "pace-gathering", &peer_pace_gathering },
-    { "logs-own", &peer_logs_own },
-    { "logs-shared", &peer_logs_shared },
-    { "logs-shared-32", &peer_logs_shared_32 },
-    { "logs-one", &peer_logs_one },
 };
 
 const struct peer *peer_at(size_t i)

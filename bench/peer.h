@@ -84,7 +84,6 @@ bool peer_is_left_out(const char *name);
 
 extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive, peer_by_hand;
 extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flight;
-extern const struct peer peer_logs_own, peer_logs_shared, peer_logs_shared_32, peer_logs_one;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
 extern const struct peer peer_sqlite OPTIONAL, peer_wiredtiger OPTIONAL;
 
@@ -101,8 +100,5 @@ static inline int library_code(int error)
 {
     return error < LIBRARY_ERROR ? error : -error;
 }
-
-/* Of peer_logs_*: the log of a thread. */
-struct twinlog *logs_at(void *state, unsigned thread);
 
 #endif

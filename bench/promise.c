@@ -85,7 +85,6 @@ const struct promise promises[] = {
         .is_watching_memory = true,
         .checks = {
             { CHECK_RESIDENT, "resident growth, bytes", NULL, FIGURE(resident_growth), (double)MIB, NULL, NULL },
-            { CHECK_AT_MOST, "heap allocations an append", NULL, FIGURE(allocations_per_append), 0.001, NULL, NULL },
             /* beside 64 bytes a group */
             { CHECK_AT_MOST, "header and alignment, bytes a record", NULL, FIGURE(record_overhead), 24, NULL, NULL },
             { CHECK_AT_MOST, "rest of blocks, written again or empty, bytes a sync", NULL, FIGURE(rewrite_per_sync), 8192, NULL, NULL },
@@ -220,23 +219,6 @@ const struct promise promises[] = {
         .work = "levels and ways, 1 thread",
         .size = "128,1K",
         .study = &study_ways,
-        .is_heavy = true,
-    },
-    {
-        .name = "many-threads",
-        .work = "many logs, a thread each, 128 B",
-        .threads = "1,10,100,500",
-        .contenders = "logs-own,logs-shared,logs-shared-32,logs-one",
-        .limits = { .seconds = 1, .warmup_seconds = 0.3 },
-        .is_watching_memory = true,
-        .is_heavy = true,
-    },
-    {
-        .name = "many-queue",
-        .work = "many logs, one thread that does not wait, 128 B",
-        .size = "1,10,100,500",
-        .study = &study_many,
-        .limits = { .seconds = 1, .warmup_seconds = 0.3 },
         .is_heavy = true,
     },
     {

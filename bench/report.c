@@ -8,6 +8,7 @@
 #include <twinlog.h>
 
 #include "contender.h"
+#include "json.h"
 #include "table.h"
 
 /* ---- for people ------------------------------------------------------------------------------- */
@@ -195,151 +196,118 @@ void report_verdicts(FILE *file, enum report_style style, const struct verdict *
 
 /* ---- for programs ----------------------------------------------------------------------------- */
 
-static void json_string(FILE *file, const char *text)
+static void json_figures(struct json *json, const char *key, const struct figures *figures)
 {
-    fputc('"', file);
-    for (; text && *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            fprintf(file, "\\%c", c);
-        else if (c < 0x20)
-            fprintf(file, "\\u%04x", c);
-        else
-            fputc(c, file);
-    }
-    fputc('"', file);
+    json_begin(json, key, '{');
+    for (size_t i = 0; i < figure_field_count; i++)
+        json_number(json, figure_fields[i].name, figure_get(figures, figure_fields[i].offset));
+    json_end(json, '}');
 }
 
-static void json_member(FILE *file, const char *name, const char *text)
+static void json_boolean(struct json *json, const char *key, bool value)
 {
-    fprintf(file, "\"%s\": ", name);
-    json_string(file, text);
-    fputs(", ", file);
+    json_answer(json, key, value ? "true" : "false");
 }
 
-static void json_number(FILE *file, const char *name, double value)
+static void json_setup(struct json *json, const struct twinlog_setup *setup)
 {
-    fprintf(file, "\"%s\": ", name);
-    if (isfinite(value))
-        fprintf(file, "%.6g", value);
-    else
-        fputs("null", file);
+    json_begin(json, "twinlog", '{');
+    json_text(json, "io", twinlog_io_name(setup->io));
+    json_boolean(json, "pad", setup->is_padded);
+    json_boolean(json, "buffered", setup->is_buffered);
+    json_boolean(json, "fresh", setup->is_fresh);
+    json_boolean(json, "recycle", !setup->is_not_recycling);
+    json_number(json, "spares", setup->spares);
+    json_number(json, "segment_bytes", (double)setup->segment_bytes);
+    json_number(json, "buffer_bytes", setup->buffer_bytes);
+    json_number(json, "keep_bytes", (double)setup->keep_bytes);
+    json_end(json, '}');
 }
 
-static void json_figures(FILE *file, const struct figures *figures)
+static void json_cell(struct json *json, const struct series *series, const struct cell *cell)
 {
-    fputs("{", file);
-    for (size_t i = 0; i < figure_field_count; i++) {
-        fputs(i ? ", " : "", file);
-        json_number(file, figure_fields[i].name, figure_get(figures, figure_fields[i].offset));
-    }
-    fputs("}", file);
-}
-
-static void json_setup(FILE *file, const struct twinlog_setup *setup)
-{
-    fprintf(file,
-            "\"twinlog\": {\"io\": \"%s\", \"pad\": %s, \"buffered\": %s, \"fresh\": %s, \"recycle\": %s, "
-            "\"spares\": %u, \"segment_bytes\": %llu, \"buffer_bytes\": %u, \"keep_bytes\": %llu}, ",
-            twinlog_io_name(setup->io), setup->is_padded ? "true" : "false",
-            setup->is_buffered ? "true" : "false", setup->is_fresh ? "true" : "false",
-            setup->is_not_recycling ? "false" : "true", setup->spares,
-            (unsigned long long)setup->segment_bytes, setup->buffer_bytes,
-            (unsigned long long)setup->keep_bytes);
-}
-
-static void json_cell(FILE *file, const struct series *series, const struct cell *cell)
-{
-    fputs("      {", file);
-    json_member(file, "contender", cell->contender.label);
+    json_begin(json, NULL, '{');
+    json_text(json, "contender", cell->contender.label);
     if (cell->contender.peer == &peer_twinlog)
-        json_setup(file, &cell->contender.twinlog);
-    fprintf(file, "\"point_threads\": %u, \"threads\": %u, ", cell->workload.threads, threads_of(cell));
-    json_member(file, "size", cell->workload.sizes.text);
-    json_number(file, "ratio", cell->ratio);
-    fputs(",\n       \"median\": ", file);
-    json_figures(file, &cell->median);
-    fputs(",\n       \"rounds\": [", file);
-    for (unsigned i = 0; i < series->rounds_done; i++) {
-        fputs(i ? ",\n         " : "\n         ", file);
-        json_figures(file, &cell->rounds[i]);
-    }
-    fputs("]}", file);
+        json_setup(json, &cell->contender.twinlog);
+    json_number(json, "point_threads", cell->workload.threads);
+    json_number(json, "threads", threads_of(cell));
+    json_text(json, "size", cell->workload.sizes.text);
+    json_number(json, "ratio", cell->ratio);
+    json_number(json, "latencies", (double)cell->latencies->count);
+    json_figures(json, "median", &cell->median);
+    json_begin(json, "rounds", '[');
+    for (unsigned i = 0; i < series->rounds_done; i++)
+        json_figures(json, NULL, &cell->rounds[i]);
+    json_end(json, ']');
+    json_end(json, '}');
 }
 
-static void json_series(FILE *file, const struct series *series)
+static void json_series(struct json *json, const struct series *series)
 {
-    fputs("    {", file);
-    json_member(file, "name", series->name);
-    json_member(file, "title", series->title);
-    if (series->baseline[0])
-        json_member(file, "baseline", series->baseline);
-    json_number(file, "seconds", series->limits.seconds);
-    fputs(", ", file);
-    json_number(file, "warmup_seconds", series->limits.warmup_seconds);
-    fputs(", ", file);
-    json_number(file, "rest_seconds", series->rest_seconds);
-    fputs(", ", file);
-    json_number(file, "wanted_rate", series->limits.rate);
-    fprintf(file, ", \"count\": %llu, \"bytes\": %llu, \"cells\": [\n",
-            (unsigned long long)series->limits.count, (unsigned long long)series->limits.bytes);
-    for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
-        fputs(i ? ",\n" : "", file);
-        json_cell(file, series, &series->cells[i]);
-    }
-    fputs("\n    ]}", file);
+    json_begin(json, NULL, '{');
+    json_text(json, "name", series->name);
+    json_text(json, "title", series->title);
+    json_text(json, "baseline", series->baseline);
+    json_number(json, "seconds", series->limits.seconds);
+    json_number(json, "warmup_seconds", series->limits.warmup_seconds);
+    json_number(json, "rest_seconds", series->rest_seconds);
+    json_number(json, "wanted_rate", series->limits.rate);
+    json_number(json, "count", (double)series->limits.count);
+    json_number(json, "bytes", (double)series->limits.bytes);
+    json_begin(json, "cells", '[');
+    for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++)
+        json_cell(json, series, &series->cells[i]);
+    json_end(json, ']');
+    json_end(json, '}');
 }
 
-static void json_verdict(FILE *file, const struct verdict *verdict)
+static void json_verdict(struct json *json, const struct verdict *verdict)
 {
-    fputs("    {", file);
-    json_member(file, "promise", verdict->series);
-    json_member(file, "measure", verdict->what);
-    fprintf(file, "\"threads\": %u, ", verdict->workload.threads);
-    json_member(file, "size", verdict->workload.sizes.text);
-    json_number(file, verdict->is_limit ? "at_most" : "at_least", verdict->target);
-    fputs(", ", file);
-    json_number(file, "reached", verdict->reached);
-    fputs(", ", file);
-    json_number(file, "lowest", verdict->lowest);
-    fputs(", ", file);
-    json_number(file, "highest", verdict->highest);
-    fprintf(file, ", \"met\": %s}", verdict->is_met ? "true" : verdict->is_missed ? "false" : "null");
+    json_begin(json, NULL, '{');
+    json_text(json, "promise", verdict->series);
+    json_text(json, "measure", verdict->what);
+    json_number(json, "threads", verdict->workload.threads);
+    json_text(json, "size", verdict->workload.sizes.text);
+    json_number(json, verdict->is_limit ? "at_most" : "at_least", verdict->target);
+    json_number(json, "reached", verdict->reached);
+    json_number(json, "lowest", verdict->lowest);
+    json_number(json, "highest", verdict->highest);
+    json_answer(json, "met", verdict->is_met ? "true" : verdict->is_missed ? "false" : "null");
+    json_end(json, '}');
 }
 
-static void json_machine(FILE *file, const struct machine *machine)
+static void json_machine(struct json *json, const struct machine *machine)
 {
-    fputs("  \"machine\": {", file);
-    json_member(file, "cpu", machine->cpu);
-    fprintf(file, "\"cores\": %ld, ", machine->cores);
-    json_member(file, "kernel", machine->kernel);
-    json_member(file, "filesystem", machine->filesystem);
-    json_member(file, "mount_options", machine->mount_options);
-    json_member(file, "device", machine->device);
-    json_member(file, "write_cache", machine->write_cache);
-    json_number(file, "memory_gib", machine->memory_gib);
-    fputs("},\n", file);
+    json_begin(json, "machine", '{');
+    json_text(json, "cpu", machine->cpu);
+    json_number(json, "cores", (double)machine->cores);
+    json_text(json, "kernel", machine->kernel);
+    json_text(json, "filesystem", machine->filesystem);
+    json_text(json, "mount_options", machine->mount_options);
+    json_text(json, "device", machine->device);
+    json_text(json, "write_cache", machine->write_cache);
+    json_number(json, "memory_gib", machine->memory_gib);
+    json_end(json, '}');
 }
 
 void report_json(FILE *file, const struct report *report)
 {
-    fputs("{ ", file);
-    json_member(file, "version", twinlog_version());
-    json_member(file, "command", report->command);
-    json_member(file, "note", report->note);
-    fputs("\n", file);
-    json_machine(file, &report->machine);
-    fputs("  \"series\": [\n", file);
-    for (size_t i = 0; i < report->series_count; i++) {
-        fputs(i ? ",\n" : "", file);
-        json_series(file, &report->series[i]);
-    }
-    fputs("\n  ],\n  \"promises\": [\n", file);
-    for (size_t i = 0; i < report->verdict_count; i++) {
-        fputs(i ? ",\n" : "", file);
-        json_verdict(file, &report->verdicts[i]);
-    }
-    fputs("\n  ]\n}\n", file);
+    struct json json = { .file = file };
+    json_begin(&json, NULL, '{');
+    json_text(&json, "version", twinlog_version());
+    json_text(&json, "command", report->command);
+    json_text(&json, "note", report->note);
+    json_machine(&json, &report->machine);
+    json_begin(&json, "series", '[');
+    for (size_t i = 0; i < report->series_count; i++)
+        json_series(&json, &report->series[i]);
+    json_end(&json, ']');
+    json_begin(&json, "promises", '[');
+    for (size_t i = 0; i < report->verdict_count; i++)
+        json_verdict(&json, &report->verdicts[i]);
+    json_end(&json, ']');
+    json_end(&json, '}');
 }
 
 /* In quotes if it has a comma; no name has a quote. */

@@ -33,7 +33,6 @@
 #include "clock.h"
 #include "common.h"
 #include "machine.h"
-#include "memory.h"
 
 #define STACK_BYTES (256u << 10)  /* of which little is touched: a thousand threads cost a few MiB */
 #define TOUCHED_BYTES (24u << 10) /* of each stack, before memory is measured */
@@ -388,8 +387,6 @@ static void measure(struct round *round, const struct worker *workers, bool is_w
     if (round->limits->warmup_seconds > 0)
         sleep_ns((uint64_t)(round->limits->warmup_seconds * 1e9));
     struct reading from = count(round);
-    if (is_watching_memory)
-        allocations_start();
     from.use = processor_use();
     uint64_t start_ns = now_ns();
     int warmup = PHASE_WARMUP; /* unless a thread failed meanwhile */
@@ -397,7 +394,6 @@ static void measure(struct round *round, const struct worker *workers, bool is_w
 
     double resident = watch(round, start_ns, is_watching_memory);
     const struct processor_use use = processor_use();
-    uint64_t allocations = allocations_stop();
     struct reading to = count(round);
     to.use = use;
     join(round, workers);
@@ -407,8 +403,6 @@ static void measure(struct round *round, const struct worker *workers, bool is_w
     digest_counters(&from, &to, figures);
     digest_bytes(&total.peer, figures);
     figures->resident_growth = resident - resident_before;
-    if (is_watching_memory && allocations_are_counted())
-        figures->allocations_per_append = per((double)allocations, figures->appends);
 }
 
 bool round_run(const struct contender *contender, const struct workload *workload,
@@ -426,7 +420,7 @@ bool round_run(const struct contender *contender, const struct workload *workloa
     bool is_good = false;
 
     if (peer->record_bytes)
-        round.sizes = (struct sizes){ peer->record_bytes, peer->record_bytes, false, "" };
+        round.sizes = (struct sizes){ peer->record_bytes, peer->record_bytes, "" };
     payload_create(round.sizes.max_bytes, &round.payload);
     atomic_store(&round.running, round.threads);
     pthread_barrier_init(&round.ready, NULL, round.threads + 1);

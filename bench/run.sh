@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes the tables in bench/figures and the pictures of docs/performance.md:
 #
-#   bench/run.sh [WORD...] [-- OPTIONS]
+#   bench/run.sh --all | WORD... [-- OPTIONS]
 #
-# WORD is targets, durable, pace, shapes, flight, rolls, opening, following, reading, many, ways, sink, shared, threads
-# or sizes, by default all of them. durable and flight are parts of targets and ways; shapes is pace on one processor, and
+# WORD is targets, durable, pace, shapes, flight, rolls, opening, following, reading, ways, sink, shared, threads
+# or sizes. --all makes all of them, and refuses a tree with changes that are not committed, and a machine of which other
+# programs use more than a tenth: such figures are nobody's. durable and flight are parts of targets and ways; shapes is pace on one processor, and
 # on disks that sleep, in memory; sink and shared are about plain files. Each makes bench/figures/WORD.md.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
@@ -26,14 +27,30 @@ docs=$(absolute "${DOCS:-docs}")
 note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 
 words=
+is_all=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    targets | durable | pace | shapes | flight | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
-    *) sed -n '3,16s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    --all) is_all=yes words="targets durable pace shapes flight rolls opening following reading ways sink shared threads sizes" ;;
+    targets | durable | pace | shapes | flight | rolls | opening | following | reading | ways | sink | shared | threads | sizes) words="$words $1" ;;
+    *) sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
 done
 [ $# -eq 0 ] || shift
+[ -n "$words" ] || { sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
+
+# busy_percent: of all processors, for two seconds: what is neither idle nor waiting for the disk.
+busy_percent()
+{
+    { head -n 1 /proc/stat && sleep 2 && head -n 1 /proc/stat; } |
+        awk '{ idle[NR] = $5 + $6; for (i = 2; i <= 9; i++) all[NR] += $i }
+             END { print int(100 - 100 * (idle[2] - idle[1]) / (all[2] - all[1] + 1)) }'
+}
+if [ -n "$is_all" ]; then
+    [ -z "$(git status --porcelain)" ] || { echo "run.sh: --all: changes are not committed; see git status" >&2 && exit 1; }
+    busy=$(busy_percent)
+    [ "$busy" -le 10 ] || { echo "run.sh: --all: other programs use $busy % of the machine" >&2 && exit 1; }
+fi
 [ -x "$bench" ] || { echo "run.sh: no $bench; build it, or say BENCH=" >&2 && exit 1; }
 # Inside the directory all names are short, and the command in the tables is one that works anywhere.
 mkdir -p "$directory" "$figures"
@@ -53,7 +70,7 @@ draw()
     gnuplot -e "csv='$1.csv'; picture='$docs/performance-$2.svg'; against='$1'" "$root/bench/$3.gp"
 }
 
-for word in ${words:-targets durable pace shapes flight rolls opening following reading many ways sink shared threads sizes}; do
+for word in $words; do
     echo "== $word"
     case $word in
     threads)
@@ -86,7 +103,6 @@ for word in ${words:-targets durable pace shapes flight rolls opening following 
     targets) scenario "$word" p1,p2,p3,p4,p6,p7,p12 "$@" ;;
     rolls) scenario "$word" p13 "$@" ;;
     opening) scenario "$word" p9 "$@" ;;
-    many) scenario "$word" many "$@" ;;
     ways) scenario "$word" p5,batch,ways "$@" ;;
     sink)
         scenario "$word" p10 "$@"

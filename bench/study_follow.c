@@ -296,8 +296,11 @@ static bool follow(void *state, const struct trial *trial, const struct limits *
     struct stage *stage = state;
     struct watcher watcher = { .way = trial->way, .stage = stage, .pipe_fd = -1 };
 
+    struct histogram *all_rounds = figures->all_rounds;
+
     histogram_reset(&stage->sight->histogram);
     stage->sight->error = -ECHILD;
+    figures->all_rounds = NULL; /* what the writer waits is not among the latencies */
     int error =
         watcher.way->is_pipe ? follow_pipe(&watcher, limits, figures) : follow_log(&watcher, limits, figures);
     if (error)
@@ -305,6 +308,7 @@ static bool follow(void *state, const struct trial *trial, const struct limits *
     if ((double)stage->sight->histogram.count + 1 < figures->appends)
         return complain(trial->label, "follow", "the reader has not seen every record");
     figures->writer_p50_us = figures->p50_us;
+    figures->all_rounds = all_rounds;
     figures_set_latencies(figures, &stage->sight->histogram);
     return true;
 }

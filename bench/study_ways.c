@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The studies of one thread that appends: without waiting, with so many records on their way all the time (p5, and with
- * one on its way to each of many logs); and waiting, in batches, at each level, or for the small things that are kept
- * beside a log.
+ * The studies of one thread that appends: without waiting, with so many records on their way all the time (p5); and
+ * waiting, in batches, at each level, or for the small things that are kept beside a log.
  *
  * A turn is one contender opened, used and closed again. twinlog's turns go on with the same log, as one that has run
  * for a while: its segments are recycled. The others begin with an empty directory, like in a round.
@@ -17,7 +16,6 @@
 
 #include "clock.h"
 #include "common.h"
-#include "memory.h"
 #include "peer.h"
 #include "study.h"
 
@@ -51,8 +49,7 @@ struct way {
 
 struct slot {
     struct twinlog_request request; /* the first member */
-    struct twinlog *log;
-    uint64_t began_ns; /* 0: not timed */
+    uint64_t began_ns;              /* 0: not timed */
 };
 
 /* One contender at work. */
@@ -86,7 +83,7 @@ static int submit(struct flight *flight, struct slot *slot)
 {
     slot->began_ns = flight->number % (LATENCY_INTERVAL * flight->batch) == 0 ? now_ns() : 0;
     fill_entries(flight);
-    return twinlog_submit(slot->log, flight->entries, flight->batch, NULL, &slot->request);
+    return twinlog_submit(flight->state, flight->entries, flight->batch, NULL, &slot->request);
 }
 
 static int submit_idle(struct flight *flight, unsigned *idle)
@@ -120,17 +117,11 @@ static int fetch(struct flight *flight, int timeout_ms, unsigned *idle)
     return error;
 }
 
-static struct twinlog *log_of(const struct flight *flight, unsigned slot)
-{
-    return flight->way->peer == &peer_twinlog ? flight->state : logs_at(flight->state, slot);
-}
-
 static void make_idle(struct flight *flight)
 {
     flight->idle = NULL;
     for (unsigned i = 0; i < flight->slot_count; i++) {
         flight->slots[i].request = (struct twinlog_request){ .queue = flight->queue, .next = flight->idle };
-        flight->slots[i].log = log_of(flight, i);
         flight->idle = &flight->slots[i].request;
     }
 }
@@ -323,7 +314,6 @@ static struct flight *make_flight(const struct stage *stage, const struct way *w
 
 static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
-    const double resident_before = memory_resident_bytes();
     struct flight *flight = make_flight(state, trial->way);
     bool is_good = false;
     int error = twinlog_queue_open(&flight->queue);
@@ -331,7 +321,6 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
         complain(trial->label, "queue", twinlog_strerror(error));
     else if (open_peer(flight, trial->label)) {
         error = time_flight(flight, limits, figures);
-        figures->resident_growth = memory_resident_bytes() - resident_before;
         is_good = close_peer(flight, trial->label, error) && !round_is_interrupted();
     }
     free_flight(flight);
@@ -358,7 +347,7 @@ static void clear_stage(void *state)
     payload_destroy(&stage->payload);
 }
 
-/* ---- p5, batch, ways, state, many ---------------------------------------------------------------- */
+/* ---- p5, batch, ways, state ---------------------------------------------------------------------- */
 
 static bool has_peer(const struct trial *trial)
 {
@@ -426,14 +415,6 @@ static const struct trial state_trials[] = {
     { NULL, NULL, NULL },
 };
 
-static const struct trial many_trials[] = {
-    { "logs-own", "a committer for each log", BY(peer_logs_own, FLIGHT(fly_by_queue, 0, 1)) },
-    { "logs-shared", "one committer", BY(peer_logs_shared, FLIGHT(fly_by_queue, 0, 1)) },
-    { "logs-shared-32", "the same, 32 writes in flight",
-      BY(peer_logs_shared_32, FLIGHT(fly_by_queue, 0, 1)) },
-    { NULL, NULL, NULL },
-};
-
 #define STUDY(its_point, its_baseline, its_trials)                                                           \
     .point = its_point, .baseline = its_baseline, .trials = its_trials, .is_in_build = has_peer,             \
     .stage_bytes = sizeof(struct stage), .set_stage = set_stage, .clear_stage = clear_stage, .run = run
@@ -453,13 +434,4 @@ const struct study study_ways = {
 const struct study study_state = {
     STUDY(NULL, "raw-twice", state_trials),
     .columns = { { RATE("sets") }, { P50 }, { P99 }, { P999 }, { LONGEST } },
-};
-const struct study study_many = {
-    STUDY("logs", "logs-own", many_trials),
-    .columns = { { RATE("appends") },
-                 { P50 },
-                 { P99 },
-                 { LONGEST },
-                 { CPU },
-                 { "MiB resident", FIGURE(resident_growth), 1.0 / (1 << 20) } },
 };

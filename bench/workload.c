@@ -9,16 +9,6 @@
 
 #include "common.h"
 
-/* "mixed": what a broker or an event store sees. Shares are in 1/256. */
-static const struct {
-    uint32_t share, min_bytes, max_bytes;
-} mix[] = {
-    { 179, 64, 256 },     /* 70 % */
-    { 64, 1024, 4096 },   /* 25 % */
-    { 13, 16384, 65536 }, /* 5 % */
-};
-#define MIX_PARTS LENGTH(mix)
-
 uint64_t random_next(uint64_t *random)
 {
     uint64_t x = *random;
@@ -55,52 +45,34 @@ bool bytes_parse(const char *text, uint64_t *ret_bytes)
 
 bool sizes_parse(const char *text, struct sizes *ret_sizes)
 {
-    struct sizes sizes = { 0, 0, false, "" };
+    struct sizes sizes = { 0, 0, "" };
     if ((size_t)snprintf(sizes.text, sizeof(sizes.text), "%s", text) >= sizeof(sizes.text))
         return false;
 
-    if (strcmp(text, "mixed") == 0) {
-        sizes.is_mixed = true;
-        sizes.min_bytes = mix[0].min_bytes;
-        sizes.max_bytes = mix[MIX_PARTS - 1].max_bytes;
-    } else {
-        char low[sizeof(sizes.text)];
-        uint64_t min, max;
-        memcpy(low, sizes.text, sizeof(low));
-        char *dash = strchr(low, '-');
-        if (dash)
-            *dash = 0;
-        if (!bytes_parse(low, &min) || !bytes_parse(dash ? dash + 1 : low, &max) || min == 0 || min > max ||
-            max > 1u << 30)
-            return false;
-        sizes.min_bytes = (uint32_t)min;
-        sizes.max_bytes = (uint32_t)max;
-    }
+    char low[sizeof(sizes.text)];
+    uint64_t min, max;
+    memcpy(low, sizes.text, sizeof(low));
+    char *dash = strchr(low, '-');
+    if (dash)
+        *dash = 0;
+    if (!bytes_parse(low, &min) || !bytes_parse(dash ? dash + 1 : low, &max) || min == 0 || min > max ||
+        max > 1u << 30)
+        return false;
+    sizes.min_bytes = (uint32_t)min;
+    sizes.max_bytes = (uint32_t)max;
     *ret_sizes = sizes;
     return true;
 }
 
 double sizes_mean(const struct sizes *sizes)
 {
-    if (!sizes->is_mixed)
-        return ((double)sizes->min_bytes + sizes->max_bytes) / 2;
-    double mean = 0;
-    for (size_t i = 0; i < MIX_PARTS; i++)
-        mean += mix[i].share / 256.0 * ((double)mix[i].min_bytes + mix[i].max_bytes) / 2;
-    return mean;
+    return ((double)sizes->min_bytes + sizes->max_bytes) / 2;
 }
 
 uint32_t sizes_draw(const struct sizes *sizes, uint64_t *random)
 {
-    if (sizes->min_bytes == sizes->max_bytes)
-        return sizes->min_bytes;
-    if (!sizes->is_mixed)
-        return draw_between(sizes->min_bytes, sizes->max_bytes, random);
-    uint32_t point = draw_between(0, 255, random);
-    size_t part = 0;
-    while (part + 1 < MIX_PARTS && point >= mix[part].share)
-        point -= mix[part++].share;
-    return draw_between(mix[part].min_bytes, mix[part].max_bytes, random);
+    return sizes->min_bytes == sizes->max_bytes ? sizes->min_bytes
+                                                : draw_between(sizes->min_bytes, sizes->max_bytes, random);
 }
 
 void payload_create(uint32_t largest_record, struct payload *ret_payload)

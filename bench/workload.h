@@ -9,7 +9,6 @@
 
 struct sizes {
     uint32_t min_bytes, max_bytes; /* uniform between them */
-    bool is_mixed;                 /* small ones mostly; see workload.c */
     char text[32];                 /* as the user wrote it */
 };
 
@@ -18,7 +17,7 @@ struct workload {
     struct sizes sizes;
 };
 
-/* "128", "512-1M" or "mixed"; false if it is none of them. */
+/* "128" or "512-1M"; false if it is neither. */
 bool sizes_parse(const char *text, struct sizes *ret_sizes);
 double sizes_mean(const struct sizes *sizes);
 uint32_t sizes_draw(const struct sizes *sizes, uint64_t *random);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# bench.sh TWINLOG-BENCH: what the measurements refuse, that an open loop does not run ahead of its rate, and how two runs
-# are compared: old.json and new.json as in compared.
+# bench.sh TWINLOG-BENCH: what the measurements refuse, that an open loop does not run ahead of its rate, and how
+# bench/compare.py compares two runs: old.json and new.json as in compared.
 set -u
 bench=$(realpath "$1") || exit 1
 cd "$(dirname "$0")" || exit 1
@@ -30,21 +30,39 @@ refuses()
 refuses 'has its own --peers' --scenario p1 --threads 4
 refuses 'has its own --peers' --scenario p1 --size 128
 refuses 'p5 takes no --rate' --scenario p1,p5 --rate 100
-refuses 'seek takes no --rate, --memory, or option' --scenario seek --io dsync
 refuses 'makes no sense' --rate 0
 refuses 'slows only' --delay 100 --peers twinlog
-refuses 'slows only' --delay 100 --io dsync --peers twinlog,naive
+refuses 'slows only' --delay 100 --peers twinlog:io=dsync,naive
 refuses 'for no scenario' --delay 100 --scenario p1
 refuses 'no such scenario' --scenario p99
-refuses 'two files and no other option' --compare old.json
-refuses 'two files and no other option' --compare --rounds 3 old.json new.json
 
-"$bench" --compare old.json new.json 2>&1 | diff compared - || fail "two runs are compared in another way (<: as wanted)"
-for file in /dev/null bench.sh nowhere.json; do
-    "$bench" --compare old.json "$file" >"$scratch/output" 2>&1 && fail "$file is compared: $(cat "$scratch/output")"
+compare=$PWD/../../bench/compare.py
+if command -v python3 >/dev/null; then
+    "$compare" old.json new.json 2>&1 | diff compared - || fail "two runs are compared in another way (<: as wanted)"
+    head -c 900 old.json >"$scratch/short.json"
+    for file in /dev/null bench.sh nowhere.json "$scratch/short.json"; do
+        "$compare" old.json "$file" >"$scratch/output" 2>&1 && fail "$file is compared: $(cat "$scratch/output")"
+    done
+else
+    echo "SKIP bench, two runs compared: there is no python3"
+fi
+
+# bench/run.sh --all in a repository of its own: with a change, and committed beside a program that never waits.
+mkdir -p "$scratch/tree/bench"
+cp ../../bench/run.sh "$scratch/tree/bench"
+git -C "$scratch/tree" init -q
+BENCH=/bin/true sh "$scratch/tree/bench/run.sh" --all >"$scratch/output" 2>&1 && fail "run.sh --all takes a changed tree"
+grep -q 'changes are not committed' "$scratch/output" || fail "run.sh --all says of a change: $(cat "$scratch/output")"
+git -C "$scratch/tree" add bench
+git -C "$scratch/tree" -c user.name=a -c user.email=a@b commit -q -m a
+for _ in $(seq "$(nproc)"); do
+    (while :; do :; done) &
+    busy="${busy:-} $!"
 done
-head -c 900 old.json >"$scratch/short.json"
-"$bench" --compare "$scratch/short.json" new.json >"$scratch/output" 2>&1 && fail "half of a file is compared"
+BENCH=/bin/true sh "$scratch/tree/bench/run.sh" --all >"$scratch/output" 2>&1 && fail "run.sh --all takes a busy machine"
+grep -q 'other programs use' "$scratch/output" || fail "run.sh --all says of a busy machine: $(cat "$scratch/output")"
+# shellcheck disable=SC2086 # one or more of them
+kill $busy
 
 # Two threads that begin 20 appends a second have begun their tenth ones 0.9 seconds after the first ones.
 began=$(date +%s%N)
@@ -75,6 +93,13 @@ if [ -w /dev/shm ]; then
 else
     echo "SKIP bench, a disk that stands still: /dev/shm is not here"
 fi
+
+# The latencies of follow are the reader's alone, also over all rounds; of few there is no p99.9.
+"$bench" --scenario follow --rounds 1 --seconds 0.05 --warmup 0 --json "$scratch/follow.json" "$scratch" >"$scratch/output" 2>&1 ||
+    fail "follow fails: $(cat "$scratch/output")"
+grep -oE '"p50_us": [0-9.]+|"max_us": [0-9.]+' "$scratch/follow.json" | paste - - - - | awk '$2 != $6 || $4 != $8' | grep . &&
+    fail "follow: the figures of one round are not those of all"
+grep -q '"p999_us": [0-9]' "$scratch/open.json" && fail "20 appends have a p99.9"
 
 # Names of contenders may have a comma: each line has as many fields as the first one.
 "$bench" --scenario p5 --rounds 1 --seconds 0.01 --warmup 0 --csv "$scratch/flight.csv" "$scratch" >"$scratch/output" 2>&1 ||

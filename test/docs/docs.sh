@@ -109,7 +109,7 @@ options()
         page=${program#*:}
         sed -nE 's/^\.It Fl -([a-z]+).*/\1/p' "$page" |
             sort -u >"$scratch/page"
-        grep -oE '(\{ "[a-z]+", ((no|required)_argument|"[A-Z]+")|(WORDS|SWITCH|OPENED)\("[a-z]+")' "$source" |
+        grep -oE '(\{ "[a-z]+", ((no|required)_argument|"[A-Z]+")|(WORDS|SWITCH)\("[a-z]+")' "$source" |
             sed 's/^[^"]*"//; s/".*//' | sort -u >"$scratch/table"
         sed -nE '/^ +"  (--|-[a-z], )/{ s/^ +"  //; s/^(--[a-z]+), (--[a-z]+).*/\1 \2/; s/(--[a-z]+( --[a-z]+)?).*/\1/; s/--//g; s/ /\n/; p }' "$source" |
             sort -u >"$scratch/help"
