@@ -57,7 +57,8 @@ struct twinlog_sink_options {
     uint64_t initial_bytes;
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
-     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. Not for
+     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. NAME
+     * is missing for an instant meanwhile, in which another process may make it and have it. Not for
      * a shared sink: there another program renames the file, and each process calls twinlog_sink_reopen(). */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
@@ -141,8 +142,8 @@ struct twinlog_sink_stat {
     uint64_t growths;      /* of the file, by any process */
     uint64_t growth_waits; /* writes of this process that had to make it larger themselves */
     uint64_t rotations;    /* that this process has seen */
-    uint64_t fillers;      /* unfinished writes of dead processes, made harmless by now: what was not
-                              yet copied became spaces, and the last byte a newline */
+    uint64_t fillers;      /* unfinished writes of dead processes, made harmless by now: they became
+                              spaces, and the last byte a newline */
 };
 #define TWINLOG_SINK_STAT_INIT                                                                               \
     {                                                                                                        \

@@ -75,19 +75,19 @@ static int open_at(const struct twinlog_sink *sink, struct sink_file *file, cons
 static int open_or_make(const struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags,
                         int *ret_fd, bool *ret_is_made)
 {
-    int rc = flags & O_EXCL ? -ENOENT : open_at(sink, file, name, 0, ret_fd);
+    int rc = open_at(sink, file, name, 0, ret_fd);
     *ret_is_made = false;
     if (rc != -ENOENT || !(flags & O_CREAT))
         return rc;
     rc = open_at(sink, file, name, O_CREAT | O_EXCL, ret_fd);
     *ret_is_made = rc == 0;
-    return rc == -EEXIST && !(flags & O_EXCL) ? FOUND_OTHER_FILE : rc; /* another process was faster */
+    return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
-static int open_data(struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags)
+static int open_data(struct twinlog_sink *sink, struct sink_file *file, int flags)
 {
     struct stat about;
-    const int rc = open_or_make(sink, file, name, flags, &file->data_fd, &file->is_made);
+    const int rc = open_or_make(sink, file, sink->name, flags, &file->data_fd, &file->is_made);
     if (rc != 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
         return rc == -EISDIR || rc == -ENXIO || rc == -ENODEV ? -ENOTSUP : rc;
     if (fstat(file->data_fd, &about) < 0)
@@ -136,14 +136,14 @@ static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
 
 /* Under the area's lock, after a failure: removes what this call has made. A process that waits for the lock finds
  * that the names are gone, and begins again. */
-static void remove_made(struct twinlog_sink *sink, struct sink_file *file, const char *name)
+static void remove_made(struct twinlog_sink *sink, struct sink_file *file)
 {
     struct stat about;
     if (!file->is_area_new) /* another process has the file open, or had */
         return;
-    if (file->is_made && twl_sink_has_name(sink, name, file->data_fd) && fstat(file->data_fd, &about) == 0 &&
-        about.st_size == 0)
-        unlinkat(sink->dir, name, 0);
+    if (file->is_made && twl_sink_has_name(sink, sink->name, file->data_fd) &&
+        fstat(file->data_fd, &about) == 0 && about.st_size == 0)
+        unlinkat(sink->dir, sink->name, 0);
     remove_area(sink, file);
 }
 
@@ -233,7 +233,6 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
         rc = make_area(file, end);
     if (rc != 0)
         return rc;
-    file->is_first = true;
     file->area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
     file->area->growth_bytes = o->growth_bytes;
     file->area->max_bytes = o->max_bytes;
@@ -292,28 +291,28 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file)
     return rc;
 }
 
-/* Opens the file with that name, and leaves its area locked. */
-static int try_to_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file *file)
+/* Opens the file, and leaves its area locked. */
+static int try_to_enter(struct twinlog_sink *sink, int flags, struct sink_file *file)
 {
-    int rc = open_data(sink, file, name, flags);
+    int rc = open_data(sink, file, flags);
     if (rc == 0)
         rc = open_area(sink, file);
     if (rc != 0)
         return rc;
-    rc = twl_sink_has_name(sink, name, file->data_fd) ? settle(sink, file) : FOUND_OTHER_FILE;
+    rc = twl_sink_has_name(sink, sink->name, file->data_fd) ? settle(sink, file) : FOUND_OTHER_FILE;
     if (rc != 0)
-        remove_made(sink, file, name);
+        remove_made(sink, file);
     return rc;
 }
 
-int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file **ret_file)
+int twl_sink_enter(struct twinlog_sink *sink, int flags, struct sink_file **ret_file)
 {
     struct sink_file *file;
     int rc;
     do {
         if (!(file = new_file()))
             return -ENOMEM;
-        rc = try_to_enter(sink, name, flags, file);
+        rc = try_to_enter(sink, flags, file);
         if (rc != 0)
             twl_sink_forget(file);
     } while (rc == FOUND_OTHER_FILE);

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Syncs the files of a sink. A sync covers all bytes below the cursor, so it waits until all of them are
+ * Sweeps dead participants, and syncs the files of a sink.
+ *
+ * A participant is dead if it is in the area and has not locked its byte. The sweeper locks the byte itself, so no two
+ * sweep the same participant. If the sweeper dies meanwhile, the next one begins again. A range that a dead participant
+ * has claimed and not freed becomes spaces and a newline, so that the lines before and after it stay lines.
+ *
+ * A sync covers all bytes below the cursor, so it waits until all of them are
  * copied, for as long as that takes, also for a process that is stopped. It is the only call that waits for
  * other writers; the thread, which has other work, tries again later. Claims of dead participants are swept
  * meanwhile.
@@ -12,14 +18,95 @@
  */
 #define _GNU_SOURCE
 #include "base/point.h"
+#include "io/limit.h"
 #include "sink/sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
+#define PIECE 65536u
 #define YIELDS 64u
 #define PATIENCE 100u /* looks before an impatient call gives up; most of them take a millisecond */
+
+/* ---- the dead ------------------------------------------------------------------------------------ */
+
+int twl_sink_blank(int fd, uint64_t start, uint64_t size)
+{
+    unsigned char piece[PIECE];
+    struct stat about;
+    int rc = fstat(fd, &about) < 0 ? -errno : 0;
+    if (rc == 0 && (uint64_t)about.st_size < start + size)
+        rc = -EIO; /* another program has made it shorter: it is not for us to make it longer again */
+    memset(piece, ' ', sizeof(piece));
+    for (const uint64_t end = start + size; start < end && rc == 0; start += PIECE) {
+        const size_t n = (size_t)min_u64(PIECE, end - start);
+        piece[n - 1] = start + n == end ? '\n' : ' ';
+        rc = twl_limited_write(fd, piece, n, start);
+    }
+    return rc;
+}
+
+static int sweep_slot(struct sink_file *file, struct slot *slot)
+{
+    const struct claim claim = twl_claim_read(slot);
+    if (twl_mapping_is_lost(file->area))
+        return -EIO;
+    if (claim.kind == CLAIM_CLAIMED) {
+        const int rc = twl_sink_blank(file->data_fd, claim.start, claim.size);
+        POINT("hole filled");
+        if (rc < 0)
+            return rc; /* another process may be able to */
+        atomic_fetch_add(&file->area->fillers, 1);
+    }
+    if (claim.kind != CLAIM_FREE)
+        twl_claim_free(slot);
+    return 0;
+}
+
+void twl_sink_take_sync_of(struct area *area, unsigned number)
+{
+    int32_t none = 0;
+    if (!atomic_load(&area->is_in_sync[number]))
+        return;
+    atomic_compare_exchange_strong(&area->sync_error, &none, -EIO);
+    atomic_store(&area->is_in_sync[number], false);
+}
+
+int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
+{
+    struct participant *dead = area_participant(file->area, number);
+    int rc = 0;
+    if (!atomic_load(&file->area->is_used[number]))
+        return 0;
+    POINT("about to sweep");
+    twl_sink_take_sync_of(file->area, number);
+    twl_claim_settle(file->area);
+    for (unsigned i = 0; i < SLOTS && rc == 0; i++)
+        rc = sweep_slot(file, &dead->slots[i]);
+    if (rc == 0)
+        atomic_store(&file->area->is_used[number], false);
+    POINT("swept");
+    return rc;
+}
+
+int twl_sink_sweep(struct sink_file *file)
+{
+    int rc = 0;
+    twl_mutex_lock(&file->sweep_lock);
+    for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
+        if (n == file->number || !atomic_load(&file->area->is_used[n]) ||
+            twl_area_try_lock(file->area_fd, F_WRLCK, n) < 0)
+            continue;
+        rc = twl_sink_sweep_participant(file, n);
+        twl_area_unlock(file->area_fd, n);
+    }
+    twl_mutex_unlock(&file->sweep_lock);
+    return rc;
+}
+
+/* ---- syncs --------------------------------------------------------------------------------------- */
 
 static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_patient)
 {

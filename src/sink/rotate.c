@@ -4,17 +4,11 @@
  * leaves the old file when none of its threads is inside, and all of the file is copied and synced. Several
  * processes may move on at different times, since the name of each area has the inode number.
  *
- * Rotation is for a sink of one process. The process makes the next file, with its area, under a temporary
- * name, and enters it. So no other process can enter it when it gets the name:
+ * Rotation is for a sink of one process. It renames NAME.3 to NAME.4, ... NAME.1 to NAME.2, upwards from the first
+ * number that is free, and NAME to NAME.1. Then it goes on as if another program had renamed the file.
  *
- *     .NAME.next                                the next file
- *     NAME.3 -> NAME.4, ... NAME.1 -> NAME.2    upwards from the first number that is free
- *     NAME   =  NAME.1                          a second name; without hard links it loses the first one
- *     .NAME.next -> NAME                        in place of the old one, and that ends it
- *
- * NAME exists at any time. If the process dies before the last step, the next one to open NAME goes on in the
- * old file, and removes its second name. If the process dies before it has left the old file, that file stays as it
- * is, with its area, until a process opens it by the name that it has then.
+ * If the process dies before it has left an old file, that stays as it is, with its area, until a process opens it by
+ * the name that it has then.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -33,11 +27,6 @@ static void numbered(const struct twinlog_sink *sink, unsigned number, char ret_
     snprintf(ret_name, NAME_ROOM, "%s.%u", sink->name, number);
 }
 
-static void next_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM])
-{
-    snprintf(ret_name, NAME_ROOM, ".%s.next", sink->name);
-}
-
 static bool inode_of(const struct twinlog_sink *sink, const char *name, uint64_t *ret_inode)
 {
     struct stat about;
@@ -54,26 +43,18 @@ bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd
            named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
-/* ---- the next file ------------------------------------------------------------------------------- */
-
-static void remove_area_of(struct twinlog_sink *sink, uint64_t inode)
-{
-    char name[NAME_ROOM];
-    twl_area_name(inode, name);
-    unlinkat(sink->dir, name, 0);
-}
-
-/* Removes files from number `keep` on, each with its area. A process that still has such a
- * file open does not need those names. */
+/* Removes files from number `keep` on, each with its area. A process that still has such a file open does not need
+ * those names. */
 static void drop_beyond(struct twinlog_sink *sink, unsigned keep)
 {
-    char name[NAME_ROOM];
+    char name[NAME_ROOM], area[NAME_ROOM];
     uint64_t inode;
     for (unsigned k = keep;; k++) {
         numbered(sink, k, name);
         if (!inode_of(sink, name, &inode) || unlinkat(sink->dir, name, 0) < 0)
             return;
-        remove_area_of(sink, inode);
+        twl_area_name(inode, area);
+        unlinkat(sink->dir, area, 0);
         POINT("file dropped");
     }
 }
@@ -98,54 +79,15 @@ static int shift(struct twinlog_sink *sink, unsigned keep)
     return 0;
 }
 
-/* Renames NAME to NAME.1, and the next file to NAME. */
-static int change_names(struct twinlog_sink *sink, const char *next)
+static int give_number(struct twinlog_sink *sink)
 {
     char first[NAME_ROOM];
     numbered(sink, 1, first);
-    int rc = shift(sink, sink->options.keep_files);
-    if (rc == 0 && linkat(sink->dir, sink->name, sink->dir, first, 0) < 0 &&
-        renameat(sink->dir, sink->name, sink->dir, first) < 0)
-        rc = -errno;
-    POINT("old file named");
-    if (rc == 0 && renameat(sink->dir, next, sink->dir, sink->name) < 0)
-        rc = -errno;
-    POINT("next file named");
-    return rc;
-}
-
-static int make_next(struct twinlog_sink *sink, struct sink_file **ret_next)
-{
-    char name[NAME_ROOM];
-    next_name(sink, name);
-    if (unlinkat(sink->dir, name, 0) < 0 && errno != ENOENT)
+    const int rc = shift(sink, sink->options.keep_files);
+    if (rc == 0 && renameat(sink->dir, sink->name, sink->dir, first) < 0)
         return -errno;
-    int rc = twl_sink_enter(sink, name, O_CREAT | O_EXCL, ret_next);
-    POINT("next file made");
-    if (rc < 0)
-        return rc;
-    rc = change_names(sink, name);
-    if (rc < 0) {
-        unlinkat(sink->dir, name, 0);
-        twl_sink_leave(sink, *ret_next);
-    }
+    POINT("old file named");
     return rc;
-}
-
-/* ---- a rotation that was not finished ------------------------------------------------------------ */
-
-void twl_sink_end_rotation(struct twinlog_sink *sink, const struct sink_file *present)
-{
-    char name[NAME_ROOM], first[NAME_ROOM];
-    uint64_t inode;
-    next_name(sink, name);
-    numbered(sink, 1, first);
-    if (!inode_of(sink, name, &inode))
-        return;
-    if (twl_sink_has_name(sink, first, present->data_fd))
-        unlinkat(sink->dir, first, 0);
-    unlinkat(sink->dir, name, 0);
-    remove_area_of(sink, inode);
 }
 
 /* ---- going on ------------------------------------------------------------------------------------ */
@@ -153,11 +95,11 @@ void twl_sink_end_rotation(struct twinlog_sink *sink, const struct sink_file *pr
 static int go_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
 {
     struct sink_file *next;
-    int rc;
+    int rc = 0;
     if (is_rotating && twl_sink_has_name(sink, sink->name, file->data_fd))
-        rc = make_next(sink, &next);
-    else
-        rc = twl_sink_enter(sink, sink->name, O_CREAT, &next);
+        rc = give_number(sink);
+    if (rc == 0)
+        rc = twl_sink_enter(sink, O_CREAT, &next);
     if (rc < 0)
         return rc;
     twl_sink_grow_to(next, sink->options.initial_bytes); /* may fail: the next write may need less */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public functions of sinks. A write takes a lane, claims a range, copies its bytes and ends the claim.
- * If the file has too little room, or the next file is due, the write sees to that and tries to claim again.
+ * The public functions of sinks, their options and lanes. A write takes a lane, claims a range, copies its bytes and
+ * ends the claim. If the file has too little room, or the next file is due, the write sees to that and tries to claim
+ * again.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -12,9 +13,68 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_WRITE (UINT64_C(1) << 30)
+
+#define DEFAULT_INITIAL_BYTES (UINT64_C(10) << 20)
+#define DEFAULT_GROWTH_BYTES (UINT64_C(64) << 20)
+#define DEFAULT_KEEP_FILES 5u
+#define MAX_KEEP_FILES 9999u
+#define ZEROS ((uint32_t)(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS))
+#define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_MUST_EXIST) | ZEROS)
+
+/* ---- lanes: taken with one atomic operation on a line that is mostly the thread's own --------------- */
+
+static _Atomic unsigned threads;           /* that ever took a lane of a sink */
+static _Thread_local unsigned thread_lane; /* the first lane to try, from 1; 0 = not chosen yet */
+
+static bool try_take(struct lane *lane)
+{
+    uint64_t turn = atomic_load_explicit(&lane->turn, memory_order_relaxed);
+    return turn % 2 == 0 && atomic_compare_exchange_strong(&lane->turn, &turn, turn + 1);
+}
+
+static unsigned wait_for_lane(struct twinlog_sink *sink)
+{
+    atomic_fetch_add(&sink->without_lane, 1);
+    for (unsigned tries = 1; !try_take(&sink->lanes[thread_lane - 1]); tries++) {
+        thread_lane = thread_lane % SLOTS + 1;
+        if (tries % SLOTS == 0)
+            twl_yield();
+    }
+    atomic_fetch_sub(&sink->without_lane, 1);
+    return thread_lane - 1;
+}
+
+unsigned twl_lane_take(struct twinlog_sink *sink)
+{
+    if (thread_lane == 0)
+        thread_lane = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % SLOTS + 1;
+    return try_take(&sink->lanes[thread_lane - 1]) ? thread_lane - 1 : wait_for_lane(sink);
+}
+
+void twl_lane_leave(struct twinlog_sink *sink, unsigned lane)
+{
+    struct lane *mine = &sink->lanes[lane];
+    const uint64_t turn = atomic_load_explicit(&mine->turn, memory_order_relaxed);
+    atomic_store_explicit(&mine->turn, turn + 1, memory_order_release);
+}
+
+void twl_lanes_look(struct twinlog_sink *sink, uint64_t turns[SLOTS])
+{
+    for (unsigned i = 0; i < SLOTS; i++)
+        turns[i] = atomic_load(&sink->lanes[i].turn);
+}
+
+bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS], unsigned own_lane)
+{
+    for (unsigned i = 0; i < SLOTS; i++)
+        if (i != own_lane && turns[i] % 2 == 1 && atomic_load(&sink->lanes[i].turn) == turns[i])
+            return false;
+    return true;
+}
 
 /* ---- calls --------------------------------------------------------------------------------------- */
 
@@ -91,7 +151,7 @@ static int fail(struct twinlog_sink *sink, struct sink_file *file, struct slot *
 {
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (twl_sink_fill_hole(file->data_fd, start, size) == 0)
+    if (twl_sink_blank(file->data_fd, start, size) == 0)
         twl_claim_free(slot);
     pthread_setcancelstate(cancel_state, NULL);
     return twl_sink_fail(sink, -EIO);
@@ -260,6 +320,67 @@ int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_s
     return 0;
 }
 
+/* ---- options and path ---------------------------------------------------------------------------- */
+
+static bool is_in_range(const struct twinlog_sink_options *o)
+{
+    return !(o->flags & ~ALL_FLAGS) && (o->flags & ZEROS) != ZEROS &&
+           !((o->flags & TWINLOG_SINK_SHARED) && o->max_bytes > 0) && o->initial_bytes < OFFSET_LIMIT &&
+           o->growth_bytes < OFFSET_LIMIT && o->keep_files <= MAX_KEEP_FILES && o->mode <= 0777;
+}
+
+static int normalise(const struct twinlog_sink_options *options, struct twinlog_sink_options *ret_options)
+{
+    struct twinlog_sink_options o;
+    if (twl_versioned_take(&o, sizeof(o), options) < 0 || !is_in_range(&o))
+        return -EINVAL;
+    o.initial_bytes = o.initial_bytes > 0 ? o.initial_bytes : DEFAULT_INITIAL_BYTES;
+    o.growth_bytes = o.growth_bytes > 0 ? o.growth_bytes : DEFAULT_GROWTH_BYTES;
+    o.keep_files = o.keep_files > 0 ? o.keep_files : DEFAULT_KEEP_FILES;
+    o.mode = o.mode > 0 ? o.mode : 0666;
+    if (o.max_bytes > 0)
+        o.initial_bytes = min_u64(o.initial_bytes, o.max_bytes);
+    *ret_options = o;
+    return 0;
+}
+
+/* Opens the directory of the path, and copies the name behind the last slash. */
+static int split(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1])
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    const size_t length = slash ? (size_t)(slash - path) : 0;
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return *path ? -ENOTSUP : -ENOENT;
+    if (strlen(name) > NAME_MAX || length >= PATH_MAX)
+        return -ENAMETOOLONG;
+    char dir[PATH_MAX] = ".";
+    if (slash) {
+        memcpy(dir, path, length);
+        memcpy(dir + length, length == 0 ? "/" : "", length == 0 ? 2 : 1);
+    }
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES) /* may be searched, but not read: then the directory can't be synced */
+        fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    memcpy(ret_name, name, strlen(name) + 1);
+    *ret_dir = fd;
+    return 0;
+}
+
+int twl_sink_find_place(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1])
+{
+    struct stat about;
+    if (lstat(path, &about) < 0 || !S_ISLNK(about.st_mode))
+        return split(path, ret_dir, ret_name);
+    /* One file has one area, beside it, whichever symbolic link leads there. */
+    char *real = realpath(path, NULL);
+    const int rc = real ? split(real, ret_dir, ret_name) : -errno;
+    free(real);
+    return rc;
+}
+
 /* ---- open and close ------------------------------------------------------------------------------ */
 
 static void destroy(struct twinlog_sink *sink)
@@ -277,8 +398,7 @@ static int enter_in_time(struct twinlog_sink *sink, struct sink_file **ret_file)
     const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * sink->options.lock_wait_ms;
     int rc;
     const int flags = sink->options.flags & TWINLOG_SINK_MUST_EXIST ? 0 : O_CREAT;
-    while ((rc = twl_sink_enter(sink, sink->name, flags, ret_file)) == -EBUSY &&
-           twl_monotonic_ns() < until_ns)
+    while ((rc = twl_sink_enter(sink, flags, ret_file)) == -EBUSY && twl_monotonic_ns() < until_ns)
         twl_sink_pause();
     return rc;
 }
@@ -292,8 +412,6 @@ static int start(struct twinlog_sink *sink, const char *path)
     rc = enter_in_time(sink, &file);
     if (rc < 0)
         return rc;
-    if (file->is_first)
-        twl_sink_end_rotation(sink, file);
     rc = twl_sink_grow_to(file, sink->options.initial_bytes);
     if (rc < 0) {
         twl_sink_leave(sink, file);
@@ -316,7 +434,7 @@ static int start(struct twinlog_sink *sink, const char *path)
 static int allocate(const struct twinlog_sink_options *options, struct twinlog_sink **ret_sink)
 {
     struct twinlog_sink_options normal;
-    const int rc = twl_sink_options_normalise(options, &normal);
+    const int rc = normalise(options, &normal);
     if (rc < 0)
         return rc;
     struct twinlog_sink *sink = aligned_alloc(_Alignof(struct twinlog_sink), sizeof(*sink));

@@ -37,7 +37,6 @@ struct sink_file {
     struct identity identity; /* [const] of the data file */
     bool is_made;             /* [const] this call made the data file */
     bool is_area_new;         /* [const] the area's file was empty */
-    bool is_first;            /* [const] no other participant had it open */
 
     struct twl_mutex map_lock;
     struct chunk chunks[CHUNKS]; /* [map_lock]; read without it */
@@ -96,14 +95,10 @@ static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
     return rc;
 }
 
-/* ---- options.c: defaults and limits -------------------------------------------------------------- */
+/* ---- sink.c: the path, and threads inside a call -------------------------------------------------- */
 
-int twl_sink_options_normalise(const struct twinlog_sink_options *options,
-                               struct twinlog_sink_options *ret_options);
 /* Opens the directory of the file, and finds the file's name in it. */
 int twl_sink_find_place(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1]);
-
-/* ---- lane.c: threads inside a call -------------------------------------------------------------- */
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane);
@@ -111,15 +106,13 @@ void twl_lanes_look(struct twinlog_sink *sink, uint64_t turns[SLOTS]);
 /* Has every lane been empty since `turns` was read? Ignores the caller's own lane; SLOTS = it has none. */
 bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS], unsigned own_lane);
 
-/* ---- window.c: the file as memory -------------------------------------------------------------- */
+/* ---- window.c: the file as memory, and its length ------------------------------------------------ */
 
 /* Copies bytes into a range of the caller's claim, which is in its slot. -EIO: they are not in the file. */
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
 /* Makes those pages present that no thread has seen to. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
 void twl_window_close(struct sink_file *file);
-
-/* ---- grow.c: the length of the file ------------------------------------------------------------- */
 
 /* Makes the file at least `end` long, mostly longer, by a step of at most growth_bytes. Reserves the
  * blocks. */
@@ -146,22 +139,10 @@ int twl_end_find(int fd, const struct area *area, const struct identity *identit
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
 int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end);
 
-/* ---- sweep.c: the dead --------------------------------------------------------------------------- */
-
-/* Makes harmless what participants that are dead left, and their places free. */
-int twl_sink_sweep(struct sink_file *file);
-/* The same for a participant after the caller has locked its byte. */
-int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
-/* A participant that died in the middle of a sync may have taken an error with it: that sync counts as failed. */
-void twl_sink_take_sync_of(struct area *area, unsigned number);
-/* Fills the zeros of a range that was not copied with spaces and a newline, so that every line stays a
- * line. */
-int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size);
-
 /* ---- enter.c: opening and closing a file ---------------------------------------------------------- */
 
-/* Opens the file with that name as a participant. `flags` are those of openat() beside O_RDWR. */
-int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file **ret_file);
+/* Opens the file with the sink's name as a participant. `flags`: 0 or O_CREAT. */
+int twl_sink_enter(struct twinlog_sink *sink, int flags, struct sink_file **ret_file);
 /* Closes the file as a participant; the last one truncates it. Frees it in any case. */
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
 /* Frees only memory and descriptors. */
@@ -172,8 +153,6 @@ void twl_sink_forget(struct sink_file *file);
 /* Does that name in the sink's directory lead to this open file? */
 bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd);
 
-/* Ends a rotation that all participants died in. No other participant has the sink's file open. */
-void twl_sink_end_rotation(struct twinlog_sink *sink, const struct sink_file *present);
 /* Makes another file the present one, unless another thread has: a new file, or the one that has the name
  * now. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
@@ -183,8 +162,16 @@ struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retirin
  * error. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane);
 
-/* ---- flush.c ------------------------------------------------------------------------------------- */
+/* ---- flush.c: the dead, and syncs ------------------------------------------------------------------ */
 
+/* Makes harmless what participants that are dead left, and their places free. */
+int twl_sink_sweep(struct sink_file *file);
+/* The same for a participant after the caller has locked its byte. */
+int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
+/* A participant that died in the middle of a sync may have taken an error with it: that sync counts as failed. */
+void twl_sink_take_sync_of(struct area *area, unsigned number);
+/* Makes a range that was not copied spaces and a newline, so that every line stays a line. */
+int twl_sink_blank(int fd, uint64_t start, uint64_t size);
 /* Waits until all claims from before the call are copied, then syncs the bytes, and records the end, which is then
  * known after a crash of the system. If not patient: -EAGAIN after a short wait. */
 int twl_sink_sync_file(struct twinlog_sink *sink, struct sink_file *file, bool is_patient);

@@ -63,11 +63,12 @@ static void prepare(struct member *member, struct rng *rng)
     member->reopen_one_in = manner.is_renamed ? 100 : 0;
 }
 
+/* Between two files of a rotation the name is free for an instant. */
 static bool choose_guest(const struct member *member, struct rng *rng)
 {
     (void)member;
     (void)rng;
-    return !manner.is_shared;
+    return !manner.is_shared && manner.max_bytes == 0;
 }
 
 /* A stopped one may have a lock that an opening takes, and syncs wait for what it is about to copy. */

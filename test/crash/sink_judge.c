@@ -61,18 +61,6 @@ static uint32_t next_labelled(uint32_t pen, uint32_t sequence)
     return sequence;
 }
 
-/* Where bytes are missing there are spaces, and the last one is a newline in any case. */
-static bool is_void_of(const struct piece *piece, uint32_t pen, uint32_t sequence)
-{
-    if (line_size(pen, sequence) != piece->size)
-        return false;
-    line_fill(pen, sequence, book.line);
-    for (size_t i = 0; i < piece->size; i++)
-        if (piece->bytes[i] != ' ' && piece->bytes[i] != book.line[i])
-            return false;
-    return true;
-}
-
 static bool has_open_line(uint32_t pen)
 {
     return !book.pen[pen].has_open && atomic_load(&crew->pen[pen].begun) > returned(pen);
@@ -107,17 +95,6 @@ static bool is_blank(const struct piece *piece)
         if (piece->bytes[i] != ' ')
             return false;
     return true;
-}
-
-static bool find_void(const struct piece *piece)
-{
-    for (uint32_t pen = 0; pen < crew->pens; pen++)
-        if (has_open_line(pen) && is_void_of(piece, pen, returned(pen))) {
-            book.pen[pen].has_open = true;
-            book.verdict.fillers++;
-            return true;
-        }
-    return false;
 }
 
 /* What tells them apart is found when the others have been found. */
@@ -157,7 +134,7 @@ static void find_line(const struct piece *piece)
                   piece->offset);
     if (is_blank(piece)) {
         keep_blank(piece);
-    } else if (!find_whole(piece) && !find_void(piece)) {
+    } else if (!find_whole(piece)) {
         uint32_t pen = 0, sequence = 0;
         const bool is_labelled = line_read_label(piece->bytes, piece->size, &pen, &sequence);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How the processes that share a sink give away its file, and settle what the dead left: src/sink/claim.h and
- * src/sink/sweep.c, an atomic operation a step. README.md says what is checked.
+ * src/sink/flush.c, an atomic operation a step. README.md says what is checked.
  *
  * A participant has one slot here, and the same number.
  */
@@ -217,7 +217,7 @@ inline write(bytes)
     atomic { w = 0; c = 0; is_given = false }
 }
 
-/* ---- sweep.c ------------------------------------------------------------------------------------ */
+/* ---- flush.c ------------------------------------------------------------------------------------ */
 
 /* By the participant that has that byte locked. */
 inline sweep_participant(dead)

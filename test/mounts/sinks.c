@@ -316,30 +316,11 @@ static void remove_all(void)
 /* ---- a death at each point, with a child that lives on -------------------------------------------- */
 
 static const char *const points[] = {
-    "data opened",
-    "area locked",
-    "area filled in",
-    "area ready",
-    "place taken",
-    "entered",
-    "owner confirmed",
-    "intent stored",
-    "cursor moved",
-    "copy half done",
-    "copy done",
-    "claim done",
-    "about to grow",
-    "file grown",
-    "growth told",
-    "end recorded",
-    "about to leave",
-    "last one has cut",
-    "left",
-    "next file made",
-    "name shifted",
-    "file dropped",
-    "old file named",
-    "next file named",
+    "data opened",  "area locked",     "area filled in",   "area ready",   "place taken",
+    "entered",      "owner confirmed", "intent stored",    "cursor moved", "copy half done",
+    "copy done",    "claim done",      "about to grow",    "file grown",   "growth told",
+    "end recorded", "about to leave",  "last one has cut", "left",         "name shifted",
+    "file dropped", "old file named",
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
 
