@@ -29,6 +29,7 @@ void figures_set_work(struct figures *figures, const struct work *work)
     figures->seconds = work->seconds;
     figures->appends = work->appends;
     figures->rate = per(work->appends, work->seconds);
+    figures->put_rate = per(work->appends, work->put_seconds);
     figures->mb_per_s = work->bytes > 0 ? per(work->bytes / 1e6, work->seconds) : NAN;
     figures->cpu_us_per_append = per(work->cpu_seconds * 1e6, work->appends);
 }

@@ -55,6 +55,7 @@ struct work {
     double seconds, appends;
     double bytes; /* of payload; 0: not known */
     double cpu_seconds;
+    double put_seconds; /* without opening and closing; 0: not known */
 };
 /* Rates, and the processor time of one append. */
 void figures_set_work(struct figures *figures, const struct work *work);

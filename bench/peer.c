@@ -55,3 +55,14 @@ const char *explain_error(const char *(*explain)(int error), int error)
 {
     return explain ? explain(error) : strerror(-error);
 }
+
+int peer_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+{
+    struct peer_setup own = *setup;
+    own.peer = peer;
+    *ret_state = NULL;
+    const int error = peer->open(&own, ret_state);
+    if (error && *ret_state)
+        peer->close(*ret_state);
+    return error;
+}

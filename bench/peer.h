@@ -26,10 +26,12 @@ struct twinlog_setup {
     uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
     bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
     bool is_threadless;     /* without a committer: a thread that waits commits, or drives the log */
+    uint32_t mode;          /* enum twinlog_mode */
 };
 
 struct peer_setup {
-    const char *dir; /* exists and is empty */
+    const struct peer *peer; /* by peer_open() */
+    const char *dir;         /* exists and is empty; in p10 and p11 the path of what is to be made */
     unsigned threads;
     uint32_t largest_record;
     uint64_t expected_bytes; /* an upper estimate of what the round will append, with its framing */
@@ -54,6 +56,12 @@ enum append_level {
     APPEND_LEVELS
 };
 
+struct append {
+    const struct twinlog_entry *records; /* one at least, but for those that take batches */
+    unsigned count, thread;
+    enum append_level level;
+};
+
 struct peer {
     const char *name;
     const char *what;      /* one line for --list */
@@ -63,16 +71,23 @@ struct peer {
     bool is_only_named;    /* not one of the contenders where none is named */
     bool writes_by_call;   /* its synced writes are calls of pwritev2() with RWF_DSYNC */
 
-    /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs
-     * before the clock (preallocation, the first file) happens in open. */
-    int (*open)(const struct peer *peer, const struct peer_setup *setup, void **ret_state);
-    /* One record at least. Levels that the studies do not use need not be there. */
-    int (*append)(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
-                  enum append_level level);
+    /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs before the clock
+     * (preallocation, the first file) happens in open. What *ret_state is after an error is closed, unless it is NULL. */
+    int (*open)(const struct peer_setup *setup, void **ret_state);
+    /* Levels that the studies do not use need not be there. */
+    int (*append)(void *state, const struct append *append);
     void (*count)(void *state, struct peer_counters *ret_counters); /* NULL: it does not say */
     int (*close)(void *state);
     const char *(*explain)(int error); /* NULL: errors are those of errno */
+
+    /* In p10 and p11, of what is no file with the bytes of the records and nothing else: does it hold so many? */
+    bool (*are_all_there)(const char *path, uint64_t count);
+    bool makes_frames;        /* a record is numbered(), and it makes the rest */
+    bool closes_behind_clock; /* all is there before */
 };
+
+/* As peer->open() with what is in the setup; closes what could not be opened. */
+int peer_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state);
 
 #define OPTIONAL __attribute__((weak))
 
@@ -84,8 +99,18 @@ bool peer_is_left_out(const char *name);
 
 extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive, peer_by_hand;
 extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flight;
+/* The plain files of p10 and p11. None syncs, but the log and those of which the names say so. */
+extern const struct peer peer_sink, peer_sink_shared, peer_write, peer_write_synced, peer_mmap;
+extern const struct peer peer_stdio, peer_stdio_64k, peer_stdio_flushed;
+extern const struct peer peer_log, peer_log_durable, peer_shared_log, peer_shared_log_durable;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
 extern const struct peer peer_sqlite OPTIONAL, peer_wiredtiger OPTIONAL;
+
+/* Synced overwrites, in peer_raw.c: the file is made and written, DIRECT_BYTES of `bytes` again and again. */
+#define DIRECT_BYTES (4u << 20)
+int direct_open(const char *dir, const void *bytes, uint64_t span, int *ret_fd);
+int direct_write(int fd, const void *bytes, size_t size, uint64_t offset);
+const char *direct_explain(int error);
 
 const char *explain_error(const char *(*explain)(int error), int error);
 

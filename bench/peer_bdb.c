@@ -32,16 +32,14 @@ static int put(DB_ENV *env, const void *data, size_t size, u_int32_t flags)
 }
 
 /* It has no batches: those of other threads may come in between, and a crash may leave a part of it. */
-static int bdb_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
-                      enum append_level level)
+static int bdb_append(void *state, const struct append *append)
 {
     static const u_int32_t flags[APPEND_LEVELS] = { DB_FLUSH, DB_LOG_WRNOSYNC, 0, 0 };
     DB_ENV *env = state;
     int error = 0;
-    (void)thread;
-    for (unsigned i = 0; i < count && error == 0; i++)
-        error = put(env, records[i].data, records[i].size, flags[level]);
-    return error == 0 && level == APPEND_BATCH ? negative(env->log_flush(env, NULL)) : error;
+    for (unsigned i = 0; i < append->count && error == 0; i++)
+        error = put(env, append->records[i].data, append->records[i].size, flags[append->level]);
+    return error == 0 && append->level == APPEND_BATCH ? negative(env->log_flush(env, NULL)) : error;
 }
 
 static int open_log(const char *dir, int is_zeroed, DB_ENV **ret_env)
@@ -61,18 +59,14 @@ static int open_log(const char *dir, int is_zeroed, DB_ENV **ret_env)
     return 0;
 }
 
-static int bdb_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int bdb_open(const struct peer_setup *setup, void **ret_state)
 {
     DB_ENV *env;
-    (void)peer;
     int error = open_log(setup->dir, setup->largest_record <= SMALL_RECORD, &env);
     if (error)
         return error;
-    error = put(env, "first", 5, DB_FLUSH);
     *ret_state = env;
-    if (error)
-        env->close(env, 0);
-    return error;
+    return put(env, "first", 5, DB_FLUSH);
 }
 
 static void bdb_count(void *state, struct peer_counters *ret_counters)

@@ -24,9 +24,8 @@ struct by_hand {
     char *buffers[2]; /* one is filled while the other is written */
     unsigned filling;
     size_t filled;
-    off_t end;                /* of what was handed out to be written */
-    uint64_t records, synced; /* so many came, so many are durable */
-    uint64_t appends, append_bytes, syncs, written_bytes;
+    off_t end;                       /* of what was handed out to be written */
+    uint64_t records, synced, syncs; /* so many came, so many are durable */
     bool is_writing;
     int error;
 };
@@ -50,25 +49,19 @@ static void commit(struct by_hand *by_hand)
     by_hand->is_writing = false;
     by_hand->synced = records;
     by_hand->syncs++;
-    by_hand->written_bytes += size;
     by_hand->error = by_hand->error ? by_hand->error : error;
     pthread_cond_broadcast(&by_hand->changed);
 }
 
-static int by_hand_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
-                          enum append_level level)
+static int by_hand_append(void *state, const struct append *append)
 {
+    const struct twinlog_entry *record = append->records;
     struct by_hand *by_hand = state;
-    (void)thread;
-    (void)count;
-    (void)level;
     pthread_mutex_lock(&by_hand->lock);
     while (by_hand->filled + record->size > by_hand->buffer_bytes)
         pthread_cond_wait(&by_hand->changed, &by_hand->lock);
     memcpy(by_hand->buffers[by_hand->filling] + by_hand->filled, record->data, record->size);
     by_hand->filled += record->size;
-    by_hand->appends++;
-    by_hand->append_bytes += record->size;
     const uint64_t number = ++by_hand->records;
     while (by_hand->synced < number && by_hand->error == 0) {
         if (by_hand->is_writing)
@@ -85,13 +78,7 @@ static void by_hand_count(void *state, struct peer_counters *ret_counters)
 {
     struct by_hand *by_hand = state;
     pthread_mutex_lock(&by_hand->lock);
-    *ret_counters = (struct peer_counters){
-        .appends = by_hand->appends,
-        .append_bytes = by_hand->append_bytes,
-        .syncs = by_hand->syncs,
-        .framed_bytes = by_hand->append_bytes,
-        .written_bytes = by_hand->written_bytes,
-    };
+    *ret_counters = (struct peer_counters){ .appends = by_hand->records, .syncs = by_hand->syncs };
     pthread_mutex_unlock(&by_hand->lock);
 }
 
@@ -99,8 +86,6 @@ static int by_hand_close(void *state)
 {
     struct by_hand *by_hand = state;
     const int error = close(by_hand->fd) == 0 ? 0 : -errno;
-    pthread_cond_destroy(&by_hand->changed);
-    pthread_mutex_destroy(&by_hand->lock);
     free(by_hand->buffers[0]);
     free(by_hand->buffers[1]);
     free(by_hand);
@@ -110,22 +95,18 @@ static int by_hand_close(void *state)
 /* Zeros for what the round will append, at most 1 GiB: behind them the file grows. */
 static int fill(int fd, uint64_t bytes)
 {
-    enum {
-        PIECE = 1 << 20
-    };
-    static const char zeros[PIECE];
-    for (uint64_t done = 0; done < bytes && done < UINT64_C(1) << 30; done += PIECE) {
-        if (pwrite(fd, zeros, PIECE, (off_t)done) != PIECE)
+    static const char zeros[1 << 20];
+    for (uint64_t done = 0; done < bytes && done < UINT64_C(1) << 30; done += sizeof(zeros)) {
+        if (pwrite(fd, zeros, sizeof(zeros), (off_t)done) != sizeof(zeros))
             return -errno;
     }
     return fsync(fd) == 0 ? 0 : -errno;
 }
 
-static int by_hand_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int by_hand_open(const struct peer_setup *setup, void **ret_state)
 {
     char path[4096];
-    struct by_hand *by_hand = allocate(1, sizeof(*by_hand));
-    (void)peer;
+    struct by_hand *by_hand = *ret_state = allocate(1, sizeof(*by_hand));
     snprintf(path, sizeof(path), "%s/log", setup->dir);
     by_hand->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     by_hand->buffer_bytes = (4u << 20) > setup->largest_record ? 4u << 20 : setup->largest_record;
@@ -133,11 +114,7 @@ static int by_hand_open(const struct peer *peer, const struct peer_setup *setup,
     by_hand->buffers[1] = allocate(1, by_hand->buffer_bytes);
     pthread_mutex_init(&by_hand->lock, NULL);
     pthread_cond_init(&by_hand->changed, NULL);
-    const int error = by_hand->fd < 0 ? -errno : fill(by_hand->fd, setup->expected_bytes);
-    *ret_state = by_hand;
-    if (error)
-        by_hand_close(by_hand);
-    return error;
+    return by_hand->fd < 0 ? -errno : fill(by_hand->fd, setup->expected_bytes);
 }
 
 const struct peer peer_by_hand = {

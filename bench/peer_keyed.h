@@ -49,11 +49,10 @@ static int keyed_close(void *state)
     return 0;
 }
 
-static int keyed_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int keyed_open(const struct peer_setup *setup, void **ret_state)
 {
-    struct keyed *keyed = allocate(1, sizeof(*keyed));
+    struct keyed *keyed = *ret_state = allocate(1, sizeof(*keyed));
     char *words = NULL;
-    (void)peer;
     keyed->options = DB(options_create)();
     DB(options_set_create_if_missing)(keyed->options, 1);
     DB(options_set_write_buffer_size)(keyed->options, WRITE_BUFFER_BYTES);
@@ -62,11 +61,7 @@ static int keyed_open(const struct peer *peer, const struct peer_setup *setup, v
     DB(writeoptions_set_sync)(keyed->write_options, 1);
     keyed->relaxed_options = DB(writeoptions_create)();
     keyed->db = DB(open)(keyed->options, setup->dir, &words);
-    *ret_state = keyed;
-    int error = result(words);
-    if (error)
-        keyed_close(keyed);
-    return error;
+    return result(words);
 }
 
 static uint64_t next_key(struct keyed *keyed)
@@ -74,30 +69,29 @@ static uint64_t next_key(struct keyed *keyed)
     return htobe64(atomic_fetch_add_explicit(&keyed->next_key, 1, memory_order_relaxed));
 }
 
-static int append_batch(struct keyed *keyed, const struct twinlog_entry *records, unsigned count)
+static int append_batch(struct keyed *keyed, const struct append *append)
 {
     char *words = NULL;
     DB(writebatch_t) *batch = DB(writebatch_create)();
-    for (unsigned i = 0; i < count; i++) {
+    for (const struct twinlog_entry *record = append->records; record < append->records + append->count;
+         record++) {
         const uint64_t key = next_key(keyed);
-        DB(writebatch_put)(batch, (const char *)&key, sizeof(key), records[i].data, records[i].size);
+        DB(writebatch_put)(batch, (const char *)&key, sizeof(key), record->data, record->size);
     }
     DB(write)(keyed->db, keyed->write_options, batch, &words);
     DB(writebatch_destroy)(batch);
     return result(words);
 }
 
-static int keyed_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
-                        enum append_level level)
+static int keyed_append(void *state, const struct append *append)
 {
     struct keyed *keyed = state;
     char *words = NULL;
-    (void)thread;
-    if (level == APPEND_BATCH)
-        return append_batch(keyed, records, count);
+    if (append->level == APPEND_BATCH)
+        return append_batch(keyed, append);
     const uint64_t key = next_key(keyed);
     DB(put)
-    (keyed->db, level == APPEND_DURABLE ? keyed->write_options : keyed->relaxed_options, (const char *)&key,
-     sizeof(key), records->data, records->size, &words);
+    (keyed->db, append->level == APPEND_DURABLE ? keyed->write_options : keyed->relaxed_options,
+     (const char *)&key, sizeof(key), append->records->data, append->records->size, &words);
     return result(words);
 }

@@ -13,17 +13,14 @@
 #include "peer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -74,13 +71,6 @@ static void wake(struct pace *pace, uint64_t number, int how_many)
     syscall(SYS_futex, &pace->words[number % 2], FUTEX_WAKE_PRIVATE, how_many, NULL, NULL, 0);
 }
 
-static int write_at(const struct pace *pace, const unsigned char *bytes, size_t size, uint64_t offset)
-{
-    struct iovec part = { (void *)(uintptr_t)bytes, size };
-    const ssize_t written = pwritev2(pace->fd, &part, 1, (off_t)offset, RWF_DSYNC);
-    return written < 0 ? -errno : (size_t)written == size ? 0 : -EIO;
-}
-
 /* The lock is held on entry and on return; so in lead(). */
 static void gather(struct pace *pace)
 {
@@ -108,7 +98,7 @@ static void lead(struct pace *pace)
     pthread_mutex_unlock(&pace->lock);
 
     memset(sealed->bytes + sealed->used, 0, size - sealed->used);
-    const int error = write_at(pace, sealed->bytes, size, offset);
+    const int error = direct_write(pace->fd, sealed->bytes, size, offset);
 
     pthread_mutex_lock(&pace->lock);
     pace->commits++;
@@ -163,14 +153,11 @@ static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *
     return number;
 }
 
-static int pace_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
-                       enum append_level level)
+static int pace_append(void *state, const struct append *append)
 {
+    const struct twinlog_entry *record = append->records;
     struct pace *pace = state;
     uint32_t seen;
-    (void)thread;
-    (void)count;
-    (void)level;
     if (record->size + HEADER_BYTES > BUFFER_BYTES)
         return -EMSGSIZE;
     const uint64_t number = put(pace, record->data, record->size, &seen);
@@ -188,18 +175,17 @@ static int pace_append(void *state, unsigned thread, const struct twinlog_entry 
 }
 
 /* Buffered; or durable, with all before it. */
-static int flight_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
-                         enum append_level level)
+static int flight_append(void *state, const struct append *append)
 {
     struct pace *pace = state;
     uint32_t seen;
-    (void)thread;
-    for (unsigned i = 0; i < count; i++) {
-        if (records[i].size + HEADER_BYTES > BUFFER_BYTES)
+    for (const struct twinlog_entry *record = append->records; record < append->records + append->count;
+         record++) {
+        if (record->size + HEADER_BYTES > BUFFER_BYTES)
             return -EMSGSIZE;
-        put(pace, records[i].data, records[i].size, &seen);
+        put(pace, record->data, record->size, &seen);
     }
-    if (level != APPEND_BUFFERED) {
+    if (append->level != APPEND_BUFFERED) {
         pthread_mutex_lock(&pace->lock);
         settle(pace, 0);
         pthread_mutex_unlock(&pace->lock);
@@ -234,29 +220,12 @@ static int pace_close(void *state)
         pthread_mutex_unlock(&pace->lock);
         pthread_join(pace->leader, NULL);
     }
-    pthread_cond_destroy(&pace->has_settled);
-    pthread_cond_destroy(&pace->has_work);
     if (pace->fd >= 0)
         close(pace->fd);
     for (unsigned i = 0; i < 2; i++)
         free(pace->groups[i].bytes);
-    pthread_cond_destroy(&pace->has_room);
-    pthread_mutex_destroy(&pace->lock);
     free(pace);
     return 0;
-}
-
-static int prepare(struct pace *pace, const char *dir)
-{
-    char path[4096];
-    for (unsigned i = 0; i < 2; i++)
-        pace->groups[i].bytes = allocate_blocks(BUFFER_BYTES);
-    snprintf(path, sizeof(path), "%s/pace", dir);
-    pace->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
-    int error = pace->fd < 0 ? -errno : 0;
-    for (uint64_t offset = 0; offset < SPAN_BYTES && error == 0; offset += BUFFER_BYTES)
-        error = write_at(pace, pace->groups[0].bytes, BUFFER_BYTES, offset);
-    return error == 0 && fsync(pace->fd) < 0 ? -errno : error;
 }
 
 struct kind {
@@ -264,10 +233,10 @@ struct kind {
     bool has_leader; /* a thread that leads; as many records as there may be threads are on their way */
 };
 
-static int pace_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int pace_open(const struct peer_setup *setup, void **ret_state)
 {
-    const struct kind *kind = peer->kind;
-    struct pace *pace = allocate(1, sizeof(*pace));
+    const struct kind *kind = setup->peer->kind;
+    struct pace *pace = *ret_state = allocate(1, sizeof(*pace));
     pace->yields = kind->yields;
     pace->gather_us = kind->gather_us;
     pace->filling = 1;
@@ -277,14 +246,13 @@ static int pace_open(const struct peer *peer, const struct peer_setup *setup, vo
     pthread_cond_init(&pace->has_settled, NULL);
     pthread_mutex_init(&pace->lock, NULL);
     pthread_cond_init(&pace->has_room, NULL);
-    int error = prepare(pace, setup->dir);
+    for (unsigned i = 0; i < 2; i++)
+        pace->groups[i].bytes = allocate_blocks(BUFFER_BYTES);
+    int error = direct_open(setup->dir, pace->groups[0].bytes, SPAN_BYTES, &pace->fd);
     if (error == 0 && kind->has_leader) {
         error = -pthread_create(&pace->leader, NULL, run_leader, pace);
         pace->has_leader = error == 0;
     }
-    *ret_state = pace;
-    if (error)
-        pace_close(pace);
     return error;
 }
 
@@ -302,16 +270,11 @@ static void pace_count(void *state, struct peer_counters *ret_counters)
     pthread_mutex_unlock(&pace->lock);
 }
 
-static const char *pace_explain(int error)
-{
-    return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
-}
-
 #define PACE(its_name, its_what, its_append, ...)                                                            \
     {                                                                                                        \
         .name = its_name, .what = its_what, .kind = &(const struct kind){ __VA_ARGS__ },                     \
         .is_only_named = true, .writes_by_call = true, .open = pace_open, .append = its_append,              \
-        .count = pace_count, .close = pace_close, .explain = pace_explain                                    \
+        .count = pace_count, .close = pace_close, .explain = direct_explain                                  \
     }
 const struct peer peer_pace_blocking =
     PACE("pace-blocking", "the pace: group commit without format and recovery, 4 yields before a sleep",

@@ -20,7 +20,7 @@
 
 #define SMALL_BYTES 4096u
 #define SMALL_SPAN (UINT64_C(64) << 20)
-#define LARGE_BYTES (4u << 20)
+#define LARGE_BYTES DIRECT_BYTES
 #define LARGE_SPAN_MIN (UINT64_C(256) << 20)
 #define LARGE_SPAN_MAX (UINT64_C(2) << 30)
 #define WRITERS 2u
@@ -34,24 +34,27 @@ struct raw {
     unsigned char *bytes;
 };
 
-static int write_durable(const struct raw *raw, size_t size, uint64_t offset)
+int direct_write(int fd, const void *bytes, size_t size, uint64_t offset)
 {
-    struct iovec part = { raw->bytes, size };
-    ssize_t written = pwritev2(raw->fd, &part, 1, (off_t)offset, RWF_DSYNC);
-    if (written < 0)
-        return -errno;
-    return (size_t)written == size ? 0 : -EIO;
+    struct iovec part = { (void *)(uintptr_t)bytes, size };
+    const ssize_t written = pwritev2(fd, &part, 1, (off_t)offset, RWF_DSYNC);
+    return written < 0 ? -errno : (size_t)written == size ? 0 : -EIO;
 }
 
-static int prewrite(const struct raw *raw)
+int direct_open(const char *dir, const void *bytes, uint64_t span, int *ret_fd)
 {
-    uint64_t total = raw->slots * raw->write_bytes;
-    for (uint64_t offset = 0; offset < total; offset += LARGE_BYTES) {
-        int error = write_durable(raw, LARGE_BYTES, offset);
-        if (error)
-            return error;
-    }
-    return fsync(raw->fd) < 0 ? -errno : 0;
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/raw", dir);
+    *ret_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
+    int error = *ret_fd < 0 ? -errno : 0;
+    for (uint64_t offset = 0; offset < span && error == 0; offset += DIRECT_BYTES)
+        error = direct_write(*ret_fd, bytes, DIRECT_BYTES, offset);
+    return error == 0 && fsync(*ret_fd) < 0 ? -errno : error;
+}
+
+const char *direct_explain(int error)
+{
+    return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
 }
 
 static int raw_close(void *state)
@@ -71,11 +74,10 @@ struct kind {
     uint64_t least_span, most_span;
 };
 
-static int raw_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int raw_open(const struct peer_setup *setup, void **ret_state)
 {
-    char path[4096];
-    const struct kind *kind = peer->kind;
-    struct raw *raw = allocate(1, sizeof(*raw));
+    const struct kind *kind = setup->peer->kind;
+    struct raw *raw = *ret_state = allocate(1, sizeof(*raw));
     uint64_t span = setup->expected_bytes > kind->least_span ? setup->expected_bytes : kind->least_span;
     span = span < kind->most_span ? span : kind->most_span;
     raw->write_bytes = kind->write_bytes;
@@ -84,40 +86,30 @@ static int raw_open(const struct peer *peer, const struct peer_setup *setup, voi
     for (unsigned i = 0; i < kind->writers; i++)
         raw->next[i] = i;
     raw->bytes = memset(allocate_blocks(LARGE_BYTES), 0x5a, LARGE_BYTES);
-    snprintf(path, sizeof(path), "%s/raw", setup->dir);
-    raw->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
-    int error = raw->fd < 0 ? -errno : prewrite(raw);
-    *ret_state = raw;
-    if (error)
-        raw_close(raw);
-    return error;
+    return direct_open(setup->dir, raw->bytes, raw->slots * raw->write_bytes, &raw->fd);
 }
 
 /* A batch is what it takes, in whole blocks. One record is a write, of which the bytes are its own. */
-static int raw_append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
-                      enum append_level level)
+static int raw_append(void *state, const struct append *append)
 {
     struct raw *raw = state;
     uint64_t slots = 1, step = raw->writers, bytes = 0;
-    if (level == APPEND_BATCH) {
-        for (unsigned i = 0; i < count; i++)
-            bytes += records[i].size;
+    if (append->level == APPEND_BATCH) {
+        for (unsigned i = 0; i < append->count; i++)
+            bytes += append->records[i].size;
         step = slots = (bytes + raw->write_bytes - 1) / raw->write_bytes;
     }
     if (slots * raw->write_bytes > LARGE_BYTES)
         return -EMSGSIZE;
-    const uint64_t slot = raw->next[thread] + slots <= raw->slots ? raw->next[thread] : thread;
-    raw->next[thread] = slot + step;
-    return write_durable(raw, slots * raw->write_bytes, slot * raw->write_bytes);
-}
-
-static const char *raw_explain(int error)
-{
-    return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
+    const uint64_t slot =
+        raw->next[append->thread] + slots <= raw->slots ? raw->next[append->thread] : append->thread;
+    raw->next[append->thread] = slot + step;
+    return direct_write(raw->fd, raw->bytes, slots * raw->write_bytes, slot * raw->write_bytes);
 }
 
 #define RAW                                                                                                  \
-    .writes_by_call = true, .open = raw_open, .append = raw_append, .close = raw_close, .explain = raw_explain
+    .writes_by_call = true, .open = raw_open, .append = raw_append, .close = raw_close,                      \
+    .explain = direct_explain
 
 const struct peer peer_raw = {
     .name = "raw",

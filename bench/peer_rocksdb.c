@@ -2,8 +2,7 @@
 /*
  * RocksDB: a put with sync=true, pipelined writes.
  *
- * As a store twice: its write-ahead log, read with the iterator that replication uses (checksums verified), and
- * its table, compacted, for single reads, with a block cache that holds all of it.
+ * As a store: its table, compacted, for single reads, with a block cache that holds all of it.
  */
 #include <rocksdb/c.h>
 
@@ -28,14 +27,12 @@ const struct peer peer_rocksdb = {
 /* ---- the stores -------------------------------------------------------------------------------- */
 
 #define CACHE_BYTES ((size_t)4 << 30)
-#define KEEP_WAL_SECONDS 1000000u
 
 struct rocks_store {
     rocksdb_t *db;
     rocksdb_options_t *options;
     rocksdb_readoptions_t *read_options;
     rocksdb_cache_t *cache;
-    uint32_t record_bytes;
 };
 
 static void close_store(void *state)
@@ -49,18 +46,15 @@ static void close_store(void *state)
     free(store);
 }
 
-/* Files of the log that have been flushed to the table are kept. */
 static int open_store(const struct store *kind, const struct store_plan *plan, void **ret_state)
 {
     struct rocks_store *store = allocate(1, sizeof(*store));
     (void)kind;
-    store->record_bytes = plan->record_bytes;
     store->cache = rocksdb_cache_create_lru(CACHE_BYTES);
     store->read_options = rocksdb_readoptions_create();
     store->options = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(store->options, 1);
     rocksdb_options_set_write_buffer_size(store->options, WRITE_BUFFER_BYTES);
-    rocksdb_options_set_WAL_ttl_seconds(store->options, KEEP_WAL_SECONDS);
     rocksdb_options_set_compression(store->options, rocksdb_no_compression);
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_block_based_options_set_block_cache(table, store->cache);
@@ -76,11 +70,11 @@ static int open_store(const struct store *kind, const struct store_plan *plan, v
     return error;
 }
 
-static int put_all(const struct rocks_store *store, const struct store_plan *plan, int is_logged)
+static int put_all(const struct rocks_store *store, const struct store_plan *plan)
 {
     rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
     char *words = NULL;
-    rocksdb_writeoptions_disable_WAL(options, !is_logged);
+    rocksdb_writeoptions_disable_WAL(options, 1);
     for (uint64_t i = 1; i <= plan->records && !words; i++) {
         uint64_t key = htobe64(i);
         rocksdb_put(store->db, options, (const char *)&key, sizeof(key), (const char *)plan_record(plan, i),
@@ -100,58 +94,21 @@ static int flush_table(const struct rocks_store *store)
     return result(words);
 }
 
-static int flush_log(const struct rocks_store *store)
-{
-    char *words = NULL;
-    rocksdb_flush_wal(store->db, 1, &words);
-    return result(words);
-}
-
-/* The log is read, or the table, which is complete and compacted. */
+/* Complete and compacted. */
 static int fill_store(const struct store *kind, const struct store_plan *plan)
 {
-    const bool has_log = kind->replay != NULL;
     void *state;
     int error = open_store(kind, plan, &state);
     if (error)
         return error;
     struct rocks_store *store = state;
-    error = put_all(store, plan, has_log);
-    if (error == 0 && has_log)
-        error = flush_log(store);
+    error = put_all(store, plan);
     if (error == 0)
         error = flush_table(store);
-    if (error == 0 && !has_log)
+    if (error == 0)
         rocksdb_compact_range(store->db, NULL, 0, NULL, 0);
     close_store(store);
     return error;
-}
-
-/* One put is one batch: 12 bytes of header, the kind, key and value, each behind its length. */
-static void tally_batch(rocksdb_writebatch_t *batch, uint32_t record_bytes, struct tally *tally)
-{
-    size_t size;
-    const char *bytes = rocksdb_writebatch_data(batch, &size);
-    if (rocksdb_writebatch_count(batch) == 1 && size >= record_bytes)
-        tally_add(tally, bytes + size - record_bytes, record_bytes);
-}
-
-static int wal_replay(void *state, struct tally *tally)
-{
-    const struct rocks_store *store = state;
-    char *words = NULL;
-    rocksdb_wal_iterator_t *iterator = rocksdb_get_updates_since(store->db, 1, NULL, &words);
-    if (words)
-        return result(words);
-    for (; rocksdb_wal_iter_valid(iterator); rocksdb_wal_iter_next(iterator)) {
-        uint64_t sequence;
-        rocksdb_writebatch_t *batch = rocksdb_wal_iter_get_batch(iterator, &sequence);
-        tally_batch(batch, store->record_bytes, tally);
-        rocksdb_writebatch_destroy(batch);
-    }
-    rocksdb_wal_iter_status(iterator, &words);
-    rocksdb_wal_iter_destroy(iterator);
-    return result(words);
 }
 
 static int table_get(void *state, uint64_t number, struct found *ret_found)
@@ -171,14 +128,6 @@ static int table_get(void *state, uint64_t number, struct found *ret_found)
     rocksdb_pinnableslice_destroy(slice);
     return 0;
 }
-
-const struct store store_rocksdb_wal = {
-    .folder = "rocksdb-wal",
-    .fill = fill_store,
-    .open = open_store,
-    .replay = wal_replay,
-    .close = close_store,
-};
 
 const struct store store_rocksdb = {
     .folder = "rocksdb",

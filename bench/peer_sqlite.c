@@ -38,15 +38,11 @@ static int put(const struct lite *lite, const void *data, size_t size)
     return failure(sqlite3_reset(lite->insert)); /* returns what the step did */
 }
 
-static int lite_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
-                       enum append_level level)
+static int lite_append(void *state, const struct append *append)
 {
     struct lite *lite = state;
-    (void)thread;
-    (void)count;
-    (void)level;
     pthread_mutex_lock(&lite->lock);
-    int error = put(lite, record->data, record->size);
+    int error = put(lite, append->records->data, append->records->size);
     pthread_mutex_unlock(&lite->lock);
     return error;
 }
@@ -77,12 +73,11 @@ static int lite_close(void *state)
     return error;
 }
 
-static int lite_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int lite_open(const struct peer_setup *setup, void **ret_state)
 {
     char path[4096];
     int error;
-    struct lite *lite = allocate(1, sizeof(*lite));
-    (void)peer;
+    struct lite *lite = *ret_state = allocate(1, sizeof(*lite));
     pthread_mutex_init(&lite->lock, NULL);
     snprintf(path, sizeof(path), "%s/log.db", setup->dir);
     if ((error = failure(sqlite3_open(path, &lite->db))) ||
@@ -91,9 +86,8 @@ static int lite_open(const struct peer *peer, const struct peer_setup *setup, vo
         (error = failure(
              sqlite3_prepare_v2(lite->db, "INSERT INTO log(data) VALUES(?)", -1, &lite->insert, NULL))) ||
         (error = fill_first_wal(lite)))
-        lite_close(lite);
-    *ret_state = lite;
-    return error;
+        return error;
+    return 0;
 }
 
 static const char *lite_explain(int error)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog itself: blocking appends on one log.
+ * twinlog itself: blocking appends on one log; and among the plain files, in the mapped mode or shared by processes.
  *
  * Unless it is to be fresh, the log asks for enough full-size segments to hold the whole round and
  * open waits until they are there, as they would be in a log that has run for a while; otherwise the
  * first second measures the preparation of segments as well.
  */
+#include "frame.h"
 #include "peer.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #define DEFAULT_MAX_RECORD (4u << 20)
 #define PATIENCE_TRIES 6000 /* pauses without a new segment: half a minute */
 #define PAUSE_NS 5000000
+#define OPEN_WAIT_MS 10000 /* for another process that is opening it, too */
 
 static void read_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
@@ -27,7 +29,7 @@ static void read_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 
 static uint32_t spares_for(const struct peer_setup *setup)
 {
-    if (setup->twinlog.is_fresh)
+    if (setup->twinlog.is_fresh || setup->peer->kind)
         return 0;
     if (setup->twinlog.spares)
         return setup->twinlog.spares;
@@ -54,44 +56,39 @@ static int wait_for_spares(struct twinlog *log, uint32_t wanted)
     return -ENOSPC; /* the library tells why only when it needs the segment; room is the likely one */
 }
 
-static int open_log(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int open_log(const struct peer_setup *setup, void **ret_state)
 {
-    (void)peer;
-    const struct twinlog_setup *wanted = &setup->twinlog;
+    const struct twinlog_setup *wanted = setup->peer->kind ? setup->peer->kind : &setup->twinlog;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog *log;
 
     options.flags = (wanted->is_padded ? (uint32_t)TWINLOG_PAD : 0) |
                     (wanted->is_buffered ? (uint32_t)TWINLOG_BUFFERED : 0) |
                     (wanted->is_not_recycling ? (uint32_t)TWINLOG_NO_RECYCLE : 0) |
                     (wanted->is_threadless ? (uint32_t)TWINLOG_NO_THREAD : 0);
     options.io = wanted->io;
+    options.mode = wanted->mode;
+    options.lock_wait_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;
     options.segment_bytes = wanted->segment_bytes;
     options.buffer_bytes = wanted->buffer_bytes;
     options.max_record_bytes = setup->largest_record > DEFAULT_MAX_RECORD ? setup->largest_record : 0;
     options.spare_segments = spares_for(setup);
     options.keep_bytes = wanted->keep_bytes;
 
-    int error = twinlog_open(setup->dir, &options, &log);
-    if (error)
-        return error;
-    error = wait_for_spares(log, options.spare_segments);
+    struct twinlog *log = NULL;
+    const int error = twinlog_open(setup->dir, &options, &log);
     *ret_state = log;
-    if (error)
-        twinlog_close(log);
-    return error;
+    return error ? error : wait_for_spares(log, options.spare_segments);
 }
 
-static int append(void *state, unsigned thread, const struct twinlog_entry *records, unsigned count,
-                  enum append_level level)
+static int append(void *state, const struct append *append)
 {
     const struct twinlog_terms written = { .size = sizeof(written), .level = TWINLOG_LEVEL_WRITTEN };
-    (void)thread;
-    switch (level) {
+    const struct twinlog_entry *records = append->records;
+    switch (append->level) {
     case APPEND_BATCH:
-        return twinlog_append_batch(state, records, count, NULL, NULL);
+        return twinlog_append_batch(state, records, append->count, NULL, NULL);
     case APPEND_WRITTEN:
-        return twinlog_append_batch(state, records, count, &written, NULL);
+        return twinlog_append_batch(state, records, append->count, &written, NULL);
     case APPEND_BUFFERED:
         return twinlog_enqueue(state, records->data, records->size, NULL);
     default:
@@ -129,3 +126,49 @@ const struct peer peer_twinlog = {
     .close = close_log,
     .explain = twinlog_strerror,
 };
+
+/* ---- among plain files --------------------------------------------------------------------------- */
+
+/* The processes that wait share a sync. */
+static int append_durable(void *state, const struct append *append)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms), .level = TWINLOG_LEVEL_DURABLE };
+    return twinlog_append_batch(state, append->records, 1, &terms, NULL);
+}
+
+/* The reader verifies every checksum. */
+static bool are_all_there(const char *path, uint64_t count)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t found = 0, sum = 0;
+    int rc;
+    options.flags = TWINLOG_READER_MMAP;
+    if (twinlog_reader_open(path, &options, &reader) < 0)
+        return false;
+    for (; (rc = twinlog_reader_next(reader, &record)) > 0 && record.size == NUMBERED_BYTES; found++)
+        sum += numbered_read(record.data);
+    twinlog_reader_close(reader);
+    return rc == 0 && found == count && sum == count * (count - 1) / 2;
+}
+
+/* They are what was put, by the count of each process. */
+static bool are_as_many(const char *path, uint64_t count)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    return twinlog_inspect(path, &inspection) == 0 && inspection.report.error == 0 &&
+           inspection.first_lsn == 1 && inspection.last_lsn == count && inspection.durable_lsn == count;
+}
+
+/* A log in the mapped mode gives a message its time, size and checksum, which the others carry in a frame. Closing it makes
+ * everything durable, which no other contender does. So there are two: one has its close behind the clock. */
+static const struct twinlog_setup mapped = { .mode = TWINLOG_MODE_MAPPED };
+static const struct twinlog_setup shared = { .mode = TWINLOG_MODE_SHARED };
+#define AS_FILE(setup, its_append, check)                                                                    \
+    .kind = &setup, .open = open_log, .append = its_append, .close = close_log, .are_all_there = check
+const struct peer peer_log = { AS_FILE(mapped, append, are_all_there), .makes_frames = true,
+                               .closes_behind_clock = true };
+const struct peer peer_log_durable = { AS_FILE(mapped, append, are_all_there), .makes_frames = true };
+const struct peer peer_shared_log = { AS_FILE(shared, append, are_as_many) };
+const struct peer peer_shared_log_durable = { AS_FILE(shared, append_durable, are_as_many) };

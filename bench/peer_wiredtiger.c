@@ -23,13 +23,10 @@ static int put(WT_CURSOR *cursor, const void *data, size_t size)
     return negative(cursor->insert(cursor));
 }
 
-static int tiger_append(void *state, unsigned thread, const struct twinlog_entry *record, unsigned count,
-                        enum append_level level)
+static int tiger_append(void *state, const struct append *append)
 {
     struct tiger *tiger = state;
-    (void)count;
-    (void)level;
-    return put(tiger->cursors[thread], record->data, record->size);
+    return put(tiger->cursors[append->thread], append->records->data, append->records->size);
 }
 
 static int tiger_close(void *state)
@@ -49,11 +46,10 @@ static int open_cursor(const struct tiger *tiger, WT_CURSOR **ret_cursor)
     return error ? error : session->open_cursor(session, "table:log", NULL, "append", ret_cursor);
 }
 
-static int tiger_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+static int tiger_open(const struct peer_setup *setup, void **ret_state)
 {
     char config[256];
-    struct tiger *tiger = allocate(1, sizeof(*tiger) + setup->threads * sizeof(WT_CURSOR *));
-    (void)peer;
+    struct tiger *tiger = *ret_state = allocate(1, sizeof(*tiger) + setup->threads * sizeof(WT_CURSOR *));
     snprintf(config, sizeof(config),
              "create,cache_size=1GB,session_max=%u,checkpoint=(wait=60),log=(enabled=true),"
              "transaction_sync=(enabled=true,method=fsync)",
@@ -63,9 +59,6 @@ static int tiger_open(const struct peer *peer, const struct peer_setup *setup, v
         error = open_cursor(tiger, &tiger->cursors[i]);
     if (error == 0)
         error = put(tiger->cursors[0], "first", 5);
-    *ret_state = tiger;
-    if (error)
-        tiger_close(tiger);
     return negative(error);
 }
 

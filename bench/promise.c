@@ -159,14 +159,6 @@ const struct promise promises[] = {
         },
     },
     {
-        .name = "p10-replay",
-        .work = "replay of a mapped log, files in the page cache",
-        .size = "128,1K",
-        .study = &study_replay_mapped,
-        .limits = { .seconds = 1, .bytes = 256 * MIB },
-        .is_heavy = true,
-    },
-    {
         .name = "p11",
         .work = "a plain file or a log that several processes append to",
         .threads = "1,2,4,8",

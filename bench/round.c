@@ -180,7 +180,8 @@ static void append_until_stopped(struct worker *worker)
         }
         struct twinlog_entry record = { .data = payload_draw(&round->payload, &worker->random) };
         record.size = sizes_draw(&round->sizes, &worker->random);
-        int error = peer->append(round->state, worker->index, &record, 1, APPEND_DURABLE);
+        int error =
+            peer->append(round->state, &(const struct append){ &record, 1, worker->index, APPEND_DURABLE });
         uint64_t returned_ns = now_ns();
         if (error) {
             note_error(round, error);
@@ -370,7 +371,7 @@ static bool open_contender(struct round *round)
         .expected_bytes = expect_bytes(round),
         .twinlog = round->contender->twinlog,
     };
-    return is_done(round, "open", peer->open(peer, &setup, &round->state));
+    return is_done(round, "open", peer_open(peer, &setup, &round->state));
 }
 
 static void join(const struct round *round, const struct worker *workers)

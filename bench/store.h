@@ -70,11 +70,10 @@ struct store {
 };
 
 extern const struct store store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
-extern const struct store store_log, store_log_pread, store_log_live; /* in the mapped mode */
 extern const struct store store_disk_direct, store_disk_buffered;
 extern const struct store store_bare OPTIONAL; /* needs ISA-L */
 extern const struct store store_bdb OPTIONAL, store_lmdb OPTIONAL;
-extern const struct store store_rocksdb OPTIONAL, store_rocksdb_wal OPTIONAL;
+extern const struct store store_rocksdb OPTIONAL;
 
 int twinlog_fill(const struct store *store, const struct store_plan *plan);
 

@@ -4,10 +4,10 @@
  * memory, each behind a header of twinlog's size, and it is known where the next one begins.
  */
 #include "common.h"
+#include "frame.h"
 #include "store.h"
 
 #include <errno.h>
-#include <isa-l/crc.h>
 #include <stdlib.h>
 
 struct bare_header {
@@ -23,11 +23,6 @@ struct bare {
     unsigned char *bytes;
     uint64_t records;
 };
-
-static uint32_t checksum(const void *data, size_t size)
-{
-    return crc32_iscsi((unsigned char *)(uintptr_t)data, (int)size, 0);
-}
 
 static size_t bare_stride(size_t size)
 {
@@ -45,8 +40,8 @@ static int open_bare(const struct store *store, const struct store_plan *plan, v
         struct bare_header *header = (struct bare_header *)(void *)(bare->bytes + i * stride);
         *header = (struct bare_header){ .size = plan->record_bytes, .number = i + 1 };
         memcpy(header + 1, plan_record(plan, i + 1), plan->record_bytes);
-        header->payload_checksum = checksum(header + 1, plan->record_bytes);
-        header->checksum = checksum(&header->payload_checksum, HEADER_CHECKED);
+        header->payload_checksum = checksum_of(header + 1, plan->record_bytes);
+        header->checksum = checksum_of(&header->payload_checksum, HEADER_CHECKED);
     }
     *ret_state = bare;
     return 0;
@@ -58,8 +53,8 @@ static int replay_bare(void *state, struct tally *tally)
     const unsigned char *at = bare->bytes;
     for (uint64_t i = 0; i < bare->records; i++) {
         const struct bare_header *header = (const struct bare_header *)(const void *)at;
-        if (checksum(&header->payload_checksum, HEADER_CHECKED) != header->checksum ||
-            checksum(header + 1, header->size) != header->payload_checksum)
+        if (checksum_of(&header->payload_checksum, HEADER_CHECKED) != header->checksum ||
+            checksum_of(header + 1, header->size) != header->payload_checksum)
             return -EIO;
         tally_add(tally, header + 1, header->size);
         at += bare_stride(header->size);

@@ -42,9 +42,24 @@ int time_operations(const struct limits *limits, int (*operate)(void *context, u
         began_ns = returned_ns;
     }
     const double seconds = (double)(began_ns - start_ns) / 1e9;
-    figures_set_work(figures, &(const struct work){ seconds, (double)histogram.count, 0, NAN });
+    figures_set_work(figures, &(const struct work){ seconds, (double)histogram.count, 0, NAN, 0 });
     figures_set_latencies(figures, &histogram);
     return 0;
+}
+
+bool time_passes(const struct limits *limits,
+                 bool (*pass)(void *stage, const struct trial *trial, double seconds, struct work *work),
+                 void *stage, const struct trial *trial, struct figures *figures)
+{
+    struct work uncounted = { 0, 0, 0, 0, 0 }, work = uncounted;
+    if (!pass(stage, trial, limits->warmup_seconds, &uncounted))
+        return false;
+    do {
+        if (!pass(stage, trial, limits->seconds - work.seconds, &work))
+            return false;
+    } while (work.seconds < limits->seconds * 0.99);
+    figures_set_work(figures, &work);
+    return true;
 }
 
 /* They were written out before, or they would stay. */

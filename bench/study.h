@@ -63,7 +63,7 @@ struct study {
     bool (*run)(void *stage, const struct trial *trial, const struct limits *limits, struct figures *figures);
 };
 
-extern const struct study study_replay_hot, study_replay_cold, study_replay_mapped, study_seek;
+extern const struct study study_replay_hot, study_replay_cold, study_seek;
 extern const struct study study_open, study_follow;
 extern const struct study study_flight, study_batch, study_ways, study_state;
 extern const struct study study_plain, study_shared;
@@ -74,6 +74,13 @@ bool trial_is_in_build(const struct study *study, const struct trial *trial);
  * `turn` counts the calls. The first error of a call, -EINTR after an interrupt, or 0. */
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
                     struct figures *figures);
+
+/* Calls `pass`, which adds what it did in about so many seconds, until all have taken limits->seconds; once before without
+ * counting that: the files come into the page cache, and memory that was free for a while back from the host of a virtual
+ * machine. False if a pass was. */
+bool time_passes(const struct limits *limits,
+                 bool (*pass)(void *stage, const struct trial *trial, double seconds, struct work *work),
+                 void *stage, const struct trial *trial, struct figures *figures);
 
 /* The pages of all files in `dir` leave the page cache, as if the machine had been off, and nobody else's do;
  * what the file system knows of the files stays. Complains. */

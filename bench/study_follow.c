@@ -9,11 +9,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <twinlog.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ struct stamp {
 
 /* What the reader has seen, in memory that both processes have. */
 struct sight {
+    _Atomic(bool) is_ready; /* or it has failed */
     int error;
     struct histogram histogram;
 };
@@ -105,204 +107,144 @@ static int watch_pipe(struct sight *sight, int fd)
     }
 }
 
-/* ---- the reader's thread or process ------------------------------------------------------------ */
+/* ---- a turn ------------------------------------------------------------------------------------ */
 
-struct watcher {
+struct turn {
     const struct way *way;
     struct stage *stage;
-    struct twinlog_reader *reader; /* of a thread */
-    pthread_t thread;
-    pid_t child; /* 0 = none */
-    int pipe_fd; /* to the child; -1 = none */
-};
-
-static void *watch_in_thread(void *argument)
-{
-    struct watcher *watcher = argument;
-    struct sight *sight = watcher->stage->sight;
-    sight->error = watch_log(sight, watcher->reader);
-    return NULL;
-}
-
-static int start_thread(struct watcher *watcher, struct twinlog *log)
-{
-    struct twinlog_reader *reader;
-    int error = twinlog_reader_attach(log, NULL, &reader);
-    if (error)
-        return error;
-    watcher->reader = reader;
-    error = twinlog_reader_seek_end(reader);
-    if (error == 0)
-        error = -pthread_create(&watcher->thread, NULL, watch_in_thread, watcher);
-    if (error) {
-        twinlog_reader_close(reader);
-        watcher->reader = NULL;
-    }
-    return error;
-}
-
-/* The child writes one byte to `ready_fd` when it stands at the end of the log. */
-static int watch_in_child(const struct watcher *watcher, int pipe_fd, int ready_fd)
-{
-    struct sight *sight = watcher->stage->sight;
-    struct twinlog_reader *reader = NULL;
-    struct twinlog_record record;
-    int error = 0;
-    if (!watcher->way->is_pipe) {
-        error = twinlog_reader_open(watcher->stage->log_dir, NULL, &reader);
-        if (error == 0)
-            error = twinlog_reader_seek_end(reader);
-        if (error == 0)
-            error = twinlog_reader_next(reader, &record); /* a seek is carried out by the next move */
-    }
-    if (error == 0 && write(ready_fd, "r", 1) != 1)
-        error = -errno;
-    if (error)
-        return error;
-    return reader ? watch_log(sight, reader) : watch_pipe(sight, pipe_fd);
-}
-
-static void close_both(const int fds[2])
-{
-    close(fds[0]);
-    close(fds[1]);
-}
-
-/* What became of it, after the last record. */
-static int finish(const struct watcher *watcher)
-{
-    if (watcher->reader) {
-        pthread_join(watcher->thread, NULL);
-        twinlog_reader_close(watcher->reader);
-    }
-    if (watcher->child)
-        wait_for(watcher->child);
-    if (watcher->pipe_fd >= 0)
-        close(watcher->pipe_fd);
-    return watcher->stage->sight->error;
-}
-
-static int start_child(struct watcher *watcher)
-{
-    int records[2], ready[2];
-    char byte;
-    if (pipe(records) < 0)
-        return -errno;
-    if (pipe(ready) < 0) {
-        close_both(records);
-        return -errno;
-    }
-    pid_t child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close(records[1]);
-        watcher->stage->sight->error = watch_in_child(watcher, records[0], ready[1]);
-        _exit(0);
-    }
-    if (child < 0) {
-        close_both(records);
-        close_both(ready);
-        return -EAGAIN;
-    }
-    watcher->child = child;
-    watcher->pipe_fd = records[1];
-    close(records[0]);
-    close(ready[1]);
-    bool is_ready = read(ready[0], &byte, 1) == 1;
-    close(ready[0]);
-    return is_ready ? 0 : finish(watcher);
-}
-
-/* ---- the writer -------------------------------------------------------------------------------- */
-
-struct writer {
-    struct stage *stage;
     struct twinlog *log; /* NULL: raw writes and the pipe */
-    int pipe_fd;
+    bool has_thread;     /* that reads; or a child, 0 = none */
+    pthread_t thread;
+    pid_t child;
+    int pipe_fds[2]; /* to the child */
     uint64_t counts_from_ns;
 };
 
-static int publish(const struct writer *writer, struct stamp stamp)
+static int watch(const struct turn *turn)
+{
+    struct sight *sight = turn->stage->sight;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    if (turn->way->is_pipe) {
+        atomic_store(&sight->is_ready, true);
+        return watch_pipe(sight, turn->pipe_fds[0]);
+    }
+    int error = turn->log ? twinlog_reader_attach(turn->log, NULL, &reader)
+                          : twinlog_reader_open(turn->stage->log_dir, NULL, &reader);
+    if (error)
+        return error;
+    error = twinlog_reader_seek_end(reader);
+    if (error == 0)
+        error = twinlog_reader_next(reader, &record); /* a seek is carried out by the next move */
+    atomic_store(&sight->is_ready, true);
+    if (error == 0)
+        error = watch_log(sight, reader);
+    twinlog_reader_close(reader);
+    return error;
+}
+
+static void *watch_in_thread(void *argument)
+{
+    const struct turn *turn = argument;
+    turn->stage->sight->error = watch(turn);
+    atomic_store(&turn->stage->sight->is_ready, true);
+    return NULL;
+}
+
+/* Returns when the reader stands at the end of the log. */
+static int start_reader(struct turn *turn)
+{
+    const struct timespec pause = { 0, 1000000 };
+    if (turn->way->is_other_process) {
+        turn->child = fork();
+        if (turn->child < 0)
+            return -EAGAIN;
+        if (turn->child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            close(turn->pipe_fds[1]);
+            watch_in_thread(turn);
+            _exit(0);
+        }
+        close(turn->pipe_fds[0]);
+        turn->pipe_fds[0] = -1;
+    } else {
+        turn->has_thread = pthread_create(&turn->thread, NULL, watch_in_thread, turn) == 0;
+        if (!turn->has_thread)
+            return -EAGAIN;
+    }
+    for (unsigned i = 0; i < PATIENCE_MS && !atomic_load(&turn->stage->sight->is_ready); i++)
+        nanosleep(&pause, NULL);
+    return atomic_load(&turn->stage->sight->is_ready) ? 0 : -ETIMEDOUT;
+}
+
+static int publish(const struct turn *turn, struct stamp stamp)
 {
     static _Alignas(RAW_BYTES) unsigned char bytes[RAW_BYTES];
     memcpy(bytes, &stamp, sizeof(stamp));
-    if (writer->log)
-        return twinlog_append(writer->log, bytes, RECORD_BYTES, NULL);
+    if (turn->log)
+        return twinlog_append(turn->log, bytes, RECORD_BYTES, NULL);
     const struct twinlog_entry block = { .data = bytes, .size = RAW_BYTES };
-    int error = peer_raw.append(writer->stage->raw, 0, &block, 1, APPEND_DURABLE);
-    if (error == 0 && write(writer->pipe_fd, &stamp, sizeof(stamp)) != sizeof(stamp))
+    int error = peer_raw.append(turn->stage->raw, &(const struct append){ &block, 1, 0, APPEND_DURABLE });
+    if (error == 0 && write(turn->pipe_fds[1], &stamp, sizeof(stamp)) != sizeof(stamp))
         error = -errno;
     return error;
 }
 
-static int publish_now(void *context, uint64_t turn)
+static int publish_now(void *context, uint64_t number)
 {
-    const struct writer *writer = context;
+    const struct turn *turn = context;
     uint64_t called_ns = now_ns();
-    (void)turn;
-    return publish(writer, (struct stamp){ called_ns, called_ns >= writer->counts_from_ns });
+    (void)number;
+    return publish(turn, (struct stamp){ called_ns, called_ns >= turn->counts_from_ns });
 }
 
-/* The reader is told of the end in any case. */
-static int write_all(struct writer *writer, const struct limits *limits, struct figures *figures)
+/* A process that reads begins before the log is open here. It is told of the end in any case. */
+static int follow_once(struct turn *turn, const struct limits *limits, struct figures *figures)
 {
-    writer->counts_from_ns = now_ns() + (uint64_t)(limits->warmup_seconds * 1e9);
-    int error = time_operations(limits, publish_now, writer, figures);
-    int end_error = publish(writer, (struct stamp){ 0, 0 });
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    int error = turn->way->is_other_process ? start_reader(turn) : 0;
+    options.flags = turn->way->log_flags;
+    if (error == 0 && !turn->way->is_pipe)
+        error = twinlog_open(turn->stage->log_dir, &options, &turn->log);
+    if (error == 0 && !turn->way->is_other_process)
+        error = start_reader(turn);
+    if (error)
+        return error;
+    turn->counts_from_ns = now_ns() + (uint64_t)(limits->warmup_seconds * 1e9);
+    error = time_operations(limits, publish_now, turn, figures);
+    int end_error = publish(turn, (struct stamp){ 0, 0 });
     return error ? error : end_error;
 }
 
-/* ---- a turn ------------------------------------------------------------------------------------ */
-
-static int follow_log(struct watcher *watcher, const struct limits *limits, struct figures *figures)
+/* The end of the reader, then of the log. */
+static int finish(struct turn *turn, int error)
 {
-    struct writer writer = { .stage = watcher->stage, .pipe_fd = -1 };
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    bool is_process = watcher->way->is_other_process;
-    int error = is_process ? start_child(watcher) : 0;
-    if (error)
-        return error;
-    options.flags = watcher->way->log_flags;
-    error = twinlog_open(watcher->stage->log_dir, &options, &writer.log);
-    if (error == 0 && !is_process)
-        error = start_thread(watcher, writer.log);
+    if (turn->has_thread)
+        pthread_join(turn->thread, NULL);
+    if (turn->child > 0 && error)
+        kill(turn->child, SIGKILL);
+    if (turn->child > 0)
+        wait_for(turn->child);
+    if (turn->pipe_fds[0] >= 0)
+        close(turn->pipe_fds[0]);
+    close(turn->pipe_fds[1]);
+    int close_error = twinlog_close(turn->log);
     if (error == 0)
-        error = write_all(&writer, limits, figures);
-    if (error && watcher->child)
-        kill(watcher->child, SIGKILL);
-    int watch_error = finish(watcher);
-    int close_error = twinlog_close(writer.log);
-    if (error == 0)
-        error = watch_error;
+        error = turn->stage->sight->error;
     return error ? error : close_error;
-}
-
-static int follow_pipe(struct watcher *watcher, const struct limits *limits, struct figures *figures)
-{
-    int error = start_child(watcher);
-    if (error)
-        return error;
-    struct writer writer = { .stage = watcher->stage, .pipe_fd = watcher->pipe_fd };
-    error = write_all(&writer, limits, figures);
-    if (error)
-        kill(watcher->child, SIGKILL);
-    int watch_error = finish(watcher);
-    return error ? error : watch_error;
 }
 
 static bool follow(void *state, const struct trial *trial, const struct limits *limits,
                    struct figures *figures)
 {
     struct stage *stage = state;
-    struct watcher watcher = { .way = trial->way, .stage = stage, .pipe_fd = -1 };
-
+    struct turn turn = { .way = trial->way, .stage = stage };
     struct histogram *all_rounds = figures->all_rounds;
 
-    histogram_reset(&stage->sight->histogram);
+    memset(stage->sight, 0, sizeof(*stage->sight));
     stage->sight->error = -ECHILD;
     figures->all_rounds = NULL; /* what the writer waits is not among the latencies */
-    int error =
-        watcher.way->is_pipe ? follow_pipe(&watcher, limits, figures) : follow_log(&watcher, limits, figures);
+    int error = pipe(turn.pipe_fds) < 0 ? -errno : finish(&turn, follow_once(&turn, limits, figures));
     if (error)
         return complain(trial->label, "follow", twinlog_strerror(error));
     if ((double)stage->sight->histogram.count + 1 < figures->appends)
@@ -341,7 +283,7 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
     (void)workload;
     (void)limits;
     stage->sight = allocate_shared(sizeof(*stage->sight));
-    int error = peer_raw.open(&peer_raw, &setup, &stage->raw);
+    int error = peer_open(&peer_raw, &setup, &stage->raw);
     if (error) {
         stage->raw = NULL;
         return complain("pipe", "open", peer_raw.explain(error));

@@ -14,7 +14,7 @@
 #include "clock.h"
 #include "common.h"
 #include "frame.h"
-#include "plain.h"
+#include "peer.h"
 #include "study.h"
 
 #define MAX_THREADS 16u
@@ -30,16 +30,10 @@ struct stage {
 /* One file, from its first byte to its last. */
 struct file {
     const struct stage *stage;
-    const struct plain *plain;
+    const struct peer *peer;
     void *state;
     int error;               /* of opening it */
     pthread_barrier_t start; /* passed when it is open, or not */
-};
-
-/* What was done in all files. */
-struct writing {
-    struct work work;
-    double put_seconds;
 };
 
 struct worker {
@@ -52,21 +46,21 @@ struct worker {
 
 static int put_messages(const struct worker *worker)
 {
-    const struct plain *plain = worker->file->plain;
+    const struct peer *peer = worker->file->peer;
     int error = 0;
     for (uint64_t number = worker->first; number < worker->end && error == 0; number++) {
         struct frame *frame = &worker->frames[number % FRAMES];
-        if (plain->makes_frames) {
-            error = plain->put(worker->file->state, numbered(frame, number), NUMBERED_BYTES);
-        } else {
+        struct twinlog_entry record = { .data = frame, .size = sizeof(*frame) };
+        if (peer->makes_frames)
+            record = (struct twinlog_entry){ .data = numbered(frame, number), .size = NUMBERED_BYTES };
+        else
             frame_stamp(frame, number);
-            error = plain->put(worker->file->state, frame, sizeof(*frame));
-        }
+        error = peer->append(worker->file->state, &(const struct append){ .records = &record, .count = 1 });
     }
     return error;
 }
 
-static void *work(void *argument)
+static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
     pthread_barrier_wait(&worker->file->start);
@@ -86,49 +80,51 @@ static void start_workers(struct file *file, struct worker *workers)
             .first = stage->messages * i / stage->threads,
             .end = stage->messages * (i + 1) / stage->threads,
         };
-        if (i > 0 && pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
+        if (i > 0 && pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) != 0)
             abort(); /* nobody would pass the barrier */
     }
 }
 
-static int write_file(struct file *file, struct worker *workers, struct writing *writing)
+static int write_file(struct file *file, struct worker *workers, struct work *work)
 {
     const struct stage *stage = file->stage;
-    const struct plain_setup setup = { .path = stage->path, .threads = stage->threads };
+    const struct peer_setup setup = { .dir = stage->path, .threads = stage->threads };
     double cpu_before = cpu_seconds();
     uint64_t began_ns = now_ns();
 
-    file->error = file->plain->open(file->plain, &setup, &file->state);
+    file->error = peer_open(file->peer, &setup, &file->state);
     uint64_t opened_ns = now_ns();
-    work(&workers[0]);
+    run_worker(&workers[0]);
     int error = file->error ? file->error : workers[0].error;
     for (unsigned i = 1; i < stage->threads; i++) {
         pthread_join(workers[i].thread, NULL);
         error = error ? error : workers[i].error;
     }
-    bool is_open = file->error == 0, closes_late = file->plain->closes_behind_clock;
-    writing->put_seconds += (double)(now_ns() - opened_ns) / 1e9;
-    int close_error = is_open && !closes_late ? file->plain->close(file->state) : 0;
-    writing->work.seconds += (double)(now_ns() - began_ns) / 1e9;
-    writing->work.cpu_seconds += cpu_seconds() - cpu_before;
-    writing->work.appends += (double)stage->messages;
-    writing->work.bytes += (double)stage->messages * sizeof(struct frame);
+    bool is_open = file->error == 0, closes_late = file->peer->closes_behind_clock;
+    work->put_seconds += (double)(now_ns() - opened_ns) / 1e9;
+    int close_error = is_open && !closes_late ? file->peer->close(file->state) : 0;
+    work->seconds += (double)(now_ns() - began_ns) / 1e9;
+    work->cpu_seconds += cpu_seconds() - cpu_before;
+    work->appends += (double)stage->messages;
+    work->bytes += (double)stage->messages * sizeof(struct frame);
     if (is_open && closes_late)
-        close_error = file->plain->close(file->state);
+        close_error = file->peer->close(file->state);
     return error ? error : close_error;
 }
 
-static bool write_and_check(const struct stage *stage, const struct trial *trial, struct writing *writing)
+static bool write_and_check(void *state, const struct trial *trial, double seconds, struct work *work)
 {
+    const struct stage *stage = state;
     struct worker workers[MAX_THREADS];
-    struct file file = { .stage = stage, .plain = trial->way };
+    struct file file = { .stage = stage, .peer = trial->way };
+    (void)seconds;
     pthread_barrier_init(&file.start, NULL, stage->threads);
     start_workers(&file, workers);
-    int error = write_file(&file, workers, writing);
+    int error = write_file(&file, workers, work);
     pthread_barrier_destroy(&file.start);
 
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    bool (*are_all_there)(const char *path, uint64_t count) = file.plain->are_all_there;
+    bool (*are_all_there)(const char *path, uint64_t count) = file.peer->are_all_there;
     if (!are_all_there)
         are_all_there = frames_are_all_there;
     if (is_good && !are_all_there(stage->path, stage->messages))
@@ -138,20 +134,9 @@ static bool write_and_check(const struct stage *stage, const struct trial *trial
     return is_good && !round_is_interrupted();
 }
 
-/* One file comes before the clock: the first user of memory that was free for a while may have to wait for
- * it, above all in a virtual machine. */
 static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
-    struct writing uncounted = { .put_seconds = 0 }, writing = uncounted;
-    if (limits->warmup_seconds > 0 && !write_and_check(state, trial, &uncounted))
-        return false;
-    do {
-        if (!write_and_check(state, trial, &writing))
-            return false;
-    } while (writing.work.seconds < limits->seconds);
-    figures_set_work(figures, &writing.work);
-    figures->put_rate = per(writing.work.appends, writing.put_seconds);
-    return true;
+    return time_passes(limits, write_and_check, state, trial, figures);
 }
 
 /* ---- the stage --------------------------------------------------------------------------------- */
@@ -192,16 +177,16 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
 }
 
 static const struct trial plain_trials[] = {
-    { "twinlog", "twinlog_sink_write() to a sink of this process alone", &plain_twinlog },
-    { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &plain_twinlog_shared },
-    { "log", "twinlog_append() to a mapped log, up to the last record", &plain_log },
+    { "twinlog", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
+    { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "log", "twinlog_append() to a mapped log, up to the last record", &peer_log },
     { "log-durable", "the same up to the end of the close, when all of it is on the disk",
-      &plain_log_durable },
+      &peer_log_durable },
     { "mmap", "a mapping that grows by doubling, memcpy(), cut in the end; a lock for several threads",
-      &plain_mmap },
-    { "stdio", "fwrite(), the C library's buffer", &plain_stdio },
-    { "stdio-64k", "fwrite(), a buffer of 64 KiB", &plain_stdio_64k },
-    { "write", "write() with O_APPEND for each message", &plain_write },
+      &peer_mmap },
+    { "stdio", "fwrite(), the C library's buffer", &peer_stdio },
+    { "stdio-64k", "fwrite(), a buffer of 64 KiB", &peer_stdio_64k },
+    { "write", "write() with O_APPEND for each message", &peer_write },
     { NULL, NULL, NULL },
 };
 

@@ -25,6 +25,7 @@ struct stage {
     char dir[2048];
     struct store_plan plan; /* its dir is set by plan_in() */
     struct tally expected;  /* of a replay */
+    void *replayed;         /* the store that is */
     void *open[MAX_OPEN];   /* single reads: the store of each trial, open until the end */
 };
 
@@ -93,12 +94,13 @@ static bool replay_once(const struct stage *stage, const struct trial *trial, vo
     return !round_is_interrupted();
 }
 
-static bool time_replay(const struct stage *stage, const struct trial *trial, void *store_state,
-                        struct work *work)
+static bool time_replay(void *state, const struct trial *trial, double seconds, struct work *work)
 {
-    double cpu = cpu_seconds();
-    uint64_t began_ns = now_ns();
-    if (!replay_once(stage, trial, store_state))
+    struct stage *stage = state;
+    const double cpu = cpu_seconds();
+    const uint64_t began_ns = now_ns();
+    (void)seconds;
+    if (!replay_once(stage, trial, stage->replayed))
         return false;
     work->seconds += (double)(now_ns() - began_ns) / 1e9;
     work->cpu_seconds += cpu_seconds() - cpu;
@@ -116,47 +118,34 @@ static bool open_store(struct stage *stage, const struct trial *trial, void **re
     return error == 0 || complain(trial->label, "open", explain_error(store->explain, error));
 }
 
-/* The first pass brings the files into the page cache. */
 static bool replay_hot(void *state, const struct trial *trial, const struct limits *limits,
                        struct figures *figures)
 {
     struct stage *stage = state;
     const struct store *store = trial->way;
-    struct work work = { 0, 0, 0, 0 };
-    void *store_state;
-
-    if (!open_store(stage, trial, &store_state))
+    if (!open_store(stage, trial, &stage->replayed))
         return false;
-    bool is_good = replay_once(stage, trial, store_state);
-    while (is_good && work.seconds < limits->seconds)
-        is_good = time_replay(stage, trial, store_state, &work);
-    store->close(store_state);
-    figures_set_work(figures, &work);
+    bool is_good = time_passes(limits, time_replay, stage, trial, figures);
+    store->close(stage->replayed);
     return is_good;
 }
 
-static bool replay_cold_once(struct stage *stage, const struct trial *trial, struct work *work)
+static bool replay_cold_once(void *state, const struct trial *trial, double seconds, struct work *work)
 {
+    struct stage *stage = state;
     const struct store *store = trial->way;
-    void *store_state;
-
-    if (!forget_files(trial->label, plan_in(stage, store)->dir) || !open_store(stage, trial, &store_state))
+    if (!forget_files(trial->label, plan_in(stage, store)->dir) ||
+        !open_store(stage, trial, &stage->replayed))
         return false;
-    bool is_good = time_replay(stage, trial, store_state, work);
-    store->close(store_state);
+    bool is_good = time_replay(stage, trial, seconds, work);
+    store->close(stage->replayed);
     return is_good;
 }
 
-/* The first pass brings back the memory that a virtual machine has left to its host. */
 static bool replay_cold(void *state, const struct trial *trial, const struct limits *limits,
                         struct figures *figures)
 {
-    struct work uncounted = { 0, 0, 0, 0 }, work = uncounted;
-    bool is_good = replay_cold_once(state, trial, &uncounted);
-    while (is_good && work.seconds < limits->seconds)
-        is_good = replay_cold_once(state, trial, &work);
-    figures_set_work(figures, &work);
-    return is_good;
+    return time_passes(limits, replay_cold_once, state, trial, figures);
 }
 
 #define REPLAY(its_baseline, its_trials, its_run)                                                            \
@@ -174,17 +163,6 @@ static const struct trial hot_trials[] = {
     { "twinlog-pread", "a reader that reads", &store_twinlog_pread },
     { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare },
     { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb },
-    { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal },
-    { NULL, NULL, NULL },
-};
-
-static const struct trial mapped_trials[] = {
-    { "log-live",
-      "a mapped log that this process has just filled and goes on to have open, a reader that maps",
-      &store_log_live },
-    { "log", "the same after it was closed", &store_log },
-    { "log-pread", "the same, a reader that reads", &store_log_pread },
-    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare },
     { NULL, NULL, NULL },
 };
 
@@ -194,12 +172,10 @@ static const struct trial cold_trials[] = {
     { "disk-direct", "the floor: the same files, direct reads of 1 MiB, four in flight", &store_disk_direct },
     { "disk-buffered", "the same, one after the other through the page cache", &store_disk_buffered },
     { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb },
-    { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal },
     { NULL, NULL, NULL },
 };
 
 const struct study study_replay_hot = REPLAY("bare", hot_trials, replay_hot);
-const struct study study_replay_mapped = REPLAY("bare", mapped_trials, replay_hot);
 const struct study study_replay_cold = REPLAY("disk-direct", cold_trials, replay_cold);
 
 /* ---- single reads ------------------------------------------------------------------------------ */

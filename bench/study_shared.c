@@ -20,7 +20,7 @@
 
 #include "clock.h"
 #include "common.h"
-#include "plain.h"
+#include "peer.h"
 #include "study.h"
 
 #define MAX_PROCESSES 64u
@@ -61,15 +61,17 @@ static void nap(void)
     nanosleep(&pause, NULL);
 }
 
-static void put_records(const struct stage *stage, const struct plain *plain, void *state,
+static void put_records(const struct stage *stage, const struct peer *peer, void *state,
                         struct result *result)
 {
     const struct leg *leg = stage->leg;
+    const struct twinlog_entry record = { .data = stage->record, .size = stage->record_bytes };
+    const struct append append = { .records = &record, .count = 1 };
     double cpu_before = cpu_seconds();
     result->began_ns = now_ns();
     bool is_late = false; /* one call at least, also of a process that gets its first turn late */
     while (result->error == 0 && result->calls < leg->calls && !is_late) {
-        result->error = plain->put(state, stage->record, stage->record_bytes);
+        result->error = peer->append(state, &append);
         result->calls++;
         is_late = result->calls % CALLS_A_LOOK == 0 && now_ns() >= leg->deadline_ns;
     }
@@ -78,29 +80,29 @@ static void put_records(const struct stage *stage, const struct plain *plain, vo
 }
 
 /* In the child. No process closes while others still put. */
-static void run_process(const struct stage *stage, const struct plain *plain, struct result *result)
+static void run_process(const struct stage *stage, const struct peer *peer, struct result *result)
 {
-    const struct plain_setup setup = { .path = stage->path, .threads = 1 };
+    const struct peer_setup setup = { .dir = stage->path, .threads = 1 };
     struct leg *leg = stage->leg;
     void *state;
-    result->error = plain->open(plain, &setup, &state);
+    result->error = peer_open(peer, &setup, &state);
     bool is_open = result->error == 0;
     atomic_fetch_add(&leg->opened, 1);
     while (!atomic_load(&leg->is_started))
         nap();
     if (is_open)
-        put_records(stage, plain, state, result);
+        put_records(stage, peer, state, result);
     atomic_fetch_add(&leg->ended, 1);
     while (!atomic_load(&leg->is_over))
         nap();
-    int close_error = is_open ? plain->close(state) : 0;
+    int close_error = is_open ? peer->close(state) : 0;
     if (result->error == 0)
         result->error = close_error;
 }
 
 /* ---- all of them ------------------------------------------------------------------------------- */
 
-static int start_processes(const struct stage *stage, const struct plain *plain, pid_t *children)
+static int start_processes(const struct stage *stage, const struct peer *peer, pid_t *children)
 {
     for (unsigned i = 0; i < stage->processes; i++) {
         children[i] = fork();
@@ -108,7 +110,7 @@ static int start_processes(const struct stage *stage, const struct plain *plain,
             return -errno;
         if (children[i] == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-            run_process(stage, plain, &stage->leg->results[i]);
+            run_process(stage, peer, &stage->leg->results[i]);
             _exit(0);
         }
     }
@@ -142,7 +144,7 @@ static int reap(const struct stage *stage, pid_t *children, int error)
     return error;
 }
 
-static int run_processes(const struct stage *stage, const struct plain *plain, double seconds)
+static int run_processes(const struct stage *stage, const struct peer *peer, double seconds)
 {
     pid_t children[MAX_PROCESSES] = { 0 };
     struct leg *leg = stage->leg;
@@ -150,7 +152,7 @@ static int run_processes(const struct stage *stage, const struct plain *plain, d
 
     memset(leg, 0, sizeof(*leg));
     leg->calls = calls > 0 ? calls : 1;
-    int error = start_processes(stage, plain, children);
+    int error = start_processes(stage, peer, children);
     if (error == 0)
         error = wait_for_all(stage, &leg->opened);
     leg->deadline_ns = now_ns() + (uint64_t)(seconds * 1e9);
@@ -180,20 +182,21 @@ static uint64_t count_leg(const struct stage *stage, struct work *work)
     return calls;
 }
 
-static bool is_exact(const struct stage *stage, const struct plain *plain, uint64_t calls)
+static bool is_exact(const struct stage *stage, const struct peer *peer, uint64_t calls)
 {
     struct stat status;
-    if (plain->are_all_there)
-        return plain->are_all_there(stage->path, calls);
+    if (peer->are_all_there)
+        return peer->are_all_there(stage->path, calls);
     return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * stage->record_bytes;
 }
 
-static bool run_leg(const struct stage *stage, const struct trial *trial, double seconds, struct work *work)
+static bool run_leg(void *state, const struct trial *trial, double seconds, struct work *work)
 {
-    const struct plain *plain = trial->way;
-    int error = run_processes(stage, plain, seconds);
+    const struct stage *stage = state;
+    const struct peer *peer = trial->way;
+    int error = run_processes(stage, peer, seconds);
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    if (is_good && !is_exact(stage, plain, count_leg(stage, work)))
+    if (is_good && !is_exact(stage, peer, count_leg(stage, work)))
         is_good = complain(trial->label, "check", "the file does not hold what was written");
     if (access(stage->path, F_OK) == 0)
         is_good = remove_tree(stage->path) && is_good;
@@ -203,15 +206,9 @@ static bool run_leg(const struct stage *stage, const struct trial *trial, double
 static bool run(void *state, const struct trial *trial, const struct limits *limits, struct figures *figures)
 {
     const struct stage *stage = state;
-    struct work uncounted = { 0, 0, 0, 0 }, work = uncounted;
-    if (limits->warmup_seconds > 0 && !run_leg(stage, trial, limits->warmup_seconds, &uncounted))
+    if (!time_passes(limits, run_leg, state, trial, figures))
         return false;
-    do {
-        if (!run_leg(stage, trial, limits->seconds - work.seconds, &work))
-            return false;
-    } while (work.seconds < limits->seconds * 0.99);
-    figures_set_work(figures, &work);
-    figures->mean_us = per(work.seconds * stage->processes * 1e6, work.appends);
+    figures->mean_us = per(figures->seconds * stage->processes * 1e6, figures->appends);
     return true;
 }
 
@@ -245,13 +242,13 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
 }
 
 static const struct trial shared_trials[] = {
-    { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared },
-    { "log", "twinlog_append() to a log in the shared mode", &plain_shared_log },
-    { "write", "write() with O_APPEND", &plain_write },
-    { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed },
+    { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "log", "twinlog_append() to a log in the shared mode", &peer_shared_log },
+    { "write", "write() with O_APPEND", &peer_write },
+    { "stdio", "fwrite() and fflush(), opened with \"a\"", &peer_stdio_flushed },
     { "log-durable", "an append to a log in the shared mode that returns when the record is durable",
-      &plain_shared_log_durable },
-    { "write-fdatasync", "write() with O_APPEND, fdatasync()", &plain_write_synced },
+      &peer_shared_log_durable },
+    { "write-fdatasync", "write() with O_APPEND, fdatasync()", &peer_write_synced },
     { NULL, NULL, NULL },
 };
 

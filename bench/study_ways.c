@@ -164,7 +164,8 @@ static int fly_by_drive(struct flight *flight, uint64_t until_ns)
 static int append(struct flight *flight)
 {
     fill_entries(flight);
-    return flight->way->peer->append(flight->state, 0, flight->entries, flight->batch, flight->way->level);
+    return flight->way->peer->append(
+        flight->state, &(const struct append){ flight->entries, flight->batch, 0, flight->way->level });
 }
 
 /* The pace keeps its own window. */
@@ -174,7 +175,7 @@ static int fly_in_window(struct flight *flight, uint64_t until_ns)
     while (error == 0 && now_ns() < until_ns && !round_is_interrupted())
         for (unsigned i = 0; i < LATENCY_INTERVAL && error == 0; i++)
             error = append(flight);
-    return error ? error : flight->way->peer->append(flight->state, 0, NULL, 0, APPEND_DURABLE);
+    return error ? error : flight->way->peer->append(flight->state, &(const struct append){ 0 });
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------ */
@@ -203,7 +204,9 @@ static int set_cursor(struct flight *flight)
 static int write_twice(struct flight *flight)
 {
     int error = append(flight);
-    return error ? error : peer_raw.append(flight->state, 0, flight->entries, 1, APPEND_DURABLE);
+    return error ? error
+                 : peer_raw.append(flight->state,
+                                   &(const struct append){ flight->entries, 1, 0, APPEND_DURABLE });
 }
 
 static int wait_for_each(struct flight *flight, uint64_t until_ns)
@@ -246,7 +249,7 @@ static bool open_peer(struct flight *flight, const char *label)
     setup.twinlog.spares = SPARES;
     if (!make_own_dir(flight))
         return false;
-    int error = peer->open(peer, &setup, &flight->state);
+    int error = peer_open(peer, &setup, &flight->state);
     return error == 0 || complain(label, "open", explain_error(peer->explain, error));
 }
 

@@ -7,14 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "common.h"
-#include "plain.h"
+#include "peer.h"
 
 #define FIRST_BYTES (1u << 20)
 
@@ -28,12 +27,13 @@ struct mapped {
 
 static int grow(struct mapped *file, size_t needed)
 {
-    size_t size = file->size;
+    size_t size = file->size ? file->size : FIRST_BYTES;
     while (size < needed)
         size *= 2;
     if (ftruncate(file->fd, (off_t)size) < 0)
         return -errno;
-    void *bytes = mremap(file->bytes, file->size, size, MREMAP_MAYMOVE);
+    void *bytes = file->bytes ? mremap(file->bytes, file->size, size, MREMAP_MAYMOVE)
+                              : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
     if (bytes == MAP_FAILED)
         return -errno;
     file->bytes = bytes;
@@ -51,57 +51,35 @@ static int copy(struct mapped *file, const void *data, size_t size)
     return error;
 }
 
-static int put(void *state, const void *data, size_t size)
+static int put(void *state, const struct append *append)
 {
     struct mapped *file = state;
-    if (!file->is_shared)
-        return copy(file, data, size);
-    pthread_mutex_lock(&file->lock);
-    int error = copy(file, data, size);
-    pthread_mutex_unlock(&file->lock);
+    if (file->is_shared)
+        pthread_mutex_lock(&file->lock);
+    int error = copy(file, append->records->data, append->records->size);
+    if (file->is_shared)
+        pthread_mutex_unlock(&file->lock);
     return error;
 }
 
-static int map_file(struct mapped *file, const char *path)
+static int open_mapped(const struct peer_setup *setup, void **ret_state)
 {
-    file->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (file->fd < 0)
-        return -errno;
-    file->size = FIRST_BYTES;
-    if (ftruncate(file->fd, FIRST_BYTES) < 0)
-        return -errno;
-    void *bytes = mmap(NULL, FIRST_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
-    if (bytes == MAP_FAILED)
-        return -errno;
-    file->bytes = bytes;
-    return 0;
-}
-
-static int open_mapped(const struct plain *plain, const struct plain_setup *setup, void **ret_state)
-{
-    struct mapped *file = allocate(1, sizeof(*file));
-    (void)plain;
+    struct mapped *file = *ret_state = allocate(1, sizeof(*file));
     file->is_shared = setup->threads > 1;
     pthread_mutex_init(&file->lock, NULL);
-    int error = map_file(file, setup->path);
-    if (error && file->fd >= 0)
-        close(file->fd);
-    *ret_state = file;
-    if (error)
-        free(file);
-    return error;
+    file->fd = open(setup->dir, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    return file->fd < 0 ? -errno : grow(file, FIRST_BYTES);
 }
 
 static int close_mapped(void *state)
 {
     struct mapped *file = state;
-    int error = munmap(file->bytes, file->size) < 0 ? -errno : 0;
-    if (ftruncate(file->fd, (off_t)file->used) < 0 && error == 0)
-        error = -errno;
-    if (close(file->fd) < 0 && error == 0)
-        error = -errno;
+    const bool is_good =
+        (!file->bytes || munmap(file->bytes, file->size) == 0) && ftruncate(file->fd, (off_t)file->used) == 0;
+    const int error = is_good ? 0 : -errno;
+    close(file->fd);
     free(file);
     return error;
 }
 
-const struct plain plain_mmap = { .open = open_mapped, .put = put, .close = close_mapped };
+const struct peer peer_mmap = { .open = open_mapped, .append = put, .close = close_mapped };

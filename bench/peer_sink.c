@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plain files by twinlog: a sink of one process, and one of many. */
+#include <twinlog_sink.h>
+
+#include "peer.h"
+
+static int open_sink(const struct peer_setup *setup, void **ret_state)
+{
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    options.flags = setup->peer == &peer_sink_shared ? TWINLOG_SINK_SHARED : 0;
+    struct twinlog_sink *sink = NULL;
+    const int error = twinlog_sink_open(setup->dir, &options, &sink);
+    *ret_state = sink;
+    return error;
+}
+
+static int put(void *state, const struct append *append)
+{
+    return twinlog_sink_write(state, append->records->data, append->records->size, NULL);
+}
+
+static int close_sink(void *state)
+{
+    return twinlog_sink_close(state);
+}
+
+const struct peer peer_sink = { .open = open_sink, .append = put, .close = close_sink };
+const struct peer peer_sink_shared = { .open = open_sink, .append = put, .close = close_sink };
