@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -27,6 +28,9 @@ bool list_next(struct list *list);
 /* A directory and what is in it. Says on stderr what failed. */
 bool remove_tree(const char *path);
 bool make_dir(const char *path);
+
+/* Each synced write of this process takes so much longer; before any thread writes. In disk_sleep.c. */
+void disk_sleep_set(uint64_t ns);
 
 /* 0 if the child has ended with that status. */
 int wait_for(pid_t child);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads the names of contenders and the options of twinlog's variants. */
-#include "contender.h"
+#include "series.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  * sleeps before it is made. In a directory in memory such a write costs next to nothing, so the sleep is the disk. What
  * writes in another way, by io_uring or with fdatasync(), is not slowed: main.c refuses it.
  */
-#include "disk_sleep.h"
+#include "common.h"
 
 #include <sys/syscall.h>
 #include <sys/uio.h>

@@ -18,64 +18,49 @@ static void set_text(char *into, size_t size, const char *text)
     into[strcspn(into, "\n")] = 0;
 }
 
-static void describe_cpu(struct machine *machine)
+/* The first line of a file that `take` takes. */
+static void read_lines(const char *path, bool (*take)(const char *line, struct machine *machine),
+                       struct machine *machine)
 {
     char *line = NULL;
     size_t size = 0;
-    FILE *file = fopen("/proc/cpuinfo", "re");
-
-    while (file && getline(&line, &size, file) > 0) {
-        const char *colon = strchr(line, ':');
-        if (colon && strncmp(line, "model name", 10) == 0) {
-            set_text(machine->cpu, sizeof(machine->cpu), colon + 2);
-            break;
-        }
-    }
+    FILE *file = fopen(path, "re");
+    while (file && getline(&line, &size, file) > 0 && !take(line, machine))
+        ;
     free(line);
     if (file)
         fclose(file);
+}
+
+static bool take_cpu(const char *line, struct machine *machine)
+{
+    const char *colon = strchr(line, ':');
+    if (!colon || strncmp(line, "model name", 10) != 0)
+        return false;
+    set_text(machine->cpu, sizeof(machine->cpu), colon + 2);
+    return true;
 }
 
 /* The line of mountinfo whose device number is the directory's:
  * "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/vda rw,discard". */
-static void describe_mount(unsigned major, unsigned minor, struct machine *machine)
+static bool take_mount(const char *line, struct machine *machine)
 {
-    char *line = NULL;
-    size_t size = 0;
-    FILE *file = fopen("/proc/self/mountinfo", "re");
-
-    while (file && getline(&line, &size, file) > 0) {
-        unsigned line_major, line_minor;
-        char options[sizeof(machine->mount_options)], kind[64], source[128];
-        const char *rest = strstr(line, " - ");
-        if (rest && sscanf(line, "%*u %*u %u:%u %*s %*s %255s", &line_major, &line_minor, options) == 3 &&
-            line_major == major && line_minor == minor && sscanf(rest, " - %63s %127s", kind, source) == 2) {
-            set_text(machine->mount_options, sizeof(machine->mount_options), options);
-            set_text(machine->filesystem, sizeof(machine->filesystem), kind);
-            set_text(machine->device, sizeof(machine->device), source);
-            break;
-        }
-    }
-    free(line);
-    if (file)
-        fclose(file);
+    unsigned major, minor;
+    const char *rest = strstr(line, " - ");
+    char options[sizeof(machine->mount_options)], kind[64], source[128];
+    if (!rest || sscanf(line, "%*u %*u %u:%u %*s %*s %255s", &major, &minor, options) != 3 ||
+        makedev(major, minor) != machine->device_number || sscanf(rest, " - %63s %127s", kind, source) != 2)
+        return false;
+    set_text(machine->mount_options, sizeof(machine->mount_options), options);
+    set_text(machine->filesystem, sizeof(machine->filesystem), kind);
+    set_text(machine->device, sizeof(machine->device), source);
+    return true;
 }
 
-static void describe_cache(unsigned major, unsigned minor, struct machine *machine)
+static bool take_cache(const char *line, struct machine *machine)
 {
-    static const char *const places[] = { "queue", "../queue" }; /* a whole disk, a partition */
-    char path[128], text[sizeof(machine->write_cache)];
-
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/write_cache", major, minor, places[i]);
-        FILE *file = fopen(path, "re");
-        if (!file)
-            continue;
-        if (fgets(text, sizeof(text), file))
-            set_text(machine->write_cache, sizeof(machine->write_cache), text);
-        fclose(file);
-        return;
-    }
+    set_text(machine->write_cache, sizeof(machine->write_cache), line);
+    return true;
 }
 
 void machine_describe(const char *dir, struct machine *ret_machine)
@@ -88,18 +73,24 @@ void machine_describe(const char *dir, struct machine *ret_machine)
         .device = "unknown",
         .write_cache = "unknown",
     };
+    char path[128];
     struct utsname name;
     struct stat status;
 
-    describe_cpu(&machine);
+    read_lines("/proc/cpuinfo", take_cpu, &machine);
     machine.cores = sysconf(_SC_NPROCESSORS_ONLN);
     machine.memory_gib = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (1 << 30);
     if (uname(&name) == 0)
         snprintf(machine.kernel, sizeof(machine.kernel), "%s %s %s", name.sysname, name.release,
                  name.machine);
     if (stat(dir, &status) == 0) {
-        describe_mount(major(status.st_dev), minor(status.st_dev), &machine);
-        describe_cache(major(status.st_dev), minor(status.st_dev), &machine);
+        machine.device_number = status.st_dev;
+        read_lines("/proc/self/mountinfo", take_mount, &machine);
+        for (int is_partition = 0; is_partition <= 1; is_partition++) {
+            snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/write_cache", major(status.st_dev),
+                     minor(status.st_dev), is_partition ? "../" : "");
+            read_lines(path, take_cache, &machine);
+        }
     }
     machine.is_volatile =
         strcmp(machine.filesystem, "tmpfs") == 0 || strcmp(machine.filesystem, "ramfs") == 0;

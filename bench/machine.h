@@ -4,6 +4,7 @@
 #define MACHINE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct machine {
     char cpu[128];
@@ -14,7 +15,8 @@ struct machine {
     char mount_options[256];
     char device[128];
     char write_cache[32]; /* "write back": the device confirms before it is on the medium, a flush counts */
-    bool is_volatile;     /* tmpfs and the like: a sync costs nothing and keeps nothing */
+    dev_t device_number;
+    bool is_volatile; /* tmpfs and the like: a sync costs nothing and keeps nothing */
 };
 
 /* What could not be found out is "unknown". `dir` is where the benchmark writes. */

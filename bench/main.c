@@ -17,8 +17,6 @@
 #include <unistd.h>
 
 #include "common.h"
-#include "contender.h"
-#include "disk_sleep.h"
 #include "promise.h"
 #include "report.h"
 
@@ -55,17 +53,6 @@ static bool is_set(const struct limits *limits)
 
 /* ---- lists ------------------------------------------------------------------------------------ */
 
-static bool parse_threads(const char *text, unsigned *ret_threads)
-{
-    uint64_t value;
-    if (!bytes_parse(text, &value) || value == 0 || value > 100000) {
-        fprintf(stderr, "twinlog-bench: '%s' is no number of threads\n", text);
-        return false;
-    }
-    *ret_threads = (unsigned)value;
-    return true;
-}
-
 /* Every number of threads with every size. */
 static bool parse_workloads(const char *threads_list, const char *size_list, struct plan *plan)
 {
@@ -82,8 +69,12 @@ static bool parse_workloads(const char *threads_list, const char *size_list, str
                 fprintf(stderr, "twinlog-bench: more than %d points\n", MAX_POINTS);
                 return false;
             }
-            if (!parse_threads(threads.word, &workload.threads))
+            uint64_t count;
+            if (!bytes_parse(threads.word, &count) || count == 0 || count > 100000) {
+                fprintf(stderr, "twinlog-bench: '%s' is no number of threads\n", threads.word);
                 return false;
+            }
+            workload.threads = (unsigned)count;
             plan->workloads[plan->workload_count++] = workload;
         }
     }
@@ -132,30 +123,24 @@ static struct series *run_series(struct run *run, const struct series *planned, 
     return series;
 }
 
-static struct limits limits_for(const struct settings *settings, const struct limits *defaults)
+/* For appends what is given is what ends a round. In a study each limit stands for something else, so that one does not
+ * replace another. */
+static struct limits limits_for(const struct settings *settings, const struct limits *defaults, bool is_study)
 {
-    struct limits limits = is_set(&settings->limits) ? settings->limits : *defaults;
-    limits.rate = settings->limits.rate;
-    limits.warmup_seconds =
-        settings->limits.warmup_seconds >= 0 ? settings->limits.warmup_seconds : defaults->warmup_seconds;
+    struct limits limits = settings->limits;
+    if (is_study || !is_set(&limits)) {
+        limits.seconds = limits.seconds > 0 ? limits.seconds : defaults->seconds;
+        limits.count = limits.count ? limits.count : defaults->count;
+        limits.bytes = limits.bytes ? limits.bytes : defaults->bytes;
+    }
+    if (limits.warmup_seconds < 0)
+        limits.warmup_seconds = defaults->warmup_seconds;
     return limits;
 }
 
 static void set_baseline(struct series *series, const char *label)
 {
     snprintf(series->baseline, sizeof(series->baseline), "%s", label);
-}
-
-/* In a study each limit stands for something else, so that one does not replace another. */
-static struct limits study_limits(const struct settings *settings, const struct limits *defaults)
-{
-    const struct limits *given = &settings->limits;
-    return (struct limits){
-        .seconds = given->seconds > 0 ? given->seconds : defaults->seconds,
-        .warmup_seconds = given->warmup_seconds >= 0 ? given->warmup_seconds : defaults->warmup_seconds,
-        .count = given->count ? given->count : defaults->count,
-        .bytes = given->bytes ? given->bytes : defaults->bytes,
-    };
 }
 
 static void list_trials(const struct study *study, struct plan *plan)
@@ -193,7 +178,7 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
         .name = promise->name,
         .title = promise->work,
         .study = study,
-        .limits = study ? study_limits(settings, defaults) : limits_for(settings, defaults),
+        .limits = limits_for(settings, defaults, study),
         .rounds = (unsigned)settings->rounds,
         .rest_seconds = settings->rest_seconds >= 0 ? settings->rest_seconds : promise->rest_seconds,
         .is_watching_memory = promise->is_watching_memory,
@@ -239,18 +224,12 @@ static bool is_named(const struct promise *promise, const char *name)
            (promise->name[length] == 0 || promise->name[length] == '-');
 }
 
-static bool is_meant(const struct promise *promise, bool is_fresh, const char *name)
-{
-    bool is_all = strcmp(name, "all") == 0;
-    if (is_fresh)
-        return promise->is_throughput && (is_all || strcmp(name, FRESH_NAME) == 0);
-    return is_all || is_named(promise, name);
-}
-
 static bool is_wanted(const struct promise *promise, bool is_fresh, const char *names)
 {
     for (struct list list = list_of(names, ','); list_next(&list);) {
-        if (is_meant(promise, is_fresh, list.word))
+        const bool is_all = strcmp(list.word, "all") == 0;
+        if (is_fresh ? promise->is_throughput && (is_all || strcmp(list.word, FRESH_NAME) == 0)
+                     : is_all || is_named(promise, list.word))
             return true;
     }
     return false;
@@ -280,7 +259,7 @@ static bool run_comparison(struct run *run)
     struct series planned = {
         .name = "comparison",
         .title = "durable appends",
-        .limits = limits_for(settings, &usual_limits),
+        .limits = limits_for(settings, &usual_limits, false),
         .rounds = (unsigned)settings->rounds,
         .rest_seconds = fmax(settings->rest_seconds, 0),
     };
@@ -356,46 +335,21 @@ static const char about[] =
 
 static const struct option_row option_rows[] = {
     { TITLE("What is run:") },
-    { WORDS("scenario", "LIST", scenarios,
-            "the project's performance targets: p1 to p13, batch, ways, seek,\n"
-            "follow, state or all; --list explains them. The options below then change\n"
-            "their defaults, except for --peers, --threads, --size and --baseline") },
-    { WORDS("peers", "LIST", peers,
-            "contenders (default: all of this build but raw-large and the paces,\n"
-            "and twinlog:fresh); see --list. Those whose library was not\n"
-            "installed when this was built are left out.\n"
-            "twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
-            "options: io=auto|uring|uring-linked|dsync|fdatasync; pad (a group never rewrites\n"
-            "an acknowledged block); buffered (no direct I/O); buffer=N, segment=N, keep=N\n"
-            "(bytes); no-recycle; fresh (a new log, which prepares its segments while it is\n"
-            "measured); prepared (the default: segments for the whole round are ready before\n"
-            "the clock starts); spares=N (so many)") },
+    { WORDS("scenario", "LIST", scenarios, "the project's performance targets, see --list; or all") },
+    { WORDS("peers", "LIST", peers, "contenders, see --list; as in twinlog,twinlog:io=dsync:pad") },
     { WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)") },
     { WORDS("size", "LIST", size, "bytes of a record: N or A-B (uniform; default 128)") },
-    { WORDS("baseline", "NAME", baseline,
-            "the contender the others are compared with (default: the first)") },
+    { WORDS("baseline", "NAME", baseline, "the contender to compare with (default: the first)") },
     { TITLE("How long:") },
     { "seconds", "S", DECIMAL, MEMBER(limits.seconds), 1e-9, DAY, "each round (default 1)" },
-    { "count", "N", NUMBER, MEMBER(limits.count), 1, INFINITY,
-      "or until each thread has appended so many records" },
-    { "bytes", "N", NUMBER, MEMBER(limits.bytes), 1, INFINITY,
-      "or until all together have appended so many bytes; what comes first.\n"
-      "In scenarios that read: --count records (seek) or --bytes of records (p8) are\n"
-      "written first, and --seconds is for reading; in p9 --count openings; in p10\n"
-      "--count messages at most; in p11 --bytes is where a new file is begun" },
+    { "count", "N", NUMBER, MEMBER(limits.count), 1, INFINITY, "or until each thread has appended so many" },
+    { "bytes", "N", NUMBER, MEMBER(limits.bytes), 1, INFINITY, "or until all have appended so many bytes" },
     { "warmup", "S", DECIMAL, MEMBER(limits.warmup_seconds), 0, DAY,
-      "appending before the clock starts (default 0.2)" },
+      "before the clock starts (default 0.2)" },
     { "rounds", "N", NUMBER, MEMBER(rounds), 1, 10000, "rounds, interleaved: A B C, B C A, ... (default 5)" },
-    { "rate", "N", DECIMAL, MEMBER(limits.rate), 0.1, 1e9,
-      "appends a second, of all threads together, begun at fixed times whether or not\n"
-      "earlier ones have returned, as far as there are threads; latency is counted from\n"
-      "those times (default: each thread goes on when its append has returned)" },
-    { "delay", "US", NUMBER, MEMBER(disk_sleep_us), 0, 1e6,
-      "each synced write sleeps first: DIR in memory is such a disk; twinlog:io=dsync,\n"
-      "raw and paces only" },
-    { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY,
-      "pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
-      "5 in p6)" },
+    { "rate", "N", DECIMAL, MEMBER(limits.rate), 0.1, 1e9, "appends a second, begun at fixed times" },
+    { "delay", "US", NUMBER, MEMBER(disk_sleep_us), 0, 1e6, "each synced write sleeps first" },
+    { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY, "pause before each turn (default 0; 5 in p6)" },
     { TITLE("What comes out, beside the table:") },
     { WORDS("json", "FILE", json, "every round, with the machine and all options") },
     { WORDS("csv", "FILE", csv, "medians, for plots") },
@@ -408,9 +362,7 @@ static const struct option_row option_rows[] = {
 #define OPTION_ROWS LENGTH(option_rows)
 
 static const char notes[] =
-    "N may end in K, M or G (binary). Each figure is the median over the rounds; \"spread\" is the\n"
-    "distance from the slowest round to the fastest. \"user\", \"switches\" and \"flushes\" are processor time,\n"
-    "changes of threads, and flushes of the device, an append; \"a sync\" is appends for each write and sync.\n"
+    "N may end in K, M or G (binary). twinlog-bench(1) says what each option and each figure is.\n"
     "Exit status: 0 measured (also when a target was missed), 1 something failed, 2 wrong usage.\n";
 
 static void print_help(void)
@@ -422,12 +374,7 @@ static void print_help(void)
             continue;
         }
         int used = printf("  --%s %s", row->name, row->argument ? row->argument : "");
-        for (const char *line = row->help; line; used = 0) {
-            const char *end = strchr(line, '\n');
-            const int length = end ? (int)(end - line) : (int)strlen(line);
-            printf("%*s%.*s\n", 22 - used, "", length, line);
-            line = end ? end + 1 : NULL;
-        }
+        printf("%*s%s\n", 22 - used, "", row->help);
     }
     printf("\n%s", notes);
 }
@@ -492,11 +439,8 @@ static const char *all_peers(void)
     static char list[256] = "twinlog,twinlog:fresh";
     size_t used = strlen(list);
     for (size_t i = 0; peer_at(i) && used < sizeof(list); i++) {
-        if (peer_at(i) == &peer_twinlog)
-            continue;
-        if (!peer_at(i)->is_only_named)
-            used +=
-                (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? "," : "", peer_at(i)->name);
+        if (peer_at(i) != &peer_twinlog && !peer_at(i)->is_only_named)
+            used += (size_t)snprintf(list + used, sizeof(list) - used, ",%s", peer_at(i)->name);
     }
     return list;
 }
@@ -605,13 +549,6 @@ static void interrupted(int signal_number)
     round_interrupt();
 }
 
-static void catch_interrupts(void)
-{
-    struct sigaction action = { .sa_handler = interrupted, .sa_flags = SA_RESTART };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 static bool make_work_dir(struct run *run, const char *dir)
 {
     if ((size_t)snprintf(run->work_dir, sizeof(run->work_dir), "%s/twinlog-bench.XXXXXX", dir) >=
@@ -645,7 +582,8 @@ int main(int argc, char **argv)
     machine_describe(settings.dir, &run.report.machine);
     if (!make_work_dir(&run, settings.dir))
         return 1;
-    catch_interrupts();
+    signal(SIGINT, interrupted);
+    signal(SIGTERM, interrupted);
     report_machine(stdout, REPORT_TEXT, &run.report);
     if (run.report.machine.is_volatile)
         fprintf(stderr, "twinlog-bench: %s keeps nothing; these figures say nothing about a disk\n",

@@ -72,7 +72,7 @@ struct peer {
     bool writes_by_call;   /* its synced writes are calls of pwritev2() with RWF_DSYNC */
 
     /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs before the clock
-     * (preallocation, the first file) happens in open. What *ret_state is after an error is closed, unless it is NULL. */
+     * (preallocation, the first file) happens in open. What *ret_state is after an error is closed, if not NULL. */
     int (*open)(const struct peer_setup *setup, void **ret_state);
     /* Levels that the studies do not use need not be there. */
     int (*append)(void *state, const struct append *append);

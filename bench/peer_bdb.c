@@ -102,8 +102,6 @@ const struct peer peer_bdb = {
     .explain = bdb_explain,
 };
 
-/* ---- the store --------------------------------------------------------------------------------- */
-
 struct bdb_reader {
     DB_ENV *env;
     DB_LOGC *cursor;

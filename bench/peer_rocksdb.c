@@ -24,8 +24,6 @@ const struct peer peer_rocksdb = {
     .close = keyed_close,
 };
 
-/* ---- the stores -------------------------------------------------------------------------------- */
-
 #define CACHE_BYTES ((size_t)4 << 30)
 
 struct rocks_store {

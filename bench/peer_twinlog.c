@@ -127,8 +127,6 @@ const struct peer peer_twinlog = {
     .explain = twinlog_strerror,
 };
 
-/* ---- among plain files --------------------------------------------------------------------------- */
-
 /* The processes that wait share a sync. */
 static int append_durable(void *state, const struct append *append)
 {
@@ -161,8 +159,8 @@ static bool are_as_many(const char *path, uint64_t count)
            inspection.first_lsn == 1 && inspection.last_lsn == count && inspection.durable_lsn == count;
 }
 
-/* A log in the mapped mode gives a message its time, size and checksum, which the others carry in a frame. Closing it makes
- * everything durable, which no other contender does. So there are two: one has its close behind the clock. */
+/* A log in the mapped mode gives a message its time, size and checksum, which the others carry in a frame. Closing it
+ * makes everything durable, which no other contender does. So there are two: one has its close behind the clock. */
 static const struct twinlog_setup mapped = { .mode = TWINLOG_MODE_MAPPED };
 static const struct twinlog_setup shared = { .mode = TWINLOG_MODE_SHARED };
 #define AS_FILE(setup, its_append, check)                                                                    \

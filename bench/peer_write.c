@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain files by a write() for each record, also with fdatasync() behind it, which is what makes a record durable. Under
- * a lock that is `naive`, what most programs do first.
+ * Plain files by a write() for each record, also with fdatasync() behind it, which is what makes a record durable.
+ * Under a lock that is `naive`, what most programs do first.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -19,7 +19,6 @@ enum check_kind {
     CHECK_AT_LEAST, /* twinlog's figure >= target at each point */
     CHECK_LAST_TO_FIRST, /* twinlog's figure with the last thread count / with the first >= target */
     CHECK_AT_MOST,       /* twinlog's figure <= target at each point */
-    CHECK_RESIDENT,      /* resident growth <= two buffers + target */
 };
 
 struct check {

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <twinlog.h>
 
-#include "contender.h"
 #include "json.h"
 #include "table.h"
 

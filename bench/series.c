@@ -60,8 +60,6 @@ void series_destroy(struct series *series)
     series->cell_count = 0;
 }
 
-/* ---- running ---------------------------------------------------------------------------------- */
-
 static void show_progress(const struct series *series, unsigned round, const struct cell *cell)
 {
     if (!isatty(STDERR_FILENO))
@@ -99,8 +97,6 @@ static bool run_cell(const struct series *series, struct cell *cell, unsigned ro
                              path, figures);
     return remove_tree(path) && is_good;
 }
-
-/* ---- the stages of a study --------------------------------------------------------------------- */
 
 static void stage_path(const char *dir, size_t i, char path[4096])
 {
@@ -164,8 +160,6 @@ static void summarise(struct series *series, struct cell *cell, double *values)
     }
     cell->rate_spread = count > 1 ? (fastest - slowest) / cell->median.rate : NAN;
 }
-
-/* ---- all of them ------------------------------------------------------------------------------- */
 
 /* Each round begins with the next contender; the workloads stay in their order. */
 static size_t in_turn(const struct series *series, size_t i, unsigned round)

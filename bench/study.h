@@ -75,9 +75,9 @@ bool trial_is_in_build(const struct study *study, const struct trial *trial);
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
                     struct figures *figures);
 
-/* Calls `pass`, which adds what it did in about so many seconds, until all have taken limits->seconds; once before without
- * counting that: the files come into the page cache, and memory that was free for a while back from the host of a virtual
- * machine. False if a pass was. */
+/* Calls `pass`, which adds what it did in about so many seconds, until all have taken limits->seconds; once before
+ * without counting that: the files come into the page cache, and memory that was free for a while back from the host of
+ * a virtual machine. False if a pass was. */
 bool time_passes(const struct limits *limits,
                  bool (*pass)(void *stage, const struct trial *trial, double seconds, struct work *work),
                  void *stage, const struct trial *trial, struct figures *figures);

@@ -56,8 +56,6 @@ static int run_in_child(struct stage *stage, int (*work)(struct stage *stage, co
     return error ? error : stage->answer->error;
 }
 
-/* ---- the crashes ------------------------------------------------------------------------------- */
-
 static int open_log(const char *dir, uint64_t segment_records, struct twinlog **ret_log)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -133,8 +131,6 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
     return make_crashed(stage, dir, "few", false, &stage->few) &&
            make_crashed(stage, dir, "half", true, &stage->half);
 }
-
-/* ---- what is timed ----------------------------------------------------------------------------- */
 
 /* A process that opens the log, appends to it, and is gone. */
 static int reopen(struct stage *stage, const char *dir)

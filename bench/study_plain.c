@@ -139,8 +139,6 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
     return time_passes(limits, write_and_check, state, trial, figures);
 }
 
-/* ---- the stage --------------------------------------------------------------------------------- */
-
 static void clear_stage(void *state)
 {
     struct stage *stage = state;

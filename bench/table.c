@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- tables ----------------------------------------------------------------------------------- */
-
 table_cell *new_row(struct table *table)
 {
     size_t used = table->rows * table->columns;
@@ -82,8 +80,6 @@ void print_table(FILE *file, enum report_style style, struct table *table)
     table->cells = NULL;
 }
 
-/* ---- numbers in words ------------------------------------------------------------------------- */
-
 static struct words with_commas(double value)
 {
     char digits[32];
@@ -111,25 +107,23 @@ struct words number(double value)
     return words;
 }
 
+static struct words unless_unknown(const char *format, double value)
+{
+    struct words words = { "-" };
+    if (!isnan(value))
+        snprintf(words.text, sizeof(words.text), format, value);
+    return words;
+}
+
 struct words ratio(double value)
 {
-    struct words words = { "-" };
-    if (!isnan(value))
-        snprintf(words.text, sizeof(words.text), "%.2f", value);
-    return words;
+    return unless_unknown("%.2f", value);
 }
-
 struct words percent(double value)
 {
-    struct words words = { "-" };
-    if (!isnan(value))
-        snprintf(words.text, sizeof(words.text), "%.0f %%", value * 100);
-    return words;
+    return unless_unknown("%.0f %%", value * 100);
 }
-
 struct words whole(unsigned value)
 {
-    struct words words;
-    snprintf(words.text, sizeof(words.text), "%u", value);
-    return words;
+    return unless_unknown("%.0f", value);
 }
