@@ -53,9 +53,9 @@ struct plan {
     size_t contender_count, workload_count;
 };
 
-/* A comma-separated list of names, "bdb", "twinlog:io=dsync:pad", into the plan; in contender.c. Variants of twinlog start
- * from `defaults`. Peers whose library was not there at build time are passed over with a note on stderr if `is_lenient`;
- * anything else unknown is an error, said on stderr. */
+/* A comma-separated list of names, "bdb", "twinlog:io=dsync:pad", into the plan; in contender.c. Variants of twinlog
+ * start from `defaults`. Peers whose library was not there at build time are passed over with a note on stderr if
+ * `is_lenient`; anything else unknown is an error, said on stderr. */
 bool contenders_parse(const char *text, const struct twinlog_setup *defaults, bool is_lenient,
                       struct plan *plan);
 const char *twinlog_io_name(uint32_t io);
