@@ -86,3 +86,29 @@ int wait_for(pid_t child)
     }
     return status == 0 ? 0 : -ECHILD;
 }
+
+#ifdef HAVE_ISAL
+
+#include <isa-l/crc.h>
+
+uint32_t checksum_of(const void *bytes, size_t size)
+{
+    return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)size, 0);
+}
+
+#else
+
+/* Slow; but the same for every contender. */
+uint32_t checksum_of(const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    uint32_t crc = 0;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= bytes[i];
+        for (unsigned bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+    }
+    return crc;
+}
+
+#endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the names of contenders and the options of twinlog's variants. */
+/* The peers, which of them are in this build, and the options of twinlog's variants. */
 #include "series.h"
 
 #include <stdio.h>
@@ -10,31 +10,85 @@
 
 static const struct {
     const char *name;
-    uint32_t io;
-} io_names[] = {
-    { "auto", TWINLOG_IO_AUTO },
-    { "uring", TWINLOG_IO_URING },
-    { "uring-linked", TWINLOG_IO_URING_LINKED },
-    { "dsync", TWINLOG_IO_DSYNC },
-    { "fdatasync", TWINLOG_IO_FDATASYNC },
+    const struct peer *peer; /* NULL: not in this build */
+} peers[] = {
+    { "twinlog", &peer_twinlog },
+    { "raw", &peer_raw },
+    { "raw-large", &peer_raw_large },
+    { "naive", &peer_naive },
+    { "by-hand", &peer_by_hand },
+    { "bdb", &peer_bdb },
+    { "leveldb", &peer_leveldb },
+    { "rocksdb", &peer_rocksdb },
+    { "sqlite", &peer_sqlite },
+    { "wiredtiger", &peer_wiredtiger },
+    { "pace-blocking", &peer_pace_blocking },
+    { "pace-gathering", &peer_pace_gathering },
+};
+
+const struct peer *peer_at(size_t i)
+{
+    for (size_t row = 0; row < LENGTH(peers); row++) {
+        if (peers[row].peer && i-- == 0)
+            return peers[row].peer;
+    }
+    return NULL;
+}
+
+const struct peer *peer_find(const char *name)
+{
+    for (size_t i = 0; peer_at(i); i++) {
+        if (strcmp(peer_at(i)->name, name) == 0)
+            return peer_at(i);
+    }
+    return NULL;
+}
+
+bool peer_is_left_out(const char *name)
+{
+    for (size_t row = 0; row < LENGTH(peers); row++) {
+        if (strcmp(peers[row].name, name) == 0)
+            return !peers[row].peer;
+    }
+    return false;
+}
+
+const char *explain_error(const char *(*explain)(int error), int error)
+{
+    return explain ? explain(error) : strerror(-error);
+}
+
+int peer_open(const struct peer *peer, const struct peer_setup *setup, void **ret_state)
+{
+    struct peer_setup own = *setup;
+    own.peer = peer;
+    *ret_state = NULL;
+    const int error = peer->open(&own, ret_state);
+    if (error && *ret_state) {
+        peer->close(*ret_state);
+        *ret_state = NULL;
+    }
+    return error;
+}
+
+static const char *const io_names[] = {
+    [TWINLOG_IO_AUTO] = "auto",
+    [TWINLOG_IO_URING] = "uring",
+    [TWINLOG_IO_URING_LINKED] = "uring-linked",
+    [TWINLOG_IO_DSYNC] = "dsync",
+    [TWINLOG_IO_FDATASYNC] = "fdatasync",
 };
 
 const char *twinlog_io_name(uint32_t io)
 {
-    for (size_t i = 0; i < LENGTH(io_names); i++) {
-        if (io_names[i].io == io)
-            return io_names[i].name;
-    }
-    return "unknown";
+    return io < LENGTH(io_names) ? io_names[io] : "unknown";
 }
 
 static bool io_parse(const char *name, uint32_t *ret_io)
 {
-    for (size_t i = 0; i < LENGTH(io_names); i++) {
-        if (strcmp(io_names[i].name, name) == 0) {
-            *ret_io = io_names[i].io;
+    for (*ret_io = 0; *ret_io < LENGTH(io_names); ++*ret_io) {
+        if (strcmp(io_names[*ret_io], name) == 0)
             return true;
-        }
     }
     return false;
 }

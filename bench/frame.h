@@ -36,13 +36,4 @@ static inline uint64_t numbered_read(const void *data)
     return number;
 }
 
-/* CRC32C. */
-uint32_t checksum_of(const void *data, size_t size);
-/* Fills in the header of a payload that is there. */
-void frame_stamp(struct frame *frame, uint64_t number);
-
-/* Holds the file exactly the frames 0 to count - 1, in any order? Looks at each header, and at one checksum in
- * 64. */
-bool frames_are_all_there(const char *path, uint64_t count);
-
 #endif

@@ -2,7 +2,7 @@
 /*
  * A contender as the benchmark sees it: something that makes one record durable, from any thread.
  *
- * Each peer_*.c is one; peer.c lists those that were compiled in. What needs a library is OPTIONAL: where the
+ * Each peer_*.c is one; contender.c lists those that were compiled in. What needs a library is OPTIONAL: where the
  * library was not found its file is not compiled, and its address is NULL. All are set up the way their own
  * documentation advises for speed, and all return from append() only after the device confirmed a
  * flush that covers the record.
@@ -25,7 +25,6 @@ struct twinlog_setup {
     uint32_t buffer_bytes;  /* 0 = the library's default */
     uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
     bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
-    bool is_threadless;     /* without a committer: a thread that waits commits, or drives the log */
     uint32_t mode;          /* enum twinlog_mode */
 };
 
@@ -36,6 +35,7 @@ struct peer_setup {
     uint32_t largest_record;
     uint64_t expected_bytes; /* an upper estimate of what the round will append, with its framing */
     struct twinlog_setup twinlog;
+    const struct store_plan *plan; /* of a store, beside which nothing is looked at */
 };
 
 /* Totals since open; a round takes the difference of two readings. */
@@ -62,6 +62,10 @@ struct append {
     enum append_level level;
 };
 
+struct store_plan;
+struct tally;
+struct found;
+
 struct peer {
     const char *name;
     const char *what;      /* one line for --list */
@@ -84,6 +88,14 @@ struct peer {
     bool (*are_all_there)(const char *path, uint64_t count);
     bool makes_frames;        /* a record is numbered(), and it makes the rest */
     bool closes_behind_clock; /* all is there before */
+
+    /* Of a store: */
+    const char *folder; /* stores of the same folder read what one of them has put there */
+    bool is_floor;      /* reads the bytes and knows no records: nothing is tallied */
+    int (*fill)(
+        const struct peer_setup *setup); /* on the disk when it returns, and closed; NULL: by open() */
+    int (*replay)(void *state, struct tally *tally); /* every record, from the first */
+    int (*get)(void *state, uint64_t number, struct found *ret_found);
 };
 
 /* As peer->open() with what is in the setup; closes what could not be opened. */

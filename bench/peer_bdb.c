@@ -107,10 +107,10 @@ struct bdb_reader {
     DB_LOGC *cursor;
 };
 
-static int bdb_fill(const struct store *store, const struct store_plan *plan)
+static int bdb_fill(const struct peer_setup *setup)
 {
+    const struct store_plan *plan = setup->plan;
     DB_ENV *env;
-    (void)store;
     int error = open_log(plan->dir, false, &env);
     if (error)
         return error;
@@ -122,7 +122,7 @@ static int bdb_fill(const struct store *store, const struct store_plan *plan)
     return error ? error : close_error;
 }
 
-static void bdb_close_reader(void *state)
+static int bdb_close_reader(void *state)
 {
     struct bdb_reader *reader = state;
     if (reader->cursor)
@@ -130,19 +130,14 @@ static void bdb_close_reader(void *state)
     if (reader->env)
         reader->env->close(reader->env, 0);
     free(reader);
+    return 0;
 }
 
-static int bdb_open_reader(const struct store *store, const struct store_plan *plan, void **ret_state)
+static int bdb_open_reader(const struct peer_setup *setup, void **ret_state)
 {
-    struct bdb_reader *reader = allocate(1, sizeof(*reader));
-    (void)store;
-    int error = open_log(plan->dir, false, &reader->env);
-    if (error == 0)
-        error = negative(reader->env->log_cursor(reader->env, &reader->cursor, 0));
-    *ret_state = reader;
-    if (error)
-        bdb_close_reader(reader);
-    return error;
+    struct bdb_reader *reader = *ret_state = allocate(1, sizeof(*reader));
+    int error = open_log(setup->plan->dir, false, &reader->env);
+    return error ? error : negative(reader->env->log_cursor(reader->env, &reader->cursor, 0));
 }
 
 static int bdb_replay(void *state, struct tally *tally)
@@ -159,7 +154,7 @@ static int bdb_replay(void *state, struct tally *tally)
     return error == DB_NOTFOUND ? 0 : negative(error);
 }
 
-const struct store store_bdb = {
+const struct peer store_bdb = {
     .folder = "bdb",
     .fill = bdb_fill,
     .open = bdb_open_reader,

@@ -23,7 +23,7 @@ static const char *lmdb_explain(int error)
     return mdb_strerror(library_code(error));
 }
 
-static void lmdb_close(void *state)
+static int lmdb_close(void *state)
 {
     struct lightning *lightning = state;
     if (lightning->txn)
@@ -31,32 +31,27 @@ static void lmdb_close(void *state)
     if (lightning->env)
         mdb_env_close(lightning->env);
     free(lightning);
+    return 0;
 }
 
 static int open_with(const struct store_plan *plan, unsigned env_flags, unsigned txn_flags,
-                     unsigned table_flags, struct lightning **ret_lightning)
+                     unsigned table_flags, struct lightning *lightning)
 {
-    struct lightning *lightning = allocate(1, sizeof(*lightning));
     int error;
     if ((error = mdb_env_create(&lightning->env)) ||
         (error = mdb_env_set_mapsize(lightning->env, MAP_BYTES)) ||
         (error = mdb_env_open(lightning->env, plan->dir, env_flags, 0600)) ||
         (error = mdb_txn_begin(lightning->env, NULL, txn_flags, &lightning->txn)) ||
-        (error = mdb_dbi_open(lightning->txn, NULL, MDB_INTEGERKEY | table_flags, &lightning->table))) {
-        lmdb_close(lightning);
+        (error = mdb_dbi_open(lightning->txn, NULL, MDB_INTEGERKEY | table_flags, &lightning->table)))
         return negative(error);
-    }
-    *ret_lightning = lightning;
     return 0;
 }
 
-static int lmdb_fill(const struct store *store, const struct store_plan *plan)
+static int lmdb_fill(const struct peer_setup *setup)
 {
-    struct lightning *lightning;
-    (void)store;
-    int error = open_with(plan, MDB_WRITEMAP, 0, MDB_CREATE, &lightning);
-    if (error)
-        return error;
+    const struct store_plan *plan = setup->plan;
+    struct lightning *lightning = allocate(1, sizeof(*lightning));
+    int error = open_with(plan, MDB_WRITEMAP, 0, MDB_CREATE, lightning);
     for (size_t i = 1; i <= plan->records && error == 0; i++) {
         MDB_val key = { sizeof(i), &i };
         MDB_val value = { plan->record_bytes, (void *)(uintptr_t)plan_record(plan, i) };
@@ -70,14 +65,10 @@ static int lmdb_fill(const struct store *store, const struct store_plan *plan)
     return negative(error);
 }
 
-static int lmdb_open(const struct store *store, const struct store_plan *plan, void **ret_state)
+static int lmdb_open(const struct peer_setup *setup, void **ret_state)
 {
-    struct lightning *lightning;
-    (void)store;
-    int error = open_with(plan, MDB_RDONLY | MDB_NORDAHEAD, MDB_RDONLY, 0, &lightning);
-    if (error == 0)
-        *ret_state = lightning;
-    return error;
+    struct lightning *lightning = *ret_state = allocate(1, sizeof(*lightning));
+    return open_with(setup->plan, MDB_RDONLY | MDB_NORDAHEAD, MDB_RDONLY, 0, lightning);
 }
 
 static int lmdb_get(void *state, uint64_t number, struct found *ret_found)
@@ -92,7 +83,7 @@ static int lmdb_get(void *state, uint64_t number, struct found *ret_found)
     return 0;
 }
 
-const struct store store_lmdb = {
+const struct peer store_lmdb = {
     .folder = "lmdb",
     .fill = lmdb_fill,
     .open = lmdb_open,

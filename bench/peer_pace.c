@@ -23,9 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
-#include "frame.h"
 
 #define BLOCK_BYTES ((size_t)4096)
 #define BUFFER_BYTES ((size_t)8 << 20)

@@ -33,7 +33,7 @@ struct rocks_store {
     rocksdb_cache_t *cache;
 };
 
-static void close_store(void *state)
+static int close_store(void *state)
 {
     struct rocks_store *store = state;
     if (store->db)
@@ -42,12 +42,12 @@ static void close_store(void *state)
     rocksdb_options_destroy(store->options);
     rocksdb_cache_destroy(store->cache);
     free(store);
+    return 0;
 }
 
-static int open_store(const struct store *kind, const struct store_plan *plan, void **ret_state)
+static int open_store(const struct peer_setup *setup, void **ret_state)
 {
-    struct rocks_store *store = allocate(1, sizeof(*store));
-    (void)kind;
+    struct rocks_store *store = *ret_state = allocate(1, sizeof(*store));
     store->cache = rocksdb_cache_create_lru(CACHE_BYTES);
     store->read_options = rocksdb_readoptions_create();
     store->options = rocksdb_options_create();
@@ -60,12 +60,8 @@ static int open_store(const struct store *kind, const struct store_plan *plan, v
     rocksdb_block_based_options_destroy(table);
 
     char *words = NULL;
-    store->db = rocksdb_open(store->options, plan->dir, &words);
-    *ret_state = store;
-    int error = result(words);
-    if (error)
-        close_store(store);
-    return error;
+    store->db = rocksdb_open(store->options, setup->plan->dir, &words);
+    return result(words);
 }
 
 static int put_all(const struct rocks_store *store, const struct store_plan *plan)
@@ -93,14 +89,13 @@ static int flush_table(const struct rocks_store *store)
 }
 
 /* Complete and compacted. */
-static int fill_store(const struct store *kind, const struct store_plan *plan)
+static int fill_store(const struct peer_setup *setup)
 {
     void *state;
-    int error = open_store(kind, plan, &state);
-    if (error)
-        return error;
+    int error = open_store(setup, &state);
     struct rocks_store *store = state;
-    error = put_all(store, plan);
+    if (error == 0)
+        error = put_all(store, setup->plan);
     if (error == 0)
         error = flush_table(store);
     if (error == 0)
@@ -127,7 +122,7 @@ static int table_get(void *state, uint64_t number, struct found *ret_found)
     return 0;
 }
 
-const struct store store_rocksdb = {
+const struct peer store_rocksdb = {
     .folder = "rocksdb",
     .fill = fill_store,
     .open = open_store,

@@ -63,8 +63,7 @@ static int open_log(const struct peer_setup *setup, void **ret_state)
 
     options.flags = (wanted->is_padded ? (uint32_t)TWINLOG_PAD : 0) |
                     (wanted->is_buffered ? (uint32_t)TWINLOG_BUFFERED : 0) |
-                    (wanted->is_not_recycling ? (uint32_t)TWINLOG_NO_RECYCLE : 0) |
-                    (wanted->is_threadless ? (uint32_t)TWINLOG_NO_THREAD : 0);
+                    (wanted->is_not_recycling ? (uint32_t)TWINLOG_NO_RECYCLE : 0);
     options.io = wanted->io;
     options.mode = wanted->mode;
     options.lock_wait_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;

@@ -10,7 +10,11 @@
 #include "machine.h"
 #include "promise.h"
 #include "series.h"
-#include "table.h"
+
+enum report_style {
+    REPORT_TEXT,
+    REPORT_MARKDOWN
+};
 
 /* Everything one invocation did. */
 struct report {

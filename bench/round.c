@@ -30,7 +30,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
 #include "machine.h"
 

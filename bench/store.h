@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A store as the studies of reading see it: records 1, 2, ... are put in once, and read again from one end to
- * the other, or one by one.
+ * A store as the studies of reading see it, a peer that has fill(), and replay() or get(): records 1, 2, ... are put
+ * in once, and read again from one end to the other, or one by one.
  *
  * Those of other libraries are in the peer_*.c of their library.
  */
@@ -55,26 +55,12 @@ struct found {
     uint64_t mark;
 };
 
-/* Results are 0 or a negative error; explain() makes words of it. */
-struct store {
-    const char *folder; /* stores of the same folder read what one of them has put there */
-    bool is_floor;      /* reads the bytes and knows no records: nothing is tallied */
-    uint32_t kind;      /* for the file that has several of them */
-    /* On the disk when it returns, and closed. NULL: it is filled when it is opened. */
-    int (*fill)(const struct store *store, const struct store_plan *plan);
-    int (*open)(const struct store *store, const struct store_plan *plan, void **ret_state);
-    int (*replay)(void *state, struct tally *tally); /* every record, from the first */
-    int (*get)(void *state, uint64_t number, struct found *ret_found);
-    void (*close)(void *state);
-    const char *(*explain)(int error); /* NULL: errors are those of errno */
-};
+extern const struct peer store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
+extern const struct peer store_disk_direct, store_disk_buffered;
+extern const struct peer store_bare OPTIONAL; /* needs ISA-L */
+extern const struct peer store_bdb OPTIONAL, store_lmdb OPTIONAL;
+extern const struct peer store_rocksdb OPTIONAL;
 
-extern const struct store store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
-extern const struct store store_disk_direct, store_disk_buffered;
-extern const struct store store_bare OPTIONAL; /* needs ISA-L */
-extern const struct store store_bdb OPTIONAL, store_lmdb OPTIONAL;
-extern const struct store store_rocksdb OPTIONAL;
-
-int twinlog_fill(const struct store *store, const struct store_plan *plan);
+int twinlog_fill(const struct peer_setup *setup);
 
 #endif

@@ -4,7 +4,6 @@
  * memory, each behind a header of twinlog's size, and it is known where the next one begins.
  */
 #include "common.h"
-#include "frame.h"
 #include "store.h"
 
 #include <errno.h>
@@ -29,11 +28,11 @@ static size_t bare_stride(size_t size)
     return sizeof(struct bare_header) + (size + 7) / 8 * 8;
 }
 
-static int open_bare(const struct store *store, const struct store_plan *plan, void **ret_state)
+static int open_bare(const struct peer_setup *setup, void **ret_state)
 {
+    const struct store_plan *plan = setup->plan;
     const size_t stride = bare_stride(plan->record_bytes);
-    struct bare *bare = allocate(1, sizeof(*bare));
-    (void)store;
+    struct bare *bare = *ret_state = allocate(1, sizeof(*bare));
     bare->records = plan->records;
     bare->bytes = allocate(plan->records, stride);
     for (uint64_t i = 0; i < plan->records; i++) {
@@ -43,7 +42,6 @@ static int open_bare(const struct store *store, const struct store_plan *plan, v
         header->payload_checksum = checksum_of(header + 1, plan->record_bytes);
         header->checksum = checksum_of(&header->payload_checksum, HEADER_CHECKED);
     }
-    *ret_state = bare;
     return 0;
 }
 
@@ -62,14 +60,15 @@ static int replay_bare(void *state, struct tally *tally)
     return 0;
 }
 
-static void close_bare(void *state)
+static int close_bare(void *state)
 {
     struct bare *bare = state;
     free(bare->bytes);
     free(bare);
+    return 0;
 }
 
-const struct store store_bare = {
+const struct peer store_bare = {
     .folder = "bare",
     .open = open_bare,
     .replay = replay_bare,

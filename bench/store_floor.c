@@ -56,26 +56,23 @@ static int add_file(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-static void close_disk(void *state)
+static int close_disk(void *state)
 {
     struct disk *disk = state;
     for (size_t i = 0; i < disk->files; i++)
         close(disk->file[i].fd);
     free(disk->buffers);
     free(disk);
+    return 0;
 }
 
-static int open_disk(const struct store *store, const struct store_plan *plan, void **ret_state)
+static int open_disk(const struct peer_setup *setup, void **ret_state)
 {
-    struct disk *disk = allocate(1, sizeof(*disk));
-    disk->dir = plan->dir;
-    disk->is_direct = store->kind;
+    struct disk *disk = *ret_state = allocate(1, sizeof(*disk));
+    disk->dir = setup->plan->dir;
+    disk->is_direct = setup->peer == &store_disk_direct;
     disk->buffers = allocate_blocks((size_t)READ_BYTES * IN_FLIGHT);
-    int error = twinlog_segments(plan->dir, add_file, disk);
-    *ret_state = disk;
-    if (error)
-        close_disk(disk);
-    return error;
+    return twinlog_segments(disk->dir, add_file, disk);
 }
 
 /* 0 if it was read, 1 if there is no such chunk. */
@@ -127,10 +124,10 @@ static int replay_disk(void *state, struct tally *tally)
     return started == readers ? atomic_load(&disk->error) : -EAGAIN;
 }
 
-#define DISK(its_kind)                                                                                       \
+#define DISK                                                                                                 \
     {                                                                                                        \
-        .folder = "twinlog", .is_floor = true, .kind = its_kind, .fill = twinlog_fill, .open = open_disk,    \
+        .folder = "twinlog", .is_floor = true, .fill = twinlog_fill, .open = open_disk,                      \
         .replay = replay_disk, .close = close_disk                                                           \
     }
-const struct store store_disk_direct = DISK(true);
-const struct store store_disk_buffered = DISK(false);
+const struct peer store_disk_direct = DISK;
+const struct peer store_disk_buffered = DISK;

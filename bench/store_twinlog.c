@@ -15,11 +15,11 @@ struct log_reader {
     int64_t *times; /* of record i + 1, where records are found by time */
 };
 
-int twinlog_fill(const struct store *store, const struct store_plan *plan)
+int twinlog_fill(const struct peer_setup *setup)
 {
+    const struct store_plan *plan = setup->plan;
     struct twinlog *log;
     int error = twinlog_open(plan->dir, NULL, &log);
-    (void)store;
     if (error)
         return error;
     for (uint64_t i = 1; i <= plan->records && error == 0; i++)
@@ -28,12 +28,13 @@ int twinlog_fill(const struct store *store, const struct store_plan *plan)
     return error ? error : close_error;
 }
 
-static void close_reader(void *state)
+static int close_reader(void *state)
 {
     struct log_reader *log = state;
     twinlog_reader_close(log->reader);
     free(log->times);
     free(log);
+    return 0;
 }
 
 static int read_times(struct log_reader *log, uint64_t records)
@@ -49,18 +50,13 @@ static int read_times(struct log_reader *log, uint64_t records)
     return 0;
 }
 
-static int open_reader(const struct store *store, const struct store_plan *plan, void **ret_state)
+static int open_reader(const struct peer_setup *setup, void **ret_state)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct log_reader *log = allocate(1, sizeof(*log));
-    options.flags = store->kind;
-    int error = twinlog_reader_open(plan->dir, &options, &log->reader);
-    if (error == 0 && store == &store_twinlog_time)
-        error = read_times(log, plan->records);
-    *ret_state = log;
-    if (error)
-        close_reader(log);
-    return error;
+    struct log_reader *log = *ret_state = allocate(1, sizeof(*log));
+    options.flags = setup->peer == &store_twinlog_mmap ? TWINLOG_READER_MMAP : 0;
+    int error = twinlog_reader_open(setup->plan->dir, &options, &log->reader);
+    return error == 0 && setup->peer == &store_twinlog_time ? read_times(log, setup->plan->records) : error;
 }
 
 static int replay(void *state, struct tally *tally)
@@ -105,11 +101,11 @@ static int get_by_time(void *state, uint64_t number, struct found *ret_found)
     return error;
 }
 
-#define LOG_STORE(its_kind, its_get)                                                                         \
+#define LOG_STORE(its_get)                                                                                   \
     {                                                                                                        \
-        .folder = "twinlog", .kind = its_kind, .fill = twinlog_fill, .open = open_reader, .replay = replay,  \
-        .get = its_get, .close = close_reader, .explain = twinlog_strerror                                   \
+        .folder = "twinlog", .fill = twinlog_fill, .open = open_reader, .replay = replay, .get = its_get,    \
+        .close = close_reader, .explain = twinlog_strerror                                                   \
     }
-const struct store store_twinlog_mmap = LOG_STORE(TWINLOG_READER_MMAP, get_by_lsn);
-const struct store store_twinlog_pread = LOG_STORE(0, get_by_lsn);
-const struct store store_twinlog_time = LOG_STORE(0, get_by_time);
+const struct peer store_twinlog_mmap = LOG_STORE(get_by_lsn);
+const struct peer store_twinlog_pread = LOG_STORE(get_by_lsn);
+const struct peer store_twinlog_time = LOG_STORE(get_by_time);

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "common.h"
 
 bool trial_is_in_build(const struct study *study, const struct trial *trial)
 {

@@ -18,7 +18,6 @@
 #include <twinlog.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
 #include "peer.h"
 #include "study.h"
@@ -284,10 +283,8 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
     (void)limits;
     stage->sight = allocate_shared(sizeof(*stage->sight));
     int error = peer_open(&peer_raw, &setup, &stage->raw);
-    if (error) {
-        stage->raw = NULL;
+    if (error)
         return complain("pipe", "open", peer_raw.explain(error));
-    }
     snprintf(stage->log_dir, sizeof(stage->log_dir), "%s/log", dir);
     return make_log(stage->log_dir);
 }

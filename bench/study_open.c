@@ -13,7 +13,6 @@
 #include <twinlog.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
 #include "study.h"
 

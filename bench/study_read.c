@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
 #include "peer.h"
 #include "store.h"
@@ -31,7 +30,7 @@ struct stage {
 
 /* ---- the stage --------------------------------------------------------------------------------- */
 
-static const struct store_plan *plan_in(struct stage *stage, const struct store *store)
+static const struct store_plan *plan_in(struct stage *stage, const struct peer *store)
 {
     snprintf(stage->plan.dir, sizeof(stage->plan.dir), "%s/%s", stage->dir, store->folder);
     return &stage->plan;
@@ -39,13 +38,13 @@ static const struct store_plan *plan_in(struct stage *stage, const struct store 
 
 static bool fill(struct stage *stage, const struct trial *trial)
 {
-    const struct store *store = trial->way;
+    const struct peer *store = trial->way;
     const struct store_plan *plan = plan_in(stage, store);
     if (access(plan->dir, F_OK) == 0) /* another store has been here */
         return true;
     if (mkdir(plan->dir, 0700) < 0)
         return complain(trial->label, plan->dir, strerror(errno));
-    int error = store->fill ? store->fill(store, plan) : 0;
+    int error = store->fill ? store->fill(&(const struct peer_setup){ .plan = plan }) : 0;
     return error == 0 || complain(trial->label, "write", explain_error(store->explain, error));
 }
 
@@ -82,7 +81,7 @@ static bool set_replay_stage(const struct study *study, const char *dir, const s
 
 static bool replay_once(const struct stage *stage, const struct trial *trial, void *store_state)
 {
-    const struct store *store = trial->way;
+    const struct peer *store = trial->way;
     const struct tally *expected = &stage->expected;
     struct tally tally = { 0, 0, 0 };
     int error = store->replay(store_state, &tally);
@@ -111,10 +110,8 @@ static bool time_replay(void *state, const struct trial *trial, double seconds, 
 
 static bool open_store(struct stage *stage, const struct trial *trial, void **ret_state)
 {
-    const struct store *store = trial->way;
-    int error = store->open(store, plan_in(stage, store), ret_state);
-    if (error)
-        *ret_state = NULL;
+    const struct peer *store = trial->way;
+    int error = peer_open(store, &(const struct peer_setup){ .plan = plan_in(stage, store) }, ret_state);
     return error == 0 || complain(trial->label, "open", explain_error(store->explain, error));
 }
 
@@ -122,7 +119,7 @@ static bool replay_hot(void *state, const struct trial *trial, const struct limi
                        struct figures *figures)
 {
     struct stage *stage = state;
-    const struct store *store = trial->way;
+    const struct peer *store = trial->way;
     if (!open_store(stage, trial, &stage->replayed))
         return false;
     bool is_good = time_passes(limits, time_replay, stage, trial, figures);
@@ -133,7 +130,7 @@ static bool replay_hot(void *state, const struct trial *trial, const struct limi
 static bool replay_cold_once(void *state, const struct trial *trial, double seconds, struct work *work)
 {
     struct stage *stage = state;
-    const struct store *store = trial->way;
+    const struct peer *store = trial->way;
     if (!forget_files(trial->label, plan_in(stage, store)->dir) ||
         !open_store(stage, trial, &stage->replayed))
         return false;
@@ -183,7 +180,7 @@ const struct study study_replay_cold = REPLAY("disk-direct", cold_trials, replay
 /* Once through everything, so that whatever keeps something in memory has it. */
 static bool warm(const struct stage *stage, const struct trial *trial, void *store_state)
 {
-    const struct store *store = trial->way;
+    const struct peer *store = trial->way;
     struct found found;
     int error = 0;
     if (store->replay)
@@ -197,7 +194,7 @@ static void clear_seek_stage(void *state)
 {
     struct stage *stage = state;
     for (size_t i = 0; study_seek.trials[i].label; i++) {
-        const struct store *store = study_seek.trials[i].way;
+        const struct peer *store = study_seek.trials[i].way;
         if (stage->open[i])
             store->close(stage->open[i]);
     }
@@ -219,7 +216,7 @@ static bool set_seek_stage(const struct study *study, const char *dir, const str
 }
 
 struct seeking {
-    const struct store *store;
+    const struct peer *store;
     const struct store_plan *plan;
     void *state;
     uint64_t random;

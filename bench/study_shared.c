@@ -18,7 +18,6 @@
 #include <twinlog_sink.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
 #include "peer.h"
 #include "study.h"

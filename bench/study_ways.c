@@ -14,7 +14,6 @@
 #include <twinlog.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "common.h"
 #include "peer.h"
 #include "study.h"
@@ -138,26 +137,6 @@ static int fly_by_queue(struct flight *flight, uint64_t until_ns)
     }
     while (idle < flight->slot_count && error == 0)
         error = fetch(flight, -1, &idle);
-    return error;
-}
-
-/* One thread for all: it submits as many as there may be, commits them, and fetches them. */
-static int fly_by_drive(struct flight *flight, uint64_t until_ns)
-{
-    unsigned idle = flight->slot_count;
-    int error = 0;
-    make_idle(flight);
-    while (error == 0 && now_ns() < until_ns && !round_is_interrupted()) {
-        error = submit_idle(flight, &idle);
-        while (idle < flight->slot_count && error == 0) {
-            int driven = twinlog_drive(flight->state, -1);
-            error = driven < 0 ? driven : 0;
-            for (unsigned before = idle + 1; error == 0 && before != idle;) {
-                before = idle;
-                error = fetch(flight, 0, &idle);
-            }
-        }
-    }
     return error;
 }
 
@@ -374,10 +353,6 @@ static const struct trial flight_trials[] = {
     { "batches, 10000", "the same in batches of 100", BY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 100)) },
     { "batches, 1000", "1,000 in flight, in batches of 10",
       BY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 10)) },
-    { "drive, 1000", "no thread but the caller's, in twinlog_drive()",
-      BY(peer_twinlog, FLIGHT(fly_by_drive, 1000, 1), .setup.is_threadless = true) },
-    { "drive, 10000", "the same with 10,000",
-      BY(peer_twinlog, FLIGHT(fly_by_drive, 10000, 1), .setup.is_threadless = true) },
     { "pace-1000", "the bound: checksum, lock, one group in flight, no format and no requests",
       BY(peer_pace_flight, WINDOW(1000)) },
     { "pace-10000", "the same with 10,000", BY(peer_pace_flight, WINDOW(10000)) },
