@@ -119,7 +119,8 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
 int twinlog_sink_rotate(struct twinlog_sink *sink);
 /* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old file is
  * truncated to its exact bytes when all processes have left it. The sink's thread looks once a second. Returns 1 if so,
- * 0 if the file is the same. */
+ * 0 if the file is the same. -EPERM: where others may make files, a user without the right to write the old file has
+ * made that one; the sink stays where it is. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,

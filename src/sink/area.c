@@ -74,18 +74,23 @@ void twl_area_give(int fd, const struct stat *data)
 
 int twl_area_check(int dir, int fd, const struct stat *data)
 {
+    struct stat about;
+    if (fstat(fd, &about) < 0)
+        return -errno;
+    return S_ISREG(about.st_mode) && about.st_nlink == 1 ? twl_beside_check(dir, fd, data) : -EPERM;
+}
+
+int twl_beside_check(int dir, int fd, const struct stat *data)
+{
     struct stat about, around;
     if (fstat(fd, &about) < 0 || fstat(dir, &around) < 0)
         return -errno;
-    if (!S_ISREG(about.st_mode) || about.st_nlink > 1)
-        return -EPERM;
     const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
     const bool is_of_group = (data->st_mode & S_IWGRP) && about.st_gid == data->st_gid &&
                              !((around.st_mode & S_ISGID) && (around.st_mode & S_IWOTH));
-    return !is_open || about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == data->st_uid ||
-                   is_of_group || (data->st_mode & S_IWOTH)
-               ? 0
-               : -EPERM;
+    const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 ||
+                              about.st_uid == data->st_uid || is_of_group || (data->st_mode & S_IWOTH);
+    return !is_open || (is_of_friend && about.st_nlink == 1) ? 0 : -EPERM;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */

@@ -142,6 +142,9 @@ void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM]);
 void twl_area_give(int fd, const struct stat *data);
 /* -EPERM: it is no file of its own, or a user without the right to write the data file may have made it. */
 int twl_area_check(int dir, int fd, const struct stat *data);
+/* -EPERM: others may make files in the directory, and a user without the right to write the data file may have made
+ * this one, or given it a second name. */
+int twl_beside_check(int dir, int fd, const struct stat *data);
 
 /* Does the file have the size of an area? */
 bool twl_area_is_whole(int fd);

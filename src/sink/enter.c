@@ -86,7 +86,8 @@ static int open_or_make(const struct twinlog_sink *sink, struct sink_file *file,
 
 static int open_data(struct twinlog_sink *sink, struct sink_file *file, int flags)
 {
-    struct stat about;
+    struct stat about, before;
+    const struct sink_file *present = atomic_load(&sink->file);
     const int rc = open_or_make(sink, file, sink->name, flags, &file->data_fd, &file->is_made);
     if (rc != 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
         return rc == -EISDIR || rc == -ENXIO || rc == -ENODEV ? -ENOTSUP : rc;
@@ -94,6 +95,10 @@ static int open_data(struct twinlog_sink *sink, struct sink_file *file, int flag
         return -errno;
     if (!S_ISREG(about.st_mode))
         return -ENOTSUP;
+    /* Between two files the name is nobody's, and a stranger may make a file of that name. */
+    if (present &&
+        (fstat(present->data_fd, &before) < 0 || twl_beside_check(sink->dir, file->data_fd, &before) < 0))
+        return -EPERM;
     POINT("data opened");
     return twl_identity_of(file->data_fd, &file->identity);
 }

@@ -1880,6 +1880,36 @@ TEST_LOOP(what_another_user_plants_is_refused, 4)
     }
 }
 
+/* Nor what it makes while the name is nobody's; the sink stays in its file then. */
+TEST_LOOP(what_another_user_makes_between_two_files_is_refused, 3)
+{
+    static const mode_t modes[] = { 01777, 0777, 0755 };
+    void *rotated;
+    struct twinlog_sink *sink;
+    if (geteuid() != 0) {
+        fprintf(stderr,
+                "SKIP what_another_user_makes_between_two_files_is_refused: only root can give files away\n");
+        return;
+    }
+    ck_assert_int_eq(chmod(log_dir, modes[_i]), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_NO_THREAD, &sink), 0);
+    put(sink, "a\n");
+    signal_there = 0;
+    wanted_point = "old file named";
+    pthread_t rotating = start_thread(rotate_it, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    put_text(path, "planted\n");
+    ck_assert_int_eq(chown(path, STRANGER, STRANGER), 0);
+    atomic_store(&shared->step, 1);
+    pthread_join(rotating, &rotated);
+    ck_assert_int_eq((int)(intptr_t)rotated, _i < 2 ? -EPERM : 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_text(path, _i < 2 ? "planted\n" : "planted\nb\n");
+    expect_text(numbered(1), _i < 2 ? "a\nb\n" : "a\n");
+    expect_nothing_beside();
+}
+
 /* All users with the right to write the data file may use what lies beside it. */
 TEST(what_lies_beside_is_the_owners)
 {
