@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,22 @@
 
 #define BLOCK_BYTES 4096u
 
+bool fail(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    fputs("twinlog-bench: ", stderr);
+    vfprintf(stderr, format, values);
+    fputc('\n', stderr);
+    va_end(values);
+    return false;
+}
+
 static void *given(void *memory, size_t bytes)
 {
     if (memory)
         return memory;
-    fprintf(stderr, "twinlog-bench: no memory for %zu bytes\n", bytes);
+    fail("no memory for %zu bytes", bytes);
     exit(1);
 }
 
@@ -63,18 +75,13 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
 
 bool remove_tree(const char *path)
 {
-    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0)
-        return true;
-    fprintf(stderr, "twinlog-bench: cannot remove %s: %s\n", path, strerror(errno));
-    return false;
+    return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 ||
+           fail("cannot remove %s: %s", path, strerror(errno));
 }
 
 bool make_dir(const char *path)
 {
-    if (mkdir(path, 0700) == 0)
-        return true;
-    fprintf(stderr, "twinlog-bench: %s: %s\n", path, strerror(errno));
-    return false;
+    return mkdir(path, 0700) == 0 || fail("%s: %s", path, strerror(errno));
 }
 
 int wait_for(pid_t child)

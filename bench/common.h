@@ -27,6 +27,9 @@ struct list {
 struct list list_of(const char *text, char separator);
 bool list_next(struct list *list);
 
+/* Says on stderr what is wrong, and returns false. */
+bool fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* A directory and what is in it. Says on stderr what failed. */
 bool remove_tree(const char *path);
 bool make_dir(const char *path);

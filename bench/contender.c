@@ -97,8 +97,7 @@ enum value_kind {
     SET,
     UNSET,
     IO,
-    BYTES, /* uint64_t */
-    COUNT  /* uint32_t */
+    NUMBER, /* uint64_t */
 };
 
 static const struct {
@@ -112,29 +111,20 @@ static const struct {
     { "prepared", UNSET, offsetof(struct twinlog_setup, is_fresh) },
     { "no-recycle", SET, offsetof(struct twinlog_setup, is_not_recycling) },
     { "io", IO, offsetof(struct twinlog_setup, io) },
-    { "segment", BYTES, offsetof(struct twinlog_setup, segment_bytes) },
-    { "keep", BYTES, offsetof(struct twinlog_setup, keep_bytes) },
-    { "buffer", COUNT, offsetof(struct twinlog_setup, buffer_bytes) },
-    { "spares", COUNT, offsetof(struct twinlog_setup, spares) },
+    { "segment", NUMBER, offsetof(struct twinlog_setup, segment_bytes) },
+    { "keep", NUMBER, offsetof(struct twinlog_setup, keep_bytes) },
+    { "buffer", NUMBER, offsetof(struct twinlog_setup, buffer_bytes) },
+    { "spares", NUMBER, offsetof(struct twinlog_setup, spares) },
 };
 
 /* `text` is behind the "=", NULL without one. */
 static bool value_parse(enum value_kind kind, const char *text, void *member)
 {
-    uint64_t value;
     if (kind == SET || kind == UNSET) {
         *(bool *)member = kind == SET;
         return !text;
     }
-    if (!text || kind == IO)
-        return text && io_parse(text, member);
-    if (!bytes_parse(text, &value) || (kind == COUNT && value > UINT32_MAX))
-        return false;
-    if (kind == COUNT)
-        *(uint32_t *)member = (uint32_t)value;
-    else
-        *(uint64_t *)member = value;
-    return true;
+    return text && (kind == IO ? io_parse(text, member) : bytes_parse(text, member));
 }
 
 static bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
@@ -146,8 +136,7 @@ static bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
             value_parse(options[i].kind, text, (char *)setup + options[i].member))
             return true;
     }
-    fprintf(stderr, "twinlog-bench: '%s' is no option of twinlog\n", option);
-    return false;
+    return fail("'%s' is no option of twinlog", option);
 }
 
 static bool contender_parse(const char *text, const struct twinlog_setup *defaults,
@@ -155,23 +144,16 @@ static bool contender_parse(const char *text, const struct twinlog_setup *defaul
 {
     struct list parts = list_of(text, ':');
 
-    if ((size_t)snprintf(contender->label, sizeof(contender->label), "%s", text) >=
-        sizeof(contender->label)) {
-        fprintf(stderr, "twinlog-bench: '%s' is too long\n", text);
-        return false;
-    }
+    if ((size_t)snprintf(contender->label, sizeof(contender->label), "%s", text) >= sizeof(contender->label))
+        return fail("'%s' is too long", text);
     contender->trial = NULL;
     contender->twinlog = *defaults;
     contender->peer = list_next(&parts) ? peer_find(parts.word) : NULL;
-    if (!contender->peer) {
-        fprintf(stderr, "twinlog-bench: '%s' is %s; see --list\n", text,
-                peer_is_left_out(parts.word) ? "not in this build" : "no contender");
-        return false;
-    }
-    if (contender->peer != &peer_twinlog && *parts.rest) {
-        fprintf(stderr, "twinlog-bench: %s has no options\n", parts.word);
-        return false;
-    }
+    if (!contender->peer)
+        return fail("'%s' is %s; see --list", text,
+                    peer_is_left_out(parts.word) ? "not in this build" : "no contender");
+    if (contender->peer != &peer_twinlog && *parts.rest)
+        return fail("%s has no options", parts.word);
     while (list_next(&parts)) {
         if (!twinlog_setup_parse(parts.word, &contender->twinlog))
             return false;
@@ -185,7 +167,7 @@ bool contenders_parse(const char *text, const struct twinlog_setup *defaults, bo
     plan->contender_count = 0;
     for (struct list list = list_of(text, ','); list_next(&list);) {
         if (is_lenient && peer_is_left_out(list.word)) {
-            fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", list.word);
+            fail("without %s, which is not in this build", list.word);
             continue;
         }
         if (plan->contender_count == MAX_CONTENDERS ||

@@ -60,20 +60,14 @@ static bool parse_workloads(const char *threads_list, const char *size_list, str
 
     plan->workload_count = 0;
     for (struct list sizes = list_of(size_list, ','); list_next(&sizes);) {
-        if (!sizes_parse(sizes.word, &workload.sizes)) {
-            fprintf(stderr, "twinlog-bench: '%s' is no size\n", sizes.word);
-            return false;
-        }
+        if (!sizes_parse(sizes.word, &workload.sizes))
+            return fail("'%s' is no size", sizes.word);
         for (struct list threads = list_of(threads_list, ','); list_next(&threads);) {
-            if (plan->workload_count == MAX_POINTS) {
-                fprintf(stderr, "twinlog-bench: more than %d points\n", MAX_POINTS);
-                return false;
-            }
+            if (plan->workload_count == MAX_POINTS)
+                return fail("more than %d points", MAX_POINTS);
             uint64_t count;
-            if (!bytes_parse(threads.word, &count) || count == 0 || count > 100000) {
-                fprintf(stderr, "twinlog-bench: '%s' is no number of threads\n", threads.word);
-                return false;
-            }
+            if (!bytes_parse(threads.word, &count) || count == 0 || count > 100000)
+                return fail("'%s' is no number of threads", threads.word);
             workload.threads = (unsigned)count;
             plan->workloads[plan->workload_count++] = workload;
         }
@@ -148,7 +142,7 @@ static void list_trials(const struct study *study, struct plan *plan)
     plan->contender_count = 0;
     for (const struct trial *trial = study->trials; trial->label; trial++) {
         if (!trial_is_in_build(study, trial)) {
-            fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", trial->label);
+            fail("without %s, which is not in this build", trial->label);
             continue;
         }
         struct contender *contender = &plan->contenders[plan->contender_count++];
@@ -288,10 +282,8 @@ static bool write_report(const char *path, void (*write)(FILE *file, const struc
     FILE *file = fopen(path, "we");
     if (file)
         write(file, report);
-    if (!file || fclose(file) != 0) {
-        fprintf(stderr, "twinlog-bench: %s: %s\n", path, strerror(errno));
-        return false;
-    }
+    if (!file || fclose(file) != 0)
+        return fail("%s: %s", path, strerror(errno));
     return true;
 }
 
@@ -427,7 +419,7 @@ static const struct option *option_names(void)
 static _Noreturn void wrong_usage(const char *text)
 {
     if (text)
-        fprintf(stderr, "twinlog-bench: %s\n", text);
+        fail("%s", text);
     fputs("Try 'twinlog-bench --help'.\n", stderr);
     exit(2);
 }
@@ -462,7 +454,7 @@ static void check_studies(const struct settings *settings)
     for (size_t i = 0; i < promise_count && settings->limits.rate > 0; i++) {
         if (!promises[i].study || !is_wanted(&promises[i], false, settings->scenarios))
             continue;
-        fprintf(stderr, "twinlog-bench: %s takes no --rate\n", promises[i].name);
+        fail("%s takes no --rate", promises[i].name);
         wrong_usage(NULL);
     }
 }
@@ -503,7 +495,7 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
             wrong_usage(NULL);
         const struct option_row *row = &option_rows[place];
         if (!take_option(row, optarg, settings)) {
-            fprintf(stderr, "twinlog-bench: --%s: '%s' makes no sense\n", row->name, optarg ? optarg : "");
+            fail("--%s: '%s' makes no sense", row->name, optarg ? optarg : "");
             wrong_usage(NULL);
         }
         if (settings->wants_help)
@@ -553,10 +545,8 @@ static bool make_work_dir(struct run *run, const char *dir)
 {
     if ((size_t)snprintf(run->work_dir, sizeof(run->work_dir), "%s/twinlog-bench.XXXXXX", dir) >=
             sizeof(run->work_dir) ||
-        !mkdtemp(run->work_dir)) {
-        fprintf(stderr, "twinlog-bench: %s: %s\n", dir, strerror(errno));
-        return false;
-    }
+        !mkdtemp(run->work_dir))
+        return fail("%s: %s", dir, strerror(errno));
     return true;
 }
 
@@ -586,15 +576,14 @@ int main(int argc, char **argv)
     signal(SIGTERM, interrupted);
     report_machine(stdout, REPORT_TEXT, &run.report);
     if (run.report.machine.is_volatile)
-        fprintf(stderr, "twinlog-bench: %s keeps nothing; these figures say nothing about a disk\n",
-                run.report.machine.filesystem);
+        fail("%s keeps nothing; these figures say nothing about a disk", run.report.machine.filesystem);
 
     bool is_good = settings.scenarios ? run_scenarios(&run) : run_comparison(&run);
     if (run.report.series_count > 1) /* once more, together */
         report_verdicts(stdout, REPORT_TEXT, run.verdicts, run.report.verdict_count);
     is_good = write_reports(&run) && is_good && !round_is_interrupted();
     if (rmdir(run.work_dir) < 0)
-        fprintf(stderr, "twinlog-bench: %s is left behind: %s\n", run.work_dir, strerror(errno));
+        fail("%s is left behind: %s", run.work_dir, strerror(errno));
     for (size_t i = 0; i < run.report.series_count; i++)
         series_destroy(&run.series[i]);
     return is_good ? 0 : 1;

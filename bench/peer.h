@@ -20,9 +20,9 @@ struct twinlog_setup {
     uint32_t io; /* enum twinlog_io */
     bool is_padded, is_buffered;
     bool is_fresh;          /* start on what a new log has, instead of prepared segments */
-    uint32_t spares;        /* segments to prepare; 0 = as many as the round will fill */
+    uint64_t spares;        /* segments to prepare; 0 = as many as the round will fill */
     uint64_t segment_bytes; /* 0 = the library's default */
-    uint32_t buffer_bytes;  /* 0 = the library's default */
+    uint64_t buffer_bytes;  /* 0 = the library's default */
     uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
     bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
     uint32_t mode;          /* enum twinlog_mode */

@@ -27,12 +27,18 @@ static void read_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     twinlog_stat(log, ret_stat);
 }
 
+/* What is too large stays so, and the library refuses it. */
+static uint32_t clamp(uint64_t value)
+{
+    return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
+}
+
 static uint32_t spares_for(const struct peer_setup *setup)
 {
     if (setup->twinlog.is_fresh || setup->peer->kind)
         return 0;
     if (setup->twinlog.spares)
-        return setup->twinlog.spares;
+        return clamp(setup->twinlog.spares);
     uint64_t segment = setup->twinlog.segment_bytes ? setup->twinlog.segment_bytes : DEFAULT_SEGMENT_BYTES;
     uint64_t wanted = setup->expected_bytes / segment + 1;
     return wanted < MAX_SPARES ? (uint32_t)wanted : MAX_SPARES;
@@ -68,7 +74,7 @@ static int open_log(const struct peer_setup *setup, void **ret_state)
     options.mode = wanted->mode;
     options.lock_wait_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;
     options.segment_bytes = wanted->segment_bytes;
-    options.buffer_bytes = wanted->buffer_bytes;
+    options.buffer_bytes = clamp(wanted->buffer_bytes);
     options.max_record_bytes = setup->largest_record > DEFAULT_MAX_RECORD ? setup->largest_record : 0;
     options.spare_segments = spares_for(setup);
     options.keep_bytes = wanted->keep_bytes;

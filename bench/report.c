@@ -8,6 +8,7 @@
 #include <string.h>
 #include <twinlog.h>
 
+#include "common.h"
 #include "json.h"
 
 /* ---- tables, which are filled before they are printed: only then the widths are known -------------- */
@@ -32,7 +33,7 @@ static table_cell *new_row(struct table *table)
     size_t used = table->rows * table->columns;
     table_cell *cells = realloc(table->cells, (used + table->columns) * sizeof(*cells));
     if (!cells) {
-        fprintf(stderr, "twinlog-bench: no memory for a table\n");
+        fail("no memory for a table");
         exit(1);
     }
     memset(cells + used, 0, table->columns * sizeof(*cells));
@@ -354,9 +355,9 @@ static void json_setup(struct json *json, const struct twinlog_setup *setup)
     json_boolean(json, "buffered", setup->is_buffered);
     json_boolean(json, "fresh", setup->is_fresh);
     json_boolean(json, "recycle", !setup->is_not_recycling);
-    json_number(json, "spares", setup->spares);
+    json_number(json, "spares", (double)setup->spares);
     json_number(json, "segment_bytes", (double)setup->segment_bytes);
-    json_number(json, "buffer_bytes", setup->buffer_bytes);
+    json_number(json, "buffer_bytes", (double)setup->buffer_bytes);
     json_number(json, "keep_bytes", (double)setup->keep_bytes);
     json_end(json, '}');
 }

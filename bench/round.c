@@ -223,7 +223,7 @@ static struct worker *start_workers(struct round *round)
         workers[i].random = (i + 1) * UINT64_C(0x2545f4914f6cdd1d);
         int error = pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]);
         if (error) {
-            fprintf(stderr, "twinlog-bench: cannot start thread %u: %s\n", i + 1, strerror(error));
+            fail("cannot start thread %u: %s", i + 1, strerror(error));
             exit(1);
         }
     }
@@ -355,8 +355,7 @@ static bool is_done(const struct round *round, const char *what, int error)
 {
     const struct contender *contender = round->contender;
     if (error)
-        fprintf(stderr, "twinlog-bench: %s: %s: %s\n", contender->label, what,
-                explain_error(contender->peer->explain, error));
+        fail("%s: %s: %s", contender->label, what, explain_error(contender->peer->explain, error));
     return error == 0;
 }
 

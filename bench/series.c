@@ -118,7 +118,8 @@ static bool set_stages(struct series *series, const char *dir)
         void *stage = allocate(1, study->stage_bytes);
         for (size_t c = 0; c < series->contender_count; c++)
             cells[c].stage = stage;
-        if (!study->set_stage(study, path, &cells->workload, &series->limits, stage))
+        if (!study->set_stage(&(const struct setting){ study, path, &cells->workload, &series->limits },
+                              stage))
             return false;
     }
     return true;

@@ -85,7 +85,5 @@ bool forget_files(const char *label, const char *dir)
 
 bool complain(const char *label, const char *action, const char *words)
 {
-    if (!round_is_interrupted())
-        fprintf(stderr, "twinlog-bench: %s: %s: %s\n", label, action, words);
-    return false;
+    return !round_is_interrupted() && fail("%s: %s: %s", label, action, words);
 }

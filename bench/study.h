@@ -43,6 +43,13 @@ struct column {
 #define CPU "CPU µs", FIGURE(cpu_us_per_append), 1
 #define A_SYNC "a sync", FIGURE(appends_per_sync), 1
 
+struct setting {
+    const struct study *study;
+    const char *dir;
+    const struct workload *workload;
+    const struct limits *limits;
+};
+
 #define MAX_STUDY_COLUMNS 11 /* with a row without a heading at the end */
 struct study {
     const char *point;          /* what the sizes of its workloads count, "segments"; NULL: nothing */
@@ -56,8 +63,7 @@ struct study {
     /* `stage` has stage_bytes, which are 0. `dir` exists, is empty and stays until after clear_stage(), which comes
      * in any case. */
     size_t stage_bytes;
-    bool (*set_stage)(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void *stage);
+    bool (*set_stage)(const struct setting *setting, void *stage);
     void (*clear_stage)(void *stage);
     /* One turn; no figure is known yet. Says on stderr what failed; false then, and when the user interrupts. */
     bool (*run)(void *stage, const struct trial *trial, const struct limits *limits, struct figures *figures);

@@ -273,19 +273,15 @@ static bool make_log(const char *dir)
     return error == 0 || complain("twinlog", "open", twinlog_strerror(error));
 }
 
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void *state)
+static bool set_stage(const struct setting *setting, void *state)
 {
-    struct peer_setup setup = { .dir = dir };
+    struct peer_setup setup = { .dir = setting->dir };
     struct stage *stage = state;
-    (void)study;
-    (void)workload;
-    (void)limits;
     stage->sight = allocate_shared(sizeof(*stage->sight));
     int error = peer_open(&peer_raw, &setup, &stage->raw);
     if (error)
         return complain("pipe", "open", peer_raw.explain(error));
-    snprintf(stage->log_dir, sizeof(stage->log_dir), "%s/log", dir);
+    snprintf(stage->log_dir, sizeof(stage->log_dir), "%s/log", setting->dir);
     return make_log(stage->log_dir);
 }
 

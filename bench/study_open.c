@@ -119,16 +119,13 @@ static void clear_stage(void *state)
     munmap(stage->answer, sizeof(*stage->answer));
 }
 
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void *state)
+static bool set_stage(const struct setting *setting, void *state)
 {
     struct stage *stage = state;
-    (void)study;
-    (void)limits;
-    stage->segments = workload->sizes.max_bytes;
+    stage->segments = setting->workload->sizes.max_bytes;
     stage->answer = allocate_shared(sizeof(*stage->answer));
-    return make_crashed(stage, dir, "few", false, &stage->few) &&
-           make_crashed(stage, dir, "half", true, &stage->half);
+    return make_crashed(stage, setting->dir, "few", false, &stage->few) &&
+           make_crashed(stage, setting->dir, "half", true, &stage->half);
 }
 
 /* A process that opens the log, appends to it, and is gone. */

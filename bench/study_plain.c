@@ -201,18 +201,16 @@ static void fill_frames(struct frame *frames, size_t count)
 }
 
 /* limits->count is for a quick try: so many messages at most. */
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void *state)
+static bool set_stage(const struct setting *setting, void *state)
 {
     struct stage *stage = state;
-    (void)study;
-    if (workload->threads > MAX_THREADS)
+    if (setting->workload->threads > MAX_THREADS)
         return complain("plain file", "set the stage", "too many threads");
-    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
-    stage->threads = workload->threads;
-    stage->messages = workload->sizes.max_bytes;
-    if (limits->count && limits->count < stage->messages)
-        stage->messages = limits->count;
+    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", setting->dir);
+    stage->threads = setting->workload->threads;
+    stage->messages = setting->workload->sizes.max_bytes;
+    if (setting->limits->count && setting->limits->count < stage->messages)
+        stage->messages = setting->limits->count;
     stage->frames = allocate(stage->threads * FRAMES, sizeof(*stage->frames));
     fill_frames(stage->frames, stage->threads * FRAMES);
     return true;

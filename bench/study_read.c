@@ -72,11 +72,11 @@ static bool set_stage(const struct study *study, const char *dir, uint32_t recor
 
 /* ---- replays ----------------------------------------------------------------------------------- */
 
-static bool set_replay_stage(const struct study *study, const char *dir, const struct workload *workload,
-                             const struct limits *limits, void *stage)
+static bool set_replay_stage(const struct setting *setting, void *stage)
 {
-    uint32_t record_bytes = workload->sizes.max_bytes;
-    return set_stage(study, dir, record_bytes, limits->bytes / record_bytes + 1, stage);
+    uint32_t record_bytes = setting->workload->sizes.max_bytes;
+    return set_stage(setting->study, setting->dir, record_bytes, setting->limits->bytes / record_bytes + 1,
+                     stage);
 }
 
 static bool replay_once(const struct stage *stage, const struct trial *trial, void *store_state)
@@ -201,14 +201,14 @@ static void clear_seek_stage(void *state)
     clear_stage(stage);
 }
 
-static bool set_seek_stage(const struct study *study, const char *dir, const struct workload *workload,
-                           const struct limits *limits, void *state)
+static bool set_seek_stage(const struct setting *setting, void *state)
 {
     struct stage *stage = state;
-    if (!set_stage(study, dir, workload->sizes.max_bytes, limits->count, stage))
+    if (!set_stage(setting->study, setting->dir, setting->workload->sizes.max_bytes, setting->limits->count,
+                   stage))
         return false;
-    for (size_t i = 0; study->trials[i].label; i++) {
-        const struct trial *trial = &study->trials[i];
+    for (size_t i = 0; setting->study->trials[i].label; i++) {
+        const struct trial *trial = &setting->study->trials[i];
         if (trial->way && (!open_store(stage, trial, &stage->open[i]) || !warm(stage, trial, stage->open[i])))
             return false;
     }

@@ -221,17 +221,15 @@ static void clear_stage(void *state)
     free(stage->record);
 }
 
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void *state)
+static bool set_stage(const struct setting *setting, void *state)
 {
     struct stage *stage = state;
-    (void)study;
-    if (workload->threads > MAX_PROCESSES)
+    if (setting->workload->threads > MAX_PROCESSES)
         return complain("shared file", "set the stage", "too many processes");
-    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
-    stage->processes = workload->threads;
-    stage->record_bytes = workload->sizes.max_bytes;
-    stage->file_bytes = limits->bytes;
+    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", setting->dir);
+    stage->processes = setting->workload->threads;
+    stage->record_bytes = setting->workload->sizes.max_bytes;
+    stage->file_bytes = setting->limits->bytes;
     stage->leg = allocate_shared(sizeof(*stage->leg));
     stage->record = allocate(1, stage->record_bytes); /* a line of text */
     for (uint32_t i = 0; i < stage->record_bytes; i++)

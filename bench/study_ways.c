@@ -311,14 +311,13 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
 
 /* ---- the stage ---------------------------------------------------------------------------------- */
 
-static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
-                      const struct limits *limits, void *state)
+static bool set_stage(const struct setting *setting, void *state)
 {
     struct stage *stage = state;
-    (void)limits;
-    stage->number = workload->sizes.max_bytes;
-    stage->record_bytes = study == &study_flight || study == &study_ways ? stage->number : RECORD_BYTES;
-    snprintf(stage->dir, sizeof(stage->dir), "%s", dir);
+    stage->number = setting->workload->sizes.max_bytes;
+    stage->record_bytes =
+        setting->study == &study_flight || setting->study == &study_ways ? stage->number : RECORD_BYTES;
+    snprintf(stage->dir, sizeof(stage->dir), "%s", setting->dir);
     payload_create(stage->record_bytes, &stage->payload);
     return true;
 }
