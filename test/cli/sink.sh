@@ -47,7 +47,7 @@ pours()
 }
 
 # alone NAME FILE: nothing is left beside the file.
-alone() { count "$1" "$(find . -name '.twinlog.*' -o -name ".$2.next" | wc -l)"; }
+alone() { count "$1" "$(find . -name '.twinlog.*' | wc -l)"; }
 
 # ---- what goes in comes out --------------------------------------------------------------------
 
