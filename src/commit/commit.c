@@ -58,6 +58,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->keeper = config->keeper;
     c->options = *options;
     c->is_padded = (options->flags & TWINLOG_PAD) != 0;
+    c->group_flags = twl_group_flags_for(options->buffer_bytes);
     c->shared = config->shared;
     c->publish_statistics = config->publish_statistics;
     c->publish_context = config->publish_context;

@@ -161,6 +161,7 @@ struct commit {
     struct keeper *keeper;                     /* [const] */
     struct twinlog_options options;            /* [const] */
     bool is_padded;                            /* [const] */
+    uint16_t group_flags;                      /* [const] of each group */
     struct epoch epoch;                        /* [const but for a restart] */
     uint32_t epoch_seed;                       /* [const but for a restart] */
     struct shared_page *shared;                /* [const] */

@@ -219,8 +219,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .chain = c->chain,
         .epoch = c->epoch,
         .kind = (uint16_t)round->kind,
-        .flags = (uint16_t)(twl_group_flags_for(c->options.buffer_bytes) |
-                            (c->is_segment_started ? 0 : GROUP_FIRST)),
+        .flags = (uint16_t)(c->group_flags | (c->is_segment_started ? 0 : GROUP_FIRST)),
         .time_ns = c->io->ops->now_ns(c->io),
         .writer = round->kind == GROUP_START ? twl_writer() : 0,
     };

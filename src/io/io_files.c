@@ -129,6 +129,19 @@ static int open_file(const struct io_files *files, const char *name, unsigned fl
     return twl_child_open(&file->in_child, files->directory, name, open_flags(flags), 0666, &file->fd);
 }
 
+/* The kernel tells the alignment of direct I/O for a file of which it never falls back to the page cache. */
+static bool reads_past_cache(int fd)
+{
+#ifdef STATX_DIOALIGN
+    struct statx about;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) == 0 && (about.stx_mask & STATX_DIOALIGN) &&
+           about.stx_dio_offset_align > 0;
+#else
+    (void)fd;
+    return false;
+#endif
+}
+
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
  * reads use the first one (see read_from_disk()). */
 static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
@@ -183,6 +196,8 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
 
     if (file->is_from_disk && !file->is_direct)
         open_past_cache(files, name, file);
+    if (file->disk_fd >= 0)
+        file->is_past_cache = reads_past_cache(file->disk_fd);
     *ret_file = &file->file;
     return 0;
 
@@ -247,23 +262,33 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
 
 #define LARGE_PAGE_BYTES (UINT64_C(2) << 20) /* the kernel keeps files in pages of up to this size */
 
-/* The kernel marks a page clean when its write fails: the cache then has bytes that the disk lacks. Dropping clean
- * pages removes them, unless a process has them mapped; a direct read bypasses even those. Some file systems answer
- * a direct read from the cache (ext4 with data=journal, btrfs with compression): after the drop they have to read
- * the disk. A page that lies partly outside is not dropped, so the range is that of whole large pages. */
-static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
-                          size_t *ret_size)
+/* Removes clean pages from the page cache, unless a process has them mapped. A page that lies partly outside is not
+ * dropped, so the range is that of whole large pages. */
+static void drop_pages(const struct disk_file *file, size_t size, uint64_t offset)
 {
     const uint64_t from = align_down(offset, LARGE_PAGE_BYTES),
                    to = align_up(offset + size, LARGE_PAGE_BYTES);
-    int error = -EINVAL;
 
     posix_fadvise(file->fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
+}
+
+/* The kernel marks a page clean when its write fails: the cache then has bytes that the disk lacks. A direct read
+ * bypasses them, and leaves the cache to others that read. Some file systems answer a direct read from the cache (ext4
+ * with data=journal, btrfs with compression), or have none: after a drop they have to read the disk. */
+static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
+                          size_t *ret_size)
+{
+    int error = -EINVAL;
+
+    if (!file->is_past_cache)
+        drop_pages(file, size, offset);
     if (file->disk_fd >= 0)
         error = read_all(file->disk_fd, true, buffer, size, offset, ret_size);
+    if (error != -EINVAL && error != -EOPNOTSUPP)
+        return error;
     /* The device needs larger blocks; or the file system has no direct I/O for this file, as it is compressed. */
-    const bool is_refused = error == -EINVAL || error == -EOPNOTSUPP;
-    return is_refused ? read_all(file->fd, file->is_direct, buffer, size, offset, ret_size) : error;
+    drop_pages(file, size, offset);
+    return read_all(file->fd, file->is_direct, buffer, size, offset, ret_size);
 }
 
 int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)

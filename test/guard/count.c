@@ -36,6 +36,7 @@ const char *const cost_names[COSTS] = {
     [COST_REQUESTS] = "requests",
     [COST_SYNCS] = "syncs",
     [COST_WRITTEN] = "written",
+    [COST_READ] = "read",
 };
 
 #ifdef __x86_64__
@@ -141,6 +142,13 @@ static uint64_t written_by(const greg_t *registers)
     }
 }
 
+static uint64_t read_by(const greg_t *registers)
+{
+    const bool is_read = registers[REG_RAX] == SYS_read || registers[REG_RAX] == SYS_pread64;
+
+    return is_read ? (uint64_t)registers[REG_RDX] : 0;
+}
+
 static void count_call(const greg_t *registers)
 {
     const uint64_t number = (uint64_t)registers[REG_RAX];
@@ -151,6 +159,7 @@ static void count_call(const greg_t *registers)
     counts->costs[COST_REQUESTS] += number == SYS_io_uring_enter ? (uint64_t)registers[REG_RSI] : 0;
     counts->costs[COST_SYNCS] += is_sync(registers);
     counts->costs[COST_WRITTEN] += written_by(registers);
+    counts->costs[COST_READ] += read_by(registers);
     if (number < SYSTEM_CALLS)
         counts->calls[number]++;
 }

@@ -17,6 +17,7 @@ enum cost {
     COST_REQUESTS, /* handed to io_uring */
     COST_SYNCS,    /* of the system calls, what waits for stable storage; not what io_uring does */
     COST_WRITTEN,  /* bytes handed to write() and the like */
+    COST_READ,     /* bytes asked of read() and the like */
     COSTS
 };
 extern const char *const cost_names[COSTS];

@@ -113,6 +113,48 @@ static int close_reader(const struct work *work)
     return close_log(work);
 }
 
+/* ---- looking at a log that was closed --------------------------------------------------------------- */
+
+#define RECORDS_OF_CLOSED 141u /* so many that no spare is made at the end */
+
+static int make_closed_log(const struct work *work)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    int result;
+
+    (void)work;
+    memset(record, 'r', sizeof(record));
+    snprintf(path, sizeof(path), "%s/log", guard_directory);
+    options.flags = TWINLOG_NO_THREAD | TWINLOG_BUFFERED;
+    options.segment_bytes = 64u << 10;
+    options.max_record_bytes = 8u << 10;
+    result = twinlog_open(path, &options, &log_handle);
+    for (unsigned i = 0; result == 0 && i < RECORDS_OF_CLOSED; i++)
+        result = twinlog_append(log_handle, record, options.max_record_bytes, NULL);
+    return result < 0 ? result : twinlog_close(log_handle);
+}
+
+static int inspect(const struct work *work)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    (void)work;
+    return twinlog_inspect(path, &inspection);
+}
+
+static int read_first(const struct work *work)
+{
+    struct twinlog_record first;
+
+    (void)work;
+    int result = twinlog_reader_open(path, NULL, &reader);
+    if (result < 0)
+        return result;
+    result = twinlog_reader_next(reader, &first);
+    twinlog_reader_close(reader);
+    return result < 0 ? result : 0;
+}
+
 /* ---- the sink ------------------------------------------------------------------------------------ */
 
 static int open_sink(const struct work *work)
@@ -185,6 +227,10 @@ const struct work works[] = {
       .io = TWINLOG_IO_DSYNC,
       .operations = 1,
       .is_opening = true },
+#define LOOK(how)                                                                                            \
+    .begin = make_closed_log, .run = how, .end = begin_nothing, .operations = 1, .is_opening = true
+    { .name = "closed-inspect", LOOK(inspect) },
+    { .name = "closed-first", LOOK(read_first) },
     { .name = NULL },
 };
 const struct work idle_work = {
