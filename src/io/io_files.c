@@ -221,8 +221,7 @@ void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
 
-    if (file->may_be_locked) /* a copy of the descriptor may live on */
-        unlock(file, 0, 0);
+    unlock(file, 0, 0);
     close_fd(file);
     free(file);
 }
@@ -417,7 +416,6 @@ int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclu
     struct disk_file *file = disk_file_of(io_file);
     struct flock range = lock_range(which, is_exclusive ? F_WRLCK : F_RDLCK);
 
-    file->may_be_locked = true;
     if (fcntl(file->fd, F_OFD_SETLK, &range) < 0)
         return errno == EACCES ? -EAGAIN : -errno;
     return 0;

@@ -25,7 +25,6 @@ struct disk_file {
     bool is_from_disk;   /* [const] reads go past the page cache, */
     int disk_fd;         /* [const] through this direct one; -1 = there is none */
     bool is_past_cache;  /* [const] no direct read is answered from the cache */
-    bool may_be_locked;
     struct child_files in_child;
 };
 
