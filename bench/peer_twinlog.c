@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include <time.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 #define DEFAULT_SEGMENT_BYTES (UINT64_C(64) << 20)
 #define MAX_SPARES 64u

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #include "common.h"

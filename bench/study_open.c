@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #include "common.h"

@@ -55,6 +55,7 @@ unregistered()
 header_program()
 {
     echo '#include <twinlog_sink.h>'
+    echo '#include <twinlog_admin.h>'
     echo '#include <twinlog.h>'
     echo '#include <twinlog_sink.h>'
     sed -n 's/^#define TWINLOG_\([A-Z_]*\)_INIT.*/\1/p' include/*.h | while read -r name; do
@@ -79,7 +80,7 @@ exported()
 {
     nm -D --defined-only --format=posix "$build/libtwinlog.so" | awk '$2 != "A" { sub(/@.*/, "", $1); print $1 }' |
         sort >"$scratch/exported"
-    gcc -E -P -Iinclude include/twinlog_sink.h | tr ';' '\n' | tr '\n' ' ' |
+    gcc -E -P -Iinclude -include twinlog_admin.h include/twinlog_sink.h | tr ';' '\n' | tr '\n' ' ' |
         grep -oE '\btwinlog_[a-z_]+\(' | tr -d '(' | sort -u >"$scratch/declared"
     comm -13 "$scratch/declared" "$scratch/exported" | sed 's/$/: exported, but in no public header/'
     comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in a public header, but not exported/'

@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 static const char about[] =

@@ -13,6 +13,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <twinlog_admin.h>
 
 static const char about[] =
     "Usage: twinlog backup DIR --output NEW [options]\n"

@@ -30,6 +30,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 static const char about[] =

@@ -3,7 +3,7 @@
 #ifndef TOOLS_DRY_RUN_H
 #define TOOLS_DRY_RUN_H
 
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 #include <stdbool.h>
 

@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define LINES_UNDER_A_HEADING 20u

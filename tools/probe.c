@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <twinlog_admin.h>
 
 static const char about[] =
     "Usage: twinlog probe DIR [options]\n"

@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <twinlog_admin.h>
 
 #define WAIT_MS 1000
 

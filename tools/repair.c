@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <twinlog_admin.h>
 
 static const char about[] =
     "Usage: twinlog repair DIR --output NEW [options]\n"

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <twinlog_admin.h>
 
 static const char about[] =
     "Usage: twinlog stat DIR [options]\n"

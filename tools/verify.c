@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <twinlog_admin.h>
 
 static const char about[] =
     "Usage: twinlog verify DIR [options]\n"

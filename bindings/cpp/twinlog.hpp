@@ -26,7 +26,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 #include <utility>
 #include <variant>
 #include <vector>

@@ -17,7 +17,7 @@ package twinlog
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 // A request with its token, in memory that C may keep.
 struct go_request {

@@ -33,7 +33,7 @@ class Test(unittest.TestCase):
             for field, _ in c._fields_:
                 lines.append(f'printf("%zu\\n", offsetof(struct {name}, {field}));')
                 expected.append(getattr(c, field).offset)
-        source = "#include <stdio.h>\n#include <twinlog.h>\nint main(void) {" + "\n".join(lines) + "}\n"
+        source = "#include <stdio.h>\n#include <twinlog_admin.h>\nint main(void) {" + "\n".join(lines) + "}\n"
         program = os.path.join(place, "layout")
         command = ["cc", "-x", "c", "-I", header, "-o", program, "-"]
         subprocess.run(command, input=source.encode(), check=True)
@@ -45,7 +45,7 @@ class Test(unittest.TestCase):
         for name, value in vars(twinlog).items():
             if name.startswith(("MODE_", "LEVEL_")):
                 self.assertIn("TWINLOG_" + name, text)
-        source = "#include <stdio.h>\n#include <twinlog.h>\nint main(void) {"
+        source = "#include <stdio.h>\n#include <twinlog_admin.h>\nint main(void) {"
         names = [n for n in vars(twinlog) if n.isupper() and not n.startswith("_") and isinstance(getattr(twinlog, n), int)]
         source += "".join(f'printf("%d\\n", (int)TWINLOG_{name});' for name in names) + "}\n"
         program = os.path.join(place, "constants")

@@ -30,7 +30,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 fn print_layout() {
-    println!("#include <stddef.h>\n#include <twinlog.h>");
+    println!("#include <stddef.h>\n#include <twinlog_admin.h>");
     twinlog_sys::layout(&mut |name, field, number| {
         let field = field.trim_start_matches("r#");
         let what = if field.is_empty() { format!("sizeof(struct {name})") } else { format!("offsetof(struct {name}, {field})") };

@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 #define WORKERS 32
 #define ORDERS 100 /* of each worker */

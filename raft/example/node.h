@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 #define NODES 3      /* servers at the start */
 #define MOST_NODES 4 /* with one that is added */

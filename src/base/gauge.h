@@ -8,7 +8,7 @@
 #ifndef TWL_GAUGE_H
 #define TWL_GAUGE_H
 
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include <stdatomic.h>
 

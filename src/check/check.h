@@ -4,7 +4,7 @@
 #define TWL_CHECK_H
 
 #include "io/io.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 /* As the public calls of the same name. Each one owns `io`, and `to`, from here on, also on failure. `to` is an
  * empty directory. */

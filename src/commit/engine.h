@@ -7,7 +7,7 @@
 #define TWL_ENGINE_H
 
 #include "format/format.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include <stdbool.h>
 

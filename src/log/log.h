@@ -6,7 +6,7 @@
 #include "commit/commit.h"
 #include "io/io.h"
 #include "read/reader.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 /* Fills in the defaults. -EINVAL: the caller's report says which option is wrong. */
 int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options);

@@ -6,7 +6,7 @@
 #include "base/versioned.h"
 #include "io/io.h"
 #include "open/ladder.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -35,7 +35,7 @@ stripped()
 }
 
 if [ -n "$renew" ]; then
-    for header in twinlog.h twinlog_sink.h; do
+    for header in twinlog.h twinlog_admin.h twinlog_sink.h; do
         { echo '/* SPDX-License-Identifier: Apache-2.0 */' && stripped "$new/$header"; } >"$old/$header" || exit
     done
     symbols >"$here/symbols"
@@ -45,7 +45,7 @@ fi
 # functions HEADERS: every declaration of a function, one a line.
 functions()
 {
-    "$cc" -E -P -I"$1" "$1/twinlog_sink.h" | tr '\n' ' ' | tr ';' '\n' | sed 's/  */ /g; s/^ //' |
+    "$cc" -E -P -I"$1" -include "$1/twinlog_admin.h" "$1/twinlog_sink.h" | tr '\n' ' ' | tr ';' '\n' | sed 's/  */ /g; s/^ //' |
         grep -E '^[^{}]*\btwinlog_[a-z_]+\(.*\)$' | LC_ALL=C sort
 }
 
@@ -53,10 +53,10 @@ functions()
 # grow, and each constant. A structure that begins with `uint32_t size` may grow.
 layout_program()
 {
-    printf '#include <stddef.h>\n#include <stdio.h>\n#include <twinlog_sink.h>\n'
+    printf '#include <stddef.h>\n#include <stdio.h>\n#include <twinlog_admin.h>\n#include <twinlog_sink.h>\n'
     printf '#define FIELD(s, f) printf(#s "." #f " at %%zu, %%zu bytes\\n", offsetof(struct s, f), sizeof(((struct s *)0)->f))\n'
     printf 'int main(void)\n{\n'
-    stripped "$old/twinlog.h" "$old/twinlog_sink.h" >"$scratch/stripped"
+    stripped "$old/twinlog.h" "$old/twinlog_admin.h" "$old/twinlog_sink.h" >"$scratch/stripped"
     awk '/^struct [a-z_]+ \{/ { name = $2; fields = 0; next }
          /^enum [a-z_]+ \{/ { is_enum = 1; next }
          /^\};?/ { if (name && !grows) print "    printf(\"" name " %zu bytes\\n\", sizeof(struct " name "));"

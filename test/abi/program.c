@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <twinlog_admin.h>
 #include <twinlog_sink.h>
 
 #define GUARD 0x5a

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define THREADS 4u

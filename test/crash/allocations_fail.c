@@ -13,7 +13,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 #define RECORDS 90u
 #define RECORD_BYTES 2000u

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <twinlog_admin.h>
 
 static uint64_t min(uint64_t a, uint64_t b)
 {

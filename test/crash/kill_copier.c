@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <time.h>
+#include <twinlog_admin.h>
 
 struct copying {
     struct shared *shared;

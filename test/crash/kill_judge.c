@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <twinlog_admin.h>
 
 #define AT_ONCE_WAIT_MS 20000u
 #define NAME_OF_JUDGE UINT64_C(0xffffffff00000000)

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define WAIT_MS 100

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define LARGE_LOG_RECORDS 60000u

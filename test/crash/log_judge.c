@@ -20,6 +20,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <twinlog_admin.h>
 
 struct court {
     struct ledger *book;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <twinlog_admin.h>
 
 #define WAIT_MS 20
 #define LIE_LSN 20u

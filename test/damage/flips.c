@@ -16,7 +16,7 @@
  * padding behind a last one), and neither trimmed nor truncated.
  */
 #define _GNU_SOURCE
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include "../crash/directory.h"
 

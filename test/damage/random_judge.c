@@ -10,7 +10,7 @@
 
 #include "../crash/directory.h"
 #include "format/format.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include <stdio.h>
 #include <stdlib.h>

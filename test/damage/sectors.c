@@ -11,7 +11,7 @@
 #define _GNU_SOURCE
 #include "log/log.h"
 #include "segment/cursor.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include "../crash/directory.h"
 

@@ -14,7 +14,7 @@ make_scratch "${TMPDIR:-/tmp}/twinlog-docs.XXXXXX"
 # Nothing may be missing on either side for the comparisons below to mean something.
 functions_of_the_header()
 {
-    ${CC:-cc} -E -P -Iinclude include/twinlog_sink.h | tr ';' '\n' | tr '\n' ' ' |
+    ${CC:-cc} -E -P -Iinclude -include twinlog_admin.h include/twinlog_sink.h | tr ';' '\n' | tr '\n' ' ' |
         grep -oE '\btwinlog_[a-z_]+\(' | tr -d '(' | sort -u
 }
 
@@ -40,7 +40,7 @@ functions()
 words()
 {
     {
-        grep -ohE '\bTWINLOG_[A-Z_]+\b' include/*.h | grep -v '^TWINLOG_\(E\|H\|SINK_H\)$'
+        grep -ohE '\bTWINLOG_[A-Z_]+\b' include/*.h | grep -v '^TWINLOG_\(E\|H\|ADMIN_H\|SINK_H\)$'
         sed -n '/^struct [a-z_]* {/,/^}/{ s,/\*.*,,; /^    [a-z]/p; }' include/*.h |
             grep -oE '[a-z_]+(\[[0-9]+\])?[,;]' | tr -d '[0-9],;' |
             grep -vx reserved
@@ -86,7 +86,7 @@ example_of()
          is_function { functions = functions $0 "\n" }
          !is_function { body = body $0 "\n" }
          /^}/ { is_function = 0 }
-         END { for (i = split("twinlog_sink stdlib stdio poll errno", header, " "); i > 0; i--)
+         END { for (i = split("twinlog_admin twinlog_sink stdlib stdio poll errno", header, " "); i > 0; i--)
                    print "#include <" header[i] ".h>"
                print functions "void example(struct twinlog *log)\n{\n(void)log;\n" body "}" }' "$1"
 }

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 #include <twinlog_sink.h>
 
 #define MOST_BYTES 16384u

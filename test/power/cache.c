@@ -36,7 +36,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define SKIPPED 77

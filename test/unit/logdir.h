@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 /* ---- the place --------------------------------------------------------------------------------- */
 

@@ -20,7 +20,7 @@
 #include "control/state.h"
 #include "format/checksum.h"
 #include "segment/segment.h"
-#include "twinlog.h"
+#include "twinlog_admin.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -35,6 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define CURSOR_NAME "archive"

@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 /* Files behind the last one that are asked for, to notice a gap: each of the first ones, then some. */

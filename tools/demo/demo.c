@@ -11,7 +11,7 @@
  * Ends with 0 only if every acknowledged record is there, under its LSN, with the right bytes.
  */
 #define _GNU_SOURCE
-#include <twinlog.h>
+#include <twinlog_admin.h>
 
 #include <dirent.h>
 #include <errno.h>

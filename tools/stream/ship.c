@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 static const char about[] =

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog - looking after a log: what an open log does and where its time goes, logs of other processes, what is on the
+ * disk and whether it is sound, copies, repair, and what a disk can do. What twinlog.h says of all calls holds here.
+ */
+#ifndef TWINLOG_ADMIN_H
+#define TWINLOG_ADMIN_H
+
+#include <twinlog.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- an open log ------------------------------------------------------------------------------- */
+
+/* The events that `observe` is called for. */
+enum twinlog_event_kind {
+    TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
+    TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
+    TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
+    TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
+    TWINLOG_EVENT_POISON     /* a write or sync failed, the log is poisoned; `error` */
+};
+struct twinlog_event {
+    uint32_t size;
+    uint32_t kind; /* enum twinlog_event_kind */
+    int32_t error;
+    uint32_t is_durable;
+    uint64_t first_lsn, records;
+    uint64_t bytes;   /* written */
+    uint64_t took_ns; /* the write and the sync */
+    uint64_t segment; /* sequence number */
+};
+
+/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of mapped bytes. */
+struct twinlog_stat {
+    uint32_t size;
+    uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
+    uint32_t is_direct; /* 1 = direct I/O */
+    uint32_t mode;      /* enum twinlog_mode */
+    uint32_t epoch;
+    int32_t poison;          /* 0, or the error that poisoned the log */
+    uint32_t segments;       /* files with records */
+    uint32_t spare_segments; /* prepared and empty */
+    uint64_t first_lsn, last_lsn, written_lsn, durable_lsn;
+    uint64_t file_bytes;    /* all segment files */
+    uint64_t appends;       /* records accepted */
+    uint64_t append_bytes;  /* their payload */
+    uint64_t groups;        /* groups written */
+    uint64_t group_bytes;   /* headers, records and alignment in them */
+    uint64_t written_bytes; /* bytes handed to the device for groups */
+    uint64_t rolls;         /* segments started */
+    uint64_t roll_waits;    /* times that appends had to wait for a segment to be prepared */
+    uint64_t full_refusals; /* appends refused because the disk was full */
+    uint64_t trimmed_segments;
+    uint64_t recycled_segments; /* of them written over instead of removed */
+    uint64_t syncs;             /* groups synced, and syncs of what was written before */
+    uint64_t requests;          /* submitted and not completed yet */
+    uint64_t slow;              /* writes and syncs that took longer than slow_ms */
+    char io_reason[160];        /* why this path and not an earlier one */
+};
+int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
+
+/* Distribution of values: exact below 8, else in buckets with a width of at most an eighth of the value. A value v of 8
+ * and more, with its highest bit at position h, is in bucket 8 * (h - 2) + the three bits below the highest one. */
+#define TWINLOG_BUCKETS 320u
+struct twinlog_histogram {
+    uint64_t count, sum, max;
+    uint64_t buckets[TWINLOG_BUCKETS]; /* the last one also holds what is larger */
+};
+/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are none. */
+uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
+
+/* Where the time goes, in nanoseconds, since open: every group is timed, and of the appends one in sample_interval. */
+struct twinlog_timings {
+    uint32_t size;
+    uint32_t sample_interval;
+    struct twinlog_histogram queue; /* from the call to the record's place in the buffer */
+    struct twinlog_histogram copy;  /* the copy and its checksum */
+    struct twinlog_histogram write; /* of a group; where one operation writes and syncs, both */
+    struct twinlog_histogram sync;  /* where it is an operation of its own */
+    struct twinlog_histogram wake;  /* from the end of the commit to the return of the writer */
+    struct twinlog_histogram total; /* of an append that waits, from the call to its return */
+    struct twinlog_histogram group_records, group_bytes;
+};
+int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
+
+/* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
+ * to timeout_ms (not negative). Either result may be NULL. -ESRCH: no writer. -ETIMEDOUT: the writer has committed
+ * nothing in time; the results are what it published last, if it ever did. TWINLOG_EPOISONED, at once and in every
+ * mode: the same, with `epoch`, `mode` and `poison`. -ENOTSUP: in TWINLOG_MODE_MAPPED, and where the writer cannot
+ * share memory or is of another version. -EACCES: this process may not write writer.lock. */
+int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
+                  struct twinlog_timings *ret_timings);
+
+/* ---- a log from outside ------------------------------------------------------------------------ */
+
+/* A log from outside, also beside a live writer; changes nothing. Without a writer the log is synced first, unless the
+ * file system is read-only: a power cut takes nothing of what is told. */
+struct twinlog_inspection {
+    uint32_t size;
+    uint32_t has_writer; /* 1 = a process has the log open for writing */
+    uint32_t epoch;
+    uint32_t segments;       /* files with records */
+    uint32_t spare_segments; /* prepared and empty */
+    uint32_t mode;           /* enum twinlog_mode of the writer, if there is one */
+    uint64_t first_lsn;      /* 0 when empty */
+    uint64_t last_lsn;       /* newest sound; with a writer newest durable, in TWINLOG_MODE_MAPPED written */
+    uint64_t durable_lsn;    /* newest that is proved durable by a later marker or a live writer */
+    uint64_t file_bytes;     /* all segment files */
+    uint8_t log_id[16];
+    struct twinlog_report report; /* what opening it for writing would find and do */
+    int32_t poison;               /* 0, or the error that poisoned the log of a live writer */
+    uint32_t reserved;
+};
+int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
+
+/* One file of a log, as twinlog_segments() lists them. */
+enum twinlog_segment_state {
+    TWINLOG_SEGMENT_SEALED = 0, /* full, with its index and footer */
+    TWINLOG_SEGMENT_UNSEALED,   /* left by its writer, footer to come: known by a walk through it */
+    TWINLOG_SEGMENT_ACTIVE,     /* the newest with records; beside a live writer as far as it is durable */
+    TWINLOG_SEGMENT_SPARE,      /* prepared, empty */
+    TWINLOG_SEGMENT_RETIRED     /* trimmed or truncated, kept for reuse */
+};
+struct twinlog_segment {
+    uint32_t size;  /* of the structure */
+    uint32_t state; /* enum twinlog_segment_state */
+    uint64_t sequence;
+    uint64_t file_bytes;
+    uint64_t data_bytes;          /* of them used by groups */
+    uint64_t first_lsn, last_lsn; /* 0 when it has no records */
+    int64_t first_time_ns,
+        last_time_ns; /* smallest and largest time of its records; active: first and newest group */
+    int64_t created_ns;
+    uint32_t incarnations; /* times the file was recycled */
+    uint32_t epoch;        /* of the newest group in it, or in which it was made */
+    uint32_t is_mapped;    /* 1 = made in TWINLOG_MODE_MAPPED */
+    uint32_t reserved;
+    char file[64];
+};
+/* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes and syncs nothing.
+ * Errors as for twinlog_inspect(). */
+int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
+                     void *context);
+
+/* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect(). Stops
+ * at the durable LSN beside a live writer. Calls `each` for every finding, in log order. 0: sound, also with a torn
+ * tail; TWINLOG_ECORRUPT: acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of
+ * another log; or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
+struct twinlog_verify_options {
+    uint32_t size;
+    uint32_t flags;
+    int (*each)(void *context, const struct twinlog_report *finding);
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
+
+/* ---- backup, repair, probe --------------------------------------------------------------------- */
+
+enum twinlog_backup_flags {
+    TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
+};
+struct twinlog_backup_options {
+    uint32_t size;
+    uint32_t flags; /* enum twinlog_backup_flags */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+struct twinlog_backup_result {
+    uint32_t size;
+    uint32_t segments;
+    uint64_t first_lsn, last_lsn; /* what the copy holds; 0 and 0 when the log is empty */
+    uint64_t linked_bytes;        /* file bytes shared by hard links */
+    uint64_t cloned_bytes;        /* shared by reflinks */
+    uint64_t copied_bytes;
+};
+/* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir` when the call began,
+ * cursors and values included; durable on return. From any process, beside a live writer. Sealed segments are hard
+ * links where possible, else reflinks, else copies; neither log can change the other through a link. A copy that was
+ * interrupted is refused by every open. -ENOTEMPTY, -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are
+ * checked). `ret_result` may be NULL, also of a repair. */
+int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
+                   struct twinlog_backup_result *ret_result);
+
+struct twinlog_repair_options {
+    uint32_t size;
+    uint32_t flags;
+    int (*each)(void *context, const struct twinlog_report *lost); /* as for verify */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+struct twinlog_repair_result {
+    uint32_t size;
+    uint32_t reserved;
+    uint64_t records;             /* copied */
+    uint64_t lost_records;        /* known to have been there */
+    uint64_t first_lsn, last_lsn; /* of the new log */
+};
+/* Copies every sound record of `dir`, its LSN and time, and cursors and values to a new log in `new_dir` (must not
+ * exist, or be empty); changes nothing in `dir`, which must have no writer (-EBUSY). A lost record leaves a filler,
+ * which readers skip, and `each` gets it; 0 also then. Fillers take 1 GiB at most, or as much as the files of `dir`
+ * have: where more would be needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
+int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
+                   struct twinlog_repair_result *ret_result);
+
+/* What the disk and the kernel under `dir`, which must exist, offer and cost. Writes a file of a few MiB in it. */
+struct twinlog_probe_path {
+    uint32_t io; /* enum twinlog_io */
+    uint32_t is_direct;
+    int32_t error; /* 0 = works, else why not */
+    uint32_t reserved;
+    double sync_us; /* median of a durable 4 KiB overwrite, in microseconds */
+};
+struct twinlog_probe {
+    uint32_t size;
+    uint32_t paths;         /* used entries of `path` */
+    uint32_t chosen;        /* index of the one a log would take */
+    uint32_t direct_align;  /* bytes; 0 = no direct I/O */
+    uint32_t is_suspicious; /* 1 = syncs are faster than any device that keeps its word */
+    char filesystem[32];
+    char reason[160];
+    struct twinlog_probe_path path[8];
+};
+int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
+
+/* ---- initial values ---------------------------------------------------------------------------- */
+
+/* clang-format off */
+#define TWINLOG_STAT_INIT \
+    { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
+#define TWINLOG_TIMINGS_INIT \
+    { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 \
+      } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
+#define TWINLOG_INSPECTION_INIT \
+    { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, \
+      0, 0 }
+#define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
+#define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
+#define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }
+#define TWINLOG_REPAIR_OPTIONS_INIT { sizeof(struct twinlog_repair_options), 0, 0, 0, 0 }
+#define TWINLOG_REPAIR_RESULT_INIT { sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0 }
+#define TWINLOG_PROBE_INIT { sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "", { { 0, 0, 0, 0, 0 } } }
+/* clang-format on */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

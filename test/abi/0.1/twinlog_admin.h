@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TWINLOG_ADMIN_H
+#define TWINLOG_ADMIN_H
+#include <twinlog.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+enum twinlog_event_kind {
+    TWINLOG_EVENT_GROUP = 0,
+    TWINLOG_EVENT_ROLL,
+    TWINLOG_EVENT_SLOW,
+    TWINLOG_EVENT_FULL,
+    TWINLOG_EVENT_POISON
+};
+struct twinlog_event {
+    uint32_t size;
+    uint32_t kind;
+    int32_t error;
+    uint32_t is_durable;
+    uint64_t first_lsn, records;
+    uint64_t bytes;
+    uint64_t took_ns;
+    uint64_t segment;
+};
+struct twinlog_stat {
+    uint32_t size;
+    uint32_t io;
+    uint32_t is_direct;
+    uint32_t mode;
+    uint32_t epoch;
+    int32_t poison;
+    uint32_t segments;
+    uint32_t spare_segments;
+    uint64_t first_lsn, last_lsn, written_lsn, durable_lsn;
+    uint64_t file_bytes;
+    uint64_t appends;
+    uint64_t append_bytes;
+    uint64_t groups;
+    uint64_t group_bytes;
+    uint64_t written_bytes;
+    uint64_t rolls;
+    uint64_t roll_waits;
+    uint64_t full_refusals;
+    uint64_t trimmed_segments;
+    uint64_t recycled_segments;
+    uint64_t syncs;
+    uint64_t requests;
+    uint64_t slow;
+    char io_reason[160];
+};
+int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
+#define TWINLOG_BUCKETS 320u
+struct twinlog_histogram {
+    uint64_t count, sum, max;
+    uint64_t buckets[TWINLOG_BUCKETS];
+};
+uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
+struct twinlog_timings {
+    uint32_t size;
+    uint32_t sample_interval;
+    struct twinlog_histogram queue;
+    struct twinlog_histogram copy;
+    struct twinlog_histogram write;
+    struct twinlog_histogram sync;
+    struct twinlog_histogram wake;
+    struct twinlog_histogram total;
+    struct twinlog_histogram group_records, group_bytes;
+};
+int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
+int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
+                  struct twinlog_timings *ret_timings);
+struct twinlog_inspection {
+    uint32_t size;
+    uint32_t has_writer;
+    uint32_t epoch;
+    uint32_t segments;
+    uint32_t spare_segments;
+    uint32_t mode;
+    uint64_t first_lsn;
+    uint64_t last_lsn;
+    uint64_t durable_lsn;
+    uint64_t file_bytes;
+    uint8_t log_id[16];
+    struct twinlog_report report;
+    int32_t poison;
+    uint32_t reserved;
+};
+int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
+enum twinlog_segment_state {
+    TWINLOG_SEGMENT_SEALED = 0,
+    TWINLOG_SEGMENT_UNSEALED,
+    TWINLOG_SEGMENT_ACTIVE,
+    TWINLOG_SEGMENT_SPARE,
+    TWINLOG_SEGMENT_RETIRED
+};
+struct twinlog_segment {
+    uint32_t size;
+    uint32_t state;
+    uint64_t sequence;
+    uint64_t file_bytes;
+    uint64_t data_bytes;
+    uint64_t first_lsn, last_lsn;
+    int64_t first_time_ns, last_time_ns;
+    int64_t created_ns;
+    uint32_t incarnations;
+    uint32_t epoch;
+    uint32_t is_mapped;
+    uint32_t reserved;
+    char file[64];
+};
+int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
+                     void *context);
+struct twinlog_verify_options {
+    uint32_t size;
+    uint32_t flags;
+    int (*each)(void *context, const struct twinlog_report *finding);
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
+enum twinlog_backup_flags {
+    TWINLOG_BACKUP_COPY = 1u << 0
+};
+struct twinlog_backup_options {
+    uint32_t size;
+    uint32_t flags;
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+struct twinlog_backup_result {
+    uint32_t size;
+    uint32_t segments;
+    uint64_t first_lsn, last_lsn;
+    uint64_t linked_bytes;
+    uint64_t cloned_bytes;
+    uint64_t copied_bytes;
+};
+int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
+                   struct twinlog_backup_result *ret_result);
+struct twinlog_repair_options {
+    uint32_t size;
+    uint32_t flags;
+    int (*each)(void *context, const struct twinlog_report *lost);
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+struct twinlog_repair_result {
+    uint32_t size;
+    uint32_t reserved;
+    uint64_t records;
+    uint64_t lost_records;
+    uint64_t first_lsn, last_lsn;
+};
+int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
+                   struct twinlog_repair_result *ret_result);
+struct twinlog_probe_path {
+    uint32_t io;
+    uint32_t is_direct;
+    int32_t error;
+    uint32_t reserved;
+    double sync_us;
+};
+struct twinlog_probe {
+    uint32_t size;
+    uint32_t paths;
+    uint32_t chosen;
+    uint32_t direct_align;
+    uint32_t is_suspicious;
+    char filesystem[32];
+    char reason[160];
+    struct twinlog_probe_path path[8];
+};
+int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
+#define TWINLOG_STAT_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, ""                                                                                            \
+    }
+#define TWINLOG_TIMINGS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },       \
+            { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },                  \
+        {                                                                                                    \
+            0, 0, 0,                                                                                         \
+            {                                                                                                \
+                0                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#define TWINLOG_INSPECTION_INIT                                                                              \
+    {                                                                                                        \
+        sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
+            { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0                                                      \
+    }
+#define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_BACKUP_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_options), 0, 0, 0                                                       \
+    }
+#define TWINLOG_BACKUP_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0                                               \
+    }
+#define TWINLOG_REPAIR_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_REPAIR_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
+    }
+#define TWINLOG_PROBE_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "",                                                    \
+        {                                                                                                    \
+            {                                                                                                \
+                0, 0, 0, 0, 0                                                                                \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#ifdef __cplusplus
+}
+#endif
+#endif
