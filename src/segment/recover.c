@@ -88,8 +88,11 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     if (is_next || is_started)
         rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, is_started ? UINT64_MAX : gap, stop,
                                    ret_found);
-    if (rc == 0 && ret_found->offset == 0 &&
-        is_started) { /* a sealed segment was started, even if it has no group left */
+    if (rc < 0 || !is_started)
+        return rc < 0 ? rc : 0;
+    if (!segment_is_mapped(&segment->header)) { /* started when everything in front of it was durable */
+        ret_found->is_proof = true;
+    } else if (ret_found->offset == 0) { /* a sealed segment was started, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
         ret_found->is_proof = rc > 0;
     }
