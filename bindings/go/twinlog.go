@@ -19,44 +19,6 @@ package twinlog
 #include <string.h>
 #include <twinlog_admin.h>
 
-// A request with its token, in memory that C may keep.
-struct go_request {
-	struct twinlog_request request;
-	struct twinlog_cancel cancel;
-	uintptr_t pending; // a Go handle
-};
-
-// Entries whose bytes lie one behind the other in `bytes`; `bytes` is Go's, and is read before the call returns.
-struct go_entry {
-	size_t size;
-	int64_t time_ns;
-	uint16_t tag;
-	uint8_t type;
-};
-
-// Without a request it waits for `level` itself.
-static int go_append(struct twinlog *log, const void *bytes, const struct go_entry *goes, uint32_t count, uint32_t level,
-                     uint32_t flags, uint64_t deadline_ns, struct twinlog_request *request, uint64_t *lsn)
-{
-	struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-	struct twinlog_entry one, *entries = &one;
-	if (count > 1 && !(entries = malloc(count * sizeof(*entries))))
-		return -ENOMEM;
-	for (uint32_t i = 0; i < count; i++) {
-		entries[i] = (struct twinlog_entry){ .data = bytes, .size = goes[i].size, .time_ns = goes[i].time_ns,
-		                                     .tag = goes[i].tag, .type = goes[i].type };
-		bytes = (const char *)bytes + goes[i].size;
-	}
-	terms.level = level;
-	terms.flags = flags;
-	terms.deadline_ns = deadline_ns;
-	int rc = request ? twinlog_submit(log, entries, count, &terms, request)
-	                 : twinlog_append_batch(log, entries, count, &terms, lsn);
-	if (entries != &one)
-		free(entries);
-	return rc;
-}
-
 static int go_open(const char *dir, struct twinlog_options *options, struct twinlog_report *report, struct twinlog **log)
 {
 	options->ret_report = report;
@@ -109,7 +71,6 @@ static int go_add_cursor(void *context, const char *name, uint64_t lsn)
 }
 
 static int go_cursor_each(struct twinlog *log, struct go_cursors *all) { return twinlog_cursor_each(log, go_add_cursor, all); }
-static uintptr_t go_pending(struct twinlog_request *request) { return ((struct go_request *)request)->pending; }
 */
 import "C"
 
@@ -118,10 +79,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/cgo"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -239,16 +198,11 @@ func milliseconds32(d time.Duration) C.uint32_t {
 
 // Log is an open log.
 type Log struct {
-	gate    sync.RWMutex      // a call holds it for reading while it is in C, Close for writing
-	c       *C.struct_twinlog // [gate] nil: closed
-	dir     string
-	queue   *C.struct_twinlog_queue // of appends in flight; nil in the mapped modes and with ReadOnly
-	drained chan struct{}           // closed when the goroutine that fetches completions has ended
-
-	lock     sync.Mutex
-	changed  sync.Cond
-	inFlight int // batches that were submitted and not fetched; for a moment negative, if one is fetched before it is counted
-	isClosed bool
+	gate      sync.RWMutex      // a call holds it for reading while it is in C, Close for writing
+	c         *C.struct_twinlog // [gate] nil: closed
+	dir       string
+	isDurable bool // the mode, and it may append
+	together  together
 }
 
 // Open opens the log in dir, and creates it where there is none. options may be nil.
@@ -277,18 +231,9 @@ func Open(dir string, options *Options) (*Log, error) {
 	defer C.free(unsafe.Pointer(path))
 	report := newReport()
 	defer report.free()
-	log := &Log{dir: dir}
-	log.changed.L = &log.lock
+	log := &Log{dir: dir, isDurable: options.Mode == Durable && !options.ReadOnly}
 	if err := report.check(C.go_open(path, &c, report.c, &log.c)); err != nil {
 		return nil, err
-	}
-	if options.Mode == Durable && !options.ReadOnly {
-		if err := check(C.twinlog_queue_open(&log.queue)); err != nil {
-			C.twinlog_close(log.c)
-			return nil, err
-		}
-		log.drained = make(chan struct{})
-		go log.complete()
 	}
 	return log, nil
 }
@@ -316,177 +261,7 @@ func (log *Log) Close() error {
 		return err
 	}
 	log.c = nil
-	if log.queue != nil {
-		log.lock.Lock()
-		log.isClosed = true
-		log.lock.Unlock()
-		log.changed.Signal()
-		<-log.drained
-		C.twinlog_queue_close(log.queue)
-	}
 	return err
-}
-
-// ---- appending ----
-
-// Entry is a record to be appended.
-type Entry struct {
-	Data []byte
-	Type uint8
-	Tag  uint16
-	Time time.Time // zero: the log takes the time
-}
-
-// Terms of an append. The zero value is what Append has.
-type Terms struct {
-	Level Level
-	Try   bool // EAGAIN instead of waiting for room in the buffers
-}
-
-// A batch in flight. Its memory is free when both the appender and complete() have done with it.
-type pending struct {
-	c     *C.struct_go_request
-	done  chan error
-	users int32
-}
-
-func (p *pending) release() {
-	if atomic.AddInt32(&p.users, -1) == 0 {
-		C.free(unsafe.Pointer(p.c))
-	}
-}
-
-// complete fetches completions while there are batches in flight, and wakes the goroutines that wait for them.
-func (log *Log) complete() {
-	defer close(log.drained)
-	requests := (*[64]*C.struct_twinlog_request)(C.calloc(64, C.size_t(unsafe.Sizeof(uintptr(0)))))
-	defer C.free(unsafe.Pointer(requests))
-	for log.awaitFlight() {
-		count := int(C.twinlog_queue_poll(log.queue, &requests[0], 64, -1))
-		log.addFlight(-count)
-		for i := 0; i < count; i++ {
-			handle := cgo.Handle(C.go_pending(requests[i]))
-			p := handle.Value().(*pending)
-			handle.Delete()
-			p.done <- check(C.int(requests[i].result))
-			p.release()
-		}
-	}
-}
-
-// awaitFlight returns when something is in flight, or false when the log is closed and nothing is.
-func (log *Log) awaitFlight() bool {
-	log.lock.Lock()
-	defer log.lock.Unlock()
-	for log.inFlight <= 0 && !log.isClosed {
-		log.changed.Wait()
-	}
-	return log.inFlight > 0
-}
-
-func (log *Log) addFlight(count int) {
-	log.lock.Lock()
-	log.inFlight += count
-	log.lock.Unlock()
-	if count > 0 {
-		log.changed.Signal()
-	}
-}
-
-// How long a call waits in C for room at a time, before it looks whether the context is done.
-const roomWait = 50 * time.Millisecond
-
-// Append returns when the record is on stable storage (in the modes Mapped and Shared: written), or ctx is done. Then,
-// and after other errors, a record exists if lsn is not 0: it will become durable like any other, and Wait says when.
-func (log *Log) Append(ctx context.Context, data []byte) (lsn uint64, err error) {
-	return log.AppendBatch(ctx, []Entry{{Data: data}}, Terms{})
-}
-
-// AppendBatch appends all entries or, after a crash, none. They get consecutive LSNs, firstLSN is the first.
-func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (firstLSN uint64, err error) {
-	if len(entries) == 0 {
-		return 0, Error(-C.EINVAL)
-	}
-	bytes, goes := join(entries)
-	if log.queue == nil || terms.Level == LevelBuffered {
-		return log.appendInC(ctx, bytes, goes, terms, nil)
-	}
-	p := &pending{done: make(chan error, 1), users: 2}
-	p.c = (*C.struct_go_request)(C.calloc(1, C.sizeof_struct_go_request))
-	p.c.request.queue = log.queue
-	handle := cgo.NewHandle(p)
-	p.c.pending = C.uintptr_t(handle)
-	_, err = log.appendInC(ctx, bytes, goes, terms, &p.c.request)
-	if err != nil { // nothing happened
-		handle.Delete()
-		C.free(unsafe.Pointer(p.c))
-		return 0, err
-	}
-	firstLSN = uint64(p.c.request.first_lsn)
-	p.release()
-	select {
-	case err = <-p.done:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	return firstLSN, err
-}
-
-// join puts the entries' bytes one behind the other, because C gets no pointers to pointers of Go.
-func join(entries []Entry) ([]byte, []C.struct_go_entry) {
-	bytes := entries[0].Data
-	if len(entries) > 1 {
-		bytes = nil
-	}
-	goes := make([]C.struct_go_entry, len(entries))
-	for i, entry := range entries {
-		goes[i].size = C.size_t(len(entry.Data))
-		goes[i]._type = C.uint8_t(entry.Type)
-		goes[i].tag = C.uint16_t(entry.Tag)
-		if !entry.Time.IsZero() {
-			goes[i].time_ns = C.int64_t(entry.Time.UnixNano())
-		}
-		if len(entries) > 1 {
-			bytes = append(bytes, entry.Data...)
-		}
-	}
-	return bytes, goes
-}
-
-func (log *Log) appendInC(ctx context.Context, bytes []byte, goes []C.struct_go_entry, terms Terms,
-	request *C.struct_twinlog_request) (uint64, error) {
-	var data unsafe.Pointer
-	var flags C.uint32_t
-	var lsn C.uint64_t
-	if len(bytes) > 0 {
-		data = unsafe.Pointer(&bytes[0])
-	}
-	if terms.Try {
-		flags = C.TWINLOG_TRY
-	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		wait := roomWait
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
-			wait = time.Until(deadline)
-		}
-		err := log.call(func(c *C.struct_twinlog) error {
-			rc := C.go_append(c, data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(terms.Level), flags,
-				C.twinlog_deadline(milliseconds32(wait)), request, &lsn)
-			if rc == 0 && request != nil {
-				log.addFlight(1) // before Close can begin, which waits until it is fetched
-			}
-			return check(rc)
-		})
-		if err != Error(-C.ETIMEDOUT) {
-			return uint64(lsn), err
-		}
-		if lsn != 0 { // accepted, and not at its level yet
-			return uint64(lsn), log.Wait(ctx, uint64(lsn)+uint64(len(goes))-1, terms.Level)
-		}
-	}
 }
 
 // Wait returns when every record up to lsn is at the level (the zero Level: that of the mode), or ctx is done.

@@ -352,6 +352,59 @@ func TestGoroutines(t *testing.T) {
 	}
 }
 
+// What one goroutine appends is refused, and those that were appended with it are not. One that leaves has appended nothing.
+func TestTogether(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log"), &Options{BufferBytes: 16 << 10, MaxRecordBytes: 1000})
+	log.gate.Lock() // the first one leads and is held up in front of C, the others become a group
+	const count = 6
+	ends := make(chan error, count)
+	join := func(ctx context.Context, data []byte) {
+		_, err := log.Append(ctx, data)
+		ends <- err
+	}
+	has := func(members int) bool {
+		log.together.lock.Lock()
+		defer log.together.lock.Unlock()
+		return log.together.isLed && (members == 0 && len(log.together.groups) == 0 ||
+			len(log.together.groups) == 1 && int(log.together.groups[0].live) == members)
+	}
+	await := func(members int) {
+		for !has(members) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	go join(background, []byte("first"))
+	await(0)
+	ctx, cancel := context.WithCancel(background)
+	go join(ctx, []byte("gone"))
+	await(1)
+	cancel()
+	mustBe(t, <-ends, context.Canceled)
+	await(0)
+	ctx, cancel = context.WithCancel(background)
+	go join(ctx, []byte("gone"))
+	await(1)
+	for i := 2; i < count; i++ {
+		go join(background, make([]byte, 300*i))
+	}
+	await(count - 1)
+	cancel()
+	mustBe(t, <-ends, context.Canceled)
+	log.gate.Unlock()
+	refused := 0
+	for i := 1; i < count; i++ {
+		if err := <-ends; err != nil {
+			mustBe(t, err, syscall.EMSGSIZE)
+			refused++
+		}
+	}
+	if refused != 2 || log.LastLSN() != 3 || log.DurableLSN() != 3 {
+		t.Fatal(refused, log.LastLSN(), log.DurableLSN())
+	}
+	must(t, log.Close())
+	mustBe(t, func() error { _, err := log.Append(background, []byte("x")); return err }(), os.ErrClosed)
+}
+
 func TestModes(t *testing.T) {
 	for _, mode := range []Mode{Mapped, Shared} {
 		log := open(t, filepath.Join(t.TempDir(), "log"), &Options{Mode: mode})

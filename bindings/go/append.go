@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package twinlog
+
+/*
+#include <errno.h>
+#include <stdlib.h>
+#include <twinlog.h>
+
+// Entries whose bytes lie one behind the other in `bytes`; `bytes` is Go's, and is read before the call returns.
+struct go_entry {
+	size_t size;
+	int64_t time_ns;
+	uint16_t tag;
+	uint8_t type;
+};
+
+static int go_append(struct twinlog *log, const void *bytes, const struct go_entry *goes, uint32_t count, uint32_t level,
+                     uint32_t flags, uint64_t deadline_ns, uint64_t *lsn)
+{
+	struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+	struct twinlog_entry one, *entries = &one;
+	if (count > 1 && !(entries = malloc(count * sizeof(*entries))))
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		entries[i] = (struct twinlog_entry){ .data = bytes, .size = goes[i].size, .time_ns = goes[i].time_ns,
+		                                     .tag = goes[i].tag, .type = goes[i].type };
+		bytes = (const char *)bytes + goes[i].size;
+	}
+	terms.level = level;
+	terms.flags = flags;
+	terms.deadline_ns = deadline_ns;
+	int rc = twinlog_append_batch(log, entries, count, &terms, lsn);
+	if (entries != &one)
+		free(entries);
+	return rc;
+}
+*/
+import "C"
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// Entry is a record to be appended.
+type Entry struct {
+	Data []byte
+	Type uint8
+	Tag  uint16
+	Time time.Time // zero: the log takes the time
+}
+
+// Terms of an append. The zero value is what Append has.
+type Terms struct {
+	Level Level
+	Try   bool // EAGAIN instead of waiting for room in the buffers
+}
+
+// Append returns when the record is on stable storage (in the modes Mapped and Shared: written). If ctx ends while it
+// waits for its turn, it returns that error, and nothing has happened; a commit that has begun is not interrupted. After
+// any error a record exists if lsn is not 0: it will become durable like any other, and Wait says when.
+func (log *Log) Append(ctx context.Context, data []byte) (lsn uint64, err error) {
+	return log.AppendBatch(ctx, []Entry{{Data: data}}, Terms{})
+}
+
+// AppendBatch appends all entries or, after a crash, none. They get consecutive LSNs, firstLSN is the first.
+func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (firstLSN uint64, err error) {
+	if len(entries) == 0 {
+		return 0, Error(-C.EINVAL)
+	}
+	size := 0
+	for i := range entries {
+		size += len(entries[i].Data)
+	}
+	isDurable := log.isDurable && (terms.Level == 0 || terms.Level == LevelDurable)
+	if isDurable && !terms.Try && size <= aloneBytes {
+		return log.together.append(ctx, log, entries, size)
+	}
+	var one [1]C.struct_go_entry
+	bytes, goes := entries[0].Data, one[:0]
+	if len(entries) > 1 {
+		bytes, goes = make([]byte, 0, size), make([]C.struct_go_entry, 0, len(entries))
+	}
+	for i := range entries {
+		goes = append(goes, entries[i].inC())
+		if len(entries) > 1 {
+			bytes = append(bytes, entries[i].Data...)
+		}
+	}
+	return log.appendInC(ctx, bytes, goes, terms)
+}
+
+func (entry *Entry) inC() C.struct_go_entry {
+	c := C.struct_go_entry{size: C.size_t(len(entry.Data)), tag: C.uint16_t(entry.Tag), _type: C.uint8_t(entry.Type)}
+	if !entry.Time.IsZero() {
+		c.time_ns = C.int64_t(entry.Time.UnixNano())
+	}
+	return c
+}
+
+// callAppend appends entries whose bytes lie one behind the other, because C gets no pointers to pointers of Go.
+func (log *Log) callAppend(bytes []byte, goes []C.struct_go_entry, level Level, flags C.uint32_t, wait time.Duration) (uint64, error) {
+	var data unsafe.Pointer
+	var lsn C.uint64_t
+	if len(bytes) > 0 {
+		data = unsafe.Pointer(&bytes[0])
+	}
+	err := log.call(func(c *C.struct_twinlog) error {
+		deadline := C.uint64_t(0)
+		if wait > 0 {
+			deadline = C.twinlog_deadline(milliseconds32(wait))
+		}
+		return check(C.go_append(c, data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(level), flags, deadline, &lsn))
+	})
+	return uint64(lsn), err
+}
+
+// How long a call waits in C at a time, before it looks whether the context is done.
+const roomWait = 50 * time.Millisecond
+
+// appendInC waits in C, and so takes a thread.
+func (log *Log) appendInC(ctx context.Context, bytes []byte, goes []C.struct_go_entry, terms Terms) (uint64, error) {
+	var flags C.uint32_t
+	if terms.Try {
+		flags = C.TWINLOG_TRY
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		wait := roomWait
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+			wait = max(time.Until(deadline), time.Millisecond)
+		}
+		lsn, err := log.callAppend(bytes, goes, terms.Level, flags, wait)
+		if err != Error(-C.ETIMEDOUT) {
+			return lsn, err
+		}
+		if lsn != 0 { // accepted, and not at its level yet
+			return lsn, log.Wait(ctx, lsn+uint64(len(goes))-1, terms.Level)
+		}
+	}
+}
+
+func max(a, b time.Duration) time.Duration {
+	if a > b {
+		return a
+	}
+	return b
+}
+
+// ---- appends of many goroutines, in one call of C ----
+
+// One goroutine leads: it takes the oldest group, appends all of it as one batch, and wakes its members. Meanwhile the
+// others join the next group. Then a member of that one leads, so nobody leads longer than its own append takes, and a
+// goroutine that is alone is never switched.
+type together struct {
+	lock   sync.Mutex
+	groups []*group // [lock] that wait, oldest first; all but the last are full
+	isLed  bool     // [lock] as long as a group waits, somebody leads
+
+	// Of the leader.
+	bytes    []byte
+	goes     []C.struct_go_entry
+	last     int           // members of the group before
+	duration time.Duration // of a commit, smoothed
+	skips    int           // groups not to gather for, because it was in vain
+	vain     int
+}
+
+const (
+	groupBytes   = 256 << 10 // a group takes no more members with so many bytes
+	groupEntries = 4096
+	aloneBytes   = 32 << 10 // what is larger goes to C alone, and is copied once
+)
+
+type group struct {
+	members []member      // [lock] until it is taken, then the leader's
+	bytes   int           // [lock] of all members that came
+	entries int           // [lock]
+	live    int32         // [lock to change] members that have not left
+	isTaken bool          // [lock] nobody may leave any more
+	turn    chan struct{} // gets one value: who takes it leads
+	done    chan struct{} // closed when each member has its result
+}
+
+type member struct {
+	entries []Entry
+	isGone  bool
+	lsn     uint64
+	err     error
+}
+
+func (all *together) append(ctx context.Context, log *Log, entries []Entry, size int) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	all.lock.Lock()
+	g, i := all.join(entries, size)
+	isLeader := !all.isLed
+	all.isLed = true
+	all.lock.Unlock()
+	if isLeader {
+		all.lead(log, g)
+		return g.members[i].lsn, g.members[i].err
+	}
+	select {
+	case <-g.done:
+	case <-g.turn:
+		all.lead(log, g)
+	case <-ctx.Done():
+		if all.leave(g, i) {
+			return 0, ctx.Err()
+		}
+		<-g.done
+	}
+	return g.members[i].lsn, g.members[i].err
+}
+
+// join [lock] returns the group and the member's place in it.
+func (all *together) join(entries []Entry, size int) (*group, int) {
+	var g *group
+	if count := len(all.groups); count > 0 {
+		g = all.groups[count-1]
+	}
+	if g == nil || g.bytes+size > groupBytes || g.entries+len(entries) > groupEntries {
+		g = &group{turn: make(chan struct{}, 1), done: make(chan struct{})}
+		all.groups = append(all.groups, g)
+	}
+	g.members = append(g.members, member{entries: entries})
+	g.bytes += size
+	g.entries += len(entries)
+	atomic.AddInt32(&g.live, 1)
+	return g, len(g.members) - 1
+}
+
+// leave returns false if the member is being appended.
+func (all *together) leave(g *group, i int) bool {
+	all.lock.Lock()
+	defer all.lock.Unlock()
+	if g.isTaken {
+		return false
+	}
+	g.members[i].isGone = true
+	if atomic.AddInt32(&g.live, -1) > 0 {
+		return true
+	}
+	for at := range all.groups {
+		if all.groups[at] == g {
+			all.groups = append(all.groups[:at], all.groups[at+1:]...)
+			break
+		}
+	}
+	select {
+	case <-g.turn: // nobody is left who could take it
+		all.handOn()
+	default:
+	}
+	return true
+}
+
+// handOn [lock] lets a member of the next group lead.
+func (all *together) handOn() {
+	all.isLed = len(all.groups) > 0
+	if all.isLed {
+		all.groups[0].turn <- struct{}{}
+	}
+}
+
+// lead appends the oldest group, which is the leader's own.
+func (all *together) lead(log *Log, g *group) {
+	all.gather(g)
+	all.lock.Lock()
+	g.isTaken = true
+	all.groups = all.groups[1:]
+	all.lock.Unlock()
+
+	began := time.Now()
+	all.appendGroup(log, g)
+	took := time.Since(began)
+
+	all.lock.Lock()
+	all.last = int(g.live)
+	all.duration += (took - all.duration) / 8
+	all.handOn()
+	all.lock.Unlock()
+	close(g.done)
+}
+
+// gather yields to the goroutines that the leader before has woken, until as many have joined as then were appending;
+// at the longest half of a commit. Without it they would miss each second group.
+func (all *together) gather(g *group) {
+	if all.skips > 0 {
+		all.skips--
+		return
+	}
+	target := atomic.LoadInt32(&g.live) + int32(all.last)
+	if all.last <= 1 && target <= 2 {
+		return
+	}
+	for began := time.Now(); atomic.LoadInt32(&g.live) < target; {
+		for i := 0; i < 4; i++ {
+			runtime.Gosched()
+		}
+		if time.Since(began) > all.duration/2 {
+			all.vain = 2*all.vain + 1
+			if all.vain > 64 {
+				all.vain = 64
+			}
+			all.skips = all.vain
+			return
+		}
+	}
+	all.vain = 0
+}
+
+// appendGroup gives each member its result. A batch that is refused tells nothing of its parts: then each one goes alone.
+func (all *together) appendGroup(log *Log, g *group) {
+	firstLSN, err := all.appendMembers(log, g.members)
+	if err != nil && firstLSN == 0 && g.live > 1 {
+		for i := range g.members {
+			if !g.members[i].isGone {
+				g.members[i].lsn, g.members[i].err = all.appendMembers(log, g.members[i:i+1])
+			}
+		}
+		return
+	}
+	for i := range g.members {
+		if m := &g.members[i]; !m.isGone {
+			m.lsn, m.err = firstLSN, err
+			if firstLSN > 0 {
+				firstLSN += uint64(len(m.entries))
+			}
+		}
+	}
+}
+
+func (all *together) appendMembers(log *Log, members []member) (uint64, error) {
+	all.bytes, all.goes = all.bytes[:0], all.goes[:0]
+	for i := range members {
+		for j := range members[i].entries {
+			if entry := &members[i].entries[j]; !members[i].isGone {
+				all.goes = append(all.goes, entry.inC())
+				all.bytes = append(all.bytes, entry.Data...)
+			}
+		}
+	}
+	return log.callAppend(all.bytes, all.goes, LevelDurable, 0, 0)
+}
