@@ -1,12 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # deb.sh [--check]: Debian packages of this tree in build/deb. With --check they are built once more in another folder,
-# and must have the same bytes; lintian has nothing to say; and what is in them works.
+# and must have the same bytes; lintian has nothing to say; and what is in them works, on a new Debian in a chroot as well.
 set -eu
 cd "$(dirname "$0")/.."
 tree=$PWD
+# shellcheck source=test/dev.sh
+. test/dev.sh
+setup "$to_deb"
 for tool in dpkg-buildpackage dh ninja; do
-    command -v "$tool" >/dev/null || { echo "SKIP deb: $tool is not here (packages dpkg-dev, debhelper, ninja-build)"; exit 77; }
+    command -v "$tool" >/dev/null || { echo "SKIP deb: $tool is not here (packages $to_deb)"; exit 77; }
 done
 version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' include/twinlog.h)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
@@ -53,7 +56,35 @@ fi
 
 if command -v lintian >/dev/null; then
     echo "--- lintian"
-    lintian --fail-on error,warning --suppress-tags bad-distribution-in-changes-file,initial-upload-closes-no-bugs build/deb/*.changes
+    lintian --allow-root --fail-on error,warning --suppress-tags bad-distribution-in-changes-file,initial-upload-closes-no-bugs build/deb/*.changes
 else
     echo "SKIP deb, lintian: it is not here"
 fi
+
+# As autopkgtest would: the packages on a system that has nothing else, and their tests.
+if ! [ "$(id -u)" = 0 ] || ! command -v debootstrap >/dev/null; then
+    echo "SKIP deb, a new system: this needs root and debootstrap"
+    exit 0
+fi
+echo "--- a new system"
+sources=$(sed -n 's/^URIs: *//p; s/^deb [^h]*\(http[^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+root=$place/new
+# shellcheck disable=SC2086 # one word, or none
+logged deb-debootstrap debootstrap --variant=minbase "$suite" "$root" $sources
+for file in /etc/resolv.conf /etc/apt/apt.conf.d/* /etc/apt/sources.list.d/*; do
+    [ ! -f "$file" ] || cp "$file" "$root$file"
+done
+mount --bind /proc "$root/proc"
+mount --bind /dev "$root/dev"
+trap 'umount "$root/proc" "$root/dev"; rm -rf --one-file-system "$place"' EXIT
+mkdir "$root/packages"
+cp build/deb/*.deb packaging/debian/tests/program packaging/debian/tests/examples "$root/packages"
+rm -f "$root"/packages/*-dbgsym_*.deb
+depends=$(sed -n 's/^Depends: //p' packaging/debian/tests/control | tr -d , | tr ' ' '\n' | grep -v twinlog | sort -u | tr '\n' ' ')
+logged deb-install chroot "$root" sh -c "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq &&
+    apt-get install -y -qq --no-install-recommends $depends /packages/*.deb"
+for name in program examples; do
+    echo "--- on it: $name"
+    chroot "$root" sh -c "cd /tmp && /packages/$name"
+done
