@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 #include <twinlog.hpp>
 #include <type_traits>
@@ -45,7 +46,8 @@ static void errors_are_values(const std::string &dir)
 static void appends_and_reads(const std::string &dir)
 {
     auto log = twl::log::open(dir.c_str()).value();
-    CHECK(twl::log::open(dir.c_str()).error() == -EBUSY);
+    const twl::error busy = twl::log::open(dir.c_str()).error();
+    CHECK(busy == -EBUSY && busy.path == dir && busy.report && std::strlen(busy.report->text) > 0);
     CHECK(log.append("one").value() == 1);
     const std::vector<int> numbers = { 1, 2, 3 };
     CHECK(log.append(std::as_bytes(std::span(numbers))).value() == 2);
@@ -101,6 +103,7 @@ static void cursors_and_values(const std::string &dir)
     CHECK(log.truncate(5).has_value() && log.last_lsn() == 5);
     auto reader = log.attach().value();
     CHECK(reader.seek(1).has_value() && reader.next().error() == TWINLOG_ETRIMMED);
+    CHECK(reader.next().error().report->first_lsn == log.first_lsn());
     CHECK(reader.seek_first().has_value() && reader.next().value()->lsn == 3);
     CHECK(log.reset(100).has_value() && log.append("hundred").value() == 100);
     CHECK(log.skip(103).has_value() && log.append("third").value() == 103 &&

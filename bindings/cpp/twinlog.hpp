@@ -66,13 +66,20 @@ inline const std::error_category &category()
 }
 
 /* Why a call failed. `number` is -errno or TWINLOG_E... If `lsn` is not 0 there is a record although the append has
- * failed, as after a deadline: twl::log::wait() says what becomes of it. */
+ * failed, as after a deadline: twl::log::wait() says what becomes of it. `report`, which may be null, has file, offset,
+ * LSNs and what to do; `path` is the log's directory, of what opens one. */
 struct error {
     int number = 0;
     std::uint64_t lsn = 0;
+    std::shared_ptr<const twinlog_report> report = {};
+    std::string path = {};
 
     const char *message() const { return twinlog_strerror(number); }
     std::error_code code() const { return { number, category() }; } /* equals std::errc, too */
+    std::system_error as_exception() const
+    {
+        return report ? std::system_error(code(), report->text) : std::system_error(code());
+    }
     friend bool operator==(const error &a, int b) { return a.number == b; }
 };
 
@@ -81,7 +88,7 @@ template <class T> class [[nodiscard]] result
 {
   public:
     result(T value) : content(std::in_place_index<0>, std::move(value)) {}
-    result(twl::error why) : content(std::in_place_index<1>, why) {}
+    result(twl::error why) : content(std::in_place_index<1>, std::move(why)) {}
 
     bool has_value() const { return content.index() == 0; }
     explicit operator bool() const { return has_value(); }
@@ -99,7 +106,7 @@ template <class T> class [[nodiscard]] result
     void check() const
     {
         if (!has_value())
-            throw std::system_error(error().code());
+            throw error().as_exception();
     }
     std::variant<T, twl::error> content;
 };
@@ -108,7 +115,7 @@ template <> class [[nodiscard]] result<void>
 {
   public:
     result() = default;
-    result(twl::error why) : failure(why) {}
+    result(twl::error why) : failure(std::move(why)) {}
 
     bool has_value() const { return failure.number == 0; }
     explicit operator bool() const { return has_value(); }
@@ -116,7 +123,7 @@ template <> class [[nodiscard]] result<void>
     void value() const
     {
         if (!has_value())
-            throw std::system_error(failure.code());
+            throw failure.as_exception();
     }
 
   private:
@@ -195,6 +202,12 @@ struct close_reader {
     void operator()(twinlog_reader *reader) const { twinlog_reader_close(reader); }
 };
 
+/* What a call with this report has returned. */
+inline error with_report(int rc, const twinlog_report *report, const char *path = "")
+{
+    const bool has_report = report && report->error == rc && report->text[0] != '\0';
+    return { rc, 0, has_report ? std::make_shared<const twinlog_report>(*report) : nullptr, path };
+}
 inline result<void> in_cpp(int rc)
 {
     return rc < 0 ? result<void>(error{ rc }) : result<void>();
@@ -245,12 +258,14 @@ inline record in_cpp(const twinlog_record &c)
     return { c.lsn, std::chrono::sys_time<std::chrono::nanoseconds>(std::chrono::nanoseconds(c.time_ns)),
              bytes(static_cast<const std::byte *>(c.data), c.size), c.tag, c.type };
 }
-template <class From> result<std::optional<record>> step(int (*move)(From *, twinlog_record *), From *from)
+template <class From>
+result<std::optional<record>> step(int (*move)(From *, twinlog_record *), From *from,
+                                   const twinlog_report *report)
 {
     twinlog_record c = {};
     const int rc = move(from, &c);
     if (rc < 0)
-        return error{ rc };
+        return with_report(rc, report);
     return rc == 0 ? std::optional<record>() : std::optional<record>(in_cpp(c));
 }
 } // namespace detail
@@ -289,24 +304,30 @@ class reader
     {
         raw = std::move(other.raw); /* before the log that it may be attached to */
         log_handle = std::move(other.log_handle);
+        own_report = std::move(other.own_report);
+        given_report = other.given_report;
         return *this;
     }
 
     /* On the log in `dir`, in any process. */
-    static result<reader> open(const char *dir, const twinlog_reader_options &options = reader_options())
+    static result<reader> open(const char *dir, twinlog_reader_options options = reader_options())
     {
         reader r;
         twinlog_reader *raw;
+        r.take_report(options);
         const int rc = twinlog_reader_open(dir, &options, &raw);
         if (rc < 0)
-            return error{ rc };
+            return detail::with_report(rc, r.report(), dir);
         r.raw.reset(raw);
         return r;
     }
 
     /* The next record, nothing when there is none for now, or an error. */
-    result<std::optional<record>> next() { return detail::step(twinlog_reader_next, raw.get()); }
-    result<std::optional<record>> previous() { return detail::step(twinlog_reader_previous, raw.get()); }
+    result<std::optional<record>> next() { return detail::step(twinlog_reader_next, raw.get(), report()); }
+    result<std::optional<record>> previous()
+    {
+        return detail::step(twinlog_reader_previous, raw.get(), report());
+    }
 
     result<void> seek(std::uint64_t lsn) { return detail::in_cpp(twinlog_reader_seek(raw.get(), lsn)); }
     result<void> seek_first() { return detail::in_cpp(twinlog_reader_seek_first(raw.get())); }
@@ -327,7 +348,16 @@ class reader
   private:
     friend class log;
     reader() = default;
+    const twinlog_report *report() const { return own_report ? own_report.get() : given_report; }
+    void take_report(twinlog_reader_options &options)
+    {
+        if (!options.ret_report)
+            own_report = std::make_unique<twinlog_report>();
+        given_report = options.ret_report = options.ret_report ? options.ret_report : own_report.get();
+    }
 
+    std::unique_ptr<twinlog_report> own_report; /* that the reader of C points to */
+    const twinlog_report *given_report = nullptr;
     std::shared_ptr<detail::handle> log_handle; /* before the reader, so that the log is closed after it */
     std::unique_ptr<twinlog_reader, detail::close_reader> raw;
 };
@@ -338,18 +368,20 @@ class consumer
   public:
     /* On the log in `dir`, in any process. */
     static result<consumer> open(const char *dir, const std::string &name,
-                                 const twinlog_consumer_options &options = consumer_options())
+                                 twinlog_consumer_options options = consumer_options())
     {
         twinlog_consumer *raw;
+        auto report = options.ret_report ? nullptr : std::make_unique<twinlog_report>();
+        options.ret_report = report ? report.get() : options.ret_report;
         const int rc =
             detail::has_nul(name) ? -EINVAL : twinlog_consumer_open(dir, name.c_str(), &options, &raw);
         if (rc < 0)
-            return error{ rc };
-        return consumer(raw);
+            return detail::with_report(rc, options.ret_report, dir);
+        return consumer(raw, std::move(report), options.ret_report);
     }
 
     /* As reader::next(); TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED come once, and the next call goes on. */
-    result<std::optional<record>> next() { return detail::step(twinlog_consumer_next, raw.get()); }
+    result<std::optional<record>> next() { return detail::step(twinlog_consumer_next, raw.get(), report); }
 
     /* It has finished with every record up to `lsn`; 0: with all that next() has returned. */
     result<void> commit(std::uint64_t lsn = 0)
@@ -368,7 +400,12 @@ class consumer
     struct close {
         void operator()(twinlog_consumer *consumer) const { twinlog_consumer_close(consumer); }
     };
-    explicit consumer(twinlog_consumer *c) : raw(c) {}
+    consumer(twinlog_consumer *c, std::unique_ptr<twinlog_report> own, const twinlog_report *used)
+        : own_report(std::move(own)), report(used), raw(c)
+    {
+    }
+    std::unique_ptr<twinlog_report> own_report; /* that the consumer of C points to */
+    const twinlog_report *report;
     std::unique_ptr<twinlog_consumer, close> raw;
 };
 
@@ -475,13 +512,16 @@ class log
     log(log &&) noexcept = default;
     log &operator=(log &&) noexcept = default;
 
-    static result<log> open(const char *dir, const twinlog_options &options = twl::options())
+    static result<log> open(const char *dir, twinlog_options options = twl::options())
     {
         log l;
+        twinlog_report report = {};
+        if (!options.ret_report)
+            options.ret_report = &report;
         l.handle = std::make_shared<detail::handle>();
         const int rc = twinlog_open(dir, &options, &l.handle->raw);
         if (rc < 0)
-            return error{ rc };
+            return detail::with_report(rc, options.ret_report, dir);
         return l;
     }
 
@@ -569,13 +609,14 @@ class log
         return owned_record(std::move(content), c);
     }
 
-    result<reader> attach(const twinlog_reader_options &options = reader_options())
+    result<reader> attach(twinlog_reader_options options = reader_options())
     {
         reader r;
         twinlog_reader *raw;
+        r.take_report(options);
         const int rc = twinlog_reader_attach(get(), &options, &raw);
         if (rc < 0)
-            return error{ rc };
+            return detail::with_report(rc, r.report());
         r.log_handle = handle;
         r.raw.reset(raw);
         return r;

@@ -48,15 +48,17 @@ fn main() {
     assert_eq!(std::io::Error::from(missing).kind(), std::io::ErrorKind::NotFound);
     assert_eq!(Log::open("a\0b", &Options::default()).err().unwrap().kind, ErrorKind::Os(22));
 
-    let log = Log::open(&dir, &Options { segment_bytes: 1 << 20, ..Default::default() }).unwrap();
-    assert_eq!(Log::open(&dir, &Options::default()).err().unwrap().kind, ErrorKind::Os(16));
+    let log = Log::open(&dir, &Options::default().segment_bytes(1 << 20).flush_interval(Duration::from_secs(60))).unwrap();
+    let busy = Log::open(&dir, &Options::default()).err().unwrap();
+    assert_eq!(busy.kind, ErrorKind::Os(16));
+    assert!(busy.report.unwrap().text.contains(&std::process::id().to_string()));
     assert_eq!(log.append(b"one").unwrap(), 1);
     assert_eq!(log.append(b"").unwrap(), 2);
     let batch = [Entry { data: b"three", kind: 7, tag: 300, time_ns: 5 }, Entry { data: b"four", ..Default::default() }];
     let hour = Some(Duration::from_secs(3600));
-    assert_eq!(log.append_batch(&batch, &Terms { timeout: hour, ..Default::default() }).unwrap(), 3);
+    assert_eq!(log.append_batch(&batch, &Terms::default().timeout(hour)).unwrap(), 3);
     assert_eq!(log.append_batch(&[], &Terms::default()).unwrap_err().kind, ErrorKind::Os(22));
-    let lsn = log.append_batch(&batch[..1], &Terms { level: Level::Buffered, ..Default::default() }).unwrap();
+    let lsn = log.append_batch(&batch[..1], &Terms::default().level(Level::Buffered)).unwrap();
     log.wait(lsn, Level::Default, None).unwrap();
     log.sync().unwrap();
     assert_eq!((log.first_lsn(), log.last_lsn(), log.durable_lsn(), log.stat().unwrap().appends), (1, 5, 5, 5));
@@ -94,7 +96,7 @@ fn main() {
     reader.seek(1).unwrap();
     let trimmed = reader.next().unwrap_err();
     assert_eq!(trimmed.kind, ErrorKind::Trimmed);
-    assert!(!trimmed.to_string().is_empty());
+    assert!(!trimmed.to_string().is_empty() && trimmed.report.unwrap().first_lsn == 3);
     reader.seek_first().unwrap();
     reader.seek_time(0).unwrap();
     assert_eq!(reader.next().unwrap().unwrap().lsn, 3);
@@ -115,6 +117,28 @@ fn main() {
     reads_one_record(&format!("{dir}.read"));
     consumes(&format!("{dir}.consumer"));
     submits(&format!("{dir}.submissions"));
+    closes_in_a_waker(&format!("{dir}.waker"));
+}
+
+/// The thread that wakes a future may be the one that drops the log.
+fn closes_in_a_waker(dir: &str) {
+    struct Close(std::sync::Mutex<Option<Log>>, std::sync::mpsc::SyncSender<()>);
+    impl Wake for Close {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().unwrap().take().unwrap().close().unwrap();
+            self.1.send(()).unwrap();
+        }
+    }
+    for i in 0..50 {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let log = Log::open(format!("{dir}.{i}"), &Options::default()).unwrap();
+        let mut submission = Box::pin(log.submit(&[Entry { data: b"a", ..Default::default() }], &Terms::default()).unwrap());
+        let close = Arc::new(Close(std::sync::Mutex::new(Some(log)), sender));
+        if submission.as_mut().poll(&mut Context::from_waker(&close.into())).is_pending() {
+            receiver.recv().unwrap();
+            return;
+        }
+    }
 }
 
 fn reads_one_record(dir: &str) {

@@ -54,9 +54,13 @@ macro_rules! structures {
 }
 
 structures! {
+    twinlog_report {
+        finding: u32, action: u32, error: i32, reserved: u32, segment: u64, offset: u64, bytes: u64, first_lsn: u64,
+        last_lsn: u64, file: [c_char; 64], text: [c_char; 192],
+    }
     twinlog_options {
         size: u32, flags: u32, segment_bytes: u64, buffer_bytes: u32, max_record_bytes: u32, io: u32,
-        lock_wait_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut c_void, segment_records: u64,
+        lock_wait_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut twinlog_report, segment_records: u64,
         segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
         flush_interval_ms: u32, mode: u32, observe: *mut c_void, observe_context: *mut c_void,
         observe_mask: u32, slow_ms: u32, mapped_bytes: u64,
@@ -73,13 +77,13 @@ structures! {
         result: i32, count: u32, first_lsn: u64, next: *mut twinlog_request, private_word: u64,
     }
     twinlog_consumer_options {
-        size: u32, flags: u32, ret_report: *mut c_void,
+        size: u32, flags: u32, ret_report: *mut twinlog_report,
     }
     twinlog_record {
         lsn: u64, time_ns: i64, data: *const c_void, size: usize, tag: u16, r#type: u8,
     }
     twinlog_reader_options {
-        size: u32, flags: u32, from_lsn: u64, to_lsn: u64, ret_report: *mut c_void,
+        size: u32, flags: u32, from_lsn: u64, to_lsn: u64, ret_report: *mut twinlog_report,
     }
     twinlog_trim_options {
         size: u32, flags: u32, before_lsn: u64, keep_bytes: u64, keep_records: u64, before_time_ns: i64,

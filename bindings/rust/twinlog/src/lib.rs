@@ -33,10 +33,47 @@ pub use c::twinlog_stat as Stat;
 
 /// Why a call failed. If `lsn` is not 0 there is a record although the append has failed, as after a timeout:
 /// [`Log::wait`] says what becomes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
     pub kind: ErrorKind,
     pub lsn: u64,
+    pub report: Option<Box<Report>>,
+}
+
+/// Where something was found, and what to do. 0 and "" stand for unknown and none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// In the log's directory.
+    pub file: String,
+    pub text: String,
+    pub segment: u64,
+    /// In the file.
+    pub offset: u64,
+    pub bytes: u64,
+    /// Concerned; of [`ErrorKind::Trimmed`] and [`ErrorKind::Truncated`] it is where to go on.
+    pub first_lsn: u64,
+    pub last_lsn: u64,
+}
+
+impl Report {
+    /// None if the report is not of a call that has returned `rc`.
+    fn of(rc: i32, c: &c::twinlog_report) -> Option<Box<Report>> {
+        // Both texts end in the structure.
+        let text = |text: &[c_char]| unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+        (c.error == rc && c.text[0] != 0).then(|| {
+            Box::new(Report {
+                file: text(&c.file),
+                text: text(&c.text),
+                segment: c.segment,
+                offset: c.offset,
+                bytes: c.bytes,
+                first_lsn: c.first_lsn,
+                last_lsn: c.last_lsn,
+            })
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +109,7 @@ impl Error {
             c::TWINLOG_ETRUNCATED => ErrorKind::Truncated,
             errno => ErrorKind::Os(-errno),
         };
-        Error { kind, lsn }
+        Error { kind, lsn, report: None }
     }
 
     fn number(&self) -> i32 {
@@ -91,6 +128,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(report) = &self.report {
+            return f.write_str(&report.text);
+        }
         // A constant of the library.
         let text = unsafe { CStr::from_ptr(c::twinlog_strerror(self.number())) };
         f.write_str(&text.to_string_lossy())
@@ -123,12 +163,17 @@ fn check(rc: i32) -> Result<i32> {
     }
 }
 
+fn check_with(rc: i32, report: &c::twinlog_report) -> Result<i32> {
+    check(rc).map_err(|error| Error { report: Report::of(rc, report), ..error })
+}
+
 fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::new(EINVAL, 0))
 }
 
+/// Rounded up: 0 would be another thing than a little.
 fn milliseconds(timeout: Duration) -> u32 {
-    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)
+    u32::try_from((timeout + Duration::from_nanos(999_999)).as_millis()).unwrap_or(u32::MAX)
 }
 
 fn c_size<T>() -> u32 {
@@ -153,19 +198,26 @@ pub enum Level {
     Durable = 3,
 }
 
-/// 0 in a field is the default of C.
+/// Methods that set a field and return the rest as it was, as in `Options::default().mode(Mode::Mapped)`.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
+        $($(#[$doc])* #[must_use] pub fn $field(mut self, $field: $type) -> Self { self.$field = $field; self })*
+    };
+}
+
+/// What is not set is the default of C.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    pub mode: Mode,
-    pub flags: u32,
-    pub segment_bytes: u64,
-    pub buffer_bytes: u32,
-    pub max_record_bytes: u32,
-    pub lock_wait_ms: u32,
-    pub keep_bytes: u64,
-    pub keep_records: u64,
-    pub keep_age_ms: u64,
-    pub flush_interval_ms: u32,
+    mode: Mode,
+    flags: u32,
+    segment_bytes: u64,
+    buffer_bytes: u32,
+    max_record_bytes: u32,
+    lock_wait: Duration,
+    keep_bytes: u64,
+    keep_records: u64,
+    keep_age: Duration,
+    flush_interval: Duration,
 }
 
 impl Default for Options {
@@ -176,27 +228,53 @@ impl Default for Options {
             segment_bytes: 0,
             buffer_bytes: 0,
             max_record_bytes: 0,
-            lock_wait_ms: 0,
+            lock_wait: Duration::ZERO,
             keep_bytes: 0,
             keep_records: 0,
-            keep_age_ms: 0,
-            flush_interval_ms: 0,
+            keep_age: Duration::ZERO,
+            flush_interval: Duration::ZERO,
         }
+    }
+}
+
+impl Options {
+    setters! {
+        mode: Mode,
+        /// Of `enum twinlog_open_flags`.
+        flags: u32,
+        segment_bytes: u64,
+        buffer_bytes: u32,
+        max_record_bytes: u32,
+        /// How long to wait for another writer to close.
+        lock_wait: Duration,
+        keep_bytes: u64,
+        keep_records: u64,
+        keep_age: Duration,
+        /// What is not durable yet becomes so after this time.
+        flush_interval: Duration,
     }
 }
 
 /// What a call waits for, and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    pub level: Level,
-    pub timeout: Option<Duration>,
-    /// An error instead of waiting for room in the buffers.
-    pub only_try: bool,
+    level: Level,
+    timeout: Option<Duration>,
+    only_try: bool,
 }
 
 impl Default for Terms {
     fn default() -> Self {
         Terms { level: Level::Default, timeout: None, only_try: false }
+    }
+}
+
+impl Terms {
+    setters! {
+        level: Level,
+        timeout: Option<Duration>,
+        /// An error instead of waiting for room in the buffers.
+        only_try: bool,
     }
 }
 
@@ -264,13 +342,15 @@ impl Log {
         o.segment_bytes = options.segment_bytes;
         o.buffer_bytes = options.buffer_bytes;
         o.max_record_bytes = options.max_record_bytes;
-        o.lock_wait_ms = options.lock_wait_ms;
+        o.lock_wait_ms = milliseconds(options.lock_wait);
         o.keep_bytes = options.keep_bytes;
         o.keep_records = options.keep_records;
-        o.keep_age_ms = options.keep_age_ms;
-        o.flush_interval_ms = options.flush_interval_ms;
+        o.keep_age_ms = u64::from(milliseconds(options.keep_age));
+        o.flush_interval_ms = milliseconds(options.flush_interval);
+        let mut report = c::twinlog_report::zeroed();
+        o.ret_report = &mut report;
         let mut raw = ptr::null_mut();
-        check(unsafe { c::twinlog_open(dir.as_ptr(), &o, &mut raw) })?;
+        check_with(unsafe { c::twinlog_open(dir.as_ptr(), &o, &mut raw) }, &report)?;
         Ok(Log { raw, fetcher: Mutex::new(None) })
     }
 
@@ -462,10 +542,11 @@ impl Log {
 
     /// A reader on this log, from that LSN on; 0: the oldest.
     pub fn reader(&self, from_lsn: u64) -> Result<Reader<'_>> {
-        let options = reader_options(from_lsn);
+        let (options, report) = reader_options(from_lsn);
         let mut raw = ptr::null_mut();
-        check(unsafe { c::twinlog_reader_attach(self.raw, &options, &mut raw) })?;
-        Ok(Reader { raw, log: PhantomData })
+        let rc = unsafe { c::twinlog_reader_attach(self.raw, &options, &mut raw) };
+        report.check(rc)?;
+        Ok(Reader { raw, report, log: PhantomData })
     }
 }
 
@@ -491,16 +572,33 @@ impl Drop for Log {
     }
 }
 
-fn reader_options(from_lsn: u64) -> c::twinlog_reader_options {
+/// A report that the library writes to while a reader or consumer is open.
+struct OpenReport(Box<UnsafeCell<c::twinlog_report>>);
+
+impl OpenReport {
+    fn new() -> Self {
+        OpenReport(Box::new(UnsafeCell::new(c::twinlog_report::zeroed())))
+    }
+
+    /// Of a call that has returned `rc`: nobody writes to the report now.
+    fn check(&self, rc: i32) -> Result<i32> {
+        check_with(rc, unsafe { &*self.0.get() })
+    }
+}
+
+fn reader_options(from_lsn: u64) -> (c::twinlog_reader_options, OpenReport) {
+    let report = OpenReport::new();
     let mut options = c::twinlog_reader_options::zeroed();
     options.size = c_size::<c::twinlog_reader_options>();
     options.from_lsn = from_lsn;
-    options
+    options.ret_report = report.0.get();
+    (options, report)
 }
 
 /// Stands between two records.
 pub struct Reader<'log> {
     raw: *mut c::twinlog_reader,
+    report: OpenReport,
     log: PhantomData<&'log Log>,
 }
 
@@ -528,8 +626,8 @@ pub struct OwnedRecord {
 }
 
 /// What a step of a reader or a consumer returned. The caller says how long the bytes are valid: until its next call.
-unsafe fn record_of<'a>(rc: i32, record: &c::twinlog_record) -> Result<Option<Record<'a>>> {
-    if check(rc)? == 0 {
+unsafe fn record_of<'a>(rc: i32, record: &c::twinlog_record, report: &OpenReport) -> Result<Option<Record<'a>>> {
+    if report.check(rc)? == 0 {
         return Ok(None);
     }
     let data: &[u8] =
@@ -545,10 +643,11 @@ impl Reader<'static> {
     /// On the log in `dir`, in any process.
     pub fn open(dir: impl AsRef<Path>, from_lsn: u64) -> Result<Reader<'static>> {
         let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
-        let options = reader_options(from_lsn);
+        let (options, report) = reader_options(from_lsn);
         let mut raw = ptr::null_mut();
-        check(unsafe { c::twinlog_reader_open(dir.as_ptr(), &options, &mut raw) })?;
-        Ok(Reader { raw, log: PhantomData })
+        let rc = unsafe { c::twinlog_reader_open(dir.as_ptr(), &options, &mut raw) };
+        report.check(rc)?;
+        Ok(Reader { raw, report, log: PhantomData })
     }
 }
 
@@ -569,28 +668,28 @@ impl Reader<'_> {
     ) -> Result<Option<Record<'_>>> {
         let mut record = c::twinlog_record::zeroed();
         let rc = unsafe { step(self.raw, &mut record) };
-        unsafe { record_of(rc, &record) }
+        unsafe { record_of(rc, &record, &self.report) }
     }
 
     pub fn seek(&mut self, lsn: u64) -> Result<()> {
-        check(unsafe { c::twinlog_reader_seek(self.raw, lsn) }).map(|_| ())
+        self.report.check(unsafe { c::twinlog_reader_seek(self.raw, lsn) }).map(|_| ())
     }
 
     pub fn seek_time(&mut self, time_ns: i64) -> Result<()> {
-        check(unsafe { c::twinlog_reader_seek_time(self.raw, time_ns) }).map(|_| ())
+        self.report.check(unsafe { c::twinlog_reader_seek_time(self.raw, time_ns) }).map(|_| ())
     }
 
     pub fn seek_first(&mut self) -> Result<()> {
-        check(unsafe { c::twinlog_reader_seek_first(self.raw) }).map(|_| ())
+        self.report.check(unsafe { c::twinlog_reader_seek_first(self.raw) }).map(|_| ())
     }
 
     pub fn seek_end(&mut self) -> Result<()> {
-        check(unsafe { c::twinlog_reader_seek_end(self.raw) }).map(|_| ())
+        self.report.check(unsafe { c::twinlog_reader_seek_end(self.raw) }).map(|_| ())
     }
 
     /// Waits for a record; false if there was none in time. Without a timeout as long as it takes.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        Ok(check(unsafe { c::twinlog_reader_wait(self.raw, wait_ms(timeout)) })? > 0)
+        Ok(self.report.check(unsafe { c::twinlog_reader_wait(self.raw, wait_ms(timeout)) })? > 0)
     }
 
     /// A descriptor that is readable when there is a record; the reader's, so do not close it.
@@ -608,6 +707,7 @@ impl Drop for Reader<'_> {
 /// Goes on where the last consumer of its name ended.
 pub struct Consumer {
     raw: *mut c::twinlog_consumer,
+    report: OpenReport,
 }
 
 // One thread at a time, any thread.
@@ -618,9 +718,14 @@ impl Consumer {
     pub fn open(dir: impl AsRef<Path>, name: &str) -> Result<Consumer> {
         let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
         let name = c_string(name.as_bytes())?;
+        let report = OpenReport::new();
+        let mut options = c::twinlog_consumer_options::zeroed();
+        options.size = c_size::<c::twinlog_consumer_options>();
+        options.ret_report = report.0.get();
         let mut raw = ptr::null_mut();
-        check(unsafe { c::twinlog_consumer_open(dir.as_ptr(), name.as_ptr(), ptr::null(), &mut raw) })?;
-        Ok(Consumer { raw })
+        let rc = unsafe { c::twinlog_consumer_open(dir.as_ptr(), name.as_ptr(), &options, &mut raw) };
+        report.check(rc)?;
+        Ok(Consumer { raw, report })
     }
 
     /// The next record, or none for now. Trimmed and Truncated are returned once, and the next call goes on.
@@ -628,12 +733,12 @@ impl Consumer {
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
         let mut record = c::twinlog_record::zeroed();
         let rc = unsafe { c::twinlog_consumer_next(self.raw, &mut record) };
-        unsafe { record_of(rc, &record) }
+        unsafe { record_of(rc, &record, &self.report) }
     }
 
     /// It has finished with every record up to `lsn`; 0: with all that `next` has returned. Durable on return.
     pub fn commit(&mut self, lsn: u64) -> Result<()> {
-        check(unsafe { c::twinlog_consumer_commit(self.raw, lsn) }).map(|_| ())
+        self.report.check(unsafe { c::twinlog_consumer_commit(self.raw, lsn) }).map(|_| ())
     }
 
     /// As [`Reader::wait`].
@@ -653,7 +758,7 @@ impl Drop for Consumer {
     }
 }
 
-/// A batch in flight: the future of [`Log::submit`]. It is woken by a thread of the log, which must not drop the log.
+/// A batch in flight: the future of [`Log::submit`]. It is woken by a thread of the log.
 #[must_use = "a batch whose future is dropped is appended, but nothing tells when"]
 pub struct Submission {
     in_flight: Arc<InFlight>,
@@ -725,6 +830,8 @@ impl Fetching {
             }
             self.add(-i64::from(count.max(0)));
         }
+        // Nothing is in flight, and nothing will be.
+        unsafe { c::twinlog_queue_close(self.queue) };
     }
 }
 
@@ -747,8 +854,8 @@ impl Fetcher {
     fn end(self) {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
         self.shared.changed.notify_one();
-        if self.thread.join().is_ok() {
-            unsafe { c::twinlog_queue_close(self.shared.queue) };
+        if self.thread.thread().id() != std::thread::current().id() {
+            let _ = self.thread.join(); // else a waker drops the log, and the thread ends when that has returned
         }
     }
 }
@@ -771,8 +878,8 @@ impl Future for Submission {
     type Output = Result<u64>;
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<u64>> {
         let mut done = self.in_flight.done();
-        if let Some(answer) = done.answer {
-            return Poll::Ready(answer);
+        if let Some(answer) = &done.answer {
+            return Poll::Ready(answer.clone());
         }
         done.waker = Some(context.waker().clone());
         Poll::Pending
