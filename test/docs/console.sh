@@ -4,6 +4,8 @@
 # ```console block "$ COMMAND" is followed by what it prints; "..." stands for anything. A command that fails ends with
 # "# exit STATUS". A line <!-- first: COMMAND --> outside the blocks makes what the next block needs.
 set -u
+TREE=$(realpath "$(dirname "$0")/../..") || exit 1 # for what a line "first" takes from there
+export TREE
 build=$(realpath "$1") || exit 1
 file=$(realpath "$2") || exit 1
 place=$(mktemp -d "$build/console.XXXXXX") || exit 1
