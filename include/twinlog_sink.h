@@ -14,16 +14,21 @@
  * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() returns where
  * the bytes end. The last process to close it truncates the file to the exact byte. After a kill -9 of all, the next
  * process to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros
- * behind that. Otherwise the end of the file is not known, and opening returns -EUCLEAN until a flag says what to do.
- * The same holds for any file that ends in a zero, unless a sink has written that zero.
+ * behind that. Otherwise the end of the file is not known, and opening returns -EUCLEAN without
+ * TWINLOG_SINK_DROP_ZEROS. The same holds for any file that ends in a zero, unless a sink has written that zero: if it
+ * is data, let another program append a byte that is none.
  *
  * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
  * not for it; and what other programs append to it is lost.
  *
- * While the sink is in use there is a file beside it, `.twinlog.INODE.sink`, which its processes share, and which says
- * what was synced; it stays if the last byte of the file is a zero, and when the file was removed after all processes
- * were killed. Only twinlog_sink_sync() waits for a process that is stopped in the middle of a write; while a process
- * is stopped in the middle of opening or closing, these calls of others return -EBUSY after 5 seconds.
+ * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its processes share, and
+ * which says what was synced; it touches no other. That one stays if the last byte of the file is a zero, and when the
+ * file was removed after all processes were killed. Only twinlog_sink_sync() waits for a process that is stopped in the
+ * middle of a write; while a process is stopped in the middle of opening or closing, these calls of others return
+ * -EBUSY after 5 seconds.
+ *
+ * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks after processes that
+ * have died and after renamed files.
  *
  * Results are 0, a count, or a negative error, as in <twinlog.h>, which has the TWINLOG_E codes and twinlog_strerror().
  */
@@ -39,14 +44,10 @@ extern "C" {
 struct twinlog_sink;
 
 enum twinlog_sink_flags {
-    TWINLOG_SINK_SHARED = 1u << 0,     /* up to 256 processes may have it open, all with this flag. Without it
+    TWINLOG_SINK_SHARED = 1u << 0,    /* up to 256 processes may have it open, all with this flag. Without it
                                          one process has */
-    TWINLOG_SINK_NO_THREAD = 1u << 1,  /* start no thread: threads that write prepare the file, and keep
-                                         flush_interval_ms; writes check for logrotate */
-    TWINLOG_SINK_MUST_EXIST = 1u << 2, /* -ENOENT instead of making the file */
-    /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): */
-    TWINLOG_SINK_DROP_ZEROS = 1u << 3, /* they are not; what was synced stays in any case */
-    TWINLOG_SINK_KEEP_ZEROS = 1u << 4  /* they are */
+    TWINLOG_SINK_DROP_ZEROS = 1u << 1 /* if the file ends in zeros, and it is not known whether they are data
+                                         (-EUCLEAN): they are not. What was synced stays in any case */
 };
 
 struct twinlog_sink_options {
@@ -63,17 +64,15 @@ struct twinlog_sink_options {
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
     uint32_t flush_interval_ms; /* what was written is synced after this time at most; 0 = only on demand */
-    uint32_t mode;              /* of a new file, before the umask; default 0666, at most 0777 */
-    uint32_t lock_wait_ms;      /* wait this long while others have it open exclusively; 0: -EBUSY at once */
 };
 #define TWINLOG_SINK_OPTIONS_INIT                                                                            \
     {                                                                                                        \
-        sizeof(struct twinlog_sink_options), 0, 0, 0, 0, 0, 0, 0, 0                                          \
+        sizeof(struct twinlog_sink_options), 0, 0, 0, 0, 0, 0                                                \
     }
 
-/* Opens the plain file `path` for appending, and makes it where there is none; its bytes stay, what is written
- * comes behind them. `options` may be NULL. In a shared sink the growth_bytes of the first process that has it open
- * count for all; the other options count for each process.
+/* Opens the plain file `path` for appending, and makes it where there is none, with the permissions 0666 less the
+ * umask; its bytes stay, what is written comes behind them. `options` may be NULL. In a shared sink the growth_bytes of
+ * the first process that has it open count for all; the other options count for each process.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
  *              a name in another directory (a hard link), or the file that they share was removed; or a process has
@@ -81,10 +80,10 @@ struct twinlog_sink_options {
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space; a file that
- *              the call has made is removed
+ *              the call has made stays, empty
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
- *              because the file beside it is gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
- *   -EPERM     a user without the right to write the file has made the file beside it
+ *              because the file beside it is gone
+ *   -EPERM     the file beside it has a second name, or a user without the right to write the file has made it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
  */
@@ -109,18 +108,16 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 
 /* Returns when everything that any process had written before the call is on stable storage; of files that were rotated
  * away, in those that this sink has had open. Where another process died in the middle of a write, its bytes are made
- * harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits until that
- * process continues. After a sync has failed, none succeeds for this file until the system starts again, whatever
- * processes open it. The same holds after a process was killed in the middle of a sync, also one of flush_interval_ms:
- * it may have taken an error with it. The next file is not concerned. */
+ * harmless first: they become spaces, and the last one a newline. Where one is stopped in the middle of a write, this
+ * waits until that process continues. After a sync has failed, none succeeds for this file until the system starts
+ * again, whatever processes open it. The same holds after a process was killed in the middle of a sync, also one of
+ * flush_interval_ms: it may have taken an error with it. The next file is not concerned. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
-/* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
-int twinlog_sink_rotate(struct twinlog_sink *sink);
-/* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old file is
- * truncated to its exact bytes when all processes have left it. The sink's thread looks once a second. Returns 1 if so,
- * 0 if the file is the same. -EPERM: where others may make files, a user without the right to write the old file has
- * made that one; the sink stays where it is. */
+/* For logrotate, and for a program that has renamed the file itself: if `path` names another file by now, or none, goes
+ * on in that one, or makes it; the old file is truncated to its exact bytes when all processes have left it. The sink's
+ * thread looks five times a second. Returns 1 if so, 0 if the file is the same. -EPERM: where others may make files, a
+ * user without the right to write the old file has made that one; the sink stays where it is. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
@@ -132,25 +129,6 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * closing it; no other call touches it. Do so in the directory where it was written, and before the system is started
  * again; afterwards its end may not be known. */
 int twinlog_sink_close(struct twinlog_sink *sink);
-
-struct twinlog_sink_stat {
-    uint32_t size;         /* set by TWINLOG_SINK_STAT_INIT */
-    uint32_t participants; /* processes that have it open */
-    uint64_t bytes;        /* written to the present file, those that were there included */
-    uint64_t file_bytes;   /* its size now */
-    uint64_t synced_bytes; /* of `bytes`, on stable storage */
-    uint64_t writes;       /* since this process opened it */
-    uint64_t growths;      /* of the file, by any process */
-    uint64_t growth_waits; /* writes of this process that had to make it larger themselves */
-    uint64_t rotations;    /* that this process has seen */
-    uint64_t fillers;      /* unfinished writes of dead processes, made harmless by now: they became
-                              spaces, and the last byte a newline */
-};
-#define TWINLOG_SINK_STAT_INIT                                                                               \
-    {                                                                                                        \
-        sizeof(struct twinlog_sink_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0                                          \
-    }
-int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_stat);
 
 /* Where the written bytes of the file end, for a program that only reads it; from any process. Below that all bytes are
  * there; behind it are zeros, and lines that are being written. -EUCLEAN: not known; *ret_end is then behind the last

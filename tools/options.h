@@ -70,7 +70,7 @@ enum option_value {
     OPTION_BLOCK,
     OPTION_CAT,
     OPTION_FINISH,
-    OPTION_ZEROS,
+    OPTION_DROP_ZEROS,
     OPTION_UNTIL,
     OPTION_TIME,
     OPTION_EXPORT,

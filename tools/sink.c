@@ -31,7 +31,7 @@ static const char about[] =
     "Usage: twinlog sink FILE [options]\n"
     "       twinlog sink --cat FILE\n"
     "       twinlog sink --follow FILE\n"
-    "       twinlog sink --finish FILE [--zeros drop]\n"
+    "       twinlog sink --finish FILE [--drop-zeros]\n"
     "\n"
     "Appends standard input to FILE, byte for byte, at the speed of memory. While a process\n"
     "has FILE open it ends in zeros, so tail -n, and grep without -a, do not work on it: use\n"
@@ -58,9 +58,9 @@ static const struct option_row option_rows[] = {
     { OPTION_FLUSH, "flush", "MS",
       "sync what was written after this number of milliseconds, and at the end" },
     { OPTION_INITIAL, "initial", "BYTES", "space that FILE gets at first (default 10M)" },
-    { OPTION_ZEROS, "zeros", "drop|keep",
-      "if FILE ends in zeros that may be data or not, as after a crash of the system: drop or keep "
-      "them. Without --zeros such a file is refused" },
+    { OPTION_DROP_ZEROS, "drop-zeros", NULL,
+      "if FILE ends in zeros that may be data or not, as after a crash of the system: drop them. "
+      "Without it such a file is refused" },
     { OPTION_CAT, "cat", NULL, "write nothing: print what was written, without the zeros behind it" },
     { OPTION_FOLLOW, "follow", NULL,
       "the same, and what is written later, until SIGINT or SIGTERM. If FILE is renamed, go on with "
@@ -79,7 +79,7 @@ static const char notes[] =
     "Bytes that other programs append to FILE meanwhile are lost.\n"
     "\n"
     "SIGHUP, after FILE was renamed: create a new FILE and go on there, as logrotate needs it;\n"
-    "the same happens without a signal after a second. SIGINT and SIGTERM: what waits in the\n"
+    "the same happens without a signal in a moment. SIGINT and SIGTERM: what waits in the\n"
     "pipe is written, FILE is truncated to its exact bytes, and the signal ends the process.\n"
     "\n"
     "Exit status: 0 all input is in the file; 1 an operation failed (the message says how\n"
@@ -156,11 +156,11 @@ static const char *advice_for(int error)
     case -ENOTSUP:
         return "It must be a regular file, on a file system that can reserve space and share mappings.";
     case -EUCLEAN:
-        return "It ends in zeros that may be data: use --zeros drop after a crash of the system, or --zeros keep if "
-               "they are data.";
+        return "It ends in zeros that may be data: use --drop-zeros after a crash of the system; if they are "
+               "data, append a newline with another program.";
     case -EPERM:
-        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE: look at it, and "
-               "remove it.";
+        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
+               "name: look at it, and remove it.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
     default:
@@ -328,9 +328,8 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
 static void take_option(int value, struct twinlog_sink_options *options)
 {
     switch (value) {
-    case OPTION_ZEROS:
-        options->flags &= ~(uint32_t)(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
-        options->flags |= take_word("--zeros") == 0 ? TWINLOG_SINK_DROP_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
+    case OPTION_DROP_ZEROS:
+        options->flags |= TWINLOG_SINK_DROP_ZEROS;
         return;
     case OPTION_SHARED:
         options->flags |= TWINLOG_SINK_SHARED;
@@ -371,15 +370,15 @@ static size_t piece_bytes(uint64_t max_bytes)
     return (size_t)bytes;
 }
 
-/* To open it and to close it is all that it needs; it stays as large as it is. */
+/* To open it and to close it is all that it needs. */
 static int finish_file(const char *path, uint32_t flags)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
 
-    options.flags = flags | TWINLOG_SINK_SHARED | TWINLOG_SINK_MUST_EXIST | TWINLOG_SINK_NO_THREAD;
-    options.initial_bytes = options.growth_bytes = 1;
-    int error = twinlog_sink_open(path, &options, &sink);
+    options.flags = flags | TWINLOG_SINK_SHARED;
+    options.initial_bytes = options.growth_bytes = 1; /* it stays about as large as it is */
+    int error = access(path, F_OK) < 0 ? -errno : twinlog_sink_open(path, &options, &sink);
     if (error == 0)
         error = twinlog_sink_close(sink);
 
@@ -406,7 +405,7 @@ static int sink_run(const struct command *command, int argc, char **argv)
             cut = value;
     }
     if (show && argued > 1u + (show == OPTION_FINISH && options.flags == TWINLOG_SINK_DROP_ZEROS))
-        usage_error("--cat and --follow go with nothing else, --finish only with --zeros drop");
+        usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
     if (options.keep_files && !options.max_bytes)
         usage_error("--keep goes with --rotate");
     if (options.max_bytes && (options.flags & TWINLOG_SINK_SHARED))

@@ -47,6 +47,19 @@ void twl_event_notify_one(struct twl_event *event);
  * the thread has to survive (io/mapping.c). 0 or a negative error. */
 int twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
 
+/* A declaration: until the end of the block the thread is not cancelled. */
+#define NOT_CANCELLED __attribute__((cleanup(twl_cancel_again))) const int cancel_state = twl_not_cancelled()
+static inline int twl_not_cancelled(void)
+{
+    int before;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+static inline void twl_cancel_again(const int *before)
+{
+    pthread_setcancelstate(*before, NULL);
+}
+
 void twl_yield(void);
 uint64_t twl_monotonic_ns(void);
 

@@ -37,6 +37,10 @@ static inline int io_file_fd(const struct io_file *file)
 {
     return ((const struct disk_file *)file)->fd;
 }
+static inline int io_directory_fd(const struct io *io)
+{
+    return ((const struct io_files *)io)->directory;
+}
 
 void twl_io_posix_write(struct io_write *write);       /* without a barrier; in io_posix.c */
 void twl_io_posix_write_dsync(struct io_write *write); /* with RWF_DSYNC */

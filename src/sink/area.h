@@ -10,10 +10,10 @@
  * participant, that is a sink that a process has open, has one page, with a slot for each thread that is
  * inside a write.
  *
- * Locks are open-file-description locks on single bytes, so the kernel releases them at any death: byte 0
- * while a participant opens or closes the file; byte N as long as participant N lives. These bytes, and the first
- * words of the header, are the same in every version, so that each version can tell living participants of the others
- * from dead ones.
+ * Locks are those of io.h, on single bytes, so the kernel releases them at any death: byte 0 (IO_LOCK_WRITER) while a
+ * participant opens or closes the file; byte N as long as participant N lives. These bytes, and the first words of the
+ * header, are the same in every version, so that each version can tell living participants of the others from dead
+ * ones.
  *
  * The area is valid only until the system restarts, but for `recorded`, which each sync puts onto the disk.
  */
@@ -21,6 +21,7 @@
 #define TWL_SINK_AREA_H
 
 #include "base/base.h"
+#include "io/io_files.h"
 #include "io/mapping.h"
 
 #include <limits.h>
@@ -29,12 +30,12 @@
 #include <sys/types.h>
 
 #define AREA_MAGIC UINT64_C(0x6b6e69736c777432) /* "2twlsink" in a file of bytes */
-#define AREA_VERSION 4u
+#define AREA_VERSION 5u
 #define AREA_PAGE 4096u
 #define LOCK_WAIT_MS 5000u /* longer than an opening or a closing takes */
 #define PARTICIPANTS 256u
-#define SLOTS 63u                  /* of a participant: threads of it that can be inside a write at a time */
-#define DATA_BYTE ((off_t)1 << 62) /* of the data file: each participant has a shared lock of this one byte */
+#define SLOTS 64u /* of a participant: threads of it that can be inside a write at a time */
+#define DATA_LOCK ((enum io_lock)INT_MAX) /* of the data file: each participant has it, shared */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number
@@ -54,7 +55,6 @@ struct slot {
 };
 
 struct participant {
-    _Alignas(64) _Atomic int32_t pid; /* only for people to read */
     struct slot slots[SLOTS];
 };
 _Static_assert(sizeof(struct participant) == AREA_PAGE, "a participant is a page");
@@ -62,7 +62,6 @@ _Static_assert(sizeof(struct participant) == AREA_PAGE, "a participant is a page
 struct area {
     uint64_t magic;
     uint32_t version;
-    uint32_t participants, slots;
     _Atomic uint32_t is_ready; /* written last when the area is made */
     unsigned char boot[16];    /* boot identity of the system; the area is valid only under it */
     struct identity identity;  /* of the data file */
@@ -77,15 +76,14 @@ struct area {
     _Alignas(128) _Atomic uint64_t file_bytes; /* the file has blocks up to here; only grows */
     _Atomic uint64_t populated;                /* pages are present, or a thread sees to that, up to here */
     _Alignas(128) _Atomic uint64_t synced;     /* bytes on stable storage, as is `recorded` */
-    _Atomic uint64_t growths, fillers;
-    _Atomic int32_t sync_error; /* of the first sync that failed; no later sync succeeds */
+    _Atomic int32_t sync_error;                /* of the first sync that failed; no later sync succeeds */
 
     /* By number; set and cleared under the lock of the participant's byte. Not in the participant's own page:
      * that is reserved when its number is taken, and reading an unreserved page needs a block, which a full
      * file system in memory does not have. */
     _Atomic bool is_used[1 + PARTICIPANTS];
-    /* Stored before fdatasync() begins, cleared when its error has been stored. Set by a dead participant: the
-     * error may have gone with it. */
+    /* Stored before a sync begins, cleared when its error has been stored. Set by a dead participant: the error may
+     * have gone with it. */
     _Atomic bool is_in_sync[1 + PARTICIPANTS];
 };
 _Static_assert(sizeof(struct area) <= AREA_PAGE, "the first page holds it");
@@ -115,43 +113,29 @@ static inline bool area_raise(_Atomic uint64_t *value, uint64_t to)
     return false;
 }
 
-int twl_identity_of(int fd, struct identity *ret_identity);
-bool twl_identity_is_same(const struct identity *a, const struct identity *b);
+int twl_identity_of(struct io_file *data, struct identity *ret_identity);
 
-/* Releases all locks of an open file, area or data, and closes it. Closing alone would leave the locks to a
- * child that was made by clone(), which has the same open file. */
-void twl_area_close(int fd);
-/* Byte 0, for opening and closing; waits up to LOCK_WAIT_MS: -EBUSY. */
-int twl_area_lock(int fd);
-/* Locks a byte, as F_WRLCK or F_RDLCK. -EBUSY: it is locked, so its holder is alive. Threads that use the same
- * descriptor do not keep each other out. */
-int twl_area_try_lock(int fd, short type, off_t byte);
-void twl_area_unlock(int fd, off_t byte);
-/* Is a participant alive that has its lock on another descriptor? Participants lock for writing: a lock for reading is
+/* Is a participant alive that has its lock on another open file? Participants lock for writing: a lock for reading is
  * another program's, and counts for nothing. */
-int twl_area_has_others(int fd, bool *ret_has);
-/* Has another participant locked DATA_BYTE? The kernel tells one lock, and that of a program which locks the whole file
+int twl_area_has_others(struct io_file *file, bool *ret_has);
+/* Has another participant the DATA_LOCK? The kernel tells one lock, and that of a program which locks the whole file
  * may hide a participant's. So such a lock counts if the file has several names, where participants may have another
  * area. With one name the area has the participants. */
-int twl_data_has_others(int fd, bool *ret_has);
+int twl_data_has_others(struct io_file *data, bool *ret_has);
 
 #define NAME_ROOM (NAME_MAX + 32)
 /* The name of the area of the file with that inode number. */
 void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM]);
-/* Gives an area that was just made the owner and the permissions of the data file. */
-void twl_area_give(int fd, const struct stat *data);
-/* -EPERM: it is no file of its own, or a user without the right to write the data file may have made it. */
-int twl_area_check(int dir, int fd, const struct stat *data);
-/* -EPERM: others may make files in the directory, and a user without the right to write the data file may have made
- * this one, or given it a second name. */
-int twl_beside_check(int dir, int fd, const struct stat *data);
+/* Gives an area the owner and the permissions of the data file, as far as the process may. */
+void twl_area_give(struct io_file *file, struct io_file *data);
+/* -EPERM: the file has a second name, so it is not the sink's; or others may make files in the directory, and a user
+ * without the right to write the data file may have made this one. */
+int twl_beside_check(struct io_file *file, struct io_file *data);
 
-/* Does the file have the size of an area? */
-bool twl_area_is_whole(int fd);
-/* Maps an area from a file of that size. `flags`: MAPPING_WRITABLE, or 0 to look at it. The area may get lost
- * (twl_mapping_is_lost()): a page of it could not be allocated, on a full file system without reserved space, or the
- * file was truncated. Then values that this process loads from the area or stores there mean nothing any more. */
-int twl_area_map(int fd, unsigned flags, struct area **ret_area);
+/* Maps an area; NULL if the file does not have the size of one. The area may get lost (twl_mapping_is_lost()): a page
+ * of it could not be allocated, on a full file system without reserved space, or the file was truncated. Then values
+ * that this process loads from the area or stores there mean nothing any more. */
+int twl_area_map(struct io_file *file, struct area **ret_area);
 /* Is it an area of this version, and finished? Reads only the first page. */
 bool twl_area_is_known(const struct area *area);
 /* Is it also the area of that file? False where that can't be told. */
@@ -161,10 +145,9 @@ bool twl_area_is_of(const struct area *area, const struct identity *identity);
 
 /* Makes the file an area without participants, from `kept` bytes on, 0 or its first page, for which it reserves the
  * blocks. No other participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
-int twl_area_prepare(int fd, uint64_t kept);
+int twl_area_prepare(struct io_file *file, uint64_t kept);
 void twl_area_finish(struct area *area);
-/* Reserves blocks for that participant's page (0: the first page), so that storing to it can't meet a full disk.
- * -ENOTSUP: this file system cannot reserve. */
-int twl_area_reserve_participant(int fd, unsigned number);
+/* Reserves blocks up to that participant's page, so that storing to it can't meet a full disk. */
+int twl_area_reserve(struct io_file *file, unsigned number);
 
 #endif

@@ -13,18 +13,15 @@
  *
  * After a failed sync the kernel takes the pages for clean, and the next sync would succeed. So the area
  * keeps the error, and no later sync of this file succeeds, in any process, also after all have closed it
- * (enter.c). After a death in the middle of a sync the error may be gone with the process, so that counts as a
- * failed sync.
+ * (enter.c). After a death in the middle of a sync, of the bytes or of what is recorded, the error may be gone with the
+ * process, so that counts as a failed sync.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
-#include "io/limit.h"
 #include "sink/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PIECE 65536u
 #define YIELDS 64u
@@ -32,18 +29,18 @@
 
 /* ---- the dead ------------------------------------------------------------------------------------ */
 
-int twl_sink_blank(int fd, uint64_t start, uint64_t size)
+int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size)
 {
     unsigned char piece[PIECE];
-    struct stat about;
-    int rc = fstat(fd, &about) < 0 ? -errno : 0;
-    if (rc == 0 && (uint64_t)about.st_size < start + size)
+    uint64_t bytes;
+    int rc = io_size(data, &bytes);
+    if (rc == 0 && bytes < start + size)
         rc = -EIO; /* another program has made it shorter: it is not for us to make it longer again */
     memset(piece, ' ', sizeof(piece));
     for (const uint64_t end = start + size; start < end && rc == 0; start += PIECE) {
         const size_t n = (size_t)min_u64(PIECE, end - start);
         piece[n - 1] = start + n == end ? '\n' : ' ';
-        rc = twl_limited_write(fd, piece, n, start);
+        rc = io_write_at(data, piece, n, start);
     }
     return rc;
 }
@@ -54,11 +51,10 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
     if (twl_mapping_is_lost(file->area))
         return -EIO;
     if (claim.kind == CLAIM_CLAIMED) {
-        const int rc = twl_sink_blank(file->data_fd, claim.start, claim.size);
+        const int rc = twl_sink_blank(file->data, claim.start, claim.size);
         POINT("hole filled");
         if (rc < 0)
             return rc; /* another process may be able to */
-        atomic_fetch_add(&file->area->fillers, 1);
     }
     if (claim.kind != CLAIM_FREE)
         twl_claim_free(slot);
@@ -94,15 +90,15 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
 int twl_sink_sweep(struct sink_file *file)
 {
     int rc = 0;
-    twl_mutex_lock(&file->sweep_lock);
+    twl_mutex_lock(&file->lock);
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
         if (n == file->number || !atomic_load(&file->area->is_used[n]) ||
-            twl_area_try_lock(file->area_fd, F_WRLCK, n) < 0)
+            io_lock(file->area_file, n, true) < 0)
             continue;
         rc = twl_sink_sweep_participant(file, n);
-        twl_area_unlock(file->area_fd, n);
+        io_unlock(file->area_file, n);
     }
-    twl_mutex_unlock(&file->sweep_lock);
+    twl_mutex_unlock(&file->lock);
     return rc;
 }
 
@@ -122,7 +118,7 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
             twl_yield();
         } else {
             rc = twl_sink_sweep(file);
-            twl_sink_pause();
+            file->data->io->ops->sleep_ms(file->data->io, 1);
         }
     }
     return rc;
@@ -130,32 +126,26 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
 
 /* The bytes, then where they end, with the names in the directory. An error of the second one counts for the first one,
  * too. */
-static int sync_all(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset)
+static int sync_all(struct sink_file *file, uint64_t offset)
+{
+    struct io *io = file->data->io;
+    int rc = io_sync_data(file->data);
+    POINT("sync done");
+    if (rc < 0)
+        return rc;
+    area_raise(&file->area->recorded, offset);
+    POINT("end recorded");
+    rc = io_sync_data(file->area_file);
+    if (rc < 0)
+        return rc;
+    rc = io->ops->sync_dir(io);
+    return rc == -EINVAL ? 0 : rc; /* such a directory cannot be synced */
+}
+
+int twl_sink_sync_file(struct sink_file *file, bool is_patient)
 {
     struct area *area = file->area;
     int32_t none = 0;
-    atomic_store(&area->is_in_sync[file->number], true);
-    int rc = fdatasync(file->data_fd) < 0 ? -errno : 0;
-    POINT("sync done");
-    if (rc < 0)
-        atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
-    atomic_store(&area->is_in_sync[file->number], false);
-    if (atomic_load(&area->sync_error) == 0) {
-        area_raise(&area->recorded, offset);
-        POINT("end recorded");
-        if (fdatasync(file->area_fd) < 0 ||
-            (fsync(sink->dir) < 0 && errno != EBADF && errno != EINVAL)) /* unreadable, or cannot be synced */
-            atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(-errno));
-    }
-    rc = atomic_load(&area->sync_error);
-    if (rc == 0)
-        area_raise(&area->synced, offset);
-    return lasting_error(rc);
-}
-
-int twl_sink_sync_file(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
-{
-    struct area *area = file->area;
     const uint64_t offset = area_offset(area);
     int rc = twl_sink_sweep(file);
     if (rc == 0)
@@ -166,7 +156,15 @@ int twl_sink_sync_file(struct twinlog_sink *sink, struct sink_file *file, bool i
         rc = twl_sink_check_length(file);
     if (rc < 0 || atomic_load(&area->synced) >= offset)
         return rc;
-    return sync_all(sink, file, offset);
+    atomic_store(&area->is_in_sync[file->number], true);
+    rc = sync_all(file, offset);
+    if (rc < 0)
+        atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
+    atomic_store(&area->is_in_sync[file->number], false);
+    rc = lasting_error(atomic_load(&area->sync_error));
+    if (rc == 0)
+        area_raise(&area->synced, offset);
+    return rc;
 }
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
@@ -180,9 +178,9 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
     struct sink_file *present = atomic_load(&sink->file);
     int rc = atomic_load(&sink->past_error);
     for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
-        rc = twl_sink_sync_file(sink, old, is_patient);
+        rc = twl_sink_sync_file(old, is_patient);
     if (rc == 0)
-        rc = twl_sink_sync_file(sink, present, is_patient);
+        rc = twl_sink_sync_file(present, is_patient);
     twl_mutex_unlock(&sink->retiring);
     return rc;
 }

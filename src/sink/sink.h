@@ -5,6 +5,10 @@
  *
  * A thread in a lane uses one slot of the area. It may use the file that was present when it took the lane,
  * or a later one. So the process leaves an old file only when every lane has been empty since it moved on.
+ *
+ * Files are opened, named, read, written, truncated and synced through `io`. What io does not have goes to the
+ * descriptor (io_file_fd()): windows of a file as memory, blocks that are reserved for a range, the owner and identity
+ * of a file, and whether a lock is a writer's.
  */
 #ifndef TWL_SINK_H
 #define TWL_SINK_H
@@ -16,8 +20,6 @@
 #include "twinlog_sink.h"
 
 #include <limits.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #define CHUNK_BYTES (UINT64_C(32) << 20)
 #define CHUNKS 4u                        /* that are mapped at a time */
@@ -31,26 +33,22 @@ struct chunk {
 };
 
 struct sink_file {
-    int area_fd, data_fd;     /* [const] */
-    struct area *area;        /* [const] */
-    unsigned number;          /* [const] of this participant; 0 = none */
-    struct identity identity; /* [const] of the data file */
-    bool is_made;             /* [const] this call made the data file */
-    bool is_area_new;         /* [const] the area's file was empty */
+    struct io_file *data, *area_file; /* [const] */
+    struct area *area;                /* [const] */
+    unsigned number;                  /* [const] of this participant; 0 = none */
+    struct identity identity;         /* [const] of the data file */
+    bool is_area_new;                 /* [const] the area's file was empty */
 
-    struct twl_mutex map_lock;
-    struct chunk chunks[CHUNKS]; /* [map_lock]; read without it */
-    struct twl_mutex sweep_lock; /* for sweeping, because the area's locks don't keep threads apart */
+    struct twl_mutex lock; /* for mapping, and for sweeping: the area's locks don't keep threads apart */
+    struct chunk chunks[CHUNKS]; /* [lock]; read without it */
 
-    struct child_files in_child; /* the descriptors, which fork() closes in the child */
-    struct sink_file *next;      /* [twinlog_sink.lock] in the list of old files */
-    uint64_t turns[SLOTS];       /* of the lanes, when the process moved on */
+    struct sink_file *next; /* [twinlog_sink.lock] in the list of old files */
+    uint64_t turns[SLOTS];  /* of the lanes, when the process moved on */
 };
 
 /* For a thread that is inside a call. */
 struct lane {
     _Alignas(64) _Atomic uint64_t turn; /* odd = taken */
-    _Atomic uint64_t writes, waits;     /* stored by the thread that has the lane */
 };
 
 struct twinlog_sink {
@@ -59,33 +57,21 @@ struct twinlog_sink {
     _Atomic int past_error;              /* that kept an old file from being synced */
     struct fork_guard guard;             /* [const] */
     struct twinlog_sink_options options; /* [const] */
-    int dir;                             /* [const] */
+    struct io *io;                       /* [const] the directory */
     char name[NAME_MAX + 1];             /* [const] */
 
     struct twl_mutex lock;     /* for moving on; never held while a file is synced */
     struct twl_mutex retiring; /* for syncing, and for leaving old files */
-    _Atomic unsigned
-        without_lane;      /* threads inside that wait for a lane, or sync, as writers need the lanes */
+    /* Threads inside that wait for a lane, or sync, as writers need the lanes. */
+    _Atomic unsigned without_lane;
     struct sink_file *old; /* [lock] files that the process has moved on from */
 
-    _Atomic uint64_t rotations;
-    _Atomic uint64_t past_growths, past_fillers; /* in files that were left */
-    /* When the next of each is due: a flush (UINT64_MAX: never), a check of the name, a look for dead participants. */
-    _Atomic uint64_t flush_ns, look_ns, sweep_ns;
-
-    bool has_thread; /* [const] */
     pthread_t thread;
     _Atomic bool must_stop;
-    struct twl_event wake;
+    struct twl_event wake; /* of the thread: there is more to prepare, or an old file to leave */
 
     struct lane lanes[SLOTS];
 };
-
-/* Between two looks at what another process does. */
-static inline void twl_sink_pause(void)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-}
 
 /* Makes later writes and syncs fail with `rc`, unless the sink has failed before. Returns rc. */
 static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
@@ -95,16 +81,23 @@ static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
     return rc;
 }
 
+/* Does that name in the file's directory lead to this open file? */
+static inline bool twl_sink_has_name(struct io_file *file, const char *name)
+{
+    uint32_t links;
+    return io_links(file, name, &links) == 0 && links > 0;
+}
+
 /* ---- sink.c: the path, and threads inside a call -------------------------------------------------- */
 
 /* Opens the directory of the file, and finds the file's name in it. */
-int twl_sink_find_place(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1]);
+int twl_sink_find_place(const char *path, struct io **ret_io, char ret_name[NAME_MAX + 1]);
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane);
 void twl_lanes_look(struct twinlog_sink *sink, uint64_t turns[SLOTS]);
-/* Has every lane been empty since `turns` was read? Ignores the caller's own lane; SLOTS = it has none. */
-bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS], unsigned own_lane);
+/* Has every lane been empty since `turns` was read? */
+bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS]);
 
 /* ---- window.c: the file as memory, and its length ------------------------------------------------ */
 
@@ -117,50 +110,36 @@ void twl_window_close(struct sink_file *file);
 /* Makes the file at least `end` long, mostly longer, by a step of at most growth_bytes. Reserves the
  * blocks. */
 int twl_sink_grow(struct sink_file *file, uint64_t end);
-/* Makes the file at least `bytes` long. */
-int twl_sink_grow_to(struct sink_file *file, uint64_t bytes);
-/* Makes the file `end` long, unless it is shorter. */
-int twl_sink_truncate_to(int fd, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
 /* ---- end.c: where the bytes of a file end -------------------------------------------------------- */
 
-/* What an opening finds, besides errors: of those the kernel may return any, -ESTALE and -EUCLEAN too. */
-enum finding {
-    FOUND_OTHER_FILE = 1, /* the name is another file's meanwhile: try again */
-    FOUND_UNKNOWN_END     /* the end is not known, and the flags don't say what to do then */
-};
-/* What a caller outside is told. */
-int twl_end_result(int rc);
-/* Of a file that no participant has open. `area`: of its inode number, or NULL. 0, FOUND_UNKNOWN_END or an error. */
-int twl_end_find(int fd, const struct area *area, const struct identity *identity, uint32_t flags,
-                 uint64_t *ret_end);
+/* Of a file that no participant has open. `area`: of its inode number, or NULL. -EUCLEAN: it is not known. */
+int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
+                 uint32_t flags, uint64_t *ret_end);
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
-int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end);
+int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end);
 
 /* ---- enter.c: opening and closing a file ---------------------------------------------------------- */
 
-/* Opens the file with the sink's name as a participant. `flags`: 0 or O_CREAT. */
-int twl_sink_enter(struct twinlog_sink *sink, int flags, struct sink_file **ret_file);
+/* Opens the file with the sink's name as a participant. */
+int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file);
 /* Closes the file as a participant; the last one truncates it. Frees it in any case. */
-int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
-/* Frees only memory and descriptors. */
-void twl_sink_forget(struct sink_file *file);
+int twl_sink_leave(struct sink_file *file);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
-
-/* Does that name in the sink's directory lead to this open file? */
-bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd);
 
 /* Makes another file the present one, unless another thread has: a new file, or the one that has the name
  * now. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
+/* Moves on if the name leads to another file, or to none: 1. */
+int twl_sink_look_at_name(struct twinlog_sink *sink);
 /* The newest old file, and behind it the older ones: only a holder of `retiring` takes one out. */
 struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retiring);
 /* Leaves the old files that can be left; with `is_closing` all, synced or not. Returns the first
  * error. */
-int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane);
+int twl_sink_retire(struct twinlog_sink *sink, bool is_closing);
 
 /* ---- flush.c: the dead, and syncs ------------------------------------------------------------------ */
 
@@ -171,26 +150,16 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
 /* A participant that died in the middle of a sync may have taken an error with it: that sync counts as failed. */
 void twl_sink_take_sync_of(struct area *area, unsigned number);
 /* Makes a range that was not copied spaces and a newline, so that every line stays a line. */
-int twl_sink_blank(int fd, uint64_t start, uint64_t size);
+int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size);
 /* Waits until all claims from before the call are copied, then syncs the bytes, and records the end, which is then
  * known after a crash of the system. If not patient: -EAGAIN after a short wait. */
-int twl_sink_sync_file(struct twinlog_sink *sink, struct sink_file *file, bool is_patient);
+int twl_sink_sync_file(struct sink_file *file, bool is_patient);
 /* All old files, and the present one. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
 
-/* ---- helper.c ------------------------------------------------------------------------------------ */
+/* ---- helper.c: the thread -------------------------------------------------------------------------- */
 
-int twl_helper_start(struct twinlog_sink *sink);
-void twl_helper_stop(struct twinlog_sink *sink); /* `must_stop` is set */
-/* Wakes the thread, because there is more to prepare. */
-static inline void twl_helper_wake(struct twinlog_sink *sink)
-{
-    if (sink->has_thread)
-        twl_event_notify_all(&sink->wake);
-}
-/* For a sink without a thread: does the work that is due. The caller is in a lane, and uses no file. */
-void twl_sink_tend(struct twinlog_sink *sink, unsigned lane);
-/* Moves on if the name leads to another file, or to none: 1. */
-int twl_sink_look_at_name(struct twinlog_sink *sink);
+/* `context` is the sink; returns after `must_stop` and `wake`. */
+void *twl_helper_run(void *context);
 
 #endif

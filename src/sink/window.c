@@ -5,7 +5,7 @@
  *
  * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that
  * no thread will claim a part of it, and the cursor is read before the slots, so that all claims up to there
- * are in them. Bytes that can't be mapped are written with pwrite(), and so are large writes.
+ * are in them. Bytes that can't be mapped are written.
  *
  * Any thread makes the file longer, with blocks, before they are needed, and without a lock: several threads may call
  * fallocate() at once. The last participant to close the file truncates it to what was given away.
@@ -23,8 +23,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define LARGE_BYTES ((size_t)8 << 20) /* from here on pwrite() is faster than page faults */
-
 /* ---- mapping ----------------------------------------------------------------------------------- */
 
 static bool is_in_use(struct sink_file *file, uint64_t number)
@@ -41,7 +39,7 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
     return twl_mapping_is_lost(file->area); /* then the slots mean nothing */
 }
 
-/* Under map_lock. False: the mapped chunk has to stay. */
+/* Under the lock. False: the mapped chunk has to stay. */
 static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t number)
 {
     const uint64_t there = atomic_load(&chunk->number);
@@ -56,7 +54,7 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
     return true;
 }
 
-/* Under map_lock. NULL: it can't be mapped. */
+/* Under the lock. NULL: it can't be mapped. */
 static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
@@ -65,8 +63,8 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
     if (!make_place(file, chunk, number))
         return NULL;
     void *bytes;
-    if (twl_mapping_open(file->data_fd, (number - 1) * CHUNK_BYTES, CHUNK_BYTES, MAPPING_WRITABLE, &bytes) <
-        0)
+    if (twl_mapping_open(io_file_fd(file->data), (number - 1) * CHUNK_BYTES, CHUNK_BYTES, MAPPING_WRITABLE,
+                         &bytes) < 0)
         return NULL;
     atomic_store(&chunk->bytes, bytes);
     atomic_store(&chunk->number, number);
@@ -78,9 +76,9 @@ static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
     struct chunk *chunk = &file->chunks[number % CHUNKS];
     if (atomic_load(&chunk->number) == number) /* after this thread's claim; see above */
         return atomic_load_explicit(&chunk->bytes, memory_order_acquire);
-    twl_mutex_lock(&file->map_lock);
+    twl_mutex_lock(&file->lock);
     unsigned char *bytes = chunk_to_use(file, number);
-    twl_mutex_unlock(&file->map_lock);
+    twl_mutex_unlock(&file->lock);
     return bytes;
 }
 
@@ -106,11 +104,8 @@ static void copy(unsigned char *to, const unsigned char *from, size_t size)
 
 static int write_bytes(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    const int rc = twl_limited_write(file->data_fd, bytes, size, start);
-    pthread_setcancelstate(cancel_state, NULL);
-    return rc < 0 ? -EIO : 0;
+    NOT_CANCELLED;
+    return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
 }
 
 static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
@@ -126,8 +121,6 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
 {
     const unsigned char *bytes = data;
     int rc = 0;
-    if (size >= LARGE_BYTES && write_bytes(file, start, bytes, size) == 0)
-        return 0;
     while (size > 0 && rc == 0) {
         const size_t n = (size_t)min_u64(size, CHUNK_BYTES - start % CHUNK_BYTES);
         rc = store_in_chunk(file, start, bytes, n);
@@ -142,16 +135,16 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
 static void populate(struct sink_file *file, uint64_t from, uint64_t to)
 {
     struct chunk *chunk = &file->chunks[(from / CHUNK_BYTES + 1) % CHUNKS];
-    twl_mutex_lock(&file->map_lock);
+    twl_mutex_lock(&file->lock);
     unsigned char *bytes = chunk_to_use(file, from / CHUNK_BYTES + 1);
     chunk->populating += bytes != NULL;
-    twl_mutex_unlock(&file->map_lock);
+    twl_mutex_unlock(&file->lock);
     if (!bytes)
         return;
     madvise(bytes + from % CHUNK_BYTES, to - from, MADV_POPULATE_WRITE);
-    twl_mutex_lock(&file->map_lock);
+    twl_mutex_lock(&file->lock);
     chunk->populating--;
-    twl_mutex_unlock(&file->map_lock);
+    twl_mutex_unlock(&file->lock);
 }
 
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to)
@@ -177,10 +170,10 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
     if (to >= OFFSET_LIMIT)
         return -EFBIG;
     /* from the page of the last byte on, which may be a hole */
-    const int rc = twl_limited_reserve(file->data_fd, 0, align_down(from, AREA_PAGE), to);
+    const int rc = twl_limited_reserve(io_file_fd(file->data), 0, align_down(from, AREA_PAGE), to);
     POINT("file grown");
-    if (rc == 0 && area_raise(&file->area->file_bytes, to))
-        atomic_fetch_add(&file->area->growths, 1);
+    if (rc == 0)
+        area_raise(&file->area->file_bytes, to);
     POINT("growth told");
     return rc;
 }
@@ -188,10 +181,9 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 int twl_sink_check_length(struct sink_file *file)
 {
     const uint64_t expected = atomic_load(&file->area->file_bytes);
-    struct stat about;
-    if (fstat(file->data_fd, &about) < 0)
-        return -errno;
-    return (uint64_t)about.st_size >= expected && !twl_mapping_is_lost(file->area) ? 0 : -EIO;
+    uint64_t bytes;
+    const int rc = io_size(file->data, &bytes);
+    return rc < 0 || (bytes >= expected && !twl_mapping_is_lost(file->area)) ? rc : -EIO;
 }
 
 static uint64_t wanted_bytes(const struct area *area, uint64_t now, uint64_t end)
@@ -214,20 +206,4 @@ int twl_sink_grow(struct sink_file *file, uint64_t end)
     if (rc < 0 && end < wanted) /* the disk may have room for less */
         rc = make_longer(file, now, end);
     return rc;
-}
-
-int twl_sink_grow_to(struct sink_file *file, uint64_t bytes)
-{
-    const uint64_t now = atomic_load(&file->area->file_bytes);
-    return now < bytes ? make_longer(file, now, align_up(bytes, AREA_PAGE)) : 0;
-}
-
-/* ---- shorter ----------------------------------------------------------------------------------- */
-
-int twl_sink_truncate_to(int fd, uint64_t end)
-{
-    struct stat about;
-    if (fstat(fd, &about) < 0)
-        return -errno;
-    return (uint64_t)about.st_size > end && ftruncate(fd, (off_t)end) < 0 ? -errno : 0;
 }

@@ -67,20 +67,15 @@ test_bytes()
     printf 'ends in zeros\0\0\0' >zeros
     cp zeros want
     status "sink to a file that ends in zeros" 1 "$twinlog" sink zeros </dev/null
-    says "asks what they are" err '--zeros drop'
+    says "asks what they are" err '--drop-zeros'
     same "leaves them" want zeros
     status "sink --cat of it" 1 "$twinlog" sink --cat zeros
     printf 'ends in zeros' >text
     same "shows what it can" text out
     echo more >in
-    status "sink --zeros keep" 0 "$twinlog" sink zeros --zeros keep <in
-    cat in >>want
-    same "appends behind them" want zeros
-    cp text cut
-    printf '\0\0\0' >>'cut'
-    status "sink --zeros drop" 0 "$twinlog" sink cut --zeros drop <in
+    status "sink --drop-zeros" 0 "$twinlog" sink zeros --drop-zeros <in
     cat text in >want
-    same "appends before them" want cut
+    same "appends before them" want zeros
 
     { head -c 20000000 /dev/urandom && echo; } >in
     for options in '' --block --shared '--initial 4K' '--initial 100M' '--flush 20'; do
@@ -195,7 +190,7 @@ test_logrotate()
     printf 'two\n' >want
     wait_until test -e rotated || got=1
     wait_until has_left rotated.older want || got=1
-    count "so does the mere renaming, after a second" "$got"
+    count "so does the mere renaming, in a moment" "$got"
     pours rotated three
     kill -HUP "$sink"
     pours rotated four
@@ -352,8 +347,8 @@ test_finish()
     count "and makes none" "$([ ! -e nowhere ]; echo $?)"
     printf 'one\n\0\0' >left.1
     status "sink --finish of a file that no sink has left" 1 "$twinlog" sink --finish left.1
-    says "asks what the zeros are" err '--zeros drop'
-    status "sink --finish --zeros drop" 0 "$twinlog" sink --finish left.1 --zeros drop
+    says "asks what the zeros are" err '--drop-zeros'
+    status "sink --finish --drop-zeros" 0 "$twinlog" sink --finish left.1 --drop-zeros
     same "removes them" want left.1
     status "sink --finish --shared" 2 "$twinlog" sink --finish left.1 --shared
 }
@@ -491,7 +486,7 @@ test_usage()
     status "sink of two files" 2 "$twinlog" sink used other </dev/null
     status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
     for options in --nonsense '--line --block' '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
-        '--flush 0' '--flush 1s' '--initial 0' '--shared --rotate 1M' '--zeros x' '--cat --shared' '--cat --follow'; do
+        '--flush 0' '--flush 1s' '--initial 0' '--shared --rotate 1M' '--cat --shared' '--cat --follow'; do
         # shellcheck disable=SC2086 # words
         status "sink $options" 2 "$twinlog" sink used $options </dev/null
     done

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The policy sink: processes write lines into one plain file, and are killed, stopped and joined by others; then every
- * byte of the file is accounted for (sink_judge.c has the rules).
+ * The policy sink: processes write lines, of text and of any bytes, into one plain file, and are killed, stopped and
+ * joined by others; then every byte of the file is accounted for (sink_judge.c has the rules).
  *
  * A cycle is a number of deaths, and then an end: all are killed and somebody opens the file once more, or the members
  * that are left close it. The file goes on from cycle to cycle until it is large; then the next one begins, another
@@ -46,20 +46,17 @@ static void choose_sink_options(struct member *member, struct rng *rng)
 
     *options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
     options->flags = manner.is_shared ? TWINLOG_SINK_SHARED : 0;
-    options->flags |= rng_one_in(rng, 3) ? TWINLOG_SINK_NO_THREAD : 0;
     options->initial_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 64);
     options->growth_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 256);
     options->max_bytes = manner.max_bytes;
     options->keep_files = 1000;
     options->flush_interval_ms = rng_one_in(rng, 4) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
-    options->lock_wait_ms = PATIENCE_MS / 2;
 }
 
 static void prepare(struct member *member, struct rng *rng)
 {
     choose_sink_options(member, rng);
     member->sync_one_in = rng_one_in(rng, 4) ? 40 : 0;
-    member->rotate_one_in = manner.max_bytes > 0 && rng_one_in(rng, 4) ? 400 : 0;
     member->reopen_one_in = manner.is_renamed ? 100 : 0;
 }
 
@@ -104,15 +101,15 @@ static void rename_file(struct rng *rng)
 static void open_once_more(void *unused)
 {
     struct member member = { .pens = 0 };
-    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
     struct rng rng = { crew->pens };
+    char path[400];
     void *sink;
 
     (void)unused;
     choose_sink_options(&member, &rng);
     sink = open_sink(&member);
-    check_call(twinlog_sink_stat(sink, &stat), "twinlog_sink_stat");
-    *opened_bytes = stat.bytes;
+    sink_path(path);
+    check_call(twinlog_sink_end(path, opened_bytes), "twinlog_sink_end");
     close_sink(sink);
     finish_files();
 }
@@ -133,7 +130,9 @@ static void spoil(const char *path, uint64_t bytes)
     }
     if (tells(LIE_ZERO) && (file = fopen(path, "r+"))) {
         fseek(file, (long)bytes / 2, SEEK_SET);
-        fputc(0, file);
+        const int byte = fgetc(file);
+        fseek(file, (long)bytes / 2, SEEK_SET);
+        fputc(byte == 0 ? 1 : 0, file);
         fclose(file);
     }
 }

@@ -6,12 +6,14 @@
 #include "crew.h"
 
 #define LINE_MAX_BYTES ((size_t)100 << 10)
-#define LINE_LABEL_BYTES 5u /* at the beginning of every line but the empty ones */
+#define LINE_LABEL_BYTES                                                                                     \
+    5u               /* at the beginning of every line but those of one byte; no space, newline or zero */
+#define LINE_SMALL 0 /* that byte */
 
 /* ---- lines (sink_line.c): pen and sequence decide their length and every byte -------------------- */
 
 size_t line_size(uint32_t pen, uint32_t sequence);
-/* Writes line_size() bytes, the last one a newline, the others neither that nor spaces nor zeros. */
+/* Writes line_size() bytes behind the label: text that ends in a newline, or any bytes, or zeros to the end. */
 void line_fill(uint32_t pen, uint32_t sequence, unsigned char *bytes);
 /* What the label at the beginning of these bytes says; false if there is none. */
 bool line_read_label(const unsigned char *bytes, size_t size, uint32_t *ret_pen, uint32_t *ret_sequence);

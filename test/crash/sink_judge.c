@@ -3,9 +3,12 @@
  * The oracle. What the files hold, the oldest one first, is compared with what the pens noted:
  *   S1 every line that a write returned for is there once, byte for byte, at the place the call told
  *   S2 the lines of a pen are in order
- *   S3 what was unfinished is there whole, or filled (in place of some bytes spaces, and a newline), or not at all
- *   S4 there is nothing else: no byte more at the end, no zeros, no other files but areas that keep an error
+ *   S3 what was unfinished is there whole, or filled (in place of its bytes spaces, and a newline), or not at all
+ *   S4 there is nothing else: no byte more at the end, no other files but areas that keep an error or a last zero
  *   S5 a file that was left because of its size has no more than that
+ *
+ * A line is what one write wrote, whatever its bytes are. Where it begins a file says by its label, and its label says
+ * how long it is.
  */
 #define _GNU_SOURCE
 #include "sink.h"
@@ -22,6 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FILES_MAX 4096u
+
 /* What of a pen has been found. */
 struct found {
     uint32_t next; /* labelled lines before it are there */
@@ -30,7 +35,8 @@ struct found {
 
 static struct {
     struct found pen[PENS_MAX];
-    uint64_t empty;
+    uint64_t small;                         /* lines of one byte */
+    uint64_t ends_in_zero[FILES_MAX], kept; /* inodes of files that keep their area */
     struct {
         size_t size;
         uint64_t offset;
@@ -89,14 +95,6 @@ static bool find_whole(const struct piece *piece)
     return true;
 }
 
-static bool is_blank(const struct piece *piece)
-{
-    for (size_t i = 0; i + 1 < piece->size; i++)
-        if (piece->bytes[i] != ' ')
-            return false;
-    return true;
-}
-
 /* What tells them apart is found when the others have been found. */
 static void keep_blank(const struct piece *piece)
 {
@@ -122,30 +120,42 @@ static void check_blanks(void)
     }
 }
 
-static void find_line(const struct piece *piece)
+/* Spaces and a newline: the bytes there; 0 if it is something else. */
+static size_t blank_size(const unsigned char *bytes, size_t most)
 {
-    book.verdict.lines++;
-    if (piece->size == 1) {
-        book.empty++;
-        return;
-    }
-    if (memchr(piece->bytes, '\0', piece->size))
-        violation("a line of %zu bytes in %s at %" PRIu64 " has zeros in it", piece->size, piece->file,
-                  piece->offset);
-    if (is_blank(piece)) {
-        keep_blank(piece);
-    } else if (!find_whole(piece)) {
-        uint32_t pen = 0, sequence = 0;
-        const bool is_labelled = line_read_label(piece->bytes, piece->size, &pen, &sequence);
+    size_t size = 0;
 
-        violation("a line of %zu bytes in %s at %" PRIu64 " is nobody's; it is labelled %d, pen %" PRIu32
-                  " line %" PRIu32,
-                  piece->size, piece->file, piece->offset, is_labelled, pen, sequence);
-    }
+    while (size < most && bytes[size] == ' ')
+        size++;
+    return size < most && bytes[size] == '\n' ? size + 1 : 0;
 }
 
-/* Empty lines are all the same: they are counted. */
-static void check_empty(void)
+/* Returns its size. */
+static size_t find_line(const char *name, const unsigned char *bytes, size_t most, uint64_t offset)
+{
+    uint32_t pen = 0, sequence = 0;
+    struct piece piece = { name, bytes, blank_size(bytes, most), offset };
+
+    book.verdict.lines++;
+    if (*bytes == LINE_SMALL) {
+        book.small++;
+        return 1;
+    }
+    if (piece.size > 0) {
+        keep_blank(&piece);
+        return piece.size;
+    }
+    const bool is_labelled = line_read_label(bytes, most, &pen, &sequence) && pen < crew->pens;
+    piece.size = is_labelled ? line_size(pen, sequence) : 0;
+    if (!is_labelled || piece.size > most || !find_whole(&piece))
+        violation("the bytes in %s at %" PRIu64
+                  ", of %zu to the end, are nobody's; they are labelled %d, pen %" PRIu32 " line %" PRIu32,
+                  name, offset, most, is_labelled, pen, sequence);
+    return piece.size;
+}
+
+/* Lines of one byte are all the same: they are counted. */
+static void check_small(void)
 {
     uint64_t least = 0, most;
 
@@ -155,8 +165,9 @@ static void check_empty(void)
     most = least;
     for (uint32_t pen = 0; pen < crew->pens; pen++)
         most += atomic_load(&crew->pen[pen].begun) > returned(pen) && line_size(pen, returned(pen)) == 1;
-    if (book.empty < least || book.empty > most)
-        violation("there are %" PRIu64 " empty lines, not %" PRIu64 " to %" PRIu64, book.empty, least, most);
+    if (book.small < least || book.small > most)
+        violation("there are %" PRIu64 " lines of one byte, not %" PRIu64 " to %" PRIu64, book.small, least,
+                  most);
 }
 
 static void check_complete(void)
@@ -169,27 +180,18 @@ static void check_complete(void)
                       returned(pen));
     }
     check_blanks();
-    check_empty();
+    check_small();
 }
 
 /* ---- files -------------------------------------------------------------------------------------- */
 
-static void read_lines(const char *name, const unsigned char *bytes, size_t size)
+static void read_lines(const char *name, const unsigned char *bytes, size_t size, uint64_t max_bytes)
 {
-    for (size_t at = 0; at < size;) {
-        const unsigned char *end = memchr(bytes + at, '\n', size - at);
+    uint64_t lines = 0;
 
-        if (!end)
-            violation("%s has %zu bytes behind its last line, at %zu; the first one is %#x", name, size - at,
-                      at, bytes[at]);
-        find_line(&(struct piece){ name, bytes + at, (size_t)(end + 1 - bytes) - at, at });
-        at = (size_t)(end + 1 - bytes);
-    }
-}
-
-static void check_limit(const char *name, const unsigned char *bytes, size_t size, uint64_t max_bytes)
-{
-    if (max_bytes > 0 && size > max_bytes && memchr(bytes, '\n', size - 1))
+    for (size_t at = 0; at < size; lines++)
+        at += find_line(name, bytes + at, size - at, at);
+    if (max_bytes > 0 && size > max_bytes && lines > 1)
         violation("%s has %zu bytes, the limit is %" PRIu64, name, size, max_bytes);
 }
 
@@ -210,17 +212,18 @@ static bool read_file(const char *name, uint64_t max_bytes)
         bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (bytes == MAP_FAILED)
             give_up(name);
-        check_limit(name, bytes, (size_t)about.st_size, max_bytes);
-        read_lines(name, bytes, (size_t)about.st_size);
+        read_lines(name, bytes, (size_t)about.st_size, max_bytes);
+        if (bytes[about.st_size - 1] == 0 && book.kept < FILES_MAX)
+            book.ends_in_zero[book.kept++] = about.st_ino;
         munmap(bytes, (size_t)about.st_size);
     }
     close(fd);
     return true;
 }
 
-/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, for a file that is
- * there. */
-static bool is_of_failed_sync(const char *name)
+/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, or that says that the zero
+ * at the end of a file is data. */
+static bool may_stay(const char *name)
 {
     char path[700];
     uint64_t inode;
@@ -230,6 +233,9 @@ static bool is_of_failed_sync(const char *name)
 
     if (sscanf(name, ".twinlog.%" SCNu64 ".sink%n", &inode, &end) != 1 || name[end] != 0)
         return false;
+    for (uint64_t i = 0; i < book.kept; i++)
+        if (book.ends_in_zero[i] == inode)
+            return true;
     snprintf(path, sizeof(path), "%s/%s", place.log, name);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     const bool is_read =
@@ -250,7 +256,7 @@ static void check_others(void)
     while ((entry = readdir(list))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        if (is_of_failed_sync(entry->d_name))
+        if (may_stay(entry->d_name))
             continue;
         if (entry->d_name[0] == '.')
             violation("%s is still there after the last one has closed", entry->d_name);
@@ -284,14 +290,15 @@ void finish_files(void)
     sink_path(path);
     for (unsigned number = highest_number(); number > 0; number--) {
         snprintf(name, sizeof(name), "%s.%u", path, number);
-        const struct twinlog_sink_options options = { .size = sizeof(options),
-                                                      .flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_MUST_EXIST,
-                                                      .initial_bytes = 1,
-                                                      .growth_bytes = 1 };
+        const struct twinlog_sink_options options = {
+            .size = sizeof(options), .flags = TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1
+        };
         struct twinlog_sink *sink;
+        if (access(name, F_OK) < 0)
+            continue;
         int rc = twinlog_sink_open(name, &options, &sink);
         rc = rc < 0 ? rc : twinlog_sink_close(sink);
-        if (rc < 0 && rc != -ENOENT)
+        if (rc < 0)
             violation("%s cannot be finished: %s", name, twinlog_strerror(rc));
     }
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The lines of the policy sink. */
+/* The records of the policy sink. */
 #include "sink.h"
+
+#include <string.h>
 
 #define DIGIT_BITS 6u
 #define FIRST_DIGIT '0' /* and the 63 characters behind it */
@@ -49,13 +51,20 @@ void line_fill(uint32_t pen, uint32_t sequence, unsigned char *bytes)
     struct rng rng = { chance_of(pen, sequence).state + 1 };
 
     rng_fill(&rng, bytes, size);
-    for (size_t i = 0; i < size; i++)
-        bytes[i] = (unsigned char)('!' + bytes[i] % 94);
+    if (rng_one_in(&rng, 3)) { /* a line of text */
+        for (size_t i = 0; i < size; i++)
+            bytes[i] = (unsigned char)('!' + bytes[i] % 94);
+        bytes[size - 1] = '\n';
+    } else if (rng_one_in(&rng, 3)) { /* zeros to the end */
+        const size_t from = rng_below(&rng, size);
+        memset(bytes + from, 0, size - from);
+    }
     if (size > LINE_LABEL_BYTES) {
         put_digits(bytes, pen, 2);
         put_digits(bytes + 2, sequence, LINE_LABEL_BYTES - 2);
+    } else {
+        memset(bytes, LINE_SMALL, size);
     }
-    bytes[size - 1] = '\n';
 }
 
 bool line_read_label(const unsigned char *bytes, size_t size, uint32_t *ret_pen, uint32_t *ret_sequence)

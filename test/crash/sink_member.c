@@ -58,8 +58,6 @@ static bool is_time(struct hand *hand, uint32_t one_in)
 
 void call_something_else(struct hand *hand)
 {
-    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
-
     if (is_time(hand, self->sync_one_in)) {
         atomic_store(&hand->pen->may_wait, true);
         const int rc = twinlog_sink_sync(hand->to);
@@ -67,12 +65,8 @@ void call_something_else(struct hand *hand)
             check_call(rc, "twinlog_sink_sync");
         atomic_store(&hand->pen->may_wait, false);
     }
-    if (is_time(hand, self->rotate_one_in))
-        check_call(twinlog_sink_rotate(hand->to), "twinlog_sink_rotate");
     if (is_time(hand, self->reopen_one_in))
         check_call(twinlog_sink_reopen(hand->to), "twinlog_sink_reopen");
-    if (is_time(hand, 100))
-        check_call(twinlog_sink_stat(hand->to, &stat), "twinlog_sink_stat");
 }
 
 /* ---- processes ----------------------------------------------------------------------------------- */
@@ -81,9 +75,14 @@ void *open_sink(struct member *member)
 {
     struct twinlog_sink *sink;
     char path[400];
+    int rc;
 
     sink_path(path);
-    check_call(twinlog_sink_open(path, &member->sink_options, &sink), "twinlog_sink_open");
+    /* One that has it exclusively may still be dying. */
+    for (unsigned ms = 0;
+         (rc = twinlog_sink_open(path, &member->sink_options, &sink)) == -EBUSY && ms < PATIENCE_MS / 2; ms++)
+        usleep(1000);
+    check_call(rc, "twinlog_sink_open");
     return sink;
 }
 
@@ -101,7 +100,6 @@ int open_sink_as_guest(const struct member *member)
 
     options.flags ^= member->pens % 2 ? TWINLOG_SINK_SHARED : 0;
     options.max_bytes = 0; /* a shared one has none */
-    options.lock_wait_ms = 0;
     sink_path(path);
     rc = twinlog_sink_open(path, &options, &sink);
     if (rc == 0)

@@ -247,15 +247,6 @@ static int get_probe(void *ret)
     return twinlog_probe(log_parent, ret);
 }
 
-static int get_sink_stat(void *ret)
-{
-    struct twinlog_sink *made;
-    ck_assert_int_eq(twinlog_sink_open(path, NULL, &made), 0);
-    const int rc = twinlog_sink_stat(made, ret);
-    ck_assert_int_eq(twinlog_sink_close(made), 0);
-    return rc;
-}
-
 static const struct {
     int (*call)(void *ret);
     uint32_t bytes;
@@ -267,7 +258,6 @@ static const struct {
     { get_backup_result, sizeof(struct twinlog_backup_result) },
     { get_repair_result, sizeof(struct twinlog_repair_result) },
     { get_probe, sizeof(struct twinlog_probe) },
-    { get_sink_stat, sizeof(struct twinlog_sink_stat) },
 };
 #define OUTPUTS (int)(sizeof(outputs) / sizeof(outputs[0]))
 
