@@ -14,9 +14,11 @@ static struct rng chance_of(uint32_t pen, uint32_t sequence)
 
 size_t line_size(uint32_t pen, uint32_t sequence)
 {
-    struct rng rng = chance_of(pen, sequence);
+    struct rng rng = chance_of(pen, sequence), of_pen = chance_of(pen, UINT32_MAX);
     const size_t least = LINE_LABEL_BYTES + 1;
 
+    if (rng_one_in(&of_pen, 2)) /* all of one size */
+        return least + rng_below(&of_pen, 200);
     if (rng_one_in(&rng, 10))
         return 1;
     if (rng_one_in(&rng, 100))

@@ -1003,6 +1003,26 @@ TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
     expect_errors_beside();
 }
 
+/* The second write is as large as the first one, and dies before it has moved the cursor. */
+static int write_and_die_again(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    signal_there = SIGKILL;
+    wanted_point = "intent stored";
+    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+/* What its slot says then is not what the write before has claimed. */
+TEST(an_intent_is_not_the_claim_before)
+{
+    ck_assert_int_eq(run_child(write_and_die_again), 128 + SIGKILL);
+    close_sink(open_sink(NULL));
+    expect_text(path, LINE);
+    expect_nothing_beside();
+}
+
 static int rotate_and_die(void)
 {
     struct twinlog_sink *sink;
