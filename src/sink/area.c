@@ -92,10 +92,10 @@ static int find_lock(struct io_file *file, short type, off_t start, off_t length
     return fcntl(io_file_fd(file), F_OFD_GETLK, ret_range) < 0 ? -errno : 0;
 }
 
-int twl_area_has_others(struct io_file *file, bool *ret_has)
+int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bool *ret_has)
 {
     struct flock found;
-    const int rc = find_lock(file, F_RDLCK, 1, PARTICIPANTS, &found);
+    const int rc = find_lock(file, F_RDLCK, first, count, &found);
     *ret_has = rc == 0 && found.l_type != F_UNLCK;
     return rc;
 }
@@ -130,12 +130,7 @@ int twl_area_prepare(struct io_file *file, uint64_t kept)
     int rc = io_truncate(file, kept);
     if (rc == 0)
         rc = io_allocate(file, AREA_BYTES, IO_ALLOCATE_NOTHING);
-    return rc < 0 ? rc : twl_area_reserve(file, 0);
-}
-
-int twl_area_reserve(struct io_file *file, unsigned number)
-{
-    return io_allocate(file, (1 + (uint64_t)number) * AREA_PAGE, IO_ALLOCATE_SPACE);
+    return rc < 0 ? rc : io_allocate(file, AREA_PAGE, IO_ALLOCATE_SPACE);
 }
 
 void twl_area_finish(struct area *area)

@@ -115,9 +115,9 @@ static inline bool area_raise(_Atomic uint64_t *value, uint64_t to)
 
 int twl_identity_of(struct io_file *data, struct identity *ret_identity);
 
-/* Is a participant alive that has its lock on another open file? Participants lock for writing: a lock for reading is
- * another program's, and counts for nothing. */
-int twl_area_has_others(struct io_file *file, bool *ret_has);
+/* Is one of those participants alive, with its lock on another open file? Participants lock for writing: a lock for
+ * reading is another program's, and counts for nothing. */
+int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bool *ret_has);
 /* Has another participant the DATA_LOCK? The kernel tells one lock, and that of a program which locks the whole file
  * may hide a participant's. So such a lock counts if the file has several names, where participants may have another
  * area. With one name the area has the participants. */
@@ -147,7 +147,5 @@ bool twl_area_is_of(const struct area *area, const struct identity *identity);
  * blocks. No other participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
 int twl_area_prepare(struct io_file *file, uint64_t kept);
 void twl_area_finish(struct area *area);
-/* Reserves blocks up to that participant's page, so that storing to it can't meet a full disk. */
-int twl_area_reserve(struct io_file *file, unsigned number);
 
 #endif

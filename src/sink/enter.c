@@ -194,7 +194,8 @@ static int take_place(struct sink_file *file)
     for (unsigned n = 1; n <= PARTICIPANTS; n++) {
         if (io_lock(file->area_file, n, true) < 0)
             continue;
-        int rc = twl_area_reserve(file->area_file, n);
+        /* blocks for its page, so that storing there can't meet a full disk */
+        int rc = io_allocate(file->area_file, (1 + (uint64_t)n) * AREA_PAGE, IO_ALLOCATE_SPACE);
         if (rc == 0)
             rc = twl_sink_sweep_participant(file, n); /* a former owner of the number is dead */
         if (rc < 0)
@@ -220,7 +221,7 @@ static int remove_area(const struct sink_file *file)
 static int settle(const struct twinlog_sink *sink, struct sink_file *file)
 {
     bool has_others;
-    int rc = twl_area_has_others(file->area_file, &has_others);
+    int rc = twl_area_has_others(file->area_file, 1, PARTICIPANTS, &has_others);
     if (rc == 0)
         rc = twl_area_map(file->area_file, &file->area);
     if (rc < 0)
@@ -295,7 +296,7 @@ int twl_sink_leave(struct sink_file *file)
     if (rc == 0) /* a write that failed may have left its claim */
         rc = twl_sink_sweep_participant(file, file->number);
     if (rc == 0)
-        rc = twl_area_has_others(file->area_file, &has_others);
+        rc = twl_area_has_others(file->area_file, 1, PARTICIPANTS, &has_others);
     if (rc == 0 && !has_others)
         rc = leave_last(file);
     POINT("left");

@@ -104,6 +104,16 @@ int twl_sink_sweep(struct sink_file *file)
 
 /* ---- syncs --------------------------------------------------------------------------------------- */
 
+/* Does another program's lock keep a dead participant from being swept? */
+static bool is_held_up(struct sink_file *file)
+{
+    bool is_alive = true;
+    for (unsigned n = 1; n <= PARTICIPANTS && is_alive; n++)
+        if (n != file->number && atomic_load(&file->area->is_used[n]))
+            is_alive = twl_area_has_others(file->area_file, n, 1, &is_alive) < 0 || is_alive;
+    return !is_alive;
+}
+
 static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_patient)
 {
     int rc = 0;
@@ -117,7 +127,7 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
         if (looks < YIELDS) {
             twl_yield();
         } else {
-            rc = twl_sink_sweep(file);
+            rc = looks > LOCK_WAIT_MS && is_held_up(file) ? -EBUSY : twl_sink_sweep(file);
             file->data->io->ops->sleep_ms(file->data->io, 1);
         }
     }

@@ -128,7 +128,6 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         next = file->next;
         if (!twl_lanes_have_passed(sink, file->turns))
             continue;
-        twl_sink_sweep(file);
         const int rc = is_closing ? 0 : twl_sink_sync_file(file, false);
         if (rc == -EAGAIN)
             continue;

@@ -1630,6 +1630,23 @@ TEST(a_reader_that_locks_a_place_is_not_alive)
     expect_nothing_beside();
 }
 
+/* Nor is it waited for without end where the one before has died in a write. */
+TEST(a_reader_that_locks_a_dead_place_ends_a_sync)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at("copy half done");
+    stop_thread(sink);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    const int fd = lock_as_reader(area_of(path), 2, 1);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EBUSY);
+    close(fd);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    close_sink(sink);
+    expect_text(path, HOLE);
+    expect_nothing_beside();
+}
+
 static void *open_it(void *context)
 {
     return (void *)(intptr_t)open_as(TWINLOG_SINK_SHARED, context);
