@@ -25,8 +25,9 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..'))
 HOME = os.path.join(ROOT, 'build', 'random')
 TREE = os.path.join(HOME, 'tree')
 BUILD = os.path.join(HOME, 'build')
-LONGEST = 300  # seconds, of a suite without a mutant
-PATIENCE = 5   # times as long with one; it hangs after that
+LONGEST = 600  # seconds, of a suite without a mutant
+LEAST = 60     # seconds, of one with a mutant
+PATIENCE = 10  # times as long with one, beside other work; it hangs after that
 
 # Suites of each layer, those that notice most first.
 SUITES = {
@@ -198,7 +199,7 @@ def try_without_mutant(suites, programs, seconds):
         sys.exit('the library does not build')
     for suite in new:
         began = time.time()
-        if not passes(suite, LONGEST):
+        if run_suite(suite, LONGEST) != 'passes':
             sys.exit('%s fails without a mutant' % suite)
         seconds[suite] = time.time() - began
 
@@ -207,10 +208,10 @@ def build(targets):
     return run(['ninja', '-C', BUILD] + sorted(targets)).returncode
 
 
-def passes(suite, limit):
-    """No test at all would pass, too."""
-    return run(['ctest', '--test-dir', BUILD, '-R', '^%s$' % suite, '--timeout', '%d' % limit,
-                '--no-tests=error']).returncode == 0
+def run_suite(suite, limit):
+    """'passes', 'fails' or 'hangs'. No test at all would pass, too."""
+    ended = run(['ctest', '--test-dir', BUILD, '-R', '^%s$' % suite, '--timeout', '%d' % limit, '--no-tests=error'])
+    return 'passes' if ended.returncode == 0 else 'hangs' if '***Timeout' in ended.stdout else 'fails'
 
 
 def judge(layer, path, lines, programs, seconds):
@@ -223,8 +224,9 @@ def judge(layer, path, lines, programs, seconds):
         if build({programs[suite] for suite in suites}):
             return None
         for suite in suites:
-            if not passes(suite, 10 + PATIENCE * seconds[suite]):
-                return suite
+            result = run_suite(suite, LEAST + PATIENCE * seconds[suite])
+            if result != 'passes':
+                return suite if result == 'fails' else '%s, which %s' % (suite, result)
         return ''
     finally:
         shutil.copy(os.path.join(ROOT, path), os.path.join(TREE, path))
