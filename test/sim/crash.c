@@ -33,13 +33,13 @@ static uint64_t current_seed;
 
 /* ---- violations ---------------------------------------------------------------------------------- */
 
-static const char *const LIE_NAMES[] = { "", "sync", "barrier", "sync_dir", "recycle" };
+static const char *const LIE_NAMES[] = { "", "sync", "barrier", "sync_dir", "msync", "recycle" };
 
 static const char *replay_command(void)
 {
     static char text[128];
-    snprintf(text, sizeof(text), "sim-crash --replay %" PRIu64 "%s%s", current_seed,
-             settings.lie ? " --lie " : "", LIE_NAMES[settings.lie]);
+    snprintf(text, sizeof(text), "sim-crash --replay %" PRIu64 "%s%s%s", current_seed,
+             settings.is_mapped ? " --mapped" : "", settings.lie ? " --lie " : "", LIE_NAMES[settings.lie]);
     return text;
 }
 
@@ -124,9 +124,10 @@ struct io *machine_connect(struct machine *machine)
 
 static void teach_to_lie(struct simdisk *disk)
 {
-    static const enum simdisk_op OPS[] = {
-        [LIE_SYNC] = SIM_SYNC, [LIE_BARRIER] = SIM_BARRIER, [LIE_SYNC_DIR] = SIM_SYNC_DIR
-    };
+    static const enum simdisk_op OPS[] = { [LIE_SYNC] = SIM_SYNC,
+                                           [LIE_BARRIER] = SIM_BARRIER,
+                                           [LIE_SYNC_DIR] = SIM_SYNC_DIR,
+                                           [LIE_MSYNC] = SIM_STORE };
     if (settings.lie != LIE_NONE && settings.lie != LIE_RECYCLE)
         simdisk_lie(disk, OPS[settings.lie]);
 }
@@ -211,6 +212,8 @@ static void run_workload(uint64_t seed)
     machine.options = choose_options(rng, machine.mood);
     choose_keeper(&machine);
     machine.may_garble = rng_one_in(rng, machine.mood == MOOD_ROLLING ? 6 : 4);
+    if (settings.is_mapped || rng_mix(~seed) % 4 == 0)
+        choose_mapping(&machine);
     if (rng_one_in(rng, 3))
         machine.history.usual_bytes = 1 + rng_below(rng, rng_one_in(rng, 2) ? 5000 : 500);
     expect_no_change(&machine);
@@ -222,6 +225,7 @@ static void run_workload(uint64_t seed)
     end_workload(&machine);
     current = NULL;
     ++totals.workloads;
+    totals.mapped_workloads += machine.may_map;
 }
 
 /* ---- the program --------------------------------------------------------------------------------- */
@@ -270,6 +274,8 @@ static void print_summary(double seconds)
            totals.records, totals.watched, totals.trimmed, totals.cut_under);
     printf("  batches %" PRIu64 ", requests %" PRIu64 ", skipped LSNs %" PRIu64 "\n", totals.batches,
            totals.requests, totals.fillers);
+    printf("  mapped workloads %" PRIu64 ", images of them %" PRIu64 "\n", totals.mapped_workloads,
+           totals.mapped_images);
     printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
     printf("  disks that failed %" PRIu64 ", openings that failed %" PRIu64 "\n", totals.failures,
            totals.failed_openings);
@@ -289,8 +295,9 @@ static void print_help(void)
         "  --images N    stop after that many crash images (100000, unless --seconds is given)\n"
         "  --seconds N   stop after that time\n"
         "  --replay SEED one workload only\n"
+        "  --mapped      logs that are written through a mapping only, not one in four\n"
         "  --verbose     print each operation that changes a disk, and each image\n"
-        "  --lie OP      sync, barrier or sync_dir answers 0 and does nothing, or, with recycle, the sync of a\n"
+        "  --lie OP      sync, barrier, sync_dir or msync answers 0 and does nothing, or, with recycle, the sync of a\n"
         "                header that was written over an old one does: a test of this test, which then\n"
         "                succeeds if it finds a violation\n");
 }
@@ -300,7 +307,7 @@ static enum lie parse_lie(const char *name)
     for (enum lie lie = LIE_SYNC; lie <= LIE_RECYCLE; ++lie)
         if (strcmp(name, LIE_NAMES[lie]) == 0)
             return lie;
-    fprintf(stderr, "sim-crash: --lie takes sync, barrier, sync_dir or recycle\n");
+    fprintf(stderr, "sim-crash: --lie takes sync, barrier, sync_dir, msync or recycle\n");
     exit(2);
 }
 
@@ -317,10 +324,15 @@ static uint64_t parse_number(const char *text)
 static void parse_arguments(int argc, char **argv)
 {
     static const struct option OPTIONS[] = {
-        { "seed", required_argument, NULL, 's' },    { "images", required_argument, NULL, 'i' },
-        { "seconds", required_argument, NULL, 't' }, { "replay", required_argument, NULL, 'r' },
-        { "verbose", no_argument, NULL, 'v' },       { "lie", required_argument, NULL, 'l' },
-        { "help", no_argument, NULL, 'h' },          { NULL, 0, NULL, 0 },
+        { "seed", required_argument, NULL, 's' },
+        { "images", required_argument, NULL, 'i' },
+        { "seconds", required_argument, NULL, 't' },
+        { "replay", required_argument, NULL, 'r' },
+        { "verbose", no_argument, NULL, 'v' },
+        { "lie", required_argument, NULL, 'l' },
+        { "mapped", no_argument, NULL, 'm' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
     };
     for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
         switch (option) {
@@ -339,6 +351,9 @@ static void parse_arguments(int argc, char **argv)
             break;
         case 'v':
             settings.is_verbose = true;
+            break;
+        case 'm':
+            settings.is_mapped = true;
             break;
         case 'l':
             settings.lie = parse_lie(optarg);

@@ -46,6 +46,7 @@ struct answer {
     bool is_known;
     bool is_empty; /* then first and last are not known, maybe */
     uint64_t first, last;
+    uint64_t sure; /* what was seen up to there stays; behind it are places that may be fillers */
 };
 
 /* A reader that lives beside the writer while it goes on. */
@@ -78,6 +79,7 @@ struct machine {
     enum mood mood;
     unsigned
         keeper_pace; /* the keeper and the writer take turns every so many operations; 0: it has no thread */
+    bool may_map, is_mapped; /* some openings are mapped; this one, or the last */
     bool may_garble; /* a sector may hold anything after a power cut: only where no block is written twice */
 
     struct twinlog *log; /* NULL while it opens, and when it is closed */
@@ -125,6 +127,7 @@ enum lie {
     LIE_SYNC,
     LIE_BARRIER,
     LIE_SYNC_DIR,
+    LIE_MSYNC,
     LIE_RECYCLE, /* a new header over an old one is not synced */
 };
 
@@ -133,6 +136,7 @@ struct settings {
     uint64_t images;  /* to check; 0: no limit */
     uint64_t seconds; /* 0: no limit */
     bool is_replay;   /* one workload only */
+    bool is_mapped;   /* all logs are */
     bool is_verbose;
     enum lie lie; /* then a violation is what we want */
 };
@@ -143,7 +147,7 @@ struct totals {
     uint64_t records, watched, trimmed, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
     uint64_t batches, requests, fillers;
-    uint64_t failures, failed_openings;
+    uint64_t failures, failed_openings, mapped_workloads, mapped_images;
 };
 extern struct totals totals;
 
@@ -247,6 +251,21 @@ void finish_requests(struct machine *machine);
 void keeper_begin(struct machine *machine, struct io *io);
 /* Until it has nothing left to do. */
 void keeper_finish_work(struct machine *machine);
+
+/* ---- crash_mapped.c: logs that are written through a mapping -------------------------------------- */
+
+/* The machine is to have a mapped log. */
+void choose_mapping(struct machine *machine);
+/* For the next opening. */
+void choose_mode(struct machine *machine);
+/* There are so many stores. */
+bool is_passed_over(struct machine *machine, enum simdisk_op op);
+/* Readers return so much: in a mapped log also what is only written. */
+uint64_t visible_lsn(const struct machine *machine);
+/* The machine's log was left by `writer` in a crash, or by a failed close. */
+void expect_voids(struct machine *machine, const struct machine *writer);
+/* It was opened, with these LSNs. */
+void settle_voids(struct machine *machine, struct twinlog *log, uint64_t head, uint64_t last);
 
 /* ---- crash_fault.c: a disk that fails -------------------------------------------------------------- */
 

@@ -160,7 +160,7 @@ void append_batch(struct machine *machine)
     const struct twinlog_terms terms = choose_terms(&machine->rng, &CANCELED);
     struct batch_to_give batch;
     uint64_t lsn = UINT64_MAX;
-    make_batch(machine, 1 + (unsigned)rng_below(&machine->rng, MAX_BATCH), &batch);
+    make_batch(machine, machine->is_mapped ? 1 : 1 + (unsigned)rng_below(&machine->rng, MAX_BATCH), &batch);
     const int result = twinlog_append_batch(machine->log, batch.entry, batch.count, &terms, &lsn);
     bool is_accepted = false;
     if (batch.is_too_large && result != -EMSGSIZE)

@@ -23,6 +23,7 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
         .options = parent->options,
         .mood = parent->mood,
         .keeper_pace = parent->keeper_pace,
+        .may_map = parent->may_map,
         .may_garble = parent->may_garble,
         .exists = parent->exists,
         .openings = parent->openings,
@@ -36,6 +37,7 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
     for (unsigned i = 0; i < machine.outlooks && cut != SIM_KILL; ++i)
         machine.outlook[i].written = 0;
     machine.history = history_inherit(&parent->history, rng_next(&machine.rng));
+    expect_voids(&machine, parent);
     machine.is_haunted = simdisk_has_ghost(machine.disk);
     machine.is_deep = machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, machine.depth == 1 ? 24 : 64);
     if (rng_one_in(&machine.rng, 16))
@@ -44,7 +46,7 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
         machine.is_deep = true;
     if (parent->is_full && rng_one_in(&machine.rng, 2))
         begin_shortage(&machine);
-    if (!machine.is_deep && !rng_one_in(&machine.rng, 4))
+    if (!machine.is_deep && !machine.may_map && !rng_one_in(&machine.rng, 4))
         machine.keeper_pace =
             0; /* for speed: such a machine takes no images, which are what a keeper is for */
     return machine;
@@ -59,6 +61,7 @@ static void count_image(const struct machine *machine)
     ++totals.cut[machine->cut];
     ++totals.depth[machine->depth];
     totals.ghosts += machine->is_haunted;
+    totals.mapped_images += machine->may_map;
 }
 
 /* A recovery that dies must not change what the next one finds. Two exceptions: what a killed process left is
@@ -187,6 +190,8 @@ void crash_hook(void *context, enum simdisk_op op)
     ++machine->points;
     ++totals.points;
     notice_progress(machine);
+    if (is_passed_over(machine, op))
+        return;
     if (settings.is_verbose)
         print_point(machine);
     if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&

@@ -79,7 +79,9 @@ static bool may_have_head(struct machine *machine, const struct outlook *outlook
                           uint64_t last)
 {
     const struct history *history = &machine->history;
-    return history_next(history, head) == history_next(history, outlook->head) ||
+    const bool is_behind_voids =
+        history->open_from > 0 && head > outlook->head && history_may_skip(history, outlook->head, head);
+    return history_next(history, head) == history_next(history, outlook->head) || is_behind_voids ||
            may_have_retired(machine, outlook, head, last);
 }
 
@@ -196,7 +198,7 @@ static void notice_written(struct machine *machine, uint64_t durable)
 
 void notice_progress(struct machine *machine)
 {
-    if (!machine->log)
+    if (!machine->log || (machine->is_closing && machine->is_mapped)) /* it unmaps what it would look at */
         return;
     const uint64_t last = twinlog_last_lsn(machine->log), durable = twinlog_durable_lsn(machine->log);
     const bool is_cut = machine->attempt && machine->attempt->is_end_fixed && last == machine->attempt->most;
@@ -280,7 +282,7 @@ void compare_answer(struct machine *machine, const struct answer *given, const c
         violation("O5: %s found LSN %" PRIu64 " to %" PRIu64 ", before it was %" PRIu64 " to %" PRIu64, name,
                   answer.first, answer.last, machine->answer.first, machine->answer.last);
     machine->answer = answer;
-    machine->answer.is_known = !machine->is_haunted;
+    machine->answer.is_known = !machine->is_haunted && machine->history.open_from == 0;
 }
 
 void note_answer(struct machine *machine, const struct answer *given, const char *name)
@@ -303,7 +305,9 @@ static void check_back(const struct machine *machine, struct twinlog_reader *rea
     struct twinlog_record record;
     int result = 0;
     while ((result = twinlog_reader_previous(reader, &record)) == 1) {
-        if (record.lsn != history_before(history, last) || record.lsn < first)
+        const bool is_next = record.lsn == history_before(history, last);
+        if (record.lsn > last || record.lsn < first ||
+            (!is_next && !history_may_skip(history, record.lsn + 1, last + 1)))
             violation("O2: %s, going back, returned LSN %" PRIu64 " where %" PRIu64
                       " was next, the first %" PRIu64,
                       name, record.lsn, history_before(history, last), first);
@@ -312,7 +316,7 @@ static void check_back(const struct machine *machine, struct twinlog_reader *rea
     }
     if (result < 0)
         violation("%s, going back, failed at LSN %" PRIu64 ": %s", name, last, twinlog_strerror(result));
-    if (last >= first)
+    if (last >= first && !history_may_skip(history, first, last + 1))
         violation("O1: %s, going back, stopped at LSN %" PRIu64 ", the first is %" PRIu64, name, last + 1,
                   first);
 }
@@ -331,7 +335,8 @@ static void read_from_anywhere(struct machine *machine, struct twinlog_reader *r
         check_back(machine, reader, from - 1, answer->first, name);
         return;
     }
-    const uint64_t last = history_check_rest(&machine->history, reader, from, name);
+    uint64_t sure;
+    const uint64_t last = history_check_rest(&machine->history, reader, from, name, &sure);
     if (last < answer->last)
         violation("O1: %s, from LSN %" PRIu64 " on, stopped at %" PRIu64 ", from the head on at %" PRIu64,
                   name, from, last, answer->last);
@@ -355,7 +360,10 @@ static bool read_outside(struct machine *machine, const char *name, struct answe
     *ret_answer = (struct answer){ .is_empty = result == 0, .first = record.lsn };
     if (result > 0) {
         history_check(&machine->history, &record, name);
-        ret_answer->last = history_check_rest(&machine->history, reader, record.lsn + 1, name);
+        ret_answer->last =
+            history_check_rest(&machine->history, reader, record.lsn + 1, name, &ret_answer->sure);
+        if (machine->history.open_from > 0 && record.lsn >= machine->history.open_from)
+            ret_answer->sure = 0;
         totals.records += ret_answer->last - ret_answer->first + 1;
         if (rng_one_in(&machine->rng, 2))
             read_from_anywhere(machine, reader, ret_answer, name);
@@ -410,7 +418,7 @@ static void check_listing(struct machine *machine)
     struct listing listing;
     struct answer answer = { .is_empty = true };
     list_segments(machine, &listing);
-    if (listing.count == 0)
+    if (listing.count == 0 || machine->history.open_from > 0) /* it lists segments behind the end, too */
         return;
     for (unsigned i = 0; i < listing.count; ++i) {
         const struct twinlog_segment *segment = &listing.segment[i];
@@ -434,7 +442,7 @@ void look_at_rest(struct machine *machine)
     if (read_outside(machine, "a reader without a writer", &answer)) {
         note_answer(machine, &answer, "a reader without a writer");
         if (!answer.is_empty)
-            acknowledge(machine, answer.last); /* what somebody has seen must not go away */
+            acknowledge(machine, answer.sure); /* what somebody has seen must not go away */
     }
     if (rng_one_in(&machine->rng, 2)) { /* they sync what the reader should have synced */
         inspect(machine);
@@ -447,6 +455,8 @@ void look_at_rest(struct machine *machine)
 static void look_beside_opening(struct machine *machine)
 {
     struct answer answer;
+    if (machine->history.open_from > 0) /* until the page is begun anew, it believes the dead writer's */
+        return;
     if (!read_outside(machine, "a reader beside an opening", &answer) || answer.is_empty)
         return;
     bool is_possible = false;
@@ -456,7 +466,7 @@ static void look_beside_opening(struct machine *machine)
     if (!is_possible)
         violation("O1/O3: a reader beside an opening found the head at LSN %" PRIu64 ", the log must be %s",
                   answer.first, describe_outlooks(machine));
-    acknowledge(machine, answer.last);
+    acknowledge(machine, answer.sure);
 }
 
 void look_beside(struct machine *machine)
@@ -479,7 +489,9 @@ static struct outlook choose_outlook(struct machine *machine, struct twinlog *lo
     if (result < 0)
         violation("cursors and values can't be read: %s", twinlog_strerror(result));
     for (unsigned i = 0; i < machine->outlooks; ++i) {
-        const struct outlook *outlook = &machine->outlook[i];
+        struct outlook *outlook = &machine->outlook[i];
+        if (machine->history.open_from > 0) /* they were set to records that were not durable */
+            names_clamp(&outlook->names, 0, answer->last);
         const bool is_whole = outlook->is_end_fixed || !history_splits_batch(&machine->history, answer->last);
         const bool has_end = is_whole && answer->last >= least_of(outlook) && answer->last <= outlook->most;
         if (has_end && may_have_head(machine, outlook, answer->first, answer->last) &&
@@ -509,6 +521,7 @@ void judge_opened(struct machine *machine, struct twinlog *log, const struct twi
         violation("after open: first %" PRIu64 ", last %" PRIu64 ", durable %" PRIu64, first, last, durable);
     note_answer(machine, &answer, "open");
     const struct outlook outlook = choose_outlook(machine, log, &answer);
+    settle_voids(machine, log, head, last);
     history_move(&machine->history, head, last);
     machine->log = log;
     machine->names = outlook.names;
@@ -526,14 +539,15 @@ void judge_opened(struct machine *machine, struct twinlog *log, const struct twi
 
 void read_attached(struct machine *machine, uint64_t from)
 {
-    const uint64_t durable = twinlog_durable_lsn(machine->log);
+    const uint64_t durable = visible_lsn(machine);
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader = NULL;
+    uint64_t sure;
     options.from_lsn = from;
     const int result = twinlog_reader_attach(machine->log, &options, &reader);
     if (result < 0)
         violation("attaching a reader failed: %s", twinlog_strerror(result));
-    const uint64_t last = history_check_rest(&machine->history, reader, from, "an attached reader");
+    const uint64_t last = history_check_rest(&machine->history, reader, from, "an attached reader", &sure);
     if (last >= from && last > durable)
         violation("O8: an attached reader returned LSN %" PRIu64 ", durable were %" PRIu64, last, durable);
     if (from <= history_before(&machine->history, durable) &&

@@ -148,6 +148,7 @@ void keeper_finish_work(struct machine *machine)
 int __wrap_twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
 int __wrap_pthread_join(pthread_t thread, void **ret);
 void __wrap_twl_mutex_lock(struct twl_mutex *mutex);
+void __wrap_twl_yield(void);
 void __wrap_twl_event_sleep(struct twl_event *event, uint32_t seen);
 void __wrap_twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns);
 
@@ -189,6 +190,14 @@ void __wrap_twl_mutex_lock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
             violation("a lock is taken twice");
         let_other_go_on(fibre);
     }
+}
+
+/* The other one has to do something first. */
+void __wrap_twl_yield(void)
+{
+    struct fibre *fibre = find(current);
+    if (fibre && !fibre->is_over)
+        let_other_go_on(fibre);
 }
 
 /* A writer may wake early; the keeper sleeps until there is something to do, or its time has come. */

@@ -39,13 +39,13 @@ static bool may_be_head(const struct machine *machine, uint64_t lsn)
 /* No more is durable, as far as anybody may know. */
 static uint64_t limit_of(const struct machine *machine)
 {
-    return machine->log ? machine->acked : history_last(&machine->history);
+    return machine->log && !machine->is_mapped ? machine->acked : history_last(&machine->history);
 }
 
 /* So much must be visible. While the log opens, and after it was closed, readers look for themselves. */
 static uint64_t visible_to(const struct machine *machine)
 {
-    return machine->log && !machine->is_closing && !machine->attempt ? twinlog_durable_lsn(machine->log) : 0;
+    return machine->log && !machine->is_closing && !machine->attempt ? visible_lsn(machine) : 0;
 }
 
 static bool is_in_range(const struct machine *machine, uint64_t lsn)

@@ -44,10 +44,11 @@ bool expect_done(const struct machine *machine, int result, const char *call)
 
 /* ---- opening and closing ------------------------------------------------------------------------- */
 
-/* An opening writes a marker, and room is kept behind the last record for a few of them only. */
+/* An opening writes a marker, and room is kept behind the last record for a few of them only. A mapped one begins a
+ * segment. */
 static bool may_refuse_open(const struct machine *machine, int result)
 {
-    return result == -ENOSPC && machine->is_full && machine->openings > 2;
+    return result == -ENOSPC && machine->is_full && (machine->openings > 2 || machine->is_mapped);
 }
 
 static bool may_fail_to_open(const struct machine *machine, int result)
@@ -76,7 +77,10 @@ static int try_open(struct machine *machine, struct twinlog_report *report, stru
  * never does that. */
 static void choose_way(struct machine *machine)
 {
-    set_flag(&machine->options, TWINLOG_PAD, machine->may_garble || rng_one_in(&machine->rng, 4));
+    const bool is_padded = machine->may_garble || rng_one_in(&machine->rng, 4);
+    if (machine->may_map)
+        choose_mode(machine);
+    set_flag(&machine->options, TWINLOG_PAD, is_padded && !machine->is_mapped);
     set_flag(&machine->options, TWINLOG_BUFFERED, rng_one_in(&machine->rng, 3));
 }
 
@@ -250,12 +254,16 @@ static struct fact make_record(struct machine *machine)
 
 void append_large_record(struct machine *machine)
 {
-    acknowledge(machine, give_record(machine, make_large_record(machine), twinlog_append));
+    const uint64_t lsn = give_record(machine, make_large_record(machine), twinlog_append);
+    if (!machine->is_mapped)
+        acknowledge(machine, lsn);
 }
 
 static void append_record(struct machine *machine)
 {
     const uint64_t lsn = give_record(machine, make_record(machine), twinlog_append);
+    if (machine->is_mapped)
+        return;
     acknowledge(machine, lsn);
     if (twinlog_durable_lsn(machine->log) < lsn)
         violation("LSN %" PRIu64 " was acknowledged, the durable LSN is %" PRIu64, lsn,
@@ -364,7 +372,6 @@ static uint64_t head_by_segments(struct machine *machine, const struct twinlog_t
     struct listing listing;
     uint64_t later_bytes = 0, head = 0;
     unsigned started = 0;
-    keeper_finish_work(machine); /* it would seal segments meanwhile, and their times count then */
     list_segments(machine, &listing);
     for (; started < listing.count && listing.segment[started].state <= TWINLOG_SEGMENT_ACTIVE; ++started)
         later_bytes += listing.segment[started].file_bytes;
@@ -386,6 +393,8 @@ static uint64_t head_by_segments(struct machine *machine, const struct twinlog_t
 
 static uint64_t head_by_trim(struct machine *machine, const struct twinlog_trim_options *options)
 {
+    keeper_finish_work(
+        machine); /* it would close and seal segments meanwhile, and what is durable counts, and times */
     const uint64_t durable = twinlog_durable_lsn(machine->log);
     uint64_t head = max_lsn(options->before_lsn, head_by_segments(machine, options, durable));
     if (options->keep_records > 0 && durable > options->keep_records)
@@ -594,7 +603,7 @@ static void settle_names(struct machine *machine, const struct outlook *wish, in
 static int expect_cursor(const struct machine *machine, uint64_t lsn)
 {
     const uint64_t head = machine->history.head;
-    if (lsn > twinlog_durable_lsn(machine->log) && lsn >= head)
+    if (lsn > visible_lsn(machine) && lsn >= head)
         return -ERANGE;
     return lsn > 0 && lsn + 1 < head ? TWINLOG_ETRIMMED : 0;
 }
@@ -704,25 +713,26 @@ static void change_space(struct machine *machine)
 static const struct {
     void (*call)(struct machine *machine);
     unsigned weight[MOODS]; /* even, rolling, truncating, naming */
+    bool is_for_mapped;     /* also */
 } WORKS[] = {
-    { append_record, { 13, 16, 12, 8 } },
-    { enqueue_records, { 9, 16, 9, 6 } },
-    { reopen_log, { 2, 1, 3, 3 } },
-    { reopen_often, { 1, 1, 0, 0 } },
-    { change_clock, { 2, 1, 1, 1 } },
-    { trim, { 4, 8, 3, 4 } },
-    { cut, { 2, 0, 8, 2 } },
-    { reset, { 1, 0, 3, 1 } },
-    { change_names, { 2, 0, 2, 14 } },
-    { change_space, { 1, 1, 1, 1 } },
-    { back_up, { 1, 0, 1, 1 } },
-    { fail_log, { 3, 2, 3, 2 } },
-    { watch, { 3, 3, 4, 2 } },
-    { append_batch, { 8, 10, 8, 4 } },
-    { wait_at_level, { 4, 6, 4, 2 } },
-    { submit_requests, { 6, 8, 6, 3 } },
-    { drive_log, { 4, 5, 4, 2 } },
-    { skip_some, { 4, 5, 4, 2 } },
+    { append_record, { 13, 16, 12, 8 }, true },
+    { enqueue_records, { 9, 16, 9, 6 }, true },
+    { reopen_log, { 2, 1, 3, 3 }, true },
+    { reopen_often, { 1, 1, 0, 0 }, false },
+    { change_clock, { 2, 1, 1, 1 }, true },
+    { trim, { 4, 8, 3, 4 }, true },
+    { cut, { 2, 0, 8, 2 }, false },
+    { reset, { 1, 0, 3, 1 }, false },
+    { change_names, { 2, 0, 2, 14 }, true },
+    { change_space, { 1, 1, 1, 1 }, true },
+    { back_up, { 1, 0, 1, 1 }, false },
+    { fail_log, { 3, 2, 3, 2 }, true },
+    { watch, { 3, 3, 4, 2 }, true },
+    { append_batch, { 8, 10, 8, 4 }, true },
+    { wait_at_level, { 4, 6, 4, 2 }, true },
+    { submit_requests, { 6, 8, 6, 3 }, false },
+    { drive_log, { 4, 5, 4, 2 }, false },
+    { skip_some, { 4, 5, 4, 2 }, false },
 };
 enum {
     WORK_COUNT = sizeof(WORKS) / sizeof(WORKS[0])
@@ -735,15 +745,20 @@ void do_work(struct machine *machine, unsigned kind)
     notice_progress(machine);
 }
 
+static unsigned weigh(const struct machine *machine, unsigned i)
+{
+    return machine->is_mapped && !WORKS[i].is_for_mapped ? 0 : WORKS[i].weight[machine->mood];
+}
+
 static void work_once(struct machine *machine)
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < WORK_COUNT; ++i)
-        total += WORKS[i].weight[machine->mood];
+        total += weigh(machine, i);
     uint64_t choice = rng_below(&machine->rng, total);
     unsigned i = 0;
-    for (; choice >= WORKS[i].weight[machine->mood]; ++i)
-        choice -= WORKS[i].weight[machine->mood];
+    for (; choice >= weigh(machine, i); ++i)
+        choice -= weigh(machine, i);
     notice_progress(machine);
     WORKS[i].call(machine);
     if (machine->is_full && rng_one_in(&machine->rng, 8))

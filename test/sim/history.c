@@ -26,8 +26,17 @@ struct history history_inherit(const struct history *past, uint64_t writer)
                              .start = history_last(past) + 1,
                              .head = past->head,
                              .settled = past->settled,
+                             .open_from = past->open_from,
                              .usual_bytes = past->usual_bytes,
                              .writer = writer };
+}
+
+struct fact history_copy_fact(const struct fact *fact)
+{
+    struct fact copy = *fact;
+    copy.data = sim_allocate(fact->size + 1);
+    memcpy(copy.data, fact->data, fact->size);
+    return copy;
 }
 
 struct history history_copy(const struct history *history)
@@ -35,12 +44,8 @@ struct history history_copy(const struct history *history)
     struct history copy = *history;
     copy.room = history->facts;
     copy.fact = sim_allocate((history->facts + 1) * sizeof(*copy.fact));
-    for (size_t i = 0; i < history->facts; ++i) {
-        const struct fact *fact = &history->fact[i];
-        copy.fact[i] = *fact;
-        copy.fact[i].data = sim_allocate(fact->size + 1);
-        memcpy(copy.fact[i].data, fact->data, fact->size);
-    }
+    for (size_t i = 0; i < history->facts; ++i)
+        copy.fact[i] = history_copy_fact(&history->fact[i]);
     copy.offers = 0;
     return copy;
 }
@@ -327,13 +332,25 @@ void history_check(const struct history *history, const struct twinlog_record *r
         violation("%s returned LSN %" PRIu64 ": %s", name, record->lsn, why);
 }
 
+bool history_may_skip(const struct history *history, uint64_t first, uint64_t end)
+{
+    bool may_skip = true;
+    for (uint64_t lsn = first; may_skip && lsn < end; ++lsn)
+        may_skip = is_void(history, lsn) || (history->open_from > 0 && lsn >= history->open_from);
+    return may_skip;
+}
+
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
-                            const char *name)
+                            const char *name, uint64_t *ret_sure)
 {
     struct twinlog_record record;
     int result = 0;
+    *ret_sure = next - 1;
     while ((result = twinlog_reader_next(reader, &record)) == 1) {
-        if (record.lsn != history_next(history, next))
+        const bool is_next = record.lsn == history_next(history, next);
+        if (is_next && *ret_sure == next - 1)
+            *ret_sure = record.lsn;
+        if (!is_next && (record.lsn < next || !history_may_skip(history, next, record.lsn)))
             violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", name, record.lsn,
                       history_next(history, next));
         history_check(history, &record, name);
@@ -342,6 +359,55 @@ uint64_t history_check_rest(const struct history *history, struct twinlog_reader
     if (result < 0)
         violation("%s failed at LSN %" PRIu64 ": %s", name, next, twinlog_strerror(result));
     return next - 1;
+}
+
+/* What is known of them from now on is known here, not in the past. */
+static void own_from(struct history *history, uint64_t first)
+{
+    const uint64_t last = history_last(history);
+    if (first >= history->start || first > last)
+        return;
+    const size_t more = (size_t)(history->start - first);
+    struct fact *fact = sim_allocate((history->facts + more) * sizeof(*fact));
+    for (uint64_t lsn = first; lsn < history->start; ++lsn) {
+        fact[lsn - first] = history_copy_fact(history_fact(history, lsn));
+    }
+    if (history->facts > 0)
+        memcpy(fact + more, history->fact, history->facts * sizeof(*fact));
+    free(history->fact);
+    history->fact = fact;
+    history->facts += more;
+    history->room = history->facts;
+    history->start = first;
+}
+
+/* The head may have moved. */
+static int next_from_head(struct twinlog_reader *reader, struct twinlog_record *record)
+{
+    int result = twinlog_reader_next(reader, record);
+    if (result == TWINLOG_ETRIMMED && twinlog_reader_seek_first(reader) == 0)
+        result = twinlog_reader_next(reader, record);
+    return result;
+}
+
+void history_settle_voids(struct history *history, struct twinlog_reader *reader, uint64_t head,
+                          uint64_t last)
+{
+    struct twinlog_record record = { 0 };
+    const uint64_t first = history->open_from > head ? history->open_from : head;
+    own_from(history, first);
+    int result = 1;
+    for (uint64_t lsn = first; lsn <= last; ++lsn) {
+        while (result == 1 && record.lsn < lsn)
+            result = next_from_head(reader, &record);
+        if (result < 0)
+            violation("reading behind LSN %" PRIu64 " failed: %s", lsn, twinlog_strerror(result));
+        if (record.lsn != lsn && !is_void(history, lsn)) {
+            history->fact[lsn - history->start].is_void = true;
+            history->fact[lsn - history->start].size = 0;
+        }
+    }
+    history->open_from = 0;
 }
 
 uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns)

@@ -49,6 +49,7 @@ struct history {
     struct fact offer[MAX_BATCH]; /* a batch in a call that has not returned */
     unsigned offers;              /* 0: there is none, or it was accepted */
     uint64_t offer_lsn;           /* of its first record; 0: not accepted yet, as far as we know */
+    uint64_t open_from;           /* after a crash records from there on may be voids, or not: 0: none */
     uint64_t settled;   /* the log ended here once, truncated or by a crash; maybe in the middle of a batch */
     size_t usual_bytes; /* most records have that size, so that new ones fit exactly over old ones; 0: any */
     uint64_t writer;    /* different for every history, so that no record is like a truncated one */
@@ -60,6 +61,7 @@ struct history history_inherit(const struct history *past, uint64_t writer);
 /* A copy with records of its own, which stays as it is while the original goes on. */
 struct history history_copy(const struct history *history);
 void history_free(struct history *history);
+struct fact history_copy_fact(const struct fact *fact);
 
 uint64_t history_last(const struct history *history);
 /* NULL: no such record, or nothing is known of it any more. */
@@ -99,10 +101,17 @@ bool history_knows(const struct history *history, const struct twinlog_record *r
 /* Ends the test unless `record` is the one of that LSN. `name` returned it. */
 void history_check(const struct history *history, const struct twinlog_record *record, const char *name);
 
+/* From `open_from` on: a void, if the log says so. */
+bool history_may_skip(const struct history *history, uint64_t first, uint64_t end);
+/* The log was opened: of the records from `open_from` to `last` those that `reader` does not return are voids for
+ * good. */
+void history_settle_voids(struct history *history, struct twinlog_reader *reader, uint64_t head,
+                          uint64_t last);
+
 /* Reads on from `reader` as far as it goes, checking each record; the first must be `next`. Returns the
- * LSN of the last one, or next - 1. */
+ * LSN of the last one, or next - 1. *ret_sure: up to there none is missing that may be a void. */
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
-                            const char *name);
+                            const char *name, uint64_t *ret_sure);
 
 /* The first LSN in [from, to] with time `time_ns` or later; to + 1 if there is none. */
 uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns);

@@ -12,7 +12,7 @@
 static const char *const OP_NAMES[SIM_OPS + 1] = {
     "open",      "create", "size",   "read",        "write",   "allocate", "truncate", "sync",     "lock",
     "is_locked", "links",  "map",    "view",        "list",    "rename",   "unlink",   "sync_dir", "link",
-    "clone",     "adopt",  "submit", "group-write", "barrier", "random",   "any",
+    "clone",     "adopt",  "submit", "group-write", "barrier", "random",   "store",    "any",
 };
 
 const char *simdisk_op_name(enum simdisk_op op)
@@ -129,6 +129,7 @@ void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size)
     const uint64_t end =
         min_u64(align_up(offset + size, BLOCK_BYTES), align_up(inode->view_bytes, BLOCK_BYTES));
     copy_sectors(&inode->view, inode->behind, align_down(offset, BLOCK_BYTES), end);
+    sim_show_in_pages(inode, align_down(offset, BLOCK_BYTES), size + BLOCK_BYTES);
 }
 
 void sim_evict(struct simdisk *disk)
@@ -251,6 +252,7 @@ void sim_shorten_file(struct inode *inode, uint64_t bytes)
     if (inode->behind)
         content_truncate(&inode->behind, bytes);
     forget_empty_changes(inode);
+    sim_show_in_pages(inode, bytes, UINT32_MAX);
 }
 
 static void make_durable(struct inode *inode, const struct change *change)
@@ -645,6 +647,7 @@ int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inod
 {
     if (op != SIM_GROUP_WRITE)
         sim_take_turn(disk);
+    sim_take_stores(disk);
     ++disk->count[op];
     ++disk->count[SIM_ANY];
     if (disk->ghost_ops > 0 && --disk->ghost_ops == 0)

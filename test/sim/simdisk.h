@@ -24,6 +24,9 @@
  *    kernel writes those back first, but not what was lost. A lost page is evicted now and then, by
  *    IO_FROM_DISK mostly and by a direct write always: then all see the old bytes again. A small
  *    write to such a page writes all of it.
+ *  - A file of which more than a page is mapped: what a process stores there is in the page cache at the next
+ *    operation, as writes of the sectors that differ. A sector may also get to the disk while the process stores in it.
+ *    simdisk_sync_pages() is msync().
  *  - Files have one name or none, and can't be linked, cloned (-EXDEV) or viewed (-ENOTSUP).
  *
  * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is
@@ -66,6 +69,7 @@ enum simdisk_op {
     SIM_GROUP_WRITE, /* the write of reap() */
     SIM_BARRIER,     /* the barrier of reap() */
     SIM_RANDOM,
+    SIM_STORE, /* to a mapped page: simdisk_notice_stores() */
     SIM_OPS,
     SIM_ANY = SIM_OPS
 };
@@ -93,6 +97,11 @@ int64_t simdisk_clock(const struct simdisk *disk);
 
 /* Copies up to `size` bytes from a random place of a random file, as reads see it; returns how many. */
 size_t simdisk_sample(const struct simdisk *disk, struct rng *rng, void *bytes, size_t size);
+
+/* Where a process with mapped files might be interrupted: an operation, so that images are taken. */
+void simdisk_notice_stores(struct simdisk *disk, const char *place);
+/* msync() of a part of a mapped file. -ENOMEM: nothing is mapped there. */
+int simdisk_sync_pages(struct simdisk *disk, const void *bytes, size_t size);
 
 /* ---- crashes ---------------------------------------------------------------------------------- */
 
@@ -138,7 +147,8 @@ void simdisk_inject(struct simdisk *disk, const struct simdisk_fault *fault); /*
 uint64_t simdisk_faults(const struct simdisk *disk); /* operations that failed by injection */
 uint64_t simdisk_count(const struct simdisk *disk, enum simdisk_op op); /* operations so far */
 
-/* From now on SIM_SYNC, SIM_BARRIER or SIM_SYNC_DIR answers 0 and does nothing: to test the tests. */
+/* From now on SIM_SYNC, SIM_BARRIER, SIM_SYNC_DIR or (SIM_STORE) simdisk_sync_pages() answers 0 and does nothing: to
+ * test the tests. */
 void simdisk_lie(struct simdisk *disk, enum simdisk_op op);
 
 /* The last operation in words, as in "write 0001.log 4096+512"; valid until the next call. */

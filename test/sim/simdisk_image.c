@@ -138,7 +138,7 @@ static struct inode *inode_copy(const struct inode *inode, struct content *view,
 /* A shared page after a power cut: gone, written back as it was, or in part. */
 static void cut_page(struct inode *image, const struct inode *inode, struct rng *rng)
 {
-    const uint64_t fate = inode->page ? rng_below(rng, 4) : 0;
+    const uint64_t fate = inode->page && !inode->is_page_of_file ? rng_below(rng, 4) : 0;
     if (fate < 2)
         return;
     sim_allocate_page(image, inode->page_bytes);
@@ -199,7 +199,7 @@ static void kill_process(struct simdisk *image, const struct simdisk *disk)
             if (change->is_in_flight)
                 leave_ghost(image, copy, change);
         }
-        if (inode->page) {
+        if (inode->page && !inode->is_page_of_file) {
             sim_allocate_page(copy, inode->page_bytes);
             memcpy(copy->page, inode->page, inode->page_bytes);
         }

@@ -51,6 +51,7 @@ struct inode {
 
     void *page; /* shared between the processes that map it */
     size_t page_bytes;
+    bool is_page_of_file; /* its bytes are those of the file (simdisk_pages.c); else it is memory */
     unsigned mappings;
 };
 
@@ -148,6 +149,15 @@ void sim_sync_in_vain(struct simdisk *disk, struct inode *inode);
 
 /* The barrier of one write and nothing else; only what it overwrites must not come back. */
 void sim_sync_write(struct inode *inode, const struct change *write);
+
+/* ---- mapped files: simdisk_pages.c ------------------------------------------------------------- */
+
+void sim_map_file(struct inode *inode, size_t bytes);
+void sim_unmap_file(struct simdisk *disk, struct inode *inode);
+/* What was stored in mapped files is in the page cache. */
+void sim_take_stores(struct simdisk *disk);
+/* What the page cache shows from there on has changed. */
+void sim_show_in_pages(struct inode *inode, uint64_t offset, uint64_t size);
 
 /* ---- the directory ---------------------------------------------------------------------------- */
 
