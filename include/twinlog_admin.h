@@ -201,7 +201,8 @@ struct twinlog_repair_result {
 };
 /* Copies every sound record of `dir`, its LSN and time, and cursors and values to a new log in `new_dir` (must not
  * exist, or be empty); changes nothing in `dir`, which must have no writer (-EBUSY). A lost record leaves a filler,
- * which readers skip, and `each` gets it; 0 also then. Fillers take 1 GiB at most, or as much as the files of `dir`
+ * which readers skip, and `each` gets it; 0 also then. Where nothing proves that two parts are of one history, `each`
+ * gets a report with last_lsn in front of first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir`
  * have: where more would be needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);

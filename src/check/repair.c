@@ -48,7 +48,10 @@ struct repairer {
 
     bool has_hole; /* something was missing there, and no record was put since */
     struct twinlog_report hole;
-    struct doubt doubt; /* of the hole that is searched */
+    struct epoch last_epoch; /* of the record that was put last */
+    bool is_apart;           /* damage lies between that record and the next one, */
+    bool is_break;           /* and it is nothing but that the two do not fit */
+    struct doubt doubt;      /* of the hole that is searched */
 };
 
 /* ---- losses ------------------------------------------------------------------------------------ */
@@ -106,6 +109,24 @@ static int tell_faults(struct repairer *r)
             rc = twl_listener_tell(&r->walk.listener, &report);
     }
     return rc;
+}
+
+/* The walk could not go from the last record to this one, so it may be of another history: of a copy of the log that
+ * went on by itself, or of what was truncated. Only within one epoch each LSN is used once. */
+static int tell_apart(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
+{
+    struct twinlog_report report;
+    const bool is_same = is_same_epoch(epoch, r->last_epoch) && !r->is_break;
+    r->last_epoch = epoch;
+    if (!r->is_apart || r->time_ns == INT64_MIN || is_same)
+        return 0;
+    twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+               "whether record %llu is of the same history as those before it cannot be determined",
+               (unsigned long long)record->lsn);
+    twl_report_place(&report, r->walk.segment.name, r->walk.segment.header.sequence, record->offset, 0);
+    report.first_lsn = record->lsn;
+    report.last_lsn = record->lsn - 1; /* none is lost */
+    return twl_listener_tell(&r->walk.listener, &report);
 }
 
 /* Reported before the lost range of this hole, which is known only at the next sound record. */
@@ -173,9 +194,8 @@ static int end_with(struct repairer *r, uint64_t last_lsn)
     return tell_lost(r, last_lsn, "lost, if they ever were there, and the new log ends before them");
 }
 
-static int put_record(void *context, const struct cursor_record *record)
+static int put_of_epoch(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
 {
-    struct repairer *r = context;
     const struct record_header *header = &record->header;
     const struct twinlog_entry copy = { .data = record->payload,
                                         .size = header->size,
@@ -186,9 +206,11 @@ static int put_record(void *context, const struct cursor_record *record)
                                record->lsn >= r->hole.first_lsn && record->lsn <= r->hole.last_lsn;
     if (record->lsn < r->next_lsn || is_lost_claim) /* trimmed, or its loss was found */
         return 0;
+    int rc = tell_apart(r, record, epoch);
     if (r->time_ns == INT64_MIN)
         r->time_ns = header->time_ns;
-    int rc = go_on_with(r, record->lsn);
+    if (rc == 0)
+        rc = go_on_with(r, record->lsn);
     if (rc != 0)
         return rc;
     r->time_ns = header->time_ns;
@@ -196,12 +218,21 @@ static int put_record(void *context, const struct cursor_record *record)
     return put(r, (enum record_kind)header->kind, &copy);
 }
 
+static int put_record(void *context, const struct cursor_record *record)
+{
+    struct repairer *r = context;
+    const bool is_behind = record->lsn >= r->next_lsn;
+    const int rc = put_of_epoch(r, record, r->walk.cursor.group.epoch);
+    r->is_apart = r->is_apart && !is_behind;
+    return rc;
+}
+
 /* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
 /* Is there a whole record at this place? 1 = yes, 2 = yes, but a crash may have discarded it. TWINLOG_EVERSION: one
  * that only a newer version knows. */
 static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
-                       struct cursor_record *ret_record)
+                       struct cursor_record *ret_record, struct epoch *ret_epoch)
 {
     struct cursor *cursor = &r->walk.cursor;
     int error;
@@ -223,6 +254,7 @@ static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
         *ret_record = (struct cursor_record){
             .lsn = lsn, .offset = at, .header = header, .payload = bytes + RECORD_HEADER_BYTES
         };
+        *ret_epoch = hole->epochs[i];
         if (decoded != DECODED_VALID)
             return TWINLOG_EVERSION;
         return i == 0 && lsn > hole->sure_lsn ? 2 : 1;
@@ -254,10 +286,11 @@ static int rescue(struct repairer *r, const struct hole *hole)
         near.last_lsn = r->next_lsn + r->fillers_left;
     uint64_t at = align_up(near.from, 8);
     struct cursor_record record = { 0 };
+    struct epoch epoch;
     while (at + RECORD_HEADER_BYTES <= near.to && r->next_lsn <= near.last_lsn) {
-        int rc = find_record(r, &near, at, &record);
+        int rc = find_record(r, &near, at, &record, &epoch);
         if (rc == 1)
-            rc = put_record(r, &record);
+            rc = put_of_epoch(r, &record, epoch);
         else if (rc == 2)
             add_doubt(r, &record);
         if (rc < 0)
@@ -276,7 +309,8 @@ static int take_hole(void *context, const struct twinlog_report *report, const s
         return 0;
     if (!r->has_hole)
         r->hole = *report;
-    r->has_hole = true;
+    r->has_hole = r->is_apart = true;
+    r->is_break = hole->last_lsn < hole->first_lsn;
     r->last_lost_lsn = max_u64(r->last_lost_lsn, hole->last_lsn);
     r->doubt = hole->doubt;
     const int rc = hole->last_lsn >= r->next_lsn ? rescue(r, hole) : 0;

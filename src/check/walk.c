@@ -59,8 +59,11 @@ void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_fin
 {
     const unsigned long long first = first_lsn, last = last_lsn;
     if (first > last)
-        twl_report(ret_report, finding, action, TWINLOG_ECORRUPT,
-                   "a marker before record %llu is damaged; no record is lost", first);
+        twl_report(
+            ret_report, finding, action, TWINLOG_ECORRUPT,
+            "record %llu does not continue the one before it: a marker between them is damaged, or it is of "
+            "another history",
+            first);
     else if (first == last)
         twl_report(ret_report, finding, action, TWINLOG_ECORRUPT, "record %llu is %s", first, what);
     else

@@ -347,6 +347,14 @@ static int look_for_next_segment(struct read_position *pos, uint64_t lsn)
     return pos->at->segment.file && pos->at->index + 1 < set_of(pos)->started ? 1 : POSITION_LOST;
 }
 
+/* Does the segment end where the walk stands? Else what is missing is in it, and not in the next one. */
+static bool is_at_end(const struct read_position *pos, const struct slot *slot)
+{
+    struct segment_entry *entry = &set_of(pos)->entries[slot->index];
+    return twl_segment_try_look(pos->snapshot->io, entry) == 0 && entry->is_sealed &&
+           entry->footer.data_end == slot->cursor.offset;
+}
+
 static int enter_next_segment(struct read_position *pos, uint64_t lsn)
 {
     if (pos->at->index + 1 >= set_of(pos)->started) {
@@ -363,10 +371,14 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     int rc = open_segment(pos, left->index + 1);
     if (rc < 0)
         return rc;
-    close_slot(left);
     twl_cursor_place_at(&pos->at->cursor, 0,
                         is_fixed ? twl_position_before(&pos->at->segment.header) : position);
-    return judge(pos, twl_cursor_enter_group(&pos->at->cursor));
+    rc = twl_cursor_enter_group(&pos->at->cursor);
+    if (rc == 0 && !is_at_end(pos, left))
+        move_to(pos, left);
+    else
+        close_slot(left);
+    return judge(pos, rc);
 }
 
 static int go_on(struct read_position *pos, uint64_t lsn)
@@ -393,11 +405,44 @@ static int look_up(struct read_position *pos, uint64_t lsn)
     return judge(pos, twl_cursor_seek(cursor, footer, lsn));
 }
 
-int twl_read_position_before(struct read_position *pos, uint64_t lsn)
+/* From a record to the next one, through all that lies in between. */
+static int walk_on(struct read_position *pos, uint64_t lsn)
+{
+    int rc = judge(pos, twl_cursor_skip_record(&pos->at->cursor));
+    return rc > 0 ? go_on(pos, lsn) : rc;
+}
+
+int twl_read_position_before(struct read_position *pos, uint64_t lsn, bool is_behind)
 {
     catch_up(pos);
-    bool is_next = pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn;
-    return is_next ? go_on(pos, lsn) : look_up(pos, lsn);
+    if (pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn)
+        return go_on(pos, lsn);
+    const bool walks = is_behind && lsn > pos->snapshot->first_lsn;
+    int rc = look_up(pos, lsn - walks);
+    return rc > 0 && walks ? walk_on(pos, lsn) : rc;
+}
+
+int twl_read_position_back(struct read_position *pos, uint64_t lsn, bool is_behind)
+{
+    catch_up(pos);
+    const struct slot *at = pos->at;
+    const struct cursor *cursor = &at->cursor;
+    const bool is_at_next =
+        is_behind && at->segment.file && cursor->records_left > 0 && twl_cursor_next_lsn(cursor) == lsn + 1;
+    const struct group_header next = is_at_next ? cursor->group : (struct group_header){ 0 };
+    const uint64_t id = at->segment.header.segment_id, offset = cursor->group_offset;
+    int rc = look_up(pos, lsn);
+    if (rc <= 0 || !is_behind)
+        return rc;
+    at = pos->at;
+    cursor = &at->cursor;
+    const bool is_in_group = id == at->segment.header.segment_id && offset == cursor->group_offset;
+    if (is_at_next && (is_in_group || twl_group_continues(&next, &cursor->position)))
+        return rc;
+    rc = walk_on(pos, lsn + 1);
+    if (rc > 0)
+        rc = look_up(pos, lsn);
+    return rc == 0 ? POSITION_LOST : rc;
 }
 
 int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)

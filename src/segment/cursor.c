@@ -59,14 +59,17 @@ struct position twl_position_before(const struct segment_header *header)
 
 /* ---- groups ------------------------------------------------------------------------------------ */
 
-static bool continues(const struct cursor *cursor, const struct group_header *group)
+bool twl_group_continues(const struct group_header *group, const struct position *at)
 {
-    const struct position *at = &cursor->position;
-    if (at->next_lsn == 0) /* the first group seen of this segment */
-        return true;
     bool begins_epoch = group->kind == GROUP_START && group->epoch.number > at->epoch.number;
     return group->first_lsn == at->next_lsn && group->chain == at->chain &&
            (is_same_epoch(group->epoch, at->epoch) || begins_epoch);
+}
+
+/* Nothing is known in front of the first group that is seen of a segment. */
+static bool continues(const struct cursor *cursor, const struct group_header *group)
+{
+    return cursor->position.next_lsn == 0 || twl_group_continues(group, &cursor->position);
 }
 
 /* A newer version's kind and flags are unknown, but such a header is not there by chance. If nothing is

@@ -45,6 +45,9 @@ struct position {
     struct epoch epoch;
 };
 
+/* Does the group belong there? */
+bool twl_group_continues(const struct group_header *group, const struct position *at);
+
 struct cursor {
     const struct segment *segment; /* [const while in use] */
     struct summary *summary;       /* [set after begin] NULL, or what accepted groups are added to */

@@ -439,6 +439,30 @@ static int find_known(struct io *io, const struct segment_set *set, size_t *from
     return rc;
 }
 
+/* Does the walk begin with the group that the segment in front of it ends at? Only a footer tells without another walk.
+ * Where the first group is missing, the walk finds that. */
+static int check_joint(struct io *io, const struct segment_set *set, size_t from, struct recovery *recovery)
+{
+    const struct segment_entry *entry = &set->entries[from];
+    struct segment_footer footer;
+    struct segment before;
+    if (from == 0 || entry->header.start_lsn > 0 || entry->first_group.first_lsn == 0)
+        return 0;
+    int rc = twl_segment_open_entry(io, entry - 1, &before);
+    if (rc < 0)
+        return rc;
+    rc = twl_segment_read_footer(&before, &footer);
+    twl_segment_close(&before);
+    if (rc <= 0)
+        return rc;
+    const struct position end = { footer.last_lsn + 1, footer.chain, footer.epoch };
+    if (twl_group_continues(&entry->first_group, &end))
+        return 0;
+    report_damage(&recovery->report, entry, (struct lost){ end.next_lsn, end.next_lsn, SEGMENT_DATA_OFFSET },
+                  "this segment is of another history than the one in front of it");
+    return TWINLOG_ECORRUPT;
+}
+
 static int recover_from(struct io *io, const struct segment_set *set, bool has_writer,
                         struct summary *summary, struct recovery *recovery)
 {
@@ -447,6 +471,10 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
     size_t from = min_u64(recovery->open_from, set->started - 1);
     if (rc == 0)
         rc = find_known(io, set, &from);
+    if (rc == 0)
+        rc = check_joint(io, set, from, recovery);
+    if (rc < 0)
+        return rc;
     struct position position = twl_position_before(&set->entries[from].header);
     for (size_t index = from; rc >= 0 && index < set->started; index++) {
         if (summary)

@@ -6,12 +6,13 @@
 
 #define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
 
-static int look_at_first_group(const struct segment *segment, uint64_t *ret_first_lsn)
+static int look_at_first_group(const struct segment *segment, struct segment_entry *entry)
 {
     struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
     twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
     int rc = twl_cursor_enter_group(&cursor);
-    *ret_first_lsn = rc > 0 ? cursor.group.first_lsn : 0;
+    entry->first_group = rc > 0 ? cursor.group : (struct group_header){ 0 };
+    entry->first_lsn = entry->first_group.first_lsn;
     twl_cursor_free(&cursor);
     return rc < 0 ? rc : 0;
 }
@@ -59,7 +60,7 @@ int twl_segment_look(struct io *io, struct segment_entry *entry)
         entry->first_lsn = entry->header.start_lsn;
         rc = 0;
         if (entry->first_lsn == 0)
-            rc = look_at_first_group(&segment, &entry->first_lsn);
+            rc = look_at_first_group(&segment, entry);
         if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* the group does not check */
             entry->first_lsn = entry->footer.first_lsn;
     }

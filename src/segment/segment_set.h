@@ -27,6 +27,7 @@ struct segment_entry {
     /* Valid after twl_segment_look(): */
     bool is_known;
     uint64_t first_lsn; /* the fixed start; else of the first group; else of the footer; 0 = not started */
+    struct group_header first_group; /* without a fixed start; all zero if it does not check */
     bool is_sealed;
     struct segment_footer footer; /* if it is sealed */
 };

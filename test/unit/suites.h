@@ -19,6 +19,7 @@
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
     DO(golden) /* logs of each version that are kept, and docs/format.md */ \
+    DO(history) /* two histories of one log never mix in silence */ \
     DO(hostile) /* directories that an attacker made, and what is left to other programs */ \
     DO(index) /* the summary of a segment and its sparse index, against a list of all records */ \
     DO(integration) /* the public interface with threads, every way to write, limits and closing */ \

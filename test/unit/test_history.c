@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two histories of one log. A log is closed and copied, and the two go on by themselves, under the same LSNs. Each
+ * record says which of them wrote it. Then files of the one are put among those of the other. No reader, in either
+ * direction, passes from one history to the other without an error; verify calls the log damaged; repair tells that
+ * it is not sure; opening refuses a newest segment that does not continue the one in front of it.
+ */
+#define _GNU_SOURCE
+#include "../sim/rng.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SMALL_SEGMENT 65536u
+#define PAYLOAD_BYTES 1000u
+#define MOST_SEGMENTS 64u
+
+enum writer {
+    NOBODY,
+    OLD, /* before the copy was made */
+    FIRST,
+    SECOND,
+};
+
+static char second_dir[320], repaired_dir[320];
+
+static void make_place(void)
+{
+    logdir_make();
+    snprintf(second_dir, sizeof(second_dir), "%s/second", log_parent);
+    snprintf(repaired_dir, sizeof(repaired_dir), "%s/repaired", log_parent);
+}
+
+static void remove_place(void)
+{
+    logdir_remove();
+}
+
+CASE("two histories", make_place, remove_place);
+
+/* ---- two logs ---------------------------------------------------------------------------------- */
+
+static void append(const char *dir, enum writer writer, unsigned records)
+{
+    static unsigned char bytes[PAYLOAD_BYTES];
+    const struct twinlog_options options =
+        WITH_SIZE(options, .segment_bytes = SMALL_SEGMENT, .flags = TWINLOG_BUFFERED);
+    struct twinlog *log;
+    ck_assert_int_eq(twinlog_open(dir, &options, &log), 0);
+    for (unsigned i = 0; i < records; i++) {
+        const struct twinlog_entry entry = { .data = bytes, .size = PAYLOAD_BYTES, .type = (uint8_t)writer };
+        struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+        terms.level = i + 1 < records && i % 3 != 0 ? TWINLOG_LEVEL_BUFFERED : TWINLOG_LEVEL_DURABLE;
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+
+static void fork_history(unsigned old_records, unsigned first_records, unsigned second_records)
+{
+    append(log_dir, OLD, old_records);
+    copy_directory(log_dir, second_dir);
+    append(log_dir, FIRST, first_records);
+    append(second_dir, SECOND, second_records);
+}
+
+struct listing {
+    struct twinlog_segment segments[MOST_SEGMENTS];
+    unsigned count; /* those with records */
+};
+
+static int keep_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct listing *listing = context;
+    if (segment->state > TWINLOG_SEGMENT_ACTIVE)
+        return 0;
+    ck_assert_uint_lt(listing->count, MOST_SEGMENTS);
+    listing->segments[listing->count++] = *segment;
+    return 0;
+}
+
+static struct listing list(const char *dir)
+{
+    struct listing listing = { .count = 0 };
+    ck_assert_int_eq(twinlog_segments(dir, keep_segment, &listing), 0);
+    return listing;
+}
+
+/* Puts the second log's segment of that sequence in the place of the first log's. */
+static void put_segment(uint64_t sequence)
+{
+    char command[1400];
+    const struct listing first = list(log_dir), second = list(second_dir);
+    const struct twinlog_segment *from = NULL, *to = NULL;
+    for (unsigned i = 0; i < first.count; i++)
+        to = first.segments[i].sequence == sequence ? &first.segments[i] : to;
+    for (unsigned i = 0; i < second.count; i++)
+        from = second.segments[i].sequence == sequence ? &second.segments[i] : from;
+    ck_assert_ptr_nonnull(from);
+    ck_assert_ptr_nonnull(to);
+    snprintf(command, sizeof(command), "cp '%s/%s' '%s/%s'", second_dir, from->file, log_dir, to->file);
+    ck_assert_int_eq(system(command), 0);
+}
+
+/* ---- what is asked of them --------------------------------------------------------------------- */
+
+struct answers {
+    int forwards, backwards, verify, open;
+    unsigned losses; /* that repair tells */
+    bool is_mixed;   /* the repaired log has records of both */
+};
+
+/* Asserts that one walk meets one of the two only; both the old one goes with. */
+static int walk(const char *dir, bool is_back, bool *ret_is_mixed)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    bool has[SECOND + 1] = { false };
+    int rc = twinlog_reader_open(dir, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    rc = is_back ? twinlog_reader_seek_end(reader) : 0;
+    while (rc >= 0 && (rc = is_back ? twinlog_reader_previous(reader, &record)
+                                    : twinlog_reader_next(reader, &record)) > 0)
+        has[record.type] = true;
+    *ret_is_mixed = has[FIRST] && has[SECOND];
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static int count_loss(void *context, const struct twinlog_report *report)
+{
+    (void)report;
+    ++*(unsigned *)context;
+    return 0;
+}
+
+static struct answers ask(void)
+{
+    struct answers answers = { 0 };
+    bool is_mixed;
+    answers.forwards = walk(log_dir, false, &is_mixed);
+    ck_assert_msg(!is_mixed, "a reader went from one history to the other");
+    answers.backwards = walk(log_dir, true, &is_mixed);
+    ck_assert_msg(!is_mixed, "a reader went back from one history to the other");
+    answers.verify = twinlog_verify(log_dir, NULL, NULL);
+    const struct twinlog_repair_options options =
+        WITH_SIZE(repair_options, .each = count_loss, .context = &answers.losses);
+    if (twinlog_repair(log_dir, repaired_dir, &options, NULL) == 0)
+        (void)walk(repaired_dir, false, &answers.is_mixed);
+    else
+        answers.losses++;
+    remove_tree(repaired_dir);
+    struct twinlog *log;
+    answers.open = twinlog_open(log_dir, NULL, &log);
+    if (answers.open == 0)
+        ck_assert_int_eq(twinlog_close(log), 0);
+    return answers;
+}
+
+static void expect_sound(struct answers answers)
+{
+    ck_assert_int_eq(answers.forwards, 0);
+    ck_assert_int_eq(answers.backwards, 0);
+    ck_assert_int_eq(answers.verify, 0);
+    ck_assert_uint_eq(answers.losses, 0);
+    ck_assert_int_eq(answers.open, 0);
+    ck_assert(!answers.is_mixed);
+}
+
+static void expect_break(struct answers answers)
+{
+    ck_assert_int_eq(answers.forwards, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(answers.backwards, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(answers.verify, TWINLOG_ECORRUPT);
+    ck_assert_uint_gt(answers.losses, 0);
+}
+
+/* ---- tests ------------------------------------------------------------------------------------- */
+
+TEST(each_history_by_itself_is_sound)
+{
+    fork_history(500, 700, 700);
+    expect_sound(ask());
+}
+
+/* The copies fill their segments in the same way, so that each LSN is where it would be. */
+TEST_LOOP(a_segment_of_the_other_history_is_a_break, 4)
+{
+    fork_history(500, 700, 700);
+    const struct listing first = list(log_dir);
+    const uint64_t sequence = first.segments[first.count - 1].sequence - (unsigned)_i;
+    put_segment(sequence);
+    const struct answers answers = ask();
+    expect_break(answers);
+    if (_i == 0)
+        ck_assert_int_eq(answers.open, TWINLOG_ECORRUPT);
+}
