@@ -145,6 +145,27 @@ struct twinlog_segment {
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
 
+/* Which history a log has at a record. An LSN says where a record is, not which one: a log that was truncated, reset,
+ * set back or copied goes on under the same LSNs. Each opening for writing and each truncation begins an epoch, with a
+ * random salt. Two logs with the same log_id have the same records up to an LSN if `epoch` and `salt` are the same
+ * there. If not, they differ: ask both for the LSN in front of the larger first_lsn, and so on; the same at n, they
+ * differ from n + 1 on. A copy of a machine with its memory goes on in the same epoch, and is not told so. */
+struct twinlog_history {
+    uint32_t size;
+    uint32_t epoch; /* number of the epoch of that record, */
+    uint32_t salt;  /* and its salt */
+    uint32_t reserved;
+    uint64_t lsn;
+    uint64_t first_lsn; /* where that epoch begins, or the oldest LSN that is kept */
+    uint8_t log_id[16];
+};
+/* Of record `lsn`, which may be a filler; 0: the newest that the reader may return. Reads up to a segment to find where
+ * the epoch begins. Leaves the reader's place as it is; data of a record before is no longer valid. Any reader, also
+ * that of a consumer.
+ *   -ERANGE  behind the newest record that readers see, or there is none    TWINLOG_ETRIMMED  removed
+ *   TWINLOG_ECORRUPT  damaged; the reader's report has the place */
+int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history);
+
 /* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect(). Stops
  * at the durable LSN beside a live writer. Calls `each` for every finding, in log order. 0: sound, also with a torn
  * tail; TWINLOG_ECORRUPT: acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of
@@ -238,6 +259,7 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 #define TWINLOG_INSPECTION_INIT \
     { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, \
       0, 0 }
+#define TWINLOG_HISTORY_INIT { sizeof(struct twinlog_history), 0, 0, 0, 0, 0, { 0 } }
 #define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
 #define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
 #define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }

@@ -450,6 +450,45 @@ int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_
     return judge(pos, twl_cursor_next_record(&pos->at->cursor, ret_record));
 }
 
+/* ---- epochs ------------------------------------------------------------------------------------- */
+
+/* Back to the segment that has the marker of the epoch's start, or to the oldest; then to the first group of it. */
+static int find_start(struct read_position *pos, struct epoch epoch)
+{
+    const struct group_header *group = &pos->at->cursor.group;
+    int rc = 1;
+    for (size_t index = pos->at->index; rc > 0; index--) {
+        rc = open_segment(pos, index);
+        if (rc < 0)
+            return rc;
+        struct cursor *cursor = &pos->at->cursor;
+        group = &cursor->group;
+        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        rc = judge(pos, twl_cursor_enter_group(cursor));
+        if (index == 0 || !is_same_epoch(group->epoch, epoch) || group->kind == GROUP_START)
+            break;
+    }
+    while (rc > 0 && !is_same_epoch(group->epoch, epoch))
+        rc = judge(pos, twl_cursor_enter_group(&pos->at->cursor));
+    return rc;
+}
+
+int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoch *ret_epoch,
+                            uint64_t *ret_first_lsn)
+{
+    catch_up(pos);
+    int rc = look_up(pos, lsn);
+    if (rc > 0) {
+        *ret_epoch = pos->at->cursor.group.epoch;
+        rc = find_start(pos, *ret_epoch);
+    }
+    if (rc <= 0)
+        return rc < 0 ? rc : POSITION_LOST;
+    *ret_first_lsn = max_u64(pos->at->cursor.group.first_lsn, pos->snapshot->first_lsn);
+    twl_read_position_leave(pos);
+    return 1;
+}
+
 /* ---- by time ----------------------------------------------------------------------------------- */
 
 /* The LSN behind those records of a segment that the snapshot covers. */

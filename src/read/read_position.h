@@ -58,6 +58,10 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, bool is_behi
 /* The first record of that time or later that the snapshot covers; 0 = there is none. */
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns);
 
+/* The epoch of record `lsn`, and its first LSN that is kept: 1. The position is left. */
+int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoch *ret_epoch,
+                            uint64_t *ret_first_lsn);
+
 /* After POSITION_LOST: LSN of the record that the walk did not find where it stopped, or the first LSN of
  * that segment; 0 = unknown. */
 uint64_t twl_read_position_stop_lsn(const struct read_position *pos);

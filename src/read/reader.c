@@ -17,12 +17,15 @@
 
 #include "base/fork.h"
 #include "base/sync.h"
+#include "base/versioned.h"
 #include "read/follower.h"
 #include "read/read_position.h"
 #include "read/read_snapshot.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #define LOOKS_AGAIN 2u    /* for a record in one segment */
@@ -570,6 +573,36 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     *ret_last_lsn = has_records ? reader->snapshot.limit_lsn : 0;
     rc = judge_end(reader);
     return rc < 0 ? tell(reader, rc) : 0;
+}
+
+int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history)
+{
+    struct read_snapshot *snapshot = &reader->snapshot;
+    struct twinlog_history history = { .lsn = lsn };
+    struct epoch epoch;
+    struct doubt doubt = { 0 };
+    int rc = ret_history && twl_versioned_is_set(ret_history) ? check(reader) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    reader->end_lsn = 0;
+    do {
+        rc = twl_read_snapshot_find_end(snapshot);
+        if (rc == 0 && lsn == 0)
+            history.lsn = snapshot->limit_lsn;
+        if (rc == 0 && (history.lsn > snapshot->limit_lsn || snapshot->limit_lsn < snapshot->first_lsn))
+            return -ERANGE;
+        if (rc == 0 && history.lsn < snapshot->first_lsn)
+            return TWINLOG_ETRIMMED;
+        if (rc == 0)
+            rc = twl_read_position_epoch(&reader->pos, history.lsn, &epoch, &history.first_lsn);
+    } while (rc == POSITION_LOST && (rc = look_again(reader, history.lsn, &doubt)) > 0);
+    if (rc < 0)
+        return tell(reader, rc);
+    history.epoch = epoch.number;
+    history.salt = epoch.salt;
+    memcpy(history.log_id, snapshot->set.entries[0].header.log_id, sizeof(history.log_id));
+    twl_versioned_give(ret_history, &history, sizeof(history));
+    return 0;
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------- */

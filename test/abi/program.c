@@ -107,6 +107,12 @@ static int use_directory(const char *dir, const char *copy, const char *repaired
     GUARDED(twinlog_inspection, inspection, TWINLOG_INSPECTION_INIT);
     CHECK(twinlog_inspect(dir, &inspection.value) == 0 && IS_WHOLE(inspection));
     CHECK(inspection.value.last_lsn == 3 && inspection.value.report.finding == TWINLOG_FOUND_CLEAN_CLOSE);
+    GUARDED(twinlog_history, history, TWINLOG_HISTORY_INIT);
+    struct twinlog_reader *reader;
+    CHECK(twinlog_reader_open(dir, NULL, &reader) == 0);
+    CHECK(twinlog_reader_history(reader, 3, &history.value) == 0 && IS_WHOLE(history));
+    CHECK(history.value.lsn == 3 && history.value.first_lsn > 0 && history.value.epoch > 0);
+    twinlog_reader_close(reader);
     int segments = 0;
     CHECK(twinlog_segments(dir, count_segment, &segments) == 0 && segments == 1);
     GUARDED(twinlog_verify_options, verify, TWINLOG_VERIFY_OPTIONS_INIT);

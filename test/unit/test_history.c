@@ -201,3 +201,75 @@ TEST_LOOP(a_segment_of_the_other_history_is_a_break, 4)
     if (_i == 0)
         ck_assert_int_eq(answers.open, TWINLOG_ECORRUPT);
 }
+
+/* ---- which history ----------------------------------------------------------------------------- */
+
+static struct twinlog_history ask_history(const char *dir, uint64_t lsn)
+{
+    struct twinlog_history history = TWINLOG_HISTORY_INIT;
+    struct twinlog_reader *reader;
+    ck_assert_int_eq(twinlog_reader_open(dir, NULL, &reader), 0);
+    ck_assert_int_eq(twinlog_reader_history(reader, lsn, &history), 0);
+    twinlog_reader_close(reader);
+    return history;
+}
+
+static bool is_same(const struct twinlog_history *a, const struct twinlog_history *b)
+{
+    return memcmp(a->log_id, b->log_id, sizeof(a->log_id)) == 0 && a->epoch == b->epoch && a->salt == b->salt;
+}
+
+/* As twinlog_admin.h says. */
+static uint64_t last_common_lsn(const char *one, const char *other, uint64_t lsn)
+{
+    while (lsn > 0) {
+        const struct twinlog_history a = ask_history(one, lsn), b = ask_history(other, lsn);
+        if (is_same(&a, &b))
+            break;
+        lsn = (a.first_lsn > b.first_lsn ? a.first_lsn : b.first_lsn) - 1;
+    }
+    return lsn;
+}
+
+TEST(the_epochs_tell_from_where_two_histories_differ)
+{
+    append(log_dir, OLD, 90);
+    fork_history(200, 700, 700);
+    append(log_dir, FIRST, 10);
+    append(second_dir, SECOND, 100);
+    ck_assert_uint_eq(last_common_lsn(log_dir, second_dir, 1000), 290);
+    ck_assert_uint_eq(last_common_lsn(log_dir, second_dir, 290), 290);
+    ck_assert_uint_eq(last_common_lsn(log_dir, second_dir, 120), 120);
+    const struct twinlog_history newest = ask_history(log_dir, 0);
+    ck_assert_uint_eq(newest.lsn, 1000);
+    ck_assert_uint_eq(newest.first_lsn, 991);
+    ck_assert_uint_eq(ask_history(log_dir, 91).first_lsn, 91);
+    ck_assert_uint_eq(ask_history(log_dir, 90).first_lsn, 1);
+}
+
+TEST(a_truncation_begins_another_history)
+{
+    append(log_dir, OLD, 500);
+    copy_directory(log_dir, second_dir);
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    trim.before_lsn = 60;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 100), 0);
+    log_close(log);
+    append(log_dir, FIRST, 600);
+    ck_assert_uint_eq(last_common_lsn(log_dir, second_dir, 500), 100);
+    ck_assert_uint_eq(ask_history(log_dir, 100).first_lsn, 60);
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_history history = TWINLOG_HISTORY_INIT;
+    ck_assert_int_eq(twinlog_reader_history(reader, 59, &history), TWINLOG_ETRIMMED);
+    ck_assert_int_eq(twinlog_reader_history(reader, 701, &history), -ERANGE);
+    history.size = 0;
+    ck_assert_int_eq(twinlog_reader_history(reader, 100, &history), -EINVAL);
+    history.size = sizeof(history);
+    ck_assert_int_eq(twinlog_reader_history(reader, 650, &history), 0);
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1); /* its place stays */
+    ck_assert_uint_eq(record.lsn, 60);
+    twinlog_reader_close(reader);
+}

@@ -229,6 +229,14 @@ static int get_inspection(void *ret)
     return twinlog_inspect(log_dir, ret);
 }
 
+static int get_history(void *ret)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    const int rc = twinlog_reader_history(reader, 1, ret);
+    twinlog_reader_close(reader);
+    return rc;
+}
+
 static int get_backup_result(void *ret)
 {
     return twinlog_backup(log_dir, new_dir(), NULL, ret);
@@ -255,6 +263,7 @@ static const struct {
     { get_timings, sizeof(struct twinlog_timings) },
     { get_trim_result, sizeof(struct twinlog_trim_result) },
     { get_inspection, sizeof(struct twinlog_inspection) },
+    { get_history, sizeof(struct twinlog_history) },
     { get_backup_result, sizeof(struct twinlog_backup_result) },
     { get_repair_result, sizeof(struct twinlog_repair_result) },
     { get_probe, sizeof(struct twinlog_probe) },
