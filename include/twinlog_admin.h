@@ -86,13 +86,12 @@ struct twinlog_timings {
 };
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
-/* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
- * to timeout_ms (not negative). Either result may be NULL. -ESRCH: no writer. -ETIMEDOUT: the writer has committed
- * nothing in time; the results are what it published last, if it ever did. TWINLOG_EPOISONED, at once and in every
- * mode: the same, with `epoch`, `mode` and `poison`. -ENOTSUP: in TWINLOG_MODE_MAPPED, and where the writer cannot
- * share memory or is of another version. -EACCES: this process may not write writer.lock. */
-int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
-                  struct twinlog_timings *ret_timings);
+/* Statistics and timings of a log that another process writes, as they are now, in every mode: also if that process
+ * commits nothing, is stopped, or has poisoned the log (`poison`). Needs no more than to read writer.lock. A record
+ * counts when its group is begun; io_reason stays empty, and so do the timings but in TWINLOG_MODE_DURABLE. Either
+ * result may be NULL. -ESRCH: no writer. -EAGAIN: a writer is opening the log. -ENOTSUP: it is of another version, or
+ * its statistics cannot be shared, as on a disk that was full when it opened the log. */
+int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
 
 /* ---- a log from outside ------------------------------------------------------------------------ */
 

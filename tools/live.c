@@ -2,11 +2,9 @@
 /*
  * twinlog top, or stat --live: shows the work of a log's writer while it goes on.
  *
- * In every interval this process asks the writer for a copy of its counters, and shows the difference to the
- * copy before. A writer that was opened again counts from zero; its larger epoch shows that.
- *
- * A writer that does not answer has committed nothing while it was asked. It is asked for nearly all of the interval;
- * what it has committed in the rest, the newest durable record shows, and its time says how long nothing has come.
+ * In every interval this process reads the writer's counters, and shows the difference to those of before. A writer
+ * that was opened again counts from zero; its larger epoch shows that. Of a writer that commits nothing, the time of
+ * the newest durable record says how long nothing has come.
  */
 #define _GNU_SOURCE
 #include "live.h"
@@ -29,9 +27,6 @@
 #include <unistd.h>
 
 #define LINES_UNDER_A_HEADING 20u
-#define MOST_WAIT_MS UINT64_C(200) /* until a signal is noticed */
-#define LEAST_REST_MS UINT64_C(60) /* a copy that is younger may be the one of the look before */
-
 #define NEWEST_TEXT_BYTES 80u
 
 #define CLEAR_SCREEN "\033[H\033[2J"
@@ -52,8 +47,8 @@ struct sample {
 /* The difference between two samples. */
 struct change {
     enum writer_state state;
-    bool has_stat; /* the writer has answered at least once */
-    int poison;    /* 0, or the error that poisoned the log */
+    bool has_stat;
+    int poison; /* 0, or the error that poisoned the log */
     double seconds;
     const struct twinlog_stat *now;
     uint64_t appends, append_bytes, groups, written_bytes, syncs;
@@ -133,61 +128,27 @@ static void compare(struct show *show, struct change *change)
     subtract_timings(&change->timings, &before->timings);
 }
 
-/* Asks for nearly all of the interval, unless a signal comes. Not for the rest, so that the writer stops making copies,
- * and the next copy is a new one. */
-static int ask(const struct show *show, struct sample *sample)
-{
-    const uint64_t rest_ms = show->interval_ms / 2 < LEAST_REST_MS ? show->interval_ms / 2 : LEAST_REST_MS;
-    int error = -ETIMEDOUT;
-
-    for (uint64_t left = show->interval_ms - rest_ms; error == -ETIMEDOUT && left > 0 && stop_sleep(0);) {
-        const uint64_t wait_ms = left < MOST_WAIT_MS ? left : MOST_WAIT_MS;
-        error = twinlog_watch(show->dir, (int)wait_ms, &sample->stat, &sample->timings);
-        left -= wait_ms;
-    }
-    sample->taken_ns = monotonic_ns();
-    return error;
-}
-
-/* The counters are those of before, but for records that came while the writer was not asked: how they were written is
- * told with the next copy. */
-static void move_on(struct sample *now, const struct newest *newest, uint64_t taken_ns)
-{
-    if (now->taken_ns == 0 || newest->lsn == 0)
-        return;
-    now->taken_ns = taken_ns;
-    if (newest->lsn > now->stat.durable_lsn)
-        now->stat.appends += newest->lsn - now->stat.durable_lsn;
-    now->stat.last_lsn = now->stat.written_lsn = now->stat.durable_lsn = newest->lsn;
-}
-
 /* 0, also if there is no sample now; or an error, after which there will never be one. */
 static int take_sample(struct show *show, struct change *change)
 {
     struct sample sample = { .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
 
     memset(change, 0, sizeof(*change));
-    int error = ask(show, &sample);
-    if (error < 0 && error != -ETIMEDOUT && error != -ESRCH && error != TWINLOG_EPOISONED)
+    int error = twinlog_watch(show->dir, &sample.stat, &sample.timings);
+    sample.taken_ns = monotonic_ns();
+    const bool has_writer = error != -ESRCH && error != -EAGAIN; /* that one is opening the log */
+    if (error < 0 && has_writer)
         return error;
-    change->poison = sample.stat.poison;
-    int newest_error = find_newest(show->dir, &change->newest);
-    if (newest_error < 0 && error == -ESRCH)
-        return newest_error;
-    if (error == -ESRCH)
-        return 0;
+    error = find_newest(show->dir, &change->newest);
+    if (!has_writer)
+        return error;
     show->before = show->now;
-    const bool has_answered =
-        error == 0 || sample.timings.sample_interval > 0; /* now, or before this one came */
-    if (error == 0 || (show->now.taken_ns == 0 && has_answered))
-        show->now = sample;
-    if (error < 0)
-        move_on(&show->now, &change->newest, sample.taken_ns);
-    if (show->now.taken_ns > 0)
-        compare(show, change);
-    change->state = error == TWINLOG_EPOISONED          ? WRITER_POISONED
-                    : error == 0 || change->appends > 0 ? WRITER_BUSY
-                                                        : WRITER_IDLE;
+    show->now = sample;
+    compare(show, change);
+    change->poison = sample.stat.poison;
+    change->state = change->poison < 0                          ? WRITER_POISONED
+                    : change->appends > 0 || change->groups > 0 ? WRITER_BUSY
+                                                                : WRITER_IDLE;
     return 0;
 }
 
@@ -416,20 +377,20 @@ static int print_change(struct show *show, const struct change *change)
 }
 
 static const char unseen_advice[] =
-    "Its writer uses the mapped mode or the shared mode, in which nothing is timed, or another version of twinlog, or "
-    "cannot share memory. 'twinlog stat DIR' shows what the files say.";
+    "Its writer is of another version of twinlog, or cannot share memory, as on a disk that was full when it opened "
+    "the log. 'twinlog stat DIR' shows what the files say.";
 
-/* Rates need two samples, so the first one of a busy writer is not shown. */
+/* Rates need two samples, so the first one of a writer is not shown. */
 static int run(struct show *show)
 {
     struct change change;
     uint64_t next_ns = monotonic_ns();
 
-    for (bool is_first = true;; is_first = false) {
+    for (;;) {
         int error = take_sample(show, &change);
         if (error)
             return fail("watch the log", show->dir, error, NULL, error == -ENOTSUP ? unseen_advice : NULL);
-        if (!is_first || change.state != WRITER_BUSY) {
+        if (change.seconds > 0 || change.state == WRITER_NONE || change.state == WRITER_POISONED) {
             int status = print_change(show, &change);
             if (status != STATUS_FINE)
                 return status;

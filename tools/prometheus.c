@@ -2,10 +2,9 @@
 /*
  * twinlog stat --prometheus: prints metrics in the text exposition format, version 0.0.4.
  *
- * Beside a writer: its counters and durations, from a copy that it is asked for. A writer that commits nothing, or is
- * poisoned, does not answer: then they are those of its last answer, or 0 before the first one, so that they only grow.
- * Without a writer they are 0, which Prometheus takes for the restart that it is. So series do not vanish. Beside a
- * writer that never answers, as one in the mapped mode, there are no counters, and twinlog_counters_up is 0.
+ * Beside a writer: its counters and durations. Without a writer they are 0, which Prometheus takes for the restart that
+ * it is. So series do not vanish. Where the counters cannot be read there are none, twinlog_counters_up is 0, and
+ * standard error says why.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -18,8 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <twinlog_admin.h>
-
-#define WAIT_MS 1000
 
 static const char *directory;
 
@@ -208,18 +205,18 @@ int show_prometheus(const char *dir)
     int status = STATUS_FINE;
 
     directory = dir;
-    int error = twinlog_watch(dir, WAIT_MS, &stat, &timings);
+    int error = twinlog_watch(dir, &stat, &timings);
     if (error < 0)
         status = look_at_files(&stat, &has_writer);
     if (status == STATUS_FAILED)
         return status;
     print_files(has_writer, &stat);
     print_newest();
-    const bool is_timed = stat.mode == TWINLOG_MODE_DURABLE; /* as far as the writer has answered */
-    print_value("twinlog_counters_up", "gauge",
-                "1 if the counters are of now; 0 if they are of the writer's last answer, or there are none.",
-                error == 0);
-    if (error == 0 || error == -ETIMEDOUT || error == -ESRCH || (error == TWINLOG_EPOISONED && is_timed)) {
+    print_value(
+        "twinlog_counters_up", "gauge",
+        "1 if the counters are those of a process; 0 if none has the log open, or its counters cannot be read.",
+        error == 0);
+    if (error == 0 || error == -ESRCH) {
         print_counters(&stat);
         print_timings(&timings);
     }

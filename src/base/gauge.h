@@ -28,6 +28,11 @@ static inline void add_alone(_Atomic uint64_t *counter, uint64_t value)
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value,
                           memory_order_relaxed);
 }
+/* The same for a value that is set. */
+static inline void set_alone(_Atomic uint64_t *value, uint64_t to)
+{
+    atomic_store_explicit(value, to, memory_order_relaxed);
+}
 void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram);
 
 #endif

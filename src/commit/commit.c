@@ -36,6 +36,8 @@ static void begin(struct commit *c, const struct segment *segment, bool is_start
     atomic_store(&c->last_lsn, position->next_lsn - 1);
     atomic_store(&c->written, position->next_lsn - 1);
     watermark_store(&c->durable, position->next_lsn - 1);
+    set_alone(&c->statistics->written_lsn, position->next_lsn - 1);
+    set_alone(&c->statistics->began_lsn, position->next_lsn - atomic_load(&c->statistics->appends));
     twl_fill_twin(c, 0, offset, position->next_lsn);
     twl_mutex_unlock(&c->lock);
 }
@@ -60,8 +62,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->is_padded = (options->flags & TWINLOG_PAD) != 0;
     c->group_flags = twl_group_flags_for(options->buffer_bytes);
     c->shared = config->shared;
-    c->publish_statistics = config->publish_statistics;
-    c->publish_context = config->publish_context;
+    c->statistics = config->shared->statistics;
     c->waiters_end = &c->first_waiter;
     twl_mutex_init(&c->lock);
     for (unsigned i = 0; i < 2; i++)
@@ -208,19 +209,6 @@ int twl_commit_give_up(struct commit *c, int error)
     return error;
 }
 
-void twl_commit_timings(struct commit *c, struct twinlog_timings *ret_timings)
-{
-    ret_timings->sample_interval = TIMED_INTERVAL;
-    twl_gauge_read(&c->gauges.queue, &ret_timings->queue);
-    twl_gauge_read(&c->gauges.copy, &ret_timings->copy);
-    twl_gauge_read(&c->gauges.write, &ret_timings->write);
-    twl_gauge_read(&c->gauges.sync, &ret_timings->sync);
-    twl_gauge_read(&c->gauges.wake, &ret_timings->wake);
-    twl_gauge_read(&c->gauges.total, &ret_timings->total);
-    twl_gauge_read(&c->gauges.group_records, &ret_timings->group_records);
-    twl_gauge_read(&c->gauges.group_bytes, &ret_timings->group_bytes);
-}
-
 /* ---- the engine of the durable mode ---------------------------------------------------------------- */
 
 static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
@@ -262,17 +250,9 @@ static void count(void *engine, struct twinlog_stat *stat)
     twl_mutex_lock(&c->lock);
     stat->poison = atomic_load(&c->poison);
     stat->epoch = c->epoch.number;
-    stat->appends = c->appends;
+    stat->appends = atomic_load(&c->statistics->appends) + c->twins[c->filling].count;
     stat->append_bytes = c->append_bytes;
-    stat->groups = atomic_load(&c->groups);
-    stat->group_bytes = atomic_load(&c->group_bytes);
-    stat->written_bytes = atomic_load(&c->written_bytes);
-    stat->rolls = atomic_load(&c->rolls);
-    stat->roll_waits = c->roll_waits;
-    stat->full_refusals = c->full_refusals;
-    stat->syncs = atomic_load(&c->syncs);
-    stat->requests = c->requests - atomic_load(&c->completed_requests);
-    stat->slow = atomic_load(&c->slow);
+    stat->requests = c->requests - atomic_load(&c->statistics->completed_requests);
     twl_mutex_unlock(&c->lock);
 }
 

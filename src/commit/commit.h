@@ -34,10 +34,6 @@ struct commit_config {
     struct epoch epoch;       /* of this writer */
     const struct twinlog_options *options; /* normalised; copied */
     struct shared_page *shared;            /* where to publish; outlives the commit */
-    /* Called after a group when a copy of the statistics is wanted: by any thread, which holds no lock and does not
-     * lead any more. May be NULL. */
-    void (*publish_statistics)(void *context);
-    void *publish_context;
 };
 
 /* Checks whether the committer of these options can be used. TWINLOG_EFORKED; -ENOSYS: not with io_uring. */
@@ -113,7 +109,5 @@ uint64_t twl_commit_last_lsn(const struct commit *commit); /* newest accepted */
 /* Poisons the log, and tells watchers: by the leader, or after a failure elsewhere that leaves the state of the disk in
  * doubt, while the commit path is stopped. Returns the error that stays. */
 int twl_commit_give_up(struct commit *commit, int error);
-
-void twl_commit_timings(struct commit *commit, struct twinlog_timings *ret_timings);
 
 #endif

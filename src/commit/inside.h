@@ -22,7 +22,7 @@
 #ifndef TWL_COMMIT_INSIDE_H
 #define TWL_COMMIT_INSIDE_H
 
-#include "base/gauge.h"
+#include "base/statistics.h"
 #include "base/sync.h"
 #include "commit/commit.h"
 
@@ -152,36 +152,28 @@ struct committer_client {
     struct committer_client *next; /* queued, or filling */
 };
 
-struct gauges {
-    struct gauge queue, copy, write, sync, wake, total, group_records, group_bytes;
-};
-
 struct commit {
-    struct io *io;                             /* [const] */
-    struct keeper *keeper;                     /* [const] */
-    struct twinlog_options options;            /* [const] */
-    bool is_padded;                            /* [const] */
-    uint16_t group_flags;                      /* [const] of each group */
-    struct epoch epoch;                        /* [const but for a restart] */
-    uint32_t epoch_seed;                       /* [const but for a restart] */
-    struct shared_page *shared;                /* [const] */
-    void (*publish_statistics)(void *context); /* [const] as in the config */
-    void *publish_context;                     /* [const] */
-    void *memory;                              /* [const] both buffers, as allocated */
+    struct io *io;                  /* [const] */
+    struct keeper *keeper;          /* [const] */
+    struct twinlog_options options; /* [const] */
+    bool is_padded;                 /* [const] */
+    uint16_t group_flags;           /* [const] of each group */
+    struct epoch epoch;             /* [const but for a restart] */
+    uint32_t epoch_seed;            /* [const but for a restart] */
+    struct shared_page *shared;     /* [const] */
+    struct statistics *statistics;  /* [const pointer] those of the page */
+    void *memory;                   /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
     uint32_t filling;                           /* [lock] index of the buffer that writers fill */
-    uint64_t appends;                           /* [lock] */
-    uint64_t append_bytes;                      /* [lock] */
+    uint64_t append_bytes;                      /* [lock] payload accepted */
     uint64_t requests;                          /* [lock] accepted */
     _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
     bool needs_sync;                            /* [lock] a caller waits for a sync of written records */
     struct waiter *first_waiter, **waiters_end; /* [lock] */
-    uint64_t next_room;     /* [lock] bytes that a group may have in `next`; 0 = no next segment */
-    struct segment next;    /* [lock] where the group of the filling buffer goes */
-    struct growth growth;   /* [lock] */
-    uint64_t roll_waits;    /* [lock] */
-    uint64_t full_refusals; /* [lock] */
+    uint64_t next_room;   /* [lock] bytes that a group may have in `next`; 0 = no next segment */
+    struct segment next;  /* [lock] where the group of the filling buffer goes */
+    struct growth growth; /* [lock] */
 
     struct twin twins[2];
 
@@ -205,11 +197,8 @@ struct commit {
     _Atomic uint32_t
         crowd; /* if running the expected writers takes longer than a commit: so many records a group
                              * should have before a writer leads; else 0 */
-    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
-
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
-    struct gauges gauges;
 };
 
 /* ---- place.c ---- */

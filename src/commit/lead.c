@@ -170,6 +170,14 @@ static void roll(struct commit *c, struct twin *twin) REQUIRES(c->lock, c->leade
     twin->offset = SEGMENT_DATA_OFFSET;
 }
 
+/* The writers count in the memory of the lock, and the leader tells the sums once for each group. */
+static void count_accepted(struct commit *c, const struct twin *twin) REQUIRES(c->lock)
+{
+    add_alone(&c->statistics->appends, twin->count);
+    set_alone(&c->statistics->append_bytes, c->append_bytes);
+    set_alone(&c->statistics->requests, c->requests);
+}
+
 /* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if
  * there is nothing to write. */
 static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leadership)
@@ -183,6 +191,7 @@ static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leader
     c->needs_sync = false;
     if (twin->count > 0 || is_marker) {
         round->sealed = twin;
+        count_accepted(c, twin);
         if (c->next_room > 0 || (should_leave && twl_take_next(c, align_up(twin->used, BLOCK_BYTES))))
             roll(c, twin);
         /* a segment is sealed only when no recovery can write to it again */
@@ -330,7 +339,7 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
 {
     twl_keeper_leave(c->keeper, &c->left, &c->segment);
     c->left = (struct segment){ 0 };
-    add_alone(&c->rolls, 1);
+    add_alone(&c->statistics->rolls, 1);
     PROBE_ROLL(c, c->segment.header.sequence, round->group.first_lsn);
     tell_round(c, round, TWINLOG_EVENT_ROLL, 0, 0);
 }
@@ -338,14 +347,16 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
 static void count_group(struct commit *c, const struct round *round) REQUIRES(c->leadership)
 {
     const struct twin *sealed = round->sealed;
-    add_alone(&c->groups, 1);
-    add_alone(&c->group_bytes, round->group.bytes);
-    add_alone(&c->written_bytes, align_up(sealed->used, BLOCK_BYTES));
-    add_alone(&c->syncs, round->is_synced);
+    struct statistics *statistics = c->statistics;
+    add_alone(&statistics->groups, 1);
+    add_alone(&statistics->group_bytes, round->group.bytes);
+    add_alone(&statistics->written_bytes, align_up(sealed->used, BLOCK_BYTES));
+    add_alone(&statistics->syncs, round->is_synced);
     c->recent_groups += sealed->count > 0;
     c->recent_bytes += sealed->count > 0 ? sealed->used : 0;
-    twl_gauge_add_alone(&c->gauges.group_records, sealed->count);
-    twl_gauge_add_alone(&c->gauges.group_bytes, round->group.bytes);
+    twl_gauge_add_alone(&statistics->group_records, sealed->count);
+    twl_gauge_add_alone(&statistics->group_bytes_each, round->group.bytes);
+    set_alone(&statistics->written_lsn, sealed->first_lsn + sealed->count - 1);
 }
 
 /* Publishes last: a thread that waits for that may do anything next. */
@@ -381,7 +392,7 @@ static void complete(struct commit *c, struct twin *twin, int rc) REQUIRES(c->le
     if (!requests.first)
         return;
     twin->requests = (struct requests){ 0 };
-    add_alone(&c->completed_requests, requests.count);
+    add_alone(&c->statistics->completed_requests, requests.count);
     twl_complete(c, &requests, rc);
 }
 
@@ -402,12 +413,12 @@ static void tell_result(struct commit *c, const struct round *round, int rc, uin
 {
     const uint64_t took_ns = now_ns - round->began_ns;
     if (round->sealed) {
-        twl_gauge_add_alone(&c->gauges.write, took_ns);
+        twl_gauge_add_alone(&c->statistics->write, took_ns);
         c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
         atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
     }
     if (c->options.slow_ms > 0 && took_ns / 1000000 >= c->options.slow_ms) {
-        add_alone(&c->slow, 1);
+        add_alone(&c->statistics->slow, 1);
         PROBE_SLOW(c, took_ns);
         tell_round(c, round, TWINLOG_EVENT_SLOW, 0, took_ns);
     }
@@ -448,8 +459,8 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
     if (round->step == ROUND_SYNC && rc == 0) {
         if (round->write.file) {
             publish_durable(c, written_lsn(c));
-            twl_gauge_add_alone(&c->gauges.sync, twl_monotonic_ns() - round->began_ns);
-            add_alone(&c->syncs, 1);
+            twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
+            add_alone(&c->statistics->syncs, 1);
         }
         /* Write and sync the group. */
         round->step = ROUND_WRITE;
@@ -530,8 +541,6 @@ void twl_hand_on(struct commit *c, const struct round *round)
         twl_commit_wake_all(c);
     else if (round)
         twl_event_notify_all(&round->sealed->done);
-    if (round && c->publish_statistics && twl_page_is_copy_wanted(c->shared))
-        c->publish_statistics(c->publish_context);
 }
 
 /* True if the writer has got its place. Only leaders give places to waiters, so the answer holds until this leader's

@@ -130,7 +130,7 @@ static void end_growth(void *context, int rc)
         c->growth.bytes = c->growth.wanted;
         c->growth.error = rc;
     }
-    c->roll_waits += rc == 0;
+    add_alone(&c->statistics->roll_waits, rc == 0);
     twl_mutex_unlock(&c->lock);
     twl_event_notify_all(&c->space);
 }
@@ -186,7 +186,6 @@ static void take(struct commit *c, const struct need *need, struct place *ret_pl
     twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
     if (need->request)
         attach_request(c, twin, need->request, need, lsn);
-    c->appends += need->count;
     c->append_bytes += need->payload_bytes;
     atomic_store_explicit(&twin->places, atomic_load_explicit(&twin->places, memory_order_relaxed) + 1,
                           memory_order_relaxed);
@@ -340,7 +339,7 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         break;
     case ADMISSION_REFUSED:
         rc = c->growth.error;
-        c->full_refusals += is_no_space(rc);
+        add_alone(&c->statistics->full_refusals, is_no_space(rc));
         break;
     case ADMISSION_AGAIN:
         rc = -EAGAIN;

@@ -26,7 +26,10 @@
 #define MOST_LEFT_EPOCH (UINT32_MAX / 4 * 3)
 #define SETTLING_LOOKS 64 /* the two words of a watermark differ while it is being stored */
 
+#define STATISTICS_BYTES (PAGE_FILE_BYTES - BLOCK_BYTES)
+
 _Static_assert(sizeof(struct page_words) <= PAGE_COMMON_OFFSET, "in front of what is shared");
+_Static_assert(sizeof(struct statistics) <= STATISTICS_BYTES, "fit behind the page");
 
 /* ---- the page ---------------------------------------------------------------------------------- */
 
@@ -35,23 +38,35 @@ static bool is_page(const struct page_words *page)
     return atomic_load(&page->magic) == PAGE_MAGIC;
 }
 
+/* Of the file; a writer's statistics may be in private memory. */
+static size_t mapped_bytes(const struct shared_page *shared)
+{
+    return shared->statistics && !shared->own_statistics ? PAGE_FILE_BYTES : BLOCK_BYTES;
+}
+
 static void unmap_page(struct shared_page *shared)
 {
     if (shared->is_private)
         free(shared->page);
     else if (shared->page)
-        shared->io->ops->unmap(shared->io, shared->page, BLOCK_BYTES);
+        shared->io->ops->unmap(shared->io, shared->page, mapped_bytes(shared));
+    free(shared->own_statistics);
     shared->page = NULL;
+    shared->statistics = shared->own_statistics = NULL;
 }
 
-static struct page_words *map_page(const struct shared_page *shared)
+static void map_page(struct shared_page *shared)
 {
     uint64_t bytes = 0;
     void *page = NULL;
-    if (io_size(shared->file, &bytes) < 0 || bytes < BLOCK_BYTES ||
-        shared->io->ops->map(shared->file, BLOCK_BYTES, &page) < 0)
-        return NULL;
-    return page;
+    if (io_size(shared->file, &bytes) < 0 || bytes < BLOCK_BYTES)
+        return;
+    const size_t wanted = bytes < PAGE_FILE_BYTES ? BLOCK_BYTES : PAGE_FILE_BYTES;
+    if (shared->io->ops->map(shared->file, wanted, &page) < 0)
+        return;
+    shared->page = page;
+    if (wanted == PAGE_FILE_BYTES)
+        shared->statistics = (struct statistics *)((unsigned char *)page + BLOCK_BYTES);
 }
 
 /* Readers in other processes can do without a page: they see what is durable by the markers in the log. They
@@ -68,6 +83,13 @@ static int make_private_page(struct shared_page *shared)
     shared->is_private = true;
     bool is_short = io_size(shared->file, &bytes) == 0 && bytes < BLOCK_BYTES;
     return is_short ? 0 : io_write_at(shared->file, page, BLOCK_BYTES, 0);
+}
+
+static int have_statistics(struct shared_page *shared)
+{
+    if (!shared->statistics)
+        shared->statistics = shared->own_statistics = calloc(1, sizeof(*shared->statistics));
+    return shared->statistics ? 0 : -ENOMEM;
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
@@ -143,13 +165,13 @@ static void clear(struct shared_page *shared)
     shared->left_epoch = find_left_epoch(shared);
     atomic_store(&page->left_epoch, shared->left_epoch);
     memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
+    memset(shared->statistics, 0, sizeof(*shared->statistics));
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
     atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
     atomic_store(&page->poison, 0);
     atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
-    atomic_store(&page->wanted_ns, 0); /* after a reboot an old value may be far in the future */
     /* a value from before a power cut is void */
     atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - 1);
     atomic_store(&page->magic, PAGE_MAGIC);
@@ -160,7 +182,20 @@ static int make_large_enough(struct io_file *file)
 {
     uint64_t bytes = 0;
     int rc = io_size(file, &bytes);
-    return rc == 0 && bytes < BLOCK_BYTES ? io_allocate(file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN) : rc;
+    return rc == 0 && bytes < PAGE_FILE_BYTES ? io_allocate(file, PAGE_FILE_BYTES, IO_ALLOCATE_WRITTEN) : rc;
+}
+
+/* A full disk must not prevent an opening. */
+static int map_or_make_page(struct shared_page *shared)
+{
+    int rc = make_large_enough(shared->file);
+    if (rc < 0 && !is_no_space(rc))
+        return rc;
+    map_page(shared);
+    if (!shared->page && shared->is_shared)
+        return rc < 0 ? rc : -ENOTSUP;
+    rc = shared->page ? 0 : make_private_page(shared);
+    return rc < 0 ? rc : have_statistics(shared);
 }
 
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
@@ -170,13 +205,8 @@ static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct sha
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
     if (rc == 0 && !is_shared)
         rc = twl_lock_patiently(shared.file, wait_ms);
-    if (rc == 0) {
-        rc = make_large_enough(shared.file);
-        if (rc == 0 || (!is_shared && is_no_space(rc))) { /* a full disk must not prevent an opening */
-            shared.page = map_page(&shared);
-            rc = shared.page ? 0 : is_shared ? -ENOTSUP : make_private_page(&shared);
-        }
-    }
+    if (rc == 0)
+        rc = map_or_make_page(&shared);
     if (rc < 0) {
         twl_page_unlock(&shared);
         return rc;
@@ -202,9 +232,10 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared)
     int rc = twl_page_watch(io, &shared);
     if (rc < 0)
         return rc;
-    if (!shared.page || !shared.is_writable) {
+    rc = shared.page && shared.is_writable ? have_statistics(&shared) : -ENOTSUP;
+    if (rc < 0) {
         twl_page_unwatch(&shared);
-        return -ENOTSUP;
+        return rc;
     }
     shared.is_ours = shared.is_shared = true;
     *ret_shared = shared;
@@ -229,7 +260,6 @@ static void store_identity(const struct shared_page *shared)
     const uint32_t epoch = atomic_load(&shared->own_epoch);
     atomic_store(&page->first_lsn, atomic_load(&shared->own_first_lsn));
     atomic_store(&page->mode, atomic_load(&shared->own_mode));
-    atomic_store(&page->offer, (uint64_t)epoch << 32 | shared->layout);
     atomic_store(&page->epoch, epoch);
 }
 
@@ -250,6 +280,7 @@ void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch,
     atomic_store(&shared->own_mode, mode);
     atomic_store(&shared->own_epoch, epoch);
     atomic_store(&shared->own_first_lsn, first_lsn);
+    atomic_store(&shared->statistics->layout, STATISTICS_LAYOUT);
     /* first: after a reset there may be no records up to the new watermark */
     atomic_store(&shared->page->first_lsn, first_lsn);
     watermark_store(&shared->page->durable, durable_lsn);
@@ -342,7 +373,7 @@ int twl_page_watch(struct io *io, struct shared_page *ret_shared)
     if (rc < 0 && rc != -ENOENT)
         return rc;
     if (rc == 0)
-        shared.page = map_page(&shared);
+        map_page(&shared);
     if (shared.page && !is_page(shared.page)) /* not made yet, or of a writer that can't share it */
         unmap_page(&shared);
     *ret_shared = shared;
@@ -437,44 +468,6 @@ int twl_page_poison(const struct shared_page *shared)
 bool twl_page_is_mapped(const struct shared_page *shared)
 {
     return twl_page_mode(shared) != TWINLOG_MODE_DURABLE;
-}
-
-/* ---- copies -------------------------------------------------------------------------------------- */
-
-void twl_page_offer_copies(struct shared_page *shared, uint32_t layout)
-{
-    shared->layout = layout;
-}
-
-bool twl_page_is_copy_wanted(const struct shared_page *shared)
-{
-    const uint64_t wanted_ns = atomic_load_explicit(&shared->page->wanted_ns, memory_order_relaxed);
-    return wanted_ns > 0 && wanted_ns > twl_monotonic_ns();
-}
-
-int twl_page_put_copy(struct shared_page *shared, const void *copy, size_t size)
-{
-    return io_write_at(shared->file, copy, size, BLOCK_BYTES);
-}
-
-int twl_page_want_copies(struct shared_page *shared, uint32_t layout, uint64_t until_ns)
-{
-    const uint32_t epoch = twl_page_epoch(shared);
-    if (shared->page && !shared->is_writable)
-        return -EACCES;
-    if (shared->page && epoch == 0)
-        return -EAGAIN;
-    if (!shared->page || atomic_load(&shared->page->offer) != ((uint64_t)epoch << 32 | layout))
-        return -ENOTSUP;
-    raise_u64(&shared->page->wanted_ns, until_ns);
-    return 0;
-}
-
-int twl_page_get_copy(struct shared_page *shared, void *copy, size_t size)
-{
-    size_t found = 0;
-    int rc = io_read(shared->file, copy, size, BLOCK_BYTES, &found);
-    return rc < 0 ? rc : found < size ? -ENODATA : 0;
 }
 
 void twl_page_unwatch(struct shared_page *shared)

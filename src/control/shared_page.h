@@ -9,13 +9,14 @@
  * its own process. If a process makes the file shorter while it is mapped, the page turns into memory of the
  * process that looks (io.h): the writer goes on in it, and a reader in another process looks for a new page.
  *
- * Behind the page there is room for a copy of the writer's statistics, which the writer stores on request.
- * The copy is written and read, not mapped, so a full disk or a shortened file is an error code and nothing
- * worse.
+ * Behind the page, mapped with it, are the writer's statistics: counters where the writer counts. Where a full disk
+ * has no room for them the writer counts in private memory, and others do not see it.
  */
 #ifndef TWL_SHARED_PAGE_H
 #define TWL_SHARED_PAGE_H
 
+#include "base/base.h"
+#include "base/statistics.h"
 #include "base/watermark.h"
 #include "io/io.h"
 
@@ -23,9 +24,9 @@
 
 #define PAGE_FILE_NAME "writer.lock"
 #define PAGE_COMMON_OFFSET 1024u /* in the page: the part for processes that write the log together */
+#define PAGE_FILE_BYTES 32768u   /* of the file: the page, and the statistics from BLOCK_BYTES on */
 
-/* All fields are [atomic]. The writer stores them. Readers also store `page_sequence` and `awaited_sequence`, watchers
- * `wanted_ns`. */
+/* All fields are [atomic]. The writer stores them. Readers also store `page_sequence` and `awaited_sequence`. */
 struct page_words {
     _Atomic uint64_t magic;
     /* of the writer; 0 while it recovers. A truncation begins a new one, stored before any LSN of it is published */
@@ -37,12 +38,7 @@ struct page_words {
     _Atomic uint32_t
         mode; /* enum twinlog_mode; except in the durable one, a complete record exists at once */
     struct watermark durable;
-    _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the first one to come */
-    /* the layout of the copies that this writer makes, below its epoch: a writer that knows no copies leaves an older
-     * epoch there */
-    _Atomic uint64_t offer;
-    _Atomic uint64_t
-        wanted_ns; /* copies are wanted until this time, on CLOCK_MONOTONIC; the watchers store it */
+    _Atomic uint64_t first_lsn;  /* oldest LSN that is kept, or the first one to come */
     _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */
     _Atomic uint32_t left_epoch; /* newest epoch that an opening writer has found here; 0 = none */
     _Atomic int poison; /* 0 or the error that poisoned the log; in shared mode that of all participants */
@@ -61,13 +57,14 @@ struct note {
 struct shared_page {
     struct io *io;
     struct io_file *file;
-    struct page_words *page; /* a writer always has one; a reader has NULL if no page can be seen */
-    bool is_ours;            /* this process is the writer */
-    bool is_private;         /* the page is private memory of this process */
-    bool is_shared;          /* other processes write, too: values that grow are raised, not stored */
-    bool is_writable;        /* the page can be written, so a reader can announce that it sleeps */
-    uint32_t layout;         /* layout of the copies that are offered; 0 = none */
-    uint32_t left_epoch;     /* newest one that earlier writers had left in the page; 0 = none */
+    struct page_words *page;           /* a writer always has one; a reader has NULL if no page can be seen */
+    struct statistics *statistics;     /* likewise */
+    struct statistics *own_statistics; /* private memory for them; NULL: they are in the file */
+    bool is_ours;                      /* this process is the writer */
+    bool is_private;                   /* the page is private memory of this process */
+    bool is_shared;      /* other processes write, too: values that grow are raised, not stored */
+    bool is_writable;    /* the page can be written, so a reader can announce that it sleeps */
+    uint32_t left_epoch; /* newest one that earlier writers had left in the page; 0 = none */
     /* What the writer published last, in case it has to publish it again. */
     _Atomic uint32_t own_epoch;
     _Atomic uint32_t own_mode;
@@ -120,17 +117,6 @@ struct note twl_page_get_note(const struct shared_page *shared, bool has_writer)
 int twl_page_poison(const struct shared_page *shared);     /* 0, or the error that poisoned the log */
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
 void twl_page_unwatch(struct shared_page *shared);
-
-/* Copies: `layout` says what they contain and how large they are. A writer offers them from its next
- * twl_page_publish() on. One load tells whether a watcher wants one. */
-void twl_page_offer_copies(struct shared_page *shared, uint32_t layout);
-bool twl_page_is_copy_wanted(const struct shared_page *shared);
-int twl_page_put_copy(struct shared_page *shared, const void *copy, size_t size);
-/* For watchers. -EACCES: the file may not be written. -EAGAIN: the writer has published nothing yet.
- * -ENOTSUP: it offers no copies of this layout. */
-int twl_page_want_copies(struct shared_page *shared, uint32_t layout, uint64_t until_ns);
-/* The copy may be an older one, or incomplete. -ENODATA: there never was one. */
-int twl_page_get_copy(struct shared_page *shared, void *copy, size_t size);
 
 /* Waits for a publication: read the sequence, look at what it announces, then sleep while it is still
  * `seen`. Returns early for any reason. timeout_ms < 0: no limit if the writer is certain to wake the

@@ -45,16 +45,15 @@ struct keeper {
     int64_t
         max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
     uint64_t ready_bytes;   /* [lock] of the files */
-    uint64_t trimmed, recycled; /* [lock] */
-    bool is_making;             /* [lock] a thread is making a segment */
-    bool is_growing;            /* [lock] and that segment replaces the first ready one */
-    bool is_sealing;            /* [lock] a thread is sealing a segment */
-    bool has_failed;            /* [lock] making failed; the thread does not retry until asked */
-    bool is_log_open;           /* [lock] until then nothing is sealed or trimmed */
-    bool has_thread;            /* [lock] */
-    bool is_stopping;           /* [lock] */
-    bool must_tend;             /* [lock] */
-    pthread_t thread;           /* [lock] */
+    bool is_making;         /* [lock] a thread is making a segment */
+    bool is_growing;        /* [lock] and that segment replaces the first ready one */
+    bool is_sealing;        /* [lock] a thread is sealing a segment */
+    bool has_failed;        /* [lock] making failed; the thread does not retry until asked */
+    bool is_log_open;       /* [lock] until then nothing is sealed or trimmed */
+    bool has_thread;        /* [lock] */
+    bool is_stopping;       /* [lock] */
+    bool must_tend;         /* [lock] */
+    pthread_t thread;       /* [lock] */
 
     struct twl_event work; /* the thread sleeps on it */
     struct twl_event done; /* threads that wait for a segment, or for the end of sealing, sleep on it */
@@ -91,6 +90,9 @@ void twl_keeper_retire_file(struct keeper *k, const char *name, const struct seg
                             uint64_t file_bytes) REQUIRES(k->lock);
 /* Removes the next retired file that will not be needed; false if there is none. */
 bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock);
+
+/* trim.c */
+void twl_keeper_tell_count(struct keeper *k) REQUIRES(k->lock);
 
 /* seal.c */
 /* Takes a segment off the list of those that were left; false if it is not there. */

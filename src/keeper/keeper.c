@@ -91,6 +91,7 @@ static void *look_after(void *argument)
         }
         if (work(k))
             continue;
+        twl_keeper_tell_count(k);
         uint32_t seen = twl_event_value(&k->work);
         twl_mutex_unlock(&k->lock);
         twl_event_sleep_until(&k->work, seen, tend_ns);
@@ -259,6 +260,7 @@ void twl_keeper_start(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
     k->is_log_open = true;
+    twl_keeper_tell_count(k);
     k->must_tend = k->config.tend != NULL;
     if (k->retired_count > 0 || k->sealed + 1 < k->started_count || k->must_tend)
         twl_keeper_get_going(k);

@@ -12,12 +12,14 @@
 #ifndef TWL_KEEPER_H
 #define TWL_KEEPER_H
 
+#include "base/statistics.h"
 #include "segment/segment_set.h"
 
 struct keeper;
 
 struct keeper_config {
     struct io *io;
+    struct statistics *statistics; /* what it counts; outlives the keeper */
     const struct segment_set *set; /* copied; the active segment is the last started one */
     struct segment_plan plan;      /* for the next segment to prepare: its size, number and sequence */
     uint64_t max_bytes;            /* segments double up to this size */
@@ -119,11 +121,7 @@ struct keeper_freed twl_keeper_retire(struct keeper *keeper, uint64_t first_sequ
  * twl_segment_set_free(). */
 int twl_keeper_set(struct keeper *keeper, struct segment_set *ret_set);
 
-struct keeper_count {
-    uint32_t started, ready;
-    uint64_t file_bytes; /* of all files: started, spare and retired */
-    uint64_t trimmed, recycled;
-};
-void twl_keeper_count(struct keeper *keeper, struct keeper_count *ret_count);
+/* Counts the files anew in the statistics; the thread does so before it sleeps. */
+void twl_keeper_count(struct keeper *keeper);
 
 #endif

@@ -142,7 +142,7 @@ struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
         freed.bytes += k->started[count++].header.bytes;
     freed.segments = count;
     drop_started(k, 0, count);
-    k->trimmed += count;
+    add_alone(&k->config.statistics->trimmed_segments, count);
     set_free(k);
     if (count > 0)
         twl_keeper_get_going(k);
@@ -167,18 +167,22 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
     return 0;
 }
 
-void twl_keeper_count(struct keeper *k, struct keeper_count *ret_count)
+void twl_keeper_tell_count(struct keeper *k) REQUIRES(k->lock)
+{
+    struct statistics *statistics = k->config.statistics;
+    uint64_t file_bytes = k->ready_bytes;
+    for (size_t i = 0; i < k->started_count; i++)
+        file_bytes += k->started[i].header.bytes;
+    for (size_t i = 0; i < k->retired_count; i++)
+        file_bytes += k->retired[i].bytes;
+    set_alone(&statistics->file_bytes, file_bytes);
+    atomic_store(&statistics->segments, (uint32_t)k->started_count);
+    atomic_store(&statistics->spare_segments, k->count);
+}
+
+void twl_keeper_count(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
-    struct keeper_count count = { .started = (uint32_t)k->started_count,
-                                  .ready = k->count,
-                                  .file_bytes = k->ready_bytes,
-                                  .trimmed = k->trimmed,
-                                  .recycled = k->recycled };
-    for (size_t i = 0; i < k->started_count; i++)
-        count.file_bytes += k->started[i].header.bytes;
-    for (size_t i = 0; i < k->retired_count; i++)
-        count.file_bytes += k->retired[i].bytes;
+    twl_keeper_tell_count(k);
     twl_mutex_unlock(&k->lock);
-    *ret_count = count;
 }

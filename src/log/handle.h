@@ -39,7 +39,6 @@ struct twinlog {
     void *engine;                     /* [const] `commit` or `mapped`, for `ops` */
     char io_reason[160];              /* [const] */
     struct epoch epoch;               /* [paused] epoch of this writer; a truncation begins a new one */
-    struct shared_copy *copy;         /* [const] see watch.c; NULL if no copies are offered */
     _Atomic uint64_t first_lsn;       /* [head_lock to store] oldest LSN that is kept, or first to come */
 
     /* Serialises trims, truncations and changes of the state file among the threads of this process. */
@@ -116,8 +115,8 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
  * `head_lock`. */
 int twl_learn_head(struct twinlog *log);
 
-/* Fills in twinlog_stat() of a log that is open for writing. */
-void twl_stat_writer(struct twinlog *log, struct twinlog_stat *ret_stat);
+/* Counts the files in the directory: segments, spare_segments, file_bytes. */
+int twl_stat_files(struct io *io, struct twinlog_stat *stat);
 
 /* As twinlog_reader_attach(), but the reader is not counted. */
 int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
@@ -127,12 +126,6 @@ int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *
 int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader);
 /* Closes the idle readers of twinlog_read(): after records were removed, or when the log is closed. */
 void twl_forget_lookups(struct twinlog *log);
-
-/* For watchers in other processes. twl_offer_copies() offers copies of the statistics; call it before the
- * log is published. twl_publish_statistics() makes one; the commit path calls it after a round, when the leader
- * has handed on leadership. */
-void twl_offer_copies(struct twinlog *log);
-void twl_publish_statistics(void *log);
 
 /* The retention; called by the keeper. */
 void twl_retain(void *log);

@@ -25,8 +25,7 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
                 uint64_t *ret_lsn);
 
 /* As twinlog_watch(). Owns `io` from here on, also on failure. */
-int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
-              struct twinlog_timings *ret_timings);
+int twl_watch(struct io *io, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
 
 /* As twinlog_consumer_open(). Owns `io` from here on, also on failure. `name` and the options were checked. */
 int twl_consumer_open(struct io *io, const char *name, const struct twinlog_consumer_options *options,

@@ -392,6 +392,7 @@ static int make_keeper(struct opening *o)
         o->set.max_number = 1;
     struct keeper_config config = {
         .io = log->io,
+        .statistics = log->shared->statistics,
         .set = is_new(o) ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
@@ -439,8 +440,6 @@ static int make_commit(struct opening *o)
         .epoch = log->epoch,
         .options = &options,
         .shared = log->shared,
-        .publish_statistics = twl_publish_statistics,
-        .publish_context = log,
     };
     int rc = twl_commit_create(&config, &log->commit);
     if (rc == 0)
@@ -475,6 +474,7 @@ static int go_on_mapped(struct opening *o)
     twl_commit_give_away(log->commit, &config.left, &config.position);
     twl_commit_destroy(log->commit);
     log->commit = NULL;
+    memset(log->shared->statistics, 0, sizeof(*log->shared->statistics)); /* the marker was a group */
     int rc = twl_mapped_create(&config, &log->mapped);
     if (rc < 0)
         twl_segment_close(&config.left);
@@ -557,8 +557,8 @@ static int publish(struct opening *o)
     set_engine(log);
     if (log->mapped)
         twl_mapped_begin(log->mapped);
-    else
-        twl_offer_copies(log);
+    atomic_store(&log->shared->statistics->io, log->options.io);
+    atomic_store(&log->shared->statistics->is_direct, !(log->options.flags & TWINLOG_BUFFERED));
     twl_page_publish(log->shared, log->options.mode,
                      log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
                      o->recovery.position.next_lsn - 1);
@@ -712,7 +712,6 @@ void twl_log_destroy(struct twinlog *log)
     twl_mutex_destroy(&log->head_lock);
     twl_mutex_destroy(&log->looking);
     twl_mutex_destroy(&log->lookups.lock);
-    free(log->copy);
     free(log);
 }
 

@@ -115,44 +115,32 @@ static void stat_markers(struct twinlog *log, struct twinlog_stat *stat)
     stat->written_lsn = max_u64(written_lsn(log), stat->durable_lsn);
 }
 
-static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)
-{
-    struct keeper_count files;
-    twl_keeper_count(log->keeper, &files);
-    stat->segments = files.started;
-    stat->spare_segments = files.ready;
-    stat->file_bytes = files.file_bytes;
-    stat->trimmed_segments = files.trimmed;
-    stat->recycled_segments = files.recycled;
-}
-
-/* Counts the files in the directory. */
-static int count_files(struct twinlog *log, struct twinlog_stat *stat)
+int twl_stat_files(struct io *io, struct twinlog_stat *stat)
 {
     struct log_snapshot snapshot;
     struct twinlog_report report;
-    int rc = twl_log_snapshot_load(log->io, &snapshot, &report);
+    int rc = twl_log_snapshot_load(io, &snapshot, &report);
     if (rc < 0)
         return rc;
     const struct segment_set *set = &snapshot.set;
     stat->segments = (uint32_t)set->started;
     stat->spare_segments = (uint32_t)set->spares;
+    stat->file_bytes = 0;
     for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
         stat->file_bytes += set->entries[i].header.bytes;
     twl_log_snapshot_free(&snapshot);
     return 0;
 }
 
-void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+static void stat_writer(struct twinlog *log, struct twinlog_stat *stat)
 {
-    *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
+    if (log->keeper)
+        twl_keeper_count(log->keeper);
+    twl_statistics_count(log->shared->statistics, stat);
     log->ops->count(log->engine, stat);
     stat->mode = log->options.mode;
     const bool is_by_call = atomic_load_explicit(&log->io->is_by_call, memory_order_relaxed);
     stat->io = is_by_call ? (uint32_t)TWINLOG_IO_DSYNC : log->options.io;
-    stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
-    if (log->keeper)
-        count_kept_files(log, stat);
     snprintf(stat->io_reason, sizeof(stat->io_reason), "%.120s%s", log->io_reason,
              is_by_call ? "; quicker than io_uring at present" : "");
     stat_markers(log, stat);
@@ -172,10 +160,10 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
         snprintf(stat.io_reason, sizeof(stat.io_reason), "opened read-only");
         stat_markers(log, &stat);
     } else {
-        twl_stat_writer(log, &stat);
+        stat_writer(log, &stat);
     }
     if (!log->keeper)
-        rc = count_files(log, &stat);
+        rc = twl_stat_files(log->io, &stat);
     if (rc == 0)
         twl_versioned_give(ret_stat, &stat, sizeof(stat));
     twl_leave(&call);
@@ -193,7 +181,8 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
         return rc;
     rc = check_durable(log);
     if (rc == 0) {
-        twl_commit_timings(log->commit, &timings);
+        timings.sample_interval = TIMED_INTERVAL;
+        twl_statistics_time(log->shared->statistics, &timings);
         twl_versioned_give(ret_timings, &timings, sizeof(timings));
     }
     twl_leave(&call);

@@ -18,7 +18,7 @@ static int get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     while (rc == 0 && !twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
         if (!may_wait)
             return -EAGAIN;
-        atomic_fetch_add(&m->roll_waits, 1);
+        atomic_fetch_add(&m->statistics->roll_waits, 1);
         rc = prepare_ahead(m);
     }
     return rc;

@@ -259,7 +259,7 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
     int rc = is_in_doubt(seg) ? read_back(m, seg, to) : 0;
     if (rc < 0)
         return rc;
-    atomic_fetch_add(&m->syncs, 1);
+    atomic_fetch_add(&m->statistics->syncs, 1);
     begin_sync(seg);
     rc = msync(seg->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
     if (rc == 0 && twl_open_group_is_lost(&seg->group))
@@ -360,7 +360,7 @@ static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
 int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct io_file *file)
 {
     unsigned char header[GROUP_HEADER_BYTES];
-    atomic_fetch_add(&m->syncs, 2);
+    atomic_fetch_add(&m->statistics->syncs, 2);
     compose_last(m, seg);
     twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
     begin_sync(seg);

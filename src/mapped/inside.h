@@ -64,8 +64,9 @@ struct mapped {
     /* As far as this process has synced. Only this one is promised on the disk: a recovery takes what is
      * promised and missing for damage, and the page may hold anything. */
     _Atomic uint64_t own_durable;
-    uint64_t began_lsn; /* [const] first LSN that was free when this handle was opened */
-    uint64_t room;      /* [const] bytes a segment must have for groups, so that the largest record fits */
+    struct statistics *statistics; /* [const pointer] those of the page */
+    uint64_t began_lsn;            /* [const] first LSN that was free when this handle was opened */
+    uint64_t room; /* [const] bytes a segment must have for groups, so that the largest record fits */
 
     struct twl_mutex rolling;
     struct segment first_left;    /* [rolling] until twl_mapped_begin(): the newest segment so far */
@@ -73,13 +74,11 @@ struct mapped {
     struct mapped_segment *spare; /* [rolling] the same, mapped; NULL also while mapping it fails */
     _Atomic bool has_spare;
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
-    _Atomic uint64_t rolls, roll_waits, full_refusals;
 
     struct twl_mutex syncing;
     struct mapped_segment *oldest; /* [syncing] that is not closed */
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
     uint64_t wanted_lsn;           /* [syncing] a sync waits for copies up to this record */
-    _Atomic uint64_t syncs;
 
     struct twl_mutex looking;
     struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */

@@ -106,9 +106,9 @@ static int leave_full(struct mapped *m, const struct mapped_segment *full, bool 
     if (rc == 0)
         rc = move_on(m, &position);
     if (rc == 0)
-        atomic_fetch_add(&m->rolls, 1);
+        atomic_fetch_add(&m->statistics->rolls, 1);
     else if (is_no_space(rc))
-        atomic_fetch_add(&m->full_refusals, 1);
+        atomic_fetch_add(&m->statistics->full_refusals, 1);
     return rc;
 }
 
@@ -336,6 +336,7 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     m->io = config->io;
     m->keeper = config->keeper;
     m->shared = config->shared;
+    m->statistics = config->shared->statistics;
     m->participants = config->participants;
     m->options = *config->options;
     m->poison = m->participants ? &m->shared->page->poison : &m->own_poison;
@@ -356,6 +357,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     if (!m)
         return -ENOMEM;
     m->began_lsn = config->position.next_lsn;
+    atomic_store(&m->statistics->began_lsn, m->began_lsn);
     atomic_store(m->durable, config->position.next_lsn - 1);
     atomic_store(&m->own_durable, config->position.next_lsn - 1);
     twl_mutex_lock(&m->rolling);
@@ -485,10 +487,6 @@ static void count(void *engine, struct twinlog_stat *stat)
     stat->poison = twl_mapped_poison(m);
     stat->epoch = active->start.epoch.number;
     stat->appends = twl_mapped_last_lsn(m) + 1 - m->began_lsn;
-    stat->rolls = atomic_load(&m->rolls);
-    stat->roll_waits = atomic_load(&m->roll_waits);
-    stat->full_refusals = atomic_load(&m->full_refusals);
-    stat->syncs = atomic_load(&m->syncs);
 }
 
 const struct engine_ops twl_mapped_engine = {

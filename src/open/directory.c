@@ -195,14 +195,13 @@ int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
     return rc;
 }
 
-int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
-                  struct twinlog_timings *ret_timings)
+int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings)
 {
     struct io *io;
-    if (!dir || timeout_ms < 0 || !twl_versioned_is_set(ret_stat) || !twl_versioned_is_set(ret_timings))
+    if (!dir || !twl_versioned_is_set(ret_stat) || !twl_versioned_is_set(ret_timings))
         return -EINVAL;
     int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_watch(io, timeout_ms, ret_stat, ret_timings);
+    return rc < 0 ? rc : twl_watch(io, ret_stat, ret_timings);
 }
 
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records)

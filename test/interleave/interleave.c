@@ -79,7 +79,7 @@ struct scenario {
     bool is_small;    /* the segment: the next one is needed */
     bool has_no_next; /* and can't be made */
     bool is_late;     /* a fiber with a deadline is woken behind it */
-    bool is_cut;      /* then the path is stopped, and goes on; a spare is asked for, and counts are shared */
+    bool is_cut;      /* then the path is stopped, and goes on; a spare is asked for */
 };
 
 static const struct scenario scenarios[] = {
@@ -230,7 +230,6 @@ static struct {
     int error; /* that was injected */
     bool has_failed;
     bool is_still; /* nobody is to write, or to ask the keeper for anything */
-    bool is_over;  /* the keeper is gone */
     /* the groups that are there: how far they were looked at, in which file */
     struct walk {
         const struct segment *segment;
@@ -750,21 +749,11 @@ static void observe(void *context, const struct twinlog_event *event)
     come_to_the_keeper(STEP_READ, __func__);
 }
 
-/* What the log tells of itself, it asks the keeper for as well. */
-static void share_counts(void *context)
-{
-    (void)context;
-    point(STEP_READ, &world.made, "the keeper", __func__);
-    if (world.is_over)
-        violation("what was counted is shared behind the close");
-}
-
 /* Others may come in between here. */
-static void be_still(bool is_over)
+static void be_still(void)
 {
     point(STEP_WRITE, &world.made, "the keeper", __func__);
     world.is_still = true;
-    world.is_over = is_over;
     point(STEP_WRITE, &world.made, "the keeper", __func__);
     world.is_still = false;
 }
@@ -774,7 +763,7 @@ static void truncate_log(void)
     const int rc = twl_commit_stop(commit);
     if (rc < 0)
         violation("the stop: %d", rc);
-    be_still(false);
+    be_still();
     twl_commit_go_on(commit);
 }
 
@@ -791,7 +780,7 @@ static void *close_log(void *context)
     if (rc == 0)
         rc = twl_commit_write_marker(commit, GROUP_CLOSE);
     if (now.scenario->is_cut)
-        be_still(true);
+        be_still();
     if (rc != world.error && !(rc == TWINLOG_EPOISONED && world.has_failed))
         violation("the mark of the close: %d", rc);
     if (rc == 0 && (world.synced.lsn != work.accepted || !world.synced.is_closed))
@@ -832,8 +821,9 @@ static struct segment *make_segment(unsigned number)
 }
 
 static struct page_words page;
+static struct statistics statistics; /* nobody decides by what is in it; see points.h */
 static struct shared_page shared = {
-    .page = &page, .is_ours = true, .is_private = true, .is_writable = true
+    .page = &page, .statistics = &statistics, .is_ours = true, .is_private = true, .is_writable = true
 };
 
 static void begin(void)
@@ -842,7 +832,6 @@ static void begin(void)
     wakes_are_late = now.scenario->is_late;
     memset(&work, 0, sizeof(work));
     memset(&page, 0, sizeof(page));
-    page.wanted_ns = now.scenario->is_cut ? UINT64_MAX : 0;
     empty(&heap);
     empty(&buffers);
     memset(world.records, 0, sizeof(world.records));
@@ -853,7 +842,7 @@ static void begin(void)
     if (now.scenario->is_cut) /* so that its second group is behind the middle */
         world.segments[0].header.bytes = 2 * (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 8);
     world.taken = world.made = 1;
-    world.is_still = world.is_over = false;
+    world.is_still = false;
     world.writes = 0;
     world.in_flight_bytes = 0;
     world.error = 0;
@@ -869,8 +858,7 @@ static void begin(void)
                                           .position = { .next_lsn = 1 },
                                           .epoch = epoch,
                                           .options = &options,
-                                          .shared = &shared,
-                                          .publish_statistics = now.scenario->is_cut ? share_counts : NULL };
+                                          .shared = &shared };
     epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
     if (twinlog_queue_open(&work.queue) < 0)
         violation("no queue");
@@ -920,14 +908,6 @@ static unsigned memory_of_files(struct memory *ret_parts)
     return count;
 }
 
-/* The gauges, which are most of it, are not touched; see points.h. */
-static unsigned memory_of_heap(struct memory *ret_parts)
-{
-    const size_t before = offsetof(struct commit, gauges), behind = sizeof(struct commit);
-    return add_part(&ret_parts[0], heap.bytes, before, before) +
-           add_part(&ret_parts[1], heap.bytes + behind, heap.used - behind, heap.used - behind);
-}
-
 /* All that changes while the fibers run, but for what is theirs. */
 static unsigned memory(struct memory *ret_parts)
 {
@@ -935,7 +915,7 @@ static unsigned memory(struct memory *ret_parts)
         sizeof(world) - (size_t)((unsigned char *)&world.in_flight_bytes - (unsigned char *)&world);
     unsigned count = memory_of_files(ret_parts);
     count += memory_of_buffers(&ret_parts[count]);
-    count += memory_of_heap(&ret_parts[count]);
+    count += add_part(&ret_parts[count], heap.bytes, heap.used, heap.used);
     count += add_part(&ret_parts[count], &heap.used, sizeof(heap.used), sizeof(heap.used));
     count += add_part(&ret_parts[count], world.in_flight, world.in_flight_bytes, 0);
     count += add_part(&ret_parts[count], &world.in_flight_bytes, rest, rest);

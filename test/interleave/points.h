@@ -24,10 +24,7 @@
 
 /* What the commit path counts, and looks at only for a call that is timed: nobody can tell when. */
 #define IS(text, name) (__builtin_strcmp(text, name) == 0)
-#define IS_COUNT(object)                                                                                     \
-    (IS(#object, "&c->groups") || IS(#object, "&c->group_bytes") || IS(#object, "&c->written_bytes") ||      \
-     IS(#object, "&c->syncs") || IS(#object, "&c->rolls") || IS(#object, "&c->slow") ||                      \
-     IS(#object, "&c->completed_requests"))
+#define IS_COUNT(object) (__builtin_strstr(#object, "statistics->") != NULL)
 #define twl_gauge_add(gauge, value) ((void)(gauge), (void)(value))
 
 #undef atomic_load
@@ -43,7 +40,7 @@
 #define atomic_load_explicit(object, order) atomic_load(object)
 #define atomic_store(object, value) ((void)(POINT(STEP_WRITE, object), *(object) = (value)))
 #define atomic_store_explicit(object, value, order)                                                          \
-    (IS(#object, "&sealed->done_ns") ? (void)0 : atomic_store(object, value))
+    (IS(#object, "&sealed->done_ns") || IS_COUNT(object) ? (void)0 : atomic_store(object, value))
 #define CHANGE(object, operation, value)                                                                     \
     __extension__({                                                                                          \
         if (!IS_COUNT(object))                                                                               \

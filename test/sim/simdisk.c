@@ -83,13 +83,22 @@ void sim_inode_destroy(struct inode *inode)
     free(inode);
 }
 
+/* Or makes it longer, unless it is that long. */
 void sim_allocate_page(struct inode *inode, size_t bytes)
 {
-    inode->page = aligned_alloc(BLOCK_BYTES, align_up(bytes, BLOCK_BYTES));
-    if (!inode->page)
+    if (bytes <= inode->page_bytes)
+        return;
+    if (inode->mappings > 0)
+        sim_misuse("a shared page was mapped with another size");
+    unsigned char *page = aligned_alloc(BLOCK_BYTES, align_up(bytes, BLOCK_BYTES));
+    if (!page)
         sim_misuse("no memory for a shared page");
+    memset(page + inode->page_bytes, 0, bytes - inode->page_bytes);
+    if (inode->page)
+        memcpy(page, inode->page, inode->page_bytes);
+    free(inode->page);
+    inode->page = page;
     inode->page_bytes = bytes;
-    memset(inode->page, 0, bytes);
 }
 
 struct change *sim_add_change(struct inode *inode, struct change change)

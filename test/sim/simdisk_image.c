@@ -142,7 +142,10 @@ static void cut_page(struct inode *image, const struct inode *inode, struct rng 
     if (fate < 2)
         return;
     sim_allocate_page(image, inode->page_bytes);
-    for (size_t at = 0; at + 8 <= inode->page_bytes; at += 8)
+    /* behind its words are statistics, by which nobody decides anything */
+    const size_t words = min_u64(inode->page_bytes, BLOCK_BYTES);
+    memcpy((char *)image->page + words, (const char *)inode->page + words, inode->page_bytes - words);
+    for (size_t at = 0; at + 8 <= words; at += 8)
         if (fate == 2 || rng_one_in(rng, 2))
             memcpy((char *)image->page + at, (const char *)inode->page + at, 8);
 }

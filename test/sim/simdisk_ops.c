@@ -2,6 +2,8 @@
 /* The operations of struct io_ops on a simulated disk: what each may do wrong is decided in simdisk.c. */
 #include "simdisk_state.h"
 
+#include "format/format.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,12 +254,12 @@ static int sim_map(struct io_file *file, size_t bytes, void **ret_page)
     const int error = sim_begin(disk_of(file), SIM_MAP, inode, NULL, 0, bytes);
     if (error < 0)
         return error;
-    if (!inode->page && bytes > BLOCK_BYTES)
-        sim_map_file(inode, bytes);
-    else if (!inode->page)
+    if (bytes < SEGMENT_MIN_BYTES)
         sim_allocate_page(inode, bytes);
-    if (inode->page_bytes != bytes)
-        sim_misuse("a shared page was mapped with another size");
+    else if (!inode->page)
+        sim_map_file(inode, bytes);
+    if (inode->page_bytes < bytes)
+        sim_misuse("a segment was mapped with another size");
     ++inode->mappings;
     *ret_page = inode->page;
     return 0;
@@ -268,7 +270,7 @@ static void sim_unmap(struct io *io, void *page, size_t bytes)
     struct simdisk *disk = sim_io_of(io)->disk;
     for (size_t i = 0; i < disk->inodes; ++i) {
         struct inode *inode = disk->inode[i];
-        if (inode && inode->page == page && inode->page_bytes == bytes && inode->mappings > 0) {
+        if (inode && inode->page == page && bytes <= inode->page_bytes && inode->mappings > 0) {
             if (--inode->mappings == 0 && inode->is_page_of_file)
                 sim_unmap_file(disk, inode);
             return;

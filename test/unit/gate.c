@@ -87,7 +87,7 @@ static int gated_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
 /* The page of writer.lock is no segment. */
 static int gated_map(struct io_file *file, size_t bytes, void **ret_page)
 {
-    const int error = bytes > BLOCK_BYTES ? atomic_load(&gate.map_error) : 0;
+    const int error = bytes > PAGE_FILE_BYTES ? atomic_load(&gate.map_error) : 0;
 
     return error < 0 ? error : real->map(file, bytes, ret_page);
 }

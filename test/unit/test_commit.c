@@ -479,6 +479,7 @@ static void start_bare(uint64_t offset)
     bare.plan.start_lsn = 0;
     const struct keeper_config keeping = {
         .io = bare.io,
+        .statistics = bare.shared.statistics,
         .set = &set,
         .plan = bare.plan,
         .max_bytes = SEGMENT_MIN_BYTES,

@@ -97,7 +97,7 @@ static void look(void)
     twinlog_inspect(log_dir, &inspection);
     twinlog_verify(log_dir, NULL, NULL);
     twinlog_segments(log_dir, pass_segment, NULL);
-    twinlog_watch(log_dir, 0, NULL, NULL);
+    twinlog_watch(log_dir, NULL, NULL);
     read_all(0);
     read_all(TWINLOG_READER_MMAP);
     if (twinlog_open(log_dir, &reading, &log) == 0) {

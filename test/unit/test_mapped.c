@@ -1390,7 +1390,6 @@ TEST(a_log_is_looked_at_from_inside_and_outside)
                           counts[TWINLOG_SEGMENT_ACTIVE],
                       stat.segments);
     ck_assert_uint_eq(counts[TWINLOG_SEGMENT_ACTIVE], 1);
-    ck_assert_int_eq(twinlog_watch(log_dir, 0, &stat, NULL), -ENOTSUP);
     log_close(log);
     ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
     ck_assert_uint_eq(inspection.has_writer, 0);

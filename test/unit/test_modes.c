@@ -238,8 +238,7 @@ static int watch(struct twinlog *log)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     (void)log;
-    const int rc = twinlog_watch(log_dir, 0, &stat, NULL);
-    return rc == -ETIMEDOUT ? 0 : rc; /* an idle writer publishes nothing */
+    return twinlog_watch(log_dir, &stat, NULL);
 }
 
 static int inspect(struct twinlog *log)

@@ -523,8 +523,10 @@ TEST(no_more_segments_are_made_than_can_be_opened)
     make_log(ROLLED);
     struct io *io = simdisk_connect(disk);
     load_set(io, &set);
+    struct statistics statistics = { 0 };
     struct keeper_config config = {
         .io = io,
+        .statistics = &statistics,
         .set = &set,
         .max_bytes = 4 * SEGMENT_MIN_BYTES,
         .most_segments = set.started + set.spares + set.retired + 1,

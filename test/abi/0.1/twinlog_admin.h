@@ -67,8 +67,7 @@ struct twinlog_timings {
     struct twinlog_histogram group_records, group_bytes;
 };
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
-int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
-                  struct twinlog_timings *ret_timings);
+int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
 struct twinlog_inspection {
     uint32_t size;
     uint32_t has_writer;

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/statistics.h"
+
+#include "base/base.h"
+
+void twl_statistics_count(const struct statistics *s, struct twinlog_stat *stat)
+{
+    const uint64_t completed = atomic_load(&s->completed_requests); /* first: they were accepted before */
+    stat->io = atomic_load(&s->io);
+    stat->is_direct = atomic_load(&s->is_direct);
+    stat->segments = atomic_load(&s->segments);
+    stat->spare_segments = atomic_load(&s->spare_segments);
+    stat->file_bytes = atomic_load(&s->file_bytes);
+    stat->trimmed_segments = atomic_load(&s->trimmed_segments);
+    stat->recycled_segments = atomic_load(&s->recycled_segments);
+    stat->roll_waits = atomic_load(&s->roll_waits);
+    stat->full_refusals = atomic_load(&s->full_refusals);
+    stat->appends = atomic_load(&s->appends);
+    stat->append_bytes = atomic_load(&s->append_bytes);
+    stat->requests = atomic_load(&s->requests);
+    stat->requests -= min_u64(stat->requests, completed); /* they may be of another page that was lost */
+    stat->last_lsn = atomic_load(&s->began_lsn) + stat->appends - 1;
+    stat->written_lsn = atomic_load(&s->written_lsn);
+    stat->groups = atomic_load(&s->groups);
+    stat->group_bytes = atomic_load(&s->group_bytes);
+    stat->written_bytes = atomic_load(&s->written_bytes);
+    stat->rolls = atomic_load(&s->rolls);
+    stat->syncs = atomic_load(&s->syncs);
+    stat->slow = atomic_load(&s->slow);
+}
+
+void twl_statistics_time(const struct statistics *s, struct twinlog_timings *ret_timings)
+{
+    twl_gauge_read(&s->queue, &ret_timings->queue);
+    twl_gauge_read(&s->copy, &ret_timings->copy);
+    twl_gauge_read(&s->write, &ret_timings->write);
+    twl_gauge_read(&s->sync, &ret_timings->sync);
+    twl_gauge_read(&s->wake, &ret_timings->wake);
+    twl_gauge_read(&s->total, &ret_timings->total);
+    twl_gauge_read(&s->group_records, &ret_timings->group_records);
+    twl_gauge_read(&s->group_bytes_each, &ret_timings->group_bytes);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a log counts and times while it is open for writing. It is a part of the file of the shared page
+ * (control/shared_page.h), so other processes read it as it is, whatever the writer does; or private memory of the
+ * writer where the file has no room. Nothing depends on what is in it.
+ *
+ * All fields are [atomic]. In the mapped modes several threads, or processes, count; else one thread at a time.
+ */
+#ifndef TWL_STATISTICS_H
+#define TWL_STATISTICS_H
+
+#include "base/gauge.h"
+
+#define STATISTICS_VERSION 2u /* to be raised if the struct changes but its size does not */
+#define STATISTICS_LAYOUT (STATISTICS_VERSION << 24 | (uint32_t)sizeof(struct statistics))
+
+struct statistics {
+    _Atomic uint32_t layout; /* STATISTICS_LAYOUT; 0: the writer is opening the log */
+    _Atomic uint32_t io;     /* enum twinlog_io; the writer may prefer pwritev2() at times */
+    _Atomic uint32_t is_direct;
+    /* LSN of the first record that is counted; after a truncation so many less as were removed. So `appends` tells the
+     * newest LSN. */
+    _Atomic uint64_t began_lsn;
+
+    /* the keeper, under its lock */
+    _Atomic uint32_t segments, spare_segments;
+    _Atomic uint64_t file_bytes, trimmed_segments, recycled_segments;
+
+    /* the commit path under its lock, or threads of the mapped modes */
+    _Atomic uint64_t roll_waits, full_refusals;
+
+    /* the leader, or threads of the mapped modes */
+    _Atomic uint64_t appends, append_bytes, requests; /* when their group was begun */
+    _Atomic uint64_t written_lsn;
+    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
+
+    struct gauge queue, copy, write, sync, wake, total, group_records, group_bytes_each;
+};
+
+/* Both fill in what the statistics have of it. */
+void twl_statistics_count(const struct statistics *statistics, struct twinlog_stat *ret_stat);
+void twl_statistics_time(const struct statistics *statistics, struct twinlog_timings *ret_timings);
+
+#endif
