@@ -477,7 +477,10 @@ struct twinlog_record {
 enum twinlog_reader_flags {
     /* Map the segments: no copy, every checksum verified; reads where mapping does not work. If a file is made shorter
      * or the disk cannot be read, calls return -EIO, and a record that was returned before may become zeros. */
-    TWINLOG_READER_MMAP = 1u << 0
+    TWINLOG_READER_MMAP = 1u << 0,
+    /* Only what is durable, also beside a writer in TWINLOG_MODE_MAPPED: what its syncs have covered. For what leaves the
+     * machine: no power cut takes from the log what was returned. */
+    TWINLOG_READER_DURABLE = 1u << 1
 };
 struct twinlog_reader_options {
     uint32_t size;
@@ -537,7 +540,8 @@ struct twinlog_consumer;
 
 enum twinlog_consumer_flags {
     TWINLOG_CONSUMER_FROM_END = 1u << 0, /* a new name begins behind the newest record, not with the oldest */
-    TWINLOG_CONSUMER_MMAP = 1u << 1      /* as TWINLOG_READER_MMAP */
+    TWINLOG_CONSUMER_MMAP = 1u << 1,     /* as TWINLOG_READER_MMAP */
+    TWINLOG_CONSUMER_DURABLE = 1u << 2   /* as TWINLOG_READER_DURABLE */
 };
 struct twinlog_consumer_options {
     uint32_t size;

@@ -46,7 +46,7 @@ static const struct option_row option_rows[] = {
       "one JSON object on a line: lsn, time, type, tag, size, and data, or data_base64 where the record is "
       "not UTF-8" },
     { OPTION_EXPORT, "export", NULL,
-      "everything about each record: 'twinlog append --import' makes the same records of it" },
+      "everything about each durable record: 'twinlog append --import' makes the same records of it" },
     { OPTION_MMAP, "mmap", NULL, "map the segments instead of reading them" },
     COMMON_OPTIONS,
 };
@@ -256,7 +256,10 @@ static int open_reader(struct cat *cat)
 
     if (!cat->cursor)
         return twinlog_reader_open(cat->dir, &cat->options, &cat->reader);
-    options.flags = cat->options.flags & TWINLOG_READER_MMAP ? TWINLOG_CONSUMER_MMAP : 0;
+    if (cat->options.flags & TWINLOG_READER_MMAP)
+        options.flags |= TWINLOG_CONSUMER_MMAP;
+    if (cat->options.flags & TWINLOG_READER_DURABLE)
+        options.flags |= TWINLOG_CONSUMER_DURABLE;
     options.ret_report = &cat->report;
     int error = twinlog_consumer_open(cat->dir, cat->cursor, &options, &cat->consumer);
     if (error)
@@ -338,6 +341,8 @@ static void take_options(struct cat *cat, const struct command *command, int arg
         } else if (value == OPTION_MMAP) {
             cat->options.flags |= TWINLOG_READER_MMAP;
         } else {
+            if (value == OPTION_EXPORT) /* no power cut may take from this log what another one has got */
+                cat->options.flags |= TWINLOG_READER_DURABLE;
             if (format && format != value)
                 usage_error("--null, --framed, --json and --export exclude each other");
             format = value;

@@ -92,6 +92,8 @@ static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_co
     reading.ret_report = consumer->ret_report;
     if (options->flags & TWINLOG_CONSUMER_MMAP)
         reading.flags = TWINLOG_READER_MMAP;
+    if (options->flags & TWINLOG_CONSUMER_DURABLE)
+        reading.flags |= TWINLOG_READER_DURABLE;
     int rc = take_name(consumer);
     if (rc == 0)
         rc = twinlog_reader_attach(consumer->log, &reading, &consumer->reader);

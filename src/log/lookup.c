@@ -45,8 +45,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
                           struct twinlog_reader **ret_reader)
 {
     struct twinlog_reader_options own;
-    if (!ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        (own.flags & ~(uint32_t)TWINLOG_READER_MMAP))
+    if (!ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 || (own.flags & ~READER_FLAGS))
         return -EINVAL;
     struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call);

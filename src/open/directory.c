@@ -162,7 +162,7 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
     struct twinlog_reader_options own;
     struct io *io;
     if (!dir || !ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        (own.flags & ~(uint32_t)TWINLOG_READER_MMAP))
+        (own.flags & ~READER_FLAGS))
         return -EINVAL;
     int rc = twl_io_posix_create(dir, false, &io);
     return rc < 0 ? rc : twl_reader_open(io, &own, ret_reader);
@@ -171,7 +171,7 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer)
 {
-    const uint32_t flags = TWINLOG_CONSUMER_FROM_END | TWINLOG_CONSUMER_MMAP;
+    const uint32_t flags = TWINLOG_CONSUMER_FROM_END | TWINLOG_CONSUMER_MMAP | TWINLOG_CONSUMER_DURABLE;
     struct twinlog_consumer_options own;
     struct io *io;
     if (!dir || !name || !ret_consumer || twl_versioned_take(&own, sizeof(own), options) < 0 ||

@@ -60,7 +60,7 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
         return !twl_page_is_written(shared);
     if (epoch == interest->ignored_epoch)
         return false;
-    return epoch != interest->epoch || twl_page_is_mapped(shared) ||
+    return epoch != interest->epoch || (twl_page_is_mapped(shared) && !interest->is_durable) ||
            twl_page_durable_lsn(shared) >= interest->lsn || twl_page_first_lsn(shared) > interest->lsn;
 }
 
@@ -87,7 +87,7 @@ static void look_further(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
     const bool is_other = f->shared == &f->watched && twl_page_watch_again(&f->watched) > 0;
-    if (is_other || is_left_untold(f->shared))
+    if (is_other || (is_left_untold(f->shared) && !f->interest.is_durable))
         make_readable(f);
     twl_mutex_unlock(&f->lock);
 }

@@ -16,6 +16,7 @@ struct interest {
     uint32_t page_sequence;
     uint32_t epoch; /* the epoch that the reader knows; any other epoch is news */
     uint32_t ignored_epoch;
+    bool is_durable; /* of a mapped log, too, only durable records are news */
 };
 
 /* `shared` NULL: the follower opens the page itself. The descriptor is not readable until the first arm or

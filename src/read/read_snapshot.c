@@ -190,7 +190,7 @@ static int follow_markers(struct read_snapshot *h)
     h->passes_claims = false;
     if (rc < 0)
         return rc;
-    h->limit_lsn = is_open ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
+    h->limit_lsn = is_open && !h->is_durable ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
     note_damage(h, &recovery);
     return 0;
 }
@@ -330,7 +330,7 @@ static int believe_page(struct read_snapshot *h, uint32_t epoch)
         h->damage.error = 0; /* the writer knows where the log ends */
     }
     h->limit_lsn = max_u64(h->limit_lsn, twl_page_durable_lsn(h->shared));
-    if (twl_page_is_mapped(h->shared)) {
+    if (twl_read_snapshot_has_tail(h)) {
         int rc = follow_tail(h);
         if (rc < 0)
             return rc;
@@ -429,9 +429,11 @@ static int look_first(struct read_snapshot *h, uint32_t left_epoch)
     return twl_read_snapshot_look(h);
 }
 
-int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlog_report *report)
+int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, bool is_durable,
+                           struct twinlog_report *report)
 {
-    *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .report = report };
+    *h =
+        (struct read_snapshot){ .io = io, .shared = &h->watched, .report = report, .is_durable = is_durable };
     int rc = twl_page_watch(io, &h->watched);
     if (rc < 0)
         return twl_read_snapshot_fail(h, rc);
@@ -449,12 +451,14 @@ int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlo
     return rc;
 }
 
-void twl_read_snapshot_attach(struct read_snapshot *h, const struct reader_source *source,
+void twl_read_snapshot_attach(struct read_snapshot *h, const struct reader_source *source, bool is_durable,
                               struct twinlog_report *report)
 {
-    *h = (struct read_snapshot){
-        .io = source->io, .shared = source->shared, .source = *source, .report = report
-    };
+    *h = (struct read_snapshot){ .io = source->io,
+                                 .shared = source->shared,
+                                 .source = *source,
+                                 .report = report,
+                                 .is_durable = is_durable };
     h->page_sequence = twl_page_sequence(h->shared) - 1; /* not looked at yet */
 }
 

@@ -8,7 +8,7 @@
  *  - live writer in another process: the same page, shared; or, where the file system can't share memory, the
  *    newest durable marker in the log itself;
  *  - live writer that writes through a mapping: additionally every complete record that has only complete
- *    records before it;
+ *    records before it, unless only durable ones are wanted;
  *  - no writer, or a writer that is opening the log: what recovery finds sound, made durable by a sync before
  *    it is returned. A writer that comes later publishes in its page.
  */
@@ -26,6 +26,7 @@ struct read_snapshot {
     struct shared_page watched;    /* detached: another process's */
     struct reader_source source;   /* [const] attached; else .set is NULL */
     struct twinlog_report *report; /* [const] filled in with every error */
+    bool is_durable;               /* [const] nothing above the durable LSN, also of a mapped log */
 
     uint64_t first_lsn;     /* oldest LSN that is kept, or the first one to come */
     uint64_t limit_lsn;     /* newest LSN that may be returned */
@@ -57,9 +58,10 @@ struct read_snapshot {
 int twl_read_snapshot_fail(const struct read_snapshot *snapshot, int error);
 
 /* Loads everything once. `snapshot` must not be moved afterwards. On failure there is nothing to close. */
-int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, struct twinlog_report *report);
+int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, bool is_durable,
+                           struct twinlog_report *report);
 void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source,
-                              struct twinlog_report *report);
+                              bool is_durable, struct twinlog_report *report);
 void twl_read_snapshot_close(struct read_snapshot *snapshot);
 
 /* Was something published since the last look, or did that look fail? One load. */
@@ -68,6 +70,12 @@ static inline bool twl_read_snapshot_is_old(const struct read_snapshot *snapshot
     const struct page_words *page = snapshot->shared->page;
     return !snapshot->is_known || (page && atomic_load_explicit(&page->page_sequence, memory_order_acquire) !=
                                                snapshot->page_sequence);
+}
+
+/* Are there, or may there come, records that the writer does not announce? */
+static inline bool twl_read_snapshot_has_tail(const struct read_snapshot *snapshot)
+{
+    return !snapshot->is_durable && twl_page_is_mapped(snapshot->shared);
 }
 
 /* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has

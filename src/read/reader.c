@@ -234,7 +234,7 @@ static int settle(struct twinlog_reader *reader)
         return reader->error;
     bool may_be_at_end = reader->where == AT_LSN
                              ? reader->next_lsn > snapshot->limit_lsn
-                             : twl_page_is_mapped(snapshot->shared); /* more records may come unannounced */
+                             : twl_read_snapshot_has_tail(snapshot); /* more records may come unannounced */
     int rc = may_be_at_end || twl_read_snapshot_is_old(snapshot) ? twl_read_snapshot_look(snapshot) : 0;
     if (rc == 0 && reader->where == AT_TIME)
         rc = twl_read_snapshot_find_end(snapshot);
@@ -375,9 +375,10 @@ static void arm(struct twinlog_reader *reader)
         .page_sequence = snapshot->page_sequence,
         .epoch = snapshot->epoch,
         .ignored_epoch = snapshot->ignored_epoch,
+        .is_durable = snapshot->is_durable,
     };
     twl_follower_arm(reader->follower, &interest);
-    if (!twl_page_is_mapped(snapshot->shared) || reader->where != AT_LSN)
+    if (!twl_read_snapshot_has_tail(snapshot) || reader->where != AT_LSN)
         return;
     twl_page_await(snapshot->shared, interest.page_sequence);
     if (peek(reader) != 0)
@@ -630,7 +631,7 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         if (left_ms == 0 || !reader->snapshot.io->has_threads)
             return 0;
         const uint32_t seen = reader->snapshot.page_sequence;
-        if (twl_page_is_mapped(reader->snapshot.shared)) {
+        if (twl_read_snapshot_has_tail(&reader->snapshot)) {
             twl_page_await(reader->snapshot.shared, seen);
             if (peek(reader) != 0)
                 return 1;
@@ -680,7 +681,8 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader)
 {
     struct twinlog_reader *reader = create(options);
-    int rc = reader ? twl_read_snapshot_open(&reader->snapshot, io, &reader->report) : -ENOMEM;
+    const bool is_durable = (options->flags & TWINLOG_READER_DURABLE) != 0;
+    int rc = reader ? twl_read_snapshot_open(&reader->snapshot, io, is_durable, &reader->report) : -ENOMEM;
     if (rc < 0) {
         if (reader)
             tell(reader, rc);
@@ -699,7 +701,8 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
     struct twinlog_reader *reader = create(options);
     if (!reader)
         return -ENOMEM;
-    twl_read_snapshot_attach(&reader->snapshot, source, &reader->report);
+    const bool is_durable = (options->flags & TWINLOG_READER_DURABLE) != 0;
+    twl_read_snapshot_attach(&reader->snapshot, source, is_durable, &reader->report);
     *ret_reader = reader;
     return 0;
 }

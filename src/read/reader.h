@@ -8,6 +8,8 @@
 #include "segment/segment_set.h"
 #include "twinlog.h"
 
+#define READER_FLAGS ((uint32_t)(TWINLOG_READER_MMAP | TWINLOG_READER_DURABLE))
+
 /* For a log of another process, or one without a writer. Owns `io` from here on, also on failure. */
 int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader);

@@ -44,6 +44,29 @@ wait_until has_received
 count "a replica follows" $?
 ends_by_signal "and ends by a signal with status 0" $receiver
 
+# ---- what is not durable ---------------------------------------------------------------------------
+
+# A power cut may take it from the log: neither the stream nor another log must have it then.
+start_writer mapped --mapped
+for line in 1 2 3; do
+    echo "line $line" >&3
+    read -r lsn <&4
+done
+status "records of a mapped log that are not synced" 0 ship mapped "$url/mapped" --once --json
+says "are not shipped" out '"published_records":0,'
+"$twinlog" cat mapped --export >out
+says "nor exported" out '^end$'
+count "none of them" $(($(wc -l <out) != 2))
+timeout --foreground 60 "$twinlog" ship mapped "$url/mapped" -q 3>&- 4<&- &
+follower=$!
+exec 3>&- 4<&-
+wait "$writer"
+count "the writer syncs them" $?
+wait_until has_shipped mapped 3
+count "and then they are" $?
+ends_by_signal "a signal ends the shipper" $follower
+equal "all of them" mapped mapped
+
 # ---- what the server has lost ------------------------------------------------------------------
 
 peer delete orders_eu 700

@@ -290,7 +290,7 @@ TEST(what_is_no_consumer_is_refused)
     name[TWINLOG_NAME_BYTES] = '\0';
     ck_assert_int_eq(try_open(name, 0, &consumer), -EINVAL);
     ck_assert_int_eq(try_open("", 0, &consumer), -EINVAL);
-    ck_assert_int_eq(try_open(NAME, 4, &consumer), -EINVAL);
+    ck_assert_int_eq(try_open(NAME, 8, &consumer), -EINVAL);
     ck_assert_int_eq(twinlog_consumer_open(log_dir, NAME, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_consumer_open(log_dir, NULL, NULL, &consumer), -EINVAL);
     ck_assert_int_eq(twinlog_consumer_next(NULL, &record), -EINVAL);

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -135,6 +136,47 @@ static void set_up(void)
 }
 
 CASE("what is seen", set_up, logdir_remove);
+
+/* A record that is not synced is not there for a reader of durable records, and no wake-up comes for it. */
+TEST_LOOP(a_reader_of_durable_records_sees_a_record_when_it_is_synced, 2)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options),
+                                                    .flags = TWINLOG_READER_DURABLE };
+    struct twinlog_consumer_options consuming = TWINLOG_CONSUMER_OPTIONS_INIT;
+    struct twinlog *log = open_large(); /* one segment: nothing is synced but by the test */
+    struct twinlog_reader *reader;
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+    uint64_t first, last;
+
+    if (_i)
+        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    else
+        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
+    consuming.flags = TWINLOG_CONSUMER_DURABLE;
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, "away", &consuming, &consumer), 0);
+    struct pollfd fd = { .fd = twinlog_reader_fd(reader), .events = POLLIN };
+    for (uint32_t n = 0; n < 600; n += 100) {
+        append_records(log, 0, n, 100);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+        ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
+        ck_assert_int_eq(poll(&fd, 1, 10), 0);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_int_eq(poll(&fd, 1, 60000), 1);
+        ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+        ck_assert_uint_eq(last, n + 100);
+        reader_expect_last(reader, n + 1, n + 100);
+    }
+    append_records(log, 0, 600, 10);
+    for (uint64_t lsn = 1; lsn <= 600; lsn++)
+        ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
+    ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+    ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
+    ck_assert_uint_eq(record.lsn, 601);
+    twinlog_consumer_close(consumer);
+}
 
 TEST_LOOP(everybody_sees_a_record_at_once, 2)
 {

@@ -225,6 +225,7 @@ static int open_consumer(struct ship *ship)
 {
     struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
 
+    options.flags = TWINLOG_CONSUMER_DURABLE; /* a stream must not have what a power cut takes from the log */
     options.ret_report = &ship->client.report;
     int error = twinlog_consumer_open(ship->client.dir, ship->cursor, &options, &ship->consumer);
     if (!error)
