@@ -478,8 +478,8 @@ enum twinlog_reader_flags {
     /* Map the segments: no copy, every checksum verified; reads where mapping does not work. If a file is made shorter
      * or the disk cannot be read, calls return -EIO, and a record that was returned before may become zeros. */
     TWINLOG_READER_MMAP = 1u << 0,
-    /* Only what is durable, also beside a writer in TWINLOG_MODE_MAPPED: what its syncs have covered. For what leaves the
-     * machine: no power cut takes from the log what was returned. */
+    /* Only what is durable, also beside a writer in TWINLOG_MODE_MAPPED: what its syncs have covered. For what leaves
+     * the machine: no power cut takes from the log what was returned. */
     TWINLOG_READER_DURABLE = 1u << 1
 };
 struct twinlog_reader_options {

@@ -7,8 +7,9 @@ set -u
 # shellcheck source=test/cli/checks.sh
 . "$(dirname "$0")/checks.sh"
 
-# The command that docs/replicas.md says: it keeps no half, and writes over nothing.
-keep="cmp -s %p $place/kept/%f || { test ! -e $place/kept/%f && cp %p $place/kept/%f.\$\$ && mv $place/kept/%f.\$\$ $place/kept/%f; }"
+# The command that docs/replicas.md says: it keeps no half, and writes over nothing but the manifest.
+keep="cmp -s %p $place/kept/%f || { case %f in *.manifest) ;; *) test ! -e $place/kept/%f;; esac &&
+    cp %p $place/kept/%f.\$\$ && mv $place/kept/%f.\$\$ $place/kept/%f; }"
 fetch="cp $place/kept/%f %p 2>/dev/null"
 
 # fill LOG FIRST LAST: a record for each number, in segments of 64 KiB.
@@ -66,7 +67,8 @@ test_keep()
     [ "$segments" -gt 4 ]
     count "there are some" $?
     { echo twinlog.archive; find kept -name '*.twl' -printf '%f\n' | sort; } >expected
-    same "each was handed over once, the oldest first" calls expected
+    sed -E "/twl\$/ { p; s/-.*/.manifest/ }" -i expected
+    same "each was handed over once, the oldest first, with the manifest" calls expected
     status "once more" 0 "$twinlog" archive journal --once --command "echo %f >>$place/calls; $keep"
     same "there was nothing to do" calls expected
     [ -z "$(find journal -name '*.twl' -links +1)" ] && [ -z "$(find journal/archive -name 'next*')" ]
@@ -83,7 +85,7 @@ test_keep()
     status "restore to a log that is there" 1 "$twinlog" restore restored --command "$fetch"
     mkdir empty
     status "restore to an empty directory" 0 "$twinlog" restore empty/ --command "$fetch" --json
-    says "--json" out "^\{\"archive\":\"[0-9a-f]{16}\",\"segments\":$segments,\"first_lsn\":1,\"last_lsn\":$last\}$"
+    says "--json" out "^\{\"archive\":\"[0-9a-f]{16}\",\"history\":$segments,\"segments\":$segments,\"first_lsn\":1,\"last_lsn\":$last\}$"
     status "by the archive's identity" 0 "$twinlog" restore named --command "$fetch" \
         --archive "$(sed -n 2p kept/twinlog.archive)"
     mkdir "a place" "a place/it's"
@@ -151,6 +153,8 @@ test_fail()
     count "a follower tries again" $?
     status "a second archiver" 1 "$twinlog" archive journal --command "$keep"
     says "is refused" err "a consumer of this name is open"
+    [ "$(archived waiting_segments)" = $(($(find journal -maxdepth 1 -name '*.twl' | wc -l) - 3)) ]
+    count "--status says how many segments wait" $?
     touch there
     wait_until '[ "$(archived segments)" -gt 3 ] && [ "$(archived failures)" = 0 ]'
     count "and goes on" $?
@@ -167,9 +171,17 @@ test_fail()
     "$twinlog" archive journal --follow --command "test -s %p && : %f && touch $place/begun && exec sleep 600" >out 2>err &
     archiver=$!
     wait_until '[ -e begun ]'
+    status "--status beside a command that hangs" 0 "$twinlog" archive journal --status
+    says "says which file it has, and since when" out '^command +[0-9a-f]{16}-[0-9a-f]{16}.twl since 20.* UTC \([0-9]+ s\)$'
+    says "how many wait, and since when" out '^waiting +[1-9][0-9]* segments?, [0-9]+ bytes, the oldest since 20.* UTC \([0-9]+ s\)$'
+    says "and how far the archive is behind" out '^lag +[1-9][0-9]* records$'
+    status "--status --json" 0 "$twinlog" archive journal --status --json
+    says "the same" out '"lag_records":[1-9].*"waiting_since":"20.*"is_running":true,"command_file":".*.twl","command_since":"20'
     ends_by_signal "and a command that hangs" $archiver
     [ "$(archived failures)" = 0 ]
     count "which is no failure" $?
+    status "--status without an archiver" 0 "$twinlog" archive journal --status
+    says "says so" out '^command +no archiver is running$'
     "$twinlog" archive journal --follow --command "touch $place/stopped && kill -STOP \$\$; : %p %f" >out 2>err &
     archiver=$!
     wait_until '[ -e stopped ]'
@@ -195,9 +207,11 @@ test_lies()
     forget
     fill journal 1 9000
     status "a liar" 0 "$twinlog" archive journal --command "case %f in *4.twl);; *) cp %p $place/kept/%f;; esac"
-    refuses "a file that was not kept" 'the archive has a hole: .*5.twl is there, and .*4.twl is not'
+    segments=$(archived segments)
+    refuses "a file that was not kept" "does not get .*4.twl, file 4 of the $segments that .* have: the archive has a hole"
     "$twinlog" backup journal --output again && rm -rf kept && mkdir kept
     "$twinlog" archive again --command "$keep" >out || count "archive" 1
+    segments=$("$twinlog" archive again --status --json | sed -E 's/.*"segments":([0-9]+).*/\1/')
     newest=$(nth '$')
     cp -r kept sound
     for bad in "$(nth 4)" "$newest"; do
@@ -212,7 +226,7 @@ test_lies()
         refuses "a byte that is wrong" 'the archive is damaged: '
         rm -rf kept && cp -r sound kept
         cp "$(nth 2)" "$bad"
-        refuses "a file in the place of another" 'does not come behind the one before it'
+        refuses "a file in the place of another" 'is another file than the one that was archived under this name'
         rm -rf kept && cp -r sound kept
     done
     fill other 1 10000
@@ -231,8 +245,20 @@ test_lies()
     [ ! -e restored ]
     count "there is no log" $?
     rm -rf kept && cp -r sound kept
-    rm "$newest"
-    status "the newest one is gone" 0 "$twinlog" restore restored --command "$fetch"
+    status "a store that fails from some file on" 1 "$twinlog" restore restored --command \
+        "case %f in *5.twl) touch $place/away;; esac; test ! -e $place/away && cp $place/kept/%f %p"
+    says "is no earlier end" err 'nor the manifest, which it got before. Is the store away\?'
+    [ ! -e restored ]
+    count "there is no log" $?
+    rm "$newest" away
+    refuses "the newest one is gone" "file $segments of the $segments .*the archive has a hole"
+    status "what is in front of it" 0 "$twinlog" restore restored --command "$fetch" --history $((segments - 1))
+    manifest=$(echo kept/*.manifest)
+    head -c -40 "$manifest" >half && cp half "$manifest"
+    refuses "a manifest that was cut" "should list $segments files, and lists $((segments - 1))"
+    status "says what there is" 0 "$twinlog" restore restored --command "$fetch" --history $((segments - 1))
+    sed -i 2d "$manifest"
+    refuses "no manifest" 'is no manifest of this archive'
     echo nonsense >kept/twinlog.archive
     refuses "no archive" 'is not what an archive has under this name'
     status "a command that is not there" 1 "$twinlog" restore restored2 --command '/nowhere/cp %f %p'
@@ -349,6 +375,104 @@ test_truncate()
     says "is told" err 'were removed before they were archived'
 }
 
+# Two histories of one log in one place, by a copy that takes the archive along. Each record says of which one it is, and
+# no restore has those of both.
+test_histories()
+{
+    over="cp %p $place/kept/%f"
+    forget
+    fill journal 1 5000
+    "$twinlog" archive journal --command "$over" >out || count "archive" 1
+    common=$(archived segments)
+    cp -a journal other.journal
+    cp -a journal backwards
+    seq -f 'of A: %.0f' 5001 12000 | "$twinlog" append journal --segment 64K
+    seq -f 'of B: %.0f' 5001 9000 | "$twinlog" append other.journal --segment 64K
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    last=$(archived last_lsn)
+    restores_to "$last"
+    cp -r kept of_a
+    status "a copy of the log in the same place" 1 "$twinlog" archive other.journal --command "$keep"
+    says "is refused by a command that writes over nothing" err "the command for .*$(printf %016x $((common + 1))).twl ended"
+    restores_to "$last"
+    status "and not by one that does" 0 "$twinlog" archive other.journal --command "$over"
+    cp -r kept of_b
+    rm -rf restored
+    status "the archive is the copy's then" 0 "$twinlog" restore restored --command "$fetch"
+    "$twinlog" cat restored | grep -v 'of B' >out
+    fill common.log 1 5000
+    "$twinlog" cat common.log >restored.cat
+    same "and has nothing of the other one" out restored.cat
+    seq -f 'of A: %.0f' 12001 14000 | "$twinlog" append journal --segment 64K
+    status "the first one goes on" 0 "$twinlog" archive journal --command "$over"
+    refuses "both in turn" "$(printf %016x $((common + 1))).twl is another file than the one that was archived"
+    # If also the manifest were wrong, the segments know.
+    rm -rf kept && cp -r of_a kept
+    id=$(sed -n 2p kept/twinlog.archive)
+    bad=$id-$(printf %016x $((common + 1))).twl
+    cp "of_b/$bad" "kept/$bad"
+    line=$(grep "^$((common + 1)) " "of_b/$id.manifest")
+    sed -i "s/^$((common + 1)) .*/$line/" "kept/$id.manifest"
+    next=$id-$(printf %016x $((common + 2))).twl
+    refuses "a segment of another history" "$next does not continue $bad: .* different histories"
+    rm -rf restored
+    point=$(sed -E 's/.* --to ([0-9]+) restores.*/\1/' err)
+    status "what is in front of it" 0 "$twinlog" restore restored --command "$fetch" --to "$point"
+    "$twinlog" cat other.journal --to "$point" >restored.cat
+    "$twinlog" cat restored >out
+    same "is one history" out restored.cat
+    # The log is set back, and its archive is not.
+    rm -r backwards/archive other.journal && cp -r journal/archive backwards
+    status "a log that was set back" 3 "$twinlog" archive backwards --command "$keep"
+    says "is told" err 'was set back to an older state, or is a copy'
+    seq -f 'of C: %.0f' 5001 16000 | "$twinlog" append backwards --segment 64K
+    status "also when it is longer" 3 "$twinlog" archive backwards --command "$keep"
+    says "is told" err 'was set back to an older state, or is a copy'
+    rm -rf backwards of_a of_b common.log
+}
+
+# A truncation behind a record in the middle of a segment that is archived.
+test_branches()
+{
+    forget
+    fill journal 1 9000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    old=$(archived segments)
+    last=$(archived last_lsn)
+    cp -r journal before
+    "$twinlog" trim journal --after 5555 >out
+    seq -f 'other record %.0f' 5556 20000 | "$twinlog" append journal --segment 64K
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    newest=$(archived segments)
+    status "the log lists the histories of its archive" 0 "$twinlog" archive journal --list
+    says "the old one" out "^history $old: LSN 1 to $last, $old files, epoch [0-9]+-[0-9a-f]{8}, chain [0-9a-f]{8}$"
+    says "and the new one" out "^history $newest: LSN 1 to $(archived last_lsn), .* \(the newest\)$"
+    count "and no other" $(($(wc -l <out) != 2))
+    cp out listed
+    status "so does the archive" 0 "$twinlog" restore none --list --command "$fetch"
+    same "the same" listed out
+    [ ! -e none ] && [ ! -e none.restoring ]
+    count "and nothing is left" $?
+    status "--list --json" 0 "$twinlog" archive journal --list --json
+    says "has both" out "\"history\":$old,\"first_lsn\":1,\"last_lsn\":$last,.*\"history\":$newest,.*\"is_newest\":true"
+    restores_to "$(archived last_lsn)"
+    rm -rf restored
+    status "the old history" 0 "$twinlog" restore restored --command "$fetch" --history "$old"
+    "$twinlog" cat restored >restored.cat
+    "$twinlog" cat before --to "$last" >out
+    same "is there, too" out restored.cat
+    status "a history that there is not" 1 "$twinlog" restore restored2 --command "$fetch" --history $((newest + 1))
+    says "is told" err "its newest one is $newest"
+    # The segment that begins the truncation says which group it continues: here another one.
+    number=$((old + 1))
+    bad=$(nth $number)
+    chain=$(($(grep -abo 1TWG "$bad" | head -n 1 | cut -d: -f1) - 4 + 32))
+    printf '\1\2\3\4' | dd of="$bad" bs=1 seek="$chain" conv=notrunc 2>/dev/null
+    sed -i -E "s/^($number( [0-9a-f]+){8}) [0-9a-f]+/\1 04030201/" kept/*.manifest
+    refuses "a truncation of another history" "${bad#kept/} does not continue .*: .* from LSN 5556 on"
+    rm -rf before
+}
+
 # The log may be another user's: the directory "archive" leads nowhere else.
 test_links()
 {
@@ -382,6 +506,8 @@ test_fail
 test_lies
 test_kill
 test_truncate
+test_histories
+test_branches
 test_links
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

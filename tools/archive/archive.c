@@ -8,6 +8,7 @@
  *     sync the next one             what the command reads survives a power cut, and never changes
  *     give it a second name         so the log neither recycles it nor removes the bytes; durable
  *     run the command               0: it is kept
+ *     the same with the manifest    which has a line of each segment that is kept; see manifest.h
  *     save the status               durable; then the second name goes
  *
  * A segment that has a second name is archived before all others, also by the next archiver, and also if the log has
@@ -17,14 +18,13 @@
  * that says which earlier one it continues, so the archive needs no more than the segments.
  */
 #define _GNU_SOURCE
-#include "../json.h"
 #include "../opening.h"
 #include "../options.h"
 #include "../stop.h"
 #include "../when.h"
-#include "segment_file.h"
+#include "manifest.h"
 #include "shell.h"
-#include "state.h"
+#include "status.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,23 +61,28 @@ static const struct option_row option_rows[] = {
     { OPTION_FOLLOW, "follow", NULL,
       "wait for more, and try again after a failure, until SIGINT, SIGTERM or SIGHUP" },
     { OPTION_ONCE, "once", NULL, "end when all full segments are kept, or at the first failure (default)" },
-    { OPTION_STATUS, "status", NULL, "only show how far the archive is, and the last failure" },
-    { OPTION_JSON, "json", NULL, "with --status: as one JSON object" },
+    { OPTION_STATUS, "status", NULL,
+      "only show how far the archive is, what waits for it, the command that runs, and the last failure" },
+    { OPTION_LIST, "list", NULL,
+      "only list the histories that the archive has: a truncation or a reset begins another one" },
+    { OPTION_JSON, "json", NULL, "with --status and --list: as one JSON object" },
     COMMON_OPTIONS,
 };
 
 static const char notes[] =
     "In front of the first segment the command gets the file twinlog.archive, by which restore\n"
-    "knows the archive. After a kill the command may get the same file, with the same bytes,\n"
-    "once more: it must answer 0. It should never write over a file with other bytes, and keep\n"
-    "nothing under %f before it is whole.\n"
+    "knows the archive, and behind each segment the manifest, ID.manifest, which lists all of\n"
+    "them. After a kill the command may get the same file, with the same bytes, once more: it\n"
+    "must answer 0. Only the manifest gets new bytes: the command should write over no other\n"
+    "file, and keep nothing under %f before it is whole.\n"
     "\n"
     "Exit status: 0 fine; 1 an operation or the command failed; 2 wrong usage; 3 acknowledged\n"
     "data is damaged, or was removed before it was archived.\n"
     "\n"
     "Example: into a directory\n"
     "  twinlog archive orders --follow --command \\\n"
-    "    'cmp -s %p /mnt/a/%f || { test ! -e /mnt/a/%f && cp %p /mnt/a/%f.$$ &&\n"
+    "    'cmp -s %p /mnt/a/%f || {\n"
+    "     case %f in *.manifest) ;; *) test ! -e /mnt/a/%f;; esac && cp %p /mnt/a/%f.$$ &&\n"
     "     sync /mnt/a/%f.$$ && mv /mnt/a/%f.$$ /mnt/a/%f && sync /mnt/a; }'\n";
 
 struct archive {
@@ -87,7 +92,9 @@ struct archive {
     struct twinlog_consumer *consumer; /* keeps others out */
     struct twinlog *log;               /* for the cursor */
     struct archive_state state;
+    struct manifest manifest;
     int folder;               /* "archive" in the log's directory */
+    int running;              /* the file of that name in there */
     char next_name[32];       /* in there: the second name of the segment that is handed over */
     char next_path[PATH_MAX]; /* the same for the command */
 
@@ -199,6 +206,35 @@ static int fail_hole(const struct archive *archive, const struct segment_file *f
     return STATUS_DAMAGED;
 }
 
+/* The archive has another history of the log than the log itself: it was set back, or its files are a copy's. */
+static int fail_history(const struct archive *archive, uint64_t sequence)
+{
+    complain(
+        "cannot archive '%s': segment %" PRIu64
+        " is not the one that was archived, or does not continue it: the log was set back to an older state, "
+        "or is a copy",
+        archive->dir, sequence);
+    complain(
+        "Begin a new archive in another place: remove '%s/archive' first. The old one ends at LSN %" PRIu64
+        ".",
+        archive->dir, archive->state.last_lsn);
+    return STATUS_DAMAGED;
+}
+
+/* Where a truncation begins, the group before may be gone by now. */
+static bool fits_archive(const struct archive *archive, const struct segment_file *file)
+{
+    const struct manifest *manifest = &archive->manifest;
+
+    if (archive->state.files == 0)
+        return true;
+    const struct segment_file *newest = &manifest->files[archive->state.files - 1];
+    if (file->sequence == newest->sequence)
+        return is_same_segment(file, newest);
+    return memcmp(file->log_id, newest->log_id, sizeof(file->log_id)) == 0 &&
+           (file->start_lsn || file->before != newest->sequence || file->chain == newest->end_chain);
+}
+
 static int give_name(struct archive *archive, const struct twinlog_segment *segment, const char *path, int fd)
 {
     struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = USE_LOCK, .l_len = 1 };
@@ -217,6 +253,8 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
         return STEP_AGAIN;
     if (!continues_archive(archive, &file))
         return fail_hole(archive, &file);
+    if (!fits_archive(archive, &file))
+        return fail_history(archive, file.sequence);
     if (fsync(fd) < 0)
         return fail("sync a segment of", archive->dir, -errno, NULL, NULL);
     if (linkat(AT_FDCWD, path, archive->folder, archive->next_name, 0) < 0)
@@ -262,6 +300,30 @@ static int name_next(struct archive *archive, const struct twinlog_segment *segm
     return status;
 }
 
+/* Is the newest segment that was archived still what it was? The log has a later one. */
+static int check_history(struct archive *archive)
+{
+    const uint64_t newest = archive->state.sequence;
+    char path[PATH_MAX];
+    struct segment_file file;
+
+    if (archive->count > 0 && archive->segments[archive->count - 1].sequence < newest)
+        return fail_history(archive, archive->segments[archive->count - 1].sequence);
+    for (size_t i = 0; i < archive->count; i++) {
+        if (archive->segments[i].sequence != newest ||
+            archive_path(path, archive->dir, archive->segments[i].file))
+            continue;
+        int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        bool is_read =
+            fd >= 0 && read_segment_file(fd, &file) == 0 && file.sequence == newest && file.is_sealed;
+        if (fd >= 0)
+            close(fd);
+        if (is_read && !fits_archive(archive, &file))
+            return fail_history(archive, newest);
+    }
+    return STATUS_FINE;
+}
+
 /* ---- handing it over ---------------------------------------------------------------------------- */
 
 static int fail_command(struct archive *archive, const char *name, int result)
@@ -276,7 +338,9 @@ static int fail_command(struct archive *archive, const char *name, int result)
 
 static int hand_over(struct archive *archive, const char *path, const char *name)
 {
+    note_running(archive->running, name);
     int result = run_shell(archive->command, path, name);
+    note_running(archive->running, NULL);
 
     if (result == 0)
         return STATUS_FINE;
@@ -295,6 +359,24 @@ static int hand_identity(struct archive *archive)
     return hand_over(archive, path, ARCHIVE_IDENTITY_FILE);
 }
 
+/* With a line for the segment that is kept by now. */
+static int hand_manifest(struct archive *archive, const struct segment_file *file)
+{
+    char name[ARCHIVE_FILE_BYTES];
+    char path[PATH_MAX];
+
+    archive->manifest.count = archive->state.files; /* if this is the second attempt */
+    int error = add_to_manifest(&archive->manifest, file);
+    if (error == 0)
+        error = save_manifest(archive->folder, &archive->manifest);
+    if (error == 0)
+        error = archive_path(path, archive->dir, "archive/manifest");
+    if (error)
+        return fail("write the manifest of the archive of", archive->dir, error, NULL, NULL);
+    name_archive_manifest(name, archive->state.id);
+    return hand_over(archive, path, name);
+}
+
 static int keep_next(struct archive *archive, const struct segment_file *file)
 {
     char name[ARCHIVE_FILE_BYTES];
@@ -304,6 +386,8 @@ static int keep_next(struct archive *archive, const struct segment_file *file)
     name_archive_file(name, archive->state.id, archive->state.files + 1);
     if (status == STATUS_FINE)
         status = hand_over(archive, archive->next_path, name);
+    if (status == STATUS_FINE)
+        status = hand_manifest(archive, file);
     if (status != STATUS_FINE)
         return status;
     archive->state.files++;
@@ -382,6 +466,8 @@ static int archive_some(struct archive *archive)
     if (status == STATUS_FINE)
         status = list_segments(archive);
     if (status == STATUS_FINE)
+        status = check_history(archive);
+    if (status == STATUS_FINE)
         status = move_cursor(archive);
     for (size_t i = 0; status == STATUS_FINE && i < archive->count; i++) {
         if (archive->segments[i].state != TWINLOG_SEGMENT_SEALED)
@@ -437,16 +523,6 @@ static int follow(struct archive *archive)
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
-static int fail_state(const char *dir, int error)
-{
-    return fail(
-        "read the status of the archive of", dir, error, NULL,
-        error == TWINLOG_ECORRUPT
-            ? "Its file archive/status is damaged. Remove the directory archive, and begin a new archive in "
-              "another place."
-            : NULL);
-}
-
 static int open_archive(struct archive *archive)
 {
     struct twinlog_report report = { 0 };
@@ -473,6 +549,10 @@ static int open_archive(struct archive *archive)
         if (error == 0)
             error = save_archive_state(archive->folder, &archive->state);
     }
+    if (error == 0)
+        error = load_manifest(archive->folder, &archive->state, &archive->manifest);
+    if (error == 0)
+        error = begin_running(archive->folder, &archive->running);
     return error ? fail_state(archive->dir, error) : STATUS_FINE;
 }
 
@@ -482,11 +562,14 @@ static int run_archive(struct archive *archive)
 
     if (error)
         return fail_start(error);
-    archive->folder = -1;
+    archive->folder = archive->running = -1;
     int status = open_archive(archive);
     if (status == STATUS_FINE)
         status = archive->is_follow ? follow(archive) : archive_all(archive);
     free(archive->segments);
+    free(archive->manifest.files);
+    if (archive->running >= 0)
+        close(archive->running);
     if (archive->folder >= 0)
         close(archive->folder);
     twinlog_consumer_close(archive->consumer);
@@ -500,61 +583,11 @@ static int run_archive(struct archive *archive)
     return finish_output(status);
 }
 
-static void print_words(const struct archive_state *state)
-{
-    char time[TIME_TEXT_BYTES];
-
-    printf("archive      %s\nsegments     %" PRIu64 "\nlast LSN     %" PRIu64 "\n", state->id, state->files,
-           state->last_lsn);
-    if (state->kept_ns) {
-        describe_time(time, state->kept_ns);
-        printf("last kept    %s UTC\n", time);
-    }
-    printf("failures     %" PRIu64 " since then\n", state->failures);
-    if (state->failures) {
-        describe_time(time, state->failed_ns);
-        printf("last failure %s UTC: the command %s\n", time, state->failure);
-    }
-}
-
-static void print_json(const struct archive_state *state)
-{
-    json_begin_object(NULL);
-    json_text("archive", state->id);
-    json_number("segments", state->files);
-    json_number("last_lsn", state->last_lsn);
-    if (state->kept_ns)
-        json_time("kept", state->kept_ns);
-    json_number("failures", state->failures);
-    if (state->failures) {
-        json_time("failed", state->failed_ns);
-        json_text("failure", state->failure);
-    }
-    json_end_object();
-    json_end_line();
-}
-
-static int show_status(const char *dir, bool is_json)
-{
-    struct archive_state state;
-
-    int folder = open_archive_folder(dir, false);
-    int error = folder < 0 ? folder : load_archive_state(folder, &state);
-    if (folder >= 0)
-        close(folder);
-    if (error == -ENOENT)
-        return fail("show the archive of", dir, error, NULL, "Nothing was archived yet.");
-    if (error)
-        return fail_state(dir, error);
-    (is_json ? print_json : print_words)(&state);
-    return finish_output(STATUS_FINE);
-}
-
 static int archive_run(const struct command *command, int argc, char **argv)
 {
     static struct archive archive; /* too large for the stack */
     bool is_once = false;
-    bool is_status = false;
+    int look = 0; /* OPTION_STATUS, OPTION_LIST */
     bool is_json = false;
     int value = 0;
 
@@ -565,20 +598,20 @@ static int archive_run(const struct command *command, int argc, char **argv)
             archive.is_follow = true;
         else if (value == OPTION_ONCE)
             is_once = true;
-        else if (value == OPTION_STATUS)
-            is_status = true;
+        else if (value == OPTION_STATUS || value == OPTION_LIST)
+            look = value;
         else
             is_json = true;
     }
     archive.dir = take_directory(argc, argv);
     if (is_once && archive.is_follow)
         usage_error("--once and --follow exclude each other");
-    if (is_status && (archive.command || archive.is_follow || is_once))
-        usage_error("--status only looks: it excludes --command, --follow and --once");
-    if (is_json && !is_status)
-        usage_error("--json is for --status");
-    if (is_status)
-        return show_status(archive.dir, is_json);
+    if (look && (archive.command || archive.is_follow || is_once))
+        usage_error("--status and --list only look: they exclude --command, --follow and --once");
+    if (is_json && !look)
+        usage_error("--json is for --status and --list");
+    if (look)
+        return (look == OPTION_LIST ? show_histories : show_status)(archive.dir, is_json);
     check_shell(archive.command);
     return run_archive(&archive);
 }

@@ -2,22 +2,23 @@
 /*
  * twinlog restore: makes a log of an archive, as it was at some point.
  *
- *     DIR.restoring/segments    gets the files of the archive, by their numbers, until one is not there
+ *     DIR.restoring/manifest    says which files the archive has, and how they belong together
+ *     DIR.restoring/segments    gets those of one history, by their numbers
  *     DIR.restoring/log         a repair of these files: no fault but a missing state file and end
  *     DIR                       the log, with a truncation to the point, gets its name last
  *
  * So the library reads every byte, the new log has an identity of its own, and a restore that is interrupted leaves no
- * log under the name DIR. What a repair cannot know is checked here: that the path through the segments has no gap, and
- * that the log begins and ends as its oldest and its newest segment say.
+ * log under the name DIR. What a repair cannot know is checked here: that each file is the one that was archived under
+ * its name, that each continues the one before, and that the log begins and ends as its oldest and its newest segment
+ * say. So a store that has lost files, or has those of two histories of the log, ends the restore.
  */
 #define _GNU_SOURCE
 #include "../json.h"
 #include "../options.h"
 #include "../stop.h"
 #include "../when.h"
-#include "segment_file.h"
+#include "manifest.h"
 #include "shell.h"
-#include "state.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -32,17 +33,13 @@
 #include <twinlog_admin.h>
 #include <unistd.h>
 
-/* Files behind the last one that are asked for, to notice a gap: each of the first ones, then some. */
-#define NEAR_PROBES 8u
-#define FARTHEST_PROBE 64u
-
 static const char about[] =
     "Usage: twinlog restore DIR --command 'COMMAND' [options]\n"
     "\n"
     "Makes DIR a log of what 'twinlog archive' has kept. The command gets each file back: %f\n"
     "is its name in the archive, %p the path to copy it to. DIR must not exist, or be empty.\n"
-    "Every record is checked; a file that is of another log, or damaged, or up to eight that\n"
-    "are missing between others end the restore, and there is no log then.\n";
+    "Every record is checked; a file that is missing, damaged, or of another log or history\n"
+    "ends the restore, and there is no log then.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_COMMAND, "command", "COMMAND",
@@ -51,6 +48,9 @@ static const struct option_row option_rows[] = {
       "end with this record, or in front of the first record of this time or later (default: with the newest)" },
     { OPTION_ARCHIVE, "archive", "ID",
       "of several archives in one place (default: the one that began last)" },
+    { OPTION_HISTORY, "history", "N",
+      "the history that ends with file N, as --list shows them (default: the newest)" },
+    { OPTION_LIST, "list", NULL, "only list the histories that the archive has, and make no log" },
     { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
 };
@@ -60,8 +60,10 @@ static const char notes[] =
     "files are fetched into DIR.restoring: that takes twice the space of the log. Cursors and\n"
     "values are not in an archive. The new log has an identity of its own: archive it anew.\n"
     "\n"
-    "A command that ends with 1 to 125 says that there is no such file; the restore ends with\n"
-    "the file before it. Any other status is a failure, and so is a part of the file at %p.\n"
+    "The archive's manifest says which files there are. A command that ends with 1 to 125 says\n"
+    "that there is no such file, and then the archive has a hole, or, if the manifest cannot\n"
+    "be fetched either, the store is away. Any other status is a failure, and so is a part of\n"
+    "the file at %p.\n"
     "\n"
     "Exit status: 0 DIR is whole and durable; 1 an operation failed; 2 wrong usage; 3 the\n"
     "archive is damaged, has a hole, or does not reach the point.\n"
@@ -80,9 +82,12 @@ struct restore {
     bool has_lsn, has_time;
     uint64_t to_lsn;
     int64_t to_ns;
+    uint64_t history; /* number of its newest file; 0 = the archive's */
+    bool only_lists;
 
-    struct segment_file *files; /* in the order of the archive */
-    uint64_t count;
+    struct manifest manifest;
+    uint64_t *path;               /* numbers of the files to be fetched, oldest first */
+    uint64_t count;               /* of them */
     uint64_t first_lsn, last_lsn; /* that the log must have, and then those it has */
     uint64_t losses;
 };
@@ -190,32 +195,6 @@ static int refuse_file(const char *name, const char *words)
     return STATUS_DAMAGED;
 }
 
-static int take_file(struct restore *restore, const char *name, const char *path)
-{
-    struct segment_file *files = reallocarray(restore->files, restore->count + 1, sizeof(*files));
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int error = files ? 0 : -ENOMEM;
-
-    if (files)
-        restore->files = files;
-    if (error == 0)
-        error = fd < 0 ? -errno : read_segment_file(fd, &files[restore->count]);
-    if (fd >= 0)
-        close(fd);
-    if (error == TWINLOG_ECORRUPT)
-        return refuse_file(name, "is no segment");
-    if (error)
-        return fail("read", path, error, NULL, NULL);
-    if (!files[restore->count].is_sealed)
-        return refuse_file(name, "is not whole");
-    if (memcmp(files[restore->count].log_id, files[0].log_id, sizeof(files[0].log_id)) != 0)
-        return refuse_file(name, "is of another log");
-    if (restore->count > 0 && files[restore->count].sequence <= files[restore->count - 1].sequence)
-        return refuse_file(name, "does not come behind the one before it");
-    restore->count++;
-    return STATUS_FINE;
-}
-
 static int fetch_number(const struct restore *restore, uint64_t number, char name[ARCHIVE_FILE_BYTES],
                         char path[PATH_MAX])
 {
@@ -227,47 +206,106 @@ static int fetch_number(const struct restore *restore, uint64_t number, char nam
     return fetch(restore, name, path);
 }
 
-/* A file behind the end tells a gap from the end: always, if the gap is no longer than NEAR_PROBES files. */
-static int check_end(const struct restore *restore)
+static int fetch_manifest(const struct restore *restore, char name[ARCHIVE_FILE_BYTES], char path[PATH_MAX])
 {
-    char name[ARCHIVE_FILE_BYTES];
+    archive_path(path, restore->staging, "manifest");
+    name_archive_manifest(name, restore->id);
+    unlink(path); /* it is fetched once more to see whether the store is there */
+    return fetch(restore, name, path);
+}
+
+/* The command says that a file is not there. Is the store away, or has it lost the file? */
+static int fail_missing(const struct restore *restore, uint64_t number, const char *name)
+{
+    char manifest[ARCHIVE_FILE_BYTES];
     char path[PATH_MAX];
 
-    for (uint64_t ahead = 1; ahead <= FARTHEST_PROBE; ahead += ahead < NEAR_PROBES ? 1 : ahead) {
-        int found = fetch_number(restore, restore->count + 1 + ahead, name, path);
-        if (found < 0)
-            return STATUS_FAILED;
-        if (found == 0)
-            continue;
-        char missing[ARCHIVE_FILE_BYTES];
-        name_archive_file(missing, restore->id, restore->count + 1);
-        complain("the archive has a hole: %s is there, and %s is not", name, missing);
-        return STATUS_DAMAGED;
-    }
+    int found = fetch_manifest(restore, manifest, path);
+    if (found < 0)
+        return STATUS_FAILED;
+    complain("the command does not get %s, file %" PRIu64 " of the %" PRIu64
+             " that the archive should have: %s",
+             name, number, restore->manifest.promised,
+             found ? "the archive has a hole" : "nor the manifest, which it got before. Is the store away?");
+    return found ? STATUS_DAMAGED : STATUS_FAILED;
+}
+
+/* Is it the file that was archived under this name? */
+static int check_file(const struct restore *restore, uint64_t number, const char *name, const char *path)
+{
+    const struct segment_file *wanted = &restore->manifest.files[number - 1];
+    struct segment_file file;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    int error = fd < 0 ? -errno : read_segment_file(fd, &file);
+    if (fd >= 0)
+        close(fd);
+    if (error == TWINLOG_ECORRUPT)
+        return refuse_file(name, "is no segment");
+    if (error)
+        return fail("read", path, error, NULL, NULL);
+    if (!file.is_sealed)
+        return refuse_file(name, "is not whole");
+    if (memcmp(file.log_id, wanted->log_id, sizeof(file.log_id)) != 0)
+        return refuse_file(name, "is of another log");
+    if (!is_same_segment(&file, wanted))
+        return refuse_file(name,
+                           "is another file than the one that was archived under this name. Is it of another "
+                           "history of the log, as of a copy, that was archived in the same place?");
     return STATUS_FINE;
+}
+
+/* The file goes on with the chain of the one before, as it was behind the last record that counts there. */
+static int check_seam(const struct restore *restore, uint64_t number, uint64_t before)
+{
+    const struct segment_file *file = &restore->manifest.files[number - 1];
+    uint32_t chain = restore->manifest.files[before - 1].end_chain;
+    char name[ARCHIVE_FILE_BYTES], name_before[ARCHIVE_FILE_BYTES];
+    char path[PATH_MAX], text[32];
+
+    if (file->start_lsn) {
+        snprintf(text, sizeof(text), "%016" PRIx64 ".twl", before);
+        archive_path(path, restore->segments_dir, text);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int error = fd < 0 ? -errno : read_chain_behind(fd, file->start_lsn - 1, &chain);
+        if (fd >= 0)
+            close(fd);
+        if (error && error != TWINLOG_ECORRUPT)
+            return fail("read", path, error, NULL, NULL);
+        if (error)
+            chain = ~file->chain;
+    }
+    if (chain == file->chain)
+        return STATUS_FINE;
+    name_archive_file(name, restore->id, number);
+    name_archive_file(name_before, restore->id, before);
+    complain(
+        "the archive is damaged: %s does not continue %s: they are of different histories of the log, from LSN "
+        "%" PRIu64 " on. --to %" PRIu64 " restores what is in front of that.",
+        name, name_before, first_lsn_of(file), first_lsn_of(file) - 1);
+    return STATUS_DAMAGED;
 }
 
 static int fetch_files(struct restore *restore)
 {
     char name[ARCHIVE_FILE_BYTES];
     char path[PATH_MAX];
-    int found = 0;
+    int status = STATUS_FINE;
 
-    while ((found = fetch_number(restore, restore->count + 1, name, path)) > 0) {
-        int status = take_file(restore, name, path);
-        if (status != STATUS_FINE)
-            return status;
+    for (uint64_t i = 0; status == STATUS_FINE && i < restore->count; i++) {
+        const uint64_t number = restore->path[i];
+        int found = fetch_number(restore, number, name, path);
+        if (found <= 0)
+            status = found ? STATUS_FAILED : fail_missing(restore, number, name);
+        else
+            status = check_file(restore, number, name, path);
+        if (status == STATUS_FINE && i > 0)
+            status = check_seam(restore, number, restore->path[i - 1]);
         if (is_progress_due())
-            show_progress("%" PRIu64 " files", restore->count);
+            show_progress("%" PRIu64 " files of %" PRIu64, i + 1, restore->count);
     }
     clear_progress();
-    if (found < 0)
-        return STATUS_FAILED;
-    int status = check_end(restore);
-    if (status != STATUS_FINE || restore->count > 0)
-        return status;
-    complain("there is no file %s: the archive is empty, or the command does not find it", name);
-    return STATUS_FAILED;
+    return status;
 }
 
 static int find_identity(struct restore *restore)
@@ -294,31 +332,72 @@ static int find_identity(struct restore *restore)
 
 /* ---- the path ----------------------------------------------------------------------------------- */
 
-static const struct segment_file *find_file(const struct restore *restore, uint64_t sequence)
+/* A manifest that was cut still says what its lines say, but not what the newest history is. */
+static int take_manifest(struct restore *restore)
 {
-    for (uint64_t i = restore->count; i-- > 0;)
-        if (restore->files[i].sequence == sequence)
-            return &restore->files[i];
-    return NULL;
+    char name[ARCHIVE_FILE_BYTES];
+    char path[PATH_MAX];
+
+    int found = fetch_manifest(restore, name, path);
+    if (found < 0)
+        return STATUS_FAILED;
+    if (found == 0) {
+        complain("there is no file %s: nothing was archived yet, or the command does not find it", name);
+        return STATUS_FAILED;
+    }
+    FILE *file = fopen(path, "re");
+    int error = read_manifest(file, &restore->manifest);
+    if (file)
+        fclose(file);
+    if (error == TWINLOG_ECORRUPT || (error == 0 && strcmp(restore->manifest.id, restore->id) != 0))
+        return refuse_file(name, "is no manifest of this archive");
+    if (error)
+        return fail("read", path, error, NULL, NULL);
+    if (restore->manifest.count < restore->manifest.promised && !restore->history) {
+        complain("the archive is damaged: %s should list %" PRIu64 " files, and lists %" PRIu64
+                 ". --history %" PRIu64 " restores what they have",
+                 name, restore->manifest.promised, restore->manifest.count, restore->manifest.count);
+        return STATUS_DAMAGED;
+    }
+    if (!restore->history)
+        restore->history = restore->manifest.count;
+    if (restore->history > restore->manifest.count) {
+        complain("the archive has no file %" PRIu64 ", its newest one is %" PRIu64, restore->history,
+                 restore->manifest.count);
+        return STATUS_FAILED;
+    }
+    return STATUS_FINE;
 }
 
-/* From the newest segment back, each to the one that it continues, to the first of the archive or of the log. */
-static int check_path(struct restore *restore)
+/* From the newest file back, each to the one that it continues, to the first of the archive or of the log. Files with
+ * later records only than are wanted stay away. */
+static int find_path(struct restore *restore)
 {
-    const struct segment_file *file = &restore->files[restore->count - 1];
+    const struct manifest *manifest = &restore->manifest;
+    const struct segment_file *file = NULL;
+    uint64_t before = 0;
+    uint64_t *end = calloc(restore->history, sizeof(*end)); /* filled from its end */
 
-    restore->last_lsn = file->last_lsn;
-    while (file != &restore->files[0] && file->before > 0) {
-        const struct segment_file *before = find_file(restore, file->before);
-        if (!before) {
+    restore->path = end;
+    if (!end)
+        return fail_start(-ENOMEM);
+    end += restore->history;
+    for (uint64_t number = restore->history; number > 0; number = before) {
+        file = &manifest->files[number - 1];
+        before = find_continued(manifest, number);
+        if (before == 0 && number > 1 && file->before > 0) {
             complain("the archive has a hole: segment %" PRIu64 ", which segment %" PRIu64
                      " continues, is not in it",
                      file->before, file->sequence);
             return STATUS_DAMAGED;
         }
-        file = before;
+        bool is_behind = restore->has_lsn && before > 0 && restore->to_lsn < first_lsn_of(file);
+        if (!is_behind)
+            end[-(ptrdiff_t)++restore->count] = number;
     }
-    restore->first_lsn = file->start_lsn ? file->start_lsn : file->first_lsn;
+    memmove(restore->path, end - restore->count, restore->count * sizeof(*end));
+    restore->first_lsn = first_lsn_of(file);
+    restore->last_lsn = manifest->files[restore->path[restore->count - 1] - 1].last_lsn;
     return STATUS_FINE;
 }
 
@@ -438,6 +517,7 @@ static void print_result(const struct restore *restore)
     if (restore->is_json) {
         json_begin_object(NULL);
         json_text("archive", restore->id);
+        json_number("history", restore->history);
         json_number("segments", restore->count);
         json_number("first_lsn", is_empty ? 0 : restore->first_lsn);
         json_number("last_lsn", is_empty ? 0 : restore->last_lsn);
@@ -453,8 +533,9 @@ static void print_result(const struct restore *restore)
 
 static int run_restore(struct restore *restore)
 {
-    int (*const steps[])(struct restore * restore) = { find_identity, fetch_files, check_path, make_log,
-                                                       go_to_point };
+    int (*const steps[])(struct restore * restore) = { find_identity, take_manifest, find_path,
+                                                       fetch_files,   make_log,      go_to_point };
+    const size_t count = restore->only_lists ? 2 : sizeof(steps) / sizeof(steps[0]);
 
     int error = stop_on_signals();
     if (error)
@@ -462,16 +543,21 @@ static int run_restore(struct restore *restore)
     int status = make_staging(restore);
     if (status != STATUS_FINE)
         return status;
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && status == STATUS_FINE && !stop_signal(); i++)
+    for (size_t i = 0; i < count && status == STATUS_FINE && !stop_signal(); i++)
         status = steps[i](restore);
-    if (status == STATUS_FINE && !stop_signal())
+    if (status == STATUS_FINE && !stop_signal() && !restore->only_lists)
         status = name_log(restore);
     remove_staging(restore);
-    free(restore->files);
     if (stop_signal())
         stop_by_signal();
-    if (status == STATUS_FINE)
+    if (status == STATUS_FINE && restore->only_lists)
+        error = list_histories(&restore->manifest, restore->is_json);
+    else if (status == STATUS_FINE)
         print_result(restore);
+    free(restore->path);
+    free(restore->manifest.files);
+    if (error)
+        return fail_start(error);
     return finish_output(status);
 }
 
@@ -499,12 +585,18 @@ static int restore_run(const struct command *command, int argc, char **argv)
             if (!is_archive_id(optarg))
                 usage_error("--archive: '%s' is not 16 digits of 0-9a-f", optarg);
             snprintf(restore.id, sizeof(restore.id), "%s", optarg);
+        } else if (value == OPTION_HISTORY) {
+            restore.history = take_number("--history", 1, UINT64_MAX);
+        } else if (value == OPTION_LIST) {
+            restore.only_lists = true;
         } else {
             restore.is_json = true;
         }
     }
     take_paths(&restore, take_directory(argc, argv));
     check_shell(restore.command);
+    if (restore.only_lists && (restore.history || restore.has_lsn || restore.has_time))
+        usage_error("--list only looks: it excludes --history and --to");
     return run_restore(&restore);
 }
 

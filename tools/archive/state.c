@@ -46,8 +46,7 @@ int sync_directory(const char *path)
     return error;
 }
 
-/* A new file of this name, instead of what has the name. */
-static int begin_file(int folder, const char *name, FILE **ret_file)
+int begin_archive_file(int folder, const char *name, FILE **ret_file)
 {
     if (unlinkat(folder, name, 0) < 0 && errno != ENOENT)
         return -errno;
@@ -59,8 +58,7 @@ static int begin_file(int folder, const char *name, FILE **ret_file)
     return error;
 }
 
-/* Flushes, syncs and closes. */
-static int end_file(FILE *file)
+int end_archive_file(FILE *file)
 {
     int error = fflush(file) != 0 || fsync(fileno(file)) < 0 ? -errno : 0;
 
@@ -81,15 +79,20 @@ void name_archive_file(char ret_name[ARCHIVE_FILE_BYTES], const char *id, uint64
     snprintf(ret_name, ARCHIVE_FILE_BYTES, "%s-%016" PRIx64 ".twl", id, number);
 }
 
+void name_archive_manifest(char ret_name[ARCHIVE_FILE_BYTES], const char *id)
+{
+    snprintf(ret_name, ARCHIVE_FILE_BYTES, "%s.manifest", id);
+}
+
 int write_archive_identity(int folder, const struct archive_state *state)
 {
     FILE *file = NULL;
 
-    int error = begin_file(folder, "identity", &file);
+    int error = begin_archive_file(folder, "identity", &file);
     if (error)
         return error;
     fprintf(file, "%s\n%s\n", title, state->id);
-    return end_file(file);
+    return end_archive_file(file);
 }
 
 int read_archive_identity(const char *path, char ret_id[ARCHIVE_ID_BYTES])
@@ -120,11 +123,10 @@ int begin_archive_state(struct archive_state *ret_state)
     return 0;
 }
 
-/* NULL and errno: there is none, or it is no plain file. */
-static FILE *open_status(int folder)
+FILE *open_archive_file(int folder, const char *name)
 {
     struct stat stat;
-    int fd = openat(folder, "status", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     bool is_plain = fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
     FILE *file = is_plain ? fdopen(fd, "r") : NULL;
 
@@ -140,7 +142,7 @@ static FILE *open_status(int folder)
 int load_archive_state(int folder, struct archive_state *ret_state)
 {
     struct archive_state state = { 0 };
-    FILE *file = open_status(folder);
+    FILE *file = open_archive_file(folder, "status");
 
     if (!file)
         return -errno;
@@ -160,7 +162,7 @@ int save_archive_state(int folder, const struct archive_state *state)
 {
     FILE *file = NULL;
 
-    int error = begin_file(folder, "status.new", &file);
+    int error = begin_archive_file(folder, "status.new", &file);
     if (error)
         return error;
     fprintf(file,
@@ -168,7 +170,7 @@ int save_archive_state(int folder, const struct archive_state *state)
             "\nfailures %" PRIu64 "\nfailed %" PRId64 "\nfailure: %s\n",
             title, state->id, state->files, state->sequence, state->last_lsn, state->kept_ns, state->failures,
             state->failed_ns, state->failure);
-    error = end_file(file);
+    error = end_archive_file(file);
     if (error == 0 && renameat(folder, "status.new", folder, "status") < 0)
         error = -errno;
     if (error == 0 && fsync(folder) < 0)

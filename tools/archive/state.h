@@ -6,6 +6,8 @@
  *     next-...   a second name of the segment that is being archived, until the status says that it is kept; with its
  *                sequence, 16 hexadecimal digits
  *     identity   what the archive gets as "twinlog.archive", in front of the first segment
+ *     manifest   what it gets as "ID.manifest" behind each segment; see manifest.h
+ *     running    the name that the running command got, and when; locked by the archiver
  *
  * A backup does not copy them, so the copy of a log begins an archive of its own. Names in the archive:
  * "ARCHIVE-NUMBER.twl", the archive's identity and the number of the file, counted from 1, 16 digits each.
@@ -18,9 +20,11 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define ARCHIVE_ID_BYTES 17u /* 16 hexadecimal digits, and a NUL */
 #define ARCHIVE_FILE_BYTES 40u
+#define ARCHIVE_RUNNING_FILE "running"
 #define ARCHIVE_IDENTITY_FILE "twinlog.archive"
 
 struct archive_state {
@@ -37,10 +41,16 @@ struct archive_state {
 /* Path of a file of the log's directory `dir`; -ENAMETOOLONG. */
 int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name);
 
+/* A new file of this name, instead of what has the name; flushed, synced and closed. */
+int begin_archive_file(int folder, const char *name, FILE **ret_file);
+int end_archive_file(FILE *file);
+
 /* A descriptor of the directory "archive" in `dir`, or -errno. Makes the directory, durably, if `makes`. The log may be
  * another user's: this follows no link, and neither do those below, which take the descriptor. */
 int open_archive_folder(const char *dir, bool makes);
 
+/* A plain file in `folder`, or NULL and errno. */
+FILE *open_archive_file(int folder, const char *name);
 /* -ENOENT: nothing was archived yet; TWINLOG_ECORRUPT: it cannot be read. */
 int load_archive_state(int folder, struct archive_state *ret_state);
 /* Durable on return. */
@@ -50,6 +60,7 @@ int begin_archive_state(struct archive_state *ret_state);
 
 bool is_archive_id(const char *text);
 void name_archive_file(char ret_name[ARCHIVE_FILE_BYTES], const char *id, uint64_t number);
+void name_archive_manifest(char ret_name[ARCHIVE_FILE_BYTES], const char *id);
 
 int write_archive_identity(int folder, const struct archive_state *state);
 /* -ENOENT, TWINLOG_ECORRUPT */

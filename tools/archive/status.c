@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See status.h. The file "running" is of the archiver that is there: it has a lock on it, and writes the name that its
+ * command got, and when. Nothing of it is synced, because a power cut ends the command, too.
+ */
+#define _GNU_SOURCE
+#include "status.h"
+
+#include "../json.h"
+#include "../options.h"
+#include "../when.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <twinlog_admin.h>
+#include <unistd.h>
+
+struct archive_view {
+    const char *dir;
+    struct archive_state state;
+
+    /* What the log has and the archive has not. */
+    uint64_t last_lsn;
+    uint64_t waiting, waiting_bytes;
+    int64_t waiting_since_ns; /* the oldest of them was sealed */
+
+    bool is_running; /* an archiver */
+    char name[ARCHIVE_FILE_BYTES];
+    int64_t begun_ns; /* of its command; 0: there is none */
+};
+
+/* ---- the archiver's ---------------------------------------------------------------------------- */
+
+int begin_running(int folder, int *ret_running)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    FILE *file = NULL;
+
+    int error = begin_archive_file(folder, ARCHIVE_RUNNING_FILE, &file);
+    if (error)
+        return error;
+    *ret_running = fcntl(fileno(file), F_DUPFD_CLOEXEC, 0);
+    fclose(file);
+    return *ret_running < 0 || fcntl(*ret_running, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+void note_running(int running, const char *name)
+{
+    char text[ARCHIVE_FILE_BYTES + 24];
+    int length = name ? snprintf(text, sizeof(text), "%s %" PRId64 "\n", name, now_ns()) : 0;
+
+    /* It only says what is going on. */
+    if (ftruncate(running, 0) < 0 || pwrite(running, text, (size_t)length, 0) != length)
+        return;
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+int load_manifest(int folder, const struct archive_state *state, struct manifest *ret_manifest)
+{
+    struct manifest manifest = { 0 };
+    FILE *file = open_archive_file(folder, "manifest");
+
+    int error = !file && errno == ENOENT && state->files == 0 ? 0 : read_manifest(file, &manifest);
+    if (file)
+        fclose(file);
+    bool fits = manifest.count >= state->files && (!manifest.count || strcmp(manifest.id, state->id) == 0);
+    if (error == 0 && !fits)
+        error = TWINLOG_ECORRUPT;
+    if (error == -ENOENT)
+        error = TWINLOG_ECORRUPT;
+    if (error) {
+        free(manifest.files);
+        return error;
+    }
+    memcpy(manifest.id, state->id, sizeof(manifest.id));
+    manifest.count = state->files; /* a killed archiver may have left a line more */
+    *ret_manifest = manifest;
+    return 0;
+}
+
+int fail_state(const char *dir, int error)
+{
+    return fail(
+        "read the status of the archive of", dir, error, NULL,
+        error == TWINLOG_ECORRUPT
+            ? "Its file archive/status or archive/manifest is damaged. Remove the directory archive, and begin a "
+              "new archive in another place."
+            : NULL);
+}
+
+static int64_t find_sealed_time(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    struct segment_file file = { 0 };
+
+    if (archive_path(path, dir, name))
+        return 0;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0) {
+        read_segment_file(fd, &file);
+        close(fd);
+    }
+    return file.is_sealed ? file.sealed_ns : 0;
+}
+
+static int take_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct archive_view *status = context;
+
+    if (segment->state > TWINLOG_SEGMENT_ACTIVE)
+        return 0;
+    status->last_lsn = segment->last_lsn ? segment->last_lsn : status->last_lsn;
+    if (segment->state != TWINLOG_SEGMENT_SEALED || segment->sequence <= status->state.sequence)
+        return 0;
+    if (status->waiting++ == 0)
+        status->waiting_since_ns = find_sealed_time(status->dir, segment->file);
+    status->waiting_bytes += segment->file_bytes;
+    return 0;
+}
+
+static void look_at_archiver(struct archive_view *status, int folder)
+{
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+    FILE *file = open_archive_file(folder, ARCHIVE_RUNNING_FILE);
+
+    if (!file)
+        return;
+    status->is_running = fcntl(fileno(file), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (!status->is_running || fscanf(file, "%39s %" SCNd64, status->name, &status->begun_ns) != 2)
+        status->begun_ns = 0;
+    fclose(file);
+}
+
+/* ---- showing ----------------------------------------------------------------------------------- */
+
+static uint64_t lag_of(const struct archive_view *status)
+{
+    return status->last_lsn > status->state.last_lsn ? status->last_lsn - status->state.last_lsn : 0;
+}
+
+static void describe_since(const char *before, int64_t since_ns)
+{
+    char time[TIME_TEXT_BYTES];
+    const int64_t seconds = (now_ns() - since_ns) / INT64_C(1000000000);
+
+    describe_time(time, since_ns);
+    printf("%s since %s UTC (%" PRId64 " s)", before, time, seconds > 0 ? seconds : 0);
+}
+
+static void print_words(const struct archive_view *status)
+{
+    const struct archive_state *state = &status->state;
+    char time[TIME_TEXT_BYTES];
+
+    printf("archive      %s\nsegments     %" PRIu64 "\nlast LSN     %" PRIu64 "\n", state->id, state->files,
+           state->last_lsn);
+    if (state->kept_ns) {
+        describe_time(time, state->kept_ns);
+        printf("last kept    %s UTC\n", time);
+    }
+    printf("lag          %" PRIu64 " record%s\n", lag_of(status), plural(lag_of(status)));
+    printf("waiting      %" PRIu64 " segment%s, %" PRIu64 " bytes", status->waiting, plural(status->waiting),
+           status->waiting_bytes);
+    if (status->waiting_since_ns)
+        describe_since(", the oldest", status->waiting_since_ns);
+    printf("\ncommand      ");
+    if (status->begun_ns)
+        describe_since(status->name, status->begun_ns);
+    else
+        fputs(status->is_running ? "none is running" : "no archiver is running", stdout);
+    printf("\nfailures     %" PRIu64 " since then\n", state->failures);
+    if (state->failures) {
+        describe_time(time, state->failed_ns);
+        printf("last failure %s UTC: the command %s\n", time, state->failure);
+    }
+}
+
+static void print_json(const struct archive_view *status)
+{
+    const struct archive_state *state = &status->state;
+
+    json_begin_object(NULL);
+    json_text("archive", state->id);
+    json_number("segments", state->files);
+    json_number("last_lsn", state->last_lsn);
+    if (state->kept_ns)
+        json_time("kept", state->kept_ns);
+    json_number("lag_records", lag_of(status));
+    json_number("waiting_segments", status->waiting);
+    json_number("waiting_bytes", status->waiting_bytes);
+    if (status->waiting_since_ns)
+        json_time("waiting_since", status->waiting_since_ns);
+    json_boolean("is_running", status->is_running);
+    if (status->begun_ns) {
+        json_text("command_file", status->name);
+        json_time("command_since", status->begun_ns);
+    }
+    json_number("failures", state->failures);
+    if (state->failures) {
+        json_time("failed", state->failed_ns);
+        json_text("failure", state->failure);
+    }
+    json_end_object();
+    json_end_line();
+}
+
+/* The directory "archive" and the status in it; complains of what fails. */
+static int open_state(const char *dir, int *ret_folder, struct archive_state *ret_state)
+{
+    int folder = open_archive_folder(dir, false);
+    int error = folder < 0 ? folder : load_archive_state(folder, ret_state);
+
+    if (error == 0) {
+        *ret_folder = folder;
+        return STATUS_FINE;
+    }
+    if (folder >= 0)
+        close(folder);
+    if (error == -ENOENT)
+        return fail("show the archive of", dir, error, NULL, "Nothing was archived yet.");
+    return fail_state(dir, error);
+}
+
+int show_status(const char *dir, bool is_json)
+{
+    struct archive_view status = { .dir = dir };
+    int folder = -1;
+
+    int result = open_state(dir, &folder, &status.state);
+    if (result != STATUS_FINE)
+        return result;
+    look_at_archiver(&status, folder);
+    close(folder);
+    int error = twinlog_segments(dir, take_segment, &status);
+    if (error)
+        return fail("list the segments of", dir, error, NULL, NULL);
+    (is_json ? print_json : print_words)(&status);
+    return finish_output(STATUS_FINE);
+}
+
+int show_histories(const char *dir, bool is_json)
+{
+    struct archive_state state;
+    struct manifest manifest = { 0 };
+    int folder = -1;
+
+    int result = open_state(dir, &folder, &state);
+    if (result != STATUS_FINE)
+        return result;
+    int error = load_manifest(folder, &state, &manifest);
+    close(folder);
+    if (error)
+        return fail_state(dir, error);
+    error = list_histories(&manifest, is_json);
+    free(manifest.files);
+    return error ? fail_start(error) : finish_output(STATUS_FINE);
+}
