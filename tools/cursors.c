@@ -68,42 +68,42 @@ static int print_row(void *context, const char *name, uint64_t lsn)
     return 0;
 }
 
-static int print_table(struct twinlog *log)
+static int print_table(struct twinlog *log, struct cursor_list *list)
 {
-    struct cursor_list list;
-
-    begin_cursor_list(&list, log);
-    int error = twinlog_cursor_each(log, print_row, &list);
-    if (error == 0 && list.count == 0)
+    int error = twinlog_cursor_each(log, print_row, list);
+    if (error == 0 && list->count == 0)
         printf("There is no cursor.\n");
     return error;
 }
 
-static int print_json(struct twinlog *log)
+static int print_json(struct twinlog *log, struct cursor_list *list)
 {
     json_begin_object(NULL);
-    json_number("first_lsn", twinlog_first_lsn(log));
-    json_number("last_lsn", twinlog_last_lsn(log));
-    int error = json_cursors(log);
+    json_number("first_lsn", list->first_lsn);
+    json_number("last_lsn", list->last_lsn);
+    int error = json_cursors(log, list);
     json_end_object();
     json_end_line();
     return error;
 }
 
-/* If the end of the log is damaged, a cursor may be further behind than was counted. */
-static int check_end(const char *dir)
+/* If the end of the log is damaged, a cursor may be further behind than is counted. */
+static int list_cursors(struct twinlog *log, const char *dir, bool is_json)
 {
     struct twinlog_report report = { 0 };
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader = NULL;
-    uint64_t first_lsn = 0, last_lsn = 0;
+    struct cursor_list list = { 0 };
 
     options.ret_report = &report;
-    int error = twinlog_reader_open(dir, &options, &reader);
-    if (error == 0)
-        error = twinlog_reader_range(reader, &first_lsn, &last_lsn);
+    int end_error = twinlog_reader_open(dir, &options, &reader);
+    if (end_error == 0)
+        end_error = twinlog_reader_range(reader, &list.first_lsn, &list.last_lsn);
     twinlog_reader_close(reader);
-    return error ? fail("find the end of the log", dir, error, &report, NULL) : STATUS_FINE;
+    int error = (is_json ? print_json : print_table)(log, &list);
+    if (error)
+        return fail("list the cursors of", dir, error, NULL, NULL);
+    return end_error ? fail("find the end of the log", dir, end_error, &report, NULL) : STATUS_FINE;
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -127,12 +127,8 @@ static int fail_change(const struct change *change, int error)
 
 static int change_or_list(struct twinlog *log, const struct change *change, bool is_json)
 {
-    if (!change->name) {
-        int error = (is_json ? print_json : print_table)(log);
-        if (error)
-            return fail("list the cursors of", change->dir, error, NULL, NULL);
-        return check_end(change->dir);
-    }
+    if (!change->name)
+        return list_cursors(log, change->dir, is_json);
     int error = change->is_removal ? twinlog_cursor_remove(log, change->name)
                                    : twinlog_cursor_set(log, change->name, change->lsn);
     return error ? fail_change(change, error) : STATUS_FINE;

@@ -7,11 +7,6 @@
 
 #include <string.h>
 
-void begin_cursor_list(struct cursor_list *list, struct twinlog *log)
-{
-    *list = (struct cursor_list){ .first_lsn = twinlog_first_lsn(log), .last_lsn = twinlog_last_lsn(log) };
-}
-
 uint64_t records_behind(const struct cursor_list *list, uint64_t lsn)
 {
     if (list->first_lsn == 0 || list->last_lsn <= lsn)
@@ -29,13 +24,10 @@ static int json_cursor(void *context, const char *name, uint64_t lsn)
     return 0;
 }
 
-int json_cursors(struct twinlog *log)
+int json_cursors(struct twinlog *log, struct cursor_list *list)
 {
-    struct cursor_list list;
-
-    begin_cursor_list(&list, log);
     json_begin_array("cursors");
-    int error = twinlog_cursor_each(log, json_cursor, &list);
+    int error = twinlog_cursor_each(log, json_cursor, list);
     json_end_array();
     return error;
 }

@@ -10,10 +10,9 @@
 
 /* The state of a walk over the cursors. */
 struct cursor_list {
-    uint64_t first_lsn, last_lsn; /* of the log when the walk began */
+    uint64_t first_lsn, last_lsn; /* of the log */
     uint64_t count;
 };
-void begin_cursor_list(struct cursor_list *list, struct twinlog *log);
 
 /* Number of records behind a cursor at `lsn`. A consumer may have moved the cursor beyond last_lsn
  * meanwhile. */
@@ -21,7 +20,7 @@ uint64_t records_behind(const struct cursor_list *list, uint64_t lsn);
 
 /* "cursors": name, lsn, behind. "values": name, size, and the contents if asked for. The arrays are closed
  * also when the result is an error. */
-int json_cursors(struct twinlog *log);
+int json_cursors(struct twinlog *log, struct cursor_list *list);
 int json_values(struct twinlog *log, bool has_contents);
 
 #endif

@@ -203,6 +203,13 @@ struct summary {
     uint64_t value_bytes;
 };
 
+static struct cursor_list list_of(const struct overview *overview)
+{
+    const struct twinlog_inspection *inspection = &overview->inspection;
+
+    return (struct cursor_list){ .first_lsn = inspection->first_lsn, .last_lsn = inspection->last_lsn };
+}
+
 static int count_cursor(void *context, const char *name, uint64_t lsn)
 {
     struct summary *summary = context;
@@ -228,10 +235,9 @@ static int count_value(void *context, const char *name, const void *data, size_t
 
 static int print_names(const struct overview *overview)
 {
-    struct summary summary = { 0 };
+    struct summary summary = { .cursors = list_of(overview) };
     char bytes[BYTES_TEXT_BYTES];
 
-    begin_cursor_list(&summary.cursors, overview->log);
     int error = twinlog_cursor_each(overview->log, count_cursor, &summary);
     if (error == 0)
         error = twinlog_meta_each(overview->log, count_value, &summary);
@@ -321,7 +327,8 @@ static int json_parts(const struct overview *overview)
     for (size_t i = 0; i < overview->count; i++)
         json_segment(&overview->segments[i]);
     json_end_array();
-    int error = json_cursors(overview->log);
+    struct cursor_list list = list_of(overview);
+    int error = json_cursors(overview->log, &list);
     int values_error = json_values(overview->log, false);
     return error ? error : values_error;
 }

@@ -106,6 +106,17 @@ static int judge(struct slots *slots, const enum header_state found[2], const st
     return 0;
 }
 
+/* Most states end in the first block. What is missing of a file that was made shorter stays zero. */
+static int read_slot(const struct slots *slots, unsigned number, unsigned char *bytes)
+{
+    const uint64_t offset = (uint64_t)number * slots->slot_bytes;
+    size_t size;
+    int rc = io_read(slots->file, bytes, BLOCK_BYTES, offset, &size);
+    if (rc == 0 && twl_state_slot_need(bytes) > BLOCK_BYTES)
+        rc = io_read(slots->file, bytes, slots->slot_bytes, offset, &size);
+    return rc;
+}
+
 static int load(struct slots *slots, struct state *ret_state)
 {
     uint64_t file_bytes;
@@ -116,13 +127,13 @@ static int load(struct slots *slots, struct state *ret_state)
     unsigned char *bytes = aligned_alloc(BLOCK_BYTES, 2 * slots->slot_bytes);
     if (!bytes)
         return -ENOMEM;
-    memset(bytes, 0, 2 * slots->slot_bytes); /* stands for the missing part of a file that was made shorter */
+    memset(bytes, 0, 2 * slots->slot_bytes);
     enum header_state found[2] = { HEADER_DAMAGED, HEADER_DAMAGED };
     struct state_header header[2];
-    size_t size;
-    rc = io_read(slots->file, bytes, 2 * slots->slot_bytes, 0, &size);
-    for (unsigned i = 0; rc == 0 && i < 2; i++)
+    for (unsigned i = 0; rc == 0 && i < 2; i++) {
+        rc = read_slot(slots, i, bytes + i * slots->slot_bytes);
         found[i] = twl_state_decode(bytes + i * slots->slot_bytes, slots->slot_bytes, &header[i]);
+    }
     if (rc == 0)
         rc = judge(slots, found, header);
     if (rc == 0)

@@ -516,6 +516,11 @@ static enum header_state judge_body(const unsigned char *body, size_t body_bytes
     return is_ordered && offset == body_bytes ? HEADER_VALID : HEADER_DAMAGED;
 }
 
+uint64_t twl_state_slot_need(const unsigned char bytes[STATE_HEADER_BYTES])
+{
+    return STATE_HEADER_BYTES + (uint64_t)load_le32(bytes + 64);
+}
+
 enum header_state twl_state_decode(const unsigned char *bytes, size_t slot_bytes,
                                    struct state_header *ret_header)
 {

@@ -357,6 +357,8 @@ struct state_entry {
 
 /* Writes header and checksums in front of the body, which is at slot + STATE_HEADER_BYTES. */
 void twl_state_encode(const struct state_header *header, unsigned char *slot);
+/* Bytes of the slot that are in use, if the header checks. */
+uint64_t twl_state_slot_need(const unsigned char slot[STATE_HEADER_BYTES]);
 /* HEADER_VALID only if the checksums of header and body are right, body_bytes fits in slot_bytes, and the
  * entries are well formed and in order. HEADER_NEWER as for segments, and for an entry of an unknown kind. */
 enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,

@@ -99,7 +99,8 @@ static int check_name(const struct io_files *files, const char *name)
 }
 
 /* Sets O_DIRECT only now that the file is known to be regular: at open, O_DIRECT may fail after O_CREAT has created
- * the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns EAGAIN on some file systems. */
+ * the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns EAGAIN on some file systems; it is not
+ * used for a file that is only read. */
 static int prepare_open_file(int fd, unsigned flags)
 {
     struct stat about;
@@ -108,7 +109,9 @@ static int prepare_open_file(int fd, unsigned flags)
     if (fstat(fd, &about) < 0)
         return -errno;
     error = check_kind(about.st_mode);
-    return error < 0 ? error : error_of(fcntl(fd, F_SETFL, flags & IO_DIRECT ? O_DIRECT : 0));
+    if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
+        return error;
+    return error_of(fcntl(fd, F_SETFL, flags & IO_DIRECT ? O_DIRECT : 0));
 }
 
 static int open_flags(unsigned flags)
@@ -221,7 +224,8 @@ void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
 
-    unlock(file, 0, 0);
+    if (atomic_load_explicit(&file->may_be_locked, memory_order_relaxed))
+        unlock(file, 0, 0);
     close_fd(file);
     free(file);
 }
@@ -259,6 +263,20 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
     return 0;
 }
 
+/* A direct read is one of whole blocks; of a single one a caller may want no more than the beginning. */
+static int read_file(int fd, bool is_direct, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    _Alignas(BLOCK_BYTES) unsigned char block[BLOCK_BYTES];
+    size_t found = 0;
+
+    if (!is_direct || size >= BLOCK_BYTES)
+        return read_all(fd, is_direct, buffer, size, offset, ret_size);
+    const int error = read_all(fd, true, block, BLOCK_BYTES, offset, &found);
+    *ret_size = (size_t)min_u64(found, size);
+    memcpy(buffer, block, *ret_size);
+    return error;
+}
+
 #define LARGE_PAGE_BYTES (UINT64_C(2) << 20) /* the kernel keeps files in pages of up to this size */
 
 /* Removes clean pages from the page cache, unless a process has them mapped. A page that lies partly outside is not
@@ -282,12 +300,12 @@ static int read_from_disk(const struct disk_file *file, void *buffer, size_t siz
     if (!file->is_past_cache)
         drop_pages(file, size, offset);
     if (file->disk_fd >= 0)
-        error = read_all(file->disk_fd, true, buffer, size, offset, ret_size);
+        error = read_file(file->disk_fd, true, buffer, size, offset, ret_size);
     if (error != -EINVAL && error != -EOPNOTSUPP)
         return error;
     /* The device needs larger blocks; or the file system has no direct I/O for this file, as it is compressed. */
     drop_pages(file, size, offset);
-    return read_all(file->fd, file->is_direct, buffer, size, offset, ret_size);
+    return read_file(file->fd, file->is_direct, buffer, size, offset, ret_size);
 }
 
 int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
@@ -295,7 +313,7 @@ int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64
     const struct disk_file *file = disk_file_of(io_file);
 
     return file->is_from_disk ? read_from_disk(file, buffer, size, offset, ret_size)
-                              : read_all(file->fd, file->is_direct, buffer, size, offset, ret_size);
+                              : read_file(file->fd, file->is_direct, buffer, size, offset, ret_size);
 }
 
 int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
@@ -416,6 +434,7 @@ int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclu
     struct disk_file *file = disk_file_of(io_file);
     struct flock range = lock_range(which, is_exclusive ? F_WRLCK : F_RDLCK);
 
+    atomic_store_explicit(&file->may_be_locked, true, memory_order_relaxed);
     if (fcntl(file->fd, F_OFD_SETLK, &range) < 0)
         return errno == EACCES ? -EAGAIN : -errno;
     return 0;

@@ -632,26 +632,13 @@ static int open_to_write(struct opening *o)
     return rc < 0 ? rc : take(o, o->joins ? join_steps : open_steps);
 }
 
-/* Only checks that there is a log, and opens a reader on it. */
+/* Only checks that there is a log. */
 static int open_read_only(struct opening *o)
 {
-    struct twinlog *log = o->log;
-    const struct twinlog_reader_options reading = { .size = sizeof(reading),
-                                                    .ret_report = &log->look_report };
     struct log_snapshot snapshot;
-    struct io *io;
-    int rc = twl_log_snapshot_load(log->io, &snapshot, &o->report);
-    if (rc < 0)
-        return rc;
-    twl_log_snapshot_free(&snapshot);
-    rc = log->io->ops->again(log->io, &io);
-    if (rc == 0) {
-        rc = twl_reader_open(io, &reading, &log->looker);
-        if (rc < 0)
-            o->report = log->look_report;
-        else
-            (void)twl_look(log); /* for the watermark calls, should their own look fail */
-    }
+    int rc = twl_log_snapshot_load(o->log->io, &snapshot, &o->report);
+    if (rc == 0)
+        twl_log_snapshot_free(&snapshot);
     return rc;
 }
 

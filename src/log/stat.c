@@ -8,6 +8,16 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Not when the log is opened: names are read and set without it. */
+static int open_looker(struct twinlog *log)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options),
+                                                    .ret_report = &log->look_report };
+    struct io *io;
+    int rc = log->io->ops->again(log->io, &io);
+    return rc < 0 ? rc : twl_reader_open(io, &options, &log->looker);
+}
+
 /* The queries below don't change the log, but they may refresh what the handle remembers. If the log can't
  * be read now, the last known answer is returned. If the end is damaged, the newest known LSN counts, and
  * TWINLOG_ECORRUPT says that there may be more. */
@@ -15,7 +25,9 @@ int twl_look(struct twinlog *log)
 {
     uint64_t first_lsn = 0, last_lsn = 0;
     twl_mutex_lock(&log->looking);
-    int rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
+    int rc = log->looker ? 0 : open_looker(log);
+    if (rc == 0)
+        rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
     if (rc == 0 || last_lsn > 0) {
         atomic_store(&log->looked_first_lsn, first_lsn);
         atomic_store(&log->looked_last_lsn, last_lsn);

@@ -129,8 +129,11 @@ int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_se
 static int enter_first_group(struct cursor *cursor)
 {
     int rc = 0;
-    for (uint64_t at = 0; rc == 0 && at < BLOCK_BYTES; at += 8)
-        rc = twl_cursor_enter_at(cursor, SEGMENT_DATA_OFFSET + at, PLACE_FIRST);
+    for (uint64_t at = SEGMENT_DATA_OFFSET; rc == 0 && at < SEGMENT_DATA_OFFSET + BLOCK_BYTES; at += 8) {
+        const unsigned char *bytes = twl_cursor_bytes(cursor, at, 8, &rc);
+        if (bytes && twl_group_header_maybe(bytes)) /* only then what may be in the next block is read */
+            rc = twl_cursor_enter_at(cursor, at, PLACE_FIRST);
+    }
     if (rc == 0)
         cursor->offset = SEGMENT_DATA_OFFSET;
     return rc;
@@ -450,11 +453,13 @@ static int summarise_group(struct cursor *cursor)
     return rc;
 }
 
-/* A group is walked twice if there is a summary, and read once if it is not too large. */
+/* A group is walked twice if there is a summary, or if it is one that a walk begins at; and read once if it is not too
+ * large. */
 static int read_group(struct cursor *cursor)
 {
+    const uint32_t most_bytes = cursor->summary ? MOST_GROUP_WINDOW_BYTES : MOST_GROUP_WINDOW_BYTES / 16;
     int error = 0;
-    if (cursor->summary && !cursor->is_open && cursor->group.bytes <= MOST_GROUP_WINDOW_BYTES)
+    if (!cursor->is_open && cursor->group.bytes <= most_bytes)
         twl_cursor_bytes(cursor, cursor->group_offset, cursor->group.bytes, &error);
     return error;
 }

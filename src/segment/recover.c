@@ -28,6 +28,9 @@
  * for damage of several groups. Behind the marker of a close comes that of a start, which is a block. */
 #define GAP_BYTES (UINT64_C(8) << 20)
 #define GAP_BEHIND_CLOSE_BYTES (UINT64_C(64) << 10)
+/* Of a spare behind a close, if the marker of a start has room in front of it: only two faults hide that marker and the
+ * beginning of the spare. */
+#define GAP_IN_SPARE_BYTES (4 * BLOCK_BYTES)
 
 #define LATER_DURABLE FACT_LATER_DURABLE
 #define LATER_GROUP FACT_LATER_GROUP
@@ -75,8 +78,8 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
                              struct later_groups *ret_found)
 {
     struct segment_footer footer;
+    twl_cursor_begin(cursor, segment, stop);
     if (is_next && stop.next_lsn > 0) { /* any group would continue an unknown place */
-        twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
         if (rc > 0)
             *facts |= FACT_JOINS;
@@ -84,7 +87,6 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
             return rc < 0 ? rc : 0;
     }
     int rc = 0;
-    twl_cursor_begin(cursor, segment, stop);
     if (is_next || is_started)
         rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, is_started ? UINT64_MAX : gap, stop,
                                    ret_found);
@@ -237,13 +239,15 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
                              set->note.epoch <= stop.epoch.number;
     if (ends_closed)
         gap = GAP_BEHIND_CLOSE_BYTES;
+    const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
+    const uint64_t spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
     if (rc == 0)
         rc = twl_cursor_find_later(cursor, cursor->offset, gap, stop, &later);
     if (rc < 0)
         return rc;
     unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero || is_stale ? FACT_ZERO : 0) |
                      (later.offset != 0 ? FACT_LATER_GROUP : 0);
-    rc = ask_later_segments(io, set, index, gap, stop, &facts, &later);
+    rc = ask_later_segments(io, set, index, spare_gap, stop, &facts, &later);
     if (rc < 0)
         return rc;
     if (later.is_proof || is_durable)
@@ -444,11 +448,15 @@ static int find_known(struct io *io, const struct segment_set *set, size_t *from
 static int check_joint(struct io *io, const struct segment_set *set, size_t from, struct recovery *recovery)
 {
     const struct segment_entry *entry = &set->entries[from];
+    struct group_header first;
     struct segment_footer footer;
     struct segment before;
-    if (from == 0 || entry->header.start_lsn > 0 || entry->first_group.first_lsn == 0)
+    if (from == 0 || entry->header.start_lsn > 0)
         return 0;
-    int rc = twl_segment_open_entry(io, entry - 1, &before);
+    int rc = twl_segment_first_group(io, entry, &first);
+    if (rc < 0 || first.first_lsn == 0)
+        return rc;
+    rc = twl_segment_open_entry(io, entry - 1, &before);
     if (rc < 0)
         return rc;
     rc = twl_segment_read_footer(&before, &footer);
@@ -456,7 +464,7 @@ static int check_joint(struct io *io, const struct segment_set *set, size_t from
     if (rc <= 0)
         return rc;
     const struct position end = { footer.last_lsn + 1, footer.chain, footer.epoch };
-    if (twl_group_continues(&entry->first_group, &end))
+    if (twl_group_continues(&first, &end))
         return 0;
     report_damage(&recovery->report, entry, (struct lost){ end.next_lsn, end.next_lsn, SEGMENT_DATA_OFFSET },
                   "this segment is of another history than the one in front of it");
@@ -552,12 +560,12 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
 
 static int sync_segment(struct io *io, const struct segment_entry *entry)
 {
-    struct segment segment;
-    int rc = twl_segment_open_entry(io, entry, &segment);
+    struct io_file *file;
+    int rc = io_open(io, entry->name, IO_READ_ONLY | IO_FROM_CACHE, &file);
     if (rc < 0)
         return rc;
-    rc = io_sync(segment.file);
-    twl_segment_close(&segment);
+    rc = io_sync(file);
+    io_close(file);
     return rc;
 }
 

@@ -313,7 +313,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
-    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
+    _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
     struct segment segment = { 0 };
     snprintf(segment.name, sizeof(segment.name), "%s", name);
     int rc = io_open(io, name, open_flags, &segment.file);
@@ -323,13 +323,13 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         rc = twl_lock_patiently(segment.file, lock_wait_ms);
     size_t size = 0;
     if (rc == 0)
-        rc = io_read(segment.file, block, SEGMENT_HEADER_BYTES, 0, &size);
+        rc = io_read(segment.file, sector, sizeof(sector), 0, &size);
     if (rc == 0)
         rc = io_size(segment.file, &segment.file_bytes);
     enum header_state state = HEADER_FOREIGN;
     struct segment_header header;
-    if (rc == 0 && size == SEGMENT_HEADER_BYTES)
-        state = twl_segment_header_decode(block, &header);
+    if (rc == 0 && size == sizeof(sector) && segment.file_bytes >= SEGMENT_HEADER_BYTES)
+        state = twl_segment_header_decode(sector, &header);
     if (rc == 0 && state == HEADER_VALID)
         take_header(&segment, &header);
     else if (rc == 0 && !ret_state)
@@ -341,13 +341,13 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
 
 int twl_segment_check_incarnation(const struct segment *segment, const struct segment_header *header)
 {
-    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
+    _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
     struct segment_header now;
     size_t size;
-    int rc = io_read(segment->file, block, sizeof(block), 0, &size);
+    int rc = io_read(segment->file, sector, sizeof(sector), 0, &size);
     if (rc < 0)
         return rc;
-    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &now) == HEADER_VALID &&
+    bool is_same = size == sizeof(sector) && twl_segment_header_decode(sector, &now) == HEADER_VALID &&
                    twl_is_same_incarnation(&now, header);
     return is_same ? 0 : -EAGAIN;
 }
@@ -422,13 +422,13 @@ int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
 
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer)
 {
-    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES];
+    _Alignas(FOOTER_SECTOR_BYTES) unsigned char sector[FOOTER_SECTOR_BYTES];
     size_t size = 0;
-    const int rc = io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
+    const int rc = io_read(segment->file, sector, sizeof(sector), segment->data_end, &size);
     if (rc < 0)
         return rc;
-    return size >= FOOTER_SECTOR_BYTES &&
-           twl_segment_footer_decode(block, segment->seed, segment->data_end, ret_footer);
+    return size == sizeof(sector) &&
+           twl_segment_footer_decode(sector, segment->seed, segment->data_end, ret_footer);
 }
 
 /* Whole blocks, which are durable on return. */

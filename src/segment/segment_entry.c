@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
+#define FIRST_LOOK_BYTES BLOCK_BYTES /* a first group begins in the first data block */
 
 static int look_at_first_group(const struct segment *segment, struct segment_entry *entry)
 {
@@ -58,14 +58,27 @@ int twl_segment_look(struct io *io, struct segment_entry *entry)
     if (rc >= 0) {
         entry->is_sealed = rc > 0;
         entry->first_lsn = entry->header.start_lsn;
-        rc = 0;
-        if (entry->first_lsn == 0)
-            rc = look_at_first_group(&segment, entry);
-        if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* the group does not check */
+        if (entry->first_lsn == 0 && entry->is_sealed) /* its first group may not check */
             entry->first_lsn = entry->footer.first_lsn;
+        rc = entry->first_lsn == 0 ? look_at_first_group(&segment, entry) : 0;
     }
     twl_segment_close(&segment);
     entry->is_known = rc == 0;
+    return rc;
+}
+
+int twl_segment_first_group(struct io *io, const struct segment_entry *entry, struct group_header *ret_group)
+{
+    struct segment_entry own = *entry;
+    struct segment segment;
+    int rc = 0;
+    if (own.first_group.first_lsn == 0)
+        rc = twl_segment_open_entry(io, entry, &segment);
+    if (rc == 0 && own.first_group.first_lsn == 0) {
+        rc = look_at_first_group(&segment, &own);
+        twl_segment_close(&segment);
+    }
+    *ret_group = own.first_group;
     return rc;
 }
 

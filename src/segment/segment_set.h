@@ -27,7 +27,7 @@ struct segment_entry {
     /* Valid after twl_segment_look(): */
     bool is_known;
     uint64_t first_lsn; /* the fixed start; else of the first group; else of the footer; 0 = not started */
-    struct group_header first_group; /* without a fixed start; all zero if it does not check */
+    struct group_header first_group; /* if it was read, and checks; else all zero */
     bool is_sealed;
     struct segment_footer footer; /* if it is sealed */
 };
@@ -98,7 +98,9 @@ bool twl_segment_set_joins(const struct segment_set *set, size_t index);
 
 /* Fills in the fields that is_known covers, unless it is set. Errors as for twl_segment_open_entry(). */
 int twl_segment_look(struct io *io, struct segment_entry *entry);
-/* The same, but a file that is gone or does not check is no error: nothing is known of it then. */
+/* The header of the first group, all zero if it does not check. The segment has no fixed start. */
+int twl_segment_first_group(struct io *io, const struct segment_entry *entry, struct group_header *ret_group);
+/* As twl_segment_look(), but a file that is gone or does not check is no error: nothing is known of it then. */
 int twl_segment_try_look(struct io *io, struct segment_entry *entry);
 
 /* The LSN that the header of entries[index] promises was durable before the segment was made; 0 = none. It

@@ -844,6 +844,7 @@ TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_ope
     log = log_open(&options);
     reading.ret_report = &found;
     ck_assert_int_eq(twinlog_reader_open(log_dir, &reading, &reader), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
     log_close(log_open(NULL)); /* what was known of the log does not count any more */
     twl_segment_name(1, name);
     ck_assert_int_eq(unlink(log_file(name)), 0);

@@ -446,7 +446,7 @@ TEST(a_fault_while_reading_is_an_error_and_no_damage)
         if (!has_failed)
             break;
     }
-    ck_assert_uint_eq(nth, 4); /* open, size, read */
+    ck_assert_uint_eq(nth, 5); /* open, size, read each slot */
     io->ops->destroy(io);
     simdisk_destroy(machine.disk);
 }
