@@ -150,6 +150,7 @@ struct io {
 
 struct io_file {
     struct io *io;
+    uint64_t opened_bytes; /* [const] its size when it was opened; 0: ask io_size() */
 };
 
 static inline int io_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)

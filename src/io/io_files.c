@@ -101,13 +101,14 @@ static int check_name(const struct io_files *files, const char *name)
 /* Sets O_DIRECT only now that the file is known to be regular: at open, O_DIRECT may fail after O_CREAT has created
  * the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns EAGAIN on some file systems; it is not
  * used for a file that is only read. */
-static int prepare_open_file(int fd, unsigned flags)
+static int prepare_open_file(int fd, unsigned flags, uint64_t *ret_bytes)
 {
     struct stat about;
     int error;
 
     if (fstat(fd, &about) < 0)
         return -errno;
+    *ret_bytes = (uint64_t)about.st_size;
     error = check_kind(about.st_mode);
     if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
         return error;
@@ -193,7 +194,7 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     error = open_file(files, name, flags, file);
     if (error < 0)
         goto close_fd;
-    error = prepare_open_file(file->fd, flags);
+    error = prepare_open_file(file->fd, flags, &file->file.opened_bytes);
     if (error < 0)
         goto remove_file;
 

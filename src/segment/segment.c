@@ -310,6 +310,13 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
+/* While one waits for the lock, the file may get another size. */
+static int find_size(struct segment *segment, bool has_waited)
+{
+    segment->file_bytes = has_waited ? 0 : segment->file->opened_bytes;
+    return segment->file_bytes > 0 ? 0 : io_size(segment->file, &segment->file_bytes);
+}
+
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
@@ -325,7 +332,7 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
     if (rc == 0)
         rc = io_read(segment.file, sector, sizeof(sector), 0, &size);
     if (rc == 0)
-        rc = io_size(segment.file, &segment.file_bytes);
+        rc = find_size(&segment, lock_wait_ms > 0);
     enum header_state state = HEADER_FOREIGN;
     struct segment_header header;
     if (rc == 0 && size == sizeof(sector) && segment.file_bytes >= SEGMENT_HEADER_BYTES)

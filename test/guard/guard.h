@@ -31,6 +31,7 @@ struct work {
     unsigned operations; /* that one run() does */
     unsigned bytes;      /* of a record */
     uint32_t io, mode;   /* of the log */
+    unsigned segments;   /* of a log that is looked at */
     bool is_opening;     /* most of it is opening and closing */
     bool is_optional;    /* the kernel may not have what it needs */
 };

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <twinlog_admin.h>
 #include <twinlog_sink.h>
+#include <unistd.h>
 
 #define MOST_BYTES 16384u
 #define BATCH 32u
@@ -113,25 +115,61 @@ static int close_reader(const struct work *work)
     return close_log(work);
 }
 
-/* ---- looking at a log that was closed --------------------------------------------------------------- */
+/* ---- looking at a log --------------------------------------------------------------------------- */
 
-#define RECORDS_OF_CLOSED 141u /* so many that no spare is made at the end */
+#define RECORD_OF_LOG 8192u
+#define RECORDS_OF_SEGMENT 15u
+#define BYTES_OF_KILLED (28u << 20) /* half of the last segment */
 
-static int make_closed_log(const struct work *work)
+static int open_small_log(uint64_t segment_bytes)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    int result;
 
-    (void)work;
     memset(record, 'r', sizeof(record));
     snprintf(path, sizeof(path), "%s/log", guard_directory);
     options.flags = TWINLOG_NO_THREAD | TWINLOG_BUFFERED;
-    options.segment_bytes = 64u << 10;
-    options.max_record_bytes = 8u << 10;
-    result = twinlog_open(path, &options, &log_handle);
-    for (unsigned i = 0; result == 0 && i < RECORDS_OF_CLOSED; i++)
-        result = twinlog_append(log_handle, record, options.max_record_bytes, NULL);
-    return result < 0 ? result : twinlog_close(log_handle);
+    options.prepare = TWINLOG_PREPARE_SPARSE;
+    options.segment_bytes = segment_bytes;
+    options.max_record_bytes = RECORD_OF_LOG;
+    return twinlog_open(path, &options, &log_handle);
+}
+
+static int append_to_log(unsigned records)
+{
+    int result = 0;
+
+    for (unsigned i = 0; result == 0 && i < records; i++)
+        result = twinlog_append(log_handle, record, RECORD_OF_LOG, NULL);
+    return result;
+}
+
+/* Its last segment is not so full that a spare is made. */
+static int make_live_log(const struct work *work)
+{
+    const int result = open_small_log(128u << 10);
+
+    return result < 0 ? result : append_to_log((work->segments - 1) * RECORDS_OF_SEGMENT + 1);
+}
+
+static int make_closed_log(const struct work *work)
+{
+    const int result = make_live_log(work);
+
+    return result < 0 ? result : close_log(work);
+}
+
+static int make_killed_log(const struct work *work)
+{
+    int status;
+    const pid_t pid = fork();
+
+    if (pid == 0) {
+        int result = open_small_log(16u << 20);
+        _exit(result < 0 ? 1 : append_to_log(BYTES_OF_KILLED / RECORD_OF_LOG) < 0);
+    }
+    (void)work;
+    snprintf(path, sizeof(path), "%s/log", guard_directory);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -ECHILD;
 }
 
 static int inspect(const struct work *work)
@@ -153,6 +191,77 @@ static int read_first(const struct work *work)
     result = twinlog_reader_next(reader, &first);
     twinlog_reader_close(reader);
     return result < 0 ? result : 0;
+}
+
+static int read_last(const struct work *work)
+{
+    struct twinlog_record last;
+
+    (void)work;
+    int result = twinlog_reader_open(path, NULL, &reader);
+    if (result < 0)
+        return result;
+    result = twinlog_reader_seek_end(reader);
+    if (result == 0)
+        result = twinlog_reader_previous(reader, &last);
+    twinlog_reader_close(reader);
+    return result < 0 ? result : 0;
+}
+
+static int count_name(void *context, const char *name, uint64_t lsn)
+{
+    (void)context;
+    (void)name;
+    (void)lsn;
+    return 0;
+}
+
+static int read_names(const struct work *work)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+
+    (void)work;
+    options.flags = TWINLOG_READ_ONLY;
+    int result = twinlog_open(path, &options, &log);
+    if (result < 0)
+        return result;
+    result = twinlog_cursor_each(log, count_name, NULL);
+    twinlog_close(log);
+    return result;
+}
+
+static int append_one(const struct work *work)
+{
+    int result = open_small_log(128u << 10);
+
+    if (result == 0)
+        result = twinlog_append(log_handle, record, 16, NULL);
+    return result < 0 ? result : close_log(work);
+}
+
+/* A consumer that begins where it ended. */
+static int consume(const struct work *work)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record next;
+
+    (void)work;
+    int result = twinlog_consumer_open(path, "consumer", NULL, &consumer);
+    if (result < 0)
+        return result;
+    result = twinlog_consumer_next(consumer, &next);
+    twinlog_consumer_close(consumer);
+    return result < 0 ? result : 0;
+}
+
+static int make_consumed_log(const struct work *work)
+{
+    int result = make_live_log(work);
+
+    if (result == 0)
+        result = twinlog_cursor_set(log_handle, "consumer", twinlog_last_lsn(log_handle) - 1);
+    return result;
 }
 
 /* ---- the sink ------------------------------------------------------------------------------------ */
@@ -227,10 +336,21 @@ const struct work works[] = {
       .io = TWINLOG_IO_DSYNC,
       .operations = 1,
       .is_opening = true },
-#define LOOK(how)                                                                                            \
-    .begin = make_closed_log, .run = how, .end = begin_nothing, .operations = 1, .is_opening = true
-    { .name = "closed-inspect", LOOK(inspect) },
-    { .name = "closed-first", LOOK(read_first) },
+#define LOOK(at, how, many)                                                                                  \
+    .begin = at, .run = how, .end = begin_nothing, .segments = many, .operations = 1, .is_opening = true
+    { .name = "closed-inspect", LOOK(make_closed_log, inspect, 10) },
+    { .name = "closed-first", LOOK(make_closed_log, read_first, 10) },
+    { .name = "closed-last", LOOK(make_closed_log, read_last, 10) },
+    { .name = "closed-names", LOOK(make_closed_log, read_names, 10) },
+    { .name = "closed-append", LOOK(make_closed_log, append_one, 10) },
+    { .name = "many-inspect", LOOK(make_closed_log, inspect, 100) },
+    { .name = "many-first", LOOK(make_closed_log, read_first, 100) },
+    { .name = "many-last", LOOK(make_closed_log, read_last, 100) },
+    { .name = "many-append", LOOK(make_closed_log, append_one, 100) },
+    { .name = "killed-inspect", LOOK(make_killed_log, inspect, 0) },
+    { .name = "live-inspect", LOOK(make_live_log, inspect, 10) },
+    { .name = "live-last", LOOK(make_live_log, read_last, 10) },
+    { .name = "live-consumer", LOOK(make_consumed_log, consume, 10) },
     { .name = NULL },
 };
 const struct work idle_work = {
