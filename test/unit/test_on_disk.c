@@ -17,7 +17,12 @@
 #include "read/reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define SEEDS 24u
 #define BEFORE 3u /* records */
@@ -419,5 +424,85 @@ TEST_LOOP(a_value_that_was_read_after_a_failed_change_stays, 2)
         expect_names_after_power_cut(disk, &seen);
         ck_assert_int_eq(twinlog_close(log), 0);
         simdisk_destroy(disk);
+    }
+}
+
+/* ---- what others have in the page cache ----------------------------------------------------------- */
+
+enum {
+    HOT_SEGMENTS = 4,
+    HOT_BYTES = 256 << 10 /* of a segment */
+};
+
+CASE("beside a hot reader", logdir_make, logdir_remove);
+
+/* Elsewhere a read past the cache drops what it reads. */
+static bool reads_past_cache(const char *path)
+{
+#ifdef STATX_DIOALIGN
+    struct statx about;
+    return statx(AT_FDCWD, path, 0, STATX_DIOALIGN, &about) == 0 && (about.stx_mask & STATX_DIOALIGN) &&
+           about.stx_dio_offset_align > 0;
+#else
+    (void)path;
+    return false;
+#endif
+}
+
+/* Pages of the file that are in the cache; reads all of it before, if `warms`. */
+static unsigned count_cached(const char *path, bool warms)
+{
+    static unsigned char bytes[HOT_BYTES], pages[HOT_BYTES / 4096];
+    unsigned cached = 0;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    if (warms)
+        ck_assert_int_eq(pread(fd, bytes, HOT_BYTES, 0), HOT_BYTES);
+    void *view = mmap(NULL, HOT_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert(view != MAP_FAILED);
+    ck_assert_int_eq(mincore(view, HOT_BYTES, pages), 0);
+    for (unsigned i = 0; i < sizeof(pages); i++)
+        cached += pages[i] & 1;
+    munmap(view, HOT_BYTES);
+    close(fd);
+    return cached;
+}
+
+static void read_one(bool is_last)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
+    if (is_last)
+        ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    ck_assert_int_eq(
+        is_last ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record), 1);
+    twinlog_reader_close(reader);
+}
+
+TEST(a_look_or_an_opening_leaves_in_the_cache_what_is_there)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .segment_bytes = HOT_BYTES,
+                                                     .max_record_bytes = 32 << 10, .flags = TWINLOG_BUFFERED);
+    static const unsigned char bytes[30000] = { 1 };
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog *log = log_open(&options);
+    unsigned before[HOT_SEGMENTS];
+    for (unsigned i = 0; i < 7 * HOT_SEGMENTS; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    log_close(log);
+    if (!reads_past_cache(log_segment(1))) {
+        fprintf(stderr, "SKIP a_look_or_an_opening_leaves_in_the_cache_what_is_there: no direct I/O\n");
+        return;
+    }
+    for (unsigned i = 0; i < HOT_SEGMENTS; i++)
+        before[i] = count_cached(log_segment(i + 1), true);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    read_one(false);
+    read_one(true);
+    log_close(log_open(&options));
+    for (unsigned i = 0; i < HOT_SEGMENTS; i++) {
+        ck_assert_uint_gt(before[i], 60);
+        ck_assert_uint_ge(count_cached(log_segment(i + 1), false), before[i]);
     }
 }
