@@ -4,12 +4,13 @@
  * reads: verify, inspect, a reader and repair. (O7) One log is plain; the other one was truncated and trimmed, and has
  * recycled, retired and spare files.
  *
- * What must hold for each flip:
+ * What must hold for each flip, whatever the page of writer.lock says of where a walk may begin:
  *  - a reader returns exact records in order, from the first on, and then either the rest or an error;
  *  - a flip in what is acknowledged and covered by a later marker is TWINLOG_ECORRUPT for verify, with
  *    the segment and an LSN that is not beyond the flip, and the reader stops at that LSN or before;
  *  - a flip in a footer, an index or the state file is told, and loses nothing;
  *  - a flip in what was removed from the head, or anywhere else, loses no record;
+ *  - where verify is content, inspect finds the same end with each of these hints;
  *  - repair leaves a sound log, with all records but those that it and verify call lost.
  * What is covered is known without the library: it is every byte up to the marker of the close that is
  * not zero by nature (the header's block behind its integers, the space before a first group, the
@@ -19,6 +20,7 @@
 #include "twinlog_admin.h"
 
 #include "../crash/directory.h"
+#include "control/shared_page.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +37,7 @@
 #define FOOTER_BYTES 512u
 #define DATA_OFFSET 4096u
 #define BLOCK_BYTES 4096u
+#define PAGE_BYTES 4096
 #define MARK_BYTES 64u
 #define RECORD_BYTES 24u
 #define ENTRY_BYTES 32u
@@ -244,22 +247,74 @@ static void check_repair(const char *file, uint64_t offset, unsigned bit, enum c
         fail(file, offset, bit, "%" PRIu64 " records can be read after a repair", count);
 }
 
-static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cover cover)
+enum hint {
+    HINT_NONE,    /* there is no page */
+    HINT_RIGHT,   /* as the writer has left it */
+    HINT_STALE,   /* the first group of the segment */
+    HINT_WRONG,   /* the middle of a record */
+    HINT_HOSTILE, /* anything */
+    HINTS
+};
+
+static unsigned char page[PAGE_BYTES]; /* as the writer has left it */
+
+static int open_page(void)
+{
+    char path[600];
+    snprintf(path, sizeof(path), "%s/%s", directory, PAGE_FILE_NAME);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    must(fd >= 0);
+    return fd;
+}
+
+static void keep_page(void)
+{
+    int fd = open_page();
+    must(pread(fd, page, sizeof(page), 0) == PAGE_BYTES);
+    close(fd);
+}
+
+static uint64_t hinted_offset(enum hint hint)
+{
+    uint64_t any = (flips + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    if (hint == HINT_STALE)
+        return DATA_OFFSET;
+    if (hint == HINT_WRONG)
+        return DATA_OFFSET + MARK_BYTES + RECORD_BYTES + flips % 100 * 8;
+    return flips % 4 == 0 ? any : (any >> 40) % 65536 & ~UINT64_C(7); /* mostly in the segment */
+}
+
+static void set_hint(enum hint hint)
+{
+    int fd = open_page();
+    must(ftruncate(fd, hint == HINT_NONE ? 0 : PAGE_BYTES) == 0);
+    must(hint == HINT_NONE || pwrite(fd, page, sizeof(page), 0) == PAGE_BYTES);
+    if (hint >= HINT_STALE) {
+        const uint64_t offsets[2] = { hinted_offset(hint), hinted_offset(hint) };
+        must(pwrite(fd, offsets, sizeof(offsets), offsetof(struct page_words, noted_group)) ==
+             sizeof(offsets));
+    }
+    close(fd);
+}
+
+/* Reads and inspects. `without`: what inspect has found without a hint; NULL = there is none now. */
+static void check_look(const char *file, uint64_t offset, unsigned bit, enum cover cover, struct found found,
+                       const struct twinlog_inspection *without, struct twinlog_inspection *ret_inspection)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct found found = verify(directory);
     int error;
     uint64_t count = read_all(directory, 0, &error), all = RECORDS - first_lsn + 1;
     int looked = twinlog_inspect(directory, &inspection);
-    if (flips++ % REPAIR_EVERY == 0)
-        check_repair(file, offset, bit, cover, &found);
+    *ret_inspection = inspection;
+    if (without && found.result == 0 &&
+        (inspection.report.finding != without->report.finding || inspection.last_lsn != without->last_lsn))
+        fail(file, offset, bit, "a hint has changed the end to %" PRIu64, inspection.last_lsn);
 
     if (count == UINT64_MAX) {
         fail(file, offset, bit, "a wrong record was returned%.0" PRIu64, 0);
         return;
     }
     if (found.result == 0) {
-        harmless++;
         if (cover == COVERED)
             fail(file, offset, bit, "verify did not see it%.0" PRIu64, 0);
         if (cover == SPOKEN && found.others == 0)
@@ -272,7 +327,6 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
             fail(file, offset, bit, "recovery would end at %" PRIu64, inspection.last_lsn);
         return;
     }
-    detected++;
     if (found.result != TWINLOG_ECORRUPT && found.result != TWINLOG_EFOREIGN &&
         found.result != TWINLOG_EVERSION)
         fail(file, offset, bit, "verify failed with %" PRIu64, (uint64_t)(int64_t)found.result);
@@ -288,6 +342,21 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
         fail(file, offset, bit, "the reader stopped after %" PRIu64, count);
     if (looked == 0 && inspection.report.error == 0 && inspection.last_lsn != RECORDS)
         fail(file, offset, bit, "opening would silently end at %" PRIu64, inspection.last_lsn);
+}
+
+static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cover cover)
+{
+    struct twinlog_inspection without, other;
+    struct found found = verify(directory);
+    if (flips++ % REPAIR_EVERY == 0)
+        check_repair(file, offset, bit, cover, &found);
+    *(found.result == 0 ? &harmless : &detected) += 1;
+    for (enum hint hint = HINT_NONE; hint < HINTS; hint++) {
+        set_hint(hint);
+        check_look(file, offset, bit, cover, found, hint == HINT_NONE ? NULL : &without,
+                   hint == HINT_NONE ? &without : &other);
+    }
+    set_hint(HINT_RIGHT);
 }
 
 static void flip(int fd, uint64_t offset, unsigned bit)
@@ -479,6 +548,7 @@ static unsigned flip_log(void (*make)(void), const unsigned *steps)
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct listing listing = { 0 };
     make();
+    keep_page();
     must(twinlog_inspect(directory, &inspection) == 0 && inspection.last_lsn == RECORDS);
     must(verify(directory).result == 0 && verify(directory).others == 0);
     must(twinlog_segments(directory, keep_segment, &listing) == 0);
