@@ -41,6 +41,7 @@
     DO(requests) /* appends that are completed later, through a queue */ \
     DO(shared) /* the shared mode: processes come, go, stop and die */ \
     DO(sink) /* the plain file that processes append to */ \
+    DO(sink_crash) /* what a sink syncs and records, when the power goes after each operation */ \
     DO(skip) /* LSNs without records; copies that take long */ \
     DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \
     DO(state) /* the state file: entries, slots, processes that change it */ \
