@@ -48,7 +48,8 @@ void twl_event_notify_one(struct twl_event *event);
 int twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
 
 /* A declaration: until the end of the block the thread is not cancelled. */
-#define NOT_CANCELLED __attribute__((cleanup(twl_cancel_again))) const int cancel_state = twl_not_cancelled()
+#define NOT_CANCELLED                                                                                        \
+    __attribute__((cleanup(twl_cancel_again), unused)) const int cancel_state = twl_not_cancelled()
 static inline int twl_not_cancelled(void)
 {
     int before;
