@@ -82,6 +82,8 @@ static const char notes[] =
     "the same happens without a signal in a moment. SIGINT and SIGTERM: what waits in the\n"
     "pipe is written, FILE is truncated to its exact bytes, and the signal ends the process.\n"
     "\n"
+    "On a full disk, input from a pipe waits until there is space, or SIGINT or SIGTERM.\n"
+    "\n"
     "Exit status: 0 all input is in the file; 1 an operation failed (the message says how\n"
     "many bytes of the input are in the file); 2 wrong usage.\n"
     "\n"
@@ -92,6 +94,7 @@ static const char notes[] =
 #define LINE_BYTES (64u << 20)  /* a longer line is written in parts */
 #define LEAST_PIECE_BYTES 4096u /* smaller pieces cost more than the unused end of a file */
 #define MOST_BYTES (UINT64_C(1) << 47)
+#define SPACE_MS 500u /* between two attempts on a full disk */
 
 struct pour {
     const char *path;
@@ -129,12 +132,31 @@ static size_t next_piece(struct pour *pour)
     return pour->is_ended || left >= LINE_BYTES ? left : 0;
 }
 
+/* What was read from a pipe or a socket is nowhere else. So it waits for space, and with it the processes that write
+ * there, until a signal to stop. False: the error ends the command. */
+static bool wait_for_space(const struct pour *pour, int error, bool was_told)
+{
+    struct stat input;
+
+    if ((error != -ENOSPC && error != -EDQUOT) || pour->allowed != UINT64_MAX ||
+        fstat(STDIN_FILENO, &input) < 0 || S_ISREG(input.st_mode))
+        return false;
+    if (!was_told)
+        complain("no space for '%s': its input waits", pour->path);
+    return stop_sleep(SPACE_MS);
+}
+
 static int write_pieces(struct pour *pour)
 {
     size_t size;
 
     while ((size = next_piece(pour)) > 0) {
-        int error = twinlog_sink_write(pour->sink, pour->input.bytes + pour->input.begin, size, NULL);
+        bool was_told = false;
+        int error;
+        while ((error = twinlog_sink_write(pour->sink, pour->input.bytes + pour->input.begin, size, NULL)) <
+                   0 &&
+               wait_for_space(pour, error, was_told))
+            was_told = true;
         if (error)
             return error;
         pour->input.begin += size;

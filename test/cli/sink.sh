@@ -417,6 +417,19 @@ test_full()
         'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file --initial 64K <in; got=$?; cp small/file part; exit $got' "$twinlog"
     says "says why" err 'No space left'
     kept "a full file system" part
+    # shellcheck disable=SC2016
+    status "sink from a pipe to a full file system that gets space" 0 unshare -m sh -c \
+        'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file --initial 64K 2>told & pid=$!
+         for i in $(seq 600); do grep -q "no space" told && break; sleep 0.1; done
+         mount -o remount,size=64m small; wait $pid; got=$?; cp small/file part; exit $got; }' "$twinlog"
+    same "has all of it" in part
+    says "and has said that it waits" told 'no space for .* waits'
+    # shellcheck disable=SC2016
+    status "sink from a pipe to a full file system, stopped" 1 unshare -m sh -c \
+        'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file --initial 64K 2>told & pid=$!
+         for i in $(seq 600); do grep -q "no space" told && break; sleep 0.1; done
+         kill $pid; wait $pid; got=$?; cp small/file part; cat told >&2; exit $got; }' "$twinlog"
+    kept "a full file system and a signal" part
 }
 
 # ---- the wrong place ---------------------------------------------------------------------------
