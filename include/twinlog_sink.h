@@ -24,8 +24,8 @@
  * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its processes share, and
  * which says what was synced; it touches no other. That one stays if the last byte of the file is a zero, and when the
  * file was removed after all processes were killed. Only twinlog_sink_sync() waits for a process that is stopped in the
- * middle of a write; while a process is stopped in the middle of opening or closing, these calls of others return
- * -EBUSY after 5 seconds.
+ * middle of a write or a sync; while a process is stopped in the middle of opening or closing, these calls of others
+ * return -EBUSY after 5 seconds.
  *
  * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks after processes that
  * have died and after renamed files.
@@ -85,7 +85,7 @@ struct twinlog_sink_options {
  *              because the file beside it is gone
  *   -EPERM     the file beside it has a second name, or a user without the right to write the file has made it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
- *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
+ *   -ENOENT, -EACCES (also of a directory that cannot be read), -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
  */
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
@@ -108,9 +108,9 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 
 /* Returns when everything that any process had written before the call is on stable storage; of files that were rotated
  * away, in those that this sink has had open. Where another process died in the middle of a write, its bytes are made
- * harmless first: they become spaces, and the last one a newline. Where one is stopped in the middle of a write, this
- * waits until that process continues. After a sync has failed, none succeeds for this file until the system starts
- * again, whatever processes open it. The same holds after a process was killed in the middle of a sync, also one of
+ * harmless first: they become spaces, and the last one a newline. Where one is stopped in the middle of a write or a
+ * sync, this waits until that process continues. After a sync has failed, none succeeds for this file until the system
+ * starts again, whatever processes open it. The same holds after a process was killed in the middle of a sync, also one of
  * flush_interval_ms: it may have taken an error with it. The next file is not concerned. -EBUSY: for 5 seconds another
  * program's lock has kept a dead process from being looked after. */
 int twinlog_sink_sync(struct twinlog_sink *sink);

@@ -82,9 +82,9 @@ struct area {
      * that is reserved when its number is taken, and reading an unreserved page needs a block, which a full
      * file system in memory does not have. */
     _Atomic bool is_used[1 + PARTICIPANTS];
-    /* Stored before a sync begins, cleared when its error has been stored. Set by a dead participant: the error may
-     * have gone with it. */
-    _Atomic bool is_in_sync[1 + PARTICIPANTS];
+    /* Odd from before a sync of that participant until its error is stored. If it is dead then, the error may have
+     * gone with it. */
+    _Atomic uint32_t syncs[1 + PARTICIPANTS];
 };
 _Static_assert(sizeof(struct area) <= AREA_PAGE, "the first page holds it");
 

@@ -274,9 +274,8 @@ static int leave_last(struct sink_file *file)
     size_t got;
     int rc = twl_sink_sweep(file);
     const uint64_t end = area_offset(file->area);
-    if (rc == 0)
-        rc = twl_sink_check_length(
-            file); /* in a lost area the end is wrong; the next opening has the real one */
+    if (rc == 0) /* in a lost area the end is wrong; the next opening has the real one */
+        rc = twl_sink_check_length(file);
     if (rc == 0)
         rc = io_truncate(file->data, end);
     POINT("last one has cut");

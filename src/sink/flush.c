@@ -6,9 +6,9 @@
  * sweep the same participant. If the sweeper dies meanwhile, the next one begins again. A range that a dead participant
  * has claimed and not freed becomes spaces and a newline, so that the lines before and after it stay lines.
  *
- * A sync covers all bytes below the cursor, so it waits until all of them are
- * copied, for as long as that takes, also for a process that is stopped. It is the only call that waits for
- * other writers; the thread, which has other work, tries again later. Claims of dead participants are swept
+ * A sync covers all bytes below the cursor, so it waits until all of them are copied, and until syncs beside it have
+ * told their errors, for as long as that takes, also for a process that is stopped. It is the only call that waits for
+ * other processes; the thread, which has other work, tries again later. Claims of dead participants are swept
  * meanwhile.
  *
  * After a failed sync the kernel takes the pages for clean, and the next sync would succeed. So the area
@@ -64,10 +64,10 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
 void twl_sink_take_sync_of(struct area *area, unsigned number)
 {
     int32_t none = 0;
-    if (!atomic_load(&area->is_in_sync[number]))
+    if (atomic_load(&area->syncs[number]) % 2 == 0)
         return;
     atomic_compare_exchange_strong(&area->sync_error, &none, -EIO);
-    atomic_store(&area->is_in_sync[number], false);
+    atomic_fetch_add(&area->syncs[number], 1);
 }
 
 int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
@@ -134,6 +134,22 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
     return rc;
 }
 
+/* The kernel tells an error once to each open file, and never to one that was opened after another was told. So a sync
+ * that goes on beside this one may have an error that counts for this one, too. */
+static int wait_for_syncs(struct sink_file *file, bool is_patient)
+{
+    int rc = 0;
+    for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
+        const uint32_t seen = atomic_load(&file->area->syncs[n]);
+        while (rc == 0 && seen % 2 == 1 && atomic_load(&file->area->syncs[n]) == seen) {
+            POINT("sync waits");
+            rc = is_patient ? twl_sink_sweep(file) : -EAGAIN;
+            file->data->io->ops->sleep_ms(file->data->io, 1);
+        }
+    }
+    return rc;
+}
+
 /* The bytes, then where they end, with the names in the directory. An error of the second one counts for the first one,
  * too. */
 static int sync_all(struct sink_file *file, uint64_t offset)
@@ -166,12 +182,14 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
         rc = twl_sink_check_length(file);
     if (rc < 0 || atomic_load(&area->synced) >= offset)
         return rc;
-    atomic_store(&area->is_in_sync[file->number], true);
+    atomic_fetch_add(&area->syncs[file->number], 1);
     rc = sync_all(file, offset);
     if (rc < 0)
         atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
-    atomic_store(&area->is_in_sync[file->number], false);
-    rc = lasting_error(atomic_load(&area->sync_error));
+    atomic_fetch_add(&area->syncs[file->number], 1);
+    rc = wait_for_syncs(file, is_patient);
+    if (rc == 0)
+        rc = lasting_error(atomic_load(&area->sync_error));
     if (rc == 0)
         area_raise(&area->synced, offset);
     return rc;

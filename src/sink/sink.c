@@ -3,6 +3,9 @@
  * The public functions of sinks, their options and lanes. A write takes a lane, claims a range, copies its bytes and
  * ends the claim. If the file has too little room, or the next file is due, the write sees to that and tries to claim
  * again.
+ *
+ * The thread of a sink reserves room ahead of the cursor, makes pages present before they are needed, syncs at
+ * intervals, sweeps dead participants, checks whether the file was renamed, and leaves old files.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -16,6 +19,9 @@
 #include <sys/stat.h>
 
 #define MAX_WRITE (UINT64_C(1) << 30)
+#define AHEAD_BYTES (UINT64_C(2) << 20)
+#define MS UINT64_C(1000000)
+#define LOOK_NS (200 * MS)
 
 #define DEFAULT_INITIAL_BYTES (UINT64_C(10) << 20)
 #define DEFAULT_GROWTH_BYTES (UINT64_C(64) << 20)
@@ -28,16 +34,16 @@
 static _Atomic unsigned threads;           /* that ever took a lane of a sink */
 static _Thread_local unsigned thread_lane; /* the first lane to try, from 1; 0 = not chosen yet */
 
-static bool try_take(struct lane *lane)
+static bool try_take(_Atomic uint64_t *lane)
 {
-    uint64_t turn = atomic_load_explicit(&lane->turn, memory_order_relaxed);
-    return turn % 2 == 0 && atomic_compare_exchange_strong(&lane->turn, &turn, turn + 1);
+    uint64_t turn = atomic_load_explicit(lane, memory_order_relaxed);
+    return turn % 2 == 0 && atomic_compare_exchange_strong(lane, &turn, turn + 1);
 }
 
 static unsigned wait_for_lane(struct twinlog_sink *sink)
 {
     atomic_fetch_add(&sink->without_lane, 1);
-    for (unsigned tries = 1; !try_take(&sink->lanes[thread_lane - 1]); tries++) {
+    for (unsigned tries = 1; !try_take(&sink->lanes[thread_lane - 1].turn); tries++) {
         thread_lane = thread_lane % SLOTS + 1;
         if (tries % SLOTS == 0)
             twl_yield();
@@ -50,14 +56,13 @@ unsigned twl_lane_take(struct twinlog_sink *sink)
 {
     if (thread_lane == 0)
         thread_lane = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % SLOTS + 1;
-    return try_take(&sink->lanes[thread_lane - 1]) ? thread_lane - 1 : wait_for_lane(sink);
+    return try_take(&sink->lanes[thread_lane - 1].turn) ? thread_lane - 1 : wait_for_lane(sink);
 }
 
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane)
 {
-    struct lane *mine = &sink->lanes[lane];
-    const uint64_t turn = atomic_load_explicit(&mine->turn, memory_order_relaxed);
-    atomic_store_explicit(&mine->turn, turn + 1, memory_order_release);
+    _Atomic uint64_t *turn = &sink->lanes[lane].turn;
+    atomic_store_explicit(turn, atomic_load_explicit(turn, memory_order_relaxed) + 1, memory_order_release);
 }
 
 void twl_lanes_look(struct twinlog_sink *sink, uint64_t turns[SLOTS])
@@ -218,6 +223,48 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
     return rc;
 }
 
+/* ---- the thread: no write depends on it, so an error is left to the write that needs the result ---------- */
+
+/* A close waits for this, and what it has made present by then is thrown away. */
+static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file)
+{
+    const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
+    const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the size of the last step */
+    const bool is_full_grown = file->area->max_bytes > 0 && bytes >= file->area->max_bytes;
+    if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
+        twl_sink_grow(file, bytes + 1);
+    for (uint64_t ahead = STEP_BYTES; ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop);
+         ahead += STEP_BYTES)
+        twl_window_populate(file, offset, offset + ahead);
+}
+
+static void *run(void *context)
+{
+    struct twinlog_sink *sink = context;
+    const uint64_t interval_ns = sink->options.flush_interval_ms * MS;
+    uint64_t look_ns = 0, flush_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&sink->wake);
+        if (atomic_load(&sink->must_stop))
+            return NULL;
+        const uint64_t now_ns = twl_monotonic_ns();
+        const unsigned lane = twl_lane_take(sink);
+        prepare_ahead(sink, atomic_load(&sink->file));
+        if (now_ns >= look_ns) {
+            twl_sink_sweep(atomic_load(&sink->file));
+            twl_sink_look_at_name(sink);
+            look_ns = now_ns + LOOK_NS;
+        }
+        twl_lane_leave(sink, lane);
+        if (now_ns >= flush_ns) {
+            twl_sink_flush_all(sink, false);
+            flush_ns = now_ns + interval_ns;
+        }
+        twl_sink_retire(sink, false);
+        twl_event_sleep_until(&sink->wake, seen, min_u64(look_ns, flush_ns));
+    }
+}
+
 /* ---- options and names --------------------------------------------------------------------------- */
 
 static int normalise(const struct twinlog_sink_options *options, struct twinlog_sink_options *ret_options)
@@ -276,7 +323,7 @@ static int start(struct twinlog_sink *sink, const char *path)
     rc = twl_sink_grow(file, sink->options.initial_bytes);
     twl_mapping_install();
     if (rc == 0)
-        rc = twl_thread_start(&sink->thread, twl_helper_run, sink);
+        rc = twl_thread_start(&sink->thread, run, sink);
     if (rc < 0)
         twl_sink_leave(file);
     return rc;

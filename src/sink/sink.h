@@ -46,11 +46,6 @@ struct sink_file {
     uint64_t turns[SLOTS];  /* of the lanes, when the process moved on */
 };
 
-/* For a thread that is inside a call. */
-struct lane {
-    _Alignas(64) _Atomic uint64_t turn; /* odd = taken */
-};
-
 struct twinlog_sink {
     _Atomic(struct sink_file *) file;    /* the present one; stored under lock */
     _Atomic int error;                   /* that every later write and sync returns */
@@ -70,7 +65,9 @@ struct twinlog_sink {
     _Atomic bool must_stop;
     struct twl_event wake; /* of the thread: there is more to prepare, or an old file to leave */
 
-    struct lane lanes[SLOTS];
+    struct {
+        _Alignas(64) _Atomic uint64_t turn; /* odd = taken, by a thread that is inside a call */
+    } lanes[SLOTS];
 };
 
 /* Makes later writes and syncs fail with `rc`, unless the sink has failed before. Returns rc. */
@@ -156,10 +153,5 @@ int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size);
 int twl_sink_sync_file(struct sink_file *file, bool is_patient);
 /* All old files, and the present one. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
-
-/* ---- helper.c: the thread -------------------------------------------------------------------------- */
-
-/* `context` is the sink; returns after `must_stop` and `wake`. */
-void *twl_helper_run(void *context);
 
 #endif

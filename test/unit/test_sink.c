@@ -1553,7 +1553,7 @@ static int die_in_sync(void)
     EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
     EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
     EXPECT(forbid(SYS_fdatasync, EIO));
-    signal_there = SIGKILL;
+    signal_there = dying_signal;
     wanted_point = "sync done";
     return twinlog_sink_sync(sink);
 }
@@ -1562,6 +1562,7 @@ TEST_LOOP(a_death_in_a_sync_is_a_failed_sync, 3)
 {
     const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
     struct twinlog_sink *sink = _i == 0 ? open_sink(&options) : NULL;
+    dying_signal = SIGKILL;
     ck_assert_int_eq(run_child(die_in_sync), 128 + SIGKILL);
     if (_i == 2)
         patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
@@ -1574,6 +1575,31 @@ TEST_LOOP(a_death_in_a_sync_is_a_failed_sync, 3)
         sink = open_sink(&options);
     }
     close_sink(sink);
+}
+
+/* One is stopped when it has been told of an error, and before it has stored that. The kernel tells it to no file that
+ * is opened later, so a sync there waits. */
+TEST_LOOP(a_sync_waits_for_one_that_may_have_failed, 2)
+{
+    int status;
+    dying_signal = SIGSTOP;
+    const pid_t child = start_child(die_in_sync);
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert(WIFSTOPPED(status));
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    atomic_store(&sync_result, 1);
+    atomic_store(&shared->was_there, false);
+    signal_there = 0;
+    wanted_point = "sync waits";
+    pthread_t thread = start_thread(sync_it, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    atomic_store(&shared->step, 1);
+    kill(child, _i == 0 ? SIGCONT : SIGKILL);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sync_result), -EIO);
+    wait_child(child);
+    twinlog_sink_close(sink);
 }
 
 /* ---- locks of other programs ----------------------------------------------------------------------- */
