@@ -778,6 +778,35 @@ TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
     log_close(log);
 }
 
+/* The writer died before it was sealed, and its last group is lost: an index would hide that. */
+TEST(a_segment_that_the_next_one_does_not_continue_is_not_sealed)
+{
+    static const unsigned char zeros[SEGMENT_FOOTER_BYTES], payload[1000];
+    struct segment_footer footer;
+    struct cursor cursor = { 0 };
+    struct segment segment;
+
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT));
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    log_close(log);
+    struct io *io = log_io(true);
+    ck_assert(are_all_sealed(io));
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
+    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 1);
+    const uint64_t data_end = segment.data_end;
+    twl_segment_close(&segment);
+    const uint64_t last_group = find_group(io, footer.last_lsn, &segment, &cursor);
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    patch_file(log_segment(1), (off_t)last_group, zeros, GROUP_HEADER_BYTES);
+    patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
+
+    log_close(log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT)));
+    ck_assert(!are_all_sealed(io));
+    io->ops->destroy(io);
+}
+
 static int refuse_sync(struct io_file *file)
 {
     (void)file;

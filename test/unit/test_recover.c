@@ -846,6 +846,56 @@ static int open_with(struct simdisk *machine, uint32_t flags, uint32_t buffer_by
     return rc;
 }
 
+/* ---- a cursor behind a truncation ---------------------------------------------------------------- */
+
+#define FIRST_BLOCK_OF_TRUNCATION "0000000000000002.twl", SEGMENT_DATA_OFFSET
+
+static void read_block(struct simdisk *machine, const char *name, uint64_t offset, unsigned char *block)
+{
+    struct io *io = simdisk_connect(machine);
+    struct io_file *file;
+    size_t size;
+    ck_assert_int_eq(io_open(io, name, IO_READ_ONLY, &file), 0);
+    ck_assert_int_eq(io_read(file, block, BLOCK_BYTES, offset, &size), 0);
+    ck_assert_uint_eq(size, BLOCK_BYTES);
+    io_close(file);
+    io->ops->destroy(io);
+}
+
+/* Another process does not know the epoch, and leaves it as the truncation did. */
+static void set_cursor_beside(struct simdisk *machine, uint64_t lsn)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .flags = TWINLOG_READ_ONLY);
+    struct twinlog *other;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &other), 0);
+    ck_assert_int_eq(twinlog_cursor_set(other, "name", lsn), 0);
+    ck_assert_int_eq(twinlog_close(other), 0);
+}
+
+CASE("cursors", NULL, NULL);
+
+TEST(a_cursor_that_another_process_sets_behind_a_truncation_is_proof)
+{
+    unsigned char block[BLOCK_BYTES];
+    uint64_t last_lsn = 0;
+    struct simdisk *machine = make_simdisk();
+    struct twinlog *log = log_on(simdisk_connect(machine), NULL);
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "name", 5), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 2), 0);
+    ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    read_block(machine, FIRST_BLOCK_OF_TRUNCATION, block);
+    ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    set_cursor_beside(machine, 4);
+    struct simdisk *left = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(machine);
+    write_to(left, FIRST_BLOCK_OF_TRUNCATION, block, sizeof(block)); /* loses record 4 */
+    ck_assert_int_eq(open_with(left, 0, 0, &last_lsn), TWINLOG_ECORRUPT);
+    simdisk_destroy(left);
+}
+
 /* ---- one verdict --------------------------------------------------------------------------------- */
 
 static int read_to_end(struct simdisk *machine)

@@ -1113,6 +1113,18 @@ TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
     expect_clean_opening(TWINLOG_MODE_SHARED, 410);
 }
 
+/* A sync that began earlier may end later, and covers less. */
+TEST(the_durable_lsn_never_goes_back)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    twl_page_publish_durable(log->shared, 9);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 10);
+    log_close(log);
+}
+
 /* What this process has synced is promised, for that proves damage. */
 TEST(what_was_synced_is_promised)
 {
