@@ -33,7 +33,9 @@ static uint64_t current_seed;
 
 /* ---- violations ---------------------------------------------------------------------------------- */
 
-static const char *const LIE_NAMES[] = { "", "sync", "barrier", "sync_dir", "msync", "recycle" };
+static const char *const LIE_NAMES[] = { "",     "sync",    "barrier", "sync_dir", "msync",
+                                         "lost", "twice",   "torn",    "swapped",  "foreign",
+                                         "end",  "durable", "verdict", "recycle" };
 
 static const char *replay_command(void)
 {
@@ -128,7 +130,7 @@ static void teach_to_lie(struct simdisk *disk)
                                            [LIE_BARRIER] = SIM_BARRIER,
                                            [LIE_SYNC_DIR] = SIM_SYNC_DIR,
                                            [LIE_MSYNC] = SIM_STORE };
-    if (settings.lie != LIE_NONE && settings.lie != LIE_RECYCLE)
+    if (settings.lie != LIE_NONE && settings.lie <= LIE_MSYNC)
         simdisk_lie(disk, OPS[settings.lie]);
 }
 
@@ -299,7 +301,9 @@ static void print_help(void)
         "  --verbose     print each operation that changes a disk, and each image\n"
         "  --lie OP      sync, barrier, sync_dir or msync answers 0 and does nothing, or, with recycle, the sync of a\n"
         "                header that was written over an old one does: a test of this test, which then\n"
-        "                succeeds if it finds a violation\n");
+        "                succeeds if it finds a violation. Or a reader tells of a record that is lost, twice, torn,\n"
+        "                swapped or foreign, or ends too early (end); a watermark is too large (durable); or verify\n"
+        "                finds damage (verdict)\n");
 }
 
 static enum lie parse_lie(const char *name)
@@ -307,7 +311,7 @@ static enum lie parse_lie(const char *name)
     for (enum lie lie = LIE_SYNC; lie <= LIE_RECYCLE; ++lie)
         if (strcmp(name, LIE_NAMES[lie]) == 0)
             return lie;
-    fprintf(stderr, "sim-crash: --lie takes sync, barrier, sync_dir, msync or recycle\n");
+    fprintf(stderr, "sim-crash: there is no such lie\n");
     exit(2);
 }
 
@@ -387,7 +391,7 @@ int main(int argc, char **argv)
         print_progress(seconds);
     }
     if (settings.lie) {
-        printf("sim-crash: a disk that lies about %s was not noticed\n", LIE_NAMES[settings.lie]);
+        printf("sim-crash: the lie %s was not noticed\n", LIE_NAMES[settings.lie]);
         return EXIT_FAILURE;
     }
     print_summary(seconds);

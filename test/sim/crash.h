@@ -128,6 +128,14 @@ enum lie {
     LIE_BARRIER,
     LIE_SYNC_DIR,
     LIE_MSYNC,
+    LIE_LOST, /* crash_lies.c has these */
+    LIE_TWICE,
+    LIE_TORN,
+    LIE_SWAPPED,
+    LIE_FOREIGN,
+    LIE_END,
+    LIE_DURABLE,
+    LIE_VERDICT,
     LIE_RECYCLE, /* a new header over an old one is not synced */
 };
 
@@ -147,7 +155,7 @@ struct totals {
     uint64_t records, watched, trimmed, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
     uint64_t batches, requests, fillers;
-    uint64_t failures, failed_openings, mapped_workloads, mapped_images;
+    uint64_t failures, failed_openings, mapped_workloads, mapped_images, lies;
 };
 extern struct totals totals;
 

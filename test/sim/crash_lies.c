@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lies that the judge is told: in the place of the library's calls (LINKER:--wrap) a reader loses, doubles, tears or swaps
+ * a record, or ends early; the durable LSN is too large; verify finds damage. Each must be a violation.
+ */
+#include "crash.h"
+
+#include <stdlib.h>
+
+#define LIES_ONE_IN 64u /* calls */
+
+int __real_twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *record);
+int __wrap_twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *record);
+uint64_t __real_twinlog_durable_lsn(struct twinlog *log);
+uint64_t __wrap_twinlog_durable_lsn(struct twinlog *log);
+int __real_twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);
+int __wrap_twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);
+
+/* The record that the next call returns: a copy. */
+static struct {
+    struct twinlog_reader *reader; /* NULL: there is none */
+    struct twinlog_record record;
+    unsigned char bytes[1 << 17];
+} held;
+
+static bool tells(enum lie lie)
+{
+    return settings.lie == lie && rng_one_in(&(struct rng){ totals.lies++ }, LIES_ONE_IN);
+}
+
+static void hold(struct twinlog_reader *reader, const struct twinlog_record *record)
+{
+    held.reader = reader;
+    held.record = *record;
+    held.record.data = held.bytes;
+    if (record->size > 0)
+        memcpy(held.bytes, record->data, record->size);
+}
+
+static void change_payload(struct twinlog_reader *reader, struct twinlog_record *record, bool is_torn)
+{
+    hold(reader, record);
+    held.reader = NULL;
+    const size_t from = is_torn ? record->size / 2 : 0;
+    for (size_t i = from; i < record->size; ++i)
+        held.bytes[i] = (unsigned char)(is_torn ? 0 : ~held.bytes[i]);
+    *record = held.record;
+}
+
+int __wrap_twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *record)
+{
+    if (held.reader == reader) {
+        held.reader = NULL;
+        *record = held.record;
+        return 1;
+    }
+    const int result = __real_twinlog_reader_next(reader, record);
+    if (result != 1 || record->size > sizeof(held.bytes))
+        return result;
+    if (tells(LIE_LOST))
+        return __real_twinlog_reader_next(reader, record);
+    if (tells(LIE_END))
+        return 0;
+    if (tells(LIE_TORN) || tells(LIE_FOREIGN))
+        change_payload(reader, record, settings.lie == LIE_TORN);
+    if (tells(LIE_TWICE) || tells(LIE_SWAPPED))
+        hold(reader, record);
+    if (held.reader == reader && settings.lie == LIE_SWAPPED &&
+        __real_twinlog_reader_next(reader, record) != 1)
+        held.reader = NULL;
+    return 1;
+}
+
+uint64_t __wrap_twinlog_durable_lsn(struct twinlog *log)
+{
+    return __real_twinlog_durable_lsn(log) + tells(LIE_DURABLE);
+}
+
+int __wrap_twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records)
+{
+    const int result = __real_twl_verify(io, options, ret_records);
+    return result == 0 && tells(LIE_VERDICT) ? TWINLOG_ECORRUPT : result;
+}
