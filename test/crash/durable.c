@@ -272,7 +272,8 @@ static const struct option more[] = {
 const struct policy durable_policy = {
     .name = "durable",
     .lies = LIE_BIT(LIE_ACK) | LIE_BIT(LIE_BYTES) | LIE_BIT(LIE_READER) | LIE_BIT(LIE_CUT) |
-            LIE_BIT(LIE_TRIM) | LIE_BIT(LIE_NAME),
+            LIE_BIT(LIE_TRIM) | LIE_BIT(LIE_NAME) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |
+            LIE_BIT(LIE_DURABLE),
     .usual_kills = 200,
     .more = more,
     .take = take_option_of_lives,

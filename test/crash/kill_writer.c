@@ -29,7 +29,8 @@ void let_append(struct life *life)
 static void note_durable(struct writer *writer)
 {
     const uint32_t since = atomic_load(&writer->shared->world.truncations_done);
-    const uint64_t durable = twinlog_durable_lsn(writer->log);
+    const bool is_lie = place.lie == LIE_DURABLE && rng_one_in(&writer->rng, 64);
+    const uint64_t durable = twinlog_durable_lsn(writer->log) + (is_lie ? 1000 : 0);
 
     atomic_store_explicit(&writer->notes->durable, stamp(durable, since), memory_order_release);
 }
@@ -39,6 +40,16 @@ void note_acked(struct writer *writer)
     atomic_store_explicit(&writer->notes->acked, writer->next.sequence, memory_order_release);
     writer->newest = writer->next.sequence;
     note_durable(writer);
+}
+
+static void swap_with_last(const struct notes *notes, struct record_note *note)
+{
+    const uint64_t lsn = note->lsn;
+
+    if (note == notes->record)
+        return;
+    note->lsn = note[-1].lsn;
+    note[-1].lsn = lsn;
 }
 
 typedef int accept_function(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
@@ -57,8 +68,12 @@ static int hand_over(struct writer *writer, accept_function *accept)
     note->is_tagged = false;
     atomic_store_explicit(&notes->begun, writer->next.sequence + 1, memory_order_release);
     result = accept(writer->log, writer->record, size, &note->lsn);
+    if (result == 0 && place.lie == LIE_TWICE && rng_one_in(&writer->rng, 64))
+        result = accept(writer->log, writer->record, size, NULL);
     if (result < 0)
         return result;
+    if (place.lie == LIE_SWAPPED && rng_one_in(&writer->rng, 64))
+        swap_with_last(notes, note);
     note->until = atomic_load(&writer->shared->world.truncations_started);
     writer->next.sequence++;
     atomic_store_explicit(&notes->accepted, writer->next.sequence, memory_order_release);

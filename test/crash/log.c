@@ -518,7 +518,7 @@ const struct policy mapped_policy = {
 
 const struct policy shared_policy = {
     .name = "shared",
-    .lies = LIES_OF_BOTH,
+    .lies = LIES_OF_BOTH | LIE_BIT(LIE_TORN),
     .usual_kills = 300,
     .more = more,
     .take = take,

@@ -34,7 +34,7 @@ static const char help[] =
     "  --cycle N     begin with this cycle\n"
     "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
     "  --lie NAME    do one thing wrong on purpose; ends with 0 if it is found\n"
-    "                durable: ack, bytes, reader, cut, trim, name\n"
+    "                durable: ack, bytes, reader, cut, trim, name, twice, swapped, durable\n"
     "                mapped, shared, sink: lost, garbled, twice, swapped; mapped: torn, and with --power durable\n"
     "                mapped, shared: seen; shared: durable; shared, sink: stall; sink: offset, end, zero, area\n"
     "  --verbose     say how often each named place was passed, and met death\n"
