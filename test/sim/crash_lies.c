@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lies that the judge is told: in the place of the library's calls (LINKER:--wrap) a reader loses, doubles, tears or swaps
- * a record, or ends early; the durable LSN is too large; verify finds damage. Each must be a violation.
+ * Lies that the judge is told: in the place of the library's calls (LINKER:--wrap) a reader loses, doubles, tears or
+ * swaps a record, or ends early; the durable LSN is too large; verify finds damage. Each must be a violation.
  */
 #include "crash.h"
 
