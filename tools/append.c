@@ -46,8 +46,10 @@ static const struct option_row option_rows[] = {
     { OPTION_NUL, "null", NULL, "records end with a NUL byte instead of a newline" },
     { OPTION_FRAMED, "framed", NULL, "each record follows its length, 4 bytes, little endian" },
     { OPTION_IMPORT, "import", NULL,
-      "the input is what 'twinlog cat --export' printed: records get its LSNs, times, types and tags. The log must be "
-      "empty, or go on with the first of these LSNs" },
+      "the input is what 'twinlog cat --export' printed: records get its LSNs, times, types and tags. A log that has "
+      "records must have the first of these: what both have is compared, and a difference ends the import" },
+    { OPTION_REWIND, "rewind", NULL,
+      "with --import: remove what the log has from the first difference on, and go on with the input" },
     { OPTION_RENUMBER, "renumber", NULL, "with --import: records get the LSNs that come next in this log" },
     { OPTION_PRINT_LSN, "print-lsn", NULL, "print each record's LSN once the record is durable" },
     { OPTION_MAPPED, "mapped", NULL,
@@ -100,6 +102,7 @@ struct append {
     bool prints_lsn;     /* [const] */
     bool shows_progress; /* [const] */
     bool renumbers;      /* [const] an import takes the LSNs that come */
+    bool rewinds;        /* [const] an import truncates the log to what it has in common */
     bool is_quiet;       /* [const] */
     uint64_t started_ns; /* [const] */
 
@@ -107,6 +110,9 @@ struct append {
     struct input input;
     struct batch *batch; /* being filled; NULL = the next record needs one */
     struct run accepted; /* the first and the newest LSN of this run; 0 and 0 = none */
+    uint64_t common_lsn; /* newest record that the log and an import both have; 0 = none was compared */
+    uint64_t other_lsn;  /* the first record that they do not; 0 = none */
+    void *room;          /* for a record of the log */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -251,6 +257,121 @@ static void keep_lsn(struct append *append, uint64_t lsn)
     append->accepted.last = lsn;
 }
 
+/* ---- what the log and an import both have ------------------------------------------------------ */
+
+#define OTHER_HISTORY (-EXDEV)
+
+/* Does the log have this record, as it is? 1, 0, or an error. */
+static int has_record(struct append *append, uint64_t lsn, const struct twinlog_entry *entry)
+{
+    struct twinlog_record record;
+
+    if (!append->room)
+        append->room = malloc(append->input.record_limit);
+    if (!append->room)
+        return -ENOMEM;
+    int error = twinlog_read(append->log, lsn, append->room, append->input.record_limit, &record);
+    if (error == -ENOENT || error == -ENOBUFS)
+        return 0;
+    return error ? error
+                 : record.size == entry->size && record.time_ns == entry->time_ns &&
+                       record.type == entry->type && record.tag == entry->tag &&
+                       memcmp(record.data, entry->data, entry->size) == 0;
+}
+
+/* Finds the first record of the log behind the common one and in front of that LSN, which the import does not have. */
+static int find_extra(struct append *append, uint64_t before_lsn)
+{
+    struct twinlog_record record;
+
+    for (uint64_t lsn = append->common_lsn + 1; lsn < before_lsn; lsn++) {
+        int error = twinlog_read(append->log, lsn, NULL, 0, &record);
+        if (error == 0 || error == -ENOBUFS)
+            append->other_lsn = lsn;
+        if (error != -ENOENT)
+            return error == -ENOBUFS ? 0 : error;
+    }
+    return 0;
+}
+
+/* The two differ from other_lsn on. Nothing is removed unless a record in front is the same. */
+static int rewind_log(struct append *append)
+{
+    if (!append->rewinds || !append->common_lsn)
+        return OTHER_HISTORY;
+    uint64_t last_lsn = twinlog_last_lsn(append->log);
+    int error = twinlog_truncate(append->log, append->other_lsn - 1);
+    if (error == 0 && !append->is_quiet)
+        complain("note: LSN %" PRIu64 " to %" PRIu64 " were another history's, and are removed",
+                 append->other_lsn, last_lsn);
+    append->other_lsn = 0;
+    return error;
+}
+
+/* The log has records, and nothing was imported so far. 1 = the log has this record; 0 = it comes next. */
+static int compare(struct append *append, const struct twinlog_entry *entry)
+{
+    uint64_t lsn = append->input.lsn;
+    uint64_t last_lsn = twinlog_last_lsn(append->log);
+    int result = 0;
+
+    if (lsn < twinlog_first_lsn(append->log)) /* removed from the head here */
+        return 1;
+    if (append->common_lsn)
+        result = find_extra(append, lsn <= last_lsn ? lsn : last_lsn + 1);
+    else if (lsn > last_lsn)
+        return OTHER_HISTORY;
+    if (result == 0 && !append->other_lsn && lsn <= last_lsn) {
+        result = has_record(append, lsn, entry);
+        if (result > 0)
+            append->common_lsn = lsn;
+        else if (result == 0)
+            append->other_lsn = lsn;
+    }
+    return result == 0 && append->other_lsn ? rewind_log(append) : result;
+}
+
+/* All of the export was read. Has it ended in front of the log? */
+static int compare_end(struct append *append)
+{
+    uint64_t end_lsn = append->input.last_lsn;
+
+    if (append->renumbers || append->accepted.first || !twinlog_first_lsn(append->log))
+        return 0;
+    if (!append->common_lsn)
+        return OTHER_HISTORY;
+    if (append->common_lsn != end_lsn || end_lsn >= twinlog_last_lsn(append->log))
+        return 0;
+    append->other_lsn = end_lsn + 1;
+    return rewind_log(append);
+}
+
+static void complain_history(const struct append *append)
+{
+    const struct input *input = &append->input;
+    uint64_t last_lsn = twinlog_last_lsn(append->log);
+
+    if (!append->common_lsn && !append->other_lsn)
+        complain(
+            "the input has no record that the log has, so nothing shows that it continues the log, which ends with "
+            "LSN %" PRIu64 ". Nothing was appended. Export from there: 'twinlog cat DIR --from %" PRIu64
+            " --export'.",
+            last_lsn, last_lsn);
+    else if (!append->common_lsn)
+        complain("the input is of another history: record %" PRIu64
+                 " is not the one of the log. They differ from that LSN "
+                 "on, or from a smaller one. Nothing was appended. Export from a smaller LSN, as %" PRIu64
+                 ", to find the first difference.",
+                 append->other_lsn, input->epoch_lsn > 1 ? input->epoch_lsn - 1 : 1);
+    else
+        complain("the input is of another history: the two are the same up to LSN %" PRIu64
+                 ", and differ from LSN %" PRIu64
+                 " on. Nothing was appended. With --rewind the log loses LSN %" PRIu64 " to %" PRIu64
+                 " and goes on with the input; 'twinlog cat DIR --from %" PRIu64
+                 " --export' saves them before.",
+                 append->common_lsn, append->other_lsn, append->other_lsn, last_lsn, append->other_lsn);
+}
+
 /* Makes the exported LSN the next one of the log, -ERANGE if it cannot be: a log without records can begin with any LSN
  * up to INT64_MAX. */
 static int take_up(struct append *append)
@@ -263,14 +384,18 @@ static int take_up(struct append *append)
                                                       : -ERANGE;
 }
 
-/* As it was exported, with its time. */
+/* As it was exported, with its time. *ret_lsn stays 0 if the log has it. */
 static int import_record(struct append *append, const struct twinlog_entry *entry, uint64_t *ret_lsn)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    int error = take_up(append);
+    bool may_have = !append->renumbers && !append->accepted.first && twinlog_first_lsn(append->log);
+    int result = may_have ? compare(append, entry) : 0;
 
+    if (result)
+        return result < 0 ? result : 0;
+    result = take_up(append);
     terms.level = TWINLOG_LEVEL_BUFFERED;
-    return error ? error : twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
+    return result ? result : twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
 }
 
 static int append_record(struct append *append, const struct twinlog_entry *entry)
@@ -282,7 +407,7 @@ static int append_record(struct append *append, const struct twinlog_entry *entr
         error = import_record(append, entry, &lsn);
     else if (!error)
         error = twinlog_enqueue(append->log, entry->data, entry->size, &lsn);
-    if (!error)
+    if (!error && lsn)
         keep_lsn(append, lsn);
     return error;
 }
@@ -307,9 +432,11 @@ static int read_and_append(struct append *append, int *ret_read_error)
         struct twinlog_entry entry;
         while (!error && (result = input_next(&append->input, &entry)) > 0)
             error = append_record(append, &entry);
-        if (!error)
+        if (!error && append->batch && append->batch->count)
             give_batch(append, false);
     } while (!error && result == 0 && (result = input_fill(&append->input)) > 0);
+    if (!error && result == 0 && append->input.framing == FRAMING_EXPORT)
+        error = compare_end(append);
     end_batches(append);
     *ret_read_error = result < 0 ? result : 0;
     return error;
@@ -393,12 +520,15 @@ static void complain_refused(const struct append *append)
 static int finish(struct append *append, int append_error, int read_error)
 {
     uint64_t durable = twinlog_durable_lsn(append->log);
+    bool is_other = append_error == OTHER_HISTORY;
+    if (is_other)
+        complain_history(append);
     int close_error = twinlog_close(append->log);
     int error = append->error;
     int status = STATUS_FINE;
 
     bool is_out_of_order = append_error == -ERANGE && append->input.framing == FRAMING_EXPORT;
-    if (!error && append_error != -EMSGSIZE && !is_out_of_order)
+    if (!error && append_error != -EMSGSIZE && !is_out_of_order && !is_other)
         error = append_error;
     if (!error)
         error = close_error;
@@ -425,7 +555,9 @@ static int finish(struct append *append, int append_error, int read_error)
                  append->input.records, append->input.lsn);
     else if (read_error)
         complain_input(append, read_error);
-    if (append_error || read_error) {
+    if (is_other)
+        status = STATUS_FAILED;
+    else if (append_error || read_error) {
         complain_durable(append, durable);
         status = STATUS_FAILED;
     }
@@ -523,6 +655,8 @@ static int append_run(const struct command *command, int argc, char **argv)
             append.prints_lsn = true;
         else if (value == OPTION_RENUMBER)
             append.renumbers = true;
+        else if (value == OPTION_REWIND)
+            append.rewinds = true;
         else if (value == OPTION_QUIET)
             append.is_quiet = true;
         else if (value == OPTION_WAIT)
@@ -537,6 +671,8 @@ static int append_run(const struct command *command, int argc, char **argv)
         usage_error("--import excludes --mapped and --shared");
     if (append.renumbers && framing != FRAMING_EXPORT)
         usage_error("--renumber is for --import");
+    if (append.rewinds && (framing != FRAMING_EXPORT || append.renumbers))
+        usage_error("--rewind is for --import without --renumber");
     if (wait_ms)
         options.lock_wait_ms = wait_ms;
     append.dir = take_directory(argc, argv);
@@ -557,6 +693,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     if (status == STATUS_FINE)
         status = copy_input(&append);
     input_free(&append.input);
+    free(append.room);
     if (append.is_stopped)
         stop_by_signal();
     return append.has_output_failed ? status : finish_output(status);

@@ -17,8 +17,11 @@
 #include "when.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 static const char about[] =
@@ -276,20 +279,48 @@ static bool is_export(const struct cat *cat)
     return cat->printer.format == OPTION_EXPORT;
 }
 
+/* With --from, which history the export is of: another log is to go on with it. A log that ends in front of --from has not what the other log has: there is
+ * nothing to wait for. Of an empty or damaged log nothing is said; the error comes with the records. */
+static void begin_export(struct cat *cat)
+{
+    struct twinlog_history history = TWINLOG_HISTORY_INIT;
+    uint64_t first_lsn = 0;
+    uint64_t last_lsn = 0;
+    uint64_t from_lsn = cat->options.from_lsn;
+    int error = twinlog_reader_range(cat->reader, &first_lsn, &last_lsn);
+
+    if (!error && from_lsn > last_lsn + 1) {
+        complain("the log ends with LSN %" PRIu64 ", and --from is %" PRIu64
+                 ". A log that has that record is of another history.",
+                 last_lsn, from_lsn);
+        exit(STATUS_FAILED);
+    }
+    fputs(EXPORT_BEGIN, stdout);
+    from_lsn = from_lsn < first_lsn ? first_lsn : from_lsn;
+    if (error || !cat->options.from_lsn || !last_lsn ||
+        twinlog_reader_history(cat->reader, from_lsn < last_lsn ? from_lsn : last_lsn, &history))
+        return;
+    printf("history ");
+    for (size_t i = 0; i < sizeof(history.log_id); i++)
+        printf("%02x", history.log_id[i]);
+    printf(" %" PRIu32 " %08" PRIx32 " %" PRIu64 " %" PRIu64 "\n", history.epoch, history.salt,
+           history.first_lsn, last_lsn);
+}
+
 static int print_records(struct cat *cat)
 {
     int error = open_reader(cat);
 
     if (error)
         return error;
+    if (is_export(cat))
+        begin_export(cat);
     if (cat->is_reverse)
         return go_back(cat, true);
     if (cat->last_count)
         error = go_back(cat, false);
     else if (cat->has_since)
         error = twinlog_reader_seek_time(cat->reader, cat->since_ns);
-    if (is_export(cat))
-        fputs(EXPORT_BEGIN, stdout);
     if (!error)
         error = print_forwards(cat);
     if (is_export(cat) && !error)

@@ -110,6 +110,27 @@ static bool pass_line(struct input *input, const char *line)
     return true;
 }
 
+/* Passes the line that says which history it is, which may be missing. False: it is no such line. */
+static bool pass_history(struct input *input, const char *line, size_t length)
+{
+    char text[MAX_HEADER_BYTES * 2];
+    char id[33];
+    unsigned epoch = 0;
+    unsigned salt = 0;
+    int end = 0;
+
+    if (length >= sizeof(text) || input->records || input->last_lsn)
+        return false;
+    memcpy(text, line, length);
+    text[length] = '\0';
+    if (sscanf(text, "history %32[0-9a-f] %u %8x %" SCNu64 " %" SCNu64 "%n", id, &epoch, &salt,
+               &input->epoch_lsn, &input->last_lsn, &end) != 5 ||
+        (size_t)end != length)
+        return false;
+    pass(input, length + 1);
+    return true;
+}
+
 static int next_exported(struct input *input, struct twinlog_entry *ret_entry)
 {
     if (!input->has_begun)
@@ -121,9 +142,13 @@ static int next_exported(struct input *input, struct twinlog_entry *ret_entry)
     size_t left = input->buffer.end - input->buffer.begin;
     if (input->is_whole)
         return left ? -EBADMSG : 0;
-    const char *newline = memchr(header, '\n', left < MAX_HEADER_BYTES ? left : MAX_HEADER_BYTES);
+    const size_t most = 2 * MAX_HEADER_BYTES;
+    const char *newline = memchr(header, '\n', left < most ? left : most);
     if (!newline)
-        return left >= MAX_HEADER_BYTES || input->is_ended ? -EBADMSG : 0;
+        return left >= most || input->is_ended ? -EBADMSG : 0;
+    if (input->has_begun && *header == 'h')
+        return pass_history(input, header, (size_t)(newline - header)) ? next_exported(input, ret_entry)
+                                                                       : -EBADMSG;
     size_t head = (size_t)(newline - header) + 1;
     uint64_t lsn = 0;
     if (!input->has_begun || !read_header(header, head - 1, &lsn, ret_entry))

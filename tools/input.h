@@ -24,8 +24,10 @@ struct input {
     uint64_t offset;  /* in the input, of the first unused byte in the buffer */
     uint64_t lsn;     /* of the last record, if the input is an export */
     bool is_ended;
-    bool has_begun; /* an export: its first line was read */
-    bool is_whole;  /* and its last */
+    bool has_begun;     /* an export: its first line was read */
+    bool is_whole;      /* and its last */
+    uint64_t epoch_lsn; /* an export: where the epoch of its first record begins; 0 = it does not say */
+    uint64_t last_lsn;  /* the newest LSN of that log; 0 = it does not say */
 };
 
 int input_init(struct input *input, enum framing framing, size_t record_limit);

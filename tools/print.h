@@ -14,7 +14,9 @@ struct printer {
 
 void print_record(const struct printer *printer, const struct twinlog_record *record);
 
-/* What stands before the first record of an export and behind the last one: it shows that nothing is missing. */
+/* What stands before the first record of an export and behind the last one: it shows that nothing is missing. Behind
+ * the first line may stand "history LOG_ID EPOCH SALT FIRST_LSN LAST_LSN": where the epoch of the first record begins,
+ * and the newest LSN of the log. */
 #define EXPORT_BEGIN "twinlog export 1\n"
 #define EXPORT_END "end\n"
 

@@ -266,13 +266,34 @@ struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
-#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-#define TWINLOG_TERMS_INIT { sizeof(struct twinlog_terms), 0, 0, 0, 0, 0 }
-#define TWINLOG_COMMITTER_OPTIONS_INIT { sizeof(struct twinlog_committer_options), 0 }
-#define TWINLOG_TRIM_OPTIONS_INIT { sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0 }
-#define TWINLOG_TRIM_RESULT_INIT { sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, "" }
-#define TWINLOG_READER_OPTIONS_INIT { sizeof(struct twinlog_reader_options), 0, 0, 0, 0 }
-#define TWINLOG_CONSUMER_OPTIONS_INIT { sizeof(struct twinlog_consumer_options), 0, 0 }
+#define TWINLOG_OPTIONS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0     \
+    }
+#define TWINLOG_TERMS_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_terms), 0, 0, 0, 0, 0                                                          \
+    }
+#define TWINLOG_COMMITTER_OPTIONS_INIT                                                                       \
+    {                                                                                                        \
+        sizeof(struct twinlog_committer_options), 0                                                          \
+    }
+#define TWINLOG_TRIM_OPTIONS_INIT                                                                            \
+    {                                                                                                        \
+        sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0                                                   \
+    }
+#define TWINLOG_TRIM_RESULT_INIT                                                                             \
+    {                                                                                                        \
+        sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
+    }
+#define TWINLOG_READER_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_reader_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_CONSUMER_OPTIONS_INIT                                                                        \
+    {                                                                                                        \
+        sizeof(struct twinlog_consumer_options), 0, 0                                                        \
+    }
 #ifdef __cplusplus
 }
 #endif

@@ -99,8 +99,7 @@ struct twinlog_segment {
     uint64_t file_bytes;
     uint64_t data_bytes;
     uint64_t first_lsn, last_lsn;
-    int64_t first_time_ns,
-        last_time_ns;
+    int64_t first_time_ns, last_time_ns;
     int64_t created_ns;
     uint32_t incarnations;
     uint32_t epoch;
@@ -181,16 +180,63 @@ struct twinlog_probe {
     struct twinlog_probe_path path[8];
 };
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
-#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
-#define TWINLOG_TIMINGS_INIT { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
-#define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0 }
-#define TWINLOG_HISTORY_INIT { sizeof(struct twinlog_history), 0, 0, 0, 0, 0, { 0 } }
-#define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
-#define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
-#define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }
-#define TWINLOG_REPAIR_OPTIONS_INIT { sizeof(struct twinlog_repair_options), 0, 0, 0, 0 }
-#define TWINLOG_REPAIR_RESULT_INIT { sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0 }
-#define TWINLOG_PROBE_INIT { sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "", { { 0, 0, 0, 0, 0 } } }
+#define TWINLOG_STAT_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, ""                                                                                            \
+    }
+#define TWINLOG_TIMINGS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },       \
+            { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },                  \
+        {                                                                                                    \
+            0, 0, 0,                                                                                         \
+            {                                                                                                \
+                0                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#define TWINLOG_INSPECTION_INIT                                                                              \
+    {                                                                                                        \
+        sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
+            { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0                                                      \
+    }
+#define TWINLOG_HISTORY_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_history), 0, 0, 0, 0, 0,                                                       \
+        {                                                                                                    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
+#define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_BACKUP_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_options), 0, 0, 0                                                       \
+    }
+#define TWINLOG_BACKUP_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0                                               \
+    }
+#define TWINLOG_REPAIR_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_REPAIR_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
+    }
+#define TWINLOG_PROBE_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "",                                                    \
+        {                                                                                                    \
+            {                                                                                                \
+                0, 0, 0, 0, 0                                                                                \
+            }                                                                                                \
+        }                                                                                                    \
+    }
 #ifdef __cplusplus
 }
 #endif
