@@ -8,6 +8,8 @@
  *     nats_peer URL make STREAM SUBJECT    a stream that remembers ids for two minutes
  *     nats_peer URL limit STREAM N         it refuses what would be more than N messages
  *     nats_peer URL delete STREAM N        the last N messages
+ *     nats_peer URL drop STREAM N          the first messages, up to that sequence
+ *     nats_peer URL age STREAM SECONDS     it removes messages that are so old
  *     nats_peer URL purge STREAM
  *     nats_peer URL put SUBJECT TEXT       a message that is no record
  */
@@ -88,12 +90,13 @@ static void make(const char *stream, const char *subject)
     check(js_AddStream(NULL, js, &config, NULL, NULL), "make");
 }
 
-static void limit(const char *stream, int64_t most)
+static void limit(const char *stream, int64_t most, int64_t age)
 {
     jsStreamInfo *info = NULL;
 
     check(js_GetStreamInfo(&info, js, stream, NULL, NULL), "state");
     info->Config->MaxMsgs = most;
+    info->Config->MaxAge = age * INT64_C(1000000000);
     info->Config->Discard = js_DiscardNew;
     check(js_UpdateStream(NULL, js, info->Config, NULL, NULL), "limit");
     jsStreamInfo_Destroy(info);
@@ -107,6 +110,12 @@ static void delete_last(const char *stream, uint64_t count)
     get_range(stream, &first, &last);
     for (uint64_t i = 0; i < count; i++)
         check(js_DeleteMsg(js, stream, last - i, NULL, NULL), "delete");
+}
+
+static void drop_first(const char *stream, uint64_t last)
+{
+    for (uint64_t i = 1; i <= last; i++)
+        js_DeleteMsg(js, stream, i, NULL, NULL); /* it may be gone already */
 }
 
 static void put(const char *subject, const char *text)
@@ -139,7 +148,11 @@ int main(int argc, char **argv)
     else if (argc == 5 && strcmp(word, "make") == 0)
         make(argv[3], argv[4]);
     else if (argc == 5 && strcmp(word, "limit") == 0)
-        limit(argv[3], strtoll(argv[4], NULL, 10));
+        limit(argv[3], strtoll(argv[4], NULL, 10), 0);
+    else if (argc == 5 && strcmp(word, "age") == 0)
+        limit(argv[3], -1, strtoll(argv[4], NULL, 10));
+    else if (argc == 5 && strcmp(word, "drop") == 0)
+        drop_first(argv[3], strtoull(argv[4], NULL, 10));
     else if (argc == 5 && strcmp(word, "delete") == 0)
         delete_last(argv[3], strtoull(argv[4], NULL, 10));
     else if (argc == 5 && strcmp(word, "put") == 0)

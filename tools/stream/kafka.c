@@ -394,6 +394,8 @@ static int kafka_last(struct stream *stream, struct stream_message *ret_message)
     if (kafka->message)
         describe_message(kafka, ret_message);
     ret_message->was_there = ret_message->is_there || first > 0;
+    ret_message->is_limited = true; /* by the broker's configuration, which may change */
+    ret_message->end = (uint64_t)end;
     return STREAM_FINE;
 }
 
@@ -503,7 +505,7 @@ static int kafka_publish(struct stream *stream, const struct twinlog_record *rec
     return STREAM_FINE;
 }
 
-static int kafka_acknowledged(struct stream *stream, uint64_t *ret_lsn)
+static int kafka_acknowledged(struct stream *stream, uint64_t *ret_lsn, uint64_t *ret_position)
 {
     struct kafka_stream *kafka = kafka_of(stream);
     uint64_t count = 0;
@@ -513,6 +515,7 @@ static int kafka_acknowledged(struct stream *stream, uint64_t *ret_lsn)
         (void)bytes; /* nothing there */
     }
     *ret_lsn = kafka->acked_lsn;
+    *ret_position = 0; /* offsets count markers and aborted messages, too */
     return STREAM_FINE;
 }
 

@@ -523,7 +523,15 @@ static natsStatus get_message(struct nats_stream *nats, uint64_t position, struc
     return code == JSNoMessageFoundErr ? NATS_NOT_FOUND : status;
 }
 
-static int get_state(struct nats_stream *nats, uint64_t *ret_first, uint64_t *ret_last)
+/* Does the stream remove messages by itself? */
+static bool is_limited(const jsStreamConfig *config)
+{
+    return config->Retention != js_LimitsPolicy || config->MaxAge > 0 || config->AllowRollup ||
+           (config->Discard == js_DiscardOld && (config->MaxMsgs > 0 || config->MaxBytes > 0)) ||
+           config->MaxMsgsPerSubject > 0;
+}
+
+static int get_state(struct nats_stream *nats, uint64_t *ret_first, uint64_t *ret_last, bool *ret_is_limited)
 {
     jsStreamInfo *info = NULL;
     jsErrCode code = 0;
@@ -533,6 +541,7 @@ static int get_state(struct nats_stream *nats, uint64_t *ret_first, uint64_t *re
         return fail_status(nats, "ask for the state of the stream", status, code);
     *ret_first = info->State.FirstSeq;
     *ret_last = info->State.LastSeq;
+    *ret_is_limited = is_limited(info->Config);
     jsStreamInfo_Destroy(info);
     return STREAM_FINE;
 }
@@ -543,12 +552,17 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
 {
     struct nats_stream *nats = nats_of(stream);
     natsStatus status = NATS_NOT_FOUND;
+    bool limits = false;
     uint64_t first = 0;
+    uint64_t first_lsn = 0;
 
     memset(ret_message, 0, sizeof(*ret_message));
-    int result = get_state(nats, &first, &nats->sequence);
+    int result = get_state(nats, &first, &nats->sequence, &limits);
     if (result)
         return result;
+    if (first > 0 && first <= nats->sequence && get_message(nats, first, ret_message) == NATS_OK)
+        first_lsn = ret_message->lsn;
+    memset(ret_message, 0, sizeof(*ret_message));
     nats->acked_sequence = nats->sequence; /* nothing is under way, so the lock is not needed */
     for (uint64_t position = nats->sequence; position >= first && position > 0 && status == NATS_NOT_FOUND;
          position--) {
@@ -558,6 +572,10 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
     if (status != NATS_OK && status != NATS_NOT_FOUND)
         return fail_status(nats, "get the last message", status, 0);
     ret_message->was_there = nats->sequence > 0;
+    ret_message->is_limited = limits;
+    ret_message->is_counted = true;
+    ret_message->end = nats->sequence;
+    ret_message->first_lsn = first_lsn;
     return STREAM_FINE;
 }
 
@@ -655,7 +673,7 @@ static int nats_publish(struct stream *stream, const struct twinlog_record *reco
     return result ? result : hold(nats, record);
 }
 
-static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn)
+static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn, uint64_t *ret_position)
 {
     struct nats_stream *nats = nats_of(stream);
     uint64_t count = 0;
@@ -664,6 +682,7 @@ static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn)
     (void)bytes; /* nothing there */
     pthread_mutex_lock(&nats->lock);
     *ret_lsn = nats->acked_lsn;
+    *ret_position = nats->acked_sequence;
     pthread_mutex_unlock(&nats->lock);
     return noted_result(nats);
 }
@@ -676,9 +695,10 @@ static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_p
 {
     uint64_t first = 0;
     uint64_t last = 0;
+    bool limits = false;
     struct stream_message message;
 
-    int result = get_state(nats, &first, &last);
+    int result = get_state(nats, &first, &last, &limits);
     if (result)
         return result;
     *ret_position = first ? first : 1;

@@ -125,11 +125,16 @@ static int fill_gap(struct receive *receive, uint64_t lsn)
     if (lsn == next)
         return STREAM_FINE;
     if (next == 1) {
+        describe_lsns(lsns, 1, lsn - 1);
+        complain("the stream has nothing of %s: the log in '%s' begins with LSN %" PRIu64, lsns,
+                 receive->client.dir, lsn);
+        stream_note_lost(&receive->client, 1, lsn - 1);
         int error = twinlog_reset(receive->log, lsn);
         return error ? stream_fail_log(&receive->client, "begin", error) : STREAM_FINE;
     }
     if (lsn - next > MOST_FILLERS) {
         describe_lsns(lsns, next, lsn - 1);
+        stream_note_lost(&receive->client, next, lsn - 1);
         complain("the stream lacks %s: receive what follows into a new directory", lsns);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
@@ -171,6 +176,7 @@ static int complain_missing(struct receive *receive, const struct stream_message
     char lsns[LSNS_TEXT_BYTES];
 
     describe_lsns(lsns, twinlog_last_lsn(receive->log) + 1, message->lsn - 1);
+    stream_note_lost(&receive->client, twinlog_last_lsn(receive->log) + 1, message->lsn - 1);
     complain(
         "messages were removed from the stream before they were received, of %s: receive what follows into a new "
         "directory",

@@ -8,6 +8,10 @@
  * the log has another one, or none, it was truncated behind what was shipped, and nothing more is shipped. The cursor
  * keeps what is not in the stream from being trimmed, and is moved once a second over what was acknowledged.
  *
+ * Beside the cursor it keeps what the stream had then (mark.h). So it notices a stream that has lost messages, was
+ * emptied or made anew. Where messages are to go, by age or because they were taken, the number of those that came
+ * behind the mark says which record was the last one.
+ *
  * A session lasts from the opening of the stream to its loss; the next one looks again where the stream ends. After a
  * conflict one record at a time is published until one is acknowledged. If the stream's last message is another
  * shipper's, and one of ours was acknowledged before, the other one has taken over, and this one ends. Before the
@@ -19,6 +23,7 @@
 #include "../options.h"
 #include "../stop.h"
 #include "../when.h"
+#include "mark.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -52,7 +57,8 @@ static const struct option_row option_rows[] = {
       "give up when nothing was acknowledged for so long, and the server cannot be reached (default: 30s with --once, "
       "else never)" },
     { OPTION_SKIP_TRIMMED, "skip-trimmed", NULL,
-      "go on behind records that were trimmed before they were shipped, instead of ending with status 3" },
+      "go on although the stream lacks records for good, as they were trimmed before they were shipped, or removed "
+      "from the stream, instead of ending with status 3" },
     { OPTION_REPLICAS, "replicas", "N",
       "of a JetStream stream that is made because none has the subject (default 1)" },
     { OPTION_CREDENTIALS, "credentials", "FILE",
@@ -67,8 +73,8 @@ static const char notes[] =
     "\n"
     "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is damaged,\n"
     "or log and stream do not fit: the log was truncated behind what was shipped, or trimmed\n"
-    "before it was shipped; 4 another shipper publishes to the stream; 5 this twinlog was built\n"
-    "without what speaks to such a server.\n"
+    "before it was shipped, or the stream has lost what it had; 4 another shipper publishes to\n"
+    "the stream; 5 this twinlog was built without what speaks to such a server.\n"
     "\n"
     "Example: ship what there is, and look how fast that was\n"
     "  twinlog ship orders nats://127.0.0.1/orders --once --json\n";
@@ -93,11 +99,14 @@ struct ship {
     bool skips_trimmed;
     struct twinlog *log; /* read-only, for the cursor and single records */
     struct twinlog_consumer *consumer;
+    struct ship_mark mark; /* as it was saved last */
 
     /* this session */
     bool is_careful;        /* one record at a time */
     uint64_t published_lsn; /* the newest, or the newest in the stream when the session began */
     uint64_t acked_lsn;     /* the same of those that the server has */
+    uint64_t acked_position;
+    bool is_idle;           /* before this moment nothing was under way */
     uint64_t committed_lsn; /* that the cursor was moved to */
     uint64_t next_commit_ns;
     uint64_t heard_ns; /* the last acknowledgement, or when there was nothing to be acknowledged */
@@ -106,7 +115,7 @@ struct ship {
     bool has_acked;         /* a record of this process */
     uint64_t seen_position; /* of the stream's last message */
     uint64_t rivals;
-    uint64_t trimmed_records; /* and never shipped */
+    uint64_t trimmed_records; /* that the stream lacks for good */
 };
 
 static void note(const struct ship *ship, const char *text)
@@ -147,49 +156,90 @@ static bool has_writer(const struct ship *ship)
     return twinlog_inspect(ship->client.dir, &inspection) == 0 && inspection.has_writer;
 }
 
-/* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. While a
- * writer opens the log, readers may see its newest records a moment later than others have seen them. */
+/* The record without its bytes, if `room` is too small for them; -ENOBUFS then. While a writer opens the log, readers
+ * may see its newest records a moment later than others have seen them. */
+static int read_record(struct ship *ship, uint64_t lsn, void *bytes, size_t room,
+                       struct twinlog_record *ret_record)
+{
+    int error = twinlog_read(ship->log, lsn, bytes, room, ret_record);
+
+    for (unsigned i = 0;
+         i < MOST_LOOKS && error == -ERANGE && has_writer(ship) && stop_sleep(STREAM_PAUSE_MS); i++)
+        error = twinlog_read(ship->log, lsn, bytes, room, ret_record);
+    return error;
+}
+
+static int judge_shipped(struct ship *ship, uint64_t lsn, int error, bool is_same)
+{
+    if (error == TWINLOG_ETRIMMED || (error == 0 && is_same))
+        return STREAM_FINE;
+    if (error == 0 || error == -ERANGE || error == -ENOENT)
+        return complain_truncated(ship, lsn);
+    return stream_finish(&ship->client, fail("read the log", ship->client.dir, error, NULL, NULL));
+}
+
+/* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. */
 static int compare_last(struct ship *ship, const struct stream_message *last)
 {
     struct twinlog_record record = { 0 };
     void *bytes = NULL;
 
-    int error = twinlog_read(ship->log, last->lsn, NULL, 0, &record);
-    for (unsigned i = 0;
-         i < MOST_LOOKS && error == -ERANGE && has_writer(ship) && stop_sleep(STREAM_PAUSE_MS); i++)
-        error = twinlog_read(ship->log, last->lsn, NULL, 0, &record);
+    int error = read_record(ship, last->lsn, NULL, 0, &record);
     if (error == -ENOBUFS) {
         size_t room = record.size;
         bytes = malloc(room);
         error = bytes ? twinlog_read(ship->log, last->lsn, bytes, room, &record) : -ENOMEM;
     }
-    bool fits = error == TWINLOG_ETRIMMED || (error == 0 && stream_is_same_record(&record, &last->record));
+    int result =
+        judge_shipped(ship, last->lsn, error, error == 0 && stream_is_same_record(&record, &last->record));
     free(bytes);
-    if (fits)
+    return result;
+}
+
+/* The same without a message: the mark has the record's time. */
+static int compare_mark(struct ship *ship)
+{
+    const struct ship_mark *mark = &ship->mark;
+    struct twinlog_record record = { 0 };
+
+    if (mark->lsn == 0 || mark->time_ns == 0)
         return STREAM_FINE;
-    if (error == 0 || error == -ERANGE || error == -ENOENT)
-        return complain_truncated(ship, last->lsn);
-    return stream_finish(&ship->client, fail("read the log", ship->client.dir, error, NULL, NULL));
+    int error = read_record(ship, mark->lsn, NULL, 0, &record);
+    error = error == -ENOBUFS ? 0 : error;
+    return judge_shipped(ship, mark->lsn, error, record.time_ns == mark->time_ns);
+}
+
+/* Records are not in the stream, and cannot be published any more. `one` and `many` say why. */
+static int pass_lost(struct ship *ship, uint64_t first_lsn, uint64_t last_lsn, const char *one,
+                     const char *many)
+{
+    char lsns[LSNS_TEXT_BYTES];
+    uint64_t count = last_lsn - first_lsn + 1;
+    const char *why = count == 1 ? one : many;
+
+    describe_lsns(lsns, first_lsn, last_lsn);
+    stream_note_lost(&ship->client, first_lsn, last_lsn);
+    ship->trimmed_records += count;
+    if (!ship->skips_trimmed) {
+        complain("%s (%" PRIu64 " record%s) %s. To go on with what follows, use --skip-trimmed.", lsns, count,
+                 plural(count), why);
+        return stream_finish(&ship->client, STATUS_DAMAGED);
+    }
+    complain("%s (%" PRIu64 " record%s) %s: going on with what follows.", lsns, count, plural(count), why);
+    return STREAM_FINE;
 }
 
 /* Records are gone between what was shipped and the oldest kept one. */
 static int pass_trimmed(struct ship *ship, uint64_t shipped, uint64_t first)
 {
-    char lsns[LSNS_TEXT_BYTES];
-    uint64_t count = first - shipped - 1;
+    return pass_lost(ship, shipped + 1, first - 1, "was trimmed before it was shipped",
+                     "were trimmed before they were shipped");
+}
 
-    describe_lsns(lsns, shipped + 1, first - 1);
-    if (!ship->skips_trimmed) {
-        complain("%s (%" PRIu64 " record%s) %s trimmed before %s shipped. To go on with LSN %" PRIu64
-                 ", use --skip-trimmed.",
-                 lsns, count, plural(count), count == 1 ? "was" : "were", count == 1 ? "it was" : "they were",
-                 first);
-        return stream_finish(&ship->client, STATUS_DAMAGED);
-    }
-    complain("%s (%" PRIu64 " record%s) %s trimmed before %s shipped: going on with LSN %" PRIu64 ".", lsns,
-             count, plural(count), count == 1 ? "was" : "were", count == 1 ? "it was" : "they were", first);
-    ship->trimmed_records += count;
-    return STREAM_FINE;
+static int pass_removed(struct ship *ship, uint64_t first_lsn, uint64_t last_lsn)
+{
+    return pass_lost(ship, first_lsn, last_lsn, "was shipped, and has been removed from the stream",
+                     "were shipped, and have been removed from the stream");
 }
 
 static int complain_replaced(struct ship *ship)
@@ -246,22 +296,40 @@ static int open_log_again(struct ship *ship)
     return status == STATUS_FINE ? check_log_id(ship) : stream_finish(&ship->client, status);
 }
 
-/* Puts the consumer behind what the stream has. `shipped` is 0 for a stream that never had a message. */
-static int place_consumer(struct ship *ship, uint64_t shipped)
+/* Remembers what the stream has up to that LSN, the newest message of which is or was at that position. */
+static int save_mark(struct ship *ship, uint64_t position, uint64_t lsn, uint64_t first_lsn)
+{
+    const struct ship_mark *old = &ship->mark;
+    struct twinlog_record record = { 0 };
+
+    if (old->is_there && old->position == position && old->lsn == lsn && old->first_lsn == first_lsn)
+        return STREAM_FINE;
+    int error = lsn ? twinlog_read(ship->log, lsn, NULL, 0, &record) : -ENOENT;
+    ship->mark = (struct ship_mark){ true, position, lsn,
+                                     error == 0 || error == -ENOBUFS ? record.time_ns : 0, first_lsn };
+    error = save_ship_mark(ship->log, ship->cursor, ship->client.target.name, &ship->mark);
+    return error ? stream_fail_log(&ship->client, "set a value in", error) : STREAM_FINE;
+}
+
+/* Puts the consumer behind what the stream has. `shipped` is 0 for a stream that has nothing. */
+static int place_consumer(struct ship *ship, const struct stream_message *last, uint64_t shipped)
 {
     uint64_t cursor = 0;
     uint64_t first = first_kept(ship);
 
-    if (shipped == 0 && first > 1)
-        note(ship, "the stream is empty, and begins with the oldest record that the log has kept");
     if (shipped > 0 && first > shipped + 1) {
         int result = pass_trimmed(ship, shipped, first);
         if (result)
             return result;
     }
     uint64_t wanted = first > shipped + 1 ? first - 1 : shipped;
+    int result = save_mark(ship, last->is_counted ? last->end : 0, wanted,
+                           last->first_lsn ? last->first_lsn : wanted + 1);
+    if (result)
+        return result;
     int error = twinlog_cursor_get(ship->log, ship->cursor, &cursor);
     ship->published_lsn = ship->acked_lsn = ship->committed_lsn = wanted;
+    ship->acked_position = ship->mark.position;
     if (!error && cursor == wanted && ship->client.sessions == 1)
         return STREAM_FINE; /* the consumer was opened there, and has not read yet */
     twinlog_consumer_close(ship->consumer);
@@ -289,9 +357,105 @@ static int judge_last(struct ship *ship, const struct stream_message *last)
     return STREAM_FINE;
 }
 
+/* So many records behind that one went into the stream before they were removed from it: which is the last of them? */
+static int pass_records(struct ship *ship, uint64_t count, uint64_t *lsn)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
+    struct twinlog_record record;
+    const uint64_t from = *lsn;
+
+    options.from_lsn = from + 1;
+    options.flags = TWINLOG_READER_DURABLE;
+    options.ret_report = &ship->client.report;
+    int error = twinlog_reader_attach(ship->log, &options, &reader);
+    int got = error;
+    while (!error && count > 0 && (got = twinlog_reader_next(reader, &record)) > 0) {
+        *lsn = record.lsn;
+        count--;
+    }
+    twinlog_reader_close(reader);
+    if (count == 0)
+        return STREAM_FINE;
+    if (got < 0 && got != TWINLOG_ETRIMMED)
+        return stream_fail_log(&ship->client, "read the log", got);
+    complain(
+        "messages came to the stream behind LSN %" PRIu64 " and were removed from it, %" PRIu64
+        " more than the log has records: it was trimmed or truncated, or something else publishes to the "
+        "stream. Nothing more is shipped; begin another stream.",
+        from, count);
+    return stream_finish(&ship->client, STATUS_DAMAGED);
+}
+
+/* There is no message, but there were some. */
+static int judge_emptied(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
+{
+    const struct ship_mark *mark = &ship->mark;
+
+    if (!mark->is_there) {
+        int error = twinlog_cursor_get(ship->log, ship->cursor, ret_shipped);
+        note(ship, "all messages were removed from the stream: going on behind the cursor");
+        return error ? stream_fail_log(&ship->client, "read the cursor in", error) : STREAM_FINE;
+    }
+    *ret_shipped = mark->lsn;
+    int result = compare_mark(ship);
+    if (!result && last->is_counted)
+        result = pass_records(ship, last->end - mark->position, ret_shipped);
+    if (!result && !last->is_limited && *ret_shipped >= mark->first_lsn)
+        result = pass_removed(ship, mark->first_lsn, *ret_shipped);
+    return result;
+}
+
+/* There never was a message. If records were shipped, the server has lost them, or the stream was made anew. */
+static int judge_new(struct ship *ship, uint64_t *ret_shipped)
+{
+    const struct ship_mark *mark = &ship->mark;
+    const uint64_t first = first_kept(ship);
+
+    if (!mark->is_there || mark->lsn < mark->first_lsn) {
+        if (first > 1)
+            note(ship, "the stream is empty, and begins with the oldest record that the log has kept");
+        return STREAM_FINE;
+    }
+    int result = compare_mark(ship);
+    if (result)
+        return result;
+    *ret_shipped = (first > mark->first_lsn ? first : mark->first_lsn) - 1;
+    if (first > mark->first_lsn)
+        return pass_removed(ship, mark->first_lsn, first - 1);
+    note(ship, "all messages were lost with the stream: they are published again");
+    return STREAM_FINE;
+}
+
+/* Up to which LSN has the stream had the log? */
+static int judge_stream(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
+{
+    const struct ship_mark *mark = &ship->mark;
+    bool is_new = !last->was_there || (mark->is_there && last->end < mark->position && last->is_counted);
+
+    *ret_shipped = last->lsn;
+    if (!last->is_there)
+        return is_new ? judge_new(ship, ret_shipped) : judge_emptied(ship, last, ret_shipped);
+    int result = compare_last(ship, last);
+    if (!result && mark->is_there && !last->is_limited && last->first_lsn > mark->first_lsn)
+        result = pass_removed(ship, mark->first_lsn, last->first_lsn - 1);
+    return result;
+}
+
+static int load_mark(struct ship *ship)
+{
+    int error = load_ship_mark(ship->log, ship->cursor, ship->client.target.name, &ship->mark);
+
+    if (error != -EEXIST)
+        return error ? stream_fail_log(&ship->client, "read a value of", error) : STREAM_FINE;
+    complain("the log has a value '%s' that is not ship's: name another cursor with --cursor", ship->cursor);
+    return stream_finish(&ship->client, STATUS_FAILED);
+}
+
 static int begin_session(struct ship *ship)
 {
     struct stream_message last;
+    uint64_t shipped = 0;
 
     int result = ship->client.module->open(&ship->client.target, &ship->client.stream);
     if (!result)
@@ -300,19 +464,12 @@ static int begin_session(struct ship *ship)
         result = judge_last(ship, &last);
     if (!result && ship->client.sessions > 1)
         result = open_log_again(ship);
-    if (result)
-        return result;
-    uint64_t shipped = last.lsn;
-    if (last.is_there) {
-        result = compare_last(ship, &last);
-    } else if (last.was_there) {
-        int error = twinlog_cursor_get(ship->log, ship->cursor, &shipped);
-        if (error)
-            return stream_fail_log(&ship->client, "read the cursor in", error);
-        note(ship, "all messages were removed from the stream: going on behind the cursor");
-    }
     if (!result)
-        result = place_consumer(ship, shipped);
+        result = load_mark(ship);
+    if (!result)
+        result = judge_stream(ship, &last, &shipped);
+    if (!result)
+        result = place_consumer(ship, &last, shipped);
     return result;
 }
 
@@ -344,7 +501,10 @@ static int publish_record(struct ship *ship, const struct twinlog_record *record
     if (result)
         return result;
     if (ship->published_lsn == ship->acked_lsn)
-        ship->heard_ns = ship->client.proven_ns = monotonic_ns(); /* until now there was nothing to hear */
+        ship->heard_ns = monotonic_ns(); /* until now there was nothing to hear */
+    if (ship->is_idle)                   /* else this may be another attempt */
+        ship->client.proven_ns = ship->heard_ns;
+    ship->is_idle = false;
     ship->published_lsn = record->lsn;
     ship->client.records++;
     ship->client.bytes += record->size;
@@ -377,7 +537,7 @@ static int publish_batch(struct ship *ship, enum batch_end *ret_end)
     return STREAM_FINE;
 }
 
-static void take_acknowledgement(struct ship *ship, uint64_t lsn)
+static void take_acknowledgement(struct ship *ship, uint64_t lsn, uint64_t position)
 {
     uint64_t now_ns = monotonic_ns();
 
@@ -385,6 +545,7 @@ static void take_acknowledgement(struct ship *ship, uint64_t lsn)
         if (!ship->client.first_lsn)
             ship->client.first_lsn = ship->acked_lsn + 1;
         ship->acked_lsn = ship->client.last_lsn = lsn;
+        ship->acked_position = position;
         ship->heard_ns = ship->client.proven_ns = ship->client.ended_ns = now_ns;
         ship->has_acked = true;
         ship->is_careful = false;
@@ -397,6 +558,9 @@ static int move_cursor(struct ship *ship)
 {
     if (ship->acked_lsn == ship->committed_lsn)
         return STREAM_FINE;
+    int result = save_mark(ship, ship->acked_position, ship->acked_lsn, ship->mark.first_lsn);
+    if (result)
+        return result;
     int error = twinlog_consumer_commit(ship->consumer, ship->acked_lsn);
     if (error == TWINLOG_ETRUNCATED)
         return complain_truncated(ship, ship->acked_lsn);
@@ -424,7 +588,8 @@ static int wait_for_work(struct ship *ship, bool wants_records)
         { .fd = stop_signal() ? -1 : stop_fd(), .events = POLLIN },
         { .fd = -1, .events = POLLIN },
     };
-    bool is_idle = ship->acked_lsn == ship->committed_lsn && ship->acked_lsn == ship->published_lsn;
+    ship->is_idle = ship->acked_lsn == ship->published_lsn;
+    const bool is_over = ship->is_idle && ship->acked_lsn == ship->committed_lsn;
 
     if (wants_records && !stop_signal()) {
         fds[2].fd = twinlog_reader_fd(twinlog_consumer_reader(ship->consumer));
@@ -432,7 +597,7 @@ static int wait_for_work(struct ship *ship, bool wants_records)
             return stream_fail_log(&ship->client, "wait for more in", fds[2].fd);
     }
     if (poll(fds, sizeof(fds) / sizeof(fds[0]),
-             is_idle                 ? -1
+             is_over                 ? -1
              : isatty(STDERR_FILENO) ? 200
                                      : (int)COMMIT_MS) < 0 &&
         errno != EINTR)
@@ -454,12 +619,13 @@ static int run_round(struct ship *ship)
 {
     enum batch_end end = BATCH_IS_WHOLE;
     uint64_t acked = 0;
+    uint64_t position = 0;
 
     int result = publish_batch(ship, &end);
     if (!result)
         result = ship->client.module->flush(ship->client.stream);
-    int other = ship->client.module->acknowledged(ship->client.stream, &acked);
-    take_acknowledgement(ship, acked); /* also what was acknowledged before a failure */
+    int other = ship->client.module->acknowledged(ship->client.stream, &acked, &position);
+    take_acknowledgement(ship, acked, position); /* also what was acknowledged before a failure */
     if (!result)
         result = other;
     if (!result)
@@ -488,6 +654,7 @@ static int run_session(struct stream_client *client)
     ship->is_careful = ship->is_careful || client->sessions == 1 || client->last_result == STREAM_CONFLICT;
     int result = begin_session(ship);
     has_begun = result == STREAM_FINE;
+    ship->is_idle = false;
     ship->heard_ns = monotonic_ns();
     while (result == STREAM_FINE)
         result = run_round(ship);

@@ -324,6 +324,14 @@ int stream_run(struct stream_client *client, int (*run_session)(struct stream_cl
     }
 }
 
+void stream_note_lost(struct stream_client *client, uint64_t first_lsn, uint64_t last_lsn)
+{
+    if (!client->lost_first_lsn || first_lsn < client->lost_first_lsn)
+        client->lost_first_lsn = first_lsn;
+    if (last_lsn > client->lost_last_lsn)
+        client->lost_last_lsn = last_lsn;
+}
+
 bool stream_is_same_record(const struct twinlog_record *one, const struct twinlog_record *other)
 {
     return one->size == other->size && one->time_ns == other->time_ns && one->type == other->type &&
@@ -346,6 +354,8 @@ bool stream_begin_statistics(const struct stream_client *client, const char *pas
     json_number(bytes_name, client->bytes);
     json_number("first_lsn", client->first_lsn);
     json_number("last_lsn", client->last_lsn);
+    json_number("lost_first_lsn", client->lost_first_lsn);
+    json_number("lost_last_lsn", client->lost_last_lsn);
     json_number("sessions", client->sessions);
     return true;
 }

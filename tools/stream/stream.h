@@ -61,13 +61,19 @@ struct stream_message {
     uint64_t position; /* in the stream */
     uint64_t lsn;      /* 0: there is no message, or one without an id of twinlog */
     bool is_there;
+    /* The newest one only: */
     bool was_there; /* the stream has or had messages */
+    bool
+        is_limited; /* the stream is one that removes messages, by their age, number or size, or once they are taken */
+    bool is_counted;    /* positions count the messages of the stream, also those that were removed */
+    uint64_t end;       /* where the newest message is or was; 0: there never was one */
+    uint64_t first_lsn; /* of the first message; 0: there is none, or it is not known */
     char log_id[LOG_ID_BYTES];
     char shipper[SHIPPER_BYTES];
     struct twinlog_record record; /* its data are valid until the next operation */
 };
 
-#define STREAM_MODULE_VERSION 1u
+#define STREAM_MODULE_VERSION 2u
 struct stream_module {
     unsigned version;
     /* *ret_stream is set if there is memory, and to be closed also when the result is not fine. */
@@ -79,8 +85,9 @@ struct stream_module {
     int (*publish)(struct stream *stream, const struct twinlog_record *record);
     /* There is nothing more to publish for now: asks for the acknowledgement of what was. */
     int (*flush)(struct stream *stream);
-    /* The newest LSN published through this stream that the server has acknowledged; 0 = none. */
-    int (*acknowledged)(struct stream *stream, uint64_t *ret_lsn);
+    /* The newest LSN published through this stream that the server has acknowledged; 0 = none. And its position, 0
+     * where positions do not count messages. */
+    int (*acknowledged)(struct stream *stream, uint64_t *ret_lsn, uint64_t *ret_position);
     /* For a receiver, NULL where there is none: goes in front of the newest message with a record that is not behind
      * `lsn`, or of the first one. */
     int (*seek)(struct stream *stream, uint64_t lsn);
@@ -122,7 +129,8 @@ struct stream_client {
     uint64_t proven_ns; /* when the server last did something for this process, or began to be tried */
     uint64_t sessions, conflicts;
     uint64_t records, bytes;
-    uint64_t first_lsn, last_lsn; /* that went over */
+    uint64_t first_lsn, last_lsn;           /* that went over */
+    uint64_t lost_first_lsn, lost_last_lsn; /* that the stream lacks for good, as was told; 0: none */
     uint64_t began_ns, ended_ns;
 };
 #define STREAM_CLIENT_INIT                                                                                   \
@@ -144,6 +152,9 @@ int stream_run(struct stream_client *client, int (*run_session)(struct stream_cl
 /* The end of a session, and of all: with a status, or as a call on the log has failed. */
 int stream_finish(struct stream_client *client, int status);
 int stream_fail_log(struct stream_client *client, const char *doing, int error);
+
+/* These LSNs are missing in the stream. */
+void stream_note_lost(struct stream_client *client, uint64_t first_lsn, uint64_t last_lsn);
 
 bool stream_is_same_record(const struct twinlog_record *one, const struct twinlog_record *other);
 

@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# lost.sh TWINLOG NATS_PEER: streams that are emptied, lost, made anew, or full, while the shipper was away. What is lost
+# for good is told with its LSNs, and each record gets to the stream once, also if the stream has no message any more.
+# shellcheck source=test/stream/server.sh
+. "$(dirname "$0")/server.sh"
+start_server
+ship() { timeout 60 "$twinlog" ship "$@"; }
+
+# lose_store: the server comes back with no stream at all.
+lose_store()
+{
+    kill_server
+    rm -rf jetstream
+    start_server
+}
+
+# A stream that is gone, of a log that does not have all of it any more.
+seq 100 | "$twinlog" append log
+status "a stream" 0 ship log "$url/log" --once
+lose_store
+"$twinlog" trim log --before 39 >out
+status "that the server has lost" 3 ship log "$url/log" --once -q
+says "is told, also with -q" err 'LSN 1 to 38 \(38 records\) were shipped, and have been removed from the stream'
+status "and with --json" 3 ship log "$url/log" --once -q --json
+says "too" out '"lost_first_lsn":1,"lost_last_lsn":38,.*"trimmed_records":38,'
+[ "$(peer count log)" = 0 ]
+count "nothing was published" $?
+status "goes on if asked to" 0 ship log "$url/log" --once --skip-trimmed
+equal "with what the log has" log log
+seq 101 110 | "$twinlog" append log
+status "and from then on as ever" 0 ship log "$url/log" --once --json
+says "with nothing lost" out '"published_records":10,.*"lost_first_lsn":0,"lost_last_lsn":0,'
+status "a log of that stream" 0 timeout 60 "$twinlog" receive "$url/log" back --once -q --json
+says "says what it lacks, also with -q" err "the stream has nothing of LSN 1 to 38.*: the log in 'back' begins with LSN 39"
+says "and with --json" out '"lost_first_lsn":1,"lost_last_lsn":38,'
+
+# A log that has all of it.
+seq 100 | "$twinlog" append whole
+ship whole "$url/whole" --once -q
+lose_store
+status "a stream of which the log has everything" 0 ship whole "$url/whole" --once
+says "is published again, and a note says so" err 'note: all messages were lost with the stream: they are published again'
+equal "the whole log" whole whole
+
+# Messages that somebody has removed: all, and the first ones.
+peer purge whole
+seq 101 110 | "$twinlog" append whole
+status "a stream that was emptied" 3 ship whole "$url/whole" --once
+says "is told" err 'LSN 1 to 100 .* were shipped, and have been removed'
+status "goes on if asked to" 0 ship whole "$url/whole" --once --skip-trimmed --json
+says "behind what was there" out '"published_records":10,.*"first_lsn":101,'
+status "and then is fine" 0 ship whole "$url/whole" --once
+peer drop whole 104
+status "a stream without its first messages" 3 ship whole "$url/whole" --once --json
+says "is told" out '"lost_first_lsn":101,"lost_last_lsn":104,'
+status "and goes on if asked to" 0 ship whole "$url/whole" --once --skip-trimmed
+status "and is fine" 0 ship whole "$url/whole" --once
+
+# A stream that removes messages by itself. At the kill the cursor and what is beside it were behind.
+peer make queue queue
+peer age queue 86400
+seq 100 | "$twinlog" append queue
+ship queue "$url/queue" --once -q
+"$twinlog" meta queue --get ship >mark
+seq 101 350 | "$twinlog" append queue
+ship queue "$url/queue" --once -q
+peer purge queue
+status "an emptied stream that removes messages" 0 ship queue "$url/queue" --once --json
+says "lacks nothing" out '"published_records":0,.*"lost_first_lsn":0,'
+"$twinlog" cursors queue --set ship=100 >out
+"$twinlog" meta queue --set ship <mark
+seq 351 400 | "$twinlog" append queue
+status "the same after a kill in front of the cursor's next move" 0 ship queue "$url/queue" --once --json
+says "gets only what is new" out '"published_records":50,.*"first_lsn":351,"last_lsn":400,'
+has_shipped queue 400
+count "each record once" $?
+peer purge queue
+peer put queue one && peer put queue two
+peer purge queue
+status "messages that were no records of the log" 3 ship queue "$url/queue" --once
+says "are told" err 'messages came to the stream behind LSN 400 .* 2 more than the log has records'
+
+# A kill in front of the first move, and a truncation behind what was shipped, show, too.
+peer make early early
+peer age early 86400
+seq 50 | "$twinlog" append early
+timeout --foreground 60 "$twinlog" ship early "$url/early" -q &
+shipper=$!
+wait_until has_shipped early 50
+pkill -9 -P $shipper
+wait $shipper 2>/dev/null
+peer purge early
+seq 51 60 | "$twinlog" append early
+status "a shipper that was killed" 0 ship early "$url/early" --once -q
+has_shipped early 60
+count "has published each record once" $?
+peer purge early
+"$twinlog" trim early --after 40 >out
+seq 141 170 | "$twinlog" append early
+status "a log that was truncated behind what was in an emptied stream" 3 ship early "$url/early" --once
+says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'
+
+# A full stream, and an end.
+seq 1000 | "$twinlog" append full
+ship full "$url/full" --once -q
+peer limit full 1003
+seq 1001 2000 | "$twinlog" append full
+status "a full stream" 1 ship full "$url/full" --once --wait 3s -q
+says "is given up, with the reason" err 'the stream is full'
+
+# The shipper's value is beside the cursor, under its name.
+"$twinlog" meta whole --set mine --value something
+status "a value with the cursor's name" 1 ship whole "$url/whole" --once --cursor mine
+says "is left alone" err "has a value 'mine' that is not ship's"
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See mark.h. */
+#define _GNU_SOURCE
+#include "mark.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MARK_BYTES 512u
+
+int load_ship_mark(struct twinlog *log, const char *cursor, const char *name, struct ship_mark *ret_mark)
+{
+    char text[MARK_BYTES];
+    struct ship_mark mark = { .is_there = true };
+    size_t size = 0;
+    int length = 0;
+
+    *ret_mark = (struct ship_mark){ 0 };
+    int error = twinlog_meta_get(log, cursor, text, sizeof(text) - 1, &size);
+    if (error)
+        return error == -ENOENT ? 0 : error;
+    text[size < sizeof(text) ? size : 0] = '\0';
+    if (sscanf(text, "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNd64 " %" SCNu64 " %n", &mark.position,
+               &mark.lsn, &mark.time_ns, &mark.first_lsn, &length) != 4 ||
+        length == 0)
+        return -EEXIST;
+    if (strcmp(text + length, name) == 0)
+        *ret_mark = mark;
+    return 0;
+}
+
+int save_ship_mark(struct twinlog *log, const char *cursor, const char *name, const struct ship_mark *mark)
+{
+    char text[MARK_BYTES];
+
+    int length =
+        snprintf(text, sizeof(text), "twinlog ship 1 %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRIu64 " %s",
+                 mark->position, mark->lsn, mark->time_ns, mark->first_lsn, name);
+    return twinlog_meta_set(log, cursor, text, (size_t)length);
+}
