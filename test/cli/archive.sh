@@ -470,7 +470,10 @@ test_branches()
     printf '\1\2\3\4' | dd of="$bad" bs=1 seek="$chain" conv=notrunc 2>/dev/null
     sed -i -E "s/^($number( [0-9a-f]+){8}) [0-9a-f]+/\1 04030201/" kept/*.manifest
     refuses "a truncation of another history" "${bad#kept/} does not continue .*: .* from LSN 5556 on"
-    rm -rf before
+    rm journal/archive/status
+    mkdir second
+    status "without its status a new archive begins" 0 "$twinlog" archive journal --command "cp %p second/%f"
+    rm -rf before second
 }
 
 # The log may be another user's: the directory "archive" leads nowhere else.

@@ -62,12 +62,13 @@ void note_running(int running, const char *name)
 int load_manifest(int folder, const struct archive_state *state, struct manifest *ret_manifest)
 {
     struct manifest manifest = { 0 };
-    FILE *file = open_archive_file(folder, "manifest");
+    FILE *file =
+        state->files ? open_archive_file(folder, "manifest") : NULL; /* else it is an older archive's */
 
-    int error = !file && errno == ENOENT && state->files == 0 ? 0 : read_manifest(file, &manifest);
+    int error = state->files ? read_manifest(file, &manifest) : 0;
     if (file)
         fclose(file);
-    bool fits = manifest.count >= state->files && (!manifest.count || strcmp(manifest.id, state->id) == 0);
+    bool fits = manifest.count >= state->files && (!state->files || strcmp(manifest.id, state->id) == 0);
     if (error == 0 && !fits)
         error = TWINLOG_ECORRUPT;
     if (error == -ENOENT)

@@ -323,8 +323,10 @@ static int place_consumer(struct ship *ship, const struct stream_message *last, 
             return result;
     }
     uint64_t wanted = first > shipped + 1 ? first - 1 : shipped;
-    int result = save_mark(ship, last->is_counted ? last->end : 0, wanted,
-                           last->first_lsn ? last->first_lsn : wanted + 1);
+    uint64_t first_lsn = last->first_lsn ? last->first_lsn : wanted + 1;
+    if (last->is_there && !last->first_lsn && ship->mark.is_there)
+        first_lsn = ship->mark.first_lsn;
+    int result = save_mark(ship, last->is_counted ? last->end : 0, wanted, first_lsn);
     if (result)
         return result;
     int error = twinlog_cursor_get(ship->log, ship->cursor, &cursor);
