@@ -111,7 +111,7 @@ struct twinlog_inspection {
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
     int32_t poison;               /* 0, or the error that poisoned the log of a live writer */
-    uint32_t reserved;
+    uint32_t writer_pid; /* of that writer; 0 if several processes write, or it is in another PID namespace */
 };
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 

@@ -7,14 +7,17 @@
  * standard error says why.
  */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
+#include "listing.h"
 #include "live.h"
 #include "newest.h"
+#include "opening.h"
+#include "when.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <twinlog_admin.h>
 
@@ -23,12 +26,12 @@ static const char *directory;
 /* ---- the format ---------------------------------------------------------------------------------- */
 
 /* Prometheus refuses the whole page if a label is not UTF-8: what is not becomes U+FFFD. */
-static void print_label(void)
+static void print_label_of(const char *label, const char *text)
 {
-    const unsigned char *c = (const unsigned char *)directory;
+    const unsigned char *c = (const unsigned char *)text;
 
-    printf("dir=\"");
-    for (size_t left = strlen(directory), length; left; c += length, left -= length) {
+    printf("%s=\"", label);
+    for (size_t left = strlen(text), length; left; c += length, left -= length) {
         length = utf8_length(c, left);
         if (*c == '\\' || *c == '"')
             putchar('\\');
@@ -41,6 +44,11 @@ static void print_label(void)
         length += length == 0;
     }
     putchar('"');
+}
+
+static void print_label(void)
+{
+    print_label_of("dir", directory);
 }
 
 static void begin_metric(const char *name, const char *type, const char *help)
@@ -96,9 +104,33 @@ static void print_histogram(const char *name, const char *help, const struct twi
 
 /* ---- the metrics --------------------------------------------------------------------------------- */
 
-static void print_files(bool has_writer, const struct twinlog_stat *stat)
+struct writer {
+    bool is_there;
+    uint32_t pid; /* 0: several processes, or not known */
+};
+
+/* A process that was stopped by a signal, or by a debugger, holds its locks and looks like an idle one. */
+static bool is_stopped(uint32_t pid)
 {
-    print_value("twinlog_writer_up", "gauge", "1 if a process has the log open for writing.", has_writer);
+    char path[32], text[512];
+
+    snprintf(path, sizeof(path), "/proc/%" PRIu32 "/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    fclose(file);
+    const char *state = strrchr(text, ')'); /* behind the name of the program, which may have any character */
+    return state && (!strncmp(state, ") T", 3) || !strncmp(state, ") t", 3));
+}
+
+static void print_files(const struct writer *writer, const struct twinlog_stat *stat)
+{
+    print_value("twinlog_writer_up", "gauge", "1 if a process has the log open for writing.",
+                writer->is_there);
+    print_value("twinlog_writer_stopped", "gauge",
+                "1 if that process is stopped by a signal; 0 also if it cannot be told from here.",
+                writer->is_there && is_stopped(writer->pid));
     print_value("twinlog_epoch", "gauge", "Times the log was opened for writing, or truncated.", stat->epoch);
     print_value("twinlog_segments", "gauge", "Segment files with records.", stat->segments);
     print_value("twinlog_spare_segments", "gauge", "Segment files that are prepared and empty.",
@@ -119,8 +151,9 @@ static void print_counters(const struct twinlog_stat *stat)
     print_value("twinlog_requests_in_flight", "gauge", "Requests submitted and not completed.",
                 stat->requests);
     print_value("twinlog_appends_total", "counter", "Records accepted.", stat->appends);
-    print_value("twinlog_append_bytes_total", "counter", "Payload of the records accepted.",
-                stat->append_bytes);
+    if (stat->mode == TWINLOG_MODE_DURABLE)
+        print_value("twinlog_append_bytes_total", "counter", "Payload of the records accepted.",
+                    stat->append_bytes);
     print_value("twinlog_groups_total", "counter", "Groups written.", stat->groups);
     print_value("twinlog_group_bytes_total", "counter", "Headers, records and alignment in groups.",
                 stat->group_bytes);
@@ -162,17 +195,17 @@ static void print_timings(const struct twinlog_timings *timings)
     print_histogram("twinlog_group_size_bytes", "Bytes of a group.", &timings->group_bytes, 1, 9, 28);
 }
 
-/* ---- the command ------------------------------------------------------------------------------- */
+/* ---- what the files say -------------------------------------------------------------------------- */
 
-/* What the files say, in the place of what an answer would have said. */
-static int look_at_files(struct twinlog_stat *stat, bool *ret_has_writer)
+/* What the files say, where the counters say nothing. */
+static int look_at_files(struct twinlog_stat *stat, struct writer *ret_writer)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     int error = twinlog_inspect(directory, &inspection);
 
     if (error)
         return fail("look at the log", directory, error, &inspection.report, NULL);
-    *ret_has_writer = inspection.has_writer;
+    *ret_writer = (struct writer){ inspection.has_writer, inspection.writer_pid };
     stat->poison = inspection.poison;
     stat->epoch = inspection.epoch;
     stat->segments = inspection.segments;
@@ -197,28 +230,158 @@ static void print_newest(void)
     printf("} %.3f\n", (double)newest.time_ns / 1e9);
 }
 
+/* ---- cursors ------------------------------------------------------------------------------------- */
+
+/* How far a cursor is behind the newest durable record. */
+struct lag {
+    char name[TWINLOG_NAME_BYTES];
+    uint64_t lsn, records;
+    double bytes, seconds;
+};
+struct lags {
+    struct cursor_list list;
+    struct lag *lags;
+    struct twinlog_reader *reader;
+};
+
+/* Since the oldest record behind the cursor was accepted; 0 if there is none. */
+static double age_of(struct twinlog_reader *reader, uint64_t lsn)
+{
+    struct twinlog_record record;
+
+    if (twinlog_reader_seek(reader, lsn) < 0 || twinlog_reader_next(reader, &record) <= 0)
+        return 0;
+    const int64_t age_ns = now_ns() - record.time_ns;
+    return age_ns > 0 ? (double)age_ns / 1e9 : 0;
+}
+
+static int keep_cursor(void *context, const char *name, uint64_t lsn)
+{
+    struct lags *lags = context;
+    const uint64_t records = records_behind(&lags->list, lsn);
+    struct lag *grown = reallocarray(lags->lags, lags->list.count + 1, sizeof(*grown));
+
+    if (!grown)
+        return -ENOMEM;
+    lags->lags = grown;
+    struct lag *lag = &grown[lags->list.count++];
+    *lag = (struct lag){ .lsn = lsn, .records = records };
+    snprintf(lag->name, sizeof(lag->name), "%s", name);
+    if (records > 0)
+        lag->seconds = age_of(lags->reader, lags->list.last_lsn - records + 1);
+    return 0;
+}
+
+/* Of a segment in which the cursor is, the share of its records that is behind the cursor. */
+static int add_bytes(void *context, const struct twinlog_segment *segment)
+{
+    struct lags *lags = context;
+
+    if (segment->last_lsn == 0)
+        return 0;
+    const double records = (double)(segment->last_lsn - segment->first_lsn + 1);
+    for (struct lag *lag = lags->lags; lag < lags->lags + lags->list.count; lag++) {
+        const uint64_t passed = lags->list.last_lsn - lag->records;
+        const uint64_t from = passed < segment->first_lsn ? segment->first_lsn : passed + 1;
+        if (lag->records > 0 && from <= segment->last_lsn)
+            lag->bytes += (double)segment->data_bytes * (double)(segment->last_lsn - from + 1) / records;
+    }
+    return 0;
+}
+
+static void print_lags(const struct lags *lags, const char *name, const char *help,
+                       double (*value)(const struct lag *lag))
+{
+    begin_metric(name, "gauge", help);
+    for (const struct lag *lag = lags->lags; lag < lags->lags + lags->list.count; lag++) {
+        printf("%s{", name);
+        print_label();
+        putchar(',');
+        print_label_of("cursor", lag->name);
+        printf("} %.15g\n", value(lag));
+    }
+}
+
+static double lsn_of(const struct lag *lag)
+{
+    return (double)lag->lsn;
+}
+
+static double records_of(const struct lag *lag)
+{
+    return (double)lag->records;
+}
+
+static double bytes_of(const struct lag *lag)
+{
+    return lag->bytes;
+}
+
+static double seconds_of(const struct lag *lag)
+{
+    return lag->seconds;
+}
+
+static int print_cursors(void)
+{
+    struct lags lags = { 0 };
+    struct twinlog *log = NULL;
+    int status = open_beside_writer(directory, &log);
+
+    if (status != STATUS_FINE)
+        return status;
+    begin_cursor_list(&lags.list, log);
+    int error = twinlog_reader_open(directory, NULL, &lags.reader);
+    if (error == 0)
+        error = twinlog_cursor_each(log, keep_cursor, &lags);
+    if (error == 0 && lags.list.count > 0)
+        error = twinlog_segments(directory, add_bytes, &lags);
+    if (error == 0 && lags.list.count > 0) {
+        print_lags(&lags, "twinlog_cursor_lsn", "Newest record that the cursor has passed.", lsn_of);
+        print_lags(&lags, "twinlog_cursor_lag_records", "Records behind the cursor.", records_of);
+        print_lags(&lags, "twinlog_cursor_lag_bytes",
+                   "Bytes of them in the segments; of a part of a segment, its share.", bytes_of);
+        print_lags(&lags, "twinlog_cursor_lag_seconds", "Since the oldest of them was accepted.", seconds_of);
+    }
+    twinlog_reader_close(lags.reader);
+    free(lags.lags);
+    if (error)
+        status = fail("look at the cursors of", directory, error, NULL, NULL);
+    return close_log(log, directory, status);
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static void print_up(bool is_up)
+{
+    print_value("twinlog_counters_up", "gauge",
+                "1 if the counters are a writer's; 0 if there is no writer, or they cannot be read.", is_up);
+}
+
 int show_prometheus(const char *dir)
 {
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT, found = TWINLOG_STAT_INIT;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
-    bool has_writer = true;
-    int status = STATUS_FINE;
+    struct writer writer = { 0 };
 
     directory = dir;
     int error = twinlog_watch(dir, &stat, &timings);
-    if (error < 0)
-        status = look_at_files(&stat, &has_writer);
-    if (status == STATUS_FAILED)
+    int status = look_at_files(&found, &writer);
+    if (error < 0 && error != -ESRCH && status != STATUS_FAILED)
+        (void)fail("read the counters of", dir, error, NULL, NULL);
+    if (status == STATUS_FAILED) {
+        print_up(false);
         return status;
-    print_files(has_writer, &stat);
+    }
+    if (error < 0)
+        stat = found;
+    print_files(&writer, &stat);
     print_newest();
-    print_value(
-        "twinlog_counters_up", "gauge",
-        "1 if the counters are those of a process; 0 if none has the log open, or its counters cannot be read.",
-        error == 0);
+    print_up(error == 0);
     if (error == 0 || error == -ESRCH) {
         print_counters(&stat);
-        print_timings(&timings);
+        if (stat.mode == TWINLOG_MODE_DURABLE)
+            print_timings(&timings);
     }
-    return status;
+    return status == STATUS_FINE ? print_cursors() : status; /* a damaged log is not opened */
 }

@@ -27,6 +27,7 @@ static void describe(const struct log_snapshot *snapshot, const struct recovery 
         ret->durable_lsn = max_u64(ret->durable_lsn, snapshot->durable_lsn);
         ret->mode = twl_page_mode(&snapshot->shared);
         ret->poison = twl_page_poison(&snapshot->shared);
+        ret->writer_pid = (uint32_t)twl_page_writer(snapshot->shared.io);
         ret->last_lsn =
             ret->mode == TWINLOG_MODE_DURABLE ? ret->durable_lsn : max_u64(ret->last_lsn, ret->durable_lsn);
     }

@@ -41,9 +41,6 @@ end_live()
 # series FILE: the names in what Prometheus is told.
 series() { grep -o '^twinlog_[a-z_]*' "$1" | sort -u; }
 
-# poison LOG: its page says that a write of its live writer has failed, with EIO (docs/format.md).
-poison() { printf '\373\377\377\377' | dd of="$1/writer.lock" bs=1 seek=60 conv=notrunc status=none; }
-
 test_stat_live()
 {
     subject='stat --live'

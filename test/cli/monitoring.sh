@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# monitoring.sh TWINLOG: the dashboard and the alert rules of packaging/monitoring ask for series that 'twinlog stat
-# --prometheus' prints, and are JSON and rules.
+# monitoring.sh TWINLOG KEEP_APPENDING: the dashboard and the alert rules of packaging/monitoring ask for series that
+# 'twinlog stat --prometheus' prints, and are JSON and rules; and the alerts fire beside real faults.
 set -u
+keep_appending=$(realpath "$2")
 folder=$(realpath "$(dirname "$0")/../../packaging/monitoring")
 # shellcheck source=test/cli/checks.sh
 . "$(dirname "$0")/checks.sh"
 
 echo record | "$twinlog" append log
+"$twinlog" cursors log --set reader=1 >out
 status "stat --prometheus" 0 "$twinlog" stat log --prometheus
 grep -o '^twinlog_[a-z_]*' out | sort -u >printed
 for file in alerts.yaml grafana.json; do
@@ -17,6 +19,10 @@ for file in alerts.yaml grafana.json; do
     comm -23 asked printed >unknown
     count "nothing prints $(tr '\n' ' ' <unknown)" "$(wc -l <unknown)"
 done
+sed -n 's/^ *runbook_url: .*#\(.*\)"/\1/p' "$folder/alerts.yaml" | sort -u >asked
+sed -n 's/^## //p' "$folder/../../docs/runbook.md" | tr 'A-Z ' 'a-z-' | tr -d ',' | sort -u >printed
+comm -23 asked printed >unknown
+count "the runbook has no $(tr '\n' ' ' <unknown)" "$(wc -l <unknown)"
 if command -v jq >/dev/null; then
     status "the dashboard is JSON" 0 jq -e '.panels | length > 5 and all(.targets | length > 0)' "$folder/grafana.json"
 elif command -v python3 >/dev/null; then
@@ -31,6 +37,142 @@ if command -v promtool >/dev/null; then
 else
     echo "SKIP monitoring, the rules' syntax: promtool (package prometheus) is not here"
 fi
+
+# ---- faults --------------------------------------------------------------------------------------
+
+# scrape LOG FILE
+scrape() { status "stat --prometheus of $1" 0 "$twinlog" stat "$1" --prometheus && mv out "$2"; }
+
+# fires NAME ALERT SCRAPE...: the rules make of these scrapes, a minute apart, and of the last one for half an hour, only
+# that alert. None: they make no alert.
+fires()
+{
+    name=$1
+    alert=$2
+    shift 2
+    for last in "$@"; do :; done
+    command -v promtool >/dev/null || return 0
+    {
+        printf 'rule_files: ["%s"]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n' \
+            "$folder/alerts.yaml"
+        grep -h '^twinlog_[a-z_]*{' "$@" | sed 's/ [^ ]*$//' | sort -u | grep -v _bucket | while read -r series; do
+            printf "      - series: '%s'\n        values: '" "$series"
+            for scrape in "$@"; do
+                grep -F "$series " "$scrape" | sed 's/.* //'
+            done | tr '\n' ' '
+            printf "%s+0x30'\n" "$(grep -F "$series " "$last" | sed 's/.* //')"
+        done
+        # the times of records are of today, and those of the tests begin with 1970
+        printf '    promql_expr_test:\n      - expr: %s\n        eval_time: %sm\n        exp_samples:\n' \
+            "'count by (alertname) (ALERTS{alertstate=\"firing\"})'" "${minutes:-10}"
+        [ "$alert" = none ] || printf '          - { labels: "{alertname=\\"%s\\"}", value: 1 }\n' "$alert"
+    } >test.yaml
+    status "$name" 0 promtool test rules test.yaml
+    [ "$got" = 0 ] || cat out
+}
+
+test_stopped()
+{
+    start_writer stopped
+    echo record >&3
+    read -r lsn <&4
+    scrape stopped scrape1
+    fires "no alert beside a writer at work" none scrape1
+    kill -STOP "$writer"
+    wait_until "grep -q '^State:.T' /proc/$writer/status"
+    scrape stopped scrape2
+    says "a stopped writer is seen" scrape2 '^twinlog_writer_stopped\{dir="stopped"\} 1$'
+    says "with its counters" scrape2 '^twinlog_appends_total\{dir="stopped"\} 1$'
+    fires "an alert for a stopped writer" TwinlogWriterStopped scrape1 scrape2
+    kill -CONT "$writer"
+    stop_writer TERM
+    scrape stopped scrape3
+    fires "and one for a writer that is gone" TwinlogWriterGone scrape1 scrape3
+}
+
+test_poisoned()
+{
+    start_writer poisoned
+    echo record >&3
+    read -r lsn <&4
+    scrape poisoned scrape1
+    poison poisoned
+    scrape poisoned scrape2
+    says "a poisoned log has its counters" scrape2 '^twinlog_appends_total\{dir="poisoned"\} 1$'
+    fires "an alert for a poisoned log" TwinlogPoisoned scrape1 scrape2
+    stop_writer KILL
+}
+
+test_lag()
+{
+    two_hours_ago=$(($(date +%s) - 7200))
+    printf 'twinlog export 1\n1 %s000000000 0 0 1\na\n2 %s000000000 0 0 1\nb\nend\n' "$two_hours_ago" "$two_hours_ago" >in
+    status "import of old records" 0 "$twinlog" append lags --import <in
+    start_writer lags
+    echo record >&3
+    read -r lsn <&4
+    "$twinlog" cursors lags --set 'slow "one"=1' >out
+    "$twinlog" cursors lags --set quick=3 >out
+    scrape lags scrape1
+    says "a cursor" scrape1 '^twinlog_cursor_lsn\{dir="lags",cursor="slow \\"one\\""\} 1$'
+    says "how many records are behind it" scrape1 '^twinlog_cursor_lag_records\{dir="lags",cursor="slow \\"one\\""\} 2$'
+    says "how many bytes" scrape1 '^twinlog_cursor_lag_bytes\{dir="lags",cursor="slow \\"one\\""\} [1-9]'
+    says "how old they are" scrape1 '^twinlog_cursor_lag_seconds\{dir="lags",cursor="slow \\"one\\""\} 72[0-9][0-9]'
+    says "nothing is behind another one" scrape1 '^twinlog_cursor_lag_seconds\{dir="lags",cursor="quick"\} 0$'
+    fires "an alert for it" TwinlogConsumerLags scrape1
+    stop_writer TERM
+}
+
+test_unseen()
+{
+    mkdir "$public/unseen"
+    cd "$public" || exit 1
+    start_writer unseen/log
+    echo record >&3
+    read -r lsn <&4
+    chmod 755 "$public" "$public/unseen"
+    chmod 444 unseen/log/writer.lock
+    cp "$twinlog" "$public/twinlog"
+    status "a user that may only read" 0 as_nobody "$public/twinlog" stat unseen/log --prometheus
+    says "sees the counters" out '^twinlog_appends_total\{dir="unseen/log"\} 1$'
+    same "and no complaint" /dev/null err
+    chmod 000 unseen/log/writer.lock
+    status "a user that may not even read" 1 as_nobody "$public/twinlog" stat unseen/log --prometheus
+    says "is told so" out '^twinlog_counters_up\{dir="unseen/log"\} 0$'
+    says "and why" err 'Permission denied'
+    mv out "$place/scrape1"
+    chmod 644 unseen/log/writer.lock
+    stop_writer TERM
+    cd "$place" || exit 1
+    fires "an alert for that" TwinlogUnseen scrape1
+}
+
+test_full()
+{
+    mkdir small
+    if ! mount -t tmpfs -o size=3m tmpfs small 2>/dev/null; then
+        skip "an alert for a full disk" "only root may mount one"
+        return
+    fi
+    "$keep_appending" small/log &
+    writer=$!
+    wait_until '[ -d small/log ] && "$twinlog" stat small/log --prometheus 2>/dev/null | grep -q "^twinlog_full_refusals_total.* [1-9]"'
+    count "refusals are seen while the disk is full" $?
+    scrape small/log scrape1
+    sleep 0.1
+    scrape small/log scrape2
+    minutes=2 fires "an alert for a full disk" TwinlogFull scrape1 scrape2
+    says "the file of the counters has its room" scrape2 '^twinlog_counters_up\{dir="small/log"\} 1$'
+    kill "$writer"
+    wait "$writer" 2>/dev/null
+    umount small
+}
+
+test_stopped
+test_poisoned
+test_lag
+test_unseen
+test_full
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -826,6 +826,7 @@ TEST(a_poisoned_writer_is_seen_with_all_that_it_has_counted)
     ck_assert_int_eq(watch(&told), 0);
     ck_assert_int_eq(told.stat.poison, 0);
     ck_assert_int_eq(log_inspect().poison, 0);
+    ck_assert_uint_eq(log_inspect().writer_pid, (uint32_t)getpid());
     device.write_error = -EIO;
     ck_assert_int_eq(twinlog_append(log, "lost", 4, NULL), -EIO);
     ck_assert_int_eq(watch(&told), 0);

@@ -82,7 +82,7 @@ struct twinlog_inspection {
     uint8_t log_id[16];
     struct twinlog_report report;
     int32_t poison;
-    uint32_t reserved;
+    uint32_t writer_pid;
 };
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 enum twinlog_segment_state {
