@@ -272,7 +272,8 @@ struct twinlog_entry {
 };
 
 enum twinlog_append_flags {
-    /* -EAGAIN instead of waiting for room in the buffers: try again after the next request is completed, or later */
+    /* -EAGAIN instead of waiting, where the buffers or the prepared segments have no room: try again after the next
+     * request is completed, or later */
     TWINLOG_TRY = 1u << 0
 };
 /* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An epoll loop on one thread. A timer brings orders; many are in flight, and each is confirmed when it is durable.
+ * An epoll loop on one thread. A timer brings orders; many are in flight, and each is confirmed when it is durable. The
+ * loop never waits in the log: if that has no room (-EAGAIN), the rest of the orders waits for the next completion.
  *
  *     cc epoll.c $(pkg-config --cflags --libs twinlog) -pthread && ./a.out journal
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -14,7 +16,7 @@
 #define ORDERS 1000u
 
 static struct twinlog_request orders[ORDERS]; /* belong to the log until they are completed */
-static unsigned taken, confirmed;
+static unsigned due, taken, confirmed;        /* each at most ORDERS */
 
 static void check(int result, const char *what)
 {
@@ -24,17 +26,26 @@ static void check(int result, const char *what)
     }
 }
 
-/* The text may be reused when submit has returned, the request only when it is completed. */
-static void take_orders(struct twinlog *journal, struct twinlog_queue *queue, int timer)
+static void count_due(int timer)
 {
     uint64_t ticks;
-    for (ssize_t size = read(timer, &ticks, sizeof(ticks)); size > 0 && ticks > 0 && taken < ORDERS;
-         ticks--) {
+    if (read(timer, &ticks, sizeof(ticks)) == sizeof(ticks))
+        due = ticks < ORDERS - due ? due + (unsigned)ticks : ORDERS;
+}
+
+/* The text may be reused when submit has returned, the request only when it is completed. */
+static void take_orders(struct twinlog *journal, struct twinlog_queue *queue)
+{
+    const struct twinlog_terms try_it = { .size = sizeof(try_it), .flags = TWINLOG_TRY };
+    for (; taken < due; taken++) {
         char text[32];
         int length = snprintf(text, sizeof(text), "order %u", taken);
         const struct twinlog_entry entry = { .data = text, .size = (size_t)length };
         orders[taken] = (struct twinlog_request){ .queue = queue };
-        check(twinlog_submit(journal, &entry, 1, NULL, &orders[taken++]), "submit");
+        int result = twinlog_submit(journal, &entry, 1, &try_it, &orders[taken]);
+        if (result == -EAGAIN)
+            return; /* no room: the next completion, or the next tick, tries again */
+        check(result, "submit");
     }
 }
 
@@ -64,9 +75,10 @@ int main(int argc, char **argv)
     epoll_ctl(loop, EPOLL_CTL_ADD, completed.data.fd, &completed);
     while (confirmed < ORDERS) {
         if (epoll_wait(loop, &event, 1, -1) == 1 && event.data.fd == timer)
-            take_orders(journal, queue, timer);
+            count_due(timer);
         else
             confirm_orders(queue);
+        take_orders(journal, queue);
     }
     close(timer);
     close(loop);

@@ -83,8 +83,8 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         return rc;
     }
     if (options->spare_segments > 0)
-        twl_keeper_want(c->keeper, options->spare_segments, true, config->position.next_lsn - 1,
-                        c->epoch.number);
+        twl_keeper_want_spares(c->keeper, options->spare_segments, true, config->position.next_lsn - 1,
+                               c->epoch.number);
     *ret_commit = c;
     return 0;
 }

@@ -65,17 +65,6 @@ static inline uint32_t copies_left(const struct twin *twin)
     return atomic_load_explicit(&twin->places, memory_order_relaxed) - filled;
 }
 
-/* The attempt to have the next segment made: one writer at a time makes it, and others that need it sleep. All
- * fields are [lock]. */
-struct growth {
-    bool is_going_on;
-    uint32_t wanted;  /* bytes of the records that the latest attempt is for */
-    uint64_t started; /* attempts so far */
-    uint64_t failed;  /* number of the latest failed attempt, 0 = none */
-    uint32_t bytes;   /* bytes of the records that the failed attempt was for */
-    int error;        /* of the failed attempt */
-};
-
 /* What a writer needs a place for: records, and what it will wait for. */
 struct need {
     uint32_t bytes, count;
@@ -97,15 +86,14 @@ struct place {
 /* A waiter: a writer that found no room and is queued. The struct is on its stack. Before other writers can use the
  * next buffer, the leader gives places in it to the waiters, in the order of the queue: so small records that always
  * fit do not keep a large one waiting. A waiter that needs another segment keeps its place in the queue while the
- * segment is made. All fields are [lock]. */
+ * segment is made; the waiters behind it need not wait for that. All fields are [lock]. */
 struct waiter {
     const struct need *need;
     struct place place; /* its twin is NULL until it is given */
     bool is_queued;
     struct waiter *next;
-    uint64_t since;  /* attempts to make the next segment before its first look */
-    bool must_grow;  /* it has its turn, but needs the next segment first */
-    bool had_failed; /* it has had the next segment made, and the attempt before that had failed */
+    uint64_t since;  /* see twl_keeper_want() */
+    bool has_waited; /* for a segment */
 };
 
 struct CAPABILITY("leadership") leadership {
@@ -171,9 +159,8 @@ struct commit {
     _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
     bool needs_sync;                            /* [lock] a caller waits for a sync of written records */
     struct waiter *first_waiter, **waiters_end; /* [lock] */
-    uint64_t next_room;   /* [lock] bytes that a group may have in `next`; 0 = no next segment */
-    struct segment next;  /* [lock] where the group of the filling buffer goes */
-    struct growth growth; /* [lock] */
+    uint64_t next_room;  /* [lock] bytes that a group may have in `next`; 0 = no next segment */
+    struct segment next; /* [lock] where the group of the filling buffer goes */
 
     struct twin twins[2];
 
@@ -206,7 +193,7 @@ struct commit {
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn) REQUIRES(c->lock);
 /* Gives places in the filling buffer, which is empty, to the waiters. */
 void twl_grant_places(struct commit *c) REQUIRES(c->lock);
-/* Takes the next segment from the keeper, for a group of at least `group_bytes`; the filling buffer's group goes
+/* Takes the next segment from the keeper, if one for a group of `group_bytes` is ready; the filling buffer's group goes
  * there. */
 bool twl_take_next(struct commit *c, uint64_t group_bytes) REQUIRES(c->lock);
 /* Waits until take_next() would find a segment. Never under the lock; by a leader only for a marker group. */
@@ -220,25 +207,21 @@ struct admission_facts {
     bool is_placed;   /* a leader has given the waiter its place */
     bool is_poisoned; /* the log has failed */
     bool is_queued;   /* the writer has looked before, and is in the queue */
-    bool must_grow;   /* it had its turn, and needs the next segment */
     bool is_empty;    /* the filling buffer has no records */
     bool fits;        /* the records fit into the filling buffer */
-    bool has_failed; /* an attempt to make the next segment began after the writer's first look, and failed */
-    bool is_over;    /* the deadline has passed, or the call was canceled */
-    bool is_making;  /* an attempt to make the next segment is going on */
-    bool is_try;     /* the call does not wait */
-    bool had_failed; /* it has had the next segment made, and the attempt before that had failed */
+    bool has_failed;  /* they need the next segment, and the keeper cannot make it */
+    bool is_over;     /* the deadline has passed, or the call was canceled */
+    bool is_try;      /* the call does not wait */
 };
 
 enum admission {
     ADMISSION_PLACED,        /* the writer has its place */
-    ADMISSION_TAKE,          /* it takes a place */
     ADMISSION_POISONED,      /* the log accepts no more records */
-    ADMISSION_REFUSED,       /* no next segment can be made: the error of the attempt */
+    ADMISSION_TAKE,          /* it takes a place */
+    ADMISSION_REFUSED,       /* the error of the keeper */
     ADMISSION_OVER,          /* the error of the terms */
     ADMISSION_AGAIN,         /* -EAGAIN */
-    ADMISSION_MAKE,          /* it has the next segment made, and looks again; a try only orders it */
-    ADMISSION_AWAIT_SEGMENT, /* another writer has the next segment made */
+    ADMISSION_AWAIT_SEGMENT, /* only the next segment has room: sleep */
     ADMISSION_AWAIT_COMMIT   /* the buffer must be written first: queue, help, sleep */
 };
 

@@ -315,7 +315,7 @@ static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) 
     c->has_asked_spare = true;
     twl_keeper_expect(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1));
     c->recent_groups = c->recent_bytes = 0;
-    twl_keeper_want(c->keeper, 1, false, durable_lsn, c->epoch.number);
+    twl_keeper_want_spares(c->keeper, 1, false, durable_lsn, c->epoch.number);
 }
 
 static void tell_round(struct commit *c, const struct round *round, enum twinlog_event_kind kind, int error,

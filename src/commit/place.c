@@ -7,7 +7,7 @@
  * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
  * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and
  * a writer compares with nothing else. If the active segment has no room even for the first record of a buffer, the
- * writer takes the next segment from the keeper, or waits for it outside the lock, and the whole group goes there.
+ * writer takes the next segment from the keeper, or waits until the keeper has made it, and the whole group goes there.
  * So only a writer that has changed nothing yet meets a full disk, and the leader never waits for a segment.
  *
  * A writer that finds the buffer full becomes a waiter in a queue. Smaller records may still overtake it, into the
@@ -78,6 +78,17 @@ int twl_wait_for_next(struct commit *c, uint64_t group_bytes)
                            c->epoch.number);
 }
 
+/* Asks the keeper for the next segment: 0, or why it cannot be made. A try does not wait for the answer: it gets the
+ * one to the latest attempt. */
+static int ask_for_next(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
+{
+    const uint64_t room = room_to_ask_for(c, twl_group_room(waiter->need->bytes));
+    const int last_error = is_try ? twl_keeper_last_error(c->keeper, room) : 0;
+    const int rc = twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number, &c->space,
+                                   &waiter->since);
+    return rc == 0 ? last_error : rc < 0 ? rc : 0;
+}
+
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn)
 {
     struct twin *twin = &c->twins[index];
@@ -97,53 +108,25 @@ void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t f
     twin->limit = limit_of(c, twin);
 }
 
-/* Finds room in the filling buffer, or, if that is empty, in the next segment. */
-static bool find_room(struct commit *c, uint32_t bytes) REQUIRES(c->lock)
+/* The buffer has room, but its segment has none. */
+static bool needs_segment(const struct commit *c, uint32_t bytes) REQUIRES(c->lock)
+{
+    const struct twin *twin = &c->twins[c->filling];
+    return bytes > twin->limit - twin->used && bytes <= c->options.buffer_bytes - twin->used;
+}
+
+/* Finds room in the filling buffer, if need be by taking a next segment that is ready. A group with records goes there
+ * too only if `may_move`: what it leaves of the old segment is lost. */
+static bool find_room(struct commit *c, uint32_t bytes, bool may_move) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
     if (bytes <= twin->limit - twin->used)
         return true;
-    if (twin->count > 0 || c->growth.is_going_on || !twl_take_next(c, twl_group_room(bytes)))
+    if ((twin->count > 0 && !may_move) || c->next_room > 0 || !needs_segment(c, bytes) ||
+        !twl_take_next(c, align_up(twin->used + bytes, BLOCK_BYTES)))
         return false;
     twin->limit = limit_of(c, twin);
     return true;
-}
-
-static void begin_growth(struct commit *c, struct waiter *waiter) REQUIRES(c->lock)
-{
-    struct growth *growth = &c->growth;
-    waiter->must_grow = false;
-    waiter->had_failed =
-        growth->failed > 0 && growth->failed == growth->started && growth->bytes <= waiter->need->bytes;
-    growth->is_going_on = true;
-    growth->wanted = waiter->need->bytes;
-    growth->started++;
-}
-
-static void end_growth(void *context, int rc)
-{
-    struct commit *c = context;
-    twl_mutex_lock(&c->lock);
-    c->growth.is_going_on = false;
-    if (rc < 0) {
-        c->growth.failed = c->growth.started;
-        c->growth.bytes = c->growth.wanted;
-        c->growth.error = rc;
-    }
-    add_alone(&c->statistics->roll_waits, rc == 0);
-    twl_mutex_unlock(&c->lock);
-    twl_event_notify_all(&c->space);
-}
-
-/* Has the next segment made; the first writer that looks for room takes it. A patient writer waits for the segment.
- * Any other writer orders it from the keeper, and waits only if that fails. */
-static void grow(struct commit *c, uint32_t bytes, const struct terms *terms)
-{
-    const uint64_t group_bytes = twl_group_room(bytes);
-    const bool is_patient = terms->deadline_ns == 0 && !terms->cancel && !terms->is_try;
-    if (is_patient || twl_keeper_order(c->keeper, room_to_ask_for(c, group_bytes),
-                                       watermark_load(&c->durable), c->epoch.number, end_growth, c) < 0)
-        end_growth(c, twl_wait_for_next(c, group_bytes));
 }
 
 /* ---- places ------------------------------------------------------------------------------------ */
@@ -214,18 +197,16 @@ static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock
     waiter->is_queued = false;
 }
 
-/* A waiter with more than an empty buffer has room for needs the next segment. If none is ready, the waiter has one
- * made and keeps its place in the queue; the others need not wait for it. */
+/* A waiter with more than an empty buffer has room for needs the next segment, and has asked for it. It keeps its place
+ * in the queue; the others need not wait for it. */
 void twl_grant_places(struct commit *c)
 {
     for (struct waiter *waiter = c->first_waiter, *next; waiter; waiter = next) {
         next = waiter->next;
-        const bool fits = find_room(c, waiter->need->bytes), is_empty = c->twins[c->filling].count == 0;
-        waiter->must_grow = !fits && is_empty;
-        if (fits) {
+        if (find_room(c, waiter->need->bytes, false)) {
             leave_line(c, waiter);
             take(c, waiter->need, &waiter->place);
-        } else if (!is_empty) {
+        } else if (c->twins[c->filling].count > 0) {
             return;
         }
     }
@@ -235,22 +216,18 @@ void twl_grant_places(struct commit *c)
 
 /* One decision over facts that were read under the lock; it reads and changes nothing else.
  *
- * A writer has a turn when it is new, when the buffer is empty, or when it must grow. It needs the next segment when
- * its records do not fit although the buffer is empty, or was empty in its turn (must grow). The first row that
- * matches counts; "-" is any value.
+ * A writer has a turn when it is new, or when the buffer is empty. The first row that matches counts; "-" is any value.
  *
- *     placed  poisoned  turn,  needs next        over  making  try  had     decision
- *                       fits   segment, failed                      failed
- *     yes     -         -      -        -        -     -       -    -       PLACED
- *     no      yes       -      -        -        -     -       -    -       POISONED
- *     no      no        yes    -        -        -     -       -    -       TAKE
- *     no      no        no     yes      yes      -     -       -    -       REFUSED
- *     no      no        no     -        -        yes   -       -    -       OVER
- *     no      no        no     yes      no       no    no      -    -       MAKE
- *     no      no        no     yes      no       no    yes     no   -       AWAIT_SEGMENT
- *     no      no        no     no       -        no    -       no   -       AWAIT_COMMIT
- *     no      no        no     -        -        no    -       yes  yes     REFUSED
- *     no      no        no     -        -        no    -       yes  no      AGAIN
+ *     placed  poisoned  turn,  failed  over  try  empty  decision
+ *                       fits
+ *     yes     -         -      -       -     -    -      PLACED
+ *     no      yes       -      -       -     -    -      POISONED
+ *     no      no        yes    -       -     -    -      TAKE
+ *     no      no        no     yes     -     -    -      REFUSED
+ *     no      no        no     no      yes   -    -      OVER
+ *     no      no        no     no      no    yes  -      AGAIN
+ *     no      no        no     no      no    no   yes    AWAIT_SEGMENT
+ *     no      no        no     no      no    no   no     AWAIT_COMMIT
  *
  * So the answer is AGAIN only while room is on its way: a commit, or the next segment. A segment that a try has
  * ordered may be full before the try looks again; it orders one more.
@@ -258,49 +235,46 @@ void twl_grant_places(struct commit *c)
  * test/unit/test_admission.c compares every combination with a table of its own. */
 enum admission twl_admission_decide(const struct admission_facts *facts)
 {
-    const bool has_turn = !facts->is_queued || facts->must_grow || facts->is_empty;
-    const bool needs_segment = facts->must_grow || facts->is_empty; /* if the records do not fit */
+    const bool has_turn = !facts->is_queued || facts->is_empty;
     if (facts->is_placed)
         return ADMISSION_PLACED;
     if (facts->is_poisoned)
         return ADMISSION_POISONED;
     if (has_turn && facts->fits)
         return ADMISSION_TAKE;
-    if (needs_segment && facts->has_failed)
+    if (facts->has_failed)
         return ADMISSION_REFUSED;
     if (facts->is_over)
         return ADMISSION_OVER;
-    if (needs_segment && !facts->is_making)
-        return ADMISSION_MAKE;
     if (facts->is_try)
-        return facts->had_failed ? ADMISSION_REFUSED : ADMISSION_AGAIN;
-    return needs_segment ? ADMISSION_AWAIT_SEGMENT : ADMISSION_AWAIT_COMMIT;
+        return ADMISSION_AGAIN;
+    return facts->is_empty ? ADMISSION_AWAIT_SEGMENT : ADMISSION_AWAIT_COMMIT;
 }
 
-/* Reads the facts for a decision. An attempt to make a segment that began after the writer's first look, and failed,
- * counts as failed for this writer, too: so a writer waits for at most two attempts, however many writers there are.
- * *ret_error: that of the terms, if they end the call. A new writer that finds room does not ask them. */
+/* Reads the facts for a decision. *ret_error: that of the keeper, or that of the terms. A new writer that finds room
+ * does not ask the terms. A try takes the group along into a segment that is ready, so that it is refused only where
+ * the buffers or the ready segments have no room. */
 static struct admission_facts look(struct commit *c, struct waiter *waiter, const struct terms *terms,
                                    int *ret_error) REQUIRES(c->lock)
 {
-    const struct growth *growth = &c->growth;
+    const uint32_t bytes = waiter->need->bytes;
     struct admission_facts facts = {
         .is_placed = waiter->place.twin != NULL,
         .is_poisoned = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0,
         .is_queued = waiter->is_queued,
-        .must_grow = waiter->must_grow,
         .is_empty = c->twins[c->filling].count == 0,
-        .is_making = growth->is_going_on,
         .is_try = terms->is_try,
-        .had_failed = waiter->had_failed,
     };
     if (facts.is_placed || facts.is_poisoned)
         return facts;
-    facts.fits = find_room(c, waiter->need->bytes);
-    if (facts.fits && !facts.is_queued)
+    facts.fits = find_room(c, bytes, terms->is_try);
+    if (needs_segment(c, bytes)) {
+        *ret_error = ask_for_next(c, waiter, terms->is_try);
+        facts.has_failed = *ret_error < 0;
+        facts.fits = find_room(c, bytes, terms->is_try); /* where there is no thread, the call has made it */
+    }
+    if ((facts.fits && !facts.is_queued) || facts.has_failed)
         return facts;
-    waiter->since = min_u64(waiter->since, growth->started);
-    facts.has_failed = growth->failed > waiter->since && growth->bytes <= waiter->need->bytes;
     *ret_error = twl_terms_ended(terms);
     facts.is_over = *ret_error < 0;
     return facts;
@@ -322,10 +296,9 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         leave_line(c, waiter);
         take(c, waiter->need, &waiter->place);
         return 1;
-    case ADMISSION_MAKE:
-        begin_growth(c, waiter);
-        return 0;
     case ADMISSION_AWAIT_SEGMENT:
+        add_alone(&c->statistics->roll_waits, !waiter->has_waited);
+        waiter->has_waited = true;
         return 0;
     case ADMISSION_AWAIT_COMMIT:
         twin->needs_committer |= waiter->need->needs_committer || !twl_may_lead(c, terms);
@@ -338,7 +311,6 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     case ADMISSION_OVER:
         break;
     case ADMISSION_REFUSED:
-        rc = c->growth.error;
         add_alone(&c->statistics->full_refusals, is_no_space(rc));
         break;
     case ADMISSION_AGAIN:
@@ -356,7 +328,7 @@ static bool take_at_once(struct commit *c, const struct need *need, struct place
 {
     twl_mutex_lock(&c->lock);
     const bool has_room =
-        atomic_load_explicit(&c->poison, memory_order_relaxed) == 0 && find_room(c, need->bytes);
+        atomic_load_explicit(&c->poison, memory_order_relaxed) == 0 && find_room(c, need->bytes, false);
     if (has_room) {
         ret_place->must_call = need->needs_committer && !c->twins[c->filling].needs_committer;
         take(c, need, ret_place);
@@ -389,9 +361,7 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
             twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_FULL, .error = rc });
         if (rc < 0)
             return rc;
-        if (admission == ADMISSION_MAKE)
-            grow(c, need->bytes, terms);
-        else if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
+        if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
 }

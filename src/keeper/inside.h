@@ -18,24 +18,17 @@ struct retired {
     bool is_whole; /* it has all its space; mapped segments may be shorter, or have holes */
 };
 
-/* A request for a segment by a caller that does not wait. */
-struct order {
-    uint64_t min_room; /* 0 = there is no order */
-    void (*done)(void *context, int result);
-    void *context;
-};
-
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
     struct twl_mutex lock;
     int (*complete)(void *context, struct segment *segment); /* [const once a segment was left] NULL = none */
     void *complete_context;
-    struct segment_plan plan;           /* [lock] of the next segment to make */
-    struct segment ready[MAX_SPARES];   /* [lock] by sequence */
-    uint32_t count;                     /* [lock] number of ready segments */
-    uint32_t wanted;                    /* [lock] */
-    struct order order;                 /* [lock] */
-    struct segment_entry *started;      /* [lock] oldest first; the last one is active */
+    struct segment_plan plan;         /* [lock] of the next segment to make */
+    struct segment ready[MAX_SPARES]; /* [lock] by sequence */
+    uint32_t count;                   /* [lock] number of ready segments */
+    uint32_t wanted;                  /* [lock] number of ready segments to have */
+    uint64_t wanted_room;             /* [lock] a writer waits for a segment with this room; 0 = none does */
+    struct segment_entry *started;    /* [lock] oldest first; the last one is active */
     size_t started_count, started_room; /* [lock] */
     size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
     struct retired *retired;            /* [lock] */
@@ -45,18 +38,22 @@ struct keeper {
     int64_t
         max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
     uint64_t ready_bytes;   /* [lock] of the files */
-    bool is_making;         /* [lock] a thread is making a segment */
-    bool is_growing;        /* [lock] and that segment replaces the first ready one */
-    bool is_sealing;        /* [lock] a thread is sealing a segment */
-    bool has_failed;        /* [lock] making failed; the thread does not retry until asked */
+    uint64_t attempts;      /* [lock] to make a segment, so far */
+    uint64_t failed;        /* [lock] number of the latest attempt that failed; 0 = none */
+    uint64_t failed_room;   /* [lock] the room that it was for */
+    int error;              /* [lock] why it failed */
+    bool has_failed;        /* [lock] it was the latest attempt, and no spare was asked for since */
+    bool is_busy;           /* [lock] a segment is being made or sealed, or is not to be */
+    bool is_growing;        /* [lock] the segment that is being made replaces the first ready one */
     bool is_log_open;       /* [lock] until then nothing is sealed or trimmed */
     bool has_thread;        /* [lock] */
     bool is_stopping;       /* [lock] */
     bool must_tend;         /* [lock] */
     pthread_t thread;       /* [lock] */
 
-    struct twl_event work; /* the thread sleeps on it */
-    struct twl_event done; /* threads that wait for a segment, or for the end of sealing, sleep on it */
+    struct twl_event work;  /* the thread sleeps on it */
+    struct twl_event done;  /* threads that wait for a segment, or for the end of sealing, sleep on it */
+    struct twl_event *made; /* [lock] notified after the next attempt, too; NULL = none */
 };
 
 static inline uint64_t room_of(uint64_t segment_bytes)
@@ -67,6 +64,8 @@ static inline uint64_t room_of(uint64_t segment_bytes)
 /* keeper.c */
 /* There is work: for the thread, or to be done now. */
 void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock);
+/* Starts the thread, unless it runs. False: there is none. */
+bool twl_keeper_has_thread(struct keeper *k) REQUIRES(k->lock);
 /* Sleeps until a segment is made, or sealing has ended. */
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock);
 struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);
@@ -77,9 +76,8 @@ struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t fi
 int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock);
 void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock);
 struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock);
-/* Makes the next spare, with room for min_room. Not called while another thread makes one. */
-int twl_keeper_make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock);
-int twl_keeper_wait_for_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock);
+/* Makes the segment that a writer waits for, or the next spare; false if there is nothing to make. */
+bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock);
 /* A segment with a fixed start counts as soon as it has its header. So a file that failed to become one
  * must not remain beside it: after any failure except a full disk nothing else is tried. */
 int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,

@@ -2,8 +2,8 @@
 /*
  * The keeper's life: its thread and what that does next; taking over the segments that an opening has found; the end.
  *
- * A failure here loses nothing. The next caller that needs a spare tries again and gets the error; a segment
- * that can't be sealed is walked by its readers; a file that can't be removed is retired again at the next
+ * A failure here loses nothing. The next call that needs a segment has the thread try again, and gets the error; a
+ * segment that can't be sealed is walked by its readers; a file that can't be removed is retired again at the next
  * opening.
  */
 #include "base/bytes.h"
@@ -51,27 +51,11 @@ static void tend(struct keeper *k) REQUIRES(k->lock)
     twl_mutex_lock(&k->lock);
 }
 
-static void fill_order(struct keeper *k) REQUIRES(k->lock)
-{
-    struct order order = k->order;
-    k->order = (struct order){ 0 };
-    int rc = twl_keeper_wait_for_ready(k, order.min_room);
-    twl_mutex_unlock(&k->lock);
-    order.done(order.context, rc);
-    twl_mutex_lock(&k->lock);
-}
-
 /* Does one piece of work; false if there is none. Segments to write in come first. */
 static bool work(struct keeper *k) REQUIRES(k->lock)
 {
-    if (k->order.min_room > 0) {
-        fill_order(k);
+    if (twl_keeper_make_next(k))
         return true;
-    }
-    if (k->count < k->wanted && !k->has_failed && !k->is_making) {
-        twl_keeper_make_ready(k, MIN_SEGMENT_ROOM);
-        return true;
-    }
     if (k->must_tend) { /* before sealing the next one: the writer may fill them as fast */
         tend(k);
         return true;
@@ -106,6 +90,13 @@ static void *look_after(void *argument)
     return NULL;
 }
 
+bool twl_keeper_has_thread(struct keeper *k) REQUIRES(k->lock)
+{
+    if (!k->has_thread && !k->is_stopping && k->config.io->has_threads)
+        k->has_thread = twl_thread_start(&k->thread, look_after, k) == 0;
+    return k->has_thread;
+}
+
 void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock)
 {
     if (!k->config.io->has_threads) {
@@ -115,9 +106,8 @@ void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock)
             tend(k);
         return;
     }
-    if (!k->has_thread && !k->is_stopping)
-        k->has_thread = twl_thread_start(&k->thread, look_after, k) == 0;
-    twl_event_notify_all(&k->work);
+    if (twl_keeper_has_thread(k))
+        twl_event_notify_all(&k->work);
 }
 
 static void end_thread(struct keeper *k)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: the segments of an open log, and the thread that looks after them. The thread makes spares
- * ahead, from new or recycled files, seals segments that the writer has left, and removes or keeps those that
- * were trimmed.
+ * The keeper: the segments of an open log, and the thread that looks after them. Only this thread makes segments to
+ * write in, from new or recycled files: spares ahead, and what a writer waits for. It seals segments that the writer
+ * has left, and removes or keeps those that were trimmed.
  *
  * The thread starts when there is first something to do, and lives until the keeper is destroyed. Where there
  * are no threads (the simulated disk), the work is done in the call that asks for it.
@@ -13,6 +13,7 @@
 #define TWL_KEEPER_H
 
 #include "base/statistics.h"
+#include "base/sync.h"
 #include "segment/segment_set.h"
 
 struct keeper;
@@ -55,11 +56,10 @@ void twl_keeper_destroy(struct keeper *keeper);
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
-/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, and the
- * epoch in which it was durable, go into their headers, here and below, unless the log has been truncated
- * since. */
-void twl_keeper_want(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
-                     uint32_t epoch);
+/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, and the epoch in
+ * which it was durable, go into their headers, here and below, unless the log has been truncated since. */
+void twl_keeper_want_spares(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
+                            uint32_t epoch);
 
 /* Tells the keeper how large the groups are on average, for the segments that it makes from now on: how large
  * they are at least, and whether zeros are written to them. Call it before you ask for one. */
@@ -68,20 +68,25 @@ void twl_keeper_expect(struct keeper *keeper, uint64_t group_bytes);
 /* Room for groups in the largest segment that the keeper makes. */
 uint64_t twl_keeper_most_room(const struct keeper *keeper);
 
-/* Takes a ready segment with room for min_bytes of groups; the writer owns it from then on. Never waits
- * and makes nothing: false if none is ready. Segments are taken in the order of their sequence. Only
- * twl_keeper_wait() and twl_keeper_order() replace one that is too small. */
+/* Takes a ready segment with room for min_bytes of groups; the writer owns it from then on. Never waits and makes
+ * nothing: false if none is ready. Segments are taken in the order of their sequence; only a call that wants one
+ * has a segment replaced that is too small. */
 bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 
-/* Waits until twl_keeper_take() would find a segment, and has one made if needed: 0, or why it can't be
- * made, usually -ENOSPC, or -EMFILE if there are too many. On a nearly full disk the segment may be
- * smaller than planned. Each call tries again. */
+/* Asks for a segment with room for min_bytes of groups; does not wait. 1: one is ready. 0: the thread attempts to make
+ * one, and notifies `made` (may be NULL) when that is over; ask again then. Or an error, usually -ENOSPC, or -EMFILE if
+ * there are too many: none can be made. On a nearly full disk the segment may be smaller than planned.
+ *
+ * The error is that of an attempt that began after the first call of this wait, for so much or less. So a caller waits
+ * for at most two attempts, and each wait tries again. *since belongs to the wait; it is UINT64_MAX at first.
+ *
+ * Where no thread can be started, the attempt is made in the call, which then does not return 0. */
+int twl_keeper_want(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+                    struct twl_event *made, uint64_t *since);
+/* The error of the latest attempt if that has failed, for so much or less; else 0. */
+int twl_keeper_last_error(struct keeper *keeper, uint64_t min_bytes);
+/* Waits until twl_keeper_want() returns 1, or an error. 0 or that error. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch);
-
-/* The same in the keeper's thread, which calls `done` with the result, without locks, unless the keeper is
- * being destroyed. One order at a time. An error if there is no thread: then nothing was ordered. */
-int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
-                     void (*done)(void *context, int result), void *context);
 
 /* The writer has left `segment` for `next`. The keeper owns the segment from then on, seals it later and
  * closes it. Its summary is complete. */

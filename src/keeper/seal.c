@@ -95,13 +95,13 @@ static int seal_left(const struct keeper *k, struct segment *left, int64_t max_t
 
 bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
 {
-    if (!k->is_log_open || k->is_sealing || k->sealed + 1 >= k->started_count)
+    if (!k->is_log_open || k->is_busy || k->sealed + 1 >= k->started_count)
         return false;
     struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
     struct segment left;
     bool is_left = twl_keeper_take_left(k, entry.header.sequence, &left);
     int64_t max_time_so_far_ns = k->max_time_so_far_ns;
-    k->is_sealing = true;
+    k->is_busy = true;
     twl_mutex_unlock(&k->lock);
 
     if (is_left && left.summary->indexed_lsn > 0 && !segment_is_mapped(&left.header)) {
@@ -115,7 +115,7 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
         twl_segment_close(&left);
 
     twl_mutex_lock(&k->lock);
-    k->is_sealing = false;
+    k->is_busy = false;
     k->max_time_so_far_ns = rc == 0 ? footer.max_time_so_far_ns : INT64_MAX;
     struct segment_entry *kept =
         twl_keeper_find(k, entry.header.sequence); /* unless it was trimmed meanwhile */

@@ -210,44 +210,57 @@ static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->loc
     return rc;
 }
 
-int twl_keeper_make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+static int make_another(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
-    struct segment_plan plan = k->plan;
+    const struct segment_plan plan = k->plan;
     struct segment segment;
-    uint64_t least_bytes = max_u64(bytes_for(min_room), SEGMENT_MIN_BYTES);
-    int rc;
-    k->is_making = true;
-    if (k->count > 0 && room_of(k->ready[0].header.bytes) < min_room) {
-        rc = replace_first(k, least_bytes);
-    } else {
-        rc = twl_keeper_stock_up(
-            k, k->count + 3); /* two may be taken and not left for yet: in one a group is written */
-        if (rc == 0)
-            rc = make(k, &plan, least_bytes, &segment);
-        if (rc == 0)
-            twl_keeper_put_ready(k, &segment);
-    }
-    k->is_making = false;
-    k->has_failed = rc < 0;
-    twl_event_notify_all(&k->done);
+    /* two may be taken and not left for yet: in one a group is written */
+    int rc = twl_keeper_stock_up(k, k->count + 3);
+    if (rc == 0)
+        rc = make(k, &plan, least_bytes, &segment);
+    if (rc == 0)
+        twl_keeper_put_ready(k, &segment);
     return rc;
 }
 
 static bool has_ready(const struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
 {
-    return k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
+    return !k->is_growing && k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
 }
 
-int twl_keeper_wait_for_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+static void attempt(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
 {
-    int rc = 0;
-    while (rc == 0 && (k->is_growing || !has_ready(k, min_room))) {
-        if (k->is_making)
-            twl_keeper_rest(k);
-        else
-            rc = twl_keeper_make_ready(k, min_room);
+    const uint64_t least_bytes = max_u64(bytes_for(min_room), SEGMENT_MIN_BYTES);
+    const bool is_too_small = k->count > 0 && room_of(k->ready[0].header.bytes) < min_room;
+    k->attempts++;
+    k->is_busy = true;
+    const int rc = is_too_small ? replace_first(k, least_bytes) : make_another(k, least_bytes);
+    k->is_busy = false;
+    k->has_failed = rc < 0;
+    if (rc < 0) {
+        k->failed = k->attempts;
+        k->failed_room = min_room;
+        k->error = rc;
     }
-    return rc;
+    twl_event_notify_all(&k->done);
+    if (k->made)
+        twl_event_notify_all(k->made);
+    k->made = NULL; /* a writer that still waits asks again */
+}
+
+bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
+{
+    uint64_t room = k->wanted_room;
+    if (k->is_busy)
+        return false;
+    k->wanted_room = 0;
+    if (room > 0 && has_ready(k, room))
+        return true;
+    if (room == 0 && k->count < k->wanted && !k->has_failed)
+        room = MIN_SEGMENT_ROOM;
+    if (room > 0)
+        attempt(k, room);
+    return room > 0;
 }
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
@@ -276,7 +289,8 @@ void twl_keeper_expect(struct keeper *k, uint64_t group_bytes)
     twl_mutex_unlock(&k->lock);
 }
 
-void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t epoch)
+void twl_keeper_want_spares(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn,
+                            uint32_t epoch)
 {
     if (!k->config.io->has_threads)
         return;
@@ -300,7 +314,7 @@ uint64_t twl_keeper_most_room(const struct keeper *k)
 bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_segment)
 {
     twl_mutex_lock(&k->lock);
-    bool has_one = !k->is_growing && has_ready(k, min_bytes);
+    const bool has_one = has_ready(k, min_bytes);
     if (has_one) {
         *ret_segment = twl_keeper_pop_ready(k);
         k->wanted = k->wanted > 0 ? k->wanted - 1 : 0;
@@ -309,27 +323,53 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_s
     return has_one;
 }
 
-int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
+/* 1: such a segment is ready. An error: an attempt behind the first `since` has failed to make one. 0: neither. */
+static int outcome(const struct keeper *k, uint64_t min_room, uint64_t since) REQUIRES(k->lock)
+{
+    if (has_ready(k, min_room))
+        return 1;
+    return k->failed > since && k->failed_room <= min_room ? k->error : 0;
+}
+
+/* The thread makes a segment for one call at a time; a call that it does not help asks again. So writers of large
+ * records, for which there is no space, keep no segment from writers of small ones, nor the other way round. */
+int twl_keeper_want(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+                    struct twl_event *made, uint64_t *since)
 {
     twl_mutex_lock(&k->lock);
     promise(k, after_lsn, epoch);
-    int rc = twl_keeper_wait_for_ready(k, min_bytes);
+    *since = min_u64(*since, k->attempts);
+    int rc = outcome(k, min_bytes, *since);
+    for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, min_bytes, *since))
+        if (k->is_busy)
+            twl_keeper_rest(k);
+        else
+            attempt(k, min_bytes);
+    if (rc == 0) {
+        k->made = made ? made : k->made;
+        k->wanted_room = k->wanted_room > 0 ? k->wanted_room : min_bytes;
+        twl_event_notify_all(&k->work);
+    }
     twl_mutex_unlock(&k->lock);
     return rc;
 }
 
-int twl_keeper_order(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
-                     void (*done)(void *context, int result), void *context)
+int twl_keeper_last_error(struct keeper *k, uint64_t min_bytes)
 {
-    if (!k->config.io->has_threads)
-        return -ENOTSUP;
     twl_mutex_lock(&k->lock);
-    ASSERT(k->order.min_room == 0);
-    promise(k, after_lsn, epoch);
-    twl_keeper_get_going(k);
-    int rc = k->has_thread ? 0 : -EAGAIN;
-    if (rc == 0)
-        k->order = (struct order){ .min_room = min_bytes, .done = done, .context = context };
+    const int rc = k->has_failed && k->failed_room <= min_bytes ? k->error : 0;
     twl_mutex_unlock(&k->lock);
     return rc;
+}
+
+int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
+{
+    uint64_t since = UINT64_MAX;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&k->done);
+        const int rc = twl_keeper_want(k, min_bytes, after_lsn, epoch, NULL, &since);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+        twl_event_sleep(&k->done, seen);
+    }
 }

@@ -6,18 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* From here to set_free() no thread makes or seals a segment. */
+/* From here to set_free() no other thread makes or seals a segment. */
 static void hold_still(struct keeper *k) REQUIRES(k->lock)
 {
-    while (k->is_making || k->is_sealing)
+    while (k->is_busy)
         twl_keeper_rest(k);
-    k->is_making = k->is_sealing = true;
+    k->is_busy = true;
 }
 
 static void set_free(struct keeper *k) REQUIRES(k->lock)
 {
-    k->is_making = k->is_sealing = false;
+    k->is_busy = false;
     twl_event_notify_all(&k->done);
+    twl_event_notify_all(&k->work);
 }
 
 static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)

@@ -132,6 +132,11 @@ static const struct scenario scenarios[] = {
       .bytes = LARGE_BYTES,
       .has_committer = true },
     { .name = "roll", .what = "into the next segment", .bytes = LARGE_BYTES, .is_small = true },
+    { .name = "try-roll",
+      .what = "a try takes its group along into the next segment",
+      .ways = { WAY_APPEND, WAY_TRY, WAY_ENQUEUE, WAY_TRY },
+      .bytes = 1500, /* two fit into the first */
+      .is_small = true },
     { .name = "cut",
       .what = "a cut behind requests, or behind a fiber that only enqueues",
       .ways = { WAY_SUBMIT, WAY_ENQUEUE, WAY_SUBMIT, WAY_SUBMIT },
@@ -239,7 +244,10 @@ static struct {
     } seen, synced;
     struct record records[MAX_RECORDS]; /* by LSN */
     struct segment segments[FILES];
-    unsigned taken, made; /* segments */
+    unsigned taken, made;      /* segments */
+    unsigned attempts, failed; /* to make one; the number of the latest that failed */
+    struct twl_event work,
+        *asked; /* the keeper sleeps on it; a writer has asked for a segment, and sleeps on that */
 } world;
 
 static bool is_by_state;
@@ -464,11 +472,13 @@ void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struc
 int ring_in_world(unsigned writes, struct io_ring **ret_ring);
 void close_in_world(struct segment *segment);
 void expect_in_world(struct keeper *keeper, uint64_t group_bytes);
-void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number);
+void want_spares_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
+                          uint32_t number);
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
+int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
+                  struct twl_event *made, uint64_t *since);
+int last_error_in_world(struct keeper *keeper, uint64_t min_bytes);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
-int order_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
-                   void (*done)(void *context, int result), void *context);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 uint64_t most_room_in_world(const struct keeper *keeper);
 void *aligned_alloc_in_world(size_t alignment, size_t bytes);
@@ -513,7 +523,8 @@ void expect_in_world(struct keeper *keeper, uint64_t group_bytes)
     (void)keeper, (void)group_bytes;
 }
 
-void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number)
+void want_spares_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
+                          uint32_t number)
 {
     (void)keeper, (void)count, (void)is_large, (void)number;
     come_to_the_keeper(STEP_WRITE, __func__);
@@ -531,22 +542,64 @@ bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *re
     return true;
 }
 
-int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number)
+/* 1, 0, or an error, as twl_keeper_want() says. */
+static int outcome(uint64_t since)
+{
+    return world.made > world.taken ? 1 : world.failed > since ? -ENOSPC : 0;
+}
+
+int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
+                  struct twl_event *made, uint64_t *since)
 {
     (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
     come_to_the_keeper(STEP_WRITE, __func__);
-    if (now.scenario->has_no_next)
-        return -ENOSPC;
-    if (world.made == world.taken && world.made++ == FILES)
-        violation("too many segments");
+    *since = min_u64(*since, world.attempts);
+    const int rc = outcome(*since);
+    if (rc != 0)
+        return rc;
+    if (!now.scenario->is_small)
+        violation("a segment is wanted, and the first one is large");
+    world.asked = made;
+    twl_event_notify_all(&world.work);
     return 0;
 }
 
-int order_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
-                   void (*done)(void *context, int result), void *context)
+int last_error_in_world(struct keeper *keeper, uint64_t min_bytes)
 {
-    (void)keeper, (void)min_bytes, (void)after_lsn, (void)number, (void)done, (void)context;
-    return -ENOTSUP;
+    (void)keeper, (void)min_bytes;
+    come_to_the_keeper(STEP_READ, __func__);
+    return world.failed > 0 ? -ENOSPC : 0;
+}
+
+/* Only for the marker of a close, in a segment without room for it. */
+int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number)
+{
+    (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
+    violation("the close waits for a segment");
+}
+
+/* The keeper's thread: an attempt for each question. */
+static void *keep(void *context)
+{
+    (void)context;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&world.work);
+        if (!world.asked) {
+            twl_event_sleep(&world.work, seen);
+            continue;
+        }
+        point(STEP_WRITE, &world.made, "the keeper", __func__);
+        struct twl_event *made = world.asked;
+        world.asked = NULL;
+        world.attempts++;
+        point(STEP_WRITE, &world.made, "the keeper", __func__);
+        if (now.scenario->has_no_next)
+            world.failed = world.attempts;
+        else if (world.made == world.taken && world.made++ == FILES)
+            violation("too many segments");
+        twl_event_notify_all(made);
+    }
+    return NULL;
 }
 
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next)
@@ -838,11 +891,15 @@ static void begin(void)
     for (unsigned i = 0; i < FILES; i++)
         make_segment(i);
     if (now.scenario->is_small) /* one group, and what is kept free for markers */
-        world.segments[0].data_end = world.segments[0].write_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
+        world.segments[0].data_end = world.segments[0].write_end =
+            SEGMENT_DATA_OFFSET + (now.scenario->bytes == LARGE_BYTES ? 6 : 5) * BLOCK_BYTES;
     if (now.scenario->is_cut) /* so that its second group is behind the middle */
         world.segments[0].header.bytes = 2 * (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 8);
     world.taken = world.made = 1;
-    world.is_still = false;
+    world.attempts = world.failed = 0;
+    world.work = (struct twl_event){ 0 };
+    world.asked = NULL;
+    world.is_still = world.is_over = false;
     world.writes = 0;
     world.in_flight_bytes = 0;
     world.error = 0;
@@ -869,6 +926,8 @@ static void begin(void)
     for (unsigned i = 0; i < now.writers; i++)
         work.fibers[i] = fiber_start(write_records, (void *)(uintptr_t)i, false);
     fiber_start(close_log, NULL, false);
+    if (now.scenario->is_small)
+        fiber_start(keep, NULL, true);
     if (now.scenario->has_committer && twl_commit_need_committer(commit) < 0)
         violation("no committer");
 }

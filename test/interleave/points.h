@@ -71,10 +71,11 @@
 #define twl_record_encode encode_in_world
 #define twl_segment_close close_in_world
 #define twl_keeper_expect expect_in_world
-#define twl_keeper_want want_in_world
+#define twl_keeper_want_spares want_spares_in_world
 #define twl_keeper_take take_in_world
+#define twl_keeper_want want_in_world
+#define twl_keeper_last_error last_error_in_world
 #define twl_keeper_wait wait_in_world
-#define twl_keeper_order order_in_world
 #define twl_keeper_leave leave_in_world
 #define twl_keeper_most_room most_room_in_world
 

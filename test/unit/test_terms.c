@@ -143,6 +143,29 @@ TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
+/* Nobody commits meanwhile. The group leaves the segment that it began in for the spare. */
+TEST(a_try_is_not_refused_at_the_end_of_a_segment_while_a_spare_is_ready)
+{
+    struct twinlog *log = log_open(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .buffer_bytes = 56 * KIB,
+                                                .segment_bytes = 64 * KIB, .spare_segments = 1));
+    uint64_t lsn, count = 20;
+
+    AWAIT(log_stat(log).spare_segments > 0);
+    for (unsigned i = 0; i < count; i++)
+        ck_assert_int_eq(append(log, 1000, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
+    for (unsigned i = 0; i < 32; i++) /* of which the segment has room for 24 */
+        ck_assert_int_eq(append(log, 1000, trying(TWINLOG_LEVEL_BUFFERED), &lsn), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 0);
+    count += 32;
+    while (append(log, 1000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0)
+        count++;
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 20);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+}
+
 CASE("tries that are repeated", gate_set_up, logdir_remove);
 
 static void append_by_tries(struct twinlog *log, size_t size)
