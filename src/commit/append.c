@@ -4,7 +4,7 @@
  *
  *     twl_commit_append()         the end of this file
  *         twl_commit_put()        measures the records
- *             twl_take_place()    place.c: LSNs and a range of bytes in the filling buffer, under the lock
+ *             twl_take_at_once()  place.c: LSNs and a range of bytes in the filling buffer, under the lock
  *             copy()              encodes the records there, outside the lock
  *         twl_commit_wait()       until the records are at the wanted level:
  *             twl_help()          lead.c: leads a round, if no other thread leads
@@ -132,6 +132,32 @@ static void copy(const struct commit *c, const struct batch *batch, int64_t now_
     }
 }
 
+/* For a writer that found no room. */
+static int wait_for_place(struct commit *c, const struct need *need, const struct terms *terms,
+                          struct place *ret_place)
+{
+    struct waiter waiter = { .need = need, .since = UINT64_MAX };
+    for (;;) {
+        const uint32_t seen = twl_event_value(&c->space);
+        enum admission admission;
+        bool must_call;
+        const int rc = twl_admit(c, &waiter, terms, &admission, &must_call);
+        if (rc > 0) {
+            *ret_place = waiter.place;
+            ret_place->must_call = must_call;
+            return 0;
+        }
+        if (must_call)
+            twl_client_call(&c->client);
+        if (is_no_space(rc))
+            twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_FULL, .error = rc });
+        if (rc < 0)
+            return rc;
+        if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
+            twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
+    }
+}
+
 int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
                    struct twinlog_request *request, uint64_t *ret_first_lsn)
 {
@@ -144,14 +170,14 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         .max_ns = INT64_MIN,
         .will_wait = is_wanted && !request,
         .wants_sync = is_wanted && terms->level == TWINLOG_LEVEL_DURABLE,
-        .needs_committer = request || (is_wanted && !twl_may_lead(c, terms)),
+        .needs_committer = request || (is_wanted && !may_lead(c, terms)),
         .request = request,
     };
     struct place place;
     int rc = measure(c, batch, now_ns, &need);
     PROBE_APPEND_ENTRY(c, batch->count, need.payload_bytes);
-    if (rc == 0)
-        rc = twl_take_place(c, &need, terms, &place);
+    if (rc == 0 && !twl_take_at_once(c, &need, &place))
+        rc = wait_for_place(c, &need, terms, &place);
     if (rc < 0)
         return rc;
     PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
@@ -185,17 +211,17 @@ static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level 
 /* Announces that this call waits for `lsn`. */
 static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
-    const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, may_lead = twl_may_lead(c, terms);
+    const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, leads = may_lead(c, terms);
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
     if (lsn >= filling->first_lsn) {
         filling->wants_sync |= wants_sync;
-        filling->needs_committer |= !may_lead;
+        filling->needs_committer |= !leads;
     } else {
         c->needs_sync |= wants_sync;
     }
     twl_mutex_unlock(&c->lock);
-    if (!may_lead)
+    if (!leads)
         twl_client_call(&c->client);
 }
 
@@ -212,8 +238,6 @@ static struct twin *twin_of(struct commit *c, uint64_t lsn)
 
 static void note_times(struct commit *c, const struct terms *terms, const struct twin *twin)
 {
-    if (terms->called_ns == 0)
-        return;
     const uint64_t now_ns = twl_monotonic_ns();
     const uint64_t done_ns = twin ? atomic_load_explicit(&twin->done_ns, memory_order_relaxed) : 0;
     twl_gauge_add(&c->statistics->total, now_ns - terms->called_ns);
@@ -262,7 +286,8 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
         else
             twl_event_sleep_until(&twin->done, seen, terms->deadline_ns);
     }
-    note_times(c, terms, twin);
+    if (terms->called_ns > 0)
+        note_times(c, terms, twin);
     return 0;
 }
 

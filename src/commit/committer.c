@@ -222,8 +222,7 @@ static void *run_alone(void *context)
     }
 }
 
-/* ---- rounds of a shared committer
- * -------------------------------------------------------------------------------------- */
+/* ---- rounds of a shared committer ---------------------------------------------------------------- */
 
 static void enqueue(struct twinlog_committer *committer, struct committer_client *client)
 {
@@ -243,43 +242,67 @@ static void rest(struct committer_client *client)
         call_shared(client);
 }
 
-/* Goes on with the round of a client until it has to wait, or is over. */
+/* Hands round->write to the ring; true: it is in flight. Without a ring it is done, and *ret_rc its result. */
+static bool send(struct twinlog_committer *committer, struct committer_client *client,
+                 int *ret_rc) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct commit *c = client->commit;
+    struct io_write *write = &c->round.write;
+    if (!client->has_ring) {
+        *ret_rc = twl_round_write(c, &c->round, false);
+        return false;
+    }
+    if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
+        write->barrier = IO_BARRIER_FILE;
+    committer->room--;
+    twl_io_ring_submit(committer->ring, write);
+    return true;
+}
+
+static void hand_on(struct committer_client *client, const struct round *round) NO_THREAD_SAFETY_ANALYSIS
+{
+    client->is_busy = false;
+    client->commit->round.step = ROUND_BEGIN;
+    twl_hand_on(client->commit, round);
+    rest(client);
+}
+
+/* Goes on with the round of a client until it has to wait, or is over: the steps of twl_lead_round(). `rc` is the
+ * result of the write that it has waited for, if it has. */
 static void go_on(struct twinlog_committer *committer, struct committer_client *client,
                   int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = client->commit;
-    struct io_write *write = &c->round.write;
-    for (;;) {
-        switch (twl_round_go_on(c, &c->round, rc)) {
-        case ROUND_NOTHING:
-            client->is_busy = false;
-            twl_hand_on(c, NULL);
-            rest(client);
+    struct round *round = &c->round;
+    if (round->step == ROUND_BEGIN) {
+        if (!twl_round_begin(c, round)) {
+            hand_on(client, NULL);
             return;
-        case ROUND_NEEDS_COPIES:
-            if (copies_left(c->round.sealed) == 0)
-                break;
+        }
+        round->step = ROUND_COPY;
+    }
+    if (round->step == ROUND_COPY) {
+        if (round->sealed && copies_left(round->sealed) > 0) {
             client->next = committer->filling;
             committer->filling = client;
             return;
-        case ROUND_NEEDS_DISK:
-            if (!client->has_ring) {
-                rc = twl_round_write(c, &c->round, false);
-                break;
-            }
-            if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
-                write->barrier = IO_BARRIER_FILE;
-            committer->room--;
-            twl_io_ring_submit(committer->ring, write);
+        }
+        round->step = ROUND_SYNC;
+        if (twl_round_seal(c, round) && send(committer, client, &rc))
             return;
-        case ROUND_OVER:
-            client->is_busy = false;
-            c->round.step = ROUND_BEGIN;
-            twl_hand_on(c, &c->round);
-            rest(client);
-            return;
+    }
+    if (round->step == ROUND_SYNC) {
+        round->step = ROUND_WRITE;
+        if (rc == 0 && round->write.file)
+            twl_round_synced(c, round);
+        if (rc == 0 && round->sealed) {
+            twl_round_encode(c, round);
+            if (send(committer, client, &rc))
+                return;
         }
     }
+    twl_round_end(c, round, rc);
+    hand_on(client, round);
 }
 
 /* Begins a round, or goes on with the one in the buffer that is filled by now. Another thread may lead, to write a

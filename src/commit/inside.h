@@ -3,8 +3,8 @@
  * The two buffers (twins) and the structs around them, for the files of this layer:
  *
  *     append.c       an append: measure, take a place, copy, wait; begin to read here
- *     place.c        how a writer gets a place: the next segment, the queue of waiters, the decision
  *     lead.c         the leader's round: gather, swap, write, sync, publish, hand on
+ *     place.c        places: the next segment, the queue of waiters, the decision; it calls neither of the two
  *     requests.c     completes requests, in order; the queue that holds them until they are fetched
  *     committer.c    the thread that leads for callers that do not, of one log or of many
  *     commit.c       create, stop, restart, statistics, destroy; marker groups
@@ -100,17 +100,18 @@ struct CAPABILITY("leadership") leadership {
     _Atomic bool is_taken;
 };
 
-/* A round of the leader: a group, or only a sync of earlier writes. */
+/* What a shared committer does next in a round. */
 enum round_step {
     ROUND_BEGIN,
     ROUND_COPY, /* the buffers are swapped */
     ROUND_SYNC, /* earlier writes are synced, if need be */
     ROUND_WRITE /* its group is written */
 };
+/* A round of the leader: a group, or only a sync of earlier writes. */
 struct round {
     struct twin *sealed; /* NULL: only a sync */
     enum group_kind kind;
-    enum round_step step;
+    enum round_step step; /* of a shared committer */
     struct group_header group;
     struct io_write write; /* of the step; without bytes it is only a barrier over the whole file */
     uint32_t joined;       /* writers that wait for the group, and requests that are completed with it */
@@ -200,9 +201,8 @@ bool twl_take_next(struct commit *c, uint64_t group_bytes) REQUIRES(c->lock);
 int twl_wait_for_next(struct commit *c, uint64_t group_bytes);
 uint64_t twl_group_room(uint64_t record_bytes);
 uint64_t twl_room_for_markers(const struct segment *segment);
-int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
-                   struct place *ret_place);
-
+/* A new writer that finds room, as most do: the row TAKE of the table below, without its facts. */
+bool twl_take_at_once(struct commit *c, const struct need *need, struct place *ret_place);
 struct admission_facts {
     bool is_placed;   /* a leader has given the waiter its place */
     bool is_poisoned; /* the log has failed */
@@ -226,6 +226,10 @@ enum admission {
 };
 
 enum admission twl_admission_decide(const struct admission_facts *facts);
+/* For a writer that found no room. 1: waiter->place. 0: it waits as *ret_admission says, and comes again. Or an error.
+ * *ret_must_call: the committer is to be called. */
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms,
+              enum admission *ret_admission, bool *ret_must_call);
 
 /* ---- append.c ---- */
 int twl_commit_append(void *commit, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn);
@@ -234,19 +238,20 @@ void twl_finish_copy(struct commit *c, struct twin *twin);
 /* ---- lead.c ---- */
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
 void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leaders are few and brief */
-/* Begins a round, or continues it: where it has to wait, it returns what for, and is called again after that. `rc` is
- * that of the write; it is 0 for the first call. The round is { .kind } at first. hand_on() follows it. */
-enum round_wait {
-    ROUND_NOTHING,      /* there is nothing to write */
-    ROUND_NEEDS_COPIES, /* the last copy into its buffer */
-    ROUND_NEEDS_DISK,   /* round->write */
-    ROUND_OVER
-};
-enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership);
-/* `is_tried`: another function has made the first try. */
-int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIRES(c->leadership);
 /* The whole round but hand_on(). False if there was nothing to write. */
 bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round) REQUIRES(c->leadership);
+/* Its steps, for a shared committer. The round is { .kind } at first. */
+/* Swaps the buffers. False if there is nothing to write. */
+bool twl_round_begin(struct commit *c, struct round *round) REQUIRES(c->leadership);
+/* When the last copy is done: true if earlier writes must be synced first, by round->write. */
+bool twl_round_seal(struct commit *c, struct round *round) REQUIRES(c->leadership);
+void twl_round_synced(struct commit *c, const struct round *round) REQUIRES(c->leadership);
+/* Makes round->write the write of the group. */
+void twl_round_encode(struct commit *c, struct round *round) REQUIRES(c->leadership);
+/* After the last write or sync: publishes, or poisons the log; completes the requests. */
+void twl_round_end(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership);
+/* `is_tried`: another function has made the first try. */
+int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIRES(c->leadership);
 /* The only way to give up leadership. Wakes the threads that wait for the round, which is NULL if nothing was written,
  * and a thread for each demand that was made meanwhile. */
 void twl_hand_on(struct commit *c, const struct round *round) RELEASES(c->leadership);
@@ -258,8 +263,6 @@ enum led {
 /* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has
  * got its place meanwhile, it leads no round: a leader waits for every copy into its group, so for its own. */
 enum led twl_lead(struct commit *c, const struct waiter *waiter);
-/* True if a call on these terms may commit; a commit cannot be interrupted. */
-bool twl_may_lead(struct commit *c, const struct terms *terms);
 /* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
  * it may sleep. `waiter` as for twl_lead(). */
 bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
@@ -282,6 +285,12 @@ void twl_client_leave(struct committer_client *client);
 static inline bool client_has_committer(const struct committer_client *client)
 {
     return atomic_load_explicit(&client->committer, memory_order_acquire) != NULL;
+}
+/* True if a call on these terms may commit; a commit cannot be interrupted. */
+static inline bool may_lead(const struct commit *c, const struct terms *terms)
+{
+    const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
+    return !c->client.is_shared && (has_time || !client_has_committer(&c->client));
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The leader's round: gather, swap the twins, write the sealed one, sync, publish, hand on, then wake (I1). It is
- * twl_round_go_on(), near the end of the file.
+ * twl_lead_round(), near the end of the file.
  *
  * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and a valid
  * group that was synced proves that everything before it was durable.
@@ -148,14 +148,9 @@ static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
     return now_ns > first_ns && ((uint64_t)now_ns - (uint64_t)first_ns) / 1000000 >= most_ms / part;
 }
 
-static uint64_t written_lsn(const struct commit *c)
-{
-    return atomic_load_explicit(&c->written, memory_order_relaxed);
-}
-
 static bool is_behind(const struct commit *c)
 {
-    return written_lsn(c) > watermark_load(&c->durable);
+    return atomic_load_explicit(&c->written, memory_order_relaxed) > watermark_load(&c->durable);
 }
 
 /* Moves the group to the start of the next segment, at the same place within the block. */
@@ -180,9 +175,11 @@ static void count_accepted(struct commit *c, const struct twin *twin) REQUIRES(c
 
 /* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if
  * there is nothing to write. */
-static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leadership)
+bool twl_round_begin(struct commit *c, struct round *round)
 {
     const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_worn(c, 1);
+    if (atomic_load(&c->poison) != 0) /* the previous leader may have failed */
+        return false;
     twl_mutex_lock(&c->lock);
     struct twin *twin = &c->twins[c->filling];
     round->joined = joined_by(twin);
@@ -213,7 +210,7 @@ static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leader
 
 /* ---- the group ----------------------------------------------------------------------------------- */
 
-static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
+void twl_round_encode(struct commit *c, struct round *round)
 {
     struct twin *sealed = round->sealed;
     uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
@@ -243,6 +240,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
                    : is_behind(c)    ? IO_BARRIER_FILE
                                      : IO_BARRIER_WRITE,
     };
+    PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------- */
@@ -427,84 +425,73 @@ static void tell_result(struct commit *c, const struct round *round, int rc, uin
 
 /* ---- the round ----------------------------------------------------------------------------------- */
 
-/* The numbers are those of "The commit path" in docs/design.md. */
-enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
+/* The numbers are those of "The commit path" in docs/design.md. A shared committer takes the same steps, and does other
+ * work while it would wait (committer.c). */
+bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
 {
-    if (round->step == ROUND_BEGIN) {
-        /* 3. Gather: let the writers come back that were woken a moment ago. */
-        if (round->kind == GROUP_RECORDS && !c->client.is_shared)
-            gather(c);
-        /* 4. Swap the twins, and 5. roll. The previous leader may have failed meanwhile. */
-        if (atomic_load(&c->poison) != 0 || !swap_twins(c, round))
-            return ROUND_NOTHING;
-        round->step = ROUND_COPY;
+    int rc = 0;
+    *round = (struct round){ .kind = kind };
+    /* 3. Gather: let the writers come back that were woken a moment ago. */
+    if (kind == GROUP_RECORDS)
+        gather(c);
+    /* 4. Swap the twins, and 5. roll. Wait for the copies. */
+    if (!twl_round_begin(c, round))
+        return false;
+    if (round->sealed && copies_left(round->sealed) > 0)
+        wait_for_copies(round->sealed);
+    /* 6. Sync what was written before, in the segment that is left or where nothing else is to be done. Then write and
+     * sync the group. */
+    if (twl_round_seal(c, round)) {
+        rc = twl_round_write(c, round, false);
+        if (rc == 0)
+            twl_round_synced(c, round);
     }
-    struct twin *sealed = round->sealed; /* NULL: only a sync of earlier writes */
-    if (round->step == ROUND_COPY) {
-        if (sealed && copies_left(sealed) > 0)
-            return ROUND_NEEDS_COPIES;
-        round->began_ns = twl_monotonic_ns();
-        if (sealed) {
-            atomic_store(&sealed->is_sealed, false);
-            PROBE_GROUP_SEAL(c, sealed->first_lsn, sealed->count, sealed->used);
-        }
-        /* 6. Sync what was written before, in the segment that is left or where nothing else is to be done. */
-        round->step = ROUND_SYNC;
-        if (!sealed || (c->left.file && is_behind(c))) {
-            round->write = (struct io_write){ .file = sealed ? c->left.file : c->segment.file,
-                                              .barrier = IO_BARRIER_FILE };
-            return ROUND_NEEDS_DISK;
-        }
-    }
-    if (round->step == ROUND_SYNC && rc == 0) {
-        if (round->write.file) {
-            publish_durable(c, written_lsn(c));
-            twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
-            add_alone(&c->statistics->syncs, 1);
-        }
-        /* Write and sync the group. */
-        round->step = ROUND_WRITE;
-        if (sealed) {
-            encode_group(c, round);
-            PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
-            return ROUND_NEEDS_DISK;
-        }
+    if (rc == 0 && round->sealed) {
+        twl_round_encode(c, round);
+        rc = twl_round_write(c, round, false);
     }
     /* 7. Publish, or poison the log; complete the requests. twl_hand_on() does the rest. */
+    twl_round_end(c, round, rc);
+    return true;
+}
+
+bool twl_round_seal(struct commit *c, struct round *round)
+{
+    struct twin *sealed = round->sealed;
+    round->began_ns = twl_monotonic_ns();
+    if (sealed) {
+        atomic_store(&sealed->is_sealed, false);
+        PROBE_GROUP_SEAL(c, sealed->first_lsn, sealed->count, sealed->used);
+    }
+    if (sealed && !(c->left.file && is_behind(c)))
+        return false;
+    round->write =
+        (struct io_write){ .file = sealed ? c->left.file : c->segment.file, .barrier = IO_BARRIER_FILE };
+    return true;
+}
+
+void twl_round_synced(struct commit *c, const struct round *round)
+{
+    publish_durable(c, written_lsn(c));
+    twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
+    add_alone(&c->statistics->syncs, 1);
+}
+
+void twl_round_end(struct commit *c, struct round *round, int rc)
+{
     const uint64_t now_ns = twl_monotonic_ns();
     PROBE_GROUP_SYNC(c, now_ns - round->began_ns, rc);
     if (rc < 0) {
         rc = twl_commit_give_up(c, rc);
         PROBE_POISON(c, rc);
-    } else if (sealed) {
+    } else if (round->sealed) {
         finish_group(c, round);
     }
     tell_result(c, round, rc, now_ns);
     if (rc < 0)
         complete_all(c, rc);
-    else if (sealed)
-        complete(c, sealed, rc);
-    return ROUND_OVER;
-}
-
-bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
-{
-    int rc = 0;
-    *round = (struct round){ .kind = kind };
-    for (;;) {
-        switch (twl_round_go_on(c, round, rc)) {
-        case ROUND_NOTHING:
-            return false;
-        case ROUND_NEEDS_COPIES:
-            wait_for_copies(round->sealed);
-            break;
-        case ROUND_NEEDS_DISK:
-            rc = twl_round_write(c, round, false);
-            break;
-        case ROUND_OVER:
-            return true;
-        }
-    }
+    else if (round->sealed)
+        complete(c, round->sealed, rc);
 }
 
 void twl_commit_wake_all(struct commit *c)
@@ -565,15 +552,9 @@ enum led twl_lead(struct commit *c, const struct waiter *waiter)
     return led;
 }
 
-bool twl_may_lead(struct commit *c, const struct terms *terms)
-{
-    const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
-    return !c->client.is_shared && (has_time || !client_has_committer(&c->client));
-}
-
 bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter)
 {
-    if (twl_may_lead(c, terms))
+    if (may_lead(c, terms))
         return twl_lead(c, waiter) != LED_NOT;
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)

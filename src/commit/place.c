@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_place(), at the
- * end of the file. All is done under the lock but for the copy, which is the caller's: copies_left() tells the leader
- * when the last copy into a sealed buffer is done.
+ * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_at_once(), or
+ * twl_admit() again and again, at the end of the file. All is done under the lock but for the copy, which is the
+ * caller's: copies_left() tells the leader when the last copy into a sealed buffer is done.
  *
  * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
  * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and
@@ -27,15 +27,9 @@
 
 /* ---- what fits where --------------------------------------------------------------------------- */
 
-/* Bytes of a segment's data. */
-static uint64_t room_in(const struct segment *segment)
-{
-    return segment->data_end - SEGMENT_DATA_OFFSET;
-}
-
 uint64_t twl_room_for_markers(const struct segment *segment)
 {
-    uint64_t part = align_down(room_in(segment) / 16, BLOCK_BYTES);
+    uint64_t part = align_down((segment->data_end - SEGMENT_DATA_OFFSET) / 16, BLOCK_BYTES);
     if (segment->write_end < segment->data_end) /* the disk was full */
         return min_u64(SEGMENT_MARKER_BYTES, segment->write_end);
     return min_u64(max_u64(part, SEGMENT_MARKER_BYTES), MOST_FOR_MARKERS);
@@ -68,7 +62,8 @@ bool twl_take_next(struct commit *c, uint64_t group_bytes)
 {
     if (!twl_keeper_take(c->keeper, room_to_ask_for(c, group_bytes), &c->next))
         return false;
-    c->next_room = max_u64(room_in(&c->next) - twl_room_for_markers(&c->next), group_bytes);
+    const uint64_t records_end = c->next.data_end - twl_room_for_markers(&c->next);
+    c->next_room = max_u64(records_end - SEGMENT_DATA_OFFSET, group_bytes);
     return true;
 }
 
@@ -301,7 +296,7 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         waiter->has_waited = true;
         return 0;
     case ADMISSION_AWAIT_COMMIT:
-        twin->needs_committer |= waiter->need->needs_committer || !twl_may_lead(c, terms);
+        twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
         if (!facts.is_queued)
             place_in_line(c, waiter);
         return 0;
@@ -323,8 +318,18 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     return rc;
 }
 
-/* A new writer that finds room, as most do: the row TAKE of the table without its facts. */
-static bool take_at_once(struct commit *c, const struct need *need, struct place *ret_place)
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms,
+              enum admission *ret_admission, bool *ret_must_call)
+{
+    twl_mutex_lock(&c->lock);
+    const bool was_called = c->twins[c->filling].needs_committer;
+    const int rc = admit(c, waiter, terms, ret_admission);
+    *ret_must_call = !was_called && c->twins[c->filling].needs_committer;
+    twl_mutex_unlock(&c->lock);
+    return rc;
+}
+
+bool twl_take_at_once(struct commit *c, const struct need *need, struct place *ret_place)
 {
     twl_mutex_lock(&c->lock);
     const bool has_room =
@@ -335,39 +340,4 @@ static bool take_at_once(struct commit *c, const struct need *need, struct place
     }
     twl_mutex_unlock(&c->lock);
     return has_room;
-}
-
-/* For a writer that found no room. */
-static int wait_for_place(struct commit *c, const struct need *need, const struct terms *terms,
-                          struct place *ret_place)
-{
-    struct waiter waiter = { .need = need, .since = UINT64_MAX };
-    for (;;) {
-        uint32_t seen = twl_event_value(&c->space);
-        enum admission admission;
-        twl_mutex_lock(&c->lock);
-        const bool was_called = c->twins[c->filling].needs_committer;
-        int rc = admit(c, &waiter, terms, &admission);
-        const bool must_call = !was_called && c->twins[c->filling].needs_committer;
-        twl_mutex_unlock(&c->lock);
-        if (rc > 0) {
-            *ret_place = waiter.place;
-            ret_place->must_call = must_call;
-            return 0;
-        }
-        if (must_call)
-            twl_client_call(&c->client);
-        if (is_no_space(rc))
-            twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_FULL, .error = rc });
-        if (rc < 0)
-            return rc;
-        if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
-            twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
-    }
-}
-
-int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
-                   struct place *ret_place)
-{
-    return take_at_once(c, need, ret_place) ? 0 : wait_for_place(c, need, terms, ret_place);
 }

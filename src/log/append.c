@@ -14,15 +14,6 @@ static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
 
 /* ---- entering ---------------------------------------------------------------------------------- */
 
-static int check_open(struct twinlog *log, int rc, struct call *call)
-{
-    if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
-        twl_leave(call);
-        rc = -ESHUTDOWN;
-    }
-    return rc;
-}
-
 static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
 {
     const bool is_default = level == TWINLOG_LEVEL_DEFAULT && log && log->ops;
@@ -48,7 +39,12 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
 
 static int enter_open(struct twinlog *log, const struct terms *terms, struct call *call)
 {
-    return check_open(log, twl_enter_on_terms(log, terms, call), call);
+    const int rc = twl_enter_on_terms(log, INSIDE_COMMIT, terms, call);
+    if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
+        twl_leave(call);
+        return -ESHUTDOWN;
+    }
+    return rc;
 }
 
 /* For a call on terms of its caller. */
@@ -190,7 +186,7 @@ int twinlog_skip(struct twinlog *log, uint64_t next_lsn)
 static int wait_inside(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
     struct call call;
-    int rc = twl_enter_on_terms(log, terms, &call);
+    int rc = twl_enter_on_terms(log, INSIDE_COMMIT, terms, &call);
     if (rc == -EROFS)
         return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
     if (rc == -ETIMEDOUT && lsn <= twinlog_durable_lsn(log))

@@ -50,7 +50,7 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
     return rc;
 }
 
-static int go_in(struct twinlog *log, uint32_t how, const struct terms *terms)
+static int pass(struct twinlog *log, uint32_t how, const struct terms *terms)
 {
     bool is_held_up = false;
     int rc = 0;
@@ -66,7 +66,7 @@ static int go_in(struct twinlog *log, uint32_t how, const struct terms *terms)
     return rc;
 }
 
-static int enter(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)
+int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)
 {
     if (!log)
         return -EINVAL;
@@ -78,7 +78,7 @@ static int enter(struct twinlog *log, enum inside how, const struct terms *terms
         return -EDEADLK;
     *call = (struct call){ .log = log, .how = how };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
-    const int rc = go_in(log, how, terms);
+    const int rc = pass(log, how, terms);
     if (rc < 0)
         pthread_setcancelstate(call->cancel_state, NULL);
     return rc;
@@ -97,12 +97,7 @@ int twl_enter_to_look(struct twinlog *log, struct call *call)
 int twl_enter(struct twinlog *log, enum inside how, struct call *call)
 {
     static const struct terms patient;
-    return enter(log, how, &patient, call);
-}
-
-int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call)
-{
-    return enter(log, INSIDE_COMMIT, terms, call);
+    return twl_enter_on_terms(log, how, &patient, call);
 }
 
 void twl_leave(struct call *call)

@@ -269,10 +269,9 @@ TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     struct commit *c = log->commit;
     const struct record_header record = { .kind = RECORD_DATA, .size = 5, .time_ns = 1 };
     const struct need need = { .count = 1, .bytes = (uint32_t)twl_record_bytes(5), .payload_bytes = 5 };
-    const struct terms terms = { .level = TWINLOG_LEVEL_BUFFERED };
     struct waiter waiter = { .need = &need };
 
-    ck_assert_int_eq(twl_take_place(c, &need, &terms, &waiter.place), 0);
+    ck_assert(twl_take_at_once(c, &need, &waiter.place));
     ck_assert_int_eq(twl_lead(c, &waiter), LED_NOTHING);
     twl_record_encode(waiter.place.at, c->epoch_seed, waiter.place.lsn, &record, "short");
     twl_finish_copy(c, waiter.place.twin);
