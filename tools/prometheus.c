@@ -330,9 +330,10 @@ static int print_cursors(void)
 
     if (status != STATUS_FINE)
         return status;
-    begin_cursor_list(&lags.list, log);
     int error = twinlog_reader_open(directory, NULL, &lags.reader);
     if (error == 0)
+        error = twinlog_reader_range(lags.reader, &lags.list.first_lsn, &lags.list.last_lsn);
+    if (error == 0 || error == TWINLOG_ECORRUPT)
         error = twinlog_cursor_each(log, keep_cursor, &lags);
     if (error == 0 && lags.list.count > 0)
         error = twinlog_segments(directory, add_bytes, &lags);

@@ -472,7 +472,7 @@ bool twl_round_seal(struct commit *c, struct round *round)
 
 void twl_round_synced(struct commit *c, const struct round *round)
 {
-    publish_durable(c, written_lsn(c));
+    publish_durable(c, atomic_load_explicit(&c->written, memory_order_relaxed));
     twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
     add_alone(&c->statistics->syncs, 1);
 }

@@ -899,7 +899,7 @@ static void begin(void)
     world.attempts = world.failed = 0;
     world.work = (struct twl_event){ 0 };
     world.asked = NULL;
-    world.is_still = world.is_over = false;
+    world.is_still = false;
     world.writes = 0;
     world.in_flight_bytes = 0;
     world.error = 0;
