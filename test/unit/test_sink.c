@@ -1603,9 +1603,11 @@ TEST_LOOP(a_sync_waits_for_one_that_may_have_failed, 2)
     signal_there = 0;
     wanted_point = "sync waits";
     pthread_t thread = start_thread(sync_it, sink);
-    AWAIT(atomic_load(&shared->was_there));
+    AWAIT(atomic_load(&shared->was_there) || atomic_load(&sync_result) != 1);
+    ck_assert_int_eq(atomic_load(&sync_result), 1);
     atomic_store(&shared->step, 1);
     kill(child, _i == 0 ? SIGCONT : SIGKILL);
+    AWAIT(atomic_load(&sync_result) != 1);
     pthread_join(thread, NULL);
     ck_assert_int_eq(atomic_load(&sync_result), -EIO);
     wait_child(child);
