@@ -376,6 +376,8 @@ int show_prometheus(const char *dir)
     }
     if (error < 0)
         stat = found;
+    else
+        writer.is_there = true; /* also if its files are damaged */
     print_files(&writer, &stat);
     print_newest();
     print_up(error == 0);

@@ -156,6 +156,7 @@ test_full()
     fi
     "$keep_appending" small/log &
     writer=$!
+    # shellcheck disable=SC2016 # for eval
     wait_until '[ -d small/log ] && "$twinlog" stat small/log --prometheus 2>/dev/null | grep -q "^twinlog_full_refusals_total.* [1-9]"'
     count "refusals are seen while the disk is full" $?
     scrape small/log scrape1
