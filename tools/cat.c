@@ -279,8 +279,9 @@ static bool is_export(const struct cat *cat)
     return cat->printer.format == OPTION_EXPORT;
 }
 
-/* With --from, which history the export is of: another log is to go on with it. A log that ends in front of --from has not what the other log has: there is
- * nothing to wait for. Of an empty or damaged log nothing is said; the error comes with the records. */
+/* With --from, which history the export is of: another log is to go on with it. A log that ends in front of --from has
+ * not what the other log has: there is nothing to wait for. Of an empty or damaged log nothing is said; the error comes
+ * with the records. */
 static void begin_export(struct cat *cat)
 {
     struct twinlog_history history = TWINLOG_HISTORY_INIT;

@@ -424,7 +424,7 @@ void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record
 
 int twl_cursor_skip_record(struct cursor *cursor)
 {
-    struct record_header header;
+    struct record_header header = { 0 };
     int rc = twl_cursor_peek(cursor, &header);
     if (rc > 0)
         pass_record(cursor, &header);

@@ -88,7 +88,7 @@ says "has none" out '"data":"\\u009b\\u007f"'
 
 # Each record says which history it is of.
 lines_of() { seq "$2" "$3" | sed "s/^/$1 /"; }
-export_from() { "$twinlog" cat journal --from "$1" --export >export; }
+export_from() { "$twinlog" cat journal --from "$1" --export >carried; }
 # holds NAME LSN: the standby has the records of the journal up to that LSN, and ends there.
 holds()
 {
@@ -101,12 +101,12 @@ lines_of old 1 300 | "$twinlog" append journal -q
 "$twinlog" backup journal --output standby >backup.out
 lines_of old 301 400 | "$twinlog" append journal -q
 export_from 300
-status "an export from the standby's last record" 0 "$twinlog" append standby --import -q <export
+status "an export from the standby's last record" 0 "$twinlog" append standby --import -q <carried
 holds "brings what the standby lacks" 400
-status "the same again" 0 "$twinlog" append standby --import -q <export
+status "the same again" 0 "$twinlog" append standby --import -q <carried
 holds "brings nothing" 400
 export_from 401
-status "an export from behind it" 1 "$twinlog" append standby --import -q <export
+status "an export from behind it" 1 "$twinlog" append standby --import -q <carried
 says "says from where to export" err -- '--from 400 --export'
 status "--rewind is for --import" 2 "$twinlog" append standby --rewind </dev/null
 cp -R standby before
@@ -115,22 +115,22 @@ cp -R standby before
 status "an export from behind the end of the log" 1 "$twinlog" cat journal --from 400 --export
 says "is refused" err 'ends with LSN 250'
 export_from 250
-status "of a log that is shorter now" 1 "$twinlog" append standby --import -q <export
+status "of a log that is shorter now" 1 "$twinlog" append standby --import -q <carried
 says "names the first LSN that differs" err 'the same up to LSN 250, and differ from LSN 251 on'
 
 lines_of new 1 300 | "$twinlog" append journal -q
 export_from 400
-status "another record in the same place" 1 "$twinlog" append standby --import -q <export
+status "another record in the same place" 1 "$twinlog" append standby --import -q <carried
 says "says where to look" err 'Export from a smaller LSN, as 250,'
-status "and is never removed without one that is the same" 1 "$twinlog" append standby --import --rewind -q <export
+status "and is never removed without one that is the same" 1 "$twinlog" append standby --import --rewind -q <carried
 export_from 240
-status "an export from in front of the difference" 1 "$twinlog" append standby --import -q <export
+status "an export from in front of the difference" 1 "$twinlog" append standby --import -q <carried
 says "names it" err 'the same up to LSN 250, and differ from LSN 251 on'
 says "and what helps" err -- '--rewind the log loses LSN 251 to 400'
 "$twinlog" cat before >expected
 "$twinlog" cat standby >got
 same "all this changes nothing" got expected
-status "with --rewind" 0 "$twinlog" append standby --import --rewind <export
+status "with --rewind" 0 "$twinlog" append standby --import --rewind <carried
 says "says what it removes" err 'LSN 251 to 400 .* removed'
 holds "the standby is the journal again" 550
 status "and sound" 0 "$twinlog" verify standby

@@ -486,7 +486,7 @@ TEST(null_is_refused_where_it_may_not_be)
 
     stat.size = 0;
     ck_assert_int_eq(twinlog_stat(log, &stat), -EINVAL);
-    reader_options.flags = 1u << 1;
+    reader_options.flags = 1u << 2;
     ck_assert_int_eq(twinlog_reader_open(log_dir, &reader_options, &reader), -EINVAL);
     ck_assert_int_eq(twinlog_reader_attach(log, &reader_options, &reader), -EINVAL);
     reader_options = (struct twinlog_reader_options){ 0 };
