@@ -101,6 +101,12 @@ static int look_at_kept(struct keeper *k, struct segment_entry *entry)
     return rc;
 }
 
+/* A close shortens the file of a mapped segment. */
+static uint64_t bytes_of(const struct segment_entry *entry)
+{
+    return min_u64(entry->header.bytes, entry->file_bytes);
+}
+
 int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct kept_segment *segment),
                     void *context)
 {
@@ -108,10 +114,10 @@ int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct k
     int rc = twl_keeper_set(k, &set);
     uint64_t later_bytes = 0;
     for (size_t i = 0; rc == 0 && i < set.started; i++)
-        later_bytes += set.entries[i].header.bytes;
+        later_bytes += bytes_of(&set.entries[i]);
     for (size_t i = 0; rc == 0 && i < set.started; i++) {
         struct segment_entry *entry = &set.entries[i], *next = i + 1 < set.started ? entry + 1 : NULL;
-        later_bytes -= entry->header.bytes;
+        later_bytes -= bytes_of(entry);
         rc = look_at_kept(k, entry);
         if (rc == 0 && next)
             rc = look_at_kept(k, next);
@@ -121,7 +127,7 @@ int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct k
                                      .next_sequence = next ? next->header.sequence : 0,
                                      .first_lsn = entry->first_lsn,
                                      .end_lsn = next ? next->first_lsn : UINT64_MAX,
-                                     .file_bytes = entry->header.bytes,
+                                     .file_bytes = bytes_of(entry),
                                      .later_bytes = later_bytes,
                                      .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MIN,
                                      .is_sealed = entry->is_sealed };
