@@ -173,6 +173,12 @@ static void count_accepted(struct commit *c, const struct twin *twin) REQUIRES(c
     set_alone(&c->statistics->requests, c->requests);
 }
 
+/* Does nothing come behind the group in its last block? */
+static bool ends_block(const struct commit *c, enum group_kind kind)
+{
+    return c->is_padded || (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
+}
+
 /* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if
  * there is nothing to write. */
 bool twl_round_begin(struct commit *c, struct round *round)
@@ -194,7 +200,7 @@ bool twl_round_begin(struct commit *c, struct round *round)
         /* a segment is sealed only when no recovery can write to it again */
         round->is_synced |= c->left.file != NULL;
         const uint64_t end = twin->offset + twin->used;
-        twl_fill_twin(c, c->filling ^ 1, c->is_padded ? align_up(end, BLOCK_BYTES) : end,
+        twl_fill_twin(c, c->filling ^ 1, ends_block(c, round->kind) ? align_up(end, BLOCK_BYTES) : end,
                       twin->first_lsn + twin->count);
         atomic_store(&twin->is_sealed, true);
         twl_grant_places(c);
@@ -362,7 +368,7 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
 {
     const struct twin *sealed = round->sealed;
     const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
-    const uint32_t tail = c->is_padded ? 0 : sealed->used % BLOCK_BYTES;
+    const uint32_t tail = ends_block(c, round->kind) ? 0 : sealed->used % BLOCK_BYTES;
     /* the next group repeats the last block, if that is not full */
     memcpy(c->twins[sealed == c->twins].bytes, sealed->bytes + sealed->used - tail, tail);
     c->chain = round->group.checksum;

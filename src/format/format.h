@@ -130,6 +130,11 @@ enum group_kind {
 
 #define GROUP_FLAGS_UNKNOWN (0xffu & ~(GROUP_FIRST | GROUP_MAPPED))
 
+/* So many bytes without a group say that nothing was written there, if the groups of the writer are no larger. One that
+ * makes larger ones begins the first on a block of its own: one lost block does not take both the marker of its start,
+ * which says how large they are, and their beginning. */
+#define GROUP_GAP_BYTES (UINT64_C(8) << 20)
+
 /* The flags of a writer that makes no group of more bytes, 16 KiB to 256 MiB. */
 uint16_t twl_group_flags_for(uint32_t most_bytes);
 

@@ -23,10 +23,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* So many bytes without a group say that nothing was written there. One group is in flight at a time, so if a durable
- * one is lost, the next one begins no farther behind it than its writer's groups are large; what more is searched is
- * for damage of several groups. Behind the marker of a close comes that of a start, which is a block. */
-#define GAP_BYTES (UINT64_C(8) << 20)
+/* One group is in flight at a time, so if a durable one is lost, the next one begins no farther behind it than its
+ * writer's groups are large; what more is searched is for damage of several groups. Behind the marker of a close comes
+ * that of a start, which is a block. */
 #define GAP_BEHIND_CLOSE_BYTES (UINT64_C(64) << 10)
 /* Of a spare behind a close, if the marker of a start has room in front of it: only two faults hide that marker and the
  * beginning of the spare. */
@@ -219,7 +218,7 @@ static uint64_t find_gap(const struct segment_header *header, const struct group
 {
     const uint64_t most_bytes = twl_group_most_bytes(last);
     const bool is_known = !segment_is_mapped(header) && most_bytes < UINT64_MAX;
-    return is_known ? max_u64(GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES : UINT64_MAX;
+    return is_known ? max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES : UINT64_MAX;
 }
 
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
@@ -236,7 +235,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     /* A mapped segment may have had no space for the marker of the next start. */
     const bool ends_closed = was_closed && (is_zero || is_stale) &&
                              !segment_is_mapped(&set->entries[index].header) &&
-                             set->note.epoch <= stop.epoch.number;
+                             set->note.epoch == stop.epoch.number;
     if (ends_closed)
         gap = GAP_BEHIND_CLOSE_BYTES;
     const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
