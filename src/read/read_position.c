@@ -412,36 +412,42 @@ static int walk_on(struct read_position *pos, uint64_t lsn)
     return rc > 0 ? go_on(pos, lsn) : rc;
 }
 
-int twl_read_position_before(struct read_position *pos, uint64_t lsn, bool is_behind)
+/* Another history may have the same LSN in another segment. */
+static bool is_in(const struct read_position *pos, struct visit visit)
+{
+    return pos->at->segment.header.segment_id == visit.segment_id;
+}
+
+int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct visit from)
 {
     catch_up(pos);
     if (pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn)
         return go_on(pos, lsn);
-    const bool walks = is_behind && lsn > pos->snapshot->first_lsn;
-    int rc = look_up(pos, lsn - walks);
-    return rc > 0 && walks ? walk_on(pos, lsn) : rc;
+    const bool walks = from.lsn == lsn - 1 && lsn > pos->snapshot->first_lsn;
+    const int rc = look_up(pos, lsn - walks);
+    if (rc <= 0 || !walks)
+        return rc;
+    return is_in(pos, from) ? walk_on(pos, lsn) : POSITION_LOST;
 }
 
-int twl_read_position_back(struct read_position *pos, uint64_t lsn, bool is_behind)
+int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from)
 {
     catch_up(pos);
-    const struct slot *at = pos->at;
-    const struct cursor *cursor = &at->cursor;
-    const bool is_at_next =
-        is_behind && at->segment.file && cursor->records_left > 0 && twl_cursor_next_lsn(cursor) == lsn + 1;
+    const struct cursor *cursor = &pos->at->cursor;
+    const bool is_at_next = from.lsn == lsn + 1 && pos->at->segment.file && cursor->records_left > 0 &&
+                            twl_cursor_next_lsn(cursor) == lsn + 1;
     const struct group_header next = is_at_next ? cursor->group : (struct group_header){ 0 };
-    const uint64_t id = at->segment.header.segment_id, offset = cursor->group_offset;
+    const uint64_t offset = cursor->group_offset;
     int rc = look_up(pos, lsn);
-    if (rc <= 0 || !is_behind)
+    if (rc <= 0 || from.lsn != lsn + 1)
         return rc;
-    at = pos->at;
-    cursor = &at->cursor;
-    const bool is_in_group = id == at->segment.header.segment_id && offset == cursor->group_offset;
+    cursor = &pos->at->cursor;
+    const bool is_in_group = is_in(pos, from) && offset == cursor->group_offset;
     if (is_at_next && (is_in_group || twl_group_continues(&next, &cursor->position)))
         return rc;
     rc = walk_on(pos, lsn + 1);
     if (rc > 0)
-        rc = look_up(pos, lsn);
+        rc = is_in(pos, from) ? look_up(pos, lsn) : POSITION_LOST;
     return rc == 0 ? POSITION_LOST : rc;
 }
 

@@ -49,12 +49,18 @@ void twl_read_position_begin(struct read_position *pos, struct read_snapshot *sn
 void twl_read_position_free(struct read_position *pos);
 void twl_read_position_leave(struct read_position *pos); /* closes the current segment */
 
-/* All three return 1 in front of that record, in its group, and 0 if the record is not there yet. `is_behind`: the
- * reader comes from the record beside it, so the two must be of one history, by a walk through what lies between them:
- * no index leads from one history to another. */
+/* Where a reader is: at that record, in that segment. */
+struct visit {
+    uint64_t lsn; /* 0 = nowhere */
+    uint64_t segment_id;
+};
+
+/* All three return 1 in front of that record, in its group, and 0 if the record is not there yet. If the reader comes
+ * `from` the record beside it, the two must be of one history, by a walk through what lies between them: no index
+ * leads from one history to another. */
 int twl_read_position_before(struct read_position *pos, uint64_t lsn,
-                             bool is_behind); /* quick if the preceding record was read last */
-int twl_read_position_back(struct read_position *pos, uint64_t lsn, bool is_behind);
+                             struct visit from); /* quick if the preceding record was read last */
+int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from);
 /* The first record of that time or later that the snapshot covers; 0 = there is none. */
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns);
 

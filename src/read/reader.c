@@ -57,7 +57,7 @@ struct twinlog_reader {
 
     /* Newest record that was returned since the last seek (0 = none), and its segment. */
     uint64_t passed_lsn, passed_sequence;
-    uint64_t visited_lsn; /* record or filler at which it was last; 0 = none since the last seek */
+    struct visit visited; /* the record or filler at which it was last, since the last seek */
     /* First of the fillers that were passed since then (0 = none), and the segment of the last one. */
     uint64_t filler_lsn, filler_sequence;
     uint32_t generation; /* of the set that these were compared with */
@@ -108,7 +108,7 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
                "record %llu is damaged or missing%s; run `twinlog verify` to see what else is",
                (unsigned long long)lsn,
                lsn < wanted_lsn                           ? "; a later record cannot be reached without it"
-               : reader->visited_lsn != 0 && !is_in_group ? ", or of another history than the one beside it"
+               : reader->visited.lsn != 0 && !is_in_group ? ", or of another history than the one beside it"
                                                           : "");
     uint64_t offset = is_in_group ? cursor->record_offset : cursor->offset;
     twl_report_place(&reader->report, at->segment.name, at->segment.header.sequence,
@@ -263,7 +263,7 @@ static int approach(struct twinlog_reader *reader)
             return 0;
         if (reader->next_lsn > snapshot->limit_lsn)
             return judge_end(reader);
-        rc = twl_read_position_before(pos, reader->next_lsn, reader->visited_lsn == reader->next_lsn - 1);
+        rc = twl_read_position_before(pos, reader->next_lsn, reader->visited);
     } while (rc > 0 && reader->generation != snapshot->generation);
     if (rc > 0) {
         uint64_t last_lsn = min_u64(snapshot->limit_lsn, reader->to_lsn);
@@ -272,12 +272,18 @@ static int approach(struct twinlog_reader *reader)
     return rc;
 }
 
+/* The read position is at this record. */
+static struct visit visit(const struct twinlog_reader *reader, uint64_t lsn)
+{
+    return (struct visit){ lsn, reader->pos.at->segment.header.segment_id };
+}
+
 static void pass_filler(struct twinlog_reader *reader)
 {
     if (reader->filler_lsn == 0)
         reader->filler_lsn = reader->next_lsn;
     reader->filler_sequence = reader->pos.at->segment.header.sequence;
-    reader->visited_lsn = reader->next_lsn++;
+    reader->visited = visit(reader, reader->next_lsn++);
 }
 
 /* The next record that is no filler; the read position is then behind it: 1. 0 = none for now. */
@@ -308,7 +314,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
     const struct read_snapshot *snapshot = &reader->snapshot;
     struct doubt doubt = { 0 };
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
-    uint64_t visited_lsn = reader->visited_lsn;
+    struct visit visited = reader->visited;
     reader->end_lsn = 0;
     for (;;) {
         uint64_t last_lsn = 0;
@@ -322,7 +328,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
             if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
                 return 0;
-            rc = twl_read_position_back(&reader->pos, last_lsn, visited_lsn == last_lsn + 1);
+            rc = twl_read_position_back(&reader->pos, last_lsn, visited);
         }
         if (rc > 0)
             rc = twl_read_position_read(&reader->pos, ret_record);
@@ -333,7 +339,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
                 reader->filler_lsn = 0;
                 return 1;
             }
-            visited_lsn = last_lsn;
+            visited = visit(reader, last_lsn);
             most_lsn = last_lsn - 1;
         } else if (rc == POSITION_LOST) {
             rc = look_again(reader, last_lsn, &doubt);
@@ -392,7 +398,7 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
         reader->passed_lsn = record->lsn;
         reader->passed_sequence = reader->pos.at->segment.header.sequence;
     }
-    reader->visited_lsn = record->lsn;
+    reader->visited = visit(reader, record->lsn);
     *ret_record = (struct twinlog_record){
         .lsn = record->lsn,
         .time_ns = record->header.time_ns,
@@ -449,7 +455,8 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
     reader->where = where;
     reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->end_lsn = 0;
-    reader->passed_lsn = reader->filler_lsn = reader->visited_lsn = 0;
+    reader->passed_lsn = reader->filler_lsn = 0;
+    reader->visited = (struct visit){ 0 };
     reader->error = 0;
     bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->snapshot.limit_lsn;
     if (may_have_some)

@@ -273,3 +273,115 @@ TEST(a_truncation_begins_another_history)
     ck_assert_uint_eq(record.lsn, 60);
     twinlog_reader_close(reader);
 }
+
+/* ---- random schedules -------------------------------------------------------------------------- */
+
+static struct rng rng;
+
+/* As one that is killed; then a sector of its newest segment is lost. */
+static void append_mapped(const char *dir, enum writer writer, unsigned records, bool is_cut)
+{
+    static unsigned char bytes[PAYLOAD_BYTES];
+    const pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        const struct twinlog_options options =
+            WITH_SIZE(options, .segment_bytes = SMALL_SEGMENT, .mapped_bytes = SMALL_SEGMENT,
+                      .max_record_bytes = 4096, .mode = TWINLOG_MODE_MAPPED);
+        struct twinlog *log;
+        int rc = twinlog_open(dir, &options, &log);
+        for (unsigned i = 0; rc == 0 && i < records; i++) {
+            const struct twinlog_entry entry = { .data = bytes,
+                                                 .size = PAYLOAD_BYTES,
+                                                 .type = (uint8_t)writer };
+            rc = twinlog_append_batch(log, &entry, 1, NULL, NULL);
+        }
+        _exit(rc < 0);
+    }
+    ck_assert_int_eq(wait_child(child), 0);
+    if (!is_cut)
+        return;
+    const struct listing listing = list(dir);
+    const struct twinlog_segment *newest = &listing.segments[listing.count - 1];
+    char path[1000];
+    snprintf(path, sizeof(path), "%s/%s", dir, newest->file);
+    if (newest->data_bytes > 8 * PAYLOAD_BYTES)
+        patch_file(path, 4096 + (off_t)newest->data_bytes / 2, (unsigned char[512]){ 0 }, 512);
+}
+
+static void change(const char *dir, enum writer writer)
+{
+    const unsigned records = 1 + (unsigned)rng_below(&rng, 200);
+    const uint64_t what = rng_below(&rng, 6);
+    if (what == 0 || what == 1) {
+        struct twinlog *log;
+        ck_assert_int_eq(twinlog_open(dir, NULL, &log), 0);
+        const uint64_t first = twinlog_first_lsn(log), last = twinlog_last_lsn(log);
+        if (what == 0 && last > first)
+            ck_assert_int_eq(twinlog_truncate(log, first + rng_below(&rng, last - first)), 0);
+        else if (rng_below(&rng, 4) == 0)
+            ck_assert_int_eq(twinlog_reset(log, last + 1), 0);
+        ck_assert_int_eq(twinlog_close(log), 0);
+    } else if (what == 2) {
+        append_mapped(dir, writer, records, rng_below(&rng, 2) == 0);
+    }
+    append(dir, writer, records);
+}
+
+/* Each record that can be read at all, by itself. */
+static bool is_mixed(const char *dir)
+{
+    bool has[SECOND + 1] = { false };
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t first, last;
+    if (twinlog_reader_open(dir, NULL, &reader) < 0)
+        return false;
+    (void)twinlog_reader_seek_end(reader);
+    if (twinlog_reader_range(reader, &first, &last) == 0)
+        for (uint64_t lsn = first; lsn <= last; lsn++)
+            if (twinlog_reader_seek(reader, lsn) == 0 && twinlog_reader_next(reader, &record) > 0)
+                has[record.type] = true;
+    twinlog_reader_close(reader);
+    return has[FIRST] && has[SECOND];
+}
+
+static void put_random_segments(void)
+{
+    const struct listing first = list(log_dir), second = list(second_dir);
+    for (unsigned tries = 0; tries < 3; tries++) {
+        const uint64_t sequence = first.segments[rng_below(&rng, first.count)].sequence;
+        for (unsigned i = 0; i < second.count; i++)
+            if (second.segments[i].sequence == sequence && twinlog_verify(log_dir, NULL, NULL) == 0)
+                put_segment(sequence);
+    }
+}
+
+static void run_schedule(void)
+{
+    append(log_dir, OLD, 50 + (unsigned)rng_below(&rng, 300));
+    copy_directory(log_dir, second_dir);
+    for (uint64_t i = 1 + rng_below(&rng, 4); i > 0; i--)
+        change(log_dir, FIRST);
+    for (uint64_t i = 1 + rng_below(&rng, 4); i > 0; i--)
+        change(second_dir, SECOND);
+    expect_sound(ask());
+    put_random_segments();
+    const bool was_mixed = is_mixed(log_dir);
+    const struct answers answers = ask();
+    if (was_mixed)
+        ck_assert_int_eq(answers.verify, TWINLOG_ECORRUPT);
+    if (was_mixed || answers.is_mixed)
+        ck_assert_uint_gt(answers.losses, 0);
+    remove_tree(log_dir);
+    remove_tree(second_dir);
+}
+
+/* TWINLOG_SCHEDULES of them, else none: not all of what they find is mended. */
+TEST(no_schedule_mixes_them_in_silence)
+{
+    const char *given = getenv("TWINLOG_SCHEDULES");
+    rng.state = test_seed();
+    for (unsigned left = given ? (unsigned)strtoul(given, NULL, 0) : 0; left > 0; left--)
+        run_schedule();
+}
