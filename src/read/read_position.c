@@ -415,7 +415,7 @@ static int walk_on(struct read_position *pos, uint64_t lsn)
 /* Another history may have the same LSN in another segment. */
 static bool is_in(const struct read_position *pos, struct visit visit)
 {
-    return pos->at->segment.header.segment_id == visit.segment_id;
+    return pos->at->segment.header.sequence == visit.sequence;
 }
 
 int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct visit from)

@@ -52,7 +52,7 @@ void twl_read_position_leave(struct read_position *pos); /* closes the current s
 /* Where a reader is: at that record, in that segment. */
 struct visit {
     uint64_t lsn; /* 0 = nowhere */
-    uint64_t segment_id;
+    uint64_t sequence;
 };
 
 /* All three return 1 in front of that record, in its group, and 0 if the record is not there yet. If the reader comes

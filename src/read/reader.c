@@ -136,6 +136,28 @@ struct doubt {
     unsigned looks, all_looks;
 };
 
+/* The oldest LSN that the segments of the set can have. */
+static uint64_t head_of(const struct segment_set *set)
+{
+    return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
+}
+
+/* The records up to `lsn`, the last of them in that segment: from which LSN on are they truncated? 0 = all
+ * of them are still there. The segment that begins a truncation has a greater sequence. If it is trimmed by now,
+ * the records' own segment is missing although the log begins in front of `lsn`. */
+static uint64_t find_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
+{
+    bool is_missing = true;
+    for (size_t i = 0; i < set->started; i++) {
+        const struct segment_header *header = &set->entries[i].header;
+        if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
+            return header->start_lsn;
+        is_missing = is_missing && header->sequence != sequence;
+    }
+    uint64_t head_lsn = head_of(set);
+    return is_missing && head_lsn <= lsn ? head_lsn : 0;
+}
+
 /* 1 = try again; the state has been refreshed. */
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
@@ -155,6 +177,8 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
         return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
     twl_read_position_leave(pos);
     rc = twl_read_snapshot_reload(&reader->snapshot);
+    if (rc == 0 && find_truncation(&reader->snapshot.set, reader->visited.lsn, reader->visited.sequence) > 0)
+        reader->visited = (struct visit){ 0 }; /* it was a filler, else the next step tells */
     return rc < 0 ? rc : 1;
 }
 
@@ -184,28 +208,6 @@ static int resolve(struct twinlog_reader *reader)
     reader->next_lsn = max_u64(reader->next_lsn, reader->from_lsn);
     reader->where = AT_LSN;
     return 0;
-}
-
-/* The oldest LSN that the segments of the set can have. */
-static uint64_t head_of(const struct segment_set *set)
-{
-    return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
-}
-
-/* The records up to `lsn`, the last of them in that segment: from which LSN on are they truncated? 0 = all
- * of them are still there. The segment that begins a truncation has a greater sequence. If it is trimmed by now,
- * the records' own segment is missing although the log begins in front of `lsn`. */
-static uint64_t find_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
-{
-    bool is_missing = true;
-    for (size_t i = 0; i < set->started; i++) {
-        const struct segment_header *header = &set->entries[i].header;
-        if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
-            return header->start_lsn;
-        is_missing = is_missing && header->sequence != sequence;
-    }
-    uint64_t head_lsn = head_of(set);
-    return is_missing && head_lsn <= lsn ? head_lsn : 0;
 }
 
 /* Were records replaced that the reader has returned? If only fillers were, the application has seen
@@ -275,7 +277,7 @@ static int approach(struct twinlog_reader *reader)
 /* The read position is at this record. */
 static struct visit visit(const struct twinlog_reader *reader, uint64_t lsn)
 {
-    return (struct visit){ lsn, reader->pos.at->segment.header.segment_id };
+    return (struct visit){ lsn, reader->pos.at->segment.header.sequence };
 }
 
 static void pass_filler(struct twinlog_reader *reader)
@@ -314,7 +316,6 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
     const struct read_snapshot *snapshot = &reader->snapshot;
     struct doubt doubt = { 0 };
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
-    struct visit visited = reader->visited;
     reader->end_lsn = 0;
     for (;;) {
         uint64_t last_lsn = 0;
@@ -328,7 +329,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
             if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
                 return 0;
-            rc = twl_read_position_back(&reader->pos, last_lsn, visited);
+            rc = twl_read_position_back(&reader->pos, last_lsn, reader->visited);
         }
         if (rc > 0)
             rc = twl_read_position_read(&reader->pos, ret_record);
@@ -339,7 +340,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
                 reader->filler_lsn = 0;
                 return 1;
             }
-            visited = visit(reader, last_lsn);
+            reader->visited = visit(reader, last_lsn);
             most_lsn = last_lsn - 1;
         } else if (rc == POSITION_LOST) {
             rc = look_again(reader, last_lsn, &doubt);
