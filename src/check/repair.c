@@ -49,8 +49,8 @@ struct repairer {
     bool has_hole; /* something was missing there, and no record was put since */
     struct twinlog_report hole;
     struct epoch last_epoch; /* of the record that was put last */
-    bool is_apart;           /* damage lies between that record and the next one, */
-    bool is_break;           /* and it is nothing but that the two do not fit */
+    uint64_t apart_lsn;      /* damage lies in front of this record, 0 = of none, */
+    bool is_break;           /* and it is nothing but that the two sides do not fit */
     struct doubt doubt;      /* of the hole that is searched */
 };
 
@@ -118,7 +118,7 @@ static int tell_apart(struct repairer *r, const struct cursor_record *record, st
     struct twinlog_report report;
     const bool is_same = is_same_epoch(epoch, r->last_epoch) && !r->is_break;
     r->last_epoch = epoch;
-    if (!r->is_apart || r->time_ns == INT64_MIN || is_same)
+    if (r->apart_lsn == 0 || record->lsn < r->apart_lsn || r->time_ns == INT64_MIN || is_same)
         return 0;
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "whether record %llu is of the same history as those before it cannot be determined",
@@ -221,9 +221,9 @@ static int put_of_epoch(struct repairer *r, const struct cursor_record *record, 
 static int put_record(void *context, const struct cursor_record *record)
 {
     struct repairer *r = context;
-    const bool is_behind = record->lsn >= r->next_lsn;
+    const bool is_behind = record->lsn >= max_u64(r->next_lsn, r->apart_lsn);
     const int rc = put_of_epoch(r, record, r->walk.cursor.group.epoch);
-    r->is_apart = r->is_apart && !is_behind;
+    r->apart_lsn = is_behind ? 0 : r->apart_lsn;
     return rc;
 }
 
@@ -309,7 +309,8 @@ static int take_hole(void *context, const struct twinlog_report *report, const s
         return 0;
     if (!r->has_hole)
         r->hole = *report;
-    r->has_hole = r->is_apart = true;
+    r->has_hole = true;
+    r->apart_lsn = hole->first_lsn;
     r->is_break = hole->last_lsn < hole->first_lsn;
     r->last_lost_lsn = max_u64(r->last_lost_lsn, hole->last_lsn);
     r->doubt = hole->doubt;

@@ -519,7 +519,13 @@ static int check_bound(struct walk *w)
                (unsigned long long)w->bound - 1);
     place(w, &report, w->cursor.group_offset, group->bytes);
     report.first_lsn = report.last_lsn = w->bound - 1;
-    return tell(w, &report, NULL);
+    const struct hole joint = { .finding = TWINLOG_FOUND_DAMAGE,
+                                .from = w->cursor.offset,
+                                .to = w->cursor.offset,
+                                .first_lsn = w->bound,
+                                .last_lsn = w->bound - 1,
+                                .epochs = { group->epoch, group->epoch } };
+    return tell(w, &report, &joint);
 }
 
 /* As recovery does: a durable record was complete, so a claim in its place is damage. */
