@@ -434,8 +434,8 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit
 {
     catch_up(pos);
     const struct cursor *cursor = &pos->at->cursor;
-    const bool is_at_next = from.lsn == lsn + 1 && pos->at->segment.file && cursor->records_left > 0 &&
-                            twl_cursor_next_lsn(cursor) == lsn + 1;
+    const bool is_at_next = from.lsn == lsn + 1 && pos->at->segment.file && is_in(pos, from) &&
+                            cursor->records_left > 0 && twl_cursor_next_lsn(cursor) == lsn + 1;
     const struct group_header next = is_at_next ? cursor->group : (struct group_header){ 0 };
     const uint64_t offset = cursor->group_offset;
     int rc = look_up(pos, lsn);

@@ -377,11 +377,11 @@ static void run_schedule(void)
     remove_tree(second_dir);
 }
 
-/* TWINLOG_SCHEDULES of them, else none: not all of what they find is mended. */
+/* TWINLOG_SCHEDULES of them, else a few. */
 TEST(no_schedule_mixes_them_in_silence)
 {
     const char *given = getenv("TWINLOG_SCHEDULES");
     rng.state = test_seed();
-    for (unsigned left = given ? (unsigned)strtoul(given, NULL, 0) : 0; left > 0; left--)
+    for (unsigned left = given ? (unsigned)strtoul(given, NULL, 0) : 6; left > 0; left--)
         run_schedule();
 }
