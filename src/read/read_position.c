@@ -374,10 +374,12 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     twl_cursor_place_at(&pos->at->cursor, 0,
                         is_fixed ? twl_position_before(&pos->at->segment.header) : position);
     rc = twl_cursor_enter_group(&pos->at->cursor);
-    if (rc == 0 && !is_at_end(pos, left))
+    if (rc == 0 && !is_fixed && !is_at_end(pos, left)) {
         move_to(pos, left);
-    else
+        find_bound(pos);
+    } else {
         close_slot(left);
+    }
     return judge(pos, rc);
 }
 
