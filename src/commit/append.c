@@ -182,8 +182,10 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         return rc;
     PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
     const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
-    copy(c, batch, now_ns, place);
-    twl_finish_copy(c, place.twin);
+    if (!place.is_void) {
+        copy(c, batch, now_ns, place);
+        twl_finish_copy(c, place.twin);
+    }
     if (place.must_call)
         twl_client_call(&c->client);
     if (is_timed) {

@@ -81,6 +81,7 @@ struct place {
     unsigned char *at;
     uint64_t lsn;   /* of the first record */
     bool must_call; /* call the committer when the record is copied */
+    bool is_void;   /* the log has failed: nothing is copied there */
 };
 
 /* A waiter: a writer that found no room and is queued. The struct is on its stack. Before other writers can use the
@@ -173,10 +174,11 @@ struct commit {
     _Alignas(CACHE_LINE) struct leadership leadership;
     struct segment segment; /* [leader, with the lock to exchange it] the active one */
     /* the fields up to `delivery` are [leader] */
-    struct segment left;     /* the previous segment, until the active one has a group; file NULL = none */
-    uint32_t chain;          /* checksum of the last group header written */
-    bool is_segment_started; /* the active segment has a group */
-    bool has_asked_spare;    /* the segment after the active one was ordered */
+    struct waiter *own_waiter; /* of the leader, if it waits for a place; its round may give it one */
+    struct segment left;       /* the previous segment, until the active one has a group; file NULL = none */
+    uint32_t chain;            /* checksum of the last group header written */
+    bool is_segment_started;   /* the active segment has a group */
+    bool has_asked_spare;      /* the segment after the active one was ordered */
     uint64_t recent_groups, recent_bytes; /* groups of records since the last order */
     uint32_t expected;                    /* writers and requests that will probably join the next group */
     uint64_t sync_ns;                     /* smoothed duration of a commit */
@@ -262,10 +264,10 @@ enum led {
 };
 /* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has
  * got its place meanwhile, it leads no round: a leader waits for every copy into its group, so for its own. */
-enum led twl_lead(struct commit *c, const struct waiter *waiter);
+enum led twl_lead(struct commit *c, struct waiter *waiter);
 /* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
  * it may sleep. `waiter` as for twl_lead(). */
-bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
+bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);
 
 /* ---- requests.c ---- */
 /* Sets the result of the requests and hands them to their queues. Only the leader calls it: they stay in order. */

@@ -400,10 +400,24 @@ static void complete(struct commit *c, struct twin *twin, int rc) REQUIRES(c->le
     twl_complete(c, &requests, rc);
 }
 
+/* The leader cannot copy while it leads, and no owner of a request gets it back before the copies have ended. What was
+ * to be copied is never written. */
+static void give_up_own_place(struct commit *c) REQUIRES(c->leadership)
+{
+    struct waiter *own = c->own_waiter;
+    twl_mutex_lock(&c->lock);
+    if (own && own->place.twin && !own->place.is_void) {
+        own->place.is_void = true;
+        atomic_fetch_add(&own->place.twin->filled, 1);
+    }
+    twl_mutex_unlock(&c->lock);
+}
+
 /* Completes all requests of a failed log, oldest first, even those of groups that will never be written. The log is
  * poisoned: the buffers get no more. */
 static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
 {
+    give_up_own_place(c);
     twl_mutex_lock(&c->lock);
     const uint32_t filling = c->filling;
     twl_mutex_unlock(&c->lock);
@@ -546,19 +560,21 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
-enum led twl_lead(struct commit *c, const struct waiter *waiter)
+enum led twl_lead(struct commit *c, struct waiter *waiter)
 {
     struct round round;
     enum led led = LED_NOT;
     if (twl_try_lead(c)) {
+        c->own_waiter = waiter;
         const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
+        c->own_waiter = NULL;
         twl_hand_on(c, has_led ? &round : NULL);
         led = has_led ? LED_ROUND : LED_NOTHING;
     }
     return led;
 }
 
-bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter)
+bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter)
 {
     if (may_lead(c, terms))
         return twl_lead(c, waiter) != LED_NOT;
