@@ -10,9 +10,8 @@
 #include <stdio.h>
 
 static const char busy_advice[] =
-    "Only the writer can remove records: stop it and try again. A writer that does not share the log can also "
-    "call twinlog_trim(), twinlog_truncate() or twinlog_reset() itself, or open the log with limits ('twinlog "
-    "append --keep-bytes').";
+    "Only the writer can remove records: stop it and try again. A writer that does not share the log trims it when "
+    "'twinlog trim' asks, and can call twinlog_truncate() or twinlog_reset() itself.";
 
 int open_to_remove(const char *dir, struct twinlog **ret_log)
 {

@@ -79,6 +79,7 @@ enum option_value {
     OPTION_REWIND,
     OPTION_WAIT,
     OPTION_DRY_RUN,
+    OPTION_NO_WAIT,
     OPTION_COMMAND,
     OPTION_ONCE,
     OPTION_STATUS,

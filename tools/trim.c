@@ -7,15 +7,18 @@
 #include "options.h"
 #include "when.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#define WRITER_WAIT_MS 30000
+
 static const char about[] =
     "Usage: twinlog trim DIR LIMIT... [options]\n"
     "\n"
-    "Removes records for good from the log in DIR, which no process may be writing meanwhile.\n"
-    "From the head; with several limits, the one that removes most counts:\n";
+    "Removes records for good from the log in DIR. From the head, also beside the log's writer,\n"
+    "which then does it within a second; with several limits, the one that removes most counts:\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_BEFORE, "before", "LSN", "records with a smaller LSN" },
@@ -25,11 +28,12 @@ static const struct option_row option_rows[] = {
     { OPTION_KEEP_TIME, "keep-time", "T", "whole segments with records that are all older than T" },
     { OPTION_PAST_CURSORS, "past-cursors", NULL,
       "also what named cursors hold; those are moved to the new head" },
-    HEADING("From the end, alone:"),
+    HEADING("From the end, alone, and while no process writes the log:"),
     { OPTION_AFTER, "after", "LSN", "records with a larger LSN; the next one appended gets LSN + 1" },
     HEADING("Options:"),
     { OPTION_DRY_RUN, "dry-run", NULL,
       "change nothing, and say what would be removed; another process may be writing the log" },
+    { OPTION_NO_WAIT, "no-wait", NULL, "do not wait until the log's writer has removed them" },
     { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
 };
@@ -52,6 +56,7 @@ struct trim {
     struct twinlog *log;
     bool is_json;
     bool is_dry_run;
+    bool does_not_wait;
     bool has_limit; /* for trimming the head */
     struct twinlog_trim_options options;
     bool is_cut; /* --after */
@@ -165,6 +170,48 @@ static int plan_front(const struct trim *trim)
     return status == STATUS_FINE ? show(trim, &result, is_empty) : status;
 }
 
+/* The writer of the log removes them. -ESRCH: there is none. */
+static int ask_writer(const struct trim *trim, int *ret_status)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    bool is_empty = false;
+
+    *ret_status = plan_trim(trim->dir, &trim->options, NULL, &result, &is_empty);
+    if (*ret_status != STATUS_FINE)
+        return 0;
+    if (result.removed_records + result.removed_segments == 0) {
+        *ret_status = show(trim, &result, is_empty);
+        return 0;
+    }
+    options.before_lsn = result.first_lsn;
+    options.flags = trim->options.flags;
+    const uint64_t kept_lsn = result.first_lsn - result.removed_records;
+    int error =
+        twinlog_ask_trim(trim->dir, &options, trim->does_not_wait ? 0 : WRITER_WAIT_MS, &result.first_lsn);
+    if (error == -ESRCH)
+        return error;
+    if (error == -ETIMEDOUT && trim->does_not_wait) {
+        complain("note: the writer of the log removes them within a second");
+        error = 0;
+    }
+    result.removed_records = result.first_lsn - kept_lsn;
+    *ret_status = error == 0 ? show(trim, &result, is_empty)
+                             : fail("trim", trim->dir, error, NULL,
+                                    error == -ETIMEDOUT
+                                        ? "The writer has not answered in 30 s; it removes them when it goes "
+                                          "on."
+                                        : NULL);
+    return error;
+}
+
+static bool has_writer(const char *dir)
+{
+    struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
+
+    return twinlog_inspect(dir, &log) == 0 && log.has_writer;
+}
+
 /* ---- the end ----------------------------------------------------------------------------------- */
 
 static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
@@ -247,6 +294,8 @@ static void take_options(struct trim *trim, const struct command *command, int a
             trim->options.flags |= TWINLOG_TRIM_PAST_CURSORS;
         } else if (value == OPTION_DRY_RUN) {
             trim->is_dry_run = true;
+        } else if (value == OPTION_NO_WAIT) {
+            trim->does_not_wait = true;
         } else if (value == OPTION_JSON) {
             trim->is_json = true;
         } else {
@@ -267,7 +316,10 @@ static int trim_run(const struct command *command, int argc, char **argv)
     take_options(&trim, command, argc, argv);
     if (trim.is_dry_run)
         return finish_output(trim.is_cut ? plan_cut(&trim) : plan_front(&trim));
-    int status = open_to_remove(trim.dir, &trim.log);
+    int status = STATUS_FINE;
+    if (!trim.is_cut && has_writer(trim.dir) && ask_writer(&trim, &status) != -ESRCH)
+        return finish_output(status);
+    status = open_to_remove(trim.dir, &trim.log);
     if (status != STATUS_FINE)
         return status;
     status = trim.is_cut ? cut_end(&trim) : trim_front(&trim);

@@ -171,6 +171,7 @@ static void clear(struct shared_page *shared)
     atomic_store(&page->first_lsn, 0);
     atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
     atomic_store(&page->poison, 0);
+    memset(&page->trim_ask, 0, sizeof(page->trim_ask)); /* of the writer before */
     atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
     /* a value from before a power cut is void */
     atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - 1);

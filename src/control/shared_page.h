@@ -17,6 +17,7 @@
 
 #include "base/base.h"
 #include "base/statistics.h"
+#include "base/trim_ask.h"
 #include "base/watermark.h"
 #include "io/io.h"
 
@@ -43,6 +44,7 @@ struct page_words {
     _Atomic uint32_t left_epoch; /* newest epoch that an opening writer has found here; 0 = none */
     _Atomic int poison; /* 0 or the error that poisoned the log; in shared mode that of all participants */
     _Atomic uint64_t noted_segment, noted_group, noted_records; /* see struct note; openings keep it */
+    struct trim_ask trim_ask;
 };
 
 /* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page:

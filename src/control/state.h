@@ -18,6 +18,10 @@
 #define STATE_NAME "state"
 #define STATE_NEW_NAME "state.new"
 
+/* A value of the library's: what a process wants to be trimmed by the writer, two LSNs (docs/format.md). */
+#define STATE_TRIM_NAME "\001trim"
+#define STATE_TRIM_BYTES 16u
+
 /* In memory: header and entries, in the order of kind and name. */
 struct state {
     struct state_header header;

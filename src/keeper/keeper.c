@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ASK_MS 1000u
+
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
 {
     uint32_t seen = twl_event_value(&k->done);
@@ -63,22 +65,35 @@ static bool work(struct keeper *k) REQUIRES(k->lock)
     return twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k);
 }
 
+/* Once a second at most: `tend` may have to be called again for it. */
+static bool has_new_ask(const struct keeper *k, uint64_t *again_ns)
+{
+    if (!trim_ask_is_open(k->config.trim_ask) || twl_monotonic_ns() < *again_ns)
+        return false;
+    *again_ns = twinlog_deadline(ASK_MS);
+    return true;
+}
+
 static void *look_after(void *argument)
 {
     struct keeper *k = argument;
     uint64_t tend_ns = k->config.tend_ms > 0 ? twinlog_deadline(k->config.tend_ms) : 0;
+    uint64_t again_ns = 0;
     twl_mutex_lock(&k->lock);
     while (!k->is_stopping) {
         if (tend_ns > 0 && twl_monotonic_ns() >= tend_ns) {
             k->must_tend = true;
             tend_ns = twinlog_deadline(k->config.tend_ms);
         }
+        if (has_new_ask(k, &again_ns))
+            k->must_tend = true;
         if (work(k))
             continue;
         twl_keeper_tell_count(k);
         uint32_t seen = twl_event_value(&k->work);
         twl_mutex_unlock(&k->lock);
-        twl_event_sleep_until(&k->work, seen, tend_ns);
+        const uint64_t look_ns = k->config.trim_ask ? twinlog_deadline(ASK_MS) : 0;
+        twl_event_sleep_until(&k->work, seen, tend_ns > 0 && tend_ns < look_ns ? tend_ns : look_ns);
         twl_mutex_lock(&k->lock);
     }
     while (twl_keeper_seal_next(k)) /* so that the next opening need not walk them */
@@ -251,7 +266,7 @@ void twl_keeper_start(struct keeper *k)
     twl_mutex_lock(&k->lock);
     k->is_log_open = true;
     twl_keeper_tell_count(k);
-    k->must_tend = k->config.tend != NULL;
+    k->must_tend = k->config.tends_at_start;
     if (k->retired_count > 0 || k->sealed + 1 < k->started_count || k->must_tend)
         twl_keeper_get_going(k);
     twl_mutex_unlock(&k->lock);

@@ -14,6 +14,7 @@
 
 #include "base/statistics.h"
 #include "base/sync.h"
+#include "base/trim_ask.h"
 #include "segment/segment_set.h"
 
 struct keeper;
@@ -33,6 +34,9 @@ struct keeper_config {
     void (*tend)(void *context);
     void *context;
     unsigned tend_ms;
+    bool tends_at_start;
+    /* `tend` is called within a second, too, when a process asks for a trim, if the thread has been started */
+    const struct trim_ask *trim_ask;
 };
 
 /* Opens and locks the spares that were found, and cleans and syncs them. */

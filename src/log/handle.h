@@ -128,5 +128,6 @@ void twl_forget_lookups(struct twinlog *log);
 
 /* The retention; called by the keeper. */
 void twl_retain(void *log);
+bool twl_has_retention(const struct twinlog_options *options);
 
 #endif

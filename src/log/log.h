@@ -25,6 +25,8 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
                 uint64_t *ret_lsn);
 
 /* As twinlog_watch(). Owns `io` from here on, also on failure. */
+int twl_ask_trim(struct io *io, const struct twinlog_trim_options *options, int timeout_ms,
+                 uint64_t *ret_first_lsn);
 int twl_watch(struct io *io, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
 
 /* As twinlog_consumer_open(). Owns `io` from here on, also on failure. `name` and the options were checked. */

@@ -363,11 +363,6 @@ static int choose_epoch(struct opening *o)
     return o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
 }
 
-static bool has_retention(const struct twinlog_options *options)
-{
-    return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
-}
-
 /* A mapped segment must be mapped from its first byte on, and any other segment must not be. */
 static bool has_unfit_spares(const struct opening *o)
 {
@@ -398,9 +393,11 @@ static int make_keeper(struct opening *o)
         .most_segments = MOST_SEGMENTS_TO_MAKE,
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .lock_wait_ms = DEAD_WRITER_WAIT_MS,
-        .tend = has_retention(&log->options) ? twl_retain : NULL,
+        .tend = twl_retain,
+        .tends_at_start = twl_has_retention(&log->options),
         .context = log,
         .tend_ms = log->options.keep_age_ms > 0 ? RETENTION_MS : 0,
+        .trim_ask = &log->shared->page->trim_ask,
     };
     plan_segment(o, o->active.header.sequence + 1,
                  is_mapped(o) ? log->options.mapped_bytes : 2 * o->active.header.bytes, &config.plan);

@@ -7,6 +7,7 @@
  * is already gone belonged to neither. The new head is chosen inside the change of the state file, because
  * the cursors that may hold it are there.
  */
+#include "base/bytes.h"
 #include "base/versioned.h"
 #include "log/handle.h"
 
@@ -215,7 +216,63 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
     return rc;
 }
 
-/* ---- by retention ------------------------------------------------------------------------------ */
+/* ---- by retention, and for another process ----------------------------------------------------- */
+
+bool twl_has_retention(const struct twinlog_options *options)
+{
+    return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
+}
+
+static int keep_limits(struct twinlog *log)
+{
+    const struct twinlog_options *options = &log->options;
+    int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
+    struct trim trim = { .log = log, .keep_bytes = options->keep_bytes };
+    if (age_ns > 0)
+        trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
+    trim.whole_lsn = head_for_records(log, options->keep_records);
+    return twl_has_retention(options) ? apply(&trim) : 0;
+}
+
+/* What a process wants to be removed, as it stands in the state file: the records of smaller LSNs; 0 = none. */
+struct wish {
+    uint64_t before_lsn, past_cursors_lsn;
+};
+
+static void find_wish(const struct state *state, struct wish *wish)
+{
+    struct state_entry entry;
+    *wish = (struct wish){ 0 };
+    if (!twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &entry) || entry.value_bytes != STATE_TRIM_BYTES)
+        return;
+    wish->before_lsn = load_le64(entry.value);
+    wish->past_cursors_lsn = load_le64(entry.value + 8);
+}
+
+static int take_wish(void *context, struct state *state)
+{
+    find_wish(state, context);
+    const int rc = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME);
+    return rc < 0 ? (rc == -ENOENT ? 0 : rc) : 1;
+}
+
+static void answer(struct twinlog *log)
+{
+    struct trim_ask *ask = &log->shared->page->trim_ask;
+    struct wish wish = { 0 };
+    if (!trim_ask_is_open(ask))
+        return;
+    const uint32_t asked = atomic_load(&ask->asked); /* what is wished later is asked again */
+    int rc = twl_state_change(log->io, take_wish, &wish);
+    struct trim trim = { .log = log, .lsn = wish.before_lsn };
+    struct trim past = { .log = log, .lsn = wish.past_cursors_lsn, .is_past_cursors = true };
+    if (rc == 0 && trim.lsn > 0)
+        rc = apply(&trim);
+    if (rc == 0 && past.lsn > 0)
+        rc = apply(&past);
+    atomic_store(&ask->result, rc);
+    atomic_store(&ask->answered, asked);
+}
 
 /* A close waits for the keeper's thread, so this call need not be counted. A failure is retried next time,
  * and so is a call that finds `head_lock` taken: without a thread this call's own caller may hold it; with
@@ -223,14 +280,93 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 void twl_retain(void *context)
 {
     struct twinlog *log = context;
-    const struct twinlog_options *options = &log->options;
-    int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    struct trim trim = { .log = log, .keep_bytes = options->keep_bytes };
-    if (age_ns > 0)
-        trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
+    if (!twl_has_retention(&log->options) && !trim_ask_is_open(&log->shared->page->trim_ask))
+        return;
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
-    trim.whole_lsn = head_for_records(log, options->keep_records);
-    apply(&trim);
+    (void)keep_limits(log);
+    answer(log);
     twl_mutex_unlock(&log->head_lock);
+}
+
+/* ---- in another process ------------------------------------------------------------------------ */
+
+#define LOOK_MS 20 /* at what the writer has answered */
+
+/* 1 = answered; 0 = not yet; -ESRCH: that writer is gone. */
+static int look_at_answer(struct shared_page *shared, uint64_t writer, uint32_t asked)
+{
+    bool has_writer;
+    const struct trim_ask *ask = &shared->page->trim_ask;
+    int rc = twl_page_has_writer(shared, &has_writer);
+    if (rc < 0)
+        return rc;
+    if (!has_writer || atomic_load(&shared->page->writer) != writer)
+        return -ESRCH;
+    if ((int32_t)(atomic_load(&ask->answered) - asked) < 0)
+        return 0;
+    rc = atomic_load(&ask->result);
+    return rc < 0 ? rc : 1;
+}
+
+struct asking {
+    struct shared_page *shared;
+    const struct twinlog_trim_options *options;
+};
+
+/* What others wish stays, if the writer still has to look; else it is an old wish, of a writer that is gone. */
+static int put_wish(void *context, struct state *state)
+{
+    const struct asking *asking = context;
+    const struct twinlog_trim_options *options = asking->options;
+    unsigned char value[STATE_TRIM_BYTES];
+    struct wish wish = { 0 };
+    if (trim_ask_is_open(&asking->shared->page->trim_ask))
+        find_wish(state, &wish);
+    uint64_t *lsn = options->flags & TWINLOG_TRIM_PAST_CURSORS ? &wish.past_cursors_lsn : &wish.before_lsn;
+    *lsn = max_u64(*lsn, options->before_lsn);
+    store_le64(value, wish.before_lsn);
+    store_le64(value + 8, wish.past_cursors_lsn);
+    const int rc = twl_state_put(state, STATE_VALUE, STATE_TRIM_NAME, value, sizeof(value));
+    return rc < 0 ? rc : 1;
+}
+
+static int ask_writer(struct shared_page *shared, const struct twinlog_trim_options *options, int timeout_ms)
+{
+    bool has_writer;
+    int rc = twl_page_ask_writer(shared, &has_writer);
+    if (rc < 0 || !has_writer)
+        return rc < 0 ? rc : -ESRCH;
+    if (!shared->page || twl_page_mode(shared) == TWINLOG_MODE_SHARED)
+        return -ENOTSUP;
+    if (!shared->is_writable)
+        return -EACCES;
+    if (twl_page_epoch(shared) == 0) /* it is opening the log */
+        return -EAGAIN;
+    struct trim_ask *ask = &shared->page->trim_ask;
+    const uint64_t writer = atomic_load(&shared->page->writer);
+    const uint64_t deadline_ns = timeout_ms < 0 ? UINT64_MAX : twinlog_deadline((uint32_t)timeout_ms);
+    struct asking asking = { shared, options };
+    rc = twl_state_change(shared->io, put_wish, &asking);
+    if (rc < 0)
+        return rc;
+    const uint32_t asked = atomic_fetch_add(&ask->asked, 1) + 1;
+    while ((rc = look_at_answer(shared, writer, asked)) == 0 && twl_monotonic_ns() < deadline_ns)
+        shared->io->ops->sleep_ms(shared->io, LOOK_MS);
+    return rc == 0 ? -ETIMEDOUT : rc < 0 ? rc : 0;
+}
+
+int twl_ask_trim(struct io *io, const struct twinlog_trim_options *options, int timeout_ms,
+                 uint64_t *ret_first_lsn)
+{
+    struct shared_page shared;
+    int rc = twl_page_watch(io, &shared);
+    if (rc == 0) {
+        rc = ask_writer(&shared, options, timeout_ms);
+        if (rc == 0 && ret_first_lsn)
+            *ret_first_lsn = twl_page_first_lsn(&shared);
+        twl_page_unwatch(&shared);
+    }
+    io->ops->destroy(io);
+    return rc;
 }

@@ -293,3 +293,16 @@ int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_re
         twl_versioned_give(ret_result, &result, sizeof(result));
     return rc;
 }
+
+int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
+                     uint64_t *ret_first_lsn)
+{
+    struct twinlog_trim_options own;
+    struct io *io;
+    if (!dir || !options || twl_versioned_take(&own, sizeof(own), options) < 0 || own.before_lsn == 0 ||
+        own.keep_bytes > 0 || own.keep_records > 0 || own.before_time_ns != 0 ||
+        (own.flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS))
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, false, &io);
+    return rc < 0 ? rc : twl_ask_trim(io, &own, timeout_ms, ret_first_lsn);
+}

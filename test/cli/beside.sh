@@ -193,6 +193,34 @@ test_slow_pipe()
     says "the log was closed" out '^status +closed cleanly$'
 }
 
+test_trim()
+{
+    start_writer trimmed --segment 64K
+    for i in 1 2 3 4 5 6 7 8; do # each fills most of a segment
+        written "$(printf '%050000d' $i)"
+    done
+    "$twinlog" cursors trimmed --set slow=5
+    status "trim beside the writer" 0 "$twinlog" trim trimmed --before 4
+    says "says what the writer has removed" out '^Removed 3 records and [1-9].*begins at LSN 4'
+    status "up to a cursor" 0 "$twinlog" trim trimmed --keep-records 1 --json
+    says "that holds the rest" out '"first_lsn":6,.*"held_by":"cursor","holder":"slow"'
+    status "without waiting" 0 "$twinlog" trim trimmed --before 8 --past-cursors --no-wait
+    wait_until sh -c '"$0" stat trimmed | grep -Eq "^first LSN +8$"' "$twinlog"
+    count "the writer does it by itself" $?
+    status "trim where there is nothing to remove" 0 "$twinlog" trim trimmed --before 3
+    written last
+    status "from the end" 1 "$twinlog" trim trimmed --after 8
+    says "only while nobody writes" err 'busy'
+    kill -STOP "$writer"
+    status "a writer that is stopped" 0 "$twinlog" trim trimmed --before 9 --no-wait
+    kill -CONT "$writer"
+    wait_until sh -c '"$0" stat trimmed | grep -Eq "^first LSN +9$"' "$twinlog"
+    count "does it when it goes on" $?
+    stop_writer KILL
+    status "trim behind a writer that was killed" 0 "$twinlog" trim trimmed --keep-records 1
+    status "and the log is sound" 0 "$twinlog" verify trimmed
+}
+
 # start_follower COMMAND...: its output goes to followed, its errors to followed.err.
 start_follower()
 {
@@ -360,6 +388,7 @@ test_beside_writer()
 
 test_stat_live
 test_slow_pipe
+test_trim
 test_follow
 test_cat_cursor
 test_beside_writer
