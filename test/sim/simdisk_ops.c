@@ -105,7 +105,7 @@ static int sim_open(struct io *io, const char *name, unsigned flags, struct io_f
     if (error < 0)
         return error;
     struct sim_file *file = sim_allocate(sizeof(*file));
-    *file = (struct sim_file){ .file = { io }, .inode = inode, .flags = flags };
+    *file = (struct sim_file){ .file = { .io = io }, .inode = inode, .flags = flags };
     ++process->files;
     *ret_file = &file->file;
     return 0;
