@@ -381,10 +381,15 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 
 /* ---- entries ----------------------------------------------------------------------------------- */
 
+static bool is_name(const char *name)
+{
+    const size_t bytes = name ? strnlen(name, STATE_MAX_NAME + 1) : 0;
+    return bytes > 0 && bytes <= STATE_MAX_NAME;
+}
+
 int twl_state_check_name(const char *name)
 {
-    size_t bytes = name ? strnlen(name, STATE_MAX_NAME + 1) : 0;
-    return bytes > 0 && bytes <= STATE_MAX_NAME && !twl_state_name_is_reserved(name) ? 0 : -EINVAL;
+    return is_name(name) && !twl_state_name_is_reserved(name) ? 0 : -EINVAL;
 }
 
 bool twl_state_name_is_reserved(const char *name)
@@ -422,7 +427,7 @@ static struct state_entry name_entry(enum state_entry_kind kind, const char *nam
 bool twl_state_find(const struct state *state, enum state_entry_kind kind, const char *name,
                     struct state_entry *ret_entry)
 {
-    if (twl_state_check_name(name) < 0)
+    if (!is_name(name))
         return false;
     struct state_entry wanted = name_entry(kind, name);
     struct place place = find_place(state, &wanted);
@@ -444,8 +449,7 @@ static void resize(struct state *state, const struct place *place, size_t bytes)
 int twl_state_put(struct state *state, enum state_entry_kind kind, const char *name, const void *value,
                   size_t size)
 {
-    if (twl_state_check_name(name) < 0 || size > STATE_MAX_VALUE ||
-        (kind == STATE_CURSOR && size != STATE_CURSOR_BYTES))
+    if (!is_name(name) || size > STATE_MAX_VALUE || (kind == STATE_CURSOR && size != STATE_CURSOR_BYTES))
         return -EINVAL;
     struct state_entry entry = name_entry(kind, name);
     struct place place = find_place(state, &entry);
@@ -465,7 +469,7 @@ int twl_state_put(struct state *state, enum state_entry_kind kind, const char *n
 
 int twl_state_remove(struct state *state, enum state_entry_kind kind, const char *name)
 {
-    if (twl_state_check_name(name) < 0)
+    if (!is_name(name))
         return -EINVAL;
     struct state_entry wanted = name_entry(kind, name);
     struct place place = find_place(state, &wanted);

@@ -49,7 +49,7 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 
 /* Entries. `name` is NUL-terminated. -EINVAL: a bad name, or NULL. -ENOENT. -ENOSPC: too many bytes in all.
  * -ENOMEM. */
-int twl_state_check_name(const char *name);
+int twl_state_check_name(const char *name);        /* of a program: not one of the library's */
 bool twl_state_name_is_reserved(const char *name); /* for later versions of the library */
 bool twl_state_find(const struct state *state, enum state_entry_kind kind, const char *name,
                     struct state_entry *ret_entry);

@@ -471,7 +471,9 @@ static int go_on_mapped(struct opening *o)
     twl_commit_give_away(log->commit, &config.left, &config.position);
     twl_commit_destroy(log->commit);
     log->commit = NULL;
-    memset(log->shared->statistics, 0, sizeof(*log->shared->statistics)); /* the marker was a group */
+    /* the marker was a group; what stands in front is the keeper's */
+    const size_t kept = offsetof(struct statistics, roll_waits);
+    memset((char *)log->shared->statistics + kept, 0, sizeof(*log->shared->statistics) - kept);
     int rc = twl_mapped_create(&config, &log->mapped);
     if (rc < 0)
         twl_segment_close(&config.left);

@@ -166,7 +166,7 @@ test_shared_refusals()
         status "append ${option:-without --shared} beside it" 1 "$twinlog" append beside $option <in
         says "is told what to do" err 'use --shared here'
     done
-    status "trim beside it" 1 "$twinlog" trim beside --before 1
+    status "trim beside it" 1 "$twinlog" trim beside --after 0
     status "append --shared beside it" 0 "$twinlog" append beside --shared --print-lsn <in
     seq 2 6 >want
     same "has the next LSNs" want out

@@ -122,6 +122,7 @@ static int walk(const char *dir, bool is_back, bool *ret_is_mixed)
     struct twinlog_record record;
     bool has[SECOND + 1] = { false };
     int rc = twinlog_reader_open(dir, NULL, &reader);
+    *ret_is_mixed = false;
     if (rc < 0)
         return rc;
     rc = is_back ? twinlog_reader_seek_end(reader) : 0;

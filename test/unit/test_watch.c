@@ -414,7 +414,8 @@ static struct {
     const struct io_ops *real;
     struct io_ops ops;
     uint64_t delay_ns; /* of a write */
-    int write_error, allocate_error;
+    int write_error;
+    _Atomic int allocate_error; /* the keeper looks, too */
 } device;
 
 static void reap(struct io *io, struct io_write *write)
