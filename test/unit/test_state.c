@@ -102,7 +102,9 @@ TEST(a_name_has_1_to_63_bytes)
     ck_assert_int_eq(put_text(&state, name, "v"), 0);
     ck_assert(has_value(&state, name, "v"));
     ck_assert_int_eq(put_text(&state, "\xc3\xa9 \x01", "any byte but NUL"), 0);
-    ck_assert_int_eq(put_text(&state, "\x1f", "for later versions"), -EINVAL);
+    ck_assert_int_eq(twl_state_check_name("\x1f"), -EINVAL);
+    ck_assert_int_eq(twl_state_check_name(STATE_TRIM_NAME), -EINVAL);
+    ck_assert_int_eq(put_text(&state, STATE_TRIM_NAME, "the library's own"), 0);
     ck_assert_int_eq(put_text(&state, " ", "v"), 0);
     twl_state_free(&state);
 }
