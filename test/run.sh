@@ -197,9 +197,9 @@ coverage()
     report="gcovr --root . --exclude-unreachable-branches --exclude-throw-branches"
     say "src/, by file"
     $report --filter src/ --csv - build/coverage | coverage_table
-    say "lines and branches that were not reached in src/format and src/segment/recover.c"
-    $report --filter src/format/ --filter src/segment/recover.c build/coverage
-    $report --filter src/format/ --filter src/segment/recover.c --branches build/coverage
+    say "lines and branches that were not reached in src/format and src/recover/recover.c"
+    $report --filter src/format/ --filter src/recover/recover.c build/coverage
+    $report --filter src/format/ --filter src/recover/recover.c --branches build/coverage
     [ "$failed" = 0 ]
 }
 

@@ -6,7 +6,7 @@
 #ifndef TWL_SEAL_CHECK_H
 #define TWL_SEAL_CHECK_H
 
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 struct seal_check {
     const struct loaded_index *index; /* of the cursor */

@@ -9,7 +9,7 @@
 #include "check/check.h"
 
 #include "log/log_snapshot.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 #include <stdio.h>

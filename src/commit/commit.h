@@ -18,7 +18,7 @@
 #include "commit/engine.h"
 #include "control/shared_page.h"
 #include "keeper/keeper.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 struct commit;
 extern const struct engine_ops twl_commit_engine;

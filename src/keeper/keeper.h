@@ -15,7 +15,7 @@
 #include "base/statistics.h"
 #include "base/sync.h"
 #include "base/trim_ask.h"
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
 
 struct keeper;
 

@@ -6,7 +6,7 @@
  * damage.
  */
 #include "keeper/inside.h"
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 #include <errno.h>
 #include <stdlib.h>

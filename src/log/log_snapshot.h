@@ -11,7 +11,7 @@
 #define TWL_LOG_SNAPSHOT_H
 
 #include "control/shared_page.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 struct log_snapshot {
     struct shared_page shared;

@@ -15,7 +15,7 @@
 #define _GNU_SOURCE
 #include "log/handle.h"
 #include "log/log_snapshot.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
  *
  * A crash leaves a valid log because a group gets its header only when its records are durable. So a header
  * never covers a record that may be missing, and a group without one is valid as far as its records check
- * (segment/settle.c).
+ * (recover/settle.c).
  *
  * Older segments come first, so that the durable records are always a prefix. A sync ends with the segment
  * that had no next one before its records were counted, because a segment without a next one may still get

@@ -5,7 +5,7 @@
 
 #include "mapped/open_group.h"
 #include "mapped/participants.h"
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 /* In the header block of the segment, behind its header; shared by the participants. */
 struct mapped_words {

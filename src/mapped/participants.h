@@ -16,7 +16,7 @@
 
 #include "base/process.h"
 #include "control/shared_page.h"
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 #define PARTICIPANTS_MAX 255u /* numbers from 1; 0 is none */
 

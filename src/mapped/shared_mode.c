@@ -11,7 +11,7 @@
 #include "mapped/inside.h"
 
 #include "base/point.h"
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,7 @@
 #define TWL_READ_POSITION_H
 
 #include "read/read_snapshot.h"
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 #include <limits.h>
 

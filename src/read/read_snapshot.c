@@ -20,7 +20,7 @@
 #define _GNU_SOURCE
 #include "read/read_snapshot.h"
 
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 

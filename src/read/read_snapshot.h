@@ -17,8 +17,8 @@
 
 #include "control/shared_page.h"
 #include "read/reader.h"
-#include "segment/cursor.h"
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
+#include "walk/cursor.h"
 
 struct read_snapshot {
     struct io *io;                 /* [const] */

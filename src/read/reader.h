@@ -5,7 +5,7 @@
 
 #include "control/shared_page.h"
 #include "io/io.h"
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
 #include "twinlog.h"
 
 #define READER_FLAGS ((uint32_t)(TWINLOG_READER_MMAP | TWINLOG_READER_DURABLE))

@@ -9,8 +9,8 @@
 
 #include "../crash/directory.h"
 #include "log/log.h"
-#include "segment/cursor.h"
 #include "twinlog.h"
+#include "walk/cursor.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -10,8 +10,8 @@
  */
 #define _GNU_SOURCE
 #include "log/log.h"
-#include "segment/cursor.h"
 #include "twinlog_admin.h"
+#include "walk/cursor.h"
 
 #include "../crash/directory.h"
 

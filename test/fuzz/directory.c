@@ -13,7 +13,7 @@
 #include "content.h"
 #include "fuzz.h"
 #include "log/log.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 #include "simdisk.h"
 
 #include <errno.h>

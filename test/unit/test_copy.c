@@ -18,7 +18,7 @@
 #include "control/state.h"
 #include "format/checksum.h"
 #include "log/log.h"
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
 
 #include <dirent.h>
 #include <errno.h>

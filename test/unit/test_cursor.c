@@ -5,7 +5,7 @@
 #include "suites.h"
 
 #include "format/checksum.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -16,7 +16,7 @@
 #include "base/bytes.h"
 #include "format/checksum.h"
 #include "log/log.h"
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 #include <errno.h>
 #include <fcntl.h>

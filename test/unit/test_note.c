@@ -5,7 +5,7 @@
 
 #include "io/io_files.h"
 #include "log/handle.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <stddef.h>
 #include <stdio.h>

@@ -15,7 +15,7 @@
 #include "log/log.h"
 #include "logdir.h"
 #include "read/reader.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 #include <fcntl.h>

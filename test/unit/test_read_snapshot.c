@@ -13,7 +13,7 @@
 
 #include "log/log.h"
 #include "read/reader.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 #include <inttypes.h>

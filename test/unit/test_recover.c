@@ -9,7 +9,7 @@
 #include "keeper/keeper.h"
 #include "log/handle.h"
 #include "log/log.h"
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -10,7 +10,7 @@
 #include "keeper/keeper.h"
 #include "log/handle.h"
 #include "log/log.h"
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * The bytes of a file that an iterator has in memory. They are read ahead, more each time while reading goes on at the
  * same place; or the whole file is mapped.
  */
-#include "segment/cursor_inside.h"
+#include "walk/cursor_inside.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * the group's own header says what the next group must continue. The group is valid only where this
  * incarnation of the file has put it, and its record must be the one that the index promised.
  */
-#include "segment/cursor_inside.h"
+#include "walk/cursor_inside.h"
 
 #include "format/checksum.h"
 

@@ -15,10 +15,10 @@
  * Then the walk begins at the oldest of them, and goes on wherever the table says that the next segment
  * continues.
  */
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include "base/bytes.h"
-#include "segment/cursor_inside.h"
+#include "walk/cursor_inside.h"
 
 #include <errno.h>
 #include <string.h>

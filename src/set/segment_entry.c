@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One segment of a set that was loaded: where it begins, what other segments say of it, which one holds an LSN. */
-#include "segment/cursor.h"
+#include "set/segment_set.h"
+#include "walk/cursor.h"
 
 #include <errno.h>
 

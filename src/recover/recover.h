@@ -7,7 +7,8 @@
 #ifndef TWL_RECOVER_H
 #define TWL_RECOVER_H
 
-#include "segment/cursor.h"
+#include "set/segment_set.h"
+#include "walk/cursor.h"
 
 /* The facts about the place p, with next LSN n, where a walk stopped. */
 enum recover_fact {

@@ -3,7 +3,7 @@
 #ifndef TWL_CURSOR_INSIDE_H
 #define TWL_CURSOR_INSIDE_H
 
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 #define FIRST_STEP_BYTES (16u * 1024) /* a single lookup should not cost more */
 

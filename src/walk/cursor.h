@@ -8,7 +8,7 @@
 #ifndef TWL_CURSOR_H
 #define TWL_CURSOR_H
 
-#include "segment/segment_set.h"
+#include "segment/segment.h"
 
 /* A part of the file in memory. It is read into a buffer that grows to hold the largest record asked for.
  * If the iterator maps, it is the whole file. */

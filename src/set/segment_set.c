@@ -18,8 +18,8 @@
  * twins are looked at again, on the disk (twl_segment_look()). If anything does not fit, all is read from the disk.
  */
 #define _GNU_SOURCE
-#include "segment/cursor.h"
-#include "segment/second_header.h"
+#include "set/second_header.h"
+#include "walk/cursor.h"
 
 #include <errno.h>
 #include <stdlib.h>

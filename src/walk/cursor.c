@@ -10,7 +10,7 @@
  * An open group has no header. One is made up: the group begins where the marker in front of it ends, and has
  * as many records as were found one after the other.
  */
-#include "segment/cursor_inside.h"
+#include "walk/cursor_inside.h"
 
 #include "base/bytes.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What lies behind the place where a walk stopped. */
-#include "segment/cursor_inside.h"
+#include "walk/cursor_inside.h"
 
 #include "base/bytes.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See second_header.h. */
-#include "segment/second_header.h"
+#include "set/second_header.h"
 
-#include "segment/cursor.h"
+#include "walk/cursor.h"
 
 #include <errno.h>
 #include <string.h>

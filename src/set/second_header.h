@@ -6,7 +6,7 @@
 #ifndef TWL_SECOND_HEADER_H
 #define TWL_SECOND_HEADER_H
 
-#include "segment/segment_set.h"
+#include "set/segment_set.h"
 
 /* Reads it from the file of that name: 1. 0 = there is none that checks and fits the file. */
 int twl_second_header_read(struct io *io, const char *name, struct segment_header *ret_header);

@@ -22,7 +22,7 @@
  * the records of the old epoch. Only the block that the marker goes to is cleaned, so that it is recognised
  * as an end.
  */
-#include "segment/recover.h"
+#include "recover/recover.h"
 
 #include "base/bytes.h"
 #include "base/point.h"
