@@ -260,165 +260,13 @@ static int visit_records(struct walk *w)
 
 /* ---- where the walk stops ---------------------------------------------------------------------- */
 
-/* What begins behind a segment. */
-struct beginning {
-    uint64_t first_lsn;   /* 0 = nothing */
-    uint64_t durable_lsn; /* that LSN was durable in this epoch; 0 = none is known */
-    struct epoch epoch;
-};
-
-/* The epoch of the first group, or of the last one, whichever is known. */
-static int find_epoch(struct walk *w, const struct segment_entry *entry, struct beginning *ret)
-{
-    struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
-    struct segment segment;
-    int rc = twl_segment_open_entry(w->io, entry, &segment);
-    if (rc < 0)
-        return rc;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_cursor_enter_group(&cursor);
-    if (rc > 0) {
-        ret->epoch = cursor.group.epoch;
-        ret->durable_lsn = cursor.group.durable_lsn;
-    } else if (entry->is_sealed) {
-        ret->epoch = entry->footer.epoch;
-    }
-    twl_cursor_free(&cursor);
-    twl_segment_close(&segment);
-    return rc < 0 ? rc : 0;
-}
-
-static int find_next(struct walk *w, struct beginning *ret)
-{
-    struct segment_set *set = &w->snapshot.set;
-    int rc = 0;
-    *ret = (struct beginning){ 0 };
-    for (size_t i = w->index + 1; rc == 0 && i < set->started + set->spares && ret->first_lsn == 0; i++) {
-        struct segment_entry *entry = &set->entries[i];
-        rc = twl_segment_look(w->io, entry);
-        ret->first_lsn = entry->first_lsn;
-        if (rc == 0 && entry->first_lsn > 0)
-            rc = find_epoch(w, entry, ret);
-    }
-    return rc;
-}
-
-/* Are segments missing between this one and the next? */
-static bool is_gap_behind(const struct walk *w)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    return w->index + 1 < set->started && !twl_segment_set_joins(set, w->index + 1);
-}
-
-/* The last LSN that is known to be lost if nothing is behind the place. */
-static uint64_t last_lost(const struct walk *w)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    const uint64_t told_lsn = max_u64(w->footer_lsn, twl_segment_set_promise_behind(set, w->index));
-    return max_u64(told_lsn, max_u64(set->passed_lsn, set->first_lsn - 1));
-}
-
-/* A spare with a group was started, though its first group is lost. The newest LSN in all of them. */
-static int find_in_spares(struct walk *w, uint64_t *lsn)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    struct cursor cursor = { 0 };
-    int rc = 0;
-    for (size_t i = max_u64(w->index + 1, set->started); rc == 0 && i < set->started + set->spares; i++) {
-        struct later_groups groups = { 0 };
-        struct segment segment;
-        rc = twl_segment_open_entry(w->io, &set->entries[i], &segment);
-        if (rc < 0)
-            break;
-        twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
-        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &groups);
-        *lsn = max_u64(*lsn, groups.last_lsn);
-        twl_segment_close(&segment);
-    }
-    twl_cursor_free(&cursor);
-    return rc;
-}
-
-/* The newest LSN that is known to have been durable in the epoch of that number. */
-static uint64_t find_sure(const struct walk *w, uint32_t epoch, const struct beginning *next)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    uint64_t lsn = next->epoch.number == epoch ? next->durable_lsn : 0;
-    for (size_t i = w->index + 1; i < set->started + set->spares; i++)
-        if (set->entries[i].header.epoch == epoch)
-            lsn = max_u64(lsn, twl_segment_set_promise(set, i));
-    return w->snapshot.state.header.cursor_epoch == epoch ? max_u64(lsn, set->passed_lsn) : lsn;
-}
-
-/* Behind a torn group a crash leaves others, whole ones. The next epoch begins in the place of the torn one, and writes
- * over those behind it only as it grows. Where all of that epoch is damaged, they look as if they belonged to the log.
- * Does this segment tell that these do? */
-static bool is_told(const struct walk *w, const struct later_groups *later)
-{
-    return w->footer_lsn > 0 ? later->offset < w->seal.footer.data_end : later->is_confirmed;
-}
-
-/* Nothing behind the place is known to belong to the log, up to the next segment or up to its end. */
-static void end_hole(struct walk *w, const struct later_groups *later, const struct beginning *next,
-                     bool is_sure, struct hole *hole)
-{
-    const struct epoch front = hole->epochs[0];
-    const bool is_last = next->first_lsn == 0;
-    hole->epochs[1] = is_last ? front : next->epoch;
-    hole->last_lsn =
-        is_last ? max_u64(hole->first_lsn, max_u64(later->named_lsn, last_lost(w))) : next->first_lsn - 1;
-    hole->to = w->segment.data_end;
-    if (w->footer_lsn > 0) {
-        hole->to = max_u64(hole->from, w->seal.footer.data_end);
-        return;
-    }
-    hole->may_have_more = is_last && w->has_begun;
-    if (!hole->may_have_more && (is_last || !is_same_epoch(front, next->epoch)))
-        hole->sure_lsn = max_u64(find_sure(w, front.number, next),
-                                 is_same_epoch(front, later->epoch) ? later->sure_lsn : 0);
-    if (later->offset > 0 && !is_sure)
-        hole->doubt = (struct doubt){ later->first_lsn, later->last_lsn, later->offset, w->segment.data_end };
-}
-
 /* After damage: continue at the first later group here, or in the next started segment. */
 static int resume(struct walk *w)
 {
-    struct cursor *cursor = &w->cursor;
-    struct later_groups later;
-    struct beginning next = { 0 };
-    struct hole hole = { .finding = TWINLOG_FOUND_DAMAGE,
-                         .from = max_u64(cursor->offset, SEGMENT_DATA_OFFSET),
-                         .first_lsn = w->next_lsn,
-                         .epochs = { w->epoch, w->epoch },
-                         .sure_lsn = UINT64_MAX };
-    int rc = twl_cursor_enter_later(cursor, &later);
-    if (rc < 0)
-        return rc;
-    const bool is_in_bounds = rc > 0 && cursor->group.first_lsn < w->bound;
-    bool is_sure = rc > 0 && is_told(w, &later);
-    rc = is_sure && is_in_bounds ? 0 : find_next(w, &next);
+    struct hole hole;
+    int rc = twl_hole_measure(w, &hole);
     if (rc < 0)
         return stale_or(rc);
-    if (!is_sure && w->footer_lsn == 0)
-        is_sure = find_sure(w, later.epoch.number, &next) + 1 >= later.first_lsn;
-    if (is_sure && is_in_bounds) {
-        hole.to = later.offset;
-        hole.last_lsn = cursor->group.first_lsn - 1;
-        hole.epochs[1] = cursor->group.epoch;
-        twl_cursor_back_out(cursor);
-        return tell_hole(w, &hole);
-    }
-    cursor->position = (struct position){ 0 };
-    cursor->offset = w->segment.data_end; /* nothing more here */
-    w->is_done = next.first_lsn == 0;
-    end_hole(w, &later, &next, is_sure, &hole);
-    w->has_begun = false;
-    if (next.first_lsn == 0)
-        rc = find_in_spares(w, &hole.last_lsn);
-    if (rc < 0)
-        return stale_or(rc);
-    if (is_gap_behind(w))
-        hole.finding = TWINLOG_FOUND_MISSING_SEGMENT;
     rc = tell_hole(w, &hole);
     if (rc != 0 || hole.doubt.to == 0)
         return rc;
@@ -484,7 +332,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
     struct recover_judgement judgement;
     uint64_t next_lsn = w->cursor.position.next_lsn;
     /* Everything up to the bound, or to a segment that is missing, was durable. */
-    *ret_is_damage = w->bound < UINT64_MAX || is_gap_behind(w);
+    *ret_is_damage = w->bound < UINT64_MAX || walk_has_gap_behind(w);
     if (*ret_is_damage)
         return 0;
     if (next_lsn > w->limit_lsn) { /* it is being written now */

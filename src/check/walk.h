@@ -81,4 +81,15 @@ void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_fin
 void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum twinlog_action action,
                            struct twinlog_report *ret_report);
 
+/* Are segments missing between this one and the next? */
+static inline bool walk_has_gap_behind(const struct walk *w)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    return w->index + 1 < set->started && !twl_segment_set_joins(set, w->index + 1);
+}
+
+/* After damage: how far it reaches. The cursor goes to the first later group that belongs to the log, or to the end of
+ * the segment; `is_done` if nothing of the log is behind it. */
+int twl_hole_measure(struct walk *w, struct hole *ret_hole);
+
 #endif
