@@ -1081,11 +1081,20 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
 
 CASE("what the disk does", set_up, logdir_remove);
 
+static int is_unsealed(void *context, const struct twinlog_segment *segment)
+{
+    (void)context;
+    return segment->state == TWINLOG_SEGMENT_UNSEALED;
+}
+
+/* The keeper has sealed the segment of the opening's marker: behind a shut gate it would make no other. */
 static struct twinlog *open_gated(uint32_t mode)
 {
     const struct twinlog_options options = small(mode);
+    struct twinlog *log = gate_log(&options);
 
-    return gate_log(&options);
+    AWAIT(twinlog_segments(log_dir, is_unsealed, NULL) == 0);
+    return log;
 }
 
 /* Until it is refused. Returns the number of records that are there then. */
