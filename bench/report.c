@@ -8,8 +8,8 @@
 #include <string.h>
 #include <twinlog.h>
 
+#include "../tools/json.h"
 #include "common.h"
-#include "json.h"
 
 /* ---- tables, which are filled before they are printed: only then the widths are known -------------- */
 
@@ -296,14 +296,17 @@ static struct words point_of(const struct verdict *verdict)
     return words;
 }
 
+static const char *answer_of(const struct verdict *verdict)
+{
+    if (isnan(verdict->reached))
+        return "not measured";
+    return verdict->is_met ? "yes" : verdict->is_missed ? "no" : "undecided";
+}
+
 static void add_verdict(struct table *table, const struct verdict *verdict)
 {
     bool is_ratio = !isnan(verdict->theirs);
     char target[CELL_BYTES], reached[CELL_BYTES], behind[2 * CELL_BYTES] = "";
-    const char *answer = isnan(verdict->reached) ? "not measured"
-                         : verdict->is_met       ? "yes"
-                         : verdict->is_missed    ? "no"
-                                                 : "undecided";
 
     const char *side = verdict->is_limit ? "at most" : "at least";
     if (is_ratio)
@@ -316,7 +319,8 @@ static void add_verdict(struct table *table, const struct verdict *verdict)
     if (is_ratio)
         snprintf(behind, sizeof(behind), "%s : %s (%.32s)", number(verdict->ours).text,
                  number(verdict->theirs).text, verdict->rival);
-    add_row(table, verdict->series, verdict->what, point_of(verdict).text, target, reached, behind, answer);
+    add_row(table, verdict->series, verdict->what, point_of(verdict).text, target, reached, behind,
+            answer_of(verdict));
 }
 
 void report_verdicts(FILE *file, enum report_style style, const struct verdict *verdicts, size_t count)
@@ -334,118 +338,120 @@ void report_verdicts(FILE *file, enum report_style style, const struct verdict *
 
 /* ---- for programs ----------------------------------------------------------------------------- */
 
-static void json_figures(struct json *json, const char *key, const struct figures *figures)
+/* Those that are known, on a line. */
+static void json_figures(const char *key, const struct figures *figures)
 {
-    json_begin(json, key, '{');
+    json_new_line();
+    json_begin_object(key);
     for (size_t i = 0; i < figure_field_count; i++)
-        json_number(json, figure_fields[i].name, figure_get(figures, figure_fields[i].offset));
-    json_end(json, '}');
+        if (isfinite(figure_get(figures, figure_fields[i].offset)))
+            json_figure(figure_fields[i].name, figure_get(figures, figure_fields[i].offset));
+    json_end_object();
 }
 
-static void json_boolean(struct json *json, const char *key, bool value)
+static void json_setup(const struct twinlog_setup *setup)
 {
-    json_answer(json, key, value ? "true" : "false");
+    json_begin_object("twinlog");
+    json_text("io", twinlog_io_name(setup->io));
+    json_boolean("pad", setup->is_padded);
+    json_boolean("buffered", setup->is_buffered);
+    json_boolean("fresh", setup->is_fresh);
+    json_boolean("recycle", !setup->is_not_recycling);
+    json_figure("spares", (double)setup->spares);
+    json_figure("segment_bytes", (double)setup->segment_bytes);
+    json_figure("buffer_bytes", (double)setup->buffer_bytes);
+    json_figure("keep_bytes", (double)setup->keep_bytes);
+    json_end_object();
 }
 
-static void json_setup(struct json *json, const struct twinlog_setup *setup)
+static void json_cell(const struct series *series, const struct cell *cell)
 {
-    json_begin(json, "twinlog", '{');
-    json_text(json, "io", twinlog_io_name(setup->io));
-    json_boolean(json, "pad", setup->is_padded);
-    json_boolean(json, "buffered", setup->is_buffered);
-    json_boolean(json, "fresh", setup->is_fresh);
-    json_boolean(json, "recycle", !setup->is_not_recycling);
-    json_number(json, "spares", (double)setup->spares);
-    json_number(json, "segment_bytes", (double)setup->segment_bytes);
-    json_number(json, "buffer_bytes", (double)setup->buffer_bytes);
-    json_number(json, "keep_bytes", (double)setup->keep_bytes);
-    json_end(json, '}');
-}
-
-static void json_cell(struct json *json, const struct series *series, const struct cell *cell)
-{
-    json_begin(json, NULL, '{');
-    json_text(json, "contender", cell->contender.label);
+    json_new_line();
+    json_begin_object(NULL);
+    json_text("contender", cell->contender.label);
     if (cell->contender.peer == &peer_twinlog)
-        json_setup(json, &cell->contender.twinlog);
-    json_number(json, "point_threads", cell->workload.threads);
-    json_number(json, "threads", threads_of(cell));
-    json_text(json, "size", cell->workload.sizes.text);
-    json_number(json, "ratio", cell->ratio);
-    json_number(json, "latencies", (double)cell->latencies->count);
-    json_figures(json, "median", &cell->median);
-    json_begin(json, "rounds", '[');
+        json_setup(&cell->contender.twinlog);
+    json_figure("point_threads", cell->workload.threads);
+    json_figure("threads", threads_of(cell));
+    json_text("size", cell->workload.sizes.text);
+    json_figure("ratio", cell->ratio);
+    json_figure("latencies", (double)cell->latencies->count);
+    json_figures("median", &cell->median);
+    json_begin_array("rounds");
     for (unsigned i = 0; i < series->rounds_done; i++)
-        json_figures(json, NULL, &cell->rounds[i]);
-    json_end(json, ']');
-    json_end(json, '}');
+        json_figures(NULL, &cell->rounds[i]);
+    json_end_array();
+    json_end_object();
 }
 
-static void json_series(struct json *json, const struct series *series)
+static void json_series(const struct series *series)
 {
-    json_begin(json, NULL, '{');
-    json_text(json, "name", series->name);
-    json_text(json, "title", series->title);
-    json_text(json, "baseline", series->baseline);
-    json_number(json, "seconds", series->limits.seconds);
-    json_number(json, "warmup_seconds", series->limits.warmup_seconds);
-    json_number(json, "rest_seconds", series->rest_seconds);
-    json_number(json, "wanted_rate", series->limits.rate);
-    json_number(json, "count", (double)series->limits.count);
-    json_number(json, "bytes", (double)series->limits.bytes);
-    json_begin(json, "cells", '[');
+    json_new_line();
+    json_begin_object(NULL);
+    json_text("name", series->name);
+    json_text("title", series->title);
+    json_text("baseline", series->baseline);
+    json_figure("seconds", series->limits.seconds);
+    json_figure("warmup_seconds", series->limits.warmup_seconds);
+    json_figure("rest_seconds", series->rest_seconds);
+    json_figure("wanted_rate", series->limits.rate);
+    json_figure("count", (double)series->limits.count);
+    json_figure("bytes", (double)series->limits.bytes);
+    json_begin_array("cells");
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++)
-        json_cell(json, series, &series->cells[i]);
-    json_end(json, ']');
-    json_end(json, '}');
+        json_cell(series, &series->cells[i]);
+    json_end_array();
+    json_end_object();
 }
 
-static void json_verdict(struct json *json, const struct verdict *verdict)
+static void json_verdict(const struct verdict *verdict)
 {
-    json_begin(json, NULL, '{');
-    json_text(json, "promise", verdict->series);
-    json_text(json, "measure", verdict->what);
-    json_number(json, "threads", verdict->workload.threads);
-    json_text(json, "size", verdict->workload.sizes.text);
-    json_number(json, verdict->is_limit ? "at_most" : "at_least", verdict->target);
-    json_number(json, "reached", verdict->reached);
-    json_number(json, "lowest", verdict->lowest);
-    json_number(json, "highest", verdict->highest);
-    json_answer(json, "met", verdict->is_met ? "true" : verdict->is_missed ? "false" : "null");
-    json_end(json, '}');
+    json_new_line();
+    json_begin_object(NULL);
+    json_text("promise", verdict->series);
+    json_text("measure", verdict->what);
+    json_figure("threads", verdict->workload.threads);
+    json_text("size", verdict->workload.sizes.text);
+    json_figure(verdict->is_limit ? "at_most" : "at_least", verdict->target);
+    json_figure("reached", verdict->reached);
+    json_figure("lowest", verdict->lowest);
+    json_figure("highest", verdict->highest);
+    json_text("met", answer_of(verdict));
+    json_end_object();
 }
 
-static void json_machine(struct json *json, const struct machine *machine)
+static void json_machine(const struct machine *machine)
 {
-    json_begin(json, "machine", '{');
-    json_text(json, "cpu", machine->cpu);
-    json_number(json, "cores", (double)machine->cores);
-    json_text(json, "kernel", machine->kernel);
-    json_text(json, "filesystem", machine->filesystem);
-    json_text(json, "mount_options", machine->mount_options);
-    json_text(json, "device", machine->device);
-    json_text(json, "write_cache", machine->write_cache);
-    json_number(json, "memory_gib", machine->memory_gib);
-    json_end(json, '}');
+    json_begin_object("machine");
+    json_text("cpu", machine->cpu);
+    json_figure("cores", (double)machine->cores);
+    json_text("kernel", machine->kernel);
+    json_text("filesystem", machine->filesystem);
+    json_text("mount_options", machine->mount_options);
+    json_text("device", machine->device);
+    json_text("write_cache", machine->write_cache);
+    json_figure("memory_gib", machine->memory_gib);
+    json_end_object();
 }
 
 void report_json(FILE *file, const struct report *report)
 {
-    struct json json = { .file = file };
-    json_begin(&json, NULL, '{');
-    json_text(&json, "version", twinlog_version());
-    json_text(&json, "command", report->command);
-    json_text(&json, "note", report->note);
-    json_machine(&json, &report->machine);
-    json_begin(&json, "series", '[');
+    json_into(file);
+    json_begin_object(NULL);
+    json_text("version", twinlog_version());
+    json_text("command", report->command);
+    json_text("note", report->note ? report->note : "");
+    json_machine(&report->machine);
+    json_begin_array("series");
     for (size_t i = 0; i < report->series_count; i++)
-        json_series(&json, &report->series[i]);
-    json_end(&json, ']');
-    json_begin(&json, "promises", '[');
+        json_series(&report->series[i]);
+    json_end_array();
+    json_begin_array("promises");
     for (size_t i = 0; i < report->verdict_count; i++)
-        json_verdict(&json, &report->verdicts[i]);
-    json_end(&json, ']');
-    json_end(&json, '}');
+        json_verdict(&report->verdicts[i]);
+    json_end_array();
+    json_end_object();
+    json_end_line();
 }
 
 /* In quotes if it has a comma; no name has a quote. */

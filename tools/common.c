@@ -234,6 +234,30 @@ const char *action_name(uint32_t action)
     return WORD_OF(names, action);
 }
 
+void json_report(const char *key, const struct twinlog_report *report)
+{
+    json_begin_object(key);
+    json_text("finding", finding_name(report->finding));
+    json_text("action", action_name(report->action));
+    json_signed("error", report->error);
+    json_number("segment", report->segment);
+    json_text("file", report->file);
+    json_number("offset", report->offset);
+    json_number("bytes", report->bytes);
+    json_number("first_lsn", report->first_lsn);
+    json_number("last_lsn", report->last_lsn);
+    json_text("text", report->text);
+    json_end_object();
+}
+
+void json_time(const char *key, int64_t time_ns)
+{
+    char text[PRECISE_TIME_TEXT_BYTES];
+
+    describe_precise_time(text, time_ns);
+    json_text(key, text);
+}
+
 void print_finding(const struct twinlog_report *finding, bool is_json)
 {
     char place[160];

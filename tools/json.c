@@ -1,24 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON (RFC 8259) on standard output: numbers, text, base64 (RFC 4648), times (RFC 3339). */
+/* JSON (RFC 8259): numbers, text, base64 (RFC 4648). */
 #define _GNU_SOURCE
 #include "json.h"
 
-#include "common.h"
-#include "when.h"
-
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+static FILE *file; /* NULL: standard output */
 static bool needs_comma;
+
+static FILE *output(void)
+{
+    return file ? file : stdout;
+}
+
+void json_into(FILE *new_file)
+{
+    file = new_file;
+    needs_comma = false;
+}
 
 static void put(const char *text)
 {
-    fputs_unlocked(text, stdout);
+    fputs_unlocked(text, output());
 }
 static void put_char(char c)
 {
-    putc_unlocked(c, stdout);
+    putc_unlocked(c, output());
 }
 
 static void begin_value(const char *key)
@@ -63,6 +73,11 @@ void json_end_array(void)
     end_container(']');
 }
 
+void json_new_line(void)
+{
+    put_char('\n');
+}
+
 void json_end_line(void)
 {
     put_char('\n');
@@ -72,34 +87,34 @@ void json_end_line(void)
 void json_number(const char *key, uint64_t value)
 {
     begin_value(key);
-    printf("%" PRIu64, value);
+    fprintf(output(), "%" PRIu64, value);
 }
 
 void json_signed(const char *key, int64_t value)
 {
     begin_value(key);
-    printf("%" PRId64, value);
+    fprintf(output(), "%" PRId64, value);
 }
 
 void json_decimal(const char *key, double value)
 {
     begin_value(key);
-    printf("%.3f", value);
+    fprintf(output(), "%.3f", value);
+}
+
+void json_figure(const char *key, double value)
+{
+    begin_value(key);
+    if (isfinite(value))
+        fprintf(output(), "%.*g", value == floor(value) ? 15 : 6, value);
+    else
+        put("null");
 }
 
 void json_boolean(const char *key, bool value)
 {
     begin_value(key);
     put(value ? "true" : "false");
-}
-
-void json_time(const char *key, int64_t time_ns)
-{
-    char text[PRECISE_TIME_TEXT_BYTES];
-
-    describe_precise_time(text, time_ns);
-    begin_value(key);
-    printf("\"%s\"", text);
 }
 
 size_t utf8_length(const unsigned char *bytes, size_t size)
@@ -158,7 +173,7 @@ static void put_escaped(unsigned char c)
     } else if (c == '\t') {
         put("\\t");
     } else if (c < 0x20 || c >= 0x7f) {
-        printf("\\u%04x", c);
+        fprintf(output(), "\\u%04x", c);
     } else {
         put_char('\\');
         put_char((char)c);
@@ -177,7 +192,7 @@ static void put_string(const unsigned char *bytes, size_t size)
         if (length == 2 && bytes[0] == 0xc2 && bytes[1] < 0xa0) { /* C1 controls act on a terminal, too */
             put_escaped(bytes[1]);
         } else if (length) {
-            fwrite_unlocked(bytes, 1, length, stdout);
+            fwrite_unlocked(bytes, 1, length, output());
         } else {
             if (bytes[0] >= 0x80)
                 put("\\ufffd");
@@ -229,20 +244,4 @@ void json_bytes(const char *key, const void *data, size_t size)
         put("_base64\":");
         put_base64(data, size);
     }
-}
-
-void json_report(const char *key, const struct twinlog_report *report)
-{
-    json_begin_object(key);
-    json_text("finding", finding_name(report->finding));
-    json_text("action", action_name(report->action));
-    json_signed("error", report->error);
-    json_number("segment", report->segment);
-    json_text("file", report->file);
-    json_number("offset", report->offset);
-    json_number("bytes", report->bytes);
-    json_number("first_lsn", report->first_lsn);
-    json_number("last_lsn", report->last_lsn);
-    json_text("text", report->text);
-    json_end_object();
 }

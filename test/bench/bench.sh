@@ -70,7 +70,7 @@ began=$(date +%s%N)
     "$scratch" >"$scratch/output" 2>&1 || fail "an open loop fails: $(cat "$scratch/output")"
 took_ms=$((($(date +%s%N) - began) / 1000000))
 [ "$took_ms" -ge 900 ] || fail "an open loop runs ahead of its rate: $took_ms ms"
-for figure in '"wanted_rate": 20' '"appends": 20' '"user_us_per_append": [0-9]' '"switches_per_append": [0-9]'; do
+for figure in '"wanted_rate":20' '"appends":20' '"user_us_per_append":[0-9]' '"switches_per_append":[0-9]'; do
     grep -q "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
 done
 
@@ -83,7 +83,7 @@ if [ -w /dev/shm ]; then
         # shellcheck disable=SC2086 # an option and its argument
         "$bench" --delay 200000 --peers raw --threads 1 $rate --seconds 0.05 --warmup 0 --rounds 2 --json "$scratch/slow.json" \
             "$slow" >"$scratch/output" 2>&1 || fail "a disk that stands still: $(cat "$scratch/output")"
-        longest=$(sed -n 's/.*"max_us": \([0-9.e+]*\).*/\1/p' "$scratch/slow.json" |
+        longest=$(sed -n 's/.*"max_us":\([0-9.e+]*\).*/\1/p' "$scratch/slow.json" |
             awk '$1 > most { most = $1 } END { printf "%d", most }')
         [ "${longest:-0}" -ge "$least" ] ||
             fail "a stall at the end does not show${rate:+ with $rate}: the longest took ${longest:-0} µs"
@@ -97,9 +97,9 @@ fi
 # The latencies of follow are the reader's alone, also over all rounds; of few there is no p99.9.
 "$bench" --scenario follow --rounds 1 --seconds 0.05 --warmup 0 --json "$scratch/follow.json" "$scratch" >"$scratch/output" 2>&1 ||
     fail "follow fails: $(cat "$scratch/output")"
-grep -oE '"p50_us": [0-9.]+|"max_us": [0-9.]+' "$scratch/follow.json" | paste - - - - | awk '$2 != $6 || $4 != $8' | grep . &&
+grep -oE '"(p50|max)_us":[0-9.]+' "$scratch/follow.json" | paste - - - - | awk '$1 != $3 || $2 != $4' | grep . &&
     fail "follow: the figures of one round are not those of all"
-grep -q '"p999_us": [0-9]' "$scratch/open.json" && fail "20 appends have a p99.9"
+grep -q '"p999_us":[0-9]' "$scratch/open.json" && fail "20 appends have a p99.9"
 
 # Names of contenders may have a comma: each line has as many fields as the first one.
 "$bench" --scenario p5 --rounds 1 --seconds 0.01 --warmup 0 --csv "$scratch/flight.csv" "$scratch" >"$scratch/output" 2>&1 ||
