@@ -34,8 +34,9 @@ bool fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool remove_tree(const char *path);
 bool make_dir(const char *path);
 
-/* Each synced write of this process takes so much longer; before any thread writes. In disk_sleep.c. */
-void disk_sleep_set(uint64_t ns);
+/* Each synced write of this process takes so much longer, and the one of that number, from 1, three seconds more. To be
+ * called before any thread writes. In disk_sleep.c. */
+void disk_sleep_set(uint64_t ns, uint64_t number);
 
 uint32_t checksum_of(const void *data, size_t size); /* CRC32C */
 

@@ -3,6 +3,7 @@
 #include "series.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <twinlog.h>
 
@@ -142,11 +143,22 @@ static bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
 static bool contender_parse(const char *text, const struct twinlog_setup *defaults,
                             struct contender *contender)
 {
-    struct list parts = list_of(text, ':');
+    char name[sizeof(contender->label)];
+    char *at;
 
     if ((size_t)snprintf(contender->label, sizeof(contender->label), "%s", text) >= sizeof(contender->label))
         return fail("'%s' is too long", text);
+    memcpy(name, contender->label, sizeof(name));
     contender->trial = NULL;
+    contender->share = 0;
+    if ((at = strchr(name, '@'))) {
+        char *end;
+        contender->share = strtod(at + 1, &end);
+        if (*end || !(contender->share > 0 && contender->share <= 10))
+            return fail("'%s' is no share of a rate", at + 1);
+        *at = 0;
+    }
+    struct list parts = list_of(name, ':');
     contender->twinlog = *defaults;
     contender->peer = list_next(&parts) ? peer_find(parts.word) : NULL;
     if (!contender->peer)

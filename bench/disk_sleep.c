@@ -11,17 +11,22 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t sleep_ns; /* [const while threads run] */
+#define STALL_NS UINT64_C(3000000000)
 
-void disk_sleep_set(uint64_t ns)
+static uint64_t sleep_ns, stalled; /* [const while threads run] */
+static _Atomic uint64_t writes;
+
+void disk_sleep_set(uint64_t ns, uint64_t number)
 {
     sleep_ns = ns;
+    stalled = number;
 }
 
 ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
 {
-    if (sleep_ns > 0 && (flags & RWF_DSYNC)) {
-        const struct timespec pause = { (time_t)(sleep_ns / 1000000000u), (long)(sleep_ns % 1000000000u) };
+    if ((sleep_ns > 0 || stalled > 0) && (flags & RWF_DSYNC)) {
+        const uint64_t ns = sleep_ns + (++writes == stalled ? STALL_NS : 0);
+        const struct timespec pause = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
         nanosleep(&pause, NULL);
     }
     return syscall(SYS_pwritev2, fd, parts, count, (unsigned long)offset, 0ul, flags);

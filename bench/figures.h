@@ -16,6 +16,7 @@
     DO(seconds)                                                                                              \
     DO(appends)                                                                                              \
     DO(rate)                                                                                                 \
+    DO(wanted_rate) /* of an open loop */                                                                    \
     DO(mb_per_s)                                                                                             \
     DO(mean_us)                                                                                              \
     DO(p50_us)                                                                                               \

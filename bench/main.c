@@ -32,7 +32,7 @@ struct settings {
     struct limits limits; /* warmup_seconds < 0: not given */
     uint64_t rounds;
     double rest_seconds; /* < 0: not given */
-    uint64_t disk_sleep_us;
+    uint64_t disk_sleep_us, stalled_write;
     bool wants_help, wants_version, wants_list;
     const char *json, *csv, *markdown, *note;
 };
@@ -341,6 +341,7 @@ static const struct option_row option_rows[] = {
     { "rounds", "N", NUMBER, MEMBER(rounds), 1, 10000, "rounds, interleaved: A B C, B C A, ... (default 5)" },
     { "rate", "N", DECIMAL, MEMBER(limits.rate), 0.1, 1e9, "appends a second, begun at fixed times" },
     { "delay", "US", NUMBER, MEMBER(disk_sleep_us), 0, 1e6, "each synced write sleeps first" },
+    { "stall", "N", NUMBER, MEMBER(stalled_write), 1, INFINITY, "the Nth synced write takes 3 seconds more" },
     { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY, "pause before each turn (default 0; 5 in p6)" },
     { TITLE("What comes out, beside the table:") },
     { WORDS("json", "FILE", json, "every round, with the machine and all options") },
@@ -465,6 +466,11 @@ static bool writes_by_call(const struct contender *contender)
                                             : contender->peer->writes_by_call;
 }
 
+static bool is_slowed(const struct settings *settings)
+{
+    return settings->disk_sleep_us > 0 || settings->stalled_write > 0;
+}
+
 /* Plans a comparison, or rejects what it could not run. */
 static void plan_comparison(struct settings *settings)
 {
@@ -478,8 +484,8 @@ static void plan_comparison(struct settings *settings)
         wrong_usage(NULL);
     bool is_known = !settings->baseline;
     for (size_t i = 0; i < plan->contender_count; i++) {
-        if (settings->disk_sleep_us > 0 && !writes_by_call(&plan->contenders[i]))
-            wrong_usage("--delay slows only twinlog with io=dsync, raw and the paces");
+        if (is_slowed(settings) && !writes_by_call(&plan->contenders[i]))
+            wrong_usage("--delay and --stall slow only twinlog with io=dsync, raw and the paces");
         is_known |= settings->baseline && strcmp(settings->baseline, plan->contenders[i].label) == 0;
     }
     if (!is_known)
@@ -514,8 +520,8 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
         settings->dir = argv[optind];
     if (settings->scenarios && (settings->peers || settings->threads || settings->size || settings->baseline))
         wrong_usage("a scenario has its own --peers, --threads, --size and --baseline");
-    if (settings->scenarios && settings->disk_sleep_us > 0)
-        wrong_usage("--delay is for no scenario");
+    if (settings->scenarios && is_slowed(settings))
+        wrong_usage("--delay and --stall are for no scenario");
     if (!settings->scenarios) {
         plan_comparison(settings);
         return;
@@ -564,7 +570,7 @@ int main(int argc, char **argv)
     parse_command_line(argc, argv, &settings);
     join_command(argc, argv, command, sizeof(command));
     run.settings = &settings;
-    disk_sleep_set(settings.disk_sleep_us * 1000);
+    disk_sleep_set(settings.disk_sleep_us * 1000, settings.stalled_write);
     run.report.command = command;
     run.report.note = settings.note;
     run.report.series = run.series;

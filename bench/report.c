@@ -244,6 +244,14 @@ static size_t fill_row(table_cell *at, const struct series *series, const struct
     return (size_t)(at - first);
 }
 
+static bool has_shares(const struct series *series)
+{
+    bool has_any = false;
+    for (size_t i = 0; i < series->cell_count; i++)
+        has_any |= series->cells[i].contender.share > 0;
+    return has_any;
+}
+
 static void print_cells(FILE *file, enum report_style style, const struct series *series)
 {
     const struct study *study = series->study ? series->study : &appends;
@@ -256,8 +264,12 @@ static void print_cells(FILE *file, enum report_style style, const struct series
     print_table(file, style, &table);
     fputs("\n", file);
     if (series->baseline[0])
-        fprintf(file, "ratio: %s against %s, taken round by round\n\n", study->columns[0].heading,
-                series->baseline);
+        fprintf(
+            file, "ratio: %s against %s, taken round by round%s\n\n", study->columns[0].heading,
+            series->baseline,
+            has_shares(series)
+                ? "; of NAME@SHARE, which begins SHARE times as many a second as NAME reached, against that"
+                : "");
     if (!series->study)
         note_rolls(file, series);
 }
@@ -394,7 +406,6 @@ static void json_series(const struct series *series)
     json_figure("seconds", series->limits.seconds);
     json_figure("warmup_seconds", series->limits.warmup_seconds);
     json_figure("rest_seconds", series->rest_seconds);
-    json_figure("wanted_rate", series->limits.rate);
     json_figure("count", (double)series->limits.count);
     json_figure("bytes", (double)series->limits.bytes);
     json_begin_array("cells");

@@ -285,6 +285,7 @@ static void digest_appends(const struct round *round, const struct worker *worke
         work.appends += (double)workers[i].appends;
         work.bytes += (double)workers[i].bytes;
     }
+    figures->wanted_rate = round->limits->rate > 0 ? round->limits->rate : NAN;
     figures_set_work(figures, &work);
     figures_set_latencies(figures, &all);
 }

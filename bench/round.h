@@ -25,6 +25,8 @@ struct contender {
     const struct peer *peer;   /* NULL in a study */
     const struct trial *trial; /* NULL but in a study */
     struct twinlog_setup twinlog;
+    double
+        share; /* of the rate of the contender of the same name without it: an open loop; 0 = a closed one */
     char label[64]; /* as the user wrote it */
 };
 

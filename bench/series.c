@@ -82,6 +82,23 @@ static void rest(double seconds)
     nanosleep(&pause, NULL);
 }
 
+/* Of the closed loop of that name, in the rounds so far; 0 if there is none. */
+static double closed_rate(const struct series *series, const struct cell *cell, unsigned round)
+{
+    char label[sizeof(cell->contender.label)];
+    snprintf(label, sizeof(label), "%.*s", (int)strcspn(cell->contender.label, "@"), cell->contender.label);
+    const struct cell *closed = series_find(series, label, &cell->workload);
+    double *rates = allocate(round + 1, sizeof(*rates));
+    size_t count = 0;
+    for (unsigned i = 0; closed && i <= round; i++) {
+        if (closed->rounds[i].rate > 0)
+            rates[count++] = closed->rounds[i].rate;
+    }
+    const double rate = count > 0 ? median_of(rates, count) : 0;
+    free(rates);
+    return rate;
+}
+
 static bool run_cell(const struct series *series, struct cell *cell, unsigned round, const char *dir)
 {
     char path[4096];
@@ -93,8 +110,13 @@ static bool run_cell(const struct series *series, struct cell *cell, unsigned ro
     snprintf(path, sizeof(path), "%s/round", dir);
     if (!make_dir(path))
         return false;
-    bool is_good = round_run(&cell->contender, &cell->workload, &series->limits, series->is_watching_memory,
-                             path, figures);
+    struct limits limits = series->limits;
+    if (cell->contender.share > 0)
+        limits.rate = cell->contender.share * closed_rate(series, cell, round);
+    bool is_good = cell->contender.share > 0 && !(limits.rate > 0)
+                       ? fail("%s has to come behind the same without @", cell->contender.label)
+                       : round_run(&cell->contender, &cell->workload, &limits, series->is_watching_memory,
+                                   path, figures);
     return remove_tree(path) && is_good;
 }
 
@@ -197,7 +219,10 @@ bool series_run(struct series *series, const char *dir)
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
         struct cell *cell = &series->cells[i];
         const struct cell *baseline = series_find(series, series->baseline, &cell->workload);
-        cell->ratio = baseline ? ratio_of(series, cell, baseline, FIGURE(rate)) : NAN;
+        if (cell->contender.share > 0)
+            cell->ratio = cell->median.rate / cell->median.wanted_rate;
+        else
+            cell->ratio = baseline ? ratio_of(series, cell, baseline, FIGURE(rate)) : NAN;
     }
     free(values);
     return is_good;

@@ -26,7 +26,8 @@ struct cell {
     struct histogram *latencies; /* of all rounds */
     struct figures median;
     double rate_spread; /* (fastest - slowest round) / median; NAN with one round */
-    double ratio;       /* rate against the baseline at the same point; NAN without one */
+    double
+        ratio; /* rate against the baseline at the same point, of an open loop against what was wanted; NAN without */
 };
 
 struct series {

@@ -31,9 +31,10 @@ refuses 'has its own --peers' --scenario p1 --threads 4
 refuses 'has its own --peers' --scenario p1 --size 128
 refuses 'p5 takes no --rate' --scenario p1,p5 --rate 100
 refuses 'makes no sense' --rate 0
-refuses 'slows only' --delay 100 --peers twinlog
-refuses 'slows only' --delay 100 --peers twinlog:io=dsync,naive
+refuses 'slow only' --delay 100 --peers twinlog
+refuses 'slow only' --stall 1 --peers twinlog:io=dsync,naive
 refuses 'for no scenario' --delay 100 --scenario p1
+refuses 'no share' --peers twinlog,twinlog@x
 refuses 'no such scenario' --scenario p99
 
 compare=$PWD/../../bench/compare.py
@@ -89,10 +90,37 @@ if [ -w /dev/shm ]; then
             fail "a stall at the end does not show${rate:+ with $rate}: the longest took ${longest:-0} µs"
         least=800000
     done
-    rmdir "$slow"
+    # Three seconds are seen wherever they lie: in the warm-up, in the middle, and with a rate at what is due last. 16 writes
+    # make the file.
+    for rate in '' '--rate 100'; do
+        for write in 18 40 ${rate:+76}; do
+            mkdir "$slow/$write$rate"
+            # shellcheck disable=SC2086 # an option and its argument
+            "$bench" --delay 10000 --stall "$write" --peers raw --threads 1 $rate --seconds 0.5 --warmup 0.1 --rounds 1 \
+                --json "$scratch/stall$write$rate.json" "$slow/$write$rate" >"$scratch/output$write$rate" 2>&1 ||
+                echo "a stall fails: $(cat "$scratch/output$write$rate")" &
+        done
+    done
+    wait
+    for rate in '' '--rate 100'; do
+        for write in 18 40 ${rate:+76}; do
+            grep -qE '"max_us":(2\.9|3)[0-9.]*e\+06' "$scratch/stall$write$rate.json" ||
+                fail "a stall at write $write does not show${rate:+ with $rate}"
+        done
+    done
+    rm -r "$slow"
 else
     echo "SKIP bench, a disk that stands still: /dev/shm is not here"
 fi
+
+# Half of what the closed loop reached, in time.
+"$bench" --peers raw,raw@0.5 --threads 1 --seconds 0.3 --warmup 0 --rounds 2 --json "$scratch/share.json" "$scratch" \
+    >"$scratch/output" 2>&1 || fail "a share of a rate fails: $(cat "$scratch/output")"
+awk -F'[:,]' '{ for (i = 1; i < NF; i++) { if ($i == "\"rate\"") rate = $(i + 1); if ($i == "\"wanted_rate\"") wanted = $(i + 1) } }
+              END { exit !(wanted > 0 && rate > 0 && rate < wanted * 1.2) }' "$scratch/share.json" ||
+    fail "raw@0.5 does not keep its rate: $(cat "$scratch/output")"
+"$bench" --peers raw@0.5,raw --threads 1 --seconds 0.1 --rounds 1 "$scratch" >"$scratch/output" 2>&1 &&
+    fail "a share comes before what it is a share of"
 
 # The latencies of follow are the reader's alone, also over all rounds; of few there is no p99.9.
 "$bench" --scenario follow --rounds 1 --seconds 0.05 --warmup 0 --json "$scratch/follow.json" "$scratch" >"$scratch/output" 2>&1 ||
