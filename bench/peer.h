@@ -91,7 +91,7 @@ struct peer {
 
     /* Of a store: */
     const char *folder; /* stores of the same folder read what one of them has put there */
-    bool is_floor;      /* reads the bytes and knows no records: nothing is tallied */
+    bool is_reference;  /* reads the bytes and knows no records: nothing is tallied */
     int (*fill)(
         const struct peer_setup *setup); /* on the disk when it returns, and closed; NULL: by open() */
     int (*replay)(void *state, struct tally *tally); /* every record, from the first */

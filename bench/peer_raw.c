@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The floor: what the disk does when nothing but the write itself is left. A file whose blocks were
+ * The reference: what the disk does when nothing but the write itself is left. A file whose blocks were
  * all written before is overwritten in place, with direct I/O and RWF_DSYNC, so the file system has
  * nothing to record and each write costs one flush of the device.
  *
@@ -113,7 +113,7 @@ static int raw_append(void *state, const struct append *append)
 
 const struct peer peer_raw = {
     .name = "raw",
-    .what = "the floor: 4 KiB direct overwrites with RWF_DSYNC, one thread",
+    .what = "the reference: 4 KiB direct overwrites with RWF_DSYNC, one thread",
     .kind = &(const struct kind){ SMALL_BYTES, 1, SMALL_SPAN, SMALL_SPAN },
     .threads = 1,
     .record_bytes = SMALL_BYTES,
@@ -122,7 +122,7 @@ const struct peer peer_raw = {
 
 const struct peer peer_raw_large = {
     .name = "raw-large",
-    .what = "the floor: 4 MiB direct overwrites with RWF_DSYNC, two in flight",
+    .what = "the reference: 4 MiB direct overwrites with RWF_DSYNC, two in flight",
     .kind = &(const struct kind){ LARGE_BYTES, WRITERS, LARGE_SPAN_MIN, LARGE_SPAN_MAX },
     .threads = WRITERS,
     .record_bytes = LARGE_BYTES,

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Draws what twinlog-bench --csv wrote: speed above, p99 latency below, a line for each contender.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'; against='threads'" plot.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; against='threads'; origin='a machine'" plot.gp
 #
 # against = 'threads' (rate in appends) or 'sizes' (rate in MB). A picture that ends in .png is made
-# as PNG.
+# as PNG. Bars are from the slowest round to the fastest.
 
-title_of(name) = name eq "raw" ? "raw writes, 1 thread" : name eq "raw-large" ? "raw 4 MiB writes" : name
+title_of(name) = name eq "raw" ? "raw (reference)" : name eq "raw-large" ? "raw (reference)" : name
 if (against eq 'threads') {
-    x = "threads"; speed = "rate"; x_label = "appending threads"; speed_label = "durable appends a second"
+    x = "threads"; speed = "rate"; x_label = "appending threads"; speed_label = "durable appends a second, 128 B"
 } else {
-    x = "mean_bytes"; speed = "mb_per_s"; x_label = "bytes a record"; speed_label = "durable MB a second"
+    x = "mean_bytes"; speed = "mb_per_s"; x_label = "bytes a record"; speed_label = "durable MB a second, 16 threads"
 }
 
 if (strstrt(picture, '.png')) {
@@ -26,17 +26,22 @@ set datafile missing NaN
 
 # In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each.
 names = system("tail -n +2 '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-colours = "#d55e00 #0072b2 #009e73 #cc79a7 #56b4e9 #e69f00 #000000 #7f7f7f"
-shapes = "7 5 9 13 11 3 2 1"
+colours = "#d55e00 #0072b2 #009e73 #cc79a7 #56b4e9 #e69f00 #000000 #7f7f7f #5e4fa2"
+shapes = "7 5 9 13 11 3 2 1 8"
 pick(list, i) = word(list, (i - 1) % words(list) + 1)
-is_floor(name) = name[1:3] eq "raw"
+is_reference(name) = name[1:3] eq "raw"
 is_ours(name) = name[1:7] eq "twinlog"
 
-colour(i) = is_floor(word(names, i)) ? "#9a9a9a" : pick(colours, i)
+colour(i) = is_reference(word(names, i)) ? "#9a9a9a" : pick(colours, i)
 width(i) = is_ours(word(names, i)) ? 3.5 : 1.8
-dash(i) = is_floor(word(names, i)) ? 2 : 1
-shape(i) = is_floor(word(names, i)) ? 0 : int(pick(shapes, i))
-figure(i, y) = strcol("contender") eq word(names, i) ? column(y) : NaN
+dash(i) = is_reference(word(names, i)) ? 2 : 1
+shape(i) = is_reference(word(names, i)) ? 4 : int(pick(shapes, i))
+# p4 measures 256 threads once more.
+is_again(i) = strcol("series") eq "p4" && column("threads") == 256
+figure(i, y) = strcol("contender") eq word(names, i) && !is_again(i) ? column(y) : NaN
+scale = against eq 'threads' ? 1 : 1e-6
+bytes(i) = against eq 'threads' ? 1 : column("mean_bytes")
+bar(i, y) = figure(i, y) * bytes(i) * scale
 
 set logscale xy
 set grid xtics ytics linetype 1 linewidth 1 linecolor rgb "#dcdcdc"
@@ -57,12 +62,14 @@ if (against eq 'threads') {
 set xrange [X_min * 0.85 : X_max * 1.18]
 set ytics format (against eq 'threads' ? "%.0s%c" : "%g")
 
-set multiplot layout 2,1
+set multiplot layout 2,1 title origin . "\n " font ",11"
 
 set key outside top center horizontal reverse Left samplen 2.5 spacing 1.3 width 2
 set ylabel speed_label offset -1,0
 unset xlabel
-plot for [i = 1:words(names)] csv using x:(figure(i, speed)) with linespoints \
+plot for [i = 1:words(names)] csv using x:(figure(i, speed)):(bar(i, "slowest")):(bar(i, "fastest")) with yerrorbars \
+    linecolor rgb colour(i) linewidth 1 pointtype 0 notitle, \
+    for [i = 1:words(names)] csv using x:(figure(i, speed)) with linespoints \
     linecolor rgb colour(i) linewidth width(i) dashtype dash(i) pointtype shape(i) pointsize 0.9 \
     title title_of(word(names, i))
 

@@ -21,7 +21,7 @@ const struct promise promises[] = {
       .checks = {
           { CHECK_AGAINST, "rate against raw", "raw", FIGURE(rate), 0.95, NULL, NULL },
           { CHECK_AGAINST, "rate against the best peer", PEERS, FIGURE(rate), 1, NULL, NULL } } },
-    { .name = "p2", .work = "16 threads, 128 B", .threads = "16", .contenders = "twinlog,bdb",
+    { .name = "p2", .work = "16 threads, 128 B", .threads = "16", .contenders = "twinlog," PEERS,
       .is_throughput = true,
       .checks = {
           { CHECK_AGAINST, "rate against Berkeley DB", "bdb", FIGURE(rate), 2, NULL, NULL } } },
@@ -53,6 +53,10 @@ const struct promise promises[] = {
           /* beside 64 bytes a group */
           { CHECK_AT_MOST, "header and alignment, bytes a record", NULL, FIGURE(record_overhead), 24, NULL, NULL },
           { CHECK_AT_MOST, "rest of blocks, written again or empty, bytes a sync", NULL, FIGURE(rewrite_per_sync), 8192, NULL, NULL } } },
+    { .name = "pace", .work = "threads that block, against the pace", .threads = "1,16,64,256,1000",
+      .contenders = "twinlog,pace-blocking,pace-gathering,raw",
+      .checks = {
+          { CHECK_AGAINST, "rate against the pace", "pace-blocking,pace-gathering", FIGURE(rate), 0.95, NULL, NULL } } },
     /* Prepared one at a time, as in a log that has run for a while: rolls, seals and trims are what is
      * measured. After the warm-up one thread has filled enough for the first trim too. */
     { .name = "p13", .work = "latency, 128 B, segments of 1 MiB, the newest MiB kept", .threads = "1,16",
@@ -85,19 +89,19 @@ const struct promise promises[] = {
       .threads = "1,2,4", .size = "10000,1000000", .study = &study_plain,
       .limits = { .seconds = 1, .warmup_seconds = 0.1 }, .is_heavy = true,
       .checks = {
-          { CHECK_AGAINST, "rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "twinlog", NULL },
-          { CHECK_AGAINST, "rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "twinlog", NULL },
-          { CHECK_AGAINST, "mapped log, rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "log", NULL },
-          { CHECK_AGAINST, "mapped log, rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "log", NULL } } },
+          { CHECK_AGAINST, "rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "sink", NULL },
+          { CHECK_AGAINST, "rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "sink", NULL },
+          { CHECK_AGAINST, "mapped log, rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "twinlog", NULL },
+          { CHECK_AGAINST, "mapped log, rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "twinlog", NULL } } },
     { .name = "p11", .work = "a plain file or a log that several processes append to", .threads = "1,2,4,8",
       .size = "1,32,128,1K,4095,1M", .study = &study_shared,
       .limits = { .seconds = 0.5, .warmup_seconds = 0.1, .bytes = 1024 * MIB }, .is_heavy = true,
       .judged_threads = 4,
       .checks = {
-          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 15, "twinlog", "1" },
-          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 6, "twinlog", "128" },
-          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 2.5, "twinlog", "4095" },
-          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 1, "twinlog", "1M" } } },
+          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 15, "sink", "1" },
+          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 6, "sink", "128" },
+          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 2.5, "sink", "4095" },
+          { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 1, "sink", "1M" } } },
     { .name = "seek", .work = "single records at random", .size = "128,1K", .study = &study_seek,
       .limits = { .seconds = 1, .warmup_seconds = 0.1, .count = 1000000 }, .is_heavy = true,
       .checks = {

@@ -2,7 +2,7 @@
 # Draws what twinlog-bench --scenario p8 --csv wrote: how fast logs are read from end to end, small records above,
 # large ones below, two bars each: with the files in the page cache, and on the disk only.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'" replay.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'" replay.gp
 #
 # A picture that ends in .png is made as PNG.
 
@@ -16,14 +16,14 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
-# In the order of the file, the floors last.
+# In the order of the file, the references last.
 names = system("grep '^p8-' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++' | " . \
-               "awk '/^(bare|disk-)/ { floors = floors $0 \"\\n\"; next } { print } END { printf floors }'")
+               "awk '/^(bare|disk-)/ { last = last $0 \"\\n\"; next } { print } END { printf last }'")
 position(name) = sum [i = 1:words(names)] (word(names, i) eq name ? i : 0)
-is_floor(name) = strstrt("bare disk-direct disk-buffered", name) > 0
+is_reference(name) = strstrt("bare disk-direct disk-buffered", name) > 0
 is_ours(name) = name[1:7] eq "twinlog"
-hot(name) = is_floor(name) ? 0x9a9a9a : is_ours(name) ? 0xd55e00 : 0x0072b2
-cold(name) = is_floor(name) ? 0xd0d0d0 : is_ours(name) ? 0xf0b48a : 0x8fc1e3
+hot(name) = is_reference(name) ? 0x9a9a9a : is_ours(name) ? 0xd55e00 : 0x0072b2
+cold(name) = is_reference(name) ? 0xd0d0d0 : is_ours(name) ? 0xf0b48a : 0x8fc1e3
 dash(name) = strstrt(name, "-")
 on_two_lines(name) = dash(name) ? name[1:dash(name) - 1] . "\n" . name[dash(name) + 1:*] : name
 
@@ -50,7 +50,7 @@ array figures[2] = ["rate", "mb_per_s"]
 array units[2] = [1e6, 1e3]
 array headings[2] = ["million records of 128 bytes a second", "GB of 4 KiB records a second"]
 
-set multiplot layout 2,1 title "left: files in the page cache; right, lighter: on the disk only; grey: floors"
+set multiplot layout 2,1 title "left: files in the page cache; right, lighter: on the disk only; grey: references\n" . origin . "\n " font ",11"
 do for [panel = 1:2] {
     size = sizes[panel]; y = figures[panel]; unit = units[panel]
     set ylabel headings[panel]

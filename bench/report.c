@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <twinlog.h>
 
 #include "../tools/json.h"
@@ -155,9 +156,12 @@ void report_machine(FILE *file, enum report_style style, const struct report *re
 {
     const struct machine *machine = &report->machine;
     const char *end = style == REPORT_MARKDOWN ? "  \n" : "\n";
+    const time_t now = time(NULL);
+    char date[16] = "";
 
-    fprintf(file, "twinlog %s%s%s, `%s`%s", twinlog_version(), report->note ? ", " : "",
-            report->note ? report->note : "", report->command, end);
+    strftime(date, sizeof(date), "%Y-%m-%d", gmtime(&now));
+    fprintf(file, "twinlog %s%s%s, %s, `%s`%s", twinlog_version(), report->note ? ", " : "",
+            report->note ? report->note : "", date, report->command, end);
     fprintf(file, "%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s\n\n", machine->cpu,
             machine->cores, machine->memory_gib, machine->kernel, machine->filesystem, machine->device,
             machine->mount_options, machine->write_cache);
@@ -478,7 +482,7 @@ void report_csv(FILE *file, const struct report *report)
     fputs("series,contender,threads,size,mean_bytes", file);
     for (size_t f = 0; f < figure_field_count; f++)
         fprintf(file, ",%s", figure_fields[f].name);
-    fputs(",ratio\n", file);
+    fputs(",slowest,fastest,ratio\n", file);
     for (size_t s = 0; s < report->series_count; s++) {
         const struct series *series = &report->series[s];
         for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
@@ -489,7 +493,7 @@ void report_csv(FILE *file, const struct report *report)
                     sizes_mean(&cell->workload.sizes));
             for (size_t f = 0; f < figure_field_count; f++)
                 fprintf(file, ",%.6g", figure_get(&cell->median, figure_fields[f].offset));
-            fprintf(file, ",%.6g\n", cell->ratio);
+            fprintf(file, ",%.6g,%.6g,%.6g\n", cell->slowest, cell->fastest, cell->ratio);
         }
     }
 }

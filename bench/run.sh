@@ -4,10 +4,10 @@
 #
 #   bench/run.sh --all | WORD... [-- OPTIONS]
 #
-# WORD is targets, durable, pace, shapes, flight, rolls, opening, following, reading, ways, sink, shared, threads
-# or sizes. --all makes all of them, and refuses a tree with changes that are not committed, and a machine of which other
-# programs use more than a tenth: such figures are nobody's. durable and flight are parts of targets and ways; shapes is pace on one processor, and
-# on disks that sleep, in memory; sink and shared are about plain files. Each makes bench/figures/WORD.md.
+# WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared or
+# sizes. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round.
+# --all makes all of them in a night, ten rounds each. It refuses a tree with changes that are not committed, and a
+# machine of which other programs use more than a tenth.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -24,20 +24,22 @@ bench=$(absolute "${BENCH:-build/release/bench/twinlog-bench}")
 directory=$(absolute "${BENCH_DIR:-build/bench}")
 figures=$(absolute "${FIGURES:-bench/figures}")
 docs=$(absolute "${DOCS:-docs}")
-note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
+commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
+note="commit $commit"
 
+usage() { sed -n '3,18s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
+every="durable pace rates shapes flight targets rolls opening following reading ways sink shared sizes"
 words=
 is_all=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    case $1 in
-    --all) is_all=yes words="targets durable pace shapes flight rolls opening following reading ways sink shared threads sizes" ;;
-    targets | durable | pace | shapes | flight | rolls | opening | following | reading | ways | sink | shared | threads | sizes) words="$words $1" ;;
-    *) sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    case " $every " in
+    *" $1 "*) words="$words $1" ;;
+    *) [ "$1" = --all ] || usage && is_all=yes words=$every ;;
     esac
     shift
 done
 [ $# -eq 0 ] || shift
-[ -n "$words" ] || { sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
+[ -n "$words" ] || usage
 
 # busy_percent: of all processors, for two seconds: what is neither idle nor waiting for the disk.
 busy_percent()
@@ -46,77 +48,95 @@ busy_percent()
         awk '{ idle[NR] = $5 + $6; for (i = 2; i <= 9; i++) all[NR] += $i }
              END { print int(100 - 100 * (idle[2] - idle[1]) / (all[2] - all[1] + 1)) }'
 }
+
+# until_quiet MINUTES: or it gives up.
+until_quiet()
+{
+    busy=$(busy_percent)
+    for _ in $(seq "$1"); do
+        [ "$busy" -gt 10 ] || break
+        sleep 58
+        busy=$(busy_percent)
+    done
+    [ "$busy" -le 10 ] || { echo "run.sh: --all: other programs use $busy % of the machine" >&2 && exit 1; }
+}
 if [ -n "$is_all" ]; then
     [ -z "$(git status --porcelain)" ] || { echo "run.sh: --all: changes are not committed; see git status" >&2 && exit 1; }
-    busy=$(busy_percent)
-    [ "$busy" -le 10 ] || { echo "run.sh: --all: other programs use $busy % of the machine" >&2 && exit 1; }
+    until_quiet 0
+    set -- --rounds 10 "$@"
 fi
 [ -x "$bench" ] || { echo "run.sh: no $bench; build it, or say BENCH=" >&2 && exit 1; }
-# Inside the directory all names are short, and the command in the tables is one that works anywhere.
-mkdir -p "$directory" "$figures"
-cd "$directory"
 
-# scenario NAME LIST OPTIONS...
-scenario()
+# measure NAME OPTIONS...: NAME.md, NAME.csv and NAME.json. The command in the tables is one that works anywhere: all names
+# in it are short.
+measure()
 {
-    name=$1 list=$2
-    shift 2
-    "$bench" --scenario "$list" "$@" --note "$note" --csv "$name.csv" --json "$name.json" --markdown "$name.md"
+    name=$1
+    shift
+    "$bench" "$@" --note "$note" --csv "$name.csv" --json "$name.json" --markdown "$name.md"
 }
 
-# draw NAME PICTURE PROGRAM: docs/performance-PICTURE.svg from NAME.csv, by bench/PROGRAM.gp.
+# draw PICTURE PROGRAM: docs/performance-PICTURE.svg by bench/PROGRAM.gp, from the table of this word.
 draw()
 {
-    gnuplot -e "csv='$1.csv'; picture='$docs/performance-$2.svg'; against='$1'" "$root/bench/$3.gp"
+    origin="$(sed -n '2s/, .*//p' "$word.md"), $(nproc) cores; $(date -u +%F), commit $commit; $(grep -oE 'median of [0-9]+ rounds?' "$word.md" | head -n 1)"
+    gnuplot -e "csv='$word.csv'; picture='$docs/performance-$1.svg'; against='$1'; origin='$origin'" "$root/bench/$2.gp"
 }
 
+peers=naive,by-hand,bdb,leveldb,rocksdb,sqlite,wiredtiger
 for word in $words; do
     echo "== $word"
+    [ -z "$is_all" ] || until_quiet 60
+    rm -rf "${directory:?}/$word"
+    mkdir -p "$directory/$word" "$figures"
+    cd "$directory/$word"
     case $word in
-    threads)
-        "$bench" --threads 1,4,16,64,256,1000 "$@" --note "$note" --csv threads.csv --json threads.json \
-            --markdown threads.md
-        draw threads threads plot
+    durable)
+        measure durable --scenario p1,p2,p3,p4 "$@"
+        draw threads plot
         ;;
-    sizes)
-        "$bench" --threads 16 --size 64,256,1K,4K,16K,64K,256K,1M --seconds 0.5 --bytes 1G --rest 2 --rounds 3 "$@" \
-            --note "$note" --csv sizes.csv --json sizes.json --markdown sizes.md
-        draw sizes sizes plot
-        ;;
-    pace)
-        "$bench" --peers twinlog,pace-blocking,pace-gathering,raw --threads 1,16,64,256,1000 "$@" --note "$note" \
-            --csv pace.csv --json pace.json --markdown pace.md
+    pace) measure pace --scenario pace "$@" ;;
+    rates)
+        list=
+        for peer in twinlog by-hand bdb leveldb rocksdb; do list="$list,$peer,$peer@0.5,$peer@0.9"; done
+        measure rates --peers "${list#,}" --threads 1,16,64 "$@"
         ;;
     shapes)
-        taskset -c 0 "$bench" --peers twinlog,pace-blocking,pace-gathering --threads 1,16,64,256,1000 "$@" \
-            --note "$note, one processor" --markdown shapes.md
+        taskset -c 0 "$bench" --scenario pace "$@" --note "$note, one processor" --csv shapes.csv --json shapes.json \
+            --markdown shapes.md
         memory=$(mktemp -d /dev/shm/twinlog-bench-XXXXXX)
         for delay in 10 50 100 1000; do
-            "$bench" --delay $delay --peers twinlog:io=dsync,pace-blocking,pace-gathering --threads 1,16,64,256,1000 \
-                "$@" --note "$note" --markdown "$memory/shapes.md" "$memory"
-            printf '\n## A write takes %d µs\n\n' $delay | cat - "$memory/shapes.md" >>shapes.md
+            measure shapes-$delay --delay $delay --peers twinlog:io=dsync,pace-blocking,pace-gathering \
+                --threads 1,16,64,256,1000 "$@" "$memory"
+            { printf '\n## A write takes %d µs\n\n' $delay && cat shapes-$delay.md; } >>shapes.md
+            rm shapes-$delay.md
         done
         rm -r "$memory"
         ;;
-    durable) scenario "$word" p1,p2,p3,p4 "$@" ;;
-    flight) scenario "$word" p5 "$@" ;;
-    targets) scenario "$word" p1,p2,p3,p4,p6,p7,p12 "$@" ;;
-    rolls) scenario "$word" p13 "$@" ;;
-    opening) scenario "$word" p9 "$@" ;;
-    ways) scenario "$word" p5,batch,ways "$@" ;;
+    flight) measure flight --scenario p5 "$@" ;;
+    targets) measure targets --scenario p6,p7,p12 "$@" ;;
+    rolls) measure rolls --scenario p13 "$@" ;;
+    opening) measure opening --scenario p9 "$@" ;;
+    following) measure following --scenario follow,state "$@" ;;
+    reading)
+        measure reading --scenario p8,seek "$@"
+        draw replay replay
+        ;;
+    ways) measure ways --scenario batch,ways "$@" ;;
     sink)
-        scenario "$word" p10 "$@"
-        draw sink sink sink
+        measure sink --scenario p10 "$@"
+        draw sink sink
         ;;
     shared)
-        scenario "$word" p11 "$@"
-        draw shared shared shared
+        measure shared --scenario p11 "$@"
+        draw shared shared
         ;;
-    following) scenario "$word" follow,state "$@" ;;
-    reading)
-        scenario "$word" p8,seek "$@"
-        draw reading replay replay
+    sizes)
+        measure sizes --peers "twinlog,twinlog:fresh,raw-large,$peers" --threads 16 --size 64,256,1K,4K,16K,64K,256K,1M \
+            --seconds 0.5 --bytes 1G --rest 2 "$@"
+        draw sizes plot
         ;;
     esac
-    { printf '# Figures: %s\n\n' "$word" && cat "$word.md"; } >"$figures/$word.md"
+    for table in *.md; do { printf '# Figures: %s\n\n' "${table%.md}" && cat "$table"; } >"$figures/$table"; done
+    cp -- *.csv *.json "$figures"
 done

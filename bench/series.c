@@ -176,12 +176,12 @@ static void summarise(struct series *series, struct cell *cell, double *values)
     if (cell->latencies->count > 0)
         figures_set_latencies(&cell->median, cell->latencies);
 
-    double slowest = INFINITY, fastest = 0;
+    cell->slowest = INFINITY;
     for (unsigned i = 0; i < count; i++) {
-        slowest = fmin(slowest, cell->rounds[i].rate);
-        fastest = fmax(fastest, cell->rounds[i].rate);
+        cell->slowest = fmin(cell->slowest, cell->rounds[i].rate);
+        cell->fastest = fmax(cell->fastest, cell->rounds[i].rate);
     }
-    cell->rate_spread = count > 1 ? (fastest - slowest) / cell->median.rate : NAN;
+    cell->rate_spread = count > 1 ? (cell->fastest - cell->slowest) / cell->median.rate : NAN;
 }
 
 /* Each round begins with the next contender; the workloads stay in their order. */

@@ -25,7 +25,8 @@ struct cell {
     struct figures *rounds;
     struct histogram *latencies; /* of all rounds */
     struct figures median;
-    double rate_spread; /* (fastest - slowest round) / median; NAN with one round */
+    double slowest, fastest; /* rates of rounds */
+    double rate_spread;      /* their difference / median; NAN with one round */
     double
         ratio; /* rate against the baseline at the same point, of an open loop against what was wanted; NAN without */
 };

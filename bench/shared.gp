@@ -2,7 +2,7 @@
 # Draws what twinlog-bench --scenario p11 --csv wrote: microseconds a call by the size of the record, a line for each
 # contender, with 1 process above and 4 below. Lines of dashes are those whose records are durable.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'" shared.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'" shared.gp
 #
 # A picture that ends in .png is made as PNG.
 
@@ -19,13 +19,13 @@ set datafile missing NaN
 # In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each. A contender that syncs has
 # the colour and shape of the one of the same name that does not.
 names = system("grep '^p11' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-brothers = "twinlog log write stdio"
+brothers = "sink twinlog write stdio"
 colours = "#d55e00 #a02c2c #0072b2 #009e73"
 shapes = "7 6 5 9"
 brother(name) = strstrt(name, '-') ? name[1:strstrt(name, '-') - 1] : name
 place(name) = int(sum [n = 1:words(brothers)] (word(brothers, n) eq brother(name) ? n : 0))
 pick(list, name) = word(list, (place(name) + words(list) - 1) % words(list) + 1)
-is_ours(name) = brother(name) eq "twinlog" || brother(name) eq "log"
+is_ours(name) = brother(name) eq "sink" || brother(name) eq "twinlog"
 dashes(name) = brother(name) eq name ? 1 : 2
 figure(i) = strcol("contender") eq word(names, i) && column("threads") == processes ? column("mean_us") : NaN
 
@@ -41,7 +41,7 @@ set ytics format "%g"
 set xlabel "bytes a record"
 
 array counts = [1, 4]
-set multiplot layout 2,1
+set multiplot layout 2,1 title origin . "\n " font ",11"
 do for [panel = 1:2] {
     processes = counts[panel]
     set ylabel sprintf("µs a call, %d process%s", processes, processes == 1 ? "" : "es")

@@ -2,7 +2,7 @@
 # Draws what twinlog-bench --scenario p10 --csv wrote: messages a second to a plain file above, processor time below,
 # for each contender a bar for 1, 2 and 4 threads.
 #
-#   gnuplot -e "csv='a.csv'; picture='a.svg'" sink.gp
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; origin='a machine'" sink.gp
 #
 # A picture that ends in .png is made as PNG.
 
@@ -43,9 +43,9 @@ do for [i = 1:words(names)] { set xtics add (on_two_lines(word(names, i)) i) }
 
 array figures = ["rate", "cpu_us_per_append"]
 array units = [1e6, 1]
-array headings = ["million messages a second", "CPU seconds a million messages"]
+array headings = ["million messages of 1 KiB a second", "CPU seconds a million messages"]
 
-set multiplot layout 2,1
+set multiplot layout 2,1 title origin . "\n " font ",11"
 do for [panel = 1:2] {
     y = figures[panel]; unit = units[panel]
     set ylabel headings[panel]

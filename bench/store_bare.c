@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The floor of a replay in memory: what two CRC32Cs a record cost when nothing else is done. The records are in
+ * The reference of a replay in memory: what two CRC32Cs a record cost when nothing else is done. The records are in
  * memory, each behind a header of twinlog's size, and it is known where the next one begins.
  */
 #include "common.h"

@@ -3,7 +3,7 @@
  * The study of following: how long after the call of append a reader that waits has the record.
  *
  * One thread appends in a closed loop and puts the time of the call into each record; the reader takes its own
- * time when it has it. The floor is a pipe that the writer tells of each record after a raw durable write: no
+ * time when it has it. The reference is a pipe that the writer tells of each record after a raw durable write: no
  * log, and no reader on the disk.
  */
 #include <errno.h>
@@ -290,7 +290,7 @@ static const struct trial follow_trials[] = {
     { "process", "a reader in another process, twinlog_reader_wait()", WAY(true, false, 0) },
     { "process, buffered", "the same as process, the log written through the page cache",
       WAY(true, false, TWINLOG_BUFFERED) },
-    { "pipe", "the floor: a raw durable write, then a write to a pipe", WAY(true, true, 0) },
+    { "pipe", "the reference: a raw durable write, then a write to a pipe", WAY(true, true, 0) },
     { NULL, NULL, NULL },
 };
 

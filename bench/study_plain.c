@@ -217,10 +217,10 @@ static bool set_stage(const struct setting *setting, void *state)
 }
 
 static const struct trial plain_trials[] = {
-    { "twinlog", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
-    { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &peer_sink_shared },
-    { "log", "twinlog_append() to a mapped log, up to the last record", &peer_log },
-    { "log-durable", "the same up to the end of the close, when all of it is on the disk",
+    { "sink", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
+    { "sink-shared", "the same with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "twinlog", "twinlog_append() to a mapped log, up to the last record", &peer_log },
+    { "twinlog-durable", "the same up to the end of the close, when all of it is on the disk",
       &peer_log_durable },
     { "mmap", "a mapping that grows by doubling, memcpy(), cut in the end; a lock for several threads",
       &peer_mmap },

@@ -87,8 +87,8 @@ static bool replay_once(const struct stage *stage, const struct trial *trial, vo
     int error = store->replay(store_state, &tally);
     if (error)
         return complain(trial->label, "read", explain_error(store->explain, error));
-    if (!store->is_floor && (tally.records != expected->records || tally.bytes != expected->bytes ||
-                             tally.marks != expected->marks))
+    if (!store->is_reference && (tally.records != expected->records || tally.bytes != expected->bytes ||
+                                 tally.marks != expected->marks))
         return complain(trial->label, "read", "these are not the records that were written");
     return !round_is_interrupted();
 }
@@ -158,7 +158,7 @@ static bool replay_cold(void *state, const struct trial *trial, const struct lim
 static const struct trial hot_trials[] = {
     { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap },
     { "twinlog-pread", "a reader that reads", &store_twinlog_pread },
-    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare },
+    { "bare", "the reference: two CRC32Cs a record, in memory", &store_bare },
     { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb },
     { NULL, NULL, NULL },
 };
@@ -166,7 +166,8 @@ static const struct trial hot_trials[] = {
 static const struct trial cold_trials[] = {
     { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap },
     { "twinlog-pread", "a reader that reads", &store_twinlog_pread },
-    { "disk-direct", "the floor: the same files, direct reads of 1 MiB, four in flight", &store_disk_direct },
+    { "disk-direct", "the reference: the same files, direct reads of 1 MiB, four in flight",
+      &store_disk_direct },
     { "disk-buffered", "the same, one after the other through the page cache", &store_disk_buffered },
     { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb },
     { NULL, NULL, NULL },

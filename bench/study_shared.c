@@ -239,11 +239,11 @@ static bool set_stage(const struct setting *setting, void *state)
 }
 
 static const struct trial shared_trials[] = {
-    { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
-    { "log", "twinlog_append() to a log in the shared mode", &peer_shared_log },
+    { "sink", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "twinlog", "twinlog_append() to a log in the shared mode", &peer_shared_log },
     { "write", "write() with O_APPEND", &peer_write },
     { "stdio", "fwrite() and fflush(), opened with \"a\"", &peer_stdio_flushed },
-    { "log-durable", "an append to a log in the shared mode that returns when the record is durable",
+    { "twinlog-durable", "an append to a log in the shared mode that returns when the record is durable",
       &peer_shared_log_durable },
     { "write-fdatasync", "write() with O_APPEND, fdatasync()", &peer_write_synced },
     { NULL, NULL, NULL },

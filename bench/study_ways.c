@@ -179,7 +179,7 @@ static int set_cursor(struct flight *flight)
     return twinlog_cursor_set(flight->state, "consumer", 1 + flight->number++ % CURSOR_RECORDS);
 }
 
-/* The floor of both: each set is two durable writes of 4 KiB, one after the other. */
+/* The reference of both: each set is two durable writes of 4 KiB, one after the other. */
 static int write_twice(struct flight *flight)
 {
     int error = append(flight);
@@ -352,7 +352,7 @@ static const struct trial flight_trials[] = {
     { "batches, 10000", "the same in batches of 100", BY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 100)) },
     { "batches, 1000", "1,000 in flight, in batches of 10",
       BY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 10)) },
-    { "pace-1000", "the bound: checksum, lock, one group in flight, no format and no requests",
+    { "pace-1000", "the reference: checksum, lock, one group in flight, no format and no requests",
       BY(peer_pace_flight, WINDOW(1000)) },
     { "pace-10000", "the same with 10,000", BY(peer_pace_flight, WINDOW(10000)) },
     { "bdb, 1000", "Berkeley DB: 1,000 times log_put(), then log_flush()", BY(peer_bdb, BATCHES(1000)) },
@@ -364,7 +364,7 @@ static const struct trial flight_trials[] = {
 
 static const struct trial batch_trials[] = {
     { "twinlog", "twinlog_append_batch()", BY(peer_twinlog, BATCHES(0)) },
-    { "raw", "the floor: one direct overwrite of as many blocks, no records", BY(peer_raw, BATCHES(0)) },
+    { "raw", "the reference: one direct overwrite of as many blocks, no records", BY(peer_raw, BATCHES(0)) },
     { "bdb", "Berkeley DB: log_put() for each, then log_flush(): no batch", BY(peer_bdb, BATCHES(0)) },
     { "leveldb", "LevelDB: a write batch with sync=1", BY(peer_leveldb, BATCHES(0)) },
     { "rocksdb", "RocksDB: a write batch with sync=true", BY(peer_rocksdb, BATCHES(0)) },
@@ -388,7 +388,8 @@ static const struct trial ways_trials[] = {
 static const struct trial state_trials[] = {
     { "meta_set", "twinlog_meta_set() of 16 bytes", BY(peer_twinlog, ONE(set_vote)) },
     { "cursor_set", "twinlog_cursor_set()", BY(peer_twinlog, ONE(set_cursor)) },
-    { "raw-twice", "the floor: two 4 KiB direct overwrites with RWF_DSYNC", BY(peer_raw, ONE(write_twice)) },
+    { "raw-twice", "the reference: two 4 KiB direct overwrites with RWF_DSYNC",
+      BY(peer_raw, ONE(write_twice)) },
     { NULL, NULL, NULL },
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The floor of a replay from a disk: how fast it gives the bytes of the same files when nothing looks at them.
+ * The reference of a replay from a disk: how fast it gives the bytes of the same files when nothing looks at them.
  *
  * `disk_direct` keeps four reads of 1 MiB in flight past the page cache, `disk_buffered` reads the same through
  * it, one after the other, with the kernel told so. Both stop where the records end.
@@ -127,7 +127,7 @@ static int replay_disk(void *state, struct tally *tally)
 
 #define DISK                                                                                                 \
     {                                                                                                        \
-        .folder = "twinlog", .is_floor = true, .fill = twinlog_fill, .open = open_disk,                      \
+        .folder = "twinlog", .is_reference = true, .fill = twinlog_fill, .open = open_disk,                  \
         .replay = replay_disk, .close = close_disk                                                           \
     }
 const struct peer store_disk_direct = DISK;
