@@ -72,7 +72,7 @@ static int open_log(const struct peer_setup *setup, void **ret_state)
                     (wanted->is_not_recycling ? (uint32_t)TWINLOG_NO_RECYCLE : 0);
     options.io = wanted->io;
     options.mode = wanted->mode;
-    options.lock_wait_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;
+    options.lock_timeout_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;
     options.segment_bytes = wanted->segment_bytes;
     options.buffer_bytes = clamp(wanted->buffer_bytes);
     options.max_record_bytes = setup->largest_record > DEFAULT_MAX_RECORD ? setup->largest_record : 0;

@@ -170,7 +170,7 @@ struct twinlog_options {
     uint32_t max_record_bytes; /* at most buffer_bytes - 8192; default 4 MiB, or what the buffer takes */
     uint32_t io;               /* enum twinlog_io; a path that does not work here is -ENOTSUP */
     /* wait this long for another writer to close; 0: -EBUSY at once (the shared mode: after 1 s to 30 s) */
-    uint32_t lock_wait_ms;
+    uint32_t lock_timeout_ms;
     /* full-size segments to prepare at once, at most 64; default 0: one, when the active segment is half full */
     uint32_t spare_segments;
     uint32_t prepare;                  /* enum twinlog_prepare */
@@ -253,7 +253,7 @@ int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t
 /* How safe a record is. Each level includes the ones above it in this list. Until twinlog_wait() for it,
  * twinlog_sync(), twinlog_close(), a durable append or flush_interval_ms makes it durable, it may be lost. */
 enum twinlog_level {
-    TWINLOG_LEVEL_DEFAULT = 0, /* that of twinlog_append(): durable; in the mapped and shared modes written */
+    TWINLOG_LEVEL_OF_MODE = 0, /* that of twinlog_append(): durable; in the mapped and shared modes written */
     TWINLOG_LEVEL_BUFFERED, /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
     TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, but no failure of kernel or power */
     TWINLOG_LEVEL_DURABLE  /* on stable storage: survives a power cut */

@@ -674,7 +674,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     if (append.rewinds && (framing != FRAMING_EXPORT || append.renumbers))
         usage_error("--rewind is for --import without --renumber");
     if (wait_ms)
-        options.lock_wait_ms = wait_ms;
+        options.lock_timeout_ms = wait_ms;
     append.dir = take_directory(argc, argv);
     append.mode = options.mode;
     append.shows_progress =

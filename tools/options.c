@@ -131,7 +131,7 @@ static uint64_t take_age_ms(const char *option)
 void share_log(struct twinlog_options *options)
 {
     options->mode = TWINLOG_MODE_SHARED;
-    options->lock_wait_ms = SHARED_WAIT_MS;
+    options->lock_timeout_ms = SHARED_WAIT_MS;
 }
 
 bool take_log_option(int value, struct twinlog_options *options)

@@ -149,7 +149,7 @@ inline twinlog_consumer_options consumer_options()
 
 /* What a call waits for, as in { .level = TWINLOG_LEVEL_WRITTEN, .timeout = 50ms }. */
 struct terms {
-    twinlog_level level = TWINLOG_LEVEL_DEFAULT;
+    twinlog_level level = TWINLOG_LEVEL_OF_MODE;
     std::optional<std::chrono::milliseconds> timeout = {};
     bool only_try = false; /* TWINLOG_TRY */
     const struct twinlog_cancel *cancel = nullptr;

@@ -175,7 +175,7 @@ type Options struct {
 	SegmentBytes   uint64
 	BufferBytes    uint32
 	MaxRecordBytes uint32
-	LockWait       time.Duration // how long to wait for another writer to close
+	LockTimeout    time.Duration // how long to wait for another writer to close
 	KeepBytes      uint64        // retention, by whole segments
 	KeepRecords    uint64
 	KeepAge        time.Duration
@@ -221,7 +221,7 @@ func Open(dir string, options *Options) (*Log, error) {
 	c.segment_bytes = C.uint64_t(options.SegmentBytes)
 	c.buffer_bytes = C.uint32_t(options.BufferBytes)
 	c.max_record_bytes = C.uint32_t(options.MaxRecordBytes)
-	c.lock_wait_ms = milliseconds32(options.LockWait)
+	c.lock_timeout_ms = milliseconds32(options.LockTimeout)
 	c.keep_bytes = C.uint64_t(options.KeepBytes)
 	c.keep_records = C.uint64_t(options.KeepRecords)
 	c.keep_age_ms = C.uint64_t(milliseconds(options.KeepAge))

@@ -59,7 +59,7 @@ fn main() {
     assert_eq!(log.append_batch(&batch, &Terms::default().timeout(hour)).unwrap(), 3);
     assert_eq!(log.append_batch(&[], &Terms::default()).unwrap_err().kind, ErrorKind::Os(22));
     let lsn = log.append_batch(&batch[..1], &Terms::default().level(Level::Buffered)).unwrap();
-    log.wait(lsn, Level::Default, None).unwrap();
+    log.wait(lsn, Level::OfMode, None).unwrap();
     log.sync().unwrap();
     assert_eq!((log.first_lsn(), log.last_lsn(), log.durable_lsn(), log.stat().unwrap().appends), (1, 5, 5, 5));
     let too_large = log.append(&vec![0; 64 << 20]).unwrap_err();

@@ -16,7 +16,7 @@ static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
 
 static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
 {
-    const bool is_default = level == TWINLOG_LEVEL_DEFAULT && log && log->ops;
+    const bool is_default = level == TWINLOG_LEVEL_OF_MODE && log && log->ops;
     return is_default ? log->ops->default_level : (enum twinlog_level)level;
 }
 
@@ -24,7 +24,7 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
 {
     struct twinlog_terms own;
     if (!given) { /* as all-zero terms; a large part of the calls have none */
-        *ret_terms = (struct terms){ .level = level_of(log, TWINLOG_LEVEL_DEFAULT) };
+        *ret_terms = (struct terms){ .level = level_of(log, TWINLOG_LEVEL_OF_MODE) };
         return 0;
     }
     if (twl_versioned_take(&own, sizeof(own), given) < 0 || (own.flags & ~(uint32_t)TWINLOG_TRY) ||
@@ -118,7 +118,7 @@ static int append_one(struct twinlog *log, const void *data, size_t size, uint32
 
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append_one(log, data, size, TWINLOG_LEVEL_DEFAULT, ret_lsn);
+    return append_one(log, data, size, TWINLOG_LEVEL_OF_MODE, ret_lsn);
 }
 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)

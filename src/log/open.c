@@ -115,7 +115,7 @@ static int take_shared_lock(struct opening *o)
 {
     struct twinlog *log = o->log;
     bool is_first = true;
-    int rc = twl_participants_come(log->io, log->options.lock_wait_ms, &log->participants, &is_first);
+    int rc = twl_participants_come(log->io, log->options.lock_timeout_ms, &log->participants, &is_first);
     if (rc == 0 && is_first)
         rc = twl_participants_begin(&log->participants);
     log->shared = &log->participants.shared;
@@ -149,7 +149,7 @@ static int take_lock(struct opening *o)
     if (is_shared(o))
         return take_shared_lock(o);
     log->shared = &log->own_shared;
-    int rc = twl_page_lock(log->io, log->options.lock_wait_ms, log->shared);
+    int rc = twl_page_lock(log->io, log->options.lock_timeout_ms, log->shared);
     return rc == -EBUSY ? refuse_busy(o, "") : rc;
 }
 

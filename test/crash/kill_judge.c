@@ -552,7 +552,7 @@ static void open_log(struct court *court, bool is_at_once)
     int result;
 
     choose_options(court->rng, false, &options);
-    options.lock_wait_ms = is_at_once ? AT_ONCE_WAIT_MS : 0;
+    options.lock_timeout_ms = is_at_once ? AT_ONCE_WAIT_MS : 0;
     options.ret_report = &report;
     if (rng_one_in(court->rng, 2))
         options.io = TWINLOG_IO_FDATASYNC;

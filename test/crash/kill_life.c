@@ -158,7 +158,7 @@ void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng 
     life->options = (struct twinlog_options)TWINLOG_OPTIONS_INIT;
     choose_options(rng, may_retain, &life->options);
     choose_path(life, rng);
-    life->options.lock_wait_ms = is_at_once ? PATIENCE_MS / 2 : 0;
+    life->options.lock_timeout_ms = is_at_once ? PATIENCE_MS / 2 : 0;
     life->options.flush_interval_ms = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
     life->change_one_in = change_one_in[rng_below(rng, 4)];
     life->has_committer = rng_one_in(rng, 4);

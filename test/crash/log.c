@@ -71,7 +71,7 @@ void choose_log_options(struct twinlog_options *options, uint32_t mode, struct r
     options->segment_bytes = options->mapped_bytes << rng_below(rng, 3);
     options->flush_interval_ms = rng_one_in(rng, 6) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
     options->prepare = TWINLOG_PREPARE_ALLOCATED;
-    options->lock_wait_ms = PATIENCE_MS / 2;
+    options->lock_timeout_ms = PATIENCE_MS / 2;
     /* what a dead writer has given to io_uring may still be on its way: the policy durable looks after that */
     options->io = rng_one_in(rng, 2) ? TWINLOG_IO_DSYNC : TWINLOG_IO_FDATASYNC;
     options->flags = rng_one_in(rng, 2) ? TWINLOG_BUFFERED : 0;

@@ -237,7 +237,7 @@ int open_log_as_guest(const struct member *member)
     int rc;
 
     options.mode = crew->guest_mode;
-    options.lock_wait_ms = 0;
+    options.lock_timeout_ms = 0;
     options.ret_report = NULL;
     rc = twinlog_open(place.log, &options, &log);
     if (rc == 0)

@@ -626,7 +626,7 @@ TEST(a_record_is_durable_when_a_call_asked_for_it)
     ck_assert_uint_eq(lsn, 6);
     ck_assert_uint_eq(twinlog_written_lsn(log), 6);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
-    for (unsigned level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_WRITTEN; level++) {
+    for (unsigned level = TWINLOG_LEVEL_OF_MODE; level <= TWINLOG_LEVEL_WRITTEN; level++) {
         terms.level = level;
         ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
         ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)level, 0), 0);

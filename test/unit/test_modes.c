@@ -46,7 +46,7 @@ static int append_two(struct twinlog *log)
 
 static int wait_for(struct twinlog *log)
 {
-    return twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_DEFAULT, 0);
+    return twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_OF_MODE, 0);
 }
 
 static int cancel(struct twinlog *log)

@@ -86,12 +86,12 @@ static bool choose(int io, const char *test)
 }
 
 /* In a child; no assertions. */
-static int try_open(uint32_t lock_wait_ms)
+static int try_open(uint32_t lock_timeout_ms)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log;
 
-    options.lock_wait_ms = lock_wait_ms;
+    options.lock_timeout_ms = lock_timeout_ms;
     int error = twinlog_open(log_dir, &options, &log);
     return error < 0 ? error : twinlog_close(log);
 }

@@ -1439,7 +1439,7 @@ TEST(writers_of_other_modes_stay_out)
 
     expect_refusal(&options, -EBUSY, "another writer has this log open;"); /* it is not one process */
     options = small(TWINLOG_MODE_MAPPED);
-    options.lock_wait_ms = 20;
+    options.lock_timeout_ms = 20;
     expect_refusal(&options, -EBUSY, "another writer");
     append_by(member, 5);
     close_by(member);

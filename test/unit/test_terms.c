@@ -241,7 +241,7 @@ TEST(with_full_buffers_nothing_happens_by_the_deadline)
     struct twinlog *log = open_small(0);
     const uint64_t last = fill_buffers(log);
 
-    for (int level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_DURABLE; level++) {
+    for (int level = TWINLOG_LEVEL_OF_MODE; level <= TWINLOG_LEVEL_DURABLE; level++) {
         uint64_t lsn = 77;
 
         ck_assert_int_eq(append(log, 6000, until((enum twinlog_level)level, 5), &lsn), -ETIMEDOUT);

@@ -414,7 +414,7 @@ WAYS_TEST(waiting_knows_every_level, LOG_IO_KINDS)
     ck_assert_uint_eq(twinlog_written_lsn(log), lsn);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
     ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(20000)), 0);
-    for (int level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_DURABLE; level++) {
+    for (int level = TWINLOG_LEVEL_OF_MODE; level <= TWINLOG_LEVEL_DURABLE; level++) {
         ck_assert_int_eq(look(log, lsn, (enum twinlog_level)level), 0);
         ck_assert_int_eq(twinlog_wait(log, lsn + 1, (enum twinlog_level)level, 0), -EINVAL);
     }

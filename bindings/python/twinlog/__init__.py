@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 
 MUST_EXIST, PAD, BUFFERED, READ_ONLY, NO_RECYCLE, NO_THREAD = (1 << i for i in range(6))
 MODE_DURABLE, MODE_MAPPED, MODE_SHARED = range(3)
-LEVEL_DEFAULT, LEVEL_BUFFERED, LEVEL_WRITTEN, LEVEL_DURABLE = range(4)
+LEVEL_OF_MODE, LEVEL_BUFFERED, LEVEL_WRITTEN, LEVEL_DURABLE = range(4)
 _TRY, _READER_MMAP, _META_BYTES = 1, 1, 4096
 _CONSUMER_FROM_END, _CONSUMER_MMAP = 1, 2
 
@@ -180,7 +180,7 @@ def _path(path: Path) -> bytes:
 class _Options(ctypes.Structure):
     _fields_ = [
         ("size", c_uint32), ("flags", c_uint32), ("segment_bytes", c_uint64), ("buffer_bytes", c_uint32),
-        ("max_record_bytes", c_uint32), ("io", c_uint32), ("lock_wait_ms", c_uint32), ("spare_segments", c_uint32),
+        ("max_record_bytes", c_uint32), ("io", c_uint32), ("lock_timeout_ms", c_uint32), ("spare_segments", c_uint32),
         ("prepare", c_uint32), ("ret_report", c_void_p), ("segment_records", c_uint64), ("segment_age_ms", c_uint64),
         ("keep_bytes", c_uint64), ("keep_records", c_uint64), ("keep_age_ms", c_uint64), ("committer", c_void_p),
         ("flush_interval_ms", c_uint32), ("mode", c_uint32), ("observe", c_void_p),
@@ -682,7 +682,7 @@ class Log:
         spare_segments: int = 0,
         prepare: int = 0,
         io: int = 0,
-        lock_wait_ms: int = 0,
+        lock_timeout_ms: int = 0,
         flush_interval_ms: int = 0,
     ) -> None:
         options = {name: value for name, value in locals().items() if name in _OPTION_BITS}
@@ -741,7 +741,7 @@ class Log:
         type: int = 0,
         tag: int = 0,
         time_ns: int = 0,
-        level: int = LEVEL_DEFAULT,
+        level: int = LEVEL_OF_MODE,
         timeout: Optional[float] = None,
     ) -> int:
         """Appends a record, and returns its LSN when it is on stable storage, or at that level."""
@@ -754,7 +754,7 @@ class Log:
         return lsn.value
 
     def append_batch(
-        self, records: Sequence[Union[Entry, Bytes]], *, level: int = LEVEL_DEFAULT, timeout: Optional[float] = None
+        self, records: Sequence[Union[Entry, Bytes]], *, level: int = LEVEL_OF_MODE, timeout: Optional[float] = None
     ) -> int:
         """Appends all of them or none, also if the power fails. Returns the LSN of the first."""
         entries, kept = _entries(records)
@@ -766,7 +766,7 @@ class Log:
         _check(result, lsn.value)
         return lsn.value
 
-    async def submit(self, *records: Union[Entry, Bytes], level: int = LEVEL_DEFAULT) -> int:
+    async def submit(self, *records: Union[Entry, Bytes], level: int = LEVEL_OF_MODE) -> int:
         """Appends the records as a batch and lets the event loop run until they are durable; the LSN of the first.
         A task that is cancelled stops waiting; its records are appended all the same."""
         loop = asyncio.get_running_loop()
@@ -819,7 +819,7 @@ class Log:
         self._waiting[loop] = _Waiting(loop)
         return self._waiting[loop]
 
-    def wait(self, lsn: int, *, level: int = LEVEL_DEFAULT, timeout: Optional[float] = None) -> None:
+    def wait(self, lsn: int, *, level: int = LEVEL_OF_MODE, timeout: Optional[float] = None) -> None:
         """Returns when every record up to `lsn` is at that level."""
         with self._handle.use() as log:
             _check(_c.twinlog_wait(log, _lsn(lsn), _number(level, 31, "level"), _deadline(timeout)))

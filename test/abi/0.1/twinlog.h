@@ -88,7 +88,7 @@ struct twinlog_options {
     uint32_t buffer_bytes;
     uint32_t max_record_bytes;
     uint32_t io;
-    uint32_t lock_wait_ms;
+    uint32_t lock_timeout_ms;
     uint32_t spare_segments;
     uint32_t prepare;
     struct twinlog_report *ret_report;
@@ -109,7 +109,7 @@ int twinlog_close(struct twinlog *log);
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 enum twinlog_level {
-    TWINLOG_LEVEL_DEFAULT = 0,
+    TWINLOG_LEVEL_OF_MODE = 0,
     TWINLOG_LEVEL_BUFFERED,
     TWINLOG_LEVEL_WRITTEN,
     TWINLOG_LEVEL_DURABLE

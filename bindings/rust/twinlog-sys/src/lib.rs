@@ -60,7 +60,7 @@ structures! {
     }
     twinlog_options {
         size: u32, flags: u32, segment_bytes: u64, buffer_bytes: u32, max_record_bytes: u32, io: u32,
-        lock_wait_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut twinlog_report, segment_records: u64,
+        lock_timeout_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut twinlog_report, segment_records: u64,
         segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
         flush_interval_ms: u32, mode: u32, observe: *mut c_void, observe_context: *mut c_void,
         observe_mask: u32, slow_ms: u32, mapped_bytes: u64,
