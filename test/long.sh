@@ -20,7 +20,6 @@ kills crash-kill --seed 1 --kills 20000
 shared crash-kill shared --power --seed 1 --kills 10000
 mapped crash-kill mapped --power --seed 1 --kills 10000
 sink crash-kill sink --seed 1 --kills 30000
-steps crash-steps
 soak crash-kill soak --seed 1 --seconds 1800
 END
     for k in $(seq "$jobs"); do

@@ -17,6 +17,8 @@
  *  - crash images taken after the fault, opened on a healthy disk, hold what was acknowledged, and can be
  *    appended to (the rules in history.h);
  *  - the same without a crash: the disk is healthy again and the log is opened in its place.
+ *
+ * With --steps nothing fails: the run crashes at each operation, in four ways, and again in the opening that follows.
  */
 #define _GNU_SOURCE
 #include "faults.h"
@@ -94,6 +96,7 @@ static struct {
     uint64_t every;    /* only each N-th case */
     uint64_t scenario; /* from 1; 0: all */
     uint64_t replay;   /* a case of it; 0: all */
+    bool crashes;      /* at each operation, of which none fails */
 } settings = { .seed = 1, .every = 1 };
 
 static struct {
@@ -112,16 +115,24 @@ struct simdisk *failing_disk(const struct run *run)
 static const char *replay_command(void)
 {
     static char text[128];
-    snprintf(text, sizeof(text), "sim-faults --seed %" PRIu64 " --scenario %zu --replay %" PRIu64,
-             settings.seed, (size_t)(current->scenario - SCENARIOS) + 1, current_case);
+    if (settings.crashes)
+        snprintf(text, sizeof(text), "sim-faults --steps --scenario %zu",
+                 (size_t)(current->scenario - SCENARIOS) + 1);
+    else
+        snprintf(text, sizeof(text), "sim-faults --seed %" PRIu64 " --scenario %zu --replay %" PRIu64,
+                 settings.seed, (size_t)(current->scenario - SCENARIOS) + 1, current_case);
     return text;
 }
 
 static void print_case(void)
 {
     const struct simdisk_fault *fault = &current->fault;
-    printf("  %s: %s number %" PRIu64 " ", current->scenario->name, simdisk_op_name(fault->op), fault->nth);
-    if (fault->error < 0)
+    printf("  %s: ", current->scenario->name);
+    if (!settings.crashes)
+        printf("%s number %" PRIu64 " ", simdisk_op_name(fault->op), fault->nth);
+    if (settings.crashes)
+        printf("a crash");
+    else if (fault->error < 0)
         printf("fails with %s", twinlog_strerror(fault->error));
     else
         printf("is %zu bytes short", fault->missing);
@@ -165,9 +176,8 @@ static enum simdisk_cut choose_cut(struct run *run)
     return CUTS[rng_below(&run->rng, sizeof(CUTS) / sizeof(CUTS[0]))];
 }
 
-static void check_image(struct run *run)
+static void check_image(struct run *run, enum simdisk_cut cut)
 {
-    const enum simdisk_cut cut = choose_cut(run);
     struct simdisk *image = simdisk_crash_image(failing_disk(run), cut, rng_next(&run->rng));
     if (run->target)
         check_copy(run, image, false);
@@ -176,10 +186,29 @@ static void check_image(struct run *run)
     simdisk_destroy(image);
 }
 
+/* What is written survives a kill. */
+static void crash_in_each_way(struct run *run)
+{
+    static const enum simdisk_cut CUTS[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM, SIM_KILL };
+    struct run now;
+    if (run->log)
+        history_notice(&run->history, twinlog_last_lsn(run->log));
+    now = *run;
+    ++totals.cases;
+    for (size_t i = 0; i < sizeof(CUTS) / sizeof(CUTS[0]); ++i) {
+        if (CUTS[i] == SIM_KILL && run->log)
+            now.acked = max_u64(now.acked, twinlog_written_lsn(run->log));
+        check_image(&now, CUTS[i]);
+    }
+    run->rng = now.rng;
+}
+
 static void fault_hook(void *context, enum simdisk_op op)
 {
     struct run *run = context;
     struct simdisk *disk = failing_disk(run);
+    if (settings.crashes)
+        crash_in_each_way(run);
     if (simdisk_faults(disk) == 0)
         return;
     if (run->log)
@@ -192,7 +221,7 @@ static void fault_hook(void *context, enum simdisk_op op)
         run->submits = simdisk_count(disk, SIM_SUBMIT);
     }
     if (rng_one_in(&run->rng, 16))
-        check_image(run);
+        check_image(run, choose_cut(run));
 }
 
 /* ---- all the cases ------------------------------------------------------------------------------- */
@@ -291,7 +320,7 @@ static struct simdisk *run_case(const struct scenario *scenario, const struct be
     scenario->script(&run);
     totals.struck += simdisk_faults(failing_disk(&run)) > 0;
     for (unsigned i = 0; i < 4; ++i)
-        check_image(&run);
+        check_image(&run, choose_cut(&run));
     check_reopening(&run);
     history_free(&run.history);
     current = NULL;
@@ -334,12 +363,13 @@ static void fail_operation(const struct scenario *scenario, const struct beginni
 static void fail_everything(const struct scenario *scenario, const struct beginning *beginning)
 {
     struct simdisk *healthy = run_case(scenario, beginning, NULL);
-    for (int op = 0; op < SIM_OPS; ++op)
+    for (int op = 0; op < SIM_OPS && !settings.crashes; ++op)
         for (uint64_t nth = 1; nth <= simdisk_count(healthy, (enum simdisk_op)op); ++nth) {
             fail_operation(scenario, beginning, (enum simdisk_op)op, nth, false);
             fail_operation(scenario, beginning, (enum simdisk_op)op, nth, true);
         }
-    for (uint64_t nth = 1; nth <= simdisk_count(healthy, SIM_ANY); ++nth) /* the disk is gone */
+    for (uint64_t nth = 1; nth <= simdisk_count(healthy, SIM_ANY) && !settings.crashes;
+         ++nth) /* the disk is gone */
         run_numbered_case(
             scenario, beginning,
             &(struct simdisk_fault){ .op = SIM_ANY, .nth = nth, .error = -EIO, .is_forever = true });
@@ -369,6 +399,7 @@ static void print_help(void)
     printf("sim-faults: every operation of a small workload fails once, in every way, and for ever\n"
            "  --seed N        what the records are made from (1)\n"
            "  --every N       only each N-th case (1)\n"
+           "  --steps         nothing fails: crashes at each operation\n"
            "  --scenario N    one of these only:\n");
     for (size_t i = 0; i < SCENARIO_COUNT; ++i)
         printf("                    %zu  %s\n", i + 1, SCENARIOS[i].name);
@@ -388,9 +419,13 @@ static uint64_t parse_number(const char *text)
 static void parse_arguments(int argc, char **argv)
 {
     static const struct option OPTIONS[] = {
-        { "seed", required_argument, NULL, 's' },     { "every", required_argument, NULL, 'e' },
-        { "scenario", required_argument, NULL, 'c' }, { "replay", required_argument, NULL, 'r' },
-        { "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
+        { "seed", required_argument, NULL, 's' },
+        { "every", required_argument, NULL, 'e' },
+        { "scenario", required_argument, NULL, 'c' },
+        { "replay", required_argument, NULL, 'r' },
+        { "steps", no_argument, NULL, 't' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
     };
     for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
         switch (option) {
@@ -405,6 +440,9 @@ static void parse_arguments(int argc, char **argv)
             break;
         case 'r':
             settings.replay = parse_number(optarg);
+            break;
+        case 't':
+            settings.crashes = true;
             break;
         case 'h':
             print_help();
@@ -434,9 +472,13 @@ int main(int argc, char **argv)
             run_scenario(&SCENARIOS[i]);
     if (isatty(STDOUT_FILENO))
         printf("\r\033[K");
-    printf("sim-faults: no violation in %" PRIu64 " cases; the fault struck in %" PRIu64
-           ", open was refused %" PRIu64 " times, %" PRIu64 " requests were completed, %" PRIu64
-           " disks were recovered afterwards\n",
-           totals.cases, totals.struck, refused_opens, completed_requests, recovered_disks);
+    if (settings.crashes)
+        printf("sim-faults: no violation in crashes at %" PRIu64 " operations, %" PRIu64 " disks recovered\n",
+               totals.cases, recovered_disks);
+    else
+        printf("sim-faults: no violation in %" PRIu64 " cases; the fault struck in %" PRIu64
+               ", open was refused %" PRIu64 " times, %" PRIu64 " requests were completed, %" PRIu64
+               " disks were recovered afterwards\n",
+               totals.cases, totals.struck, refused_opens, completed_requests, recovered_disks);
     return EXIT_SUCCESS;
 }

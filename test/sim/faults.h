@@ -44,6 +44,7 @@ struct run {
     const struct scenario *scenario;
     const char *stage; /* of the case, in words */
     bool is_cut_again;
+    bool is_second_crash; /* in the opening behind the first one */
     struct simdisk_fault fault;
     struct simdisk *disk;
     struct simdisk *target; /* of backups, where that is the one that fails; else NULL */

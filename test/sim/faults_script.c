@@ -112,6 +112,21 @@ static void change_ways(struct run *run)
     run->options.flags |= rng_one_in(&run->rng, 4) ? TWINLOG_PAD : 0;
 }
 
+/* In the opening behind a crash, at about one operation in eight. */
+static void crash_again(void *context, enum simdisk_op op)
+{
+    struct run *run = context;
+    (void)op;
+    if (!rng_one_in(&run->rng, 8))
+        return;
+    struct simdisk *image = simdisk_crash_image(
+        run->disk, rng_one_in(&run->rng, 2) ? SIM_KILL : SIM_CUT_RANDOM, rng_next(&run->rng));
+    run->is_second_crash = true;
+    check_recovery(run, image, "opened after a second crash");
+    run->is_second_crash = false;
+    simdisk_destroy(image);
+}
+
 void check_recovery(const struct run *run, struct simdisk *disk, const char *stage)
 {
     const struct run *before = current;
@@ -126,7 +141,10 @@ void check_recovery(const struct run *run, struct simdisk *disk, const char *sta
     change_ways(&after);
     current = &after;
     ++recovered_disks;
+    if (!run->is_second_crash)
+        simdisk_set_hook(disk, crash_again, &after);
     open_log(&after);
+    simdisk_set_hook(disk, NULL, NULL);
     acknowledge(&after, history_last(&after.history), "open");
     read_attached(&after);
     append_record(&after, 500);
