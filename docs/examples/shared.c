@@ -35,7 +35,7 @@ static int work(const char *dir, int worker)
     struct twinlog *log;
     options.mode = TWINLOG_MODE_SHARED;
     options.lock_timeout_ms = OPEN_WAIT_MS; /* the first process opens the log for all */
-    options.flush_interval_ms = 1000;    /* a power cut may take the events of the last second */
+    options.flush_interval_ms = 1000;       /* a power cut may take the events of the last second */
     int rc = twinlog_open(dir, &options, &log);
     if (rc < 0)
         return rc;
