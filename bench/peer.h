@@ -15,6 +15,10 @@
 #include <stdint.h>
 #include <twinlog.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What `twinlog` and its variants are opened with; the other peers ignore it. */
 struct twinlog_setup {
     uint32_t io; /* enum twinlog_io */
@@ -69,6 +73,7 @@ struct found;
 struct peer {
     const char *name;
     const char *what;      /* one line for --list */
+    const char *version;   /* with the library's name, up to a colon; NULL: it has none */
     const void *kind;      /* for the file that has several of them */
     unsigned threads;      /* 0 = as many as the workload says */
     uint32_t record_bytes; /* 0 = what the workload says */
@@ -114,9 +119,12 @@ extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flig
 /* The plain files of p10 and p11. None syncs, but the log and those of which the names say so. */
 extern const struct peer peer_sink, peer_sink_shared, peer_write, peer_write_synced, peer_mmap;
 extern const struct peer peer_stdio, peer_stdio_64k, peer_stdio_flushed;
-extern const struct peer peer_log, peer_log_durable, peer_shared_log, peer_shared_log_durable;
+extern const struct peer peer_log, peer_log_durable, peer_mapped_log, peer_shared_log,
+    peer_shared_log_durable;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
-extern const struct peer peer_sqlite OPTIONAL, peer_wiredtiger OPTIONAL;
+extern const struct peer peer_rocksdb_pipelined OPTIONAL;
+extern const struct peer peer_sqlite OPTIONAL, peer_sqlite_together OPTIONAL, peer_wiredtiger OPTIONAL;
+extern const struct peer peer_spdlog OPTIONAL, peer_spdlog_flush OPTIONAL, peer_spdlog_async OPTIONAL;
 
 /* Synced overwrites, in peer_raw.c: the file is made and written, DIRECT_BYTES of `bytes` again and again. */
 #define DIRECT_BYTES (4u << 20)
@@ -137,5 +145,9 @@ static inline int library_code(int error)
 {
     return error < LIBRARY_ERROR ? error : -error;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -93,6 +93,7 @@ static const char *bdb_explain(int error)
 }
 
 const struct peer peer_bdb = {
+    .version = DB_VERSION_STRING,
     .name = "bdb",
     .what = "Berkeley DB: log_put() with DB_FLUSH",
     .open = bdb_open,

@@ -173,5 +173,6 @@ static const struct twinlog_setup shared = { .mode = TWINLOG_MODE_SHARED };
 const struct peer peer_log = { AS_FILE(mapped, append, are_all_there), .makes_frames = true,
                                .closes_behind_clock = true };
 const struct peer peer_log_durable = { AS_FILE(mapped, append, are_all_there), .makes_frames = true };
+const struct peer peer_mapped_log = { AS_FILE(mapped, append, are_as_many) };
 const struct peer peer_shared_log = { AS_FILE(shared, append, are_as_many) };
 const struct peer peer_shared_log_durable = { AS_FILE(shared, append_durable, are_as_many) };

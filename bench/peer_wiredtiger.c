@@ -68,6 +68,7 @@ static const char *tiger_explain(int error)
 }
 
 const struct peer peer_wiredtiger = {
+    .version = WIREDTIGER_VERSION_STRING,
     .name = "wiredtiger",
     .what = "WiredTiger: insert with its log and transaction_sync",
     .open = tiger_open,

@@ -9,7 +9,7 @@
 
 #include "common.h"
 
-#define PEERS "naive,by-hand,bdb,leveldb,rocksdb,sqlite,wiredtiger"
+#define PEERS "naive,by-hand,bdb,leveldb,rocksdb,rocksdb-pipelined,sqlite,sqlite-together,wiredtiger"
 #define NOT_RECYCLED "twinlog:keep=1M:no-recycle"
 #define DISK "disk-direct,disk-buffered"
 #define MIB (UINT64_C(1) << 20)
@@ -102,6 +102,10 @@ const struct promise promises[] = {
           { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 6, "sink", "128" },
           { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 2.5, "sink", "4095" },
           { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 1, "sink", "1M" } } },
+    { .name = "lines", .work = "lines of text, from open to close", .threads = "1,4", .size = "128,1K",
+      .study = &study_lines, .limits = { .seconds = 0.5, .count = 200000 }, .is_heavy = true },
+    { .name = "lines-processes", .work = "the same by several processes", .threads = "1,4", .size = "128,1K",
+      .study = &study_lines_processes, .limits = { .seconds = 0.5, .count = 200000 }, .is_heavy = true },
     { .name = "seek", .work = "single records at random", .size = "128,1K", .study = &study_seek,
       .limits = { .seconds = 1, .warmup_seconds = 0.1, .count = 1000000 }, .is_heavy = true,
       .checks = {
@@ -181,8 +185,8 @@ static void reach(const struct check *check, const struct series *series, const 
 static void judge_against(const struct check *check, const struct series *series, const struct cell *ours,
                           double share, struct verdict *verdict)
 {
-    const struct cell *rivals[8];
-    size_t count = find_rivals(series, check->against, &ours->workload, rivals, 8);
+    const struct cell *rivals[16];
+    size_t count = find_rivals(series, check->against, &ours->workload, rivals, LENGTH(rivals));
 
     verdict->target = check->target * share;
     verdict->ours = figure_get(&ours->median, check->figure);

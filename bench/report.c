@@ -162,6 +162,14 @@ void report_machine(FILE *file, enum report_style style, const struct report *re
     strftime(date, sizeof(date), "%Y-%m-%d", gmtime(&now));
     fprintf(file, "twinlog %s%s%s, %s, `%s`%s", twinlog_version(), report->note ? ", " : "",
             report->note ? report->note : "", date, report->command, end);
+    for (size_t i = 0, named = 0; peer_at(i); i++) {
+        const char *version = peer_at(i)->version;
+        if (version && (i == 0 || version != peer_at(i - 1)->version))
+            fprintf(file, "%s%.*s", named++ ? ", " : "with ", (int)strcspn(version, ":"), version);
+    }
+    if (&peer_spdlog)
+        fprintf(file, ", %s", peer_spdlog.version);
+    fputs(end, file);
     fprintf(file, "%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s\n\n", machine->cpu,
             machine->cores, machine->memory_gib, machine->kernel, machine->filesystem, machine->device,
             machine->mount_options, machine->write_cache);

@@ -4,8 +4,8 @@
 #
 #   bench/run.sh --all | WORD... [-- OPTIONS]
 #
-# WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared or
-# sizes. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round.
+# WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines
+# or sizes. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round.
 # --all makes all of them in a night, ten rounds each. It refuses a tree with changes that are not committed, and a
 # machine of which other programs use more than a tenth.
 #
@@ -28,7 +28,7 @@ commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 note="commit $commit"
 
 usage() { sed -n '3,18s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
-every="durable pace rates shapes flight targets rolls opening following reading ways sink shared sizes"
+every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes"
 words=
 is_all=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -83,7 +83,7 @@ draw()
     gnuplot -e "csv='$word.csv'; picture='$docs/performance-$1.svg'; against='$1'; origin='$origin'" "$root/bench/$2.gp"
 }
 
-peers=naive,by-hand,bdb,leveldb,rocksdb,sqlite,wiredtiger
+peers=naive,by-hand,bdb,leveldb,rocksdb,sqlite-together,wiredtiger
 for word in $words; do
     echo "== $word"
     [ -z "$is_all" ] || until_quiet 60
@@ -131,6 +131,7 @@ for word in $words; do
         measure shared --scenario p11 "$@"
         draw shared shared
         ;;
+    lines) measure lines --scenario lines "$@" ;;
     sizes)
         measure sizes --peers "twinlog,twinlog:fresh,raw-large,$peers" --threads 16 --size 64,256,1K,4K,16K,64K,256K,1M \
             --seconds 0.5 --bytes 1G --rest 2 "$@"

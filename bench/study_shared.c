@@ -3,8 +3,12 @@
  * The study of processes that append to one plain file, or to one log, at the same time (p11). Each puts records of
  * one size as fast as it can. When the file has limits->bytes, it is removed and a new one is begun; opening, closing
  * and removing are not counted. Such a leg is timed from the first process that begins to the last that ends.
+ *
+ * Lines: as many as limits->count are put, by processes or by threads of one process, which have it open once. They are
+ * timed from the first that opens to the last that has closed, and beside it as above.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -30,7 +34,7 @@
 struct result {
     int error;
     uint64_t calls;
-    uint64_t began_ns, ended_ns;
+    uint64_t opens_ns, began_ns, ended_ns, closed_ns; /* in this order */
     double cpu_seconds;
 };
 
@@ -45,6 +49,7 @@ struct leg {
 
 struct stage {
     char path[4096];
+    bool has_lines, has_threads;
     unsigned processes;
     uint32_t record_bytes;
     uint64_t file_bytes;
@@ -84,6 +89,7 @@ static void run_process(const struct stage *stage, const struct peer *peer, stru
     const struct peer_setup setup = { .dir = stage->path, .threads = 1 };
     struct leg *leg = stage->leg;
     void *state;
+    result->opens_ns = now_ns();
     result->error = peer_open(peer, &setup, &state);
     bool is_open = result->error == 0;
     atomic_fetch_add(&leg->opened, 1);
@@ -95,8 +101,56 @@ static void run_process(const struct stage *stage, const struct peer *peer, stru
     while (!atomic_load(&leg->is_over))
         nap();
     int close_error = is_open ? peer->close(state) : 0;
+    result->closed_ns = now_ns();
     if (result->error == 0)
         result->error = close_error;
+}
+
+/* ---- threads ------------------------------------------------------------------------------------ */
+
+struct thread {
+    const struct stage *stage;
+    const struct peer *peer;
+    void *state;
+    struct result *result;
+    pthread_t thread;
+};
+
+static void *run_thread(void *argument)
+{
+    const struct thread *thread = argument;
+    put_records(thread->stage, thread->peer, thread->state, thread->result);
+    return NULL;
+}
+
+static int run_threads(const struct stage *stage, const struct peer *peer)
+{
+    const struct peer_setup setup = { .dir = stage->path, .threads = stage->processes };
+    struct thread threads[MAX_PROCESSES];
+    struct result *results = stage->leg->results;
+    void *state;
+    unsigned count = 0;
+
+    const double cpu_before = cpu_seconds();
+    results->opens_ns = now_ns();
+    int error = peer_open(peer, &setup, &state);
+    if (error)
+        return error;
+    while (count < stage->processes && error == 0) {
+        threads[count] = (struct thread){ stage, peer, state, &results[count], 0 };
+        error = -pthread_create(&threads[count].thread, NULL, run_thread, &threads[count]);
+        count += error == 0;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(threads[i].thread, NULL);
+        error = error ? error : results[i].error;
+    }
+    const int close_error = peer->close(state);
+    results->closed_ns = now_ns();
+    for (unsigned i = 0; i < count; i++)
+        results[i].cpu_seconds =
+            i ? 0 : cpu_seconds() - cpu_before; /* that of a process is of all its threads */
+    return error ? error : close_error;
 }
 
 /* ---- all of them ------------------------------------------------------------------------------- */
@@ -151,10 +205,14 @@ static int run_processes(const struct stage *stage, const struct peer *peer, dou
 
     memset(leg, 0, sizeof(*leg));
     leg->calls = calls > 0 ? calls : 1;
+    leg->deadline_ns = UINT64_MAX;
+    if (stage->has_threads)
+        return run_threads(stage, peer);
     int error = start_processes(stage, peer, children);
     if (error == 0)
         error = wait_for_all(stage, &leg->opened);
-    leg->deadline_ns = now_ns() + (uint64_t)(seconds * 1e9);
+    if (!stage->has_lines)
+        leg->deadline_ns = now_ns() + (uint64_t)(seconds * 1e9);
     atomic_store(&leg->is_started, true);
     if (error == 0)
         error = wait_for_all(stage, &leg->ended);
@@ -168,16 +226,21 @@ static int run_processes(const struct stage *stage, const struct peer *peer, dou
 static uint64_t count_leg(const struct stage *stage, struct work *work)
 {
     uint64_t began_ns = UINT64_MAX, ended_ns = 0, calls = 0;
+    uint64_t opens_ns = UINT64_MAX, closed_ns = 0;
     for (unsigned i = 0; i < stage->processes; i++) {
         const struct result *result = &stage->leg->results[i];
         began_ns = result->began_ns < began_ns ? result->began_ns : began_ns;
         ended_ns = result->ended_ns > ended_ns ? result->ended_ns : ended_ns;
+        if (result->opens_ns > 0 && result->opens_ns < opens_ns)
+            opens_ns = result->opens_ns;
+        closed_ns = result->closed_ns > closed_ns ? result->closed_ns : closed_ns;
         calls += result->calls;
         work->cpu_seconds += result->cpu_seconds;
     }
     work->appends += (double)calls;
     work->bytes += (double)calls * stage->record_bytes;
-    work->seconds += (double)(ended_ns - began_ns) / 1e9;
+    work->seconds += (double)(stage->has_lines ? closed_ns - opens_ns : ended_ns - began_ns) / 1e9;
+    work->put_seconds += (double)(ended_ns - began_ns) / 1e9;
     return calls;
 }
 
@@ -229,7 +292,10 @@ static bool set_stage(const struct setting *setting, void *state)
     snprintf(stage->path, sizeof(stage->path), "%.4000s/file", setting->dir);
     stage->processes = setting->workload->threads;
     stage->record_bytes = setting->workload->sizes.max_bytes;
-    stage->file_bytes = setting->limits->bytes;
+    stage->has_threads = setting->study == &study_lines;
+    stage->has_lines = stage->has_threads || setting->study == &study_lines_processes;
+    stage->file_bytes =
+        stage->has_lines ? setting->limits->count * stage->record_bytes : setting->limits->bytes;
     stage->leg = allocate_shared(sizeof(*stage->leg));
     stage->record = allocate(1, stage->record_bytes); /* a line of text */
     for (uint32_t i = 0; i < stage->record_bytes; i++)
@@ -260,3 +326,40 @@ const struct study study_shared = {
     .clear_stage = clear_stage,
     .run = run,
 };
+
+#define SPDLOG                                                                                               \
+    { "spdlog", "spdlog, the line alone, the C library's buffer", &peer_spdlog },                            \
+        { "spdlog-flush", "the same with a flush for each line", &peer_spdlog_flush },                       \
+    {                                                                                                        \
+        "spdlog-async", "the same by a thread and a queue of 8,192", &peer_spdlog_async                      \
+    }
+#define FILES                                                                                                \
+    { "stdio", "fwrite(), the C library's buffer", &peer_stdio },                                            \
+        { "stdio-flush", "the same with fflush() for each line", &peer_stdio_flushed },                      \
+    {                                                                                                        \
+        "write", "write() with O_APPEND", &peer_write                                                        \
+    }
+
+static const struct trial lines_trials[] = {
+    { "sink", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
+    { "twinlog", "twinlog_append() to a mapped log", &peer_mapped_log },
+    SPDLOG,
+    FILES,
+    { NULL, NULL, NULL },
+};
+static const struct trial lines_processes_trials[] = {
+    { "sink", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "twinlog", "twinlog_append() to a log in the shared mode", &peer_shared_log },
+    SPDLOG,
+    FILES,
+    { NULL, NULL, NULL },
+};
+
+#define LINES(its_workers, its_trials)                                                                       \
+    {                                                                                                        \
+        .point = "bytes", .workers = its_workers, .baseline = "write", .trials = its_trials,                 \
+        .columns = { { RATE("lines") }, { "puts/s", FIGURE(put_rate), 1 }, { MB_PER_S }, { CPU } },          \
+        .stage_bytes = sizeof(struct stage), .set_stage = set_stage, .clear_stage = clear_stage, .run = run, \
+    }
+const struct study study_lines = LINES("threads", lines_trials);
+const struct study study_lines_processes = LINES("processes", lines_processes_trials);

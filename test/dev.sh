@@ -7,7 +7,7 @@ to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-for
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch spin fuse3 libfuse3-dev
     e2fsprogs xfsprogs btrfs-progs zsh fish"
 to_cluster="libraft-dev libuv1-dev"
-to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
+to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_cover="$to_test gcovr"
 to_deb="$to_bench dpkg-dev debhelper dh-python lintian debootstrap libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev"
 

@@ -104,9 +104,11 @@ void json_decimal(const char *key, double value)
 
 void json_figure(const char *key, double value)
 {
+    const bool is_whole = value > -1e15 && value < 1e15 && value == (double)(int64_t)value;
+
     begin_value(key);
     if (isfinite(value))
-        fprintf(output(), "%.*g", value == floor(value) ? 15 : 6, value);
+        fprintf(output(), "%.*g", is_whole ? 15 : 6, value);
     else
         put("null");
 }

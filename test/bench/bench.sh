@@ -90,10 +90,10 @@ if [ -w /dev/shm ]; then
             fail "a stall at the end does not show${rate:+ with $rate}: the longest took ${longest:-0} µs"
         least=800000
     done
-    # Three seconds are seen wherever they lie: in the warm-up, in the middle, and with a rate at what is due last. 16 writes
+    # Three seconds are seen wherever they lie: in the warm-up, in the middle, and with a rate near the end. 16 writes
     # make the file.
     for rate in '' '--rate 100'; do
-        for write in 18 40 ${rate:+76}; do
+        for write in 18 40 ${rate:+70}; do
             mkdir "$slow/$write$rate"
             # shellcheck disable=SC2086 # an option and its argument
             "$bench" --delay 10000 --stall "$write" --peers raw --threads 1 $rate --seconds 0.5 --warmup 0.1 --rounds 1 \
@@ -103,7 +103,7 @@ if [ -w /dev/shm ]; then
     done
     wait
     for rate in '' '--rate 100'; do
-        for write in 18 40 ${rate:+76}; do
+        for write in 18 40 ${rate:+70}; do
             grep -qE '"max_us":(2\.9|3)[0-9.]*e\+06' "$scratch/stall$write$rate.json" ||
                 fail "a stall at write $write does not show${rate:+ with $rate}"
         done
