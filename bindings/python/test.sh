@@ -1,23 +1,37 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# test.sh BUILD: the Python binding, from the wheel, with the library in BUILD.
+# test.sh BUILD: the Python binding with the library in BUILD: from the wheel that is built from the sdist, and editable.
 set -eu
 build=$(realpath "$1")
 cd "$(dirname "$0")"
-python3 -c 'import sys, ctypes, asyncio; sys.exit(sys.version_info < (3, 8))' 2>/dev/null ||
-    { echo "SKIP bindings-python: there is no Python 3.8"; exit 77; }
+for python in python3 /usr/bin/python3 ''; do
+    "${python:-false}" -c 'import os, sys, sysconfig, build.__main__, setuptools, wheel
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(sys.version_info < (3, 10) or not os.path.exists(header))' 2>/dev/null && break
+done
+[ -n "$python" ] || { echo "SKIP bindings-python: there is no Python 3.10 with Python.h, build, setuptools and wheel"; exit 77; }
 place=$(mktemp -d "$build/bindings-python.XXXXXX")
 trap 'rm -rf "$place"' EXIT
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1 CFLAGS="-Wall -Wextra -Werror" LDFLAGS="-Wl,-rpath,$build" PKG_CONFIG_PATH="$place"
+# As an installed library says it.
+printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
+    "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
 
-# Twice: the same files make the same wheel. As pip would, but without it.
-mkdir "$place/again"
-wheel=$(python3 -c 'import build_wheel, sys; build_wheel.build_wheel(sys.argv[2]); print(build_wheel.build_wheel(sys.argv[1]))' "$place" "$place/again")
-cmp "$place/$wheel" "$place/again/$wheel"
-python3 -m zipfile -e "$place/$wheel" "$place/site"
+mkdir "$place/source"
+cp -R README.md pyproject.toml setup.py twinlog "$place/source"
+(cd "$place/source" && "$python" -m build --no-isolation --outdir "$place" . && "$python" -c 'import setuptools.build_meta, sys
+setuptools.build_meta.build_editable(sys.argv[1])' "$place/editable") >"$place/log.txt" 2>&1 || { cat "$place/log.txt"; exit 1; }
+"$python" -m zipfile -e "$place"/twinlog-*-abi3-*.whl "$place/site"
+"$python" -m zipfile -e "$place"/editable/*.whl "$place/editable"
+(cd "$place" && "$python" -c 'import site
+site.addsitedir("editable")
+import twinlog
+assert "/source/" in twinlog.__file__, twinlog.__file__')
+if command -v mypy >/dev/null; then
+    mypy --config-file pyproject.toml --cache-dir "$place/mypy" "$place/site/twinlog"
+fi
 
 cp test_twinlog.py example.py "$place"
-sed -i "s,\"../../include\",\"$PWD/../../include\"," "$place/test_twinlog.py"
-export PYTHONPATH="$place/site" TWINLOG_LIBRARY="$build/libtwinlog.so"
-python3 -W error "$place/test_twinlog.py" "$place/logs"
-python3 "$place/example.py" "$place/example"
+export PYTHONPATH="$place/site" TWINLOG_INCLUDE="$PWD/../../include"
+"$python" -W error "$place/test_twinlog.py" "$place/logs"
+"$python" "$place/example.py" "$place/example"

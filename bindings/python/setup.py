@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The extension module; the rest is in pyproject.toml. pkg-config finds the library."""
+import os
+import shlex
+import subprocess
+import sysconfig
+
+from setuptools import Extension, setup
+
+# One wheel for every Python from 3.10 on; free-threaded ones have no stable interface yet.
+stable = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def flags(option: str) -> "list[str]":
+    command = [os.environ.get("PKG_CONFIG", "pkg-config"), option, "twinlog"]
+    return shlex.split(subprocess.check_output(command, text=True))
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "twinlog._twinlog",
+            ["twinlog/_twinlog.c"],
+            define_macros=[("Py_LIMITED_API", "0x030A0000")] if stable else [],
+            py_limited_api=stable,
+            extra_compile_args=flags("--cflags"),
+            extra_link_args=flags("--libs"),
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if stable else {},
+)

@@ -1,0 +1,1253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The calls of <twinlog.h> for __init__.py, which has the classes that users see, the errors and asyncio.
+ *
+ * A call counts itself in its handle (enter, leave) and runs without the interpreter's lock. A close refuses later
+ * calls and waits for those that have begun. The mutex of a handle is held for a moment, by threads that do not want
+ * the interpreter's lock meanwhile. Arguments are checked before C gets them: a wrong one raises, and nothing happened.
+ *
+ * The state is the module's, so that each sub-interpreter has its own. Without the interpreter's lock the fields of a
+ * handle that the mutex does not guard would race: a free-threaded Python takes the lock back when it imports this.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <twinlog_admin.h>
+
+/* Of __init__.py, given to use(). */
+struct state {
+    PyObject *record, *entry; /* types */
+    PyObject *error;          /* makes the exception of a number */
+    allocfunc alloc_record;
+};
+
+/* A Log, Reader or Consumer. */
+struct handle {
+    PyObject_HEAD PyObject *module; /* NULL: never opened. Keeps the state */
+    struct state *state;
+    unsigned fork;
+    struct twinlog *log;
+    struct twinlog_reader *reader; /* of a Consumer, too */
+    struct twinlog_consumer *consumer;
+    struct twinlog_report report;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_open;    /* [mutex] */
+    bool is_closing; /* [mutex] */
+    int calls;       /* [mutex] that have begun; one at a time but for a Log */
+};
+
+static unsigned forks; /* how often this process is a child: a handle of another count is the parent's */
+
+static void count_fork(void)
+{
+    forks++;
+}
+
+/* ---- errors ------------------------------------------------------------------------------------------ */
+
+static PyObject *report_of(const struct twinlog_report *c)
+{
+    PyObject *file = PyUnicode_DecodeFSDefault(c->file);
+    PyObject *text = PyUnicode_DecodeUTF8(c->text, (Py_ssize_t)strlen(c->text), "replace");
+    return Py_BuildValue("(IIiKKKKKNN)", c->finding, c->action, c->error, c->segment, c->offset, c->bytes,
+                         c->first_lsn, c->last_lsn, file, text);
+}
+
+static PyObject *fail_with(struct state *state, int rc, uint64_t lsn, PyObject *path,
+                           const struct twinlog_report *report)
+{
+    PyObject *found =
+        report && report->error == rc && report->text[0] ? report_of(report) : Py_NewRef(Py_None);
+    PyObject *error =
+        found ? PyObject_CallFunction(state->error, "iKON", rc, lsn, path ? path : Py_None, found) : NULL;
+    if (error)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
+static PyObject *fail(struct handle *h, int rc)
+{
+    return fail_with(h->state, rc, 0, NULL, &h->report);
+}
+
+static PyObject *none_or_error(struct handle *h, int rc)
+{
+    return rc < 0 ? fail(h, rc) : Py_NewRef(Py_None);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------- */
+
+static bool must_wait(const struct handle *h)
+{
+    return h->is_open && h->calls > 0 && !h->log;
+}
+
+/* False: an exception is set. */
+static bool enter(struct handle *h)
+{
+    PyThreadState *thread = NULL;
+    bool is_open;
+    if (h->module && h->fork != forks) {
+        fail(h, TWINLOG_EFORKED);
+        return false;
+    }
+    pthread_mutex_lock(&h->mutex);
+    if (must_wait(h))
+        thread = PyEval_SaveThread();
+    while (must_wait(h))
+        pthread_cond_wait(&h->changed, &h->mutex);
+    is_open = h->is_open;
+    h->calls += is_open;
+    pthread_mutex_unlock(&h->mutex);
+    if (thread)
+        PyEval_RestoreThread(thread);
+    if (!is_open)
+        PyErr_SetString(PyExc_ValueError, "it is closed");
+    return is_open;
+}
+
+static void leave(struct handle *h)
+{
+    pthread_mutex_lock(&h->mutex);
+    h->calls--;
+    if (!h->log || !h->is_open)
+        pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->mutex);
+}
+
+/* What is in the statement may wait, so other threads of Python run meanwhile. */
+#define WITHOUT_LOCK(statement)                                                                              \
+    do {                                                                                                     \
+        PyThreadState *thread_ = PyEval_SaveThread();                                                        \
+        statement;                                                                                           \
+        PyEval_RestoreThread(thread_);                                                                       \
+    } while (0)
+
+/* The same on a handle. Returns from the function around it if the handle is closed. */
+#define CALL(h, statement)                                                                                   \
+    do {                                                                                                     \
+        if (!enter(h))                                                                                       \
+            return NULL;                                                                                     \
+        WITHOUT_LOCK(statement);                                                                             \
+        leave(h);                                                                                            \
+    } while (0)
+
+static PyObject *begin_open(struct handle *h, PyObject *module)
+{
+    if (h->module)
+        return PyErr_Format(PyExc_ValueError, "it is open already");
+    h->state = PyModule_GetState(module);
+    h->fork = forks;
+    memset(&h->report, 0, sizeof(h->report));
+    pthread_mutex_init(&h->mutex, NULL);
+    pthread_cond_init(&h->changed, NULL);
+    return module;
+}
+
+/* Returns the report. */
+static PyObject *end_open(struct handle *h, PyObject *module, int rc, PyObject *path)
+{
+    if (rc < 0)
+        return fail_with(h->state, rc, 0, path, &h->report);
+    h->module = Py_NewRef(module);
+    h->is_open = true;
+    return report_of(&h->report);
+}
+
+/* Refuses later calls and waits for those that have begun. False: it is closed, by this or another thread. */
+static bool begin_close(struct handle *h)
+{
+    bool was_open;
+    pthread_mutex_lock(&h->mutex);
+    was_open = h->is_open;
+    h->is_open = false;
+    h->is_closing |= was_open;
+    pthread_cond_broadcast(&h->changed);
+    while (was_open ? h->calls > 0 : h->is_closing)
+        pthread_cond_wait(&h->changed, &h->mutex);
+    pthread_mutex_unlock(&h->mutex);
+    return was_open;
+}
+
+static int end_close(struct handle *h)
+{
+    int rc = 0;
+    if (h->log)
+        rc = twinlog_close(h->log);
+    else if (h->consumer)
+        twinlog_consumer_close(h->consumer);
+    else
+        twinlog_reader_close(h->reader);
+    pthread_mutex_lock(&h->mutex);
+    h->is_open = rc == -EBUSY || rc == -EDEADLK; /* nothing happened */
+    h->is_closing = false;
+    pthread_cond_broadcast(&h->changed);
+    pthread_mutex_unlock(&h->mutex);
+    return rc;
+}
+
+/* _close(calls): calls each of `calls` when nothing else uses the handle any more, and closes it. Returns the result, or
+ * None if it was closed before. */
+static PyObject *close_handle(struct handle *h, PyObject *to_call)
+{
+    bool is_ours;
+    int rc;
+    if (!h->module || h->fork != forks)
+        return Py_NewRef(Py_None); /* or it is the parent's */
+    WITHOUT_LOCK(is_ours = begin_close(h));
+    if (!is_ours)
+        return Py_NewRef(Py_None);
+    for (Py_ssize_t i = 0; i < PyList_Size(to_call); i++) {
+        PyObject *result = PyObject_CallNoArgs(PyList_GetItem(to_call, i));
+        if (!result)
+            PyErr_WriteUnraisable(NULL);
+        Py_XDECREF(result);
+    }
+    WITHOUT_LOCK(rc = end_close(h));
+    return PyLong_FromLong(rc);
+}
+
+static void handle_free(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(((struct handle *)self)->module);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* ---- arguments: converters of "O&" ------------------------------------------------------------------- */
+
+static bool number(PyObject *object, unsigned bits, uint64_t *ret)
+{
+    PyObject *index = PyNumber_Index(object);
+    *ret = index ? PyLong_AsUnsignedLongLong(index) : 0;
+    Py_XDECREF(index);
+    if (PyErr_Occurred())
+        return false;
+    if (bits < 64 && *ret >> bits) {
+        PyErr_Format(PyExc_OverflowError, "%llu has no place in %u bits", (unsigned long long)*ret, bits);
+        return false;
+    }
+    return true;
+}
+
+static int to_u64(PyObject *object, void *to)
+{
+    return number(object, 64, to);
+}
+
+static int to_u32(PyObject *object, void *to)
+{
+    uint64_t value;
+    if (!number(object, 32, &value))
+        return 0;
+    *(uint32_t *)to = (uint32_t)value;
+    return 1;
+}
+
+static int to_time(PyObject *object, void *to)
+{
+    PyObject *index = PyNumber_Index(object);
+    *(int64_t *)to = index ? PyLong_AsLongLong(index) : 0;
+    Py_XDECREF(index);
+    return !PyErr_Occurred();
+}
+
+/* Seconds, or None, to a deadline. */
+static int to_deadline(PyObject *object, void *to)
+{
+    *(uint64_t *)to = 0;
+    if (object == Py_None)
+        return 1;
+    double ms = PyFloat_AsDouble(object) * 1000;
+    if (PyErr_Occurred())
+        return 0;
+    if (ms != ms) {
+        PyErr_SetString(PyExc_ValueError, "a timeout must be a number");
+        return 0;
+    }
+    ms = ms < 0 ? 0 : ms > UINT32_MAX - 1 ? UINT32_MAX - 1 : ms;
+    *(uint64_t *)to = twinlog_deadline((uint32_t)ms + (ms > (uint32_t)ms));
+    return 1;
+}
+
+/* A new reference to bytes, which are a copy of what others may change. */
+static PyObject *bytes_of(PyObject *object)
+{
+    if (PyBytes_CheckExact(object))
+        return Py_NewRef(object);
+    if (PyBytes_Check(object) || PyByteArray_Check(object) || PyObject_TypeCheck(object, &PyMemoryView_Type))
+        return PyBytes_FromObject(object);
+    return PyErr_Format(PyExc_TypeError, "bytes, bytearray or memoryview expected, not %R",
+                        (PyObject *)Py_TYPE(object));
+}
+
+static bool set_data(struct twinlog_entry *entry, PyObject *bytes)
+{
+    entry->data = PyBytes_AsString(bytes);
+    entry->size = (size_t)PyBytes_Size(bytes);
+    return entry->data;
+}
+
+/* Records for one call of C: entries that point to the bytes of `kept`. */
+struct batch {
+    PyObject *kept; /* a list */
+    uint32_t count;
+    struct twinlog_entry entries[];
+};
+
+static void free_batch(struct batch *batch)
+{
+    Py_XDECREF(batch->kept);
+    free(batch);
+}
+
+static bool set_type_and_tag(struct twinlog_entry *entry, PyObject *type, PyObject *tag)
+{
+    uint64_t value;
+    if (type && number(type, 8, &value))
+        entry->type = (uint8_t)value;
+    if (tag && !PyErr_Occurred() && number(tag, 16, &value))
+        entry->tag = (uint16_t)value;
+    return !PyErr_Occurred();
+}
+
+static bool set_entry(struct state *state, struct batch *batch, struct twinlog_entry *entry, PyObject *record)
+{
+    PyObject *bytes, *data = record;
+    *entry = (struct twinlog_entry){ 0 };
+    if (PyObject_TypeCheck(record, (PyTypeObject *)state->entry)) {
+        data = PyTuple_GetItem(record, 0);
+        if (!set_type_and_tag(entry, PyTuple_GetItem(record, 1), PyTuple_GetItem(record, 2)) ||
+            !to_time(PyTuple_GetItem(record, 3), &entry->time_ns))
+            return false;
+    }
+    bytes = bytes_of(data);
+    bool done = bytes && PyList_Append(batch->kept, bytes) == 0 && set_data(entry, bytes);
+    Py_XDECREF(bytes);
+    return done;
+}
+
+/* Of a sequence of records. */
+static struct batch *batch_of(struct state *state, PyObject *records)
+{
+    struct batch *batch = NULL;
+    PyObject *all = NULL;
+    Py_ssize_t count = 0;
+    if (PyUnicode_Check(records) || PyBytes_Check(records) || PyByteArray_Check(records) ||
+        PyObject_TypeCheck(records, &PyMemoryView_Type))
+        PyErr_Format(PyExc_TypeError, "a sequence of records expected, not %R", (PyObject *)Py_TYPE(records));
+    else
+        all = PySequence_Tuple(records);
+    if (all && (count = PyTuple_Size(all)) > INT32_MAX)
+        PyErr_SetString(PyExc_OverflowError, "too many records");
+    else if (all && !(batch = malloc(sizeof(*batch) + (size_t)count * sizeof(batch->entries[0]))))
+        PyErr_NoMemory();
+    if (batch) {
+        batch->kept = PyList_New(0);
+        batch->count = (uint32_t)count;
+    }
+    for (Py_ssize_t i = 0; batch && i < count; i++)
+        if (!batch->kept || !set_entry(state, batch, &batch->entries[i], PyTuple_GetItem(all, i))) {
+            free_batch(batch);
+            batch = NULL;
+        }
+    Py_XDECREF(all);
+    return batch;
+}
+
+/* Structures of C whose fields are numbers. */
+struct field {
+    const char *name;
+    size_t offset, size;
+};
+#define FIELD(type, name)                                                                                    \
+    {                                                                                                        \
+#name, offsetof(struct type, name), sizeof(((struct type *)NULL)->name)                              \
+    }
+
+static bool set_fields(const struct field *fields, void *to, PyObject *values)
+{
+    PyObject *name, *value;
+    for (Py_ssize_t i = 0; PyDict_Next(values, &i, &name, &value);) {
+        const struct field *field = fields;
+        uint64_t in_c;
+        while (field->name && PyUnicode_CompareWithASCIIString(name, field->name) != 0)
+            field++;
+        if (!field->name) {
+            PyErr_Format(PyExc_TypeError, "there is no option %R", name);
+            return false;
+        }
+        if (!number(value, (unsigned)field->size * 8, &in_c))
+            return false;
+        memcpy((char *)to + field->offset, &in_c, field->size); /* little endian, as the format */
+    }
+    return true;
+}
+
+/* ---- log --------------------------------------------------------------------------------------------- */
+
+static const struct field option_fields[] = {
+    FIELD(twinlog_options, mode),
+    FIELD(twinlog_options, flags),
+    FIELD(twinlog_options, segment_bytes),
+    FIELD(twinlog_options, segment_records),
+    FIELD(twinlog_options, segment_age_ms),
+    FIELD(twinlog_options, buffer_bytes),
+    FIELD(twinlog_options, max_record_bytes),
+    FIELD(twinlog_options, mapped_bytes),
+    FIELD(twinlog_options, keep_bytes),
+    FIELD(twinlog_options, keep_records),
+    FIELD(twinlog_options, keep_age_ms),
+    FIELD(twinlog_options, spare_segments),
+    FIELD(twinlog_options, prepare),
+    FIELD(twinlog_options, io),
+    FIELD(twinlog_options, lock_timeout_ms),
+    FIELD(twinlog_options, flush_interval_ms),
+    { NULL, 0, 0 },
+};
+
+/* open_log(log, path, options) */
+static PyObject *open_log(PyObject *module, PyObject *args)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct handle *h;
+    PyObject *path, *values, *encoded;
+    int rc;
+    if (!PyArg_ParseTuple(args, "OOO", &h, &path, &values) || !begin_open(h, module) ||
+        !set_fields(option_fields, &options, values) || !PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    options.ret_report = &h->report;
+    const char *dir = PyBytes_AsString(encoded);
+    WITHOUT_LOCK(rc = twinlog_open(dir, &options, &h->log));
+    Py_DECREF(encoded);
+    return end_open(h, module, rc, path);
+}
+
+static PyObject *append_c(struct handle *h, const struct twinlog_entry *entries, uint32_t count,
+                          struct twinlog_terms *terms)
+{
+    uint64_t lsn = 0;
+    int rc;
+    CALL(h, rc = twinlog_append_batch(h->log, entries, count, terms, &lsn));
+    return rc < 0 ? fail_with(h->state, rc, lsn, NULL, NULL) : PyLong_FromUnsignedLongLong(lsn);
+}
+
+/* False: an exception is set. `entry` NULL: only level and timeout have a meaning. */
+static bool take_named(PyObject *names, PyObject *const *values, struct twinlog_entry *entry,
+                       struct twinlog_terms *terms)
+{
+    Py_ssize_t count = names ? PyTuple_Size(names) : 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GetItem(names, i);
+        bool done;
+        if (PyUnicode_CompareWithASCIIString(name, "level") == 0) {
+            done = to_u32(values[i], &terms->level);
+        } else if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
+            done = to_deadline(values[i], &terms->deadline_ns);
+        } else if (entry && PyUnicode_CompareWithASCIIString(name, "type") == 0) {
+            done = set_type_and_tag(entry, values[i], NULL);
+        } else if (entry && PyUnicode_CompareWithASCIIString(name, "tag") == 0) {
+            done = set_type_and_tag(entry, NULL, values[i]);
+        } else if (entry && PyUnicode_CompareWithASCIIString(name, "time_ns") == 0) {
+            done = to_time(values[i], &entry->time_ns);
+        } else {
+            PyErr_Format(PyExc_TypeError, "there is no argument %R", name);
+            done = false;
+        }
+        if (!done)
+            return false;
+    }
+    return true;
+}
+
+static PyObject *log_append(struct handle *h, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    struct twinlog_entry entry = { 0 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    if (count != 1)
+        return PyErr_Format(PyExc_TypeError, "one record expected, not %zd", count);
+    PyObject *result = NULL, *bytes = bytes_of(args[0]);
+    if (bytes && take_named(names, args + count, &entry, &terms) && set_data(&entry, bytes))
+        result = append_c(h, &entry, 1, &terms);
+    Py_XDECREF(bytes);
+    return result;
+}
+
+static PyObject *log_append_batch(struct handle *h, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct batch *batch;
+    if (count != 1)
+        return PyErr_Format(PyExc_TypeError, "one sequence of records expected, not %zd", count);
+    if (!take_named(names, args + count, NULL, &terms) || !enter(h))
+        return NULL;
+    batch = batch_of(h->state, args[0]);
+    leave(h);
+    PyObject *result = batch ? append_c(h, batch->entries, batch->count, &terms) : NULL;
+    if (batch)
+        free_batch(batch);
+    return result;
+}
+
+static PyObject *log_wait(struct handle *h, PyObject *args, PyObject *names)
+{
+    static char *list[] = { "lsn", "level", "timeout", NULL };
+    uint64_t lsn, deadline = 0;
+    uint32_t level = 0;
+    int rc;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O&|$O&O&", list, to_u64, &lsn, to_u32, &level, to_deadline,
+                                     &deadline))
+        return NULL;
+    CALL(h, rc = twinlog_wait(h->log, lsn, level > INT32_MAX ? INT32_MAX : level, deadline));
+    return none_or_error(h, rc);
+}
+
+static PyObject *log_sync(struct handle *h, PyObject *none)
+{
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_sync(h->log));
+    return none_or_error(h, rc);
+}
+
+static PyObject *with_lsn(struct handle *h, PyObject *number, int (*call)(struct twinlog *, uint64_t))
+{
+    uint64_t lsn;
+    int rc;
+    if (!to_u64(number, &lsn))
+        return NULL;
+    CALL(h, rc = call(h->log, lsn));
+    return none_or_error(h, rc);
+}
+
+static PyObject *log_truncate(struct handle *h, PyObject *lsn)
+{
+    return with_lsn(h, lsn, twinlog_truncate);
+}
+
+static PyObject *log_skip(struct handle *h, PyObject *lsn)
+{
+    return with_lsn(h, lsn, twinlog_skip);
+}
+
+static PyObject *log_reset(struct handle *h, PyObject *lsn)
+{
+    return with_lsn(h, lsn, twinlog_reset);
+}
+
+static uint64_t (*const watermarks[])(struct twinlog *) = {
+    twinlog_first_lsn,
+    twinlog_last_lsn,
+    twinlog_written_lsn,
+    twinlog_durable_lsn,
+};
+
+static PyObject *log_lsn(struct handle *h, void *which)
+{
+    uint64_t (*const *of)(struct twinlog *) = which;
+    uint64_t lsn;
+    CALL(h, lsn = (*of)(h->log));
+    return PyLong_FromUnsignedLongLong(lsn);
+}
+
+#define STAT(name) FIELD(twinlog_stat, name)
+static const struct field stat_fields[] = {
+    STAT(io),
+    STAT(is_direct),
+    STAT(mode),
+    STAT(epoch),
+    STAT(segments),
+    STAT(spare_segments),
+    STAT(first_lsn),
+    STAT(last_lsn),
+    STAT(written_lsn),
+    STAT(durable_lsn),
+    STAT(file_bytes),
+    STAT(appends),
+    STAT(append_bytes),
+    STAT(groups),
+    STAT(group_bytes),
+    STAT(written_bytes),
+    STAT(rolls),
+    STAT(roll_waits),
+    STAT(full_refusals),
+    STAT(trimmed_segments),
+    STAT(recycled_segments),
+    STAT(syncs),
+    STAT(requests),
+    STAT(slow),
+    { NULL, 0, 0 },
+};
+
+static PyObject *log_stat(struct handle *h, PyObject *none)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_stat(h->log, &stat));
+    PyObject *all =
+        rc < 0 ? fail(h, rc) : Py_BuildValue("{siss}", "poison", stat.poison, "io_reason", stat.io_reason);
+    for (const struct field *field = stat_fields; all && field->name; field++) {
+        uint64_t in_c = 0;
+        memcpy(&in_c, (char *)&stat + field->offset, field->size);
+        PyObject *value = PyLong_FromUnsignedLongLong(in_c);
+        if (!value || PyDict_SetItemString(all, field->name, value) < 0)
+            Py_CLEAR(all);
+        Py_XDECREF(value);
+    }
+    return all;
+}
+
+static PyObject *log_trim(struct handle *h, PyObject *args, PyObject *names)
+{
+    static char *list[] = { "before_lsn", "keep_bytes", "keep_records", "before_time_ns", NULL };
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result trimmed = TWINLOG_TRIM_RESULT_INIT;
+    int rc;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "|$O&O&O&O&", list, to_u64, &options.before_lsn, to_u64,
+                                     &options.keep_bytes, to_u64, &options.keep_records, to_time,
+                                     &options.before_time_ns))
+        return NULL;
+    CALL(h, rc = twinlog_trim(h->log, &options, &trimmed));
+    return rc < 0 ? fail(h, rc) : PyLong_FromUnsignedLongLong(trimmed.first_lsn);
+}
+
+/* ---- cursors and values ------------------------------------------------------------------------------ */
+
+static PyObject *log_set_cursor(struct handle *h, PyObject *args)
+{
+    const char *name;
+    uint64_t lsn;
+    int rc;
+    if (!PyArg_ParseTuple(args, "sO&", &name, to_u64, &lsn))
+        return NULL;
+    CALL(h, rc = twinlog_cursor_set(h->log, name, lsn));
+    return none_or_error(h, rc);
+}
+
+static PyObject *log_cursor(struct handle *h, PyObject *args)
+{
+    const char *name;
+    uint64_t lsn;
+    int rc;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    CALL(h, rc = twinlog_cursor_get(h->log, name, &lsn));
+    return rc == 0 ? PyLong_FromUnsignedLongLong(lsn) : none_or_error(h, rc == -ENOENT ? 0 : rc);
+}
+
+static PyObject *with_name(struct handle *h, PyObject *args, int (*call)(struct twinlog *, const char *))
+{
+    const char *name;
+    int rc;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    CALL(h, rc = call(h->log, name));
+    return none_or_error(h, rc);
+}
+
+static PyObject *log_remove_cursor(struct handle *h, PyObject *args)
+{
+    return with_name(h, args, twinlog_cursor_remove);
+}
+
+static PyObject *log_remove_meta(struct handle *h, PyObject *args)
+{
+    return with_name(h, args, twinlog_meta_remove);
+}
+
+struct cursors {
+    PyObject *all; /* a dictionary */
+    PyThreadState *thread;
+};
+
+static int add_cursor(void *context, const char *name, uint64_t lsn)
+{
+    struct cursors *cursors = context;
+    PyEval_RestoreThread(cursors->thread);
+    PyObject *key = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "surrogateescape");
+    PyObject *value = PyLong_FromUnsignedLongLong(lsn);
+    int rc = key && value && PyDict_SetItem(cursors->all, key, value) == 0 ? 0 : 1;
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    cursors->thread = PyEval_SaveThread();
+    return rc;
+}
+
+static PyObject *log_cursors(struct handle *h, PyObject *none)
+{
+    struct cursors cursors = { PyDict_New(), NULL };
+    (void)none;
+    if (!cursors.all || !enter(h)) {
+        Py_XDECREF(cursors.all);
+        return NULL;
+    }
+    cursors.thread = PyEval_SaveThread();
+    int rc = twinlog_cursor_each(h->log, add_cursor, &cursors);
+    PyEval_RestoreThread(cursors.thread);
+    leave(h);
+    if (rc == 0)
+        return cursors.all;
+    Py_DECREF(cursors.all);
+    return rc < 0 ? fail(h, rc) : NULL;
+}
+
+static PyObject *log_set_meta(struct handle *h, PyObject *args)
+{
+    const char *name;
+    PyObject *object, *bytes;
+    struct twinlog_entry value = { 0 };
+    int rc;
+    if (!PyArg_ParseTuple(args, "sO", &name, &object) || !(bytes = bytes_of(object)))
+        return NULL;
+    set_data(&value, bytes);
+    bool entered = enter(h);
+    if (entered) {
+        WITHOUT_LOCK(rc = twinlog_meta_set(h->log, name, value.data, value.size));
+        leave(h);
+    }
+    Py_DECREF(bytes);
+    return entered ? none_or_error(h, rc) : NULL;
+}
+
+static PyObject *log_meta(struct handle *h, PyObject *args)
+{
+    const char *name;
+    char value[TWINLOG_META_BYTES];
+    size_t size;
+    int rc;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    CALL(h, rc = twinlog_meta_get(h->log, name, value, sizeof(value), &size));
+    return rc == 0 ? PyBytes_FromStringAndSize(value, (Py_ssize_t)size)
+                   : none_or_error(h, rc == -ENOENT ? 0 : rc);
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------- */
+
+/* A tuple of the type Record, without a call of its constructor. */
+static PyObject *record_of(struct state *state, const struct twinlog_record *c)
+{
+    PyObject *record = state->alloc_record((PyTypeObject *)state->record, 5);
+    if (!record)
+        return NULL;
+    PyTuple_SetItem(record, 0, PyLong_FromUnsignedLongLong(c->lsn));
+    PyTuple_SetItem(record, 1, PyLong_FromLongLong(c->time_ns));
+    PyTuple_SetItem(record, 2, PyBytes_FromStringAndSize(c->size ? c->data : NULL, (Py_ssize_t)c->size));
+    PyTuple_SetItem(record, 3, PyLong_FromLong(c->type));
+    PyTuple_SetItem(record, 4, PyLong_FromLong(c->tag));
+    if (PyErr_Occurred())
+        Py_CLEAR(record);
+    return record;
+}
+
+static PyObject *log_read(struct handle *h, PyObject *number)
+{
+    char small[1024];
+    struct twinlog_record c;
+    PyObject *record = NULL;
+    uint64_t lsn;
+    int rc = -ENOBUFS;
+    if (!to_u64(number, &lsn))
+        return NULL;
+    CALL(h, rc = twinlog_read(h->log, lsn, small, sizeof(small), &c));
+    if (rc == 0)
+        return record_of(h->state, &c);
+    while (rc == -ENOBUFS) {
+        size_t room = c.size;
+        char *large = malloc(room);
+        if (!large)
+            return PyErr_NoMemory();
+        bool entered = enter(h);
+        if (entered) {
+            WITHOUT_LOCK(rc = twinlog_read(h->log, lsn, large, room, &c));
+            leave(h);
+            record = rc == 0 ? record_of(h->state, &c) : NULL;
+        }
+        free(large);
+        if (!entered || rc == 0)
+            return record;
+    }
+    return fail(h, rc);
+}
+
+/* open_reader(reader, log or None, path, from_lsn, to_lsn, flags) */
+static PyObject *open_reader(PyObject *module, PyObject *args)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct handle *h, *log;
+    PyObject *path, *encoded;
+    int rc;
+    if (!PyArg_ParseTuple(args, "OOOO&O&I", &h, &log, &path, to_u64, &options.from_lsn, to_u64,
+                          &options.to_lsn, &options.flags) ||
+        !begin_open(h, module))
+        return NULL;
+    options.ret_report = &h->report;
+    if ((PyObject *)log != Py_None) {
+        if (!enter(log))
+            return NULL;
+        WITHOUT_LOCK(rc = twinlog_reader_attach(log->log, &options, &h->reader));
+        PyObject *result = end_open(h, module, rc, path);
+        leave(log); /* not before: its close finds the reader */
+        return result;
+    }
+    if (!PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    const char *dir = PyBytes_AsString(encoded);
+    WITHOUT_LOCK(rc = twinlog_reader_open(dir, &options, &h->reader));
+    Py_DECREF(encoded);
+    return end_open(h, module, rc, path);
+}
+
+/* open_consumer(consumer, path, name, flags) */
+static PyObject *open_consumer(PyObject *module, PyObject *args)
+{
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+    struct handle *h;
+    PyObject *path, *encoded;
+    const char *name;
+    int rc;
+    if (!PyArg_ParseTuple(args, "OOsI", &h, &path, &name, &options.flags) || !begin_open(h, module) ||
+        !PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    options.ret_report = &h->report;
+    const char *dir = PyBytes_AsString(encoded);
+    WITHOUT_LOCK(rc = twinlog_consumer_open(dir, name, &options, &h->consumer));
+    Py_DECREF(encoded);
+    h->reader = rc < 0 ? NULL : twinlog_consumer_reader(h->consumer);
+    return end_open(h, module, rc, path);
+}
+
+static int next_record(struct handle *h, struct twinlog_record *c)
+{
+    return h->consumer ? twinlog_consumer_next(h->consumer, c) : twinlog_reader_next(h->reader, c);
+}
+
+static int previous_record(struct handle *h, struct twinlog_record *c)
+{
+    return twinlog_reader_previous(h->reader, c);
+}
+
+/* NULL without an exception: there is none for now. */
+static PyObject *step(struct handle *h, int (*move)(struct handle *, struct twinlog_record *))
+{
+    struct twinlog_record c;
+    PyObject *record = NULL;
+    int rc;
+    if (!enter(h))
+        return NULL;
+    WITHOUT_LOCK(rc = move(h, &c));
+    if (rc > 0)
+        record = record_of(h->state, &c); /* its bytes are the reader's until the next call */
+    else if (rc < 0)
+        fail(h, rc);
+    leave(h);
+    return record;
+}
+
+static PyObject *reader_iterate(PyObject *self)
+{
+    return step((struct handle *)self, next_record);
+}
+
+static PyObject *record_or_none(PyObject *record)
+{
+    return record || PyErr_Occurred() ? record : Py_NewRef(Py_None);
+}
+
+static PyObject *reader_next(struct handle *h, PyObject *none)
+{
+    (void)none;
+    return record_or_none(step(h, next_record));
+}
+
+static PyObject *reader_previous(struct handle *h, PyObject *none)
+{
+    (void)none;
+    return record_or_none(step(h, previous_record));
+}
+
+static PyObject *reader_seek(struct handle *h, PyObject *number)
+{
+    uint64_t lsn;
+    int rc;
+    if (!to_u64(number, &lsn))
+        return NULL;
+    CALL(h, rc = twinlog_reader_seek(h->reader, lsn));
+    return none_or_error(h, rc);
+}
+
+static PyObject *reader_seek_time(struct handle *h, PyObject *number)
+{
+    int64_t time_ns;
+    int rc;
+    if (!to_time(number, &time_ns))
+        return NULL;
+    CALL(h, rc = twinlog_reader_seek_time(h->reader, time_ns));
+    return none_or_error(h, rc);
+}
+
+static PyObject *seek_to(struct handle *h, int (*seek)(struct twinlog_reader *))
+{
+    int rc;
+    CALL(h, rc = seek(h->reader));
+    return none_or_error(h, rc);
+}
+
+static PyObject *reader_seek_first(struct handle *h, PyObject *none)
+{
+    (void)none;
+    return seek_to(h, twinlog_reader_seek_first);
+}
+
+static PyObject *reader_seek_end(struct handle *h, PyObject *none)
+{
+    (void)none;
+    return seek_to(h, twinlog_reader_seek_end);
+}
+
+/* _wait(milliseconds) */
+static PyObject *reader_wait(struct handle *h, PyObject *args)
+{
+    int timeout_ms, rc;
+    if (!PyArg_ParseTuple(args, "i", &timeout_ms))
+        return NULL;
+    CALL(h, rc = twinlog_reader_wait(h->reader, timeout_ms));
+    return rc < 0 ? fail(h, rc) : PyBool_FromLong(rc);
+}
+
+static PyObject *reader_fileno(struct handle *h, PyObject *none)
+{
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_reader_fd(h->reader));
+    return rc < 0 ? fail(h, rc) : PyLong_FromLong(rc);
+}
+
+static PyObject *consumer_commit(struct handle *h, PyObject *args, PyObject *names)
+{
+    static char *list[] = { "lsn", NULL };
+    uint64_t lsn = 0;
+    int rc;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "|O&", list, to_u64, &lsn))
+        return NULL;
+    CALL(h, rc = twinlog_consumer_commit(h->consumer, lsn));
+    return none_or_error(h, rc);
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------- */
+
+struct request {
+    struct twinlog_request c;
+    PyObject *future;
+};
+
+struct queue {
+    PyObject_HEAD struct twinlog_queue *c;
+};
+
+/* open_queue(queue) */
+static PyObject *open_queue(PyObject *module, PyObject *queue)
+{
+    int rc = twinlog_queue_open(&((struct queue *)queue)->c);
+    return rc < 0 ? fail_with(PyModule_GetState(module), rc, 0, NULL, NULL) : Py_NewRef(Py_None);
+}
+
+static void end_batch(PyObject *capsule)
+{
+    free_batch(PyCapsule_GetPointer(capsule, NULL));
+}
+
+/* batch(records): for _submit() */
+static PyObject *make_batch(PyObject *module, PyObject *records)
+{
+    struct batch *batch = batch_of(PyModule_GetState(module), records);
+    return batch ? PyCapsule_New(batch, NULL, end_batch) : NULL;
+}
+
+/* _submit(queue, future, batch, level, flags): False where it would have to wait, with TWINLOG_TRY. */
+static PyObject *log_submit(struct handle *h, PyObject *args)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    PyObject *future, *capsule;
+    struct queue *queue;
+    struct batch *batch;
+    struct request *request;
+    int rc;
+    if (!PyArg_ParseTuple(args, "OOOO&I", &queue, &future, &capsule, to_u32, &terms.level, &terms.flags) ||
+        !(batch = PyCapsule_GetPointer(capsule, NULL)) || !enter(h))
+        return NULL;
+    request = calloc(1, sizeof(*request));
+    if (request) {
+        request->c.queue = queue->c;
+        request->c.context = request;
+        request->future =
+            Py_NewRef(future); /* before: the request may be fetched while this thread waits for the lock */
+        WITHOUT_LOCK(rc = twinlog_submit(h->log, batch->entries, batch->count, &terms, &request->c));
+    }
+    leave(h);
+    if (!request)
+        return PyErr_NoMemory();
+    if (rc < 0) {
+        Py_DECREF(future);
+        free(request);
+    }
+    return rc == -EAGAIN && terms.flags ? Py_NewRef(Py_False)
+           : rc < 0                     ? fail_with(h->state, rc, 0, NULL, NULL)
+                                        : Py_NewRef(Py_True);
+}
+
+static PyObject *queue_fileno(struct queue *queue, PyObject *none)
+{
+    (void)none;
+    return PyLong_FromLong(twinlog_queue_fd(queue->c));
+}
+
+/* fetch(): a list of (future, result, lsn) */
+static PyObject *queue_fetch(struct queue *queue, PyObject *none)
+{
+    struct twinlog_request *done[256];
+    PyObject *all = PyList_New(0);
+    int count;
+    (void)none;
+    while (all && (count = twinlog_queue_poll(queue->c, done, 256, 0)) > 0)
+        for (int i = 0; i < count; i++) {
+            struct request *request = done[i]->context;
+            PyObject *item = Py_BuildValue("(NiK)", request->future, request->c.result, request->c.first_lsn);
+            free(request);
+            if (!item || PyList_Append(all, item) < 0)
+                PyErr_WriteUnraisable(NULL); /* of memory: that one waits for ever, the others do not */
+            Py_XDECREF(item);
+        }
+    return all;
+}
+
+/* close(): False while there are requests that are not completed and fetched. */
+static PyObject *queue_close(struct queue *queue, PyObject *none)
+{
+    (void)none;
+    if (queue->c && twinlog_queue_close(queue->c) == -EBUSY)
+        return Py_NewRef(Py_False);
+    queue->c = NULL;
+    return Py_NewRef(Py_True);
+}
+
+static void queue_free(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* ---- the module -------------------------------------------------------------------------------------- */
+
+#define METHOD(name, function, flags, doc)                                                                   \
+    {                                                                                                        \
+        name, (PyCFunction)(void (*)(void))(function), flags, doc                                            \
+    }
+
+static PyMethodDef log_methods[] = {
+    METHOD("_close", close_handle, METH_O, NULL),
+    METHOD("_submit", log_submit, METH_VARARGS, NULL),
+    METHOD("append", log_append, METH_FASTCALL | METH_KEYWORDS,
+           "append($self, data, /, *, type=0, tag=0, time_ns=0, level=0, timeout=None)\n--\n\n"
+           "Appends a record, and returns its LSN when it is on stable storage, or at that level."),
+    METHOD("append_batch", log_append_batch, METH_FASTCALL | METH_KEYWORDS,
+           "append_batch($self, records, /, *, level=0, timeout=None)\n--\n\n"
+           "Appends all of them or none, also if the power fails. Returns the LSN of the first."),
+    METHOD(
+        "wait", log_wait, METH_VARARGS | METH_KEYWORDS,
+        "wait($self, lsn, *, level=0, timeout=None)\n--\n\nReturns when every record up to `lsn` is at that level."),
+    METHOD("sync", log_sync, METH_NOARGS,
+           "sync($self)\n--\n\nReturns when everything accepted before is durable."),
+    METHOD("stat", log_stat, METH_NOARGS, "stat($self)\n--\n\nThe fields of struct twinlog_stat."),
+    METHOD(
+        "read", log_read, METH_O,
+        "read($self, lsn, /)\n--\n\nOne record. OSError with ERANGE: there is none yet; with ENOENT: it was given "
+        "up; TrimmedError: removed."),
+    METHOD(
+        "trim", log_trim, METH_VARARGS | METH_KEYWORDS,
+        "trim($self, *, before_lsn=0, keep_bytes=0, keep_records=0, before_time_ns=0)\n--\n\n"
+        "Removes records from the head; returns the LSN of the oldest that is left. What a cursor needs stays."),
+    METHOD("truncate", log_truncate, METH_O,
+           "truncate($self, last_lsn, /)\n--\n\nRemoves every record with a larger LSN, for good."),
+    METHOD(
+        "skip", log_skip, METH_O,
+        "skip($self, next_lsn, /)\n--\n\nMakes this the LSN of the next record: fillers use up the LSNs before."),
+    METHOD("reset", log_reset, METH_O,
+           "reset($self, next_lsn, /)\n--\n\nRemoves every record; the next one gets this LSN."),
+    METHOD(
+        "set_cursor", log_set_cursor, METH_VARARGS,
+        "set_cursor($self, name, lsn, /)\n--\n\nThe consumer `name` has finished with every record up to `lsn`: "
+        "trims keep what comes after."),
+    METHOD("cursor", log_cursor, METH_VARARGS, "cursor($self, name, /)\n--\n\nIts LSN, or None."),
+    METHOD("cursors", log_cursors, METH_NOARGS, "cursors($self)\n--\n\nEvery cursor's LSN by its name."),
+    METHOD("remove_cursor", log_remove_cursor, METH_VARARGS, "remove_cursor($self, name, /)\n--\n\n"),
+    METHOD("set_meta", log_set_meta, METH_VARARGS,
+           "set_meta($self, name, value, /)\n--\n\nKeeps a value of up to 4096 bytes with the log."),
+    METHOD("meta", log_meta, METH_VARARGS, "meta($self, name, /)\n--\n\nThe value, or None."),
+    METHOD("remove_meta", log_remove_meta, METH_VARARGS, "remove_meta($self, name, /)\n--\n\n"),
+    { NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef log_watermarks[] = {
+    { "first_lsn", (getter)log_lsn, NULL, "The oldest kept; 0 when it is empty.", (void *)&watermarks[0] },
+    { "last_lsn", (getter)log_lsn, NULL, "The newest accepted.", (void *)&watermarks[1] },
+    { "written_lsn", (getter)log_lsn, NULL, "The newest that survives this process.",
+      (void *)&watermarks[2] },
+    { "durable_lsn", (getter)log_lsn, NULL, "The newest durable.", (void *)&watermarks[3] },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyMethodDef reader_methods[] = {
+    METHOD("_close", close_handle, METH_O, NULL),
+    METHOD("_wait", reader_wait, METH_VARARGS, NULL),
+    METHOD("fileno", reader_fileno, METH_NOARGS,
+           "fileno($self)\n--\n\nReadable when there is a record, for poll()."),
+    METHOD(
+        "next", reader_next, METH_NOARGS,
+        "next($self)\n--\n\nThe next record; None if there is none for now. A consumer raises TrimmedError and "
+        "TruncatedError once, and goes on."),
+    METHOD("_previous", reader_previous, METH_NOARGS,
+           "previous($self)\n--\n\nThe record in front; None if there is none."),
+    METHOD("_seek", reader_seek, METH_O, "seek($self, lsn, /)\n--\n\nIn front of it."),
+    METHOD("_seek_time", reader_seek_time, METH_O, "seek_time($self, time_ns, /)\n--\n\n"),
+    METHOD("_seek_first", reader_seek_first, METH_NOARGS, "seek_first($self)\n--\n\n"),
+    METHOD("_seek_end", reader_seek_end, METH_NOARGS, "seek_end($self)\n--\n\n"),
+    METHOD(
+        "_commit", consumer_commit, METH_VARARGS | METH_KEYWORDS,
+        "commit($self, lsn=0)\n--\n\nIt has finished with every record up to `lsn`; 0: with all that next() has "
+        "returned. Durable on return."),
+    { NULL, NULL, 0, NULL },
+};
+
+static PyMethodDef queue_methods[] = {
+    METHOD("fileno", queue_fileno, METH_NOARGS, NULL),
+    METHOD("fetch", queue_fetch, METH_NOARGS, NULL),
+    METHOD("close", queue_close, METH_NOARGS, NULL),
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot log_slots[] = {
+    { Py_tp_dealloc, (void *)handle_free },
+    { Py_tp_methods, log_methods },
+    { Py_tp_getset, log_watermarks },
+    { 0, NULL },
+};
+static PyType_Slot reader_slots[] = {
+    { Py_tp_dealloc, (void *)handle_free },
+    { Py_tp_methods, reader_methods },
+    { Py_tp_iter, (void *)PyObject_SelfIter },
+    { Py_tp_iternext, (void *)reader_iterate },
+    { 0, NULL },
+};
+static PyType_Slot queue_slots[] = {
+    { Py_tp_dealloc, (void *)queue_free },
+    { Py_tp_methods, queue_methods },
+    { 0, NULL },
+};
+
+#define BASE (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE)
+static PyType_Spec types[] = {
+    { "twinlog._twinlog.Log", sizeof(struct handle), 0, BASE, log_slots },
+    { "twinlog._twinlog.Reader", sizeof(struct handle), 0, BASE, reader_slots },
+    { "twinlog._twinlog.Queue", sizeof(struct queue), 0, BASE, queue_slots },
+};
+
+/* use(Record, Entry, error) */
+static PyObject *use(PyObject *module, PyObject *args)
+{
+    struct state *state = PyModule_GetState(module);
+    if (!PyArg_ParseTuple(args, "OOO", &state->record, &state->entry, &state->error))
+        return NULL;
+    Py_INCREF(state->record);
+    Py_INCREF(state->entry);
+    Py_INCREF(state->error);
+    state->alloc_record = (allocfunc)PyType_GetSlot((PyTypeObject *)state->record, Py_tp_alloc);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *version(PyObject *module, PyObject *none)
+{
+    (void)module, (void)none;
+    return PyUnicode_FromString(twinlog_version());
+}
+
+static PyObject *strerror_of(PyObject *module, PyObject *number)
+{
+    (void)module;
+    long error = PyLong_AsLong(number);
+    return PyErr_Occurred() ? NULL : PyUnicode_FromString(twinlog_strerror((int)error));
+}
+
+static int fill(PyObject *module)
+{
+    static bool counts_forks; /* under the lock of the interpreters, which share it */
+    if (!counts_forks && pthread_atfork(NULL, NULL, count_fork) != 0)
+        return PyErr_NoMemory(), -1;
+    counts_forks = true;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, &types[i], NULL);
+        int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+        Py_XDECREF(type);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int visit_state(PyObject *module, visitproc visit, void *arg)
+{
+    struct state *state = PyModule_GetState(module);
+    Py_VISIT(state->record);
+    Py_VISIT(state->entry);
+    Py_VISIT(state->error);
+    return 0;
+}
+
+static int clear_state(PyObject *module)
+{
+    struct state *state = PyModule_GetState(module);
+    Py_CLEAR(state->record);
+    Py_CLEAR(state->entry);
+    Py_CLEAR(state->error);
+    return 0;
+}
+
+static PyMethodDef functions[] = {
+    METHOD("use", use, METH_VARARGS, NULL),
+    METHOD("version", version, METH_NOARGS, NULL),
+    METHOD("strerror", strerror_of, METH_O, NULL),
+    METHOD("open_log", open_log, METH_VARARGS, NULL),
+    METHOD("open_reader", open_reader, METH_VARARGS, NULL),
+    METHOD("open_consumer", open_consumer, METH_VARARGS, NULL),
+    METHOD("open_queue", open_queue, METH_O, NULL),
+    METHOD("batch", make_batch, METH_O, NULL),
+    { NULL, NULL, 0, NULL },
+};
+
+static PyModuleDef_Slot module_slots[] = { { Py_mod_exec, (void *)fill }, { 0, NULL } };
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "twinlog._twinlog",
+    .m_size = sizeof(struct state),
+    .m_methods = functions,
+    .m_slots = module_slots,
+    .m_traverse = visit_state,
+    .m_clear = clear_state,
+};
+
+PyMODINIT_FUNC PyInit__twinlog(void)
+{
+    return PyModuleDef_Init(&definition);
+}
