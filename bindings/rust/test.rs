@@ -117,7 +117,96 @@ fn main() {
     reads_one_record(&format!("{dir}.read"));
     consumes(&format!("{dir}.consumer"));
     submits(&format!("{dir}.submissions"));
+    follows(&format!("{dir}.stream"));
+    misuse(&format!("{dir}.misuse"));
     closes_in_a_waker(&format!("{dir}.waker"));
+}
+
+/// A stream of records, which another thread appends while a task waits for them.
+fn follows(dir: &str) {
+    struct Next<'a>(&'a mut Reader<'static>);
+    impl Future for Next<'_> {
+        type Output = twinlog::Result<twinlog::OwnedRecord>;
+        fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+            self.0.poll_next(context)
+        }
+    }
+    let log = Log::open(dir, &Options::default().keep_age(Duration::MAX).lock_wait(Duration::MAX)).unwrap();
+    let mut reader = Reader::open(dir, 0).unwrap();
+    let mut consumer = Consumer::open(dir, "billing").unwrap();
+    std::thread::scope(|scope| {
+        let follower = scope.spawn(move || {
+            let lsns = (0..100).map(|_| block_on(Next(&mut reader)).unwrap().lsn).collect::<Vec<_>>();
+            reader.seek(1).unwrap();
+            assert_eq!(block_on(Next(&mut reader)).unwrap().data, b"x");
+            lsns
+        });
+        for _ in 0..100 {
+            log.append(b"x").unwrap();
+        }
+        assert_eq!(follower.join().unwrap(), (1..=100).collect::<Vec<u64>>());
+    });
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    assert!(matches!(consumer.poll_next(&mut context), Poll::Ready(Ok(record)) if record.lsn == 1));
+    consumer.commit(0).unwrap();
+    assert_eq!(log.cursor("billing").unwrap(), Some(1));
+}
+
+/// The list in bindings/README.md; what is not here does not compile.
+fn misuse(dir: &str) {
+    let is = |error: Option<twinlog::Error>, errno| assert_eq!(error.map(|e| e.kind), Some(ErrorKind::Os(errno)));
+    is(Log::open(format!("{dir}\0x"), &Options::default()).err(), 22);
+    is(Log::open(dir, &Options::default().segment_bytes(1)).err(), 22);
+    is(Log::open(dir, &Options::default().flags(1 << 31)).err(), 22);
+    assert!(!std::path::Path::new(dir).exists());
+
+    let log = Log::open(dir, &Options::default().buffer_bytes(16384).max_record_bytes(4096)).unwrap();
+    is(Reader::open(format!("{dir}\0x"), 0).err(), 22);
+    is(Consumer::open(format!("{dir}\0x"), "name").err(), 22);
+    for name in ["", "a\0b", &"x".repeat(64)] {
+        is(Consumer::open(dir, name).err(), 22);
+        is(log.set_cursor(name, 0).err(), 22);
+        is(log.set_meta(name, b"value").err(), 22);
+    }
+    let entry = Entry { data: &[0; 4000], ..Default::default() };
+    is(log.append_batch(&[], &Terms::default()).err(), 22);
+    is(log.append(&[0; 4097]).err(), 90);
+    is(log.append_batch(&[entry; 3], &Terms::default()).err(), 90);
+    is(log.submit(&[], &Terms::default()).err(), 22);
+    is(log.submit(&[entry; 3], &Terms::default()).err(), 90);
+    is(log.set_meta("name", &[0; 4097]).err(), 22);
+    is(log.read(0).err(), 22);
+    is(log.read(u64::MAX).err(), 34);
+    is(log.wait(1, Level::Durable, None).err(), 22);
+    is(log.truncate(u64::MAX).err(), 22);
+    is(log.reset(0).err(), 22);
+    is(log.set_cursor("name", 1).err(), 34);
+    is(log.reader(0).unwrap().seek(0).err(), 22);
+    assert_eq!((log.last_lsn(), log.meta("name").unwrap(), log.cursors().unwrap().len()), (0, None, 0));
+
+    log.append(b"x").unwrap();
+    let mut consumer = Consumer::open(dir, "name").unwrap();
+    is(Consumer::open(dir, "name").err(), 16);
+    is(consumer.commit(1).err(), 22);
+
+    extern "C" {
+        fn fork() -> i32;
+        fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+        fn _exit(status: i32) -> !;
+    }
+    unsafe {
+        let child = fork();
+        if child == 0 {
+            let refused = log.append(b"y").err().map(|e| e.kind) == Some(ErrorKind::Forked);
+            drop(consumer);
+            drop(log);
+            _exit(if refused { 7 } else { 1 });
+        }
+        let mut status = 0;
+        assert!(waitpid(child, &mut status, 0) == child && status == 7 << 8);
+    }
+    assert_eq!(log.append(b"y").unwrap(), 2);
 }
 
 /// The thread that wakes a future may be the one that drops the log.

@@ -22,6 +22,12 @@ cc -std=c11 -fsyntax-only -I ../../include "$place/layout.c"
 "$place/test" "$place/log"
 "$place/example" "$place/example.log"
 
+# The crates that would be published, where cargo can make both at once.
+if [ "$(printf '1.90\n%s\n' "$(cargo --version 2>/dev/null | cut -d' ' -f2)" | sort -V | head -n 1)" = 1.90 ]; then
+    cp -R . "$place/crates"
+    (cd "$place/crates" && TWINLOG_LIB_DIR="$build" cargo package -q --offline --allow-dirty --workspace)
+fi
+
 # What must not compile: a log that is closed under its reader, a record that outlives the next step, a
 # reader that two threads use.
 refuse()

@@ -19,7 +19,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::io::RawFd;
+use std::os::unix::io::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::ptr;
@@ -171,9 +171,9 @@ fn c_string(bytes: &[u8]) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::new(EINVAL, 0))
 }
 
-/// Rounded up: 0 would be another thing than a little.
-fn milliseconds(timeout: Duration) -> u32 {
-    u32::try_from((timeout + Duration::from_nanos(999_999)).as_millis()).unwrap_or(u32::MAX)
+/// Rounded up, because 0 would be another thing than a little; at most what the field of C can hold.
+fn milliseconds<T: TryFrom<u128>>(timeout: Duration, most: T) -> T {
+    T::try_from(timeout.saturating_add(Duration::from_nanos(999_999)).as_millis()).unwrap_or(most)
 }
 
 fn c_size<T>() -> u32 {
@@ -213,7 +213,7 @@ pub struct Options {
     segment_bytes: u64,
     buffer_bytes: u32,
     max_record_bytes: u32,
-    lock_timeout: Duration,
+    lock_wait: Duration,
     keep_bytes: u64,
     keep_records: u64,
     keep_age: Duration,
@@ -228,7 +228,7 @@ impl Default for Options {
             segment_bytes: 0,
             buffer_bytes: 0,
             max_record_bytes: 0,
-            lock_timeout: Duration::ZERO,
+            lock_wait: Duration::ZERO,
             keep_bytes: 0,
             keep_records: 0,
             keep_age: Duration::ZERO,
@@ -246,7 +246,7 @@ impl Options {
         buffer_bytes: u32,
         max_record_bytes: u32,
         /// How long to wait for another writer to close.
-        lock_timeout: Duration,
+        lock_wait: Duration,
         keep_bytes: u64,
         keep_records: u64,
         keep_age: Duration,
@@ -265,7 +265,7 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        Terms { level: Level::OfMode, timeout: None, only_try: false }
+        Terms { level: Level::Default, timeout: None, only_try: false }
     }
 }
 
@@ -290,7 +290,7 @@ impl Terms {
 }
 
 fn deadline(timeout: Option<Duration>) -> u64 {
-    timeout.map_or(0, |timeout| unsafe { c::twinlog_deadline(milliseconds(timeout)) })
+    timeout.map_or(0, |timeout| unsafe { c::twinlog_deadline(milliseconds(timeout, u32::MAX)) })
 }
 
 /// A record to be appended.
@@ -342,11 +342,11 @@ impl Log {
         o.segment_bytes = options.segment_bytes;
         o.buffer_bytes = options.buffer_bytes;
         o.max_record_bytes = options.max_record_bytes;
-        o.lock_timeout_ms = milliseconds(options.lock_timeout);
+        o.lock_timeout_ms = milliseconds(options.lock_wait, u32::MAX);
         o.keep_bytes = options.keep_bytes;
         o.keep_records = options.keep_records;
-        o.keep_age_ms = u64::from(milliseconds(options.keep_age));
-        o.flush_interval_ms = milliseconds(options.flush_interval);
+        o.keep_age_ms = milliseconds(options.keep_age, u64::MAX);
+        o.flush_interval_ms = milliseconds(options.flush_interval, u32::MAX);
         let mut report = c::twinlog_report::zeroed();
         o.ret_report = &mut report;
         let mut raw = ptr::null_mut();
@@ -546,7 +546,7 @@ impl Log {
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_reader_attach(self.raw, &options, &mut raw) };
         report.check(rc)?;
-        Ok(Reader { raw, report, log: PhantomData })
+        Ok(Reader { raw, report, watcher: None, log: PhantomData })
     }
 }
 
@@ -599,6 +599,7 @@ fn reader_options(from_lsn: u64) -> (c::twinlog_reader_options, OpenReport) {
 pub struct Reader<'log> {
     raw: *mut c::twinlog_reader,
     report: OpenReport,
+    watcher: Option<Watcher>,
     log: PhantomData<&'log Log>,
 }
 
@@ -607,6 +608,7 @@ unsafe impl Send for Reader<'_> {}
 
 /// A record that was read; its bytes are the reader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record<'reader> {
     pub lsn: u64,
     pub time_ns: i64,
@@ -615,14 +617,21 @@ pub struct Record<'reader> {
     pub tag: u16,
 }
 
-/// A record of [`Log::read`].
+/// A record with bytes of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OwnedRecord {
     pub lsn: u64,
     pub time_ns: i64,
     pub data: Vec<u8>,
     pub kind: u8,
     pub tag: u16,
+}
+
+impl Record<'_> {
+    pub fn to_owned(&self) -> OwnedRecord {
+        OwnedRecord { lsn: self.lsn, time_ns: self.time_ns, data: self.data.to_vec(), kind: self.kind, tag: self.tag }
+    }
 }
 
 /// What a step of a reader or a consumer returned. The caller says how long the bytes are valid: until its next call.
@@ -636,7 +645,7 @@ unsafe fn record_of<'a>(rc: i32, record: &c::twinlog_record, report: &OpenReport
 }
 
 fn wait_ms(timeout: Option<Duration>) -> i32 {
-    timeout.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+    timeout.map_or(-1, |timeout| milliseconds(timeout, i32::MAX))
 }
 
 impl Reader<'static> {
@@ -647,7 +656,7 @@ impl Reader<'static> {
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_reader_open(dir.as_ptr(), &options, &mut raw) };
         report.check(rc)?;
-        Ok(Reader { raw, report, log: PhantomData })
+        Ok(Reader { raw, report, watcher: None, log: PhantomData })
     }
 }
 
@@ -692,6 +701,18 @@ impl Reader<'_> {
         Ok(self.report.check(unsafe { c::twinlog_reader_wait(self.raw, wait_ms(timeout)) })? > 0)
     }
 
+    /// The next record when there is one, as the `poll_next` of a stream: `std::future::poll_fn(|c| reader.poll_next(c))`
+    /// waits for it in any executor. A thread, which the first call starts, watches the descriptor. For a reactor of
+    /// descriptors, as tokio's `AsyncFd`, there is [`Reader::fd`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedRecord>> {
+        if let Some(record) = self.next()? {
+            return Poll::Ready(Ok(record.to_owned()));
+        }
+        let fd = self.fd()?;
+        Watcher::wake_when_readable(&mut self.watcher, fd, context)?;
+        Poll::Pending
+    }
+
     /// A descriptor that is readable when there is a record; the reader's, so do not close it.
     pub fn fd(&mut self) -> Result<RawFd> {
         check(unsafe { c::twinlog_reader_fd(self.raw) })
@@ -708,6 +729,7 @@ impl Drop for Reader<'_> {
 pub struct Consumer {
     raw: *mut c::twinlog_consumer,
     report: OpenReport,
+    watcher: Option<Watcher>,
 }
 
 // One thread at a time, any thread.
@@ -725,7 +747,7 @@ impl Consumer {
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_consumer_open(dir.as_ptr(), name.as_ptr(), &options, &mut raw) };
         report.check(rc)?;
-        Ok(Consumer { raw, report })
+        Ok(Consumer { raw, report, watcher: None })
     }
 
     /// The next record, or none for now. Trimmed and Truncated are returned once, and the next call goes on.
@@ -746,6 +768,16 @@ impl Consumer {
         Ok(check(unsafe { c::twinlog_reader_wait(c::twinlog_consumer_reader(self.raw), wait_ms(timeout)) })? > 0)
     }
 
+    /// As [`Reader::poll_next`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedRecord>> {
+        if let Some(record) = self.next()? {
+            return Poll::Ready(Ok(record.to_owned()));
+        }
+        let fd = self.fd()?;
+        Watcher::wake_when_readable(&mut self.watcher, fd, context)?;
+        Poll::Pending
+    }
+
     /// As [`Reader::fd`].
     pub fn fd(&mut self) -> Result<RawFd> {
         check(unsafe { c::twinlog_reader_fd(c::twinlog_consumer_reader(self.raw)) })
@@ -755,6 +787,81 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         unsafe { c::twinlog_consumer_close(self.raw) };
+    }
+}
+
+/// A thread that wakes who waits for the descriptor of a reader. It has a descriptor of its own, and ends with the reader.
+struct Watcher {
+    shared: Arc<Watching>,
+}
+
+#[derive(Default)]
+struct Watching {
+    state: Mutex<WatchState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct WatchState {
+    waker: Option<Waker>,
+    is_over: bool,
+}
+
+impl Watching {
+    fn state(&self) -> MutexGuard<'_, WatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, fd: OwnedFd) {
+        #[repr(C)]
+        struct PollFd(RawFd, i16, i16); // of <poll.h>, as the 1, POLLIN
+        extern "C" {
+            fn poll(fds: *mut PollFd, count: std::os::raw::c_ulong, timeout_ms: c_int) -> c_int;
+        }
+        let mut readable = PollFd(fd.as_raw_fd(), 1, 0);
+        loop {
+            let mut state = self.state();
+            while state.waker.is_none() && !state.is_over {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.is_over {
+                return;
+            }
+            drop(state);
+            // In short turns, to see that the reader is gone.
+            if unsafe { poll(&mut readable, 1, 100) } != 0 {
+                let waker = self.state().waker.take();
+                wake(waker);
+            }
+        }
+    }
+}
+
+impl Watcher {
+    fn wake_when_readable(own: &mut Option<Watcher>, fd: RawFd, context: &mut Context<'_>) -> Result<()> {
+        let failed = |error: std::io::Error| Error::new(-error.raw_os_error().unwrap_or(11), 0); // EAGAIN
+        if own.is_none() {
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(failed)?;
+            let shared = Arc::new(Watching::default());
+            let watching = shared.clone();
+            std::thread::Builder::new()
+                .name("twinlog-watch".into())
+                .spawn(move || watching.run(fd))
+                .map_err(failed)?;
+            *own = Some(Watcher { shared });
+        }
+        if let Some(watcher) = own {
+            watcher.shared.state().waker = Some(context.waker().clone());
+            watcher.shared.changed.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.state().is_over = true;
+        self.shared.changed.notify_one();
     }
 }
 
@@ -868,7 +975,11 @@ unsafe fn complete(request: *mut c::twinlog_request) {
         done.answer = Some(if result < 0 { Err(Error::new(result, lsn)) } else { Ok(lsn) });
         done.waker.take()
     };
-    // A panic would end the thread that wakes all others.
+    wake(waker);
+}
+
+/// A panic would end the thread that wakes all others.
+fn wake(waker: Option<Waker>) {
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.map(Waker::wake))).is_err() {
         std::process::abort();
     }
