@@ -131,7 +131,7 @@ fn follows(dir: &str) {
             self.0.poll_next(context)
         }
     }
-    let log = Log::open(dir, &Options::default().keep_age(Duration::MAX).lock_wait(Duration::MAX)).unwrap();
+    let log = Log::open(dir, &Options::default().keep_age(Duration::MAX).lock_timeout(Duration::MAX)).unwrap();
     let mut reader = Reader::open(dir, 0).unwrap();
     let mut consumer = Consumer::open(dir, "billing").unwrap();
     std::thread::scope(|scope| {

@@ -213,7 +213,7 @@ pub struct Options {
     segment_bytes: u64,
     buffer_bytes: u32,
     max_record_bytes: u32,
-    lock_wait: Duration,
+    lock_timeout: Duration,
     keep_bytes: u64,
     keep_records: u64,
     keep_age: Duration,
@@ -228,7 +228,7 @@ impl Default for Options {
             segment_bytes: 0,
             buffer_bytes: 0,
             max_record_bytes: 0,
-            lock_wait: Duration::ZERO,
+            lock_timeout: Duration::ZERO,
             keep_bytes: 0,
             keep_records: 0,
             keep_age: Duration::ZERO,
@@ -246,7 +246,7 @@ impl Options {
         buffer_bytes: u32,
         max_record_bytes: u32,
         /// How long to wait for another writer to close.
-        lock_wait: Duration,
+        lock_timeout: Duration,
         keep_bytes: u64,
         keep_records: u64,
         keep_age: Duration,
@@ -265,7 +265,7 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        Terms { level: Level::Default, timeout: None, only_try: false }
+        Terms { level: Level::OfMode, timeout: None, only_try: false }
     }
 }
 
@@ -342,7 +342,7 @@ impl Log {
         o.segment_bytes = options.segment_bytes;
         o.buffer_bytes = options.buffer_bytes;
         o.max_record_bytes = options.max_record_bytes;
-        o.lock_timeout_ms = milliseconds(options.lock_wait, u32::MAX);
+        o.lock_timeout_ms = milliseconds(options.lock_timeout, u32::MAX);
         o.keep_bytes = options.keep_bytes;
         o.keep_records = options.keep_records;
         o.keep_age_ms = milliseconds(options.keep_age, u64::MAX);
