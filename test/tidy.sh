@@ -27,14 +27,14 @@ strange_words()
 }
 
 # A C file that no target compiles is a test that nobody runs. Some peers of the measurements, the machine that loses
-# its power, what check calls of another C library, an example, what speaks to servers, and raft/ are compiled only where
-# their libraries are installed.
+# its power, what check calls of another C library, an example, what speaks to servers, raft/ and the module of Python are
+# compiled only where their libraries are installed.
 uncompiled()
 {
     sed -n 's/^ *"file": "\(.*\)".*/\1/p' "$build/compile_commands.json" |
         xargs -d '\n' realpath --relative-to=. | sort -u >"$scratch/compiled"
     grep '\.c$' "$scratch/files" |
-        grep -vE '^(bench/(peer_(bdb|leveldb|rocksdb|sqlite|wiredtiger|lmdb)|store_bare)|(test/power|powercut)/.*|test/musl_check|packaging/.*|test/stream/.*|tools/stream/(nats|kafka)|docs/examples/libuv|raft/.*)\.c$' |
+        grep -vE '^(bench/(peer_(bdb|leveldb|rocksdb|sqlite|wiredtiger|lmdb)|store_bare)|(test/power|powercut)/.*|test/musl_check|packaging/.*|test/stream/.*|tools/stream/(nats|kafka)|docs/examples/libuv|raft/.*|bindings/python/twinlog/_twinlog)\.c$' |
         grep -vFx -f "$scratch/compiled" | sed 's/$/: no target compiles it/'
 }
 

@@ -194,8 +194,8 @@ static int end_close(struct handle *h)
     return rc;
 }
 
-/* _close(calls): calls each of `calls` when nothing else uses the handle any more, and closes it. Returns the result, or
- * None if it was closed before. */
+/* _close(calls): calls each of `calls` when nothing else uses the handle any more, and closes it. Returns the result,
+ * or None if it was closed before. */
 static PyObject *close_handle(struct handle *h, PyObject *to_call)
 {
     bool is_ours;

@@ -192,7 +192,7 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Level {
-    Default = 0,
+    OfMode = 0,
     Buffered = 1,
     Written = 2,
     Durable = 3,
