@@ -76,6 +76,11 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 	size := 0
 	for i := range entries {
 		size += len(entries[i].Data)
+		if !entries[i].Time.IsZero() {
+			if _, err := nanoseconds(entries[i].Time); err != nil {
+				return 0, err
+			}
+		}
 	}
 	isDurable := log.isDurable && (terms.Level == 0 || terms.Level == LevelDurable)
 	if isDurable && !terms.Try && size <= aloneBytes {

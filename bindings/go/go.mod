@@ -1,3 +1,3 @@
-module twinlog
+module example.org/twinlog/bindings/go
 
 go 1.18

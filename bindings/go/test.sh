@@ -21,3 +21,20 @@ go vet ./...
 GOTRACEBACK=all go test -count=1 -timeout 300s .
 go build -o "$place/example" ./example
 "$place/example" "$place/journal"
+
+# As another module gets it, from a proxy.
+name=example.org/twinlog/bindings/go
+at="$place/proxy/$name/@v"
+mkdir -p "$at" "$place/user"
+python3 -c 'import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as archive:
+    for file in sys.argv[3:]:
+        archive.write(file, sys.argv[2] + file)' "$at/v0.1.0.zip" "$name@v0.1.0/" ./*.go go.mod 2>/dev/null ||
+    { echo "SKIP bindings-go, fetched: there is no Python"; exit 0; }
+cp go.mod "$at/v0.1.0.mod"
+echo '{"Version":"v0.1.0"}' >"$at/v0.1.0.info"
+cp example/main.go "$place/user"
+cd "$place/user"
+export GOPROXY="file://$place/proxy" GOSUMDB=off GOFLAGS=-modcacherw
+{ go mod init user && go get "$name@v0.1.0" && go build -o fetched .; } >"$place/log.txt" 2>&1 || { cat "$place/log.txt"; exit 1; }
+./fetched "$place/fetched"

@@ -227,7 +227,15 @@ func Open(dir string, options *Options) (*Log, error) {
 	c.keep_age_ms = C.uint64_t(milliseconds(options.KeepAge))
 	c.flush_interval_ms = milliseconds32(options.FlushInterval)
 
-	path := cName(dir)
+	for _, d := range []time.Duration{options.LockWait, options.KeepAge, options.FlushInterval} {
+		if d < 0 {
+			return nil, Error(-C.EINVAL)
+		}
+	}
+	path, err := cPath(dir)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(path))
 	report := newReport()
 	defer report.free()
@@ -375,6 +383,22 @@ func cName(name string) *C.char {
 		name = ""
 	}
 	return C.CString(name)
+}
+
+func cPath(dir string) (*C.char, error) {
+	if strings.IndexByte(dir, 0) >= 0 {
+		return nil, Error(-C.EINVAL)
+	}
+	return C.CString(dir), nil
+}
+
+// nanoseconds returns EINVAL for a time that does not fit.
+func nanoseconds(t time.Time) (C.int64_t, error) {
+	ns := t.UnixNano()
+	if !time.Unix(0, ns).Equal(t) {
+		return 0, Error(-C.EINVAL)
+	}
+	return C.int64_t(ns), nil
 }
 
 // SetCursor says that the consumer of this name has finished with every record up to lsn.
@@ -537,6 +561,7 @@ func (t *turns) give() {
 type follower struct {
 	lock     sync.Mutex
 	c        *C.struct_twinlog_reader // [lock] nil: closed
+	next     func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int
 	report   report
 	dir      string
 	turns    *turns
@@ -622,14 +647,18 @@ func (f *follower) end(close_ func(c *C.struct_twinlog_reader)) {
 	leaveTurns(f.dir, f.turns)
 }
 
-// follow calls each for every record as it comes, until one of both returns an error.
-func follow(ctx context.Context, next func() (Record, error), wait func(context.Context) error, each func(Record) error) error {
+// Next returns the next record, or io.EOF where there is none for now: after Wait, or later, there may be. A Consumer
+// returns ErrTrimmed and ErrTruncated once, and goes on.
+func (f *follower) Next() (Record, error) { return f.take(f.next) }
+
+// Follow calls each for every record as it comes, until it returns an error, ctx is done, or the follower is closed.
+func (f *follower) Follow(ctx context.Context, each func(Record) error) error {
 	for {
-		record, err := next()
+		record, err := f.Next()
 		if err == nil {
 			err = each(record)
 		} else if err == io.EOF {
-			err = wait(ctx)
+			err = f.Wait(ctx)
 		}
 		if err == nil {
 			err = ctx.Err()
@@ -640,11 +669,41 @@ func follow(ctx context.Context, next func() (Record, error), wait func(context.
 	}
 }
 
+// Following is Follow for a range statement of Go 1.23 or later. An error, that of ctx too, comes last.
+func (f *follower) Following(ctx context.Context) func(yield func(Record, error) bool) {
+	return func(yield func(Record, error) bool) {
+		err := f.Follow(ctx, func(record Record) error {
+			if yield(record, nil) {
+				return nil
+			}
+			return io.EOF
+		})
+		if err != io.EOF {
+			yield(Record{}, err)
+		}
+	}
+}
+
+// Records are the records that there are now, for a range statement. An error comes last.
+func (f *follower) Records() func(yield func(Record, error) bool) {
+	return func(yield func(Record, error) bool) {
+		for {
+			record, err := f.Next()
+			if err == io.EOF || !yield(record, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 // Reader goes through a log in the order of the LSNs.
 type Reader struct{ follower }
 
 func openReader(log *C.struct_twinlog, dir string, fromLSN uint64) (*Reader, error) {
-	path := cName(dir)
+	path, err := cPath(dir)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(path))
 	report := newReport()
 	var c *C.struct_twinlog_reader
@@ -653,6 +712,9 @@ func openReader(log *C.struct_twinlog, dir string, fromLSN uint64) (*Reader, err
 		return nil, err
 	}
 	reader := &Reader{}
+	reader.next = func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int {
+		return C.twinlog_reader_next(c, record)
+	}
 	reader.begin(dir, c, report)
 	return reader, nil
 }
@@ -669,23 +731,11 @@ func (log *Log) Reader(fromLSN uint64) (reader *Reader, err error) {
 	return reader, err
 }
 
-// Next returns the next record, or io.EOF where there is none for now: after Wait, or later, there may be.
-func (r *Reader) Next() (Record, error) {
-	return r.take(func(reader *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {
-		return C.twinlog_reader_next(reader, c)
-	})
-}
-
 // Previous returns the record in front, or io.EOF.
 func (r *Reader) Previous() (Record, error) {
 	return r.take(func(reader *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {
 		return C.twinlog_reader_previous(reader, c)
 	})
-}
-
-// Follow calls each for every record as it comes, until it returns an error, ctx is done, or the reader is closed.
-func (r *Reader) Follow(ctx context.Context, each func(Record) error) error {
-	return follow(ctx, r.Next, r.Wait, each)
 }
 
 func (r *Reader) seek(to func(c *C.struct_twinlog_reader) C.int) error {
@@ -697,7 +747,11 @@ func (r *Reader) Seek(lsn uint64) error {
 	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek(c, C.uint64_t(lsn)) })
 }
 func (r *Reader) SeekTime(t time.Time) error {
-	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek_time(c, C.int64_t(t.UnixNano())) })
+	ns, err := nanoseconds(t)
+	if err != nil {
+		return err
+	}
+	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek_time(c, ns) })
 }
 func (r *Reader) SeekFirst() error {
 	return r.seek(func(c *C.struct_twinlog_reader) C.int { return C.twinlog_reader_seek_first(c) })
@@ -719,7 +773,10 @@ type Consumer struct {
 
 // OpenConsumer opens the consumer on the log in dir, in any process. EBUSY: it is open already.
 func OpenConsumer(dir, name string) (*Consumer, error) {
-	path := cName(dir)
+	path, err := cPath(dir)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(path))
 	text := cName(name)
 	defer C.free(unsafe.Pointer(text))
@@ -729,20 +786,11 @@ func OpenConsumer(dir, name string) (*Consumer, error) {
 		report.free()
 		return nil, err
 	}
+	consumer.next = func(_ *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int {
+		return C.twinlog_consumer_next(consumer.c, record)
+	}
 	consumer.begin(dir, C.twinlog_consumer_reader(consumer.c), report)
 	return consumer, nil
-}
-
-// Next is that of Reader; ErrTrimmed and ErrTruncated are returned once, and the next call goes on.
-func (consumer *Consumer) Next() (Record, error) {
-	return consumer.take(func(_ *C.struct_twinlog_reader, c *C.struct_twinlog_record) C.int {
-		return C.twinlog_consumer_next(consumer.c, c)
-	})
-}
-
-// Follow is that of Reader. It commits nothing.
-func (consumer *Consumer) Follow(ctx context.Context, each func(Record) error) error {
-	return follow(ctx, consumer.Next, consumer.Wait, each)
 }
 
 // Commit says that the consumer has finished with every record up to lsn; 0: with all that Next returned.

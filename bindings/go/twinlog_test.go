@@ -48,8 +48,6 @@ func TestErrors(t *testing.T) {
 	if ErrTrimmed.Error() == "" || errors.Is(ErrTrimmed, syscall.ENOENT) {
 		t.Fatal("an error of the library is no errno")
 	}
-	_, err = Open(t.TempDir()+"\x00log", nil)
-	mustBe(t, err, syscall.ENOENT)
 	dir := filepath.Join(t.TempDir(), "log")
 	log := open(t, dir, nil)
 	_, err = Open(dir, nil)
@@ -89,6 +87,125 @@ func TestErrors(t *testing.T) {
 	mustBe(t, reader.Seek(1), os.ErrClosed)
 	_, err = reader.Next()
 	mustBe(t, err, os.ErrClosed)
+}
+
+// The list in bindings/README.md; what is not here does not compile, or Go has no call for it, as for fork.
+func TestMisuse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	for _, options := range []Options{{SegmentBytes: 1}, {Mode: 99}, {KeepAge: -1}, {LockWait: -1}, {FlushInterval: -1}} {
+		_, err := Open(dir, &options)
+		mustBe(t, err, syscall.EINVAL)
+	}
+	_, err := Open(dir+"\x00x", nil)
+	mustBe(t, err, syscall.EINVAL)
+	if _, err = os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	log := open(t, dir, &Options{BufferBytes: 16384, MaxRecordBytes: 4096})
+	_, err = OpenReader(dir+"\x00x", 0)
+	mustBe(t, err, syscall.EINVAL)
+	_, err = OpenConsumer(dir+"\x00x", "name")
+	mustBe(t, err, syscall.EINVAL)
+	for _, name := range []string{"", "a\x00b", strings.Repeat("x", 64)} {
+		_, err = OpenConsumer(dir, name)
+		mustBe(t, err, syscall.EINVAL)
+		mustBe(t, log.SetCursor(name, 0), syscall.EINVAL)
+		mustBe(t, log.SetMeta(name, []byte("value")), syscall.EINVAL)
+	}
+	large := Entry{Data: make([]byte, 4000)}
+	for _, test := range []struct {
+		entries []Entry
+		terms   Terms
+		errno   syscall.Errno
+	}{
+		{nil, Terms{}, syscall.EINVAL},
+		{[]Entry{{}}, Terms{Level: 99}, syscall.EINVAL},
+		{[]Entry{{Time: time.Unix(1<<40, 0)}}, Terms{}, syscall.EINVAL},
+		{[]Entry{{Data: make([]byte, 4097)}}, Terms{}, syscall.EMSGSIZE},
+		{[]Entry{large, large, large}, Terms{}, syscall.EMSGSIZE},
+	} {
+		_, err = log.AppendBatch(background, test.entries, test.terms)
+		mustBe(t, err, test.errno)
+	}
+	mustBe(t, log.SetMeta("name", make([]byte, 4097)), syscall.EINVAL)
+	_, err = log.Read(0)
+	mustBe(t, err, syscall.EINVAL)
+	_, err = log.Read(1<<64 - 1)
+	mustBe(t, err, syscall.ERANGE)
+	mustBe(t, log.Wait(background, 1, LevelDurable), syscall.EINVAL)
+	mustBe(t, log.Truncate(1<<64-1), syscall.EINVAL)
+	mustBe(t, log.Reset(0), syscall.EINVAL)
+	mustBe(t, log.SetCursor("name", 1), syscall.ERANGE)
+	reader, err := log.Reader(0)
+	must(t, err)
+	mustBe(t, reader.Seek(0), syscall.EINVAL)
+	mustBe(t, reader.SeekTime(time.Time{}), syscall.EINVAL)
+	reader.Close()
+	cursors, err := log.Cursors()
+	must(t, err)
+	_, err = log.Meta("name")
+	mustBe(t, err, syscall.ENOENT)
+	if log.LastLSN() != 0 || len(cursors) != 0 {
+		t.Fatal(log.LastLSN(), cursors)
+	}
+
+	_, err = log.Append(background, []byte("x"))
+	must(t, err)
+	consumer, err := OpenConsumer(dir, "name")
+	must(t, err)
+	_, err = OpenConsumer(dir, "name")
+	mustBe(t, err, syscall.EBUSY)
+	mustBe(t, consumer.Commit(1), syscall.EINVAL)
+	consumer.Close()
+	mustBe(t, consumer.Commit(0), os.ErrClosed)
+	must(t, log.Close())
+	_, err = log.Append(background, []byte("y"))
+	mustBe(t, err, os.ErrClosed)
+}
+
+// As a range statement of Go 1.23 calls them.
+func TestRange(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	_, err := log.AppendBatch(background, make([]Entry, 3), Terms{})
+	must(t, err)
+	reader, err := log.Reader(0)
+	must(t, err)
+	var seen []uint64
+	reader.Records()(func(record Record, err error) bool {
+		must(t, err)
+		seen = append(seen, record.LSN)
+		return record.LSN != 2
+	})
+	reader.Records()(func(record Record, err error) bool {
+		must(t, err)
+		seen = append(seen, record.LSN)
+		return true
+	})
+	must(t, reader.Seek(1))
+	ctx, cancel := context.WithCancel(background)
+	reader.Following(ctx)(func(record Record, err error) bool {
+		if err == nil {
+			seen = append(seen, record.LSN)
+			if record.LSN == 3 {
+				cancel()
+			}
+		} else {
+			mustBe(t, err, context.Canceled)
+			seen = append(seen, 0)
+		}
+		return true
+	})
+	must(t, reader.Seek(3))
+	reader.Following(background)(func(record Record, err error) bool {
+		must(t, err)
+		seen = append(seen, record.LSN)
+		return false
+	})
+	if fmt.Sprint(seen) != "[1 2 3 1 2 3 0 3]" {
+		t.Fatal(seen)
+	}
+	reader.Close()
+	must(t, log.Close())
 }
 
 // What errors say beside their number.

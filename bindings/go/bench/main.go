@@ -17,7 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"twinlog"
+	twinlog "example.org/twinlog/bindings/go"
 )
 
 const recordBytes = 128

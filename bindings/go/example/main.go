@@ -11,7 +11,7 @@ import (
 	"os"
 	"sync"
 
-	"twinlog"
+	twinlog "example.org/twinlog/bindings/go"
 )
 
 func check(err error) {
