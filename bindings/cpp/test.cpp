@@ -4,9 +4,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sys/wait.h>
 #include <thread>
 #include <twinlog.hpp>
 #include <type_traits>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
@@ -29,7 +31,7 @@ static_assert(std::is_nothrow_move_constructible_v<twl::owned_record> &&
 
 static void errors_are_values(const std::string &dir)
 {
-    auto missing = twl::log::open((dir + "/not/here").c_str());
+    auto missing = twl::log::open(dir + "/not/here");
     CHECK(!missing && missing.error() == -ENOENT);
     CHECK(missing.error().code() == std::errc::no_such_file_or_directory);
     CHECK(missing.error().message() == std::string(twinlog_strerror(-ENOENT)));
@@ -45,8 +47,8 @@ static void errors_are_values(const std::string &dir)
 
 static void appends_and_reads(const std::string &dir)
 {
-    auto log = twl::log::open(dir.c_str()).value();
-    const twl::error busy = twl::log::open(dir.c_str()).error();
+    auto log = twl::log::open(dir).value();
+    const twl::error busy = twl::log::open(dir).error();
     CHECK(busy == -EBUSY && busy.path == dir && busy.report && std::strlen(busy.report->text) > 0);
     CHECK(log.append("one").value() == 1);
     const std::vector<int> numbers = { 1, 2, 3 };
@@ -80,18 +82,18 @@ static void appends_and_reads(const std::string &dir)
 
 static void a_reader_keeps_its_log(const std::string &dir)
 {
-    auto reader = [&] { return twl::log::open(dir.c_str()).value().attach().value(); }();
+    auto reader = [&] { return twl::log::open(dir).value().attach().value(); }();
     CHECK(reader.next().value()->text() == "one");
-    CHECK(twl::log::open(dir.c_str()).error() == -EBUSY);
-    reader = twl::reader::open(dir.c_str()).value(); /* the log goes after its reader */
-    auto log = twl::log::open(dir.c_str()).value();
+    CHECK(twl::log::open(dir).error() == -EBUSY);
+    reader = twl::reader::open(dir).value(); /* the log goes after its reader */
+    auto log = twl::log::open(dir).value();
     CHECK(log.close().has_value());
     CHECK(log.close().has_value() && log.append("closed").error() == -EINVAL);
 }
 
 static void cursors_and_values(const std::string &dir)
 {
-    auto log = twl::log::open(dir.c_str()).value();
+    auto log = twl::log::open(dir).value();
     CHECK(log.set_cursor("billing", 2).has_value() && log.cursor("billing").value() == 2);
     CHECK(log.cursors().value() == (std::map<std::string, std::uint64_t>{ { "billing", 2 } }));
     CHECK(log.set_cursor("a\0b"s, 2).error() == -EINVAL);
@@ -115,7 +117,7 @@ static void cursors_and_values(const std::string &dir)
 
 static void single_records_are_read(const std::string &dir)
 {
-    auto log = twl::log::open(dir.c_str()).value();
+    auto log = twl::log::open(dir).value();
     const std::string large(10000, 'x');
     CHECK(log.append(twl::entry("small", 7, 300)).value() == 1 && log.append(large).value() == 2);
     CHECK(log.append("").value() == 3);
@@ -134,25 +136,75 @@ static void single_records_are_read(const std::string &dir)
 
 static void a_consumer_goes_on(const std::string &dir)
 {
-    auto log = twl::log::open(dir.c_str()).value();
+    auto log = twl::log::open(dir).value();
     for (const char *text : { "a", "b" })
         CHECK(log.append(text).has_value());
     for (const char *text : { "a", "b" }) {
-        auto consumer = twl::consumer::open(dir.c_str(), "billing").value();
-        CHECK(twl::consumer::open(dir.c_str(), "billing").error() == -EBUSY);
+        auto consumer = twl::consumer::open(dir, "billing").value();
+        CHECK(twl::consumer::open(dir, "billing").error() == -EBUSY);
         CHECK(consumer.next().value()->text() == text && consumer.commit().has_value());
         CHECK(consumer.commit(100).error() == -EINVAL);
     }
     CHECK(log.cursor("billing").value() == 2);
-    auto consumer = twl::consumer::open(dir.c_str(), "billing").value();
+    auto consumer = twl::consumer::open(dir, "billing").value();
     CHECK(!consumer.next().value() && !consumer.wait(0ms).value() && consumer.fd().value() >= 0);
     CHECK(log.append("c").has_value() && consumer.wait().value());
     auto other = std::move(consumer); /* what was moved from is closed */
     CHECK(consumer.next().error() == -EINVAL && consumer.commit().error() == -EINVAL);
     CHECK(consumer.wait(0ms).error() == -EINVAL && consumer.fd().error() == -EINVAL);
     CHECK(other.next().value()->text() == "c");
-    CHECK(twl::consumer::open(dir.c_str(), "a\0b"s).error() == -EINVAL);
-    CHECK(twl::consumer::open((dir + "/none").c_str(), "billing").error() == -ENOENT);
+    CHECK(twl::consumer::open(dir, "a\0b"s).error() == -EINVAL);
+    CHECK(twl::consumer::open(dir + "/none", "billing").error() == -ENOENT);
+}
+
+/* The list in bindings/README.md; what is not here does not compile. */
+static void misuse(const std::string &dir)
+{
+    auto options = twl::options();
+    options.segment_bytes = 1;
+    CHECK(twl::log::open(dir + "\0x"s).error() == -EINVAL);
+    CHECK(twl::log::open(dir, options).error() == -EINVAL);
+    options = twl::options();
+    options.flags = 1u << 31;
+    CHECK(twl::log::open(dir, options).error() == -EINVAL);
+    CHECK(!std::filesystem::exists(dir));
+
+    options = twl::options();
+    options.buffer_bytes = 16384;
+    options.max_record_bytes = 4096;
+    auto log = twl::log::open(dir, options).value();
+    CHECK(twl::reader::open(dir + "\0x"s).error() == -EINVAL);
+    CHECK(twl::consumer::open(dir + "\0x"s, "name").error() == -EINVAL);
+    for (const std::string &name : { ""s, "a\0b"s, std::string(64, 'x') }) {
+        CHECK(twl::consumer::open(dir, name).error() == -EINVAL);
+        CHECK(log.set_cursor(name, 0).error() == -EINVAL);
+        CHECK(log.set_meta(name, twl::bytes_of("value")).error() == -EINVAL);
+    }
+    const std::string large(4097, 'x');
+    const std::vector<twinlog_entry> batch(3, twl::entry(std::string_view(large).substr(97)));
+    CHECK(log.append(std::span<const twinlog_entry>()).error() == -EINVAL);
+    CHECK(log.append(large).error() == -EMSGSIZE && log.append(batch).error() == -EMSGSIZE);
+    CHECK(log.set_meta("name", twl::bytes_of(large)).error() == -EINVAL);
+    CHECK(log.read(0).error() == -EINVAL && log.read(UINT64_MAX).error() == -ERANGE);
+    CHECK(log.wait(1).error() == -EINVAL && log.truncate(UINT64_MAX).error() == -EINVAL);
+    CHECK(log.reset(0).error() == -EINVAL && log.set_cursor("name", 1).error() == -ERANGE);
+    CHECK(log.attach().value().seek(0).error() == -EINVAL);
+    CHECK(!log.attach().value().wait(-1ms).value() && !log.attach().value().wait(-10000h).value());
+    CHECK(log.last_lsn() == 0 && log.cursors().value().empty() && log.meta("name").error() == -ENOENT);
+
+    CHECK(log.append("x").has_value());
+    auto consumer = twl::consumer::open(dir, "name").value();
+    CHECK(twl::consumer::open(dir, "name").error() == -EBUSY && consumer.commit(1).error() == -EINVAL);
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(log.append("y").error() == TWINLOG_EFORKED && log.close().error() == TWINLOG_EFORKED ? 7 : 1);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
+    CHECK(log.append("y").value() == 2 && log.close().has_value());
+    CHECK(log.append("z").error() == -EINVAL && log.sync().error() == -EINVAL &&
+          log.attach().error() == -EINVAL);
+    CHECK(log.stat().error() == -EINVAL && log.cursors().error() == -EINVAL &&
+          log.trim(1).error() == -EINVAL);
 }
 
 #ifdef __cpp_impl_coroutine
@@ -190,7 +242,7 @@ static task append_batches(twl::log &log, twl::queue &queue, int &left)
 static void coroutines_go_on(const std::string &dir)
 {
     auto queue = twl::queue::open().value();
-    auto log = twl::log::open(dir.c_str()).value();
+    auto log = twl::log::open(dir).value();
     std::uint64_t last[4] = {};
     std::thread::id where[4];
     for (int i = 0; i < 4; i++)
@@ -220,6 +272,7 @@ int main(int, char **argv)
     cursors_and_values(dir);
     single_records_are_read(dir + ".read");
     a_consumer_goes_on(dir + ".consumer");
+    misuse(dir + ".misuse");
 #ifdef __cpp_impl_coroutine
     coroutines_go_on(dir);
 #else

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -72,7 +73,7 @@ struct error {
     int number = 0;
     std::uint64_t lsn = 0;
     std::shared_ptr<const twinlog_report> report = {};
-    std::string path = {};
+    std::filesystem::path path = {};
 
     const char *message() const { return twinlog_strerror(number); }
     std::error_code code() const { return { number, category() }; } /* equals std::errc, too */
@@ -203,7 +204,7 @@ struct close_reader {
 };
 
 /* What a call with this report has returned. */
-inline error with_report(int rc, const twinlog_report *report, const char *path = "")
+inline error with_report(int rc, const twinlog_report *report, const std::filesystem::path &path = {})
 {
     const bool has_report = report && report->error == rc && report->text[0] != '\0';
     return { rc, 0, has_report ? std::make_shared<const twinlog_report>(*report) : nullptr, path };
@@ -222,8 +223,10 @@ inline bool has_nul(const std::string &name)
 }
 inline int milliseconds(const std::optional<std::chrono::milliseconds> &timeout)
 {
-    const auto ms = timeout ? timeout->count() : -1;
-    return ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms);
+    if (!timeout)
+        return -1;
+    const auto ms = timeout->count(); /* what is over may be less than 0, which for C has no limit */
+    return ms < 0 ? 0 : ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms);
 }
 inline result<bool> wait(twinlog_reader *reader, const std::optional<std::chrono::milliseconds> &timeout)
 {
@@ -310,12 +313,14 @@ class reader
     }
 
     /* On the log in `dir`, in any process. */
-    static result<reader> open(const char *dir, twinlog_reader_options options = reader_options())
+    static result<reader> open(const std::filesystem::path &dir,
+                               twinlog_reader_options options = reader_options())
     {
         reader r;
         twinlog_reader *raw;
         r.take_report(options);
-        const int rc = twinlog_reader_open(dir, &options, &raw);
+        const int rc =
+            detail::has_nul(dir.native()) ? -EINVAL : twinlog_reader_open(dir.c_str(), &options, &raw);
         if (rc < 0)
             return detail::with_report(rc, r.report(), dir);
         r.raw.reset(raw);
@@ -367,14 +372,15 @@ class consumer
 {
   public:
     /* On the log in `dir`, in any process. */
-    static result<consumer> open(const char *dir, const std::string &name,
+    static result<consumer> open(const std::filesystem::path &dir, const std::string &name,
                                  twinlog_consumer_options options = consumer_options())
     {
         twinlog_consumer *raw;
         auto report = options.ret_report ? nullptr : std::make_unique<twinlog_report>();
         options.ret_report = report ? report.get() : options.ret_report;
-        const int rc =
-            detail::has_nul(name) ? -EINVAL : twinlog_consumer_open(dir, name.c_str(), &options, &raw);
+        const int rc = detail::has_nul(name) || detail::has_nul(dir.native())
+                           ? -EINVAL
+                           : twinlog_consumer_open(dir.c_str(), name.c_str(), &options, &raw);
         if (rc < 0)
             return detail::with_report(rc, options.ret_report, dir);
         return consumer(raw, std::move(report), options.ret_report);
@@ -512,14 +518,15 @@ class log
     log(log &&) noexcept = default;
     log &operator=(log &&) noexcept = default;
 
-    static result<log> open(const char *dir, twinlog_options options = twl::options())
+    static result<log> open(const std::filesystem::path &dir, twinlog_options options = twl::options())
     {
         log l;
         twinlog_report report = {};
         if (!options.ret_report)
             options.ret_report = &report;
         l.handle = std::make_shared<detail::handle>();
-        const int rc = twinlog_open(dir, &options, &l.handle->raw);
+        const int rc =
+            detail::has_nul(dir.native()) ? -EINVAL : twinlog_open(dir.c_str(), &options, &l.handle->raw);
         if (rc < 0)
             return detail::with_report(rc, options.ret_report, dir);
         return l;
