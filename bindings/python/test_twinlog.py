@@ -99,24 +99,65 @@ class Test(unittest.TestCase):
                 reader.next()
             self.assertEqual(truncated.exception.report.first_lsn, 8)
 
-    def test_misuse_raises_and_stores_nothing(self) -> None:
-        with twinlog.Log(self.dir) as log:
-            types = [lambda x=x: log.append(x) for x in (5, True, "text", None, [b"x"])]
-            types += [lambda x=x: log.append_batch(x) for x in (b"abc", "abc", [5], [b"x", "y"], 5)]
-            types += [lambda: log.append(b"x", type="1"), lambda: log.wait("1"), lambda: log.set_meta("name", 5)]
-            types += [lambda: log.read(1.5), lambda: twinlog.Log(5), lambda: log.set_cursor("name", None)]
-            ranges = [lambda x=x: log.append(b"x", **x) for x in ({"type": 256}, {"tag": -1}, {"time_ns": 1 << 63}, {"level": -1})]
-            ranges += [lambda x=x: log.wait(x) for x in (-1, 1 << 64)]
-            ranges += [lambda: log.read(-1), lambda: log.truncate(-1), lambda: log.reset(1 << 64)]
-            ranges += [lambda: log.set_cursor("name", -1), lambda: log.trim(keep_bytes=-1), lambda: log.reader(from_lsn=-1)]
-            ranges += [lambda: twinlog.Log(self.dir + ".2", keep_bytes=1 << 64), lambda: twinlog.Log(self.dir + ".2", io=1 << 32)]
-            values = [lambda: twinlog.Log(self.dir + ".2\0x"), lambda: twinlog.Reader(self.dir + "\0x"), lambda: log.set_cursor("a\0", 1)]
-            for calls, error in (types, TypeError), (ranges, OverflowError), (values, ValueError):
-                for number, call in enumerate(calls):
-                    with self.subTest(error=error, number=number), self.assertRaises(error):
-                        call()
-            self.assertEqual((log.last_lsn, log.cursors(), log.meta("name")), (0, {}, None))
-        self.assertFalse(os.path.exists(self.dir + ".2"))
+    def refused(self, expected: object, *calls: object) -> None:
+        """`expected`: a type of exceptions, or an errno."""
+        for number, call in enumerate(calls):
+            with self.subTest(expected=expected, number=number):
+                with self.assertRaises(OSError if isinstance(expected, int) else expected) as raised:
+                    call()
+                if isinstance(expected, int):
+                    self.assertEqual(raised.exception.errno, expected)
+
+    def test_misuse(self) -> None:
+        """The list in bindings/README.md."""
+        new = self.dir + ".2"
+        options = {"segment_bytes": 1}, {"flags": 1 << 31}, {"mode": 99}
+        self.refused(errno.EINVAL, *(lambda x=x: twinlog.Log(new, **x) for x in options))
+        options = {"keep_bytes": 1 << 64}, {"io": 1 << 32}, {"keep_age_ms": -1}
+        self.refused(OverflowError, *(lambda x=x: twinlog.Log(new, **x) for x in options))
+        self.refused(TypeError, lambda: twinlog.Log(5), lambda: twinlog.Log(new, keep_bytes="1"))
+        self.refused(ValueError, lambda: twinlog.Log(new + "\0x"), lambda: twinlog.Reader(new + "\0x"))
+        self.refused(ValueError, lambda: twinlog.Consumer(new + "\0x", "name"))
+        self.assertFalse(os.path.exists(new))
+
+        log = twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096)
+        for error, names in (ValueError, ["a\0b", "\ud800"]), (errno.EINVAL, ["", "x" * 64]), (TypeError, [None, 5, b"name"]):
+            for x in names:
+                self.refused(error, lambda: twinlog.Consumer(self.dir, x), lambda: log.set_cursor(x, 0), lambda: log.set_meta(x, b"v"))
+        self.refused(TypeError, *(lambda x=x: log.append(x) for x in (5, True, "text", None, [b"x"])))
+        self.refused(TypeError, *(lambda x=x: log.append_batch(x) for x in (b"abc", "abc", [5], [b"x", "y"], 5)))
+        self.refused(TypeError, lambda: log.append(b"x", type="1"), lambda: log.wait("1"), lambda: log.set_meta("name", 5))
+        self.refused(TypeError, lambda: log.read(1.5), lambda: log.set_cursor("name", None), lambda: log.append(b"x", kind=1))
+        numbers = {"type": 256}, {"tag": -1}, {"time_ns": 1 << 63}, {"level": -1}, {"timeout": -(10**400)}
+        self.refused(OverflowError, *(lambda x=x: log.append(b"x", **x) for x in numbers))
+        self.refused(OverflowError, lambda: log.append_batch([twinlog.Entry(b"x", 256)]), lambda: log.wait(-1), lambda: log.wait(1 << 64))
+        self.refused(OverflowError, lambda: log.read(-1), lambda: log.truncate(-1), lambda: log.reset(1 << 64))
+        self.refused(OverflowError, lambda: log.set_cursor("name", -1), lambda: log.trim(keep_bytes=-1), lambda: log.reader(from_lsn=-1))
+        self.refused(ValueError, lambda: log.append(b"x", timeout=float("nan")))
+        self.refused(errno.EINVAL, lambda: log.append_batch([]), lambda: log.append(b"x", level=99), lambda: log.set_meta("name", b"x" * 4097))
+        self.refused(errno.EMSGSIZE, lambda: log.append(b"x" * 4097), lambda: log.append_batch([b"x" * 4000] * 3))
+        self.refused(errno.EINVAL, lambda: log.read(0), lambda: log.wait(1), lambda: log.truncate((1 << 64) - 1), lambda: log.reset(0))
+        self.refused(errno.EINVAL, lambda: log.reader().seek(0))
+        self.refused(errno.ERANGE, lambda: log.read((1 << 64) - 1), lambda: log.set_cursor("name", 1))
+        loop = asyncio.new_event_loop()
+        for error, records in (TypeError, [5]), (OverflowError, [twinlog.Entry(b"x", -1)]), (errno.EINVAL, []), (errno.EMSGSIZE, [b"x" * 5000]):
+            self.refused(error, lambda: loop.run_until_complete(log.submit(*records)))
+        loop.close()
+        submitted = log.submit(b"x")
+        self.refused(RuntimeError, lambda: loop.run_until_complete(submitted), lambda: submitted.send(None))
+        self.assertEqual((log.last_lsn, log.cursors(), log.meta("name")), (0, {}, None))
+
+        log.append(b"x")
+        consumer = twinlog.Consumer(self.dir, "name")
+        self.refused(errno.EBUSY, lambda: twinlog.Consumer(self.dir, "name"))
+        self.refused(errno.EINVAL, lambda: consumer.commit(1))
+        consumer.close()
+        reader = log.reader()
+        log.close()
+        self.refused(ValueError, consumer.next, consumer.commit, reader.next, lambda: reader.seek(1), reader.fileno, reader.wait)
+        self.refused(ValueError, lambda: log.append(b"y"), lambda: log.append_batch([b"y"]), log.sync, log.stat, log.cursors, log.reader)
+        self.refused(ValueError, lambda: log.last_lsn, lambda: log.read(1), lambda: asyncio.run(log.submit(b"y")), lambda: log.__init__(self.dir))
+        self.refused(ValueError, lambda: twinlog.Log.__new__(twinlog.Log).append(b"x"))
 
     def test_cursors_and_values(self) -> None:
         with twinlog.Log(self.dir) as log:

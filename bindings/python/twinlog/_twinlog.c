@@ -143,7 +143,7 @@ static void leave(struct handle *h)
 static PyObject *begin_open(struct handle *h, PyObject *module)
 {
     if (h->module)
-        return PyErr_Format(PyExc_ValueError, "it is open already");
+        return PyErr_Format(PyExc_ValueError, "it was opened before");
     h->state = PyModule_GetState(module);
     h->fork = forks;
     memset(&h->report, 0, sizeof(h->report));
