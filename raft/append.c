@@ -20,7 +20,9 @@ struct append {
     struct twinlog_request request; /* first */
     struct raft_io_append *req;
     raft_io_append_cb cb;
-    struct append *next; /* in `held` */
+    uint64_t last_index, last_term; /* of its newest entry */
+    unsigned truncations;           /* before it */
+    struct append *next;            /* in `held` */
 };
 
 uint32_t largest_entry(const struct storage *s)
@@ -127,6 +129,9 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
         free(append);
         return report(s, "append", rc);
     }
+    append->last_index = s->next_index - 1;
+    append->last_term = entries[n - 1].term;
+    append->truncations = s->truncations;
     s->appends++;
     return 0;
 }
@@ -153,7 +158,9 @@ int truncate_entries(struct raft_io *io, raft_index index)
     struct storage *s = storage_of(io);
     if (s->is_failed || s->is_closing || s->is_installing)
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
-    int rc = twinlog_truncate(s->log, index - 1);
+    int rc = lower_promise(s, index - 1);
+    if (rc == 0)
+        rc = twinlog_truncate(s->log, index - 1);
     if (rc == 0)
         s->next_index = index;
     return report(s, "truncate", rc);
@@ -167,11 +174,24 @@ static void call_back(struct append *append, int status)
     cb(req, status);
 }
 
+/* One write for all. What was truncated meanwhile is acknowledged, too, but it is no entry of the log any more. */
+static void promise_newest(struct storage *s, struct twinlog_request *const *done, int n)
+{
+    for (int i = n - 1; i >= 0; i--) {
+        const struct append *append = (const struct append *)done[i];
+        if (append->request.result == 0 && append->truncations == s->truncations) {
+            promise(s, append->last_index, append->last_term);
+            return;
+        }
+    }
+}
+
 /* Calls back for what is durable; waits for the first one up to timeout_ms. A callback may append, and close. */
 void complete_appends(struct storage *s, int timeout_ms)
 {
     struct twinlog_request *done[256];
     int n = twinlog_queue_poll(s->queue, done, 256, timeout_ms);
+    promise_newest(s, done, n);
     for (int i = 0; i < n; i++) {
         struct append *append = (struct append *)done[i];
         s->appends--;

@@ -56,8 +56,14 @@ struct storage {
     uv_check_t check;     /* after it has waited */
     unsigned handles;     /* of these three, in the loop */
 
+    int server_fd; /* of DIR/server; -1 = not open. The fields up to `promised_term` are what it says */
+    uint64_t cluster, id;
+    bool may_bootstrap;
     uint64_t term, vote;
-    uint64_t next_index; /* of the entry that is appended next; raft passes none */
+    uint64_t promised_index,
+        promised_term;    /* of the newest acknowledged entry; the term is that of the start */
+    unsigned truncations; /* counts what has made the promise smaller */
+    uint64_t next_index;  /* of the entry that is appended next; raft passes none */
     struct snapshot_head head;
     uint64_t old_bytes; /* of snapshots before it, not trimmed yet; of the thread that puts one */
 
@@ -82,6 +88,8 @@ static inline struct storage *storage_of(struct raft_io *io)
 int report(struct storage *s, const char *what, int error);
 int report_text(struct storage *s, int code, const char *text);
 int code_of(int error);
+int make_directory(const char *dir); /* durably */
+int sync_directory(const char *dir);
 
 /* A change of the files failed and raft cannot be told: see the header. */
 void stop_storing(struct storage *s, const char *what, int error);
@@ -95,15 +103,22 @@ void complete_appends(struct storage *s, int timeout_ms);
 void release_held(struct storage *s);
 uint32_t largest_entry(const struct storage *s);
 
+/* server_file.c */
+int open_server_file(struct storage *s);
+int read_server_file(struct storage *s, uint64_t id);
+int write_state(struct storage *s, uint64_t term, uint64_t vote); /* durable on return, as the next two */
+int set_term(struct raft_io *io, raft_term term);
+int set_vote(struct raft_io *io, raft_id server_id);
+void promise(struct storage *s, uint64_t index, uint64_t term); /* before an entry is acknowledged */
+int lower_promise(struct storage *s, uint64_t index);           /* durable on return */
+
 /* load.c */
-int open_files(struct storage *s);
+int open_files(struct storage *s, uint64_t id);
 void close_files(struct storage *s);
 int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
                  raft_index *start_index, struct raft_entry *entries[], size_t *n_entries);
 int bootstrap(struct raft_io *io, const struct raft_configuration *conf);
 int recover(struct raft_io *io, const struct raft_configuration *conf);
-int set_term(struct raft_io *io, raft_term term);
-int set_vote(struct raft_io *io, raft_id server_id);
 
 /* snapshot.c */
 int open_snapshots(struct storage *s);

@@ -76,7 +76,7 @@ void stop_storing(struct storage *s, const char *what, int error)
 static int init(struct raft_io *io, raft_id id, const char *address)
 {
     struct storage *s = storage_of(io);
-    int rv = open_files(s);
+    int rv = open_files(s, id);
     if (rv == 0)
         rv = s->base.init(io, id, address);
     if (rv != 0)
@@ -93,18 +93,21 @@ static char *path_of(const char *dir, const char *name)
     return path;
 }
 
-/* Makes the directory, durably. */
-static int make_directory(const char *dir)
+int sync_directory(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+int make_directory(const char *dir)
 {
     if (mkdir(dir, 0777) < 0)
         return errno == EEXIST ? 0 : -errno;
     char *parent = path_of(dir, "..");
-    if (parent == NULL)
-        return -ENOMEM;
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || fsync(fd) < 0 ? -errno : 0;
-    if (fd >= 0)
-        close(fd);
+    int rc = parent == NULL ? -ENOMEM : sync_directory(parent);
     free(parent);
     return rc;
 }
@@ -198,6 +201,7 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
     if (s == NULL)
         return RAFT_NOMEM;
     s->loop = loop;
+    s->server_fd = -1;
     s->tail = &s->held;
     s->dir = path_of(dir, "");
     s->log_dir = path_of(dir, "log");

@@ -14,62 +14,15 @@
  * Anything else is RAFT_CORRUPT, and the files stay as they are.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "internal.h"
 
-#define STATE "raft"
-#define STATE_BYTES 24u
-#define STATE_VERSION 1u
 #define BLOCK_BYTES (256u << 10)
-
-/* ---- term and vote ------------------------------------------------------------------------------ */
-
-static int write_state(struct storage *s, uint64_t term, uint64_t vote)
-{
-    uint8_t state[STATE_BYTES];
-    if (s->is_failed)
-        return report_text(s, RAFT_IOERR, "the log takes no changes now");
-    put_u64(state, STATE_VERSION);
-    put_u64(state + 8, term);
-    put_u64(state + 16, vote);
-    int rc = twinlog_meta_set(s->log, STATE, state, sizeof(state));
-    if (rc == 0) {
-        s->term = term;
-        s->vote = vote;
-    }
-    return report(s, "term and vote", rc);
-}
-
-static int read_state(struct storage *s)
-{
-    uint8_t state[STATE_BYTES];
-    size_t size;
-    s->term = s->vote = 0;
-    int rc = twinlog_meta_get(s->log, STATE, state, sizeof(state), &size);
-    if (rc == -ENOENT)
-        return 0;
-    if (rc < 0)
-        return report(s, "term and vote", rc);
-    if (size != sizeof(state) || get_u64(state) != STATE_VERSION)
-        return report_text(s, RAFT_CORRUPT, "term and vote are of another version");
-    s->term = get_u64(state + 8);
-    s->vote = get_u64(state + 16);
-    return 0;
-}
-
-/* Both are durable before they return. */
-int set_term(struct raft_io *io, raft_term term)
-{
-    return write_state(storage_of(io), term, 0);
-}
-
-int set_vote(struct raft_io *io, raft_id server_id)
-{
-    return write_state(storage_of(io), storage_of(io)->term, server_id);
-}
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
@@ -128,9 +81,31 @@ static int settle_with_snapshot(struct storage *s)
     return rc > 0 ? 0 : reset(s, index + 1);
 }
 
+/* Entries up to the snapshot are in it. */
+static int check_promise(struct storage *s)
+{
+    if (s->promised_index <= s->head.index)
+        return 0;
+    int rc = twinlog_last_lsn(s->log) >= s->promised_index;
+    if (rc > 0 && s->promised_term > 0)
+        rc = has_entry(s, s->promised_index, s->promised_term);
+    if (rc < 0)
+        return report(s, "the newest acknowledged entry", rc);
+    if (rc > 0)
+        return 0;
+    snprintf(s->io.errmsg, sizeof(s->io.errmsg),
+             "the log does not have entry %" PRIu64
+             ", which this server has acknowledged: it is an older copy, another "
+             "server's, or damaged at its end",
+             s->promised_index);
+    return RAFT_CORRUPT;
+}
+
 static int settle(struct storage *s)
 {
-    int rv = 0;
+    int rv = check_promise(s);
+    if (rv != 0)
+        return rv;
     if (s->term == 0)
         rv = settle_without_term(s);
     else if (s->head.index > 0)
@@ -142,12 +117,15 @@ static int settle(struct storage *s)
     return rv;
 }
 
-int open_files(struct storage *s)
+int open_files(struct storage *s, uint64_t id)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_report found;
     if (has_stock_files(s))
         return report_text(s, RAFT_INVALID, "the directory holds the files of raft_uv");
+    int rv = open_server_file(s);
+    if (rv != 0)
+        return rv;
     options.buffer_bytes = s->options.buffer_bytes;
     options.max_record_bytes = s->options.buffer_bytes - 8192 - 64;
     options.segment_bytes = s->options.segment_bytes;
@@ -157,9 +135,9 @@ int open_files(struct storage *s)
         rc = twinlog_queue_open(&s->queue);
     if (rc < 0)
         return report(s, s->log_dir, rc);
-    int rv = open_snapshots(s);
+    rv = open_snapshots(s);
     if (rv == 0)
-        rv = read_state(s);
+        rv = read_server_file(s, id);
     return rv != 0 ? rv : settle(s);
 }
 
@@ -168,6 +146,9 @@ void close_files(struct storage *s)
     twinlog_close(s->log);
     twinlog_close(s->snapshots);
     twinlog_queue_close(s->queue);
+    if (s->server_fd >= 0)
+        close(s->server_fd);
+    s->server_fd = -1;
     s->log = s->snapshots = NULL;
     s->queue = NULL;
 }
@@ -284,6 +265,9 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
         rv = report(s, "entries", read_entries(s, &loading));
     if (rv == 0 && found == NULL && loading.count > 0 && loading.entries[0].type != RAFT_CHANGE)
         rv = report_text(s, RAFT_CORRUPT, "the first entry is no configuration");
+    uint64_t last_term = loading.count > 0 ? loading.entries[loading.count - 1].term : s->head.term;
+    if (rv == 0 && last_term > s->term)
+        rv = report_text(s, RAFT_CORRUPT, "term and vote are older than the entries");
     if (rv == 0)
         rv = start_handles(s);
     if (rv != 0) {
@@ -291,6 +275,7 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
         free_snapshot(found);
         return rv;
     }
+    promise(s, s->next_index - 1, last_term);
     *term = s->term;
     *voted_for = s->vote;
     *snapshot = found;
@@ -317,6 +302,8 @@ static int append_configuration(struct storage *s, const struct raft_configurati
 int bootstrap(struct raft_io *io, const struct raft_configuration *conf)
 {
     struct storage *s = storage_of(io);
+    if (!s->may_bootstrap)
+        return report_text(s, RAFT_CANTBOOTSTRAP, "this server was made to join a cluster");
     if (s->term > 0 || s->head.index > 0 || s->next_index > 1)
         return report_text(s, RAFT_CANTBOOTSTRAP, "this server has a term, entries or a snapshot already");
     int rv = append_configuration(s, conf, 1);

@@ -322,7 +322,9 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
     put->is_install = trailing == 0 && req->data != io->data;
     put->req = req;
     put->cb = cb;
-    int rv = begin_work(s, &put->work, write_snapshot, snapshot_written);
+    int rv = put->is_install ? report(s, "the newest acknowledged entry", lower_promise(s, 0)) : 0;
+    if (rv == 0)
+        rv = begin_work(s, &put->work, write_snapshot, snapshot_written);
     if (rv != 0) {
         free(put);
         return rv;

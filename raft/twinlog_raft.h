@@ -5,7 +5,7 @@
  *     struct raft_uv_transport transport;
  *     struct raft_io *io;
  *     raft_uv_tcp_init(&transport, loop);
- *     int rv = twinlog_raft_open(loop, "server-1", &transport, NULL, &io);
+ *     int rv = twinlog_raft_open(loop, "server-1", &transport, NULL, &io); // made once, by twinlog_raft_create()
  *     if (rv == 0)
  *         rv = raft_init(&raft, io, &fsm, 1, "127.0.0.1:9001");
  *
@@ -13,11 +13,15 @@
  * before the loop waits. Entries, term, vote and snapshots are twinlog's:
  *
  *   DIR/log        a log; the index of an entry is its LSN. Each record is the entry's term in 8 bytes, little-endian,
- *                  and its data; the record's type is the entry's. Term and vote are the value "raft" of this log
+ *                  and its data; the record's type is the entry's
+ *   DIR/server     which server of which cluster it is, term and vote, and the newest entry that it has acknowledged
  *   DIR/snapshots  a log with the newest snapshot in pieces
  *
  * Read this before the functions:
  *
+ *  - A server that comes back without what it has acknowledged breaks raft: entries that the cluster has confirmed are
+ *    lost. So a directory is made by a call of its own, once, and one that is empty, older, or another server's is
+ *    refused. What no server can see is a copy of the whole directory: never start one.
  *  - A write or sync that fails ends the process: libraft 0.15 does not survive an append that fails later, its
  *    servers then hold different entries under one index. So the callback of such an append is never called while raft
  *    runs. The option `on_failure` may do something else than abort(); it must stop this server. A full disk
@@ -36,6 +40,7 @@
 #define TWINLOG_RAFT_H
 
 #include <raft.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -56,19 +61,29 @@ struct twinlog_raft_options {
      * by the end of the process, or by raft_close(), but not inside this call. NULL: a line to stderr, and abort(). */
     void (*on_failure)(void *context, int error, const char *text);
     void *context;
+    uint64_t cluster; /* the directory must be of this one; 0: of any */
 };
 #define TWINLOG_RAFT_OPTIONS_INIT                                                                            \
     {                                                                                                        \
-        sizeof(struct twinlog_raft_options), 0, 0, 0, 0                                                      \
+        sizeof(struct twinlog_raft_options), 0, 0, 0, 0, 0                                                   \
     }
 
-/* Makes a raft_io on the directory `dir`, which is created if it is missing (its parent must exist); the files are
- * opened by raft_init(). The loop and the transport must outlive it. `options` may be NULL.
+/* Makes the directory of a new server, durably; its parent must exist. This is the word of an operator, by a command of
+ * its own: a program that makes a directory at each start brings a server back that has forgotten its votes. `cluster`
+ * is a number for the cluster, the same for all of its servers. `may_bootstrap`: only for the servers that a new cluster
+ * begins with; the others are added. A server whose files are lost is removed from the cluster, and a new one
+ * is made under an id that was never used. RAFT_CANTBOOTSTRAP: there are files of a server. RAFT_INVALID: a 0. */
+int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id, bool may_bootstrap);
+
+/* Makes a raft_io on such a directory; the files are opened by raft_init(). The loop and the transport must outlive it. `options` may be NULL.
  * raft_uv_set_connect_retry_delay() and raft_uv_set_tracer() work on the result. RAFT_INVALID: an option is out of
  * range, or a NULL argument; RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
  *
- * raft_init() returns RAFT_BUSY if another process has the directory open, RAFT_CORRUPT if entries, term or
- * snapshot are damaged or do not fit together, RAFT_INVALID if the directory holds the files of raft_uv. */
+ * raft_init() returns RAFT_BUSY if another process has the directory open, RAFT_NOTFOUND if twinlog_raft_create() did
+ * not make it, or its files are lost, RAFT_BADID if it is another server's or cluster's, RAFT_CORRUPT if entries, term
+ * or snapshot are damaged, do not fit together, or are older than what was acknowledged, RAFT_INVALID if the
+ * directory holds the files of raft_uv. raft_bootstrap() returns RAFT_CANTBOOTSTRAP at every server that was not made
+ * for it. */
 int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
                       const struct twinlog_raft_options *options, struct raft_io **ret_io);
 

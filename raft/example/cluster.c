@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "node.h"
+#include "twinlog_raft.h"
 
 #define PATIENCE_MS 300000 /* for what has to happen, on a busy machine too */
 
@@ -131,11 +132,23 @@ static void remove_files_of(unsigned i)
         give_up("files cannot be removed");
 }
 
+/* What an operator does, once for each server. */
+static void make_node(unsigned i, bool may_bootstrap)
+{
+    char dir[4096];
+    snprintf(dir, sizeof(dir), "%s/server-%u", setting.dir, i + 1);
+    int rv = setting.is_stock ? 0 : twinlog_raft_create(dir, CLUSTER, i + 1, may_bootstrap);
+    if (rv != 0 && rv != RAFT_CANTBOOTSTRAP) /* of a run before */
+        give_up("a server's directory cannot be made");
+}
+
 static void start_nodes(void)
 {
     setting.start = START_FIRST;
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < NODES; i++) {
+        make_node(i, true);
         start_node(i);
+    }
     setting.start = START_AGAIN;
 }
 
@@ -329,6 +342,7 @@ static void wait_for_members(int added, int removed)
 static void add_node(unsigned i, double seconds, bool is_killed)
 {
     remove_files_of(i);
+    make_node(i, false);
     start_node(i);
     order(i, RAFT_VOTER);
     sleep_ms(seconds * 1e3 / 4);

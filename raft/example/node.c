@@ -282,8 +282,10 @@ static int configure(struct node *node, const struct setting *setting, unsigned 
 
 static int open_io(struct node *node, const struct setting *setting, const char *dir)
 {
+    struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
+    options.cluster = CLUSTER;
     if (!setting->is_stock)
-        return twinlog_raft_open(&node->loop, dir, &node->transport, NULL, &node->io);
+        return twinlog_raft_open(&node->loop, dir, &node->transport, &options, &node->io);
     mkdir(dir, 0777);
     node->io = &node->stock;
     return raft_uv_init(node->io, &node->loop, dir, &node->transport);

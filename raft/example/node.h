@@ -10,6 +10,7 @@
 
 #define NODES 3      /* servers at the start */
 #define MOST_NODES 4 /* with one that is added */
+#define CLUSTER 1u   /* its number */
 #define NO_MEMBER (-1)
 #define TERMS 1024u /* as many elections as one run can have */
 #define COMMAND_BYTES 128u

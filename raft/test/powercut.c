@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "server.h"
+#include "twinlog_raft.h"
 
 #define MOST_ENTRIES 4000000u
 #define MOST_IN_FLIGHT 8u
@@ -322,6 +323,7 @@ int main(void)
         return 2;
     }
     snprintf(path, sizeof(path), "%s/server", dir);
+    twinlog_raft_create(path, CLUSTER, 1, true); /* refused from the second time on */
     demand(open_server(&server, path, NULL) == 0, server.io ? server.io->errmsg : "open");
     demand(load_server(&server) == 0, server.io->errmsg);
     if (strcmp(phase, "check") == 0)

@@ -15,6 +15,7 @@ int open_server(struct server *v, const char *dir,
     options.segment_bytes = 4 << 20;
     options.on_failure = on_failure;
     options.context = v;
+    options.cluster = CLUSTER;
     int rv = uv_loop_init(&v->loop);
     if (rv == 0)
         rv = raft_uv_tcp_init(&v->transport, &v->loop);

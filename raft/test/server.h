@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CLUSTER 1u
+
 struct server {
     uv_loop_t loop;
     struct raft_uv_transport transport;

@@ -3,6 +3,7 @@
  * Each call of the raft_io as libraft makes it, without libraft: what it answers, when it calls back, and what the next
  * start loads. Errors are put in where the storage calls twinlog, and so are deaths of the process.
  */
+#define _GNU_SOURCE
 #include <check.h>
 #include <errno.h>
 #include <linux/sockios.h>
@@ -67,13 +68,18 @@ int __wrap_twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_reques
     return n;
 }
 
-int __real_twinlog_meta_set(struct twinlog *, const char *, const void *, size_t);
-int __wrap_twinlog_meta_set(struct twinlog *, const char *, const void *, size_t);
-int __wrap_twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size)
+/* Of term and vote. */
+ssize_t __real_pwrite(int, const void *, size_t, off_t);
+ssize_t __wrap_pwrite(int, const void *, size_t, off_t);
+ssize_t __wrap_pwrite(int fd, const void *data, size_t bytes, off_t offset)
 {
-    if (die_in_meta)
+    if (bytes == 56 && die_in_meta)
         _exit(0);
-    return fail_meta ? fail_meta : __real_twinlog_meta_set(log, name, data, size);
+    if (bytes == 56 && fail_meta) {
+        errno = -fail_meta;
+        return -1;
+    }
+    return __real_pwrite(fd, data, bytes, offset);
 }
 
 int __real_twinlog_reset(struct twinlog *, uint64_t);
@@ -203,6 +209,8 @@ static int append_sized(struct call *call, uint64_t index, unsigned n, raft_term
     call->req.data = call;
     for (unsigned i = 0; i < n; i++)
         fill_entry(&call->entries[i], index + i, term, bytes ? bytes : bytes_of(index + i));
+    if (term > storage_of(server.io)->term)
+        server.io->set_term(server.io, term);
     is_inside = true;
     int rv = server.io->append(server.io, &call->req, call->entries, n, appended);
     is_inside = false;
@@ -314,6 +322,8 @@ static int put(struct put_call *call, uint64_t index, raft_term term, size_t byt
     call->snapshot.bufs = call->bufs;
     call->snapshot.n_bufs = 2;
     call->req.data = is_install ? (void *)call : server.io->data;
+    if (term > storage_of(server.io)->term)
+        server.io->set_term(server.io, term);
     return server.io->snapshot_put(server.io, trailing, &call->req, &call->snapshot, put_done);
 }
 
@@ -1054,6 +1064,162 @@ START_TEST(files_that_do_not_fit_together_are_refused)
 }
 END_TEST
 
+/* ---- files that are not what the server has acknowledged ------------------------------------------- */
+
+static void run_command(const char *command)
+{
+    ck_assert_int_eq(chdir(dir), 0);
+    ck_assert_msg(system(command) == 0, "%s", command);
+}
+
+static void check_refused(int wanted)
+{
+    for (unsigned i = 0; i < 2; i++) { /* and it stays so */
+        ck_assert_int_eq(try_open(false), wanted);
+        ck_assert_str_ne(server.io->errmsg, "");
+        free_server(&server);
+    }
+}
+
+/* The files of a server that has acknowledged entries 1 to 12, in the directory and beside it as they were at entry 10. */
+static void store_beyond_a_copy(void)
+{
+    start_with(10);
+    stop();
+    run_command("cp -a ../server ../older");
+    start();
+    store(11, 2, 2);
+    stop();
+}
+
+START_TEST(a_directory_that_nobody_made_is_refused)
+{
+    start_with(10);
+    stop();
+    run_command("rm -r log snapshots server");
+    check_refused(RAFT_NOTFOUND);
+    ck_assert_int_eq(twinlog_raft_create(dir, 0, 1, false), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, false), 0);
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), RAFT_CANTBOOTSTRAP);
+    ck_assert_int_eq(try_open(false), 0);
+    ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP); /* the cluster has begun elsewhere */
+    ck_assert_int_eq(load_server(&server), 0);
+    stop();
+    run_command("rm server");
+    check_refused(RAFT_NOTFOUND);
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), RAFT_CANTBOOTSTRAP);
+}
+END_TEST
+
+START_TEST(the_directory_of_another_server_or_cluster_is_refused)
+{
+    run_command("rm server");
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 2, true), 0);
+    check_refused(RAFT_BADID);
+    run_command("rm -r server log snapshots");
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER + 1, 1, true), 0);
+    check_refused(RAFT_BADID);
+}
+END_TEST
+
+START_TEST(older_or_foreign_files_are_refused)
+{
+    store_beyond_a_copy();
+    run_command("mv log log.new && cp -a ../older/log log");
+    check_refused(RAFT_CORRUPT);
+    run_command("rm -r log");
+    check_refused(RAFT_CORRUPT); /* an empty one */
+    run_command("rm -r log && mv log.new log && cp server server.new && cp ../older/server server");
+    ck_assert_int_eq(try_open(false), 0);
+    ck_assert_int_eq(load_server(&server), RAFT_CORRUPT); /* older term and vote: it could vote again */
+    server.n = 0;
+    stop();
+    run_command("cp server.new server && printf x | dd of=server bs=1 seek=33 conv=notrunc 2>/dev/null");
+    check_refused(RAFT_CORRUPT);
+    run_command("cp server.new server && printf x | dd of=server bs=1 seek=514 conv=notrunc 2>/dev/null");
+    start(); /* what it had acknowledged is not known, but load notes it again */
+    ck_assert_uint_eq(last_loaded(), 12);
+    stop();
+    run_command("mv log log.new && cp -a ../older/log log");
+    check_refused(RAFT_CORRUPT);
+}
+END_TEST
+
+/* As many entries, and more, but other ones. */
+START_TEST(a_log_of_other_terms_is_refused)
+{
+    start_with(14);
+    stop();
+    run_command("cp -a log ../other");
+    start();
+    ck_assert_int_eq(server.io->set_term(server.io, 3), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 11), 0);
+    store(11, 2, 3);
+    stop();
+    run_command("mv log log.new && cp -a ../other log");
+    check_refused(RAFT_CORRUPT);
+    run_command("rm -r log && mv log.new log");
+    start();
+    check_loaded(12, 3);
+    stop();
+}
+END_TEST
+
+/* A truncation, and a leader's snapshot, take back what was acknowledged, also if the server is killed at once. */
+START_TEST(what_was_taken_back_is_not_missed)
+{
+    start_with(10);
+    stop();
+    IN_CHILD({
+        start();
+        server.io->truncate(server.io, 6);
+        raise(SIGKILL);
+    });
+    start();
+    ck_assert_uint_eq(last_loaded(), 5);
+    store(6, 5, 2);
+    stop();
+    die_between_snapshot_and_reset(8, 3);
+}
+END_TEST
+
+/* The newest group of a killed server that has acknowledged it, with one wrong bit: not a torn one. */
+START_TEST(damage_to_the_newest_entry_is_no_shorter_log)
+{
+    uint8_t wanted[200];
+    start_with(10);
+    stop();
+    IN_CHILD({
+        struct call call;
+        start();
+        append_sized(&call, 11, 1, 77, sizeof(wanted));
+        wait_for(&call);
+        raise(SIGKILL);
+    });
+    memset(wanted, 11 + 77, sizeof(wanted));
+    ck_assert_int_eq(chdir(dir), 0);
+    FILE *names = popen("ls -d log/*", "r");
+    char name[300];
+    unsigned changed = 0;
+    while (fgets(name, sizeof(name), names) != NULL) {
+        static uint8_t data[8 << 20];
+        name[strcspn(name, "\n")] = 0;
+        FILE *file = fopen(name, "r+");
+        size_t bytes = fread(data, 1, sizeof(data), file);
+        uint8_t *at = memmem(data, bytes, wanted, sizeof(wanted));
+        if (at != NULL) {
+            fseek(file, at - data + 100, SEEK_SET);
+            fputc(at[100] ^ 1, file);
+            changed++;
+        }
+        fclose(file);
+    }
+    pclose(names);
+    ck_assert_uint_eq(changed, 1);
+    check_refused(RAFT_CORRUPT);
+}
+END_TEST
+
 /* Behind all others; `fields` are index, term, configuration index, bytes, first LSN of the pieces, servers. */
 static void append_head(struct twinlog *log, const uint64_t fields[6])
 {
@@ -1150,6 +1316,7 @@ static bool clear_dir(void)
 static void make_dir(void)
 {
     ck_assert(name_dir());
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
 }
 static void remove_dir(void)
 {
@@ -1215,6 +1382,12 @@ int main(void)
     tcase_add_test(tcase, close_completes_what_is_under_way);
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
+    tcase_add_test(tcase, a_directory_that_nobody_made_is_refused);
+    tcase_add_test(tcase, the_directory_of_another_server_or_cluster_is_refused);
+    tcase_add_test(tcase, older_or_foreign_files_are_refused);
+    tcase_add_test(tcase, a_log_of_other_terms_is_refused);
+    tcase_add_test(tcase, what_was_taken_back_is_not_missed);
+    tcase_add_test(tcase, damage_to_the_newest_entry_is_no_shorter_log);
     tcase_add_test(tcase, a_snapshot_that_cannot_be_is_damaged);
     tcase_add_test(tcase, what_cannot_work_is_refused_at_the_door);
     suite_add_tcase(suite, tcase);
