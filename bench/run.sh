@@ -6,8 +6,8 @@
 #
 # WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines
 # or sizes. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round.
-# --all makes all of them in a night, ten rounds each. It refuses a tree with changes that are not committed, and a
-# machine of which other programs use more than a tenth.
+# --all makes all of them in a night, ten rounds each, and writes the new figures into the documents. It refuses a tree
+# with changes that are not committed, and a machine of which other programs use more than a tenth.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -27,7 +27,7 @@ docs=$(absolute "${DOCS:-docs}")
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 note="commit $commit"
 
-usage() { sed -n '3,18s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
+usage() { sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
 every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes"
 words=
 is_all=
@@ -141,3 +141,4 @@ for word in $words; do
     for table in *.md; do { printf '# Figures: %s\n\n' "${table%.md}" && cat "$table"; } >"$figures/$table"; done
     cp -- *.csv *.json "$figures"
 done
+[ -z "$is_all" ] || "$root/bench/quote.py" --write

@@ -133,19 +133,7 @@ shown_bytes()
     sort -u "$scratch/shown" | comm -23 - "$scratch/golden" | sed 's/$/: in docs\/format.md, but in no golden log/'
 }
 
-# ---- README.md and docs/planning.md ------------------------------------------------------------
-
-# Every rate in their tables is one that a measurement has left in bench/figures.
-rates()
-{
-    for page in README.md docs/planning.md; do
-        grep '^|' "$page" | grep -oE '[0-9]{1,3}(,[0-9]{3})+' | sort -u >"$scratch/rates"
-        [ -s "$scratch/rates" ] || echo "$page: no rate found"
-        while read -r rate; do
-            grep -rqwF -- "$rate" bench/figures || echo "$page: $rate is in no table of bench/figures"
-        done <"$scratch/rates"
-    done
-}
+# ---- README.md ---------------------------------------------------------------------------------
 
 # What README.md says to type is what ./dev has.
 words_of_readme()
@@ -242,7 +230,11 @@ report "pages in the Debian package" "$(packaged)"
 report "the program in twinlog(7)" "$(program)"
 report "the examples in section 3" "$(examples)"
 report "bytes in docs/format.md" "$(shown_bytes)"
-report "rates in README.md and docs/planning.md" "$(rates)"
+if command -v python3 >/dev/null; then
+    report "figures of README.md, docs/planning.md and docs/performance.md" "$(bench/quote.py 2>&1)"
+else
+    echo "SKIP docs, figures: there is no python3"
+fi
 report "words of ./dev in README.md" "$(words_of_readme)"
 report "the program of docs/tutorial.md" "$(tutorial)"
 report "the picture" "$(picture)"
