@@ -18,11 +18,11 @@ licence_lines()
     done
 }
 
-# Paths of somebody's machine, and notes to oneself. The brackets keep this file out of its own net.
+# Paths of somebody's machine, marks of a merge, and notes to oneself. The brackets keep this file out of its own net.
 strange_words()
 {
     grep -vE '^LICENSE$|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" | while read -r file; do
-        grep -nIE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b' "$file" /dev/null
+        grep -nIE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|^(<{7}|>{7}) |\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b' "$file" /dev/null
     done
 }
 

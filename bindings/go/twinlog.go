@@ -227,7 +227,7 @@ func Open(dir string, options *Options) (*Log, error) {
 	c.keep_age_ms = C.uint64_t(milliseconds(options.KeepAge))
 	c.flush_interval_ms = milliseconds32(options.FlushInterval)
 
-	for _, d := range []time.Duration{options.LockWait, options.KeepAge, options.FlushInterval} {
+	for _, d := range []time.Duration{options.LockTimeout, options.KeepAge, options.FlushInterval} {
 		if d < 0 {
 			return nil, Error(-C.EINVAL)
 		}

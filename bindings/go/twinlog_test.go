@@ -92,7 +92,7 @@ func TestErrors(t *testing.T) {
 // The list in bindings/README.md; what is not here does not compile, or Go has no call for it, as for fork.
 func TestMisuse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
-	for _, options := range []Options{{SegmentBytes: 1}, {Mode: 99}, {KeepAge: -1}, {LockWait: -1}, {FlushInterval: -1}} {
+	for _, options := range []Options{{SegmentBytes: 1}, {Mode: 99}, {KeepAge: -1}, {LockTimeout: -1}, {FlushInterval: -1}} {
 		_, err := Open(dir, &options)
 		mustBe(t, err, syscall.EINVAL)
 	}
