@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file DIR/server: who this server is and what it has promised, apart from its log. Two sectors, in which all numbers
- * have 8 bytes:
+ * The file DIR/server: which server of which cluster this is, and what it has promised, apart from its log. Two
+ * sectors of numbers with 8 bytes each:
  *
- *   at 0     version, cluster, server, 1 = may bootstrap, term, vote, checksum. Synced before a call returns. Where it is
- *            missing or does not check, the server does not start: it could vote twice
- *   at 512   index and term of the newest entry that was acknowledged, checksum. Written before the callback, and synced
- *            only when it becomes smaller. So it survives the process, and after a power cut it is an older one, or none
- *            that checks: then it proves less, and never too much
+ *   at 0     version, cluster, server, 1 = may bootstrap, term, vote, checksum. Synced before a call returns. Where it
+ *            is missing or does not check, the server does not start: it could vote twice
+ *   at 512   index and term of the newest entry that was acknowledged, checksum. Written before the callback, and
+ *            synced only when it becomes smaller. So it survives the process, and after a power cut it is an older
+ *            one, or none that checks: then it proves less, and never too much
  *
  * A log that does not have the acknowledged entry is an older copy, another server's, or damaged where its newest group
  * was taken for torn. Term 0 stands for any, after a truncation.

@@ -1081,7 +1081,7 @@ static void check_refused(int wanted)
     }
 }
 
-/* The files of a server that has acknowledged entries 1 to 12, in the directory and beside it as they were at entry 10. */
+/* The files of a server that has acknowledged entries 1 to 12, and beside them those that it had at entry 10. */
 static void store_beyond_a_copy(void)
 {
     start_with(10);
