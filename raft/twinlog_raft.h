@@ -76,8 +76,8 @@ struct twinlog_raft_options {
 int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id, bool may_bootstrap);
 
 /* Makes a raft_io on such a directory; the files are opened by raft_init(). The loop and the transport must outlive it.
- * `options` may be NULL. raft_uv_set_connect_retry_delay() and raft_uv_set_tracer() work on the result. RAFT_INVALID: an
- * option is out of range, or a NULL argument; RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
+ * `options` may be NULL. raft_uv_set_connect_retry_delay() and raft_uv_set_tracer() work on the result. RAFT_INVALID:
+ * an option is out of range, or a NULL argument; RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
  *
  * raft_init() returns RAFT_BUSY if another process has the directory open, RAFT_NOTFOUND if twinlog_raft_create() did
  * not make it, or its files are lost, RAFT_BADID if it is another server's or cluster's, RAFT_CORRUPT if entries, term
