@@ -17,7 +17,7 @@
 #include <isa-l/crc.h>
 #endif
 
-/* ---- does the processor have an instruction for it? -------------------------------------------- */
+/* ---- by the processor -------------------------------------------------------------------------- */
 
 bool twl_has_crc32c;
 
@@ -35,7 +35,7 @@ __attribute__((constructor)) static void look_at_processor(void)
 }
 #endif
 
-/* ---- without it -------------------------------------------------------------------------------- */
+/* ---- in software ------------------------------------------------------------------------------- */
 
 #define POLYNOMIAL_REFLECTED 0x82f63b78u
 

@@ -613,7 +613,7 @@ close_source:
     return error;
 }
 
-/* ---- time and chance --------------------------------------------------------------------------- */
+/* ---- clocks and random bytes ------------------------------------------------------------------- */
 
 int64_t twl_io_files_now_ns(struct io *io)
 {

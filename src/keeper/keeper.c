@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper's life: its thread and what that does next; taking over the segments that an opening has found; the end.
+ * The keeper: its thread and what that does next; the segments that an opening has found; the end.
  *
  * A failure here loses nothing. The next call that needs a segment has the thread try again, and gets the error; a
  * segment that can't be sealed is walked by its readers; a file that can't be removed is retired again at the next
@@ -138,7 +138,7 @@ static void end_thread(struct keeper *k)
     pthread_join(k->thread, NULL);
 }
 
-/* ---- taking over --------------------------------------------------------------------------------- */
+/* ---- segments that an opening has found ---------------------------------------------------------- */
 
 /* A torn group may have left a part of its header where first groups begin. The next first group may be at
  * another offset and must not complete it. One that only the page cache still has would show readers beside this writer

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* ---- the caller's ------------------------------------------------------------------------------ */
+/* ---- readers on a handle ----------------------------------------------------------------------- */
 
 static int copy_set(void *context, struct segment_set *ret_set)
 {

@@ -153,7 +153,7 @@ static int take_lock(struct opening *o)
     return rc == -EBUSY ? refuse_busy(o, "") : rc;
 }
 
-/* ---- what is there ----------------------------------------------------------------------------- */
+/* ---- the steps of an opening ------------------------------------------------------------------- */
 
 static int load_segments(struct opening *o)
 {
@@ -567,7 +567,7 @@ static int publish(struct opening *o)
     return 0;
 }
 
-/* ---- the order --------------------------------------------------------------------------------- */
+/* ---- the order of the steps -------------------------------------------------------------------- */
 
 struct step {
     int (*take)(struct opening *o);

@@ -30,7 +30,7 @@
 
 #define READ_BACK_BYTES ((size_t)256 << 10)
 
-/* ---- the dead ---------------------------------------------------------------------------------- */
+/* ---- dead participants ------------------------------------------------------------------------- */
 
 /* True: the next record has become a filler, because its owner is dead. */
 static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, const struct open_walk *walk)
@@ -44,7 +44,7 @@ static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, c
     return is_filled;
 }
 
-/* ---- looking ----------------------------------------------------------------------------------- */
+/* ---- which records are complete ---------------------------------------------------------------- */
 
 static void see_rest(struct mapped *m) REQUIRES(m->looking)
 {
@@ -410,7 +410,7 @@ void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment 
         twl_yield();
 }
 
-/* ---- the log ----------------------------------------------------------------------------------- */
+/* ---- the log as a whole ------------------------------------------------------------------------ */
 
 /* The marker of a close is right behind the last record, and is written when all records are durable. */
 static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)

@@ -136,7 +136,7 @@ int twl_mapped_catch_up(struct mapped *m)
     return rc;
 }
 
-/* ---- putting ------------------------------------------------------------------------------------- */
+/* ---- appending ----------------------------------------------------------------------------------- */
 
 /* A large piece is written, if that works: then the kernel need not fill new pages with zeros first. */
 static void copy_piece(const struct mapped_segment *seg, unsigned char *to, const void *from, size_t size)
@@ -444,7 +444,7 @@ void twl_mapped_destroy(struct mapped *m)
     free(m);
 }
 
-/* ---- looking ------------------------------------------------------------------------------------- */
+/* ---- state and statistics ------------------------------------------------------------------------ */
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {

@@ -180,7 +180,7 @@ struct open_walk twl_open_walk_unpack(uint64_t packed)
     return walk.offset >= start.offset ? walk : start;
 }
 
-/* ---- the dead ------------------------------------------------------------------------------------ */
+/* ---- dead participants --------------------------------------------------------------------------- */
 
 unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
                               uint32_t *ret_size)

@@ -44,7 +44,7 @@ bool twl_participants_is_alive(const struct participants *participants, unsigned
     return io_is_locked(participants->file, lock_of(number), &is_locked) < 0 || is_locked;
 }
 
-/* ---- coming ------------------------------------------------------------------------------------ */
+/* ---- joining ----------------------------------------------------------------------------------- */
 
 static void take_page(struct participants *participants)
 {

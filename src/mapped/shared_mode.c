@@ -274,7 +274,7 @@ static int sync_records(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) RE
     return rc;
 }
 
-/* ---- the dead ---------------------------------------------------------------------------------- */
+/* ---- dead participants ------------------------------------------------------------------------- */
 
 /* Makes fillers of claims of this handle's number in the segment, from where records may be incomplete; skips other
  * claims. */
@@ -322,7 +322,7 @@ static uint64_t look_after(struct mapped *m)
     return twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000);
 }
 
-/* ---- coming and leaving ------------------------------------------------------------------------ */
+/* ---- joining and leaving ----------------------------------------------------------------------- */
 
 static int remove_temporary(void *context, const char *name)
 {

@@ -27,7 +27,7 @@
 #define YIELDS 64u
 #define PATIENCE 100u /* looks before an impatient call gives up; most of them take a millisecond */
 
-/* ---- the dead ------------------------------------------------------------------------------------ */
+/* ---- dead participants --------------------------------------------------------------------------- */
 
 int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size)
 {

@@ -54,7 +54,7 @@ static int shift(const struct twinlog_sink *sink)
     return rc;
 }
 
-/* ---- going on ------------------------------------------------------------------------------------ */
+/* ---- the next file ------------------------------------------------------------------------------- */
 
 static int go_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
 {

@@ -195,7 +195,7 @@ int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
     return twinlog_sink_writev(sink, &piece, 1, ret_offset);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------ */
+/* ---- sync, reopen, end --------------------------------------------------------------------------- */
 
 int twinlog_sink_sync(struct twinlog_sink *sink)
 {

@@ -138,7 +138,7 @@ struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retirin
  * error. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing);
 
-/* ---- flush.c: the dead, and syncs ------------------------------------------------------------------ */
+/* ---- flush.c: dead participants, syncs ------------------------------------------------------------- */
 
 /* Makes harmless what participants that are dead left, and their places free. */
 int twl_sink_sweep(struct sink_file *file);

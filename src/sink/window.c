@@ -129,7 +129,7 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
     return rc;
 }
 
-/* ---- ahead ------------------------------------------------------------------------------------- */
+/* ---- pages ahead of the writes ----------------------------------------------------------------- */
 
 /* The range lies in one chunk. Best effort: pages that are not present come with the copies. */
 static void populate(struct sink_file *file, uint64_t from, uint64_t to)
@@ -163,7 +163,7 @@ void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to)
     }
 }
 
-/* ---- longer ------------------------------------------------------------------------------------ */
+/* ---- growth ------------------------------------------------------------------------------------ */
 
 static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 {
