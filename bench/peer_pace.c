@@ -28,6 +28,7 @@
 #define BLOCK_BYTES ((size_t)4096)
 #define BUFFER_BYTES ((size_t)8 << 20)
 #define SPAN_BYTES ((uint64_t)512 << 20) /* of the file; behind its end the next group begins at 0 */
+#define WORDS 64u                        /* so that a wake reaches no later group */
 #define HEADER_BYTES ((size_t)24)        /* as twinlog has beside a record */
 
 struct group {
@@ -46,8 +47,8 @@ struct pace {
     uint64_t filling;       /* number of the group that is being filled, from 1 */
     unsigned expected;      /* records that will probably come */
     bool is_led;
-    _Atomic uint64_t durable; /* number of the newest durable group */
-    _Atomic uint32_t words[2];
+    _Atomic uint64_t durable;      /* number of the newest durable group */
+    _Atomic uint32_t words[WORDS]; /* group n sleeps on words[n % WORDS] */
     _Atomic int error;
     uint64_t appends, append_bytes, commits, written_bytes;
 
@@ -63,10 +64,15 @@ static struct group *group_at(struct pace *pace, uint64_t number)
     return &pace->groups[number % 2];
 }
 
+static _Atomic uint32_t *word_of(struct pace *pace, uint64_t number)
+{
+    return &pace->words[number % WORDS];
+}
+
 static void wake(struct pace *pace, uint64_t number, int how_many)
 {
-    atomic_fetch_add(&pace->words[number % 2], 1);
-    syscall(SYS_futex, &pace->words[number % 2], FUTEX_WAKE_PRIVATE, how_many, NULL, NULL, 0);
+    atomic_fetch_add(word_of(pace, number), 1);
+    syscall(SYS_futex, word_of(pace, number), FUTEX_WAKE_PRIVATE, how_many, NULL, NULL, 0);
 }
 
 /* The lock is held on entry and on return; so in lead(). */
@@ -142,7 +148,7 @@ static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *
     group->records++;
     pace->appends++;
     pace->append_bytes += size;
-    *ret_seen = atomic_load(&pace->words[number % 2]);
+    *ret_seen = atomic_load(word_of(pace, number));
     if (pace->has_leader && group->records == 1)
         pthread_cond_signal(&pace->has_work);
     else if (!pace->has_leader && !pace->is_led)
@@ -162,9 +168,11 @@ static int pace_append(void *state, const struct append *append)
     for (unsigned i = 0; i < pace->yields && !is_done(pace, number); i++)
         sched_yield();
     while (!is_done(pace, number)) {
-        syscall(SYS_futex, &pace->words[number % 2], FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+        syscall(SYS_futex, word_of(pace, number), FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+        if (is_done(pace, number)) /* as it is for all but the next leader: not one more turn with the lock */
+            break;
         pthread_mutex_lock(&pace->lock);
-        seen = atomic_load(&pace->words[number % 2]);
+        seen = atomic_load(word_of(pace, number));
         if (!pace->is_led && pace->filling == number)
             lead(pace);
         pthread_mutex_unlock(&pace->lock);
