@@ -158,6 +158,8 @@ class Test(unittest.TestCase):
         self.refused(ValueError, lambda: log.append(b"y"), lambda: log.append_batch([b"y"]), log.sync, log.stat, log.cursors, log.reader)
         self.refused(ValueError, lambda: log.last_lsn, lambda: log.read(1), lambda: asyncio.run(log.submit(b"y")), lambda: log.__init__(self.dir))
         self.refused(ValueError, lambda: twinlog.Log.__new__(twinlog.Log).append(b"x"))
+        log = twinlog.Log(self.dir)
+        self.refused(ValueError, lambda: log.append_batch(log.close() or b"y" for _ in range(2)))
 
     def test_cursors_and_values(self) -> None:
         with twinlog.Log(self.dir) as log:

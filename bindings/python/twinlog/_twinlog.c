@@ -490,8 +490,8 @@ static PyObject *log_append_batch(struct handle *h, PyObject *const *args, Py_ss
         return PyErr_Format(PyExc_TypeError, "one sequence of records expected, not %zd", count);
     if (!take_named(names, args + count, NULL, &terms) || !enter(h))
         return NULL;
+    leave(h); /* the records may come from code that closes the log */
     batch = batch_of(h->state, args[0]);
-    leave(h);
     PyObject *result = batch ? append_c(h, batch->entries, batch->count, &terms) : NULL;
     if (batch)
         free_batch(batch);
