@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import gc
+import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +37,19 @@ class Test(unittest.TestCase):
         numbers = [int(x) for x in subprocess.check_output([program]).split()]
         self.assertEqual(numbers, [getattr(twinlog, n) for n in names])
         self.assertIn(f'"{twinlog.__version__}"', text)
+
+    def test_options_and_statistics_are_all_of_the_header(self) -> None:
+        def fields(name: str, file: str) -> set:
+            with open(os.path.join(header, file)) as f:
+                text = re.search(r"struct " + name + r" \{(.*?)\n\};", f.read(), re.S)[1]
+            text = re.sub(r"/\*.*?\*/|\[\d+\]", "", text, flags=re.S)
+            names = [n for line in re.findall(r"\bu?int\d+_t ([^;]*);|char (\w+);", text) for n in "".join(line).split(",")]
+            return {n.strip() for n in names} - {"size"}
+
+        with twinlog.Log(self.dir) as log:
+            self.assertEqual(set(log.stat()), fields("twinlog_stat", "twinlog_admin.h"))
+        options = set(inspect.signature(twinlog.Log).parameters) - {"path"}
+        self.assertEqual(options, fields("twinlog_options", "twinlog.h") - {"observe_mask", "slow_ms"})
 
     def test_append_and_read(self) -> None:
         with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:
