@@ -409,11 +409,12 @@ class Test(unittest.TestCase):
                 async for _ in reader:
                     pass
 
-            task = asyncio.ensure_future(follow())
-            await asyncio.sleep(0.05)  # the task waits; if not, the close comes first, which is right, too
+            tasks = [asyncio.ensure_future(follow()) for _ in range(5)]
+            await asyncio.sleep(0.05)  # the tasks wait; if not, the close comes first, which is right, too
             await asyncio.get_running_loop().run_in_executor(None, close)
-            with self.assertRaises(ValueError):
-                await asyncio.wait_for(task, 60)
+            for task in tasks:
+                with self.assertRaises(ValueError):
+                    await asyncio.wait_for(task, 60)
             # What gets the descriptor's number next is not deaf.
             ours, theirs = os.pipe()
             heard = asyncio.Event()

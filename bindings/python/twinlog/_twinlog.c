@@ -205,12 +205,15 @@ static PyObject *close_handle(struct handle *h, PyObject *to_call)
     WITHOUT_LOCK(is_ours = begin_close(h));
     if (!is_ours)
         return Py_NewRef(Py_None);
-    for (Py_ssize_t i = 0; i < PyList_Size(to_call); i++) {
-        PyObject *result = PyObject_CallNoArgs(PyList_GetItem(to_call, i));
+    PyObject *calls = PyList_AsTuple(to_call); /* another thread may take some from the list meanwhile */
+    for (Py_ssize_t i = 0; calls && i < PyTuple_Size(calls); i++) {
+        PyObject *result = PyObject_CallNoArgs(PyTuple_GetItem(calls, i));
         if (!result)
             PyErr_WriteUnraisable(NULL);
         Py_XDECREF(result);
     }
+    Py_XDECREF(calls);
+    PyErr_Clear();
     WITHOUT_LOCK(rc = end_close(h));
     return PyLong_FromLong(rc);
 }
