@@ -82,11 +82,6 @@ static const char *const io_names[] = {
     [TWINLOG_IO_FDATASYNC] = "fdatasync",
 };
 
-const char *twinlog_io_name(uint32_t io)
-{
-    return io < LENGTH(io_names) ? io_names[io] : "unknown";
-}
-
 static bool io_parse(const char *name, uint32_t *ret_io)
 {
     for (*ret_io = 0; *ret_io < LENGTH(io_names); ++*ret_io) {

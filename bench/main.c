@@ -344,7 +344,7 @@ static const struct option_row option_rows[] = {
     { "stall", "N", NUMBER, MEMBER(stalled_write), 1, INFINITY, "the Nth synced write takes 3 seconds more" },
     { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY, "pause before each turn (default 0; 5 in p6)" },
     { TITLE("What comes out, beside the table:") },
-    { WORDS("json", "FILE", json, "every round, with the machine and all options") },
+    { WORDS("json", "FILE", json, "every round, with the machine") },
     { WORDS("csv", "FILE", csv, "medians, for plots") },
     { WORDS("markdown", "FILE", markdown, "the tables once more, for documents") },
     { WORDS("note", "TEXT", note, "kept with the figures, for example a commit") },

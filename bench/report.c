@@ -181,33 +181,6 @@ static unsigned threads_of(const struct cell *cell)
     return peer && peer->threads ? peer->threads : cell->workload.threads;
 }
 
-/* Says which rounds had rolls in them, whether the next segment was there each time, and what they cost the
- * device. */
-static void note_rolls(FILE *file, const struct series *series)
-{
-    bool has_any = false;
-    for (size_t i = 0; i < series->cell_count; i++) {
-        const struct cell *cell = &series->cells[i];
-        const struct figures *median = &cell->median;
-        if (!(median->rolls > 0))
-            continue;
-        fprintf(file, "%s %s, %u thread%s, %s: %s",
-                has_any ? ";" : "segment rolls a round:", cell->contender.label, threads_of(cell),
-                threads_of(cell) == 1 ? "" : "s", cell->workload.sizes.text, number(median->rolls).text);
-        if (median->roll_waits > 0)
-            fprintf(file, ", %s of them had to wait for the segment", number(median->roll_waits).text);
-        if (cell->contender.twinlog.keep_bytes)
-            fprintf(
-                file,
-                ", %s files recycled, the whole device wrote %s bytes for each byte of a group and %s times "
-                "for each group",
-                number(median->recycled).text, number(median->device_bytes_per_written).text,
-                number(median->device_writes_per_sync).text);
-        has_any = true;
-    }
-    fputs(has_any ? "\n\n" : "", file);
-}
-
 static const struct study appends = {
     .point = "bytes",
     .workers = "threads",
@@ -282,8 +255,6 @@ static void print_cells(FILE *file, enum report_style style, const struct series
             has_shares(series)
                 ? "; of NAME@SHARE, which begins SHARE times as many a second as NAME reached, against that"
                 : "");
-    if (!series->study)
-        note_rolls(file, series);
 }
 
 void report_series(FILE *file, enum report_style style, const struct series *series)
@@ -373,28 +344,11 @@ static void json_figures(const char *key, const struct figures *figures)
     json_end_object();
 }
 
-static void json_setup(const struct twinlog_setup *setup)
-{
-    json_begin_object("twinlog");
-    json_text("io", twinlog_io_name(setup->io));
-    json_boolean("pad", setup->is_padded);
-    json_boolean("buffered", setup->is_buffered);
-    json_boolean("fresh", setup->is_fresh);
-    json_boolean("recycle", !setup->is_not_recycling);
-    json_figure("spares", (double)setup->spares);
-    json_figure("segment_bytes", (double)setup->segment_bytes);
-    json_figure("buffer_bytes", (double)setup->buffer_bytes);
-    json_figure("keep_bytes", (double)setup->keep_bytes);
-    json_end_object();
-}
-
 static void json_cell(const struct series *series, const struct cell *cell)
 {
     json_new_line();
     json_begin_object(NULL);
     json_text("contender", cell->contender.label);
-    if (cell->contender.peer == &peer_twinlog)
-        json_setup(&cell->contender.twinlog);
     json_figure("point_threads", cell->workload.threads);
     json_figure("threads", threads_of(cell));
     json_text("size", cell->workload.sizes.text);

@@ -60,7 +60,6 @@ struct plan {
  * `is_lenient`; anything else unknown is an error, said on stderr. */
 bool contenders_parse(const char *text, const struct twinlog_setup *defaults, bool is_lenient,
                       struct plan *plan);
-const char *twinlog_io_name(uint32_t io);
 
 /* The plan makes the cells. */
 void series_prepare(struct series *series, const struct plan *plan);

@@ -3,7 +3,7 @@
  * The study of one process that keeps framed messages in a plain file (p10). What is timed is all that it takes,
  * from opening a file that is not there to closing one that holds the messages and nothing else: again and again for
  * so many seconds, once at least. Beside it, the puts alone. What the file holds is checked each time, when the clock
- * has stopped.
+ * has stopped. The same for lines of text, which have no frames.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -26,7 +26,9 @@ struct stage {
     char path[4096];
     unsigned threads;
     uint64_t messages;
-    struct frame *frames; /* FRAMES of each thread */
+    struct frame *frames; /* FRAMES of each thread; NULL: lines */
+    unsigned char *line;
+    uint32_t message_bytes;
 };
 
 /* One file, from its first byte to its last. */
@@ -92,6 +94,14 @@ static int put_messages(const struct worker *worker)
 {
     const struct peer *peer = worker->file->peer;
     int error = 0;
+    const struct stage *stage = worker->file->stage;
+    if (stage->line) {
+        const struct twinlog_entry line = { .data = stage->line, .size = stage->message_bytes };
+        const struct append append = { .records = &line, .count = 1 };
+        for (uint64_t number = worker->first; number < worker->end && error == 0; number++)
+            error = peer->append(worker->file->state, &append);
+        return error;
+    }
     for (uint64_t number = worker->first; number < worker->end && error == 0; number++) {
         struct frame *frame = &worker->frames[number % FRAMES];
         struct twinlog_entry record = { .data = frame, .size = sizeof(*frame) };
@@ -120,7 +130,7 @@ static void start_workers(struct file *file, struct worker *workers)
     for (unsigned i = 0; i < stage->threads; i++) {
         workers[i] = (struct worker){
             .file = file,
-            .frames = stage->frames + i * FRAMES,
+            .frames = stage->frames ? stage->frames + i * FRAMES : NULL,
             .first = stage->messages * i / stage->threads,
             .end = stage->messages * (i + 1) / stage->threads,
         };
@@ -150,7 +160,7 @@ static int write_file(struct file *file, struct worker *workers, struct work *wo
     work->seconds += (double)(now_ns() - began_ns) / 1e9;
     work->cpu_seconds += cpu_seconds() - cpu_before;
     work->appends += (double)stage->messages;
-    work->bytes += (double)stage->messages * sizeof(struct frame);
+    work->bytes += (double)stage->messages * stage->message_bytes;
     if (is_open && closes_late)
         close_error = file->peer->close(file->state);
     return error ? error : close_error;
@@ -168,10 +178,10 @@ static bool write_and_check(void *state, const struct trial *trial, double secon
     pthread_barrier_destroy(&file.start);
 
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    bool (*are_all_there)(const char *path, uint64_t count) = file.peer->are_all_there;
-    if (!are_all_there)
-        are_all_there = frames_are_all_there;
-    if (is_good && !are_all_there(stage->path, stage->messages))
+    const bool is_complete = stage->line || file.peer->are_all_there
+                                 ? has_records(file.peer, stage->path, stage->messages, stage->message_bytes)
+                                 : frames_are_all_there(stage->path, stage->messages);
+    if (is_good && !is_complete)
         is_good = complain(trial->label, "check", "the file does not hold each message once");
     if (file.error == 0)
         is_good = remove_tree(stage->path) && is_good;
@@ -187,6 +197,7 @@ static void clear_stage(void *state)
 {
     struct stage *stage = state;
     free(stage->frames);
+    free(stage->line);
 }
 
 static void fill_frames(struct frame *frames, size_t count)
@@ -209,6 +220,13 @@ static bool set_stage(const struct setting *setting, void *state)
     snprintf(stage->path, sizeof(stage->path), "%.4000s/file", setting->dir);
     stage->threads = setting->workload->threads;
     stage->messages = setting->workload->sizes.max_bytes;
+    stage->message_bytes = sizeof(struct frame);
+    if (setting->study == &study_lines) {
+        stage->message_bytes = setting->workload->sizes.max_bytes;
+        stage->messages = setting->limits->count;
+        stage->line = make_line(stage->message_bytes);
+        return true;
+    }
     if (setting->limits->count && setting->limits->count < stage->messages)
         stage->messages = setting->limits->count;
     stage->frames = allocate(stage->threads * FRAMES, sizeof(*stage->frames));
@@ -239,6 +257,23 @@ const struct study study_plain = {
                  { MB_PER_S },
                  { "puts/s", FIGURE(put_rate), 1 },
                  { "CPU s a million", FIGURE(cpu_us_per_append), 1 } },
+    .stage_bytes = sizeof(struct stage),
+    .set_stage = set_stage,
+    .clear_stage = clear_stage,
+    .run = run,
+};
+
+static const struct trial lines_trials[] = {
+    { "sink", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
+    { "twinlog", "twinlog_append() to a mapped log", &peer_mapped_log },
+    LINES_TRIALS,
+    { NULL, NULL, NULL },
+};
+
+const struct study study_lines = {
+    .workers = "threads",
+    .trials = lines_trials,
+    LINES_STUDY,
     .stage_bytes = sizeof(struct stage),
     .set_stage = set_stage,
     .clear_stage = clear_stage,

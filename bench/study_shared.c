@@ -4,11 +4,10 @@
  * one size as fast as it can. When the file has limits->bytes, it is removed and a new one is begun; opening, closing
  * and removing are not counted. Such a leg is timed from the first process that begins to the last that ends.
  *
- * Lines: as many as limits->count are put, by processes or by threads of one process, which have it open once. They are
- * timed from the first that opens to the last that has closed, and beside it as above.
+ * Lines: as many as limits->count are put, and timed from the first process that opens to the last that has closed;
+ * beside it as above.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,7 +15,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <twinlog_sink.h>
@@ -49,7 +47,7 @@ struct leg {
 
 struct stage {
     char path[4096];
-    bool has_lines, has_threads;
+    bool has_lines;
     unsigned processes;
     uint32_t record_bytes;
     uint64_t file_bytes;
@@ -106,53 +104,6 @@ static void run_process(const struct stage *stage, const struct peer *peer, stru
         result->error = close_error;
 }
 
-/* ---- threads ------------------------------------------------------------------------------------ */
-
-struct thread {
-    const struct stage *stage;
-    const struct peer *peer;
-    void *state;
-    struct result *result;
-    pthread_t thread;
-};
-
-static void *run_thread(void *argument)
-{
-    const struct thread *thread = argument;
-    put_records(thread->stage, thread->peer, thread->state, thread->result);
-    return NULL;
-}
-
-static int run_threads(const struct stage *stage, const struct peer *peer)
-{
-    const struct peer_setup setup = { .dir = stage->path, .threads = stage->processes };
-    struct thread threads[MAX_PROCESSES];
-    struct result *results = stage->leg->results;
-    void *state;
-    unsigned count = 0;
-
-    const double cpu_before = cpu_seconds();
-    results->opens_ns = now_ns();
-    int error = peer_open(peer, &setup, &state);
-    if (error)
-        return error;
-    while (count < stage->processes && error == 0) {
-        threads[count] = (struct thread){ stage, peer, state, &results[count], 0 };
-        error = -pthread_create(&threads[count].thread, NULL, run_thread, &threads[count]);
-        count += error == 0;
-    }
-    for (unsigned i = 0; i < count; i++) {
-        pthread_join(threads[i].thread, NULL);
-        error = error ? error : results[i].error;
-    }
-    const int close_error = peer->close(state);
-    results->closed_ns = now_ns();
-    for (unsigned i = 0; i < count; i++)
-        results[i].cpu_seconds =
-            i ? 0 : cpu_seconds() - cpu_before; /* that of a process is of all its threads */
-    return error ? error : close_error;
-}
-
 /* ---- all of them ------------------------------------------------------------------------------- */
 
 static int start_processes(const struct stage *stage, const struct peer *peer, pid_t *children)
@@ -206,8 +157,6 @@ static int run_processes(const struct stage *stage, const struct peer *peer, dou
     memset(leg, 0, sizeof(*leg));
     leg->calls = calls > 0 ? calls : 1;
     leg->deadline_ns = UINT64_MAX;
-    if (stage->has_threads)
-        return run_threads(stage, peer);
     int error = start_processes(stage, peer, children);
     if (error == 0)
         error = wait_for_all(stage, &leg->opened);
@@ -231,8 +180,7 @@ static uint64_t count_leg(const struct stage *stage, struct work *work)
         const struct result *result = &stage->leg->results[i];
         began_ns = result->began_ns < began_ns ? result->began_ns : began_ns;
         ended_ns = result->ended_ns > ended_ns ? result->ended_ns : ended_ns;
-        if (result->opens_ns > 0 && result->opens_ns < opens_ns)
-            opens_ns = result->opens_ns;
+        opens_ns = result->opens_ns < opens_ns ? result->opens_ns : opens_ns;
         closed_ns = result->closed_ns > closed_ns ? result->closed_ns : closed_ns;
         calls += result->calls;
         work->cpu_seconds += result->cpu_seconds;
@@ -244,21 +192,13 @@ static uint64_t count_leg(const struct stage *stage, struct work *work)
     return calls;
 }
 
-static bool is_exact(const struct stage *stage, const struct peer *peer, uint64_t calls)
-{
-    struct stat status;
-    if (peer->are_all_there)
-        return peer->are_all_there(stage->path, calls);
-    return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * stage->record_bytes;
-}
-
 static bool run_leg(void *state, const struct trial *trial, double seconds, struct work *work)
 {
     const struct stage *stage = state;
     const struct peer *peer = trial->way;
     int error = run_processes(stage, peer, seconds);
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    if (is_good && !is_exact(stage, peer, count_leg(stage, work)))
+    if (is_good && !has_records(peer, stage->path, count_leg(stage, work), stage->record_bytes))
         is_good = complain(trial->label, "check", "the file does not hold what was written");
     if (access(stage->path, F_OK) == 0)
         is_good = remove_tree(stage->path) && is_good;
@@ -292,15 +232,11 @@ static bool set_stage(const struct setting *setting, void *state)
     snprintf(stage->path, sizeof(stage->path), "%.4000s/file", setting->dir);
     stage->processes = setting->workload->threads;
     stage->record_bytes = setting->workload->sizes.max_bytes;
-    stage->has_threads = setting->study == &study_lines;
-    stage->has_lines = stage->has_threads || setting->study == &study_lines_processes;
+    stage->has_lines = setting->study == &study_lines_processes;
     stage->file_bytes =
         stage->has_lines ? setting->limits->count * stage->record_bytes : setting->limits->bytes;
     stage->leg = allocate_shared(sizeof(*stage->leg));
-    stage->record = allocate(1, stage->record_bytes); /* a line of text */
-    for (uint32_t i = 0; i < stage->record_bytes; i++)
-        stage->record[i] = (unsigned char)('a' + i % 26);
-    stage->record[stage->record_bytes - 1] = '\n';
+    stage->record = make_line(stage->record_bytes);
     return true;
 }
 
@@ -327,39 +263,19 @@ const struct study study_shared = {
     .run = run,
 };
 
-#define SPDLOG                                                                                               \
-    { "spdlog", "spdlog, the line alone, the C library's buffer", &peer_spdlog },                            \
-        { "spdlog-flush", "the same with a flush for each line", &peer_spdlog_flush },                       \
-    {                                                                                                        \
-        "spdlog-async", "the same by a thread and a queue of 8,192", &peer_spdlog_async                      \
-    }
-#define FILES                                                                                                \
-    { "stdio", "fwrite(), the C library's buffer", &peer_stdio },                                            \
-        { "stdio-flush", "the same with fflush() for each line", &peer_stdio_flushed },                      \
-    {                                                                                                        \
-        "write", "write() with O_APPEND", &peer_write                                                        \
-    }
-
-static const struct trial lines_trials[] = {
-    { "sink", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
-    { "twinlog", "twinlog_append() to a mapped log", &peer_mapped_log },
-    SPDLOG,
-    FILES,
-    { NULL, NULL, NULL },
-};
 static const struct trial lines_processes_trials[] = {
     { "sink", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
     { "twinlog", "twinlog_append() to a log in the shared mode", &peer_shared_log },
-    SPDLOG,
-    FILES,
+    LINES_TRIALS,
     { NULL, NULL, NULL },
 };
 
-#define LINES(its_workers, its_trials)                                                                       \
-    {                                                                                                        \
-        .point = "bytes", .workers = its_workers, .baseline = "write", .trials = its_trials,                 \
-        .columns = { { RATE("lines") }, { "puts/s", FIGURE(put_rate), 1 }, { MB_PER_S }, { CPU } },          \
-        .stage_bytes = sizeof(struct stage), .set_stage = set_stage, .clear_stage = clear_stage, .run = run, \
-    }
-const struct study study_lines = LINES("threads", lines_trials);
-const struct study study_lines_processes = LINES("processes", lines_processes_trials);
+const struct study study_lines_processes = {
+    .workers = "processes",
+    .trials = lines_processes_trials,
+    LINES_STUDY,
+    .stage_bytes = sizeof(struct stage),
+    .set_stage = set_stage,
+    .clear_stage = clear_stage,
+    .run = run,
+};
