@@ -39,9 +39,7 @@ shape(i) = is_reference(word(names, i)) ? 4 : int(pick(shapes, i))
 # p4 measures 256 threads once more.
 is_again(i) = strcol("series") eq "p4" && column("threads") == 256
 figure(i, y) = strcol("contender") eq word(names, i) && !is_again(i) ? column(y) : NaN
-scale = against eq 'threads' ? 1 : 1e-6
-bytes(i) = against eq 'threads' ? 1 : column("mean_bytes")
-bar(i, y) = figure(i, y) * bytes(i) * scale
+bar(i, y) = figure(i, speed) * column(y) / column("rate")
 
 set logscale xy
 set grid xtics ytics linetype 1 linewidth 1 linecolor rgb "#dcdcdc"

@@ -4,9 +4,11 @@
 
 A figure has a mark in front of it, which a reader of the page does not see: <!--FILE;SERIES;CELLS;COLUMN--> stands for the
 cell under COLUMN of the row that has CELLS, joined by +, in the table of SERIES in bench/figures/FILE.md, with _ for each
-space. The SERIES "targets" is the table of targets; without SERIES and CELLS the COLUMN is commit, date or rounds of the whole file. Says which figures
-are others than in the file, or with --write puts the right ones in their place. A figure without a mark is complained about,
-unless its paragraph or table begins with <!--counted: HOW-->: then it is a count that needs no clock.
+space; a ? behind it stands for a figure that is to come. The SERIES "targets" is the table of targets; without SERIES and CELLS
+the COLUMN is commit, date or rounds of the whole file.
+
+Says which figures are others than in the file, or with --write puts the right ones in their place. A figure without a mark is
+complained about, unless its paragraph or table begins with <!--counted: HOW-->: then it is a count that needs no clock.
 """
 import re
 import sys
@@ -102,6 +104,8 @@ def main():
                 complaints.append(f"{page}: {mark[0]}: it is {value}")
             return mark[0] if value is None else mark[0][:-len(mark[5])] + value
 
+        complaints += [f"{page}: {mark} has no figure behind it" for mark in
+                       re.findall(r"<!--\w+;[^>]*-->", MARK.sub("", text))]
         complaints += [f"{page}: a line begins with {mark}: for Markdown that is HTML up to its end"
                        for mark in re.findall(r"(?m)^\s*(<!--\w+;[^>]*-->)", text)]
         new = MARK.sub(quote, text)

@@ -79,7 +79,7 @@ measure()
 # draw PICTURE PROGRAM: docs/performance-PICTURE.svg by bench/PROGRAM.gp, from the table of this word.
 draw()
 {
-    origin="$(sed -n '2s/, .*//p' "$word.md"), $(nproc) cores; $(date -u +%F), commit $commit; $(grep -oE 'median of [0-9]+ rounds?' "$word.md" | head -n 1)"
+    origin="$(sed -n 's/\( cores\), .*/\1/p' "$word.md" | head -n 1); $(date -u +%F), commit $commit; $(grep -oE 'median of [0-9]+ rounds?' "$word.md" | head -n 1)"
     gnuplot -e "csv='$word.csv'; picture='$docs/performance-$1.svg'; against='$1'; origin='$origin'" "$root/bench/$2.gp"
 }
 
