@@ -65,4 +65,5 @@ static struct peer spdlog_peer()
     peer.close = close_lines;
     return peer;
 }
-const struct peer peer_spdlog = spdlog_peer(), peer_spdlog_flush = spdlog_peer(), peer_spdlog_async = spdlog_peer();
+const struct peer peer_spdlog = spdlog_peer(), peer_spdlog_flush = spdlog_peer(),
+                  peer_spdlog_async = spdlog_peer();

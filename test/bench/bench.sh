@@ -129,6 +129,13 @@ grep -oE '"(p50|max)_us":[0-9.]+' "$scratch/follow.json" | paste - - - - | awk '
     fail "follow: the figures of one round are not those of all"
 grep -q '"p999_us":[0-9]' "$scratch/open.json" && fail "20 appends have a p99.9"
 
+# Each line that is put is in the file, or it fails.
+"$bench" --scenario lines --rounds 1 --seconds 0.001 --warmup 0 --count 100 "$scratch" >"$scratch/output" 2>&1 ||
+    fail "lines fails: $(cat "$scratch/output")"
+for row in 'sink  *128  *4' 'write  *1K  *1 '; do
+    [ "$(grep -c "^$row" "$scratch/output")" = 2 ] || fail "lines: not by threads and by processes: $row"
+done
+
 # Names of contenders may have a comma: each line has as many fields as the first one.
 "$bench" --scenario p5 --rounds 1 --seconds 0.01 --warmup 0 --csv "$scratch/flight.csv" "$scratch" >"$scratch/output" 2>&1 ||
     fail "p5 fails: $(cat "$scratch/output")"
