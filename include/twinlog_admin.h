@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog - looking after a log: what an open log does and where its time goes, logs of other processes, what is on the
- * disk and whether it is sound, copies, repair, and what a disk can do. What twinlog.h says of all calls holds here.
+ * twinlog - looking after a log: what an open log does and where its time goes, logs of other
+ * processes, what is on the disk and whether it is sound, copies, repair, and what a disk can do.
+ * What twinlog.h says of all calls holds here.
  */
 #ifndef TWINLOG_ADMIN_H
 #define TWINLOG_ADMIN_H
@@ -12,8 +13,7 @@
 extern "C" {
 #endif
 
-/* ---- an open log ------------------------------------------------------------------------------- */
-
+/* ---- an open log ---- */
 /* The events that `observe` is called for. */
 enum twinlog_event_kind {
     TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
@@ -33,7 +33,8 @@ struct twinlog_event {
     uint64_t segment; /* sequence number */
 };
 
-/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of mapped bytes. */
+/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of
+ * mapped bytes. */
 struct twinlog_stat {
     uint32_t size;
     uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
@@ -60,19 +61,23 @@ struct twinlog_stat {
     uint64_t slow;              /* writes and syncs that took longer than slow_ms */
     char io_reason[160];        /* why this path and not an earlier one */
 };
+#define TWINLOG_STAT_INIT twinlog_initial(twinlog_stat)
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
-/* Distribution of values: exact below 8, else in buckets with a width of at most an eighth of the value. A value v of 8
- * and more, with its highest bit at position h, is in bucket 8 * (h - 2) + the three bits below the highest one. */
+/* Distribution of values: exact below 8, else in buckets with a width of at most an eighth of the
+ * value. A value v of 8 and more, with its highest bit at position h, is in bucket 8 * (h - 2) +
+ * the three bits below the highest one. */
 #define TWINLOG_BUCKETS 320u
 struct twinlog_histogram {
     uint64_t count, sum, max;
     uint64_t buckets[TWINLOG_BUCKETS]; /* the last one also holds what is larger */
 };
-/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are none. */
+/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are
+ * none. */
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
 
-/* Where the time goes, in nanoseconds, since open: every group is timed, and of the appends one in sample_interval. */
+/* Where the time goes, in nanoseconds, since open: every group is timed, and of the appends one in
+ * sample_interval. */
 struct twinlog_timings {
     uint32_t size;
     uint32_t sample_interval;
@@ -84,19 +89,21 @@ struct twinlog_timings {
     struct twinlog_histogram total; /* of an append that waits, from the call to its return */
     struct twinlog_histogram group_records, group_bytes;
 };
+#define TWINLOG_TIMINGS_INIT twinlog_initial(twinlog_timings)
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
-/* Statistics and timings of a log that another process writes, as they are now, in every mode: also if that process
- * commits nothing, is stopped, or has poisoned the log (`poison`). Needs no more than to read writer.lock. A record
- * counts when its group is begun; io_reason stays empty, and so do the timings but in TWINLOG_MODE_DURABLE. Either
- * result may be NULL. -ESRCH: no writer. -EAGAIN: a writer is opening the log. -ENOTSUP: it is of another version, or
- * its statistics cannot be shared, as on a disk that was full when it opened the log. */
-int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
+/* Statistics and timings of a log that another process writes, as they are now, in every mode: also
+ * if that process commits nothing, is stopped, or has poisoned the log (`poison`). Needs no more
+ * than to read writer.lock. A record counts when its group is begun; io_reason stays empty, and so
+ * do the timings but in TWINLOG_MODE_DURABLE. Either result may be NULL. -ESRCH: no writer.
+ * -EAGAIN: a writer is opening the log. -ENOTSUP: it is of another version, or its statistics
+ * cannot be shared, as on a disk that was full when it opened the log. */
+int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat,
+                  struct twinlog_timings *ret_timings);
 
-/* ---- a log from outside ------------------------------------------------------------------------ */
-
-/* A log from outside, also beside a live writer; changes nothing. Without a writer the log is synced first, unless the
- * file system is read-only: a power cut takes nothing of what is told. */
+/* ---- a log from outside ---- */
+/* A log from outside, also beside a live writer; changes nothing. Without a writer the log is
+ * synced first, unless the file system is read-only: a power cut takes nothing of what is told. */
 struct twinlog_inspection {
     uint32_t size;
     uint32_t has_writer; /* 1 = a process has the log open for writing */
@@ -105,21 +112,22 @@ struct twinlog_inspection {
     uint32_t spare_segments; /* prepared and empty */
     uint32_t mode;           /* enum twinlog_mode of the writer, if there is one */
     uint64_t first_lsn;      /* 0 when empty */
-    uint64_t last_lsn;       /* newest sound; with a writer newest durable, in TWINLOG_MODE_MAPPED written */
+    uint64_t last_lsn;       /* newest sound; beside a writer the newest that readers see */
     uint64_t durable_lsn;    /* newest that is proved durable by a later marker or a live writer */
     uint64_t file_bytes;     /* all segment files */
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
     int32_t poison;               /* 0, or the error that poisoned the log of a live writer */
-    uint32_t writer_pid; /* of that writer; 0 if several processes write, or it is in another PID namespace */
+    uint32_t writer_pid;          /* 0: several writers, or in another PID namespace */
 };
+#define TWINLOG_INSPECTION_INIT twinlog_initial(twinlog_inspection)
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 
 /* One file of a log, as twinlog_segments() lists them. */
 enum twinlog_segment_state {
     TWINLOG_SEGMENT_SEALED = 0, /* full, with its index and footer */
     TWINLOG_SEGMENT_UNSEALED,   /* left by its writer, footer to come: known by a walk through it */
-    TWINLOG_SEGMENT_ACTIVE,     /* the newest with records; beside a live writer as far as it is durable */
+    TWINLOG_SEGMENT_ACTIVE,     /* the newest with records; beside a writer as far as durable */
     TWINLOG_SEGMENT_SPARE,      /* prepared, empty */
     TWINLOG_SEGMENT_RETIRED     /* trimmed or truncated, kept for reuse */
 };
@@ -130,8 +138,8 @@ struct twinlog_segment {
     uint64_t file_bytes;
     uint64_t data_bytes;          /* of them used by groups */
     uint64_t first_lsn, last_lsn; /* 0 when it has no records */
-    int64_t first_time_ns,
-        last_time_ns; /* smallest and largest time of its records; active: first and newest group */
+    /* Smallest and largest time of its records; active: of its first and newest group. */
+    int64_t first_time_ns, last_time_ns;
     int64_t created_ns;
     uint32_t incarnations; /* times the file was recycled */
     uint32_t epoch;        /* of the newest group in it, or in which it was made */
@@ -139,16 +147,18 @@ struct twinlog_segment {
     uint32_t reserved;
     char file[64];
 };
-/* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes and syncs nothing.
- * Errors as for twinlog_inspect(). */
-int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
+/* Calls `each` for every segment file, in the order of the log, spare and retired ones last;
+ * changes and syncs nothing. Errors as for twinlog_inspect(). */
+int twinlog_segments(const char *dir,
+                     int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
 
-/* Which history a log has at a record. An LSN says where a record is, not which one: a log that was truncated, reset,
- * set back or copied goes on under the same LSNs. Each opening for writing and each truncation begins an epoch, with a
- * random salt. Two logs with the same log_id have the same records up to an LSN if `epoch` and `salt` are the same
- * there. If not, they differ: ask both for the LSN in front of the larger first_lsn, and so on; the same at n, they
- * differ from n + 1 on. A copy of a machine with its memory goes on in the same epoch, and is not told so. */
+/* Which history a log has at a record. An LSN says where a record is, not which one: a log that was
+ * truncated, reset, set back or copied goes on under the same LSNs. Each opening for writing and
+ * each truncation begins an epoch, with a random salt. Two logs with the same log_id have the same
+ * records up to an LSN if `epoch` and `salt` are the same there. If not, they differ: ask both for
+ * the LSN in front of the larger first_lsn, and so on; the same at n, they differ from n + 1 on. A
+ * copy of a machine with its memory goes on in the same epoch, and is not told so. */
 struct twinlog_history {
     uint32_t size;
     uint32_t epoch; /* number of the epoch of that record, */
@@ -158,17 +168,21 @@ struct twinlog_history {
     uint64_t first_lsn; /* where that epoch begins, or the oldest LSN that is kept */
     uint8_t log_id[16];
 };
-/* Of record `lsn`, which may be a filler; 0: the newest that the reader may return. Reads up to a segment to find where
- * the epoch begins. Leaves the reader's place as it is; data of a record before is no longer valid. Any reader, also
- * that of a consumer.
- *   -ERANGE  behind the newest record that readers see, or there is none    TWINLOG_ETRIMMED  removed
+#define TWINLOG_HISTORY_INIT twinlog_initial(twinlog_history)
+/* Of record `lsn`, which may be a filler; 0: the newest that the reader may return. Reads up to a
+ * segment to find where the epoch begins. Leaves the reader's place as it is; data of a record
+ * before is no longer valid. Any reader, also that of a consumer.
+ *   -ERANGE  behind the newest record that readers see, or there is none    TWINLOG_ETRIMMED
+ *            removed
  *   TWINLOG_ECORRUPT  damaged; the reader's report has the place */
-int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history);
+int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn,
+                           struct twinlog_history *ret_history);
 
-/* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect(). Stops
- * at the durable LSN beside a live writer. Calls `each` for every finding, in log order. 0: sound, also with a torn
- * tail; TWINLOG_ECORRUPT: acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of
- * another log; or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
+/* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as
+ * twinlog_inspect(). Stops at the durable LSN beside a live writer. Calls `each` for every finding,
+ * in log order. 0: sound, also with a torn tail; TWINLOG_ECORRUPT: acknowledged data is damaged or
+ * missing; TWINLOG_EFOREIGN: the first fault is a file of another log; or an error that kept it
+ * from looking. ret_records (may be NULL) gets the sound records. */
 struct twinlog_verify_options {
     uint32_t size;
     uint32_t flags;
@@ -176,20 +190,22 @@ struct twinlog_verify_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
-int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
+#define TWINLOG_VERIFY_OPTIONS_INIT twinlog_initial(twinlog_verify_options)
+int twinlog_verify(const char *dir, const struct twinlog_verify_options *options,
+                   uint64_t *ret_records);
 
 /* Has the process that writes the log in `dir` remove records from the head, as twinlog_trim() with
- * options->before_lsn and flags; other limits are -EINVAL. Once the writer has prepared or sealed a segment it looks
- * once a second, on a full disk and when it is idle, too. Returns 0 when it has, or its error; *ret_first_lsn (may be
- * NULL) is then the oldest record that is kept: a cursor may hold the rest. -ESRCH: there is no writer, or it has gone
- * meanwhile: open the log, and trim it. -ETIMEDOUT: not within timeout_ms; the writer does it later, unless it ends.
- * -EAGAIN: it is opening the log. -ENOTSUP: in TWINLOG_MODE_SHARED, and where memory cannot be shared. -EACCES: its
- * files cannot be written. */
+ * options->before_lsn and flags; other limits are -EINVAL. Once the writer has prepared or sealed a
+ * segment it looks once a second, on a full disk and when it is idle, too. Returns 0 when it has,
+ * or its error; *ret_first_lsn (may be NULL) is then the oldest record that is kept: a cursor may
+ * hold the rest. -ESRCH: there is no writer, or it has gone meanwhile: open the log, and trim it.
+ * -ETIMEDOUT: not within timeout_ms; the writer does it later, unless it ends. -EAGAIN: it is
+ * opening the log. -ENOTSUP: in TWINLOG_MODE_SHARED, and where memory cannot be shared. -EACCES:
+ * its files cannot be written. */
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn);
 
-/* ---- backup, repair, probe --------------------------------------------------------------------- */
-
+/* ---- backup, repair, probe ---- */
 enum twinlog_backup_flags {
     TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
 };
@@ -199,6 +215,7 @@ struct twinlog_backup_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
+#define TWINLOG_BACKUP_OPTIONS_INIT twinlog_initial(twinlog_backup_options)
 struct twinlog_backup_result {
     uint32_t size;
     uint32_t segments;
@@ -207,12 +224,15 @@ struct twinlog_backup_result {
     uint64_t cloned_bytes;        /* shared by reflinks */
     uint64_t copied_bytes;
 };
-/* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir` when the call began,
- * cursors and values included; durable on return. From any process, beside a live writer. Sealed segments are hard
- * links where possible, else reflinks, else copies; neither log can change the other through a link. A copy that was
- * interrupted is refused by every open. -ENOTEMPTY, -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are
- * checked). `ret_result` may be NULL, also of a repair. */
-int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
+#define TWINLOG_BACKUP_RESULT_INIT twinlog_initial(twinlog_backup_result)
+/* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir`
+ * when the call began, cursors and values included; durable on return. From any process, beside a
+ * live writer. Sealed segments are hard links where possible, else reflinks, else copies; neither
+ * log can change the other through a link. A copy that was interrupted is refused by every open.
+ * -ENOTEMPTY, -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are checked).
+ * `ret_result` may be NULL, also of a repair. */
+int twinlog_backup(const char *dir, const char *new_dir,
+                   const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result);
 
 struct twinlog_repair_options {
@@ -222,6 +242,7 @@ struct twinlog_repair_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
+#define TWINLOG_REPAIR_OPTIONS_INIT twinlog_initial(twinlog_repair_options)
 struct twinlog_repair_result {
     uint32_t size;
     uint32_t reserved;
@@ -229,15 +250,19 @@ struct twinlog_repair_result {
     uint64_t lost_records;        /* known to have been there */
     uint64_t first_lsn, last_lsn; /* of the new log */
 };
-/* Copies every sound record of `dir`, its LSN and time, and cursors and values to a new log in `new_dir` (must not
- * exist, or be empty); changes nothing in `dir`, which must have no writer (-EBUSY). A lost record leaves a filler,
- * which readers skip, and `each` gets it; 0 also then. Where nothing proves that two parts are of one history, `each`
- * gets a report with last_lsn in front of first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir`
- * have: where more would be needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
-int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
+#define TWINLOG_REPAIR_RESULT_INIT twinlog_initial(twinlog_repair_result)
+/* Copies every sound record of `dir`, its LSN and time, and cursors and values to a new log in
+ * `new_dir` (must not exist, or be empty); changes nothing in `dir`, which must have no writer
+ * (-EBUSY). A lost record leaves a filler, which readers skip, and `each` gets it; 0 also then.
+ * Where nothing proves that two parts are of one history, `each` gets a report with last_lsn in
+ * front of first_lsn. Fillers take 1 GiB at most, or as much as the files of `dir` have: where more
+ * would be needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
+int twinlog_repair(const char *dir, const char *new_dir,
+                   const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
 
-/* What the disk and the kernel under `dir`, which must exist, offer and cost. Writes a file of a few MiB in it. */
+/* What the disk and the kernel under `dir`, which must exist, offer and cost. Writes a file of a
+ * few MiB in it. */
 struct twinlog_probe_path {
     uint32_t io; /* enum twinlog_io */
     uint32_t is_direct;
@@ -255,27 +280,8 @@ struct twinlog_probe {
     char reason[160];
     struct twinlog_probe_path path[8];
 };
+#define TWINLOG_PROBE_INIT twinlog_initial(twinlog_probe)
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
-
-/* ---- initial values ---------------------------------------------------------------------------- */
-
-/* clang-format off */
-#define TWINLOG_STAT_INIT \
-    { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
-#define TWINLOG_TIMINGS_INIT \
-    { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 \
-      } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
-#define TWINLOG_INSPECTION_INIT \
-    { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, \
-      0, 0 }
-#define TWINLOG_HISTORY_INIT { sizeof(struct twinlog_history), 0, 0, 0, 0, 0, { 0 } }
-#define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
-#define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
-#define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }
-#define TWINLOG_REPAIR_OPTIONS_INIT { sizeof(struct twinlog_repair_options), 0, 0, 0, 0 }
-#define TWINLOG_REPAIR_RESULT_INIT { sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0 }
-#define TWINLOG_PROBE_INIT { sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "", { { 0, 0, 0, 0, 0 } } }
-/* clang-format on */
 
 #ifdef __cplusplus
 }

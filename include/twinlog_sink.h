@@ -2,35 +2,39 @@
 /*
  * twinlog's sink: a plain file, with no log behind it.
  *
- * A sink is one plain file, of bytes and nothing else, that threads and processes append to at the speed of
- * memory: a write is copied into a mapping of the file, and every program that reads the file sees it at once. No
- * frames, no LSNs, no checksums: the file stays one for grep, tail and less.
+ * A sink is one plain file, of bytes and nothing else, that threads and processes append to at the
+ * speed of memory: a write is copied into a mapping of the file, and every program that reads the
+ * file sees it at once. No frames, no LSNs, no checksums: the file stays one for grep, tail and
+ * less.
  *
- * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write() had returned
- * for. The end of the kernel or of the power costs what was not synced: twinlog_sink_sync(), or flush_interval_ms,
- * says how much that is; the rest may be there in part, in any order, with zeros in between. What must
- * survive the power belongs in a log.
+ * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write()
+ * had returned for. The end of the kernel or of the power costs what was not synced:
+ * twinlog_sink_sync(), or flush_interval_ms, says how much that is; the rest may be there in part,
+ * in any order, with zeros in between. What must survive the power belongs in a log.
  *
- * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() returns where
- * the bytes end. The last process to close it truncates the file to the exact byte. After a kill -9 of all, the next
- * process to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros
- * behind that. Otherwise the end of the file is not known, and opening returns -EUCLEAN without
- * TWINLOG_SINK_DROP_ZEROS. The same holds for any file that ends in a zero, unless a sink has written that zero: if it
- * is data, let another program append a byte that is none.
+ * While a sink is open its file is larger than what was written, and ends in zeros:
+ * twinlog_sink_end() returns where the bytes end. The last process to close it truncates the file
+ * to the exact byte. After a kill -9 of all, the next process to open it does. After a crash of the
+ * system the file ends where the last sync did, if there are only zeros behind that. Otherwise the
+ * end of the file is not known, and opening returns -EUCLEAN without TWINLOG_SINK_DROP_ZEROS. The
+ * same holds for any file that ends in a zero, unless a sink has written that zero: if it is data,
+ * let another program append a byte that is none.
  *
- * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
- * not for it; and what other programs append to it is lost.
+ * No other program may change the file while it is open. It must not be made shorter, so
+ * logrotate's copytruncate is not for it; and what other programs append to it is lost.
  *
- * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its processes share, and
- * which says what was synced; it touches no other. That one stays if the last byte of the file is a zero, and when the
- * file was removed after all processes were killed. Only twinlog_sink_sync() waits for a process that is stopped in the
- * middle of a write or a sync; while a process is stopped in the middle of opening or closing, these calls of others
- * return -EBUSY after 5 seconds.
+ * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its
+ * processes share, and which says what was synced; it touches no other. That one stays if the last
+ * byte of the file is a zero, and when the file was removed after all processes were killed. Only
+ * twinlog_sink_sync() waits for a process that is stopped in the middle of a write or a sync; while
+ * a process is stopped in the middle of opening or closing, these calls of others return -EBUSY
+ * after 5 seconds.
  *
- * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks after processes that
- * have died and after renamed files.
+ * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks
+ * after processes that have died and after renamed files.
  *
- * Results are 0, a count, or a negative error, as in <twinlog.h>, which has the TWINLOG_E codes and twinlog_strerror().
+ * Results are 0, a count, or a negative error, as in <twinlog.h>, which has the TWINLOG_E codes and
+ * twinlog_strerror().
  */
 #ifndef TWINLOG_SINK_H
 #define TWINLOG_SINK_H
@@ -44,96 +48,105 @@ extern "C" {
 struct twinlog_sink;
 
 enum twinlog_sink_flags {
-    TWINLOG_SINK_SHARED = 1u << 0,    /* up to 256 processes may have it open, all with this flag. Without it
-                                         one process has */
-    TWINLOG_SINK_DROP_ZEROS = 1u << 1 /* if the file ends in zeros, and it is not known whether they are data
-                                         (-EUCLEAN): they are not. What was synced stays in any case */
+    /* Up to 256 processes may have it open, all with this flag. Without it one process has. */
+    TWINLOG_SINK_SHARED = 1u << 0,
+    /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): they are
+     * not. What was synced stays in any case. */
+    TWINLOG_SINK_DROP_ZEROS = 1u << 1
 };
 
 struct twinlog_sink_options {
     uint32_t size;  /* set by TWINLOG_SINK_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_sink_flags */
-    /* Size of the file at the beginning; it then doubles ahead of need, by growth_bytes at a time at most. Rounded up
-     * to pages. Defaults 10 MiB and 64 MiB; at the beginning max_bytes at most. */
+    /* Size of the file at the beginning; it then doubles ahead of need, by growth_bytes at a time
+     * at most. Rounded up to pages. Defaults 10 MiB and 64 MiB; at the beginning max_bytes at
+     * most. */
     uint64_t initial_bytes;
     uint64_t growth_bytes;
-    /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
-     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. NAME
-     * is missing for an instant meanwhile, in which another process may make it and have it. Not for
-     * a shared sink: there another program renames the file, and each process calls twinlog_sink_reopen(). */
+    /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1,
+     * that NAME.2, and so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger
+     * write has a file of its own. NAME is missing for an instant meanwhile, in which another
+     * process may make it and have it. Not for a shared sink: there another program renames the
+     * file, and each process calls twinlog_sink_reopen(). */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
-    uint32_t flush_interval_ms; /* what was written is synced after this time at most; 0 = only on demand */
+    uint32_t flush_interval_ms; /* sync at least so often; 0 = only on demand */
 };
-#define TWINLOG_SINK_OPTIONS_INIT                                                                            \
-    {                                                                                                        \
-        sizeof(struct twinlog_sink_options), 0, 0, 0, 0, 0, 0                                                \
-    }
+#define TWINLOG_SINK_OPTIONS_INIT twinlog_initial(twinlog_sink_options)
 
-/* Opens the plain file `path` for appending, and makes it where there is none, with the permissions 0666 less the
- * umask; its bytes stay, what is written comes behind them. `options` may be NULL. In a shared sink the growth_bytes of
- * the first process that has it open count for all; the other options count for each process.
+/* Opens the plain file `path` for appending, and makes it where there is none, with the permissions
+ * 0666 less the umask; its bytes stay, what is written comes behind them. `options` may be NULL. In
+ * a shared sink the growth_bytes of the first process that has it open count for all; the other
+ * options count for each process.
  *
- *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
- *              a name in another directory (a hard link), or the file that they share was removed; or a process has
- *              been opening or closing it, or another program has had a lock on it, for 5 seconds
+ *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or
+ *              they opened it by a name in another directory (a hard link), or the file that they
+ *              share was removed; or a process has been opening or closing it, or another program
+ *              has had a lock on it, for 5 seconds
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
- *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space; a file that
- *              the call has made stays, empty
- *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
- *              because the file beside it is gone
- *   -EPERM     the file beside it has a second name, or a user without the right to write the file has made it
+ *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve
+ *              space; a file that the call has made stays, empty
+ *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of
+ *              the system, or because the file beside it is gone
+ *   -EPERM     the file beside it has a second name, or a user without the right to write the file
+ *              has made it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
- *   -ENOENT, -EACCES (also of a directory that cannot be read), -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
- */
+ *   -ENOENT, -EACCES (also of a directory that cannot be read), -ENOSPC, -EROFS, -EMFILE, -ENOMEM,
+ *   ... from the system
+ * */
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
 
-/* Appends `size` bytes in one piece: other writes are in front of it or behind it. Returns when they are in the file
- * for every process to see, and survive the end of this one. Any thread; takes no lock, allocates nothing.
- * `ret_offset` may be NULL; it gets the place in the file, which may be another file than before if max_bytes is set.
- * Of 0 bytes nothing is written.
+/* Appends `size` bytes in one piece: other writes are in front of it or behind it. Returns when
+ * they are in the file for every process to see, and survive the end of this one. Any thread; takes
+ * no lock, allocates nothing. `ret_offset` may be NULL; it gets the place in the file, which may be
+ * another file than before if max_bytes is set. Of 0 bytes nothing is written.
  *
- *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
- *              again when it can. (A full disk is met here, never as SIGBUS; an unchanged limit never as SIGXFSZ.)
+ *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same
+ *                             call works again when it can. (A full disk is met here, never as
+ *                             SIGBUS; an unchanged limit never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
- *   -EIO       another program has made the file shorter, or the disk could not be read, or had no room where it had
- *              promised some (a full btrfs); the sink is of no use any more
+ *   -EIO       another program has made the file shorter, or the disk could not be read, or had no
+ *              room where it had promised some (a full btrfs); the sink is of no use any more
  *   TWINLOG_EFORKED  a child has to open the sink itself */
-int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset);
+int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
+                       uint64_t *ret_offset);
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
                         uint64_t *ret_offset);
 
-/* Returns when everything that any process had written before the call is on stable storage; of files that were rotated
- * away, in those that this sink has had open. Where another process died in the middle of a write, its bytes are made
- * harmless first: they become spaces, and the last one a newline. Where one is stopped in the middle of a write or a
- * sync, this waits until that process continues. After a sync has failed, none succeeds for this file until the system
- * starts again, whatever processes open it. The same holds after a process was killed in the middle of a sync, also one
- * of flush_interval_ms: it may have taken an error with it. The next file is not concerned. -EBUSY: for 5 seconds
- * another program's lock has kept a dead process from being looked after. */
+/* Returns when everything that any process had written before the call is on stable storage; of
+ * files that were rotated away, in those that this sink has had open. Where another process died in
+ * the middle of a write, its bytes are made harmless first: they become spaces, and the last one a
+ * newline. Where one is stopped in the middle of a write or a sync, this waits until that process
+ * continues. After a sync has failed, none succeeds for this file until the system starts again,
+ * whatever processes open it. The same holds after a process was killed in the middle of a sync,
+ * also one of flush_interval_ms: it may have taken an error with it. The next file is not
+ * concerned. -EBUSY: for 5 seconds another program's lock has kept a dead process from being looked
+ * after. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
-/* For logrotate, and for a program that has renamed the file itself: if `path` names another file by now, or none, goes
- * on in that one, or makes it; the old file is truncated to its exact bytes when all processes have left it. The sink's
- * thread looks five times a second. Returns 1 if so, 0 if the file is the same. -EPERM: where others may make files, a
- * user without the right to write the old file has made that one; the sink stays where it is. */
+/* For logrotate, and for a program that has renamed the file itself: if `path` names another file
+ * by now, or none, goes on in that one, or makes it; the old file is truncated to its exact bytes
+ * when all processes have left it. The sink's thread looks five times a second. Returns 1 if so, 0
+ * if the file is the same. -EPERM: where others may make files, a user without the right to write
+ * the old file has made that one; the sink stays where it is. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
-/* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
- * and frees the sink. Does not sync. The error, if any, is that of truncating it; -EBUSY: somebody is opening or
- * closing the file for 5 seconds, and the next opening truncates it. NULL is allowed. In a forked child:
- * TWINLOG_EFORKED.
+/* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other
+ * process has it open, and frees the sink. Does not sync. The error, if any, is that of truncating
+ * it; -EBUSY: somebody is opening or closing the file for 5 seconds, and the next opening truncates
+ * it. NULL is allowed. In a forked child: TWINLOG_EFORKED.
  *
- * If all processes are killed before they have left a renamed file, that is truncated by opening it by its new name and
- * closing it; no other call touches it. Do so in the directory where it was written, and before the system is started
- * again; afterwards its end may not be known. */
+ * If all processes are killed before they have left a renamed file, that is truncated by opening it
+ * by its new name and closing it; no other call touches it. Do so in the directory where it was
+ * written, and before the system is started again; afterwards its end may not be known. */
 int twinlog_sink_close(struct twinlog_sink *sink);
 
-/* Where the written bytes of the file end, for a program that only reads it; from any process. Below that all bytes are
- * there; behind it are zeros, and lines that are being written. -EUCLEAN: not known; *ret_end is then behind the last
- * byte that is not zero. */
+/* Where the written bytes of the file end, for a program that only reads it; from any process.
+ * Below that all bytes are there; behind it are zeros, and lines that are being written. -EUCLEAN:
+ * not known; *ret_end is then behind the last byte that is not zero. */
 int twinlog_sink_end(const char *path, uint64_t *ret_end);
 
 #ifdef __cplusplus
