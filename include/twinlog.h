@@ -179,8 +179,8 @@ struct twinlog_options {
     uint64_t keep_bytes, keep_records, keep_age_ms;
     struct twinlog_committer *committer; /* must outlive the log; NULL: a thread of the log */
     uint32_t flush_interval_ms;          /* commit a record of a relaxed level after this time */
-    /* Mapped modes: segment_bytes is at most 1 GiB; PAD, READ_ONLY and a committer are -EINVAL, and
-     * if shared keep_... too; no recycling; events, segment_..., slow_ms have no effect. */
+    /* Mapped modes: segment_bytes is at most 1 GiB; PAD, READ_ONLY and a committer are -EINVAL;
+     * no recycling; events, segment_..., slow_ms have no effect. */
     uint32_t mode; /* enum twinlog_mode */
     /* Called by the thread that causes an event, in the middle of its work: must return soon. */
     void (*observe)(void *context, const struct twinlog_event *event);

@@ -186,11 +186,6 @@ void check_log_options(const struct twinlog_options *options)
         usage_error("--%s and --pad exclude each other", mode_name(options->mode));
     if (options->segment_bytes > UINT64_C(1) << 30)
         usage_error("--segment: at most 1G with --%s", mode_name(options->mode));
-    if (options->mode == TWINLOG_MODE_SHARED &&
-        (options->keep_bytes || options->keep_records || options->keep_age_ms))
-        usage_error(
-            "--shared and --keep-bytes, --keep-records or --keep-time exclude each other: use 'twinlog trim "
-            "DIR' while no process has the log open");
 }
 
 const char *take_operand(int argc, char **argv, const char *what)

@@ -89,17 +89,6 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     return 0;
 }
 
-void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct position *ret_position)
-{
-    twl_mutex_lock(&c->lock);
-    ASSERT(watermark_load(&c->durable) == atomic_load(&c->last_lsn));
-    *ret_segment = c->segment;
-    *ret_position =
-        (struct position){ .next_lsn = atomic_load(&c->last_lsn) + 1, .chain = c->chain, .epoch = c->epoch };
-    c->segment = (struct segment){ 0 };
-    twl_mutex_unlock(&c->lock);
-}
-
 void twl_commit_destroy(struct commit *c)
 {
     if (!c)

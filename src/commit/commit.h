@@ -67,10 +67,6 @@ int twl_commit_write_marker(struct commit *commit, enum group_kind kind);
 void twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
                         struct epoch epoch);
 
-/* Returns the active segment and the position behind it; then the commit can only be destroyed. Every accepted record
- * must be durable, and the caller must be the only user of the log. */
-void twl_commit_give_away(struct commit *commit, struct segment *ret_segment, struct position *ret_position);
-
 /* ---- accepting ---------------------------------------------------------------------------------- */
 
 /* 0, or -ECANCELED or -ETIMEDOUT if these terms end the call. */

@@ -332,7 +332,10 @@ void twl_page_nudge(struct shared_page *shared)
 void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn)
 {
     atomic_store(&shared->own_first_lsn, first_lsn);
-    atomic_store(&shared->page->first_lsn, first_lsn);
+    if (shared->is_shared)
+        raise_u64(&shared->page->first_lsn, first_lsn);
+    else
+        atomic_store(&shared->page->first_lsn, first_lsn);
     announce(shared);
 }
 

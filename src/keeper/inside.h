@@ -21,8 +21,6 @@ struct retired {
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
     struct twl_mutex lock;
-    int (*complete)(void *context, struct segment *segment); /* [const once a segment was left] NULL = none */
-    void *complete_context;
     struct segment_plan plan;         /* [lock] of the next segment to make */
     struct segment ready[MAX_SPARES]; /* [lock] by sequence */
     uint32_t count;                   /* [lock] number of ready segments */

@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASK_MS 1000u
-
 void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
 {
     uint32_t seen = twl_event_value(&k->done);
@@ -65,35 +63,20 @@ static bool work(struct keeper *k) REQUIRES(k->lock)
     return twl_keeper_seal_next(k) || twl_keeper_remove_surplus(k);
 }
 
-/* Once a second at most: `tend` may have to be called again for it. */
-static bool has_new_ask(const struct keeper *k, uint64_t *again_ns)
-{
-    if (!trim_ask_is_open(k->config.trim_ask) || twl_monotonic_ns() < *again_ns)
-        return false;
-    *again_ns = twinlog_deadline(ASK_MS);
-    return true;
-}
-
 static void *look_after(void *argument)
 {
     struct keeper *k = argument;
-    uint64_t tend_ns = k->config.tend_ms > 0 ? twinlog_deadline(k->config.tend_ms) : 0;
-    uint64_t again_ns = 0;
+    uint64_t tended_ns = 0;
     twl_mutex_lock(&k->lock);
     while (!k->is_stopping) {
-        if (tend_ns > 0 && twl_monotonic_ns() >= tend_ns) {
-            k->must_tend = true;
-            tend_ns = twinlog_deadline(k->config.tend_ms);
-        }
-        if (has_new_ask(k, &again_ns))
+        if (trim_is_due(k->config.trim_ask, &tended_ns))
             k->must_tend = true;
         if (work(k))
             continue;
         twl_keeper_tell_count(k);
         uint32_t seen = twl_event_value(&k->work);
         twl_mutex_unlock(&k->lock);
-        const uint64_t look_ns = k->config.trim_ask ? twinlog_deadline(ASK_MS) : 0;
-        twl_event_sleep_until(&k->work, seen, tend_ns > 0 && tend_ns < look_ns ? tend_ns : look_ns);
+        twl_event_sleep_until(&k->work, seen, twinlog_deadline(ASK_MS));
         twl_mutex_lock(&k->lock);
     }
     while (twl_keeper_seal_next(k)) /* so that the next opening need not walk them */
@@ -250,15 +233,6 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
     }
     *ret_keeper = k;
     return 0;
-}
-
-void twl_keeper_set_complete(struct keeper *k, int (*complete)(void *context, struct segment *segment),
-                             void *context)
-{
-    twl_mutex_lock(&k->lock);
-    k->complete = complete;
-    k->complete_context = context;
-    twl_mutex_unlock(&k->lock);
 }
 
 void twl_keeper_start(struct keeper *k)

@@ -29,22 +29,16 @@ struct keeper_config {
     bool can_recycle;              /* otherwise retired files are removed */
     unsigned lock_wait_ms;         /* for spares that were found */
 
-    /* The retention: called from the keeper's thread, without locks, after each sealed segment and every
-     * `tend_ms` (0 = never by time). */
+    /* The retention: called from the keeper's thread, without locks, after each sealed segment, and when
+     * trim_is_due(), if the thread has been started. */
     void (*tend)(void *context);
     void *context;
-    unsigned tend_ms;
     bool tends_at_start;
-    /* `tend` is called within a second, too, when a process asks for a trim, if the thread has been started */
     const struct trim_ask *trim_ask;
 };
 
 /* Opens and locks the spares that were found, and cleans and syncs them. */
 int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_keeper);
-/* Sets a call that completes a segment that was left, and its summary, before the segment is sealed. It is
- * made from the keeper's thread, without locks. Set it before the first segment is left. */
-void twl_keeper_set_complete(struct keeper *keeper, int (*complete)(void *context, struct segment *segment),
-                             void *context);
 /* Starts the work: seals what was left unsealed, removes retired files, and calls `tend`. Before that nothing
  * is sealed or trimmed. Called when the active segment has a durable group. */
 void twl_keeper_start(struct keeper *keeper);
@@ -106,7 +100,8 @@ void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, cons
 int twl_keeper_restart(struct keeper *keeper, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
                        uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt);
 
-/* Calls `each` for the started segments, oldest first, until it returns false. */
+/* Calls `each` for the started segments of the set, oldest first, until it returns false. `keeper`, which the set is
+ * from, remembers what is found; NULL: there is none. */
 struct kept_segment {
     char name[SEGMENT_NAME_BYTES];
     uint64_t sequence, next_sequence;
@@ -117,8 +112,8 @@ struct kept_segment {
     int64_t max_ns;       /* newest time of a record in it; INT64_MIN if it has none or is not sealed yet */
     bool is_sealed;
 };
-int twl_keeper_each(struct keeper *keeper, bool (*each)(void *context, const struct kept_segment *segment),
-                    void *context);
+int twl_keeper_each(struct io *io, struct keeper *keeper, struct segment_set *set,
+                    bool (*each)(void *context, const struct kept_segment *segment), void *context);
 /* Retires segments before this sequence, as the state file says. Their files are kept for reuse, or
  * removed. */
 struct keeper_freed {

@@ -86,13 +86,6 @@ bool twl_keeper_take_left(struct keeper *k, uint64_t sequence, struct segment *r
     return true;
 }
 
-static int seal_left(const struct keeper *k, struct segment *left, int64_t max_time_so_far_ns,
-                     struct segment_footer *ret_footer)
-{
-    int rc = k->complete ? k->complete(k->complete_context, left) : 0;
-    return rc < 0 ? rc : twl_segment_seal(left, max_time_so_far_ns, ret_footer);
-}
-
 bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
 {
     if (!k->is_log_open || k->is_busy || k->sealed + 1 >= k->started_count)
@@ -109,7 +102,7 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
         twl_segment_close(&left);
     }
     struct segment_footer footer;
-    int rc = is_left ? seal_left(k, &left, max_time_so_far_ns, &footer)
+    int rc = is_left ? twl_segment_seal(&left, max_time_so_far_ns, &footer)
                      : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
     if (is_left)
         twl_segment_close(&left);

@@ -88,11 +88,14 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     return rc;
 }
 
-static int look_at_kept(struct keeper *k, struct segment_entry *entry)
+/* `k`: NULL, or what is found is told to the keeper. */
+static int look_at_kept(struct io *io, struct keeper *k, struct segment_entry *entry)
 {
     if (entry->is_known)
         return 0;
-    int rc = twl_segment_look(k->config.io, entry);
+    int rc = twl_segment_look(io, entry);
+    if (!k)
+        return rc;
     twl_mutex_lock(&k->lock);
     struct segment_entry *kept = rc == 0 ? twl_keeper_find(k, entry->header.sequence) : NULL;
     if (kept)
@@ -107,20 +110,19 @@ static uint64_t bytes_of(const struct segment_entry *entry)
     return min_u64(entry->header.bytes, entry->file_bytes);
 }
 
-int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct kept_segment *segment),
-                    void *context)
+int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
+                    bool (*each)(void *context, const struct kept_segment *segment), void *context)
 {
-    struct segment_set set = { 0 };
-    int rc = twl_keeper_set(k, &set);
+    int rc = 0;
     uint64_t later_bytes = 0;
-    for (size_t i = 0; rc == 0 && i < set.started; i++)
-        later_bytes += bytes_of(&set.entries[i]);
-    for (size_t i = 0; rc == 0 && i < set.started; i++) {
-        struct segment_entry *entry = &set.entries[i], *next = i + 1 < set.started ? entry + 1 : NULL;
+    for (size_t i = 0; i < set->started; i++)
+        later_bytes += bytes_of(&set->entries[i]);
+    for (size_t i = 0; rc == 0 && i < set->started; i++) {
+        struct segment_entry *entry = &set->entries[i], *next = i + 1 < set->started ? entry + 1 : NULL;
         later_bytes -= bytes_of(entry);
-        rc = look_at_kept(k, entry);
+        rc = look_at_kept(io, k, entry);
         if (rc == 0 && next)
-            rc = look_at_kept(k, next);
+            rc = look_at_kept(io, k, next);
         if (rc < 0)
             break;
         struct kept_segment kept = { .sequence = entry->header.sequence,
@@ -135,7 +137,6 @@ int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct k
         if (!each(context, &kept))
             break;
     }
-    twl_segment_set_free(&set);
     return rc;
 }
 

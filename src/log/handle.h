@@ -31,8 +31,8 @@ struct twinlog {
     struct twinlog_options options;   /* [const] normalised */
     struct shared_page *shared;       /* [const] `own_shared`, or that of the participants */
     struct shared_page own_shared;    /* [const] */
-    struct participants participants; /* [const] .file is NULL unless the mode is TWINLOG_MODE_SHARED */
-    struct keeper *keeper;            /* [const] NULL if read-only, or shared */
+    struct participants participants; /* [const] of a mapped log; .file is NULL unless it is shared */
+    struct keeper *keeper;            /* [const] NULL if read-only, or mapped; but while it is opened */
     struct commit *commit;            /* [const] NULL if read-only, or mapped */
     struct mapped *mapped;            /* [const] NULL in TWINLOG_MODE_DURABLE */
     const struct engine_ops *ops;     /* [const] NULL if read-only */
@@ -76,6 +76,13 @@ struct call {
     enum inside how;
     int cancel_state; /* before the call, which has disabled cancellation */
 };
+/* Oldest LSN that is kept, or first to come; another participant may have trimmed the log. */
+static inline uint64_t head_lsn(struct twinlog *log)
+{
+    if (log->shared->is_shared)
+        raise_u64(&log->first_lsn, twl_page_first_lsn(log->shared));
+    return atomic_load(&log->first_lsn);
+}
 static inline bool is_read_only(const struct twinlog *log)
 {
     return !log->ops;
@@ -126,7 +133,7 @@ int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, st
 /* Closes the idle readers of twinlog_read(): after records were removed, or when the log is closed. */
 void twl_forget_lookups(struct twinlog *log);
 
-/* The retention; called by the keeper. */
+/* The retention; called by the keeper, or by the mapped log. */
 void twl_retain(void *log);
 bool twl_has_retention(const struct twinlog_options *options);
 

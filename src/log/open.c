@@ -23,8 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETENTION_MS 60000u
-
 #define MOST_NUMBER (UINT64_MAX / 4 * 3) /* larger numbers leave too few to count on */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -47,6 +45,11 @@ struct opening {
 static bool is_mapped(const struct opening *o)
 {
     return o->log->options.mode != TWINLOG_MODE_DURABLE;
+}
+
+static bool is_durable(const struct opening *o)
+{
+    return !is_mapped(o);
 }
 
 static bool is_shared(const struct opening *o)
@@ -149,6 +152,8 @@ static int take_lock(struct opening *o)
     if (is_shared(o))
         return take_shared_lock(o);
     log->shared = &log->own_shared;
+    if (is_mapped(o))
+        twl_participants_be_alone(log->io, &log->participants);
     int rc = twl_page_lock(log->io, log->options.lock_timeout_ms, log->shared);
     return rc == -EBUSY ? refuse_busy(o, "") : rc;
 }
@@ -385,6 +390,8 @@ static int make_keeper(struct opening *o)
     memcpy(first.name, o->active.name, sizeof(first.name));
     if (is_new(o))
         o->set.max_number = 1;
+    else /* it may just have got longer, and a trim by bytes counts it */
+        o->set.entries[o->recovery.index].file_bytes = o->active.file_bytes;
     struct keeper_config config = {
         .io = log->io,
         .statistics = log->shared->statistics,
@@ -396,7 +403,6 @@ static int make_keeper(struct opening *o)
         .tend = twl_retain,
         .tends_at_start = twl_has_retention(&log->options),
         .context = log,
-        .tend_ms = log->options.keep_age_ms > 0 ? RETENTION_MS : 0,
         .trim_ask = &log->shared->page->trim_ask,
     };
     plan_segment(o, o->active.header.sequence + 1,
@@ -421,11 +427,6 @@ static int make_room(struct opening *o)
 static int make_commit(struct opening *o)
 {
     struct twinlog *log = o->log;
-    struct twinlog_options options = log->options;
-    if (is_mapped(o)) { /* only the marker is written through the buffers */
-        options.max_record_bytes = 0;
-        options.buffer_bytes = 4 * BLOCK_BYTES;
-    }
     const struct commit_config config = {
         .io = log->io,
         .keeper = log->keeper,
@@ -435,7 +436,7 @@ static int make_commit(struct opening *o)
         .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
         .epoch = log->epoch,
-        .options = &options,
+        .options = &log->options,
         .shared = log->shared,
     };
     int rc = twl_commit_create(&config, &log->commit);
@@ -448,6 +449,9 @@ static int begin_epoch(struct opening *o)
 {
     struct twinlog *log = o->log;
     log->io->reads_disk = false; /* from here on the page cache equals the disk */
+    if (is_mapped(o))
+        return twl_mapped_write_start(&o->active, o->recovery.offset, o->recovery.last_group > 0, log->epoch,
+                                      &o->recovery.position);
     int rc = twl_commit_stop(log->commit);
     if (rc == 0) {
         rc = twl_commit_write_marker(log->commit, GROUP_START);
@@ -456,30 +460,26 @@ static int begin_epoch(struct opening *o)
     return rc;
 }
 
+static struct mapped_config plan_mapped(struct twinlog *log)
+{
+    return (struct mapped_config){ .io = log->io,
+                                   .shared = log->shared,
+                                   .participants = &log->participants,
+                                   .options = &log->options,
+                                   .retain = twl_retain,
+                                   .retain_context = log };
+}
+
 /* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it
  * is mapped. */
 static int go_on_mapped(struct opening *o)
 {
     struct twinlog *log = o->log;
-    struct mapped_config config = {
-        .io = log->io,
-        .keeper = log->keeper,
-        .shared = log->shared,
-        .participants = is_shared(o) ? &log->participants : NULL,
-        .options = &log->options,
-    };
-    twl_commit_give_away(log->commit, &config.left, &config.position);
-    twl_commit_destroy(log->commit);
-    log->commit = NULL;
-    /* the marker was a group; what stands in front is the keeper's */
-    const size_t kept = offsetof(struct statistics, roll_waits);
-    memset((char *)log->shared->statistics + kept, 0, sizeof(*log->shared->statistics) - kept);
-    int rc = twl_mapped_create(&config, &log->mapped);
-    if (rc < 0)
-        twl_segment_close(&config.left);
-    else
-        twl_keeper_set_complete(log->keeper, twl_mapped_close_group, log->mapped);
-    return rc;
+    struct mapped_config config = plan_mapped(log);
+    config.keeper = log->keeper;
+    config.left = &o->active;
+    config.position = o->recovery.position;
+    return twl_mapped_create(&config, &log->mapped);
 }
 
 static void set_engine(struct twinlog *log)
@@ -493,14 +493,14 @@ static int start_mapped(struct opening *o)
     return twl_mapped_start(o->log->mapped);
 }
 
-/* The log is open, and no work is left that must be done by one process alone. */
+/* The log is open, and no work is left that must be done by one process alone, or by the keeper. */
 static int let_others_in(struct opening *o)
 {
     struct twinlog *log = o->log;
     const int64_t max_time_so_far_ns = twl_keeper_end(log->keeper);
     twl_keeper_destroy(log->keeper);
     log->keeper = NULL;
-    twl_mapped_let_in(log->mapped, max_time_so_far_ns);
+    twl_mapped_begin(log->mapped, max_time_so_far_ns);
     return twl_participants_open(&log->participants);
 }
 
@@ -509,12 +509,10 @@ static int join_others(struct opening *o)
 {
     struct twinlog *log = o->log;
     const struct common *common = log->participants.common;
-    const struct mapped_config config = {
-        .io = log->io, .shared = log->shared, .participants = &log->participants, .options = &log->options
-    };
     log->options.segment_bytes = common->segment_bytes;
     log->options.max_record_bytes =
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
+    const struct mapped_config config = plan_mapped(log);
     int rc = check_links(o, PAGE_FILE_NAME, 0);
     if (rc == 0)
         rc = twl_mapped_join(&config, &log->mapped);
@@ -533,8 +531,10 @@ static int join_others(struct opening *o)
 static int make_good(void *context, struct state *state)
 {
     const struct opening *o = context;
-    return is_old(o) && twl_state_settle(state, o->set.entries[0].header.sequence, o->set.first_lsn,
-                                         o->recovery.position.next_lsn - 1);
+    const bool had_wish = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0; /* of a writer before */
+    return (is_old(o) && twl_state_settle(state, o->set.entries[0].header.sequence, o->set.first_lsn,
+                                          o->recovery.position.next_lsn - 1)) ||
+           had_wish;
 }
 
 /* Done also if nothing must move: after a failed sync the state file may be only in the page cache. A
@@ -554,8 +554,6 @@ static int publish(struct opening *o)
     uint64_t first_lsn = is_new(o) ? 1 : o->set.first_lsn;
     atomic_store(&log->first_lsn, first_lsn);
     set_engine(log);
-    if (log->mapped)
-        twl_mapped_begin(log->mapped);
     atomic_store(&log->shared->statistics->io, log->options.io);
     atomic_store(&log->shared->statistics->is_direct, !(log->options.flags & TWINLOG_BUFFERED));
     twl_page_publish(log->shared, log->options.mode,
@@ -603,11 +601,11 @@ static const struct step open_steps[] = {
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
     { make_room, "make the next segment", is_mapped },
-    { make_commit, "read the last block", NULL },
+    { make_commit, "read the last block", is_durable },
     { begin_epoch, "write to the newest segment", NULL },
     { go_on_mapped, "map the next segment", is_mapped },
     { publish, NULL, NULL },
-    { let_others_in, "share the log", is_shared },
+    { let_others_in, "share the log", is_mapped },
     { start_mapped, "start a thread", is_mapped },
     { NULL, NULL, NULL },
 };

@@ -40,13 +40,6 @@ static const char *find_mapped_fault(const struct twinlog_options *o)
     return NULL;
 }
 
-static const char *find_shared_fault(const struct twinlog_options *o)
-{
-    if (o->keep_bytes > 0 || o->keep_records > 0 || o->keep_age_ms > 0)
-        return "a shared log keeps what it has as long as it is open; trim it when it is closed";
-    return find_mapped_fault(o);
-}
-
 static const char *find_fault(const struct twinlog_options *o)
 {
     if (o->flags & ~ALL_FLAGS)
@@ -71,9 +64,8 @@ static const char *find_fault(const struct twinlog_options *o)
     case TWINLOG_MODE_DURABLE:
         return NULL;
     case TWINLOG_MODE_MAPPED:
-        return find_mapped_fault(o);
     case TWINLOG_MODE_SHARED:
-        return find_shared_fault(o);
+        return find_mapped_fault(o);
     default:
         return "mode is no enum twinlog_mode";
     }

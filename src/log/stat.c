@@ -78,7 +78,7 @@ static uint64_t first_lsn(struct twinlog *log)
         (void)twl_look(log);
         return atomic_load(&log->looked_first_lsn);
     }
-    uint64_t first_lsn = atomic_load(&log->first_lsn);
+    uint64_t first_lsn = head_lsn(log);
     return told_lsn(log) >= first_lsn ? first_lsn : 0;
 }
 

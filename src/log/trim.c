@@ -28,8 +28,9 @@ struct trim {
     uint64_t old_lsn;  /* the current head */
     uint64_t wish_lsn; /* the head by the limits alone */
     uint64_t durable_lsn;
-    uint64_t head_lsn; /* the new head */
-    uint64_t sequence; /* of the segment that holds it */
+    uint64_t head_lsn;      /* the new head */
+    uint64_t sequence;      /* of the segment that holds it */
+    struct segment_set set; /* loaded under the lock of the state file */
     struct twinlog_trim_result result;
 };
 
@@ -112,16 +113,37 @@ static void hold_for_cursor(struct trim *trim, const struct state *state)
     hold(trim, TWINLOG_HELD_BY_CURSOR, slowest.name, slowest.name_bytes);
 }
 
+/* A mapped log has no keeper: participants make segments. They trim one after the other. */
+static int load_set(struct trim *trim)
+{
+    struct twinlog_report report;
+    struct keeper *keeper = trim->log->keeper;
+    return keeper ? twl_keeper_set(keeper, &trim->set)
+                  : twl_segment_set_open(trim->log->io, SET_FOR_READING, NULL, &trim->set, &report);
+}
+
+static int each_segment(struct trim *trim, bool (*each)(void *context, const struct kept_segment *segment))
+{
+    return twl_keeper_each(trim->log->io, trim->log->keeper, &trim->set, each, trim);
+}
+
 static int move_head(void *context, struct state *state)
 {
     struct trim *trim = context;
+    /* A change that failed may have moved the head; this change settles that. */
+    const uint64_t old_lsn = trim->old_lsn = state->header.first_lsn;
+    trim->wish_lsn = trim->lsn;
+    int rc = load_set(trim);
+    if (rc == 0)
+        rc = each_segment(trim, extend_wish);
+    trim->durable_lsn = twl_durable_lsn(trim->log);
+    trim->wish_lsn = min_u64(trim->wish_lsn, trim->durable_lsn + 1);
     trim->head_lsn = trim->wish_lsn;
     hold_for_cursor(trim, state);
-    /* A change that failed may have moved the head; this change settles that. */
-    uint64_t old_lsn = state->header.first_lsn;
     trim->head_lsn = max_u64(trim->head_lsn, old_lsn);
     trim->sequence = state->header.first_sequence;
-    int rc = twl_keeper_each(trim->log->keeper, find_head, trim);
+    if (rc == 0)
+        rc = each_segment(trim, find_head);
     if (rc < 0)
         return rc;
     if (trim->head_lsn == old_lsn && trim->sequence <= state->header.first_sequence)
@@ -132,32 +154,33 @@ static int move_head(void *context, struct state *state)
     return 1;
 }
 
-static int apply(struct trim *trim)
+static void settle(struct trim *trim)
 {
     struct twinlog *log = trim->log;
-    struct keeper_freed freed;
-    if (log->is_truncation_in_doubt) /* the segment that it continues, if it happened, must not be removed */
-        return TWINLOG_EPOISONED;
-    trim->old_lsn = atomic_load(&log->first_lsn);
-    trim->wish_lsn = trim->lsn;
-    int rc = twl_keeper_each(log->keeper, extend_wish, trim);
-    trim->durable_lsn = twl_durable_lsn(log);
-    trim->wish_lsn = min_u64(trim->wish_lsn, trim->durable_lsn + 1);
-    if (rc == 0)
-        rc = twl_state_change(log->io, move_head, trim);
-    if (rc < 0)
-        return rc;
     atomic_store(&log->first_lsn, trim->head_lsn);
     twl_page_publish_first(log->shared, trim->head_lsn);
     if (trim->result.holder == TWINLOG_HELD_BY_CURSOR)
-        twl_keeper_each(log->keeper, count_held, trim);
-    freed = twl_keeper_retire(log->keeper, trim->sequence);
+        each_segment(trim, count_held);
+    const struct keeper_freed freed = log->keeper
+                                          ? twl_keeper_retire(log->keeper, trim->sequence)
+                                          : twl_mapped_remove(log->mapped, &trim->set, trim->sequence);
     twl_forget_lookups(log);
     trim->result.first_lsn = trim->head_lsn;
     trim->result.removed_records = trim->head_lsn - trim->old_lsn;
     trim->result.removed_segments = freed.segments;
     trim->result.removed_bytes = freed.bytes;
-    return 0;
+}
+
+static int apply(struct trim *trim)
+{
+    /* the segment that it continues, if it happened, must not be removed */
+    if (trim->log->is_truncation_in_doubt)
+        return TWINLOG_EPOISONED;
+    const int rc = twl_state_change(trim->log->io, move_head, trim);
+    if (rc == 0)
+        settle(trim);
+    twl_segment_set_free(&trim->set);
+    return rc;
 }
 
 int twl_learn_head(struct twinlog *log)
@@ -202,13 +225,15 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
         .is_past_cursors = (own.flags & TWINLOG_TRIM_PAST_CURSORS) != 0,
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
-    if (log->keeper) {
+    if (log->mapped)
+        twl_mapped_close_left(log->mapped);
+    if (is_read_only(log)) {
+        rc = -EROFS;
+    } else {
         twl_mutex_lock(&log->head_lock);
         trim.lsn = max_u64(trim.lsn, head_for_records(log, own.keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->head_lock);
-    } else {
-        rc = is_read_only(log) ? -EROFS : -ENOTSUP; /* a segment may be open in another process */
     }
     if (rc == 0)
         twl_versioned_give(ret_result, &trim.result, sizeof(trim.result));
@@ -249,28 +274,40 @@ static void find_wish(const struct state *state, struct wish *wish)
     wish->past_cursors_lsn = load_le64(entry.value + 8);
 }
 
-static int take_wish(void *context, struct state *state)
+static int look_for_wish(void *context, struct state *state)
 {
     find_wish(state, context);
-    const int rc = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME);
-    return rc < 0 ? (rc == -ENOENT ? 0 : rc) : 1;
+    return 0;
 }
 
+/* Unless another one has come meanwhile. */
+static int forget_wish(void *context, struct state *state)
+{
+    struct wish wish, *done = context;
+    find_wish(state, &wish);
+    if (wish.before_lsn != done->before_lsn || wish.past_cursors_lsn != done->past_cursors_lsn)
+        return 0;
+    return twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0;
+}
+
+/* Each participant of a shared log may do so. One that dies in between leaves the wish to the others, and to do it
+ * twice does no harm. */
 static void answer(struct twinlog *log)
 {
     struct trim_ask *ask = &log->shared->page->trim_ask;
-    struct wish wish = { 0 };
+    struct wish wish;
     if (!trim_ask_is_open(ask))
         return;
     const uint32_t asked = atomic_load(&ask->asked); /* what is wished later is asked again */
-    int rc = twl_state_change(log->io, take_wish, &wish);
+    int rc = twl_state_change(log->io, look_for_wish, &wish);
     struct trim trim = { .log = log, .lsn = wish.before_lsn };
     struct trim past = { .log = log, .lsn = wish.past_cursors_lsn, .is_past_cursors = true };
     if (rc == 0 && trim.lsn > 0)
         rc = apply(&trim);
     if (rc == 0 && past.lsn > 0)
         rc = apply(&past);
-    atomic_store(&ask->result, rc);
+    const int forgotten = twl_state_change(log->io, forget_wish, &wish);
+    atomic_store(&ask->result, rc < 0 ? rc : forgotten);
     atomic_store(&ask->answered, asked);
 }
 
@@ -301,7 +338,8 @@ static int look_at_answer(struct shared_page *shared, uint64_t writer, uint32_t 
     int rc = twl_page_has_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
-    if (!has_writer || atomic_load(&shared->page->writer) != writer)
+    const bool is_new = (int32_t)(atomic_load(&ask->asked) - asked) < 0; /* the opening has cleared it */
+    if (!has_writer || is_new || atomic_load(&shared->page->writer) != writer)
         return -ESRCH;
     if ((int32_t)(atomic_load(&ask->answered) - asked) < 0)
         return 0;
@@ -337,7 +375,7 @@ static int ask_writer(struct shared_page *shared, const struct twinlog_trim_opti
     int rc = twl_page_ask_writer(shared, &has_writer);
     if (rc < 0 || !has_writer)
         return rc < 0 ? rc : -ESRCH;
-    if (!shared->page || twl_page_mode(shared) == TWINLOG_MODE_SHARED)
+    if (!shared->page)
         return -ENOTSUP;
     if (!shared->is_writable)
         return -EACCES;

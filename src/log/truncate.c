@@ -108,20 +108,18 @@ static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
     return rc < 0 ? rc : go_on_at(log, &truncate);
 }
 
-static bool take_oldest(void *context, const struct kept_segment *segment)
-{
-    *(uint64_t *)context = segment->sequence;
-    return false;
-}
-
 /* A cursor that stayed beyond the end would claim to have seen records that are appended there later. The head moves if
  * nothing was kept. If a crash comes before this, the next opening makes the change. */
 static int settle(struct twinlog *log, struct state *state)
 {
-    uint64_t oldest;
-    int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
-    if (rc < 0 || !twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log)))
+    struct segment_set set;
+    int rc = twl_keeper_set(log->keeper, &set);
+    if (rc < 0)
         return rc;
+    const uint64_t oldest = set.entries[0].header.sequence;
+    twl_segment_set_free(&set);
+    if (!twl_state_settle(state, oldest, atomic_load(&log->first_lsn), twl_durable_lsn(log)))
+        return 0;
     state->header.cursor_epoch = log->epoch.number; /* no cursor is beyond the truncation now */
     return 1;
 }

@@ -63,9 +63,9 @@ static int look(struct shared_page *shared, struct twinlog_stat *stat, struct tw
         twl_statistics_time(statistics, timings);
     } else {
         rc = look_at_records(shared->io, stat);
+        if (rc == 0) /* no process has all the files */
+            rc = twl_stat_files(shared->io, stat);
     }
-    if (rc == 0 && stat->mode == TWINLOG_MODE_SHARED) /* no process has all the files */
-        rc = twl_stat_files(shared->io, stat);
     settle_lsns(stat);
     const bool is_same = twl_page_epoch(shared) == epoch;
     return rc < 0 || (is_same && atomic_load(&statistics->layout) == STATISTICS_LAYOUT) ? rc : -EAGAIN;

@@ -36,7 +36,7 @@
 static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, const struct open_walk *walk)
 {
     uint32_t size;
-    const unsigned owner = m->participants ? twl_open_group_owner(&seg->group, walk, &size) : 0;
+    const unsigned owner = twl_open_group_owner(&seg->group, walk, &size);
     if (owner == 0 || size == CLAIM_END || twl_participants_is_alive(m->participants, owner))
         return false;
     const bool is_filled = twl_open_group_fill(&seg->group, walk, size, seg->start.time_ns);
@@ -51,7 +51,6 @@ static void see_rest(struct mapped *m) REQUIRES(m->looking)
     struct record_header record;
     while (twl_open_group_pass(&m->seen_segment->group, &m->seen, &record)) {
         m->seen_bytes += record.size;
-        m->seen_here += record.size;
     }
     raise_u64(&m->seen_segment->words->complete, twl_open_walk_pack(&m->seen));
 }
@@ -60,7 +59,6 @@ static void see_next(struct mapped *m, struct mapped_segment *next) REQUIRES(m->
 {
     m->seen_segment = next;
     m->seen = (struct open_walk)OPEN_WALK_INIT;
-    m->seen_here = 0;
 }
 
 /* If the record was not complete at the last look either, makes it a filler if its owner is dead: true. */
@@ -101,17 +99,6 @@ static void see_up_to(struct mapped *m, const struct mapped_segment *seg) REQUIR
     }
 }
 
-void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes)
-{
-    twl_mutex_lock(&m->looking);
-    see_up_to(m, seg);
-    if (m->seen_segment == seg) {
-        m->seen_bytes += payload_bytes - min_u64(m->seen_here, payload_bytes);
-        see_next(m, atomic_load(&seg->next));
-    }
-    twl_mutex_unlock(&m->looking);
-}
-
 void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg)
 {
     twl_mutex_lock(&m->looking);
@@ -143,8 +130,7 @@ static int await_copy(struct mapped *m, const struct mapped_segment *seg, struct
             return -EIO;
         if (turns < TURNS_TO_YIELD)
             twl_yield();
-        else if ((!is_wanted || turns >= TURNS_TO_YIELD + (uint64_t)m->ops->copy_ms) &&
-                 !fill_abandoned(m, seg, walk))
+        else if ((!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) && !fill_abandoned(m, seg, walk))
             return -EAGAIN;
         else
             m->io->ops->sleep_ms(m->io, 1);
@@ -261,8 +247,11 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
         return rc;
     atomic_fetch_add(&m->statistics->syncs, 1);
     begin_sync(seg);
-    rc = msync(seg->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
-    if (rc == 0 && twl_open_group_is_lost(&seg->group))
+    if (!seg->group.bytes) /* the mapping was taken away */
+        rc = io_sync_data(seg->segment.file);
+    else if (msync(seg->group.bytes + from, to - from, MS_SYNC) < 0)
+        rc = -errno;
+    else if (twl_open_group_is_lost(&seg->group))
         rc = -EIO;
     if (rc == 0 && !atomic_load(&seg->words->is_named)) {
         rc = m->io->ops->sync_dir(m->io);
@@ -303,36 +292,25 @@ int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
     return rc;
 }
 
-int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
-{
-    lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
-    twl_mutex_lock(&m->syncing);
-    const int rc = m->ops->sync(m, lsn, deadline_ns);
-    twl_mutex_unlock(&m->syncing);
-    return rc;
-}
-
 /* ---- a group ----------------------------------------------------------------------------------- */
 
-/* Without records the marker is the segment's last group. In shared mode, every participant composes the same
- * one. */
-static void compose_last(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+/* Without records the marker is the segment's last group. Every participant composes the same one. */
+static void compose_last(struct mapped_segment *seg)
 {
     if (seg->last.bytes > 0)
         return;
     seg->last = seg->start;
     if (seg->walk.count == 0)
         return;
-    seg->last =
-        (struct group_header){ .first_lsn = seg->group.first_lsn,
-                               .count = seg->walk.count,
-                               .bytes = (uint32_t)(seg->walk.offset - OPEN_GROUP_OFFSET),
-                               .durable_lsn = seg->start.durable_lsn,
-                               .chain = seg->start.checksum,
-                               .epoch = seg->start.epoch,
-                               .kind = GROUP_RECORDS,
-                               .flags = GROUP_MAPPED,
-                               .time_ns = m->participants ? seg->start.time_ns : m->io->ops->now_ns(m->io) };
+    seg->last = (struct group_header){ .first_lsn = seg->group.first_lsn,
+                                       .count = seg->walk.count,
+                                       .bytes = (uint32_t)(seg->walk.offset - OPEN_GROUP_OFFSET),
+                                       .durable_lsn = seg->start.durable_lsn,
+                                       .chain = seg->start.checksum,
+                                       .epoch = seg->start.epoch,
+                                       .kind = GROUP_RECORDS,
+                                       .flags = GROUP_MAPPED,
+                                       .time_ns = seg->start.time_ns };
 }
 
 /* Through the mapping. */
@@ -342,7 +320,7 @@ static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
     int rc = twl_mapped_sync_up_to(m, seg);
     if (rc < 0 || seg->is_closed)
         return rc;
-    compose_last(m, seg);
+    compose_last(seg);
     if (seg->walk.count > 0) {
         twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
         POINT("last-group-open");
@@ -355,21 +333,16 @@ static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
     return rc;
 }
 
-/* Through the file, not the mapping: while a page is mapped, the kernel protects it against writing before it
- * writes it to the disk, and interrupts the other processors for that. */
-int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct io_file *file)
+/* Through the file: the mapping may have been taken away. */
+int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg)
 {
     unsigned char header[GROUP_HEADER_BYTES];
-    atomic_fetch_add(&m->statistics->syncs, 2);
-    compose_last(m, seg);
+    struct io_file *file = seg->segment.file;
+    atomic_fetch_add(&m->statistics->syncs, 1);
+    compose_last(seg);
     twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
     begin_sync(seg);
-    int rc = io_sync_data(file);
-    POINT("left-synced");
-    if (rc == 0)
-        tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
-    if (rc == 0 && seg->walk.count > 0)
-        rc = io_write_at(file, header, GROUP_HEADER_BYTES, OPEN_GROUP_OFFSET);
+    int rc = seg->walk.count > 0 ? io_write_at(file, header, GROUP_HEADER_BYTES, OPEN_GROUP_OFFSET) : 0;
     POINT("left-closed");
     if (rc == 0)
         rc = io_sync_data(file);
@@ -377,31 +350,26 @@ int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct i
     return end_sync(m, seg, rc);
 }
 
-int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,
-                         uint64_t *ret_payload_bytes)
+int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary)
 {
-    const uint32_t count = twl_open_group_count(&seg->group);
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
-    uint64_t payload_bytes = 0;
-    int rc = 0;
+    int rc = await_copies(m, seg, twl_open_group_count(&seg->group));
+    if (rc < 0 || !summary)
+        return rc;
     twl_summary_begin(summary);
     twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
-    while (walk.count < count) {
+    while (walk.count < seg->walk.count) {
         const uint64_t lsn = seg->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;
-        rc = await_copy(m, seg, &walk, &record);
-        if (rc < 0)
-            break;
+        if (!twl_open_group_pass(&seg->group, &walk, &record))
+            return twl_mapped_fail(m, -EIO);
         twl_summary_add_record(summary, lsn, OPEN_GROUP_OFFSET, (uint32_t)offset, record.time_ns);
-        payload_bytes += record.size;
     }
-    seg->walk = walk;
-    *ret_payload_bytes = payload_bytes;
-    compose_last(m, seg);
+    compose_last(seg);
     if (seg->last.count > 0)
         twl_summary_end_group(summary, &seg->last, OPEN_GROUP_OFFSET);
     summary->chain = seg->start.checksum; /* the group of records is not in the chain */
-    return rc;
+    return twl_open_group_is_lost(&seg->group) ? twl_mapped_fail(m, -EIO) : 0;
 }
 
 void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg)

@@ -11,8 +11,8 @@
  *
  * docs/design.md has the order of the locks.
  *
- * What a single writer does in another way than participants is in `ops`: alone.c, shared_mode.c. Each participant has
- * a list of its own; the list of one that has not needed room lately ends earlier.
+ * Each participant has a list of its own; the list of one that has not needed room lately ends earlier. In the mapped
+ * mode there is one participant, which lets no other in.
  */
 #ifndef TWL_MAPPED_INSIDE_H
 #define TWL_MAPPED_INSIDE_H
@@ -27,40 +27,18 @@
 #define TURNS_TO_YIELD 1000u /* before a wait sleeps, or asks whether a participant is alive */
 #define COPY_MS 2 /* to wait for another process's copy, before records in front of it are synced */
 
-struct mapped_ops {
-    /* For the thread: has the next segment made, if there is none. -EAGAIN: another participant makes it. */
-    int (*prepare_ahead)(struct mapped *m);
-    /* [rolling] Opens the next segment as `spare_segment`. -EAGAIN: none is ready, and it may not wait. */
-    int (*get_next)(struct mapped *m, bool may_wait);
-    /* [rolling] Completes the marker that starts the spare: its promise, salt, time and writer. */
-    int (*complete_start)(struct mapped *m, struct group_header *start);
-    /* [rolling] Lets searches for segments find the new one. */
-    void (*announce)(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg);
-    /* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. NULL
-     * without participants, as is `look_after`. */
-    bool (*tend)(struct mapped *m);
-    uint64_t (*look_after)(struct mapped *m); /* for the thread: work for others; when to look again */
-    int (*sync)(struct mapped *m, uint64_t lsn, uint64_t deadline_ns); /* [syncing] twl_mapped_sync() */
-    int (*finish)(struct mapped *m);
-    uint32_t copy_ms; /* that a sync waits for the copy of a record it needs, before it does without */
-};
-/* The first participant is alone until twl_mapped_let_in(). */
-extern const struct mapped_ops twl_mapped_alone;
-
 struct mapped {
-    const struct mapped_ops *ops;
     struct io *io;                     /* [const] */
-    struct keeper *keeper;             /* [const] NULL in shared mode */
     struct shared_page *shared;        /* [const] */
-    struct participants *participants; /* [const] NULL: there are none */
+    struct participants *participants; /* [const] */
+    void (*retain)(void *context);     /* [const] see struct mapped_config */
+    void *retain_context;              /* [const] */
     struct twinlog_options options;    /* [const] */
 
     _Atomic(struct mapped_segment *) active;
     _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */
     _Atomic uint64_t *durable; /* [const pointer] likewise: newest LSN up to which all records are durable */
-    _Atomic uint64_t *newest; /* [const pointer] likewise: number of the segment that others have rolled to */
     _Atomic int own_poison;
-    _Atomic uint64_t own_newest; /* 0: there are no others */
     /* As far as this process has synced. Only this one is promised on the disk: a recovery takes what is
      * promised and missing for damage, and the page may hold anything. */
     _Atomic uint64_t own_durable;
@@ -69,11 +47,11 @@ struct mapped {
     uint64_t room; /* [const] bytes a segment must have for groups, so that the largest record fits */
 
     struct twl_mutex rolling;
-    struct segment first_left;    /* [rolling] until twl_mapped_begin(): the newest segment so far */
     struct segment spare_segment; /* [rolling] the next segment, not started; without a file: there is none */
     struct mapped_segment *spare; /* [rolling] the same, mapped; NULL also while mapping it fails */
     _Atomic bool has_spare;
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
+    struct twl_mutex making; /* held while the next segment is made */
 
     struct twl_mutex syncing;
     struct mapped_segment *oldest; /* [syncing] that is not closed */
@@ -84,15 +62,14 @@ struct mapped {
     struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */
     struct open_walk seen;               /* [looking] and those in it, up to here */
     uint64_t seen_bytes;                 /* [looking] payload of all these records */
-    uint64_t seen_here;                  /* [looking] payload of those in seen_segment */
     uint64_t stuck_lsn;                  /* [looking] the record that was not complete at the last look */
 
     _Alignas(64) _Atomic uint64_t last_own; /* shared mode: this handle's newest record; each put stores it */
 
-    _Alignas(64) pthread_t thread;
-    bool has_thread;
+    _Alignas(64) pthread_t threads[2];
+    unsigned thread_count;
     _Atomic bool must_stop;
-    struct twl_event wake; /* the thread sleeps on it */
+    struct twl_event wake; /* the threads sleep on it */
 };
 
 int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns `error` */
@@ -111,20 +88,33 @@ struct mapped_segment *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct mapped_segment *seg);
 
 int twl_mapped_catch_up(struct mapped *m); /* rolls as far as the other participants have */
+void twl_mapped_free_segments(struct mapped *m);
 
-/* ---- durable.c: complete, durable, closed ------------------------------------------------------------- */
+/* ---- together.c: what participants do for each other --------------------------------------------------- */
 
+/* Opens the next segment as `spare_segment`. -EAGAIN: there is none, and it may not wait for one to be made. */
+int twl_mapped_get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
+/* For the thread: has the next segment made, if there is none. -EAGAIN: another participant makes it. */
+int twl_mapped_make_ahead(struct mapped *m);
+/* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. */
+bool twl_mapped_tend(struct mapped *m);
+uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */
 /* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT: another
  * process took too long to complete its record. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
+int twl_mapped_finish(struct mapped *m);
+
+/* ---- durable.c: complete, durable, closed ------------------------------------------------------------- */
+
 /* Completes and makes durable all records claimed in this segment and those before it; NULL: in all segments.
  * -EAGAIN: all records before one that another process has to complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last) REQUIRES(m->syncing);
-/* Waits for the records of a segment that was left, and sums them up. */
-int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,
-                         uint64_t *ret_payload_bytes) REQUIRES(m->syncing);
-int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct io_file *file)
+/* Waits for the records of a segment that was left, and sums them up, unless `summary` is NULL. -EAGAIN: another
+ * process has to complete one. */
+int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary)
     REQUIRES(m->syncing);
+/* Gives the group its header. The records are durable. */
+int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing);
 /* Waits until the segment, which was left, is not active any more and no thread is inside; neither takes
  * long. */
 void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg);
@@ -134,9 +124,7 @@ int twl_mapped_close_all(struct mapped *m);
 /* How far records are complete, without a wait for the disk. */
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
 /* Moves the walk behind this segment, which is about to be unmapped, as were those before it. All its records
- * are complete or lost; they have this much payload. */
-void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes);
-/* The same for a segment in which all records are known to be complete. */
+ * are complete. */
 void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
 
 #endif

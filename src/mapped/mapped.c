@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See mapped.h and inside.h: rolling, putting records, the thread, creating and destroying. */
+/* See mapped.h and inside.h: rolling, putting records, the threads, creating and destroying. */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
 
@@ -51,7 +51,7 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     if (m->spare)
         return 0;
     if (!m->spare_segment.file)
-        rc = m->ops->get_next(m, may_wait);
+        rc = twl_mapped_get_next(m, may_wait);
     if (rc == -EAGAIN && !may_wait) {
         const int error = atomic_exchange(&m->spare_error, 0); /* that kept the thread from making one */
         rc = error < 0 ? error : rc;
@@ -62,21 +62,27 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     return rc;
 }
 
-/* Begins the spare and makes it the active segment. In this order: it gets its marker; a search for segments finds it
- * (the keeper has it in its set, or its name exists); the page says its epoch; it becomes active. So a reader that
- * learns of a record in it finds the segment. */
+/* Begins the spare and makes it the active segment. In this order: it gets its marker, the same from every participant;
+ * the page says its number and its epoch; it becomes active. So a reader that learns of a record in it finds the
+ * segment. */
 static int move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling)
 {
     struct mapped_segment *seg = m->spare, *old = atomic_load(&m->active);
-    struct group_header start = { .first_lsn = position->next_lsn,
-                                  .bytes = GROUP_HEADER_BYTES,
-                                  .chain = position->chain,
-                                  .epoch.number = position->epoch.number + 1,
-                                  .kind = GROUP_START,
-                                  .flags = GROUP_FIRST };
-    const int rc = position->epoch.number == UINT32_MAX ? -EOVERFLOW : m->ops->complete_start(m, &start);
-    if (rc < 0)
-        return rc;
+    const struct segment_header *header = &seg->segment.header;
+    const struct group_header start = {
+        .first_lsn = position->next_lsn,
+        .bytes = GROUP_HEADER_BYTES,
+        .chain = position->chain,
+        .epoch = { position->epoch.number + 1,
+                   .salt = (uint32_t)(header->segment_id ^ header->segment_id >> 32) },
+        .kind = GROUP_START,
+        .flags = GROUP_FIRST,
+        .durable_lsn = header->after_lsn,
+        .time_ns = header->created_ns,
+        .writer = header->writer,
+    };
+    if (position->epoch.number == UINT32_MAX)
+        return -EOVERFLOW;
     twl_mapped_segment_begin(seg, &start);
     POINT("start-marked");
     m->spare_segment = (struct segment){ 0 };
@@ -84,12 +90,11 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
     atomic_store(&m->has_spare, false);
     if (old) {
         atomic_store(&old->next, seg);
-        m->ops->announce(m, old, seg);
+        raise_u64(&m->participants->common->newest, seg->number);
         POINT("segment-left");
         twl_page_publish_epoch(m->shared, start.epoch.number);
         POINT("epoch-told");
-    } else { /* the caller publishes, and leaves the old segment */
-        m->first_left.summary->next_lsn = position->next_lsn;
+    } else {
         m->oldest = m->all = m->seen_segment = seg;
     }
     atomic_store(&m->active, seg);
@@ -129,9 +134,11 @@ static int roll(struct mapped *m, const struct mapped_segment *full, bool is_try
 
 int twl_mapped_catch_up(struct mapped *m)
 {
+    const bool lets_others_in = participants_let_others_in(m->participants);
     int rc = 0;
     for (const struct mapped_segment *seg;
-         rc == 0 && (seg = atomic_load(&m->active))->number < atomic_load(m->newest);)
+         rc == 0 && lets_others_in &&
+         (seg = atomic_load(&m->active))->number < atomic_load(&m->participants->common->newest);)
         rc = roll(m, seg, false); /* its group has ended, because a participant has left it */
     return rc;
 }
@@ -199,7 +206,7 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         const int claimed = twl_open_group_claim(&seg->group, size, &place);
         if (claimed > 0) {
             rc = fill(m, seg, &place, entry, size);
-            if (m->participants)
+            if (participants_let_others_in(m->participants))
                 raise_u64(&m->last_own, place.lsn);
             *ret_lsn = place.lsn;
             twl_mapped_leave(seg);
@@ -210,8 +217,8 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
         rc = roll(m, seg, is_try);
-        if (m->ops->tend && !m->has_thread && !is_try) /* else left segments stay open */
-            (void)m->ops->tend(m);
+        if (m->thread_count == 0 && !is_try) /* else left segments stay open */
+            (void)twl_mapped_tend(m);
     }
     return rc;
 }
@@ -264,7 +271,7 @@ static int sync_all(void *engine)
     return rc == 0 ? twl_mapped_poison(engine) : rc;
 }
 
-/* ---- the thread ---------------------------------------------------------------------------------- */
+/* ---- the threads --------------------------------------------------------------------------------- */
 
 static void prepare_pages(struct mapped *m)
 {
@@ -280,7 +287,7 @@ static void prepare_segment(struct mapped *m)
 {
     if (atomic_load(&m->has_spare) || atomic_load(&m->must_stop))
         return;
-    int rc = m->ops->prepare_ahead(m);
+    int rc = twl_mapped_make_ahead(m);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
         rc = prepare(m, false);
@@ -291,24 +298,39 @@ static void prepare_segment(struct mapped *m)
     atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc);
 }
 
-static void *run(void *context)
+static void *prepare_ahead(void *context)
 {
     struct mapped *m = context;
-    const uint64_t interval_ns = (uint64_t)m->options.flush_interval_ms * 1000000u;
-    uint64_t due_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
         prepare_pages(m);
         prepare_segment(m);
-        const uint64_t look_ns = m->ops->look_after ? m->ops->look_after(m) : UINT64_MAX;
+        twl_event_sleep(&m->wake, seen);
+    }
+}
+
+/* A thread of its own: it waits for the disk. */
+static void *look_after(void *context)
+{
+    struct mapped *m = context;
+    const uint64_t interval_ns = (uint64_t)m->options.flush_interval_ms * 1000000u;
+    uint64_t due_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
+    uint64_t retained_ns = 0;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&m->wake);
+        if (atomic_load(&m->must_stop))
+            return NULL;
+        const uint64_t look_ns = twl_mapped_look_after(m);
         if (twl_monotonic_ns() >= due_ns) {
             (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
             due_ns = twl_monotonic_ns() + interval_ns;
         }
-        const uint64_t until_ns = min_u64(due_ns, look_ns);
-        twl_event_sleep_until(&m->wake, seen, until_ns == UINT64_MAX ? 0 : until_ns);
+        if (trim_is_due(&m->shared->page->trim_ask, &retained_ns))
+            m->retain(m->retain_context);
+        const uint64_t until_ns = min_u64(min_u64(due_ns, look_ns), twinlog_deadline(ASK_MS));
+        twl_event_sleep_until(&m->wake, seen, until_ns);
     }
 }
 
@@ -326,26 +348,63 @@ int twl_mapped_make_room(struct keeper *keeper, uint32_t max_record_bytes, uint6
     return twl_keeper_wait(keeper, room_for(max_record_bytes), durable_lsn, epoch);
 }
 
+/* Without room for the marker, the one that begins the next segment does. */
+int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool is_started,
+                           struct epoch epoch, struct position *position)
+{
+    _Alignas(BLOCK_BYTES) unsigned char bytes[2 * BLOCK_BYTES] = { 0 };
+    struct io *io = segment->file->io;
+    const uint64_t start = align_down(offset, BLOCK_BYTES), at = offset - start;
+    const uint64_t end = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES);
+    struct group_header marker = { .first_lsn = position->next_lsn,
+                                   .bytes = GROUP_HEADER_BYTES,
+                                   .durable_lsn = position->next_lsn - 1,
+                                   .chain = position->chain,
+                                   .epoch = epoch,
+                                   .kind = GROUP_START,
+                                   .flags = is_started ? 0 : GROUP_FIRST,
+                                   .time_ns = io->ops->now_ns(io),
+                                   .writer = twl_writer() };
+    size_t size = 0;
+    position->epoch = epoch;
+    if (end > segment->write_end)
+        return 0;
+    int rc = at > 0 ? io_read(segment->file, bytes, BLOCK_BYTES, start, &size) : 0;
+    if (rc == 0 && size < at)
+        rc = -EIO;
+    memset(bytes + at, 0, sizeof(bytes) - at);
+    twl_group_header_encode(&marker, segment->seed, offset, bytes + at);
+    if (rc == 0)
+        rc = io_write_at(segment->file, bytes, (size_t)(end - start), start);
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    if (rc == 0) {
+        position->chain = marker.checksum;
+        twl_summary_end_group(segment->summary, &marker, offset);
+    }
+    return rc;
+}
+
 struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes)
 {
     struct mapped *m = aligned_alloc(_Alignof(struct mapped), sizeof(*m));
     if (!m)
         return NULL;
     memset(m, 0, sizeof(*m));
-    m->ops = &twl_mapped_alone;
+    const bool lets_others_in = participants_let_others_in(config->participants);
     m->io = config->io;
-    m->keeper = config->keeper;
     m->shared = config->shared;
     m->statistics = config->shared->statistics;
     m->participants = config->participants;
+    m->retain = config->retain;
+    m->retain_context = config->retain_context;
     m->options = *config->options;
-    m->poison = m->participants ? &m->shared->page->poison : &m->own_poison;
-    m->durable = m->participants ? &m->shared->page->durable.lsn : &m->own_durable;
-    m->newest = m->participants ? &m->participants->common->newest : &m->own_newest;
+    m->poison = lets_others_in ? &m->shared->page->poison : &m->own_poison;
+    m->durable = lets_others_in ? &m->shared->page->durable.lsn : &m->own_durable;
     m->seen = (struct open_walk)OPEN_WALK_INIT;
-    m->wanted_lsn = UINT64_MAX;
     m->room = room_for(max_record_bytes);
     twl_mutex_init(&m->rolling);
+    twl_mutex_init(&m->making);
     twl_mutex_init(&m->syncing);
     twl_mutex_init(&m->looking);
     return m;
@@ -361,57 +420,61 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     atomic_store(m->durable, config->position.next_lsn - 1);
     atomic_store(&m->own_durable, config->position.next_lsn - 1);
     twl_mutex_lock(&m->rolling);
-    m->first_left = config->left;
-    int rc = prepare(m, true);
+    int rc = -EAGAIN;
+    if (twl_keeper_take(config->keeper, m->room, &m->spare_segment))
+        rc = prepare(m, false);
     if (rc == 0)
         rc = move_on(m, &config->position);
     twl_mutex_unlock(&m->rolling);
-    if (rc < 0) {
-        if (m->spare_segment.file) /* else each failed opening leaves one more segment behind it */
-            twl_keeper_remove_ready(m->keeper);
-        m->first_left = (struct segment){ 0 };
+    if (rc < 0) { /* else each failed opening leaves one more segment behind it */
+        twl_keeper_remove_ready(config->keeper);
+        m->io->ops->unlink(m->io, m->spare_segment.name);
         twl_mapped_destroy(m);
         return rc;
     }
+    config->left->summary->next_lsn = config->position.next_lsn;
+    twl_keeper_leave(config->keeper, config->left, &atomic_load(&m->active)->segment);
+    *config->left = (struct segment){ 0 };
     *ret_mapped = m;
     return 0;
 }
 
-void twl_mapped_begin(struct mapped *m)
+void twl_mapped_begin(struct mapped *m, int64_t max_time_so_far_ns)
 {
-    twl_mutex_lock(&m->rolling);
-    const struct segment left = m->first_left;
-    m->first_left = (struct segment){ 0 };
-    if (left.file)
-        twl_keeper_leave(m->keeper, &left, &atomic_load(&m->active)->segment);
-    twl_mutex_unlock(&m->rolling);
+    struct common *common = m->participants->common;
+    const uint64_t number = atomic_load(&m->active)->number;
+    common->segment_bytes = m->options.segment_bytes;
+    common->max_record_bytes = m->options.max_record_bytes;
+    atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
+    atomic_store(&common->oldest, number);
+    atomic_store(&common->newest, number);
+}
+
+static void end_threads(struct mapped *m)
+{
+    atomic_store(&m->must_stop, true);
+    twl_event_notify_all(&m->wake);
+    while (m->thread_count > 0)
+        pthread_join(m->threads[--m->thread_count], NULL);
 }
 
 int twl_mapped_start(struct mapped *m)
 {
+    static void *(*const run[2])(void *) = { prepare_ahead, look_after };
+    int rc = 0;
     if ((m->options.flags & TWINLOG_NO_THREAD) && m->options.flush_interval_ms == 0)
         return 0;
-    const int rc = twl_thread_start(&m->thread, run, m);
-    m->has_thread = rc == 0;
+    for (unsigned i = 0; rc == 0 && i < 2; i++) {
+        rc = twl_thread_start(&m->threads[i], run[i], m);
+        m->thread_count += rc == 0;
+    }
     return rc;
 }
 
-static void end_thread(struct mapped *m)
-{
-    if (!m->has_thread)
-        return;
-    atomic_store(&m->must_stop, true);
-    twl_event_notify_all(&m->wake);
-    pthread_join(m->thread, NULL);
-    m->has_thread = false;
-}
-
-/* Closes the group and the log, and truncates the file to its last byte. */
 static int finish(void *engine)
 {
-    struct mapped *m = engine;
-    end_thread(m);
-    return m->ops->finish(m);
+    end_threads(engine);
+    return twl_mapped_finish(engine);
 }
 
 static void free_segment(struct mapped_segment *seg)
@@ -421,24 +484,28 @@ static void free_segment(struct mapped_segment *seg)
     free(seg);
 }
 
-void twl_mapped_destroy(struct mapped *m)
+void twl_mapped_free_segments(struct mapped *m)
 {
-    if (!m)
-        return;
-    end_thread(m);
     for (struct mapped_segment *seg = m->all; seg;) {
         struct mapped_segment *next = atomic_load(&seg->next);
         twl_segment_close(&seg->segment);
         free_segment(seg);
         seg = next;
     }
+    m->all = NULL;
+}
+
+void twl_mapped_destroy(struct mapped *m)
+{
+    if (!m)
+        return;
+    end_threads(m);
+    twl_mapped_free_segments(m);
     if (m->spare)
         free_segment(m->spare);
-    twl_segment_close(&m->first_left);
-    if (m->spare_segment.file && m->keeper) /* the spare would only take space */
-        m->io->ops->unlink(m->io, m->spare_segment.name);
     twl_segment_close(&m->spare_segment);
     twl_mutex_destroy(&m->rolling);
+    twl_mutex_destroy(&m->making);
     twl_mutex_destroy(&m->syncing);
     twl_mutex_destroy(&m->looking);
     free(m);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The mapped mode: records are copied straight into a mapped segment, and every reader sees them at once. The
+ * The mapped modes: records are copied straight into a mapped segment, and every reader sees them at once. The
  * kernel writes them to the disk at a time of its choice, or when a sync asks for it.
  *
  *     append()  takes a place in the open group and copies the record into it
  *     wait()    waits for the records before it, and for the disk if the level asks for that
  *
- * A full segment is left at once, without a wait for the disk; the keeper's thread closes its group once the
- * records are durable. A thread of the mapped log prepares the next segment, and pages.
+ * A full segment is left at once, without a wait for the disk; a thread closes its group once the records are durable.
+ * Another one prepares the next segment, and pages. In the mapped mode one process does so; in the shared mode several
+ * do, each through mappings of its own.
  *
  * Any thread may call anything here at any time between create and destroy.
  */
@@ -15,6 +16,7 @@
 #define TWL_MAPPED_H
 
 #include "commit/commit.h"
+#include "keeper/keeper.h"
 
 struct mapped;
 struct participants;
@@ -22,36 +24,43 @@ extern const struct engine_ops twl_mapped_engine;
 
 struct mapped_config {
     struct io *io;
-    struct keeper *keeper; /* makes mapped segments; calls twl_mapped_close_group(). Outlives the mapped */
-    struct shared_page *shared; /* the shared page, to publish in; outlives the mapped */
-    struct participants
-        *participants;        /* NULL, or the participants; outlives the mapped. `shared` is then theirs */
-    struct segment left;      /* the active segment so far, durable up to its end; goes to the keeper */
-    struct position position; /* behind `left` */
+    struct shared_page *shared;            /* the shared page, to publish in; outlives the mapped */
+    struct participants *participants;     /* outlive the mapped */
     const struct twinlog_options *options; /* normalised; copied */
+    void (*retain)(
+        void *context); /* called without locks, after a segment was closed and when trim_is_due() */
+    void *retain_context;
+
+    /* For twl_mapped_create(): */
+    struct keeper *keeper;    /* has made the first segment, and gets `left`; not used afterwards */
+    struct segment *left;     /* the active segment so far, durable up to its end */
+    struct position position; /* behind `left` */
 };
 
 /* Makes the first segment of twl_mapped_create() ahead. -ENOSPC, and what else twl_keeper_wait() says. */
 int twl_mapped_make_room(struct keeper *keeper, uint32_t max_record_bytes, uint64_t durable_lsn,
                          uint32_t epoch);
+/* Begins the epoch, by a marker behind the log; *position is then behind that. Durable on return. */
+int twl_mapped_write_start(const struct segment *segment, uint64_t offset, bool is_started,
+                           struct epoch epoch, struct position *position);
 /* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped);
-/* Joins the participants that have the log open. Ignores keeper, `left`, position and number. */
+/* Joins the participants that have the log open. */
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
-/* For the first participant, once the keeper has finished its work and is not needed any more: writes into
- * the shared page where the log goes on. `max_time_so_far_ns` is the newest time of a record in closed segments. */
-void twl_mapped_let_in(struct mapped *mapped, int64_t max_time_so_far_ns);
-/* Starts the thread that prepares segments and pages ahead, and syncs every flush_interval_ms. */
+/* For the first participant, before others are let in. `max_time_so_far_ns` is the newest time of a record in closed
+ * segments. */
+void twl_mapped_begin(struct mapped *mapped, int64_t max_time_so_far_ns);
+/* Starts the threads: one prepares segments and pages ahead, one syncs every flush_interval_ms, and closes segments. */
 int twl_mapped_start(struct mapped *mapped);
-/* Gives `left` to the keeper, and lets its thread begin. Before the first put. */
-void twl_mapped_begin(struct mapped *mapped);
-/* After the keeper is destroyed, because it may be closing a group. */
 void twl_mapped_destroy(struct mapped *mapped);
 
-/* Called by the keeper's thread for a segment that was left: makes the records of its open group durable,
- * gives the group its header, and completes the summary. */
-int twl_mapped_close_group(void *mapped, struct segment *segment);
-
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
+
+/* For a trim: closes the groups of segments that were left, as far as that can be done now. */
+void twl_mapped_close_left(struct mapped *mapped);
+/* Removes the files of segments before this sequence, which the state file does not need any more. One that a process
+ * has open stays, and all behind it; a later call removes them. Changes the order of the set. */
+struct keeper_freed twl_mapped_remove(struct mapped *mapped, struct segment_set *set,
+                                      uint64_t first_sequence);
 
 #endif

@@ -11,10 +11,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define OUR_NAME 1u /* in claims, where there is one process */
-
-/* The keeper of the first participant made the segment, and has it locked exclusively. That becomes a shared lock,
- * which is given up after `lock` has one, so that no other writer can take the segment in between. */
+/* The keeper has the first segment locked exclusively. That becomes a shared lock, which is given up after `lock` has
+ * one, so that no other writer can take the segment in between. */
 static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
 {
     struct io_file *lock;
@@ -35,8 +33,7 @@ static int lock_shared(struct io *io, const struct segment *segment, struct io_f
     return rc == -EAGAIN ? -EBUSY : rc;
 }
 
-static int create(struct io *io, const struct segment *segment, const struct participants *participants,
-                  struct mapped_segment **ret_segment)
+static int create(struct io *io, const struct segment *segment, struct mapped_segment **ret_segment)
 {
     struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
     if (!seg)
@@ -45,8 +42,8 @@ static int create(struct io *io, const struct segment *segment, const struct par
     seg->segment = *segment;
     seg->file = segment->file;
     seg->walk = (struct open_walk)OPEN_WALK_INIT;
-    seg->own.is_named = 1; /* the keeper has seen to that */
-    const int rc = participants ? lock_shared(io, segment, &seg->lock) : 0;
+    seg->own.is_named = 1; /* twl_segment_create() has seen to that */
+    const int rc = lock_shared(io, segment, &seg->lock);
     if (rc < 0)
         free(seg);
     else
@@ -59,7 +56,7 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
 {
     void *bytes;
     struct mapped_segment *seg;
-    int rc = create(io, segment, participants, &seg);
+    int rc = create(io, segment, &seg);
     if (rc < 0)
         return rc;
     rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
@@ -70,11 +67,13 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
     }
     seg->number = twl_segment_name_number(segment->name);
     seg->bytes = (size_t)segment->header.bytes;
-    seg->words = participants ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET) : &seg->own;
+    seg->words = participants_let_others_in(participants)
+                     ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET)
+                     : &seg->own;
     seg->group = (struct open_group){ .io = io,
                                       .bytes = bytes,
                                       .end = segment->data_end - SEGMENT_MARKER_BYTES,
-                                      .owner = (uint8_t)(participants ? participants->number : OUR_NAME),
+                                      .owner = (uint8_t)participants->number,
                                       .cursor = &seg->words->cursor };
     seg->found = twl_open_group_offset(&seg->group);
     seg->is_doubtful = atomic_load(&seg->words->syncing) > 0;

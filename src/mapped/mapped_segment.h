@@ -20,15 +20,16 @@ _Static_assert(MAPPED_WORDS_OFFSET + sizeof(struct mapped_words) <= SEGMENT_HEAD
                "in the header block");
 
 struct mapped_segment {
-    struct mapped_words own; /* for a single writer. First, so that the cursor has a cache line of its own */
+    struct mapped_words
+        own; /* where no other is let in. First, so that the cursor has a cache line of its own */
     _Alignas(64) struct open_group group;
     struct mapped_words *words; /* [const] shared, or `own` */
     _Atomic uint32_t users;     /* threads that are inside */
     _Atomic uint64_t populated; /* pages are present up to this offset */
 
     struct io_file *file;      /* [const] open as long as a thread is inside */
-    struct io_file *lock;      /* [const] until it is unlocked; NULL: a single writer has locked `file` */
-    struct segment segment;    /* has the file until the keeper takes it; in shared mode until it is let go */
+    struct io_file *lock;      /* [const] until it is unlocked */
+    struct segment segment;    /* has the file until it is let go */
     uint64_t number;           /* [const] in the name of the segment */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
@@ -42,10 +43,9 @@ struct mapped_segment {
     _Atomic(struct mapped_segment *) next;
 };
 
-/* Maps a segment that was not started, or was started by another participant. The file stays the caller's. A segment
- * with participants is locked, so that no other kind of writer takes it; on
- * an open file of its own. -EBUSY: another process has
- * it exclusively. */
+/* Maps a segment that was not started, or was started by another participant. The file stays the caller's. The segment
+ * is locked, on an open file of its own, so that no other kind of writer takes it, and no participant removes it, nor
+ * one behind it. -EBUSY: another process has it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg);  /* twice is harmless */

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define COMMON_VERSION 3u
+#define COMMON_VERSION 5u
 #define OPENING_MS 30000u /* an opening, which may wait for a dead writer, or a close may take so long */
 #define MEETING_MS 1000u  /* to wait for the page to say that the log is being opened */
 #define LEAVING_MS 5000u  /* to wait for a participant that leaves, and may be stopped */
@@ -28,18 +28,19 @@ static enum io_lock lock_of(unsigned number)
 
 bool twl_participants_try(struct participants *participants, enum participant_lock which)
 {
-    return io_lock(participants->file, (enum io_lock)which, true) == 0;
+    return !participants->file || io_lock(participants->file, (enum io_lock)which, true) == 0;
 }
 
 void twl_participants_release(struct participants *participants, enum participant_lock which)
 {
-    io_unlock(participants->file, (enum io_lock)which);
+    if (participants->file)
+        io_unlock(participants->file, (enum io_lock)which);
 }
 
 bool twl_participants_is_alive(const struct participants *participants, unsigned number)
 {
     bool is_locked = true;
-    if (number == participants->number)
+    if (number == participants->number || !participants->file)
         return true;
     return io_is_locked(participants->file, lock_of(number), &is_locked) < 0 || is_locked;
 }
@@ -153,6 +154,12 @@ static int come(struct participants *participants, unsigned wait_ms, bool *ret_i
     }
 }
 
+void twl_participants_be_alone(struct io *io, struct participants *ret_participants)
+{
+    *ret_participants =
+        (struct participants){ .io = io, .common = &ret_participants->own_common, .number = 1 };
+}
+
 int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *ret_participants,
                           bool *ret_is_first)
 {
@@ -188,6 +195,8 @@ int twl_participants_begin(struct participants *participants)
 
 int twl_participants_open(struct participants *participants)
 {
+    if (!participants->file)
+        return 0;
     atomic_store(&participants->common->state, COMMON_OPEN);
     POINT("participants-open");
     const int rc = io_lock(participants->file, IO_LOCK_WRITER, false);
@@ -208,6 +217,8 @@ static void take_turn(struct participants *participants)
 
 bool twl_participants_are_gone(struct participants *participants)
 {
+    if (!participants->file)
+        return true;
     take_turn(participants);
     if (io_lock(participants->file, IO_LOCK_WRITER, true) < 0)
         return false;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The participants of a shared log: which of them are alive, and what they share beside the segments.
+ * The participants of a shared log: which of them are alive, and what they share beside the segments. A log in the
+ * mapped mode has a single participant, which lets no other in: it has no locks but that of the page, and shares
+ * nothing.
  *
  * A participant is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
  * that number locked as long as it lives. All participants have the writer's lock shared, which keeps other
@@ -50,14 +52,22 @@ struct common {
 
 struct participants {
     struct io *io;
-    struct io_file *file; /* holds all the locks */
+    struct io_file *file; /* holds all the locks; NULL: this participant lets no other in */
     struct shared_page shared;
-    struct common *common; /* in the page */
-    unsigned number;       /* of this participant; 0 = none yet */
+    struct common *common;    /* in the page, or `own_common` */
+    struct common own_common; /* of one that lets no other in; it does not depend on the file of the page */
+    unsigned number;          /* of this participant; 0 = none yet */
     bool
         is_of_other_boot; /* live participants see another boot identity: in a container, or on another machine */
 };
 
+static inline bool participants_let_others_in(const struct participants *participants)
+{
+    return participants->file != NULL;
+}
+
+/* The only participant, which has the lock of the page and lets no other in. */
+void twl_participants_be_alone(struct io *io, struct participants *ret_participants);
 /* Enters. *ret_is_first: there is no other participant, none can enter before twl_participants_open(), and there is no
  * page yet. Otherwise the log is open, and this participant has joined. -EBUSY: another kind of writer has the log
  * after wait_ms, or participants that see another boot identity; -EUSERS: there are PARTICIPANTS_MAX participants;
@@ -67,7 +77,7 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
 /* For the first participant: makes the page, which says that the log is being opened. -ENOTSUP: no memory can
  * be shared here, or no file can have two names. */
 int twl_participants_begin(struct participants *participants);
-/* Lets other participants in; the caller has filled in `common`, except `state`. */
+/* Lets other participants in, if this one does; the caller has filled in `common`, except `state`. */
 int twl_participants_open(struct participants *participants);
 
 /* Is the participant with that number alive? Also true on an error. */

@@ -273,10 +273,6 @@ test_usage()
     refuses append '--null --framed' '--mapped --pad' '--io tape' '--segment 100000' --max-record '--prepare well' \
         '--keep-bytes 0' '--keep-records 0' '--keep-time 0s' '--keep-time 5' '--shared --pad'
     says "names both" err '--shared and --pad'
-    for limit in '--keep-bytes 1M' '--keep-records 1' '--keep-time 1h'; do
-        refuses append "--shared $limit"
-        says "says what to do instead" err 'twinlog trim'
-    done
     refuses bench '--mapped --segment 2G' '--processes 0' '--processes 256' '--processes 2 --segment 2G' '--threads 0'
     refuses cat '--null --json' '--from 0' '--from 3 --to 2' '--from 1 --since 1d' '--since 1d --cursor a' \
         '--cursor a --from 1' '--reverse --follow' '--reverse --cursor a' '--follow --null --json'

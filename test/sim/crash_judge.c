@@ -67,8 +67,10 @@ static bool may_have_retired(struct machine *machine, const struct outlook *outl
     const uint64_t with_voids = history_before(&machine->history, head - 1) + 1;
     if (head < outlook->head || with_voids > names_needed(&outlook->names))
         return false;
+    /* the opening makes fillers of records that a mapped log was left with half copied, and they count */
+    const uint64_t end = machine->may_map ? outlook->most + 1 : history_next(&machine->history, last + 1);
     if (options->keep_records > 0)
-        return with_voids + options->keep_records <= history_next(&machine->history, last + 1);
+        return with_voids + options->keep_records <= end;
     if (options->keep_bytes >
         0) /* a segment that was started by groups which were not synced is a spare again */
         return bytes_up_to(machine, TWINLOG_SEGMENT_SPARE) >= options->keep_bytes;

@@ -415,11 +415,7 @@ static struct twinlog_trim_options choose_trim(struct machine *machine)
     const bool is_behind = twinlog_written_lsn(machine->log) > twinlog_durable_lsn(machine->log);
     switch (rng_below(&machine->rng, machine->may_hide || is_behind ? 4 : 6)) {
     case 4:
-        if (!machine
-                 ->may_map) /* the keeper counts mapped files as long as they once were, not as they are listed */
-            options.keep_bytes = 1 + rng_below(&machine->rng, 400000);
-        else
-            options.before_lsn = head;
+        options.keep_bytes = 1 + rng_below(&machine->rng, 400000);
         break;
     case 1:
         options.keep_records = 1 + rng_below(&machine->rng, last + 3 - head);

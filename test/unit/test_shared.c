@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "base/base.h"
+#include "control/state.h"
 #include "format/format.h"
 #include "gate.h"
 #include "hooked.h"
@@ -693,6 +694,180 @@ TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
     append_by(first, 300);
     close_by(first);
     ck_assert_uint_eq(expect_all(301, 0), 1501);
+}
+
+CASE("trims", set_up, logdir_remove);
+
+static int ask_for_first(void)
+{
+    atomic_store(&self->lsn, twinlog_first_lsn(own_log));
+    return 0;
+}
+
+static int come_and_go(void)
+{
+    for (uint32_t i = 0; i < atomic_load(&self->with); i++) {
+        EXPECT(open_log() == 0);
+        EXPECT(append_next() == 0);
+        EXPECT(close_log() == 0);
+    }
+    return 0;
+}
+
+static void expect_kept(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+
+    reader_expect_last(reader, first_lsn, last_lsn);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+/* One that does not append has its segment open, and goes on from there: it has to find the next ones. */
+TEST(a_trim_removes_nothing_that_a_process_has_in_front_of_it)
+{
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
+    struct member *slow = come(0);
+    struct twinlog *log = open_shared(0);
+    struct common *common = map_common();
+
+    append_by(slow, 1);
+    append_records(log, 0, 0, 600);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
+    struct twinlog_trim_result result = log_trim_before(log, 500);
+    ck_assert_uint_eq(result.first_lsn, 500);
+    ck_assert_uint_eq(result.removed_records, 499);
+    ck_assert_uint_eq(result.removed_segments, 1); /* in front of the one that `slow` has open */
+    ck_assert_int_eq(ask(slow, ask_for_first, 0), 0);
+    ck_assert_uint_eq(atomic_load(&slow->lsn), 500);
+    expect_kept(500, 601);
+    append_by(slow, 1);
+    ck_assert_uint_eq(atomic_load(&slow->lsn), 602);
+    ck_assert_int_eq(ask(slow, sync_log, 0), 0); /* without a thread it lets go then, or when it goes on */
+    result = log_trim_before(log, 500);
+    ck_assert_uint_eq(result.removed_records, 0);
+    ck_assert_uint_ge(result.removed_segments, 5);
+    append_by(slow, 300);
+    log_close(log);
+    expect_kept(500, 902);
+    close_by(slow);
+    expect_kept(500, 902);
+}
+
+TEST(processes_trim_and_append_and_come_and_go)
+{
+    struct member *trimmed = come(0), *guest = start_member(1);
+    struct twinlog *log = open_shared(0);
+    uint64_t lsn = 1;
+
+    post(trimmed, append_some, REPEATS(6000, 1000));
+    post(guest, come_and_go, REPEATS(60, 10));
+    while (!is_done(trimmed) || !is_done(guest)) {
+        append_records(log, 0, 0, 1);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        lsn = log_trim_before(log, twinlog_durable_lsn(log)).first_lsn;
+    }
+    ck_assert_int_eq(answer(trimmed), 0);
+    ck_assert_int_eq(answer(guest), 0);
+    ck_assert_uint_gt(log_stat(log).trimmed_segments, 0);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    close_by(trimmed);
+    log_close(log);
+    expect_kept(lsn, last_lsn);
+    log = open_mode(TWINLOG_MODE_DURABLE);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+    ck_assert_uint_eq(twinlog_first_lsn(log), lsn);
+    log_close(log);
+}
+
+TEST(each_process_keeps_to_its_own_limits)
+{
+    struct twinlog_options options = shared_options(0);
+    struct member *other = come(0);
+
+    options.keep_records = 300;
+    struct twinlog *log = log_open(&options);
+    for (unsigned round = 0; round < 5; round++) {
+        append_by(other, 300);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        append_records(log, 0, round * 300, 300);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    AWAIT(twinlog_first_lsn(log) > 2000);
+    log_close(log);
+    const uint64_t first_lsn = log_inspect().first_lsn;
+    ck_assert_uint_le(first_lsn, 2701);
+    append_by(other, 600);
+    close_by(other);
+    expect_kept(first_lsn, 3600);
+}
+
+static int ask_trim(uint64_t before_lsn, int timeout_ms, uint64_t *ret_first_lsn)
+{
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = before_lsn };
+
+    return twinlog_ask_trim(log_dir, &options, timeout_ms, ret_first_lsn);
+}
+
+static bool is_trim_wished(void)
+{
+    struct twinlog_report report;
+    struct state_entry entry;
+    struct state state;
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), 0);
+    const bool is_wished = twl_state_find(&state, STATE_VALUE, STATE_TRIM_NAME, &entry);
+    twl_state_free(&state);
+    io->ops->destroy(io);
+    return is_wished;
+}
+
+/* One is stopped, and one has no thread that looks. */
+TEST(any_process_does_what_another_one_asks_for)
+{
+    struct member *stopped = come(0);
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
+    struct member *idle = come(1);
+    uint64_t first_lsn = 0;
+
+    append_by(idle, 600);
+    ck_assert_int_eq(ask(idle, sync_log, 0), 0);
+    stop_member(stopped);
+    ck_assert_int_eq(ask_trim(300, 0, &first_lsn), -ETIMEDOUT);
+    struct twinlog *log = open_shared(0);
+    ck_assert_int_eq(ask_trim(500, -1, &first_lsn), 0);
+    ck_assert_uint_eq(first_lsn, 500);
+    AWAIT(!is_trim_wished());
+    continue_member(stopped);
+    ck_assert_int_eq(ask(idle, ask_for_first, 0), 0);
+    ck_assert_uint_eq(atomic_load(&idle->lsn), 500);
+    close_by(stopped);
+    close_by(idle);
+    log_close(log);
+    expect_kept(500, 600);
+    ck_assert_int_eq(ask_trim(600, -1, &first_lsn), -ESRCH);
+}
+
+/* It would trim a later log, of which its process knows nothing. */
+TEST_LOOP(a_wish_ends_with_its_writer, MODES)
+{
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
+    struct member *writer = come(0);
+
+    append_by(writer, 10);
+    ck_assert_int_eq(ask(writer, sync_log, 0), 0);
+    ck_assert_int_eq(ask_trim(9, 0, NULL), -ETIMEDOUT);
+    ck_assert(is_trim_wished());
+    end_member(writer);
+    ck_assert_int_eq(ask_trim(9, 0, NULL), -ESRCH);
+    struct twinlog *log = open_mode((uint32_t)_i);
+    ck_assert(!is_trim_wished());
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+    log_close(log);
+    expect_kept(1, 10);
 }
 
 CASE("death", set_up, logdir_remove);
@@ -1458,7 +1633,6 @@ TEST(what_is_not_there_says_so)
     struct twinlog *log = open_shared(0);
     struct member *other = come(0);
     const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
-    const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 3 };
     struct twinlog_request request = { 0 };
     uint64_t lsn = 77;
 
@@ -1466,7 +1640,6 @@ TEST(what_is_not_there_says_so)
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, &lsn), -ENOTSUP);
     ck_assert_uint_eq(lsn, 0);
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), -ENOTSUP);
     ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
     ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
     ck_assert_int_eq(twinlog_skip(log, 10), -ENOTSUP);
@@ -1479,16 +1652,6 @@ TEST(what_is_not_there_says_so)
     log_close(log);
     close_by(other);
     ck_assert_uint_eq(expect_all(5, 0), 15);
-}
-
-TEST_LOOP(retention_is_refused, 3)
-{
-    struct twinlog_options options = shared_options(0);
-    uint64_t *const keep[] = { &options.keep_bytes, &options.keep_records, &options.keep_age_ms };
-
-    *keep[_i] = 1000000;
-    expect_refusal(&options, -EINVAL, "keep");
-    ck_assert_int_eq(access(log_dir, F_OK), -1);
 }
 
 static void allow_many_files(void)

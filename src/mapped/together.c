@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mapped log with several writers: the participants make and close segments together, and one, the leader, syncs
- * for all. See inside.h.
+ * What the participants of a mapped log do together: they make, close and remove segments, and one, the leader, syncs
+ * for all. In the mapped mode there is one participant. See inside.h.
  *
  * The other participants sleep until the page says that their records are durable. No participant depends on the
  * leader: if it dies, the kernel releases its lock; if it is stopped, the others sync without the lock, which is
@@ -54,7 +54,6 @@ static int count_segment(void *context, const char *name)
     return 0;
 }
 
-/* Without a keeper, the number of segments is counted here. */
 static int check_count(struct io *io)
 {
     size_t count = 0;
@@ -62,20 +61,30 @@ static int check_count(struct io *io)
     return rc < 0 || count < MOST_SEGMENTS_TO_MAKE ? rc : -EMFILE;
 }
 
-/* Makes it as large as planned; on a full disk half as large, and so on, down to the least size. */
-static int make(struct io *io, struct segment_plan *plan, uint64_t least_bytes, struct segment *ret_segment)
+/* Makes it as large as planned; on a full disk half as large, and so on, down to the least size. Where no other is let
+ * in, the file needs no second name for that. */
+static int make(const struct mapped *m, struct segment_plan *plan, uint64_t least_bytes,
+                struct segment *ret_segment)
 {
     for (;;) {
-        const int rc = twl_segment_create_first_of_all(io, plan, ret_segment);
+        int rc;
+        if (participants_let_others_in(m->participants)) {
+            rc = twl_segment_create_first_of_all(m->io, plan, ret_segment);
+        } else {
+            rc = twl_segment_create(m->io, plan, ret_segment, NULL);
+            if (rc == 0) /* it is locked when it is mapped */
+                io_unlock(ret_segment->file, IO_LOCK_WRITER);
+        }
         if (!is_no_space(rc) || plan->bytes == least_bytes)
             return rc;
         plan->bytes = max_u64(align_up(plan->bytes / 2, BLOCK_BYTES), least_bytes);
     }
 }
 
-/* Opens the segment behind the active one, or makes it if there is none; then the participant that calls link(2) first
- * has made it, and none waits for another. */
+/* Makes the segment behind the active one. The participant that calls link(2) first has made it, and none waits for
+ * another. */
 static int make_next(const struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment)
+    REQUIRES(m->making)
 {
     const struct segment_header *header = &active->segment.header;
     const uint64_t least_bytes = max_u64(
@@ -89,36 +98,42 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
                                  .allocation = IO_ALLOCATE_SPACE,
                                  .is_mapped = true };
     memcpy(plan.log_id, header->log_id, LOG_ID_BYTES);
-    int rc = open_next(m, active, ret_segment);
-    if (rc == -ENOENT) {
-        rc = check_count(m->io);
-        if (rc == 0)
-            rc = make(m->io, &plan, least_bytes, ret_segment);
-    }
+    int rc = check_count(m->io);
+    if (rc == 0)
+        rc = make(m, &plan, least_bytes, ret_segment);
     return rc == -EEXIST ? open_next(m, active, ret_segment) : rc;
 }
 
-static int get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
+int twl_mapped_get_next(struct mapped *m, bool may_wait)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
-    if (may_wait)
-        return make_next(m, active, &m->spare_segment);
-    const int rc = open_next(m, active, &m->spare_segment);
+    if (may_wait) {
+        atomic_fetch_add(&m->statistics->roll_waits, 1);
+        twl_mutex_lock(&m->making);
+    } else if (!twl_mutex_try_lock(&m->making)) {
+        return -EAGAIN;
+    }
+    int rc = open_next(m, active, &m->spare_segment);
+    if (rc == -ENOENT && may_wait)
+        rc = make_next(m, active, &m->spare_segment);
+    twl_mutex_unlock(&m->making);
     return rc == -ENOENT ? -EAGAIN : rc;
 }
 
 /* Without `rolling`, so that a thread that needs a segment meanwhile does not wait for this one. */
-static int prepare_ahead(struct mapped *m)
+int twl_mapped_make_ahead(struct mapped *m)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
+    twl_mutex_lock(&m->making);
     int rc = open_next(m, active, &made);
-    if (rc == -ENOENT && !twl_participants_try(m->participants, LOCK_TO_MAKE))
-        return -EAGAIN;
-    if (rc == -ENOENT) {
+    if (rc == -ENOENT && !twl_participants_try(m->participants, LOCK_TO_MAKE)) {
+        rc = -EAGAIN;
+    } else if (rc == -ENOENT) {
         rc = make_next(m, active, &made);
         twl_participants_release(m->participants, LOCK_TO_MAKE);
     }
+    twl_mutex_unlock(&m->making);
     if (rc < 0)
         return rc;
     twl_mutex_lock(&m->rolling);
@@ -131,34 +146,22 @@ static int prepare_ahead(struct mapped *m)
     return 0;
 }
 
-/* The same in every participant. */
-static int complete_start(struct mapped *m, struct group_header *start) REQUIRES(m->rolling)
-{
-    const struct segment_header *header = &m->spare->segment.header;
-    start->durable_lsn = header->after_lsn;
-    start->epoch.salt = (uint32_t)(header->segment_id ^ header->segment_id >> 32);
-    start->time_ns = header->created_ns;
-    start->writer = header->writer;
-    return 0;
-}
-
-static void announce(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg)
-    REQUIRES(m->rolling)
-{
-    (void)old;
-    raise_u64(m->newest, seg->number);
-}
-
 /* ---- closing ----------------------------------------------------------------------------------- */
+
+/* The segment was left, and its records are complete, or a participant has closed it. */
+static void take_mapping_away(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+{
+    twl_mapped_see_through(m, seg);
+    twl_mapped_await_users(m, seg);
+    twl_mapped_segment_unmap(seg);
+}
 
 /* Drops the oldest segment after a participant has closed its group. */
 static void drop_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
-    twl_mapped_see_through(m, seg);
-    twl_mapped_await_users(m, seg);
+    take_mapping_away(m, seg);
     m->oldest = atomic_load(&seg->next);
-    twl_mapped_segment_unmap(seg);
     twl_segment_close(&seg->segment);
     twl_mapped_segment_unlock(seg);
 }
@@ -169,33 +172,34 @@ static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
         drop_oldest(m);
 }
 
+/* Where no other is let in, the mapping goes first: while a page is mapped, the kernel protects it against writing
+ * before it writes it to the disk, and interrupts the other processors for that. */
 static int give_header(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     if (!twl_participants_try(m->participants, LOCK_TO_SYNC))
         return -EAGAIN;
+    struct summary *summary = seg->segment.summary ? seg->segment.summary : malloc(sizeof(*summary));
+    seg->segment.summary = summary;
     m->wanted_lsn = 0;
-    int rc = twl_mapped_sync_up_to(m, seg);
+    int rc = twl_mapped_summarise(m, seg, summary);
+    if (rc == 0 && !participants_let_others_in(m->participants))
+        take_mapping_away(m, seg);
     if (rc == 0)
-        rc = twl_mapped_close_file(m, seg, seg->segment.file);
+        rc = twl_mapped_sync_up_to(m, seg);
+    if (rc == 0)
+        rc = twl_mapped_close_file(m, seg);
     twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;
 }
 
 /* An index only makes finding records faster, so a failure to write it is no error. */
-static void give_index(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+static void give_index(struct mapped *m, const struct segment *segment)
 {
     struct common *common = m->participants->common;
-    struct segment *segment = &seg->segment;
     struct segment_footer footer;
-    uint64_t payload_bytes;
     int64_t max_time_so_far_ns = INT64_MAX;
-    struct summary *summary = segment->summary ? segment->summary : malloc(sizeof(*summary));
-    segment->summary = summary;
-    if (summary && twl_mapped_summarise(m, seg, summary, &payload_bytes) == 0) {
-        summary->next_lsn = seg->group.first_lsn + seg->walk.count;
-        if (twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
-            max_time_so_far_ns = footer.max_time_so_far_ns;
-    }
+    if (segment->summary && twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
+        max_time_so_far_ns = footer.max_time_so_far_ns;
     atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
     POINT("left-sealed");
 }
@@ -209,7 +213,7 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
         return false;
     bool is_closed = seg->number == atomic_load(&common->oldest) && give_header(m, seg) == 0;
     if (is_closed) {
-        give_index(m, seg);
+        give_index(m, &seg->segment);
         raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
@@ -217,14 +221,63 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
     return is_closed;
 }
 
-static bool tend(struct mapped *m)
+bool twl_mapped_tend(struct mapped *m)
 {
     twl_mutex_lock(&m->syncing);
+    const uint64_t before = m->oldest->number;
     let_go_of_closed(m);
     const bool is_closed = close_oldest(m);
     let_go_of_closed(m);
+    const bool is_moved = m->oldest->number != before;
     twl_mutex_unlock(&m->syncing);
+    if (is_moved)
+        m->retain(m->retain_context);
     return is_closed;
+}
+
+void twl_mapped_close_left(struct mapped *m)
+{
+    while (twl_mapped_tend(m))
+        continue;
+}
+
+/* ---- removing ------------------------------------------------------------------------------------ */
+
+static int by_sequence(const void *a, const void *b)
+{
+    const uint64_t x = ((const struct segment_entry *)a)->header.sequence,
+                   y = ((const struct segment_entry *)b)->header.sequence;
+    return x < y ? -1 : x > y;
+}
+
+/* 1 = removed; 0 = another participant has done it. Else it stays, because one has it open, as far as is known. */
+static int remove_segment(struct io *io, const char *name)
+{
+    struct io_file *file;
+    int rc = io_open(io, name, 0, &file);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    rc = io_lock(file, IO_LOCK_WRITER, true);
+    if (rc == 0)
+        rc = io->ops->unlink(io, name) == 0;
+    io_close(file);
+    return rc;
+}
+
+/* Oldest first, and none that is in front of a participant: it has to find the next one under its number. */
+struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set, uint64_t first_sequence)
+{
+    struct keeper_freed freed = { 0 };
+    int rc = 0;
+    qsort(set->entries, segment_set_files(set), sizeof(*set->entries), by_sequence);
+    for (const struct segment_entry *entry = set->entries; rc >= 0 && entry->header.sequence < first_sequence;
+         entry++) {
+        rc = remove_segment(m->io, entry->name);
+        freed.segments += rc > 0;
+        freed.bytes += rc > 0 ? entry->header.bytes : 0;
+    }
+    atomic_fetch_add(&m->statistics->trimmed_segments, freed.segments);
+    return freed;
 }
 
 /* ---- syncing ----------------------------------------------------------------------------------- */
@@ -267,10 +320,13 @@ static int sync_together(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) R
     }
 }
 
-static int sync_records(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
+int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 {
+    lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
+    twl_mutex_lock(&m->syncing);
     const int rc = sync_together(m, lsn, deadline_ns);
     let_go_of_closed(m); /* there may be no thread to do it */
+    twl_mutex_unlock(&m->syncing);
     return rc;
 }
 
@@ -309,17 +365,26 @@ static void fill_our_number(struct mapped *m)
  * participants. */
 static int check_page(struct mapped *m)
 {
+    if (!participants_let_others_in(m->participants))
+        return 0;
     const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->shared->page);
     return rc < 0 ? twl_mapped_fail(m, -EIO) : 0;
 }
 
-static uint64_t look_after(struct mapped *m)
+uint64_t twl_mapped_look_after(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
-    (void)check_page(m);
-    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
-    (void)tend(m);
-    return twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000);
+    const bool lets_others_in = participants_let_others_in(m->participants);
+    if (lets_others_in) {
+        (void)check_page(m);
+        (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
+    }
+    while (twl_mapped_tend(m) && !atomic_load(&m->must_stop))
+        continue;
+    const bool has_left = atomic_load(&m->active)->number != atomic_load(&m->participants->common->oldest);
+    return lets_others_in || (has_left && twl_mapped_poison(m) == 0)
+               ? twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000)
+               : UINT64_MAX;
 }
 
 /* ---- joining and leaving ----------------------------------------------------------------------- */
@@ -343,7 +408,7 @@ static void remove_spare(struct io *io, uint64_t number)
 }
 
 /* Makes the records of this handle durable; the last participant also closes the log. */
-static int finish(struct mapped *m)
+int twl_mapped_finish(struct mapped *m)
 {
     int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
     if (rc == 0)
@@ -354,8 +419,8 @@ static int finish(struct mapped *m)
     rc = rc < 0 ? rc : caught_up;
     if (rc == 0) /* after catching up, which reads the page */
         rc = check_page(m);
-    while (rc == 0 && tend(m))
-        continue;
+    if (rc == 0)
+        twl_mapped_close_left(m);
     if (rc == 0)
         rc = twl_mapped_close_all(m);
     if (rc == 0) /* the spare would only take space */
@@ -363,29 +428,9 @@ static int finish(struct mapped *m)
     return rc;
 }
 
-static const struct mapped_ops shared = {
-    .prepare_ahead = prepare_ahead,
-    .get_next = get_next,
-    .complete_start = complete_start,
-    .announce = announce,
-    .tend = tend,
-    .look_after = look_after,
-    .sync = sync_records,
-    .finish = finish,
-    .copy_ms = COPY_MS,
-};
-
-static void share(struct mapped *m)
-{
-    m->ops = &shared;
-    m->keeper = NULL;
-    m->wanted_lsn = 0;
-}
-
 /* Makes the oldest segment without a closed group the active one; the caller catches up from there. */
-static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
+static int enter_segment(struct mapped *m, uint64_t number) REQUIRES(m->rolling)
 {
-    const uint64_t number = atomic_load(&m->participants->common->oldest);
     struct segment segment = { 0 };
     struct mapped_segment *seg;
     int rc = open_segment(m->io, number, NULL, &segment);
@@ -400,12 +445,24 @@ static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
     return twl_mapped_segment_enter(seg);
 }
 
+/* Another participant may close the segment meanwhile, and remove it. Once it is locked and still the oldest one, it
+ * and all behind it stay. */
+static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
+{
+    for (;;) {
+        const uint64_t number = atomic_load(&m->participants->common->oldest);
+        const int rc = enter_segment(m, number);
+        if (number == atomic_load(&m->participants->common->oldest))
+            return rc;
+        twl_mapped_free_segments(m);
+    }
+}
+
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped)
 {
     struct mapped *m = twl_mapped_new(config, config->participants->common->max_record_bytes);
     if (!m)
         return -ENOMEM;
-    share(m);
     twl_mutex_lock(&m->rolling);
     int rc = enter_oldest(m);
     twl_mutex_unlock(&m->rolling);
@@ -420,16 +477,4 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
     m->began_lsn = twl_mapped_last_lsn(m) + 1;
     *ret_mapped = m;
     return 0;
-}
-
-void twl_mapped_let_in(struct mapped *m, int64_t max_time_so_far_ns)
-{
-    struct common *common = m->participants->common;
-    const uint64_t number = atomic_load(&m->active)->number;
-    share(m);
-    common->segment_bytes = m->options.segment_bytes;
-    common->max_record_bytes = m->options.max_record_bytes;
-    atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
-    atomic_store(&common->oldest, number);
-    atomic_store(&common->newest, number);
 }
