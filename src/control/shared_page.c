@@ -443,7 +443,7 @@ uint64_t twl_page_first_lsn(const struct shared_page *shared)
     return twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->first_lsn) : 0;
 }
 
-struct note twl_page_get_note(const struct shared_page *shared, bool has_writer)
+struct note twl_page_get_note(const struct shared_page *shared)
 {
     const struct page_words *page = shared->page;
     if (!page || !is_page(page))
@@ -453,7 +453,6 @@ struct note twl_page_get_note(const struct shared_page *shared, bool has_writer)
         .group = atomic_load(&page->noted_group),
         .records = atomic_load(&page->noted_records),
         .epoch = (uint32_t)max_u64(atomic_load(&page->epoch), atomic_load(&page->left_epoch)),
-        .is_live = has_writer && !twl_page_is_mapped(shared),
     };
 }
 

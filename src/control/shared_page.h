@@ -53,7 +53,6 @@ struct page_words {
 struct note {
     uint64_t segment_id, group, records;
     uint32_t epoch; /* the newest one that the page tells of */
-    bool is_live;   /* the writer is there, so nothing durable is behind the group for long */
 };
 
 struct shared_page {
@@ -115,7 +114,7 @@ uint32_t twl_page_epoch(const struct shared_page *shared);
 uint64_t twl_page_durable_lsn(const struct shared_page *shared);
 uint64_t twl_page_first_lsn(const struct shared_page *shared); /* 0 = not known */
 uint32_t twl_page_mode(const struct shared_page *shared);
-struct note twl_page_get_note(const struct shared_page *shared, bool has_writer);
+struct note twl_page_get_note(const struct shared_page *shared);
 int twl_page_poison(const struct shared_page *shared);     /* 0, or the error that poisoned the log */
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
 void twl_page_unwatch(struct shared_page *shared);

@@ -71,12 +71,14 @@ static int find_cursor(struct twinlog_consumer *consumer, bool is_from_end, uint
     return rc;
 }
 
-static int go_to_cursor(struct twinlog_consumer *consumer, bool is_from_end)
+/* The reader was made after the cursor had been read. */
+static int go_to_cursor(struct twinlog_consumer *consumer, bool is_from_end, uint64_t lsn)
 {
-    uint64_t lsn = 0, again_lsn = 0;
-    int rc = find_cursor(consumer, is_from_end, &lsn);
-    for (bool is_settled = false; rc == 0 && !is_settled; lsn = again_lsn) {
-        rc = twl_reader_resume(consumer->reader, lsn, &consumer->returned_lsn);
+    uint64_t again_lsn = 0;
+    int rc = 0;
+    bool is_settled = false;
+    for (bool is_new = true; rc == 0 && !is_settled; lsn = again_lsn, is_new = false) {
+        rc = twl_reader_resume(consumer->reader, lsn, is_new, &consumer->returned_lsn);
         /* if that is less than `lsn`, a truncation is about to move the cursor */
         consumer->committed_lsn = consumer->returned_lsn;
         if (rc == 0)
@@ -94,10 +96,14 @@ static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_co
         reading.flags = TWINLOG_READER_MMAP;
     if (options->flags & TWINLOG_CONSUMER_DURABLE)
         reading.flags |= TWINLOG_READER_DURABLE;
+    const bool is_from_end = (options->flags & TWINLOG_CONSUMER_FROM_END) != 0;
+    uint64_t lsn = 0;
     int rc = take_name(consumer);
     if (rc == 0)
+        rc = find_cursor(consumer, is_from_end, &lsn);
+    if (rc == 0)
         rc = twinlog_reader_attach(consumer->log, &reading, &consumer->reader);
-    return rc < 0 ? rc : go_to_cursor(consumer, (options->flags & TWINLOG_CONSUMER_FROM_END) != 0);
+    return rc < 0 ? rc : go_to_cursor(consumer, is_from_end, lsn);
 }
 
 int twl_consumer_open(struct io *io, const char *name, const struct twinlog_consumer_options *options,

@@ -63,7 +63,7 @@ static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapsho
         io->reads_disk = !snapshot->has_writer;
     snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
     rc = twl_segment_set_open(io, use, &snapshot->state, &snapshot->set, ret_report);
-    snapshot->set.note = twl_page_get_note(&snapshot->shared, snapshot->has_writer);
+    snapshot->set.note = twl_page_get_note(&snapshot->shared);
     heed_truncation(snapshot);
     return rc;
 }

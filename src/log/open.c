@@ -164,7 +164,7 @@ static int load_segments(struct opening *o)
 {
     o->log->io->reads_disk = true;
     const int rc = twl_segment_set_open(o->log->io, SET_FOR_WRITING, &o->state, &o->set, &o->report);
-    o->set.note = twl_page_get_note(o->log->shared, false);
+    o->set.note = twl_page_get_note(o->log->shared);
     return rc;
 }
 

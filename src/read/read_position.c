@@ -235,14 +235,12 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
     return rc < 0 ? judge(pos, rc) : 1;
 }
 
-/* Lets the walk for the index begin at the group that the writer has noted, unless `lsn` is in front of it. */
+/* Lets the walk for the index begin near the record, in front of the group that the writer has noted. */
 static void pass_to_note(struct read_position *pos, uint64_t lsn)
 {
     struct cursor *cursor = &pos->at->cursor;
-    const struct note note = twl_page_get_note(pos->snapshot->shared, false);
-    const bool is_there =
-        note.segment_id == pos->summarised_id && twl_cursor_pass_to(cursor, note.records) > 0;
-    if (is_there && twl_cursor_next_lsn(cursor) <= lsn)
+    const struct note note = twl_page_get_note(pos->snapshot->shared);
+    if (note.segment_id == pos->summarised_id && twl_cursor_pass_near(cursor, note.records, lsn) > 0)
         pos->summary->indexed_lsn = twl_cursor_next_lsn(cursor);
     else
         twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));

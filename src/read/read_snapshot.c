@@ -100,7 +100,7 @@ static int load_set(struct read_snapshot *h)
     twl_segment_set_free(&h->set);
     h->set = set;
     if (h->shared)
-        h->set.note = twl_page_get_note(h->shared, false);
+        h->set.note = twl_page_get_note(h->shared);
     h->first_lsn = set.first_lsn;
     h->is_known = false;
     h->generation += h->generation == UINT32_MAX ? 2 : 1;

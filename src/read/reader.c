@@ -527,12 +527,13 @@ static void seek_after(struct twinlog_reader *reader, uint64_t lsn)
     reader->generation = reader->snapshot.generation;
 }
 
-int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret_lsn)
+int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, bool is_new, uint64_t *ret_lsn)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
     int rc = twl_read_snapshot_find_end(snapshot);
     lsn = min_u64(lsn, snapshot->limit_lsn);
-    if (rc == 0) /* the segments up to `lsn`, and maybe one that begins a truncation in front of it */
+    /* the set must have the segments up to `lsn`, and maybe one that begins a truncation in front of it */
+    if (rc == 0 && !is_new)
         rc = twl_read_snapshot_reload(snapshot);
     if (rc < 0)
         return tell(reader, rc);

@@ -19,8 +19,9 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record);
 
 /* For a consumer. Goes behind `lsn`, or behind the newest record if the log ends before; *ret_lsn is where. The reader
- * reports if the records up to there are truncated later, as if it had returned them. */
-int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret_lsn);
+ * reports if the records up to there are truncated later, as if it had returned them. `is_new`: the reader was made
+ * after `lsn` was known, so it needs no other look at the segments. */
+int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, bool is_new, uint64_t *ret_lsn);
 /* After TWINLOG_ETRUNCATED or TWINLOG_ETRIMMED: returns and reports it again, as the log is now, and goes on with the
  * record that the report names; *ret_lsn is the one before. */
 int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn);

@@ -394,10 +394,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         }
     }
     struct recover_judgement judgement;
-    if (rc == 0 && is_noted && set->note.is_live) /* what is behind is being written */
-        judgement = (struct recover_judgement){ .facts = FACT_NEWEST | FACT_ZERO,
-                                                .row = twl_recover_decide(FACT_NEWEST | FACT_ZERO) };
-    else if (rc == 0)
+    if (rc == 0)
         rc = twl_recover_judge(io, set, index, cursor, last.kind == GROUP_CLOSE,
                                find_gap(&segment.header, &last), &judgement);
     if (rc == 0) {

@@ -29,6 +29,7 @@ struct loaded_index {
     struct index_entry *entries;
     uint32_t count, room;
     bool is_loaded;
+    bool is_probed; /* one entry of it was looked up */
 };
 
 /* Header of a group in which a record far behind the header was looked up. */
@@ -156,6 +157,10 @@ void twl_cursor_resume(struct cursor *cursor);
  * 1. Then a walk from the start of the segment would come to it, or find that something durable is missing, whatever
  * says that a group is there. 0 = the cursor is somewhere else. */
 int twl_cursor_pass_to(struct cursor *cursor, uint64_t offset);
+
+/* The same, to a group near the one that holds `lsn` and not behind it, without an index. The headers of groups in
+ * front of the noted one say where to look: if they are of no use, the result is 0. */
+int twl_cursor_pass_near(struct cursor *cursor, uint64_t noted_offset, uint64_t lsn);
 
 /* Moves back in front of the group, or of the record of an open group, that was entered last. If nothing
  * was known of the history before, what the group's header says of it is kept. */

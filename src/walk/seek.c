@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 
+#define MOST_PROBES 16u
 #define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
 int twl_cursor_load_index(struct cursor *cursor, const struct segment_footer *footer)
@@ -48,6 +49,35 @@ struct entries {
     const struct index_entry *entries;
     uint32_t count;
 };
+
+/* The same, of an index that is not in memory: reads a few of its blocks, so without its checksum. What an entry says
+ * of a record is checked there. False = there is none. */
+static bool probe_index(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
+                        struct index_entry *ret_entry)
+{
+    const size_t window_bytes = cursor->window_bytes;
+    uint32_t low = 0, high = footer->index_entries;
+    int error = 0;
+    cursor->index.is_probed = true;
+    twl_cursor_refresh(cursor); /* it may have been written since these bytes were read */
+    cursor->window_bytes = BLOCK_BYTES;
+    while (low < high && error == 0) {
+        const uint32_t middle = low + (high - low) / 2;
+        const uint64_t back = (uint64_t)(middle + 1) * INDEX_ENTRY_BYTES;
+        const unsigned char *bytes = NULL;
+        struct index_entry entry = { .lsn = UINT64_MAX };
+        if (back <= cursor->segment->data_end)
+            bytes = twl_cursor_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
+        if (bytes)
+            twl_index_entry_decode(bytes, &entry);
+        if (entry.lsn <= lsn)
+            *ret_entry = entry;
+        low = entry.lsn <= lsn ? middle + 1 : low;
+        high = entry.lsn <= lsn ? high : middle;
+    }
+    cursor->window_bytes = window_bytes;
+    return low > 0;
+}
 
 static struct entries known_entries(struct cursor *cursor, const struct segment_footer *footer)
 {
@@ -192,7 +222,11 @@ static int walk_to(struct cursor *cursor, uint64_t lsn)
 
 int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn)
 {
-    const struct index_entry *entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
+    struct index_entry probed;
+    const struct index_entry *entry = &probed;
+    /* a second lookup is worth all of it */
+    if (!footer || cursor->index.is_probed || !probe_index(cursor, footer, lsn, &probed))
+        entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
     uint64_t here = twl_cursor_next_lsn(cursor);
     bool is_on_the_way = here > 0 && here <= lsn;
     int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
@@ -222,4 +256,70 @@ int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns)
         if (rc <= 0)
             return rc;
     }
+}
+
+/* ---- without an index --------------------------------------------------------------------------- */
+
+/* A group, by its header. */
+struct milestone {
+    uint64_t offset, lsn;
+};
+
+/* The first group from `from` on that begins in front of `end`: 1. */
+static int find_group(struct cursor *cursor, uint64_t from, uint64_t end, struct milestone *ret_found)
+{
+    int rc = 0;
+    for (uint64_t at = align_up(from, 8); rc == 0 && at < end; at += 8) {
+        const unsigned char *bytes = bytes_at(cursor, at, GROUP_HEADER_BYTES, &rc);
+        if (!bytes)
+            return rc;
+        twl_cursor_place_at(cursor, at, (struct position){ 0 });
+        rc = twl_group_header_maybe(bytes) ? twl_cursor_enter_at(cursor, at, PLACE_ANY) : 0;
+    }
+    *ret_found = (struct milestone){ cursor->group_offset, cursor->group.first_lsn };
+    return rc;
+}
+
+/* How far behind `low` the record is if all between the two are of one size; or half of the way, as sizes differ. */
+static uint64_t guess(struct milestone low, struct milestone high, uint64_t lsn, bool is_even)
+{
+    const double share = is_even ? (double)(lsn - low.lsn) / (double)(high.lsn - low.lsn) : 0.5;
+    return (uint64_t)((double)(high.offset - low.offset) * share);
+}
+
+/* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. */
+static int come_near(struct cursor *cursor, uint64_t lsn, struct milestone *low, struct milestone high)
+{
+    struct milestone found;
+    int rc = 0;
+    for (unsigned i = 0; rc >= 0 && i < MOST_PROBES && low->lsn < lsn && lsn < high.lsn; i++) {
+        const uint64_t step = guess(*low, high, lsn, i % 4 < 3);
+        const uint64_t at = low->offset + step - BLOCK_BYTES; /* a little in front of it */
+        if (step <= 2 * BLOCK_BYTES)
+            break;
+        rc = find_group(cursor, at, high.offset, &found);
+        if (rc > 0 && found.lsn <= lsn)
+            *low = found;
+        else
+            high.offset = at;
+        if (rc > 0 && found.lsn > lsn)
+            high.lsn = found.lsn;
+    }
+    return rc < 0 ? rc : 1;
+}
+
+int twl_cursor_pass_near(struct cursor *cursor, uint64_t noted_offset, uint64_t lsn)
+{
+    const size_t window_bytes = cursor->window_bytes;
+    struct milestone low, high;
+    cursor->window_bytes = BLOCK_BYTES;
+    int rc = find_group(cursor, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES, &low);
+    if (rc > 0 && noted_offset >= low.offset)
+        rc = find_group(cursor, noted_offset, noted_offset + 8, &high);
+    if (rc > 0 && high.lsn <= lsn)
+        low = high;
+    else if (rc > 0 && low.lsn < lsn)
+        rc = come_near(cursor, lsn, &low, high);
+    cursor->window_bytes = window_bytes;
+    return rc > 0 ? twl_cursor_pass_to(cursor, low.offset) : rc;
 }

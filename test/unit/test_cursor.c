@@ -527,11 +527,38 @@ TEST(the_header_of_a_large_group_is_read_once)
     }
 }
 
+TEST(a_first_lookup_reads_a_few_blocks_of_the_index)
+{
+    struct segment_footer footer = seal();
+    for (uint64_t lsn = 3; lsn < last_lsn; lsn += 1013) {
+        begin_cursor();
+        bytes_read = 0;
+        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        expect_next(&cursor, lsn);
+        ck_assert_uint_le(bytes_read, 48 * 1024);
+    }
+}
+
+TEST(without_an_index_the_headers_in_front_of_a_known_group_lead_near_a_record)
+{
+    make_groups(MANY_GROUPS);
+    for (uint64_t lsn = 1000; lsn < last_lsn; lsn += 1013) {
+        begin_cursor();
+        bytes_read = 0;
+        ck_assert_int_eq(twl_cursor_pass_near(&cursor, group_of[last_lsn], lsn), 1);
+        ck_assert_uint_le(cursor.position.next_lsn, lsn);
+        ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, lsn), 1);
+        expect_next(&cursor, lsn);
+        ck_assert_uint_le(bytes_read, 64 * 1024);
+    }
+}
+
 TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
     struct segment_footer footer = seal();
     begin_cursor();
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 4000), 1);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 7000), 1);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 4000), 1); /* reads the index */
     reads = 0;
     for (uint64_t lsn = 4001; lsn < 4040; lsn += 3) {
         ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);

@@ -199,6 +199,45 @@ static int keep_first(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
+/* The record that a new reader gets that wants `lsn`; 0 = none. */
+static uint64_t read_from(uint64_t lsn)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record = { 0 };
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+    ck_assert_int_ge(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    return record.lsn;
+}
+
+TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
+{
+    struct segment segment;
+    uint64_t expected[64], last_lsn = 0;
+    make_log(0, _i);
+    struct io *io = look();
+    struct segment_set set = load(io);
+    ck_assert_int_eq(twl_segment_open_entry(io, &set.entries[0], &segment), 0);
+    struct note note = { .segment_id = segment.header.segment_id };
+    store_note(&note);
+    while (last_lsn + 1 < 64 && (expected[last_lsn + 1] = read_from(last_lsn + 1)) > 0)
+        last_lsn++;
+    ck_assert_uint_ge(last_lsn, 25);
+    ck_assert_uint_lt(last_lsn, 63);
+    for (uint64_t at = 0; at < 128 << 10; at += 8) {
+        if (at % (12 << 10) != 0 && !may_be_group(&segment, at))
+            continue;
+        note.records = at;
+        store_note(&note);
+        for (uint64_t lsn = 1; lsn <= last_lsn; lsn++)
+            ck_assert_uint_eq(read_from(lsn), expected[lsn]);
+    }
+    twl_segment_close(&segment);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+}
+
 /* The index of what an opening has passed by is made before the segment is sealed, and readers find each record. */
 TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
 {

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# looks.sh TWINLOG: how many bytes of a log's files a look at it reads, and an opening: they must not depend on how large
+# the log and its segments are. Counted by strace, beside a writer and without one.
+set -u
+# shellcheck source=test/cli/checks.sh
+. "$(dirname "$0")/checks.sh"
+if ! strace -o trace true 2>err; then
+    echo "SKIP looks: strace is not here, or may not trace"
+    exit 77
+fi
+
+# reads NAME LOG KILOBYTES PER_FILE COMMAND...: it reads so many KiB of the log's files at most, and so many for each file.
+reads()
+{
+    name=$1
+    log=$2
+    most=$(($3 * 1024 + $4 * $(find "$2" -name '*.twl' | wc -l) * 1024))
+    shift 4
+    status "$name" 0 strace -f -y -o trace -e trace=read,pread64,preadv,preadv2,readv,io_uring_enter "$@"
+    count "$name reads by calls that strace shows" "$(grep -c 'io_uring_enter' trace)"
+    got=$(awk -v "place=/$log/" 'index($0, place) && $NF > 0 { bytes += $NF } END { print bytes + 0 }' trace)
+    echo "$name: $got bytes of at most $most"
+    count "$name reads $got bytes, at most $most" $((got == 0 || got > most))
+}
+
+# feed LINES: groups of three, of which each is durable before the next one comes.
+feed()
+{
+    text=$(printf '%8000s' '')
+    while [ "${lsn:-0}" -lt "$1" ]; do
+        printf '%s\n%s\nshort\n' "$text" "$text" >&3
+        read -r lsn <&4 && read -r lsn <&4 && read -r lsn <&4 || break
+    done
+}
+
+start_writer log --segment 64M --prepare sparse --buffered
+feed 4500 # 24 MB: the newest segment has 16 MiB and is half full
+reads "stat beside a writer" log 100 4 "$twinlog" stat log
+reads "stat --prometheus" log 100 4 "$twinlog" stat log --prometheus
+reads "cat -n 1" log 64 0 "$twinlog" cat log -n 1
+reads "cursors" log 48 2 "$twinlog" cursors log
+for lsn in 100 2000 3200 4000 4490; do
+    reads "cat --from $lsn" log 100 4 "$twinlog" cat log --from "$lsn" --to "$lsn"
+done
+stop_writer KILL
+echo record >in
+# what it may have had in flight, in two segments
+reads "append to a log of a killed writer" log 17408 4 sh -c '"$1" append log --io dsync <in' sh "$twinlog"
+reads "stat of a closed log" log 264 4 "$twinlog" stat log
+reads "cat -n 1 of a closed log" log 256 4 "$twinlog" cat log -n 1
+reads "cursors of a closed log" log 256 4 "$twinlog" cursors log
+reads "append to a closed log" log 1024 4 sh -c '"$1" append log --io dsync <in' sh "$twinlog"
+
+echo "looks: $passed passed, $failed failed"
+[ "$failed" = 0 ]
