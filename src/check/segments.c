@@ -52,8 +52,9 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary))
         twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = l->summary;
-    do {
-        rc = twl_cursor_enter_group(cursor);
+    do { /* what is behind the newest group is not read */
+        const bool is_at_end = cursor->offset > note->group && cursor->position.next_lsn - 1 == l->limit_lsn;
+        rc = is_at_end && note->segment_id == segment->header.segment_id ? 0 : twl_cursor_enter_group(cursor);
         if (rc <= 0 || cursor->position.next_lsn - 1 > l->limit_lsn)
             break;
         twl_cursor_back_out(cursor);
