@@ -18,9 +18,10 @@ licence_lines()
     done
 }
 
-# Paths of somebody's machine, marks of a merge, and notes to oneself. The brackets keep this file out of its own net.
+# Left-overs, paths of somebody's machine, marks of a merge, and notes to oneself. The brackets keep this file out of its own net.
 strange_words()
 {
+    grep -E '\.(orig|rej)$|^cli\.|\.twl$' "$scratch/files" | grep -v '^test/' | sed 's/$/: was left by a tool or a test/'
     grep -vE '^LICENSE$|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" | while read -r file; do
         grep -nIE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|^(<{7}|>{7}) |\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b' "$file" /dev/null
     done
