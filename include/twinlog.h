@@ -96,7 +96,8 @@ enum twinlog_finding {
     TWINLOG_FOUND_SYSTEM_ERROR,    /* a call to the system failed; see `error` */
     TWINLOG_FOUND_BAD_STATE,       /* the file of cursors and values is damaged or missing */
     TWINLOG_FOUND_BAD_INDEX,       /* a sealed segment's index is wrong; no record is affected */
-    TWINLOG_FOUND_TRIMMED          /* a trim removed the record; first_lsn is the oldest left */
+    TWINLOG_FOUND_TRIMMED,         /* a trim removed the record; first_lsn is the oldest left */
+    TWINLOG_FOUND_LOST             /* fillers stand for records lost for good; no damage */
 };
 enum twinlog_action {
     TWINLOG_DID_NOTHING = 0,
@@ -258,6 +259,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
 /* Makes `next_lsn` the next LSN, for a copy of a log with gaps: fillers use up those before, and
  * are durable on return. 0 at once if the log is as far. Beside other appends it may be larger. */
 int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
+int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn); /* of records lost for good */
 /* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits
  * what is pending if no other thread does. -EINVAL: not accepted yet, or truncated. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
@@ -487,7 +489,8 @@ struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 /* Copies the record `lsn` to `data`, which has `room` bytes, and fills in *ret_record, with `data`.
  * Any thread; sees what a reader sees. -ENOBUFS: larger; ret_record->size is set, ->data NULL.
- * -ERANGE: not appended, not durable yet, or truncated. -ENOENT: a filler, skipped or lost. */
+ * -ERANGE: not appended, not durable yet, or truncated. -ENOENT: a filler; -ENODATA: of a lost
+ * record. */
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
 

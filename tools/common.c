@@ -218,6 +218,7 @@ const char *finding_name(uint32_t finding)
         [TWINLOG_FOUND_BAD_STATE] = "bad-state",
         [TWINLOG_FOUND_BAD_INDEX] = "bad-index",
         [TWINLOG_FOUND_TRIMMED] = "trimmed",
+        [TWINLOG_FOUND_LOST] = "lost",
     };
     return WORD_OF(names, finding);
 }

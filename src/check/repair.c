@@ -158,7 +158,7 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
 /* Reports everything up to that LSN that was not put as lost, and puts fillers, for which there is room. */
 static int give_up(struct repairer *r, uint64_t last_lsn)
 {
-    const struct twinlog_entry nothing = { .time_ns = r->time_ns };
+    const struct twinlog_entry nothing = { .type = FILLER_LOST, .time_ns = r->time_ns };
     int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, "lost") : 0;
     for (; rc == 0 && r->next_lsn <= last_lsn; r->fillers_left--)
         rc = put(r, RECORD_FILLER, &nothing);

@@ -202,18 +202,40 @@ static bool is_kept(const struct walk *w, const struct cursor_record *record)
     return record->header.kind == RECORD_DATA && record->lsn >= w->snapshot.set.first_lsn;
 }
 
+static bool is_lost(const struct walk *w, const struct cursor_record *record)
+{
+    return record->header.kind == RECORD_FILLER && record->header.type == FILLER_LOST &&
+           record->lsn >= w->snapshot.set.first_lsn;
+}
+
+/* Known to be lost, so no damage. */
+static int tell_fillers(struct walk *w, uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_report report;
+    twl_report(&report, TWINLOG_FOUND_LOST, TWINLOG_DID_NOTHING, 0,
+               "records that were lost before: a repair or a copy has put fillers in their places");
+    place(w, &report, w->cursor.group_offset, 0);
+    report.first_lsn = first_lsn;
+    report.last_lsn = last_lsn;
+    return tell(w, &report, NULL);
+}
+
 /* Checks every record of the group that the cursor has entered, up to the bound: 1 = all are there. */
 static int accept_records(struct walk *w)
 {
     struct cursor *cursor = &w->cursor;
     struct cursor_record record;
-    uint64_t count = 0;
+    uint64_t count = 0, first_lost = 0, last_lost = 0;
     int rc = 0;
     while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
         rc = twl_cursor_next_kept(cursor, &record);
         if (rc <= 0)
             break;
         count += is_kept(w, &record);
+        if (is_lost(w, &record)) {
+            first_lost = first_lost ? first_lost : record.lsn;
+            last_lost = record.lsn;
+        }
         twl_seal_check_record(&w->seal, &record, cursor->group_offset);
     }
     if (rc < 0)
@@ -221,7 +243,9 @@ static int accept_records(struct walk *w)
     if (cursor->records_left == 0 && cursor->record_offset != cursor->offset)
         return 0;
     w->records += count;
-    return 1;
+    if (first_lost > 0 && !w->visitor.record)
+        rc = tell_fillers(w, first_lost, last_lost);
+    return rc < 0 ? rc : 1;
 }
 
 /* Goes through the records again, with the visitor, if there is one for them. Some may be damaged; a record with a

@@ -208,9 +208,13 @@ static inline uint32_t twl_group_chain(const struct group_header *group)
 
 enum record_kind {
     RECORD_DATA = 0,
-    RECORD_FILLER = 1, /* filler: stands for a record that was lost or never finished; readers skip it */
+    RECORD_FILLER = 1, /* stands for a record that is not there; readers skip it. See enum filler_type */
     RECORD_IGNORED =
         32, /* and up to 63: of newer versions, which readers skip like fillers; those between are unknown */
+};
+enum filler_type {
+    FILLER_SKIPPED = 0, /* or never finished */
+    FILLER_LOST = 1     /* there was a record, and nothing brings it back */
 };
 
 struct record_header {

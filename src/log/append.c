@@ -163,9 +163,9 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
     return rc;
 }
 
-int twinlog_skip(struct twinlog *log, uint64_t next_lsn)
+static int skip(struct twinlog *log, uint64_t next_lsn, enum filler_type type)
 {
-    static const struct twinlog_entry nothing;
+    const struct twinlog_entry nothing = { .type = (uint8_t)type };
     const struct batch batch = { .entries = &nothing, .count = 1, .kind = RECORD_FILLER };
     uint64_t lsn = 0;
     struct call call;
@@ -181,6 +181,16 @@ int twinlog_skip(struct twinlog *log, uint64_t next_lsn)
         rc = wait_for(log, lsn, &durable_terms);
     twl_leave(&call);
     return rc;
+}
+
+int twinlog_skip(struct twinlog *log, uint64_t next_lsn)
+{
+    return skip(log, next_lsn, FILLER_SKIPPED);
+}
+
+int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn)
+{
+    return skip(log, next_lsn, FILLER_LOST);
 }
 
 static int wait_inside(struct twinlog *log, uint64_t lsn, const struct terms *terms)

@@ -60,6 +60,7 @@ struct twinlog_reader {
     struct visit visited; /* the record or filler at which it was last, since the last seek */
     /* First of the fillers that were passed since then (0 = none), and the segment of the last one. */
     uint64_t filler_lsn, filler_sequence;
+    bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
     int error;           /* sticky */
 };
@@ -280,8 +281,9 @@ static struct visit visit(const struct twinlog_reader *reader, uint64_t lsn)
     return (struct visit){ lsn, reader->pos.at->segment.header.sequence };
 }
 
-static void pass_filler(struct twinlog_reader *reader)
+static void pass_filler(struct twinlog_reader *reader, const struct record_header *filler)
 {
+    reader->is_lost = filler->kind == RECORD_FILLER && filler->type == FILLER_LOST;
     if (reader->filler_lsn == 0)
         reader->filler_lsn = reader->next_lsn;
     reader->filler_sequence = reader->pos.at->segment.header.sequence;
@@ -301,7 +303,7 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
         if (rc > 0 && ret_record->header.kind == RECORD_DATA)
             return 1;
         if (rc > 0)
-            pass_filler(reader);
+            pass_filler(reader, &ret_record->header);
         else if (rc == POSITION_LOST)
             rc = look_again(reader, reader->next_lsn, &doubt);
         if (rc <= 0)
@@ -505,7 +507,7 @@ int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_r
     move_to(reader, AT_LSN, lsn);
     const int rc = twinlog_reader_next(reader, ret_record);
     if (rc == 0)
-        return reader->next_lsn > lsn ? -ENOENT : -ERANGE;
+        return reader->next_lsn <= lsn ? -ERANGE : reader->is_lost ? -ENODATA : -ENOENT;
     return rc < 0 ? rc : 0;
 }
 

@@ -21,7 +21,7 @@ enum {
     WATCHERS = 3,
     MAX_PENDING = 6, /* requests */
     CUTS = SIM_KILL + 1,
-    FINDINGS = TWINLOG_FOUND_TRIMMED + 1,
+    FINDINGS = TWINLOG_FOUND_LOST + 1,
 };
 
 /* What it does most. */

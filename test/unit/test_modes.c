@@ -60,6 +60,11 @@ static int skip(struct twinlog *log)
     return twinlog_skip(log, twinlog_last_lsn(log) + 2);
 }
 
+static int skip_lost(struct twinlog *log)
+{
+    return twinlog_skip_lost(log, twinlog_last_lsn(log) + 2);
+}
+
 static int submit(struct twinlog *log)
 {
     struct twinlog_queue *queue;
@@ -323,6 +328,7 @@ static const struct row rows[] = {
     { "sync", twinlog_sync, "" },
     { "cancel", cancel, "" },
     { "skip", skip, "" },
+    { "skip_lost", skip_lost, "" },
     { "submit", submit, "" },
     { "drive", drive, "" },
     { "first_lsn", first_lsn, "" },

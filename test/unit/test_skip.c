@@ -32,6 +32,45 @@ static void expect_text(struct twinlog *log, uint64_t lsn, const char *text)
     ck_assert(record.size == strlen(text) && memcmp(room, text, record.size) == 0);
 }
 
+static int note_finding(void *context, const struct twinlog_report *report)
+{
+    struct twinlog_report *noted = context;
+
+    ck_assert_int_eq(noted->finding, TWINLOG_FOUND_NOTHING);
+    *noted = *report;
+    return 0;
+}
+
+/* By a reader, by verify, and behind a repair. */
+WAYS_TEST(lost_records_are_told_from_skipped_ones, LOG_WAYS)
+{
+    struct twinlog_report noted = { 0 };
+    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_record record;
+    char room[16];
+    uint64_t records;
+    struct twinlog *log = log_open(&options);
+
+    append_text(log, "one", 1);
+    ck_assert_int_eq(twinlog_skip(log, 5), 0);
+    append_text(log, "five", 5);
+    ck_assert_int_eq(twinlog_skip_lost(log, 10), 0);
+    append_text(log, "ten", 10);
+    ck_assert_int_eq(twinlog_read(log, 4, room, sizeof(room), &record), -ENOENT);
+    for (uint64_t lsn = 6; lsn < 10; lsn++)
+        ck_assert_int_eq(twinlog_read(log, lsn, room, sizeof(room), &record), -ENODATA);
+    expect_text(log, 10, "ten");
+    log_close(log);
+    verify.each = note_finding;
+    verify.context = &noted;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verify, &records), 0);
+    ck_assert_uint_eq(records, 3);
+    ck_assert_int_eq(noted.finding, TWINLOG_FOUND_LOST);
+    ck_assert_int_eq(noted.error, 0);
+    ck_assert_uint_eq(noted.first_lsn, 6);
+    ck_assert_uint_eq(noted.last_lsn, 9);
+}
+
 WAYS_TEST(readers_pass_over_skipped_lsns, LOG_WAYS)
 {
     struct twinlog_record record;
