@@ -1171,10 +1171,14 @@ START_TEST(what_was_taken_back_is_not_missed)
     start_with(10);
     stop();
     IN_CHILD({
+        struct call call;
         start();
+        append(&call, 11, 3, 1);
         server.io->truncate(server.io, 6);
+        wait_for(&call); /* stored, and gone since */
         raise(SIGKILL);
     });
+    ck_assert(WIFSIGNALED(child_status) && WTERMSIG(child_status) == SIGKILL);
     start();
     ck_assert_uint_eq(last_loaded(), 5);
     store(6, 5, 2);
