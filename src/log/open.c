@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a log, and closing it.
+ * Opening a log.
  *
  * For writing: take the writer's lock; read the state file; load the set of segments after a dead writer's last
  * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
@@ -18,7 +18,6 @@
 #include "recover/recover.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -678,46 +677,4 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
 void twl_log_name_path(struct twinlog *log, const char *reason)
 {
     snprintf(log->io_reason, sizeof(log->io_reason), "%s", reason);
-}
-
-/* ---- closing ----------------------------------------------------------------------------------- */
-
-void twl_log_destroy(struct twinlog *log)
-{
-    twl_keeper_destroy(log->keeper); /* before the rest: its thread trims */
-    twl_mapped_destroy(log->mapped);
-    twl_commit_destroy(log->commit);
-    twl_forget_lookups(log);
-    twl_page_unlock(&log->own_shared);
-    if (log->participants.file)
-        twl_participants_leave(&log->participants);
-    log->io->ops->destroy(log->io);
-    twinlog_reader_close(log->looker);
-    twl_mutex_destroy(&log->head_lock);
-    twl_mutex_destroy(&log->looking);
-    twl_mutex_destroy(&log->lookups.lock);
-    free(log);
-}
-
-/* The threads inside finish, what was accepted is committed, and a marker of the close is written. */
-int twinlog_close(struct twinlog *log)
-{
-    if (!log)
-        return 0;
-    if (twl_fork_guard_is_forked(&log->guard))
-        return TWINLOG_EFORKED;
-    if (twl_is_observing())
-        return -EDEADLK;
-    atomic_fetch_or(&log->inside, CLOSING); /* from here on no reader is attached */
-    if (atomic_load(&log->readers) > 0) {
-        atomic_fetch_and(&log->inside, ~CLOSING);
-        return -EBUSY;
-    }
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    twl_close_gate(log);
-    int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
-    twl_log_destroy(log);
-    pthread_setcancelstate(cancel_state, NULL);
-    return rc;
 }

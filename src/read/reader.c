@@ -137,28 +137,6 @@ struct doubt {
     unsigned looks, all_looks;
 };
 
-/* The oldest LSN that the segments of the set can have. */
-static uint64_t head_of(const struct segment_set *set)
-{
-    return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
-}
-
-/* The records up to `lsn`, the last of them in that segment: from which LSN on are they truncated? 0 = all
- * of them are still there. The segment that begins a truncation has a greater sequence. If it is trimmed by now,
- * the records' own segment is missing although the log begins in front of `lsn`. */
-static uint64_t find_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
-{
-    bool is_missing = true;
-    for (size_t i = 0; i < set->started; i++) {
-        const struct segment_header *header = &set->entries[i].header;
-        if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
-            return header->start_lsn;
-        is_missing = is_missing && header->sequence != sequence;
-    }
-    uint64_t head_lsn = head_of(set);
-    return is_missing && head_lsn <= lsn ? head_lsn : 0;
-}
-
 /* 1 = try again; the state has been refreshed. */
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
@@ -178,7 +156,8 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
         return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
     twl_read_position_leave(pos);
     rc = twl_read_snapshot_reload(&reader->snapshot);
-    if (rc == 0 && find_truncation(&reader->snapshot.set, reader->visited.lsn, reader->visited.sequence) > 0)
+    if (rc == 0 &&
+        twl_segment_set_truncation(&reader->snapshot.set, reader->visited.lsn, reader->visited.sequence) > 0)
         reader->visited = (struct visit){ 0 }; /* it was a filler, else the next step tells */
     return rc < 0 ? rc : 1;
 }
@@ -220,12 +199,13 @@ static int check_passed(struct twinlog_reader *reader)
         return 0;
     reader->generation = snapshot->generation;
     if (reader->filler_lsn > 0 &&
-        find_truncation(&snapshot->set, reader->next_lsn - 1, reader->filler_sequence) > 0) {
+        twl_segment_set_truncation(&snapshot->set, reader->next_lsn - 1, reader->filler_sequence) > 0) {
         reader->next_lsn = max_u64(reader->filler_lsn, snapshot->first_lsn);
         reader->filler_lsn = 0;
         reader->end_lsn = 0;
     }
-    uint64_t start_lsn = find_truncation(&snapshot->set, reader->passed_lsn, reader->passed_sequence);
+    uint64_t start_lsn =
+        twl_segment_set_truncation(&snapshot->set, reader->passed_lsn, reader->passed_sequence);
     return start_lsn > 0 ? report_truncation(reader, start_lsn) : 0;
 }
 

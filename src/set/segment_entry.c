@@ -119,6 +119,25 @@ uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
     return start_lsn > 0 ? start_lsn : UINT64_MAX;
 }
 
+/* The oldest LSN that the segments of the set can have. */
+static uint64_t head_of(const struct segment_set *set)
+{
+    return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
+}
+
+uint64_t twl_segment_set_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
+{
+    bool is_missing = true;
+    for (size_t i = 0; i < set->started; i++) {
+        const struct segment_header *header = &set->entries[i].header;
+        if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
+            return header->start_lsn;
+        is_missing = is_missing && header->sequence != sequence;
+    }
+    uint64_t head_lsn = head_of(set);
+    return is_missing && head_lsn <= lsn ? head_lsn : 0;
+}
+
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)
 {
     size_t low = 0, high = set->started; /* below low: begin at or before lsn; from high on: behind it */
