@@ -311,11 +311,13 @@ static int come_near(struct cursor *cursor, uint64_t lsn, struct milestone *low,
 int twl_cursor_pass_near(struct cursor *cursor, uint64_t noted_offset, uint64_t lsn)
 {
     const size_t window_bytes = cursor->window_bytes;
-    struct milestone low, high;
+    struct milestone low = { 0 }, high = { 0 };
     cursor->window_bytes = BLOCK_BYTES;
     int rc = find_group(cursor, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES, &low);
-    if (rc > 0 && noted_offset >= low.offset)
-        rc = find_group(cursor, noted_offset, noted_offset + 8, &high);
+    if (rc > 0)
+        rc = noted_offset >= low.offset && noted_offset < cursor->segment->data_end
+                 ? find_group(cursor, noted_offset, noted_offset + 8, &high)
+                 : 0;
     if (rc > 0 && high.lsn <= lsn)
         low = high;
     else if (rc > 0 && low.lsn < lsn)

@@ -225,8 +225,10 @@ TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
         last_lsn++;
     ck_assert_uint_ge(last_lsn, 25);
     ck_assert_uint_lt(last_lsn, 63);
-    for (uint64_t at = 0; at < 128 << 10; at += 8) {
-        if (at % (12 << 10) != 0 && !may_be_group(&segment, at))
+    const uint64_t wrong[] = { 1, SEGMENT_DATA_OFFSET + 4, SEGMENT, UINT64_MAX - 7, UINT64_MAX };
+    for (uint64_t place = 0; place < (128 << 10) + 5 * 8; place += 8) {
+        const uint64_t at = place < 128 << 10 ? place : wrong[(place - (128 << 10)) / 8];
+        if (at == place && at % (12 << 10) != 0 && !may_be_group(&segment, at))
             continue;
         note.records = at;
         store_note(&note);
