@@ -1075,7 +1075,7 @@ static PyMethodDef log_methods[] = {
     METHOD("stat", log_stat, METH_NOARGS, "stat($self)\n--\n\nThe fields of struct twinlog_stat."),
     METHOD(
         "read", log_read, METH_O,
-        "read($self, lsn, /)\n--\n\nOne record. OSError with ERANGE: there is none yet; with ENOENT: it was given "
+        "read($self, lsn, /)\n--\n\nOne record. OSError with ERANGE: there is none yet; with ENODATA: it was lost; with ENOENT: it was given "
         "up; TrimmedError: removed."),
     METHOD(
         "trim", log_trim, METH_VARARGS | METH_KEYWORDS,
