@@ -166,6 +166,33 @@ static int inspect(struct stage *stage, const char *dir)
     return error;
 }
 
+/* The same beside a writer, which is this process. */
+static int inspect_beside(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    int error = open_log(dir, 0, &log);
+    return error ? error : inspect(stage, dir);
+}
+
+static int append_to_closed(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    int error = open_log(dir, 0, &log);
+    if (error == 0)
+        error = twinlog_close(log);
+    uint64_t began_ns = now_ns();
+    if (error == 0)
+        error = open_log(dir, 0, &log);
+    if (error == 0)
+        error = append_many(log, 1);
+    if (error)
+        return error;
+    stage->answer->last_lsn = twinlog_last_lsn(log);
+    error = twinlog_close(log);
+    stage->answer->ns = now_ns() - began_ns;
+    return error;
+}
+
 struct way {
     int (*work)(struct stage *stage, const char *dir);
     bool is_half, is_cold;
@@ -206,6 +233,9 @@ static const struct trial open_trials[] = {
     { "reader, half full", "the same with half of the active segment to walk through",
       WAY(read_first, true, false) },
     { "inspect", "twinlog_inspect()", WAY(inspect, false, false) },
+    { "inspect, beside", "the same beside a writer", WAY(inspect_beside, false, false) },
+    { "append, closed", "twinlog_open() of a closed log, one append, twinlog_close()",
+      WAY(append_to_closed, false, false) },
     { NULL, NULL, NULL },
 };
 
