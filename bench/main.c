@@ -328,7 +328,8 @@ static const char about[] =
 static const struct option_row option_rows[] = {
     { TITLE("What is run:") },
     { WORDS("scenario", "LIST", scenarios, "the project's performance targets, see --list; or all") },
-    { WORDS("peers", "LIST", peers, "contenders, see --list; as in twinlog,twinlog@0.9,twinlog:io=dsync:pad") },
+    { WORDS("peers", "LIST", peers,
+            "contenders, see --list; as in twinlog,twinlog@0.9,twinlog:io=dsync:pad") },
     { WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)") },
     { WORDS("size", "LIST", size, "bytes of a record: N or A-B (uniform; default 128)") },
     { WORDS("baseline", "NAME", baseline, "the contender to compare with (default: the first)") },
