@@ -1075,8 +1075,8 @@ static PyMethodDef log_methods[] = {
     METHOD("stat", log_stat, METH_NOARGS, "stat($self)\n--\n\nThe fields of struct twinlog_stat."),
     METHOD(
         "read", log_read, METH_O,
-        "read($self, lsn, /)\n--\n\nOne record. OSError with ERANGE: there is none yet; with ENODATA: it was lost; with ENOENT: it was given "
-        "up; TrimmedError: removed."),
+        "read($self, lsn, /)\n--\n\nOne record. OSError with ERANGE: there is none yet; with ENODATA: it was lost; "
+        "with ENOENT: it was given up; TrimmedError: removed."),
     METHOD(
         "trim", log_trim, METH_VARARGS | METH_KEYWORDS,
         "trim($self, *, before_lsn=0, keep_bytes=0, keep_records=0, before_time_ns=0)\n--\n\n"
