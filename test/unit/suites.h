@@ -11,11 +11,13 @@
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
     DO(close) /* each call, held at each of its first system calls while the log is closed */ \
-    DO(commit) /* the commit path, disturbed at its seam: writes, syncs, full disks, rolls, many writers */ \
+    DO(commit) /* the commit path, disturbed at its seam: writes, syncs, many writers */ \
     DO(consumer) /* readers that go on where the last one of their name ended */ \
-    DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup, repair */ \
+    DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup */ \
     DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
     DO(damaged) /* every reader, from every start, in a log that is damaged at one place or newer than this version */ \
+    DO(discarded) /* what a crash may have discarded is not saved, what was removed does not come back */ \
+    DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
     DO(golden) /* logs of each version that are kept, and docs/format.md */ \
@@ -24,6 +26,7 @@
     DO(index) /* the summary of a segment and its sparse index, against a list of all records */ \
     DO(integration) /* the public interface with threads, every way to write, limits and closing */ \
     DO(io) /* each backend of struct io_ops, against the kernel */ \
+    DO(io_refused) /* the same where the kernel refuses something, and views of files that change */ \
     DO(lookup) /* reads of one record by its LSN */ \
     DO(many) /* many logs and one committer */ \
     DO(mapped) /* the mapped mode, seen by one process */ \
@@ -35,12 +38,15 @@
     DO(process) /* processes, threads, signals and files that do not belong to the log */ \
     DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
     DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
+    DO(repair) /* what is rescued of a damaged log, and what is said of the rest */ \
     DO(note) /* where the end of the log is looked for */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \
     DO(search) /* how far recovery searches behind the end */ \
     DO(requests) /* appends that are completed later, through a queue */ \
+    DO(roll) /* full disks, limits of segments, rolls and seals */ \
     DO(shared) /* the shared mode: processes come, go, stop and die */ \
     DO(sink) /* the plain file that processes append to */ \
+    DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
     DO(sink_crash) /* what a sink syncs and records, when the power goes after each operation */ \
     DO(skip) /* LSNs without records; copies that take long */ \
     DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The commit path, watched and disturbed at its seam: the real directory, with submit() and reap() of
- * its struct io replaced by ones that look at every write and can make it fail, with a disk on which no
- * large file can be made, and with a clock that can be set.
- */
+/* The commit path, watched and disturbed at its seam: one writer, failures, many writers. */
 #include "hooked.h"
 #include "logdir.h"
+#include "seam.h"
 #include "suites.h"
 
 #include "commit/inside.h"
@@ -13,7 +10,6 @@
 #include "log/handle.h"
 #include "log/log.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -21,160 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define SHADOW_BYTES (1u << 20)
 #define WRITERS 24
-#define MOST_ALLOCATIONS 8u
-#define FULL_DISK_BYTES (SEGMENT_MIN_BYTES - 1) /* only small files can be made: no segment */
-
-static struct {
-    char directory[128];
-    struct io_ops ops;
-    const struct io_ops *real;
-
-    /* what was seen */
-    _Atomic unsigned writes;
-    _Atomic unsigned in_flight;
-    _Atomic bool has_overlap;   /* two writes in flight at once */
-    _Atomic bool has_rewrite;   /* a write that changed bytes that were durable (I3) */
-    _Atomic bool has_overwrite; /* a write into a block that was durable, changed or not */
-    _Atomic bool is_beyond;     /* a write that reaches into the footer */
-    ino_t inode;                /* of the last write's file; an address may be another one's by then */
-    unsigned char shadow[SHADOW_BYTES];
-    uint64_t shadow_end; /* bytes below are durable */
-
-    /* what to do to the next writes */
-    _Atomic int fail_written; /* ret_written of the next `times` writes */
-    _Atomic int fail_synced;
-    _Atomic unsigned times;
-    _Atomic bool is_disturbed; /* the write in flight is one of them */
-    _Atomic size_t short_by;
-    struct twinlog *held; /* not before this log has accepted so many records */
-    uint64_t held_until;
-
-    /* what the world is like */
-    _Atomic uint64_t largest_file;
-    _Atomic int64_t clock_ns; /* 0 = the real one */
-    bool has_no_threads;
-
-    /* how segments got their size: the first ones, in their order */
-    _Atomic unsigned allocations;
-    enum io_allocation allocated[MOST_ALLOCATIONS];
-} seam;
-
-static void look_at(const struct io_write *write)
-{
-    struct stat status;
-    if (atomic_fetch_add(&seam.in_flight, 1) != 0)
-        atomic_store(&seam.has_overlap, true);
-    ck_assert_int_eq(fstat(io_file_fd(write->file), &status), 0);
-    if (status.st_ino != seam.inode) {
-        seam.inode = status.st_ino;
-        seam.shadow_end = 0;
-    }
-    ck_assert_uint_le(write->offset + write->size, SHADOW_BYTES);
-    ck_assert_uint_eq(write->offset % BLOCK_BYTES, 0);
-    ck_assert_uint_eq(write->size % BLOCK_BYTES, 0);
-    ck_assert_uint_eq((uintptr_t)write->data % BLOCK_BYTES, 0);
-    uint64_t file_bytes;
-    ck_assert_int_eq(io_size(write->file, &file_bytes), 0);
-    if (write->offset + write->size > file_bytes - SEGMENT_FOOTER_BYTES)
-        atomic_store(&seam.is_beyond, true);
-    if (write->offset < seam.shadow_end)
-        atomic_store(&seam.has_overwrite, true);
-}
-
-/* Where the records of a group end is where its zeros begin; what is behind may be written over. */
-static void remember(const struct io_write *write)
-{
-    uint64_t end = write->offset + write->size;
-    const unsigned char *bytes = write->data;
-    for (uint64_t at = write->offset; at < end && at < seam.shadow_end; at++)
-        if (seam.shadow[at] != bytes[at - write->offset] && seam.shadow[at] != 0)
-            atomic_store(&seam.has_rewrite, true);
-    memcpy(seam.shadow + write->offset, bytes, write->size);
-    seam.shadow_end = end;
-}
-
-static int watched_submit(struct io *io, struct io_write *write)
-{
-    look_at(write);
-    atomic_fetch_add(&seam.writes, 1);
-    while (seam.held && twinlog_last_lsn(seam.held) < seam.held_until)
-        sched_yield();
-    bool is_disturbed = atomic_load(&seam.times) > 0;
-    atomic_store(&seam.is_disturbed, is_disturbed);
-    if (is_disturbed && atomic_load(&seam.fail_written) < 0) {
-        write->ret_written = atomic_load(&seam.fail_written);
-        write->ret_synced = -ECANCELED;
-        return 0;
-    }
-    struct io_write part = *write;
-    if (is_disturbed)
-        part.size -= atomic_load(&seam.short_by) < part.size ? atomic_load(&seam.short_by) : 0;
-    int rc = seam.real->submit(io, &part);
-    ck_assert_int_eq(rc, 0);
-    seam.real->reap(io, &part);
-    write->ret_written = part.ret_written;
-    write->ret_synced = part.ret_synced;
-    if (part.size < write->size)
-        write->ret_synced = -ECANCELED;
-    if (is_disturbed && atomic_load(&seam.fail_synced) < 0)
-        write->ret_synced = atomic_load(&seam.fail_synced);
-    return 0;
-}
-
-static void watched_reap(struct io *io, struct io_write *write)
-{
-    (void)io;
-    if (write->ret_written == (int64_t)write->size && write->ret_synced == 0)
-        remember(write);
-    if (atomic_load(&seam.is_disturbed))
-        atomic_fetch_sub(&seam.times, 1);
-    atomic_fetch_sub(&seam.in_flight, 1);
-}
-
-static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
-{
-    const unsigned number =
-        bytes < SEGMENT_MIN_BYTES ? MOST_ALLOCATIONS : atomic_fetch_add(&seam.allocations, 1);
-    if (number < MOST_ALLOCATIONS)
-        seam.allocated[number] = how;
-    return bytes > atomic_load(&seam.largest_file) ? -ENOSPC : seam.real->allocate(file, bytes, how);
-}
-
-static int limited_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
-{
-    uint64_t bytes;
-    ck_assert_int_eq(io_size(file, &bytes), 0);
-    bool is_too_large = offset + size > bytes && offset + size > atomic_load(&seam.largest_file);
-    return is_too_large ? -ENOSPC : seam.real->write(file, data, size, offset);
-}
-
-static int64_t settable_now(struct io *io)
-{
-    int64_t now_ns = atomic_load(&seam.clock_ns);
-    return now_ns != 0 ? now_ns : seam.real->now_ns(io);
-}
-
-static struct io *watch(void)
-{
-    struct io *io;
-    ck_assert_int_eq(twl_io_posix_create(seam.directory, true, &io), 0);
-    seam.real = io->ops;
-    seam.ops = *io->ops;
-    seam.ops.submit = watched_submit;
-    seam.ops.reap = watched_reap;
-    seam.ops.allocate = limited_allocate;
-    seam.ops.write = limited_write;
-    seam.ops.now_ns = settable_now;
-    io->ops = &seam.ops;
-    if (seam.has_no_threads)
-        io->has_threads = false;
-    return io;
-}
 
 static struct twinlog *open_watched(uint32_t flags)
 {
@@ -185,43 +29,7 @@ static struct twinlog *open_watched(uint32_t flags)
     return log;
 }
 
-static void set_up(void)
-{
-    memset(&seam, 0, sizeof(seam));
-    atomic_store(&seam.largest_file, UINT64_MAX);
-    const char *temporary = getenv("TMPDIR");
-    snprintf(seam.directory, sizeof(seam.directory), "%s/twinlog-commit-XXXXXX",
-             temporary ? temporary : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(seam.directory));
-}
-
-static void tear_down(void)
-{
-    DIR *dir = opendir(seam.directory);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        char path[512];
-        snprintf(path, sizeof(path), "%s/%s", seam.directory, entry->d_name);
-        unlink(path);
-    }
-    closedir(dir);
-    rmdir(seam.directory);
-}
-
-static uint64_t count_records(void)
-{
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t count = 0;
-    ck_assert_int_eq(twinlog_reader_open(seam.directory, NULL, &reader), 0);
-    int rc;
-    while ((rc = twinlog_reader_next(reader, &record)) > 0)
-        ck_assert_uint_eq(record.lsn, ++count);
-    ck_assert_int_eq(rc, 0);
-    twinlog_reader_close(reader);
-    return count;
-}
-
-CASE("one writer", set_up, tear_down);
+CASE("one writer", seam_set_up, seam_tear_down);
 
 TEST(the_last_block_is_written_again_with_the_same_bytes)
 {
@@ -279,14 +87,6 @@ TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     ck_assert_int_eq(twl_lead(c, &waiter), LED_ROUND);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
-}
-
-/* In place of the C library's. */
-static _Thread_local unsigned yields;
-int sched_yield(void)
-{
-    yields++;
-    return (int)syscall(SYS_sched_yield);
 }
 
 /* The yields of one append of two records by the only writer, while the log expects two. */
@@ -384,8 +184,6 @@ TEST(a_write_that_never_moves_fails_in_the_end)
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
 
-CASE("failure", set_up, tear_down);
-
 struct failure {
     int written, synced;
     int expected;
@@ -403,6 +201,8 @@ static const struct failure failures[] = {
     { 0, -ETIMEDOUT, -EIO },
     { -ETIMEDOUT, 0, -EIO },
 };
+
+CASE("failure", seam_set_up, seam_tear_down);
 
 TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
           sizeof(failures) / sizeof(failures[0]))
@@ -436,8 +236,6 @@ TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
     ck_assert_int_eq(twinlog_append(log, "again", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
-
-CASE("without the log around it", set_up, tear_down);
 
 static struct {
     struct io *io;
@@ -543,6 +341,8 @@ static bool has_other_segment(char ret_name[SEGMENT_NAME_BYTES])
     ck_assert_int_eq(bare.io->ops->list(bare.io, note_other_segment, ret_name), 0);
     return ret_name[0] != 0;
 }
+
+CASE("without the log around it", seam_set_up, seam_tear_down);
 
 /* A thread may look for poison, find none, and become leader only after the one before has failed. */
 TEST(a_leader_that_comes_after_a_failure_writes_nothing)
@@ -714,485 +514,6 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
     end_bare();
 }
 
-CASE("a full disk", set_up, tear_down);
-
-/* Segments of 64 KiB; the smallest buffer that takes records of 8 KiB. */
-static struct twinlog_options small_options(uint32_t flags)
-{
-    const struct twinlog_options options =
-        WITH_SIZE(options, .flags = flags | TWINLOG_BUFFERED, .buffer_bytes = 16384,
-                  .segment_bytes = SEGMENT_MIN_BYTES);
-    return options;
-}
-
-static struct twinlog *open_with(const struct twinlog_options *options)
-{
-    struct twinlog *log = log_on(watch(), options);
-    return log;
-}
-
-static struct twinlog_stat stat_of(struct twinlog *log)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    ck_assert_int_eq(twinlog_stat(log, &stat), 0);
-    return stat;
-}
-
-static void wait_for_spare(struct twinlog *log)
-{
-    while (stat_of(log).spare_segments == 0)
-        sched_yield();
-}
-
-static const char payload[200000];
-
-static void expect_refusal(struct twinlog *log, size_t size)
-{
-    uint64_t lsn = 1;
-    ck_assert_int_eq(twinlog_append(log, payload, size, &lsn), -ENOSPC);
-    ck_assert_uint_eq(lsn, 0);
-}
-
-/* Appends until that is refused. Returns the last LSN. */
-static uint64_t fill_up(struct twinlog *log, size_t size)
-{
-    uint64_t lsn, last_lsn = twinlog_last_lsn(log);
-    int rc;
-    while ((rc = twinlog_append(log, payload, size, &lsn)) == 0)
-        ck_assert_uint_eq(lsn, ++last_lsn);
-    ck_assert_int_eq(rc, -ENOSPC);
-    return last_lsn;
-}
-
-static int fail_on_finding(void *context, const struct twinlog_report *finding)
-{
-    (void)context;
-    ck_abort_msg("verify: %s", finding->text);
-    return 0;
-}
-
-static void expect_sound(uint64_t records)
-{
-    uint64_t found;
-    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = fail_on_finding);
-    ck_assert_int_eq(twinlog_verify(seam.directory, &options, &found), 0);
-    ck_assert_uint_eq(found, records);
-    ck_assert_uint_eq(count_records(), records);
-    ck_assert(!atomic_load(&seam.is_beyond));
-    ck_assert(!atomic_load(&seam.has_rewrite));
-}
-
-/* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
-TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
-{
-    const struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
-    seam.has_no_threads = _i & 2;
-    struct twinlog *log = open_with(&options);
-    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    uint64_t records = fill_up(log, 1000);
-    ck_assert_uint_gt(records, 8);
-    unsigned writes = atomic_load(&seam.writes);
-    expect_refusal(log, 1000);
-    expect_refusal(log, 8000);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(atomic_load(&seam.writes), writes);
-    ck_assert_uint_eq(twinlog_last_lsn(log), records);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
-    struct twinlog_stat stat = stat_of(log);
-    ck_assert_int_eq(stat.poison, 0);
-    ck_assert_uint_eq(stat.full_refusals, 3);
-    ck_assert_uint_eq(stat.appends, records);
-    ck_assert_uint_eq(stat.rolls, 0);
-
-    atomic_store(&seam.largest_file, UINT64_MAX);
-    for (unsigned i = 0; i < 100; i++)
-        ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_uint_gt(stat_of(log).rolls, 0);
-    ck_assert_uint_eq(stat_of(log).full_refusals, 3);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records + 100);
-}
-
-TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
-{
-    const struct twinlog_options options = small_options(0);
-    struct twinlog *log = open_with(&options);
-    uint64_t lsn, records = 0;
-    int rc;
-    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    while ((rc = twinlog_enqueue(log, payload, 100, &lsn)) == 0)
-        ck_assert_uint_eq(lsn, ++records);
-    ck_assert_int_eq(rc, -ENOSPC);
-    ck_assert_int_eq(twinlog_wait(log, records, TWINLOG_LEVEL_DURABLE, 0), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records);
-}
-
-/* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
-TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
-{
-    struct twinlog_options options = small_options(0);
-    options.segment_bytes = SHADOW_BYTES;
-    options.buffer_bytes = 262144;
-    seam.has_no_threads = _i;
-    struct twinlog *log = open_with(&options);
-    atomic_store(&seam.largest_file, 131072);
-    uint64_t records = fill_up(log, 150000);
-    ck_assert_uint_eq(records, 3);
-    for (unsigned i = 0; i < 1000; i++)
-        ck_assert_int_eq(twinlog_enqueue(log, payload, 1000, NULL), 0);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    struct twinlog_stat stat = stat_of(log);
-    ck_assert_uint_ge(stat.rolls, 7);
-    ck_assert_uint_eq(stat.full_refusals, 1);
-    expect_refusal(log, 150000);
-
-    atomic_store(&seam.largest_file, UINT64_MAX);
-    ck_assert_int_eq(twinlog_append(log, payload, 150000, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records + 1000 + 1);
-}
-
-/* A spare is ready, but too small; its place is taken by a larger one. */
-TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
-{
-    struct twinlog_options options = small_options(0);
-    options.segment_bytes = SHADOW_BYTES;
-    options.buffer_bytes = 262144;
-    struct twinlog *log = open_with(&options);
-    atomic_store(&seam.largest_file, 131072);
-    for (unsigned i = 0; i < 3; i++)
-        ck_assert_int_eq(twinlog_append(log, payload, 140000, NULL), 0);
-    wait_for_spare(log);
-    expect_refusal(log, 200000);
-    ck_assert_uint_eq(stat_of(log).spare_segments, 1);
-    atomic_store(&seam.largest_file, UINT64_MAX);
-    ck_assert_int_eq(twinlog_append(log, payload, 200000, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(4);
-}
-
-/* Zeros for them would take longer than what they save. */
-TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
-{
-    static const char large[300000];
-    struct twinlog_options options = small_options(0);
-    options.segment_bytes = SHADOW_BYTES;
-    options.buffer_bytes = 524288;
-    options.max_record_bytes = sizeof(large);
-    struct twinlog *log = open_with(&options);
-    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
-    wait_for_spare(log);
-    while (stat_of(log).rolls < 2)
-        ck_assert_int_eq(twinlog_append(log, large, 20000, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_int_eq(seam.allocated[0], IO_ALLOCATE_WRITTEN);
-    ck_assert_int_eq(seam.allocated[1], IO_ALLOCATE_SPACE);
-    ck_assert_int_eq(seam.allocated[2], IO_ALLOCATE_WRITTEN);
-}
-
-TEST(a_segment_has_room_for_many_large_groups)
-{
-    static const char large[300000];
-    struct twinlog_options options = small_options(0);
-    options.segment_bytes = 8 * SHADOW_BYTES;
-    options.buffer_bytes = 524288;
-    options.max_record_bytes = sizeof(large);
-    struct twinlog *log = open_with(&options);
-    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
-    wait_for_spare(log);
-    ck_assert_uint_gt(stat_of(log).file_bytes, 16 * sizeof(large));
-    uint64_t records = 1;
-    for (; stat_of(log).rolls < 1; records++)
-        ck_assert_int_eq(twinlog_append(log, large, 100000, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records);
-}
-
-/* A record may be so large that it fills a segment alone: then nothing is kept back for markers in it. */
-TEST(a_record_as_large_as_a_segment_is_accepted)
-{
-    struct twinlog_options options = small_options(0);
-    options.buffer_bytes = SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
-    options.max_record_bytes = options.buffer_bytes - 8192;
-    struct twinlog *log = open_with(&options);
-    for (unsigned i = 0; i < 6; i++) {
-        ck_assert_int_eq(twinlog_append(log, payload, options.max_record_bytes, NULL), 0);
-        ck_assert_int_eq(twinlog_append(log, payload, i * 700, NULL), 0);
-    }
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(12);
-}
-
-/* Opens a log on a full disk again and again, until there is no room for a marker of a start: how often. */
-static unsigned open_until_refused(const struct twinlog_options *options, uint64_t records)
-{
-    struct twinlog *log;
-    unsigned times = 0;
-    int rc;
-    while ((rc = twl_log_open(watch(), options, &log)) == 0) {
-        times++;
-        ck_assert_uint_eq(twinlog_last_lsn(log), records);
-        expect_refusal(log, 1000);
-        ck_assert_int_eq(twinlog_close(log), 0);
-    }
-    ck_assert_int_eq(rc, -ENOSPC);
-    return times;
-}
-
-TEST_LOOP(a_full_log_can_be_opened_many_times, 2)
-{
-    const struct twinlog_options options = small_options(_i ? TWINLOG_PAD : 0);
-    struct twinlog *log = open_with(&options);
-    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    uint64_t records = fill_up(log, 1000);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_ge(open_until_refused(&options, records), _i ? 3 : 100);
-    expect_sound(records);
-
-    atomic_store(&seam.largest_file, UINT64_MAX);
-    log = open_with(&options);
-    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records + 1);
-}
-
-/* The disk takes a segment for the largest record and no more than the least for markers. */
-TEST(a_log_that_is_full_of_large_records_can_be_opened)
-{
-    struct twinlog_options options = small_options(TWINLOG_PAD);
-    options.segment_bytes = 262144;
-    options.buffer_bytes = 98304;
-    seam.has_no_threads = true;
-    struct twinlog *log = open_with(&options);
-    atomic_store(&seam.largest_file, 98304 + 4 * BLOCK_BYTES + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES);
-    while (stat_of(log).rolls == 0)
-        ck_assert_int_eq(twinlog_append(log, payload, 98304 - 8192, NULL), 0);
-    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    uint64_t records = fill_up(log, 1000);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_ge(open_until_refused(&options, records), 3);
-    expect_sound(records);
-}
-
-/* Not even for the page that is shared with readers is there room: they go by the markers. */
-TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
-{
-    const struct twinlog_options options = small_options(0);
-    char path[256];
-    snprintf(path, sizeof(path), "%s/writer.lock", seam.directory);
-    struct twinlog *log = open_with(&options);
-    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_int_eq(truncate(path, 0), 0);
-    atomic_store(&seam.largest_file, 0);
-    log = open_with(&options);
-    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_uint_eq(count_records(), 2); /* the next marker tells of the third */
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(3);
-}
-
-CASE("rolling", set_up, tear_down);
-
-/* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
- * two such groups fit, in the first segment behind the marker of the start. */
-TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
-{
-    const struct twinlog_options options = small_options(TWINLOG_PAD);
-    const size_t half = (16384 - GROUP_HEADER_BYTES) / 2 - RECORD_HEADER_BYTES;
-    struct twinlog *log = open_with(&options);
-    for (unsigned i = 0; i < 12; i++)
-        ck_assert_int_eq(twinlog_enqueue(log, payload, half, NULL), 0);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    struct twinlog_stat stat = stat_of(log);
-    ck_assert_uint_eq(stat.groups, 1 + 6);
-    ck_assert_uint_eq(stat.rolls, 2);
-    ck_assert_uint_eq(stat.segments, 3);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(12);
-}
-
-/* Whatever sizes come: no group reaches beyond its segment, none is lost at a roll. */
-TEST_LOOP(records_of_all_sizes_find_their_place, 6)
-{
-    static const uint32_t buffers[] = { 16384, 28672, 57344 };
-    struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
-    options.buffer_bytes = buffers[_i / 2];
-    struct twinlog *log = open_with(&options);
-    uint32_t largest = options.buffer_bytes - 8192;
-    uint64_t records = 0;
-    for (uint32_t size = 0; size <= largest; size += 1 + size / 9) {
-        ck_assert_int_eq(twinlog_enqueue(log, payload, size, NULL), 0);
-        ck_assert_int_eq(twinlog_enqueue(log, payload, largest - size, NULL), 0);
-        records += 2;
-        if (size % 5 == 0) {
-            ck_assert_int_eq(twinlog_append(log, payload, 3, NULL), 0);
-            records++;
-        }
-    }
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_ge(stat_of(log).rolls, 5);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records);
-}
-
-TEST(a_segment_is_left_when_it_has_enough_records)
-{
-    struct twinlog_options options = small_options(0);
-    options.segment_records = 10;
-    struct twinlog *log = open_with(&options);
-    for (unsigned rolls = 0; rolls < 3; rolls++) {
-        for (unsigned i = 0; i < 10; i++)
-            ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-        ck_assert_uint_eq(stat_of(log).rolls, rolls);
-        wait_for_spare(log); /* asked for by the tenth */
-    }
-    ck_assert_int_eq(twinlog_close(log), 0);
-
-    log = open_with(&options); /* the records that were there count */
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(31);
-}
-
-TEST(a_segment_is_left_when_its_first_record_is_old)
-{
-    const int64_t second = 1000000000, begin = 1700000000 * second;
-    struct twinlog_options options = small_options(0);
-    options.segment_age_ms = 5000;
-    options.spare_segments = 1;
-    atomic_store(&seam.clock_ns, begin - 100 * second);
-    struct twinlog *log = open_with(&options);
-    wait_for_spare(log);
-    static const int64_t seconds[] = { 0, 4, -50 };
-    for (unsigned i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
-        atomic_store(&seam.clock_ns, begin + seconds[i] * second);
-        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-        ck_assert_uint_eq(stat_of(log).rolls, 0);
-    }
-    ck_assert_int_eq(twinlog_close(log), 0);
-
-    atomic_store(&seam.clock_ns,
-                 begin + 4 * second); /* the first record counts, not the one that was set back */
-    log = open_with(&options);
-    wait_for_spare(log);
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 0);
-    atomic_store(&seam.clock_ns, begin + 5 * second);
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(6);
-}
-
-/* Of the log's first segment; whether it has one. The log is not open. */
-static bool read_footer(struct segment_footer *ret_footer)
-{
-    char name[SEGMENT_NAME_BYTES];
-    struct segment segment;
-    struct io *io = watch();
-    twl_segment_name(1, name);
-    ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
-    int rc = twl_segment_read_footer(&segment, ret_footer);
-    ck_assert_int_ge(rc, 0);
-    twl_segment_close(&segment);
-    io->ops->destroy(io);
-    return rc == 1;
-}
-
-/* Ten records, a second apart but for one that is older than all, and a spare in hand for the eleventh. */
-static struct twinlog *open_before_roll(void)
-{
-    struct twinlog_options options = small_options(0);
-    options.segment_records = 10;
-    struct twinlog *log = open_with(&options);
-    for (int64_t i = 1; i <= 10; i++) {
-        atomic_store(&seam.clock_ns, (i == 6 ? 50 : 100 + i) * INT64_C(1000000000));
-        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    }
-    wait_for_spare(log);
-    return log;
-}
-
-TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
-{
-    struct segment_footer footer;
-    struct twinlog *log = open_before_roll();
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert(read_footer(&footer));
-    ck_assert_uint_eq(footer.first_lsn, 1);
-    ck_assert_uint_eq(footer.last_lsn, 10);
-    ck_assert_int_eq(footer.min_ns, INT64_C(50000000000));
-    ck_assert_int_eq(footer.max_ns, INT64_C(110000000000));
-    expect_sound(11);
-}
-
-/* The log goes on in the old segment when it is opened again, so that must not be sealed. */
-TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
-{
-    struct segment_footer footer;
-    struct twinlog *log = open_before_roll();
-    atomic_store(&seam.fail_written, -EIO);
-    atomic_store(&seam.times, 1);
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), -EIO);
-    ck_assert_int_eq(twinlog_close(log), -EIO);
-    ck_assert(!read_footer(&footer));
-
-    const struct twinlog_options options = small_options(0);
-    log = open_with(&options);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 10);
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(11);
-}
-
-/* Also where no call asks for it: the segment in front of it is sealed as soon as it is there. */
-TEST(the_first_group_of_a_segment_is_durable)
-{
-    const struct twinlog_entry entry = { .data = payload, .size = 3000 };
-    const struct twinlog_options options = small_options(0);
-    struct twinlog *log = open_with(&options);
-    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
-    uint64_t lsn, rolls = stat_of(log).rolls;
-    for (unsigned i = 0; i < 100; i++) {
-        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
-        if (stat_of(log).rolls > rolls)
-            ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
-        else
-            ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
-        rolls = stat_of(log).rolls;
-    }
-    ck_assert_uint_gt(rolls, 2);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(100);
-}
-
-TEST(a_limit_is_passed_where_no_segment_can_be_made)
-{
-    struct twinlog_options options = small_options(0);
-    options.segment_records = 2;
-    options.segment_age_ms = 1;
-    struct twinlog *log = open_with(&options);
-    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-    for (unsigned i = 0; i < 20; i++)
-        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    struct twinlog_stat stat = stat_of(log);
-    ck_assert_uint_eq(stat.rolls, 0);
-    ck_assert_uint_eq(stat.full_refusals, 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(20);
-}
-
-CASE("many writers", set_up, tear_down);
-
 struct writer {
     struct twinlog *log;
     pthread_t thread;
@@ -1238,6 +559,8 @@ static void join_writers(struct writer *writers)
     for (unsigned i = 0; i < WRITERS; i++)
         ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
 }
+
+CASE("many writers", seam_set_up, seam_tear_down);
 
 TEST(writers_that_come_during_a_write_share_the_next_one)
 {
@@ -1465,7 +788,7 @@ TEST(close_lets_the_writers_inside_finish)
     ck_assert_uint_eq(count_records(), 500 + 3 * WRITERS + 1);
 }
 
-CASE("one writer", set_up, tear_down);
+CASE("one writer", seam_set_up, seam_tear_down);
 
 TEST(the_twins_fill_up_and_nothing_is_lost)
 {

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See seam.h. */
+#include "seam.h"
+#include "hooked.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "commit/inside.h"
+#include "io/io_files.h"
+#include "log/handle.h"
+#include "log/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct seam seam;
+
+static void look_at(const struct io_write *write)
+{
+    struct stat status;
+    if (atomic_fetch_add(&seam.in_flight, 1) != 0)
+        atomic_store(&seam.has_overlap, true);
+    ck_assert_int_eq(fstat(io_file_fd(write->file), &status), 0);
+    if (status.st_ino != seam.inode) {
+        seam.inode = status.st_ino;
+        seam.shadow_end = 0;
+    }
+    ck_assert_uint_le(write->offset + write->size, SHADOW_BYTES);
+    ck_assert_uint_eq(write->offset % BLOCK_BYTES, 0);
+    ck_assert_uint_eq(write->size % BLOCK_BYTES, 0);
+    ck_assert_uint_eq((uintptr_t)write->data % BLOCK_BYTES, 0);
+    uint64_t file_bytes;
+    ck_assert_int_eq(io_size(write->file, &file_bytes), 0);
+    if (write->offset + write->size > file_bytes - SEGMENT_FOOTER_BYTES)
+        atomic_store(&seam.is_beyond, true);
+    if (write->offset < seam.shadow_end)
+        atomic_store(&seam.has_overwrite, true);
+}
+
+/* Where the records of a group end is where its zeros begin; what is behind may be written over. */
+static void remember(const struct io_write *write)
+{
+    uint64_t end = write->offset + write->size;
+    const unsigned char *bytes = write->data;
+    for (uint64_t at = write->offset; at < end && at < seam.shadow_end; at++)
+        if (seam.shadow[at] != bytes[at - write->offset] && seam.shadow[at] != 0)
+            atomic_store(&seam.has_rewrite, true);
+    memcpy(seam.shadow + write->offset, bytes, write->size);
+    seam.shadow_end = end;
+}
+
+static int watched_submit(struct io *io, struct io_write *write)
+{
+    look_at(write);
+    atomic_fetch_add(&seam.writes, 1);
+    while (seam.held && twinlog_last_lsn(seam.held) < seam.held_until)
+        sched_yield();
+    bool is_disturbed = atomic_load(&seam.times) > 0;
+    atomic_store(&seam.is_disturbed, is_disturbed);
+    if (is_disturbed && atomic_load(&seam.fail_written) < 0) {
+        write->ret_written = atomic_load(&seam.fail_written);
+        write->ret_synced = -ECANCELED;
+        return 0;
+    }
+    struct io_write part = *write;
+    if (is_disturbed)
+        part.size -= atomic_load(&seam.short_by) < part.size ? atomic_load(&seam.short_by) : 0;
+    int rc = seam.real->submit(io, &part);
+    ck_assert_int_eq(rc, 0);
+    seam.real->reap(io, &part);
+    write->ret_written = part.ret_written;
+    write->ret_synced = part.ret_synced;
+    if (part.size < write->size)
+        write->ret_synced = -ECANCELED;
+    if (is_disturbed && atomic_load(&seam.fail_synced) < 0)
+        write->ret_synced = atomic_load(&seam.fail_synced);
+    return 0;
+}
+
+static void watched_reap(struct io *io, struct io_write *write)
+{
+    (void)io;
+    if (write->ret_written == (int64_t)write->size && write->ret_synced == 0)
+        remember(write);
+    if (atomic_load(&seam.is_disturbed))
+        atomic_fetch_sub(&seam.times, 1);
+    atomic_fetch_sub(&seam.in_flight, 1);
+}
+
+static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+{
+    const unsigned number =
+        bytes < SEGMENT_MIN_BYTES ? MOST_ALLOCATIONS : atomic_fetch_add(&seam.allocations, 1);
+    if (number < MOST_ALLOCATIONS)
+        seam.allocated[number] = how;
+    return bytes > atomic_load(&seam.largest_file) ? -ENOSPC : seam.real->allocate(file, bytes, how);
+}
+
+static int limited_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    uint64_t bytes;
+    ck_assert_int_eq(io_size(file, &bytes), 0);
+    bool is_too_large = offset + size > bytes && offset + size > atomic_load(&seam.largest_file);
+    return is_too_large ? -ENOSPC : seam.real->write(file, data, size, offset);
+}
+
+static int64_t settable_now(struct io *io)
+{
+    int64_t now_ns = atomic_load(&seam.clock_ns);
+    return now_ns != 0 ? now_ns : seam.real->now_ns(io);
+}
+
+struct io *watch(void)
+{
+    struct io *io;
+    ck_assert_int_eq(twl_io_posix_create(seam.directory, true, &io), 0);
+    seam.real = io->ops;
+    seam.ops = *io->ops;
+    seam.ops.submit = watched_submit;
+    seam.ops.reap = watched_reap;
+    seam.ops.allocate = limited_allocate;
+    seam.ops.write = limited_write;
+    seam.ops.now_ns = settable_now;
+    io->ops = &seam.ops;
+    if (seam.has_no_threads)
+        io->has_threads = false;
+    return io;
+}
+
+void seam_set_up(void)
+{
+    memset(&seam, 0, sizeof(seam));
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    const char *temporary = getenv("TMPDIR");
+    snprintf(seam.directory, sizeof(seam.directory), "%s/twinlog-commit-XXXXXX",
+             temporary ? temporary : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(seam.directory));
+}
+
+void seam_tear_down(void)
+{
+    DIR *dir = opendir(seam.directory);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char path[512];
+        snprintf(path, sizeof(path), "%s/%s", seam.directory, entry->d_name);
+        unlink(path);
+    }
+    closedir(dir);
+    rmdir(seam.directory);
+}
+
+uint64_t count_records(void)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t count = 0;
+    ck_assert_int_eq(twinlog_reader_open(seam.directory, NULL, &reader), 0);
+    int rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        ck_assert_uint_eq(record.lsn, ++count);
+    ck_assert_int_eq(rc, 0);
+    twinlog_reader_close(reader);
+    return count;
+}
+
+_Thread_local unsigned yields;
+
+int sched_yield(void)
+{
+    yields++;
+    return (int)syscall(SYS_sched_yield);
+}
+
+struct twinlog_options small_options(uint32_t flags)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .flags = flags | TWINLOG_BUFFERED, .buffer_bytes = 16384,
+                  .segment_bytes = SEGMENT_MIN_BYTES);
+    return options;
+}
+
+struct twinlog *open_with(const struct twinlog_options *options)
+{
+    struct twinlog *log = log_on(watch(), options);
+    return log;
+}
+
+struct twinlog_stat stat_of(struct twinlog *log)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    ck_assert_int_eq(twinlog_stat(log, &stat), 0);
+    return stat;
+}
+
+const char payload[200000];
+
+uint64_t fill_up(struct twinlog *log, size_t size)
+{
+    uint64_t lsn, last_lsn = twinlog_last_lsn(log);
+    int rc;
+    while ((rc = twinlog_append(log, payload, size, &lsn)) == 0)
+        ck_assert_uint_eq(lsn, ++last_lsn);
+    ck_assert_int_eq(rc, -ENOSPC);
+    return last_lsn;
+}
+
+static int fail_on_finding(void *context, const struct twinlog_report *finding)
+{
+    (void)context;
+    ck_abort_msg("verify: %s", finding->text);
+    return 0;
+}
+
+void expect_sound(uint64_t records)
+{
+    uint64_t found;
+    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = fail_on_finding);
+    ck_assert_int_eq(twinlog_verify(seam.directory, &options, &found), 0);
+    ck_assert_uint_eq(found, records);
+    ck_assert_uint_eq(count_records(), records);
+    ck_assert(!atomic_load(&seam.is_beyond));
+    ck_assert(!atomic_load(&seam.has_rewrite));
+}

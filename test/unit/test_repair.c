@@ -1,0 +1,736 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Repair: what is rescued of a damaged log, and what is said about the rest. test/damage/ repairs after the loss of every
+ * single sector; here is what happens around that.
+ */
+#define _GNU_SOURCE
+#include "../sim/rng.h"
+#include "../sim/simdisk.h"
+#include "copies.h"
+#include "gate.h"
+#include "hooked.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "check/check.h"
+#include "control/state.h"
+#include "format/checksum.h"
+#include "log/log.h"
+#include "set/segment_set.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- what repair has said ------------------------------------------------------------------------- */
+
+struct losses {
+    struct twinlog_report list[16];
+    unsigned count;
+    unsigned gaps; /* segments that are missing, with records of which nothing is known */
+    uint64_t records;
+    int verdict;
+};
+
+static int keep_loss(void *context, const struct twinlog_report *lost)
+{
+    struct losses *losses = context;
+
+    if (lost->finding == TWINLOG_FOUND_MISSING_SEGMENT && lost->first_lsn == 0) {
+        losses->gaps++;
+        return losses->verdict;
+    }
+    if (losses->count < 16)
+        losses->list[losses->count] = *lost;
+    losses->count++;
+    losses->records += lost->first_lsn ? lost->last_lsn - lost->first_lsn + 1 : 0;
+    return losses->verdict;
+}
+
+static int repair(struct losses *losses, struct twinlog_repair_result *ret_result)
+{
+    *ret_result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
+    return twinlog_repair(log_dir, copy_dir, &WITH_SIZE(repair_options, .each = keep_loss, .context = losses),
+                          ret_result);
+}
+
+static bool is_same_record(const struct twinlog_record *a, const struct twinlog_record *b)
+{
+    return a->lsn == b->lsn && a->time_ns == b->time_ns && a->size == b->size &&
+           memcmp(a->data, b->data, a->size) == 0;
+}
+
+static struct twinlog_reader *read_at(const char *dir)
+{
+    struct twinlog_reader *reader;
+
+    ck_assert_int_eq(twinlog_reader_open(dir, NULL, &reader), 0);
+    return reader;
+}
+
+/* The repaired log has all records of the reference but these. */
+static void expect_all_but(uint64_t first_lost, uint64_t last_lost)
+{
+    struct twinlog_reader *reference = read_at(reference_dir), *repaired = read_at(copy_dir);
+    struct twinlog_record expected, found;
+    int error = 0;
+
+    while ((error = twinlog_reader_next(reference, &expected)) > 0) {
+        if (expected.lsn >= first_lost && expected.lsn <= last_lost)
+            continue;
+        error = twinlog_reader_next(repaired, &found);
+        ck_assert_msg(error == 1, "record %" PRIu64 ": %s", expected.lsn, twinlog_strerror(error));
+        ck_assert_msg(is_same_record(&expected, &found), "%" PRIu64 " is not %" PRIu64, found.lsn,
+                      expected.lsn);
+    }
+    ck_assert_int_eq(error, 0);
+    ck_assert_int_eq(twinlog_reader_next(repaired, &found), 0);
+    twinlog_reader_close(reference);
+    twinlog_reader_close(repaired);
+    ck_assert_int_eq(twinlog_verify(copy_dir, NULL, NULL), 0);
+}
+
+static void expect_names(void)
+{
+    struct twinlog *log = open_at(copy_dir);
+    uint64_t lsn = 0;
+    char value[4];
+
+    ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
+    ck_assert_uint_eq(lsn, 300);
+    ck_assert_int_eq(twinlog_meta_get(log, "value", value, 4, NULL), 0);
+    ck_assert_mem_eq(value, "kept", 4);
+    ck_assert_int_eq(twinlog_append(log, "on", 2, &lsn), 0);
+    ck_assert_uint_eq(lsn, 301);
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+
+/* Repairs, and expects that one loss is told, of these records; 0 and 0: that nothing is lost. */
+static struct twinlog_report expect_loss(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    const uint64_t lost = first_lsn ? last_lsn - first_lsn + 1 : 0;
+    const uint64_t before = log_fingerprint(false);
+    int error = repair(&losses, &result);
+
+    ck_assert_msg(error == 0, "repair: %s", twinlog_strerror(error));
+    ck_assert_uint_eq(log_fingerprint(false), before);
+    ck_assert_uint_eq(losses.records, lost);
+    ck_assert_uint_eq(losses.count, first_lsn ? 1 : 0);
+    ck_assert_uint_eq(result.lost_records, lost);
+    ck_assert_uint_eq(result.records, 300 - lost);
+    ck_assert_uint_eq(result.first_lsn, 1);
+    ck_assert_uint_eq(result.last_lsn, 300);
+    expect_all_but(first_lsn, last_lsn);
+    expect_names();
+    if (first_lsn) {
+        ck_assert_uint_eq(losses.list[0].action, TWINLOG_DID_SKIP);
+        ck_assert_uint_eq(losses.list[0].first_lsn, first_lsn);
+        ck_assert_uint_eq(losses.list[0].last_lsn, last_lsn);
+    }
+    return losses.list[0];
+}
+
+CASE("repair", make_place, logdir_remove);
+
+TEST(repair_copies_a_sound_log_as_it_is)
+{
+    make_damageable();
+    expect_loss(0, 0);
+}
+
+TEST(a_lost_record_is_told_and_leaves_its_number_empty)
+{
+    size_t size;
+
+    make_damageable();
+    struct listing listing = list_segments();
+    uint64_t lsn = listing.list[1].first_lsn + 1;
+    off_t at = find_record(log_segment(2), (uint32_t)lsn - 1, &size);
+    patch_file(log_segment(2), at, "\xff\xff\xff\xff\xff", 5);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    struct twinlog_report lost = expect_loss(lsn, lsn);
+    ck_assert_uint_eq(lost.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(lost.segment, 2);
+    ck_assert_str_eq(lost.file, listing.list[1].file);
+    ck_assert_uint_eq(lost.offset, (uint64_t)at - RECORD_HEADER_BYTES);
+}
+
+/* Of the group only its header; the record's own checksums tell which one it is. */
+TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
+{
+    const struct twinlog_entry entries[] = { { .data = "first", .size = 5, .type = 7, .tag = 0x1234 },
+                                             { .data = "second", .size = 6, .tag = 1 } };
+    struct twinlog *log = open_at(log_dir);
+    struct losses losses = { 0 };
+    struct twinlog_repair_result result;
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_append(log, "third", 5, NULL), 0);
+    log_close(log);
+    patch_file(log_segment(1), 4096 + GROUP_HEADER_BYTES, garbage, GROUP_HEADER_BYTES);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 0);
+    ck_assert_uint_eq(result.records, 3);
+    struct twinlog_reader *reader = read_at(copy_dir);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, i + 1);
+        ck_assert_uint_eq(record.type, entries[i].type);
+        ck_assert_uint_eq(record.tag, entries[i].tag);
+        ck_assert_mem_eq(record.data, entries[i].data, entries[i].size);
+    }
+    twinlog_reader_close(reader);
+}
+
+TEST(a_segment_without_a_header_gets_its_place_back)
+{
+    make_damageable();
+    struct listing listing = list_segments();
+    for (unsigned i = 0; i < listing.count; i++) {
+        char path[600];
+
+        snprintf(path, sizeof(path), "%s/%s", reference_dir, listing.list[i].file);
+        patch_file(log_file(listing.list[i].file), 0, garbage, sizeof(garbage));
+        ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+        expect_loss(0, 0);
+        remove_copy();
+        ck_assert_int_eq(unlink(log_file(listing.list[i].file)), 0);
+        ck_assert_int_eq(link(path, log_file(listing.list[i].file)), 0);
+    }
+}
+
+/* Even then the records behind are found, and two segments without a header are not one too many. */
+TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
+{
+    struct losses losses = { 0 };
+    struct twinlog_repair_result result;
+
+    make_damageable();
+    struct listing listing = list_segments();
+    patch_file(log_segment(2), 0, garbage, sizeof(garbage));
+    patch_file(log_segment(3), 0, garbage, sizeof(garbage));
+    patch_file(log_segment(3), 4096, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_ge(result.lost_records, 1);
+    ck_assert_uint_lt(result.lost_records, 40);
+    ck_assert_uint_ge(losses.list[0].first_lsn, listing.list[2].first_lsn);
+    expect_all_but(losses.list[0].first_lsn, losses.list[losses.count - 1].last_lsn);
+    expect_names();
+}
+
+TEST(a_missing_segment_is_a_gap_and_no_more)
+{
+    make_damageable();
+    struct listing listing = list_segments();
+    for (unsigned i = 0; listing.list[i].state <= TWINLOG_SEGMENT_ACTIVE && i < listing.count; i++) {
+        const struct twinlog_segment *segment = &listing.list[i];
+        char path[600];
+
+        snprintf(path, sizeof(path), "%s/%s", reference_dir, segment->file);
+        ck_assert_int_eq(unlink(log_file(segment->file)), 0);
+        expect_loss(segment->first_lsn, segment->last_lsn);
+        remove_copy();
+        ck_assert_int_eq(link(path, log_file(segment->file)), 0);
+    }
+}
+
+/* ---- the second header --------------------------------------------------------------------------- */
+
+static void copy_block(const char *to, const char *from)
+{
+    unsigned char block[BLOCK_BYTES];
+    const int fd = open(from, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, block, sizeof(block), 0), sizeof(block));
+    close(fd);
+    patch_file(to, 0, block, sizeof(block));
+}
+
+/* The number of sound records in the copy, all of which say that they came behind the truncation or in front of it. */
+static uint64_t count_copied(uint64_t cut_lsn)
+{
+    struct twinlog_reader *reader = read_at(copy_dir);
+    struct twinlog_record record;
+    uint64_t count = 0;
+    while (twinlog_reader_next(reader, &record) > 0) {
+        ck_assert_int_eq(record.type, record.lsn > cut_lsn);
+        count++;
+    }
+    twinlog_reader_close(reader);
+    return count;
+}
+
+/* The header of a truncation's segment and its first marker are damaged: what was truncated stays away, and what came
+ * behind it is there. */
+TEST_LOOP(a_damaged_truncation_is_not_forgotten, 2)
+{
+    const unsigned more = _i == 0 ? 60 : 200;
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct twinlog *log = open_small();
+    char truncation[600];
+
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(twinlog_append(log, "old", 3, NULL), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 70), 0);
+    for (unsigned i = 0; i < more; i++)
+        ck_assert_int_eq(twinlog_append_batch(log,
+                                              &(struct twinlog_entry){ .data = "new", .size = 3, .type = 1 },
+                                              1, NULL, NULL),
+                         0);
+    log_close(log);
+    struct listing listing = list_segments();
+    snprintf(truncation, sizeof(truncation), "%s", log_file(listing.list[1].file));
+    ck_assert_uint_eq(listing.list[1].first_lsn, 71);
+    patch_file(truncation, 40, garbage, 1);
+    patch_file(truncation, 4112, garbage, 1);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(result.last_lsn, 70 + more);
+    ck_assert_uint_eq(result.lost_records, 0);
+    ck_assert_uint_eq(count_copied(70), 70 + more);
+}
+
+/* A cursor proves records, and nothing but a spare is left. */
+TEST(a_log_of_which_only_a_spare_is_left_is_told)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_damageable();
+    struct twinlog_options options = small_segments(0);
+    options.spare_segments = 2;
+    struct twinlog *log = log_open(&options);
+    AWAIT(log_stat(log).spare_segments == 2);
+    log_close(log);
+    struct listing listing = list_segments();
+    unsigned spares = 0;
+    for (unsigned i = 0; i < listing.count; i++)
+        if (listing.list[i].state <= TWINLOG_SEGMENT_ACTIVE)
+            ck_assert_int_eq(unlink(log_file(listing.list[i].file)), 0);
+        else
+            spares++;
+    ck_assert_uint_ge(spares, 1);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_ge(losses.gaps, 1);
+    ck_assert_uint_eq(losses.records, 300);
+    ck_assert_uint_eq(result.records, 0);
+}
+
+/* Of another file of the log, a spare included, or of another log. */
+TEST(a_header_that_is_of_another_file_gives_way_to_the_second_one)
+{
+    char other[600];
+
+    make_damageable();
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    struct twinlog *log;
+    ck_assert_int_eq(twinlog_open(other, NULL, &log), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    strcat(other, "/0000000000000001.twl");
+    struct listing listing = list_segments();
+    for (unsigned i = 0; i <= listing.count; i++) {
+        char from[600], reference[600], first[600];
+        snprintf(first, sizeof(first), "%s", log_file(listing.list[0].file));
+        snprintf(from, sizeof(from), "%s", i < listing.count ? log_file(listing.list[i].file) : other);
+        copy_block(first, from);
+        ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL) == 0, i == 0);
+        expect_loss(0, 0);
+        remove_copy();
+        snprintf(reference, sizeof(reference), "%s/reference/%s", log_parent, listing.list[0].file);
+        copy_block(first, reference);
+    }
+}
+
+/* A segment without any header is told with the LSNs that are in it, and that those of it are lost. */
+TEST(a_segment_without_both_headers_is_told_with_its_records)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_damageable();
+    struct listing listing = list_segments();
+    const struct twinlog_segment *segment = &listing.list[1];
+    patch_file(log_file(segment->file), 0, garbage, sizeof(garbage));
+    patch_file(log_file(segment->file), (off_t)segment->file_bytes - BLOCK_BYTES, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_HEADER);
+    ck_assert_uint_eq(losses.list[0].first_lsn, segment->first_lsn);
+    ck_assert_uint_eq(losses.list[0].last_lsn, segment->last_lsn);
+    ck_assert_uint_eq(result.lost_records, segment->last_lsn - segment->first_lsn + 1);
+    expect_all_but(segment->first_lsn, segment->last_lsn);
+}
+
+static void expect_damage_behind(uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = read_at(log_dir);
+    struct twinlog_record record = { 0 };
+    int error;
+
+    while ((error = twinlog_reader_next(reader, &record)) > 0)
+        continue;
+    ck_assert_int_eq(error, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(record.lsn, last_lsn);
+    twinlog_reader_close(reader);
+}
+
+/* Nothing but the footer of the newest segment tells that it was started: it is no spare, and the log does not end in
+ * front of it. */
+TEST(a_sealed_segment_without_any_group_is_damage)
+{
+    static const unsigned char zeros[64 * 1024];
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct twinlog *log = log_open(&options);
+
+    fill(log, 0);
+    log_close(log);
+    struct listing listing = list_segments();
+    const struct twinlog_segment *sealed = &listing.list[1];
+    ck_assert_int_eq(sealed->state, TWINLOG_SEGMENT_SEALED);
+    for (unsigned i = 2; i < listing.count; i++)
+        ck_assert_int_eq(unlink(log_file(listing.list[i].file)), 0);
+    patch_file(log_file(sealed->file), SEGMENT_DATA_OFFSET, zeros, sealed->data_bytes);
+
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(log_report.first_lsn, sealed->first_lsn);
+    ck_assert_uint_eq(log_report.last_lsn, sealed->last_lsn);
+    expect_damage_behind(sealed->first_lsn - 1);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.list[0].first_lsn, sealed->first_lsn);
+    ck_assert_uint_eq(losses.list[0].last_lsn, sealed->last_lsn);
+    ck_assert_uint_eq(result.last_lsn, sealed->last_lsn);
+}
+
+TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_damageable();
+    struct listing listing = list_segments();
+    ck_assert_int_eq(truncate(log_segment(2), 20001), 0);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_gt(losses.list[0].first_lsn, listing.list[1].first_lsn);
+    ck_assert_uint_eq(losses.list[0].last_lsn, listing.list[1].last_lsn);
+    expect_all_but(losses.list[0].first_lsn, losses.list[0].last_lsn);
+    expect_names();
+}
+
+enum state_loss {
+    STATE_MISSING,
+    STATE_DAMAGED,
+    STATE_FOREIGN,
+    STATE_LOSSES
+};
+
+static void put_other_state(void)
+{
+    char other[400], path[700];
+
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    snprintf(path, sizeof(path), "%s/%s", other, STATE_NAME);
+    struct twinlog *log = open_at(other);
+    ck_assert_int_eq(twinlog_meta_set(log, "not", "ours", 4), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
+    ck_assert_int_eq(link(path, log_file(STATE_NAME)), 0);
+}
+
+static void lose_state(int loss)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    uint64_t lsn;
+
+    make_damageable();
+    if (loss == STATE_MISSING)
+        ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
+    else if (loss == STATE_DAMAGED)
+        put_file(log_file(STATE_NAME), garbage, sizeof(garbage));
+    else
+        put_other_state();
+    ck_assert_int_lt(twinlog_verify(log_dir, NULL, NULL), 0);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_uint_eq(result.lost_records, 0);
+    expect_all_but(0, 0);
+    struct twinlog *copy = open_at(copy_dir);
+    ck_assert_int_eq(twinlog_cursor_get(copy, "cursor", &lsn), -ENOENT);
+    ck_assert_int_eq(twinlog_meta_get(copy, "not", NULL, 0, NULL), -ENOENT);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+}
+
+TEST_LOOP(without_the_state_only_names_are_lost, STATE_LOSSES)
+{
+    lose_state(_i);
+}
+
+static int roll_and_exit(void)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log;
+    if (twinlog_open(log_dir, &options, &log) != 0)
+        return 1;
+    while (log_stat(log).rolls == 0)
+        if (twinlog_append(log, garbage, sizeof(garbage), NULL) != 0)
+            return 1;
+    while (list_segments().list[0].state != TWINLOG_SEGMENT_SEALED)
+        usleep(1000);
+    return 0;
+}
+
+/* The newest segment has one group and no header. The footer of the segment in front proves that group. */
+TEST(a_newest_segment_of_one_group_is_rescued_without_its_header)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    ck_assert_int_eq(run_child(roll_and_exit), 0);
+    struct listing listing = list_segments();
+    ck_assert_uint_eq(listing.list[1].state, TWINLOG_SEGMENT_ACTIVE);
+    const uint64_t appended_lsn = listing.list[1].last_lsn;
+    patch_file(log_file(listing.list[1].file), 0, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(result.last_lsn, appended_lsn);
+    ck_assert_uint_eq(result.records, appended_lsn);
+    ck_assert_uint_eq(losses.count + losses.gaps, 0);
+}
+
+TEST(a_torn_tail_is_left_out_without_a_word)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_torn_tail(7);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 0);
+    ck_assert_uint_eq(result.records, 7);
+    ck_assert_uint_eq(result.last_lsn, 7);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 7);
+}
+
+TEST(what_a_cursor_has_passed_was_there)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_torn_tail(10);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.list[0].first_lsn, 9);
+    ck_assert_uint_eq(losses.list[0].last_lsn, 9);
+    ck_assert_uint_eq(result.records, 9);
+    ck_assert_uint_eq(result.last_lsn, 10);
+    ck_assert_uint_eq(cursor_in_copy("consumer"), 10);
+}
+
+TEST(what_belongs_to_another_log_is_left_alone)
+{
+    char other[400], path[700];
+
+    make_damageable();
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    struct twinlog *log = open_at(other);
+    ck_assert_int_eq(twinlog_append(log, "not ours", 8, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    snprintf(path, sizeof(path), "%s/0000000000000001.twl", other);
+    ck_assert_int_eq(link(path, log_file("00000000000000ff.twl")), 0);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_EFOREIGN);
+    expect_loss(0, 0);
+}
+
+TEST(repair_needs_a_log_without_a_writer)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    ck_assert_int_eq(repair(&losses, &result), -ENOENT);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    ck_assert_int_eq(repair(&losses, &result), -ENOENT);
+    put_file(log_segment(1), garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(unlink(log_segment(1)), 0);
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(repair(&losses, &result), -EBUSY);
+    log_close(log);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(&losses, &result), -ENOTEMPTY);
+}
+
+static void open_once(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct twinlog **log = context;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (!*log)
+        *log = log_open(NULL);
+}
+
+TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+
+    make_damageable();
+    options.progress = open_once;
+    options.context = &log;
+    ck_assert_int_eq(twinlog_repair(log_dir, copy_dir, &options, NULL), -EBUSY);
+    log_close(log);
+}
+
+static void cut_and_append(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    bool *is_done = context;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (*is_done)
+        return;
+    *is_done = true;
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(twinlog_truncate(log, 200), 0);
+    append_records(log, 1, 0, 100);
+    log_close(log);
+}
+
+TEST(a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    bool is_done = false;
+
+    make_damageable();
+    options.progress = cut_and_append;
+    options.context = &is_done;
+    ck_assert_int_eq(twinlog_repair(log_dir, copy_dir, &options, NULL), -EBUSY);
+    ck_assert(is_done);
+}
+
+TEST(the_caller_can_end_a_repair)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { .verdict = 23 };
+
+    make_damageable();
+    ck_assert_int_eq(unlink(log_segment(2)), 0);
+    ck_assert_int_eq(repair(&losses, &result), 23);
+    ck_assert_uint_eq(losses.count + losses.gaps, 1);
+}
+
+/* ---- findings that cost no record ---------------------------------------------------------------- */
+
+static int keep_finding(void *context, const struct twinlog_report *report)
+{
+    struct finding *found = context;
+
+    found->count++;
+    found->finding = report->finding;
+    memcpy(found->file, report->file, sizeof(found->file));
+    return 0;
+}
+
+static struct finding verify_harmless(void)
+{
+    struct finding found = { 0 };
+    uint64_t records = 0;
+    const struct twinlog_verify_options options =
+        WITH_SIZE(verify_options, .each = keep_finding, .context = &found);
+
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, &records), 0);
+    ck_assert_uint_eq(records, 300);
+    ck_assert_uint_le(found.count, 1);
+    return found;
+}
+
+CASE("look", make_place, logdir_remove);
+
+/* verify: the second header is looked at as long as the first one is sound. */
+TEST(a_second_header_that_does_not_check_is_told_and_costs_nothing)
+{
+    make_damageable();
+    struct listing listing = list_segments();
+    for (unsigned i = 0; i < 2; i++) {
+        patch_file(log_file(listing.list[i].file),
+                   (off_t)listing.list[i].file_bytes - BLOCK_BYTES + 512 + 100, garbage, 3);
+        expect_loss(0, 0);
+        remove_copy();
+    }
+}
+
+TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)
+{
+    make_damageable();
+    ck_assert_uint_eq(verify_harmless().count, 0);
+    patch_file(log_file(STATE_NAME), 40, garbage, 3);
+    struct finding found = verify_harmless();
+    ck_assert_uint_eq(found.finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_str_eq(found.file, STATE_NAME);
+    log_close(log_open(NULL));
+    ck_assert_uint_eq(verify_harmless().count, 0); /* opening wrote it again */
+
+    patch_file(log_segment(2), 64 * 1024 - 4096 - 24, garbage, 3);
+    found = verify_harmless();
+    ck_assert_uint_eq(found.finding, TWINLOG_FOUND_BAD_INDEX);
+    ck_assert_str_eq(found.file, "0000000000000002.twl");
+}
+
+/* Whole by its checksums, but not true: what a mistake of ours would write. */
+static void falsify(int which, unsigned char *footer_at, struct segment_footer *footer)
+{
+    unsigned char *entry_at = footer_at - 2 * INDEX_ENTRY_BYTES;
+    struct index_entry entry;
+
+    twl_index_entry_decode(entry_at, &entry);
+    entry.lsn += which == 0;
+    entry.group_offset -= which == 1 ? 8 : 0;
+    entry.record_offset += which == 2 ? 8 : 0;
+    entry.max_time_so_far_ns += which == 3;
+    twl_index_entry_encode(&entry, entry_at);
+    footer->last_lsn += which == 4;
+    footer->data_end += which == 5 ? 8 : 0;
+    footer->min_ns -= which == 6;
+    footer->chain += which == 7;
+    footer->epoch.salt += which == 8;
+    footer->index_entries -= which == 9; /* one less is still true */
+}
+
+#define FALSE_FOOTERS 9
+
+TEST_LOOP(a_footer_or_an_index_that_is_not_true_is_told, FALSE_FOOTERS + 1)
+{
+    static unsigned char bytes[64 * 1024];
+    unsigned char *footer_at = bytes + sizeof(bytes) - SEGMENT_FOOTER_BYTES;
+    struct segment_header header;
+    struct segment_footer footer;
+
+    make_damageable();
+    int fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(read(fd, bytes, sizeof(bytes)), sizeof(bytes));
+    close(fd);
+    ck_assert_int_eq(twl_segment_header_decode(bytes, &header), HEADER_VALID);
+    const uint64_t offset = (uint64_t)(footer_at - bytes);
+    ck_assert(twl_segment_footer_decode(footer_at, twl_segment_seed(&header), offset, &footer));
+    falsify(_i, footer_at, &footer);
+    size_t index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
+    footer.index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
+    twl_segment_footer_encode(&footer, twl_segment_seed(&header), offset, footer_at);
+    put_file(log_segment(2), bytes, sizeof(bytes));
+    if (_i == FALSE_FOOTERS)
+        ck_assert_uint_eq(verify_harmless().count, 0);
+    else
+        ck_assert_uint_eq(verify_harmless().finding, TWINLOG_FOUND_BAD_INDEX);
+}

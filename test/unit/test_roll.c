@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commit path where segments end: full disks, limits, seals and records of all sizes, seen at its seam. */
+#include "hooked.h"
+#include "logdir.h"
+#include "seam.h"
+#include "suites.h"
+
+#include "commit/inside.h"
+#include "io/io_files.h"
+#include "log/handle.h"
+#include "log/log.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void wait_for_spare(struct twinlog *log)
+{
+    while (stat_of(log).spare_segments == 0)
+        sched_yield();
+}
+
+static void expect_refusal(struct twinlog *log, size_t size)
+{
+    uint64_t lsn = 1;
+    ck_assert_int_eq(twinlog_append(log, payload, size, &lsn), -ENOSPC);
+    ck_assert_uint_eq(lsn, 0);
+}
+
+CASE("a full disk", seam_set_up, seam_tear_down);
+
+/* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
+TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
+{
+    const struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
+    seam.has_no_threads = _i & 2;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    uint64_t records = fill_up(log, 1000);
+    ck_assert_uint_gt(records, 8);
+    unsigned writes = atomic_load(&seam.writes);
+    expect_refusal(log, 1000);
+    expect_refusal(log, 8000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(atomic_load(&seam.writes), writes);
+    ck_assert_uint_eq(twinlog_last_lsn(log), records);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_int_eq(stat.poison, 0);
+    ck_assert_uint_eq(stat.full_refusals, 3);
+    ck_assert_uint_eq(stat.appends, records);
+    ck_assert_uint_eq(stat.rolls, 0);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_uint_gt(stat_of(log).rolls, 0);
+    ck_assert_uint_eq(stat_of(log).full_refusals, 3);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 100);
+}
+
+TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
+{
+    const struct twinlog_options options = small_options(0);
+    struct twinlog *log = open_with(&options);
+    uint64_t lsn, records = 0;
+    int rc;
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    while ((rc = twinlog_enqueue(log, payload, 100, &lsn)) == 0)
+        ck_assert_uint_eq(lsn, ++records);
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_int_eq(twinlog_wait(log, records, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
+}
+
+/* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
+TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 262144;
+    seam.has_no_threads = _i;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, 131072);
+    uint64_t records = fill_up(log, 150000);
+    ck_assert_uint_eq(records, 3);
+    for (unsigned i = 0; i < 1000; i++)
+        ck_assert_int_eq(twinlog_enqueue(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_uint_ge(stat.rolls, 7);
+    ck_assert_uint_eq(stat.full_refusals, 1);
+    expect_refusal(log, 150000);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    ck_assert_int_eq(twinlog_append(log, payload, 150000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 1000 + 1);
+}
+
+/* A spare is ready, but too small; its place is taken by a larger one. */
+TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 262144;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, 131072);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 140000, NULL), 0);
+    wait_for_spare(log);
+    expect_refusal(log, 200000);
+    ck_assert_uint_eq(stat_of(log).spare_segments, 1);
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    ck_assert_int_eq(twinlog_append(log, payload, 200000, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(4);
+}
+
+/* Zeros for them would take longer than what they save. */
+TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
+{
+    static const char large[300000];
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 524288;
+    options.max_record_bytes = sizeof(large);
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
+    wait_for_spare(log);
+    while (stat_of(log).rolls < 2)
+        ck_assert_int_eq(twinlog_append(log, large, 20000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(seam.allocated[0], IO_ALLOCATE_WRITTEN);
+    ck_assert_int_eq(seam.allocated[1], IO_ALLOCATE_SPACE);
+    ck_assert_int_eq(seam.allocated[2], IO_ALLOCATE_WRITTEN);
+}
+
+TEST(a_segment_has_room_for_many_large_groups)
+{
+    static const char large[300000];
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = 8 * SHADOW_BYTES;
+    options.buffer_bytes = 524288;
+    options.max_record_bytes = sizeof(large);
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
+    wait_for_spare(log);
+    ck_assert_uint_gt(stat_of(log).file_bytes, 16 * sizeof(large));
+    uint64_t records = 1;
+    for (; stat_of(log).rolls < 1; records++)
+        ck_assert_int_eq(twinlog_append(log, large, 100000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
+}
+
+/* A record may be so large that it fills a segment alone: then nothing is kept back for markers in it. */
+TEST(a_record_as_large_as_a_segment_is_accepted)
+{
+    struct twinlog_options options = small_options(0);
+    options.buffer_bytes = SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
+    options.max_record_bytes = options.buffer_bytes - 8192;
+    struct twinlog *log = open_with(&options);
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert_int_eq(twinlog_append(log, payload, options.max_record_bytes, NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, payload, i * 700, NULL), 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(12);
+}
+
+/* Opens a log on a full disk again and again, until there is no room for a marker of a start: how often. */
+static unsigned open_until_refused(const struct twinlog_options *options, uint64_t records)
+{
+    struct twinlog *log;
+    unsigned times = 0;
+    int rc;
+    while ((rc = twl_log_open(watch(), options, &log)) == 0) {
+        times++;
+        ck_assert_uint_eq(twinlog_last_lsn(log), records);
+        expect_refusal(log, 1000);
+        ck_assert_int_eq(twinlog_close(log), 0);
+    }
+    ck_assert_int_eq(rc, -ENOSPC);
+    return times;
+}
+
+TEST_LOOP(a_full_log_can_be_opened_many_times, 2)
+{
+    const struct twinlog_options options = small_options(_i ? TWINLOG_PAD : 0);
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    uint64_t records = fill_up(log, 1000);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_ge(open_until_refused(&options, records), _i ? 3 : 100);
+    expect_sound(records);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 1);
+}
+
+/* The disk takes a segment for the largest record and no more than the least for markers. */
+TEST(a_log_that_is_full_of_large_records_can_be_opened)
+{
+    struct twinlog_options options = small_options(TWINLOG_PAD);
+    options.segment_bytes = 262144;
+    options.buffer_bytes = 98304;
+    seam.has_no_threads = true;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, 98304 + 4 * BLOCK_BYTES + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES);
+    while (stat_of(log).rolls == 0)
+        ck_assert_int_eq(twinlog_append(log, payload, 98304 - 8192, NULL), 0);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    uint64_t records = fill_up(log, 1000);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_ge(open_until_refused(&options, records), 3);
+    expect_sound(records);
+}
+
+/* Not even for the page that is shared with readers is there room: they go by the markers. */
+TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
+{
+    const struct twinlog_options options = small_options(0);
+    char path[256];
+    snprintf(path, sizeof(path), "%s/writer.lock", seam.directory);
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(truncate(path, 0), 0);
+    atomic_store(&seam.largest_file, 0);
+    log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_uint_eq(count_records(), 2); /* the next marker tells of the third */
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(3);
+}
+
+CASE("rolling", seam_set_up, seam_tear_down);
+
+/* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
+ * two such groups fit, in the first segment behind the marker of the start. */
+TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
+{
+    const struct twinlog_options options = small_options(TWINLOG_PAD);
+    const size_t half = (16384 - GROUP_HEADER_BYTES) / 2 - RECORD_HEADER_BYTES;
+    struct twinlog *log = open_with(&options);
+    for (unsigned i = 0; i < 12; i++)
+        ck_assert_int_eq(twinlog_enqueue(log, payload, half, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_uint_eq(stat.groups, 1 + 6);
+    ck_assert_uint_eq(stat.rolls, 2);
+    ck_assert_uint_eq(stat.segments, 3);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(12);
+}
+
+/* Whatever sizes come: no group reaches beyond its segment, none is lost at a roll. */
+TEST_LOOP(records_of_all_sizes_find_their_place, 6)
+{
+    static const uint32_t buffers[] = { 16384, 28672, 57344 };
+    struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
+    options.buffer_bytes = buffers[_i / 2];
+    struct twinlog *log = open_with(&options);
+    uint32_t largest = options.buffer_bytes - 8192;
+    uint64_t records = 0;
+    for (uint32_t size = 0; size <= largest; size += 1 + size / 9) {
+        ck_assert_int_eq(twinlog_enqueue(log, payload, size, NULL), 0);
+        ck_assert_int_eq(twinlog_enqueue(log, payload, largest - size, NULL), 0);
+        records += 2;
+        if (size % 5 == 0) {
+            ck_assert_int_eq(twinlog_append(log, payload, 3, NULL), 0);
+            records++;
+        }
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_ge(stat_of(log).rolls, 5);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
+}
+
+TEST(a_segment_is_left_when_it_has_enough_records)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 10;
+    struct twinlog *log = open_with(&options);
+    for (unsigned rolls = 0; rolls < 3; rolls++) {
+        for (unsigned i = 0; i < 10; i++)
+            ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+        ck_assert_uint_eq(stat_of(log).rolls, rolls);
+        wait_for_spare(log); /* asked for by the tenth */
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    log = open_with(&options); /* the records that were there count */
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(31);
+}
+
+TEST(a_segment_is_left_when_its_first_record_is_old)
+{
+    const int64_t second = 1000000000, begin = 1700000000 * second;
+    struct twinlog_options options = small_options(0);
+    options.segment_age_ms = 5000;
+    options.spare_segments = 1;
+    atomic_store(&seam.clock_ns, begin - 100 * second);
+    struct twinlog *log = open_with(&options);
+    wait_for_spare(log);
+    static const int64_t seconds[] = { 0, 4, -50 };
+    for (unsigned i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
+        atomic_store(&seam.clock_ns, begin + seconds[i] * second);
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+        ck_assert_uint_eq(stat_of(log).rolls, 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    atomic_store(&seam.clock_ns,
+                 begin + 4 * second); /* the first record counts, not the one that was set back */
+    log = open_with(&options);
+    wait_for_spare(log);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 0);
+    atomic_store(&seam.clock_ns, begin + 5 * second);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(6);
+}
+
+/* Of the log's first segment; whether it has one. The log is not open. */
+static bool read_footer(struct segment_footer *ret_footer)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct segment segment;
+    struct io *io = watch();
+    twl_segment_name(1, name);
+    ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
+    int rc = twl_segment_read_footer(&segment, ret_footer);
+    ck_assert_int_ge(rc, 0);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    return rc == 1;
+}
+
+/* Ten records, a second apart but for one that is older than all, and a spare in hand for the eleventh. */
+static struct twinlog *open_before_roll(void)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 10;
+    struct twinlog *log = open_with(&options);
+    for (int64_t i = 1; i <= 10; i++) {
+        atomic_store(&seam.clock_ns, (i == 6 ? 50 : 100 + i) * INT64_C(1000000000));
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    }
+    wait_for_spare(log);
+    return log;
+}
+
+TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
+{
+    struct segment_footer footer;
+    struct twinlog *log = open_before_roll();
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert(read_footer(&footer));
+    ck_assert_uint_eq(footer.first_lsn, 1);
+    ck_assert_uint_eq(footer.last_lsn, 10);
+    ck_assert_int_eq(footer.min_ns, INT64_C(50000000000));
+    ck_assert_int_eq(footer.max_ns, INT64_C(110000000000));
+    expect_sound(11);
+}
+
+/* The log goes on in the old segment when it is opened again, so that must not be sealed. */
+TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
+{
+    struct segment_footer footer;
+    struct twinlog *log = open_before_roll();
+    atomic_store(&seam.fail_written, -EIO);
+    atomic_store(&seam.times, 1);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), -EIO);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert(!read_footer(&footer));
+
+    const struct twinlog_options options = small_options(0);
+    log = open_with(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 10);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(11);
+}
+
+/* Also where no call asks for it: the segment in front of it is sealed as soon as it is there. */
+TEST(the_first_group_of_a_segment_is_durable)
+{
+    const struct twinlog_entry entry = { .data = payload, .size = 3000 };
+    const struct twinlog_options options = small_options(0);
+    struct twinlog *log = open_with(&options);
+    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
+    uint64_t lsn, rolls = stat_of(log).rolls;
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
+        if (stat_of(log).rolls > rolls)
+            ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+        else
+            ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
+        rolls = stat_of(log).rolls;
+    }
+    ck_assert_uint_gt(rolls, 2);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(100);
+}
+
+TEST(a_limit_is_passed_where_no_segment_can_be_made)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 2;
+    options.segment_age_ms = 1;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_uint_eq(stat.rolls, 0);
+    ck_assert_uint_eq(stat.full_refusals, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(20);
+}

@@ -1,0 +1,958 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a death at each named point leaves of a plain file, and what strangers, other users, locks and broken areas do to
+ * it. The sink's objects are compiled with its points, see sink/point.h.
+ */
+#define _GNU_SOURCE
+#include "forbid.h"
+#include "gate.h"
+#include "hooked.h"
+#include "logdir.h"
+#include "sink/claim.h"
+#include "sink/sink.h"
+#include "sinks.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HOLE "                                \n" /* killed in the middle of the copy */
+
+/* ---- what is left beside it ------------------------------------------------------------------------ */
+
+/* What a renamed file needs if all its processes were killed. */
+static int finish(const char *name, uint32_t flags)
+{
+    struct twinlog_sink *sink;
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = flags | TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1);
+    const int rc = bytes_of(name) < 0 ? -ENOENT : twinlog_sink_open(name, &options, &sink);
+    return rc < 0 ? rc : twinlog_sink_close(sink);
+}
+
+static bool is_of_a_file(uint64_t inode)
+{
+    struct stat about;
+    bool is_one = stat(path, &about) == 0 && about.st_ino == inode;
+    for (unsigned i = 1; i <= 3; i++)
+        is_one |= stat(numbered(i), &about) == 0 && about.st_ino == inode;
+    return is_one;
+}
+
+/* But for areas that keep the error of a failed sync, as a death in the middle of a sync is one, and that of a file
+ * which was being dropped. */
+static void expect_errors_beside(void)
+{
+    struct area area;
+    glob_t found;
+    char pattern[420];
+    snprintf(pattern, sizeof(pattern), "%s/.twinlog.*", log_dir);
+    if (glob(pattern, 0, NULL, &found) == GLOB_NOMATCH)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const int fd = open(found.gl_pathv[i], O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pread(fd, &area, sizeof(area), 0), sizeof(area));
+        ck_assert(!is_of_a_file(area.identity.inode) || atomic_load(&area.sync_error) == -EIO);
+        close(fd);
+    }
+    globfree(&found);
+}
+
+/* ---- deaths ------------------------------------------------------------------------------------------ */
+
+static unsigned count_lines(const char *name, unsigned *ret_voids)
+{
+    size_t size;
+    unsigned lines = 0;
+    const size_t length = strlen(LINE);
+    if (bytes_of(name) < 0)
+        return 0;
+    char *bytes = read_file(name, &size);
+    ck_assert_uint_eq(size % length, 0);
+    for (char *line = bytes; line < bytes + size; line += length) {
+        if (strncmp(line, LINE, length) == 0) {
+            lines++;
+            continue;
+        }
+        ck_assert_int_eq(strncmp(line, HOLE, length), 0);
+        ++*ret_voids;
+    }
+    free(bytes);
+    return lines;
+}
+
+/* What the numbered files need; most need nothing. */
+static void finish_files(void)
+{
+    for (unsigned i = 1; i <= 3; i++)
+        ck_assert_int_eq(finish(numbered(i), 0), bytes_of(numbered(i)) < 0 ? -ENOENT : 0);
+}
+
+static const char *const points[] = {
+    "data opened",
+    "area locked",
+    "area filled in",
+    "area ready",
+    "place taken",
+    "entered",
+    "owner confirmed",
+    "intent stored",
+    "cursor moved",
+    "copy half done",
+    "copy done",
+    "claim done",
+    "about to grow",
+    "file grown",
+    "growth told",
+    "sync done",
+    "end recorded",
+    "about to leave",
+    "last one has cut",
+    "left",
+    /* not where it is shared */
+    "name shifted",
+    "file dropped",
+    "old file named",
+};
+
+#define POINTS (sizeof(points) / sizeof(points[0]))
+#define SHARED_POINTS 20
+CASE("sink", prepare, logdir_remove);
+
+/* Everybody dies; the next one to open finds what was acknowledged, and the exact end. */
+TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
+{
+    struct twinlog_sink *sink;
+    unsigned fillers = 0, lines = 0;
+    const bool is_shared = _i >= (int)POINTS;
+    dying_flags = is_shared ? TWINLOG_SINK_SHARED : 0;
+    dying_point = points[_i % (int)POINTS];
+    dying_signal = SIGKILL;
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+    ck_assert_msg(atomic_load(&shared->was_there), "never at \"%s\"", dying_point);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
+    const struct seen found = look_at(sink);
+    put(sink, LINE);
+    close_sink(sink);
+    finish_files();
+    ck_assert_int_eq(bytes_of(path), (int64_t)(found.bytes + strlen(LINE)));
+    lines += count_lines(path, &fillers);
+    for (unsigned i = 1; i <= 3; i++)
+        lines += count_lines(numbered(i), &fillers);
+    ck_assert_uint_le(fillers, 1);
+    const uint64_t acked = atomic_load(&shared->acked), per_file = 3 * 4096 / strlen(LINE);
+    if (is_shared || acked < 2 * per_file) /* none was dropped */
+        ck_assert(lines == acked + 1 || lines == acked + 2);
+    else
+        ck_assert_uint_ge(lines, 2 * per_file);
+    expect_errors_beside();
+}
+
+/* The second write is as large as the first one, and dies before it has moved the cursor. */
+static int write_and_die_again(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    signal_there = SIGKILL;
+    wanted_point = "intent stored";
+    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+/* What its slot says then is not what the write before has claimed. */
+TEST(an_intent_is_not_the_claim_before)
+{
+    ck_assert_int_eq(run_child(write_and_die_again), 128 + SIGKILL);
+    close_sink(open_sink(NULL));
+    expect_text(path, LINE);
+    expect_nothing_beside();
+}
+
+static int rotate_and_die(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(rotate(sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
+    signal_there = SIGKILL;
+    wanted_point = dying_point;
+    EXPECT(rotate(sink) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* Before the name is another one's, or when it is nobody's: the line is there once. */
+TEST_LOOP(a_death_in_a_rotation_costs_nothing, 2)
+{
+    struct twinlog_sink *sink;
+    dying_point = _i == 0 ? "name shifted" : "old file named";
+    ck_assert_int_eq(run_child(rotate_and_die), 128 + SIGKILL);
+    ck_assert_int_eq(bytes_of(path) < 0, _i == 1);
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    finish_files();
+    expect_text(path, _i == 0 ? "a\nb\n" : "b\n");
+    ck_assert_int_eq(bytes_of(numbered(1)), _i == 0 ? -1 : 2);
+    expect_text(numbered(2), "");
+    expect_nothing_beside();
+}
+
+/* Whatever name it has by then. */
+static int write_renamed_and_die(void)
+{
+    struct twinlog_sink *sink;
+    char name[420];
+    snprintf(name, sizeof(name), "%s-of-yesterday", path);
+    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
+    EXPECT(rename(path, name) == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+/* The next opening leaves it alone, and what is needed to finish it. */
+TEST_LOOP(a_renamed_file_is_finished_when_it_is_named, 2)
+{
+    char name[420];
+    snprintf(name, sizeof(name), "%s-of-yesterday", path);
+    ck_assert_int_eq(run_child(write_renamed_and_die), 128 + SIGKILL);
+    const int64_t bytes = bytes_of(name);
+    ck_assert_int_gt(bytes, 2);
+    if (_i == 1)
+        close_sink(open_sink(NULL));
+    ck_assert_int_eq(bytes_of(name), bytes);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(finish(name, 0), 0);
+        expect_text(name, "a\n");
+        expect_nothing_beside();
+    }
+    ck_assert_int_eq(bytes_of(path), _i == 1 ? 0 : -1);
+}
+
+/* One is killed in the renamed file, while another one has gone on to the next. */
+TEST(a_renamed_file_is_finished_beside_living_ones)
+{
+    const pid_t child = stop_child_at("copy half done");
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(finish(numbered(1), 0), 0); /* not yet: it is in use */
+    ck_assert_int_gt(bytes_of(numbered(1)), (int64_t)strlen(LINE));
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(finish(numbered(1), 0), 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_two_files(HOLE, "b\n");
+}
+
+TEST(what_finish_refuses)
+{
+    struct twinlog_sink *sink;
+    ck_assert_int_eq(finish(path, 0), -ENOENT);
+    ck_assert_int_eq(bytes_of(path), -1);
+    put_file(path, "a\0\0", 3);
+    ck_assert_int_eq(finish(path, 0), -EUCLEAN);
+    ck_assert_int_eq(bytes_of(path), 3);
+    ck_assert_int_eq(finish(path, TWINLOG_SINK_DROP_ZEROS), 0);
+    expect_text(path, "a");
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    put(sink, "b");
+    ck_assert_int_eq(finish(path, 0), -EBUSY);
+    close_sink(sink);
+    expect_text(path, "ab");
+    expect_nothing_beside();
+}
+
+/* One dies, another one lives and makes its write harmless. */
+TEST_LOOP(the_survivor_cleans_up, 2)
+{
+    dying_flags = TWINLOG_SINK_SHARED;
+    dying_point = "copy half done";
+    dying_signal = SIGKILL;
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+    put(sink, LINE);
+    if (_i == 0) {
+        ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    } else {
+        struct stat about;
+        char last = 0;
+        const int fd = open(path, O_RDONLY);
+        ck_assert_int_eq(fstat(fd, &about), 0);
+        AWAIT(pread(fd, &last, 1, (off_t)(2 * strlen(LINE) - 1)) == 1 &&
+              last == '\n'); /* the thread does it */
+        close(fd);
+    }
+    ck_assert_uint_eq(look_at(sink).participants, 1);
+    close_sink(sink);
+    expect_text(path, LINE HOLE LINE);
+}
+
+/* It has a child that lives on. */
+static int die_as_a_parent(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        while (atomic_load(&shared->step) == 0)
+            usleep(1000);
+        _exit(twinlog_sink_close(sink) != TWINLOG_EFORKED);
+    }
+    signal_there = SIGKILL;
+    wanted_point = "copy half done";
+    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+TEST(a_dead_parent_is_dead)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(run_child(die_as_a_parent), 128 + SIGKILL);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    atomic_store(&shared->step, 1);
+    close_sink(sink);
+    expect_text(path, HOLE);
+}
+
+static _Atomic int sync_result;
+
+static void *sync_it(void *context)
+{
+    atomic_store(&sync_result, twinlog_sink_sync(context));
+    return NULL;
+}
+
+/* Only a sync waits for a stopped process, and that only for what was claimed. */
+TEST_LOOP(a_stopped_process_is_not_dead, 2)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at(_i == 0 ? "copy half done" : "intent stored");
+    put(sink, LINE);
+    atomic_store(&sync_result, 1);
+    atomic_store(&shared->was_there, false);
+    wanted_point = "sync waits";
+    pthread_t thread = start_thread(sync_it, sink);
+    if (_i == 1)
+        pthread_join(thread, NULL);
+    else
+        AWAIT(atomic_load(&shared->was_there));
+    ck_assert_int_eq(atomic_load(&sync_result), _i == 0 ? 1 : 0);
+    ck_assert_uint_eq(look_at(sink).participants, 2);
+    atomic_store(&shared->step, 2);
+    kill(child, SIGCONT);
+    if (_i == 0)
+        pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sync_result), 0);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+}
+
+static void *sync_too(void *context)
+{
+    return (void *)(intptr_t)twinlog_sink_sync(context);
+}
+
+/* However many there are, in a file that was renamed meanwhile. No other call waits. */
+TEST(syncs_that_wait_hold_up_no_other)
+{
+    pthread_t threads[SLOTS + 1];
+    void *result;
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    struct twinlog_sink *sink = open_sink(&options);
+    const pid_t child = stop_child_at("copy half done");
+    for (unsigned i = 0; i <= SLOTS; i++)
+        threads[i] = start_thread(sync_too, sink);
+    AWAIT(atomic_load(&sink->without_lane) == SLOTS + 1);
+    for (unsigned i = 0; i < 5; i++)
+        put(sink, LINE);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    put(sink, LINE);
+    ck_assert_uint_eq(atomic_load(&sink->without_lane), SLOTS + 1);
+    atomic_store(&shared->step, 2);
+    kill(child, SIGCONT);
+    for (unsigned i = 0; i <= SLOTS; i++) {
+        pthread_join(threads[i], &result);
+        ck_assert_int_eq((int)(intptr_t)result, 0);
+    }
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+}
+
+/* Its file is renamed meanwhile; it goes on there, or in the next one. */
+TEST_LOOP(a_stopped_process_finds_its_file_renamed, 4)
+{
+    static const char *const places[] = { "copy half done", "intent stored", "file grown", "about to grow" };
+    unsigned fillers = 0;
+    struct twinlog_sink *sink = open_sink(NULL);
+    const struct sink_file *first = atomic_load(&sink->file);
+    put(sink, LINE);
+    const pid_t child = stop_child_at(places[_i]);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    AWAIT(twinlog_sink_reopen(sink) == 1 || atomic_load(&sink->file) != first);
+    put(sink, LINE);
+    atomic_store(&shared->step, 2);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+    const unsigned lines = count_lines(path, &fillers) + count_lines(numbered(1), &fillers);
+    ck_assert_uint_eq(lines, 2002);
+    ck_assert_uint_eq(fillers, 0);
+    expect_nothing_beside();
+}
+
+/* ---- areas that are not what they should be -------------------------------------------------------- */
+
+/* Where the area can be believed it has the exact end, or at least what was synced. Else the caller decides. */
+TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
+{
+    struct twinlog_sink *sink;
+    does_sync = _i >= SPOILINGS;
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    ck_assert_int_ge(bytes_of(path), 64 * (int64_t)KIB);
+    spoil((enum spoiling)(_i % SPOILINGS));
+    int rc = open_as(TWINLOG_SINK_SHARED, &sink);
+    const enum spoiling how = (enum spoiling)(_i % SPOILINGS);
+    if (how == SPOIL_NOTHING || (does_sync && (how == SPOIL_BOOT || how == SPOIL_CURSOR))) {
+        ck_assert_int_eq(rc, 0);
+        ck_assert_uint_eq(look_at(sink).bytes, 4);
+    } else {
+        ck_assert_int_eq(rc, -EUCLEAN);
+        ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+        ck_assert_uint_eq(look_at(sink).bytes, 2);
+    }
+    const uint64_t found = look_at(sink).bytes;
+    put(sink, "b\n");
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), (int64_t)found + 2);
+    expect_nothing_beside();
+}
+
+/* After a crash of the system: what was synced, zeros and all, and nothing is truncated behind it that might be
+ * data. */
+TEST_LOOP(a_crash_of_the_system_keeps_what_was_synced, 2)
+{
+    struct twinlog_sink *sink;
+    does_sync = true;
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    spoil(SPOIL_BOOT);
+    if (_i > 0)
+        patch_file(path, 4096, "late", 4); /* written and not synced, and what was before it is lost */
+    ck_assert_int_eq(open_as(0, &sink), _i == 0 ? 0 : -EUCLEAN);
+    if (_i == 1)
+        ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+    ck_assert_uint_eq(look_at(sink).bytes, _i == 0 ? 4 : 4100);
+    put(sink, "\n");
+    close_sink(sink);
+    expect_nothing_beside();
+}
+
+static struct area *watched;
+
+static struct {
+    enum simdisk_op op;
+    uint64_t recorded;
+} seen_syncs[10];
+
+static unsigned syncs;
+
+static int note_sync(const struct hooked_call *call)
+{
+    if (call->op != SIM_SYNC && call->op != SIM_SYNC_DIR)
+        return 0;
+    seen_syncs[syncs].op = call->op;
+    seen_syncs[syncs++].recorded = atomic_load(&watched->recorded);
+    return 0;
+}
+
+/* So after a power cut in between nothing is recorded that is not there. The record and the names are on the disk when
+ * the call returns. */
+TEST(a_sync_puts_down_the_bytes_then_where_they_end)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    stop_thread(sink);
+    watched = atomic_load(&sink->file)->area;
+    put(sink, LINE);
+    syncs = 0;
+    hooked(sink->io, note_sync);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_uint_eq(syncs, 3);
+    ck_assert_int_eq(seen_syncs[0].op, SIM_SYNC);
+    ck_assert_uint_eq(seen_syncs[0].recorded, 0);
+    ck_assert_int_eq(seen_syncs[1].op, SIM_SYNC);
+    ck_assert_uint_eq(seen_syncs[1].recorded, strlen(LINE));
+    ck_assert_int_eq(seen_syncs[2].op, SIM_SYNC_DIR);
+    close_sink(sink);
+}
+
+static int fail_to_sync(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    EXPECT(forbid(SYS_fdatasync, EIO));
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    if (dying_signal != 0)
+        kill(getpid(), dying_signal);
+    return twinlog_sink_close(sink);
+}
+
+/* The kernel would call the next sync a success. The process closes the sink, or dies, and perhaps another program
+ * appends a line. */
+TEST_LOOP(a_sync_that_failed_stays_failed, 3)
+{
+    dying_signal = _i == 2 ? SIGKILL : 0;
+    ck_assert_int_eq(run_child(fail_to_sync), _i == 2 ? 128 + SIGKILL : 0);
+    if (_i == 1)
+        patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
+    struct twinlog_sink *sink = open_sink(NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+        put(sink, LINE);
+        close_sink(sink);
+        sink = open_sink(NULL);
+    }
+    close_sink(sink);
+    expect_text(path, _i == 1 ? LINE LINE LINE LINE : LINE LINE LINE);
+}
+
+/* The error goes with the process. Another one has the file open, or opens it afterwards, with an area that is
+ * believed, or with a file that has changed. */
+static int die_in_sync(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    EXPECT(forbid(SYS_fdatasync, EIO));
+    signal_there = dying_signal;
+    wanted_point = "sync done";
+    return twinlog_sink_sync(sink);
+}
+
+TEST_LOOP(a_death_in_a_sync_is_a_failed_sync, 3)
+{
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
+    struct twinlog_sink *sink = _i == 0 ? open_sink(&options) : NULL;
+    dying_signal = SIGKILL;
+    ck_assert_int_eq(run_child(die_in_sync), 128 + SIGKILL);
+    if (_i == 2)
+        patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
+    if (!sink)
+        sink = open_sink(&options);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+        put(sink, LINE);
+        close_sink(sink);
+        sink = open_sink(&options);
+    }
+    close_sink(sink);
+}
+
+/* One is stopped when it has been told of an error, and before it has stored that. The kernel tells it to no file that
+ * is opened later, so a sync there waits. */
+TEST_LOOP(a_sync_waits_for_one_that_may_have_failed, 2)
+{
+    int status;
+    dying_signal = SIGSTOP;
+    const pid_t child = start_child(die_in_sync);
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert(WIFSTOPPED(status));
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    atomic_store(&sync_result, 1);
+    atomic_store(&shared->was_there, false);
+    signal_there = 0;
+    wanted_point = "sync waits";
+    pthread_t thread = start_thread(sync_it, sink);
+    AWAIT(atomic_load(&shared->was_there) || atomic_load(&sync_result) != 1);
+    ck_assert_int_eq(atomic_load(&sync_result), 1);
+    atomic_store(&shared->step, 1);
+    kill(child, _i == 0 ? SIGCONT : SIGKILL);
+    AWAIT(atomic_load(&sync_result) != 1);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sync_result), -EIO);
+    wait_child(child);
+    twinlog_sink_close(sink);
+}
+
+/* ---- locks of other programs ----------------------------------------------------------------------- */
+
+static int lock_as_reader(const char *name, off_t start, off_t length)
+{
+    struct flock range = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &range), 0);
+    return fd;
+}
+
+/* A program that reads the file has locked all of it. */
+TEST(a_reader_that_locks_the_file_stops_nobody)
+{
+    put_text(path, "a\n");
+    const int fd = lock_as_reader(path, 0, 0);
+    struct twinlog_sink *sink = open_sink(NULL), *other = open_sink(NULL);
+    put(sink, "b\n");
+    put(other, "c\n");
+    close_sink(sink);
+    close_sink(other);
+    close(fd);
+    expect_text(path, "a\nb\nc\n");
+    expect_nothing_beside();
+}
+
+/* The kernel tells only the first lock: that of the reader, and not that of the sink with the first name. */
+TEST(a_reader_hides_no_sink_of_another_name)
+{
+    char second[450];
+    put_text(path, "a\n");
+    const int fd = lock_as_reader(path, 0, 0);
+    struct twinlog_sink *sink = open_sink(NULL), *other;
+    put(sink, "b\n");
+    link_elsewhere(second, sizeof(second));
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS);
+    ck_assert_int_eq(twinlog_sink_open(second, &options, &other), -EBUSY);
+    put(sink, "c\n");
+    close(fd);
+    close_sink(sink);
+    expect_text(path, "a\nb\nc\n");
+}
+
+/* A lock for reading makes nobody alive: the file is truncated. */
+TEST(a_reader_that_locks_a_place_is_not_alive)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    const int fd = lock_as_reader(area_of(path), 100, 1);
+    close_sink(sink);
+    close(fd);
+    expect_text(path, "a\n");
+    expect_nothing_beside();
+}
+
+/* Nor is it waited for without end where the one before has died in a write. */
+TEST(a_reader_that_locks_a_dead_place_ends_a_sync)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at("copy half done");
+    stop_thread(sink);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    const int fd = lock_as_reader(area_of(path), 2, 1);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EBUSY);
+    close(fd);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    close_sink(sink);
+    expect_text(path, HOLE);
+    expect_nothing_beside();
+}
+
+static void *open_it(void *context)
+{
+    return (void *)(intptr_t)open_as(TWINLOG_SINK_SHARED, context);
+}
+
+/* The lock for opening and closing: both give up after a while, and the next opening puts everything right. */
+TEST(no_wait_for_a_lock_is_for_ever)
+{
+    struct twinlog_sink *sink = open_sink(NULL), *other = NULL;
+    void *opened;
+    put(sink, "a\n");
+    const int fd = lock_as_reader(area_of(path), 0, 1);
+    pthread_t thread = start_thread(open_it, &other);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    pthread_join(thread, &opened);
+    ck_assert_int_eq((int)(intptr_t)opened, -EBUSY);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EBUSY);
+    ck_assert_int_gt(bytes_of(path), 2);
+    close(fd);
+    close_sink(open_sink(NULL));
+    expect_text(path, "a\n");
+    expect_nothing_beside();
+}
+
+/* As on a file system without reserved space that is full: an error, no signal, and the file is not touched by a
+ * process that does not know any more how long it is. */
+TEST_LOOP(an_area_that_is_lost_is_an_error, 2)
+{
+    struct twinlog_sink *sink, *other;
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    put(sink, LINE);
+    ck_assert_int_eq(truncate(area_of(path), 0), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, LINE, strlen(LINE), NULL), -EIO);
+    ck_assert_int_eq(twinlog_sink_write(sink, LINE, strlen(LINE), NULL), -EIO);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
+    ck_assert_int_gt(bytes_of(path), (int64_t)strlen(LINE));
+    ck_assert_int_eq(open_as(0, &other), -EUCLEAN);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &other), 0);
+    close_sink(other);
+    expect_text(path, LINE);
+    expect_nothing_beside();
+}
+
+/* Also while a sync waits for a process that is stopped. */
+TEST(a_sync_does_not_wait_in_a_lost_area)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at("copy half done");
+    put(sink, LINE);
+    atomic_store(&sync_result, 1);
+    atomic_store(&shared->was_there, false);
+    wanted_point = "sync waits";
+    pthread_t thread = start_thread(sync_it, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    ck_assert_int_eq(truncate(area_of(path), 0), 0);
+    atomic_store(&shared->step, 2);
+    AWAIT(atomic_load(&sync_result) == -EIO);
+    pthread_join(thread, NULL);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
+}
+
+static unsigned char *mapped_in_parent;
+
+/* What the child maps there is its own affair. */
+static int meet_a_fault(void)
+{
+    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    unsigned char *bytes =
+        mmap(mapped_in_parent, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 8 * (off_t)MIB);
+    EXPECT(bytes == mapped_in_parent);
+    *bytes = 1;
+    return 0;
+}
+
+TEST_LOOP(a_child_has_no_views_of_its_parent, 2)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    struct sink_file *file = atomic_load(&sink->file);
+    mapped_in_parent = _i ? (unsigned char *)file->area : atomic_load(&file->chunks[1].bytes);
+#if HAS_SANITIZER
+    ck_assert_int_ne(run_child(meet_a_fault), 0);
+#else
+    ck_assert_int_eq(run_child(meet_a_fault), 128 + SIGBUS);
+#endif
+    close_sink(sink);
+}
+
+TEST(another_version_that_is_alive_is_left_alone)
+{
+    struct twinlog_sink *sink = NULL, *other;
+    const uint32_t newer = AREA_VERSION + 1, ours = AREA_VERSION;
+    sink = open_sink(NULL);
+    patch_file(area_of(path), offsetof(struct area, version), &newer, sizeof(newer));
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), TWINLOG_EVERSION);
+    patch_file(area_of(path), offsetof(struct area, version), &ours, sizeof(ours));
+    put(sink, "a\n");
+    close_sink(sink);
+    expect_text(path, "a\n");
+}
+
+TEST(what_strangers_do_to_the_file)
+{
+    static char block[8192];
+    memset(block, 'x', sizeof(block));
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    ck_assert_int_eq(truncate(path, 0), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    AWAIT(twinlog_sink_write(sink, block, sizeof(block), NULL) == -EIO);
+    ck_assert_int_eq(twinlog_sink_write(sink, "b", 1, NULL), -EIO);
+    twinlog_sink_close(sink); /* says so again, if a write was under way */
+    ck_assert_int_eq(bytes_of(path), 0);
+    close_sink(open_sink(NULL));
+    expect_nothing_beside();
+}
+
+/* ---- files that are not the sink's ---------------------------------------------------------------- */
+
+#define STRANGER 12345u /* a user */
+
+static const char *stranger(void)
+{
+    static char name[420];
+    snprintf(name, sizeof(name), "%s/archive.gz", log_dir);
+    return name;
+}
+
+/* An area that any process of the sink would believe: nobody is alive in it, its cursor is at `end`, and a dead
+ * participant has claimed the first `hole` bytes. */
+static void plant_area(const char *name, uint64_t end, uint64_t hole)
+{
+    struct area *area;
+    struct io *io;
+    struct io_file *file, *data;
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    ck_assert_int_eq(io_open_or_create(io, strrchr(area_of(name), '/') + 1, 0, &file), 0);
+    ck_assert_int_eq(io_open(io, strrchr(name, '/') + 1, 0, &data), 0);
+    ck_assert_int_eq(twl_area_prepare(file, 0), 0);
+    ck_assert_int_eq(twl_area_map(file, &area), 0);
+    ck_assert_int_eq(twl_identity_of(data, &area->identity), 0);
+    atomic_store(&area->cursor, cursor_of(end, 0));
+    atomic_store(&area_slot(area, 1)->size, hole);
+    atomic_store(&area_slot(area, 1)->state, CLAIM_KINDS + CLAIM_CLAIMED);
+    atomic_store(&area->is_used[1], hole > 0);
+    twl_area_finish(area);
+    twl_mapping_close(area, AREA_BYTES);
+    io_close(data);
+    io_close(file);
+    io->ops->destroy(io);
+}
+
+/* Another program's file, that ends in zeros and has some inside. Nothing beside the sink's file is a reason to touch
+ * it, also if its number, its birth and the boot are right. */
+TEST_LOOP(a_left_over_leads_to_no_file, 2)
+{
+    static const char bytes[] = "a\0\0b\n\0\0\0";
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_DROP_ZEROS);
+    size_t size;
+    put_file(stranger(), bytes, sizeof(bytes));
+    put_text(area_of(stranger()), "");
+    if (_i == 1)
+        plant_area(stranger(), 5, 4);
+    close_sink(open_sink(&options));
+    char *found = read_file(stranger(), &size);
+    ck_assert_uint_eq(size, sizeof(bytes));
+    ck_assert_int_eq(memcmp(found, bytes, size), 0);
+    free(found);
+}
+
+/* In a copy of a directory the names beside are those of other inodes, here of another program's file. */
+TEST(a_copied_directory_is_another_one)
+{
+    static const char bytes[] = "a\0\0b\n\0\0\0";
+    char command[3000], copied[450], area[450];
+    struct twinlog_sink *sink;
+    size_t size;
+    put_file(stranger(), bytes, sizeof(bytes));
+    sink = open_sink(NULL);
+    put(sink, "a\n");
+    snprintf(area, sizeof(area), "%s", area_of(stranger()));
+    snprintf(command, sizeof(command),
+             "cp -a %s %s && mkdir %s/copy && cp -a %s/.twinlog.* %s/out %s %s/copy", area_of(path), area,
+             log_dir, log_dir, log_dir, stranger(), log_dir);
+    ck_assert_int_eq(system(command), 0);
+    snprintf(path, sizeof(path), "%s/copy/out", log_dir);
+    snprintf(copied, sizeof(copied), "%s/copy/archive.gz", log_dir);
+    struct twinlog_sink *other;
+    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &other), 0);
+    put(other, "b\n");
+    close_sink(other);
+    expect_text(path, "a\nb\n");
+    const char *const names[] = { copied, stranger() };
+    for (unsigned i = 0; i < 2; i++) {
+        char *found = read_file(names[i], &size);
+        ck_assert_uint_eq(size, sizeof(bytes));
+        ck_assert_int_eq(memcmp(found, bytes, size), 0);
+        free(found);
+    }
+    snprintf(path, sizeof(path), "%s/out", log_dir);
+    close_sink(sink);
+    expect_text(path, "a\n");
+}
+
+/* A second name of a file is nothing that a sink has made. */
+TEST(an_area_with_two_names_is_refused)
+{
+    struct twinlog_sink *sink;
+    put_text(path, "old\n");
+    put_text(stranger(), "another program's\n");
+    ck_assert_int_eq(link(stranger(), area_of(path)), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), -EPERM);
+    expect_text(stranger(), "another program's\n");
+    expect_text(path, "old\n");
+}
+
+/* In a directory where everybody may make files, what another user has made there is not believed. */
+TEST_LOOP(what_another_user_plants_is_refused, 4)
+{
+    static const mode_t modes[] = { 01777, 0777, 01755, 0755 };
+    static const char bytes[] = "a\0\0\0\n\0\0\0";
+    struct twinlog_sink *sink;
+    uint64_t end;
+    size_t size;
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP what_another_user_plants_is_refused: only root can give files away\n");
+        return;
+    }
+    const bool is_refused = _i < 3;
+    ck_assert_int_eq(chmod(log_dir, modes[_i]), 0);
+    put_file(path, bytes, sizeof(bytes));
+    plant_area(path, 5, 4);
+    ck_assert_int_eq(chown(area_of(path), STRANGER, STRANGER), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), is_refused ? -EPERM : 0);
+    if (is_refused) {
+        char *found = read_file(path, &size);
+        ck_assert_uint_eq(size, sizeof(bytes));
+        ck_assert_int_eq(memcmp(found, bytes, size), 0);
+        free(found);
+        ck_assert_int_eq(twinlog_sink_end(path, &end), -EUCLEAN);
+    } else {
+        close_sink(sink);
+        expect_text(path, "   \n\n");
+    }
+}
+
+/* Nor what it makes while the name is nobody's; the sink stays in its file then. */
+TEST_LOOP(what_another_user_makes_between_two_files_is_refused, 3)
+{
+    static const mode_t modes[] = { 01777, 0777, 0755 };
+    void *rotated;
+    struct twinlog_sink *sink;
+    if (geteuid() != 0) {
+        fprintf(stderr,
+                "SKIP what_another_user_makes_between_two_files_is_refused: only root can give files away\n");
+        return;
+    }
+    ck_assert_int_eq(chmod(log_dir, modes[_i]), 0);
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    put(sink, "a\n");
+    signal_there = 0;
+    wanted_point = "old file named";
+    pthread_t rotating = start_thread(rotate_it, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    put_text(path, "planted\n");
+    ck_assert_int_eq(chown(path, STRANGER, STRANGER), 0);
+    atomic_store(&shared->step, 1);
+    pthread_join(rotating, &rotated);
+    ck_assert_int_eq((int)(intptr_t)rotated, _i < 2 ? -EPERM : 0);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_text(path, _i < 2 ? "planted\n" : "planted\nb\n");
+    expect_text(numbered(1), _i < 2 ? "a\nb\n" : "a\n");
+    expect_nothing_beside();
+}
+
+/* All users with the right to write the data file may use what lies beside it. */
+TEST(what_lies_beside_is_the_owners)
+{
+    struct stat about;
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP what_lies_beside_is_the_owners: only root can give files away\n");
+        return;
+    }
+    put_text(path, "");
+    ck_assert_int_eq(chown(path, STRANGER, STRANGER), 0);
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_int_eq(stat(area_of(path), &about), 0);
+    ck_assert_uint_eq(about.st_uid, STRANGER);
+    ck_assert_uint_eq(about.st_gid, STRANGER);
+    ck_assert_uint_eq(about.st_mode & 0777, 0640);
+    close_sink(sink);
+}
