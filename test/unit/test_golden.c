@@ -470,13 +470,12 @@ static void build_mapped(struct images *images)
 /* ---- logs of a pretended later version ----------------------------------------------------------- */
 
 /* Two records in one group, at the end of the log. */
-static struct images *build_for_future(struct images *images)
+static void build_for_future(struct images *images)
 {
     struct builder builder;
     begin_first_segment(&builder, images, two_records, 0x5a175a17);
     add_group(&builder, GROUP_RECORDS, 2);
     add_state(&builder, new_state, NULL, 0);
-    return images;
 }
 
 #define GROUP_AT (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES)
@@ -507,12 +506,6 @@ static void reseal_state(struct images *images)
     }
 }
 
-static void set_byte(struct images *images, unsigned offset, unsigned char value)
-{
-    build_for_future(images)->image[0].bytes[offset] = value;
-    reseal_segment(images);
-}
-
 /* In both slots. */
 static void set_in_state(struct images *images, unsigned offset, const void *value, size_t size)
 {
@@ -529,51 +522,10 @@ static void set_entry(struct images *images, uint8_t kind)
     set_in_state(images, 64, "\x08", 1);
 }
 
-static void build_future_version(struct images *images)
-{
-    set_byte(images, 8, 2);
-}
-static void build_future_feature(struct images *images)
-{
-    set_byte(images, 15, 0x80);
-}
-static void build_future_group_kind(struct images *images)
-{
-    set_byte(images, GROUP_AT + 44, 3);
-}
-static void build_future_group_flag(struct images *images)
-{
-    set_byte(images, GROUP_AT + 46, 4);
-}
-static void build_future_group_byte(struct images *images)
-{
-    set_byte(images, GROUP_AT + 60, 1);
-}
-static void build_future_record_kind(struct images *images)
-{
-    set_byte(images, RECORD_AT + 12, 31);
-}
-static void build_future_state_feature(struct images *images)
-{
-    set_in_state(build_for_future(images), 15, "\x80", 1);
-}
-static void build_future_entry(struct images *images)
-{
-    set_entry(build_for_future(images), 127);
-}
-static void build_future_for_readers(struct images *images)
-{
-    set_byte(images, 18, 1);
-}
-static void build_future_state_for_readers(struct images *images)
-{
-    set_in_state(build_for_future(images), 18, "\x01", 1);
-}
-
 /* All that a version may ignore. */
-static void build_future_ignored(struct images *images)
+static void build_ignored(struct images *images)
 {
-    unsigned char *bytes = build_for_future(images)->image[0].bytes;
+    unsigned char *bytes = images->image[0].bytes;
     bytes[16] = bytes[300] = 1;      /* a compatible feature, and what it may need */
     bytes[GROUP_AT + 47] = 1;        /* flag 8 */
     bytes[RECORD_AT + 12] = 32;      /* a record that is passed over */
@@ -592,22 +544,44 @@ enum allowed {
 
 static const struct future {
     const char *name;
-    void (*build)(struct images *images);
     enum allowed allowed;
+    enum {
+        IN_SEGMENT,
+        IN_STATE,
+        ENTRY, /* of that kind */
+        IGNORED
+    } what;
+    unsigned char value;
+    unsigned offset;
 } futures[] = {
-    { "future-version", build_future_version, NOTHING },
-    { "future-feature", build_future_feature, NOTHING },
-    { "future-group-kind", build_future_group_kind, NOTHING },
-    { "future-group-flag", build_future_group_flag, NOTHING },
-    { "future-group-byte", build_future_group_byte, NOTHING },
-    { "future-record-kind", build_future_record_kind, NOTHING },
-    { "future-state-feature", build_future_state_feature, NOTHING },
-    { "future-entry", build_future_entry, NOTHING },
-    { "future-for-readers", build_future_for_readers, READING },
-    { "future-state-for-readers", build_future_state_for_readers, READING },
-    { "future-ignored", build_future_ignored, ALL },
+    { "future-version", NOTHING, IN_SEGMENT, 2, 8 },
+    { "future-feature", NOTHING, IN_SEGMENT, 0x80, 15 },
+    { "future-group-kind", NOTHING, IN_SEGMENT, 3, GROUP_AT + 44 },
+    { "future-group-flag", NOTHING, IN_SEGMENT, 4, GROUP_AT + 46 },
+    { "future-group-byte", NOTHING, IN_SEGMENT, 1, GROUP_AT + 60 },
+    { "future-record-kind", NOTHING, IN_SEGMENT, 31, RECORD_AT + 12 },
+    { "future-state-feature", NOTHING, IN_STATE, 0x80, 15 },
+    { "future-entry", NOTHING, ENTRY, 127, 0 },
+    { "future-for-readers", READING, IN_SEGMENT, 1, 18 },
+    { "future-state-for-readers", READING, IN_STATE, 1, 18 },
+    { "future-ignored", ALL, IGNORED, 0, 0 },
 };
 #define FUTURES ((int)(sizeof(futures) / sizeof(futures[0])))
+
+static void build_future(struct images *images, const struct future *future)
+{
+    build_for_future(images);
+    if (future->what == IN_SEGMENT) {
+        images->image[0].bytes[future->offset] = future->value;
+        reseal_segment(images);
+    } else if (future->what == IN_STATE) {
+        set_in_state(images, future->offset, &future->value, 1);
+    } else if (future->what == ENTRY) {
+        set_entry(images, future->value);
+    } else {
+        build_ignored(images);
+    }
+}
 
 /* ---- the logs ---------------------------------------------------------------------------------- */
 
@@ -818,7 +792,7 @@ TEST(the_format_document_shows_the_bytes_that_the_code_makes)
 
 TEST_LOOP(a_log_of_a_later_version_has_the_bytes_that_are_kept, FUTURES)
 {
-    futures[_i].build(&made);
+    build_future(&made, &futures[_i]);
     keep_if_asked(futures[_i].name, &made);
     read_golden(futures[_i].name, &kept);
     assert_same(&made, &kept);
