@@ -20,6 +20,7 @@
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
+    DO(gauge) /* buckets and quantiles */ \
     DO(golden) /* logs of each version that are kept, and docs/format.md */ \
     DO(history) /* two histories of one log never mix in silence */ \
     DO(hostile) /* directories that an attacker made, and what is left to other programs */ \
@@ -57,7 +58,7 @@
     DO(uring) /* requests that io_uring does not complete in time; a ring or a call, by their times */ \
     DO(verdict) /* one fault, one answer: stat, opening, reading, verify and repair */ \
     DO(versioned) /* structures of older and newer programs */ \
-    DO(watch) /* gauges, events, and the shared copy of what is counted */ \
+    DO(watch) /* events, and the shared copy of what is counted */ \
     DO(ways) /* batches and levels */
 /* clang-format on */
 
