@@ -32,12 +32,12 @@ PATIENCE = 5   # times as long with one, beside other work; it hangs after that
 # Suites of each layer, those that notice most first.
 SUITES = {
     'commit': 'unit-commit unit-ways unit-requests unit-terms unit-many unit-admission sim-crash interleave-two '
-              'unit-watch unit-close',
-    'keeper': 'sim-crash sim-crash-mapped unit-recover unit-space unit-commit unit-damaged',
+              'unit-watch unit-close unit-roll',
+    'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
     'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader sim-crash unit-participants',
     'mapped': 'unit-open_group unit-participants crash-mapped-few crash-shared-few sim-crash-mapped unit-mapped '
               'unit-shared unit-close',
-    'sink': 'unit-sink crash-sink-few unit-close',
+    'sink': 'unit-sink unit-sink_left crash-sink-few unit-close',
     'read': 'unit-reader unit-lookup unit-consumer unit-damaged sim-crash unit-names',
 }
 

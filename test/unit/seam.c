@@ -10,7 +10,6 @@
 #include "log/handle.h"
 #include "log/log.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -120,7 +119,7 @@ static int64_t settable_now(struct io *io)
 struct io *watch(void)
 {
     struct io *io;
-    ck_assert_int_eq(twl_io_posix_create(seam.directory, true, &io), 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
     seam.real = io->ops;
     seam.ops = *io->ops;
     seam.ops.submit = watched_submit;
@@ -138,22 +137,8 @@ void seam_set_up(void)
 {
     memset(&seam, 0, sizeof(seam));
     atomic_store(&seam.largest_file, UINT64_MAX);
-    const char *temporary = getenv("TMPDIR");
-    snprintf(seam.directory, sizeof(seam.directory), "%s/twinlog-commit-XXXXXX",
-             temporary ? temporary : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(seam.directory));
-}
-
-void seam_tear_down(void)
-{
-    DIR *dir = opendir(seam.directory);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        char path[512];
-        snprintf(path, sizeof(path), "%s/%s", seam.directory, entry->d_name);
-        unlink(path);
-    }
-    closedir(dir);
-    rmdir(seam.directory);
+    logdir_make();
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
 }
 
 uint64_t count_records(void)
@@ -161,7 +146,7 @@ uint64_t count_records(void)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t count = 0;
-    ck_assert_int_eq(twinlog_reader_open(seam.directory, NULL, &reader), 0);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
     int rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0)
         ck_assert_uint_eq(record.lsn, ++count);
@@ -188,15 +173,7 @@ struct twinlog_options small_options(uint32_t flags)
 
 struct twinlog *open_with(const struct twinlog_options *options)
 {
-    struct twinlog *log = log_on(watch(), options);
-    return log;
-}
-
-struct twinlog_stat stat_of(struct twinlog *log)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    ck_assert_int_eq(twinlog_stat(log, &stat), 0);
-    return stat;
+    return log_on(watch(), options);
 }
 
 const char payload[200000];
@@ -222,7 +199,7 @@ void expect_sound(uint64_t records)
 {
     uint64_t found;
     const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = fail_on_finding);
-    ck_assert_int_eq(twinlog_verify(seam.directory, &options, &found), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, &found), 0);
     ck_assert_uint_eq(found, records);
     ck_assert_uint_eq(count_records(), records);
     ck_assert(!atomic_load(&seam.is_beyond));

@@ -20,7 +20,6 @@
 #define FULL_DISK_BYTES (SEGMENT_MIN_BYTES - 1) /* only small files can be made: no segment */
 
 struct seam {
-    char directory[128];
     struct io_ops ops;
     const struct io_ops *real;
 
@@ -58,7 +57,6 @@ extern struct seam seam;
 
 struct io *watch(void);
 void seam_set_up(void);
-void seam_tear_down(void);
 uint64_t count_records(void);
 /* In place of the C library's. */
 extern _Thread_local unsigned yields;
@@ -67,7 +65,6 @@ int sched_yield(void);
 /* Segments of 64 KiB; the smallest buffer that takes records of 8 KiB. */
 struct twinlog_options small_options(uint32_t flags);
 struct twinlog *open_with(const struct twinlog_options *options);
-struct twinlog_stat stat_of(struct twinlog *log);
 
 extern const char payload[200000];
 

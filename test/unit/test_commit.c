@@ -29,7 +29,7 @@ static struct twinlog *open_watched(uint32_t flags)
     return log;
 }
 
-CASE("one writer", seam_set_up, seam_tear_down);
+CASE("one writer", seam_set_up, logdir_remove);
 
 TEST(the_last_block_is_written_again_with_the_same_bytes)
 {
@@ -66,7 +66,7 @@ TEST(a_dense_log_can_be_continued_padded_and_back)
         ck_assert_int_eq(twinlog_close(log), 0);
     }
     ck_assert_uint_eq(count_records(), 12);
-    ck_assert_int_eq(twinlog_verify(seam.directory, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
 /* A thread that stands in line and goes to lead may have been given a place meanwhile, by a leader that is done
@@ -159,7 +159,7 @@ TEST(a_short_write_is_continued_under_a_sync_of_its_own)
     }
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 4);
-    ck_assert_int_eq(twinlog_verify(seam.directory, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
     free(bytes);
 }
 
@@ -202,7 +202,7 @@ static const struct failure failures[] = {
     { -ETIMEDOUT, 0, -EIO },
 };
 
-CASE("failure", seam_set_up, seam_tear_down);
+CASE("failure", seam_set_up, logdir_remove);
 
 TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
           sizeof(failures) / sizeof(failures[0]))
@@ -342,7 +342,7 @@ static bool has_other_segment(char ret_name[SEGMENT_NAME_BYTES])
     return ret_name[0] != 0;
 }
 
-CASE("without the log around it", seam_set_up, seam_tear_down);
+CASE("without the log around it", seam_set_up, logdir_remove);
 
 /* A thread may look for poison, find none, and become leader only after the one before has failed. */
 TEST(a_leader_that_comes_after_a_failure_writes_nothing)
@@ -560,7 +560,7 @@ static void join_writers(struct writer *writers)
         ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
 }
 
-CASE("many writers", seam_set_up, seam_tear_down);
+CASE("many writers", seam_set_up, logdir_remove);
 
 TEST(writers_that_come_during_a_write_share_the_next_one)
 {
@@ -702,7 +702,7 @@ TEST(writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room)
         accepted += patients[i].accepted;
         refused += patients[i].refused;
     }
-    struct twinlog_stat stat = stat_of(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_int_eq(stat.poison, 0);
     ck_assert_uint_eq(stat.appends, accepted);
     ck_assert_uint_eq(stat.full_refusals, refused);
@@ -724,7 +724,7 @@ TEST(small_records_are_not_refused_with_the_large_ones)
     atomic_store(&seam.largest_file, 131072);
     uint64_t records = fill_up(log, 150000);
     start_patients(patients, log, &must_stop, (const size_t[]){ 150000, 3000 });
-    while (stat_of(log).rolls < 20)
+    while (log_stat(log).rolls < 20)
         sched_yield();
     join_patients(patients, &must_stop);
     for (unsigned i = 0; i < WRITERS; i += 2) {
@@ -767,7 +767,7 @@ TEST(large_and_small_records_from_many_writers_find_their_place)
     for (unsigned i = 0; i < WRITERS; i++)
         ck_assert_int_eq(writers[i].error, 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_ge(stat_of(log).rolls, 20);
+    ck_assert_uint_ge(log_stat(log).rolls, 20);
     ck_assert(!atomic_load(&seam.has_overlap));
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(WRITERS * 60);
@@ -788,7 +788,7 @@ TEST(close_lets_the_writers_inside_finish)
     ck_assert_uint_eq(count_records(), 500 + 3 * WRITERS + 1);
 }
 
-CASE("one writer", seam_set_up, seam_tear_down);
+CASE("one writer", seam_set_up, logdir_remove);
 
 TEST(the_twins_fill_up_and_nothing_is_lost)
 {

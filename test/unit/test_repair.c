@@ -37,24 +37,28 @@ struct losses {
 
 static int keep_loss(void *context, const struct twinlog_report *lost)
 {
-    struct losses *losses = context;
+    struct losses *told = context;
 
     if (lost->finding == TWINLOG_FOUND_MISSING_SEGMENT && lost->first_lsn == 0) {
-        losses->gaps++;
-        return losses->verdict;
+        told->gaps++;
+        return told->verdict;
     }
-    if (losses->count < 16)
-        losses->list[losses->count] = *lost;
-    losses->count++;
-    losses->records += lost->first_lsn ? lost->last_lsn - lost->first_lsn + 1 : 0;
-    return losses->verdict;
+    if (told->count < 16)
+        told->list[told->count] = *lost;
+    told->count++;
+    told->records += lost->first_lsn ? lost->last_lsn - lost->first_lsn + 1 : 0;
+    return told->verdict;
 }
 
-static int repair(struct losses *losses, struct twinlog_repair_result *ret_result)
+static struct losses losses; /* of the last repair, and what it says */
+static struct twinlog_repair_result result;
+
+static int repair(int verdict)
 {
-    *ret_result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
-    return twinlog_repair(log_dir, copy_dir, &WITH_SIZE(repair_options, .each = keep_loss, .context = losses),
-                          ret_result);
+    losses = (struct losses){ .verdict = verdict };
+    result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
+    return twinlog_repair(log_dir, copy_dir,
+                          &WITH_SIZE(repair_options, .each = keep_loss, .context = &losses), &result);
 }
 
 static bool is_same_record(const struct twinlog_record *a, const struct twinlog_record *b)
@@ -111,11 +115,9 @@ static void expect_names(void)
 /* Repairs, and expects that one loss is told, of these records; 0 and 0: that nothing is lost. */
 static struct twinlog_report expect_loss(uint64_t first_lsn, uint64_t last_lsn)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
     const uint64_t lost = first_lsn ? last_lsn - first_lsn + 1 : 0;
     const uint64_t before = log_fingerprint(false);
-    int error = repair(&losses, &result);
+    int error = repair(0);
 
     ck_assert_msg(error == 0, "repair: %s", twinlog_strerror(error));
     ck_assert_uint_eq(log_fingerprint(false), before);
@@ -166,8 +168,6 @@ TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
     const struct twinlog_entry entries[] = { { .data = "first", .size = 5, .type = 7, .tag = 0x1234 },
                                              { .data = "second", .size = 6, .tag = 1 } };
     struct twinlog *log = open_at(log_dir);
-    struct losses losses = { 0 };
-    struct twinlog_repair_result result;
     struct twinlog_record record;
 
     ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, NULL), 0);
@@ -175,7 +175,7 @@ TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
     log_close(log);
     patch_file(log_segment(1), 4096 + GROUP_HEADER_BYTES, garbage, GROUP_HEADER_BYTES);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.count, 0);
     ck_assert_uint_eq(result.records, 3);
     struct twinlog_reader *reader = read_at(copy_dir);
@@ -209,15 +209,12 @@ TEST(a_segment_without_a_header_gets_its_place_back)
 /* Even then the records behind are found, and two segments without a header are not one too many. */
 TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
 {
-    struct losses losses = { 0 };
-    struct twinlog_repair_result result;
-
     make_damageable();
     struct listing listing = list_segments();
     patch_file(log_segment(2), 0, garbage, sizeof(garbage));
     patch_file(log_segment(3), 0, garbage, sizeof(garbage));
     patch_file(log_segment(3), 4096, garbage, sizeof(garbage));
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_ge(result.lost_records, 1);
     ck_assert_uint_lt(result.lost_records, 40);
     ck_assert_uint_ge(losses.list[0].first_lsn, listing.list[2].first_lsn);
@@ -271,8 +268,6 @@ static uint64_t count_copied(uint64_t cut_lsn)
 TEST_LOOP(a_damaged_truncation_is_not_forgotten, 2)
 {
     const unsigned more = _i == 0 ? 60 : 200;
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
     struct twinlog *log = open_small();
     char truncation[600];
 
@@ -290,7 +285,7 @@ TEST_LOOP(a_damaged_truncation_is_not_forgotten, 2)
     ck_assert_uint_eq(listing.list[1].first_lsn, 71);
     patch_file(truncation, 40, garbage, 1);
     patch_file(truncation, 4112, garbage, 1);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(result.last_lsn, 70 + more);
     ck_assert_uint_eq(result.lost_records, 0);
     ck_assert_uint_eq(count_copied(70), 70 + more);
@@ -299,9 +294,6 @@ TEST_LOOP(a_damaged_truncation_is_not_forgotten, 2)
 /* A cursor proves records, and nothing but a spare is left. */
 TEST(a_log_of_which_only_a_spare_is_left_is_told)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
     make_damageable();
     struct twinlog_options options = small_segments(0);
     options.spare_segments = 2;
@@ -317,7 +309,7 @@ TEST(a_log_of_which_only_a_spare_is_left_is_told)
             spares++;
     ck_assert_uint_ge(spares, 1);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_ge(losses.gaps, 1);
     ck_assert_uint_eq(losses.records, 300);
     ck_assert_uint_eq(result.records, 0);
@@ -351,15 +343,12 @@ TEST(a_header_that_is_of_another_file_gives_way_to_the_second_one)
 /* A segment without any header is told with the LSNs that are in it, and that those of it are lost. */
 TEST(a_segment_without_both_headers_is_told_with_its_records)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
     make_damageable();
     struct listing listing = list_segments();
     const struct twinlog_segment *segment = &listing.list[1];
     patch_file(log_file(segment->file), 0, garbage, sizeof(garbage));
     patch_file(log_file(segment->file), (off_t)segment->file_bytes - BLOCK_BYTES, garbage, sizeof(garbage));
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_HEADER);
     ck_assert_uint_eq(losses.list[0].first_lsn, segment->first_lsn);
     ck_assert_uint_eq(losses.list[0].last_lsn, segment->last_lsn);
@@ -386,8 +375,6 @@ TEST(a_sealed_segment_without_any_group_is_damage)
 {
     static const unsigned char zeros[64 * 1024];
     const struct twinlog_options options = small_segments(0);
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
     struct twinlog *log = log_open(&options);
 
     fill(log, 0);
@@ -405,7 +392,7 @@ TEST(a_sealed_segment_without_any_group_is_damage)
     ck_assert_uint_eq(log_report.first_lsn, sealed->first_lsn);
     ck_assert_uint_eq(log_report.last_lsn, sealed->last_lsn);
     expect_damage_behind(sealed->first_lsn - 1);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.count, 1);
     ck_assert_uint_eq(losses.list[0].first_lsn, sealed->first_lsn);
     ck_assert_uint_eq(losses.list[0].last_lsn, sealed->last_lsn);
@@ -414,13 +401,10 @@ TEST(a_sealed_segment_without_any_group_is_damage)
 
 TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
     make_damageable();
     struct listing listing = list_segments();
     ck_assert_int_eq(truncate(log_segment(2), 20001), 0);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.count, 1);
     ck_assert_uint_gt(losses.list[0].first_lsn, listing.list[1].first_lsn);
     ck_assert_uint_eq(losses.list[0].last_lsn, listing.list[1].last_lsn);
@@ -450,8 +434,6 @@ static void put_other_state(void)
 
 static void lose_state(int loss)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
     uint64_t lsn;
 
     make_damageable();
@@ -462,7 +444,7 @@ static void lose_state(int loss)
     else
         put_other_state();
     ck_assert_int_lt(twinlog_verify(log_dir, NULL, NULL), 0);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.count, 1);
     ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_STATE);
     ck_assert_uint_eq(result.lost_records, 0);
@@ -495,15 +477,12 @@ static int roll_and_exit(void)
 /* The newest segment has one group and no header. The footer of the segment in front proves that group. */
 TEST(a_newest_segment_of_one_group_is_rescued_without_its_header)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
     ck_assert_int_eq(run_child(roll_and_exit), 0);
     struct listing listing = list_segments();
     ck_assert_uint_eq(listing.list[1].state, TWINLOG_SEGMENT_ACTIVE);
     const uint64_t appended_lsn = listing.list[1].last_lsn;
     patch_file(log_file(listing.list[1].file), 0, garbage, sizeof(garbage));
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(result.last_lsn, appended_lsn);
     ck_assert_uint_eq(result.records, appended_lsn);
     ck_assert_uint_eq(losses.count + losses.gaps, 0);
@@ -511,11 +490,8 @@ TEST(a_newest_segment_of_one_group_is_rescued_without_its_header)
 
 TEST(a_torn_tail_is_left_out_without_a_word)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
     make_torn_tail(7);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.count, 0);
     ck_assert_uint_eq(result.records, 7);
     ck_assert_uint_eq(result.last_lsn, 7);
@@ -525,11 +501,8 @@ TEST(a_torn_tail_is_left_out_without_a_word)
 
 TEST(what_a_cursor_has_passed_was_there)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
     make_torn_tail(10);
-    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.count, 1);
     ck_assert_uint_eq(losses.list[0].first_lsn, 9);
     ck_assert_uint_eq(losses.list[0].last_lsn, 9);
@@ -555,20 +528,17 @@ TEST(what_belongs_to_another_log_is_left_alone)
 
 TEST(repair_needs_a_log_without_a_writer)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { 0 };
-
-    ck_assert_int_eq(repair(&losses, &result), -ENOENT);
+    ck_assert_int_eq(repair(0), -ENOENT);
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
-    ck_assert_int_eq(repair(&losses, &result), -ENOENT);
+    ck_assert_int_eq(repair(0), -ENOENT);
     put_file(log_segment(1), garbage, sizeof(garbage));
-    ck_assert_int_eq(repair(&losses, &result), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(repair(0), TWINLOG_ECORRUPT);
     ck_assert_int_eq(unlink(log_segment(1)), 0);
     struct twinlog *log = log_open(NULL);
-    ck_assert_int_eq(repair(&losses, &result), -EBUSY);
+    ck_assert_int_eq(repair(0), -EBUSY);
     log_close(log);
-    ck_assert_int_eq(repair(&losses, &result), 0);
-    ck_assert_int_eq(repair(&losses, &result), -ENOTEMPTY);
+    ck_assert_int_eq(repair(0), 0);
+    ck_assert_int_eq(repair(0), -ENOTEMPTY);
 }
 
 static void open_once(void *context, uint64_t done_bytes, uint64_t total_bytes)
@@ -622,12 +592,9 @@ TEST(a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way)
 
 TEST(the_caller_can_end_a_repair)
 {
-    struct twinlog_repair_result result;
-    struct losses losses = { .verdict = 23 };
-
     make_damageable();
     ck_assert_int_eq(unlink(log_segment(2)), 0);
-    ck_assert_int_eq(repair(&losses, &result), 23);
+    ck_assert_int_eq(repair(23), 23);
     ck_assert_uint_eq(losses.count + losses.gaps, 1);
 }
 

@@ -18,7 +18,7 @@
 
 static void wait_for_spare(struct twinlog *log)
 {
-    while (stat_of(log).spare_segments == 0)
+    while (log_stat(log).spare_segments == 0)
         sched_yield();
 }
 
@@ -29,7 +29,7 @@ static void expect_refusal(struct twinlog *log, size_t size)
     ck_assert_uint_eq(lsn, 0);
 }
 
-CASE("a full disk", seam_set_up, seam_tear_down);
+CASE("a full disk", seam_set_up, logdir_remove);
 
 /* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
 TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
@@ -47,7 +47,7 @@ TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
     ck_assert_uint_eq(twinlog_last_lsn(log), records);
     ck_assert_uint_eq(twinlog_durable_lsn(log), records);
-    struct twinlog_stat stat = stat_of(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_int_eq(stat.poison, 0);
     ck_assert_uint_eq(stat.full_refusals, 3);
     ck_assert_uint_eq(stat.appends, records);
@@ -56,8 +56,8 @@ TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
     atomic_store(&seam.largest_file, UINT64_MAX);
     for (unsigned i = 0; i < 100; i++)
         ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_uint_gt(stat_of(log).rolls, 0);
-    ck_assert_uint_eq(stat_of(log).full_refusals, 3);
+    ck_assert_uint_gt(log_stat(log).rolls, 0);
+    ck_assert_uint_eq(log_stat(log).full_refusals, 3);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 100);
 }
@@ -92,7 +92,7 @@ TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
     for (unsigned i = 0; i < 1000; i++)
         ck_assert_int_eq(twinlog_enqueue(log, payload, 1000, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    struct twinlog_stat stat = stat_of(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_ge(stat.rolls, 7);
     ck_assert_uint_eq(stat.full_refusals, 1);
     expect_refusal(log, 150000);
@@ -115,10 +115,10 @@ TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
         ck_assert_int_eq(twinlog_append(log, payload, 140000, NULL), 0);
     wait_for_spare(log);
     expect_refusal(log, 200000);
-    ck_assert_uint_eq(stat_of(log).spare_segments, 1);
+    ck_assert_uint_eq(log_stat(log).spare_segments, 1);
     atomic_store(&seam.largest_file, UINT64_MAX);
     ck_assert_int_eq(twinlog_append(log, payload, 200000, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(4);
 }
@@ -134,7 +134,7 @@ TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
     struct twinlog *log = open_with(&options);
     ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
     wait_for_spare(log);
-    while (stat_of(log).rolls < 2)
+    while (log_stat(log).rolls < 2)
         ck_assert_int_eq(twinlog_append(log, large, 20000, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_int_eq(seam.allocated[0], IO_ALLOCATE_WRITTEN);
@@ -152,9 +152,9 @@ TEST(a_segment_has_room_for_many_large_groups)
     struct twinlog *log = open_with(&options);
     ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
     wait_for_spare(log);
-    ck_assert_uint_gt(stat_of(log).file_bytes, 16 * sizeof(large));
+    ck_assert_uint_gt(log_stat(log).file_bytes, 16 * sizeof(large));
     uint64_t records = 1;
-    for (; stat_of(log).rolls < 1; records++)
+    for (; log_stat(log).rolls < 1; records++)
         ck_assert_int_eq(twinlog_append(log, large, 100000, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
@@ -217,7 +217,7 @@ TEST(a_log_that_is_full_of_large_records_can_be_opened)
     seam.has_no_threads = true;
     struct twinlog *log = open_with(&options);
     atomic_store(&seam.largest_file, 98304 + 4 * BLOCK_BYTES + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES);
-    while (stat_of(log).rolls == 0)
+    while (log_stat(log).rolls == 0)
         ck_assert_int_eq(twinlog_append(log, payload, 98304 - 8192, NULL), 0);
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     uint64_t records = fill_up(log, 1000);
@@ -230,12 +230,10 @@ TEST(a_log_that_is_full_of_large_records_can_be_opened)
 TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
 {
     const struct twinlog_options options = small_options(0);
-    char path[256];
-    snprintf(path, sizeof(path), "%s/writer.lock", seam.directory);
     struct twinlog *log = open_with(&options);
     ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_int_eq(truncate(path, 0), 0);
+    ck_assert_int_eq(truncate(log_file("writer.lock"), 0), 0);
     atomic_store(&seam.largest_file, 0);
     log = open_with(&options);
     ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
@@ -245,7 +243,7 @@ TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
     expect_sound(3);
 }
 
-CASE("rolling", seam_set_up, seam_tear_down);
+CASE("rolling", seam_set_up, logdir_remove);
 
 /* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
  * two such groups fit, in the first segment behind the marker of the start. */
@@ -257,7 +255,7 @@ TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
     for (unsigned i = 0; i < 12; i++)
         ck_assert_int_eq(twinlog_enqueue(log, payload, half, NULL), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    struct twinlog_stat stat = stat_of(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(stat.groups, 1 + 6);
     ck_assert_uint_eq(stat.rolls, 2);
     ck_assert_uint_eq(stat.segments, 3);
@@ -284,7 +282,7 @@ TEST_LOOP(records_of_all_sizes_find_their_place, 6)
         }
     }
     ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_ge(stat_of(log).rolls, 5);
+    ck_assert_uint_ge(log_stat(log).rolls, 5);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
 }
@@ -297,14 +295,14 @@ TEST(a_segment_is_left_when_it_has_enough_records)
     for (unsigned rolls = 0; rolls < 3; rolls++) {
         for (unsigned i = 0; i < 10; i++)
             ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-        ck_assert_uint_eq(stat_of(log).rolls, rolls);
+        ck_assert_uint_eq(log_stat(log).rolls, rolls);
         wait_for_spare(log); /* asked for by the tenth */
     }
     ck_assert_int_eq(twinlog_close(log), 0);
 
     log = open_with(&options); /* the records that were there count */
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(31);
 }
@@ -322,7 +320,7 @@ TEST(a_segment_is_left_when_its_first_record_is_old)
     for (unsigned i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
         atomic_store(&seam.clock_ns, begin + seconds[i] * second);
         ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-        ck_assert_uint_eq(stat_of(log).rolls, 0);
+        ck_assert_uint_eq(log_stat(log).rolls, 0);
     }
     ck_assert_int_eq(twinlog_close(log), 0);
 
@@ -331,12 +329,12 @@ TEST(a_segment_is_left_when_its_first_record_is_old)
     log = open_with(&options);
     wait_for_spare(log);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 0);
     atomic_store(&seam.clock_ns, begin + 5 * second);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(6);
 }
@@ -410,14 +408,14 @@ TEST(the_first_group_of_a_segment_is_durable)
     const struct twinlog_options options = small_options(0);
     struct twinlog *log = open_with(&options);
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
-    uint64_t lsn, rolls = stat_of(log).rolls;
+    uint64_t lsn, rolls = log_stat(log).rolls;
     for (unsigned i = 0; i < 100; i++) {
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
-        if (stat_of(log).rolls > rolls)
+        if (log_stat(log).rolls > rolls)
             ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
         else
             ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
-        rolls = stat_of(log).rolls;
+        rolls = log_stat(log).rolls;
     }
     ck_assert_uint_gt(rolls, 2);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -433,7 +431,7 @@ TEST(a_limit_is_passed_where_no_segment_can_be_made)
     atomic_store(&seam.largest_file, FULL_DISK_BYTES);
     for (unsigned i = 0; i < 20; i++)
         ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
-    struct twinlog_stat stat = stat_of(log);
+    struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(stat.rolls, 0);
     ck_assert_uint_eq(stat.full_refusals, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
