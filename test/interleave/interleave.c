@@ -22,6 +22,7 @@
  */
 #define _GNU_SOURCE
 #include "explore.h"
+#include "scenarios.h"
 
 #include "commit/inside.h"
 #include "io/ring.h"
@@ -36,175 +37,13 @@
 #include <time.h>
 
 enum {
-    MAX_WRITERS = 4,
     MAX_APPENDS = 4,
     MAX_RECORDS = 64,
     FILES = 3,
     FILE_BYTES = 128 * 1024,
-    LARGE_BYTES = 4016, /* of a record: two don't fit in a buffer */
     BUFFER_BYTES = 2 * BLOCK_BYTES,
     HEAP_BYTES = 64 * 1024,
     FOR_EVER = 1000000
-};
-
-/* ---- what is tried --------------------------------------------------------------------------------- */
-
-/* What a writer does. */
-enum way {
-    WAY_APPEND,
-    WAY_WRITTEN, /* until it is written */
-    WAY_ENQUEUE, /* not at all */
-    WAY_FLUSH,   /* appends nothing, but waits for everything there is, as a sync does */
-    WAY_SUBMIT,
-    WAY_DEADLINE,
-    WAY_CANCELED, /* cancels itself, as another thread would; leads nothing */
-    WAY_CANCEL,   /* cancels the others, appends nothing */
-    WAY_TRY
-};
-
-enum fault {
-    FAULT_NONE,
-    FAULT_WRITE,
-    FAULT_SYNC,
-    FAULT_SHORT,
-    FAULT_INTERRUPTED
-};
-
-struct scenario {
-    const char *name, *what;
-    enum way ways[MAX_WRITERS]; /* of the writers, in turn */
-    size_t bytes;               /* of a record; 0 = a few */
-    enum fault fault;           /* of the first group */
-    bool has_committer;
-    bool is_small;    /* the segment: the next one is needed */
-    bool has_no_next; /* and can't be made */
-    bool is_late;     /* a fiber with a deadline is woken behind it */
-    bool is_cut;      /* then the path is stopped, and goes on; a spare is asked for */
-};
-
-static const struct scenario scenarios[] = {
-    { .name = "append", .what = "durable appends" },
-    { .name = "line", .what = "records of which a buffer holds one", .bytes = LARGE_BYTES },
-    { .name = "levels",
-      .what = "durable, written",
-      .ways = { WAY_APPEND, WAY_WRITTEN, WAY_APPEND, WAY_WRITTEN } },
-    { .name = "flush",
-      .what = "one wants it written, one flushes, one appends",
-      .ways = { WAY_WRITTEN, WAY_FLUSH, WAY_APPEND, WAY_FLUSH } },
-    { .name = "line-left",
-      .what = "as line, but some only enqueue",
-      .ways = { WAY_APPEND, WAY_ENQUEUE, WAY_ENQUEUE, WAY_APPEND },
-      .bytes = LARGE_BYTES },
-    { .name = "write-fails", .what = "the first group's write", .fault = FAULT_WRITE },
-    { .name = "sync-fails", .what = "the first group's sync", .fault = FAULT_SYNC },
-    { .name = "line-fails", .what = "with a line for room", .bytes = LARGE_BYTES, .fault = FAULT_SYNC },
-    { .name = "short", .what = "the first group's write falls short", .fault = FAULT_SHORT },
-    { .name = "interrupted", .what = "the first group's write is interrupted", .fault = FAULT_INTERRUPTED },
-    { .name = "submit",
-      .what = "requests, and an append",
-      .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
-      .has_committer = true },
-    { .name = "submit-fails",
-      .what = "the same, and the write fails",
-      .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
-      .has_committer = true,
-      .fault = FAULT_WRITE },
-    { .name = "submit-line",
-      .what = "requests with a line for room",
-      .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
-      .has_committer = true,
-      .bytes = LARGE_BYTES },
-    { .name = "deadline",
-      .what = "one that has it, and an append",
-      .ways = { WAY_DEADLINE, WAY_APPEND, WAY_DEADLINE, WAY_APPEND },
-      .has_committer = true },
-    { .name = "deadline-alone",
-      .what = "the same, but it may lead; and it is woken too late",
-      .ways = { WAY_APPEND, WAY_DEADLINE, WAY_APPEND, WAY_DEADLINE },
-      .is_late = true },
-    { .name = "cancel",
-      .what = "one is canceled, one appends",
-      .ways = { WAY_CANCELED, WAY_CANCEL, WAY_APPEND, WAY_APPEND },
-      .has_committer = true },
-    { .name = "try",
-      .what = "one waits for no room",
-      .ways = { WAY_TRY, WAY_APPEND, WAY_TRY, WAY_APPEND },
-      .bytes = LARGE_BYTES,
-      .has_committer = true },
-    { .name = "roll", .what = "into the next segment", .bytes = LARGE_BYTES, .is_small = true },
-    { .name = "try-roll",
-      .what = "a try takes its group along into the next segment",
-      .ways = { WAY_APPEND, WAY_TRY, WAY_ENQUEUE, WAY_TRY },
-      .bytes = 1500, /* two fit into the first */
-      .is_small = true },
-    { .name = "cut",
-      .what = "a cut behind requests, or behind a fiber that only enqueues",
-      .ways = { WAY_SUBMIT, WAY_ENQUEUE, WAY_SUBMIT, WAY_SUBMIT },
-      .has_committer = true,
-      .is_cut = true },
-    { .name = "full",
-      .what = "there is no next segment",
-      .bytes = LARGE_BYTES,
-      .is_small = true,
-      .has_no_next = true },
-    /* beside a flush: other calls, with and without a committer */
-    { .name = "flush-written",
-      .what = "one flushes beside writers that want no sync",
-      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_WRITTEN } },
-    { .name = "flush-two",
-      .what = "two flush beside them",
-      .ways = { WAY_WRITTEN, WAY_FLUSH, WAY_FLUSH, WAY_WRITTEN } },
-    { .name = "flush-enqueue",
-      .what = "one flushes beside writers that wait for nothing",
-      .ways = { WAY_ENQUEUE, WAY_ENQUEUE, WAY_FLUSH, WAY_WRITTEN } },
-    { .name = "flush-mixed",
-      .what = "beside one of each level",
-      .ways = { WAY_ENQUEUE, WAY_WRITTEN, WAY_FLUSH, WAY_APPEND } },
-    { .name = "flush-deadline",
-      .what = "beside a writer with a deadline, which may lead",
-      .ways = { WAY_WRITTEN, WAY_DEADLINE, WAY_FLUSH, WAY_WRITTEN } },
-    { .name = "flush-late",
-      .what = "the same, and it is woken too late",
-      .ways = { WAY_WRITTEN, WAY_DEADLINE, WAY_FLUSH, WAY_DEADLINE },
-      .is_late = true },
-    { .name = "flush-cancel",
-      .what = "beside a writer that is canceled, which may lead",
-      .ways = { WAY_CANCELED, WAY_WRITTEN, WAY_FLUSH, WAY_CANCEL } },
-    { .name = "flush-try",
-      .what = "beside one that waits for no room",
-      .ways = { WAY_TRY, WAY_WRITTEN, WAY_FLUSH, WAY_TRY },
-      .bytes = LARGE_BYTES },
-    { .name = "flush-line",
-      .what = "beside a line for room",
-      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_ENQUEUE },
-      .bytes = LARGE_BYTES },
-    { .name = "flush-full",
-      .what = "there is no next segment",
-      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_ENQUEUE },
-      .bytes = LARGE_BYTES,
-      .is_small = true,
-      .has_no_next = true },
-    { .name = "flush-fails",
-      .what = "and the sync of the flush, or the write, fails",
-      .ways = { WAY_WRITTEN, WAY_WRITTEN, WAY_FLUSH, WAY_WRITTEN },
-      .fault = FAULT_SYNC },
-    { .name = "flush-submit",
-      .what = "beside a request",
-      .ways = { WAY_SUBMIT, WAY_WRITTEN, WAY_FLUSH, WAY_SUBMIT },
-      .has_committer = true },
-    { .name = "flush-deadline-led",
-      .what = "beside a writer with a deadline, which the committer leads for",
-      .ways = { WAY_DEADLINE, WAY_WRITTEN, WAY_FLUSH, WAY_DEADLINE },
-      .has_committer = true },
-    { .name = "flush-try-led",
-      .what = "beside one that waits for no room, with a committer",
-      .ways = { WAY_TRY, WAY_WRITTEN, WAY_FLUSH, WAY_TRY },
-      .bytes = LARGE_BYTES,
-      .has_committer = true },
-    { .name = "flush-cut",
-      .what = "and a cut behind it",
-      .ways = { WAY_ENQUEUE, WAY_WRITTEN, WAY_FLUSH, WAY_ENQUEUE },
-      .is_cut = true },
 };
 
 static struct {
@@ -557,7 +396,7 @@ int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn,
     const int rc = outcome(*since);
     if (rc != 0)
         return rc;
-    if (!now.scenario->is_small)
+    if (!(now.scenario->traits & IS_SMALL))
         violation("a segment is wanted, and the first one is large");
     world.asked = made;
     twl_event_notify_all(&world.work);
@@ -593,7 +432,7 @@ static void *keep(void *context)
         world.asked = NULL;
         world.attempts++;
         point(STEP_WRITE, &world.made, "the keeper", __func__);
-        if (now.scenario->has_no_next)
+        if (now.scenario->traits & HAS_NO_NEXT)
             world.failed = world.attempts;
         else if (world.made == world.taken && world.made++ == FILES)
             violation("too many segments");
@@ -729,7 +568,7 @@ static bool may_fail(enum way way, int rc, bool is_accepted)
                rc == -ECANCELED;
     return (way == WAY_DEADLINE && rc == -ETIMEDOUT) || (way == WAY_CANCELED && rc == -ECANCELED) ||
            (way == WAY_TRY && rc == -EAGAIN && !is_accepted) ||
-           (now.scenario->has_no_next && rc == -ENOSPC && !is_accepted);
+           ((now.scenario->traits & HAS_NO_NEXT) && rc == -ENOSPC && !is_accepted);
 }
 
 static int append(enum way way, unsigned writer, unsigned number)
@@ -827,12 +666,12 @@ static void *close_log(void *context)
     for (unsigned i = 0; i < now.writers; i++)
         fiber_join(work.fibers[i]);
     fetch();
-    if (now.scenario->is_cut)
+    if (now.scenario->traits & IS_CUT)
         truncate_log();
     int rc = twl_commit_end(commit);
     if (rc == 0)
         rc = twl_commit_write_marker(commit, GROUP_CLOSE);
-    if (now.scenario->is_cut)
+    if (now.scenario->traits & IS_CUT)
         be_still();
     if (rc != world.error && !(rc == TWINLOG_EPOISONED && world.has_failed))
         violation("the mark of the close: %d", rc);
@@ -882,7 +721,7 @@ static struct shared_page shared = {
 static void begin(void)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    wakes_are_late = now.scenario->is_late;
+    wakes_are_late = now.scenario->traits & IS_LATE;
     memset(&work, 0, sizeof(work));
     memset(&page, 0, sizeof(page));
     empty(&heap);
@@ -890,10 +729,10 @@ static void begin(void)
     memset(world.records, 0, sizeof(world.records));
     for (unsigned i = 0; i < FILES; i++)
         make_segment(i);
-    if (now.scenario->is_small) /* one group, and what is kept free for markers */
+    if (now.scenario->traits & IS_SMALL) /* one group, and what is kept free for markers */
         world.segments[0].data_end = world.segments[0].write_end =
             SEGMENT_DATA_OFFSET + (now.scenario->bytes == LARGE_BYTES ? 6 : 5) * BLOCK_BYTES;
-    if (now.scenario->is_cut) /* so that its second group is behind the middle */
+    if (now.scenario->traits & IS_CUT) /* so that its second group is behind the middle */
         world.segments[0].header.bytes = 2 * (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 8);
     world.taken = world.made = 1;
     world.attempts = world.failed = 0;
@@ -908,7 +747,7 @@ static void begin(void)
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = LARGE_BYTES;
     options.spare_segments = 0;
-    options.observe = now.scenario->is_cut ? observe : NULL;
+    options.observe = (now.scenario->traits & IS_CUT) ? observe : NULL;
     const struct commit_config config = { .io = &io,
                                           .segment = world.segments[0],
                                           .offset = SEGMENT_DATA_OFFSET,
@@ -926,9 +765,9 @@ static void begin(void)
     for (unsigned i = 0; i < now.writers; i++)
         work.fibers[i] = fiber_start(write_records, (void *)(uintptr_t)i, false);
     fiber_start(close_log, NULL, false);
-    if (now.scenario->is_small)
+    if (now.scenario->traits & IS_SMALL)
         fiber_start(keep, NULL, true);
-    if (now.scenario->has_committer && twl_commit_need_committer(commit) < 0)
+    if ((now.scenario->traits & HAS_COMMITTER) && twl_commit_need_committer(commit) < 0)
         violation("no committer");
 }
 
@@ -1014,7 +853,7 @@ static void help(void)
         "  --states N        of each scenario, at most\n"
         "  --replay SCHEDULE runs one execution of one scenario, and prints it\n\nscenarios, all without one:\n",
         MAX_WRITERS, MAX_APPENDS);
-    for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
+    for (size_t i = 0; i < scenario_count; i++)
         printf("  %-20s%s\n", scenarios[i].name, scenarios[i].what);
 }
 
@@ -1111,7 +950,7 @@ int main(int argc, char **argv)
         printf("SKIP interleave by states: not under a sanitizer, and only on x86-64\n");
         return 77;
     }
-    for (size_t i = 0, tried = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++) {
+    for (size_t i = 0, tried = 0; i < scenario_count; i++) {
         bool is_wanted = optind == argc;
         for (int j = optind; j < argc; j++)
             is_wanted |= strcmp(argv[j], scenarios[i].name) == 0;
