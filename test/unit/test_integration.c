@@ -4,7 +4,6 @@
  * run on every I/O path, with direct and buffered files and in both layouts.
  */
 #define _GNU_SOURCE
-#include "../sim/rng.h"
 #include "gate.h"
 #include "logdir.h"
 #include "suites.h"
@@ -243,30 +242,6 @@ WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
     ck_assert_uint_eq(tally.last_lsn, THREADS * 10 * RECORDS_EACH);
 }
 
-static void *enqueue_for_a_second(void *argument)
-{
-    static const char record[700];
-    struct member *member = argument;
-    const uint64_t end_ns = twinlog_deadline(1500);
-
-    for (uint64_t i = 0; member->error == 0 && (i % 64 || twinlog_deadline(0) < end_ns); i++)
-        member->error = twinlog_enqueue(member->crowd->log, record, sizeof(record), NULL);
-    return NULL;
-}
-
-/* By chance; test_commit.c has the case itself. */
-TEST(whose_turn_has_come_does_not_wait_for_itself)
-{
-    struct crowd crowd = { 0 };
-    const struct twinlog_options options =
-        LOG_OPTIONS(.buffer_bytes = 16 * KIB, .segment_bytes = 16 * MIB, .keep_bytes = 64 * MIB,
-                    .io = TWINLOG_IO_FDATASYNC, .flags = TWINLOG_BUFFERED);
-
-    crowd.log = log_open(&options);
-    run_writers(&crowd, enqueue_for_a_second);
-    log_close(crowd.log);
-}
-
 struct feeder {
     struct twinlog *log;
     pthread_t thread;
@@ -394,42 +369,6 @@ TEST(a_record_has_the_time_at_which_it_was_accepted)
 }
 
 CASE("closing", logdir_make, logdir_remove);
-
-static void *append_once(void *argument)
-{
-    struct member *member = argument;
-
-    member->error = append_record(member->crowd->log, member->writer, 0, &member->count);
-    return NULL;
-}
-
-/* The writer of an accepted record is inside append; close may begin. */
-TEST(closing_lets_those_inside_finish)
-{
-    enum {
-        ROUNDS = 60,
-    };
-    struct member writers[THREADS];
-
-    for (uint32_t round = 0; round < ROUNDS; round++) {
-        struct crowd crowd = { .log = log_open(NULL) };
-        const uint64_t before = twinlog_last_lsn(crowd.log);
-        uint64_t seen = 0;
-
-        ck_assert_uint_eq(before, round * THREADS);
-        for (uint32_t i = 0; i < THREADS; i++) {
-            writers[i] = (struct member){ .crowd = &crowd, .writer = i };
-            writers[i].thread = start_thread(append_once, &writers[i]);
-        }
-        AWAIT(twinlog_last_lsn(crowd.log) >= before + THREADS);
-        log_close(crowd.log);
-        for (uint32_t i = 0; i < THREADS; i++) {
-            finish(&writers[i]);
-            seen |= UINT64_C(1) << (writers[i].count - before);
-        }
-        ck_assert_uint_eq(seen, ((UINT64_C(1) << THREADS) - 1) << 1); /* each LSN once */
-    }
-}
 
 TEST(closing_syncs_what_was_only_accepted)
 {
@@ -732,25 +671,11 @@ TEST(a_spare_of_64_mib_is_made_in_the_background)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-CASE("reading", logdir_make, logdir_remove);
+CASE("what others see", logdir_make, logdir_remove);
 
 static struct twinlog *open_small_segments(void)
 {
     return log_open(&LOG_OPTIONS(.segment_bytes = 64 * KIB));
-}
-
-/* Sequences are LSNs less one. */
-static void expect_record(struct twinlog_reader *reader, uint64_t lsn)
-{
-    unsigned char expected[RECORD_ROOM];
-    struct twinlog_record record;
-    const size_t size = make_record(0, (uint32_t)lsn - 1, expected);
-    const int result = twinlog_reader_next(reader, &record);
-
-    ck_assert_msg(result == 1, "record %" PRIu64 ": %s", lsn, twinlog_strerror(result));
-    ck_assert_uint_eq(record.lsn, lsn);
-    ck_assert_uint_eq(record.size, size);
-    ck_assert(memcmp(record.data, expected, size) == 0);
 }
 
 static void expect_end(struct twinlog_reader *reader)
@@ -759,130 +684,6 @@ static void expect_end(struct twinlog_reader *reader)
 
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     ck_assert_uint_eq(record.lsn, 77); /* untouched */
-}
-
-static void seek(struct twinlog_reader *reader, uint64_t lsn)
-{
-    ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
-}
-
-/* One and the same for a reader inside the writer's process and for one from outside. */
-static void expect_seeks(struct twinlog_reader *reader, uint64_t last)
-{
-    struct rng rng = { test_seed() };
-
-    seek(reader, last);
-    expect_record(reader, last);
-    expect_end(reader);
-    seek(reader, 1);
-    expect_record(reader, 1);
-    expect_record(reader, 2);
-    seek(reader, last + 1);
-    expect_end(reader);
-    expect_end(reader);
-    seek(reader, UINT64_MAX);
-    expect_end(reader);
-    for (int i = 0; i < 300; i++) {
-        const uint64_t lsn = 1 + rng_below(&rng, last);
-
-        seek(reader, lsn);
-        expect_record(reader, lsn);
-        if (lsn < last)
-            expect_record(reader, lsn + 1);
-    }
-    for (uint64_t lsn = last; lsn > 0; lsn -= lsn < 7 ? lsn : 7) {
-        seek(reader, lsn);
-        expect_record(reader, lsn);
-    }
-}
-
-TEST(a_reader_can_be_placed_anywhere)
-{
-    const uint64_t last = 500;
-    struct twinlog *log = open_small_segments();
-
-    append_records(log, 0, 0, (uint32_t)last);
-    ck_assert_uint_ge(log_stat(log).segments, 3);
-    struct twinlog_reader *reader = log_attach(log, 0, 0);
-    expect_seeks(reader, last);
-    twinlog_reader_close(reader);
-    reader = log_reader(0, 0);
-    expect_seeks(reader, last);
-    twinlog_reader_close(reader);
-    log_close(log);
-    reader = log_reader(0, 0);
-    expect_seeks(reader, last);
-    twinlog_reader_close(reader);
-}
-
-static void expect_range(struct twinlog *log, uint64_t from, uint64_t to, uint64_t first, uint64_t last)
-{
-    struct twinlog_reader *readers[] = { log_attach(log, from, to), log_reader(from, to) };
-
-    for (int i = 0; i < 2; i++) {
-        for (uint64_t lsn = first; lsn <= last; lsn++)
-            expect_record(readers[i], lsn);
-        expect_end(readers[i]);
-        expect_end(readers[i]);
-        twinlog_reader_close(readers[i]);
-    }
-}
-
-TEST(a_reader_returns_the_range_it_was_asked_for)
-{
-    struct twinlog *log = open_small_segments();
-
-    append_records(log, 0, 0, 300);
-    expect_range(log, 0, 0, 1, 300);
-    expect_range(log, 1, 1, 1, 1);
-    expect_range(log, 17, 0, 17, 300);
-    expect_range(log, 0, 250, 1, 250);
-    expect_range(log, 120, 130, 120, 130);
-    expect_range(log, 300, 300, 300, 300);
-    expect_range(log, 290, 1000, 290, 300);
-    expect_range(log, 20, 10, 1, 0);
-    expect_range(log, 301, 0, 1, 0);
-    log_close(log);
-}
-
-TEST(a_reader_at_the_end_goes_on_when_there_is_more)
-{
-    struct twinlog *log = open_small_segments();
-    struct twinlog_reader *readers[3];
-
-    append_records(log, 0, 0, 3);
-    readers[0] = log_attach(log, 0, 0);
-    readers[1] = log_reader(0, 0);
-    readers[2] = log_attach(log, 4, 0); /* not written yet */
-    for (int i = 0; i < 2; i++)
-        for (uint64_t lsn = 1; lsn <= 3; lsn++)
-            expect_record(readers[i], lsn);
-    for (uint64_t lsn = 4; lsn <= 250; lsn++) {
-        for (int i = 0; i < 3; i++)
-            expect_end(readers[i]);
-        append_records(log, 0, (uint32_t)lsn - 1, 1);
-        for (int i = 0; i < 3; i++)
-            expect_record(readers[i], lsn);
-    }
-    for (int i = 0; i < 3; i++)
-        twinlog_reader_close(readers[i]);
-    log_close(log);
-}
-
-TEST(a_reader_is_not_given_what_is_only_accepted)
-{
-    struct twinlog *log = log_open(NULL);
-    struct twinlog_reader *readers[] = { log_attach(log, 0, 0), log_reader(0, 0) };
-
-    ck_assert_int_eq(enqueue_record(log, 0, 0, NULL), 0);
-    for (int i = 0; i < 2; i++)
-        expect_end(readers[i]);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    for (int i = 0; i < 2; i++) {
-        expect_record(readers[i], 1);
-        twinlog_reader_close(readers[i]);
-    }
-    log_close(log);
 }
 
 TEST(an_empty_log_has_no_records_and_no_marks)
