@@ -36,7 +36,7 @@
     DO(on_disk) /* what is vouched for is on the disk, not in the page cache alone */ \
     DO(open_group) /* groups of mapped segments that a dead writer left open */ \
     DO(participants) /* the shared mode, when one participant is in the way of the others */ \
-    DO(process) /* processes, threads, signals and files that do not belong to the log */ \
+    DO(process) /* processes, forks and files that do not belong to the log */ \
     DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
     DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
     DO(repair) /* what is rescued of a damaged log, and what is said of the rest */ \

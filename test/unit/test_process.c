@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A log among processes, threads, signals and files that are not its own: which may write, what a fork, a
- * signal or a cancelled thread does to it, what a reader in another process sees, and what the library
- * refuses to touch.
+ * A log among processes and files that are not its own: which may write, what a fork does to it, what a reader in
+ * another process sees, and what the library refuses to touch.
  */
 #define _GNU_SOURCE
 #include "format/checksum.h"
@@ -20,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <twinlog_sink.h>
@@ -232,9 +230,6 @@ struct appender {
     pthread_t thread;
     uint32_t writer, count;
     int error;
-    _Atomic bool is_inside;
-    _Atomic uint32_t done;
-    bool was_inside; /* when it was cancelled */
 };
 
 static _Atomic uint32_t finished;
@@ -249,27 +244,6 @@ static void *append_some(void *argument)
     return NULL;
 }
 
-/* Its count is what it appended: as many as it was told, and more until a signal has come. */
-static _Atomic uint64_t signals;
-
-static void *append_until_disturbed(void *argument)
-{
-    struct appender *appender = argument;
-    uint32_t i = 0;
-
-    for (; appender->error == 0 && (i < appender->count || atomic_load(&signals) == 0); i++)
-        appender->error = append_record(parents_log, appender->writer, i, NULL);
-    appender->count = i;
-    atomic_fetch_add(&finished, 1);
-    return NULL;
-}
-
-static void start(struct appender *appender, uint32_t writer, uint32_t count, void *(*body)(void *))
-{
-    *appender = (struct appender){ .writer = writer, .count = count };
-    appender->thread = start_thread(body, appender);
-}
-
 #define APPENDERS 4u
 
 TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS ? LOG_IO_KINDS : 0)
@@ -280,8 +254,10 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
     if (!choose(_i, "threads_go_on_while_their_process_forks"))
         return;
     parents_log = open_wanted();
-    for (uint32_t i = 0; i < APPENDERS; i++)
-        start(&appenders[i], i, 150, append_some);
+    for (uint32_t i = 0; i < APPENDERS; i++) {
+        appenders[i] = (struct appender){ .writer = i, .count = 150 };
+        appenders[i].thread = start_thread(append_some, &appenders[i]);
+    }
     for (; atomic_load(&finished) < APPENDERS || forks < 3; forks++)
         ck_assert_int_eq(run_child(forks % 2 ? use_and_close_parents_log : use_parents_log), 0);
     for (uint32_t i = 0; i < APPENDERS; i++) {
@@ -466,114 +442,6 @@ TEST(a_program_that_a_killed_writer_started_does_not)
     log_close(open_wanted());
     close(pipe_ends[1]);
     ck_assert_uint_eq(log_check().last_lsn, 5);
-}
-
-CASE("signals and cancellation", prepare, logdir_remove);
-
-static void count_signal(int number)
-{
-    (void)number;
-    atomic_fetch_add(&signals, 1);
-}
-
-static void handle(int number, int flags)
-{
-    struct sigaction action = { .sa_handler = count_signal, .sa_flags = flags };
-
-    ck_assert_int_eq(sigaction(number, &action, NULL), 0);
-}
-
-TEST_LOOP(signals_do_not_disturb_an_append, 2 * LOG_IO_KINDS)
-{
-    struct appender appenders[APPENDERS];
-    uint64_t appended = 0;
-
-    if (!choose(_i / 2, "signals_do_not_disturb_an_append"))
-        return;
-    handle(SIGUSR1, _i % 2 ? SA_RESTART : 0);
-    parents_log = open_wanted();
-    for (uint32_t i = 0; i < APPENDERS; i++)
-        start(&appenders[i], i, 50, append_until_disturbed);
-    while (atomic_load(&finished) < APPENDERS)
-        for (uint32_t i = 0; i < APPENDERS; i++)
-            pthread_kill(appenders[i].thread, SIGUSR1);
-    for (uint32_t i = 0; i < APPENDERS; i++) {
-        pthread_join(appenders[i].thread, NULL);
-        ck_assert_msg(appenders[i].error == 0, "%s", twinlog_strerror(appenders[i].error));
-        appended += appenders[i].count;
-    }
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, appended);
-}
-
-TEST_LOOP(signals_do_not_disturb_opening_and_closing, 2 * LOG_IO_KINDS)
-{
-    const struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { 0 };
-
-    if (!choose(_i / 2, "signals_do_not_disturb_opening_and_closing"))
-        return;
-    handle(SIGALRM, _i % 2 ? SA_RESTART : 0);
-    ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
-    for (uint32_t i = 0; i < 10; i++) {
-        struct twinlog *log = open_wanted();
-
-        append_records(log, 0, 20 * i, 20);
-        log_close(log);
-    }
-    ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
-    ck_assert_uint_gt(atomic_load(&signals), 0);
-    ck_assert_uint_eq(log_check().last_lsn, 200);
-}
-
-static void note_cancelled(void *argument)
-{
-    struct appender *appender = argument;
-
-    appender->was_inside = atomic_load(&appender->is_inside);
-}
-
-static void *append_until_cancelled(void *argument)
-{
-    struct appender *appender = argument;
-
-    pthread_cleanup_push(note_cancelled, appender);
-    for (uint32_t i = 0; appender->error == 0; i++) {
-        atomic_store(&appender->is_inside, true);
-        appender->error = append_record(parents_log, appender->writer, i, NULL);
-        atomic_store(&appender->is_inside, false);
-        atomic_fetch_add(&appender->done, 1);
-        pthread_testcancel();
-    }
-    pthread_cleanup_pop(0);
-    return NULL;
-}
-
-TEST_LOOP(a_thread_is_not_cancelled_inside_an_append, LOG_IO_KINDS)
-{
-    uint32_t appended = 0;
-
-    if (!choose(_i, "a_thread_is_not_cancelled_inside_an_append"))
-        return;
-    parents_log = open_wanted();
-    for (uint32_t round = 0; round < 5; round++) {
-        struct appender appenders[APPENDERS];
-
-        for (uint32_t i = 0; i < APPENDERS; i++)
-            start(&appenders[i], round * APPENDERS + i, 0, append_until_cancelled);
-        for (uint32_t i = 0; i < APPENDERS; i++) {
-            void *result;
-
-            AWAIT(atomic_load(&appenders[i].done) >= 5);
-            pthread_cancel(appenders[i].thread);
-            ck_assert_int_eq(pthread_join(appenders[i].thread, &result), 0);
-            ck_assert_ptr_eq(result, PTHREAD_CANCELED);
-            ck_assert(!appenders[i].was_inside);
-            appended += atomic_load(&appenders[i].done);
-        }
-    }
-    append_records(parents_log, LOG_WRITERS - 1, 0, 1);
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, appended + 1);
 }
 
 CASE("readers in other processes", prepare, logdir_remove);
@@ -898,19 +766,6 @@ TEST(a_segment_that_was_truncated_is_damage)
             snprintf(log_dir, sizeof(log_dir), "%.299s", copy);
             ck_assert_uint_eq(log_check().last_lsn, 400);
         }
-}
-
-TEST(a_missing_segment_is_damage)
-{
-    make_log_of_segments();
-    hide(2);
-    expect_refused(TWINLOG_ECORRUPT, 3);
-    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
-    ck_assert_uint_eq(log_report.segment, 2);
-    put_back(2);
-    hide(1);
-    expect_refused(TWINLOG_ECORRUPT, 2);
-    put_back(1);
 }
 
 TEST(a_segment_of_another_log_is_refused)
