@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Repair: what is rescued of a damaged log, and what is said about the rest. test/damage/ repairs after the loss of every
- * single sector; here is what happens around that.
+ * Repair: what is rescued of a damaged log, and what is said about the rest. test/damage/ repairs after the loss of
+ * every single sector; here is what happens around that.
  */
 #define _GNU_SOURCE
 #include "../sim/rng.h"
