@@ -157,7 +157,7 @@ void close_files(struct storage *s)
 
 /* libraft: an entry has memory that it shares with others and that is freed with the last of them; for each entry that
  * goes raft walks through its log. So a block has many entries, and it never moves. */
-struct loading {
+struct set_loader {
     struct raft_entry *entries;
     size_t count, room;
     uint8_t *block;
@@ -172,7 +172,7 @@ static void free_entries(struct raft_entry *entries, size_t n)
     raft_free(entries);
 }
 
-static int add_entry(struct loading *to, const struct twinlog_record *record, uint64_t index)
+static int add_entry(struct set_loader *to, const struct twinlog_record *record, uint64_t index)
 {
     if (record->lsn != index || record->size < 8 || to->count == to->room)
         return TWINLOG_ECORRUPT;
@@ -195,7 +195,7 @@ static int add_entry(struct loading *to, const struct twinlog_record *record, ui
     return 0;
 }
 
-static int read_entries(struct storage *s, struct loading *to)
+static int read_entries(struct storage *s, struct set_loader *to)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
@@ -257,7 +257,7 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
                  raft_index *start_index, struct raft_entry *entries[], size_t *n_entries)
 {
     struct storage *s = storage_of(io);
-    struct loading loading = { 0 };
+    struct set_loader loading = { 0 };
     struct raft_snapshot *found = NULL;
     int rc = s->head.index > 0 ? read_snapshot(s->snapshot_dir, &found) : 0;
     int rv = report(s, "snapshot", rc);

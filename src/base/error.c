@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* A constant: strerror() of glibc might write to a shared buffer, that of musl does not. */
-static const char *describe(int number)
+static const char *describe_errno(int number)
 {
 #ifdef __GLIBC__
     return strerrordesc_np(number);
@@ -38,7 +38,7 @@ const char *twinlog_strerror(int error)
     }
     if (error >= 0)
         return "success";
-    const char *words = error > -4096 ? describe(-error) : NULL;
+    const char *words = error > -4096 ? describe_errno(-error) : NULL;
     return words ? words : "unknown error";
 }
 

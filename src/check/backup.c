@@ -33,7 +33,7 @@ struct backup {
     const struct twinlog_backup_options *options;
     struct twinlog_backup_result result;
     unsigned char *chunk;
-    struct cursor cursor;
+    struct segment_iter cursor;
 
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* newest record of the copy */
@@ -121,7 +121,7 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
         rc = TWINLOG_ECORRUPT;
     if (rc == 0)
         rc = io_sync(copy.file);
-    copy.kept_lsn = segment->kept_lsn;
+    copy.head_lsn = segment->head_lsn;
     if (rc < 0)
         twl_segment_close(&copy);
     else
@@ -133,11 +133,11 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
 static int check_records(struct backup *b, const struct segment *copy, struct position position,
                          uint64_t data_end, uint32_t chain)
 {
-    struct cursor *cursor = &b->cursor;
+    struct segment_iter *cursor = &b->cursor;
     int rc = 1;
-    twl_cursor_begin(cursor, copy, position);
+    twl_iter_begin(cursor, copy, position);
     for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
-        rc = twl_cursor_accept_group(cursor);
+        rc = twl_iter_accept_group(cursor);
     if (rc < 0)
         return rc;
     return rc > 0 && cursor->position.chain == chain ? 0 : TWINLOG_ECORRUPT;
@@ -227,7 +227,7 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
     const struct extent extent = { .data_end = footer->data_end,
                                    .index_start = segment->data_end - index_bytes,
                                    .chain = footer->chain };
-    int rc = twl_cursor_enter_group(&b->cursor);
+    int rc = twl_iter_enter_group(&b->cursor);
     if (rc <= 0 || (b->cursor.group.first_lsn != footer->first_lsn && !b->cursor.has_passed))
         return rc < 0 ? rc : TWINLOG_ECORRUPT;
     rc = share_file(b, segment);
@@ -245,16 +245,16 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
  * the watermark was read. */
 static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 {
-    struct cursor *cursor = &b->cursor;
+    struct segment_iter *cursor = &b->cursor;
     int rc;
     extent->data_end = SEGMENT_DATA_OFFSET;
-    while ((rc = twl_cursor_accept_group(cursor)) > 0) {
+    while ((rc = twl_iter_accept_group(cursor)) > 0) {
         bool was_open = (cursor->group.flags & GROUP_MAPPED) && !cursor->is_open;
         bool has_limit = cursor->group.first_lsn <= b->limit_lsn && !cursor->is_open;
         if (is_last && (was_open || has_limit))
             b->limit_lsn = max_u64(b->limit_lsn, cursor->position.next_lsn - 1);
         if (is_last && cursor->position.next_lsn - 1 > b->limit_lsn) {
-            twl_cursor_back_out(cursor);
+            twl_iter_back_out(cursor);
             return 0;
         }
         extent->data_end = cursor->offset;
@@ -303,7 +303,7 @@ static int back_up_segment(struct backup *b, size_t index)
         return rc;
     b->made = index + 1;
     bool is_fixed = segment.header.start_lsn > 0;
-    twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
+    twl_iter_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
     if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);
@@ -399,7 +399,7 @@ static int try_until_it_fits(struct backup *b)
     return -EBUSY;
 }
 
-static void describe(struct backup *b, struct twinlog_backup_result *ret_result)
+static void describe_copy(struct backup *b, struct twinlog_backup_result *ret_result)
 {
     const struct segment_set *set = &b->snapshot.set;
     b->result.segments = (uint32_t)b->last + 1;
@@ -422,7 +422,7 @@ int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options
     if (rc == 0) {
         rc = try_until_it_fits(&b);
         if (rc == 0) {
-            describe(&b, ret_result);
+            describe_copy(&b, ret_result);
         } else {
             /* a state without segments could be taken for a new log */
             if (to->ops->unlink(to, STATE_NAME) == 0 && to->ops->sync_dir(to) == 0)
@@ -430,7 +430,7 @@ int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options
         }
     }
     twl_log_snapshot_free(&b.snapshot);
-    twl_cursor_free(&b.cursor);
+    twl_iter_free(&b.cursor);
     free(b.chunk);
     io->ops->destroy(io);
     to->ops->destroy(to);

@@ -17,20 +17,20 @@ struct beginning {
 /* The epoch of the first group, or of the last one, whichever is known. */
 static int find_epoch(struct walk *w, const struct segment_entry *entry, struct beginning *ret)
 {
-    struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
+    struct segment_iter cursor = { .window_bytes = 2 * BLOCK_BYTES };
     struct segment segment;
     int rc = twl_segment_open_entry(w->io, entry, &segment);
     if (rc < 0)
         return rc;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_cursor_enter_group(&cursor);
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    rc = twl_iter_enter_group(&cursor);
     if (rc > 0) {
         ret->epoch = cursor.group.epoch;
         ret->durable_lsn = cursor.group.durable_lsn;
     } else if (entry->is_sealed) {
         ret->epoch = entry->footer.epoch;
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc < 0 ? rc : 0;
 }
@@ -62,7 +62,7 @@ static uint64_t last_lost(const struct walk *w)
 static int find_in_spares(struct walk *w, uint64_t *lsn)
 {
     const struct segment_set *set = &w->snapshot.set;
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     int rc = 0;
     for (size_t i = max_u64(w->index + 1, set->started); rc == 0 && i < set->started + set->spares; i++) {
         struct later_groups groups = { 0 };
@@ -70,12 +70,12 @@ static int find_in_spares(struct walk *w, uint64_t *lsn)
         rc = twl_segment_open_entry(w->io, &set->entries[i], &segment);
         if (rc < 0)
             break;
-        twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
-        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &groups);
+        twl_iter_begin(&cursor, &segment, (struct position){ 0 });
+        rc = twl_iter_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &groups);
         *lsn = max_u64(*lsn, groups.last_lsn);
         twl_segment_close(&segment);
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     return rc;
 }
 
@@ -122,7 +122,7 @@ static void end_hole(struct walk *w, const struct later_groups *later, const str
 
 int twl_hole_measure(struct walk *w, struct hole *ret_hole)
 {
-    struct cursor *cursor = &w->cursor;
+    struct segment_iter *cursor = &w->cursor;
     struct later_groups later;
     struct beginning next = { 0 };
     *ret_hole = (struct hole){ .finding = TWINLOG_FOUND_DAMAGE,
@@ -130,7 +130,7 @@ int twl_hole_measure(struct walk *w, struct hole *ret_hole)
                                .first_lsn = w->next_lsn,
                                .epochs = { w->epoch, w->epoch },
                                .sure_lsn = UINT64_MAX };
-    int rc = twl_cursor_enter_later(cursor, &later);
+    int rc = twl_iter_enter_later(cursor, &later);
     if (rc < 0)
         return rc;
     const bool is_in_bounds = rc > 0 && cursor->group.first_lsn < w->bound;
@@ -144,7 +144,7 @@ int twl_hole_measure(struct walk *w, struct hole *ret_hole)
         ret_hole->to = later.offset;
         ret_hole->last_lsn = cursor->group.first_lsn - 1;
         ret_hole->epochs[1] = cursor->group.epoch;
-        twl_cursor_back_out(cursor);
+        twl_iter_back_out(cursor);
         return 0;
     }
     cursor->position = (struct position){ 0 };

@@ -9,8 +9,8 @@
 
 #define TRIES 100u
 
-static void describe(const struct log_snapshot *snapshot, const struct recovery *recovery,
-                     struct twinlog_inspection *ret)
+static void describe_log(const struct log_snapshot *snapshot, const struct recovery *recovery,
+                         struct twinlog_inspection *ret)
 {
     const struct segment_set *set = &snapshot->set;
     ret->report = recovery->report;
@@ -52,7 +52,7 @@ static bool look_at_page(const struct log_snapshot *snapshot, struct recovery *r
     return true;
 }
 
-static int look(struct io *io, struct log_snapshot *snapshot, struct twinlog_inspection *ret)
+static int inspect_log(struct io *io, struct log_snapshot *snapshot, struct twinlog_inspection *ret)
 {
     struct recovery recovery;
     const bool is_told = look_at_page(snapshot, &recovery);
@@ -63,7 +63,7 @@ static int look(struct io *io, struct log_snapshot *snapshot, struct twinlog_ins
         say_it_is_written(&recovery);
         rc = 0;
     }
-    describe(snapshot, &recovery, ret);
+    describe_log(snapshot, &recovery, ret);
     return rc;
 }
 
@@ -79,7 +79,7 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
         rc = twl_log_snapshot_load_from_disk(io, SNAPSHOT_SYNCS, &snapshot, &ret->report);
         if (rc < 0)
             return rc;
-        rc = look(io, &snapshot, ret);
+        rc = inspect_log(io, &snapshot, ret);
         is_current = rc == 0 || twl_log_snapshot_is_current(io, &snapshot);
         twl_log_snapshot_free(&snapshot);
     }

@@ -69,7 +69,7 @@ static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
 
 /* Refuses a segment with records so far behind the last one put that no log has room for what is
  * between. */
-static int refuse(struct repairer *r, uint64_t last_lsn)
+static int refuse_gap(struct repairer *r, uint64_t last_lsn)
 {
     struct twinlog_report report;
     unsigned long long first = r->next_lsn, last = last_lsn;
@@ -156,7 +156,7 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
 }
 
 /* Reports everything up to that LSN that was not put as lost, and puts fillers, for which there is room. */
-static int give_up(struct repairer *r, uint64_t last_lsn)
+static int fill_lost(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .type = FILLER_LOST, .time_ns = r->time_ns };
     int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, "lost") : 0;
@@ -175,9 +175,9 @@ static bool has_room_up_to(const struct repairer *r, uint64_t last_lsn)
 static int go_on_with(struct repairer *r, uint64_t lsn)
 {
     if (has_room_up_to(r, lsn - 1))
-        return give_up(r, lsn - 1);
+        return fill_lost(r, lsn - 1);
     if (r->next_lsn != r->first_lsn)
-        return refuse(r, lsn - 1);
+        return refuse_gap(r, lsn - 1);
     int rc = tell_lost(r, lsn - 1, "lost, and the new log begins behind them");
     if (rc == 0)
         rc = twl_log_begin_at(r->log, lsn);
@@ -190,7 +190,7 @@ static int go_on_with(struct repairer *r, uint64_t lsn)
 static int end_with(struct repairer *r, uint64_t last_lsn)
 {
     if (has_room_up_to(r, last_lsn))
-        return give_up(r, last_lsn);
+        return fill_lost(r, last_lsn);
     return tell_lost(r, last_lsn, "lost, if they ever were there, and the new log ends before them");
 }
 
@@ -234,9 +234,9 @@ static int put_record(void *context, const struct cursor_record *record)
 static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
                        struct cursor_record *ret_record, struct epoch *ret_epoch)
 {
-    struct cursor *cursor = &r->walk.cursor;
+    struct segment_iter *cursor = &r->walk.cursor;
     int error;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes || load_le64(bytes) == 0)
         return error;
     for (unsigned i = 0; i < 2; i++) {
@@ -246,7 +246,7 @@ static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
         enum decoded decoded = lsn > 0 ? twl_record_header_judge(bytes, seed, lsn, &header) : DECODED_NONE;
         if (decoded == DECODED_NONE || twl_record_bytes(header.size) > hole->to - at)
             continue;
-        bytes = twl_cursor_bytes(cursor, at, (size_t)twl_record_bytes(header.size), &error);
+        bytes = twl_iter_bytes(cursor, at, (size_t)twl_record_bytes(header.size), &error);
         if (!bytes)
             return error;
         if (!twl_record_payload_is_valid(&header, bytes + RECORD_HEADER_BYTES))
@@ -360,7 +360,7 @@ static int check_writer(struct repairer *r)
     return has_writer || has_come ? -EBUSY : 0;
 }
 
-static int load(struct repairer *r)
+static int load_source(struct repairer *r)
 {
     struct twinlog_report report;
     int rc = twl_walk_load(&r->walk, &report);
@@ -374,7 +374,7 @@ static int load(struct repairer *r)
 }
 
 /* The new log has room for the largest record that a segment of the old one can hold. */
-static int create(struct repairer *r, struct io *to)
+static int create_log(struct repairer *r, struct io *to)
 {
     const struct segment_set *set = &r->walk.snapshot.set;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -394,7 +394,7 @@ static int create(struct repairer *r, struct io *to)
     return twl_log_open(to, &options, &r->log);
 }
 
-static int fill(struct repairer *r)
+static int fill_log(struct repairer *r)
 {
     int rc = twl_log_begin_at(r->log, r->next_lsn);
     if (rc == 0)
@@ -420,13 +420,13 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
                                     .snapshot_flags = SNAPSHOT_COLLECTS_FAULTS },
                           .result = { .size = ret_result->size },
                           .time_ns = INT64_MIN };
-    int rc = load(&r);
+    int rc = load_source(&r);
     if (rc < 0) {
         to->ops->destroy(to);
     } else {
-        rc = create(&r, to);
+        rc = create_log(&r, to);
         if (rc == 0)
-            rc = fill(&r);
+            rc = fill_log(&r);
         int closed = twinlog_close(r.log);
         rc = rc == 0 ? closed : rc;
     }

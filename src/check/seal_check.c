@@ -11,17 +11,17 @@ static void complain(struct seal_check *check, const char *words)
 }
 
 /* Looks for what is left of a footer. It is written once, into zeros. */
-static int look_for_remains(struct seal_check *check, struct cursor *cursor)
+static int look_for_remains(struct seal_check *check, struct segment_iter *cursor)
 {
     const struct segment *segment = cursor->segment;
     int error;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, segment->data_end, FOOTER_SECTOR_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(cursor, segment->data_end, FOOTER_SECTOR_BYTES, &error);
     if (bytes && !are_zeros(bytes, FOOTER_SECTOR_BYTES))
         complain(check, "the footer does not check");
     return error;
 }
 
-int twl_seal_check_begin(struct seal_check *check, struct cursor *cursor)
+int twl_seal_check_begin(struct seal_check *check, struct segment_iter *cursor)
 {
     *check = (struct seal_check){ .index = &cursor->index, .min_ns = INT64_MAX, .max_ns = INT64_MIN };
     int rc = twl_segment_read_footer(cursor->segment, &check->footer);
@@ -29,7 +29,7 @@ int twl_seal_check_begin(struct seal_check *check, struct cursor *cursor)
     if (rc == 0)
         return look_for_remains(check, cursor);
     if (rc > 0)
-        rc = twl_cursor_load_index(cursor, &check->footer);
+        rc = twl_iter_load_index(cursor, &check->footer);
     if (rc == 0 && cursor->index.count != check->footer.index_entries)
         complain(check, "the index does not have its checksum");
     return rc;

@@ -6,7 +6,7 @@
 #ifndef TWL_SEAL_CHECK_H
 #define TWL_SEAL_CHECK_H
 
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 struct seal_check {
     const struct loaded_index *index; /* of the cursor */
@@ -20,7 +20,7 @@ struct seal_check {
 };
 
 /* Reads footer and index of the segment that the cursor is in. Negative: a system error. */
-int twl_seal_check_begin(struct seal_check *check, struct cursor *cursor);
+int twl_seal_check_begin(struct seal_check *check, struct segment_iter *cursor);
 /* Takes each record that the walk meets, in order. A group may be walked again if is_partial was set. */
 void twl_seal_check_record(struct seal_check *check, const struct cursor_record *record,
                            uint64_t group_offset);

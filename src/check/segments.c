@@ -21,7 +21,7 @@ struct listing {
     struct io *io;
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
-    struct cursor cursor;
+    struct segment_iter cursor;
     struct summary *summary;
     struct twinlog_segment *list;
 };
@@ -42,23 +42,23 @@ static void take_footer(const struct segment_footer *footer, struct twinlog_segm
  * 0 = it has no group. */
 static int walk(struct listing *l, const struct segment *segment, struct segment_footer *ret_footer)
 {
-    struct cursor *cursor = &l->cursor;
+    struct segment_iter *cursor = &l->cursor;
     uint32_t step;
     int rc;
     const struct note *note = &l->snapshot.set.note;
     twl_summary_begin(l->summary);
-    twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
+    twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = NULL;
     if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary))
-        twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
+        twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = l->summary;
     do { /* what is behind the newest group is not read */
         const bool is_at_end = cursor->offset > note->group && cursor->position.next_lsn - 1 == l->limit_lsn;
-        rc = is_at_end && note->segment_id == segment->header.segment_id ? 0 : twl_cursor_enter_group(cursor);
+        rc = is_at_end && note->segment_id == segment->header.segment_id ? 0 : twl_iter_enter_group(cursor);
         if (rc <= 0 || cursor->position.next_lsn - 1 > l->limit_lsn)
             break;
-        twl_cursor_back_out(cursor);
-        rc = twl_cursor_accept_group(cursor);
+        twl_iter_back_out(cursor);
+        rc = twl_iter_accept_group(cursor);
     } while (rc > 0);
     if (rc < 0 || l->summary->first_lsn == 0)
         return rc < 0 ? rc : 0;
@@ -104,7 +104,7 @@ static uint32_t state_of(const struct segment_set *set, size_t index)
     return index < set->started + set->spares ? TWINLOG_SEGMENT_SPARE : TWINLOG_SEGMENT_RETIRED;
 }
 
-static int describe(struct listing *l, size_t index, struct twinlog_segment *ret)
+static int describe_segment(struct listing *l, size_t index, struct twinlog_segment *ret)
 {
     const struct segment_set *set = &l->snapshot.set;
     const struct segment_entry *entry = &set->entries[index];
@@ -133,7 +133,7 @@ static int describe_all(struct listing *l)
     l->cursor.passes_claims = !l->snapshot.has_writer;
     int rc = twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = describe(l, i, &l->list[i]);
+        rc = describe_segment(l, i, &l->list[i]);
     return rc;
 }
 
@@ -167,7 +167,7 @@ int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_
     for (size_t i = 0; rc == 0 && i < segment_set_files(&l.snapshot.set); i++)
         rc = each(context, &l.list[i]);
     forget(&l);
-    twl_cursor_free(&l.cursor);
+    twl_iter_free(&l.cursor);
     free(l.summary);
     io->ops->destroy(io);
     return rc;

@@ -27,7 +27,7 @@ static int found(void *context, const struct twinlog_report *report, const struc
     return twl_listener_tell(&v->walk.listener, report);
 }
 
-static int load(struct verifier *v)
+static int load_log(struct verifier *v)
 {
     struct twinlog_report report = { 0 };
     int rc = twl_walk_load(&v->walk, &report);
@@ -71,7 +71,7 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
                                     .visitor = { .found = found, .context = &v },
                                     .listener = { options->each, options->progress, options->context, 0 },
                                     .snapshot_flags = SNAPSHOT_SYNCS | SNAPSHOT_COLLECTS_FAULTS } };
-    int rc = load(&v);
+    int rc = load_log(&v);
     if (rc == 0)
         rc = check_state(&v);
     if (rc == 0)

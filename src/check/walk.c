@@ -29,7 +29,7 @@
 
 /* ---- reports ----------------------------------------------------------------------------------- */
 
-static int tell(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
+static int report_finding(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
 {
     if (report->error == TWINLOG_ECORRUPT && !twl_log_snapshot_is_current(w->io, &w->snapshot))
         return WALK_STALE;
@@ -81,7 +81,7 @@ static int tell_hole(struct walk *w, const struct hole *hole)
     twl_walk_report_records(&report, hole->finding, TWINLOG_DID_NOTHING, hole->first_lsn, hole->last_lsn,
                             "damaged or missing");
     place(w, &report, hole->from, hole->finding == TWINLOG_FOUND_DAMAGE ? hole->to - hole->from : 0);
-    return tell(w, &report, hole);
+    return report_finding(w, &report, hole);
 }
 
 void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum twinlog_action action,
@@ -129,7 +129,7 @@ static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t 
     struct twinlog_report report;
     twl_report(&report, finding, TWINLOG_DID_NOTHING, 0, "%s", words);
     place(w, &report, offset, bytes);
-    return tell(w, &report, NULL);
+    return report_finding(w, &report, NULL);
 }
 
 static int tell_padding(struct walk *w, uint64_t offset, uint64_t bytes)
@@ -145,7 +145,7 @@ static void tell_system(struct walk *w, int error)
     twl_report(&report, error == TWINLOG_EVERSION ? TWINLOG_FOUND_NEWER_FORMAT : TWINLOG_FOUND_SYSTEM_ERROR,
                TWINLOG_DID_NOTHING, error, "cannot read: %s", twinlog_strerror(error));
     place(w, &report, w->cursor.offset, 0);
-    tell(w, &report, NULL);
+    report_finding(w, &report, NULL);
 }
 
 /* What cannot be read because a segment has another incarnation by now, or is gone, is read in a newer snapshot. */
@@ -161,7 +161,7 @@ static int check_zeros(struct walk *w, uint64_t from, uint64_t to)
     int error;
     if (from >= to)
         return 0;
-    const unsigned char *bytes = twl_cursor_bytes(&w->cursor, from, (size_t)(to - from), &error);
+    const unsigned char *bytes = twl_iter_bytes(&w->cursor, from, (size_t)(to - from), &error);
     if (!bytes)
         return error;
     for (uint64_t i = 0; i < to - from; i++)
@@ -176,7 +176,7 @@ static int check_headers(struct walk *w)
     int error;
     if (w->snapshot.set.entries[w->index].has_second_header)
         return 0;
-    const unsigned char *block = twl_cursor_bytes(&w->cursor, 0, SEGMENT_HEADER_BYTES, &error);
+    const unsigned char *block = twl_iter_bytes(&w->cursor, 0, SEGMENT_HEADER_BYTES, &error);
     if (!block)
         return error;
     memcpy(header, block, sizeof(header));
@@ -186,7 +186,7 @@ static int check_headers(struct walk *w)
             return error;
     }
     const uint64_t at = twl_second_header_offset(&w->segment.header);
-    const unsigned char *second = twl_cursor_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
+    const unsigned char *second = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
     if (!second || memcmp(header, second, sizeof(header)) == 0)
         return error;
     return tell_harmless(
@@ -217,18 +217,18 @@ static int tell_fillers(struct walk *w, uint64_t first_lsn, uint64_t last_lsn)
     place(w, &report, w->cursor.group_offset, 0);
     report.first_lsn = first_lsn;
     report.last_lsn = last_lsn;
-    return tell(w, &report, NULL);
+    return report_finding(w, &report, NULL);
 }
 
 /* Checks every record of the group that the cursor has entered, up to the bound: 1 = all are there. */
 static int accept_records(struct walk *w)
 {
-    struct cursor *cursor = &w->cursor;
+    struct segment_iter *cursor = &w->cursor;
     struct cursor_record record;
     uint64_t count = 0, first_lost = 0, last_lost = 0;
     int rc = 0;
-    while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
-        rc = twl_cursor_next_kept(cursor, &record);
+    while (cursor->records_left > 0 && twl_iter_next_lsn(cursor) < w->bound) {
+        rc = twl_iter_next_kept(cursor, &record);
         if (rc <= 0)
             break;
         count += is_kept(w, &record);
@@ -252,22 +252,22 @@ static int accept_records(struct walk *w)
  * sound header tells where the next one is. */
 static int visit_records(struct walk *w)
 {
-    struct cursor *cursor = &w->cursor;
+    struct segment_iter *cursor = &w->cursor;
     struct cursor_record record;
     uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while (cursor->records_left > 0 && twl_cursor_next_lsn(cursor) < w->bound) {
-        uint64_t lsn = twl_cursor_next_lsn(cursor);
+    while (cursor->records_left > 0 && twl_iter_next_lsn(cursor) < w->bound) {
+        uint64_t lsn = twl_iter_next_lsn(cursor);
         uint64_t offset = cursor->record_offset;
-        int rc = twl_cursor_next_kept(cursor, &record);
+        int rc = twl_iter_next_kept(cursor, &record);
         if (rc > 0 && w->visitor.record) {
             rc = w->visitor.record(w->visitor.context, &record);
         } else if (rc > 0) {
             w->records += is_kept(w, &record);
             rc = 0;
         } else if (rc == TWINLOG_ECORRUPT) {
-            rc = twl_cursor_skip_record(cursor);
+            rc = twl_iter_skip_record(cursor);
             if (rc == TWINLOG_ECORRUPT)
                 return tell_damage(w, offset, cursor->offset - offset, lsn, last_lsn);
             if (rc > 0)
@@ -296,7 +296,7 @@ static int resume(struct walk *w)
         return rc;
     struct twinlog_report report;
     twl_walk_report_doubt(w, &hole.doubt, TWINLOG_DID_NOTHING, &report);
-    return tell(w, &report, NULL);
+    return report_finding(w, &report, NULL);
 }
 
 static int tell_end(struct walk *w, const struct recover_row *row)
@@ -310,7 +310,7 @@ static int tell_end(struct walk *w, const struct recover_row *row)
                row->why);
     place(w, &report, w->cursor.offset, w->segment.data_end - w->cursor.offset);
     report.first_lsn = w->cursor.position.next_lsn;
-    return tell(w, &report, NULL);
+    return report_finding(w, &report, NULL);
 }
 
 /* Was the segment left here? Its footer is written when the first group of the next segment is durable. */
@@ -328,7 +328,7 @@ static bool was_left(const struct walk *w, unsigned facts)
 static bool is_full(struct walk *w, const struct recover_judgement *judgement)
 {
     struct segment_set *set = &w->snapshot.set;
-    const struct cursor *cursor = &w->cursor;
+    const struct segment_iter *cursor = &w->cursor;
     unsigned facts = judgement->facts;
     if (cursor->position.next_lsn == 0) /* even the first group is missing */
         return false;
@@ -397,13 +397,13 @@ static int check_bound(struct walk *w)
                                 .first_lsn = w->bound,
                                 .last_lsn = w->bound - 1,
                                 .epochs = { group->epoch, group->epoch } };
-    return tell(w, &report, &joint);
+    return report_finding(w, &report, &joint);
 }
 
 /* As recovery does: a durable record was complete, so a claim in its place is damage. */
 static int check_claim(struct walk *w)
 {
-    const struct cursor *cursor = &w->cursor;
+    const struct segment_iter *cursor = &w->cursor;
     const uint64_t marked_lsn =
         max_u64(twl_segment_set_promise_behind(&w->snapshot.set, w->index), cursor->group.durable_lsn);
     if (cursor->is_open && cursor->is_claim && w->claim_lsn == 0)
@@ -418,15 +418,15 @@ static int check_claim(struct walk *w)
 /* Checks the group that the cursor has entered. 1 = go on with the next one. */
 static int check_group(struct walk *w, uint64_t expected_offset)
 {
-    struct cursor *cursor = &w->cursor;
+    struct segment_iter *cursor = &w->cursor;
     uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
     w->has_begun = false;
     if (end_lsn - 1 > w->limit_lsn) {
         w->is_done = true;
         return 0;
     }
-    const bool is_removed = end_lsn <= w->segment.kept_lsn && !cursor->is_open;
-    const bool begins_removed = cursor->group.first_lsn < w->segment.kept_lsn;
+    const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
+    const bool begins_removed = cursor->group.first_lsn < w->segment.head_lsn;
     w->seal.is_partial = w->seal.is_partial || cursor->has_passed || begins_removed;
     int rc = cursor->has_passed ? 0 : check_zeros(w, expected_offset, cursor->group_offset);
     if (rc == 0 && cursor->group.first_lsn > w->next_lsn)
@@ -440,11 +440,11 @@ static int check_group(struct walk *w, uint64_t expected_offset)
     if (accepted == 0 && !is_skipped) {
         bool is_damage;
         w->seal.is_partial = true;
-        twl_cursor_back_out(cursor);
+        twl_iter_back_out(cursor);
         rc = judge(w, &is_damage);
         if (rc != 0 || !is_damage)
             return rc;
-        rc = twl_cursor_enter_group(cursor);
+        rc = twl_iter_enter_group(cursor);
         rc = rc > 0 ? visit_records(w) : rc;
         if (rc != 0)
             return rc;
@@ -462,7 +462,7 @@ static int check_group(struct walk *w, uint64_t expected_offset)
 /* Checks one group, or what stands in its place. 1 = go on in this segment. */
 static int step(struct walk *w)
 {
-    struct cursor *cursor = &w->cursor;
+    struct segment_iter *cursor = &w->cursor;
     uint64_t next_lsn = cursor->position.next_lsn;
     if (next_lsn >= w->bound)
         return 0;
@@ -470,7 +470,7 @@ static int step(struct walk *w)
     uint64_t expected_offset = cursor->offset == 0 ? SEGMENT_DATA_OFFSET
                                : next_lsn == 0     ? UINT64_MAX
                                                    : cursor->offset;
-    int rc = twl_cursor_enter_group(cursor);
+    int rc = twl_iter_enter_group(cursor);
     if (rc < 0)
         return rc;
     if (rc > 0)
@@ -502,7 +502,7 @@ static int begin_seal_check(struct walk *w)
 
 static int end_seal_check(struct walk *w)
 {
-    const struct cursor *cursor = &w->cursor;
+    const struct segment_iter *cursor = &w->cursor;
     if (w->bound == UINT64_MAX && cursor->position.next_lsn > 0)
         twl_seal_check_end(&w->seal, cursor->offset, cursor->position);
     if (!w->seal.wrong || w->snapshot.has_writer)
@@ -511,7 +511,7 @@ static int end_seal_check(struct walk *w)
     twl_report(&report, TWINLOG_FOUND_BAD_INDEX, TWINLOG_DID_NOTHING, 0,
                "%s; no record is affected, but finding one here takes longer", w->seal.wrong);
     place(w, &report, w->segment.data_end, SEGMENT_FOOTER_BYTES);
-    return tell(w, &report, NULL);
+    return report_finding(w, &report, NULL);
 }
 
 static int walk_segment(struct walk *w, struct position *position)
@@ -528,7 +528,7 @@ static int walk_segment(struct walk *w, struct position *position)
         w->next_lsn = max_u64(start_lsn, w->snapshot.set.first_lsn);
     }
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
-    twl_cursor_begin(&w->cursor, &w->segment, *position);
+    twl_iter_begin(&w->cursor, &w->segment, *position);
     rc = begin_seal_check(w);
     if (rc == 0)
         rc = check_headers(w);
@@ -643,6 +643,6 @@ int twl_walk_through(struct walk *w)
 
 void twl_walk_free(struct walk *w)
 {
-    twl_cursor_free(&w->cursor);
+    twl_iter_free(&w->cursor);
     twl_log_snapshot_free(&w->snapshot);
 }

@@ -51,7 +51,7 @@ struct walk {
     unsigned snapshot_flags;
     struct log_snapshot snapshot;
     uint64_t limit_lsn; /* twl_log_snapshot_find_durable() */
-    struct cursor cursor;
+    struct segment_iter cursor;
     uint64_t records; /* sound ones that the visitor does not take */
     uint64_t done_bytes, total_bytes;
     bool is_done;

@@ -5,7 +5,7 @@
  *     twl_commit_append()         the end of this file
  *         twl_commit_put()        measures the records
  *             twl_take_at_once()  place.c: LSNs and a range of bytes in the filling buffer, under the lock
- *             copy()              encodes the records there, outside the lock
+ *             copy_batch()              encodes the records there, outside the lock
  *         twl_commit_wait()       until the records are at the wanted level:
  *             twl_help()          lead.c: leads a round, if no other thread leads
  *                                 or sleeps, until a leader has done that
@@ -114,7 +114,7 @@ static void gather_pieces(unsigned char *at, const struct twinlog_entry *entry)
     }
 }
 
-static void copy(const struct commit *c, const struct batch *batch, int64_t now_ns, struct place place)
+static void copy_batch(const struct commit *c, const struct batch *batch, int64_t now_ns, struct place place)
 {
     unsigned char *at = place.at;
     for (uint32_t i = 0; i < batch->count; i++) {
@@ -183,7 +183,7 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
     PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
     const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
     if (!place.is_void) {
-        copy(c, batch, now_ns, place);
+        copy_batch(c, batch, now_ns, place);
         twl_finish_copy(c, place.twin);
     }
     if (place.must_call)
@@ -248,10 +248,10 @@ static void note_times(struct commit *c, const struct terms *terms, const struct
 }
 
 /* In a crowd, the group should have a part of the writers before one of them leads. */
-static bool lacks_company(const struct commit *c, uint64_t lsn)
+static bool should_batch(const struct commit *c, uint64_t lsn)
 {
-    const uint32_t crowd = atomic_load_explicit(&c->crowd, memory_order_relaxed);
-    return crowd > 0 && lsn - atomic_load_explicit(&c->written, memory_order_relaxed) < crowd;
+    const uint32_t batch_floor = atomic_load_explicit(&c->batch_floor, memory_order_relaxed);
+    return batch_floor > 0 && lsn - atomic_load_explicit(&c->written, memory_order_relaxed) < batch_floor;
 }
 
 int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, bool is_told)
@@ -275,7 +275,7 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
         }
         /* a shared committer needs the processor more than writers that wait */
         const bool may_yield = !c->client.is_shared;
-        if (tries < YIELDS_BEFORE_LEAD && may_yield && lacks_company(c, lsn)) {
+        if (tries < YIELDS_BEFORE_LEAD && may_yield && should_batch(c, lsn)) {
             twl_yield(); /* others put their records meanwhile, and join the group */
             continue;
         }

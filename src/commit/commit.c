@@ -119,13 +119,13 @@ int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
     rc = atomic_load(&c->poison);
     ASSERT(rc < 0 || watermark_load(&c->durable) == atomic_load(&c->last_lsn));
     if (rc < 0)
-        twl_hand_on(c, NULL);
+        twl_release_leadership(c, NULL);
     return rc;
 }
 
 void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
-    twl_hand_on(c, NULL);
+    twl_release_leadership(c, NULL);
 }
 
 /* Waits before it lets the committer go, because only a shared committer leads its logs. */

@@ -191,7 +191,7 @@ int twl_commit_drive(struct commit *c, int timeout_ms)
         if (!c->client.is_shared) {
             flush(&c->client, 0);
             wake_ns = sooner(deadline_ns, atomic_load(&c->client.flush_ns));
-            if (has_work(c) && twl_lead(c, NULL) == LED_ROUND)
+            if (has_work(c) && twl_lead(c, NULL) == LEAD_ROUND)
                 return 1;
         }
         if (timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
@@ -216,7 +216,7 @@ static void *run_alone(void *context)
         if (atomic_load(&committer->must_stop))
             return NULL;
         flush(client, 0);
-        if (has_work(c) && twl_lead(c, NULL) == LED_ROUND)
+        if (has_work(c) && twl_lead(c, NULL) == LEAD_ROUND)
             continue;
         twl_event_sleep_until(&client->called, seen, atomic_load(&c->poison) == 0 ? client->flush_ns : 0);
     }
@@ -259,24 +259,25 @@ static bool send(struct twinlog_committer *committer, struct committer_client *c
     return true;
 }
 
-static void hand_on(struct committer_client *client, const struct round *round) NO_THREAD_SAFETY_ANALYSIS
+static void release_client(struct committer_client *client,
+                           const struct round *round) NO_THREAD_SAFETY_ANALYSIS
 {
     client->is_busy = false;
     client->commit->round.step = ROUND_BEGIN;
-    twl_hand_on(client->commit, round);
+    twl_release_leadership(client->commit, round);
     rest(client);
 }
 
 /* Goes on with the round of a client until it has to wait, or is over: the steps of twl_lead_round(). `rc` is the
  * result of the write that it has waited for, if it has. */
-static void go_on(struct twinlog_committer *committer, struct committer_client *client,
-                  int rc) NO_THREAD_SAFETY_ANALYSIS
+static void advance_client(struct twinlog_committer *committer, struct committer_client *client,
+                           int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = client->commit;
     struct round *round = &c->round;
     if (round->step == ROUND_BEGIN) {
         if (!twl_round_begin(c, round)) {
-            hand_on(client, NULL);
+            release_client(client, NULL);
             return;
         }
         round->step = ROUND_COPY;
@@ -302,7 +303,7 @@ static void go_on(struct twinlog_committer *committer, struct committer_client *
         }
     }
     twl_round_end(c, round, rc);
-    hand_on(client, round);
+    release_client(client, round);
 }
 
 /* Begins a round, or goes on with the one in the buffer that is filled by now. Another thread may lead, to write a
@@ -319,7 +320,7 @@ static void start(struct twinlog_committer *committer,
         }
         c->round = (struct round){ .kind = GROUP_RECORDS };
     }
-    go_on(committer, client, 0);
+    advance_client(committer, client, 0);
 }
 
 static void start_queued(struct twinlog_committer *committer)
@@ -404,7 +405,7 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
         return false;
     struct committer_client *client = client_of(write);
     committer->room++;
-    go_on(committer, client, twl_round_write(client->commit, &client->commit->round, true));
+    advance_client(committer, client, twl_round_write(client->commit, &client->commit->round, true));
     return true;
 }
 
@@ -454,8 +455,8 @@ static void dismantle(struct twinlog_committer *committer)
 }
 
 /* `in_flight` is 0 for the committer of one log. */
-static int create(struct committer_client *alone, uint32_t in_flight,
-                  struct twinlog_committer **ret_committer)
+static int make_committer(struct committer_client *alone, uint32_t in_flight,
+                          struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
     if (!committer)
@@ -476,7 +477,7 @@ static int create(struct committer_client *alone, uint32_t in_flight,
     return 0;
 }
 
-static void destroy(struct twinlog_committer *committer)
+static void free_committer(struct twinlog_committer *committer)
 {
     atomic_store(&committer->must_stop, true);
     if (committer->alone)
@@ -493,7 +494,7 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
     struct twinlog_committer_options own;
     if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 || own.in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
-    return create(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, ret_committer);
+    return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, ret_committer);
 }
 
 int twinlog_committer_close(struct twinlog_committer *committer)
@@ -506,7 +507,7 @@ int twinlog_committer_close(struct twinlog_committer *committer)
         return -EDEADLK;
     if (atomic_load(&committer->clients) > 0)
         return -EBUSY;
-    destroy(committer);
+    free_committer(committer);
     return 0;
 }
 
@@ -560,7 +561,7 @@ int twl_commit_need_committer(struct commit *c)
         return -ESHUTDOWN;
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
     if (!client_has_committer(&c->client)) {
-        rc = create(&c->client, 0, &committer);
+        rc = make_committer(&c->client, 0, &committer);
         if (rc == 0)
             atomic_store(&c->client.committer, committer);
     }
@@ -589,7 +590,7 @@ void twl_client_leave(struct committer_client *client)
     if (!committer)
         return;
     if (!client->is_shared)
-        destroy(committer);
+        free_committer(committer);
     else
         leave_shared(client);
     atomic_store(&client->committer, NULL);

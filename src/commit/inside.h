@@ -185,7 +185,7 @@ struct commit {
     uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
     uint32_t gather_skips;                /* groups until the next gathering */
     _Atomic uint32_t
-        crowd; /* if running the expected writers takes longer than a commit: so many records a group
+        batch_floor; /* if running the expected writers takes longer than a commit: so many records a group
                              * should have before a writer leads; else 0 */
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
@@ -256,15 +256,15 @@ void twl_round_end(struct commit *c, struct round *round, int rc) REQUIRES(c->le
 int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIRES(c->leadership);
 /* The only way to give up leadership. Wakes the threads that wait for the round, which is NULL if nothing was written,
  * and a thread for each demand that was made meanwhile. */
-void twl_hand_on(struct commit *c, const struct round *round) RELEASES(c->leadership);
-enum led {
-    LED_NOT,     /* another thread leads */
-    LED_NOTHING, /* there was nothing to write */
-    LED_ROUND
+void twl_release_leadership(struct commit *c, const struct round *round) RELEASES(c->leadership);
+enum lead_result {
+    LEAD_BUSY,    /* another thread leads */
+    LEAD_NOTHING, /* there was nothing to write */
+    LEAD_ROUND
 };
 /* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has
  * got its place meanwhile, it leads no round: a leader waits for every copy into its group, so for its own. */
-enum led twl_lead(struct commit *c, struct waiter *waiter);
+enum lead_result twl_lead(struct commit *c, struct waiter *waiter);
 /* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
  * it may sleep. `waiter` as for twl_lead(). */
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);

@@ -78,10 +78,10 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
 {
     c->gather_misses++;
     c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
-    uint32_t crowd = 0;
+    uint32_t batch_floor = 0;
     if (came * c->sync_ns > waited_ns * CROWD_IN_COMMIT)
-        crowd = (uint32_t)max_u64(c->expected / CROWD_PART, CROWD_LEAST);
-    atomic_store_explicit(&c->crowd, crowd, memory_order_relaxed);
+        batch_floor = (uint32_t)max_u64(c->expected / CROWD_PART, CROWD_LEAST);
+    atomic_store_explicit(&c->batch_floor, batch_floor, memory_order_relaxed);
 }
 
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
@@ -91,7 +91,7 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
     if (c->expected <= 1) { /* a single writer never waits */
-        atomic_store_explicit(&c->crowd, 0, memory_order_relaxed);
+        atomic_store_explicit(&c->batch_floor, 0, memory_order_relaxed);
         return;
     }
     if (c->gather_skips > 0) {
@@ -115,7 +115,7 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
         return;
     }
     c->gather_misses = 0;
-    atomic_store_explicit(&c->crowd, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->batch_floor, 0, memory_order_relaxed);
 }
 
 /* ---- swapping ------------------------------------------------------------------------------------ */
@@ -135,7 +135,7 @@ static void wait_for_copies(struct twin *twin)
 }
 
 /* True if the active segment has the number of records or the age that the options allow, divided by `part`. */
-static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
+static bool is_over_limit(struct commit *c, unsigned part) REQUIRES(c->leadership)
 {
     const struct summary *summary = c->segment.summary;
     const uint64_t most_records = c->options.segment_records, most_ms = c->options.segment_age_ms;
@@ -183,7 +183,7 @@ static bool ends_block(const struct commit *c, enum group_kind kind)
  * there is nothing to write. */
 bool twl_round_begin(struct commit *c, struct round *round)
 {
-    const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_worn(c, 1);
+    const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_over_limit(c, 1);
     if (atomic_load(&c->poison) != 0) /* the previous leader may have failed */
         return false;
     twl_mutex_lock(&c->lock);
@@ -314,7 +314,7 @@ static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadersh
  * `durable_lsn` was durable. */
 static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) REQUIRES(c->leadership)
 {
-    if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_worn(c, 2)))
+    if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_over_limit(c, 2)))
         return;
     c->has_asked_spare = true;
     twl_keeper_expect(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1));
@@ -470,7 +470,7 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
         twl_round_encode(c, round);
         rc = twl_round_write(c, round, false);
     }
-    /* 7. Publish, or poison the log; complete the requests. twl_hand_on() does the rest. */
+    /* 7. Publish, or poison the log; complete the requests. twl_release_leadership() does the rest. */
     twl_round_end(c, round, rc);
     return true;
 }
@@ -526,7 +526,7 @@ void twl_commit_wake_all(struct commit *c)
  * demanded, and calls the committer if one is needed; after a failure it wakes all. A thread that puts its record, or
  * demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes longer
  * than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
-void twl_hand_on(struct commit *c, const struct round *round)
+void twl_release_leadership(struct commit *c, const struct round *round)
 {
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
@@ -560,24 +560,24 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
-enum led twl_lead(struct commit *c, struct waiter *waiter)
+enum lead_result twl_lead(struct commit *c, struct waiter *waiter)
 {
     struct round round;
-    enum led led = LED_NOT;
+    enum lead_result result = LEAD_BUSY;
     if (twl_try_lead(c)) {
         c->own_waiter = waiter;
         const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
         c->own_waiter = NULL;
-        twl_hand_on(c, has_led ? &round : NULL);
-        led = has_led ? LED_ROUND : LED_NOTHING;
+        twl_release_leadership(c, has_led ? &round : NULL);
+        result = has_led ? LEAD_ROUND : LEAD_NOTHING;
     }
-    return led;
+    return result;
 }
 
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter)
 {
     if (may_lead(c, terms))
-        return twl_lead(c, waiter) != LED_NOT;
+        return twl_lead(c, waiter) != LEAD_BUSY;
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)
         twl_client_call(&c->client);

@@ -250,8 +250,8 @@ enum admission twl_admission_decide(const struct admission_facts *facts)
 /* Reads the facts for a decision. *ret_error: that of the keeper, or that of the terms. A new writer that finds room
  * does not ask the terms. A try takes the group along into a segment that is ready, so that it is refused only where
  * the buffers or the ready segments have no room. */
-static struct admission_facts look(struct commit *c, struct waiter *waiter, const struct terms *terms,
-                                   int *ret_error) REQUIRES(c->lock)
+static struct admission_facts collect_facts(struct commit *c, struct waiter *waiter,
+                                            const struct terms *terms, int *ret_error) REQUIRES(c->lock)
 {
     const uint32_t bytes = waiter->need->bytes;
     struct admission_facts facts = {
@@ -283,7 +283,7 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
 {
     struct twin *twin = &c->twins[c->filling];
     int rc = 0;
-    const struct admission_facts facts = look(c, waiter, terms, &rc);
+    const struct admission_facts facts = collect_facts(c, waiter, terms, &rc);
     const enum admission admission = *ret_admission = twl_admission_decide(&facts);
     switch (admission) {
     case ADMISSION_PLACED:

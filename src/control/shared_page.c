@@ -94,7 +94,7 @@ static int have_statistics(struct shared_page *shared)
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
 
-static void beat(struct page_words *page)
+static void bump_sequence(struct page_words *page)
 {
     uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
     /* A newer sequence in `awaited_sequence` counts too: its reader has replaced one that still sleeps on ours. */
@@ -272,7 +272,7 @@ static void announce(const struct shared_page *shared)
         store_identity(shared);
         atomic_store(&shared->page->magic, PAGE_MAGIC);
     }
-    beat(shared->page);
+    bump_sequence(shared->page);
 }
 
 void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,

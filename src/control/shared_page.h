@@ -49,7 +49,7 @@ struct page_words {
 
 /* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page:
  * where a walk may begin. It is a hint: the page is never synced, so it may be old, half of another one, or anything.
- * What it lets a walk pass by is proved by the group that is found there (twl_cursor_pass_to()). */
+ * What it lets a walk pass by is proved by the group that is found there (twl_iter_pass_to()). */
 struct note {
     uint64_t segment_id, group, records;
     uint32_t epoch; /* the newest one that the page tells of */

@@ -88,7 +88,8 @@ static size_t choose_slot_bytes(uint64_t need)
     return bytes;
 }
 
-static int judge(struct slots *slots, const enum header_state found[2], const struct state_header header[2])
+static int classify_slots(struct slots *slots, const enum header_state found[2],
+                          const struct state_header header[2])
 {
     const bool are_both = found[0] == HEADER_VALID && found[1] == HEADER_VALID;
     if (found[0] == HEADER_NEWER || found[1] == HEADER_NEWER)
@@ -117,7 +118,7 @@ static int read_slot(const struct slots *slots, unsigned number, unsigned char *
     return rc;
 }
 
-static int load(struct slots *slots, struct state *ret_state)
+static int load_state(struct slots *slots, struct state *ret_state)
 {
     uint64_t file_bytes;
     int rc = io_size(slots->file, &file_bytes);
@@ -135,7 +136,7 @@ static int load(struct slots *slots, struct state *ret_state)
         found[i] = twl_state_decode(bytes + i * slots->slot_bytes, slots->slot_bytes, &header[i]);
     }
     if (rc == 0)
-        rc = judge(slots, found, header);
+        rc = classify_slots(slots, found, header);
     if (rc == 0)
         rc = copy_state(&header[slots->number],
                         bytes + slots->number * slots->slot_bytes + STATE_HEADER_BYTES, ret_state);
@@ -163,7 +164,7 @@ static int read_once(struct io *io, struct state *ret_state)
     int rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_DISK, &slots.file);
     if (rc < 0)
         return rc;
-    rc = load(&slots, &state);
+    rc = load_state(&slots, &state);
     if (rc == 0) {
         rc = sync_what_was_found(io, &slots);
         if (rc == 0)
@@ -238,7 +239,7 @@ static int store(struct slots *slots, struct state *state)
     return rc;
 }
 
-static int fill(const struct slots *slots, const struct state *state)
+static int fill_slots(const struct slots *slots, const struct state *state)
 {
     int rc = io_lock(slots->file, IO_LOCK_WRITER, true);
     if (rc == 0)
@@ -259,7 +260,7 @@ static int replace(struct io *io, size_t slot_bytes, const struct state *state, 
     rc = io_open(io, STATE_NEW_NAME, IO_CREATE, &slots.file);
     if (rc < 0)
         return rc;
-    rc = fill(&slots, state);
+    rc = fill_slots(&slots, state);
     if (rc == 0)
         rc = io->ops->rename(io, STATE_NEW_NAME, STATE_NAME);
     if (rc < 0)
@@ -316,7 +317,7 @@ static int open_locked(struct io *io, struct slots *slots)
 }
 
 /* Completes a change that stopped halfway. */
-static int settle(struct io *io, struct slots *slots, struct state *state)
+static int complete_change(struct io *io, struct slots *slots, struct state *state)
 {
     if (slots->is_in_both)
         return 0;
@@ -347,13 +348,13 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
                          void *context)
 {
     struct state state = { 0 }, next = { 0 };
-    int rc = load(slots, &state);
+    int rc = load_state(slots, &state);
     if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
         rc = TWINLOG_EVERSION;
     if (rc == 0 && slots->has_other_names) /* what is written here would be there, too */
         rc = move(io, slots, slots->slot_bytes, &state);
     if (rc == 0)
-        rc = settle(io, slots, &state);
+        rc = complete_change(io, slots, &state);
     if (rc == 0)
         rc = copy_state(&state.header, state.body, &next);
     if (rc == 0)

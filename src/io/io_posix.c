@@ -78,7 +78,7 @@ static int adopt_buffers(struct io *io, void *bytes, size_t size)
     return 0;
 }
 
-static void destroy(struct io *io)
+static void destroy_posix(struct io *io)
 {
     twl_io_files_destroy((struct io_files *)io);
     free(io);
@@ -86,15 +86,15 @@ static void destroy(struct io *io)
 
 static const struct io_ops dsync_ops = {
     IO_FILES_OPS,           .name = "dsync", .adopt_buffers = adopt_buffers,
-    .submit = submit_dsync, .reap = reap,    .destroy = destroy,
+    .submit = submit_dsync, .reap = reap,    .destroy = destroy_posix,
 };
 
 static const struct io_ops fdatasync_ops = {
-    IO_FILES_OPS, .name = "fdatasync", .adopt_buffers = adopt_buffers, .submit = submit_fdatasync,
-    .reap = reap, .destroy = destroy,
+    IO_FILES_OPS, .name = "fdatasync",      .adopt_buffers = adopt_buffers, .submit = submit_fdatasync,
+    .reap = reap, .destroy = destroy_posix,
 };
 
-static int create(int from, const char *path, const struct io_ops *ops, struct io **ret_io)
+static int create_io(int from, const char *path, const struct io_ops *ops, struct io **ret_io)
 {
     struct io_files *files = calloc(1, sizeof(*files));
     int error;
@@ -112,10 +112,10 @@ static int create(int from, const char *path, const struct io_ops *ops, struct i
 
 int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)
 {
-    return create(AT_FDCWD, path, use_dsync ? &dsync_ops : &fdatasync_ops, ret_io);
+    return create_io(AT_FDCWD, path, use_dsync ? &dsync_ops : &fdatasync_ops, ret_io);
 }
 
 int twl_io_posix_again(struct io *io, struct io **ret_io)
 {
-    return create(((struct io_files *)io)->directory, ".", &fdatasync_ops, ret_io);
+    return create_io(((struct io_files *)io)->directory, ".", &fdatasync_ops, ret_io);
 }

@@ -20,7 +20,7 @@
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
-#include "io/quicker.h"
+#include "io/path_selector.h"
 #include "io/ring.h"
 
 #include "base/sync.h"
@@ -40,14 +40,14 @@
 #define NUDGE_DATA UINT64_C(0)        /* user_data of a nudge: no part of a write, and no address of one */
 
 struct uring_io {
-    struct io_files files;        /* must be first */
-    struct io_uring ring;         /* [leader] */
-    bool is_nudged;               /* [leader] a nudge is in flight */
-    bool may_call;                /* [leader] pwritev2() may be taken instead: it is not refused */
-    struct quicker quicker;       /* [leader] the first way is the ring, the second one is the call */
-    uint64_t began_ns;            /* [leader] the write of a trial */
-    const unsigned char *adopted; /* [const] registered with the ring; NULL = nothing is */
-    size_t adopted_bytes;         /* [const] */
+    struct io_files files;         /* must be first */
+    struct io_uring ring;          /* [leader] */
+    bool is_nudged;                /* [leader] a nudge is in flight */
+    bool may_call;                 /* [leader] pwritev2() may be taken instead: it is not refused */
+    struct path_selector selector; /* [leader] the first way is the ring, the second one is the call */
+    uint64_t began_ns;             /* [leader] the write of a trial */
+    const unsigned char *adopted;  /* [const] registered with the ring; NULL = nothing is */
+    size_t adopted_bytes;          /* [const] */
 };
 
 /* The part of a group that a completion is for: the user_data of its entry. */
@@ -119,8 +119,8 @@ static bool write_by_call(struct uring_io *uring, struct io_write *write)
 {
     if (!uring->may_call)
         return false;
-    uring->began_ns = is_trial(&uring->quicker) ? twl_monotonic_ns() : 0;
-    if (!twl_quicker_is_second(&uring->quicker))
+    uring->began_ns = is_trial(&uring->selector) ? twl_monotonic_ns() : 0;
+    if (!twl_path_selector_is_second(&uring->selector))
         return false;
     twl_io_posix_write_dsync(write);
     uring->may_call = !twl_io_posix_dsync_is_refused(write); /* by a sandbox that came after opening */
@@ -267,8 +267,8 @@ static void reap_dsync(struct io *io, struct io_write *write)
     reap(io, write); /* of a call there is nothing to reap */
     if (!uring->may_call || write->barrier != IO_BARRIER_WRITE)
         return;
-    twl_quicker_next(&uring->quicker, uring->began_ns > 0 ? twl_monotonic_ns() - uring->began_ns : 0);
-    atomic_store_explicit(&io->is_by_call, uring->quicker.is_second, memory_order_relaxed);
+    twl_path_selector_next(&uring->selector, uring->began_ns > 0 ? twl_monotonic_ns() - uring->began_ns : 0);
+    atomic_store_explicit(&io->is_by_call, uring->selector.is_second, memory_order_relaxed);
 }
 
 /* ---- buffers, create, destroy ------------------------------------------------------------------ */
@@ -311,7 +311,7 @@ static int rehearse(struct io *io)
     return write.ret_synced;
 }
 
-static void destroy(struct io *io)
+static void destroy_ring(struct io *io)
 {
     io_uring_queue_exit(&uring_of(io)->ring);
     twl_io_files_destroy(&uring_of(io)->files);
@@ -320,12 +320,12 @@ static void destroy(struct io *io)
 
 static const struct io_ops dsync_ops = {
     IO_FILES_OPS,           .name = "uring",    .adopt_buffers = adopt_buffers,
-    .submit = submit_dsync, .reap = reap_dsync, .destroy = destroy,
+    .submit = submit_dsync, .reap = reap_dsync, .destroy = destroy_ring,
 };
 
 static const struct io_ops linked_ops = {
-    IO_FILES_OPS, .name = "uring-linked", .adopt_buffers = adopt_buffers, .submit = submit_linked,
-    .reap = reap, .destroy = destroy,
+    IO_FILES_OPS, .name = "uring-linked",  .adopt_buffers = adopt_buffers, .submit = submit_linked,
+    .reap = reap, .destroy = destroy_ring,
 };
 
 int twl_io_uring_create(const char *path, bool is_linked, struct io **ret_io)

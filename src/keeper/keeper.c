@@ -162,7 +162,7 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
     int rc = twl_keeper_stock_up(k, k->count + 2);
     if (rc < 0)
         return rc;
-    rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
+    rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_timeout_ms, &segment,
                           NULL);
     if (rc < 0)
         return rc;

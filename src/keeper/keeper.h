@@ -27,7 +27,7 @@ struct keeper_config {
     uint64_t max_bytes;            /* segments double up to this size */
     size_t most_segments;          /* number of files; no more are made */
     bool can_recycle;              /* otherwise retired files are removed */
-    unsigned lock_wait_ms;         /* for spares that were found */
+    unsigned lock_timeout_ms;      /* for spares that were found */
 
     /* The retention: called from the keeper's thread, without locks, after each sealed segment, and when
      * trim_is_due(), if the thread has been started. */

@@ -6,7 +6,7 @@
  * damage.
  */
 #include "keeper/inside.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,17 +15,17 @@
 /* Walks a segment that an earlier process left, to its end. */
 static int walk(struct segment *segment)
 {
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     segment->summary = malloc(sizeof(*segment->summary));
     if (!segment->summary)
         return -ENOMEM;
     twl_summary_begin(segment->summary);
-    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
+    twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
     cursor.summary = segment->summary;
     int rc;
-    while ((rc = twl_cursor_accept_group(&cursor)) > 0)
+    while ((rc = twl_iter_accept_group(&cursor)) > 0)
         ;
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     if (rc == 0 && segment->summary->first_lsn == 0)
         rc = TWINLOG_ECORRUPT;
     return rc;
@@ -40,13 +40,13 @@ static int check_joint(struct io *io, const struct summary *summary, const struc
     int rc = twl_segment_open_valid(io, next->name, &segment);
     if (rc < 0)
         return rc;
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     const struct position end = { .next_lsn = summary->next_lsn,
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
-    twl_cursor_begin(&cursor, &segment, end);
-    rc = twl_cursor_enter_group(&cursor);
-    twl_cursor_free(&cursor);
+    twl_iter_begin(&cursor, &segment, end);
+    rc = twl_iter_enter_group(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
@@ -56,13 +56,13 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
                            struct segment_footer *ret_footer)
 {
     struct segment segment;
-    int rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
-                              NULL);
+    int rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_timeout_ms,
+                              &segment, NULL);
     if (rc < 0)
         return rc;
     if (segment.header.segment_id != entry->header.segment_id)
         rc = TWINLOG_ECORRUPT;
-    segment.kept_lsn = entry->kept_lsn;
+    segment.head_lsn = entry->head_lsn;
     if (rc == 0)
         rc = walk(&segment);
     if (rc == 0)

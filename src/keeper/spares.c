@@ -138,8 +138,8 @@ struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock)
     return segment;
 }
 
-static int create(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
-                  bool *ret_is_in_doubt) REQUIRES(k->lock)
+static int create_spare(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                        bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
     if (k->started_count + k->count + k->retired_count >= k->config.most_segments)
@@ -160,7 +160,7 @@ static int make(struct keeper *k, const struct segment_plan *wish, uint64_t leas
     int rc = recycle(k, &plan, plan.bytes, ret_segment, NULL);
     if (rc == 0)
         return 0;
-    while (is_no_space(rc = create(k, &plan, ret_segment, NULL))) {
+    while (is_no_space(rc = create_spare(k, &plan, ret_segment, NULL))) {
         int recycled = recycle(k, &plan, least_bytes, ret_segment, NULL);
         if (recycled == 0)
             return 0;
@@ -176,10 +176,10 @@ int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, str
                           bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan smaller = *plan;
-    int rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
+    int rc = create_spare(k, &smaller, ret_segment, ret_is_in_doubt);
     while (is_no_space(rc) && !*ret_is_in_doubt && smaller.bytes > SEGMENT_MIN_BYTES) {
         smaller.bytes = max_u64(align_up(smaller.bytes / 2, BLOCK_BYTES), SEGMENT_MIN_BYTES);
-        rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
+        rc = create_spare(k, &smaller, ret_segment, ret_is_in_doubt);
     }
     if (!is_no_space(rc) || *ret_is_in_doubt)
         return rc;
@@ -267,7 +267,7 @@ bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
 
 /* Sets what the next header says was durable, and in which epoch. A value from before a truncation comes too
  * late. */
-static void promise(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIRES(k->lock)
+static void note_known_durable(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIRES(k->lock)
 {
     if (epoch < k->plan.epoch)
         return;
@@ -298,7 +298,7 @@ void twl_keeper_want_spares(struct keeper *k, uint32_t count, bool is_large, uin
     /* A leader that wants one must not reduce a larger number from the options. */
     k->wanted = (uint32_t)max_u64(k->wanted, min_u64(count, MAX_SPARES));
     k->has_failed = false;
-    promise(k, after_lsn, epoch);
+    note_known_durable(k, after_lsn, epoch);
     if (is_large)
         k->plan.bytes = k->config.max_bytes;
     if (k->count < k->wanted)
@@ -337,7 +337,7 @@ int twl_keeper_want(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, ui
                     struct twl_event *made, uint64_t *since)
 {
     twl_mutex_lock(&k->lock);
-    promise(k, after_lsn, epoch);
+    note_known_durable(k, after_lsn, epoch);
     *since = min_u64(*since, k->attempts);
     int rc = outcome(k, min_bytes, *since);
     for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, min_bytes, *since))

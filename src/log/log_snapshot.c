@@ -83,8 +83,8 @@ static bool may_be_moving(const struct log_snapshot *snapshot, int error)
            (has_faults || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
 }
 
-static int load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
-                struct twinlog_report *ret_report)
+static int load_snapshot(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
+                         struct twinlog_report *ret_report)
 {
     struct log_snapshot snapshot = { 0 };
     int rc = twl_page_watch(io, &snapshot.shared);
@@ -127,13 +127,13 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
 
 int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot, struct twinlog_report *ret_report)
 {
-    return load(io, 0, ret_snapshot, ret_report);
+    return load_snapshot(io, 0, ret_snapshot, ret_report);
 }
 
 int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                                     struct twinlog_report *ret_report)
 {
-    int rc = load(io, flags | SNAPSHOT_READS_DISK, ret_snapshot, ret_report);
+    int rc = load_snapshot(io, flags | SNAPSHOT_READS_DISK, ret_snapshot, ret_report);
     if (rc == 0 && !ret_snapshot->has_writer && (flags & SNAPSHOT_SYNCS))
         if ((rc = sync_log(io, ret_snapshot, ret_report)) < 0)
             twl_log_snapshot_free(ret_snapshot);

@@ -103,7 +103,7 @@ void twl_forget_lookups(struct twinlog *log)
         twinlog_reader_close(idle[i]);
 }
 
-static int copy(void *data, size_t room, struct twinlog_record *record)
+static int copy_record(void *data, size_t room, struct twinlog_record *record)
 {
     const void *from = record->data;
     const bool fits = record->size <= room;
@@ -129,7 +129,7 @@ int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
     if (rc == 0) {
         rc = twl_reader_get(reader, lsn, &record);
         if (rc == 0) {
-            rc = copy(data, room, &record);
+            rc = copy_record(data, room, &record);
             *ret_record = record;
         }
         give_back(log, reader, generation);

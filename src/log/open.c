@@ -66,7 +66,7 @@ static bool is_old(const struct opening *o)
     return !is_new(o);
 }
 
-static int refuse(struct opening *o, enum twinlog_finding finding, int error, const char *words)
+static int refuse_opening(struct opening *o, enum twinlog_finding finding, int error, const char *words)
 {
     twl_report(&o->report, finding, TWINLOG_DID_REFUSE, error, "%s", words);
     return error;
@@ -93,10 +93,10 @@ static int check_directory(struct opening *o)
     if (rc < 0 || o->has_segments)
         return rc;
     if (o->log->options.flags & TWINLOG_MUST_EXIST)
-        return refuse(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
+        return refuse_opening(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
     if (o->has_others)
-        return refuse(o, TWINLOG_FOUND_FOREIGN_FILE, -ENOTEMPTY,
-                      "the directory holds other files and no log; choose an empty or a new one");
+        return refuse_opening(o, TWINLOG_FOUND_FOREIGN_FILE, -ENOTEMPTY,
+                              "the directory holds other files and no log; choose an empty or a new one");
     return 0;
 }
 
@@ -126,17 +126,17 @@ static int take_shared_lock(struct opening *o)
     case -EBUSY:
         if (!log->participants.is_of_other_boot)
             return refuse_busy(o, ", of another mode,");
-        return refuse(
+        return refuse_opening(
             o, TWINLOG_FOUND_NOTHING, rc,
             "processes have this log open that see another /proc/sys/kernel/random/boot_id, in another "
             "container or on another machine; let all containers see that of the host, or close it there");
     case -EUSERS:
-        return refuse(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
+        return refuse_opening(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
     case TWINLOG_EVERSION:
-        return refuse(o, TWINLOG_FOUND_NOTHING, rc,
-                      "another version of twinlog has this log open; close it there");
+        return refuse_opening(o, TWINLOG_FOUND_NOTHING, rc,
+                              "another version of twinlog has this log open; close it there");
     case -ENOTSUP:
-        return refuse(
+        return refuse_opening(
             o, TWINLOG_FOUND_NOTHING, rc,
             "processes can't share memory in this directory, or there are no hard links, or no /proc; mount it, or "
             "choose another file system or mode");
@@ -356,8 +356,9 @@ static int check_numbers(struct opening *o)
     largest = max_u64(largest, o->recovery.position.next_lsn);
     if (largest <= MOST_NUMBER && newest_epoch(o) < UINT32_MAX)
         return 0;
-    return refuse(o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
-                  "the numbers of its records, segments, files or epochs are used up; begin a new log");
+    return refuse_opening(
+        o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
+        "the numbers of its records, segments, files or epochs are used up; begin a new log");
 }
 
 static int choose_epoch(struct opening *o)
@@ -398,7 +399,7 @@ static int make_keeper(struct opening *o)
         .max_bytes = log->options.segment_bytes,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
-        .lock_wait_ms = DEAD_WRITER_WAIT_MS,
+        .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
         .tend = twl_retain,
         .tends_at_start = twl_has_retention(&log->options),
         .context = log,
@@ -417,9 +418,9 @@ static int make_room(struct opening *o)
     const int rc = twl_mapped_make_room(log->keeper, log->options.max_record_bytes,
                                         o->recovery.position.next_lsn - 1, log->epoch.number);
     return is_no_space(rc)
-               ? refuse(o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
-                        "there is no space for the next segment of a mapped log; make room, or trim "
-                        "the log in the durable mode, as `twinlog trim` does")
+               ? refuse_opening(o, TWINLOG_FOUND_SYSTEM_ERROR, rc,
+                                "there is no space for the next segment of a mapped log; make room, or trim "
+                                "the log in the durable mode, as `twinlog trim` does")
                : rc;
 }
 
@@ -653,7 +654,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     if (rc == 0) {
         rc = twl_commit_check(&o.log->options);
         if (rc < 0)
-            refuse(&o, TWINLOG_FOUND_NOTHING, rc, "the committer can't commit for this log");
+            refuse_opening(&o, TWINLOG_FOUND_NOTHING, rc, "the committer can't commit for this log");
     }
     if (rc == 0)
         rc = twl_fork_guard_init(&o.log->guard);

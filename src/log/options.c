@@ -72,7 +72,7 @@ static const char *find_fault(const struct twinlog_options *o)
 }
 
 /* The options may be those of an older version, without a report. */
-static int refuse(const struct twinlog_options *options, const char *why)
+static int refuse_option(const struct twinlog_options *options, const char *why)
 {
     const size_t needed = offsetof(struct twinlog_options, ret_report) + sizeof(options->ret_report);
     if (options && options->size >= needed && options->ret_report)
@@ -85,8 +85,8 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     struct twinlog_options o;
     const int rc = twl_versioned_take(&o, sizeof(o), options);
     if (rc < 0)
-        return refuse(options, rc == -E2BIG ? "an option this version does not know"
-                                            : "size is not set; use TWINLOG_OPTIONS_INIT");
+        return refuse_option(options, rc == -E2BIG ? "an option this version does not know"
+                                                   : "size is not set; use TWINLOG_OPTIONS_INIT");
     if (o.flags & TWINLOG_READ_ONLY)
         o.flags |= TWINLOG_MUST_EXIST;
     if (o.segment_bytes == 0)
@@ -108,7 +108,7 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     }
     const char *why = find_fault(&o);
     if (why)
-        return refuse(options, why);
+        return refuse_option(options, why);
     *ret_options = o;
     return 0;
 }

@@ -67,7 +67,7 @@ static uint64_t durable_lsn(struct twinlog *log)
 }
 
 /* Readers of a mapped log look for complete records themselves. */
-static uint64_t told_lsn(struct twinlog *log)
+static uint64_t visible_lsn(struct twinlog *log)
 {
     return log->mapped ? last_lsn(log) : durable_lsn(log);
 }
@@ -79,13 +79,13 @@ static uint64_t first_lsn(struct twinlog *log)
         return atomic_load(&log->looked_first_lsn);
     }
     uint64_t first_lsn = head_lsn(log);
-    return told_lsn(log) >= first_lsn ? first_lsn : 0;
+    return visible_lsn(log) >= first_lsn ? first_lsn : 0;
 }
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
     const int rc = is_read_only(log) ? twl_look(log) : 0;
-    *ret_lsn = is_read_only(log) ? atomic_load(&log->looked_last_lsn) : told_lsn(log);
+    *ret_lsn = is_read_only(log) ? atomic_load(&log->looked_last_lsn) : visible_lsn(log);
     return rc;
 }
 

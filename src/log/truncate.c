@@ -32,14 +32,14 @@ static int find_group(struct twinlog *log, struct segment_set *set, uint64_t las
     int rc = twl_segment_open_entry(log->io, entry, &segment);
     if (rc < 0)
         return rc;
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_cursor_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
+    struct segment_iter cursor = { 0 };
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    rc = twl_iter_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
     if (rc > 0) {
         truncate->previous = entry->header.sequence;
         truncate->chain = twl_group_chain(&cursor.group);
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
@@ -59,7 +59,7 @@ static int find_truncation(struct twinlog *log, uint64_t last_lsn, struct trunca
 }
 
 /* After any failure the truncation has happened, or may have happened. */
-static int give_up(struct twinlog *log, int error)
+static int poison(struct twinlog *log, int error)
 {
     log->is_truncation_in_doubt = true;
     twl_commit_give_up(log->commit, error);
@@ -79,7 +79,7 @@ static int go_on_at(struct twinlog *log, const struct truncate *truncate)
         rc = twl_keeper_restart(log->keeper, truncate->next_lsn, truncate->previous, truncate->chain,
                                 old.number, &segment, &is_in_doubt);
     if (rc < 0)
-        return is_in_doubt ? give_up(log, rc) : rc;
+        return is_in_doubt ? poison(log, rc) : rc;
     log->epoch = epoch;
     if (truncate->previous == 0)
         atomic_store(&log->first_lsn, truncate->next_lsn);
@@ -91,7 +91,7 @@ static int go_on_at(struct twinlog *log, const struct truncate *truncate)
     twl_commit_restart(log->commit, &segment, &position, epoch);
     rc = twl_commit_write_marker(log->commit, GROUP_START);
     twl_keeper_start(log->keeper);
-    return rc < 0 ? give_up(log, rc) : 0;
+    return rc < 0 ? poison(log, rc) : 0;
 }
 
 /* `is_reset`: nothing is kept, wherever the log ends. Called while the commit path is stopped. */
@@ -110,7 +110,7 @@ static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 
 /* A cursor that stayed beyond the end would claim to have seen records that are appended there later. The head moves if
  * nothing was kept. If a crash comes before this, the next opening makes the change. */
-static int settle(struct twinlog *log, struct state *state)
+static int move_cursors(struct twinlog *log, struct state *state)
 {
     struct segment_set set;
     int rc = twl_keeper_set(log->keeper, &set);
@@ -147,7 +147,7 @@ static int stop_and_truncate(void *context, struct state *state)
     if (rc < 0)
         return rc;
     truncation->is_done = true;
-    return settle(log, state);
+    return move_cursors(log, state);
 }
 
 static int truncate_and_go_on(struct twinlog *log, uint64_t next_lsn, bool is_reset)
@@ -158,7 +158,7 @@ static int truncate_and_go_on(struct twinlog *log, uint64_t next_lsn, bool is_re
     if (rc == 0)
         rc = twl_state_change(log->io, stop_and_truncate, &truncation);
     if (rc < 0 && truncation.is_done)
-        rc = give_up(log, rc);
+        rc = poison(log, rc);
     if (truncation.is_stopped) {
         twl_forget_lookups(log);
         twl_commit_go_on(log->commit);

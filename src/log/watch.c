@@ -40,7 +40,8 @@ static void settle_lsns(struct twinlog_stat *stat)
 }
 
 /* -EAGAIN: a writer is opening the log, or the log has another one now, or is truncated. */
-static int look(struct shared_page *shared, struct twinlog_stat *stat, struct twinlog_timings *timings)
+static int read_statistics(struct shared_page *shared, struct twinlog_stat *stat,
+                           struct twinlog_timings *timings)
 {
     bool has_writer;
     int rc = twl_page_ask_writer(shared, &has_writer);
@@ -80,7 +81,7 @@ int twl_watch(struct io *io, struct twinlog_stat *ret_stat, struct twinlog_timin
     if (rc == 0) {
         rc = -EAGAIN;
         for (unsigned looks = 0; rc == -EAGAIN && looks < LOOKS; looks++)
-            rc = look(&shared, &stat, &timings);
+            rc = read_statistics(&shared, &stat, &timings);
         twl_page_unwatch(&shared);
     }
     if (rc == 0) {

@@ -154,7 +154,8 @@ static void copy_piece(const struct mapped_segment *seg, unsigned char *to, cons
         memcpy(to, from, size);
 }
 
-static void copy(const struct mapped_segment *seg, unsigned char *payload, const struct twinlog_entry *entry)
+static void copy_record(const struct mapped_segment *seg, unsigned char *payload,
+                        const struct twinlog_entry *entry)
 {
     copy_piece(seg, payload, entry->data, entry->size);
     for (uint32_t i = 0; i < entry->piece_count; i++) {
@@ -175,8 +176,8 @@ static int size_of(const struct mapped *m, const struct twinlog_entry *entry, ui
     return 0;
 }
 
-static int fill(struct mapped *m, struct mapped_segment *seg, const struct place *place,
-                const struct twinlog_entry *entry, uint32_t size)
+static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct place *place,
+                      const struct twinlog_entry *entry, uint32_t size)
 {
     const struct record_header record = { .size = size,
                                           .kind = RECORD_DATA,
@@ -184,7 +185,7 @@ static int fill(struct mapped *m, struct mapped_segment *seg, const struct place
                                           .tag = entry->tag,
                                           .time_ns =
                                               entry->time_ns ? entry->time_ns : m->io->ops->now_ns(m->io) };
-    copy(seg, place->at + RECORD_HEADER_BYTES, entry);
+    copy_record(seg, place->at + RECORD_HEADER_BYTES, entry);
     const int rc = twl_open_group_complete(&seg->group, place, &record);
     const uint64_t offset = (uint64_t)(place->at - seg->group.bytes);
     if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES)
@@ -205,7 +206,7 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
         struct mapped_segment *seg = twl_mapped_enter(m);
         const int claimed = twl_open_group_claim(&seg->group, size, &place);
         if (claimed > 0) {
-            rc = fill(m, seg, &place, entry, size);
+            rc = fill_place(m, seg, &place, entry, size);
             if (participants_let_others_in(m->participants))
                 raise_u64(&m->last_own, place.lsn);
             *ret_lsn = place.lsn;

@@ -33,7 +33,7 @@ static int lock_shared(struct io *io, const struct segment *segment, struct io_f
     return rc == -EAGAIN ? -EBUSY : rc;
 }
 
-static int create(struct io *io, const struct segment *segment, struct mapped_segment **ret_segment)
+static int create_mapping(struct io *io, const struct segment *segment, struct mapped_segment **ret_segment)
 {
     struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
     if (!seg)
@@ -56,7 +56,7 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment,
 {
     void *bytes;
     struct mapped_segment *seg;
-    int rc = create(io, segment, &seg);
+    int rc = create_mapping(io, segment, &seg);
     if (rc < 0)
         return rc;
     rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);

@@ -5,7 +5,7 @@
 
 #include "mapped/open_group.h"
 #include "mapped/participants.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 /* In the header block of the segment, behind its header; shared by the participants. */
 struct mapped_words {

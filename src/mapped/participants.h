@@ -18,7 +18,7 @@
 
 #include "base/process.h"
 #include "control/shared_page.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #define PARTICIPANTS_MAX 255u /* numbers from 1; 0 is none */
 

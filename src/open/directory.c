@@ -44,7 +44,7 @@ static int sync_parent(const char *dir, const char **ret_doing)
     return rc == -EACCES ? 0 : rc; /* the parent is not readable, so it cannot be synced */
 }
 
-static int refuse(const struct twinlog_options *options, int error, const char *doing)
+static int refuse_directory(const struct twinlog_options *options, int error, const char *doing)
 {
     twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s",
                doing, twinlog_strerror(error));
@@ -83,7 +83,7 @@ static int open_on(const struct rung *rung, const char *dir, const struct twinlo
     *ret_has_io = rc == 0;
     if (rc == 0)
         return twl_log_open(io, &own, ret_log);
-    return io_is_refusal(rc) ? rc : refuse(options, rc, "open the log's directory");
+    return io_is_refusal(rc) ? rc : refuse_directory(options, rc, "open the log's directory");
 }
 
 static int climb(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
@@ -139,7 +139,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
         options.ret_report = &unwanted;
     if (options.flags & TWINLOG_READ_ONLY) {
         rc = twl_io_posix_create(dir, false, &io);
-        return rc < 0 ? refuse(&options, rc, "open the log's directory")
+        return rc < 0 ? refuse_directory(&options, rc, "open the log's directory")
                       : twl_log_open(io, &options, ret_log);
     }
     rc = make_directory(dir, &options);
@@ -149,7 +149,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
      * work for the disk, which this would wait for. */
     rc = sync_parent(dir, &doing);
     if (rc < 0)
-        return refuse(&options, rc, doing);
+        return refuse_directory(&options, rc, doing);
     rc = climb(dir, &options, &log);
     if (rc == 0)
         *ret_log = log;

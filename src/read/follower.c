@@ -65,7 +65,7 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
 }
 
 /* Returns false when the thread has to end. */
-static bool look(struct follower *f, bool *ret_is_readable)
+static bool probe_log(struct follower *f, bool *ret_is_readable)
 {
     twl_mutex_lock(&f->lock);
     if (!f->is_readable && has_news(f->shared, &f->interest))
@@ -99,7 +99,7 @@ static void *follow(void *context)
         bool is_readable;
         uint32_t changes = twl_event_value(&f->changed);
         uint32_t page_sequence = twl_page_sequence(f->shared);
-        if (!look(f, &is_readable))
+        if (!probe_log(f, &is_readable))
             return NULL;
         if (is_readable) {
             twl_event_sleep(&f->changed, changes);

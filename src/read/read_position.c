@@ -32,7 +32,7 @@ static int fail_system(const struct read_position *pos, int error)
     uint64_t offset = 0;
     if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
         report->finding = TWINLOG_FOUND_NEWER_FORMAT;
-        report->first_lsn = twl_cursor_next_lsn(&at->cursor);
+        report->first_lsn = twl_iter_next_lsn(&at->cursor);
         offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
     }
     twl_report_place(report, at->segment.name, at->segment.header.sequence, offset, 0);
@@ -53,7 +53,7 @@ void twl_read_position_begin(struct read_position *pos, struct read_snapshot *sn
 
 static void close_slot(struct slot *slot)
 {
-    twl_cursor_let_go(&slot->cursor);
+    twl_iter_let_go(&slot->cursor);
     twl_segment_close(&slot->segment);
     slot->used = 0;
 }
@@ -67,7 +67,7 @@ void twl_read_position_free(struct read_position *pos)
 {
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
         close_slot(slot);
-        twl_cursor_free(&slot->cursor);
+        twl_iter_free(&slot->cursor);
     }
     free(pos->summary);
 }
@@ -86,7 +86,7 @@ static bool close_idle(struct read_position *pos)
 
 /* Judges a call that looks at segments or walks in them. A record that is not found gives POSITION_LOST, and
  * so does a file that is gone. */
-static int judge(struct read_position *pos, int rc)
+static int classify_result(struct read_position *pos, int rc)
 {
     if (rc > 0)
         return rc;
@@ -120,7 +120,7 @@ static void move_to(struct read_position *pos, struct slot *slot)
 {
     if (slot == pos->at)
         return;
-    twl_cursor_take_buffer(&slot->cursor, &pos->at->cursor);
+    twl_iter_take_buffer(&slot->cursor, &pos->at->cursor);
     pos->at = slot;
 }
 
@@ -157,7 +157,7 @@ static void catch_up(struct read_position *pos)
     if (!is_other_set && pos->first_lsn == snapshot->first_lsn)
         return;
     if (is_other_set) /* data that was read behind the old end of the log may no longer belong to it */
-        twl_cursor_refresh(&pos->at->cursor);
+        twl_iter_refresh(&pos->at->cursor);
     pos->generation = snapshot->generation;
     pos->first_lsn = snapshot->first_lsn;
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
@@ -194,12 +194,12 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
     if (rc < 0) {
         slot->segment = (struct segment){ .header = entry->header }; /* for reports */
         strcpy(slot->segment.name, entry->name);
-        return judge(pos, rc);
+        return classify_result(pos, rc);
     }
     slot->cursor.maps = pos->maps;
     rc = pos->maps ? hold(pos, slot) : 1;
     if (rc > 0)
-        twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
+        twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
     else
         close_slot(slot);
     return rc;
@@ -232,24 +232,24 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
         entry->is_known = false;
     int rc = twl_segment_try_look(pos->snapshot->io, entry);
     *ret_footer = rc == 0 && entry->is_sealed && is_left ? &entry->footer : NULL;
-    return rc < 0 ? judge(pos, rc) : 1;
+    return rc < 0 ? classify_result(pos, rc) : 1;
 }
 
 /* Lets the walk for the index begin near the record, in front of the group that the writer has noted. */
 static void pass_to_note(struct read_position *pos, uint64_t lsn)
 {
-    struct cursor *cursor = &pos->at->cursor;
+    struct segment_iter *cursor = &pos->at->cursor;
     const struct note note = twl_page_get_note(pos->snapshot->shared);
-    if (note.segment_id == pos->summarised_id && twl_cursor_pass_near(cursor, note.records, lsn) > 0)
-        pos->summary->indexed_lsn = twl_cursor_next_lsn(cursor);
+    if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, lsn) > 0)
+        pos->summary->indexed_lsn = twl_iter_next_lsn(cursor);
     else
-        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
 }
 
 /* The index of an unsealed segment. It is made once, and only as far as it is needed. */
 static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole)
 {
-    struct cursor *cursor = &pos->at->cursor;
+    struct segment_iter *cursor = &pos->at->cursor;
     if (!pos->summary) {
         pos->summary = malloc(sizeof(*pos->summary));
         if (!pos->summary)
@@ -269,11 +269,11 @@ static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole
     if (lsn < pos->summary->next_lsn)
         return 1;
     if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
-        twl_cursor_resume(cursor);
+        twl_iter_resume(cursor);
     int rc = 1;
-    while (rc > 0 && twl_cursor_next_lsn(cursor) <= lsn)
-        rc = twl_cursor_accept_group(cursor);
-    return rc < 0 ? judge(pos, rc) : 1;
+    while (rc > 0 && twl_iter_next_lsn(cursor) <= lsn)
+        rc = twl_iter_accept_group(cursor);
+    return rc < 0 ? classify_result(pos, rc) : 1;
 }
 
 /* Opens the segment that holds the record, with an index: from its footer, or one that is made here. */
@@ -283,7 +283,7 @@ static int open_holder(struct read_position *pos, uint64_t lsn, const struct seg
     pos->wanted_id = 0;
     int64_t index = set->started > 0 ? twl_segment_set_find(pos->snapshot->io, set, lsn) : TWINLOG_ECORRUPT;
     if (index < 0)
-        return judge(pos, (int)index);
+        return classify_result(pos, (int)index);
     int rc = look_at_footer(pos, (size_t)index, ret_footer);
     if (rc > 0)
         rc = open_segment(pos, (size_t)index);
@@ -305,7 +305,7 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 {
     const struct segment_set *set = &pos->snapshot->set;
     const struct slot *at = pos->at;
-    uint64_t next_lsn = at->segment.file ? twl_cursor_next_lsn(&at->cursor) : 0;
+    uint64_t next_lsn = at->segment.file ? twl_iter_next_lsn(&at->cursor) : 0;
     bool is_in_set = at->index < set->started &&
                      twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header);
     return next_lsn > 0 || !is_in_set ? next_lsn : first_lsn_of(set, at->index);
@@ -314,18 +314,18 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 /* ---- forward ------------------------------------------------------------------------------------ */
 
 /* The copy of the last block may date from before the writer wrote that block again. */
-static int enter_next_group(struct cursor *cursor)
+static int enter_next_group(struct segment_iter *cursor)
 {
-    int rc = twl_cursor_enter_group(cursor);
+    int rc = twl_iter_enter_group(cursor);
     if (rc == 0) {
-        twl_cursor_refresh(cursor);
-        rc = twl_cursor_enter_group(cursor);
+        twl_iter_refresh(cursor);
+        rc = twl_iter_enter_group(cursor);
     }
     return rc;
 }
 
 /* Does a segment with a fixed start at `lsn` continue what was read? */
-static bool fits(const struct cursor *cursor, const struct segment_header *header, uint64_t lsn)
+static bool fits(const struct segment_iter *cursor, const struct segment_header *header, uint64_t lsn)
 {
     const struct group_header *group = &cursor->group;
     bool is_in_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
@@ -369,30 +369,30 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     int rc = open_segment(pos, left->index + 1);
     if (rc < 0)
         return rc;
-    twl_cursor_place_at(&pos->at->cursor, 0,
-                        is_fixed ? twl_position_before(&pos->at->segment.header) : position);
-    rc = twl_cursor_enter_group(&pos->at->cursor);
+    twl_iter_place_at(&pos->at->cursor, 0,
+                      is_fixed ? twl_position_before(&pos->at->segment.header) : position);
+    rc = twl_iter_enter_group(&pos->at->cursor);
     if (rc == 0 && !is_fixed && !is_at_end(pos, left)) {
         move_to(pos, left);
         find_bound(pos);
     } else {
         close_slot(left);
     }
-    return judge(pos, rc);
+    return classify_result(pos, rc);
 }
 
-static int go_on(struct read_position *pos, uint64_t lsn)
+static int walk_to(struct read_position *pos, uint64_t lsn)
 {
     while (lsn >= pos->bound_lsn || pos->at->cursor.records_left == 0) {
         int rc = lsn < pos->bound_lsn ? enter_next_group(&pos->at->cursor) : 0;
         if (rc < 0)
-            return judge(pos, rc);
+            return classify_result(pos, rc);
         if (rc == 0)
             rc = enter_next_segment(pos, lsn);
         if (rc <= 0)
             return rc;
     }
-    return twl_cursor_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
+    return twl_iter_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
 }
 
 static int look_up(struct read_position *pos, uint64_t lsn)
@@ -401,15 +401,15 @@ static int look_up(struct read_position *pos, uint64_t lsn)
     int rc = open_holder(pos, lsn, &footer);
     if (rc < 0)
         return rc;
-    struct cursor *cursor = &pos->at->cursor;
-    return judge(pos, twl_cursor_seek(cursor, footer, lsn));
+    struct segment_iter *cursor = &pos->at->cursor;
+    return classify_result(pos, twl_iter_seek(cursor, footer, lsn));
 }
 
 /* From a record to the next one, through all that lies in between. */
 static int walk_on(struct read_position *pos, uint64_t lsn)
 {
-    int rc = judge(pos, twl_cursor_skip_record(&pos->at->cursor));
-    return rc > 0 ? go_on(pos, lsn) : rc;
+    int rc = classify_result(pos, twl_iter_skip_record(&pos->at->cursor));
+    return rc > 0 ? walk_to(pos, lsn) : rc;
 }
 
 /* Another history may have the same LSN in another segment. */
@@ -421,8 +421,8 @@ static bool is_in(const struct read_position *pos, struct visit visit)
 int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct visit from)
 {
     catch_up(pos);
-    if (pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn)
-        return go_on(pos, lsn);
+    if (pos->at->segment.file && twl_iter_next_lsn(&pos->at->cursor) == lsn)
+        return walk_to(pos, lsn);
     const bool walks = from.lsn == lsn - 1 && lsn > pos->snapshot->first_lsn;
     const int rc = look_up(pos, lsn - walks);
     if (rc <= 0 || !walks)
@@ -433,9 +433,9 @@ int twl_read_position_before(struct read_position *pos, uint64_t lsn, struct vis
 int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from)
 {
     catch_up(pos);
-    const struct cursor *cursor = &pos->at->cursor;
+    const struct segment_iter *cursor = &pos->at->cursor;
     const bool is_at_next = from.lsn == lsn + 1 && pos->at->segment.file && is_in(pos, from) &&
-                            cursor->records_left > 0 && twl_cursor_next_lsn(cursor) == lsn + 1;
+                            cursor->records_left > 0 && twl_iter_next_lsn(cursor) == lsn + 1;
     const struct group_header next = is_at_next ? cursor->group : (struct group_header){ 0 };
     const uint64_t offset = cursor->group_offset;
     int rc = look_up(pos, lsn);
@@ -453,7 +453,7 @@ int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit
 
 int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
 {
-    return judge(pos, twl_cursor_next_record(&pos->at->cursor, ret_record));
+    return classify_result(pos, twl_iter_next_record(&pos->at->cursor, ret_record));
 }
 
 /* ---- epochs ------------------------------------------------------------------------------------- */
@@ -467,15 +467,15 @@ static int find_start(struct read_position *pos, struct epoch epoch)
         rc = open_segment(pos, index);
         if (rc < 0)
             return rc;
-        struct cursor *cursor = &pos->at->cursor;
+        struct segment_iter *cursor = &pos->at->cursor;
         group = &cursor->group;
-        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
-        rc = judge(pos, twl_cursor_enter_group(cursor));
+        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        rc = classify_result(pos, twl_iter_enter_group(cursor));
         if (index == 0 || !is_same_epoch(group->epoch, epoch) || group->kind == GROUP_START)
             break;
     }
     while (rc > 0 && !is_same_epoch(group->epoch, epoch))
-        rc = judge(pos, twl_cursor_enter_group(&pos->at->cursor));
+        rc = classify_result(pos, twl_iter_enter_group(&pos->at->cursor));
     return rc;
 }
 
@@ -506,7 +506,7 @@ static int find_end(struct read_position *pos, size_t index, uint64_t *ret_lsn)
         return 1;
     int rc = twl_segment_try_look(pos->snapshot->io, &set->entries[index + 1]);
     if (rc < 0)
-        return judge(pos, rc);
+        return classify_result(pos, rc);
     if (set->entries[index + 1].first_lsn > 0) /* else that segment is damaged and the end is unknown */
         *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
     return 1;
@@ -516,13 +516,13 @@ static int find_end(struct read_position *pos, size_t index, uint64_t *ret_lsn)
  * may have been trimmed or truncated. */
 static int walk_to_time(struct read_position *pos, const struct segment_footer *footer, int64_t time_ns)
 {
-    struct cursor *cursor = &pos->at->cursor;
+    struct segment_iter *cursor = &pos->at->cursor;
     uint64_t first_lsn = pos->snapshot->first_lsn;
-    int rc = twl_cursor_seek_time(cursor, footer, time_ns);
-    if (rc > 0 && twl_cursor_next_lsn(cursor) < first_lsn) {
-        rc = twl_cursor_seek(cursor, footer, first_lsn);
+    int rc = twl_iter_seek_time(cursor, footer, time_ns);
+    if (rc > 0 && twl_iter_next_lsn(cursor) < first_lsn) {
+        rc = twl_iter_seek(cursor, footer, first_lsn);
         if (rc > 0)
-            rc = twl_cursor_pass_older(cursor, time_ns);
+            rc = twl_iter_pass_older(cursor, time_ns);
     }
     return rc;
 }
@@ -543,14 +543,14 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
         rc = extend_summary(pos, end_lsn - 1, true);
     if (rc < 0)
         return rc;
-    twl_cursor_refresh(&pos->at->cursor);
+    twl_iter_refresh(&pos->at->cursor);
     rc = walk_to_time(pos, footer, time_ns);
-    uint64_t lsn = twl_cursor_next_lsn(&pos->at->cursor);
+    uint64_t lsn = twl_iter_next_lsn(&pos->at->cursor);
     bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
     if (has_come_to_end && lsn >= end_lsn)
         return 0;
     if (rc < 0)
-        return judge(pos, rc);
+        return classify_result(pos, rc);
     return rc > 0 ? 1 : POSITION_LOST;
 }
 
@@ -564,7 +564,7 @@ int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)
     if (set->started > 0)
         index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
     if (index < 0)
-        return judge(pos, (int)index);
+        return classify_result(pos, (int)index);
     for (size_t i = (size_t)index; rc == 0 && i < set->started; i++)
         rc = find_time_in(pos, i, time_ns);
     return rc;

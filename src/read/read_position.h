@@ -14,7 +14,7 @@
 #define TWL_READ_POSITION_H
 
 #include "read/read_snapshot.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <limits.h>
 
@@ -26,7 +26,7 @@ struct slot {
     struct segment segment; /* open if it has a file */
     size_t index;           /* its index in the set of `generation` */
     uint64_t used;          /* turn of the last use */
-    struct cursor cursor;
+    struct segment_iter cursor;
 };
 
 struct read_position {

@@ -26,28 +26,28 @@
 
 #define SET_TRIES 20u
 
-int twl_read_snapshot_fail(const struct read_snapshot *h, int error)
+int twl_read_snapshot_fail(const struct read_snapshot *snapshot, int error)
 {
-    twl_report(h->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
-               twinlog_strerror(error));
+    twl_report(snapshot->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
+               "cannot read the log: %s", twinlog_strerror(error));
     return error;
 }
 
 /* ---- the set ----------------------------------------------------------------------------------- */
 
-static bool is_attached(const struct read_snapshot *h)
+static bool is_attached(const struct read_snapshot *snapshot)
 {
-    return h->source.set != NULL;
+    return snapshot->source.set != NULL;
 }
 
-static void find_newest_truncation(struct read_snapshot *h)
+static void find_newest_truncation(struct read_snapshot *snapshot)
 {
-    h->truncation_epoch = 0;
-    for (size_t i = h->set.started; i-- > 0 && h->truncation_epoch == 0;) {
-        const struct segment_header *header = &h->set.entries[i].header;
+    snapshot->truncation_epoch = 0;
+    for (size_t i = snapshot->set.started; i-- > 0 && snapshot->truncation_epoch == 0;) {
+        const struct segment_header *header = &snapshot->set.entries[i].header;
         if (segment_is_truncation(header)) {
-            h->truncation_epoch = header->epoch;
-            h->truncation_lsn = header->start_lsn;
+            snapshot->truncation_epoch = header->epoch;
+            snapshot->truncation_lsn = header->start_lsn;
         }
     }
 }
@@ -55,56 +55,56 @@ static void find_newest_truncation(struct read_snapshot *h)
 /* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may
  * look damaged, but not again and again. The writer may also have come or gone, or both, meanwhile; that
  * changes the sequence. */
-static int open_set(struct read_snapshot *h, struct segment_set *ret_set)
+static int open_set(struct read_snapshot *snapshot, struct segment_set *ret_set)
 {
     for (unsigned tries = 1;; tries++) {
-        uint32_t page_sequence = twl_page_sequence(h->shared);
-        bool had_writer = twl_page_is_written(h->shared);
-        int rc = twl_segment_set_open(h->io, SET_FOR_READING, NULL, ret_set, h->report);
+        uint32_t page_sequence = twl_page_sequence(snapshot->shared);
+        bool had_writer = twl_page_is_written(snapshot->shared);
+        int rc = twl_segment_set_open(snapshot->io, SET_FOR_READING, NULL, ret_set, snapshot->report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        bool is_alone =
-            !had_writer && !twl_page_is_written(h->shared) && twl_page_sequence(h->shared) == page_sequence;
+        bool is_alone = !had_writer && !twl_page_is_written(snapshot->shared) &&
+                        twl_page_sequence(snapshot->shared) == page_sequence;
         if (!may_be_moving || is_alone || tries == SET_TRIES)
             return rc;
-        h->io->ops->sleep_ms(h->io, 1);
+        snapshot->io->ops->sleep_ms(snapshot->io, 1);
     }
 }
 
 /* A directory without segments may be one where a log is being made. It is not, if it had one before. */
-static int check_not_empty(const struct read_snapshot *h, const struct segment_set *set)
+static int check_not_empty(const struct read_snapshot *snapshot, const struct segment_set *set)
 {
-    if (set->started > 0 || h->set.started == 0)
+    if (set->started > 0 || snapshot->set.started == 0)
         return 0;
-    const struct segment_entry *last = &h->set.entries[h->set.started - 1];
-    twl_report(h->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+    const struct segment_entry *last = &snapshot->set.entries[snapshot->set.started - 1];
+    twl_report(snapshot->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "all segments are missing, %s was the newest one; restore them from a copy", last->name);
-    twl_report_place(h->report, last->name, last->header.sequence, 0, 0);
+    twl_report_place(snapshot->report, last->name, last->header.sequence, 0, 0);
     return TWINLOG_ECORRUPT;
 }
 
-static int load_set(struct read_snapshot *h)
+static int load_set(struct read_snapshot *snapshot)
 {
     struct segment_set set;
     int rc;
-    if (!is_attached(h))
-        rc = open_set(h, &set);
-    else if ((rc = h->source.set(h->source.context, &set)) < 0)
-        twl_read_snapshot_fail(h, rc);
+    if (!is_attached(snapshot))
+        rc = open_set(snapshot, &set);
+    else if ((rc = snapshot->source.set(snapshot->source.context, &set)) < 0)
+        twl_read_snapshot_fail(snapshot, rc);
     if (rc < 0)
         return rc;
-    rc = check_not_empty(h, &set);
+    rc = check_not_empty(snapshot, &set);
     if (rc < 0) {
         twl_segment_set_free(&set);
         return rc;
     }
-    twl_segment_set_free(&h->set);
-    h->set = set;
-    if (h->shared)
-        h->set.note = twl_page_get_note(h->shared);
-    h->first_lsn = set.first_lsn;
-    h->is_known = false;
-    h->generation += h->generation == UINT32_MAX ? 2 : 1;
-    find_newest_truncation(h);
+    twl_segment_set_free(&snapshot->set);
+    snapshot->set = set;
+    if (snapshot->shared)
+        snapshot->set.note = twl_page_get_note(snapshot->shared);
+    snapshot->first_lsn = set.first_lsn;
+    snapshot->is_known = false;
+    snapshot->generation += snapshot->generation == UINT32_MAX ? 2 : 1;
+    find_newest_truncation(snapshot);
     return 0;
 }
 
@@ -123,223 +123,224 @@ static void drop_dead(struct segment_set *set, size_t index)
  * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
  * may have written during the first one. A file that is gone, or has another incarnation, since the set
  * was loaded is also a reason to look again. */
-static int look_at_end(struct read_snapshot *h, bool must_sync, struct recovery *ret_recovery)
+static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct recovery *ret_recovery)
 {
     uint64_t damaged_lsn = 0; /* as the previous look found it */
     for (unsigned tries = 1;; tries++) {
-        int rc = load_set(h);
+        int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
-        rc = twl_recover(h->io, &h->set, !must_sync, NULL, ret_recovery);
+        rc = twl_recover(snapshot->io, &snapshot->set, !must_sync, NULL, ret_recovery);
         bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
         if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn && tries < SET_TRIES) {
             damaged_lsn = ret_recovery->report.first_lsn;
             continue;
         }
         bool is_judged = rc == 0 || is_damaged;
-        if (rc == 0 && h->set.started > 0)
-            drop_dead(&h->set, ret_recovery->index);
+        if (rc == 0 && snapshot->set.started > 0)
+            drop_dead(&snapshot->set, ret_recovery->index);
         if (is_judged)
             rc = 0;
-        if (is_judged && must_sync && h->set.started > 0)
-            rc = twl_recover_sync(h->io, &h->set, min_u64(ret_recovery->open_from, ret_recovery->index),
-                                  ret_recovery->index);
+        if (is_judged && must_sync && snapshot->set.started > 0)
+            rc = twl_recover_sync(snapshot->io, &snapshot->set,
+                                  min_u64(ret_recovery->open_from, ret_recovery->index), ret_recovery->index);
         if (rc == 0)
             return 0;
         if (rc == TWINLOG_EVERSION) {
-            *h->report = ret_recovery->report;
+            *snapshot->report = ret_recovery->report;
             return rc;
         }
         if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
-            return twl_read_snapshot_fail(h, rc);
+            return twl_read_snapshot_fail(snapshot, rc);
     }
 }
 
 /* Lost records were durable. The damage is reported when one of them is asked for. */
-static void note_damage(struct read_snapshot *h, const struct recovery *found)
+static void note_damage(struct read_snapshot *snapshot, const struct recovery *found)
 {
-    h->damage.error = 0;
+    snapshot->damage.error = 0;
     if (found->report.error != TWINLOG_ECORRUPT)
         return;
-    h->damage = found->report;
-    h->damage.action = TWINLOG_DID_NOTHING;
-    h->limit_lsn = max_u64(h->limit_lsn, found->report.last_lsn);
+    snapshot->damage = found->report;
+    snapshot->damage.action = TWINLOG_DID_NOTHING;
+    snapshot->limit_lsn = max_u64(snapshot->limit_lsn, found->report.last_lsn);
 }
 
 /* Without a writer: makes everything sound on the disk durable before it is shown. */
-static int adopt_sound_records(struct read_snapshot *h)
+static int adopt_sound_records(struct read_snapshot *snapshot)
 {
     struct recovery recovery;
-    h->io->reads_disk = true;
-    int rc = look_at_end(h, true, &recovery);
-    h->io->reads_disk = false;
+    snapshot->io->reads_disk = true;
+    int rc = look_at_end(snapshot, true, &recovery);
+    snapshot->io->reads_disk = false;
     if (rc < 0)
         return rc;
-    h->epoch = 0; /* of no page */
-    h->passes_claims = true;
-    h->limit_lsn = recovery.position.next_lsn - 1;
-    note_damage(h, &recovery);
+    snapshot->epoch = 0; /* of no page */
+    snapshot->passes_claims = true;
+    snapshot->limit_lsn = recovery.position.next_lsn - 1;
+    note_damage(snapshot, &recovery);
     return 0;
 }
 
-static int follow_markers(struct read_snapshot *h)
+static int follow_markers(struct read_snapshot *snapshot)
 {
     struct recovery recovery;
-    int rc = look_at_end(h, false, &recovery);
+    int rc = look_at_end(snapshot, false, &recovery);
     bool is_open = rc == 0 && recovery.open_from <= recovery.index;
-    h->passes_claims = false;
+    snapshot->passes_claims = false;
     if (rc < 0)
         return rc;
-    h->limit_lsn = is_open && !h->is_durable ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
-    note_damage(h, &recovery);
+    snapshot->limit_lsn =
+        is_open && !snapshot->is_durable ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
+    note_damage(snapshot, &recovery);
     return 0;
 }
 
-static int find_writer(struct read_snapshot *h, bool *ret_has_writer)
+static int find_writer(struct read_snapshot *snapshot, bool *ret_has_writer)
 {
-    int rc = twl_page_has_writer(h->shared, ret_has_writer);
-    return rc < 0 ? twl_read_snapshot_fail(h, rc) : 0;
+    int rc = twl_page_has_writer(snapshot->shared, ret_has_writer);
+    return rc < 0 ? twl_read_snapshot_fail(snapshot, rc) : 0;
 }
 
-static int look_without_page(struct read_snapshot *h)
+static int look_without_page(struct read_snapshot *snapshot)
 {
     bool has_writer;
-    int rc = find_writer(h, &has_writer);
-    if (rc == 0 && !has_writer && h->is_known && !h->follows_markers)
+    int rc = find_writer(snapshot, &has_writer);
+    if (rc == 0 && !has_writer && snapshot->is_known && !snapshot->follows_markers)
         return 0;
     if (rc == 0 && !has_writer) {
-        rc = adopt_sound_records(h);
+        rc = adopt_sound_records(snapshot);
         if (rc == 0) /* what was found may have been in the making */
-            rc = find_writer(h, &has_writer);
+            rc = find_writer(snapshot, &has_writer);
     }
     if (rc == 0 && has_writer)
-        rc = follow_markers(h);
-    h->follows_markers = has_writer;
-    h->is_known = rc == 0;
+        rc = follow_markers(snapshot);
+    snapshot->follows_markers = has_writer;
+    snapshot->is_known = rc == 0;
     return rc;
 }
 
 /* ---- the tail of a mapped log ------------------------------------------------------------------- */
 
-static void leave_tail(struct read_snapshot *h)
+static void leave_tail(struct read_snapshot *snapshot)
 {
-    twl_cursor_let_go(&h->tail);
-    twl_segment_close(&h->tail_segment);
+    twl_iter_let_go(&snapshot->tail);
+    twl_segment_close(&snapshot->tail_segment);
 }
 
 /* Opens that segment and enters it: 1. 0 = it does not continue there, and nothing has changed. */
-static int enter_tail(struct read_snapshot *h, size_t index, struct position position)
+static int enter_tail(struct read_snapshot *snapshot, size_t index, struct position position)
 {
-    const struct segment_entry *entry = &h->set.entries[index];
+    const struct segment_entry *entry = &snapshot->set.entries[index];
     struct segment segment;
-    int rc = twl_segment_open_valid(h->io, entry->name, &segment);
+    int rc = twl_segment_open_valid(snapshot->io, entry->name, &segment);
     if (rc < 0)
         return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? 0 : rc;
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, position);
+    struct segment_iter cursor = { 0 };
+    twl_iter_begin(&cursor, &segment, position);
     if (segment.header.segment_id == entry->header.segment_id)
-        rc = twl_cursor_enter_group(&cursor);
+        rc = twl_iter_enter_group(&cursor);
     if (rc <= 0) {
-        twl_cursor_free(&cursor);
+        twl_iter_free(&cursor);
         twl_segment_close(&segment);
         return rc;
     }
-    leave_tail(h);
-    twl_cursor_free(&h->tail);
-    h->tail_segment = segment;
-    h->tail = cursor;
-    h->tail.segment = &h->tail_segment;
-    h->tail_index = index;
+    leave_tail(snapshot);
+    twl_iter_free(&snapshot->tail);
+    snapshot->tail_segment = segment;
+    snapshot->tail = cursor;
+    snapshot->tail.segment = &snapshot->tail_segment;
+    snapshot->tail_index = index;
     return 1;
 }
 
 /* The set may have changed. The walk goes on where it was, or begins at the oldest open group. */
-static int find_tail(struct read_snapshot *h)
+static int find_tail(struct read_snapshot *snapshot)
 {
-    const struct segment_set *set = &h->set;
-    if (h->tail_generation == h->generation)
+    const struct segment_set *set = &snapshot->set;
+    if (snapshot->tail_generation == snapshot->generation)
         return 0;
-    h->tail_generation = h->generation;
-    for (size_t i = 0; h->tail_segment.file && i < set->started; i++)
-        if (set->entries[i].header.segment_id == h->tail_segment.header.segment_id &&
-            h->tail.position.next_lsn <= twl_segment_set_bound(set, i)) {
-            h->tail_index = i;
+    snapshot->tail_generation = snapshot->generation;
+    for (size_t i = 0; snapshot->tail_segment.file && i < set->started; i++)
+        if (set->entries[i].header.segment_id == snapshot->tail_segment.header.segment_id &&
+            snapshot->tail.position.next_lsn <= twl_segment_set_bound(set, i)) {
+            snapshot->tail_index = i;
             return 0;
         }
-    leave_tail(h);
+    leave_tail(snapshot);
     size_t from;
-    int rc = twl_recover_find_open(h->io, set, &from);
+    int rc = twl_recover_find_open(snapshot->io, set, &from);
     if (rc == -ENOENT || rc == TWINLOG_ECORRUPT)
         return 0;
     if (rc == 0 && from < set->started)
-        rc = enter_tail(h, from, twl_position_before(&set->entries[from].header));
+        rc = enter_tail(snapshot, from, twl_position_before(&set->entries[from].header));
     return rc < 0 ? rc : 0;
 }
 
 /* 1 = the walk is in the next segment now. */
-static int enter_next_segment(struct read_snapshot *h)
+static int enter_next_segment(struct read_snapshot *snapshot)
 {
-    bool is_last = h->tail_index + 1 >= h->set.started;
-    int rc = is_last ? twl_cursor_has_ended(&h->tail) : 0;
+    bool is_last = snapshot->tail_index + 1 >= snapshot->set.started;
+    int rc = is_last ? twl_iter_has_ended(&snapshot->tail) : 0;
     if (rc > 0) {
-        rc = load_set(h);
+        rc = load_set(snapshot);
         if (rc == 0)
-            rc = find_tail(h);
-        is_last = !h->tail_segment.file || h->tail_index + 1 >= h->set.started;
+            rc = find_tail(snapshot);
+        is_last = !snapshot->tail_segment.file || snapshot->tail_index + 1 >= snapshot->set.started;
     }
-    return rc < 0 || is_last ? rc : enter_tail(h, h->tail_index + 1, h->tail.position);
+    return rc < 0 || is_last ? rc : enter_tail(snapshot, snapshot->tail_index + 1, snapshot->tail.position);
 }
 
 /* Goes as far as records are complete. */
-static int follow_tail(struct read_snapshot *h)
+static int follow_tail(struct read_snapshot *snapshot)
 {
-    int rc = find_tail(h);
+    int rc = find_tail(snapshot);
     if (rc == 0)
-        twl_cursor_refresh(&h->tail);
-    while (rc >= 0 && h->tail_segment.file) {
-        while ((rc = twl_cursor_enter_group(&h->tail)) > 0)
+        twl_iter_refresh(&snapshot->tail);
+    while (rc >= 0 && snapshot->tail_segment.file) {
+        while ((rc = twl_iter_enter_group(&snapshot->tail)) > 0)
             continue;
         if (rc == 0)
-            rc = enter_next_segment(h);
+            rc = enter_next_segment(snapshot);
         if (rc <= 0)
             break;
     }
-    if (h->tail_segment.file)
-        h->limit_lsn = max_u64(h->limit_lsn, h->tail.position.next_lsn - 1);
-    return rc < 0 ? twl_read_snapshot_fail(h, rc) : 0;
+    if (snapshot->tail_segment.file)
+        snapshot->limit_lsn = max_u64(snapshot->limit_lsn, snapshot->tail.position.next_lsn - 1);
+    return rc < 0 ? twl_read_snapshot_fail(snapshot, rc) : 0;
 }
 
 /* ---- with a page ------------------------------------------------------------------------------- */
 
 /* A truncation takes effect as soon as its segment exists; the writer publishes it a little later. */
-static void heed_unpublished_truncation(struct read_snapshot *h)
+static void heed_unpublished_truncation(struct read_snapshot *snapshot)
 {
-    if (h->truncation_epoch >= h->epoch)
-        h->limit_lsn = min_u64(h->limit_lsn, h->truncation_lsn - 1);
+    if (snapshot->truncation_epoch >= snapshot->epoch)
+        snapshot->limit_lsn = min_u64(snapshot->limit_lsn, snapshot->truncation_lsn - 1);
 }
 
-static int believe_page(struct read_snapshot *h, uint32_t epoch)
+static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
 {
-    if (epoch != h->epoch) {
-        int rc = load_set(h);
+    if (epoch != snapshot->epoch) {
+        int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
-        h->epoch = epoch;
-        h->limit_lsn = 0;
-        h->passes_claims = false;
-        h->damage.error = 0; /* the writer knows where the log ends */
+        snapshot->epoch = epoch;
+        snapshot->limit_lsn = 0;
+        snapshot->passes_claims = false;
+        snapshot->damage.error = 0; /* the writer knows where the log ends */
     }
-    h->limit_lsn = max_u64(h->limit_lsn, twl_page_durable_lsn(h->shared));
-    if (twl_read_snapshot_has_tail(h)) {
-        int rc = follow_tail(h);
+    snapshot->limit_lsn = max_u64(snapshot->limit_lsn, twl_page_durable_lsn(snapshot->shared));
+    if (twl_read_snapshot_has_tail(snapshot)) {
+        int rc = follow_tail(snapshot);
         if (rc < 0)
             return rc;
     }
-    h->first_lsn = max_u64(h->set.first_lsn, twl_page_first_lsn(h->shared));
-    heed_unpublished_truncation(h);
-    h->is_known = twl_page_epoch(h->shared) == epoch;
-    if (!h->is_known)
-        h->epoch = 0;
+    snapshot->first_lsn = max_u64(snapshot->set.first_lsn, twl_page_first_lsn(snapshot->shared));
+    heed_unpublished_truncation(snapshot);
+    snapshot->is_known = twl_page_epoch(snapshot->shared) == epoch;
+    if (!snapshot->is_known)
+        snapshot->epoch = 0;
     return 0;
 }
 
@@ -347,126 +348,128 @@ static int believe_page(struct read_snapshot *h, uint32_t epoch)
  * since the last one. If there is a writer, it will publish; until then the last snapshot is enough,
  * unless the caller asks for the end of the log. A snapshot from the page is not enough: the writer may
  * have truncated the log after publishing, and no page shows that. */
-static int look_past_page(struct read_snapshot *h, uint32_t epoch, bool has_writer, bool asks_for_end)
+static int look_past_page(struct read_snapshot *snapshot, uint32_t epoch, bool has_writer, bool asks_for_end)
 {
-    bool is_enough = h->page_sequence == h->sound_page_sequence || (has_writer && !asks_for_end);
-    if (h->is_known && h->epoch == 0 && is_enough)
+    bool is_enough =
+        snapshot->page_sequence == snapshot->sound_page_sequence || (has_writer && !asks_for_end);
+    if (snapshot->is_known && snapshot->epoch == 0 && is_enough)
         return 0;
-    int rc = adopt_sound_records(h);
-    h->is_known = rc == 0 && twl_page_sequence(h->shared) == h->page_sequence;
-    h->sound_page_sequence = h->page_sequence;
-    h->ignored_epoch = epoch;
+    int rc = adopt_sound_records(snapshot);
+    snapshot->is_known = rc == 0 && twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
+    snapshot->sound_page_sequence = snapshot->page_sequence;
+    snapshot->ignored_epoch = epoch;
     return rc;
 }
 
-static int look_at_page(struct read_snapshot *h, bool asks_for_end)
+static int look_at_page(struct read_snapshot *snapshot, bool asks_for_end)
 {
     int rc;
     do {
         bool has_writer = true;
-        h->page_sequence = twl_page_sequence(h->shared);
-        uint32_t epoch = twl_page_epoch(h->shared);
-        bool is_told = epoch != 0 && epoch != h->ignored_epoch;
-        rc = !is_told || asks_for_end ? find_writer(h, &has_writer) : 0;
+        snapshot->page_sequence = twl_page_sequence(snapshot->shared);
+        uint32_t epoch = twl_page_epoch(snapshot->shared);
+        bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
+        rc = !is_told || asks_for_end ? find_writer(snapshot, &has_writer) : 0;
         if (rc == 0 && is_told && has_writer)
-            rc = believe_page(h, epoch);
+            rc = believe_page(snapshot, epoch);
         else if (rc == 0)
-            rc = look_past_page(h, epoch, has_writer, asks_for_end);
-    } while (rc == 0 && !h->is_known);
+            rc = look_past_page(snapshot, epoch, has_writer, asks_for_end);
+    } while (rc == 0 && !snapshot->is_known);
     return rc;
 }
 
 /* There was no page, or it is no longer the writer's: the file was removed, or the writer can't share it. */
-static int look_for_page(struct read_snapshot *h)
+static int look_for_page(struct read_snapshot *snapshot)
 {
-    bool had_page = h->shared->page != NULL;
-    int rc = is_attached(h) ? 0 : twl_page_watch_again(&h->watched);
+    bool had_page = snapshot->shared->page != NULL;
+    int rc = is_attached(snapshot) ? 0 : twl_page_watch_again(&snapshot->watched);
     if (rc < 0)
-        return twl_read_snapshot_fail(h, rc);
-    if (rc > 0 || (had_page && !h->shared->page)) {
-        h->ignored_epoch = h->epoch = 0;
-        h->is_known = false;
+        return twl_read_snapshot_fail(snapshot, rc);
+    if (rc > 0 || (had_page && !snapshot->shared->page)) {
+        snapshot->ignored_epoch = snapshot->epoch = 0;
+        snapshot->is_known = false;
     }
     return 0;
 }
 
-static int look(struct read_snapshot *h, bool asks_for_end)
+static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
 {
-    int rc = look_for_page(h);
+    int rc = look_for_page(snapshot);
     if (rc < 0)
         return rc;
-    return h->shared->page ? look_at_page(h, asks_for_end) : look_without_page(h);
+    return snapshot->shared->page ? look_at_page(snapshot, asks_for_end) : look_without_page(snapshot);
 }
 
-int twl_read_snapshot_look(struct read_snapshot *h)
+int twl_read_snapshot_look(struct read_snapshot *snapshot)
 {
-    return look(h, false);
+    return refresh_snapshot(snapshot, false);
 }
 
-int twl_read_snapshot_find_end(struct read_snapshot *h)
+int twl_read_snapshot_find_end(struct read_snapshot *snapshot)
 {
-    return look(h, true);
+    return refresh_snapshot(snapshot, true);
 }
 
-int twl_read_snapshot_reload(struct read_snapshot *h)
+int twl_read_snapshot_reload(struct read_snapshot *snapshot)
 {
-    int rc = load_set(h);
-    return rc < 0 ? rc : twl_read_snapshot_look(h);
+    int rc = load_set(snapshot);
+    return rc < 0 ? rc : twl_read_snapshot_look(snapshot);
 }
 
 /* ---- create and destroy ------------------------------------------------------------------------ */
 
 /* The page was mapped before this asks whether there is a writer. So a writer that comes later stores
  * another epoch. */
-static int look_first(struct read_snapshot *h, uint32_t left_epoch)
+static int look_first(struct read_snapshot *snapshot, uint32_t left_epoch)
 {
     bool has_writer;
-    int rc = find_writer(h, &has_writer);
+    int rc = find_writer(snapshot, &has_writer);
     if (rc < 0)
         return rc;
     if (!has_writer)
-        h->ignored_epoch = left_epoch;
-    return twl_read_snapshot_look(h);
+        snapshot->ignored_epoch = left_epoch;
+    return twl_read_snapshot_look(snapshot);
 }
 
-int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, bool is_durable,
+int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, bool is_durable,
                            struct twinlog_report *report)
 {
-    *h =
-        (struct read_snapshot){ .io = io, .shared = &h->watched, .report = report, .is_durable = is_durable };
-    int rc = twl_page_watch(io, &h->watched);
+    *snapshot = (struct read_snapshot){
+        .io = io, .shared = &snapshot->watched, .report = report, .is_durable = is_durable
+    };
+    int rc = twl_page_watch(io, &snapshot->watched);
     if (rc < 0)
-        return twl_read_snapshot_fail(h, rc);
-    rc = look_first(h, twl_page_epoch(&h->watched));
+        return twl_read_snapshot_fail(snapshot, rc);
+    rc = look_first(snapshot, twl_page_epoch(&snapshot->watched));
     bool has_writer = true; /* a writer may be about to make the first segment */
-    if (rc == 0 && h->set.started == 0)
-        rc = twl_page_has_writer(&h->watched, &has_writer);
+    if (rc == 0 && snapshot->set.started == 0)
+        rc = twl_page_has_writer(&snapshot->watched, &has_writer);
     if (rc == 0 && !has_writer) {
         rc = -ENOENT;
-        twl_report(h->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
+        twl_report(snapshot->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
                    "there is no log in this directory; append to it first");
     }
     if (rc < 0)
-        twl_read_snapshot_close(h);
+        twl_read_snapshot_close(snapshot);
     return rc;
 }
 
-void twl_read_snapshot_attach(struct read_snapshot *h, const struct reader_source *source, bool is_durable,
-                              struct twinlog_report *report)
+void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source,
+                              bool is_durable, struct twinlog_report *report)
 {
-    *h = (struct read_snapshot){ .io = source->io,
-                                 .shared = source->shared,
-                                 .source = *source,
-                                 .report = report,
-                                 .is_durable = is_durable };
-    h->page_sequence = twl_page_sequence(h->shared) - 1; /* not looked at yet */
+    *snapshot = (struct read_snapshot){ .io = source->io,
+                                        .shared = source->shared,
+                                        .source = *source,
+                                        .report = report,
+                                        .is_durable = is_durable };
+    snapshot->page_sequence = twl_page_sequence(snapshot->shared) - 1; /* not looked at yet */
 }
 
-void twl_read_snapshot_close(struct read_snapshot *h)
+void twl_read_snapshot_close(struct read_snapshot *snapshot)
 {
-    leave_tail(h);
-    twl_cursor_free(&h->tail);
-    twl_segment_set_free(&h->set);
-    if (!is_attached(h))
-        twl_page_unwatch(&h->watched);
+    leave_tail(snapshot);
+    twl_iter_free(&snapshot->tail);
+    twl_segment_set_free(&snapshot->set);
+    if (!is_attached(snapshot))
+        twl_page_unwatch(&snapshot->watched);
 }

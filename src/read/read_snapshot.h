@@ -18,7 +18,7 @@
 #include "control/shared_page.h"
 #include "read/reader.h"
 #include "set/segment_set.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 struct read_snapshot {
     struct io *io;                 /* [const] */
@@ -48,7 +48,7 @@ struct read_snapshot {
     bool passes_claims;        /* there was no writer: claims are those of a dead writer */
 
     /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */
-    struct cursor tail;
+    struct segment_iter tail;
     struct segment tail_segment; /* open if it has a file */
     size_t tail_index;           /* its index in the set of `tail_generation` */
     uint32_t tail_generation;

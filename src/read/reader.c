@@ -67,7 +67,7 @@ struct twinlog_reader {
 
 /* ---- errors ------------------------------------------------------------------------------------ */
 
-static int tell(struct twinlog_reader *reader, int error)
+static int report_error(struct twinlog_reader *reader, int error)
 {
     if (reader->ret_report)
         *reader->ret_report = reader->report;
@@ -99,7 +99,7 @@ static int report_truncation(struct twinlog_reader *reader, uint64_t start_lsn)
 static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
     const struct slot *at = reader->pos.at;
-    const struct cursor *cursor = &at->cursor;
+    const struct segment_iter *cursor = &at->cursor;
     uint64_t lsn = twl_read_position_stop_lsn(&reader->pos);
     if (lsn == 0 || (wanted_lsn > 0 && wanted_lsn < lsn))
         lsn = wanted_lsn;
@@ -141,12 +141,12 @@ struct doubt {
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
     struct read_position *pos = &reader->pos;
-    int rc = twl_cursor_check(&pos->at->cursor);
+    int rc = twl_iter_check(&pos->at->cursor);
     if (rc < 0)
         return twl_read_snapshot_fail(&reader->snapshot, rc);
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
-        twl_cursor_refresh(&pos->at->cursor);
+        twl_iter_refresh(&pos->at->cursor);
         return 1;
     }
     bool is_another = pos->wanted_id == 0 || pos->wanted_id != doubt->segment_id;
@@ -172,7 +172,7 @@ static int find_time(struct twinlog_reader *reader)
         return judge_end(reader);
     }
     if (rc > 0)
-        reader->next_lsn = twl_cursor_next_lsn(&reader->pos.at->cursor);
+        reader->next_lsn = twl_iter_next_lsn(&reader->pos.at->cursor);
     return rc < 0 ? rc : 0;
 }
 
@@ -210,7 +210,7 @@ static int check_passed(struct twinlog_reader *reader)
 }
 
 /* Brings the snapshot up to date and puts the position where it may be. */
-static int settle(struct twinlog_reader *reader)
+static int refresh_reader(struct twinlog_reader *reader)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
     if (reader->error != 0)
@@ -239,7 +239,7 @@ static int approach(struct twinlog_reader *reader)
     int rc;
     reader->end_lsn = 0;
     do {
-        rc = settle(reader);
+        rc = refresh_reader(reader);
         if (rc < 0)
             return rc;
         if (reader->next_lsn > reader->to_lsn)
@@ -301,7 +301,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
     reader->end_lsn = 0;
     for (;;) {
         uint64_t last_lsn = 0;
-        int rc = settle(reader);
+        int rc = refresh_reader(reader);
         if (rc == 0) {
             last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
             if (last_lsn > snapshot->limit_lsn)
@@ -316,7 +316,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
         if (rc > 0)
             rc = twl_read_position_read(&reader->pos, ret_record);
         if (rc > 0) {
-            twl_cursor_unread(&reader->pos.at->cursor, ret_record);
+            twl_iter_unread(&reader->pos.at->cursor, ret_record);
             if (ret_record->header.kind == RECORD_DATA) {
                 reader->next_lsn = last_lsn;
                 reader->filler_lsn = 0;
@@ -340,7 +340,7 @@ static int stick(struct twinlog_reader *reader, int error)
     reader->error = error;
     reader->end_lsn = 0;
     twl_follower_tell(reader->follower);
-    return tell(reader, error);
+    return report_error(reader, error);
 }
 
 /* What next() would return, without the record. */
@@ -349,7 +349,7 @@ static int peek(struct twinlog_reader *reader)
     struct cursor_record record;
     int rc = find_next(reader, &record);
     if (rc > 0)
-        twl_cursor_unread(&reader->pos.at->cursor, &record);
+        twl_iter_unread(&reader->pos.at->cursor, &record);
     return rc < 0 ? stick(reader, rc) : rc;
 }
 
@@ -478,7 +478,7 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
     rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc == 0 && reader->to_lsn > reader->snapshot.limit_lsn)
         rc = judge_end(reader);
-    return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
+    return rc < 0 ? report_error(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
 }
 
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record)
@@ -518,7 +518,7 @@ int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, bool is_new, 
     if (rc == 0 && !is_new)
         rc = twl_read_snapshot_reload(snapshot);
     if (rc < 0)
-        return tell(reader, rc);
+        return report_error(reader, rc);
     *ret_lsn = min_u64(lsn, snapshot->limit_lsn);
     seek_after(reader, *ret_lsn);
     return 0;
@@ -528,12 +528,12 @@ int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn)
 {
     reader->error = 0;
     reader->generation = 0; /* compares again: more may have been removed since the error was found */
-    const int rc = settle(reader);
+    const int rc = refresh_reader(reader);
     if (is_gap(rc)) {
         *ret_lsn = reader->report.first_lsn - 1;
         seek_after(reader, *ret_lsn);
     }
-    return rc < 0 ? tell(reader, rc) : rc;
+    return rc < 0 ? report_error(reader, rc) : rc;
 }
 
 int twl_reader_check(struct twinlog_reader *reader)
@@ -544,7 +544,7 @@ int twl_reader_check(struct twinlog_reader *reader)
     if (!is_gap(error)) /* damage says nothing about the records in front of it */
         reader->error = 0;
     if (rc == 0)
-        rc = settle(reader);
+        rc = refresh_reader(reader);
     if (is_gap(rc))
         return stick(reader, rc);
     reader->error = error;
@@ -559,12 +559,12 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
     rc = twl_read_snapshot_find_end(&reader->snapshot);
     if (rc < 0)
-        return tell(reader, rc);
+        return report_error(reader, rc);
     bool has_records = reader->snapshot.limit_lsn >= reader->snapshot.first_lsn;
     *ret_first_lsn = has_records ? reader->snapshot.first_lsn : 0;
     *ret_last_lsn = has_records ? reader->snapshot.limit_lsn : 0;
     rc = judge_end(reader);
-    return rc < 0 ? tell(reader, rc) : 0;
+    return rc < 0 ? report_error(reader, rc) : 0;
 }
 
 int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history)
@@ -589,7 +589,7 @@ int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct t
             rc = twl_read_position_epoch(&reader->pos, history.lsn, &epoch, &history.first_lsn);
     } while (rc == POSITION_LOST && (rc = look_again(reader, history.lsn, &doubt)) > 0);
     if (rc < 0)
-        return tell(reader, rc);
+        return report_error(reader, rc);
     history.epoch = epoch.number;
     history.salt = epoch.salt;
     memcpy(history.log_id, snapshot->set.entries[0].header.log_id, sizeof(history.log_id));
@@ -652,7 +652,7 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
 
 /* ---- open and close ---------------------------------------------------------------------------- */
 
-static struct twinlog_reader *create(const struct twinlog_reader_options *options)
+static struct twinlog_reader *create_reader(const struct twinlog_reader_options *options)
 {
     struct twinlog_reader *reader = calloc(1, sizeof(*reader));
     if (!reader || twl_fork_guard_init(&reader->guard) < 0) {
@@ -671,12 +671,12 @@ static struct twinlog_reader *create(const struct twinlog_reader_options *option
 int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader)
 {
-    struct twinlog_reader *reader = create(options);
+    struct twinlog_reader *reader = create_reader(options);
     const bool is_durable = (options->flags & TWINLOG_READER_DURABLE) != 0;
     int rc = reader ? twl_read_snapshot_open(&reader->snapshot, io, is_durable, &reader->report) : -ENOMEM;
     if (rc < 0) {
         if (reader)
-            tell(reader, rc);
+            report_error(reader, rc);
         free(reader);
         io->ops->destroy(io);
         return rc;
@@ -689,7 +689,7 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
 int twl_reader_attach(const struct reader_source *source, const struct twinlog_reader_options *options,
                       struct twinlog_reader **ret_reader)
 {
-    struct twinlog_reader *reader = create(options);
+    struct twinlog_reader *reader = create_reader(options);
     if (!reader)
         return -ENOMEM;
     const bool is_durable = (options->flags & TWINLOG_READER_DURABLE) != 0;

@@ -18,7 +18,7 @@
 #include "recover/recover.h"
 
 #include "base/bytes.h"
-#include "walk/cursor_inside.h"
+#include "walk/segment_iter_inside.h"
 
 #include <errno.h>
 #include <string.h>
@@ -72,14 +72,14 @@ const struct recover_row *twl_recover_decide(unsigned facts)
 /* Asks a segment behind the stop: does it continue there, is it started, what do its groups prove? The next
  * segment is searched even if it is a spare: its first group may be the missing one. No segment is started before the
  * one in front of it. */
-static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_started,
+static int ask_later_segment(struct segment_iter *cursor, const struct segment *segment, bool is_started,
                              bool is_next, uint64_t gap, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
     struct segment_footer footer;
-    twl_cursor_begin(cursor, segment, stop);
+    twl_iter_begin(cursor, segment, stop);
     if (is_next && stop.next_lsn > 0) { /* any group would continue an unknown place */
-        int rc = twl_cursor_enter_group(cursor);
+        int rc = twl_iter_enter_group(cursor);
         if (rc > 0)
             *facts |= FACT_JOINS;
         if (rc != 0)
@@ -87,8 +87,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     }
     int rc = 0;
     if (is_next || is_started)
-        rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, is_started ? UINT64_MAX : gap, stop,
-                                   ret_found);
+        rc = twl_iter_find_later(cursor, SEGMENT_DATA_OFFSET, is_started ? UINT64_MAX : gap, stop, ret_found);
     if (rc < 0 || !is_started)
         return rc < 0 ? rc : 0;
     if (!segment_is_mapped(&segment->header)) { /* started when everything in front of it was durable */
@@ -103,7 +102,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
 static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index, uint64_t gap,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     int rc = 0;
     *facts |= FACT_NEWEST;
     size_t count = set->started + set->spares;
@@ -129,22 +128,23 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
         later->is_proof = later->is_proof || found.is_proof;
         twl_segment_close(&segment);
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     return rc;
 }
 
 /* Reads bytes that must be there. In a file that was made shorter they may be missing: *ret_bytes is then
  * NULL. */
-static int read_bytes(struct cursor *cursor, uint64_t offset, size_t size, const unsigned char **ret_bytes)
+static int read_bytes(struct segment_iter *cursor, uint64_t offset, size_t size,
+                      const unsigned char **ret_bytes)
 {
     int error;
-    *ret_bytes = twl_cursor_bytes(cursor, offset, size, &error);
+    *ret_bytes = twl_iter_bytes(cursor, offset, size, &error);
     bool is_there = offset + size <= cursor->segment->header.bytes;
     return !*ret_bytes && error == 0 && is_there ? TWINLOG_ECORRUPT : error;
 }
 
 /* Is this a block of a recycled file that was not written in this incarnation? */
-static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
+static int is_stale_block(struct segment_iter *cursor, bool *ret_is_stale)
 {
     const unsigned char *bytes;
     struct group_header group;
@@ -156,10 +156,10 @@ static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
     return rc;
 }
 
-static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
+static int rest_of_block_is_zero(struct segment_iter *cursor, bool *ret_is_zero)
 {
     uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), cursor->segment->data_end);
-    int error = twl_cursor_has_ended(cursor);
+    int error = twl_iter_has_ended(cursor);
     uint64_t from = cursor->offset + (error > 0 ? sizeof(uint64_t) : 0); /* a claim ends it */
     *ret_is_zero = true;
     if (error < 0 || from >= end)
@@ -182,7 +182,7 @@ static bool was_left(const struct segment_set *set, size_t index)
 /* Is the cursor at a segment's first group, and does the footer of the segment in front prove that one? A segment with
  * a start in its header counts as started without a group. */
 static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
-                                  const struct cursor *cursor, bool *ret_is_durable)
+                                  const struct segment_iter *cursor, bool *ret_is_durable)
 {
     const struct segment_header *header = &set->entries[index].header;
     const bool is_first = cursor->is_at_first || cursor->offset == SEGMENT_DATA_OFFSET;
@@ -199,7 +199,7 @@ static int is_first_group_durable(struct io *io, const struct segment_set *set, 
 /* Nothing continues at the place, and no group behind it proves anything. Collects the other facts that
  * can. */
 static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
-                        const struct cursor *cursor, unsigned *facts)
+                        const struct segment_iter *cursor, unsigned *facts)
 {
     const uint64_t next_lsn = cursor->position.next_lsn;
     struct segment_entry entry = set->entries[index];
@@ -221,7 +221,7 @@ static uint64_t find_gap(const struct segment_header *header, const struct group
     return is_known ? max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES : UINT64_MAX;
 }
 
-int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
+int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
                       bool was_closed, uint64_t gap, struct recover_judgement *ret_judgement)
 {
     const struct position stop = cursor->position;
@@ -241,7 +241,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
     const uint64_t spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
     if (rc == 0)
-        rc = twl_cursor_find_later(cursor, cursor->offset, gap, stop, &later);
+        rc = twl_iter_find_later(cursor, cursor->offset, gap, stop, &later);
     if (rc < 0)
         return rc;
     unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero || is_stale ? FACT_ZERO : 0) |
@@ -278,20 +278,20 @@ struct lost {
 };
 
 /* The walk stopped in front of a group. If its header checks, only some of its records are damaged. */
-static void narrow_down(struct cursor *cursor, struct lost *lost)
+static void narrow_down(struct segment_iter *cursor, struct lost *lost)
 {
     struct cursor_record record;
-    if (cursor->is_open || twl_cursor_enter_group(cursor) <= 0)
+    if (cursor->is_open || twl_iter_enter_group(cursor) <= 0)
         return;
-    while (twl_cursor_next_kept(cursor, &record) > 0)
+    while (twl_iter_next_kept(cursor, &record) > 0)
         continue;
     if (cursor->records_left > 0) {
-        lost->first_lsn = max_u64(lost->first_lsn, twl_cursor_next_lsn(cursor));
+        lost->first_lsn = max_u64(lost->first_lsn, twl_iter_next_lsn(cursor));
         lost->offset = cursor->record_offset;
-        if (twl_cursor_skip_record(cursor) > 0)
+        if (twl_iter_skip_record(cursor) > 0)
             lost->last_lsn = lost->first_lsn;
     }
-    twl_cursor_back_out(cursor);
+    twl_iter_back_out(cursor);
 }
 
 static void report_damage(struct twinlog_report *report, const struct segment_entry *entry, struct lost lost,
@@ -305,8 +305,8 @@ static void report_damage(struct twinlog_report *report, const struct segment_en
     twl_report_place(report, entry->name, entry->header.sequence, lost.offset, 0);
 }
 
-static void describe(struct recovery *recovery, const struct segment_set *set, size_t index,
-                     const struct recover_judgement *judgement, struct cursor *cursor)
+static void describe_end(struct recovery *recovery, const struct segment_set *set, size_t index,
+                         const struct recover_judgement *judgement, struct segment_iter *cursor)
 {
     const struct segment_entry *entry = &set->entries[index];
     const struct recover_row *row = judgement->row;
@@ -333,7 +333,7 @@ static void describe(struct recovery *recovery, const struct segment_set *set, s
 
 /* The checksums are right, so no crash explains it; only a newer version knows the meaning. */
 static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,
-                           const struct cursor *cursor)
+                           const struct segment_iter *cursor)
 {
     twl_report(&recovery->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
                "%s was written by a newer twinlog; use that version to read it", entry->name);
@@ -341,23 +341,24 @@ static void describe_newer(struct recovery *recovery, const struct segment_entry
     twl_report_place(&recovery->report, entry->name, entry->header.sequence, cursor->offset, 0);
 }
 
-bool twl_begin_at_note(struct cursor *cursor, uint64_t segment_id, uint64_t offset, struct summary *summary)
+bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
+                       struct summary *summary)
 {
     struct record_header oldest = { .time_ns = INT64_MAX };
     uint64_t first_lsn = 0;
     if (segment_id != cursor->segment->header.segment_id)
         return false;
     while (summary && oldest.time_ns == INT64_MAX) { /* an age counts from the first record */
-        if (twl_cursor_enter_group(cursor) <= 0 || cursor->group_offset > offset)
+        if (twl_iter_enter_group(cursor) <= 0 || cursor->group_offset > offset)
             return false;
         first_lsn = first_lsn > 0 ? first_lsn : cursor->group.first_lsn;
-        if (cursor->group_offset == offset || twl_cursor_peek(cursor, &oldest) < 0)
+        if (cursor->group_offset == offset || twl_iter_peek(cursor, &oldest) < 0)
             break;
     }
-    if (twl_cursor_pass_to(cursor, offset) <= 0)
+    if (twl_iter_pass_to(cursor, offset) <= 0)
         return false;
     if (summary) {
-        summary->indexed_lsn = twl_cursor_next_lsn(cursor);
+        summary->indexed_lsn = twl_iter_next_lsn(cursor);
         summary->first_lsn = first_lsn;
         summary->min_ns = oldest.time_ns;
     }
@@ -365,25 +366,26 @@ bool twl_begin_at_note(struct cursor *cursor, uint64_t segment_id, uint64_t offs
 }
 
 /* Recovers one segment, from `position` on. 1 = the log continues in the next segment. */
-static int recover_segment(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
-                           struct position position, struct summary *summary, struct recovery *recovery)
+static int recover_segment(struct io *io, const struct segment_set *set, size_t index,
+                           struct segment_iter *cursor, struct position position, struct summary *summary,
+                           struct recovery *recovery)
 {
     struct segment segment;
     int rc = twl_segment_open_entry(io, &set->entries[index], &segment);
     if (rc < 0)
         return rc;
 
-    twl_cursor_begin(cursor, &segment, position);
+    twl_iter_begin(cursor, &segment, position);
     const bool is_noted = index + 1 == set->started &&
                           twl_begin_at_note(cursor, set->note.segment_id, set->note.group, summary);
     if (!is_noted)
-        twl_cursor_begin(cursor, &segment, position);
+        twl_iter_begin(cursor, &segment, position);
     cursor->summary = summary;
     struct group_header last = { 0 };
     recovery->index = index;
     recovery->last_group = 0;
     recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(set, index));
-    while ((rc = twl_cursor_accept_group(cursor)) > 0) {
+    while ((rc = twl_iter_accept_group(cursor)) > 0) {
         recovery->last_group = cursor->group_offset;
         last = cursor->group;
         recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
@@ -400,11 +402,11 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     if (rc == 0) {
         /* the first group of a segment begins in its first block */
         recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
-        recovery->has_junk = !(judgement.facts & FACT_ZERO) || twl_cursor_has_ended(cursor) > 0;
+        recovery->has_junk = !(judgement.facts & FACT_ZERO) || twl_iter_has_ended(cursor) > 0;
         recovery->position = cursor->position;
         if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
             recovery->position.next_lsn = set->entries[index].first_lsn;
-        describe(recovery, set, index, &judgement, cursor);
+        describe_end(recovery, set, index, &judgement, cursor);
         if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
         else if (judgement.row->decision == DECIDE_NEXT_SEGMENT)
@@ -470,7 +472,7 @@ static int check_joint(struct io *io, const struct segment_set *set, size_t from
 static int recover_from(struct io *io, const struct segment_set *set, bool has_writer,
                         struct summary *summary, struct recovery *recovery)
 {
-    struct cursor cursor = { .passes_claims = !has_writer };
+    struct segment_iter cursor = { .passes_claims = !has_writer };
     int rc = twl_recover_find_open(io, set, &recovery->open_from);
     size_t from = min_u64(recovery->open_from, set->started - 1);
     if (rc == 0)
@@ -488,7 +490,7 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
         if (rc == 0)
             break;
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     return rc < 0 ? rc : check_claims(set, recovery);
 }
 
@@ -503,15 +505,15 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
     int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
-    struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_cursor_enter_group(&cursor);
+    struct segment_iter cursor = { .window_bytes = 2 * BLOCK_BYTES };
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    rc = twl_iter_enter_group(&cursor);
     *ret_is_open = rc == 0;
     if (rc > 0 && cursor.offset == OPEN_GROUP_OFFSET) {
-        rc = twl_cursor_enter_group(&cursor);
+        rc = twl_iter_enter_group(&cursor);
         *ret_is_open = rc == 0 || cursor.is_open;
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc < 0 ? rc : 0;
 }

@@ -8,7 +8,7 @@
 #define TWL_RECOVER_H
 
 #include "set/segment_set.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 /* The facts about the place p, with next LSN n, where a walk stopped. */
 enum recover_fact {
@@ -53,7 +53,7 @@ struct recover_judgement {
     const struct recover_row *row;
     struct later_groups later;
 };
-int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
+int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
                       bool was_closed, uint64_t gap, struct recover_judgement *ret_judgement);
 
 /* The end of the log. */
@@ -82,7 +82,8 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
 /* Lets a walk of the newest segment begin at the group that the writer has noted, if that is there. `summary`, which
  * may be NULL, gets what a walk to it would have found, but for the index: first LSN and the time of the first record.
  * False: the cursor must begin again. */
-bool twl_begin_at_note(struct cursor *cursor, uint64_t segment_id, uint64_t offset, struct summary *summary);
+bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
+                       struct summary *summary);
 
 /* Finds the segments at the end of the path that have open groups: *ret_from is the oldest of them, or
  * set->started. */

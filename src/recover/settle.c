@@ -41,7 +41,7 @@ struct found {
 };
 
 /* Turns a claim into a filler. The word that completes it is written last, atomically. */
-static int write_filler(const struct segment *segment, const struct cursor *cursor, uint32_t size,
+static int write_filler(const struct segment *segment, const struct segment_iter *cursor, uint32_t size,
                         int64_t time_ns)
 {
     const struct record_header record = { .kind = RECORD_FILLER, .size = size, .time_ns = time_ns };
@@ -59,10 +59,10 @@ static int write_filler(const struct segment *segment, const struct cursor *curs
     return rc;
 }
 
-static int settle_claim(const struct segment *segment, struct cursor *cursor, int64_t time_ns)
+static int settle_claim(const struct segment *segment, struct segment_iter *cursor, int64_t time_ns)
 {
     int error;
-    const unsigned char *claim = twl_cursor_bytes(cursor, cursor->entered_offset, 8, &error);
+    const unsigned char *claim = twl_iter_bytes(cursor, cursor->entered_offset, 8, &error);
     if (!claim)
         return error ? error : TWINLOG_ECORRUPT;
     return write_filler(segment, cursor, load_le32(claim + 4), time_ns);
@@ -70,12 +70,12 @@ static int settle_claim(const struct segment *segment, struct cursor *cursor, in
 
 static int find_records(const struct segment *segment, bool has_claims, struct found *ret_found)
 {
-    struct cursor cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
-    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
-    int rc = twl_cursor_accept_group(&cursor);
+    struct segment_iter cursor = { .window_bytes = WINDOW_BYTES, .passes_claims = has_claims };
+    twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
+    int rc = twl_iter_accept_group(&cursor);
     const int64_t began_ns = cursor.group.time_ns; /* for fillers: not newer than what follows */
     *ret_found = (struct found){ .end = cursor.offset };
-    while (rc > 0 && (rc = twl_cursor_accept_group(&cursor)) > 0 && cursor.is_open) {
+    while (rc > 0 && (rc = twl_iter_accept_group(&cursor)) > 0 && cursor.is_open) {
         if (cursor.is_claim)
             rc = settle_claim(segment, &cursor, began_ns);
         rc = rc < 0 ? rc : 1;
@@ -83,7 +83,7 @@ static int find_records(const struct segment *segment, bool has_claims, struct f
         ret_found->end = cursor.offset;
     }
     ret_found->is_last = rc == 0;
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     return rc < 0 ? rc : 0;
 }
 

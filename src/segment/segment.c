@@ -119,7 +119,7 @@ static int hand_over(int rc, struct segment *segment, struct segment *ret_segmen
 }
 
 /* Everything except the rename to the final name. */
-static int fill(struct segment *segment, const struct segment_plan *plan)
+static int fill_file(struct segment *segment, const struct segment_plan *plan)
 {
     struct segment_header header;
     int rc = io_lock(segment->file, IO_LOCK_WRITER, true);
@@ -147,7 +147,7 @@ static void temporary_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES])
     snprintf(ret_name, SEGMENT_NAME_BYTES, "%016llx" TEMPORARY_SUFFIX, (unsigned long long)number);
 }
 
-static void tell(bool *ret_is_in_doubt, bool is_in_doubt)
+static void set_in_doubt(bool *ret_is_in_doubt, bool is_in_doubt)
 {
     if (ret_is_in_doubt)
         *ret_is_in_doubt = is_in_doubt;
@@ -156,7 +156,7 @@ static void tell(bool *ret_is_in_doubt, bool is_in_doubt)
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
                        bool *ret_is_in_doubt)
 {
-    tell(ret_is_in_doubt, false);
+    set_in_doubt(ret_is_in_doubt, false);
     struct segment segment = { 0 };
     char temporary[SEGMENT_NAME_BYTES];
     twl_segment_name(plan->number, segment.name);
@@ -167,7 +167,7 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
     rc = io_open(io, temporary, IO_CREATE | plan->open_flags, &segment.file);
     if (rc < 0)
         return rc;
-    rc = fill(&segment, plan);
+    rc = fill_file(&segment, plan);
     if (rc == 0)
         rc = io->ops->rename(io, temporary, segment.name);
     if (rc < 0)
@@ -176,7 +176,7 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
         rc = io->ops->sync_dir(io);
         if (rc < 0) { /* a crash may remove the file or bring it back */
             io->ops->unlink(io, segment.name);
-            tell(ret_is_in_doubt, true);
+            set_in_doubt(ret_is_in_doubt, true);
         }
     }
     return hand_over(rc, &segment, ret_segment);
@@ -202,7 +202,7 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
         rc = io_open(io, temporary, IO_CREATE, &segment.file);
     if (rc < 0)
         return rc;
-    rc = fill(&segment, plan);
+    rc = fill_file(&segment, plan);
     if (rc == 0) /* until the temporary name is gone, for twl_segment_remove_dead() */
         rc = io_lock(segment.file, IO_LOCK_WRITER, false);
     if (rc == 0) /* else a crash may leave a gap */
@@ -278,7 +278,7 @@ static int begin_incarnation(struct segment *segment, const struct segment_plan 
         rc = write_header(segment->file, &header);
         if (rc == 0)
             rc = io_sync_data(segment->file);
-        tell(ret_is_in_doubt, rc < 0);
+        set_in_doubt(ret_is_in_doubt, rc < 0);
     }
     io_unlock(segment->file, IO_LOCK_USE);
     if (rc == 0)
@@ -291,7 +291,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 {
     struct segment segment;
     enum header_state state;
-    tell(ret_is_in_doubt, false);
+    set_in_doubt(ret_is_in_doubt, false);
     int rc = twl_segment_open(io, name, plan->open_flags, 0, &segment, &state);
     if (rc < 0)
         return rc;
@@ -317,7 +317,7 @@ static int find_size(struct segment *segment, bool has_waited)
     return segment->file_bytes > 0 ? 0 : io_size(segment->file, &segment->file_bytes);
 }
 
-int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
+int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
     _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
@@ -326,13 +326,13 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
     int rc = io_open(io, name, open_flags, &segment.file);
     if (rc < 0)
         return rc;
-    if (lock_wait_ms > 0)
-        rc = twl_lock_patiently(segment.file, lock_wait_ms);
+    if (lock_timeout_ms > 0)
+        rc = twl_lock_patiently(segment.file, lock_timeout_ms);
     size_t size = 0;
     if (rc == 0)
         rc = io_read(segment.file, sector, sizeof(sector), 0, &size);
     if (rc == 0)
-        rc = find_size(&segment, lock_wait_ms > 0);
+        rc = find_size(&segment, lock_timeout_ms > 0);
     enum header_state state = HEADER_FOREIGN;
     struct segment_header header;
     if (rc == 0 && size == sizeof(sector) && segment.file_bytes >= SEGMENT_HEADER_BYTES)

@@ -24,7 +24,7 @@ struct segment {
     uint64_t data_end;  /* groups end here at the latest; the footer is here */
     uint64_t write_end; /* groups that are still to be written end here: data_end, or where the space ends */
     uint64_t file_bytes;
-    uint64_t kept_lsn;       /* records before it were removed, and need not check; 0 = all are kept */
+    uint64_t head_lsn;       /* records before it were removed, and need not check; 0 = all are kept */
     struct summary *summary; /* owned; NULL unless the segment is being written or will be */
 };
 
@@ -80,9 +80,9 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 
 /* Opens a file of the log. *ret_state tells what the header is; unless it is HEADER_VALID, only the file
  * and the name are filled in; if ret_state is NULL, TWINLOG_ECORRUPT is returned instead. A file too short for
- * a header is HEADER_FOREIGN. With lock_wait_ms > 0 the file is locked before it is read, so that a dead
+ * a header is HEADER_FOREIGN. With lock_timeout_ms > 0 the file is locked before it is read, so that a dead
  * writer's last write has landed; -EBUSY if that takes longer. */
-int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
+int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
 
 /* Writes index and footer behind the groups, from segment->summary; durable on return. `max_time_so_far_ns` is the

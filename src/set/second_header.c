@@ -2,7 +2,7 @@
 /* See second_header.h. */
 #include "set/second_header.h"
 
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,14 +39,14 @@ int twl_second_header_is_used(struct io *io, const struct segment_entry *entry)
     int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
-    struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
+    struct segment_iter cursor = { 0 };
+    twl_iter_begin(&cursor, &segment, (struct position){ 0 });
     rc = twl_segment_read_footer(&segment, &footer);
     if (rc == 0) {
-        rc = twl_cursor_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &any);
+        rc = twl_iter_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &any);
         rc = rc == 0 ? any.offset > 0 : rc;
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc;
 }
@@ -68,16 +68,16 @@ int twl_second_header_find_lost(struct io *io, const char *name, const uint8_t l
     if (rc == 0)
         rc = io_size(segment.file, &segment.file_bytes);
     segment.header.bytes = min_u64(segment.file_bytes, SEGMENT_MAX_BYTES);
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     if (rc == 0)
-        twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
+        twl_iter_begin(&cursor, &segment, (struct position){ 0 });
     const size_t size = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
     for (uint64_t at = SEGMENT_DATA_OFFSET; rc == 0 && at + size <= segment.header.bytes; at += 8) {
-        const unsigned char *bytes = twl_cursor_bytes(&cursor, at, size, &rc);
+        const unsigned char *bytes = twl_iter_bytes(&cursor, at, size, &rc);
         if (bytes && twl_group_header_guess(bytes, log_id, &group))
             add_group(&group, ret_first_lsn, ret_last_lsn);
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One segment of a set that was loaded: where it begins, what other segments say of it, which one holds an LSN. */
 #include "set/segment_set.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <errno.h>
 
@@ -9,12 +9,12 @@
 
 static int look_at_first_group(const struct segment *segment, struct segment_entry *entry)
 {
-    struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
-    twl_cursor_begin(&cursor, segment, twl_position_before(&segment->header));
-    int rc = twl_cursor_enter_group(&cursor);
+    struct segment_iter cursor = { .window_bytes = FIRST_LOOK_BYTES };
+    twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
+    int rc = twl_iter_enter_group(&cursor);
     entry->first_group = rc > 0 ? cursor.group : (struct group_header){ 0 };
     entry->first_lsn = entry->first_group.first_lsn;
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     return rc < 0 ? rc : 0;
 }
 
@@ -40,7 +40,7 @@ int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, str
         segment.seed = twl_segment_seed(&entry->header);
         segment.data_end = twl_segment_data_end(entry->header.bytes);
     }
-    segment.kept_lsn = entry->kept_lsn;
+    segment.head_lsn = entry->head_lsn;
     if (!segment_is_mapped(&segment.header)) /* so that no room is made for bytes that do not exist */
         segment.header.bytes = min_u64(segment.header.bytes, segment.file_bytes);
     *ret_segment = segment;

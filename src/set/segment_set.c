@@ -19,7 +19,7 @@
  */
 #define _GNU_SOURCE
 #include "set/second_header.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@
 #define MOVING_SET_TRIES 100u /* the same, while the state file shows that they do */
 
 /* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
-struct loading {
+struct set_loader {
     struct io *io;
     enum segment_set_use use;
     unsigned header_flags;            /* IO_FROM_CACHE, or 0 */
@@ -44,7 +44,7 @@ struct loading {
 };
 
 /* A fault of the set was reported: ends the loading, unless faults are collected. */
-static int tolerate(struct loading *l, int error, bool may_hide_records)
+static int tolerate(struct set_loader *l, int error, bool may_hide_records)
 {
     struct segment_set *set = &l->set;
     if (l->use != SET_FOR_CHECKING || (error != TWINLOG_ECORRUPT && error != TWINLOG_EFOREIGN))
@@ -59,7 +59,7 @@ static int tolerate(struct loading *l, int error, bool may_hide_records)
 }
 
 /* The same, with the place of the fault. */
-static int fault(struct loading *l, const char *name, uint64_t sequence, uint64_t offset, uint64_t bytes,
+static int fault(struct set_loader *l, const char *name, uint64_t sequence, uint64_t offset, uint64_t bytes,
                  bool may_hide_records)
 {
     twl_report_place(l->report, name, sequence, offset, bytes);
@@ -68,7 +68,7 @@ static int fault(struct loading *l, const char *name, uint64_t sequence, uint64_
 
 /* ---- headers ----------------------------------------------------------------------------------- */
 
-static int refuse_header(struct loading *l, const char *name, enum header_state state)
+static int refuse_header(struct set_loader *l, const char *name, enum header_state state)
 {
     if (state == HEADER_NEWER)
         twl_report(l->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
@@ -81,7 +81,7 @@ static int refuse_header(struct loading *l, const char *name, enum header_state 
 }
 
 /* Of the system: not tolerated. */
-static int refuse(struct loading *l, int error, const char *doing, const char *name)
+static int refuse_segment(struct set_loader *l, int error, const char *doing, const char *name)
 {
     if (error == TWINLOG_EVERSION)
         return refuse_header(l, name, HEADER_NEWER);
@@ -92,15 +92,15 @@ static int refuse(struct loading *l, int error, const char *doing, const char *n
 }
 
 /* Takes the second header, if there is one. Else the entry keeps the sequence 0. */
-static int read_second_header(struct loading *l, struct segment_entry *entry)
+static int read_second_header(struct set_loader *l, struct segment_entry *entry)
 {
     int rc = twl_second_header_read(l->io, entry->name, &entry->header);
     entry->has_second_header = rc > 0;
-    return rc < 0 ? refuse(l, rc, "read", entry->name) : 0;
+    return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
 }
 
 /* 1 = it is there; 0 = the file is gone by now, as retired files may be. */
-static int load_entry(struct loading *l, struct segment_entry *entry)
+static int load_entry(struct set_loader *l, struct segment_entry *entry)
 {
     struct segment segment;
     enum header_state state = HEADER_DAMAGED;
@@ -108,7 +108,7 @@ static int load_entry(struct loading *l, struct segment_entry *entry)
          tries++) {
         int rc = twl_segment_open(l->io, entry->name, IO_READ_ONLY | l->header_flags, 0, &segment, &state);
         if (rc < 0)
-            return rc == -ENOENT ? 0 : refuse(l, rc, "read", entry->name);
+            return rc == -ENOENT ? 0 : refuse_segment(l, rc, "read", entry->name);
         twl_segment_close(&segment);
     }
     entry->file_bytes = segment.file_bytes;
@@ -131,7 +131,7 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static void sort(struct loading *l)
+static void sort(struct set_loader *l)
 {
     if (l->set.entries)
         qsort(l->set.entries, l->all, sizeof(*l->set.entries), by_place);
@@ -141,7 +141,7 @@ static void sort(struct loading *l)
 
 /* ---- the set as a whole ------------------------------------------------------------------------ */
 
-static int refuse_foreign(struct loading *l, const struct segment_entry *entry)
+static int refuse_foreign(struct set_loader *l, const struct segment_entry *entry)
 {
     twl_report(l->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
                "%s belongs to another log, or is a second copy; move it out of the directory", entry->name);
@@ -149,7 +149,7 @@ static int refuse_foreign(struct loading *l, const struct segment_entry *entry)
 }
 
 /* A walk finds the records that are missing in a gap, but not whether one of the segments was a truncation. */
-static int refuse_missing(struct loading *l, uint64_t first, uint64_t last,
+static int refuse_missing(struct set_loader *l, uint64_t first, uint64_t last,
                           const struct segment_entry *before)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
@@ -168,7 +168,7 @@ static bool is_of_log(const struct segment_entry *entry, const uint8_t log_id[LO
     return memcmp(entry->header.log_id, log_id, LOG_ID_BYTES) == 0;
 }
 
-static int forget_state(struct loading *l, int error)
+static int forget_state(struct set_loader *l, int error)
 {
     l->state = NULL;
     l->first_sequence = 0;
@@ -176,14 +176,14 @@ static int forget_state(struct loading *l, int error)
     return tolerate(l, error, false);
 }
 
-static int refuse_state(struct loading *l, enum twinlog_finding finding, int error, const char *words)
+static int refuse_state(struct set_loader *l, enum twinlog_finding finding, int error, const char *words)
 {
     twl_report(l->report, finding, TWINLOG_DID_REFUSE, error, "the file %s %s", STATE_NAME, words);
     twl_report_place(l->report, STATE_NAME, 0, 0, 0);
     return forget_state(l, error);
 }
 
-static int check_state(struct loading *l)
+static int check_state(struct set_loader *l)
 {
     bool has_header = false, is_ours = false;
     for (size_t i = 0; i < l->count; i++) {
@@ -202,7 +202,7 @@ static int check_state(struct loading *l)
 
 /* Which log is this? The state file says it, else the majority of the segments. False if there are
  * neither. */
-static bool choose_log(struct loading *l)
+static bool choose_log(struct set_loader *l)
 {
     size_t lead = 0;
     bool is_known = l->state != NULL;
@@ -220,7 +220,7 @@ static bool choose_log(struct loading *l)
     return is_known;
 }
 
-static bool is_twice(const struct loading *l, size_t index)
+static bool is_twice(const struct set_loader *l, size_t index)
 {
     const struct segment_entry *entries = l->set.entries;
     const uint64_t id = entries[index].header.segment_id;
@@ -228,7 +228,7 @@ static bool is_twice(const struct loading *l, size_t index)
            (index + 1 < l->all && entries[index + 1].header.segment_id == id);
 }
 
-static bool is_only_one(const struct loading *l, const struct segment_entry *entry)
+static bool is_only_one(const struct set_loader *l, const struct segment_entry *entry)
 {
     for (size_t i = 0; i < l->all; i++)
         if (&l->set.entries[i] != entry && l->set.entries[i].header.sequence == entry->header.sequence)
@@ -237,14 +237,14 @@ static bool is_only_one(const struct loading *l, const struct segment_entry *ent
 }
 
 /* Says that the second header counts, or that there is none. The first one is lost, or that of another file. */
-static int take_second_header(struct loading *l, struct segment_entry *entry)
+static int take_second_header(struct set_loader *l, struct segment_entry *entry)
 {
     const unsigned long long sequence = entry->header.sequence;
     int is_used = 0;
     if (entry->has_second_header)
         is_used = is_of_log(entry, l->log_id) ? twl_second_header_is_used(l->io, entry) : 0;
     if (is_used < 0)
-        return refuse(l, is_used, "read", entry->name);
+        return refuse_segment(l, is_used, "read", entry->name);
     /* A truncation that is not begun is believed only if nothing contradicts it; it may have failed. */
     const bool is_fixed = entry->header.start_lsn > 0;
     const bool counts = entry->has_second_header && is_of_log(entry, l->log_id) &&
@@ -258,7 +258,7 @@ static int take_second_header(struct loading *l, struct segment_entry *entry)
     uint64_t first_lsn, last_lsn;
     int rc = twl_second_header_find_lost(l->io, entry->name, l->log_id, &first_lsn, &last_lsn);
     if (rc < 0)
-        return refuse(l, rc, "read", entry->name);
+        return refuse_segment(l, rc, "read", entry->name);
     twl_report(
         l->report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
         last_lsn > 0
@@ -273,7 +273,7 @@ static int take_second_header(struct loading *l, struct segment_entry *entry)
 }
 
 /* The header of an entry is valid. Is it that of the file? */
-static int compare_headers(struct loading *l, struct segment_entry *entry, bool is_doubtful)
+static int compare_headers(struct set_loader *l, struct segment_entry *entry, bool is_doubtful)
 {
     struct segment_entry second = *entry;
     int rc = read_second_header(l, &second);
@@ -288,13 +288,13 @@ static int compare_headers(struct loading *l, struct segment_entry *entry, bool 
         if (rc > 0)
             rc = twl_second_header_is_used(l->io, entry) == 0;
         if (rc <= 0)
-            return rc < 0 ? refuse(l, rc, "read", entry->name) : 0;
+            return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
     }
     *entry = second;
     return take_second_header(l, entry);
 }
 
-static int mend_headers(struct loading *l)
+static int mend_headers(struct set_loader *l)
 {
     int rc = 0;
     sort(l);
@@ -309,7 +309,7 @@ static int mend_headers(struct loading *l)
 }
 
 /* Leaves out the segments of other logs, and files without a header. */
-static int check_owners(struct loading *l)
+static int check_owners(struct set_loader *l)
 {
     struct segment_entry *entries = l->set.entries;
     size_t kept = 0;
@@ -324,7 +324,7 @@ static int check_owners(struct loading *l)
 }
 
 /* Where another segment continues it, a walk finds what is missing. */
-static int check_length(struct loading *l, const struct segment_entry *entry, bool is_continued)
+static int check_length(struct set_loader *l, const struct segment_entry *entry, bool is_continued)
 {
     if (entry->file_bytes >= entry->header.bytes ||
         segment_is_mapped(&entry->header)) /* missing bytes count as zeros */
@@ -337,26 +337,26 @@ static int check_length(struct loading *l, const struct segment_entry *entry, bo
 }
 
 /* Looks when the writes that a dead writer had in flight have landed. */
-static int look_after_dead_writer(struct loading *l, struct segment_entry *entry)
+static int look_after_dead_writer(struct set_loader *l, struct segment_entry *entry)
 {
     struct io_file *file;
     int rc = 0;
     if (l->use == SET_FOR_WRITING) {
         rc = io_open(l->io, entry->name, 0, &file);
         if (rc < 0)
-            return refuse(l, rc, "open", entry->name);
+            return refuse_segment(l, rc, "open", entry->name);
         rc = twl_lock_patiently(file, DEAD_WRITER_WAIT_MS);
         io_close(file);
         if (rc < 0)
-            return refuse(l, rc, "lock", entry->name);
+            return refuse_segment(l, rc, "lock", entry->name);
     }
     rc = twl_segment_look(l->io, entry);
-    return rc < 0 ? refuse(l, rc, "read", entry->name) : 0;
+    return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
 }
 
 /* Two entries with the same sequence: retires the one that does not count. A sequence is used again only if its
  * segment could not be made, so that file was never started. */
-static int choose_twin(struct loading *l, struct segment_entry *a, struct segment_entry *b)
+static int choose_twin(struct set_loader *l, struct segment_entry *a, struct segment_entry *b)
 {
     int rc = 0;
     b->role = SEGMENT_RETIRED;
@@ -379,7 +379,7 @@ static int choose_twin(struct loading *l, struct segment_entry *a, struct segmen
     return 0;
 }
 
-static int choose_twins(struct loading *l)
+static int choose_twins(struct set_loader *l)
 {
     struct segment_entry *last = l->set.entries;
     int rc = 0;
@@ -395,7 +395,7 @@ static int choose_twins(struct loading *l)
 }
 
 /* Searches from the top down for the newest started entry. What is above it are spares. */
-static int find_newest(struct loading *l, size_t *ret_started)
+static int find_newest(struct set_loader *l, size_t *ret_started)
 {
     int rc = 0;
     for (*ret_started = l->count; rc == 0 && *ret_started > 0; --*ret_started) {
@@ -417,7 +417,7 @@ static bool begins_log(const struct segment_header *header)
 
 /* Follows the path down from entries[newest]; what is not on it was trimmed or truncated. Behind a gap it goes on with
  * the next older segment; but without a state file it is not known whether that was trimmed: it counts as such. */
-static int follow_path(struct loading *l, size_t newest)
+static int follow_path(struct set_loader *l, size_t newest)
 {
     struct segment_entry *entries = l->set.entries;
     size_t at = newest;
@@ -450,7 +450,7 @@ static int follow_path(struct loading *l, size_t newest)
     return rc;
 }
 
-static int check_spares(struct loading *l, size_t started)
+static int check_spares(struct set_loader *l, size_t started)
 {
     const struct segment_entry *entries = l->set.entries;
     int rc = 0;
@@ -464,7 +464,7 @@ static int check_spares(struct loading *l, size_t started)
     return rc;
 }
 
-static void count_entries(const struct loading *l, struct segment_set *set)
+static void count_entries(const struct set_loader *l, struct segment_set *set)
 {
     for (size_t i = 0; i < l->all; i++) {
         const struct segment_entry *entry = &set->entries[i];
@@ -479,7 +479,7 @@ static void count_entries(const struct loading *l, struct segment_set *set)
 }
 
 /* The head of the log is the one in the state file, unless a reset came later. */
-static int find_first_lsn(struct loading *l)
+static int find_first_lsn(struct set_loader *l)
 {
     struct segment_set *set = &l->set;
     const uint64_t head_lsn = l->state ? l->state->first_lsn : 1;
@@ -490,17 +490,17 @@ static int find_first_lsn(struct loading *l)
     struct segment_entry *oldest = &set->entries[0];
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
-        return refuse(l, rc, "read", oldest->name);
+        return refuse_segment(l, rc, "read", oldest->name);
     set->first_lsn = max_u64(oldest->first_lsn, 1);
     if (oldest->header.sequence == l->first_sequence)
         set->first_lsn = max_u64(set->first_lsn, head_lsn);
     else if (l->state && !begins_log(&oldest->header)) /* what is in front of it is missing */
         set->first_lsn = head_lsn;
-    oldest->kept_lsn = set->first_lsn;
+    oldest->head_lsn = set->first_lsn;
     return 0;
 }
 
-static int make_set(struct loading *l)
+static int make_set(struct set_loader *l)
 {
     size_t started = 0;
     sort(l);
@@ -522,7 +522,7 @@ static bool is_just_born(const struct state_header *state)
     return state->generation <= 1 && state->first_lsn <= 1 && state->body_bytes == 0;
 }
 
-static int refuse_empty(struct loading *l)
+static int refuse_empty(struct set_loader *l)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "all segments are missing; restore them from a copy");
@@ -537,7 +537,7 @@ static int remove_temporary(void *context, const char *name)
 
 static int collect(void *context, const char *name)
 {
-    struct loading *l = context;
+    struct set_loader *l = context;
     if (!twl_segment_name_is_ours(name))
         return 0;
     if (l->all == MOST_SEGMENTS)
@@ -555,7 +555,7 @@ static int collect(void *context, const char *name)
     return 0;
 }
 
-static int load_entries(struct loading *l)
+static int load_entries(struct set_loader *l)
 {
     l->room = 16;
     l->set.entries = calloc(l->room, sizeof(*l->set.entries)); /* an empty one for a set without files */
@@ -575,26 +575,26 @@ static int load_entries(struct loading *l)
         rc = rc > 0 ? 0 : rc;
     }
     if (rc == 0 && l->all > 0 && l->count == 0) /* there are other files by now */
-        rc = refuse(l, -ENOENT, "read", l->set.entries[0].name);
+        rc = refuse_segment(l, -ENOENT, "read", l->set.entries[0].name);
     l->all = l->count;
     return rc;
 }
 
-static void place_head(struct loading *l)
+static void place_head(struct set_loader *l)
 {
     for (size_t i = 0; l->state && i < l->count; i++)
         if (l->set.entries[i].header.sequence == l->first_sequence)
-            l->set.entries[i].kept_lsn = l->state->first_lsn;
+            l->set.entries[i].head_lsn = l->state->first_lsn;
 }
 
 /* There is neither a header nor a state file. */
-static int refuse_all(struct loading *l)
+static int refuse_all(struct set_loader *l)
 {
     const int rc = l->count > 0 ? refuse_header(l, l->set.entries[0].name, HEADER_DAMAGED) : 0;
     return rc == 0 && l->count > 0 ? TWINLOG_ECORRUPT : rc;
 }
 
-static int load_set(struct loading *l)
+static int load_set(struct set_loader *l)
 {
     int rc = load_entries(l);
     if (rc == 0)
@@ -624,7 +624,7 @@ void twl_segment_set_free(struct segment_set *set)
 static int open_once(struct io *io, enum segment_set_use use, unsigned header_flags, struct state *state,
                      uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
 {
-    struct loading l = {
+    struct set_loader l = {
         .io = io, .use = use, .header_flags = header_flags, .set = { .first_lsn = 1 }, .report = report
     };
     int rc = twl_state_read(io, state, report);

@@ -18,7 +18,7 @@ struct segment_entry {
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
     uint64_t file_bytes;
-    uint64_t kept_lsn;      /* the head of the log, if it is in this segment; else 0 */
+    uint64_t head_lsn;      /* the head of the log, if it is in this segment; else 0 */
     enum segment_role role; /* when it was loaded */
     bool has_second_header; /* `header` is the second one, because the first one is not that of the file */
     bool

@@ -25,7 +25,7 @@ static void confirm(struct area *area, uint64_t cursor)
         atomic_compare_exchange_strong(&slot->state, &state, state_of(state / CLAIM_KINDS, CLAIM_CLAIMED));
 }
 
-static enum claim_result look(const struct area *area, uint64_t cursor, uint64_t size)
+static enum claim_result probe_claim(const struct area *area, uint64_t cursor, uint64_t size)
 {
     const uint64_t start = cursor_offset(cursor), end = start + size;
     if (area->max_bytes > 0 && start > 0 && end > area->max_bytes)
@@ -42,7 +42,7 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
     uint64_t cursor = atomic_load_explicit(&area->cursor, memory_order_acquire);
     atomic_store_explicit(&slot->size, size, memory_order_relaxed);
     do {
-        const enum claim_result result = look(area, cursor, size);
+        const enum claim_result result = probe_claim(area, cursor, size);
         if (result != CLAIM_MADE) {
             atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
             return result;

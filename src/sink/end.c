@@ -71,7 +71,7 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
 
 /* ---- for a process that is no participant: it stores nothing in the area ------------------------------- */
 
-static int tell(struct io_file *data, uint64_t *ret_end)
+static int find_text_end(struct io_file *data, uint64_t *ret_end)
 {
     char name[NAME_ROOM];
     struct identity identity;
@@ -109,7 +109,7 @@ int twinlog_sink_end(const char *path, uint64_t *ret_end)
         return rc;
     rc = io_open(io, name, IO_READ_ONLY, &data);
     if (rc == 0) {
-        rc = tell(data, ret_end);
+        rc = find_text_end(data, ret_end);
         io_close(data);
     }
     io->ops->destroy(io);

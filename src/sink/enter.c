@@ -218,7 +218,7 @@ static int remove_area(const struct sink_file *file)
     return twl_sink_has_name(file->area_file, name) ? io->ops->unlink(io, name) : 0;
 }
 
-static int settle(const struct twinlog_sink *sink, struct sink_file *file)
+static int recover_file(const struct twinlog_sink *sink, struct sink_file *file)
 {
     bool has_others;
     int rc = twl_area_has_others(file->area_file, 1, PARTICIPANTS, &has_others);
@@ -238,7 +238,7 @@ static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
         rc = open_area(sink, file);
     if (rc != 0)
         return rc;
-    rc = twl_sink_has_name(file->data, sink->name) ? settle(sink, file) : FOUND_OTHER_FILE;
+    rc = twl_sink_has_name(file->data, sink->name) ? recover_file(sink, file) : FOUND_OTHER_FILE;
     if (rc != 0 && file->is_area_new)
         remove_area(file);
     return rc;

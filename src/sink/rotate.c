@@ -56,7 +56,7 @@ static int shift(const struct twinlog_sink *sink)
 
 /* ---- the next file ------------------------------------------------------------------------------- */
 
-static int go_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
+static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
 {
     struct sink_file *next;
     int rc = 0;
@@ -80,7 +80,7 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_
     int rc = 0;
     twl_mutex_lock(&sink->lock);
     if (atomic_load(&sink->file) == file)
-        rc = go_on(sink, file, is_rotating);
+        rc = move_to_next(sink, file, is_rotating);
     twl_mutex_unlock(&sink->lock);
     return rc;
 }

@@ -99,7 +99,7 @@ static int make_way(struct twinlog_sink *sink, struct sink_file *file, enum clai
     return rc == -EIO ? twl_sink_fail(sink, rc) : rc;
 }
 
-static int copy(struct sink_file *file, uint64_t start, const struct iovec *pieces, int count)
+static int copy_pieces(struct sink_file *file, uint64_t start, const struct iovec *pieces, int count)
 {
     int rc = 0;
     for (int i = 0; i < count && rc == 0; i++) {
@@ -141,7 +141,7 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
                 return rc;
             continue;
         }
-        const int rc = copy(file, *ret_start, pieces, count);
+        const int rc = copy_pieces(file, *ret_start, pieces, count);
         POINT("copy done");
         if (rc < 0)
             return fail(sink, file, area_slot(file->area, owner), *ret_start, size);
@@ -302,7 +302,7 @@ int twl_sink_find_place(const char *path, struct io **ret_io, char ret_name[NAME
 
 /* ---- open and close ------------------------------------------------------------------------------ */
 
-static void destroy(struct twinlog_sink *sink)
+static void free_sink(struct twinlog_sink *sink)
 {
     if (sink->io)
         sink->io->ops->destroy(sink->io);
@@ -347,7 +347,7 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
     if (rc == 0)
         rc = start(sink, path);
     if (rc < 0)
-        destroy(sink);
+        free_sink(sink);
     else
         *ret_sink = sink;
     return rc;
@@ -375,6 +375,6 @@ int twinlog_sink_close(struct twinlog_sink *sink)
     twl_event_notify_all(&sink->wake);
     pthread_join(sink->thread, NULL);
     const int retired = twl_sink_retire(sink, true), left = twl_sink_leave(atomic_load(&sink->file));
-    destroy(sink);
+    free_sink(sink);
     return retired < 0 ? retired : left;
 }

@@ -91,7 +91,7 @@ void twl_window_close(struct sink_file *file)
 
 /* ---- storing ----------------------------------------------------------------------------------- */
 
-static void copy(unsigned char *to, const unsigned char *from, size_t size)
+static void copy_bytes(unsigned char *to, const unsigned char *from, size_t size)
 {
 #ifdef TWL_POINTS
     memcpy(to, from, size / 2);
@@ -113,7 +113,7 @@ static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned
     unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
     if (!chunk)
         return write_bytes(file, start, bytes, size);
-    copy(chunk + start % CHUNK_BYTES, bytes, size);
+    copy_bytes(chunk + start % CHUNK_BYTES, bytes, size);
     return twl_mapping_is_lost(chunk) ? -EIO : 0;
 }
 

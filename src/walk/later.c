@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What lies behind the place where a walk stopped. */
-#include "walk/cursor_inside.h"
+#include "walk/segment_iter_inside.h"
 
 #include "base/bytes.h"
 
@@ -25,7 +25,7 @@ static bool confirms(const struct group_header *group, const struct later_groups
            (is_same_epoch(group->epoch, later->epoch) && named_lsn >= later->first_lsn);
 }
 
-static int look_for_group(const struct cursor *cursor, const unsigned char *bytes, uint64_t offset,
+static int look_for_group(const struct segment_iter *cursor, const unsigned char *bytes, uint64_t offset,
                           struct position stop, struct later_groups *later)
 {
     struct group_header group;
@@ -61,8 +61,8 @@ static size_t left_to_search(uint64_t at, uint64_t gap_end, uint64_t end)
     return (size_t)(min_u64(align_up(gap_end, BLOCK_BYTES) + GROUP_HEADER_BYTES, end) - at);
 }
 
-int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t gap, struct position stop,
-                          struct later_groups *ret_later)
+int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap, struct position stop,
+                        struct later_groups *ret_later)
 {
     *ret_later = (struct later_groups){ 0 };
     const uint64_t end = cursor->segment->data_end;
@@ -76,9 +76,9 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t gap, st
         int error;
         if (gap < MOST_AT_ONCE &&
             !is_inside(&cursor->window, at, size)) /* what is left, and no more than that */
-            (void)twl_cursor_bytes(cursor, at, left_to_search(at, max_u64(from, ret_later->end) + gap, end),
-                                   &error);
-        const unsigned char *bytes = twl_cursor_bytes(cursor, at, size, &error);
+            (void)twl_iter_bytes(cursor, at, left_to_search(at, max_u64(from, ret_later->end) + gap, end),
+                                 &error);
+        const unsigned char *bytes = twl_iter_bytes(cursor, at, size, &error);
         if (!bytes)
             return error;
         uint64_t offset = are_zeros(bytes, size) ? last + 8 : at;
@@ -92,22 +92,22 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t gap, st
 }
 
 /* Enters a first group, where one is possible, or any other group. */
-static int enter_found(struct cursor *cursor, uint64_t offset)
+static int enter_found(struct segment_iter *cursor, uint64_t offset)
 {
-    twl_cursor_place_at(cursor, offset, (struct position){ 0 });
-    int rc = twl_cursor_enter_next(cursor);
+    twl_iter_place_at(cursor, offset, (struct position){ 0 });
+    int rc = twl_iter_enter_next(cursor);
     if (rc != 0 || offset >= SEGMENT_DATA_OFFSET + BLOCK_BYTES)
         return rc;
     cursor->is_at_first = true;
-    return twl_cursor_enter_next(cursor);
+    return twl_iter_enter_next(cursor);
 }
 
-int twl_cursor_enter_later(struct cursor *cursor, struct later_groups *ret_later)
+int twl_iter_enter_later(struct segment_iter *cursor, struct later_groups *ret_later)
 {
     struct position stop = cursor->position;
     uint64_t from = cursor->offset;
     for (;;) {
-        int rc = twl_cursor_find_later(cursor, from, UINT64_MAX, stop, ret_later);
+        int rc = twl_iter_find_later(cursor, from, UINT64_MAX, stop, ret_later);
         if (rc < 0 || ret_later->offset == 0)
             return rc;
         rc = enter_found(cursor, ret_later->offset);

@@ -6,7 +6,7 @@
  * the group's own header says what the next group must continue. The group is valid only where this
  * incarnation of the file has put it, and its record must be the one that the index promised.
  */
-#include "walk/cursor_inside.h"
+#include "walk/segment_iter_inside.h"
 
 #include "format/checksum.h"
 
@@ -15,7 +15,7 @@
 #define MOST_PROBES 16u
 #define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
-int twl_cursor_load_index(struct cursor *cursor, const struct segment_footer *footer)
+int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer *footer)
 {
     struct loaded_index *index = &cursor->index;
     uint64_t end = cursor->segment->data_end;
@@ -27,8 +27,8 @@ int twl_cursor_load_index(struct cursor *cursor, const struct segment_footer *fo
     index->count = 0;
     if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
         return 0;
-    twl_cursor_refresh(cursor); /* it may have been written since these bytes were read */
-    const unsigned char *bytes = twl_cursor_bytes(cursor, end - size, size, &error);
+    twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
+    const unsigned char *bytes = twl_iter_bytes(cursor, end - size, size, &error);
     if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
         return error;
     if (footer->index_entries > index->room) {
@@ -52,14 +52,14 @@ struct entries {
 
 /* The same, of an index that is not in memory: reads a few of its blocks, so without its checksum. What an entry says
  * of a record is checked there. False = there is none. */
-static bool probe_index(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
+static bool probe_index(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn,
                         struct index_entry *ret_entry)
 {
     const size_t window_bytes = cursor->window_bytes;
     uint32_t low = 0, high = footer->index_entries;
     int error = 0;
     cursor->index.is_probed = true;
-    twl_cursor_refresh(cursor); /* it may have been written since these bytes were read */
+    twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
     cursor->window_bytes = BLOCK_BYTES;
     while (low < high && error == 0) {
         const uint32_t middle = low + (high - low) / 2;
@@ -67,7 +67,7 @@ static bool probe_index(struct cursor *cursor, const struct segment_footer *foot
         const unsigned char *bytes = NULL;
         struct index_entry entry = { .lsn = UINT64_MAX };
         if (back <= cursor->segment->data_end)
-            bytes = twl_cursor_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
+            bytes = twl_iter_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
         if (bytes)
             twl_index_entry_decode(bytes, &entry);
         if (entry.lsn <= lsn)
@@ -79,10 +79,10 @@ static bool probe_index(struct cursor *cursor, const struct segment_footer *foot
     return low > 0;
 }
 
-static struct entries known_entries(struct cursor *cursor, const struct segment_footer *footer)
+static struct entries known_entries(struct segment_iter *cursor, const struct segment_footer *footer)
 {
     if (footer) {
-        (void)twl_cursor_load_index(cursor, footer); /* without an index the walk is longer */
+        (void)twl_iter_load_index(cursor, footer); /* without an index the walk is longer */
         return (struct entries){ cursor->index.entries, cursor->index.count };
     }
     if (cursor->summary)
@@ -96,7 +96,7 @@ static const struct index_entry *find_entry(struct entries known, uint64_t lsn, 
     return number < 0 ? NULL : &known.entries[number];
 }
 
-static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
+static bool has_entered(const struct segment_iter *cursor, uint64_t group_offset)
 {
     const struct group_header *group = &cursor->group;
     return group->count > 0 && cursor->group_offset == group_offset &&
@@ -106,16 +106,16 @@ static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
 
 /* The bytes between a header and a record far behind it are useless. A header that was read once need not
  * be read again: it leads to the record, and the record must check. */
-static int enter_large_group(struct cursor *cursor, uint64_t offset)
+static int enter_large_group(struct segment_iter *cursor, uint64_t offset)
 {
     for (uint32_t i = 0; i < LARGE_GROUPS; i++)
         if (cursor->large[i].offset == offset) {
-            twl_cursor_step_in(cursor, offset, &cursor->large[i].header);
+            twl_iter_step_in(cursor, offset, &cursor->large[i].header);
             return 1;
         }
     size_t window_bytes = cursor->window_bytes;
     cursor->window_bytes = BLOCK_BYTES;
-    int rc = twl_cursor_enter_at(cursor, offset, PLACE_ANY);
+    int rc = twl_iter_enter_at(cursor, offset, PLACE_ANY);
     cursor->window_bytes = window_bytes;
     if (rc > 0) {
         struct large_group *oldest = &cursor->large[cursor->large_count++ % LARGE_GROUPS];
@@ -126,37 +126,37 @@ static int enter_large_group(struct cursor *cursor, uint64_t offset)
 
 /* The open group has no header that leads to a record. The marker in front of it gives its epoch and first
  * LSN, so the record at that place checks only if it is the right one. */
-static int enter_open_group_at(struct cursor *cursor, const struct index_entry *entry)
+static int enter_open_group_at(struct segment_iter *cursor, const struct index_entry *entry)
 {
     if (!segment_is_mapped(&cursor->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
         return 0;
-    int rc = twl_cursor_enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
+    int rc = twl_iter_enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
     if (rc <= 0)
         return rc;
     uint64_t first_lsn = cursor->position.next_lsn;
     if (entry->lsn >= first_lsn && entry->lsn - first_lsn < UINT32_MAX &&
         entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0) {
-        twl_cursor_place_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
-                                       OPEN_GROUP_OFFSET + entry->record_offset);
-        rc = twl_cursor_extend(cursor);
+        twl_iter_place_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
+                                     OPEN_GROUP_OFFSET + entry->record_offset);
+        rc = twl_iter_extend(cursor);
         if (rc > 0)
             return rc;
     }
-    twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+    twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     return rc < 0 ? rc : 0;
 }
 
-static int enter_for(struct cursor *cursor, const struct index_entry *entry)
+static int enter_for(struct segment_iter *cursor, const struct index_entry *entry)
 {
     cursor->position = (struct position){ 0 };
     cursor->records_left = 0;
     bool is_far = entry->record_offset >= FIRST_STEP_BYTES;
     int rc = is_far ? enter_large_group(cursor, entry->group_offset)
-                    : twl_cursor_enter_at(cursor, entry->group_offset, PLACE_ANY);
+                    : twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
     return rc == 0 ? enter_open_group_at(cursor, entry) : rc;
 }
 
-int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
+int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry)
 {
     const struct group_header *group = &cursor->group;
     struct record_header header;
@@ -173,46 +173,46 @@ int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
         return 0;
     cursor->record_offset = entry->group_offset + entry->record_offset;
     cursor->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
-    int rc = twl_cursor_peek(cursor, &header);
+    int rc = twl_iter_peek(cursor, &header);
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
 
 /* Moves to a place from the index; if there is none, or it is wrong, to the start. */
-static int jump(struct cursor *cursor, const struct index_entry *entry)
+static int jump(struct segment_iter *cursor, const struct index_entry *entry)
 {
-    int rc = entry ? twl_cursor_place(cursor, entry) : 0;
+    int rc = entry ? twl_iter_place(cursor, entry) : 0;
     if (rc == 0)
-        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     return rc < 0 ? rc : 0;
 }
 
-void twl_cursor_resume(struct cursor *cursor)
+void twl_iter_resume(struct segment_iter *cursor)
 {
     const struct summary *summary = cursor->summary;
     const struct position end = { .next_lsn = summary->next_lsn,
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
     if (summary->first_lsn == 0)
-        twl_cursor_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
+        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
     else
-        twl_cursor_place_at(cursor, summary->data_end, end);
+        twl_iter_place_at(cursor, summary->data_end, end);
     if (summary->open_lsn > 0)
-        twl_cursor_place_in_open_group(cursor, summary->open_lsn,
-                                       (uint32_t)(summary->next_lsn - summary->open_lsn), summary->data_end);
+        twl_iter_place_in_open_group(cursor, summary->open_lsn,
+                                     (uint32_t)(summary->next_lsn - summary->open_lsn), summary->data_end);
 }
 
 /* Walks from a place that is not behind `lsn`. Earlier groups are skipped by their headers. */
-static int walk_to(struct cursor *cursor, uint64_t lsn)
+static int walk_to(struct segment_iter *cursor, uint64_t lsn)
 {
     for (;;) {
         while (cursor->records_left > 0 && lsn < cursor->position.next_lsn) {
-            if (twl_cursor_next_lsn(cursor) == lsn)
+            if (twl_iter_next_lsn(cursor) == lsn)
                 return 1;
-            int rc = twl_cursor_skip_record(cursor);
+            int rc = twl_iter_skip_record(cursor);
             if (rc < 0)
                 return rc;
         }
-        int rc = twl_cursor_enter_group(cursor);
+        int rc = twl_iter_enter_group(cursor);
         if (rc <= 0)
             return rc;
         if (cursor->group.first_lsn > lsn)
@@ -220,39 +220,39 @@ static int walk_to(struct cursor *cursor, uint64_t lsn)
     }
 }
 
-int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn)
+int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn)
 {
     struct index_entry probed;
     const struct index_entry *entry = &probed;
     /* a second lookup is worth all of it */
     if (!footer || cursor->index.is_probed || !probe_index(cursor, footer, lsn, &probed))
         entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
-    uint64_t here = twl_cursor_next_lsn(cursor);
+    uint64_t here = twl_iter_next_lsn(cursor);
     bool is_on_the_way = here > 0 && here <= lsn;
     int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
     return rc < 0 ? rc : walk_to(cursor, lsn);
 }
 
-int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns)
+int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, int64_t time_ns)
 {
     const bool is_any = time_ns == INT64_MIN;
     const struct entries known = known_entries(cursor, footer);
     int rc = jump(cursor, is_any ? NULL : find_entry(known, UINT64_MAX, time_ns - 1));
-    return rc < 0 ? rc : twl_cursor_pass_older(cursor, time_ns);
+    return rc < 0 ? rc : twl_iter_pass_older(cursor, time_ns);
 }
 
-int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns)
+int twl_iter_pass_older(struct segment_iter *cursor, int64_t time_ns)
 {
     struct record_header header;
     for (;;) {
         int rc;
-        while ((rc = twl_cursor_peek(cursor, &header)) > 0) {
+        while ((rc = twl_iter_peek(cursor, &header)) > 0) {
             if (header.kind == RECORD_DATA && header.time_ns >= time_ns)
                 return 1;
             pass_record(cursor, &header);
         }
         if (rc == 0)
-            rc = twl_cursor_enter_group(cursor);
+            rc = twl_iter_enter_group(cursor);
         if (rc <= 0)
             return rc;
     }
@@ -266,15 +266,15 @@ struct milestone {
 };
 
 /* The first group from `from` on that begins in front of `end`: 1. */
-static int find_group(struct cursor *cursor, uint64_t from, uint64_t end, struct milestone *ret_found)
+static int find_group(struct segment_iter *cursor, uint64_t from, uint64_t end, struct milestone *ret_found)
 {
     int rc = 0;
     for (uint64_t at = align_up(from, 8); rc == 0 && at < end; at += 8) {
         const unsigned char *bytes = bytes_at(cursor, at, GROUP_HEADER_BYTES, &rc);
         if (!bytes)
             return rc;
-        twl_cursor_place_at(cursor, at, (struct position){ 0 });
-        rc = twl_group_header_maybe(bytes) ? twl_cursor_enter_at(cursor, at, PLACE_ANY) : 0;
+        twl_iter_place_at(cursor, at, (struct position){ 0 });
+        rc = twl_group_header_maybe(bytes) ? twl_iter_enter_at(cursor, at, PLACE_ANY) : 0;
     }
     *ret_found = (struct milestone){ cursor->group_offset, cursor->group.first_lsn };
     return rc;
@@ -288,7 +288,7 @@ static uint64_t guess(struct milestone low, struct milestone high, uint64_t lsn,
 }
 
 /* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. */
-static int come_near(struct cursor *cursor, uint64_t lsn, struct milestone *low, struct milestone high)
+static int come_near(struct segment_iter *cursor, uint64_t lsn, struct milestone *low, struct milestone high)
 {
     struct milestone found;
     int rc = 0;
@@ -308,7 +308,7 @@ static int come_near(struct cursor *cursor, uint64_t lsn, struct milestone *low,
     return rc < 0 ? rc : 1;
 }
 
-int twl_cursor_pass_near(struct cursor *cursor, uint64_t noted_offset, uint64_t lsn)
+int twl_iter_pass_near(struct segment_iter *cursor, uint64_t noted_offset, uint64_t lsn)
 {
     const size_t window_bytes = cursor->window_bytes;
     struct milestone low = { 0 }, high = { 0 };
@@ -323,5 +323,5 @@ int twl_cursor_pass_near(struct cursor *cursor, uint64_t noted_offset, uint64_t 
     else if (rc > 0 && low.lsn < lsn)
         rc = come_near(cursor, lsn, &low, high);
     cursor->window_bytes = window_bytes;
-    return rc > 0 ? twl_cursor_pass_to(cursor, low.offset) : rc;
+    return rc > 0 ? twl_iter_pass_to(cursor, low.offset) : rc;
 }

@@ -3,7 +3,7 @@
  * The bytes of a file that an iterator has in memory. They are read ahead, more each time while reading goes on at the
  * same place; or the whole file is mapped.
  */
-#include "walk/cursor_inside.h"
+#include "walk/segment_iter_inside.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 #define WINDOW_BYTES (1u << 20) /* the kernel reads ahead as much as was requested, or more */
 
-void twl_cursor_take_view(struct cursor *cursor)
+void twl_iter_take_view(struct segment_iter *cursor)
 {
     struct io_file *file = cursor->segment->file;
     size_t size = (size_t)cursor->segment->header.bytes;
@@ -26,7 +26,7 @@ void twl_cursor_take_view(struct cursor *cursor)
     window->size = size;
 }
 
-void twl_cursor_let_go(struct cursor *cursor)
+void twl_iter_let_go(struct segment_iter *cursor)
 {
     struct window *window = &cursor->window;
     if (window->view)
@@ -35,10 +35,10 @@ void twl_cursor_let_go(struct cursor *cursor)
     window->size = 0;
 }
 
-void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from)
+void twl_iter_take_buffer(struct segment_iter *cursor, struct segment_iter *from)
 {
     struct window *window = &cursor->window;
-    twl_cursor_refresh(from);
+    twl_iter_refresh(from);
     free(window->buffer);
     window->buffer = from->window.buffer;
     window->capacity = from->window.capacity;
@@ -46,13 +46,13 @@ void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from)
     from->window.capacity = 0;
 }
 
-void twl_cursor_refresh(struct cursor *cursor)
+void twl_iter_refresh(struct segment_iter *cursor)
 {
     if (!cursor->window.view)
         cursor->window.size = 0;
 }
 
-int twl_cursor_check(const struct cursor *cursor)
+int twl_iter_check(const struct segment_iter *cursor)
 {
     const struct window *window = &cursor->window;
     return window->view ? window->io->ops->check_view(window->io, window->view) : 0;
@@ -65,7 +65,7 @@ static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
            end + window->step >= window->start;
 }
 
-static int make_room(struct cursor *cursor, size_t need)
+static int make_room(struct segment_iter *cursor, size_t need)
 {
     struct window *window = &cursor->window;
     uint64_t usual =
@@ -83,7 +83,7 @@ static int make_room(struct cursor *cursor, size_t need)
 }
 
 /* A mapped segment may be shorter than its header says. */
-static void add_missing_zeros(struct cursor *cursor, size_t want)
+static void add_missing_zeros(struct segment_iter *cursor, size_t want)
 {
     struct window *window = &cursor->window;
     size_t size = (size_t)min_u64(want, cursor->segment->header.bytes - window->start);
@@ -93,7 +93,7 @@ static void add_missing_zeros(struct cursor *cursor, size_t want)
     window->size = size;
 }
 
-static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
+static int read_window(struct segment_iter *cursor, uint64_t offset, size_t size)
 {
     struct window *window = &cursor->window;
     bool goes_on = is_near(window, offset, offset + size);
@@ -116,7 +116,7 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
     return rc;
 }
 
-int twl_cursor_move_window(struct cursor *cursor, uint64_t offset, size_t size)
+int twl_iter_move_window(struct segment_iter *cursor, uint64_t offset, size_t size)
 {
     uint64_t bytes = cursor->segment->header.bytes;
     if (offset > bytes || size > bytes - offset)
@@ -127,7 +127,7 @@ int twl_cursor_move_window(struct cursor *cursor, uint64_t offset, size_t size)
     return rc;
 }
 
-const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error)
+const unsigned char *twl_iter_bytes(struct segment_iter *cursor, uint64_t offset, size_t size, int *ret_error)
 {
     return bytes_at(cursor, offset, size, ret_error);
 }

@@ -10,7 +10,7 @@
 #include "../crash/directory.h"
 #include "log/log.h"
 #include "twinlog.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -253,18 +253,18 @@ static unsigned find_file(const struct files *files, const char *name)
 static void walk(struct io *io, const struct segment_set *set, size_t index, unsigned file,
                  struct layout *layout)
 {
-    struct cursor cursor = { .passes_claims = true };
+    struct segment_iter cursor = { .passes_claims = true };
     struct cursor_record record;
     struct segment segment;
     const uint64_t bound = twl_segment_set_bound(set, index);
     must(twl_segment_open_valid(io, set->entries[index].name, &segment) == 0, "open a segment");
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_cursor_enter_group(&cursor) > 0 && cursor.group.first_lsn < bound) {
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    while (twl_iter_enter_group(&cursor) > 0 && cursor.group.first_lsn < bound) {
         must(layout->mark_count < MAX_MARKS, "note so many groups");
         if (!cursor.is_open)
             layout->marks[layout->mark_count++] =
                 (struct mark){ file, cursor.group_offset, cursor.group.first_lsn, cursor.group.durable_lsn };
-        while (twl_cursor_next_record(&cursor, &record) > 0) {
+        while (twl_iter_next_record(&cursor, &record) > 0) {
             if (record.lsn < set->first_lsn || record.lsn >= bound || record.header.kind != RECORD_DATA)
                 continue;
             must(layout->place_count < MAX_LSN, "note so many records");
@@ -273,7 +273,7 @@ static void walk(struct io *io, const struct segment_set *set, size_t index, uns
                                 record.offset + RECORD_HEADER_BYTES + record.header.size };
         }
     }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
 }
 

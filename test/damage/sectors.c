@@ -11,7 +11,7 @@
 #define _GNU_SOURCE
 #include "log/log.h"
 #include "twinlog_admin.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include "../crash/directory.h"
 
@@ -194,17 +194,17 @@ static void note(struct contents *contents, const char *file, const struct curso
 
 static void walk(struct io *io, const struct segment_set *set, size_t index, struct contents *contents)
 {
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     struct cursor_record record;
     struct segment segment;
     uint64_t bound = twl_segment_set_bound(set, index);
     must(twl_segment_open_valid(io, set->entries[index].name, &segment) == 0, "open a segment");
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_cursor_enter_group(&cursor) > 0)
-        while (twl_cursor_next_record(&cursor, &record) > 0)
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    while (twl_iter_enter_group(&cursor) > 0)
+        while (twl_iter_next_record(&cursor, &record) > 0)
             if (record.lsn >= set->first_lsn && record.lsn < bound && record.header.kind == RECORD_DATA)
                 note(contents, segment.name, &record);
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
 }
 

@@ -80,11 +80,11 @@ TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     struct waiter waiter = { .need = &need };
 
     ck_assert(twl_take_at_once(c, &need, &waiter.place));
-    ck_assert_int_eq(twl_lead(c, &waiter), LED_NOTHING);
+    ck_assert_int_eq(twl_lead(c, &waiter), LEAD_NOTHING);
     twl_record_encode(waiter.place.at, c->epoch_seed, waiter.place.lsn, &record, "short");
     twl_finish_copy(c, waiter.place.twin);
     waiter.place.twin = NULL;
-    ck_assert_int_eq(twl_lead(c, &waiter), LED_ROUND);
+    ck_assert_int_eq(twl_lead(c, &waiter), LEAD_ROUND);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
 }
@@ -96,7 +96,7 @@ static unsigned yields_of_append(struct twinlog *log, unsigned crowd)
                                                     { .data = "two", .size = 3 } };
     log->commit->expected = 2;
     log->commit->gather_skips = 1;
-    atomic_store(&log->commit->crowd, crowd);
+    atomic_store(&log->commit->batch_floor, crowd);
     yields = 0;
     ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, NULL), 0);
     return yields;
@@ -109,7 +109,7 @@ TEST(a_writer_yields_before_it_leads_only_in_a_crowd)
     ck_assert_uint_eq(yields_of_append(log, 3), 2);
     ck_assert_uint_eq(yields_of_append(log, 2), 0);           /* its group has enough */
     ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0); /* it is alone now, and the log notices */
-    ck_assert_uint_eq(atomic_load(&log->commit->crowd), 0);
+    ck_assert_uint_eq(atomic_load(&log->commit->batch_floor), 0);
     yields = 0;
     ck_assert_int_eq(twinlog_append(log, "three", 5, NULL), 0);
     ck_assert_uint_eq(yields, 0);
@@ -123,10 +123,10 @@ TEST(writers_that_do_not_come_are_no_crowd)
     struct commit *c = log->commit;
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     c->expected = 1000;
-    atomic_store(&c->crowd, 100);
+    atomic_store(&c->batch_floor, 100);
     ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0);
     ck_assert_uint_eq(c->gather_misses, 1);
-    ck_assert_uint_eq(atomic_load(&c->crowd), 0);
+    ck_assert_uint_eq(atomic_load(&c->batch_floor), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
@@ -356,7 +356,7 @@ TEST(a_leader_that_comes_after_a_failure_writes_nothing)
     struct round round;
     twl_lead_patiently(bare.commit);
     ck_assert(!twl_lead_round(bare.commit, GROUP_CLOSE, &round));
-    twl_hand_on(bare.commit, NULL);
+    twl_release_leadership(bare.commit, NULL);
     ck_assert_int_eq(mark_bare(GROUP_CLOSE), -EIO);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
     end_bare();
@@ -439,7 +439,7 @@ TEST(a_poisoned_log_is_not_stopped)
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(mark_bare(GROUP_START), -EIO);
     ck_assert_int_eq(twl_commit_stop(bare.commit), -EIO);
-    ck_assert_int_eq(twl_lead(bare.commit, NULL), LED_NOTHING); /* no thread leads */
+    ck_assert_int_eq(twl_lead(bare.commit, NULL), LEAD_NOTHING); /* no thread leads */
     end_bare();
 }
 

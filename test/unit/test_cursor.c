@@ -116,16 +116,16 @@ static struct group_header next_group(const struct group_header *before, uint32_
                                   .epoch = before->epoch };
 }
 
-static struct cursor cursor;
+static struct segment_iter cursor;
 
 static void begin_cursor(void)
 {
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
 }
 
 static void free_cursor(void)
 {
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
 }
 
 /* How many whole groups a walk finds. */
@@ -134,7 +134,7 @@ static unsigned count_groups(void)
     unsigned groups = 0;
     free_cursor();
     begin_cursor();
-    while (twl_cursor_accept_group(&cursor) > 0)
+    while (twl_iter_accept_group(&cursor) > 0)
         groups++;
     return groups;
 }
@@ -270,18 +270,18 @@ TEST(a_group_with_a_bad_record_is_backed_out_of)
     ck_assert_uint_eq(cursor.offset, next_at);
     ck_assert_uint_eq(cursor.position.next_lsn, 3);
     ck_assert_uint_eq(cursor.position.chain, head.checksum);
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     struct cursor_record record;
-    ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), TWINLOG_ECORRUPT);
-    ck_assert_int_eq(twl_cursor_skip_record(&cursor), 1);
-    ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 0);
+    ck_assert_int_eq(twl_iter_next_record(&cursor, &record), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twl_iter_skip_record(&cursor), 1);
+    ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 0);
 }
 
 static struct later_groups look_behind(void)
 {
     struct later_groups later;
     count_groups();
-    ck_assert_int_eq(twl_cursor_find_later(&cursor, cursor.offset, UINT64_MAX, cursor.position, &later), 0);
+    ck_assert_int_eq(twl_iter_find_later(&cursor, cursor.offset, UINT64_MAX, cursor.position, &later), 0);
     return later;
 }
 
@@ -431,17 +431,17 @@ static void make_many(void)
 /* What a writer would have left: walks, and writes index and footer. */
 static struct segment_footer seal(void)
 {
-    struct cursor walker = { 0 };
+    struct segment_iter walker = { 0 };
     struct summary *summary = malloc(sizeof(*summary));
     struct segment_footer footer;
     uint32_t step;
     ck_assert_ptr_nonnull(summary);
     twl_summary_begin(summary);
-    twl_cursor_begin(&walker, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&walker, &segment, twl_position_before(&segment.header));
     walker.summary = summary;
-    while (twl_cursor_accept_group(&walker) > 0)
+    while (twl_iter_accept_group(&walker) > 0)
         continue;
-    twl_cursor_free(&walker);
+    twl_iter_free(&walker);
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
     twl_summary_footer(summary, segment.data_end - align_up(summary->data_end, BLOCK_BYTES), 0, &footer,
                        &step);
@@ -456,10 +456,10 @@ static struct segment_footer seal(void)
     return footer;
 }
 
-static void expect_next(struct cursor *from, uint64_t lsn)
+static void expect_next(struct segment_iter *from, uint64_t lsn)
 {
     struct cursor_record record;
-    ck_assert_int_eq(twl_cursor_next_record(from, &record), 1);
+    ck_assert_int_eq(twl_iter_next_record(from, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
     ck_assert_uint_eq(from->group_offset, group_of[lsn]);
 }
@@ -468,12 +468,12 @@ static void seek_everywhere(const struct segment_footer *footer)
 {
     for (uint64_t i = 0; i < last_lsn; i += 97) {
         uint64_t lsn = i % 2 ? last_lsn - i : 1 + i;
-        ck_assert_int_eq(twl_cursor_seek(&cursor, footer, lsn), 1);
-        ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), lsn);
+        ck_assert_int_eq(twl_iter_seek(&cursor, footer, lsn), 1);
+        ck_assert_uint_eq(twl_iter_next_lsn(&cursor), lsn);
         expect_next(&cursor, lsn);
     }
-    ck_assert_int_eq(twl_cursor_seek(&cursor, footer, last_lsn + 1), 0);
-    ck_assert_int_eq(twl_cursor_seek(&cursor, footer, last_lsn), 1);
+    ck_assert_int_eq(twl_iter_seek(&cursor, footer, last_lsn + 1), 0);
+    ck_assert_int_eq(twl_iter_seek(&cursor, footer, last_lsn), 1);
     expect_next(&cursor, last_lsn);
 }
 
@@ -492,11 +492,11 @@ TEST(with_an_index_a_seek_reads_little)
 {
     struct segment_footer footer = seal();
     begin_cursor();
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5), 1); /* the index is read */
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5), 1); /* the index is read */
     reads = 0;
     for (uint64_t lsn = last_lsn - 10; lsn > 1000; lsn -= 1000) {
         bytes_read = 0;
-        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
         ck_assert_uint_le(bytes_read, 32 * 1024);
     }
@@ -516,12 +516,12 @@ TEST(the_header_of_a_large_group_is_read_once)
     struct segment_footer footer = seal();
     begin_cursor();
     for (uint64_t lsn = 5000; lsn <= 25000; lsn += 10000) {
-        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
     }
     for (uint64_t lsn = 9000; lsn <= 29000; lsn += 10000) {
         reads = 0;
-        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
         ck_assert_uint_eq(reads, 1);
     }
@@ -533,7 +533,7 @@ TEST(a_first_lookup_reads_a_few_blocks_of_the_index)
     for (uint64_t lsn = 3; lsn < last_lsn; lsn += 1013) {
         begin_cursor();
         bytes_read = 0;
-        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
         ck_assert_uint_le(bytes_read, 48 * 1024);
     }
@@ -545,9 +545,9 @@ TEST(without_an_index_the_headers_in_front_of_a_known_group_lead_near_a_record)
     for (uint64_t lsn = 1000; lsn < last_lsn; lsn += 1013) {
         begin_cursor();
         bytes_read = 0;
-        ck_assert_int_eq(twl_cursor_pass_near(&cursor, group_of[last_lsn], lsn), 1);
+        ck_assert_int_eq(twl_iter_pass_near(&cursor, group_of[last_lsn], lsn), 1);
         ck_assert_uint_le(cursor.position.next_lsn, lsn);
-        ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, lsn), 1);
+        ck_assert_int_eq(twl_iter_seek(&cursor, NULL, lsn), 1);
         expect_next(&cursor, lsn);
         ck_assert_uint_le(bytes_read, 64 * 1024);
     }
@@ -557,11 +557,11 @@ TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
     struct segment_footer footer = seal();
     begin_cursor();
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 7000), 1);
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 4000), 1); /* reads the index */
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 7000), 1);
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 4000), 1); /* reads the index */
     reads = 0;
     for (uint64_t lsn = 4001; lsn < 4040; lsn += 3) {
-        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        ck_assert_int_eq(twl_iter_seek(&cursor, &footer, lsn), 1);
         expect_next(&cursor, lsn);
     }
     ck_assert_uint_eq(reads, 0);
@@ -571,9 +571,9 @@ TEST(reading_on_reads_more_at_once)
 {
     make_groups(MANY_GROUPS);
     begin_cursor();
-    ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
+    ck_assert_int_eq(twl_iter_accept_group(&cursor), 1);
     ck_assert_uint_le(largest_read, 16 * 1024);
-    while (twl_cursor_accept_group(&cursor) > 0)
+    while (twl_iter_accept_group(&cursor) > 0)
         continue;
     ck_assert_uint_eq(largest_read, 1024 * 1024);
     ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 1024 * 1024);
@@ -581,31 +581,31 @@ TEST(reading_on_reads_more_at_once)
 
 TEST(a_cursor_that_gave_its_buffer_away_reads_again)
 {
-    struct cursor one = { 0 }, other = { 0 };
-    twl_cursor_begin(&one, &segment, twl_position_before(&segment.header));
-    twl_cursor_begin(&other, &segment, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_cursor_seek(&one, NULL, 100), 1);
-    twl_cursor_take_buffer(&other, &one);
-    ck_assert_int_eq(twl_cursor_seek(&other, NULL, last_lsn), 1);
-    twl_cursor_take_buffer(&one, &other);
+    struct segment_iter one = { 0 }, other = { 0 };
+    twl_iter_begin(&one, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&other, &segment, twl_position_before(&segment.header));
+    ck_assert_int_eq(twl_iter_seek(&one, NULL, 100), 1);
+    twl_iter_take_buffer(&other, &one);
+    ck_assert_int_eq(twl_iter_seek(&other, NULL, last_lsn), 1);
+    twl_iter_take_buffer(&one, &other);
     expect_next(&one, 100);
-    twl_cursor_take_buffer(&other, &one);
+    twl_iter_take_buffer(&other, &one);
     expect_next(&other, last_lsn);
     ck_assert_ptr_null(one.window.buffer);
-    twl_cursor_free(&one);
-    twl_cursor_free(&other);
+    twl_iter_free(&one);
+    twl_iter_free(&other);
 }
 
 TEST(a_restart_keeps_what_is_known_of_the_segment)
 {
     struct segment_footer footer = seal();
     begin_cursor();
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 3000), 1);
-    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 3000), 1);
+    twl_iter_place_at(&cursor, 0, twl_position_before(&segment.header));
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET);
     bytes_read = 0;
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5000), 1);
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5000), 1);
     expect_next(&cursor, 5000);
     ck_assert_uint_le(bytes_read, 32 * 1024); /* the index was there */
 }
@@ -639,7 +639,7 @@ TEST(an_index_that_lies_is_found_out)
         footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
         begin_cursor();
         seek_everywhere(&footer);
-        twl_cursor_free(&cursor);
+        twl_iter_free(&cursor);
     }
 }
 
@@ -648,11 +648,11 @@ TEST(a_seek_gets_past_damage_where_the_index_leads_behind_it)
     struct segment_footer footer = seal();
     image[group_of[1000] + 8] ^= 1;
     begin_cursor();
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 1000), 0);
-    ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, 5000), 0);
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5000), 1);
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 1000), 0);
+    ck_assert_int_eq(twl_iter_seek(&cursor, NULL, 5000), 0);
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5000), 1);
     expect_next(&cursor, 5000);
-    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 900), 1);
+    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 900), 1);
     expect_next(&cursor, 900);
 }
 
@@ -669,11 +669,11 @@ static void seek_times(const struct segment_footer *footer)
 {
     for (int64_t time_ns = -3; time_ns<(int64_t)last_lsn + 20; time_ns += time_ns % 100> 40 ? 1 : 37) {
         uint64_t expected = find_by_hand(time_ns);
-        ck_assert_int_eq(twl_cursor_seek_time(&cursor, footer, time_ns), expected > 0);
+        ck_assert_int_eq(twl_iter_seek_time(&cursor, footer, time_ns), expected > 0);
         if (expected > 0)
             expect_next(&cursor, expected);
         else
-            ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), last_lsn + 1);
+            ck_assert_uint_eq(twl_iter_next_lsn(&cursor), last_lsn + 1);
     }
 }
 
@@ -698,7 +698,7 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     *last_byte ^= 1;
     begin_cursor();
     cursor.summary = summary;
-    while (twl_cursor_accept_group(&cursor) > 0)
+    while (twl_iter_accept_group(&cursor) > 0)
         continue;
     ck_assert_uint_eq(summary->data_end, torn);
     ck_assert_uint_eq(summary->next_lsn, cursor.position.next_lsn);
@@ -706,11 +706,11 @@ TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
         ck_assert_uint_lt(summary->index.entries[i].group_offset, torn);
 
     *last_byte ^= 1;
-    ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, 17), 1);
-    twl_cursor_resume(&cursor);
-    twl_cursor_refresh(&cursor);
-    ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), summary->next_lsn);
-    while (twl_cursor_accept_group(&cursor) > 0)
+    ck_assert_int_eq(twl_iter_seek(&cursor, NULL, 17), 1);
+    twl_iter_resume(&cursor);
+    twl_iter_refresh(&cursor);
+    ck_assert_uint_eq(twl_iter_next_lsn(&cursor), summary->next_lsn);
+    while (twl_iter_accept_group(&cursor) > 0)
         continue;
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
     seek_everywhere(NULL);
@@ -729,15 +729,15 @@ TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
     seek_everywhere(&footer);
     seek_everywhere(NULL);
     ck_assert_uint_eq(reads, 0);
-    ck_assert_int_eq(twl_cursor_check(&cursor), 0);
+    ck_assert_int_eq(twl_iter_check(&cursor), 0);
     hit_error = -EIO;
-    ck_assert_int_eq(twl_cursor_check(&cursor), -EIO);
+    ck_assert_int_eq(twl_iter_check(&cursor), -EIO);
     begin_cursor();
     ck_assert_uint_eq(views, 1);
-    twl_cursor_let_go(&cursor);
+    twl_iter_let_go(&cursor);
     ck_assert_uint_eq(views, 0);
-    ck_assert_int_eq(twl_cursor_check(&cursor), 0);
-    twl_cursor_free(&cursor);
+    ck_assert_int_eq(twl_iter_check(&cursor), 0);
+    twl_iter_free(&cursor);
     ck_assert_uint_eq(views, 0);
 }
 

@@ -16,7 +16,7 @@
 #include "base/bytes.h"
 #include "format/checksum.h"
 #include "log/log.h"
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,7 +133,7 @@ static struct part {
 } parts[2 * SEGMENTS];
 static size_t part_count;
 
-static void survey_group(struct part *part, struct cursor *cursor)
+static void survey_group(struct part *part, struct segment_iter *cursor)
 {
     struct cursor_record record;
 
@@ -145,7 +145,7 @@ static void survey_group(struct part *part, struct cursor *cursor)
         part->end = cursor->offset;
     }
     part->groups++;
-    while (twl_cursor_next_record(cursor, &record) > 0) {
+    while (twl_iter_next_record(cursor, &record) > 0) {
         part->first_lsn = part->first_lsn ? part->first_lsn : record.lsn;
         part->last_lsn = record.lsn;
         if (part->groups <= 6) { /* the fourth of some group in the middle */
@@ -161,7 +161,7 @@ static void survey_group(struct part *part, struct cursor *cursor)
 static void survey_segment(struct io *io, struct segment_entry *entry)
 {
     struct part *part = &parts[part_count++];
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     struct segment segment;
 
     ck_assert_uint_le(part_count, sizeof(parts) / sizeof(parts[0]));
@@ -173,10 +173,10 @@ static void survey_segment(struct io *io, struct segment_entry *entry)
     if (entry->is_sealed)
         part->index.size = (uint64_t)entry->footer.index_entries * INDEX_ENTRY_BYTES;
     part->index.offset = segment.data_end - part->index.size;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_cursor_enter_group(&cursor) > 0)
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    while (twl_iter_enter_group(&cursor) > 0)
         survey_group(part, &cursor);
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
 }
 
@@ -574,12 +574,12 @@ static void change_group(unsigned char *bytes, const struct segment *segment, ui
 }
 
 /* Moves to the first segment's group that begins with this record. */
-static uint64_t find_group(struct io *io, uint64_t lsn, struct segment *segment, struct cursor *cursor)
+static uint64_t find_group(struct io *io, uint64_t lsn, struct segment *segment, struct segment_iter *cursor)
 {
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", segment), 0);
-    twl_cursor_begin(cursor, segment, twl_position_before(&segment->header));
+    twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
     do
-        ck_assert_int_eq(twl_cursor_enter_group(cursor), 1);
+        ck_assert_int_eq(twl_iter_enter_group(cursor), 1);
     while (cursor->group.first_lsn != lsn || cursor->group.count == 0);
     return cursor->group_offset;
 }
@@ -589,19 +589,19 @@ static uint64_t find_group(struct io *io, uint64_t lsn, struct segment *segment,
 static off_t change_group_of(uint64_t lsn, enum newer newer)
 {
     unsigned char bytes[GROUP_HEADER_BYTES + 32];
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     struct segment segment;
     int error;
 
     struct io *io = log_io(true);
     const uint64_t at = find_group(io, lsn, &segment, &cursor);
-    memcpy(bytes, twl_cursor_bytes(&cursor, at, sizeof(bytes), &error), sizeof(bytes));
+    memcpy(bytes, twl_iter_bytes(&cursor, at, sizeof(bytes), &error), sizeof(bytes));
     struct record_header record = twl_record_header_load(bytes + GROUP_HEADER_BYTES);
     record.kind = newer == NEWER_RECORD_KIND ? 31 : newer == IGNORED_RECORD_KIND ? 32 : record.kind;
     twl_record_encode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(segment.header.log_id, cursor.group.epoch),
                       lsn, &record, NULL);
     change_group(bytes, &segment, at, cursor.group, newer);
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     io->ops->destroy(io);
     patch_file(log_segment(1), (off_t)at, bytes, sizeof(bytes));
@@ -670,7 +670,7 @@ TEST_LOOP(what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alo
 /* Returns how many records of that kind the log has, and checks that they are whole. */
 static unsigned count_kind(const char *dir, unsigned kind_of_record)
 {
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     struct cursor_record record;
     struct segment segment;
     unsigned count = 0;
@@ -678,14 +678,14 @@ static unsigned count_kind(const char *dir, unsigned kind_of_record)
 
     ck_assert_int_eq(twl_io_posix_create(dir, true, &io), 0);
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_cursor_enter_group(&cursor) > 0)
-        while (twl_cursor_next_record(&cursor, &record) > 0) {
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    while (twl_iter_enter_group(&cursor) > 0)
+        while (twl_iter_next_record(&cursor, &record) > 0) {
             count += record.header.kind == kind_of_record;
             ck_assert_uint_eq(record.header.size, 8);
             ck_assert_mem_eq(record.payload, "a record", 8);
         }
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     io->ops->destroy(io);
     return count;
@@ -736,16 +736,16 @@ TEST_RANGE(what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_K
 static void tear_first_group(void)
 {
     static const unsigned char zeros[SMALL_SEGMENT];
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     struct segment segment;
 
     struct io *io = log_io(true);
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000002.twl", &segment), 0);
     const uint64_t data_end = segment.data_end;
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     const uint64_t records = cursor.group_offset + GROUP_HEADER_BYTES;
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     io->ops->destroy(io);
     patch_file(log_segment(2), (off_t)records, zeros, data_end - records);
@@ -783,7 +783,7 @@ TEST(a_segment_that_the_next_one_does_not_continue_is_not_sealed)
 {
     static const unsigned char zeros[SEGMENT_FOOTER_BYTES], payload[1000];
     struct segment_footer footer;
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     struct segment segment;
 
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT));
@@ -797,7 +797,7 @@ TEST(a_segment_that_the_next_one_does_not_continue_is_not_sealed)
     const uint64_t data_end = segment.data_end;
     twl_segment_close(&segment);
     const uint64_t last_group = find_group(io, footer.last_lsn, &segment, &cursor);
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     patch_file(log_segment(1), (off_t)last_group, zeros, GROUP_HEADER_BYTES);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);

@@ -12,7 +12,7 @@
 #include "logdir.h"
 #include "suites.h"
 
-#include "io/quicker.h"
+#include "io/path_selector.h"
 #include "log/handle.h"
 
 #include <errno.h>

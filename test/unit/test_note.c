@@ -55,7 +55,7 @@ static void lose_some(struct twinlog *log)
 {
     struct twinlog_terms written = TWINLOG_TERMS_INIT;
     struct segment segment;
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     const uint64_t lost_lsn = twinlog_last_lsn(log) + 1;
     written.level = TWINLOG_LEVEL_WRITTEN;
     for (unsigned i = 0; i < DEAD; i++)
@@ -65,13 +65,13 @@ static void lose_some(struct twinlog *log)
     kill_log(log);
     struct io *io = look();
     ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
     do
-        ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     while (cursor.group.first_lsn != lost_lsn || cursor.group.count == 0);
     patch_file(log_segment(1), (off_t)(cursor.group_offset + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES), "?",
                1);
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     io->ops->destroy(io);
 }

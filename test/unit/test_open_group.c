@@ -225,26 +225,26 @@ static void leave(void)
 CASE("walks", set_up, leave);
 
 static struct segment segment;
-static struct cursor cursor;
+static struct segment_iter cursor;
 
 static void begin_walk(const struct image *image)
 {
     ck_assert_int_eq(twl_segment_open_valid(io, image->name, &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     ck_assert_int_eq(cursor.group.kind, GROUP_START);
 }
 
 static void end_walk(void)
 {
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
 }
 
 static void expect_record(uint64_t lsn)
 {
     struct cursor_record record;
-    ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 1);
+    ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
     ck_assert(is_payload(record.payload, record.header.size, lsn));
 }
@@ -255,22 +255,22 @@ TEST(an_open_group_is_walked_record_by_record_and_grows)
     write_image(image, BYTES);
     begin_walk(image);
     for (uint64_t lsn = image->first_lsn; lsn < image->next_lsn; lsn++) {
-        ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
         ck_assert_uint_eq(cursor.records_left, 1);
         expect_record(lsn);
     }
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 0);
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 0);
     ck_assert_uint_eq(cursor.group.count, 20);
     ck_assert_uint_eq(cursor.position.chain, image->mark.checksum);
 
     uint64_t lsn = image->next_lsn, at = image->at;
     add_record(image);
     patch_file(log_file(image->name), (off_t)at + 8, image->bytes + at + 8, (size_t)(image->at - at - 8));
-    twl_cursor_refresh(&cursor);
-    ck_assert_msg(twl_cursor_enter_group(&cursor) == 0, "the word that makes it complete is missing");
+    twl_iter_refresh(&cursor);
+    ck_assert_msg(twl_iter_enter_group(&cursor) == 0, "the word that makes it complete is missing");
     patch_file(log_file(image->name), (off_t)at, image->bytes + at, 8);
-    twl_cursor_refresh(&cursor);
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    twl_iter_refresh(&cursor);
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     expect_record(lsn);
     end_walk();
 }
@@ -286,15 +286,15 @@ TEST(a_claim_ends_the_walk_unless_it_is_passed)
         unsigned count = 0, fillers = 0;
         begin_walk(image);
         cursor.passes_claims = passes;
-        while (twl_cursor_enter_group(&cursor) > 0) {
+        while (twl_iter_enter_group(&cursor) > 0) {
             struct cursor_record record;
-            ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 1);
+            ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 1);
             fillers += record.header.kind == RECORD_FILLER;
             count++;
         }
         ck_assert_uint_eq(count, passes ? 6 : 3);
         ck_assert_uint_eq(fillers, passes ? 1 : 0);
-        ck_assert_int_eq(twl_cursor_has_ended(&cursor), passes);
+        ck_assert_int_eq(twl_iter_has_ended(&cursor), passes);
         end_walk();
     }
 }
@@ -309,10 +309,10 @@ TEST(what_a_file_lacks_is_zeros)
             unsigned count = 0;
             cursor.maps = maps;
             begin_walk(image);
-            while (twl_cursor_accept_group(&cursor) > 0)
+            while (twl_iter_accept_group(&cursor) > 0)
                 count++;
             ck_assert_uint_eq(count, i == 1 ? 0 : 4);
-            ck_assert_int_eq(twl_cursor_check(&cursor), 0);
+            ck_assert_int_eq(twl_iter_check(&cursor), 0);
             end_walk();
         }
     }
@@ -331,7 +331,7 @@ TEST(a_group_that_was_open_stands_outside_the_chain)
             write_image(image, (size_t)image->at);
             begin_walk(image);
             unsigned count = 0;
-            while (twl_cursor_accept_group(&cursor) > 0 && cursor.group.kind == GROUP_RECORDS)
+            while (twl_iter_accept_group(&cursor) > 0 && cursor.group.kind == GROUP_RECORDS)
                 count += cursor.entered;
             ck_assert_uint_eq(count, records);
             ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
@@ -348,11 +348,11 @@ TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
     image->bytes[torn + RECORD_HEADER_BYTES] ^= 1;
     write_image(image, BYTES);
     begin_walk(image);
-    while (twl_cursor_accept_group(&cursor) > 0)
+    while (twl_iter_accept_group(&cursor) > 0)
         continue;
     ck_assert_uint_eq(cursor.offset, torn);
     ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
-    ck_assert_int_eq(twl_cursor_accept_group(&cursor), 0);
+    ck_assert_int_eq(twl_iter_accept_group(&cursor), 0);
     ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
     end_walk();
 }
@@ -372,18 +372,18 @@ TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
         begin_walk(image);
         for (size_t i = 0; i < 200; i++) {
             size_t at = i * 17 % 40;
-            ck_assert_int_eq(twl_cursor_place(&cursor, &places[at]), 1);
+            ck_assert_int_eq(twl_iter_place(&cursor, &places[at]), 1);
             expect_record(places[at].lsn);
-            ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, places[39 - at].lsn), 1);
+            ck_assert_int_eq(twl_iter_seek(&cursor, NULL, places[39 - at].lsn), 1);
             expect_record(places[39 - at].lsn);
         }
         struct index_entry wrong = places[7];
         wrong.lsn++;
-        twl_cursor_place_at(&cursor, 0, (struct position){ 0 });
-        ck_assert_int_eq(twl_cursor_place(&cursor, &wrong), 0);
-        ck_assert_int_eq(twl_cursor_seek_time(&cursor, NULL, time_of(places[11].lsn)), 1);
+        twl_iter_place_at(&cursor, 0, (struct position){ 0 });
+        ck_assert_int_eq(twl_iter_place(&cursor, &wrong), 0);
+        ck_assert_int_eq(twl_iter_seek_time(&cursor, NULL, time_of(places[11].lsn)), 1);
         expect_record(places[11].lsn);
-        ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, image->next_lsn), 0);
+        ck_assert_int_eq(twl_iter_seek(&cursor, NULL, image->next_lsn), 0);
         end_walk();
         close_image(image);
         write_image(image, BYTES);
@@ -396,19 +396,19 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     struct image *image = first_image(30);
     write_image(image, BYTES);
     begin_walk(image);
-    twl_cursor_place_at(&cursor, 0, twl_position_before(&segment.header));
+    twl_iter_place_at(&cursor, 0, twl_position_before(&segment.header));
     cursor.summary = &summary;
     twl_summary_begin(&summary);
     for (unsigned i = 0; i < 11; i++)
-        ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
-    twl_cursor_place_at(&cursor, 0, (struct position){ 0 });
-    twl_cursor_resume(&cursor);
-    ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), image->first_lsn + 10);
+        ck_assert_int_eq(twl_iter_accept_group(&cursor), 1);
+    twl_iter_place_at(&cursor, 0, (struct position){ 0 });
+    twl_iter_resume(&cursor);
+    ck_assert_uint_eq(twl_iter_next_lsn(&cursor), image->first_lsn + 10);
     add_close_mark(image);
     close_image(image);
     write_image(image, BYTES);
-    twl_cursor_refresh(&cursor);
-    while (twl_cursor_accept_group(&cursor) > 0)
+    twl_iter_refresh(&cursor);
+    while (twl_iter_accept_group(&cursor) > 0)
         continue;
     ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
     ck_assert_uint_eq(summary.next_lsn, image->next_lsn);

@@ -353,16 +353,16 @@ static int judge(struct io *io, const struct segment_set *set, const struct plac
                  struct recover_judgement *ret_judgement)
 {
     struct segment segment;
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     ck_assert_int_eq(twl_segment_open_valid(io, set->entries[0].name, &segment), 0);
-    twl_cursor_begin(&cursor, &segment, place->stop);
+    twl_iter_begin(&cursor, &segment, place->stop);
     cursor.offset = place->offset;
     reads_left = place->failing_read;
     read_error = place->error;
     const int rc = twl_recover_judge(io, set, 0, &cursor, false, UINT64_MAX, ret_judgement);
     const bool has_failed = place->failing_read > 0 && reads_left == 0;
     reads_left = 0;
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     ck_assert(rc == 0 || has_failed);
     return rc;
@@ -439,7 +439,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     struct recover_judgement judgement;
     struct segment_set set;
     struct segment segment;
-    struct cursor cursor = { 0 };
+    struct segment_iter cursor = { 0 };
     const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     struct twinlog *log =
         log_on(simdisk_connect(living), &WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES));
@@ -452,12 +452,12 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     struct io *io = connect_to_failing();
     load_set(io, &set);
     ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment.header));
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
     for (unsigned i = 0; i < 3; i++) /* the marker, and two records */
-        ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     place.offset = cursor.group_offset + 8;
     place.stop = cursor.before;
-    twl_cursor_free(&cursor);
+    twl_iter_free(&cursor);
     twl_segment_close(&segment);
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
     ck_assert_uint_ne(judgement.facts & FACT_LATER_GROUP, 0);

@@ -11,7 +11,7 @@
 
 #include "base/sync.h"
 #include "io/io_files.h"
-#include "io/quicker.h"
+#include "io/path_selector.h"
 #include "io/ring.h"
 
 #include <check.h>
@@ -182,11 +182,11 @@ TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
 
 /* ---- the ring, or a call ------------------------------------------------------------------------- */
 
-static struct quicker quicker;
+static struct path_selector selector;
 
-static void begin_quicker(void)
+static void begin_selector(void)
 {
-    quicker = (struct quicker){ 0 };
+    selector = (struct path_selector){ 0 };
 }
 
 /* Takes turns until a trial is over, each way with its time. Returns how many turns there were before the trial. */
@@ -195,9 +195,9 @@ static unsigned run_trial(uint64_t first_ns, uint64_t second_ns)
     unsigned turns = 0;
 
     do {
-        turns += !is_trial(&quicker);
-        twl_quicker_next(&quicker, twl_quicker_is_second(&quicker) ? second_ns : first_ns);
-    } while (quicker.turn > 0);
+        turns += !is_trial(&selector);
+        twl_path_selector_next(&selector, twl_path_selector_is_second(&selector) ? second_ns : first_ns);
+    } while (selector.turn > 0);
     return turns;
 }
 
@@ -243,11 +243,11 @@ TEST(a_way_is_left_when_the_other_one_is_quicker)
     } trials[] = { { 1000, 1000, true }, { 1000, 1100, true }, { 1000, 1101, false },   { 4000, 300, true },
                    { 300, 4000, false }, { 0, 0, true },       { 1, UINT64_MAX, false } };
 
-    begin_quicker();
-    ck_assert(!twl_quicker_is_second(&quicker)); /* the first turn finds out whether io_uring works */
+    begin_selector();
+    ck_assert(!twl_path_selector_is_second(&selector)); /* the first turn finds out whether io_uring works */
     for (unsigned i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         run_trial(trials[i].first_ns, trials[i].second_ns);
-        ck_assert_msg(twl_quicker_is_second(&quicker) == trials[i].is_second, "trial %u", i);
+        ck_assert_msg(twl_path_selector_is_second(&selector) == trials[i].is_second, "trial %u", i);
     }
 }
 
@@ -255,12 +255,12 @@ TEST(in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones)
 {
     unsigned turns[2][2] = { 0 };
 
-    begin_quicker();
+    begin_selector();
     for (unsigned i = 0; i < 2 * TRIALS; i++) {
-        turns[twl_quicker_is_second(&quicker)][i % 2]++;
-        twl_quicker_next(&quicker, 1);
+        turns[twl_path_selector_is_second(&selector)][i % 2]++;
+        twl_path_selector_next(&selector, 1);
     }
-    ck_assert(!is_trial(&quicker));
+    ck_assert(!is_trial(&selector));
     for (unsigned way = 0; way < 2; way++) {
         ck_assert_uint_eq(turns[way][0], TRIALS / 2);
         ck_assert_uint_eq(turns[way][1], TRIALS / 2);
@@ -273,29 +273,31 @@ TEST_LOOP(large_groups_in_turn_with_small_ones_decide_nothing, 4)
     const unsigned large = (unsigned)_i / 2;
     const bool is_second_quicker = _i % 2;
 
-    begin_quicker();
+    begin_selector();
     for (unsigned i = 0; i < 2 * TRIALS; i++) {
-        const bool is_slow = twl_quicker_is_second(&quicker) != is_second_quicker;
-        twl_quicker_next(&quicker, (i % 2 == large ? 400u : 100u) * (is_slow ? 2 : 1));
+        const bool is_slow = twl_path_selector_is_second(&selector) != is_second_quicker;
+        twl_path_selector_next(&selector, (i % 2 == large ? 400u : 100u) * (is_slow ? 2 : 1));
     }
-    ck_assert_uint_eq(quicker.turn, 0);
-    ck_assert(twl_quicker_is_second(&quicker) == is_second_quicker);
+    ck_assert_uint_eq(selector.turn, 0);
+    ck_assert(twl_path_selector_is_second(&selector) == is_second_quicker);
 }
 
 TEST(a_few_turns_that_take_long_decide_nothing)
 {
-    begin_quicker();
+    begin_selector();
     for (unsigned i = 0; i < 2 * TRIALS; i++) {
         const bool is_slow = i % 5 == 0;
-        twl_quicker_next(&quicker, is_slow ? 1000000 : twl_quicker_is_second(&quicker) ? 50 : 100);
+        twl_path_selector_next(&selector, is_slow                                  ? 1000000
+                                          : twl_path_selector_is_second(&selector) ? 50
+                                                                                   : 100);
     }
-    ck_assert_uint_eq(quicker.turn, 0);
-    ck_assert(twl_quicker_is_second(&quicker));
+    ck_assert_uint_eq(selector.turn, 0);
+    ck_assert(twl_path_selector_is_second(&selector));
 }
 
 TEST(trials_become_rare_while_they_change_nothing)
 {
-    begin_quicker();
+    begin_selector();
     ck_assert_uint_eq(run_trial(1, 2), 0);
     for (unsigned pause = LEAST_PAUSE; pause < MOST_PAUSE; pause *= 2)
         ck_assert_uint_eq(run_trial(1, 2), pause);

@@ -8,8 +8,8 @@
  * times: first, second, second, first. So each way has as many even turns as odd ones. There are two buffers, and large
  * groups may take turns with small ones.
  */
-#ifndef TWL_QUICKER_H
-#define TWL_QUICKER_H
+#ifndef TWL_PATH_SELECTOR_H
+#define TWL_PATH_SELECTOR_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,7 +18,7 @@
 #define LEAST_PAUSE 128u
 #define MOST_PAUSE 1024u
 
-struct quicker {
+struct path_selector {
     bool is_second; /* the way in the pauses */
     uint32_t turn;  /* since the last trial */
     uint32_t pause; /* turns between the last trial and the next one */
@@ -26,13 +26,13 @@ struct quicker {
 };
 
 /* True if the next turn belongs to a trial: the time it takes counts. */
-static inline bool is_trial(const struct quicker *quicker)
+static inline bool is_trial(const struct path_selector *selector)
 {
-    return quicker->turn >= quicker->pause;
+    return selector->turn >= selector->pause;
 }
 /* True if the next turn takes the second way. */
-bool twl_quicker_is_second(const struct quicker *quicker);
+bool twl_path_selector_is_second(const struct path_selector *selector);
 /* After each turn. */
-void twl_quicker_next(struct quicker *quicker, uint64_t took_ns);
+void twl_path_selector_next(struct path_selector *selector, uint64_t took_ns);
 
 #endif

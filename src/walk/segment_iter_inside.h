@@ -3,7 +3,7 @@
 #ifndef TWL_CURSOR_INSIDE_H
 #define TWL_CURSOR_INSIDE_H
 
-#include "walk/cursor.h"
+#include "walk/segment_iter.h"
 
 #define FIRST_STEP_BYTES (16u * 1024) /* a single lookup should not cost more */
 
@@ -15,9 +15,9 @@ enum place_in_segment {
 
 /* window.c */
 /* Maps the file if possible; without a mapping it is read. */
-void twl_cursor_take_view(struct cursor *cursor);
+void twl_iter_take_view(struct segment_iter *cursor);
 /* Makes the window hold these bytes, if the file has them. */
-int twl_cursor_move_window(struct cursor *cursor, uint64_t offset, size_t size);
+int twl_iter_move_window(struct segment_iter *cursor, uint64_t offset, size_t size);
 
 static inline bool is_inside(const struct window *window, uint64_t offset, size_t size)
 {
@@ -26,13 +26,13 @@ static inline bool is_inside(const struct window *window, uint64_t offset, size_
 }
 
 /* Inlined because every record passes it. */
-static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offset, size_t size,
+static inline const unsigned char *bytes_at(struct segment_iter *cursor, uint64_t offset, size_t size,
                                             int *ret_error)
 {
     struct window *window = &cursor->window;
     *ret_error = 0;
     if (!is_inside(window, offset, size)) {
-        *ret_error = twl_cursor_move_window(cursor, offset, size);
+        *ret_error = twl_iter_move_window(cursor, offset, size);
         if (*ret_error < 0 || !is_inside(window, offset, size))
             return NULL;
     }
@@ -41,20 +41,20 @@ static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offs
 
 /* cursor.c */
 /* Enters the group with its header at `offset`: 1. 0 = there is none. */
-int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place);
+int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_in_segment place);
 /* The same for a header that was read before. */
-void twl_cursor_step_in(struct cursor *cursor, uint64_t offset, const struct group_header *group);
-/* As twl_cursor_enter_group(), but passes nothing. */
-int twl_cursor_enter_next(struct cursor *cursor);
+void twl_iter_step_in(struct segment_iter *cursor, uint64_t offset, const struct group_header *group);
+/* As twl_iter_enter_group(), but passes nothing. */
+int twl_iter_enter_next(struct segment_iter *cursor);
 /* Adds one record to the open group: 1. 0 = it is not there yet. */
-int twl_cursor_extend(struct cursor *cursor);
+int twl_iter_extend(struct segment_iter *cursor);
 /* Moves behind the first `count` records of the open group, which end at `offset`. */
-void twl_cursor_place_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count,
-                                    uint64_t offset);
+void twl_iter_place_in_open_group(struct segment_iter *cursor, uint64_t first_lsn, uint32_t count,
+                                  uint64_t offset);
 /* Decodes the header of the next record, and checks that the record fits in the group; stays in front of it. */
-int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header);
+int twl_iter_peek(struct segment_iter *cursor, struct record_header *ret_header);
 
-static inline void pass_record(struct cursor *cursor, const struct record_header *header)
+static inline void pass_record(struct segment_iter *cursor, const struct record_header *header)
 {
     cursor->record_offset += twl_record_bytes(header->size);
     cursor->records_left--;

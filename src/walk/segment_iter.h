@@ -49,7 +49,7 @@ struct position {
 /* Does the group belong there? */
 bool twl_group_continues(const struct group_header *group, const struct position *at);
 
-struct cursor {
+struct segment_iter {
     const struct segment *segment; /* [const while in use] */
     struct summary *summary;       /* [set after begin] NULL, or what accepted groups are added to */
     /* Set by the owner, and kept across segments: */
@@ -86,11 +86,11 @@ struct cursor_record {
     const unsigned char *payload; /* valid until the cursor moves */
 };
 
-/* Starts a walk. The buffer is allocated at the first move and kept until twl_cursor_free(), across
+/* Starts a walk. The buffer is allocated at the first move and kept until twl_iter_free(), across
  * segments. */
-void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position);
+void twl_iter_begin(struct segment_iter *cursor, const struct segment *segment, struct position position);
 /* Moves to where a group may begin; 0 = at the start of the segment. Mapping and index are kept. */
-static inline void twl_cursor_place_at(struct cursor *cursor, uint64_t offset, struct position position)
+static inline void twl_iter_place_at(struct segment_iter *cursor, uint64_t offset, struct position position)
 {
     cursor->position = position;
     cursor->offset = offset;
@@ -100,24 +100,24 @@ static inline void twl_cursor_place_at(struct cursor *cursor, uint64_t offset, s
     cursor->records_left = 0;
 }
 /* Takes over the buffer of a cursor that is not used now; that cursor forgets what it has read. */
-void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from);
+void twl_iter_take_buffer(struct segment_iter *cursor, struct segment_iter *from);
 /* Releases the mapping. Call it before the segment is closed, if the cursor maps. The cursor is unusable
  * until the next begin. */
-void twl_cursor_let_go(struct cursor *cursor);
-void twl_cursor_free(struct cursor *cursor);
+void twl_iter_let_go(struct segment_iter *cursor);
+void twl_iter_free(struct segment_iter *cursor);
 
 /* What is known of the history in front of a segment without reading another segment: everything for a
  * fixed start, nothing for any other segment. */
 struct position twl_position_before(const struct segment_header *header);
 
 /* Forgets the bytes read from the file, so that newer bytes of a live writer are seen. */
-void twl_cursor_refresh(struct cursor *cursor);
+void twl_iter_refresh(struct segment_iter *cursor);
 
 /* -EIO: some of the mapped bytes could not be read from the disk and looked like zeros. Else 0. */
-int twl_cursor_check(const struct cursor *cursor);
+int twl_iter_check(const struct segment_iter *cursor);
 
 /* LSN of the record that the walk reaches next; 0 = unknown. */
-static inline uint64_t twl_cursor_next_lsn(const struct cursor *cursor)
+static inline uint64_t twl_iter_next_lsn(const struct segment_iter *cursor)
 {
     return cursor->position.next_lsn - cursor->records_left;
 }
@@ -131,65 +131,66 @@ static inline uint64_t twl_cursor_next_lsn(const struct cursor *cursor)
  *
  * An open group is entered record by record: each call adds one more, as long as the next record is
  * complete. */
-int twl_cursor_enter_group(struct cursor *cursor);
+int twl_iter_enter_group(struct segment_iter *cursor);
 
 /* The next record of the group: 1. 0 = the group has no more. TWINLOG_ECORRUPT = a record is there but its
  * checksum fails; the cursor stays. Else a system error. */
-int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_record);
+int twl_iter_next_record(struct segment_iter *cursor, struct cursor_record *ret_record);
 
 /* The same, but passes removed records that do not check, as long as they lead to one that is kept. */
-int twl_cursor_next_kept(struct cursor *cursor, struct cursor_record *ret_record);
+int twl_iter_next_kept(struct segment_iter *cursor, struct cursor_record *ret_record);
 
 /* Moves back in front of the record that was returned last. */
-void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record);
+void twl_iter_unread(struct segment_iter *cursor, const struct cursor_record *record);
 
-/* Skips the next record by its header alone. Results as for twl_cursor_next_record(). */
-int twl_cursor_skip_record(struct cursor *cursor);
+/* Skips the next record by its header alone. Results as for twl_iter_next_record(). */
+int twl_iter_skip_record(struct segment_iter *cursor);
 
 /* Enters the group, checks every record in it that is kept, and moves behind it: 1. 0 = no group continues the history,
  * or the group is not whole; the cursor is then in front of it. */
-int twl_cursor_accept_group(struct cursor *cursor);
+int twl_iter_accept_group(struct segment_iter *cursor);
 
 /* Moves behind the last group in cursor->summary, or in front of the first group. */
-void twl_cursor_resume(struct cursor *cursor);
+void twl_iter_resume(struct segment_iter *cursor);
 
 /* Moves in front of the group at `offset`, if it is whole and was written when everything in front of it was durable:
  * 1. Then a walk from the start of the segment would come to it, or find that something durable is missing, whatever
  * says that a group is there. 0 = the cursor is somewhere else. */
-int twl_cursor_pass_to(struct cursor *cursor, uint64_t offset);
+int twl_iter_pass_to(struct segment_iter *cursor, uint64_t offset);
 
 /* The same, to a group near the one that holds `lsn` and not behind it, without an index. The headers of groups in
  * front of the noted one say where to look: if they are of no use, the result is 0. */
-int twl_cursor_pass_near(struct cursor *cursor, uint64_t noted_offset, uint64_t lsn);
+int twl_iter_pass_near(struct segment_iter *cursor, uint64_t noted_offset, uint64_t lsn);
 
 /* Moves back in front of the group, or of the record of an open group, that was entered last. If nothing
  * was known of the history before, what the group's header says of it is kept. */
-void twl_cursor_back_out(struct cursor *cursor);
+void twl_iter_back_out(struct segment_iter *cursor);
 
 /* Moves to the group that holds `lsn`, and in it to that record: 1. Starts from the last place before it
  * in the index (of the footer if the segment is sealed, else of cursor->summary; either may be NULL), from
  * the current place, or from the start. 0 = no group of the segment holds it. TWINLOG_ECORRUPT as for
  * records. The index is not trusted: the group and the skipped records must check. */
-int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn);
+int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn);
 
 /* Reads the index that belongs to the footer. One that does not check has no entries. Negative: a system error. */
-int twl_cursor_load_index(struct cursor *cursor, const struct segment_footer *footer);
+int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer *footer);
 
-/* As twl_cursor_seek(), for the first record of `time_ns` or later, which becomes the next record. 0 = all are older;
+/* As twl_iter_seek(), for the first record of `time_ns` or later, which becomes the next record. 0 = all are older;
  * the cursor is then behind the last group. Fillers have no time. */
-int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns);
+int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, int64_t time_ns);
 /* The same, starting from the current place. */
-int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns);
+int twl_iter_pass_older(struct segment_iter *cursor, int64_t time_ns);
 
 /* Moves to a place from an index: 1. 0 = that record is not there. */
-int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry);
+int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry);
 
 /* Is the open group that the cursor is behind, or the place of one, complete? Its end was claimed, or
  * there is no room. The same once the group has its header. Negative: an error. */
-int twl_cursor_has_ended(struct cursor *cursor);
+int twl_iter_has_ended(struct segment_iter *cursor);
 
 /* Returns `size` bytes at `offset`; NULL with *ret_error 0 if the file has fewer. */
-const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error);
+const unsigned char *twl_iter_bytes(struct segment_iter *cursor, uint64_t offset, size_t size,
+                                    int *ret_error);
 
 /* What lies behind a place where the walk stopped: groups written later, in the same or a later epoch.
  * Every multiple of 8 may hold a group header, and a header is valid at one place only. So this finds what
@@ -209,10 +210,10 @@ struct later_groups {
 bool twl_group_proves(const struct group_header *group, struct position stop);
 /* Ends where `gap` bytes from the place on, or behind a group that was found, have none. TWINLOG_EVERSION: one of them
  * is of a newer version. */
-int twl_cursor_find_later(struct cursor *cursor, uint64_t from, uint64_t gap, struct position stop,
-                          struct later_groups *ret_later);
+int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap, struct position stop,
+                        struct later_groups *ret_later);
 /* Enters the first group behind the place where the walk stopped: 1. 0 = there is none that may belong
  * there. */
-int twl_cursor_enter_later(struct cursor *cursor, struct later_groups *ret_later);
+int twl_iter_enter_later(struct segment_iter *cursor, struct later_groups *ret_later);
 
 #endif

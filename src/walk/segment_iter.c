@@ -10,7 +10,7 @@
  * An open group has no header. One is made up: the group begins where the marker in front of it ends, and has
  * as many records as were found one after the other.
  */
-#include "walk/cursor_inside.h"
+#include "walk/segment_iter_inside.h"
 
 #include "base/bytes.h"
 
@@ -22,10 +22,10 @@
 
 /* ---- create and destroy ------------------------------------------------------------------------ */
 
-void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position)
+void twl_iter_begin(struct segment_iter *cursor, const struct segment *segment, struct position position)
 {
-    twl_cursor_let_go(cursor);
-    *cursor = (struct cursor){
+    twl_iter_let_go(cursor);
+    *cursor = (struct segment_iter){
         .segment = segment,
         .window_bytes = cursor->window_bytes,
         .maps = cursor->maps,
@@ -35,15 +35,15 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
         .position = position,
     };
     if (cursor->maps)
-        twl_cursor_take_view(cursor);
+        twl_iter_take_view(cursor);
 }
 
-void twl_cursor_free(struct cursor *cursor)
+void twl_iter_free(struct segment_iter *cursor)
 {
-    twl_cursor_let_go(cursor);
+    twl_iter_let_go(cursor);
     free(cursor->window.buffer);
     free(cursor->index.entries);
-    *cursor = (struct cursor){ 0 };
+    *cursor = (struct segment_iter){ 0 };
 }
 
 struct position twl_position_before(const struct segment_header *header)
@@ -67,14 +67,14 @@ bool twl_group_continues(const struct group_header *group, const struct position
 }
 
 /* Nothing is known in front of the first group that is seen of a segment. */
-static bool continues(const struct cursor *cursor, const struct group_header *group)
+static bool continues(const struct segment_iter *cursor, const struct group_header *group)
 {
     return cursor->position.next_lsn == 0 || twl_group_continues(group, &cursor->position);
 }
 
 /* A newer version's kind and flags are unknown, but such a header is not there by chance. If nothing is
  * known of the history, as in a repair, the header is ignored. */
-static bool may_continue(const struct cursor *cursor, const struct group_header *group)
+static bool may_continue(const struct segment_iter *cursor, const struct group_header *group)
 {
     const struct position *at = &cursor->position;
     return at->next_lsn > 0 && group->first_lsn == at->next_lsn && group->chain == at->chain &&
@@ -87,7 +87,7 @@ static bool is_in_place(const struct group_header *group, enum place_in_segment 
     return place == PLACE_ANY || is_first == (place == PLACE_FIRST);
 }
 
-void twl_cursor_step_in(struct cursor *cursor, uint64_t offset, const struct group_header *group)
+void twl_iter_step_in(struct segment_iter *cursor, uint64_t offset, const struct group_header *group)
 {
     cursor->before = cursor->position;
     cursor->is_at_first = false;
@@ -105,14 +105,14 @@ void twl_cursor_step_in(struct cursor *cursor, uint64_t offset, const struct gro
                                           .epoch = group->epoch };
 }
 
-int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place)
+int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_in_segment place)
 {
     const struct segment *segment = cursor->segment;
     struct group_header group;
     int error;
     if (offset > segment->data_end - GROUP_HEADER_BYTES)
         return 0;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, offset, GROUP_HEADER_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(cursor, offset, GROUP_HEADER_BYTES, &error);
     if (!bytes)
         return error;
     enum decoded decoded = twl_group_header_judge(bytes, segment->seed, offset, &group);
@@ -122,17 +122,17 @@ int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_se
         !continues(cursor, &group))
         return 0;
 
-    twl_cursor_step_in(cursor, offset, &group);
+    twl_iter_step_in(cursor, offset, &group);
     return 1;
 }
 
-static int enter_first_group(struct cursor *cursor)
+static int enter_first_group(struct segment_iter *cursor)
 {
     int rc = 0;
     for (uint64_t at = SEGMENT_DATA_OFFSET; rc == 0 && at < SEGMENT_DATA_OFFSET + BLOCK_BYTES; at += 8) {
-        const unsigned char *bytes = twl_cursor_bytes(cursor, at, 8, &rc);
+        const unsigned char *bytes = twl_iter_bytes(cursor, at, 8, &rc);
         if (bytes && twl_group_header_maybe(bytes)) /* only then what may be in the next block is read */
-            rc = twl_cursor_enter_at(cursor, at, PLACE_FIRST);
+            rc = twl_iter_enter_at(cursor, at, PLACE_FIRST);
     }
     if (rc == 0)
         cursor->offset = SEGMENT_DATA_OFFSET;
@@ -142,12 +142,12 @@ static int enter_first_group(struct cursor *cursor)
 /* ---- the open group ---------------------------------------------------------------------------- */
 
 /* Offsets in a group have 32 bits. */
-static uint64_t open_end(const struct cursor *cursor)
+static uint64_t open_end(const struct segment_iter *cursor)
 {
     return min_u64(cursor->segment->data_end, OPEN_GROUP_OFFSET + align_down(UINT32_MAX, 8));
 }
 
-static bool is_claimed(const struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
+static bool is_claimed(const struct segment_iter *cursor, const unsigned char *bytes, uint64_t lsn,
                        uint32_t *ret_size)
 {
     uint8_t owner;
@@ -155,7 +155,7 @@ static bool is_claimed(const struct cursor *cursor, const unsigned char *bytes, 
 }
 
 /* Decodes the header of record `lsn`, or a claim in its place: 1. 0 = there is none. */
-static inline int decode_record(struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
+static inline int decode_record(struct segment_iter *cursor, const unsigned char *bytes, uint64_t lsn,
                                 struct record_header *ret_header)
 {
     cursor->is_claim = false;
@@ -168,14 +168,14 @@ static inline int decode_record(struct cursor *cursor, const unsigned char *byte
     return cursor->is_claim;
 }
 
-int twl_cursor_extend(struct cursor *cursor)
+int twl_iter_extend(struct segment_iter *cursor)
 {
     struct record_header header;
     uint64_t at = cursor->offset, end = open_end(cursor);
     int error;
     if (at > end - RECORD_HEADER_BYTES)
         return 0;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
+    const unsigned char *bytes = twl_iter_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error;
     int rc = decode_record(cursor, bytes, cursor->position.next_lsn, &header);
@@ -193,8 +193,8 @@ int twl_cursor_extend(struct cursor *cursor)
     return 1;
 }
 
-void twl_cursor_place_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count,
-                                    uint64_t offset)
+void twl_iter_place_in_open_group(struct segment_iter *cursor, uint64_t first_lsn, uint32_t count,
+                                  uint64_t offset)
 {
     const struct group_header group = { .first_lsn = first_lsn,
                                         .count = count,
@@ -202,12 +202,12 @@ void twl_cursor_place_in_open_group(struct cursor *cursor, uint64_t first_lsn, u
                                         .chain = cursor->position.chain,
                                         .epoch = cursor->position.epoch,
                                         .flags = GROUP_MAPPED };
-    twl_cursor_step_in(cursor, OPEN_GROUP_OFFSET, &group);
+    twl_iter_step_in(cursor, OPEN_GROUP_OFFSET, &group);
     cursor->records_left = 0;
     cursor->is_open = true;
 }
 
-static void leave_open_group(struct cursor *cursor)
+static void leave_open_group(struct segment_iter *cursor)
 {
     cursor->is_open = false;
     cursor->offset = OPEN_GROUP_OFFSET;
@@ -215,15 +215,15 @@ static void leave_open_group(struct cursor *cursor)
 
 /* Enters the first record of a group that may be open. The marker in front of it was passed; without it
  * nothing is known of the group. */
-static int enter_open_group(struct cursor *cursor)
+static int enter_open_group(struct segment_iter *cursor)
 {
     if (!segment_is_mapped(&cursor->segment->header) || cursor->offset != OPEN_GROUP_OFFSET ||
         cursor->is_at_first || cursor->position.next_lsn == 0)
         return 0;
     const struct group_header group = cursor->group;
     const uint64_t group_offset = cursor->group_offset;
-    twl_cursor_place_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
-    int rc = twl_cursor_extend(cursor);
+    twl_iter_place_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
+    int rc = twl_iter_extend(cursor);
     if (rc <= 0) {
         leave_open_group(cursor);
         cursor->group = group;
@@ -233,7 +233,7 @@ static int enter_open_group(struct cursor *cursor)
 }
 
 /* Drops the last record that was entered. */
-static void back_out_of_record(struct cursor *cursor)
+static void back_out_of_record(struct segment_iter *cursor)
 {
     cursor->position = cursor->before;
     cursor->offset = cursor->entered_offset;
@@ -245,7 +245,7 @@ static void back_out_of_record(struct cursor *cursor)
 
 /* Where the word stands that ends the open group; 0: the cursor is behind another group. The header of a group leaves
  * that word where it is. */
-static uint64_t end_word(const struct cursor *cursor)
+static uint64_t end_word(const struct segment_iter *cursor)
 {
     const struct group_header *group = &cursor->group;
     if ((group->flags & GROUP_MAPPED) && cursor->group_offset == OPEN_GROUP_OFFSET &&
@@ -254,7 +254,7 @@ static uint64_t end_word(const struct cursor *cursor)
     return cursor->offset == OPEN_GROUP_OFFSET ? OPEN_RECORDS_OFFSET : 0;
 }
 
-int twl_cursor_has_ended(struct cursor *cursor)
+int twl_iter_has_ended(struct segment_iter *cursor)
 {
     const uint64_t at = end_word(cursor), end = open_end(cursor);
     uint32_t size;
@@ -263,7 +263,7 @@ int twl_cursor_has_ended(struct cursor *cursor)
         return 0;
     if (at > end - RECORD_HEADER_BYTES)
         return 1;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, at, sizeof(uint64_t), &error);
+    const unsigned char *bytes = twl_iter_bytes(cursor, at, sizeof(uint64_t), &error);
     if (!bytes)
         return error;
     return is_claimed(cursor, bytes, cursor->position.next_lsn, &size) && size == CLAIM_END;
@@ -271,74 +271,74 @@ int twl_cursor_has_ended(struct cursor *cursor)
 
 /* ---- groups of all kinds ------------------------------------------------------------------------ */
 
-int twl_cursor_enter_next(struct cursor *cursor)
+int twl_iter_enter_next(struct segment_iter *cursor)
 {
     int rc = 0;
     if (cursor->offset == 0)
         return enter_first_group(cursor);
     if (cursor->is_open)
-        rc = twl_cursor_extend(cursor);
+        rc = twl_iter_extend(cursor);
     /* A group begins where the one before ends, or at the next block if the writer pads. */
     enum place_in_segment place = cursor->is_at_first ? PLACE_FIRST : PLACE_LATER;
     if (rc == 0)
-        rc = twl_cursor_enter_at(cursor, cursor->offset, place);
+        rc = twl_iter_enter_at(cursor, cursor->offset, place);
     if (rc == 0)
         rc = enter_open_group(cursor);
     uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
     if (rc == 0 && next_block != cursor->offset)
-        rc = twl_cursor_enter_at(cursor, next_block, place);
+        rc = twl_iter_enter_at(cursor, next_block, place);
     return rc;
 }
 
 /* Was the group that was entered durable? A crash leaves groups behind a torn one. These are sound, and no part of the
  * log: recovery has found that neither they nor what follows them names them as durable (later.c). A group that begins
  * at the head may be a torn one itself. */
-static int was_durable(struct cursor *cursor)
+static int was_durable(struct segment_iter *cursor)
 {
     const struct group_header group = cursor->group;
     const uint64_t offset = cursor->group_offset;
     const struct position place = { .next_lsn = group.first_lsn };
-    const bool may_tell = group.count == 0 || group.first_lsn < cursor->segment->kept_lsn;
+    const bool may_tell = group.count == 0 || group.first_lsn < cursor->segment->head_lsn;
     bool is_proved = may_tell && twl_group_proves(&group, place);
     int rc = 0;
-    while (!is_proved && (rc = twl_cursor_enter_next(cursor)) > 0 && !cursor->is_open)
+    while (!is_proved && (rc = twl_iter_enter_next(cursor)) > 0 && !cursor->is_open)
         is_proved = twl_group_proves(&cursor->group, place);
-    twl_cursor_place_at(cursor, offset, (struct position){ 0 });
-    twl_cursor_step_in(cursor, offset, &group);
+    twl_iter_place_at(cursor, offset, (struct position){ 0 });
+    twl_iter_step_in(cursor, offset, &group);
     return rc < 0 ? rc : is_proved;
 }
 
 /* What was removed is not missed, so only what leads to the head must be found. A group behind the place tells its
  * LSN. If it begins in front of the head or there, everything that is kept is in it or behind it. */
-static int pass_removed_groups(struct cursor *cursor)
+static int pass_removed_groups(struct segment_iter *cursor)
 {
     const struct position position = cursor->position;
     const struct group_header group = cursor->group;
     const uint64_t offset = cursor->offset, group_offset = cursor->group_offset;
     const bool is_at_first = cursor->is_at_first;
     struct later_groups later;
-    int rc = twl_cursor_enter_later(cursor, &later);
+    int rc = twl_iter_enter_later(cursor, &later);
     if (rc > 0)
-        rc = cursor->group.first_lsn <= cursor->segment->kept_lsn ? was_durable(cursor) : 0;
+        rc = cursor->group.first_lsn <= cursor->segment->head_lsn ? was_durable(cursor) : 0;
     cursor->has_passed = rc > 0;
     if (cursor->has_passed)
         return 1;
-    twl_cursor_place_at(cursor, offset, position);
+    twl_iter_place_at(cursor, offset, position);
     cursor->group = group;
     cursor->group_offset = group_offset;
     cursor->is_at_first = is_at_first;
     return rc < 0 ? rc : 0;
 }
 
-int twl_cursor_enter_group(struct cursor *cursor)
+int twl_iter_enter_group(struct segment_iter *cursor)
 {
     cursor->has_passed = false;
-    int rc = twl_cursor_enter_next(cursor);
-    bool may_pass = !cursor->is_open && cursor->position.next_lsn < cursor->segment->kept_lsn;
+    int rc = twl_iter_enter_next(cursor);
+    bool may_pass = !cursor->is_open && cursor->position.next_lsn < cursor->segment->head_lsn;
     return rc == 0 && may_pass ? pass_removed_groups(cursor) : rc;
 }
 
-void twl_cursor_back_out(struct cursor *cursor)
+void twl_iter_back_out(struct segment_iter *cursor)
 {
     const struct group_header *group = &cursor->group;
     if (cursor->is_open) {
@@ -356,7 +356,7 @@ void twl_cursor_back_out(struct cursor *cursor)
 
 /* ---- records ----------------------------------------------------------------------------------- */
 
-int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header)
+int twl_iter_peek(struct segment_iter *cursor, struct record_header *ret_header)
 {
     int error;
     if (cursor->records_left == 0)
@@ -366,19 +366,19 @@ int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header)
         return error ? error : TWINLOG_ECORRUPT;
     uint64_t room = cursor->group_offset + cursor->group.bytes - cursor->record_offset;
     uint64_t others = (uint64_t)(cursor->records_left - 1) * RECORD_HEADER_BYTES;
-    int rc = decode_record(cursor, bytes, twl_cursor_next_lsn(cursor), ret_header);
+    int rc = decode_record(cursor, bytes, twl_iter_next_lsn(cursor), ret_header);
     if (rc <= 0 || twl_record_bytes(ret_header->size) + others > room)
         return rc < 0 ? rc : TWINLOG_ECORRUPT;
     return 1;
 }
 
-int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_record)
+int twl_iter_next_record(struct segment_iter *cursor, struct cursor_record *ret_record)
 {
     struct cursor_record record;
-    int rc = twl_cursor_peek(cursor, &record.header);
+    int rc = twl_iter_peek(cursor, &record.header);
     if (rc <= 0)
         return rc;
-    record.lsn = twl_cursor_next_lsn(cursor);
+    record.lsn = twl_iter_next_lsn(cursor);
     record.offset = cursor->record_offset;
     const unsigned char *bytes =
         bytes_at(cursor, cursor->record_offset, (size_t)twl_record_bytes(record.header.size), &rc);
@@ -393,22 +393,22 @@ int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_reco
 }
 
 /* The next record does not check. If it was removed, moves behind it, or behind the group if all of it was. */
-static int pass_removed_record(struct cursor *cursor)
+static int pass_removed_record(struct segment_iter *cursor)
 {
-    const uint64_t kept_lsn = cursor->segment->kept_lsn;
-    if (cursor->is_open || twl_cursor_next_lsn(cursor) >= kept_lsn)
+    const uint64_t head_lsn = cursor->segment->head_lsn;
+    if (cursor->is_open || twl_iter_next_lsn(cursor) >= head_lsn)
         return TWINLOG_ECORRUPT;
-    if (cursor->position.next_lsn > kept_lsn)
-        return twl_cursor_skip_record(cursor);
+    if (cursor->position.next_lsn > head_lsn)
+        return twl_iter_skip_record(cursor);
     cursor->record_offset = cursor->offset;
     cursor->records_left = 0;
     return 1;
 }
 
-int twl_cursor_next_kept(struct cursor *cursor, struct cursor_record *ret_record)
+int twl_iter_next_kept(struct segment_iter *cursor, struct cursor_record *ret_record)
 {
     int rc;
-    while ((rc = twl_cursor_next_record(cursor, ret_record)) == TWINLOG_ECORRUPT) {
+    while ((rc = twl_iter_next_record(cursor, ret_record)) == TWINLOG_ECORRUPT) {
         rc = pass_removed_record(cursor);
         if (rc <= 0)
             return rc;
@@ -416,16 +416,16 @@ int twl_cursor_next_kept(struct cursor *cursor, struct cursor_record *ret_record
     return rc;
 }
 
-void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record)
+void twl_iter_unread(struct segment_iter *cursor, const struct cursor_record *record)
 {
     cursor->record_offset = record->offset;
     cursor->records_left++;
 }
 
-int twl_cursor_skip_record(struct cursor *cursor)
+int twl_iter_skip_record(struct segment_iter *cursor)
 {
     struct record_header header = { 0 };
-    int rc = twl_cursor_peek(cursor, &header);
+    int rc = twl_iter_peek(cursor, &header);
     if (rc > 0)
         pass_record(cursor, &header);
     return rc;
@@ -433,18 +433,18 @@ int twl_cursor_skip_record(struct cursor *cursor)
 
 /* Called only when the whole group is known to be good, because index entries of a torn group could not be
  * removed. */
-static int summarise_group(struct cursor *cursor)
+static int summarise_group(struct segment_iter *cursor)
 {
     struct record_header header;
     int rc;
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
-    while ((rc = twl_cursor_peek(cursor, &header)) > 0) {
-        twl_summary_add_record(cursor->summary, twl_cursor_next_lsn(cursor), cursor->group_offset,
+    while ((rc = twl_iter_peek(cursor, &header)) > 0) {
+        twl_summary_add_record(cursor->summary, twl_iter_next_lsn(cursor), cursor->group_offset,
                                (uint32_t)(cursor->record_offset - cursor->group_offset), header.time_ns);
         pass_record(cursor, &header);
     }
-    if (rc == TWINLOG_ECORRUPT && cursor->position.next_lsn <= cursor->segment->kept_lsn)
+    if (rc == TWINLOG_ECORRUPT && cursor->position.next_lsn <= cursor->segment->head_lsn)
         rc = 0; /* the rest of the group was removed */
     if (rc == 0)
         twl_summary_end_group(cursor->summary, &cursor->group, cursor->group_offset);
@@ -455,23 +455,23 @@ static int summarise_group(struct cursor *cursor)
 
 /* A group is walked twice if there is a summary, or if it is one that a walk begins at; and read once if it is not too
  * large. */
-static int read_group(struct cursor *cursor)
+static int read_group(struct segment_iter *cursor)
 {
     const uint32_t most_bytes = cursor->summary ? MOST_GROUP_WINDOW_BYTES : MOST_GROUP_WINDOW_BYTES / 16;
     int error = 0;
     if (!cursor->is_open && cursor->group.bytes <= most_bytes)
-        twl_cursor_bytes(cursor, cursor->group_offset, cursor->group.bytes, &error);
+        twl_iter_bytes(cursor, cursor->group_offset, cursor->group.bytes, &error);
     return error;
 }
 
-int twl_cursor_accept_group(struct cursor *cursor)
+int twl_iter_accept_group(struct segment_iter *cursor)
 {
     struct cursor_record record;
-    int rc = twl_cursor_enter_group(cursor);
+    int rc = twl_iter_enter_group(cursor);
     if (rc <= 0)
         return rc;
     rc = read_group(cursor);
-    while (rc >= 0 && (rc = twl_cursor_next_kept(cursor, &record)) > 0)
+    while (rc >= 0 && (rc = twl_iter_next_kept(cursor, &record)) > 0)
         continue;
     if (rc == 0 && cursor->record_offset != cursor->offset)
         rc = TWINLOG_ECORRUPT;
@@ -479,21 +479,21 @@ int twl_cursor_accept_group(struct cursor *cursor)
         rc = summarise_group(cursor);
     if (rc == 0)
         return 1;
-    twl_cursor_back_out(cursor);
+    twl_iter_back_out(cursor);
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
 
-int twl_cursor_pass_to(struct cursor *cursor, uint64_t offset)
+int twl_iter_pass_to(struct segment_iter *cursor, uint64_t offset)
 {
     const struct segment *segment = cursor->segment;
     const struct group_header *group = &cursor->group;
     if (segment_is_mapped(&segment->header) || offset % 8 != 0 || offset < SEGMENT_DATA_OFFSET ||
         offset > segment->data_end - GROUP_HEADER_BYTES)
         return 0;
-    twl_cursor_place_at(cursor, offset, (struct position){ 0 });
-    const int rc = twl_cursor_accept_group(cursor);
+    twl_iter_place_at(cursor, offset, (struct position){ 0 });
+    const int rc = twl_iter_accept_group(cursor);
     if (rc <= 0 || cursor->group_offset != offset || group->durable_lsn != group->first_lsn - 1)
         return rc < 0 ? rc : 0;
-    twl_cursor_back_out(cursor);
+    twl_iter_back_out(cursor);
     return 1;
 }
