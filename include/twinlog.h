@@ -122,8 +122,8 @@ struct twinlog_report {
 };
 
 /* ---- opening ---- */
-/* How a group reaches stable storage. The default is the first path that works, but never linked
- * writes, or TWINLOG_IO_DSYNC while that is measured to be faster. The first three are -ENOTSUP but
+/* How a group reaches stable storage. The default is the first path that works (never linked
+ * writes), or TWINLOG_IO_DSYNC while that is measured to be faster. The first three are -ENOTSUP but
  * on ext2 to 4, xfs, btrfs and tmpfs, which are known to honour them. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
