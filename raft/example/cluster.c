@@ -4,7 +4,8 @@
  *
  *   --rounds N      (3) in each it kills the leader, a follower, and all servers at once, and looks whether a command
  *                   that was acknowledged is missing
- *   --members       instead: in each round it adds a server, removes one, and loses two of three for good, with kills
+ *   --members       instead: in each round it adds a server, removes one, in every second because its disk is lost,
+ *                   and loses two of three for good, with kills
  *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
  *   --seconds S     of load before each kill, or of each measurement (2)
  *   --in-flight N   commands in flight (100); with --compare 1, 100 and 1000
@@ -33,6 +34,7 @@
 static struct setting setting = { .election_ms = 1000 };
 static struct board *board;
 static pid_t pids[MOST_NODES]; /* 0 = does not run */
+static unsigned newest_id;
 
 static void give_up(const char *what)
 {
@@ -126,18 +128,19 @@ static unsigned first_node(void)
 static void remove_files_of(unsigned i)
 {
     char command[4096];
-    if (snprintf(command, sizeof(command), "rm -rf '%s'/server-%u", setting.dir, i + 1) <
+    if (snprintf(command, sizeof(command), "rm -rf '%s'/server-%u", setting.dir, board->ids[i]) <
             (int)sizeof(command) &&
         system(command) != 0)
         give_up("files cannot be removed");
 }
 
-/* What an operator does, once for each server. */
+/* What an operator does, once for each server; under an id that was never used. */
 static void make_node(unsigned i, bool may_bootstrap)
 {
     char dir[4096];
-    snprintf(dir, sizeof(dir), "%s/server-%u", setting.dir, i + 1);
-    int rv = setting.is_stock ? 0 : twinlog_raft_create(dir, CLUSTER, i + 1, may_bootstrap);
+    board->ids[i] = ++newest_id;
+    snprintf(dir, sizeof(dir), "%s/server-%u", setting.dir, board->ids[i]);
+    int rv = setting.is_stock ? 0 : twinlog_raft_create(dir, CLUSTER, board->ids[i], may_bootstrap);
     if (rv != 0 && rv != RAFT_CANTBOOTSTRAP) /* of a run before */
         give_up("a server's directory cannot be made");
 }
@@ -145,6 +148,7 @@ static void make_node(unsigned i, bool may_bootstrap)
 static void start_nodes(void)
 {
     setting.start = START_FIRST;
+    newest_id = 0;
     for (unsigned i = 0; i < NODES; i++) {
         make_node(i, true);
         start_node(i);
@@ -194,7 +198,7 @@ static void wait_until_level(void)
             for (unsigned i = 0; i < MOST_NODES; i++)
                 if (pids[i] > 0 && board->seats[i].state != RAFT_LEADER &&
                     board->seats[i].applied < board->acknowledged) {
-                    printf("server %u is behind and is started again\n", i + 1);
+                    printf("server %u is behind and is started again\n", board->ids[i]);
                     kill_again((int)i);
                 }
         }
@@ -250,8 +254,8 @@ static void kill_one(bool is_leader, double seconds)
     uint64_t before = board->acknowledged;
     stop_node((unsigned)victim, SIGKILL);
     double pause = wait_for_service();
-    printf("%10ju acknowledged; server %d, %s, killed; the next command was acknowledged after %.0f ms\n",
-           (uintmax_t)before, victim + 1, is_leader ? "the leader" : "a follower", pause);
+    printf("%10ju acknowledged; server %u, %s, killed; the next command was acknowledged after %.0f ms\n",
+           (uintmax_t)before, board->ids[victim], is_leader ? "the leader" : "a follower", pause);
     start_node((unsigned)victim);
 }
 
@@ -331,17 +335,16 @@ static void wait_for_members(int added, int removed)
             give_up("the members are not what was ordered");
         if (added >= 0 && now_ms() - begin > patience) {
             patience += 40.0 * setting.election_ms;
-            printf("server %d is not a member yet and is started again\n", added + 1);
+            printf("server %u is not a member yet and is started again\n", board->ids[added]);
             kill_again(added);
         }
         sleep_ms(1);
     }
 }
 
-/* A server without files. The leader is killed meanwhile, and then perhaps the new server. */
+/* A new server. The leader is killed meanwhile, and then perhaps the new server. */
 static void add_node(unsigned i, double seconds, bool is_killed)
 {
-    remove_files_of(i);
     make_node(i, false);
     start_node(i);
     order(i, RAFT_VOTER);
@@ -352,13 +355,18 @@ static void add_node(unsigned i, double seconds, bool is_killed)
     if (is_killed)
         kill_again((int)i);
     wait_for_service();
-    printf("           server %u is a member; %s killed\n", i + 1,
+    printf("           server %u is a member; %s killed\n", board->ids[i],
            is_killed ? "it and a leader were" : "a leader was");
 }
 
-/* Removes a member, for good; a leader is killed meanwhile. */
-static void remove_node(unsigned i, double seconds)
+/* Removes a member, for good, perhaps because its disk is lost; a leader is killed meanwhile. */
+static void remove_node(unsigned i, double seconds, bool is_lost)
 {
+    if (is_lost) {
+        stop_node(i, SIGKILL);
+        remove_files_of(i);
+        wait_for_service();
+    }
     order(i, NO_MEMBER);
     sleep_ms(seconds * 1e3 / 4);
     kill_again(leader());
@@ -366,7 +374,8 @@ static void remove_node(unsigned i, double seconds)
     if (pids[i] > 0)
         stop_node(i, SIGKILL);
     wait_for_service();
-    printf("           server %u is no member any more; a leader was killed\n", i + 1);
+    printf("           server %u%s is no member any more; a leader was killed\n", board->ids[i],
+           is_lost ? ", which had lost its disk," : "");
 }
 
 /* Two of the three members are lost, and the last one goes on alone. It has all that was acknowledged, because all were
@@ -398,17 +407,22 @@ static int try_members(unsigned rounds, double seconds, unsigned in_flight)
         sleep_ms(seconds * 1e3);
         wait_for_service();
         unsigned left = spare; /* the newest one: what it has came from another server */
-        add_node(spare, seconds, round % 2);
-        settle_and_check(in_flight);
+        bool is_lost = round % 2;
         spare = (spare + 1) % MOST_NODES;
-        remove_node(spare, seconds);
+        if (is_lost)
+            remove_node(spare, seconds, true);
+        add_node(left, seconds, is_lost);
+        settle_and_check(in_flight);
+        if (!is_lost)
+            remove_node(spare, seconds, false);
         settle_and_check(0);
         lose_majority(left);
         board->in_flight = in_flight;
         wait_for_service();
         kill_again((int)left);
         wait_for_service();
-        printf("           servers lost but for %u, which goes on alone; it was killed once\n", left + 1);
+        printf("           servers lost but for %u, which goes on alone; it was killed once\n",
+               board->ids[left]);
         settle_and_check(in_flight);
         for (unsigned i = 1; i < MOST_NODES; i++)
             if ((spare + i) % MOST_NODES != left)
@@ -471,15 +485,14 @@ static bool can_run(void)
         struct raft_io io;
         uv_loop_t loop;
         uv_tcp_t tcp;
-        char ip[32] = "";
-        memcpy(ip, setting.addresses[0], strcspn(setting.addresses[0], ":"));
+        char address_of_1[48];
+        snprintf(address_of_1, sizeof(address_of_1), "%s:%u", setting.host, PORT + 1);
         uv_loop_init(&loop);
         uv_tcp_init(&loop, &tcp);
-        _exit(uv_ip4_addr(ip, 9000, &address) != 0 ||
+        _exit(uv_ip4_addr(setting.host, PORT + 1, &address) != 0 ||
               uv_tcp_bind(&tcp, (struct sockaddr *)&address, 0) != 0 ||
               uv_listen((uv_stream_t *)&tcp, 1, NULL) != 0 || raft_uv_tcp_init(&transport, &loop) != 0 ||
-              raft_uv_init(&io, &loop, setting.dir, &transport) != 0 ||
-              io.init(&io, 1, setting.addresses[0]) != 0);
+              raft_uv_init(&io, &loop, setting.dir, &transport) != 0 || io.init(&io, 1, address_of_1) != 0);
     }
     if (child > 0)
         waitpid(child, &status, 0);
@@ -534,9 +547,8 @@ int main(int argc, char **argv)
     board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED)
         give_up("no memory");
-    for (unsigned i = 0; i < MOST_NODES; i++) /* addresses of the loopback that no other program takes */
-        snprintf(setting.addresses[i], sizeof(setting.addresses[i]), "127.%u.%u.%u:9000",
-                 1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250, i + 1);
+    snprintf(setting.host, sizeof(setting.host), "127.%u.%u.1", /* which no other program takes */
+             1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250);
     if (!can_run()) {
         puts(
             "SKIP raft-cluster: raft_uv does not work in this directory, or an address of the loopback is missing");

@@ -28,8 +28,8 @@ struct node {
     struct raft_io stock, *io;
     struct raft_fsm fsm;
     struct raft raft;
-    uint64_t term, sequence;     /* of the newest command that was sent */
-    const char (*addresses)[32]; /* of all servers */
+    uint64_t term, sequence; /* of the newest command that was sent */
+    const struct setting *setting;
     struct raft_change change;
     bool is_changing;
     bool is_closing;
@@ -45,6 +45,17 @@ static uint64_t now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+struct address {
+    char text[48];
+};
+
+static struct address address_of(const struct setting *setting, unsigned id)
+{
+    struct address address;
+    snprintf(address.text, sizeof(address.text), "%s:%u", setting->host, PORT + id);
+    return address;
 }
 
 /* ---- the state machine --------------------------------------------------------------------------- */
@@ -180,11 +191,20 @@ static void changed(struct raft_change *change, int status)
     node->is_changing = false;
 }
 
-static int role_of(const struct raft_configuration *configuration, raft_id id)
+static bool is_member(const struct raft_configuration *configuration, raft_id id)
 {
-    for (unsigned i = 0; i < configuration->n; i++)
-        if (configuration->servers[i].id == id)
-            return configuration->servers[i].role;
+    unsigned i = 0;
+    while (i < configuration->n && configuration->servers[i].id != id)
+        i++;
+    return i < configuration->n;
+}
+
+/* A server that was replaced has no seat any more. */
+static int wanted_role(const struct board *board, raft_id id)
+{
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        if (board->ids[i] == id)
+            return board->roles[i];
     return NO_MEMBER;
 }
 
@@ -197,20 +217,24 @@ static void change_members(struct node *node)
     if (order == 0 || node->is_changing || raft_state(raft) != RAFT_LEADER ||
         raft->configuration_uncommitted_index > 0)
         return;
-    for (unsigned i = 0; i < MOST_NODES; i++) {
-        int role = role_of(&raft->configuration, i + 1), wanted = node->board->roles[i], rv;
-        if (role == wanted)
-            continue;
-        if (role == NO_MEMBER)
-            rv = raft_add(raft, &node->change, i + 1, node->addresses[i], changed);
-        else if (wanted == NO_MEMBER)
-            rv = i + 1 == raft->id ? RAFT_CANTCHANGE : raft_remove(raft, &node->change, i + 1, changed);
-        else
-            rv = raft_assign(raft, &node->change, i + 1, wanted, changed);
-        node->is_changing = rv == 0;
-        return;
+    int rv = -1; /* nothing to change */
+    for (unsigned i = 0; rv < 0 && i < raft->configuration.n; i++) {
+        const struct raft_server *server = &raft->configuration.servers[i];
+        int wanted = wanted_role(node->board, server->id);
+        if (wanted == NO_MEMBER)
+            rv = server->id == raft->id ? RAFT_CANTCHANGE
+                                        : raft_remove(raft, &node->change, server->id, changed);
+        else if (wanted != server->role)
+            rv = raft_assign(raft, &node->change, server->id, wanted, changed);
     }
-    atomic_store(&node->seat->order, order);
+    for (unsigned i = 0; rv < 0 && i < MOST_NODES; i++) {
+        unsigned id = node->board->ids[i];
+        if (node->board->roles[i] != NO_MEMBER && !is_member(&raft->configuration, id))
+            rv = raft_add(raft, &node->change, id, address_of(node->setting, id).text, changed);
+    }
+    if (rv < 0)
+        atomic_store(&node->seat->order, order);
+    node->is_changing = rv == 0;
 }
 
 /* ---- the end ------------------------------------------------------------------------------------- */
@@ -264,14 +288,14 @@ static void tick(uv_timer_t *timer)
 
 /* The first start of a server gives it the configuration, each with the same one. One that recovers from the loss of a
  * majority goes on alone. */
-static int configure(struct node *node, const struct setting *setting, unsigned number)
+static int configure(struct node *node, const struct setting *setting, unsigned id)
 {
     struct raft_configuration configuration;
     raft_configuration_init(&configuration);
     int rv = 0;
-    for (unsigned i = 0; rv == 0 && i < MOST_NODES; i++)
-        if (setting->start == START_FIRST ? i < NODES : i == number)
-            rv = raft_configuration_add(&configuration, i + 1, setting->addresses[i], RAFT_VOTER);
+    for (unsigned i = 1; rv == 0 && i <= (setting->start == START_FIRST ? NODES : id); i++)
+        if (setting->start == START_FIRST || i == id)
+            rv = raft_configuration_add(&configuration, i, address_of(setting, i).text, RAFT_VOTER);
     if (rv == 0 && setting->start == START_FIRST)
         rv = raft_bootstrap(&node->raft, &configuration);
     if (rv == 0 && setting->start == START_RECOVER)
@@ -294,7 +318,8 @@ static int open_io(struct node *node, const struct setting *setting, const char 
 static int start(struct node *node, const struct setting *setting, unsigned number)
 {
     char dir[PATH_MAX];
-    snprintf(dir, sizeof(dir), "%s/server-%u", setting->dir, number + 1);
+    unsigned id = node->board->ids[number];
+    snprintf(dir, sizeof(dir), "%s/server-%u", setting->dir, id);
     uv_loop_init(&node->loop);
     int rv = raft_uv_tcp_init(&node->transport, &node->loop);
     if (rv == 0)
@@ -304,7 +329,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     node->fsm = (struct raft_fsm){
         .version = 1, .data = node, .apply = apply, .snapshot = snapshot, .restore = restore
     };
-    rv = raft_init(&node->raft, node->io, &node->fsm, number + 1, setting->addresses[number]);
+    rv = raft_init(&node->raft, node->io, &node->fsm, id, address_of(setting, id).text);
     if (rv != 0)
         return rv;
     node->raft.data = node;
@@ -314,7 +339,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     raft_uv_set_connect_retry_delay(node->io, 100);
     if (setting->has_no_snapshots)
         raft_set_snapshot_threshold(&node->raft, UINT_MAX);
-    rv = configure(node, setting, number);
+    rv = configure(node, setting, id);
     return rv != 0 ? rv : raft_start(&node->raft);
 }
 
@@ -326,10 +351,10 @@ int run_node(const struct setting *setting, struct board *board, unsigned number
     signal(SIGPIPE, SIG_IGN); /* or the end of another server ends this one */
     node->board = board;
     node->seat = &board->seats[number];
-    node->addresses = setting->addresses;
+    node->setting = setting;
     int rv = start(node, setting, number);
     if (rv != 0) {
-        fprintf(stderr, "server %u: %s: %s\n", number + 1, raft_strerror(rv),
+        fprintf(stderr, "server %u: %s: %s\n", board->ids[number], raft_strerror(rv),
                 node->io ? node->io->errmsg : "");
         return 1;
     }

@@ -42,6 +42,7 @@ struct board {
     _Atomic bool is_measuring;
     _Atomic unsigned order;        /* counts the changes of `roles`; 0 = the members stay as they are */
     _Atomic int roles[MOST_NODES]; /* RAFT_VOTER or NO_MEMBER: what the leader has to make of each server */
+    _Atomic unsigned ids[MOST_NODES]; /* of the servers in the seats; no id comes twice */
     struct seat seats[MOST_NODES];
 };
 
@@ -57,10 +58,12 @@ struct setting {
     unsigned election_ms;
     bool is_stock; /* raft_uv's own storage instead of twinlog-raft */
     bool has_no_snapshots;
-    char addresses[MOST_NODES][32];
+    char host[32];
 };
 
-/* Runs server `number` (0 to MOST_NODES - 1) until SIGTERM; returns its exit status. */
+#define PORT 9000 /* server 1 has the next one */
+
+/* Runs the server of seat `number` (0 to MOST_NODES - 1) until SIGTERM; returns its exit status. */
 int run_node(const struct setting *setting, struct board *board, unsigned number);
 
 #endif
