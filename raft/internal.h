@@ -104,8 +104,7 @@ void release_held(struct storage *s);
 uint32_t largest_entry(const struct storage *s);
 
 /* server_file.c */
-int open_server_file(struct storage *s);
-int read_server_file(struct storage *s, uint64_t id);
+int open_server_file(struct storage *s, uint64_t id);
 int write_state(struct storage *s, uint64_t term, uint64_t vote); /* durable on return, as the next two */
 int set_term(struct raft_io *io, raft_term term);
 int set_vote(struct raft_io *io, raft_id server_id);
@@ -121,6 +120,7 @@ int bootstrap(struct raft_io *io, const struct raft_configuration *conf);
 int recover(struct raft_io *io, const struct raft_configuration *conf);
 
 /* snapshot.c */
+int find_snapshot(struct storage *s); /* changes nothing; as the next, 0 or an error of twinlog */
 int open_snapshots(struct storage *s);
 int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a server knows when it starts: term, vote, snapshot, entries. Opening brings the files to one state, so that all
- * calls that follow find it:
+ * calls that follow find it. It looks at them first, without a change:
  *
  *   no term, no snapshot      nothing was ever acknowledged; an entry is that of a bootstrap that did not finish, and
  *                             goes
@@ -11,13 +11,15 @@
  *     the log (another server's snapshot was being installed), or S was applied before it was stored here. The log is
  *     reset to S + 1
  *
- * Anything else is RAFT_CORRUPT, and the files stay as they are.
+ * Anything else is RAFT_CORRUPT, and the files stay as they are: a damaged tail, which the log would take for torn, is
+ * evidence.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <twinlog_admin.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -37,56 +39,78 @@ static int has_stock_files(const struct storage *s)
     return 0;
 }
 
-static int reset(struct storage *s, uint64_t next)
-{
-    return report(s, "reset", twinlog_reset(s->log, next));
-}
+/* What the log has, and what comes next. */
+struct range {
+    uint64_t first, last; /* `first` is 0 if there is no entry */
+    uint64_t next;        /* if it is not last + 1, the log has to be reset to it */
+};
 
 /* An unfinished bootstrap has left an entry at most. */
-static int settle_without_term(struct storage *s)
+static int check_without_term(struct storage *s, struct range *range)
 {
-    if (s->head.index > 0 || twinlog_last_lsn(s->log) > 1)
-        return report_text(s, RAFT_CORRUPT, "there are entries or a snapshot, but no term");
-    return twinlog_last_lsn(s->log) == 1 ? reset(s, 1) : 0;
+    range->next = 1;
+    return s->head.index > 0 || range->last > 1
+               ? report_text(s, RAFT_CORRUPT, "there are entries or a snapshot, but no term")
+               : 0;
 }
 
-/* 1 = the entry is there and of that term, 0 = it is not. */
-static int has_entry(struct storage *s, uint64_t index, uint64_t term)
+/* 1 = the entry is there, 0 = it is not. */
+static int find_entry(struct storage *s, uint64_t index, uint64_t *ret_term)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
     struct twinlog_record record;
     options.from_lsn = index;
-    int rc = twinlog_reader_attach(s->log, &options, &reader);
+    int rc = twinlog_reader_open(s->log_dir, &options, &reader);
     if (rc < 0)
         return rc;
     rc = twinlog_reader_next(reader, &record);
+    if (rc > 0 && (record.lsn != index || record.size < 8))
+        rc = TWINLOG_ECORRUPT;
     if (rc > 0)
-        rc = record.lsn == index && record.size >= 8 ? get_u64(record.data) == term : TWINLOG_ECORRUPT;
+        *ret_term = get_u64(record.data);
     twinlog_reader_close(reader);
     return rc;
 }
 
-static int settle_with_snapshot(struct storage *s)
+static int has_entry(struct storage *s, uint64_t index, uint64_t term)
+{
+    uint64_t found;
+    int rc = find_entry(s, index, &found);
+    return rc > 0 ? found == term : rc;
+}
+
+static int check_with_snapshot(struct storage *s, struct range *range)
 {
     uint64_t index = s->head.index;
-    uint64_t first = twinlog_first_lsn(s->log), last = twinlog_last_lsn(s->log);
-    if (first > index + 1 || (first == 0 && last > index))
+    if (range->first > index + 1 || (range->first == 0 && range->last > index))
         return report_text(s, RAFT_CORRUPT, "there are no entries between the snapshot and the log");
-    if (first == index + 1 || (first == 0 && last == index))
+    if (range->first == index + 1 || (range->first == 0 && range->last == index))
         return 0;
-    int rc = has_entry(s, index, s->head.term);
+    int rc = range->last >= index && range->first > 0 ? has_entry(s, index, s->head.term) : 0;
+    if (rc == 0)
+        range->next = index + 1;
+    return rc < 0 ? report(s, "the entry of the snapshot", rc) : 0;
+}
+
+/* Not older than the newest entry or the snapshot. */
+static int check_term(struct storage *s, const struct range *range)
+{
+    uint64_t term = 0;
+    int rc = range->first > 0 ? find_entry(s, range->last, &term) : 0;
     if (rc < 0)
-        return report(s, "the entry of the snapshot", rc);
-    return rc > 0 ? 0 : reset(s, index + 1);
+        return report(s, "the newest entry", rc);
+    return term > s->term || s->head.term > s->term
+               ? report_text(s, RAFT_CORRUPT, "term and vote are older than the entries")
+               : 0;
 }
 
 /* Entries up to the snapshot are in it. */
-static int check_promise(struct storage *s)
+static int check_promise(struct storage *s, const struct range *range)
 {
     if (s->promised_index <= s->head.index)
         return 0;
-    int rc = twinlog_last_lsn(s->log) >= s->promised_index;
+    int rc = range->last >= s->promised_index;
     if (rc > 0 && s->promised_term > 0)
         rc = has_entry(s, s->promised_index, s->promised_term);
     if (rc < 0)
@@ -101,19 +125,46 @@ static int check_promise(struct storage *s)
     return RAFT_CORRUPT;
 }
 
+static int check_range(struct storage *s, struct range *range)
+{
+    int rv = check_promise(s, range);
+    if (rv != 0 || s->term == 0)
+        return rv != 0 ? rv : check_without_term(s, range);
+    rv = check_term(s, range);
+    if (rv == 0 && s->head.index > 0)
+        rv = check_with_snapshot(s, range);
+    else if (rv == 0 && (range->first > 1 || (range->first == 0 && range->last > 0)))
+        rv = report_text(s, RAFT_CORRUPT, "the log does not begin with entry 1, and there is no snapshot");
+    return rv;
+}
+
+/* A server that has had a term has both logs. */
+static int report_look(struct storage *s, const char *dir, int rc)
+{
+    if (rc == -ENOENT)
+        rc = s->term > 0 ? TWINLOG_ECORRUPT : 0;
+    return report(s, dir, rc);
+}
+
+static int look(struct storage *s)
+{
+    struct twinlog_inspection found = TWINLOG_INSPECTION_INIT;
+    int rv = report_look(s, s->log_dir, twinlog_inspect(s->log_dir, &found));
+    if (rv == 0)
+        rv = report_look(s, s->snapshot_dir, find_snapshot(s));
+    struct range range = { found.first_lsn, found.last_lsn, found.last_lsn + 1 };
+    return rv != 0 ? rv : check_range(s, &range);
+}
+
+/* Checks once more: a write of a process that was killed may have come to its end meanwhile. */
 static int settle(struct storage *s)
 {
-    int rv = check_promise(s);
-    if (rv != 0)
-        return rv;
-    if (s->term == 0)
-        rv = settle_without_term(s);
-    else if (s->head.index > 0)
-        rv = settle_with_snapshot(s);
-    else if (twinlog_first_lsn(s->log) > 1 ||
-             (twinlog_first_lsn(s->log) == 0 && twinlog_last_lsn(s->log) > 0))
-        rv = report_text(s, RAFT_CORRUPT, "the log does not begin with entry 1, and there is no snapshot");
-    s->next_index = twinlog_last_lsn(s->log) + 1;
+    struct range range = { twinlog_first_lsn(s->log), twinlog_last_lsn(s->log), 0 };
+    range.next = range.last + 1;
+    int rv = check_range(s, &range);
+    if (rv == 0 && range.next != range.last + 1)
+        rv = report(s, "reset", twinlog_reset(s->log, range.next));
+    s->next_index = range.next;
     return rv;
 }
 
@@ -123,7 +174,9 @@ int open_files(struct storage *s, uint64_t id)
     struct twinlog_report found;
     if (has_stock_files(s))
         return report_text(s, RAFT_INVALID, "the directory holds the files of raft_uv");
-    int rv = open_server_file(s);
+    int rv = open_server_file(s, id);
+    if (rv == 0)
+        rv = look(s);
     if (rv != 0)
         return rv;
     options.buffer_bytes = s->options.buffer_bytes;
@@ -135,9 +188,7 @@ int open_files(struct storage *s, uint64_t id)
         rc = twinlog_queue_open(&s->queue);
     if (rc < 0)
         return report(s, s->log_dir, rc);
-    rv = open_snapshots(s);
-    if (rv == 0)
-        rv = read_server_file(s, id);
+    rv = report(s, s->snapshot_dir, open_snapshots(s));
     return rv != 0 ? rv : settle(s);
 }
 
@@ -266,8 +317,6 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
     if (rv == 0 && found == NULL && loading.count > 0 && loading.entries[0].type != RAFT_CHANGE)
         rv = report_text(s, RAFT_CORRUPT, "the first entry is no configuration");
     uint64_t last_term = loading.count > 0 ? loading.entries[loading.count - 1].term : s->head.term;
-    if (rv == 0 && last_term > s->term)
-        rv = report_text(s, RAFT_CORRUPT, "term and vote are older than the entries");
     if (rv == 0)
         rv = start_handles(s);
     if (rv != 0) {

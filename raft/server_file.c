@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -126,23 +127,7 @@ int lower_promise(struct storage *s, uint64_t index)
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-/* Before the logs, which are made if they are missing. What it says is read when this process has their locks. */
-int open_server_file(struct storage *s)
-{
-    char path[4096];
-    snprintf(path, sizeof(path), "%s/server", s->dir);
-    s->server_fd = open(path, O_RDWR | O_CLOEXEC);
-    if (s->server_fd >= 0)
-        return 0;
-    if (errno == ENOENT)
-        return report_text(
-            s, RAFT_NOTFOUND,
-            "no server was made in this directory, or its files are lost: a lost server is removed "
-            "from its cluster, and a new one made under a new id");
-    return report(s, path, -errno);
-}
-
-int read_server_file(struct storage *s, uint64_t id)
+static int read_server_file(struct storage *s, uint64_t id)
 {
     uint64_t fields[FIELDS];
     int rc = read_fields(s->server_fd, 0, fields, FIELDS);
@@ -164,6 +149,24 @@ int read_server_file(struct storage *s, uint64_t id)
     s->promised_index = rc > 0 ? fields[0] : 0;
     s->promised_term = rc > 0 ? fields[1] : 0;
     return rc < 0 ? report(s, "the newest acknowledged entry", rc) : 0;
+}
+
+/* Its lock is taken before the files are looked at, those of the logs when they are opened for writing. */
+int open_server_file(struct storage *s, uint64_t id)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/server", s->dir);
+    s->server_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (s->server_fd < 0 && errno == ENOENT)
+        return report_text(
+            s, RAFT_NOTFOUND,
+            "no server was made in this directory, or its files are lost: a lost server is removed "
+            "from its cluster, and a new one made under a new id");
+    if (s->server_fd < 0)
+        return report(s, path, -errno);
+    if (flock(s->server_fd, LOCK_EX | LOCK_NB) < 0)
+        return report(s, path, errno == EWOULDBLOCK ? -EBUSY : -errno);
+    return read_server_file(s, id);
 }
 
 static bool has_file(const char *dir, const char *name)

@@ -129,21 +129,18 @@ static int open_log(struct storage *s)
     return twinlog_open(s->snapshot_dir, &options, &s->snapshots);
 }
 
-static int find_snapshot(struct storage *s)
+int find_snapshot(struct storage *s)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     struct head_record found = { .head = { 0 } };
-    int rc = twinlog_reader_attach(s->snapshots, NULL, &reader);
+    int rc = twinlog_reader_open(s->snapshot_dir, NULL, &reader);
     if (rc < 0)
         return rc;
     rc = find_head(reader, &record);
     if (rc > 0)
         rc = decode_head(&record, &found);
     twinlog_reader_close(reader);
-    if (rc == 0)
-        twinlog_truncate(s->snapshots,
-                         found.head.lsn); /* pieces without a head; the next trim removes what stays */
     s->head = found.head;
     return rc;
 }
@@ -151,9 +148,9 @@ static int find_snapshot(struct storage *s)
 int open_snapshots(struct storage *s)
 {
     int rc = open_log(s);
-    if (rc == 0)
-        rc = find_snapshot(s);
-    return report(s, s->snapshot_dir, rc);
+    if (rc == 0) /* pieces without a head; the next trim removes what stays */
+        twinlog_truncate(s->snapshots, s->head.lsn);
+    return rc;
 }
 
 /* ---- work for a thread of libuv ------------------------------------------------------------------ */
