@@ -22,7 +22,9 @@ struct append {
     raft_io_append_cb cb;
     uint64_t last_index, last_term; /* of its newest entry */
     unsigned truncations;           /* before it */
-    struct append *next;            /* in `held` */
+    unsigned n;                     /* entries */
+    uint64_t bytes, start_ns;
+    struct append *next; /* in `held` */
 };
 
 uint32_t largest_entry(const struct storage *s)
@@ -124,6 +126,7 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     append->request.context = s;
     append->req = req;
     append->cb = cb;
+    append->start_ns = uv_hrtime();
     int rc = submit(s, entries, n, append);
     if (rc < 0) {
         free(append);
@@ -132,6 +135,11 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
     append->last_index = s->next_index - 1;
     append->last_term = entries[n - 1].term;
     append->truncations = s->truncations;
+    append->n = n;
+    for (unsigned i = 0; i < n; i++)
+        append->bytes += entries[i].buf.len;
+    s->stat.queued_entries += n;
+    s->stat.queued_bytes += append->bytes;
     s->appends++;
     return 0;
 }
@@ -186,6 +194,19 @@ static void promise_newest(struct storage *s, struct twinlog_request *const *don
     }
 }
 
+static void count(struct storage *s, const struct append *append)
+{
+    uint64_t ns = uv_hrtime() - append->start_ns;
+    s->stat.queued_entries -= append->n;
+    s->stat.queued_bytes -= append->bytes;
+    if (append->request.result < 0)
+        return;
+    s->stat.appends++;
+    s->stat.append_ns += ns;
+    if (ns > s->stat.longest_append_ns)
+        s->stat.longest_append_ns = ns;
+}
+
 /* Calls back for what is durable; waits for the first one up to timeout_ms. A callback may append, and close. */
 void complete_appends(struct storage *s, int timeout_ms)
 {
@@ -195,6 +216,7 @@ void complete_appends(struct storage *s, int timeout_ms)
     for (int i = 0; i < n; i++) {
         struct append *append = (struct append *)done[i];
         s->appends--;
+        count(s, append);
         if (append->request.result < 0)
             stop_storing(s, "append", append->request.result);
         if (s->is_failed && !s->is_closing) {

@@ -67,11 +67,12 @@ struct storage {
     struct snapshot_head head;
     uint64_t old_bytes; /* of snapshots before it, not trimmed yet; of the thread that puts one */
 
-    unsigned appends;     /* submitted, callback not called yet */
-    unsigned works;       /* handed to a thread of libuv */
-    bool is_putting;      /* a snapshot is being written */
-    bool is_installing;   /* and replaces the log */
-    bool is_failed;       /* a write or sync has failed: nothing is stored any more */
+    unsigned appends;   /* submitted, callback not called yet */
+    unsigned works;     /* handed to a thread of libuv */
+    bool is_putting;    /* a snapshot is being written */
+    bool is_installing; /* and replaces the log */
+    bool is_failed;     /* a write or sync has failed: nothing is stored any more */
+    struct twinlog_raft_stat stat;
     struct append *held;  /* appends that have failed, until raft is closed */
     struct append **tail; /* of `held` */
 

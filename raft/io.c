@@ -192,6 +192,15 @@ void twinlog_raft_free(struct raft_io *io)
     free(s);
 }
 
+int twinlog_raft_stat(struct raft_io *io, struct twinlog_raft_stat *ret_stat)
+{
+    if (io == NULL || ret_stat == NULL || ret_stat->size != sizeof(*ret_stat))
+        return RAFT_INVALID;
+    *ret_stat = storage_of(io)->stat;
+    ret_stat->snapshot_bytes = storage_of(io)->head.bytes;
+    return 0;
+}
+
 int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
                       const struct twinlog_raft_options *options, struct raft_io **ret_io)
 {
@@ -202,6 +211,7 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
         return RAFT_NOMEM;
     s->loop = loop;
     s->server_fd = -1;
+    s->stat.size = sizeof(s->stat);
     s->tail = &s->held;
     s->dir = path_of(dir, "");
     s->log_dir = path_of(dir, "log");

@@ -280,8 +280,11 @@ static void snapshot_written(uv_work_t *work, int status)
     struct put *put = work->data;
     struct storage *s = put->s;
     (void)status; /* nothing cancels it */
-    if (put->head.lsn > 0)
+    if (put->head.lsn > 0) {
         s->head = put->head;
+        s->stat.snapshots++;
+        s->stat.installs += put->is_install;
+    }
     if (put->is_install && put->error < 0)
         stop_storing(s, "a snapshot of the leader", put->error);
     if (put->is_install)

@@ -87,6 +87,23 @@ int twinlog_raft_create(const char *dir, uint64_t cluster, unsigned long long id
 int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
                       const struct twinlog_raft_options *options, struct raft_io **ret_io);
 
+/* What the storage has done since twinlog_raft_open(), and what waits: on the thread of the loop. RAFT_INVALID: a size
+ * that was not set, or NULL. */
+struct twinlog_raft_stat {
+    uint32_t size; /* set by TWINLOG_RAFT_STAT_INIT */
+    uint32_t reserved;
+    uint64_t appends, append_ns,
+        longest_append_ns;                 /* that were durable, and the time from call to callback */
+    uint64_t queued_entries, queued_bytes; /* in appends whose callback has not come */
+    uint64_t snapshots, snapshot_bytes;    /* stored, and the size of the newest one */
+    uint64_t installs;                     /* snapshots that a leader has sent */
+};
+#define TWINLOG_RAFT_STAT_INIT                                                                               \
+    {                                                                                                        \
+        sizeof(struct twinlog_raft_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0                                          \
+    }
+int twinlog_raft_stat(struct raft_io *io, struct twinlog_raft_stat *ret_stat);
+
 /* Frees it: after the callback of raft_close(), or where raft_init() was not called or has failed. NULL is allowed. */
 void twinlog_raft_free(struct raft_io *io);
 

@@ -9,6 +9,7 @@
  *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
  *   --seconds S     of load before each kill, or of each measurement (2)
  *   --in-flight N   commands in flight (100); with --compare 1, 100 and 1000
+ *   --bytes N       of commands in flight at most; more are refused (1 MiB)
  *   --election MS   raft's election timeout (1000)
  *   --no-snapshots  raft takes none
  */
@@ -31,7 +32,7 @@
 
 #define PATIENCE_MS 300000 /* for what has to happen, on a busy machine too */
 
-static struct setting setting = { .election_ms = 1000 };
+static struct setting setting = { .election_ms = 1000, .most_bytes = 1 << 20 };
 static struct board *board;
 static pid_t pids[MOST_NODES]; /* 0 = does not run */
 static unsigned newest_id;
@@ -240,6 +241,47 @@ static void check_state(void)
         give_up(fault);
 }
 
+/* A metric of a server, the largest one of that name; -1 = there is none. */
+static double metric_of(unsigned i, const char *name)
+{
+    char path[4096], line[200];
+    double value = -1;
+    snprintf(path, sizeof(path), "%s/server-%u.prom", setting.dir, board->ids[i]);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0 && strchr(line, ' ') != NULL) {
+            double found = atof(strchr(line, ' '));
+            value = found > value ? found : value;
+        }
+    if (file != NULL)
+        fclose(file);
+    return value;
+}
+
+/* Once the servers are level, so are their metrics. */
+static bool are_metrics_level(void)
+{
+    double applied = metric_of(first_node(), "raft_applied_index");
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        if (pids[i] > 0 &&
+            (applied < (double)board->seats[i].applied || metric_of(i, "raft_applied_index") != applied ||
+             metric_of(i, "raft_commit_index") != applied || metric_of(i, "raft_queued_entries") != 0 ||
+             metric_of(i, "raft_bytes_in_flight") != 0 || metric_of(i, "raft_lag_entries") > 0))
+            return false;
+    return true;
+}
+
+static void check_metrics(void)
+{
+    double begin = now_ms();
+    while (!are_metrics_level()) {
+        check_alive();
+        sleep_ms(20);
+        if (now_ms() - begin > PATIENCE_MS)
+            give_up("the metrics are not those of servers with the same state");
+    }
+}
+
 /* ---- kills ---------------------------------------------------------------------------------------- */
 
 /* The leader, or the server behind it, under load. */
@@ -263,6 +305,7 @@ static void settle_and_check(unsigned in_flight)
 {
     board->in_flight = 0;
     check_state();
+    check_metrics();
     printf("%10ju acknowledged; all servers have applied %ju, and have the same state\n",
            (uintmax_t)board->acknowledged, (uintmax_t)board->seats[first_node()].applied);
     board->in_flight = in_flight;
@@ -280,15 +323,20 @@ static void kill_all(double seconds)
 }
 
 /* With commands in flight. */
-static void close_all(void)
+static void close_all(unsigned in_flight)
 {
     wait_for_service();
     int failed = 0;
+    uint64_t refused = 0;
     for (unsigned i = 0; i < MOST_NODES; i++)
         if (pids[i] > 0)
             failed |= stop_node(i, SIGTERM);
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        refused += board->seats[i].refused;
     if (failed)
         give_up("a server did not close");
+    if ((refused > 0) != (setting.most_bytes < in_flight * COMMAND_BYTES))
+        give_up("the limit of bytes in flight was not kept, or there was none to keep");
     puts("nothing that was acknowledged is missing");
 }
 
@@ -310,7 +358,7 @@ static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
         kill_all(seconds);
         settle_and_check(in_flight);
     }
-    close_all();
+    close_all(in_flight);
     return 0;
 }
 
@@ -429,7 +477,7 @@ static int try_members(unsigned rounds, double seconds, unsigned in_flight)
                 add_node((spare + i) % MOST_NODES, seconds, true);
         settle_and_check(in_flight);
     }
-    close_all();
+    close_all(in_flight);
     return 0;
 }
 
@@ -506,7 +554,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         { "rounds", 1, NULL, 'r' },    { "compare", 0, NULL, 'c' },  { "seconds", 1, NULL, 's' },
         { "in-flight", 1, NULL, 'f' }, { "election", 1, NULL, 'e' }, { "no-snapshots", 0, NULL, 'n' },
-        { "members", 0, NULL, 'm' },   { NULL, 0, NULL, 0 },
+        { "members", 0, NULL, 'm' },   { "bytes", 1, NULL, 'b' },    { NULL, 0, NULL, 0 },
     };
     unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
@@ -515,6 +563,9 @@ int main(int argc, char **argv)
         switch (c) {
         case 'c':
             run = compare;
+            break;
+        case 'b':
+            setting.most_bytes = strtoull(optarg, NULL, 10);
             break;
         case 'm':
             run = try_members;

@@ -29,7 +29,10 @@ struct node {
     struct raft_fsm fsm;
     struct raft raft;
     uint64_t term, sequence; /* of the newest command that was sent */
+    uint64_t bytes;          /* of commands that were sent and have no outcome */
+    unsigned ticks;
     const struct setting *setting;
+    char metrics_path[PATH_MAX];
     struct raft_change change;
     bool is_changing;
     bool is_closing;
@@ -138,9 +141,24 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
             note_latency(&node->seat->latency, now_ns() - request->sent_ns);
     }
     free(request);
+    node->bytes -= COMMAND_BYTES;
     atomic_fetch_sub(&node->seat->in_flight, 1); /* after the acknowledgement is counted */
     if (status == 0) /* else raft is no leader any more and must not be called: the timer goes on */
         send_commands(node);
+}
+
+/* libraft keeps all that was not applied in memory, without a limit: so the server has one. RAFT_BUSY: nothing was sent,
+ * and the client may try again once an answer has come. */
+static int apply_command(struct node *node, struct request *request, struct raft_buffer *buf)
+{
+    if (node->bytes + buf->len > node->setting->most_bytes) {
+        atomic_fetch_add(&node->seat->refused, 1);
+        return RAFT_BUSY;
+    }
+    int rv = raft_apply(&node->raft, &request->apply, buf, 1, applied);
+    if (rv == 0)
+        node->bytes += COMMAND_BYTES;
+    return rv;
 }
 
 /* libraft: a server that is the only voter leads again in the term in which it led before, after it has applied all
@@ -159,7 +177,7 @@ static bool send_command(struct node *node)
         command->sequence = request->sequence = node->sequence + 1;
         request->node = node;
         request->sent_ns = now_ns();
-        if (raft_apply(&node->raft, &request->apply, &buf, 1, applied) == 0) {
+        if (apply_command(node, request, &buf) == 0) {
             node->sequence++;
             return true;
         }
@@ -284,6 +302,8 @@ static void tick(uv_timer_t *timer)
     }
     change_members(node);
     send_commands(node);
+    if (!node->setting->is_stock && node->ticks++ % 20 == 0)
+        write_metrics(node->metrics_path, &node->raft, node->bytes, node->seat->refused);
 }
 
 /* The first start of a server gives it the configuration, each with the same one. One that recovers from the loss of a
@@ -320,6 +340,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     char dir[PATH_MAX];
     unsigned id = node->board->ids[number];
     snprintf(dir, sizeof(dir), "%s/server-%u", setting->dir, id);
+    snprintf(node->metrics_path, sizeof(node->metrics_path), "%s/server-%u.prom", setting->dir, id);
     uv_loop_init(&node->loop);
     int rv = raft_uv_tcp_init(&node->transport, &node->loop);
     if (rv == 0)

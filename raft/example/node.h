@@ -30,6 +30,7 @@ struct seat {
     _Atomic unsigned check;     /* the newest check for which it copied its machine with nothing in flight */
     _Atomic unsigned order;   /* the newest order that this server, as the leader, has found to be followed */
     _Atomic uint64_t applied; /* by the copy below; 0 while that is made */
+    _Atomic uint64_t refused; /* commands, because of `most_bytes` */
     struct machine machine;   /* a copy; what was read is whole if `applied` was the same before and after */
     struct twinlog_histogram latency;
 };
@@ -56,12 +57,16 @@ struct setting {
     const char *dir;
     enum start start;
     unsigned election_ms;
-    bool is_stock; /* raft_uv's own storage instead of twinlog-raft */
+    uint64_t most_bytes; /* of commands in flight */
+    bool is_stock;       /* raft_uv's own storage instead of twinlog-raft */
     bool has_no_snapshots;
     char host[32];
 };
 
 #define PORT 9000 /* server 1 has the next one */
+
+struct raft;
+void write_metrics(const char *path, struct raft *raft, uint64_t bytes_in_flight, uint64_t refused);
 
 /* Runs the server of seat `number` (0 to MOST_NODES - 1) until SIGTERM; returns its exit status. */
 int run_node(const struct setting *setting, struct board *board, unsigned number);

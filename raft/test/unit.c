@@ -534,6 +534,35 @@ START_TEST(a_callback_comes_when_its_entries_are_durable)
 }
 END_TEST
 
+START_TEST(the_statistics_tell_what_was_stored_and_what_waits)
+{
+    struct twinlog_raft_stat stat = { 0 };
+    struct call call;
+    start_with(5);
+    ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), RAFT_INVALID);
+    stat = (struct twinlog_raft_stat)TWINLOG_RAFT_STAT_INIT;
+    ck_assert_int_eq(append_sized(&call, 6, 3, 1, 100), 0);
+    ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
+    ck_assert_uint_eq(stat.appends, 1); /* entries 2 to 5 */
+    ck_assert_uint_eq(stat.queued_entries, 3);
+    ck_assert_uint_eq(stat.queued_bytes, 300);
+    wait_for(&call);
+    free_call(&call);
+    ck_assert_int_eq(put_and_wait(8, 1, 5000, false, 16), 0);
+    ck_assert_int_eq(put_and_wait(50, 1, 7000, true, 0), 0);
+    ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
+    ck_assert_uint_eq(stat.appends, 2);
+    ck_assert_uint_gt(stat.longest_append_ns, 0);
+    ck_assert_uint_ge(stat.append_ns, stat.longest_append_ns);
+    ck_assert_uint_le(stat.append_ns, 2 * stat.longest_append_ns);
+    ck_assert_uint_eq(stat.queued_entries + stat.queued_bytes, 0);
+    ck_assert_uint_eq(stat.snapshots, 2);
+    ck_assert_uint_eq(stat.installs, 1);
+    ck_assert_uint_eq(stat.snapshot_bytes, 7000);
+    stop();
+}
+END_TEST
+
 START_TEST(one_append_may_have_many_times_what_the_buffer_takes)
 {
     struct call call;
@@ -1360,6 +1389,7 @@ int main(void)
     tcase_add_test(tcase, recover_appends_a_configuration);
     tcase_add_test(tcase, appends_are_called_back_in_order_and_are_loaded);
     tcase_add_test(tcase, a_callback_comes_when_its_entries_are_durable);
+    tcase_add_test(tcase, the_statistics_tell_what_was_stored_and_what_waits);
     tcase_add_test(tcase, one_append_may_have_many_times_what_the_buffer_takes);
     tcase_add_test(tcase, an_entry_that_is_too_large_is_refused_and_the_largest_is_not);
     tcase_add_test(tcase, a_refused_append_leaves_nothing);
