@@ -49,8 +49,11 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     twl_summary_begin(l->summary);
     twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = NULL;
-    if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary))
+    if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary) ||
+        twl_iter_next_lsn(cursor) > l->limit_lsn) { /* it is newer than the watermark */
+        twl_summary_begin(l->summary);
         twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
+    }
     cursor->summary = l->summary;
     do { /* what is behind the newest group is not read */
         const bool is_at_end = cursor->offset > note->group && cursor->position.next_lsn - 1 == l->limit_lsn;
@@ -60,7 +63,7 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
         twl_iter_back_out(cursor);
         rc = twl_iter_accept_group(cursor);
     } while (rc > 0);
-    if (rc < 0 || l->summary->first_lsn == 0)
+    if (rc < 0 || l->summary->next_lsn == 0)
         return rc < 0 ? rc : 0;
     twl_summary_footer(l->summary, 0, 0, ret_footer, &step);
     return 1;

@@ -270,6 +270,25 @@ TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
     ck_assert_uint_eq(first.first_lsn, 1);
 }
 
+/* The note may be newer than the watermark that the same look has found: a list or an inspection says less then. */
+TEST(what_is_noted_behind_the_watermark_is_not_listed)
+{
+    const struct twinlog_options options = options_with(0);
+    struct twinlog *log = log_open(&options);
+    for (unsigned i = 0; i < 4; i++)
+        append_some(log, 100);
+    for (uint64_t lsn = twinlog_last_lsn(log) - 1; lsn > 0; lsn--) {
+        const uint64_t words[] = { lsn, ~lsn };
+        struct twinlog_segment first = { 0 };
+        patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, durable), words, sizeof(words));
+        ck_assert_int_eq(twinlog_segments(log_dir, keep_first, &first), 0);
+        ck_assert_uint_eq(first.first_lsn, 1);
+        ck_assert_uint_eq(first.last_lsn, lsn);
+        ck_assert_uint_lt(first.data_bytes, SEGMENT);
+    }
+    log_close(log);
+}
+
 /* More is destroyed behind a close than is searched there, but the page tells that a writer came. */
 TEST(a_close_that_a_writer_came_behind_is_not_the_end)
 {
