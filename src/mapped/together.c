@@ -237,7 +237,9 @@ bool twl_mapped_tend(struct mapped *m)
 
 void twl_mapped_close_left(struct mapped *m)
 {
-    while (twl_mapped_tend(m))
+    (void)twl_mapped_catch_up(m);
+    const uint64_t number = atomic_load(&m->active)->number; /* those that are left meanwhile may never end */
+    while (atomic_load(&m->participants->common->oldest) < number && twl_mapped_tend(m))
         continue;
 }
 

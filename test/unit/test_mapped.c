@@ -1728,6 +1728,38 @@ TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
     log_close(log);
 }
 
+static unsigned times_left;
+
+static void leave_again(void)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+    const uint64_t rolls = log_stat(leaving_log).rolls;
+    uint64_t lsn;
+
+    ck_assert_int_eq(twl_mapped_make_ahead(leaving_log->mapped), 0);
+    while (log_stat(leaving_log).rolls == rolls)
+        ck_assert_int_eq(append_on_terms(leaving_log, 1000, &terms, &lsn), 0);
+    atomic_store(&gate.when_checked, ++times_left < 50 ? leave_again : NULL);
+}
+
+/* As by appends that are faster than the disk. */
+TEST(a_trim_ends_though_a_segment_is_left_whenever_it_closes_one)
+{
+    struct twinlog_options options = small(tested_mode);
+
+    options.flags |= TWINLOG_NO_THREAD;
+    struct twinlog *log = leaving_log = gate_log(&options);
+    times_left = 0;
+    append_records(log, 0, 0, 300);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    leave_again();
+    ck_assert_uint_eq(log_trim_before(log, 200).first_lsn, 200);
+    ck_assert_uint_lt(times_left, 50);
+    atomic_store(&gate.when_checked, NULL);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
 TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
 {
     struct twinlog *log = open_gated(tested_mode);
