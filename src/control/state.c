@@ -293,7 +293,7 @@ int twl_state_write(struct io *io, const struct state *state)
 /* ---- changing ---------------------------------------------------------------------------------- */
 
 /* Opens and locks the file that has the name now. */
-static int open_locked(struct io *io, struct slots *slots)
+static int open_locked(struct io *io, unsigned wait_ms, struct slots *slots)
 {
     for (;;) {
         struct io_file *file;
@@ -301,7 +301,7 @@ static int open_locked(struct io *io, struct slots *slots)
         int rc = io_open(io, STATE_NAME, IO_FROM_DISK, &file);
         if (rc < 0)
             return rc;
-        rc = twl_lock_patiently(file, LOCK_WAIT_MS);
+        rc = twl_lock_patiently(file, wait_ms);
         if (rc == 0)
             rc = io_links(file, STATE_NAME, &links);
         if (rc == 0 && links > 0) {
@@ -369,15 +369,21 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
     return rc;
 }
 
-int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context)
+int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
+                            void *context)
 {
     struct slots slots = { 0 };
-    int rc = open_locked(io, &slots);
+    int rc = open_locked(io, wait_ms, &slots);
     if (rc < 0) /* -ENOENT would say that there is no such name */
         return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
     rc = change_locked(io, &slots, edit, context);
     io_close(slots.file);
     return rc;
+}
+
+int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context)
+{
+    return twl_state_change_within(io, LOCK_WAIT_MS, edit, context);
 }
 
 /* ---- entries ----------------------------------------------------------------------------------- */

@@ -46,6 +46,8 @@ void twl_state_free(struct state *state); /* may be called twice */
  * process's change, -EBUSY after 30 s. TWINLOG_ECORRUPT also if there is no file. If the result is 0, what
  * `edit` saw or changed last is durable in both slots. After a write error the change has happened or not. */
 int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context);
+int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
+                            void *context);
 
 /* Entries. `name` is NUL-terminated. -EINVAL: a bad name, or NULL. -ENOENT. -ENOSPC: too many bytes in all.
  * -ENOMEM. */

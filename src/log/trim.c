@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define RETRIED_MS 100u /* to wait for the state file, where the trim is tried again later */
+
 /* A trim in progress. */
 struct trim {
     struct twinlog *log;
@@ -24,6 +26,7 @@ struct trim {
     uint64_t keep_bytes;
     int64_t before_ns;
     bool is_past_cursors;
+    bool is_retried; /* later: no process that is stopped in a change of the state file holds it up */
 
     uint64_t old_lsn;  /* the current head */
     uint64_t wish_lsn; /* the head by the limits alone */
@@ -176,7 +179,9 @@ static int apply(struct trim *trim)
     /* the segment that it continues, if it happened, must not be removed */
     if (trim->log->is_truncation_in_doubt)
         return TWINLOG_EPOISONED;
-    const int rc = twl_state_change(trim->log->io, move_head, trim);
+    struct io *io = trim->log->io;
+    const int rc = trim->is_retried ? twl_state_change_within(io, RETRIED_MS, move_head, trim)
+                                    : twl_state_change(io, move_head, trim);
     if (rc == 0)
         settle(trim);
     twl_segment_set_free(&trim->set);
@@ -252,7 +257,7 @@ static int keep_limits(struct twinlog *log)
 {
     const struct twinlog_options *options = &log->options;
     int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    struct trim trim = { .log = log, .keep_bytes = options->keep_bytes };
+    struct trim trim = { .log = log, .keep_bytes = options->keep_bytes, .is_retried = true };
     if (age_ns > 0)
         trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
     trim.whole_lsn = head_for_records(log, options->keep_records);
@@ -295,18 +300,23 @@ static int forget_wish(void *context, struct state *state)
 static void answer(struct twinlog *log)
 {
     struct trim_ask *ask = &log->shared->page->trim_ask;
-    struct wish wish;
+    struct wish wish = { 0 };
     if (!trim_ask_is_open(ask))
         return;
     const uint32_t asked = atomic_load(&ask->asked); /* what is wished later is asked again */
-    int rc = twl_state_change(log->io, look_for_wish, &wish);
-    struct trim trim = { .log = log, .lsn = wish.before_lsn };
-    struct trim past = { .log = log, .lsn = wish.past_cursors_lsn, .is_past_cursors = true };
+    int rc = twl_state_change_within(log->io, RETRIED_MS, look_for_wish, &wish);
+    struct trim trim = { .log = log, .lsn = wish.before_lsn, .is_retried = true };
+    struct trim past = {
+        .log = log, .lsn = wish.past_cursors_lsn, .is_past_cursors = true, .is_retried = true
+    };
     if (rc == 0 && trim.lsn > 0)
         rc = apply(&trim);
     if (rc == 0 && past.lsn > 0)
         rc = apply(&past);
-    const int forgotten = twl_state_change(log->io, forget_wish, &wish);
+    const int forgotten =
+        rc == -EBUSY ? rc : twl_state_change_within(log->io, RETRIED_MS, forget_wish, &wish);
+    if (forgotten == -EBUSY) /* the wish stays */
+        return;
     atomic_store(&ask->result, rc < 0 ? rc : forgotten);
     atomic_store(&ask->answered, asked);
 }

@@ -851,6 +851,36 @@ TEST(any_process_does_what_another_one_asks_for)
     ck_assert_int_eq(ask_trim(600, -1, &first_lsn), -ESRCH);
 }
 
+static int lock_state(void)
+{
+    struct io_file *file;
+    struct io *io;
+
+    EXPECT(twl_io_posix_create(log_dir, true, &io) == 0);
+    EXPECT(io_open(io, STATE_NAME, 0, &file) == 0);
+    return io_lock(file, IO_LOCK_WRITER, true);
+}
+
+/* As one that is stopped in a trim. */
+TEST(one_that_is_stopped_while_it_changes_the_state_holds_up_no_append)
+{
+    struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    struct member *stopped = come(0);
+
+    options.keep_records = 100;
+    struct twinlog *log = log_open(&options);
+    ck_assert_int_eq(ask(stopped, lock_state, 0), 0);
+    stop_member(stopped);
+    const uint64_t began_ns = twl_monotonic_ns();
+    append_records(log, 0, 0, 600);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    end_member(stopped);
+    append_records(log, 0, 600, 600);
+    ck_assert_uint_gt(twinlog_first_lsn(log), 600);
+    log_close(log);
+    expect_kept(log_inspect().first_lsn, 1200);
+}
+
 /* It would trim a later log, of which its process knows nothing. */
 TEST_LOOP(a_wish_ends_with_its_writer, MODES)
 {
