@@ -431,11 +431,14 @@ static int look_first(struct read_snapshot *snapshot, uint32_t left_epoch)
     return twl_read_snapshot_look(snapshot);
 }
 
-int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, bool is_durable,
+int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32_t flags,
                            struct twinlog_report *report)
 {
     *snapshot = (struct read_snapshot){
-        .io = io, .shared = &snapshot->watched, .report = report, .is_durable = is_durable
+        .io = io,
+        .shared = &snapshot->watched,
+        .report = report,
+        .is_durable = flags & TWINLOG_READER_DURABLE,
     };
     int rc = twl_page_watch(io, &snapshot->watched);
     if (rc < 0)
@@ -455,13 +458,13 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, bool i
 }
 
 void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source,
-                              bool is_durable, struct twinlog_report *report)
+                              uint32_t flags, struct twinlog_report *report)
 {
     *snapshot = (struct read_snapshot){ .io = source->io,
                                         .shared = source->shared,
                                         .source = *source,
                                         .report = report,
-                                        .is_durable = is_durable };
+                                        .is_durable = flags & TWINLOG_READER_DURABLE };
     snapshot->page_sequence = twl_page_sequence(snapshot->shared) - 1; /* not looked at yet */
 }
 

@@ -58,10 +58,10 @@ struct read_snapshot {
 int twl_read_snapshot_fail(const struct read_snapshot *snapshot, int error);
 
 /* Loads everything once. `snapshot` must not be moved afterwards. On failure there is nothing to close. */
-int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, bool is_durable,
+int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32_t flags,
                            struct twinlog_report *report);
 void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source,
-                              bool is_durable, struct twinlog_report *report);
+                              uint32_t flags, struct twinlog_report *report);
 void twl_read_snapshot_close(struct read_snapshot *snapshot);
 
 /* Was something published since the last look, or did that look fail? One load. */

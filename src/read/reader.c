@@ -12,7 +12,6 @@
  * covers all other conditions: no error, the range of the options, the watermark, the truncation, the end of the
  * group.
  */
-#define _GNU_SOURCE
 #include "read/reader.h"
 
 #include "base/fork.h"
@@ -26,7 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <twinlog_admin.h>
-#include <unistd.h>
 
 #define LOOKS_AGAIN 2u    /* for a record in one segment */
 #define MOVING_LOOKS 100u /* while each look finds it in a different segment */
@@ -55,10 +53,9 @@ struct twinlog_reader {
     uint64_t end_lsn;  /* records before it can be read without another check, from the current read
                         * position */
 
-    /* Newest record that was returned since the last seek (0 = none), and its segment. */
-    uint64_t passed_lsn, passed_sequence;
-    struct visit visited; /* the record or filler at which it was last, since the last seek */
-    /* First of the fillers that were passed since then (0 = none), and the segment of the last one. */
+    /* Since the last seek: the newest record that was returned, and the record or filler at which it was last. */
+    struct visit passed, visited;
+    /* First of the fillers that were passed since the last record (0 = none), and the segment of the last one. */
     uint64_t filler_lsn, filler_sequence;
     bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
@@ -76,10 +73,9 @@ static int report_error(struct twinlog_reader *reader, int error)
 
 static int report_trimmed(struct twinlog_reader *reader)
 {
-    uint64_t first_lsn = reader->snapshot.first_lsn;
+    const unsigned long long lsn = reader->next_lsn, first_lsn = reader->snapshot.first_lsn;
     twl_report(&reader->report, TWINLOG_FOUND_TRIMMED, TWINLOG_DID_NOTHING, TWINLOG_ETRIMMED,
-               "record %llu was removed; the oldest that is left is %llu",
-               (unsigned long long)reader->next_lsn, (unsigned long long)first_lsn);
+               "record %llu was removed; the oldest that is left is %llu", lsn, first_lsn);
     reader->report.first_lsn = first_lsn;
     return TWINLOG_ETRIMMED;
 }
@@ -88,9 +84,9 @@ static int report_truncation(struct twinlog_reader *reader, uint64_t start_lsn)
 {
     twl_report(&reader->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, TWINLOG_ETRUNCATED,
                "records %llu to %llu, which this reader has returned, were truncated; seek to go on",
-               (unsigned long long)start_lsn, (unsigned long long)reader->passed_lsn);
+               (unsigned long long)start_lsn, (unsigned long long)reader->passed.lsn);
     reader->report.first_lsn = start_lsn;
-    reader->report.last_lsn = reader->passed_lsn;
+    reader->report.last_lsn = reader->passed.lsn;
     return TWINLOG_ETRUNCATED;
 }
 
@@ -204,8 +200,8 @@ static int check_passed(struct twinlog_reader *reader)
         reader->filler_lsn = 0;
         reader->end_lsn = 0;
     }
-    uint64_t start_lsn =
-        twl_segment_set_truncation(&snapshot->set, reader->passed_lsn, reader->passed_sequence);
+    const struct visit passed = reader->passed;
+    uint64_t start_lsn = twl_segment_set_truncation(&snapshot->set, passed.lsn, passed.sequence);
     return start_lsn > 0 ? report_truncation(reader, start_lsn) : 0;
 }
 
@@ -317,11 +313,8 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             rc = twl_read_position_read(&reader->pos, ret_record);
         if (rc > 0) {
             twl_iter_unread(&reader->pos.at->cursor, ret_record);
-            if (ret_record->header.kind == RECORD_DATA) {
-                reader->next_lsn = last_lsn;
-                reader->filler_lsn = 0;
+            if (ret_record->header.kind == RECORD_DATA)
                 return 1;
-            }
             reader->visited = visit(reader, last_lsn);
             most_lsn = last_lsn - 1;
         } else if (rc == POSITION_LOST) {
@@ -374,14 +367,15 @@ static void arm(struct twinlog_reader *reader)
         twl_follower_tell(reader->follower);
 }
 
-static void give(struct twinlog_reader *reader, const struct cursor_record *record,
+/* The reader then stands in front of `next_lsn`. */
+static void give(struct twinlog_reader *reader, const struct cursor_record *record, uint64_t next_lsn,
                  struct twinlog_record *ret_record)
 {
-    if (record->lsn > reader->passed_lsn) {
-        reader->passed_lsn = record->lsn;
-        reader->passed_sequence = reader->pos.at->segment.header.sequence;
-    }
+    reader->next_lsn = next_lsn;
+    reader->filler_lsn = 0;
     reader->visited = visit(reader, record->lsn);
+    if (record->lsn > reader->passed.lsn)
+        reader->passed = reader->visited;
     *ret_record = (struct twinlog_record){
         .lsn = record->lsn,
         .time_ns = record->header.time_ns,
@@ -394,9 +388,7 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
 
 static int check(const struct twinlog_reader *reader)
 {
-    if (!reader)
-        return -EINVAL;
-    return twl_fork_guard_is_forked(&reader->guard) ? TWINLOG_EFORKED : 0;
+    return !reader ? -EINVAL : twl_fork_guard_is_forked(&reader->guard) ? TWINLOG_EFORKED : 0;
 }
 
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
@@ -406,15 +398,11 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
     if (rc < 0)
         return rc;
     rc = find_next(reader, &record);
-    if (rc > 0) {
-        reader->next_lsn = record.lsn + 1;
-        reader->filler_lsn = 0;
-        give(reader, &record, ret_record);
-        return 1;
-    }
-    if (rc == 0)
+    if (rc > 0)
+        give(reader, &record, record.lsn + 1, ret_record);
+    else if (rc == 0)
         arm(reader);
-    return rc < 0 ? stick(reader, rc) : 0;
+    return rc < 0 ? stick(reader, rc) : rc;
 }
 
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
@@ -424,13 +412,11 @@ int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record
     if (rc < 0)
         return rc;
     rc = find_previous(reader, &record);
-    if (rc < 0)
-        return stick(reader, rc);
     if (rc > 0) {
-        give(reader, &record, ret_record);
+        give(reader, &record, record.lsn, ret_record);
         twl_follower_tell(reader->follower); /* this record can be read again */
     }
-    return rc;
+    return rc < 0 ? stick(reader, rc) : rc;
 }
 
 static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn)
@@ -438,11 +424,10 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
     reader->where = where;
     reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->end_lsn = 0;
-    reader->passed_lsn = reader->filler_lsn = 0;
-    reader->visited = (struct visit){ 0 };
+    reader->filler_lsn = 0;
+    reader->passed = reader->visited = (struct visit){ 0 };
     reader->error = 0;
-    bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->snapshot.limit_lsn;
-    if (may_have_some)
+    if (where != AT_LSN || reader->next_lsn <= reader->snapshot.limit_lsn) /* there may be some */
         twl_follower_tell(reader->follower);
     else
         arm(reader);
@@ -502,10 +487,8 @@ static void seek_after(struct twinlog_reader *reader, uint64_t lsn)
 {
     const struct segment_set *set = &reader->snapshot.set;
     move_to(reader, AT_LSN, lsn + 1);
-    if (set->started > 0) {
-        reader->passed_lsn = lsn;
-        reader->passed_sequence = set->entries[set->started - 1].header.sequence;
-    }
+    if (set->started > 0)
+        reader->passed = (struct visit){ lsn, set->entries[set->started - 1].header.sequence };
     reader->generation = reader->snapshot.generation;
 }
 
@@ -641,10 +624,9 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
         rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
         if (rc < 0)
             return rc;
-        rc = peek(reader);
-        if (rc == 0)
+        if (peek(reader) == 0)
             arm(reader);
-        if (rc > 0)
+        else
             twl_follower_tell(reader->follower);
     }
     return twl_follower_fd(reader->follower);
@@ -662,8 +644,7 @@ static struct twinlog_reader *create_reader(const struct twinlog_reader_options 
     reader->ret_report = options->ret_report;
     reader->from_lsn = max_u64(options->from_lsn, 1);
     reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
-    bool maps = (options->flags & TWINLOG_READER_MMAP) != 0;
-    twl_read_position_begin(&reader->pos, &reader->snapshot, maps);
+    twl_read_position_begin(&reader->pos, &reader->snapshot, options->flags & TWINLOG_READER_MMAP);
     move_to(reader, options->from_lsn > 0 ? AT_LSN : AT_FIRST, options->from_lsn);
     return reader;
 }
@@ -672,8 +653,8 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader)
 {
     struct twinlog_reader *reader = create_reader(options);
-    const bool is_durable = (options->flags & TWINLOG_READER_DURABLE) != 0;
-    int rc = reader ? twl_read_snapshot_open(&reader->snapshot, io, is_durable, &reader->report) : -ENOMEM;
+    int rc =
+        reader ? twl_read_snapshot_open(&reader->snapshot, io, options->flags, &reader->report) : -ENOMEM;
     if (rc < 0) {
         if (reader)
             report_error(reader, rc);
@@ -692,8 +673,7 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
     struct twinlog_reader *reader = create_reader(options);
     if (!reader)
         return -ENOMEM;
-    const bool is_durable = (options->flags & TWINLOG_READER_DURABLE) != 0;
-    twl_read_snapshot_attach(&reader->snapshot, source, is_durable, &reader->report);
+    twl_read_snapshot_attach(&reader->snapshot, source, options->flags, &reader->report);
     *ret_reader = reader;
     return 0;
 }
