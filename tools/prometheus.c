@@ -241,17 +241,20 @@ struct lag {
 struct lags {
     struct cursor_list list;
     struct lag *lags;
-    struct twinlog_reader *reader;
 };
 
-/* Since the oldest record behind the cursor was accepted; 0 if there is none. */
-static double age_of(struct twinlog_reader *reader, uint64_t lsn)
+/* Since that record was accepted. A reader of its own: the second lookup of a reader makes the index of a segment. */
+static double age_of(uint64_t lsn)
 {
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
     struct twinlog_record record;
+    int64_t age_ns = 0;
 
-    if (twinlog_reader_seek(reader, lsn) < 0 || twinlog_reader_next(reader, &record) <= 0)
-        return 0;
-    const int64_t age_ns = now_ns() - record.time_ns;
+    options.from_lsn = lsn;
+    if (twinlog_reader_open(directory, &options, &reader) == 0 && twinlog_reader_next(reader, &record) > 0)
+        age_ns = now_ns() - record.time_ns;
+    twinlog_reader_close(reader);
     return age_ns > 0 ? (double)age_ns / 1e9 : 0;
 }
 
@@ -268,7 +271,7 @@ static int keep_cursor(void *context, const char *name, uint64_t lsn)
     *lag = (struct lag){ .lsn = lsn, .records = records };
     snprintf(lag->name, sizeof(lag->name), "%s", name);
     if (records > 0)
-        lag->seconds = age_of(lags->reader, lags->list.last_lsn - records + 1);
+        lag->seconds = age_of(lags->list.last_lsn - records + 1);
     return 0;
 }
 
@@ -322,19 +325,15 @@ static double seconds_of(const struct lag *lag)
     return lag->seconds;
 }
 
-static int print_cursors(void)
+static int print_cursors(const struct twinlog_stat *found)
 {
-    struct lags lags = { 0 };
+    struct lags lags = { .list = { .first_lsn = found->first_lsn, .last_lsn = found->last_lsn } };
     struct twinlog *log = NULL;
     int status = open_beside_writer(directory, &log);
 
     if (status != STATUS_FINE)
         return status;
-    int error = twinlog_reader_open(directory, NULL, &lags.reader);
-    if (error == 0)
-        error = twinlog_reader_range(lags.reader, &lags.list.first_lsn, &lags.list.last_lsn);
-    if (error == 0 || error == TWINLOG_ECORRUPT)
-        error = twinlog_cursor_each(log, keep_cursor, &lags);
+    int error = twinlog_cursor_each(log, keep_cursor, &lags);
     if (error == 0 && lags.list.count > 0)
         error = twinlog_segments(directory, add_bytes, &lags);
     if (error == 0 && lags.list.count > 0) {
@@ -344,7 +343,6 @@ static int print_cursors(void)
                    "Bytes of them in the segments; of a part of a segment, its share.", bytes_of);
         print_lags(&lags, "twinlog_cursor_lag_seconds", "Since the oldest of them was accepted.", seconds_of);
     }
-    twinlog_reader_close(lags.reader);
     free(lags.lags);
     if (error)
         status = fail("look at the cursors of", directory, error, NULL, NULL);
@@ -386,5 +384,5 @@ int show_prometheus(const char *dir)
         if (stat.mode == TWINLOG_MODE_DURABLE)
             print_timings(&timings);
     }
-    return status == STATUS_FINE ? print_cursors() : status; /* a damaged log is not opened */
+    return status == STATUS_FINE ? print_cursors(&found) : status; /* a damaged log is not opened */
 }

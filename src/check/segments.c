@@ -49,12 +49,14 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     twl_summary_begin(l->summary);
     twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
     cursor->summary = NULL;
+    cursor->window_bytes = BLOCK_BYTES; /* of the first group and the noted one little is wanted */
     if (!twl_begin_at_note(cursor, note->segment_id, note->records, l->summary) ||
         twl_iter_next_lsn(cursor) > l->limit_lsn) { /* it is newer than the watermark */
         twl_summary_begin(l->summary);
         twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
     }
     cursor->summary = l->summary;
+    cursor->window_bytes = 0;
     do { /* what is behind the newest group is not read */
         const bool is_at_end = cursor->offset > note->group && cursor->position.next_lsn - 1 == l->limit_lsn;
         rc = is_at_end && note->segment_id == segment->header.segment_id ? 0 : twl_iter_enter_group(cursor);

@@ -107,14 +107,15 @@ static int classify_slots(struct slots *slots, const enum header_state found[2],
     return 0;
 }
 
-/* Most states end in the first block. What is missing of a file that was made shorter stays zero. */
+/* Most states end in the first sector. What is missing of a file that was made shorter stays zero. */
 static int read_slot(const struct slots *slots, unsigned number, unsigned char *bytes)
 {
     const uint64_t offset = (uint64_t)number * slots->slot_bytes;
     size_t size;
-    int rc = io_read(slots->file, bytes, BLOCK_BYTES, offset, &size);
-    if (rc == 0 && twl_state_slot_need(bytes) > BLOCK_BYTES)
-        rc = io_read(slots->file, bytes, slots->slot_bytes, offset, &size);
+    int rc = io_read(slots->file, bytes, HEADER_SECTOR_BYTES, offset, &size);
+    const uint64_t need = min_u64(twl_state_slot_need(bytes), slots->slot_bytes);
+    if (rc == 0 && need > HEADER_SECTOR_BYTES)
+        rc = io_read(slots->file, bytes, (size_t)align_up(need, BLOCK_BYTES), offset, &size);
     return rc;
 }
 

@@ -133,17 +133,18 @@ static int open_file(const struct io_files *files, const char *name, unsigned fl
     return twl_child_open(&file->in_child, files->directory, name, open_flags(flags), 0666, &file->fd);
 }
 
-/* The kernel tells the alignment of direct I/O for a file of which it never falls back to the page cache. */
-static bool reads_past_cache(int fd)
+/* The kernel tells the alignment of direct I/O for a file of which it never falls back to the page cache; else 0. */
+static uint32_t alignment_past_cache(int fd)
 {
 #ifdef STATX_DIOALIGN
     struct statx about;
-    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) == 0 && (about.stx_mask & STATX_DIOALIGN) &&
-           about.stx_dio_offset_align > 0;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) == 0 && (about.stx_mask & STATX_DIOALIGN) &&
+        about.stx_dio_offset_align > 0)
+        return (uint32_t)max_u64(about.stx_dio_offset_align, about.stx_dio_mem_align);
 #else
     (void)fd;
-    return false;
 #endif
+    return 0;
 }
 
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
@@ -201,7 +202,7 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     if (file->is_from_disk && !file->is_direct)
         open_past_cache(files, name, file);
     if (file->disk_fd >= 0)
-        file->is_past_cache = reads_past_cache(file->disk_fd);
+        file->past_cache = alignment_past_cache(file->disk_fd);
     *ret_file = &file->file;
     return 0;
 
@@ -264,14 +265,15 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
     return 0;
 }
 
-/* A direct read is one of whole blocks; of a single one a caller may want no more than the beginning. */
-static int read_file(int fd, bool is_direct, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+/* `unit` 0 = a read through the page cache. A direct read is one of whole units; of a block a caller may want no more
+ * than the beginning. */
+static int read_file(int fd, uint32_t unit, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     _Alignas(BLOCK_BYTES) unsigned char block[BLOCK_BYTES];
     size_t found = 0;
 
-    if (!is_direct || size >= BLOCK_BYTES)
-        return read_all(fd, is_direct, buffer, size, offset, ret_size);
+    if (unit == 0 || size >= BLOCK_BYTES || (size | offset | (uintptr_t)buffer) % unit == 0)
+        return read_all(fd, unit > 0, buffer, size, offset, ret_size);
     const int error = read_all(fd, true, block, BLOCK_BYTES, offset, &found);
     *ret_size = (size_t)min_u64(found, size);
     memcpy(buffer, block, *ret_size);
@@ -298,23 +300,25 @@ static int read_from_disk(const struct disk_file *file, void *buffer, size_t siz
 {
     int error = -EINVAL;
 
-    if (!file->is_past_cache)
+    if (file->past_cache == 0)
         drop_pages(file, size, offset);
     if (file->disk_fd >= 0)
-        error = read_file(file->disk_fd, true, buffer, size, offset, ret_size);
+        error = read_file(file->disk_fd, file->past_cache ? file->past_cache : BLOCK_BYTES, buffer, size,
+                          offset, ret_size);
     if (error != -EINVAL && error != -EOPNOTSUPP)
         return error;
     /* The device needs larger blocks; or the file system has no direct I/O for this file, as it is compressed. */
     drop_pages(file, size, offset);
-    return read_file(file->fd, file->is_direct, buffer, size, offset, ret_size);
+    return read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
 }
 
 int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     const struct disk_file *file = disk_file_of(io_file);
 
-    return file->is_from_disk ? read_from_disk(file, buffer, size, offset, ret_size)
-                              : read_file(file->fd, file->is_direct, buffer, size, offset, ret_size);
+    return file->is_from_disk
+               ? read_from_disk(file, buffer, size, offset, ret_size)
+               : read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
 }
 
 int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)

@@ -18,13 +18,13 @@ struct io_files {
 };
 
 struct disk_file {
-    struct io_file file;       /* must be first */
-    int fd;                    /* [const] closed in forked children */
-    bool is_read_only;         /* [const] */
-    bool is_direct;            /* [const] */
-    bool is_from_disk;         /* [const] reads go past the page cache, */
-    int disk_fd;               /* [const] through this direct one; -1 = there is none */
-    bool is_past_cache;        /* [const] no direct read is answered from the cache */
+    struct io_file file; /* must be first */
+    int fd;              /* [const] closed in forked children */
+    bool is_read_only;   /* [const] */
+    bool is_direct;      /* [const] */
+    bool is_from_disk;   /* [const] reads go past the page cache, */
+    int disk_fd;         /* [const] through this direct one; -1 = there is none */
+    uint32_t past_cache; /* [const] alignment of direct reads, none of them from the cache; 0 = not known */
     atomic_bool may_be_locked; /* [atomic] */
     struct child_files in_child;
 };

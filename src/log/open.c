@@ -629,11 +629,14 @@ static int open_to_write(struct opening *o)
     return rc < 0 ? rc : take(o, o->joins ? join_steps : open_steps);
 }
 
-/* Only checks that there is a log. */
+/* Only checks that there is a log: its readers find out the rest. */
 static int open_read_only(struct opening *o)
 {
     struct log_snapshot snapshot;
-    int rc = twl_log_snapshot_load(o->log->io, &snapshot, &o->report);
+    int rc = twl_state_read(o->log->io, &o->state, &o->report);
+    if (rc != -ENOENT)
+        return rc;
+    rc = twl_log_snapshot_load(o->log->io, &snapshot, &o->report); /* says what there is instead */
     if (rc == 0)
         twl_log_snapshot_free(&snapshot);
     return rc;

@@ -438,6 +438,28 @@ TEST(a_cursor_is_not_called_out_of_range_when_the_range_is_not_known)
 
 CASE("on a real disk", logdir_make, logdir_remove);
 
+/* They are in a file of their own, and the only one that an opening for reading reads. */
+TEST(the_names_of_a_log_with_a_damaged_segment_are_read)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_reader *reader;
+    char name[SEGMENT_NAME_BYTES];
+    uint64_t lsn = 0;
+
+    append_records(log, 0, 0, 3);
+    ck_assert_int_eq(twinlog_cursor_set(log, "consumer", 2), 0);
+    log_close(log);
+    twl_segment_name(1, name);
+    patch_file(log_file(name), 100, "damage", 6);
+    log = log_open(&options);
+    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2);
+    ck_assert_int_eq(twinlog_reader_attach(log, NULL, &reader), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 0);
+    log_close(log);
+}
+
 /* Its process may live on: then a message would name it beside the next writer, until that one has stored its own. */
 TEST(a_writer_that_closes_takes_its_pid_away)
 {
