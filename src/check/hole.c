@@ -95,7 +95,7 @@ static uint64_t find_sure(const struct walk *w, uint32_t epoch, const struct beg
  * Does this segment tell that these do? */
 static bool is_told(const struct walk *w, const struct later_groups *later)
 {
-    return w->footer_lsn > 0 ? later->offset < w->seal.footer.data_end : later->is_confirmed;
+    return w->footer_lsn > 0 ? later->offset < w->footer.data_end : later->is_confirmed;
 }
 
 /* Nothing behind the place is known to belong to the log, up to the next segment or up to its end. */
@@ -109,7 +109,7 @@ static void end_hole(struct walk *w, const struct later_groups *later, const str
         is_last ? max_u64(hole->first_lsn, max_u64(later->named_lsn, last_lost(w))) : next->first_lsn - 1;
     hole->to = w->segment.data_end;
     if (w->footer_lsn > 0) {
-        hole->to = max_u64(hole->from, w->seal.footer.data_end);
+        hole->to = max_u64(hole->from, w->footer.data_end);
         return;
     }
     hole->may_have_more = is_last && w->has_begun;

@@ -18,6 +18,8 @@
  */
 #include "check/walk.h"
 
+#include "base/bytes.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -76,7 +78,6 @@ void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_fin
 static int tell_hole(struct walk *w, const struct hole *hole)
 {
     struct twinlog_report report;
-    w->seal.is_partial = true;
     w->next_lsn = max_u64(w->next_lsn, hole->last_lsn + 1);
     twl_walk_report_records(&report, hole->finding, TWINLOG_DID_NOTHING, hole->first_lsn, hole->last_lsn,
                             "damaged or missing");
@@ -236,7 +237,6 @@ static int accept_records(struct walk *w)
             first_lost = first_lost ? first_lost : record.lsn;
             last_lost = record.lsn;
         }
-        twl_seal_check_record(&w->seal, &record, cursor->group_offset);
     }
     if (rc < 0)
         return rc == TWINLOG_ECORRUPT ? 0 : rc;
@@ -317,7 +317,7 @@ static int tell_end(struct walk *w, const struct recover_row *row)
 static bool was_left(const struct walk *w, unsigned facts)
 {
     const struct segment_set *set = &w->snapshot.set;
-    const struct segment_footer *footer = &w->seal.footer;
+    const struct segment_footer *footer = &w->footer;
     return (facts & FACT_SEALED) && w->cursor.offset == footer->data_end &&
            w->cursor.position.chain == footer->chain && w->index + 1 < set->started + set->spares &&
            set->entries[w->index + 1].header.sequence == w->segment.header.sequence + 1;
@@ -340,8 +340,8 @@ static bool is_full(struct walk *w, const struct recover_judgement *judgement)
     }
     if ((facts & FACT_LATER_GROUP) || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
         return false;
-    if (w->seal.is_sealed)
-        return cursor->offset == w->seal.footer.data_end && cursor->position.chain == w->seal.footer.chain;
+    if (w->is_sealed)
+        return cursor->offset == w->footer.data_end && cursor->position.chain == w->footer.chain;
     /* What is missing in front of a segment with a known beginning was here. */
     struct segment_entry *next = &set->entries[w->index + 1];
     bool is_here = w->index + 1 < set->started && twl_segment_try_look(w->io, next) == 0 &&
@@ -382,7 +382,6 @@ static int check_bound(struct walk *w)
     const struct segment_set *set = &w->snapshot.set;
     if (w->bound == UINT64_MAX || group->count == 0 || w->cursor.position.next_lsn < w->bound)
         return 0;
-    w->seal.is_partial = true;
     if (twl_group_chain(group) == set->entries[w->index + 1].header.start_chain)
         return 0;
     struct twinlog_report report;
@@ -426,8 +425,6 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         return 0;
     }
     const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
-    const bool begins_removed = cursor->group.first_lsn < w->segment.head_lsn;
-    w->seal.is_partial = w->seal.is_partial || cursor->has_passed || begins_removed;
     int rc = cursor->has_passed ? 0 : check_zeros(w, expected_offset, cursor->group_offset);
     if (rc == 0 && cursor->group.first_lsn > w->next_lsn)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
@@ -439,7 +436,6 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         return accepted;
     if (accepted == 0 && !is_skipped) {
         bool is_damage;
-        w->seal.is_partial = true;
         twl_iter_back_out(cursor);
         rc = judge(w, &is_damage);
         if (rc != 0 || !is_damage)
@@ -487,31 +483,28 @@ static int step(struct walk *w)
 
 /* ---- segments ---------------------------------------------------------------------------------- */
 
-/* Only segments that were left are sealed; the newest one may have a footer that is no longer true. */
-static int begin_seal_check(struct walk *w)
+/* Only segments that were left are sealed; the newest one may have a footer that is no longer true. Footer and index
+ * can be made again from the groups, so a fault in them loses nothing, but readers take the long way. A footer is
+ * written once, into zeros. */
+static int look_at_seal(struct walk *w)
 {
-    w->seal = (struct seal_check){ 0 };
-    w->footer_lsn = 0;
     const bool was_left = w->index + 1 < w->snapshot.set.started;
-    int rc = was_left ? twl_seal_check_begin(&w->seal, &w->cursor)
-                      : twl_segment_read_footer(&w->segment, &w->seal.footer);
-    if (rc > 0 || w->seal.is_sealed)
-        w->footer_lsn = w->seal.footer.last_lsn;
-    return rc < 0 ? rc : 0;
-}
-
-static int end_seal_check(struct walk *w)
-{
-    const struct segment_iter *cursor = &w->cursor;
-    if (w->bound == UINT64_MAX && cursor->position.next_lsn > 0)
-        twl_seal_check_end(&w->seal, cursor->offset, cursor->position);
-    if (!w->seal.wrong || w->snapshot.has_writer)
-        return 0;
-    struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_BAD_INDEX, TWINLOG_DID_NOTHING, 0,
-               "%s; no record is affected, but finding one here takes longer", w->seal.wrong);
-    place(w, &report, w->segment.data_end, SEGMENT_FOOTER_BYTES);
-    return report_finding(w, &report, NULL);
+    int error = 0;
+    int rc = twl_segment_read_footer(&w->segment, &w->footer);
+    w->is_sealed = was_left && rc > 0;
+    w->footer_lsn = rc > 0 ? w->footer.last_lsn : 0;
+    w->has_bad_seal = false;
+    if (rc < 0 || !was_left)
+        return rc < 0 ? rc : 0;
+    if (rc == 0) {
+        const unsigned char *remains =
+            twl_iter_bytes(&w->cursor, w->segment.data_end, FOOTER_SECTOR_BYTES, &error);
+        w->has_bad_seal = remains && !are_zeros(remains, FOOTER_SECTOR_BYTES);
+        return error;
+    }
+    rc = twl_iter_load_index(&w->cursor, &w->footer);
+    w->has_bad_seal = rc == 0 && w->cursor.index.count != w->footer.index_entries;
+    return rc;
 }
 
 static int walk_segment(struct walk *w, struct position *position)
@@ -529,7 +522,7 @@ static int walk_segment(struct walk *w, struct position *position)
     }
     w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
     twl_iter_begin(&w->cursor, &w->segment, *position);
-    rc = begin_seal_check(w);
+    rc = look_at_seal(w);
     if (rc == 0)
         rc = check_headers(w);
     for (unsigned steps = 0; rc == 0 && !w->is_done; steps++) {
@@ -540,8 +533,11 @@ static int walk_segment(struct walk *w, struct position *position)
         if (steps % 64 == 0)
             show_progress(w, w->cursor.offset);
     }
-    if (rc == 0 && !w->is_done)
-        rc = end_seal_check(w);
+    if (rc == 0 && !w->is_done && w->has_bad_seal && !w->snapshot.has_writer)
+        rc = tell_harmless(
+            w, TWINLOG_FOUND_BAD_INDEX, w->segment.data_end, SEGMENT_FOOTER_BYTES,
+            "the footer or the index does not check; no record is affected, but finding one here "
+            "takes longer");
     *position = w->cursor.position;
     return rc;
 }

@@ -6,8 +6,8 @@
 #ifndef TWL_WALK_H
 #define TWL_WALK_H
 
-#include "check/seal_check.h"
 #include "log/log_snapshot.h"
+#include "walk/segment_iter.h"
 
 /* Records that are whole, and of which nothing tells whether a crash has discarded them: the next epoch writes over the
  * beginning of what it discards, and that place is damaged. */
@@ -59,12 +59,14 @@ struct walk {
     /* The segment that is walked: */
     size_t index;
     struct segment segment;
-    struct seal_check seal;
-    uint64_t bound;      /* records of this LSN and later ones in the segment do not count */
-    uint64_t next_lsn;   /* every record before it was checked or reported */
-    struct epoch epoch;  /* of the last group */
-    uint64_t footer_lsn; /* the last LSN that its footer counts; 0 = it has none */
-    bool has_begun;      /* its first group was durable, and was not met yet */
+    struct segment_footer footer; /* if it has one that checks */
+    bool is_sealed;               /* it was left, and has its footer */
+    bool has_bad_seal;            /* its footer or its index does not check */
+    uint64_t bound;               /* records of this LSN and later ones in the segment do not count */
+    uint64_t next_lsn;            /* every record before it was checked or reported */
+    struct epoch epoch;           /* of the last group */
+    uint64_t footer_lsn;          /* the last LSN that its footer counts; 0 = it has none */
+    bool has_begun;               /* its first group was durable, and was not met yet */
 
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };

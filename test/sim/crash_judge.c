@@ -6,6 +6,7 @@
  * what is gone had to be allowed to go.
  */
 #include "crash.h"
+#include "seals.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -412,6 +413,10 @@ static void verify(struct machine *machine)
         return;
     if (result < 0)
         violation("verify failed: %s", twinlog_strerror(result));
+    const bool is_sound = machine->depth == 0 && machine->failures == 0;
+    const char *wrong = is_sound ? find_false_seal(machine_connect(machine)) : NULL;
+    if (wrong)
+        violation("a sealed segment: %s", wrong);
     if (answer.is_known && !answer.is_empty)
         expected = history_count(&machine->history, answer.first, answer.last);
     if (answer.is_known && records != expected)

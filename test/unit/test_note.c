@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Wherever the writer's note points, the end of the log is where it was, and every record is found. */
+#include "../sim/seals.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -265,6 +266,7 @@ TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
     verifying.each = refuse_finding;
     ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
     ck_assert_uint_eq(records, last_lsn);
+    ck_assert_ptr_null(find_false_seal(look()));
     ck_assert_int_eq(twinlog_segments(log_dir, keep_first, &first), 0);
     ck_assert_uint_eq(first.state, TWINLOG_SEGMENT_SEALED);
     ck_assert_uint_eq(first.first_lsn, 1);
