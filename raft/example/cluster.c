@@ -32,7 +32,7 @@
 
 #define PATIENCE_MS 300000 /* for what has to happen, on a busy machine too */
 
-static struct setting setting = { .election_ms = 1000, .most_bytes = 1 << 20 };
+static struct setting setting = { .election_ms = 1000, .most_bytes = 1 << 20, .has_clients = true };
 static struct board *board;
 static pid_t pids[MOST_NODES]; /* 0 = does not run */
 static unsigned newest_id;
@@ -221,8 +221,12 @@ static const char *fault_of_state(void)
         for (unsigned t = 0; t < TERMS; t++)
             if (machine->last[t] < board->acknowledged_of[t])
                 return "a command that was acknowledged is missing";
+        for (unsigned c = 0; c < CLIENTS; c++) /* the answer to the newest one may be lost */
+            if (machine->clients[c].counter < board->answered[c] ||
+                machine->clients[c].counter > board->answered[c] + 1)
+                return "a client's command is missing, or was applied twice";
     }
-    return NULL;
+    return board->old_reads > 0 ? "a read did not see what was acknowledged before it" : NULL;
 }
 
 /* A new leader may still apply what an earlier one had sent: then it is looked at again. */
@@ -327,7 +331,7 @@ static void close_all(unsigned in_flight)
 {
     wait_for_service();
     int failed = 0;
-    uint64_t refused = 0;
+    uint64_t refused = 0, repeated = board->seats[first_node()].machine.repeated;
     for (unsigned i = 0; i < MOST_NODES; i++)
         if (pids[i] > 0)
             failed |= stop_node(i, SIGTERM);
@@ -335,9 +339,12 @@ static void close_all(unsigned in_flight)
         refused += board->seats[i].refused;
     if (failed)
         give_up("a server did not close");
+    if (repeated == 0 || board->reads == 0)
+        give_up("no client has repeated a command, or read");
     if ((refused > 0) != (setting.most_bytes < in_flight * COMMAND_BYTES))
         give_up("the limit of bytes in flight was not kept, or there was none to keep");
-    puts("nothing that was acknowledged is missing");
+    printf("nothing that was acknowledged is missing; %ju repeated commands, %ju reads\n",
+           (uintmax_t)repeated, (uintmax_t)board->reads);
 }
 
 static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
@@ -563,6 +570,7 @@ int main(int argc, char **argv)
         switch (c) {
         case 'c':
             run = compare;
+            setting.has_clients = false;
             break;
         case 'b':
             setting.most_bytes = strtoull(optarg, NULL, 10);

@@ -33,14 +33,18 @@ struct node {
     unsigned ticks;
     const struct setting *setting;
     char metrics_path[PATH_MAX];
+    struct raft_barrier barrier;
+    bool is_reading;
+    uint64_t least_read; /* commands that the read has to see */
     struct raft_change change;
     bool is_changing;
     bool is_closing;
 };
 
 struct command {
+    uint64_t client; /* from 1; 0: one of the leader's own, which are not repeated */
     uint64_t term, sequence;
-    uint8_t rest[COMMAND_BYTES - 16];
+    uint8_t rest[COMMAND_BYTES - 24];
 };
 
 static uint64_t now_ns(void)
@@ -63,6 +67,26 @@ static struct address address_of(const struct setting *setting, unsigned id)
 
 /* ---- the state machine --------------------------------------------------------------------------- */
 
+/* A command whose answer was lost comes again, perhaps through another leader. */
+static void apply_once(struct machine *machine, const struct command *command)
+{
+    struct client *client = &machine->clients[command->client - 1];
+    if (command->sequence <= client->sequence) {
+        machine->repeated++;
+        return;
+    }
+    machine->wrong += command->sequence != client->sequence + 1;
+    client->sequence = command->sequence;
+    client->counter++;
+}
+
+static void apply_next(struct machine *machine, const struct command *command)
+{
+    uint64_t *last = &machine->last[command->term % TERMS];
+    machine->wrong += command->sequence != *last + 1;
+    *last = command->sequence;
+}
+
 static int apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct node *node = fsm->data;
@@ -72,10 +96,11 @@ static int apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **res
     if (buf->len != sizeof(command))
         return RAFT_MALFORMED;
     memcpy(&command, buf->base, sizeof(command));
-    uint64_t *last = &machine->last[command.term % TERMS];
-    machine->wrong += command.sequence != *last + 1;
-    *last = command.sequence;
-    machine->hash = (machine->hash ^ command.term ^ command.sequence << 20) * 0x100000001b3;
+    if (command.client > CLIENTS)
+        return RAFT_MALFORMED;
+    (command.client > 0 ? apply_once : apply_next)(machine, &command);
+    machine->hash =
+        (machine->hash ^ command.term ^ command.sequence << 20 ^ command.client << 56) * 0x100000001b3;
     machine->applied++;
     return 0;
 }
@@ -113,7 +138,7 @@ static int restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 struct request {
     struct raft_apply apply; /* first */
     struct node *node;
-    uint64_t term, sequence, sent_ns;
+    uint64_t client, term, sequence, sent_ns;
 };
 
 static void send_commands(struct node *node);
@@ -129,17 +154,34 @@ static void note_latency(struct twinlog_histogram *histogram, uint64_t ns)
     histogram->max = ns > histogram->max ? ns : histogram->max;
 }
 
+static void raise_to(_Atomic uint64_t *value, uint64_t least)
+{
+    uint64_t before = atomic_load(value);
+    while (before < least && !atomic_compare_exchange_weak(value, &before, least))
+        ;
+}
+
+/* One answer in four to a client is lost. */
+static void answer(struct node *node, const struct request *request)
+{
+    if (request->client > 0) {
+        if (node->ticks % 4 > 0)
+            raise_to(&node->board->answered[request->client - 1], request->sequence);
+        return;
+    }
+    atomic_store(&node->board->acknowledged_of[request->term % TERMS], request->sequence);
+    atomic_fetch_add(&node->board->acknowledged, 1);
+    if (node->board->is_measuring)
+        note_latency(&node->seat->latency, now_ns() - request->sent_ns);
+}
+
 static void applied(struct raft_apply *apply_request, int status, void *result)
 {
     struct request *request = (struct request *)apply_request;
     struct node *node = request->node;
     (void)result;
-    if (status == 0) { /* else its outcome is unknown */
-        atomic_store(&node->board->acknowledged_of[request->term % TERMS], request->sequence);
-        atomic_fetch_add(&node->board->acknowledged, 1);
-        if (node->board->is_measuring)
-            note_latency(&node->seat->latency, now_ns() - request->sent_ns);
-    }
+    if (status == 0) /* else its outcome is unknown */
+        answer(node, request);
     free(request);
     node->bytes -= COMMAND_BYTES;
     atomic_fetch_sub(&node->seat->in_flight, 1); /* after the acknowledgement is counted */
@@ -151,7 +193,8 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
  * and the client may try again once an answer has come. */
 static int apply_command(struct node *node, struct request *request, struct raft_buffer *buf)
 {
-    if (node->bytes + buf->len > node->setting->most_bytes) {
+    size_t kept = request->client > 0 ? 0 : CLIENTS * COMMAND_BYTES; /* or clients that repeat get no turn */
+    if (node->bytes + buf->len + kept > node->setting->most_bytes) {
         atomic_fetch_add(&node->seat->refused, 1);
         return RAFT_BUSY;
     }
@@ -163,22 +206,29 @@ static int apply_command(struct node *node, struct request *request, struct raft
 
 /* libraft: a server that is the only voter leads again in the term in which it led before, after it has applied all
  * entries. */
-static bool send_command(struct node *node)
+static uint64_t next_sequence(struct node *node)
+{
+    if (node->term != node->raft.current_term) {
+        node->term = node->raft.current_term;
+        node->sequence = node->machine.last[node->term % TERMS];
+    }
+    return node->sequence + 1;
+}
+
+static bool send_command(struct node *node, unsigned client)
 {
     struct request *request = calloc(1, sizeof(*request));
     struct command *command = raft_calloc(1, sizeof(*command));
     struct raft_buffer buf = { command, sizeof(*command) };
     if (request != NULL && command != NULL) {
-        if (node->term != node->raft.current_term) {
-            node->term = node->raft.current_term;
-            node->sequence = node->machine.last[node->term % TERMS];
-        }
-        command->term = request->term = node->term;
-        command->sequence = request->sequence = node->sequence + 1;
+        request->sequence = client > 0 ? node->board->answered[client - 1] + 1 : next_sequence(node);
+        *command = (struct command){ .client = client, .term = node->term, .sequence = request->sequence };
+        request->client = client;
+        request->term = node->term;
         request->node = node;
         request->sent_ns = now_ns();
         if (apply_command(node, request, &buf) == 0) {
-            node->sequence++;
+            node->sequence += client == 0;
             return true;
         }
     }
@@ -193,11 +243,46 @@ static void send_commands(struct node *node)
 {
     while (raft_state(&node->raft) == RAFT_LEADER && !node->is_closing) {
         unsigned sent = atomic_fetch_add(&node->seat->in_flight, 1);
-        if (sent < node->board->in_flight && send_command(node))
+        if (sent < node->board->in_flight && send_command(node, 0))
             continue;
         atomic_fetch_sub(&node->seat->in_flight, 1);
         return; /* the timer tries again */
     }
+}
+
+/* Whether the one before was sent or not, and to which server: what counts is that there is no answer. */
+static void send_for_clients(struct node *node)
+{
+    for (unsigned client = 1; client <= CLIENTS && raft_state(&node->raft) == RAFT_LEADER; client++) {
+        atomic_fetch_add(&node->seat->in_flight, 1);
+        if (node->board->in_flight == 0 || !send_command(node, client))
+            atomic_fetch_sub(&node->seat->in_flight, 1);
+    }
+}
+
+/* ---- reads -------------------------------------------------------------------------------------- */
+
+static void have_read(struct raft_barrier *barrier, int status)
+{
+    struct node *node = (struct node *)((char *)barrier - offsetof(struct node, barrier));
+    node->is_reading = false;
+    if (status != 0)
+        return; /* another server is the leader now, maybe: nothing was read */
+    uint64_t value = node->machine.applied;
+    atomic_fetch_add(&node->board->old_reads, value < node->least_read);
+    raise_to(&node->board->newest_read, value);
+    atomic_fetch_add(&node->board->reads, 1);
+}
+
+/* A read is linearizable: it sees all that was acknowledged when it began. The barrier is an entry without a command;
+ * when it is applied, most servers have taken it from this leader, and all entries before it were applied. */
+static void begin_read(struct node *node)
+{
+    if (node->is_reading || node->board->in_flight == 0 || raft_state(&node->raft) != RAFT_LEADER)
+        return;
+    uint64_t acknowledged = node->board->acknowledged, read = node->board->newest_read;
+    node->least_read = acknowledged > read ? acknowledged : read;
+    node->is_reading = raft_barrier(&node->raft, &node->barrier, have_read) == 0;
 }
 
 /* ---- the members --------------------------------------------------------------------------------- */
@@ -302,6 +387,10 @@ static void tick(uv_timer_t *timer)
     }
     change_members(node);
     send_commands(node);
+    if (node->setting->has_clients) {
+        send_for_clients(node);
+        begin_read(node);
+    }
     if (!node->setting->is_stock && node->ticks++ % 20 == 0)
         write_metrics(node->metrics_path, &node->raft, node->bytes, node->seat->refused);
 }

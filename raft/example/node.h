@@ -14,14 +14,24 @@
 #define NO_MEMBER (-1)
 #define TERMS 1024u /* as many elections as one run can have */
 #define COMMAND_BYTES 128u
+#define CLIENTS 4u
+
+/* A client that sends a command again until it has an answer, to whichever server is the leader. */
+struct client {
+    uint64_t
+        sequence;     /* of its newest command that was applied: an older one, or the same, is a repetition */
+    uint64_t counter; /* what its commands do: each adds 1 */
+};
 
 /* The state machine: of the commands of each term, how many were applied. A leader numbers its commands from 1, and
- * there is one leader in a term, so the next command of a term has the next number. */
+ * there is one leader in a term, so the next command of a term has the next number. All of it is in a snapshot. */
 struct machine {
     uint64_t applied;
     uint64_t hash;  /* of all commands in their order */
     uint64_t wrong; /* commands that were not the next of their term */
     uint64_t last[TERMS];
+    uint64_t repeated; /* commands of clients that had been applied before */
+    struct client clients[CLIENTS];
 };
 
 struct seat {
@@ -40,6 +50,10 @@ struct board {
     _Atomic unsigned check;     /* counts the checks, from 1 */
     _Atomic uint64_t acknowledged;
     _Atomic uint64_t acknowledged_of[TERMS];
+    _Atomic uint64_t answered[CLIENTS]; /* the newest command that each client has an answer to */
+    _Atomic uint64_t reads,
+        newest_read;            /* counts the reads; the largest number of commands that one has seen */
+    _Atomic uint64_t old_reads; /* that did not see what was acknowledged or read before they began */
     _Atomic bool is_measuring;
     _Atomic unsigned order;        /* counts the changes of `roles`; 0 = the members stay as they are */
     _Atomic int roles[MOST_NODES]; /* RAFT_VOTER or NO_MEMBER: what the leader has to make of each server */
@@ -60,6 +74,7 @@ struct setting {
     uint64_t most_bytes; /* of commands in flight */
     bool is_stock;       /* raft_uv's own storage instead of twinlog-raft */
     bool has_no_snapshots;
+    bool has_clients; /* that repeat commands, and read */
     char host[32];
 };
 
