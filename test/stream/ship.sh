@@ -107,6 +107,9 @@ status "goes on if asked to" 0 ship trimmed "$url/trimmed" --once --skip-trimmed
 says "and counts" out '"published_records":5,.*"trimmed_records":5,'
 status "a stream that lacks records" 0 receive "$url/trimmed" trimmed.back --once --json
 says "gets fillers in their places" out '"received_records":15,"received_bytes":.*"fillers":5,'
+says "and is told" err 'LSN 11 to 15: trimmed from the log before it was shipped'
+status "they stand for lost records" 0 "$twinlog" verify trimmed.back --json
+says "with their LSNs" out '"finding":"lost".*"first_lsn":11,"last_lsn":15'
 
 status "another log" 3 ship cut "$url/trimmed" --once
 says "does not get into the stream" err 'a record of another log'

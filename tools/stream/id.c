@@ -15,11 +15,14 @@ void stream_print_id(char ret_text[STREAM_ID_BYTES], const char *log_id, uint64_
     snprintf(ret_text, STREAM_ID_BYTES, "%s:%" PRIu64, log_id, lsn);
 }
 
-void stream_print_record(char ret_text[STREAM_RECORD_BYTES], const struct twinlog_record *record,
-                         const char *shipper)
+void stream_print_record(char ret_text[STREAM_RECORD_BYTES], const struct stream *stream,
+                         const struct twinlog_record *record, const char *shipper)
 {
-    snprintf(ret_text, STREAM_RECORD_BYTES, "%" PRId64 " %u %u %s", record->time_ns, record->type,
-             record->tag, shipper);
+    int length = snprintf(ret_text, STREAM_RECORD_BYTES, "%" PRId64 " %u %u %s", record->time_ns,
+                          record->type, record->tag, shipper);
+    if (record->lsn == stream->told_lsn)
+        snprintf(ret_text + length, STREAM_RECORD_BYTES - (size_t)length, " %" PRIu64 " %" PRIu64,
+                 stream->lost_first_lsn, stream->lost_last_lsn);
 }
 
 static bool is_hexadecimal(const char *text, size_t length)
@@ -65,20 +68,29 @@ static bool parse_record(const char *text, struct stream_message *message)
         text++;
     if (!text || !parse_digits(&text, ' ', (uint64_t)INT64_MAX + is_negative, &time) ||
         !parse_digits(&text, ' ', UINT8_MAX, &type) || !parse_digits(&text, ' ', UINT16_MAX, &tag) ||
-        strlen(text) != SHIPPER_BYTES - 1 || !is_hexadecimal(text, SHIPPER_BYTES - 1))
+        strspn(text, "0123456789abcdef") != SHIPPER_BYTES - 1)
+        return false;
+    const char *behind = text + SHIPPER_BYTES - 1;
+    if (*behind == ' ' && (behind++, !parse_digits(&behind, ' ', INT64_MAX, &message->lost_first_lsn) ||
+                                         !parse_digits(&behind, '\0', INT64_MAX, &message->lost_last_lsn)))
         return false;
     message->record.time_ns = (int64_t)(is_negative ? 0 - time : time); /* -2^63, too */
     message->record.type = (uint8_t)type;
     message->record.tag = (uint16_t)tag;
-    memcpy(message->shipper, text, SHIPPER_BYTES);
-    return true;
+    memcpy(message->shipper, text, SHIPPER_BYTES - 1);
+    message->shipper[SHIPPER_BYTES - 1] = '\0';
+    return *behind == '\0';
 }
 
 void stream_parse(const char *id, const char *record, struct stream_message *message)
 {
     uint64_t lsn = 0;
 
-    message->lsn = parse_id(id, message, &lsn) && parse_record(record, message) ? lsn : 0;
+    message->lost_first_lsn = message->lost_last_lsn = 0;
+    message->lsn = parse_id(id, message, &lsn) && parse_record(record, message) &&
+                           message->lost_first_lsn <= message->lost_last_lsn && message->lost_last_lsn < lsn
+                       ? lsn
+                       : 0;
     message->record.lsn = message->lsn;
 }
 

@@ -481,7 +481,7 @@ static int kafka_publish(struct stream *stream, const struct twinlog_record *rec
     if (result)
         return result;
     stream_print_id(id, kafka->target->log_id, record->lsn);
-    stream_print_record(about, record, kafka->target->shipper);
+    stream_print_record(about, stream, record, kafka->target->shipper);
     /* An empty value, not none, which a compacted topic takes for a removal. */
     void *bytes = record->size ? (void *)(uintptr_t)record->data : "";
     const rd_kafka_vu_t message[] = {

@@ -604,7 +604,7 @@ static natsStatus set_headers(struct nats_stream *nats, natsMsg *message)
 
     snprintf(expected, sizeof(expected), "%" PRIu64, nats->sequence);
     stream_print_id(id, nats->target->log_id, nats->held.lsn);
-    stream_print_record(record, &nats->held, nats->target->shipper);
+    stream_print_record(record, &nats->stream, &nats->held, nats->target->shipper);
     natsStatus status = natsMsgHeader_Set(message, "Nats-Msg-Id", id);
     if (status == NATS_OK)
         status = natsMsgHeader_Set(message, "Nats-Expected-Last-Sequence", expected);

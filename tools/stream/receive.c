@@ -5,7 +5,7 @@
  *
  * The log gets the records with their LSNs, times, types and tags, so it says itself where to go on: behind its last
  * record. The stream's message of that record is compared with it. A LSN that the stream does not have, because it was
- * a filler in the log that was shipped, becomes a filler here.
+ * a filler in the log that was shipped, becomes a filler here; one that was lost there, a filler that says so.
  *
  * Records are made durable when no more are waiting in the stream, and each second.
  */
@@ -116,9 +116,27 @@ static int compare_record(struct receive *receive, const struct stream_message *
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
-/* Makes the message's LSN the next one. */
-static int fill_gap(struct receive *receive, uint64_t lsn)
+/* What the log that was shipped has lost, and the fillers around. */
+static int append_fillers(struct receive *receive, const struct stream_message *message)
 {
+    char lsns[LSNS_TEXT_BYTES];
+    int error = 0;
+
+    if (message->lost_last_lsn > twinlog_last_lsn(receive->log)) {
+        error = twinlog_skip(receive->log, message->lost_first_lsn);
+        if (!error)
+            error = twinlog_skip_lost(receive->log, message->lost_last_lsn + 1);
+        describe_lsns(lsns, message->lost_first_lsn, message->lost_last_lsn);
+        stream_note_lost(&receive->client, message->lost_first_lsn, message->lost_last_lsn);
+        complain("%s: trimmed from the log before it was shipped", lsns);
+    }
+    return error ? error : twinlog_skip(receive->log, message->lsn);
+}
+
+/* Makes the message's LSN the next one. */
+static int fill_gap(struct receive *receive, const struct stream_message *message)
+{
+    uint64_t lsn = message->lsn;
     uint64_t next = twinlog_last_lsn(receive->log) + 1;
     char lsns[LSNS_TEXT_BYTES];
 
@@ -138,7 +156,7 @@ static int fill_gap(struct receive *receive, uint64_t lsn)
         complain("the stream lacks %s: receive what follows into a new directory", lsns);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
-    int error = twinlog_skip(receive->log, lsn);
+    int error = append_fillers(receive, message);
     if (error)
         return stream_fail_log(&receive->client, "append to", error);
     receive->fillers += lsn - next;
@@ -155,7 +173,7 @@ static int append_record(struct receive *receive, const struct stream_message *m
                                    .time_ns = message->record.time_ns };
     uint64_t lsn = 0;
 
-    int result = fill_gap(receive, message->lsn);
+    int result = fill_gap(receive, message);
     if (result)
         return result;
     terms.level = TWINLOG_LEVEL_BUFFERED;

@@ -229,11 +229,19 @@ static int pass_lost(struct ship *ship, uint64_t first_lsn, uint64_t last_lsn, c
     return STREAM_FINE;
 }
 
-/* Records are gone between what was shipped and the oldest kept one. */
+/* Records are gone between what was shipped and the oldest kept one. The next record tells it. */
 static int pass_trimmed(struct ship *ship, uint64_t shipped, uint64_t first)
 {
-    return pass_lost(ship, shipped + 1, first - 1, "was trimmed before it was shipped",
-                     "were trimmed before they were shipped");
+    struct stream *stream = ship->client.stream;
+    int result = pass_lost(ship, shipped + 1, first - 1, "was trimmed before it was shipped",
+                           "were trimmed before they were shipped");
+
+    if (!result)
+        result = ship->client.module->flush(stream); /* a record that is held back may tell of others */
+    stream->lost_first_lsn = shipped + 1;
+    stream->lost_last_lsn = first - 1;
+    stream->told_lsn = 0;
+    return result;
 }
 
 static int pass_removed(struct ship *ship, uint64_t first_lsn, uint64_t last_lsn)
@@ -499,6 +507,8 @@ static int publish_record(struct ship *ship, const struct twinlog_record *record
 {
     if (record->lsn <= ship->published_lsn)
         return complain_replaced(ship);
+    if (ship->client.stream->lost_last_lsn > 0 && ship->client.stream->told_lsn == 0)
+        ship->client.stream->told_lsn = record->lsn;
     int result = ship->client.module->publish(ship->client.stream, record);
     if (result)
         return result;

@@ -38,6 +38,8 @@ enum stream_result {
 struct stream {
     char text[STREAM_TEXT_BYTES]; /* why the last operation was neither fine nor again */
     int event_fd;                 /* an eventfd, readable after something was acknowledged, or failed */
+    /* The record `told_lsn`, the first one behind these, tells that the log lost them before they were published. */
+    uint64_t lost_first_lsn, lost_last_lsn, told_lsn;
 };
 
 #define MAX_SETTINGS 32u
@@ -61,6 +63,7 @@ struct stream_message {
     uint64_t position; /* in the stream */
     uint64_t lsn;      /* 0: there is no message, or one without an id of twinlog */
     bool is_there;
+    uint64_t lost_first_lsn, lost_last_lsn; /* that it tells; 0: none */
     /* The newest one only: */
     bool was_there; /* the stream has or had messages */
     bool
@@ -73,7 +76,7 @@ struct stream_message {
     struct twinlog_record record; /* its data are valid until the next operation */
 };
 
-#define STREAM_MODULE_VERSION 2u
+#define STREAM_MODULE_VERSION 3u
 struct stream_module {
     unsigned version;
     /* *ret_stream is set if there is memory, and to be closed also when the result is not fine. */
