@@ -92,9 +92,9 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
 struct twinlog_raft_stat {
     uint32_t size; /* set by TWINLOG_RAFT_STAT_INIT */
     uint32_t reserved;
-    uint64_t appends, append_ns,
-        longest_append_ns;                 /* that were durable, and the time from call to callback */
-    uint64_t queued_entries, queued_bytes; /* in appends whose callback has not come */
+    uint64_t appends; /* that are durable; with the time from call to callback, in all and the longest */
+    uint64_t append_ns, longest_append_ns;
+    uint64_t queued_entries, queued_bytes; /* their callback has not come */
     uint64_t snapshots, snapshot_bytes;    /* stored, and the size of the newest one */
     uint64_t installs;                     /* snapshots that a leader has sent */
 };

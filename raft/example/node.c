@@ -67,7 +67,7 @@ static struct address address_of(const struct setting *setting, unsigned id)
 
 /* ---- the state machine --------------------------------------------------------------------------- */
 
-/* A command whose answer was lost comes again, perhaps through another leader. */
+/* A command comes again if its answer was lost, perhaps through another leader. */
 static void apply_once(struct machine *machine, const struct command *command)
 {
     struct client *client = &machine->clients[command->client - 1];
@@ -189,8 +189,8 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
         send_commands(node);
 }
 
-/* libraft keeps all that was not applied in memory, without a limit: so the server has one. RAFT_BUSY: nothing was sent,
- * and the client may try again once an answer has come. */
+/* libraft keeps all that was not applied in memory, without a limit: so the server has one. RAFT_BUSY: nothing was
+ * sent, and the client may try again once an answer has come. */
 static int apply_command(struct node *node, struct request *request, struct raft_buffer *buf)
 {
     size_t kept = request->client > 0 ? 0 : CLIENTS * COMMAND_BYTES; /* or clients that repeat get no turn */
