@@ -69,7 +69,8 @@ static bool may_have_retired(struct machine *machine, const struct outlook *outl
     if (head < outlook->head || with_voids > names_needed(&outlook->names))
         return false;
     /* the opening makes fillers of records that a mapped log was left with half copied, and they count */
-    const uint64_t end = machine->may_map ? outlook->most + 1 : history_next(&machine->history, last + 1);
+    const bool may_be_longer = machine->may_map && !machine->log;
+    const uint64_t end = may_be_longer ? outlook->most + 1 : history_next(&machine->history, last + 1);
     if (options->keep_records > 0)
         return with_voids + options->keep_records <= end;
     if (options->keep_bytes >
