@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import unittest
+import unittest.mock
 
 import twinlog
 
@@ -309,6 +310,29 @@ class Test(unittest.TestCase):
             for thread in threads:
                 thread.join()
             self.assertEqual(len(ended), len(calls))
+
+    def test_the_handler_of_a_signal_may_close(self) -> None:
+        def interrupt() -> None:
+            signal.raise_signal(signal.SIGUSR1)
+
+        class Interrupted(twinlog.TruncatedError):
+            def __init__(self, *args: object) -> None:
+                interrupt()
+                super().__init__(*args)
+
+        log = twinlog.Log(self.dir)
+        log.append_batch([b"x", b"x"])
+        reader = log.reader()
+        self.assertEqual([record.lsn for record in reader], [1, 2])
+        log.truncate(1)
+        former = signal.signal(signal.SIGUSR1, lambda *_: reader.close())
+        with unittest.mock.patch.dict(twinlog._ERRORS, {-5007: Interrupted}), self.assertRaises(Interrupted):
+            reader.next()  # while it makes the exception
+        log._close_readers = interrupt
+        signal.signal(signal.SIGUSR1, lambda *_: log.close())
+        log.close()  # while it closes
+        signal.signal(signal.SIGUSR1, former)
+        self.assertRaises(ValueError, log.sync)
 
     def test_a_sub_interpreter_has_its_own(self) -> None:
         try:

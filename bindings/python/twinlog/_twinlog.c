@@ -38,9 +38,10 @@ struct handle {
     struct twinlog_report report;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool is_open;    /* [mutex] */
-    bool is_closing; /* [mutex] */
-    int calls;       /* [mutex] that have begun; one at a time but for a Log */
+    bool is_open;     /* [mutex] */
+    bool is_closing;  /* [mutex] */
+    pthread_t closer; /* [mutex] while it is closing */
+    int calls;        /* [mutex] that have begun; one at a time but for a Log */
 };
 
 static unsigned forks; /* how often this process is a child: a handle of another count is the parent's */
@@ -158,11 +159,12 @@ static PyObject *end_open(struct handle *h, PyObject *module, int rc, PyObject *
     if (rc < 0)
         return fail_with(h->state, rc, 0, path, &h->report);
     h->module = Py_NewRef(module);
-    h->is_open = true;
+    h->is_open = true; /* before anything that may let other threads run */
     return report_of(&h->report);
 }
 
-/* Refuses later calls and waits for those that have begun. False: it is closed, by this or another thread. */
+/* Refuses later calls and waits for those that have begun. False: it is closed, by this or another thread. What a close
+ * calls, and a signal's handler meanwhile, may close as well. */
 static bool begin_close(struct handle *h)
 {
     bool was_open;
@@ -170,8 +172,10 @@ static bool begin_close(struct handle *h)
     was_open = h->is_open;
     h->is_open = false;
     h->is_closing |= was_open;
+    if (was_open)
+        h->closer = pthread_self();
     pthread_cond_broadcast(&h->changed);
-    while (was_open ? h->calls > 0 : h->is_closing)
+    while (was_open ? h->calls > 0 : h->is_closing && !pthread_equal(h->closer, pthread_self()))
         pthread_cond_wait(&h->changed, &h->mutex);
     pthread_mutex_unlock(&h->mutex);
     return was_open;
@@ -737,15 +741,22 @@ static PyObject *log_meta(struct handle *h, PyObject *args)
 
 /* ---- reading ----------------------------------------------------------------------------------------- */
 
-/* A tuple of the type Record, without a call of its constructor. */
-static PyObject *record_of(struct state *state, const struct twinlog_record *c)
+static PyObject *data_of(const struct twinlog_record *c)
 {
-    PyObject *record = state->alloc_record((PyTypeObject *)state->record, 5);
-    if (!record)
+    return PyBytes_FromStringAndSize(c->size ? c->data : NULL, (Py_ssize_t)c->size);
+}
+
+/* A tuple of the type Record, without a call of its constructor. Takes the reference to `data`. */
+static PyObject *record_of(struct state *state, const struct twinlog_record *c, PyObject *data)
+{
+    PyObject *record = data ? state->alloc_record((PyTypeObject *)state->record, 5) : NULL;
+    if (!record) {
+        Py_XDECREF(data);
         return NULL;
+    }
     PyTuple_SetItem(record, 0, PyLong_FromUnsignedLongLong(c->lsn));
     PyTuple_SetItem(record, 1, PyLong_FromLongLong(c->time_ns));
-    PyTuple_SetItem(record, 2, PyBytes_FromStringAndSize(c->size ? c->data : NULL, (Py_ssize_t)c->size));
+    PyTuple_SetItem(record, 2, data);
     PyTuple_SetItem(record, 3, PyLong_FromLong(c->type));
     PyTuple_SetItem(record, 4, PyLong_FromLong(c->tag));
     if (PyErr_Occurred())
@@ -764,7 +775,7 @@ static PyObject *log_read(struct handle *h, PyObject *number)
         return NULL;
     CALL(h, rc = twinlog_read(h->log, lsn, small, sizeof(small), &c));
     if (rc == 0)
-        return record_of(h->state, &c);
+        return record_of(h->state, &c, data_of(&c));
     while (rc == -ENOBUFS) {
         size_t room = c.size;
         char *large = malloc(room);
@@ -774,7 +785,7 @@ static PyObject *log_read(struct handle *h, PyObject *number)
         if (entered) {
             WITHOUT_LOCK(rc = twinlog_read(h->log, lsn, large, room, &c));
             leave(h);
-            record = rc == 0 ? record_of(h->state, &c) : NULL;
+            record = rc == 0 ? record_of(h->state, &c, data_of(&c)) : NULL;
         }
         free(large);
         if (!entered || rc == 0)
@@ -799,9 +810,8 @@ static PyObject *open_reader(PyObject *module, PyObject *args)
         if (!enter(log))
             return NULL;
         WITHOUT_LOCK(rc = twinlog_reader_attach(log->log, &options, &h->reader));
-        PyObject *result = end_open(h, module, rc, path);
-        leave(log); /* not before: its close finds the reader */
-        return result;
+        leave(log); /* its close waits for the interpreter's lock, and then finds the reader */
+        return end_open(h, module, rc, path);
     }
     if (!PyUnicode_FSConverter(path, &encoded))
         return NULL;
@@ -840,21 +850,20 @@ static int previous_record(struct handle *h, struct twinlog_record *c)
     return twinlog_reader_previous(h->reader, c);
 }
 
-/* NULL without an exception: there is none for now. */
+/* NULL without an exception: there is none for now. Exceptions and tuples are made behind the call: the collector and
+ * the handler of a signal, which run then, may close the handle, and a close waits for the call. */
 static PyObject *step(struct handle *h, int (*move)(struct handle *, struct twinlog_record *))
 {
     struct twinlog_record c;
-    PyObject *record = NULL;
+    PyObject *data = NULL;
     int rc;
     if (!enter(h))
         return NULL;
     WITHOUT_LOCK(rc = move(h, &c));
     if (rc > 0)
-        record = record_of(h->state, &c); /* its bytes are the reader's until the next call */
-    else if (rc < 0)
-        fail(h, rc);
+        data = data_of(&c); /* the reader's until the next call */
     leave(h);
-    return record;
+    return rc > 0 ? record_of(h->state, &c, data) : rc < 0 ? fail(h, rc) : NULL;
 }
 
 static PyObject *reader_iterate(PyObject *self)
