@@ -47,13 +47,14 @@ static int put(void *context, struct state *state)
  * new end of the log. */
 static int check_cursor(const struct edit *edit, uint64_t first_lsn)
 {
-    uint64_t last_lsn;
+    uint64_t oldest_lsn, last_lsn = 0;
     int rc = edit->reader ? twl_reader_check(edit->reader) : 0;
     if (rc < 0)
         return rc;
     if (edit->lsn < first_lsn)
         return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_ETRIMMED;
-    rc = twl_find_told_lsn(edit->log, &last_lsn);
+    rc = edit->reader ? twinlog_reader_range(edit->reader, &oldest_lsn, &last_lsn)
+                      : twl_find_told_lsn(edit->log, &last_lsn);
     if (edit->lsn <= last_lsn && (rc == 0 || rc == TWINLOG_ECORRUPT))
         return 0; /* the records in front of damage can be passed */
     return rc < 0 ? rc : -ERANGE;
