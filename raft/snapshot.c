@@ -145,9 +145,12 @@ int find_snapshot(struct storage *s)
     return rc;
 }
 
+/* Looks once more, as settle() does. */
 int open_snapshots(struct storage *s)
 {
     int rc = open_log(s);
+    if (rc == 0)
+        rc = find_snapshot(s);
     if (rc == 0) /* pieces without a head; the next trim removes what stays */
         twinlog_truncate(s->snapshots, s->head.lsn);
     return rc;
