@@ -207,7 +207,7 @@ int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options
 
 /* ---- backup, repair, probe ---- */
 enum twinlog_backup_flags {
-    TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
+    TWINLOG_BACKUP_COPY = 1u << 0 /* no hard links: share nothing */
 };
 struct twinlog_backup_options {
     uint32_t size;
@@ -221,13 +221,12 @@ struct twinlog_backup_result {
     uint32_t segments;
     uint64_t first_lsn, last_lsn; /* what the copy holds; 0 and 0 when the log is empty */
     uint64_t linked_bytes;        /* file bytes shared by hard links */
-    uint64_t cloned_bytes;        /* shared by reflinks */
     uint64_t copied_bytes;
 };
 #define TWINLOG_BACKUP_RESULT_INIT twinlog_initial(twinlog_backup_result)
 /* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir`
  * when the call began, cursors and values included; durable on return. From any process, beside a
- * live writer. Sealed segments are hard links where possible, else reflinks, else copies; neither
+ * live writer. Sealed segments are hard links where possible, else copies; neither
  * log can change the other through a link. A copy that was interrupted is refused by every open.
  * -ENOTEMPTY, -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are checked).
  * `ret_result` may be NULL, also of a repair. */

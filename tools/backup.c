@@ -42,17 +42,15 @@ static const char notes[] = "A backup that was interrupted is not a log: remove 
 static void print_words(const struct twinlog_backup_result *result)
 {
     char linked[BYTES_TEXT_BYTES];
-    char cloned[BYTES_TEXT_BYTES];
     char copied[BYTES_TEXT_BYTES];
     char lsns[LSNS_TEXT_BYTES] = "no records";
 
     describe_bytes(linked, result->linked_bytes);
-    describe_bytes(cloned, result->cloned_bytes);
     describe_bytes(copied, result->copied_bytes);
     if (result->first_lsn)
         describe_lsns(lsns, result->first_lsn, result->last_lsn);
-    printf("%s in %" PRIu32 " segment%s: %s linked, %s cloned, %s copied\n", lsns, result->segments,
-           plural(result->segments), linked, cloned, copied);
+    printf("%s in %" PRIu32 " segment%s: %s linked, %s copied\n", lsns, result->segments,
+           plural(result->segments), linked, copied);
 }
 
 static void print_json(const struct twinlog_backup_result *result)
@@ -62,7 +60,6 @@ static void print_json(const struct twinlog_backup_result *result)
     json_number("first_lsn", result->first_lsn);
     json_number("last_lsn", result->last_lsn);
     json_number("linked_bytes", result->linked_bytes);
-    json_number("cloned_bytes", result->cloned_bytes);
     json_number("copied_bytes", result->copied_bytes);
     json_end_object();
     json_end_line();

@@ -3,8 +3,8 @@
  * A copy of a log in another directory, made beside its writer.
  *
  *     an empty file "state"    from here on every opening of the directory is refused
- *     the segments             oldest first: sealed ones linked, else cloned, else copied; the newest one
- *                              copied as far as it is durable, with space for the rest of it
+ *     the segments             oldest first: sealed ones linked, else copied; the newest one copied as far as it
+ *                              is durable, with space for the rest of it
  *     the state file           makes it a log
  *
  * Each step is durable before the next. A segment is held while it is linked or copied, so it gets no new
@@ -184,20 +184,20 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
 
 /* ---- sealed segments --------------------------------------------------------------------------- */
 
-/* Errors by which a system refuses this operation, here or always. */
+/* Errors by which a system refuses links, here or always. */
 static bool is_refusal(int error)
 {
     return error == -EXDEV || error == -EPERM || error == -EACCES || error == -EOPNOTSUPP ||
-           error == -ENOSYS || error == -ENOTTY || error == -EINVAL || error == -EMLINK;
+           error == -ENOSYS || error == -EMLINK;
 }
 
-/* 1 = done, 0 = not possible here. */
-static int share_by(struct backup *b, const struct segment *segment,
-                    int (*share)(struct io *io, const char *name, struct io *to, const char *to_name),
-                    uint64_t *shared_bytes)
+/* 1 = done, 0 = not possible here, or not wanted. */
+static int link_file(struct backup *b, const struct segment *segment)
 {
     struct segment copy;
-    int rc = share(b->io, segment->name, b->to, segment->name);
+    if (b->options->flags & TWINLOG_BACKUP_COPY)
+        return 0;
+    int rc = b->io->ops->link(b->io, segment->name, b->to, segment->name);
     if (is_refusal(rc))
         return 0;
     if (rc == 0)
@@ -205,17 +205,9 @@ static int share_by(struct backup *b, const struct segment *segment,
     if (rc < 0) /* -ENOENT: the name is gone, though the file is held */
         return rc == -ENOENT ? -EAGAIN : rc;
     twl_segment_close(&copy);
-    *shared_bytes += segment->header.bytes;
+    b->result.linked_bytes += segment->header.bytes;
     show_progress(b, segment->header.bytes);
     return 1;
-}
-
-static int share_file(struct backup *b, const struct segment *segment)
-{
-    if (b->options->flags & TWINLOG_BACKUP_COPY)
-        return 0;
-    int rc = share_by(b, segment, b->io->ops->link, &b->result.linked_bytes);
-    return rc != 0 ? rc : share_by(b, segment, b->io->ops->clone, &b->result.cloned_bytes);
 }
 
 /* The iterator is in front of the segment's first group. */
@@ -230,7 +222,7 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
     int rc = twl_iter_enter_group(&b->cursor);
     if (rc <= 0 || (b->cursor.group.first_lsn != footer->first_lsn && !b->cursor.has_passed))
         return rc < 0 ? rc : TWINLOG_ECORRUPT;
-    rc = share_file(b, segment);
+    rc = link_file(b, segment);
     if (rc == 0)
         rc = copy_file(b, segment, position, &extent);
     b->position =

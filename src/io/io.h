@@ -119,10 +119,9 @@ struct io_ops {
     int (*rename)(struct io *io, const char *from, const char *to); /* replaces `to` */
     int (*unlink)(struct io *io, const char *name);
     int (*sync_dir)(struct io *io);
-    /* Makes a second name for a file, or a copy that shares its blocks, in another directory. -EXDEV, -EPERM,
-     * -EOPNOTSUPP and the like where the file system cannot. Not durable before sync_dir(). */
+    /* Makes a second name for a file in another directory. -EXDEV, -EPERM and the like where the file system cannot.
+     * Not durable before sync_dir(). */
     int (*link)(struct io *io, const char *name, struct io *to, const char *to_name);
-    int (*clone)(struct io *io, const char *name, struct io *to, const char *to_name);
 
     /* durable writes */
     int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* most submitted data is in them */

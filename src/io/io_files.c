@@ -575,46 +575,13 @@ int twl_io_files_sync_dir(struct io *io)
 
 /* ---- from one directory to another ------------------------------------------------------------- */
 
-static bool is_one_of_ours(const struct io *io)
-{
-    return io->ops->link == twl_io_files_link;
-}
-
 int twl_io_files_link(struct io *io, const char *name, struct io *to, const char *to_name)
 {
-    if (!is_one_of_ours(to))
+    if (to->ops->link != twl_io_files_link) /* the directory of another implementation */
         return -EXDEV;
     if (!is_plain_name(name) || !is_plain_name(to_name))
         return -EINVAL;
     return error_of(linkat(files_of(io)->directory, name, files_of(to)->directory, to_name, 0));
-}
-
-int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name)
-{
-    struct io_file *source, *copy = NULL;
-    uint64_t bytes = 0;
-    int error;
-
-    if (!is_one_of_ours(to))
-        return -EXDEV;
-    error = twl_io_files_open(io, name, IO_READ_ONLY, &source);
-    if (error < 0)
-        return error;
-    error = twl_io_files_size(source, &bytes);
-    if (error == 0)
-        error = twl_limit_check(bytes);
-    if (error < 0)
-        goto close_source;
-    error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
-    if (error < 0)
-        goto close_source;
-    error = error_of(ioctl(io_file_fd(copy), FICLONE, io_file_fd(source)));
-    twl_io_files_close(copy);
-    if (error < 0)
-        twl_io_files_unlink(to, to_name);
-close_source:
-    twl_io_files_close(source);
-    return error;
 }
 
 /* ---- clocks and random bytes ------------------------------------------------------------------- */

@@ -73,7 +73,6 @@ int twl_io_files_rename(struct io *io, const char *from, const char *to);
 int twl_io_files_unlink(struct io *io, const char *name);
 int twl_io_files_sync_dir(struct io *io);
 int twl_io_files_link(struct io *io, const char *name, struct io *to, const char *to_name);
-int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name);
 int64_t twl_io_files_now_ns(struct io *io);
 void twl_io_files_sleep_ms(struct io *io, unsigned ms);
 int twl_io_files_random(struct io *io, void *bytes, size_t size);
@@ -103,7 +102,6 @@ int twl_io_files_random(struct io *io, void *bytes, size_t size);
     .unlink = twl_io_files_unlink,         \
     .sync_dir = twl_io_files_sync_dir,     \
     .link = twl_io_files_link,             \
-    .clone = twl_io_files_clone,           \
     .now_ns = twl_io_files_now_ns,         \
     .sleep_ms = twl_io_files_sleep_ms,     \
     .random = twl_io_files_random,         \

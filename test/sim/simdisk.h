@@ -63,7 +63,6 @@ enum simdisk_op {
     SIM_UNLINK,
     SIM_SYNC_DIR,
     SIM_LINK,
-    SIM_CLONE,
     SIM_ADOPT,
     SIM_SUBMIT,
     SIM_GROUP_WRITE, /* the write of reap() */

@@ -359,24 +359,12 @@ static int sim_sync_dir(struct io *io)
 }
 
 /* Every directory is a disk of its own, so there is no way from one to another but to copy. */
-static int refuse_to_share(struct io *io, enum simdisk_op op, const char *name)
-{
-    const int error = sim_begin(sim_io_of(io)->disk, op, NULL, name, 0, 0);
-    return error < 0 ? error : -EXDEV;
-}
-
 static int sim_link(struct io *io, const char *name, struct io *to, const char *to_name)
 {
     (void)to;
     (void)to_name;
-    return refuse_to_share(io, SIM_LINK, name);
-}
-
-static int sim_clone(struct io *io, const char *name, struct io *to, const char *to_name)
-{
-    (void)to;
-    (void)to_name;
-    return refuse_to_share(io, SIM_CLONE, name);
+    const int error = sim_begin(sim_io_of(io)->disk, SIM_LINK, NULL, name, 0, 0);
+    return error < 0 ? error : -EXDEV;
 }
 
 /* ---- durable writes ------------------------------------------------------------------------------ */
@@ -574,7 +562,6 @@ static const struct io_ops SIM_OPS_TABLE = {
     .unlink = sim_unlink,
     .sync_dir = sim_sync_dir,
     .link = sim_link,
-    .clone = sim_clone,
     .adopt_buffers = sim_adopt_buffers,
     .submit = sim_submit,
     .reap = sim_reap,

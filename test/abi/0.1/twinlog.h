@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 #ifdef __cplusplus
+#define twinlog_initial(structure) [] { struct structure initial_ = {}; initial_.size = sizeof(initial_); return initial_; }()
 extern "C" {
+#else
+#define twinlog_initial(structure) { .size = sizeof(struct structure) }
 #endif
 #define TWINLOG_VERSION "0.1.0"
 #define TWINLOG_ECORRUPT (-5001)
@@ -32,7 +35,8 @@ enum twinlog_finding {
     TWINLOG_FOUND_SYSTEM_ERROR,
     TWINLOG_FOUND_BAD_STATE,
     TWINLOG_FOUND_BAD_INDEX,
-    TWINLOG_FOUND_TRIMMED
+    TWINLOG_FOUND_TRIMMED,
+    TWINLOG_FOUND_LOST
 };
 enum twinlog_action {
     TWINLOG_DID_NOTHING = 0,
@@ -79,6 +83,7 @@ enum twinlog_mode {
     TWINLOG_MODE_MAPPED,
     TWINLOG_MODE_SHARED
 };
+struct twinlog;
 struct twinlog_committer;
 struct twinlog_event;
 struct twinlog_options {
@@ -103,7 +108,7 @@ struct twinlog_options {
     uint32_t slow_ms;
     uint64_t mapped_bytes;
 };
-struct twinlog;
+#define TWINLOG_OPTIONS_INIT twinlog_initial(twinlog_options)
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 int twinlog_close(struct twinlog *log);
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
@@ -135,9 +140,11 @@ struct twinlog_terms {
     uint64_t deadline_ns;
     const struct twinlog_cancel *cancel;
 };
+#define TWINLOG_TERMS_INIT twinlog_initial(twinlog_terms)
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
+int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn);
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 int twinlog_sync(struct twinlog *log);
 uint64_t twinlog_deadline(uint32_t timeout_ms);
@@ -159,14 +166,15 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
-                       int timeout_ms);
+int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests,
+                       uint32_t max, int timeout_ms);
 int twinlog_queue_fd(struct twinlog_queue *queue);
 int twinlog_queue_close(struct twinlog_queue *queue);
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight;
 };
+#define TWINLOG_COMMITTER_OPTIONS_INIT twinlog_initial(twinlog_committer_options)
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer);
 int twinlog_committer_close(struct twinlog_committer *committer);
@@ -185,6 +193,7 @@ struct twinlog_trim_options {
     uint64_t keep_records;
     int64_t before_time_ns;
 };
+#define TWINLOG_TRIM_OPTIONS_INIT twinlog_initial(twinlog_trim_options)
 enum twinlog_holder {
     TWINLOG_HELD_BY_NOTHING = 0,
     TWINLOG_HELD_BY_CURSOR,
@@ -199,6 +208,7 @@ struct twinlog_trim_result {
     uint64_t held_bytes;
     char holder_name[72];
 };
+#define TWINLOG_TRIM_RESULT_INIT twinlog_initial(twinlog_trim_result)
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
@@ -208,10 +218,11 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
-int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
-                        void *context);
+int twinlog_cursor_each(struct twinlog *log,
+                        int (*each)(void *context, const char *name, uint64_t lsn), void *context);
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
-int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size);
+int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room,
+                     size_t *ret_size);
 int twinlog_meta_remove(struct twinlog *log, const char *name);
 int twinlog_meta_each(struct twinlog *log,
                       int (*each)(void *context, const char *name, const void *data, size_t size),
@@ -226,7 +237,8 @@ struct twinlog_record {
     uint8_t type;
 };
 enum twinlog_reader_flags {
-    TWINLOG_READER_MMAP = 1u << 0
+    TWINLOG_READER_MMAP = 1u << 0,
+    TWINLOG_READER_DURABLE = 1u << 1
 };
 struct twinlog_reader_options {
     uint32_t size;
@@ -234,6 +246,7 @@ struct twinlog_reader_options {
     uint64_t from_lsn, to_lsn;
     struct twinlog_report *ret_report;
 };
+#define TWINLOG_READER_OPTIONS_INIT twinlog_initial(twinlog_reader_options)
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
@@ -244,21 +257,25 @@ int twinlog_reader_seek_first(struct twinlog_reader *reader);
 int twinlog_reader_seek_end(struct twinlog_reader *reader);
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
-int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
+int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
+                         uint64_t *ret_last_lsn);
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
 struct twinlog_consumer;
 enum twinlog_consumer_flags {
     TWINLOG_CONSUMER_FROM_END = 1u << 0,
-    TWINLOG_CONSUMER_MMAP = 1u << 1
+    TWINLOG_CONSUMER_MMAP = 1u << 1,
+    TWINLOG_CONSUMER_DURABLE = 1u << 2
 };
 struct twinlog_consumer_options {
     uint32_t size;
     uint32_t flags;
     struct twinlog_report *ret_report;
 };
-int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
+#define TWINLOG_CONSUMER_OPTIONS_INIT twinlog_initial(twinlog_consumer_options)
+int twinlog_consumer_open(const char *dir, const char *name,
+                          const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
@@ -266,34 +283,6 @@ struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
-#define TWINLOG_OPTIONS_INIT                                                                                 \
-    {                                                                                                        \
-        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0     \
-    }
-#define TWINLOG_TERMS_INIT                                                                                   \
-    {                                                                                                        \
-        sizeof(struct twinlog_terms), 0, 0, 0, 0, 0                                                          \
-    }
-#define TWINLOG_COMMITTER_OPTIONS_INIT                                                                       \
-    {                                                                                                        \
-        sizeof(struct twinlog_committer_options), 0                                                          \
-    }
-#define TWINLOG_TRIM_OPTIONS_INIT                                                                            \
-    {                                                                                                        \
-        sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0                                                   \
-    }
-#define TWINLOG_TRIM_RESULT_INIT                                                                             \
-    {                                                                                                        \
-        sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
-    }
-#define TWINLOG_READER_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_reader_options), 0, 0, 0, 0                                                    \
-    }
-#define TWINLOG_CONSUMER_OPTIONS_INIT                                                                        \
-    {                                                                                                        \
-        sizeof(struct twinlog_consumer_options), 0, 0                                                        \
-    }
 #ifdef __cplusplus
 }
 #endif

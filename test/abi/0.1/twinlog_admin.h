@@ -48,6 +48,7 @@ struct twinlog_stat {
     uint64_t slow;
     char io_reason[160];
 };
+#define TWINLOG_STAT_INIT twinlog_initial(twinlog_stat)
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 #define TWINLOG_BUCKETS 320u
 struct twinlog_histogram {
@@ -66,8 +67,10 @@ struct twinlog_timings {
     struct twinlog_histogram total;
     struct twinlog_histogram group_records, group_bytes;
 };
+#define TWINLOG_TIMINGS_INIT twinlog_initial(twinlog_timings)
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
-int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
+int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat,
+                  struct twinlog_timings *ret_timings);
 struct twinlog_inspection {
     uint32_t size;
     uint32_t has_writer;
@@ -84,6 +87,7 @@ struct twinlog_inspection {
     int32_t poison;
     uint32_t writer_pid;
 };
+#define TWINLOG_INSPECTION_INIT twinlog_initial(twinlog_inspection)
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 enum twinlog_segment_state {
     TWINLOG_SEGMENT_SEALED = 0,
@@ -107,7 +111,8 @@ struct twinlog_segment {
     uint32_t reserved;
     char file[64];
 };
-int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
+int twinlog_segments(const char *dir,
+                     int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
 struct twinlog_history {
     uint32_t size;
@@ -118,7 +123,9 @@ struct twinlog_history {
     uint64_t first_lsn;
     uint8_t log_id[16];
 };
-int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history);
+#define TWINLOG_HISTORY_INIT twinlog_initial(twinlog_history)
+int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn,
+                           struct twinlog_history *ret_history);
 struct twinlog_verify_options {
     uint32_t size;
     uint32_t flags;
@@ -126,7 +133,11 @@ struct twinlog_verify_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
-int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
+#define TWINLOG_VERIFY_OPTIONS_INIT twinlog_initial(twinlog_verify_options)
+int twinlog_verify(const char *dir, const struct twinlog_verify_options *options,
+                   uint64_t *ret_records);
+int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
+                     uint64_t *ret_first_lsn);
 enum twinlog_backup_flags {
     TWINLOG_BACKUP_COPY = 1u << 0
 };
@@ -136,15 +147,17 @@ struct twinlog_backup_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
+#define TWINLOG_BACKUP_OPTIONS_INIT twinlog_initial(twinlog_backup_options)
 struct twinlog_backup_result {
     uint32_t size;
     uint32_t segments;
     uint64_t first_lsn, last_lsn;
     uint64_t linked_bytes;
-    uint64_t cloned_bytes;
     uint64_t copied_bytes;
 };
-int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
+#define TWINLOG_BACKUP_RESULT_INIT twinlog_initial(twinlog_backup_result)
+int twinlog_backup(const char *dir, const char *new_dir,
+                   const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result);
 struct twinlog_repair_options {
     uint32_t size;
@@ -153,6 +166,7 @@ struct twinlog_repair_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
+#define TWINLOG_REPAIR_OPTIONS_INIT twinlog_initial(twinlog_repair_options)
 struct twinlog_repair_result {
     uint32_t size;
     uint32_t reserved;
@@ -160,7 +174,9 @@ struct twinlog_repair_result {
     uint64_t lost_records;
     uint64_t first_lsn, last_lsn;
 };
-int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
+#define TWINLOG_REPAIR_RESULT_INIT twinlog_initial(twinlog_repair_result)
+int twinlog_repair(const char *dir, const char *new_dir,
+                   const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
 struct twinlog_probe_path {
     uint32_t io;
@@ -179,64 +195,8 @@ struct twinlog_probe {
     char reason[160];
     struct twinlog_probe_path path[8];
 };
+#define TWINLOG_PROBE_INIT twinlog_initial(twinlog_probe)
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
-#define TWINLOG_STAT_INIT                                                                                    \
-    {                                                                                                        \
-        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, ""                                                                                            \
-    }
-#define TWINLOG_TIMINGS_INIT                                                                                 \
-    {                                                                                                        \
-        sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },       \
-            { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },                  \
-        {                                                                                                    \
-            0, 0, 0,                                                                                         \
-            {                                                                                                \
-                0                                                                                            \
-            }                                                                                                \
-        }                                                                                                    \
-    }
-#define TWINLOG_INSPECTION_INIT                                                                              \
-    {                                                                                                        \
-        sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
-            { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0                                                      \
-    }
-#define TWINLOG_HISTORY_INIT                                                                                 \
-    {                                                                                                        \
-        sizeof(struct twinlog_history), 0, 0, 0, 0, 0,                                                       \
-        {                                                                                                    \
-            0                                                                                                \
-        }                                                                                                    \
-    }
-#define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
-    }
-#define TWINLOG_BACKUP_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_backup_options), 0, 0, 0                                                       \
-    }
-#define TWINLOG_BACKUP_RESULT_INIT                                                                           \
-    {                                                                                                        \
-        sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0                                               \
-    }
-#define TWINLOG_REPAIR_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_repair_options), 0, 0, 0, 0                                                    \
-    }
-#define TWINLOG_REPAIR_RESULT_INIT                                                                           \
-    {                                                                                                        \
-        sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
-    }
-#define TWINLOG_PROBE_INIT                                                                                   \
-    {                                                                                                        \
-        sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "",                                                    \
-        {                                                                                                    \
-            {                                                                                                \
-                0, 0, 0, 0, 0                                                                                \
-            }                                                                                                \
-        }                                                                                                    \
-    }
 #ifdef __cplusplus
 }
 #endif
