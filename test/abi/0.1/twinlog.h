@@ -5,10 +5,18 @@
 #include <stdint.h>
 #include <sys/uio.h>
 #ifdef __cplusplus
-#define twinlog_initial(structure) [] { struct structure initial_ = {}; initial_.size = sizeof(initial_); return initial_; }()
+#define twinlog_initial(structure)                                                                           \
+    [] {                                                                                                     \
+        struct structure initial_ = {};                                                                      \
+        initial_.size = sizeof(initial_);                                                                    \
+        return initial_;                                                                                     \
+    }()
 extern "C" {
 #else
-#define twinlog_initial(structure) { .size = sizeof(struct structure) }
+#define twinlog_initial(structure)                                                                           \
+    {                                                                                                        \
+        .size = sizeof(struct structure)                                                                     \
+    }
 #endif
 #define TWINLOG_VERSION "0.1.0"
 #define TWINLOG_ECORRUPT (-5001)
@@ -166,8 +174,8 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests,
-                       uint32_t max, int timeout_ms);
+int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
+                       int timeout_ms);
 int twinlog_queue_fd(struct twinlog_queue *queue);
 int twinlog_queue_close(struct twinlog_queue *queue);
 struct twinlog_committer_options {
@@ -218,11 +226,10 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
-int twinlog_cursor_each(struct twinlog *log,
-                        int (*each)(void *context, const char *name, uint64_t lsn), void *context);
+int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
+                        void *context);
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
-int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room,
-                     size_t *ret_size);
+int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size);
 int twinlog_meta_remove(struct twinlog *log, const char *name);
 int twinlog_meta_each(struct twinlog *log,
                       int (*each)(void *context, const char *name, const void *data, size_t size),
@@ -257,8 +264,7 @@ int twinlog_reader_seek_first(struct twinlog_reader *reader);
 int twinlog_reader_seek_end(struct twinlog_reader *reader);
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
-int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
-                         uint64_t *ret_last_lsn);
+int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 int twinlog_reader_fd(struct twinlog_reader *reader);
 void twinlog_reader_close(struct twinlog_reader *reader);
@@ -274,8 +280,7 @@ struct twinlog_consumer_options {
     struct twinlog_report *ret_report;
 };
 #define TWINLOG_CONSUMER_OPTIONS_INIT twinlog_initial(twinlog_consumer_options)
-int twinlog_consumer_open(const char *dir, const char *name,
-                          const struct twinlog_consumer_options *options,
+int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);

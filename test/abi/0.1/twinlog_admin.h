@@ -69,8 +69,7 @@ struct twinlog_timings {
 };
 #define TWINLOG_TIMINGS_INIT twinlog_initial(twinlog_timings)
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
-int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat,
-                  struct twinlog_timings *ret_timings);
+int twinlog_watch(const char *dir, struct twinlog_stat *ret_stat, struct twinlog_timings *ret_timings);
 struct twinlog_inspection {
     uint32_t size;
     uint32_t has_writer;
@@ -111,8 +110,7 @@ struct twinlog_segment {
     uint32_t reserved;
     char file[64];
 };
-int twinlog_segments(const char *dir,
-                     int (*each)(void *context, const struct twinlog_segment *segment),
+int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
 struct twinlog_history {
     uint32_t size;
@@ -124,8 +122,7 @@ struct twinlog_history {
     uint8_t log_id[16];
 };
 #define TWINLOG_HISTORY_INIT twinlog_initial(twinlog_history)
-int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn,
-                           struct twinlog_history *ret_history);
+int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_history *ret_history);
 struct twinlog_verify_options {
     uint32_t size;
     uint32_t flags;
@@ -134,8 +131,7 @@ struct twinlog_verify_options {
     void *context;
 };
 #define TWINLOG_VERIFY_OPTIONS_INIT twinlog_initial(twinlog_verify_options)
-int twinlog_verify(const char *dir, const struct twinlog_verify_options *options,
-                   uint64_t *ret_records);
+int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn);
 enum twinlog_backup_flags {
@@ -156,8 +152,7 @@ struct twinlog_backup_result {
     uint64_t copied_bytes;
 };
 #define TWINLOG_BACKUP_RESULT_INIT twinlog_initial(twinlog_backup_result)
-int twinlog_backup(const char *dir, const char *new_dir,
-                   const struct twinlog_backup_options *options,
+int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result);
 struct twinlog_repair_options {
     uint32_t size;
@@ -175,8 +170,7 @@ struct twinlog_repair_result {
     uint64_t first_lsn, last_lsn;
 };
 #define TWINLOG_REPAIR_RESULT_INIT twinlog_initial(twinlog_repair_result)
-int twinlog_repair(const char *dir, const char *new_dir,
-                   const struct twinlog_repair_options *options,
+int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
 struct twinlog_probe_path {
     uint32_t io;

@@ -22,8 +22,7 @@ struct twinlog_sink_options {
 #define TWINLOG_SINK_OPTIONS_INIT twinlog_initial(twinlog_sink_options)
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
-int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
-                       uint64_t *ret_offset);
+int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset);
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
                         uint64_t *ret_offset);
 int twinlog_sink_sync(struct twinlog_sink *sink);
