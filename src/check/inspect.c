@@ -24,7 +24,8 @@ static void describe_log(const struct log_snapshot *snapshot, const struct recov
     ret->last_lsn = recovery->position.next_lsn - 1;
     ret->durable_lsn = recovery->marked_lsn;
     if (snapshot->has_writer) {
-        ret->durable_lsn = max_u64(ret->durable_lsn, snapshot->durable_lsn);
+        /* trims meanwhile may have moved the head past the watermark, which was read first */
+        ret->durable_lsn = max_u64(max_u64(ret->durable_lsn, snapshot->durable_lsn), set->first_lsn - 1);
         ret->mode = twl_page_mode(&snapshot->shared);
         ret->poison = twl_page_poison(&snapshot->shared);
         ret->writer_pid = (uint32_t)twl_page_writer(snapshot->shared.io);

@@ -77,8 +77,7 @@ static bool may_have_retired(struct machine *machine, const struct outlook *outl
         0) /* a segment that was started by groups which were not synced is a spare again */
         return bytes_up_to(machine, TWINLOG_SEGMENT_SPARE) >= options->keep_bytes;
     /* of records that were never acknowledged such fillers may be all that is left, and they have no time */
-    const uint64_t to =
-        machine->may_map && with_voids > outlook->least + 1 ? outlook->least + 1 : with_voids;
+    const uint64_t to = machine->may_map && with_voids > outlook->least + 1 ? outlook->least + 1 : with_voids;
     return options->keep_age_ms > 0 && (to <= outlook->head || are_all_old(machine, outlook->head, to));
 }
 
