@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The file DIR/server: which server of which cluster this is, and what it has promised, apart from its log. Two
- * sectors of numbers with 8 bytes each:
+ * blocks of numbers with 8 bytes each, so that no write of the one tears the other, whatever a sector is:
  *
  *   at 0     version, cluster, server, 1 = may bootstrap, term, vote, checksum. Synced before a call returns. Where it
  *            is missing or does not check, the server does not start: it could vote twice
- *   at 512   index and term of the newest entry that was acknowledged, checksum. Written before the callback, and
+ *   at 4096  index and term of the newest entry that was acknowledged, checksum. Written before the callback, and
  *            synced only when it becomes smaller. So it survives the process, and after a power cut it is an older
  *            one, or none that checks: then it proves less, and never too much
  *
@@ -25,8 +25,8 @@
 #define VERSION (UINT64_C(0x746661725f6c7774)) /* "twl_raft"; another layout has another number */
 #define FIELDS 6u
 #define PROMISE_FIELDS 2u
-#define PROMISE_OFFSET 512
-#define FILE_BYTES 1024u
+#define PROMISE_OFFSET 4096
+#define FILE_BYTES 8192u
 
 static uint64_t checksum(const uint8_t *data, size_t bytes)
 {
