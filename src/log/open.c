@@ -633,10 +633,13 @@ static int open_to_write(struct opening *o)
 static int open_read_only(struct opening *o)
 {
     struct log_snapshot snapshot;
-    int rc = twl_state_read(o->log->io, &o->state, &o->report);
+    struct io *io = o->log->io;
+    const bool has_segments =
+        io->ops->list(io, sort_name, o) == 0 && o->has_segments; /* else it may not be made yet */
+    int rc = has_segments ? twl_state_read(io, &o->state, &o->report) : -ENOENT;
     if (rc != -ENOENT)
         return rc;
-    rc = twl_log_snapshot_load(o->log->io, &snapshot, &o->report); /* says what there is instead */
+    rc = twl_log_snapshot_load(io, &snapshot, &o->report); /* says what there is instead */
     if (rc == 0)
         twl_log_snapshot_free(&snapshot);
     return rc;

@@ -460,6 +460,20 @@ TEST(the_names_of_a_log_with_a_damaged_segment_are_read)
     log_close(log);
 }
 
+/* With a value in it, the next opening would miss the segments. */
+TEST(a_log_that_was_never_made_takes_no_names)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log;
+    char name[SEGMENT_NAME_BYTES];
+
+    log_close(log_open(NULL));
+    twl_segment_name(1, name);
+    ck_assert_int_eq(unlink(log_file(name)), 0);
+    ck_assert_int_eq(twinlog_open(log_dir, &options, &log), -ENOENT);
+    log_close(log_open(NULL));
+}
+
 /* Its process may live on: then a message would name it beside the next writer, until that one has stored its own. */
 TEST(a_writer_that_closes_takes_its_pid_away)
 {
