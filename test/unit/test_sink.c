@@ -419,6 +419,15 @@ struct writer {
 
 static bool reopens; /* now and then, as for logrotate */
 
+/* On a disk that is slow for a while others keep the lock longer than a call waits: call again. */
+static int reopen_patiently(struct twinlog_sink *sink)
+{
+    int rc = twinlog_sink_reopen(sink);
+    for (unsigned tries = 0; rc == -EBUSY && tries < 20; tries++)
+        rc = twinlog_sink_reopen(sink);
+    return rc;
+}
+
 static void *write_lines(void *context)
 {
     struct writer *writer = context;
@@ -428,7 +437,7 @@ static void *write_lines(void *context)
                                "..................................................");
         writer->rc = twinlog_sink_write(writer->sink, line, (size_t)n, NULL);
         if (reopens && writer->rc == 0 && i % 10 == 0)
-            writer->rc = twinlog_sink_reopen(writer->sink) < 0;
+            writer->rc = reopen_patiently(writer->sink) < 0;
     }
     return NULL;
 }
