@@ -242,7 +242,8 @@ static int sim_is_locked(struct io_file *file, enum io_lock which, bool *ret_loc
 static int sim_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
     const int error = sim_begin(disk_of(file), SIM_LINKS, inode_of(file), NULL, 0, 0);
-    const struct entry *entry = sim_find_name(&disk_of(file)->view, name); /* a keeper may have had its turn */
+    const struct entry *entry =
+        sim_find_name(&disk_of(file)->view, name); /* a keeper may have had its turn */
     if (error == 0)
         *ret_links = entry && entry->inode == sim_file_of(file)->inode ? 1 : 0;
     return error;
