@@ -271,12 +271,12 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
 {
     struct keeper_freed freed = { 0 };
     int rc = 0;
-    qsort(set->entries, segment_set_files(set), sizeof(*set->entries), by_sequence);
-    for (const struct segment_entry *entry = set->entries; rc >= 0 && entry->header.sequence < first_sequence;
-         entry++) {
-        rc = remove_segment(m->io, entry->name);
+    const size_t count = segment_set_files(set);
+    qsort(set->entries, count, sizeof(*set->entries), by_sequence);
+    for (size_t i = 0; rc >= 0 && i < count && set->entries[i].header.sequence < first_sequence; i++) {
+        rc = remove_segment(m->io, set->entries[i].name);
         freed.segments += rc > 0;
-        freed.bytes += rc > 0 ? entry->header.bytes : 0;
+        freed.bytes += rc > 0 ? set->entries[i].header.bytes : 0;
     }
     atomic_fetch_add(&m->statistics->trimmed_segments, freed.segments);
     return freed;
