@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logs on a simulated disk, what a crash leaves of them and what opening finds; for the suites recover and evidence. */
+/* Logs on a simulated disk, what a crash leaves of them and what opening finds; for the suites recover, evidence and search. */
 #ifndef TEST_UNIT_LIVES_H
 #define TEST_UNIT_LIVES_H
 
@@ -29,8 +29,8 @@ void make_log(enum shape shape);
 void remove_log(void);
 void load_set(struct io *io, struct segment_set *set);
 
-extern uint64_t read_bytes;
-
+extern uint64_t read_bytes; /* by the newest open_and_count() */
+/* Opens the log for writing and closes it. */
 int open_and_count(struct simdisk *machine, const struct twinlog_options *options);
 
 #endif
