@@ -63,7 +63,6 @@ static struct function {
     { "posix_memalign", COST_ALLOCATIONS, true, 0, 0 },
     { "mmap", COST_ALLOCATIONS, false, 0, 0 },
     { "free", COST_INSTRUCTIONS, true, 0, 0 },
-    { "pthread_sigmask", COST_INSTRUCTIONS, true, 0, 0 },
     { "pthread_create", COST_INSTRUCTIONS, true, 0, 0 },
     { "memcpy", COST_MOVED, true, 3, 0 },
     { "memmove", COST_MOVED, true, 3, 0 },
@@ -77,9 +76,11 @@ static struct function {
     { "pthread_rwlock_rdlock", COST_LOCKS, false, 0, 0 },
     { "pthread_rwlock_wrlock", COST_LOCKS, false, 0, 0 },
     { "sem_wait", COST_LOCKS, false, 0, 0 },
+    { "pthread_sigmask", COST_INSTRUCTIONS, true, 0, 0 },
     { "clock_gettime", COST_CLOCKS, false, 0, 0 },
 };
 #define FUNCTIONS (sizeof(functions) / sizeof(functions[0]))
+#define SIGNAL_MASK (functions[FUNCTIONS - 2])
 #define CLOCK (functions[FUNCTIONS - 1])
 
 static void find_functions(void)
@@ -224,7 +225,7 @@ static void count_function(const struct function *function, greg_t *registers)
     if (function == &CLOCK)
         tell_time(registers);
     /* The library starts its threads with every signal blocked; a trap that is blocked would end the process. */
-    if (strcmp(function->name, "pthread_sigmask") == 0 && registers[REG_RSI] != 0)
+    if (function == &SIGNAL_MASK && registers[REG_RSI] != 0)
         sigdelset((sigset_t *)registers[REG_RSI], SIGTRAP);
 }
 

@@ -27,7 +27,7 @@
  *  - A file of which more than a page is mapped: what a process stores there is in the page cache at the next
  *    operation, as writes of the sectors that differ. A sector may also get to the disk while the process stores in it.
  *    simdisk_sync_pages() is msync().
- *  - Files have one name or none, and can't be linked, cloned (-EXDEV) or viewed (-ENOTSUP).
+ *  - Files have one name or none, and can't be linked (-EXDEV) or viewed (-ENOTSUP).
  *
  * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is
  * deterministic: one thread, one seed, a clock that stands still until it is set or slept.
