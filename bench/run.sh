@@ -61,7 +61,8 @@ until_quiet()
     [ "$busy" -le 10 ] || { echo "run.sh: --all: other programs use $busy % of the machine" >&2 && exit 1; }
 }
 if [ -n "$is_all" ]; then
-    [ -z "$(git status --porcelain)" ] || { echo "run.sh: --all: changes are not committed; see git status" >&2 && exit 1; }
+    changes=$(git status --porcelain) || { echo "run.sh: --all: git does not say whether there are changes" >&2 && exit 1; }
+    [ -z "$changes" ] || { echo "run.sh: --all: changes are not committed; see git status" >&2 && exit 1; }
     until_quiet 0
     set -- --rounds 10 "$@"
 fi
