@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logs on a simulated disk, what a crash leaves of them and what opening finds; for the suites recover, evidence and search. */
+/* Logs on a simulated disk, what a crash leaves of them and what opening finds; for recover, evidence and search. */
 #ifndef TEST_UNIT_LIVES_H
 #define TEST_UNIT_LIVES_H
 
