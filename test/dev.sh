@@ -5,7 +5,7 @@
 to_build="gcc libc6-dev cmake ninja-build pkgconf liburing-dev libisal-dev systemtap-sdt-dev"
 to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck cppcheck
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch spin fuse3 libfuse3-dev
-    e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel"
+    e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4"
 to_cluster="libraft-dev libuv1-dev"
 to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_cover="$to_test gcovr"

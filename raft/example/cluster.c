@@ -12,6 +12,7 @@
  *   --bytes N       of commands in flight at most; more are refused (1 MiB)
  *   --election MS   raft's election timeout (1000)
  *   --no-snapshots  raft takes none
+ *   --proxies HOST  servers listen at HOST:9001 and so on, and find each other at 9101, where proxies must listen
  */
 #include <errno.h>
 #include <getopt.h>
@@ -561,7 +562,8 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         { "rounds", 1, NULL, 'r' },    { "compare", 0, NULL, 'c' },  { "seconds", 1, NULL, 's' },
         { "in-flight", 1, NULL, 'f' }, { "election", 1, NULL, 'e' }, { "no-snapshots", 0, NULL, 'n' },
-        { "members", 0, NULL, 'm' },   { "bytes", 1, NULL, 'b' },    { NULL, 0, NULL, 0 },
+        { "members", 0, NULL, 'm' },   { "bytes", 1, NULL, 'b' },    { "proxies", 1, NULL, 'p' },
+        { NULL, 0, NULL, 0 },
     };
     unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
@@ -574,6 +576,10 @@ int main(int argc, char **argv)
             break;
         case 'b':
             setting.most_bytes = strtoull(optarg, NULL, 10);
+            break;
+        case 'p':
+            setting.is_proxied = true;
+            snprintf(setting.host, sizeof(setting.host), "%s", optarg);
             break;
         case 'm':
             run = try_members;
@@ -606,8 +612,9 @@ int main(int argc, char **argv)
     board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED)
         give_up("no memory");
-    snprintf(setting.host, sizeof(setting.host), "127.%u.%u.1", /* which no other program takes */
-             1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250);
+    if (!setting.is_proxied)
+        snprintf(setting.host, sizeof(setting.host), "127.%u.%u.1", /* which no other program takes */
+                 1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250);
     if (!can_run()) {
         puts(
             "SKIP raft-cluster: raft_uv does not work in this directory, or an address of the loopback is missing");

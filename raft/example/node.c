@@ -58,11 +58,17 @@ struct address {
     char text[48];
 };
 
-static struct address address_of(const struct setting *setting, unsigned id)
+static struct address address_at(const struct setting *setting, unsigned port)
 {
     struct address address;
-    snprintf(address.text, sizeof(address.text), "%s:%u", setting->host, PORT + id);
+    snprintf(address.text, sizeof(address.text), "%s:%u", setting->host, port);
     return address;
+}
+
+/* Where the other servers find this one. */
+static struct address address_of(const struct setting *setting, unsigned id)
+{
+    return address_at(setting, PORT + id + (setting->is_proxied ? PROXIES : 0));
 }
 
 /* ---- the state machine --------------------------------------------------------------------------- */
@@ -439,7 +445,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     node->fsm = (struct raft_fsm){
         .version = 1, .data = node, .apply = apply, .snapshot = snapshot, .restore = restore
     };
-    rv = raft_init(&node->raft, node->io, &node->fsm, id, address_of(setting, id).text);
+    rv = raft_init(&node->raft, node->io, &node->fsm, id, address_at(setting, PORT + id).text);
     if (rv != 0)
         return rv;
     node->raft.data = node;

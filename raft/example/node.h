@@ -75,10 +75,12 @@ struct setting {
     bool is_stock;       /* raft_uv's own storage instead of twinlog-raft */
     bool has_no_snapshots;
     bool has_clients; /* that repeat commands, and read */
+    bool is_proxied;  /* the servers talk through programs that encrypt */
     char host[32];
 };
 
-#define PORT 9000 /* server 1 has the next one */
+#define PORT 9000   /* server 1 has the next one */
+#define PROXIES 100 /* its proxy has a port that is so much larger */
 
 struct raft;
 void write_metrics(const char *path, struct raft *raft, uint64_t bytes_in_flight, uint64_t refused);
