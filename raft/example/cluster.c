@@ -6,12 +6,14 @@
  *                   that was acknowledged is missing
  *   --members       instead: in each round it adds a server, removes one, in every second because its disk is lost,
  *                   and loses two of three for good, with kills
- *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
+ *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn; "stall" is the longest
+ *                   time from one 5 ms tick of a server's loop to the next
  *   --seconds S     of load before each kill, or of each measurement (2)
  *   --in-flight N   commands in flight (100); with --compare 1, 100 and 1000
  *   --bytes N       of commands in flight at most; more are refused (1 MiB)
  *   --election MS   raft's election timeout (1000)
  *   --no-snapshots  raft takes none
+ *   --ballast N     bytes that each snapshot has in addition (0)
  *   --proxies HOST  servers listen at HOST:9001 and so on, and find each other at 9101, where proxies must listen
  */
 #include <errno.h>
@@ -508,8 +510,12 @@ static void measure(double seconds, unsigned in_flight)
     if (i < 0)
         give_up("the leader is lost");
     const struct twinlog_histogram *latency = &board->seats[i].latency;
-    printf("%-12s %9u %12.0f %10.0f %10.0f\n", setting.is_stock ? "raft_uv" : "twinlog-raft", in_flight, rate,
-           (double)twinlog_quantile(latency, 0.5) / 1e3, (double)twinlog_quantile(latency, 0.99) / 1e3);
+    uint64_t longest = 0;
+    for (unsigned n = 0; n < NODES; n++)
+        longest = board->seats[n].ticks.max > longest ? board->seats[n].ticks.max : longest;
+    printf("%-12s %9u %12.0f %10.0f %10.0f %10.0f\n", setting.is_stock ? "raft_uv" : "twinlog-raft",
+           in_flight, rate, (double)twinlog_quantile(latency, 0.5) / 1e3,
+           (double)twinlog_quantile(latency, 0.99) / 1e3, (double)longest / 1e3);
     for (unsigned n = 0; n < NODES; n++) {
         stop_node(n, SIGKILL);
         remove_files_of(n);
@@ -520,7 +526,8 @@ static int compare(unsigned rounds, double seconds, unsigned unused)
 {
     static const unsigned in_flight[] = { 1, 100, 1000 };
     (void)unused;
-    printf("%-12s %9s %12s %10s %10s\n", "storage", "in flight", "commands/s", "p50 us", "p99 us");
+    printf("%-12s %9s %12s %10s %10s %10s\n", "storage", "in flight", "commands/s", "p50 us", "p99 us",
+           "stall us");
     for (unsigned round = 0; round < rounds; round++)
         for (unsigned i = 0; i < 3; i++)
             for (unsigned turn = 0; turn < 2; turn++) {
@@ -563,7 +570,7 @@ int main(int argc, char **argv)
         { "rounds", 1, NULL, 'r' },    { "compare", 0, NULL, 'c' },  { "seconds", 1, NULL, 's' },
         { "in-flight", 1, NULL, 'f' }, { "election", 1, NULL, 'e' }, { "no-snapshots", 0, NULL, 'n' },
         { "members", 0, NULL, 'm' },   { "bytes", 1, NULL, 'b' },    { "proxies", 1, NULL, 'p' },
-        { NULL, 0, NULL, 0 },
+        { "ballast", 1, NULL, 'l' },   { NULL, 0, NULL, 0 },
     };
     unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
@@ -576,6 +583,9 @@ int main(int argc, char **argv)
             break;
         case 'b':
             setting.most_bytes = strtoull(optarg, NULL, 10);
+            break;
+        case 'l':
+            setting.ballast = strtoull(optarg, NULL, 10);
             break;
         case 'p':
             setting.is_proxied = true;

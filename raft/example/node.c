@@ -31,6 +31,7 @@ struct node {
     uint64_t term, sequence; /* of the newest command that was sent */
     uint64_t bytes;          /* of commands that were sent and have no outcome */
     unsigned ticks;
+    uint64_t ticked_ns;
     const struct setting *setting;
     char metrics_path[PATH_MAX];
     struct raft_barrier barrier;
@@ -117,13 +118,13 @@ static int snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *
     struct raft_buffer *buf = raft_malloc(sizeof(*buf));
     if (buf == NULL)
         return RAFT_NOMEM;
-    buf->len = sizeof(node->machine);
+    buf->len = sizeof(node->machine) + node->setting->ballast;
     buf->base = raft_malloc(buf->len);
     if (buf->base == NULL) {
         raft_free(buf);
         return RAFT_NOMEM;
     }
-    memcpy(buf->base, &node->machine, buf->len);
+    memcpy(buf->base, &node->machine, sizeof(node->machine)); /* the ballast is written as it is */
     *bufs = buf;
     *n_bufs = 1;
     return 0;
@@ -132,9 +133,9 @@ static int snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *
 static int restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
     struct node *node = fsm->data;
-    if (buf->len != sizeof(node->machine))
+    if (buf->len != sizeof(node->machine) + node->setting->ballast)
         return RAFT_MALFORMED;
-    memcpy(&node->machine, buf->base, buf->len);
+    memcpy(&node->machine, buf->base, sizeof(node->machine));
     raft_free(buf->base);
     return 0;
 }
@@ -384,8 +385,12 @@ static void publish(struct node *node)
 static void tick(uv_timer_t *timer)
 {
     struct node *node = timer->data;
+    const uint64_t now = now_ns();
     if (node->is_closing)
         return;
+    if (node->board->is_measuring && node->ticked_ns > 0)
+        note_latency(&node->seat->ticks, now - node->ticked_ns);
+    node->ticked_ns = now;
     publish(node);
     if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {
         fprintf(stderr, "raft has stopped: %s\n", raft_errmsg(&node->raft));

@@ -43,6 +43,7 @@ struct seat {
     _Atomic uint64_t refused; /* commands, because of `most_bytes` */
     struct machine machine;   /* a copy; what was read is whole if `applied` was the same before and after */
     struct twinlog_histogram latency;
+    struct twinlog_histogram ticks; /* from one to the next: 5 ms, or what held up the loop */
 };
 
 struct board {
@@ -72,6 +73,7 @@ struct setting {
     enum start start;
     unsigned election_ms;
     uint64_t most_bytes; /* of commands in flight */
+    uint64_t ballast;    /* bytes that a snapshot has in addition */
     bool is_stock;       /* raft_uv's own storage instead of twinlog-raft */
     bool has_no_snapshots;
     bool has_clients; /* that repeat commands, and read */
