@@ -296,7 +296,7 @@ int twinlog_drive(struct twinlog *log, int timeout_ms);
 /* Completed requests in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-/* Fetches up to `max` completed requests, and waits for the first one. Returns their number. */
+/* Fetches up to `max` completed requests into the array; waits for the first. Returns their number. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests,
                        uint32_t max, int timeout_ms);
 /* An eventfd, readable while there are requests to fetch. Only twinlog_queue_poll() may read it. */
