@@ -105,6 +105,18 @@ test_keep()
     count "the name of a directory is not run" $?
     status "a path that begins with a dash" 0 "$twinlog" archive --command "cat %p >/dev/null && : %f" -- -dash/log
     rm -r "./$evil" ./-dash
+    # Another archive, of the log as it is by now: trimmed.
+    "$twinlog" trim journal --keep-records 4000 --past-cursors >out
+    rm -r journal/archive kept
+    mkdir kept
+    status "an archive that begins behind trimmed segments" 0 "$twinlog" archive journal --command "$keep"
+    rm -rf restored
+    status "can be restored" 0 "$twinlog" restore restored --command "$fetch"
+    status "and its log" 0 "$twinlog" verify restored
+    [ "$("$twinlog" cat restored | tail -n 1)" = "$("$twinlog" cat journal --to "$last" -n 1)" ]
+    count "has the newest record" $?
+    "$twinlog" cat restored | grep -qxF "$("$twinlog" cat journal | head -n 1)"
+    count "and the oldest one of that log" $?
     status "a copy of the log" 0 "$twinlog" backup journal --output copy
     [ ! -e copy/archive ]
     count "begins an archive of its own" $?

@@ -325,9 +325,9 @@ class Schedule:
             self.refusals += 1
             if self.changes == 0:
                 self.fail("an archive of one history was refused")
-        self.restore()
+        self.restore(status)
 
-    def restore(self):
+    def restore(self, archived):
         shutil.rmtree("restored", ignore_errors=True)
         options = []
         listed = self.run("restore", "restored", "--command", FETCH, "--list", "--json")
@@ -339,6 +339,8 @@ class Schedule:
             self.check_one_history("restored")
         elif os.path.exists("restored"):
             self.fail("a restore that failed has left a log")
+        elif self.changes == 0 and archived == 0 and listed.returncode == 0:
+            self.fail("an archive of one history was not restored")
 
     def feed_stream(self):
         if not self.subject or not self.now:
@@ -357,7 +359,10 @@ class Schedule:
     # ---- a schedule ----
 
     def go(self):
-        self.append()
+        for _ in range(self.random.randint(1, 4)):
+            self.append()
+        if self.random.random() < 0.3:
+            self.trim()
         if self.way in ("backup", "snapshot"):
             self.save()
         for _ in range(self.random.randint(6, 12)):
