@@ -86,6 +86,16 @@ test_keep()
     mkdir empty
     status "restore to an empty directory" 0 "$twinlog" restore empty/ --command "$fetch" --json
     says "--json" out "^\{\"archive\":\"[0-9a-f]{16}\",\"history\":$segments,\"segments\":$segments,\"first_lsn\":1,\"last_lsn\":$last\}$"
+    status "--dry-run" 0 "$twinlog" restore dry --command "$fetch" --dry-run
+    says "checks everything" out "^sound: .*LSN 1 to $last, from $segments files"
+    [ ! -e dry ] && [ ! -e dry.restoring ]
+    count "and leaves nothing" $?
+    # Each command waits until there are three; one at a time would wait for ever.
+    mkdir asked
+    status "--jobs" 0 "$twinlog" restore jobs --jobs 3 --command "$fetch && case %f in *.twl) touch $place/asked/%f
+        i=0; while [ \$(ls $place/asked | wc -l) -lt 3 ] && [ \$i -lt 600 ]; do i=\$((i + 1)); sleep 0.1; done
+        [ \$i -lt 600 ];; esac"
+    rm -rf asked
     status "by the archive's identity" 0 "$twinlog" restore named --command "$fetch" \
         --archive "$(sed -n 2p kept/twinlog.archive)"
     mkdir "a place" "a place/it's"
@@ -246,6 +256,7 @@ test_lies()
     refuses "a file of another log" 'is of another log'
     rm -rf kept && cp -r sound kept
     rm "$(nth 1)"
+    refuses "the first one is gone" 'has a hole' --dry-run
     refuses "the first one is gone" 'has a hole'
     rm -rf kept && cp -r sound kept
     for _ in 1 2 3; do rm "$(find kept -name '*.twl' | sort | tail -n 2 | head -n 1)"; done
@@ -351,6 +362,9 @@ test_kill()
     status "the next restore" 1 "$twinlog" restore restored.2 --command "$fetch"
     says "says what to do" err 'if that was interrupted, remove the directory'
     rm -rf restored.2.restoring
+    timeout 60 "$twinlog" restore restored.2 --jobs 3 \
+        --command "case %f in *3.twl) exit 1;; *[4-9a-f].twl) sleep 600;; esac; $fetch" >out 2>err
+    count "commands that run ahead are ended" $(($? != 3))
     "$twinlog" restore restored.2 --command "$fetch; case %f in *3.twl) kill -TERM \$PPID;; esac" >out 2>err
     [ $? = 143 ] && [ ! -e restored.2 ] && [ ! -e restored.2.restoring ]
     count "a signal leaves nothing" $?

@@ -50,6 +50,9 @@ static const struct option_row option_rows[] = {
       "of several archives in one place (default: the one that began last)" },
     { OPTION_HISTORY, "history", "N",
       "the history that ends with file N, as --list shows them (default: the newest)" },
+    { OPTION_JOBS, "jobs", "N", "fetch N files at a time (default 4)" },
+    { OPTION_DRY_RUN, "dry-run", NULL,
+      "make the log, with all checks, and remove it again: is the archive whole?" },
     { OPTION_LIST, "list", NULL, "only list the histories that the archive has, and make no log" },
     { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
@@ -71,6 +74,8 @@ static const char notes[] =
     "Example: the log as it was when the day began\n"
     "  twinlog restore orders.today --command 'cp /mnt/a/%f %p' --to today\n";
 
+#define MOST_JOBS 64u
+
 struct restore {
     char dir[PATH_MAX];
     char staging[PATH_MAX];
@@ -83,7 +88,8 @@ struct restore {
     uint64_t to_lsn;
     int64_t to_ns;
     uint64_t history; /* number of its newest file; 0 = the archive's */
-    bool only_lists;
+    unsigned jobs;
+    bool only_lists, is_dry_run;
 
     struct manifest manifest;
     uint64_t *path;               /* numbers of the files to be fetched, oldest first */
@@ -164,13 +170,12 @@ static int make_staging(const struct restore *restore)
 
 /* ---- the files ---------------------------------------------------------------------------------- */
 
-/* 1 = it is there; 0 = the archive does not have it; negative: failed, and said so. A command that fails behind the
- * first bytes, as on a full disk, has found the file. */
-static int fetch(const struct restore *restore, const char *name, const char *path)
+/* What came of the command: 1 = it is there; 0 = the archive does not have it; negative: failed, and said so. A command
+ * that fails behind the first bytes, as on a full disk, has found the file. */
+static int judge(int result, const char *name, const char *path)
 {
     char words[SHELL_TEXT_BYTES];
     struct stat stat;
-    int result = run_shell(restore->command, path, name);
 
     if (stop_signal())
         return -1;
@@ -189,13 +194,18 @@ static int fetch(const struct restore *restore, const char *name, const char *pa
     return -1;
 }
 
+static int fetch(const struct restore *restore, const char *name, const char *path)
+{
+    return judge(run_shell(restore->command, path, name), name, path);
+}
+
 static int refuse_file(const char *name, const char *words)
 {
     complain("the archive is damaged: %s %s", name, words);
     return STATUS_DAMAGED;
 }
 
-static int fetch_number(const struct restore *restore, uint64_t number, char name[ARCHIVE_FILE_BYTES],
+static void name_number(const struct restore *restore, uint64_t number, char name[ARCHIVE_FILE_BYTES],
                         char path[PATH_MAX])
 {
     char file[32];
@@ -203,7 +213,6 @@ static int fetch_number(const struct restore *restore, uint64_t number, char nam
     snprintf(file, sizeof(file), "%016" PRIx64 ".twl", number);
     archive_path(path, restore->segments_dir, file);
     name_archive_file(name, restore->id, number);
-    return fetch(restore, name, path);
 }
 
 static int fetch_manifest(const struct restore *restore, char name[ARCHIVE_FILE_BYTES], char path[PATH_MAX])
@@ -286,15 +295,23 @@ static int check_seam(const struct restore *restore, uint64_t number, uint64_t b
     return STATUS_DAMAGED;
 }
 
+/* Commands run ahead of the file that is checked: file i has process i % MOST_JOBS. */
 static int fetch_files(struct restore *restore)
 {
     char name[ARCHIVE_FILE_BYTES];
     char path[PATH_MAX];
+    int processes[MOST_JOBS];
     int status = STATUS_FINE;
+    uint64_t started = 0, i = 0;
 
-    for (uint64_t i = 0; status == STATUS_FINE && i < restore->count; i++) {
+    for (; status == STATUS_FINE && i < restore->count; i++) {
+        for (; started < restore->count && started < i + restore->jobs; started++) {
+            name_number(restore, restore->path[started], name, path);
+            processes[started % MOST_JOBS] = start_shell(restore->command, path, name);
+        }
         const uint64_t number = restore->path[i];
-        int found = fetch_number(restore, number, name, path);
+        name_number(restore, number, name, path);
+        int found = judge(end_shell(processes[i % MOST_JOBS], true), name, path);
         if (found <= 0)
             status = found ? STATUS_FAILED : fail_missing(restore, number, name);
         else
@@ -304,6 +321,8 @@ static int fetch_files(struct restore *restore)
         if (is_progress_due())
             show_progress("%" PRIu64 " files of %" PRIu64, i + 1, restore->count);
     }
+    for (; i < started; i++)
+        end_shell(processes[i % MOST_JOBS], false);
     clear_progress();
     return status;
 }
@@ -531,8 +550,8 @@ static void print_result(const struct restore *restore)
     }
     if (!is_empty)
         describe_lsns(lsns, restore->first_lsn, restore->last_lsn);
-    printf("%s, from %" PRIu64 " file%s of the archive %s\n", lsns, restore->count, plural(restore->count),
-           restore->id);
+    printf("%s%s, from %" PRIu64 " file%s of the archive %s\n", restore->is_dry_run ? "sound: " : "", lsns,
+           restore->count, plural(restore->count), restore->id);
 }
 
 static int run_restore(struct restore *restore)
@@ -549,7 +568,7 @@ static int run_restore(struct restore *restore)
         return status;
     for (size_t i = 0; i < count && status == STATUS_FINE && !stop_signal(); i++)
         status = steps[i](restore);
-    if (status == STATUS_FINE && !stop_signal() && !restore->only_lists)
+    if (status == STATUS_FINE && !stop_signal() && !restore->only_lists && !restore->is_dry_run)
         status = name_log(restore);
     remove_staging(restore);
     if (stop_signal())
@@ -577,7 +596,7 @@ static void take_point(struct restore *restore)
 
 static int restore_run(const struct command *command, int argc, char **argv)
 {
-    static struct restore restore; /* too large for the stack */
+    static struct restore restore = { .jobs = 4 }; /* too large for the stack */
     int value = 0;
 
     while ((value = next_option(command, argc, argv)) != -1) {
@@ -593,14 +612,18 @@ static int restore_run(const struct command *command, int argc, char **argv)
             restore.history = take_number("--history", 1, UINT64_MAX);
         } else if (value == OPTION_LIST) {
             restore.only_lists = true;
+        } else if (value == OPTION_JOBS) {
+            restore.jobs = (unsigned)take_number("--jobs", 1, MOST_JOBS);
+        } else if (value == OPTION_DRY_RUN) {
+            restore.is_dry_run = true;
         } else {
             restore.is_json = true;
         }
     }
     take_paths(&restore, take_directory(argc, argv));
     check_shell(restore.command);
-    if (restore.only_lists && (restore.history || restore.has_lsn || restore.has_time))
-        usage_error("--list only looks: it excludes --history and --to");
+    if (restore.only_lists && (restore.history || restore.has_lsn || restore.has_time || restore.is_dry_run))
+        usage_error("--list only looks: it excludes --history, --to and --dry-run");
     return run_restore(&restore);
 }
 

@@ -88,14 +88,17 @@ _Noreturn static void become_shell(const char *text, pid_t parent)
     _exit(127);
 }
 
-static int wait_for(pid_t pid)
+int end_shell(int process, bool is_wanted)
 {
+    const pid_t pid = process;
     unsigned wait_ms = 1;
     int status = 0;
     pid_t ended = 0;
 
+    if (process < 0)
+        return process;
     while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
-        if (!stop_sleep(wait_ms)) {
+        if (!is_wanted || !stop_sleep(wait_ms)) {
             kill(-pid, SIGTERM);
             kill(-pid, SIGCONT); /* a stopped one gets the other signal only then */
             ended = waitpid(pid, &status, 0);
@@ -108,7 +111,7 @@ static int wait_for(pid_t pid)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-int run_shell(const char *command, const char *path, const char *name)
+int start_shell(const char *command, const char *path, const char *name)
 {
     char *text = fill_in(command, path, name);
     pid_t parent = getpid();
@@ -127,7 +130,12 @@ int run_shell(const char *command, const char *path, const char *name)
     if (pid < 0)
         return error;
     setpgid(pid, pid); /* the child does the same: whichever comes first */
-    return wait_for(pid);
+    return pid;
+}
+
+int run_shell(const char *command, const char *path, const char *name)
+{
+    return end_shell(start_shell(command, path, name), true);
 }
 
 void describe_shell(char ret_text[SHELL_TEXT_BYTES], int result)
