@@ -427,8 +427,8 @@ static int take_loss(void *context, const struct twinlog_report *lost)
     struct restore *restore = context;
     const struct segment_file *oldest = &restore->manifest.files[restore->path[0] - 1];
 
-    /* An archive has no state file, and begins where the log had been trimmed when its archive began. Its newest segment
-     * proves that the log went on: there is a filler for that. */
+    /* An archive has no state file, and begins where the log had been trimmed by then. Its newest segment proves that
+     * the log went on: there is a filler for that. */
     if (lost->finding == TWINLOG_FOUND_BAD_STATE ||
         (lost->finding == TWINLOG_FOUND_MISSING_SEGMENT && lost->last_lsn == 0 &&
          lost->segment < oldest->sequence) ||
