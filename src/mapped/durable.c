@@ -99,13 +99,6 @@ static void see_up_to(struct mapped *m, const struct mapped_segment *seg) REQUIR
     }
 }
 
-void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg)
-{
-    twl_mutex_lock(&m->looking);
-    see_up_to(m, atomic_load(&seg->next));
-    twl_mutex_unlock(&m->looking);
-}
-
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
 {
     int rc = twl_mapped_catch_up(m);
@@ -292,70 +285,46 @@ int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
     return rc;
 }
 
-/* ---- a group ----------------------------------------------------------------------------------- */
+/* ---- closing ----------------------------------------------------------------------------------- */
 
-/* Without records the marker is the segment's last group. Every participant composes the same one. */
-static void compose_last(struct mapped_segment *seg)
+/* The group of the records. Every participant composes the same one. */
+static struct group_header compose_group(const struct mapped_segment *seg)
 {
-    if (seg->last.bytes > 0)
-        return;
-    seg->last = seg->start;
-    if (seg->walk.count == 0)
-        return;
-    seg->last = (struct group_header){ .first_lsn = seg->group.first_lsn,
-                                       .count = seg->walk.count,
-                                       .bytes = (uint32_t)(seg->walk.offset - OPEN_GROUP_OFFSET),
-                                       .durable_lsn = seg->start.durable_lsn,
-                                       .chain = seg->start.checksum,
-                                       .epoch = seg->start.epoch,
-                                       .kind = GROUP_RECORDS,
-                                       .flags = GROUP_MAPPED,
-                                       .time_ns = seg->start.time_ns };
-}
-
-/* Through the mapping. */
-static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
-{
-    unsigned char header[GROUP_HEADER_BYTES];
-    int rc = twl_mapped_sync_up_to(m, seg);
-    if (rc < 0 || seg->is_closed)
-        return rc;
-    compose_last(seg);
-    if (seg->walk.count > 0) {
-        twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
-        POINT("last-group-open");
-        memcpy(seg->group.bytes + OPEN_GROUP_OFFSET, header, sizeof(header));
-        POINT("last-group-closed");
-        seg->synced = SEGMENT_DATA_OFFSET;
-        rc = sync_bytes(m, seg, seg->walk.offset);
-    }
-    seg->is_closed = rc == 0;
-    return rc;
+    return (struct group_header){ .first_lsn = seg->group.first_lsn,
+                                  .count = seg->walk.count,
+                                  .bytes = (uint32_t)(seg->walk.offset - OPEN_GROUP_OFFSET),
+                                  .durable_lsn = seg->start.durable_lsn,
+                                  .chain = seg->start.checksum,
+                                  .epoch = seg->start.epoch,
+                                  .kind = GROUP_RECORDS,
+                                  .flags = GROUP_MAPPED,
+                                  .time_ns = seg->start.time_ns };
 }
 
 /* Through the file: the mapping may have been taken away. */
-int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg)
+static int write_group(const struct mapped_segment *seg, struct group_header *group, uint64_t offset)
 {
     unsigned char header[GROUP_HEADER_BYTES];
-    struct io_file *file = seg->segment.file;
-    atomic_fetch_add(&m->statistics->syncs, 1);
-    compose_last(seg);
-    twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, header);
-    begin_sync(seg);
-    int rc = seg->walk.count > 0 ? io_write_at(file, header, GROUP_HEADER_BYTES, OPEN_GROUP_OFFSET) : 0;
-    POINT("left-closed");
-    if (rc == 0)
-        rc = io_sync_data(file);
-    POINT("left-close-synced");
-    return end_sync(m, seg, rc);
+    twl_group_header_encode(group, seg->segment.seed, offset, header);
+    return io_write_at(seg->segment.file, header, sizeof(header), offset);
 }
 
-int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary)
+static int write_header(const struct mapped_segment *seg)
 {
+    struct group_header group = compose_group(seg);
+    const int rc = group.count > 0 ? write_group(seg, &group, OPEN_GROUP_OFFSET) : 0;
+    POINT("group-closed");
+    return rc;
+}
+
+static int summarise(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+{
+    struct summary *summary = seg->segment.summary ? seg->segment.summary : malloc(sizeof(*summary));
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
-    int rc = await_copies(m, seg, twl_open_group_count(&seg->group));
-    if (rc < 0 || !summary)
+    seg->segment.summary = summary;
+    int rc = summary ? await_copies(m, seg, twl_open_group_count(&seg->group)) : -ENOMEM;
+    if (rc < 0)
         return rc;
     twl_summary_begin(summary);
     twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
@@ -365,23 +334,61 @@ int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct su
             return twl_mapped_fail(m, -EIO);
         twl_summary_add_record(summary, lsn, OPEN_GROUP_OFFSET, (uint32_t)offset, record.time_ns);
     }
-    compose_last(seg);
-    if (seg->last.count > 0)
-        twl_summary_end_group(summary, &seg->last, OPEN_GROUP_OFFSET);
+    const struct group_header group = compose_group(seg);
+    if (group.count > 0)
+        twl_summary_end_group(summary, &group, OPEN_GROUP_OFFSET);
     summary->chain = seg->start.checksum; /* the group of records is not in the chain */
     return twl_open_group_is_lost(&seg->group) ? twl_mapped_fail(m, -EIO) : 0;
 }
 
-void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg)
+/* A crash may leave the footer without the header: the group counts as open then, with the same records. */
+static int seal(struct mapped *m, struct mapped_segment *seg)
 {
-    while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0)
+    struct common *common = m->participants->common;
+    struct segment_footer footer = { .max_time_so_far_ns = INT64_MAX };
+    atomic_fetch_add(&m->statistics->syncs, 1);
+    begin_sync(seg);
+    int rc = write_header(seg);
+    if (rc == 0)
+        rc = twl_segment_seal(&seg->segment, atomic_load(&common->max_time_so_far_ns), &footer);
+    POINT("left-sealed");
+    if (rc == -ENOMEM) { /* nothing was synced; the next try does all of it again */
+        (void)end_sync(m, seg, 0);
+        return rc;
+    }
+    if (rc == 0)
+        atomic_store(&common->max_time_so_far_ns, footer.max_time_so_far_ns);
+    return end_sync(m, seg, rc);
+}
+
+/* Where no other is let in, the mapping goes first: while a page is mapped, the kernel protects it against writing
+ * before it writes it to the disk, and interrupts the other processors for that. */
+int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
+{
+    m->wanted_lsn = 0;
+    int rc = seg->group.bytes ? summarise(m, seg) : 0; /* else an earlier try has done it */
+    if (rc == 0 && !participants_let_others_in(m->participants))
+        twl_mapped_take_mapping_away(m, seg);
+    if (rc == 0)
+        rc = twl_mapped_sync_up_to(m, seg);
+    return rc == 0 ? seal(m, seg) : rc;
+}
+
+/* The segment was left, and its records are complete, or a participant has closed it. */
+void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg)
+{
+    twl_mutex_lock(&m->looking);
+    see_up_to(m, atomic_load(&seg->next));
+    twl_mutex_unlock(&m->looking);
+    while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0) /* neither takes long */
         twl_yield();
+    twl_mapped_segment_unmap(seg);
 }
 
 /* ---- the log as a whole ------------------------------------------------------------------------ */
 
-/* The marker of a close is right behind the last record, and is written when all records are durable. */
-static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
+/* The marker of a close is right behind the last record. */
+static int write_close(struct mapped *m, struct mapped_segment *seg)
 {
     struct group_header marker = { .first_lsn = twl_mapped_segment_next_lsn(seg),
                                    .bytes = GROUP_HEADER_BYTES,
@@ -391,29 +398,33 @@ static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->s
                                    .kind = GROUP_CLOSE,
                                    .time_ns = m->io->ops->now_ns(m->io) };
     const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
-    unsigned char bytes[GROUP_HEADER_BYTES];
-    twl_group_header_encode(&marker, seg->segment.seed, offset, bytes);
-    POINT("close-unmarked");
-    memcpy(seg->group.bytes + offset, bytes, sizeof(bytes));
-    POINT("close-marked");
-    int rc = sync_bytes(m, seg, offset + GROUP_HEADER_BYTES);
     twl_mapped_segment_unmap(seg);
+    int rc = write_group(seg, &marker, offset);
+    POINT("close-marked");
     if (rc == 0)
         rc = twl_segment_truncate(&seg->segment, offset + GROUP_HEADER_BYTES);
-    if (rc == 0)
-        rc = io_sync(seg->segment.file);
     POINT("close-cut");
     return rc;
 }
 
+/* All records are durable, and there is no other participant. */
+static int close_file(struct mapped *m, struct mapped_segment *seg)
+{
+    atomic_fetch_add(&m->statistics->syncs, 1);
+    int rc = write_header(seg);
+    if (rc == 0 && !atomic_load(&seg->next))
+        rc = write_close(m, seg);
+    if (rc == 0)
+        rc = io_sync(seg->segment.file);
+    return rc < 0 ? twl_mapped_fail(m, rc) : 0;
+}
+
 int twl_mapped_close_all(struct mapped *m)
 {
-    int rc = 0;
     twl_mutex_lock(&m->syncing);
+    int rc = twl_mapped_sync_up_to(m, NULL);
     for (struct mapped_segment *seg = m->oldest; rc == 0 && seg; seg = atomic_load(&seg->next))
-        rc = close_group(m, seg);
-    if (rc == 0)
-        rc = close_log(m, atomic_load(&m->active));
+        rc = close_file(m, seg);
     twl_mutex_unlock(&m->syncing);
     return rc;
 }

@@ -109,22 +109,15 @@ int twl_mapped_finish(struct mapped *m);
 /* Completes and makes durable all records claimed in this segment and those before it; NULL: in all segments.
  * -EAGAIN: all records before one that another process has to complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last) REQUIRES(m->syncing);
-/* Waits for the records of a segment that was left, and sums them up, unless `summary` is NULL. -EAGAIN: another
- * process has to complete one. */
-int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary)
-    REQUIRES(m->syncing);
-/* Gives the group its header. The records are durable. */
-int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing);
-/* Waits until the segment, which was left, is not active any more and no thread is inside; neither takes
- * long. */
-void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg);
+/* Gives a segment that was left its header, index and footer, durably, when its records are. -EAGAIN: another process
+ * has to complete one. */
+int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing);
+/* Unmaps a segment that was left, when no thread is inside. All its records are complete. */
+void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing);
 /* Closes all groups and the log; called by the only, or the last, writer. */
 int twl_mapped_close_all(struct mapped *m);
 
 /* How far records are complete, without a wait for the disk. */
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
-/* Moves the walk behind this segment, which is about to be unmapped, as were those before it. All its records
- * are complete. */
-void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
 
 #endif

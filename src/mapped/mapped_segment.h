@@ -33,13 +33,11 @@ struct mapped_segment {
     uint64_t number;           /* [const] in the name of the segment */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
-    struct group_header last;  /* [syncing] once it is closed: its last group */
 
     struct open_walk walk; /* [syncing] as far as records are known to be complete */
     uint64_t synced;       /* [syncing] bytes up to here are durable */
     uint64_t found; /* [syncing] where records ended when it was opened; 0: they were read back (durable.c) */
     bool is_doubtful; /* [syncing] an error may have been reported before it was opened (durable.c) */
-    bool is_closed;   /* [syncing] its group has its header, if it has records */
     _Atomic(struct mapped_segment *) next;
 };
 

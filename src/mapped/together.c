@@ -148,19 +148,11 @@ int twl_mapped_make_ahead(struct mapped *m)
 
 /* ---- closing ----------------------------------------------------------------------------------- */
 
-/* The segment was left, and its records are complete, or a participant has closed it. */
-static void take_mapping_away(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
-{
-    twl_mapped_see_through(m, seg);
-    twl_mapped_await_users(m, seg);
-    twl_mapped_segment_unmap(seg);
-}
-
 /* Drops the oldest segment after a participant has closed its group. */
 static void drop_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
-    take_mapping_away(m, seg);
+    twl_mapped_take_mapping_away(m, seg);
     m->oldest = atomic_load(&seg->next);
     twl_segment_close(&seg->segment);
     twl_mapped_segment_unlock(seg);
@@ -172,38 +164,6 @@ static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
         drop_oldest(m);
 }
 
-/* Where no other is let in, the mapping goes first: while a page is mapped, the kernel protects it against writing
- * before it writes it to the disk, and interrupts the other processors for that. */
-static int give_header(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
-{
-    if (!twl_participants_try(m->participants, LOCK_TO_SYNC))
-        return -EAGAIN;
-    struct summary *summary = seg->segment.summary ? seg->segment.summary : malloc(sizeof(*summary));
-    seg->segment.summary = summary;
-    m->wanted_lsn = 0;
-    int rc = twl_mapped_summarise(m, seg, summary);
-    if (rc == 0 && !participants_let_others_in(m->participants))
-        take_mapping_away(m, seg);
-    if (rc == 0)
-        rc = twl_mapped_sync_up_to(m, seg);
-    if (rc == 0)
-        rc = twl_mapped_close_file(m, seg);
-    twl_participants_release(m->participants, LOCK_TO_SYNC);
-    return rc;
-}
-
-/* An index only makes finding records faster, so a failure to write it is no error. */
-static void give_index(struct mapped *m, const struct segment *segment)
-{
-    struct common *common = m->participants->common;
-    struct segment_footer footer;
-    int64_t max_time_so_far_ns = INT64_MAX;
-    if (segment->summary && twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
-        max_time_so_far_ns = footer.max_time_so_far_ns;
-    atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
-    POINT("left-sealed");
-}
-
 static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
@@ -211,9 +171,12 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
     const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
     if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_CLOSE))
         return false;
-    bool is_closed = seg->number == atomic_load(&common->oldest) && give_header(m, seg) == 0;
+    bool is_closed = false;
+    if (seg->number == atomic_load(&common->oldest) && twl_participants_try(m->participants, LOCK_TO_SYNC)) {
+        is_closed = twl_mapped_close_segment(m, seg) == 0;
+        twl_participants_release(m->participants, LOCK_TO_SYNC);
+    }
     if (is_closed) {
-        give_index(m, &seg->segment);
         raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
