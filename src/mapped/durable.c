@@ -49,10 +49,8 @@ static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, c
 static void see_rest(struct mapped *m) REQUIRES(m->looking)
 {
     struct record_header record;
-    while (twl_open_group_pass(&m->seen_segment->group, &m->seen, &record)) {
+    while (twl_open_group_pass(&m->seen_segment->group, &m->seen, &record))
         m->seen_bytes += record.size;
-    }
-    raise_u64(&m->seen_segment->words->complete, twl_open_walk_pack(&m->seen));
 }
 
 static void see_next(struct mapped *m, struct mapped_segment *next) REQUIRES(m->looking)
@@ -137,7 +135,6 @@ static int await_copies(struct mapped *m, struct mapped_segment *seg, uint32_t c
     int rc = 0;
     while (rc == 0 && seg->walk.count < count)
         rc = await_copy(m, seg, &seg->walk, &record);
-    raise_u64(&seg->words->complete, twl_open_walk_pack(&seg->walk));
     return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
 }
 

@@ -47,8 +47,7 @@ struct mapped {
     uint64_t room; /* [const] bytes a segment must have for groups, so that the largest record fits */
 
     struct twl_mutex rolling;
-    struct segment spare_segment; /* [rolling] the next segment, not started; without a file: there is none */
-    struct mapped_segment *spare; /* [rolling] the same, mapped; NULL also while mapping it fails */
+    struct mapped_segment *spare; /* [rolling] the next segment, not started; NULL: there is none */
     _Atomic bool has_spare;
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
     struct twl_mutex making; /* held while the next segment is made */
@@ -92,10 +91,11 @@ void twl_mapped_free_segments(struct mapped *m);
 
 /* ---- together.c: what participants do for each other --------------------------------------------------- */
 
-/* Opens the next segment as `spare_segment`. -EAGAIN: there is none, and it may not wait for one to be made. */
-int twl_mapped_get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
-/* For the thread: has the next segment made, if there is none. -EAGAIN: another participant makes it. */
-int twl_mapped_make_ahead(struct mapped *m);
+/* Opens the next segment. -EAGAIN: there is none, and it may not wait for one to be made. */
+int twl_mapped_get_next(struct mapped *m, bool may_wait, struct segment *ret_segment) REQUIRES(m->rolling);
+/* For the thread: the same, and makes it if there is none; without `rolling`, so that a thread that needs a segment
+ * meanwhile does not wait for this one. -EAGAIN: another participant makes it. */
+int twl_mapped_make_ahead(struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment);
 /* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. */
 bool twl_mapped_tend(struct mapped *m);
 uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */

@@ -43,23 +43,29 @@ void twl_mapped_leave(struct mapped_segment *seg)
 
 /* ---- from one segment to the next ----------------------------------------------------------------- */
 
+/* Maps the next segment, which is the mapping's from here on; on failure it is closed. */
+static int map_spare(struct mapped *m, struct segment *segment) REQUIRES(m->rolling)
+{
+    const int rc = twl_mapped_segment_map(m->io, segment, m->participants, &m->spare);
+    if (rc < 0)
+        twl_segment_close(segment);
+    atomic_store(&m->has_spare, rc == 0);
+    return rc;
+}
+
 /* Makes `spare` ready to be started. If it may not wait and none is ready: -EAGAIN, or what kept the thread
  * from making one. */
 static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
-    int rc = 0;
+    struct segment next;
     if (m->spare)
         return 0;
-    if (!m->spare_segment.file)
-        rc = twl_mapped_get_next(m, may_wait);
+    int rc = twl_mapped_get_next(m, may_wait, &next);
     if (rc == -EAGAIN && !may_wait) {
         const int error = atomic_exchange(&m->spare_error, 0); /* that kept the thread from making one */
         rc = error < 0 ? error : rc;
     }
-    if (rc == 0)
-        rc = twl_mapped_segment_map(m->io, &m->spare_segment, m->participants, &m->spare);
-    atomic_store(&m->has_spare, rc == 0);
-    return rc;
+    return rc == 0 ? map_spare(m, &next) : rc;
 }
 
 /* Begins the spare and makes it the active segment. In this order: it gets its marker, the same from every participant;
@@ -85,7 +91,6 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
         return -EOVERFLOW;
     twl_mapped_segment_begin(seg, &start);
     POINT("start-marked");
-    m->spare_segment = (struct segment){ 0 };
     m->spare = NULL;
     atomic_store(&m->has_spare, false);
     if (old) {
@@ -286,13 +291,18 @@ static void prepare_pages(struct mapped *m)
 /* Maps the next segment, and makes its first pages present. A close waits for this, and has no use for it. */
 static void prepare_segment(struct mapped *m)
 {
+    const struct mapped_segment *active = atomic_load(&m->active);
+    struct segment made;
     if (atomic_load(&m->has_spare) || atomic_load(&m->must_stop))
         return;
-    int rc = twl_mapped_make_ahead(m);
+    int rc = twl_mapped_make_ahead(m, active, &made);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
-        rc = prepare(m, false);
-        if (rc == 0 && !atomic_load(&m->must_stop))
+        if (atomic_load(&m->active) == active && !m->spare)
+            rc = map_spare(m, &made);
+        else
+            twl_segment_close(&made);
+        if (m->spare && !atomic_load(&m->must_stop))
             twl_mapped_segment_populate(m->spare, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
@@ -420,16 +430,15 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     atomic_store(&m->statistics->began_lsn, m->began_lsn);
     atomic_store(m->durable, config->position.next_lsn - 1);
     atomic_store(&m->own_durable, config->position.next_lsn - 1);
+    struct segment first = { 0 };
     twl_mutex_lock(&m->rolling);
-    int rc = -EAGAIN;
-    if (twl_keeper_take(config->keeper, m->room, &m->spare_segment))
-        rc = prepare(m, false);
+    int rc = twl_keeper_take(config->keeper, m->room, &first) ? map_spare(m, &first) : -EAGAIN;
     if (rc == 0)
         rc = move_on(m, &config->position);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) { /* else each failed opening leaves one more segment behind it */
         twl_keeper_remove_ready(config->keeper);
-        m->io->ops->unlink(m->io, m->spare_segment.name);
+        m->io->ops->unlink(m->io, first.name);
         twl_mapped_destroy(m);
         return rc;
     }
@@ -480,6 +489,7 @@ static int finish(void *engine)
 
 static void free_segment(struct mapped_segment *seg)
 {
+    twl_segment_close(&seg->segment);
     twl_mapped_segment_unmap(seg);
     twl_mapped_segment_unlock(seg);
     free(seg);
@@ -489,7 +499,6 @@ void twl_mapped_free_segments(struct mapped *m)
 {
     for (struct mapped_segment *seg = m->all; seg;) {
         struct mapped_segment *next = atomic_load(&seg->next);
-        twl_segment_close(&seg->segment);
         free_segment(seg);
         seg = next;
     }
@@ -504,7 +513,6 @@ void twl_mapped_destroy(struct mapped *m)
     twl_mapped_free_segments(m);
     if (m->spare)
         free_segment(m->spare);
-    twl_segment_close(&m->spare_segment);
     twl_mutex_destroy(&m->rolling);
     twl_mutex_destroy(&m->making);
     twl_mutex_destroy(&m->syncing);

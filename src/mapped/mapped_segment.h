@@ -10,7 +10,6 @@
 /* In the header block of the segment, behind its header; shared by the participants. */
 struct mapped_words {
     _Atomic uint64_t cursor;
-    _Atomic uint64_t complete; /* only goes up: records up to this walk (twl_open_walk_pack()) are complete */
     _Atomic uint64_t synced;   /* only goes up: bytes up to here are durable */
     _Atomic uint32_t is_named; /* the name of the file is durable */
     _Atomic uint32_t syncing; /* participants that are syncing the file, or died while they did (durable.c) */

@@ -169,17 +169,6 @@ bool twl_open_group_is_gone(const struct open_group *group, const struct open_wa
     return twl_open_group_owner(group, walk, &size) == 0 && !twl_open_group_pass(group, &behind, &record);
 }
 
-uint64_t twl_open_walk_pack(const struct open_walk *walk)
-{
-    return pack(walk->offset, walk->count);
-}
-
-struct open_walk twl_open_walk_unpack(uint64_t packed)
-{
-    const struct open_walk walk = { offset_of(packed), (uint32_t)packed }, start = OPEN_WALK_INIT;
-    return walk.offset >= start.offset ? walk : start;
-}
-
 /* ---- dead participants --------------------------------------------------------------------------- */
 
 unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,

@@ -85,8 +85,4 @@ void twl_open_group_help(const struct open_group *group);
 /* Passes a claimed place, complete or not. */
 void twl_open_group_skip(struct open_walk *walk, uint32_t size);
 
-/* A walk as one word, to be shared as a hint. A word that is no walk unpacks to the beginning. */
-uint64_t twl_open_walk_pack(const struct open_walk *walk);
-struct open_walk twl_open_walk_unpack(uint64_t packed);
-
 #endif

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define COMMON_VERSION 5u
+#define COMMON_VERSION 6u
 #define OPENING_MS 30000u /* an opening, which may wait for a dead writer, or a close may take so long */
 #define MEETING_MS 1000u  /* to wait for the page to say that the log is being opened */
 #define LEAVING_MS 5000u  /* to wait for a participant that leaves, and may be stopped */

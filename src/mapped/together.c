@@ -104,7 +104,7 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
     return rc == -EEXIST ? open_next(m, active, ret_segment) : rc;
 }
 
-int twl_mapped_get_next(struct mapped *m, bool may_wait)
+int twl_mapped_get_next(struct mapped *m, bool may_wait, struct segment *ret_segment)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
     if (may_wait) {
@@ -113,37 +113,25 @@ int twl_mapped_get_next(struct mapped *m, bool may_wait)
     } else if (!twl_mutex_try_lock(&m->making)) {
         return -EAGAIN;
     }
-    int rc = open_next(m, active, &m->spare_segment);
+    int rc = open_next(m, active, ret_segment);
     if (rc == -ENOENT && may_wait)
-        rc = make_next(m, active, &m->spare_segment);
+        rc = make_next(m, active, ret_segment);
     twl_mutex_unlock(&m->making);
     return rc == -ENOENT ? -EAGAIN : rc;
 }
 
-/* Without `rolling`, so that a thread that needs a segment meanwhile does not wait for this one. */
-int twl_mapped_make_ahead(struct mapped *m)
+int twl_mapped_make_ahead(struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment)
 {
-    const struct mapped_segment *active = atomic_load(&m->active);
-    struct segment made;
     twl_mutex_lock(&m->making);
-    int rc = open_next(m, active, &made);
+    int rc = open_next(m, active, ret_segment);
     if (rc == -ENOENT && !twl_participants_try(m->participants, LOCK_TO_MAKE)) {
         rc = -EAGAIN;
     } else if (rc == -ENOENT) {
-        rc = make_next(m, active, &made);
+        rc = make_next(m, active, ret_segment);
         twl_participants_release(m->participants, LOCK_TO_MAKE);
     }
     twl_mutex_unlock(&m->making);
-    if (rc < 0)
-        return rc;
-    twl_mutex_lock(&m->rolling);
-    const bool is_needed = atomic_load(&m->active) == active && !m->spare && !m->spare_segment.file;
-    if (is_needed)
-        m->spare_segment = made;
-    twl_mutex_unlock(&m->rolling);
-    if (!is_needed)
-        twl_segment_close(&made);
-    return 0;
+    return rc;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */
@@ -297,11 +285,10 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 
 /* ---- dead participants ------------------------------------------------------------------------- */
 
-/* Makes fillers of claims of this handle's number in the segment, from where records may be incomplete; skips other
- * claims. */
+/* Makes fillers of claims of this handle's number in the segment; skips other claims. */
 static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
 {
-    struct open_walk walk = twl_open_walk_unpack(atomic_load(&seg->words->complete));
+    struct open_walk walk = seg->walk;
     twl_open_group_help(&seg->group); /* the dead participant may not have moved the cursor on */
     const uint32_t count = twl_open_group_count(&seg->group);
     struct record_header record;
@@ -314,6 +301,8 @@ static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
             twl_open_group_skip(&walk, size);
         else if (!twl_open_group_pass(&seg->group, &walk, &record))
             return; /* the record is gone; the next sync or wait finds that, too */
+        else if (walk.count == seg->walk.count + 1) /* so the next sync need not walk here */
+            seg->walk = walk;
     }
 }
 

@@ -1734,9 +1734,12 @@ static void leave_again(void)
 {
     const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
     const uint64_t rolls = log_stat(leaving_log).rolls;
+    struct mapped *mapped = leaving_log->mapped;
+    struct segment made;
     uint64_t lsn;
 
-    ck_assert_int_eq(twl_mapped_make_ahead(leaving_log->mapped), 0);
+    ck_assert_int_eq(twl_mapped_make_ahead(mapped, atomic_load(&mapped->active), &made), 0);
+    twl_segment_close(&made);
     while (log_stat(leaving_log).rolls == rolls)
         ck_assert_int_eq(append_on_terms(leaving_log, 1000, &terms, &lsn), 0);
     atomic_store(&gate.when_checked, ++times_left < 50 ? leave_again : NULL);
