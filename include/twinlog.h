@@ -92,7 +92,6 @@ enum twinlog_finding {
     TWINLOG_FOUND_MISSING_SEGMENT, /* segments before and after it are there */
     TWINLOG_FOUND_FOREIGN_FILE,    /* another log's segment, or files that are no log */
     TWINLOG_FOUND_NEWER_FORMAT,    /* a feature or version this library does not know */
-    TWINLOG_FOUND_DIRTY_PADDING,   /* bytes that must be zero are not; no record is affected */
     TWINLOG_FOUND_SYSTEM_ERROR,    /* a call to the system failed; see `error` */
     TWINLOG_FOUND_BAD_STATE,       /* the file of cursors and values is damaged or missing */
     TWINLOG_FOUND_BAD_INDEX,       /* a sealed segment's index is wrong; no record is affected */

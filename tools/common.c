@@ -213,7 +213,6 @@ const char *finding_name(uint32_t finding)
         [TWINLOG_FOUND_MISSING_SEGMENT] = "missing-segment",
         [TWINLOG_FOUND_FOREIGN_FILE] = "foreign-file",
         [TWINLOG_FOUND_NEWER_FORMAT] = "newer-format",
-        [TWINLOG_FOUND_DIRTY_PADDING] = "dirty-padding",
         [TWINLOG_FOUND_SYSTEM_ERROR] = "system-error",
         [TWINLOG_FOUND_BAD_STATE] = "bad-state",
         [TWINLOG_FOUND_BAD_INDEX] = "bad-index",

@@ -133,13 +133,6 @@ static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t 
     return report_finding(w, &report, NULL);
 }
 
-static int tell_padding(struct walk *w, uint64_t offset, uint64_t bytes)
-{
-    return tell_harmless(w, TWINLOG_FOUND_DIRTY_PADDING, offset, bytes,
-                         "bytes that must be zero are not; no record is affected, but the disk changed "
-                         "something");
-}
-
 static void tell_system(struct walk *w, int error)
 {
     struct twinlog_report report;
@@ -155,37 +148,18 @@ static int stale_or(int error)
     return error == TWINLOG_ECORRUPT || error == -ENOENT ? WALK_STALE : error;
 }
 
-/* ---- bytes that must be zero ------------------------------------------------------------------- */
+/* ---- the second header -------------------------------------------------------------------------- */
 
-static int check_zeros(struct walk *w, uint64_t from, uint64_t to)
-{
-    int error;
-    if (from >= to)
-        return 0;
-    const unsigned char *bytes = twl_iter_bytes(&w->cursor, from, (size_t)(to - from), &error);
-    if (!bytes)
-        return error;
-    for (uint64_t i = 0; i < to - from; i++)
-        if (bytes[i] != 0)
-            return tell_padding(w, from + i, 1);
-    return 0;
-}
-
-static int check_headers(struct walk *w)
+static int check_second_header(struct walk *w)
 {
     unsigned char header[HEADER_SECTOR_BYTES];
     int error;
     if (w->snapshot.set.entries[w->index].has_second_header)
         return 0;
-    const unsigned char *block = twl_iter_bytes(&w->cursor, 0, SEGMENT_HEADER_BYTES, &error);
-    if (!block)
+    const unsigned char *first = twl_iter_bytes(&w->cursor, 0, HEADER_SECTOR_BYTES, &error);
+    if (!first)
         return error;
-    memcpy(header, block, sizeof(header));
-    if (!segment_is_mapped(&w->segment.header) && !twl_segment_header_is_clean(block)) {
-        error = tell_padding(w, HEADER_SECTOR_BYTES, SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES);
-        if (error != 0)
-            return error;
-    }
+    memcpy(header, first, sizeof(header));
     const uint64_t at = twl_second_header_offset(&w->segment.header);
     const unsigned char *second = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
     if (!second || memcmp(header, second, sizeof(header)) == 0)
@@ -415,7 +389,7 @@ static int check_claim(struct walk *w)
 }
 
 /* Checks the group that the cursor has entered. 1 = go on with the next one. */
-static int check_group(struct walk *w, uint64_t expected_offset)
+static int check_group(struct walk *w)
 {
     struct segment_iter *cursor = &w->cursor;
     uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
@@ -425,8 +399,8 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         return 0;
     }
     const bool is_removed = end_lsn <= w->segment.head_lsn && !cursor->is_open;
-    int rc = cursor->has_passed ? 0 : check_zeros(w, expected_offset, cursor->group_offset);
-    if (rc == 0 && cursor->group.first_lsn > w->next_lsn)
+    int rc = 0;
+    if (cursor->group.first_lsn > w->next_lsn)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
     if (rc != 0)
         return rc;
@@ -462,15 +436,11 @@ static int step(struct walk *w)
     uint64_t next_lsn = cursor->position.next_lsn;
     if (next_lsn >= w->bound)
         return 0;
-    /* Where the preceding group ends. After damage nothing is known of the bytes in between. */
-    uint64_t expected_offset = cursor->offset == 0 ? SEGMENT_DATA_OFFSET
-                               : next_lsn == 0     ? UINT64_MAX
-                                                   : cursor->offset;
     int rc = twl_iter_enter_group(cursor);
     if (rc < 0)
         return rc;
     if (rc > 0)
-        return cursor->group.first_lsn < w->bound ? check_group(w, expected_offset) : 0;
+        return cursor->group.first_lsn < w->bound ? check_group(w) : 0;
     if (cursor->offset >= w->segment.data_end && next_lsn == 0)
         return 0;
     bool is_damage;
@@ -524,7 +494,7 @@ static int walk_segment(struct walk *w, struct position *position)
     twl_iter_begin(&w->cursor, &w->segment, *position);
     rc = look_at_seal(w);
     if (rc == 0)
-        rc = check_headers(w);
+        rc = check_second_header(w);
     for (unsigned steps = 0; rc == 0 && !w->is_done; steps++) {
         rc = step(w);
         if (rc <= 0)

@@ -150,11 +150,6 @@ enum header_state twl_segment_header_decode(const unsigned char bytes[HEADER_SEC
     return HEADER_VALID;
 }
 
-bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES])
-{
-    return are_zeros(block + HEADER_SECTOR_BYTES, SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES);
-}
-
 uint64_t twl_segment_data_end(uint64_t segment_bytes)
 {
     return segment_bytes - SEGMENT_FOOTER_BYTES;

@@ -86,9 +86,6 @@ void twl_segment_header_encode(const struct segment_header *header,
                                unsigned char block[SEGMENT_HEADER_BYTES]);
 enum header_state twl_segment_header_decode(const unsigned char sector[HEADER_SECTOR_BYTES],
                                             struct segment_header *ret_header);
-/* Also false if a byte after the integers is not zero; the header can be used nevertheless. Not for segments with
- * FEATURE_MAPPED. */
-bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES]);
 
 /* The second header is a copy of the first one for repair: behind the footer, or, because a file with FEATURE_MAPPED
  * may be shorter than its header says, at the end of the header block. */
