@@ -312,7 +312,7 @@ static bool is_full(struct walk *w, const struct recover_judgement *judgement)
         w->has_begun = true;
         return true;
     }
-    if ((facts & FACT_LATER_GROUP) || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
+    if (judgement->is_followed || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
         return false;
     if (w->is_sealed)
         return cursor->offset == w->footer.data_end && cursor->position.chain == w->footer.chain;

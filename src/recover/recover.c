@@ -32,7 +32,6 @@
 #define GAP_IN_SPARE_BYTES (4 * BLOCK_BYTES)
 
 #define LATER_DURABLE FACT_LATER_DURABLE
-#define LATER_GROUP FACT_LATER_GROUP
 #define NEWEST FACT_NEWEST
 #define JOINS FACT_JOINS
 #define ZERO FACT_ZERO
@@ -46,16 +45,12 @@ const struct recover_row twl_recover_table[] = {
     { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
     { LATER_DURABLE | SEALED, SEALED, DECIDE_DAMAGE, "the segment is sealed, and there was more" },
     { PROOF, PASSED, DECIDE_DAMAGE, "a cursor or the head of the log is behind it" },
-    { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
-    { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
-      "this segment and the next both have a group for this position" },
+    { PROOF | NEWEST | JOINS, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
     { PROOF | NEWEST | JOINS, 0, DECIDE_TRUNCATE, "later segments were never acknowledged" },
-    { PROOF | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_TRUNCATE,
-      "later groups were never acknowledged" },
-    { PROOF | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_TRUNCATE, "a group was being written" },
-    { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
+    { PROOF | NEWEST | ZERO, NEWEST, DECIDE_TRUNCATE, "a group was being written" },
+    { PROOF | NEWEST | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
       "the log ends with a whole group, and is not closed" },
-    { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
+    { PROOF | NEWEST | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
       "the last writer closed the log" },
 };
 const size_t twl_recover_rows = sizeof(twl_recover_table) / sizeof(twl_recover_table[0]);
@@ -244,8 +239,8 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         rc = twl_iter_find_later(cursor, cursor->offset, gap, stop, &later);
     if (rc < 0)
         return rc;
-    unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero || is_stale ? FACT_ZERO : 0) |
-                     (later.offset != 0 ? FACT_LATER_GROUP : 0);
+    const bool is_followed = later.offset != 0;
+    unsigned facts = (was_closed ? FACT_CLOSED : 0) | ((is_zero || is_stale) && !is_followed ? FACT_ZERO : 0);
     rc = ask_later_segments(io, set, index, spare_gap, stop, &facts, &later);
     if (rc < 0)
         return rc;
@@ -255,8 +250,9 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         rc = ask_the_rest(io, set, index, cursor, &facts);
     if (rc < 0)
         return rc;
-    *ret_judgement =
-        (struct recover_judgement){ .facts = facts, .row = twl_recover_decide(facts), .later = later };
+    *ret_judgement = (struct recover_judgement){
+        .facts = facts, .row = twl_recover_decide(facts), .later = later, .is_followed = is_followed
+    };
     return 0;
 }
 

@@ -13,18 +13,18 @@
 /* The facts about the place p, with next LSN n, where a walk stopped. */
 enum recover_fact {
     FACT_LATER_DURABLE = 1u << 0, /* something later proves that what belongs at p was durable */
-    FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, with proof or without */
-    FACT_NEWEST = 1u << 2,        /* no later segment is started */
-    FACT_JOINS = 1u << 3,         /* the next segment begins with the group that continues here */
-    FACT_ZERO = 1u << 4,   /* only zeros from p to the end of its block; or p begins a block of a recycled
-                            * file, and no group of this incarnation is there */
-    FACT_CLOSED = 1u << 5, /* the last group before p is the marker of a close */
+    FACT_NEWEST = 1u << 1,        /* no later segment is started */
+    FACT_JOINS = 1u << 2,         /* the next segment begins with the group that continues here */
+    FACT_ZERO =
+        1u << 3, /* this segment has no later group, and only zeros from p to the end of p's block; or p
+                            * begins a block of a recycled file, and no group of this incarnation is there */
+    FACT_CLOSED = 1u << 4, /* the last group before p is the marker of a close */
     FACT_SEALED =
-        1u << 6, /* nothing continues here, and this segment is sealed: its footer counts what is missing,
+        1u << 5, /* nothing continues here, and this segment is sealed: its footer counts what is missing,
                   * or the segment was left for one that is missing */
-    FACT_PASSED = 1u << 7, /* nothing continues here, and the head of the log or a cursor lies behind p */
+    FACT_PASSED = 1u << 6, /* nothing continues here, and the head of the log or a cursor lies behind p */
 };
-#define RECOVER_FACTS 8u
+#define RECOVER_FACTS 7u
 
 enum recover_decision {
     DECIDE_NEXT_SEGMENT, /* the segment is full: go on in the next one */
@@ -52,6 +52,7 @@ struct recover_judgement {
     unsigned facts;
     const struct recover_row *row;
     struct later_groups later;
+    bool is_followed; /* this segment has a later group, with proof or without */
 };
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
                       bool was_closed, uint64_t gap, struct recover_judgement *ret_judgement);

@@ -56,7 +56,7 @@ TEST(a_clean_end_has_nothing_behind_it)
         enum recover_decision decision = twl_recover_decide(facts)->decision;
         bool is_clean = decision == DECIDE_CLEAN_END || decision == DECIDE_CLEAN_CLOSE;
         if (is_clean) {
-            ck_assert((facts & FACT_ZERO) && (facts & FACT_NEWEST) && !(facts & FACT_LATER_GROUP));
+            ck_assert((facts & FACT_ZERO) && (facts & FACT_NEWEST));
             ck_assert((decision == DECIDE_CLEAN_CLOSE) == ((facts & FACT_CLOSED) != 0));
         }
         if (decision == DECIDE_NEXT_SEGMENT)
@@ -399,7 +399,7 @@ TEST(an_unknown_place_is_continued_by_nothing)
     load_set(io, &set);
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
     ck_assert_uint_eq(judgement.facts & FACT_JOINS, 0);
-    ck_assert_uint_eq(judgement.facts & FACT_LATER_GROUP, 0);
+    ck_assert(!judgement.is_followed);
     ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
@@ -460,7 +460,7 @@ TEST(a_later_segment_proves_what_a_later_group_does_not)
     twl_iter_free(&cursor);
     twl_segment_close(&segment);
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
-    ck_assert_uint_ne(judgement.facts & FACT_LATER_GROUP, 0);
+    ck_assert(judgement.is_followed);
     ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
     ck_assert(judgement.later.is_proof);
     set.started = 1; /* nothing else knows */
