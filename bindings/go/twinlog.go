@@ -6,7 +6,7 @@
 //	lsn, err := log.Append(ctx, []byte("hello")) // on stable storage
 //
 // Goroutines that append at the same time share one write and one sync. Hundreds of them may wait in Append: they wait
-// on channels, not in C, so they take no threads, and so do those that wait in a Reader, but for one of each log. Every
+// on channels, not in C, so they take no threads; nor do those that wait for records, but for one of each log. Every
 // method may be called by any goroutine, Close too: it waits for calls that have begun, and later ones get os.ErrClosed.
 // A Reader and a Consumer serve one call at a time. Close what was opened: nothing is closed by the garbage collector.
 // The manual is that of <twinlog.h>.
@@ -15,6 +15,7 @@ package twinlog
 /*
 #cgo pkg-config: twinlog
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <twinlog_admin.h>
@@ -40,6 +41,31 @@ static int go_consumer_open(const char *dir, const char *name, struct twinlog_re
 	struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
 	options.ret_report = report;
 	return twinlog_consumer_open(dir, name, &options, consumer);
+}
+
+// Returns a descriptor that Go closes, and a reader that makes it readable.
+static int go_watch(const char *dir, struct twinlog_reader **reader)
+{
+	int rc = twinlog_reader_open(dir, NULL, reader);
+	if (rc < 0)
+		return rc;
+	rc = twinlog_reader_fd(*reader);
+	if (rc >= 0 && (rc = fcntl(rc, F_DUPFD_CLOEXEC, 0)) < 0)
+		rc = -errno;
+	if (rc < 0)
+		twinlog_reader_close(*reader);
+	return rc;
+}
+
+// From then on the descriptor is readable when there is something new. Returns 0, or an error.
+static int go_arm(struct twinlog_reader *reader)
+{
+	struct twinlog_record record;
+	int rc;
+	do
+		rc = twinlog_reader_seek_end(reader);
+	while (rc == 0 && (rc = twinlog_reader_next(reader, &record)) > 0);
+	return rc;
 }
 
 static struct twinlog_options go_options(void) { return (struct twinlog_options)TWINLOG_OPTIONS_INIT; }
@@ -506,55 +532,108 @@ func (log *Log) Read(lsn uint64) (record Record, err error) {
 	}
 }
 
-// turns lets the goroutines that wait for records of one log take turns: one of them waits in C, for all.
-type turns struct {
+// news wakes the goroutines that wait for records of one log: a reader of its own watches the log, with one thread of C,
+// and Go's poller watches the descriptor of that reader.
+type news struct {
+	log     identity
+	users   int // [allNews.lock]
+	c       *C.struct_twinlog_reader
+	file    *os.File // the descriptor
 	lock    sync.Mutex
-	users   int
-	isTaken bool
-	changed chan struct{} // closed when the turn ends
+	changed chan struct{} // [lock] closed at the next news; nil: nobody has asked since the last
+	asked   chan struct{} // gets one value for each `changed`
+	ending  chan struct{}
+	ended   chan struct{}
 }
 
-var allTurns = struct {
+type identity struct{ device, inode uint64 } // of a directory
+
+var allNews = struct {
 	lock sync.Mutex
-	of   map[string]*turns // by directory
-}{of: map[string]*turns{}}
+	of   map[identity]*news
+}{of: map[identity]*news{}}
 
-func enterTurns(dir string) (string, *turns) {
-	if path, err := filepath.Abs(dir); err == nil {
-		dir = path
+func enterNews(dir string) (*news, error) {
+	allNews.lock.Lock()
+	defer allNews.lock.Unlock()
+	var stat syscall.Stat_t
+	if err := syscall.Stat(dir, &stat); err != nil {
+		return nil, err
 	}
-	allTurns.lock.Lock()
-	defer allTurns.lock.Unlock()
-	if allTurns.of[dir] == nil {
-		allTurns.of[dir] = &turns{changed: make(chan struct{})}
+	log := identity{uint64(stat.Dev), uint64(stat.Ino)}
+	n := allNews.of[log]
+	if n == nil {
+		path, err := cPath(dir)
+		if err != nil {
+			return nil, err
+		}
+		defer C.free(unsafe.Pointer(path))
+		n = &news{log: log, asked: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
+		fd := C.go_watch(path, &n.c)
+		if err := check(fd); err != nil {
+			return nil, err
+		}
+		n.file = os.NewFile(uintptr(fd), dir)
+		allNews.of[log] = n
+		go n.run()
 	}
-	allTurns.of[dir].users++
-	return dir, allTurns.of[dir]
+	n.users++
+	return n, nil
 }
 
-func leaveTurns(dir string, t *turns) {
-	allTurns.lock.Lock()
-	defer allTurns.lock.Unlock()
-	if t.users--; t.users == 0 {
-		delete(allTurns.of, dir)
+func (n *news) leave() {
+	allNews.lock.Lock()
+	defer allNews.lock.Unlock()
+	if n.users--; n.users == 0 {
+		delete(allNews.of, n.log)
+		close(n.ending)
+		n.file.Close()
+		<-n.ended
+		C.twinlog_reader_close(n.c)
 	}
 }
 
-// take says whether the turn is the caller's, and when the one that has it gives it back.
-func (t *turns) take() (bool, <-chan struct{}) {
-	t.lock.Lock()
-	defer t.lock.Unlock()
-	isMine := !t.isTaken
-	t.isTaken = true
-	return isMine, t.changed
+// ask returns what is closed when something has changed since.
+func (n *news) ask() <-chan struct{} {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.changed == nil {
+		n.changed = make(chan struct{})
+		n.asked <- struct{}{}
+	}
+	return n.changed
 }
 
-func (t *turns) give() {
-	t.lock.Lock()
-	defer t.lock.Unlock()
-	t.isTaken = false
-	close(t.changed)
-	t.changed = make(chan struct{})
+func (n *news) tell() {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	close(n.changed)
+	n.changed = nil
+}
+
+func (n *news) run() {
+	defer close(n.ended)
+	poller, err := n.file.SyscallConn()
+	for err == nil {
+		select {
+		case <-n.asked:
+		case <-n.ending:
+			return
+		}
+		// The reader goes to the end inside of Read, because what becomes readable before Read is not noticed.
+		isArmed := false
+		err = poller.Read(func(uintptr) bool {
+			if isArmed {
+				return true
+			}
+			isArmed = C.go_arm(n.c) == 0
+			n.tell()
+			return !isArmed
+		})
+		if err == nil && !isArmed { // the log cannot be read: the others look for themselves, now and then
+			time.Sleep(roomWait)
+		}
+	}
 }
 
 // follower is what a Reader and a Consumer have in common.
@@ -564,13 +643,15 @@ type follower struct {
 	next     func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int
 	report   report
 	dir      string
-	turns    *turns
+	news     *news // [lock] from the first Wait on
 	isClosed chan struct{}
 }
 
 func (f *follower) begin(dir string, c *C.struct_twinlog_reader, report report) {
-	f.c, f.report, f.isClosed = c, report, make(chan struct{})
-	f.dir, f.turns = enterTurns(dir)
+	f.c, f.report, f.isClosed, f.dir = c, report, make(chan struct{}), dir
+	if path, err := filepath.Abs(dir); err == nil {
+		f.dir = path
+	}
 }
 
 func (f *follower) call(in func(c *C.struct_twinlog_reader) C.int) (C.int, error) {
@@ -598,11 +679,23 @@ func (f *follower) take(next func(c *C.struct_twinlog_reader, record *C.struct_t
 	return record, err
 }
 
-func (f *follower) isReady(timeout time.Duration) (bool, error) {
+// isReady returns, if there is nothing, also what is closed when there may be.
+func (f *follower) isReady() (isReady bool, changed <-chan struct{}, err error) {
+	var newsErr error
 	rc, err := f.call(func(c *C.struct_twinlog_reader) C.int {
-		return C.twinlog_reader_wait(c, C.int(timeout/time.Millisecond))
+		if f.news == nil {
+			f.news, newsErr = enterNews(f.dir)
+		}
+		if newsErr != nil {
+			return 0
+		}
+		changed = f.news.ask()
+		return C.twinlog_reader_wait(c, 0)
 	})
-	return rc > 0, err
+	if err == nil {
+		err = newsErr
+	}
+	return rc > 0, changed, err
 }
 
 // Wait returns when there is a record, ctx is done, or it is closed. However many goroutines wait, one thread does.
@@ -611,24 +704,14 @@ func (f *follower) Wait(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		isMine, changed := f.turns.take()
-		timeout := time.Duration(0)
-		if isMine {
-			timeout = roomWait
-		}
-		ready, err := f.isReady(timeout)
-		if isMine {
-			f.turns.give()
-		}
+		ready, changed, err := f.isReady()
 		if ready || err != nil {
 			return err
 		}
-		if !isMine {
-			select {
-			case <-changed:
-			case <-f.isClosed:
-			case <-ctx.Done():
-			}
+		select {
+		case <-changed:
+		case <-f.isClosed:
+		case <-ctx.Done():
 		}
 	}
 }
@@ -644,7 +727,9 @@ func (f *follower) end(close_ func(c *C.struct_twinlog_reader)) {
 	f.c = nil
 	f.report.free()
 	close(f.isClosed)
-	leaveTurns(f.dir, f.turns)
+	if f.news != nil {
+		f.news.leave()
+	}
 }
 
 // Next returns the next record, or io.EOF where there is none for now: after Wait, or later, there may be. A Consumer
