@@ -705,12 +705,10 @@ impl Reader<'_> {
     /// waits for it in any executor. A thread, which the first call starts, watches the descriptor. For a reactor of
     /// descriptors, as tokio's `AsyncFd`, there is [`Reader::fd`].
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedRecord>> {
-        if let Some(record) = self.next()? {
-            return Poll::Ready(Ok(record.to_owned()));
+        match self.next()? {
+            Some(record) => Poll::Ready(Ok(record.to_owned())),
+            None => Watcher::pend(&mut self.watcher, self.raw, context),
         }
-        let fd = self.fd()?;
-        Watcher::wake_when_readable(&mut self.watcher, fd, context)?;
-        Poll::Pending
     }
 
     /// A descriptor that is readable when there is a record; the reader's, so do not close it.
@@ -770,12 +768,10 @@ impl Consumer {
 
     /// As [`Reader::poll_next`].
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedRecord>> {
-        if let Some(record) = self.next()? {
-            return Poll::Ready(Ok(record.to_owned()));
+        match self.next()? {
+            Some(record) => Poll::Ready(Ok(record.to_owned())),
+            None => Watcher::pend(&mut self.watcher, unsafe { c::twinlog_consumer_reader(self.raw) }, context),
         }
-        let fd = self.fd()?;
-        Watcher::wake_when_readable(&mut self.watcher, fd, context)?;
-        Poll::Pending
     }
 
     /// As [`Reader::fd`].
@@ -838,7 +834,9 @@ impl Watching {
 }
 
 impl Watcher {
-    fn wake_when_readable(own: &mut Option<Watcher>, fd: RawFd, context: &mut Context<'_>) -> Result<()> {
+    /// Wakes the task when there may be a record of this reader, which is open.
+    fn pend<T>(own: &mut Option<Watcher>, reader: *mut c::twinlog_reader, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let fd = check(unsafe { c::twinlog_reader_fd(reader) })?;
         let failed = |error: std::io::Error| Error::new(-error.raw_os_error().unwrap_or(11), 0); // EAGAIN
         if own.is_none() {
             let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(failed)?;
@@ -854,7 +852,7 @@ impl Watcher {
             watcher.shared.state().waker = Some(context.waker().clone());
             watcher.shared.changed.notify_one();
         }
-        Ok(())
+        Poll::Pending
     }
 }
 
