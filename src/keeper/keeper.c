@@ -241,8 +241,7 @@ void twl_keeper_start(struct keeper *k)
     k->is_log_open = true;
     twl_keeper_tell_count(k);
     k->must_tend = k->config.tends_at_start;
-    if (k->retired_count > 0 || k->sealed + 1 < k->started_count || k->must_tend)
-        twl_keeper_get_going(k);
+    twl_keeper_get_going(k); /* also without work: another process may ask for a trim */
     twl_mutex_unlock(&k->lock);
 }
 

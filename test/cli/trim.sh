@@ -62,6 +62,23 @@ cp -a plain anew
 lines 3000 | "$twinlog" append anew -q
 lines 20000 | "$twinlog" append mapped -q --mapped --segment 256K
 
+# A writer that waits, and has done no more than this since it has opened the log.
+for mode in '' --mapped --shared; do
+    lines 10 | "$twinlog" append idle$mode -q ${mode:+$mode}
+    mkfifo input
+    "$twinlog" append idle$mode -q ${mode:+$mode} <input &
+    writer=$!
+    exec 9>input
+    wait_until '"$twinlog" stat idle$mode --json | grep -q "\"has_writer\":true"'
+    status "a trim beside an idle writer, $mode" 0 "$twinlog" trim idle$mode --before 8
+    exec 9>&-
+    wait "$writer"
+    count "which then ends well" $?
+    [ "$("$twinlog" cat idle$mode | wc -l)" = 3 ]
+    count "is done" $?
+    rm input
+done
+
 # A writer that was killed has left its newest segments without a footer.
 mkfifo lines
 "$twinlog" append killed -q --segment 64K <lines &
