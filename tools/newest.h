@@ -4,6 +4,7 @@
 #define TOOLS_NEWEST_H
 
 #include <stdint.h>
+#include <twinlog.h>
 
 struct newest {
     uint64_t lsn;    /* 0: there is no record */
@@ -12,5 +13,6 @@ struct newest {
 
 /* 0, or an error. */
 int find_newest(const char *dir, struct newest *ret_newest);
+int newest_of(struct twinlog_reader *reader, struct newest *ret_newest);
 
 #endif

@@ -22,6 +22,7 @@
 #include <twinlog_admin.h>
 
 static const char *directory;
+static struct twinlog_reader *reader; /* NULL: it cannot be opened */
 
 /* ---- the format ---------------------------------------------------------------------------------- */
 
@@ -221,7 +222,7 @@ static void print_newest(void)
 {
     struct newest newest;
 
-    if (find_newest(directory, &newest) < 0)
+    if (!reader || newest_of(reader, &newest) < 0)
         return;
     begin_metric("twinlog_newest_record_timestamp_seconds", "gauge",
                  "When the newest durable record was accepted, 0 if there is none.");
@@ -243,18 +244,14 @@ struct lags {
     struct lag *lags;
 };
 
-/* Since that record was accepted. A reader of its own: the second lookup of a reader makes the index of a segment. */
+/* Since that record was accepted. */
 static double age_of(uint64_t lsn)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader = NULL;
     struct twinlog_record record;
     int64_t age_ns = 0;
 
-    options.from_lsn = lsn;
-    if (twinlog_reader_open(directory, &options, &reader) == 0 && twinlog_reader_next(reader, &record) > 0)
+    if (reader && twinlog_reader_seek(reader, lsn) == 0 && twinlog_reader_next(reader, &record) > 0)
         age_ns = now_ns() - record.time_ns;
-    twinlog_reader_close(reader);
     return age_ns > 0 ? (double)age_ns / 1e9 : 0;
 }
 
@@ -377,6 +374,7 @@ int show_prometheus(const char *dir)
     else
         writer.is_there = true; /* also if its files are damaged */
     print_files(&writer, &stat);
+    (void)twinlog_reader_open(dir, NULL, &reader);
     print_newest();
     print_up(error == 0);
     if (error == 0 || error == -ESRCH) {
@@ -384,5 +382,8 @@ int show_prometheus(const char *dir)
         if (stat.mode == TWINLOG_MODE_DURABLE)
             print_timings(&timings);
     }
-    return status == STATUS_FINE ? print_cursors(&found) : status; /* a damaged log is not opened */
+    if (status == STATUS_FINE) /* a damaged log is not opened */
+        status = print_cursors(&found);
+    twinlog_reader_close(reader);
+    return status;
 }

@@ -24,6 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST_BEGUN 16u /* then it costs less to walk through the segment once */
+
 static int fail_system(const struct read_position *pos, int error)
 {
     struct twinlog_report *report = pos->snapshot->report;
@@ -246,7 +248,26 @@ static void pass_to_note(struct read_position *pos, uint64_t lsn)
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
 }
 
-/* The index of an unsealed segment. It is made once, and only as far as it is needed. */
+/* Begins the index of an unsealed segment, unless what there is of it will do: near the record, or at the start of the
+ * segment once that has been done often. A reader that goes back record by record gets more of it each time. */
+static void begin_summary(struct read_position *pos, uint64_t lsn, bool is_whole)
+{
+    const struct summary *summary = pos->summary;
+    const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
+    const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
+    const uint64_t span = is_new ? 0 : 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
+    const bool is_far = lsn - min_u64(lsn, next_lsn) > span && pos->begun < MOST_BEGUN;
+    if (!is_new && (is_whole ? indexed_lsn == 0 : lsn >= indexed_lsn && !is_far))
+        return;
+    twl_summary_begin(pos->summary);
+    pos->summarised_id = pos->at->segment.header.segment_id;
+    pos->begun = is_new ? 1 : pos->begun + 1;
+    pos->at->cursor.summary = NULL;
+    if (!is_whole && pos->begun < MOST_BEGUN)
+        pass_to_note(pos, lsn - min_u64(lsn, lsn + 1 == indexed_lsn ? span : 0));
+}
+
+/* It is made only as far as it is needed. */
 static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole)
 {
     struct segment_iter *cursor = &pos->at->cursor;
@@ -256,15 +277,7 @@ static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole
             return fail_system(pos, -ENOMEM);
         twl_summary_begin(pos->summary);
     }
-    const uint64_t indexed_lsn = pos->summary->indexed_lsn;
-    if (pos->summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id ||
-        lsn < indexed_lsn || (is_whole && indexed_lsn > 0)) {
-        twl_summary_begin(pos->summary);
-        pos->summarised_id = pos->at->segment.header.segment_id;
-        cursor->summary = NULL;
-        if (!is_whole && lsn >= indexed_lsn)
-            pass_to_note(pos, lsn);
-    }
+    begin_summary(pos, lsn, is_whole);
     cursor->summary = pos->summary;
     if (lsn < pos->summary->next_lsn)
         return 1;

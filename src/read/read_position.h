@@ -43,6 +43,7 @@ struct read_position {
     struct summary
         *summary;           /* of a segment that is not sealed; it contains what lookups have needed so far */
     uint64_t summarised_id; /* identity of that segment */
+    unsigned begun;         /* so many times its index was begun */
 };
 
 void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps);

@@ -58,16 +58,18 @@ static bool probe_index(struct segment_iter *cursor, const struct segment_footer
     const size_t window_bytes = cursor->window_bytes;
     uint32_t low = 0, high = footer->index_entries;
     int error = 0;
-    cursor->index.is_probed = true;
     twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
     cursor->window_bytes = BLOCK_BYTES;
+    cursor->index.probed_bytes += BLOCK_BYTES;
     while (low < high && error == 0) {
         const uint32_t middle = low + (high - low) / 2;
         const uint64_t back = (uint64_t)(middle + 1) * INDEX_ENTRY_BYTES;
         const unsigned char *bytes = NULL;
         struct index_entry entry = { .lsn = UINT64_MAX };
+        const uint64_t start = cursor->window.start;
         if (back <= cursor->segment->data_end)
             bytes = twl_iter_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
+        cursor->index.probed_bytes += cursor->window.start != start ? BLOCK_BYTES : 0;
         if (bytes)
             twl_index_entry_decode(bytes, &entry);
         if (entry.lsn <= lsn)
@@ -224,8 +226,10 @@ int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *foot
 {
     struct index_entry probed;
     const struct index_entry *entry = &probed;
-    /* a second lookup is worth all of it */
-    if (!footer || cursor->index.is_probed || !probe_index(cursor, footer, lsn, &probed))
+    /* all of it is read once as much of it was */
+    const bool is_cheap = footer && !cursor->index.is_loaded &&
+                          cursor->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    if (!is_cheap || !probe_index(cursor, footer, lsn, &probed))
         entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
     uint64_t here = twl_iter_next_lsn(cursor);
     bool is_on_the_way = here > 0 && here <= lsn;

@@ -29,7 +29,7 @@ struct loaded_index {
     struct index_entry *entries;
     uint32_t count, room;
     bool is_loaded;
-    bool is_probed; /* one entry of it was looked up */
+    uint64_t probed_bytes; /* that were read of it before, for look-ups */
 };
 
 /* Header of a group in which a record far behind the header was looked up. */

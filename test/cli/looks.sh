@@ -53,13 +53,18 @@ reads "cat -n 1" log 64 0 "$twinlog" cat log -n 1
 reads "cursors" log 32 0 "$twinlog" cursors log
 reads "three looks of top" log 192 0 timeout --foreground --preserve-status 2.5 "$twinlog" top log
 "$twinlog" cursors log --set consumer=8990
-# From here on 64 KiB and a walk to the record, from a group near it or from the newest one that the writer has noted.
-reads "cat --cursor" log 192 0 "$twinlog" cat log --cursor consumer
+# 64 KiB with a walk to the record, from a group near it; and the records that it prints
+reads "cat --cursor" log 128 0 "$twinlog" cat log --cursor consumer
 for lsn in 100 4000 6400 8000 8990; do
-    reads "cat --from $lsn" log 192 0 "$twinlog" cat log --from "$lsn" --to "$lsn"
+    reads "cat --from $lsn" log 64 0 "$twinlog" cat log --from "$lsn" --to "$lsn"
 done
-# a cursor's age and the bytes behind it take two more looks
-reads "stat --prometheus with a cursor" log 192 0 "$twinlog" stat log --prometheus
+# The bytes behind cursors take another look, the age of each a walk. The newest segment begins at about 6,300.
+"$twinlog" cursors log --set "consumer=8990"
+reads "stat --prometheus with a cursor" log 160 0 "$twinlog" stat log --prometheus
+for lsn in 8890 7000 6900 7100; do
+    "$twinlog" cursors log --set "c$lsn=$lsn"
+done
+reads "stat --prometheus with five" log 320 0 "$twinlog" stat log --prometheus
 # 64 KiB and the record
 head -c 450000 /dev/zero | tr '\0' x >&3
 echo >&3
