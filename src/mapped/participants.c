@@ -15,7 +15,6 @@
 #define COMMON_VERSION 6u
 #define OPENING_MS 30000u /* an opening, which may wait for a dead writer, or a close may take so long */
 #define MEETING_MS 1000u  /* to wait for the page to say that the log is being opened */
-#define LEAVING_MS 5000u  /* to wait for a participant that leaves, and may be stopped */
 #define RETRY_MS 8u       /* longest pause between two tries */
 
 _Static_assert(PAGE_COMMON_OFFSET + sizeof(struct common) <= BLOCK_BYTES, "in one page");
@@ -206,20 +205,21 @@ int twl_participants_open(struct participants *participants)
 
 /* ---- leaving ----------------------------------------------------------------------------------- */
 
-/* Participants leave one after the other, so that one of them is the last. */
-static void take_turn(struct participants *participants)
+/* In this order: nobody joins a participant that is about to leave; and of those that leave at once, the last to let
+ * go of the shared lock finds none of them in its way. */
+static void let_go(struct participants *participants)
 {
-    const uint64_t began_ns = twl_monotonic_ns();
-    while (!twl_participants_try(participants, LOCK_TO_LEAVE) &&
-           twl_monotonic_ns() - began_ns < (uint64_t)LEAVING_MS * 1000000u)
-        participants->io->ops->sleep_ms(participants->io, 1);
+    if (participants->number > 0)
+        io_unlock(participants->file, lock_of(participants->number));
+    io_unlock(participants->file, IO_LOCK_WRITER);
+    POINT("participant-left");
 }
 
 bool twl_participants_are_gone(struct participants *participants)
 {
     if (!participants->file)
         return true;
-    take_turn(participants);
+    let_go(participants);
     if (io_lock(participants->file, IO_LOCK_WRITER, true) < 0)
         return false;
     atomic_store(&participants->common->state, COMMON_CLOSING);
@@ -229,13 +229,8 @@ bool twl_participants_are_gone(struct participants *participants)
 
 void twl_participants_leave(struct participants *participants)
 {
-    if (participants->file) {
-        if (participants->number > 0)
-            io_unlock(participants->file, lock_of(participants->number));
-        io_unlock(participants->file, IO_LOCK_WRITER);
-        POINT("participant-left");
-        twl_participants_release(participants, LOCK_TO_LEAVE);
-    }
+    if (participants->file)
+        let_go(participants);
     give_page_back(participants);
     io_close(participants->file);
     *participants = (struct participants){ 0 };

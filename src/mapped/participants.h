@@ -24,11 +24,10 @@
 
 /* The locks of participants, behind those that each file has. A lock is held by the participant that: */
 enum participant_lock {
-    LOCK_TO_LEAVE = IO_LOCK_OTHER, /* is about to leave */
-    LOCK_TO_SYNC,                  /* syncs for all */
-    LOCK_TO_CLOSE,                 /* closes groups */
-    LOCK_TO_MAKE,                  /* makes the next segment ahead */
-    LOCK_OF_NUMBER = 16            /* has this number; 255 more follow */
+    LOCK_TO_SYNC = IO_LOCK_OTHER, /* syncs for all */
+    LOCK_TO_CLOSE,                /* closes groups */
+    LOCK_TO_MAKE,                 /* makes the next segment ahead */
+    LOCK_OF_NUMBER = 16           /* has this number; 255 more follow */
 };
 
 enum common_state {
@@ -86,7 +85,8 @@ bool twl_participants_is_alive(const struct participants *participants, unsigned
 bool twl_participants_try(struct participants *participants, enum participant_lock which);
 void twl_participants_release(struct participants *participants, enum participant_lock which);
 
-/* Before leaving: true if this is the last participant, which then has the log alone and lets no other in. */
+/* Before leaving, when all claims of this participant are complete: gives back its locks. True: it was the last one,
+ * and has the log alone now, and lets no other in. */
 bool twl_participants_are_gone(struct participants *participants);
 /* Releases all locks that are held, and the page. */
 void twl_participants_leave(struct participants *participants);

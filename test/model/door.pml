@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How processes come to a shared log and leave it, beside writers of other modes: the locks on bytes 0 and 2 of
+ * How processes come to a shared log and leave it, beside writers of other modes: the locks on byte 0 of
  * writer.lock and on the bytes of the participants' numbers, and the state in the page behind them, an atomic
  * operation a step. README.md says what is checked.
  */
@@ -26,7 +26,6 @@ mtype = { NONE, OPENING, OPEN, CLOSED };
 mtype state = NONE;
 byte owner;               /* has byte 0 exclusively; its number + 1, as in all these */
 bool shares[PARTICIPANTS]; /* has it together with others */
-byte leaver;              /* has byte 2 */
 bool has_number[PARTICIPANTS]; /* has locked its byte: it is alive, and has opened or joined the log */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
@@ -147,12 +146,15 @@ inline come()
 inline leave()
 {
     is_inside[_pid] = false; /* what it has claimed is complete, and synced */
-#ifndef NO_LEAVER
-    atomic { leaver == 0 -> leaver = _pid + 1 }
+#ifndef NUMBER_LAST
+    has_number[_pid] = false;
 #endif
-    atomic { /* fails if anybody else shares the lock, and then it stays what it is */
+#ifndef KEEP_SHARE
+    shares[_pid] = false;
+#endif
+    atomic {
         if
-        :: !IS_SHARED_BY_OTHERS -> shares[_pid] = false; owner = _pid + 1
+        :: owner == 0 && !IS_SHARED_BY_OTHERS -> shares[_pid] = false; owner = _pid + 1
         :: else
         fi
     }
@@ -167,21 +169,10 @@ inline leave()
 #ifdef LATE_CLOSED
         state = CLOSED;
 #endif
-        has_number[_pid] = false;
         owner = 0
-    :: else ->
-        has_number[_pid] = false;
-#ifdef LEAVER_FIRST
-        leaver = 0;
-#endif
-        shares[_pid] = false
+    :: else -> shares[_pid] = false
     fi;
-#ifndef NO_LEAVER
-    if
-    :: leaver == _pid + 1 -> leaver = 0
-    :: else
-    fi
-#endif
+    has_number[_pid] = false
 }
 
 /* ---- those that do it --------------------------------------------------------------------------- */
@@ -240,13 +231,12 @@ active proctype stranger()
 }
 
 /* Whatever a dead one had locked is free at once. */
-#define IS_IN(one) (owner == one + 1 || leaver == one + 1 || shares[one])
+#define IS_IN(one) (owner == one + 1 || shares[one] || has_number[one])
 #define RELEASE(one)                                                                                         \
     deaths--;                                                                                                \
     died++;                                                                                                  \
     is_dead[one] = true;                                                                                     \
     owner = (owner == one + 1 -> 0 : owner);                                                                 \
-    leaver = (leaver == one + 1 -> 0 : leaver);                                                              \
     busy = (busy == one + 1 -> 0 : busy)
 #define KILL(one)                                                                                            \
     atomic                                                                                                   \
@@ -289,6 +279,6 @@ end:
 active proctype latecomer()
 {
     gone == PARTICIPANTS + 1;
-    assert(owner == 0 && !IS_SHARED && leaver == 0 && busy == 0);
+    assert(owner == 0 && !IS_SHARED && busy == 0);
     assert(died > 0 || OTHERS > 0 || state == CLOSED)
 }

@@ -4,7 +4,7 @@
  * an error as Linux does: once to each open file that was there before anybody was told, and to none that comes later.
  * README.md says what is checked.
  *
- * A segment with a page for each record. Byte 3 is not here: its owner may be stopped, and then others go on without
+ * A segment with a page for each record. Byte 2 is not here: its owner may be stopped, and then others go on without
  * it; so it is worth nothing but time, and here nobody needs it.
  */
 #ifndef PARTICIPANTS
@@ -36,7 +36,7 @@ bool is_complete[RECORDS]; /* the words in the places */
 byte durable;              /* the watermark, as a count */
 bool is_poisoned;
 bool has_header;           /* the group has, which says that all of it is durable */
-byte closer;               /* has byte 4, + 1 */
+byte closer;               /* has byte 3, + 1 */
 byte syncing;              /* participants that are in a sync, or died in one */
 
 /* ---- the kernel --------------------------------------------------------------------------------- */
@@ -266,7 +266,7 @@ inline sync()
     atomic { is_synced = false; end = 0; i = 0 }
 }
 
-/* By the owner of byte 4, when the group has ended. */
+/* By the owner of byte 3, when the group has ended. */
 inline close()
 {
     atomic {
