@@ -432,7 +432,11 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     atomic_store(&m->own_durable, config->position.next_lsn - 1);
     struct segment first = { 0 };
     twl_mutex_lock(&m->rolling);
-    int rc = twl_keeper_take(config->keeper, m->room, &first) ? map_spare(m, &first) : -EAGAIN;
+    int rc = twl_keeper_take(config->keeper, m->room, &first) ? 0 : -EAGAIN;
+    if (rc == 0) {
+        io_unlock(first.file, IO_LOCK_WRITER); /* the keeper's; the mapping has one of its own, or fails */
+        rc = map_spare(m, &first);
+    }
     if (rc == 0)
         rc = move_on(m, &config->position);
     twl_mutex_unlock(&m->rolling);

@@ -11,21 +11,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The keeper has the first segment locked exclusively. That becomes a shared lock, which is given up after `lock` has
- * one, so that no other writer can take the segment in between. */
-static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
+static int lock_shared(struct io *io, const char *name, struct io_file **ret_lock)
 {
     struct io_file *lock;
-    int rc = io_open(io, segment->name, IO_READ_ONLY, &lock);
+    int rc = io_open(io, name, IO_READ_ONLY, &lock);
     if (rc < 0)
         return rc;
     rc = io_lock(lock, IO_LOCK_WRITER, false);
-    if (rc == -EAGAIN) {
-        rc = io_lock(segment->file, IO_LOCK_WRITER, false);
-        if (rc == 0)
-            rc = io_lock(lock, IO_LOCK_WRITER, false);
-        io_unlock(segment->file, IO_LOCK_WRITER);
-    }
     if (rc < 0)
         io_close(lock);
     else
@@ -43,7 +35,7 @@ static int create_mapping(struct io *io, const struct segment *segment, struct m
     seg->file = segment->file;
     seg->walk = (struct open_walk)OPEN_WALK_INIT;
     seg->own.is_named = 1; /* twl_segment_create() has seen to that */
-    const int rc = lock_shared(io, segment, &seg->lock);
+    const int rc = lock_shared(io, segment->name, &seg->lock);
     if (rc < 0)
         free(seg);
     else

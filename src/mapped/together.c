@@ -343,14 +343,6 @@ uint64_t twl_mapped_look_after(struct mapped *m)
 
 /* ---- joining and leaving ----------------------------------------------------------------------- */
 
-static int remove_temporary(void *context, const char *name)
-{
-    struct io *io = context;
-    if (twl_segment_name_is_temporary(name))
-        io->ops->unlink(io, name);
-    return 0;
-}
-
 /* Removes the segment with that number, which was not started, and temporary files of participants that died while
  * they made one. The next opening finds what can't be removed now. */
 static void remove_spare(struct io *io, uint64_t number)
@@ -358,7 +350,7 @@ static void remove_spare(struct io *io, uint64_t number)
     char name[SEGMENT_NAME_BYTES];
     twl_segment_name(number, name);
     io->ops->unlink(io, name);
-    io->ops->list(io, remove_temporary, io);
+    twl_segment_remove_dead(io);
 }
 
 /* Makes the records of this handle durable; the last participant also closes the log. */

@@ -131,17 +131,6 @@ static int close_group(const struct segment *segment, bool is_end)
     return rc == 0 && found.group.count > 0 ? write_header(segment, &found.group) : rc;
 }
 
-static int settle_segment(struct io *io, const struct segment_entry *entry)
-{
-    struct segment segment;
-    int rc = twl_segment_open(io, entry->name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
-    if (rc < 0)
-        return rc;
-    rc = close_group(&segment, false);
-    twl_segment_close(&segment);
-    return rc;
-}
-
 /* Newest first: a gap in the sequence would count as damage. */
 static int remove_later(struct io *io, const struct segment_set *set, size_t index)
 {
@@ -156,19 +145,20 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
 }
 
 /* The log continues in the segment with the end, and a footer would say that something came behind it. */
-static int settle_end(struct io *io, const struct segment_set *set, const struct recovery *end)
+static int settle_segment(struct io *io, const struct segment_set *set, size_t index,
+                          const struct recovery *end)
 {
-    const bool has_later = end->index + 1 < set->started;
+    const bool is_end = index == end->index;
     struct segment segment;
-    int rc = twl_segment_open(io, set->entries[end->index].name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
+    int rc = twl_segment_open(io, set->entries[index].name, 0, DEAD_WRITER_WAIT_MS, &segment, NULL);
     if (rc < 0)
         return rc;
-    if (has_later)
+    if (is_end && index + 1 < set->started) {
         rc = twl_segment_unseal(&segment, end->offset);
-    if (rc == 0 && has_later)
-        rc = remove_later(io, set, end->index);
-    if (rc == 0 && end->index >= end->open_from) /* else nothing is left of the open groups */
-        rc = close_group(&segment, true);
+        rc = rc == 0 ? remove_later(io, set, index) : rc;
+    }
+    if (rc == 0 && index >= end->open_from) /* else nothing is left of the open groups */
+        rc = close_group(&segment, is_end);
     twl_segment_close(&segment);
     return rc;
 }
@@ -185,10 +175,8 @@ int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_repo
         *ret_report = end.report;
         if (rc < 0)
             return rc;
-        for (size_t i = end.open_from; rc == 0 && i < end.index; i++)
-            rc = settle_segment(io, &set->entries[i]);
-        if (rc == 0)
-            rc = settle_end(io, set, &end);
+        for (size_t i = min_u64(end.open_from, end.index); rc == 0 && i <= end.index; i++)
+            rc = settle_segment(io, set, i, &end);
     }
     if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,

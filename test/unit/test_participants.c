@@ -314,6 +314,7 @@ TEST(a_marker_that_is_made_again_is_there_all_the_time)
 
     ck_assert_int_eq(twl_io_posix_create(log_parent, false, &io), 0);
     ck_assert_int_eq(twl_segment_create(io, &plan, &segment, NULL), 0);
+    io_unlock(segment.file, IO_LOCK_WRITER);
     ck_assert_int_eq(io->ops->map(segment.file, SMALL_BYTES, &bytes), 0);
     ck_assert_int_eq(twl_mapped_segment_map(io, &segment, &own, &marker.seg), 0);
     twl_mapped_segment_begin(marker.seg, &marker.start);
