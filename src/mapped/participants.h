@@ -24,8 +24,7 @@
 
 /* The locks of participants, behind those that each file has. A lock is held by the participant that: */
 enum participant_lock {
-    LOCK_TO_SYNC = IO_LOCK_OTHER, /* syncs for all */
-    LOCK_TO_CLOSE,                /* closes groups */
+    LOCK_TO_SYNC = IO_LOCK_OTHER, /* syncs for all, or closes a segment */
     LOCK_TO_MAKE,                 /* makes the next segment ahead */
     LOCK_OF_NUMBER = 16           /* has this number; 255 more follow */
 };

@@ -157,18 +157,15 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
     struct mapped_segment *seg = m->oldest;
     struct common *common = m->participants->common;
     const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
-    if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_CLOSE))
+    if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_SYNC))
         return false;
-    bool is_closed = false;
-    if (seg->number == atomic_load(&common->oldest) && twl_participants_try(m->participants, LOCK_TO_SYNC)) {
-        is_closed = twl_mapped_close_segment(m, seg) == 0;
-        twl_participants_release(m->participants, LOCK_TO_SYNC);
-    }
+    const bool is_closed =
+        seg->number == atomic_load(&common->oldest) && twl_mapped_close_segment(m, seg) == 0;
     if (is_closed) {
         raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
-    twl_participants_release(m->participants, LOCK_TO_CLOSE);
+    twl_participants_release(m->participants, LOCK_TO_SYNC);
     return is_closed;
 }
 

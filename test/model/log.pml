@@ -64,7 +64,7 @@ byte mark[FILES];           /* the first LSN, + 1; the file's own identity is it
 byte header[FILES];         /* of the group: its count, + 1 */
 byte oldest, newest;        /* in the page: not closed yet; that somebody has gone on to */
 bool is_locked[PARTICIPANTS]; /* the byte of each; the kernel takes it from the dead */
-byte closer;                /* has byte 3, + 1 */
+byte closer;                /* has byte 2, + 1 */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
 
@@ -380,7 +380,7 @@ inline wait()
 
 /* ---- closing ------------------------------------------------------------------------------------ */
 
-/* By the owner of byte 3. It has gone on itself from what it closes: so the one behind it has its mark. */
+/* By the owner of byte 2. It has gone on itself from what it closes: so the one behind it has its mark. */
 inline close_oldest()
 {
     t = oldest;

@@ -36,7 +36,7 @@ bool is_complete[RECORDS]; /* the words in the places */
 byte durable;              /* the watermark, as a count */
 bool is_poisoned;
 bool has_header;           /* the group has, which says that all of it is durable */
-byte closer;               /* has byte 3, + 1 */
+byte closer;               /* has byte 2, + 1 */
 byte syncing;              /* participants that are in a sync, or died in one */
 
 /* ---- the kernel --------------------------------------------------------------------------------- */
@@ -266,7 +266,7 @@ inline sync()
     atomic { is_synced = false; end = 0; i = 0 }
 }
 
-/* By the owner of byte 3, when the group has ended. */
+/* By the owner of byte 2, when the group has ended. */
 inline close()
 {
     atomic {

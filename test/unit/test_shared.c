@@ -1262,7 +1262,7 @@ TEST_LOOP(segments_are_left_while_a_closer_stands_still, 3 * MODES)
     struct member *members[2] = { come(0), come(1) };
     const unsigned end = (unsigned)_i / MODES;
     struct common *common = map_common();
-    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_CLOSE, F_WRLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
 
     for (unsigned i = 0; i < 8; i++)
         append_by(members[i % 2], 100);
@@ -1302,7 +1302,7 @@ TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     const int held =
-        hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_CLOSE, F_WRLCK); /* closing a segment syncs it */
+        hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* closing a segment syncs it */
 
     append_records(log, 0, 0, 10);
     watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
@@ -1331,7 +1331,7 @@ TEST(the_durable_lsn_never_goes_back)
 TEST(what_was_synced_is_promised)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
-    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_CLOSE, F_WRLCK);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
 
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
