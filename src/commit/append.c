@@ -59,16 +59,6 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
         twl_event_notify_all(&twin->copied);
 }
 
-/* Bytes of the payload; UINT64_MAX if the sum overflows. */
-static uint64_t entry_size(const struct twinlog_entry *entry)
-{
-    uint64_t bytes = entry->size;
-    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
-        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
-            return UINT64_MAX;
-    return bytes;
-}
-
 static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
 {
     return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;

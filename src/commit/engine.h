@@ -28,6 +28,16 @@ struct terms {
     uint64_t called_ns;                  /* when the call began, if it is to be timed; else 0 */
 };
 
+/* Bytes of the payload; UINT64_MAX if the sum overflows. */
+static inline uint64_t entry_size(const struct twinlog_entry *entry)
+{
+    uint64_t bytes = entry->size;
+    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
+        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
+            return UINT64_MAX;
+    return bytes;
+}
+
 /* `engine` is the struct commit or the struct mapped. Any thread may call anything here at any time. */
 struct engine_ops {
     enum twinlog_level default_level;

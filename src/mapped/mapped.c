@@ -170,17 +170,6 @@ static void copy_record(const struct mapped_segment *seg, unsigned char *payload
     }
 }
 
-static int size_of(const struct mapped *m, const struct twinlog_entry *entry, uint32_t *ret_size)
-{
-    uint64_t size = entry->size;
-    for (uint32_t i = 0; i < entry->piece_count && size <= m->options.max_record_bytes; i++)
-        size = min_u64(size + min_u64(entry->pieces[i].iov_len, UINT32_MAX), UINT32_MAX);
-    if (size > m->options.max_record_bytes)
-        return -EMSGSIZE;
-    *ret_size = (uint32_t)size;
-    return 0;
-}
-
 static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct place *place,
                       const struct twinlog_entry *entry, uint32_t size)
 {
@@ -202,16 +191,16 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
                uint64_t *ret_lsn)
 {
     const bool is_try = terms->is_try;
-    uint32_t size;
-    int rc = size_of(m, entry, &size);
+    const uint64_t size = entry_size(entry);
+    int rc = size > m->options.max_record_bytes ? -EMSGSIZE : 0;
     while (rc == 0) {
         struct place place;
         if (atomic_load_explicit(m->poison, memory_order_relaxed) != 0)
             return TWINLOG_EPOISONED;
         struct mapped_segment *seg = twl_mapped_enter(m);
-        const int claimed = twl_open_group_claim(&seg->group, size, &place);
+        const int claimed = twl_open_group_claim(&seg->group, (uint32_t)size, &place);
         if (claimed > 0) {
-            rc = fill_place(m, seg, &place, entry, size);
+            rc = fill_place(m, seg, &place, entry, (uint32_t)size);
             if (participants_let_others_in(m->participants))
                 raise_u64(&m->last_own, place.lsn);
             *ret_lsn = place.lsn;

@@ -40,32 +40,25 @@ struct found {
     bool is_last; /* it is the last group of the segment */
 };
 
-/* Turns a claim into a filler. The word that completes it is written last, atomically. */
-static int write_filler(const struct segment *segment, const struct segment_iter *cursor, uint32_t size,
-                        int64_t time_ns)
+/* Turns the claim that the cursor has entered into a filler. The word that completes it is written last, atomically. */
+static int write_filler(const struct segment *segment, const struct segment_iter *cursor, int64_t time_ns)
 {
-    const struct record_header record = { .kind = RECORD_FILLER, .size = size, .time_ns = time_ns };
-    const size_t bytes = (size_t)twl_record_bytes(size);
-    unsigned char *at = calloc(1, bytes);
-    if (!at)
+    const uint64_t at = cursor->entered_offset;
+    const size_t bytes = (size_t)(cursor->offset - at);
+    const struct record_header record = { .kind = RECORD_FILLER,
+                                          .size = (uint32_t)(bytes - RECORD_HEADER_BYTES),
+                                          .time_ns = time_ns };
+    unsigned char *filler = calloc(1, bytes);
+    if (!filler)
         return -ENOMEM;
-    twl_record_encode(at, cursor->epoch_seed, cursor->position.next_lsn - 1, &record, NULL);
-    int rc = io_write_at(segment->file, at + 8, bytes - 8, cursor->entered_offset + 8);
+    twl_record_encode(filler, cursor->epoch_seed, cursor->position.next_lsn - 1, &record, NULL);
+    int rc = io_write_at(segment->file, filler + 8, bytes - 8, at + 8);
     POINT("void-half-written");
     if (rc == 0)
-        rc = io_write_at(segment->file, at, 8, cursor->entered_offset);
+        rc = io_write_at(segment->file, filler, 8, at);
     POINT("void-written");
-    free(at);
+    free(filler);
     return rc;
-}
-
-static int settle_claim(const struct segment *segment, struct segment_iter *cursor, int64_t time_ns)
-{
-    int error;
-    const unsigned char *claim = twl_iter_bytes(cursor, cursor->entered_offset, 8, &error);
-    if (!claim)
-        return error ? error : TWINLOG_ECORRUPT;
-    return write_filler(segment, cursor, load_le32(claim + 4), time_ns);
 }
 
 static int find_records(const struct segment *segment, bool has_claims, struct found *ret_found)
@@ -77,7 +70,7 @@ static int find_records(const struct segment *segment, bool has_claims, struct f
     *ret_found = (struct found){ .end = cursor.offset };
     while (rc > 0 && (rc = twl_iter_accept_group(&cursor)) > 0 && cursor.is_open) {
         if (cursor.is_claim)
-            rc = settle_claim(segment, &cursor, began_ns);
+            rc = write_filler(segment, &cursor, began_ns);
         rc = rc < 0 ? rc : 1;
         ret_found->group = cursor.group;
         ret_found->end = cursor.offset;
