@@ -59,6 +59,15 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
         twl_event_notify_all(&twin->copied);
 }
 
+uint64_t twl_entry_bytes(const struct twinlog_entry *entry)
+{
+    uint64_t bytes = entry->size;
+    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
+        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
+            return UINT64_MAX;
+    return bytes;
+}
+
 static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
 {
     return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;
@@ -78,7 +87,7 @@ static int measure(const struct commit *c, const struct batch *batch, int64_t no
     uint64_t total = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct twinlog_entry *entry = &batch->entries[i];
-        const uint64_t bytes = entry_size(entry);
+        const uint64_t bytes = twl_entry_bytes(entry);
         if (bytes > c->options.max_record_bytes)
             return -EMSGSIZE;
         total += twl_record_bytes(bytes);
@@ -109,7 +118,7 @@ static void copy_batch(const struct commit *c, const struct batch *batch, int64_
     unsigned char *at = place.at;
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct twinlog_entry *entry = &batch->entries[i];
-        const uint64_t bytes = entry_size(entry);
+        const uint64_t bytes = twl_entry_bytes(entry);
         const struct record_header record = { .size = (uint32_t)bytes,
                                               .kind = (uint8_t)batch->kind,
                                               .type = entry->type,

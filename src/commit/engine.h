@@ -29,14 +29,7 @@ struct terms {
 };
 
 /* Bytes of the payload; UINT64_MAX if the sum overflows. */
-static inline uint64_t entry_size(const struct twinlog_entry *entry)
-{
-    uint64_t bytes = entry->size;
-    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
-        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
-            return UINT64_MAX;
-    return bytes;
-}
+uint64_t twl_entry_bytes(const struct twinlog_entry *entry);
 
 /* `engine` is the struct commit or the struct mapped. Any thread may call anything here at any time. */
 struct engine_ops {

@@ -191,7 +191,7 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
                uint64_t *ret_lsn)
 {
     const bool is_try = terms->is_try;
-    const uint64_t size = entry_size(entry);
+    const uint64_t size = twl_entry_bytes(entry);
     int rc = size > m->options.max_record_bytes ? -EMSGSIZE : 0;
     while (rc == 0) {
         struct place place;
