@@ -353,7 +353,46 @@ class Test(unittest.TestCase):
         log.append(b"x")
         del log, reader
         gc.collect()
+        log = twinlog.Log(self.dir)
+        log.reader_of_it, log.reader_of_it.log_of_it = log.reader(), log  # type: ignore[attr-defined]
+        del log
+        gc.collect()
         twinlog.Log(self.dir).close()
+
+    def test_the_interpreter_ends_beside_threads_that_wait(self) -> None:
+        text = """if True:
+            import builtins, sys, threading, twinlog
+
+            class Service:
+                def __init__(self):
+                    self.log = twinlog.Log(sys.argv[1])
+                    self.consumer = twinlog.Consumer(sys.argv[1], "c")
+
+                def __del__(self):  # as the modules go, when daemon threads never come back
+                    self.consumer.close()
+                    try:
+                        self.log.close()
+                    except OSError:
+                        pass
+
+            def append(log):
+                while True:
+                    log.append(b"x" * 1000)
+
+            def follow(consumer):
+                for record in consumer.follow():
+                    pass
+
+            builtins.service = Service()
+            for target, argument in (append, service.log), (append, service.log), (follow, service.consumer):
+                threading.Thread(target=target, args=(argument,), daemon=True).start()
+            del argument
+            while service.log.last_lsn < 100:
+                pass
+        """
+        command = [sys.executable, "-c", text, os.path.abspath(self.dir)]
+        done = subprocess.run(command, cwd=place, timeout=60, stderr=subprocess.PIPE)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
 
     def test_a_forked_child_is_told(self) -> None:
         with twinlog.Log(self.dir) as log:

@@ -21,7 +21,6 @@ import contextlib
 import errno
 import os
 import time
-import weakref
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Type, Union
 
 from . import _twinlog as _c
@@ -207,8 +206,6 @@ class Reader(_Following):
         self, path: Path, *, from_lsn: int = 0, to_lsn: int = 0, mmap: bool = False, _log: Optional["Log"] = None
     ) -> None:
         self._at_close = []
-        if _log is not None:
-            _log._readers[id(self)] = self
         _c.open_reader(self, _log, path, from_lsn, to_lsn, _READER_MMAP if mmap else 0)
 
     def __enter__(self) -> "Reader":
@@ -293,7 +290,6 @@ class Log(_c.Log):
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in ("self", "path")}
         self.path = path
-        self._readers: "weakref.WeakValueDictionary[int, Reader]" = weakref.WeakValueDictionary()
         self._waiting: Dict[asyncio.AbstractEventLoop, _Waiting] = {}
         self.opened = Report(*_c.open_log(self, path, options))
 
@@ -315,9 +311,8 @@ class Log(_c.Log):
             raise _error(result, path=self.path)
 
     def _close_readers(self) -> None:
-        for reference in self._readers.valuerefs():
-            if (reader := reference()) is not None:
-                reader.close()
+        for reader in self._readers():
+            reader.close()
 
     def __enter__(self) -> "Log":
         return self

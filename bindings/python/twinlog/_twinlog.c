@@ -20,10 +20,11 @@
 #include <string.h>
 #include <twinlog_admin.h>
 
-/* Of __init__.py, given to use(). */
+/* Of __init__.py, given to use(), and one of sys. */
 struct state {
     PyObject *record, *entry; /* types */
     PyObject *error;          /* makes the exception of a number */
+    PyObject *is_finalizing;
     allocfunc alloc_record;
 };
 
@@ -36,6 +37,9 @@ struct handle {
     struct twinlog_reader *reader; /* of a Consumer, too */
     struct twinlog_consumer *consumer;
     struct twinlog_report report;
+    struct handle
+        *readers; /* of a Log: those that are open. By the lock of the interpreter, as the two below */
+    struct handle *of_log, *next; /* of a Reader of a Log: while it is in that list */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool is_open;     /* [mutex] */
@@ -141,6 +145,24 @@ static void leave(struct handle *h)
         leave(h);                                                                                            \
     } while (0)
 
+/* No weak references: the garbage collector clears those before it calls what closes a Reader. */
+static void add_reader(struct handle *log, struct handle *reader)
+{
+    reader->of_log = log;
+    reader->next = log->readers;
+    log->readers = reader;
+}
+
+static void remove_reader(struct handle *reader)
+{
+    struct handle **at = reader->of_log ? &reader->of_log->readers : NULL;
+    while (at && *at != reader)
+        at = &(*at)->next;
+    if (at)
+        *at = reader->next;
+    reader->of_log = NULL;
+}
+
 static PyObject *begin_open(struct handle *h, PyObject *module)
 {
     if (h->module)
@@ -164,18 +186,20 @@ static PyObject *end_open(struct handle *h, PyObject *module, int rc, PyObject *
 }
 
 /* Refuses later calls and waits for those that have begun. False: it is closed, by this or another thread. What a close
- * calls, and a signal's handler meanwhile, may close as well. */
-static bool begin_close(struct handle *h)
+ * calls, and a signal's handler meanwhile, may close as well. When the interpreter ends, the calls of daemon threads
+ * never do: then what they use is left to the end of the process. */
+static bool begin_close(struct handle *h, bool may_wait)
 {
     bool was_open;
     pthread_mutex_lock(&h->mutex);
-    was_open = h->is_open;
-    h->is_open = false;
-    h->is_closing |= was_open;
-    if (was_open)
+    was_open = h->is_open && (may_wait || h->calls == 0);
+    if (was_open) {
+        h->is_open = false;
+        h->is_closing = true;
         h->closer = pthread_self();
+    }
     pthread_cond_broadcast(&h->changed);
-    while (was_open ? h->calls > 0 : h->is_closing && !pthread_equal(h->closer, pthread_self()))
+    while (may_wait && (was_open ? h->calls > 0 : h->is_closing && !pthread_equal(h->closer, pthread_self())))
         pthread_cond_wait(&h->changed, &h->mutex);
     pthread_mutex_unlock(&h->mutex);
     return was_open;
@@ -202,11 +226,16 @@ static int end_close(struct handle *h)
  * or None if it was closed before. */
 static PyObject *close_handle(struct handle *h, PyObject *to_call)
 {
-    bool is_ours;
+    bool is_ours, may_wait;
     int rc;
     if (!h->module || h->fork != forks)
         return Py_NewRef(Py_None); /* or it is the parent's */
-    WITHOUT_LOCK(is_ours = begin_close(h));
+    PyObject *is_finalizing = PyObject_CallNoArgs(h->state->is_finalizing);
+    if (!is_finalizing)
+        return NULL;
+    may_wait = is_finalizing == Py_False;
+    Py_DECREF(is_finalizing);
+    WITHOUT_LOCK(is_ours = begin_close(h, may_wait));
     if (!is_ours)
         return Py_NewRef(Py_None);
     PyObject *calls = PyList_AsTuple(to_call); /* another thread may take some from the list meanwhile */
@@ -219,13 +248,18 @@ static PyObject *close_handle(struct handle *h, PyObject *to_call)
     Py_XDECREF(calls);
     PyErr_Clear();
     WITHOUT_LOCK(rc = end_close(h));
+    remove_reader(h);
     return PyLong_FromLong(rc);
 }
 
 static void handle_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(((struct handle *)self)->module);
+    struct handle *h = (struct handle *)self;
+    remove_reader(h); /* those that are open here are of a parent process */
+    while (h->readers)
+        remove_reader(h->readers);
+    Py_XDECREF(h->module);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -810,6 +844,8 @@ static PyObject *open_reader(PyObject *module, PyObject *args)
         if (!enter(log))
             return NULL;
         WITHOUT_LOCK(rc = twinlog_reader_attach(log->log, &options, &h->reader));
+        if (rc >= 0)
+            add_reader(log, h);
         leave(log); /* its close waits for the interpreter's lock, and then finds the reader */
         return end_open(h, module, rc, path);
     }
@@ -1018,6 +1054,17 @@ static PyObject *log_submit(struct handle *h, PyObject *args)
                                         : Py_NewRef(Py_True);
 }
 
+/* _readers(): those of this log that are open. */
+static PyObject *log_readers(struct handle *h, PyObject *none)
+{
+    PyObject *all = PyList_New(0);
+    (void)none;
+    for (struct handle *reader = h->readers; all && reader; reader = reader->next)
+        if (PyList_Append(all, (PyObject *)reader) < 0)
+            Py_CLEAR(all);
+    return all;
+}
+
 static PyObject *queue_fileno(struct queue *queue, PyObject *none)
 {
     (void)none;
@@ -1069,6 +1116,7 @@ static void queue_free(PyObject *self)
 
 static PyMethodDef log_methods[] = {
     METHOD("_close", close_handle, METH_O, NULL),
+    METHOD("_readers", log_readers, METH_NOARGS, NULL),
     METHOD("_submit", log_submit, METH_VARARGS, NULL),
     METHOD("append", log_append, METH_FASTCALL | METH_KEYWORDS,
            "append($self, data, /, *, type=0, tag=0, time_ns=0, level=0, timeout=None)\n--\n\n"
@@ -1207,6 +1255,11 @@ static int fill(PyObject *module)
     if (!counts_forks && pthread_atfork(NULL, NULL, count_fork) != 0)
         return PyErr_NoMemory(), -1;
     counts_forks = true;
+    struct state *state = PyModule_GetState(module);
+    state->is_finalizing = PySys_GetObject("is_finalizing");
+    if (!state->is_finalizing)
+        return PyErr_Format(PyExc_RuntimeError, "sys.is_finalizing is missing"), -1;
+    Py_INCREF(state->is_finalizing);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, &types[i], NULL);
         int rc = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
@@ -1223,6 +1276,7 @@ static int visit_state(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->record);
     Py_VISIT(state->entry);
     Py_VISIT(state->error);
+    Py_VISIT(state->is_finalizing);
     return 0;
 }
 
@@ -1232,6 +1286,7 @@ static int clear_state(PyObject *module)
     Py_CLEAR(state->record);
     Py_CLEAR(state->entry);
     Py_CLEAR(state->error);
+    Py_CLEAR(state->is_finalizing);
     return 0;
 }
 
