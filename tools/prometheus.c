@@ -7,6 +7,8 @@
  * standard error says why.
  */
 #define _GNU_SOURCE
+#include "archive/state.h"
+#include "archive/status.h"
 #include "json.h"
 #include "listing.h"
 #include "live.h"
@@ -20,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <twinlog_admin.h>
+#include <unistd.h>
 
 static const char *directory;
 static struct twinlog_reader *reader; /* NULL: it cannot be opened */
@@ -231,6 +234,21 @@ static void print_newest(void)
     printf("} %.3f\n", (double)newest.time_ns / 1e9);
 }
 
+static void print_archive(void)
+{
+    struct archive_state state;
+    const int folder = open_archive_folder(directory, false);
+    const int error = folder < 0 ? folder : load_archive_state(folder, &state);
+
+    if (folder >= 0)
+        close(folder);
+    if (error == 0)
+        print_value("twinlog_archive_failures", "gauge",
+                    "Failures of the archive's command since it last kept a segment.", state.failures);
+    else if (error != -ENOENT)
+        (void)fail_state(directory, error);
+}
+
 /* ---- cursors ------------------------------------------------------------------------------------- */
 
 /* How far a cursor is behind the newest durable record. */
@@ -376,6 +394,7 @@ int show_prometheus(const char *dir)
     print_files(&writer, &stat);
     (void)twinlog_reader_open(dir, NULL, &reader);
     print_newest();
+    print_archive();
     print_up(error == 0);
     if (error == 0 || error == -ESRCH) {
         print_counters(&stat);

@@ -10,6 +10,7 @@ folder=$(realpath "$(dirname "$0")/../../packaging/monitoring")
 
 echo record | "$twinlog" append log
 "$twinlog" cursors log --set reader=1 >out
+"$twinlog" archive log --command ': %p %f' >out
 status "stat --prometheus" 0 "$twinlog" stat log --prometheus
 grep -o '^twinlog_[a-z_]*' out | sort -u >printed
 for file in alerts.yaml grafana.json; do
@@ -123,6 +124,37 @@ test_lag()
     stop_writer TERM
 }
 
+test_archive()
+{
+    start_writer kept --segment 64K
+    seq 20000 >&3
+    for line in $(seq 20000); do
+        read -r lsn <&4
+    done
+    status "an archive" 0 "$twinlog" archive kept --command ': %p %f'
+    scrape kept scrape1
+    says "without failures" scrape1 '^twinlog_archive_failures\{dir="kept"\} 0$'
+    fires "the newest segment is never archived" none scrape1
+    seq 20000 >&3
+    for line in $(seq 20000); do
+        read -r lsn <&4
+    done
+    scrape kept scrape2
+    fires "an alert for an archive that nobody keeps" TwinlogArchiveBehind scrape1 scrape2
+    "$twinlog" archive kept --command ': %p %f' >out
+    seq 10000 >&3
+    for line in $(seq 10000); do
+        read -r lsn <&4
+    done
+    for try in 1 2 3; do
+        status "a command that fails, $try" 1 "$twinlog" archive kept --command 'false %p %f'
+    done
+    scrape kept scrape2
+    says "failures are counted" scrape2 '^twinlog_archive_failures\{dir="kept"\} 3$'
+    fires "an alert for a command that fails" TwinlogArchiveBehind scrape1 scrape2
+    stop_writer TERM
+}
+
 test_unseen()
 {
     mkdir "$public/unseen"
@@ -169,9 +201,32 @@ test_full()
     umount small
 }
 
+# slow ALERT SERIES VALUES...: what takes an hour, or another disk, is made up.
+slow()
+{
+    alert=$1
+    shift
+    command -v promtool >/dev/null || return 0
+    {
+        printf 'rule_files: ["%s"]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n' "$folder/alerts.yaml"
+        printf "      - { series: '%s', values: '%s' }\n" "$@"
+        printf '    promql_expr_test:\n      - expr: %s\n        eval_time: 80m\n        exp_samples:\n' \
+            "'count by (alertname) (ALERTS{alertstate=\"firing\"})'"
+        printf '          - { labels: "{alertname=\\"%s\\"}", value: 1 }\n' "$alert"
+    } >test.yaml
+    status "the alert $alert" 0 promtool test rules test.yaml
+    [ "$got" = 0 ] || cat out
+}
+
+slow TwinlogSilent 'twinlog_writer_up{dir="d"}' '1x90' 'twinlog_newest_record_timestamp_seconds{dir="d"}' '0x90'
+slow TwinlogSlowDisk 'twinlog_group_write_seconds_bucket{le="0.1"}' '0+10x90' 'twinlog_group_write_seconds_bucket{le="+Inf"}' '0+20x90' \
+    'twinlog_group_write_seconds_bucket{le="1"}' '0+20x90'
+slow TwinlogWaitsForSegments 'twinlog_roll_waits_total{dir="d"}' '0+120x90'
+slow TwinlogGrows 'twinlog_file_size_bytes{dir="d"}' '2000000000+100000000x90'
 test_stopped
 test_poisoned
 test_lag
+test_archive
 test_unseen
 test_full
 
