@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sink_service.sh TWINLOG: systemd takes the units in packaging/sink, and logrotate the stanza there; with both commands as they are
-# written, a pipe, and a rotation in the middle every line is in one of the two files, once.
+# sink_service.sh TWINLOG: systemd takes the units in packaging; what that of the metrics runs writes them. Logrotate takes the
+# stanza in packaging/sink; with both commands as they are written, a pipe, and a rotation in the middle every line is in one of
+# the two files, once.
 set -u
 umask 022 # logrotate insists
 twinlog=$(realpath "$1") || exit 1
@@ -18,20 +19,27 @@ fail()
 
 # ---- what systemd says of the units; a unit without fault tells whether it can be asked here ----
 mkdir "$place/units"
-for unit in packaging/sink/twinlog-sink@.*; do
+for unit in packaging/*/twinlog-*@.*; do
     sed "s,/usr/local/bin/twinlog,$twinlog," "$unit" >"$place/units/$(basename "$unit")"
 done
 printf '[Service]\nExecStart=/bin/true\n' >"$place/units/plain.service"
 if systemd-analyze verify "$place/units/plain.service" >"$place/plain.txt" 2>&1 && [ ! -s "$place/plain.txt" ]; then
-    for unit in service socket; do
-        cp "$place/units/twinlog-sink@.$unit" "$place/units/twinlog-sink@test.$unit"
+    for unit in "$place"/units/*@.*; do
+        cp "$unit" "${unit%@*}@srv-test.${unit##*.}"
     done
-    said=$(SYSTEMD_UNIT_PATH=$place/units: systemd-analyze verify "$place/units/twinlog-sink@test.service" \
-        "$place/units/twinlog-sink@test.socket" 2>&1 | grep twinlog-sink | grep -v 'man:twinlog\|Command .man ')
+    said=$(SYSTEMD_UNIT_PATH=$place/units: systemd-analyze verify "$place"/units/*@srv-test.* 2>&1 |
+        grep twinlog- | grep -v 'man:twinlog\|Command .man ')
     [ -z "$said" ] || fail "systemd-analyze: $said"
 else
     echo "SKIP systemd's look at the units: systemd-analyze is not here, or does not work here"
 fi
+
+# ---- the metrics ---------------------------------------------------------------------------------
+sed -n "s,^ExecStart=/bin/sh -c '\(.*\)'$,\1,p" packaging/monitoring/twinlog-metrics@.service |
+    sed "s,/usr/local/bin/twinlog,$twinlog,; s,%f,$place/a log,; s,%i,srv-log,g" >"$place/line"
+echo record | "$twinlog" append "$place/a log"
+(cd "$place" && sh line)
+grep -q '^twinlog_last_lsn.* 1$' "$place/twinlog-srv-log.prom" || fail "no metrics"
 
 # ---- the command of the service, with a pipe that never ends, as systemd opens it --------------
 logs=$place/logs
