@@ -162,8 +162,8 @@ func max(a, b time.Duration) time.Duration {
 // ---- appends of many goroutines, in one call of C ----
 
 // One goroutine leads: it takes the oldest group, appends all of it as one batch, and wakes its members. Meanwhile the
-// others join the next group. Then a member of that one leads, so nobody leads longer than its own append takes, and a
-// goroutine that is alone is never switched.
+// others join the next group. Then the first member of that one leads, so nobody leads longer than its own append takes,
+// and a goroutine that is alone is never switched. Only where the first one has left, a goroutine of its own leads.
 type together struct {
 	lock   sync.Mutex
 	groups []*group // [lock] that wait, oldest first; all but the last are full
@@ -190,7 +190,8 @@ type group struct {
 	entries int           // [lock]
 	live    int32         // [lock to change] members that have not left
 	isTaken bool          // [lock] nobody may leave any more
-	turn    chan struct{} // gets one value: who takes it leads
+	isLeft  bool          // [lock] by its first member
+	turn    chan struct{} // gets one value: the first member leads
 	done    chan struct{} // closed when each member has its result
 }
 
@@ -210,19 +211,30 @@ func (all *together) append(ctx context.Context, log *Log, entries []Entry, size
 	isLeader := !all.isLed
 	all.isLed = true
 	all.lock.Unlock()
-	if isLeader {
+	switch {
+	case isLeader:
 		all.lead(log, g)
-		return g.members[i].lsn, g.members[i].err
-	}
-	select {
-	case <-g.done:
-	case <-g.turn:
-		all.lead(log, g)
-	case <-ctx.Done():
-		if all.leave(g, i) {
-			return 0, ctx.Err()
+	case i == 0:
+		select {
+		case <-g.turn:
+			all.lead(log, g)
+		case <-ctx.Done():
+			if all.leave(log, g, i) {
+				return 0, ctx.Err()
+			}
+			<-g.done
 		}
+	case ctx.Done() == nil:
 		<-g.done
+	default:
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			if all.leave(log, g, i) {
+				return 0, ctx.Err()
+			}
+			<-g.done
+		}
 	}
 	return g.members[i].lsn, g.members[i].err
 }
@@ -245,39 +257,36 @@ func (all *together) join(entries []Entry, size int) (*group, int) {
 }
 
 // leave returns false if the member is being appended.
-func (all *together) leave(g *group, i int) bool {
+func (all *together) leave(log *Log, g *group, i int) bool {
 	all.lock.Lock()
 	defer all.lock.Unlock()
 	if g.isTaken {
 		return false
 	}
 	g.members[i].isGone = true
-	if atomic.AddInt32(&g.live, -1) > 0 {
-		return true
-	}
-	for at := range all.groups {
-		if all.groups[at] == g {
-			all.groups = append(all.groups[:at], all.groups[at+1:]...)
-			break
+	atomic.AddInt32(&g.live, -1)
+	if i == 0 {
+		select {
+		case <-g.turn:
+			go all.lead(log, g)
+		default:
+			g.isLeft = true
 		}
-	}
-	select {
-	case <-g.turn: // nobody is left who could take it
-		all.handOn()
-	default:
 	}
 	return true
 }
 
-// handOn [lock] lets a member of the next group lead.
-func (all *together) handOn() {
+// handOn [lock] lets the first member of the next group lead.
+func (all *together) handOn(log *Log) {
 	all.isLed = len(all.groups) > 0
-	if all.isLed {
+	if all.isLed && all.groups[0].isLeft {
+		go all.lead(log, all.groups[0])
+	} else if all.isLed {
 		all.groups[0].turn <- struct{}{}
 	}
 }
 
-// lead appends the oldest group, which is the leader's own.
+// lead appends the oldest group. All of its members may have left.
 func (all *together) lead(log *Log, g *group) {
 	all.gather(g)
 	all.lock.Lock()
@@ -285,14 +294,14 @@ func (all *together) lead(log *Log, g *group) {
 	all.groups = all.groups[1:]
 	all.lock.Unlock()
 
-	began := time.Now()
-	all.appendGroup(log, g)
-	took := time.Since(began)
-
+	if g.live > 0 {
+		began := time.Now()
+		all.appendGroup(log, g)
+		all.duration += (time.Since(began) - all.duration) / 8
+	}
 	all.lock.Lock()
 	all.last = int(g.live)
-	all.duration += (took - all.duration) / 8
-	all.handOn()
+	all.handOn(log)
 	all.lock.Unlock()
 	close(g.done)
 }
