@@ -38,7 +38,9 @@
     DO(participants) /* the shared mode, when one participant is in the way of the others */ \
     DO(process) /* processes, forks and files that do not belong to the log */ \
     DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
-    DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
+    DO(reader) /* readers: there and back, by LSN and by time, over fillers, trims and truncations */ \
+    DO(reader_faults) /* readers of damaged logs, behind dead writers, and where the system refuses something */ \
+    DO(reader_live) /* readers beside a writer, and waiting for what comes */ \
     DO(repair) /* what is rescued of a damaged log, and what is said of the rest */ \
     DO(note) /* where the end of the log is looked for */ \
     DO(recover) /* the decision table of recovery, and what it is asked with */ \

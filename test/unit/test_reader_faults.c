@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Readers of damaged logs, behind writers that died, and where the system refuses what they ask for.
+ */
+#define _GNU_SOURCE
+#include "hooked.h"
+#include "life_records.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "control/shared_page.h"
+#include "log/log.h"
+#include "read/follower.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- damage and failures --------------------------------------------------------------------------- */
+
+static void flip(uint64_t segment, off_t offset)
+{
+    FILE *file = fopen(log_segment(segment), "r+");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fseeko(file, offset, SEEK_SET), 0);
+    int byte = fgetc(file);
+    ck_assert_int_eq(fseeko(file, offset, SEEK_SET), 0);
+    ck_assert_int_ne(fputc(byte ^ 1, file), EOF);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+/* Three records, and a batch of two that is on disk but for one byte of the second. */
+static int die_in_a_batch(void)
+{
+    static const char bytes[3000] = "the last of the batch";
+    const struct twinlog_entry batch[2] = { { .data = "torn", .size = 4 },
+                                            { .data = bytes, .size = sizeof(bytes) } };
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+    int rc = twinlog_open(log_dir, &options, &log);
+
+    for (unsigned i = 0; rc == 0 && i < 3; i++)
+        rc = twinlog_append(log, "sound", 5, NULL);
+    return rc == 0 ? twinlog_append_batch(log, batch, 2, NULL, NULL) : rc;
+}
+
+static off_t find_in_segment(uint64_t segment, const char *text)
+{
+    static char bytes[65536];
+    FILE *file = fopen(log_segment(segment), "r");
+
+    ck_assert_ptr_nonnull(file);
+    const size_t size = fread(bytes, 1, sizeof(bytes), file);
+    fclose(file);
+    const char *at = memmem(bytes, size, text, strlen(text));
+    ck_assert_ptr_nonnull(at);
+    return at - bytes;
+}
+
+CASE("beside a writer", logdir_make, logdir_remove);
+
+/* The next writer gives their LSNs again, and the reader has read the place before. */
+TEST_LOOP(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, 2)
+{
+    struct twinlog_record record;
+
+    ck_assert_int_eq(run_child(die_in_a_batch), 0);
+    flip(1, find_in_segment(1, "the last of the batch"));
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
+    for (uint64_t lsn = 1; lsn <= 3; lsn++)
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    expect_no_next(reader, 0);
+    struct twinlog *log = log_open(NULL);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 3);
+    ck_assert_int_eq(twinlog_append(log, "other", 5, NULL), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, 4);
+    ck_assert_uint_eq(record.size, 5);
+    ck_assert_mem_eq(record.data, "other", 5);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+/* Between its two stores; it may be stopped there, or killed. What it told before is still so. */
+TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records)
+{
+    const uint64_t before = ~UINT64_C(2);
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log = log_open(NULL), *looker;
+
+    put_many(log, 0, 3);
+    patch_file(log_file("writer.lock"), offsetof(struct page_words, durable.check), &before, sizeof(before));
+    looker = log_open(&options);
+    ck_assert_uint_eq(twinlog_first_lsn(looker), 1);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 2);
+    ck_assert_int_eq(twinlog_cursor_set(looker, "consumer", 2), 0);
+    put_many(log, 0, 1);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 4);
+    log_close(looker);
+    log_close(log);
+}
+
+/* They read files, and remember: so they take a log that is not const. */
+TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
+{
+    uint64_t (*const watermarks[])(struct twinlog * log) = { twinlog_first_lsn, twinlog_last_lsn,
+                                                             twinlog_written_lsn, twinlog_durable_lsn };
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    const uint64_t before[] = { 1, 3, 3, 3 };
+    char away[512];
+
+    struct twinlog *log = log_open(NULL);
+    put_many(log, 0, 3);
+    log_close(log);
+    struct twinlog *looker = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 3);
+    snprintf(away, sizeof(away), "%s/away", log_parent);
+    log = log_open(NULL);
+    put_many(log, 0, 1);
+    log_close(log);
+    ck_assert_int_eq(rename(log_file("state"), away), 0);
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_uint_eq(watermarks[i](looker), before[i]);
+    ck_assert_int_eq(rename(away, log_file("state")), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 4);
+    log_close(looker);
+}
+
+CASE("damage and failures", logdir_make, logdir_remove);
+
+TEST_LOOP(damage_is_met_from_both_sides_and_passed_by_a_seek, 2)
+{
+    struct twinlog_record record;
+    uint64_t lsn = 0;
+    int rc;
+
+    log_close(make_life_log(MANY));
+    flip(3, 30000);
+    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        expect_it(rc, &record, ++lsn, 0);
+    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(reader_report.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(reader_report.first_lsn, lsn + 1);
+    ck_assert_uint_eq(reader_report.segment, 3);
+    ck_assert_uint_le(reader_report.offset, 30000);
+    expect_no_next(reader, TWINLOG_ECORRUPT);
+    expect_no_previous(reader, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+
+    ck_assert_int_eq(twinlog_reader_seek(reader, MANY), 0);
+    expect_next(reader, MANY, 0);
+    for (lsn = MANY + 1; (rc = twinlog_reader_previous(reader, &record)) > 0;)
+        expect_it(rc, &record, --lsn, 0);
+    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 5), 0);
+    expect_previous(reader, 4, 0);
+    twinlog_reader_close(reader);
+}
+
+TEST_RANGE(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1, 2)
+{
+    struct twinlog *log = make_life_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_record record;
+    uint64_t lsn = 0;
+    int rc;
+
+    expect_next(reader, ++lsn, 0);
+    ck_assert_int_eq(truncate(log_segment(1), 20000), 0);
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        expect_it(rc, &record, ++lsn, 0);
+    ck_assert_int_eq(rc, -EIO);
+    ck_assert_uint_eq(reader_report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+    ck_assert_uint_gt(lsn, 1);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1000), 0);
+    expect_next(reader, 1000, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+static _Atomic uint64_t calls;
+static uint64_t failing_call; /* 0 = none */
+static int sync_error, map_error, lock_error, view_error;
+
+static int told_to_fail(const struct hooked_call *call)
+{
+    switch (call->op) {
+    case SIM_SYNC:
+    case SIM_SYNC_DIR:
+        return sync_error;
+    case SIM_LOCK:
+        return call->lock == IO_LOCK_USE ? lock_error : 0;
+    case SIM_MAP:
+        return map_error;
+    case SIM_VIEW:
+        return view_error;
+    default:
+        return 0;
+    }
+}
+
+static int fail_call(const struct hooked_call *call)
+{
+    const int error = told_to_fail(call);
+
+    return error < 0 ? error : atomic_fetch_add(&calls, 1) + 1 == failing_call ? -EIO : 0;
+}
+
+static int open_failing(int kind, uint64_t from_lsn, struct twinlog_reader **ret_reader)
+{
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .from_lsn = from_lsn,
+                  .ret_report = &reader_report);
+
+    memset(&reader_report, 0, sizeof(reader_report));
+    return twl_reader_open(hooked_log_dir(fail_call), &options, ret_reader);
+}
+
+/* There, back, and by time; after an error it goes on where it was. */
+static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
+{
+    struct twinlog_record record;
+    unsigned errors = 0;
+    int rc;
+
+    for (uint64_t lsn = 1; lsn <= last;) {
+        rc = twinlog_reader_next(reader, &record);
+        if (rc > 0) {
+            expect_it(rc, &record, lsn++, 0);
+            continue;
+        }
+        ck_assert_int_eq(rc, -EIO);
+        ck_assert_int_eq(reader_report.error, -EIO);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), -EIO);
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        errors++;
+    }
+    for (uint64_t lsn = last; lsn > 0;) {
+        rc = twinlog_reader_previous(reader, &record);
+        if (rc > 0) {
+            expect_it(rc, &record, lsn--, 0);
+            continue;
+        }
+        ck_assert_int_eq(rc, -EIO);
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn + 1), 0);
+        errors++;
+    }
+    for (rc = -EIO; rc < 0; errors += rc < 0) {
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
+        rc = twinlog_reader_next(reader, &record);
+    }
+    expect_it(rc, &record, 1, 0);
+    ck_assert_uint_le(errors, 1);
+}
+
+TEST_LOOP(a_failure_anywhere_is_an_error_and_a_seek_goes_on, 2)
+{
+    const uint64_t last = 1500;
+    bool is_done = false;
+
+    log_close(make_life_log((unsigned)last));
+    for (failing_call = 1; !is_done; failing_call += REPEATS(1u, 3u)) {
+        struct twinlog_reader *reader;
+        calls = 0;
+        int rc = open_failing(_i, 0, &reader);
+        if (rc < 0) {
+            ck_assert_int_eq(rc, -EIO);
+            ck_assert_int_eq(reader_report.error, -EIO);
+            continue;
+        }
+        read_with_failure(reader, last);
+        twinlog_reader_close(reader);
+        is_done = calls < failing_call;
+    }
+    ck_assert_uint_gt(failing_call, 60);
+}
+
+/* A file system without a sync is one that can only be read. One that had to stop writing answers -EROFS. */
+TEST_LOOP(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 2)
+{
+    static const int errors[] = { -EIO, -EROFS, -ENOSPC };
+    struct twinlog_reader *reader;
+
+    log_close(make_life_log(10));
+    sync_error = -EINVAL;
+    ck_assert_int_eq(open_failing(_i, 0, &reader), 0);
+    expect_run(reader, 1, 10, 0);
+    twinlog_reader_close(reader);
+    for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        sync_error = errors[i];
+        ck_assert_int_eq(open_failing(_i, 0, &reader), errors[i]);
+        ck_assert_int_eq(reader_report.error, errors[i]);
+    }
+}
+
+TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
+{
+    struct twinlog_reader *reader;
+
+    log_close(make_life_log(1500));
+    for (unsigned i = 0; i < 2; i++) {
+        lock_error = i == 0 ? -ENOLCK : 0;
+        view_error = i == 1 ? -ENOTSUP : 0;
+        ck_assert_int_eq(open_failing(1, 0, &reader), 0);
+        wander(reader, 1500, 100);
+        twinlog_reader_close(reader);
+    }
+}
+
+/* The writer has a page of its own then, and readers from outside go by the markers in the log (I7). */
+TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
+    log_close(make_life_log(10)); /* leaves a page in the file */
+    map_error = -ENODEV;
+    options.segment_bytes = SMALL_SEGMENT;
+    struct twinlog *log = log_on(hooked_log_dir(fail_call), &options);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    expect_run(reader, 1, 10, 0);
+    expect_no_next(reader, 0);
+    for (uint64_t lsn = 11; lsn < 300; lsn++) {
+        put_many(log, 0, 1);
+        if (IS_ATTACHED(_i)) {
+            expect_next(reader, lsn, 0);
+        } else if (lsn > 11) { /* the newest one has no marker behind it yet */
+            ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+            expect_next(reader, lsn - 1, 0);
+        }
+        expect_no_next(reader, 0);
+    }
+    put_void(log);
+    put_void(log);
+    if (!IS_ATTACHED(_i))
+        expect_next(reader, 299, 0);
+    expect_no_next(reader, 0);
+    put_many(log, 0, 1);
+    put_void(log);
+    expect_next(reader, 302, 0);
+    expect_no_next(reader, 0);
+    put_many(log, 0, 1);
+    if (!IS_ATTACHED(_i)) {
+        expect_readable(twinlog_reader_fd(reader));
+        log_close(log);
+        expect_next(reader, 304, 0); /* without a writer, what is sound counts */
+    }
+    twinlog_reader_close(reader);
+    if (IS_ATTACHED(_i))
+        log_close(log);
+}
+
+/* All that tells how far the log is durable is its head, in the middle of a group. */
+TEST(without_shared_memory_a_backup_ends_with_a_group)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    char copy[sizeof(log_parent) + 8];
+
+    log_close(make_life_log(10));
+    map_error = -ENODEV;
+    struct twinlog *log = log_on(hooked_log_dir(fail_call), &options);
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_int_eq(put_one(log, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    log_trim_before(log, 15);
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 15);
+    ck_assert_uint_eq(result.last_lsn, 20);
+    log_close(log);
+}
+
+CASE("there and back", logdir_make, logdir_remove);
+
+TEST(nothing_but_a_log_is_opened)
+{
+    struct twinlog_reader *reader = NULL;
+
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT);
+    log_close(make_life_log(10));
+    ck_assert_int_eq(unlink(log_file("state")), 0);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), TWINLOG_ECORRUPT);
+    ck_assert_ptr_null(reader);
+    ck_assert_int_eq(twinlog_reader_seek_first(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek_end(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek_time(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_wait(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_fd(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_range(NULL, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_previous(NULL, NULL), -EINVAL);
+}
