@@ -33,6 +33,7 @@ enum io_open_flags {
         1u << 3, /* read() returns the bytes on the disk, not those of the page cache. Bytes that wait to
                                      be written count as on the disk: a sync that succeeds puts them there */
     IO_FROM_CACHE = 1u << 4, /* for io_open(): `reads_disk` does not count */
+    IO_BEGIN_READ = 1u << 5, /* the kernel may begin to read the first block, which is going to be wanted */
 };
 
 /* What is durable once a write is reaped. */

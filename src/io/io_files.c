@@ -203,6 +203,8 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
         open_past_cache(files, name, file);
     if (file->disk_fd >= 0)
         file->past_cache = alignment_past_cache(file->disk_fd);
+    if (flags & IO_BEGIN_READ)
+        posix_fadvise(file->fd, 0, BLOCK_BYTES, POSIX_FADV_WILLNEED);
     *ret_file = &file->file;
     return 0;
 

@@ -320,12 +320,18 @@ static int find_size(struct segment *segment, bool has_waited)
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
+    struct io_file *file;
+    int rc = io_open(io, name, open_flags, &file);
+    return rc < 0 ? rc : twl_segment_take(file, name, lock_timeout_ms, ret_segment, ret_state);
+}
+
+int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeout_ms,
+                     struct segment *ret_segment, enum header_state *ret_state)
+{
     _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
-    struct segment segment = { 0 };
+    struct segment segment = { .file = file };
+    int rc = 0;
     snprintf(segment.name, sizeof(segment.name), "%s", name);
-    int rc = io_open(io, name, open_flags, &segment.file);
-    if (rc < 0)
-        return rc;
     if (lock_timeout_ms > 0)
         rc = twl_lock_patiently(segment.file, lock_timeout_ms);
     size_t size = 0;

@@ -84,6 +84,9 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
  * writer's last write has landed; -EBUSY if that takes longer. */
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
+/* The same with a file that is open; a failure closes it. */
+int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeout_ms,
+                     struct segment *ret_segment, enum header_state *ret_state);
 
 /* Writes index and footer behind the groups, from segment->summary; durable on return. `max_time_so_far_ns` is the
  * newest time of a record in any earlier segment; INT64_MAX = not known. */

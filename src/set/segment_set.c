@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The set of segment files that makes a log, in order.
+ * The set of segment files that makes a log, in order. Names mean nothing; the order comes from the sequence in each
+ * header. The newest started segment is searched from the top. From there the path leads back, to the preceding
+ * sequence or to where a fixed start says, until a segment where the log begins or which holds the head in the state
+ * file. Segments above the newest are spares. Segments that are not on the path were trimmed or truncated: retired.
  *
- * Names mean nothing; the order comes from the sequence in each
- * header. The newest started segment is searched from the top. From there the path leads back, to the
- * preceding sequence or to where a fixed start says, until a segment where the log begins or which holds the
- * head in the state file. Segments above the newest are spares. Segments that are not on the path were
- * trimmed or truncated, and are retired.
- *
- * Faults of the set as a whole are found here, before any segment is read: a gap in the path, a header that
- * does not check, a file that was made shorter, a file of another log. Each of them stops the opening,
- * because a header was durable before the first record was written behind it: no crash explains the fault.
- * Verify and repair collect the faults instead, and get a set of what is there.
+ * Faults of the set as a whole are found here, before any segment is read: a gap in the path, a header that does not
+ * check, a file that was made shorter, a file of another log. Each of them stops the opening, because a header was
+ * durable before the first record was written behind it: no crash explains the fault. Verify and repair collect the
+ * faults instead, and get a set of what is there.
  *
  * Headers are read from the page cache first, as only of the newest segment and of spares it may show what the disk
  * does not have: a segment that was left had been started, and so its header had been synced. Those, the oldest and
  * twins are looked at again, on the disk (twl_segment_look()). If anything does not fit, all is read from the disk.
  */
 #define _GNU_SOURCE
+#include "set/open_ahead.h"
 #include "set/second_header.h"
 #include "walk/segment_iter.h"
 
@@ -99,21 +97,22 @@ static int read_second_header(struct set_loader *l, struct segment_entry *entry)
     return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
 }
 
-/* 1 = it is there; 0 = the file is gone by now, as retired files may be. */
-static int load_entry(struct set_loader *l, struct segment_entry *entry)
+/* Its file is open, or `rc` is why not. 1 = it is there; 0 = it is gone by now, as retired files may be. */
+static int load_entry(struct set_loader *l, struct segment_entry *entry, int rc, struct io_file *file)
 {
     struct segment segment;
     enum header_state state = HEADER_DAMAGED;
-    for (unsigned tries = 0; tries < HEADER_TRIES && state != HEADER_VALID && state != HEADER_NEWER;
-         tries++) {
-        int rc = twl_segment_open(l->io, entry->name, IO_READ_ONLY | l->header_flags, 0, &segment, &state);
+    for (unsigned tries = 0; tries < HEADER_TRIES && state != HEADER_VALID; tries++) {
+        if (tries > 0)
+            rc = io_open(l->io, entry->name, IO_READ_ONLY | l->header_flags, &file);
+        if (rc == 0)
+            rc = twl_segment_take(file, entry->name, 0, &segment, &state);
         if (rc < 0)
             return rc == -ENOENT ? 0 : refuse_segment(l, rc, "read", entry->name);
         twl_segment_close(&segment);
     }
     entry->file_bytes = segment.file_bytes;
     entry->header = segment.header;
-    int rc = 0;
     if (state != HEADER_VALID && (l->use != SET_FOR_CHECKING || state == HEADER_NEWER))
         rc = refuse_header(l, entry->name, state);
     else if (state != HEADER_VALID)
@@ -557,6 +556,8 @@ static int collect(void *context, const char *name)
 
 static int load_entries(struct set_loader *l)
 {
+    struct open_ahead ahead = { .io = l->io, .flags = IO_READ_ONLY | l->header_flags };
+    struct io_file *file;
     l->room = 16;
     l->set.entries = calloc(l->room, sizeof(*l->set.entries)); /* an empty one for a set without files */
     int rc = l->set.entries ? 0 : -ENOMEM;
@@ -569,11 +570,13 @@ static int load_entries(struct set_loader *l)
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
     sort(l); /* by name, because a directory has no reliable order */
     for (size_t i = 0; rc == 0 && i < l->all; i++) {
-        rc = load_entry(l, &l->set.entries[i]);
+        rc = twl_open_ahead(&ahead, l->set.entries, l->all, i, &file);
+        rc = load_entry(l, &l->set.entries[i], rc, file);
         if (rc > 0)
             l->set.entries[l->count++] = l->set.entries[i];
         rc = rc > 0 ? 0 : rc;
     }
+    twl_open_ahead_end(&ahead);
     if (rc == 0 && l->all > 0 && l->count == 0) /* there are other files by now */
         rc = refuse_segment(l, -ENOENT, "read", l->set.entries[0].name);
     l->all = l->count;
