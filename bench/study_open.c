@@ -141,19 +141,64 @@ static int reopen(struct stage *stage, const char *dir)
     return append_many(log, 1);
 }
 
-static int read_first(struct stage *stage, const char *dir)
+static int read_one(struct stage *stage, const char *dir, bool is_last)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t began_ns = now_ns(), first_lsn;
-    int error = twinlog_reader_open(dir, NULL, &reader);
-    if (error)
-        return error;
-    int rc = twinlog_reader_next(reader, &record);
+    int rc = twinlog_reader_open(dir, NULL, &reader);
+    if (rc == 0 && is_last)
+        rc = twinlog_reader_seek_end(reader);
+    if (rc == 0)
+        rc = is_last ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record);
     stage->answer->ns = now_ns() - began_ns;
     if (rc <= 0)
         return rc < 0 ? rc : -ENODATA;
     return twinlog_reader_range(reader, &first_lsn, &stage->answer->last_lsn);
+}
+
+static int read_first(struct stage *stage, const char *dir)
+{
+    return read_one(stage, dir, false);
+}
+
+/* Of a log that was closed. */
+static int read_first_closed(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    int error = open_log(dir, 0, &log);
+    if (error == 0)
+        error = twinlog_close(log);
+    return error ? error : read_one(stage, dir, false);
+}
+
+/* Beside a writer, which is this process. */
+static int read_last_beside(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    int error = open_log(dir, 0, &log);
+    return error ? error : read_one(stage, dir, true);
+}
+
+static int go_on_beside(struct stage *stage, const char *dir)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+    struct twinlog *log;
+    int rc = open_log(dir, 0, &log);
+    if (rc == 0)
+        rc = append_many(log, 2);
+    if (rc < 0)
+        return rc;
+    stage->answer->last_lsn = twinlog_durable_lsn(log);
+    rc = twinlog_cursor_set(log, "consumer", stage->answer->last_lsn - 1);
+    uint64_t began_ns = now_ns();
+    if (rc == 0)
+        rc = twinlog_consumer_open(dir, "consumer", NULL, &consumer);
+    if (rc == 0)
+        rc = twinlog_consumer_next(consumer, &record);
+    stage->answer->ns = now_ns() - began_ns;
+    return rc > 0 ? 0 : rc < 0 ? rc : -ENODATA;
 }
 
 static int inspect(struct stage *stage, const char *dir)
@@ -166,7 +211,6 @@ static int inspect(struct stage *stage, const char *dir)
     return error;
 }
 
-/* The same beside a writer, which is this process. */
 static int inspect_beside(struct stage *stage, const char *dir)
 {
     struct twinlog *log;
@@ -232,6 +276,11 @@ static const struct trial open_trials[] = {
     { "reader", "twinlog_reader_open() and the first record", WAY(read_first, false, false) },
     { "reader, half full", "the same with half of the active segment to walk through",
       WAY(read_first, true, false) },
+    { "reader, closed", "the same of a log that was closed", WAY(read_first_closed, false, false) },
+    { "newest, beside", "twinlog_reader_open() beside a writer, and the newest record",
+      WAY(read_last_beside, true, false) },
+    { "consumer, beside", "twinlog_consumer_open() beside a writer, and the next record",
+      WAY(go_on_beside, true, false) },
     { "inspect", "twinlog_inspect()", WAY(inspect, false, false) },
     { "inspect, beside", "the same beside a writer", WAY(inspect_beside, false, false) },
     { "append, closed", "twinlog_open() of a closed log, one append, twinlog_close()",
