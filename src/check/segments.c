@@ -71,18 +71,23 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
     return 1;
 }
 
+/* A footer that checks is of this incarnation; it needs no lock. */
 static int look_into(struct listing *l, const struct segment_entry *entry, struct twinlog_segment *ret)
 {
+    struct segment_entry known = *entry;
     struct segment segment;
-    struct segment_footer footer;
-    int rc = twl_log_snapshot_open_segment(l->io, entry, &segment);
-    if (rc < 0)
-        return rc;
-    rc = ret->state == TWINLOG_SEGMENT_ACTIVE ? 0 : twl_segment_read_footer(&segment, &footer);
-    if (rc > 0)
+    int rc = ret->state == TWINLOG_SEGMENT_ACTIVE ? 0 : twl_segment_look(l->io, &known);
+    if (rc == 0 && known.is_sealed && ret->state != TWINLOG_SEGMENT_ACTIVE) {
         ret->state = TWINLOG_SEGMENT_SEALED;
-    else if (rc == 0)
-        rc = walk(l, &segment, &footer);
+        take_footer(&known.footer, ret);
+        return 0;
+    }
+    if (rc == 0)
+        rc = twl_log_snapshot_open_segment(l->io, entry, &segment);
+    if (rc < 0)
+        return rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
+    struct segment_footer footer;
+    rc = walk(l, &segment, &footer);
     if (rc > 0)
         take_footer(&footer, ret);
     twl_segment_close(&segment);
