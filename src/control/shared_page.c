@@ -38,58 +38,45 @@ static bool is_page(const struct page_words *page)
     return atomic_load(&page->magic) == PAGE_MAGIC;
 }
 
-/* Of the file; a writer's statistics may be in private memory. */
-static size_t mapped_bytes(const struct shared_page *shared)
-{
-    return shared->statistics && !shared->own_statistics ? PAGE_FILE_BYTES : BLOCK_BYTES;
-}
-
 static void unmap_page(struct shared_page *shared)
 {
     if (shared->is_private)
         free(shared->page);
     else if (shared->page)
-        shared->io->ops->unmap(shared->io, shared->page, mapped_bytes(shared));
-    free(shared->own_statistics);
+        shared->io->ops->unmap(shared->io, shared->page, PAGE_FILE_BYTES);
     shared->page = NULL;
-    shared->statistics = shared->own_statistics = NULL;
+    shared->statistics = NULL;
+}
+
+static void set_page(struct shared_page *shared, void *page)
+{
+    shared->page = page;
+    shared->statistics = (struct statistics *)((unsigned char *)page + BLOCK_BYTES);
 }
 
 static void map_page(struct shared_page *shared)
 {
     uint64_t bytes = 0;
-    void *page = NULL;
-    if (io_size(shared->file, &bytes) < 0 || bytes < BLOCK_BYTES)
-        return;
-    const size_t wanted = bytes < PAGE_FILE_BYTES ? BLOCK_BYTES : PAGE_FILE_BYTES;
-    if (shared->io->ops->map(shared->file, wanted, &page) < 0)
-        return;
-    shared->page = page;
-    if (wanted == PAGE_FILE_BYTES)
-        shared->statistics = (struct statistics *)((unsigned char *)page + BLOCK_BYTES);
+    void *page;
+    if (io_size(shared->file, &bytes) == 0 && bytes >= PAGE_FILE_BYTES &&
+        shared->io->ops->map(shared->file, PAGE_FILE_BYTES, &page) == 0)
+        set_page(shared, page);
 }
 
 /* Readers in other processes can do without a page: they see what is durable by the markers in the log. They
- * must not take an older writer's page in the file for this one's, so the file is overwritten. A file too
- * short to be mapped is left alone; a full disk may be the reason. */
+ * must not take an older writer's page in the file for this one's, so the file is overwritten. A file
+ * without a whole page is left alone; a full disk may be the reason. */
 static int make_private_page(struct shared_page *shared)
 {
     uint64_t bytes;
-    struct page_words *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    void *page = aligned_alloc(BLOCK_BYTES, PAGE_FILE_BYTES);
     if (!page)
         return -ENOMEM;
-    *page = (struct page_words){ 0 };
-    shared->page = page;
+    memset(page, 0, PAGE_FILE_BYTES);
+    set_page(shared, page);
     shared->is_private = true;
     bool is_short = io_size(shared->file, &bytes) == 0 && bytes < BLOCK_BYTES;
     return is_short ? 0 : io_write_at(shared->file, page, BLOCK_BYTES, 0);
-}
-
-static int have_statistics(struct shared_page *shared)
-{
-    if (!shared->statistics)
-        shared->statistics = shared->own_statistics = calloc(1, sizeof(*shared->statistics));
-    return shared->statistics ? 0 : -ENOMEM;
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
@@ -195,8 +182,7 @@ static int map_or_make_page(struct shared_page *shared)
     map_page(shared);
     if (!shared->page && shared->is_shared)
         return rc < 0 ? rc : -ENOTSUP;
-    rc = shared->page ? 0 : make_private_page(shared);
-    return rc < 0 ? rc : have_statistics(shared);
+    return shared->page ? 0 : make_private_page(shared);
 }
 
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
@@ -233,7 +219,7 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared)
     int rc = twl_page_watch(io, &shared);
     if (rc < 0)
         return rc;
-    rc = shared.page && shared.is_writable ? have_statistics(&shared) : -ENOTSUP;
+    rc = shared.page && shared.is_writable ? 0 : -ENOTSUP;
     if (rc < 0) {
         twl_page_unwatch(&shared);
         return rc;

@@ -5,12 +5,11 @@
  *
  * The lock on the file keeps a second writer out. The first page of the file is shared memory, in which the
  * writer publishes. The page survives the writer's death, but nothing depends on it: without a writer its
- * contents are ignored (I7). If the page can't be shared, the writer uses a private page for readers inside
- * its own process. If a process makes the file shorter while it is mapped, the page turns into memory of the
+ * contents are ignored (I7). If the page can't be shared, or a full disk has no room for it, the writer uses private
+ * memory for readers inside its own process. If a process makes the file shorter while it is mapped, the page turns into memory of the
  * process that looks (io.h): the writer goes on in it, and a reader in another process looks for a new page.
  *
- * Behind the page, mapped with it, are the writer's statistics: counters where the writer counts. Where a full disk
- * has no room for them the writer counts in private memory, and others do not see it.
+ * Behind the page, mapped with it, are the writer's statistics: counters where the writer counts.
  */
 #ifndef TWL_SHARED_PAGE_H
 #define TWL_SHARED_PAGE_H
@@ -58,14 +57,13 @@ struct note {
 struct shared_page {
     struct io *io;
     struct io_file *file;
-    struct page_words *page;           /* a writer always has one; a reader has NULL if no page can be seen */
-    struct statistics *statistics;     /* likewise */
-    struct statistics *own_statistics; /* private memory for them; NULL: they are in the file */
-    bool is_ours;                      /* this process is the writer */
-    bool is_private;                   /* the page is private memory of this process */
-    bool is_shared;      /* other processes write, too: values that grow are raised, not stored */
-    bool is_writable;    /* the page can be written, so a reader can announce that it sleeps */
-    uint32_t left_epoch; /* newest one that earlier writers had left in the page; 0 = none */
+    struct page_words *page;       /* a writer always has one; a reader has NULL if no page can be seen */
+    struct statistics *statistics; /* behind it */
+    bool is_ours;                  /* this process is the writer */
+    bool is_private;               /* the page is private memory of this process */
+    bool is_shared;                /* other processes write, too: values that grow are raised, not stored */
+    bool is_writable;              /* the page can be written, so a reader can announce that it sleeps */
+    uint32_t left_epoch;           /* newest one that earlier writers had left in the page; 0 = none */
     /* What the writer published last, in case it has to publish it again. */
     _Atomic uint32_t own_epoch;
     _Atomic uint32_t own_mode;

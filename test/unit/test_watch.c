@@ -799,8 +799,8 @@ TEST(a_writer_of_another_version_is_not_taken_for_one_of_this)
     log_close(log);
 }
 
-/* The disk is full, and the file has room for the page alone. */
-TEST(statistics_without_room_in_the_file_are_private)
+/* The disk is full, and the file is too short. */
+TEST(a_page_without_room_in_the_file_is_private)
 {
     struct told told;
     struct twinlog *log = log_open(NULL);
@@ -814,9 +814,7 @@ TEST(statistics_without_room_in_the_file_are_private)
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_eq(log_stat(log).appends, 10);
     ck_assert_int_eq(watch(&told), -ENOTSUP);
-    struct twinlog_reader *reader = log_reader(0, 0); /* readers have the page */
-    ck_assert_uint_eq(log_inspect().durable_lsn, 10);
-    twinlog_reader_close(reader);
+    ck_assert_uint_ge(log_inspect().durable_lsn, 9); /* by the markers in the log */
     log_close(log);
     device.allocate_error = 0;
 }
