@@ -106,13 +106,12 @@ struct io_ops {
      * read-only. If the file becomes shorter, the bytes behind its end read as zeros and are private to this
      * process. -ENOTSUP as for view(). */
     int (*map)(struct io_file *file, size_t bytes, void **ret_page);
-    void (*unmap)(struct io *io, void *page, size_t bytes);
+    void (*unmap)(struct io *io, const void *page, size_t bytes);
 
-    /* Maps `bytes` of a file read-only. -ENOTSUP where that is not possible. Bytes behind the end of a file that
+    /* Maps `bytes` of a file read-only, until unmap(). -ENOTSUP where that is not possible. Bytes behind the end of a file that
      * became shorter, and bytes that cannot be read from the disk, read as zeros; from then on check_view()
      * returns -EIO for this view, before that 0. */
     int (*view)(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
-    void (*unview)(struct io *io, const unsigned char *bytes, size_t size);
     int (*check_view)(struct io *io, const unsigned char *bytes); /* `bytes` as from view() */
 
     /* the directory */

@@ -486,7 +486,7 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
     return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_page);
 }
 
-void twl_io_files_unmap(struct io *io, void *page, size_t bytes)
+void twl_io_files_unmap(struct io *io, const void *page, size_t bytes)
 {
     (void)io;
     twl_mapping_close(page, bytes);
@@ -500,12 +500,6 @@ int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **
     if (error == 0)
         *ret_bytes = view;
     return error;
-}
-
-void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size)
-{
-    (void)io;
-    twl_mapping_close(bytes, size);
 }
 
 int twl_io_files_check_view(struct io *io, const unsigned char *bytes)

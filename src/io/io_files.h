@@ -64,9 +64,8 @@ void twl_io_files_unlock(struct io_file *file, enum io_lock which);
 int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked);
 int twl_io_files_links(struct io_file *file, const char *name, uint32_t *ret_links);
 int twl_io_files_map(struct io_file *file, size_t bytes, void **ret_page);
-void twl_io_files_unmap(struct io *io, void *page, size_t bytes);
+void twl_io_files_unmap(struct io *io, const void *page, size_t bytes);
 int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
-void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size);
 int twl_io_files_check_view(struct io *io, const unsigned char *bytes);
 int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context);
 int twl_io_files_rename(struct io *io, const char *from, const char *to);
@@ -95,7 +94,6 @@ int twl_io_files_random(struct io *io, void *bytes, size_t size);
     .map = twl_io_files_map,               \
     .unmap = twl_io_files_unmap,           \
     .view = twl_io_files_view,             \
-    .unview = twl_io_files_unview,         \
     .check_view = twl_io_files_check_view, \
     .list = twl_io_files_list,             \
     .rename = twl_io_files_rename,         \

@@ -30,7 +30,7 @@ void twl_iter_let_go(struct segment_iter *cursor)
 {
     struct window *window = &cursor->window;
     if (window->view)
-        window->io->ops->unview(window->io, window->view, window->view_bytes);
+        window->io->ops->unmap(window->io, window->view, window->view_bytes);
     window->view = NULL;
     window->size = 0;
 }

@@ -266,7 +266,7 @@ static int sim_map(struct io_file *file, size_t bytes, void **ret_page)
     return 0;
 }
 
-static void sim_unmap(struct io *io, void *page, size_t bytes)
+static void sim_unmap(struct io *io, const void *page, size_t bytes)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
     for (size_t i = 0; i < disk->inodes; ++i) {
@@ -286,14 +286,6 @@ static int sim_view(struct io_file *file, size_t bytes, const unsigned char **re
     const int error = sim_begin(disk_of(file), SIM_VIEW, inode_of(file), NULL, 0, bytes);
     (void)ret_bytes;
     return error < 0 ? error : -ENOTSUP;
-}
-
-static void sim_unview(struct io *io, const unsigned char *bytes, size_t size)
-{
-    (void)io;
-    (void)bytes;
-    (void)size;
-    sim_misuse("there are no views");
 }
 
 /* No page is missing: for mapped ones, of which there is no view. */
@@ -556,7 +548,6 @@ static const struct io_ops SIM_OPS_TABLE = {
     .map = sim_map,
     .unmap = sim_unmap,
     .view = sim_view,
-    .unview = sim_unview,
     .check_view = sim_check_view,
     .list = sim_list,
     .rename = sim_rename,

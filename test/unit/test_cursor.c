@@ -44,7 +44,7 @@ static int view_image(struct io_file *file, size_t size, const unsigned char **r
     return 0;
 }
 
-static void unview_image(struct io *io, const unsigned char *bytes, size_t size)
+static void unmap_image(struct io *io, const void *bytes, size_t size)
 {
     (void)io;
     ck_assert_ptr_eq(bytes, image);
@@ -60,7 +60,7 @@ static int check_image(struct io *io, const unsigned char *bytes)
 }
 
 static const struct io_ops read_only_ops = {
-    .read = read_image, .view = view_image, .unview = unview_image, .check_view = check_image
+    .read = read_image, .view = view_image, .unmap = unmap_image, .check_view = check_image
 };
 static struct io memory = { .ops = &read_only_ops };
 static struct io_file memory_file = { .io = &memory };

@@ -391,7 +391,7 @@ static const unsigned char *view_of(struct io_file *file)
 
 static void unview(const unsigned char *bytes)
 {
-    io->ops->unview(io, bytes, VIEW_PAGES * page_bytes());
+    io->ops->unmap(io, bytes, VIEW_PAGES * page_bytes());
 }
 
 static void cut_file(size_t pages)
@@ -422,7 +422,7 @@ IO_TEST(a_view_shows_what_is_written)
     io_close(file); /* the view does not need it any more */
     ck_assert_int_eq(bytes[BLOCK_BYTES], 'w');
     ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
-    io->ops->unview(io, bytes, FILE_BYTES);
+    io->ops->unmap(io, bytes, FILE_BYTES);
 }
 
 IO_TEST(what_a_view_has_lost_looks_like_zeros)
