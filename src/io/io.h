@@ -108,8 +108,8 @@ struct io_ops {
     int (*map)(struct io_file *file, size_t bytes, void **ret_page);
     void (*unmap)(struct io *io, const void *page, size_t bytes);
 
-    /* Maps `bytes` of a file read-only, until unmap(). -ENOTSUP where that is not possible. Bytes behind the end of a file that
-     * became shorter, and bytes that cannot be read from the disk, read as zeros; from then on check_view()
+    /* Maps `bytes` of a file read-only, until unmap(). -ENOTSUP where that is not possible. Bytes behind the end of a
+     * file that became shorter, and bytes that cannot be read from the disk, read as zeros; from then on check_view()
      * returns -EIO for this view, before that 0. */
     int (*view)(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
     int (*check_view)(struct io *io, const unsigned char *bytes); /* `bytes` as from view() */
