@@ -286,6 +286,11 @@ static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole
     int rc = 1;
     while (rc > 0 && twl_iter_next_lsn(cursor) <= lsn)
         rc = twl_iter_accept_group(cursor);
+    if (rc == 0 && !is_whole &&
+        pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
+        pos->summary->first_lsn = 0;
+        return extend_summary(pos, lsn, false);
+    }
     return rc < 0 ? classify_result(pos, rc) : 1;
 }
 

@@ -51,12 +51,34 @@ static struct segment_set load(struct io *io)
     return set;
 }
 
+/* Where the first group with records from `lsn` on is. */
+static uint64_t find_group_of(uint64_t lsn)
+{
+    struct segment segment;
+    struct segment_iter cursor = { 0 };
+    struct io *io = look();
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
+    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
+    do
+        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
+    while (cursor.group.first_lsn != lsn || cursor.group.count == 0);
+    const uint64_t offset = cursor.group_offset;
+    twl_iter_free(&cursor);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    return offset;
+}
+
+static void spoil_record(uint64_t lsn)
+{
+    patch_file(log_segment(1), (off_t)(find_group_of(lsn) + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES), "?",
+               1);
+}
+
 /* Records that are written and not synced; then the first of them is torn, as by a power cut. */
 static void lose_some(struct twinlog *log)
 {
     struct twinlog_terms written = TWINLOG_TERMS_INIT;
-    struct segment segment;
-    struct segment_iter cursor = { 0 };
     const uint64_t lost_lsn = twinlog_last_lsn(log) + 1;
     written.level = TWINLOG_LEVEL_WRITTEN;
     for (unsigned i = 0; i < DEAD; i++)
@@ -64,17 +86,7 @@ static void lose_some(struct twinlog *log)
                                               &written, NULL),
                          0);
     kill_log(log);
-    struct io *io = look();
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    do
-        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    while (cursor.group.first_lsn != lost_lsn || cursor.group.count == 0);
-    patch_file(log_segment(1), (off_t)(cursor.group_offset + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES), "?",
-               1);
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    io->ops->destroy(io);
+    spoil_record(lost_lsn);
 }
 
 static void append_some(struct twinlog *log, size_t bytes)
@@ -200,16 +212,28 @@ static int keep_first(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-/* The record that a new reader gets that wants `lsn`; 0 = none. */
-static uint64_t read_from(uint64_t lsn)
+static struct twinlog_reader *open_reader(void)
 {
     struct twinlog_reader *reader;
-    struct twinlog_record record = { 0 };
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
+    return reader;
+}
+
+/* The record that the reader gets that wants `lsn`; 0 = none. */
+static uint64_t seek(struct twinlog_reader *reader, uint64_t lsn)
+{
+    struct twinlog_record record = { 0 };
     ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
     ck_assert_int_ge(twinlog_reader_next(reader, &record), 0);
-    twinlog_reader_close(reader);
     return record.lsn;
+}
+
+static uint64_t read_from(uint64_t lsn)
+{
+    struct twinlog_reader *reader = open_reader();
+    const uint64_t found_lsn = seek(reader, lsn);
+    twinlog_reader_close(reader);
+    return found_lsn;
 }
 
 TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
@@ -235,10 +259,39 @@ TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
         store_note(&note);
         for (uint64_t lsn = 1; lsn <= last_lsn; lsn++)
             ck_assert_uint_eq(read_from(lsn), expected[lsn]);
+        struct twinlog_reader *reader = open_reader();
+        for (uint64_t i = 0; i < last_lsn; i++) { /* forth and back, nearer each time */
+            const uint64_t lsn = i % 2 ? last_lsn - i / 2 : 1 + i / 2;
+            ck_assert_uint_eq(seek(reader, lsn), expected[lsn]);
+        }
+        twinlog_reader_close(reader);
     }
     twl_segment_close(&segment);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
+}
+
+TEST(damage_hides_no_record_behind_it_from_a_reader_that_jumps)
+{
+    const struct twinlog_options options = options_with(0);
+    struct twinlog *log = log_open(&options);
+    for (unsigned i = 0; i < 6; i++)
+        append_some(log, 12000);
+    kill_log(log);
+    struct io *io = look();
+    struct segment_set set = load(io);
+    store_note(&(struct note){ .segment_id = set.entries[0].header.segment_id,
+                               .group = find_group_of(30),
+                               .records = find_group_of(30) });
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    patch_file(log_segment(1), (off_t)find_group_of(3) + 16, "?", 1);
+    struct twinlog_reader *reader = open_reader();
+    for (uint64_t i = 0; i < 40; i++) {
+        const uint64_t lsn = i % 2 ? 30 - i / 8 : 8 + i / 8;
+        ck_assert_uint_eq(seek(reader, lsn), lsn);
+    }
+    twinlog_reader_close(reader);
 }
 
 /* The index of what an opening has passed by is made before the segment is sealed, and readers find each record. */
