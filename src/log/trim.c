@@ -360,22 +360,27 @@ static int look_at_answer(struct shared_page *shared, uint64_t writer, uint32_t 
 struct asking {
     struct shared_page *shared;
     const struct twinlog_trim_options *options;
+    uint32_t asked;
 };
 
-/* What others wish stays, if the writer still has to look; else it is an old wish, of a writer that is gone. */
+/* What others wish stays, if the writer still has to look; else it is an old wish, of a writer that is gone. It is
+ * counted under the lock of the state file, so the next one that asks doesn't take it for an old one. */
 static int put_wish(void *context, struct state *state)
 {
-    const struct asking *asking = context;
+    struct asking *asking = context;
+    struct trim_ask *ask = &asking->shared->page->trim_ask;
     const struct twinlog_trim_options *options = asking->options;
     unsigned char value[STATE_TRIM_BYTES];
     struct wish wish = { 0 };
-    if (trim_ask_is_open(&asking->shared->page->trim_ask))
+    if (trim_ask_is_open(ask))
         find_wish(state, &wish);
     uint64_t *lsn = options->flags & TWINLOG_TRIM_PAST_CURSORS ? &wish.past_cursors_lsn : &wish.before_lsn;
     *lsn = max_u64(*lsn, options->before_lsn);
     store_le64(value, wish.before_lsn);
     store_le64(value + 8, wish.past_cursors_lsn);
     const int rc = twl_state_put(state, STATE_VALUE, STATE_TRIM_NAME, value, sizeof(value));
+    if (rc == 0)
+        asking->asked = atomic_fetch_add(&ask->asked, 1) + 1;
     return rc < 0 ? rc : 1;
 }
 
@@ -391,15 +396,13 @@ static int ask_writer(struct shared_page *shared, const struct twinlog_trim_opti
         return -EACCES;
     if (twl_page_epoch(shared) == 0) /* it is opening the log */
         return -EAGAIN;
-    struct trim_ask *ask = &shared->page->trim_ask;
     const uint64_t writer = atomic_load(&shared->page->writer);
     const uint64_t deadline_ns = timeout_ms < 0 ? UINT64_MAX : twinlog_deadline((uint32_t)timeout_ms);
-    struct asking asking = { shared, options };
+    struct asking asking = { shared, options, 0 };
     rc = twl_state_change(shared->io, put_wish, &asking);
     if (rc < 0)
         return rc;
-    const uint32_t asked = atomic_fetch_add(&ask->asked, 1) + 1;
-    while ((rc = look_at_answer(shared, writer, asked)) == 0 && twl_monotonic_ns() < deadline_ns)
+    while ((rc = look_at_answer(shared, writer, asking.asked)) == 0 && twl_monotonic_ns() < deadline_ns)
         shared->io->ops->sleep_ms(shared->io, LOOK_MS);
     return rc == 0 ? -ETIMEDOUT : rc < 0 ? rc : 0;
 }

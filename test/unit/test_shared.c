@@ -848,6 +848,44 @@ TEST(any_process_does_what_another_one_asks_for)
     ck_assert_int_eq(ask_trim(600, -1, &first_lsn), -ESRCH);
 }
 
+static const struct io_ops *real_ops;
+static bool has_asked;
+
+static void ask_behind_the_first(struct io_file *file)
+{
+    real_ops->close(file);
+    if (!has_asked && is_trim_wished()) {
+        has_asked = true;
+        ck_assert_int_eq(ask_trim(100, 0, NULL), -ETIMEDOUT);
+    }
+}
+
+/* The second comes when the first has just let go of the state file. */
+TEST(of_two_that_ask_at_once_neither_takes_the_wish_of_the_other)
+{
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = 300 };
+    struct io *io;
+
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
+    struct member *idle = come(0);
+    append_by(idle, 600);
+    ck_assert_int_eq(ask(idle, sync_log, 0), 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    real_ops = io->ops;
+    struct io_ops ops = *real_ops;
+    ops.close = ask_behind_the_first;
+    io->ops = &ops;
+    has_asked = false;
+    ck_assert_int_eq(twl_ask_trim(io, &options, 0, NULL), -ETIMEDOUT);
+    ck_assert(has_asked);
+    struct twinlog *log = open_shared(0);
+    AWAIT(!is_trim_wished());
+    ck_assert_uint_eq(twinlog_first_lsn(log), 300);
+    close_by(idle);
+    log_close(log);
+    expect_kept(300, 600);
+}
+
 static int lock_state(void)
 {
     struct io_file *file;
