@@ -180,13 +180,13 @@ struct twinlog_options {
     struct twinlog_committer *committer; /* must outlive the log; NULL: a thread of the log */
     uint32_t flush_interval_ms;          /* commit a record of a relaxed level after this time */
     /* Mapped modes: segment_bytes is at most 1 GiB; PAD, READ_ONLY and a committer are -EINVAL;
-     * no recycling; events, segment_..., slow_ms have no effect. */
+     * no recycling; events, segment_... have no effect. */
     uint32_t mode; /* enum twinlog_mode */
     /* Called by the thread that causes an event, in the middle of its work: must return soon. */
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind in twinlog_admin.h; 0 = all */
-    uint32_t slow_ms;      /* a write or sync that takes longer is a TWINLOG_EVENT_SLOW */
+    uint32_t reserved;
     /* Mapped modes: the first segment; the next are twice as large. At least max_record_bytes +
      * 28672, default 10 MiB or what the largest record needs. */
     uint64_t mapped_bytes;

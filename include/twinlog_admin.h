@@ -18,7 +18,6 @@ extern "C" {
 enum twinlog_event_kind {
     TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
     TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
-    TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
     TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
     TWINLOG_EVENT_POISON     /* a write or sync failed, the log is poisoned; `error` */
 };
@@ -58,7 +57,6 @@ struct twinlog_stat {
     uint64_t recycled_segments; /* of them written over instead of removed */
     uint64_t syncs;             /* groups synced, and syncs of what was written before */
     uint64_t requests;          /* submitted and not completed yet */
-    uint64_t slow;              /* writes and syncs that took longer than slow_ms */
     char io_reason[160];        /* why this path and not an earlier one */
 };
 #define TWINLOG_STAT_INIT twinlog_initial(twinlog_stat)

@@ -217,10 +217,8 @@ static void print_marks(const struct twinlog_stat *stat)
            stat->first_lsn, stat->durable_lsn, stat->written_lsn, stat->last_lsn);
     printf("  segments  %" PRIu32 " and %" PRIu32 " spare, %s; %" PRIu64 " roll%s, %" PRIu64 " waited for\n",
            stat->segments, stat->spare_segments, bytes, stat->rolls, plural(stat->rolls), stat->roll_waits);
-    printf("  since its opening: %" PRIu64 " record%s in %" PRIu64 " group%s; %" PRIu64 " slow, %" PRIu64
-           " refused\n",
-           stat->appends, plural(stat->appends), stat->groups, plural(stat->groups), stat->slow,
-           stat->full_refusals);
+    printf("  since its opening: %" PRIu64 " record%s in %" PRIu64 " group%s; %" PRIu64 " refused\n",
+           stat->appends, plural(stat->appends), stat->groups, plural(stat->groups), stat->full_refusals);
 }
 
 static void print_screen(const struct show *show, const struct change *change)
@@ -330,7 +328,6 @@ static void json_stat(const struct change *change)
     json_number("roll_waits", stat->roll_waits);
     json_number("full_refusals", stat->full_refusals);
     json_number("requests", stat->requests);
-    json_number("slow", stat->slow);
 }
 
 static void print_json_line(const struct show *show, const struct change *change)

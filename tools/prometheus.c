@@ -173,8 +173,6 @@ static void print_counters(const struct twinlog_stat *stat)
     print_value("twinlog_trimmed_segments_total", "counter", "Segments trimmed.", stat->trimmed_segments);
     print_value("twinlog_recycled_segments_total", "counter", "Segments written over old ones.",
                 stat->recycled_segments);
-    print_value("twinlog_slow_writes_total", "counter", "Writes and syncs slower than the option slow_ms.",
-                stat->slow);
 }
 
 /* Prints buckets from 255 ns to 17 s. */

@@ -50,7 +50,7 @@ class Test(unittest.TestCase):
         with twinlog.Log(self.dir) as log:
             self.assertEqual(set(log.stat()), fields("twinlog_stat", "twinlog_admin.h"))
         options = set(inspect.signature(twinlog.Log).parameters) - {"path"}
-        self.assertEqual(options, fields("twinlog_options", "twinlog.h") - {"observe_mask", "slow_ms"})
+        self.assertEqual(options, fields("twinlog_options", "twinlog.h") - {"observe_mask", "reserved"})
 
     def test_append_and_read(self) -> None:
         with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:

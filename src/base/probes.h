@@ -38,6 +38,5 @@
 
 #define PROBE_ROLL(log, sequence, first_lsn) PROBE3(roll, log, sequence, first_lsn)
 #define PROBE_POISON(log, error) PROBE2(poison, log, error)
-#define PROBE_SLOW(log, took_ns) PROBE2(slow, log, took_ns)
 
 #endif

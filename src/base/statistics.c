@@ -26,7 +26,6 @@ void twl_statistics_count(const struct statistics *s, struct twinlog_stat *stat)
     stat->written_bytes = atomic_load(&s->written_bytes);
     stat->rolls = atomic_load(&s->rolls);
     stat->syncs = atomic_load(&s->syncs);
-    stat->slow = atomic_load(&s->slow);
 }
 
 void twl_statistics_time(const struct statistics *s, struct twinlog_timings *ret_timings)

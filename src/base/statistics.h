@@ -32,7 +32,7 @@ struct statistics {
     /* the leader, or threads of the mapped modes */
     _Atomic uint64_t appends, append_bytes, requests; /* when their group was begun */
     _Atomic uint64_t written_lsn;
-    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
+    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, completed_requests;
 
     struct gauge queue, copy, write, sync, wake, total, group_records, group_bytes_each;
 };

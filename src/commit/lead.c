@@ -435,11 +435,6 @@ static void tell_result(struct commit *c, const struct round *round, int rc, uin
         c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
         atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
     }
-    if (c->options.slow_ms > 0 && took_ns / 1000000 >= c->options.slow_ms) {
-        add_alone(&c->statistics->slow, 1);
-        PROBE_SLOW(c, took_ns);
-        tell_round(c, round, TWINLOG_EVENT_SLOW, 0, took_ns);
-    }
     tell_round(c, round, rc < 0 ? TWINLOG_EVENT_POISON : TWINLOG_EVENT_GROUP, rc, took_ns);
 }
 

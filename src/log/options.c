@@ -44,6 +44,8 @@ static const char *find_fault(const struct twinlog_options *o)
 {
     if (o->flags & ~ALL_FLAGS)
         return "an unknown flag";
+    if (o->reserved != 0)
+        return "reserved must be 0";
     if (o->io > TWINLOG_IO_FDATASYNC)
         return "io is no enum twinlog_io";
     if (o->prepare > TWINLOG_PREPARE_SPARSE)

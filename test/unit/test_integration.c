@@ -469,6 +469,7 @@ static const struct {
     { "record in a buffer",
       { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8191 },
       { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8192 } },
+    { "reserved", { .reserved = 1 }, { .reserved = 0 } },
     { "unknown preparation",
       { .prepare = TWINLOG_PREPARE_SPARSE + 1 },
       { .prepare = TWINLOG_PREPARE_SPARSE } },

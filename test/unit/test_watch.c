@@ -320,38 +320,18 @@ static struct twinlog *open_on_device(const struct twinlog_options *options)
     return log_on_device(options);
 }
 
-TEST(a_slow_write_is_counted_and_told)
+TEST(a_group_is_told_with_the_time_that_it_took)
 {
     struct diary diary = { 0 };
-    struct twinlog_options options = observed(&diary);
-    options.slow_ms = 1000;
+    const struct twinlog_options options = observed(&diary);
     struct twinlog *log = open_on_device(&options);
-    ck_assert_int_eq(twinlog_append(log, "fast", 4, NULL), 0);
-    ck_assert_uint_eq(log_stat(log).slow, diary.count[TWINLOG_EVENT_SLOW]);
-    log_close(log);
 
-    memset(&diary, 0, sizeof(diary));
-    options.slow_ms = 3;
-    log = open_on_device(&options);
-    const unsigned before = diary.count[TWINLOG_EVENT_SLOW];
     device.delay_ns = 3 * MS;
     ck_assert_int_eq(twinlog_append(log, "slow", 4, NULL), 0);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_SLOW], before + 1);
-    const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_SLOW];
+    const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_GROUP];
     ck_assert_uint_ge(event->took_ns, 3 * MS);
-    ck_assert_uint_eq(event->first_lsn, 2);
-    ck_assert_uint_eq(log_stat(log).slow, diary.count[TWINLOG_EVENT_SLOW]);
+    ck_assert_uint_eq(event->first_lsn, 1);
     ck_assert_uint_ge(timings_of(log).write.max, 3 * MS);
-    device.delay_ns = 0;
-    log_close(log);
-
-    memset(&diary, 0, sizeof(diary));
-    options.slow_ms = 0; /* never */
-    log = open_on_device(&options);
-    device.delay_ns = 3 * MS;
-    ck_assert_int_eq(twinlog_append(log, "slow", 4, NULL), 0);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_SLOW], 0);
-    ck_assert_uint_eq(log_stat(log).slow, 0);
     device.delay_ns = 0;
     log_close(log);
 }
@@ -480,7 +460,6 @@ static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
     static const unsigned char bytes[8000];
     int rc = 0;
 
-    device.delay_ns = kind == TWINLOG_EVENT_SLOW ? 3 * MS : 0;
     device.write_error = kind == TWINLOG_EVENT_POISON ? -EIO : 0;
     device.allocate_error = kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0;
     caller.kind = kind;
@@ -488,15 +467,13 @@ static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
     while (rc == 0 && caller.called == 0)
         rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
     ck_assert_int_eq(rc, kind == TWINLOG_EVENT_POISON ? -EIO : kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0);
-    device.delay_ns = 0;
     device.allocate_error = 0;
 }
 
 TEST_LOOP(an_observer_that_calls_its_log_gets_an_error, KINDS)
 {
     const enum twinlog_event_kind kind = (enum twinlog_event_kind)_i;
-    const struct twinlog_options options =
-        LOG_OPTIONS(.observe = call_back, .segment_bytes = 65536, .slow_ms = 3);
+    const struct twinlog_options options = LOG_OPTIONS(.observe = call_back, .segment_bytes = 65536);
 
     caller = (struct caller){ 0 };
     struct twinlog *log = open_on_device(&options);

@@ -625,7 +625,6 @@ static const struct field stat_fields[] = {
     STAT(recycled_segments),
     STAT(syncs),
     STAT(requests),
-    STAT(slow),
     { NULL, 0, 0 },
 };
 

@@ -112,7 +112,7 @@ struct twinlog_options {
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask;
-    uint32_t slow_ms;
+    uint32_t reserved;
     uint64_t mapped_bytes;
 };
 #define TWINLOG_OPTIONS_INIT twinlog_initial(twinlog_options)

@@ -8,7 +8,6 @@ extern "C" {
 enum twinlog_event_kind {
     TWINLOG_EVENT_GROUP = 0,
     TWINLOG_EVENT_ROLL,
-    TWINLOG_EVENT_SLOW,
     TWINLOG_EVENT_FULL,
     TWINLOG_EVENT_POISON
 };
@@ -45,7 +44,6 @@ struct twinlog_stat {
     uint64_t recycled_segments;
     uint64_t syncs;
     uint64_t requests;
-    uint64_t slow;
     char io_reason[160];
 };
 #define TWINLOG_STAT_INIT twinlog_initial(twinlog_stat)

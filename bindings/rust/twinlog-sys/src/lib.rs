@@ -63,7 +63,7 @@ structures! {
         lock_timeout_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut twinlog_report, segment_records: u64,
         segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
         flush_interval_ms: u32, mode: u32, observe: *mut c_void, observe_context: *mut c_void,
-        observe_mask: u32, slow_ms: u32, mapped_bytes: u64,
+        observe_mask: u32, reserved: u32, mapped_bytes: u64,
     }
     twinlog_entry {
         data: *const c_void, size: usize, pieces: *const c_void, piece_count: u32, tag: u16, r#type: u8,
@@ -96,7 +96,7 @@ structures! {
         size: u32, io: u32, is_direct: u32, mode: u32, epoch: u32, poison: i32, segments: u32, spare_segments: u32,
         first_lsn: u64, last_lsn: u64, written_lsn: u64, durable_lsn: u64, file_bytes: u64, appends: u64,
         append_bytes: u64, groups: u64, group_bytes: u64, written_bytes: u64, rolls: u64, roll_waits: u64,
-        full_refusals: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64, slow: u64,
+        full_refusals: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64,
         io_reason: [c_char; 160],
     }
 }
