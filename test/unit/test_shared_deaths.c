@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Processes that share a log, when some of them die or stand still.
+ */
+#define _GNU_SOURCE
+#include "base/base.h"
+#include "format/format.h"
+#include "gate.h"
+#include "log/handle.h"
+#include "mapped/participants.h"
+#include "members.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+CASE("death", set_up, logdir_remove);
+
+static uint64_t acknowledged(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < MEMBERS; i++)
+        sum += atomic_load(&sharing->members[i].appended);
+    return sum;
+}
+
+TEST_LOOP(what_was_acknowledged_survives_the_death_of_all, MODES)
+{
+    struct member *members[3];
+    struct found found;
+    uint32_t own = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        const uint64_t before = acknowledged();
+        for (unsigned i = 0; i < 3; i++)
+            members[i] = come(i);
+        for (unsigned i = 0; i < 3; i++)
+            post(members[i], append_on, 0);
+        AWAIT(acknowledged() >= before + 300);
+        for (unsigned i = 0; i < 3; i++)
+            end_member(members[i]);
+        ck_assert_uint_eq(atomic_load(&map_common()->state), COMMON_OPEN);
+        struct twinlog *log = open_mode((uint32_t)_i);
+        ck_assert(log_report.finding == TWINLOG_FOUND_CLEAN_END ||
+                  log_report.finding == TWINLOG_FOUND_TORN_TAIL);
+        const uint64_t last_lsn = twinlog_last_lsn(log);
+        ck_assert_uint_eq(append_records(log, 0, own++, 1), last_lsn + 1);
+        log_close(log);
+        found = look_at_all();
+        ck_assert_uint_eq(found.tally.last_lsn, last_lsn + 1);
+        ck_assert_uint_eq(found.tally.next[0], own);
+        ck_assert_uint_le(found.fillers, 3 * (round + 1));
+        for (unsigned i = 0; i < 3; i++) {
+            const uint32_t acked = atomic_load(&members[i]->appended), there = found.tally.next[1 + i];
+            ck_assert(there == acked || there == acked + 1);
+            atomic_store(&members[i]->appended, there);
+        }
+    }
+}
+
+/* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
+static bool are_lost; /* pages of the group */
+
+static int check_view(struct io *io, const unsigned char *bytes)
+{
+    (void)io;
+    (void)bytes;
+    return are_lost ? -EIO : 0;
+}
+
+static const struct io_ops some_are_lost = { .check_view = check_view };
+
+/* Its owner has completed it and left, between a look at the claim and one at the owner. */
+TEST_LOOP(a_record_that_is_complete_is_not_buried, 2)
+{
+    _Alignas(64) static unsigned char bytes[SEGMENT_BYTES];
+    _Atomic uint64_t cursor = 0;
+    struct io io = { .ops = &some_are_lost };
+    struct open_group group = {
+        .io = &io, .bytes = bytes, .end = SEGMENT_BYTES, .first_lsn = 1, .owner = 3, .cursor = &cursor
+    };
+    const struct open_walk start = OPEN_WALK_INIT;
+    const struct record_header record = { .size = 100 };
+    struct open_walk walk = OPEN_WALK_INIT;
+    struct record_header found;
+    struct place place;
+    uint32_t size;
+
+    twl_open_group_begin(&group);
+    ck_assert_int_eq(twl_open_group_claim(&group, record.size, &place), 1);
+    ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
+    memset(place.at + RECORD_HEADER_BYTES, 'x', record.size);
+    are_lost = _i;
+    ck_assert_int_eq(twl_open_group_complete(&group, &place, &record), are_lost ? -EIO : 0);
+    ck_assert(twl_open_group_fill(&group, &start, size, 0) != are_lost);
+    if (are_lost) { /* neither of the two is told to anybody */
+        ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
+        return;
+    }
+    ck_assert_int_eq(twl_open_group_pass(&group, &walk, &found), 1);
+    ck_assert_int_eq(found.kind, RECORD_DATA);
+    ck_assert(twl_record_payload_is_valid(&found, place.at + RECORD_HEADER_BYTES));
+    ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 'x');
+}
+
+TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
+{
+    struct found found[LOG_READER_KINDS] = { 0 };
+    struct twinlog_reader *readers[LOG_READER_KINDS];
+
+    atomic_store(&sharing->flags, _i & 1 ? TWINLOG_NO_THREAD : 0);
+    struct twinlog *log = open_shared(atomic_load(&sharing->flags));
+    struct member *victim = come(0), *other = come(1);
+    for (int i = 0; i < LOG_READER_KINDS; i++)
+        readers[i] = log_reader_of_kind(log, i);
+    append_by(victim, 3);
+    append_by(other, 3);
+    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / 2), 0);
+    ck_assert_uint_eq(atomic_load(&victim->lsn), 7);
+    append_by(other, 4);
+    ck_assert_uint_eq(append_records(log, 0, 0, 4), 15);
+    ck_assert_uint_eq(twinlog_written_lsn(log), 6);
+    ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_DURABLE, 0), 0);
+    end_member(victim);
+    const uint64_t began_ns = twl_monotonic_ns();
+    if (_i & 1)
+        ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    for (int i = 0; i < LOG_READER_KINDS; i++) {
+        AWAIT(has_found(&found[i], readers[i], 15));
+        ck_assert_uint_eq(found[i].fillers, 1);
+        twinlog_reader_close(readers[i]);
+    }
+    ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 15);
+    append_by(other, 200);
+    close_by(other);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(4, 1), 215);
+}
+
+/* No process has looked after it before another one gets the number. */
+TEST_LOOP(a_newcomer_buries_what_its_number_had_claimed, STAGES)
+{
+    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(atomic_load(&sharing->flags));
+    struct member *victim = come(0);
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i), 0);
+    end_member(victim);
+    struct member *newcomer = come(1);
+    ck_assert_uint_eq(atomic_load(&newcomer->number), atomic_load(&victim->number));
+    ck_assert_uint_eq(twinlog_written_lsn(log), 4);
+    append_by(newcomer, 2);
+    ck_assert_uint_eq(atomic_load(&newcomer->lsn), 6);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 6);
+    end_member(newcomer);
+    ck_assert_uint_eq(append_records(log, 0, 0, 200), 206);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(200, 1), 206);
+}
+
+/* Those that open the log again settle it, as they do behind any writer. */
+TEST_LOOP(a_claim_is_settled_by_the_next_opening, STAGES *MODES)
+{
+    struct member *victim = come(0), *other = come(1);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / MODES), 0);
+    stop_member(victim); /* so that no other participant makes a filler of it */
+    append_by(other, 4);
+    end_member(other);
+    end_member(victim);
+    expect_going_on((uint32_t)_i % MODES, 0, 1);
+}
+
+TEST(a_child_does_not_keep_its_parent_alive)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *victim = come(0), *other = come(1);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, HALF_COPIED), 0);
+    ck_assert_int_eq(ask(victim, leave_a_child, 0), 0);
+    ck_assert_uint_eq(append_records(log, 0, 0, 3), 7);
+    ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(300)), -ETIMEDOUT);
+    end_member(victim);
+    ck_assert_int_eq(kill(atomic_load(&victim->child), 0), 0);
+    ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    struct member *newcomer = come(2);
+    ck_assert_uint_eq(atomic_load(&newcomer->number), atomic_load(&victim->number));
+    append_by(newcomer, 3);
+    close_by(newcomer);
+    close_by(other);
+    log_close(log);
+    kill(atomic_load(&victim->child), SIGKILL);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 10);
+    expect_all(3, 1);
+}
+
+CASE("standing still", set_up, logdir_remove);
+
+TEST(one_that_is_stopped_holds_up_no_other)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0), *other = come(1);
+
+    append_by(stopped, 50);
+    stop_member(stopped);
+    append_by(other, 300);
+    append_records(log, 0, 0, 300);
+    ck_assert_int_eq(ask(other, append_durable, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 651);
+    ck_assert_uint_eq(expect_all(300, 0), 651);
+    close_by(other);
+    continue_member(stopped);
+    append_by(stopped, 1);
+    ck_assert_uint_eq(atomic_load(&stopped->lsn), 652);
+    ck_assert_int_eq(ask(stopped, sync_log, 0), 0);
+    log_close(log);
+    append_by(stopped, 100);
+    close_by(stopped);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 752);
+    expect_all(300, 0);
+}
+
+static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadline_ns, uint64_t *ret_lsn)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .level = TWINLOG_LEVEL_DURABLE,
+                                         .deadline_ns = deadline_ns };
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = (uint32_t)make_record(0, sequence, bytes) };
+
+    return twinlog_append_batch(log, &entry, 1, &terms, ret_lsn);
+}
+
+/* What comes behind its record waits for it, if it asks to; nothing else does. In the end it goes on, or is killed. */
+TEST_LOOP(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask, 2)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0), *other = come(1);
+    uint64_t lsn;
+
+    append_by(stopped, 3);
+    ck_assert_uint_eq(append_records(log, 0, 0, 3), 6);
+    ck_assert_int_eq(ask(stopped, claim, HALF_COPIED), 0);
+    stop_member(stopped);
+    append_by(other, 2);
+    ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_uint_ge(twinlog_durable_lsn(log), 6);
+    ck_assert_int_eq(append_until(log, 3, twinlog_deadline(200), &lsn), -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 10);
+    ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(200)), -ETIMEDOUT);
+    ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_DURABLE, twinlog_deadline(200)), -ETIMEDOUT);
+    ck_assert_uint_eq(append_records(log, 0, 4, 200), 210); /* through several segments */
+    append_by(other, 200);
+    ck_assert_uint_eq(twinlog_written_lsn(log), 6);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 6);
+    if (_i) {
+        end_member(stopped);
+    } else {
+        continue_member(stopped);
+        ck_assert_int_eq(ask(stopped, complete, 0), 0);
+    }
+    ck_assert_int_eq(twinlog_wait(log, 410, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    if (_i == 0)
+        close_by(stopped);
+    close_by(other);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 410);
+    expect_all(204, _i ? 1 : 0);
+}
+
+static void *close_in_thread(void *log)
+{
+    const intptr_t rc = twinlog_close(log);
+
+    atomic_store(&sharing->arrived, 1);
+    return (void *)rc;
+}
+
+/* What is its own lies before the claim of the stopped one. */
+TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0);
+    void *result;
+
+    append_records(log, 0, 0, 1);
+    ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
+    stop_member(stopped);
+    pthread_t thread = start_thread(close_in_thread, log);
+    AWAIT(atomic_load(&sharing->arrived) == 1);
+    pthread_join(thread, &result);
+    ck_assert_int_eq((intptr_t)result, 0);
+    continue_member(stopped);
+    ck_assert_int_eq(ask(stopped, complete, 0), 0);
+    close_by(stopped);
+    expect_all(1, 0);
+}
+
+static void *sync_in_thread(void *log)
+{
+    return (void *)(intptr_t)twinlog_sync(log);
+}
+
+/* Another thread of the process waits, without a limit, for what the stopped one has claimed. */
+TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0);
+    void *result;
+
+    ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
+    stop_member(stopped);
+    append_records(log, 0, 0, 1);
+    pthread_t thread = start_thread(sync_in_thread, log);
+    AWAIT(!twl_mutex_try_lock(&log->mapped->syncing) || (twl_mutex_unlock(&log->mapped->syncing), false));
+    const uint64_t began_ns = twl_monotonic_ns();
+    post(stopped, complete, 0);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(200)), -ETIMEDOUT);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    continue_member(stopped);
+    ck_assert_int_eq(answer(stopped), 0);
+    pthread_join(thread, &result);
+    ck_assert_int_eq((intptr_t)result, 0);
+    close_by(stopped);
+    log_close(log);
+    expect_all(1, 0);
+}
+
+/* Its child has the segments that it had, and nothing to do with them. */
+TEST_LOOP(a_child_does_not_keep_the_log_from_being_opened, MODES)
+{
+    struct member *victim = come(0);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, leave_a_child, 0), 0);
+    end_member(victim);
+    struct twinlog *log = open_mode((uint32_t)_i);
+    ck_assert_int_eq(kill(atomic_load(&victim->child), SIGKILL), 0);
+    log_close(log);
+    expect_all(0, 0);
+}
+
+TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *other = come(0);
+
+    append_by(other, 5);
+    append_records(log, 0, 0, 5);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+    const uint64_t began_ns = twl_monotonic_ns();
+    ck_assert_int_eq(ask(other, append_durable, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 11);
+    close_by(other);
+    log_close(log);
+    close(held);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 11);
+    expect_all(5, 0);
+}
+
+/* Groups stay open meanwhile, as many as there are. In the end the last one closes them, or all are killed, or the one
+ * that stood still goes on. */
+TEST_LOOP(segments_are_left_while_a_closer_stands_still, 3 * MODES)
+{
+    struct member *members[2] = { come(0), come(1) };
+    const unsigned end = (unsigned)_i / MODES;
+    struct common *common = map_common();
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+
+    for (unsigned i = 0; i < 8; i++)
+        append_by(members[i % 2], 100);
+    ck_assert_int_eq(ask(members[0], sync_log, 0), 0);
+    ck_assert_uint_eq(atomic_load(&common->oldest), 2);
+    ck_assert_uint_gt(atomic_load(&common->newest), 6);
+    ck_assert_uint_eq(expect_all(0, 0), 800);
+    if (end == 2) {
+        close(held);
+        AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
+    }
+    for (unsigned i = 0; i < 2; i++)
+        (end == 1 ? end_member : close_by)(members[i]);
+    if (end != 2)
+        close(held);
+    if (end != 1)
+        expect_clean_opening((uint32_t)_i % MODES, 800);
+    expect_going_on((uint32_t)_i % MODES, 0, 0);
+}

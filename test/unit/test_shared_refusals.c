@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Processes that share a log: what the disk refuses them, and what they refuse each other.
+ */
+#define _GNU_SOURCE
+#include "format/format.h"
+#include "gate.h"
+#include "hooked.h"
+#include "log/handle.h"
+#include "mapped/participants.h"
+#include "members.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static uint64_t promised_by_segment(uint64_t number)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    const int fd = open(log_segment(number), O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_eq(read(fd, block, sizeof(block)), sizeof(block));
+    close(fd);
+    ck_assert_int_eq(twl_segment_header_decode(block, &header), HEADER_VALID);
+    return header.after_lsn;
+}
+
+CASE("what is refused", set_up, logdir_remove);
+
+/* Any process may write to the page. On the disk it would be proof that records were there. */
+TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    const int held =
+        hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* closing a segment syncs it */
+
+    append_records(log, 0, 0, 10);
+    watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
+    append_records(log, 0, 10, 400);
+    const uint64_t number = atomic_load(&log->mapped->active)->number;
+    ck_assert_uint_gt(number, 4);
+    ck_assert_uint_eq(promised_by_segment(number), 0);
+    close(held);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 410);
+}
+
+/* A sync that began earlier may end later, and covers less. */
+TEST(the_durable_lsn_never_goes_back)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    twl_page_publish_durable(log->shared, 9);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 10);
+    log_close(log);
+}
+
+/* What this process has synced is promised, for that proves damage. */
+TEST(what_was_synced_is_promised)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    append_records(log, 0, 10, 400);
+    ck_assert_uint_eq(promised_by_segment(atomic_load(&log->mapped->active)->number), 10);
+    close(held);
+    log_close(log);
+}
+
+CASE("to the disk", set_up, logdir_remove);
+
+/* They count together. */
+static uint64_t synced_by_all(struct member *const members[4])
+{
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_int_eq(ask(members[i], count_syncs, 0), 0);
+        ck_assert_uint_eq(atomic_load(&members[i]->syncs), atomic_load(&members[0]->syncs));
+    }
+    return atomic_load(&members[0]->syncs);
+}
+
+/* All four wait for one that leads; then one of them leads for the others. */
+TEST(one_syncs_for_all)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *members[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        members[i] = come(i);
+    for (uint32_t round = 0; round < 10; round++) {
+        const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
+        for (unsigned i = 0; i < 4; i++)
+            post(members[i], append_durable, 0);
+        AWAIT(twinlog_written_lsn(log) == (round + 1) * 4);
+        close(held);
+        for (unsigned i = 0; i < 4; i++)
+            ck_assert_int_eq(answer(members[i]), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), (round + 1) * 4);
+        for (unsigned i = 0; i < 4; i++) {
+            ck_assert_int_eq(ask(members[i], ask_for_durable, 0), 0);
+            ck_assert_uint_eq(atomic_load(&members[i]->lsn), (round + 1) * 4);
+        }
+    }
+    ck_assert_uint_lt(synced_by_all(members), 35);
+    for (unsigned i = 0; i < 4; i++)
+        close_by(members[i]);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(0, 0), 40);
+}
+
+static int open_gated(void)
+{
+    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+
+    return gate_try_log(&options, &own_log);
+}
+
+static void die(void)
+{
+    raise(SIGKILL);
+}
+
+static int die_in_sync(void)
+{
+    atomic_store(&gate.when_checked, die);
+    return twinlog_sync(own_log);
+}
+
+static unsigned read_backs;
+
+static int count_read_backs(const struct hooked_call *call)
+{
+    read_backs += call->op == SIM_OPEN && (call->flags & IO_FROM_DISK) && strstr(call->name, ".twl");
+    return 0;
+}
+
+static unsigned sync_and_count(struct twinlog *log, uint32_t sequence)
+{
+    append_records(log, 0, sequence, 5);
+    read_backs = 0;
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    return read_backs;
+}
+
+/* It may have been told of an error, which the kernel does not tell those that open the file later. */
+TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
+{
+    struct member *host = come(1), *victim = start_member(0);
+    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    const bool dies_in_sync = _i == 0;
+
+    ck_assert_int_eq(ask(victim, open_gated, 0), 0);
+    append_by(victim, 5);
+    if (dies_in_sync) {
+        post(victim, die_in_sync, 0);
+        ck_assert_int_eq(wait_child(atomic_load(&victim->pid)), 128 + SIGKILL);
+        atomic_store(&victim->pid, 0);
+    } else {
+        ck_assert_int_eq(ask(victim, sync_log, 0), 0);
+        append_by(victim, 5);
+        end_member(victim);
+    }
+    struct twinlog *log = log_on(hooked_log_dir(count_read_backs), &options);
+    ck_assert_uint_eq(sync_and_count(log, 0), 1); /* the records that were found there */
+    ck_assert_uint_eq(sync_and_count(log, 5), dies_in_sync);
+    ck_assert_uint_eq(sync_and_count(log, 10), dies_in_sync);
+    log_close(log);
+    close_by(host);
+    expect_clean_opening(TWINLOG_MODE_SHARED, dies_in_sync ? 20 : 25);
+}
+
+TEST_LOOP(a_poison_is_that_of_all, MODES)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *others[2] = { come(0), come(1) };
+    uint64_t lsn;
+
+    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    append_by(others[0], 5);
+    append_by(others[1], 5);
+    append_records(log, 0, 0, 5);
+    atomic_store(&log->shared->page->poison, -EIO);
+    ck_assert_int_eq(append_record(log, 0, 5, &lsn), TWINLOG_EPOISONED);
+    ck_assert_int_eq(log_stat(log).poison, -EIO);
+    struct twinlog_inspection inspection = log_inspect();
+    ck_assert_int_eq(inspection.poison, -EIO);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(ask(others[i], append_some, 1), TWINLOG_EPOISONED);
+        ck_assert_int_lt(ask(others[i], sync_log, 0), 0);
+    }
+    struct member *newcomer = come(2); /* is no better off */
+    ck_assert_int_eq(ask(newcomer, append_some, 1), TWINLOG_EPOISONED);
+    ck_assert_int_lt(ask(newcomer, close_log, 0), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_lt(ask(others[i], close_log, 0), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    ck_assert_uint_eq(expect_all(5, 0), 15);
+    expect_going_on((uint32_t)_i, 5, 0);
+}
+
+static bool is_refused(struct member *member)
+{
+    return ask(member, append_some, 1) < 0;
+}
+
+static bool takes_handler_for_a_race(const char *test)
+{
+    if (HAS_THREAD_SANITIZER)
+        fprintf(stderr,
+                "SKIP shared %s: the thread sanitizer takes the mmap() of a signal handler for a race\n",
+                test);
+    return HAS_THREAD_SANITIZER;
+}
+
+/* What they share is gone. No process dies of it, and nothing is lost. */
+TEST_LOOP(a_page_that_is_truncated_is_an_error, MODES)
+{
+    if (takes_handler_for_a_race("a_page_that_is_truncated_is_an_error"))
+        return;
+    struct twinlog *log = open_shared(0);
+    struct member *other = come(0);
+
+    append_by(other, 200);
+    append_records(log, 0, 0, 5);
+    ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
+    AWAIT(is_refused(other));
+    ck_assert_int_eq(ask(other, append_some, 1), TWINLOG_EPOISONED);
+    ck_assert_int_lt(ask(other, sync_log, 0), 0);
+    ck_assert_int_lt(ask(other, close_log, 0), 0);
+    AWAIT(log_stat(log).poison < 0);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    expect_all(5, 0);
+    expect_going_on((uint32_t)_i, 5, 0);
+}
+
+/* It has no thread that would see it. Others have gone on to segments that it has not heard of. */
+TEST_LOOP(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, MODES)
+{
+    if (takes_handler_for_a_race("one_that_is_behind_does_not_close_a_log_whose_page_was_truncated"))
+        return;
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct member *other = come(0);
+
+    append_by(other, 300);
+    close_by(other);
+    ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    ck_assert_uint_eq(expect_all(0, 0), 300);
+    expect_going_on((uint32_t)_i, 0, 0);
+}
+
+/* For one of them. The other one has room, and what it makes is there for both. */
+TEST(a_disk_that_is_full_for_one_is_not_for_another)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = gate_log(&options);
+    uint32_t own = 0;
+    uint64_t lsn;
+
+    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    struct member *other = come(0);
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.largest_file, 0);
+        for (unsigned refused = 0; refused < 2;) { /* its thread may have had a segment half made */
+            const int rc = append_record(log, 0, own, &lsn);
+            own += rc == 0;
+            refused = rc == 0 ? 0 : refused + 1;
+            ck_assert(rc == 0 || (rc == -ENOSPC && lsn == 0));
+        }
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_int_eq(log_stat(log).poison, 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), own + atomic_load(&other->appended));
+        ck_assert_uint_eq(expect_all(own, 0), own + atomic_load(&other->appended));
+        if (round < 2)
+            append_by(other, 1);
+        else
+            atomic_store(&gate.largest_file, UINT64_MAX);
+        append_records(log, 0, own++, 1);
+    }
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    append_records(log, 0, own, 50);
+    append_by(other, 50);
+    close_by(other);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, own + 50 + 52);
+    expect_all(own + 50, 0);
+}
+
+/* It has no thread, and appends nothing. */
+TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct member *other = come(0);
+    const struct common *common = map_common();
+
+    for (unsigned round = 0; round < 10; round++) {
+        append_by(other, 300);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
+    ck_assert_uint_gt(atomic_load(&common->oldest), 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(log_count_open_segments(), 2); /* with its lock */
+    close_by(other);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(0, 0), 3000);
+}
+
+CASE("what is refused", set_up, logdir_remove);
+
+static void expect_refusal(const struct twinlog_options *options, int error, const char *word)
+{
+    ck_assert_int_eq(log_open_error(options), error);
+    ck_assert_msg(strstr(log_report.text, word) != NULL, "%s", log_report.text);
+    ck_assert_int_eq(log_report.error, error);
+}
+
+/* As an opening tries to get its newest segments, for longer. */
+static int try_segment(struct io *io, uint64_t number)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct segment segment;
+    enum header_state state;
+
+    twl_segment_name(number, name);
+    const int rc = twl_segment_open(io, name, 0, 1, &segment, &state);
+    if (rc == 0)
+        twl_segment_close(&segment);
+    return rc;
+}
+
+/* The file by which they know of each other was removed. Those that were there go on, and no other one joins. */
+TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
+{
+    struct member *members[] = { come(0), come(1) };
+    const struct common *common = map_common();
+
+    struct io *io = log_io(false);
+    ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
+    const uint64_t first = atomic_load(&common->newest);
+    ck_assert_int_eq(try_segment(io, first), -EBUSY);
+    append_by(members[0], 100);
+    append_by(members[1], 100);
+    ck_assert_uint_gt(atomic_load(&common->newest), first);
+    ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
+    close_by(members[0]);
+    ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
+    ck_assert_int_eq(ask(members[1], leave_a_child, 0), 0); /* it keeps nothing */
+    const pid_t child = atomic_load(&members[1]->child);
+    const uint64_t newest = atomic_load(&common->newest);
+    if (_i == 0)
+        ck_assert_int_eq(ask(members[1], close_log, 0), 0);
+    end_member(members[1]);
+    ck_assert_int_eq(try_segment(io, newest), 0);
+    kill(child, SIGKILL);
+    io->ops->destroy(io);
+    ck_assert_uint_eq(expect_all(0, 0), 200);
+    expect_going_on(TWINLOG_MODE_SHARED, 0, 0);
+}
+
+TEST(writers_of_other_modes_stay_out)
+{
+    struct member *member = come(0);
+    struct twinlog_options options = small(TWINLOG_MODE_DURABLE);
+
+    expect_refusal(&options, -EBUSY, "another writer has this log open;"); /* it is not one process */
+    options = small(TWINLOG_MODE_MAPPED);
+    options.lock_timeout_ms = 20;
+    expect_refusal(&options, -EBUSY, "another writer");
+    append_by(member, 5);
+    close_by(member);
+    for (uint32_t mode = 0; mode < 2; mode++) {
+        struct twinlog *log = open_mode(mode);
+        options = shared_options(0);
+        expect_refusal(&options, -EBUSY, "another mode");
+        append_records(log, 0, 5 * mode, 5);
+        log_close(log);
+    }
+    ck_assert_uint_eq(expect_all(10, 0), 15);
+}
+
+TEST(what_is_not_there_says_so)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *other = come(0);
+    const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
+    struct twinlog_request request = { 0 };
+    uint64_t lsn = 77;
+
+    append_by(other, 5);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, &lsn), -ENOTSUP);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
+    ck_assert_int_eq(twinlog_skip(log, 10), -ENOTSUP);
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
+    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 5);
+    append_by(other, 5);
+    append_records(log, 0, 0, 5);
+    log_close(log);
+    close_by(other);
+    ck_assert_uint_eq(expect_all(5, 0), 15);
+}
+
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+TEST(as_many_as_there_are_numbers_share_a_log)
+{
+    static struct twinlog *logs[PARTICIPANTS_MAX];
+    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+
+    allow_many_files();
+    for (uint32_t i = 0; i < PARTICIPANTS_MAX; i++) {
+        logs[i] = log_open(&options);
+        append_records(logs[i], 0, i, 1);
+    }
+    expect_refusal(&options, -EUSERS, "as many as can");
+    for (uint32_t i = PARTICIPANTS_MAX; i-- > 0;) {
+        ck_assert_uint_eq(append_records(logs[i], 0, PARTICIPANTS_MAX + PARTICIPANTS_MAX - 1 - i, 1),
+                          PARTICIPANTS_MAX + PARTICIPANTS_MAX - i);
+        if (i % 50 == 0)
+            ck_assert_int_eq(twinlog_sync(logs[i]), 0);
+    }
+    log_close(logs[77]);
+    logs[77] = log_open(&options);
+    for (uint32_t i = 0; i < PARTICIPANTS_MAX; i++)
+        log_close(logs[i]);
+    ck_assert_uint_eq(expect_all(2 * PARTICIPANTS_MAX, 0), 2 * PARTICIPANTS_MAX);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PARTICIPANTS_MAX);
+}
+
+/* Or a process could join a log that another kind of writer has gone on with. */
+TEST_LOOP(another_writer_takes_back_that_the_log_is_open, TWINLOG_MODE_SHARED)
+{
+    struct member *member = come(0);
+    struct common *common = map_common();
+
+    append_by(member, 3);
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+    end_member(member);
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+    struct twinlog *log = open_mode((uint32_t)_i);
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_NONE);
+    ck_assert_uint_eq(common->version, 0);
+    log_close(log);
+}
+
+TEST(those_that_share_it_in_another_way_are_not_joined)
+{
+    struct member *member = come(0);
+    const struct twinlog_options options = shared_options(0);
+    struct common *common = map_common();
+
+    common->version++;
+    expect_refusal(&options, TWINLOG_EVERSION, "another version");
+    common->version--;
+    common->boot_id[3] ^= 1;
+    expect_refusal(&options, -EBUSY, "another container");
+    common->boot_id[3] ^= 1;
+    struct twinlog *log = open_shared(0);
+    append_records(log, 0, 0, 5);
+    append_by(member, 5);
+    log_close(log);
+    end_member(member);
+    common->version++; /* and no participant lives */
+    expect_going_on(TWINLOG_MODE_SHARED, 5, 0);
+    common->boot_id[3] ^= 1;
+    expect_going_on(TWINLOG_MODE_SHARED, 35, 0);
+}
+
+#define LARGE_RECORD 100000u
+
+static int append_size(struct twinlog *log, size_t size)
+{
+    static const unsigned char bytes[LARGE_RECORD];
+
+    return twinlog_append(log, bytes, size, NULL);
+}
+
+/* Another process has the lock for a look, so this one is not the first; and no participant is there. */
+TEST(a_log_that_is_closed_is_not_joined)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct member *member = come(0);
+
+    append_by(member, 5);
+    close_by(member);
+    struct common *common = map_common();
+    ck_assert_uint_ne(atomic_load(&common->state), COMMON_OPEN);
+    atomic_store(&common->state, COMMON_NONE); /* which is waited for the shortest time */
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), IO_LOCK_WRITER, F_RDLCK);
+    expect_refusal(&options, -EBUSY, "another mode");
+    close(held);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 5);
+}
+
+/* Another process has the lock for a look here, too. A process that came now would go on in an epoch that readers have
+ * done with. */
+TEST_LOOP(a_log_whose_writers_are_dead_is_opened_anew, 2)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct member *member = come(0);
+    struct found found = { 0 };
+
+    append_by(member, 5);
+    if (_i == 1)
+        ck_assert_int_eq(ask(member, claim, CURSOR_MOVED), 0);
+    end_member(member);
+    struct common *common = map_common();
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), IO_LOCK_WRITER, F_RDLCK);
+    struct twinlog_reader *reader = log_reader(0, 0);
+    look_on(&found, reader);
+    expect_refusal(&options, -EBUSY, "another mode");
+    close(held);
+    look_on(&found, reader);
+    struct twinlog *log = open_shared(0);
+    ck_assert_uint_eq(log->participants.number, 1);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    for (unsigned round = 0; round < 3; round++) {
+        append_records(log, 0, round, 1);
+        AWAIT(has_found(&found, reader, twinlog_last_lsn(log)));
+    }
+    twinlog_reader_close(reader);
+    log_close(log);
+    expect_all(3, _i == 1);
+}
+
+TEST_LOOP(a_file_system_without_hard_links_is_refused_at_once, 2)
+{
+    static const int errors[] = { -EPERM, -EOPNOTSUPP };
+    struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    atomic_store(&gate.link_error, errors[_i]);
+    ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(log_report.text, "hard links"));
+    options = small(TWINLOG_MODE_MAPPED);
+    log = gate_log(&options);
+    append_records(log, 0, 0, 300);
+    log_close(log);
+    atomic_store(&gate.link_error, 0);
+    expect_going_on(TWINLOG_MODE_SHARED, 300, 0);
+}
+
+/* Those that died while they made a segment, as others may be doing now. */
+TEST(one_that_joins_removes_what_is_left_of_the_dead)
+{
+    static const char *const names[] = { "1122334455667788.twl.new", "1122334455667789.twl.new",
+                                         "112233445566778a.twl.new" };
+    static const unsigned char bytes[4 * BLOCK_BYTES];
+    struct member *member = come(0);
+
+    for (unsigned i = 0; i < 3; i++)
+        put_file(log_file(names[i]), bytes, i < 2 ? sizeof(bytes) : 0);
+    const int fd = hold_lock(log_file(names[1]), IO_LOCK_WRITER, F_RDLCK);
+    struct twinlog *log = open_shared(0);
+    ck_assert(!log_has_file(names[0]));
+    ck_assert_msg(log_has_file(names[1]), "a process is making it");
+    ck_assert_msg(log_has_file(names[2]), "its maker may not have come to lock it");
+    close(fd);
+    append_records(log, 0, 0, 100);
+    append_by(member, 100);
+    log_close(log);
+    close_by(member);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert(!log_has_file(names[i]));
+    expect_going_on(TWINLOG_MODE_SHARED, 100, 0);
+    ck_assert_msg(!log_has_file(names[2]), "an opening removes it");
+}
+
+TEST(one_that_cannot_join_leaves_no_trace)
+{
+    struct member *member = come(0);
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    append_by(member, 5);
+    const unsigned files = log_count_files();
+    for (unsigned i = 0; i < 5; i++) {
+        atomic_store(&gate.map_error, -ENOMEM);
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOMEM);
+        ck_assert_ptr_null(log);
+        ck_assert_ptr_nonnull(strstr(log_report.text, "join"));
+        AWAIT(log_count_files() <=
+              files + 1); /* the one that is prepared, which has two names for a moment */
+        append_by(member, 5);
+    }
+    atomic_store(&gate.map_error, 0);
+    log = gate_log(&options);
+    ck_assert_uint_eq(log->participants.number, atomic_load(&member->number) + 1);
+    append_records(log, 0, 0, 5);
+    close_by(member);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 35);
+    expect_all(5, 0);
+}
+
+TEST_LOOP(an_opening_that_fails_leaves_it_to_the_next, MODES)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct member *member = come(0);
+        append_by(member, 5);
+        close_by(member);
+        atomic_store(&gate.map_error, -ENOMEM);
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOMEM);
+        ck_assert_ptr_null(log);
+        ck_assert_uint_eq(expect_all(0, 0), (i + 1) * 5);
+        atomic_store(&gate.map_error, 0);
+    }
+    expect_going_on((uint32_t)_i, 0, 0);
+}
+
+TEST(options_of_the_first_one_count)
+{
+    struct twinlog_options options = shared_options(0);
+
+    options.segment_bytes = 2 * SEGMENT_BYTES;
+    options.max_record_bytes = 4096;
+    struct twinlog *first = log_open(&options);
+    options = shared_options(0);
+    options.max_record_bytes = 100;
+    struct twinlog *smaller = log_open(&options);
+    options.max_record_bytes = RECORD_ROOM;
+    struct twinlog *larger = log_open(&options);
+    ck_assert_int_eq(append_size(smaller, 100), 0);
+    ck_assert_int_eq(append_size(smaller, 101), -EMSGSIZE);
+    ck_assert_int_eq(append_size(larger, 4096), 0);
+    ck_assert_int_eq(append_size(larger, 4097), -EMSGSIZE);
+    ck_assert_int_eq(append_size(first, 4096), 0);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(append_size(larger, 4000), 0);
+    ck_assert_uint_eq(size_of_segment(2), SEGMENT_BYTES);
+    ck_assert_uint_eq(size_of_segment(3), 2 * SEGMENT_BYTES);
+    ck_assert_uint_eq(size_of_segment(4), 2 * SEGMENT_BYTES);
+    log_close(first);
+    for (unsigned i = 0; i < 2000; i++) /* the room of a next one is for the records of all */
+        ck_assert_int_eq(append_size(smaller, 100), 0);
+    ck_assert_int_eq(append_size(larger, 4096), 0);
+    log_close(larger);
+    log_close(smaller);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+/* As small as there is still room for, but for the records of all. */
+TEST(a_segment_has_room_for_the_largest_record_of_all)
+{
+    struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+
+    options.segment_bytes = 4 * SEGMENT_BYTES;
+    options.mapped_bytes = 0;
+    options.max_record_bytes = LARGE_RECORD;
+    struct twinlog *first = log_open(&options);
+    options.max_record_bytes = 100;
+    struct twinlog *smaller = gate_log(&options);
+    atomic_store(&gate.largest_file, LARGE_RECORD);
+    int rc;
+    while ((rc = append_size(smaller, 100)) == 0)
+        continue;
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert(!has_segment(3));
+    ck_assert_int_eq(append_size(first, LARGE_RECORD), 0);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    ck_assert_int_eq(append_size(smaller, 100), 0);
+    log_close(first);
+    log_close(smaller);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
