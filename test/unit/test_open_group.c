@@ -14,6 +14,7 @@
 #include "hooked.h"
 #include "log/log.h"
 #include "logdir.h"
+#include "open_images.h"
 #include "read/reader.h"
 #include "recover/recover.h"
 
@@ -25,191 +26,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BYTES SEGMENT_MIN_BYTES
-#define FIRST_RECORDS 5u /* of the log that was closed */
-
-/* ---- segments ---------------------------------------------------------------------------------- */
-
-struct image {
-    char name[SEGMENT_NAME_BYTES];
-    struct segment_header header;
-    unsigned char bytes[BYTES];
-    uint64_t at;        /* of the next record */
-    uint64_t first_lsn; /* of the open group */
-    uint64_t next_lsn;
-    struct group_header mark;
-    uint32_t seed, epoch_seed;
-};
-
-static struct io *io;
-static struct image images[3];
-static uint8_t log_id[LOG_ID_BYTES];
-static struct position end; /* of the log that was closed */
-
-static size_t size_of(uint64_t lsn)
-{
-    return (size_t)(lsn * 37 % 600);
-}
-
-static void fill_payload(unsigned char *payload, uint64_t lsn)
-{
-    for (size_t i = 0; i < size_of(lsn); i++)
-        payload[i] = (unsigned char)(lsn + i * 7);
-}
-
-static bool is_payload(const void *data, size_t size, uint64_t lsn)
-{
-    unsigned char payload[600];
-    fill_payload(payload, lsn);
-    return size == size_of(lsn) && memcmp(data, payload, size) == 0;
-}
-
-static int64_t time_of(uint64_t lsn)
-{
-    return INT64_C(1000000000000000000) + (int64_t)lsn * 1000;
-}
-
-static void begin_image(struct image *image, uint64_t sequence, const struct position *position)
-{
-    memset(image, 0, sizeof(*image));
-    twl_segment_name(sequence, image->name);
-    image->header = (struct segment_header){ .incompatible = FEATURE_MAPPED,
-                                             .sequence = sequence,
-                                             .segment_id = 1000 + sequence,
-                                             .bytes = BYTES,
-                                             .epoch = position->epoch.number };
-    memcpy(image->header.log_id, log_id, sizeof(log_id));
-    twl_segment_header_encode(&image->header, image->bytes);
-    image->seed = twl_segment_seed(&image->header);
-    image->mark = (struct group_header){ .first_lsn = position->next_lsn,
-                                         .bytes = GROUP_HEADER_BYTES,
-                                         .durable_lsn = FIRST_RECORDS,
-                                         .chain = position->chain,
-                                         .epoch = { .number = position->epoch.number + 1, .salt = 77 },
-                                         .kind = GROUP_START,
-                                         .flags = GROUP_FIRST };
-    twl_group_header_encode(&image->mark, image->seed, SEGMENT_DATA_OFFSET,
-                            image->bytes + SEGMENT_DATA_OFFSET);
-    image->epoch_seed = twl_epoch_seed(log_id, image->mark.epoch);
-    image->first_lsn = image->next_lsn = position->next_lsn;
-    image->at = OPEN_RECORDS_OFFSET;
-}
-
-static struct position behind(const struct image *image)
-{
-    return (struct position){ .next_lsn = image->next_lsn,
-                              .chain = image->mark.checksum,
-                              .epoch = image->mark.epoch };
-}
-
-static void add_record(struct image *image)
-{
-    const uint64_t lsn = image->next_lsn++;
-    const struct record_header record = { .size = (uint32_t)size_of(lsn), .time_ns = time_of(lsn) };
-    unsigned char *at = image->bytes + image->at;
-    fill_payload(at + RECORD_HEADER_BYTES, lsn);
-    store_le64(at, twl_record_encode_open(at, image->epoch_seed, lsn, &record));
-    image->at += twl_record_bytes(record.size);
-}
-
-static void add_records(struct image *image, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++)
-        add_record(image);
-}
-
-static void add_claim(struct image *image, uint32_t size)
-{
-    unsigned char *at = image->bytes + image->at;
-    store_le64(at, twl_claim_encode(image->epoch_seed, image->next_lsn, size, 9));
-    if (size == CLAIM_END)
-        return;
-    memset(at + 8, 0xee, 16 + size); /* whatever its writer came to */
-    image->at += twl_record_bytes(size);
-    image->next_lsn++;
-}
-
-/* The group's header, as its writer puts it when everything is durable. */
-static struct group_header close_image(struct image *image)
-{
-    struct group_header group = { .first_lsn = image->first_lsn,
-                                  .count = (uint32_t)(image->next_lsn - image->first_lsn),
-                                  .bytes = (uint32_t)(image->at - OPEN_GROUP_OFFSET),
-                                  .durable_lsn = image->first_lsn - 1,
-                                  .chain = image->mark.checksum,
-                                  .epoch = image->mark.epoch,
-                                  .flags = GROUP_MAPPED };
-    twl_group_header_encode(&group, image->seed, OPEN_GROUP_OFFSET, image->bytes + OPEN_GROUP_OFFSET);
-    return group;
-}
-
-/* A marker behind the records. */
-static void add_close_mark(struct image *image)
-{
-    struct group_header mark = { .first_lsn = image->next_lsn,
-                                 .bytes = GROUP_HEADER_BYTES,
-                                 .durable_lsn = image->next_lsn - 1,
-                                 .chain = image->mark.checksum,
-                                 .epoch = image->mark.epoch,
-                                 .kind = GROUP_CLOSE };
-    uint64_t offset = image->next_lsn == image->first_lsn ? OPEN_GROUP_OFFSET : image->at;
-    twl_group_header_encode(&mark, image->seed, offset, image->bytes + offset);
-    image->at = offset + GROUP_HEADER_BYTES;
-}
-
-static void write_image(const struct image *image, size_t size)
-{
-    put_file(log_file(image->name), image->bytes, size);
-}
-
-/* ---- the log in front --------------------------------------------------------------------------- */
-
-static int remove_other(void *context, const char *name)
-{
-    struct io *there = context;
-    char first[SEGMENT_NAME_BYTES];
-    twl_segment_name(1, first);
-    bool is_other = twl_segment_name_is_ours(name) && strcmp(name, first) != 0;
-    return is_other ? there->ops->unlink(there, name) : 0;
-}
-
-/* What continues it, in place of its spare segments. */
-static void find_closed_end(struct io *there)
-{
-    struct segment_set set;
-    struct recovery recovery;
-    struct twinlog_report report;
-    ck_assert_int_eq(twl_segment_set_open(there, SET_FOR_READING, NULL, &set, &report), 0);
-    ck_assert_int_eq(twl_recover(there, &set, false, NULL, &recovery), 0);
-    memcpy(log_id, set.entries[0].header.log_id, sizeof(log_id));
-    end = recovery.position;
-    twl_segment_set_free(&set);
-    ck_assert_int_eq(there->ops->list(there, remove_other, there), 0);
-    ck_assert_int_eq(there->ops->sync_dir(there), 0);
-}
-
-static void make_closed_log(void)
-{
-    unsigned char payload[600];
-    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
-    struct twinlog *log = log_open(&options);
-    for (uint64_t lsn = 1; lsn <= FIRST_RECORDS; lsn++) {
-        fill_payload(payload, lsn);
-        ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
-    }
-    log_close(log);
-    io = log_io(false);
-    find_closed_end(io);
-}
-
-/* In the first segment behind it. */
-static struct image *first_image(unsigned records)
-{
-    begin_image(&images[0], 2, &end);
-    add_records(&images[0], records);
-    return &images[0];
-}
-
 static void set_up(void)
 {
     logdir_make();
@@ -218,7 +34,7 @@ static void set_up(void)
 
 static void leave(void)
 {
-    io->ops->destroy(io);
+    images_io->ops->destroy(images_io);
     logdir_remove();
 }
 
@@ -229,7 +45,7 @@ static struct segment_iter cursor;
 
 static void begin_walk(const struct image *image)
 {
-    ck_assert_int_eq(twl_segment_open_valid(io, image->name, &segment), 0);
+    ck_assert_int_eq(twl_segment_open_valid(images_io, image->name, &segment), 0);
     twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
     ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
     ck_assert_int_eq(cursor.group.kind, GROUP_START);
@@ -323,7 +139,7 @@ TEST(a_group_that_was_open_stands_outside_the_chain)
     struct image *image = &images[0];
     for (int has_header = 0; has_header < 2; has_header++)
         for (unsigned records = 0; records < 3; records++) {
-            begin_image(image, 2, &end);
+            begin_image(image, 2, &closed_end);
             add_records(image, records);
             if (has_header && records > 0)
                 close_image(image);
@@ -381,7 +197,7 @@ TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
         wrong.lsn++;
         twl_iter_place_at(&cursor, 0, (struct position){ 0 });
         ck_assert_int_eq(twl_iter_place(&cursor, &wrong), 0);
-        ck_assert_int_eq(twl_iter_seek_time(&cursor, NULL, time_of(places[11].lsn)), 1);
+        ck_assert_int_eq(twl_iter_seek_time(&cursor, NULL, image_time(places[11].lsn)), 1);
         expect_record(places[11].lsn);
         ck_assert_int_eq(twl_iter_seek(&cursor, NULL, image->next_lsn), 0);
         end_walk();
@@ -413,7 +229,7 @@ TEST(a_summary_of_an_open_group_is_gone_on_with)
     ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
     ck_assert_uint_eq(summary.next_lsn, image->next_lsn);
     ck_assert_uint_eq(summary.open_lsn, 0);
-    ck_assert_int_eq(summary.max_ns, time_of(image->next_lsn - 1));
+    ck_assert_int_eq(summary.max_ns, image_time(image->next_lsn - 1));
     end_walk();
 }
 
@@ -422,7 +238,7 @@ CASE("readers", set_up, leave);
 /* Three segments: the first full, with a header or without, the second full and open, the third in the making. */
 static uint64_t make_three_images(bool is_first_closed, unsigned records)
 {
-    struct position position = end;
+    struct position position = closed_end;
     for (size_t i = 0; i < 3; i++) {
         struct image *image = &images[i];
         begin_image(image, 2 + i, &position);
@@ -624,7 +440,7 @@ TEST(a_log_that_was_closed_short_is_gone_on_with)
 {
     for (unsigned records = 0; records < 3; records++) {
         struct image *image = &images[0];
-        begin_image(image, 2, &end);
+        begin_image(image, 2, &closed_end);
         add_records(image, records);
         if (records > 0)
             close_image(image);
@@ -682,9 +498,9 @@ TEST(a_live_log_is_read_as_far_as_records_are_complete)
 {
     struct shared_page shared;
     struct twinlog_record record;
-    begin_image(&images[0], 2, &end);
+    begin_image(&images[0], 2, &closed_end);
     write_image(&images[0], BYTES);
-    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    ck_assert_int_eq(twl_page_lock(images_io, 0, &shared), 0);
     twl_page_publish(&shared, TWINLOG_MODE_MAPPED, images[0].mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
@@ -735,7 +551,7 @@ TEST(the_descriptor_tells_of_records_that_are_complete)
     struct twinlog_record record;
     struct image *image = first_image(0);
     write_image(image, BYTES);
-    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    ck_assert_int_eq(twl_page_lock(images_io, 0, &shared), 0);
     twl_page_publish(&shared, TWINLOG_MODE_MAPPED, image->mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     int fd = twinlog_reader_fd(reader);
@@ -776,7 +592,7 @@ TEST_LOOP(the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 2)
     struct shared_page shared;
     struct image *image = first_image(0);
     write_image(image, BYTES);
-    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    ck_assert_int_eq(twl_page_lock(images_io, 0, &shared), 0);
     twl_page_publish(&shared, TWINLOG_MODE_MAPPED, image->mark.epoch.number, 1, FIRST_RECORDS);
     lock_error = errors[_i];
     struct io *other = hooked_log_dir(open_lock_to_read);
