@@ -49,7 +49,7 @@
     DO(roll) /* full disks, limits of segments, rolls and seals */ \
     DO(shared) /* the shared mode: processes come, go and trim, and wake each other */ \
     DO(shared_deaths) /* the shared mode: processes stop and die */ \
-    DO(shared_refusals) /* the shared mode: what the disk refuses, and who may not join */ \
+    DO(shared_refusals) /* the shared mode: full disks, lost pages, and what cannot join */ \
     DO(sink) /* the plain file that processes append to */ \
     DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
     DO(sink_crash) /* what a sink syncs and records, when the power goes after each operation */ \
