@@ -87,12 +87,13 @@ exported()
     comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in a public header, but not exported/'
 }
 
-# A file of the library has one idea, and no more than 800 lines.
+# A file of the library has one idea, and no more than 700 lines; one of the tests has 1,000.
 large_files()
 {
-    grep -E '^src/.*\.[ch]$' "$scratch/files" | while read -r file; do
+    grep -E '^(src|test)/.*\.[ch]$' "$scratch/files" | while read -r file; do
         lines=$(wc -l <"$file")
-        [ "$lines" -le 800 ] || echo "$file: $lines lines"
+        case $file in src/*) most=700 ;; *) most=1000 ;; esac
+        [ "$lines" -le $most ] || echo "$file: $lines lines"
     done
 }
 

@@ -36,7 +36,7 @@ SUITES = {
     'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
     'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader_live sim-crash unit-participants',
     'mapped': 'unit-open_group unit-participants crash-mapped-few crash-shared-few sim-crash-mapped unit-mapped '
-              'unit-shared unit-shared_deaths unit-shared_refusals unit-close',
+              'unit-mapped_faults unit-shared unit-shared_deaths unit-shared_refusals unit-close',
     'sink': 'unit-sink unit-sink_left crash-sink-few unit-close',
     'read': 'unit-reader unit-reader_live unit-reader_faults unit-lookup unit-consumer unit-damaged sim-crash unit-names',
 }

@@ -9,6 +9,7 @@
 #define FOR_EACH_SUITE(DO) \
     DO(admission) /* which writer gets a place in the filling buffer: every combination of facts */ \
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
+    DO(alone_faults) /* the same of `mapped_faults` */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
     DO(close) /* each call, held at each of its first system calls while the log is closed */ \
     DO(commit) /* the commit path, disturbed at its seam: writes, syncs, many writers */ \
@@ -30,7 +31,8 @@
     DO(io_refused) /* the same where the kernel refuses something, and views of files that change */ \
     DO(lookup) /* reads of one record by its LSN */ \
     DO(many) /* many logs and one committer */ \
-    DO(mapped) /* the mapped mode, seen by one process */ \
+    DO(mapped) /* the mapped mode, seen by one process: sizes, threads, levels, closing and opening */ \
+    DO(mapped_faults) /* deaths and full disks in the mapped mode, what it refuses, its keeper, trims */ \
     DO(modes) /* which call works in which mode: the table in twinlog(7) */ \
     DO(names) /* cursors and metadata, read by handles that only read while a writer comes and goes */ \
     DO(on_disk) /* what is vouched for is on the disk, not in the page cache alone */ \

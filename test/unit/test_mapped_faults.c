@@ -1,0 +1,990 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TWINLOG_MODE_MAPPED, as the header describes it: what survives which death, and what happens when files can't be
+ * made, mapped or kept; what is refused; the keeper; trims.
+ */
+#define _GNU_SOURCE
+#include "base/bytes.h"
+#include "forbid.h"
+#include "format/format.h"
+#include "gate.h"
+#include "io/io.h"
+#include "log/handle.h"
+#include "logdir.h"
+#include "mapped/inside.h"
+#include "mapped_life.h"
+#include "suites.h"
+
+#include "../sim/rng.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define FAULTS 8
+#define CUTS 12
+
+CASE("death", set_up, logdir_remove);
+
+#define KILLED_THREADS 4u
+
+static void *append_for_ever(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (uint32_t i = worker->from; append_record(threads_log, worker->writer, i, NULL) == 0; i++)
+        atomic_store(&shared->acked[worker->writer], i + 1);
+    return NULL;
+}
+
+static int live_until_killed(void)
+{
+    const struct twinlog_options options = small(tested_mode);
+    struct worker workers[KILLED_THREADS];
+
+    EXPECT(twinlog_open(log_dir, &options, &threads_log) == 0);
+    for (uint32_t i = 0; i < KILLED_THREADS; i++) {
+        workers[i] = (struct worker){ .writer = i, .from = (uint32_t)atomic_load(&shared->acked[i]) };
+        EXPECT(pthread_create(&workers[i].thread, NULL, append_for_ever, &workers[i]) == 0);
+    }
+    for (;;)
+        pause();
+}
+
+static uint64_t acked_records(void)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < KILLED_THREADS; i++)
+        sum += atomic_load(&shared->acked[i]);
+    return sum;
+}
+
+/* Each writer's records in order, at least what was acknowledged and at most one more; LSNs that are missing were being
+ * written. Returns the last one. */
+static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next[LOG_WRITERS])
+{
+    struct twinlog_record record;
+    uint64_t last_lsn = 0, fillers = 0, verified;
+    int rc;
+
+    memset(next, 0, LOG_WRITERS * sizeof(*next));
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+        uint32_t writer;
+        struct tally tally = { .last_lsn = record.lsn - 1 };
+        ck_assert_uint_gt(record.lsn, last_lsn);
+        fillers += record.lsn - last_lsn - 1;
+        last_lsn = record.lsn;
+        ck_assert_uint_ge(record.size, RECORD_MIN_BYTES);
+        memcpy(&writer, record.data, sizeof(writer));
+        ck_assert_uint_lt(writer, LOG_WRITERS);
+        memcpy(tally.next, next, sizeof(tally.next));
+        const char *wrong = tally_record(&tally, &record);
+        ck_assert_msg(!wrong, "%s", wrong);
+        next[writer]++;
+    }
+    ck_assert_int_eq(rc, 0);
+    for (uint32_t i = 0; i < KILLED_THREADS; i++) {
+        ck_assert_uint_ge(next[i], atomic_load(&shared->acked[i]));
+        ck_assert_uint_le(next[i], atomic_load(&shared->acked[i]) + 1);
+    }
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
+    ck_assert_uint_eq(verified, last_lsn - fillers);
+    return last_lsn;
+}
+
+TEST_LOOP(what_was_appended_survives_kill_9, MODES)
+{
+    uint32_t next[LOG_WRITERS], own = 0;
+
+    for (unsigned round = 0; round < 6; round++) {
+        const uint64_t before = acked_records();
+        const pid_t child = start_child(live_until_killed);
+        AWAIT(acked_records() >= before + 60 * (round + 1));
+        kill(child, SIGKILL);
+        ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+        struct twinlog_reader *reader = open_reader(round & 1 ? TWINLOG_READER_MMAP : 0u);
+        const uint64_t seen = expect_acknowledged(reader, next);
+        ck_assert_uint_eq(next[10], own);
+
+        struct twinlog *log = open_small(((unsigned)_i + round) % MODES);
+        ck_assert(log_report.finding == TWINLOG_FOUND_CLEAN_END ||
+                  log_report.finding == TWINLOG_FOUND_TORN_TAIL);
+        const uint64_t last_lsn = twinlog_last_lsn(log);
+        ck_assert_uint_ge(last_lsn, seen);
+        ck_assert_uint_le(last_lsn, seen + KILLED_THREADS);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), last_lsn);
+        uint64_t lsn;
+        ck_assert_int_eq(append_record(log, 10, own++, &lsn), 0);
+        ck_assert_uint_eq(lsn, last_lsn + 1);
+        struct twinlog_record record;
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        twinlog_reader_close(reader);
+        log_close(log);
+        reader = open_reader(0);
+        ck_assert_uint_eq(expect_acknowledged(reader, next), lsn);
+        twinlog_reader_close(reader);
+        for (uint32_t i = 0; i < KILLED_THREADS; i++)
+            atomic_store(&shared->acked[i], next[i]);
+    }
+}
+
+/* Of the blocks that the files of the log have. */
+static uint64_t space_taken(void)
+{
+    DIR *directory = opendir(log_dir);
+    uint64_t bytes = 0;
+    struct stat about;
+
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        ck_assert_int_eq(fstatat(dirfd(directory), entry->d_name, &about, 0), 0);
+        bytes += (uint64_t)about.st_blocks * 512;
+    }
+    closedir(directory);
+    return bytes;
+}
+
+static int append_one_and_die(void)
+{
+    struct twinlog_options options = large();
+    const uint32_t count = (uint32_t)atomic_load(&shared->acked[0]);
+
+    options.mode = tested_mode;
+    options.spare_segments = 0;
+    struct twinlog *log = log_open(&options);
+    if (append_record(log, 0, count, NULL) == 0)
+        atomic_store(&shared->acked[0], count + 1);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+/* Each process starts a segment of 10 MiB; the next one gives back what it did not use. */
+TEST(kills_in_a_row_leave_no_space_taken)
+{
+    for (uint32_t incarnations = 1; incarnations <= 20; incarnations++) {
+        ck_assert_int_eq(wait_child(start_child(append_one_and_die)), 128 + SIGKILL);
+        ck_assert_uint_eq(atomic_load(&shared->acked[0]), incarnations);
+    }
+    ck_assert_uint_lt(space_taken(), 64u << 20); /* two segments, and what is prepared */
+    expect_count(20, false);
+}
+
+static struct twinlog *parents_log;
+
+static int use_parents_log(void)
+{
+    EXPECT(log_use_forked(parents_log) == 0);
+    EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
+    return 0;
+}
+
+TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS ? 1 : 0)
+{
+    struct worker workers[3];
+
+    parents_log = threads_log = open_small(tested_mode);
+    for (uint32_t i = 0; i < 3; i++) {
+        workers[i] = (struct worker){ .writer = i, .count = 500 };
+        workers[i].thread = start_thread(append_many, &workers[i]);
+    }
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(run_child(use_parents_log), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        pthread_join(workers[i].thread, NULL);
+        ck_assert_int_eq(workers[i].result, 0);
+    }
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, 1500);
+}
+
+CASE("what the disk does", set_up, logdir_remove);
+
+static int is_unsealed(void *context, const struct twinlog_segment *segment)
+{
+    (void)context;
+    return segment->state == TWINLOG_SEGMENT_UNSEALED;
+}
+
+/* The keeper has sealed the segment of the opening's marker: behind a shut gate it would make no other. */
+static struct twinlog *open_gated(uint32_t mode)
+{
+    const struct twinlog_options options = small(mode);
+    struct twinlog *log = gate_log(&options);
+
+    AWAIT(twinlog_segments(log_dir, is_unsealed, NULL) == 0);
+    return log;
+}
+
+/* Until it is refused. Returns the number of records that are there then. */
+static uint32_t append_until(struct twinlog *log, uint32_t from, int error)
+{
+    uint64_t lsn;
+    uint32_t count = from;
+    int rc;
+
+    while ((rc = append_record(log, 0, count, &lsn)) == 0)
+        ck_assert_uint_eq(lsn, ++count);
+    ck_assert_int_eq(rc, error);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    return count;
+}
+
+TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
+{
+    struct twinlog *log = open_gated(tested_mode);
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.largest_file, 0);
+        count = append_until(log, count, -ENOSPC);
+        for (unsigned i = 0; i < 3; i++) {
+            const uint32_t again = append_until(log, count, -ENOSPC);
+            ck_assert_uint_ge(again, count); /* the thread may have had a segment half made */
+            count = again;
+        }
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), count);
+        const struct twinlog_stat stat = log_stat(log);
+        ck_assert_int_eq(stat.poison, 0);
+        ck_assert_uint_ge(stat.full_refusals, 4 * (round + 1));
+        expect_live(log, count);
+        atomic_store(&gate.largest_file, UINT64_MAX);
+        append_records(log, 0, count, 50);
+        count += 50;
+    }
+    atomic_store(&gate.largest_file, 0);
+    count = append_until(log, count, -ENOSPC);
+    log_close(log);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    log = open_small(tested_mode);
+    append_records(log, 0, count, 50);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 50);
+}
+
+/* More often than there is room for markers, as where a process is started again and again. */
+TEST(a_log_that_is_opened_on_a_full_disk_is_refused_and_can_be_trimmed)
+{
+    const struct twinlog_options options = small(tested_mode), durable = small(TWINLOG_MODE_DURABLE);
+    struct twinlog *log = open_small(tested_mode);
+
+    append_records(log, 0, 0, 500);
+    log_close(log);
+    atomic_store(&gate.largest_file, 0);
+    for (unsigned i = 0; i < 200; i++)
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOSPC);
+    ck_assert_ptr_nonnull(strstr(log_report.text, "in the durable mode"));
+    ck_assert_uint_eq(log_check().last_lsn, 500);
+    log = gate_log(&durable);
+    ck_assert_uint_gt(log_trim(log, &WITH_SIZE(trim_options, .before_lsn = 400)).removed_bytes, 0);
+    log_close(log);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    log = open_small(tested_mode);
+    append_records(log, 0, 500, 50);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 550);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+TEST(a_sync_that_fails_poisons)
+{
+    struct twinlog *log = open_gated(tested_mode);
+    uint64_t lsn, durable_lsn;
+    int rc = 0;
+
+    durable_lsn = append_records(log, 0, 0, 3);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    atomic_store(&gate.error, -EIO);
+    for (uint32_t i = 3; rc == 0; i++)
+        rc = append_record(log, 0, i, &lsn);
+    ck_assert_int_eq(rc, TWINLOG_EPOISONED);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(log_stat(log).poison, -EIO);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_wait(log, durable_lsn, TWINLOG_LEVEL_DURABLE, 0), 0);
+    if (tested_mode == TWINLOG_MODE_MAPPED) { /* the other one syncs by msync(), which passes the gate */
+        ck_assert_int_lt(twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_DURABLE, 0), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), durable_lsn);
+    }
+    lsn = twinlog_last_lsn(log);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    gate_reset();
+    ck_assert_uint_eq(log_check().last_lsn, lsn); /* the kernel is alive */
+    log = open_small(tested_mode);
+    ck_assert_uint_eq(twinlog_last_lsn(log), lsn);
+    append_records(log, 0, (uint32_t)lsn, 10);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, lsn + 10);
+}
+
+/* What the kernel returns here is also what a thread is told that shall try again, or is out of time. */
+static const int ambiguous_errors[] = { EAGAIN, ETIMEDOUT, ECANCELED };
+static int ambiguous_error;
+
+#define CANNOT_RUN 77
+
+static int meet_ambiguous_error(void)
+{
+    uint64_t lsn;
+
+    if (!forbid(SYS_msync, ambiguous_error))
+        return CANNOT_RUN;
+    alarm(60);
+    struct twinlog *log = open_small(tested_mode);
+    EXPECT(append_record(log, 0, 0, &lsn) == 0);
+    EXPECT(twinlog_sync(log) == -EIO);
+    EXPECT(log_stat(log).poison == -EIO);
+    EXPECT(twinlog_durable_lsn(log) == 0);
+    EXPECT(append_record(log, 0, 1, &lsn) == TWINLOG_EPOISONED);
+    EXPECT(twinlog_close(log) == -EIO);
+    return 0;
+}
+
+TEST_LOOP(an_error_with_another_meaning_is_an_error_for_good, 3)
+{
+    ambiguous_error = ambiguous_errors[_i];
+    const int result = run_child(meet_ambiguous_error);
+    if (result == CANNOT_RUN)
+        fprintf(stderr,
+                "SKIP mapped an_error_with_another_meaning_is_an_error_for_good: no seccomp filter may be "
+                "loaded\n");
+    else
+        ck_assert_int_eq(result, 0);
+}
+
+/* Where the log's thread looks after others, it may have been told first. */
+static void expect_lost(int rc)
+{
+    ck_assert_msg(rc == -EIO || (tested_mode == TWINLOG_MODE_SHARED && rc == TWINLOG_EPOISONED), "%s",
+                  twinlog_strerror(rc));
+}
+
+/* Another program truncates the file under the mapping. What is called first is told, nothing waits for what is
+ * lost. */
+TEST_LOOP(a_file_that_is_truncated_poisons_and_no_process_dies, CUTS)
+{
+    struct twinlog *log = open_large();
+    struct twinlog_reader *reader = log_reader_of_kind(log, LOG_READER_KINDS - 1);
+    struct twinlog_record record;
+    uint64_t lsn;
+    int rc = 0;
+
+    append_records(log, 0, 0, 100);
+    ck_assert_int_eq(truncate(log_segment(2), _i & 1 ? 4096 : 8192), 0);
+    switch (_i / 2) {
+    case 0:
+        for (uint32_t i = 0; rc == 0; i++)
+            rc = append_record(log, 0, 100 + i, &lsn);
+        expect_lost(rc);
+        break;
+    case 1:
+        expect_lost(twinlog_sync(log));
+        break;
+    case 2: { /* the log's thread may have found all of them written before */
+        const uint64_t written_lsn = twinlog_written_lsn(log);
+        ck_assert_uint_le(written_lsn, 100);
+        rc = twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0);
+        ck_assert(rc != 0 || written_lsn == 100);
+        expect_lost(rc == 0 ? twinlog_sync(log) : rc);
+        break;
+    }
+    case 3:
+        while (twinlog_reader_next(reader, &record) > 0)
+            continue;
+        expect_lost(twinlog_wait(log, 100, TWINLOG_LEVEL_DURABLE, 0));
+        break;
+    case 4: /* while it is left */
+        for (unsigned i = 0; rc == 0 && i < 30000; i++)
+            rc = append_on_terms(log, RECORD_ROOM, NULL, &lsn);
+        ck_assert_int_lt(rc, 0);
+        break;
+    default:
+        break;
+    }
+    if (_i / 2 < 5) {
+        ck_assert_int_eq(append_record(log, 0, 0, &lsn), TWINLOG_EPOISONED);
+        ck_assert_uint_eq(lsn, 0);
+        ck_assert_int_lt(twinlog_sync(log), 0);
+        ck_assert_int_eq(log_stat(log).poison, -EIO);
+    }
+    twinlog_reader_close(reader);
+    ck_assert_int_lt(twinlog_close(log), 0);
+}
+
+/* The page of its first word is there, and those of its payload are not: it must not be taken for a record, with
+ * zeros. */
+TEST(a_record_whose_pages_are_lost_is_not_completed)
+{
+    static unsigned char bytes[5 * BLOCK_BYTES];
+    struct twinlog *log = open_large();
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+
+    append_records(log, 0, 0, 1);
+    memset(bytes, 'x', sizeof(bytes));
+    ck_assert_int_eq(truncate(log_segment(2), 2 * BLOCK_BYTES), 0);
+    ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    expect_count(1, true);
+}
+
+/* As where the kernel, or a program, has put something there. */
+TEST(a_place_with_something_else_in_it_poisons)
+{
+    const uint64_t other = UINT64_C(0x0123456789abcdef);
+    struct twinlog *log = open_large();
+    const struct open_group *group = &atomic_load(&log->mapped->active)->group;
+
+    append_records(log, 0, 0, 3);
+    patch_file(log_segment(2), (off_t)twl_open_group_offset(group), &other, sizeof(other));
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    expect_count(3, true);
+}
+
+TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
+{
+    struct twinlog_options options = small(tested_mode);
+    struct twinlog *log = NULL;
+    uint32_t count = 0;
+
+    if (_i) {
+        log = open_small((uint32_t)_i - 1);
+        count = (uint32_t)append_records(log, 0, 0, 30);
+        log_close(log);
+        log = NULL;
+    }
+    const unsigned before = _i ? log_count_files() : 3; /* a segment, the state, the lock */
+    atomic_store(&gate.map_error, -ENOTSUP);
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
+        ck_assert_ptr_null(log);
+        ck_assert_int_eq(log_report.error, -ENOTSUP);
+        ck_assert_ptr_nonnull(strstr(log_report.text, "map"));
+        ck_assert_uint_eq(log_count_files(), before);
+    }
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    gate_reset();
+    log = open_small((uint32_t)_i % MODES);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    append_records(log, 0, count, 100);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 100);
+}
+
+CASE("what it refuses", set_up, logdir_remove);
+
+TEST(what_is_not_there_in_this_mode_says_so)
+{
+    struct twinlog *log = open_small(tested_mode);
+    const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
+    struct twinlog_request request = { 0 };
+    static struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    uint64_t lsn = 77;
+
+    append_records(log, 0, 0, 3);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, &lsn), -ENOTSUP);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 0, NULL, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_append_batch(log, NULL, 1, NULL, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
+    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
+    ck_assert_int_eq(twinlog_skip(log, 10), -ENOTSUP);
+    ck_assert_int_eq(twinlog_drive(log, 0), -ENOTSUP);
+    ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
+    ck_assert_int_eq(twinlog_timings(log, &timings), -ENOTSUP);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 3);
+    append_records(log, 0, 3, 3);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 6);
+}
+
+static struct twinlog_options faulty(int i)
+{
+    struct twinlog_options options = small(tested_mode);
+
+    switch (i) {
+    case 0:
+        options.mode = TWINLOG_MODE_SHARED + 1;
+        break;
+    case 1:
+        options.mapped_bytes = SEGMENT_BYTES - 1;
+        break;
+    case 2:
+        options.mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES;
+        break;
+    case 3:
+        options.mapped_bytes = RECORD_ROOM + 6 * BLOCK_BYTES;
+        break;
+    case 4:
+        options.segment_bytes = (1u << 30) + BLOCK_BYTES;
+        break;
+    case 5:
+        options.flags = TWINLOG_PAD;
+        break;
+    case 6:
+        options.flags = TWINLOG_READ_ONLY;
+        break;
+    default:
+        ck_assert_int_eq(twinlog_committer_open(NULL, &options.committer), 0);
+        break;
+    }
+    return options;
+}
+
+TEST_LOOP(a_faulty_option_is_named, FAULTS)
+{
+    static const char *const words[] = { "mode is no",    "mapped_bytes", "mapped_bytes", "mapped_bytes",
+                                         "segment_bytes", "padded",       "read-only",    "committer" };
+    struct twinlog_options options = faulty(_i);
+
+    ck_assert_int_eq(log_open_error(&options), -EINVAL);
+    ck_assert_msg(strstr(log_report.text, words[_i]) != NULL, "%s", log_report.text);
+    ck_assert_int_eq(access(log_dir, F_OK), -1);
+    ck_assert_int_eq(twinlog_committer_close(options.committer), 0);
+}
+
+TEST(the_smallest_and_the_largest_that_is_allowed_works)
+{
+    struct twinlog_options options = small(tested_mode);
+
+    options.mapped_bytes = RECORD_ROOM + 7 * BLOCK_BYTES;
+    struct twinlog *log = log_open(&options);
+    for (uint32_t i = 0; i < 200; i++)
+        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    log_close(log);
+    expect_count(200, true);
+    options = large();
+    options.segment_bytes = UINT64_C(1) << 30;
+    log = log_open(&options);
+    ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    log_close(log);
+    expect_count(201, true);
+}
+
+/* ---- in the mapped mode only ----------------------------------------------------------------------- */
+
+CASE("what the threads do", set_up, logdir_remove);
+
+TEST(a_try_hears_of_a_full_disk_with_the_next_one)
+{
+    struct twinlog *log = open_gated(tested_mode);
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_WRITTEN };
+    uint64_t lsn, last_lsn;
+    int rc = 0;
+
+    atomic_store(&gate.largest_file, 0);
+    while ((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0)
+        continue;
+    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == -ENOSPC); /* one may have been in the making */
+    ck_assert_uint_eq(lsn, 0);
+    last_lsn = twinlog_last_lsn(log);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0);
+    ck_assert_uint_eq(lsn, last_lsn + 1);
+    log_close(log);
+    expect_count(lsn, true);
+}
+
+static void *append_until_it_is_told(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (uint32_t i = 0; atomic_load(&shared->step) == 0 && worker->result == 0; i++) {
+        worker->result = append_record(threads_log, worker->writer, i, NULL);
+        worker->count = i + 1;
+    }
+    return NULL;
+}
+
+/* Files are made slowly, and a thread waits for one: a call that may not wait does not. */
+TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
+{
+    struct worker worker = { .writer = 0 };
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_WRITTEN };
+    const struct twinlog_entry entry = { .size = 0 };
+    uint64_t lsn;
+    int rc = 0;
+
+    threads_log = open_gated(tested_mode);
+    atomic_store(&gate.is_shut_for_files, true);
+    worker.thread = start_thread(append_until_it_is_told, &worker);
+    AWAIT(log_stat(threads_log).roll_waits > 0);
+    AWAIT(atomic_load(&gate.waiting) > 0);
+    for (unsigned refused = 0; refused < 100; refused++) {
+        rc = twinlog_append_batch(threads_log, &entry, 1, &terms, &lsn);
+        if (rc == 0) { /* in one that was ready before */
+            refused = 0;
+            continue;
+        }
+        ck_assert_int_eq(rc, -EAGAIN);
+        ck_assert_uint_eq(lsn, 0);
+    }
+    lsn = twinlog_last_lsn(threads_log); /* the other one may just have got there, and be copying */
+    AWAIT(twinlog_written_lsn(threads_log) >= lsn);
+    ck_assert_int_eq(twinlog_sync(threads_log), 0);
+    atomic_store(&shared->step, 1);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+    lsn = twinlog_last_lsn(threads_log);
+    log_close(threads_log);
+    expect_count(lsn, true);
+}
+
+/* A thread closes the group of a segment that was left; its sync takes a while. */
+TEST(watermarks_never_block)
+{
+    parents_log = open_gated(tested_mode);
+    const uint32_t before = (uint32_t)append_records(parents_log, 0, 0, 3);
+    gate_shut();
+    uint32_t count = before;
+    while (log_stat(parents_log).rolls == 0)
+        count = (uint32_t)append_records(parents_log, 0, count, 1);
+    gate_await();
+    count = (uint32_t)append_records(parents_log, 0, count, 3);
+    ck_assert_uint_eq(twinlog_last_lsn(parents_log), count);
+    ck_assert_uint_eq(twinlog_written_lsn(parents_log), count);
+    ck_assert(ALONE || twinlog_durable_lsn(parents_log) == 0); /* shared: the mapping was synced before */
+    ck_assert_uint_eq(twinlog_first_lsn(parents_log), 1);
+    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
+    gate_open();
+    ck_assert_int_eq(twinlog_sync(parents_log), 0);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+}
+
+static void *sync_until_it_is_told(void *argument)
+{
+    struct worker *worker = argument;
+
+    while (atomic_load(&shared->step) == 0 && worker->result == 0)
+        worker->result = twinlog_sync(threads_log);
+    return NULL;
+}
+
+static void *trim_until_it_is_told(void *argument)
+{
+    struct worker *worker = argument;
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+
+    while (atomic_load(&shared->step) == 0 && worker->result == 0) {
+        options.before_lsn = twinlog_durable_lsn(threads_log) + 1;
+        worker->result = twinlog_trim(threads_log, &options, NULL);
+    }
+    return NULL;
+}
+
+/* An append holds the lock for leaving a segment while it waits for the next file; closing one holds the lock for
+ * syncs, and needs the other one. Each writes and syncs, and waits at the gate in turn. */
+TEST(who_leaves_closes_syncs_and_trims_never_wait_for_each_other_in_a_circle)
+{
+    static void *(*const work[3])(void *) = { append_until_it_is_told, sync_until_it_is_told,
+                                              trim_until_it_is_told };
+    struct worker workers[3] = { { .writer = 0 } };
+
+    threads_log = open_gated(tested_mode);
+    for (unsigned i = 0; i < 3; i++)
+        workers[i].thread = start_thread(work[i], &workers[i]);
+    for (unsigned round = 0; round < 200 || log_stat(threads_log).trimmed_segments < 5; round++) {
+        gate_shut();
+        gate_await();
+        gate_open();
+    }
+    atomic_store(&shared->step, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_join(workers[i].thread, NULL);
+        ck_assert_int_eq(workers[i].result, 0);
+    }
+    const uint64_t lsn = twinlog_last_lsn(threads_log);
+    log_close(threads_log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+    ck_assert_uint_eq(log_inspect().last_lsn, lsn);
+}
+
+static struct twinlog *leaving_log;
+static _Thread_local bool is_syncing;
+static bool has_left;
+
+/* The segment that was just synced gets more records, and the next one gets one. It does not wait for a file: the
+ * thread that makes it may be waiting for this sync. */
+static void leave_segment(void)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_BUFFERED };
+    const uint64_t rolls = log_stat(leaving_log).rolls;
+    uint64_t lsn;
+
+    while (is_syncing && !has_left && append_on_terms(leaving_log, 1000, &terms, &lsn) == 0)
+        has_left = log_stat(leaving_log).rolls > rolls;
+}
+
+static bool sync_and_leave(struct twinlog *log)
+{
+    ck_assert_int_eq(twinlog_sync(log), 0); /* so that there is one segment for the next sync to write */
+    append_records(log, 0, 0, 1);
+    is_syncing = true;
+    atomic_store(&gate.when_checked, leave_segment);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    atomic_store(&gate.when_checked, NULL);
+    is_syncing = false;
+    return has_left;
+}
+
+/* Its last records were not synced, so those of the next one are not durable, synced or not. */
+TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
+{
+    struct twinlog *log = open_gated(tested_mode);
+
+    leaving_log = log;
+    has_left = false;
+    AWAIT(sync_and_leave(log));
+    ck_assert_uint_lt(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    log_close(log);
+}
+
+static unsigned times_left;
+
+static void leave_again(void)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+    const uint64_t rolls = log_stat(leaving_log).rolls;
+    struct mapped *mapped = leaving_log->mapped;
+    struct segment made;
+    uint64_t lsn;
+
+    ck_assert_int_eq(twl_mapped_make_ahead(mapped, atomic_load(&mapped->active), &made), 0);
+    twl_segment_close(&made);
+    while (log_stat(leaving_log).rolls == rolls)
+        ck_assert_int_eq(append_on_terms(leaving_log, 1000, &terms, &lsn), 0);
+    atomic_store(&gate.when_checked, ++times_left < 50 ? leave_again : NULL);
+}
+
+/* As by appends that are faster than the disk. */
+TEST(a_trim_ends_though_a_segment_is_left_whenever_it_closes_one)
+{
+    struct twinlog_options options = small(tested_mode);
+
+    options.flags |= TWINLOG_NO_THREAD;
+    struct twinlog *log = leaving_log = gate_log(&options);
+    times_left = 0;
+    append_records(log, 0, 0, 300);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    leave_again();
+    ck_assert_uint_eq(log_trim_before(log, 200).first_lsn, 200);
+    ck_assert_uint_lt(times_left, 50);
+    atomic_store(&gate.when_checked, NULL);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
+{
+    struct twinlog *log = open_gated(tested_mode);
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.map_error, -ENOMEM);
+        count = append_until(log, count, -ENOMEM);
+        const unsigned files = log_count_files();
+        for (unsigned i = 0; i < 5; i++)
+            ck_assert_uint_eq(append_until(log, count, -ENOMEM), count);
+        ck_assert_uint_le(log_count_files(), files + 1);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        atomic_store(&gate.map_error, 0);
+        append_records(log, 0, count, 50);
+        count += 50;
+    }
+    atomic_store(&gate.map_error, -ENOMEM);
+    count = append_until(log, count, -ENOMEM);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    log = open_small(tested_mode);
+    append_records(log, 0, count, 50);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 50);
+}
+
+/* The record has no place yet, so nothing has happened, and the same call works later. */
+TEST(an_append_that_lacks_a_file_is_refused)
+{
+    struct twinlog_options options = small(tested_mode);
+    uint32_t count = 0;
+
+    options.flags |= TWINLOG_NO_THREAD; /* only appends map segments then */
+    struct twinlog *log = gate_log(&options);
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(append_record(log, 0, count++, NULL), 0);
+    atomic_store(&gate.map_error, -EMFILE);
+    append_until(log, count, -EMFILE);
+    atomic_store(&gate.map_error, 0);
+    const uint64_t lsn = twinlog_last_lsn(log) + 1;
+    ck_assert_int_eq(append_record(log, 0, 0, NULL), 0);
+    log_close(log);
+    expect_count(lsn, true);
+}
+
+static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+
+    reader_expect_last(reader, first_lsn, last_lsn);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+CASE("trims", set_up, logdir_remove);
+
+TEST_LOOP(a_trim_removes_what_is_durable, 2)
+{
+    struct twinlog *log = open_small(tested_mode);
+
+    append_records(log, 0, 0, 3);
+    ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 1);
+    append_records(log, 0, 3, 997);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    const struct twinlog_trim_result result = log_trim_before(log, 601);
+    ck_assert_uint_eq(result.first_lsn, 601);
+    ck_assert_uint_eq(result.removed_records, 600);
+    ck_assert_uint_gt(result.removed_segments, 2);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 601);
+    expect_from(601, 1000);
+    append_records(log, 0, 1000, 500);
+    expect_from(601, 1500);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(log_trim_before(log, 5000).first_lsn, 1501);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+    append_records(log, 0, 1500, 5);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
+    log_close(log);
+    expect_from(1501, 1505);
+    log = open_small((uint32_t)_i);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
+    append_records(log, 0, 1505, 200);
+    log_close(log);
+    expect_from(1501, 1705);
+}
+
+/* Before the thread has closed their groups. */
+TEST(segments_that_are_trimmed_early_are_given_back)
+{
+    struct twinlog *log = open_small(tested_mode);
+
+    for (uint32_t i = 0; i < 100; i++) {
+        const uint64_t lsn = append_records(log, 0, i * 50, 50);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_eq(log_trim_before(log, lsn).first_lsn, lsn);
+        ck_assert_uint_le(log_stat(log).segments, 3);
+    }
+    ck_assert_uint_gt(log_stat(log).trimmed_segments, 20);
+    log_close(log);
+    expect_from(5000, 5000);
+}
+
+TEST(retention_and_cursors_work)
+{
+    struct twinlog_options options = small(tested_mode);
+    uint64_t lsn;
+
+    options.keep_records = 300;
+    struct twinlog *log = log_open(&options);
+    append_records(log, 0, 0, 50);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 51), -ERANGE);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 20), 0);
+    append_records(log, 0, 50, 2000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_le(twinlog_first_lsn(log), 21);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 2000), 0);
+    append_records(log, 0, 2050, 1000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    AWAIT(twinlog_first_lsn(log) > 1000);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2000);
+    ck_assert_uint_le(twinlog_first_lsn(log), 2001);
+    ck_assert_int_eq(twinlog_meta_set(log, "vote", "yes", 3), 0);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    ck_assert_uint_ge(last_lsn + 1 - twinlog_first_lsn(log), 300);
+    log_close(log);
+    log = open_small(TWINLOG_MODE_DURABLE);
+    char value[8];
+    size_t size;
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
+    ck_assert_uint_eq(size, 3);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2000);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    log_close(log);
+}
+
+#if !ALONE
+static int try_to_write(void)
+{
+    for (uint32_t mode = 0; mode < MODES; mode++) {
+        const struct twinlog_options options = small(mode);
+        struct twinlog *log;
+        EXPECT(twinlog_open(log_dir, &options, &log) == -EBUSY);
+        EXPECT(strstr(log_report.text, "another writer"));
+    }
+    return 0;
+}
+
+TEST(there_is_one_writer_and_any_number_of_handles_to_look)
+{
+    struct twinlog *log = open_small(tested_mode);
+    const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    uint64_t lsn;
+
+    ck_assert_int_eq(try_to_write(), 0);
+    ck_assert_int_eq(run_child(try_to_write), 0);
+    append_records(log, 0, 0, 10);
+    struct twinlog *handle = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 10);
+    append_records(log, 0, 10, 290);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 300);
+    ck_assert_uint_eq(twinlog_first_lsn(handle), 1);
+    ck_assert_int_eq(append_record(handle, 0, 300, &lsn), -EROFS);
+    struct twinlog_reader *reader = log_attach(handle, 0, 0);
+    struct tally tally = { 0 };
+    expect_rest(&tally, reader, 300);
+    append_records(log, 0, 300, 100);
+    expect_rest(&tally, reader, 400);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_cursor_set(handle, "consumer", 400), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
+    ck_assert_uint_eq(lsn, 400);
+    log_close(log);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 400);
+    twinlog_reader_close(reader);
+    log_close(handle);
+}
+#endif
