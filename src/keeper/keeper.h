@@ -4,8 +4,8 @@
  * write in, from new or recycled files: spares ahead, and what a writer waits for. It seals segments that the writer
  * has left, and removes or keeps those that were trimmed.
  *
- * The thread starts when there is first something to do, and lives until the keeper is destroyed. Where there
- * are no threads (the simulated disk), the work is done in the call that asks for it.
+ * The thread starts with the log, and lives until the keeper is destroyed. Where there are no threads (the simulated
+ * disk), the work is done in the call that asks for it.
  *
  * Any thread may call any function here, except where noted.
  */
