@@ -340,16 +340,15 @@ void twl_retain(void *context)
 
 #define LOOK_MS 20 /* at what the writer has answered */
 
-/* 1 = answered; 0 = not yet; -ESRCH: that writer is gone. */
-static int look_at_answer(struct shared_page *shared, uint64_t writer, uint32_t asked)
+/* 1 = answered; 0 = not yet; -ESRCH: that writer is gone. Each opening leaves another `left_epoch`. */
+static int look_at_answer(struct shared_page *shared, uint32_t left_epoch, uint32_t asked)
 {
     bool has_writer;
     const struct trim_ask *ask = &shared->page->trim_ask;
     int rc = twl_page_has_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
-    const bool is_new = (int32_t)(atomic_load(&ask->asked) - asked) < 0; /* the opening has cleared it */
-    if (!has_writer || is_new || atomic_load(&shared->page->writer) != writer)
+    if (!has_writer || atomic_load(&shared->page->left_epoch) != left_epoch)
         return -ESRCH;
     if ((int32_t)(atomic_load(&ask->answered) - asked) < 0)
         return 0;
@@ -360,11 +359,13 @@ static int look_at_answer(struct shared_page *shared, uint64_t writer, uint32_t 
 struct asking {
     struct shared_page *shared;
     const struct twinlog_trim_options *options;
+    uint32_t left_epoch; /* of the writer that is asked */
     uint32_t asked;
 };
 
 /* What others wish stays, if the writer still has to look; else it is an old wish, of a writer that is gone. It is
- * counted under the lock of the state file, so the next one that asks doesn't take it for an old one. */
+ * counted under the lock of the state file, so the next one that asks doesn't take it for an old one. Under that lock
+ * the next writer removes it. */
 static int put_wish(void *context, struct state *state)
 {
     struct asking *asking = context;
@@ -372,6 +373,8 @@ static int put_wish(void *context, struct state *state)
     const struct twinlog_trim_options *options = asking->options;
     unsigned char value[STATE_TRIM_BYTES];
     struct wish wish = { 0 };
+    if (atomic_load(&asking->shared->page->left_epoch) != asking->left_epoch)
+        return -ESRCH;
     if (trim_ask_is_open(ask))
         find_wish(state, &wish);
     uint64_t *lsn = options->flags & TWINLOG_TRIM_PAST_CURSORS ? &wish.past_cursors_lsn : &wish.before_lsn;
@@ -394,15 +397,15 @@ static int ask_writer(struct shared_page *shared, const struct twinlog_trim_opti
         return -ENOTSUP;
     if (!shared->is_writable)
         return -EACCES;
-    if (twl_page_epoch(shared) == 0) /* it is opening the log */
+    struct asking asking = { shared, options, atomic_load(&shared->page->left_epoch), 0 };
+    if (twl_page_epoch(shared) <= asking.left_epoch) /* it is opening the log */
         return -EAGAIN;
-    const uint64_t writer = atomic_load(&shared->page->writer);
     const uint64_t deadline_ns = timeout_ms < 0 ? UINT64_MAX : twinlog_deadline((uint32_t)timeout_ms);
-    struct asking asking = { shared, options, 0 };
     rc = twl_state_change(shared->io, put_wish, &asking);
     if (rc < 0)
         return rc;
-    while ((rc = look_at_answer(shared, writer, asking.asked)) == 0 && twl_monotonic_ns() < deadline_ns)
+    while ((rc = look_at_answer(shared, asking.left_epoch, asking.asked)) == 0 &&
+           twl_monotonic_ns() < deadline_ns)
         shared->io->ops->sleep_ms(shared->io, LOOK_MS);
     return rc == 0 ? -ETIMEDOUT : rc < 0 ? rc : 0;
 }

@@ -356,6 +356,57 @@ TEST(of_two_that_ask_at_once_neither_takes_the_wish_of_the_other)
     expect_kept(300, 600);
 }
 
+static struct member *first_writer;
+static struct twinlog *next_writer;
+
+static void change_writer(void)
+{
+    if (next_writer)
+        return;
+    close_by(first_writer);
+    next_writer = open_shared(0);
+}
+
+static void change_while_it_waits(struct io *io, unsigned ms)
+{
+    (void)io;
+    (void)ms;
+    change_writer();
+    ck_assert_int_eq(ask_trim(2, -1, NULL), 0);
+}
+
+static int change_before_it_asks(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    if (strcmp(name, STATE_NAME) == 0)
+        change_writer();
+    return real_ops->open(io, name, flags, ret_file);
+}
+
+/* The next writer has not done it, even if it has answered others as often. */
+TEST_LOOP(no_later_writer_answers_for_the_one_that_was_asked, 2)
+{
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = 300 };
+    struct io *io;
+
+    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    first_writer = come(0);
+    append_by(first_writer, 600);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    real_ops = io->ops;
+    struct io_ops ops = *real_ops;
+    if (_i == 0)
+        ops.sleep_ms = change_while_it_waits;
+    else
+        ops.open = change_before_it_asks;
+    io->ops = &ops;
+    ck_assert_int_eq(twl_ask_trim(io, &options, 1000, NULL), -ESRCH);
+    const uint64_t first_lsn = _i == 0 ? 2 : 1;
+    ck_assert_uint_eq(twinlog_first_lsn(next_writer), first_lsn);
+    ck_assert(!is_trim_wished());
+    log_close(next_writer);
+    expect_kept(first_lsn, 600);
+}
+
 static int lock_state(void)
 {
     struct io_file *file;
