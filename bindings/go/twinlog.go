@@ -57,15 +57,12 @@ static int go_watch(const char *dir, struct twinlog_reader **reader)
 	return rc;
 }
 
-// From then on the descriptor is readable when there is something new. Returns 0, or an error.
+// Returns 0, and from then on the descriptor is readable when there is something new; 1 if there is already; or an error.
 static int go_arm(struct twinlog_reader *reader)
 {
 	struct twinlog_record record;
-	int rc;
-	do
-		rc = twinlog_reader_seek_end(reader);
-	while (rc == 0 && (rc = twinlog_reader_next(reader, &record)) > 0);
-	return rc;
+	int rc = twinlog_reader_seek_end(reader);
+	return rc < 0 ? rc : twinlog_reader_next(reader, &record);
 }
 
 static struct twinlog_options go_options(void) { return (struct twinlog_options)TWINLOG_OPTIONS_INIT; }
@@ -553,14 +550,21 @@ var allNews = struct {
 	of   map[identity]*news
 }{of: map[identity]*news{}}
 
-func enterNews(dir string) (*news, error) {
+func identify(dir string) (identity, error) {
+	var stat syscall.Stat_t
+	err := syscall.Stat(dir, &stat)
+	return identity{uint64(stat.Dev), uint64(stat.Ino)}, err
+}
+
+// enterNews returns ESTALE if there is another log in `dir` by now.
+func enterNews(dir string, log identity) (*news, error) {
 	allNews.lock.Lock()
 	defer allNews.lock.Unlock()
-	var stat syscall.Stat_t
-	if err := syscall.Stat(dir, &stat); err != nil {
+	if now, err := identify(dir); err != nil {
 		return nil, err
+	} else if now != log {
+		return nil, syscall.ESTALE
 	}
-	log := identity{uint64(stat.Dev), uint64(stat.Ino)}
 	n := allNews.of[log]
 	if n == nil {
 		path, err := cPath(dir)
@@ -621,16 +625,17 @@ func (n *news) run() {
 			return
 		}
 		// The reader goes to the end inside of Read, because what becomes readable before Read is not noticed.
-		isArmed := false
+		isArmed, rc := false, C.int(0)
 		err = poller.Read(func(uintptr) bool {
 			if isArmed {
 				return true
 			}
-			isArmed = C.go_arm(n.c) == 0
+			rc = C.go_arm(n.c)
+			isArmed = rc == 0
 			n.tell()
 			return !isArmed
 		})
-		if err == nil && !isArmed { // the log cannot be read: the others look for themselves, now and then
+		if err == nil && rc < 0 { // the log cannot be read: the others look for themselves, now and then
 			time.Sleep(roomWait)
 		}
 	}
@@ -643,6 +648,7 @@ type follower struct {
 	next     func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int
 	report   report
 	dir      string
+	log      identity
 	news     *news // [lock] from the first Wait on
 	isClosed chan struct{}
 }
@@ -652,6 +658,7 @@ func (f *follower) begin(dir string, c *C.struct_twinlog_reader, report report) 
 	if path, err := filepath.Abs(dir); err == nil {
 		f.dir = path
 	}
+	f.log, _ = identify(f.dir)
 }
 
 func (f *follower) call(in func(c *C.struct_twinlog_reader) C.int) (C.int, error) {
@@ -684,7 +691,7 @@ func (f *follower) isReady() (isReady bool, changed <-chan struct{}, err error) 
 	var newsErr error
 	rc, err := f.call(func(c *C.struct_twinlog_reader) C.int {
 		if f.news == nil {
-			f.news, newsErr = enterNews(f.dir)
+			f.news, newsErr = enterNews(f.dir, f.log)
 		}
 		if newsErr != nil {
 			return 0
@@ -698,7 +705,8 @@ func (f *follower) isReady() (isReady bool, changed <-chan struct{}, err error) 
 	return rc > 0, changed, err
 }
 
-// Wait returns when there is a record, ctx is done, or it is closed. However many goroutines wait, one thread does.
+// Wait returns when there is a record, ctx is done, or it is closed; ESTALE where its directory was replaced before the
+// first Wait. However many goroutines wait, one thread does.
 func (f *follower) Wait(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
