@@ -120,18 +120,21 @@ TEST(a_second_writer_is_refused_at_once)
 
 static int wait_for_the_lock(void)
 {
+    while (atomic_load(&shared->step) == 0)
+        sched_yield();
     EXPECT(try_open(0) == -EBUSY);
-    atomic_store(&shared->step, 1);
+    atomic_store(&shared->step, 2);
     EXPECT(try_open(120000) == 0);
     return 0;
 }
 
 TEST(a_second_writer_may_wait_for_the_first)
 {
+    pid_t child = start_child(wait_for_the_lock); /* before this process has threads: TSan */
     struct twinlog *log = open_wanted();
-    pid_t child = start_child(wait_for_the_lock);
 
-    AWAIT(atomic_load(&shared->step) == 1);
+    atomic_store(&shared->step, 1);
+    AWAIT(atomic_load(&shared->step) == 2);
     append_records(log, 0, 0, 20);
     log_close(log);
     ck_assert_int_eq(wait_child(child), 0);

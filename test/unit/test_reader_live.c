@@ -465,6 +465,8 @@ static int read_as_nobody(void)
     struct twinlog_record record;
     struct pollfd ready = { .events = POLLIN };
 
+    while (!atomic_load(&turns->may_begin))
+        sched_yield();
     EXPECT(setgid(65534) == 0 && setuid(65534) == 0);
     EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
     ready.fd = twinlog_reader_fd(reader);
@@ -488,10 +490,11 @@ TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
         fprintf(stderr, "SKIP reader %s: only root can become another user\n", __func__);
         return;
     }
+    turns = shared_page();
+    pid_t child = start_child(read_as_nobody); /* before this process has threads: TSan */
     struct twinlog *log = open_life_log();
     ck_assert_int_eq(chmod(log_parent, 0755), 0);
-    turns = shared_page();
-    pid_t child = start_child(read_as_nobody);
+    atomic_store(&turns->may_begin, true);
     for (uint64_t lsn = 1; lsn <= 6; lsn++) {
         ck_assert_int_eq(put_one(log, 0), 0);
         ck_assert_int_eq(twinlog_sync(log), 0);
