@@ -166,6 +166,8 @@ struct io *machine_connect(struct machine *machine);
 
 /* ---- crash_judge.c: what must be true ------------------------------------------------------------ */
 
+/* Retention may have moved the head of a log of which records up to `durable` were there. */
+void notice_head(struct machine *machine, uint64_t durable);
 /* The log is closed as it is known to be: the next opening must find just that. */
 void expect_no_change(struct machine *machine);
 /* The same, but that only what was acknowledged must be there. */

@@ -180,7 +180,7 @@ void acknowledge(struct machine *machine, uint64_t lsn)
     machine->outlooks = kept;
 }
 
-static void notice_head(struct machine *machine, uint64_t durable)
+void notice_head(struct machine *machine, uint64_t durable)
 {
     const uint64_t first = twinlog_first_lsn(machine->log), head = first > 0 ? first : durable + 1;
     const struct outlook now = outlook_now(machine);

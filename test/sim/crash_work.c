@@ -531,6 +531,11 @@ static void cut(struct machine *machine)
         settle(machine);
         return;
     }
+    /* it was quicker, and saw a longer log */
+    if (result == 0 && twinlog_first_lsn(machine->log) > wish.head) {
+        notice_head(machine, last);
+        wish.head = machine->history.head;
+    }
     settle_cut(machine, &wish, result, "a cut");
     ++totals.cuts;
 }
