@@ -118,6 +118,7 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
             kept->is_known = kept->is_sealed = true;
             kept->first_lsn = footer.first_lsn;
             kept->footer = footer;
+            kept->file_bytes = kept->header.bytes; /* the footer is at its end; a close had shortened it */
         }
     }
     k->must_tend = true;
