@@ -599,6 +599,11 @@ bool simdisk_has_ghost(const struct simdisk *disk)
     return disk->ghost_ops > 0;
 }
 
+bool simdisk_is_split(const struct simdisk *disk)
+{
+    return disk->is_split;
+}
+
 /* ---- faults -------------------------------------------------------------------------------------- */
 
 void simdisk_inject(struct simdisk *disk, const struct simdisk_fault *fault)

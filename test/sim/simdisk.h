@@ -132,6 +132,8 @@ struct simdisk *simdisk_crash_image(const struct simdisk *disk, enum simdisk_cut
 
 /* true: a killed process left a write that has not landed yet */
 bool simdisk_has_ghost(const struct simdisk *disk);
+/* true: some file has bytes that are in the page cache only, where they may be dropped at any time */
+bool simdisk_is_split(const struct simdisk *disk);
 
 /* ---- faults ----------------------------------------------------------------------------------- */
 
