@@ -97,6 +97,15 @@ large_files()
     done
 }
 
+# A function has no more than 80 lines between its braces; tables have more.
+long_functions()
+{
+    grep -E '\.[ch]$' "$scratch/files" | grep -v '^test/abi/' | xargs -d '\n' awk '
+        FNR == 1 { open = 0 }
+        /^{/ { open = FNR }
+        /^}/ { if (open && FNR - open - 1 > 80) print FILENAME ":" open ": " FNR - open - 1 " lines"; open = 0 }'
+}
+
 # Words that the glossary of docs/design.md has replaced, and persons where a thread or a process is meant.
 dropped_words()
 {
@@ -121,6 +130,7 @@ report "tests that are not run" "$(unregistered)"
 report "the public headers by themselves" "$(header_alone)"
 report "symbols" "$(exported)"
 report "files that are too long" "$(large_files)"
+report "functions that are too long" "$(long_functions)"
 report "lines of more than 120 columns" "$(long_lines)"
 report "words that are no longer used" "$(dropped_words)"
 [ "$failures" = 0 ] && echo "tidy: nothing to complain about"
