@@ -24,7 +24,9 @@ bench=$(absolute "${BENCH:-build/release/bench/twinlog-bench}")
 directory=$(absolute "${BENCH_DIR:-build/bench}")
 figures=$(absolute "${FIGURES:-bench/figures}")
 docs=$(absolute "${DOCS:-docs}")
-commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
+# What it makes itself is no change.
+commit=$(git describe --always 2>/dev/null || echo unknown)
+git diff --quiet HEAD -- . ':!bench/figures' ':!docs/*.svg' 2>/dev/null || [ "$commit" = unknown ] || commit=$commit-dirty
 note="commit $commit"
 
 usage() { sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
