@@ -263,7 +263,7 @@ static double rate(const std::string &dir, bool has_log, int threads, double sec
 static int bench(const std::string &dir)
 {
     printf(
-        "| threads | RocksDB on twinlog | RocksDB alone | ratio, median of 5 (lowest, highest) |\n|--:|--:|--:|--:|\n");
+        "| threads | RocksDB on twinlog | RocksDB alone | against RocksDB |\n|--:|--:|--:|--:|\n");
     for (int threads : { 1, 16, 64, 256 }) {
         std::array<double, 5> ours, theirs, ratios;
         for (size_t round = 0; round < ratios.size(); round++) {
@@ -275,7 +275,7 @@ static int bench(const std::string &dir)
         std::sort(ours.begin(), ours.end());
         std::sort(theirs.begin(), theirs.end());
         std::sort(ratios.begin(), ratios.end());
-        printf("| %d | %.0f | %.0f | %.2f (%.2f, %.2f) |\n", threads, ours[2], theirs[2], ratios[2],
+        printf("| %d | %.0f | %.0f | %.2f (%.2f to %.2f) |\n", threads, ours[2], theirs[2], ratios[2],
                ratios[0], ratios[4]);
         fflush(stdout);
     }
