@@ -4,8 +4,9 @@
 #
 #   bench/run.sh --all | WORD... [-- OPTIONS]
 #
-# WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines
-# or sizes. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round.
+# WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines,
+# sizes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round; others
+# are programs of their own (bench/others.sh), with a table only.
 # --all makes all of them in a night, ten rounds each, and writes the new figures into the documents. It refuses a tree
 # with changes that are not committed, and a machine of which other programs use more than a tenth.
 #
@@ -29,8 +30,8 @@ commit=$(git describe --always 2>/dev/null || echo unknown)
 git diff --quiet HEAD -- . ':!bench/figures' ':!docs/*.svg' 2>/dev/null || [ "$commit" = unknown ] || commit=$commit-dirty
 note="commit $commit"
 
-usage() { sed -n '3,17s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
-every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes"
+usage() { sed -n '3,18s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
+every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes others"
 words=
 is_all=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -140,8 +141,14 @@ for word in $words; do
             --seconds 0.5 --bytes 1G --rest 2 "$@"
         draw sizes plot
         ;;
+    others)
+        measure machine --peers twinlog --threads 1 --rounds 1 --seconds 0.1
+        { printf 'twinlog, %s, %s  \n' "$note" "$(date -u +%F)" && grep ' cores, ' machine.md; } >others.md
+        rm machine.*
+        "$root/bench/others.sh" "$directory/$word" >>others.md
+        ;;
     esac
     for table in *.md; do { printf '# Figures: %s\n\n' "${table%.md}" && cat "$table"; } >"$figures/$table"; done
-    cp -- *.csv *.json "$figures"
+    find . -maxdepth 1 \( -name '*.csv' -o -name '*.json' \) -exec cp {} "$figures" \;
 done
 [ -z "$is_all" ] || "$root/bench/quote.py" --write

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Durable appends of 128 bytes by goroutines: twinlog, and beside it what one writes by hand in Go, a group commit with
-// a mutex, a condition variable, two buffers, WriteAt and Sync. Rounds take turns; the table has medians, and the median,
-// lowest and highest ratio of a round.
+// a mutex, a condition variable, two buffers, WriteAt and Sync; with -tags etcd also etcd's wal (etcd.go). Rounds take
+// turns; the table has medians, and of twinlog to each other one the median, lowest and highest ratio of a round.
 package main
 
 import (
@@ -41,55 +41,64 @@ func (l *library) append(record []byte) error {
 }
 func (l *library) close() error { return l.log.Close() }
 
-// ---- by hand ----
+// ---- a group commit: whoever finds nobody writing writes for all ----
 
-type byHand struct {
+type group struct {
 	lock      sync.Mutex
 	changed   sync.Cond
-	file      *os.File
 	filling   []byte
 	spare     []byte
-	offset    int64
 	appended  int64 // records that are in a buffer
 	synced    int64 // records that are durable
 	isSyncing bool
 	err       error
+	write     func(records []byte) error // durable on return
+	end       func() error
 }
+
+func newGroup(write func(records []byte) error, end func() error) *group {
+	g := &group{write: write, end: end}
+	g.changed.L = &g.lock
+	return g
+}
+
+func (g *group) append(record []byte) error {
+	g.lock.Lock()
+	defer g.lock.Unlock()
+	g.filling = append(g.filling, record...)
+	g.appended++
+	for mine := g.appended; g.synced < mine && g.err == nil; {
+		if g.isSyncing {
+			g.changed.Wait()
+			continue
+		}
+		g.isSyncing = true
+		full, upTo := g.filling, g.appended
+		g.filling = g.spare[:0]
+		g.lock.Unlock()
+		err := g.write(full)
+		g.lock.Lock()
+		g.spare, g.synced, g.err, g.isSyncing = full, upTo, err, false
+		g.changed.Broadcast()
+	}
+	return g.err
+}
+
+func (g *group) close() error { return g.end() }
 
 func openByHand(dir string) (appender, error) {
 	file, err := os.Create(filepath.Join(dir, "by-hand"))
-	h := &byHand{file: file}
-	h.changed.L = &h.lock
-	return h, err
-}
-
-func (h *byHand) append(record []byte) error {
-	h.lock.Lock()
-	defer h.lock.Unlock()
-	h.filling = append(h.filling, record...)
-	h.appended++
-	for mine := h.appended; h.synced < mine && h.err == nil; {
-		if h.isSyncing {
-			h.changed.Wait()
-			continue
-		}
-		h.isSyncing = true
-		full, upTo := h.filling, h.appended
-		h.filling = h.spare[:0]
-		h.lock.Unlock()
-		_, err := h.file.WriteAt(full, h.offset)
+	var offset int64
+	write := func(records []byte) error {
+		_, err := file.WriteAt(records, offset)
+		offset += int64(len(records))
 		if err == nil {
-			err = h.file.Sync()
+			err = file.Sync()
 		}
-		h.lock.Lock()
-		h.offset += int64(len(full))
-		h.spare, h.synced, h.err, h.isSyncing = full, upTo, err, false
-		h.changed.Broadcast()
+		return err
 	}
-	return h.err
+	return newGroup(write, file.Close), err
 }
-
-func (h *byHand) close() error { return h.file.Close() }
 
 // ---- rounds ----
 
@@ -136,27 +145,53 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
+type contender struct {
+	name  string
+	open  func(dir string) (appender, error)
+	rates []float64
+}
+
+var contenders = []*contender{{name: "twinlog", open: openLibrary}, {name: "by hand", open: openByHand}}
+
 func main() {
 	dir := flag.String("dir", ".", "where the files are made, and removed again")
 	rounds := flag.Int("rounds", 5, "rounds of each")
 	seconds := flag.Float64("seconds", 0.6, "length of a round")
 	flag.Parse()
-	fmt.Println("| goroutines | twinlog | by hand | ratio (lowest, highest) |\n|--:|--:|--:|--:|")
-	for _, goroutines := range []int{1, 16, 64, 256, 1000} {
-		var ours, theirs, ratios []float64
-		for round := 0; round < *rounds; round++ {
-			our, err := measure(openLibrary, *dir, goroutines, *seconds)
-			if err != nil {
-				log.Fatal(err)
-			}
-			their, err := measure(openByHand, *dir, goroutines, *seconds)
-			if err != nil {
-				log.Fatal(err)
-			}
-			ours, theirs, ratios = append(ours, our), append(theirs, their), append(ratios, our/their)
+	head, line := "| goroutines ", "|--:"
+	for i, c := range contenders {
+		head, line = head+"| "+c.name+" ", line+"|--:"
+		if i > 0 {
+			head, line = head+"| against "+c.name+" ", line+"|--:"
 		}
-		middle := median(ratios)
-		fmt.Printf("| %d | %.0f | %.0f | %.2f (%.2f, %.2f) |\n", goroutines, median(ours), median(theirs), middle, ratios[0],
-			ratios[len(ratios)-1])
+	}
+	fmt.Println(head + "|\n" + line + "|")
+	for _, goroutines := range []int{1, 16, 64, 256, 1000} {
+		for _, c := range contenders {
+			c.rates = nil
+		}
+		for round := 0; round < *rounds; round++ {
+			for turn := range contenders {
+				c := contenders[(round+turn)%len(contenders)]
+				rate, err := measure(c.open, *dir, goroutines, *seconds)
+				if err != nil {
+					log.Fatal(c.name, ": ", err)
+				}
+				c.rates = append(c.rates, rate)
+			}
+		}
+		fmt.Print("| ", goroutines, " ")
+		for i, c := range contenders {
+			fmt.Printf("| %.0f ", median(append([]float64(nil), c.rates...)))
+			if i > 0 {
+				var ratios []float64
+				for round, rate := range c.rates {
+					ratios = append(ratios, contenders[0].rates[round]/rate)
+				}
+				middle := median(ratios)
+				fmt.Printf("| %.2f (%.2f to %.2f) ", middle, ratios[0], ratios[len(ratios)-1])
+			}
+		}
+		fmt.Println("|")
 	}
 }
