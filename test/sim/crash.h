@@ -166,6 +166,7 @@ struct io *machine_connect(struct machine *machine);
 
 /* ---- crash_judge.c: what must be true ------------------------------------------------------------ */
 
+uint64_t head_now(const struct machine *machine);
 /* Retention may have moved the head of a log of which records up to `durable` were there. */
 void notice_head(struct machine *machine, uint64_t durable);
 /* The log is closed as it is known to be: the next opening must find just that. */

@@ -180,9 +180,15 @@ void acknowledge(struct machine *machine, uint64_t lsn)
     machine->outlooks = kept;
 }
 
+uint64_t head_now(const struct machine *machine)
+{
+    const uint64_t first = twinlog_first_lsn(machine->log);
+    return first > 0 ? first : twinlog_durable_lsn(machine->log) + 1;
+}
+
 void notice_head(struct machine *machine, uint64_t durable)
 {
-    const uint64_t first = twinlog_first_lsn(machine->log), head = first > 0 ? first : durable + 1;
+    const uint64_t head = head_now(machine);
     const struct outlook now = outlook_now(machine);
     if (head == now.head || (machine->attempt && head == machine->attempt->head))
         return;
@@ -228,13 +234,13 @@ static uint64_t least_of(const struct outlook *outlook)
     return outlook->least > outlook->written ? outlook->least : outlook->written;
 }
 
-/* Retention counts LSNs: what it keeps may be fillers, all of them. */
+/* Retention counts LSNs: what it keeps may be fillers, all of them, also those that an opening has just made. */
 static bool may_keep_voids(const struct machine *machine, const struct outlook *outlook)
 {
     const uint64_t kept = machine->options.keep_records;
     bool may_be = false;
     for (uint64_t last = least_of(outlook); kept > 0 && last <= outlook->most; ++last)
-        may_be = may_be || history_before(&machine->history, last) + kept <= last;
+        may_be = may_be || (last >= kept && history_may_skip(&machine->history, last + 1 - kept, last + 1));
     return may_be;
 }
 

@@ -508,9 +508,7 @@ static void cut_too_much(struct machine *machine)
 /* The keeper's retention may be quicker. */
 static bool is_overtaken(const struct machine *machine, uint64_t lsn, int result)
 {
-    const uint64_t first = twinlog_first_lsn(machine->log);
-    return result == TWINLOG_ETRIMMED && has_retention(machine) &&
-           lsn + 1 < (first > 0 ? first : twinlog_durable_lsn(machine->log) + 1);
+    return result == TWINLOG_ETRIMMED && has_retention(machine) && lsn + 1 < head_now(machine);
 }
 
 static void cut(struct machine *machine)
@@ -532,7 +530,7 @@ static void cut(struct machine *machine)
         return;
     }
     /* it was quicker, and saw a longer log */
-    if (result == 0 && twinlog_first_lsn(machine->log) > wish.head) {
+    if (result == 0 && head_now(machine) > wish.head) {
         notice_head(machine, last);
         wish.head = machine->history.head;
     }
