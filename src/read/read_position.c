@@ -145,6 +145,13 @@ static bool is_trimmed(const struct read_position *pos, const struct slot *slot)
     return entry->is_known && entry->is_sealed && entry->footer.last_lsn < pos->first_lsn;
 }
 
+/* Of what a dead writer has left open, the page cache may show a whole record where the disk has the claim of one, if
+ * its sync has failed. No other record is in such a doubt: a group has a checksum, and recovery has found it on the disk. */
+static bool is_on_disk(const struct read_position *pos, size_t index)
+{
+    return index >= pos->snapshot->from_disk;
+}
+
 static void find_bound(struct read_position *pos)
 {
     pos->bound_lsn = twl_segment_set_bound(set_of(pos), pos->at->index);
@@ -165,7 +172,8 @@ static void catch_up(struct read_position *pos)
     for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
         if (slot->segment.file && is_other_set)
             find_in_set(pos, slot);
-        if (slot->segment.file && is_trimmed(pos, slot))
+        if (slot->segment.file &&
+            (is_trimmed(pos, slot) || (is_on_disk(pos, slot->index) && !slot->is_from_disk)))
             close_slot(slot);
         slot->cursor.passes_claims = snapshot->passes_claims;
     }
@@ -192,14 +200,21 @@ static int hold(struct read_position *pos, struct slot *slot)
 
 static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
 {
-    int rc = twl_segment_open_entry(pos->snapshot->io, entry, &slot->segment);
+    struct io *io = pos->snapshot->io;
+    slot->is_from_disk = is_on_disk(pos, slot->index);
+    const bool maps = pos->maps && !slot->is_from_disk;
+    if (slot->is_from_disk)
+        io->reads_disk = true;
+    int rc = twl_segment_open_entry(io, entry, &slot->segment);
+    if (slot->is_from_disk)
+        io->reads_disk = false;
     if (rc < 0) {
         slot->segment = (struct segment){ .header = entry->header }; /* for reports */
         strcpy(slot->segment.name, entry->name);
         return classify_result(pos, rc);
     }
-    slot->cursor.maps = pos->maps;
-    rc = pos->maps ? hold(pos, slot) : 1;
+    slot->cursor.maps = maps;
+    rc = maps ? hold(pos, slot) : 1;
     if (rc > 0)
         twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
     else

@@ -25,6 +25,7 @@
 struct slot {
     struct segment segment; /* open if it has a file */
     size_t index;           /* its index in the set of `generation` */
+    bool is_from_disk;      /* it is read past the page cache */
     uint64_t used;          /* turn of the last use */
     struct segment_iter cursor;
 };

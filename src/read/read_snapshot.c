@@ -99,6 +99,7 @@ static int load_set(struct read_snapshot *snapshot)
     }
     twl_segment_set_free(&snapshot->set);
     snapshot->set = set;
+    snapshot->from_disk = SIZE_MAX;
     if (snapshot->shared)
         snapshot->set.note = twl_page_get_note(snapshot->shared);
     snapshot->first_lsn = set.first_lsn;
@@ -177,6 +178,7 @@ static int adopt_sound_records(struct read_snapshot *snapshot)
         return rc;
     snapshot->epoch = 0; /* of no page */
     snapshot->passes_claims = true;
+    snapshot->from_disk = recovery.open_from;
     snapshot->limit_lsn = recovery.position.next_lsn - 1;
     note_damage(snapshot, &recovery);
     return 0;

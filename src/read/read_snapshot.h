@@ -46,6 +46,7 @@ struct read_snapshot {
     uint32_t truncation_epoch; /* epoch of the writer that made the newest truncation in the set; 0 = none */
     uint64_t truncation_lsn;   /* where that truncation begins */
     bool passes_claims;        /* there was no writer: claims are those of a dead writer */
+    size_t from_disk; /* index of the first segment that a dead writer has left open; SIZE_MAX = none */
 
     /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */
     struct segment_iter tail;
