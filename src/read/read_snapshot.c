@@ -327,6 +327,7 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
         int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
+        leave_tail(snapshot); /* what the writer before left open was completed, maybe otherwise */
         snapshot->epoch = epoch;
         snapshot->limit_lsn = 0;
         snapshot->passes_claims = false;

@@ -97,11 +97,11 @@ static bool has_records(struct twinlog *log, const struct version *version, uint
     return result == 0 && history_next(version->history, from) > last;
 }
 
-/* Retention may have moved it between two calls. */
+/* Retention may have moved it between two calls, or in front of a truncation. */
 static bool has_head(const struct machine *machine, const struct version *version, uint64_t head)
 {
     return head == version->outlook.head ||
-           (has_retention(machine) && head > version->outlook.head && head <= machine->history.head);
+           (has_retention(machine) && head > version->outlook.head && head <= version->history->head);
 }
 
 static bool is_version(const struct copy *copy, struct twinlog *log, const struct version *version,

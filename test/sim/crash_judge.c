@@ -551,7 +551,7 @@ void judge_opened(struct machine *machine, struct twinlog *log, const struct twi
     machine->is_haunted = false;
     machine->found = answer;
     machine->answer.is_known = false;
-    if (has_retention(machine) && rng_one_in(&machine->rng, 8))
+    if (has_retention(machine) && !machine->is_failing && rng_one_in(&machine->rng, 8))
         check_retention(machine);
 }
 
