@@ -168,6 +168,7 @@ int twl_settle(struct io *io, const struct segment_set *set, struct twinlog_repo
         *ret_report = end.report;
         if (rc < 0)
             return rc;
+        rc = io->ops->sync_dir(io); /* what an opening that was killed has removed must not come back later */
         for (size_t i = min_u64(end.open_from, end.index); rc == 0 && i <= end.index; i++)
             rc = settle_segment(io, set, i, &end);
     }
