@@ -194,6 +194,17 @@ static void promise_newest(struct storage *s, struct twinlog_request *const *don
     }
 }
 
+/* Into its bucket, as twinlog_admin.h says. */
+static void note_time(struct twinlog_histogram *histogram, uint64_t ns)
+{
+    unsigned high = ns < 8 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
+    size_t bucket = ns < 8 ? ns : 8 * (high - 2) + (ns >> (high - 3) & 7);
+    histogram->buckets[bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1]++;
+    histogram->count++;
+    histogram->sum += ns;
+    histogram->max = ns > histogram->max ? ns : histogram->max;
+}
+
 static void count(struct storage *s, const struct append *append)
 {
     uint64_t ns = uv_hrtime() - append->start_ns;
@@ -201,10 +212,7 @@ static void count(struct storage *s, const struct append *append)
     s->stat.queued_bytes -= append->bytes;
     if (append->request.result < 0)
         return;
-    s->stat.appends++;
-    s->stat.append_ns += ns;
-    if (ns > s->stat.longest_append_ns)
-        s->stat.longest_append_ns = ns;
+    note_time(&s->stat.append_ns, ns);
 }
 
 /* Calls back for what is durable; waits for the first one up to timeout_ms. A callback may append, and close. */

@@ -42,6 +42,7 @@
 #include <raft.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <twinlog_admin.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -92,16 +93,12 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
 struct twinlog_raft_stat {
     uint32_t size; /* set by TWINLOG_RAFT_STAT_INIT */
     uint32_t reserved;
-    uint64_t appends; /* that are durable; with the time from call to callback, in all and the longest */
-    uint64_t append_ns, longest_append_ns;
+    struct twinlog_histogram append_ns;    /* from call to callback, of appends that are durable */
     uint64_t queued_entries, queued_bytes; /* their callback has not come */
     uint64_t snapshots, snapshot_bytes;    /* stored, and the size of the newest one */
     uint64_t installs;                     /* snapshots that a leader has sent */
 };
-#define TWINLOG_RAFT_STAT_INIT                                                                               \
-    {                                                                                                        \
-        sizeof(struct twinlog_raft_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0                                          \
-    }
+#define TWINLOG_RAFT_STAT_INIT twinlog_initial(twinlog_raft_stat)
 int twinlog_raft_stat(struct raft_io *io, struct twinlog_raft_stat *ret_stat);
 
 /* Frees it: after the callback of raft_close(), or where raft_init() was not called or has failed. NULL is allowed. */

@@ -31,10 +31,14 @@ static void print_lag(FILE *file, struct raft *raft)
 
 static void print_storage(FILE *file, const struct twinlog_raft_stat *stat)
 {
-    fprintf(file, "# TYPE raft_append_seconds summary\nraft_append_seconds_sum %.9f\n",
-            (double)stat->append_ns / 1e9);
-    fprintf(file, "raft_append_seconds_count %" PRIu64 "\n", stat->appends);
-    print(file, "gauge", "raft_append_seconds_max", (double)stat->longest_append_ns / 1e9);
+    static const double quantiles[] = { 0.5, 0.99, 1 };
+    const struct twinlog_histogram *append = &stat->append_ns;
+    fprintf(file, "# TYPE raft_append_seconds summary\n");
+    for (unsigned i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++)
+        fprintf(file, "raft_append_seconds{quantile=\"%g\"} %.9f\n", quantiles[i],
+                (double)twinlog_quantile(append, quantiles[i]) / 1e9);
+    fprintf(file, "raft_append_seconds_sum %.9f\nraft_append_seconds_count %" PRIu64 "\n",
+            (double)append->sum / 1e9, append->count);
     print(file, "gauge", "raft_queued_entries", (double)stat->queued_entries);
     print(file, "gauge", "raft_queued_bytes", (double)stat->queued_bytes);
     print(file, "counter", "raft_snapshots_total", (double)stat->snapshots);
