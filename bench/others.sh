@@ -38,9 +38,10 @@ if echo '#include <rocksdb/db.h>' | c++ -x c++ -E - >/dev/null 2>&1; then
     printf '\n**rocksdb: puts a second of RocksDB on twinlog and on its own log**, median of 5 rounds\n\n'
     "$scratch/rocksdb" "$scratch/store" bench
 fi
-if command -v /usr/lib/postgresql/*/bin/postgres >/dev/null; then
+postgres=$(find /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1)
+if [ -n "$postgres" ]; then
     printf '\n**postgres: messages of 128 bytes, each in a transaction, %s**, median of 10 rounds\n\n' \
-        "$(/usr/lib/postgresql/*/bin/postgres --version | cut -d ' ' -f 1,3)"
+        "$("$postgres" --version | cut -d ' ' -f 1,3)"
     bench/postgres.py --rounds 10 --bench "$build/bench/twinlog-bench" "$scratch"
 fi
 if /usr/bin/python3 -c 'import setuptools' 2>/dev/null; then
