@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * twinlog - looking after a log: what an open log does and where its time goes, logs of other
- * processes, what is on the disk and whether it is sound, copies, repair, and what a disk can do.
+ * processes, what is on the disk and whether it is sound, copies, and repair.
  * What twinlog.h says of all calls holds here.
  */
 #ifndef TWINLOG_ADMIN_H
@@ -203,7 +203,7 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn);
 
-/* ---- backup, repair, probe ---- */
+/* ---- backup, repair ---- */
 enum twinlog_backup_flags {
     TWINLOG_BACKUP_COPY = 1u << 0 /* no hard links: share nothing */
 };
@@ -257,28 +257,6 @@ struct twinlog_repair_result {
 int twinlog_repair(const char *dir, const char *new_dir,
                    const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
-
-/* What the disk and the kernel under `dir`, which must exist, offer and cost. Writes a file of a
- * few MiB in it. */
-struct twinlog_probe_path {
-    uint32_t io; /* enum twinlog_io */
-    uint32_t is_direct;
-    int32_t error; /* 0 = works, else why not */
-    uint32_t reserved;
-    double sync_us; /* median of a durable 4 KiB overwrite, in microseconds */
-};
-struct twinlog_probe {
-    uint32_t size;
-    uint32_t paths;         /* used entries of `path` */
-    uint32_t chosen;        /* index of the one a log would take */
-    uint32_t direct_align;  /* bytes; 0 = no direct I/O */
-    uint32_t is_suspicious; /* 1 = syncs are faster than any device that keeps its word */
-    char filesystem[32];
-    char reason[160];
-    struct twinlog_probe_path path[8];
-};
-#define TWINLOG_PROBE_INIT twinlog_initial(twinlog_probe)
-int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 
 #ifdef __cplusplus
 }

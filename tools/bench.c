@@ -14,10 +14,10 @@
 #include "histogram.h"
 #include "json.h"
 #include "options.h"
+#include "scratch.h"
 #include "stop.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
@@ -216,30 +216,6 @@ static int measure_log(struct bench *bench)
     free(record);
     free(workers);
     return error;
-}
-
-/* ---- the scratch directory -------------------------------------------------------------------- */
-
-static int remove_entry(const char *path, const struct stat *stat, int kind, struct FTW *position)
-{
-    (void)stat;
-    (void)kind;
-    (void)position;
-    return remove(path);
-}
-
-static int remove_scratch(const struct bench *bench)
-{
-    return nftw(bench->scratch, remove_entry, 8, FTW_DEPTH | FTW_PHYS) < 0 ? -errno : 0;
-}
-
-static int create_scratch(struct bench *bench)
-{
-    int length = snprintf(bench->scratch, sizeof(bench->scratch), "%s/.twinlog-bench-XXXXXX", bench->dir);
-
-    if (length < 0 || (size_t)length + sizeof("/floor") > sizeof(bench->scratch))
-        return -ENAMETOOLONG;
-    return mkdtemp(bench->scratch) ? 0 : -errno;
 }
 
 static void path_in_scratch(const struct bench *bench, const char *name, char ret_path[PATH_MAX + 8])
@@ -508,12 +484,12 @@ static int measure(struct bench *bench)
 /* Everything between creating the scratch directory and removing it. */
 static int measure_in_scratch(struct bench *bench)
 {
-    int error = create_scratch(bench);
+    int error = create_scratch(bench->dir, "bench", bench->scratch);
     if (error)
         return fail("make a directory in", bench->dir, error, NULL,
                     error == -ENOENT ? "The directory must exist: create it or check the path." : NULL);
     int status = measure(bench);
-    error = remove_scratch(bench);
+    error = remove_scratch(bench->scratch);
     if (error && status == STATUS_FINE)
         status = fail("remove", bench->scratch, error, NULL, "Remove it by hand.");
     return status;

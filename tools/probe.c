@@ -3,18 +3,26 @@
 #define _GNU_SOURCE
 #include "json.h"
 #include "options.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <twinlog_admin.h>
+
+#define PATHS 8u
+#define APPENDS 101u
+#define RECORD_BYTES 128u
+#define MOST_DIGITS 16
+#define IMPLAUSIBLE_US 4.0 /* a flush that reaches a device takes longer, by PCIe and NAND alone */
 
 static const char about[] =
     "Usage: twinlog probe DIR [options]\n"
     "\n"
-    "Shows by which ways a log in DIR could reach stable storage, what a durable write of\n"
-    "4 KiB costs on each, and which one a log would take and why. DIR must exist; a file\n"
-    "of a few MiB is written there and removed.\n";
+    "Shows by which ways a log in DIR could reach stable storage, what a durable append of\n"
+    "128 bytes costs on each, and which one a log takes and why. DIR must exist; logs of a\n"
+    "few MiB are written there and removed.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_JSON, "json", NULL, "one JSON object" },
@@ -30,30 +38,115 @@ static const char suspicion[] =
     "Syncs here are faster than any device that keeps its word: memory, or a cache that ignores flushes. "
     "Do not count on this storage to survive a power cut.";
 
-static void print_table(const struct twinlog_probe *probe)
-{
-    printf("%-20s %s\n", "file system", probe->filesystem);
-    if (probe->direct_align)
-        printf("%-20s in units of %" PRIu32 " bytes\n", "direct I/O", probe->direct_align);
-    else
-        printf("%-20s not offered\n", "direct I/O");
+struct path {
+    uint32_t io;
+    bool is_direct;
+    int error; /* 0 = works, else why not */
+    double append_us;
+};
 
-    printf("\n  %-13s %-9s %s\n", "path", "I/O", "median durable write of 4 KiB");
-    for (uint32_t i = 0; i < probe->paths; i++) {
-        const struct twinlog_probe_path *path = &probe->path[i];
+struct probe {
+    uint32_t chosen; /* index of the one that a log takes */
+    bool is_suspicious;
+    char reason[160];
+    struct path paths[PATHS];
+};
+
+/* ---- measuring -------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int time_appends(struct twinlog *log, double *ret_us)
+{
+    static const char record[RECORD_BYTES];
+    uint64_t took[APPENDS];
+    for (unsigned i = 0; i < APPENDS; i++) {
+        const uint64_t began = twinlog_deadline(0);
+        const int error = twinlog_append(log, record, sizeof(record), NULL);
+        if (error)
+            return error;
+        took[i] = twinlog_deadline(0) - began;
+    }
+    qsort(took, APPENDS, sizeof(took[0]), by_value);
+    *ret_us = (double)took[APPENDS / 2] / 1000.0;
+    return 0;
+}
+
+/* Opens a new log, and closes it. `ret_us`: NULL, or how long an append takes. */
+static int try_log(const char *dir, const struct twinlog_options *options, struct twinlog_stat *ret_stat,
+                   double *ret_us)
+{
+    struct twinlog *log;
+    int error = twinlog_open(dir, options, &log);
+    if (error)
+        return error;
+    error = twinlog_stat(log, ret_stat);
+    if (error == 0 && ret_us)
+        error = time_appends(log, ret_us);
+    const int closed = twinlog_close(log);
+    return error ? error : closed;
+}
+
+static void try_path(const char *dir, struct path *path)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    options.io = path->io;
+    options.flags = path->is_direct ? 0 : TWINLOG_BUFFERED;
+    path->error = try_log(dir, &options, &stat, &path->append_us);
+    if (path->error == 0 && path->is_direct && !stat.is_direct) /* it was opened without */
+        path->error = -EOPNOTSUPP;
+}
+
+static int try_all(const char *scratch, struct probe *probe)
+{
+    static const uint32_t kinds[] = { TWINLOG_IO_URING, TWINLOG_IO_DSYNC, TWINLOG_IO_FDATASYNC,
+                                      TWINLOG_IO_URING_LINKED };
+    const struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    char dir[PATH_MAX + MOST_DIGITS];
+    snprintf(dir, sizeof(dir), "%s/auto", scratch);
+    const int error = try_log(dir, &options, &stat, NULL);
+    if (error)
+        return error;
+    snprintf(probe->reason, sizeof(probe->reason), "%s", stat.io_reason);
+    for (uint32_t i = 0; i < PATHS; i++) {
+        struct path *path = &probe->paths[i];
+        *path = (struct path){ .io = kinds[i / 2], .is_direct = i % 2 == 0 };
+        snprintf(dir, sizeof(dir), "%s/%" PRIu32, scratch, i);
+        try_path(dir, path);
+        if (path->io == stat.io && path->is_direct == stat.is_direct)
+            probe->chosen = i;
+        if (path->error == 0 && path->append_us < IMPLAUSIBLE_US)
+            probe->is_suspicious = true;
+    }
+    return 0;
+}
+
+/* ---- the results ------------------------------------------------------------------------------ */
+
+static void print_table(const struct probe *probe)
+{
+    printf("  %-13s %-9s %s\n", "path", "I/O", "median durable append");
+    for (uint32_t i = 0; i < PATHS; i++) {
+        const struct path *path = &probe->paths[i];
         printf("%c %-13s %-9s ", i == probe->chosen ? '*' : ' ', io_name(path->io),
                path->is_direct ? "direct" : "buffered");
         if (path->error)
             printf("%s\n", twinlog_strerror(path->error));
         else
-            printf("%.1f us\n", path->sync_us);
+            printf("%.1f us\n", path->append_us);
     }
-    printf("\n* is what a log here would take: %s\n", probe->reason);
+    printf("\n* is what a log here takes: %s\n", probe->reason);
     if (probe->is_suspicious)
         printf("Warning: %s\n", suspicion);
 }
 
-static void print_path(const struct twinlog_probe_path *path)
+static void print_path(const struct path *path)
 {
     json_begin_object(NULL);
     json_text("path", io_name(path->io));
@@ -62,21 +155,19 @@ static void print_path(const struct twinlog_probe_path *path)
     if (path->error)
         json_text("error", twinlog_strerror(path->error));
     else
-        json_decimal("sync_us", path->sync_us);
+        json_decimal("append_us", path->append_us);
     json_end_object();
 }
 
-static void print_json(const struct twinlog_probe *probe)
+static void print_json(const struct probe *probe)
 {
     json_begin_object(NULL);
-    json_text("filesystem", probe->filesystem);
-    json_number("direct_align", probe->direct_align);
     json_boolean("is_suspicious", probe->is_suspicious);
     json_number("chosen", probe->chosen);
     json_text("reason", probe->reason);
     json_begin_array("paths");
-    for (uint32_t i = 0; i < probe->paths; i++)
-        print_path(&probe->path[i]);
+    for (uint32_t i = 0; i < PATHS; i++)
+        print_path(&probe->paths[i]);
     json_end_array();
     json_end_object();
     json_end_line();
@@ -84,17 +175,24 @@ static void print_json(const struct twinlog_probe *probe)
 
 static int probe_run(const struct command *command, int argc, char **argv)
 {
-    struct twinlog_probe probe = TWINLOG_PROBE_INIT;
+    struct probe probe = { 0 };
+    char scratch[PATH_MAX];
     bool is_json = false;
 
     while (next_option(command, argc, argv) != -1)
         is_json = true;
     const char *dir = take_directory(argc, argv);
 
-    int error = twinlog_probe(dir, &probe);
+    int error = create_scratch(dir, "probe", scratch);
     if (error)
-        return fail("probe the disk under", dir, error, NULL,
+        return fail("make a directory in", dir, error, NULL,
                     error == -ENOENT ? "The directory must exist: create it or check the path." : NULL);
+    error = try_all(scratch, &probe);
+    const int removed = remove_scratch(scratch);
+    if (error)
+        return fail("open a log in", dir, error, NULL, NULL);
+    if (removed)
+        return fail("remove", scratch, removed, NULL, "Remove it by hand.");
     (is_json ? print_json : print_table)(&probe);
     return finish_output(STATUS_FINE);
 }

@@ -11,15 +11,84 @@
 #include "base/report.h"
 #include "base/versioned.h"
 #include "check/check.h"
+#include "io/io.h"
 #include "log/log.h"
-#include "open/ladder.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+struct rung {
+    enum twinlog_io io;
+    bool is_direct;
+    bool is_automatic; /* tried for TWINLOG_IO_AUTO */
+    const char *name;
+};
+
+/* The paths by which a group can reach stable storage, best first. Where io_uring works, a log may change to pwritev2
+ * and back while it is open. The linked form is not automatic because it was measured to be slower than a write that
+ * carries its own sync: the kernel hands the fdatasync to another thread. */
+static const struct rung ladder[] = {
+    { TWINLOG_IO_URING, true, true, "io_uring, direct I/O" },
+    { TWINLOG_IO_DSYNC, true, true, "RWF_DSYNC, direct I/O" },
+    { TWINLOG_IO_FDATASYNC, true, true, "fdatasync, direct I/O" },
+    { TWINLOG_IO_URING, false, true, "io_uring, buffered" },
+    { TWINLOG_IO_DSYNC, false, true, "RWF_DSYNC, buffered" },
+    { TWINLOG_IO_FDATASYNC, false, true, "fdatasync, buffered" },
+    { TWINLOG_IO_URING_LINKED, true, false, "io_uring linked to fdatasync, direct I/O" },
+    { TWINLOG_IO_URING_LINKED, false, false, "io_uring linked to fdatasync, buffered" },
+};
+
+/* Does a write that carries RWF_DSYNC reach stable storage, without another call? These pass the flag on to
+ * generic_write_sync() or iomap_dio_complete(), which sync before the write returns; in memory there is nothing to
+ * sync. All others get an fdatasync: FUSE drops the flag, overlayfs says nothing of what is below, and for network
+ * file systems it depends on the server. */
+static bool syncs_writes(const char *dir)
+{
+    static const unsigned long known[] = {
+        0xef53,     /* ext2, ext3, ext4 */
+        0x58465342, /* xfs */
+        0x9123683e, /* btrfs */
+        0x01021994, /* tmpfs */
+        0x858458f6, /* ramfs */
+    };
+    struct statfs fs;
+    if (statfs(dir, &fs) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i] == (unsigned long)fs.f_type)
+            return true;
+    return false;
+}
+
+/* `may_change`: pwritev2() instead of io_uring while that is quicker. -EOPNOTSUPP if nothing would sync in this file
+ * system. */
+static int create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
+{
+    /* -ECANCELED of a linked sync counts as one that never ran: no known file system answers with it */
+    if (kind != TWINLOG_IO_FDATASYNC && !syncs_writes(dir)) {
+        /* what is wrong with the directory is told first */
+        const int rc = twl_io_posix_create(dir, false, ret_io);
+        if (rc == 0)
+            (*ret_io)->ops->destroy(*ret_io);
+        return rc < 0 ? rc : -EOPNOTSUPP;
+    }
+    switch (kind) {
+    case TWINLOG_IO_URING:
+        return may_change ? twl_io_uring_create_quicker(dir, ret_io)
+                          : twl_io_uring_create(dir, false, ret_io);
+    case TWINLOG_IO_URING_LINKED:
+        return twl_io_uring_create(dir, true, ret_io);
+    case TWINLOG_IO_FDATASYNC:
+        return twl_io_posix_create(dir, false, ret_io);
+    default:
+        return twl_io_posix_create(dir, true, ret_io);
+    }
+}
 
 static bool is_wanted(const struct rung *rung, const struct twinlog_options *options)
 {
@@ -79,7 +148,7 @@ static int open_on(const struct rung *rung, const char *dir, const struct twinlo
     if (!rung->is_direct)
         own.flags |= TWINLOG_BUFFERED;
     const enum twinlog_io kind = options->committer ? in_shared_ring(rung->io) : rung->io;
-    int rc = twl_ladder_create_io(dir, kind, options->io == TWINLOG_IO_AUTO, &io);
+    int rc = create_io(dir, kind, options->io == TWINLOG_IO_AUTO, &io);
     *ret_has_io = rc == 0;
     if (rc == 0)
         return twl_log_open(io, &own, ret_log);
@@ -96,8 +165,8 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
              !is_automatic        ? "as asked for"
              : options->committer ? "shared committer"
                                   : "the best path there is");
-    for (size_t i = 0; i < LADDER_RUNGS; i++) {
-        const struct rung *rung = &twl_ladder[i];
+    for (size_t i = 0; i < sizeof(ladder) / sizeof(ladder[0]); i++) {
+        const struct rung *rung = &ladder[i];
         if (!is_wanted(rung, options))
             continue;
         rc = open_on(rung, dir, options, &has_io, ret_log);
@@ -105,7 +174,7 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
             twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
-        if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !syncs_writes(twl_file_system(dir)))
+        if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !syncs_writes(dir))
             snprintf(reason, sizeof(reason),
                      "%s is only for file systems that are known to sync; "
                      "fdatasync works everywhere",

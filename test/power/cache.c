@@ -593,16 +593,6 @@ static unsigned try_all_kept(void)
     return tried;
 }
 
-/* That it names the path which opening takes. */
-static void check_probe(void)
-{
-    struct twinlog_probe probe = TWINLOG_PROBE_INIT;
-    mount_disk();
-    if (twinlog_probe(mounted, &probe) < 0 || probe.path[probe.chosen].io != TWINLOG_IO_FDATASYNC)
-        violation("probe prefers a path that does not sync: %s", probe.reason);
-    unmount_disk();
-}
-
 static void prepare(void)
 {
     const char *temporary = getenv("TMPDIR");
@@ -651,7 +641,6 @@ int main(void)
     if (tried == 0)
         skip("this kernel refuses all ways");
     const unsigned kept = try_all_kept();
-    check_probe();
     clean_up();
     printf(
         "power-cache: %u ways to open a log behind a write that failed, %u on a disk that keeps what was synced, no "

@@ -303,13 +303,6 @@ static int repair(struct twinlog *log)
     return twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL);
 }
 
-static int probe(struct twinlog *log)
-{
-    struct twinlog_probe result = TWINLOG_PROBE_INIT;
-    (void)log;
-    return twinlog_probe(log_dir, &result);
-}
-
 /* ---- the table ------------------------------------------------------------------------------------------------ */
 
 struct row {
@@ -360,7 +353,6 @@ static const struct row rows[] = {
     { "verify", verify, "" },
     { "backup", backup, "" },
     { "repair", repair, "" },
-    { "probe", probe, "" },
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

@@ -250,11 +250,6 @@ static int get_repair_result(void *ret)
     return rc;
 }
 
-static int get_probe(void *ret)
-{
-    return twinlog_probe(log_parent, ret);
-}
-
 static const struct {
     int (*call)(void *ret);
     uint32_t bytes;
@@ -266,7 +261,6 @@ static const struct {
     { get_history, sizeof(struct twinlog_history) },
     { get_backup_result, sizeof(struct twinlog_backup_result) },
     { get_repair_result, sizeof(struct twinlog_repair_result) },
-    { get_probe, sizeof(struct twinlog_probe) },
 };
 #define OUTPUTS (int)(sizeof(outputs) / sizeof(outputs[0]))
 

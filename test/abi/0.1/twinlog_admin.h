@@ -170,25 +170,6 @@ struct twinlog_repair_result {
 #define TWINLOG_REPAIR_RESULT_INIT twinlog_initial(twinlog_repair_result)
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
-struct twinlog_probe_path {
-    uint32_t io;
-    uint32_t is_direct;
-    int32_t error;
-    uint32_t reserved;
-    double sync_us;
-};
-struct twinlog_probe {
-    uint32_t size;
-    uint32_t paths;
-    uint32_t chosen;
-    uint32_t direct_align;
-    uint32_t is_suspicious;
-    char filesystem[32];
-    char reason[160];
-    struct twinlog_probe_path path[8];
-};
-#define TWINLOG_PROBE_INIT twinlog_initial(twinlog_probe)
-int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 #ifdef __cplusplus
 }
 #endif
