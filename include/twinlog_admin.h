@@ -193,13 +193,13 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
                    uint64_t *ret_records);
 
 /* Has the process that writes the log in `dir` remove records from the head, as twinlog_trim() with
- * options->before_lsn and flags; other limits are -EINVAL. Once the writer has prepared or sealed a
- * segment it looks once a second, on a full disk and when it is idle, too; in the shared mode any
- * process does that has a thread. Returns 0 when it has, or its error; *ret_first_lsn (may be
- * NULL) is then the oldest record that is kept: a cursor may hold the rest. -ESRCH: there is no
- * writer, or it has gone meanwhile: open the log, and trim it. -ETIMEDOUT: not within timeout_ms;
- * the writer does it later, unless it ends. -EAGAIN: it is opening the log. -ENOTSUP: memory cannot
- * be shared here. -EACCES: its files cannot be written. */
+ * options->before_lsn and flags; other limits are -EINVAL. The writer looks once a second, on a
+ * full disk and when it is idle, too; in the shared mode any process does that has a thread.
+ * Returns 0 when it has, or its error; *ret_first_lsn (may be NULL) is then the oldest record that
+ * is kept: a cursor may hold the rest. -ESRCH: there is no writer, or it has gone meanwhile: open
+ * the log, and trim it. -ETIMEDOUT: not within timeout_ms; the writer does it later, unless it
+ * ends. -EAGAIN: it was opening the log all that time. -ENOTSUP: memory cannot be shared here.
+ * -EACCES: its files cannot be written. */
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn);
 

@@ -387,21 +387,34 @@ static int put_wish(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
+/* A writer that is opening the log answers when it has opened it. */
+static int await_writer(struct shared_page *shared, uint64_t deadline_ns, uint32_t *ret_left_epoch)
+{
+    for (;;) {
+        bool has_writer;
+        int rc = twl_page_ask_writer(shared, &has_writer);
+        if (rc < 0 || !has_writer)
+            return rc < 0 ? rc : -ESRCH;
+        if (!shared->page)
+            return -ENOTSUP;
+        if (!shared->is_writable)
+            return -EACCES;
+        *ret_left_epoch = atomic_load(&shared->page->left_epoch);
+        if (twl_page_epoch(shared) > *ret_left_epoch)
+            return 0;
+        if (twl_monotonic_ns() >= deadline_ns)
+            return -EAGAIN;
+        shared->io->ops->sleep_ms(shared->io, LOOK_MS);
+    }
+}
+
 static int ask_writer(struct shared_page *shared, const struct twinlog_trim_options *options, int timeout_ms)
 {
-    bool has_writer;
-    int rc = twl_page_ask_writer(shared, &has_writer);
-    if (rc < 0 || !has_writer)
-        return rc < 0 ? rc : -ESRCH;
-    if (!shared->page)
-        return -ENOTSUP;
-    if (!shared->is_writable)
-        return -EACCES;
-    struct asking asking = { shared, options, atomic_load(&shared->page->left_epoch), 0 };
-    if (twl_page_epoch(shared) <= asking.left_epoch) /* it is opening the log */
-        return -EAGAIN;
     const uint64_t deadline_ns = timeout_ms < 0 ? UINT64_MAX : twinlog_deadline((uint32_t)timeout_ms);
-    rc = twl_state_change(shared->io, put_wish, &asking);
+    struct asking asking = { .shared = shared, .options = options };
+    int rc = await_writer(shared, deadline_ns, &asking.left_epoch);
+    if (rc == 0)
+        rc = twl_state_change(shared->io, put_wish, &asking);
     if (rc < 0)
         return rc;
     while ((rc = look_at_answer(shared, asking.left_epoch, asking.asked)) == 0 &&

@@ -8,6 +8,7 @@
 #include "control/state.h"
 #include "format/format.h"
 #include "gate.h"
+#include "hooked.h"
 #include "log/handle.h"
 #include "mapped/participants.h"
 #include "members.h"
@@ -16,6 +17,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -685,5 +688,42 @@ TEST(a_live_log_is_looked_at_and_backed_up)
     ck_assert_uint_eq(look_at_all().tally.last_lsn, result.last_lsn);
     log = open_shared(0);
     ck_assert_uint_eq(twinlog_last_lsn(log), result.last_lsn);
+    log_close(log);
+}
+
+/* ---- asking a writer that has just begun --------------------------------------------------------- */
+
+static atomic_bool is_opening;
+
+static int open_slowly(const struct hooked_call *call)
+{
+    if (call->op == SIM_SYNC && !atomic_exchange(&is_opening, true))
+        usleep(300000);
+    return 0;
+}
+
+static void *open_one(void *ret_log)
+{
+    *(struct twinlog **)ret_log = log_on(hooked_log_dir(open_slowly), NULL);
+    return NULL;
+}
+
+CASE("asking", logdir_make, logdir_remove);
+
+TEST(a_trim_that_is_asked_for_waits_for_the_opening)
+{
+    struct twinlog *log = log_open(NULL);
+    uint64_t first_lsn = 0;
+    pthread_t opener;
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    log_close(log);
+    atomic_store(&is_opening, false);
+    ck_assert_int_eq(pthread_create(&opener, NULL, open_one, &log), 0);
+    AWAIT(atomic_load(&is_opening));
+    ck_assert_int_eq(ask_trim(11, 0, NULL), -EAGAIN);
+    ck_assert_int_eq(ask_trim(11, 20000, &first_lsn), 0);
+    ck_assert_uint_eq(first_lsn, 11);
+    ck_assert_int_eq(pthread_join(opener, NULL), 0);
     log_close(log);
 }
