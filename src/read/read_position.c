@@ -146,7 +146,8 @@ static bool is_trimmed(const struct read_position *pos, const struct slot *slot)
 }
 
 /* Of what a dead writer has left open, the page cache may show a whole record where the disk has the claim of one, if
- * its sync has failed. No other record is in such a doubt: a group has a checksum, and recovery has found it on the disk. */
+ * its sync has failed. No other record is in such a doubt: a group has a checksum, and recovery has found it on the
+ * disk. */
 static bool is_on_disk(const struct read_position *pos, size_t index)
 {
     return index >= pos->snapshot->from_disk;
