@@ -200,7 +200,8 @@ static int by_sequence(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* 1 = removed; 0 = another participant has done it. Else it stays, because one has it open, as far as is known. */
+/* 1 = removed; 0 = another participant has done it. Else it stays: one has it open, as far as is known, or the file
+ * system refuses. */
 static int remove_segment(struct io *io, const char *name)
 {
     struct io_file *file;
@@ -209,9 +210,9 @@ static int remove_segment(struct io *io, const char *name)
         return rc == -ENOENT ? 0 : rc;
     rc = io_lock(file, IO_LOCK_WRITER, true);
     if (rc == 0)
-        rc = io->ops->unlink(io, name) == 0;
+        rc = io->ops->unlink(io, name);
     io_close(file);
-    return rc;
+    return rc == 0 ? 1 : rc == -ENOENT ? 0 : rc;
 }
 
 /* Oldest first, and none that is in front of a participant: it has to find the next one under its number. */
