@@ -124,6 +124,7 @@ void fail_log(struct machine *machine)
     if (rng_one_in(&machine->rng, 3))
         change_options(machine);
     open_log(machine);
-    machine->is_failing = false;
     end_failure(machine);
+    machine->failures += has_failed(machine);
+    machine->is_failing = false;
 }
