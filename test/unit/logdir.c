@@ -89,11 +89,14 @@ bool log_has_file(const char *name)
     return lstat(log_file(name), &about) == 0;
 }
 
+/* NULL: a segment that the keeper of an open log was making has got its name meanwhile. */
 static unsigned char *read_file(const char *path, size_t *ret_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat about;
 
+    if (fd < 0 && errno == ENOENT && strstr(path, ".twl.new"))
+        return NULL;
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
     ck_assert_int_eq(fstat(fd, &about), 0);
     *ret_size = (size_t)about.st_size;
@@ -156,7 +159,8 @@ static void copy_one(const char *name, void *context)
     snprintf(path, sizeof(path), "%s/%s", copying->from, name);
     unsigned char *bytes = read_file(path, &size);
     snprintf(path, sizeof(path), "%s/%s", copying->to, name);
-    put_file(path, bytes, size);
+    if (bytes)
+        put_file(path, bytes, size);
     free(bytes);
 }
 
@@ -195,6 +199,7 @@ static void add_to_fingerprint(const char *name, void *context)
     value = hash(value, &about.st_size, sizeof(about.st_size));
     if (S_ISREG(about.st_mode)) {
         bytes = read_file(path, &size);
+        ck_assert_ptr_nonnull(bytes);
         value = hash(value, bytes, size);
         free(bytes);
     }
