@@ -21,7 +21,6 @@ static const struct {
     { "bdb", &peer_bdb },
     { "leveldb", &peer_leveldb },
     { "rocksdb", &peer_rocksdb },
-    { "rocksdb-pipelined", &peer_rocksdb_pipelined },
     { "sqlite", &peer_sqlite },
     { "sqlite-together", &peer_sqlite_together },
     { "wiredtiger", &peer_wiredtiger },
@@ -74,67 +73,34 @@ int peer_open(const struct peer *peer, const struct peer_setup *setup, void **re
     return error;
 }
 
-static const char *const io_names[] = {
-    [TWINLOG_IO_AUTO] = "auto",
-    [TWINLOG_IO_URING] = "uring",
-    [TWINLOG_IO_URING_LINKED] = "uring-linked",
-    [TWINLOG_IO_DSYNC] = "dsync",
-    [TWINLOG_IO_FDATASYNC] = "fdatasync",
-};
-
-static bool io_parse(const char *name, uint32_t *ret_io)
-{
-    for (*ret_io = 0; *ret_io < LENGTH(io_names); ++*ret_io) {
-        if (strcmp(io_names[*ret_io], name) == 0)
-            return true;
-    }
-    return false;
-}
-
-enum value_kind {
-    SET,
-    UNSET,
-    IO,
-    NUMBER, /* uint64_t */
-};
-
 static const struct {
-    const char *name;
-    enum value_kind kind;
-    size_t member; /* offset in struct twinlog_setup */
+    const char *word;
+    struct twinlog_setup adds;
 } options[] = {
-    { "pad", SET, offsetof(struct twinlog_setup, is_padded) },
-    { "buffered", SET, offsetof(struct twinlog_setup, is_buffered) },
-    { "fresh", SET, offsetof(struct twinlog_setup, is_fresh) },
-    { "prepared", UNSET, offsetof(struct twinlog_setup, is_fresh) },
-    { "no-recycle", SET, offsetof(struct twinlog_setup, is_not_recycling) },
-    { "io", IO, offsetof(struct twinlog_setup, io) },
-    { "segment", NUMBER, offsetof(struct twinlog_setup, segment_bytes) },
-    { "keep", NUMBER, offsetof(struct twinlog_setup, keep_bytes) },
-    { "buffer", NUMBER, offsetof(struct twinlog_setup, buffer_bytes) },
-    { "spares", NUMBER, offsetof(struct twinlog_setup, spares) },
+    { "io=uring", { .io = TWINLOG_IO_URING } },
+    { "io=uring-linked", { .io = TWINLOG_IO_URING_LINKED } },
+    { "io=dsync", { .io = TWINLOG_IO_DSYNC } },
+    { "io=fdatasync", { .io = TWINLOG_IO_FDATASYNC } },
+    { "pad", { .flags = TWINLOG_PAD } },
+    { "buffered", { .flags = TWINLOG_BUFFERED } },
+    { "no-recycle", { .flags = TWINLOG_NO_RECYCLE } },
+    { "fresh", { .is_fresh = true } },
+    { "keep=1M", { .keep_bytes = 1u << 20 } },
 };
 
-/* `text` is behind the "=", NULL without one. */
-static bool value_parse(enum value_kind kind, const char *text, void *member)
+static bool add_option(const char *word, struct twinlog_setup *setup)
 {
-    if (kind == SET || kind == UNSET) {
-        *(bool *)member = kind == SET;
-        return !text;
-    }
-    return text && (kind == IO ? io_parse(text, member) : bytes_parse(text, member));
-}
-
-static bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
-{
-    const size_t length = strcspn(option, "=");
-    const char *text = option[length] ? option + length + 1 : NULL;
     for (size_t i = 0; i < LENGTH(options); i++) {
-        if (strlen(options[i].name) == length && strncmp(options[i].name, option, length) == 0 &&
-            value_parse(options[i].kind, text, (char *)setup + options[i].member))
-            return true;
+        const struct twinlog_setup *adds = &options[i].adds;
+        if (strcmp(options[i].word, word) != 0)
+            continue;
+        setup->io = adds->io ? adds->io : setup->io;
+        setup->flags |= adds->flags;
+        setup->is_fresh |= adds->is_fresh;
+        setup->keep_bytes += adds->keep_bytes;
+        return true;
     }
-    return fail("'%s' is no option of twinlog", option);
+    return fail("'%s' is no option of twinlog", word);
 }
 
 static bool contender_parse(const char *text, const struct twinlog_setup *defaults,
@@ -164,7 +130,7 @@ static bool contender_parse(const char *text, const struct twinlog_setup *defaul
     if (contender->peer != &peer_twinlog && *parts.rest)
         return fail("%s has no options", parts.word);
     while (list_next(&parts)) {
-        if (!twinlog_setup_parse(parts.word, &contender->twinlog))
+        if (!add_option(parts.word, &contender->twinlog))
             return false;
     }
     return true;

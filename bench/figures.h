@@ -28,18 +28,9 @@
     DO(user_us_per_append)                                                                                   \
     DO(switches_per_append) /* of a processor from one thread of the process to another one */               \
     DO(appends_per_sync)                                                                                     \
-    DO(framing_per_append) /* bytes of headers and alignment beside the payload, since open */               \
-    DO(record_overhead)    /* the same less 64 for each sync */                                              \
-    DO(rewrite_per_sync)   /* bytes written beside the framed records, since open */                         \
-    DO(rolls)                                                                                                \
-    DO(roll_waits)                                                                                           \
-    DO(recycled)                 /* segments begun in the file of an old one */                              \
-    DO(device_bytes_per_written) /* bytes the whole device wrote for each one handed to it for groups */     \
-    DO(device_writes_per_sync)   /* requests to write that reached the device */                             \
-    DO(flushes_per_append)       /* requests to flush that the whole device completed */                     \
-    DO(resident_growth)          /* bytes, largest seen, against the moment before open */                   \
-    DO(put_rate)                 /* without opening and closing */                                           \
-    DO(writer_p50_us)            /* in studies of readers: from the call of append to its return */
+    DO(flushes_per_append) /* requests to flush that the whole device completed */                           \
+    DO(put_rate)           /* without opening and closing */                                                 \
+    DO(writer_p50_us)      /* in studies of readers: from the call of append to its return */
 
 struct figures {
 #define DECLARE(name) double name;

@@ -2,7 +2,6 @@
 /* Reads the description of the machine from /proc, /sys and uname(). */
 #include "machine.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,40 +104,23 @@ static bool is_partition(const struct stat *status)
     return access(path, F_OK) == 0;
 }
 
-/* Documentation/block/stat.rst of the kernel: requests, merges, sectors and milliseconds of reading, then of
- * writing; behind eight other numbers the requests to flush. For a partition these are counted by its disk. */
-void device_count(const char *dir, struct device_counters *ret_counters)
+/* Documentation/block/stat.rst of the kernel: the 16th number, which is not there before Linux 5.5. For a partition
+ * it is counted by its disk. */
+double device_flushes(const char *dir)
 {
     char path[128];
     struct stat status;
-    unsigned long long writes, sectors, flushes;
+    unsigned long long flushes = 0;
+    int count = 0;
     FILE *file = NULL;
 
-    *ret_counters = (struct device_counters){ NAN, NAN, NAN };
-    if (stat(dir, &status) == 0) {
+    if (stat(dir, &status) == 0 && !is_partition(&status)) {
         snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(status.st_dev), minor(status.st_dev));
         file = fopen(path, "re");
     }
-    if (!file)
-        return;
-    const int count = fscanf(file, "%*u %*u %*u %*u %llu %*u %llu %*u %*u %*u %*u %*u %*u %*u %*u %llu",
-                             &writes, &sectors, &flushes);
-    if (count >= 2)
-        *ret_counters = (struct device_counters){ (double)writes, (double)sectors * 512, NAN };
-    if (count == 3 && !is_partition(&status))
-        ret_counters->flushes = (double)flushes;
-    fclose(file);
-}
-
-double memory_resident_bytes(void)
-{
-    char text[2048]; /* read without stdio, which would allocate */
-    int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0)
-        close(fd);
-    text[size > 0 ? size : 0] = 0;
-    const char *line = strstr(text, "\nRss:");
-    long long kib;
-    return line && sscanf(line, "\nRss: %lld kB", &kib) == 1 ? (double)kib * 1024 : NAN;
+    if (file) {
+        count = fscanf(file, "%*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u %llu", &flushes);
+        fclose(file);
+    }
+    return count == 1 ? (double)flushes : NAN;
 }

@@ -22,15 +22,7 @@ struct machine {
 /* What could not be found out is "unknown". `dir` is where the benchmark writes. */
 void machine_describe(const char *dir, struct machine *ret_machine);
 
-/* What the device under `dir` has written since it is there, for all processes; NAN where the kernel does not count. */
-struct device_counters {
-    double writes; /* requests, after the kernel has merged some */
-    double bytes;
-    double flushes; /* NAN before Linux 5.5 */
-};
-void device_count(const char *dir, struct device_counters *ret_counters);
-
-/* Pages of this process that are resident, counted from the page tables; NAN where the kernel has no smaps_rollup. */
-double memory_resident_bytes(void);
+/* What the device under `dir` has flushed since it is there, for all processes; NAN where the kernel does not count. */
+double device_flushes(const char *dir);
 
 #endif

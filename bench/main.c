@@ -6,8 +6,8 @@
  * This file reads the command line, decides which series are run, and hands their figures to
  * report.c. A series is run by series.c, a round of it by round.c.
  */
+#include <argp.h>
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,34 +22,31 @@
 
 #define MAX_SERIES 32
 #define MAX_VERDICTS 128
-#define DEFAULT_ROUNDS 5
 static const struct limits usual_limits = { .seconds = 1, .warmup_seconds = 0.2 };
 
-struct settings {
+static struct settings {
     const char *dir;
-    const char *scenarios, *peers, *threads, *size, *baseline;
+    const char *scenarios, *peers, *threads, *size;
     struct plan plan;     /* without scenarios */
     struct limits limits; /* warmup_seconds < 0: not given */
-    uint64_t rounds;
+    double rounds;
     double rest_seconds; /* < 0: not given */
-    uint64_t disk_sleep_us, stalled_write;
-    bool wants_help, wants_version, wants_list;
-    const char *json, *csv, *markdown, *note;
+    double delay_us, stalled_write;
+    const char *json, *csv, *note;
+} settings = {
+    .dir = ".",
+    .rounds = 5,
+    .rest_seconds = -1,
+    .limits = { .warmup_seconds = -1 },
 };
 
 /* Everything that was measured, and what the reports need. */
 struct run {
-    const struct settings *settings;
     char work_dir[4096];
     struct report report;
     struct series series[MAX_SERIES];
     struct verdict verdicts[MAX_VERDICTS];
 };
-
-static bool is_set(const struct limits *limits)
-{
-    return limits->seconds > 0 || limits->count > 0 || limits->bytes > 0;
-}
 
 /* ---- lists ------------------------------------------------------------------------------------ */
 
@@ -112,20 +109,17 @@ static struct series *run_series(struct run *run, const struct series *planned, 
     series_prepare(series, plan);
     if (!series_run(series, run->work_dir))
         return NULL;
-    report_series(stdout, REPORT_TEXT, series);
-    fflush(stdout);
+    report_series(series);
     return series;
 }
 
-/* For appends what is given is what ends a round. In a study each limit stands for something else, so that one does not
- * replace another. */
-static struct limits limits_for(const struct settings *settings, const struct limits *defaults, bool is_study)
+/* A round ends as is said; or else as by default. A study ends by the clock only. */
+static struct limits limits_for(const struct limits *defaults, bool is_study)
 {
-    struct limits limits = settings->limits;
-    if (is_study || !is_set(&limits)) {
-        limits.seconds = limits.seconds > 0 ? limits.seconds : defaults->seconds;
-        limits.count = limits.count ? limits.count : defaults->count;
-        limits.bytes = limits.bytes ? limits.bytes : defaults->bytes;
+    struct limits limits = settings.limits;
+    if (limits.seconds == 0 && (limits.bytes == 0 || is_study)) {
+        limits.seconds = defaults->seconds;
+        limits.bytes = defaults->bytes;
     }
     if (limits.warmup_seconds < 0)
         limits.warmup_seconds = defaults->warmup_seconds;
@@ -164,18 +158,16 @@ static bool compares_rates(const struct promise *promise)
 static bool run_promise(struct run *run, const struct promise *promise, bool is_fresh)
 {
     static struct plan plan;
-    const struct settings *settings = run->settings;
     const struct study *study = promise->study;
-    const struct limits *defaults = is_set(&promise->limits) ? &promise->limits : &usual_limits;
+    const bool has_limits = promise->limits.seconds > 0 || promise->limits.bytes > 0;
     struct twinlog_setup setup = promise->twinlog;
     struct series planned = {
         .name = promise->name,
         .title = promise->work,
         .study = study,
-        .limits = limits_for(settings, defaults, study),
-        .rounds = (unsigned)settings->rounds,
-        .rest_seconds = settings->rest_seconds >= 0 ? settings->rest_seconds : promise->rest_seconds,
-        .is_watching_memory = promise->is_watching_memory,
+        .limits = limits_for(has_limits ? &promise->limits : &usual_limits, study),
+        .rounds = (unsigned)settings.rounds,
+        .rest_seconds = settings.rest_seconds >= 0 ? settings.rest_seconds : promise->rest_seconds,
     };
 
     setup.is_fresh |= is_fresh;
@@ -199,14 +191,10 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
     const struct series *series = run_series(run, &planned, &plan);
     if (!series)
         return false;
-    if (series->rounds_done > 0) {
-        struct verdict *verdicts = run->verdicts + run->report.verdict_count;
-        size_t added = promise_judge(promise, series, is_fresh ? FRESH_SHARE : 1, verdicts,
-                                     MAX_VERDICTS - run->report.verdict_count);
-        run->report.verdict_count += added;
-        report_verdicts(stdout, REPORT_TEXT, verdicts, added);
-        fflush(stdout);
-    }
+    if (series->rounds_done > 0)
+        run->report.verdict_count += promise_judge(promise, series, is_fresh ? FRESH_SHARE : 1,
+                                                   run->verdicts + run->report.verdict_count,
+                                                   MAX_VERDICTS - run->report.verdict_count);
     return !round_is_interrupted();
 }
 
@@ -236,8 +224,7 @@ static bool run_scenarios(struct run *run)
         for (int is_fresh = 0; is_fresh <= 1; is_fresh++) {
             for (size_t i = 0; i < promise_count; i++) {
                 const struct promise *promise = &promises[i];
-                if (promise->is_heavy == (is_heavy > 0) &&
-                    is_wanted(promise, is_fresh, run->settings->scenarios) &&
+                if (promise->is_heavy == (is_heavy > 0) && is_wanted(promise, is_fresh, settings.scenarios) &&
                     !run_promise(run, promise, is_fresh))
                     return round_is_interrupted();
             }
@@ -248,31 +235,20 @@ static bool run_scenarios(struct run *run)
 
 static bool run_comparison(struct run *run)
 {
-    const struct settings *settings = run->settings;
-    const struct plan *plan = &settings->plan;
+    const struct plan *plan = &settings.plan;
     struct series planned = {
         .name = "comparison",
         .title = "durable appends",
-        .limits = limits_for(settings, &usual_limits, false),
-        .rounds = (unsigned)settings->rounds,
-        .rest_seconds = fmax(settings->rest_seconds, 0),
+        .limits = limits_for(&usual_limits, false),
+        .rounds = (unsigned)settings.rounds,
+        .rest_seconds = fmax(settings.rest_seconds, 0),
     };
-    if (settings->baseline)
-        set_baseline(&planned, settings->baseline);
-    else if (plan->contender_count > 1)
+    if (plan->contender_count > 1)
         set_baseline(&planned, plan->contenders[0].label);
     return run_series(run, &planned, plan);
 }
 
 /* ---- output ----------------------------------------------------------------------------------- */
-
-static void report_markdown(FILE *file, const struct report *report)
-{
-    report_machine(file, REPORT_MARKDOWN, report);
-    report_verdicts(file, REPORT_MARKDOWN, report->verdicts, report->verdict_count);
-    for (size_t i = 0; i < report->series_count; i++)
-        report_series(file, REPORT_MARKDOWN, &report->series[i]);
-}
 
 static bool write_report(const char *path, void (*write)(FILE *file, const struct report *report),
                          const struct report *report)
@@ -289,133 +265,102 @@ static bool write_report(const char *path, void (*write)(FILE *file, const struc
 
 static bool write_reports(const struct run *run)
 {
-    const struct settings *settings = run->settings;
-    return write_report(settings->json, report_json, &run->report) &&
-           write_report(settings->csv, report_csv, &run->report) &&
-           write_report(settings->markdown, report_markdown, &run->report);
+    return write_report(settings.json, report_json, &run->report) &&
+           write_report(settings.csv, report_csv, &run->report);
 }
 
 /* ---- the command line ------------------------------------------------------------------------- */
 
-enum option_kind {
-    HEADING,
-    TEXT,
-    FLAG,
-    NUMBER,  /* uint64_t, with a unit */
-    DECIMAL, /* double */
-};
-
-struct option_row {
-    const char *name, *argument;
-    enum option_kind kind;
-    size_t member; /* offset in struct settings */
-    double least, most;
-    const char *help;
-};
-
-static const char about[] =
-    "Usage: twinlog-bench [options] [DIR]\n"
-    "\n"
-    "Measures durable appends to twinlog and to other logs in a new directory inside DIR (default:\n"
-    "the current one), which must be on the disk to be measured and is left as it was.\n";
-
-#define MEMBER(member) offsetof(struct settings, member)
-#define TITLE(text) NULL, NULL, HEADING, 0, 0, 0, text
-#define WORDS(name, argument, member, help) name, argument, TEXT, MEMBER(member), 0, 0, help
-#define SWITCH(name, member, help) name, NULL, FLAG, MEMBER(member), 0, 0, help
 #define DAY 86400
 
-static const struct option_row option_rows[] = {
-    { TITLE("What is run:") },
-    { WORDS("scenario", "LIST", scenarios, "the project's performance targets, see --list; or all") },
-    { WORDS("peers", "LIST", peers,
-            "contenders, see --list; as in twinlog,twinlog@0.9,twinlog:io=dsync:pad") },
-    { WORDS("threads", "LIST", threads, "appending threads (default 1,16,64,256)") },
-    { WORDS("size", "LIST", size, "bytes of a record: N or A-B (uniform; default 128)") },
-    { WORDS("baseline", "NAME", baseline, "the contender to compare with (default: the first)") },
-    { TITLE("How long:") },
-    { "seconds", "S", DECIMAL, MEMBER(limits.seconds), 1e-9, DAY, "each round (default 1)" },
-    { "count", "N", NUMBER, MEMBER(limits.count), 1, INFINITY, "or until each thread has appended so many" },
-    { "bytes", "N", NUMBER, MEMBER(limits.bytes), 1, INFINITY, "or until all have appended so many bytes" },
-    { "warmup", "S", DECIMAL, MEMBER(limits.warmup_seconds), 0, DAY,
-      "before the clock starts (default 0.2)" },
-    { "rounds", "N", NUMBER, MEMBER(rounds), 1, 10000, "rounds, interleaved: A B C, B C A, ... (default 5)" },
-    { "rate", "N", DECIMAL, MEMBER(limits.rate), 0.1, 1e9, "appends a second, begun at fixed times" },
-    { "delay", "US", NUMBER, MEMBER(disk_sleep_us), 0, 1e6, "each synced write sleeps first" },
-    { "stall", "N", NUMBER, MEMBER(stalled_write), 1, INFINITY, "the Nth synced write takes 3 seconds more" },
-    { "rest", "S", DECIMAL, MEMBER(rest_seconds), 0, DAY, "pause before each turn (default 0; 5 in p6)" },
-    { TITLE("What comes out, beside the table:") },
-    { WORDS("json", "FILE", json, "every round, with the machine") },
-    { WORDS("csv", "FILE", csv, "medians, for plots") },
-    { WORDS("markdown", "FILE", markdown, "the tables once more, for documents") },
-    { WORDS("note", "TEXT", note, "kept with the figures, for example a commit") },
-    { SWITCH("list", wants_list, "contenders and scenarios, then exit") },
-    { SWITCH("help", wants_help, "this text") },
-    { SWITCH("version", wants_version, "the version") },
+static const struct option_row {
+    const char *name, *argument;
+    const char **text; /* where the argument goes; or: */
+    double *number;
+    double least, most;
+    const char *help;
+} option_rows[] = {
+    { NULL, NULL, NULL, NULL, 0, 0, "What is run:" },
+    { "scenario", "LIST", &settings.scenarios, NULL, 0, 0,
+      "the project's performance targets, see --list; or all" },
+    { "peers", "LIST", &settings.peers, NULL, 0, 0,
+      "contenders, see --list; as in twinlog,twinlog@0.9,twinlog:io=dsync:pad" },
+    { "threads", "LIST", &settings.threads, NULL, 0, 0, "appending threads (default 1,16,64,256)" },
+    { "size", "LIST", &settings.size, NULL, 0, 0, "bytes of a record: N or A-B (uniform; default 128)" },
+    { NULL, NULL, NULL, NULL, 0, 0, "How long:" },
+    { "seconds", "S", NULL, &settings.limits.seconds, 1e-9, DAY, "a round takes so long (default 1)" },
+    { "bytes", "N", NULL, &settings.limits.bytes, 1, 1e15,
+      "and ends earlier when all threads have appended so many" },
+    { "warmup", "S", NULL, &settings.limits.warmup_seconds, 0, DAY, "before the clock starts (default 0.2)" },
+    { "rounds", "N", NULL, &settings.rounds, 1, 10000, "rounds, interleaved: A B C, B C A, ... (default 5)" },
+    { "rate", "N", NULL, &settings.limits.rate, 0.1, 1e9, "appends a second, begun at fixed times" },
+    { "delay", "US", NULL, &settings.delay_us, 0, 1e6, "each synced write sleeps first" },
+    { "stall", "N", NULL, &settings.stalled_write, 1, 1e9, "the Nth synced write takes 3 seconds more" },
+    { "rest", "S", NULL, &settings.rest_seconds, 0, DAY, "pause before each turn (default 0; 5 in p6)" },
+    { NULL, NULL, NULL, NULL, 0, 0, "What comes out, beside the tables:" },
+    { "json", "FILE", &settings.json, NULL, 0, 0, "every round, with the machine" },
+    { "csv", "FILE", &settings.csv, NULL, 0, 0, "medians, for plots" },
+    { "note", "TEXT", &settings.note, NULL, 0, 0, "kept with the figures, for example a commit" },
+    { "list", NULL, NULL, NULL, 0, 0, "contenders and scenarios, then exit" },
 };
-#define OPTION_ROWS LENGTH(option_rows)
+#define FIRST_KEY 256 /* of the first row; below it an option has a letter, too */
 
-static const char notes[] =
+static const char about[] =
+    "Measures durable appends to twinlog and to other logs in a new directory inside DIR (default: the current "
+    "one), which must be on the disk to be measured and is left as it was.\v"
     "N may end in K, M or G (binary). twinlog-bench(1) says what each option and each figure is.\n"
-    "Exit status: 0 measured (also when a target was missed), 1 something failed, 2 wrong usage.\n";
+    "Exit status: 0 measured (also when a target was missed), 1 something failed, 2 wrong usage.";
 
-static void print_help(void)
-{
-    puts(about);
-    for (const struct option_row *row = option_rows; row < option_rows + OPTION_ROWS; row++) {
-        if (row->kind == HEADING) {
-            printf("%s%s\n", row > option_rows ? "\n" : "", row->help);
-            continue;
-        }
-        int used = printf("  --%s %s", row->name, row->argument ? row->argument : "");
-        printf("%*s%s\n", 22 - used, "", row->help);
-    }
-    printf("\n%s", notes);
-}
-
-static bool parse_decimal(const char *text, const struct option_row *row, double *ret_value)
+static bool parse_number(const char *text, const struct option_row *row)
 {
     char *end;
-    *ret_value = strtod(text, &end);
-    return end != text && !*end && *ret_value >= row->least && *ret_value <= row->most;
+    uint64_t whole;
+    if (bytes_parse(text, &whole))
+        *row->number = (double)whole;
+    else if ((*row->number = strtod(text, &end)), end == text || *end)
+        return false;
+    return *row->number >= row->least && *row->number <= row->most;
 }
 
-static bool parse_number(const char *text, const struct option_row *row, uint64_t *ret_value)
+static error_t take_option(int key, char *argument, struct argp_state *state)
 {
-    return bytes_parse(text, ret_value) && (double)*ret_value >= row->least &&
-           (double)*ret_value <= row->most;
-}
-
-/* One option; false when its argument makes no sense. */
-static bool take_option(const struct option_row *row, const char *value, struct settings *settings)
-{
-    void *member = (char *)settings + row->member;
-    switch (row->kind) {
-    case TEXT:
-        *(const char **)member = value;
-        return true;
-    case FLAG:
-        *(bool *)member = true;
-        return true;
-    case NUMBER:
-        return parse_number(value, row, member);
-    default:
-        return parse_decimal(value, row, member);
+    if (key == ARGP_KEY_ARG && state->arg_num == 0)
+        settings.dir = argument;
+    if (key < FIRST_KEY || key >= FIRST_KEY + (int)LENGTH(option_rows))
+        return key == ARGP_KEY_ARG && state->arg_num == 0 ? 0 : ARGP_ERR_UNKNOWN;
+    const struct option_row *row = &option_rows[key - FIRST_KEY];
+    if (!argument) {
+        list_all();
+        exit(0);
     }
+    if (row->text)
+        *row->text = argument;
+    else if (!parse_number(argument, row))
+        argp_error(state, "--%s: '%s' makes no sense", row->name, argument);
+    return 0;
 }
 
-/* The rows for getopt: the value of each is its place. */
-static const struct option *option_names(void)
+static void print_version(FILE *file, struct argp_state *state)
 {
-    static struct option names[OPTION_ROWS + 1];
-    struct option *name = names;
-    for (size_t i = 0; i < OPTION_ROWS; i++) {
-        if (option_rows[i].kind != HEADING)
-            *name++ =
-                (struct option){ option_rows[i].name,
-                                 option_rows[i].argument ? required_argument : no_argument, NULL, (int)i };
-    }
-    return names;
+    (void)state;
+    fprintf(file, "twinlog-bench %s\n", twinlog_version());
+}
+
+/* Ends the process if there is something wrong, and for --help, --version and --list. */
+static void take_options(int argc, char **argv)
+{
+    struct argp_option options[LENGTH(option_rows) + 1] = { 0 };
+    for (size_t i = 0; i < LENGTH(option_rows); i++)
+        options[i] = (struct argp_option){
+            .name = option_rows[i].name,
+            .key = option_rows[i].name ? FIRST_KEY + (int)i : 0,
+            .arg = option_rows[i].argument,
+            .doc = option_rows[i].help,
+        };
+    argp_program_version_hook = print_version;
+    argp_err_exit_status = 2;
+    argp_parse(&(const struct argp){ options, take_option, "[DIR]", about, NULL, NULL, NULL }, argc, argv, 0,
+               NULL, NULL);
 }
 
 static _Noreturn void wrong_usage(const char *text)
@@ -451,10 +396,10 @@ static void check_scenarios(const char *names)
 }
 
 /* Only appends have a rate. */
-static void check_studies(const struct settings *settings)
+static void check_studies(void)
 {
-    for (size_t i = 0; i < promise_count && settings->limits.rate > 0; i++) {
-        if (!promises[i].study || !is_wanted(&promises[i], false, settings->scenarios))
+    for (size_t i = 0; i < promise_count && settings.limits.rate > 0; i++) {
+        if (!promises[i].study || !is_wanted(&promises[i], false, settings.scenarios))
             continue;
         fail("%s takes no --rate", promises[i].name);
         wrong_usage(NULL);
@@ -467,68 +412,41 @@ static bool writes_by_call(const struct contender *contender)
                                             : contender->peer->writes_by_call;
 }
 
-static bool is_slowed(const struct settings *settings)
+static bool is_slowed(void)
 {
-    return settings->disk_sleep_us > 0 || settings->stalled_write > 0;
+    return settings.delay_us > 0 || settings.stalled_write > 0;
 }
 
 /* Plans a comparison, or rejects what it could not run. */
-static void plan_comparison(struct settings *settings)
+static void plan_comparison(void)
 {
-    struct plan *plan = &settings->plan;
-    const char *threads = settings->threads ? settings->threads : "1,16,64,256";
-    const char *size = settings->size ? settings->size : "128";
+    struct plan *plan = &settings.plan;
+    const char *threads = settings.threads ? settings.threads : "1,16,64,256";
+    const char *size = settings.size ? settings.size : "128";
 
-    if (!contenders_parse(settings->peers ? settings->peers : all_peers(), &(struct twinlog_setup){ 0 },
-                          false, plan) ||
+    if (!contenders_parse(settings.peers ? settings.peers : all_peers(), &(struct twinlog_setup){ 0 }, false,
+                          plan) ||
         !parse_workloads(threads, size, plan))
         wrong_usage(NULL);
-    bool is_known = !settings->baseline;
     for (size_t i = 0; i < plan->contender_count; i++) {
-        if (is_slowed(settings) && !writes_by_call(&plan->contenders[i]))
+        if (is_slowed() && !writes_by_call(&plan->contenders[i]))
             wrong_usage("--delay and --stall slow only twinlog with io=dsync, raw and the paces");
-        is_known |= settings->baseline && strcmp(settings->baseline, plan->contenders[i].label) == 0;
     }
-    if (!is_known)
-        wrong_usage("the baseline is none of the contenders");
 }
 
-static void parse_command_line(int argc, char **argv, struct settings *settings)
+static void parse_command_line(int argc, char **argv)
 {
-    int place;
-
-    while ((place = getopt_long(argc, argv, "", option_names(), NULL)) != -1) {
-        if (place == '?')
-            wrong_usage(NULL);
-        const struct option_row *row = &option_rows[place];
-        if (!take_option(row, optarg, settings)) {
-            fail("--%s: '%s' makes no sense", row->name, optarg ? optarg : "");
-            wrong_usage(NULL);
-        }
-        if (settings->wants_help)
-            print_help();
-        else if (settings->wants_version)
-            printf("twinlog-bench %s\n", twinlog_version());
-        else if (settings->wants_list)
-            list_all();
-        else
-            continue;
-        exit(0);
-    }
-    if (argc - optind > 1)
-        wrong_usage("more than one directory");
-    if (optind < argc)
-        settings->dir = argv[optind];
-    if (settings->scenarios && (settings->peers || settings->threads || settings->size || settings->baseline))
-        wrong_usage("a scenario has its own --peers, --threads, --size and --baseline");
-    if (settings->scenarios && is_slowed(settings))
-        wrong_usage("--delay and --stall are for no scenario");
-    if (!settings->scenarios) {
-        plan_comparison(settings);
+    take_options(argc, argv);
+    if (!settings.scenarios) {
+        plan_comparison();
         return;
     }
-    check_scenarios(settings->scenarios);
-    check_studies(settings);
+    if (settings.peers || settings.threads || settings.size)
+        wrong_usage("a scenario has its own --peers, --threads and --size");
+    if (is_slowed())
+        wrong_usage("--delay and --stall are for no scenario");
+    check_scenarios(settings.scenarios);
+    check_studies();
 }
 
 static void join_command(int argc, char **argv, char *text, size_t size)
@@ -560,18 +478,11 @@ static bool make_work_dir(struct run *run, const char *dir)
 int main(int argc, char **argv)
 {
     static struct run run;
-    struct settings settings = {
-        .dir = ".",
-        .rounds = DEFAULT_ROUNDS,
-        .rest_seconds = -1,
-        .limits = { .warmup_seconds = -1 },
-    };
     char command[1024];
 
-    parse_command_line(argc, argv, &settings);
+    parse_command_line(argc, argv);
     join_command(argc, argv, command, sizeof(command));
-    run.settings = &settings;
-    disk_sleep_set(settings.disk_sleep_us * 1000, settings.stalled_write);
+    disk_sleep_set((uint64_t)(settings.delay_us * 1000), (uint64_t)settings.stalled_write);
     run.report.command = command;
     run.report.note = settings.note;
     run.report.series = run.series;
@@ -581,13 +492,12 @@ int main(int argc, char **argv)
         return 1;
     signal(SIGINT, interrupted);
     signal(SIGTERM, interrupted);
-    report_machine(stdout, REPORT_TEXT, &run.report);
+    report_machine(&run.report);
     if (run.report.machine.is_volatile)
         fail("%s keeps nothing; these figures say nothing about a disk", run.report.machine.filesystem);
 
     bool is_good = settings.scenarios ? run_scenarios(&run) : run_comparison(&run);
-    if (run.report.series_count > 1) /* once more, together */
-        report_verdicts(stdout, REPORT_TEXT, run.verdicts, run.report.verdict_count);
+    report_verdicts(&run.report);
     is_good = write_reports(&run) && is_good && !round_is_interrupted();
     if (rmdir(run.work_dir) < 0)
         fail("%s is left behind: %s", run.work_dir, strerror(errno));

@@ -21,14 +21,12 @@ extern "C" {
 
 /* What `twinlog` and its variants are opened with; the other peers ignore it. */
 struct twinlog_setup {
-    uint32_t io; /* enum twinlog_io */
-    bool is_padded, is_buffered;
+    uint32_t io;            /* enum twinlog_io */
+    uint32_t flags;         /* enum twinlog_open_flags */
     bool is_fresh;          /* start on what a new log has, instead of prepared segments */
-    uint64_t spares;        /* segments to prepare; 0 = as many as the round will fill */
+    uint32_t spares;        /* segments to prepare; 0 = as many as the round will fill */
     uint64_t segment_bytes; /* 0 = the library's default */
-    uint64_t buffer_bytes;  /* 0 = the library's default */
     uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
-    bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
     uint32_t mode;          /* enum twinlog_mode */
 };
 
@@ -44,11 +42,7 @@ struct peer_setup {
 
 /* Totals since open; a round takes the difference of two readings. */
 struct peer_counters {
-    uint64_t appends, append_bytes;
-    uint64_t syncs;
-    uint64_t framed_bytes;  /* records with their headers and alignment */
-    uint64_t written_bytes; /* handed to the device */
-    uint64_t rolls, roll_waits, recycled;
+    uint64_t appends, syncs;
 };
 
 /* How far one append goes before it returns. */
@@ -91,7 +85,7 @@ struct peer {
 
     /* In p10 and p11, of what is no file with the bytes of the records and nothing else: does it hold so many? */
     bool (*are_all_there)(const char *path, uint64_t count);
-    bool makes_frames;        /* a record is numbered(), and it makes the rest */
+    bool makes_frames;        /* it gives a record its time, size and checksum */
     bool closes_behind_clock; /* all is there before */
 
     /* Of a store: */
@@ -119,10 +113,8 @@ extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flig
 /* The plain files of p10 and p11. None syncs, but the log and those of which the names say so. */
 extern const struct peer peer_sink, peer_sink_shared, peer_write, peer_write_synced, peer_mmap;
 extern const struct peer peer_stdio, peer_stdio_64k, peer_stdio_flushed;
-extern const struct peer peer_log, peer_log_durable, peer_mapped_log, peer_shared_log,
-    peer_shared_log_durable;
+extern const struct peer peer_log, peer_log_durable, peer_shared_log, peer_shared_log_durable;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
-extern const struct peer peer_rocksdb_pipelined OPTIONAL;
 extern const struct peer peer_sqlite OPTIONAL, peer_sqlite_together OPTIONAL, peer_wiredtiger OPTIONAL;
 extern const struct peer peer_spdlog OPTIONAL, peer_spdlog_flush OPTIONAL, peer_spdlog_async OPTIONAL;
 

@@ -50,7 +50,7 @@ struct pace {
     _Atomic uint64_t durable;      /* number of the newest durable group */
     _Atomic uint32_t words[WORDS]; /* group n sleeps on words[n % WORDS] */
     _Atomic int error;
-    uint64_t appends, append_bytes, commits, written_bytes;
+    uint64_t appends, commits;
 
     /* of pace-flight */
     bool has_leader, is_over;
@@ -106,7 +106,6 @@ static void lead(struct pace *pace)
 
     pthread_mutex_lock(&pace->lock);
     pace->commits++;
-    pace->written_bytes += size;
     pace->is_led = false;
     pace->expected = sealed->records + next->records;
     if (error)
@@ -147,7 +146,6 @@ static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *
     group->used += HEADER_BYTES + size;
     group->records++;
     pace->appends++;
-    pace->append_bytes += size;
     *ret_seen = atomic_load(word_of(pace, number));
     if (pace->has_leader && group->records == 1)
         pthread_cond_signal(&pace->has_work);
@@ -266,13 +264,7 @@ static void pace_count(void *state, struct peer_counters *ret_counters)
 {
     struct pace *pace = state;
     pthread_mutex_lock(&pace->lock);
-    *ret_counters = (struct peer_counters){
-        .appends = pace->appends,
-        .append_bytes = pace->append_bytes,
-        .syncs = pace->commits,
-        .framed_bytes = pace->append_bytes + pace->appends * HEADER_BYTES,
-        .written_bytes = pace->written_bytes,
-    };
+    *ret_counters = (struct peer_counters){ .appends = pace->appends, .syncs = pace->commits };
     pthread_mutex_unlock(&pace->lock);
 }
 

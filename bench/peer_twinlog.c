@@ -6,7 +6,6 @@
  * open waits until they are there, as they would be in a log that has run for a while; otherwise the
  * first second measures the preparation of segments as well.
  */
-#include "frame.h"
 #include "peer.h"
 
 #include <errno.h>
@@ -27,18 +26,12 @@ static void read_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     twinlog_stat(log, ret_stat);
 }
 
-/* What is too large stays so, and the library refuses it. */
-static uint32_t clamp(uint64_t value)
-{
-    return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
-}
-
 static uint32_t spares_for(const struct peer_setup *setup)
 {
     if (setup->twinlog.is_fresh || setup->peer->kind)
         return 0;
     if (setup->twinlog.spares)
-        return clamp(setup->twinlog.spares);
+        return setup->twinlog.spares;
     uint64_t segment = setup->twinlog.segment_bytes ? setup->twinlog.segment_bytes : DEFAULT_SEGMENT_BYTES;
     uint64_t wanted = setup->expected_bytes / segment + 1;
     return wanted < MAX_SPARES ? (uint32_t)wanted : MAX_SPARES;
@@ -67,14 +60,11 @@ static int open_log(const struct peer_setup *setup, void **ret_state)
     const struct twinlog_setup *wanted = setup->peer->kind ? setup->peer->kind : &setup->twinlog;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
 
-    options.flags = (wanted->is_padded ? (uint32_t)TWINLOG_PAD : 0) |
-                    (wanted->is_buffered ? (uint32_t)TWINLOG_BUFFERED : 0) |
-                    (wanted->is_not_recycling ? (uint32_t)TWINLOG_NO_RECYCLE : 0);
+    options.flags = wanted->flags;
     options.io = wanted->io;
     options.mode = wanted->mode;
     options.lock_timeout_ms = wanted->mode == TWINLOG_MODE_SHARED ? OPEN_WAIT_MS : 0;
     options.segment_bytes = wanted->segment_bytes;
-    options.buffer_bytes = clamp(wanted->buffer_bytes);
     options.max_record_bytes = setup->largest_record > DEFAULT_MAX_RECORD ? setup->largest_record : 0;
     options.spare_segments = spares_for(setup);
     options.keep_bytes = wanted->keep_bytes;
@@ -105,16 +95,7 @@ static void count(void *state, struct peer_counters *ret_counters)
 {
     struct twinlog_stat stat;
     read_stat(state, &stat);
-    *ret_counters = (struct peer_counters){
-        .appends = stat.appends,
-        .append_bytes = stat.append_bytes,
-        .syncs = stat.groups,
-        .framed_bytes = stat.group_bytes,
-        .written_bytes = stat.written_bytes,
-        .rolls = stat.rolls,
-        .roll_waits = stat.roll_waits,
-        .recycled = stat.recycled_segments,
-    };
+    *ret_counters = (struct peer_counters){ .appends = stat.appends, .syncs = stat.groups };
 }
 
 static int close_log(void *state)
@@ -139,23 +120,6 @@ static int append_durable(void *state, const struct append *append)
     return twinlog_append_batch(state, append->records, 1, &terms, NULL);
 }
 
-/* The reader verifies every checksum. */
-static bool are_all_there(const char *path, uint64_t count)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t found = 0, sum = 0;
-    int rc;
-    options.flags = TWINLOG_READER_MMAP;
-    if (twinlog_reader_open(path, &options, &reader) < 0)
-        return false;
-    for (; (rc = twinlog_reader_next(reader, &record)) > 0 && record.size == NUMBERED_BYTES; found++)
-        sum += numbered_read(record.data);
-    twinlog_reader_close(reader);
-    return rc == 0 && found == count && sum == count * (count - 1) / 2;
-}
-
 /* They are what was put, by the count of each process. */
 static bool are_as_many(const char *path, uint64_t count)
 {
@@ -168,11 +132,9 @@ static bool are_as_many(const char *path, uint64_t count)
  * makes everything durable, which no other contender does. So there are two: one has its close behind the clock. */
 static const struct twinlog_setup mapped = { .mode = TWINLOG_MODE_MAPPED };
 static const struct twinlog_setup shared = { .mode = TWINLOG_MODE_SHARED };
-#define AS_FILE(setup, its_append, check)                                                                    \
-    .kind = &setup, .open = open_log, .append = its_append, .close = close_log, .are_all_there = check
-const struct peer peer_log = { AS_FILE(mapped, append, are_all_there), .makes_frames = true,
-                               .closes_behind_clock = true };
-const struct peer peer_log_durable = { AS_FILE(mapped, append, are_all_there), .makes_frames = true };
-const struct peer peer_mapped_log = { AS_FILE(mapped, append, are_as_many) };
-const struct peer peer_shared_log = { AS_FILE(shared, append, are_as_many) };
-const struct peer peer_shared_log_durable = { AS_FILE(shared, append_durable, are_as_many) };
+#define AS_FILE(setup, its_append)                                                                           \
+    .kind = &setup, .open = open_log, .append = its_append, .close = close_log, .are_all_there = are_as_many
+const struct peer peer_log = { AS_FILE(mapped, append), .makes_frames = true, .closes_behind_clock = true };
+const struct peer peer_log_durable = { AS_FILE(mapped, append), .makes_frames = true };
+const struct peer peer_shared_log = { AS_FILE(shared, append) };
+const struct peer peer_shared_log_durable = { AS_FILE(shared, append_durable) };

@@ -41,10 +41,9 @@ struct promise {
     struct limits limits;         /* all of them 0: a second, behind 0.2 of warm-up */
     struct twinlog_setup twinlog; /* what is not 0 is the default here */
     double rest_seconds;          /* as in struct series */
-    bool is_watching_memory;
-    bool is_throughput;      /* counts for the promise about fresh logs */
-    bool is_heavy;           /* writes gigabytes */
-    unsigned judged_threads; /* the checks are about this number of threads only; 0 = about each */
+    bool is_throughput;           /* counts for the promise about fresh logs */
+    bool is_heavy;                /* writes gigabytes */
+    unsigned judged_threads;      /* the checks are about this number of threads only; 0 = about each */
     struct check checks[MAX_CHECKS];
 };
 

@@ -58,7 +58,8 @@ def look_up(name, series, cells, column):
     if not series:
         return head.get(column)
     wanted = cells.replace("_", " ").split("+")
-    found = [row for row in rows.get(series, []) if all(cell in row.values() for cell in wanted)]
+    # What a row is about stands in the first three columns; a figure may be the same by chance.
+    found = [row for row in rows.get(series, []) if all(cell in list(row.values())[:3] for cell in wanted)]
     return found[0].get(column.replace("_", " ")) if len(found) == 1 else None
 
 

@@ -63,24 +63,16 @@ static int width_of(const char *text)
     return width;
 }
 
-static void print_cell(FILE *file, const char *text, int width, bool is_left)
+static void print_cell(const char *text, int width, bool is_left)
 {
     int pad = width - width_of(text);
-    fprintf(file, "%*s%s%*s", is_left ? 0 : pad, "", text, is_left ? pad : 0, "");
-}
-
-static void print_rule(FILE *file, const struct table *table)
-{
-    for (size_t i = 0; i < table->columns; i++)
-        fputs(i < table->left_columns ? "|---" : "|--:", file);
-    fputs("|\n", file);
+    printf("%*s%s%*s", is_left ? 0 : pad, "", text, is_left ? pad : 0, "");
 }
 
 /* And empties it. */
-static void print_table(FILE *file, enum report_style style, struct table *table)
+static void print_table(struct table *table)
 {
     int widths[MAX_COLUMNS] = { 0 };
-    const char *gap = style == REPORT_MARKDOWN ? " | " : "  ";
 
     for (size_t i = 0; i < table->rows * table->columns; i++) {
         int width = width_of(table->cells[i]);
@@ -88,15 +80,16 @@ static void print_table(FILE *file, enum report_style style, struct table *table
         *widest = width > *widest ? width : *widest;
     }
     for (size_t row = 0; row < table->rows; row++) {
-        fputs(style == REPORT_MARKDOWN ? "| " : "", file);
         for (size_t i = 0; i < table->columns; i++) {
-            fputs(i ? gap : "", file);
-            print_cell(file, table->cells[row * table->columns + i], widths[i], i < table->left_columns);
+            fputs(i ? " | " : "| ", stdout);
+            print_cell(table->cells[row * table->columns + i], widths[i], i < table->left_columns);
         }
-        fputs(style == REPORT_MARKDOWN ? " |\n" : "\n", file);
-        if (row == 0 && style == REPORT_MARKDOWN)
-            print_rule(file, table);
+        puts(" |");
+        for (size_t i = 0; row == 0 && i < table->columns; i++)
+            fputs(i < table->left_columns ? "|---" : "|--:", stdout);
+        fputs(row == 0 ? "|\n" : "", stdout);
     }
+    puts("");
     free(table->cells);
     table->cells = NULL;
 }
@@ -152,27 +145,26 @@ static struct words whole(unsigned value)
 
 /* ---- for people ------------------------------------------------------------------------------- */
 
-void report_machine(FILE *file, enum report_style style, const struct report *report)
+void report_machine(const struct report *report)
 {
     const struct machine *machine = &report->machine;
-    const char *end = style == REPORT_MARKDOWN ? "  \n" : "\n";
     const time_t now = time(NULL);
     char date[16] = "";
 
     strftime(date, sizeof(date), "%Y-%m-%d", gmtime(&now));
-    fprintf(file, "twinlog %s%s%s, %s, `%s`%s", twinlog_version(), report->note ? ", " : "",
-            report->note ? report->note : "", date, report->command, end);
+    printf("twinlog %s%s%s, %s, `%s`  \n", twinlog_version(), report->note ? ", " : "",
+           report->note ? report->note : "", date, report->command);
     for (size_t i = 0, named = 0; peer_at(i); i++) {
         const char *version = peer_at(i)->version;
         if (version && (i == 0 || version != peer_at(i - 1)->version))
-            fprintf(file, "%s%.*s", named++ ? ", " : "with ", (int)strcspn(version, ":"), version);
+            printf("%s%.*s", named++ ? ", " : "with ", (int)strcspn(version, ":"), version);
     }
     if (&peer_spdlog)
-        fprintf(file, ", %s", peer_spdlog.version);
-    fputs(end, file);
-    fprintf(file, "%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s\n\n", machine->cpu,
-            machine->cores, machine->memory_gib, machine->kernel, machine->filesystem, machine->device,
-            machine->mount_options, machine->write_cache);
+        printf(", %s", peer_spdlog.version);
+    puts("  ");
+    printf("%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s\n\n", machine->cpu, machine->cores,
+           machine->memory_gib, machine->kernel, machine->filesystem, machine->device, machine->mount_options,
+           machine->write_cache);
 }
 
 static unsigned threads_of(const struct cell *cell)
@@ -237,7 +229,7 @@ static bool has_shares(const struct series *series)
     return has_any;
 }
 
-static void print_cells(FILE *file, enum report_style style, const struct series *series)
+static void print_cells(const struct series *series)
 {
     const struct study *study = series->study ? series->study : &appends;
     table_cell headings[MAX_COLUMNS];
@@ -246,32 +238,29 @@ static void print_cells(FILE *file, enum report_style style, const struct series
     memcpy(new_row(&table), headings, table.columns * sizeof(*headings));
     for (size_t i = 0; i < series->cell_count; i++)
         fill_row(new_row(&table), series, &series->cells[i]);
-    print_table(file, style, &table);
-    fputs("\n", file);
+    print_table(&table);
     if (series->baseline[0])
-        fprintf(
-            file, "ratio: %s against %s, taken round by round%s\n\n", study->columns[0].heading,
-            series->baseline,
+        printf(
+            "ratio: %s against %s, taken round by round%s\n\n", study->columns[0].heading, series->baseline,
             has_shares(series)
                 ? "; of NAME@SHARE, which begins SHARE times as many a second as NAME reached, against that"
                 : "");
 }
 
-void report_series(FILE *file, enum report_style style, const struct series *series)
+void report_series(const struct series *series)
 {
-    const char *mark = style == REPORT_MARKDOWN ? "**" : "";
-
     if (series->rounds_done == 0) {
-        fprintf(file, "%s: no round was completed\n\n", series->name);
+        printf("%s: no round was completed\n\n", series->name);
         return;
     }
-    fprintf(file, "%s%s: %s%s, median of %u round%s", mark, series->name, series->title, mark,
-            series->rounds_done, series->rounds_done == 1 ? "" : "s");
+    printf("**%s: %s**, median of %u round%s", series->name, series->title, series->rounds_done,
+           series->rounds_done == 1 ? "" : "s");
     if (series->limits.rate > 0)
-        fprintf(file, ", %s appends/s wanted; latency from when each should have begun",
-                number(series->limits.rate).text);
-    fputs("\n\n", file);
-    print_cells(file, style, series);
+        printf(", %s appends/s wanted; latency from when each should have begun",
+               number(series->limits.rate).text);
+    puts("\n");
+    print_cells(series);
+    fflush(stdout);
 }
 
 /* Where it was measured: "16 threads", "128 bytes", "128 bytes, processes: 4". */
@@ -318,17 +307,16 @@ static void add_verdict(struct table *table, const struct verdict *verdict)
             answer_of(verdict));
 }
 
-void report_verdicts(FILE *file, enum report_style style, const struct verdict *verdicts, size_t count)
+void report_verdicts(const struct report *report)
 {
     struct table table = { .columns = 7, .left_columns = 2 };
 
-    if (count == 0)
+    if (report->verdict_count == 0)
         return;
     add_row(&table, "promise", "measure", "at", "target", "reached", "medians", "met");
-    for (size_t i = 0; i < count; i++)
-        add_verdict(&table, &verdicts[i]);
-    print_table(file, style, &table);
-    fputs("\n", file);
+    for (size_t i = 0; i < report->verdict_count; i++)
+        add_verdict(&table, &report->verdicts[i]);
+    print_table(&table);
 }
 
 /* ---- for programs ----------------------------------------------------------------------------- */
@@ -372,8 +360,7 @@ static void json_series(const struct series *series)
     json_figure("seconds", series->limits.seconds);
     json_figure("warmup_seconds", series->limits.warmup_seconds);
     json_figure("rest_seconds", series->rest_seconds);
-    json_figure("count", (double)series->limits.count);
-    json_figure("bytes", (double)series->limits.bytes);
+    json_figure("bytes", series->limits.bytes);
     json_begin_array("cells");
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++)
         json_cell(series, &series->cells[i]);

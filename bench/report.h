@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures for people (text, Markdown) and for programs (JSON, CSV). */
+/* Figures for people (Markdown) and for programs (JSON, CSV). */
 #ifndef REPORT_H
 #define REPORT_H
 
@@ -10,11 +10,6 @@
 #include "machine.h"
 #include "promise.h"
 #include "series.h"
-
-enum report_style {
-    REPORT_TEXT,
-    REPORT_MARKDOWN
-};
 
 /* Everything one invocation did. */
 struct report {
@@ -27,9 +22,10 @@ struct report {
     size_t verdict_count;
 };
 
-void report_machine(FILE *file, enum report_style style, const struct report *report);
-void report_series(FILE *file, enum report_style style, const struct series *series);
-void report_verdicts(FILE *file, enum report_style style, const struct verdict *verdicts, size_t count);
+/* On stdout. */
+void report_machine(const struct report *report);
+void report_series(const struct series *series);
+void report_verdicts(const struct report *report);
 
 /* Every round of every series. */
 void report_json(FILE *file, const struct report *report);

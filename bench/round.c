@@ -33,10 +33,8 @@
 #include "common.h"
 #include "machine.h"
 
-#define STACK_BYTES (256u << 10)  /* of which little is touched: a thousand threads cost a few MiB */
-#define TOUCHED_BYTES (24u << 10) /* of each stack, before memory is measured */
-#define GROUP_OVERHEAD 64.0       /* bytes a group may take beside its records: what we hold ourselves to */
-#define LOOK_AGAIN_NS 10000000    /* how often the main thread looks whether the round is over */
+#define STACK_BYTES (256u << 10) /* of which little is touched: a thousand threads cost a few MiB */
+#define LOOK_AGAIN_NS 10000000   /* how often the main thread looks whether the round is over */
 
 enum phase {
     PHASE_WARMUP,
@@ -58,7 +56,6 @@ struct round {
     _Atomic(int) phase;        /* enum phase; only ever moves up */
     _Atomic(uint64_t) stop_ns; /* written before PHASE_STOP by the thread that sets it */
     _Atomic(uint64_t) bytes;   /* counted, where limits->bytes is set */
-    _Atomic(unsigned) running; /* threads that have not reached limits->count */
     _Atomic(int) error;        /* the first one */
 };
 
@@ -106,14 +103,6 @@ static void note_error(struct round *round, int error)
     stop(round, now_ns());
 }
 
-/* Makes the pages of the stack resident that the append will use, so that they don't count as its. */
-static __attribute__((noinline)) void touch_stack(void)
-{
-    volatile unsigned char bytes[TOUCHED_BYTES];
-    for (size_t i = 0; i < sizeof(bytes); i += 1024)
-        bytes[i] = 1;
-}
-
 /* Counts one append; true if it was this thread's last. */
 static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, uint64_t returned_ns)
 {
@@ -123,16 +112,10 @@ static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, 
     histogram_add(&worker->histogram, returned_ns - began_ns);
     worker->appends++;
     worker->bytes += size;
-    if (limits->bytes && atomic_fetch_add(&round->bytes, size) + size >= limits->bytes) {
-        stop(round, returned_ns);
-        return true;
-    }
-    if (limits->count && worker->appends == limits->count) {
-        if (atomic_fetch_sub(&round->running, 1) == 1)
-            stop(round, returned_ns);
-        return true;
-    }
-    return false;
+    if (limits->bytes == 0 || (double)(atomic_fetch_add(&round->bytes, size) + size) < limits->bytes)
+        return false;
+    stop(round, returned_ns);
+    return true;
 }
 
 /* Of an append that was due before the measured span ended, and has returned behind it. */
@@ -202,7 +185,6 @@ static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
     prctl(PR_SET_TIMERSLACK, 1); /* or each sleep takes 50 µs longer */
-    touch_stack();
     pthread_barrier_wait(&worker->round->ready);
     pthread_barrier_wait(&worker->round->go);
     if (worker->round->is_open)
@@ -236,7 +218,7 @@ static struct worker *start_workers(struct round *round)
 /* What was counted since the contender was opened, or the machine was started. */
 struct reading {
     struct peer_counters peer;
-    struct device_counters device;
+    double flushes;           /* of the device */
     struct processor_use use; /* by measure(), next to the clock */
 };
 
@@ -245,25 +227,22 @@ static struct reading count(const struct round *round)
     struct reading reading = { .peer = { 0 } };
     if (round->contender->peer->count)
         round->contender->peer->count(round->state, &reading.peer);
-    device_count(round->dir, &reading.device);
+    reading.flushes = device_flushes(round->dir);
     return reading;
 }
 
-/* Returns when the phase is PHASE_STOP; the largest resident size seen on the way. */
-static double watch(struct round *round, uint64_t start_ns, bool is_watching_memory)
+/* Returns when the phase is PHASE_STOP. */
+static void watch(struct round *round, uint64_t start_ns)
 {
     uint64_t end_ns =
         round->limits->seconds > 0 ? start_ns + (uint64_t)(round->limits->seconds * 1e9) : UINT64_MAX;
-    double largest = NAN;
 
     for (;;) {
         uint64_t now = now_ns();
         if (now >= end_ns || round_is_interrupted())
             stop(round, now);
-        if (is_watching_memory)
-            largest = fmax(largest, memory_resident_bytes());
         if (atomic_load(&round->phase) == PHASE_STOP)
-            return largest;
+            return;
         uint64_t left = end_ns - now;
         sleep_ns(left < LOOK_AGAIN_NS ? left : LOOK_AGAIN_NS);
     }
@@ -297,30 +276,10 @@ static void digest_counters(const struct reading *from, const struct reading *to
     const struct peer_counters *before = &from->peer, *after = &to->peer;
     const double syncs = (double)(after->syncs - before->syncs);
     figures->appends_per_sync = per((double)(after->appends - before->appends), syncs);
-    if (after->written_bytes > 0) {
-        figures->rolls = (double)(after->rolls - before->rolls);
-        figures->roll_waits = (double)(after->roll_waits - before->roll_waits);
-        figures->recycled = (double)(after->recycled - before->recycled);
-    }
-    figures->device_bytes_per_written =
-        per(to->device.bytes - from->device.bytes, (double)(after->written_bytes - before->written_bytes));
-    figures->device_writes_per_sync = per(to->device.writes - from->device.writes, syncs);
-    figures->flushes_per_append = per(to->device.flushes - from->device.flushes, figures->appends);
+    figures->flushes_per_append = per(to->flushes - from->flushes, figures->appends);
     figures->user_us_per_append =
         per((to->use.user_seconds - from->use.user_seconds) * 1e6, figures->appends);
     figures->switches_per_append = per(to->use.switches - from->use.switches, figures->appends);
-}
-
-/* Bytes are compared since open and when nothing is in flight: then they match to the last one. */
-static void digest_bytes(const struct peer_counters *total, struct figures *figures)
-{
-    const double appends = (double)total->appends, syncs = (double)total->syncs;
-    const double framing = (double)total->framed_bytes - (double)total->append_bytes;
-    if (total->written_bytes == 0)
-        return;
-    figures->framing_per_append = per(framing, appends);
-    figures->record_overhead = per(framing - GROUP_OVERHEAD * syncs, appends);
-    figures->rewrite_per_sync = per((double)total->written_bytes - (double)total->framed_bytes, syncs);
 }
 
 /* The file system's own backlog, of this contender's preparation and of the files removed before. */
@@ -344,10 +303,8 @@ static uint64_t expect_bytes(const struct round *round)
 
     if (limits->seconds > 0)
         measured = a_second * limits->seconds;
-    if (limits->bytes)
-        measured = fmin(measured, (double)limits->bytes * framed / mean);
-    if (limits->count)
-        measured = fmin(measured, (double)limits->count * round->threads * framed);
+    if (limits->bytes > 0)
+        measured = fmin(measured, limits->bytes * framed / mean);
     return (uint64_t)fmin(measured + a_second * limits->warmup_seconds, 1e15);
 }
 
@@ -380,8 +337,7 @@ static void join(const struct round *round, const struct worker *workers)
 }
 
 /* From "go" until every thread is back. */
-static void measure(struct round *round, const struct worker *workers, bool is_watching_memory,
-                    double resident_before, struct figures *figures)
+static void measure(struct round *round, const struct worker *workers, struct figures *figures)
 {
     pthread_barrier_wait(&round->go);
     if (round->limits->warmup_seconds > 0)
@@ -392,21 +348,18 @@ static void measure(struct round *round, const struct worker *workers, bool is_w
     int warmup = PHASE_WARMUP; /* unless a thread failed meanwhile */
     atomic_compare_exchange_strong(&round->phase, &warmup, PHASE_MEASURE);
 
-    double resident = watch(round, start_ns, is_watching_memory);
+    watch(round, start_ns);
     const struct processor_use use = processor_use();
     struct reading to = count(round);
     to.use = use;
     join(round, workers);
-    const struct reading total = count(round);
 
     digest_appends(round, workers, start_ns, cpu_seconds_between(&from.use, &to.use), figures);
     digest_counters(&from, &to, figures);
-    digest_bytes(&total.peer, figures);
-    figures->resident_growth = resident - resident_before;
 }
 
 bool round_run(const struct contender *contender, const struct workload *workload,
-               const struct limits *limits, bool is_watching_memory, const char *dir, struct figures *figures)
+               const struct limits *limits, const char *dir, struct figures *figures)
 {
     const struct peer *peer = contender->peer;
     struct round round = {
@@ -416,24 +369,20 @@ bool round_run(const struct contender *contender, const struct workload *workloa
         .sizes = workload->sizes,
         .threads = peer->threads ? peer->threads : workload->threads,
     };
-    double resident_before = NAN;
     bool is_good = false;
 
     if (peer->record_bytes)
         round.sizes = (struct sizes){ peer->record_bytes, peer->record_bytes, "" };
     payload_create(round.sizes.max_bytes, &round.payload);
-    atomic_store(&round.running, round.threads);
     pthread_barrier_init(&round.ready, NULL, round.threads + 1);
     pthread_barrier_init(&round.go, NULL, round.threads + 1);
     struct worker *workers = start_workers(&round);
     pthread_barrier_wait(&round.ready);
-    if (is_watching_memory)
-        resident_before = memory_resident_bytes();
 
     round.is_open = open_contender(&round);
     if (round.is_open) {
         write_out(dir);
-        measure(&round, workers, is_watching_memory, resident_before, figures);
+        measure(&round, workers, figures);
         int error = peer->close(round.state);
         is_good = is_done(&round, "append", atomic_load(&round.error)) && is_done(&round, "close", error) &&
                   !round_is_interrupted();

@@ -15,8 +15,7 @@
 struct limits {
     double seconds;
     double warmup_seconds; /* before any of them is counted */
-    uint64_t count;        /* records a thread */
-    uint64_t bytes;        /* payload of all threads together */
+    double bytes;          /* payload of all threads together */
     double rate; /* no end: so many appends a second are begun by all threads together; 0 = as many as go */
 };
 
@@ -33,8 +32,7 @@ struct contender {
 /* Runs it in `dir`, which exists and is empty; what it leaves there is the caller's to remove. Says
  * on stderr what failed; false then, and when the user interrupts. No figure is known before. */
 bool round_run(const struct contender *contender, const struct workload *workload,
-               const struct limits *limits, bool is_watching_memory, const char *dir,
-               struct figures *figures);
+               const struct limits *limits, const char *dir, struct figures *figures);
 
 /* Async-signal-safe: the round that is running ends soon and round_run() returns false. */
 void round_interrupt(void);

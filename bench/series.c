@@ -115,8 +115,7 @@ static bool run_cell(const struct series *series, struct cell *cell, unsigned ro
         limits.rate = cell->contender.share * closed_rate(series, cell, round);
     bool is_good = cell->contender.share > 0 && !(limits.rate > 0)
                        ? fail("%s has to come behind the same without @", cell->contender.label)
-                       : round_run(&cell->contender, &cell->workload, &limits, series->is_watching_memory,
-                                   path, figures);
+                       : round_run(&cell->contender, &cell->workload, &limits, path, figures);
     return remove_tree(path) && is_good;
 }
 
@@ -140,8 +139,7 @@ static bool set_stages(struct series *series, const char *dir)
         void *stage = allocate(1, study->stage_bytes);
         for (size_t c = 0; c < series->contender_count; c++)
             cells[c].stage = stage;
-        if (!study->set_stage(&(const struct setting){ study, path, &cells->workload, &series->limits },
-                              stage))
+        if (!study->set_stage(&(const struct setting){ study, path, &cells->workload }, stage))
             return false;
     }
     return true;

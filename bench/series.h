@@ -38,8 +38,7 @@ struct series {
     struct limits limits;
     unsigned rounds;
     double rest_seconds; /* before each contender's turn */
-    bool is_watching_memory;
-    char baseline[64]; /* label of a contender, or empty */
+    char baseline[64];   /* label of a contender, or empty */
 
     struct cell *cells; /* all contenders of the first workload, then of the second, ... */
     size_t cell_count, contender_count;

@@ -55,7 +55,7 @@ struct found {
     uint64_t mark;
 };
 
-extern const struct peer store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
+extern const struct peer store_twinlog_mmap, store_twinlog_pread;
 extern const struct peer store_disk_direct, store_disk_buffered;
 extern const struct peer store_bare OPTIONAL; /* needs ISA-L */
 extern const struct peer store_bdb OPTIONAL, store_lmdb OPTIONAL;

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -16,23 +15,6 @@
 bool trial_is_in_build(const struct study *study, const struct trial *trial)
 {
     return study->is_in_build ? study->is_in_build(trial) : trial->way != NULL;
-}
-
-unsigned char *make_line(uint32_t bytes)
-{
-    unsigned char *line = allocate(1, bytes);
-    for (uint32_t i = 0; i < bytes; i++)
-        line[i] = (unsigned char)('a' + i % 26);
-    line[bytes - 1] = '\n';
-    return line;
-}
-
-bool has_records(const struct peer *peer, const char *path, uint64_t count, uint32_t bytes)
-{
-    struct stat status;
-    if (peer->are_all_there)
-        return peer->are_all_there(path, count);
-    return stat(path, &status) == 0 && (uint64_t)status.st_size == count * bytes;
 }
 
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,

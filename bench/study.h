@@ -47,7 +47,6 @@ struct setting {
     const struct study *study;
     const char *dir;
     const struct workload *workload;
-    const struct limits *limits;
 };
 
 #define MAX_STUDY_COLUMNS 11 /* with a row without a heading at the end */
@@ -73,23 +72,6 @@ extern const struct study study_replay_hot, study_replay_cold, study_seek;
 extern const struct study study_open, study_follow;
 extern const struct study study_flight, study_batch, study_ways, study_state;
 extern const struct study study_plain, study_shared, study_lines, study_lines_processes;
-
-/* Of lines of text in a plain file or a log, by threads and by processes. */
-#define LINES_TRIALS                                                                                         \
-    { "spdlog", "spdlog, the line alone, the C library's buffer", &peer_spdlog },                            \
-        { "spdlog-flush", "the same with a flush for each line", &peer_spdlog_flush },                       \
-        { "spdlog-async", "the same by a thread and a queue of 8,192", &peer_spdlog_async },                 \
-        { "stdio", "fwrite(), the C library's buffer", &peer_stdio },                                        \
-        { "stdio-flush", "the same with fflush() for each line", &peer_stdio_flushed },                      \
-    {                                                                                                        \
-        "write", "write() with O_APPEND", &peer_write                                                        \
-    }
-#define LINES_STUDY                                                                                          \
-    .point = "bytes", .baseline = "write",                                                                   \
-    .columns = { { RATE("lines") }, { "puts/s", FIGURE(put_rate), 1 }, { MB_PER_S }, { CPU } }
-unsigned char *make_line(uint32_t bytes);
-/* Exactly so many? */
-bool has_records(const struct peer *peer, const char *path, uint64_t count, uint32_t bytes);
 
 bool trial_is_in_build(const struct study *study, const struct trial *trial);
 

@@ -19,6 +19,7 @@
 #define SEGMENT_BYTES (UINT64_C(64) << 20)
 #define RECORDS_A_SEGMENT 10u
 #define RECORD_BYTES 4096u
+#define OPENINGS 5u /* of a turn */
 #define HALF_RECORDS (SEGMENT_BYTES / 2 / RECORD_BYTES)
 
 /* What a child tells, in memory that both have. */
@@ -37,18 +38,25 @@ struct stage {
     uint64_t segments;
     struct crashed_log few, half; /* records in the active segment */
     struct answer *answer;
+    struct twinlog *writer; /* in a child: beside which something is done */
 };
 
-/* Runs it in a child and waits for its end; its error, if the child lived to tell. */
-static int run_in_child(struct stage *stage, int (*work)(struct stage *stage, const char *dir),
-                        const char *dir)
+struct way {
+    int (*work)(struct stage *stage, const char *dir);
+    int (*before)(struct stage *stage, const char *dir); /* the clock starts; NULL: nothing */
+    bool is_half, is_cold;
+};
+
+/* Goes that way in a child and waits for its end; its error, if the child lived to tell. */
+static int run_in_child(struct stage *stage, const struct way *way, const char *dir)
 {
     *stage->answer = (struct answer){ .error = -ECHILD };
     pid_t child = fork();
     if (child < 0)
         return -errno;
     if (child == 0) {
-        stage->answer->error = work(stage, dir);
+        const int error = way->before ? way->before(stage, dir) : 0;
+        stage->answer->error = error ? error : way->work(stage, dir);
         _exit(0);
     }
     int error = wait_for(child);
@@ -106,9 +114,9 @@ static bool make_crashed(struct stage *stage, const char *dir, const char *name,
                          struct crashed_log *log)
 {
     snprintf(log->dir, sizeof(log->dir), "%s/%s", dir, name);
-    int error = run_in_child(stage, make_segments, log->dir);
+    int error = run_in_child(stage, WAY(.work = make_segments), log->dir);
     if (error == 0 && is_half)
-        error = run_in_child(stage, fill_half, log->dir);
+        error = run_in_child(stage, WAY(.work = fill_half), log->dir);
     log->last_lsn = stage->answer->last_lsn;
     return error == 0 || complain("twinlog", "write", twinlog_strerror(error));
 }
@@ -162,36 +170,19 @@ static int read_first(struct stage *stage, const char *dir)
     return read_one(stage, dir, false);
 }
 
-/* Of a log that was closed. */
-static int read_first_closed(struct stage *stage, const char *dir)
+static int read_last(struct stage *stage, const char *dir)
 {
-    struct twinlog *log;
-    int error = open_log(dir, 0, &log);
-    if (error == 0)
-        error = twinlog_close(log);
-    return error ? error : read_one(stage, dir, false);
+    return read_one(stage, dir, true);
 }
 
-/* Beside a writer, which is this process. */
-static int read_last_beside(struct stage *stage, const char *dir)
-{
-    struct twinlog *log;
-    int error = open_log(dir, 0, &log);
-    return error ? error : read_one(stage, dir, true);
-}
-
-static int go_on_beside(struct stage *stage, const char *dir)
+static int read_consumed(struct stage *stage, const char *dir)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
-    struct twinlog *log;
-    int rc = open_log(dir, 0, &log);
+    int rc = append_many(stage->writer, 2);
+    stage->answer->last_lsn = twinlog_durable_lsn(stage->writer);
     if (rc == 0)
-        rc = append_many(log, 2);
-    if (rc < 0)
-        return rc;
-    stage->answer->last_lsn = twinlog_durable_lsn(log);
-    rc = twinlog_cursor_set(log, "consumer", stage->answer->last_lsn - 1);
+        rc = twinlog_cursor_set(stage->writer, "consumer", stage->answer->last_lsn - 1);
     uint64_t began_ns = now_ns();
     if (rc == 0)
         rc = twinlog_consumer_open(dir, "consumer", NULL, &consumer);
@@ -211,36 +202,18 @@ static int inspect(struct stage *stage, const char *dir)
     return error;
 }
 
-static int inspect_beside(struct stage *stage, const char *dir)
+/* ---- what a child does first, without the clock ----------------------------------------------- */
+
+static int leave_closed(struct stage *stage, const char *dir)
 {
-    struct twinlog *log;
-    int error = open_log(dir, 0, &log);
-    return error ? error : inspect(stage, dir);
+    const int error = open_log(dir, 0, &stage->writer);
+    return error ? error : twinlog_close(stage->writer);
 }
 
-static int append_to_closed(struct stage *stage, const char *dir)
+static int leave_open(struct stage *stage, const char *dir)
 {
-    struct twinlog *log;
-    int error = open_log(dir, 0, &log);
-    if (error == 0)
-        error = twinlog_close(log);
-    uint64_t began_ns = now_ns();
-    if (error == 0)
-        error = open_log(dir, 0, &log);
-    if (error == 0)
-        error = append_many(log, 1);
-    if (error)
-        return error;
-    stage->answer->last_lsn = twinlog_last_lsn(log);
-    error = twinlog_close(log);
-    stage->answer->ns = now_ns() - began_ns;
-    return error;
+    return open_log(dir, 0, &stage->writer);
 }
-
-struct way {
-    int (*work)(struct stage *stage, const char *dir);
-    bool is_half, is_cold;
-};
 
 static bool open_again(void *state, const struct trial *trial, const struct limits *limits,
                        struct figures *figures)
@@ -250,11 +223,12 @@ static bool open_again(void *state, const struct trial *trial, const struct limi
     struct crashed_log *log = way->is_half ? &stage->half : &stage->few;
     struct histogram histogram;
 
+    (void)limits;
     histogram_reset(&histogram);
-    for (uint64_t i = 0; i < limits->count; i++) {
+    for (uint64_t i = 0; i < OPENINGS; i++) {
         if (way->is_cold && !forget_files(trial->label, log->dir))
             return false;
-        int error = run_in_child(stage, way->work, log->dir);
+        int error = run_in_child(stage, way, log->dir);
         if (error)
             return complain(trial->label, "open", twinlog_strerror(error));
         if (stage->answer->last_lsn < log->last_lsn)
@@ -269,22 +243,22 @@ static bool open_again(void *state, const struct trial *trial, const struct limi
 }
 
 static const struct trial open_trials[] = {
-    { "open", "twinlog_open()", WAY(reopen, false, false) },
+    { "open", "twinlog_open()", WAY(.work = reopen) },
     { "open, half full", "the same with half of the active segment to walk through",
-      WAY(reopen, true, false) },
-    { "open, cold", "the same with the log's files out of the page cache", WAY(reopen, false, true) },
-    { "reader", "twinlog_reader_open() and the first record", WAY(read_first, false, false) },
+      WAY(.work = reopen, .is_half = true) },
+    { "open, cold", "the same with the log's files out of the page cache",
+      WAY(.work = reopen, .is_cold = true) },
+    { "reader", "twinlog_reader_open() and the first record", WAY(.work = read_first) },
     { "reader, half full", "the same with half of the active segment to walk through",
-      WAY(read_first, true, false) },
-    { "reader, closed", "the same of a log that was closed", WAY(read_first_closed, false, false) },
+      WAY(.work = read_first, .is_half = true) },
+    { "reader, closed", "the same of a log that was closed",
+      WAY(.work = read_first, .before = leave_closed) },
     { "newest, beside", "twinlog_reader_open() beside a writer, and the newest record",
-      WAY(read_last_beside, true, false) },
+      WAY(.work = read_last, .before = leave_open, .is_half = true) },
     { "consumer, beside", "twinlog_consumer_open() beside a writer, and the next record",
-      WAY(go_on_beside, true, false) },
-    { "inspect", "twinlog_inspect()", WAY(inspect, false, false) },
-    { "inspect, beside", "the same beside a writer", WAY(inspect_beside, false, false) },
-    { "append, closed", "twinlog_open() of a closed log, one append, twinlog_close()",
-      WAY(append_to_closed, false, false) },
+      WAY(.work = read_consumed, .before = leave_open, .is_half = true) },
+    { "inspect", "twinlog_inspect()", WAY(.work = inspect) },
+    { "inspect, beside", "the same beside a writer", WAY(.work = inspect, .before = leave_open) },
     { NULL, NULL, NULL },
 };
 

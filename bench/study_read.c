@@ -19,6 +19,8 @@
 #include "study.h"
 
 #define MAX_OPEN 8
+#define REPLAYED_BYTES (256u << 20)
+#define SOUGHT 1000000u /* records, among which one is read */
 
 struct stage {
     char dir[2048];
@@ -75,8 +77,7 @@ static bool set_stage(const struct study *study, const char *dir, uint32_t recor
 static bool set_replay_stage(const struct setting *setting, void *stage)
 {
     uint32_t record_bytes = setting->workload->sizes.max_bytes;
-    return set_stage(setting->study, setting->dir, record_bytes, setting->limits->bytes / record_bytes + 1,
-                     stage);
+    return set_stage(setting->study, setting->dir, record_bytes, REPLAYED_BYTES / record_bytes + 1, stage);
 }
 
 static bool replay_once(const struct stage *stage, const struct trial *trial, void *store_state)
@@ -205,8 +206,7 @@ static void clear_seek_stage(void *state)
 static bool set_seek_stage(const struct setting *setting, void *state)
 {
     struct stage *stage = state;
-    if (!set_stage(setting->study, setting->dir, setting->workload->sizes.max_bytes, setting->limits->count,
-                   stage))
+    if (!set_stage(setting->study, setting->dir, setting->workload->sizes.max_bytes, SOUGHT, stage))
         return false;
     for (size_t i = 0; setting->study->trials[i].label; i++) {
         const struct trial *trial = &setting->study->trials[i];
@@ -252,7 +252,6 @@ static bool seek(void *state, const struct trial *trial, const struct limits *li
 static const struct trial seek_trials[] = {
     { "twinlog-mmap", "seek() and next(), a reader that maps", &store_twinlog_mmap },
     { "twinlog-pread", "seek() and next(), a reader that reads", &store_twinlog_pread },
-    { "twinlog-time", "seek_time() and next(), a reader that reads", &store_twinlog_time },
     { "lmdb", "LMDB: mdb_get(), integer keys", &store_lmdb },
     { "rocksdb", "RocksDB: rocksdb_get_pinned(), all blocks in its cache", &store_rocksdb },
     { NULL, NULL, NULL },

@@ -25,7 +25,6 @@
 #define RECORD_BYTES 128u /* where the point is something else */
 #define LATENCY_INTERVAL 64u
 #define FETCH 256u
-#define CURSOR_RECORDS 1000u
 
 struct stage {
     char dir[4096];
@@ -166,20 +165,7 @@ static int set_vote(struct flight *flight)
     return twinlog_meta_set(flight->state, "vote", term_and_candidate, sizeof(term_and_candidate));
 }
 
-/* The first one, in the warm-up, makes the records. */
-static int set_cursor(struct flight *flight)
-{
-    int error = 0;
-    for (unsigned i = 0; flight->number == 0 && i < CURSOR_RECORDS && error == 0; i++)
-        error = twinlog_enqueue(flight->state, "record", 6, NULL);
-    if (error == 0 && flight->number == 0)
-        error = twinlog_sync(flight->state);
-    if (error)
-        return error;
-    return twinlog_cursor_set(flight->state, "consumer", 1 + flight->number++ % CURSOR_RECORDS);
-}
-
-/* The reference of both: each set is two durable writes of 4 KiB, one after the other. */
+/* The reference: each set is two durable writes of 4 KiB, one after the other. */
 static int write_twice(struct flight *flight)
 {
     int error = append(flight);
@@ -375,7 +361,7 @@ static const struct trial ways_trials[] = {
     { "durable", "twinlog_append()", BY(peer_twinlog, AT(APPEND_DURABLE)) },
     { "written", "twinlog_append_batch() of one at the level", BY(peer_twinlog, AT(APPEND_WRITTEN)) },
     { "written, page cache", "the same without direct I/O",
-      BY(peer_twinlog, AT(APPEND_WRITTEN), .setup.is_buffered = true) },
+      BY(peer_twinlog, AT(APPEND_WRITTEN), .setup.flags = TWINLOG_BUFFERED) },
     { "written, naive", "write()", BY(peer_naive, AT(APPEND_WRITTEN)) },
     { "written, bdb", "Berkeley DB: log_put() with DB_LOG_WRNOSYNC", BY(peer_bdb, AT(APPEND_WRITTEN)) },
     { "written, leveldb", "LevelDB: put with sync=0", BY(peer_leveldb, AT(APPEND_WRITTEN)) },
@@ -387,7 +373,6 @@ static const struct trial ways_trials[] = {
 
 static const struct trial state_trials[] = {
     { "meta_set", "twinlog_meta_set() of 16 bytes", BY(peer_twinlog, ONE(set_vote)) },
-    { "cursor_set", "twinlog_cursor_set()", BY(peer_twinlog, ONE(set_cursor)) },
     { "raw-twice", "the reference: two 4 KiB direct overwrites with RWF_DSYNC",
       BY(peer_raw, ONE(write_twice)) },
     { NULL, NULL, NULL },
