@@ -23,8 +23,7 @@
  *  - Options may be NULL. Every close accepts NULL. A field of 0 means its default, or "off".
  *    ret_report (may be NULL, as `each` and `progress` in options) is filled in when a call fails,
  *    and must stay valid until a reader or consumer that has it is closed.
- *  - A result of `each` that is not 0 ends the call and is returned. In `observe` a call that could
- *    wait returns -EDEADLK, on any log; watermarks work, and readers that do not wait.
+ *  - A result of `each` that is not 0 ends the call and is returned.
  *  - Initialise structures that begin with `size` with their ..._INIT macro, also outputs. They may
  *    grow: a program works with a newer library. A field that an older library does not know must
  *    be 0 (else -EINVAL), and is 0 in an output. Unknown flags and `reserved` must be 0.
@@ -36,7 +35,7 @@
  *
  *     error                              append, batch  submit   truncate  trim     cursor, value
  *     -EINVAL -EMSGSIZE -EAGAIN -EROFS   nothing        nothing  nothing   nothing  nothing
- *     -ENOTSUP -ESHUTDOWN -EDEADLK and TWINLOG_EFORKED: the same
+ *     -ENOTSUP -ESHUTDOWN and TWINLOG_EFORKED: the same
  *     -ENOSPC -EDQUOT -EFBIG -EMFILE     nothing        nothing  nothing   partly   either
  *     -ETIMEDOUT -ECANCELED              see LSN        nothing
  *     TWINLOG_EPOISONED                  nothing        nothing  unknown   nothing
@@ -138,8 +137,7 @@ enum twinlog_open_flags {
     /* Take no lock, never append (-EROFS); beside a writer, on a read-only file system. Cursors and
      * values can be set where files may be written. Implies TWINLOG_MUST_EXIST. */
     TWINLOG_READ_ONLY = 1u << 3,
-    TWINLOG_NO_RECYCLE = 1u << 4, /* remove trimmed segments, never write a new one over them */
-    TWINLOG_NO_THREAD = 1u << 5   /* no committer: twinlog_drive() or a waiting call commits */
+    TWINLOG_NO_RECYCLE = 1u << 4 /* remove trimmed segments, never write a new one over them */
 };
 /* How a new segment file is made. Written blocks make small commits twice as fast. */
 enum twinlog_prepare {
@@ -159,7 +157,6 @@ enum twinlog_mode {
 };
 struct twinlog;           /* one open log, for any thread; at most 32,767 calls at a time */
 struct twinlog_committer; /* commits for many logs, see below */
-struct twinlog_event;     /* see twinlog_admin.h */
 
 /* segment_bytes, buffer_bytes (at most segment_bytes - 8192), mapped_bytes: multiples of 4096 */
 struct twinlog_options {
@@ -180,13 +177,8 @@ struct twinlog_options {
     struct twinlog_committer *committer; /* must outlive the log; NULL: a thread of the log */
     uint32_t flush_interval_ms;          /* commit a record of a relaxed level after this time */
     /* Mapped modes: segment_bytes is at most 1 GiB; PAD, READ_ONLY and a committer are -EINVAL;
-     * no recycling; events, segment_... have no effect. */
+     * no recycling; segment_... have no effect. */
     uint32_t mode; /* enum twinlog_mode */
-    /* Called by the thread that causes an event, in the middle of its work: must return soon. */
-    void (*observe)(void *context, const struct twinlog_event *event);
-    void *observe_context;
-    uint32_t observe_mask; /* of 1u << enum twinlog_event_kind in twinlog_admin.h; 0 = all */
-    uint32_t reserved;
     /* Mapped modes: the first segment; the next are twice as large. At least max_record_bytes +
      * 28672, default 10 MiB or what the largest record needs. */
     uint64_t mapped_bytes;
@@ -203,7 +195,7 @@ struct twinlog_options {
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 /* Waits for calls on `log`, makes what it accepted durable, marks it as closed, and frees it.
  * Returns 0, or the error that kept a record or the mark (but for a full disk) from being durable.
- * The handle is gone, except after -EBUSY (it has readers) and -EDEADLK. No call may begin then. */
+ * The handle is gone, except after -EBUSY: it has readers. No call may begin then. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending ---- */
@@ -288,10 +280,6 @@ struct twinlog_request {
  * queue gets it, in the order of LSNs. Allocates nothing. The terms apply to the wait for room. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
-/* Lends a thread to the log: commits groups that some caller waits for, and completes their
- * requests, not what was only enqueued. Any number of threads; all must have left when close
- * returns. 1 = committed; 0 = nothing to do in time; -ESHUTDOWN; or what poisoned it. */
-int twinlog_drive(struct twinlog *log, int timeout_ms);
 /* Completed requests in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
@@ -401,6 +389,7 @@ struct twinlog_record {
     size_t size;
     uint16_t tag; /* as the entry had them */
     uint8_t type;
+    uint32_t salt; /* of its epoch: which history it is of, see twinlog_reader_history() */
 };
 enum twinlog_reader_flags {
     /* Map the segments (read where mapping does not work): no copy, every checksum verified. If a

@@ -14,24 +14,6 @@ extern "C" {
 #endif
 
 /* ---- an open log ---- */
-/* The events that `observe` is called for. */
-enum twinlog_event_kind {
-    TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
-    TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
-    TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
-    TWINLOG_EVENT_POISON     /* a write or sync failed, the log is poisoned; `error` */
-};
-struct twinlog_event {
-    uint32_t size;
-    uint32_t kind; /* enum twinlog_event_kind */
-    int32_t error;
-    uint32_t is_durable;
-    uint64_t first_lsn, records;
-    uint64_t bytes;   /* written */
-    uint64_t took_ns; /* the write and the sync */
-    uint64_t segment; /* sequence number */
-};
-
 /* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of
  * mapped bytes. */
 struct twinlog_stat {

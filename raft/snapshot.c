@@ -125,7 +125,6 @@ static int open_log(struct storage *s)
     options.buffer_bytes = 4 * PIECE_BYTES;
     options.max_record_bytes = 2 * PIECE_BYTES;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
-    options.flags = TWINLOG_NO_THREAD;
     return twinlog_open(s->snapshot_dir, &options, &s->snapshots);
 }
 

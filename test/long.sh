@@ -25,7 +25,7 @@ END
     for k in $(seq "$jobs"); do
         echo "bits-$k damage-flips -s $jobs -f $((k - 1))"
     done
-    echo "sectors damage-sectors"
+    echo "sectors damage-random -e -n 60"
     for fs in ext4 xfs btrfs; do
         for method in image shutdown fault slow; do
             [ "$fs-$method" = btrfs-shutdown ] || # there is no such call

@@ -79,7 +79,7 @@ fuzz()
     build fuzz
     programs=build/fuzz/test/fuzz
     mkdir -p build/found
-    for target in frames directory operations; do
+    for target in frames directory; do
         say "fuzz $target"
         mkdir -p "build/corpus/$target" "build/seeds/$target"
         [ "$target" != directory ] || "$programs/fuzz-seeds" build/seeds/directory test/golden/*.hex

@@ -108,11 +108,12 @@ struct append {
 
     /* [reading thread] */
     struct input input;
-    struct batch *batch; /* being filled; NULL = the next record needs one */
-    struct run accepted; /* the first and the newest LSN of this run; 0 and 0 = none */
-    uint64_t common_lsn; /* newest record that the log and an import both have; 0 = none was compared */
-    uint64_t other_lsn;  /* the first record that they do not; 0 = none */
-    void *room;          /* for a record of the log */
+    struct batch *batch;  /* being filled; NULL = the next record needs one */
+    struct run accepted;  /* the first and the newest LSN of this run; 0 and 0 = none */
+    uint64_t common_lsn;  /* newest record that the log and an import both have; 0 = none was compared */
+    uint64_t other_lsn;   /* the first record that they do not; 0 = none */
+    void *room;           /* for a record of the log */
+    struct source source; /* of what was imported with --from */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -276,7 +277,9 @@ static int has_record(struct append *append, uint64_t lsn, const struct twinlog_
     return error ? error
                  : record.size == entry->size && record.time_ns == entry->time_ns &&
                        record.type == entry->type && record.tag == entry->tag &&
-                       memcmp(record.data, entry->data, entry->size) == 0;
+                       memcmp(record.data, entry->data, entry->size) == 0 &&
+                       may_be_of_source(append->log, &append->source, append->input.log_id,
+                                        append->input.salt, &record);
 }
 
 /* Finds the first record of the log behind the common one and in front of that LSN, which the import does not have. */
@@ -334,13 +337,14 @@ static int compare(struct append *append, const struct twinlog_entry *entry)
 /* All of the export was read. Has it ended in front of the log? */
 static int compare_end(struct append *append)
 {
-    uint64_t end_lsn = append->input.last_lsn;
+    const struct input *input = &append->input;
+    const uint64_t end_lsn = input->last_lsn > input->lsn ? input->last_lsn : input->lsn;
 
     if (append->renumbers || append->accepted.first || !twinlog_first_lsn(append->log))
         return 0;
     if (!append->common_lsn)
         return OTHER_HISTORY;
-    if (append->common_lsn != end_lsn || end_lsn >= twinlog_last_lsn(append->log))
+    if (end_lsn >= twinlog_last_lsn(append->log))
         return 0;
     append->other_lsn = end_lsn + 1;
     return rewind_log(append);
@@ -394,6 +398,9 @@ static int import_record(struct append *append, const struct twinlog_entry *entr
     if (result)
         return result < 0 ? result : 0;
     result = take_up(append);
+    if (!result && append->input.log_id[0] && !append->renumbers)
+        result = note_source(append->log, &append->source, append->input.log_id, append->input.salt,
+                             append->input.lsn);
     terms.level = TWINLOG_LEVEL_BUFFERED;
     return result ? result : twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
 }
@@ -623,6 +630,12 @@ static int open_log(struct append *append, struct twinlog_options *options)
                     error == -EBUSY ? advise_busy(append) : NULL);
     if (report.action == TWINLOG_DID_TRUNCATE && !append->is_quiet)
         complain("note: %s", report.text);
+    append->source.name = "import";
+    error = append->input.framing == FRAMING_EXPORT ? load_source(append->log, &append->source) : 0;
+    if (error) {
+        twinlog_close(append->log);
+        return fail("read the value 'import' of", append->dir, error, NULL, NULL);
+    }
     return STATUS_FINE;
 }
 

@@ -279,9 +279,9 @@ static bool is_export(const struct cat *cat)
     return cat->printer.format == OPTION_EXPORT;
 }
 
-/* With --from, which history the export is of: another log is to go on with it. A log that ends in front of --from has
- * not what the other log has: there is nothing to wait for. Of an empty or damaged log nothing is said; the error comes
- * with the records. */
+/* Which history the export is of, and where the log ends, unless the export is all of it. A log that ends in front of
+ * --from has not what the other log has: there is nothing to wait for. Of an empty or damaged log nothing is said; the
+ * error comes with the records. */
 static void begin_export(struct cat *cat)
 {
     struct twinlog_history history = TWINLOG_HISTORY_INIT;
@@ -297,8 +297,10 @@ static void begin_export(struct cat *cat)
         exit(STATUS_FAILED);
     }
     fputs(EXPORT_BEGIN, stdout);
+    const bool is_whole =
+        !cat->options.from_lsn && !cat->options.to_lsn && !cat->has_until && !cat->is_following;
     from_lsn = from_lsn < first_lsn ? first_lsn : from_lsn;
-    if (error || !cat->options.from_lsn || !last_lsn ||
+    if (error || is_whole || !last_lsn ||
         twinlog_reader_history(cat->reader, from_lsn < last_lsn ? from_lsn : last_lsn, &history))
         return;
     printf("history ");
@@ -306,6 +308,8 @@ static void begin_export(struct cat *cat)
         printf("%02x", history.log_id[i]);
     printf(" %" PRIu32 " %08" PRIx32 " %" PRIu64 " %" PRIu64 "\n", history.epoch, history.salt,
            history.first_lsn, last_lsn);
+    cat->printer.tells_salt = true;
+    cat->printer.salt = history.salt;
 }
 
 static int print_records(struct cat *cat)
@@ -382,7 +386,8 @@ static void take_options(struct cat *cat, const struct command *command, int arg
     }
     if (with_time && format)
         usage_error("--time is for lines: --json and --export have the time");
-    cat->printer = (struct printer){ format, with_time, isatty(STDOUT_FILENO) };
+    cat->printer =
+        (struct printer){ .format = format, .with_time = with_time, .is_visible = isatty(STDOUT_FILENO) };
     cat->dir = take_directory(argc, argv);
 }
 

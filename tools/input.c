@@ -110,48 +110,63 @@ static bool pass_line(struct input *input, const char *line)
     return true;
 }
 
-/* Passes the line that says which history it is, which may be missing. False: it is no such line. */
+/* Passes the line that says which history it is, which may be missing, or that another epoch begins. False: it is no
+ * such line. */
 static bool pass_history(struct input *input, const char *line, size_t length)
 {
     char text[MAX_HEADER_BYTES * 2];
-    char id[33];
     unsigned epoch = 0;
-    unsigned salt = 0;
     int end = 0;
+    bool is_history = false;
 
-    if (length >= sizeof(text) || input->records || input->last_lsn)
+    if (length >= sizeof(text))
         return false;
     memcpy(text, line, length);
     text[length] = '\0';
-    if (sscanf(text, "history %32[0-9a-f] %u %8x %" SCNu64 " %" SCNu64 "%n", id, &epoch, &salt,
-               &input->epoch_lsn, &input->last_lsn, &end) != 5 ||
-        (size_t)end != length)
+    if (input->log_id[0])
+        is_history = sscanf(text, "salt %8" SCNx32 "%n", &input->salt, &end) == 1;
+    else if (!input->records)
+        is_history =
+            sscanf(text, "history %32[0-9a-f] %u %8" SCNx32 " %" SCNu64 " %" SCNu64 "%n", input->log_id,
+                   &epoch, &input->salt, &input->epoch_lsn, &input->last_lsn, &end) == 5;
+    if (!is_history || (size_t)end != length)
         return false;
     pass(input, length + 1);
     return true;
 }
 
+/* The line that comes next, or NULL: it is not here yet, or it is too long. */
+static const char *find_line(const struct input *input, size_t *ret_length)
+{
+    const char *line = (const char *)input->buffer.bytes + input->buffer.begin;
+    const size_t left = input->buffer.end - input->buffer.begin, most = 2 * MAX_HEADER_BYTES;
+    const char *newline = memchr(line, '\n', left < most ? left : most);
+
+    *ret_length = newline ? (size_t)(newline - line) : left;
+    return newline ? line : NULL;
+}
+
 static int next_exported(struct input *input, struct twinlog_entry *ret_entry)
 {
+    const char *header = NULL;
+    size_t length = 0;
+    uint64_t lsn = 0;
+
     if (!input->has_begun)
         input->has_begun = pass_line(input, EXPORT_BEGIN);
+    while (input->has_begun && (header = find_line(input, &length)) && (*header == 'h' || *header == 's'))
+        if (!pass_history(input, header, length))
+            return -EBADMSG;
     if (input->has_begun && !input->is_whole)
         input->is_whole = pass_line(input, EXPORT_END);
-
-    const char *header = (const char *)input->buffer.bytes + input->buffer.begin;
+    header = find_line(input, &length);
     size_t left = input->buffer.end - input->buffer.begin;
     if (input->is_whole)
         return left ? -EBADMSG : 0;
-    const size_t most = 2 * MAX_HEADER_BYTES;
-    const char *newline = memchr(header, '\n', left < most ? left : most);
-    if (!newline)
-        return left >= most || input->is_ended ? -EBADMSG : 0;
-    if (input->has_begun && *header == 'h')
-        return pass_history(input, header, (size_t)(newline - header)) ? next_exported(input, ret_entry)
-                                                                       : -EBADMSG;
-    size_t head = (size_t)(newline - header) + 1;
-    uint64_t lsn = 0;
-    if (!input->has_begun || !read_header(header, head - 1, &lsn, ret_entry))
+    if (!header)
+        return length >= 2 * MAX_HEADER_BYTES || input->is_ended ? -EBADMSG : 0;
+    size_t head = length + 1;
+    if (!input->has_begun || !read_header(header, length, &lsn, ret_entry))
         return -EBADMSG;
     size_t size = ret_entry->size;
     if (size > input->record_limit)

@@ -15,6 +15,7 @@
 
 #include "buffer.h"
 #include "common.h"
+#include "source.h"
 
 struct input {
     enum framing framing;
@@ -28,6 +29,8 @@ struct input {
     bool is_whole;      /* and its last */
     uint64_t epoch_lsn; /* an export: where the epoch of its first record begins; 0 = it does not say */
     uint64_t last_lsn;  /* the newest LSN of that log; 0 = it does not say */
+    char log_id[LOG_ID_BYTES]; /* empty = it does not say */
+    uint32_t salt;             /* then of the last record */
 };
 
 int input_init(struct input *input, enum framing framing, size_t record_limit);

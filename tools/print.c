@@ -75,15 +75,18 @@ static void print_json(const struct twinlog_record *record)
     json_end_line();
 }
 
-static void print_export(const struct twinlog_record *record)
+static void print_export(struct printer *printer, const struct twinlog_record *record)
 {
+    if (printer->tells_salt && record->salt != printer->salt)
+        printf("salt %08" PRIx32 "\n", record->salt);
+    printer->salt = record->salt;
     printf("%" PRIu64 " %" PRId64 " %u %u %zu\n", record->lsn, record->time_ns, record->type, record->tag,
            (size_t)record->size);
     print_bytes(record);
     putchar_unlocked('\n');
 }
 
-void print_record(const struct printer *printer, const struct twinlog_record *record)
+void print_record(struct printer *printer, const struct twinlog_record *record)
 {
     switch (printer->format) {
     case OPTION_NUL:
@@ -97,7 +100,7 @@ void print_record(const struct printer *printer, const struct twinlog_record *re
         print_json(record);
         break;
     case OPTION_EXPORT:
-        print_export(record);
+        print_export(printer, record);
         break;
     default:
         print_line(printer, record);

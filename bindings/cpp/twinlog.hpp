@@ -536,7 +536,7 @@ class log
     result<void> close()
     {
         const int rc = twinlog_close(get());
-        if (handle && rc != -EBUSY && rc != -EDEADLK)
+        if (handle && rc != -EBUSY)
             handle->raw = nullptr;
         return detail::in_cpp(rc);
     }

@@ -280,7 +280,7 @@ func (log *Log) call(in func(c *C.struct_twinlog) error) error {
 }
 
 // Close waits for calls that have begun, makes everything durable that was accepted, and closes the log. Readers of this
-// log must be closed before. After an error the log is still open if it is EBUSY or EDEADLK, else it is closed.
+// log must be closed before. After an error the log is still open if it is EBUSY, else it is closed.
 func (log *Log) Close() error {
 	log.gate.Lock()
 	defer log.gate.Unlock()
@@ -288,7 +288,7 @@ func (log *Log) Close() error {
 		return nil
 	}
 	err := check(C.twinlog_close(log.c))
-	if e, ok := err.(Error); ok && (e.Is(syscall.EBUSY) || e.Is(syscall.EDEADLK)) {
+	if e, ok := err.(Error); ok && e.Is(syscall.EBUSY) {
 		return err
 	}
 	log.c = nil

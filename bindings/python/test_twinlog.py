@@ -50,7 +50,7 @@ class Test(unittest.TestCase):
         with twinlog.Log(self.dir) as log:
             self.assertEqual(set(log.stat()), fields("twinlog_stat", "twinlog_admin.h"))
         options = set(inspect.signature(twinlog.Log).parameters) - {"path"}
-        self.assertEqual(options, fields("twinlog_options", "twinlog.h") - {"observe_mask", "reserved"})
+        self.assertEqual(options, fields("twinlog_options", "twinlog.h"))
 
     def test_append_and_read(self) -> None:
         with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:
@@ -86,7 +86,7 @@ class Test(unittest.TestCase):
         with self.assertRaises(FileNotFoundError) as raised:
             twinlog.Log(self.dir + "/not/here")
         self.assertEqual(raised.exception.filename, self.dir + "/not/here")
-        for options in ({"no_such": 1}, {"size": 1}, {"observe": 1}, {"keep_bytes": "1"}, {"flags": None}):
+        for options in ({"no_such": 1}, {"size": 1}, {"keep_bytes": "1"}, {"flags": None}):
             with self.assertRaises(TypeError):
                 twinlog.Log(self.dir, **options)
         with twinlog.Log(self.dir) as log:

@@ -65,9 +65,4 @@ static inline int lasting_error(int error)
 #define NO_THREAD_SAFETY_ANALYSIS
 #endif
 
-/* True while this thread is in the observer of a log. The thread may lead that log, so no call may wait there: each
- * call that could is -EDEADLK. */
-bool twl_is_observing(void);
-void twl_set_observing(bool is);
-
 #endif

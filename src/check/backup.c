@@ -297,9 +297,9 @@ static int back_up_segment(struct backup *b, size_t index)
     bool is_fixed = segment.header.start_lsn > 0;
     twl_iter_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
-    if (rc > 0)
+    if (rc > 0 && segment.file_bytes >= segment.header.bytes) /* else its seal has failed half-way */
         rc = back_up_sealed(b, &segment, &footer);
-    else if (rc == 0)
+    else if (rc >= 0)
         rc = back_up_unsealed(b, &segment, index);
     twl_segment_close(&segment);
     return rc;
@@ -337,7 +337,7 @@ static int end_copy(struct backup *b)
 static int load_snapshot(struct backup *b, struct twinlog_report *ret_report)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {
-        int rc = twl_log_snapshot_load_from_disk(b->io, SNAPSHOT_SYNCS, &b->snapshot, ret_report);
+        int rc = twl_log_snapshot_load(b->io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &b->snapshot, ret_report);
         bool is_opening =
             rc == 0 && b->snapshot.has_writer && b->snapshot.shared.page && b->snapshot.epoch == 0;
         if (!is_opening || !b->io->has_threads)

@@ -77,7 +77,7 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
     int rc = 0;
     for (unsigned tries = 0; !is_current && tries < TRIES; tries++) {
         *ret = blank;
-        rc = twl_log_snapshot_load_from_disk(io, SNAPSHOT_SYNCS, &snapshot, &ret->report);
+        rc = twl_log_snapshot_load(io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &snapshot, &ret->report);
         if (rc < 0)
             return rc;
         rc = inspect_log(io, &snapshot, ret);

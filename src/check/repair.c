@@ -279,11 +279,11 @@ static void add_doubt(struct repairer *r, const struct cursor_record *record)
 static int rescue(struct repairer *r, const struct hole *hole)
 {
     struct hole near = *hole;
+    const uint64_t most_lsn = r->next_lsn + r->fillers_left;
     near.to = min_u64(hole->to, r->walk.segment.header.bytes);
+    near.last_lsn = min_u64(hole->last_lsn, most_lsn);
     if (hole->may_have_more && near.to > near.from)
-        near.last_lsn += (near.to - near.from) / RECORD_HEADER_BYTES;
-    if (!has_room_up_to(r, near.last_lsn))
-        near.last_lsn = r->next_lsn + r->fillers_left;
+        near.last_lsn = min_u64(near.last_lsn + (near.to - near.from) / RECORD_HEADER_BYTES, most_lsn);
     uint64_t at = align_up(near.from, 8);
     struct cursor_record record = { 0 };
     struct epoch epoch;

@@ -161,7 +161,7 @@ static int look_until_it_fits(struct listing *l)
     int rc = -EAGAIN;
     for (unsigned tries = 0; (rc == -EAGAIN || rc == -ENOENT) && tries < TRIES; tries++) {
         forget(l);
-        rc = twl_log_snapshot_load(l->io, &l->snapshot, &report);
+        rc = twl_log_snapshot_load(l->io, 0, &l->snapshot, &report);
         if (rc < 0)
             return rc;
         rc = describe_all(l);

@@ -542,16 +542,29 @@ static int tell_missing_end(struct walk *w)
 
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
 {
-    int rc = twl_log_snapshot_load_from_disk(w->io, w->snapshot_flags, &w->snapshot, ret_report);
-    if (rc < 0)
+    int rc = -ENOENT; /* a segment was removed before it was looked at */
+    for (unsigned tries = 0; rc == -ENOENT && tries < TRIES; tries++) {
+        struct log_snapshot snapshot;
+        rc = twl_log_snapshot_load(w->io, SNAPSHOT_READS_DISK | w->snapshot_flags, &snapshot, ret_report);
+        if (rc < 0)
+            return rc;
+        twl_log_snapshot_free(&w->snapshot); /* after a failure there is still the one before */
+        w->snapshot = snapshot;
+        rc = twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
+    }
+    if (rc < 0) {
+        rc = rc == -ENOENT ? -EBUSY : rc;
+        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, rc, "cannot read: %s",
+                   twinlog_strerror(rc));
         return rc;
+    }
     const struct segment_set *set = &w->snapshot.set;
     w->next_lsn = max_u64(w->next_lsn, set->first_lsn);
     w->total_bytes = w->done_bytes;
     for (size_t i = w->index; i < set->started; i++)
         w->total_bytes += set->entries[i].header.bytes;
     w->cursor.passes_claims = !w->snapshot.has_writer;
-    return twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
+    return 0;
 }
 
 /* What was known in front of the last segment with groups that was walked. */
@@ -566,7 +579,6 @@ struct stage {
 static int look_again(struct walk *w, const struct stage *stage, struct position *ret_position)
 {
     struct twinlog_report report;
-    twl_log_snapshot_free(&w->snapshot);
     w->is_done = false;
     w->index = 0;
     w->records = stage->records;

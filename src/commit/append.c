@@ -148,8 +148,6 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
         }
         if (must_call)
             twl_client_call(&c->client);
-        if (is_no_space(rc))
-            twl_tell(c, &(struct twinlog_event){ .kind = TWINLOG_EVENT_FULL, .error = rc });
         if (rc < 0)
             return rc;
         if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))

@@ -7,7 +7,7 @@
  *     leader:  swap the buffers, wait for slow copiers, write and sync, publish, wake, complete, hand on
  *
  * The leader is a writer that waits; or a committer, the thread of one log or of many, for callers that do not wait or
- * cannot wait long; or a thread that the program lends to twinlog_drive().
+ * cannot wait long.
  *
  * Any thread may call anything here at any time between create and destroy.
  */
@@ -49,8 +49,8 @@ void twl_commit_destroy(struct commit *commit);
 
 /* Stops the commit path. When a record is durable, the leader may still be at work: it may be about to ask the keeper
  * for a segment. So a caller that changes the surroundings of the commit path becomes the leader meanwhile, and no
- * committer and no driver can lead. On return every accepted record is durable. No thread may append meanwhile. After
- * an error, that of the poison, the commit path is not stopped. */
+ * committer can lead. On return every accepted record is durable. No thread may append meanwhile. After an error, that
+ * of the poison, the commit path is not stopped. */
 int twl_commit_stop(struct commit *commit);
 void twl_commit_go_on(struct commit *commit);
 
@@ -90,12 +90,10 @@ int twl_commit_put(struct commit *commit, const struct batch *batch, const struc
  * log; -ETIMEDOUT, -ECANCELED. `is_told`: put() has already announced this wait. */
 int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *terms, bool is_told);
 
-/* As twinlog_drive(). */
-int twl_commit_drive(struct commit *commit, int timeout_ms);
-/* Starts a committer unless the log has one. 0 or an error; -ENOTSUP where no thread may be started. */
+/* Starts a committer unless the log has one. 0 or an error. */
 int twl_commit_need_committer(struct commit *commit);
-/* Makes calls that drive the log return -ESHUTDOWN. */
-void twl_commit_end_driving(struct commit *commit);
+/* One turn of a committer of its own: true if it has led a round. */
+bool twl_commit_turn(struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The committer: the thread that leads for callers that do not: for requests, for calls with a deadline, for the flush
- * interval. A log has its own committer, started when it is first needed, or shares one with other logs. A thread that
- * the program lends with twinlog_drive() does the same.
+ * interval. A log has its own committer, started when it is first needed, or shares one with other logs.
  *
  * A shared committer is the only leader of its logs, its clients. It leads a log that has called it: it begins a round,
  * hands the write to the ring, and goes on to the next log. When the write is done, it ends the round and gives
@@ -177,33 +176,10 @@ static bool has_work(struct commit *c)
     return needs && atomic_load(&c->poison) == 0;
 }
 
-int twl_commit_drive(struct commit *c, int timeout_ms)
+bool twl_commit_turn(struct commit *c)
 {
-    const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
-    for (;;) {
-        uint32_t seen = twl_event_value(&c->client.called);
-        int rc = atomic_load(&c->poison);
-        if (rc == 0 && atomic_load(&c->client.is_over))
-            rc = -ESHUTDOWN;
-        if (rc < 0)
-            return rc;
-        uint64_t wake_ns = deadline_ns;
-        if (!c->client.is_shared) {
-            flush(&c->client, 0);
-            wake_ns = sooner(deadline_ns, atomic_load(&c->client.flush_ns));
-            if (has_work(c) && twl_lead(c, NULL) == LEAD_ROUND)
-                return 1;
-        }
-        if (timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
-            return 0;
-        twl_event_sleep_until(&c->client.called, seen, wake_ns);
-    }
-}
-
-void twl_commit_end_driving(struct commit *c)
-{
-    atomic_store(&c->client.is_over, true);
-    twl_client_call(&c->client);
+    flush(&c->client, 0);
+    return has_work(c) && twl_lead(c, NULL) == LEAD_ROUND;
 }
 
 static void *run_alone(void *context)
@@ -215,8 +191,7 @@ static void *run_alone(void *context)
         uint32_t seen = twl_event_value(&client->called);
         if (atomic_load(&committer->must_stop))
             return NULL;
-        flush(client, 0);
-        if (has_work(c) && twl_lead(c, NULL) == LEAD_ROUND)
+        if (twl_commit_turn(c))
             continue;
         twl_event_sleep_until(&client->called, seen, atomic_load(&c->poison) == 0 ? client->flush_ns : 0);
     }
@@ -503,8 +478,6 @@ int twinlog_committer_close(struct twinlog_committer *committer)
         return 0;
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
-    if (twl_is_observing())
-        return -EDEADLK;
     if (atomic_load(&committer->clients) > 0)
         return -EBUSY;
     free_committer(committer);
@@ -546,7 +519,7 @@ void twl_commit_start(struct commit *c)
     if (c->client.is_shared)
         join_flush(&c->client);
     else
-        twl_commit_need_committer(c); /* if this fails, drivers of the log flush */
+        twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
 }
 
 int twl_commit_need_committer(struct commit *c)
@@ -555,10 +528,8 @@ int twl_commit_need_committer(struct commit *c)
     int rc = 0;
     if (client_has_committer(&c->client))
         return 0;
-    if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
-        return -ENOTSUP;
-    if (atomic_load(&c->client.is_over))
-        return -ESHUTDOWN;
+    if (!c->io->has_engine_threads)
+        return 0;
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
     if (!client_has_committer(&c->client)) {
         rc = make_committer(&c->client, 0, &committer);

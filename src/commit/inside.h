@@ -127,9 +127,8 @@ struct committer_client {
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     bool is_shared;            /* [const] only the committer leads, except for marker groups */
     bool has_ring;             /* [const] its writes go through the committer's ring */
-    struct twl_event called;   /* the log's own committer and drivers sleep on it */
-    _Atomic bool is_over;      /* twinlog_drive() is to return, and no committer may be started */
-    _Atomic uint64_t flush_ns; /* [committer or driver] when the next flush is due; 0 = unknown */
+    struct twl_event called;   /* the log's own committer sleeps on it */
+    _Atomic uint64_t flush_ns; /* [committer] when the next flush is due; 0 = unknown */
 
     /* at a shared committer: */
     _Atomic bool is_called;               /* it is in the list of called clients */
@@ -273,8 +272,6 @@ bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter
 /* Sets the result of the requests and hands them to their queues. Only the leader calls it: they stay in order. */
 void twl_complete(struct commit *c, const struct requests *requests, int result);
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
-/* Calls the observer, and sets the size of the event. */
-void twl_tell(const struct commit *c, struct twinlog_event *event);
 
 /* ---- committer.c ---- */
 /* Makes the log a client of the shared committer; NULL = of none. */

@@ -142,10 +142,10 @@ static bool is_over_limit(struct commit *c, unsigned part) REQUIRES(c->leadershi
     uint64_t records = summary->next_lsn - summary->first_lsn;
     if (most_records > 0 && records >= most_records / part)
         return true;
-    if (most_ms == 0)
+    if (most_ms == 0 || summary->began_ns == 0)
         return false;
-    int64_t now_ns = c->io->ops->now_ns(c->io), first_ns = summary->min_ns;
-    return now_ns > first_ns && ((uint64_t)now_ns - (uint64_t)first_ns) / 1000000 >= most_ms / part;
+    const int64_t now_ns = c->io->ops->now_ns(c->io), began_ns = summary->began_ns;
+    return now_ns > began_ns && ((uint64_t)now_ns - (uint64_t)began_ns) / 1000000 >= most_ms / part;
 }
 
 static bool is_behind(const struct commit *c)
@@ -322,21 +322,6 @@ static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) 
     twl_keeper_want_spares(c->keeper, 1, false, durable_lsn, c->epoch.number);
 }
 
-static void tell_round(struct commit *c, const struct round *round, enum twinlog_event_kind kind, int error,
-                       uint64_t took_ns)
-{
-    twl_tell(c, &(struct twinlog_event){
-                    .kind = kind,
-                    .error = error,
-                    .is_durable = error == 0 && round->is_synced,
-                    .first_lsn = round->sealed ? round->group.first_lsn : 0,
-                    .records = round->sealed ? round->group.count : 0,
-                    .bytes = round->sealed ? align_up(round->sealed->used, BLOCK_BYTES) : 0,
-                    .took_ns = took_ns,
-                    .segment = c->segment.header.sequence,
-                });
-}
-
 /* Hands the previous segment to the keeper after the first group of the new one. Not earlier: a sealed segment is
  * never written again, and until the new segment has a group, a crash would bring the writer back to the old one. */
 static void leave_segment(struct commit *c, const struct round *round) REQUIRES(c->leadership)
@@ -345,7 +330,6 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
     c->left = (struct segment){ 0 };
     add_alone(&c->statistics->rolls, 1);
     PROBE_ROLL(c, c->segment.header.sequence, round->group.first_lsn);
-    tell_round(c, round, TWINLOG_EVENT_ROLL, 0, 0);
 }
 
 static void count_group(struct commit *c, const struct round *round) REQUIRES(c->leadership)
@@ -425,17 +409,14 @@ static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
     complete(c, &c->twins[filling], rc);
 }
 
-/* After the group was published, or the log poisoned. */
-static void tell_result(struct commit *c, const struct round *round, int rc, uint64_t now_ns)
-    REQUIRES(c->leadership)
+static void note_time(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
 {
     const uint64_t took_ns = now_ns - round->began_ns;
-    if (round->sealed) {
-        twl_gauge_add_alone(&c->statistics->write, took_ns);
-        c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
-        atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
-    }
-    tell_round(c, round, rc < 0 ? TWINLOG_EVENT_POISON : TWINLOG_EVENT_GROUP, rc, took_ns);
+    if (!round->sealed)
+        return;
+    twl_gauge_add_alone(&c->statistics->write, took_ns);
+    c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
+    atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
 }
 
 /* ---- the round ----------------------------------------------------------------------------------- */
@@ -502,7 +483,7 @@ void twl_round_end(struct commit *c, struct round *round, int rc)
     } else if (round->sealed) {
         finish_group(c, round);
     }
-    tell_result(c, round, rc, now_ns);
+    note_time(c, round, now_ns);
     if (rc < 0)
         complete_all(c, rc);
     else if (round->sealed)

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Completed requests, their queues, and the observer of the program.
+ * Completed requests and their queues.
  *
  * The leader completes the requests of its group and puts them in their queues, so each queue gets those of a log in
  * the order of their LSNs. A queue is a list under a lock, which holds the requests until they are fetched. It notifies
  * its owner in two ways: by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd, made on
  * demand, that is readable exactly while the list is not empty.
- *
- * The observer is the only function of the program that runs in the middle of a commit. No call waits in it.
  */
 #define _GNU_SOURCE
 #include "base/fork.h"
@@ -17,21 +15,6 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-/* ---- observers ----------------------------------------------------------------------------------- */
-
-void twl_tell(const struct commit *c, struct twinlog_event *event)
-{
-    const struct twinlog_options *options = &c->options;
-    if (!options->observe || (options->observe_mask != 0 && !(options->observe_mask & 1u << event->kind)))
-        return;
-    event->size = sizeof(*event);
-    twl_set_observing(true);
-    options->observe(options->observe_context, event);
-    twl_set_observing(false);
-}
-
-/* ---- queues -------------------------------------------------------------------------------------- */
 
 struct twinlog_queue {
     struct fork_guard guard; /* [const] */
@@ -124,8 +107,6 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
         return -EINVAL;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
-    if (timeout_ms != 0 && twl_is_observing())
-        return -EDEADLK;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     atomic_fetch_add(&queue->inside, 1);
     for (;;) {

@@ -421,7 +421,8 @@ uint64_t twl_page_durable_lsn(const struct shared_page *shared)
         twl_yield();
         lsn = watermark_load_checked(durable);
     }
-    return lsn > 0 ? lsn : watermark_load_least(durable);
+    lsn = lsn > 0 ? lsn : watermark_load_least(durable);
+    return min_u64(lsn, UINT64_MAX - 1); /* the page may say anything; no record has a larger one */
 }
 
 uint64_t twl_page_first_lsn(const struct shared_page *shared)

@@ -232,6 +232,8 @@ static int write_durably(const struct slots *slots, unsigned number, const struc
 static int store(struct slots *slots, struct state *state)
 {
     unsigned first = 1 - slots->number;
+    if (state->header.generation > UINT64_MAX - 2) /* the first change would make both slots void */
+        return -EOVERFLOW;
     state->header.generation += state->header.generation % 2 == first ? 2 : 1;
     int rc = write_durably(slots, first, state);
     if (rc == 0)
@@ -489,7 +491,7 @@ int twl_state_remove(struct state *state, enum state_entry_kind kind, const char
 
 uint64_t twl_state_cursor_lsn(const struct state_entry *entry)
 {
-    return load_le64(entry->value);
+    return min_u64(load_le64(entry->value), UINT64_MAX - 1); /* no record has a larger one */
 }
 
 /* Cursors come before everything else. */

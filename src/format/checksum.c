@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * CRC32C of long inputs: by Intel's ISA-L where it is available (60 GB/s from 4 KiB up on an AVX-512
- * machine), otherwise by tables, eight bytes at a time (slicing-by-8, Kounavis and Berry 2005).
+ * machine), otherwise by a table.
  */
 #include "format/checksum.h"
 
@@ -39,36 +39,26 @@ __attribute__((constructor)) static void look_at_processor(void)
 
 #define POLYNOMIAL_REFLECTED 0x82f63b78u
 
-static uint32_t tables[8][256];
-static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+static uint32_t table[256];
+static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 
-static void make_tables(void)
+static void make_table(void)
 {
     for (uint32_t byte = 0; byte < 256; byte++) {
         uint32_t crc = byte;
         for (int bit = 0; bit < 8; bit++)
             crc = (crc >> 1) ^ ((crc & 1) ? POLYNOMIAL_REFLECTED : 0);
-        tables[0][byte] = crc;
+        table[byte] = crc;
     }
-    for (uint32_t byte = 0; byte < 256; byte++)
-        for (int slice = 1; slice < 8; slice++)
-            tables[slice][byte] = (tables[slice - 1][byte] >> 8) ^ tables[0][tables[slice - 1][byte] & 0xff];
 }
 
 uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
 {
     const unsigned char *at = data;
-    pthread_once(&tables_once, make_tables);
+    pthread_once(&table_once, make_table);
     crc = ~crc;
-    for (; size >= 8; at += 8, size -= 8) {
-        uint32_t low = load_le32(at) ^ crc;
-        uint32_t high = load_le32(at + 4);
-        crc = tables[7][low & 0xff] ^ tables[6][(low >> 8) & 0xff] ^ tables[5][(low >> 16) & 0xff] ^
-              tables[4][low >> 24] ^ tables[3][high & 0xff] ^ tables[2][(high >> 8) & 0xff] ^
-              tables[1][(high >> 16) & 0xff] ^ tables[0][high >> 24];
-    }
     for (; size > 0; at++, size--)
-        crc = (crc >> 8) ^ tables[0][(crc ^ *at) & 0xff];
+        crc = (crc >> 8) ^ table[(crc ^ *at) & 0xff];
     return ~crc;
 }
 

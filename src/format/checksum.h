@@ -20,9 +20,9 @@
 #define CRC32C_SHORT_BYTES SIZE_MAX
 #endif
 
-/* Uses ISA-L where it is available, otherwise tables. */
+/* Uses ISA-L where it is available, otherwise a table. */
 uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size);
-/* Uses tables. For machines that have neither ISA-L nor the instruction. */
+/* Uses a table. For machines that have neither ISA-L nor the instruction. */
 uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size);
 
 /* The seed with which these bytes have this checksum. */

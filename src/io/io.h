@@ -34,6 +34,7 @@ enum io_open_flags {
                                      be written count as on the disk: a sync that succeeds puts them there */
     IO_FROM_CACHE = 1u << 4, /* for io_open(): `reads_disk` does not count */
     IO_BEGIN_READ = 1u << 5, /* the kernel may begin to read the first block, which is going to be wanted */
+    IO_MODE = 1u << 16, /* with IO_CREATE, times the permissions of the file, less the umask; else 0666 */
 };
 
 /* What is durable once a write is reaped. */
@@ -139,7 +140,8 @@ struct io_ops {
 
 struct io {
     const struct io_ops *ops;
-    bool has_threads; /* false: prepare spare segments in the caller's thread (the simulation) */
+    bool has_threads;        /* false: prepare spare segments in the caller's thread (the simulation) */
+    bool has_engine_threads; /* false: no committer, and none of a mapped log's (the simulation) */
     /* [atomic] Open every file with IO_FROM_DISK: set while a thread checks what is on the disk. Files that other
      * threads open meanwhile are read more slowly. */
     atomic_bool reads_disk;

@@ -62,7 +62,7 @@ int twl_io_files_init(struct io_files *files, int from, const char *path, const 
     if (files->directory < 0)
         return -errno;
     files->io.ops = ops;
-    files->io.has_threads = true;
+    files->io.has_threads = files->io.has_engine_threads = true;
     return 0;
 }
 
@@ -129,8 +129,9 @@ static int open_flags(unsigned flags)
 
 static int open_file(const struct io_files *files, const char *name, unsigned flags, struct disk_file *file)
 {
+    const mode_t mode = flags >= IO_MODE ? flags / IO_MODE : 0666;
     file->in_child.fds[0] = &file->fd;
-    return twl_child_open(&file->in_child, files->directory, name, open_flags(flags), 0666, &file->fd);
+    return twl_child_open(&file->in_child, files->directory, name, open_flags(flags), mode, &file->fd);
 }
 
 /* The kernel tells the alignment of direct I/O for a file of which it never falls back to the page cache; else 0. */

@@ -10,9 +10,8 @@
  * installed before, or has the default effect. A handler that the program installs later replaces this one, unless it
  * passes on the signals that it does not handle.
  *
- * The handler cannot take a lock, so the mappings are in tables of slots, each with a version. A slot that
- * changes while the handler reads it belongs to another mapping: no thread accesses a mapping that is being added or
- * removed. When all slots are taken, one more table is added; tables stay.
+ * The handler cannot take a lock, so each mapping has a slot with a version. A slot that changes while the handler
+ * reads it belongs to another mapping: no thread accesses a mapping that is being added or removed.
  *
  * Not handled: a thread that blocks SIGBUS. The kernel then ends the process without calling a handler.
  */
@@ -26,12 +25,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TABLE_SLOTS 512u
+#define SLOTS 65536u /* by default a process has no more mappings; what is not used takes no memory */
 
 enum slot_state {
     SLOT_FREE,
@@ -48,12 +46,8 @@ struct slot {
     atomic_bool is_hit;
 };
 
-struct table {
-    struct slot slots[TABLE_SLOTS];
-    _Atomic(struct table *) next;
-};
-static struct table tables;
-
+static struct slot slots[SLOTS];
+static atomic_uint used;       /* no slot from here on was ever used; only goes up */
 static atomic_bool is_any_hit; /* false: no mapping was ever hit, so no search is needed */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -61,25 +55,16 @@ static bool is_installed;         /* [const after once] */
 static uintptr_t page_bytes;      /* [const after once] */
 static struct sigaction previous; /* [const after once] */
 
-static struct slot *slot_in(struct table *table, uintptr_t address)
+/* The slot of the mapping that contains the address. Also runs in the handler. */
+static struct slot *slot_of(uintptr_t address)
 {
-    for (struct slot *slot = table->slots; slot < table->slots + TABLE_SLOTS; slot++) {
+    for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++) {
         uint64_t version = atomic_load(&slot->version);
         if (version % SLOT_STATES == SLOT_USED && atomic_load(&slot->start) <= address &&
             address < atomic_load(&slot->end) && atomic_load(&slot->version) == version)
             return slot;
     }
     return NULL;
-}
-
-/* The slot of the mapping that contains the address. Also runs in the handler. */
-static struct slot *slot_of(uintptr_t address)
-{
-    struct slot *slot = NULL;
-
-    for (struct table *table = &tables; table && !slot; table = atomic_load(&table->next))
-        slot = slot_in(table, address);
-    return slot;
 }
 
 /* ---- the handler ------------------------------------------------------------------------------- */
@@ -140,18 +125,12 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
-static void forget_slot(struct slot *slot)
-{
-    if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED)
-        atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
-}
-
 /* Children do not have the mappings, and may map something else at their addresses. */
 static void forget_in_child(void)
 {
-    for (struct table *table = &tables; table; table = atomic_load(&table->next))
-        for (unsigned i = 0; i < TABLE_SLOTS; i++)
-            forget_slot(&table->slots[i]);
+    for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++)
+        if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED)
+            atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
 }
 
 /* Keeps the mask and the flags of the previous handler, so that it can be called as the kernel would call it. A child
@@ -189,35 +168,24 @@ void twl_mapping_install(void)
     pthread_once(&once, install);
 }
 
-static struct slot *claim_in(struct table *table)
+/* NULL: all are taken. */
+static struct slot *claim_slot(void)
 {
-    for (struct slot *slot = table->slots; slot < table->slots + TABLE_SLOTS; slot++)
-        if (claim(slot))
-            return slot;
-    return NULL;
-}
+    unsigned number = 0, count = atomic_load(&used);
 
-/* The table behind this one; makes it if there is none. NULL: no memory. */
-static struct table *next_table(struct table *table)
-{
-    struct table *next = atomic_load(&table->next);
-    struct table *made = next ? NULL : calloc(1, sizeof(*made));
-
-    if (made && atomic_compare_exchange_strong(&table->next, &next, made))
-        return made;
-    free(made); /* another thread was faster */
-    return next;
+    while (number < SLOTS && !claim(&slots[number]))
+        number++;
+    while (number < SLOTS && count <= number && !atomic_compare_exchange_weak(&used, &count, number + 1))
+        continue;
+    return number < SLOTS ? &slots[number] : NULL;
 }
 
 static int guard(const unsigned char *bytes, size_t size, unsigned flags)
 {
-    struct slot *slot = NULL;
-
     twl_mapping_install();
     if (!is_installed)
         return -ENOTSUP;
-    for (struct table *table = &tables; table && !slot; table = next_table(table))
-        slot = claim_in(table);
+    struct slot *slot = claim_slot();
     if (!slot)
         return -ENOMEM;
     atomic_store(&slot->start, (uintptr_t)bytes);

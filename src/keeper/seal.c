@@ -60,11 +60,8 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
                               &segment, NULL);
     if (rc < 0)
         return rc;
-    if (segment.header.segment_id != entry->header.segment_id)
-        rc = TWINLOG_ECORRUPT;
     segment.head_lsn = entry->head_lsn;
-    if (rc == 0)
-        rc = walk(&segment);
+    rc = walk(&segment);
     if (rc == 0)
         rc = check_joint(k->config.io, segment.summary, next);
     if (rc == 0)
@@ -110,16 +107,12 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
     twl_mutex_lock(&k->lock);
     k->is_busy = false;
     k->max_time_so_far_ns = rc == 0 ? footer.max_time_so_far_ns : INT64_MAX;
-    struct segment_entry *kept =
-        twl_keeper_find(k, entry.header.sequence); /* unless it was trimmed meanwhile */
-    if (kept) {
-        k->sealed = (size_t)(kept - k->started) + 1;
-        if (rc == 0) {
-            kept->is_known = kept->is_sealed = true;
-            kept->first_lsn = footer.first_lsn;
-            kept->footer = footer;
-            kept->file_bytes = kept->header.bytes; /* the footer is at its end; a close had shortened it */
-        }
+    struct segment_entry *kept = &k->started[k->sealed++]; /* none is dropped while is_busy is set */
+    if (rc == 0) {
+        kept->is_known = kept->is_sealed = true;
+        kept->first_lsn = footer.first_lsn;
+        kept->footer = footer;
+        kept->file_bytes = kept->header.bytes; /* the footer is at its end; a close had shortened it */
     }
     k->must_tend = true;
     twl_event_notify_all(&k->done);

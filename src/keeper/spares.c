@@ -181,7 +181,7 @@ int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, str
         smaller.bytes = max_u64(align_up(smaller.bytes / 2, BLOCK_BYTES), SEGMENT_MIN_BYTES);
         rc = create_spare(k, &smaller, ret_segment, ret_is_in_doubt);
     }
-    if (!is_no_space(rc) || *ret_is_in_doubt)
+    if ((!is_no_space(rc) && rc != -EMFILE) || *ret_is_in_doubt)
         return rc;
     int recycled = recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
     return recycled == -ENOENT ? rc : recycled;

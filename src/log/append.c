@@ -74,8 +74,8 @@ static int check_batch(const struct twinlog_entry *entries, uint32_t count)
     return rc;
 }
 
-/* A call that must return in time needs another thread to commit. If there can't be one, the call does
- * what it can. */
+/* A call that must return in time needs another thread to commit. If none can be started, the call
+ * does what it can. */
 static void prepare(struct twinlog *log, const struct terms *terms)
 {
     if ((terms->deadline_ns > 0 || terms->cancel) && log->commit)
@@ -261,7 +261,7 @@ static int submit(struct twinlog *log, const struct batch *batch, struct terms *
 {
     uint64_t lsn;
     const int rc = twl_commit_need_committer(log->commit);
-    if (rc < 0 && rc != -ENOTSUP) /* -ENOTSUP: the caller drives the log */
+    if (rc < 0)
         return rc;
     terms->called_ns = twl_commit_called();
     return twl_commit_put(log->commit, batch, terms, request, &lsn);
@@ -283,19 +283,6 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
         rc = check_durable(log);
     if (rc == 0)
         rc = submit(log, &batch, &read, request);
-    twl_leave(&call);
-    return rc;
-}
-
-int twinlog_drive(struct twinlog *log, int timeout_ms)
-{
-    struct call call;
-    int rc = twl_enter(log, INSIDE_OTHER, &call); /* so that it does not hold up a truncation */
-    if (rc < 0)
-        return rc;
-    rc = check_durable(log);
-    if (rc == 0)
-        rc = twl_commit_drive(log->commit, timeout_ms);
     twl_leave(&call);
     return rc;
 }

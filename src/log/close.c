@@ -33,8 +33,6 @@ int twinlog_close(struct twinlog *log)
         return 0;
     if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
-    if (twl_is_observing())
-        return -EDEADLK;
     atomic_fetch_or(&log->inside, CLOSING); /* from here on no reader is attached */
     if (atomic_load(&log->readers) > 0) {
         atomic_fetch_and(&log->inside, ~CLOSING);

@@ -74,24 +74,12 @@ int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms 
         return TWINLOG_EFORKED;
     if (how == INSIDE_COMMIT && is_read_only(log))
         return -EROFS;
-    if (twl_is_observing())
-        return -EDEADLK;
     *call = (struct call){ .log = log, .how = how };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
     const int rc = pass(log, how, terms);
     if (rc < 0)
         pthread_setcancelstate(call->cancel_state, NULL);
     return rc;
-}
-
-int twl_enter_to_look(struct twinlog *log, struct call *call)
-{
-    if (!log || twl_fork_guard_is_forked(&log->guard))
-        return log ? TWINLOG_EFORKED : -EINVAL;
-    *call = (struct call){ .log = log, .how = INSIDE_OTHER };
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
-    count_in(log, INSIDE_OTHER);
-    return 0;
 }
 
 int twl_enter(struct twinlog *log, enum inside how, struct call *call)
@@ -121,8 +109,6 @@ void twl_resume(struct twinlog *log)
 
 void twl_close_gate(struct twinlog *log)
 {
-    if (log->commit)
-        twl_commit_end_driving(log->commit);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside, 0, false);
 }

@@ -92,13 +92,10 @@ static inline int check_durable(const struct twinlog *log)
 {
     return log->commit ? 0 : is_read_only(log) ? -EROFS : -ENOTSUP;
 }
-/* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK in an observer; with INSIDE_COMMIT also -EROFS. After
- * success twl_leave() must follow. */
+/* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. After success twl_leave() must follow. */
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same for a call with terms, which end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call);
-/* For an LSN, which may be asked for in an observer. */
-int twl_enter_to_look(struct twinlog *log, struct call *call);
 void twl_leave(struct call *call);
 /* After CLOSING was set in `inside`: waits until no call is inside. */
 void twl_close_gate(struct twinlog *log);

@@ -49,9 +49,6 @@ static int report_system(int error, struct twinlog_report *ret_report)
     return error;
 }
 
-#define SNAPSHOT_READS_DISK                                                                                  \
-    (1u << 31) /* unless there is a writer: then the cache is as good, and spares it work */
-
 static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapshot,
                      struct twinlog_report *ret_report)
 {
@@ -83,8 +80,21 @@ static bool may_be_moving(const struct log_snapshot *snapshot, int error)
            (has_faults || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
 }
 
-static int load_snapshot(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
-                         struct twinlog_report *ret_report)
+/* What is still on its way to the disk was read as if it were there: it gets there, or the look has failed. */
+static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct twinlog_report *ret_report)
+{
+    const struct segment_set *set = &snapshot->set;
+    size_t open_from = 0;
+    int rc = set->started == 0 ? 0 : twl_recover_find_open(io, set, &open_from);
+    if (rc == 0 && set->started > 0)
+        rc = twl_recover_sync(io, set, min_u64(open_from, set->started - 1), set->started - 1);
+    if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */
+        return 0;
+    return rc < 0 ? report_system(rc, ret_report) : 0;
+}
+
+int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
+                          struct twinlog_report *ret_report)
 {
     struct log_snapshot snapshot = { 0 };
     int rc = twl_page_watch(io, &snapshot.shared);
@@ -105,38 +115,12 @@ static int load_snapshot(struct io *io, unsigned flags, struct log_snapshot *ret
         twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
                    "there is no log in this directory; append to it first");
     }
+    if (rc == 0 && !snapshot.has_writer && (flags & SNAPSHOT_SYNCS))
+        rc = sync_log(io, &snapshot, ret_report);
     if (rc < 0)
         twl_log_snapshot_free(&snapshot);
     else
         *ret_snapshot = snapshot;
-    return rc;
-}
-
-/* What is still on its way to the disk was read as if it were there: it gets there, or the look has failed. */
-static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct twinlog_report *ret_report)
-{
-    const struct segment_set *set = &snapshot->set;
-    size_t open_from;
-    int rc = set->started == 0 ? 0 : twl_recover_find_open(io, set, &open_from);
-    if (rc == 0 && set->started > 0)
-        rc = twl_recover_sync(io, set, min_u64(open_from, set->started - 1), set->started - 1);
-    if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */
-        return 0;
-    return rc < 0 ? report_system(rc, ret_report) : 0;
-}
-
-int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot, struct twinlog_report *ret_report)
-{
-    return load_snapshot(io, 0, ret_snapshot, ret_report);
-}
-
-int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
-                                    struct twinlog_report *ret_report)
-{
-    int rc = load_snapshot(io, flags | SNAPSHOT_READS_DISK, ret_snapshot, ret_report);
-    if (rc == 0 && !ret_snapshot->has_writer && (flags & SNAPSHOT_SYNCS))
-        if ((rc = sync_log(io, ret_snapshot, ret_report)) < 0)
-            twl_log_snapshot_free(ret_snapshot);
     return rc;
 }
 

@@ -22,17 +22,16 @@ struct log_snapshot {
     struct segment_set set;
 };
 
-/* -ENOENT also if there is no log in the directory. Fills in the report on failure. */
-int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot,
-                          struct twinlog_report *ret_report);
-/* The same for a caller that owns `io` and judges the log: unless there is a writer, everything is read from
- * the disk, also what the caller opens later. */
 enum snapshot_flags {
-    SNAPSHOT_SYNCS = 1u << 0,           /* then the log is synced, so what is found is durable */
-    SNAPSHOT_COLLECTS_FAULTS = 1u << 1, /* see enum segment_set_use */
+    /* For a caller that owns `io` and judges the log: without a writer all is read from the disk, also what the caller
+     * opens later. Beside one the cache is as good. */
+    SNAPSHOT_READS_DISK = 1u << 0,
+    SNAPSHOT_SYNCS = 1u << 1,           /* then the log is synced, so what is found is durable */
+    SNAPSHOT_COLLECTS_FAULTS = 1u << 2, /* see enum segment_set_use */
 };
-int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
-                                    struct twinlog_report *ret_report);
+/* -ENOENT also if there is no log in the directory. Fills in the report on failure. */
+int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
+                          struct twinlog_report *ret_report);
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */
 
 /* True if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or

@@ -22,9 +22,13 @@ static int copy_set(void *context, struct segment_set *ret_set)
 {
     struct twinlog *log = context;
     int rc = twl_keeper_set(log->keeper, ret_set);
-    if (rc == 0)
-        ret_set->first_lsn = atomic_load(&log->first_lsn);
-    return rc;
+    if (rc < 0)
+        return rc;
+    const struct segment_header *oldest = &ret_set->entries[0].header;
+    const bool is_unpublished_reset =
+        oldest->start_lsn > 0 && oldest->epoch >= atomic_load(&log->shared->own_epoch);
+    ret_set->first_lsn = is_unpublished_reset ? oldest->start_lsn : atomic_load(&log->first_lsn);
+    return 0;
 }
 
 int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,

@@ -639,7 +639,7 @@ static int open_read_only(struct opening *o)
     int rc = has_segments ? twl_state_read(io, &o->state, &o->report) : -ENOENT;
     if (rc != -ENOENT)
         return rc;
-    rc = twl_log_snapshot_load(io, &snapshot, &o->report); /* says what there is instead */
+    rc = twl_log_snapshot_load(io, 0, &snapshot, &o->report); /* says what there is instead */
     if (rc == 0)
         twl_log_snapshot_free(&snapshot);
     return rc;

@@ -18,8 +18,7 @@
 #define MAX_MAPPED_BYTES (UINT64_C(1) << 30)
 #define MAX_SPARES 64u
 #define ALL_FLAGS                                                                                            \
-    ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY |                    \
-                TWINLOG_NO_RECYCLE | TWINLOG_NO_THREAD))
+    ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY | TWINLOG_NO_RECYCLE))
 
 /* What a buffer holds besides the largest record: the block before it, the group's header, padding. */
 #define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
@@ -44,8 +43,6 @@ static const char *find_fault(const struct twinlog_options *o)
 {
     if (o->flags & ~ALL_FLAGS)
         return "an unknown flag";
-    if (o->reserved != 0)
-        return "reserved must be 0";
     if (o->io > TWINLOG_IO_FDATASYNC)
         return "io is no enum twinlog_io";
     if (o->prepare > TWINLOG_PREPARE_SPARSE)

@@ -92,7 +92,7 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 static uint64_t ask(struct twinlog *log, uint64_t (*find)(struct twinlog *log))
 {
     struct call call;
-    if (twl_enter_to_look(log, &call) < 0)
+    if (twl_enter(log, INSIDE_OTHER, &call) < 0)
         return 0;
     const uint64_t lsn = find(log);
     twl_leave(&call);
@@ -131,7 +131,7 @@ int twl_stat_files(struct io *io, struct twinlog_stat *stat)
 {
     struct log_snapshot snapshot;
     struct twinlog_report report;
-    int rc = twl_log_snapshot_load(io, &snapshot, &report);
+    int rc = twl_log_snapshot_load(io, 0, &snapshot, &report);
     if (rc < 0)
         return rc;
     const struct segment_set *set = &snapshot.set;

@@ -384,7 +384,7 @@ void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg)
 
 /* ---- the log as a whole ------------------------------------------------------------------------ */
 
-/* The marker of a close is right behind the last record. */
+/* The marker of a close is in a block of its own: one bad sector cannot take the last record and its proof. */
 static int write_close(struct mapped *m, struct mapped_segment *seg)
 {
     struct group_header marker = { .first_lsn = twl_mapped_segment_next_lsn(seg),
@@ -394,7 +394,8 @@ static int write_close(struct mapped *m, struct mapped_segment *seg)
                                    .epoch = seg->start.epoch,
                                    .kind = GROUP_CLOSE,
                                    .time_ns = m->io->ops->now_ns(m->io) };
-    const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
+    const uint64_t end = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
+    const uint64_t offset = align_up(end, BLOCK_BYTES);
     twl_mapped_segment_unmap(seg);
     int rc = write_group(seg, &marker, offset);
     POINT("close-marked");

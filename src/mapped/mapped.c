@@ -428,6 +428,8 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     }
     if (rc == 0)
         rc = move_on(m, &config->position);
+    if (rc == 0) /* the footer of the segment that is left will say that something came behind it */
+        rc = io_sync_data(atomic_load(&m->active)->segment.file);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) { /* else each failed opening leaves one more segment behind it */
         twl_keeper_remove_ready(config->keeper);
@@ -465,7 +467,7 @@ int twl_mapped_start(struct mapped *m)
 {
     static void *(*const run[2])(void *) = { prepare_ahead, look_after };
     int rc = 0;
-    if ((m->options.flags & TWINLOG_NO_THREAD) && m->options.flush_interval_ms == 0)
+    if (!m->io->has_engine_threads)
         return 0;
     for (unsigned i = 0; rc == 0 && i < 2; i++) {
         rc = twl_thread_start(&m->threads[i], run[i], m);

@@ -22,6 +22,12 @@ static uint64_t load_word(const struct open_group *group, uint64_t offset)
     return le64toh(atomic_load_explicit(word_at(group, offset), memory_order_acquire));
 }
 
+/* Does a record of that size lie in the group? Sizes and offsets are in the file: any process may have stored them. */
+static bool is_inside(const struct open_group *group, uint64_t offset, uint32_t size)
+{
+    return offset <= group->end && twl_record_bytes(size) <= group->end - offset;
+}
+
 /* ---- the cursor ---------------------------------------------------------------------------------- */
 
 static uint64_t pack(uint64_t offset, uint32_t count)
@@ -104,9 +110,9 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
 {
     for (;;) {
         const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
-        const uint64_t room = group->end - offset_of(cursor);
-        const bool fits = twl_record_bytes(size) <= room && (uint32_t)cursor < UINT32_MAX;
-        const int rc = try_claim(group, cursor, fits ? size : CLAIM_END);
+        const bool fits = is_inside(group, offset_of(cursor), size) && (uint32_t)cursor < UINT32_MAX;
+        const int rc =
+            offset_of(cursor) > group->end ? -EIO : try_claim(group, cursor, fits ? size : CLAIM_END);
         if (rc == 0 || (rc > 0 && !fits))
             return 0;
         if (rc == -EIO)
@@ -145,7 +151,7 @@ int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
     const uint64_t lsn = group->first_lsn + walk->count;
     uint32_t size;
     uint8_t owner;
-    if (group->end - walk->offset < RECORD_HEADER_BYTES)
+    if (!is_inside(group, walk->offset, 0))
         return 0;
     const uint64_t word = load_word(group, walk->offset), stored = htole64(word);
     if (word == 0 || twl_claim_decode(word, group->epoch_seed, lsn, &size, &owner))
@@ -154,7 +160,8 @@ int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
     memcpy(header, &stored, sizeof(stored));
     memcpy(header + sizeof(stored), group->bytes + walk->offset + sizeof(stored),
            sizeof(header) - sizeof(stored));
-    if (!twl_record_header_decode(header, group->epoch_seed, lsn, ret_record))
+    if (!twl_record_header_decode(header, group->epoch_seed, lsn, ret_record) ||
+        !is_inside(group, walk->offset, ret_record->size))
         return 0;
     twl_open_group_skip(walk, ret_record->size);
     return 1;
@@ -174,11 +181,12 @@ bool twl_open_group_is_gone(const struct open_group *group, const struct open_wa
 unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
                               uint32_t *ret_size)
 {
+    const uint64_t lsn = group->first_lsn + walk->count;
     uint8_t owner;
-    const uint64_t word = load_word(group, walk->offset);
-    const bool is_claim = word != 0 && twl_claim_decode(word, group->epoch_seed,
-                                                        group->first_lsn + walk->count, ret_size, &owner);
-    return is_claim ? owner : 0;
+    if (walk->offset > group->end ||
+        !twl_claim_decode(load_word(group, walk->offset), group->epoch_seed, lsn, ret_size, &owner))
+        return 0;
+    return *ret_size == CLAIM_END || is_inside(group, walk->offset, *ret_size) ? owner : 0;
 }
 
 void twl_open_group_skip(struct open_walk *walk, uint32_t size)

@@ -12,8 +12,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define COMMON_VERSION 6u
+#define COMMON_VERSION 7u
 #define OPENING_MS 30000u /* an opening, which may wait for a dead writer, or a close may take so long */
+#define LEAVING_MS 5000u  /* to wait for others that leave */
 #define MEETING_MS 1000u  /* to wait for the page to say that the log is being opened */
 #define RETRY_MS 8u       /* longest pause between two tries */
 
@@ -205,21 +206,16 @@ int twl_participants_open(struct participants *participants)
 
 /* ---- leaving ----------------------------------------------------------------------------------- */
 
-/* In this order: nobody joins a participant that is about to leave; and of those that leave at once, the last to let
- * go of the shared lock finds none of them in its way. */
-static void let_go(struct participants *participants)
-{
-    if (participants->number > 0)
-        io_unlock(participants->file, lock_of(participants->number));
-    io_unlock(participants->file, IO_LOCK_WRITER);
-    POINT("participant-left");
-}
-
+/* One after the other, so that of those that leave at once the last one finds no other. None waits long for one that is
+ * stopped here: then the next opening finds the log as after a death. */
 bool twl_participants_are_gone(struct participants *participants)
 {
+    const uint64_t until_ns = twinlog_deadline(LEAVING_MS);
     if (!participants->file)
         return true;
-    let_go(participants);
+    while (!twl_participants_try(participants, LOCK_TO_LEAVE) && twl_monotonic_ns() < until_ns)
+        rest(participants);
+    POINT("participant-leaves");
     if (io_lock(participants->file, IO_LOCK_WRITER, true) < 0)
         return false;
     atomic_store(&participants->common->state, COMMON_CLOSING);
@@ -229,9 +225,8 @@ bool twl_participants_are_gone(struct participants *participants)
 
 void twl_participants_leave(struct participants *participants)
 {
-    if (participants->file)
-        let_go(participants);
     give_page_back(participants);
-    io_close(participants->file);
+    io_close(participants->file); /* all locks at once: nobody joins one that has gone */
+    POINT("participant-left");
     *participants = (struct participants){ 0 };
 }

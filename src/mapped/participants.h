@@ -26,6 +26,7 @@
 enum participant_lock {
     LOCK_TO_SYNC = IO_LOCK_OTHER, /* syncs for all, or closes a segment */
     LOCK_TO_MAKE,                 /* makes the next segment ahead */
+    LOCK_TO_LEAVE,                /* leaves */
     LOCK_OF_NUMBER = 16           /* has this number; 255 more follow */
 };
 
@@ -84,10 +85,10 @@ bool twl_participants_is_alive(const struct participants *participants, unsigned
 bool twl_participants_try(struct participants *participants, enum participant_lock which);
 void twl_participants_release(struct participants *participants, enum participant_lock which);
 
-/* Before leaving, when all claims of this participant are complete: gives back its locks. True: it was the last one,
- * and has the log alone now, and lets no other in. */
+/* Before leaving, when all claims of this participant are complete. True: it is the last one, has the log alone now,
+ * and lets no other in. */
 bool twl_participants_are_gone(struct participants *participants);
-/* Releases all locks that are held, and the page. */
+/* Releases all locks that are held, and the page: this participant does nothing to the log any more. */
 void twl_participants_leave(struct participants *participants);
 
 #endif

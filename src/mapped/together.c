@@ -86,6 +86,10 @@ static int make(const struct mapped *m, struct segment_plan *plan, uint64_t leas
 static int make_next(const struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment)
     REQUIRES(m->making)
 {
+    if (active->number < atomic_load(&m->participants->common->newest)) { /* so it is there, or was removed */
+        const int found = open_next(m, active, ret_segment);
+        return found == -ENOENT ? -EIO : found;
+    }
     const struct segment_header *header = &active->segment.header;
     const uint64_t least_bytes = max_u64(
         align_up(m->room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES), SEGMENT_MIN_BYTES);
@@ -293,7 +297,7 @@ static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
     while (walk.count < count) {
         uint32_t size;
         const unsigned owner = twl_open_group_owner(&seg->group, &walk, &size);
-        if (owner == m->participants->number)
+        if (owner == m->participants->number && size != CLAIM_END)
             (void)twl_open_group_fill(&seg->group, &walk, size, seg->start.time_ns);
         if (owner != 0 && owner != m->participants->number)
             twl_open_group_skip(&walk, size);

@@ -199,8 +199,6 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     const char *doing;
     if (!dir || !ret_log)
         return -EINVAL;
-    if (twl_is_observing())
-        return -EDEADLK;
     int rc = twl_options_normalise(given, &options);
     if (rc < 0)
         return rc;

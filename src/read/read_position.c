@@ -6,9 +6,8 @@
  * is open. These rules keep its contents from being taken for a record that the reader wants:
  *  - A slot serves an entry of the newest set only if both have the same identity, and only for LSNs in front
  *    of the bound from this set. So records that were truncated are not found where they still lie.
- *  - What an open slot remembers, its index and group headers, only says where to look. A group header is
- *    valid in one incarnation of one file. A record is valid as one LSN of one epoch, and an epoch uses each
- *    LSN once: bytes that check are that record, in whichever incarnation they are found.
+ *  - What an open slot remembers, its index, only says where to look. A record is valid as one LSN of one epoch,
+ *    and an epoch uses each LSN once: bytes that check are that record, in whichever incarnation they are found.
  *  - Data that was read is forgotten when the reader changes to another slot, and with every new set. A group
  *    that was torn when its writer died is truncated by the next writer, which uses its LSNs again; an old
  *    copy would still check.
@@ -368,14 +367,12 @@ static bool fits(const struct segment_iter *cursor, const struct segment_header 
 }
 
 /* Looks for a segment that was started since the set was loaded. */
-static int look_for_next_segment(struct read_position *pos, uint64_t lsn)
+static int look_for_next_segment(struct read_position *pos)
 {
     int rc = twl_read_snapshot_reload(pos->snapshot);
     if (rc < 0)
         return rc;
     catch_up(pos);
-    if (lsn > pos->snapshot->limit_lsn) /* it was truncated */
-        return 0;
     return pos->at->segment.file && pos->at->index + 1 < set_of(pos)->started ? 1 : POSITION_LOST;
 }
 
@@ -390,7 +387,7 @@ static bool is_at_end(const struct read_position *pos, const struct slot *slot)
 static int enter_next_segment(struct read_position *pos, uint64_t lsn)
 {
     if (pos->at->index + 1 >= set_of(pos)->started) {
-        int rc = look_for_next_segment(pos, lsn);
+        int rc = look_for_next_segment(pos);
         if (rc <= 0)
             return rc;
     }

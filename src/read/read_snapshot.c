@@ -314,11 +314,13 @@ static int follow_tail(struct read_snapshot *snapshot)
 
 /* ---- with a page ------------------------------------------------------------------------------- */
 
-/* A truncation takes effect as soon as its segment exists; the writer publishes it a little later. */
+/* A truncation or reset takes effect as soon as its segment exists; the writer publishes it a little later. */
 static void heed_unpublished_truncation(struct read_snapshot *snapshot)
 {
-    if (snapshot->truncation_epoch >= snapshot->epoch)
-        snapshot->limit_lsn = min_u64(snapshot->limit_lsn, snapshot->truncation_lsn - 1);
+    if (snapshot->truncation_epoch < snapshot->epoch)
+        return;
+    snapshot->limit_lsn = min_u64(snapshot->limit_lsn, snapshot->truncation_lsn - 1);
+    snapshot->first_lsn = snapshot->set.first_lsn;
 }
 
 static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)

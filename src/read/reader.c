@@ -3,7 +3,7 @@
  * The reader: one iterator over all segments, never beyond the watermark (I6).
  *
  * read_snapshot.c decides how far it may read, read_position.c finds a record. This file keeps the position between two
- * records, and explains why a record is not there. In this order: it was trimmed; it was truncated; it is not
+ * records, and explains why a record is not there. In this order: it was truncated; it was trimmed; it is not
  * durable yet; its segment has moved; it is damaged. Every record up to the watermark must check. But the
  * bytes in memory may be older than the watermark. So before the reader reports damage, it first drops the
  * bytes that it has read and looks again, then drops all it knows of the log and looks again.
@@ -219,9 +219,9 @@ static int refresh_reader(struct twinlog_reader *reader)
         rc = twl_read_snapshot_find_end(snapshot);
     if (rc == 0)
         rc = resolve(reader);
-    if (rc == 0 && reader->next_lsn < snapshot->first_lsn)
-        rc = report_trimmed(reader);
-    return rc < 0 ? rc : check_passed(reader);
+    if (rc == 0)
+        rc = check_passed(reader);
+    return rc == 0 && reader->next_lsn < snapshot->first_lsn ? report_trimmed(reader) : rc;
 }
 
 /* ---- next -------------------------------------------------------------------------------------- */
@@ -383,6 +383,7 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
         .type = record->header.type,
         .data = record->payload,
         .size = record->header.size,
+        .salt = reader->pos.at->cursor.group.epoch.salt,
     };
 }
 
@@ -593,8 +594,6 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
     const int rc = check(reader);
     if (rc < 0)
         return rc;
-    if (timeout_ms != 0 && twl_is_observing())
-        return -EDEADLK;
     uint64_t deadline_ns = twl_monotonic_ns() + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000 : 0);
     for (;;) {
         if (peek(reader) != 0)

@@ -340,23 +340,23 @@ static void describe_newer(struct recovery *recovery, const struct segment_entry
 bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
                        struct summary *summary)
 {
-    struct record_header oldest = { .time_ns = INT64_MAX };
     uint64_t first_lsn = 0;
+    int64_t began_ns = 0;
     if (segment_id != cursor->segment->header.segment_id)
         return false;
-    while (summary && oldest.time_ns == INT64_MAX) { /* an age counts from the first record */
+    /* An age counts from the first group with records. */
+    while (summary && began_ns == 0 && cursor->group_offset < offset) {
         if (twl_iter_enter_group(cursor) <= 0 || cursor->group_offset > offset)
             return false;
         first_lsn = first_lsn > 0 ? first_lsn : cursor->group.first_lsn;
-        if (cursor->group_offset == offset || twl_iter_peek(cursor, &oldest) < 0)
-            break;
+        began_ns = cursor->group.count > 0 ? cursor->group.time_ns : 0;
     }
     if (twl_iter_pass_to(cursor, offset) <= 0)
         return false;
     if (summary) {
         summary->indexed_lsn = twl_iter_next_lsn(cursor);
         summary->first_lsn = first_lsn;
-        summary->min_ns = oldest.time_ns;
+        summary->began_ns = began_ns;
     }
     return true;
 }

@@ -81,8 +81,8 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
                 struct recovery *ret_recovery);
 
 /* Lets a walk of the newest segment begin at the group that the writer has noted, if that is there. `summary`, which
- * may be NULL, gets what a walk to it would have found, but for the index: first LSN and the time of the first record.
- * False: the cursor must begin again. */
+ * may be NULL, gets what a walk to it would have found, but for the index and the times of records. False: the cursor
+ * must begin again. */
 bool twl_begin_at_note(struct segment_iter *cursor, uint64_t segment_id, uint64_t offset,
                        struct summary *summary);
 

@@ -109,6 +109,8 @@ void twl_summary_end_group(struct summary *summary, const struct group_header *g
 {
     if (summary->first_lsn == 0)
         summary->first_lsn = group->first_lsn;
+    if (summary->began_ns == 0 && group->count > 0)
+        summary->began_ns = group->time_ns;
     summary->next_lsn = group->first_lsn + group->count;
     summary->data_end = offset + group->bytes;
     summary->chain = twl_group_chain(group);

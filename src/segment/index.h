@@ -27,6 +27,7 @@ struct summary {
     uint64_t next_lsn;
     uint64_t data_end;
     int64_t min_ns, max_ns; /* of its records; INT64_MAX, INT64_MIN while it has none */
+    int64_t began_ns;       /* when its first group with records was written; 0 = unknown */
     uint32_t chain;         /* of the last group */
     struct epoch epoch;     /* of the last group */
     uint64_t indexed_lsn;   /* index and times have no earlier records than this one; 0 = all are in it */

@@ -507,7 +507,10 @@ int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole)
 {
     const uint64_t least = align_up(end, BLOCK_BYTES);
     uint64_t bytes = segment->header.bytes;
-    int rc = is_whole ? io_allocate(segment->file, bytes, IO_ALLOCATE_SPACE) : -ENOSPC;
+    /* A sync writes a length only if it has changed: the disk may lack the one that an earlier, failed opening gave. */
+    int rc = is_whole ? twl_segment_truncate(segment, end) : -ENOSPC;
+    if (is_whole && rc == 0)
+        rc = io_allocate(segment->file, bytes, IO_ALLOCATE_SPACE);
     if (is_whole && is_no_space(rc))
         segment->file_bytes = bytes; /* the file may have got longer before the disk was full */
     for (uint64_t less = end_with_markers(segment, end); is_no_space(rc) && less >= least;

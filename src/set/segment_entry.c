@@ -127,15 +127,14 @@ static uint64_t head_of(const struct segment_set *set)
 
 uint64_t twl_segment_set_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
 {
-    bool is_missing = true;
+    if (head_of(set) <= lsn && twl_sequence_before(&set->entries[0].header) > sequence)
+        return 1;
     for (size_t i = 0; i < set->started; i++) {
         const struct segment_header *header = &set->entries[i].header;
         if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
             return header->start_lsn;
-        is_missing = is_missing && header->sequence != sequence;
     }
-    uint64_t head_lsn = head_of(set);
-    return is_missing && head_lsn <= lsn ? head_lsn : 0;
+    return 0;
 }
 
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)

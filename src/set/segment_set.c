@@ -23,8 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEADER_TRIES 3u       /* a header that is being overwritten may read as neither */
-#define SET_TRIES 3u          /* files may get new incarnations while the set is read */
+#define SET_TRIES 3u /* files get new incarnations while the set is read: a header may read as neither */
 #define MOVING_SET_TRIES 100u /* the same, while the state file shows that they do */
 
 /* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
@@ -102,15 +101,11 @@ static int load_entry(struct set_loader *l, struct segment_entry *entry, int rc,
 {
     struct segment segment;
     enum header_state state = HEADER_DAMAGED;
-    for (unsigned tries = 0; tries < HEADER_TRIES && state != HEADER_VALID; tries++) {
-        if (tries > 0)
-            rc = io_open(l->io, entry->name, IO_READ_ONLY | l->header_flags, &file);
-        if (rc == 0)
-            rc = twl_segment_take(file, entry->name, 0, &segment, &state);
-        if (rc < 0)
-            return rc == -ENOENT ? 0 : refuse_segment(l, rc, "read", entry->name);
-        twl_segment_close(&segment);
-    }
+    if (rc == 0)
+        rc = twl_segment_take(file, entry->name, 0, &segment, &state);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : refuse_segment(l, rc, "read", entry->name);
+    twl_segment_close(&segment);
     entry->file_bytes = segment.file_bytes;
     entry->header = segment.header;
     if (state != HEADER_VALID && (l->use != SET_FOR_CHECKING || state == HEADER_NEWER))

@@ -114,9 +114,9 @@ uint64_t twl_segment_set_promise_behind(const struct segment_set *set, size_t in
  * to start there. UINT64_MAX if none is. */
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index);
 
-/* The records up to `lsn`, the last of them in that segment: from which LSN on are they truncated? 0 = all of them are
- * still there. The segment that begins a truncation has a greater sequence. If it is trimmed by now, the records' own
- * segment is missing although the log begins in front of `lsn`. */
+/* The records up to `lsn`, the last of them in that segment or an older one: from which LSN on are they truncated? 0 =
+ * none is. The segment that begins a truncation has a greater sequence. If it may be trimmed by now, because the oldest
+ * segment continues one that was newer, too, the answer is 1: where the truncation began is not known. */
 uint64_t twl_segment_set_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence);
 
 /* The started entry that holds `lsn`, or would hold it. Looks at O(log n) entries and skips those of which

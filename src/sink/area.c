@@ -58,6 +58,14 @@ void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM])
     snprintf(ret_name, NAME_ROOM, ".twinlog.%" PRIu64 ".sink", inode);
 }
 
+unsigned twl_area_mode(struct io_file *data)
+{
+    struct stat owner;
+    if (fstat(io_file_fd(data), &owner) < 0)
+        return 0600;
+    return 0600 | (owner.st_mode & (owner.st_gid == getegid() ? 066 : 06));
+}
+
 void twl_area_give(struct io_file *file, struct io_file *data)
 {
     const int fd = io_file_fd(file);

@@ -126,6 +126,8 @@ int twl_data_has_others(struct io_file *data, bool *ret_has);
 #define NAME_ROOM (NAME_MAX + 32)
 /* The name of the area of the file with that inode number. */
 void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM]);
+/* With which it is made: not even for a moment it is open to users that may not open the data file. */
+unsigned twl_area_mode(struct io_file *data);
 /* Gives an area the owner and the permissions of the data file, as far as the process may. */
 void twl_area_give(struct io_file *file, struct io_file *data);
 /* -EPERM: the file has a second name, so it is not the sink's; or others may make files in the directory, and a user

@@ -13,7 +13,7 @@ static uint64_t state_of(uint64_t sequence, enum claim_kind kind)
  * is read before start and size. claim.h says why that is enough. */
 static void confirm(struct area *area, uint64_t cursor)
 {
-    if (cursor_owner(cursor) == 0)
+    if (cursor_owner(cursor) - 1 >= PARTICIPANTS * SLOTS) /* none, or of another process's making */
         return;
     struct slot *slot = area_slot(area, cursor_owner(cursor));
     uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);

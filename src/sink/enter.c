@@ -41,19 +41,20 @@ static void forget(struct sink_file *file)
 }
 
 /* Not with IO_CREATE at once: in a directory with the sticky bit that is refused for another user's file. */
-static int open_or_make(const struct twinlog_sink *sink, const char *name, struct io_file **ret_file)
+static int open_or_make(const struct twinlog_sink *sink, const char *name, unsigned mode,
+                        struct io_file **ret_file)
 {
     int rc = io_open(sink->io, name, 0, ret_file);
     if (rc != -ENOENT)
         return rc;
-    rc = io_open(sink->io, name, IO_CREATE, ret_file);
+    rc = io_open(sink->io, name, IO_CREATE | mode * IO_MODE, ret_file);
     return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
 static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
 {
     const struct sink_file *present = atomic_load(&sink->file);
-    const int rc = open_or_make(sink, sink->name, &file->data);
+    const int rc = open_or_make(sink, sink->name, 0666, &file->data);
     if (rc != 0) /* errors for files that are not regular */
         return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
     /* Between two files the name is nobody's, and a stranger may make a file of that name. */
@@ -69,7 +70,7 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     char name[NAME_ROOM];
     uint64_t bytes;
     twl_area_name(file->identity.inode, name);
-    int rc = open_or_make(sink, name, &file->area_file);
+    int rc = open_or_make(sink, name, twl_area_mode(file->data), &file->area_file);
     if (rc == 0)
         rc = twl_beside_check(file->area_file, file->data);
     if (rc == 0)

@@ -92,9 +92,9 @@ static int check(const struct twinlog_sink *sink)
 static int make_way(struct twinlog_sink *sink, struct sink_file *file, enum claim_result result, size_t size)
 {
     NOT_CANCELLED;
-    if (result == CLAIM_NEEDS_NEXT)
+    if (result == CLAIM_NEEDS_NEXT && sink->options.max_bytes > 0) /* the area may say anything */
         return twl_sink_move_on(sink, file, true);
-    const int rc = result == CLAIM_LOST ? -EIO : twl_sink_grow(file, area_offset(file->area) + size);
+    const int rc = result == CLAIM_NEEDS_ROOM ? twl_sink_grow(file, area_offset(file->area) + size) : -EIO;
     twl_event_notify_all(&sink->wake);
     return rc == -EIO ? twl_sink_fail(sink, rc) : rc;
 }
@@ -285,17 +285,22 @@ static int normalise(const struct twinlog_sink_options *options, struct twinlog_
 
 int twl_sink_find_place(const char *path, struct io **ret_io, char ret_name[NAME_MAX + 1])
 {
-    struct stat about;
-    char real[PATH_MAX], dir[PATH_MAX];
-    /* One file has one area, beside it, whichever symbolic link leads there. */
-    if (lstat(path, &about) == 0 && S_ISLNK(about.st_mode) && !(path = realpath(path, real)))
-        return -errno;
+    struct stat about, at_end;
+    char real[PATH_MAX], dir[PATH_MAX + 1];
+    /* One file has one area, beside it, whichever symbolic link leads there. The kernel says whether to follow the
+     * link, which another user may have made. */
+    if (lstat(path, &about) == 0 && S_ISLNK(about.st_mode)) {
+        if (stat(path, &about) < 0 || !(path = realpath(path, real)) || lstat(path, &at_end) < 0)
+            return -errno;
+        if (about.st_dev != at_end.st_dev || about.st_ino != at_end.st_ino) /* it is another link by now */
+            return -EACCES;
+    }
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return *path ? -ENOTSUP : -ENOENT;
     if (strlen(name) > NAME_MAX || name - path >= PATH_MAX)
         return -ENAMETOOLONG;
-    snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(name - path) : 1, slash ? path : ".");
+    snprintf(dir, sizeof(dir), "%.*s.", (int)(name - path), path);
     memcpy(ret_name, name, strlen(name) + 1);
     return twl_io_posix_create(dir, false, ret_io);
 }

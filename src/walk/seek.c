@@ -106,26 +106,6 @@ static bool has_entered(const struct segment_iter *cursor, uint64_t group_offset
            cursor->position.chain == twl_group_chain(group);
 }
 
-/* The bytes between a header and a record far behind it are useless. A header that was read once need not
- * be read again: it leads to the record, and the record must check. */
-static int enter_large_group(struct segment_iter *cursor, uint64_t offset)
-{
-    for (uint32_t i = 0; i < LARGE_GROUPS; i++)
-        if (cursor->large[i].offset == offset) {
-            twl_iter_step_in(cursor, offset, &cursor->large[i].header);
-            return 1;
-        }
-    size_t window_bytes = cursor->window_bytes;
-    cursor->window_bytes = BLOCK_BYTES;
-    int rc = twl_iter_enter_at(cursor, offset, PLACE_ANY);
-    cursor->window_bytes = window_bytes;
-    if (rc > 0) {
-        struct large_group *oldest = &cursor->large[cursor->large_count++ % LARGE_GROUPS];
-        *oldest = (struct large_group){ .offset = offset, .header = cursor->group };
-    }
-    return rc;
-}
-
 /* The open group has no header that leads to a record. The marker in front of it gives its epoch and first
  * LSN, so the record at that place checks only if it is the right one. */
 static int enter_open_group_at(struct segment_iter *cursor, const struct index_entry *entry)
@@ -152,9 +132,12 @@ static int enter_for(struct segment_iter *cursor, const struct index_entry *entr
 {
     cursor->position = (struct position){ 0 };
     cursor->records_left = 0;
-    bool is_far = entry->record_offset >= FIRST_STEP_BYTES;
-    int rc = is_far ? enter_large_group(cursor, entry->group_offset)
-                    : twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
+    const size_t window_bytes = cursor->window_bytes;
+    /* the bytes between the header and a record far behind it are useless */
+    if (entry->record_offset >= FIRST_STEP_BYTES)
+        cursor->window_bytes = BLOCK_BYTES;
+    int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
+    cursor->window_bytes = window_bytes;
     return rc == 0 ? enter_open_group_at(cursor, entry) : rc;
 }
 

@@ -32,13 +32,6 @@ struct loaded_index {
     uint64_t probed_bytes; /* that were read of it before, for look-ups */
 };
 
-/* Header of a group in which a record far behind the header was looked up. */
-#define LARGE_GROUPS 8u
-struct large_group {
-    uint64_t offset; /* 0 = none */
-    struct group_header header;
-};
-
 /* Where a walk is in the history of the log: what the next group must continue. */
 struct position {
     uint64_t next_lsn; /* 0 = unknown: the next group sets it */
@@ -59,8 +52,6 @@ struct segment_iter {
     bool passes_claims;
     struct window window;
     struct loaded_index index;
-    struct large_group large[LARGE_GROUPS];
-    uint32_t large_count; /* groups stored so far; the slots are used in turn */
     struct position position;
     uint64_t offset;  /* where the next group would begin; 0 = somewhere in the first block */
     bool is_at_first; /* `offset` is that of the first group of the segment */

@@ -71,14 +71,11 @@ else
     echo "SKIP bench, run.sh --all: there is no git"
 fi
 
-# Two threads that begin 20 appends a second have begun their tenth ones 0.9 seconds after the first ones.
-began=$(date +%s%N)
-"$bench" --peers twinlog:fresh --threads 2 --rate 20 --count 10 --warmup 0 --rounds 1 --json "$scratch/open.json" \
+# Two threads begin 20 appends a second, 20 in a second.
+"$bench" --peers twinlog:fresh --threads 2 --rate 20 --seconds 1 --warmup 0 --rounds 1 --json "$scratch/open.json" \
     "$scratch" >"$scratch/output" 2>&1 || fail "an open loop fails: $(cat "$scratch/output")"
-took_ms=$((($(date +%s%N) - began) / 1000000))
-[ "$took_ms" -ge 900 ] || fail "an open loop runs ahead of its rate: $took_ms ms"
-for figure in '"wanted_rate":20' '"appends":20' '"user_us_per_append":[0-9]' '"switches_per_append":[0-9]'; do
-    grep -q "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
+for figure in '"wanted_rate":20' '"appends":(19|2[01])\b' '"user_us_per_append":[0-9]' '"switches_per_append":[0-9]'; do
+    grep -qE "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
 done
 
 # What was due before the end is waited for, begun behind the end if it has a time, and counted: of five appends that are
@@ -136,9 +133,9 @@ grep -oE '"(p50|max)_us":[0-9.]+' "$scratch/follow.json" | paste - - - - | awk '
 grep -q '"p999_us":[0-9]' "$scratch/open.json" && fail "20 appends have a p99.9"
 
 # Each line that is put is in the file, or it fails.
-"$bench" --scenario lines --rounds 1 --seconds 0.001 --warmup 0 --count 100 "$scratch" >"$scratch/output" 2>&1 ||
+"$bench" --scenario lines --rounds 1 --seconds 0.001 --warmup 0 "$scratch" >"$scratch/output" 2>&1 ||
     fail "lines fails: $(cat "$scratch/output")"
-for row in 'sink  *128  *4' 'write  *1K  *1 '; do
+for row in '| sink  *|  *128 |  *4 ' '| write  *|  *1K |  *1 '; do
     [ "$(grep -c "^$row" "$scratch/output")" = 2 ] || fail "lines: not by threads and by processes: $row"
 done
 
@@ -148,12 +145,10 @@ done
 [ "$(sed 's/"[^"]*"//g' "$scratch/flight.csv" | awk -F, '{ print NF }' | sort -u | wc -l)" = 1 ] ||
     fail "the lines of the CSV have different lengths"
 
-# Two synced writes of a disk that sleeps for 0.2 seconds; opening the log has more.
-began=$(date +%s%N)
-"$bench" --peers twinlog:io=dsync:fresh --delay 200000 --threads 1 --count 2 --warmup 0 --rounds 1 "$scratch" \
-    >"$scratch/output" 2>&1 || fail "a disk that sleeps fails: $(cat "$scratch/output")"
-took_ms=$((($(date +%s%N) - began) / 1000000))
-[ "$took_ms" -ge 400 ] || fail "a disk does not sleep: $took_ms ms"
+# Each synced write of a disk that sleeps takes 0.2 seconds.
+"$bench" --peers twinlog:io=dsync:fresh --delay 200000 --threads 1 --seconds 0.5 --warmup 0 --rounds 1 \
+    --json "$scratch/sleeps.json" "$scratch" >"$scratch/output" 2>&1 || fail "a disk that sleeps fails: $(cat "$scratch/output")"
+grep -qE '"p50_us":(2\.[0-9]+e\+05|2[0-9]{5})' "$scratch/sleeps.json" || fail "a disk does not sleep: $(cat "$scratch/output")"
 
 [ "$failures" = 0 ] && echo "twinlog-bench refuses what it does not do, keeps its rate, and compares"
 exit "$((failures > 0))"

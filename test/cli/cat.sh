@@ -135,6 +135,55 @@ says "says what it removes" err 'LSN 251 to 400 .* removed'
 holds "the standby is the journal again" 550
 status "and sound" 0 "$twinlog" verify standby
 
+# An export without --from.
+"$twinlog" cat journal --to 400 --export | "$twinlog" append standby --import -q
+count "a part of what the standby has is no difference" $?
+"$twinlog" trim journal --after 500 >trim.out
+for options in '' '--to 500' '--to 400'; do
+    # shellcheck disable=SC2086
+    "$twinlog" cat journal --export $options >carried
+    status "a whole log that is shorter now ($options)" 1 "$twinlog" append standby --import -q <carried
+    says "names the first LSN that differs" err 'differ from LSN 501 on'
+done
+status "with --rewind" 0 "$twinlog" append standby --import --rewind -q <carried
+holds "the standby is as short" 500
+
+# Two histories with the same record at the end, its time included: of which one it is tells them apart.
+history_of 1 one | "$twinlog" append twice --import -q
+"$twinlog" cat twice --from 1 --export | "$twinlog" append third --import -q
+"$twinlog" trim twice --after 40 >trim.out
+history_of 40 other | "$twinlog" append twice --import -q
+echo more | "$twinlog" append twice -q
+"$twinlog" cat twice --from 60 --export >carried
+status "another history with the same record" 1 "$twinlog" append third --import -q <carried
+says "is told apart" err 'of another history: record 60 is not the one of the log'
+"$twinlog" cat twice --from 30 --export >carried
+status "with --rewind from in front of it" 0 "$twinlog" append third --import --rewind -q <carried
+"$twinlog" cat twice --json >expected
+"$twinlog" cat third --json >got
+same "the standby is of that history" got expected
+echo last | "$twinlog" append twice -q
+"$twinlog" cat twice --from 61 --export >carried
+status "and goes on with it" 0 "$twinlog" append third --import -q <carried
+"$twinlog" append twice --import -q <carried && "$twinlog" cat twice --from 50 --export | "$twinlog" append third --import -q
+count "also where it has all of it" $?
+
+# What is known of the standby's newest records says nothing of those that came in another way.
+echo whole | "$twinlog" append twice -q
+"$twinlog" cat twice --export | "$twinlog" append third --import -q
+lsn=$("$twinlog" cat twice --export | tail -n 3 | head -n 1 | cut -d' ' -f1)
+"$twinlog" cat twice --from "$lsn" --export >carried
+status "an import behind one that told no history" 0 "$twinlog" append third --import -q <carried
+lines_of standby 1 50 | "$twinlog" append third -q
+"$twinlog" cat third --from "$lsn" --export | "$twinlog" append twice --import -q
+count "a log that follows its standby, which was written to" $?
+lines_of back 1 50 | "$twinlog" append twice -q
+"$twinlog" cat twice --from $((lsn + 50)) --export >carried
+status "and is followed by it again" 0 "$twinlog" append third --import -q <carried
+"$twinlog" cat twice >expected
+"$twinlog" cat third >got
+same "the two are the same" got expected
+
 # ---- an import that cannot be right ------------------------------------------------------------
 
 status "into a log that goes on elsewhere" 1 "$twinlog" append log --import <any.export

@@ -157,3 +157,12 @@ stop_writer()
 
 # poison LOG: its page says that a write of its live writer has failed, with EIO (docs/format.md).
 poison() { printf '\373\377\377\377' | dd of="$1/writer.lock" bs=1 seek=60 conv=notrunc status=none; }
+
+# history_of FIRST WORD: an export of the records from there to 60. In each history records 40 and 60 are the same ones,
+# their times included.
+history_of()
+{
+    echo "twinlog export 1"
+    seq "$1" 60 | awk -v word="$2" '{ text = $1 == 60 || $1 == 40 ? "same" : word
+        printf "%d %d 0 0 %d\n%s\n", $1, 1000 + $1, length(text), text } END { print "end" }'
+}

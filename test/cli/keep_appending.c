@@ -2,7 +2,6 @@
 /* keep-appending LOG: appends 8 KB each 10 ms until a signal ends it, whatever the answer is, as a service does. */
 #define _GNU_SOURCE
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 #include <twinlog.h>
 

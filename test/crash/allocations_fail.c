@@ -63,6 +63,13 @@ static int append_some(struct twinlog *log, unsigned count)
 
 /* ---- the calls --------------------------------------------------------------------------------- */
 
+/* One that is one expression. */
+#define CALL(name, result)                                                                                   \
+    static int call_##name(struct stage *stage)                                                              \
+    {                                                                                                        \
+        return result;                                                                                       \
+    }
+
 static int call_open(struct stage *stage)
 {
     const int result = twinlog_open(stage->dir, &small, &stage->log);
@@ -88,10 +95,7 @@ static int call_open_read_only(struct stage *stage)
 }
 
 /* Into segments that are not there yet. */
-static int call_append(struct stage *stage)
-{
-    return append_some(stage->log, RECORDS);
-}
+CALL(append, append_some(stage->log, RECORDS))
 
 static int call_trim(struct stage *stage)
 {
@@ -102,32 +106,11 @@ static int call_trim(struct stage *stage)
     return twinlog_trim(stage->log, &options, NULL);
 }
 
-static int call_cut(struct stage *stage)
-{
-    return twinlog_truncate(stage->log, 7);
-}
-
-static int call_reset(struct stage *stage)
-{
-    return twinlog_reset(stage->log, 1000);
-}
-
-static int call_cursor_set(struct stage *stage)
-{
-    return twinlog_cursor_set(stage->log, "another", 7);
-}
-
-static int call_cursor_get(struct stage *stage)
-{
-    uint64_t lsn;
-
-    return twinlog_cursor_get(stage->log, "cursor", &lsn);
-}
-
-static int call_cursor_remove(struct stage *stage)
-{
-    return twinlog_cursor_remove(stage->log, "cursor");
-}
+CALL(cut, twinlog_truncate(stage->log, 7))
+CALL(reset, twinlog_reset(stage->log, 1000))
+CALL(cursor_set, twinlog_cursor_set(stage->log, "another", 7))
+CALL(cursor_get, twinlog_cursor_get(stage->log, "cursor", &(uint64_t){ 0 }))
+CALL(cursor_remove, twinlog_cursor_remove(stage->log, "cursor"))
 
 static int take_cursor(void *context, const char *name, uint64_t lsn)
 {
@@ -135,12 +118,7 @@ static int take_cursor(void *context, const char *name, uint64_t lsn)
     return 0;
 }
 
-static int call_cursor_each(struct stage *stage)
-{
-    unsigned count = 0;
-
-    return twinlog_cursor_each(stage->log, take_cursor, &count);
-}
+CALL(cursor_each, twinlog_cursor_each(stage->log, take_cursor, &(unsigned){ 0 }))
 
 static int call_meta_set(struct stage *stage)
 {
@@ -152,15 +130,8 @@ static int call_meta_set(struct stage *stage)
     return result;
 }
 
-static int call_meta_get(struct stage *stage)
-{
-    return twinlog_meta_get(stage->log, "value", NULL, 0, NULL);
-}
-
-static int call_meta_remove(struct stage *stage)
-{
-    return twinlog_meta_remove(stage->log, "value");
-}
+CALL(meta_get, twinlog_meta_get(stage->log, "value", NULL, 0, NULL))
+CALL(meta_remove, twinlog_meta_remove(stage->log, "value"))
 
 static int take_value(void *context, const char *name, const void *data, size_t size)
 {
@@ -168,19 +139,8 @@ static int take_value(void *context, const char *name, const void *data, size_t 
     return 0;
 }
 
-static int call_meta_each(struct stage *stage)
-{
-    unsigned count = 0;
-
-    return twinlog_meta_each(stage->log, take_value, &count);
-}
-
-static int call_stat(struct stage *stage)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-
-    return twinlog_stat(stage->log, &stat);
-}
+CALL(meta_each, twinlog_meta_each(stage->log, take_value, &(unsigned){ 0 }))
+CALL(stat, twinlog_stat(stage->log, &(struct twinlog_stat)TWINLOG_STAT_INIT))
 
 static int call_attach(struct stage *stage)
 {
@@ -225,10 +185,7 @@ static int move_through(struct stage *stage, move_function *move)
     return result < 0 || count == RECORDS ? result : -EPROTO;
 }
 
-static int call_next(struct stage *stage)
-{
-    return move_through(stage, twinlog_reader_next);
-}
+CALL(next, move_through(stage, twinlog_reader_next))
 
 static int call_previous(struct stage *stage)
 {
@@ -253,12 +210,7 @@ static int call_reader_fd(struct stage *stage)
     return result < 0 ? result : 0;
 }
 
-static int call_inspect(struct stage *stage)
-{
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-
-    return twinlog_inspect(stage->dir, &inspection);
-}
+CALL(inspect, twinlog_inspect(stage->dir, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))
 
 static int take_segment(void *context, const struct twinlog_segment *segment)
 {

@@ -175,5 +175,5 @@ int run_policy(const struct policy *policy, const char *program, const char *hel
     printf("%s: %s, seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n", program, policy->name,
            place.seed, place.cycle - first_cycle, (double)(now_ns() - start) / 1e9);
     policy->summarise();
-    return EXIT_SUCCESS;
+    return say_at_end(EXIT_SUCCESS);
 }

@@ -15,12 +15,8 @@
 
 #include "kill.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define WITNESSES 3u
@@ -29,7 +25,6 @@
 static const enum habit soak_habits[WITNESSES] = { HABIT_FOLLOW_FD, HABIT_FOLLOW, HABIT_BACKWARDS };
 
 static bool is_soak;
-static int is_pad = -1;   /* -1: in turn */
 static uint64_t followed; /* by a writer or the judge, before they were gone */
 static struct shared *shared;
 
@@ -57,7 +52,7 @@ static void remove_log(void)
 static void begin_incarnation(struct life *life, uint64_t number, bool is_at_once, struct rng *rng)
 {
     begin_life(life, number, is_at_once, rng);
-    if (is_pad > 0 || (is_pad < 0 && rng_one_in(rng, 2)))
+    if (rng_one_in(rng, 2))
         life->options.flags |= TWINLOG_PAD;
     if (!is_soak)
         return;
@@ -259,24 +254,12 @@ static void summarise(void)
            atomic_load(&shared->consumer.records));
 }
 
-static const struct option more[] = {
-    { "threads", required_argument, NULL, 't' },
-    { "io", required_argument, NULL, 'i' },
-    { "pad", no_argument, &is_pad, 1 },
-    { "dense", no_argument, &is_pad, 0 },
-    { "buffered", no_argument, &lives.is_buffered, 1 },
-    { "direct", no_argument, &lives.is_buffered, 0 },
-    { 0 },
-};
-
 const struct policy durable_policy = {
     .name = "durable",
     .lies = LIE_BIT(LIE_ACK) | LIE_BIT(LIE_BYTES) | LIE_BIT(LIE_READER) | LIE_BIT(LIE_CUT) |
             LIE_BIT(LIE_TRIM) | LIE_BIT(LIE_NAME) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |
             LIE_BIT(LIE_DURABLE),
     .usual_kills = 200,
-    .more = more,
-    .take = take_option_of_lives,
     .begin = begin,
     .run_cycle = run_cycle,
     .summarise = summarise,
@@ -286,8 +269,6 @@ const struct policy durable_policy = {
 const struct policy soak_policy = {
     .name = "soak",
     .usual_seconds = 600,
-    .more = more,
-    .take = take_option_of_lives,
     .begin = begin_soak,
     .run_cycle = run_cycle,
     .end = take_leave,

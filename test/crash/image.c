@@ -13,18 +13,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define FILES_MAX 512u
 #define SECTOR_BYTES 512u
 
 /* A file of the log. */
-struct file {
-    char name[64];
-    unsigned char *bytes;
-    size_t size;
-    mode_t mode;
+struct part {
+    struct file *file;
     bool is_mapped; /* and then: */
     struct segment_header header;
     uint32_t seed;
@@ -32,161 +27,131 @@ struct file {
     bool has_mark, has_group;
 };
 
-struct files {
-    struct file file[FILES_MAX];
-    size_t count;
+struct parts {
+    struct files files;
+    struct part part[MAX_FILES];
 };
 
-/* ---- reading and writing ------------------------------------------------------------------------- */
-
-static void load(struct file *file, int dir)
+static int is_file(const struct dirent *entry)
 {
-    struct stat about;
-    const int fd = openat(dir, file->name, O_RDONLY | O_CLOEXEC);
-
-    if (fd < 0 || fstat(fd, &about) < 0)
-        give_up(file->name);
-    file->size = (size_t)about.st_size;
-    file->mode = about.st_mode;
-    file->bytes = malloc(file->size + 1);
-    if (!file->bytes || read(fd, file->bytes, file->size) != (ssize_t)file->size)
-        give_up(file->name);
-    close(fd);
+    return strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
 }
 
-static void store(const struct file *file, int dir)
+static void understand(struct part *part)
 {
-    const int fd = openat(dir, file->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, file->mode & 0777);
-
-    if (fd < 0 || write(fd, file->bytes, file->size) != (ssize_t)file->size)
-        give_up(file->name);
-    close(fd);
-}
-
-static void understand(struct file *file)
-{
-    if (file->size < 2 * SEGMENT_HEADER_BYTES ||
-        twl_segment_header_decode(file->bytes, &file->header) != HEADER_VALID ||
-        !(file->header.incompatible & FEATURE_MAPPED))
+    if (part->file->size < 2 * SEGMENT_HEADER_BYTES ||
+        twl_segment_header_decode(part->file->bytes, &part->header) != HEADER_VALID ||
+        !(part->header.incompatible & FEATURE_MAPPED))
         return;
-    file->is_mapped = true;
-    file->seed = twl_segment_seed(&file->header);
-    file->has_mark = twl_group_header_decode(file->bytes + SEGMENT_DATA_OFFSET, file->seed,
-                                             SEGMENT_DATA_OFFSET, &file->mark);
-    file->has_group =
-        twl_group_header_decode(file->bytes + OPEN_GROUP_OFFSET, file->seed, OPEN_GROUP_OFFSET, &file->group);
+    part->is_mapped = true;
+    part->seed = twl_segment_seed(&part->header);
+    part->has_mark = twl_group_header_decode(part->file->bytes + SEGMENT_DATA_OFFSET, part->seed,
+                                             SEGMENT_DATA_OFFSET, &part->mark);
+    part->has_group = twl_group_header_decode(part->file->bytes + OPEN_GROUP_OFFSET, part->seed,
+                                              OPEN_GROUP_OFFSET, &part->group);
 }
 
-static int open_directory(const char *path)
+static struct parts *load_parts(const char *path)
 {
-    const int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct parts *parts = calloc(1, sizeof(*parts));
 
-    if (dir < 0)
+    if (!parts)
         give_up(path);
-    return dir;
-}
-
-static struct files *load_all(const char *path)
-{
-    struct files *files = calloc(1, sizeof(*files));
-    const int dir = open_directory(path);
-    DIR *list = fdopendir(dup(dir));
-    const struct dirent *entry;
-
-    if (!files || !list)
-        give_up(path);
-    while ((entry = readdir(list)) && files->count < FILES_MAX) {
-        struct file *file = &files->file[files->count];
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(file->name, sizeof(file->name), "%.63s", entry->d_name);
-        load(file, dir);
-        understand(file);
-        files->count++;
+    load_files(path, is_file, &parts->files);
+    for (unsigned i = 0; i < parts->files.count; i++) {
+        parts->part[i].file = &parts->files.list[i];
+        understand(&parts->part[i]);
     }
-    closedir(list);
-    close(dir);
-    return files;
+    return parts;
 }
 
-static void free_all(struct files *files)
+static void free_parts(struct parts *parts)
 {
-    for (size_t i = 0; i < files->count; i++)
-        free(files->file[i].bytes);
-    free(files);
+    free_files(&parts->files);
+    free(parts);
 }
 
 /* ---- what is durable ----------------------------------------------------------------------------- */
 
-static uint64_t find_durable(const struct files *files, uint64_t durable)
+static uint64_t find_durable(const struct parts *parts, uint64_t durable)
 {
-    for (const struct file *file = files->file; file < files->file + files->count; file++) {
-        if (!file->is_mapped)
+    for (const struct part *part = parts->part; part < parts->part + parts->files.count; part++) {
+        if (!part->is_mapped)
             continue;
-        durable = max_u64(durable, file->header.after_lsn);
-        if (file->has_mark)
-            durable = max_u64(durable, file->mark.durable_lsn);
-        if (file->has_group)
-            durable = max_u64(durable, file->group.first_lsn + file->group.count - 1);
+        durable = max_u64(durable, part->header.after_lsn);
+        if (part->has_mark)
+            durable = max_u64(durable, part->mark.durable_lsn);
+        if (part->has_group)
+            durable = max_u64(durable, part->group.first_lsn + part->group.count - 1);
     }
     return durable;
 }
 
 /* Behind the last durable record of an open group. */
-static uint64_t find_end(const struct file *file, uint64_t durable)
+static uint64_t find_end(const struct part *part, uint64_t durable)
 {
-    const uint32_t epoch_seed = twl_epoch_seed(file->header.log_id, file->mark.epoch);
-    const uint64_t data_end = min_u64(twl_segment_data_end(file->header.bytes), file->size);
-    uint64_t at = OPEN_RECORDS_OFFSET, lsn = file->mark.first_lsn;
+    const uint32_t epoch_seed = twl_epoch_seed(part->header.log_id, part->mark.epoch);
+    const uint64_t data_end = min_u64(twl_segment_data_end(part->header.bytes), part->file->size);
+    uint64_t at = OPEN_RECORDS_OFFSET, lsn = part->mark.first_lsn;
     struct record_header record;
 
     if (durable < lsn)
         return SEGMENT_DATA_OFFSET; /* the marker was not synced, either */
     while (lsn <= durable && at + RECORD_HEADER_BYTES <= data_end &&
-           twl_record_header_decode(file->bytes + at, epoch_seed, lsn, &record)) {
+           twl_record_header_decode(part->file->bytes + at, epoch_seed, lsn, &record)) {
         at += twl_record_bytes(record.size);
         lsn++;
     }
     return at;
 }
 
-static bool has_later_group(const struct files *files, uint64_t sequence)
+static bool has_later_group(const struct parts *parts, uint64_t sequence)
 {
-    for (size_t i = 0; i < files->count; i++)
-        if (files->file[i].has_group && files->file[i].header.sequence > sequence)
+    for (size_t i = 0; i < parts->files.count; i++)
+        if (parts->part[i].has_group && parts->part[i].header.sequence > sequence)
+            return true;
+    return false;
+}
+
+/* A marker, of a close or of a later opening: what is in front of it was synced. */
+static bool is_marked(const struct part *part, uint64_t end)
+{
+    const uint64_t footer = twl_segment_data_end(part->header.bytes),
+                   places[] = { end, align_up(end, BLOCK_BYTES) };
+    struct group_header next;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (places[i] + GROUP_HEADER_BYTES <= footer &&
+            twl_group_header_decode(part->file->bytes + places[i], part->seed, places[i], &next))
             return true;
     return false;
 }
 
 /* The header of the group that was closed last, if nothing was written behind it. */
-static bool is_header_in_doubt(const struct files *files, const struct file *file)
+static bool is_header_in_doubt(const struct parts *parts, const struct part *part)
 {
-    const uint64_t end = OPEN_GROUP_OFFSET + file->group.bytes,
-                   footer = twl_segment_data_end(file->header.bytes);
-    struct group_header next;
+    const uint64_t footer = twl_segment_data_end(part->header.bytes);
 
-    return file->size == file->header.bytes && (file->group.flags & GROUP_MAPPED) &&
-           !has_later_group(files, file->header.sequence) &&
-           are_zeros(file->bytes + footer, SEGMENT_FOOTER_BYTES) &&
-           !(end + GROUP_HEADER_BYTES <= footer &&
-             twl_group_header_decode(file->bytes + end, file->seed, end, &next));
+    return part->file->size == part->header.bytes && (part->group.flags & GROUP_MAPPED) &&
+           !has_later_group(parts, part->header.sequence) &&
+           are_zeros(part->file->bytes + footer, SEGMENT_FOOTER_BYTES) &&
+           !is_marked(part, OPEN_GROUP_OFFSET + part->group.bytes);
 }
 
 /* ---- losing -------------------------------------------------------------------------------------- */
 
-static bool lose(struct file *file, uint64_t from, uint64_t to)
+static bool lose(struct part *part, uint64_t from, uint64_t to)
 {
-    if (are_zeros(file->bytes + from, to - from))
+    if (are_zeros(part->file->bytes + from, to - from))
         return false;
-    memset(file->bytes + from, 0, to - from);
+    memset(part->file->bytes + from, 0, to - from);
     return true;
 }
 
 /* Of 16 sectors so many are lost; some in part, which were on their way to the disk while somebody stored in them. */
-static uint64_t lose_sectors(struct file *file, uint64_t from, unsigned odds, struct rng *rng)
+static uint64_t lose_sectors(struct part *part, uint64_t from, unsigned odds, struct rng *rng)
 {
-    const uint64_t end = min_u64(twl_segment_data_end(file->header.bytes), file->size);
+    const uint64_t end = min_u64(twl_segment_data_end(part->header.bytes), part->file->size);
     uint64_t lost = 0, to;
 
     for (uint64_t at = from; at < end; at = to) {
@@ -194,19 +159,19 @@ static uint64_t lose_sectors(struct file *file, uint64_t from, unsigned odds, st
         if (rng_below(rng, 16) >= odds)
             continue;
         const uint64_t middle = rng_one_in(rng, 4) ? at + align_down(rng_below(rng, to - at), 8) : at;
-        lost += rng_one_in(rng, 2) ? lose(file, middle, to) : lose(file, at, middle > at ? middle : to);
+        lost += rng_one_in(rng, 2) ? lose(part, middle, to) : lose(part, at, middle > at ? middle : to);
     }
     return lost;
 }
 
 /* Behind the header of a segment lies what its writers have shared, which nobody syncs. */
-static uint64_t lose_words(struct file *file, unsigned odds, struct rng *rng)
+static uint64_t lose_words(struct part *part, unsigned odds, struct rng *rng)
 {
     uint64_t lost = 0;
 
     for (uint64_t at = SECTOR_BYTES; at < SEGMENT_DATA_OFFSET; at += SECTOR_BYTES)
         if (rng_below(rng, 16) < odds)
-            lost += lose(file, at, at + SECTOR_BYTES);
+            lost += lose(part, at, at + SECTOR_BYTES);
     return lost;
 }
 
@@ -220,62 +185,56 @@ static void boot_lock(struct file *file)
             file->bytes[at] ^= 1;
 }
 
-static void boot_locks(struct files *files)
-{
-    for (size_t i = 0; i < files->count; i++)
-        if (strcmp(files->file[i].name, "writer.lock") == 0)
-            boot_lock(&files->file[i]);
-}
-
 uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, struct rng *rng)
 {
     static const unsigned all_odds[] = { 0, 1, 2, 8, 14, 16 };
-    struct files *files = load_all(from);
-    const uint64_t durable = find_durable(files, durable_lsn);
+    struct parts *parts = load_parts(from);
+    const uint64_t durable = find_durable(parts, durable_lsn);
     uint64_t lost = 0;
 
-    remove_directory(to);
-    if (mkdir(to, 0777) < 0)
-        give_up(to);
-    const int dir = open_directory(to);
-    boot_locks(files);
-    for (struct file *file = files->file; file < files->file + files->count; file++) {
+    for (struct part *part = parts->part; part < parts->part + parts->files.count; part++) {
         const unsigned odds = all_odds[rng_below(rng, sizeof(all_odds) / sizeof(all_odds[0]))];
 
-        if (file->has_group && is_header_in_doubt(files, file) && rng_one_in(rng, 2))
-            lost += lose(file, OPEN_GROUP_OFFSET, OPEN_RECORDS_OFFSET);
-        if (file->has_mark && !file->has_group && file->mark.kind == GROUP_START &&
-            file->size == file->header.bytes)
-            lost += lose_sectors(file, find_end(file, durable), odds, rng);
-        if (file->is_mapped)
-            lost += lose_words(file, odds, rng);
-        store(file, dir);
+        if (part->has_group && is_header_in_doubt(parts, part) && rng_one_in(rng, 2))
+            lost += lose(part, OPEN_GROUP_OFFSET, OPEN_RECORDS_OFFSET);
+        if (part->has_mark && !part->has_group && part->mark.kind == GROUP_START &&
+            part->file->size == part->header.bytes && !is_marked(part, OPEN_GROUP_OFFSET))
+            lost += lose_sectors(part, find_end(part, durable), odds, rng);
+        if (part->is_mapped)
+            lost += lose_words(part, odds, rng);
+        if (strcmp(part->file->name, "writer.lock") == 0)
+            boot_lock(part->file);
     }
-    close(dir);
-    free_all(files);
+    store_files(to, &parts->files);
+    free_parts(parts);
     return lost;
 }
 
 /* ---- tearing ------------------------------------------------------------------------------------- */
 
-static bool tear(struct file *file, int dir)
+static bool tear(const struct part *part, const char *path)
 {
-    if (!file->has_mark || are_zeros(file->bytes + OPEN_RECORDS_OFFSET, RECORD_HEADER_BYTES))
+    const uint64_t at = OPEN_RECORDS_OFFSET + RECORD_HEADER_BYTES - 1;
+    char name[600];
+
+    if (!part->has_mark || are_zeros(part->file->bytes + OPEN_RECORDS_OFFSET, RECORD_HEADER_BYTES))
         return false;
-    file->bytes[OPEN_RECORDS_OFFSET + RECORD_HEADER_BYTES - 1] ^= 1;
-    store(file, dir);
+    snprintf(name, sizeof(name), "%.500s/%s", path, part->file->name);
+    part->file->bytes[at] ^= 1;
+    const int fd = open(name, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || pwrite(fd, part->file->bytes + at, 1, (off_t)at) != 1)
+        give_up(name);
+    close(fd);
     return true;
 }
 
 bool tear_record(const char *path)
 {
-    struct files *files = load_all(path);
-    const int dir = open_directory(path);
+    struct parts *parts = load_parts(path);
     bool is_torn = false;
 
-    for (size_t i = 0; i < files->count && !is_torn; i++)
-        is_torn = tear(&files->file[i], dir);
-    close(dir);
-    free_all(files);
+    for (size_t i = 0; i < parts->files.count && !is_torn; i++)
+        is_torn = tear(&parts->part[i], path);
+    free_parts(parts);
     return is_torn;
 }

@@ -33,7 +33,7 @@
 #include <sys/types.h>
 #include <twinlog.h>
 
-#define MAX_WRITERS 64u
+#define MAX_WRITERS 8u
 #define MAX_LIVES 3u         /* in one cycle, between two judgements */
 #define MAX_WITNESSES 4u     /* processes */
 #define MAX_BATCH 12u        /* records */
@@ -333,6 +333,7 @@ void check_call(int result, const char *call);
 void check_complaints(void);
 
 void erase_progress(void);
+int say_at_end(int status); /* 3: what was printed could not be written, as on a full disk */
 
 /* Prints what happened and how to do it again; ends the program. In a child: tells the parent. */
 _Noreturn void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -347,11 +348,6 @@ enum {
 
 /* A log that goes through lives, and what came of them. */
 struct lives {
-    uint32_t threads;     /* of a writer, at most */
-    int io;               /* enum twinlog_io, -1: all in turn */
-    int is_buffered;      /* -1: in turn */
-    void (*forget)(void); /* removes the log */
-
     struct shared *shared;
     struct book book;
     bool can_use[IO_KINDS][2]; /* path, buffered */
@@ -362,9 +358,6 @@ struct lives {
     uint64_t by_io[IO_KINDS], findings[FINDINGS];
 };
 extern struct lives lives;
-
-/* --threads and --io. */
-void take_option_of_lives(int letter, const char *argument);
 
 /* Makes what the processes share, and leaves out the paths that this kernel or file system refuses, by name; ends the
  * program if it refuses all. */

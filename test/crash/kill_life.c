@@ -12,17 +12,9 @@
 #define LARGE_LOG_BYTES (6u << 20)
 #define LARGE_LOG_RECORDS (WINDOW / 8)
 
-struct lives lives = { .threads = 8, .io = -1, .is_buffered = -1 };
+struct lives lives;
 
 static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
-
-void take_option_of_lives(int letter, const char *argument)
-{
-    if (letter == 't')
-        lives.threads = (uint32_t)parse_number(argument, 1, MAX_WRITERS);
-    else if (letter == 'i')
-        lives.io = name_index(argument, io_names, IO_KINDS);
-}
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
@@ -32,8 +24,6 @@ static bool try_path(int io, bool is_buffered)
     struct twinlog *log;
     int result;
 
-    if ((lives.io >= 0 && io != lives.io) || (lives.is_buffered >= 0 && is_buffered != lives.is_buffered))
-        return false;
     options.io = (uint32_t)io;
     options.flags = is_buffered ? TWINLOG_BUFFERED : 0;
     result = twinlog_open(place.log, &options, &log);
@@ -162,7 +152,7 @@ void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng 
     life->options.flush_interval_ms = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
     life->change_one_in = change_one_in[rng_below(rng, 4)];
     life->has_committer = rng_one_in(rng, 4);
-    life->writers = 1 + (uint32_t)rng_below(rng, lives.threads);
+    life->writers = 1 + (uint32_t)rng_below(rng, MAX_WRITERS);
     life->is_retaining = may_retain;
     life->is_alone = may_retain || rng_one_in(rng, 2);
     life->has_reader = rng_one_in(rng, 3);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,12 +22,41 @@ struct place place;
 static bool is_child;
 static struct shared *complaints;
 
+/* ---- the end by a signal ------------------------------------------------------------------------- */
+
+/* Nothing is printed before the end. The other processes end with this one. */
+static void say_signal(int number)
+{
+    char words[1200];
+    const int size = snprintf(
+        words, sizeof(words),
+        "%s: ended by signal %d in cycle %" PRIu64 "; the log is kept in %s\n  again: %s%s "
+        "--seed %" PRIu64 "\n",
+        place.program, number, place.cycle, place.log, place.program, place.command_line, place.seed);
+
+    if (!is_child)
+        (void)!write(STDERR_FILENO, words, (size_t)size);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void take_signals(void)
+{
+    static const int numbers[] = { SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGABRT, SIGBUS, SIGSEGV };
+    struct sigaction there;
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (sigaction(numbers[i], NULL, &there) == 0 && there.sa_handler == SIG_DFL) /* no sanitizer's */
+            signal(numbers[i], say_signal);
+}
+
 /* ---- the directory ----------------------------------------------------------------------------- */
 
 void make_place(const char *parent)
 {
     const char *where = parent ? parent : getenv("TMPDIR");
 
+    take_signals();
     place.has_terminal = isatty(STDERR_FILENO);
     snprintf(place.directory, sizeof(place.directory), "%s/twinlog-%s-XXXXXX", where ? where : "/tmp",
              place.program);
@@ -63,11 +93,18 @@ void erase_progress(void)
         fprintf(stderr, "\r\033[K");
 }
 
+int say_at_end(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "%s: cannot write what it has found: %s\n", place.program, strerror(errno));
+    return 3;
+}
+
 /* The other processes end with this one. */
 static _Noreturn void end(int status)
 {
-    fflush(stdout);
-    _Exit(status);
+    _Exit(say_at_end(status));
 }
 
 static _Noreturn void complain(const char *words)

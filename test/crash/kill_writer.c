@@ -9,8 +9,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 static pthread_rwlock_t appending;
 

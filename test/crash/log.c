@@ -14,10 +14,8 @@
 #include "image.h"
 #include "policies.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <twinlog_admin.h>
 #include <unistd.h>
@@ -75,7 +73,6 @@ void choose_log_options(struct twinlog_options *options, uint32_t mode, struct r
     /* what a dead writer has given to io_uring may still be on its way: the policy durable looks after that */
     options->io = rng_one_in(rng, 2) ? TWINLOG_IO_DSYNC : TWINLOG_IO_FDATASYNC;
     options->flags = rng_one_in(rng, 2) ? TWINLOG_BUFFERED : 0;
-    options->flags |= rng_one_in(rng, 4) ? TWINLOG_NO_THREAD : 0;
 }
 
 static void prepare(struct member *member, struct rng *rng)
@@ -121,7 +118,7 @@ static bool waits(const struct member *member, const struct pen *pen)
 static bool has_helper(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
-        if (is_there(i) && !(crew->members[i].options.flags & TWINLOG_NO_THREAD))
+        if (is_there(i))
             return true;
     return false;
 }

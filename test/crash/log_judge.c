@@ -16,7 +16,6 @@
 #include "segment/segment.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -323,14 +322,14 @@ void judge_left(struct ledger *book)
 
 /* ---- closed -------------------------------------------------------------------------------------- */
 
-struct files {
+struct leftovers {
     uint64_t spares, newest, file_bytes, data_bytes;
     char name[64];
 };
 
 static int look_at_segment(void *context, const struct twinlog_segment *segment)
 {
-    struct files *files = context;
+    struct leftovers *files = context;
 
     files->spares += segment->state == TWINLOG_SEGMENT_SPARE || segment->state == TWINLOG_SEGMENT_RETIRED;
     if (segment->state == TWINLOG_SEGMENT_ACTIVE) {
@@ -363,7 +362,7 @@ static void check_names(const char *dir)
 void judge_closed(const struct ledger *book, const struct ending *ending)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct files files = { 0 };
+    struct leftovers files = { 0 };
     int rc = twinlog_inspect(place.log, &inspection);
 
     if (rc == 0)

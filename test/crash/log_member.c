@@ -5,9 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #define PIECES 3u
 

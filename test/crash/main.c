@@ -10,8 +10,6 @@
  */
 #include "policies.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const struct policy *const policies[] = { &durable_policy, &soak_policy, &mapped_policy,
@@ -40,19 +38,14 @@ static const char help[] =
     "  --verbose     say how often each named place was passed, and met death\n"
     "  --help        this text\n"
     "\n"
-    "durable, soak:\n"
-    "  --threads N   at most this many in a writer, 1 to 64; default 8; not for soak\n"
-    "  --io PATH     auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
-    "  --pad, --dense        the layout; default both in turn\n"
-    "  --buffered, --direct  files; default both in turn\n"
-    "\n"
     "mapped, shared:\n"
     "  --power       also look at copies of the log as power cuts may have left it\n"
     "  --point NAME  where those die or stop that are to do so at a named place; an error if nobody passes it\n"
     "  --patience MS within which the living must go on after a death or a stop, six times as long if they\n"
     "                wait for the disk; default 60000\n"
     "\n"
-    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.";
+    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 3 cannot write what it\n"
+    "has found, 77 cannot run.";
 
 int main(int argc, char **argv)
 {

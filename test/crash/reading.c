@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <twinlog_admin.h>
 
 #define WAIT_MS 20

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Flips every bit of small, closed logs of several segments, one at a time, and looks at them with everything that
- * reads: verify, inspect, a reader and repair. (O7) One log is plain; the other one was truncated and trimmed, and has
- * recycled, retired and spare files.
+ * reads: verify, inspect and a reader (O7); for repair see random.c. One log is plain; the other one was truncated and
+ * trimmed, and has recycled, retired and spare files.
  *
  * What must hold for each flip, whatever the page of writer.lock says of where a walk may begin:
  *  - a reader returns exact records in order, from the first on, and then either the rest or an error;
@@ -10,8 +10,7 @@
  *    the segment and an LSN that is not beyond the flip, and the reader stops at that LSN or before;
  *  - a flip in a footer, an index or the state file is told, and loses nothing;
  *  - a flip in what was removed from the head, or anywhere else, loses no record;
- *  - where verify is content, inspect finds the same end with each of these hints;
- *  - repair leaves a sound log, with all records but those that it and verify call lost.
+ *  - where verify is content, inspect finds the same end with each of these hints.
  * What is covered is known without the library: it is every byte up to the marker of the close that is
  * not zero by nature (the header's block behind its integers, the space before a first group, the
  * padding behind a last one), and neither trimmed nor truncated.
@@ -22,7 +21,6 @@
 #include "../crash/directory.h"
 #include "control/shared_page.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -45,9 +43,8 @@
 #define RECORDS 117u
 #define CUT_LSN 40u
 #define FRONT_LSN 22u
-#define REPAIR_EVERY 4u /* it takes longer than all others together */
 
-static char directory[256], repaired[280];
+static char directory[256];
 static uint64_t first_lsn,
     truncation_lsn; /* of the log at hand; what comes behind the truncation is other records */
 static unsigned long flips, violations, detected, harmless;
@@ -152,36 +149,28 @@ static int note(void *context, const struct twinlog_report *report)
     return 0;
 }
 
-/* Of a repair; not that a marker between two records is damaged, and that these may be of two histories. */
-static int note_loss(void *context, const struct twinlog_report *report)
-{
-    return report->last_lsn < report->first_lsn ? 0 : note(context, report);
-}
-
-static struct found verify(const char *dir)
+static struct found verify(void)
 {
     struct found found = { 0 };
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     options.each = note;
     options.context = &found;
-    found.result = twinlog_verify(dir, &options, NULL);
+    found.result = twinlog_verify(directory, &options, NULL);
     return found;
 }
 
-/* Returns how many records came, UINT64_MAX for a wrong one; *ret_error is what ended it. Record `lost_lsn` is not
- * there; 0 = all are. */
-static uint64_t read_all(const char *dir, uint64_t lost_lsn, int *ret_error)
+/* Returns how many records came, UINT64_MAX for a wrong one; *ret_error is what ended it. */
+static uint64_t read_all(int *ret_error)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     unsigned char bytes[4096];
     uint64_t count = 0, lsn = first_lsn;
-    *ret_error = twinlog_reader_open(dir, NULL, &reader);
+    *ret_error = twinlog_reader_open(directory, NULL, &reader);
     if (*ret_error < 0)
         return 0;
     while ((*ret_error = twinlog_reader_next(reader, &record)) > 0) {
         count++;
-        lsn += lsn == lost_lsn;
         size_t size = payload(lsn, bytes);
         if (record.lsn != lsn || record.size != size || memcmp(record.data, bytes, size) != 0) {
             count = UINT64_MAX;
@@ -213,38 +202,6 @@ static bool has_names(void)
                twinlog_meta_get(log, "value", value, sizeof(value), NULL) == 0 &&
                memcmp(value, "kept", 4) == 0;
     return twinlog_close(log) == 0 && has;
-}
-
-/* One bit is in one record at most. */
-static void check_repair(const char *file, uint64_t offset, unsigned bit, enum cover cover,
-                         const struct found *verified)
-{
-    struct found lost = { 0 };
-    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
-    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
-    int error;
-    options.each = note_loss;
-    options.context = &lost;
-    remove_directory(repaired);
-    int rc = twinlog_repair(directory, repaired, &options, &result);
-    if (verified->result == TWINLOG_EVERSION && rc == TWINLOG_EVERSION)
-        return;
-    if (rc != 0) {
-        fail(file, offset, bit, "repair failed with %" PRIu64, (uint64_t)(int64_t)rc);
-        return;
-    }
-    if (result.lost_records > (verified->damages > 0 && cover == COVERED && offset >= DATA_OFFSET))
-        fail(file, offset, bit, "repair lost %" PRIu64 " records", result.lost_records);
-    if (result.first_lsn != first_lsn || result.last_lsn != RECORDS ||
-        result.records + result.lost_records != RECORDS - first_lsn + 1)
-        fail(file, offset, bit, "repair left %" PRIu64 " records", result.records);
-    if (lost.damages != result.lost_records || (lost.damages > 0 && lost.first_lsn != verified->first_lsn))
-        fail(file, offset, bit, "repair says that %" PRIu64 " is lost", lost.first_lsn);
-    if (verify(repaired).result != 0)
-        fail(file, offset, bit, "what repair left is not sound%.0" PRIu64, 0);
-    uint64_t count = read_all(repaired, lost.first_lsn, &error);
-    if (count != result.records || error != 0)
-        fail(file, offset, bit, "%" PRIu64 " records can be read after a repair", count);
 }
 
 enum hint {
@@ -303,7 +260,7 @@ static void check_look(const char *file, uint64_t offset, unsigned bit, enum cov
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     int error;
-    uint64_t count = read_all(directory, 0, &error), all = RECORDS - first_lsn + 1;
+    uint64_t count = read_all(&error), all = RECORDS - first_lsn + 1;
     int looked = twinlog_inspect(directory, &inspection);
     *ret_inspection = inspection;
     if (without && found.result == 0 &&
@@ -347,9 +304,8 @@ static void check_look(const char *file, uint64_t offset, unsigned bit, enum cov
 static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cover cover)
 {
     struct twinlog_inspection without, other;
-    struct found found = verify(directory);
-    if (flips++ % REPAIR_EVERY == 0)
-        check_repair(file, offset, bit, cover, &found);
+    struct found found = verify();
+    flips++;
     *(found.result == 0 ? &harmless : &detected) += 1;
     for (enum hint hint = HINT_NONE; hint < HINTS; hint++) {
         set_hint(hint);
@@ -537,12 +493,6 @@ static void check_kinds(const struct listing *listing, bool is_old)
     must(!is_old || (recycled > 0 && (seen & 1u << TWINLOG_SEGMENT_RETIRED)));
 }
 
-static void remove_directories(void)
-{
-    remove_directory(directory);
-    remove_directory(repaired);
-}
-
 static unsigned flip_log(void (*make)(void), const unsigned *steps)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -550,13 +500,13 @@ static unsigned flip_log(void (*make)(void), const unsigned *steps)
     make();
     keep_page();
     must(twinlog_inspect(directory, &inspection) == 0 && inspection.last_lsn == RECORDS);
-    must(verify(directory).result == 0 && verify(directory).others == 0);
+    must(verify().result == 0 && verify().others == 0);
     must(twinlog_segments(directory, keep_segment, &listing) == 0);
     check_kinds(&listing, make == make_old);
     for (unsigned i = 0; i < listing.count; i++)
         flip_segment(steps, &listing.list[i]);
     flip_state(steps);
-    remove_directories();
+    remove_directory(directory);
     return listing.count;
 }
 
@@ -580,7 +530,6 @@ int main(int argc, char **argv)
     snprintf(directory, sizeof(directory), "%s/twinlog-flips-XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     must(mkdtemp(directory) != NULL);
-    snprintf(repaired, sizeof(repaired), "%s.repaired", directory);
     segments = flip_log(make_plain, steps);
     segments += flip_log(make_old, steps);
     printf("damage-flips: %lu bits of %u segments flipped, %lu detected, %lu harmless, %lu violations\n",

@@ -11,11 +11,15 @@
  *  - the repaired log is sound.
  * Not told may be only what nothing in the files tells any more (random_judge.c). After each log the judge is told
  * lies, and must not believe one.
+ *
+ * Where one place alone is damaged, some bits or sectors, of a log that was closed, the repaired log has every record
+ * that has no byte in it, and no other, and the cursor; and what is told are exactly the records that are lost: unless
+ * the last record is lost with all that proves it, which one sector never does. With -e each sector of each such log is
+ * turned into zeros, one at a time.
  */
 #define _GNU_SOURCE
 #include "random.h"
 
-#include "../crash/directory.h"
 #include "twinlog.h"
 
 #include <getopt.h>
@@ -28,6 +32,7 @@
 
 #define MOST_HARMS 3u
 #define DAMAGES 3u /* of each log */
+#define SECTOR_BYTES 512u
 
 static char parent[256], dir[280], repaired[280];
 static struct files others; /* of a log of its own */
@@ -53,32 +58,66 @@ static void fail(uint64_t seed, const struct harm *harms, unsigned count, const 
         copy_directory(dir, getenv("TWINLOG_KEEP"));
 }
 
-static void damage(uint64_t seed, struct rng *rng, const struct history *history, const struct layout *layout,
-                   const struct files *before)
+static void check(uint64_t seed, const struct facts *facts, const struct harm *harms, unsigned count)
 {
     static struct seen seen;
-    struct harm harms[MOST_HARMS];
-    struct files after;
     uint64_t lsn = 0;
-    const unsigned count = 1 + (unsigned)rng_below(rng, MOST_HARMS);
-    copy_files(before, &after);
-    for (unsigned i = 0; i < count; i++)
-        do_harm(rng, &after, &others, &harms[i]);
-    store_files(dir, &after);
+    store_files(dir, facts->after);
     look(dir, repaired, &seen);
-    const struct facts facts = { history, layout, before, &after };
-    const char *wrong = judge(&facts, &seen, &lsn);
+    const char *wrong = judge(facts, &seen, &lsn);
     if (!wrong)
-        wrong = try_lies(&facts, &seen, &lies);
+        wrong = try_lies(facts, &seen, &lies);
+    const bool is_exact = harms->is_sector || (harms->is_local && seen.repaired == 0 && is_end_proved(facts));
+    if (!wrong && count == 1 && facts->history->is_closed && is_exact)
+        wrong = judge_one_place(facts, &seen, &lsn);
     if (wrong)
         fail(seed, harms, count, wrong, lsn);
     damaged++;
     sound += seen.verified == 0;
     with_losses += seen.losses > 0;
+}
+
+static void damage(uint64_t seed, struct rng *rng, struct facts facts)
+{
+    struct harm harms[MOST_HARMS];
+    struct files after;
+    const unsigned count = 1 + (unsigned)rng_below(rng, MOST_HARMS);
+    copy_files(facts.before, &after);
+    for (unsigned i = 0; i < count; i++)
+        do_harm(rng, &after, &others, &harms[i]);
+    facts.after = &after;
+    check(seed, &facts, harms, count);
     free_files(&after);
 }
 
-static void try_log(uint64_t seed)
+/* False if there are zeros already. */
+static bool zero_sector(struct file *file, size_t at, struct harm *ret_harm)
+{
+    static const unsigned char zeros[SECTOR_BYTES];
+    if (memcmp(file->bytes + at, zeros, SECTOR_BYTES) == 0)
+        return false;
+    memset(file->bytes + at, 0, SECTOR_BYTES);
+    snprintf(ret_harm->words, sizeof(ret_harm->words), "the sector at %zu of %s", at, file->name);
+    return true;
+}
+
+static void try_sectors(uint64_t seed, struct facts facts)
+{
+    struct files after;
+    struct harm harm = { .is_sector = true };
+    copy_files(facts.before, &after);
+    facts.after = &after;
+    for (unsigned i = 0; i < after.count; i++)
+        for (size_t at = 0; at + SECTOR_BYTES <= after.list[i].size; at += SECTOR_BYTES) {
+            if (!zero_sector(&after.list[i], at, &harm))
+                continue;
+            check(seed, &facts, &harm, 1);
+            memcpy(after.list[i].bytes + at, facts.before->list[i].bytes + at, SECTOR_BYTES);
+        }
+    free_files(&after);
+}
+
+static void try_log(uint64_t seed, bool is_exhaustive)
 {
     static struct history history;
     static struct layout layout;
@@ -88,9 +127,9 @@ static void try_log(uint64_t seed)
     uint64_t lsn = 0;
     remove_directory(dir);
     make_log(dir, seed, &history);
-    load_files(dir, &files);
+    load_log(dir, &files);
     find_layout(dir, &files, &layout);
-    const struct facts facts = { &history, &layout, &files, &files };
+    const struct facts facts = { &history, &layout, &files, &files, read_cursor(dir) };
     must(layout.place_count ==
              (history.last_lsn >= history.first_lsn ? history.last_lsn - history.first_lsn + 1 : 0),
          "find all records");
@@ -99,8 +138,10 @@ static void try_log(uint64_t seed)
         seen.verified != 0 ? "verify does not like an undamaged log" : judge(&facts, &seen, &lsn);
     if (wrong)
         fail(seed, NULL, 0, wrong, lsn);
-    for (unsigned i = 0; i < DAMAGES; i++)
-        damage(seed, &rng, &history, &layout, &files);
+    if (is_exhaustive && history.is_closed)
+        try_sectors(seed, facts);
+    for (unsigned i = 0; i < DAMAGES && !is_exhaustive; i++)
+        damage(seed, &rng, facts);
     free_files(&files);
     made |= history.made;
     logs++;
@@ -110,17 +151,21 @@ int main(int argc, char **argv)
 {
     uint64_t seed = 1;
     unsigned long count = 100;
+    bool is_exhaustive = false;
     int option;
     static struct history history;
-    while ((option = getopt(argc, argv, "n:s:h")) != -1) {
+    while ((option = getopt(argc, argv, "n:s:eh")) != -1) {
         if (option == 'n')
             count = strtoul(optarg, NULL, 10);
         else if (option == 's')
             seed = strtoull(optarg, NULL, 10);
+        else if (option == 'e')
+            is_exhaustive = true;
         else {
             printf(
-                "usage: damage-random [-n LOGS] [-s SEED]\n"
-                "Damages LOGS random logs, from the one of SEED on, and checks what verify and repair say.\n");
+                "usage: damage-random [-n LOGS] [-s SEED] [-e]\n"
+                "Damages LOGS random logs, from the one of SEED on, and checks what verify and repair say;\n"
+                "with -e each sector, one at a time.\n");
             return option == 'h' ? 0 : 2;
         }
     }
@@ -130,9 +175,9 @@ int main(int argc, char **argv)
     snprintf(dir, sizeof(dir), "%s/log", parent);
     snprintf(repaired, sizeof(repaired), "%s/repaired", parent);
     make_log(dir, UINT64_MAX, &history);
-    load_files(dir, &others);
+    load_log(dir, &others);
     for (uint64_t i = 0; i < count && violations < 20; i++)
-        try_log(seed + i);
+        try_log(seed + i, is_exhaustive);
     remove_directory(dir);
     remove_directory(repaired);
     rmdir(parent);

@@ -3,6 +3,7 @@
 #ifndef TWL_DAMAGE_RANDOM_H
 #define TWL_DAMAGE_RANDOM_H
 
+#include "../crash/directory.h"
 #include "../sim/rng.h"
 
 #include <stdbool.h>
@@ -10,10 +11,8 @@
 #include <stdint.h>
 
 #define MAX_LSN 3000u
-#define MAX_FILES 64u
 #define MAX_LOSSES 64u
 #define MAX_MARKS 2048u
-#define NAME_BYTES 40u
 
 void must(bool is_true, const char *what);
 
@@ -33,39 +32,25 @@ struct history {
 /* Makes a log of its own kind in `dir`, as a process that may die. */
 void make_log(const char *dir, uint64_t seed, struct history *ret_history);
 
-/* In the process that makes it: time and random numbers are those of the seed, and only one thread runs. */
-void begin_turns(uint64_t seed);
-/* The keeper does what there is to do; then a microsecond is over. */
-void let_keeper_finish(void);
-
 /* Payload of a record, which says what it is. Returns its size. */
 size_t make_payload(uint64_t lsn, uint32_t number, unsigned char *ret_bytes);
 #define MAX_PAYLOAD 3100u
 
 /* ---- its files ------------------------------------------------------------------------------------ */
 
-struct file {
-    char name[NAME_BYTES];
-    unsigned char *bytes; /* NULL = it is gone */
-    size_t size;
-};
-struct files {
-    struct file list[MAX_FILES];
-    unsigned count;
-};
-void load_files(const char *dir, struct files *ret_files);
-void store_files(const char *dir, const struct files *files); /* in place of what is there */
+void load_log(const char *dir, struct files *ret_files);
 void copy_files(const struct files *from, struct files *to);
-void free_files(struct files *files);
 
 /* Where its records are, and its groups. */
 struct place {
     uint64_t lsn;
+    uint32_t epoch;
     unsigned file;
     uint64_t offset, end;
 };
 struct mark { /* a group with a header */
     unsigned file;
+    uint32_t epoch;
     uint64_t offset;
     uint64_t first_lsn, durable_lsn;
 };
@@ -80,7 +65,9 @@ void find_layout(const char *dir, const struct files *files, struct layout *ret_
 /* ---- damage --------------------------------------------------------------------------------------- */
 
 struct harm {
-    char words[160];
+    char words[300];
+    bool is_local;  /* bits or sectors of one file */
+    bool is_sector; /* one of them */
 };
 /* Damages one place; *others are files of another log. */
 void do_harm(struct rng *rng, struct files *files, const struct files *others, struct harm *ret_harm);
@@ -100,7 +87,9 @@ struct seen {
         uint32_t number; /* 0 = these bytes were never appended */
     } records[MAX_LSN];
     unsigned count;
+    uint64_t cursor_lsn; /* UINT64_MAX: there is no cursor */
 };
+uint64_t read_cursor(const char *dir);
 void look(const char *dir, const char *repaired, struct seen *ret_seen);
 
 /* What the log was, and what is left of it. */
@@ -108,9 +97,14 @@ struct facts {
     const struct history *history;
     const struct layout *layout;
     const struct files *before, *after;
+    uint64_t cursor_lsn; /* before; UINT64_MAX: there was no cursor */
 };
 /* NULL = all is as it must be. */
 const char *judge(const struct facts *facts, const struct seen *seen, uint64_t *ret_lsn);
+/* The same where one place of a log is damaged that was closed, and never mapped. */
+/* Does anything that is left prove the last record? One sector does not take both, but more of a place may. */
+bool is_end_proved(const struct facts *facts);
+const char *judge_one_place(const struct facts *facts, const struct seen *seen, uint64_t *ret_lsn);
 /* Tells the judge every lie that it must not believe: NULL = it believes none. *tried counts them. */
 const char *try_lies(const struct facts *facts, const struct seen *seen, unsigned long *tried);
 

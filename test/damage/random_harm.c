@@ -90,8 +90,10 @@ void do_harm(struct rng *rng, struct files *files, const struct files *others, s
     struct file *segment = pick(rng, files, true), *second = pick(rng, files, true);
     const unsigned kind = (unsigned)rng_below(rng, 14);
     snprintf(ret_harm->words, sizeof(ret_harm->words), "nothing");
+    ret_harm->is_local = ret_harm->is_sector = false;
     if (!file || !segment || !second)
         return;
+    ret_harm->is_local = kind < 9;
     if (kind < 5)
         flip(rng, file, ret_harm);
     else if (kind < 9)

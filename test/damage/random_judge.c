@@ -8,12 +8,9 @@
  */
 #include "random.h"
 
-#include "../crash/directory.h"
 #include "format/format.h"
 #include "twinlog_admin.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- looking -------------------------------------------------------------------------------------- */
@@ -57,6 +54,20 @@ static void read_records(const char *dir, struct seen *seen)
         twinlog_reader_close(reader);
 }
 
+uint64_t read_cursor(const char *dir)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    uint64_t lsn;
+    options.flags = TWINLOG_READ_ONLY;
+    if (twinlog_open(dir, &options, &log) != 0)
+        return UINT64_MAX;
+    if (twinlog_cursor_get(log, "consumer", &lsn) != 0)
+        lsn = UINT64_MAX;
+    twinlog_close(log);
+    return lsn;
+}
+
 void look(const char *dir, const char *repaired, struct seen *ret_seen)
 {
     struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
@@ -69,6 +80,7 @@ void look(const char *dir, const char *repaired, struct seen *ret_seen)
         return;
     ret_seen->checked = twinlog_verify(repaired, NULL, NULL);
     read_records(repaired, ret_seen);
+    ret_seen->cursor_lsn = read_cursor(repaired);
 }
 
 /* ---- what is left --------------------------------------------------------------------------------- */
@@ -241,6 +253,48 @@ const char *judge(const struct facts *facts, const struct seen *seen, uint64_t *
         return "what repair left is not sound";
     const char *wrong = judge_records(facts, seen, ret_lsn);
     return wrong ? wrong : judge_losses(facts, seen, ret_lsn);
+}
+
+/* A record checks with numbers of its epoch, which only headers of groups have. */
+static bool is_epoch_known(const struct facts *facts, uint32_t epoch)
+{
+    for (unsigned i = 0; i < facts->layout->mark_count; i++) {
+        const struct mark *mark = &facts->layout->marks[i];
+        if (mark->epoch == epoch &&
+            is_same(facts, mark->file, mark->offset, mark->offset + GROUP_HEADER_BYTES))
+            return true;
+    }
+    return false;
+}
+
+bool is_end_proved(const struct facts *facts)
+{
+    const struct layout *layout = facts->layout;
+    return layout->place_count > 0 && is_proved(facts, layout->places[layout->place_count - 1].lsn);
+}
+
+const char *judge_one_place(const struct facts *facts, const struct seen *seen, uint64_t *ret_lsn)
+{
+    uint64_t lost = 0, told = 0;
+    const unsigned count = facts->layout->place_count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct place *place = &facts->layout->places[i];
+        const bool whole = is_whole(facts, place) && is_epoch_known(facts, place->epoch);
+        *ret_lsn = place->lsn;
+        if (is_kept(facts, seen, place->lsn) != whole)
+            return whole ? "a whole record is lost" : "a damaged record came back";
+        if (!whole && !is_told(seen, place->lsn))
+            return "a damaged record is lost, and that was not told";
+        lost += !whole;
+    }
+    *ret_lsn = 0;
+    for (unsigned i = 0; i < seen->lost_count; i++)
+        told += seen->lost[i].last_lsn - seen->lost[i].first_lsn + 1;
+    if (told != lost)
+        return "another number of records is told lost";
+    if (seen->count + lost != count)
+        return "records came that are not of this log";
+    return seen->cursor_lsn == facts->cursor_lsn ? NULL : "the cursor is lost";
 }
 
 /* ---- lies ----------------------------------------------------------------------------------------- */

@@ -2,12 +2,11 @@
 /*
  * Makes small logs by chance, knows what they should hold, and finds where it lies.
  *
- * The same seed makes the same bytes: see random_turns.c.
+ * The same seed makes the same bytes: the log has no thread of its own, and time and chance are those of the seed.
  */
 #define _GNU_SOURCE
 #include "random.h"
 
-#include "../crash/directory.h"
 #include "log/log.h"
 #include "twinlog.h"
 #include "walk/segment_iter.h"
@@ -35,6 +34,35 @@ enum step {
     STEPS,
 };
 
+static struct rng chance;
+static int64_t clock_ns;
+
+static int64_t tell_time(struct io *io)
+{
+    (void)io;
+    return clock_ns += 1000;
+}
+
+static int fill_by_chance(struct io *io, void *bytes, size_t size)
+{
+    (void)io;
+    rng_fill(&chance, bytes, size);
+    return 0;
+}
+
+static struct io *open_directory(const char *dir)
+{
+    static struct io_ops ops;
+    struct io *io;
+    must(twl_io_posix_create(dir, true, &io) == 0, "open the directory");
+    ops = *io->ops;
+    ops.now_ns = tell_time;
+    ops.random = fill_by_chance;
+    io->ops = &ops;
+    io->has_threads = io->has_engine_threads = false;
+    return io;
+}
+
 /* ---- the log -------------------------------------------------------------------------------------- */
 
 size_t make_payload(uint64_t lsn, uint32_t number, unsigned char *ret_bytes)
@@ -57,7 +85,6 @@ static void append(struct twinlog *log, struct history *h, unsigned count)
         must(lsn == h->last_lsn + 1, "append the next record");
         h->number[lsn] = number;
         h->last_lsn = lsn;
-        let_keeper_finish();
     }
     must(twinlog_sync(log) == 0, "sync");
 }
@@ -124,7 +151,6 @@ static void take_step(struct twinlog *log, struct history *h, struct rng *rng, b
             h->cursor_lsn = is_mapped ? 0 : h->last_lsn; /* through a mapping it proves nothing */
         h->cursor_value = h->last_lsn;
     }
-    let_keeper_finish();
 }
 
 static void live(const char *dir, struct history *h, struct rng *rng, bool is_last)
@@ -133,21 +159,20 @@ static void live(const char *dir, struct history *h, struct rng *rng, bool is_la
     struct twinlog *log;
     const bool is_mapped = rng_one_in(rng, 5);
     options.segment_bytes = SEGMENT_BYTES;
-    options.flags = TWINLOG_NO_THREAD | (rng_one_in(rng, 6) ? TWINLOG_PAD : 0);
+    options.flags = rng_one_in(rng, 6) ? TWINLOG_PAD : 0;
     options.buffer_bytes = 16384;
     options.max_record_bytes = 4096;
     if (is_mapped) {
         options.mode = TWINLOG_MODE_MAPPED;
         options.mapped_bytes = SEGMENT_BYTES;
-        options.flags = TWINLOG_NO_THREAD;
+        options.flags = 0;
     }
-    must(twinlog_open(dir, &options, &log) == 0, "open the log");
-    let_keeper_finish();
+    mkdir(dir, 0777); /* in the first life */
+    must(twl_log_open(open_directory(dir), &options, &log) == 0, "open the log");
     const unsigned steps = (unsigned)rng_below(rng, MAX_STEPS);
     for (unsigned i = 0; i < steps; i++)
         take_step(log, h, rng, is_mapped);
     must(twinlog_sync(log) == 0, "sync");
-    let_keeper_finish();
     h->is_closed = !is_last || !rng_one_in(rng, 3);
     if (h->is_closed)
         must(twinlog_close(log) == 0, "close");
@@ -162,7 +187,8 @@ void make_log(const char *dir, uint64_t seed, struct history *ret_history)
     must(child >= 0, "fork");
     if (child == 0) {
         struct rng rng = { seed };
-        begin_turns(seed);
+        chance = (struct rng){ rng_mix(seed) };
+        clock_ns = INT64_C(1000000000000000000);
         h->first_lsn = 1;
         for (uint64_t lives = 1 + rng_below(&rng, 4); lives > 0; lives--)
             live(dir, h, &rng, lives == 1);
@@ -180,47 +206,9 @@ static int is_of_log(const struct dirent *entry)
     return strstr(entry->d_name, ".twl") != NULL || strcmp(entry->d_name, "state") == 0;
 }
 
-static void load_file(const char *dir, const char *name, struct file *ret_file)
+void load_log(const char *dir, struct files *ret_files)
 {
-    char path[600];
-    struct stat about;
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    must(fd >= 0 && fstat(fd, &about) == 0, "open a file");
-    snprintf(ret_file->name, sizeof(ret_file->name), "%.39s", name);
-    ret_file->size = (size_t)about.st_size;
-    ret_file->bytes = malloc(ret_file->size + 1);
-    must(ret_file->bytes && read(fd, ret_file->bytes, ret_file->size) == (ssize_t)ret_file->size, "read");
-    close(fd);
-}
-
-void load_files(const char *dir, struct files *ret_files)
-{
-    struct dirent **names;
-    const int count = scandir(dir, &names, is_of_log, alphasort);
-    must(count >= 0 && count <= (int)MAX_FILES, "list so many files");
-    ret_files->count = 0;
-    for (int i = 0; i < count; i++) {
-        load_file(dir, names[i]->d_name, &ret_files->list[ret_files->count++]);
-        free(names[i]);
-    }
-    free(names);
-}
-
-void store_files(const char *dir, const struct files *files)
-{
-    char path[600];
-    remove_directory(dir);
-    must(mkdir(dir, 0777) == 0, "make a directory");
-    for (unsigned i = 0; i < files->count; i++) {
-        const struct file *file = &files->list[i];
-        if (!file->bytes)
-            continue;
-        snprintf(path, sizeof(path), "%s/%s", dir, file->name);
-        const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        must(fd >= 0 && write(fd, file->bytes, file->size) == (ssize_t)file->size, "write a file");
-        close(fd);
-    }
+    load_files(dir, is_of_log, ret_files);
 }
 
 void copy_files(const struct files *from, struct files *to)
@@ -231,13 +219,6 @@ void copy_files(const struct files *from, struct files *to)
         must(to->list[i].bytes != NULL, "get memory");
         memcpy(to->list[i].bytes, from->list[i].bytes, from->list[i].size);
     }
-}
-
-void free_files(struct files *files)
-{
-    for (unsigned i = 0; i < files->count; i++)
-        free(files->list[i].bytes);
-    files->count = 0;
 }
 
 /* ---- places --------------------------------------------------------------------------------------- */
@@ -263,13 +244,14 @@ static void walk(struct io *io, const struct segment_set *set, size_t index, uns
         must(layout->mark_count < MAX_MARKS, "note so many groups");
         if (!cursor.is_open)
             layout->marks[layout->mark_count++] =
-                (struct mark){ file, cursor.group_offset, cursor.group.first_lsn, cursor.group.durable_lsn };
+                (struct mark){ file, cursor.group.epoch.number, cursor.group_offset, cursor.group.first_lsn,
+                               cursor.group.durable_lsn };
         while (twl_iter_next_record(&cursor, &record) > 0) {
             if (record.lsn < set->first_lsn || record.lsn >= bound || record.header.kind != RECORD_DATA)
                 continue;
             must(layout->place_count < MAX_LSN, "note so many records");
             layout->places[layout->place_count++] =
-                (struct place){ record.lsn, file, record.offset,
+                (struct place){ record.lsn, cursor.group.epoch.number, file, record.offset,
                                 record.offset + RECORD_HEADER_BYTES + record.header.size };
         }
     }

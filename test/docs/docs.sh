@@ -109,8 +109,9 @@ options()
         page=${program#*:}
         sed -nE 's/^\.It Fl -([a-z]+).*/\1/p' "$page" |
             sort -u >"$scratch/page"
-        grep -oE '(\{ "[a-z]+", ((no|required)_argument|"[A-Z]+")|(WORDS|SWITCH)\("[a-z]+")' "$source" |
-            sed 's/^[^"]*"//; s/".*//' | sort -u >"$scratch/table"
+        # argp adds two.
+        { grep -oE '\{ "[a-z]+", ((no|required)_argument|NULL|"[A-Z]+")' "$source" | sed 's/^[^"]*"//; s/".*//' &&
+            printf 'help\nversion\n'; } | sort -u >"$scratch/table"
         sed -nE '/^ +"  (--|-[a-z], )/{ s/^ +"  //; s/^(--[a-z]+), (--[a-z]+).*/\1 \2/; s/(--[a-z]+( --[a-z]+)?).*/\1/; s/--//g; s/ /\n/; p }' "$source" |
             sort -u >"$scratch/help"
         [ -s "$scratch/table" ] || echo "$source: no option found"

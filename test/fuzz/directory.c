@@ -467,7 +467,7 @@ static struct twinlog_options choose_options(const unsigned char *bytes)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     options.segment_bytes = bytes[0] & 1 ? 131072 : 65536;
     options.buffer_bytes = 16384;
-    options.flags = TWINLOG_NO_THREAD | TWINLOG_MUST_EXIST;
+    options.flags = TWINLOG_MUST_EXIST;
     if (bytes[0] & 2)
         options.flags |= TWINLOG_PAD;
     if (bytes[0] & 4)

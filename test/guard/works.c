@@ -32,7 +32,6 @@ static int open_log(const struct work *work)
 
     memset(record, 'r', sizeof(record));
     snprintf(path, sizeof(path), "%s/log", guard_directory);
-    options.flags = TWINLOG_NO_THREAD;
     options.flags |= work->mode == TWINLOG_MODE_DURABLE ? TWINLOG_BUFFERED : 0;
     options.io = work->io;
     options.mode = work->mode;
@@ -127,7 +126,7 @@ static int open_small_log(uint64_t segment_bytes)
 
     memset(record, 'r', sizeof(record));
     snprintf(path, sizeof(path), "%s/log", guard_directory);
-    options.flags = TWINLOG_NO_THREAD | TWINLOG_BUFFERED;
+    options.flags = TWINLOG_BUFFERED;
     options.prepare = TWINLOG_PREPARE_SPARSE;
     options.segment_bytes = segment_bytes;
     options.max_record_bytes = RECORD_OF_LOG;
@@ -294,63 +293,35 @@ static int close_sink(const struct work *work)
 
 #define LOG(what, how) .begin = open_log, .run = what, .end = close_log, .io = TWINLOG_IO_##how
 const struct work works[] = {
-    { .name = "append", LOG(append, DSYNC), .operations = 4, .bytes = 128 },
-    { .name = "append-fdatasync", LOG(append, FDATASYNC), .operations = 4, .bytes = 128 },
-    { .name = "append-uring", LOG(append, URING), .operations = 4, .bytes = 128, .is_optional = true },
-    { .name = "append-16k", LOG(append, DSYNC), .operations = 2, .bytes = 16384 },
-    { .name = "batch", LOG(append_batches, DSYNC), .operations = BATCH, .bytes = 128 },
-    { .name = "append-mapped",
-      LOG(append, AUTO),
-      .operations = 4,
-      .bytes = 128,
-      .mode = TWINLOG_MODE_MAPPED },
-    { .name = "append-shared",
-      LOG(append, AUTO),
-      .operations = 4,
-      .bytes = 128,
+    { "append", LOG(append, DSYNC), .operations = 4, .bytes = 128 },
+    { "append-fdatasync", LOG(append, FDATASYNC), .operations = 4, .bytes = 128 },
+    { "append-uring", LOG(append, URING), .operations = 4, .bytes = 128, .is_optional = true },
+    { "append-16k", LOG(append, DSYNC), .operations = 2, .bytes = 16384 },
+    { "batch", LOG(append_batches, DSYNC), .operations = BATCH, .bytes = 128 },
+    { "append-mapped", LOG(append, AUTO), .operations = 4, .bytes = 128, .mode = TWINLOG_MODE_MAPPED },
+    { "append-shared", LOG(append, AUTO), .operations = 4, .bytes = 128, .mode = TWINLOG_MODE_SHARED },
+    { "sink", .begin = open_sink, .run = write_sink, .end = close_sink, .operations = 4, .bytes = 128 },
+    { "sink-shared", .begin = open_sink, .run = write_sink, .end = close_sink, .operations = 4, .bytes = 128,
       .mode = TWINLOG_MODE_SHARED },
-    { .name = "sink",
-      .begin = open_sink,
-      .run = write_sink,
-      .end = close_sink,
-      .operations = 4,
-      .bytes = 128 },
-    { .name = "sink-shared",
-      .begin = open_sink,
-      .run = write_sink,
-      .end = close_sink,
-      .operations = 4,
-      .bytes = 128,
-      .mode = TWINLOG_MODE_SHARED },
-    { .name = "read",
-      .begin = fill_log,
-      .run = read_records,
-      .end = close_reader,
-      .io = TWINLOG_IO_DSYNC,
-      .operations = READ,
-      .bytes = 128 },
-    { .name = "open-close",
-      .begin = begin_nothing,
-      .run = open_and_close,
-      .end = begin_nothing,
-      .io = TWINLOG_IO_DSYNC,
-      .operations = 1,
-      .is_opening = true },
+    { "read", .begin = fill_log, .run = read_records, .end = close_reader, .io = TWINLOG_IO_DSYNC,
+      .operations = READ, .bytes = 128 },
+    { "open-close", .begin = begin_nothing, .run = open_and_close, .end = begin_nothing,
+      .io = TWINLOG_IO_DSYNC, .operations = 1, .is_opening = true },
 #define LOOK(at, how, many)                                                                                  \
     .begin = at, .run = how, .end = begin_nothing, .segments = many, .operations = 1, .is_opening = true
-    { .name = "closed-inspect", LOOK(make_closed_log, inspect, 10) },
-    { .name = "closed-first", LOOK(make_closed_log, read_first, 10) },
-    { .name = "closed-last", LOOK(make_closed_log, read_last, 10) },
-    { .name = "closed-names", LOOK(make_closed_log, read_names, 10) },
-    { .name = "closed-append", LOOK(make_closed_log, append_one, 10) },
-    { .name = "many-inspect", LOOK(make_closed_log, inspect, 100) },
-    { .name = "many-first", LOOK(make_closed_log, read_first, 100) },
-    { .name = "many-last", LOOK(make_closed_log, read_last, 100) },
-    { .name = "many-append", LOOK(make_closed_log, append_one, 100) },
-    { .name = "killed-inspect", LOOK(make_killed_log, inspect, 0) },
-    { .name = "live-inspect", LOOK(make_live_log, inspect, 10) },
-    { .name = "live-last", LOOK(make_live_log, read_last, 10) },
-    { .name = "live-consumer", LOOK(make_consumed_log, consume, 10) },
+    { "closed-inspect", LOOK(make_closed_log, inspect, 10) },
+    { "closed-first", LOOK(make_closed_log, read_first, 10) },
+    { "closed-last", LOOK(make_closed_log, read_last, 10) },
+    { "closed-names", LOOK(make_closed_log, read_names, 10) },
+    { "closed-append", LOOK(make_closed_log, append_one, 10) },
+    { "many-inspect", LOOK(make_closed_log, inspect, 100) },
+    { "many-first", LOOK(make_closed_log, read_first, 100) },
+    { "many-last", LOOK(make_closed_log, read_last, 100) },
+    { "many-append", LOOK(make_closed_log, append_one, 100) },
+    { "killed-inspect", LOOK(make_killed_log, inspect, 0) },
+    { "live-inspect", LOOK(make_live_log, inspect, 10) },
+    { "live-last", LOOK(make_live_log, read_last, 10) },
+    { "live-consumer", LOOK(make_consumed_log, consume, 10) },
     { .name = NULL },
 };
 const struct work idle_work = {

@@ -614,12 +614,11 @@ static bool plan_next(void)
     return false;
 }
 
-static void explore_executions(uint64_t before)
+static void explore_executions(void)
 {
     do
         run_once();
-    while (!run.plan->replay && (run.count.is_complete = !plan_next(), !run.count.is_complete) &&
-           run.count.executions - before < run.plan->max_executions);
+    while (!run.plan->replay && plan_next());
 }
 
 struct exploration_count explore(const struct exploration *plan)
@@ -635,7 +634,7 @@ struct exploration_count explore(const struct exploration *plan)
         run.known_count = 0;
         explore_states();
     } else {
-        explore_executions(before);
+        explore_executions();
     }
     struct exploration_count result = run.count;
     result.executions -= before;

@@ -55,9 +55,7 @@ struct exploration {
     void (*begin)(void); /* makes the world anew and starts fibers; is no fiber itself */
     void (*check)(void); /* after every step */
     unsigned preemptions;
-    uint64_t max_executions;
     bool by_state;
-    uint64_t max_states;
     unsigned (*memory)(struct memory *ret_parts); /* always the same parts, of which some may have grown */
     const char *replay;  /* NULL, or the only schedule to run, which is printed as it goes */
     const char *command; /* that a failure prints, with --replay SCHEDULE behind it */
@@ -67,7 +65,6 @@ struct exploration_count {
     uint64_t steps;
     uint64_t states, ends; /* by states: with a choice; without anything left to do */
     unsigned searches;     /* by states: until it was known what is independent of what */
-    bool is_complete;
 };
 struct exploration_count explore(const struct exploration *exploration);
 /* Not under a sanitizer, which looks after stacks itself; and only where it is known what of a processor is a

@@ -9,9 +9,9 @@
  *
  *  - everybody returns: no deadlock, no wake-up is lost, no loop goes on for ever;
  *  - an append returns 0 when its record is in what the disk has synced (written, for that level), under the LSN that
- *    it got, and no sooner; an error only where one was injected, or where its terms say so;
+ *    it got, and no sooner (I1); an error only where one was injected, or where its terms say so;
  *  - LSNs are dense, each record is there once, groups form a chain;
- *  - no watermark is ahead of the disk; what is durable is never changed; a buffer does not change in flight;
+ *  - no watermark is ahead of the disk (I2); what is durable is never changed; a buffer does not change in flight;
  *  - behind an injected failure nothing is written, everybody hears of it, and everybody hears the same;
  *  - requests are completed once, in the order of their LSNs, with the truth;
  *  - while the commit path stands still, for a truncation, and when it has ended, for the close, nothing is written and
@@ -24,11 +24,11 @@
 #include "explore.h"
 #include "scenarios.h"
 
+#include "../sim/arguments.h"
 #include "commit/inside.h"
 #include "io/ring.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,6 @@
 #include <time.h>
 
 enum {
-    MAX_APPENDS = 4,
     MAX_RECORDS = 64,
     FILES = 3,
     FILE_BYTES = 128 * 1024,
@@ -48,8 +47,8 @@ enum {
 
 static struct {
     const struct scenario *scenario;
-    unsigned writers, appends;
-} now = { .writers = 2, .appends = 1 };
+    unsigned writers;
+} now = { .writers = 2 };
 
 /* ---- the disk -------------------------------------------------------------------------------------- */
 
@@ -61,7 +60,7 @@ struct file {
     uint64_t seen_digest, synced_digest;
 };
 struct record {
-    unsigned writer, number;
+    uint64_t writer;
 };
 
 static struct {
@@ -187,7 +186,7 @@ static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
     return seed;
 }
 
-/* The leader does, and is told of groups. */
+/* The leader does. */
 static void come_to_the_keeper(enum step_kind kind, const char *function)
 {
     point(kind, &world.made, "the keeper", function);
@@ -302,7 +301,7 @@ static const struct io_ops operations = { .name = "interleave",
                                           .now_ns = now_ns,
                                           .read = read_file,
                                           .close = close_file };
-static struct io io = { .ops = &operations, .has_threads = true };
+static struct io io = { .ops = &operations, .has_threads = true, .has_engine_threads = true };
 
 /* ---- what else src/commit calls; see points.h ------------------------------------------------------- */
 
@@ -332,7 +331,7 @@ static bool is_renamed(uint64_t lsn, const struct record *record)
     for (unsigned i = 1; i < now.writers; i++)
         if (now.scenario->ways[i] != now.scenario->ways[0])
             return false;
-    return now.appends == 1 && lsn != record->writer;
+    return lsn != record->writer;
 }
 
 /* The copy. Of several into one buffer none knows of the other, so to the scheduler they only read it. */
@@ -508,32 +507,30 @@ static struct {
     uint64_t completed; /* LSN of the newest request */
     unsigned requests, completions;
     struct twinlog_queue *queue;
-    struct twinlog_request request[MAX_WRITERS][MAX_APPENDS];
+    struct twinlog_request request[MAX_WRITERS];
     struct twinlog_cancel cancel;
 } work;
 
-static void check_answer(uint64_t lsn, unsigned writer, unsigned number, enum twinlog_level level)
+static void check_answer(uint64_t lsn, unsigned writer, enum twinlog_level level)
 {
     point(STEP_READ, &world, "the disk", __func__);
     const struct walk *walk = level == TWINLOG_LEVEL_DURABLE ? &world.synced : &world.seen;
     if (walk->lsn < lsn)
         violation("%c is told that %" PRIu64 " is there, and %" PRIu64 " is", 'a' + (int)writer, lsn,
                   walk->lsn);
-    if (world.records[lsn].writer != writer + 1 || world.records[lsn].number != number)
+    if (world.records[lsn].writer != writer + 1)
         violation("record %" PRIu64 " is another one", lsn);
 }
 
 static void complete(const struct twinlog_request *request)
 {
-    const uintptr_t which = (uintptr_t)request->context;
     note("request of %" PRIu64 " is completed: %d", request->first_lsn, (int)request->result);
     work.completions++;
     if (request->first_lsn <= work.completed)
         violation("request of %" PRIu64 " is completed behind %" PRIu64, request->first_lsn, work.completed);
     work.completed = request->first_lsn;
     if (request->result == 0)
-        check_answer(request->first_lsn, (unsigned)which / MAX_APPENDS, which % MAX_APPENDS,
-                     TWINLOG_LEVEL_DURABLE);
+        check_answer(request->first_lsn, (unsigned)(uintptr_t)request->context, TWINLOG_LEVEL_DURABLE);
     else if (request->result != world.error)
         violation("request of %" PRIu64 " is completed with %d", request->first_lsn, (int)request->result);
 }
@@ -571,37 +568,37 @@ static bool may_fail(enum way way, int rc, bool is_accepted)
            ((now.scenario->traits & HAS_NO_NEXT) && rc == -ENOSPC && !is_accepted);
 }
 
-static int append(enum way way, unsigned writer, unsigned number)
+static void append(enum way way, unsigned writer)
 {
-    const struct record record = { writer + 1, number };
+    const struct record record = { writer + 1 };
     const size_t bytes = now.scenario->bytes > 0 ? now.scenario->bytes : sizeof(record);
     const struct twinlog_entry entry = { .data = payloads[writer], .size = bytes };
     const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
     const struct terms terms = terms_of(way);
-    struct twinlog_request *request = way == WAY_SUBMIT ? &work.request[writer][number] : NULL;
+    struct twinlog_request *request = way == WAY_SUBMIT ? &work.request[writer] : NULL;
     uint64_t lsn = 0;
     memcpy(payloads[writer], &record, sizeof(record));
     if (request) {
-        *request = (struct twinlog_request){ .queue = work.queue,
-                                             .context = (void *)(uintptr_t)(writer * MAX_APPENDS + number) };
+        *request = (struct twinlog_request){ .queue = work.queue, .context = (void *)(uintptr_t)writer };
         work.requests++;
     }
     int rc = twl_commit_put(commit, &batch, &terms, request, &lsn);
     note("put returns %d, LSN %" PRIu64, rc, lsn);
     if (rc < 0) {
         work.requests -= request != NULL;
-        return may_fail(way, rc, false) ? rc : (violation("%c is refused: %d", 'a' + (int)writer, rc), rc);
+        if (!may_fail(way, rc, false))
+            violation("%c is refused: %d", 'a' + (int)writer, rc);
+        return;
     }
     work.accepted++;
     if (request)
-        return 0;
+        return;
     rc = twl_commit_wait(commit, lsn, &terms, true);
     note("wait returns %d", rc);
     if (rc == 0 && way != WAY_ENQUEUE)
-        check_answer(lsn, writer, number, way == WAY_WRITTEN ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
+        check_answer(lsn, writer, way == WAY_WRITTEN ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
     if (rc < 0 && !may_fail(way, rc, true))
         violation("%c gets the error %d", 'a' + (int)writer, rc);
-    return rc;
 }
 
 static void flush(unsigned writer)
@@ -626,19 +623,11 @@ static void *write_records(void *context)
         twl_commit_wake_all(commit);
         return NULL;
     }
-    for (unsigned i = 0; i < now.appends; i++)
-        if (way == WAY_FLUSH)
-            flush(writer);
-        else if (append(way, writer, i) < 0)
-            break;
+    if (way == WAY_FLUSH)
+        flush(writer);
+    else
+        append(way, writer);
     return NULL;
-}
-
-/* The last thing that a leader does as one. */
-static void observe(void *context, const struct twinlog_event *event)
-{
-    (void)context, (void)event;
-    come_to_the_keeper(STEP_READ, __func__);
 }
 
 /* Others may come in between here. */
@@ -647,6 +636,9 @@ static void be_still(void)
     point(STEP_WRITE, &world.made, "the keeper", __func__);
     world.is_still = true;
     point(STEP_WRITE, &world.made, "the keeper", __func__);
+    point(STEP_READ, &commit->leadership.is_taken, "leadership", __func__);
+    if (!atomic_load(&commit->leadership.is_taken))
+        violation("a leader has ended a round, and the commit path is called still");
     world.is_still = false;
 }
 
@@ -747,7 +739,6 @@ static void begin(void)
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = LARGE_BYTES;
     options.spare_segments = 0;
-    options.observe = (now.scenario->traits & IS_CUT) ? observe : NULL;
     const struct commit_config config = { .io = &io,
                                           .segment = world.segments[0],
                                           .offset = SEGMENT_DATA_OFFSET,
@@ -846,46 +837,32 @@ static void help(void)
     printf(
         "usage: interleave [OPTIONS] [SCENARIO...]\n\n"
         "  --writers N       1 to %d (2)\n"
-        "  --appends N       of each, 1 to %d (1)\n"
         "  --preemptions N   only executions with at most so many; all without it\n"
-        "  --executions N    of each scenario, at most\n"
         "  --by-state        all executions, but what follows from a state that was seen is not tried again\n"
-        "  --states N        of each scenario, at most\n"
         "  --replay SCHEDULE runs one execution of one scenario, and prints it\n\nscenarios, all without one:\n",
-        MAX_WRITERS, MAX_APPENDS);
+        MAX_WRITERS);
     for (size_t i = 0; i < scenario_count; i++)
         printf("  %-20s%s\n", scenarios[i].name, scenarios[i].what);
-}
-
-static unsigned long number_of(const char *text, unsigned long least, unsigned long most)
-{
-    char *rest;
-    const unsigned long number = strtoul(text, &rest, 10);
-    if (*rest || number < least || number > most) {
-        fprintf(stderr, "not a number from %lu to %lu: %s\n", least, most, text);
-        exit(2);
-    }
-    return number;
 }
 
 static void print_count(const struct exploration *plan, const struct exploration_count *count,
                         uint64_t seconds)
 {
-    printf("%-18s %u x %u: ", now.scenario->name, now.writers, now.appends);
+    printf("%-18s %u: ", now.scenario->name, now.writers);
     if (plan->by_state && !plan->replay)
         printf("%9" PRIu64 " states, %9" PRIu64 " steps, %" PRIu64 " ends, %" PRIu64 " renamed, %u searches",
                count->states, count->steps, count->ends, count->redundant, count->searches);
     else
         printf("%9" PRIu64 " executions, %9" PRIu64 " of them redundant, %4" PRIu64 " steps each",
                count->executions, count->redundant, count->steps / count->executions);
-    printf(", %3" PRIu64 " s%s\n", seconds, count->is_complete || plan->replay ? "" : ", not all");
+    printf(", %3" PRIu64 " s\n", seconds);
 }
 
 static void try_scenario(const struct scenario *scenario, struct exploration *plan)
 {
     static char command[200];
-    int length = snprintf(command, sizeof(command), "interleave %s --writers %u --appends %u", scenario->name,
-                          now.writers, now.appends);
+    int length =
+        snprintf(command, sizeof(command), "interleave %s --writers %u", scenario->name, now.writers);
     if (plan->preemptions < NO_BOUND)
         snprintf(command + length, sizeof(command) - (size_t)length, " --preemptions %u", plan->preemptions);
     plan->command = command;
@@ -898,61 +875,30 @@ static void try_scenario(const struct scenario *scenario, struct exploration *pl
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "writers", required_argument, NULL, 'w' },
-        { "appends", required_argument, NULL, 'a' },
-        { "preemptions", required_argument, NULL, 'p' },
-        { "executions", required_argument, NULL, 'e' },
-        { "by-state", no_argument, NULL, 's' },
-        { "states", required_argument, NULL, 'm' },
-        { "replay", required_argument, NULL, 'r' },
-        { "help", no_argument, NULL, 'h' },
+    uint64_t writers = now.writers, preemptions = NO_BOUND;
+    struct exploration plan = { .begin = begin, .check = check, .memory = memory };
+    const struct argument arguments[] = {
+        { "writers", .number = &writers },
+        { "preemptions", .number = &preemptions },
+        { "replay", .text = &plan.replay },
+        { "by-state", .is_given = &is_by_state },
         { 0 },
     };
-    struct exploration plan = { .begin = begin,
-                                .check = check,
-                                .preemptions = NO_BOUND,
-                                .max_executions = UINT64_MAX,
-                                .max_states = UINT64_MAX,
-                                .memory = memory };
-    int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'w':
-            now.writers = (unsigned)number_of(optarg, 1, MAX_WRITERS);
-            break;
-        case 'a':
-            now.appends = (unsigned)number_of(optarg, 1, MAX_APPENDS);
-            break;
-        case 'p':
-            plan.preemptions = (unsigned)number_of(optarg, 0, NO_BOUND - 1);
-            break;
-        case 'e':
-            plan.max_executions = number_of(optarg, 1, UINT64_MAX);
-            break;
-        case 's':
-            plan.by_state = is_by_state = true;
-            break;
-        case 'm':
-            plan.max_states = number_of(optarg, 1, UINT64_MAX);
-            break;
-        case 'r':
-            plan.replay = optarg;
-            break;
-        case 'h':
-            help();
-            return EXIT_SUCCESS;
-        default:
-            fprintf(stderr, "try: interleave --help\n");
-            return 2;
-        }
+    const int first = parse_arguments(arguments, help, argc, argv);
+    if (writers == 0 || writers > MAX_WRITERS || preemptions > NO_BOUND) {
+        fprintf(stderr, "try: interleave --help\n");
+        return 2;
+    }
+    now.writers = (unsigned)writers;
+    plan.preemptions = (unsigned)preemptions;
+    plan.by_state = is_by_state;
     if (is_by_state && !can_explore_states()) {
         printf("SKIP interleave by states: not under a sanitizer, and only on x86-64\n");
         return 77;
     }
     for (size_t i = 0, tried = 0; i < scenario_count; i++) {
-        bool is_wanted = optind == argc;
-        for (int j = optind; j < argc; j++)
+        bool is_wanted = first == argc;
+        for (int j = first; j < argc; j++)
             is_wanted |= strcmp(argv[j], scenarios[i].name) == 0;
         if (is_wanted && tried++ < MAX_RECORDS)
             try_scenario(&scenarios[i], &plan);

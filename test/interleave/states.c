@@ -472,8 +472,7 @@ static void search(void)
     do {
         if (go_to_choice(&key, &open))
             save_state(key, open);
-    } while (!has_learned && seen.count < run.plan->max_states && go_back());
-    run.count.is_complete = path.count == 0;
+    } while (!has_learned && go_back());
 }
 
 void explore_states(void)

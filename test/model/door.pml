@@ -25,6 +25,7 @@
 mtype = { NONE, OPENING, OPEN, CLOSED };
 mtype state = NONE;
 byte owner;               /* has byte 0 exclusively; its number + 1, as in all these */
+byte leaver;              /* has the byte of those that leave */
 bool shares[PARTICIPANTS]; /* has it together with others */
 bool has_number[PARTICIPANTS]; /* has locked its byte: it is alive, and has opened or joined the log */
 
@@ -141,16 +142,20 @@ inline come()
     }
 }
 
+/* Its locks, all at once: it has closed the file, or is dead. */
+#define DROP(one)                                                                                            \
+    owner = (owner == one + 1 -> 0 : owner);                                                                 \
+    leaver = (leaver == one + 1 -> 0 : leaver);                                                              \
+    shares[one] = false;                                                                                     \
+    has_number[one] = false
+
 /* ---- leaving ------------------------------------------------------------------------------------ */
 
 inline leave()
 {
     is_inside[_pid] = false; /* what it has claimed is complete, and synced */
-#ifndef NUMBER_LAST
-    has_number[_pid] = false;
-#endif
-#ifndef KEEP_SHARE
-    shares[_pid] = false;
+#ifndef NO_TURN
+    atomic { leaver == 0 -> leaver = _pid + 1 }
 #endif
     atomic {
         if
@@ -167,12 +172,14 @@ inline leave()
         /* closes the groups, writes the mark of a close, cuts the file */
         busy = 0;
 #ifdef LATE_CLOSED
-        state = CLOSED;
+        state = CLOSED
 #endif
-        owner = 0
-    :: else -> shares[_pid] = false
+    :: else
     fi;
-    has_number[_pid] = false
+#ifdef NUMBER_LAST
+    d_step { shares[_pid] = false; owner = (owner == _pid + 1 -> 0 : owner) };
+#endif
+    d_step { DROP(_pid) }
 }
 
 /* ---- those that do it --------------------------------------------------------------------------- */
@@ -236,21 +243,20 @@ active proctype stranger()
     deaths--;                                                                                                \
     died++;                                                                                                  \
     is_dead[one] = true;                                                                                     \
-    owner = (owner == one + 1 -> 0 : owner);                                                                 \
     busy = (busy == one + 1 -> 0 : busy)
 #define KILL(one)                                                                                            \
     atomic                                                                                                   \
     {                                                                                                        \
         deaths > 0 && !is_dead[one] && IS_IN(one) -> RELEASE(one);                                           \
-        shares[one] = false;                                                                                 \
-        has_number[one] = false;                                                                             \
+        DROP(one);                                                                                           \
         has_seen_life[one] = false;                                                                          \
         is_inside[one] = false                                                                               \
     }
 #define KILL_STRANGER                                                                                        \
     atomic                                                                                                   \
     {                                                                                                        \
-        deaths > 0 && !is_dead[PARTICIPANTS] && owner == PARTICIPANTS + 1 -> RELEASE(PARTICIPANTS)           \
+        deaths > 0 && !is_dead[PARTICIPANTS] && owner == PARTICIPANTS + 1 -> RELEASE(PARTICIPANTS);          \
+        owner = 0                                                                                            \
     }
 
 active proctype killer()

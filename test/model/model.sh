@@ -144,7 +144,7 @@ model=door
 holds -DDEATHS=2
 holds -DPARTICIPANTS=3
 holds -DOTHERS=1 -DDEATHS=2
-for mistake in UNLOCK_AND_SHARE BLIND_JOIN KEEP_SHARE NUMBER_LAST DEAD_JOIN; do
+for mistake in UNLOCK_AND_SHARE BLIND_JOIN NO_TURN NUMBER_LAST DEAD_JOIN; do
     breaks -D$mistake
 done
 # The question "is anybody alive" covers these, too; without it, and without readers, the state alone has to.

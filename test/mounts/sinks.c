@@ -66,10 +66,7 @@ static const char *step = "mounting"; /* for messages */
 /* In memory that the processes share. */
 static struct notes {
     _Atomic uint64_t acked; /* lines */
-    _Atomic uint64_t more;  /* lines that were acknowledged after the sync */
-    _Atomic int heir;       /* process that was forked at the point */
-    _Atomic bool is_heir_ready;
-    _Atomic int turn; /* of processes that wait for each other */
+    _Atomic int turn;       /* of processes that wait for each other */
 } * notes;
 
 /* ---- the test ------------------------------------------------------------------------------------ */
@@ -290,15 +287,15 @@ static void check_file(const char *name, uint64_t *next, unsigned *voids)
     free(bytes);
 }
 
-/* The same for files that follow each other. A void is the line that was being written at a death. */
-static uint64_t check_files(unsigned voids_expected)
+/* The same for files that follow each other, without any. */
+static uint64_t check_files(void)
 {
     uint64_t next = UINT64_MAX;
     unsigned voids = 0;
     check_file("out.2", &next, &voids);
     check_file("out.1", &next, &voids);
     check_file("out", &next, &voids);
-    CHECK(voids <= voids_expected);
+    CHECK(voids == 0);
     return next;
 }
 
@@ -313,115 +310,23 @@ static void remove_all(void)
     memset(notes, 0, sizeof(*notes));
 }
 
-/* ---- a death at each point, with a child that lives on -------------------------------------------- */
-
-static const char *const points[] = {
-    "data opened",  "area locked",     "area filled in",   "area ready",   "place taken",
-    "entered",      "owner confirmed", "intent stored",    "cursor moved", "copy half done",
-    "copy done",    "claim done",      "about to grow",    "file grown",   "growth told",
-    "end recorded", "about to leave",  "last one has cut", "left",         "name shifted",
-    "file dropped", "old file named",
-};
-#define POINTS (sizeof(points) / sizeof(points[0]))
-
-static const char *_Atomic point; /* in the child; NULL: none, or it was passed */
-static bool dies_there;
-static struct twinlog_sink *inherited;
-static pid_t test;
-
-/* What the process that was forked at the point does. */
-static _Noreturn void be_the_heir(void)
-{
-    const pid_t parent = getppid();
-    atomic_store(&notes->is_heir_ready, true);
-    while (dies_there &&
-           (getppid() == parent || getppid() == test)) /* outlives its parent, but not the test */
-        usleep(1000);
-    if (inherited &&
-        (put_line(inherited, 0) != TWINLOG_EFORKED || twinlog_sink_close(inherited) != TWINLOG_EFORKED))
-        _exit(1);
-    _exit(0);
-}
-
-void twl_point(const char *name);
-void twl_point(const char *name)
-{
-    int status = 0;
-    const char *wanted = atomic_load(&point);
-    if (!wanted || strcmp(name, wanted) != 0 || !atomic_compare_exchange_strong(&point, &wanted, NULL))
-        return;
-    const pid_t heir = fork();
-    if (heir == 0)
-        be_the_heir();
-    atomic_store(&notes->heir, heir);
-    while (heir > 0 && !atomic_load(&notes->is_heir_ready))
-        usleep(100);
-    if (dies_there)
-        kill(getpid(), SIGKILL);
-    while (waitpid(heir, &status, 0) < 0 && errno == EINTR)
-        continue;
-    CHECK(status == 0);
-}
-
-static const char *wanted_point;
+/* ---- rotations ----------------------------------------------------------------------------------- */
 
 /* Writes four files, of which three are left. */
-static void use_the_sink(void)
+static void rotate(void)
 {
     struct twinlog_sink_options options = options_of(0);
+    struct twinlog_sink *sink;
     options.max_bytes = MAX_BYTES;
     options.keep_files = 2;
-    point = wanted_point;
-    CHECK(twinlog_sink_open("out", &options, &inherited) == 0);
+    CHECK(twinlog_sink_open("out", &options, &sink) == 0);
     for (uint64_t i = 0; i < LINES; i++) {
-        CHECK(put_line(inherited, i) == 0);
-        atomic_store(&notes->acked, i + 1);
-        CHECK(i + 1 != SYNCED_LINES || twinlog_sink_sync(inherited) == 0);
+        CHECK(put_line(sink, i) == 0);
+        CHECK(i + 1 != SYNCED_LINES || twinlog_sink_sync(sink) == 0);
     }
-    struct twinlog_sink *sink = inherited;
-    inherited = NULL; /* it is being freed */
     CHECK(twinlog_sink_close(sink) == 0);
-}
-
-static void go_on_after_death(void)
-{
-    struct twinlog_sink *sink;
-    CHECK(open_sink(0, &sink) == 0);
-    CHECK(twinlog_sink_close(sink) == 0);
-    for (unsigned i = 1; i <= 2; i++) {
-        const struct twinlog_sink_options options = options_of(0);
-        const char *name = i == 1 ? "out.1" : "out.2";
-        CHECK(access(name, F_OK) < 0 ||
-              (twinlog_sink_open(name, &options, &sink) == 0 && twinlog_sink_close(sink) == 0));
-    }
-    const uint64_t next = check_files(1), acked = atomic_load(&notes->acked);
-    CHECK(next == UINT64_MAX ? acked == 0 : next == acked || next == acked + 1);
-    /* An area may be beside: a death in the middle of a sync, also of the thread's, is kept as an error of it. */
-}
-
-static void check_all_lines(void)
-{
-    CHECK(check_files(0) == LINES);
+    CHECK(check_files() == LINES);
     check_nothing_beside();
-}
-
-static void fork_at_points(void)
-{
-    for (unsigned i = 0; i < 2 * POINTS; i++) {
-        step = wanted_point = points[i / 2];
-        dies_there = i % 2 == 0;
-        const pid_t child = start(use_the_sink);
-        await(child, dies_there ? SIGKILL : 0);
-        if (atomic_load(&notes->heir) <= 0)
-            end(1, "no process came there");
-        in_child(dies_there ? go_on_after_death : check_all_lines);
-        if (dies_there) {
-            kill(atomic_load(&notes->heir), SIGKILL);
-            waitpid(atomic_load(&notes->heir), NULL, 0);
-        }
-        remove_all();
-    }
-    wanted_point = NULL;
 }
 
 /* ---- mounted again ------------------------------------------------------------------------------- */
@@ -442,7 +347,7 @@ static void add_a_line(void)
     CHECK(twinlog_sink_end("out", &end) == 0 && end == LINES * LINE_BYTES);
     CHECK(open_sink(0, &sink) == 0);
     CHECK(put_line(sink, LINES) == 0 && twinlog_sink_close(sink) == 0);
-    CHECK(check_files(0) == LINES + 1);
+    CHECK(check_files() == LINES + 1);
     check_nothing_beside();
 }
 
@@ -667,7 +572,7 @@ static void stay_with_a_stranger(void)
     atomic_store(&notes->turn, 1);
     wait_for_turn(2);
     CHECK(put_line(sink, 3) == 0 && twinlog_sink_sync(sink) == 0 && twinlog_sink_close(sink) == 0);
-    CHECK(check_files(0) == 4);
+    CHECK(check_files() == 4);
     check_nothing_beside();
 }
 
@@ -719,14 +624,14 @@ int main(int argc, char **argv)
         return 2;
     }
     notes = mmap(NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    test = getpid();
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* for orphans of a killed parent */
     make_file_system();
     if (!can_reserve()) {
         step = "without reserved space";
         in_child(be_no_sink);
     } else {
-        fork_at_points();
+        step = "rotated";
+        in_child(rotate);
+        remove_all();
         use_as_others();
         fill_and_write();
         if (kind->image_mib > 0) {

@@ -15,7 +15,7 @@
  *
  * What does not count is what these file systems get wrong by themselves: an fdatasync that is under way while the
  * journal fails or is shut down may return 0, and the blocks that it was for are still marked as never written when the
- * file system is mounted again. witness.c shows that without a log, and that nothing else is lost.
+ * file system is mounted again. docs/testing.md has the evidence, and that nothing else is lost.
  *
  * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as it was
  * when the file system was last mounted: mount a copy, `mount -o loop`.
@@ -31,7 +31,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #define FAULT_MS 300u /* so long a writer may go on before it is asked to stop */
 #define SLOW_WRITE_MS 400u
@@ -226,7 +225,7 @@ static uint64_t mend_disk(void)
 static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
 {
     const bool is_cut = rng_one_in(rng, 2), is_write = rng_one_in(rng, 2);
-    const bool is_trusted = !is_write || settings.filesystem == FS_BTRFS; /* see witness.c */
+    const bool is_trusted = !is_write || settings.filesystem == FS_BTRFS; /* see above */
     uint64_t failures;
     int status;
 
@@ -335,8 +334,6 @@ static const char help[] =
     "  --method NAME   image: the disk loses what was not flushed; shutdown: the file system is shut down;\n"
     "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
     "                  default image\n"
-    "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
-    "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
     "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
     "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
     "  --help          this text\n"
@@ -345,16 +342,10 @@ static const char help[] =
 
 static void take(int letter, const char *argument)
 {
-    switch (letter) {
-    case 'f':
+    if (letter == 'f')
         settings.filesystem = (enum filesystem)name_index(argument, filesystem_names, FILESYSTEMS);
-        break;
-    case 'm':
+    else
         settings.method = (enum method)name_index(argument, method_names, METHODS);
-        break;
-    default:
-        take_option_of_lives(letter, argument);
-    }
 }
 
 static void summarise(void)
@@ -401,8 +392,6 @@ int main(int argc, char **argv)
     static const struct option more[] = {
         { "fs", required_argument, NULL, 'f' },
         { "method", required_argument, NULL, 'm' },
-        { "threads", required_argument, NULL, 't' },
-        { "io", required_argument, NULL, 'i' },
         { 0 },
     };
     static const struct policy policy = {

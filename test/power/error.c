@@ -98,7 +98,6 @@ static int open_log(uint32_t mode, struct twinlog **ret_log)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
 
     options.mode = mode;
-    options.flags = TWINLOG_NO_THREAD;
     options.mapped_bytes = options.segment_bytes = MAPPED_BYTES;
     return twinlog_open(place.log, &options, ret_log);
 }

@@ -14,8 +14,8 @@
 #define _GNU_SOURCE
 #include "crash.h"
 
-#include <errno.h>
-#include <getopt.h>
+#include "arguments.h"
+
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
@@ -182,18 +182,14 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
     choose_retention(rng, &options);
     if (rng_one_in(rng, 4))
         options.flush_interval_ms = 1 + (uint32_t)rng_below(rng, 5);
-    if (rng_one_in(rng, 2))
-        options.flags |= TWINLOG_NO_THREAD;
+    rng_next(rng); /* as before, for the seeds of sim-crash-found */
     return options;
 }
 
-/* The one thread of the simulation is the committer's, too. */
 static void choose_keeper(struct machine *machine)
 {
-    if (rng_one_in(&machine->rng, 2))
-        return;
-    machine->keeper_pace = 1 + (unsigned)rng_below(&machine->rng, 8);
-    machine->options.flags |= TWINLOG_NO_THREAD;
+    if (!rng_one_in(&machine->rng, 2))
+        machine->keeper_pace = 1 + (unsigned)rng_below(&machine->rng, 8);
 }
 
 /* Most take less than a second. */
@@ -315,67 +311,33 @@ static enum lie parse_lie(const char *name)
     exit(2);
 }
 
-static uint64_t parse_number(const char *text)
+static void take_arguments(int argc, char **argv)
 {
-    char *end = NULL;
-    const uint64_t number = strtoull(text, &end, 0);
-    if (end != text && *end == '\0')
-        return number;
-    fprintf(stderr, "sim-crash: not a number: %s\n", text);
-    exit(2);
-}
-
-static void parse_arguments(int argc, char **argv)
-{
-    static const struct option OPTIONS[] = {
-        { "seed", required_argument, NULL, 's' },
-        { "images", required_argument, NULL, 'i' },
-        { "seconds", required_argument, NULL, 't' },
-        { "replay", required_argument, NULL, 'r' },
-        { "verbose", no_argument, NULL, 'v' },
-        { "lie", required_argument, NULL, 'l' },
-        { "mapped", no_argument, NULL, 'm' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+    const char *lie = NULL;
+    uint64_t replayed = UINT64_MAX;
+    const struct argument arguments[] = {
+        { "seed", .number = &settings.seed },
+        { "images", .number = &settings.images },
+        { "seconds", .number = &settings.seconds },
+        { "replay", .number = &replayed },
+        { "verbose", .is_given = &settings.is_verbose },
+        { "lie", .text = &lie },
+        { "mapped", .is_given = &settings.is_mapped },
+        { 0 },
     };
-    for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
-        switch (option) {
-        case 's':
-            settings.seed = parse_number(optarg);
-            break;
-        case 'i':
-            settings.images = parse_number(optarg);
-            break;
-        case 't':
-            settings.seconds = parse_number(optarg);
-            break;
-        case 'r':
-            settings.seed = parse_number(optarg);
-            settings.is_replay = true;
-            break;
-        case 'v':
-            settings.is_verbose = true;
-            break;
-        case 'm':
-            settings.is_mapped = true;
-            break;
-        case 'l':
-            settings.lie = parse_lie(optarg);
-            break;
-        case 'h':
-            print_help();
-            exit(0);
-        default:
-            exit(2);
-        }
-    }
+    parse_arguments(arguments, print_help, argc, argv);
+    settings.is_replay = replayed < UINT64_MAX;
+    if (settings.is_replay)
+        settings.seed = replayed;
+    if (lie)
+        settings.lie = parse_lie(lie);
     if (settings.images == 0 && settings.seconds == 0)
         settings.images = 100000;
 }
 
 int main(int argc, char **argv)
 {
-    parse_arguments(argc, argv);
+    take_arguments(argc, argv);
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 25); /* a page fault costs more than most of what happens here */
     mallopt(M_TRIM_THRESHOLD, 1 << 28);

@@ -244,7 +244,7 @@ void end_shortage(struct machine *machine);
 void append_batch(struct machine *machine);
 void wait_at_level(struct machine *machine);
 void submit_requests(struct machine *machine);
-void drive_log(struct machine *machine);
+void commit_requests(struct machine *machine);
 void skip_some(struct machine *machine);
 /* Accepts a record if it need not wait. */
 void try_to_give(struct machine *machine);

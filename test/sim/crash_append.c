@@ -6,6 +6,9 @@
  */
 #include "crash.h"
 
+#include "commit/commit.h"
+#include "log/handle.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -313,7 +316,7 @@ void submit_requests(struct machine *machine)
         submit(machine, pending);
     }
     if (rng_one_in(&machine->rng, 3))
-        drive_log(machine);
+        commit_requests(machine);
 }
 
 void expect_no_requests(struct machine *machine, const char *call)
@@ -325,35 +328,37 @@ void expect_no_requests(struct machine *machine, const char *call)
             violation("%s left the request for LSN %" PRIu64, call, pending->request.first_lsn);
 }
 
-static int drive(struct machine *machine, int timeout_ms)
+static bool commit_once(struct machine *machine, unsigned timeout_ms)
 {
-    const int result = twinlog_drive(machine->log, timeout_ms);
-    if (result < 0)
-        violation("driving the log failed: %s", twinlog_strerror(result));
+    const uint64_t deadline_ns = twinlog_deadline(timeout_ms);
+    bool has_led;
+    while (!(has_led = twl_commit_turn(machine->log->commit)) && twl_monotonic_ns() < deadline_ns &&
+           timeout_ms > 0)
+        continue;
     notice_progress(machine);
-    return result;
+    return has_led;
 }
 
-/* Once, or until nothing is left; and where there is an interval, until all is durable. */
-void drive_log(struct machine *machine)
+/* As a committer would. Once, or until nothing is left; and where there is an interval, until all is durable. */
+void commit_requests(struct machine *machine)
 {
     if (rng_one_in(&machine->rng, 2)) {
-        drive(machine, 0);
+        commit_once(machine, 0);
         poll_queue(machine);
         return;
     }
     finish_requests(machine);
     while (machine->options.flush_interval_ms > 0 &&
            twinlog_durable_lsn(machine->log) < twinlog_last_lsn(machine->log))
-        if (drive(machine, 1000) == 0)
+        if (!commit_once(machine, 1000))
             violation("after an interval LSN %" PRIu64 " is not durable", twinlog_last_lsn(machine->log));
 }
 
 void finish_requests(struct machine *machine)
 {
-    while (drive(machine, 0) > 0)
+    while (commit_once(machine, 0))
         ;
-    expect_no_requests(machine, "driving");
+    expect_no_requests(machine, "the committer");
 }
 
 void close_queue(struct machine *machine)

@@ -9,7 +9,6 @@
  */
 #include "crash.h"
 
-#include <errno.h>
 #include <inttypes.h>
 
 #define MOST_CALLS 12u

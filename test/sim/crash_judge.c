@@ -244,6 +244,14 @@ static bool may_keep_voids(const struct machine *machine, const struct outlook *
     return may_be;
 }
 
+/* Retention moves the head by LSNs. Where that leads to a place that became a filler, the first record is later. */
+static uint64_t lowest_head(const struct machine *machine, const struct outlook *outlook, uint64_t first)
+{
+    while (first > outlook->head && history_may_skip(&machine->history, first - 1, first))
+        --first;
+    return first;
+}
+
 static bool admits(struct machine *machine, const struct outlook *outlook, const struct answer *answer)
 {
     const uint64_t least = history_before(&machine->history, least_of(outlook));
@@ -251,7 +259,7 @@ static bool admits(struct machine *machine, const struct outlook *outlook, const
         return least < outlook->head || machine->options.keep_bytes > 0 || machine->options.keep_age_ms > 0 ||
                may_keep_voids(machine, outlook);
     return answer->last >= least && answer->last <= outlook->most &&
-           may_have_head(machine, outlook, answer->first, answer->last);
+           may_have_head(machine, outlook, lowest_head(machine, outlook, answer->first), answer->last);
 }
 
 /* Fillers show in the watermarks, but not to a reader. */

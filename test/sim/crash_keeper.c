@@ -12,9 +12,7 @@
 
 #include "base/sync.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 #ifdef __SANITIZE_ADDRESS__

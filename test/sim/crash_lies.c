@@ -5,8 +5,6 @@
  */
 #include "crash.h"
 
-#include <stdlib.h>
-
 #define LIES_ONE_IN 64u /* calls */
 
 int __real_twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *record);

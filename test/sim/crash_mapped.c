@@ -10,7 +10,6 @@
 #include "crash.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #define DURABLE_ONE_IN 8u /* openings */
 #define STORES_ONE_IN 4u  /* have images */
@@ -38,8 +37,7 @@ void choose_mapping(struct machine *machine)
     machine->may_garble = false;   /* a mapped log does not pad */
     if (machine->keeper_pace == 0) /* some leave several segments open */
         machine->keeper_pace = 1 + (unsigned)rng_below(&machine->rng, rng_one_in(&machine->rng, 2) ? 8 : 200);
-    machine->options.flags |= TWINLOG_NO_THREAD;
-    machine->options.flush_interval_ms = 0; /* that would take a thread */
+    machine->options.flush_interval_ms = 0; /* there is no thread for it */
     machine->options.keep_bytes = 0;        /* files get shorter, so what was there is not known afterwards */
 }
 

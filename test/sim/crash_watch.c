@@ -11,7 +11,6 @@
 #include "crash.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 static const char *describe(const struct watcher *w)
 {

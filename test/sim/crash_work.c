@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* ---- a full disk --------------------------------------------------------------------------------- */
 
@@ -734,7 +733,7 @@ static const struct {
     { append_batch, { 8, 10, 8, 4 }, true },
     { wait_at_level, { 4, 6, 4, 2 }, true },
     { submit_requests, { 6, 8, 6, 3 }, false },
-    { drive_log, { 4, 5, 4, 2 }, false },
+    { commit_requests, { 4, 5, 4, 2 }, false },
     { skip_some, { 4, 5, 4, 2 }, false },
 };
 enum {

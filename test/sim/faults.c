@@ -23,8 +23,9 @@
 #define _GNU_SOURCE
 #include "faults.h"
 
+#include "arguments.h"
+
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
@@ -34,51 +35,28 @@
 #include <unistd.h>
 
 static const struct scenario SCENARIOS[] = {
-    { .name = "new log, linked sync", .script = script_of_appends },
-    { .name = "new log, padded, write with its own sync",
-      .script = script_of_appends,
-      .is_padded = true,
+    { "new log, linked sync", .script = script_of_appends },
+    { "new log, padded, write with its own sync", .script = script_of_appends, .is_padded = true,
       .is_barrier_narrow = true },
-    { .name = "torn log, write with its own sync",
-      .script = script_of_appends,
-      .is_torn = true,
+    { "torn log, write with its own sync", .script = script_of_appends, .is_torn = true,
       .is_barrier_narrow = true },
-    { .name = "killed log, padded, linked sync",
-      .script = script_of_appends,
-      .is_killed = true,
-      .is_padded = true },
-    { .name = "new log, buffered, linked sync", .script = script_of_appends, .is_buffered = true },
-    { .name = "killed log, buffered, write with its own sync",
-      .script = script_of_appends,
-      .is_killed = true,
-      .is_buffered = true,
-      .is_barrier_narrow = true },
-    { .name = "trims and cuts, write with its own sync",
-      .script = script_of_removals,
-      .is_barrier_narrow = true,
+    { "killed log, padded, linked sync", .script = script_of_appends, .is_killed = true, .is_padded = true },
+    { "new log, buffered, linked sync", .script = script_of_appends, .is_buffered = true },
+    { "killed log, buffered, write with its own sync", .script = script_of_appends, .is_killed = true,
+      .is_buffered = true, .is_barrier_narrow = true },
+    { "trims and cuts, write with its own sync", .script = script_of_removals, .is_barrier_narrow = true,
       .segment_records = 3 },
-    { .name = "trims and cuts, padded, linked sync",
-      .script = script_of_removals,
-      .is_padded = true,
+    { "trims and cuts, padded, linked sync", .script = script_of_removals, .is_padded = true,
       .segment_records = 3 },
-    { .name = "cursors and values", .script = script_of_names },
-    { .name = "backups", .script = script_of_copies, .segment_records = 3 },
-    { .name = "backups to a disk that fails",
-      .script = script_of_copies,
-      .is_target = true,
-      .segment_records = 3 },
-    { .name = "every way to append, write with its own sync",
-      .script = script_of_requests,
-      .is_barrier_narrow = true,
+    { "cursors and values", .script = script_of_names },
+    { "backups", .script = script_of_copies, .segment_records = 3 },
+    { "backups to a disk that fails", .script = script_of_copies, .is_target = true, .segment_records = 3 },
+    { "every way to append, write with its own sync", .script = script_of_requests, .is_barrier_narrow = true,
       .segment_records = 12 },
-    { .name = "every way to append, padded, linked sync",
-      .script = script_of_requests,
-      .is_padded = true,
+    { "every way to append, padded, linked sync", .script = script_of_requests, .is_padded = true,
       .segment_records = 12 },
-    { .name = "every way to append, buffered, write with its own sync",
-      .script = script_of_requests,
-      .is_buffered = true,
-      .is_barrier_narrow = true },
+    { "every way to append, buffered, write with its own sync", .script = script_of_requests,
+      .is_buffered = true, .is_barrier_narrow = true },
 };
 enum {
     SCENARIO_COUNT = sizeof(SCENARIOS) / sizeof(SCENARIOS[0])
@@ -406,56 +384,14 @@ static void print_help(void)
     printf("  --replay CASE   one case of that scenario, as printed with a violation\n");
 }
 
-static uint64_t parse_number(const char *text)
-{
-    char *end = NULL;
-    const uint64_t number = strtoull(text, &end, 0);
-    if (end != text && *end == '\0')
-        return number;
-    fprintf(stderr, "sim-faults: not a number: %s\n", text);
-    exit(2);
-}
-
-static void parse_arguments(int argc, char **argv)
-{
-    static const struct option OPTIONS[] = {
-        { "seed", required_argument, NULL, 's' },
-        { "every", required_argument, NULL, 'e' },
-        { "scenario", required_argument, NULL, 'c' },
-        { "replay", required_argument, NULL, 'r' },
-        { "steps", no_argument, NULL, 't' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
-        switch (option) {
-        case 's':
-            settings.seed = parse_number(optarg);
-            break;
-        case 'e':
-            settings.every = parse_number(optarg);
-            break;
-        case 'c':
-            settings.scenario = parse_number(optarg);
-            break;
-        case 'r':
-            settings.replay = parse_number(optarg);
-            break;
-        case 't':
-            settings.crashes = true;
-            break;
-        case 'h':
-            print_help();
-            exit(0);
-        default:
-            exit(2);
-        }
-    }
-}
-
 int main(int argc, char **argv)
 {
-    parse_arguments(argc, argv);
+    const struct argument arguments[] = {
+        { "seed", .number = &settings.seed },         { "every", .number = &settings.every },
+        { "scenario", .number = &settings.scenario }, { "replay", .number = &settings.replay },
+        { "steps", .is_given = &settings.crashes },   { 0 },
+    };
+    parse_arguments(arguments, print_help, argc, argv);
     if (settings.scenario > SCENARIO_COUNT || settings.every == 0 ||
         (settings.replay > 0 && settings.scenario == 0)) {
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);

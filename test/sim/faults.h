@@ -133,7 +133,7 @@ void check_copy(struct run *run, struct simdisk *copy, bool is_finished);
 void append_batch(struct run *run, uint32_t level);
 void skip_lsn(struct run *run);
 void submit_request(struct run *run, uint32_t level);
-void drive_log(struct run *run);
+void commit_requests(struct run *run);
 void script_of_requests(struct run *run);
 
 /* ---- faults_script.c ----------------------------------------------------------------------------- */

@@ -2,8 +2,6 @@
 /* What is done on the disk that fails, and afterwards on one that does not. */
 #include "faults.h"
 
-#include <stdlib.h>
-
 /* ---- the scripts --------------------------------------------------------------------------------- */
 
 void use_log(struct run *run)

@@ -13,7 +13,7 @@
  * The rules are those of every crash test here:
  *   O1 every acknowledged record from the head on is there, byte for byte
  *   O2 what is there is a gap-free part of the order in which it was accepted, from the head on
- *   O3 nothing that was never appended, nothing twice, nothing of an older generation
+ *   O3 nothing that was never appended, nothing twice, nothing of an older generation (I4)
  *   O4 a record or batch that was not acknowledged is wholly there or wholly absent; a trim, a truncation, a reset, a
  *      change of a cursor or value that did not return has wholly happened or not at all, one that returned has
  *   O5 opening again gives the same answer, also after a crash inside recovery

@@ -77,7 +77,7 @@ const char *find_false_seal(struct io *io)
     struct segment_iter cursor = { 0 };
     struct position position = { 0 };
     const char *wrong = NULL;
-    const int rc = twl_log_snapshot_load(io, &snapshot, &report);
+    const int rc = twl_log_snapshot_load(io, 0, &snapshot, &report);
     const struct segment_set *set = &snapshot.set;
     for (size_t i = 0; rc == 0 && !wrong && i + 1 < set->started; i++) {
         const struct segment_entry *entry = &set->entries[i];

@@ -26,7 +26,7 @@ peer put orders hello
 peer put orders hello
 echo one | "$twinlog" append log
 # shellcheck disable=SC2016 # evaluated there
-wait_until '"$twinlog" cursors log | grep -qE "other +7001"'
+wait_until '"$twinlog" cursors log | grep -qE "other +7000"'
 ends_by_signal "a signal ends it with status 0" $follower
 says "another's messages were noticed" follow.out '"conflicts":[1-9]'
 seq -f 'more %g' 2 | "$twinlog" append log

@@ -57,7 +57,9 @@ says "is told" out '"lost_first_lsn":101,"lost_last_lsn":104,'
 status "and goes on if asked to" 0 ship whole "$url/whole" --once --skip-trimmed
 status "and is fine" 0 ship whole "$url/whole" --once
 
-# A stream that removes messages by itself. At the kill the cursor and what is beside it were behind.
+# A stream that removes messages by itself. At the kill the cursor and what is beside it were behind, but for the newest
+# salt.
+as_killed() { sed "s/^\(\([^ ]* \)\{6\}\)[0-9]*/\1$("$twinlog" meta queue --get ship | cut -d' ' -f7)/" mark; }
 peer make queue queue
 peer age queue 86400
 seq 100 | "$twinlog" append queue
@@ -68,18 +70,36 @@ ship queue "$url/queue" --once -q
 peer purge queue
 status "an emptied stream that removes messages" 0 ship queue "$url/queue" --once --json
 says "lacks nothing" out '"published_records":0,.*"lost_first_lsn":0,'
+as_killed >killed
 "$twinlog" cursors queue --set ship=100 >out
-"$twinlog" meta queue --set ship <mark
+"$twinlog" meta queue --set ship <killed
 seq 351 400 | "$twinlog" append queue
 status "the same after a kill in front of the cursor's next move" 0 ship queue "$url/queue" --once --json
 says "gets only what is new" out '"published_records":50,.*"first_lsn":351,"last_lsn":400,'
 has_shipped queue 400
 count "each record once" $?
 peer purge queue
+"$twinlog" meta queue --get ship >mark
+seq 401 500 | "$twinlog" append queue
+ship queue "$url/queue" --once -q
+as_killed >killed
+peer purge queue
+cp -r queue queue2
+"$twinlog" cursors queue2 --set ship=399 >out
+"$twinlog" meta queue2 --set ship <killed
+status "the same, behind a new opening of the log" 0 ship queue2 "$url/queue" --once --json
+says "goes on" out '"published_records":0,'
+"$twinlog" cursors queue --set ship=399 >out
+"$twinlog" meta queue --set ship <killed
+"$twinlog" trim queue --after 420 >out
+seq 1421 1600 | "$twinlog" append queue
+status "and a truncation between what the value says and the kill" 3 ship queue "$url/queue" --once
+says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 500'
+rm -r queue && mv queue2 queue
 peer put queue one && peer put queue two
 peer purge queue
 status "messages that were no records of the log" 3 ship queue "$url/queue" --once
-says "are told" err 'messages came to the stream behind LSN 400 .* 2 more than the log has records'
+says "are told" err 'messages came to the stream behind LSN 500 .* 2 more than the log has records'
 
 # A kill in front of the first move, and a truncation behind what was shipped, show, too.
 peer make early early
@@ -100,6 +120,90 @@ peer purge early
 seq 141 170 | "$twinlog" append early
 status "a log that was truncated behind what was in an emptied stream" 3 ship early "$url/early" --once
 says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'
+
+# Two histories with the same record at the end, its time included: of which one it is tells them apart.
+history_of 1 one | "$twinlog" append same --import >out
+ship same "$url/same" --once -q
+timeout 60 "$twinlog" receive "$url/same" replica --once -q
+"$twinlog" trim same --after 40 >out
+history_of 40 other | "$twinlog" append same --import >out
+seq 61 70 | "$twinlog" append same
+status "another history with the same last record" 3 ship same "$url/same" --once
+says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'
+peer purge same
+status "also by an emptied stream" 3 ship same "$url/same" --once
+says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'
+ship same "$url/same2" --once -q --cursor other
+"$twinlog" cat replica --export >expected
+status "a replica of the one" 3 timeout 60 "$twinlog" receive "$url/same2" replica --once -q
+says "takes nothing of the other" err "'replica' has another record of LSN 60 than the stream"
+"$twinlog" cat replica --export >found
+same "and is as it was" expected found
+timeout 60 "$twinlog" receive "$url/same2" replica2 --once -q
+seq 71 80 | "$twinlog" append same
+ship same "$url/same2" --once -q --cursor other
+status "a replica of the other" 0 timeout 60 "$twinlog" receive "$url/same2" replica2 --once -q
+equal "has that" replica2 same2
+
+# A stream that begins right behind a replica's end: also the record in front must be the replica's.
+seq 60 | "$twinlog" append front
+ship front "$url/front" --once -q
+timeout 60 "$twinlog" receive "$url/front" front.back --once -q
+"$twinlog" cat front.back --export >expected
+seq 61 100 | "$twinlog" append front
+ship front "$url/front" --once -q
+peer drop front 60
+cp -r front.back front.also
+status "a stream that begins behind a replica" 0 timeout 60 "$twinlog" receive "$url/front" front.also --once -q
+"$twinlog" cat front --export >whole.export
+"$twinlog" cat front.also --export >found
+same "is its continuation" whole.export found
+"$twinlog" trim front --after 40 >out
+seq 141 200 | "$twinlog" append front
+"$twinlog" trim front --before 61 --past-cursors >out
+ship front "$url/front2" --once -q --cursor new
+status "a stream of another history that does" 3 timeout 60 "$twinlog" receive "$url/front2" front.back --once -q
+says "is told" err "nothing shows that LSN 61 of the stream is of the same history as the last record in 'front.back'"
+"$twinlog" cat front.back --export >found
+same "and nothing of it is taken" expected found
+
+# The record that the stream has last was trimmed: what follows may be another history's.
+for way in full emptied; do
+    seq 60 | "$twinlog" append gone-$way
+    ship gone-$way "$url/gone-$way" --once -q
+    "$twinlog" trim gone-$way --after 40 >out
+    seq 141 200 | "$twinlog" append gone-$way
+    "$twinlog" trim gone-$way --before 61 --past-cursors >out
+    [ $way = full ] || peer purge gone-$way
+    status "a trim up to what was shipped, of another history ($way)" 3 ship gone-$way "$url/gone-$way" --once
+    says "is told" err 'LSN 60, the last one that was shipped, was trimmed: nothing shows that .* is of the same history'
+    status "and goes on if asked to" 0 ship gone-$way "$url/gone-$way" --once --skip-trimmed --json
+    says "behind it" out '"published_records":40,.*"first_lsn":61,'
+done
+# The same while the shipper is stopped. Its consumer has read everything, and the segment of the truncation is gone.
+seq 60 | "$twinlog" append stopped
+timeout --foreground 60 "$twinlog" ship stopped "$url/stopped" -q 2>err &
+shipper=$!
+wait_until has_shipped stopped 60
+wait_until '"$twinlog" cursors stopped | grep -qE "ship +59"'
+pkill -STOP -P $shipper
+"$twinlog" trim stopped --after 40 >out
+seq 141 161 | "$twinlog" append stopped
+"$twinlog" trim stopped --after 60 >out
+seq 161 200 | "$twinlog" append stopped
+"$twinlog" trim stopped --before 61 --past-cursors >out
+pkill -CONT -P $shipper
+wait $shipper
+count "a shipper that was stopped meanwhile ends with status 3" $(($? != 3))
+says "and tells it" err 'truncated behind what was shipped|LSN 60, the last one that was shipped, was trimmed'
+has_shipped stopped 60
+count "nothing more was published" $?
+seq 60 | "$twinlog" append kept
+ship kept "$url/kept" --once -q
+"$twinlog" trim kept --before 61 >out
+seq 61 100 | "$twinlog" append kept
+status "a trim that keeps what cursors need" 0 ship kept "$url/kept" --once --json
+says "leaves the last one that was shipped" out '"published_records":40,.*"first_lsn":61,'
 
 # A full stream, and an end.
 seq 1000 | "$twinlog" append full

@@ -2,18 +2,11 @@
 /* See copies.h. */
 #define _GNU_SOURCE
 #include "copies.h"
-#include "../sim/rng.h"
-#include "../sim/simdisk.h"
-#include "gate.h"
-#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
-#include "check/check.h"
 #include "control/state.h"
-#include "format/checksum.h"
 #include "log/log.h"
-#include "set/segment_set.h"
 
 #include <dirent.h>
 #include <errno.h>

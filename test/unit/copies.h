@@ -53,10 +53,4 @@ off_t find_record(const char *path, uint32_t sequence, size_t *ret_size);
 /* What a cursor has passed was not torn. */
 void make_torn_tail(uint64_t consumed);
 
-struct finding {
-    uint32_t finding;
-    char file[64];
-    unsigned count;
-};
-
 #endif

@@ -19,7 +19,6 @@ struct gate gate;
 
 static struct io_ops ops, linkless_ops;
 static const struct io_ops *real;
-static struct io_file *_Atomic unsynced_file; /* has writes that no sync covered */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
 
@@ -37,18 +36,10 @@ static void pass(const _Atomic bool *is_shut)
 
 static void look_at(const struct io_write *write)
 {
-    struct io_file *unsynced = atomic_load(&unsynced_file);
-
-    if (unsynced && unsynced != write->file)
-        atomic_store(&gate.has_left_unsynced, true);
     if (write->barrier == IO_BARRIER_NONE)
         atomic_fetch_add(&gate.unsynced, 1);
     else
         atomic_fetch_add(write->barrier == IO_BARRIER_FILE ? &gate.file_synced : &gate.synced, 1);
-    if (write->barrier == IO_BARRIER_NONE)
-        atomic_store(&unsynced_file, write->file);
-    else if (write->barrier == IO_BARRIER_FILE && unsynced == write->file)
-        atomic_store(&unsynced_file, NULL);
 }
 
 static int gated_submit(struct io *io, struct io_write *write)
@@ -69,8 +60,6 @@ static int gated_sync_data(struct io_file *file)
     if (atomic_load(&gate.error) < 0)
         return atomic_load(&gate.error);
     atomic_fetch_add(&gate.syncs, 1);
-    if (atomic_load(&unsynced_file) == file)
-        atomic_store(&unsynced_file, NULL);
     return real->sync_data(file);
 }
 
@@ -112,12 +101,10 @@ static int gated_check_view(struct io *io, const unsigned char *bytes)
 
 void gate_reset(void)
 {
-    atomic_store(&unsynced_file, NULL);
     atomic_store(&gate.unsynced, 0);
     atomic_store(&gate.synced, 0);
     atomic_store(&gate.file_synced, 0);
     atomic_store(&gate.syncs, 0);
-    atomic_store(&gate.has_left_unsynced, false);
     atomic_store(&gate.is_shut, false);
     atomic_store(&gate.is_shut_for_files, false);
     atomic_store(&gate.error, 0);
@@ -150,7 +137,7 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
         linkless_ops.link = refused_link;
     }
     io->ops = atomic_load(&gate.link_error) < 0 ? &linkless_ops : &ops;
-    return twl_log_open(io, options, ret_log);
+    return log_try_on(io, options, ret_log);
 }
 
 struct twinlog *gate_log(const struct twinlog_options *options)

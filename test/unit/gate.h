@@ -15,8 +15,6 @@ struct gate {
     /* what was seen */
     _Atomic unsigned unsynced, synced, file_synced; /* writes, by their barrier */
     _Atomic unsigned syncs;                         /* of a file, without a write */
-    _Atomic bool
-        has_left_unsynced; /* a segment was written while another one had writes that no sync covered */
 
     /* what to do */
     _Atomic bool is_shut;           /* writes and syncs wait */

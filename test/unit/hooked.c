@@ -161,7 +161,7 @@ struct twinlog *log_on(struct io *io, const struct twinlog_options *options)
 {
     struct twinlog *log;
 
-    ck_assert_int_eq(twl_log_open(io, options, &log), 0);
+    ck_assert_int_eq(log_try_on(io, options, &log), 0);
     return log;
 }
 

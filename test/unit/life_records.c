@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "life_records.h"
-#include "gate.h"
 #include "suites.h"
 
 #include "../sim/rng.h"

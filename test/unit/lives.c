@@ -6,9 +6,7 @@
 #include "suites.h"
 
 #include "../sim/simdisk.h"
-#include "check/check.h"
 #include "keeper/keeper.h"
-#include "log/handle.h"
 #include "log/log.h"
 #include "recover/recover.h"
 

@@ -62,7 +62,13 @@ extern struct twinlog_report log_report; /* of the last opening below */
 /* With WITH_SIZE() of suites.h. */
 #define LOG_OPTIONS(...) WITH_SIZE(options, .ret_report = &log_report, __VA_ARGS__)
 
+/* A flag for these openings: the log starts no thread of its engine, as on the simulated disk. */
+#define LOG_NO_THREADS (1u << 30)
+
 struct twinlog_options log_options(uint32_t io, uint32_t flags); /* with ret_report = &log_report */
+int log_try(const struct twinlog_options *options, struct twinlog **ret_log); /* as twinlog_open() */
+struct io;
+int log_try_on(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log);
 struct twinlog *log_open(const struct twinlog_options *options); /* NULL: as log_options(0, 0) */
 int log_open_error(const struct twinlog_options *options);       /* asserts that there is one */
 void log_close(struct twinlog *log);

@@ -111,8 +111,7 @@ static inline int append_on_terms(struct twinlog *log, uint32_t size, const stru
 }
 
 static struct shared {
-    _Atomic uint64_t read[2];
-    _Atomic uint64_t acked[8];
+    _Atomic uint64_t acked; /* records */
     _Atomic int step;
 } * shared;
 

@@ -167,7 +167,7 @@ static int meet(void)
 int open_log(void)
 {
     struct twinlog_options options = shared_options(atomic_load(&sharing->flags));
-    const int rc = twinlog_open(log_dir, &options, &own_log);
+    const int rc = log_try(&options, &own_log);
 
     if (rc == 0)
         atomic_store(&self->number, own_log->participants.number);

@@ -7,13 +7,10 @@
 
 #include "commit/inside.h"
 #include "io/io_files.h"
-#include "log/handle.h"
 #include "log/log.h"
 
 #include <errno.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -129,7 +126,7 @@ struct io *watch(void)
     seam.ops.now_ns = settable_now;
     io->ops = &seam.ops;
     if (seam.has_no_threads)
-        io->has_threads = false;
+        io->has_threads = io->has_engine_threads = false;
     return io;
 }
 

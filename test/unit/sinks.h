@@ -13,6 +13,7 @@
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
+#define STRANGER 12345u /* a user */
 #define LINE "0123456789abcdef0123456789abcdef\n"
 
 extern char path[400];
@@ -25,6 +26,7 @@ struct shared {
 
 extern struct shared *shared;
 extern const char *_Atomic wanted_point; /* NULL: none */
+extern bool forks_there;                 /* a child lives on, until the next step, or for a minute */
 extern int signal_there; /* SIGKILL or SIGSTOP, to this process; 0 = the thread waits for a step */
 
 void prepare(void);

@@ -12,7 +12,7 @@
     DO(alone_faults) /* the same of `mapped_faults` */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
     DO(close) /* each call, held at each of its first system calls while the log is closed */ \
-    DO(commit) /* the commit path, disturbed at its seam: writes, syncs, many writers */ \
+    DO(commit) /* the commit path, disturbed at its seam: writes, syncs, markers */ \
     DO(consumer) /* readers that go on where the last one of their name ended */ \
     DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup */ \
     DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
@@ -53,13 +53,14 @@
     DO(shared_deaths) /* the shared mode: processes stop and die */ \
     DO(shared_refusals) /* the shared mode: full disks, lost pages, and what cannot join */ \
     DO(sink) /* the plain file that processes append to */ \
+    DO(sink_hostile) /* what others put into the area of a plain file */ \
     DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
     DO(sink_crash) /* what a sink syncs and records, when the power goes after each operation */ \
     DO(skip) /* LSNs without records; copies that take long */ \
     DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \
     DO(state) /* the state file: entries, slots, processes that change it */ \
     DO(state_crash) /* the state file when each operation crashes or fails */ \
-    DO(storms) /* signals, cancellation and death in the middle of a call */ \
+    DO(storms) /* signals, cancellation and a close in the middle of a call */ \
     DO(terms) /* tries, deadlines, cancellation, and which call waits for which when buffers are full */ \
     DO(uring) /* requests that io_uring does not complete in time; a ring or a call, by their times */ \
     DO(verdict) /* one fault, one answer: stat, opening, reading, verify and repair */ \

@@ -9,7 +9,6 @@
 #include "base/watermark.h"
 #include "twinlog.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>

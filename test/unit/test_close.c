@@ -81,7 +81,6 @@ static int follow(void)
     DO(wait, twinlog_wait(held_log, RECORDS, TWINLOG_LEVEL_DURABLE, 0))                                      \
     DO(sync, twinlog_sync(held_log))                                                                         \
     DO(submit, begin_request() + twinlog_submit(held_log, entries, 1, NULL, &request))                       \
-    DO(drive, twinlog_drive(held_log, 0))                                                                    \
     DO(first_lsn, twinlog_first_lsn(held_log) > RECORDS ? -EIO : 0)                                          \
     DO(last_lsn, twinlog_last_lsn(held_log) < RECORDS ? -EIO : 0)                                            \
     DO(written_lsn, twinlog_written_lsn(held_log) < RECORDS ? -EIO : 0)                                      \

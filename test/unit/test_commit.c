@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,10 +305,10 @@ static int mark_bare(enum group_kind kind)
     return rc;
 }
 
-static uint64_t put_bare(const char *text, enum record_kind kind, int64_t time_ns)
+static uint64_t put_bare(const char *text)
 {
-    const struct twinlog_entry entry = { .data = text, .size = strlen(text), .time_ns = time_ns };
-    const struct batch batch = { .entries = &entry, .count = 1, .kind = kind, .has_times = true };
+    const struct twinlog_entry entry = { .data = text, .size = strlen(text) };
+    const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
     const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
     uint64_t lsn;
     ck_assert_int_eq(twl_commit_put(bare.commit, &batch, &durable, NULL, &lsn), 0);
@@ -366,69 +365,9 @@ TEST(what_is_durable_is_published_for_other_processes)
 {
     start_bare(SEGMENT_DATA_OFFSET);
     for (uint64_t lsn = 1; lsn <= 3; lsn++) {
-        ck_assert_uint_eq(put_bare("news", RECORD_DATA, INT64_MIN), lsn);
+        ck_assert_uint_eq(put_bare("news"), lsn);
         ck_assert_uint_eq(watermark_load(&bare.shared.page->durable), lsn);
     }
-    end_bare();
-}
-
-TEST(a_record_is_written_with_its_own_kind_and_time)
-{
-    static unsigned char block[BLOCK_BYTES];
-    const uint8_t log_id[LOG_ID_BYTES] = { 0 };
-    const struct epoch epoch = { .number = 1 };
-    struct record_header record;
-    start_bare(SEGMENT_DATA_OFFSET);
-    ck_assert_uint_eq(put_bare("", RECORD_FILLER, 1234567), 1);
-    read_block(bare.name, SEGMENT_DATA_OFFSET, block);
-    ck_assert(
-        twl_record_header_decode(block + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, epoch), 1, &record));
-    ck_assert_uint_eq(record.kind, RECORD_FILLER);
-    ck_assert_int_eq(record.time_ns, 1234567);
-    end_bare();
-}
-
-/* Nothing that lies behind the marker continues the new epoch (I4). */
-TEST(a_restart_goes_on_in_another_segment_and_epoch)
-{
-    static unsigned char block[BLOCK_BYTES];
-    const struct position position = { .next_lsn = 2, .chain = 77, .epoch = { .number = 1 } };
-    const struct epoch epoch = { .number = 2, .salt = 5 };
-    struct segment segment;
-    struct io_file *old;
-    struct group_header group;
-    start_bare(SEGMENT_DATA_OFFSET);
-    ck_assert_int_eq(mark_bare(GROUP_START), 0);
-    for (uint64_t lsn = 1; lsn <= 3; lsn++)
-        ck_assert_uint_eq(put_bare("before the cut", RECORD_DATA, INT64_MIN), lsn);
-
-    bare.plan.start_lsn = 2;
-    bare.plan.previous = 1;
-    bare.plan.start_chain = 77;
-    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment, NULL), 0);
-    ck_assert_int_eq(twl_commit_stop(bare.commit), 0);
-    twl_commit_restart(bare.commit, &segment, &position, epoch);
-    twl_commit_go_on(bare.commit);
-    ck_assert_uint_eq(twl_commit_last_lsn(bare.commit), 1);
-    ck_assert_uint_eq(watermark_load(&bare.commit->durable), 1);
-    ck_assert_int_eq(io_open(bare.io, bare.name, 0, &old), 0);
-    ck_assert_int_eq(io_lock(old, IO_LOCK_WRITER, true), 0); /* no process has the old one open */
-    io_close(old);
-
-    ck_assert_int_eq(mark_bare(GROUP_START), 0);
-    ck_assert_uint_eq(put_bare("behind the cut", RECORD_DATA, INT64_MIN), 2);
-    read_block(segment.name, SEGMENT_DATA_OFFSET, block);
-    ck_assert(twl_group_header_decode(block, segment.seed, SEGMENT_DATA_OFFSET, &group));
-    ck_assert_uint_eq(group.kind, GROUP_START);
-    ck_assert_uint_eq(group.flags & 0xff, GROUP_FIRST);
-    ck_assert_uint_eq(group.first_lsn, 2);
-    ck_assert_uint_eq(group.durable_lsn, 1);
-    ck_assert_uint_eq(group.chain, 77);
-    ck_assert_uint_eq(group.epoch.number, 2);
-    ck_assert_uint_eq(group.epoch.salt, 5);
-    ck_assert(twl_record_header_decode(block + 2 * GROUP_HEADER_BYTES,
-                                       twl_epoch_seed(segment.header.log_id, epoch), 2,
-                                       &(struct record_header){ 0 }));
     end_bare();
 }
 
@@ -517,47 +456,14 @@ TEST(a_segment_in_hand_is_closed_with_the_log)
 struct writer {
     struct twinlog *log;
     pthread_t thread;
-    unsigned records;
-    uint64_t last_acknowledged;
-    unsigned acknowledged;
-    unsigned above_watermark; /* acknowledged, but not durable by the watermark */
-    int error;                /* the first */
-    int late_error;           /* of one more append after it */
+    int error;
 };
 
-static void *append_until_it_fails(void *argument)
+static void *append_one(void *argument)
 {
     struct writer *writer = argument;
-    char bytes[700];
-    memset(bytes, 'w', sizeof(bytes));
-    for (unsigned i = 0; i < writer->records && writer->error == 0; i++) {
-        uint64_t lsn;
-        writer->error = twinlog_append(writer->log, bytes, i * 13 % sizeof(bytes), &lsn);
-        if (writer->error == 0) {
-            writer->acknowledged++;
-            writer->above_watermark += lsn > twinlog_durable_lsn(writer->log);
-            writer->last_acknowledged = lsn;
-        }
-    }
-    if (writer->error != 0)
-        writer->late_error = twinlog_append(writer->log, "late", 4, NULL);
+    writer->error = twinlog_append(writer->log, "w", 1, NULL);
     return NULL;
-}
-
-static void run_writers(struct writer *writers, struct twinlog *log, unsigned records)
-{
-    memset(writers, 0, WRITERS * sizeof(*writers));
-    for (unsigned i = 0; i < WRITERS; i++) {
-        writers[i].log = log;
-        writers[i].records = records;
-        writers[i].thread = start_thread(append_until_it_fails, &writers[i]);
-    }
-}
-
-static void join_writers(struct writer *writers)
-{
-    for (unsigned i = 0; i < WRITERS; i++)
-        ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
 }
 
 CASE("many writers", seam_set_up, logdir_remove);
@@ -569,223 +475,18 @@ TEST(writers_that_come_during_a_write_share_the_next_one)
     unsigned before = atomic_load(&seam.writes);
     seam.held = log;
     seam.held_until = WRITERS;
-    run_writers(writers, log, 1);
-    join_writers(writers);
-    ck_assert_uint_le(atomic_load(&seam.writes), before + 2);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_eq(count_records(), WRITERS);
-}
-
-/* Of what is acknowledged a sync has succeeded (I1), and the watermark passes no gap (I2). */
-TEST(writers_are_acknowledged_below_the_watermark)
-{
-    struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0);
-    run_writers(writers, log, 100);
-    join_writers(writers);
-    for (unsigned i = 0; i < WRITERS; i++) {
-        ck_assert_int_eq(writers[i].error, 0);
-        ck_assert_uint_eq(writers[i].above_watermark, 0);
-    }
-    ck_assert(!atomic_load(&seam.has_overlap));
-    ck_assert(!atomic_load(&seam.has_rewrite));
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_eq(count_records(), WRITERS * 100);
-}
-
-TEST(when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_after)
-{
-    struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0);
-    run_writers(writers, log, 1u << 30);
-    while (twinlog_durable_lsn(log) < 500)
-        sched_yield();
-    atomic_store(&seam.fail_synced, -EIO);
-    atomic_store(&seam.times, 1);
-    join_writers(writers);
-    uint64_t durable = twinlog_durable_lsn(log);
-    uint64_t acknowledged = 0;
-    for (unsigned i = 0; i < WRITERS; i++) {
-        ck_assert(writers[i].error == -EIO || writers[i].error == TWINLOG_EPOISONED);
-        ck_assert_int_eq(writers[i].late_error, TWINLOG_EPOISONED);
-        ck_assert_uint_le(writers[i].last_acknowledged, durable);
-        acknowledged += writers[i].acknowledged;
-    }
-    ck_assert_uint_le(acknowledged, durable);
-    ck_assert_int_eq(twinlog_close(log), -EIO);
-    ck_assert_uint_ge(count_records(), durable);
-}
-
-struct patient {
-    struct twinlog *log;
-    pthread_t thread;
-    size_t size; /* of its records; 0 = of all sizes */
-    _Atomic bool *must_stop;
-    _Atomic unsigned accepted, refused;
-    _Atomic unsigned above_watermark; /* accepted, but not durable by the watermark */
-    _Atomic int error;                /* none that is expected */
-};
-
-/* An application that tries again when the disk is full. */
-static void *append_patiently(void *argument)
-{
-    struct patient *patient = argument;
-    while (!atomic_load(patient->must_stop) && atomic_load(&patient->error) == 0) {
-        uint64_t lsn;
-        size_t size = patient->size > 0 ? patient->size : atomic_load(&patient->accepted) * 13 % 700;
-        int rc = twinlog_append(patient->log, payload, size, &lsn);
-        if (rc == 0) {
-            atomic_fetch_add(&patient->above_watermark, lsn > twinlog_durable_lsn(patient->log));
-            atomic_fetch_add(&patient->accepted, 1);
-        } else if (rc == -ENOSPC && lsn == 0) {
-            atomic_fetch_add(&patient->refused, 1);
-        } else {
-            atomic_store(&patient->error, rc);
-        }
-    }
-    return NULL;
-}
-
-/* Until each of them has been through this `count` times more, or has failed. */
-static void wait_for_each(struct patient *patients, size_t offset_of_counter, unsigned count)
-{
-    _Atomic unsigned *counters[WRITERS];
-    unsigned goals[WRITERS];
-    for (unsigned i = 0; i < WRITERS; i++) {
-        counters[i] = (_Atomic unsigned *)((char *)&patients[i] + offset_of_counter);
-        goals[i] = atomic_load(counters[i]) + count;
-    }
-    for (unsigned i = 0; i < WRITERS; i++)
-        while (atomic_load(counters[i]) < goals[i] && atomic_load(&patients[i].error) == 0)
-            sched_yield();
-}
-
-static void start_patients(struct patient *patients, struct twinlog *log, _Atomic bool *must_stop,
-                           const size_t sizes[2])
-{
-    memset(patients, 0, WRITERS * sizeof(*patients));
-    for (unsigned i = 0; i < WRITERS; i++) {
-        patients[i].log = log;
-        patients[i].must_stop = must_stop;
-        patients[i].size = sizes[i % 2];
-        patients[i].thread = start_thread(append_patiently, &patients[i]);
-    }
-}
-
-static void join_patients(struct patient *patients, _Atomic bool *must_stop)
-{
-    atomic_store(must_stop, true);
-    for (unsigned i = 0; i < WRITERS; i++) {
-        ck_assert_int_eq(pthread_join(patients[i].thread, NULL), 0);
-        ck_assert_int_eq(patients[i].error, 0);
-        ck_assert_uint_eq(patients[i].above_watermark, 0);
-    }
-}
-
-TEST(writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room)
-{
-    static struct patient patients[WRITERS];
-    const struct twinlog_options options = small_options(0);
-    struct twinlog *log = open_with(&options);
-    _Atomic bool must_stop = false;
-    start_patients(patients, log, &must_stop, (const size_t[]){ 0, 0 });
-    for (unsigned i = 0; i < 3; i++) {
-        wait_for_each(patients, offsetof(struct patient, accepted), 20);
-        atomic_store(&seam.largest_file, FULL_DISK_BYTES);
-        wait_for_each(patients, offsetof(struct patient, refused), 2);
-        atomic_store(&seam.largest_file, UINT64_MAX);
-    }
-    wait_for_each(patients, offsetof(struct patient, accepted), 1);
-    join_patients(patients, &must_stop);
-    uint64_t accepted = 0, refused = 0;
-    for (unsigned i = 0; i < WRITERS; i++) {
-        accepted += patients[i].accepted;
-        refused += patients[i].refused;
-    }
-    struct twinlog_stat stat = log_stat(log);
-    ck_assert_int_eq(stat.poison, 0);
-    ck_assert_uint_eq(stat.appends, accepted);
-    ck_assert_uint_eq(stat.full_refusals, refused);
-    ck_assert_uint_gt(stat.rolls, 3);
-    ck_assert(!atomic_load(&seam.has_overlap));
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(accepted);
-}
-
-/* The disk has room for segments of 128 KiB at most. */
-TEST(small_records_are_not_refused_with_the_large_ones)
-{
-    static struct patient patients[WRITERS];
-    struct twinlog_options options = small_options(0);
-    options.segment_bytes = SHADOW_BYTES;
-    options.buffer_bytes = 262144;
-    struct twinlog *log = open_with(&options);
-    _Atomic bool must_stop = false;
-    atomic_store(&seam.largest_file, 131072);
-    uint64_t records = fill_up(log, 150000);
-    start_patients(patients, log, &must_stop, (const size_t[]){ 150000, 3000 });
-    while (log_stat(log).rolls < 20)
-        sched_yield();
-    join_patients(patients, &must_stop);
-    for (unsigned i = 0; i < WRITERS; i += 2) {
-        ck_assert_uint_eq(patients[i].accepted, 0);
-        ck_assert_uint_eq(patients[i + 1].refused, 0);
-        records += patients[i + 1].accepted;
-    }
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(records);
-}
-
-/* Large records among small ones, most of which no thread waits for: each roll is met by several writers at once. */
-static void *enqueue_all_sizes(void *argument)
-{
-    struct writer *writer = argument;
-    for (unsigned i = 0; i < writer->records && writer->error == 0; i++) {
-        uint64_t lsn;
-        size_t size = i % 7 == 0 ? 8192 - i % 50 : i % 100;
-        writer->error = twinlog_enqueue(writer->log, payload, size, &lsn);
-        if (writer->error == 0 && i % 10 == 0)
-            writer->error = twinlog_wait(writer->log, lsn, TWINLOG_LEVEL_DURABLE, 0);
-        writer->acknowledged += writer->error == 0;
-    }
-    return NULL;
-}
-
-TEST(large_and_small_records_from_many_writers_find_their_place)
-{
-    static struct writer writers[WRITERS];
-    struct twinlog_options options = small_options(0);
-    options.segment_records = 50;
-    struct twinlog *log = open_with(&options);
-    memset(writers, 0, sizeof(writers));
     for (unsigned i = 0; i < WRITERS; i++) {
         writers[i].log = log;
-        writers[i].records = 60;
-        writers[i].thread = start_thread(enqueue_all_sizes, &writers[i]);
+        writers[i].thread = start_thread(append_one, &writers[i]);
     }
-    join_writers(writers);
-    for (unsigned i = 0; i < WRITERS; i++)
+    for (unsigned i = 0; i < WRITERS; i++) {
+        ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
         ck_assert_int_eq(writers[i].error, 0);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_ge(log_stat(log).rolls, 20);
+    }
+    ck_assert_uint_le(atomic_load(&seam.writes), before + 2);
     ck_assert(!atomic_load(&seam.has_overlap));
     ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(WRITERS * 60);
-}
-
-TEST(close_lets_the_writers_inside_finish)
-{
-    struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0);
-    uint64_t last = 0;
-    for (unsigned i = 0; i < 500; i++)
-        ck_assert_int_eq(twinlog_enqueue(log, "queued", 6, &last), 0);
-    ck_assert_uint_eq(last, 500);
-    run_writers(writers, log, 3);
-    join_writers(writers);
-    ck_assert_int_eq(twinlog_enqueue(log, "queued", 6, &last), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_eq(count_records(), 500 + 3 * WRITERS + 1);
+    ck_assert_uint_eq(count_records(), WRITERS);
 }
 
 CASE("one writer", seam_set_up, logdir_remove);

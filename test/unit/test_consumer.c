@@ -421,6 +421,46 @@ TEST_LOOP(the_second_of_two_truncations_is_not_missed, 3)
     close_both(consumer, log);
 }
 
+/* The consumer opens while the newest segment is one that the second truncation removes. */
+TEST(a_truncation_behind_what_was_finished_with_is_not_told)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 50, 0);
+    commit_up_to(consumer, log, 50);
+    twinlog_consumer_close(consumer);
+    ck_assert_int_eq(twinlog_truncate(log, 80), 0);
+    put(log, 1, 10);
+    consumer = open_consumer(0);
+    ck_assert_int_eq(twinlog_truncate(log, 80), 0);
+    put(log, 2, 10);
+    expect_all(consumer, 51, 80, 0);
+    expect_all(consumer, 81, 90, 2);
+    close_both(consumer, log);
+}
+
+/* 0: the trim leaves the segment that begins the truncation; 1: it leaves only that of a second, higher one, so it is
+ * not known where the first one began. */
+TEST_LOOP(a_trim_hides_no_truncation, 2)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 80, 0);
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    put(log, 1, 50);
+    if (_i == 1)
+        ck_assert_int_eq(twinlog_truncate(log, 70), 0);
+    put(log, 2, 100);
+    const uint64_t first_lsn = _i == 1 ? 71 : 91;
+    trim(log, first_lsn, TWINLOG_TRIM_PAST_CURSORS);
+    expect_told(consumer, TWINLOG_ETRUNCATED, _i == 1 ? 1 : 51);
+    expect_told(consumer, TWINLOG_ETRIMMED, first_lsn);
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
+    ck_assert_uint_eq(record.lsn, first_lsn);
+    close_both(consumer, log);
+}
+
 static void spoil(const char *words)
 {
     static char bytes[1024 * 1024];

@@ -1,29 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What looks at a whole log and what copies it: verify, inspect and segments beside a writer that trims and truncates,
- * and backup. Most of it is real files and threads. Crashes of a backup are on the simulated disk.
+ * What looks at a whole log and what copies it: verify, inspect, segments and backup. Backups beside writers that trim
+ * and truncate, and their crashes, are those of crash-kill and sim-crash.
  */
 #define _GNU_SOURCE
-#include "../sim/rng.h"
 #include "../sim/simdisk.h"
 #include "copies.h"
-#include "gate.h"
 #include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
 #include "check/check.h"
-#include "control/state.h"
-#include "format/checksum.h"
 #include "log/log.h"
-#include "set/segment_set.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -137,110 +130,12 @@ TEST(a_listing_ends_when_the_caller_says_so)
     ck_assert_int_eq(calls, 2);
 }
 
-/* ---- beside a writer that trims and truncates -------------------------------------------------- */
-
-/* A record says its LSN and how many cuts there were before it: on whatever moment a look falls, LSNs are dense
- * and the cuts grow with them. */
-struct churn_record {
-    uint64_t lsn, cuts;
-    unsigned char rest[1000];
-};
-
-#define ROUNDS 20u
-#define STEPS 3000u
-
-struct churn {
-    struct twinlog *log;
-    pthread_t thread;
-    struct rng rng;
-    _Atomic bool is_over;
-    _Atomic uint32_t steps;
-    int error;
-    uint64_t trims, cuts, appends;
-};
-
-static int churn_once(struct churn *churn)
-{
-    struct churn_record record = { .lsn = twinlog_last_lsn(churn->log) + 1, .cuts = churn->cuts };
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
-    const uint64_t chance = rng_below(&churn->rng, 100);
-
-    if (chance == 0) {
-        const uint64_t first_lsn = twinlog_first_lsn(churn->log), back = rng_below(&churn->rng, 40);
-
-        churn->cuts++;
-        return first_lsn == 0 || first_lsn + back >= record.lsn
-                   ? 0
-                   : twinlog_truncate(churn->log, record.lsn - 1 - back);
-    }
-    if (chance == 1) {
-        churn->trims++;
-        trim.keep_records = 1 + rng_below(&churn->rng, 300);
-        return twinlog_trim(churn->log, &trim, NULL);
-    }
-    churn->appends++;
-    return (chance < 80 ? twinlog_enqueue : twinlog_append)(churn->log, &record,
-                                                            16 + rng_below(&churn->rng, 1000), NULL);
-}
-
-static void *run_churn(void *argument)
-{
-    struct churn *churn = argument;
-
-    while (churn->error == 0 && !atomic_load(&churn->is_over)) {
-        churn->error = churn_once(churn);
-        atomic_fetch_add(&churn->steps, 1);
-    }
-    atomic_store(&churn->steps, STEPS); /* no thread waits for one that gave up */
-    return NULL;
-}
-
-static void start_churn(struct churn *churn)
-{
-
-    *churn = (struct churn){ .log = open_small(), .rng = { test_seed() } };
-    for (unsigned i = 0; i < 500; i++)
-        ck_assert_int_eq(churn_once(churn), 0);
-    churn->thread = start_thread(run_churn, churn);
-}
-
-static void end_churn(struct churn *churn)
-{
-    atomic_store(&churn->is_over, true);
-    ck_assert_int_eq(pthread_join(churn->thread, NULL), 0);
-    ck_assert_msg(churn->error == 0, "the writer: %s", twinlog_strerror(churn->error));
-    log_close(churn->log);
-    fprintf(stderr, "%" PRIu64 " records, %" PRIu64 " cuts, %" PRIu64 " trims\n", churn->appends, churn->cuts,
-            churn->trims);
-}
-
 static int print_finding(void *context, const struct twinlog_report *report)
 {
     (void)context;
     if (report->error != 0)
         fprintf(stderr, "%s at %" PRIu64 ": %s\n", report->file, report->offset, report->text);
     return 0;
-}
-
-TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
-{
-    struct churn churn;
-    const struct twinlog_verify_options options = WITH_SIZE(verify_options, .each = print_finding);
-
-    start_churn(&churn);
-    for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
-        struct listing listing = { 0 };
-        int error = twinlog_verify(log_dir, &options, NULL);
-
-        ck_assert_msg(error == 0, "verify: %s", twinlog_strerror(error));
-        struct twinlog_inspection inspection = log_inspect();
-        ck_assert_msg(inspection.report.error == 0, "inspect: %s", inspection.report.text);
-        ck_assert_uint_eq(inspection.has_writer, 1);
-        ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, &listing), 0);
-        ck_assert_uint_eq(count_state(&listing, TWINLOG_SEGMENT_ACTIVE), 1);
-    }
-    end_churn(&churn);
-    ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 0);
 }
 
 /* Called while the first segment is walked: everything behind it gets another incarnation, or is gone. */
@@ -307,124 +202,9 @@ TEST(a_writer_that_comes_while_verify_looks_is_no_damage)
     log_close(later);
 }
 
-/* Returns the records. */
-static uint64_t check_churned(const char *dir)
-{
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    struct churn_record expected, before = { 0 };
-    uint64_t count = 0;
-    int error;
-
-    ck_assert_int_eq(twinlog_reader_open(dir, NULL, &reader), 0);
-    while ((error = twinlog_reader_next(reader, &record)) > 0) {
-        ck_assert_uint_ge(record.size, 16);
-        memcpy(&expected, record.data, 16);
-        ck_assert_uint_eq(expected.lsn, record.lsn);
-        if (count++ > 0)
-            ck_assert_uint_eq(record.lsn, before.lsn + 1);
-        ck_assert_uint_ge(expected.cuts, before.cuts);
-        before = expected;
-    }
-    ck_assert_msg(error == 0, "record %" PRIu64 ": %s", before.lsn + 1, twinlog_strerror(error));
-    twinlog_reader_close(reader);
-    return count;
-}
-
 CASE("backup", make_place, logdir_remove);
 
-TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
-{
-    struct churn churn;
-    unsigned done = 0;
-
-    start_churn(&churn);
-    for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
-        struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-        uint64_t verified = 0, count;
-        const struct twinlog_backup_options options =
-            WITH_SIZE(backup_options, .flags = round % 2 ? TWINLOG_BACKUP_COPY : 0);
-
-        int error = twinlog_backup(log_dir, copy_dir, &options, &result);
-        if (error == -EBUSY) { /* outrun, and nothing is left of it */
-            ck_assert_uint_eq(count_files(copy_dir), 0);
-            remove_copy();
-            continue;
-        }
-        ck_assert_msg(error == 0, "backup: %s", twinlog_strerror(error));
-        ck_assert_int_eq(twinlog_verify(copy_dir, NULL, &verified), 0);
-        count = check_churned(copy_dir);
-        ck_assert_uint_eq(verified, count);
-        ck_assert_uint_eq(count, result.first_lsn ? result.last_lsn - result.first_lsn + 1 : 0);
-        ck_assert_int_eq(twinlog_close(open_at(copy_dir)), 0);
-        ck_assert_uint_eq(check_churned(copy_dir), count);
-        remove_copy();
-        done++;
-    }
-    end_churn(&churn);
-    ck_assert_uint_ge(done, 1);
-}
-
 /* ---- what a backup holds ----------------------------------------------------------------------- */
-
-#define THREADS 4u
-
-struct writer {
-    struct twinlog *log;
-    pthread_t thread;
-    uint32_t number;
-    _Atomic bool *is_over;
-    int error;
-};
-
-/* A consumer that is always up to date. */
-static void *follow(void *argument)
-{
-    struct writer *writer = argument;
-
-    while (writer->error == 0 && !atomic_load(writer->is_over))
-        writer->error = twinlog_cursor_set(writer->log, "consumer", twinlog_durable_lsn(writer->log));
-    return NULL;
-}
-
-static void *append_on(void *argument)
-{
-    struct writer *writer = argument;
-
-    for (uint32_t i = 0; writer->error == 0 && !atomic_load(writer->is_over); i++)
-        writer->error = append_record(writer->log, writer->number, i, NULL);
-    return NULL;
-}
-
-TEST(a_backup_holds_all_that_was_durable_when_it_began)
-{
-    struct twinlog *log = open_small();
-    struct writer writers[THREADS];
-    _Atomic bool is_over = false;
-
-    for (uint32_t i = 0; i < THREADS; i++) {
-        writers[i] = (struct writer){ .log = log, .number = i, .is_over = &is_over };
-        writers[i].thread = start_thread(i == 0 ? follow : append_on, &writers[i]);
-    }
-    for (unsigned round = 0; round < 12; round++) {
-        const uint64_t durable_lsn = twinlog_durable_lsn(log);
-        const struct twinlog_backup_result result = back_up(0);
-
-        ck_assert_uint_ge(result.last_lsn, durable_lsn);
-        ck_assert_uint_eq(result.first_lsn, result.last_lsn > 0);
-        in_copy(take_tally);
-        ck_assert_uint_eq(copy_tally.last_lsn, result.last_lsn);
-        ck_assert_uint_le(cursor_in_copy("consumer"), result.last_lsn);
-        remove_copy();
-    }
-    atomic_store(&is_over, true);
-    for (uint32_t i = 0; i < THREADS; i++) {
-        ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
-        ck_assert_int_eq(writers[i].error, 0);
-    }
-    log_close(log);
-    log_check();
-}
 
 /* Of the files of a copy, how many are links? */
 static unsigned count_links(const char *dir)
@@ -701,28 +481,6 @@ TEST(an_interrupted_backup_is_refused)
 
 /* ---- on simulated disks -------------------------------------------------------------------------- */
 
-#define SIM_RECORDS 120u
-
-static struct simdisk *make_sim_log(void)
-{
-    const struct simdisk_options disk_options = { .seed = 1, .has_direct = true };
-    struct simdisk *disk = simdisk_create(&disk_options);
-    struct twinlog_options options = small_segments(0);
-    unsigned char bytes[1000] = { 0 };
-
-    options.ret_report = NULL;
-    struct twinlog *log = log_on(simdisk_connect(disk), &options);
-    for (unsigned i = 0; i < SIM_RECORDS; i++)
-        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    ck_assert_int_eq(twinlog_truncate(log, SIM_RECORDS / 2), 0);
-    for (unsigned i = 0; i < SIM_RECORDS / 2; i++)
-        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    log_trim_before(log, 10);
-    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 50), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    return disk;
-}
-
 /* What a look from another process finds between any two operations of a writer. */
 struct looking {
     struct simdisk *disk;
@@ -812,67 +570,7 @@ TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
     simdisk_destroy(looking.disk);
 }
 
-struct crashing {
-    struct simdisk *disk;
-    uint64_t seed;
-    unsigned refused, whole;
-};
-
-/* What is there after a crash: the whole copy, or nothing that opens. */
-static void check_image(struct crashing *crashing, enum simdisk_cut cut)
-{
-    struct simdisk *image = simdisk_crash_image(crashing->disk, cut, crashing->seed++);
-    struct twinlog_options options = small_segments(TWINLOG_MUST_EXIST);
-    struct twinlog *log;
-    uint64_t lsn = 0;
-    int error = twl_log_open(simdisk_connect(image), &options, &log);
-
-    if (error == 0) {
-        ck_assert_uint_eq(twinlog_first_lsn(log), 10);
-        ck_assert_uint_eq(twinlog_last_lsn(log), SIM_RECORDS);
-        ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
-        ck_assert_uint_eq(lsn, 50);
-        ck_assert_int_eq(twinlog_close(log), 0);
-        crashing->whole++;
-    } else {
-        ck_assert_msg(error == -ENOENT || error == TWINLOG_ECORRUPT, "%s; %s", twinlog_strerror(error),
-                      log_report.text);
-        crashing->refused++;
-    }
-    simdisk_destroy(image);
-}
-
-static void crash_now(void *context, enum simdisk_op op)
-{
-    /* the state file gets its name: nothing that was done before may be missing then */
-    for (unsigned i = 0; op == SIM_RENAME && i < 100; i++)
-        check_image(context, SIM_CUT_RANDOM);
-    check_image(context, SIM_CUT_NONE);
-    check_image(context, SIM_CUT_ALL);
-    check_image(context, SIM_CUT_RANDOM);
-    check_image(context, SIM_CUT_RANDOM);
-}
-
 CASE("backup", make_place, logdir_remove);
-
-TEST(a_crash_leaves_the_whole_backup_or_none)
-{
-    const struct simdisk_options disk_options = { .seed = 2, .has_direct = true };
-    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
-    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    struct simdisk *disk = make_sim_log();
-    struct crashing crashing = { .disk = simdisk_create(&disk_options), .seed = test_seed() };
-
-    simdisk_set_hook(crashing.disk, crash_now, &crashing);
-    ck_assert_int_eq(twl_backup(simdisk_connect(disk), simdisk_connect(crashing.disk), &options, &result), 0);
-    simdisk_set_hook(crashing.disk, NULL, NULL);
-    ck_assert_uint_eq(result.last_lsn, SIM_RECORDS);
-    ck_assert_uint_ge(crashing.refused, 50);
-    ck_assert_uint_ge(crashing.whole, 4);
-    check_image(&crashing, SIM_CUT_NONE); /* it is durable now */
-    simdisk_destroy(crashing.disk);
-    simdisk_destroy(disk);
-}
 
 /* The file through which a writer says what is durable does not fit on the disk. */
 TEST(a_backup_ends_no_earlier_than_the_head)
@@ -898,43 +596,6 @@ TEST(a_backup_ends_no_earlier_than_the_head)
     ck_assert_uint_eq(twinlog_first_lsn(copy), 11);
     ck_assert_int_eq(twinlog_close(copy), 0);
     simdisk_destroy(to);
-    simdisk_destroy(from);
-}
-
-/* Each operation on either disk fails once. Then there is no copy, or it was good all the same. */
-static void fail_backup(struct simdisk *from, bool is_source, uint64_t nth, bool *ret_has_failed)
-{
-    const struct simdisk_options disk_options = { .seed = 3, .has_direct = true };
-    const struct simdisk_fault fault = { .op = SIM_ANY, .nth = nth, .error = -EIO };
-    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
-    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    struct simdisk *to = simdisk_create(&disk_options);
-    struct simdisk *faulty = is_source ? from : to;
-    struct crashing crashing = { .disk = to, .seed = nth };
-    const uint64_t before = simdisk_faults(faulty);
-
-    simdisk_inject(faulty, &fault);
-    int error = twl_backup(simdisk_connect(from), simdisk_connect(to), &options, &result);
-    *ret_has_failed = simdisk_faults(faulty) > before;
-    simdisk_inject(faulty, NULL);
-    check_image(&crashing, SIM_CUT_NONE);
-    ck_assert(error == 0 || crashing.whole == 0 || !is_source);
-    ck_assert(error != 0 || crashing.whole == 1);
-    simdisk_destroy(to);
-}
-
-TEST(a_backup_that_fails_says_so)
-{
-    struct simdisk *from = make_sim_log();
-
-    for (int is_source = 0; is_source < 2; is_source++) {
-        bool has_failed = true;
-        uint64_t nth = 1;
-
-        for (; has_failed; nth++)
-            fail_backup(from, is_source, nth, &has_failed);
-        ck_assert_uint_ge(nth, 20);
-    }
     simdisk_destroy(from);
 }
 

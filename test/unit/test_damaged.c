@@ -18,7 +18,6 @@
 #include "log/log.h"
 #include "walk/segment_iter.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -778,8 +777,8 @@ TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
     log_close(log);
 }
 
-/* The writer died before it was sealed, and its last group is lost: an index would hide that. */
-TEST(a_segment_that_the_next_one_does_not_continue_is_not_sealed)
+/* The writer died before it was sealed, and its last group is lost, or its first: an index would hide that. */
+TEST_LOOP(a_segment_that_the_next_one_does_not_continue_is_not_sealed, 2)
 {
     static const unsigned char zeros[SEGMENT_FOOTER_BYTES], payload[1000];
     struct segment_footer footer;
@@ -799,7 +798,7 @@ TEST(a_segment_that_the_next_one_does_not_continue_is_not_sealed)
     const uint64_t last_group = find_group(io, footer.last_lsn, &segment, &cursor);
     twl_iter_free(&cursor);
     twl_segment_close(&segment);
-    patch_file(log_segment(1), (off_t)last_group, zeros, GROUP_HEADER_BYTES);
+    patch_file(log_segment(1), _i == 0 ? (off_t)last_group : SEGMENT_DATA_OFFSET, zeros, GROUP_HEADER_BYTES);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
 
     log_close(log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT)));

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a crash may have discarded is not saved, and what was removed in front of the head does not come back. */
 #define _GNU_SOURCE
-#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 #include "verdicts.h"

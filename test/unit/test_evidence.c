@@ -8,7 +8,6 @@
 #include "../sim/simdisk.h"
 #include "check/check.h"
 #include "keeper/keeper.h"
-#include "log/handle.h"
 #include "log/log.h"
 #include "recover/recover.h"
 
@@ -417,7 +416,7 @@ static struct simdisk *make_closed(struct simdisk **ret_killed)
     ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     make_spare(closed, SPARE_BYTES, 0, 1);
     if (ret_killed)
-        *ret_killed = simdisk_crash_image(closed, SIM_CUT_NONE, 0);
+        *ret_killed = simdisk_crash_image(closed, SIM_KILL, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     return closed;
 }
@@ -433,15 +432,15 @@ TEST(behind_a_close_the_beginning_of_the_spare_is_read)
     simdisk_destroy(killed);
 }
 
-/* Gives the first segment back what it was in `old`. */
-static void set_first_segment_back(struct simdisk *machine, struct simdisk *old)
+/* Gives a segment the beginning that it has in `other`. */
+static void copy_beginning(struct simdisk *machine, struct simdisk *other, uint64_t number)
 {
     static unsigned char bytes[FIRST_SEGMENT_BYTES];
-    struct io *io = simdisk_connect(old);
+    struct io *io = simdisk_connect(other);
     struct io_file *file;
     size_t size;
     char name[SEGMENT_NAME_BYTES];
-    twl_segment_name(1, name);
+    twl_segment_name(number, name);
     ck_assert_int_eq(io_open(io, name, IO_READ_ONLY, &file), 0);
     ck_assert_int_eq(io_read(file, bytes, sizeof(bytes), 0, &size), 0);
     io_close(file);
@@ -465,7 +464,7 @@ static struct simdisk *lose_what_came_next(struct simdisk *old, size_t record_by
     struct simdisk *left = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(machine);
-    set_first_segment_back(left, old);
+    copy_beginning(left, old, 1);
     twl_segment_name(2, name);
     if (lost > 0)
         write_to(left, name, SEGMENT_DATA_OFFSET, zeros, lost);
@@ -474,14 +473,20 @@ static struct simdisk *lose_what_came_next(struct simdisk *old, size_t record_by
     return left;
 }
 
-/* Without the marker of a close nothing is known; behind one, the spare must be as it was made. */
+/* Without the marker of a close nothing is known; behind one, the spare must be as it was made. A power cut may leave
+ * the page as it was at the close, or in `killed`, because it is not synced. */
 TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
 {
+    uint64_t last_lsn = 0;
     struct simdisk *killed, *closed = make_closed(&killed);
     struct simdisk *damaged = lose_what_came_next(closed, 6, 0),
                    *zeroed = lose_what_came_next(killed, NEXT_RECORD_BYTES, BLOCK_BYTES);
     expect_one_verdict(damaged, true, 1);
     expect_one_verdict(zeroed, true, 1);
+    copy_beginning(closed, damaged, 2);
+    copy_beginning(killed, zeroed, 2);
+    ck_assert_int_eq(open_with(closed, 0, 0, &last_lsn), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(open_with(killed, 0, 0, &last_lsn), TWINLOG_ECORRUPT);
     simdisk_destroy(damaged);
     simdisk_destroy(zeroed);
     simdisk_destroy(closed);

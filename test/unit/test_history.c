@@ -203,6 +203,31 @@ TEST_LOOP(a_segment_of_the_other_history_is_a_break, 4)
         ck_assert_int_eq(answers.open, TWINLOG_ECORRUPT);
 }
 
+TEST(a_segment_of_the_other_history_beside_that_of_the_log_is_refused)
+{
+    fork_history(500, 700, 700);
+    const struct listing second = list(second_dir);
+    char command[1400];
+    snprintf(command, sizeof(command), "cp '%s/%s' '%s/00000000000000ff.twl'", second_dir,
+             second.segments[second.count - 1].file, log_dir);
+    ck_assert_int_eq(system(command), 0);
+    const struct answers answers = ask();
+    ck_assert_int_eq(answers.open, TWINLOG_EFOREIGN);
+    ck_assert_int_eq(answers.verify, TWINLOG_EFOREIGN);
+}
+
+TEST(a_truncation_behind_a_record_of_the_other_history_is_a_break)
+{
+    fork_history(10, 20, 20);
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(twinlog_truncate(log, 25), 0);
+    log_close(log);
+    append(log_dir, FIRST, 5);
+    expect_sound(ask());
+    put_segment(1);
+    expect_break(ask());
+}
+
 /* ---- which history ----------------------------------------------------------------------------- */
 
 static struct twinlog_history ask_history(const char *dir, uint64_t lsn)
@@ -246,6 +271,36 @@ TEST(the_epochs_tell_from_where_two_histories_differ)
     ck_assert_uint_eq(newest.first_lsn, 991);
     ck_assert_uint_eq(ask_history(log_dir, 91).first_lsn, 91);
     ck_assert_uint_eq(ask_history(log_dir, 90).first_lsn, 1);
+}
+
+TEST_LOOP(each_record_tells_of_which_history_it_is, 2)
+{
+    static const uint64_t begins[] = { 1, 91, 291, 991, 1001 };
+    struct twinlog_record record;
+    append(log_dir, OLD, 90);
+    fork_history(200, 700, 1);
+    append(log_dir, FIRST, 10);
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .flags = _i ? TWINLOG_READER_MMAP : 0);
+    struct twinlog_reader *reader;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint32_t salt = ask_history(log_dir, begins[i]).salt;
+        for (uint64_t lsn = begins[i]; lsn < begins[i + 1]; lsn++) {
+            ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+            ck_assert_uint_eq(record.lsn, lsn);
+            ck_assert_uint_eq(record.salt, salt);
+        }
+    }
+    for (unsigned i = 4; i-- > 0;) {
+        const uint32_t salt = ask_history(log_dir, begins[i]).salt;
+        for (uint64_t lsn = begins[i + 1]; lsn-- > begins[i];) {
+            ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+            ck_assert_uint_eq(record.lsn, lsn);
+            ck_assert_uint_eq(record.salt, salt);
+        }
+    }
+    twinlog_reader_close(reader);
 }
 
 TEST(a_truncation_begins_another_history)

@@ -17,7 +17,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,7 +191,7 @@ static void put_header(const char *path, const struct segment_header *header)
     patch_file(path, 0, block, sizeof(block));
 }
 
-/* The segment that a reset would make, with whatever numbers. */
+/* The segment that a reset would make, with whatever numbers; a spare if nothing is to begin there. */
 static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, uint32_t epoch)
 {
     static const unsigned char zeros[SEGMENT_BYTES];
@@ -203,7 +202,7 @@ static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, u
     header.previous = header.start_chain = 0;
     header.after_lsn = 0;
     header.epoch = epoch;
-    header.segment_id++;
+    header.segment_id += sequence;
     header.bytes = sizeof(zeros);
     put_file(log_file(name), zeros, sizeof(zeros));
     put_header(log_file(name), &header);
@@ -459,17 +458,22 @@ TEST_LOOP(a_state_file_may_claim_anything, 3)
     ck_assert_int_eq(run_child(meet), 0);
 }
 
-static void put_front(uint64_t first_sequence, uint64_t first_lsn)
+static void put_slots(struct state_header header, const struct state_entry *entry)
 {
-    unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
-    struct state_header header = { .generation = 1000,
-                                   .first_sequence = first_sequence,
-                                   .first_lsn = first_lsn };
+    unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 }, block[BLOCK_BYTES];
 
-    memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
+    read_block(log_file("state"), 0, block);
+    memcpy(header.log_id, block + 24, LOG_ID_BYTES);
+    if (entry)
+        header.body_bytes = (uint32_t)twl_state_entry_encode(entry, slots + STATE_HEADER_BYTES);
     twl_state_encode(&header, slots);
     memcpy(slots + STATE_MIN_SLOT_BYTES, slots, STATE_MIN_SLOT_BYTES);
     put_file(log_file("state"), slots, sizeof(slots));
+}
+
+static void put_front(uint64_t lsn)
+{
+    put_slots((struct state_header){ .generation = 1000, .first_sequence = 1, .first_lsn = lsn }, NULL);
 }
 
 /* What is trimmed was durable. What is appended in front of the head would be acknowledged, and never seen. */
@@ -480,13 +484,28 @@ TEST(a_head_behind_the_end_is_damage)
     struct twinlog *log = log_open(&options);
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     log_close(log);
-    put_front(1, 2);
+    put_front(2);
     log_close(log_open(&options));
-    put_front(1, 3);
+    put_front(3);
     ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
-    put_front(1, UINT64_MAX);
+    put_front(UINT64_MAX);
     ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
     ck_assert_int_eq(run_child(meet), 0);
+}
+
+TEST(more_spares_than_any_writer_makes_are_refused)
+{
+    char name[40];
+    unsigned last = 1;
+
+    make_log();
+    while (access(log_segment(last + 1), F_OK) == 0)
+        last++;
+    for (unsigned i = 1; i <= 65; i++) {
+        snprintf(name, sizeof(name), "%016x.twl", last + i);
+        add_reset(name, last + i, 0, 1);
+    }
+    ck_assert_int_eq(log_open_error(NULL), -EMFILE);
 }
 
 /* What comes behind the last number there is would be acknowledged, and not found again. */
@@ -530,6 +549,44 @@ TEST(the_last_epoch_can_not_be_truncated)
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     ck_assert_uint_eq(record.lsn, lsn);
     twinlog_reader_close(reader);
+}
+
+static void put_state(uint64_t generation, uint64_t lsn)
+{
+    unsigned char value[STATE_CURSOR_BYTES];
+    const struct state_entry entry = {
+        .kind = STATE_CURSOR, .name = "consumer", .name_bytes = 8, .value = value, .value_bytes = 8
+    };
+    const struct state_header header = {
+        .generation = generation, .first_sequence = 1, .first_lsn = 1, .cursor_epoch = 2
+    };
+
+    store_le64(value, lsn);
+    put_slots(header, &entry);
+}
+
+TEST_LOOP(a_state_without_a_next_generation_is_not_changed, 5)
+{
+    uint64_t lsn;
+    int rc = 0;
+
+    make_log();
+    put_state(UINT64_MAX - (unsigned)_i, 5);
+    struct twinlog *log = log_open(NULL);
+    for (lsn = 2; rc == 0 && lsn < 8; lsn++)
+        rc = twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = lsn), NULL);
+    ck_assert_int_eq(rc, -EOVERFLOW);
+    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
+    log_close(log);
+}
+
+TEST(a_cursor_behind_all_records_holds_no_trim)
+{
+    make_log();
+    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
+    put_state(1000, UINT64_MAX);
+    ck_assert_uint_eq(log_trim_before(log, 80).first_lsn, 80);
+    log_close(log);
 }
 
 CASE("gaps", logdir_make, logdir_remove);
@@ -684,24 +741,6 @@ TEST(a_log_can_not_begin_where_no_number_follows)
     ck_assert_int_eq(repair_to("rest", &result), -EOVERFLOW);
 }
 
-static void put_cursor(uint64_t lsn)
-{
-    unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 }, value[STATE_CURSOR_BYTES];
-    const struct state_entry entry = {
-        .kind = STATE_CURSOR, .name = "consumer", .name_bytes = 8, .value = value, .value_bytes = 8
-    };
-    struct state_header header = {
-        .generation = 1000, .first_sequence = 1, .first_lsn = 1, .cursor_epoch = 1
-    };
-
-    store_le64(value, lsn);
-    memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
-    header.body_bytes = (uint32_t)twl_state_entry_encode(&entry, slots + STATE_HEADER_BYTES);
-    twl_state_encode(&header, slots);
-    memcpy(slots + STATE_MIN_SLOT_BYTES, slots, STATE_MIN_SLOT_BYTES);
-    put_file(log_file("state"), slots, sizeof(slots));
-}
-
 /* Nothing is lost by not believing it. */
 TEST(a_cursor_can_not_promise_more_than_has_room)
 {
@@ -711,7 +750,7 @@ TEST(a_cursor_can_not_promise_more_than_has_room)
     uint64_t lsn = 0;
 
     make_log();
-    put_cursor(FAR_LSN);
+    put_state(1000, FAR_LSN);
     ck_assert_int_eq(repair_to("repaired", &result), 0);
     ck_assert_uint_eq(last_loss.first_lsn, RECORDS + 1);
     ck_assert_uint_eq(last_loss.last_lsn, FAR_LSN);
@@ -722,6 +761,53 @@ TEST(a_cursor_can_not_promise_more_than_has_room)
     ck_assert_uint_eq(lsn, RECORDS);
     log_close(log);
     expect_repaired("repaired", 1, RECORDS);
+}
+
+static uint64_t sealed_last_lsn(const char *path)
+{
+    const struct segment_header header = header_of(path);
+    const uint64_t end = twl_segment_data_end(header.bytes);
+    unsigned char block[BLOCK_BYTES];
+    struct segment_footer footer;
+
+    do
+        read_block(path, (off_t)end, block);
+    while (!twl_segment_footer_decode(block, twl_segment_seed(&header), end, &footer));
+    return footer.last_lsn;
+}
+
+/* It begins somewhere in the first block. */
+static off_t first_group(const char *path)
+{
+    unsigned char block[BLOCK_BYTES], *at = block;
+
+    for (read_block(path, SEGMENT_DATA_OFFSET, block); !twl_group_header_maybe(at); at += 8)
+        ck_assert(at < block + BLOCK_BYTES - 16);
+    return SEGMENT_DATA_OFFSET + (at - block);
+}
+
+/* Of the newest segment there is one record, and no header of a group leads to it. */
+TEST_LOOP(what_a_cursor_promises_keeps_no_record_from_a_repair, 2)
+{
+    static const unsigned char zeros[SEGMENT_BYTES], bytes[2000];
+    struct twinlog_repair_result result;
+
+    struct twinlog *log = log_open(&LOG_OPTIONS(.flags = TWINLOG_NO_RECYCLE, .segment_bytes = SEGMENT_BYTES));
+    ck_assert_int_eq(twinlog_reset(log, 100000), 0);
+    while (log_stat(log).segments < 3)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    const uint64_t lsn = sealed_last_lsn(log_segment(3)) + 1;
+    copy_directory(log_dir, in_parent("copy"));
+    log_close(log);
+    remove_tree(log_dir);
+    ck_assert_int_eq(rename(in_parent("copy"), log_dir), 0);
+    const off_t group = first_group(log_segment(4));
+    const off_t end = group + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + (off_t)sizeof(bytes);
+    patch_file(log_segment(4), group, zeros, GROUP_HEADER_BYTES);
+    patch_file(log_segment(4), end, zeros, SEGMENT_BYTES - (size_t)end);
+    put_state(1000, _i > 0 ? UINT64_MAX : FAR_LSN);
+    ck_assert_int_eq(repair_to("repaired", &result), 0);
+    expect_repaired("repaired", 100000, lsn);
 }
 
 CASE("memory", logdir_make, logdir_remove);
@@ -851,78 +937,4 @@ TEST_LOOP(modes_are_those_of_the_umask, 4)
     check_modes(in_parent("backup-by-copy"), masks[_i]);
     check_modes(in_parent("repaired"), masks[_i]);
     umask(old);
-}
-
-/* What a program sees that is started now, one line for each descriptor. */
-static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
-{
-    FILE *pipe = popen("exec ls -l /proc/self/fd", "re");
-    unsigned count = 0;
-    char line[1000];
-
-    ck_assert_ptr_nonnull(pipe);
-    ret_lines[0] = '\0';
-    while (fgets(line, sizeof(line), pipe)) {
-        const size_t used = strlen(ret_lines);
-        count += strstr(line, " -> ") != NULL;
-        snprintf(ret_lines + used, room - used, "%s", line);
-    }
-    ck_assert_int_eq(pclose(pipe), 0);
-    return count;
-}
-
-TEST_LOOP(no_descriptor_is_inherited, LOG_IO_KINDS)
-{
-    static char before[10000], meanwhile[10000];
-    struct twinlog_options options = log_options((uint32_t)_i, 0);
-    struct twinlog_reader_options mapping = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_committer *committer = NULL;
-    struct twinlog *log, *shared = NULL, *looking;
-    struct twinlog_reader *outside, *attached, *mapped;
-    struct twinlog_queue *queue;
-    struct twinlog_record record;
-    char other_dir[600];
-
-    if (!log_can_use("no_descriptor_is_inherited", options.io, 0))
-        return;
-    make_log();
-    const unsigned usual = descriptors_of_a_program(before, sizeof(before));
-    snprintf(other_dir, sizeof(other_dir), "%s", in_parent("other"));
-    options.segment_bytes = SEGMENT_BYTES;
-    options.spare_segments = 2;
-    log = log_open(&options);
-    options = log_options(0, 0);
-    if (twinlog_committer_open(NULL, &committer) == 0) {
-        options.committer = committer;
-        ck_assert_int_eq(twinlog_open(other_dir, &options, &shared), 0);
-        ck_assert_int_eq(twinlog_append(shared, "one", 3, NULL), 0);
-    }
-    options = log_options(0, TWINLOG_READ_ONLY);
-    ck_assert_int_eq(twinlog_open(log_dir, &options, &looking), 0);
-    outside = log_reader(0, 0);
-    attached = log_attach(log, 0, 0);
-    mapping.flags = TWINLOG_READER_MMAP;
-    ck_assert_int_eq(twinlog_reader_open(log_dir, &mapping, &mapped), 0);
-    ck_assert_int_eq(twinlog_reader_next(outside, &record), 1);
-    ck_assert_int_eq(twinlog_reader_next(attached, &record), 1);
-    ck_assert_int_eq(twinlog_reader_next(mapped, &record), 1);
-    ck_assert_int_ge(twinlog_reader_fd(outside), 0);
-    ck_assert_int_ge(twinlog_reader_fd(attached), 0);
-    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
-    ck_assert_int_ge(twinlog_queue_fd(queue), 0);
-    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
-
-    const unsigned now = descriptors_of_a_program(meanwhile, sizeof(meanwhile));
-    ck_assert_msg(now == usual, "before:\n%sand with logs open:\n%s", before, meanwhile);
-
-    ck_assert_int_eq(twinlog_queue_close(queue), 0);
-    twinlog_reader_close(outside);
-    twinlog_reader_close(attached);
-    twinlog_reader_close(mapped);
-    log_close(looking);
-    if (shared)
-        log_close(shared);
-    if (committer)
-        ck_assert_int_eq(twinlog_committer_close(committer), 0);
-    log_close(log);
 }

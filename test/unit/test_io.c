@@ -12,14 +12,12 @@
 
 #include "base/base.h"
 #include "base/libc.h"
-#include "forbid.h"
 #include "logdir.h"
 #include "suites.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +25,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- helpers ----------------------------------------------------------------------------------- */
@@ -118,28 +115,6 @@ IO_TEST(a_short_write_is_reported_and_not_continued)
     ck_assert_int_eq(run_child(write_over_the_limit), 0);
 }
 
-static void *write_one_block(void *write)
-{
-    write_and_reap(write);
-    return NULL;
-}
-
-IO_TEST(each_group_may_come_from_another_thread)
-{
-    struct io_file *file = create_file("file");
-
-    for (unsigned i = 0; i < 4; i++) {
-        struct io_write write = write_of(file, buffer, BLOCK_BYTES, i * BLOCK_BYTES);
-
-        memset(buffer, 'a' + (int)i, BLOCK_BYTES);
-        pthread_t leader = start_thread(write_one_block, &write);
-        ck_assert_int_eq(pthread_join(leader, NULL), 0);
-        expect_full(&write);
-        expect_bytes("file", i * BLOCK_BYTES, BLOCK_BYTES, 'a' + (int)i);
-    }
-    io_close(file);
-}
-
 IO_TEST(signals_do_not_disturb_a_reap)
 {
     struct io_file *file = create_file("file");
@@ -222,21 +197,6 @@ IO_TEST(a_fork_does_not_part_the_ring_from_the_buffers)
     io_close(file);
 }
 
-IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
-{
-    struct io_file *file = create_file("file");
-    struct io_file *other = open_file("file", 0);
-
-    lock_both(file);
-    pid_t child = start_waiting_child();
-    io_close(file);
-    lock_both(other);
-    io_unlock(other, IO_LOCK_USE);
-    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), 0);
-    let_child_go(child);
-    io_close(other);
-}
-
 static enum io_lock which;
 
 static bool is_locked(struct io_file *file)
@@ -299,82 +259,6 @@ IO_TEST(shared_locks_keep_out_exclusive_ones_only)
         ck_assert_int_eq(io_lock(reader, which, false), 0);
     }
     io_close(reader);
-    io_close(file);
-}
-
-IO_TEST(the_two_locks_do_not_know_each_other)
-{
-    struct io_file *writer = create_file("file");
-    struct io_file *other = open_file("file", 0);
-
-    ck_assert_int_eq(io_lock(writer, IO_LOCK_WRITER, true), 0);
-    which = IO_LOCK_USE;
-    ck_assert(!is_locked(other));
-    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), 0);
-    ck_assert(is_locked(writer));
-    io_unlock(other, IO_LOCK_USE);
-    which = IO_LOCK_WRITER;
-    ck_assert(is_locked(other));
-    io_close(writer);
-    io_close(other);
-}
-
-static int try_locks_of_another_process(void)
-{
-    struct io_file *file, *reader;
-
-    EXPECT(create_io_in_child() == 0);
-    EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io_open(io, "file", kind | IO_READ_ONLY, &reader) == 0);
-    for (which = IO_LOCK_WRITER; which <= IO_LOCK_USE; which++) {
-        bool answer = false;
-        EXPECT(io_lock(file, which, true) == -EAGAIN);
-        EXPECT(io_is_locked(file, which, &answer) == 0 && answer);
-        answer = false;
-        EXPECT(io_is_locked(reader, which, &answer) == 0 && answer);
-    }
-    return 0;
-}
-
-IO_TEST(locks_are_seen_by_other_processes)
-{
-    struct io_file *file = create_file("file");
-
-    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
-    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, true), 0);
-    ck_assert_int_eq(run_child(try_locks_of_another_process), 0);
-    io_close(file);
-}
-
-static int lock_and_wait_to_be_killed(void)
-{
-    struct io_file *file;
-
-    EXPECT(create_io_in_child() == 0);
-    EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io_lock(file, IO_LOCK_WRITER, true) == 0);
-    EXPECT(io_lock(file, IO_LOCK_USE, false) == 0);
-    EXPECT(write(pipe_ends[1], "", 1) == 1);
-    for (;;)
-        pause();
-}
-
-IO_TEST(locks_end_with_their_process)
-{
-    struct io_file *file = create_file("file");
-    char byte;
-
-    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
-    pid_t child = start_child(lock_and_wait_to_be_killed);
-    close(pipe_ends[1]);
-    ck_assert_int_eq(read(pipe_ends[0], &byte, 1), 1);
-    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), -EAGAIN);
-    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, true), -EAGAIN);
-    kill(child, SIGKILL);
-    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
-    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
-    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, true), 0);
-    close(pipe_ends[0]);
     io_close(file);
 }
 
@@ -481,18 +365,6 @@ IO_TEST(create_names_what_is_wrong_with_the_directory)
     ck_assert_ptr_null(none);
 }
 
-IO_TEST(a_renamed_directory_stays_open)
-{
-    char before[256], after[256 + 8];
-
-    memcpy(before, directory, sizeof(before));
-    snprintf(after, sizeof(after), "%s.moved", directory);
-    ck_assert_int_eq(rename(before, after), 0);
-    io_close(open_file("file", IO_CREATE));
-    ck_assert_int_eq(rename(after, before), 0);
-    ck_assert_int_eq(access(path_of("file"), F_OK), 0);
-}
-
 IO_TEST(the_same_directory_can_be_had_again)
 {
     char before[256], after[256 + 8];
@@ -519,33 +391,6 @@ IO_TEST(the_same_directory_can_be_had_again)
     io_close(other);
     io_close(file);
     again->ops->destroy(again);
-}
-
-#define DESCRIPTORS 64
-static bool is_open[DESCRIPTORS];
-
-IO_TEST(every_descriptor_is_close_on_exec_and_is_closed_in_the_end)
-{
-    struct io *second = NULL;
-    struct io_file *file = NULL;
-    int opened = 0;
-
-    for (int fd = 0; fd < DESCRIPTORS; fd++)
-        is_open[fd] = fcntl(fd, F_GETFD) >= 0;
-    ck_assert_int_eq(way->create(directory, way->choice, &second), 0);
-    ck_assert_int_eq(io_open(second, "file", kind | IO_CREATE, &file), 0);
-    for (int fd = 0; fd < DESCRIPTORS; fd++) {
-        int flags = fcntl(fd, F_GETFD);
-        if (flags < 0 || is_open[fd])
-            continue;
-        opened++;
-        ck_assert_int_eq(flags & FD_CLOEXEC, FD_CLOEXEC);
-    }
-    ck_assert_int_eq(opened, way->is_uring ? 3 : 2);
-    io_close(file);
-    second->ops->destroy(second);
-    for (int fd = 0; fd < DESCRIPTORS; fd++)
-        ck_assert_int_eq(fcntl(fd, F_GETFD) >= 0, is_open[fd]);
 }
 
 CASE("bytes", make_directory, remove_directory);
@@ -766,33 +611,7 @@ IO_TEST(no_link_leads_to_another_file_system)
                            "no right to mount");
 }
 
-static int64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-CASE("time and chance", make_directory, remove_directory);
-
-IO_TEST(time_is_the_wall_clock_and_sleep_is_not_cut_short)
-{
-    struct sigaction action = { .sa_handler = count_signal };
-    struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
-    int64_t before = clock_ns(CLOCK_REALTIME);
-    int64_t now = io->ops->now_ns(io);
-
-    ck_assert_int_le(before, now);
-    ck_assert_int_le(now, clock_ns(CLOCK_REALTIME));
-
-    ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
-    ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
-    before = clock_ns(CLOCK_MONOTONIC);
-    io->ops->sleep_ms(io, 5);
-    ck_assert_int_ge(clock_ns(CLOCK_MONOTONIC) - before, 5000000);
-    ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
-}
+CASE("chance", make_directory, remove_directory);
 
 IO_TEST(random_fills_every_byte)
 {

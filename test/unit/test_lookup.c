@@ -6,6 +6,7 @@
 #include "suites.h"
 
 #include "../sim/rng.h"
+#include "log/handle.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -232,27 +233,6 @@ TEST(damage_is_an_error_for_its_record_alone)
     log_close(log);
 }
 
-static struct twinlog *parents;
-
-static int read_in_child(void)
-{
-    struct twinlog_record record;
-    char data[ROOM];
-    EXPECT(twinlog_read(parents, 1, data, sizeof(data), &record) == TWINLOG_EFORKED);
-    EXPECT(twinlog_close(parents) == TWINLOG_EFORKED);
-    return 0;
-}
-
-TEST(a_forked_child_cannot_read_through_its_parents_log)
-{
-    parents = open_in(TWINLOG_MODE_DURABLE);
-    put(parents, 0, 1);
-    expect(parents, 1, 0);
-    ck_assert_int_eq(run_child(read_in_child), 0);
-    expect(parents, 1, 0);
-    log_close(parents);
-}
-
 /* ---- several threads --------------------------------------------------------------------------- */
 
 #define THREADS 10u /* more than readers are kept */
@@ -324,5 +304,45 @@ TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
     ck_assert_int_eq(pthread_join(thread, &rc), 0);
     ck_assert_ptr_null(rc);
     ck_assert_uint_le(log_count_open_segments(), 8); /* the look-ups had twice as many */
+    log_close(log);
+}
+
+/* Where the keeper has gone over to the new segment, and nothing is published yet. */
+static void begin_reset(struct twinlog *log, uint64_t next_lsn)
+{
+    struct segment segment;
+    bool is_in_doubt;
+    ck_assert_int_eq(
+        twl_keeper_restart(log->keeper, next_lsn, 0, 0, log->epoch.number, &segment, &is_in_doubt), 0);
+    twl_segment_close(&segment);
+}
+
+TEST_LOOP(a_reader_in_the_middle_of_a_reset_finds_no_damage, 2)
+{
+    const uint64_t next_lsn = _i > 0 ? MANY : 10;
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog_report report;
+    struct twinlog_record record;
+    options.segment_bytes = 65536;
+    options.max_record_bytes = ROOM;
+    struct twinlog *log = log_open(&options);
+    put(log, 0, MANY);
+    log_trim_before(log, 1000);
+    begin_reset(log, next_lsn);
+    expect_error(log, 2000, _i > 0 ? TWINLOG_ETRIMMED : -ERANGE);
+    struct twinlog_reader *reader;
+    ck_assert_int_eq(
+        twinlog_reader_attach(log, &WITH_SIZE(reader_options, .ret_report = &report, .from_lsn = 5), &reader),
+        0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), TWINLOG_ETRIMMED);
+    ck_assert_uint_eq(report.first_lsn, next_lsn);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+
+    ck_assert_int_eq(twinlog_reset(log, next_lsn), 0);
+    put(log, 1, 1);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, next_lsn);
+    twinlog_reader_close(reader);
     log_close(log);
 }

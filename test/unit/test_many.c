@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include "forbid.h"
 #include "gate.h"
-#include "log/handle.h"
 #include "logdir.h"
 #include "slow_bytes.h"
 #include "suites.h"
@@ -14,12 +13,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #define CANNOT_RUN 77
 #define LOGS 12u
@@ -146,9 +142,9 @@ TEST_LOOP(every_log_gets_its_records_and_may_be_closed_in_any_order, 4)
         expect_records(i, WRITERS, RECORDS);
 }
 
-TEST_LOOP(every_path_and_both_layouts_work, 4)
+TEST_LOOP(every_path_and_both_layouts_work, 3)
 {
-    static const uint32_t flags[] = { 0, TWINLOG_BUFFERED, TWINLOG_PAD, TWINLOG_NO_THREAD };
+    static const uint32_t flags[] = { 0, TWINLOG_BUFFERED, TWINLOG_PAD };
     struct twinlog_options options;
     open_committer(0);
     for (uint32_t io = 0; io < LOG_IO_KINDS; io++) {
@@ -245,7 +241,6 @@ TEST(a_thread_that_only_enqueues_finds_room_again)
     open_all(1, 2);
     for (uint32_t i = 0; i < 4 * RECORDS; i++)
         ck_assert_int_eq(enqueue_record(logs[i % 2], 0, i / 2, NULL), 0);
-    ck_assert_int_eq(twinlog_drive(logs[0], 0), 0);
     close_all(2);
     expect_records(0, 1, 2 * RECORDS);
     expect_records(1, 1, 2 * RECORDS);
@@ -442,33 +437,6 @@ TEST(requests_go_on_beside_truncations)
     expect_records(1, 1, 100);
 }
 
-static _Atomic int told_and_appended;
-
-static void append_elsewhere(void *context, const struct twinlog_event *event)
-{
-    (void)context;
-    if (event->kind == TWINLOG_EVENT_GROUP && event->records > 0)
-        atomic_store(&told_and_appended, twinlog_append(logs[0], "x", 1, NULL));
-}
-
-/* The committer is in the middle of a round, and cannot begin another one. */
-TEST(an_observer_cannot_append_to_another_log)
-{
-    open_all(2, 1);
-    struct twinlog_options options = shared_options();
-    options.observe = append_elsewhere;
-    choose(1);
-    logs[1] = log_open(&options);
-    atomic_store(&told_and_appended, 1);
-    append_records(logs[1], 0, 0, 1);
-    AWAIT(atomic_load(&told_and_appended) != 1);
-    ck_assert_int_eq(atomic_load(&told_and_appended), -EDEADLK);
-    append_records(logs[0], 0, 0, 1);
-    close_all(2);
-    expect_records(0, 1, 1);
-    expect_records(1, 1, 1);
-}
-
 CASE("failures", prepare, logdir_remove);
 
 #define FILE_LIMIT (96 * 1024)
@@ -497,7 +465,6 @@ static int poison_one(void)
     EXPECT(submit_record(logs[0], 0, &request) == TWINLOG_EPOISONED);
     EXPECT(twinlog_append(logs[0], bytes, 1, NULL) == TWINLOG_EPOISONED);
     EXPECT(twinlog_sync(logs[0]) == -EFBIG);
-    EXPECT(twinlog_drive(logs[0], -1) == -EFBIG);
     EXPECT(twinlog_close(logs[0]) == -EFBIG);
     for (uint32_t i = 1; i < LOGS; i++) {
         pthread_join(writers[i].thread, NULL);

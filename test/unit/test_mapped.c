@@ -5,11 +5,9 @@
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
-#include "forbid.h"
 #include "format/format.h"
 #include "gate.h"
 #include "io/io.h"
-#include "log/handle.h"
 #include "logdir.h"
 #include "mapped/inside.h"
 #include "mapped_life.h"
@@ -17,18 +15,14 @@
 
 #include "../sim/rng.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- what is seen ------------------------------------------------------------------------------- */
@@ -102,79 +96,6 @@ TEST_LOOP(everybody_sees_a_record_at_once, 2)
     expect_live(log, 300);
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 300);
-}
-
-#define TURNS 300u
-
-/* A wake-up that is lost costs a second, so that many of them are seen in what the test takes. */
-static int follow(unsigned which)
-{
-    const struct twinlog_reader_options options = { .size = sizeof(options),
-                                                    .flags = which ? TWINLOG_READER_MMAP : 0u };
-    struct twinlog_reader *reader;
-    struct tally tally = { 0 };
-    const char *wrong;
-
-    uint64_t began_ns = 0;
-    while (atomic_load(&shared->step) == 0)
-        EXPECT(still_in_time(&began_ns));
-    EXPECT(twinlog_reader_open(log_dir, &options, &reader) == 0);
-    while (tally.last_lsn < TURNS) {
-        EXPECT(twinlog_reader_wait(reader, 120000) == 1);
-        EXPECT(tally_rest(&tally, reader, &wrong) >= 0);
-        atomic_store(&shared->read[which], tally.last_lsn);
-    }
-    twinlog_reader_close(reader);
-    return 0;
-}
-
-static int follow_reading(void)
-{
-    return follow(0);
-}
-
-static int follow_mapped(void)
-{
-    return follow(1);
-}
-
-TEST(a_reader_in_another_process_is_woken_by_every_record)
-{
-    /* before there is a thread: the address sanitizer's allocator may be locked in a child for ever */
-    const pid_t children[2] = { start_child(follow_reading), start_child(follow_mapped) };
-    struct twinlog *log = open_small(tested_mode);
-    atomic_store(&shared->step, 1);
-
-    for (uint32_t n = 1; n <= TURNS; n++) {
-        append_records(log, 0, n - 1, 1);
-        AWAIT(atomic_load(&shared->read[0]) == n && atomic_load(&shared->read[1]) == n);
-    }
-    ck_assert_int_eq(wait_child(children[0]), 0);
-    ck_assert_int_eq(wait_child(children[1]), 0);
-    log_close(log);
-}
-
-static int read_all_and_leave(void)
-{
-    struct twinlog_reader *reader;
-    struct tally tally = { 0 };
-    const char *wrong;
-
-    EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
-    EXPECT(tally_rest(&tally, reader, &wrong) == (int64_t)atomic_load(&shared->acked[0]));
-    twinlog_reader_close(reader);
-    return 0;
-}
-
-TEST(another_process_reads_what_is_there_when_it_comes)
-{
-    struct twinlog *log = open_small(tested_mode);
-
-    for (uint32_t n = 0; n < 4; n++) {
-        atomic_store(&shared->acked[0], append_records(log, 0, n * 50, 50));
-        ck_assert_int_eq(run_child(read_all_and_leave), 0);
-    }
-    log_close(log);
 }
 
 static void expect_entry(const struct twinlog_record *record, uint64_t lsn)
@@ -520,20 +441,6 @@ TEST(a_record_is_durable_when_a_call_asked_for_it)
     log_close(log);
 }
 
-TEST(a_sync_covers_segments_that_were_left)
-{
-    struct twinlog *log = open_small(tested_mode);
-
-    for (uint32_t n = 0; n < 20; n++) {
-        const uint64_t lsn = append_records(log, 0, n * 100, 100);
-        ck_assert_int_eq(n & 1 ? twinlog_sync(log) : twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, 0), 0);
-        ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
-    }
-    ck_assert_uint_gt(log_stat(log).rolls, 5);
-    log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, 2000);
-}
-
 TEST(what_was_appended_is_durable_after_the_interval)
 {
     struct twinlog_options options = small(tested_mode);
@@ -589,7 +496,7 @@ TEST_LOOP(a_close_leaves_room_for_markers_only, FEW(3, 12))
         bytes = OPEN_GROUP_OFFSET;
     log_close(log);
     ck_assert_uint_eq(size_of_file(log_segment(2)),
-                      align_up(bytes + GROUP_HEADER_BYTES, BLOCK_BYTES) + SEGMENT_MARKER_BYTES);
+                      align_up(bytes, BLOCK_BYTES) + BLOCK_BYTES + SEGMENT_MARKER_BYTES);
     expect_count((uint64_t)_i, true);
     log = _i & 1 ? open_large() : log_open(NULL);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
@@ -733,50 +640,7 @@ TEST_LOOP(spares_of_the_other_mode_are_no_use_and_no_harm, MODES)
     }
 }
 
-TEST(segments_double_up_to_the_limit)
-{
-    struct twinlog_options options = small(tested_mode);
-    static const uint64_t bytes[] = { 64, 128, 256, 256, 256 };
-
-    options.segment_bytes = 256u << 10;
-    struct twinlog *log = log_open(&options);
-    while (log_stat(log).rolls < 4)
-        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
-    for (uint64_t i = 0; i < 5; i++)
-        ck_assert_uint_eq(size_of_file(log_segment(2 + i)), bytes[i] << 10);
-    log_close(log);
-}
-
 CASE("what else a log can do", set_up, logdir_remove);
-
-TEST_LOOP(a_live_log_is_backed_up, 2)
-{
-    struct twinlog *log = open_small(tested_mode);
-    char copy[400], original[300];
-
-    ck_assert_uint_eq(append_records(log, 0, 0, 400), 400);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_int_eq(twinlog_meta_set(log, "vote", "yes", 3), 0);
-    append_records(log, 0, 400, 20);
-    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
-    ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, &result), 0);
-    ck_assert_uint_ge(result.last_lsn, 400);
-    ck_assert_uint_le(result.last_lsn, 420);
-    append_records(log, 0, 420, 300);
-    log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, 720);
-
-    memcpy(original, log_dir, sizeof(original));
-    snprintf(log_dir, sizeof(log_dir), "%.290s", copy);
-    ck_assert_uint_eq(log_check().last_lsn, result.last_lsn);
-    log = open_small((uint32_t)_i);
-    append_records(log, 0, (uint32_t)result.last_lsn, 100);
-    log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, result.last_lsn + 100);
-    memcpy(log_dir, original, sizeof(original));
-    ck_assert_uint_eq(log_check().last_lsn, 720);
-}
 
 static int sum_segments(void *context, const struct twinlog_segment *segment)
 {

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TWINLOG_MODE_MAPPED, as the header describes it: what survives which death, and what happens when files can't be
+ * TWINLOG_MODE_MAPPED, as the header describes it: what a death leaves, and what happens when files can't be
  * made, mapped or kept; what is refused; the keeper; trims.
  */
 #define _GNU_SOURCE
-#include "base/bytes.h"
 #include "forbid.h"
 #include "format/format.h"
 #include "gate.h"
@@ -15,130 +14,19 @@
 #include "mapped_life.h"
 #include "suites.h"
 
-#include "../sim/rng.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FAULTS 8
 #define CUTS 12
 
 CASE("death", set_up, logdir_remove);
-
-#define KILLED_THREADS 4u
-
-static void *append_for_ever(void *argument)
-{
-    struct worker *worker = argument;
-
-    for (uint32_t i = worker->from; append_record(threads_log, worker->writer, i, NULL) == 0; i++)
-        atomic_store(&shared->acked[worker->writer], i + 1);
-    return NULL;
-}
-
-static int live_until_killed(void)
-{
-    const struct twinlog_options options = small(tested_mode);
-    struct worker workers[KILLED_THREADS];
-
-    EXPECT(twinlog_open(log_dir, &options, &threads_log) == 0);
-    for (uint32_t i = 0; i < KILLED_THREADS; i++) {
-        workers[i] = (struct worker){ .writer = i, .from = (uint32_t)atomic_load(&shared->acked[i]) };
-        EXPECT(pthread_create(&workers[i].thread, NULL, append_for_ever, &workers[i]) == 0);
-    }
-    for (;;)
-        pause();
-}
-
-static uint64_t acked_records(void)
-{
-    uint64_t sum = 0;
-
-    for (uint32_t i = 0; i < KILLED_THREADS; i++)
-        sum += atomic_load(&shared->acked[i]);
-    return sum;
-}
-
-/* Each writer's records in order, at least what was acknowledged and at most one more; LSNs that are missing were being
- * written. Returns the last one. */
-static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next[LOG_WRITERS])
-{
-    struct twinlog_record record;
-    uint64_t last_lsn = 0, fillers = 0, verified;
-    int rc;
-
-    memset(next, 0, LOG_WRITERS * sizeof(*next));
-    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-        uint32_t writer;
-        struct tally tally = { .last_lsn = record.lsn - 1 };
-        ck_assert_uint_gt(record.lsn, last_lsn);
-        fillers += record.lsn - last_lsn - 1;
-        last_lsn = record.lsn;
-        ck_assert_uint_ge(record.size, RECORD_MIN_BYTES);
-        memcpy(&writer, record.data, sizeof(writer));
-        ck_assert_uint_lt(writer, LOG_WRITERS);
-        memcpy(tally.next, next, sizeof(tally.next));
-        const char *wrong = tally_record(&tally, &record);
-        ck_assert_msg(!wrong, "%s", wrong);
-        next[writer]++;
-    }
-    ck_assert_int_eq(rc, 0);
-    for (uint32_t i = 0; i < KILLED_THREADS; i++) {
-        ck_assert_uint_ge(next[i], atomic_load(&shared->acked[i]));
-        ck_assert_uint_le(next[i], atomic_load(&shared->acked[i]) + 1);
-    }
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
-    ck_assert_uint_eq(verified, last_lsn - fillers);
-    return last_lsn;
-}
-
-TEST_LOOP(what_was_appended_survives_kill_9, MODES)
-{
-    uint32_t next[LOG_WRITERS], own = 0;
-
-    for (unsigned round = 0; round < 6; round++) {
-        const uint64_t before = acked_records();
-        const pid_t child = start_child(live_until_killed);
-        AWAIT(acked_records() >= before + 60 * (round + 1));
-        kill(child, SIGKILL);
-        ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
-        struct twinlog_reader *reader = open_reader(round & 1 ? TWINLOG_READER_MMAP : 0u);
-        const uint64_t seen = expect_acknowledged(reader, next);
-        ck_assert_uint_eq(next[10], own);
-
-        struct twinlog *log = open_small(((unsigned)_i + round) % MODES);
-        ck_assert(log_report.finding == TWINLOG_FOUND_CLEAN_END ||
-                  log_report.finding == TWINLOG_FOUND_TORN_TAIL);
-        const uint64_t last_lsn = twinlog_last_lsn(log);
-        ck_assert_uint_ge(last_lsn, seen);
-        ck_assert_uint_le(last_lsn, seen + KILLED_THREADS);
-        ck_assert_uint_eq(twinlog_durable_lsn(log), last_lsn);
-        uint64_t lsn;
-        ck_assert_int_eq(append_record(log, 10, own++, &lsn), 0);
-        ck_assert_uint_eq(lsn, last_lsn + 1);
-        struct twinlog_record record;
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-        twinlog_reader_close(reader);
-        log_close(log);
-        reader = open_reader(0);
-        ck_assert_uint_eq(expect_acknowledged(reader, next), lsn);
-        twinlog_reader_close(reader);
-        for (uint32_t i = 0; i < KILLED_THREADS; i++)
-            atomic_store(&shared->acked[i], next[i]);
-    }
-}
 
 /* Of the blocks that the files of the log have. */
 static uint64_t space_taken(void)
@@ -159,13 +47,13 @@ static uint64_t space_taken(void)
 static int append_one_and_die(void)
 {
     struct twinlog_options options = large();
-    const uint32_t count = (uint32_t)atomic_load(&shared->acked[0]);
+    const uint32_t count = (uint32_t)atomic_load(&shared->acked);
 
     options.mode = tested_mode;
     options.spare_segments = 0;
     struct twinlog *log = log_open(&options);
     if (append_record(log, 0, count, NULL) == 0)
-        atomic_store(&shared->acked[0], count + 1);
+        atomic_store(&shared->acked, count + 1);
     kill(getpid(), SIGKILL);
     return 1;
 }
@@ -175,38 +63,10 @@ TEST(kills_in_a_row_leave_no_space_taken)
 {
     for (uint32_t incarnations = 1; incarnations <= 20; incarnations++) {
         ck_assert_int_eq(wait_child(start_child(append_one_and_die)), 128 + SIGKILL);
-        ck_assert_uint_eq(atomic_load(&shared->acked[0]), incarnations);
+        ck_assert_uint_eq(atomic_load(&shared->acked), incarnations);
     }
     ck_assert_uint_lt(space_taken(), 64u << 20); /* two segments, and what is prepared */
     expect_count(20, false);
-}
-
-static struct twinlog *parents_log;
-
-static int use_parents_log(void)
-{
-    EXPECT(log_use_forked(parents_log) == 0);
-    EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
-    return 0;
-}
-
-TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS ? 1 : 0)
-{
-    struct worker workers[3];
-
-    parents_log = threads_log = open_small(tested_mode);
-    for (uint32_t i = 0; i < 3; i++) {
-        workers[i] = (struct worker){ .writer = i, .count = 500 };
-        workers[i].thread = start_thread(append_many, &workers[i]);
-    }
-    for (unsigned i = 0; i < 20; i++)
-        ck_assert_int_eq(run_child(use_parents_log), 0);
-    for (uint32_t i = 0; i < 3; i++) {
-        pthread_join(workers[i].thread, NULL);
-        ck_assert_int_eq(workers[i].result, 0);
-    }
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, 1500);
 }
 
 CASE("what the disk does", set_up, logdir_remove);
@@ -511,7 +371,6 @@ TEST(what_is_not_there_in_this_mode_says_so)
     ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
     ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
     ck_assert_int_eq(twinlog_skip(log, 10), -ENOTSUP);
-    ck_assert_int_eq(twinlog_drive(log, 0), -ENOTSUP);
     ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
     ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
     ck_assert_int_eq(twinlog_timings(log, &timings), -ENOTSUP);
@@ -521,47 +380,34 @@ TEST(what_is_not_there_in_this_mode_says_so)
     ck_assert_uint_eq(log_check().last_lsn, 6);
 }
 
-static struct twinlog_options faulty(int i)
-{
-    struct twinlog_options options = small(tested_mode);
-
-    switch (i) {
-    case 0:
-        options.mode = TWINLOG_MODE_SHARED + 1;
-        break;
-    case 1:
-        options.mapped_bytes = SEGMENT_BYTES - 1;
-        break;
-    case 2:
-        options.mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES;
-        break;
-    case 3:
-        options.mapped_bytes = RECORD_ROOM + 6 * BLOCK_BYTES;
-        break;
-    case 4:
-        options.segment_bytes = (1u << 30) + BLOCK_BYTES;
-        break;
-    case 5:
-        options.flags = TWINLOG_PAD;
-        break;
-    case 6:
-        options.flags = TWINLOG_READ_ONLY;
-        break;
-    default:
-        ck_assert_int_eq(twinlog_committer_open(NULL, &options.committer), 0);
-        break;
-    }
-    return options;
-}
+static const struct {
+    const char *word;
+    struct twinlog_options options; /* what differs from the small ones */
+} faults[] = {
+    { "mode is no", { .mode = TWINLOG_MODE_SHARED + 1 } },
+    { "mapped_bytes", { .mapped_bytes = SEGMENT_BYTES - 1 } },
+    { "mapped_bytes", { .mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES } },
+    { "mapped_bytes", { .mapped_bytes = RECORD_ROOM + 6 * BLOCK_BYTES } },
+    { "segment_bytes", { .segment_bytes = (1u << 30) + BLOCK_BYTES } },
+    { "padded", { .flags = TWINLOG_PAD } },
+    { "read-only", { .flags = TWINLOG_READ_ONLY } },
+    { "committer", { 0 } },
+};
+#define FAULTS (sizeof(faults) / sizeof(faults[0]))
 
 TEST_LOOP(a_faulty_option_is_named, FAULTS)
 {
-    static const char *const words[] = { "mode is no",    "mapped_bytes", "mapped_bytes", "mapped_bytes",
-                                         "segment_bytes", "padded",       "read-only",    "committer" };
-    struct twinlog_options options = faulty(_i);
+    const struct twinlog_options *differs = &faults[_i].options;
+    struct twinlog_options options = small(tested_mode);
 
+    options.flags |= differs->flags;
+    options.mode = differs->mode ? differs->mode : options.mode;
+    options.mapped_bytes = differs->mapped_bytes ? differs->mapped_bytes : options.mapped_bytes;
+    options.segment_bytes = differs->segment_bytes ? differs->segment_bytes : options.segment_bytes;
+    if (_i == FAULTS - 1)
+        ck_assert_int_eq(twinlog_committer_open(NULL, &options.committer), 0);
     ck_assert_int_eq(log_open_error(&options), -EINVAL);
-    ck_assert_msg(strstr(log_report.text, words[_i]) != NULL, "%s", log_report.text);
+    ck_assert_msg(strstr(log_report.text, faults[_i].word) != NULL, "%s", log_report.text);
     ck_assert_int_eq(access(log_dir, F_OK), -1);
     ck_assert_int_eq(twinlog_committer_close(options.committer), 0);
 }
@@ -661,23 +507,23 @@ TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
 /* A thread closes the group of a segment that was left; its sync takes a while. */
 TEST(watermarks_never_block)
 {
-    parents_log = open_gated(tested_mode);
-    const uint32_t before = (uint32_t)append_records(parents_log, 0, 0, 3);
+    struct twinlog *log = open_gated(tested_mode);
+    const uint32_t before = (uint32_t)append_records(log, 0, 0, 3);
     gate_shut();
     uint32_t count = before;
-    while (log_stat(parents_log).rolls == 0)
-        count = (uint32_t)append_records(parents_log, 0, count, 1);
+    while (log_stat(log).rolls == 0)
+        count = (uint32_t)append_records(log, 0, count, 1);
     gate_await();
-    count = (uint32_t)append_records(parents_log, 0, count, 3);
-    ck_assert_uint_eq(twinlog_last_lsn(parents_log), count);
-    ck_assert_uint_eq(twinlog_written_lsn(parents_log), count);
-    ck_assert(ALONE || twinlog_durable_lsn(parents_log) == 0); /* shared: the mapping was synced before */
-    ck_assert_uint_eq(twinlog_first_lsn(parents_log), 1);
-    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
-    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
+    count = (uint32_t)append_records(log, 0, count, 3);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    ck_assert_uint_eq(twinlog_written_lsn(log), count);
+    ck_assert(ALONE || twinlog_durable_lsn(log) == 0); /* shared: the mapping was synced before */
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+    ck_assert_int_eq(twinlog_wait(log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
     gate_open();
-    ck_assert_int_eq(twinlog_sync(parents_log), 0);
-    log_close(parents_log);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, count);
 }
 
@@ -795,7 +641,7 @@ TEST(a_trim_ends_though_a_segment_is_left_whenever_it_closes_one)
 {
     struct twinlog_options options = small(tested_mode);
 
-    options.flags |= TWINLOG_NO_THREAD;
+    options.flags |= LOG_NO_THREADS;
     struct twinlog *log = leaving_log = gate_log(&options);
     times_left = 0;
     append_records(log, 0, 0, 300);
@@ -841,7 +687,7 @@ TEST(an_append_that_lacks_a_file_is_refused)
     struct twinlog_options options = small(tested_mode);
     uint32_t count = 0;
 
-    options.flags |= TWINLOG_NO_THREAD; /* only appends map segments then */
+    options.flags |= LOG_NO_THREADS; /* only appends map segments then */
     struct twinlog *log = gate_log(&options);
     while (log_stat(log).rolls == 0)
         ck_assert_int_eq(append_record(log, 0, count++, NULL), 0);

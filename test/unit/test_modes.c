@@ -18,52 +18,23 @@ static const struct twinlog_entry entries[2] = { { .data = "first", .size = SIZE
 
 /* ---- the calls, one after the other on an open log, which has records at all times ----------------------------- */
 
-static int open_again(struct twinlog *log)
-{
-    (void)log;
-    return 0; /* it is open */
-}
+/* A call that is one expression of `log`. */
+#define CALL(name, result)                                                                                   \
+    static int name(struct twinlog *log)                                                                     \
+    {                                                                                                        \
+        (void)log;                                                                                           \
+        return result;                                                                                       \
+    }
 
-static int append(struct twinlog *log)
-{
-    return twinlog_append(log, "bytes", SIZE, NULL);
-}
-
-static int enqueue(struct twinlog *log)
-{
-    return twinlog_enqueue(log, "bytes", SIZE, NULL);
-}
-
-static int append_batch(struct twinlog *log)
-{
-    return twinlog_append_batch(log, entries, 1, NULL, NULL);
-}
-
-static int append_two(struct twinlog *log)
-{
-    return twinlog_append_batch(log, entries, 2, NULL, NULL);
-}
-
-static int wait_for(struct twinlog *log)
-{
-    return twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_OF_MODE, 0);
-}
-
-static int cancel(struct twinlog *log)
-{
-    struct twinlog_cancel token = { 0 };
-    return twinlog_cancel(log, &token);
-}
-
-static int skip(struct twinlog *log)
-{
-    return twinlog_skip(log, twinlog_last_lsn(log) + 2);
-}
-
-static int skip_lost(struct twinlog *log)
-{
-    return twinlog_skip_lost(log, twinlog_last_lsn(log) + 2);
-}
+CALL(open_again, 0) /* it is open */
+CALL(append, twinlog_append(log, "bytes", SIZE, NULL))
+CALL(enqueue, twinlog_enqueue(log, "bytes", SIZE, NULL))
+CALL(append_batch, twinlog_append_batch(log, entries, 1, NULL, NULL))
+CALL(append_two, twinlog_append_batch(log, entries, 2, NULL, NULL))
+CALL(wait_for, twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_OF_MODE, 0))
+CALL(cancel, twinlog_cancel(log, &(struct twinlog_cancel){ 0 }))
+CALL(skip, twinlog_skip(log, twinlog_last_lsn(log) + 2))
+CALL(skip_lost, twinlog_skip_lost(log, twinlog_last_lsn(log) + 2))
 
 static int submit(struct twinlog *log)
 {
@@ -78,40 +49,12 @@ static int submit(struct twinlog *log)
     return rc;
 }
 
-static int drive(struct twinlog *log)
-{
-    return twinlog_drive(log, 0);
-}
-
-static int first_lsn(struct twinlog *log)
-{
-    return twinlog_first_lsn(log) > 0 ? 0 : -EINVAL;
-}
-
-static int last_lsn(struct twinlog *log)
-{
-    return twinlog_last_lsn(log) > 0 ? 0 : -EINVAL;
-}
-
-static int written_lsn(struct twinlog *log)
-{
-    return twinlog_written_lsn(log) > 0 ? 0 : -EINVAL;
-}
-
-static int durable_lsn(struct twinlog *log)
-{
-    return twinlog_durable_lsn(log) > 0 ? 0 : -EINVAL;
-}
-
-static int trim(struct twinlog *log)
-{
-    return twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = twinlog_first_lsn(log)), NULL);
-}
-
-static int truncate_log(struct twinlog *log)
-{
-    return twinlog_truncate(log, twinlog_last_lsn(log));
-}
+CALL(first_lsn, twinlog_first_lsn(log) > 0 ? 0 : -EINVAL)
+CALL(last_lsn, twinlog_last_lsn(log) > 0 ? 0 : -EINVAL)
+CALL(written_lsn, twinlog_written_lsn(log) > 0 ? 0 : -EINVAL)
+CALL(durable_lsn, twinlog_durable_lsn(log) > 0 ? 0 : -EINVAL)
+CALL(trim, twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = twinlog_first_lsn(log)), NULL))
+CALL(truncate_log, twinlog_truncate(log, twinlog_last_lsn(log)))
 
 static int reset(struct twinlog *log)
 {
@@ -119,21 +62,9 @@ static int reset(struct twinlog *log)
     return rc < 0 ? rc : append(log);
 }
 
-static int cursor_set(struct twinlog *log)
-{
-    return twinlog_cursor_set(log, "cursor", 0);
-}
-
-static int cursor_get(struct twinlog *log)
-{
-    uint64_t lsn;
-    return twinlog_cursor_get(log, "cursor", &lsn);
-}
-
-static int cursor_remove(struct twinlog *log)
-{
-    return twinlog_cursor_remove(log, "cursor");
-}
+CALL(cursor_set, twinlog_cursor_set(log, "cursor", 0))
+CALL(cursor_get, twinlog_cursor_get(log, "cursor", &(uint64_t){ 0 }))
+CALL(cursor_remove, twinlog_cursor_remove(log, "cursor"))
 
 static int each_cursor(void *context, const char *name, uint64_t lsn)
 {
@@ -141,25 +72,10 @@ static int each_cursor(void *context, const char *name, uint64_t lsn)
     return 0;
 }
 
-static int cursor_each(struct twinlog *log)
-{
-    return twinlog_cursor_each(log, each_cursor, NULL);
-}
-
-static int meta_set(struct twinlog *log)
-{
-    return twinlog_meta_set(log, "value", "bytes", SIZE);
-}
-
-static int meta_get(struct twinlog *log)
-{
-    return twinlog_meta_get(log, "value", NULL, 0, NULL);
-}
-
-static int meta_remove(struct twinlog *log)
-{
-    return twinlog_meta_remove(log, "value");
-}
+CALL(cursor_each, twinlog_cursor_each(log, each_cursor, NULL))
+CALL(meta_set, twinlog_meta_set(log, "value", "bytes", SIZE))
+CALL(meta_get, twinlog_meta_get(log, "value", NULL, 0, NULL))
+CALL(meta_remove, twinlog_meta_remove(log, "value"))
 
 static int each_value(void *context, const char *name, const void *data, size_t size)
 {
@@ -167,10 +83,7 @@ static int each_value(void *context, const char *name, const void *data, size_t 
     return 0;
 }
 
-static int meta_each(struct twinlog *log)
-{
-    return twinlog_meta_each(log, each_value, NULL);
-}
+CALL(meta_each, twinlog_meta_each(log, each_value, NULL))
 
 static int reader_attach(struct twinlog *log)
 {
@@ -191,23 +104,9 @@ static int read_one(struct twinlog *log)
     return twinlog_read(log, twinlog_first_lsn(log), data, sizeof(data), &record);
 }
 
-static int stat_log(struct twinlog *log)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    return twinlog_stat(log, &stat);
-}
-
-static int timings(struct twinlog *log)
-{
-    struct twinlog_timings result = TWINLOG_TIMINGS_INIT;
-    return twinlog_timings(log, &result);
-}
-
-static int close_log(struct twinlog *log)
-{
-    (void)log;
-    return 0; /* at the end */
-}
+CALL(stat_log, twinlog_stat(log, &(struct twinlog_stat)TWINLOG_STAT_INIT))
+CALL(timings, twinlog_timings(log, &(struct twinlog_timings)TWINLOG_TIMINGS_INIT))
+CALL(close_log, 0) /* at the end */
 
 /* ---- the calls on the directory, beside the log that is open -------------------------------------------------- */
 
@@ -249,19 +148,8 @@ static int ask_trim(struct twinlog *log)
     return rc == -ETIMEDOUT ? 0 : rc;
 }
 
-static int watch(struct twinlog *log)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    (void)log;
-    return twinlog_watch(log_dir, &stat, NULL);
-}
-
-static int inspect(struct twinlog *log)
-{
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    (void)log;
-    return twinlog_inspect(log_dir, &inspection);
-}
+CALL(watch, twinlog_watch(log_dir, &(struct twinlog_stat)TWINLOG_STAT_INIT, NULL))
+CALL(inspect, twinlog_inspect(log_dir, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))
 
 static int each_segment(void *context, const struct twinlog_segment *segment)
 {
@@ -269,17 +157,8 @@ static int each_segment(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-static int segments(struct twinlog *log)
-{
-    (void)log;
-    return twinlog_segments(log_dir, each_segment, NULL);
-}
-
-static int verify(struct twinlog *log)
-{
-    (void)log;
-    return twinlog_verify(log_dir, NULL, NULL);
-}
+CALL(segments, twinlog_segments(log_dir, each_segment, NULL))
+CALL(verify, twinlog_verify(log_dir, NULL, NULL))
 
 static const char *new_dir(const char *name)
 {
@@ -297,11 +176,7 @@ static int backup(struct twinlog *log)
     return twinlog_backup(log_dir, new_dir(name), NULL, NULL);
 }
 
-static int repair(struct twinlog *log)
-{
-    (void)log;
-    return twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL);
-}
+CALL(repair, twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL))
 
 /* ---- the table ------------------------------------------------------------------------------------------------ */
 
@@ -323,7 +198,6 @@ static const struct row rows[] = {
     { "skip", skip, "" },
     { "skip_lost", skip_lost, "" },
     { "submit", submit, "" },
-    { "drive", drive, "" },
     { "first_lsn", first_lsn, "" },
     { "last_lsn", last_lsn, "" },
     { "written_lsn", written_lsn, "" },

@@ -14,7 +14,6 @@
 #include "base/watermark.h"
 #include "check/check.h"
 #include "control/shared_page.h"
-#include "control/state.h"
 #include "log/log.h"
 #include "read/follower.h"
 #include "segment/segment.h"
@@ -110,20 +109,6 @@ static struct twinlog *let_it_fall_behind(void)
 
 CASE("beside other processes", make_disk, remove_disk);
 
-TEST(a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the_log)
-{
-    struct twinlog *looking = let_it_fall_behind();
-    struct opener opener = begin_opening();
-
-    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 41), -ERANGE);
-    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), 0);
-    ck_assert_uint_eq(cursor_of(looking), 40);
-    ck_assert_uint_eq(twinlog_durable_lsn(looking), 40);
-    ck_assert_int_eq(twinlog_wait(looking, 40, TWINLOG_LEVEL_DURABLE, 0), 0);
-    close_log(looking);
-    die_at_opening(&opener);
-}
-
 static struct twinlog_reader *open_reader(void)
 {
     const struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
@@ -157,27 +142,6 @@ TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
     expect_last(reader, 40);
     twinlog_reader_close(reader);
     die_at_opening(&opener);
-}
-
-/* No writer will tell what is there. */
-TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
-{
-    struct twinlog *log = open_writer();
-    struct twinlog_record record;
-
-    append_to(log, 20);
-    struct twinlog_reader *reader = open_reader();
-    append_to(log, 40);
-    close_log(log);
-    struct opener opener = begin_opening();
-    die_at_opening(&opener);
-    reader_expect_last(reader, 1, 40);
-    log = open_writer();
-    append_to(log, 41);
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-    ck_assert_uint_eq(record.lsn, 41);
-    twinlog_reader_close(reader);
-    close_log(log);
 }
 
 /* The last group landed after its writer had been killed: only a look at the files told of it. */

@@ -5,7 +5,6 @@
 #include "suites.h"
 
 #include "io/io_files.h"
-#include "log/handle.h"
 #include "recover/recover.h"
 
 #include <stddef.h>
@@ -78,9 +77,8 @@ static void spoil_record(uint64_t lsn)
 /* Records that are written and not synced; then the first of them is torn, as by a power cut. */
 static void lose_some(struct twinlog *log)
 {
-    struct twinlog_terms written = TWINLOG_TERMS_INIT;
+    struct twinlog_terms written = WITH_SIZE(terms, .level = TWINLOG_LEVEL_WRITTEN);
     const uint64_t lost_lsn = twinlog_last_lsn(log) + 1;
-    written.level = TWINLOG_LEVEL_WRITTEN;
     for (unsigned i = 0; i < DEAD; i++)
         ck_assert_int_eq(twinlog_append_batch(log, &(struct twinlog_entry){ .data = "dead", .size = 4 }, 1,
                                               &written, NULL),

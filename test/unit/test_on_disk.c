@@ -112,6 +112,30 @@ TEST_LOOP(opening_goes_on_behind_what_the_disk_has, WAY_COUNT *WAY_COUNT)
     }
 }
 
+/* An opening makes a file longer that a mapped log has cut, and fails. The next one finds that length in the page
+ * cache, and a sync writes it only if it has changed. */
+TEST(records_are_behind_a_length_that_the_disk_has)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
+    struct twinlog *log;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct simdisk *disk = make_disk(seed);
+        ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+        append(log, BEFORE);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        fail_sync(disk, SIM_SYNC, 1);
+        ck_assert_int_eq(
+            twl_log_open(simdisk_connect(disk), &WITH_SIZE(options, .segment_bytes = 65536), &log), -EIO);
+        simdisk_inject(disk, NULL);
+        log = open_on(disk, 0);
+        append(log, 30);
+        expect_after_power_cut(disk, 0, 1, BEFORE + 30);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        simdisk_destroy(disk);
+    }
+}
+
 /* Only the record at `lost_lsn` is one of which the sync failed. */
 static void expect_records(struct twinlog_reader *reader, uint64_t from, uint64_t lost_lsn, uint64_t last)
 {

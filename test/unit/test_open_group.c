@@ -9,22 +9,203 @@
 
 #include "../sim/simdisk.h"
 #include "base/bytes.h"
-#include "check/check.h"
 #include "control/shared_page.h"
 #include "hooked.h"
 #include "log/log.h"
 #include "logdir.h"
-#include "open_images.h"
 #include "read/reader.h"
 #include "recover/recover.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define BYTES SEGMENT_MIN_BYTES
+#define FIRST_RECORDS 5u /* of the log that was closed */
+
+/* ---- segments ---------------------------------------------------------------------------------- */
+
+/* A mapped segment, as a writer leaves it that dies: a header, a marker, and an open group of records and claims. */
+static struct image {
+    char name[SEGMENT_NAME_BYTES];
+    struct segment_header header;
+    unsigned char bytes[BYTES];
+    uint64_t at;        /* of the next record */
+    uint64_t first_lsn; /* of the open group */
+    uint64_t next_lsn;
+    struct group_header mark;
+    uint32_t seed, epoch_seed;
+} images[3];
+
+static struct io *images_io;
+static uint8_t log_id[LOG_ID_BYTES];
+static struct position closed_end; /* of the log that was closed */
+
+static size_t size_of(uint64_t lsn)
+{
+    return (size_t)(lsn * 37 % 600);
+}
+
+static void fill_payload(unsigned char *payload, uint64_t lsn)
+{
+    for (size_t i = 0; i < size_of(lsn); i++)
+        payload[i] = (unsigned char)(lsn + i * 7);
+}
+
+static bool is_payload(const void *data, size_t size, uint64_t lsn)
+{
+    unsigned char payload[600];
+    fill_payload(payload, lsn);
+    return size == size_of(lsn) && memcmp(data, payload, size) == 0;
+}
+
+static int64_t image_time(uint64_t lsn)
+{
+    return INT64_C(1000000000000000000) + (int64_t)lsn * 1000;
+}
+
+static void begin_image(struct image *image, uint64_t sequence, const struct position *position)
+{
+    memset(image, 0, sizeof(*image));
+    twl_segment_name(sequence, image->name);
+    image->header = (struct segment_header){ .incompatible = FEATURE_MAPPED,
+                                             .sequence = sequence,
+                                             .segment_id = 1000 + sequence,
+                                             .bytes = BYTES,
+                                             .epoch = position->epoch.number };
+    memcpy(image->header.log_id, log_id, sizeof(log_id));
+    twl_segment_header_encode(&image->header, image->bytes);
+    image->seed = twl_segment_seed(&image->header);
+    image->mark = (struct group_header){ .first_lsn = position->next_lsn,
+                                         .bytes = GROUP_HEADER_BYTES,
+                                         .durable_lsn = FIRST_RECORDS,
+                                         .chain = position->chain,
+                                         .epoch = { .number = position->epoch.number + 1, .salt = 77 },
+                                         .kind = GROUP_START,
+                                         .flags = GROUP_FIRST };
+    twl_group_header_encode(&image->mark, image->seed, SEGMENT_DATA_OFFSET,
+                            image->bytes + SEGMENT_DATA_OFFSET);
+    image->epoch_seed = twl_epoch_seed(log_id, image->mark.epoch);
+    image->first_lsn = image->next_lsn = position->next_lsn;
+    image->at = OPEN_RECORDS_OFFSET;
+}
+
+static struct position behind(const struct image *image)
+{
+    return (struct position){ .next_lsn = image->next_lsn,
+                              .chain = image->mark.checksum,
+                              .epoch = image->mark.epoch };
+}
+
+static void add_record(struct image *image)
+{
+    const uint64_t lsn = image->next_lsn++;
+    const struct record_header record = { .size = (uint32_t)size_of(lsn), .time_ns = image_time(lsn) };
+    unsigned char *at = image->bytes + image->at;
+    fill_payload(at + RECORD_HEADER_BYTES, lsn);
+    store_le64(at, twl_record_encode_open(at, image->epoch_seed, lsn, &record));
+    image->at += twl_record_bytes(record.size);
+}
+
+static void add_records(struct image *image, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        add_record(image);
+}
+
+static void add_claim(struct image *image, uint32_t size)
+{
+    unsigned char *at = image->bytes + image->at;
+    store_le64(at, twl_claim_encode(image->epoch_seed, image->next_lsn, size, 9));
+    if (size == CLAIM_END)
+        return;
+    memset(at + 8, 0xee, 16 + size); /* whatever its writer came to */
+    image->at += twl_record_bytes(size);
+    image->next_lsn++;
+}
+
+/* The group's header, as its writer puts it when everything is durable. */
+static struct group_header close_image(struct image *image)
+{
+    struct group_header group = { .first_lsn = image->first_lsn,
+                                  .count = (uint32_t)(image->next_lsn - image->first_lsn),
+                                  .bytes = (uint32_t)(image->at - OPEN_GROUP_OFFSET),
+                                  .durable_lsn = image->first_lsn - 1,
+                                  .chain = image->mark.checksum,
+                                  .epoch = image->mark.epoch,
+                                  .flags = GROUP_MAPPED };
+    twl_group_header_encode(&group, image->seed, OPEN_GROUP_OFFSET, image->bytes + OPEN_GROUP_OFFSET);
+    return group;
+}
+
+/* A marker behind the records. */
+static void add_close_mark(struct image *image)
+{
+    struct group_header mark = { .first_lsn = image->next_lsn,
+                                 .bytes = GROUP_HEADER_BYTES,
+                                 .durable_lsn = image->next_lsn - 1,
+                                 .chain = image->mark.checksum,
+                                 .epoch = image->mark.epoch,
+                                 .kind = GROUP_CLOSE };
+    uint64_t offset = image->next_lsn == image->first_lsn ? OPEN_GROUP_OFFSET : image->at;
+    twl_group_header_encode(&mark, image->seed, offset, image->bytes + offset);
+    image->at = offset + GROUP_HEADER_BYTES;
+}
+
+static void write_image(const struct image *image, size_t size)
+{
+    put_file(log_file(image->name), image->bytes, size);
+}
+
+/* ---- the log in front --------------------------------------------------------------------------- */
+
+static int remove_other(void *context, const char *name)
+{
+    struct io *there = context;
+    char first[SEGMENT_NAME_BYTES];
+    twl_segment_name(1, first);
+    bool is_other = twl_segment_name_is_ours(name) && strcmp(name, first) != 0;
+    return is_other ? there->ops->unlink(there, name) : 0;
+}
+
+/* What continues the log, in place of its spare segments. */
+static void find_closed_end(struct io *there)
+{
+    struct segment_set set;
+    struct recovery recovery;
+    struct twinlog_report report;
+    ck_assert_int_eq(twl_segment_set_open(there, SET_FOR_READING, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_recover(there, &set, false, NULL, &recovery), 0);
+    memcpy(log_id, set.entries[0].header.log_id, sizeof(log_id));
+    closed_end = recovery.position;
+    twl_segment_set_free(&set);
+    ck_assert_int_eq(there->ops->list(there, remove_other, there), 0);
+    ck_assert_int_eq(there->ops->sync_dir(there), 0);
+}
+
+static void make_closed_log(void)
+{
+    unsigned char payload[600];
+    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    struct twinlog *log = log_open(&options);
+    for (uint64_t lsn = 1; lsn <= FIRST_RECORDS; lsn++) {
+        fill_payload(payload, lsn);
+        ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
+    }
+    log_close(log);
+    images_io = log_io(false);
+    find_closed_end(images_io);
+}
+
+/* In the first segment behind it. */
+static struct image *first_image(unsigned records)
+{
+    begin_image(&images[0], 2, &closed_end);
+    add_records(&images[0], records);
+    return &images[0];
+}
 
 static void set_up(void)
 {
@@ -65,56 +246,6 @@ static void expect_record(uint64_t lsn)
     ck_assert(is_payload(record.payload, record.header.size, lsn));
 }
 
-TEST(an_open_group_is_walked_record_by_record_and_grows)
-{
-    struct image *image = first_image(20);
-    write_image(image, BYTES);
-    begin_walk(image);
-    for (uint64_t lsn = image->first_lsn; lsn < image->next_lsn; lsn++) {
-        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-        ck_assert_uint_eq(cursor.records_left, 1);
-        expect_record(lsn);
-    }
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 0);
-    ck_assert_uint_eq(cursor.group.count, 20);
-    ck_assert_uint_eq(cursor.position.chain, image->mark.checksum);
-
-    uint64_t lsn = image->next_lsn, at = image->at;
-    add_record(image);
-    patch_file(log_file(image->name), (off_t)at + 8, image->bytes + at + 8, (size_t)(image->at - at - 8));
-    twl_iter_refresh(&cursor);
-    ck_assert_msg(twl_iter_enter_group(&cursor) == 0, "the word that makes it complete is missing");
-    patch_file(log_file(image->name), (off_t)at, image->bytes + at, 8);
-    twl_iter_refresh(&cursor);
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    expect_record(lsn);
-    end_walk();
-}
-
-TEST(a_claim_ends_the_walk_unless_it_is_passed)
-{
-    struct image *image = first_image(3);
-    add_claim(image, 1000);
-    add_records(image, 2);
-    add_claim(image, CLAIM_END);
-    write_image(image, BYTES);
-    for (int passes = 0; passes < 2; passes++) {
-        unsigned count = 0, fillers = 0;
-        begin_walk(image);
-        cursor.passes_claims = passes;
-        while (twl_iter_enter_group(&cursor) > 0) {
-            struct cursor_record record;
-            ck_assert_int_eq(twl_iter_next_record(&cursor, &record), 1);
-            fillers += record.header.kind == RECORD_FILLER;
-            count++;
-        }
-        ck_assert_uint_eq(count, passes ? 6 : 3);
-        ck_assert_uint_eq(fillers, passes ? 1 : 0);
-        ck_assert_int_eq(twl_iter_has_ended(&cursor), passes);
-        end_walk();
-    }
-}
-
 TEST(what_a_file_lacks_is_zeros)
 {
     struct image *image = first_image(4);
@@ -132,45 +263,6 @@ TEST(what_a_file_lacks_is_zeros)
             end_walk();
         }
     }
-}
-
-TEST(a_group_that_was_open_stands_outside_the_chain)
-{
-    struct image *image = &images[0];
-    for (int has_header = 0; has_header < 2; has_header++)
-        for (unsigned records = 0; records < 3; records++) {
-            begin_image(image, 2, &closed_end);
-            add_records(image, records);
-            if (has_header && records > 0)
-                close_image(image);
-            add_close_mark(image);
-            write_image(image, (size_t)image->at);
-            begin_walk(image);
-            unsigned count = 0;
-            while (twl_iter_accept_group(&cursor) > 0 && cursor.group.kind == GROUP_RECORDS)
-                count += cursor.entered;
-            ck_assert_uint_eq(count, records);
-            ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
-            ck_assert_uint_eq(cursor.offset, image->at);
-            end_walk();
-        }
-}
-
-TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
-{
-    struct image *image = first_image(10);
-    uint64_t torn = image->at, torn_lsn = image->next_lsn;
-    add_records(image, 3);
-    image->bytes[torn + RECORD_HEADER_BYTES] ^= 1;
-    write_image(image, BYTES);
-    begin_walk(image);
-    while (twl_iter_accept_group(&cursor) > 0)
-        continue;
-    ck_assert_uint_eq(cursor.offset, torn);
-    ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
-    ck_assert_int_eq(twl_iter_accept_group(&cursor), 0);
-    ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
-    end_walk();
 }
 
 TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
@@ -631,235 +723,4 @@ TEST(a_backup_has_what_an_open_group_holds)
     strcpy(log_dir, copy);
     expect_all(last_lsn, 0);
     expect_to_go_on(last_lsn, 0);
-}
-
-CASE("crashes", NULL, NULL);
-
-#define POWER_CUTS REPEATS(3000u, 400u)
-#define KILLS REPEATS(40u, 10u)
-#define LOST_PAGES REPEATS(400u, 80u)
-
-static struct rng chance;
-
-static struct simdisk *make_disk(void)
-{
-    const struct simdisk_options machine = { .seed = rng_next(&chance), .has_direct = true };
-    struct simdisk *disk = simdisk_create(&machine);
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    unsigned char payload[600];
-    struct twinlog *log = log_on(simdisk_connect(disk), &options);
-    for (uint64_t lsn = 1; lsn <= FIRST_RECORDS; lsn++) {
-        fill_payload(payload, lsn);
-        ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
-    }
-    ck_assert_int_eq(twinlog_close(log), 0);
-    struct io *on_disk = simdisk_connect(disk);
-    find_closed_end(on_disk);
-    on_disk->ops->destroy(on_disk);
-    return disk;
-}
-
-/* Its header is durable and so is a closed group; the rest of it may be lost. */
-static void write_to_disk(struct simdisk *disk, const struct image *image, bool is_closed)
-{
-    struct io *on_disk = simdisk_connect(disk);
-    struct io_file *file;
-    ck_assert_int_eq(io_open(on_disk, image->name, IO_CREATE, &file), 0);
-    ck_assert_int_eq(io_allocate(file, BYTES, IO_ALLOCATE_SPACE), 0);
-    ck_assert_int_eq(io_write_at(file, image->bytes, SEGMENT_HEADER_BYTES, 0), 0);
-    ck_assert_int_eq(io_sync(file), 0);
-    ck_assert_int_eq(on_disk->ops->sync_dir(on_disk), 0);
-    ck_assert_int_eq(io_write_at(file, image->bytes + SEGMENT_DATA_OFFSET, BYTES - SEGMENT_DATA_OFFSET,
-                                 SEGMENT_DATA_OFFSET),
-                     0);
-    if (is_closed)
-        ck_assert_int_eq(io_sync(file), 0);
-    io_close(file);
-    on_disk->ops->destroy(on_disk);
-}
-
-/* LSN of the last record that a reader finds; all before it are there. */
-static uint64_t read_disk(struct simdisk *disk, uint64_t filler_lsn)
-{
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t lsn = 0;
-    struct twinlog_report report = { 0 };
-    int rc =
-        twl_reader_open(simdisk_connect(disk), &WITH_SIZE(reader_options, .ret_report = &report), &reader);
-    ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
-    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-        lsn += lsn + 1 == filler_lsn ? 2 : 1;
-        ck_assert_uint_eq(record.lsn, lsn);
-        ck_assert(is_payload(record.data, record.size, lsn));
-    }
-    ck_assert_int_eq(rc, 0);
-    twinlog_reader_close(reader);
-    return lsn;
-}
-
-/* Opens the log and appends a record; its LSN. */
-static uint64_t go_on(struct simdisk *disk, uint64_t after_lsn)
-{
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    unsigned char payload[600];
-    uint64_t lsn;
-    struct twinlog *log = log_on(simdisk_connect(disk), &options);
-    fill_payload(payload, after_lsn + 1);
-    ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(after_lsn + 1), &lsn), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    return lsn;
-}
-
-static void expect_nothing_open(struct simdisk *disk)
-{
-    struct io *on_disk = simdisk_connect(disk);
-    struct segment_set set;
-    struct twinlog_report report;
-    bool is_open;
-    ck_assert_int_eq(twl_segment_set_open(on_disk, SET_FOR_READING, NULL, &set, &report), 0);
-    for (size_t i = 0; i < set.started; i++) {
-        ck_assert_int_eq(twl_segment_is_open(on_disk, &set.entries[i], &is_open), 0);
-        ck_assert(!is_open);
-    }
-    twl_segment_set_free(&set);
-    on_disk->ops->destroy(on_disk);
-}
-
-/* What is left of the log after a crash: these records, and others can follow. */
-static void expect_prefix(struct simdisk *disk, uint64_t last_lsn, uint64_t filler_lsn)
-{
-    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
-    uint64_t records;
-    unsigned findings = 0;
-    ck_assert_uint_eq(read_disk(disk, filler_lsn), last_lsn);
-    ck_assert_uint_eq(go_on(disk, last_lsn), last_lsn + 1);
-    expect_nothing_open(disk);
-    ck_assert_uint_eq(go_on(disk, last_lsn + 1), last_lsn + 2);
-    ck_assert_uint_eq(read_disk(disk, filler_lsn), last_lsn + 2);
-    options.each = count_damage;
-    options.context = &findings;
-    ck_assert_int_eq(twl_verify(simdisk_connect(disk), &options, &records), 0);
-    ck_assert_uint_eq(findings, 0);
-    ck_assert_uint_eq(records, last_lsn + 2 - (filler_lsn > 0));
-}
-
-/* While a process opens the log: at any moment there may be a crash. */
-struct opening {
-    struct simdisk *disk;
-    enum simdisk_cut cut;
-    uint64_t last_lsn, filler_lsn;
-    bool is_over; /* it appends by now */
-    unsigned crashes;
-};
-
-static void crash(void *context, enum simdisk_op op)
-{
-    struct opening *opening = context;
-    (void)op;
-    if (opening->is_over)
-        return;
-    struct simdisk *image = simdisk_crash_image(opening->disk, opening->cut, rng_next(&chance));
-    expect_prefix(image, opening->last_lsn, opening->filler_lsn);
-    simdisk_destroy(image);
-    opening->crashes++;
-}
-
-static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64_t last_lsn,
-                              uint64_t filler_lsn)
-{
-    struct opening opening = { .disk = disk, .cut = cut, .last_lsn = last_lsn, .filler_lsn = filler_lsn };
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    simdisk_set_hook(disk, crash, &opening);
-    struct twinlog *log = log_on(simdisk_connect(disk), &options);
-    opening.is_over = true;
-    simdisk_set_hook(disk, NULL, NULL);
-    ck_assert_uint_gt(opening.crashes, 8);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    expect_prefix(disk, last_lsn, filler_lsn);
-}
-
-TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
-{
-    chance.state = test_seed();
-    for (unsigned run = 0; run < POWER_CUTS; run++) {
-        struct simdisk *disk = make_disk();
-        bool is_first_closed = rng_below(&chance, 2) == 0;
-        uint64_t most = make_three_images(is_first_closed, 30 + (unsigned)rng_below(&chance, 60));
-        for (size_t i = 0; i < 3; i++)
-            write_to_disk(disk, &images[i], i == 0 && is_first_closed);
-        static const enum simdisk_cut cuts[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM, SIM_CUT_GARBAGE };
-        enum simdisk_cut cut = cuts[rng_below(&chance, 4)];
-        struct simdisk *left = simdisk_crash_image(disk, cut, rng_next(&chance));
-        uint64_t last_lsn = read_disk(left, 0);
-        ck_assert_uint_ge(last_lsn, is_first_closed ? images[0].next_lsn - 1 : FIRST_RECORDS);
-        ck_assert_uint_le(last_lsn, most);
-        if (cut == SIM_CUT_ALL)
-            ck_assert_uint_eq(last_lsn, most);
-        if (run % 50 == 0)
-            open_with_crashes(left, SIM_CUT_RANDOM, last_lsn, 0);
-        else
-            expect_prefix(left, last_lsn, 0);
-        simdisk_destroy(left);
-        simdisk_destroy(disk);
-    }
-}
-
-/* Reads through the page cache go on to show them, as long as they are there. */
-static void lose_pages(struct simdisk *disk, const struct image *image)
-{
-    const struct simdisk_fault fault = { .op = SIM_SYNC, .nth = 1, .error = -EIO };
-    struct io *on_disk = simdisk_connect(disk);
-    struct io_file *file;
-    ck_assert_int_eq(io_open(on_disk, image->name, 0, &file), 0);
-    simdisk_inject(disk, &fault);
-    ck_assert_int_eq(io_sync(file), -EIO);
-    io_close(file);
-    on_disk->ops->destroy(on_disk);
-}
-
-static uint64_t last_after_power_cut(struct simdisk *disk)
-{
-    struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
-    uint64_t lsn = read_disk(image, 0);
-    simdisk_destroy(image);
-    return lsn;
-}
-
-TEST(what_only_the_page_cache_has_is_neither_shown_nor_counted)
-{
-    chance.state = test_seed();
-    for (unsigned run = 0; run < LOST_PAGES; run++) {
-        struct simdisk *disk = make_disk();
-        bool is_first_closed = rng_below(&chance, 2) == 0;
-        uint64_t most = make_three_images(is_first_closed, 30 + (unsigned)rng_below(&chance, 60));
-        for (size_t i = 0; i < 3; i++)
-            write_to_disk(disk, &images[i], i == 0 && is_first_closed);
-        for (size_t i = rng_below(&chance, 3); i < 3; i++)
-            lose_pages(disk, &images[i]);
-        uint64_t last_lsn = read_disk(disk, 0);
-        ck_assert_uint_le(last_lsn, most);
-        if (run % 2 == 0)
-            ck_assert_uint_ge(last_after_power_cut(disk), last_lsn);
-        if (run % 10 == 0)
-            open_with_crashes(disk, SIM_CUT_NONE, last_lsn, 0);
-        else
-            expect_prefix(disk, last_lsn, 0);
-        ck_assert_uint_eq(last_after_power_cut(disk), last_lsn + 2);
-        simdisk_destroy(disk);
-    }
-}
-
-TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
-{
-    chance.state = test_seed();
-    for (unsigned run = 0; run < KILLS; run++) {
-        struct simdisk *disk = make_disk();
-        uint64_t last_lsn = make_three_images(false, 20);
-        uint64_t filler_lsn = put_claim_in_second(5 + (unsigned)rng_below(&chance, 10));
-        for (size_t i = 0; i < 3; i++)
-            write_to_disk(disk, &images[i], false);
-        open_with_crashes(disk, SIM_KILL, last_lsn, filler_lsn);
-        simdisk_destroy(disk);
-    }
 }

@@ -66,13 +66,13 @@ static void on_fault(int number)
 
 static int get_stuck(void)
 {
-    const struct twinlog_options options = shared(TWINLOG_NO_THREAD);
+    const struct twinlog_options options = shared(LOG_NO_THREADS);
     struct twinlog *log;
     uint64_t lsn;
 
     unreadable = mmap(NULL, PAYLOAD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     signal(SIGSEGV, on_fault);
-    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    EXPECT(log_try(&options, &log) == 0);
     EXPECT(twinlog_append(log, unreadable, PAYLOAD, &lsn) == 0);
     EXPECT(twinlog_close(log) == 0);
     return 0;
@@ -112,7 +112,7 @@ CASE("one that stands still", gate_set_up, logdir_remove);
 
 TEST(a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_waiting)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
     const uint64_t before = append(log);
     const pid_t child = start_stuck();
     struct waiter waiter = { .log = log, .lsn = append(log) };
@@ -162,7 +162,7 @@ static int die_before_a_child(unsigned handles)
     uint64_t lsn;
 
     while (handles-- > 0)
-        EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+        EXPECT(log_try(&options, &log) == 0);
     for (unsigned i = 0; i < RECORDS; i++)
         EXPECT(twinlog_append(log, bytes, sizeof(bytes), &lsn) == 0);
     const pid_t child = fork_quietly();
@@ -211,8 +211,8 @@ static void drop_first_record(void)
 
 TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
-    const struct twinlog_options options = shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    const struct twinlog_options options = shared(LOG_NO_THREADS);
     struct twinlog *other;
 
     const uint64_t lsn = append(log);
@@ -222,7 +222,7 @@ TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
     } else if (_i == 1) {
         ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, 0), -EIO);
     } else {
-        ck_assert_int_eq(twinlog_open(log_dir, &options, &other), 0);
+        ck_assert_int_eq(log_try(&options, &other), 0);
         ck_assert_int_eq(twinlog_sync(other), -EIO);
         ck_assert_int_eq(twinlog_close(other), -EIO);
     }
@@ -232,8 +232,8 @@ TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
 
 TEST(a_sync_that_cannot_follow_says_so)
 {
-    const struct twinlog_options options = shared(TWINLOG_NO_THREAD);
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD), *behind = gate_log(&options);
+    const struct twinlog_options options = shared(LOG_NO_THREADS);
+    struct twinlog *log = open_shared(LOG_NO_THREADS), *behind = gate_log(&options);
 
     append(log);
     ck_assert_int_eq(twinlog_sync(behind), 0);
@@ -265,7 +265,7 @@ static unsigned count_open_files(void)
 
 TEST(a_process_without_a_thread_lets_go_of_what_is_full)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
 
     append(log);
     const unsigned files = count_open_files();

@@ -4,19 +4,16 @@
  * another process sees, and what the library refuses to touch.
  */
 #define _GNU_SOURCE
-#include "format/checksum.h"
 #include "logdir.h"
 #include "suites.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -30,13 +27,10 @@
 
 static struct shared {
     _Atomic int step;
-    _Atomic uint64_t acked;   /* records of the writing child */
-    _Atomic uint64_t read[2]; /* LSNs, by each reading child */
-    _Atomic bool must_stop;
+    _Atomic uint64_t acked; /* records of the writing child */
 } * shared;
 
 static uint32_t wanted_io;
-static uint32_t reading_child;
 
 static void prepare(void)
 {
@@ -183,19 +177,6 @@ static void kill_after(pid_t child, uint64_t records)
     kill(child, SIGKILL);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
     ck_assert_uint_ge(atomic_load(&shared->acked), records);
-}
-
-TEST_LOOP(a_killed_writer_is_followed_by_the_next, LOG_IO_KINDS)
-{
-    if (!choose(_i, "a_killed_writer_is_followed_by_the_next"))
-        return;
-    kill_after(start_child(append_for_ever), 30);
-    struct twinlog *log = open_wanted();
-    uint64_t there = twinlog_last_lsn(log);
-    ck_assert_uint_ge(there, atomic_load(&shared->acked));
-    append_records(log, 0, 0, 10);
-    log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, there + 10);
 }
 
 CASE("fork", prepare, logdir_remove);
@@ -417,113 +398,7 @@ TEST_LOOP(a_child_of_a_killed_process_keeps_nothing_locked, TWINLOG_MODE_SHARED 
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }
 
-/* Another program has none of the writer's files: they are closed on exec. */
-static int open_and_leave_a_program(void)
-{
-    int told[2];
-    char byte;
-
-    parents_log = open_wanted();
-    append_records(parents_log, 0, 0, 5);
-    EXPECT(pipe2(told, O_CLOEXEC) == 0);
-    if (fork_quietly() == 0) {
-        dup2(pipe_ends[0], STDIN_FILENO);
-        execlp("cat", "cat", NULL);
-        _exit(1);
-    }
-    close(told[1]);
-    close(pipe_ends[1]);
-    EXPECT(read(told[0], &byte, 1) == 0); /* closed by exec */
-    kill(getpid(), SIGKILL);
-    return 1;
-}
-
-TEST(a_program_that_a_killed_writer_started_does_not)
-{
-    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
-    ck_assert_int_eq(run_child(open_and_leave_a_program), 128 + SIGKILL);
-    log_close(open_wanted());
-    close(pipe_ends[1]);
-    ck_assert_uint_eq(log_check().last_lsn, 5);
-}
-
 CASE("readers in other processes", prepare, logdir_remove);
-
-static int read_until_told(void)
-{
-    _Atomic uint64_t *const note = &shared->read[reading_child];
-    struct twinlog_reader *reader;
-    struct tally tally = { 0 };
-    bool is_last = false;
-    const char *wrong;
-
-    EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
-    atomic_store(&shared->step, (int)reading_child + 1);
-    while (!is_last) {
-        is_last = atomic_load(&shared->must_stop);
-        int64_t count = tally_rest(&tally, reader, &wrong);
-        if (count < 0)
-            fprintf(stderr, "record %" PRIu64 ": %s\n", tally.last_lsn + 1,
-                    wrong ? wrong : twinlog_strerror((int)count));
-        EXPECT(count >= 0);
-        atomic_store(note, tally.last_lsn);
-        sched_yield();
-    }
-    twinlog_reader_close(reader);
-    return 0;
-}
-
-static pid_t start_reader(uint32_t number)
-{
-    reading_child = number;
-    pid_t child = start_child(read_until_told);
-    AWAIT(atomic_load(&shared->step) == (int)number + 1);
-    return child;
-}
-
-static void expect_both_read(uint64_t lsn)
-{
-    for (int i = 0; i < 2; i++) {
-        AWAIT(atomic_load(&shared->read[i]) >= lsn);
-        ck_assert_uint_eq(atomic_load(&shared->read[i]), lsn);
-    }
-}
-
-/* One begins beside a writer, the other while there is none. */
-TEST_LOOP(a_reader_in_another_process_follows_any_writer, LOG_IO_KINDS)
-{
-    pid_t readers[2];
-
-    if (!choose(_i, "a_reader_in_another_process_follows_any_writer"))
-        return;
-    struct twinlog *log = open_wanted();
-    append_records(log, 0, 0, 30);
-    readers[0] = start_reader(0);
-    log_close(log);
-    readers[1] = start_reader(1);
-    expect_both_read(30);
-
-    log = open_wanted();
-    append_records(log, 0, 30, 200);
-    expect_both_read(230); /* before it is closed */
-    ck_assert_int_eq(enqueue_record(log, 0, 230, NULL), 0);
-    log_close(log);
-    expect_both_read(231);
-
-    kill_after(start_child(append_for_ever), 30);
-    log = open_wanted();
-    uint64_t last = twinlog_last_lsn(log);
-    ck_assert_uint_ge(last, 231 + atomic_load(&shared->acked));
-    expect_both_read(last);
-    append_records(log, 0, 231, 20);
-    expect_both_read(last + 20);
-    log_close(log);
-
-    atomic_store(&shared->must_stop, true);
-    ck_assert_int_eq(wait_child(readers[0]), 0);
-    ck_assert_int_eq(wait_child(readers[1]), 0);
-    ck_assert_uint_eq(log_check().last_lsn, last + 20);
-}
 
 /* Bytes behind the end, as a group leaves them that was being written. */
 static void scribble_behind_the_end(void)
@@ -622,7 +497,7 @@ TEST(a_directory_of_other_files_is_left_alone)
     log_close(log_open(NULL));
 }
 
-/* ---- segments that are none, or not this log's -------------------------------------------------- */
+/* ---- names of segments --------------------------------------------------------------------------- */
 
 static void make_log_of_segments(void)
 {
@@ -633,166 +508,7 @@ static void make_log_of_segments(void)
     log_close(log);
 }
 
-static const char *segment_name(uint64_t sequence)
-{
-    return strrchr(log_segment(sequence), '/') + 1;
-}
-
-static int note_finding(void *context, const struct twinlog_report *finding)
-{
-    struct twinlog_report *first = context;
-
-    if (first->error == 0)
-        *first = *finding;
-    return 0;
-}
-
-static void expect_report(const char *name, const struct twinlog_report *report, int error, uint64_t sequence)
-{
-    ck_assert_msg(report->error == error, "%s: the report has %s", name, twinlog_strerror(report->error));
-    ck_assert_msg(strcmp(report->file, segment_name(sequence)) == 0, "%s: the report names %s, not %s", name,
-                  report->file, segment_name(sequence));
-    ck_assert_msg(strstr(report->text, segment_name(sequence)), "%s: the report is: %s", name, report->text);
-}
-
-/* By everybody, with the segment's name, and nothing is changed by that. */
-static void expect_refused(int error, uint64_t sequence)
-{
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct twinlog_verify_options verify_options = TWINLOG_VERIFY_OPTIONS_INIT;
-    struct twinlog_report report = { 0 };
-    const uint64_t before = log_fingerprint(false);
-
-    ck_assert_int_eq(log_open_error(NULL), error);
-    ck_assert_uint_eq(log_report.action, TWINLOG_DID_REFUSE);
-    expect_report("open", &log_report, error, sequence);
-    ck_assert_int_eq(reader_error(&report), error);
-    expect_report("reader", &report, error, sequence);
-    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), error);
-    expect_report("inspect", &inspection.report, error, sequence);
-    memset(&report, 0, sizeof(report));
-    verify_options.each = note_finding;
-    verify_options.context = &report;
-    ck_assert_int_eq(twinlog_verify(log_dir, &verify_options, NULL), error);
-    expect_report("verify", &report, error, sequence);
-    ck_assert_uint_eq(log_fingerprint(false), before);
-}
-
-static void hide(uint64_t sequence)
-{
-    char to[700];
-
-    snprintf(to, sizeof(to), "%s/hidden", log_parent);
-    ck_assert_int_eq(rename(log_segment(sequence), to), 0);
-}
-
-static void put_back(uint64_t sequence)
-{
-    char from[700];
-
-    snprintf(from, sizeof(from), "%s/hidden", log_parent);
-    unlink(log_segment(sequence));
-    ck_assert_int_eq(rename(from, log_segment(sequence)), 0);
-    ck_assert_uint_eq(log_check().last_lsn, 400);
-    log_close(log_open(NULL));
-}
-
 CASE("segments", prepare, logdir_remove);
-
-/* Which cannot be told from a segment with an overwritten header. */
-TEST(a_file_that_is_only_named_like_a_segment_is_refused)
-{
-    static const unsigned char text[8192] = "Dear diary,";
-
-    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
-    put_file(log_segment(1), text, sizeof(text));
-    expect_refused(TWINLOG_ECORRUPT, 1);
-    put_file(log_segment(1), text, 11);
-    expect_refused(TWINLOG_ECORRUPT, 1);
-    ck_assert_int_eq(unlink(log_segment(1)), 0);
-    make_log_of_segments();
-    hide(2);
-    put_file(log_segment(2), text, sizeof(text));
-    expect_refused(TWINLOG_ECORRUPT, 2);
-    put_back(2);
-}
-
-static void patch_header(uint64_t sequence, size_t at, uint32_t value)
-{
-    unsigned char prefix[24];
-    const char *path = log_segment(sequence);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-    ck_assert_int_eq(pread(fd, prefix, sizeof(prefix), 0), sizeof(prefix));
-    close(fd);
-    for (int i = 0; i < 4; i++)
-        prefix[at + (size_t)i] = (unsigned char)(value >> (8 * i));
-    value = twl_crc32c(0, prefix, 20);
-    for (int i = 0; i < 4; i++)
-        prefix[20 + i] = (unsigned char)(value >> (8 * i));
-    patch_file(path, 0, prefix, sizeof(prefix));
-}
-
-TEST(a_newer_format_is_told_from_damage)
-{
-    static const unsigned char flip = 0x7f;
-
-    make_log_of_segments();
-    patch_header(3, 8, 2); /* the version */
-    expect_refused(TWINLOG_EVERSION, 3);
-    patch_header(3, 8, 1);
-    patch_header(3, 12, 0x80); /* a feature that must be known */
-    expect_refused(TWINLOG_EVERSION, 3);
-    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEWER_FORMAT);
-    patch_header(3, 12, 0);
-    ck_assert_uint_eq(log_check().last_lsn, 400);
-    patch_file(log_segment(3), 8, &flip, 1); /* the same place, without its checksum */
-    expect_refused(TWINLOG_ECORRUPT, 3);
-    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_HEADER);
-}
-
-TEST(a_segment_that_was_truncated_is_damage)
-{
-    static const off_t sizes[] = { 65535, 65536 - 4096, 10000, 4096 };
-
-    make_log_of_segments();
-    for (uint64_t sequence = 1; sequence <= 3; sequence += 2)
-        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-            char copy[700];
-
-            snprintf(copy, sizeof(copy), "%s/copy%" PRIu64 "-%zu", log_parent, sequence, i);
-            copy_directory(log_dir, copy);
-            ck_assert_int_eq(truncate(log_segment(sequence), sizes[i]), 0);
-            expect_refused(TWINLOG_ECORRUPT, sequence);
-            ck_assert_uint_eq(log_report.offset, (uint64_t)sizes[i]);
-            ck_assert_uint_eq(log_report.segment, sequence);
-            snprintf(log_dir, sizeof(log_dir), "%.299s", copy);
-            ck_assert_uint_eq(log_check().last_lsn, 400);
-        }
-}
-
-TEST(a_segment_of_another_log_is_refused)
-{
-    char other[700];
-
-    make_log_of_segments();
-    snprintf(other, sizeof(other), "%s/other", log_parent);
-    ck_assert_int_eq(rename(log_dir, other), 0);
-    make_log_of_segments();
-    hide(3);
-    const char *path = log_segment(3);
-    snprintf(other, sizeof(other), "%s/other/%s", log_parent, segment_name(3));
-    ck_assert_int_eq(link(other, path), 0);
-    expect_refused(TWINLOG_EFOREIGN, 3);
-    put_back(3);
-}
-
-TEST(a_second_copy_of_a_segment_is_refused)
-{
-    make_log_of_segments();
-    ck_assert_int_eq(link(log_segment(2), log_segment(0x99)), 0);
-    expect_refused(TWINLOG_EFOREIGN, 0x99);
-}
 
 /* Headers say what a file is. */
 TEST(the_name_of_a_segment_means_nothing)
@@ -810,37 +526,80 @@ TEST(the_name_of_a_segment_means_nothing)
     ck_assert_uint_eq(log_check().next[0], tally.next[0] + 100);
 }
 
-/* A link may lead out of the directory, a pipe keeps its reader waiting. */
-TEST(a_segment_must_be_a_regular_file)
-{
-    char elsewhere[700];
+CASE("programs that are started", logdir_make, logdir_remove);
 
-    make_log_of_segments();
-    snprintf(elsewhere, sizeof(elsewhere), "%s/hidden", log_parent);
-    hide(2);
-    ck_assert_int_eq(symlink(elsewhere, log_segment(2)), 0);
-    expect_refused(-ELOOP, 2);
-    ck_assert_int_eq(unlink(log_segment(2)), 0);
-    ck_assert_int_eq(mkfifo(log_segment(2), 0666), 0);
-    expect_refused(-EINVAL, 2);
-    ck_assert_int_eq(unlink(log_segment(2)), 0);
-    ck_assert_int_eq(mkdir(log_segment(2), 0777), 0);
-    expect_refused(-EISDIR, 2);
-    ck_assert_int_eq(rmdir(log_segment(2)), 0);
-    put_back(2);
+/* What a program sees that is started now, one line for each descriptor. */
+static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
+{
+    FILE *pipe = popen("exec ls -l /proc/self/fd", "re");
+    unsigned count = 0;
+    char line[1000];
+
+    ck_assert_ptr_nonnull(pipe);
+    ret_lines[0] = '\0';
+    while (fgets(line, sizeof(line), pipe)) {
+        const size_t used = strlen(ret_lines);
+        count += strstr(line, " -> ") != NULL;
+        snprintf(ret_lines + used, room - used, "%s", line);
+    }
+    ck_assert_int_eq(pclose(pipe), 0);
+    return count;
 }
 
-TEST(a_lock_file_that_is_a_link_is_refused)
+TEST_LOOP(no_descriptor_is_inherited, LOG_IO_KINDS)
 {
-    char elsewhere[700];
+    static char before[10000], meanwhile[10000];
+    struct twinlog_options options = log_options((uint32_t)_i, 0);
+    struct twinlog_reader_options mapping = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_committer *committer = NULL;
+    struct twinlog *log, *together = NULL, *looking;
+    struct twinlog_reader *outside, *attached, *mapped;
+    struct twinlog_queue *queue;
+    struct twinlog_record record;
+    char other_dir[600];
 
-    make_log_of_segments();
-    snprintf(elsewhere, sizeof(elsewhere), "%s/elsewhere", log_parent);
-    put_file(elsewhere, "text", 4);
-    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
-    ck_assert_int_eq(symlink(elsewhere, log_file("writer.lock")), 0);
-    ck_assert_int_eq(log_open_error(NULL), -ELOOP);
-    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
-    ck_assert_uint_eq(log_check().last_lsn, 400);
-    log_close(log_open(NULL));
+    if (!log_can_use("no_descriptor_is_inherited", options.io, 0))
+        return;
+    log = log_open(NULL);
+    append_records(log, 0, 0, 1);
+    log_close(log);
+    const unsigned usual = descriptors_of_a_program(before, sizeof(before));
+    snprintf(other_dir, sizeof(other_dir), "%s/other", log_parent);
+    options.segment_bytes = 64 * KIB;
+    options.spare_segments = 2;
+    log = log_open(&options);
+    options = log_options(0, 0);
+    if (twinlog_committer_open(NULL, &committer) == 0) {
+        options.committer = committer;
+        ck_assert_int_eq(twinlog_open(other_dir, &options, &together), 0);
+        ck_assert_int_eq(twinlog_append(together, "one", 3, NULL), 0);
+    }
+    options = log_options(0, TWINLOG_READ_ONLY);
+    ck_assert_int_eq(twinlog_open(log_dir, &options, &looking), 0);
+    outside = log_reader(0, 0);
+    attached = log_attach(log, 0, 0);
+    mapping.flags = TWINLOG_READER_MMAP;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &mapping, &mapped), 0);
+    ck_assert_int_eq(twinlog_reader_next(outside, &record), 1);
+    ck_assert_int_eq(twinlog_reader_next(attached, &record), 1);
+    ck_assert_int_eq(twinlog_reader_next(mapped, &record), 1);
+    ck_assert_int_ge(twinlog_reader_fd(outside), 0);
+    ck_assert_int_ge(twinlog_reader_fd(attached), 0);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    ck_assert_int_ge(twinlog_queue_fd(queue), 0);
+    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+
+    const unsigned now = descriptors_of_a_program(meanwhile, sizeof(meanwhile));
+    ck_assert_msg(now == usual, "before:\n%sand with logs open:\n%s", before, meanwhile);
+
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    twinlog_reader_close(outside);
+    twinlog_reader_close(attached);
+    twinlog_reader_close(mapped);
+    log_close(looking);
+    if (together)
+        log_close(together);
+    if (committer)
+        ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    log_close(log);
 }

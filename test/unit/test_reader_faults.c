@@ -132,36 +132,6 @@ TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
 
 CASE("damage and failures", logdir_make, logdir_remove);
 
-TEST_LOOP(damage_is_met_from_both_sides_and_passed_by_a_seek, 2)
-{
-    struct twinlog_record record;
-    uint64_t lsn = 0;
-    int rc;
-
-    log_close(make_life_log(MANY));
-    flip(3, 30000);
-    struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
-    while ((rc = twinlog_reader_next(reader, &record)) > 0)
-        expect_it(rc, &record, ++lsn, 0);
-    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
-    ck_assert_uint_eq(reader_report.finding, TWINLOG_FOUND_DAMAGE);
-    ck_assert_uint_eq(reader_report.first_lsn, lsn + 1);
-    ck_assert_uint_eq(reader_report.segment, 3);
-    ck_assert_uint_le(reader_report.offset, 30000);
-    expect_no_next(reader, TWINLOG_ECORRUPT);
-    expect_no_previous(reader, TWINLOG_ECORRUPT);
-    ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
-
-    ck_assert_int_eq(twinlog_reader_seek(reader, MANY), 0);
-    expect_next(reader, MANY, 0);
-    for (lsn = MANY + 1; (rc = twinlog_reader_previous(reader, &record)) > 0;)
-        expect_it(rc, &record, --lsn, 0);
-    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
-    ck_assert_int_eq(twinlog_reader_seek(reader, 5), 0);
-    expect_previous(reader, 4, 0);
-    twinlog_reader_close(reader);
-}
-
 TEST_RANGE(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1, 2)
 {
     struct twinlog *log = make_life_log(MANY);

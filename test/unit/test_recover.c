@@ -6,9 +6,7 @@
 #include "suites.h"
 
 #include "../sim/simdisk.h"
-#include "check/check.h"
 #include "keeper/keeper.h"
-#include "log/handle.h"
 #include "log/log.h"
 #include "recover/recover.h"
 
@@ -257,88 +255,6 @@ TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
     simdisk_destroy(recycling.left);
 }
 
-/* ---- while something fails ------------------------------------------------------------------------- */
-
-enum base {
-    FULL,      /* segments are made */
-    TRIMMED,   /* and written over */
-    UNSETTLED, /* and a killed writer was about to do so */
-    BASES
-};
-
-static void make_base(enum base base)
-{
-    struct recycling recycling;
-    if (base != UNSETTLED) {
-        make_log(base == FULL ? ROLLED : RECYCLED);
-        return;
-    }
-    make_recycling(&recycling);
-    disk = simdisk_crash_image(recycling.left, SIM_CUT_ALL, 0);
-    simdisk_destroy(recycling.left);
-}
-
-static struct twinlog_options options_for(enum base base)
-{
-    const struct twinlog_options options =
-        WITH_SIZE(options, .segment_bytes = SEGMENT_MIN_BYTES, .keep_records = base == FULL ? 0 : 1,
-                  .spare_segments = 2);
-    return options;
-}
-
-/* Opens and goes on to the next segment, on a disk that fails the nth operation. False when it has fewer. */
-static bool go_on_while_failing(struct simdisk *machine, enum base base, uint64_t nth, int error)
-{
-    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
-    const struct simdisk_fault fault = { .op = SIM_ANY, .nth = nth, .error = error };
-    const struct twinlog_options options = options_for(base);
-    struct twinlog *log = NULL;
-    simdisk_inject(machine, &fault);
-    int rc = twl_log_open(simdisk_connect(machine), &options, &log);
-    if (rc < 0)
-        ck_assert_ptr_null(log);
-    for (unsigned i = 0; rc == 0 && i < 20; i++)
-        rc = twinlog_append(log, payload, sizeof(payload), NULL);
-    const int closed = twinlog_close(log);
-    const bool has_failed = simdisk_faults(machine) > 0;
-    simdisk_inject(machine, NULL);
-    ck_assert_msg(has_failed || (rc == 0 && closed == 0), "no fault, but %d and %d", rc, closed);
-    return has_failed;
-}
-
-/* How far the log goes. */
-static uint64_t open_healthy(struct simdisk *machine, enum base base)
-{
-    const struct twinlog_options options = options_for(base);
-    struct twinlog *log = log_on(simdisk_connect(machine), &options);
-    const uint64_t last_lsn = twinlog_last_lsn(log);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    return last_lsn;
-}
-
-/* sim-faults looks closer, and takes longer. */
-TEST_LOOP(whatever_fails_nothing_is_lost, 3 * BASES)
-{
-    static const int errors[] = { -EIO, -ENOSPC, -ENOENT };
-    const enum base base = (enum base)(_i % BASES);
-    bool has_failed = true;
-    make_base(base);
-    struct simdisk *sound_one = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
-    const uint64_t last_lsn = open_healthy(sound_one, base);
-    simdisk_destroy(sound_one);
-    ck_assert_uint_gt(last_lsn, 0);
-    for (uint64_t nth = 1; has_failed; nth++) {
-        struct simdisk *machine = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
-        has_failed = go_on_while_failing(machine, base, nth, errors[_i / BASES]);
-        struct simdisk *image = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
-        ck_assert_uint_ge(open_healthy(machine, base), last_lsn);
-        ck_assert_uint_ge(open_healthy(image, base), last_lsn);
-        simdisk_destroy(image);
-        simdisk_destroy(machine);
-    }
-    remove_log();
-}
-
 /* ---- asked where a walk of the whole log may stop -------------------------------------------------- */
 
 /* Judges a place in the oldest segment, with the nth read failing, if that is not 0. */
@@ -487,7 +403,8 @@ TEST(no_more_segments_are_made_than_can_be_opened)
         .io = io,
         .statistics = &statistics,
         .set = &set,
-        .max_bytes = 4 * SEGMENT_MIN_BYTES,
+        .max_bytes = SEGMENT_MIN_BYTES,
+        .can_recycle = true,
         .most_segments = set.started + set.spares + set.retired + 1,
         .plan = { .number = set.max_number + 1, .sequence = set.max_sequence + 1, .bytes = SEGMENT_MIN_BYTES }
     };
@@ -496,6 +413,13 @@ TEST(no_more_segments_are_made_than_can_be_opened)
     ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0);
     ck_assert_int_eq(twl_keeper_wait(keeper, 2 * SEGMENT_MIN_BYTES, 0, 1), -EMFILE);
     ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0); /* that one is still there */
+    bool is_in_doubt;
+    struct segment segment;
+    ck_assert_int_eq(twl_keeper_restart(keeper, 1000, 0, 0, 1, &segment, &is_in_doubt), -EMFILE);
+    ck_assert_uint_eq(twl_keeper_retire(keeper, 2).segments, 1);
+    ck_assert_int_eq(twl_keeper_restart(keeper, 1000, 0, 0, 1, &segment, &is_in_doubt), 0);
+    ck_assert_uint_eq(segment.header.incarnations, 1); /* of the file that was retired */
+    twl_segment_close(&segment);
     twl_keeper_destroy(keeper);
     twl_segment_set_free(&set);
     io->ops->destroy(io);

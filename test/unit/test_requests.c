@@ -8,8 +8,6 @@
 #include "logdir.h"
 #include "suites.h"
 
-#include "log/handle.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -222,96 +220,6 @@ TEST(a_committer_needs_no_other_thread)
     end_seen(1);
 }
 
-static _Atomic bool is_over;
-
-/* Until it is over; a close of the log waits for that. */
-static void *drive_for_a_while(void *argument)
-{
-    int *result = argument;
-
-    while (!atomic_load(&is_over) && *result >= 0)
-        *result = twinlog_drive(seen.log, 10);
-    return NULL;
-}
-
-static _Atomic unsigned drives, commits; /* that were started, that were done */
-
-static void *drive_to_the_end(void *argument)
-{
-    int *result = argument;
-
-    do {
-        atomic_fetch_add(&drives, 1);
-        *result = twinlog_drive(seen.log, -1);
-        atomic_fetch_add(&commits, *result == 1);
-    } while (*result == 1);
-    return NULL;
-}
-
-WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
-{
-    pthread_t driver, other;
-    int result = 0, other_result = 0;
-
-    options.flags |= TWINLOG_NO_THREAD;
-    struct twinlog *log = open_seen(&options);
-    struct twinlog_request request = { .queue = seen.queue };
-    ck_assert_int_eq(twinlog_drive(log, 0), 0);
-    ck_assert_int_eq(twinlog_drive(log, 1), 0);
-    ck_assert_int_eq(submit(log, 10, &request), 0);
-    ck_assert_uint_eq(completed(), 0);
-    ck_assert_uint_eq(log_stat(log).requests, 1);
-    ck_assert_int_eq(twinlog_drive(log, 1000), 1);
-    ck_assert_uint_eq(completed(), 1);
-    ck_assert_int_eq(twinlog_drive(log, 0), 0);
-
-    /* one that waits in a call */
-    ck_assert_int_eq(submit(log, 10, &request), 0);
-    ck_assert_int_eq(twinlog_append(log, "waits", 5, NULL), 0);
-    ck_assert_uint_eq(completed(), 2);
-
-    /* threads that are lent, and inside when the log is closed */
-    atomic_store(&drives, 0);
-    atomic_store(&commits, 0);
-    driver = start_thread(drive_to_the_end, &result);
-    other = start_thread(drive_to_the_end, &other_result);
-    for (unsigned i = 0; i < 5; i++) {
-        ck_assert_int_eq(submit(log, 10, &request), 0);
-        AWAIT(completed() == 3 + i);
-    }
-    AWAIT(atomic_load(&commits) == 5 && atomic_load(&drives) == 7 &&
-          atomic_load(&log->inside) == 2 * INSIDE_OTHER);
-    log_close(log);
-    pthread_join(driver, NULL);
-    pthread_join(other, NULL);
-    ck_assert_int_eq(result, -ESHUTDOWN);
-    ck_assert_int_eq(other_result, -ESHUTDOWN);
-    end_seen(7);
-}
-
-TEST(a_lent_thread_sees_to_the_flush_interval)
-{
-    pthread_t drivers[2];
-    int results[2] = { 0 };
-    uint64_t lsn;
-
-    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .flush_interval_ms = 3));
-    atomic_store(&is_over, false);
-    for (unsigned i = 0; i < 2; i++)
-        drivers[i] = start_thread(drive_for_a_while, &results[i]);
-    for (unsigned i = 0; i < 10; i++) {
-        ck_assert_int_eq(twinlog_enqueue(log, "later", 5, &lsn), 0);
-        AWAIT(twinlog_durable_lsn(log) == lsn);
-    }
-    atomic_store(&is_over, true);
-    for (unsigned i = 0; i < 2; i++) {
-        pthread_join(drivers[i], NULL);
-        ck_assert_int_ge(results[i], 0);
-    }
-    log_close(log);
-    end_seen(0);
-}
-
 CASE("queues", gate_set_up, logdir_remove);
 
 static bool is_readable(int fd)
@@ -323,15 +231,16 @@ static bool is_readable(int fd)
 
 TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_request requests[4], *fetched[4];
     struct twinlog_queue *queue = open_queue();
     struct epoll_event event = { .events = EPOLLIN | EPOLLET }, ready;
-    struct twinlog *log = log_open(&options);
+    struct twinlog *log = gate_log(&options);
     int fd = _i ? -1 : twinlog_queue_fd(queue), edges = epoll_create1(EPOLL_CLOEXEC);
 
     for (unsigned round = 0; round < 3; round++) {
         ck_assert(fd < 0 || !is_readable(fd));
+        gate_shut();
         for (unsigned i = 0; i < 4; i++) {
             requests[i] = (struct twinlog_request){ .queue = queue };
             ck_assert_int_eq(submit(log, 10, &requests[i]), 0);
@@ -340,7 +249,8 @@ TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
         ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 4, 1), 0);
         ck_assert(fd < 0 || !is_readable(fd));
         ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY); /* not completed */
-        ck_assert_int_eq(twinlog_drive(log, 0), 1);
+        gate_open();
+        AWAIT(log_stat(log).requests == 0);
         if (fd < 0) /* asked for late: it is readable at once */
             fd = twinlog_queue_fd(queue);
         ck_assert_int_ge(fd, 0);
@@ -449,12 +359,12 @@ TEST(a_failed_write_completes_every_request_with_the_error)
     gate_shut();
     submit_pending(requests);
     ck_assert_uint_eq(completed(), 0);
+    ck_assert_uint_eq(log_stat(seen.log).requests, PENDING);
     seen.result = -EIO;
     atomic_store(&gate.error, -EIO);
     gate_open();
     AWAIT(completed() == PENDING);
     ck_assert_int_eq(submit(seen.log, 10, &late), TWINLOG_EPOISONED);
-    ck_assert_int_eq(twinlog_drive(seen.log, 0), -EIO);
     AWAIT(log_stat(seen.log).requests == 0);
     ck_assert_int_eq(twinlog_close(seen.log), -EIO);
     end_seen(PENDING);
@@ -463,7 +373,7 @@ TEST(a_failed_write_completes_every_request_with_the_error)
 /* The leader's own round has given it a place in the next group, which is never written. */
 TEST(a_writer_that_waits_for_room_and_leads_survives_a_failed_write)
 {
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | TWINLOG_NO_THREAD);
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | LOG_NO_THREADS);
     struct twinlog_request requests[PENDING];
     unsigned accepted = 0;
     int rc = 0;
@@ -484,7 +394,7 @@ TEST(a_writer_that_waits_for_room_and_leads_survives_a_failed_write)
 
 TEST_LOOP(closing_completes_every_request, 2)
 {
-    struct twinlog_options options = log_options(0, _i ? TWINLOG_NO_THREAD : 0);
+    const struct twinlog_options options = log_options(0, _i ? LOG_NO_THREADS : 0);
     struct twinlog_request requests[PENDING];
     struct twinlog *log = open_seen(&options);
 
@@ -497,19 +407,17 @@ TEST_LOOP(closing_completes_every_request, 2)
 }
 
 /* Without a thread a submit to full buffers commits. */
-TEST_LOOP(more_requests_than_the_buffers_hold_need_no_thread, 2)
+TEST_LOOP(more_requests_than_the_buffers_hold_are_completed, 2)
 {
     struct twinlog_request *requests = calloc(100, sizeof(*requests));
 
-    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .buffer_bytes = 16 * KIB));
+    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = _i ? LOG_NO_THREADS : 0, .buffer_bytes = 16 * KIB));
     for (unsigned i = 0; i < 100; i++) {
         requests[i].queue = seen.queue;
         ck_assert_int_eq(submit(log, 3000, &requests[i]), 0);
     }
-    if (_i) {
-        ck_assert_int_eq(twinlog_drive(log, 0), 1);
-        ck_assert_uint_eq(completed(), 100);
-    }
+    if (_i == 0)
+        AWAIT(completed() == 100);
     log_close(log);
     end_seen(100);
     free(requests);

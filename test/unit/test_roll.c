@@ -1,25 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The commit path where segments end: full disks, limits, seals and records of all sizes, seen at its seam. */
-#include "hooked.h"
+#include "gate.h"
 #include "logdir.h"
 #include "seam.h"
 #include "suites.h"
 
 #include "commit/inside.h"
 #include "io/io_files.h"
-#include "log/handle.h"
 #include "log/log.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static void wait_for_spare(struct twinlog *log)
 {
-    while (log_stat(log).spare_segments == 0)
-        sched_yield();
+    AWAIT(log_stat(log).spare_segments > 0);
 }
 
 static void expect_refusal(struct twinlog *log, size_t size)
@@ -307,7 +303,14 @@ TEST(a_segment_is_left_when_it_has_enough_records)
     expect_sound(31);
 }
 
-TEST(a_segment_is_left_when_its_first_record_is_old)
+/* Of any time of its own, as in a copy of another log. */
+static void append_of_time(struct twinlog *log, int64_t time_ns)
+{
+    const struct twinlog_entry entry = { .data = payload, .size = 10, .time_ns = time_ns };
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
+}
+
+TEST(a_segment_is_left_when_its_first_record_was_written_long_ago)
 {
     const int64_t second = 1000000000, begin = 1700000000 * second;
     struct twinlog_options options = small_options(0);
@@ -316,16 +319,15 @@ TEST(a_segment_is_left_when_its_first_record_is_old)
     atomic_store(&seam.clock_ns, begin - 100 * second);
     struct twinlog *log = open_with(&options);
     wait_for_spare(log);
-    static const int64_t seconds[] = { 0, 4, -50 };
+    /* The first record counts, not the one when the clock was set back. */
+    static const int64_t seconds[] = { 0, 4, -50, 4 };
     for (unsigned i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
         atomic_store(&seam.clock_ns, begin + seconds[i] * second);
-        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+        append_of_time(log, i % 2 == 0 ? begin - 1000 * second : begin + 1000 * second);
         ck_assert_uint_eq(log_stat(log).rolls, 0);
     }
     ck_assert_int_eq(twinlog_close(log), 0);
 
-    atomic_store(&seam.clock_ns,
-                 begin + 4 * second); /* the first record counts, not the one that was set back */
     log = open_with(&options);
     wait_for_spare(log);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
@@ -335,8 +337,16 @@ TEST(a_segment_is_left_when_its_first_record_is_old)
     ck_assert_uint_eq(log_stat(log).rolls, 1);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
     ck_assert_uint_eq(log_stat(log).rolls, 1);
+
+    atomic_store(&seam.clock_ns, begin + 9 * second); /* of a segment that this process has begun */
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
+    wait_for_spare(log);
+    atomic_store(&seam.clock_ns, begin + 10 * second);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 2);
     ck_assert_int_eq(twinlog_close(log), 0);
-    expect_sound(6);
+    expect_sound(9);
 }
 
 /* Of the log's first segment; whether it has one. The log is not open. */

@@ -11,7 +11,6 @@
 #include "keeper/keeper.h"
 #include "log/handle.h"
 #include "log/log.h"
-#include "set/segment_set.h"
 
 #include <stdio.h>
 #include <string.h>

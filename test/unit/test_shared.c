@@ -18,8 +18,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 CASE("coming and going", set_up, logdir_remove);
@@ -74,8 +76,8 @@ TEST_LOOP(the_last_one_to_leave_closes_the_log, MODES)
         ck_assert_uint_eq(size_of_segment(2), SEGMENT_BYTES);
         close_by(members[i]);
     }
-    const uint64_t end = OPEN_RECORDS_OFFSET + bytes_of_all() + GROUP_HEADER_BYTES;
-    ck_assert_uint_eq(size_of_segment(2), align_up(end, BLOCK_BYTES) + SEGMENT_MARKER_BYTES);
+    const uint64_t end = align_up(OPEN_RECORDS_OFFSET + bytes_of_all(), BLOCK_BYTES);
+    ck_assert_uint_eq(size_of_segment(2), end + BLOCK_BYTES + SEGMENT_MARKER_BYTES);
     ck_assert(!has_segment(3));
     ck_assert_uint_eq(log_count_files(), 4); /* with the state and the lock */
     ck_assert_uint_eq(expect_all(0, 0), 30);
@@ -110,17 +112,62 @@ static int begin_to_leave(void)
     return twl_participants_are_gone(&own_log->participants);
 }
 
-/* One that has looked and was not the last is in nobody's way, whenever it goes. */
-TEST(one_that_leaves_does_not_wait_for_one_that_is_about_to)
+static int end_leaving(void)
 {
-    struct member *first = come(0), *second = come(1);
+    twl_log_destroy(own_log);
+    return 0;
+}
 
-    append_by(first, 3);
-    append_by(second, 3);
-    ck_assert_int_eq(ask(first, begin_to_leave, 0), false);
-    ck_assert_int_eq(ask(second, close_log, 0), 0);
-    end_member(first);
-    expect_clean_opening(TWINLOG_MODE_SHARED, 6);
+static int before_writers_lock(const struct hooked_call *call)
+{
+    static bool was_stopped;
+
+    if (call->op == SIM_LOCK && call->lock == IO_LOCK_WRITER && atomic_load(&self->with) && !was_stopped) {
+        was_stopped = true;
+        raise(SIGSTOP);
+    }
+    return 0;
+}
+
+static int open_to_be_stopped(void)
+{
+    struct twinlog_options options = shared_options(LOG_NO_THREADS);
+
+    return log_try_on(hooked_log_dir(before_writers_lock), &options, &own_log);
+}
+
+/* It is stopped before it has looked whether it is the last, or behind that: then none is. The others go on beside it,
+ * and it is in no later log. */
+TEST_LOOP(one_that_is_stopped_while_it_leaves_is_there, 2)
+{
+    struct member *second = come(0), *stopped = start_member(1);
+    const struct twinlog_options durable = small(TWINLOG_MODE_DURABLE);
+    struct twinlog *log;
+    int status;
+
+    ck_assert_int_eq(ask(stopped, open_to_be_stopped, 0), 0);
+    append_by(stopped, 3);
+    if (_i == 0) {
+        post(stopped, close_log, 1);
+        ck_assert_int_eq(waitpid(atomic_load(&stopped->pid), &status, WUNTRACED), atomic_load(&stopped->pid));
+    } else {
+        ck_assert_int_eq(ask(stopped, begin_to_leave, 0), false);
+    }
+    append_by(second, 600);
+    (_i == 0 ? close_by : end_member)(second);
+    ck_assert_int_eq(log_try(&durable, &log), -EBUSY);
+    log = open_shared(0);
+    append_records(log, 0, 0, 300);
+    log_close(log);
+    if (_i == 0) {
+        continue_member(stopped);
+        ck_assert_int_eq(answer(stopped), 0);
+    } else {
+        ck_assert_int_eq(ask(stopped, end_leaving, 0), 0);
+    }
+    if (_i == 0)
+        expect_clean_opening(TWINLOG_MODE_SHARED, 903);
+    expect_going_on(TWINLOG_MODE_DURABLE, 300, 0);
 }
 
 /* One comes while the other one goes: it finds the log open, closed or on the way, and is there in the end. */
@@ -152,7 +199,7 @@ TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
     struct common *common = map_common();
     AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
     ck_assert_uint_gt(atomic_load(&common->newest), 5);
-    struct twinlog *log = open_shared(_i ? TWINLOG_NO_THREAD : 0);
+    struct twinlog *log = open_shared(_i ? LOG_NO_THREADS : 0);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NOTHING);
     ck_assert_uint_eq(log->mapped->all->number, atomic_load(&common->newest));
     ck_assert_uint_eq(twinlog_last_lsn(log), 600);
@@ -196,7 +243,7 @@ static void expect_kept(uint64_t first_lsn, uint64_t last_lsn)
 /* One that does not append has its segment open, and goes on from there: it has to find the next ones. */
 TEST(a_trim_removes_nothing_that_a_process_has_in_front_of_it)
 {
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *slow = come(0);
     struct twinlog *log = open_shared(0);
     struct common *common = map_common();
@@ -299,7 +346,7 @@ static bool is_trim_wished(void)
 TEST(any_process_does_what_another_one_asks_for)
 {
     struct member *stopped = come(0);
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *idle = come(1);
     uint64_t first_lsn = 0;
 
@@ -339,7 +386,7 @@ TEST(of_two_that_ask_at_once_neither_takes_the_wish_of_the_other)
     const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = 300 };
     struct io *io;
 
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *idle = come(0);
     append_by(idle, 600);
     ck_assert_int_eq(ask(idle, sync_log, 0), 0);
@@ -391,7 +438,7 @@ TEST_LOOP(no_later_writer_answers_for_the_one_that_was_asked, 2)
     const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = 300 };
     struct io *io;
 
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     first_writer = come(0);
     append_by(first_writer, 600);
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
@@ -423,7 +470,7 @@ static int lock_state(void)
 /* As one that is stopped in a trim. */
 TEST(one_that_is_stopped_while_it_changes_the_state_holds_up_no_append)
 {
-    struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    struct twinlog_options options = shared_options(LOG_NO_THREADS);
     struct member *stopped = come(0);
 
     options.keep_records = 100;
@@ -443,7 +490,7 @@ TEST(one_that_is_stopped_while_it_changes_the_state_holds_up_no_append)
 /* It would trim a later log, of which its process knows nothing. */
 TEST_LOOP(a_wish_ends_with_its_writer, MODES)
 {
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *writer = come(0);
 
     append_by(writer, 10);
@@ -654,6 +701,32 @@ TEST(cursors_are_those_of_all)
     ck_assert_int_eq(twinlog_cursor_get(log, "of-2", &lsn), 0);
     ck_assert_uint_eq(lsn, 20);
     log_close(log);
+}
+
+static struct twinlog *beside; /* NULL: nothing is appended beside a roll */
+static int beside_rc;
+
+/* In the place of twl_page_publish_epoch(), which tells readers of the segment that a roll has begun. */
+void __wrap_twl_page_publish_epoch(struct shared_page *page, uint32_t epoch);
+void __real_twl_page_publish_epoch(struct shared_page *page, uint32_t epoch);
+void __wrap_twl_page_publish_epoch(struct shared_page *page, uint32_t epoch)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms), .flags = TWINLOG_TRY };
+    const struct twinlog_entry entry = { .size = 0 };
+
+    if (beside)
+        beside_rc = twinlog_append_batch(beside, &entry, 1, &terms, NULL);
+    __real_twl_page_publish_epoch(page, epoch);
+}
+
+TEST(no_record_is_in_a_segment_of_which_readers_cannot_know)
+{
+    beside = open_shared(0);
+    while (log_stat(beside).rolls == 0)
+        append_records(beside, 0, 0, 1);
+    ck_assert_int_eq(beside_rc, -EAGAIN);
+    log_close(beside);
+    beside = NULL;
 }
 
 TEST(a_live_log_is_looked_at_and_backed_up)

@@ -113,7 +113,7 @@ TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
     struct found found[LOG_READER_KINDS] = { 0 };
     struct twinlog_reader *readers[LOG_READER_KINDS];
 
-    atomic_store(&sharing->flags, _i & 1 ? TWINLOG_NO_THREAD : 0);
+    atomic_store(&sharing->flags, _i & 1 ? LOG_NO_THREADS : 0);
     struct twinlog *log = open_shared(atomic_load(&sharing->flags));
     struct member *victim = come(0), *other = come(1);
     for (int i = 0; i < LOG_READER_KINDS; i++)
@@ -148,7 +148,7 @@ TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
 /* No process has looked after it before another one gets the number. */
 TEST_LOOP(a_newcomer_buries_what_its_number_had_claimed, STAGES)
 {
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct twinlog *log = open_shared(atomic_load(&sharing->flags));
     struct member *victim = come(0);
     append_by(victim, 3);

@@ -11,12 +11,15 @@
 #include "members.h"
 #include "suites.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static uint64_t promised_by_segment(uint64_t number)
@@ -36,7 +39,7 @@ CASE("what is refused", set_up, logdir_remove);
 /* Any process may write to the page. On the disk it would be proof that records were there. */
 TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
     const int held =
         hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* closing a segment syncs it */
 
@@ -51,10 +54,23 @@ TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
     expect_clean_opening(TWINLOG_MODE_SHARED, 410);
 }
 
+TEST(no_segment_is_made_because_the_page_calls_it_started)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+
+    append_records(log, 0, 0, 10);
+    const unsigned files = log_count_files();
+    atomic_store(&log->participants.common->newest, 1000);
+    ck_assert_int_eq(twinlog_sync(log), -EIO);
+    ck_assert_uint_le(log_count_files(), files + 1); /* one may have been ready */
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert_uint_eq(log_check().next[0], 10);
+}
+
 /* A sync that began earlier may end later, and covers less. */
 TEST(the_durable_lsn_never_goes_back)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
 
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -66,7 +82,7 @@ TEST(the_durable_lsn_never_goes_back)
 /* What this process has synced is promised, for that proves damage. */
 TEST(what_was_synced_is_promised)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
     const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
 
     append_records(log, 0, 0, 10);
@@ -74,6 +90,50 @@ TEST(what_was_synced_is_promised)
     append_records(log, 0, 10, 400);
     ck_assert_uint_eq(promised_by_segment(atomic_load(&log->mapped->active)->number), 10);
     close(held);
+    log_close(log);
+}
+
+/* A claim, a record, or where the next place is. */
+static void overstate(struct open_group *group, unsigned what)
+{
+    const uint64_t lsn = group->first_lsn + twl_open_group_count(group);
+    unsigned char *at = group->bytes + twl_open_group_offset(group), *bytes;
+    const struct record_header record = { .size = 64u << 20, .kind = RECORD_DATA, .time_ns = 1 };
+    const uint8_t owner = what == 0 ? 200 : group->owner; /* of nobody */
+    uint64_t word = twl_claim_encode(group->epoch_seed, lsn, record.size, owner);
+
+    if (what == 2) {
+        bytes = calloc(1, RECORD_HEADER_BYTES + record.size);
+        word = twl_record_encode_open(bytes, group->epoch_seed, lsn, &record);
+        memcpy(at, bytes, RECORD_HEADER_BYTES);
+        free(bytes);
+    }
+    if (what == 3)
+        word = twl_claim_encode(group->epoch_seed, lsn, CLAIM_END, owner);
+    if (what < 4)
+        atomic_store((_Atomic uint64_t *)(void *)at, htole64(word));
+    if (what > 2)
+        atomic_store(group->cursor, (what < 5 ? atomic_load(group->cursor) : UINT64_MAX << 32) + 5);
+}
+
+/* Any process with the right to write the log may put it there. */
+TEST_LOOP(no_size_in_a_segment_leads_out_of_it, 6)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS), *joined = NULL;
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
+
+    append_records(log, 0, 0, 3);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    overstate(&atomic_load(&log->mapped->active)->group, (unsigned)_i);
+    if (log_try(&options, &joined) == 0)
+        twinlog_append(joined, "x", 1, NULL);
+    twinlog_append(log, "x", 1, NULL);
+    twinlog_wait(log, 4, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(200));
+    twinlog_sync(log);
+    twinlog_close(joined);
+    twinlog_close(log);
+    log = open_shared(LOG_NO_THREADS);
+    ck_assert_uint_ge(twinlog_last_lsn(log), 3);
     log_close(log);
 }
 
@@ -120,7 +180,7 @@ TEST(one_syncs_for_all)
 
 static int open_gated(void)
 {
-    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
 
     return gate_try_log(&options, &own_log);
 }
@@ -156,7 +216,7 @@ static unsigned sync_and_count(struct twinlog *log, uint32_t sequence)
 TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
 {
     struct member *host = come(1), *victim = start_member(0);
-    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
     const bool dies_in_sync = _i == 0;
 
     ck_assert_int_eq(ask(victim, open_gated, 0), 0);
@@ -179,13 +239,42 @@ TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
     expect_clean_opening(TWINLOG_MODE_SHARED, dies_in_sync ? 20 : 25);
 }
 
+static _Atomic unsigned made, names_synced;
+
+/* Lets three segments be made: the first one of the log, the first mapped one, the next one. */
+static int count_names_synced(const struct hooked_call *call)
+{
+    const bool makes = call->op == SIM_OPEN && twl_segment_name_is_temporary(call->name);
+
+    names_synced += call->op == SIM_SYNC_DIR;
+    return makes && made++ > 2 ? -ENOSPC : 0;
+}
+
+/* Making the segment behind it would sync its name, too. */
+TEST(the_name_of_a_new_segment_is_synced_with_its_first_records)
+{
+    const struct twinlog_options options = shared_options(0);
+    uint32_t number = 0;
+
+    ck_assert_int_eq(mkdir(log_dir, 0700), 0);
+    struct twinlog *log = log_on(hooked_log_dir(count_names_synced), &options);
+    append_records(log, 0, number++, 1);
+    ck_assert_int_eq(twinlog_sync(log), 0); /* and the name of the segment that it begins with */
+    while (log_stat(log).rolls == 0)
+        append_records(log, 0, number++, 1);
+    names_synced = 0;
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(names_synced, 1);
+    log_close(log);
+}
+
 TEST_LOOP(a_poison_is_that_of_all, MODES)
 {
     struct twinlog *log = open_shared(0);
     struct member *others[2] = { come(0), come(1) };
     uint64_t lsn;
 
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     append_by(others[0], 5);
     append_by(others[1], 5);
     append_records(log, 0, 0, 5);
@@ -250,7 +339,7 @@ TEST_LOOP(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, MODE
 {
     if (takes_handler_for_a_race("one_that_is_behind_does_not_close_a_log_whose_page_was_truncated"))
         return;
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *other = come(0);
 
     append_by(other, 300);
@@ -269,7 +358,7 @@ TEST(a_disk_that_is_full_for_one_is_not_for_another)
     uint32_t own = 0;
     uint64_t lsn;
 
-    atomic_store(&sharing->flags, TWINLOG_NO_THREAD);
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *other = come(0);
     for (unsigned round = 0; round < 3; round++) {
         atomic_store(&gate.largest_file, 0);
@@ -301,7 +390,7 @@ TEST(a_disk_that_is_full_for_one_is_not_for_another)
 /* It has no thread, and appends nothing. */
 TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
 {
-    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *other = come(0);
     const struct common *common = map_common();
 
@@ -429,7 +518,7 @@ static void allow_many_files(void)
 TEST(as_many_as_there_are_numbers_share_a_log)
 {
     static struct twinlog *logs[PARTICIPANTS_MAX];
-    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
 
     allow_many_files();
     for (uint32_t i = 0; i < PARTICIPANTS_MAX; i++) {
@@ -670,7 +759,7 @@ TEST(options_of_the_first_one_count)
 /* As small as there is still room for, but for the records of all. */
 TEST(a_segment_has_room_for_the_largest_record_of_all)
 {
-    struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+    struct twinlog_options options = shared_options(LOG_NO_THREADS);
 
     options.segment_bytes = 4 * SEGMENT_BYTES;
     options.mapped_bytes = 0;

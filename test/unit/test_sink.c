@@ -12,19 +12,26 @@
 #include "sink/sink.h"
 #include "sinks.h"
 #include "suites.h"
+#include "ways_to_write.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256 /* Linux 5.10 */
+#endif
 
 CASE("sink", prepare, logdir_remove);
 
@@ -158,6 +165,60 @@ TEST(what_is_no_file_is_refused)
     put(sink, "y\n");
     close_sink(sink);
     expect_text(target, "x\ny\n");
+}
+
+static int answer_of_kernel(const char *name)
+{
+    const int fd = open(name, O_RDWR | O_CLOEXEC);
+    const int rc = fd < 0 ? -errno : 0;
+    if (rc == 0)
+        close(fd);
+    return rc;
+}
+
+static int open_by_link(void)
+{
+    struct twinlog_sink *sink;
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", log_dir, "tmpfs", MS_NOSYMFOLLOW, NULL) < 0)
+        return CANNOT_RUN;
+    put_text(numbered(1), "");
+    EXPECT(symlink(numbered(1), path) == 0);
+    const int rc = answer_of_kernel(path);
+    EXPECT(open_as(0, &sink) == rc);
+    return rc == -ELOOP ? 0 : CANNOT_RUN;
+}
+
+/* Neither where the file system is mounted so, */
+TEST(a_link_that_the_kernel_does_not_follow_is_not_followed)
+{
+    const int result = run_child(open_by_link);
+    if (result == CANNOT_RUN)
+        fprintf(stderr, "SKIP a_link_that_the_kernel_does_not_follow: no file system can be mounted so\n");
+    else
+        ck_assert_int_eq(result, 0);
+}
+
+/* nor, with fs.protected_symlinks, what another user has put where everybody may make files: the last link alone. */
+TEST_LOOP(a_link_of_another_user_is_followed_where_the_kernel_does, 4)
+{
+    struct twinlog_sink *sink;
+    char around[420];
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP a_link_of_another_user: only root can give files away\n");
+        return;
+    }
+    ck_assert_int_eq(chmod(log_dir, _i & 1 ? 01777 : 0777), 0);
+    put_text(numbered(1), "x\n");
+    ck_assert_int_eq(symlink(_i & 2 ? "." : numbered(1), path), 0);
+    ck_assert_int_eq(lchown(path, STRANGER, STRANGER), 0);
+    snprintf(around, sizeof(around), "%s%s", path, _i & 2 ? "/file" : "");
+    if (_i & 2)
+        put_text(around, "x\n");
+    const int rc = answer_of_kernel(around);
+    ck_assert_int_eq(twinlog_sink_open(around, NULL, &sink), rc);
+    if (rc == 0)
+        close_sink(sink);
 }
 
 /* ---- size ------------------------------------------------------------------------------------------ */

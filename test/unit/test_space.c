@@ -4,7 +4,6 @@
  * recycled. Through the public interface, on real files.
  */
 #define _GNU_SOURCE
-#include "gate.h"
 #include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
@@ -12,7 +11,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -114,33 +112,6 @@ TEST(a_trim_is_exact_and_durable)
     expect_records(301, 600, 601, 0);
 }
 
-TEST(a_trim_of_less_than_before_changes_nothing)
-{
-    struct twinlog *log = make_log(100);
-    log_trim_before(log, 90);
-    const struct twinlog_trim_result result = log_trim_before(log, 50);
-    ck_assert_uint_eq(result.first_lsn, 90);
-    ck_assert_uint_eq(result.removed_records, 0);
-    ck_assert_uint_eq(result.removed_segments, 0);
-    log_close(log);
-    expect_records(90, 100, 101, 0);
-}
-
-TEST(everything_can_be_trimmed)
-{
-    struct twinlog *log = make_log(200);
-    ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 201);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 0); /* there is none */
-    ck_assert_uint_eq(twinlog_last_lsn(log), 200);
-    log_close(log);
-    log = open_small(0);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 200);
-    append_to(log, 210, 0);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 201);
-    log_close(log);
-    expect_records(201, 210, 211, 0);
-}
-
 TEST(a_trim_keeps_so_many_bytes_or_records)
 {
     struct twinlog *log = make_log(500);
@@ -229,7 +200,7 @@ TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
     expect_records(1, 20, 21, 0);
 }
 
-TEST(a_trim_that_asks_for_nothing_is_refused)
+TEST(what_asks_for_nothing_or_too_much_is_refused)
 {
     struct twinlog *log = open_small(0);
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
@@ -241,6 +212,9 @@ TEST(a_trim_that_asks_for_nothing_is_refused)
     options.flags = 1u << 1;
     ck_assert_int_eq(twinlog_trim(log, &options, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_trim(NULL, &options, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reset(log, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reset(log, UINT64_MAX - 1), -EINVAL);
+    ck_assert_int_eq(twinlog_truncate(log, UINT64_MAX), -EINVAL);
     log_close(log);
 }
 
@@ -301,20 +275,6 @@ TEST(retention_keeps_so_much_with_an_empty_segment)
     ck_assert_uint_eq(twinlog_first_lsn(log), 2);
     ck_assert_uint_eq(log_stat(log).segments, 2);
     log_close(log);
-}
-
-TEST(a_segment_is_left_after_so_many_records)
-{
-    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_records = 10));
-    uint64_t last = 0;
-    while (log_stat(log).segments < 5 && last < 50) {
-        append_to(log, ++last, 0);
-        if (last % 10 == 9) /* asked for in the middle of the segment; without it the segment is left later */
-            AWAIT(log_stat(log).spare_segments > 0);
-    }
-    ck_assert_uint_eq(log_stat(log).segments, 5);
-    log_close(log);
-    expect_records(1, last, last + 1, 0);
 }
 
 CASE("names", logdir_make, logdir_remove);
@@ -440,61 +400,6 @@ TEST(many_names_fit_until_they_do_not)
 
 CASE("truncations", logdir_make, logdir_remove);
 
-/* In the middle of a group, at its end, at a segment's end, and so on: everywhere. */
-TEST(a_truncation_is_exact_and_durable_everywhere)
-{
-    for (uint64_t last = 1; last < 120; last += 7) {
-        logdir_remove();
-        logdir_make();
-        struct twinlog *log = make_log(120);
-        ck_assert_int_eq(twinlog_truncate(log, last), 0);
-        ck_assert_uint_eq(twinlog_last_lsn(log), last);
-        ck_assert_uint_eq(twinlog_durable_lsn(log), last);
-        expect_records(1, last, last + 1, 0);
-        if (last % 2)
-            append_to(log, last + 60, 1);
-        log_close(log);
-        log = open_small(0);
-        ck_assert_uint_eq(twinlog_last_lsn(log), last % 2 ? last + 60 : last);
-        append_to(log, last + 130, 1);
-        log_close(log);
-        expect_records(1, last + 130, last + 1, 1);
-    }
-}
-
-TEST(a_truncation_can_follow_another_one)
-{
-    struct twinlog *log = make_log(200);
-    ck_assert_int_eq(twinlog_truncate(log, 150), 0);
-    ck_assert_int_eq(twinlog_truncate(log, 150), 0); /* nothing to do */
-    ck_assert_int_eq(twinlog_truncate(log, 1000), 0);
-    ck_assert_int_eq(twinlog_truncate(log, 149), 0);
-    ck_assert_int_eq(twinlog_truncate(log, 100), 0);
-    append_to(log, 160, 1);
-    ck_assert_int_eq(twinlog_truncate(log, 130), 0);
-    append_to(log, 300, 1);
-    log_close(log);
-    expect_records(1, 300, 101, 1);
-    log_close(open_small(0));
-    expect_records(1, 300, 101, 1);
-}
-
-TEST(a_truncation_can_remove_everything_that_is_left)
-{
-    struct twinlog *log = make_log(200);
-    log_trim_before(log, 150);
-    ck_assert_int_eq(twinlog_truncate(log, 148), TWINLOG_ETRIMMED);
-    ck_assert_int_eq(twinlog_truncate(log, 149), 0);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 149);
-    log_close(log);
-    log = open_small(0);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 149);
-    append_to(log, 170, 1);
-    log_close(log);
-    expect_records(150, 170, 150, 1);
-}
-
 TEST(a_truncation_moves_cursors_back)
 {
     struct twinlog *log = open_small(0);
@@ -507,36 +412,6 @@ TEST(a_truncation_moves_cursors_back)
     ck_assert_uint_eq(lsn, 100);
     ck_assert_int_eq(twinlog_cursor_get(log, "near", &lsn), 0);
     ck_assert_uint_eq(lsn, 20);
-    log_close(log);
-}
-
-TEST(a_reset_goes_anywhere)
-{
-    static const uint64_t nexts[] = { 1000000, 7, 1, UINT64_C(1) << 40, 200 };
-    struct twinlog *log = make_log(150);
-    for (unsigned i = 0; i < sizeof(nexts) / sizeof(nexts[0]); i++) {
-        const uint64_t next = nexts[i];
-        ck_assert_int_eq(twinlog_meta_set(log, "term", &next, sizeof(next)), 0);
-        ck_assert_int_eq(twinlog_reset(log, next), 0);
-        ck_assert_uint_eq(twinlog_first_lsn(log), 0);
-        ck_assert_uint_eq(twinlog_last_lsn(log), next - 1);
-        if (i % 2) {
-            log_close(log);
-            log = open_small(0);
-            ck_assert_uint_eq(twinlog_last_lsn(log), next - 1);
-        }
-        append_to(log, next + 99, i + 1);
-        log_close(log);
-        expect_records(next, next + 99, next, i + 1);
-        log = open_small(0);
-        ck_assert_uint_eq(twinlog_first_lsn(log), next);
-        uint64_t term;
-        ck_assert_int_eq(twinlog_meta_get(log, "term", &term, sizeof(term), NULL), 0);
-        ck_assert_uint_eq(term, next);
-    }
-    ck_assert_int_eq(twinlog_reset(log, 0), -EINVAL);
-    ck_assert_int_eq(twinlog_reset(log, UINT64_MAX - 1), -EINVAL);
-    ck_assert_int_eq(twinlog_truncate(log, UINT64_MAX), -EINVAL);
     log_close(log);
 }
 
@@ -585,16 +460,6 @@ TEST(a_read_only_handle_makes_no_log)
 
 CASE("missing", logdir_make, logdir_remove);
 
-TEST(a_missing_state_file_is_damage)
-{
-    struct twinlog *log = make_log(100);
-    log_close(log);
-    ck_assert_int_eq(unlink(log_file("state")), 0);
-    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
-    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_STATE);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
-}
-
 /* -ENOENT would say that there is no such name, or no log. */
 TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
 {
@@ -612,22 +477,6 @@ TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
     ck_assert_int_eq(twinlog_truncate(log, 5), TWINLOG_ECORRUPT);
     append_to(log, 20, 0);
     log_close(log);
-}
-
-TEST(segments_missing_at_the_head_are_damage)
-{
-    struct twinlog *log = make_log(300);
-    log_trim_before(log, 150);
-    log_close(log);
-    unsigned removed = 0;
-    for (uint64_t number = 1; removed == 0; number++)
-        if (log_has_file(strrchr(log_segment(number), '/') + 1)) {
-            struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-            ck_assert_int_eq(unlink(log_segment(number)), 0);
-            removed += twinlog_inspect(log_dir, &inspection) != 0;
-        }
-    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
-    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
 }
 
 static uint64_t newest_sequence(void)

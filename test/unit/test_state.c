@@ -496,6 +496,22 @@ TEST(a_state_of_a_newer_version_is_left_alone)
     ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL), TWINLOG_EVERSION);
 }
 
+static int edit_features(void *context, struct state *state)
+{
+    (void)context;
+    state->header.compatible |= FEATURES_OF_WRITERS;
+    return 1;
+}
+
+TEST(a_state_with_a_feature_for_readers_to_ignore_is_read_and_not_changed)
+{
+    struct state state;
+    ck_assert_int_eq(twl_state_change(io, edit_features, NULL), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), 0);
+    twl_state_free(&state);
+    ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL), TWINLOG_EVERSION);
+}
+
 TEST(a_state_that_cannot_be_opened_says_why)
 {
     struct state state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What may happen to a thread in the middle of a call: signals all the time, a cancellation, the death of the process
- * by a bad pointer, an exit() elsewhere. None of it loses what was acknowledged or leaves others waiting.
+ * What may happen to a thread in the middle of a call: signals all the time, a cancellation, a close elsewhere. None of
+ * it loses what was acknowledged or leaves others waiting.
  */
 #define _GNU_SOURCE
 #include "gate.h"
@@ -16,7 +16,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -159,13 +158,6 @@ struct burst {
     _Atomic bool is_whole;
 };
 
-static void observe_a_point(void *context, const struct twinlog_event *event)
-{
-    (void)context;
-    (void)event;
-    pthread_testcancel();
-}
-
 /* The records fill the buffers and segments many times, so a call waits for room, leads, makes segments and completes
  * requests. */
 __attribute__((noinline)) static void submit_canceled(struct burst *burst)
@@ -204,7 +196,6 @@ WAYS_TEST(a_pending_cancellation_ends_no_request, LOG_WAYS)
 
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = 128 * KIB;
-    options.observe = observe_a_point;
     burst = (struct burst){ .log = log_open(&options) };
     ck_assert_int_eq(twinlog_append(burst.log, "first", 5, NULL), 0);
     ck_assert_int_eq(twinlog_queue_open(&burst.queue), 0);
@@ -222,89 +213,6 @@ WAYS_TEST(a_pending_cancellation_ends_no_request, LOG_WAYS)
         ck_assert_int_eq(burst.requests[i].result, 0);
     log_close(burst.log);
     ck_assert_int_eq(twinlog_queue_close(burst.queue), 0);
-}
-
-/* ---- the end of the process ---------------------------------------------------------------------- */
-
-static struct twinlog_options child_options;
-static struct twinlog *child_log;
-static _Atomic uint64_t *acknowledged; /* shared with the child: how many of each writer's records */
-
-#define CHILD_WRITERS 4u
-
-static void *append_acknowledged(void *argument)
-{
-    const uint32_t writer = *(const uint32_t *)argument;
-
-    for (uint32_t i = 0; append_record(child_log, writer, i, NULL) == 0; i++)
-        atomic_store(&acknowledged[writer], i + 1);
-    return NULL;
-}
-
-static bool has_begun(void)
-{
-    for (unsigned i = 0; i < CHILD_WRITERS; i++)
-        if (atomic_load(&acknowledged[i]) < 5)
-            return false;
-    return true;
-}
-
-static int start_writers(void)
-{
-    static uint32_t numbers[CHILD_WRITERS];
-    uint64_t began_ns = 0;
-
-    EXPECT(twinlog_open(log_dir, &child_options, &child_log) == 0);
-    for (uint32_t i = 0; i < CHILD_WRITERS; i++) {
-        pthread_t thread;
-
-        numbers[i] = i;
-        EXPECT(pthread_create(&thread, NULL, append_acknowledged, &numbers[i]) == 0);
-    }
-    while (!has_begun())
-        EXPECT(still_in_time(&began_ns));
-    return 0;
-}
-
-/* The copy faults with its place taken, in the middle of a group that others are in. */
-static int append_from_nowhere(void)
-{
-    struct sigaction action = { .sa_handler = SIG_DFL };
-    unsigned char *bytes = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    sigaction(SIGSEGV, &action, NULL); /* a sanitizer's would say that it is an error */
-    EXPECT(bytes != MAP_FAILED && mprotect(bytes + 4096, 4096, PROT_NONE) == 0);
-    EXPECT(start_writers() == 0);
-    twinlog_append(child_log, bytes + 1000, 5000, NULL);
-    return 1;
-}
-
-static int exit_in_between(void)
-{
-    EXPECT(start_writers() == 0);
-    exit(7);
-}
-
-WAYS_TEST(what_was_acknowledged_survives_the_end_of_the_process, LOG_IO_KINDS)
-{
-    struct tally tally;
-
-    child_options = options;
-    acknowledged = shared_page();
-    for (unsigned i = 0; i < 2; i++) {
-        int status = run_child(i ? exit_in_between : append_from_nowhere);
-
-        ck_assert_int_eq(status, i ? 7 : 128 + SIGSEGV);
-        log_close(log_open(&options));
-        tally = log_check();
-        for (unsigned j = 0; j < CHILD_WRITERS; j++) {
-            ck_assert_uint_ge(tally.next[j], atomic_load(&acknowledged[j]));
-            atomic_store(&acknowledged[j], 0);
-        }
-        logdir_remove();
-        logdir_make();
-    }
-    munmap(acknowledged, 4096);
 }
 
 /* ---- a close beside all others ------------------------------------------------------------------- */
@@ -389,8 +297,8 @@ static void note_call(int rc)
         atomic_store(&storm.error, rc);
 }
 
-/* All kinds of calls, and one more that still goes on when the close begins: an append, a batch with a deadline, a sync
- * or a drive. */
+/* All kinds of calls, and one more that still goes on when the close begins: an append, a batch with a deadline or a
+ * sync. */
 static void *call_all(void *argument)
 {
     const unsigned number = *(const unsigned *)argument;
@@ -400,8 +308,7 @@ static void *call_all(void *argument)
     atomic_fetch_add(&storm.about_to_end, 1);
     while (!atomic_load(&storm.may_end))
         sched_yield();
-    const int rc = number % 4 < 3 ? call_one(number % 4 + 1) : twinlog_drive(storm.log, -1);
-    note_call(number % 4 < 3 || rc < 0 ? rc : 0);
+    note_call(call_one(number % 3 + 1));
     atomic_fetch_add(&storm.ended, 1);
     return NULL;
 }

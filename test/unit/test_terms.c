@@ -10,15 +10,9 @@
 #include "suites.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
-#include <unistd.h>
 
 #define KIB 1024u
 
@@ -146,7 +140,7 @@ TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
 /* Nobody commits meanwhile. The group leaves the segment that it began in for the spare. */
 TEST(a_try_is_not_refused_at_the_end_of_a_segment_while_a_spare_is_ready)
 {
-    struct twinlog *log = log_open(&LOG_OPTIONS(.flags = TWINLOG_NO_THREAD, .buffer_bytes = 56 * KIB,
+    struct twinlog *log = log_open(&LOG_OPTIONS(.flags = LOG_NO_THREADS, .buffer_bytes = 56 * KIB,
                                                 .segment_bytes = 64 * KIB, .spare_segments = 1));
     uint64_t lsn, count = 20;
 
@@ -174,18 +168,6 @@ static void append_by_tries(struct twinlog *log, size_t size)
     uint64_t lsn;
 
     AWAIT(append(log, size, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
-}
-
-/* Buffers are full, segments are not ready. */
-WAYS_TEST(a_try_that_was_refused_finds_room_later, LOG_IO_KINDS)
-{
-    options.buffer_bytes = 16 * KIB;
-    struct twinlog *log = gate_log(&options);
-
-    for (unsigned i = 0; i < 300; i++) /* more than the first segment takes */
-        append_by_tries(log, 3000);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 300);
-    log_close(log);
 }
 
 static _Atomic bool is_done;
@@ -294,7 +276,7 @@ WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
 {
     uint64_t lsn;
 
-    options.flags |= _i & 1 ? TWINLOG_NO_THREAD : 0u;
+    options.flags |= _i & 1 ? LOG_NO_THREADS : 0u;
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = 128 * KIB;
     struct twinlog *log = log_open(&options);
@@ -311,17 +293,13 @@ WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
-TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
+/* The committer leads for it, though the record itself asked for nothing. */
+TEST(a_wait_with_a_deadline_has_the_record_written)
 {
     struct twinlog *log = open_small(0);
-    uint64_t lsn = 0;
-    const struct twinlog_terms terms = WITH_SIZE(terms, .deadline_ns = 1);
 
-    gate_shut();
-    ck_assert_int_eq(append(log, 10, terms, &lsn), -ETIMEDOUT);
-    ck_assert_uint_eq(lsn, 1);
-    gate_open();
-    ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(120000)), 0);
+    ck_assert_int_eq(append(log, 10, at_level(TWINLOG_LEVEL_BUFFERED), NULL), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(20000)), 0);
     log_close(log);
 }
 
@@ -404,31 +382,6 @@ TEST(a_canceled_token_stays_canceled)
 
 CASE("one behind the other", gate_set_up, logdir_remove);
 
-#define SMALL_WRITERS 64u
-#define LARGE_RECORDS 4u
-
-static struct {
-    struct twinlog *log;
-    _Atomic bool is_over;
-    _Atomic unsigned errors;
-    _Atomic uint64_t groups;
-} crowd;
-
-static void count_groups(void *context, const struct twinlog_event *event)
-{
-    (void)context;
-    atomic_fetch_add(&crowd.groups, event->kind == TWINLOG_EVENT_GROUP);
-}
-
-static void *append_small(void *argument)
-{
-    (void)argument;
-    while (!atomic_load(&crowd.is_over))
-        if (twinlog_enqueue(crowd.log, bytes, 2000, NULL) < 0)
-            atomic_fetch_add(&crowd.errors, 1);
-    return NULL;
-}
-
 #define LARGEST (4u << 20)
 #define FEW 16u
 
@@ -478,38 +431,6 @@ TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
     }
     ck_assert_uint_eq(log_stat(pair_log).groups, groups + 2);
     log_close(pair_log);
-}
-
-/* In a log with buffers that are always full, also where the record needs a segment that is not there yet. */
-TEST_LOOP(a_large_record_gets_in_among_many_small_ones, 2)
-{
-    const size_t large = _i ? 60 * KIB : 8 * KIB;
-    pthread_t threads[SMALL_WRITERS];
-    uint64_t most = 0;
-    const struct twinlog_options options =
-        LOG_OPTIONS(.flags = TWINLOG_BUFFERED, .buffer_bytes = _i ? 80 * KIB : 16 * KIB,
-                    .segment_bytes = 1024 * KIB, .keep_bytes = 1024 * KIB, .observe = count_groups);
-
-    memset(&crowd, 0, sizeof(crowd));
-    crowd.log = log_open(&options);
-    for (unsigned i = 0; i < SMALL_WRITERS; i++)
-        threads[i] = start_thread(append_small, NULL);
-    AWAIT(atomic_load(&crowd.groups) > 3);
-    for (unsigned i = 0; i < LARGE_RECORDS; i++) {
-        uint64_t before = atomic_load(&crowd.groups);
-
-        ck_assert_int_eq(twinlog_enqueue(crowd.log, bytes, large, NULL), 0);
-        before = atomic_load(&crowd.groups) - before;
-        most = before > most ? before : most;
-    }
-    atomic_store(&crowd.is_over, true);
-    for (unsigned i = 0; i < SMALL_WRITERS; i++)
-        pthread_join(threads[i], NULL);
-    ck_assert_uint_eq(atomic_load(&crowd.errors), 0);
-    /* the one in flight, its turn, and the thread's own delay, which on a busy machine is the longest; where a
-     * segment is made some pass meanwhile. A thread that never gets its turn waits for tens of thousands */
-    ck_assert_uint_le(most, 1000);
-    log_close(crowd.log);
 }
 
 static void *append_queued(void *argument)
@@ -593,12 +514,10 @@ CASE("inside", gate_set_up, logdir_remove);
 
 #define CALLS 1100u
 
-static atomic_bool may_leave;
-
-static void *drive(void *context)
+/* While the head is locked, it waits. */
+static void *trim_nothing(void *context)
 {
-    while (!atomic_load(&may_leave)) /* on a slow machine the last thread begins long after the first */
-        twinlog_drive(context, 3000);
+    twinlog_trim(context, &WITH_SIZE(trim_options, .before_lsn = 1), NULL);
     return NULL;
 }
 
@@ -614,15 +533,16 @@ TEST(a_thousand_calls_hold_up_no_other)
     pthread_attr_t attributes;
     uint64_t lsn;
 
+    twl_mutex_lock(&log->head_lock);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 * KIB);
     for (unsigned i = 0; i < CALLS; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], &attributes, drive, log), 0);
+        ck_assert_int_eq(pthread_create(&threads[i], &attributes, trim_nothing, log), 0);
     pthread_attr_destroy(&attributes);
-    AWAIT(others_inside(log) > CALLS / 2);
+    AWAIT(others_inside(log) == CALLS);
     for (unsigned i = 0; i < 20; i++)
         ck_assert_int_eq(append(log, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
-    atomic_store(&may_leave, true);
+    twl_mutex_unlock(&log->head_lock);
     for (unsigned i = 0; i < CALLS; i++)
         pthread_join(threads[i], NULL);
     ck_assert_int_eq(append(log, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);

@@ -59,6 +59,8 @@ static const struct row {
     { "nothing", NOTHING, 0, 0, 0, TWINLOG_FOUND_NOTHING, NONE, false, true },
     { "a header", HEADER, TWINLOG_ECORRUPT, TWINLOG_ECORRUPT, TWINLOG_ECORRUPT, TWINLOG_FOUND_BAD_HEADER,
       NONE, false, false },
+    { "another file", TEXT, TWINLOG_ECORRUPT, TWINLOG_ECORRUPT, TWINLOG_ECORRUPT, TWINLOG_FOUND_BAD_HEADER,
+      ALL, false, false },
     { "a group's header", FIRST_GROUP, TWINLOG_ECORRUPT, 0, TWINLOG_ECORRUPT, TWINLOG_FOUND_DAMAGE, NONE,
       false, false },
     { "a record", RECORD, TWINLOG_ECORRUPT, 0, TWINLOG_ECORRUPT, TWINLOG_FOUND_DAMAGE, ONE, false, false },
@@ -75,6 +77,8 @@ static const struct row {
       TWINLOG_FOUND_BAD_STATE, NONE, false, true },
     { "a foreign file", FOREIGN, TWINLOG_EFOREIGN, TWINLOG_EFOREIGN, TWINLOG_EFOREIGN,
       TWINLOG_FOUND_FOREIGN_FILE, NONE, false, true },
+    { "a second copy of a file", SECOND_COPY, TWINLOG_EFOREIGN, TWINLOG_EFOREIGN, TWINLOG_EFOREIGN,
+      TWINLOG_FOUND_FOREIGN_FILE, NONE, false, false },
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
@@ -94,11 +98,13 @@ static void check_cell(const struct row *row, enum where where)
     check_agreement(name, at, &said);
     MUST((said.found.count == 0) == (row->finding == TWINLOG_FOUND_NOTHING));
     /* If the newest file is missing, only a cursor tells that something is. */
-    MUST(said.found.count == 0 || (row->what == MISSING && where == NEWEST) ||
-         find_told(&said.found, row->finding, 0));
+    const struct twinlog_report *told = find_told(&said.found, row->finding, 0);
+    MUST(said.found.count == 0 || (row->what == MISSING && where == NEWEST) || told);
+    MUST(row->has_no_place || row->what == MISSING || row->what == SECOND_COPY ||
+         strcmp(told->file, segment->file) == 0);
     MUST(said.lost >= (row->loss == NONE ? 0 : row->loss == ALL ? most : 1));
     MUST(said.lost <= (row->loss == NONE ? 0 : row->loss == ONE ? 1 : most));
-    if (row->finding == TWINLOG_FOUND_BAD_HEADER) /* and what it could place it has walked through */
+    if (row->what == HEADER) /* and what it could place it has walked through */
         MUST(said.verified == RECORDS && said.found.errors == 1);
 }
 

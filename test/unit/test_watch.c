@@ -132,144 +132,6 @@ TEST(stat_counts_syncs_apart_from_groups)
     log_close(log);
 }
 
-static bool is_completed(struct twinlog_queue *queue)
-{
-    struct twinlog_request *request;
-
-    return twinlog_queue_poll(queue, &request, 1, 0) == 1;
-}
-
-TEST(stat_counts_requests)
-{
-    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
-    struct twinlog *log = log_open(&options);
-    const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_request request = { 0 };
-
-    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
-    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), 0);
-    ck_assert_uint_eq(log_stat(log).requests, 1);
-    ck_assert_int_eq(twinlog_drive(log, 0), 1);
-    ck_assert(is_completed(request.queue));
-    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
-    ck_assert_uint_eq(log_stat(log).requests, 0);
-    log_close(log);
-}
-
-#define KINDS (TWINLOG_EVENT_POISON + 1)
-
-struct diary {
-    struct twinlog *log;
-    unsigned count[KINDS];
-    struct twinlog_event last[KINDS];
-    uint64_t records; /* of all groups */
-    bool is_wrong;
-};
-
-/* By whichever thread commits; the test's own one here. */
-static void write_diary(void *context, const struct twinlog_event *event)
-{
-    struct diary *diary = context;
-
-    if (event->size != sizeof(*event) || event->kind >= KINDS) {
-        diary->is_wrong = true;
-        return;
-    }
-    diary->count[event->kind]++;
-    diary->last[event->kind] = *event;
-    if (event->kind == TWINLOG_EVENT_GROUP)
-        diary->records += event->records;
-    if (diary->log && event->kind == TWINLOG_EVENT_GROUP && event->is_durable && event->records > 0 &&
-        twinlog_durable_lsn(diary->log) < event->first_lsn + event->records - 1)
-        diary->is_wrong = true;
-}
-
-static struct twinlog_options observed(struct diary *diary)
-{
-    const struct twinlog_options options = LOG_OPTIONS(.observe = write_diary, .observe_context = diary);
-
-    return options;
-}
-
-CASE("events", logdir_make, logdir_remove);
-
-TEST(a_group_is_told_with_what_it_holds)
-{
-    struct diary diary = { 0 };
-    const struct twinlog_options options = observed(&diary);
-    diary.log = log_open(&options);
-    const uint64_t segment = diary.last[TWINLOG_EVENT_GROUP].segment;
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 1); /* the marker of the opening */
-    for (unsigned i = 1; i <= 5; i++) {
-        ck_assert_int_eq(twinlog_enqueue(diary.log, "one", 3, NULL), 0);
-        ck_assert_int_eq(twinlog_append(diary.log, "two", 3, NULL), 0);
-        const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_GROUP];
-        ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 1 + i);
-        ck_assert_uint_eq(event->first_lsn, 2 * i - 1);
-        ck_assert_uint_eq(event->records, 2);
-        ck_assert_uint_eq(event->is_durable, 1);
-        ck_assert_int_eq(event->error, 0);
-        ck_assert_uint_eq(event->bytes % 4096, 0);
-        ck_assert_uint_gt(event->bytes, 0);
-        ck_assert_uint_gt(event->took_ns, 0);
-        ck_assert_uint_eq(event->segment, segment);
-    }
-    log_close(diary.log);
-    ck_assert(!diary.is_wrong);
-    ck_assert_uint_eq(diary.records, 10);
-}
-
-TEST(a_group_that_is_only_written_says_so)
-{
-    struct diary diary = { 0 };
-    const struct twinlog_options options = observed(&diary);
-    const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    diary.log = log_open(&options);
-    terms.level = TWINLOG_LEVEL_WRITTEN;
-    ck_assert_int_eq(twinlog_append_batch(diary.log, &entry, 1, &terms, NULL), 0);
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].is_durable, 0);
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].records, 1);
-    ck_assert_int_eq(twinlog_sync(diary.log), 0); /* nothing but a sync */
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].is_durable, 1);
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].records, 0);
-    log_close(diary.log);
-    ck_assert(!diary.is_wrong);
-}
-
-TEST(a_roll_is_told_with_where_the_log_goes_on)
-{
-    static const unsigned char bytes[8000];
-    struct diary diary = { 0 };
-    struct twinlog_options options = observed(&diary);
-    options.segment_bytes = 65536;
-    diary.log = log_open(&options);
-    uint64_t lsn = 0;
-    while (diary.count[TWINLOG_EVENT_ROLL] < 3)
-        ck_assert_int_eq(twinlog_append(diary.log, bytes, sizeof(bytes), &lsn), 0);
-    const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_ROLL];
-    ck_assert_uint_eq(event->first_lsn, lsn);
-    ck_assert_uint_eq(event->segment, 4);
-    ck_assert_uint_eq(log_stat(diary.log).rolls, 3);
-    log_close(diary.log);
-    ck_assert(!diary.is_wrong);
-}
-
-TEST(only_what_the_mask_names_is_told)
-{
-    static const unsigned char bytes[8000];
-    struct diary diary = { 0 };
-    struct twinlog_options options = observed(&diary);
-    options.segment_bytes = 65536;
-    options.observe_mask = 1u << TWINLOG_EVENT_ROLL | 1u << TWINLOG_EVENT_FULL;
-    struct twinlog *log = log_open(&options);
-    while (diary.count[TWINLOG_EVENT_ROLL] == 0)
-        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    log_close(log);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 0);
-    ck_assert(!diary.is_wrong);
-}
-
 /* ---- a device that is slow, full or broken ------------------------------------------------------- */
 
 static struct {
@@ -320,176 +182,17 @@ static struct twinlog *open_on_device(const struct twinlog_options *options)
     return log_on_device(options);
 }
 
-TEST(a_group_is_told_with_the_time_that_it_took)
+CASE("a bad device", logdir_make, logdir_remove);
+
+TEST(the_time_that_a_write_takes_is_told)
 {
-    struct diary diary = { 0 };
-    const struct twinlog_options options = observed(&diary);
-    struct twinlog *log = open_on_device(&options);
+    struct twinlog *log = open_on_device(NULL);
 
     device.delay_ns = 3 * MS;
     ck_assert_int_eq(twinlog_append(log, "slow", 4, NULL), 0);
-    const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_GROUP];
-    ck_assert_uint_ge(event->took_ns, 3 * MS);
-    ck_assert_uint_eq(event->first_lsn, 1);
     ck_assert_uint_ge(timings_of(log).write.max, 3 * MS);
     device.delay_ns = 0;
     log_close(log);
-}
-
-TEST(a_full_disk_is_told)
-{
-    static const unsigned char bytes[8000];
-    struct diary diary = { 0 };
-    struct twinlog_options options = observed(&diary);
-    int rc;
-    options.segment_bytes = 65536;
-    struct twinlog *log = open_on_device(&options);
-    device.allocate_error = -ENOSPC;
-    while ((rc = twinlog_append(log, bytes, sizeof(bytes), NULL)) == 0)
-        ck_assert_uint_lt(log_stat(log).appends, 100);
-    ck_assert_int_eq(rc, -ENOSPC);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_FULL], 1);
-    ck_assert_int_eq(diary.last[TWINLOG_EVENT_FULL].error, -ENOSPC);
-    ck_assert_uint_eq(log_stat(log).full_refusals, 1);
-    device.allocate_error = 0;
-    ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    log_close(log);
-    ck_assert(!diary.is_wrong);
-}
-
-TEST(poison_is_told_once_with_its_error)
-{
-    struct diary diary = { 0 };
-    const struct twinlog_options options = observed(&diary);
-    struct twinlog *log = open_on_device(&options);
-    ck_assert_int_eq(twinlog_append(log, "well", 4, NULL), 0);
-    const unsigned groups = diary.count[TWINLOG_EVENT_GROUP];
-    device.write_error = -EIO;
-    ck_assert_int_eq(twinlog_append(log, "lost", 4, NULL), -EIO);
-    ck_assert_int_eq(twinlog_append(log, "late", 4, NULL), TWINLOG_EPOISONED);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_POISON], 1);
-    ck_assert_int_eq(diary.last[TWINLOG_EVENT_POISON].error, -EIO);
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_POISON].first_lsn, 2);
-    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_POISON].is_durable, 0);
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], groups);
-    ck_assert_int_eq(log_stat(log).poison, -EIO);
-    ck_assert_int_eq(twinlog_close(log), -EIO);
-    ck_assert(!diary.is_wrong);
-}
-
-/* ---- an observer that calls the log ---------------------------------------------------------------- */
-
-#define CALLS 26
-
-static struct caller {
-    struct twinlog *log; /* NULL: the observer does nothing yet */
-    enum twinlog_event_kind kind;
-    struct twinlog_queue *queue;
-    struct twinlog_reader *reader;
-    struct twinlog_committer *committer;
-    unsigned called;
-    int result[CALLS];
-} caller;
-
-static int never_called(void *context, const char *name, uint64_t lsn)
-{
-    (void)context;
-    (void)name;
-    (void)lsn;
-    return -EPROTO;
-}
-
-static unsigned call_everything(struct twinlog *log, int result[CALLS])
-{
-    const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
-    struct twinlog_request request = { .queue = caller.queue }, *fetched;
-    struct twinlog *another;
-    struct twinlog_cancel cancel = { 0 };
-    struct twinlog_reader *reader;
-    unsigned n = 0;
-    size_t size;
-    uint64_t lsn;
-    char value;
-
-    result[n++] = twinlog_append(log, "x", 1, NULL);
-    result[n++] = twinlog_enqueue(log, "x", 1, NULL);
-    result[n++] = twinlog_append_batch(log, &entry, 1, &WITH_SIZE(terms, .flags = TWINLOG_TRY), NULL);
-    result[n++] = twinlog_submit(log, &entry, 1, NULL, &request);
-    result[n++] = twinlog_skip(log, 100);
-    result[n++] = twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 1);
-    result[n++] = twinlog_sync(log);
-    result[n++] = twinlog_drive(log, 0);
-    result[n++] = twinlog_cancel(log, &cancel);
-    result[n++] = twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = 1), NULL);
-    result[n++] = twinlog_truncate(log, 0);
-    result[n++] = twinlog_reset(log, 1);
-    result[n++] = twinlog_cursor_set(log, "name", 0);
-    result[n++] = twinlog_cursor_get(log, "name", &lsn);
-    result[n++] = twinlog_cursor_each(log, never_called, NULL);
-    result[n++] = twinlog_cursor_remove(log, "name");
-    result[n++] = twinlog_meta_set(log, "name", "x", 1);
-    result[n++] = twinlog_meta_get(log, "name", &value, 1, &size);
-    result[n++] = twinlog_stat(log, &stat);
-    result[n++] = twinlog_timings(log, &timings);
-    result[n++] = twinlog_reader_attach(log, NULL, &reader);
-    result[n++] = twinlog_close(log);
-    result[n++] = twinlog_open(log_dir, NULL, &another);
-    result[n++] = twinlog_queue_poll(caller.queue, &fetched, 1, -1);
-    result[n++] = twinlog_reader_wait(caller.reader, -1);
-    result[n++] = twinlog_committer_close(caller.committer);
-    return n;
-}
-
-static void call_back(void *context, const struct twinlog_event *event)
-{
-    (void)context;
-    if (!caller.log || event->kind != caller.kind)
-        return;
-    struct twinlog *log = caller.log;
-    caller.log = NULL;
-    if (twinlog_durable_lsn(log) > twinlog_last_lsn(log)) /* these two answer */
-        return;
-    caller.called = call_everything(log, caller.result);
-}
-
-/* Makes the event happen. */
-static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
-{
-    static const unsigned char bytes[8000];
-    int rc = 0;
-
-    device.write_error = kind == TWINLOG_EVENT_POISON ? -EIO : 0;
-    device.allocate_error = kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0;
-    caller.kind = kind;
-    caller.log = log;
-    while (rc == 0 && caller.called == 0)
-        rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
-    ck_assert_int_eq(rc, kind == TWINLOG_EVENT_POISON ? -EIO : kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0);
-    device.allocate_error = 0;
-}
-
-TEST_LOOP(an_observer_that_calls_its_log_gets_an_error, KINDS)
-{
-    const enum twinlog_event_kind kind = (enum twinlog_event_kind)_i;
-    const struct twinlog_options options = LOG_OPTIONS(.observe = call_back, .segment_bytes = 65536);
-
-    caller = (struct caller){ 0 };
-    struct twinlog *log = open_on_device(&options);
-    ck_assert_int_eq(twinlog_queue_open(&caller.queue), 0);
-    ck_assert_int_eq(twinlog_reader_attach(log, NULL, &caller.reader), 0);
-    ck_assert_int_eq(twinlog_committer_open(NULL, &caller.committer), 0);
-    provoke(log, kind);
-    ck_assert_uint_eq(caller.called, CALLS);
-    for (unsigned i = 0; i < CALLS; i++)
-        ck_assert_msg(caller.result[i] == -EDEADLK, "call %u: %d", i, caller.result[i]);
-    if (kind != TWINLOG_EVENT_POISON) /* the log goes on */
-        ck_assert_int_eq(twinlog_append(log, "after", 5, NULL), 0);
-    twinlog_reader_close(caller.reader);
-    ck_assert_int_eq(twinlog_queue_close(caller.queue), 0);
-    ck_assert_int_eq(twinlog_committer_close(caller.committer), 0);
-    ck_assert_int_eq(twinlog_close(log), kind == TWINLOG_EVENT_POISON ? -EIO : 0);
 }
 
 static int close_in_between(void *context, const char *name, uint64_t lsn)
@@ -797,6 +500,21 @@ TEST(a_page_without_room_in_the_file_is_private)
 }
 
 /* ---- a file that is spoiled under the writer ------------------------------------------------------ */
+
+TEST(a_false_watermark_leads_no_reader_back_to_the_beginning)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct twinlog *log = log_open(NULL);
+
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
+    watermark_store(&log->shared->page->durable, UINT64_MAX);
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
 
 /* Reads on in the process that writes: its readers look at the page, too. */
 static int write_and_read(void)

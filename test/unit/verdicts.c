@@ -2,7 +2,6 @@
 /* See verdicts.h. */
 #define _GNU_SOURCE
 #include "verdicts.h"
-#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -156,6 +155,7 @@ static void add_foreign_segment(void)
 
 void damage(enum what what, const struct twinlog_segment *segment)
 {
+    static const char text[8192] = "Dear diary,";
     const char *path = log_file(segment->file), *state = log_file("state");
     struct stat state_file;
     ck_assert_int_eq(stat(state, &state_file), 0);
@@ -164,6 +164,9 @@ void damage(enum what what, const struct twinlog_segment *segment)
         break;
     case HEADER:
         flip(path, 40);
+        break;
+    case TEXT: /* another file in its place, which a header that was written over may look like */
+        put_file(path, text, sizeof(text));
         break;
     case FIRST_GROUP:
         flip(path, find_bytes(path, "1TWG", 4) + 4);
@@ -195,6 +198,9 @@ void damage(enum what what, const struct twinlog_segment *segment)
         break;
     case FOREIGN:
         add_foreign_segment();
+        break;
+    case SECOND_COPY:
+        ck_assert_int_eq(link(path, log_file("00000000000000ff.twl")), 0);
         break;
     }
 }

@@ -37,6 +37,7 @@ void verdict_set_up(void);
 enum what {
     NOTHING,
     HEADER,
+    TEXT,
     FIRST_GROUP,
     RECORD,
     FOOTER,
@@ -46,7 +47,8 @@ enum what {
     ONE_STATE,
     BOTH_STATES,
     NO_STATE,
-    FOREIGN
+    FOREIGN,
+    SECOND_COPY
 };
 
 enum where {

@@ -6,7 +6,6 @@
 
 #include "base/base.h"
 #include "base/libc.h"
-#include "forbid.h"
 #include "logdir.h"
 #include "suites.h"
 

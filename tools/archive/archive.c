@@ -221,7 +221,7 @@ static int fail_history(const struct archive *archive, uint64_t sequence)
     return STATUS_DAMAGED;
 }
 
-/* Where a truncation begins, the group before may be gone by now. */
+/* Where a truncation begins, the group before may be gone by now: check_history() has compared its segment. */
 static bool fits_archive(const struct archive *archive, const struct segment_file *file)
 {
     const struct manifest *manifest = &archive->manifest;
@@ -229,8 +229,6 @@ static bool fits_archive(const struct archive *archive, const struct segment_fil
     if (archive->state.files == 0)
         return true;
     const struct segment_file *newest = &manifest->files[archive->state.files - 1];
-    if (file->sequence == newest->sequence)
-        return is_same_segment(file, newest);
     return memcmp(file->log_id, newest->log_id, sizeof(file->log_id)) == 0 &&
            (file->start_lsn || file->before != newest->sequence || file->chain == newest->end_chain);
 }
@@ -300,28 +298,36 @@ static int name_next(struct archive *archive, const struct twinlog_segment *segm
     return status;
 }
 
-/* Is the newest segment that was archived still what it was? The log has a later one. */
+static bool is_kept(const struct archive *archive, const struct segment_file *file)
+{
+    uint64_t i = archive->state.files;
+
+    while (i > 0 && archive->manifest.files[i - 1].sequence > file->sequence)
+        i--;
+    return i > 0 && is_same_segment(file, &archive->manifest.files[i - 1]);
+}
+
+/* Is the newest segment of the log that was archived still what it was? Then so is all in front of it. A truncation may
+ * have removed those that were archived behind it; the log has a later one then. */
 static int check_history(struct archive *archive)
 {
     const uint64_t newest = archive->state.sequence;
+    size_t i = archive->count;
     char path[PATH_MAX];
     struct segment_file file;
 
-    if (archive->count > 0 && archive->segments[archive->count - 1].sequence < newest)
-        return fail_history(archive, archive->segments[archive->count - 1].sequence);
-    for (size_t i = 0; i < archive->count; i++) {
-        if (archive->segments[i].sequence != newest ||
-            archive_path(path, archive->dir, archive->segments[i].file))
-            continue;
-        int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        bool is_read =
-            fd >= 0 && read_segment_file(fd, &file) == 0 && file.sequence == newest && file.is_sealed;
-        if (fd >= 0)
-            close(fd);
-        if (is_read && !fits_archive(archive, &file))
-            return fail_history(archive, newest);
-    }
-    return STATUS_FINE;
+    if (i > 0 && archive->segments[i - 1].sequence < newest)
+        return fail_history(archive, archive->segments[i - 1].sequence);
+    while (i > 0 && archive->segments[i - 1].sequence > newest)
+        i--;
+    if (i == 0 || archive_path(path, archive->dir, archive->segments[i - 1].file))
+        return STATUS_FINE;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool is_read = fd >= 0 && read_segment_file(fd, &file) == 0 && file.is_sealed &&
+                   file.sequence == archive->segments[i - 1].sequence;
+    if (fd >= 0)
+        close(fd);
+    return is_read && !is_kept(archive, &file) ? fail_history(archive, file.sequence) : STATUS_FINE;
 }
 
 /* ---- handing it over ---------------------------------------------------------------------------- */

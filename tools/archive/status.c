@@ -24,6 +24,7 @@ struct archive_view {
 
     /* What the log has and the archive has not. */
     uint64_t last_lsn;
+    uint64_t kept_lsn; /* newest record that it still has, of those that are kept */
     uint64_t waiting, waiting_bytes;
     int64_t waiting_since_ns; /* the oldest of them was sealed */
 
@@ -114,7 +115,13 @@ static int take_segment(void *context, const struct twinlog_segment *segment)
 
     if (segment->state > TWINLOG_SEGMENT_ACTIVE)
         return 0;
-    status->last_lsn = segment->last_lsn ? segment->last_lsn : status->last_lsn;
+    if (segment->last_lsn) {
+        if (segment->sequence <= status->state.sequence)
+            status->kept_lsn = segment->last_lsn;
+        else if (status->last_lsn == 0)
+            status->kept_lsn = segment->first_lsn - 1;
+        status->last_lsn = segment->last_lsn;
+    }
     if (segment->state != TWINLOG_SEGMENT_SEALED || segment->sequence <= status->state.sequence)
         return 0;
     if (status->waiting++ == 0)
@@ -138,11 +145,6 @@ static void look_at_archiver(struct archive_view *status, int folder)
 
 /* ---- showing ----------------------------------------------------------------------------------- */
 
-static uint64_t lag_of(const struct archive_view *status)
-{
-    return status->last_lsn > status->state.last_lsn ? status->last_lsn - status->state.last_lsn : 0;
-}
-
 static void describe_since(const char *before, int64_t since_ns)
 {
     char time[TIME_TEXT_BYTES];
@@ -163,7 +165,8 @@ static void print_words(const struct archive_view *status)
         describe_time(time, state->kept_ns);
         printf("last kept    %s UTC\n", time);
     }
-    printf("lag          %" PRIu64 " record%s\n", lag_of(status), plural(lag_of(status)));
+    const uint64_t lag = status->last_lsn - status->kept_lsn;
+    printf("lag          %" PRIu64 " record%s\n", lag, plural(lag));
     printf("waiting      %" PRIu64 " segment%s, %" PRIu64 " bytes", status->waiting, plural(status->waiting),
            status->waiting_bytes);
     if (status->waiting_since_ns)
@@ -190,7 +193,7 @@ static void print_json(const struct archive_view *status)
     json_number("last_lsn", state->last_lsn);
     if (state->kept_ns)
         json_time("kept", state->kept_ns);
-    json_number("lag_records", lag_of(status));
+    json_number("lag_records", status->last_lsn - status->kept_lsn);
     json_number("waiting_segments", status->waiting);
     json_number("waiting_bytes", status->waiting_bytes);
     if (status->waiting_since_ns)

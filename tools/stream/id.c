@@ -15,14 +15,17 @@ void stream_print_id(char ret_text[STREAM_ID_BYTES], const char *log_id, uint64_
     snprintf(ret_text, STREAM_ID_BYTES, "%s:%" PRIu64, log_id, lsn);
 }
 
-void stream_print_record(char ret_text[STREAM_RECORD_BYTES], const struct stream *stream,
+void stream_print_record(char ret_text[STREAM_RECORD_BYTES], struct stream *stream,
                          const struct twinlog_record *record, const char *shipper)
 {
-    int length = snprintf(ret_text, STREAM_RECORD_BYTES, "%" PRId64 " %u %u %s", record->time_ns,
-                          record->type, record->tag, shipper);
+    int length =
+        snprintf(ret_text, STREAM_RECORD_BYTES, "%" PRId64 " %u %u %" PRIu32 " %" PRIu64 " %" PRIu32 " %s",
+                 record->time_ns, record->type, record->tag, record->salt, stream->front.lsn,
+                 stream->front.salt, shipper);
     if (record->lsn == stream->told_lsn)
         snprintf(ret_text + length, STREAM_RECORD_BYTES - (size_t)length, " %" PRIu64 " %" PRIu64,
                  stream->lost_first_lsn, stream->lost_last_lsn);
+    stream->front = (struct stream_front){ record->lsn, record->salt };
 }
 
 static bool is_hexadecimal(const char *text, size_t length)
@@ -62,12 +65,17 @@ static bool parse_record(const char *text, struct stream_message *message)
     uint64_t time = 0;
     uint64_t type = 0;
     uint64_t tag = 0;
+    uint64_t salt = 0;
+    uint64_t front_salt = 0;
     bool is_negative = text && *text == '-';
 
     if (is_negative)
         text++;
     if (!text || !parse_digits(&text, ' ', (uint64_t)INT64_MAX + is_negative, &time) ||
         !parse_digits(&text, ' ', UINT8_MAX, &type) || !parse_digits(&text, ' ', UINT16_MAX, &tag) ||
+        !parse_digits(&text, ' ', UINT32_MAX, &salt) ||
+        !parse_digits(&text, ' ', INT64_MAX, &message->front.lsn) ||
+        !parse_digits(&text, ' ', UINT32_MAX, &front_salt) ||
         strspn(text, "0123456789abcdef") != SHIPPER_BYTES - 1)
         return false;
     const char *behind = text + SHIPPER_BYTES - 1;
@@ -77,6 +85,8 @@ static bool parse_record(const char *text, struct stream_message *message)
     message->record.time_ns = (int64_t)(is_negative ? 0 - time : time); /* -2^63, too */
     message->record.type = (uint8_t)type;
     message->record.tag = (uint16_t)tag;
+    message->record.salt = (uint32_t)salt;
+    message->front.salt = (uint32_t)front_salt;
     memcpy(message->shipper, text, SHIPPER_BYTES - 1);
     message->shipper[SHIPPER_BYTES - 1] = '\0';
     return *behind == '\0';
@@ -88,7 +98,8 @@ void stream_parse(const char *id, const char *record, struct stream_message *mes
 
     message->lost_first_lsn = message->lost_last_lsn = 0;
     message->lsn = parse_id(id, message, &lsn) && parse_record(record, message) &&
-                           message->lost_first_lsn <= message->lost_last_lsn && message->lost_last_lsn < lsn
+                           message->lost_first_lsn <= message->lost_last_lsn &&
+                           message->lost_last_lsn < lsn && message->front.lsn < lsn
                        ? lsn
                        : 0;
     message->record.lsn = message->lsn;

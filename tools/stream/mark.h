@@ -13,10 +13,11 @@
 
 struct ship_mark {
     bool is_there;
-    uint64_t position;  /* of a message in the stream, or 0 */
-    uint64_t lsn;       /* the stream had every record up to this one; that of the message */
-    int64_t time_ns;    /* of that record; 0: not known */
-    uint64_t first_lsn; /* the stream's first message had it, or was to have it */
+    uint64_t position;    /* of a message in the stream, or 0 */
+    uint64_t lsn;         /* the stream had every record up to this one; that of the message */
+    uint32_t salt;        /* of that record; 0: not known */
+    uint32_t newest_salt; /* of a record that was published since, or was to be; 0: none */
+    uint64_t first_lsn;   /* the stream's first message had it, or was to have it */
 };
 
 /* Not there: there is none, or it is of another stream than `name`. -EEXIST: the value is somebody else's. */

@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "../json.h"
 #include "../options.h"
+#include "../source.h"
 #include "../stop.h"
 #include "../when.h"
 #include "stream.h"
@@ -56,13 +57,11 @@ static const char notes[] =
 #define SYNC_NS UINT64_C(1000000000)
 #define LOOK_MS 200           /* between two looks whether a signal came */
 #define MOST_FILLERS 1000000u /* between two records */
-#define SOURCE_NAME "receive" /* the value that holds the id of the log that was shipped */
 
 struct receive {
     struct stream_client client;
     struct twinlog *log;
-    char source[LOG_ID_BYTES]; /* empty: not known yet */
-
+    struct source source;
     uint64_t position; /* of the newest message, in this session; 0 = none yet */
     uint64_t end;      /* position at which --once ends */
     uint64_t next_sync_ns;
@@ -78,10 +77,11 @@ static int check_source(struct receive *receive, const struct stream_message *me
         complain("message %" PRIu64 " of the stream is no record of a log", message->position);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
-    if (!receive->source[0]) {
+    if (!receive->source.id[0]) {
         int error = twinlog_last_lsn(receive->log)
                         ? -EEXIST
-                        : twinlog_meta_set(receive->log, SOURCE_NAME, message->log_id, LOG_ID_BYTES - 1);
+                        : note_source(receive->log, &receive->source, message->log_id, message->record.salt,
+                                      message->lsn);
         if (error == -EEXIST) {
             complain("the log in '%s' has records that were not received: name a new directory",
                      receive->client.dir);
@@ -89,12 +89,11 @@ static int check_source(struct receive *receive, const struct stream_message *me
         }
         if (error)
             return stream_fail_log(&receive->client, "set a value in", error);
-        memcpy(receive->source, message->log_id, LOG_ID_BYTES);
     }
-    if (strcmp(receive->source, message->log_id) == 0)
+    if (strcmp(receive->source.id, message->log_id) == 0)
         return STREAM_FINE;
     complain("the stream is of the log %s, and '%s' has records of the log %s", message->log_id,
-             receive->client.dir, receive->source);
+             receive->client.dir, receive->source.id);
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
@@ -107,6 +106,8 @@ static int compare_record(struct receive *receive, const struct stream_message *
 
     int error = bytes ? twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record) : -ENOMEM;
     bool is_same = error == 0 && stream_is_same_record(&record, other);
+    is_same =
+        is_same && may_be_of_source(receive->log, &receive->source, message->log_id, other->salt, &record);
     free(bytes);
     if (is_same || error == TWINLOG_ETRIMMED)
         return STREAM_FINE;
@@ -177,7 +178,11 @@ static int append_record(struct receive *receive, const struct stream_message *m
     if (result)
         return result;
     terms.level = TWINLOG_LEVEL_BUFFERED;
-    int error = twinlog_append_batch(receive->log, &entry, 1, &terms, &lsn);
+    int error =
+        note_source(receive->log, &receive->source, message->log_id, message->record.salt, message->lsn);
+    if (error)
+        return stream_fail_log(&receive->client, "set a value in", error);
+    error = twinlog_append_batch(receive->log, &entry, 1, &terms, &lsn);
     if (error)
         return stream_fail_log(&receive->client, "append to", error);
     if (!receive->client.first_lsn)
@@ -202,24 +207,40 @@ static int complain_missing(struct receive *receive, const struct stream_message
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
+/* It must be behind the log's last record: in the stream's log, too, that one was in front of it. What is in front of a
+ * stream's first message may not be known: then only a record of the same history is. */
+static int check_front(struct receive *receive, const struct stream_message *message)
+{
+    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
+    struct stream_front front = message->front;
+
+    if (front.lsn == 0)
+        front = (struct stream_front){ message->lsn - 1, message->record.salt };
+    if (last_lsn > 0 && front.lsn > last_lsn)
+        return complain_missing(receive, message);
+    if (twinlog_first_lsn(receive->log) == 0 ||
+        ends_in_source(receive->log, &receive->source, front.salt, front.lsn))
+        return STREAM_FINE;
+    complain("nothing shows that LSN %" PRIu64
+             " of the stream is of the same history as the last record in '%s': receive into a new directory",
+             message->lsn, receive->client.dir);
+    return stream_finish(&receive->client, STATUS_DAMAGED);
+}
+
 static int take_message(struct receive *receive, const struct stream_message *message)
 {
-    uint64_t last = twinlog_last_lsn(receive->log);
     int result = check_source(receive, message);
 
     if (result)
         return result;
-    bool is_next = receive->position == 0 || message->position == receive->position + 1;
-    bool is_first = receive->position == 0;
     receive->position = message->position;
     receive->client.proven_ns = monotonic_ns();
     if (!receive->client.began_ns)
         receive->client.began_ns = receive->client.proven_ns;
-    if (message->lsn <= last)
+    if (message->lsn <= twinlog_last_lsn(receive->log))
         return compare_record(receive, message);
-    if (last > 0 && message->lsn > last + 1 && (!is_next || is_first))
-        return complain_missing(receive, message);
-    return append_record(receive, message);
+    result = check_front(receive, message);
+    return result ? result : append_record(receive, message);
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------- */
@@ -294,14 +315,13 @@ static int open_log(struct receive *receive)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_report report = { 0 };
-    size_t size = 0;
 
     options.ret_report = &report;
     int error = twinlog_open(receive->client.dir, &options, &receive->log);
     if (error)
         return fail("open the log", receive->client.dir, error, &report, NULL);
-    error = twinlog_meta_get(receive->log, SOURCE_NAME, receive->source, LOG_ID_BYTES - 1, &size);
-    if (error && error != -ENOENT) {
+    error = load_source(receive->log, &receive->source);
+    if (error) {
         fail("read a value of", receive->client.dir, error, NULL, NULL);
         twinlog_close(receive->log);
         return status_of(error);
@@ -338,7 +358,7 @@ static int receive_log(struct stream_client *client)
 
 static int receive_run(const struct command *command, int argc, char **argv)
 {
-    struct receive receive = { .client = STREAM_CLIENT_INIT };
+    struct receive receive = { .client = STREAM_CLIENT_INIT, .source.name = "receive" };
     int value = 0;
 
     while ((value = next_option(command, argc, argv)) != -1)

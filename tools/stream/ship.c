@@ -6,7 +6,8 @@
  * Where to go on is said by the stream's last message, not by the cursor: records may be in the stream that the cursor
  * is not moved over yet, or the server may have lost some. The last message is compared with the record of its LSN: if
  * the log has another one, or none, it was truncated behind what was shipped, and nothing more is shipped. The cursor
- * keeps what is not in the stream from being trimmed, and is moved once a second over what was acknowledged.
+ * keeps what is not in the stream from being trimmed, and the newest record that is, with which it is compared; it is
+ * moved once a second.
  *
  * Beside the cursor it keeps what the stream had then (mark.h). So it notices a stream that has lost messages, was
  * emptied or made anew. Where messages are to go, by age or because they were taken, the number of those that came
@@ -106,8 +107,10 @@ struct ship {
     uint64_t published_lsn; /* the newest, or the newest in the stream when the session began */
     uint64_t acked_lsn;     /* the same of those that the server has */
     uint64_t acked_position;
-    bool is_idle;           /* before this moment nothing was under way */
-    uint64_t committed_lsn; /* that the cursor was moved to */
+    struct stream_front front; /* the newest published record; LSN and salt are 0 where that is not known */
+    uint64_t front_since_lsn;  /* from this record on they have that salt */
+    bool is_idle;              /* before this moment nothing was under way */
+    uint64_t committed_lsn;    /* that the cursor was moved to */
     uint64_t next_commit_ns;
     uint64_t heard_ns; /* the last acknowledgement, or when there was nothing to be acknowledged */
 
@@ -169,44 +172,63 @@ static int read_record(struct ship *ship, uint64_t lsn, void *bytes, size_t room
     return error;
 }
 
+static int pass_unknown(struct ship *ship, uint64_t lsn)
+{
+    ship->front = (struct stream_front){ 0 };
+    complain("LSN %" PRIu64
+             ", the last one that was shipped, was trimmed: nothing shows that what follows is of the same "
+             "history.%s",
+             lsn, ship->skips_trimmed ? "" : " To go on with it, use --skip-trimmed.");
+    return ship->skips_trimmed ? STREAM_FINE : stream_finish(&ship->client, STATUS_DAMAGED);
+}
+
 static int judge_shipped(struct ship *ship, uint64_t lsn, int error, bool is_same)
 {
-    if (error == TWINLOG_ETRIMMED || (error == 0 && is_same))
+    if (error == 0 && is_same)
         return STREAM_FINE;
+    if (error == TWINLOG_ETRIMMED)
+        return pass_unknown(ship, lsn);
     if (error == 0 || error == -ERANGE || error == -ENOENT)
         return complain_truncated(ship, lsn);
     return stream_finish(&ship->client, fail("read the log", ship->client.dir, error, NULL, NULL));
 }
 
-/* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. */
+/* Is the stream's last message the record that the log has? */
 static int compare_last(struct ship *ship, const struct stream_message *last)
 {
     struct twinlog_record record = { 0 };
     void *bytes = NULL;
 
+    if (first_kept(ship) > last->lsn + 1)
+        return STREAM_FINE; /* pass_trimmed() tells */
     int error = read_record(ship, last->lsn, NULL, 0, &record);
     if (error == -ENOBUFS) {
         size_t room = record.size;
         bytes = malloc(room);
         error = bytes ? twinlog_read(ship->log, last->lsn, bytes, room, &record) : -ENOMEM;
     }
-    int result =
-        judge_shipped(ship, last->lsn, error, error == 0 && stream_is_same_record(&record, &last->record));
+    bool is_same = record.salt == last->record.salt && stream_is_same_record(&record, &last->record);
+    int result = judge_shipped(ship, last->lsn, error, error == 0 && is_same);
     free(bytes);
     return result;
 }
 
-/* The same without a message: the mark has the record's time. */
+/* The same without a message. */
+static int compare_salt(struct ship *ship, uint64_t lsn, uint32_t salt)
+{
+    struct twinlog_record record = { 0 };
+
+    int error = read_record(ship, lsn, NULL, 0, &record);
+    return judge_shipped(ship, lsn, error == -ENOBUFS ? 0 : error, record.salt == salt);
+}
+
 static int compare_mark(struct ship *ship)
 {
     const struct ship_mark *mark = &ship->mark;
-    struct twinlog_record record = { 0 };
 
-    if (mark->lsn == 0 || mark->time_ns == 0)
+    if (mark->lsn == 0 || mark->salt == 0 || first_kept(ship) > mark->lsn + 1)
         return STREAM_FINE;
-    int error = read_record(ship, mark->lsn, NULL, 0, &record);
-    error = error == -ENOBUFS ? 0 : error;
-    return judge_shipped(ship, mark->lsn, error, record.time_ns == mark->time_ns);
+    return compare_salt(ship, mark->lsn, mark->salt);
 }
 
 /* Records are not in the stream, and cannot be published any more. `one` and `many` say why. */
@@ -238,6 +260,7 @@ static int pass_trimmed(struct ship *ship, uint64_t shipped, uint64_t first)
 
     if (!result)
         result = ship->client.module->flush(stream); /* a record that is held back may tell of others */
+    ship->front = (struct stream_front){ 0 };
     stream->lost_first_lsn = shipped + 1;
     stream->lost_last_lsn = first - 1;
     stream->told_lsn = 0;
@@ -304,27 +327,37 @@ static int open_log_again(struct ship *ship)
     return status == STATUS_FINE ? check_log_id(ship) : stream_finish(&ship->client, status);
 }
 
+static int write_mark(struct ship *ship)
+{
+    int error = save_ship_mark(ship->log, ship->cursor, ship->client.target.name, &ship->mark);
+    return error ? stream_fail_log(&ship->client, "set a value in", error) : STREAM_FINE;
+}
+
 /* Remembers what the stream has up to that LSN, the newest message of which is or was at that position. */
 static int save_mark(struct ship *ship, uint64_t position, uint64_t lsn, uint64_t first_lsn)
 {
     const struct ship_mark *old = &ship->mark;
-    struct twinlog_record record = { 0 };
 
     if (old->is_there && old->position == position && old->lsn == lsn && old->first_lsn == first_lsn)
         return STREAM_FINE;
-    int error = lsn ? twinlog_read(ship->log, lsn, NULL, 0, &record) : -ENOENT;
-    ship->mark = (struct ship_mark){ true, position, lsn,
-                                     error == 0 || error == -ENOBUFS ? record.time_ns : 0, first_lsn };
-    error = save_ship_mark(ship->log, ship->cursor, ship->client.target.name, &ship->mark);
-    return error ? stream_fail_log(&ship->client, "set a value in", error) : STREAM_FINE;
+    ship->mark = (struct ship_mark){ .is_there = true,
+                                     .position = position,
+                                     .lsn = lsn,
+                                     .salt = ship->front.salt,
+                                     .newest_salt = ship->front.salt,
+                                     .first_lsn = first_lsn };
+    return write_mark(ship);
 }
 
-/* Puts the consumer behind what the stream has. `shipped` is 0 for a stream that has nothing. */
+/* Puts the consumer in front of the last record that the stream has. `shipped` is 0 for a stream that has nothing. */
 static int place_consumer(struct ship *ship, const struct stream_message *last, uint64_t shipped)
 {
+    struct stream *stream = ship->client.stream;
     uint64_t cursor = 0;
     uint64_t first = first_kept(ship);
 
+    stream->front = ship->front;
+    ship->front_since_lsn = 0;
     if (shipped > 0 && first > shipped + 1) {
         int result = pass_trimmed(ship, shipped, first);
         if (result)
@@ -340,11 +373,12 @@ static int place_consumer(struct ship *ship, const struct stream_message *last, 
     int error = twinlog_cursor_get(ship->log, ship->cursor, &cursor);
     ship->published_lsn = ship->acked_lsn = ship->committed_lsn = wanted;
     ship->acked_position = ship->mark.position;
-    if (!error && cursor == wanted && ship->client.sessions == 1)
+    const uint64_t before = wanted > first ? wanted - 1 : 0;
+    if (!error && cursor == before && ship->client.sessions == 1)
         return STREAM_FINE; /* the consumer was opened there, and has not read yet */
     twinlog_consumer_close(ship->consumer);
     ship->consumer = NULL;
-    error = twinlog_cursor_set(ship->log, ship->cursor, wanted < first ? 0 : wanted);
+    error = twinlog_cursor_set(ship->log, ship->cursor, before);
     return error ? stream_fail_log(&ship->client, "move the cursor in", error) : open_consumer(ship);
 }
 
@@ -367,26 +401,35 @@ static int judge_last(struct ship *ship, const struct stream_message *last)
     return STREAM_FINE;
 }
 
-/* So many records behind that one went into the stream before they were removed from it: which is the last of them? */
+/* So many records behind that one went into the stream before they were removed from it: which is the last of them? The
+ * newest salt that was published must still be there, at that one or behind it: else they were truncated since. */
 static int pass_records(struct ship *ship, uint64_t count, uint64_t *lsn)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader = NULL;
     struct twinlog_record record;
     const uint64_t from = *lsn;
+    const uint32_t newest_salt = ship->mark.newest_salt;
+    bool is_proven = count == 0 || newest_salt == 0;
 
     options.from_lsn = from + 1;
     options.flags = TWINLOG_READER_DURABLE;
     options.ret_report = &ship->client.report;
     int error = twinlog_reader_attach(ship->log, &options, &reader);
     int got = error;
-    while (!error && count > 0 && (got = twinlog_reader_next(reader, &record)) > 0) {
-        *lsn = record.lsn;
-        count--;
+    while (!error && (count > 0 || !is_proven) && (got = twinlog_reader_next(reader, &record)) > 0) {
+        if (count > 0) {
+            *lsn = record.lsn;
+            ship->front = (struct stream_front){ record.lsn, record.salt };
+            count--;
+        }
+        is_proven = is_proven || (count == 0 && record.salt == newest_salt);
     }
     twinlog_reader_close(reader);
-    if (count == 0)
+    if (count == 0 && is_proven)
         return STREAM_FINE;
+    if (count == 0 && got == 0)
+        return complain_truncated(ship, *lsn);
     if (got < 0 && got != TWINLOG_ETRIMMED)
         return stream_fail_log(&ship->client, "read the log", got);
     complain(
@@ -408,6 +451,8 @@ static int judge_emptied(struct ship *ship, const struct stream_message *last, u
         return error ? stream_fail_log(&ship->client, "read the cursor in", error) : STREAM_FINE;
     }
     *ret_shipped = mark->lsn;
+    if (mark->salt)
+        ship->front = (struct stream_front){ mark->lsn, mark->salt };
     int result = compare_mark(ship);
     if (!result && last->is_counted)
         result = pass_records(ship, last->end - mark->position, ret_shipped);
@@ -444,6 +489,7 @@ static int judge_stream(struct ship *ship, const struct stream_message *last, ui
     bool is_new = !last->was_there || (mark->is_there && last->end < mark->position && last->is_counted);
 
     *ret_shipped = last->lsn;
+    ship->front = (struct stream_front){ last->lsn, last->record.salt };
     if (!last->is_there)
         return is_new ? judge_new(ship, ret_shipped) : judge_emptied(ship, last, ret_shipped);
     int result = compare_last(ship, last);
@@ -505,11 +551,31 @@ static bool has_room(const struct ship *ship)
 
 static int publish_record(struct ship *ship, const struct twinlog_record *record)
 {
-    if (record->lsn <= ship->published_lsn)
+    const struct stream_front front = ship->front;
+    int result = STREAM_FINE;
+
+    /* A truncation begins another salt, and the consumer does not tell one that was trimmed since. */
+    if (front.lsn && front.salt != record->salt)
+        result = compare_salt(ship, front.lsn, front.salt);
+    if (result)
+        return result;
+    if (record->lsn < ship->published_lsn)
         return complain_replaced(ship);
+    ship->front = (struct stream_front){ record->lsn, record->salt };
+    if (front.lsn == 0 || front.salt != record->salt) {
+        ship->front_since_lsn = record->lsn;
+        ship->mark.newest_salt = record->salt;
+        result = write_mark(ship);
+    }
+    if (result)
+        return result;
+    if (record->lsn == ship->published_lsn) {
+        ship->client.stream->front = ship->front;
+        return STREAM_FINE;
+    }
     if (ship->client.stream->lost_last_lsn > 0 && ship->client.stream->told_lsn == 0)
         ship->client.stream->told_lsn = record->lsn;
-    int result = ship->client.module->publish(ship->client.stream, record);
+    result = ship->client.module->publish(ship->client.stream, record);
     if (result)
         return result;
     if (ship->published_lsn == ship->acked_lsn)
@@ -568,12 +634,13 @@ static void take_acknowledgement(struct ship *ship, uint64_t lsn, uint64_t posit
 
 static int move_cursor(struct ship *ship)
 {
-    if (ship->acked_lsn == ship->committed_lsn)
+    /* the mark gets the salt of what was acknowledged */
+    if (ship->acked_lsn == ship->committed_lsn || ship->acked_lsn < ship->front_since_lsn)
         return STREAM_FINE;
     int result = save_mark(ship, ship->acked_position, ship->acked_lsn, ship->mark.first_lsn);
     if (result)
         return result;
-    int error = twinlog_consumer_commit(ship->consumer, ship->acked_lsn);
+    int error = ship->acked_lsn > 1 ? twinlog_consumer_commit(ship->consumer, ship->acked_lsn - 1) : 0;
     if (error == TWINLOG_ETRUNCATED)
         return complain_truncated(ship, ship->acked_lsn);
     if (error && error != TWINLOG_ETRIMMED) /* trimmed behind the stream: next says what is missing */

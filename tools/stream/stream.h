@@ -15,6 +15,8 @@
 #ifndef TOOLS_STREAM_H
 #define TOOLS_STREAM_H
 
+#include "../source.h"
+
 #include <twinlog.h>
 
 #include <stdbool.h>
@@ -31,8 +33,13 @@ enum stream_result {
 };
 
 #define STREAM_TEXT_BYTES 400u
-#define LOG_ID_BYTES 33u  /* 32 hexadecimal digits, and a NUL */
 #define SHIPPER_BYTES 17u /* 16 of them */
+
+/* The record in front of a message's, in the log that is shipped. */
+struct stream_front {
+    uint64_t lsn; /* 0: not known */
+    uint32_t salt;
+};
 
 /* What every module's stream begins with. */
 struct stream {
@@ -40,6 +47,7 @@ struct stream {
     int event_fd;                 /* an eventfd, readable after something was acknowledged, or failed */
     /* The record `told_lsn`, the first one behind these, tells that the log lost them before they were published. */
     uint64_t lost_first_lsn, lost_last_lsn, told_lsn;
+    struct stream_front front; /* of the next message */
 };
 
 #define MAX_SETTINGS 32u
@@ -64,6 +72,7 @@ struct stream_message {
     uint64_t lsn;      /* 0: there is no message, or one without an id of twinlog */
     bool is_there;
     uint64_t lost_first_lsn, lost_last_lsn; /* that it tells; 0: none */
+    struct stream_front front;
     /* The newest one only: */
     bool was_there; /* the stream has or had messages */
     bool
@@ -76,7 +85,7 @@ struct stream_message {
     struct twinlog_record record; /* its data are valid until the next operation */
 };
 
-#define STREAM_MODULE_VERSION 3u
+#define STREAM_MODULE_VERSION 4u
 struct stream_module {
     unsigned version;
     /* *ret_stream is set if there is memory, and to be closed also when the result is not fine. */

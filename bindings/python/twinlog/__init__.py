@@ -27,7 +27,7 @@ from . import _twinlog as _c
 
 __version__ = "0.1.0"
 
-MUST_EXIST, PAD, BUFFERED, READ_ONLY, NO_RECYCLE, NO_THREAD = (1 << i for i in range(6))
+MUST_EXIST, PAD, BUFFERED, READ_ONLY, NO_RECYCLE = (1 << i for i in range(5))
 MODE_DURABLE, MODE_MAPPED, MODE_SHARED = range(3)
 LEVEL_OF_MODE, LEVEL_BUFFERED, LEVEL_WRITTEN, LEVEL_DURABLE = range(4)
 _TRY, _READER_MMAP, _CONSUMER_FROM_END, _CONSUMER_MMAP = 1, 1, 1, 2
@@ -299,7 +299,7 @@ class Log(_c.Log):
         result = self._close([self._close_readers])
         if result is None:
             return
-        if result not in (-errno.EBUSY, -errno.EDEADLK):  # then nothing happened, and it is open again
+        if result != -errno.EBUSY:  # then nothing happened, and it is open again
             here = asyncio._get_running_loop()
             for waiting in self._waiting.values():
                 if waiting.loop is here or waiting.loop.is_closed():

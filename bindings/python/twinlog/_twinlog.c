@@ -215,7 +215,7 @@ static int end_close(struct handle *h)
     else
         twinlog_reader_close(h->reader);
     pthread_mutex_lock(&h->mutex);
-    h->is_open = rc == -EBUSY || rc == -EDEADLK; /* nothing happened */
+    h->is_open = rc == -EBUSY; /* nothing happened */
     h->is_closing = false;
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->mutex);

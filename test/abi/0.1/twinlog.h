@@ -78,7 +78,6 @@ enum twinlog_open_flags {
     TWINLOG_BUFFERED = 1u << 2,
     TWINLOG_READ_ONLY = 1u << 3,
     TWINLOG_NO_RECYCLE = 1u << 4,
-    TWINLOG_NO_THREAD = 1u << 5
 };
 enum twinlog_prepare {
     TWINLOG_PREPARE_WRITTEN = 0,
@@ -92,7 +91,6 @@ enum twinlog_mode {
 };
 struct twinlog;
 struct twinlog_committer;
-struct twinlog_event;
 struct twinlog_options {
     uint32_t size;
     uint32_t flags;
@@ -109,10 +107,6 @@ struct twinlog_options {
     struct twinlog_committer *committer;
     uint32_t flush_interval_ms;
     uint32_t mode;
-    void (*observe)(void *context, const struct twinlog_event *event);
-    void *observe_context;
-    uint32_t observe_mask;
-    uint32_t reserved;
     uint64_t mapped_bytes;
 };
 #define TWINLOG_OPTIONS_INIT twinlog_initial(twinlog_options)
@@ -170,7 +164,6 @@ struct twinlog_request {
 };
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
-int twinlog_drive(struct twinlog *log, int timeout_ms);
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
@@ -241,6 +234,7 @@ struct twinlog_record {
     size_t size;
     uint16_t tag;
     uint8_t type;
+    uint32_t salt;
 };
 enum twinlog_reader_flags {
     TWINLOG_READER_MMAP = 1u << 0,

@@ -5,22 +5,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-enum twinlog_event_kind {
-    TWINLOG_EVENT_GROUP = 0,
-    TWINLOG_EVENT_ROLL,
-    TWINLOG_EVENT_FULL,
-    TWINLOG_EVENT_POISON
-};
-struct twinlog_event {
-    uint32_t size;
-    uint32_t kind;
-    int32_t error;
-    uint32_t is_durable;
-    uint64_t first_lsn, records;
-    uint64_t bytes;
-    uint64_t took_ns;
-    uint64_t segment;
-};
 struct twinlog_stat {
     uint32_t size;
     uint32_t io;

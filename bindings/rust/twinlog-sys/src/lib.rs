@@ -62,8 +62,7 @@ structures! {
         size: u32, flags: u32, segment_bytes: u64, buffer_bytes: u32, max_record_bytes: u32, io: u32,
         lock_timeout_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut twinlog_report, segment_records: u64,
         segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
-        flush_interval_ms: u32, mode: u32, observe: *mut c_void, observe_context: *mut c_void,
-        observe_mask: u32, reserved: u32, mapped_bytes: u64,
+        flush_interval_ms: u32, mode: u32, mapped_bytes: u64,
     }
     twinlog_entry {
         data: *const c_void, size: usize, pieces: *const c_void, piece_count: u32, tag: u16, r#type: u8,
@@ -81,6 +80,7 @@ structures! {
     }
     twinlog_record {
         lsn: u64, time_ns: i64, data: *const c_void, size: usize, tag: u16, r#type: u8,
+        salt: u32,
     }
     twinlog_reader_options {
         size: u32, flags: u32, from_lsn: u64, to_lsn: u64, ret_report: *mut twinlog_report,

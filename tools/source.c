@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See source.h. */
+#define _GNU_SOURCE
+#include "source.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <twinlog_admin.h>
+
+#define SOURCE_BYTES 128u
+
+int load_source(struct twinlog *log, struct source *source)
+{
+    char text[SOURCE_BYTES];
+    size_t size = 0;
+
+    int error = twinlog_meta_get(log, source->name, text, sizeof(text) - 1, &size);
+    if (error)
+        return error == -ENOENT ? 0 : error;
+    text[size < sizeof(text) ? size : 0] = '\0';
+    return sscanf(text, "%32[0-9a-f] %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu64, source->id,
+                  &source->before.salt, &source->before.epoch, &source->now.salt, &source->now.epoch,
+                  &source->lsn) == 6
+               ? 0
+               : -EEXIST;
+}
+
+/* A log that ends further in front was truncated since then. */
+static struct noted find_noted(const struct source *source, uint64_t last_lsn, uint64_t lsn)
+{
+    return lsn >= source->lsn                          ? source->now
+           : lsn == last_lsn && lsn + 1 == source->lsn ? source->before
+                                                       : (struct noted){ 0 };
+}
+
+/* An opening and a truncation begin another epoch, and behind both another record comes next than was expected. */
+static int find_epoch(struct twinlog *log, struct source *source, uint64_t lsn)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
+    int error = lsn == source->next_lsn ? 0 : twinlog_stat(log, &stat);
+    if (!error && lsn != source->next_lsn)
+        source->epoch = stat.epoch;
+    source->next_lsn = error ? 0 : lsn + 1;
+    return error;
+}
+
+int note_source(struct twinlog *log, struct source *source, const char *id, uint32_t salt, uint64_t lsn)
+{
+    char text[SOURCE_BYTES];
+    const bool is_same_log = strcmp(source->id, id) == 0;
+
+    int error = find_epoch(log, source, lsn);
+    if (!error && is_same_log && lsn >= source->lsn && source->now.salt == salt &&
+        source->now.epoch == source->epoch)
+        return 0;
+    if (!error)
+        error = twinlog_sync(log); /* so that a crash goes back behind no other change */
+    if (error)
+        return error;
+    source->before = is_same_log ? find_noted(source, lsn - 1, lsn - 1) : (struct noted){ 0 };
+    source->now = (struct noted){ salt, source->epoch };
+    source->lsn = lsn;
+    snprintf(source->id, sizeof(source->id), "%s", id);
+    int length = snprintf(text, sizeof(text), "%s %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64,
+                          id, source->before.salt, source->before.epoch, salt, source->epoch, lsn);
+    return twinlog_meta_set(log, source->name, text, (size_t)length);
+}
+
+/* A segment may be read for that: so it is asked once for records of one epoch. */
+static bool has_epoch(struct twinlog *log, struct source *source, const struct twinlog_record *record,
+                      uint32_t epoch)
+{
+    struct twinlog_history history = TWINLOG_HISTORY_INIT;
+    struct twinlog_reader *reader = NULL;
+
+    if (source->asked.epoch == 0 || source->asked.salt != record->salt) {
+        int error = twinlog_reader_attach(log, NULL, &reader);
+        if (!error)
+            error = twinlog_reader_history(reader, record->lsn, &history);
+        twinlog_reader_close(reader);
+        source->asked = error ? (struct noted){ 0 } : (struct noted){ record->salt, history.epoch };
+    }
+    return epoch > 0 && source->asked.epoch == epoch;
+}
+
+bool may_be_of_source(struct twinlog *log, struct source *source, const char *id, uint32_t salt,
+                      const struct twinlog_record *record)
+{
+    const struct noted noted = find_noted(source, twinlog_last_lsn(log), record->lsn);
+
+    return noted.salt == salt || strcmp(source->id, id) != 0 || !has_epoch(log, source, record, noted.epoch);
+}
+
+bool ends_in_source(struct twinlog *log, struct source *source, uint32_t salt, uint64_t lsn)
+{
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    const struct noted noted = find_noted(source, last_lsn, last_lsn);
+    struct twinlog_record record = { .lsn = lsn };
+
+    for (uint64_t behind = lsn + 1; behind <= last_lsn; behind++) {
+        const int error = twinlog_read(log, behind, NULL, 0, &record);
+        if (error != -ENOENT && error != -ENODATA)
+            return false;
+    }
+    if (noted.salt != salt || last_lsn + 1 == source->next_lsn)
+        return noted.salt == salt;
+    record.lsn = lsn;
+    source->asked.epoch = 0;
+    return has_epoch(log, source, &record, noted.epoch);
+}

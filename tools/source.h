@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Of which history of which other log the newest records of a log are: a value of the log, kept by 'twinlog receive'
+ * and by an import. A record with the same time and bytes in another history is told apart by it. What else was
+ * appended is known by its epoch: nothing is said of that.
+ */
+#ifndef TOOLS_SOURCE_H
+#define TOOLS_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <twinlog.h>
+
+#define LOG_ID_BYTES 33u /* 32 hexadecimal digits, and a NUL */
+
+struct noted {
+    uint32_t salt;  /* that the records have in the other log */
+    uint32_t epoch; /* that they have in this one; 0: nothing is known */
+};
+
+struct source {
+    const char *name;      /* of the value */
+    char id[LOG_ID_BYTES]; /* of the other log; empty: not known */
+    /* Of the records from `lsn` on, and of the one in front. The value is set before a record is appended, so a crash
+     * may leave it ahead of the records, but by no more than one. */
+    struct noted now, before;
+    uint64_t lsn;
+
+    /* Not in the value: */
+    uint64_t next_lsn; /* if that record comes next, its epoch is `epoch` */
+    uint32_t epoch;
+    struct noted asked; /* salt and epoch, both of this log, of a record that was asked for */
+};
+
+/* -EEXIST: the value is something else. */
+int load_source(struct twinlog *log, struct source *source);
+/* The record `lsn` comes next: it is of that log and has that salt. */
+int note_source(struct twinlog *log, struct source *source, const char *id, uint32_t salt, uint64_t lsn);
+/* False: this record of the log is of another history of that log. */
+bool may_be_of_source(struct twinlog *log, struct source *source, const char *id, uint32_t salt,
+                      const struct twinlog_record *record);
+/* True: the last record of the log, which has that LSN, is of that history. Fillers may be behind it. */
+bool ends_in_source(struct twinlog *log, struct source *source, uint32_t salt, uint64_t lsn);
+
+#endif
