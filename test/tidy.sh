@@ -100,7 +100,7 @@ large_files()
 # A function has no more than 80 lines between its braces; tables have more.
 long_functions()
 {
-    grep -E '\.[ch]$' "$scratch/files" | grep -v '^test/abi/' | xargs -d '\n' awk '
+    grep -E '\.[ch]$' "$scratch/files" | xargs -d '\n' awk '
         FNR == 1 { open = 0 }
         /^{/ { open = FNR }
         /^}/ { if (open && FNR - open - 1 > 80) print FILENAME ":" open ": " FNR - open - 1 " lines"; open = 0 }'
@@ -112,14 +112,14 @@ dropped_words()
     grep -E '^(src|include)/.*\.[ch]$' "$scratch/files" |
         xargs -d '\n' grep -nwiE 'sheets?|horizon|roused|pulse|pruned|peak_ns|seat'
     grep -E '^((src|include|docs|man|test|tools|raft|powercut|packaging|probes)/|[A-Z]*\.md$)' "$scratch/files" |
-        grep -vE '^test/abi/|golden/|/corpus/' | xargs -d '\n' grep -nIwiE 'wh[o](se|m|ever)?|h[e]|h[i][sm]' |
+        grep -vE 'golden/|/corpus/' | xargs -d '\n' grep -nIwiE 'wh[o](se|m|ever)?|h[e]|h[i][sm]' |
         grep -v -e '--kill-wh[o]m='
 }
 
 # Tables of bench/promise.c are wider.
 long_lines()
 {
-    grep -E '\.[ch]$' "$scratch/files" | grep -vE '^bench/promise\.c$|^test/abi/' |
+    grep -E '\.[ch]$' "$scratch/files" | grep -v '^bench/promise\.c$' |
         LC_ALL=C.UTF-8 xargs -d '\n' grep -nHE '^.{121,}'
 }
 
