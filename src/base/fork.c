@@ -15,7 +15,7 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
-static struct child_files *first; /* [lock] */
+static struct child_file *first; /* [lock] */
 static uint32_t
     processes; /* [lock] newest number of a process, among this one and those that it descends from */
 _Atomic uint32_t *twl_own_process;
@@ -30,19 +30,12 @@ static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
     twl_mutex_unlock(&lock);
 }
 
-static void close_one(int *fd)
-{
-    if (fd && *fd >= 0)
-        close(*fd);
-}
-
 /* The list is left: what is in it is of handles that no call uses any more. */
 static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
 {
-    for (const struct child_files *files = first; files; files = files->next) {
-        close_one(files->fds[0]);
-        close_one(files->fds[1]);
-    }
+    for (const struct child_file *file = first; file; file = file->next)
+        if (*file->fd >= 0)
+            close(*file->fd);
     first = NULL;
     if (twl_own_process)
         atomic_store(twl_own_process, 0);
@@ -93,32 +86,24 @@ int twl_fork_guard_init(struct fork_guard *guard)
 
 /* ---- files that a child must not keep ------------------------------------------------------------ */
 
-static void enlist(struct child_files *files)
-{
-    files->next = first;
-    files->link = &first;
-    if (first)
-        first->link = &files->next;
-    first = files;
-}
-
-int twl_child_open(struct child_files *files, int dir, const char *name, int flags, mode_t mode, int *ret_fd)
+int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode)
 {
     twl_child_hold();
-    if (!files->link)
-        enlist(files);
-    *ret_fd = openat(dir, name, flags, mode);
-    const int error = *ret_fd < 0 ? -errno : 0;
+    *fd = openat(dir, name, flags, mode);
+    const int error = *fd < 0 ? -errno : 0;
+    *file = (struct child_file){ .fd = fd, .next = first, .link = &first };
+    if (first)
+        first->link = &file->next;
+    first = file;
     twl_child_release();
     return error;
 }
 
-void twl_child_unregister(struct child_files *files)
+void twl_child_unregister(struct child_file *file)
 {
     twl_child_hold();
-    if (files->link)
-        *files->link = files->next;
-    if (files->next)
-        files->next->link = files->link;
+    *file->link = file->next;
+    if (file->next)
+        file->next->link = file->link;
     twl_child_release();
 }

@@ -35,17 +35,17 @@ static inline bool twl_fork_guard_is_forked(const struct fork_guard *guard)
  *
  * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c).
  *
- * This is a part of the struct that has the files open. Negative descriptors are skipped.
+ * This is a part of the struct that has the file open. A negative descriptor is skipped.
  */
-struct child_files {
-    int *fds[2];                      /* NULL = none */
-    struct child_files *next, **link; /* in the list of all; `link` points here. NULL: not in it yet */
+struct child_file {
+    int *fd;
+    struct child_file *next, **link; /* in the list of all; `link` points here */
 };
 
-/* openat() for one of `files`, which are registered from then on: no child gets the file. */
-int twl_child_open(struct child_files *files, int dir, const char *name, int flags, mode_t mode, int *ret_fd);
-/* Before the files are closed, also if none was opened. */
-void twl_child_unregister(struct child_files *files);
+/* openat() for `file`, which is registered from then on: no child gets it. */
+int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode);
+/* Before the file is closed, also if it was not opened. */
+void twl_child_unregister(struct child_file *file);
 /* Between hold() and release() this process cannot fork. No other call of these in between. */
 void twl_child_hold(void);
 void twl_child_release(void);

@@ -130,8 +130,7 @@ static int open_flags(unsigned flags)
 static int open_file(const struct io_files *files, const char *name, unsigned flags, struct disk_file *file)
 {
     const mode_t mode = flags >= IO_MODE ? flags / IO_MODE : 0666;
-    file->in_child.fds[0] = &file->fd;
-    return twl_child_open(&file->in_child, files->directory, name, open_flags(flags), mode, &file->fd);
+    return twl_child_open(&file->in_child, &file->fd, files->directory, name, open_flags(flags), mode);
 }
 
 /* The kernel tells the alignment of direct I/O for a file of which it never falls back to the page cache; else 0. */

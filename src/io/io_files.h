@@ -26,7 +26,7 @@ struct disk_file {
     int disk_fd;         /* [const] through this direct one; -1 = there is none */
     uint32_t past_cache; /* [const] alignment of direct reads, none of them from the cache; 0 = not known */
     atomic_bool may_be_locked; /* [atomic] */
-    struct child_files in_child;
+    struct child_file in_child;
 };
 
 /* Opens the directory `path`, relative to the directory `from` (or AT_FDCWD), for a zeroed `files`. After a failure
