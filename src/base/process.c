@@ -10,31 +10,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id" /* a UUID in hexadecimal, with hyphens */
-#define TEXT_BYTES 36u
-
-static int digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id" /* a UUID in hexadecimal */
 
 void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES])
 {
-    char text[TEXT_BYTES] = { 0 };
-    unsigned digits = 0;
-    memset(ret_id, 0, BOOT_ID_BYTES);
-    int fd = open(BOOT_ID_PATH, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t size = read(fd, text, sizeof(text));
-    close(fd);
-    for (ssize_t i = 0; i < size && digits < 2 * BOOT_ID_BYTES; i++)
-        if (digit(text[i]) >= 0) {
-            ret_id[digits / 2] = (uint8_t)(ret_id[digits / 2] << 4 | digit(text[i]));
-            digits++;
-        }
-    if (digits < 2 * BOOT_ID_BYTES)
+    const int fd = open(BOOT_ID_PATH, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, ret_id, BOOT_ID_BYTES) != BOOT_ID_BYTES)
         memset(ret_id, 0, BOOT_ID_BYTES);
+    if (fd >= 0)
+        close(fd);
 }
 
 bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES])

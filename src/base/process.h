@@ -9,7 +9,7 @@
 #include <sys/types.h>
 
 /* Bytes stored in a mapped file stay there as long as the kernel runs, even if the process that stored them ends. */
-#define BOOT_ID_BYTES 16u
+#define BOOT_ID_BYTES 16u /* the beginning of a UUID as text, with 52 random bits */
 
 /* All zeros if the boot is unknown; such an identifier matches no boot. */
 void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
