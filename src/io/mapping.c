@@ -31,16 +31,9 @@
 
 #define SLOTS 65536u /* by default a process has no more mappings; what is not used takes no memory */
 
-enum slot_state {
-    SLOT_FREE,
-    SLOT_CHANGING,
-    SLOT_USED,
-    SLOT_STATES = 4, /* when its mapping is removed, a slot's version is the next multiple */
-};
-
 /* All fields are [atomic: the version is read before and after the others]. */
 struct slot {
-    _Atomic uint64_t version; /* modulo SLOT_STATES: enum slot_state */
+    _Atomic uint64_t version; /* odd = used */
     _Atomic uintptr_t start, end;
     atomic_uint flags; /* enum mapping_flags */
     atomic_bool is_hit;
@@ -60,8 +53,8 @@ static struct slot *slot_of(uintptr_t address)
 {
     for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++) {
         uint64_t version = atomic_load(&slot->version);
-        if (version % SLOT_STATES == SLOT_USED && atomic_load(&slot->start) <= address &&
-            address < atomic_load(&slot->end) && atomic_load(&slot->version) == version)
+        if (version % 2 == 1 && atomic_load(&slot->start) <= address && address < atomic_load(&slot->end) &&
+            atomic_load(&slot->version) == version)
             return slot;
     }
     return NULL;
@@ -120,79 +113,53 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     errno = error;
 }
 
-static bool is_ours(const struct sigaction *action)
-{
-    return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
-}
-
 /* Children do not have the mappings, and may map something else at their addresses. */
 static void forget_in_child(void)
 {
     for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++)
-        if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED)
-            atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+        if (atomic_load(&slot->version) % 2 == 1)
+            atomic_fetch_add(&slot->version, 1);
 }
 
-/* Keeps the mask and the flags of the previous handler, so that it can be called as the kernel would call it. A child
- * that was forked during the installation installs again, and may find this library's handler already there. */
+/* Keeps the mask and the flags of the previous handler, so that it can be called as the kernel would call it. It runs
+ * again in a child that was forked before it returned. */
 static void install(void)
 {
-    struct sigaction action;
-
     page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
     pthread_atfork(NULL, NULL, forget_in_child);
-    if (sigaction(SIGBUS, NULL, &action) < 0)
-        return;
-    if (is_ours(&action)) {
-        is_installed = true;
-        return;
+    twl_child_hold();
+    if (!is_installed && sigaction(SIGBUS, NULL, &previous) == 0) {
+        struct sigaction action = previous;
+        action.sa_sigaction = on_sigbus;
+        action.sa_flags = (previous.sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO | SA_ONSTACK;
+        is_installed = sigaction(SIGBUS, &action, NULL) == 0;
     }
-    previous = action;
-    action.sa_sigaction = on_sigbus;
-    action.sa_flags = (previous.sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO | SA_ONSTACK;
-    is_installed = sigaction(SIGBUS, &action, NULL) == 0;
+    twl_child_release();
 }
 
 /* ---- the mappings ------------------------------------------------------------------------------ */
-
-static bool claim(struct slot *slot)
-{
-    uint64_t version = atomic_load(&slot->version);
-
-    return version % SLOT_STATES == SLOT_FREE &&
-           atomic_compare_exchange_strong(&slot->version, &version, version + SLOT_CHANGING - SLOT_FREE);
-}
 
 void twl_mapping_install(void)
 {
     pthread_once(&once, install);
 }
 
-/* NULL: all are taken. */
-static struct slot *claim_slot(void)
-{
-    unsigned number = 0, count = atomic_load(&used);
-
-    while (number < SLOTS && !claim(&slots[number]))
-        number++;
-    while (number < SLOTS && count <= number && !atomic_compare_exchange_weak(&used, &count, number + 1))
-        continue;
-    return number < SLOTS ? &slots[number] : NULL;
-}
-
+/* By one thread at a time: under twl_child_hold(). */
 static int guard(const unsigned char *bytes, size_t size, unsigned flags)
 {
-    twl_mapping_install();
-    if (!is_installed)
-        return -ENOTSUP;
-    struct slot *slot = claim_slot();
-    if (!slot)
+    unsigned number = 0;
+    while (number < SLOTS && atomic_load(&slots[number].version) % 2 == 1)
+        number++;
+    if (number == SLOTS)
         return -ENOMEM;
+    struct slot *slot = &slots[number];
     atomic_store(&slot->start, (uintptr_t)bytes);
     atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
     atomic_store(&slot->flags, flags);
     atomic_store(&slot->is_hit, false);
-    atomic_fetch_add(&slot->version, SLOT_USED - SLOT_CHANGING);
+    atomic_fetch_add(&slot->version, 1);
+    if (number == atomic_load(&used))
+        atomic_store(&used, number + 1);
     return 0;
 }
 
@@ -212,15 +179,18 @@ int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void 
 {
     void *bytes = NULL;
 
+    twl_mapping_install();
+    if (!is_installed)
+        return -ENOTSUP;
     twl_child_hold(); /* no fork() between mapping the bytes and leaving them out of children */
     int error = map_file(fd, offset, size, flags, &bytes);
+    if (error == 0) {
+        error = guard(bytes, size, flags);
+        if (error < 0)
+            munmap(bytes, size);
+    }
     twl_child_release();
-    if (error < 0)
-        return error;
-    error = guard(bytes, size, flags);
-    if (error < 0)
-        munmap(bytes, size);
-    else
+    if (error == 0)
         *ret_bytes = bytes;
     return error;
 }
@@ -230,7 +200,7 @@ void twl_mapping_close(const void *bytes, size_t size)
     struct slot *slot = slot_of((uintptr_t)bytes);
 
     ASSERT(slot);
-    atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+    atomic_fetch_add(&slot->version, 1);
     munmap((void *)(uintptr_t)bytes, size); /* last, because another mapping may get the address at once */
 }
 
