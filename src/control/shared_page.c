@@ -195,7 +195,7 @@ static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct sha
     if (rc == 0)
         rc = map_or_make_page(&shared);
     if (rc < 0) {
-        twl_page_unlock(&shared);
+        twl_page_unwatch(&shared);
         return rc;
     }
     clear(&shared);
@@ -338,13 +338,6 @@ static void forget_process(struct page_words *page)
     atomic_compare_exchange_strong(&page->writer, &own, 0);
 }
 
-void twl_page_unlock(struct shared_page *shared)
-{
-    if (shared->is_ours && shared->page)
-        forget_process(shared->page);
-    twl_page_unwatch(shared);
-}
-
 /* ---- watching ---------------------------------------------------------------------------------- */
 
 static int open_to_watch(struct shared_page *shared)
@@ -462,6 +455,8 @@ bool twl_page_is_mapped(const struct shared_page *shared)
 
 void twl_page_unwatch(struct shared_page *shared)
 {
+    if (shared->is_ours && shared->page)
+        forget_process(shared->page);
     unmap_page(shared);
     io_close(shared->file);
     *shared = (struct shared_page){ 0 };

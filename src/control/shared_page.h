@@ -97,7 +97,6 @@ void twl_page_publish_poison(struct shared_page *shared, int error); /* for watc
 /* Wakes waiting readers after a record becomes visible without being published. Little more than one load
  * if no reader waits. */
 void twl_page_nudge(struct shared_page *shared);
-void twl_page_unlock(struct shared_page *shared);
 
 /* For readers in other processes. A log without the file has no writer; the result is then empty, and
  * valid for all calls. */
@@ -116,7 +115,7 @@ uint32_t twl_page_mode(const struct shared_page *shared);
 struct note twl_page_get_note(const struct shared_page *shared);
 int twl_page_poison(const struct shared_page *shared);     /* 0, or the error that poisoned the log */
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
-void twl_page_unwatch(struct shared_page *shared);
+void twl_page_unwatch(struct shared_page *shared);         /* of a writer: gives the lock back, too */
 
 /* Waits for a publication: read the sequence, look at what it announces, then sleep while it is still
  * `seen`. Returns early for any reason. timeout_ms < 0: no limit if the writer is certain to wake the

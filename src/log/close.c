@@ -16,7 +16,7 @@ void twl_log_destroy(struct twinlog *log)
     twl_mapped_destroy(log->mapped);
     twl_commit_destroy(log->commit);
     twl_forget_lookups(log);
-    twl_page_unlock(&log->own_shared);
+    twl_page_unwatch(&log->own_shared);
     if (log->participants.file)
         twl_participants_leave(&log->participants);
     log->io->ops->destroy(log->io);

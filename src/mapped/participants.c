@@ -55,7 +55,7 @@ static void take_page(struct participants *participants)
 
 static void give_page_back(struct participants *participants)
 {
-    twl_page_unlock(&participants->shared);
+    twl_page_unwatch(&participants->shared);
     participants->common = NULL;
 }
 

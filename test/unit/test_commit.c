@@ -290,7 +290,7 @@ static void end_bare(void)
 {
     twl_keeper_destroy(bare.keeper);
     twl_commit_destroy(bare.commit);
-    twl_page_unlock(&bare.shared);
+    twl_page_unwatch(&bare.shared);
     bare.io->ops->destroy(bare.io);
 }
 

@@ -90,7 +90,7 @@ static struct opener begin_opening(void)
 
 static void die_at_opening(struct opener *opener)
 {
-    twl_page_unlock(&opener->shared);
+    twl_page_unwatch(&opener->shared);
     opener->io->ops->destroy(opener->io);
 }
 
@@ -448,7 +448,7 @@ TEST(a_writer_that_closes_takes_its_pid_away)
     ck_assert_int_eq(twl_page_writer(io), 0);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     ck_assert_int_eq(twl_page_writer(io), getpid());
-    twl_page_unlock(&shared);
+    twl_page_unwatch(&shared);
     ck_assert_int_eq(twl_page_writer(io), 0);
     io->ops->destroy(io);
 }
@@ -470,7 +470,7 @@ TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
     ck_assert_int_eq(twl_follower_create(io, NULL, &follower), 0);
     twl_follower_arm(follower, &interest);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
-    twl_page_unlock(&shared);
+    twl_page_unwatch(&shared);
     struct pollfd wanted = { .fd = twl_follower_fd(follower), .events = POLLIN };
     ck_assert_int_eq(poll(&wanted, 1, 120000), 1);
     twl_follower_destroy(follower);

@@ -628,7 +628,7 @@ TEST(a_live_log_is_read_as_far_as_records_are_complete)
     ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
     ck_assert_uint_eq(last, images[2].next_lsn - 2);
     twinlog_reader_close(reader);
-    twl_page_unlock(&shared);
+    twl_page_unwatch(&shared);
 }
 
 static bool is_readable(int fd, int timeout_ms)
@@ -661,7 +661,7 @@ TEST(the_descriptor_tells_of_records_that_are_complete)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     }
     twinlog_reader_close(reader);
-    twl_page_unlock(&shared);
+    twl_page_unwatch(&shared);
 }
 
 static int lock_error;
@@ -708,7 +708,7 @@ TEST_LOOP(the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 2)
     }
     ck_assert_uint_eq(atomic_load(&shared.page->page_sequence), page_sequence);
     twinlog_reader_close(reader);
-    twl_page_unlock(&shared);
+    twl_page_unwatch(&shared);
 }
 
 TEST(a_backup_has_what_an_open_group_holds)
