@@ -258,13 +258,7 @@ static void write_once(struct commit *c, struct io_write *write) REQUIRES(c->lea
         write->ret_synced = io_sync_data(write->file);
         return;
     }
-    const int rc = c->io->ops->submit(c->io, write);
-    if (rc < 0) {
-        write->ret_written = rc;
-        write->ret_synced = -ECANCELED;
-    } else {
-        c->io->ops->reap(c->io, write);
-    }
+    c->io->ops->write_durably(c->io, write);
 }
 
 /* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. */

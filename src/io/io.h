@@ -5,13 +5,13 @@
  * It has three implementations: io_uring (io_uring.c), plain system calls (io_posix.c), and in test/ a simulated
  * disk that tears, drops and reorders writes that were not synced. None of them knows what the bytes mean.
  *
- * A group of the log reaches the disk by submit() and reap(): one write, then one barrier over it. The two results
- * are separate, because a short write cancels the barrier that was linked to it; the commit layer decides what
- * follows from that.
+ * A group of the log reaches the disk by write_durably(): one write, then one barrier over it. The two results are
+ * separate, because a short write cancels the barrier that was linked to it; the commit layer decides what follows from
+ * that.
  *
- * Errors are negative errno. Names are plain file names inside the directory; implementations follow
- * no symbolic link and set O_CLOEXEC. Several threads may use a struct io at once, but only one thread at a time may
- * be between submit() and reap(). Several threads may read and write a struct io_file.
+ * Errors are negative errno. Names are plain file names inside the directory; implementations follow no symbolic link
+ * and set O_CLOEXEC. Several threads may use a struct io at once, but only one at a time may be in write_durably().
+ * Several threads may read and write a struct io_file.
  */
 #ifndef TWL_IO_H
 #define TWL_IO_H
@@ -37,15 +37,15 @@ enum io_open_flags {
     IO_MODE = 1u << 16, /* with IO_CREATE, times the permissions of the file, less the umask; else 0666 */
 };
 
-/* What is durable once a write is reaped. */
+/* What is durable once a write is done. */
 enum io_barrier {
     IO_BARRIER_WRITE = 0, /* the write */
-    IO_BARRIER_FILE,      /* the write, and every write to the file that was reaped before it was submitted */
+    IO_BARRIER_FILE,      /* the write, and every write to the file that was done before it began */
     IO_BARRIER_NONE,      /* nothing: the kernel has the bytes. ret_synced is 0 */
 };
 
 /* A write and its barrier. `data`, `size` and `offset` are multiples of BLOCK_BYTES if the file is IO_DIRECT. The
- * bytes must not change until reap() returns. */
+ * bytes must not change meanwhile. */
 struct io_write {
     struct io_file *file;
     const unsigned char *data;
@@ -56,6 +56,8 @@ struct io_write {
     int64_t ret_written; /* bytes written, maybe fewer than `size`; or a negative error */
     int ret_synced; /* 0 = everything that was written is durable; -ECANCELED = the barrier did not run; else it
                      * failed */
+
+    struct io_write *next; /* for the ring that has it */
 };
 
 /* How a file gets its size. */
@@ -74,8 +76,6 @@ enum io_lock {
 };
 
 struct io_ops {
-    const char *name;
-
     /* files */
     int (*open)(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
     void (*close)(struct io_file *file); /* ends its locks once no I/O is in flight on it */
@@ -103,17 +103,13 @@ struct io_ops {
     /* number of names of the file; 0 = `name` is none of them: it was removed, or is another file now */
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
-    /* Maps bytes that are shared with other processes that have the file open; writable unless the file is
-     * read-only. If the file becomes shorter, the bytes behind its end read as zeros and are private to this
-     * process. -ENOTSUP as for view(). */
-    int (*map)(struct io_file *file, size_t bytes, void **ret_page);
-    void (*unmap)(struct io *io, const void *page, size_t bytes);
-
-    /* Maps `bytes` of a file read-only, until unmap(). -ENOTSUP where that is not possible. Bytes behind the end of a
-     * file that became shorter, and bytes that cannot be read from the disk, read as zeros; from then on check_view()
-     * returns -EIO for this view, before that 0. */
-    int (*view)(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
-    int (*check_view)(struct io *io, const unsigned char *bytes); /* `bytes` as from view() */
+    /* Maps bytes that are shared with other processes that have the file open, until unmap(); writable unless the file
+     * is read-only. -ENOTSUP where that is not possible. Bytes behind the end of a file that became shorter, and bytes
+     * that cannot be read from the disk, read as zeros and are private to this process; from then on check_view()
+     * returns -EIO for this mapping, before that 0. */
+    int (*map)(struct io_file *file, size_t bytes, void **ret_bytes);
+    void (*unmap)(struct io *io, const void *bytes, size_t size);
+    int (*check_view)(struct io *io, const unsigned char *bytes);
 
     /* the directory */
     int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);
@@ -125,9 +121,8 @@ struct io_ops {
     int (*link)(struct io *io, const char *name, struct io *to, const char *to_name);
 
     /* durable writes */
-    int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* most submitted data is in them */
-    int (*submit)(struct io *io, struct io_write *write);
-    void (*reap)(struct io *io, struct io_write *write); /* waits; fills in the ret_ fields */
+    int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* most data of groups is in them */
+    void (*write_durably)(struct io *io, struct io_write *write);  /* fills in the ret_ fields */
 
     /* time and random bytes */
     int64_t (*now_ns)(struct io *io); /* CLOCK_REALTIME */
@@ -226,11 +221,13 @@ static inline int io_links(struct io_file *file, const char *name, uint32_t *ret
  * by pwrite and fdatasync, which always work. -ENOENT, -ENOTDIR, -EACCES, ... */
 int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io);
 
-/* The same, but groups are written through io_uring. `is_linked`: a write linked to an fdatasync, else one write that
- * carries RWF_DSYNC. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
-int twl_io_uring_create(const char *path, bool is_linked, struct io **ret_io);
-/* The same with RWF_DSYNC, but now and then it measures whether pwritev2() is quicker, and then takes that. */
-int twl_io_uring_create_quicker(const char *path, struct io **ret_io);
+/* The same, but groups are written through io_uring. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
+enum ring_use {
+    RING_DSYNC,   /* a write that carries RWF_DSYNC */
+    RING_OR_CALL, /* the same, or pwritev2(): now and then it is measured which is quicker */
+    RING_LINKED,  /* a write linked to an fdatasync */
+};
+int twl_io_uring_create(const char *path, enum ring_use use, struct io **ret_io);
 
 /* True for errors that mean: the kernel, a sandbox or the file system does not support the operation. All others are
  * failures. */

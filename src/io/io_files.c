@@ -17,8 +17,8 @@
 
 #include "base/base.h"
 #include "base/libc.h"
-#include "io/limit.h"
 #include "io/mapping.h"
+#include "io/ring.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,11 +31,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define EXTENTS_AT_ONCE 64u
+#define LOCK_RETRY_MS 2u
 
 #ifndef FALLOC_FL_WRITE_ZEROES
 #define FALLOC_FL_WRITE_ZEROES 0x80 /* Linux 6.17 */
@@ -54,21 +56,6 @@ static struct disk_file *disk_file_of(struct io_file *file)
 static int error_of(int result)
 {
     return result < 0 ? -errno : 0;
-}
-
-int twl_io_files_init(struct io_files *files, int from, const char *path, const struct io_ops *ops)
-{
-    files->directory = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (files->directory < 0)
-        return -errno;
-    files->io.ops = ops;
-    files->io.has_threads = files->io.has_engine_threads = true;
-    return 0;
-}
-
-void twl_io_files_destroy(struct io_files *files)
-{
-    close(files->directory);
 }
 
 static bool is_plain_name(const char *name)
@@ -172,7 +159,7 @@ static void close_fd(struct disk_file *file)
         close(file->fd);
 }
 
-int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+static int files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
     struct io_files *files = files_of(io);
     struct disk_file *file;
@@ -224,7 +211,7 @@ static void unlock(const struct disk_file *file, off_t start, off_t size)
     fcntl(file->fd, F_OFD_SETLK, &range);
 }
 
-void twl_io_files_close(struct io_file *io_file)
+static void files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
 
@@ -236,7 +223,7 @@ void twl_io_files_close(struct io_file *io_file)
 
 /* ---- bytes ------------------------------------------------------------------------------------- */
 
-int twl_io_files_size(struct io_file *file, uint64_t *ret_bytes)
+static int files_size(struct io_file *file, uint64_t *ret_bytes)
 {
     struct stat about;
 
@@ -314,7 +301,7 @@ static int read_from_disk(const struct disk_file *file, void *buffer, size_t siz
     return read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
 }
 
-int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+static int files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     const struct disk_file *file = disk_file_of(io_file);
 
@@ -323,14 +310,52 @@ int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64
                : read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
 }
 
-int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+/* 0, or -EFBIG if the limit RLIMIT_FSIZE forbids a file of this size. A write at or behind it raises SIGXFSZ, which by
+ * default ends the process, even if the file already has the bytes. So all that makes a file longer looks first. */
+static int check_limit(uint64_t bytes)
 {
-    return twl_limited_write(io_file_fd(file), data, size, offset);
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return 0;
+    return bytes > limit.rlim_cur ? -EFBIG : 0;
 }
 
-static int reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
+static int files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
-    return twl_limited_reserve(io_file_fd(file), mode, from, to);
+    const int error = check_limit(offset + size);
+    size_t done = 0;
+
+    while (error == 0 && done < size) {
+        ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        done += (size_t)n;
+    }
+    return error;
+}
+
+int twl_io_reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
+{
+    int error = check_limit(to); /* the kernel does not, for blocks behind the end of the file */
+
+    if (error < 0)
+        return error;
+    do
+        error = error_of(fallocate(io_file_fd(file), mode, (off_t)from, (off_t)(to - from)));
+    while (error == -EINTR);
+    return error;
+}
+
+static int files_truncate(struct io_file *file, uint64_t bytes)
+{
+    const int error = check_limit(bytes);
+
+    return error < 0 ? error : error_of(ftruncate(io_file_fd(file), (off_t)bytes));
 }
 
 static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
@@ -339,13 +364,13 @@ static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
     int error = 0;
 
     for (uint64_t at = from; error == 0 && at < to; at += sizeof(zeros))
-        error = twl_io_files_write(file, zeros, (size_t)min_u64(sizeof(zeros), to - at), at);
+        error = files_write(file, zeros, (size_t)min_u64(sizeof(zeros), to - at), at);
     return error;
 }
 
 static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
 {
-    return old_bytes < bytes ? twl_limited_resize(io_file_fd(file), bytes) : 0;
+    return old_bytes < bytes ? files_truncate(file, bytes) : 0;
 }
 
 /* Looks at the next extents from *at on. 1 = one is shared; 0 = none is, and *at is behind them; -1 = there are no
@@ -376,11 +401,11 @@ static bool shares_blocks(struct io_file *file, uint64_t bytes)
     return shared > 0;
 }
 
-int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+static int files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     struct stat about;
     uint64_t old_bytes, unit;
-    int error = twl_limit_check(bytes);
+    int error = check_limit(bytes);
 
     if (error < 0)
         return error;
@@ -389,14 +414,14 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
     old_bytes = (uint64_t)about.st_size;
     unit = min_u64((uint64_t)about.st_blksize, BLOCK_BYTES);
     if (how == IO_ALLOCATE_OWN)
-        return shares_blocks(file, bytes) ? reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
+        return shares_blocks(file, bytes) ? twl_io_reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
     if (how == IO_ALLOCATE_NOTHING)
         return lengthen(file, old_bytes, bytes);
     if (how == IO_ALLOCATE_WRITTEN && old_bytes < bytes &&
-        reserve(file, FALLOC_FL_WRITE_ZEROES, old_bytes, bytes) == 0)
+        twl_io_reserve(file, FALLOC_FL_WRITE_ZEROES, old_bytes, bytes) == 0)
         return 0;
 
-    error = reserve(file, 0, 0, bytes);
+    error = twl_io_reserve(file, 0, 0, bytes);
     if (error == -EOPNOTSUPP) { /* written blocks have their space */
         error = lengthen(file, old_bytes, bytes);
         how = IO_ALLOCATE_WRITTEN;
@@ -404,11 +429,6 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
     if (error == 0 && how == IO_ALLOCATE_WRITTEN) /* the block that contains the old end is written already */
         error = write_zeros(file, align_up(old_bytes, unit), bytes);
     return error;
-}
-
-int twl_io_files_truncate(struct io_file *file, uint64_t bytes)
-{
-    return twl_limited_resize(io_file_fd(file), bytes);
 }
 
 /* -ECANCELED would mean that the sync never ran, and is for an entry of a ring alone: a call that says so has failed,
@@ -419,12 +439,12 @@ static int result_of_sync(int result)
     return error == -ECANCELED ? -EIO : error;
 }
 
-int twl_io_files_sync(struct io_file *file)
+static int files_sync(struct io_file *file)
 {
     return result_of_sync(fsync(io_file_fd(file)));
 }
 
-int twl_io_files_sync_data(struct io_file *file)
+static int files_sync_data(struct io_file *file)
 {
     return result_of_sync(fdatasync(io_file_fd(file)));
 }
@@ -436,7 +456,7 @@ static struct flock lock_range(enum io_lock which, short type)
     return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
 }
 
-int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclusive)
+static int files_lock(struct io_file *io_file, enum io_lock which, bool is_exclusive)
 {
     struct disk_file *file = disk_file_of(io_file);
     struct flock range = lock_range(which, is_exclusive ? F_WRLCK : F_RDLCK);
@@ -447,12 +467,12 @@ int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclu
     return 0;
 }
 
-void twl_io_files_unlock(struct io_file *file, enum io_lock which)
+static void files_unlock(struct io_file *file, enum io_lock which)
 {
     unlock(disk_file_of(file), (off_t)which, 1);
 }
 
-int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+static int files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
 {
     struct flock range = lock_range(which, F_WRLCK); /* conflicts with both kinds */
 
@@ -462,7 +482,17 @@ int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_l
     return 0;
 }
 
-int twl_io_files_links(struct io_file *file, const char *name, uint32_t *ret_links)
+int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
+{
+    int rc = io_lock(file, IO_LOCK_WRITER, true);
+    for (unsigned waited = 0; rc == -EAGAIN && waited < wait_ms; waited += LOCK_RETRY_MS) {
+        file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
+        rc = io_lock(file, IO_LOCK_WRITER, true);
+    }
+    return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+static int files_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
     struct stat about, named;
     bool is_named;
@@ -479,30 +509,20 @@ int twl_io_files_links(struct io_file *file, const char *name, uint32_t *ret_lin
 
 /* ---- mappings ---------------------------------------------------------------------------------- */
 
-int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
+static int files_map(struct io_file *io_file, size_t bytes, void **ret_bytes)
 {
     struct disk_file *file = disk_file_of(io_file);
 
-    return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_page);
+    return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_bytes);
 }
 
-void twl_io_files_unmap(struct io *io, const void *page, size_t bytes)
+static void files_unmap(struct io *io, const void *bytes, size_t size)
 {
     (void)io;
-    twl_mapping_close(page, bytes);
+    twl_mapping_close(bytes, size);
 }
 
-int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
-{
-    void *view;
-    int error = twl_mapping_open(io_file_fd(file), 0, bytes, 0, &view);
-
-    if (error == 0)
-        *ret_bytes = view;
-    return error;
-}
-
-int twl_io_files_check_view(struct io *io, const unsigned char *bytes)
+static int files_check_view(struct io *io, const unsigned char *bytes)
 {
     (void)io;
     return twl_mapping_is_lost(bytes) ? -EIO : 0;
@@ -528,7 +548,7 @@ static int each_name(DIR *directory, int (*each)(void *context, const char *name
     }
 }
 
-int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context)
+static int files_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
     /* a new description, so that concurrent listings do not share a position in the directory */
     int fd = openat(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -548,7 +568,7 @@ int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name
     return result;
 }
 
-int twl_io_files_rename(struct io *io, const char *from, const char *to)
+static int files_rename(struct io *io, const char *from, const char *to)
 {
     int directory = files_of(io)->directory;
 
@@ -557,23 +577,23 @@ int twl_io_files_rename(struct io *io, const char *from, const char *to)
     return error_of(renameat(directory, from, directory, to));
 }
 
-int twl_io_files_unlink(struct io *io, const char *name)
+static int files_unlink(struct io *io, const char *name)
 {
     if (!is_plain_name(name))
         return -EINVAL;
     return error_of(unlinkat(files_of(io)->directory, name, 0));
 }
 
-int twl_io_files_sync_dir(struct io *io)
+static int files_sync_dir(struct io *io)
 {
     return error_of(fsync(files_of(io)->directory));
 }
 
 /* ---- from one directory to another ------------------------------------------------------------- */
 
-int twl_io_files_link(struct io *io, const char *name, struct io *to, const char *to_name)
+static int files_link(struct io *io, const char *name, struct io *to, const char *to_name)
 {
-    if (to->ops->link != twl_io_files_link) /* the directory of another implementation */
+    if (to->ops->link != files_link) /* the directory of another implementation */
         return -EXDEV;
     if (!is_plain_name(name) || !is_plain_name(to_name))
         return -EINVAL;
@@ -582,7 +602,7 @@ int twl_io_files_link(struct io *io, const char *name, struct io *to, const char
 
 /* ---- clocks and random bytes ------------------------------------------------------------------- */
 
-int64_t twl_io_files_now_ns(struct io *io)
+static int64_t files_now_ns(struct io *io)
 {
     struct timespec now;
 
@@ -591,7 +611,7 @@ int64_t twl_io_files_now_ns(struct io *io)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void twl_io_files_sleep_ms(struct io *io, unsigned ms)
+static void files_sleep_ms(struct io *io, unsigned ms)
 {
     struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
 
@@ -600,7 +620,7 @@ void twl_io_files_sleep_ms(struct io *io, unsigned ms)
         ;
 }
 
-int twl_io_files_random(struct io *io, void *bytes, size_t size)
+static int files_random(struct io *io, void *bytes, size_t size)
 {
     size_t done = 0;
 
@@ -612,5 +632,67 @@ int twl_io_files_random(struct io *io, void *bytes, size_t size)
         if (n > 0)
             done += (size_t)n;
     }
+    return 0;
+}
+
+/* ---- the table --------------------------------------------------------------------------------- */
+
+static int files_adopt_buffers(struct io *io, void *bytes, size_t size)
+{
+    if (files_of(io)->ring)
+        twl_io_ring_adopt(files_of(io)->ring, bytes, size);
+    return 0;
+}
+
+static void files_write_durably(struct io *io, struct io_write *write)
+{
+    files_of(io)->write_durably(files_of(io), write);
+}
+
+static void files_destroy(struct io *io)
+{
+    twl_io_ring_destroy(files_of(io)->ring);
+    close(files_of(io)->directory);
+    free(io);
+}
+
+static const struct io_ops files_ops = {
+    .open = files_open,
+    .close = files_close,
+    .size = files_size,
+    .read = files_read,
+    .write = files_write,
+    .allocate = files_allocate,
+    .truncate = files_truncate,
+    .sync = files_sync,
+    .sync_data = files_sync_data,
+    .lock = files_lock,
+    .unlock = files_unlock,
+    .is_locked = files_is_locked,
+    .links = files_links,
+    .map = files_map,
+    .unmap = files_unmap,
+    .check_view = files_check_view,
+    .list = files_list,
+    .rename = files_rename,
+    .unlink = files_unlink,
+    .sync_dir = files_sync_dir,
+    .link = files_link,
+    .adopt_buffers = files_adopt_buffers,
+    .write_durably = files_write_durably,
+    .now_ns = files_now_ns,
+    .sleep_ms = files_sleep_ms,
+    .random = files_random,
+    .again = twl_io_posix_again,
+    .destroy = files_destroy,
+};
+
+int twl_io_files_init(struct io_files *files, int from, const char *path)
+{
+    files->directory = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (files->directory < 0)
+        return -errno;
+    files->io.ops = &files_ops;
+    files->io.has_threads = files->io.has_engine_threads = true;
     return 0;
 }

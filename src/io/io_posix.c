@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Durable writes by system calls that every Linux has: pwritev2 with RWF_DSYNC, or a write and then fdatasync.
- * submit() does all the work and fills in the results; reap() does nothing. A write that a signal or a full disk
- * cut short is reported, not retried.
+ * Durable writes by system calls that every Linux has: pwritev2 with RWF_DSYNC, or a write and then fdatasync. A write
+ * that a signal or a full disk cut short is reported, not retried.
  */
 #define _GNU_SOURCE
 #include "base/libc.h"
@@ -30,16 +29,15 @@ void twl_io_posix_write(struct io_write *write)
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
 }
 
-static int submit_fdatasync(struct io *io, struct io_write *write)
+static void write_and_sync(struct io_files *files, struct io_write *write)
 {
-    (void)io;
+    (void)files;
     twl_io_posix_write(write);
     if (write->barrier == IO_BARRIER_NONE)
-        return 0;
+        return;
     write->ret_synced = -ECANCELED;
     if (write->ret_written == (int64_t)write->size)
-        write->ret_synced = twl_io_files_sync_data(write->file);
-    return 0;
+        write->ret_synced = io_sync_data(write->file);
 }
 
 void twl_io_posix_write_dsync(struct io_write *write)
@@ -56,66 +54,35 @@ bool twl_io_posix_dsync_is_refused(const struct io_write *failed)
 }
 
 /* RWF_DSYNC covers only the write that carries it. */
-static int submit_dsync(struct io *io, struct io_write *write)
+static void write_with_its_sync(struct io_files *files, struct io_write *write)
 {
-    if (write->barrier != IO_BARRIER_WRITE)
-        return submit_fdatasync(io, write);
-    twl_io_posix_write_dsync(write);
-    return 0;
+    if (write->barrier == IO_BARRIER_WRITE)
+        twl_io_posix_write_dsync(write);
+    else
+        write_and_sync(files, write);
 }
 
-static void reap(struct io *io, struct io_write *write)
-{
-    (void)io;
-    (void)write;
-}
-
-static int adopt_buffers(struct io *io, void *bytes, size_t size)
-{
-    (void)io;
-    (void)bytes;
-    (void)size;
-    return 0;
-}
-
-static void destroy_posix(struct io *io)
-{
-    twl_io_files_destroy((struct io_files *)io);
-    free(io);
-}
-
-static const struct io_ops dsync_ops = {
-    IO_FILES_OPS,           .name = "dsync", .adopt_buffers = adopt_buffers,
-    .submit = submit_dsync, .reap = reap,    .destroy = destroy_posix,
-};
-
-static const struct io_ops fdatasync_ops = {
-    IO_FILES_OPS, .name = "fdatasync",      .adopt_buffers = adopt_buffers, .submit = submit_fdatasync,
-    .reap = reap, .destroy = destroy_posix,
-};
-
-static int create_io(int from, const char *path, const struct io_ops *ops, struct io **ret_io)
+static int create_io(int from, const char *path, bool use_dsync, struct io **ret_io)
 {
     struct io_files *files = calloc(1, sizeof(*files));
-    int error;
 
     if (!files)
         return -ENOMEM;
-    error = twl_io_files_init(files, from, path, ops);
-    if (error < 0) {
+    files->write_durably = use_dsync ? write_with_its_sync : write_and_sync;
+    const int error = twl_io_files_init(files, from, path);
+    if (error < 0)
         free(files);
-        return error;
-    }
-    *ret_io = &files->io;
-    return 0;
+    else
+        *ret_io = &files->io;
+    return error;
 }
 
 int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)
 {
-    return create_io(AT_FDCWD, path, use_dsync ? &dsync_ops : &fdatasync_ops, ret_io);
+    return create_io(AT_FDCWD, path, use_dsync, ret_io);
 }
 
 int twl_io_posix_again(struct io *io, struct io **ret_io)
 {
-    return create_io(((struct io_files *)io)->directory, ".", &fdatasync_ops, ret_io);
+    return create_io(io_directory_fd(io), ".", false, ret_io);
 }

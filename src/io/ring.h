@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * One ring that carries the writes of many directories: several writes in flight, to any files of io_posix.c and
- * io_uring.c. One thread submits, waits and reaps; the caller keeps the files and the bytes.
- *
- * Implemented in io_uring.c, the only file that uses liburing.
- */
+/* One ring that carries the writes of many directories: several writes in flight, to any files of io_posix.c and
+ * io_uring.c. One thread submits, waits and reaps; the caller keeps the files and the bytes. */
 #ifndef TWL_IO_RING_H
 #define TWL_IO_RING_H
 
@@ -14,8 +10,10 @@ struct io_ring;
 
 /* For at most `writes` writes at a time. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
 int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring);
-/* Requires that nothing is in flight. */
+/* Requires that nothing is in flight. NULL: does nothing. */
 void twl_io_ring_destroy(struct io_ring *ring);
+/* Most data that is written is in these bytes. */
+void twl_io_ring_adopt(struct io_ring *ring, void *bytes, size_t size);
 
 /* Queues a write, which reap() returns when it is done. A write of no bytes is only a barrier. */
 void twl_io_ring_submit(struct io_ring *ring, struct io_write *write);

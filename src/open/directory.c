@@ -79,10 +79,9 @@ static int create_io(const char *dir, enum twinlog_io kind, bool may_change, str
     }
     switch (kind) {
     case TWINLOG_IO_URING:
-        return may_change ? twl_io_uring_create_quicker(dir, ret_io)
-                          : twl_io_uring_create(dir, false, ret_io);
+        return twl_io_uring_create(dir, may_change ? RING_OR_CALL : RING_DSYNC, ret_io);
     case TWINLOG_IO_URING_LINKED:
-        return twl_io_uring_create(dir, true, ret_io);
+        return twl_io_uring_create(dir, RING_LINKED, ret_io);
     case TWINLOG_IO_FDATASYNC:
         return twl_io_posix_create(dir, false, ret_io);
     default:

@@ -299,7 +299,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     rc = is_whole && !segment_is_mapped(&segment.header) ? 0 : TWINLOG_ECORRUPT; /* those may have holes */
     if (rc == 0)
         rc = twl_lock_patiently(segment.file, 0);
-    if (rc == 0) /* changes nothing, but asks whether the file may be this long; see io/limit.h */
+    if (rc == 0) /* changes nothing, but asks whether the file may be this long */
         rc = io_allocate(segment.file, segment.header.bytes, IO_ALLOCATE_NOTHING);
     if (rc == 0)
         rc = give_summary(&segment);

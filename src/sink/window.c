@@ -18,7 +18,7 @@
 
 #include "base/libc.h"
 #include "base/point.h"
-#include "io/limit.h"
+#include "io/io_files.h"
 
 #include <errno.h>
 #include <string.h>
@@ -170,7 +170,7 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
     if (to >= OFFSET_LIMIT)
         return -EFBIG;
     /* from the page of the last byte on, which may be a hole */
-    const int rc = twl_limited_reserve(io_file_fd(file->data), 0, align_down(from, AREA_PAGE), to);
+    const int rc = twl_io_reserve(file->data, 0, align_down(from, AREA_PAGE), to);
     POINT("file grown");
     if (rc == 0)
         area_raise(&file->area->file_bytes, to);

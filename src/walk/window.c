@@ -16,10 +16,12 @@ void twl_iter_take_view(struct segment_iter *cursor)
     struct io_file *file = cursor->segment->file;
     size_t size = (size_t)cursor->segment->header.bytes;
     struct window *window = &cursor->window;
+    void *view;
     bool is_short = segment_is_mapped(&cursor->segment->header) && cursor->segment->file_bytes < size;
-    if (is_short || file->io->ops->view(file, size, &window->view) < 0)
+    if (is_short || file->io->ops->map(file, size, &view) < 0)
         return;
     window->io = file->io;
+    window->view = view;
     window->view_bytes = size;
     window->bytes = window->view;
     window->start = 0;

@@ -194,9 +194,8 @@ static void come_to_the_keeper(enum step_kind kind, const char *function)
         violation("%s, and the commit path is called still", function);
 }
 
-static int submit(struct io *io, struct io_write *write)
+static void begin_write(const struct io_write *write)
 {
-    (void)io;
     point(STEP_WRITE, &world, "the disk", __func__);
     if (world.is_still)
         violation("a write, and the commit path is called still");
@@ -209,7 +208,6 @@ static int submit(struct io *io, struct io_write *write)
     memcpy(world.in_flight, write->data, write->size);
     world.in_flight_bytes = write->size;
     world.in_flight_digest = digest(write->offset, write->data, write->size);
-    return 0;
 }
 
 static void sync_bytes(struct file *file, uint64_t from, uint64_t to)
@@ -228,9 +226,10 @@ static void finish(struct io_write *write, size_t size)
     write->ret_written = (int64_t)size;
 }
 
-static void reap(struct io *io, struct io_write *write)
+static void write_durably(struct io *io, struct io_write *write)
 {
     (void)io;
+    begin_write(write);
     point(STEP_WRITE, &world, "the disk", __func__);
     point(STEP_WRITE, &world.in_flight[buffer_of(write->data)], "the buffer", __func__);
     if (memcmp(world.in_flight, write->data, write->size) != 0)
@@ -293,10 +292,8 @@ static void close_file(struct io_file *file)
     (void)file;
 }
 
-static const struct io_ops operations = { .name = "interleave",
-                                          .adopt_buffers = adopt_buffers,
-                                          .submit = submit,
-                                          .reap = reap,
+static const struct io_ops operations = { .adopt_buffers = adopt_buffers,
+                                          .write_durably = write_durably,
                                           .sync_data = sync_data,
                                           .now_ns = now_ns,
                                           .read = read_file,

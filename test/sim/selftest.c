@@ -147,8 +147,7 @@ static struct io_write prepare(const struct machine *machine, char with, size_t 
 
 static void submit_and_reap(const struct machine *machine, struct io_write *write)
 {
-    EXPECT(machine->io->ops->submit(machine->io, write) == 0);
-    machine->io->ops->reap(machine->io, write);
+    machine->io->ops->write_durably(machine->io, write);
 }
 
 /* ---- writes -------------------------------------------------------------------------------------- */
@@ -372,10 +371,13 @@ TEST(a_file_has_a_name_until_it_is_unlinked_or_replaced)
 TEST(files_can_not_be_shared_between_disks_or_looked_at)
 {
     struct machine other = start();
-    const unsigned char *view = NULL;
+    struct io_file *reading;
+    void *view = NULL;
     EXPECT(machine->io->ops->link(machine->io, "file", other.io, "copy") == -EXDEV);
     EXPECT(strcmp(look(other.disk, "copy", 1), "none") == 0);
-    EXPECT(machine->io->ops->view(machine->file, BLOCK_BYTES, &view) == -ENOTSUP && !view);
+    EXPECT(io_open(machine->io, "file", IO_READ_ONLY, &reading) == 0);
+    EXPECT(machine->io->ops->map(reading, BLOCK_BYTES, &view) == -ENOTSUP && !view);
+    io_close(reading);
     stop(&other);
 }
 
@@ -787,10 +789,9 @@ static void write_beside_ghost(void *context, enum simdisk_op op)
     for (uint64_t seed = 0; op == SIM_SUBMIT && seed < 50; ++seed) {
         struct machine after = boot(simdisk_crash_image(machine->disk, SIM_KILL, seed));
         struct io_write write = prepare(&after, 'm', BLOCK_BYTES, BLOCK_BYTES);
-        EXPECT(after.io->ops->submit(after.io, &write) == 0);
         after.io->ops->sleep_ms(after.io, 1);
         EXPECT(!simdisk_has_ghost(after.disk));
-        after.io->ops->reap(after.io, &write);
+        after.io->ops->write_durably(after.io, &write);
         EXPECT(write.ret_written == BLOCK_BYTES && write.ret_synced == 0);
         EXPECT(strcmp(look(after.disk, "file", 16) + 8, "mmmmmmmm") == 0);
         filled('n'); /* what the first write is still taking */

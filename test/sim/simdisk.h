@@ -65,8 +65,8 @@ enum simdisk_op {
     SIM_LINK,
     SIM_ADOPT,
     SIM_SUBMIT,
-    SIM_GROUP_WRITE, /* the write of reap() */
-    SIM_BARRIER,     /* the barrier of reap() */
+    SIM_GROUP_WRITE, /* its write */
+    SIM_BARRIER,     /* its barrier */
     SIM_RANDOM,
     SIM_STORE, /* to a mapped page: simdisk_notice_stores() */
     SIM_OPS,

@@ -249,12 +249,14 @@ static int sim_links(struct io_file *file, const char *name, uint32_t *ret_links
     return error;
 }
 
-static int sim_map(struct io_file *file, size_t bytes, void **ret_page)
+/* What can't be torn can't be looked at: files that are only read are read here. */
+static int sim_map(struct io_file *file, size_t bytes, void **ret_bytes)
 {
     struct inode *inode = inode_of(file);
-    const int error = sim_begin(disk_of(file), SIM_MAP, inode, NULL, 0, bytes);
-    if (error < 0)
-        return error;
+    const bool is_view = sim_file_of(file)->flags & IO_READ_ONLY;
+    const int error = sim_begin(disk_of(file), is_view ? SIM_VIEW : SIM_MAP, inode, NULL, 0, bytes);
+    if (error < 0 || is_view)
+        return error < 0 ? error : -ENOTSUP;
     if (bytes < SEGMENT_MIN_BYTES)
         sim_allocate_page(inode, bytes);
     else if (!inode->page)
@@ -262,7 +264,7 @@ static int sim_map(struct io_file *file, size_t bytes, void **ret_page)
     if (inode->page_bytes < bytes)
         sim_misuse("a segment was mapped with another size");
     ++inode->mappings;
-    *ret_page = inode->page;
+    *ret_bytes = inode->page;
     return 0;
 }
 
@@ -280,15 +282,7 @@ static void sim_unmap(struct io *io, const void *page, size_t bytes)
     sim_misuse("a page was unmapped that is not mapped");
 }
 
-/* What can't be torn can't be looked at: files are read here. */
-static int sim_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
-{
-    const int error = sim_begin(disk_of(file), SIM_VIEW, inode_of(file), NULL, 0, bytes);
-    (void)ret_bytes;
-    return error < 0 ? error : -ENOTSUP;
-}
-
-/* No page is missing: for mapped ones, of which there is no view. */
+/* No page is missing. */
 static int sim_check_view(struct io *io, const unsigned char *bytes)
 {
     (void)io;
@@ -379,7 +373,7 @@ static void check_submission(const struct sim_io *process, const struct io_write
     const uintptr_t adopted = (uintptr_t)process->adopted, end = adopted + process->adopted_bytes;
     const bool is_inside = from >= adopted && to <= end, is_outside = to <= adopted || from >= end;
     if (process->in_flight)
-        sim_misuse("a second write was submitted before the first was reaped");
+        sim_misuse("a second write began before the first was done");
     if (process->adopted && !is_inside && !is_outside)
         sim_misuse("submitted bytes are only in part from the adopted buffers");
     if (write->size == 0)
@@ -397,7 +391,7 @@ static void land_some_sectors(struct simdisk *disk, struct inode *inode, const s
                           is_direct(write->file));
 }
 
-static int sim_submit(struct io *io, struct io_write *write)
+static int begin_write(struct io *io, struct io_write *write)
 {
     struct sim_io *process = sim_io_of(io);
     struct inode *inode = inode_of(write->file);
@@ -424,7 +418,7 @@ static int sim_submit(struct io *io, struct io_write *write)
     return 0;
 }
 
-/* The first half of reap(). Returns what the file took. */
+/* Returns what the file took. */
 static int64_t finish_write(struct simdisk *disk, struct inode *inode, const struct io_write *write)
 {
     sim_take_turn(disk);
@@ -447,7 +441,6 @@ static int64_t finish_write(struct simdisk *disk, struct inode *inode, const str
     return error < 0 ? error : (int64_t)written;
 }
 
-/* The second half. */
 static int finish_barrier(struct simdisk *disk, struct inode *inode, const struct io_write *write)
 {
     const size_t written = (size_t)write->ret_written;
@@ -472,16 +465,17 @@ static bool has_barrier(const struct simdisk *disk, const struct io_write *write
            (write->ret_written > 0 && disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE);
 }
 
-static void sim_reap(struct io *io, struct io_write *write)
+static void sim_write_durably(struct io *io, struct io_write *write)
 {
     struct sim_io *process = sim_io_of(io);
     struct inode *inode = inode_of(write->file);
-    if (process->in_flight != write)
-        sim_misuse("a write was reaped that was not submitted");
+    write->ret_synced = -ECANCELED;
+    write->ret_written = begin_write(io, write);
+    if (write->ret_written < 0)
+        return;
     write->ret_written = finish_write(process->disk, inode, write);
     sim_call_hook(process->disk, SIM_GROUP_WRITE);
     process->in_flight = NULL;
-    write->ret_synced = -ECANCELED;
     if (write->barrier == IO_BARRIER_NONE) {
         write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
         return;
@@ -531,7 +525,6 @@ static int sim_again(struct io *io, struct io **ret_io)
 }
 
 static const struct io_ops SIM_OPS_TABLE = {
-    .name = "simulated",
     .open = sim_open,
     .close = sim_close,
     .size = sim_size,
@@ -547,7 +540,6 @@ static const struct io_ops SIM_OPS_TABLE = {
     .links = sim_links,
     .map = sim_map,
     .unmap = sim_unmap,
-    .view = sim_view,
     .check_view = sim_check_view,
     .list = sim_list,
     .rename = sim_rename,
@@ -555,8 +547,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .sync_dir = sim_sync_dir,
     .link = sim_link,
     .adopt_buffers = sim_adopt_buffers,
-    .submit = sim_submit,
-    .reap = sim_reap,
+    .write_durably = sim_write_durably,
     .now_ns = sim_now_ns,
     .sleep_ms = sim_sleep_ms,
     .random = sim_random,

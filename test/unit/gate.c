@@ -42,16 +42,16 @@ static void look_at(const struct io_write *write)
         atomic_fetch_add(write->barrier == IO_BARRIER_FILE ? &gate.file_synced : &gate.synced, 1);
 }
 
-static int gated_submit(struct io *io, struct io_write *write)
+static void gated_write_durably(struct io *io, struct io_write *write)
 {
     look_at(write);
     pass(&gate.is_shut);
     if (atomic_load(&gate.error) < 0) {
         write->ret_written = atomic_load(&gate.error);
         write->ret_synced = -ECANCELED;
-        return 0;
+        return;
     }
-    return real->submit(io, write);
+    real->write_durably(io, write);
 }
 
 static int gated_sync_data(struct io_file *file)
@@ -128,7 +128,7 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
     if (real != io->ops) { /* once: threads of a log that is open may be using them */
         real = io->ops;
         ops = *io->ops;
-        ops.submit = gated_submit;
+        ops.write_durably = gated_write_durably;
         ops.sync_data = gated_sync_data;
         ops.allocate = gated_allocate;
         ops.map = gated_map;

@@ -2,6 +2,7 @@
 /* See hooked.h. */
 #include "hooked.h"
 
+#include "control/shared_page.h"
 #include "log/log.h"
 #include "logdir.h"
 
@@ -70,16 +71,11 @@ static int links_hooked(struct io_file *file, const char *name, uint32_t *ret_li
     return rc < 0 ? rc : real->links(file, name, ret_links);
 }
 
-static int map_hooked(struct io_file *file, size_t bytes, void **ret_page)
+/* Of a segment, or of the page of writer.lock. */
+static int map_hooked(struct io_file *file, size_t bytes, void **ret_bytes)
 {
-    const int rc = before(SIM_MAP);
-    return rc < 0 ? rc : real->map(file, bytes, ret_page);
-}
-
-static int view_hooked(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
-{
-    const int rc = before(SIM_VIEW);
-    return rc < 0 ? rc : real->view(file, bytes, ret_bytes);
+    const int rc = before(bytes > PAGE_FILE_BYTES ? SIM_VIEW : SIM_MAP);
+    return rc < 0 ? rc : real->map(file, bytes, ret_bytes);
 }
 
 static int list_hooked(struct io *io, int (*each)(void *context, const char *name), void *context)
@@ -106,10 +102,12 @@ static int sync_dir_hooked(struct io *io)
     return rc < 0 ? rc : real->sync_dir(io);
 }
 
-static int submit_hooked(struct io *io, struct io_write *write)
+static void write_durably_hooked(struct io *io, struct io_write *write)
 {
-    const int rc = before(SIM_SUBMIT);
-    return rc < 0 ? rc : real->submit(io, write);
+    write->ret_written = before(SIM_SUBMIT);
+    write->ret_synced = -ECANCELED;
+    if (write->ret_written == 0)
+        real->write_durably(io, write);
 }
 
 struct io *hooked(struct io *io, hooked_before *function)
@@ -128,12 +126,11 @@ struct io *hooked(struct io *io, hooked_before *function)
         ops.is_locked = is_locked_hooked;
         ops.links = links_hooked;
         ops.map = map_hooked;
-        ops.view = view_hooked;
         ops.list = list_hooked;
         ops.rename = rename_hooked;
         ops.unlink = unlink_hooked;
         ops.sync_dir = sync_dir_hooked;
-        ops.submit = submit_hooked;
+        ops.write_durably = write_durably_hooked;
     }
     io->ops = &ops;
     return io;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commit path, watched and disturbed at its seam: the real directory, with submit() and reap() of
- * its struct io replaced by ones that look at every write and can make it fail, with a disk on which no
+ * The commit path, watched and disturbed at its seam: the real directory, with write_durably() of its
+ * struct io replaced by one that looks at every write and can make it fail, with a disk on which no
  * large file can be made, and with a clock that can be set. For the suites commit and roll.
  */
 #ifndef TEST_UNIT_SEAM_H

@@ -32,7 +32,7 @@ static int read_image(struct io_file *file, void *buffer, size_t size, uint64_t 
     return 0;
 }
 
-static int view_image(struct io_file *file, size_t size, const unsigned char **ret_bytes)
+static int map_image(struct io_file *file, size_t size, void **ret_bytes)
 {
     (void)file;
     ck_assert_uint_eq(size, segment.header.bytes);
@@ -57,7 +57,7 @@ static int check_image(struct io *io, const unsigned char *bytes)
 }
 
 static const struct io_ops read_only_ops = {
-    .read = read_image, .view = view_image, .unmap = unmap_image, .check_view = check_image
+    .read = read_image, .map = map_image, .unmap = unmap_image, .check_view = check_image
 };
 static struct io memory = { .ops = &read_only_ops };
 static struct io_file memory_file = { .io = &memory };

@@ -29,35 +29,7 @@
 
 /* ---- what the kernel may refuse ---------------------------------------------------------------- */
 
-static const struct {
-    int number;
-    int error;
-} refusals[] = {
-    { SYS_io_uring_setup, EPERM },
-    { SYS_io_uring_setup, ENOSYS },
-    { SYS_io_uring_setup, ENOMEM },
-    { SYS_io_uring_enter, EPERM },
-};
-
-static int refusal;
-
-static int create_against_a_refusal(void)
-{
-    struct io *refused = NULL;
-
-    EXPECT(forbid(refusals[refusal].number, refusals[refusal].error));
-    EXPECT(way->create(directory, way->choice, &refused) == (way->is_uring ? -refusals[refusal].error : 0));
-    EXPECT(way->is_uring == !refused);
-    return 0;
-}
-
 CASE("refusals", make_directory, remove_directory);
-
-IO_TEST(a_refused_ring_fails_create_and_only_that)
-{
-    for (refusal = 0; refusal < (int)(sizeof(refusals) / sizeof(refusals[0])); refusal++)
-        ck_assert_int_eq(run_child(create_against_a_refusal), 0);
-}
 
 static void *write_without_enter(void *write)
 {
@@ -328,8 +300,7 @@ static int sync_that_says_it_was_canceled(void)
     EXPECT(io_sync(file) == -EIO && io_sync_data(file) == -EIO);
     write.file = file;
     write.barrier = IO_BARRIER_FILE;
-    EXPECT(io->ops->submit(io, &write) == 0);
-    io->ops->reap(io, &write);
+    write_and_reap(&write);
     EXPECT(write.ret_written == BLOCK_BYTES);
     EXPECT(write.ret_synced == (way->is_uring ? 0 : -EIO)); /* a ring calls no fdatasync */
     return 0;
@@ -377,14 +348,14 @@ static void put_file_to_view(void)
 static struct io_file *file_to_view(void)
 {
     put_file_to_view();
-    return open_file("file", 0);
+    return open_file("file", IO_READ_ONLY);
 }
 
 static const unsigned char *view_of(struct io_file *file)
 {
-    const unsigned char *bytes = NULL;
+    void *bytes = NULL;
 
-    ck_assert_int_eq(io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes), 0);
+    ck_assert_int_eq(io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes), 0);
     ck_assert_ptr_nonnull(bytes);
     return bytes;
 }
@@ -406,24 +377,6 @@ static unsigned char look_at(const unsigned char *bytes, size_t page)
 }
 
 CASE("views", make_directory, remove_directory);
-
-IO_TEST(a_view_shows_what_is_written)
-{
-    struct io_file *file = create_file("file");
-    const unsigned char *bytes = NULL;
-
-    ck_assert_int_eq(io->ops->view(file, FILE_BYTES, &bytes), 0);
-    ck_assert_int_eq(bytes[BLOCK_BYTES], 0);
-    write_durably(file, BLOCK_BYTES, 'w');
-    ck_assert_int_eq(bytes[BLOCK_BYTES - 1], 0);
-    ck_assert_int_eq(bytes[BLOCK_BYTES], 'w');
-    ck_assert_int_eq(bytes[2 * BLOCK_BYTES - 1], 'w');
-    ck_assert(!is_writable((void *)(uintptr_t)bytes));
-    io_close(file); /* the view does not need it any more */
-    ck_assert_int_eq(bytes[BLOCK_BYTES], 'w');
-    ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
-    io->ops->unmap(io, bytes, FILE_BYTES);
-}
 
 IO_TEST(what_a_view_has_lost_looks_like_zeros)
 {
@@ -458,10 +411,10 @@ static const unsigned char *inherited_view;
 static int look_in_a_child(void)
 {
     struct io_file *file;
-    const unsigned char *bytes;
+    void *bytes;
 
-    EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
+    EXPECT(io_open(io, "file", kind | IO_READ_ONLY, &file) == 0);
+    EXPECT(io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
     EXPECT(look_at(bytes, 2) == 0);
     EXPECT(io->ops->check_view(io, bytes) == -EIO);
     return 0;
@@ -508,8 +461,8 @@ static void *view_and_look(void *context)
     uintptr_t wrong = 0;
 
     for (int i = 0; i < 500; i++) {
-        const unsigned char *bytes = NULL;
-        if (io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes) < 0)
+        void *bytes = NULL;
+        if (io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes) < 0)
             return (void *)(uintptr_t)-1;
         wrong += look_at(bytes, 1) != 'v';
         wrong += io->ops->check_view(io, bytes) != 0;
@@ -549,11 +502,11 @@ static unsigned char *foreign_page(void)
 /* A view that was hit, so that the handler is there and has been at work. */
 static int look_at_nothing(void)
 {
-    const unsigned char *bytes;
     struct io_file *file;
+    void *bytes;
 
-    EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
+    EXPECT(io_open(io, "file", kind | IO_READ_ONLY, &file) == 0);
+    EXPECT(io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
     EXPECT(truncate(path_of("file"), 0) == 0);
     EXPECT(look_at(bytes, 0) == 0);
     EXPECT(io->ops->check_view(io, bytes) == -EIO);
@@ -648,57 +601,4 @@ IO_TEST(a_foreign_fault_goes_to_the_handler_that_was_there)
     put_file_to_view();
     ck_assert_int_eq(run_child(pass_a_fault_to_the_handler_before), 0);
     ck_assert_int_eq(run_child(pass_a_signal_to_the_handler_before), 0);
-}
-
-static int make_again(struct io_file **file)
-{
-    io_close(*file);
-    EXPECT(io->ops->unlink(io, "file") == 0);
-    return io_open(io, "file", kind | IO_CREATE, file);
-}
-
-static int fill_a_small_disk(void)
-{
-    struct io_file *file;
-
-    if (!mount_over_directory("tmpfs", "size=64k") || (kind & IO_DIRECT && !has_direct_files()))
-        return CANNOT_RUN;
-    EXPECT(create_io_in_child() == 0);
-    EXPECT(io_open(io, "file", kind | IO_CREATE, &file) == 0);
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -ENOSPC);
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == -ENOSPC);
-    EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -ENOSPC);
-    EXPECT(make_again(&file) == 0);
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == -ENOSPC);
-    EXPECT(make_again(&file) == 0);
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_NOTHING) == 0);
-    return 0;
-}
-
-CASE("refusals", make_directory, remove_directory);
-
-IO_TEST(allocate_says_that_the_disk_is_full)
-{
-    expect_success_or_skip(run_child(fill_a_small_disk), "allocate_says_that_the_disk_is_full",
-                           "no right to mount, or no direct I/O on tmpfs");
-}
-
-static int create_where_nothing_is_direct(void)
-{
-    struct io_file *file;
-
-    if (!mount_over_directory("ramfs", NULL))
-        return CANNOT_RUN;
-    EXPECT(create_io_in_child() == 0);
-    EXPECT(io_open(io, "file", IO_DIRECT | IO_CREATE, &file) == -EINVAL);
-    EXPECT(io_open(io, "file", 0, &file) == -ENOENT); /* it left nothing behind */
-    EXPECT(io_open(io, "file", IO_CREATE, &file) == 0);
-    return 0;
-}
-
-IO_TEST(a_direct_file_is_refused_where_there_are_none)
-{
-    expect_success_or_skip(run_child(create_where_nothing_is_direct),
-                           "a_direct_file_is_refused_where_there_are_none", "no right to mount");
 }

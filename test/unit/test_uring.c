@@ -134,7 +134,7 @@ TEST_LOOP(a_write_that_does_not_come_back_is_asked_for_again, 2)
     if (!has_ring())
         return;
     fill_pipe();
-    ck_assert_int_eq(twl_io_uring_create("/tmp", is_linked, &io), 0);
+    ck_assert_int_eq(twl_io_uring_create("/tmp", is_linked ? RING_LINKED : RING_DSYNC, &io), 0);
     struct disk_file file = { .file.io = io, .fd = pipe_of.to, .disk_fd = -1 };
     for (unsigned i = 0; i < 2; i++) { /* the second one finds what the first has left */
         struct io_write write = {
@@ -142,8 +142,7 @@ TEST_LOOP(a_write_that_does_not_come_back_is_asked_for_again, 2)
         };
         if (i == 0)
             start_emptying(&thread, is_linked ? 2 : 1);
-        ck_assert_int_eq(io->ops->submit(io, &write), 0);
-        io->ops->reap(io, &write);
+        io->ops->write_durably(io, &write);
         ck_assert_int_eq(write.ret_written, sizeof(bytes));
         ck_assert_int_eq(write.ret_synced, is_linked ? -EINVAL : 0); /* a pipe has no sync */
     }
@@ -211,7 +210,7 @@ TEST(what_a_call_failed_to_write_is_not_written_by_the_ring)
 
     if (!has_ring())
         return;
-    ck_assert_int_eq(twl_io_uring_create_quicker("/tmp", &io), 0);
+    ck_assert_int_eq(twl_io_uring_create("/tmp", RING_OR_CALL, &io), 0);
     struct disk_file file = { .file.io = io, .disk_fd = -1 };
     file.fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     ck_assert_int_eq(fcntl(file.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
@@ -220,8 +219,7 @@ TEST(what_a_call_failed_to_write_is_not_written_by_the_ring)
             .file = &file.file, .data = bytes, .size = sizeof(bytes), .barrier = IO_BARRIER_WRITE
         };
         ck_assert(count_entries(&before));
-        ck_assert_int_eq(io->ops->submit(io, &write), 0);
-        io->ops->reap(io, &write);
+        io->ops->write_durably(io, &write);
         ck_assert(count_entries(&after));
         ck_assert_int_eq(write.ret_written, -EPERM);
         ck_assert_int_eq(write.ret_synced, -ECANCELED);

@@ -142,11 +142,11 @@ static struct {
     _Atomic int allocate_error; /* the keeper looks, too */
 } device;
 
-static void reap(struct io *io, struct io_write *write)
+static void write_durably(struct io *io, struct io_write *write)
 {
     const uint64_t until_ns = twl_monotonic_ns() + device.delay_ns;
 
-    device.real->reap(io, write);
+    device.real->write_durably(io, write);
     while (twl_monotonic_ns() < until_ns)
         continue;
     if (device.write_error < 0) {
@@ -169,7 +169,7 @@ static struct twinlog *log_on_device(const struct twinlog_options *given)
     struct io *io = log_io(false);
     device.real = io->ops;
     device.ops = *io->ops;
-    device.ops.reap = reap;
+    device.ops.write_durably = write_durably;
     device.ops.allocate = allocate;
     io->ops = &device.ops;
     options.flags |= TWINLOG_BUFFERED;

@@ -26,10 +26,10 @@
 #include <linux/io_uring.h>
 
 const struct way ways[4] = {
-    { "fdatasync", twl_io_posix_create, false, false, true },
-    { "dsync", twl_io_posix_create, true, false, false },
-    { "uring", twl_io_uring_create, false, true, false },
-    { "uring-linked", twl_io_uring_create, true, true, true },
+    { "fdatasync", false, true },
+    { "dsync", false, false },
+    { "uring", true, false },
+    { "uring-linked", true, true },
 };
 
 const struct way *way;
@@ -83,10 +83,16 @@ void remove_directory(void)
     remove_tree(directory);
 }
 
+int create_way(const char *path, struct io **ret_io)
+{
+    return way->is_uring
+               ? twl_io_uring_create(path, way->has_separate_barrier ? RING_LINKED : RING_DSYNC, ret_io)
+               : twl_io_posix_create(path, !way->has_separate_barrier, ret_io);
+}
+
 void create_io(void)
 {
-    ck_assert_int_eq(way->create(directory, way->choice, &io), 0);
-    ck_assert_str_eq(io->ops->name, way->name);
+    ck_assert_int_eq(create_way(directory, &io), 0);
     buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(buffer, MAP_FAILED);
     ck_assert_int_eq(io->ops->adopt_buffers(io, buffer, BUFFER_BYTES), 0);
@@ -171,12 +177,7 @@ struct io_write write_of(struct io_file *file, const unsigned char *data, size_t
 
 void write_and_reap(struct io_write *write)
 {
-    int error = io->ops->submit(io, write);
-
-    if (error == 0)
-        io->ops->reap(io, write);
-    else
-        write->ret_written = error;
+    io->ops->write_durably(io, write);
 }
 
 void expect_full(const struct io_write *write)
@@ -204,7 +205,7 @@ void expect_success_or_skip(int result, const char *test, const char *why)
 
 int create_io_in_child(void)
 {
-    EXPECT(way->create(directory, way->choice, &io) == 0);
+    EXPECT(create_way(directory, &io) == 0);
     EXPECT(io->ops->adopt_buffers(io, buffer, BUFFER_BYTES) == 0);
     return 0;
 }
@@ -284,10 +285,4 @@ bool is_writable(void *page)
     close(ends[0]);
     close(ends[1]);
     return answer;
-}
-
-bool mount_over_directory(const char *type, const char *options)
-{
-    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("none", directory, type, 0, options) == 0;
 }

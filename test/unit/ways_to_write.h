@@ -17,8 +17,6 @@
 
 struct way {
     const char *name;
-    int (*create)(const char *path, bool choice, struct io **ret_io);
-    bool choice;
     bool is_uring;
     bool has_separate_barrier;
 };
@@ -38,6 +36,7 @@ void skip(const char *test, const char *why);
 bool has_direct_files(void);
 void make_directory(void);
 void remove_directory(void);
+int create_way(const char *path, struct io **ret_io);
 void create_io(void);
 void destroy_io(void);
 bool choose(int combination, const char *test);
@@ -86,6 +85,5 @@ extern int pipe_ends[2];
 
 /* The kernel stores into the page for us: EFAULT instead of a signal. */
 bool is_writable(void *page);
-bool mount_over_directory(const char *type, const char *options);
 
 #endif
