@@ -285,14 +285,10 @@ static uint64_t find_passed(struct simdisk *disk)
 {
     struct io *io = simdisk_connect(disk);
     struct state state = { 0 };
-    struct state_entry entry;
     struct twinlog_report report;
     uint64_t lsn = 0;
-    size_t at = 0;
     if (twl_state_read(io, &state, &report) == 0)
-        while (twl_state_entry_next(state.body, state.header.body_bytes, &at, &entry))
-            if (entry.kind == STATE_CURSOR)
-                lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
+        lsn = twl_state_furthest(&state);
     twl_state_free(&state);
     io->ops->destroy(io);
     return lsn;
@@ -421,7 +417,7 @@ static void check_time(struct simdisk *disk, const struct reading *all, int64_t 
     MUST(reader && twinlog_reader_seek_time(reader, time_ns) == 0);
     result = twinlog_reader_next(reader, &record);
     if (result != (expected < all->count))
-        fuzz_fail("a search for time %" PRId64 " returns %d, record %zu of %zu is the one", time_ns, result,
+        FUZZ_FAIL("a search for time %" PRId64 " returns %d, record %zu of %zu is the one", time_ns, result,
                   expected, all->count);
     MUST(result == 0 || record.lsn == all->seen[expected].lsn);
     twinlog_reader_close(reader);
@@ -442,11 +438,11 @@ static void check_sound(struct simdisk *disk, const struct look *look, size_t ch
 {
     const struct reading *all = &look->forwards;
     if (look->inspected != 0 || look->inspection.report.error != 0)
-        fuzz_fail("verify calls it sound, inspect does not: %d, %s", look->inspected,
+        FUZZ_FAIL("verify calls it sound, inspect does not: %d, %s", look->inspected,
                   look->inspection.report.text);
     MUST(look->listed == 0 && look->handle == 0);
     if (all->result != 0 || all->count != look->records)
-        fuzz_fail("verify found %" PRIu64 " records, a reader %zu: %d", look->records, all->count,
+        FUZZ_FAIL("verify found %" PRIu64 " records, a reader %zu: %d", look->records, all->count,
                   all->result);
     MUST(look->backwards.result == 0 && is_reverse(&look->backwards, all));
     if (all->count == 0)
@@ -523,7 +519,7 @@ static void check_opening(const struct simdisk *original, const struct look *bef
     int result = twl_log_open(simdisk_connect(disk), &options, &log);
     const bool is_for_readers = result == TWINLOG_EVERSION && strstr(report.text, "can read the log") != NULL;
     if (is_sound(before) && result != 0 && !is_for_readers && !(result == -EOVERFLOW && before->is_used_up))
-        fuzz_fail("verify calls it sound, opening it fails: %d, %s", result, report.text);
+        FUZZ_FAIL("verify calls it sound, opening it fails: %d, %s", result, report.text);
     if (result < 0) {
         MUST(report.error == result);
         must_look_the_same(disk, before);
@@ -548,7 +544,7 @@ static void check_repaired(struct simdisk *disk, const struct look *before,
     struct look after;
     look_at(disk, &after);
     if (after.verified < 0 || after.records != result->records)
-        fuzz_fail("a repaired log of %" PRIu64 " records is verified: %d, %" PRIu64 " records",
+        FUZZ_FAIL("a repaired log of %" PRIu64 " records is verified: %d, %" PRIu64 " records",
                   result->records, after.verified, after.records);
     check_sound(disk, &after, 0);
     MUST(holds_all(&after.forwards, &before->forwards,
@@ -585,7 +581,7 @@ static void check_repair(const struct simdisk *original, const struct look *befo
     const int error = twl_repair(simdisk_connect(from), simdisk_connect(to), &options, &result);
     const bool is_refused = error == -EOVERFLOW ? before->is_used_up : error == 1 && may_lose(before, lost);
     if (error != 0 && is_sound(before) && !is_refused)
-        fuzz_fail("verify calls it sound, repair fails: %d", error);
+        FUZZ_FAIL("verify calls it sound, repair fails: %d", error);
     if (error == 0)
         check_repaired(to, before, &result);
     must_look_the_same(from, before);

@@ -7,9 +7,6 @@
  * The bytes are tried as they are, and once more with the checksum they should have. What decodes, encodes to the
  * same bytes again, but for those that the format says mean nothing; and nothing decodes at another place.
  */
-#include "base/bytes.h"
-#include "format/checksum.h"
-#include "format/format.h"
 #include "fuzz.h"
 
 #include <stdlib.h>
@@ -32,17 +29,11 @@ static void zero(unsigned char *bytes, size_t from, size_t to)
 
 /* ---- segment header ------------------------------------------------------------------------------ */
 
-static void seal_segment_header(unsigned char *block)
-{
-    store_le32(block + 20, twl_crc32c(0, block, 20));
-    store_le32(block + 508, twl_crc32c(0, block, 508));
-}
-
 /* What a reader passes over. */
 static void clean_segment_header(unsigned char *block)
 {
     zero(block, 120, 508);
-    seal_segment_header(block);
+    fuzz_seal_segment_header(block);
 }
 
 static void try_segment_header(struct input *input)
@@ -96,14 +87,6 @@ static void try_group(struct input *input)
     MUST(!twl_group_header_decode(bytes, ~input->seed, input->place, &other));
 }
 
-static void seal_record_header(struct input *input)
-{
-    unsigned char *bytes = input->frame;
-    const uint32_t high = (uint32_t)(input->place >> 32);
-    const uint32_t seed = input->seed ^ (uint32_t)input->place ^ high * 0x9e3779b1u;
-    store_le32(bytes, twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4));
-}
-
 static void seal_record(struct input *input)
 {
     unsigned char *bytes = input->frame;
@@ -112,14 +95,14 @@ static void seal_record(struct input *input)
     store_le32(bytes + 8, size);
     zero(bytes + RECORD_HEADER_BYTES, size, (size_t)align_up(size, 8));
     store_le32(bytes + 4, twl_crc32c(0, bytes + RECORD_HEADER_BYTES, size));
-    seal_record_header(input);
+    fuzz_seal_record(input->frame, input->seed, input->place);
 }
 
 /* What a reader passes over. */
 static void clean_record(struct input *input)
 {
     input->frame[12] &= (1u << RECORD_SALT_SHIFT) - 1;
-    seal_record_header(input);
+    fuzz_seal_record(input->frame, input->seed, input->place);
 }
 
 static void check_payload(struct input *input, const struct record_header *record)
@@ -202,12 +185,7 @@ static size_t slot_bytes(const struct input *input)
 
 static void seal_state(struct input *input)
 {
-    unsigned char *slot = input->frame;
-    const uint32_t body_bytes = load_le32(slot + 64);
-    store_le32(slot + 20, twl_crc32c(0, slot, 20));
-    if (body_bytes <= FRAME_BYTES - STATE_HEADER_BYTES)
-        store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, body_bytes));
-    store_le32(slot + 124, twl_crc32c(0, slot, 124));
+    fuzz_seal_state(input->frame, FRAME_BYTES);
 }
 
 /* Every entry makes its bytes again, and they follow each other up to the end. */
@@ -262,7 +240,7 @@ static void try_entries(struct input *input)
 
 static void seal_header(struct input *input)
 {
-    seal_segment_header(input->frame);
+    fuzz_seal_segment_header(input->frame);
 }
 
 static const struct {

@@ -3,11 +3,6 @@
 
 #include "fuzz.h"
 
-#include "base/bytes.h"
-#include "format/checksum.h"
-#include "format/format.h"
-
-#include <stdlib.h>
 #include <string.h>
 
 #define MAX_GROUPS 4096u
@@ -28,9 +23,8 @@ struct mending {
 
 static void mend_record(unsigned char *record, uint32_t size, uint32_t epoch_seed, uint64_t lsn)
 {
-    const uint32_t seed = epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
     store_le32(record + 4, twl_crc32c(0, record + RECORD_HEADER_BYTES, size));
-    store_le32(record, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
+    fuzz_seal_record(record, epoch_seed, lsn);
 }
 
 /* As far as sizes lead from one to the next inside the group. */
@@ -154,10 +148,8 @@ static void mend_header(struct mending *m, unsigned char *segment)
     mend_start(m, segment);
     if (load_le64(segment + 72) > 0)
         m->chain = load_le32(segment + 100);
-    if (!(m->what & MEND_HEADERS))
-        return;
-    store_le32(segment + 20, twl_crc32c(0, segment, 20));
-    store_le32(segment + 508, twl_crc32c(0, segment, 508));
+    if (m->what & MEND_HEADERS)
+        fuzz_seal_segment_header(segment);
 }
 
 static void mend_footer(struct mending *m, unsigned char *segment, size_t end)
@@ -197,23 +189,13 @@ static void mend_segment(struct mending *m, struct packed_file *file, bool is_fi
 
 /* ---- states -------------------------------------------------------------------------------------- */
 
-static void mend_slot(unsigned char *slot, size_t size)
-{
-    if (size < STATE_HEADER_BYTES)
-        return;
-    const uint32_t body_bytes = load_le32(slot + 64);
-    store_le32(slot + 20, twl_crc32c(0, slot, 20));
-    if (body_bytes <= size - STATE_HEADER_BYTES)
-        store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, body_bytes));
-    store_le32(slot + 124, twl_crc32c(0, slot, 124));
-}
-
 static void mend_state(const struct mending *m, struct packed_file *file)
 {
-    if (!(m->what & MEND_STATES))
+    const size_t half = file->size / 2;
+    if (!(m->what & MEND_STATES) || half < STATE_HEADER_BYTES)
         return;
-    mend_slot(file->bytes, file->size / 2);
-    mend_slot(file->bytes + file->size / 2, file->size - file->size / 2);
+    fuzz_seal_state(file->bytes, half);
+    fuzz_seal_state(file->bytes + half, file->size - half);
 }
 
 /* ---- all of it ----------------------------------------------------------------------------------- */
