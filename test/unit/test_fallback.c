@@ -262,50 +262,6 @@ TEST_LOOP(a_path_that_was_asked_for_is_not_replaced, REFUSALS)
     }
 }
 
-/* All that works on a directory, and is not told which path to take. */
-static int refused_work(void)
-{
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
-    struct twinlog_consumer *consumer;
-    struct twinlog_record record;
-    struct twinlog *log;
-    char copy[2][4096];
-
-    if (!forbid_all(refusal->calls, refusal->error))
-        return CANNOT_RUN;
-    snprintf(copy[0], sizeof(copy[0]), "%s.backup", log_dir);
-    snprintf(copy[1], sizeof(copy[1]), "%s.repair", log_dir);
-    options.segment_bytes = 64 << 10;
-    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
-    for (unsigned i = 0; i < RECORDS; i++)
-        EXPECT(twinlog_append(log, "record", 6, NULL) == 0);
-    EXPECT(twinlog_truncate(log, RECORDS - 1) == 0);
-    EXPECT(twinlog_meta_set(log, "value", "1", 1) == 0);
-    EXPECT(twinlog_backup(log_dir, copy[0], NULL, NULL) == 0); /* beside its writer */
-    EXPECT(twinlog_close(log) == 0);
-    EXPECT(twinlog_repair(log_dir, copy[1], NULL, &result) == 0);
-    EXPECT(result.records == RECORDS - 1);
-    for (unsigned i = 0; i < 2; i++) {
-        EXPECT(twinlog_verify(copy[i], NULL, NULL) == 0);
-        EXPECT(twinlog_consumer_open(copy[i], "consumer", NULL, &consumer) == 0);
-        EXPECT(twinlog_consumer_next(consumer, &record) == 1);
-        EXPECT(twinlog_consumer_commit(consumer, 0) == 0);
-        twinlog_consumer_close(consumer);
-        EXPECT(twinlog_open(copy[i], NULL, &log) == 0);
-        EXPECT(twinlog_append(log, "record", 6, NULL) == 0);
-        EXPECT(twinlog_close(log) == 0);
-    }
-    return 0;
-}
-
-TEST_LOOP(a_refused_path_is_replaced_in_copies_too, REFUSALS)
-{
-    refusal = &refusals[_i];
-    expect_success_or_skip(run_child(refused_work), "a_refused_path_is_replaced_in_copies_too",
-                           "no seccomp filter may be loaded");
-}
-
 /* While the log is open. */
 static int lose_the_path(void)
 {

@@ -450,8 +450,10 @@ TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
 TEST(a_log_that_must_exist_is_not_made)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_MUST_EXIST);
+    struct twinlog_reader *reader;
 
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT); /* no reader makes one */
     ck_assert_int_eq(access(log_dir, F_OK), -1);
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
     ck_assert_int_eq(log_open_error(&options), -ENOENT);

@@ -4,6 +4,7 @@
  * another process sees, and what the library refuses to touch.
  */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -37,22 +38,6 @@ static void prepare(void)
     logdir_make();
     shared = shared_page();
 }
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* For what another process or thread will do: looks until it has, or two minutes are over. */
-#define AWAIT(condition)                                                                                     \
-    do {                                                                                                     \
-        const uint64_t began_ms = now_ms();                                                                  \
-        while (!(condition) && now_ms() - began_ms < 120000)                                                 \
-            sched_yield();                                                                                   \
-    } while (0)
 
 static struct twinlog_options wanted_options(void)
 {
@@ -138,23 +123,6 @@ TEST(a_second_writer_may_wait_for_the_first)
     ck_assert_uint_eq(log_check().last_lsn, 20);
 }
 
-static int wait_in_vain(void)
-{
-    const uint64_t began_ms = now_ms();
-
-    EXPECT(try_open(50) == -EBUSY);
-    EXPECT(now_ms() - began_ms >= 49);
-    return 0;
-}
-
-TEST(waiting_for_the_first_has_an_end)
-{
-    struct twinlog *log = open_wanted();
-
-    ck_assert_int_eq(run_child(wait_in_vain), 0);
-    log_close(log);
-}
-
 /* Until it is killed. */
 static int append_for_ever(void)
 {
@@ -172,11 +140,10 @@ static int append_for_ever(void)
  * there. */
 static void kill_after(pid_t child, uint64_t records)
 {
-    for (uint64_t i = 1; i <= records && atomic_load(&shared->acked) >= i - 1; i++)
+    for (uint64_t i = 1; i <= records; i++)
         AWAIT(atomic_load(&shared->acked) >= i);
     kill(child, SIGKILL);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
-    ck_assert_uint_ge(atomic_load(&shared->acked), records);
 }
 
 CASE("fork", prepare, logdir_remove);
@@ -262,22 +229,6 @@ static int live_until_told(void)
     close(pipe_ends[1]);
     atomic_store(&shared->step, 1);
     return read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1;
-}
-
-TEST_LOOP(a_forked_child_does_not_keep_a_closed_log_locked, LOG_IO_KINDS)
-{
-    if (!choose(_i, "a_forked_child_does_not_keep_a_closed_log_locked"))
-        return;
-    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
-    parents_log = open_wanted();
-    append_records(parents_log, 0, 0, 5);
-    pid_t child = start_child(live_until_told);
-    AWAIT(atomic_load(&shared->step) == 1);
-    log_close(parents_log);
-    log_close(open_wanted());
-    ck_assert_int_eq(waitpid(child, NULL, WNOHANG), 0); /* it lives */
-    close(pipe_ends[1]);
-    ck_assert_int_eq(wait_child(child), 0);
 }
 
 /* ---- a parent that is killed ---------------------------------------------------------------------- */
@@ -467,14 +418,6 @@ TEST(a_directory_whose_parent_is_missing_is_not_made)
 {
     snprintf(log_dir, sizeof(log_dir), "%s/missing/log", log_parent);
     expect_no_log(-ENOENT, -ENOENT);
-}
-
-TEST(reading_makes_no_directory)
-{
-    struct twinlog_report report = { 0 };
-
-    ck_assert_int_eq(reader_error(&report), -ENOENT);
-    ck_assert_int_eq(access(log_dir, F_OK), -1);
 }
 
 TEST(a_file_is_no_directory)
