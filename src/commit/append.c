@@ -138,19 +138,16 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
     struct waiter waiter = { .need = need, .since = UINT64_MAX };
     for (;;) {
         const uint32_t seen = twl_event_value(&c->space);
-        enum admission admission;
-        bool must_call;
-        const int rc = twl_admit(c, &waiter, terms, &admission, &must_call);
+        const int rc = twl_admit(c, &waiter, terms);
         if (rc > 0) {
             *ret_place = waiter.place;
-            ret_place->must_call = must_call;
             return 0;
         }
-        if (must_call)
+        if (waiter.place.must_call)
             twl_client_call(&c->client);
         if (rc < 0)
             return rc;
-        if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
+        if (waiter.awaits_segment || !twl_help(c, terms, &waiter))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
 }

@@ -93,8 +93,8 @@ struct waiter {
     struct place place; /* its twin is NULL until it is given */
     bool is_queued;
     struct waiter *next;
-    uint64_t since;  /* see twl_keeper_want() */
-    bool has_waited; /* for a segment */
+    uint64_t since;      /* see twl_keeper_want() */
+    bool awaits_segment; /* else a commit */
 };
 
 struct CAPABILITY("leadership") leadership {
@@ -202,35 +202,11 @@ bool twl_take_next(struct commit *c, uint64_t group_bytes) REQUIRES(c->lock);
 int twl_wait_for_next(struct commit *c, uint64_t group_bytes);
 uint64_t twl_group_room(uint64_t record_bytes);
 uint64_t twl_room_for_markers(const struct segment *segment);
-/* A new writer that finds room, as most do: the row TAKE of the table below, without its facts. */
+/* A new writer that finds room, as most do. */
 bool twl_take_at_once(struct commit *c, const struct need *need, struct place *ret_place);
-struct admission_facts {
-    bool is_placed;   /* a leader has given the waiter its place */
-    bool is_poisoned; /* the log has failed */
-    bool is_queued;   /* the writer has looked before, and is in the queue */
-    bool is_empty;    /* the filling buffer has no records */
-    bool fits;        /* the records fit into the filling buffer */
-    bool has_failed;  /* they need the next segment, and the keeper cannot make it */
-    bool is_over;     /* the deadline has passed, or the call was canceled */
-    bool is_try;      /* the call does not wait */
-};
-
-enum admission {
-    ADMISSION_PLACED,        /* the writer has its place */
-    ADMISSION_POISONED,      /* the log accepts no more records */
-    ADMISSION_TAKE,          /* it takes a place */
-    ADMISSION_REFUSED,       /* the error of the keeper */
-    ADMISSION_OVER,          /* the error of the terms */
-    ADMISSION_AGAIN,         /* -EAGAIN */
-    ADMISSION_AWAIT_SEGMENT, /* only the next segment has room: sleep */
-    ADMISSION_AWAIT_COMMIT   /* the buffer must be written first: queue, help, sleep */
-};
-
-enum admission twl_admission_decide(const struct admission_facts *facts);
-/* For a writer that found no room. 1: waiter->place. 0: it waits as *ret_admission says, and comes again. Or an error.
- * *ret_must_call: the committer is to be called. */
-int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms,
-              enum admission *ret_admission, bool *ret_must_call);
+/* For a writer that found no room. 1: waiter->place. 0: it waits, and comes again. Or an error. In each case
+ * waiter->place.must_call. */
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms);
 
 /* ---- append.c ---- */
 int twl_commit_append(void *commit, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn);

@@ -210,122 +210,54 @@ void twl_grant_places(struct commit *c)
 
 /* ---- admission ----------------------------------------------------------------------------------- */
 
-/* One decision over facts that were read under the lock; it reads and changes nothing else.
- *
- * A writer has a turn when it is new, or when the buffer is empty. The first row that matches counts; "-" is any value.
- *
- *     placed  poisoned  turn,  failed  over  try  empty  decision
- *                       fits
- *     yes     -         -      -       -     -    -      PLACED
- *     no      yes       -      -       -     -    -      POISONED
- *     no      no        yes    -       -     -    -      TAKE
- *     no      no        no     yes     -     -    -      REFUSED
- *     no      no        no     no      yes   -    -      OVER
- *     no      no        no     no      no    yes  -      AGAIN
- *     no      no        no     no      no    no   yes    AWAIT_SEGMENT
- *     no      no        no     no      no    no   no     AWAIT_COMMIT
- *
- * So the answer is AGAIN only while room is on its way: a commit, or the next segment. A segment that a try has
- * ordered may be full before the try looks again; it orders one more.
- *
- * test/unit/test_admission.c compares every combination with a table of its own. */
-enum admission twl_admission_decide(const struct admission_facts *facts)
-{
-    const bool has_turn = !facts->is_queued || facts->is_empty;
-    if (facts->is_placed)
-        return ADMISSION_PLACED;
-    if (facts->is_poisoned)
-        return ADMISSION_POISONED;
-    if (has_turn && facts->fits)
-        return ADMISSION_TAKE;
-    if (facts->has_failed)
-        return ADMISSION_REFUSED;
-    if (facts->is_over)
-        return ADMISSION_OVER;
-    if (facts->is_try)
-        return ADMISSION_AGAIN;
-    return facts->is_empty ? ADMISSION_AWAIT_SEGMENT : ADMISSION_AWAIT_COMMIT;
-}
-
-/* Reads the facts for a decision. *ret_error: that of the keeper, or that of the terms. A new writer that finds room
- * does not ask the terms. A try takes the group along into a segment that is ready, so that it is refused only where
- * the buffers or the ready segments have no room. */
-static struct admission_facts collect_facts(struct commit *c, struct waiter *waiter,
-                                            const struct terms *terms, int *ret_error) REQUIRES(c->lock)
-{
-    const uint32_t bytes = waiter->need->bytes;
-    struct admission_facts facts = {
-        .is_placed = waiter->place.twin != NULL,
-        .is_poisoned = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0,
-        .is_queued = waiter->is_queued,
-        .is_empty = c->twins[c->filling].count == 0,
-        .is_try = terms->is_try,
-    };
-    if (facts.is_placed || facts.is_poisoned)
-        return facts;
-    facts.fits = find_room(c, bytes, terms->is_try);
-    if (needs_segment(c, bytes)) {
-        *ret_error = ask_for_next(c, waiter, terms->is_try);
-        facts.has_failed = *ret_error < 0;
-        facts.fits = find_room(c, bytes, terms->is_try); /* where there is no thread, the call has made it */
-    }
-    if ((facts.fits && !facts.is_queued) || facts.has_failed)
-        return facts;
-    *ret_error = twl_terms_ended(terms);
-    facts.is_over = *ret_error < 0;
-    return facts;
-}
-
-/* Decides once, and does what is to be done under the lock. 1: the writer has a place. 0: it goes on as *ret_admission
- * says. Or an error. */
-static int admit(struct commit *c, struct waiter *waiter, const struct terms *terms,
-                 enum admission *ret_admission) REQUIRES(c->lock)
+/* In this order: a place that a leader has given, the poison, room, the error of the keeper, that of the terms. So a
+ * try is told to come again only while room is on its way: a commit, or the next segment. It takes its group along into
+ * a segment that is ready. A segment that a try has ordered may be full before the try looks again; it orders one
+ * more. */
+static int admit(struct commit *c, struct waiter *waiter, const struct terms *terms) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
+    const uint32_t bytes = waiter->need->bytes;
+    const bool is_empty = twin->count == 0, has_turn = !waiter->is_queued || is_empty;
     int rc = 0;
-    const struct admission_facts facts = collect_facts(c, waiter, terms, &rc);
-    const enum admission admission = *ret_admission = twl_admission_decide(&facts);
-    switch (admission) {
-    case ADMISSION_PLACED:
+    if (waiter->place.twin)
         return 1;
-    case ADMISSION_TAKE:
+    if (atomic_load_explicit(&c->poison, memory_order_relaxed) != 0)
+        return TWINLOG_EPOISONED;
+    if (!find_room(c, bytes, terms->is_try) && needs_segment(c, bytes))
+        rc = ask_for_next(c, waiter, terms->is_try);
+    if (has_turn && find_room(c, bytes, terms->is_try)) { /* where there is no thread, the call has made it */
         leave_line(c, waiter);
         take(c, waiter->need, &waiter->place);
         return 1;
-    case ADMISSION_AWAIT_SEGMENT:
-        add_alone(&c->statistics->roll_waits, !waiter->has_waited);
-        waiter->has_waited = true;
-        return 0;
-    case ADMISSION_AWAIT_COMMIT:
-        twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
-        if (!facts.is_queued)
-            place_in_line(c, waiter);
-        return 0;
-    case ADMISSION_POISONED:
-        rc = TWINLOG_EPOISONED;
-        break;
-    case ADMISSION_OVER:
-        break;
-    case ADMISSION_REFUSED:
-        add_alone(&c->statistics->full_refusals, is_no_space(rc));
-        break;
-    case ADMISSION_AGAIN:
-        rc = -EAGAIN;
-        break;
     }
-    if (terms->is_try && (admission == ADMISSION_AGAIN || admission == ADMISSION_REFUSED))
-        twin->needs_committer |= twin->count > 0; /* so that a later try finds room */
-    leave_line(c, waiter);
-    return rc;
+    add_alone(&c->statistics->full_refusals, is_no_space(rc));
+    if (rc == 0)
+        rc = twl_terms_ended(terms);
+    if (rc == 0 && terms->is_try)
+        rc = -EAGAIN;
+    if (rc < 0) {
+        twin->needs_committer |= terms->is_try && !is_empty; /* so that a later try finds room */
+        return rc;
+    }
+    add_alone(&c->statistics->roll_waits, is_empty && !waiter->awaits_segment);
+    waiter->awaits_segment = is_empty;
+    if (!is_empty) {
+        twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
+        if (!waiter->is_queued)
+            place_in_line(c, waiter);
+    }
+    return 0;
 }
 
-int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms,
-              enum admission *ret_admission, bool *ret_must_call)
+int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms)
 {
     twl_mutex_lock(&c->lock);
     const bool was_called = c->twins[c->filling].needs_committer;
-    const int rc = admit(c, waiter, terms, ret_admission);
-    *ret_must_call = !was_called && c->twins[c->filling].needs_committer;
+    const int rc = admit(c, waiter, terms);
+    if (rc < 0)
+        leave_line(c, waiter);
+    waiter->place.must_call = !was_called && c->twins[c->filling].needs_committer;
     twl_mutex_unlock(&c->lock);
     return rc;
 }

@@ -31,7 +31,7 @@ PATIENCE = 5   # times as long with one, beside other work; it hangs after that
 
 # Suites of each layer, those that notice most first.
 SUITES = {
-    'commit': 'unit-commit unit-ways unit-requests unit-terms unit-many unit-admission sim-crash interleave-two '
+    'commit': 'unit-commit unit-ways unit-requests unit-terms unit-many sim-crash interleave-two '
               'unit-watch unit-close unit-roll',
     'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
     'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader_live sim-crash unit-participants',

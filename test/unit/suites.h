@@ -7,7 +7,6 @@
 
 /* clang-format off */
 #define FOR_EACH_SUITE(DO) \
-    DO(admission) /* which writer gets a place in the filling buffer: every combination of facts */ \
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
     DO(alone_faults) /* the same of `mapped_faults` */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \

@@ -450,7 +450,7 @@ TEST(the_first_to_wait_is_the_first_served)
 
     fill_buffers(log);
     for (unsigned i = 0; i < QUEUED; i++) {
-        queued[i] = (struct queued){ .log = log, .size = i % 2 ? 3500 : 7500 };
+        queued[i] = (struct queued){ .log = log, .size = i % 2 ? 3100 : 7500 };
         queued[i].thread = start_thread(append_queued, &queued[i]);
         AWAIT(count_line(log) == i + 1);
     }
