@@ -176,10 +176,9 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         return rc;
     PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
     const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
-    if (!place.is_void) {
+    if (atomic_load_explicit(&c->poison, memory_order_relaxed) == 0) /* else its request may be completed by now */
         copy_batch(c, batch, now_ns, place);
-        twl_finish_copy(c, place.twin);
-    }
+    twl_finish_copy(c, place.twin);
     if (place.must_call)
         twl_client_call(&c->client);
     if (is_timed) {

@@ -81,7 +81,6 @@ struct place {
     unsigned char *at;
     uint64_t lsn;   /* of the first record */
     bool must_call; /* call the committer when the record is copied */
-    bool is_void;   /* the log has failed: nothing is copied there */
 };
 
 /* A waiter: a writer that found no room and is queued. The struct is on its stack. Before other writers can use the

@@ -378,24 +378,10 @@ static void complete(struct commit *c, struct twin *twin, int rc) REQUIRES(c->le
     twl_complete(c, &requests, rc);
 }
 
-/* The leader cannot copy while it leads, and no owner of a request gets it back before the copies have ended. What was
- * to be copied is never written. */
-static void give_up_own_place(struct commit *c) REQUIRES(c->leadership)
-{
-    struct waiter *own = c->own_waiter;
-    twl_mutex_lock(&c->lock);
-    if (own && own->place.twin && !own->place.is_void) {
-        own->place.is_void = true;
-        atomic_fetch_add(&own->place.twin->filled, 1);
-    }
-    twl_mutex_unlock(&c->lock);
-}
-
 /* Completes all requests of a failed log, oldest first, even those of groups that will never be written. The log is
  * poisoned: the buffers get no more. */
 static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
 {
-    give_up_own_place(c);
     twl_mutex_lock(&c->lock);
     const uint32_t filling = c->filling;
     twl_mutex_unlock(&c->lock);

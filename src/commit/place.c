@@ -155,7 +155,6 @@ static void take(struct commit *c, const struct need *need, struct place *ret_pl
     ret_place->twin = twin;
     ret_place->at = twin->bytes + twin->used;
     ret_place->lsn = lsn;
-    ret_place->is_void = false;
     twin->used += need->bytes;
     twin->count += need->count;
     twin->waiters += need->will_wait;

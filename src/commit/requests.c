@@ -165,13 +165,14 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
 }
 
 /* When the log has failed, the record of a request may still be being copied into a buffer. Its owner must not get it
- * back before the copy has ended. */
+ * back before the copy has ended. Only the leader itself may have a place and not copy: it finds the poison later. */
 static void let_copies_end(struct commit *c)
 {
     bool is_copied = false;
     while (!is_copied) {
         twl_mutex_lock(&c->lock);
-        is_copied = copies_left(&c->twins[0]) == 0 && copies_left(&c->twins[1]) == 0;
+        const bool has_own = c->own_waiter && c->own_waiter->place.twin;
+        is_copied = copies_left(&c->twins[0]) + copies_left(&c->twins[1]) == has_own;
         twl_mutex_unlock(&c->lock);
         if (!is_copied)
             twl_yield();
