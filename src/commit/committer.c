@@ -217,23 +217,6 @@ static void rest(struct committer_client *client)
         call_shared(client);
 }
 
-/* Hands round->write to the ring; true: it is in flight. Without a ring it is done, and *ret_rc its result. */
-static bool send(struct twinlog_committer *committer, struct committer_client *client,
-                 int *ret_rc) NO_THREAD_SAFETY_ANALYSIS
-{
-    struct commit *c = client->commit;
-    struct io_write *write = &c->round.write;
-    if (!client->has_ring) {
-        *ret_rc = twl_round_write(c, &c->round, false);
-        return false;
-    }
-    if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
-        write->barrier = IO_BARRIER_FILE;
-    committer->room--;
-    twl_io_ring_submit(committer->ring, write);
-    return true;
-}
-
 static void release_client(struct committer_client *client,
                            const struct round *round) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -243,41 +226,38 @@ static void release_client(struct committer_client *client,
     rest(client);
 }
 
-/* Goes on with the round of a client until it has to wait, or is over: the steps of twl_lead_round(). `rc` is the
- * result of the write that it has waited for, if it has. */
+static void submit(struct twinlog_committer *committer, struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    struct io_write *write = &c->round.write;
+    if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
+        write->barrier = IO_BARRIER_FILE;
+    committer->room--;
+    twl_io_ring_submit(committer->ring, write);
+}
+
+/* Goes on with the round of a client until it has to wait, or is over. `rc` is the result of the write that it has
+ * waited for, if it has. */
 static void advance_client(struct twinlog_committer *committer, struct committer_client *client,
                            int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = client->commit;
     struct round *round = &c->round;
-    if (round->step == ROUND_BEGIN) {
-        if (!twl_round_begin(c, round)) {
-            release_client(client, NULL);
+    if (round->step == ROUND_BEGIN && !twl_round_begin(c, round)) {
+        release_client(client, NULL);
+        return;
+    }
+    if (round->step == ROUND_COPY && round->sealed && copies_left(round->sealed) > 0) {
+        client->next = committer->filling;
+        committer->filling = client;
+        return;
+    }
+    while (twl_round_go_on(c, round, rc)) {
+        if (client->has_ring) {
+            submit(committer, c);
             return;
         }
-        round->step = ROUND_COPY;
+        rc = twl_round_write(c, round, false);
     }
-    if (round->step == ROUND_COPY) {
-        if (round->sealed && copies_left(round->sealed) > 0) {
-            client->next = committer->filling;
-            committer->filling = client;
-            return;
-        }
-        round->step = ROUND_SYNC;
-        if (twl_round_seal(c, round) && send(committer, client, &rc))
-            return;
-    }
-    if (round->step == ROUND_SYNC) {
-        round->step = ROUND_WRITE;
-        if (rc == 0 && round->write.file)
-            twl_round_synced(c, round);
-        if (rc == 0 && round->sealed) {
-            twl_round_encode(c, round);
-            if (send(committer, client, &rc))
-                return;
-        }
-    }
-    twl_round_end(c, round, rc);
     release_client(client, round);
 }
 

@@ -100,18 +100,17 @@ struct CAPABILITY("leadership") leadership {
     _Atomic bool is_taken;
 };
 
-/* What a shared committer does next in a round. */
 enum round_step {
     ROUND_BEGIN,
     ROUND_COPY, /* the buffers are swapped */
-    ROUND_SYNC, /* earlier writes are synced, if need be */
+    ROUND_SYNC, /* earlier writes are synced */
     ROUND_WRITE /* its group is written */
 };
 /* A round of the leader: a group, or only a sync of earlier writes. */
 struct round {
     struct twin *sealed; /* NULL: only a sync */
     enum group_kind kind;
-    enum round_step step; /* of a shared committer */
+    enum round_step step;
     struct group_header group;
     struct io_write write; /* of the step; without bytes it is only a barrier over the whole file */
     uint32_t joined;       /* writers that wait for the group, and requests that are completed with it */
@@ -214,18 +213,14 @@ void twl_finish_copy(struct commit *c, struct twin *twin);
 /* ---- lead.c ---- */
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
 void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leaders are few and brief */
-/* The whole round but hand_on(). False if there was nothing to write. */
+/* A whole round. False if there was nothing to write. */
 bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round) REQUIRES(c->leadership);
-/* Its steps, for a shared committer. The round is { .kind } at first. */
+/* Its parts, for a shared committer. The round is { .kind } at first. */
 /* Swaps the buffers. False if there is nothing to write. */
 bool twl_round_begin(struct commit *c, struct round *round) REQUIRES(c->leadership);
-/* When the last copy is done: true if earlier writes must be synced first, by round->write. */
-bool twl_round_seal(struct commit *c, struct round *round) REQUIRES(c->leadership);
-void twl_round_synced(struct commit *c, const struct round *round) REQUIRES(c->leadership);
-/* Makes round->write the write of the group. */
-void twl_round_encode(struct commit *c, struct round *round) REQUIRES(c->leadership);
-/* After the last write or sync: publishes, or poisons the log; completes the requests. */
-void twl_round_end(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership);
+/* When the last copy is done, and then with the result of each write: true if round->write is to be done next. Else the
+ * round is over: all is published, or the log poisoned, and the requests are completed. */
+bool twl_round_go_on(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership);
 /* `is_tried`: another function has made the first try. */
 int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIRES(c->leadership);
 /* The only way to give up leadership. Wakes the threads that wait for the round, which is NULL if nothing was written,

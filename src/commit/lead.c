@@ -208,6 +208,7 @@ bool twl_round_begin(struct commit *c, struct round *round)
         twin->needs_committer = false; /* a flush; the next caller that needs one calls again */
     }
     twl_mutex_unlock(&c->lock);
+    round->step = ROUND_COPY;
     if (!round->sealed)
         return round->is_synced && is_behind(c);
     twl_event_notify_all(&c->space);
@@ -216,7 +217,8 @@ bool twl_round_begin(struct commit *c, struct round *round)
 
 /* ---- the group ----------------------------------------------------------------------------------- */
 
-void twl_round_encode(struct commit *c, struct round *round)
+/* Makes round->write the write of the group. */
+static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
     uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
@@ -401,37 +403,9 @@ static void note_time(struct commit *c, const struct round *round, uint64_t now_
 
 /* ---- the round ----------------------------------------------------------------------------------- */
 
-/* The numbers are those of "The commit path" in docs/design.md. A shared committer takes the same steps, and does other
- * work while it would wait (committer.c). */
-bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
-{
-    int rc = 0;
-    *round = (struct round){ .kind = kind };
-    /* 3. Gather: let the writers come back that were woken a moment ago. */
-    if (kind == GROUP_RECORDS)
-        gather(c);
-    /* 4. Swap the twins, and 5. roll. Wait for the copies. */
-    if (!twl_round_begin(c, round))
-        return false;
-    if (round->sealed && copies_left(round->sealed) > 0)
-        wait_for_copies(round->sealed);
-    /* 6. Sync what was written before, in the segment that is left or where nothing else is to be done. Then write and
-     * sync the group. */
-    if (twl_round_seal(c, round)) {
-        rc = twl_round_write(c, round, false);
-        if (rc == 0)
-            twl_round_synced(c, round);
-    }
-    if (rc == 0 && round->sealed) {
-        twl_round_encode(c, round);
-        rc = twl_round_write(c, round, false);
-    }
-    /* 7. Publish, or poison the log; complete the requests. twl_release_leadership() does the rest. */
-    twl_round_end(c, round, rc);
-    return true;
-}
-
-bool twl_round_seal(struct commit *c, struct round *round)
+/* True if earlier writes must be synced first, by round->write: those to the segment that is left, or all, where nothing
+ * else is to be done. */
+static bool seal(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
     round->began_ns = twl_monotonic_ns();
@@ -446,14 +420,7 @@ bool twl_round_seal(struct commit *c, struct round *round)
     return true;
 }
 
-void twl_round_synced(struct commit *c, const struct round *round)
-{
-    publish_durable(c, atomic_load_explicit(&c->written, memory_order_relaxed));
-    twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
-    add_alone(&c->statistics->syncs, 1);
-}
-
-void twl_round_end(struct commit *c, struct round *round, int rc)
+static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership)
 {
     const uint64_t now_ns = twl_monotonic_ns();
     PROBE_GROUP_SYNC(c, now_ns - round->began_ns, rc);
@@ -468,6 +435,46 @@ void twl_round_end(struct commit *c, struct round *round, int rc)
         complete_all(c, rc);
     else if (round->sealed)
         complete(c, round->sealed, rc);
+}
+
+bool twl_round_go_on(struct commit *c, struct round *round, int rc)
+{
+    if (round->step == ROUND_COPY) {
+        round->step = ROUND_SYNC;
+        if (seal(c, round))
+            return true;
+    } else if (round->step == ROUND_SYNC && rc == 0) {
+        publish_durable(c, atomic_load_explicit(&c->written, memory_order_relaxed));
+        twl_gauge_add_alone(&c->statistics->sync, twl_monotonic_ns() - round->began_ns);
+        add_alone(&c->statistics->syncs, 1);
+    }
+    if (round->step == ROUND_SYNC && rc == 0 && round->sealed) {
+        round->step = ROUND_WRITE;
+        encode_group(c, round);
+        return true;
+    }
+    end_round(c, round, rc);
+    return false;
+}
+
+/* The numbers are those of "The commit path" in docs/design.md. A shared committer takes the same steps, and does other
+ * work while it would wait (committer.c). */
+bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
+{
+    int rc = 0;
+    *round = (struct round){ .kind = kind };
+    /* 3. Gather: let the writers come back that were woken a moment ago. */
+    if (kind == GROUP_RECORDS)
+        gather(c);
+    /* 4. Swap the twins, and 5. roll. Wait for the copies. */
+    if (!twl_round_begin(c, round))
+        return false;
+    if (round->sealed && copies_left(round->sealed) > 0)
+        wait_for_copies(round->sealed);
+    /* 6. Write and sync, and only then (I1) 7. publish, or poison the log. twl_release_leadership() does the rest. */
+    while (twl_round_go_on(c, round, rc))
+        rc = twl_round_write(c, round, false);
+    return true;
 }
 
 void twl_commit_wake_all(struct commit *c)
