@@ -82,9 +82,6 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         twl_commit_destroy(c);
         return rc;
     }
-    if (options->spare_segments > 0)
-        twl_keeper_want_spares(c->keeper, options->spare_segments, true, config->position.next_lsn - 1,
-                               c->epoch.number);
     *ret_commit = c;
     return 0;
 }

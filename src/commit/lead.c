@@ -313,9 +313,9 @@ static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) 
     if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_over_limit(c, 2)))
         return;
     c->has_asked_spare = true;
-    twl_keeper_expect(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1));
+    twl_keeper_want_spare(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1), durable_lsn,
+                          c->epoch.number);
     c->recent_groups = c->recent_bytes = 0;
-    twl_keeper_want_spares(c->keeper, 1, false, durable_lsn, c->epoch.number);
 }
 
 /* Hands the previous segment to the keeper after the first group of the new one. Not earlier: a sealed segment is

@@ -211,7 +211,8 @@ static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k-
         const struct segment_entry *entry = &set->entries[set->started + set->spares + i];
         twl_keeper_retire_file(k, entry->name, &entry->header, entry->file_bytes);
     }
-    k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
+    k->wanted = k->config.spares;
+    k->plan.bytes = k->wanted > 0 ? k->config.max_bytes : min_u64(k->plan.bytes, k->config.max_bytes);
     return rc;
 }
 

@@ -26,6 +26,7 @@ struct keeper_config {
     struct segment_plan plan;      /* for the next segment to prepare: its size, number and sequence */
     uint64_t max_bytes;            /* segments double up to this size */
     size_t most_segments;          /* number of files; no more are made */
+    uint32_t spares;               /* to make at once, of the largest size; at most 64 */
     bool can_recycle;              /* otherwise retired files are removed */
     unsigned lock_timeout_ms;      /* for spares that were found */
 
@@ -54,14 +55,10 @@ void twl_keeper_destroy(struct keeper *keeper);
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
-/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, and the epoch in
- * which it was durable, go into their headers, here and below, unless the log has been truncated since. */
-void twl_keeper_want_spares(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
-                            uint32_t epoch);
-
-/* Tells the keeper how large the groups are on average, for the segments that it makes from now on: how large
- * they are at least, and whether zeros are written to them. Call it before you ask for one. */
-void twl_keeper_expect(struct keeper *keeper, uint64_t group_bytes);
+/* Asks for a ready segment for groups of `group_bytes` on average: they decide how large it is at least, and whether
+ * zeros are written to it. Does not wait. The LSN, and the epoch in which it was durable, go into its header, here and
+ * below, unless the log has been truncated since. */
+void twl_keeper_want_spare(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t epoch);
 
 /* Room for groups in the largest segment that the keeper makes. */
 uint64_t twl_keeper_most_room(const struct keeper *keeper);

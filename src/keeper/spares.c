@@ -277,30 +277,18 @@ static void note_known_durable(struct keeper *k, uint64_t after_lsn, uint32_t ep
 
 /* In blocks that are reserved and not written, each group costs a commit of the file system's journal. In written
  * ones it costs the time in which the device writes as many zeros. */
-void twl_keeper_expect(struct keeper *k, uint64_t group_bytes)
+void twl_keeper_want_spare(struct keeper *k, uint64_t group_bytes, uint64_t after_lsn, uint32_t epoch)
 {
     const enum io_allocation from_options = k->config.plan.allocation;
     const bool is_large = group_bytes >= LARGE_GROUP_BYTES;
     twl_mutex_lock(&k->lock);
+    note_known_durable(k, after_lsn, epoch);
     k->plan.allocation = is_large && from_options == IO_ALLOCATE_WRITTEN ? IO_ALLOCATE_SPACE : from_options;
     if (is_large)
         k->plan.bytes = max_u64(k->plan.bytes, min_u64(align_up(GROUPS_IN_SEGMENT * group_bytes, BLOCK_BYTES),
                                                        k->config.max_bytes));
-    twl_mutex_unlock(&k->lock);
-}
-
-void twl_keeper_want_spares(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn,
-                            uint32_t epoch)
-{
-    if (!k->config.io->has_threads)
-        return;
-    twl_mutex_lock(&k->lock);
-    /* A leader that wants one must not reduce a larger number from the options. */
-    k->wanted = (uint32_t)max_u64(k->wanted, min_u64(count, MAX_SPARES));
+    k->wanted = (uint32_t)max_u64(k->wanted, 1);
     k->has_failed = false;
-    note_known_durable(k, after_lsn, epoch);
-    if (is_large)
-        k->plan.bytes = k->config.max_bytes;
     if (k->count < k->wanted)
         twl_keeper_get_going(k);
     twl_mutex_unlock(&k->lock);

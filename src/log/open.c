@@ -398,6 +398,7 @@ static int make_keeper(struct opening *o)
         .set = is_new(o) ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
+        .spares = is_mapped(o) ? 0 : log->options.spare_segments,
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
         .tend = twl_retain,

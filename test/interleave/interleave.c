@@ -306,9 +306,7 @@ void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struc
                      const void *data);
 int ring_in_world(unsigned writes, struct io_ring **ret_ring);
 void close_in_world(struct segment *segment);
-void expect_in_world(struct keeper *keeper, uint64_t group_bytes);
-void want_spares_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
-                          uint32_t number);
+void want_spare_in_world(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t number);
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
                   struct twl_event *made, uint64_t *since);
@@ -352,16 +350,9 @@ void close_in_world(struct segment *segment)
     *segment = (struct segment){ 0 };
 }
 
-/* The size of the next segment is the keeper's affair. */
-void expect_in_world(struct keeper *keeper, uint64_t group_bytes)
+void want_spare_in_world(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t number)
 {
-    (void)keeper, (void)group_bytes;
-}
-
-void want_spares_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
-                          uint32_t number)
-{
-    (void)keeper, (void)count, (void)is_large, (void)number;
+    (void)keeper, (void)group_bytes, (void)number;
     come_to_the_keeper(STEP_WRITE, __func__);
     if (after_lsn > world.synced.lsn)
         violation("a spare says that %" PRIu64 " is durable", after_lsn);

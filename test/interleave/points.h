@@ -70,8 +70,7 @@
 #define twl_io_ring_create ring_in_world
 #define twl_record_encode encode_in_world
 #define twl_segment_close close_in_world
-#define twl_keeper_expect expect_in_world
-#define twl_keeper_want_spares want_spares_in_world
+#define twl_keeper_want_spare want_spare_in_world
 #define twl_keeper_take take_in_world
 #define twl_keeper_want want_in_world
 #define twl_keeper_last_error last_error_in_world
