@@ -76,10 +76,12 @@ void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUI
 struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock);
 /* Makes the segment that a writer waits for, or the next spare; false if there is nothing to make. */
 bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock);
-/* A segment with a fixed start counts as soon as it has its header. So a file that failed to become one
- * must not remain beside it: after any failure except a full disk nothing else is tried. */
-int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
-                          bool *ret_is_in_doubt) REQUIRES(k->lock);
+/* Makes a segment as planned if possible; on a full disk smaller, down to least_bytes, or of a smaller file that was
+ * retired. One with a fixed start counts as soon as it has its header. So a file that failed to become one must not
+ * remain beside it: no retired file is tried before a new one, and nothing after a failure other than a full disk. Only
+ * then ret_is_in_doubt is not NULL. */
+int twl_keeper_make(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
+                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock);
 
 /* If this fails, the file stays until the next opening. */
 void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,

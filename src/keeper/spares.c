@@ -151,40 +151,26 @@ static int create_spare(struct keeper *k, const struct segment_plan *plan, struc
     return rc;
 }
 
-/* Makes a segment as planned if possible; on a full disk smaller, down to least_bytes. */
-static int make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
-                struct segment *ret_segment) REQUIRES(k->lock)
+int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
+                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
+    const bool is_fixed = wish->start_lsn > 0;
     struct segment_plan plan = *wish;
     plan.bytes = max_u64(plan.bytes, least_bytes);
-    int rc = recycle(k, &plan, plan.bytes, ret_segment, NULL);
+    int rc = is_fixed ? -ENOENT : recycle(k, &plan, plan.bytes, ret_segment, ret_is_in_doubt);
     if (rc == 0)
         return 0;
-    while (is_no_space(rc = create_spare(k, &plan, ret_segment, NULL))) {
-        int recycled = recycle(k, &plan, least_bytes, ret_segment, NULL);
-        if (recycled == 0)
-            return 0;
-        uint64_t half = align_up(plan.bytes / 2, BLOCK_BYTES);
-        if (plan.bytes == least_bytes)
+    for (;;) {
+        rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
+        if ((!is_no_space(rc) && rc != -EMFILE) || (is_fixed && *ret_is_in_doubt))
             return rc;
-        plan.bytes = max_u64(half, least_bytes);
+        const int recycled = recycle(k, &plan, least_bytes, ret_segment, ret_is_in_doubt);
+        if (recycled == 0 || (is_fixed && recycled != -ENOENT))
+            return recycled;
+        if (rc == -EMFILE || plan.bytes == least_bytes)
+            return rc;
+        plan.bytes = max_u64(align_up(plan.bytes / 2, BLOCK_BYTES), least_bytes);
     }
-    return rc;
-}
-
-int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
-                          bool *ret_is_in_doubt) REQUIRES(k->lock)
-{
-    struct segment_plan smaller = *plan;
-    int rc = create_spare(k, &smaller, ret_segment, ret_is_in_doubt);
-    while (is_no_space(rc) && !*ret_is_in_doubt && smaller.bytes > SEGMENT_MIN_BYTES) {
-        smaller.bytes = max_u64(align_up(smaller.bytes / 2, BLOCK_BYTES), SEGMENT_MIN_BYTES);
-        rc = create_spare(k, &smaller, ret_segment, ret_is_in_doubt);
-    }
-    if ((!is_no_space(rc) && rc != -EMFILE) || *ret_is_in_doubt)
-        return rc;
-    int recycled = recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
-    return recycled == -ENOENT ? rc : recycled;
 }
 
 /* The first ready segment is too small: a larger one takes its sequence. While both exist, neither is
@@ -196,7 +182,7 @@ static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->loc
     plan.sequence = k->ready[0].header.sequence;
     plan.bytes = least_bytes;
     k->is_growing = true;
-    int rc = make(k, &plan, least_bytes, &segment);
+    int rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
     if (rc == 0) {
         struct segment small = k->ready[0];
         k->ready[0] = segment;
@@ -217,7 +203,7 @@ static int make_another(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock
     /* two may be taken and not left for yet: in one a group is written */
     int rc = twl_keeper_stock_up(k, k->count + 3);
     if (rc == 0)
-        rc = make(k, &plan, least_bytes, &segment);
+        rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
     if (rc == 0)
         twl_keeper_put_ready(k, &segment);
     return rc;

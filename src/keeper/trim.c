@@ -68,7 +68,7 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     struct segment segment;
     int rc = twl_keeper_stock_up(k, k->count + 1);
     if (rc == 0)
-        rc = twl_keeper_make_fixed(k, &plan, &segment, ret_is_in_doubt);
+        rc = twl_keeper_make(k, &plan, SEGMENT_MIN_BYTES, &segment, ret_is_in_doubt);
     if (rc == 0) {
         size_t kept = k->started_count;
         while (kept > 0 && k->started[kept - 1].header.sequence > previous)
