@@ -246,15 +246,6 @@ void twl_keeper_start(struct keeper *k)
     twl_mutex_unlock(&k->lock);
 }
 
-int64_t twl_keeper_end(struct keeper *k)
-{
-    end_thread(k);
-    twl_mutex_lock(&k->lock);
-    const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
-    twl_mutex_unlock(&k->lock);
-    return max_time_so_far_ns;
-}
-
 /* Newest first: a gap in the sequence would count as damage. */
 void twl_keeper_remove_ready(struct keeper *k)
 {
@@ -268,11 +259,12 @@ void twl_keeper_remove_ready(struct keeper *k)
     }
 }
 
-void twl_keeper_destroy(struct keeper *k)
+int64_t twl_keeper_destroy(struct keeper *k) NO_THREAD_SAFETY_ANALYSIS
 {
     if (!k)
-        return;
+        return INT64_MAX;
     end_thread(k);
+    const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     /* Only another mapped log could use them, and that begins with a small one. */
     if (k->plan.is_mapped)
         twl_keeper_remove_ready(k);
@@ -285,4 +277,5 @@ void twl_keeper_destroy(struct keeper *k)
     free(k->started);
     free(k->retired);
     free(k);
+    return max_time_so_far_ns;
 }

@@ -498,8 +498,7 @@ static int start_mapped(struct opening *o)
 static int let_others_in(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const int64_t max_time_so_far_ns = twl_keeper_end(log->keeper);
-    twl_keeper_destroy(log->keeper);
+    const int64_t max_time_so_far_ns = twl_keeper_destroy(log->keeper);
     log->keeper = NULL;
     twl_mapped_begin(log->mapped, max_time_so_far_ns);
     return twl_participants_open(&log->participants);
