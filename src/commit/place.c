@@ -73,15 +73,13 @@ int twl_wait_for_next(struct commit *c, uint64_t group_bytes)
                            c->epoch.number);
 }
 
-/* Asks the keeper for the next segment: 0, or why it cannot be made. A try does not wait for the answer: it gets the
- * one to the latest attempt. */
+/* Asks the keeper for the next segment: 0, or why it cannot be made. */
 static int ask_for_next(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
 {
     const uint64_t room = room_to_ask_for(c, twl_group_room(waiter->need->bytes));
-    const int last_error = is_try ? twl_keeper_last_error(c->keeper, room) : 0;
     const int rc = twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number, &c->space,
-                                   &waiter->since);
-    return rc == 0 ? last_error : rc < 0 ? rc : 0;
+                                   is_try ? NULL : &waiter->since);
+    return rc < 0 ? rc : 0;
 }
 
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn)

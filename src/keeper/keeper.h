@@ -70,13 +70,12 @@ bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *
  * there are too many: none can be made. On a nearly full disk the segment may be smaller than planned.
  *
  * The error is that of an attempt that began after the first call of this wait, for so much or less. So a caller waits
- * for at most two attempts, and each wait tries again. *since belongs to the wait; it is UINT64_MAX at first.
+ * for at most two attempts, and each wait tries again. *since belongs to the wait; it is UINT64_MAX at first. A caller
+ * that does not wait passes NULL: it gets the error of the latest attempt, and orders another one nevertheless.
  *
  * Where no thread can be started, the attempt is made in the call, which then does not return 0. */
 int twl_keeper_want(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
                     struct twl_event *made, uint64_t *since);
-/* The error of the latest attempt if that has failed, for so much or less; else 0. */
-int twl_keeper_last_error(struct keeper *keeper, uint64_t min_bytes);
 /* Waits until twl_keeper_want() returns 1, or an error. 0 or that error. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch);
 

@@ -312,9 +312,9 @@ int twl_keeper_want(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, ui
 {
     twl_mutex_lock(&k->lock);
     note_known_durable(k, after_lsn, epoch);
-    *since = min_u64(*since, k->attempts);
-    int rc = outcome(k, min_bytes, *since);
-    for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, min_bytes, *since))
+    const uint64_t from = since ? min_u64(*since, k->attempts) : k->attempts;
+    int rc = outcome(k, min_bytes, from);
+    for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, min_bytes, from))
         if (k->is_busy)
             twl_keeper_rest(k);
         else
@@ -323,15 +323,11 @@ int twl_keeper_want(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, ui
         k->made = made ? made : k->made;
         k->wanted_room = k->wanted_room > 0 ? k->wanted_room : min_bytes;
         twl_event_notify_all(&k->work);
+        if (!since && k->has_failed && k->failed_room <= min_bytes)
+            rc = k->error;
     }
-    twl_mutex_unlock(&k->lock);
-    return rc;
-}
-
-int twl_keeper_last_error(struct keeper *k, uint64_t min_bytes)
-{
-    twl_mutex_lock(&k->lock);
-    const int rc = k->has_failed && k->failed_room <= min_bytes ? k->error : 0;
+    if (since)
+        *since = from;
     twl_mutex_unlock(&k->lock);
     return rc;
 }

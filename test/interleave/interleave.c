@@ -310,7 +310,6 @@ void want_spare_in_world(struct keeper *keeper, uint64_t group_bytes, uint64_t a
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
                   struct twl_event *made, uint64_t *since);
-int last_error_in_world(struct keeper *keeper, uint64_t min_bytes);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 uint64_t most_room_in_world(const struct keeper *keeper);
@@ -379,22 +378,17 @@ int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn,
 {
     (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
     come_to_the_keeper(STEP_WRITE, __func__);
-    *since = min_u64(*since, world.attempts);
-    const int rc = outcome(*since);
+    const uint64_t from = since ? min_u64(*since, world.attempts) : world.attempts;
+    const int rc = outcome(from);
     if (rc != 0)
         return rc;
+    if (since)
+        *since = from;
     if (!(now.scenario->traits & IS_SMALL))
         violation("a segment is wanted, and the first one is large");
     world.asked = made;
     twl_event_notify_all(&world.work);
-    return 0;
-}
-
-int last_error_in_world(struct keeper *keeper, uint64_t min_bytes)
-{
-    (void)keeper, (void)min_bytes;
-    come_to_the_keeper(STEP_READ, __func__);
-    return world.failed > 0 ? -ENOSPC : 0;
+    return !since && world.failed > 0 ? -ENOSPC : 0;
 }
 
 /* Only for the marker of a close, in a segment without room for it. */

@@ -73,7 +73,6 @@
 #define twl_keeper_want_spare want_spare_in_world
 #define twl_keeper_take take_in_world
 #define twl_keeper_want want_in_world
-#define twl_keeper_last_error last_error_in_world
 #define twl_keeper_wait wait_in_world
 #define twl_keeper_leave leave_in_world
 #define twl_keeper_most_room most_room_in_world
