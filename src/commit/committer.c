@@ -39,14 +39,13 @@ struct twinlog_committer {
 
     /* of a shared committer: */
     struct io_ring *ring;                    /* [const] NULL = the kernel refused one */
-    _Atomic uint32_t clients;                /* clients taken */
     struct committer_client *_Atomic called; /* clients that were called, the newest first */
     _Atomic bool is_asleep;                  /* a caller must wake it */
     struct twl_event wake;                   /* the committer sleeps on it if it has no ring */
     struct twl_event left;                   /* notified when a client is released */
     struct twl_mutex lock;
-    struct committer_client *flush; /* [lock] clients with a flush interval */
-    _Atomic uint64_t flush_ns;      /* [lock to store] when the next flush is due; 0 = never */
+    struct committer_client *clients; /* [lock] */
+    _Atomic uint64_t flush_ns;        /* [lock to store] when the next flush is due; 0 = never */
     /* [thread] */
     struct committer_client *first, *last; /* queued */
     struct committer_client *filling;
@@ -133,7 +132,7 @@ static void flush_due(struct twinlog_committer *committer)
         return;
     uint64_t next_ns = 0;
     twl_mutex_lock(&committer->lock);
-    for (struct committer_client *client = committer->flush; client; client = client->next_flush) {
+    for (struct committer_client *client = committer->clients; client; client = client->next_client) {
         if (flush(client, flush_interval_ns(client) / FLUSH_AHEAD))
             call_shared(client);
         next_ns = sooner(next_ns, client->flush_ns);
@@ -142,27 +141,14 @@ static void flush_due(struct twinlog_committer *committer)
     twl_mutex_unlock(&committer->lock);
 }
 
-static void join_flush(struct committer_client *client)
+static void begin_flushes(struct committer_client *client)
 {
     struct twinlog_committer *committer = atomic_load(&client->committer);
     twl_mutex_lock(&committer->lock);
     client->flush_ns = twl_monotonic_ns() + flush_interval_ns(client);
-    client->next_flush = committer->flush;
-    committer->flush = client;
     atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), client->flush_ns));
     twl_mutex_unlock(&committer->lock);
     wake(committer);
-}
-
-static void leave_flush(struct twinlog_committer *committer, struct committer_client *client)
-{
-    twl_mutex_lock(&committer->lock);
-    struct committer_client **link = &committer->flush;
-    while (*link && *link != client)
-        link = &(*link)->next_flush;
-    if (*link)
-        *link = client->next_flush;
-    twl_mutex_unlock(&committer->lock);
 }
 
 /* ---- for one log --------------------------------------------------------------------------------- */
@@ -458,7 +444,10 @@ int twinlog_committer_close(struct twinlog_committer *committer)
         return 0;
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
-    if (atomic_load(&committer->clients) > 0)
+    twl_mutex_lock(&committer->lock);
+    const bool is_busy = committer->clients != NULL;
+    twl_mutex_unlock(&committer->lock);
+    if (is_busy)
         return -EBUSY;
     free_committer(committer);
     return 0;
@@ -488,8 +477,11 @@ void twl_client_take(struct committer_client *client, struct commit *commit, str
         return;
     client->is_shared = true;
     client->has_ring = wants_ring(&commit->options);
-    atomic_fetch_add(&shared->clients, 1);
     atomic_store(&client->committer, shared);
+    twl_mutex_lock(&shared->lock);
+    client->next_client = shared->clients;
+    shared->clients = client;
+    twl_mutex_unlock(&shared->lock);
 }
 
 void twl_commit_start(struct commit *c)
@@ -497,7 +489,7 @@ void twl_commit_start(struct commit *c)
     if (c->options.flush_interval_ms == 0)
         return;
     if (c->client.is_shared)
-        join_flush(&c->client);
+        begin_flushes(&c->client);
     else
         twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
 }
@@ -523,7 +515,6 @@ int twl_commit_need_committer(struct commit *c)
 static void leave_shared(struct committer_client *client)
 {
     struct twinlog_committer *committer = atomic_load(&client->committer);
-    leave_flush(committer, client);
     atomic_store(&client->is_leaving, true);
     call_shared(client);
     for (;;) {
@@ -532,7 +523,12 @@ static void leave_shared(struct committer_client *client)
             break;
         twl_event_sleep(&committer->left, seen);
     }
-    atomic_fetch_sub(&committer->clients, 1);
+    twl_mutex_lock(&committer->lock);
+    struct committer_client **link = &committer->clients;
+    while (*link != client)
+        link = &(*link)->next_client;
+    *link = client->next_client;
+    twl_mutex_unlock(&committer->lock);
 }
 
 void twl_client_leave(struct committer_client *client)

@@ -131,7 +131,7 @@ struct committer_client {
     /* at a shared committer: */
     _Atomic bool is_called;               /* it is in the list of called clients */
     struct committer_client *next_called; /* [the thread that has set is_called, then the committer] */
-    struct committer_client *next_flush;  /* [committer's lock] */
+    struct committer_client *next_client; /* [committer's lock] */
     _Atomic bool is_leaving;
     _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
     /* [thread] */
