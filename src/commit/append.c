@@ -12,9 +12,6 @@
  *
  * A commit cannot be interrupted. So a call that has a deadline or can be cancelled does not lead while the log has
  * a committer.
- *
- * Measured choices (docs/design.md has the figures): writers sleep on the word of their own buffer, so only the
- * writers that a group covers wake; they yield a few times before they sleep.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Group commit: many writers, two buffers (twins), one write and one sync for all of them.
- *
- *     writer:  put()  take a place and LSNs under the lock, copy outside it
- *              wait() until durable; if no thread leads, lead
- *     leader:  swap the buffers, wait for slow copiers, write and sync, publish, wake, complete, hand on
- *
- * The leader is a writer that waits; or a committer, the thread of one log or of many, for callers that do not wait or
- * cannot wait long.
+ * Group commit: many writers, two buffers (twins), one write and one sync for all of them. "The commit path" in
+ * docs/design.md has the steps.
  *
  * Any thread may call anything here at any time between create and destroy.
  */
@@ -78,11 +72,7 @@ uint64_t twl_commit_called(void);
 /* Accepts a batch: gives it the next LSNs and copies it. Waits, or commits, when both buffers are full. Its group is
  * written only on demand: of the caller, which must call twl_commit_wait() on the same terms unless the level is
  * BUFFERED; or of the request, if there is one, which the thread that commits completes. -EMSGSIZE, -ENOSPC,
- * -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened.
- *
- * A record is accepted only when its place on disk is certain: in the active segment, or in the next one, which is then
- * ready. So a full disk refuses a batch before anything happened, and never stops the leader. A little room in the last
- * segment is kept for marker groups, so that a full log can still be opened. */
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened. */
 int twl_commit_put(struct commit *commit, const struct batch *batch, const struct terms *terms,
                    struct twinlog_request *request, uint64_t *ret_first_lsn);
 

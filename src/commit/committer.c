@@ -1,23 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The committer: the thread that leads for callers that do not: for requests, for calls with a deadline, for the flush
- * interval. A log has its own committer, started when it is first needed, or shares one with other logs.
- *
- * A shared committer is the only leader of its logs, its clients. It leads a log that has called it: it begins a round,
- * hands the write to the ring, and goes on to the next log. When the write is done, it ends the round and gives
- * leadership back. So each log has one group in flight, as always, and all logs together have as many as the ring has
- * room for.
- *
- *     called ---> queued ---> [filling --->] writing ---> idle
- *                   '---------- its turn -------'
- *
- * It never waits for one log. While writers still copy into the buffer of a round, it puts the round aside, until the
- * last writer calls. Syncs go to the ring, too. It waits only for short things: locks, and a write that was short and
+ * interval. A log has its own committer, started when it is first needed, or shares one with other logs, its clients:
+ * "Many logs" in docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short and
  * is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
- * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
- * so that their times draw together.
+ * committer never walks all clients, except for the flush intervals.
  */
 #define _GNU_SOURCE
 #include "base/fork.h"

@@ -83,10 +83,9 @@ struct place {
     bool must_call; /* call the committer when the record is copied */
 };
 
-/* A waiter: a writer that found no room and is queued. The struct is on its stack. Before other writers can use the
- * next buffer, the leader gives places in it to the waiters, in the order of the queue: so small records that always
- * fit do not keep a large one waiting. A waiter that needs another segment keeps its place in the queue while the
- * segment is made; the waiters behind it need not wait for that. All fields are [lock]. */
+/* A writer that found no room and is queued. The struct is on its stack. Before other writers can use the next buffer,
+ * the leader gives places in it to the waiters, in the order of the queue: so small records that always fit do not keep
+ * a large one waiting. All fields are [lock]. */
 struct waiter {
     const struct need *need;
     struct place place; /* its twin is NULL until it is given */

@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The leader's round: gather, swap the twins, write the sealed one, sync, publish, hand on, then wake (I1). It is
- * twl_lead_round(), near the end of the file.
- *
- * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and a valid
- * group that was synced proves that everything before it was durable.
+ * The leader's round: twl_lead_round(), near the end of the file. There is one leader at a time, and so one group in
+ * flight: groups become durable in LSN order (I2).
  *
  * A group with no record that has to be durable is only written. A later group syncs it, or a round that does nothing
  * else. A sync that covers one write does not cover the writes before it, so the first synced group after unsynced
  * ones syncs the whole file. A segment is synced before it is left, so that only the newest one may be in doubt after
  * a crash. The first group of a segment is always synced.
  *
- * The write or the sync can fail. Either poisons the log (I5): the leader stores the error before it gives up
- * leadership, a new leader checks it before it writes, and every writer of a record that is not durable gets it. A
- * failed sync is never retried. A write that was only short or interrupted is continued, under a new sync of its own.
- *
- * Measured choices (docs/design.md has the figures): a leader lets the writers that were just woken join before it
- * seals the buffer; and it wakes the next leader before the writers of its group.
+ * A failure of either poisons the log (I5): the leader stores the error before it gives up leadership, and a new leader
+ * checks it before it writes.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"

@@ -1,28 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a writer gets a place in the filling buffer (twin): LSNs, and a range of bytes. It is twl_take_at_once(), or
- * twl_admit() again and again, at the end of the file. All is done under the lock but for the copy, which is the
- * caller's: copies_left() tells the leader when the last copy into a sealed buffer is done.
+ * How a writer gets a place in the filling buffer (twin): twl_take_at_once(), or twl_admit() again and again, at the end
+ * of the file.
  *
  * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
  * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and
  * a writer compares with nothing else. If the active segment has no room even for the first record of a buffer, the
- * writer takes the next segment from the keeper, or waits until the keeper has made it, and the whole group goes there.
- * So only a writer that has changed nothing yet meets a full disk, and the leader never waits for a segment.
+ * whole group goes to the next one. So only a writer that has changed nothing yet meets a full disk, and the leader
+ * never waits for a segment.
  *
  * A writer that finds the buffer full becomes a waiter in a queue. Smaller records may still overtake it, into the
- * filling buffer; but in the next buffer the waiters get their places first. So a waiter waits only for the commits
- * that are before it.
+ * filling buffer, but not into the next one. So a waiter waits only for the commits that are before it.
  */
 #define _GNU_SOURCE
 #include "commit/inside.h"
 
 #include <errno.h>
 
-/* Room at the end of a segment that is kept free for marker groups: a sixteenth, within these bounds. A close and the
- * next open take one block of a dense log, two of a padded one. Four blocks are enough for two closes and for well
- * over a hundred opens, since the markers of opens stand side by side; in a padded log, for three opens. Four blocks
- * are a fourth of the smallest segment, and a small part of any segment in real use. */
+/* Room at the end of a segment that is kept free for marker groups: a sixteenth, within these bounds. Four blocks are
+ * enough for two closes and for well over a hundred opens; in a padded log, for three opens. */
 #define MOST_FOR_MARKERS (64u * BLOCK_BYTES)
 
 /* ---- what fits where --------------------------------------------------------------------------- */

@@ -2,10 +2,9 @@
 /*
  * Completed requests and their queues.
  *
- * The leader completes the requests of its group and puts them in their queues, so each queue gets those of a log in
- * the order of their LSNs. A queue is a list under a lock, which holds the requests until they are fetched. It notifies
- * its owner in two ways: by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd, made on
- * demand, that is readable exactly while the list is not empty.
+ * The leader puts the requests of its group in their queues, so each queue gets those of a log in the order of their
+ * LSNs. A queue notifies its owner by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd,
+ * made on demand, that is readable exactly while the list is not empty.
  */
 #define _GNU_SOURCE
 #include "base/fork.h"

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: the segments of an open log, and the thread that looks after them. Only this thread makes segments to
- * write in, from new or recycled files: spares ahead, and what a writer waits for. It seals segments that the writer
- * has left, and removes or keeps those that were trimmed.
- *
- * The thread starts with the log, and lives until the keeper is destroyed. Where there are no threads (the simulated
- * disk), the work is done in the call that asks for it.
+ * The keeper: the segments of an open log, and the thread that looks after them; "The keeper" in docs/design.md. Where
+ * there are no threads (the simulated disk), the work is done in the call that asks for it.
  *
  * Any thread may call any function here, except where noted.
  */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Spares, the segments that are made ahead, and the retired files that they are made of. Each spare is twice as large
- * as the one before, up to the limit. So a small log takes little disk, and a busy one rolls rarely. A retired file of
- * full size is overwritten instead of making a new file: a log with a head that moves steadily changes no file-system
- * metadata. On a nearly full disk any retired file and any smaller size will do.
+ * as the one before, up to the limit. So a small log takes little disk, and a busy one rolls rarely. On a nearly full
+ * disk any retired file and any smaller size will do.
  */
 #include "keeper/inside.h"
 
