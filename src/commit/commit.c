@@ -23,14 +23,13 @@ static int load_tail(struct commit *c, uint64_t offset)
     return rc;
 }
 
-static void begin(struct commit *c, const struct segment *segment, bool is_started, uint64_t offset,
+static void begin(struct commit *c, const struct segment *segment, uint64_t offset,
                   const struct position *position, struct epoch epoch)
 {
     twl_mutex_lock(&c->lock);
     c->epoch = epoch;
     c->epoch_seed = twl_epoch_seed(segment->header.log_id, epoch);
     c->segment = *segment;
-    c->is_segment_started = is_started;
     c->has_asked_spare = false;
     c->chain = position->chain;
     atomic_store(&c->last_lsn, position->next_lsn - 1);
@@ -70,7 +69,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
 
     bool starts_block = c->is_padded && !config->has_junk;
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
-    begin(c, &config->segment, config->is_started, offset, &config->position, config->epoch);
+    begin(c, &config->segment, offset, &config->position, config->epoch);
     twl_client_take(&c->client, c, options->committer);
     int rc = 0;
     if (!options->committer) /* with many logs, too much memory would be pinned */
@@ -138,7 +137,7 @@ void twl_commit_restart(struct commit *c, const struct segment *segment, const s
 {
     ASSERT(atomic_load(&c->leadership.is_taken));
     twl_segment_close(&c->segment);
-    begin(c, segment, false, SEGMENT_DATA_OFFSET, position, epoch);
+    begin(c, segment, SEGMENT_DATA_OFFSET, position, epoch);
 }
 
 /* ---- marker groups ----------------------------------------------------------------------------- */

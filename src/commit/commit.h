@@ -22,7 +22,6 @@ struct commit_config {
     struct keeper *keeper;  /* makes the next segment; outlives the commit */
     struct segment segment; /* the active one, with a summary of its groups; owned by the commit */
     uint64_t offset;        /* where in the segment the next group goes */
-    bool is_started;        /* the segment has a group */
     bool has_junk; /* the next group must go exactly there, to overwrite what must not be read again */
     struct position position; /* what the next group continues; of the epoch before this writer's */
     struct epoch epoch;       /* of this writer */

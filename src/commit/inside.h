@@ -173,7 +173,6 @@ struct commit {
     struct waiter *own_waiter; /* of the leader, if it waits for a place; its round may give it one */
     struct segment left;       /* the previous segment, until the active one has a group; file NULL = none */
     uint32_t chain;            /* checksum of the last group header written */
-    bool is_segment_started;   /* the active segment has a group */
     bool has_asked_spare;      /* the segment after the active one was ordered */
     uint64_t recent_groups, recent_bytes; /* groups of records since the last order */
     uint32_t expected;                    /* writers and requests that will probably join the next group */

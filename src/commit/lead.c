@@ -153,7 +153,6 @@ static void roll(struct commit *c, struct twin *twin) REQUIRES(c->lock, c->leade
     c->segment = c->next;
     c->next = (struct segment){ 0 };
     c->next_room = 0;
-    c->is_segment_started = false;
     c->has_asked_spare = false;
     twin->offset = SEGMENT_DATA_OFFSET;
 }
@@ -226,7 +225,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .chain = c->chain,
         .epoch = c->epoch,
         .kind = (uint16_t)round->kind,
-        .flags = (uint16_t)(c->group_flags | (c->is_segment_started ? 0 : GROUP_FIRST)),
+        .flags = (uint16_t)(c->group_flags | (c->segment.summary->first_lsn > 0 ? 0 : GROUP_FIRST)),
         .time_ns = c->io->ops->now_ns(c->io),
         .writer = round->kind == GROUP_START ? twl_writer() : 0,
     };
@@ -345,7 +344,6 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     /* the next group repeats the last block, if that is not full */
     memcpy(c->twins[sealed == c->twins].bytes, sealed->bytes + sealed->used - tail, tail);
     c->chain = round->group.checksum;
-    c->is_segment_started = true;
     twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
                           sealed->max_ns, sealed->bytes + sealed->start);
     count_group(c, round);

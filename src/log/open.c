@@ -433,7 +433,6 @@ static int make_commit(struct opening *o)
         .keeper = log->keeper,
         .segment = o->active,
         .offset = o->recovery.offset,
-        .is_started = o->recovery.last_group > 0,
         .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
         .epoch = log->epoch,

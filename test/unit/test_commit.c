@@ -265,7 +265,6 @@ static void start_bare(uint64_t offset)
     if (offset > SEGMENT_DATA_OFFSET) {
         const struct group_header last = { .first_lsn = 1, .bytes = GROUP_HEADER_BYTES };
         twl_summary_end_group(config.segment.summary, &last, offset - GROUP_HEADER_BYTES);
-        config.is_started = true;
     }
 
     struct segment_entry entry = { .header = config.segment.header, .is_known = true, .first_lsn = 1 };
