@@ -41,7 +41,8 @@ uint64_t twl_group_room(uint64_t record_bytes)
  * have less beside a group of that size. */
 static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
 {
-    return max_u64(group_bytes, min_u64(group_bytes + SEGMENT_MARKER_BYTES, twl_keeper_most_room(c->keeper)));
+    const uint64_t most = c->options.segment_bytes - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
+    return max_u64(group_bytes, min_u64(group_bytes + SEGMENT_MARKER_BYTES, most));
 }
 
 /* Up to where the buffer may be used: all of that is certain to find a place on disk. */

@@ -10,7 +10,6 @@
 #define RETIRED_TO_KEEP 4u
 #define LARGE_GROUP_BYTES (256u * 1024) /* zeros for larger groups take longer than a commit of the journal */
 #define GROUPS_IN_SEGMENT 16u           /* large ones, at least */
-#define MIN_SEGMENT_ROOM (SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES)
 
 struct retired {
     char name[SEGMENT_NAME_BYTES];
@@ -25,7 +24,7 @@ struct keeper {
     struct segment ready[MAX_SPARES]; /* [lock] by sequence */
     uint32_t count;                   /* [lock] number of ready segments */
     uint32_t wanted;                  /* [lock] number of ready segments to have */
-    uint64_t wanted_room;             /* [lock] a writer waits for a segment with this room; 0 = none does */
+    uint64_t wanted_bytes;            /* [lock] a writer waits for a segment so large; 0 = none does */
     struct segment_entry *started;    /* [lock] oldest first; the last one is active */
     size_t started_count, started_room; /* [lock] */
     size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
@@ -38,7 +37,7 @@ struct keeper {
     uint64_t ready_bytes;   /* [lock] of the files */
     uint64_t attempts;      /* [lock] to make a segment, so far */
     uint64_t failed;        /* [lock] number of the latest attempt that failed; 0 = none */
-    uint64_t failed_room;   /* [lock] the room that it was for */
+    uint64_t failed_bytes;  /* [lock] the size that it was for, at least */
     int error;              /* [lock] why it failed */
     bool has_failed;        /* [lock] it was the latest attempt, and no spare was asked for since */
     bool is_busy;           /* [lock] a segment is being made or sealed, or is not to be */
@@ -53,11 +52,6 @@ struct keeper {
     struct twl_event done;  /* threads that wait for a segment, or for the end of sealing, sleep on it */
     struct twl_event *made; /* [lock] notified after the next attempt, too; NULL = none */
 };
-
-static inline uint64_t room_of(uint64_t segment_bytes)
-{
-    return segment_bytes - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
-}
 
 /* keeper.c */
 /* There is work: for the thread, or to be done now. */

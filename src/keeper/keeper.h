@@ -53,15 +53,12 @@ int64_t twl_keeper_destroy(struct keeper *keeper);
  * below, unless the log has been truncated since. */
 void twl_keeper_want_spare(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t epoch);
 
-/* Room for groups in the largest segment that the keeper makes. */
-uint64_t twl_keeper_most_room(const struct keeper *keeper);
-
-/* Takes a ready segment with room for min_bytes of groups; the writer owns it from then on. Never waits and makes
+/* Takes a ready segment with min_room bytes of room for groups; the writer owns it from then on. Never waits and makes
  * nothing: false if none is ready. Segments are taken in the order of their sequence; only a call that wants one
  * has a segment replaced that is too small. */
-bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
+bool twl_keeper_take(struct keeper *keeper, uint64_t min_room, struct segment *ret_segment);
 
-/* Asks for a segment with room for min_bytes of groups; does not wait. 1: one is ready. 0: the thread attempts to make
+/* Asks for a segment with min_room bytes of room for groups; does not wait. 1: one is ready. 0: the thread attempts to make
  * one, and notifies `made` (may be NULL) when that is over; ask again then. Or an error, usually -ENOSPC, or -EMFILE if
  * there are too many: none can be made. On a nearly full disk the segment may be smaller than planned.
  *
@@ -70,10 +67,10 @@ bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *
  * that does not wait passes NULL: it gets the error of the latest attempt, and orders another one nevertheless.
  *
  * Where no thread can be started, the attempt is made in the call, which then does not return 0. */
-int twl_keeper_want(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+int twl_keeper_want(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,
                     struct twl_event *made, uint64_t *since);
 /* Waits until twl_keeper_want() returns 1, or an error. 0 or that error. */
-int twl_keeper_wait(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch);
+int twl_keeper_wait(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch);
 
 /* The writer has left `segment` for `next`. The keeper owns the segment from then on, seals it later and
  * closes it. Its summary is complete. */

@@ -115,11 +115,6 @@ static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t l
 
 /* ---- spares -------------------------------------------------------------------------------------- */
 
-static uint64_t bytes_for(uint64_t room)
-{
-    return align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES);
-}
-
 void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock)
 {
     k->ready[k->count++] = *segment;
@@ -172,17 +167,19 @@ int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t 
     }
 }
 
-/* The first ready segment is too small: a larger one takes its sequence. While both exist, neither is
- * started. */
-static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+/* If the first ready segment is too small, a larger one takes its sequence. While both exist, neither is started. */
+static int make_ready(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     struct segment_plan plan = k->plan;
     struct segment segment;
-    plan.sequence = k->ready[0].header.sequence;
-    plan.bytes = least_bytes;
-    k->is_growing = true;
-    int rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
-    if (rc == 0) {
+    k->is_growing = k->count > 0 && k->ready[0].header.bytes < least_bytes;
+    if (k->is_growing)
+        plan.sequence = k->ready[0].header.sequence;
+    /* two may be taken and not left for yet: in one a group is written */
+    int rc = twl_keeper_stock_up(k, k->count + 3);
+    if (rc == 0)
+        rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
+    if (rc == 0 && k->is_growing) {
         struct segment small = k->ready[0];
         k->ready[0] = segment;
         k->ready_bytes += segment.header.bytes - small.header.bytes;
@@ -190,41 +187,28 @@ static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->loc
         k->config.io->ops->unlink(k->config.io, small.name);
         twl_segment_close(&small);
         twl_mutex_lock(&k->lock);
+    } else if (rc == 0) {
+        twl_keeper_put_ready(k, &segment);
     }
     k->is_growing = false;
     return rc;
 }
 
-static int make_another(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+static bool has_ready(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
-    const struct segment_plan plan = k->plan;
-    struct segment segment;
-    /* two may be taken and not left for yet: in one a group is written */
-    int rc = twl_keeper_stock_up(k, k->count + 3);
-    if (rc == 0)
-        rc = twl_keeper_make(k, &plan, least_bytes, &segment, NULL);
-    if (rc == 0)
-        twl_keeper_put_ready(k, &segment);
-    return rc;
+    return !k->is_growing && k->count > 0 && k->ready[0].header.bytes >= least_bytes;
 }
 
-static bool has_ready(const struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
-    return !k->is_growing && k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
-}
-
-static void attempt(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
-{
-    const uint64_t least_bytes = max_u64(bytes_for(min_room), SEGMENT_MIN_BYTES);
-    const bool is_too_small = k->count > 0 && room_of(k->ready[0].header.bytes) < min_room;
     k->attempts++;
     k->is_busy = true;
-    const int rc = is_too_small ? replace_first(k, least_bytes) : make_another(k, least_bytes);
+    const int rc = make_ready(k, least_bytes);
     k->is_busy = false;
     k->has_failed = rc < 0;
     if (rc < 0) {
         k->failed = k->attempts;
-        k->failed_room = min_room;
+        k->failed_bytes = least_bytes;
         k->error = rc;
     }
     twl_event_notify_all(&k->done);
@@ -235,17 +219,17 @@ static void attempt(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
 
 bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
 {
-    uint64_t room = k->wanted_room;
+    uint64_t bytes = k->wanted_bytes;
     if (k->is_busy)
         return false;
-    k->wanted_room = 0;
-    if (room > 0 && has_ready(k, room))
+    k->wanted_bytes = 0;
+    if (bytes > 0 && has_ready(k, bytes))
         return true;
-    if (room == 0 && k->count < k->wanted && !k->has_failed)
-        room = MIN_SEGMENT_ROOM;
-    if (room > 0)
-        attempt(k, room);
-    return room > 0;
+    if (bytes == 0 && k->count < k->wanted && !k->has_failed)
+        bytes = SEGMENT_MIN_BYTES;
+    if (bytes > 0)
+        attempt(k, bytes);
+    return bytes > 0;
 }
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
@@ -279,15 +263,17 @@ void twl_keeper_want_spare(struct keeper *k, uint64_t group_bytes, uint64_t afte
     twl_mutex_unlock(&k->lock);
 }
 
-uint64_t twl_keeper_most_room(const struct keeper *k)
+/* Of the smallest segment with so much room for groups. */
+static uint64_t bytes_for(uint64_t room)
 {
-    return room_of(k->config.max_bytes);
+    return max_u64(align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES),
+                   SEGMENT_MIN_BYTES);
 }
 
-bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_segment)
+bool twl_keeper_take(struct keeper *k, uint64_t min_room, struct segment *ret_segment)
 {
     twl_mutex_lock(&k->lock);
-    const bool has_one = has_ready(k, min_bytes);
+    const bool has_one = has_ready(k, bytes_for(min_room));
     if (has_one) {
         *ret_segment = twl_keeper_pop_ready(k);
         k->wanted = k->wanted > 0 ? k->wanted - 1 : 0;
@@ -297,32 +283,33 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_s
 }
 
 /* 1: such a segment is ready. An error: an attempt behind the first `since` has failed to make one. 0: neither. */
-static int outcome(const struct keeper *k, uint64_t min_room, uint64_t since) REQUIRES(k->lock)
+static int outcome(const struct keeper *k, uint64_t least_bytes, uint64_t since) REQUIRES(k->lock)
 {
-    if (has_ready(k, min_room))
+    if (has_ready(k, least_bytes))
         return 1;
-    return k->failed > since && k->failed_room <= min_room ? k->error : 0;
+    return k->failed > since && k->failed_bytes <= least_bytes ? k->error : 0;
 }
 
 /* The thread makes a segment for one call at a time; a call that it does not help asks again. So writers of large
  * records, for which there is no space, keep no segment from writers of small ones, nor the other way round. */
-int twl_keeper_want(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,
                     struct twl_event *made, uint64_t *since)
 {
+    const uint64_t least_bytes = bytes_for(min_room);
     twl_mutex_lock(&k->lock);
     note_known_durable(k, after_lsn, epoch);
     const uint64_t from = since ? min_u64(*since, k->attempts) : k->attempts;
-    int rc = outcome(k, min_bytes, from);
-    for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, min_bytes, from))
+    int rc = outcome(k, least_bytes, from);
+    for (; rc == 0 && !twl_keeper_has_thread(k); rc = outcome(k, least_bytes, from))
         if (k->is_busy)
             twl_keeper_rest(k);
         else
-            attempt(k, min_bytes);
+            attempt(k, least_bytes);
     if (rc == 0) {
         k->made = made ? made : k->made;
-        k->wanted_room = k->wanted_room > 0 ? k->wanted_room : min_bytes;
+        k->wanted_bytes = k->wanted_bytes > 0 ? k->wanted_bytes : least_bytes;
         twl_event_notify_all(&k->work);
-        if (!since && k->has_failed && k->failed_room <= min_bytes)
+        if (!since && k->has_failed && k->failed_bytes <= least_bytes)
             rc = k->error;
     }
     if (since)
@@ -331,12 +318,12 @@ int twl_keeper_want(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, ui
     return rc;
 }
 
-int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
+int twl_keeper_wait(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uint32_t epoch)
 {
     uint64_t since = UINT64_MAX;
     for (;;) {
         const uint32_t seen = twl_event_value(&k->done);
-        const int rc = twl_keeper_want(k, min_bytes, after_lsn, epoch, NULL, &since);
+        const int rc = twl_keeper_want(k, min_room, after_lsn, epoch, NULL, &since);
         if (rc != 0)
             return rc < 0 ? rc : 0;
         twl_event_sleep(&k->done, seen);

@@ -312,7 +312,6 @@ int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn,
                   struct twl_event *made, uint64_t *since);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
-uint64_t most_room_in_world(const struct keeper *keeper);
 void *aligned_alloc_in_world(size_t alignment, size_t bytes);
 void *calloc_in_world(size_t count, size_t bytes);
 void free_in_world(void *memory);
@@ -425,12 +424,6 @@ static void *keep(void *context)
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next)
 {
     (void)keeper, (void)segment, (void)next;
-}
-
-uint64_t most_room_in_world(const struct keeper *keeper)
-{
-    (void)keeper;
-    return FILE_BYTES - 2 * BLOCK_BYTES;
 }
 
 /* Memory of the commit path. By states it is put back byte by byte, so it lies in one place. */
@@ -720,7 +713,7 @@ static void begin(void)
     world.seen = world.synced = (struct walk){ .segment = &world.segments[0], .offset = SEGMENT_DATA_OFFSET };
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = LARGE_BYTES;
-    options.spare_segments = 0;
+    options.segment_bytes = FILE_BYTES;
     const struct commit_config config = { .io = &io,
                                           .segment = world.segments[0],
                                           .offset = SEGMENT_DATA_OFFSET,

@@ -75,7 +75,6 @@
 #define twl_keeper_want want_in_world
 #define twl_keeper_wait wait_in_world
 #define twl_keeper_leave leave_in_world
-#define twl_keeper_most_room most_room_in_world
 
 #define aligned_alloc aligned_alloc_in_world
 #define calloc calloc_in_world

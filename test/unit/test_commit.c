@@ -252,7 +252,9 @@ static void start_bare(uint64_t offset)
     bare.io = watch();
     bare.plan =
         (struct segment_plan){ .number = 1, .sequence = 1, .bytes = SEGMENT_MIN_BYTES, .start_lsn = 1 };
-    const struct twinlog_options options = { .buffer_bytes = 16384, .max_record_bytes = 4096 };
+    const struct twinlog_options options = { .buffer_bytes = 16384,
+                                             .max_record_bytes = 4096,
+                                             .segment_bytes = SEGMENT_MIN_BYTES };
     struct commit_config config = { .io = bare.io,
                                     .offset = offset,
                                     .position = { .next_lsn = 1 },
