@@ -239,7 +239,7 @@ void twl_keeper_start(struct keeper *k)
     twl_mutex_lock(&k->lock);
     k->is_log_open = true;
     twl_keeper_tell_count(k);
-    k->must_tend = k->config.tends_at_start;
+    k->must_tend = true;
     twl_keeper_get_going(k); /* also without work: another process may ask for a trim */
     twl_mutex_unlock(&k->lock);
 }

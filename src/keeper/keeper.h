@@ -26,11 +26,10 @@ struct keeper_config {
     bool can_recycle;              /* otherwise retired files are removed */
     unsigned lock_timeout_ms;      /* for spares that were found */
 
-    /* The retention: called from the keeper's thread, without locks, after each sealed segment, and when
-     * trim_is_due(), if the thread has been started. */
+    /* The retention: called from the keeper's thread, without locks, at the start, after each sealed segment, and when
+     * trim_is_due(). */
     void (*tend)(void *context);
     void *context;
-    bool tends_at_start;
     const struct trim_ask *trim_ask;
 };
 

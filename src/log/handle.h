@@ -132,6 +132,5 @@ void twl_forget_lookups(struct twinlog *log);
 
 /* The retention; called by the keeper, or by the mapped log. */
 void twl_retain(void *log);
-bool twl_has_retention(const struct twinlog_options *options);
 
 #endif

@@ -402,7 +402,6 @@ static int make_keeper(struct opening *o)
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
         .tend = twl_retain,
-        .tends_at_start = twl_has_retention(&log->options),
         .context = log,
         .trim_ask = &log->shared->page->trim_ask,
     };

@@ -248,7 +248,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* ---- by retention, and for another process ----------------------------------------------------- */
 
-bool twl_has_retention(const struct twinlog_options *options)
+static bool has_retention(const struct twinlog_options *options)
 {
     return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
 }
@@ -261,7 +261,7 @@ static int keep_limits(struct twinlog *log)
     if (age_ns > 0)
         trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
     trim.whole_lsn = head_for_records(log, options->keep_records);
-    return twl_has_retention(options) ? apply(&trim) : 0;
+    return has_retention(options) ? apply(&trim) : 0;
 }
 
 /* What a process wants to be removed, as it stands in the state file: the records of smaller LSNs; 0 = none. */
@@ -327,7 +327,7 @@ static void answer(struct twinlog *log)
 void twl_retain(void *context)
 {
     struct twinlog *log = context;
-    if (!twl_has_retention(&log->options) && !trim_ask_is_open(&log->shared->page->trim_ask))
+    if (!has_retention(&log->options) && !trim_ask_is_open(&log->shared->page->trim_ask))
         return;
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
