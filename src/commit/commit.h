@@ -81,7 +81,7 @@ int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *ter
 
 /* Starts a committer unless the log has one. 0 or an error. */
 int twl_commit_need_committer(struct commit *commit);
-/* One turn of a committer of its own: true if it has led a round. */
+/* One turn of a committer of its own: true if it had work, and led. */
 bool twl_commit_turn(struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);

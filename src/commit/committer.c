@@ -154,7 +154,7 @@ static bool has_work(struct commit *c)
 bool twl_commit_turn(struct commit *c)
 {
     flush(&c->client, 0);
-    return has_work(c) && twl_lead(c, NULL) == LEAD_ROUND;
+    return has_work(c) && twl_lead(c, NULL);
 }
 
 static void *run_alone(void *context)
@@ -201,6 +201,11 @@ static void release_client(struct committer_client *client,
     rest(client);
 }
 
+static bool wants_ring(const struct twinlog_options *options)
+{
+    return options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC;
+}
+
 static void submit(struct twinlog_committer *committer, struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
     struct io_write *write = &c->round.write;
@@ -227,7 +232,7 @@ static void advance_client(struct twinlog_committer *committer, struct committer
         return;
     }
     while (twl_round_go_on(c, round, rc)) {
-        if (client->has_ring) {
+        if (wants_ring(&c->options)) {
             submit(committer, c);
             return;
         }
@@ -444,11 +449,6 @@ int twinlog_committer_close(struct twinlog_committer *committer)
 
 /* ---- clients --------------------------------------------------------------------------------------- */
 
-static bool wants_ring(const struct twinlog_options *options)
-{
-    return options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC;
-}
-
 int twl_commit_check(const struct twinlog_options *options)
 {
     const struct twinlog_committer *committer = options->committer;
@@ -465,7 +465,6 @@ void twl_client_take(struct committer_client *client, struct commit *commit, str
     if (!shared)
         return;
     client->is_shared = true;
-    client->has_ring = wants_ring(&commit->options);
     atomic_store(&client->committer, shared);
     twl_mutex_lock(&shared->lock);
     client->next_client = shared->clients;

@@ -123,7 +123,6 @@ struct committer_client {
     struct commit *commit;                       /* [const] */
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     bool is_shared;            /* [const] only the committer leads, except for marker groups */
-    bool has_ring;             /* [const] its writes go through the committer's ring */
     struct twl_event called;   /* the log's own committer sleeps on it */
     _Atomic uint64_t flush_ns; /* [committer] when the next flush is due; 0 = unknown */
 
@@ -224,14 +223,10 @@ int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIR
 /* The only way to give up leadership. Wakes the threads that wait for the round, which is NULL if nothing was written,
  * and a thread for each demand that was made meanwhile. */
 void twl_release_leadership(struct commit *c, const struct round *round) RELEASES(c->leadership);
-enum lead_result {
-    LEAD_BUSY,    /* another thread leads */
-    LEAD_NOTHING, /* there was nothing to write */
-    LEAD_ROUND
-};
-/* Leads a round unless another thread leads. `waiter` is NULL, or that of a writer that looks for a place: if it has
- * got its place meanwhile, it leads no round: a leader waits for every copy into its group, so for its own. */
-enum lead_result twl_lead(struct commit *c, struct waiter *waiter);
+/* Leads a round if there is anything to write; false: another thread leads. `waiter` is NULL, or that of a writer that
+ * looks for a place: if it has got its place meanwhile, it leads no round: a leader waits for every copy into its group,
+ * so for its own. */
+bool twl_lead(struct commit *c, struct waiter *waiter);
 /* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
  * it may sleep. `waiter` as for twl_lead(). */
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);

@@ -514,24 +514,22 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
-enum lead_result twl_lead(struct commit *c, struct waiter *waiter)
+bool twl_lead(struct commit *c, struct waiter *waiter)
 {
     struct round round;
-    enum lead_result result = LEAD_BUSY;
-    if (twl_try_lead(c)) {
-        c->own_waiter = waiter;
-        const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
-        c->own_waiter = NULL;
-        twl_release_leadership(c, has_led ? &round : NULL);
-        result = has_led ? LEAD_ROUND : LEAD_NOTHING;
-    }
-    return result;
+    if (!twl_try_lead(c))
+        return false;
+    c->own_waiter = waiter;
+    const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
+    c->own_waiter = NULL;
+    twl_release_leadership(c, has_led ? &round : NULL);
+    return true;
 }
 
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter)
 {
     if (may_lead(c, terms))
-        return twl_lead(c, waiter) != LEAD_BUSY;
+        return twl_lead(c, waiter);
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)
         twl_client_call(&c->client);
