@@ -51,7 +51,7 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
     if (!atomic_load(&twin->is_sealed) || copies_left(twin) > 0)
         return;
     if (c->client.is_shared)
-        twl_client_call(&c->client);
+        twl_client_call(c);
     else
         twl_event_notify_all(&twin->copied);
 }
@@ -141,7 +141,7 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
             return 0;
         }
         if (waiter.place.must_call)
-            twl_client_call(&c->client);
+            twl_client_call(c);
         if (rc < 0)
             return rc;
         if (waiter.awaits_segment || !twl_help(c, terms, &waiter))
@@ -173,11 +173,12 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         return rc;
     PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
     const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
-    if (atomic_load_explicit(&c->poison, memory_order_relaxed) == 0) /* else its request may be completed by now */
+    if (atomic_load_explicit(&c->poison, memory_order_relaxed) ==
+        0) /* else its request may be completed by now */
         copy_batch(c, batch, now_ns, place);
     twl_finish_copy(c, place.twin);
     if (place.must_call)
-        twl_client_call(&c->client);
+        twl_client_call(c);
     if (is_timed) {
         twl_gauge_add(&c->statistics->queue, placed_ns - terms->called_ns);
         twl_gauge_add(&c->statistics->copy, twl_monotonic_ns() - placed_ns);
@@ -214,7 +215,7 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
     }
     twl_mutex_unlock(&c->lock);
     if (!leads)
-        twl_client_call(&c->client);
+        twl_client_call(c);
 }
 
 /* The buffer with the `done` word that changes when `lsn` makes progress. If `lsn` was written before, that is the

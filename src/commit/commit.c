@@ -70,7 +70,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     bool starts_block = c->is_padded && !config->has_junk;
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
     begin(c, &config->segment, offset, &config->position, config->epoch);
-    twl_client_take(&c->client, c, options->committer);
+    twl_client_take(c, options->committer);
     int rc = 0;
     if (!options->committer) /* with many logs, too much memory would be pinned */
         rc = c->io->ops->adopt_buffers(c->io, c->memory, memory_bytes);
@@ -89,7 +89,7 @@ void twl_commit_destroy(struct commit *c)
 {
     if (!c)
         return;
-    twl_client_leave(&c->client);
+    twl_client_leave(c);
     twl_segment_close(&c->segment);
     twl_segment_close(&c->left);
     twl_segment_close(&c->next);
@@ -128,7 +128,7 @@ void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 int twl_commit_end(struct commit *c)
 {
     const int rc = wait_for_all(c);
-    twl_client_leave(&c->client);
+    twl_client_leave(c);
     return rc < 0 ? rc : twl_commit_stop(c);
 }
 

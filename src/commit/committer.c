@@ -2,8 +2,8 @@
 /*
  * The committer: the thread that leads for callers that do not: for requests, for calls with a deadline, for the flush
  * interval. A log has its own committer, started when it is first needed, or shares one with other logs, its clients:
- * "Many logs" in docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short and
- * is continued.
+ * "Many logs" in docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short
+ * and is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals.
@@ -21,23 +21,23 @@
 #define FLUSH_AHEAD 4u /* a flush due within this fraction of its interval is done now */
 
 struct twinlog_committer {
-    struct fork_guard guard;        /* [const] */
-    struct committer_client *alone; /* [const] the client of the only log; NULL = shared */
-    pthread_t thread;               /* [const] */
+    struct fork_guard guard; /* [const] */
+    struct commit *alone;    /* [const] its only log; NULL = shared */
+    pthread_t thread;        /* [const] */
     _Atomic bool must_stop;
 
     /* of a shared committer: */
-    struct io_ring *ring;                    /* [const] NULL = the kernel refused one */
-    struct committer_client *_Atomic called; /* clients that were called, the newest first */
-    _Atomic bool is_asleep;                  /* a caller must wake it */
-    struct twl_event wake;                   /* the committer sleeps on it if it has no ring */
-    struct twl_event left;                   /* notified when a client is released */
+    struct io_ring *ring;          /* [const] NULL = the kernel refused one */
+    struct commit *_Atomic called; /* clients that were called, the newest first */
+    _Atomic bool is_asleep;        /* a caller must wake it */
+    struct twl_event wake;         /* the committer sleeps on it if it has no ring */
+    struct twl_event left;         /* notified when a client is released */
     struct twl_mutex lock;
-    struct committer_client *clients; /* [lock] */
-    _Atomic uint64_t flush_ns;        /* [lock to store] when the next flush is due; 0 = never */
+    struct commit *clients;    /* [lock] */
+    _Atomic uint64_t flush_ns; /* [lock to store] when the next flush is due; 0 = never */
     /* [thread] */
-    struct committer_client *first, *last; /* queued */
-    struct committer_client *filling;
+    struct commit *first, *last; /* queued */
+    struct commit *filling;
     uint32_t room; /* number of writes that may still be submitted */
 };
 
@@ -59,31 +59,31 @@ static void wake(struct twinlog_committer *committer)
         twl_event_notify_all(&committer->wake);
 }
 
-static void call_shared(struct committer_client *client)
+static void call_shared(struct commit *c)
 {
-    struct twinlog_committer *committer = atomic_load_explicit(&client->committer, memory_order_relaxed);
-    if (atomic_exchange(&client->is_called, true))
+    struct twinlog_committer *committer = atomic_load_explicit(&c->client.committer, memory_order_relaxed);
+    if (atomic_exchange(&c->client.is_called, true))
         return;
-    client->next_called = atomic_load(&committer->called);
-    while (!atomic_compare_exchange_weak(&committer->called, &client->next_called, client))
+    c->client.next_called = atomic_load(&committer->called);
+    while (!atomic_compare_exchange_weak(&committer->called, &c->client.next_called, c))
         continue;
     /* the committer sets is_asleep, then checks `called` once more */
     if (atomic_load(&committer->is_asleep))
         wake(committer);
 }
 
-void twl_client_call(struct committer_client *client)
+void twl_client_call(struct commit *c)
 {
-    twl_event_notify_all(&client->called);
-    if (client->is_shared)
-        call_shared(client);
+    twl_event_notify_all(&c->client.called);
+    if (c->client.is_shared)
+        call_shared(c);
 }
 
 /* ---- the flush interval -------------------------------------------------------------------------- */
 
-static uint64_t flush_interval_ns(const struct committer_client *client)
+static uint64_t flush_interval_ns(const struct commit *c)
 {
-    return (uint64_t)client->commit->options.flush_interval_ms * 1000000;
+    return (uint64_t)c->options.flush_interval_ms * 1000000;
 }
 
 /* Demands a sync of all accepted records. False if all are durable. */
@@ -100,18 +100,18 @@ static bool demand_flush(struct commit *c)
     return is_due;
 }
 
-/* Demands a flush if one is due within `ahead_ns`, and sets client->flush_ns to the time of the next one. True if there
+/* Demands a flush if one is due within `ahead_ns`, and sets flush_ns to the time of the next one. True if there
  * is something to flush. */
-static bool flush(struct committer_client *client, uint64_t ahead_ns)
+static bool flush(struct commit *c, uint64_t ahead_ns)
 {
-    const uint64_t interval_ns = flush_interval_ns(client);
+    const uint64_t interval_ns = flush_interval_ns(c);
     if (interval_ns == 0)
         return false;
-    const uint64_t now_ns = twl_monotonic_ns(), due_ns = client->flush_ns;
+    const uint64_t now_ns = twl_monotonic_ns(), due_ns = c->client.flush_ns;
     if (due_ns > now_ns + ahead_ns)
         return false;
-    client->flush_ns = now_ns + interval_ns;
-    return due_ns > 0 && demand_flush(client->commit);
+    c->client.flush_ns = now_ns + interval_ns;
+    return due_ns > 0 && demand_flush(c);
 }
 
 static void flush_due(struct twinlog_committer *committer)
@@ -121,21 +121,21 @@ static void flush_due(struct twinlog_committer *committer)
         return;
     uint64_t next_ns = 0;
     twl_mutex_lock(&committer->lock);
-    for (struct committer_client *client = committer->clients; client; client = client->next_client) {
-        if (flush(client, flush_interval_ns(client) / FLUSH_AHEAD))
-            call_shared(client);
-        next_ns = sooner(next_ns, client->flush_ns);
+    for (struct commit *c = committer->clients; c; c = c->client.next_client) {
+        if (flush(c, flush_interval_ns(c) / FLUSH_AHEAD))
+            call_shared(c);
+        next_ns = sooner(next_ns, c->client.flush_ns);
     }
     atomic_store(&committer->flush_ns, next_ns);
     twl_mutex_unlock(&committer->lock);
 }
 
-static void begin_flushes(struct committer_client *client)
+static void begin_flushes(struct commit *c)
 {
-    struct twinlog_committer *committer = atomic_load(&client->committer);
+    struct twinlog_committer *committer = atomic_load(&c->client.committer);
     twl_mutex_lock(&committer->lock);
-    client->flush_ns = twl_monotonic_ns() + flush_interval_ns(client);
-    atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), client->flush_ns));
+    c->client.flush_ns = twl_monotonic_ns() + flush_interval_ns(c);
+    atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), c->client.flush_ns));
     twl_mutex_unlock(&committer->lock);
     wake(committer);
 }
@@ -153,52 +153,50 @@ static bool has_work(struct commit *c)
 
 bool twl_commit_turn(struct commit *c)
 {
-    flush(&c->client, 0);
+    flush(c, 0);
     return has_work(c) && twl_lead(c, NULL);
 }
 
 static void *run_alone(void *context)
 {
     struct twinlog_committer *committer = context;
-    struct committer_client *client = committer->alone;
-    struct commit *c = client->commit;
+    struct commit *c = committer->alone;
     for (;;) {
-        uint32_t seen = twl_event_value(&client->called);
+        uint32_t seen = twl_event_value(&c->client.called);
         if (atomic_load(&committer->must_stop))
             return NULL;
         if (twl_commit_turn(c))
             continue;
-        twl_event_sleep_until(&client->called, seen, atomic_load(&c->poison) == 0 ? client->flush_ns : 0);
+        twl_event_sleep_until(&c->client.called, seen, atomic_load(&c->poison) == 0 ? c->client.flush_ns : 0);
     }
 }
 
 /* ---- rounds of a shared committer ---------------------------------------------------------------- */
 
-static void enqueue(struct twinlog_committer *committer, struct committer_client *client)
+static void enqueue(struct twinlog_committer *committer, struct commit *c)
 {
-    client->is_busy = true;
-    client->next = NULL;
+    c->client.is_busy = true;
+    c->client.next = NULL;
     if (committer->first)
-        committer->last->next = client;
+        committer->last->client.next = c;
     else
-        committer->first = client;
-    committer->last = client;
+        committer->first = c;
+    committer->last = c;
 }
 
 /* The client has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
-static void rest(struct committer_client *client)
+static void rest(struct commit *c)
 {
-    if (atomic_load(&client->is_leaving))
-        call_shared(client);
+    if (atomic_load(&c->client.is_leaving))
+        call_shared(c);
 }
 
-static void release_client(struct committer_client *client,
-                           const struct round *round) NO_THREAD_SAFETY_ANALYSIS
+static void release_client(struct commit *c, const struct round *round) NO_THREAD_SAFETY_ANALYSIS
 {
-    client->is_busy = false;
-    client->commit->round.step = ROUND_BEGIN;
-    twl_release_leadership(client->commit, round);
-    rest(client);
+    c->client.is_busy = false;
+    c->round.step = ROUND_BEGIN;
+    twl_release_leadership(c, round);
+    rest(c);
 }
 
 static bool wants_ring(const struct twinlog_options *options)
@@ -217,18 +215,17 @@ static void submit(struct twinlog_committer *committer, struct commit *c) NO_THR
 
 /* Goes on with the round of a client until it has to wait, or is over. `rc` is the result of the write that it has
  * waited for, if it has. */
-static void advance_client(struct twinlog_committer *committer, struct committer_client *client,
+static void advance_client(struct twinlog_committer *committer, struct commit *c,
                            int rc) NO_THREAD_SAFETY_ANALYSIS
 {
-    struct commit *c = client->commit;
     struct round *round = &c->round;
     if (round->step == ROUND_BEGIN && !twl_round_begin(c, round)) {
-        release_client(client, NULL);
+        release_client(c, NULL);
         return;
     }
     if (round->step == ROUND_COPY && round->sealed && copies_left(round->sealed) > 0) {
-        client->next = committer->filling;
-        committer->filling = client;
+        c->client.next = committer->filling;
+        committer->filling = c;
         return;
     }
     while (twl_round_go_on(c, round, rc)) {
@@ -238,32 +235,30 @@ static void advance_client(struct twinlog_committer *committer, struct committer
         }
         rc = twl_round_write(c, round, false);
     }
-    release_client(client, round);
+    release_client(c, round);
 }
 
 /* Begins a round, or goes on with the one in the buffer that is filled by now. Another thread may lead, to write a
  * marker group; it calls the committer afterwards. */
-static void start(struct twinlog_committer *committer,
-                  struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
+static void start(struct twinlog_committer *committer, struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
-    struct commit *c = client->commit;
     if (c->round.step == ROUND_BEGIN) {
         if (!twl_try_lead(c)) {
-            client->is_busy = false;
-            rest(client);
+            c->client.is_busy = false;
+            rest(c);
             return;
         }
         c->round = (struct round){ .kind = GROUP_RECORDS };
     }
-    advance_client(committer, client, 0);
+    advance_client(committer, c, 0);
 }
 
 static void start_queued(struct twinlog_committer *committer)
 {
     while (committer->first && committer->room > 0) {
-        struct committer_client *client = committer->first;
-        committer->first = client->next;
-        start(committer, client);
+        struct commit *c = committer->first;
+        committer->first = c->client.next;
+        start(committer, c);
     }
 }
 
@@ -271,28 +266,28 @@ static void start_queued(struct twinlog_committer *committer)
 
 /* Looks at a client that was called. A released client stays called, so that no thread puts it in the list again. A
  * client with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
-static void answer(struct twinlog_committer *committer, struct committer_client *client)
+static void answer(struct twinlog_committer *committer, struct commit *c)
 {
-    if (!client->is_busy && atomic_load(&client->is_leaving)) {
-        atomic_store(&client->has_left, true); /* its memory belongs to its log again */
+    if (!c->client.is_busy && atomic_load(&c->client.is_leaving)) {
+        atomic_store(&c->client.has_left, true); /* its memory belongs to its log again */
         twl_event_notify_all(&committer->left);
         return;
     }
-    atomic_store(&client->is_called, false); /* before the look, so that a later caller calls again */
-    if (!client->is_busy && atomic_load(&client->is_leaving))
-        rest(client); /* it began to leave a moment ago */
-    else if (!client->is_busy && has_work(client->commit))
-        enqueue(committer, client);
+    atomic_store(&c->client.is_called, false); /* before the look, so that a later caller calls again */
+    if (!c->client.is_busy && atomic_load(&c->client.is_leaving))
+        rest(c); /* it began to leave a moment ago */
+    else if (!c->client.is_busy && has_work(c))
+        enqueue(committer, c);
 }
 
-static struct committer_client *oldest_first(struct committer_client *newest)
+static struct commit *oldest_first(struct commit *newest)
 {
-    struct committer_client *oldest = NULL;
+    struct commit *oldest = NULL;
     while (newest) {
-        struct committer_client *client = newest;
-        newest = client->next_called;
-        client->next_called = oldest;
-        oldest = client;
+        struct commit *c = newest;
+        newest = c->client.next_called;
+        c->client.next_called = oldest;
+        oldest = c;
     }
     return oldest;
 }
@@ -301,35 +296,34 @@ static void take_calls(struct twinlog_committer *committer)
 {
     if (!atomic_load_explicit(&committer->called, memory_order_relaxed))
         return;
-    struct committer_client *client = oldest_first(atomic_exchange(&committer->called, NULL));
-    while (client) {
-        struct committer_client *next = client->next_called;
-        answer(committer, client);
-        client = next;
+    struct commit *c = oldest_first(atomic_exchange(&committer->called, NULL));
+    while (c) {
+        struct commit *next = c->client.next_called;
+        answer(committer, c);
+        c = next;
     }
 }
 
 static void look_at_filling(struct twinlog_committer *committer)
 {
-    struct committer_client **link = &committer->filling;
+    struct commit **link = &committer->filling;
     while (*link) {
-        struct committer_client *client = *link;
-        if (copies_left(client->commit->round.sealed) == 0) {
-            *link = client->next;
-            enqueue(committer, client);
+        struct commit *c = *link;
+        if (copies_left(c->round.sealed) == 0) {
+            *link = c->client.next;
+            enqueue(committer, c);
         } else {
-            link = &client->next;
+            link = &c->client.next;
         }
     }
 }
 
 /* ---- the loop ------------------------------------------------------------------------------------ */
 
-static struct committer_client *client_of(struct io_write *write)
+static struct commit *client_of(struct io_write *write)
 {
     struct round *round = (struct round *)((char *)write - offsetof(struct round, write));
-    struct commit *c = (struct commit *)((char *)round - offsetof(struct commit, round));
-    return &c->client;
+    return (struct commit *)((char *)round - offsetof(struct commit, round));
 }
 
 /* False if no write is done. */
@@ -338,9 +332,9 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
     struct io_write *write = committer->ring ? twl_io_ring_reap(committer->ring) : NULL;
     if (!write)
         return false;
-    struct committer_client *client = client_of(write);
+    struct commit *c = client_of(write);
     committer->room++;
-    advance_client(committer, client, twl_round_write(client->commit, &client->commit->round, true));
+    advance_client(committer, c, twl_round_write(c, &c->round, true));
     return true;
 }
 
@@ -390,8 +384,7 @@ static void dismantle(struct twinlog_committer *committer)
 }
 
 /* `in_flight` is 0 for the committer of one log. */
-static int make_committer(struct committer_client *alone, uint32_t in_flight,
-                          struct twinlog_committer **ret_committer)
+static int make_committer(struct commit *alone, uint32_t in_flight, struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
     if (!committer)
@@ -416,7 +409,7 @@ static void free_committer(struct twinlog_committer *committer)
 {
     atomic_store(&committer->must_stop, true);
     if (committer->alone)
-        twl_event_notify_all(&committer->alone->called);
+        twl_event_notify_all(&committer->alone->client.called);
     else
         wake(committer);
     pthread_join(committer->thread, NULL);
@@ -459,16 +452,15 @@ int twl_commit_check(const struct twinlog_options *options)
     return wants_ring(options) && !committer->ring ? -ENOSYS : 0;
 }
 
-void twl_client_take(struct committer_client *client, struct commit *commit, struct twinlog_committer *shared)
+void twl_client_take(struct commit *c, struct twinlog_committer *shared)
 {
-    client->commit = commit;
     if (!shared)
         return;
-    client->is_shared = true;
-    atomic_store(&client->committer, shared);
+    c->client.is_shared = true;
+    atomic_store(&c->client.committer, shared);
     twl_mutex_lock(&shared->lock);
-    client->next_client = shared->clients;
-    shared->clients = client;
+    c->client.next_client = shared->clients;
+    shared->clients = c;
     twl_mutex_unlock(&shared->lock);
 }
 
@@ -477,7 +469,7 @@ void twl_commit_start(struct commit *c)
     if (c->options.flush_interval_ms == 0)
         return;
     if (c->client.is_shared)
-        begin_flushes(&c->client);
+        begin_flushes(c);
     else
         twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
 }
@@ -486,13 +478,13 @@ int twl_commit_need_committer(struct commit *c)
 {
     struct twinlog_committer *committer;
     int rc = 0;
-    if (client_has_committer(&c->client))
+    if (has_committer(c))
         return 0;
     if (!c->io->has_engine_threads)
         return 0;
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
-    if (!client_has_committer(&c->client)) {
-        rc = make_committer(&c->client, 0, &committer);
+    if (!has_committer(c)) {
+        rc = make_committer(c, 0, &committer);
         if (rc == 0)
             atomic_store(&c->client.committer, committer);
     }
@@ -500,33 +492,33 @@ int twl_commit_need_committer(struct commit *c)
     return rc;
 }
 
-static void leave_shared(struct committer_client *client)
+static void leave_shared(struct commit *c)
 {
-    struct twinlog_committer *committer = atomic_load(&client->committer);
-    atomic_store(&client->is_leaving, true);
-    call_shared(client);
+    struct twinlog_committer *committer = atomic_load(&c->client.committer);
+    atomic_store(&c->client.is_leaving, true);
+    call_shared(c);
     for (;;) {
         uint32_t seen = twl_event_value(&committer->left);
-        if (atomic_load(&client->has_left))
+        if (atomic_load(&c->client.has_left))
             break;
         twl_event_sleep(&committer->left, seen);
     }
     twl_mutex_lock(&committer->lock);
-    struct committer_client **link = &committer->clients;
-    while (*link != client)
-        link = &(*link)->next_client;
-    *link = client->next_client;
+    struct commit **link = &committer->clients;
+    while (*link != c)
+        link = &(*link)->client.next_client;
+    *link = c->client.next_client;
     twl_mutex_unlock(&committer->lock);
 }
 
-void twl_client_leave(struct committer_client *client)
+void twl_client_leave(struct commit *c)
 {
-    struct twinlog_committer *committer = atomic_load(&client->committer);
+    struct twinlog_committer *committer = atomic_load(&c->client.committer);
     if (!committer)
         return;
-    if (!client->is_shared)
+    if (!c->client.is_shared)
         free_committer(committer);
     else
-        leave_shared(client);
-    atomic_store(&client->committer, NULL);
+        leave_shared(c);
+    atomic_store(&c->client.committer, NULL);
 }

@@ -118,23 +118,22 @@ struct round {
     uint64_t began_ns;     /* when its buffer was complete */
 };
 
-/* The entry of a log (a client) at its committer. */
+/* What a log is to its committer: a client. */
 struct committer_client {
-    struct commit *commit;                       /* [const] */
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     bool is_shared;            /* [const] only the committer leads, except for marker groups */
     struct twl_event called;   /* the log's own committer sleeps on it */
     _Atomic uint64_t flush_ns; /* [committer] when the next flush is due; 0 = unknown */
 
     /* at a shared committer: */
-    _Atomic bool is_called;               /* it is in the list of called clients */
-    struct committer_client *next_called; /* [the thread that has set is_called, then the committer] */
-    struct committer_client *next_client; /* [committer's lock] */
+    _Atomic bool is_called;     /* it is in the list of called clients */
+    struct commit *next_called; /* [the thread that has set is_called, then the committer] */
+    struct commit *next_client; /* [committer's lock] */
     _Atomic bool is_leaving;
     _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
     /* [thread] */
-    bool is_busy;                  /* queued, or in a round: filling, or writing */
-    struct committer_client *next; /* queued, or filling */
+    bool is_busy;        /* queued, or in a round: filling, or writing */
+    struct commit *next; /* queued, or filling */
 };
 
 struct commit {
@@ -224,8 +223,8 @@ int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIR
  * and a thread for each demand that was made meanwhile. */
 void twl_release_leadership(struct commit *c, const struct round *round) RELEASES(c->leadership);
 /* Leads a round if there is anything to write; false: another thread leads. `waiter` is NULL, or that of a writer that
- * looks for a place: if it has got its place meanwhile, it leads no round: a leader waits for every copy into its group,
- * so for its own. */
+ * looks for a place: if it has got its place meanwhile, it leads no round: a leader waits for every copy into its
+ * group, so for its own. */
 bool twl_lead(struct commit *c, struct waiter *waiter);
 /* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
  * it may sleep. `waiter` as for twl_lead(). */
@@ -238,21 +237,20 @@ void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be
 
 /* ---- committer.c ---- */
 /* Makes the log a client of the shared committer; NULL = of none. */
-void twl_client_take(struct committer_client *client, struct commit *commit,
-                     struct twinlog_committer *shared);
+void twl_client_take(struct commit *c, struct twinlog_committer *shared);
 /* Calls the committer, if there is one, to look for work. */
-void twl_client_call(struct committer_client *client);
+void twl_client_call(struct commit *c);
 /* Leaves the committer, once; on return it does not touch the log any more. */
-void twl_client_leave(struct committer_client *client);
-static inline bool client_has_committer(const struct committer_client *client)
+void twl_client_leave(struct commit *c);
+static inline bool has_committer(const struct commit *c)
 {
-    return atomic_load_explicit(&client->committer, memory_order_acquire) != NULL;
+    return atomic_load_explicit(&c->client.committer, memory_order_acquire) != NULL;
 }
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 static inline bool may_lead(const struct commit *c, const struct terms *terms)
 {
     const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
-    return !c->client.is_shared && (has_time || !client_has_committer(&c->client));
+    return !c->client.is_shared && (has_time || !has_committer(c));
 }
 
 #endif

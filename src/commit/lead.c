@@ -394,8 +394,8 @@ static void note_time(struct commit *c, const struct round *round, uint64_t now_
 
 /* ---- the round ----------------------------------------------------------------------------------- */
 
-/* True if earlier writes must be synced first, by round->write: those to the segment that is left, or all, where nothing
- * else is to be done. */
+/* True if earlier writes must be synced first, by round->write: those to the segment that is left, or all, where
+ * nothing else is to be done. */
 static bool seal(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
@@ -492,7 +492,7 @@ void twl_release_leadership(struct commit *c, const struct round *round)
     twl_mutex_unlock(&c->lock);
     const bool has_failed = atomic_load(&c->poison) != 0;
     if (needs_committer || has_failed)
-        twl_client_call(&c->client);
+        twl_client_call(c);
     if (has_records && !has_failed) {
         if (!c->client.is_shared)
             twl_event_notify_one(&filling->done);
@@ -532,6 +532,6 @@ bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter
         return twl_lead(c, waiter);
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)
-        twl_client_call(&c->client);
+        twl_client_call(c);
     return false;
 }

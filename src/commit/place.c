@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a writer gets a place in the filling buffer (twin): twl_take_at_once(), or twl_admit() again and again, at the end
- * of the file.
+ * How a writer gets a place in the filling buffer (twin): twl_take_at_once(), or twl_admit() again and again, at the
+ * end of the file.
  *
  * Records are accepted only when their place on disk is certain. When the buffers are swapped, it is known where the
  * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and

@@ -20,12 +20,12 @@ struct retired {
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
     struct twl_mutex lock;
-    struct segment_plan plan;         /* [lock] of the next segment to make */
-    struct segment ready[MAX_SPARES]; /* [lock] by sequence */
-    uint32_t count;                   /* [lock] number of ready segments */
-    uint32_t wanted;                  /* [lock] number of ready segments to have */
-    uint64_t wanted_bytes;            /* [lock] a writer waits for a segment so large; 0 = none does */
-    struct segment_entry *started;    /* [lock] oldest first; the last one is active */
+    struct segment_plan plan;           /* [lock] of the next segment to make */
+    struct segment ready[MAX_SPARES];   /* [lock] by sequence */
+    uint32_t count;                     /* [lock] number of ready segments */
+    uint32_t wanted;                    /* [lock] number of ready segments to have */
+    uint64_t wanted_bytes;              /* [lock] a writer waits for a segment so large; 0 = none does */
+    struct segment_entry *started;      /* [lock] oldest first; the last one is active */
     size_t started_count, started_room; /* [lock] */
     size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
     struct retired *retired;            /* [lock] */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keeper: its thread and what that does next; the segments that an opening has found; the end. A failure here loses
- * nothing: a segment that can't be sealed is walked by its readers; a file that can't be removed is retired again at the
- * next opening.
+ * nothing: a segment that can't be sealed is walked by its readers; a file that can't be removed is retired again at
+ * the next opening.
  */
 #include "base/bytes.h"
 #include "keeper/inside.h"

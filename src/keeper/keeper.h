@@ -57,9 +57,9 @@ void twl_keeper_want_spare(struct keeper *keeper, uint64_t group_bytes, uint64_t
  * has a segment replaced that is too small. */
 bool twl_keeper_take(struct keeper *keeper, uint64_t min_room, struct segment *ret_segment);
 
-/* Asks for a segment with min_room bytes of room for groups; does not wait. 1: one is ready. 0: the thread attempts to make
- * one, and notifies `made` (may be NULL) when that is over; ask again then. Or an error, usually -ENOSPC, or -EMFILE if
- * there are too many: none can be made. On a nearly full disk the segment may be smaller than planned.
+/* Asks for a segment with min_room bytes of room for groups; does not wait. 1: one is ready. 0: the thread attempts to
+ * make one, and notifies `made` (may be NULL) when that is over; ask again then. Or an error, usually -ENOSPC, or
+ * -EMFILE if there are too many. On a nearly full disk the segment may be smaller than planned.
  *
  * The error is that of an attempt that began after the first call of this wait, for so much or less. So a caller waits
  * for at most two attempts, and each wait tries again. *since belongs to the wait; it is UINT64_MAX at first. A caller
