@@ -2,19 +2,9 @@
 /*
  * Runs a few fibers in every order that makes a difference.
  *
- * A fiber stops in front of each step that another one may notice. Which of them goes on is a choice, and a list of
- * choices is an execution, which can be run again. After each execution the last choice that has an alternative is
- * made in another way, until none is left.
- *
- * Two steps depend on each other if they touch the same object and one of them changes it. Executions that differ only
- * in the order of independent steps are the same to every fiber, so one of them is enough. Where two steps of an
- * execution depend on each other and nothing forced their order, the other order is tried (dynamic partial-order
- * reduction after Flanagan and Godefroid, with sleep sets). With a bound on preemptions that is only done as far as the
- * bound allows, with a choice at the begin of the fiber's turn as well (Coons, Musuvathi, McKinley), and without sleep
- * sets.
- *
- * The other way is by states: each state that can be reached is seen once, and each step from it made once (states.c).
- * Far fewer than executions, where there are many, but each of them takes more.
+ * A fiber stops in front of each step that another one may notice. Which of them goes on is a choice. Each state that
+ * can be reached is seen once, and from it each fiber that can go on is tried (states.c). A preemption is the choice of
+ * another fiber while the last one could go on; with a bound on them only what takes no more is tried.
  */
 #ifndef TEST_INTERLEAVE_EXPLORE_H
 #define TEST_INTERLEAVE_EXPLORE_H
@@ -52,31 +42,30 @@ struct memory {
 };
 
 struct exploration {
-    void (*begin)(void); /* makes the world anew and starts fibers; is no fiber itself */
-    void (*check)(void); /* after every step */
-    unsigned preemptions;
-    bool by_state;
+    void (*begin)(void);  /* makes the world anew and starts fibers; is no fiber itself */
+    void (*check)(void);  /* after every step */
+    unsigned preemptions; /* at most */
     unsigned (*memory)(struct memory *ret_parts); /* always the same parts, of which some may have grown */
     const char *replay;  /* NULL, or the only schedule to run, which is printed as it goes */
     const char *command; /* that a failure prints, with --replay SCHEDULE behind it */
 };
 struct exploration_count {
-    uint64_t executions, redundant; /* the latter were given up as equal to others */
+    uint64_t states, ends; /* with a choice; without anything left to do */
     uint64_t steps;
-    uint64_t states, ends; /* by states: with a choice; without anything left to do */
-    unsigned searches;     /* by states: until it was known what is independent of what */
+    uint64_t renamed;  /* that were abandoned */
+    unsigned searches; /* until it was known what is independent of what */
 };
 struct exploration_count explore(const struct exploration *exploration);
 /* Not under a sanitizer, which looks after stacks itself; and only where it is known what of a processor is a
  * fiber's. */
-bool can_explore_states(void);
+bool can_explore(void);
 
 /* A woken fiber finds that its deadline has passed: the timer went off, and it had not run yet. */
 extern bool wakes_are_late;
 
-/* In an execution: it shows a fault. Prints how to run it again, and ends the process. */
+/* It shows a fault. Prints how to run it again, and ends the process. */
 _Noreturn void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* In an execution by states: another one differs from it only in which fiber is which. */
+/* Another execution differs from this one only in which fiber is which. */
 void abandon(void);
 /* A note in a trace. */
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scheduler as its two searches see it: explore.c goes from execution to execution, states.c from state to
- * state. */
+/* The scheduler (explore.c) as the search sees it (states.c). */
 #ifndef TEST_INTERLEAVE_INSIDE_H
 #define TEST_INTERLEAVE_INSIDE_H
 
@@ -17,22 +16,17 @@ enum {
 
 typedef uint32_t fiber_set;
 #define ONLY(fiber) (UINT32_C(1) << (fiber))
-
-/* How many steps of the execution, up to its own last one, come before a place in it, for each fiber. */
-struct clock {
-    uint32_t of[MAX_FIBERS];
-};
+static inline int first_of(fiber_set fibers)
+{
+    return __builtin_ctz(fibers);
+}
 
 struct object {
-    const void *address;
-    uint64_t execution;   /* of another one it is forgotten */
-    int last_step;        /* that touched it */
-    int holder;           /* of a mutex */
-    uint32_t changes;     /* so far */
-    struct clock changed; /* by which fiber */
-    struct clock touched; /* by which fiber, also only read */
+    const void *address; /* NULL: none */
+    int holder;          /* of a mutex */
+    uint32_t changes;    /* so far */
     fiber_set sleepers;
-    /* of all executions, for states.c */
+    /* in all executions */
     fiber_set users;
     bool is_changed, is_contended;
 };
@@ -50,7 +44,6 @@ struct fiber {
     void *run_context;
     bool is_daemon, has_ended;
     struct operation next;
-    struct clock clock;
     struct object *read;  /* last */
     uint32_t read_change; /* it saw */
     bool has_yielded;     /* since it changed anything */
@@ -59,31 +52,18 @@ struct fiber {
     bool is_woken;
     uint64_t deadline_ns; /* 0 = none */
     uint64_t asleep_since;
-    struct clock waker;
-};
-
-struct step {
-    int fiber;
-    enum step_kind kind;
-    struct object *object;
-    int before;        /* the step before it that touched the object */
-    fiber_set enabled; /* could have gone on */
-    fiber_set wanted;  /* are to, in one execution or another */
-    fiber_set done;    /* have */
-    fiber_set asleep;  /* a step of theirs here leads to what another execution has shown */
-    unsigned preemptions;
 };
 
 struct run {
     const struct exploration *plan;
     struct exploration_count count;
-    struct step steps[MAX_STEPS];
-    int depth;   /* steps of this execution */
-    int planned; /* of which so many are as before */
-    bool is_redundant;
+    int steps[MAX_STEPS]; /* which fiber has made them */
+    int depth;
+    int last;             /* fiber that was chosen */
+    unsigned preemptions; /* so far */
     bool is_abandoned;
     struct object objects[MAX_OBJECTS];
-    struct object *known[MAX_OBJECTS]; /* those of this execution */
+    struct object *known[MAX_OBJECTS];
     int known_count;
     struct fiber fibers[MAX_FIBERS];
     int fiber_count;
@@ -91,7 +71,6 @@ struct run {
     uint64_t sleeps;  /* so far, for their order */
     uint64_t tick_ns; /* outside */
     ucontext_t outside;
-    const char *replay;
 };
 extern struct run run;
 
@@ -103,11 +82,8 @@ enum step_kind effect(const struct fiber *fiber);
 fiber_set enabled_fibers(void);
 /* To that fiber, or outside. */
 void pass_to(int next);
-void begin_execution(void);
 /* Nobody can go on: is that the end? */
 void check_end(void);
-
-/* states.c: as explore(). */
-void explore_states(void);
+void on_signal(int number);
 
 #endif

@@ -88,7 +88,6 @@ static struct {
         *asked; /* the keeper sleeps on it; a writer has asked for a segment, and sleeps on that */
 } world;
 
-static bool is_by_state;
 static struct commit *commit;
 static uint32_t epoch_seed;
 static const struct epoch epoch = { .number = 1, .salt = 7 };
@@ -177,7 +176,7 @@ static bool is_hit(void)
 
 static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
 {
-    for (size_t at = 0; is_by_state && at < size; at += sizeof(uint64_t)) {
+    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
         uint64_t word;
         memcpy(&word, bytes + at, sizeof(word));
         seed = (seed ^ word) * UINT64_C(0x9E3779B97F4A7C15);
@@ -426,7 +425,7 @@ void leave_in_world(struct keeper *keeper, const struct segment *segment, const 
     (void)keeper, (void)segment, (void)next;
 }
 
-/* Memory of the commit path. By states it is put back byte by byte, so it lies in one place. */
+/* Memory of the commit path. It is put back byte by byte, so it lies in one place. */
 static struct heap {
     _Alignas(64) unsigned char bytes[HEAP_BYTES];
     size_t used;
@@ -449,28 +448,30 @@ static void empty(struct heap *full)
 
 void *aligned_alloc_in_world(size_t alignment, size_t bytes)
 {
-    return is_by_state ? take_from(&heap, bytes) : aligned_alloc(alignment, bytes);
+    (void)alignment;
+    return take_from(&heap, bytes);
 }
 
 void *calloc_in_world(size_t count, size_t bytes)
 {
-    return is_by_state ? take_from(&heap, count * bytes) : calloc(count, bytes);
+    return take_from(&heap, count * bytes);
 }
 
 void free_in_world(void *memory)
 {
-    if (!is_by_state)
-        free(memory);
+    (void)memory;
 }
 
 void *mmap_in_world(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-    return is_by_state ? take_from(&buffers, bytes) : mmap(address, bytes, protection, flags, fd, offset);
+    (void)address, (void)protection, (void)flags, (void)fd, (void)offset;
+    return take_from(&buffers, bytes);
 }
 
 int munmap_in_world(void *address, size_t bytes)
 {
-    return is_by_state ? 0 : munmap(address, bytes);
+    (void)address, (void)bytes;
+    return 0;
 }
 
 /* ---- the writers ----------------------------------------------------------------------------------- */
@@ -813,24 +814,18 @@ static void help(void)
         "usage: interleave [OPTIONS] [SCENARIO...]\n\n"
         "  --writers N       1 to %d (2)\n"
         "  --preemptions N   only executions with at most so many; all without it\n"
-        "  --by-state        all executions, but what follows from a state that was seen is not tried again\n"
         "  --replay SCHEDULE runs one execution of one scenario, and prints it\n\nscenarios, all without one:\n",
         MAX_WRITERS);
     for (size_t i = 0; i < scenario_count; i++)
         printf("  %-20s%s\n", scenarios[i].name, scenarios[i].what);
 }
 
-static void print_count(const struct exploration *plan, const struct exploration_count *count,
-                        uint64_t seconds)
+static void print_count(const struct exploration_count *count, uint64_t seconds)
 {
-    printf("%-18s %u: ", now.scenario->name, now.writers);
-    if (plan->by_state && !plan->replay)
-        printf("%9" PRIu64 " states, %9" PRIu64 " steps, %" PRIu64 " ends, %" PRIu64 " renamed, %u searches",
-               count->states, count->steps, count->ends, count->redundant, count->searches);
-    else
-        printf("%9" PRIu64 " executions, %9" PRIu64 " of them redundant, %4" PRIu64 " steps each",
-               count->executions, count->redundant, count->steps / count->executions);
-    printf(", %3" PRIu64 " s\n", seconds);
+    printf("%-18s %u: %9" PRIu64 " states, %9" PRIu64 " steps, %" PRIu64 " ends, %" PRIu64
+           " renamed, %u searches, %3" PRIu64 " s\n",
+           now.scenario->name, now.writers, count->states, count->steps, count->ends, count->renamed,
+           count->searches, seconds);
 }
 
 static void try_scenario(const struct scenario *scenario, struct exploration *plan)
@@ -844,7 +839,7 @@ static void try_scenario(const struct scenario *scenario, struct exploration *pl
     now.scenario = scenario;
     const uint64_t began = (uint64_t)time(NULL);
     const struct exploration_count count = explore(plan);
-    print_count(plan, &count, (uint64_t)time(NULL) - began);
+    print_count(&count, (uint64_t)time(NULL) - began);
     fflush(stdout);
 }
 
@@ -856,7 +851,6 @@ int main(int argc, char **argv)
         { "writers", .number = &writers },
         { "preemptions", .number = &preemptions },
         { "replay", .text = &plan.replay },
-        { "by-state", .is_given = &is_by_state },
         { 0 },
     };
     const int first = parse_arguments(arguments, help, argc, argv);
@@ -866,9 +860,8 @@ int main(int argc, char **argv)
     }
     now.writers = (unsigned)writers;
     plan.preemptions = (unsigned)preemptions;
-    plan.by_state = is_by_state;
-    if (is_by_state && !can_explore_states()) {
-        printf("SKIP interleave by states: not under a sanitizer, and only on x86-64\n");
+    if (!can_explore()) {
+        printf("SKIP interleave: not under a sanitizer, and only on x86-64\n");
         return 77;
     }
     for (size_t i = 0, tried = 0; i < scenario_count; i++) {

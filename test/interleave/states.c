@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every state once, where explore.c makes every execution: what can happen from a state on does not depend on the way
- * to it, so a state that was seen is gone back from.
+ * The search: every state once. What can happen from a state on does not depend on the way to it, so a state that was
+ * seen is gone back from.
  *
  * A state is everything that a step can read: of each fiber its registers, its stack from the stack pointer up, what is
  * local to it, and what the scheduler knows of it; which fiber holds which lock, and which sleeps on what; and the
@@ -22,11 +22,15 @@
  * such step of it: all that comes before it is independent of what was made at once, so the search has made it, too.
  * The argument wants that no state comes again on the way from itself, which is looked for, and told.
  *
+ * With a bound on preemptions, a state is also which fiber was chosen last and how many there were. A step that is made
+ * at once is none, and no choice.
+ *
  * Of a program in which several fibers do the same, abandon() leaves out what differs only in their names.
  */
 #define _GNU_SOURCE
 #include "inside.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +55,8 @@ struct node {
     size_t shelf; /* where it is kept */
     uint64_t key;
     fiber_set open; /* are still to go on from there */
-    int depth;
+    int depth, last;
+    unsigned preemptions;
 };
 
 static struct {
@@ -178,6 +183,8 @@ static uint64_t key_of_state(void)
     }
     for (unsigned i = 0; i < part_count; i++)
         digest_bytes(&digest, parts[i].address, parts[i].told_bytes);
+    if (run.plan->preemptions < NO_BOUND)
+        digest_words(&digest, (uint64_t)run.last, run.preemptions);
     const uint64_t key =
         fold(digest.a ^ UINT64_C(0x8ebc6af09c88c6e3), digest.b ^ UINT64_C(0x589965cc75374cc3));
     return key ? key : 1;
@@ -343,10 +350,8 @@ static void restore_memory(size_t *at)
 static void save_state(uint64_t key, fiber_set open)
 {
     struct node *node = &path.nodes[path.count++];
-    size_t at = node->shelf = path.shelf_used;
-    node->key = key;
-    node->open = open;
-    node->depth = run.depth;
+    size_t at = path.shelf_used;
+    *node = (struct node){ at, key, open, run.depth, run.last, run.preemptions };
     save_objects(&at);
     save_fibers(&at);
     save_memory(&at);
@@ -360,6 +365,8 @@ static void restore_state(const struct node *node)
     restore_fibers(&at);
     restore_memory(&at);
     run.depth = node->depth;
+    run.last = node->last;
+    run.preemptions = node->preemptions;
 }
 
 static bool is_on_path(uint64_t key)
@@ -388,7 +395,7 @@ static void go(int number)
     const enum step_kind kind = effect(fiber);
     if (run.depth >= MAX_STEPS - 1)
         violation("no end after %d steps", MAX_STEPS);
-    run.steps[run.depth++].fiber = number;
+    run.steps[run.depth++] = number;
     run.count.steps++;
     if (kind != STEP_LOCAL) {
         learn(object, number, kind);
@@ -401,7 +408,7 @@ static void go(int number)
 }
 
 /* One of them, if it can make its step at once. */
-static fiber_set reduce(fiber_set enabled)
+static fiber_set independent(fiber_set enabled)
 {
     for (int i = 0; i < run.fiber_count; i++) {
         const struct fiber *fiber = &run.fibers[i];
@@ -409,25 +416,36 @@ static fiber_set reduce(fiber_set enabled)
             (effect(fiber) == STEP_LOCAL || !fiber->next.object->is_contended))
             return ONLY(i);
     }
-    return enabled;
+    return 0;
 }
 
-static int first_of(fiber_set fibers)
+static bool can_last(fiber_set enabled)
 {
-    return __builtin_ctz(fibers);
+    return run.last != NOBODY && (enabled & ONLY(run.last));
+}
+
+static void choose(int number, fiber_set enabled)
+{
+    run.preemptions += can_last(enabled) && number != run.last;
+    run.last = number;
+    go(number);
 }
 
 /* From here to where there is a choice; true: and nobody has come there before. */
 static bool go_to_choice(uint64_t *ret_key, fiber_set *ret_open)
 {
     while (!run.is_abandoned && !has_learned) {
-        const fiber_set open = reduce(enabled_fibers());
-        if (!open) {
+        const fiber_set enabled = enabled_fibers(), at_once = independent(enabled);
+        const bool is_bound = run.preemptions >= run.plan->preemptions && can_last(enabled);
+        const fiber_set open = is_bound ? ONLY(run.last) : enabled;
+        if (!enabled) {
             check_end();
             run.count.ends++;
             return false;
         }
-        if (open & (open - 1)) {
+        if (at_once) {
+            go(first_of(at_once));
+        } else if (open & (open - 1)) {
             *ret_key = key_of_state();
             *ret_open = open;
             if (add_state(*ret_key))
@@ -435,10 +453,11 @@ static bool go_to_choice(uint64_t *ret_key, fiber_set *ret_open)
             if (is_on_path(*ret_key))
                 violation("a state comes again on the way from it");
             return false;
+        } else {
+            choose(first_of(open), enabled);
         }
-        go(first_of(open));
     }
-    run.count.redundant += run.is_abandoned;
+    run.count.renamed += run.is_abandoned;
     run.is_abandoned = false;
     return false;
 }
@@ -456,17 +475,27 @@ static bool go_back(void)
     if (run.count.steps % CHECK_INTERVAL == 0 && key_of_state() != node->key)
         violation("a state is not what it was before");
     node->open &= ~ONLY(next);
-    go(next);
+    choose(next, enabled_fibers());
     return true;
+}
+
+static void begin(void)
+{
+    for (int i = 0; i < run.known_count; i++)
+        put_standing(run.known[i], &(struct standing){ .holder = NOBODY });
+    run.depth = run.fiber_count = 0;
+    run.last = run.current = NOBODY;
+    run.preemptions = 0;
+    run.sleeps = 0;
+    run.is_abandoned = false;
+    run.plan->begin();
 }
 
 static void search(void)
 {
     uint64_t key;
     fiber_set open;
-    for (int i = 0; i < run.known_count; i++)
-        put_standing(run.known[i], &(struct standing){ .holder = NOBODY });
-    begin_execution();
+    begin();
     path.count = 0;
     path.shelf_used = 0;
     do {
@@ -475,12 +504,11 @@ static void search(void)
     } while (!has_learned && go_back());
 }
 
-void explore_states(void)
+static void search_until_known(void)
 {
-    run.count.executions++;
     do {
         has_learned = false;
-        run.count.ends = run.count.steps = run.count.redundant = 0;
+        run.count.ends = run.count.steps = run.count.renamed = 0;
         forget_states();
         search();
         run.count.searches++;
@@ -489,20 +517,73 @@ void explore_states(void)
     forget_states();
 }
 
-bool can_explore_states(void)
+/* ---- one execution again --------------------------------------------------------------------------------- */
+
+/* The next fiber of the schedule; behind its end the last one goes on. */
+static int replayed(const char **schedule, fiber_set enabled)
+{
+    static unsigned long left;
+    static char letter;
+    if (left == 0 && **schedule) {
+        char *end;
+        left = strtoul(*schedule, &end, 10);
+        letter = *end;
+        *schedule = *end ? end + 1 : end;
+    }
+    if (left == 0)
+        return can_last(enabled) ? run.last : first_of(enabled);
+    left--;
+    if (letter < 'a' || letter >= 'a' + MAX_FIBERS || !(enabled & ONLY(letter - 'a'))) {
+        printf("this is no schedule of this program: fiber %c can't go on at step %d\n", letter, run.depth);
+        exit(2);
+    }
+    return letter - 'a';
+}
+
+static void replay(const char *schedule)
+{
+    static const char *const words[] = { "go on", "read", "write", "lock", "wake", "changed", "join" };
+    begin();
+    for (fiber_set enabled; (enabled = enabled_fibers());) {
+        const int number = replayed(&schedule, enabled);
+        const struct operation *next = &run.fibers[number].next;
+        printf("%5d  %c  %-8s %s  in %s\n", run.depth, 'a' + number, words[next->kind], next->text,
+               next->function);
+        choose(number, enabled);
+    }
+    check_end();
+}
+
+struct exploration_count explore(const struct exploration *plan)
+{
+    memset(run.objects, 0, sizeof(run.objects));
+    run.known_count = 0;
+    run.plan = plan;
+    run.count = (struct exploration_count){ 0 };
+    signal(SIGABRT, on_signal);
+    signal(SIGSEGV, on_signal);
+    if (plan->replay)
+        replay(plan->replay);
+    else
+        search_until_known();
+    return run.count;
+}
+
+bool can_explore(void)
 {
     return true;
 }
 
 #else
 
-bool can_explore_states(void)
+bool can_explore(void)
 {
     return false;
 }
 
-void explore_states(void)
+struct exploration_count explore(const struct exploration *plan)
 {
+    (void)plan;
     abort();
 }
 
