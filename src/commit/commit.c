@@ -58,7 +58,6 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->io = config->io;
     c->keeper = config->keeper;
     c->options = *options;
-    c->is_padded = (options->flags & TWINLOG_PAD) != 0;
     c->group_flags = twl_group_flags_for(options->buffer_bytes);
     c->shared = config->shared;
     c->statistics = config->shared->statistics;
@@ -67,7 +66,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     for (unsigned i = 0; i < 2; i++)
         c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)options->buffer_bytes;
 
-    bool starts_block = c->is_padded && !config->has_junk;
+    bool starts_block = (options->flags & TWINLOG_PAD) && !config->has_junk;
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
     begin(c, &config->segment, offset, &config->position, config->epoch);
     twl_client_take(c, options->committer);

@@ -140,7 +140,6 @@ struct commit {
     struct io *io;                  /* [const] */
     struct keeper *keeper;          /* [const] */
     struct twinlog_options options; /* [const] */
-    bool is_padded;                 /* [const] */
     uint16_t group_flags;           /* [const] of each group */
     struct epoch epoch;             /* [const but for a restart] */
     uint32_t epoch_seed;            /* [const but for a restart] */
@@ -231,8 +230,9 @@ bool twl_lead(struct commit *c, struct waiter *waiter);
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);
 
 /* ---- requests.c ---- */
-/* Sets the result of the requests and hands them to their queues. Only the leader calls it: they stay in order. */
-void twl_complete(struct commit *c, const struct requests *requests, int result);
+/* Sets the result of the buffer's requests and hands them to their queues. Only the leader calls it: they stay in
+ * order. */
+void twl_complete(struct commit *c, struct twin *twin, int result);
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
 
 /* ---- committer.c ---- */

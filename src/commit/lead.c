@@ -168,7 +168,7 @@ static void count_accepted(struct commit *c, const struct twin *twin) REQUIRES(c
 /* Does nothing come behind the group in its last block? */
 static bool ends_block(const struct commit *c, enum group_kind kind)
 {
-    return c->is_padded || (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
+    return (c->options.flags & TWINLOG_PAD) || (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
 }
 
 /* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if
@@ -360,17 +360,6 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     }
 }
 
-/* Completes the requests of the buffer. */
-static void complete(struct commit *c, struct twin *twin, int rc) REQUIRES(c->leadership)
-{
-    const struct requests requests = twin->requests;
-    if (!requests.first)
-        return;
-    twin->requests = (struct requests){ 0 };
-    add_alone(&c->statistics->completed_requests, requests.count);
-    twl_complete(c, &requests, rc);
-}
-
 /* Completes all requests of a failed log, oldest first, even those of groups that will never be written. The log is
  * poisoned: the buffers get no more. */
 static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
@@ -378,8 +367,8 @@ static void complete_all(struct commit *c, int rc) REQUIRES(c->leadership)
     twl_mutex_lock(&c->lock);
     const uint32_t filling = c->filling;
     twl_mutex_unlock(&c->lock);
-    complete(c, &c->twins[filling ^ 1], rc);
-    complete(c, &c->twins[filling], rc);
+    twl_complete(c, &c->twins[filling ^ 1], rc);
+    twl_complete(c, &c->twins[filling], rc);
 }
 
 static void note_time(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
@@ -424,8 +413,8 @@ static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c-
     note_time(c, round, now_ns);
     if (rc < 0)
         complete_all(c, rc);
-    else if (round->sealed)
-        complete(c, round->sealed, rc);
+    else if (round->sealed && round->sealed->requests.first)
+        twl_complete(c, round->sealed, rc);
 }
 
 bool twl_round_go_on(struct commit *c, struct round *round, int rc)

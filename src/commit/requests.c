@@ -179,13 +179,18 @@ static void let_copies_end(struct commit *c)
 }
 
 /* The result was set to success with the place. A request belongs to its owner again as soon as it is pushed. */
-void twl_complete(struct commit *c, const struct requests *requests, int result)
+void twl_complete(struct commit *c, struct twin *twin, int result)
 {
-    for (struct twinlog_request *request = requests->first; request && result < 0; request = request->next)
+    struct twinlog_request *first = twin->requests.first;
+    if (!first)
+        return;
+    add_alone(&c->statistics->completed_requests, twin->requests.count);
+    twin->requests = (struct requests){ 0 };
+    for (struct twinlog_request *request = first; request && result < 0; request = request->next)
         request->result = result;
     if (result < 0)
         let_copies_end(c);
-    for (struct twinlog_request *first = requests->first; first;) {
+    while (first) {
         struct twinlog_request *last = last_of_run(first), *next = last->next;
         last->next = NULL;
         push(first->queue, first, last);
