@@ -168,7 +168,8 @@ static void count_accepted(struct commit *c, const struct twin *twin) REQUIRES(c
 /* Does nothing come behind the group in its last block? */
 static bool ends_block(const struct commit *c, enum group_kind kind)
 {
-    return (c->options.flags & TWINLOG_PAD) || (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
+    return (c->options.flags & TWINLOG_PAD) ||
+           (kind == GROUP_START && c->options.buffer_bytes > GROUP_GAP_BYTES);
 }
 
 /* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if

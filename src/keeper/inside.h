@@ -7,6 +7,7 @@
 #include "keeper/keeper.h"
 
 #define MAX_SPARES 64u
+#define MAX_LEFT 64u
 #define RETIRED_TO_KEEP 4u
 #define LARGE_GROUP_BYTES (256u * 1024) /* zeros for larger groups take longer than a commit of the journal */
 #define GROUPS_IN_SEGMENT 16u           /* large ones, at least */
@@ -30,8 +31,8 @@ struct keeper {
     size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
     struct retired *retired;            /* [lock] */
     size_t retired_count, retired_room;
-    struct segment *left;         /* [lock] waiting to be sealed, oldest first, with their summaries */
-    size_t left_count, left_room; /* [lock] */
+    struct segment left[MAX_LEFT]; /* [lock] waiting to be sealed, oldest first, with their summaries */
+    size_t left_count;             /* [lock] */
     int64_t
         max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
     uint64_t ready_bytes;   /* [lock] of the files */
@@ -64,7 +65,7 @@ struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUI
 struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t first_lsn);
 
 /* spares.c */
-/* Allocates in advance what beginning `count` more segments takes, and leaving the ones before them. */
+/* Allocates in advance what beginning `count` more segments takes. */
 int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock);
 void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock);
 struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock);

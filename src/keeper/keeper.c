@@ -271,7 +271,6 @@ int64_t twl_keeper_destroy(struct keeper *k) NO_THREAD_SAFETY_ANALYSIS
     while (k->left_count > 0)
         twl_segment_close(&k->left[--k->left_count]);
     twl_mutex_destroy(&k->lock);
-    free(k->left);
     free(k->started);
     free(k->retired);
     free(k);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sealing goes from the oldest segment to the newest, because a footer holds the newest time of everything up
- * to it. A segment that this writer left has its summary in memory, unless it was begun by an earlier process. Such a
- * segment is walked first, and sealed only if the next one continues where the walk ended: a footer must not hide
- * damage.
+ * Sealing goes from the oldest segment to the newest, because a footer holds the newest time of everything up to it. A
+ * segment that an earlier process began is walked first, and sealed only if the next one continues where the walk ended:
+ * a footer must not hide damage.
  */
 #include "keeper/inside.h"
 #include "walk/segment_iter.h"
@@ -34,21 +33,16 @@ static int walk(struct segment *segment)
 /* Does the next segment continue where this one ends? */
 static int check_joint(struct io *io, const struct summary *summary, const struct segment_entry *next)
 {
-    struct segment segment;
-    if (next->header.start_lsn > 0)
-        return summary->next_lsn >= next->header.start_lsn ? 0 : TWINLOG_ECORRUPT;
-    int rc = twl_segment_open_valid(io, next->name, &segment);
-    if (rc < 0)
-        return rc;
-    struct segment_iter cursor = { 0 };
     const struct position end = { .next_lsn = summary->next_lsn,
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
-    twl_iter_begin(&cursor, &segment, end);
-    rc = twl_iter_enter_group(&cursor);
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+    struct group_header first;
+    if (next->header.start_lsn > 0)
+        return summary->next_lsn >= next->header.start_lsn ? 0 : TWINLOG_ECORRUPT;
+    const int rc = twl_segment_first_group(io, next, &first);
+    if (rc < 0)
+        return rc;
+    return first.first_lsn > 0 && twl_group_continues(&first, &end) ? 0 : TWINLOG_ECORRUPT;
 }
 
 static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
@@ -89,15 +83,11 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
         return false;
     struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
     struct segment left;
-    bool is_left = twl_keeper_take_left(k, entry.header.sequence, &left);
+    const bool is_left = twl_keeper_take_left(k, entry.header.sequence, &left);
     int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     k->is_busy = true;
     twl_mutex_unlock(&k->lock);
 
-    if (is_left && left.summary->indexed_lsn > 0 && !segment_is_mapped(&left.header)) {
-        is_left = false; /* the opening has not walked all of it */
-        twl_segment_close(&left);
-    }
     struct segment_footer footer;
     int rc = is_left ? twl_segment_seal(&left, max_time_so_far_ns, &footer)
                      : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
@@ -121,10 +111,15 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
 
 void twl_keeper_leave(struct keeper *k, const struct segment *segment, const struct segment *next)
 {
+    struct segment left = *segment;
+    const bool is_whole = left.summary->indexed_lsn == 0 || segment_is_mapped(&left.header);
     twl_mutex_lock(&k->lock);
-    ASSERT(k->left_count < k->left_room && k->started_count < k->started_room); /* `next` was ready */
-    k->started[k->started_count++] = twl_keeper_entry(next, segment->summary->next_lsn);
-    k->left[k->left_count++] = *segment;
+    ASSERT(k->started_count < k->started_room); /* `next` was ready */
+    k->started[k->started_count++] = twl_keeper_entry(next, left.summary->next_lsn);
+    if (is_whole && k->left_count < MAX_LEFT)
+        k->left[k->left_count++] = left;
+    else
+        twl_segment_close(&left); /* it is walked */
     twl_keeper_get_going(k);
     twl_mutex_unlock(&k->lock);
 }

@@ -27,10 +27,6 @@ int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
     if (!started)
         return -ENOMEM;
     k->started = started;
-    void *left = grow(k->left, &k->left_room, k->left_count + count, sizeof(*k->left));
-    if (!left)
-        return -ENOMEM;
-    k->left = left;
     return 0;
 }
 
