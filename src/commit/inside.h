@@ -233,7 +233,9 @@ bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter
 /* Sets the result of the buffer's requests and hands them to their queues. Only the leader calls it: they stay in
  * order. */
 void twl_complete(struct commit *c, struct twin *twin, int result);
-void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
+/* Adds the request of a place to its buffer. */
+void twl_attach_request(struct commit *c, struct twin *twin, const struct need *need, uint64_t lsn)
+    REQUIRES(c->lock);
 
 /* ---- committer.c ---- */
 /* Makes the log a client of the shared committer; NULL = of none. */

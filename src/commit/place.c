@@ -121,28 +121,6 @@ static bool find_room(struct commit *c, uint32_t bytes, bool may_move) REQUIRES(
 
 /* ---- places ------------------------------------------------------------------------------------ */
 
-static void attach_request(struct commit *c, struct twin *twin, struct twinlog_request *request,
-                           const struct need *need, uint64_t lsn) REQUIRES(c->lock)
-{
-    struct requests *requests = &twin->requests;
-    request->first_lsn = lsn;
-    request->count = need->count;
-    request->result = 0;
-    request->next = NULL;
-    if (requests->first)
-        requests->last->next = request;
-    else
-        requests->first = request;
-    requests->last = request;
-    requests->count++;
-    c->requests++;
-    if (!requests->run || requests->run->queue != request->queue) {
-        requests->run = request;
-        twl_queue_expect(request->queue);
-    }
-    requests->run->private_word = (uintptr_t)request;
-}
-
 static void take(struct commit *c, const struct need *need, struct place *ret_place) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
@@ -158,7 +136,7 @@ static void take(struct commit *c, const struct need *need, struct place *ret_pl
     twin->min_ns = need->min_ns < twin->min_ns ? need->min_ns : twin->min_ns;
     twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
     if (need->request)
-        attach_request(c, twin, need->request, need, lsn);
+        twl_attach_request(c, twin, need, lsn);
     c->append_bytes += need->payload_bytes;
     atomic_store_explicit(&twin->places, atomic_load_explicit(&twin->places, memory_order_relaxed) + 1,
                           memory_order_relaxed);

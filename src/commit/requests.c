@@ -40,28 +40,6 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue)
     return 0;
 }
 
-void twl_queue_expect(struct twinlog_queue *queue)
-{
-    atomic_fetch_add_explicit(&queue->expected, 1, memory_order_relaxed);
-}
-
-/* The write never finds the eventfd full: that takes 2^64 - 2 events that were not read. */
-static void set_readable(struct twinlog_queue *queue) REQUIRES(queue->lock)
-{
-    const uint64_t one = 1;
-    if (queue->fd >= 0)
-        while (write(queue->fd, &one, sizeof(one)) < 0 && errno == EINTR)
-            continue;
-}
-
-static void set_unreadable(struct twinlog_queue *queue) REQUIRES(queue->lock)
-{
-    uint64_t events;
-    if (queue->fd >= 0)
-        while (read(queue->fd, &events, sizeof(events)) < 0 && errno == EINTR)
-            continue;
-}
-
 static void push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last)
 {
     twl_mutex_lock(&queue->lock);
@@ -72,8 +50,8 @@ static void push(struct twinlog_queue *queue, struct twinlog_request *first, str
         queue->last->next = first;
     queue->last = last;
     atomic_fetch_sub_explicit(&queue->expected, 1, memory_order_relaxed);
-    if (was_empty)
-        set_readable(queue);
+    if (was_empty && queue->fd >= 0)
+        eventfd_write(queue->fd, 1);
     /* under the lock, because the queue may be closed as soon as its last request is fetched */
     twl_event_notify_all(&queue->filled);
     twl_mutex_unlock(&queue->lock);
@@ -82,14 +60,15 @@ static void push(struct twinlog_queue *queue, struct twinlog_request *first, str
 static uint32_t fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max)
 {
     uint32_t count = 0;
+    eventfd_t events;
     twl_mutex_lock(&queue->lock);
     const bool was_empty = !queue->first;
     for (; queue->first && count < max; count++) {
         requests[count] = queue->first;
         queue->first = queue->first->next;
     }
-    if (!queue->first && !was_empty)
-        set_unreadable(queue);
+    if (!queue->first && !was_empty && queue->fd >= 0)
+        eventfd_read(queue->fd, &events);
     twl_mutex_unlock(&queue->lock);
     return count;
 }
@@ -154,6 +133,28 @@ int twinlog_queue_close(struct twinlog_queue *queue)
     twl_mutex_destroy(&queue->lock);
     free(queue);
     return 0;
+}
+
+void twl_attach_request(struct commit *c, struct twin *twin, const struct need *need, uint64_t lsn)
+{
+    struct requests *requests = &twin->requests;
+    struct twinlog_request *request = need->request;
+    request->first_lsn = lsn;
+    request->count = need->count;
+    request->result = 0;
+    request->next = NULL;
+    if (requests->first)
+        requests->last->next = request;
+    else
+        requests->first = request;
+    requests->last = request;
+    requests->count++;
+    c->requests++;
+    if (!requests->run || requests->run->queue != request->queue) {
+        requests->run = request;
+        atomic_fetch_add_explicit(&request->queue->expected, 1, memory_order_relaxed);
+    }
+    requests->run->private_word = (uintptr_t)request;
 }
 
 /* ---- completion ---------------------------------------------------------------------------------- */
