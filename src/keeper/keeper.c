@@ -144,14 +144,6 @@ static int clean_first_block(const struct segment *segment)
     return rc;
 }
 
-/* The header was read from the disk, but a dead writer may not have synced it. It must be durable before
- * the first group (I8). */
-static int settle_spare(const struct segment *segment)
-{
-    int rc = clean_first_block(segment);
-    return rc < 0 ? rc : io_sync(segment->file);
-}
-
 static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
 {
     struct segment segment;
@@ -164,15 +156,16 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
                           NULL);
     if (rc < 0)
         return rc;
-    rc = settle_spare(&segment);
-    segment.summary = rc == 0 ? malloc(sizeof(*segment.summary)) : NULL;
-    if (!segment.summary) {
+    rc = clean_first_block(&segment);
+    if (rc == 0) /* the header was read from the disk; it must be durable before the first group (I8) */
+        rc = io_sync(segment.file);
+    if (rc == 0)
+        rc = twl_segment_give_summary(&segment);
+    if (rc == 0)
+        twl_keeper_put_ready(k, &segment);
+    else
         twl_segment_close(&segment);
-        return rc < 0 ? rc : -ENOMEM;
-    }
-    twl_summary_begin(segment.summary);
-    twl_keeper_put_ready(k, &segment);
-    return 0;
+    return rc;
 }
 
 /* Finds how many segments must be walked. A footer says that a segment is sealed, and all before a sealed

@@ -15,13 +15,11 @@
 static int walk(struct segment *segment)
 {
     struct segment_iter cursor = { 0 };
-    segment->summary = malloc(sizeof(*segment->summary));
-    if (!segment->summary)
-        return -ENOMEM;
-    twl_summary_begin(segment->summary);
+    int rc = twl_segment_give_summary(segment);
+    if (rc < 0)
+        return rc;
     twl_iter_begin(&cursor, segment, twl_position_before(&segment->header));
     cursor.summary = segment->summary;
-    int rc;
     while ((rc = twl_iter_accept_group(&cursor)) > 0)
         ;
     twl_iter_free(&cursor);

@@ -99,7 +99,7 @@ int twl_segment_write_second_header(struct io_file *file, const struct segment_h
     return io_write_at(file, block, SEGMENT_FOOTER_BYTES, twl_segment_data_end(header->bytes));
 }
 
-static int give_summary(struct segment *segment)
+int twl_segment_give_summary(struct segment *segment)
 {
     segment->summary = malloc(sizeof(*segment->summary));
     if (!segment->summary)
@@ -124,7 +124,7 @@ static int fill_file(struct segment *segment, const struct segment_plan *plan)
     struct segment_header header;
     int rc = io_lock(segment->file, IO_LOCK_WRITER, true);
     if (rc == 0)
-        rc = give_summary(segment);
+        rc = twl_segment_give_summary(segment);
     if (rc == 0)
         rc = io_allocate(segment->file, plan->bytes, plan->allocation);
     if (rc == 0)
@@ -302,7 +302,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     if (rc == 0) /* changes nothing, but asks whether the file may be this long */
         rc = io_allocate(segment.file, segment.header.bytes, IO_ALLOCATE_NOTHING);
     if (rc == 0)
-        rc = give_summary(&segment);
+        rc = twl_segment_give_summary(&segment);
     if (rc == 0)
         rc = begin_incarnation(&segment, plan, ret_is_in_doubt);
     return hand_over(rc, &segment, ret_segment);

@@ -88,6 +88,9 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
 int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
 
+/* An empty one. 0 or -ENOMEM. */
+int twl_segment_give_summary(struct segment *segment);
+
 /* Writes index and footer behind the groups, from segment->summary; durable on return. `max_time_so_far_ns` is the
  * newest time of a record in any earlier segment; INT64_MAX = not known. */
 int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
