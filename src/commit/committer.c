@@ -51,7 +51,7 @@ static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 
 static void wake(struct twinlog_committer *committer)
 {
-    if (!atomic_exchange(&committer->is_asleep, false))
+    if (!atomic_load(&committer->is_asleep) || !atomic_exchange(&committer->is_asleep, false))
         return;
     if (committer->ring)
         twl_io_ring_wake(committer->ring);
@@ -67,9 +67,7 @@ static void call_shared(struct commit *c)
     c->client.next_called = atomic_load(&committer->called);
     while (!atomic_compare_exchange_weak(&committer->called, &c->client.next_called, c))
         continue;
-    /* the committer sets is_asleep, then checks `called` once more */
-    if (atomic_load(&committer->is_asleep))
-        wake(committer);
+    wake(committer); /* the committer sets is_asleep, then checks `called` once more */
 }
 
 void twl_client_call(struct commit *c)

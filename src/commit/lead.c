@@ -78,9 +78,7 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
 }
 
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
- * that just misses a group waits for two. Takes at most half the time of a commit, and is skipped for a while when
- * the expected writers do not come. Requests come from threads that are awake: if fewer than half of the missing ones
- * come in half of that time, it is better to write the group while the others come. */
+ * that just misses a group waits for two. "Tuning" in docs/design.md has the rules. */
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
     if (c->expected <= 1) { /* a single writer never waits */
@@ -465,11 +463,9 @@ void twl_commit_wake_all(struct commit *c)
     twl_event_notify_all(&c->space);
 }
 
-/* Leadership ends here and nowhere else. The leader looks under the lock at what was demanded meanwhile, whatever it
- * has done itself: it wakes a thread to lead the group that was filled, wakes all if a sync of written records is
- * demanded, and calls the committer if one is needed; after a failure it wakes all. A thread that puts its record, or
- * demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes longer
- * than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
+/* The leader looks under the lock at what was demanded meanwhile, whatever it has done itself. A thread that puts its
+ * record, or demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes
+ * longer than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
 void twl_release_leadership(struct commit *c, const struct round *round)
 {
     twl_mutex_lock(&c->lock);
