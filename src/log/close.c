@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Closing a log: the threads inside finish, what was accepted is committed, and a marker of the close is written. All
- * resources are released whatever fails.
- */
+/* Closing a log: all resources are released whatever fails. */
 #define _GNU_SOURCE
 #include "log/handle.h"
 
@@ -20,9 +17,7 @@ void twl_log_destroy(struct twinlog *log)
     if (log->participants.file)
         twl_participants_leave(&log->participants);
     log->io->ops->destroy(log->io);
-    twinlog_reader_close(log->looker);
     twl_mutex_destroy(&log->head_lock);
-    twl_mutex_destroy(&log->looking);
     twl_mutex_destroy(&log->lookups.lock);
     free(log);
 }

@@ -17,7 +17,7 @@
 
 #define IDLE_LOOKUPS 8u
 
-/* The readers of twinlog_read() that no thread uses now. */
+/* The log's own readers that no thread uses now. */
 struct lookups {
     struct twl_mutex lock;
     struct twinlog_reader *idle[IDLE_LOOKUPS]; /* [lock] */
@@ -49,11 +49,7 @@ struct twinlog {
     _Atomic uint32_t readers; /* that the caller has attached to it */
     struct lookups lookups;
 
-    /* Read-only logs: */
-    struct twl_mutex looking;
-    struct twinlog_reader *looker;                      /* [looking] finds how far the log goes */
-    struct twinlog_report look_report;                  /* [looking] its report of an error */
-    _Atomic uint64_t looked_first_lsn, looked_last_lsn; /* its last answer */
+    _Atomic uint64_t looked_first_lsn, looked_last_lsn; /* of a read-only log, when they were found last */
 
     _Atomic uint32_t inside;  /* calls that have not returned; see twl_enter() */
     struct twl_event resumed; /* calls that a truncation holds up sleep on it */
@@ -109,8 +105,9 @@ void twl_resume(struct twinlog *log);
 
 /* Newest durable LSN from the writer's own memory; twinlog_durable_lsn() reads the shared page. */
 uint64_t twl_durable_lsn(struct twinlog *log);
-/* Of a log that is opened for reading: finds the watermarks. TWINLOG_ECORRUPT: as far as is known. */
-int twl_look(struct twinlog *log);
+/* Of a log that is opened for reading: finds how far it goes; if it can't be read now, as it was found last.
+ * TWINLOG_ECORRUPT: the end is damaged, so there may be more. */
+int twl_look(struct twinlog *log, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 /* Newest LSN that any reader may have been told. Reads the files if the log is read-only. */
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 
@@ -127,7 +124,7 @@ int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *
 /* As twinlog_cursor_set(), but not if records that this reader has passed were removed: TWINLOG_ETRUNCATED,
  * TWINLOG_ETRIMMED. */
 int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader);
-/* Closes the idle readers of twinlog_read(): after records were removed, or when the log is closed. */
+/* Closes the idle readers: after records were removed, or when the log is closed. */
 void twl_forget_lookups(struct twinlog *log);
 
 /* The retention; called by the keeper, or by the mapped log. */

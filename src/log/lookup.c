@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Readers of an open log, inside the process: the caller's, and those that copy one record by its LSN.
- *
- * For such a record, a reader that is attached to the log does the work: it finds the record by the index of its
- * segment, never returns what is above the watermark (I6), and keeps the segments open that it was in. The log keeps a
- * few such readers, so that several threads look up at the same time. A thread takes an idle one, or attaches a new
- * one.
+ * Readers of an open log: the caller's, and the log's own, which copy one record by its LSN, or look how far a log goes
+ * that is opened for reading. The log keeps a few of those, for several threads at a time.
  *
  * An idle reader must not keep the space of segments that were trimmed or truncated. So after such a change the
  * log closes those that are idle, and those that are in use when they come back.
@@ -66,7 +62,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     return rc;
 }
 
-/* ---- one record -------------------------------------------------------------------------------- */
+/* ---- the idle readers -------------------------------------------------------------------------- */
 
 static int take_reader(struct twinlog *log, struct twinlog_reader **ret_reader, uint32_t *ret_generation)
 {
@@ -106,6 +102,24 @@ void twl_forget_lookups(struct twinlog *log)
     for (uint32_t i = 0; i < count; i++)
         twinlog_reader_close(idle[i]);
 }
+
+int twl_look(struct twinlog *log, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
+{
+    struct twinlog_reader *reader;
+    uint32_t generation;
+    *ret_first_lsn = atomic_load(&log->looked_first_lsn);
+    *ret_last_lsn = atomic_load(&log->looked_last_lsn);
+    int rc = take_reader(log, &reader, &generation);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_reader_range(reader, ret_first_lsn, ret_last_lsn);
+    atomic_store(&log->looked_first_lsn, *ret_first_lsn);
+    atomic_store(&log->looked_last_lsn, *ret_last_lsn);
+    give_back(log, reader, generation);
+    return rc;
+}
+
+/* ---- one record -------------------------------------------------------------------------------- */
 
 static int copy_record(void *data, size_t room, struct twinlog_record *record)
 {

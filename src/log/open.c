@@ -652,7 +652,6 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     }
     o.log->io = io;
     twl_mutex_init(&o.log->head_lock);
-    twl_mutex_init(&o.log->looking);
     twl_mutex_init(&o.log->lookups.lock);
     int rc = twl_options_normalise(options, &o.log->options);
     if (rc == 0) {

@@ -8,40 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Not when the log is opened: names are read and set without it. */
-static int open_looker(struct twinlog *log)
-{
-    const struct twinlog_reader_options options = { .size = sizeof(options),
-                                                    .ret_report = &log->look_report };
-    struct io *io;
-    int rc = log->io->ops->again(log->io, &io);
-    return rc < 0 ? rc : twl_reader_open(io, &options, &log->looker);
-}
-
-/* The queries below don't change the log, but they may refresh what the handle remembers. If the log can't
- * be read now, the last known answer is returned. If the end is damaged, the newest known LSN counts, and
- * TWINLOG_ECORRUPT says that there may be more. */
-int twl_look(struct twinlog *log)
-{
-    uint64_t first_lsn = 0, last_lsn = 0;
-    twl_mutex_lock(&log->looking);
-    int rc = log->looker ? 0 : open_looker(log);
-    if (rc == 0)
-        rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
-    if (rc == 0 || last_lsn > 0) {
-        atomic_store(&log->looked_first_lsn, first_lsn);
-        atomic_store(&log->looked_last_lsn, last_lsn);
-    }
-    twl_mutex_unlock(&log->looking);
-    return rc;
-}
-
 static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
+    uint64_t first_lsn, last_lsn;
     if (!is_read_only(log))
         return log->ops->newest_lsn(log->engine, level);
-    (void)twl_look(log);
-    return atomic_load(&log->looked_last_lsn);
+    (void)twl_look(log, &first_lsn, &last_lsn);
+    return last_lsn;
 }
 
 static uint64_t last_lsn(struct twinlog *log)
@@ -74,19 +47,22 @@ static uint64_t visible_lsn(struct twinlog *log)
 
 static uint64_t first_lsn(struct twinlog *log)
 {
+    uint64_t first_lsn, last_lsn;
     if (is_read_only(log)) {
-        (void)twl_look(log);
-        return atomic_load(&log->looked_first_lsn);
+        (void)twl_look(log, &first_lsn, &last_lsn);
+        return first_lsn;
     }
-    uint64_t first_lsn = head_lsn(log);
+    first_lsn = head_lsn(log);
     return visible_lsn(log) >= first_lsn ? first_lsn : 0;
 }
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
-    const int rc = is_read_only(log) ? twl_look(log) : 0;
-    *ret_lsn = is_read_only(log) ? atomic_load(&log->looked_last_lsn) : visible_lsn(log);
-    return rc;
+    uint64_t first_lsn;
+    if (is_read_only(log))
+        return twl_look(log, &first_lsn, ret_lsn);
+    *ret_lsn = visible_lsn(log);
+    return 0;
 }
 
 static uint64_t ask(struct twinlog *log, uint64_t (*find)(struct twinlog *log))
