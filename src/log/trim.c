@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removing from the head: on demand and by retention.
- *
- * The head of the log is a number in the state file. Moving it there, durably, is the trim; only then are the
- * files in front of it retired. So a crash at any moment leaves the old head or the new one, and a file that
- * is already gone belonged to neither. The new head is chosen inside the change of the state file, because
- * the cursors that may hold it are there.
+ * Removing from the head: on demand and by retention. Moving the head in the state file, durably, is the trim; only
+ * then are the files in front of it retired. The new head is chosen inside the change of the state file, because the
+ * cursors that may hold it are there.
  */
 #include "base/bytes.h"
 #include "base/versioned.h"
@@ -13,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #define RETRIED_MS 100u /* to wait for the state file, where the trim is tried again later */
 
@@ -253,7 +251,7 @@ static bool has_retention(const struct twinlog_options *options)
     return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
 }
 
-static int keep_limits(struct twinlog *log)
+static void keep_limits(struct twinlog *log)
 {
     const struct twinlog_options *options = &log->options;
     int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
@@ -261,22 +259,23 @@ static int keep_limits(struct twinlog *log)
     if (age_ns > 0)
         trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
     trim.whole_lsn = head_for_records(log, options->keep_records);
-    return has_retention(options) ? apply(&trim) : 0;
+    (void)apply(&trim);
 }
 
-/* What a process wants to be removed, as it stands in the state file: the records of smaller LSNs; 0 = none. */
+/* What processes want to be removed, as it stands in the state file: records in front of lsn[0], as far as cursors
+ * allow, and in front of lsn[1] in any case. */
 struct wish {
-    uint64_t before_lsn, past_cursors_lsn;
+    uint64_t lsn[2];
 };
 
 static void find_wish(const struct state *state, struct wish *wish)
 {
     struct state_entry entry;
-    *wish = (struct wish){ 0 };
+    *wish = (struct wish){ { 0 } };
     if (!twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &entry) || entry.value_bytes != STATE_TRIM_BYTES)
         return;
-    wish->before_lsn = load_le64(entry.value);
-    wish->past_cursors_lsn = load_le64(entry.value + 8);
+    for (unsigned i = 0; i < 2; i++)
+        wish->lsn[i] = load_le64(entry.value + 8 * i);
 }
 
 static int look_for_wish(void *context, struct state *state)
@@ -288,9 +287,9 @@ static int look_for_wish(void *context, struct state *state)
 /* Unless another one has come meanwhile. */
 static int forget_wish(void *context, struct state *state)
 {
-    struct wish wish, *done = context;
+    struct wish wish;
     find_wish(state, &wish);
-    if (wish.before_lsn != done->before_lsn || wish.past_cursors_lsn != done->past_cursors_lsn)
+    if (memcmp(&wish, context, sizeof(wish)) != 0)
         return 0;
     return twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0;
 }
@@ -300,19 +299,15 @@ static int forget_wish(void *context, struct state *state)
 static void answer(struct twinlog *log)
 {
     struct trim_ask *ask = &log->shared->page->trim_ask;
-    struct wish wish = { 0 };
+    struct wish wish = { { 0 } };
     if (!trim_ask_is_open(ask))
         return;
     const uint32_t asked = atomic_load(&ask->asked); /* what is wished later is asked again */
     int rc = twl_state_change_within(log->io, RETRIED_MS, look_for_wish, &wish);
-    struct trim trim = { .log = log, .lsn = wish.before_lsn, .is_retried = true };
-    struct trim past = {
-        .log = log, .lsn = wish.past_cursors_lsn, .is_past_cursors = true, .is_retried = true
-    };
-    if (rc == 0 && trim.lsn > 0)
-        rc = apply(&trim);
-    if (rc == 0 && past.lsn > 0)
-        rc = apply(&past);
+    for (unsigned i = 0; rc == 0 && i < 2; i++) {
+        struct trim trim = { .log = log, .lsn = wish.lsn[i], .is_past_cursors = i == 1, .is_retried = true };
+        rc = trim.lsn > 0 ? apply(&trim) : 0;
+    }
     const int forgotten =
         rc == -EBUSY ? rc : twl_state_change_within(log->io, RETRIED_MS, forget_wish, &wish);
     if (forgotten == -EBUSY) /* the wish stays */
@@ -327,11 +322,13 @@ static void answer(struct twinlog *log)
 void twl_retain(void *context)
 {
     struct twinlog *log = context;
-    if (!has_retention(&log->options) && !trim_ask_is_open(&log->shared->page->trim_ask))
+    const bool has_limits = has_retention(&log->options);
+    if (!has_limits && !trim_ask_is_open(&log->shared->page->trim_ask))
         return;
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
-    (void)keep_limits(log);
+    if (has_limits)
+        keep_limits(log);
     answer(log);
     twl_mutex_unlock(&log->head_lock);
 }
@@ -340,26 +337,11 @@ void twl_retain(void *context)
 
 #define LOOK_MS 20 /* at what the writer has answered */
 
-/* 1 = answered; 0 = not yet; -ESRCH: that writer is gone. Each opening leaves another `left_epoch`. */
-static int look_at_answer(struct shared_page *shared, uint32_t left_epoch, uint32_t asked)
-{
-    bool has_writer;
-    const struct trim_ask *ask = &shared->page->trim_ask;
-    int rc = twl_page_has_writer(shared, &has_writer);
-    if (rc < 0)
-        return rc;
-    if (!has_writer || atomic_load(&shared->page->left_epoch) != left_epoch)
-        return -ESRCH;
-    if ((int32_t)(atomic_load(&ask->answered) - asked) < 0)
-        return 0;
-    rc = atomic_load(&ask->result);
-    return rc < 0 ? rc : 1;
-}
-
 struct asking {
     struct shared_page *shared;
     const struct twinlog_trim_options *options;
-    uint32_t left_epoch; /* of the writer that is asked */
+    bool has_asked;
+    uint32_t left_epoch; /* of the writer that is asked: each opening leaves another one */
     uint32_t asked;
 };
 
@@ -371,56 +353,60 @@ static int put_wish(void *context, struct state *state)
     struct asking *asking = context;
     struct trim_ask *ask = &asking->shared->page->trim_ask;
     const struct twinlog_trim_options *options = asking->options;
+    const unsigned which = options->flags & TWINLOG_TRIM_PAST_CURSORS ? 1 : 0;
     unsigned char value[STATE_TRIM_BYTES];
-    struct wish wish = { 0 };
+    struct wish wish = { { 0 } };
     if (atomic_load(&asking->shared->page->left_epoch) != asking->left_epoch)
         return -ESRCH;
     if (trim_ask_is_open(ask))
         find_wish(state, &wish);
-    uint64_t *lsn = options->flags & TWINLOG_TRIM_PAST_CURSORS ? &wish.past_cursors_lsn : &wish.before_lsn;
-    *lsn = max_u64(*lsn, options->before_lsn);
-    store_le64(value, wish.before_lsn);
-    store_le64(value + 8, wish.past_cursors_lsn);
+    wish.lsn[which] = max_u64(wish.lsn[which], options->before_lsn);
+    for (unsigned i = 0; i < 2; i++)
+        store_le64(value + 8 * i, wish.lsn[i]);
     const int rc = twl_state_put(state, STATE_VALUE, STATE_TRIM_NAME, value, sizeof(value));
     if (rc == 0)
         asking->asked = atomic_fetch_add(&ask->asked, 1) + 1;
     return rc < 0 ? rc : 1;
 }
 
-/* A writer that is opening the log answers when it has opened it. */
-static int await_writer(struct shared_page *shared, uint64_t deadline_ns, uint32_t *ret_left_epoch)
+/* 1 = answered; 0 = not yet; -ESRCH: that writer is gone. A writer that is opening the log is asked when it has opened
+ * it. */
+static int ask_or_look(struct asking *asking)
 {
-    for (;;) {
-        bool has_writer;
-        int rc = twl_page_ask_writer(shared, &has_writer);
-        if (rc < 0 || !has_writer)
-            return rc < 0 ? rc : -ESRCH;
-        if (!shared->page)
-            return -ENOTSUP;
-        if (!shared->is_writable)
-            return -EACCES;
-        *ret_left_epoch = atomic_load(&shared->page->left_epoch);
-        if (twl_page_epoch(shared) > *ret_left_epoch)
-            return 0;
-        if (twl_monotonic_ns() >= deadline_ns)
-            return -EAGAIN;
-        shared->io->ops->sleep_ms(shared->io, LOOK_MS);
+    struct shared_page *shared = asking->shared;
+    bool has_writer;
+    int rc = twl_page_ask_writer(shared, &has_writer);
+    if (rc < 0 || !has_writer)
+        return rc < 0 ? rc : -ESRCH;
+    if (!shared->page)
+        return -ENOTSUP;
+    if (!shared->is_writable)
+        return -EACCES;
+    const struct trim_ask *ask = &shared->page->trim_ask;
+    const uint32_t left_epoch = atomic_load(&shared->page->left_epoch);
+    if (asking->has_asked && left_epoch != asking->left_epoch)
+        return -ESRCH;
+    if (!asking->has_asked && twl_page_epoch(shared) > left_epoch) {
+        asking->left_epoch = left_epoch;
+        rc = twl_state_change(shared->io, put_wish, asking);
+        asking->has_asked = rc == 0;
     }
+    if (rc < 0 || !asking->has_asked || (int32_t)(atomic_load(&ask->answered) - asking->asked) < 0)
+        return rc;
+    rc = atomic_load(&ask->result);
+    return rc < 0 ? rc : 1;
 }
 
 static int ask_writer(struct shared_page *shared, const struct twinlog_trim_options *options, int timeout_ms)
 {
     const uint64_t deadline_ns = timeout_ms < 0 ? UINT64_MAX : twinlog_deadline((uint32_t)timeout_ms);
     struct asking asking = { .shared = shared, .options = options };
-    int rc = await_writer(shared, deadline_ns, &asking.left_epoch);
-    if (rc == 0)
-        rc = twl_state_change(shared->io, put_wish, &asking);
-    if (rc < 0)
-        return rc;
-    while ((rc = look_at_answer(shared, asking.left_epoch, asking.asked)) == 0 &&
-           twl_monotonic_ns() < deadline_ns)
+    int rc;
+    while ((rc = ask_or_look(&asking)) == 0 && twl_monotonic_ns() < deadline_ns)
         shared->io->ops->sleep_ms(shared->io, LOOK_MS);
-    return rc == 0 ? -ETIMEDOUT : rc < 0 ? rc : 0;
+    if (rc == 0)
+        return asking.has_asked ? -ETIMEDOUT : -EAGAIN;
+    return rc < 0 ? rc : 0;
 }
 
 int twl_ask_trim(struct io *io, const struct twinlog_trim_options *options, int timeout_ms,
