@@ -1,34 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See log_snapshot.h.
- *
- * The watermark is read first and the set last. So every record up to the watermark is in a segment of the
- * set, or the set shows that it was removed. A writer that came, went or truncated in between is noticed by
- * its epoch; then everything is loaded again.
+ * See log_snapshot.h. The watermark is read before the set. So every record up to it is in a segment of the set, or the
+ * set shows that it was removed; a writer that came, went or truncated in between is noticed by its epoch.
  */
 #include "log/log_snapshot.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define SNAPSHOT_TRIES 100u
-#define MOVING_TRIES 20u
+#define TRIES 20u
 #define BIRTH_MS 2000u /* a file is locked until its new header is on the disk */
-
-static int ask_writer(struct shared_page *shared, bool *ret_has_writer, uint32_t *ret_epoch)
-{
-    int rc = twl_page_ask_writer(shared, ret_has_writer);
-    *ret_epoch = twl_page_epoch(shared);
-    return rc;
-}
 
 /* Also false if another writer came and went since. */
 static bool has_same_writer(struct log_snapshot *snapshot)
 {
     bool has_writer;
-    uint32_t epoch;
-    return ask_writer(&snapshot->shared, &has_writer, &epoch) == 0 && has_writer == snapshot->has_writer &&
-           epoch == snapshot->epoch;
+    return twl_page_ask_writer(&snapshot->shared, &has_writer) == 0 && has_writer == snapshot->has_writer &&
+           twl_page_epoch(&snapshot->shared) == snapshot->epoch;
 }
 
 /* A truncation's segment exists before the writer publishes the truncation; until then its watermark is that
@@ -53,9 +41,10 @@ static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapsho
                      struct twinlog_report *ret_report)
 {
     const enum segment_set_use use = flags & SNAPSHOT_COLLECTS_FAULTS ? SET_FOR_CHECKING : SET_FOR_READING;
-    int rc = ask_writer(&snapshot->shared, &snapshot->has_writer, &snapshot->epoch);
+    int rc = twl_page_ask_writer(&snapshot->shared, &snapshot->has_writer);
     if (rc < 0)
         return report_system(rc, ret_report);
+    snapshot->epoch = twl_page_epoch(&snapshot->shared);
     if (flags & SNAPSHOT_READS_DISK)
         io->reads_disk = !snapshot->has_writer;
     snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
@@ -73,11 +62,11 @@ static void forget(struct log_snapshot *snapshot)
 
 /* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again
  * and again. */
-static bool may_be_moving(const struct log_snapshot *snapshot, int error)
+static bool may_have_moved(struct log_snapshot *snapshot, int error)
 {
-    const bool has_faults = error == 0 && snapshot->set.fault_count > 0;
-    return snapshot->has_writer &&
-           (has_faults || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
+    const bool has_faults = snapshot->set.fault_count > 0 || error == TWINLOG_ECORRUPT ||
+                            error == TWINLOG_EFOREIGN || error == -ENOENT;
+    return (snapshot->has_writer && has_faults) || !has_same_writer(snapshot);
 }
 
 /* What is still on its way to the disk was read as if it were there: it gets there, or the look has failed. */
@@ -101,12 +90,8 @@ int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *re
     if (rc < 0)
         return report_system(rc, ret_report);
     rc = load_once(io, flags, &snapshot, ret_report);
-    for (unsigned tries = 1; tries < SNAPSHOT_TRIES; tries++) {
-        bool is_moving = may_be_moving(&snapshot, rc) && tries < MOVING_TRIES;
-        if (!is_moving && has_same_writer(&snapshot))
-            break;
-        if (is_moving)
-            io->ops->sleep_ms(io, 1);
+    for (unsigned tries = 1; tries < TRIES && may_have_moved(&snapshot, rc); tries++) {
+        io->ops->sleep_ms(io, 1);
         forget(&snapshot);
         rc = load_once(io, flags, &snapshot, ret_report);
     }
@@ -174,12 +159,13 @@ int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snap
 static int hold(const struct segment *segment)
 {
     struct io *io = segment->file->io;
-    int rc = io_lock(segment->file, IO_LOCK_USE, false);
-    for (unsigned waited = 0; rc == -EAGAIN && waited < BIRTH_MS; waited++) {
+    int rc;
+    for (unsigned waited = 0; (rc = io_lock(segment->file, IO_LOCK_USE, false)) == -EAGAIN; waited++) {
+        if (waited == BIRTH_MS)
+            return -EBUSY;
         io->ops->sleep_ms(io, 1);
-        rc = io_lock(segment->file, IO_LOCK_USE, false);
     }
-    return rc == -EAGAIN ? -EBUSY : rc;
+    return rc;
 }
 
 int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *entry,

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log snapshot ("view"): a log as found from outside. It holds the writer, how far the log is durable,
- * its state and its segments. Verify, inspect, segments and backup begin with it.
- *
- * Beside a live writer a snapshot gets old: segments are trimmed, truncated and recycled. A caller that holds
- * a segment (see below) is safe from that. A caller that finds something that does not fit asks whether the
- * snapshot is current; if not, it takes a new one before it reports damage.
+ * A log as found from outside: verify, inspect, segments and backup begin with it. Beside a live writer a snapshot gets
+ * old: segments are trimmed, truncated and recycled, unless the caller holds them (see below). A caller that finds
+ * something that does not fit takes a new snapshot, if this one is not current, before it reports damage.
  */
 #ifndef TWL_LOG_SNAPSHOT_H
 #define TWL_LOG_SNAPSHOT_H
