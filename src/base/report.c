@@ -8,6 +8,8 @@
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
                 int error, const char *format, ...)
 {
+    if (!ret_report)
+        return;
     *ret_report = (struct twinlog_report){ .finding = finding, .action = action, .error = error };
     va_list arguments;
     va_start(arguments, format);
@@ -18,6 +20,8 @@ void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding,
 void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,
                       uint64_t bytes)
 {
+    if (!report)
+        return;
     snprintf(report->file, sizeof(report->file), "%s", file);
     report->segment = sequence;
     report->offset = offset;

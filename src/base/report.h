@@ -5,7 +5,7 @@
 
 #include "twinlog.h"
 
-/* Fills in a report; `format` and the arguments give its text. */
+/* Fills in a report, unless it is NULL; `format` and the arguments give its text. */
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
                 int error, const char *format, ...) __attribute__((format(printf, 5, 6)));
 void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,

@@ -2,17 +2,15 @@
 /*
  * A consumer: a reader that goes on where its name's cursor stands, and moves the cursor.
  *
- * It is made of what there is: a read-only handle of the log, through which any process changes cursors, and a
- * reader. A lock keeps a second consumer of the name out. The cursor is made before the
- * first record is read, so no trim passes a consumer, not even a new one.
+ * It is a read-only handle of the log, through which any process changes cursors, and a reader. A lock keeps a second
+ * consumer of the name out. The cursor is made before the first record is read, so no trim passes a consumer.
  *
  * A truncation moves cursors back. A consumer must notice each one, or it would go on behind records that took the
  * place of those that it has finished with:
  *  - When it opens: the cursor is read, then the log, then the cursor again. If the log ends before the cursor,
  *    a truncation is about to move it. Until it has done so, nothing is appended.
- *  - Later: the reader knows what was finished with as records that it has passed.
- *  - When the cursor moves: the reader looks again inside the change of the state file. A truncation that it does not
- *    see then moves the cursor back afterwards.
+ *  - When the cursor moves: the reader, which has passed what was finished with, looks again inside the change of the
+ *    state file. A truncation that it does not see then moves the cursor back afterwards.
  */
 #include "base/versioned.h"
 #include "format/checksum.h"
@@ -29,9 +27,7 @@
 struct twinlog_consumer {
     struct twinlog *log; /* [const] read-only */
     struct twinlog_reader *reader;
-    struct io_file *lock;              /* [const] */
-    struct twinlog_report *ret_report; /* [const] never NULL */
-    struct twinlog_report report;      /* if the caller wants none */
+    struct io_file *lock; /* [const] */
     char name[TWINLOG_NAME_BYTES];
     uint64_t returned_lsn;  /* newest LSN that was returned, or that the cursor had passed */
     uint64_t committed_lsn; /* where the cursor is */
@@ -41,7 +37,7 @@ struct twinlog_consumer {
 
 /* Locks the byte of the file "consumers" that a checksum of the name chooses. So two names may exclude each other, one
  * pair in 2^30. The kernel drops the lock at any death. */
-static int take_name(struct twinlog_consumer *consumer)
+static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *ret_report)
 {
     const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
     int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, 0, &consumer->lock);
@@ -49,10 +45,10 @@ static int take_name(struct twinlog_consumer *consumer)
         rc = io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
     if (rc == -EAGAIN) {
         rc = -EBUSY;
-        twl_report(consumer->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
+        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
                    "a consumer of this name is open");
     } else if (rc < 0) {
-        twl_report(consumer->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot lock the file %s: %s", CONSUMERS_NAME, twinlog_strerror(rc));
     }
     return rc;
@@ -91,14 +87,14 @@ static int go_to_cursor(struct twinlog_consumer *consumer, bool is_from_end, uin
 static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_consumer_options *options)
 {
     struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
-    reading.ret_report = consumer->ret_report;
+    reading.ret_report = options->ret_report;
     if (options->flags & TWINLOG_CONSUMER_MMAP)
         reading.flags = TWINLOG_READER_MMAP;
     if (options->flags & TWINLOG_CONSUMER_DURABLE)
         reading.flags |= TWINLOG_READER_DURABLE;
     const bool is_from_end = (options->flags & TWINLOG_CONSUMER_FROM_END) != 0;
     uint64_t lsn = 0;
-    int rc = take_name(consumer);
+    int rc = take_name(consumer, options->ret_report);
     if (rc == 0)
         rc = find_cursor(consumer, is_from_end, &lsn);
     if (rc == 0)
@@ -115,10 +111,9 @@ int twl_consumer_open(struct io *io, const char *name, const struct twinlog_cons
         io->ops->destroy(io);
         return -ENOMEM;
     }
-    consumer->ret_report = options->ret_report ? options->ret_report : &consumer->report;
     memcpy(consumer->name, name, strlen(name) + 1);
     opening.flags = TWINLOG_READ_ONLY;
-    opening.ret_report = consumer->ret_report;
+    opening.ret_report = options->ret_report;
     int rc = twl_log_open(io, &opening, &consumer->log);
     if (rc == 0)
         rc = open_steps(consumer, options);

@@ -110,13 +110,12 @@ struct reading {
 
 static int begin(struct twinlog *log, struct reading *reading)
 {
-    struct twinlog_report report;
     struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     reading->offset = 0;
-    rc = twl_state_read(log->io, &reading->state, &report);
+    rc = twl_state_read(log->io, &reading->state, NULL);
     twl_leave(&call);
     return rc == -ENOENT ? TWINLOG_ECORRUPT : rc; /* -ENOENT would say that there is no such name */
 }
