@@ -3,8 +3,7 @@
  * The public calls that take the directory of a log: they check the arguments and choose the I/O path.
  *
  * Opening takes the first rung of the ladder that opens the log. A kernel, a sandbox or a file system refuses a rung
- * when the ring is made, when the segment is opened, or when the marker group of the new epoch is written. At that
- * moment no record has been accepted yet, so the next rung can try again.
+ * at the latest when the marker group of the new epoch is written, so the next rung can try again.
  */
 #define _GNU_SOURCE
 #include "base/base.h"
@@ -22,26 +21,18 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-struct rung {
+/* The paths by which a group can reach stable storage, best first: all of them with direct I/O, then all without. Where
+ * io_uring works, a log may change to pwritev2 and back while it is open. */
+static const struct path {
     enum twinlog_io io;
-    bool is_direct;
-    bool is_automatic; /* tried for TWINLOG_IO_AUTO */
     const char *name;
+} ladder[] = {
+    { TWINLOG_IO_URING, "io_uring" },
+    { TWINLOG_IO_DSYNC, "RWF_DSYNC" },
+    { TWINLOG_IO_FDATASYNC, "fdatasync" },
+    { TWINLOG_IO_URING_LINKED, "io_uring linked to fdatasync" },
 };
-
-/* The paths by which a group can reach stable storage, best first. Where io_uring works, a log may change to pwritev2
- * and back while it is open. The linked form is not automatic because it was measured to be slower than a write that
- * carries its own sync: the kernel hands the fdatasync to another thread. */
-static const struct rung ladder[] = {
-    { TWINLOG_IO_URING, true, true, "io_uring, direct I/O" },
-    { TWINLOG_IO_DSYNC, true, true, "RWF_DSYNC, direct I/O" },
-    { TWINLOG_IO_FDATASYNC, true, true, "fdatasync, direct I/O" },
-    { TWINLOG_IO_URING, false, true, "io_uring, buffered" },
-    { TWINLOG_IO_DSYNC, false, true, "RWF_DSYNC, buffered" },
-    { TWINLOG_IO_FDATASYNC, false, true, "fdatasync, buffered" },
-    { TWINLOG_IO_URING_LINKED, true, false, "io_uring linked to fdatasync, direct I/O" },
-    { TWINLOG_IO_URING_LINKED, false, false, "io_uring linked to fdatasync, buffered" },
-};
+#define PATHS (sizeof(ladder) / sizeof(ladder[0]))
 
 /* Does a write that carries RWF_DSYNC reach stable storage, without another call? These pass the flag on to
  * generic_write_sync() or iomap_dio_complete(), which sync before the write returns; in memory there is nothing to
@@ -65,134 +56,104 @@ static bool syncs_writes(const char *dir)
     return false;
 }
 
-/* `may_change`: pwritev2() instead of io_uring while that is quicker. -EOPNOTSUPP if nothing would sync in this file
- * system. */
-static int create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
+static int refuse_directory(const struct twinlog_options *options, int error, const char *doing)
 {
-    /* -ECANCELED of a linked sync counts as one that never ran: no known file system answers with it */
-    if (kind != TWINLOG_IO_FDATASYNC && !syncs_writes(dir)) {
-        /* what is wrong with the directory is told first */
-        const int rc = twl_io_posix_create(dir, false, ret_io);
-        if (rc == 0)
-            (*ret_io)->ops->destroy(*ret_io);
-        return rc < 0 ? rc : -EOPNOTSUPP;
-    }
-    switch (kind) {
-    case TWINLOG_IO_URING:
-        return twl_io_uring_create(dir, may_change ? RING_OR_CALL : RING_DSYNC, ret_io);
-    case TWINLOG_IO_URING_LINKED:
-        return twl_io_uring_create(dir, RING_LINKED, ret_io);
-    case TWINLOG_IO_FDATASYNC:
-        return twl_io_posix_create(dir, false, ret_io);
-    default:
-        return twl_io_posix_create(dir, true, ret_io);
-    }
+    const bool lacks_parent = error == -ENOENT && !(options->flags & TWINLOG_MUST_EXIST);
+    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s%s",
+               doing, twinlog_strerror(error), lacks_parent ? "; its parent must exist" : "");
+    return error;
 }
 
-static bool is_wanted(const struct rung *rung, const struct twinlog_options *options)
+/* Makes the directory, unless it has to exist, and its name durable by a sync of its parent: even if it exists, because
+ * the process that made it may have died before this. *ret_doing: "cannot ..." */
+static int make_directory(const char *dir, bool must_exist, const char **ret_doing)
 {
-    if (rung->is_direct && (options->flags & TWINLOG_BUFFERED))
-        return false;
-    return options->io == TWINLOG_IO_AUTO ? rung->is_automatic : rung->io == options->io;
-}
-
-/* The name of a directory is durable once its parent is synced. *ret_doing: "cannot ..." */
-static int sync_parent(const char *dir, const char **ret_doing)
-{
-    const int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    *ret_doing = "create the log's directory";
+    if (!must_exist && mkdir(dir, 0777) < 0 && errno != EEXIST)
+        return -errno;
     *ret_doing = "open the log's directory";
+    const int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
+    *ret_doing = "sync the parent of the log's directory";
     const int parent = openat(fd, "..", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     const int rc = parent >= 0 && fsync(parent) == 0 ? 0 : -errno;
-    *ret_doing = "sync the parent of the log's directory";
     if (parent >= 0)
         close(parent);
     close(fd);
     return rc == -EACCES ? 0 : rc; /* the parent is not readable, so it cannot be synced */
 }
 
-static int refuse_directory(const struct twinlog_options *options, int error, const char *doing)
-{
-    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s: %s",
-               doing, twinlog_strerror(error));
-    return error;
-}
-
-static int make_directory(const char *dir, const struct twinlog_options *options)
-{
-    if ((options->flags & TWINLOG_MUST_EXIST) || mkdir(dir, 0777) == 0 || errno == EEXIST)
-        return 0;
-    int rc = -errno;
-    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
-               "cannot create the log's directory: %s; %s", twinlog_strerror(rc),
-               rc == -ENOENT ? "its parent must exist" : "choose another place");
-    return rc;
-}
-
 /* The groups of a log with a shared committer go through the ring of the committer, which syncs with the write. So the
  * log has no ring, and what the committer does not write it writes itself in the same way. */
-static enum twinlog_io in_shared_ring(enum twinlog_io kind)
+static int create_io(const char *dir, enum twinlog_io kind, const struct twinlog_options *options,
+                     struct io **ret_io)
 {
-    return kind == TWINLOG_IO_FDATASYNC ? kind : TWINLOG_IO_DSYNC;
+    /* -ECANCELED of a linked sync counts as one that never ran: no known file system answers with it */
+    if (kind == TWINLOG_IO_URING_LINKED && !options->committer)
+        return twl_io_uring_create(dir, RING_LINKED, ret_io);
+    if (kind == TWINLOG_IO_URING && !options->committer)
+        return twl_io_uring_create(dir, options->io == TWINLOG_IO_AUTO ? RING_OR_CALL : RING_DSYNC, ret_io);
+    return twl_io_posix_create(dir, kind != TWINLOG_IO_FDATASYNC, ret_io);
 }
 
-/* Opens the log on one rung. *ret_has_io: the rung itself was not refused. */
-static int open_on(const struct rung *rung, const char *dir, const struct twinlog_options *options,
-                   bool *ret_has_io, struct twinlog **ret_log)
+static int open_on(const char *dir, enum twinlog_io kind, bool is_direct,
+                   const struct twinlog_options *options, struct twinlog **ret_log)
 {
     struct twinlog_options own = *options;
     struct io *io;
-    own.io = rung->io;
-    if (!rung->is_direct)
+    own.io = kind;
+    if (!is_direct)
         own.flags |= TWINLOG_BUFFERED;
-    const enum twinlog_io kind = options->committer ? in_shared_ring(rung->io) : rung->io;
-    int rc = create_io(dir, kind, options->io == TWINLOG_IO_AUTO, &io);
-    *ret_has_io = rc == 0;
-    if (rc == 0)
-        return twl_log_open(io, &own, ret_log);
-    return io_is_refusal(rc) ? rc : refuse_directory(options, rc, "open the log's directory");
+    const int rc = create_io(dir, kind, options, &io);
+    return rc == 0 ? twl_log_open(io, &own, ret_log)
+                   : refuse_directory(options, rc, "open the log's directory");
+}
+
+/* The linked form is not automatic because it was measured to be slower than a write that carries its own sync: the
+ * kernel hands the fdatasync to another thread. */
+static bool is_wanted(enum twinlog_io kind, bool is_direct, const struct twinlog_options *options)
+{
+    if (is_direct && (options->flags & TWINLOG_BUFFERED))
+        return false;
+    return options->io == TWINLOG_IO_AUTO ? kind != TWINLOG_IO_URING_LINKED : kind == options->io;
 }
 
 static int climb(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
 {
-    const bool is_automatic = options->io == TWINLOG_IO_AUTO;
-    bool has_refusal = false, has_io = false;
+    const bool is_automatic = options->io == TWINLOG_IO_AUTO, syncs = syncs_writes(dir);
+    bool has_refusal = false;
     int rc = -ENOTSUP;
     char reason[160];
     snprintf(reason, sizeof(reason), "%s",
              !is_automatic        ? "as asked for"
              : options->committer ? "shared committer"
                                   : "the best path there is");
-    for (size_t i = 0; i < sizeof(ladder) / sizeof(ladder[0]); i++) {
-        const struct rung *rung = &ladder[i];
-        if (!is_wanted(rung, options))
+    for (size_t i = 0; i < 2 * PATHS; i++) {
+        const struct path *path = &ladder[i % PATHS];
+        const bool is_direct = i < PATHS, may_sync = syncs || path->io == TWINLOG_IO_FDATASYNC;
+        if (!is_wanted(path->io, is_direct, options))
             continue;
-        rc = open_on(rung, dir, options, &has_io, ret_log);
+        rc = may_sync ? open_on(dir, path->io, is_direct, options, ret_log) : -EOPNOTSUPP;
         if (rc == 0)
             twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
-        if (!has_refusal && !has_io && rc == -EOPNOTSUPP && !syncs_writes(dir))
-            snprintf(reason, sizeof(reason),
-                     "%s is only for file systems that are known to sync; "
-                     "fdatasync works everywhere",
-                     rung->name);
-        else if (!has_refusal)
-            snprintf(reason, sizeof(reason), "%s was refused: %s", rung->name, twinlog_strerror(rc));
+        if (!has_refusal)
+            snprintf(reason, sizeof(reason), "%s, %s %s%s", path->name, is_direct ? "direct I/O" : "buffered",
+                     may_sync ? "was refused: " : "is only for file systems that are known to sync",
+                     may_sync ? twinlog_strerror(rc) : "; fdatasync works everywhere");
         has_refusal = true;
     }
-    if (is_automatic && has_io) /* the last rung needs nothing special: a real failure */
+    if (is_automatic) /* the last rung needs nothing special: a real failure */
         return rc;
-    rc = is_automatic ? rc : -ENOTSUP;
-    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc, "%s", reason);
-    return rc;
+    twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, -ENOTSUP, "%s", reason);
+    return -ENOTSUP;
 }
 
 int twinlog_open(const char *dir, const struct twinlog_options *given, struct twinlog **ret_log)
 {
     struct twinlog_options options;
-    struct twinlog_report unwanted;
     struct twinlog *log;
     struct io *io;
     const char *doing;
@@ -201,19 +162,13 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     int rc = twl_options_normalise(given, &options);
     if (rc < 0)
         return rc;
-    if (!options.ret_report)
-        options.ret_report = &unwanted;
     if (options.flags & TWINLOG_READ_ONLY) {
         rc = twl_io_posix_create(dir, false, &io);
         return rc < 0 ? refuse_directory(&options, rc, "open the log's directory")
                       : twl_log_open(io, &options, ret_log);
     }
-    rc = make_directory(dir, &options);
-    if (rc < 0)
-        return rc;
-    /* Even if it exists: the process that made it may have died before this. And before the threads of the log have
-     * work for the disk, which this would wait for. */
-    rc = sync_parent(dir, &doing);
+    /* before the threads of the log have work for the disk, which the sync would wait for */
+    rc = make_directory(dir, options.flags & TWINLOG_MUST_EXIST, &doing);
     if (rc < 0)
         return refuse_directory(&options, rc, doing);
     rc = climb(dir, &options, &log);
@@ -306,10 +261,7 @@ static int open_both(const char *dir, const char *new_dir, struct io **ret_io, s
     int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return rc;
-    if (mkdir(new_dir, 0777) < 0 && errno != EEXIST)
-        rc = -errno;
-    if (rc == 0)
-        rc = sync_parent(new_dir, &doing);
+    rc = make_directory(new_dir, false, &doing);
     if (rc == 0)
         rc = twl_io_posix_create(new_dir, false, &to);
     if (rc == 0) {
