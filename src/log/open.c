@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a log.
+ * Opening a log, for writing by the steps of the tables below. A dead writer's last write has landed before the
+ * segments are read (I9); what is kept is synced, and the directory (I6); the marker of a new epoch makes what lies
+ * behind it unreadable for good (I4). All reads come from the disk: the page cache may show data that a failed sync has
+ * lost.
  *
- * For writing: take the writer's lock; read the state file; load the set of segments after a dead writer's last
- * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
- * marker, synced, so that what lies behind it can never be read again (I4). All reads come from the disk,
- * past the page cache, which may show data that a failed sync has lost; the marker overwrites what it shows at the end.
- * Only then may a thread append.
- *
- * If opening fails, all resources are released. At most these changes remain: a file "writer.lock", a state
- * file that says what was already so, settled open groups (settle.c), spares made or removed, or the marker
- * of a new epoch. None of them adds or removes a record of the log.
+ * An opening that fails releases all resources. What it may have changed neither adds nor removes a record.
  */
 #define _GNU_SOURCE
 #include "log/handle.h"
@@ -49,11 +44,6 @@ static bool is_mapped(const struct opening *o)
 static bool is_durable(const struct opening *o)
 {
     return !is_mapped(o);
-}
-
-static bool is_shared(const struct opening *o)
-{
-    return o->log->options.mode == TWINLOG_MODE_SHARED;
 }
 
 static bool is_new(const struct opening *o)
@@ -148,7 +138,7 @@ static int take_shared_lock(struct opening *o)
 static int take_lock(struct opening *o)
 {
     struct twinlog *log = o->log;
-    if (is_shared(o))
+    if (log->options.mode == TWINLOG_MODE_SHARED)
         return take_shared_lock(o);
     log->shared = &log->own_shared;
     if (is_mapped(o))
@@ -284,20 +274,21 @@ static int make_state(struct opening *o)
 /* The first segment continues nothing, so its header says where it starts. */
 static int create_first_segment(struct opening *o)
 {
+    struct segment_entry *entry = calloc(1, sizeof(*entry));
     struct segment_plan plan;
+    if (!entry)
+        return -ENOMEM;
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
     plan.start_lsn = 1;
     plan.is_mapped = false;
     o->recovery.offset = SEGMENT_DATA_OFFSET;
-    return twl_segment_create(o->log->io, &plan, &o->active, NULL);
-}
-
-static int open_locked(struct opening *o, size_t index, struct segment *ret_segment)
-{
-    int rc = twl_segment_open(o->log->io, o->set.entries[index].name, o->open_flags, DEAD_WRITER_WAIT_MS,
-                              ret_segment, NULL);
-    if (rc == 0) /* or writing to it may take space; if there is none, an error will come in time */
-        io_allocate(ret_segment->file, ret_segment->header.bytes, IO_ALLOCATE_OWN);
+    twl_segment_set_free(&o->set);
+    o->set =
+        (struct segment_set){ .entries = entry, .started = 1, .first_lsn = 1, .max_number = plan.number };
+    const int rc = twl_segment_create(o->log->io, &plan, &o->active, NULL);
+    *entry = (struct segment_entry){ .header = o->active.header, .is_known = true, .first_lsn = 1 };
+    memcpy(entry->name, o->active.name, sizeof(entry->name));
+    twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
     return rc;
 }
 
@@ -309,12 +300,15 @@ static int open_locked(struct opening *o, size_t index, struct segment *ret_segm
 static int keep_what_is_there(struct opening *o)
 {
     struct io *io = o->log->io;
-    int rc = open_locked(o, o->recovery.index, &o->active);
-    if (rc == 0) {
-        o->active.summary = o->summary;
-        o->summary = NULL;
-    }
-    if (rc == 0 && segment_is_mapped(&o->active.header)) /* in a mapped log no records are written to it */
+    int rc = twl_segment_open(io, o->set.entries[o->recovery.index].name, o->open_flags, DEAD_WRITER_WAIT_MS,
+                              &o->active, NULL);
+    if (rc < 0)
+        return rc;
+    o->active.summary = o->summary;
+    o->summary = NULL;
+    /* or writing to it may take space; if there is none, an error will come in time */
+    io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
+    if (segment_is_mapped(&o->active.header)) /* in a mapped log no records are written to it */
         rc = twl_segment_reserve(&o->active, o->recovery.offset, !is_mapped(o));
     if (rc == 0)
         rc = io_sync(o->active.file);
@@ -339,63 +333,43 @@ static int look_into_cache(struct opening *o)
     return rc;
 }
 
-static uint64_t newest_epoch(const struct opening *o)
-{
-    /* readers ignore the one that was left; a power cut may have taken its marker */
-    uint64_t number = max_u64(o->recovery.position.epoch.number, o->log->shared->left_epoch);
-    for (size_t i = 0; i < o->set.started; i++)
-        number = max_u64(number, o->set.entries[i].header.epoch);
-    return number;
-}
-
 /* No log reaches these numbers by counting, but such a number may have been written. Records behind the
  * last number would be acknowledged and not found again. */
-static int check_numbers(struct opening *o)
-{
-    uint64_t largest = max_u64(o->set.max_sequence, o->set.max_number);
-    largest = max_u64(largest, o->recovery.position.next_lsn);
-    if (largest <= MOST_NUMBER && newest_epoch(o) < UINT32_MAX)
-        return 0;
-    return refuse_opening(
-        o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
-        "the numbers of its records, segments, files or epochs are used up; begin a new log");
-}
-
 static int choose_epoch(struct opening *o)
 {
-    struct epoch *epoch = &o->log->epoch;
-    epoch->number = (uint32_t)newest_epoch(o) + 1;
-    return o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
+    struct twinlog *log = o->log;
+    const struct position *end = &o->recovery.position;
+    const uint64_t largest = max_u64(max_u64(o->set.max_sequence, o->set.max_number), end->next_lsn);
+    /* readers ignore the one that was left; a power cut may have taken its marker */
+    uint64_t newest = max_u64(end->epoch.number, log->shared->left_epoch);
+    for (size_t i = 0; i < o->set.started; i++)
+        newest = max_u64(newest, o->set.entries[i].header.epoch);
+    if (largest > MOST_NUMBER || newest >= UINT32_MAX)
+        return refuse_opening(
+            o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
+            "the numbers of its records, segments, files or epochs are used up; begin a new log");
+    log->epoch.number = (uint32_t)newest + 1;
+    return log->io->ops->random(log->io, &log->epoch.salt, sizeof(log->epoch.salt));
 }
 
 /* A mapped segment must be mapped from its first byte on, and any other segment must not be. */
-static bool has_unfit_spares(const struct opening *o)
+static int remove_unfit_spares(struct opening *o)
 {
     bool is_unfit = is_mapped(o) && o->set.spares > 0;
     for (size_t i = o->set.started; i < o->set.started + o->set.spares; i++)
         is_unfit = is_unfit || segment_is_mapped(&o->set.entries[i].header);
-    return is_unfit;
-}
-
-static int remove_spares(struct opening *o)
-{
-    return twl_settle_without_spares(o->log->io, &o->set);
+    return is_unfit ? twl_settle_without_spares(o->log->io, &o->set) : 0;
 }
 
 static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
-    struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
-    struct segment_set first_set = { .entries = &first, .started = 1, .max_number = 1 };
-    memcpy(first.name, o->active.name, sizeof(first.name));
-    if (is_new(o))
-        o->set.max_number = 1;
-    else /* it may just have got longer, and a trim by bytes counts it */
-        o->set.entries[o->recovery.index].file_bytes = o->active.file_bytes;
+    /* it may just have got longer, and a trim by bytes counts it */
+    o->set.entries[o->recovery.index].file_bytes = o->active.file_bytes;
     struct keeper_config config = {
         .io = log->io,
         .statistics = log->shared->statistics,
-        .set = is_new(o) ? &first_set : &o->set,
+        .set = &o->set,
         .max_bytes = log->options.segment_bytes,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
         .spares = is_mapped(o) ? 0 : log->options.spare_segments,
@@ -530,8 +504,8 @@ static int make_good(void *context, struct state *state)
 {
     const struct opening *o = context;
     const bool had_wish = twl_state_remove(state, STATE_VALUE, STATE_TRIM_NAME) == 0; /* of a writer before */
-    return (is_old(o) && twl_state_settle(state, o->set.entries[0].header.sequence, o->set.first_lsn,
-                                          o->recovery.position.next_lsn - 1)) ||
+    return twl_state_settle(state, o->set.entries[0].header.sequence, o->set.first_lsn,
+                            o->recovery.position.next_lsn - 1) ||
            had_wish;
 }
 
@@ -545,17 +519,14 @@ static int settle_state(struct opening *o)
 static int publish(struct opening *o)
 {
     struct twinlog *log = o->log;
-    if (is_new(o))
-        twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
-    else if (o->report.action == TWINLOG_WOULD_TRUNCATE)
+    if (o->report.action == TWINLOG_WOULD_TRUNCATE)
         o->report.action = TWINLOG_DID_TRUNCATE;
-    uint64_t first_lsn = is_new(o) ? 1 : o->set.first_lsn;
-    atomic_store(&log->first_lsn, first_lsn);
+    atomic_store(&log->first_lsn, o->set.first_lsn);
     set_engine(log);
     atomic_store(&log->shared->statistics->io, log->options.io);
     atomic_store(&log->shared->statistics->is_direct, !(log->options.flags & TWINLOG_BUFFERED));
     twl_page_publish(log->shared, log->options.mode,
-                     log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
+                     log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, o->set.first_lsn,
                      o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
     if (log->commit)
@@ -589,13 +560,12 @@ static const struct step open_steps[] = {
     { check_names, "look at a segment", NULL },
     { settle_open_groups, "settle open groups", NULL },
     { find_end, "open the log", NULL },
-    { check_numbers, NULL, NULL },
     { choose_epoch, "get random bytes", NULL },
     { make_state, "create the state file", NULL },
-    { create_first_segment, "create the first segment", is_new },
     { keep_what_is_there, "sync the newest segment", is_old },
+    { create_first_segment, "create the first segment", is_new },
     { look_into_cache, "read the last block", NULL },
-    { remove_spares, "remove the spare segments", has_unfit_spares },
+    { remove_unfit_spares, "remove the spare segments", NULL },
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
     { make_room, "make the next segment", is_mapped },
