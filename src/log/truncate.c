@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removing from the end: truncation and reset.
- *
- * Nothing is overwritten. A new segment says in its header at which LSN it starts and which group it
- * continues. When it is durable under its name, the truncation is done: what older segments hold of that LSN
- * and later ones is dead, even after a crash (I4). A reset is a truncation to a segment that continues nothing.
- * The writer goes on in that segment, in a new epoch.
+ * Removing from the end: truncation and reset. Nothing is overwritten. A new segment, in which the writer goes on in a
+ * new epoch, says in its header at which LSN it starts and which group it continues; in a reset it continues nothing.
+ * When it is durable under its name, what older segments hold of that LSN and later ones is dead (I4).
  */
 #include "log/handle.h"
 
@@ -13,49 +10,38 @@
 
 #define MOST_LSN INT64_MAX /* limit of a reset; a larger number leaves too few LSNs */
 
-/* Where the kept part ends. */
-struct truncate {
+struct truncation {
+    struct twinlog *log;
     uint64_t next_lsn; /* LSN of the next record */
-    uint64_t previous; /* sequence of the segment that holds the preceding record; 0 = nothing is kept */
+    bool is_reset;     /* nothing is kept, wherever the log ends */
+    uint64_t previous; /* sequence of the segment that holds the last record that is kept; 0 = none is */
     uint32_t chain;    /* chain of the group that holds it */
+    bool is_paused, is_stopped, is_done; /* the log; the commit path; all but the state file */
 };
 
-/* Reads the segment up to that record. */
-static int find_group(struct twinlog *log, struct segment_set *set, uint64_t last_lsn,
-                      struct truncate *truncate)
+/* Reads the segment up to the last record that is kept. */
+static int find_group(struct truncation *truncation, struct segment_set *set)
 {
-    int64_t index = twl_segment_set_find(log->io, set, last_lsn);
+    struct io *io = truncation->log->io;
+    const uint64_t last_lsn = truncation->next_lsn - 1;
+    int64_t index = twl_segment_set_find(io, set, last_lsn);
     if (index < 0)
         return (int)index;
     const struct segment_entry *entry = &set->entries[index];
     struct segment segment;
-    int rc = twl_segment_open_entry(log->io, entry, &segment);
+    int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
     struct segment_iter cursor = { 0 };
     twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
     rc = twl_iter_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
     if (rc > 0) {
-        truncate->previous = entry->header.sequence;
-        truncate->chain = twl_group_chain(&cursor.group);
+        truncation->previous = entry->header.sequence;
+        truncation->chain = twl_group_chain(&cursor.group);
     }
     twl_iter_free(&cursor);
     twl_segment_close(&segment);
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
-}
-
-static int find_truncation(struct twinlog *log, uint64_t last_lsn, struct truncate *ret_truncation)
-{
-    struct segment_set set;
-    *ret_truncation = (struct truncate){ .next_lsn = last_lsn + 1 };
-    if (last_lsn + 1 == atomic_load(&log->first_lsn))
-        return 0;
-    int rc = twl_keeper_set(log->keeper, &set);
-    if (rc < 0)
-        return rc;
-    rc = find_group(log, &set, last_lsn, ret_truncation);
-    twl_segment_set_free(&set);
-    return rc;
 }
 
 /* After any failure the truncation has happened, or may have happened. */
@@ -67,8 +53,9 @@ static int poison(struct twinlog *log, int error)
 }
 
 /* Called while the commit path is stopped. */
-static int go_on_at(struct twinlog *log, const struct truncate *truncate)
+static int go_on(const struct truncation *truncation)
 {
+    struct twinlog *log = truncation->log;
     struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
     struct segment segment;
     bool is_in_doubt = false;
@@ -76,17 +63,17 @@ static int go_on_at(struct twinlog *log, const struct truncate *truncate)
         return -EOVERFLOW;
     int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
     if (rc == 0)
-        rc = twl_keeper_restart(log->keeper, truncate->next_lsn, truncate->previous, truncate->chain,
+        rc = twl_keeper_restart(log->keeper, truncation->next_lsn, truncation->previous, truncation->chain,
                                 old.number, &segment, &is_in_doubt);
     if (rc < 0)
         return is_in_doubt ? poison(log, rc) : rc;
     log->epoch = epoch;
-    if (truncate->previous == 0)
-        atomic_store(&log->first_lsn, truncate->next_lsn);
+    if (truncation->previous == 0)
+        atomic_store(&log->first_lsn, truncation->next_lsn);
     twl_page_publish(log->shared, TWINLOG_MODE_DURABLE, epoch.number, atomic_load(&log->first_lsn),
-                     truncate->next_lsn - 1);
-    const struct position position = { .next_lsn = truncate->next_lsn,
-                                       .chain = truncate->chain,
+                     truncation->next_lsn - 1);
+    const struct position position = { .next_lsn = truncation->next_lsn,
+                                       .chain = truncation->chain,
                                        .epoch = old };
     twl_commit_restart(log->commit, &segment, &position, epoch);
     rc = twl_commit_write_marker(log->commit, GROUP_START);
@@ -94,18 +81,28 @@ static int go_on_at(struct twinlog *log, const struct truncate *truncate)
     return rc < 0 ? poison(log, rc) : 0;
 }
 
-/* `is_reset`: nothing is kept, wherever the log ends. Called while the commit path is stopped. */
-static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+/* Called while the commit path is stopped. */
+static int truncate_log(struct truncation *truncation)
 {
-    struct truncate truncate = { .next_lsn = next_lsn };
-    int rc = 0;
-    if (!is_reset && next_lsn > twl_commit_last_lsn(log->commit))
+    struct twinlog *log = truncation->log;
+    const uint64_t first_lsn = atomic_load(&log->first_lsn);
+    struct segment_set set;
+    if (truncation->is_reset)
+        return go_on(truncation);
+    if (truncation->next_lsn > twl_commit_last_lsn(log->commit))
         return 0;
-    if (!is_reset && next_lsn < atomic_load(&log->first_lsn))
+    if (truncation->next_lsn < first_lsn)
         return TWINLOG_ETRIMMED;
-    if (!is_reset)
-        rc = find_truncation(log, next_lsn - 1, &truncate);
-    return rc < 0 ? rc : go_on_at(log, &truncate);
+    if (truncation->next_lsn > first_lsn) {
+        int rc = twl_keeper_set(log->keeper, &set);
+        if (rc < 0)
+            return rc;
+        rc = find_group(truncation, &set);
+        twl_segment_set_free(&set);
+        if (rc < 0)
+            return rc;
+    }
+    return go_on(truncation);
 }
 
 /* A cursor that stayed beyond the end would claim to have seen records that are appended there later. The head moves if
@@ -124,14 +121,6 @@ static int move_cursors(struct twinlog *log, struct state *state)
     return 1;
 }
 
-struct truncation {
-    struct twinlog *log;
-    uint64_t next_lsn;
-    bool is_reset;
-    bool is_paused, is_stopped,
-        is_done; /* the log; the commit path; the truncation, but for the state file */
-};
-
 /* Called inside the change of the state file: another process that is stopped in a change of its own lets this one wait
  * while appends go on. */
 static int stop_and_truncate(void *context, struct state *state)
@@ -143,7 +132,7 @@ static int stop_and_truncate(void *context, struct state *state)
     int rc = twl_commit_stop(log->commit);
     truncation->is_stopped = rc == 0;
     if (rc == 0)
-        rc = truncate_log(log, truncation->next_lsn, truncation->is_reset);
+        rc = truncate_log(truncation);
     if (rc < 0)
         return rc;
     truncation->is_done = true;
