@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * All ways to append: blocking, with terms, without waiting. All of them accept a batch; they
- * differ in which thread waits for it.
- */
+/* All ways to append: each accepts a batch; they differ in which thread waits for it. */
 #define _GNU_SOURCE
 #include "base/versioned.h"
 #include "log/handle.h"
@@ -82,14 +79,6 @@ static void prepare(struct twinlog *log, const struct terms *terms)
         twl_commit_need_committer(log->commit);
 }
 
-/* A try found no room: makes sure that a committer exists, so that a later try finds some. */
-static int after_try(struct twinlog *log, const struct terms *terms, int rc)
-{
-    if (terms->is_try && rc == -EAGAIN && log->commit)
-        twl_commit_need_committer(log->commit);
-    return rc;
-}
-
 /* Waits until the accepted record `lsn` has reached the level of the terms. */
 static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
@@ -139,7 +128,9 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
         if (rc == 0) {
             read.called_ns = twl_commit_called();
             prepare(log, &read);
-            rc = after_try(log, &read, log->ops->append(log->engine, &batch, &read, &lsn));
+            rc = log->ops->append(log->engine, &batch, &read, &lsn);
+            if (rc == -EAGAIN && log->commit) /* a committer makes room for a later try */
+                twl_commit_need_committer(log->commit);
         }
         twl_leave(&call);
     }
@@ -193,33 +184,25 @@ int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn)
     return skip(log, next_lsn, FILLER_LOST);
 }
 
-static int wait_inside(struct twinlog *log, uint64_t lsn, const struct terms *terms)
-{
-    struct call call;
-    int rc = twl_enter_on_terms(log, INSIDE_COMMIT, terms, &call);
-    if (rc == -EROFS)
-        return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
-    if (rc == -ETIMEDOUT && lsn <= twinlog_durable_lsn(log))
-        return 0;
-    if (rc < 0)
-        return rc;
-    rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, terms) : -EINVAL;
-    twl_leave(&call);
-    return rc;
-}
-
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
 {
     const struct terms terms = { .level = level_of(log, (uint32_t)level), .deadline_ns = deadline_ns };
-    struct call call;
+    struct call call, visit;
     if ((unsigned)level > TWINLOG_LEVEL_DURABLE)
         return -EINVAL;
-    int rc =
-        twl_enter(log, INSIDE_OTHER, &call); /* a close waits for what is looked at after a time-out, too */
+    /* a close waits for what is looked at after a time-out, too */
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
-    rc = wait_inside(log, lsn, &terms);
-    twl_leave(&call);
+    rc = twl_enter_on_terms(log, INSIDE_COMMIT, &terms, &call);
+    if (rc == 0) {
+        rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, &terms) : -EINVAL;
+        twl_leave(&call);
+    } else if (rc == -EROFS || rc == -ETIMEDOUT) {
+        const int otherwise = rc == -EROFS ? -EINVAL : rc;
+        rc = lsn <= twinlog_durable_lsn(log) ? 0 : otherwise;
+    }
+    twl_leave(&visit);
     return rc;
 }
 

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gate of an open log: every call goes in and out through it.
+ * The gate of an open log: every call goes in and out through it, and is counted in one word. A close waits until none
+ * is left. A truncation waits for those that use the commit path, and holds up new ones, which still count for a close.
  *
- * The calls inside are counted in one word. A close waits until none is left. A truncation waits only for those that
- * use the commit path, and holds up new ones; what it holds up still counts for a close.
- *
- * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever. So each
- * call disables cancellation from its beginning to its end.
+ * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever.
  */
 #include "log/handle.h"
 

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Watching a log that another process writes: its counters and timings are in the file of the shared page, so they
- * are read as they are, whatever the writer does. The contents are trusted for display only.
- */
+/* Watching a log that another process writes, by the statistics behind the shared page: trusted for display only. */
 #define _GNU_SOURCE
 #include "base/versioned.h"
 #include "log/handle.h"
