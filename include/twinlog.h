@@ -9,11 +9,9 @@
  * twinlog_admin.h has the calls that look after a log; the manual pages have all errors.
  *
  *  - One process writes a log, a second one gets -EBUSY; with TWINLOG_MODE_SHARED 255 may write.
- *    Any number read it. The device must honour flush requests, and locks must work, which they do
- *    not on every network file system.
- *  - A handle belongs to the process that opened it. In a forked child each call on it returns
- *    TWINLOG_EFORKED, an LSN call 0; a close frees nothing. fork() closes the files of all handles
- *    in the child, so a child keeps no log locked.
+ *    Any number read it. Flush requests and locks must work; network file systems may lack locks.
+ *  - In a forked child each call on the parent's handle returns TWINLOG_EFORKED, an LSN call 0; a
+ *    close frees nothing. fork() closes the handles' files there, so a child keeps no log locked.
  *  - The library handles SIGBUS and passes on signals that are not for it: the process survives if
  *    another program shortens a mapped file. Ignore SIGXFSZ if RLIMIT_FSIZE may drop below the
  *    size of an open file: writing it poisons the log. The library never prints and never exits.
@@ -257,8 +255,8 @@ int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, ui
 /* Returns when all that was accepted before is durable. After a failed sync none succeeds. */
 int twinlog_sync(struct twinlog *log);
 uint64_t twinlog_deadline(uint32_t timeout_ms); /* so long from now, CLOCK_MONOTONIC; never 0 */
-/* A token, zero at first: cancel ends each call on `log` with it, also later ones. Any thread, not
- * a signal handler. Must outlive those calls. */
+/* A token, zero at first: cancel ends each call on `log` with it, also later ones; not from a signal
+ * handler. Must outlive those calls. */
 struct twinlog_cancel {
     uint32_t is_canceled;
 };
@@ -477,8 +475,7 @@ struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 /* Copies the record `lsn` to `data`, which has `room` bytes, and fills in *ret_record, with `data`.
  * Any thread; sees what a reader sees. -ENOBUFS: larger; ret_record->size is set, ->data NULL.
- * -ERANGE: not appended, not durable yet, or truncated. -ENOENT: a filler; -ENODATA: of a lost
- * record. */
+ * -ERANGE: none yet, not durable yet, or truncated. -ENOENT: a filler; -ENODATA: of a lost one. */
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog - looking after a log: what an open log does and where its time goes, logs of other
- * processes, what is on the disk and whether it is sound, copies, and repair.
- * What twinlog.h says of all calls holds here.
+ * twinlog - looking after a log, from inside and outside. What twinlog.h says of all calls holds.
  */
 #ifndef TWINLOG_ADMIN_H
 #define TWINLOG_ADMIN_H
@@ -14,8 +12,7 @@ extern "C" {
 #endif
 
 /* ---- an open log ---- */
-/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of
- * mapped bytes. */
+/* Counters start at open. In a mapped mode there are no groups, and syncs are of mapped bytes. */
 struct twinlog_stat {
     uint32_t size;
     uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
@@ -52,12 +49,10 @@ struct twinlog_histogram {
     uint64_t count, sum, max;
     uint64_t buckets[TWINLOG_BUCKETS]; /* the last one also holds what is larger */
 };
-/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are
- * none. */
+/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0: there are none. */
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
 
-/* Where the time goes, in nanoseconds, since open: every group is timed, and of the appends one in
- * sample_interval. */
+/* Where the time goes, in nanoseconds, since open: of each group, and one in sample_interval appends. */
 struct twinlog_timings {
     uint32_t size;
     uint32_t sample_interval;
@@ -178,10 +173,9 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
  * options->before_lsn and flags; other limits are -EINVAL. The writer looks once a second, on a
  * full disk and when it is idle, too; in the shared mode any process does that has a thread.
  * Returns 0 when it has, or its error; *ret_first_lsn (may be NULL) is then the oldest record that
- * is kept: a cursor may hold the rest. -ESRCH: there is no writer, or it has gone meanwhile: open
- * the log, and trim it. -ETIMEDOUT: not within timeout_ms; the writer does it later, unless it
- * ends. -EAGAIN: it was opening the log all that time. -ENOTSUP: memory cannot be shared here.
- * -EACCES: its files cannot be written. */
+ * is kept: a cursor may hold the rest. -ESRCH: no writer, or it has gone: open the log, and trim
+ * it. -ETIMEDOUT: not within timeout_ms; the writer does it later, unless it ends. -EAGAIN: it was
+ * opening the log all that time. -ENOTSUP: no memory can be shared. -EACCES: no right to write. */
 int twinlog_ask_trim(const char *dir, const struct twinlog_trim_options *options, int timeout_ms,
                      uint64_t *ret_first_lsn);
 
@@ -206,10 +200,9 @@ struct twinlog_backup_result {
 #define TWINLOG_BACKUP_RESULT_INIT twinlog_initial(twinlog_backup_result)
 /* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir`
  * when the call began, cursors and values included; durable on return. From any process, beside a
- * live writer. Sealed segments are hard links where possible, else copies; neither
- * log can change the other through a link. A copy that was interrupted is refused by every open.
- * -ENOTEMPTY, -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are checked).
- * `ret_result` may be NULL, also of a repair. */
+ * live writer. Sealed segments are hard links where possible, else copies; neither log can change
+ * the other through a link. An interrupted copy is refused by every open. -ENOTEMPTY, -EBUSY when
+ * trims outran it, TWINLOG_ECORRUPT (copied bytes are checked). `ret_result` may be NULL, here and below. */
 int twinlog_backup(const char *dir, const char *new_dir,
                    const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result);
