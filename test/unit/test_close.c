@@ -307,6 +307,7 @@ static void expect_closed_after(const struct held_call *call, unsigned hold)
 static void finish_close(void)
 {
     struct twinlog_request *done;
+    ck_assert(!held_reader || held.closed == -EBUSY); /* else it is left of a log that is gone */
     twinlog_reader_close(held_reader);
     twinlog_consumer_close(consumer);
     held_reader = NULL;
