@@ -68,14 +68,38 @@ static uint64_t fill_buffers(struct twinlog *log)
     return last;
 }
 
+/* An append in a thread of its own. */
 struct queued {
     pthread_t thread;
     struct twinlog *log;
     size_t size;
-    struct twinlog_cancel cancel;
+    const struct twinlog_cancel *cancel;
     int result;
     uint64_t lsn;
 };
+
+static void *append_queued(void *argument)
+{
+    struct queued *queued = argument;
+    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
+
+    terms.cancel = queued->cancel;
+    queued->result = append(queued->log, queued->size, terms, &queued->lsn);
+    return NULL;
+}
+
+static void start_append(struct queued *queued, struct twinlog *log, size_t size,
+                         const struct twinlog_cancel *cancel)
+{
+    *queued = (struct queued){ .log = log, .size = size, .cancel = cancel, .result = 1 };
+    queued->thread = start_thread(append_queued, queued);
+}
+
+static int join_append(struct queued *queued)
+{
+    ck_assert_int_eq(pthread_join(queued->thread, NULL), 0);
+    return queued->result;
+}
 
 /* How many wait for room. */
 static unsigned count_line(struct twinlog *log)
@@ -159,42 +183,6 @@ TEST(a_try_is_not_refused_at_the_end_of_a_segment_while_a_spare_is_ready)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &lsn), 0);
     ck_assert_uint_eq(lsn, count);
-}
-
-CASE("tries that are repeated", gate_set_up, logdir_remove);
-
-static void append_by_tries(struct twinlog *log, size_t size)
-{
-    uint64_t lsn;
-
-    AWAIT(append(log, size, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
-}
-
-static _Atomic bool is_done;
-
-static void *pause_again_and_again(void *argument)
-{
-    struct twinlog *log = argument;
-
-    while (!atomic_load(&is_done))
-        if (twinlog_truncate(log, UINT64_MAX - 1) != 0) /* of nothing */
-            return "refused";
-    return NULL;
-}
-
-TEST(a_try_that_a_truncation_refuses_succeeds_later)
-{
-    struct twinlog *log = log_open(NULL);
-    void *wrong;
-
-    atomic_store(&is_done, false);
-    pthread_t thread = start_thread(pause_again_and_again, log);
-    for (unsigned i = 0; i < 500; i++)
-        append_by_tries(log, 100);
-    atomic_store(&is_done, true);
-    ck_assert_int_eq(pthread_join(thread, &wrong), 0);
-    ck_assert_ptr_null(wrong);
-    log_close(log);
 }
 
 CASE("deadlines", gate_set_up, logdir_remove);
@@ -307,52 +295,24 @@ CASE("cancelling", gate_set_up, logdir_remove);
 
 #define CANCELED 8u
 
-struct canceled {
-    pthread_t thread;
-    struct twinlog *log;
-    const struct twinlog_cancel *cancel;
-    size_t size;
-    int result;
-    uint64_t lsn;
-};
-
-static _Atomic unsigned started;
-
-static void *append_until_canceled(void *argument)
-{
-    struct canceled *one = argument;
-    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
-
-    terms.cancel = one->cancel;
-    atomic_fetch_add(&started, 1);
-    one->result = append(one->log, one->size, terms, &one->lsn);
-    return NULL;
-}
-
 /* Those with a record that has a place, and those that wait for one. */
 TEST_LOOP(one_token_cancels_many_calls, 2)
 {
     struct twinlog *log = open_small(0);
     const uint64_t last = _i ? fill_buffers(log) : 0;
-    struct canceled canceled[CANCELED];
+    struct queued canceled[CANCELED];
     struct twinlog_cancel cancel = { 0 };
-    uint64_t lsns = 0;
 
     gate_shut();
-    atomic_store(&started, 0);
-    for (unsigned i = 0; i < CANCELED; i++) {
-        canceled[i] = (struct canceled){ .log = log, .cancel = &cancel, .size = _i ? 7000 : 100 };
-        canceled[i].thread = start_thread(append_until_canceled, &canceled[i]);
-    }
-    AWAIT(atomic_load(&started) == CANCELED && (_i || twinlog_last_lsn(log) == CANCELED));
+    for (unsigned i = 0; i < CANCELED; i++)
+        start_append(&canceled[i], log, _i ? 7000 : 100, &cancel);
+    AWAIT(_i ? count_line(log) == CANCELED : twinlog_last_lsn(log) == CANCELED);
     ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
     for (unsigned i = 0; i < CANCELED; i++) {
-        pthread_join(canceled[i].thread, NULL);
-        ck_assert_int_eq(canceled[i].result, -ECANCELED);
+        ck_assert_int_eq(join_append(&canceled[i]), -ECANCELED);
         ck_assert_int_eq(canceled[i].lsn == 0, _i);
-        lsns += canceled[i].lsn > 0;
     }
-    ck_assert_uint_eq(twinlog_last_lsn(log), _i ? last : lsns);
+    ck_assert_uint_eq(twinlog_last_lsn(log), _i ? last : CANCELED);
     gate_open();
     ck_assert_int_eq(twinlog_sync(log), 0); /* what has a place becomes durable all the same */
     ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
@@ -382,63 +342,31 @@ TEST(a_canceled_token_stays_canceled)
 
 CASE("one behind the other", gate_set_up, logdir_remove);
 
-#define LARGEST (4u << 20)
 #define FEW 16u
-
-static struct twinlog *pair_log;
-
-static void *append_largest(void *argument)
-{
-    static unsigned char largest[LARGEST];
-
-    *(int *)argument = twinlog_append(pair_log, largest, sizeof(largest), NULL);
-    return NULL;
-}
-
-static void *append_one(void *argument)
-{
-    *(int *)argument = twinlog_append(pair_log, bytes, 100, NULL);
-    return NULL;
-}
 
 /* 4 MiB and small ones, one of which is being written. A record that comes meanwhile is in the next group: so no call
  * waits for more than the write that is going on and its own, whichever was there first. */
 TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
 {
-    pthread_t first, threads[FEW];
-    int result = 1, results[FEW];
+    struct queued first, others[FEW];
     uint64_t groups;
 
-    pair_log = gate_log(&LOG_OPTIONS(.segment_bytes = 64 * KIB * KIB));
+    struct twinlog *log = gate_log(&LOG_OPTIONS(.segment_bytes = 64 * KIB * KIB));
     for (unsigned i = 0; i < 3; i++) /* the first segments are small */
-        append_largest(&result);
-    ck_assert_int_eq(result, 0);
-    groups = log_stat(pair_log).groups;
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    groups = log_stat(log).groups;
     gate_shut();
-    first = start_thread(_i ? append_largest : append_one, &result);
+    start_append(&first, log, _i ? sizeof(bytes) : 100, NULL);
     gate_await();
     for (unsigned i = 0; i < FEW; i++)
-        ck_assert_int_eq(
-            pthread_create(&threads[i], NULL, _i || i != FEW / 2 ? append_one : append_largest, &results[i]),
-            0);
-    AWAIT(twinlog_last_lsn(pair_log) == 4 + FEW);
+        start_append(&others[i], log, _i || i != FEW / 2 ? 100 : sizeof(bytes), NULL);
+    AWAIT(twinlog_last_lsn(log) == 4 + FEW);
     gate_open();
-    ck_assert_int_eq(pthread_join(first, NULL), 0);
-    ck_assert_int_eq(result, 0);
-    for (unsigned i = 0; i < FEW; i++) {
-        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
-        ck_assert_int_eq(results[i], 0);
-    }
-    ck_assert_uint_eq(log_stat(pair_log).groups, groups + 2);
-    log_close(pair_log);
-}
-
-static void *append_queued(void *argument)
-{
-    struct queued *queued = argument;
-
-    queued->result = twinlog_append(queued->log, bytes, queued->size, &queued->lsn);
-    return NULL;
+    ck_assert_int_eq(join_append(&first), 0);
+    for (unsigned i = 0; i < FEW; i++)
+        ck_assert_int_eq(join_append(&others[i]), 0);
+    ck_assert_uint_eq(log_stat(log).groups, groups + 2);
+    log_close(log);
 }
 
 #define QUEUED 5u
@@ -450,14 +378,12 @@ TEST(the_first_to_wait_is_the_first_served)
 
     fill_buffers(log);
     for (unsigned i = 0; i < QUEUED; i++) {
-        queued[i] = (struct queued){ .log = log, .size = i % 2 ? 3100 : 7500 };
-        queued[i].thread = start_thread(append_queued, &queued[i]);
+        start_append(&queued[i], log, i % 2 ? 3100 : 7500, NULL);
         AWAIT(count_line(log) == i + 1);
     }
     gate_open();
     for (unsigned i = 0; i < QUEUED; i++) {
-        pthread_join(queued[i].thread, NULL);
-        ck_assert_int_eq(queued[i].result, 0);
+        ck_assert_int_eq(join_append(&queued[i]), 0);
         ck_assert(i == 0 || queued[i].lsn > queued[i - 1].lsn);
     }
     log_close(log);
@@ -473,17 +399,15 @@ TEST(one_that_is_refused_does_not_hold_up_the_others)
     atomic_store(&gate.largest_file, 4096);
     for (unsigned i = 0; i < 3; i++) /* 512 KiB in all */
         ck_assert_int_eq(append(log, 100 * KIB, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
-    for (unsigned i = 0; i < 4; i++) {
-        large[i] = (struct queued){ .log = log, .size = 115 * KIB };
-        large[i].thread = start_thread(append_queued, &large[i]);
-    }
+    for (unsigned i = 0; i < 4; i++)
+        start_append(&large[i], log, 115 * KIB, NULL);
     for (unsigned i = 0; i < 30; i++)
         ck_assert_int_eq(append(log, 1000, i % 2 ? at_level(TWINLOG_LEVEL_DURABLE) : until(0, 120000), &lsn),
                          0);
     for (unsigned i = 0; i < 4; i++) {
-        pthread_join(large[i].thread, NULL);
-        ck_assert(large[i].result == 0 || large[i].result == -ENOSPC);
-        ck_assert_int_eq(large[i].result == 0, large[i].lsn > 0);
+        const int rc = join_append(&large[i]);
+        ck_assert(rc == 0 || rc == -ENOSPC);
+        ck_assert_int_eq(rc == 0, large[i].lsn > 0);
     }
     ck_assert_int_eq(append(log, 115 * KIB, until(0, 120000), &lsn), -ENOSPC);
     ck_assert_uint_eq(lsn, 0);
@@ -523,7 +447,7 @@ static void *trim_nothing(void *context)
 
 static uint32_t others_inside(struct twinlog *log)
 {
-    return atomic_load(&log->inside) / INSIDE_OTHER;
+    return atomic_load(&log->inside) / INSIDE_OTHER % INSIDE_OTHER;
 }
 
 TEST(a_thousand_calls_hold_up_no_other)
@@ -549,81 +473,38 @@ TEST(a_thousand_calls_hold_up_no_other)
     log_close(log);
 }
 
-static void *append_held_up(void *context)
-{
-    uint64_t lsn;
-
-    ck_assert_int_eq(append(context, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
-    return NULL;
-}
-
 /* As by a truncation. Close waits for all that are counted. */
-TEST(a_call_that_is_held_up_is_inside)
-{
-    struct twinlog *log = log_open(NULL);
-    struct call visit;
-
-    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
-    twl_pause(log);
-    const uint32_t before = atomic_load(&log->inside);
-    pthread_t thread = start_thread(append_held_up, log);
-    AWAIT(atomic_load(&log->inside) == before + INSIDE_OTHER);
-    twl_resume(log);
-    twl_leave(&visit);
-    pthread_join(thread, NULL);
-    ck_assert_uint_eq(atomic_load(&log->inside), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
-    log_close(log);
-}
-
-struct held_up {
-    struct twinlog *log;
-    struct twinlog_cancel cancel;
-    int error;
-};
-
-static void *append_held_up_until_canceled(void *context)
-{
-    struct held_up *held_up = context;
-    const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
-
-    terms.cancel = &held_up->cancel;
-    held_up->error = twinlog_append_batch(held_up->log, &entry, 1, &terms, NULL);
-    return NULL;
-}
-
-TEST(terms_hold_while_a_truncation_holds_up_the_call)
+TEST(terms_hold_while_a_truncation_holds_up_a_call_which_is_inside)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
-    struct twinlog_terms try = at_level(TWINLOG_LEVEL_BUFFERED), limited = at_level(TWINLOG_LEVEL_DURABLE);
+    struct twinlog_terms try = trying(TWINLOG_LEVEL_DURABLE);
     struct twinlog_request request = { .queue = NULL };
-    struct held_up held_up = { .log = log };
+    struct twinlog_cancel cancel = { 0 };
+    struct queued patient, canceled;
     struct call visit;
     uint64_t lsn = 1;
 
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
     ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
     twl_pause(log);
-    const uint32_t before = atomic_load(&log->inside);
-    try.flags = TWINLOG_TRY;
-    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &try, &lsn), -EAGAIN);
+    ck_assert_int_eq(append(log, 1, trying(TWINLOG_LEVEL_BUFFERED), &lsn), -EAGAIN);
     ck_assert_uint_eq(lsn, 0);
-    try.level = TWINLOG_LEVEL_DURABLE;
     ck_assert_int_eq(twinlog_submit(log, &entry, 1, &try, &request), -EAGAIN);
-    limited.deadline_ns = twinlog_deadline(1);
-    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &limited, &lsn), -ETIMEDOUT);
+    ck_assert_int_eq(append(log, 1, until(TWINLOG_LEVEL_DURABLE, 1), &lsn), -ETIMEDOUT);
     ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), -ETIMEDOUT);
     ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), 0);
-    pthread_t thread = start_thread(append_held_up_until_canceled, &held_up);
-    AWAIT(atomic_load(&log->inside) == before + INSIDE_OTHER);
-    ck_assert_int_eq(twinlog_cancel(log, &held_up.cancel), 0);
-    pthread_join(thread, NULL);
-    ck_assert_int_eq(held_up.error, -ECANCELED);
-    ck_assert_uint_eq(atomic_load(&log->inside), before);
+    start_append(&patient, log, 100, NULL);
+    AWAIT(others_inside(log) == 2);
+    start_append(&canceled, log, 100, &cancel);
+    AWAIT(others_inside(log) == 3);
+    ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
+    ck_assert_int_eq(join_append(&canceled), -ECANCELED);
+    ck_assert_uint_eq(others_inside(log), 2);
     twl_resume(log);
     twl_leave(&visit);
-    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+    ck_assert_int_eq(join_append(&patient), 0);
+    ck_assert_uint_eq(atomic_load(&log->inside), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 2);
     log_close(log);
 }
