@@ -18,24 +18,6 @@ static const struct twinlog_entry entries[2] = { { .data = "first", .size = SIZE
 
 /* ---- the calls, one after the other on an open log, which has records at all times ----------------------------- */
 
-/* A call that is one expression of `log`. */
-#define CALL(name, result)                                                                                   \
-    static int name(struct twinlog *log)                                                                     \
-    {                                                                                                        \
-        (void)log;                                                                                           \
-        return result;                                                                                       \
-    }
-
-CALL(open_again, 0) /* it is open */
-CALL(append, twinlog_append(log, "bytes", SIZE, NULL))
-CALL(enqueue, twinlog_enqueue(log, "bytes", SIZE, NULL))
-CALL(append_batch, twinlog_append_batch(log, entries, 1, NULL, NULL))
-CALL(append_two, twinlog_append_batch(log, entries, 2, NULL, NULL))
-CALL(wait_for, twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_OF_MODE, 0))
-CALL(cancel, twinlog_cancel(log, &(struct twinlog_cancel){ 0 }))
-CALL(skip, twinlog_skip(log, twinlog_last_lsn(log) + 2))
-CALL(skip_lost, twinlog_skip_lost(log, twinlog_last_lsn(log) + 2))
-
 static int submit(struct twinlog *log)
 {
     struct twinlog_queue *queue;
@@ -49,22 +31,11 @@ static int submit(struct twinlog *log)
     return rc;
 }
 
-CALL(first_lsn, twinlog_first_lsn(log) > 0 ? 0 : -EINVAL)
-CALL(last_lsn, twinlog_last_lsn(log) > 0 ? 0 : -EINVAL)
-CALL(written_lsn, twinlog_written_lsn(log) > 0 ? 0 : -EINVAL)
-CALL(durable_lsn, twinlog_durable_lsn(log) > 0 ? 0 : -EINVAL)
-CALL(trim, twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = twinlog_first_lsn(log)), NULL))
-CALL(truncate_log, twinlog_truncate(log, twinlog_last_lsn(log)))
-
 static int reset(struct twinlog *log)
 {
     const int rc = twinlog_reset(log, 100);
-    return rc < 0 ? rc : append(log);
+    return rc < 0 ? rc : twinlog_append(log, "bytes", SIZE, NULL);
 }
-
-CALL(cursor_set, twinlog_cursor_set(log, "cursor", 0))
-CALL(cursor_get, twinlog_cursor_get(log, "cursor", &(uint64_t){ 0 }))
-CALL(cursor_remove, twinlog_cursor_remove(log, "cursor"))
 
 static int each_cursor(void *context, const char *name, uint64_t lsn)
 {
@@ -72,27 +43,20 @@ static int each_cursor(void *context, const char *name, uint64_t lsn)
     return 0;
 }
 
-CALL(cursor_each, twinlog_cursor_each(log, each_cursor, NULL))
-CALL(meta_set, twinlog_meta_set(log, "value", "bytes", SIZE))
-CALL(meta_get, twinlog_meta_get(log, "value", NULL, 0, NULL))
-CALL(meta_remove, twinlog_meta_remove(log, "value"))
-
 static int each_value(void *context, const char *name, const void *data, size_t size)
 {
     (void)context, (void)name, (void)data, (void)size;
     return 0;
 }
 
-CALL(meta_each, twinlog_meta_each(log, each_value, NULL))
+static struct twinlog_reader *reader;
 
-static int reader_attach(struct twinlog *log)
+static int read_first(int opened)
 {
-    struct twinlog_reader *reader;
     struct twinlog_record record;
-    int rc = twinlog_reader_attach(log, NULL, &reader);
-    if (rc < 0)
-        return rc;
-    rc = twinlog_reader_next(reader, &record);
+    if (opened < 0)
+        return opened;
+    const int rc = twinlog_reader_next(reader, &record);
     twinlog_reader_close(reader);
     return rc;
 }
@@ -104,30 +68,12 @@ static int read_one(struct twinlog *log)
     return twinlog_read(log, twinlog_first_lsn(log), data, sizeof(data), &record);
 }
 
-CALL(stat_log, twinlog_stat(log, &(struct twinlog_stat)TWINLOG_STAT_INIT))
-CALL(timings, twinlog_timings(log, &(struct twinlog_timings)TWINLOG_TIMINGS_INIT))
-CALL(close_log, 0) /* at the end */
-
 /* ---- the calls on the directory, beside the log that is open -------------------------------------------------- */
 
-static int reader_open(struct twinlog *log)
-{
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    (void)log;
-    int rc = twinlog_reader_open(log_dir, NULL, &reader);
-    if (rc < 0)
-        return rc;
-    rc = twinlog_reader_next(reader, &record);
-    twinlog_reader_close(reader);
-    return rc;
-}
-
-static int consumer_open(struct twinlog *log)
+static int consumer_open(void)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
-    (void)log;
     int rc = twinlog_consumer_open(log_dir, "consumer", NULL, &consumer);
     if (rc < 0)
         return rc;
@@ -139,26 +85,17 @@ static int consumer_open(struct twinlog *log)
 }
 
 /* The writer is this process, and has no thread yet that looks. */
-static int ask_trim(struct twinlog *log)
+static int ask_trim(void)
 {
-    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-    (void)log;
-    options.before_lsn = 1;
-    const int rc = twinlog_ask_trim(log_dir, &options, 0, NULL);
+    const int rc = twinlog_ask_trim(log_dir, &WITH_SIZE(trim_options, .before_lsn = 1), 0, NULL);
     return rc == -ETIMEDOUT ? 0 : rc;
 }
-
-CALL(watch, twinlog_watch(log_dir, &(struct twinlog_stat)TWINLOG_STAT_INIT, NULL))
-CALL(inspect, twinlog_inspect(log_dir, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))
 
 static int each_segment(void *context, const struct twinlog_segment *segment)
 {
     (void)context, (void)segment;
     return 0;
 }
-
-CALL(segments, twinlog_segments(log_dir, each_segment, NULL))
-CALL(verify, twinlog_verify(log_dir, NULL, NULL))
 
 static const char *new_dir(const char *name)
 {
@@ -167,67 +104,63 @@ static const char *new_dir(const char *name)
     return path;
 }
 
-static int backup(struct twinlog *log)
+static int backup(void)
 {
     static unsigned number;
     char name[32];
-    (void)log;
     snprintf(name, sizeof(name), "backup%u", number++);
     return twinlog_backup(log_dir, new_dir(name), NULL, NULL);
 }
 
-CALL(repair, twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL))
-
 /* ---- the table ------------------------------------------------------------------------------------------------ */
 
-struct row {
-    const char *name;
-    int (*call)(struct twinlog *log);
-    const char *note;
-};
+/* Each call is an expression of `log`. */
+#define DO_EACH_CALL(DO)                                                                                     \
+    DO(open, "", 0) /* it is open */                                                                         \
+    DO(append, "", twinlog_append(log, "bytes", SIZE, NULL))                                                 \
+    DO(enqueue, "", twinlog_enqueue(log, "bytes", SIZE, NULL))                                               \
+    DO(append_batch, " , one record", twinlog_append_batch(log, entries, 1, NULL, NULL))                     \
+    DO(append_batch, " , several records", twinlog_append_batch(log, entries, 2, NULL, NULL))                \
+    DO(wait, "", twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_OF_MODE, 0))                         \
+    DO(sync, "", twinlog_sync(log))                                                                          \
+    DO(cancel, "", twinlog_cancel(log, &(struct twinlog_cancel){ 0 }))                                       \
+    DO(skip, "", twinlog_skip(log, twinlog_last_lsn(log) + 2))                                               \
+    DO(skip_lost, "", twinlog_skip_lost(log, twinlog_last_lsn(log) + 2))                                     \
+    DO(submit, "", submit(log))                                                                              \
+    DO(first_lsn, "", twinlog_first_lsn(log) > 0 ? 0 : -EINVAL)                                              \
+    DO(last_lsn, "", twinlog_last_lsn(log) > 0 ? 0 : -EINVAL)                                                \
+    DO(written_lsn, "", twinlog_written_lsn(log) > 0 ? 0 : -EINVAL)                                          \
+    DO(durable_lsn, "", twinlog_durable_lsn(log) > 0 ? 0 : -EINVAL)                                          \
+    DO(trim, "", twinlog_trim(log, &WITH_SIZE(trim_options, .before_lsn = twinlog_first_lsn(log)), NULL))    \
+    DO(truncate, "", twinlog_truncate(log, twinlog_last_lsn(log)))                                           \
+    DO(reset, "", reset(log))                                                                                \
+    DO(cursor_set, "", twinlog_cursor_set(log, "cursor", 0))                                                 \
+    DO(cursor_get, "", twinlog_cursor_get(log, "cursor", &(uint64_t){ 0 }))                                  \
+    DO(cursor_remove, "", twinlog_cursor_remove(log, "cursor"))                                              \
+    DO(cursor_each, "", twinlog_cursor_each(log, each_cursor, NULL))                                         \
+    DO(meta_set, "", twinlog_meta_set(log, "value", "bytes", SIZE))                                          \
+    DO(meta_get, "", twinlog_meta_get(log, "value", NULL, 0, NULL))                                          \
+    DO(meta_remove, "", twinlog_meta_remove(log, "value"))                                                   \
+    DO(meta_each, "", twinlog_meta_each(log, each_value, NULL))                                              \
+    DO(reader_attach, "", read_first(twinlog_reader_attach(log, NULL, &reader)))                             \
+    DO(read, "", read_one(log))                                                                              \
+    DO(stat, "", twinlog_stat(log, &(struct twinlog_stat)TWINLOG_STAT_INIT))                                 \
+    DO(timings, "", twinlog_timings(log, &(struct twinlog_timings)TWINLOG_TIMINGS_INIT))                     \
+    DO(close, "", 0) /* at the end */                                                                        \
+    DO(reader_open, "", read_first(twinlog_reader_open(log_dir, NULL, &reader)))                             \
+    DO(consumer_open, "", consumer_open())                                                                   \
+    DO(watch, "", twinlog_watch(log_dir, &(struct twinlog_stat)TWINLOG_STAT_INIT, NULL))                     \
+    DO(ask_trim, "", ask_trim())                                                                             \
+    DO(inspect, "", twinlog_inspect(log_dir, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))           \
+    DO(segments, "", twinlog_segments(log_dir, each_segment, NULL))                                          \
+    DO(verify, "", twinlog_verify(log_dir, NULL, NULL))                                                      \
+    DO(backup, "", backup())                                                                                 \
+    DO(repair, "", twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL))
 
-static const struct row rows[] = {
-    { "open", open_again, "" },
-    { "append", append, "" },
-    { "enqueue", enqueue, "" },
-    { "append_batch", append_batch, " , one record" },
-    { "append_batch", append_two, " , several records" },
-    { "wait", wait_for, "" },
-    { "sync", twinlog_sync, "" },
-    { "cancel", cancel, "" },
-    { "skip", skip, "" },
-    { "skip_lost", skip_lost, "" },
-    { "submit", submit, "" },
-    { "first_lsn", first_lsn, "" },
-    { "last_lsn", last_lsn, "" },
-    { "written_lsn", written_lsn, "" },
-    { "durable_lsn", durable_lsn, "" },
-    { "trim", trim, "" },
-    { "truncate", truncate_log, "" },
-    { "reset", reset, "" },
-    { "cursor_set", cursor_set, "" },
-    { "cursor_get", cursor_get, "" },
-    { "cursor_remove", cursor_remove, "" },
-    { "cursor_each", cursor_each, "" },
-    { "meta_set", meta_set, "" },
-    { "meta_get", meta_get, "" },
-    { "meta_remove", meta_remove, "" },
-    { "meta_each", meta_each, "" },
-    { "reader_attach", reader_attach, "" },
-    { "read", read_one, "" },
-    { "stat", stat_log, "" },
-    { "timings", timings, "" },
-    { "close", close_log, "" },
-    { "reader_open", reader_open, "" },
-    { "consumer_open", consumer_open, "" },
-    { "watch", watch, "" },
-    { "ask_trim", ask_trim, "" },
-    { "inspect", inspect, "" },
-    { "segments", segments, "" },
-    { "verify", verify, "" },
-    { "backup", backup, "" },
-    { "repair", repair, "" },
-};
+#define ROW(name, note, call) { #name, note },
+static const struct {
+    const char *name, *note;
+} rows[] = { DO_EACH_CALL(ROW) };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
 #define MODES 4u /* durable, mapped, shared, read-only */
@@ -261,8 +194,9 @@ static void call_all(unsigned mode)
 {
     const struct twinlog_options options = options_of(mode);
     struct twinlog *log = log_open(&options);
-    for (size_t i = 0; i < ROWS; i++)
-        results[i][mode] = rows[i].call(log);
+    size_t row = 0;
+#define CALL(name, note, call) results[row++][mode] = call;
+    DO_EACH_CALL(CALL)
     log_close(log);
 }
 
