@@ -360,11 +360,24 @@ static int submit_record(struct twinlog *log, uint32_t sequence, struct twinlog_
     return twinlog_submit(log, &entry, 1, NULL, request);
 }
 
-TEST_LOOP(requests_of_each_log_are_completed_in_order, 2)
+static void *cut_nothing(void *context)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < 1000 && rc == 0; i++)
+        rc = twinlog_truncate(logs[0], UINT64_MAX - 1);
+    return rc == 0 ? NULL : context;
+}
+
+/* 0: the close completes them; 1: they are fetched before; 2: and truncations of one log go on beside. */
+TEST_LOOP(requests_of_each_log_are_completed_in_order, 3)
 {
     static struct twinlog_request requests[LOGS][RECORDS];
+    pthread_t cutter = 0;
+    void *failed = NULL;
     open_all(_i ? 0 : 4, LOGS);
     open_queue();
+    if (_i == 2)
+        cutter = start_thread(cut_nothing, &failed);
     for (uint32_t i = 0; i < RECORDS; i++)
         for (uint32_t j = 0; j < LOGS; j++) {
             requests[j][i] = (struct twinlog_request){ .queue = queue, .context = &completed_lsn[j] };
@@ -372,8 +385,11 @@ TEST_LOOP(requests_of_each_log_are_completed_in_order, 2)
         }
     if (_i)
         fetch(LOGS * RECORDS);
+    if (_i == 2)
+        pthread_join(cutter, &failed);
+    ck_assert_ptr_null(failed);
     close_all(LOGS);
-    if (!_i) /* the close has completed all */
+    if (!_i)
         fetch(LOGS * RECORDS);
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
     for (uint32_t j = 0; j < LOGS; j++)
@@ -402,39 +418,6 @@ TEST(a_log_is_truncated_and_reset_beside_the_others)
     expect_records(0, 1, RECORDS);
     for (uint32_t i = 1; i < LOGS; i++)
         expect_records(i, 1, 2 * RECORDS);
-}
-
-struct cutter {
-    pthread_t thread;
-    int error;
-};
-
-static void *cut_nothing(void *context)
-{
-    struct cutter *cutter = context;
-    for (uint32_t i = 0; i < 1000 && cutter->error == 0; i++)
-        cutter->error = twinlog_truncate(logs[0], UINT64_MAX - 1);
-    return NULL;
-}
-
-TEST(requests_go_on_beside_truncations)
-{
-    static struct twinlog_request requests[200];
-    struct cutter cutter = { 0 };
-    open_all(2, 2);
-    open_queue();
-    cutter.thread = start_thread(cut_nothing, &cutter);
-    for (uint32_t i = 0; i < 200; i++) {
-        requests[i] = (struct twinlog_request){ .queue = queue, .context = &completed_lsn[i % 2] };
-        ck_assert_int_eq(submit_record(logs[i % 2], i / 2, &requests[i]), 0);
-    }
-    fetch(200);
-    pthread_join(cutter.thread, NULL);
-    ck_assert_int_eq(cutter.error, 0);
-    close_all(2);
-    ck_assert_int_eq(twinlog_queue_close(queue), 0);
-    expect_records(0, 1, 100);
-    expect_records(1, 1, 100);
 }
 
 CASE("failures", prepare, logdir_remove);

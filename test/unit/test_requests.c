@@ -99,7 +99,6 @@ static void end_seen(unsigned expected)
 struct submitter {
     pthread_t thread;
     struct twinlog_request *requests;
-    struct twinlog_queue *queue;
     unsigned errors;
 };
 
@@ -111,18 +110,17 @@ static void *submit_all(void *argument)
         struct twinlog_request *request = &submitter->requests[i];
         uint64_t before = i > 0 ? request[-1].first_lsn : 0;
 
-        *request = (struct twinlog_request){ .queue = submitter->queue };
+        *request = (struct twinlog_request){ .queue = seen.queue };
         submitter->errors += submit(seen.log, 10 + i * 13, request) != 0;
         submitter->errors += request->first_lsn <= before;
     }
     return NULL;
 }
 
-static void start_submitters(struct submitter submitters[SUBMITTERS], struct twinlog_queue *queue)
+static void start_submitters(struct submitter submitters[SUBMITTERS])
 {
     for (unsigned i = 0; i < SUBMITTERS; i++) {
-        submitters[i] = (struct submitter){ .queue = queue };
-        submitters[i].requests = calloc(EACH, sizeof(struct twinlog_request));
+        submitters[i] = (struct submitter){ .requests = calloc(EACH, sizeof(struct twinlog_request)) };
         submitters[i].thread = start_thread(submit_all, &submitters[i]);
     }
 }
@@ -149,7 +147,7 @@ WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns, LOG_IO_KINDS)
 
     options.buffer_bytes = 32 * KIB;
     struct twinlog *log = open_seen(&options);
-    start_submitters(submitters, seen.queue);
+    start_submitters(submitters);
     for (unsigned i = 0; i < 30; i++) /* others commit as well */
         ck_assert_int_eq(twinlog_append(log, "beside", 6, NULL), 0);
     join_submitters(submitters);
@@ -203,20 +201,6 @@ TEST(a_request_may_be_content_with_written)
     ck_assert_uint_eq(atomic_load(&gate.synced), synced);
     ck_assert_uint_eq(twinlog_durable_lsn(seen.log), 0);
     log_close(seen.log);
-    end_seen(1);
-}
-
-CASE("committers", gate_set_up, logdir_remove);
-
-TEST(a_committer_needs_no_other_thread)
-{
-    struct twinlog *log = open_seen(NULL);
-    struct twinlog_request request = { .queue = seen.queue };
-
-    ck_assert_int_eq(submit(log, 10, &request), 0);
-    AWAIT(completed() == 1);
-    ck_assert_int_eq(request.result, 0);
-    log_close(log);
     end_seen(1);
 }
 
@@ -277,8 +261,7 @@ TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
 
 struct consumer {
     pthread_t thread;
-    struct twinlog_queue *queue;
-    unsigned max, fetched, errors;
+    unsigned max, errors;
 };
 
 static _Atomic unsigned consumed;
@@ -289,7 +272,7 @@ static void *consume(void *argument)
     struct twinlog_request *requests[16];
 
     while (atomic_load(&consumed) < SUBMITTERS * EACH) {
-        int count = twinlog_queue_poll(consumer->queue, requests, consumer->max, 50);
+        int count = twinlog_queue_poll(seen.queue, requests, consumer->max, 50);
         uint64_t before = 0;
 
         for (int i = 0; i < count; i++) {
@@ -299,7 +282,6 @@ static void *consume(void *argument)
             before = requests[i]->first_lsn;
             requests[i]->context = consumer;
         }
-        consumer->fetched += count > 0 ? (unsigned)count : 0;
         atomic_fetch_add(&consumed, count > 0 ? (unsigned)count : 0);
     }
     return NULL;
@@ -309,26 +291,22 @@ WAYS_TEST(several_may_fetch_from_a_queue, LOG_IO_KINDS)
 {
     struct consumer consumers[3];
     struct submitter submitters[SUBMITTERS];
-    struct twinlog_queue *queue = open_queue();
-    unsigned fetched = 0;
 
     atomic_store(&consumed, 0);
     open_seen(&options);
     for (unsigned i = 0; i < 3; i++) {
-        consumers[i] = (struct consumer){ .queue = queue, .max = 1 + 7 * i };
+        consumers[i] = (struct consumer){ .max = 1 + 7 * i };
         consumers[i].thread = start_thread(consume, &consumers[i]);
     }
-    ck_assert_int_ge(twinlog_queue_fd(queue), 0);
-    start_submitters(submitters, queue);
+    ck_assert_int_ge(twinlog_queue_fd(seen.queue), 0);
+    start_submitters(submitters);
     join_submitters(submitters);
     for (unsigned i = 0; i < 3; i++) {
         pthread_join(consumers[i].thread, NULL);
         ck_assert_uint_eq(consumers[i].errors, 0);
-        fetched += consumers[i].fetched;
     }
-    ck_assert_uint_eq(fetched, SUBMITTERS * EACH);
-    ck_assert(!is_readable(twinlog_queue_fd(queue)));
-    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    ck_assert_uint_eq(atomic_load(&consumed), SUBMITTERS * EACH);
+    ck_assert(!is_readable(twinlog_queue_fd(seen.queue)));
     log_close(seen.log);
     end_seen(0);
     free_submitters(submitters);
@@ -392,33 +370,16 @@ TEST(a_writer_that_waits_for_room_and_leads_survives_a_failed_write)
     end_seen(accepted);
 }
 
+/* More than the buffers hold: without a thread a submit to full buffers commits. */
 TEST_LOOP(closing_completes_every_request, 2)
 {
-    const struct twinlog_options options = log_options(0, _i ? LOG_NO_THREADS : 0);
     struct twinlog_request requests[PENDING];
-    struct twinlog *log = open_seen(&options);
+    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = _i ? LOG_NO_THREADS : 0, .buffer_bytes = 16 * KIB));
 
     for (unsigned i = 0; i < PENDING; i++) {
         requests[i] = (struct twinlog_request){ .queue = seen.queue };
-        ck_assert_int_eq(submit(log, 1000, &requests[i]), 0);
-    }
-    ck_assert_int_eq(twinlog_close(log), 0);
-    end_seen(PENDING);
-}
-
-/* Without a thread a submit to full buffers commits. */
-TEST_LOOP(more_requests_than_the_buffers_hold_are_completed, 2)
-{
-    struct twinlog_request *requests = calloc(100, sizeof(*requests));
-
-    struct twinlog *log = open_seen(&LOG_OPTIONS(.flags = _i ? LOG_NO_THREADS : 0, .buffer_bytes = 16 * KIB));
-    for (unsigned i = 0; i < 100; i++) {
-        requests[i].queue = seen.queue;
         ck_assert_int_eq(submit(log, 3000, &requests[i]), 0);
     }
-    if (_i == 0)
-        AWAIT(completed() == 100);
     log_close(log);
-    end_seen(100);
-    free(requests);
+    end_seen(PENDING);
 }
