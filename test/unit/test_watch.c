@@ -4,7 +4,7 @@
  * how another process gets to see all that.
  */
 #define _GNU_SOURCE
-#include "hooked.h"
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -62,7 +62,7 @@ static void append_elsewhere(struct twinlog *log, unsigned count,
     ck_assert_int_eq(job.error, 0);
 }
 
-CASE("counting", logdir_make, logdir_remove);
+CASE("counting", gate_set_up, logdir_remove);
 
 TEST(one_append_in_an_interval_is_timed_and_every_group)
 {
@@ -132,82 +132,21 @@ TEST(stat_counts_syncs_apart_from_groups)
     log_close(log);
 }
 
-/* ---- a device that is slow, full or broken ------------------------------------------------------- */
-
-static struct {
-    const struct io_ops *real;
-    struct io_ops ops;
-    uint64_t delay_ns; /* of a write */
-    int write_error;
-    _Atomic int allocate_error; /* the keeper looks, too */
-} device;
-
-static void write_durably(struct io *io, struct io_write *write)
-{
-    const uint64_t until_ns = twl_monotonic_ns() + device.delay_ns;
-
-    device.real->write_durably(io, write);
-    while (twl_monotonic_ns() < until_ns)
-        continue;
-    if (device.write_error < 0) {
-        write->ret_written = device.write_error;
-        write->ret_synced = -ECANCELED;
-    }
-}
-
-static int allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
-{
-    return device.allocate_error < 0 ? device.allocate_error : device.real->allocate(file, bytes, how);
-}
-
-static struct twinlog *log_on_device(const struct twinlog_options *given)
-{
-    struct twinlog_options options;
-
-    ck_assert_int_eq(twl_options_normalise(given, &options), 0);
-    ck_assert(mkdir(log_dir, 0777) == 0 || errno == EEXIST);
-    struct io *io = log_io(false);
-    device.real = io->ops;
-    device.ops = *io->ops;
-    device.ops.write_durably = write_durably;
-    device.ops.allocate = allocate;
-    io->ops = &device.ops;
-    options.flags |= TWINLOG_BUFFERED;
-    return log_on(io, &options);
-}
-
-static struct twinlog *open_on_device(const struct twinlog_options *options)
-{
-    memset(&device, 0, sizeof(device));
-    return log_on_device(options);
-}
-
-CASE("a bad device", logdir_make, logdir_remove);
-
 TEST(the_time_that_a_write_takes_is_told)
 {
-    struct twinlog *log = open_on_device(NULL);
-
-    device.delay_ns = 3 * MS;
-    ck_assert_int_eq(twinlog_append(log, "slow", 4, NULL), 0);
+    struct twinlog *log = gate_log(NULL);
+    struct work slow = { .log = log, .append = twinlog_append, .count = 1 };
+    gate_shut();
+    const pthread_t thread = start_thread(work, &slow);
+    gate_await();
+    const uint64_t until_ns = twl_monotonic_ns() + 3 * MS;
+    while (twl_monotonic_ns() < until_ns)
+        continue;
+    gate_open();
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(slow.error, 0);
     ck_assert_uint_ge(timings_of(log).write.max, 3 * MS);
-    device.delay_ns = 0;
     log_close(log);
-}
-
-static int close_in_between(void *context, const char *name, uint64_t lsn)
-{
-    (void)name;
-    (void)lsn;
-    return twinlog_close(context);
-}
-
-TEST(a_function_that_is_called_for_each_cursor_may_close_the_log)
-{
-    struct twinlog *log = log_open(NULL);
-
-    ck_assert_int_eq(twinlog_cursor_set(log, "name", 0), 0);
-    ck_assert_int_eq(twinlog_cursor_each(log, close_in_between, log), 0);
 }
 
 /* ---- from another process ------------------------------------------------------------------------ */
@@ -268,7 +207,7 @@ static void stop_writer(pid_t writer)
     ck_assert_int_eq(wait_child(writer), 0);
 }
 
-CASE("watching", logdir_make, logdir_remove);
+CASE("watching", gate_set_up, logdir_remove);
 
 TEST(a_watcher_sees_what_another_process_counts)
 {
@@ -294,24 +233,19 @@ TEST(a_watcher_sees_what_another_process_counts)
     ck_assert_int_eq(watch(&second), -ESRCH);
 }
 
-TEST(a_watcher_may_ask_for_one_of_the_two)
-{
-    struct told told = { .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
-    const pid_t writer = start_writer(write_until_told);
-    ck_assert_int_eq(twinlog_watch(log_dir, &told.stat, NULL), 0);
-    ck_assert_int_eq(twinlog_watch(log_dir, NULL, &told.timings), 0);
-    ck_assert_int_eq(twinlog_watch(log_dir, NULL, NULL), 0);
-    ck_assert_uint_gt(told.stat.appends, 0);
-    ck_assert_uint_gt(told.timings.write.count, 0);
-    stop_writer(writer);
-}
-
 TEST(a_watch_says_why_there_is_nothing_to_see)
 {
     struct told told;
     ck_assert_int_eq(watch(&told), -ENOENT);
     struct twinlog *log = log_open(NULL);
+    append_records(log, 0, 0, 1);
     ck_assert_int_eq(watch(&told), 0);
+    told = (struct told){ .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
+    ck_assert_int_eq(twinlog_watch(log_dir, &told.stat, NULL), 0);
+    ck_assert_uint_eq(told.stat.appends, 1);
+    ck_assert_int_eq(twinlog_watch(log_dir, NULL, &told.timings), 0);
+    ck_assert_uint_gt(told.timings.write.count, 0);
+    ck_assert_int_eq(twinlog_watch(log_dir, NULL, NULL), 0);
     told.stat.size = 0;
     ck_assert_int_eq(twinlog_watch(log_dir, &told.stat, NULL), -EINVAL);
     told.timings.size = 0;
@@ -364,14 +298,14 @@ TEST(a_truncation_takes_lsns_back_and_no_counts)
 TEST(a_poisoned_writer_is_seen_with_all_that_it_has_counted)
 {
     struct told told;
-    struct twinlog *log = open_on_device(NULL);
+    struct twinlog *log = gate_log(NULL);
 
     ck_assert_int_eq(twinlog_append(log, "well", 4, NULL), 0);
     ck_assert_int_eq(watch(&told), 0);
     ck_assert_int_eq(told.stat.poison, 0);
     ck_assert_int_eq(log_inspect().poison, 0);
     ck_assert_uint_eq(log_inspect().writer_pid, (uint32_t)getpid());
-    device.write_error = -EIO;
+    atomic_store(&gate.error, -EIO);
     ck_assert_int_eq(twinlog_append(log, "lost", 4, NULL), -EIO);
     ck_assert_int_eq(watch(&told), 0);
     ck_assert_int_eq(told.stat.poison, -EIO);
@@ -396,10 +330,10 @@ TEST(a_refusal_is_seen_before_anything_is_written_again)
     static const unsigned char bytes[8000];
     const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = 65536);
     struct told told;
-    struct twinlog *log = open_on_device(&options);
+    struct twinlog *log = gate_log(&options);
     int rc = 0;
 
-    device.allocate_error = -ENOSPC;
+    atomic_store(&gate.largest_file, 4096);
     while (rc == 0)
         rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
     ck_assert_int_eq(rc, -ENOSPC);
@@ -408,7 +342,6 @@ TEST(a_refusal_is_seen_before_anything_is_written_again)
     ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), -ENOSPC);
     ck_assert_int_eq(watch(&told), 0);
     ck_assert_uint_eq(told.stat.full_refusals, 2);
-    device.allocate_error = 0;
     log_close(log);
 }
 
@@ -487,16 +420,14 @@ TEST(a_page_without_room_in_the_file_is_private)
 
     log_close(log);
     ck_assert_int_eq(truncate(log_file("writer.lock"), BLOCK_BYTES), 0);
-    memset(&device, 0, sizeof(device));
-    device.allocate_error = -ENOSPC;
-    log = log_on_device(NULL);
+    atomic_store(&gate.largest_file, BLOCK_BYTES);
+    log = gate_log(NULL);
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_eq(log_stat(log).appends, 10);
     ck_assert_int_eq(watch(&told), -ENOTSUP);
     ck_assert_uint_ge(log_inspect().durable_lsn, 9); /* by the markers in the log */
     log_close(log);
-    device.allocate_error = 0;
 }
 
 /* ---- a file that is spoiled under the writer ------------------------------------------------------ */
