@@ -289,11 +289,8 @@ CASE("a reset", gate_set_up, logdir_remove);
 
 TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
 {
-    struct twinlog_options options = log_options(0, 0);
     void *rc;
-    options.segment_bytes = 65536;
-    options.max_record_bytes = ROOM;
-    struct twinlog *log = gate_log(&options);
+    struct twinlog *log = gate_log(&LOG_OPTIONS(.segment_bytes = 65536, .max_record_bytes = ROOM));
     put(log, 0, MANY);
     atomic_store(&gate.is_shut_for_files, true);
     pthread_t thread = start_thread(reset_log, log);
@@ -320,12 +317,9 @@ static void begin_reset(struct twinlog *log, uint64_t next_lsn)
 TEST_LOOP(a_reader_in_the_middle_of_a_reset_finds_no_damage, 2)
 {
     const uint64_t next_lsn = _i > 0 ? MANY : 10;
-    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     struct twinlog_report report;
     struct twinlog_record record;
-    options.segment_bytes = 65536;
-    options.max_record_bytes = ROOM;
-    struct twinlog *log = log_open(&options);
     put(log, 0, MANY);
     log_trim_before(log, 1000);
     begin_reset(log, next_lsn);

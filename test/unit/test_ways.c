@@ -309,13 +309,10 @@ WAYS_TEST(waiting_knows_every_level, LOG_IO_KINDS)
     log_close(log);
 }
 
-TEST_LOOP(an_interval_makes_things_durable_without_a_call, LOG_IO_KINDS)
+WAYS_TEST(an_interval_makes_things_durable_without_a_call, LOG_IO_KINDS)
 {
-    struct twinlog_options options = log_way(_i);
     uint64_t lsn;
 
-    if (!log_can_use("an_interval_makes_things_durable_without_a_call", options.io, options.flags))
-        return;
     options.flush_interval_ms = 5;
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 6; i++) {
