@@ -3,6 +3,8 @@
  * The gate of an open log: every call goes in and out through it, and is counted in one word. A close waits until none
  * is left. A truncation waits for those that use the commit path, and holds up new ones, which still count for a close.
  *
+ * A close releases all resources, whatever fails.
+ *
  * No call is a cancellation point: a thread that leads and disappears would leave the others waiting for ever.
  */
 #include "log/handle.h"
@@ -10,6 +12,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #define PAUSED (1u << 30)
 #define COMMIT_USERS (INSIDE_OTHER - 1)
@@ -104,8 +107,40 @@ void twl_resume(struct twinlog *log)
     twl_event_notify_all(&log->resumed);
 }
 
-void twl_close_gate(struct twinlog *log)
+/* ---- closing ----------------------------------------------------------------------------------- */
+
+void twl_log_destroy(struct twinlog *log)
 {
+    twl_keeper_destroy(log->keeper); /* before the rest: its thread trims */
+    twl_mapped_destroy(log->mapped);
+    twl_commit_destroy(log->commit);
+    twl_forget_lookups(log);
+    twl_page_unwatch(&log->own_shared);
+    if (log->participants.file)
+        twl_participants_leave(&log->participants);
+    log->io->ops->destroy(log->io);
+    twl_mutex_destroy(&log->head_lock);
+    twl_mutex_destroy(&log->lookups.lock);
+    free(log);
+}
+
+int twinlog_close(struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    if (twl_fork_guard_is_forked(&log->guard))
+        return TWINLOG_EFORKED;
+    atomic_fetch_or(&log->inside, CLOSING); /* from here on no reader is attached */
+    if (atomic_load(&log->readers) > 0) {
+        atomic_fetch_and(&log->inside, ~CLOSING);
+        return -EBUSY;
+    }
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside, 0, false);
+    int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
+    twl_log_destroy(log);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc;
 }

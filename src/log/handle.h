@@ -72,13 +72,7 @@ struct call {
     enum inside how;
     int cancel_state; /* before the call, which has disabled cancellation */
 };
-/* Oldest LSN that is kept, or first to come; another participant may have trimmed the log. */
-static inline uint64_t head_lsn(struct twinlog *log)
-{
-    if (log->shared->is_shared)
-        raise_u64(&log->first_lsn, twl_page_first_lsn(log->shared));
-    return atomic_load(&log->first_lsn);
-}
+
 static inline bool is_read_only(const struct twinlog *log)
 {
     return !log->ops;
@@ -93,8 +87,6 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same for a call with terms, which end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
-/* After CLOSING was set in `inside`: waits until no call is inside. */
-void twl_close_gate(struct twinlog *log);
 /* Frees the log, also a partly opened one. */
 void twl_log_destroy(struct twinlog *log);
 
@@ -115,12 +107,6 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
  * `head_lock`. */
 int twl_learn_head(struct twinlog *log);
 
-/* Counts the files in the directory: segments, spare_segments, file_bytes. */
-int twl_stat_files(struct io *io, struct twinlog_stat *stat);
-
-/* As twinlog_reader_attach(), but the reader is not counted. */
-int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
-                      struct twinlog_reader **ret_reader);
 /* As twinlog_cursor_set(), but not if records that this reader has passed were removed: TWINLOG_ETRUNCATED,
  * TWINLOG_ETRIMMED. */
 int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader);

@@ -27,8 +27,8 @@ static int copy_set(void *context, struct segment_set *ret_set)
     return 0;
 }
 
-int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
-                      struct twinlog_reader **ret_reader)
+static int attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
+                         struct twinlog_reader **ret_reader)
 {
     if (log->keeper) {
         const struct reader_source source = {
@@ -53,7 +53,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
         return rc;
     /* Counted before a close may look at the count, or else the close is seen here: one of both gives up. */
     atomic_fetch_add(&log->readers, 1);
-    rc = atomic_load(&log->inside) & CLOSING ? -ESHUTDOWN : twl_attach_reader(log, &own, ret_reader);
+    rc = atomic_load(&log->inside) & CLOSING ? -ESHUTDOWN : attach_reader(log, &own, ret_reader);
     if (rc == 0)
         twl_reader_is_counted(*ret_reader, &log->readers);
     else
@@ -74,7 +74,7 @@ static int take_reader(struct twinlog *log, struct twinlog_reader **ret_reader, 
     if (lookups->idle_count > 0)
         *ret_reader = lookups->idle[--lookups->idle_count];
     twl_mutex_unlock(&lookups->lock);
-    return *ret_reader ? 0 : twl_attach_reader(log, &options, ret_reader);
+    return *ret_reader ? 0 : attach_reader(log, &options, ret_reader);
 }
 
 static void give_back(struct twinlog *log, struct twinlog_reader *reader, uint32_t generation)

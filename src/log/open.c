@@ -41,11 +41,6 @@ static bool is_mapped(const struct opening *o)
     return o->log->options.mode != TWINLOG_MODE_DURABLE;
 }
 
-static bool is_durable(const struct opening *o)
-{
-    return !is_mapped(o);
-}
-
 static bool is_new(const struct opening *o)
 {
     return o->set.started == 0;
@@ -412,6 +407,8 @@ static int make_commit(struct opening *o)
         .options = &log->options,
         .shared = log->shared,
     };
+    if (is_mapped(o))
+        return 0;
     int rc = twl_commit_create(&config, &log->commit);
     if (rc == 0)
         o->active = (struct segment){ 0 }; /* the commit owns it now */
@@ -569,7 +566,7 @@ static const struct step open_steps[] = {
     { settle_state, "change the state file", NULL },
     { make_keeper, "open the spare segments", NULL },
     { make_room, "make the next segment", is_mapped },
-    { make_commit, "read the last block", is_durable },
+    { make_commit, "read the last block", NULL },
     { begin_epoch, "write to the newest segment", NULL },
     { go_on_mapped, "map the next segment", is_mapped },
     { publish, NULL, NULL },

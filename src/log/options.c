@@ -59,15 +59,9 @@ static const char *find_fault(const struct twinlog_options *o)
         return "max_record_bytes must be at most buffer_bytes - 8192";
     if (o->spare_segments > MAX_SPARES)
         return "spare_segments must be at most 64";
-    switch (o->mode) {
-    case TWINLOG_MODE_DURABLE:
-        return NULL;
-    case TWINLOG_MODE_MAPPED:
-    case TWINLOG_MODE_SHARED:
-        return find_mapped_fault(o);
-    default:
+    if (o->mode > TWINLOG_MODE_SHARED)
         return "mode is no enum twinlog_mode";
-    }
+    return o->mode == TWINLOG_MODE_DURABLE ? NULL : find_mapped_fault(o);
 }
 
 /* The options may be those of an older version, without a report. */
