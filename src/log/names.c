@@ -101,50 +101,39 @@ static int remove_name(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
-/* The names as they were at begin(). The call has left the log then, so `each` may do what it likes, even close it. */
-struct reading {
-    struct state state;
-    size_t offset;                 /* of the next entry */
-    char name[TWINLOG_NAME_BYTES]; /* of the entry that next() has found */
-};
-
-static int begin(struct twinlog *log, struct reading *reading)
+/* The state as it is now. The call has left the log then, so what is called for each name may do what it likes. */
+static int read_state(struct twinlog *log, struct state *ret_state)
 {
     struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    reading->offset = 0;
-    rc = twl_state_read(log->io, &reading->state, NULL);
+    rc = twl_state_read(log->io, ret_state, NULL);
     twl_leave(&call);
     return rc == -ENOENT ? TWINLOG_ECORRUPT : rc; /* -ENOENT would say that there is no such name */
 }
 
-static int end(struct reading *reading, int rc)
-{
-    twl_state_free(&reading->state);
-    return rc;
-}
-
-/* The same for one entry; end() must follow only after 0. */
-static int begin_at(struct twinlog *log, enum state_entry_kind kind, const char *name,
-                    struct reading *reading, struct state_entry *ret_entry)
+/* The entry is valid until the state is freed, which must follow only after 0. */
+static int read_entry(struct twinlog *log, enum state_entry_kind kind, const char *name,
+                      struct state *ret_state, struct state_entry *ret_entry)
 {
     int rc = twl_state_check_name(name);
     if (rc == 0)
-        rc = begin(log, reading);
-    if (rc == 0 && !twl_state_find(&reading->state, kind, name, ret_entry))
-        rc = end(reading, -ENOENT);
-    return rc;
+        rc = read_state(log, ret_state);
+    if (rc < 0 || twl_state_find(ret_state, kind, name, ret_entry))
+        return rc;
+    twl_state_free(ret_state);
+    return -ENOENT;
 }
 
-static bool next(struct reading *reading, enum state_entry_kind kind, struct state_entry *entry)
+/* The entry of that kind at `*offset` or behind it, with its name. */
+static bool next(const struct state *state, enum state_entry_kind kind, size_t *offset,
+                 char name[TWINLOG_NAME_BYTES], struct state_entry *entry)
 {
-    const struct state *state = &reading->state;
-    while (twl_state_entry_next(state->body, state->header.body_bytes, &reading->offset, entry)) {
-        memcpy(reading->name, entry->name, entry->name_bytes);
-        reading->name[entry->name_bytes] = '\0';
-        if (entry->kind == kind && !twl_state_name_is_reserved(reading->name))
+    while (twl_state_entry_next(state->body, state->header.body_bytes, offset, entry)) {
+        memcpy(name, entry->name, entry->name_bytes);
+        name[entry->name_bytes] = '\0';
+        if (entry->kind == kind && !twl_state_name_is_reserved(name))
             return true;
     }
     return false;
@@ -165,13 +154,14 @@ int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, st
 
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn)
 {
-    struct reading reading;
+    struct state state;
     struct state_entry entry;
-    int rc = ret_lsn ? begin_at(log, STATE_CURSOR, name, &reading, &entry) : -EINVAL;
+    int rc = ret_lsn ? read_entry(log, STATE_CURSOR, name, &state, &entry) : -EINVAL;
     if (rc < 0)
         return rc;
     *ret_lsn = twl_state_cursor_lsn(&entry);
-    return end(&reading, 0);
+    twl_state_free(&state);
+    return 0;
 }
 
 int twinlog_cursor_remove(struct twinlog *log, const char *name)
@@ -183,14 +173,16 @@ int twinlog_cursor_remove(struct twinlog *log, const char *name)
 int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
                         void *context)
 {
-    struct reading reading;
+    struct state state;
     struct state_entry entry;
-    int rc = each ? begin(log, &reading) : -EINVAL;
+    char name[TWINLOG_NAME_BYTES];
+    int rc = each ? read_state(log, &state) : -EINVAL;
     if (rc < 0)
         return rc;
-    while (rc == 0 && next(&reading, STATE_CURSOR, &entry))
-        rc = each(context, reading.name, twl_state_cursor_lsn(&entry));
-    return end(&reading, rc);
+    for (size_t at = 0; rc == 0 && next(&state, STATE_CURSOR, &at, name, &entry);)
+        rc = each(context, name, twl_state_cursor_lsn(&entry));
+    twl_state_free(&state);
+    return rc;
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -205,16 +197,17 @@ int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, si
 
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size)
 {
-    struct reading reading;
+    struct state state;
     struct state_entry entry;
-    int rc = data || room == 0 ? begin_at(log, STATE_VALUE, name, &reading, &entry) : -EINVAL;
+    int rc = data || room == 0 ? read_entry(log, STATE_VALUE, name, &state, &entry) : -EINVAL;
     if (rc < 0)
         return rc;
     if (room > 0)
         memcpy(data, entry.value, entry.value_bytes < room ? entry.value_bytes : room);
     if (ret_size)
         *ret_size = entry.value_bytes;
-    return end(&reading, 0);
+    twl_state_free(&state);
+    return 0;
 }
 
 int twinlog_meta_remove(struct twinlog *log, const char *name)
@@ -227,12 +220,14 @@ int twinlog_meta_each(struct twinlog *log,
                       int (*each)(void *context, const char *name, const void *data, size_t size),
                       void *context)
 {
-    struct reading reading;
+    struct state state;
     struct state_entry entry;
-    int rc = each ? begin(log, &reading) : -EINVAL;
+    char name[TWINLOG_NAME_BYTES];
+    int rc = each ? read_state(log, &state) : -EINVAL;
     if (rc < 0)
         return rc;
-    while (rc == 0 && next(&reading, STATE_VALUE, &entry))
-        rc = each(context, reading.name, entry.value, entry.value_bytes);
-    return end(&reading, rc);
+    for (size_t at = 0; rc == 0 && next(&state, STATE_VALUE, &at, name, &entry);)
+        rc = each(context, name, entry.value, entry.value_bytes);
+    twl_state_free(&state);
+    return rc;
 }
