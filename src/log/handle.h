@@ -103,10 +103,6 @@ int twl_look(struct twinlog *log, uint64_t *ret_first_lsn, uint64_t *ret_last_ls
 /* Newest LSN that any reader may have been told. Reads the files if the log is read-only. */
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 
-/* Makes certain where the head of the log is: a trim that failed may have moved it. The caller holds
- * `head_lock`. */
-int twl_learn_head(struct twinlog *log);
-
 /* As twinlog_cursor_set(), but not if records that this reader has passed were removed: TWINLOG_ETRUNCATED,
  * TWINLOG_ETRIMMED. */
 int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader);

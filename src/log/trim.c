@@ -186,12 +186,6 @@ static int apply(struct trim *trim)
     return rc;
 }
 
-int twl_learn_head(struct twinlog *log)
-{
-    struct trim nothing = { .log = log };
-    return apply(&nothing);
-}
-
 /* ---- on demand --------------------------------------------------------------------------------- */
 
 static bool is_possible(const struct twinlog_trim_options *options)

@@ -127,6 +127,9 @@ static int stop_and_truncate(void *context, struct state *state)
 {
     struct truncation *truncation = context;
     struct twinlog *log = truncation->log;
+    /* a trim that failed may have moved it */
+    atomic_store(&log->first_lsn, state->header.first_lsn);
+    twl_page_publish_first(log->shared, state->header.first_lsn);
     twl_pause(log);
     truncation->is_paused = true;
     int rc = twl_commit_stop(log->commit);
@@ -143,9 +146,8 @@ static int truncate_and_go_on(struct twinlog *log, uint64_t next_lsn, bool is_re
 {
     struct truncation truncation = { .log = log, .next_lsn = next_lsn, .is_reset = is_reset };
     twl_mutex_lock(&log->head_lock);
-    int rc = twl_learn_head(log);
-    if (rc == 0)
-        rc = twl_state_change(log->io, stop_and_truncate, &truncation);
+    int rc = log->is_truncation_in_doubt ? TWINLOG_EPOISONED
+                                         : twl_state_change(log->io, stop_and_truncate, &truncation);
     if (rc < 0 && truncation.is_done)
         rc = poison(log, rc);
     if (truncation.is_stopped) {
