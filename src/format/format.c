@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See format.h; the lists of fields below match docs/format.md. */
+/* See format.h; docs/format.md has a table of each structure. */
 #include "format/format.h"
 
 #include "base/bytes.h"
@@ -9,20 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/*
- * A list of fields says what lies at which offset, in how many bits; it is stored and loaded by these. The bytes that
- * no list names are zero.
- */
+/* Of a list of fields, with their offsets and bits. The bytes that no list names are zero. */
 #define STORE(at, bits, field) store_le##bits(bytes + (at), (uint##bits##_t)from->field)
 #define LOAD(at, bits, field) into.field = (__typeof__(into.field))load_le##bits(bytes + (at))
 
-/*
- * The start of a segment and of a state file. Bytes 0-23 keep their place and meaning in every future
- * version, so that "damaged" and "too new" can always be told apart.
- *
- *     0  8  magic           12  4  incompatible    20  4  CRC of 0-19
- *     8  4  version         16  4  compatible
- */
+/* The start of a segment and of a state file, the same in every future version, so that "damaged" and "too new" can
+ * always be told apart. */
 #define MAGIC_BYTES 8u
 #define PREFIX_BYTES 20u
 
@@ -97,23 +89,6 @@ void twl_second_header_encode(const struct segment_header *header, unsigned char
 {
     if (!segment_is_mapped(header))
         encode_header_sector(header, block + FOOTER_SECTOR_BYTES);
-}
-
-enum header_state twl_second_header_decode(const unsigned char header_block[SEGMENT_HEADER_BYTES],
-                                           const unsigned char footer_block[SEGMENT_FOOTER_BYTES],
-                                           uint64_t file_bytes, struct segment_header *ret_header)
-{
-    struct segment_header header;
-    enum header_state state = twl_segment_header_decode(header_block + MAPPED_SECOND_HEADER, &header);
-    bool fits = state == HEADER_VALID && segment_is_mapped(&header);
-    if (!fits && state != HEADER_NEWER) {
-        state = twl_segment_header_decode(footer_block + FOOTER_SECTOR_BYTES, &header);
-        fits = state == HEADER_VALID && !segment_is_mapped(&header) &&
-               header.bytes == align_down(file_bytes, BLOCK_BYTES);
-    }
-    if (fits)
-        *ret_header = header;
-    return state == HEADER_VALID && !fits ? HEADER_FOREIGN : state;
 }
 
 /* The first segment of a log has a fixed start. A segment that a truncation begins continues an older
@@ -267,14 +242,8 @@ bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECOR
                                     into.first_lsn, &record);
 }
 
-/*
- * Record header
- *
- *     0  4  CRC of epoch seed and LSN, 4-23       12  1  kind
- *     4  4  CRC of the payload                    13  1  type, the caller's
- *     8  4  payload size                          14  2  tag, the caller's
- *                                                 16  8  accepted, ns
- */
+/* ---- record ------------------------------------------------------------------------------------ */
+
 uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
 {
     return part_seed(log_id, epoch.number | (uint64_t)epoch.salt << 32);
@@ -348,11 +317,6 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
 
 /* ---- the open group ---------------------------------------------------------------------------- */
 
-/*
- * Claim
- *
- *     0  1  owner      1  3  check      4  4  payload size
- */
 static uint32_t claim_check(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint8_t owner)
 {
     unsigned char claimed[5];
@@ -440,7 +404,6 @@ void twl_segment_footer_encode(const struct segment_footer *from, uint32_t segme
     store_le32(bytes, place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset));
 }
 
-/* The groups and the index behind them lie in front of the footer, at `offset`. */
 static bool is_layout_possible(const struct segment_footer *footer, uint64_t offset)
 {
     if (footer->data_end < SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES || footer->data_end % 8 != 0 ||
@@ -495,8 +458,7 @@ void twl_state_encode(const struct state_header *from, unsigned char *bytes)
     store_le32(bytes + 124, twl_crc32c(0, bytes, STATE_HEADER_BYTES - 4));
 }
 
-/* Entries fill the body to its end, each one greater than the one before it. What stops the walk over them may be of a
- * kind that only a newer version knows. */
+/* Entries fill the body to its end, each one greater than the one before it. */
 static enum header_state judge_body(const unsigned char *body, size_t body_bytes)
 {
     struct state_entry before = { 0 }, entry; /* no kind is 0 */
@@ -539,12 +501,6 @@ enum header_state twl_state_decode(const unsigned char *bytes, size_t slot_bytes
     return state;
 }
 
-/*
- * State entry
- *
- *     0  1  kind             2  2  size of the value    ...  value
- *     1  1  size of the name 4     name                 ...  zeros up to a multiple of 8
- */
 #define STATE_ENTRY_HEADER_BYTES 4u
 
 size_t twl_state_entry_bytes(size_t name_bytes, size_t value_bytes)

@@ -1,21 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The format on disk: headers of segments, groups and records. docs/format.md is normative.
- *
- *     segment file = header block (4096) | first group | group | ... | free | index <- | footer block
- *     state file   = slot | slot         two copies of the cursors, the values and the head of the log
- *     group        = group header (64)   | record | record | ...
- *     record       = record header (24)  | payload | zeros up to a multiple of 8
- *
- * Pure functions that convert bytes to structs and back. Nothing here allocates, does I/O or trusts a byte
- * before its checksum. Integers are little endian; everything is aligned to 8.
- *
- * The seed of a checksum decides where the bytes are valid:
- *  - Group header: the log, the segment's random identity and the byte offset. It is valid at one place of
- *    one incarnation of one file.
- *  - Record header: the log, the epoch and the LSN. It is valid as one record of one history.
- *
- * Groups form a chain: each one carries the checksum of the header before it.
+ * The format on disk, as docs/format.md has it. Pure functions that convert bytes to structs and back. Nothing here
+ * allocates, does I/O or trusts a byte before its checksum. The seed of a checksum decides where the bytes are valid.
  */
 #ifndef TWL_FORMAT_H
 #define TWL_FORMAT_H
@@ -28,18 +14,17 @@
 
 #define SEGMENT_HEADER_BYTES BLOCK_BYTES /* space it occupies */
 #define HEADER_SECTOR_BYTES 512u         /* the integers are in here */
-#define SEGMENT_FOOTER_BYTES BLOCK_BYTES /* reserved at the end of the file */
+#define SEGMENT_FOOTER_BYTES BLOCK_BYTES /* at the end of the file */
 #define SEGMENT_DATA_OFFSET SEGMENT_HEADER_BYTES
 #define SEGMENT_VERSION 1u
 #define SEGMENT_MIN_BYTES 65536u
 #define SEGMENT_MAX_BYTES (UINT64_C(1) << 40)
 
-/* Incompatible feature: the segment is written through a mapping. Its second group may be open (see below).
- * The file may be shorter than the header says; the missing bytes count as zeros. */
+/* Incompatible: written through a mapping. Its second group may be open, and the file short of zeros. */
 #define FEATURE_MAPPED 1u
 #define KNOWN_FEATURES FEATURE_MAPPED
 
-/* Compatible features 0 to 15 may be ignored by all programs, 16 to 31 only by programs that read. */
+/* Compatible features that only programs that read may ignore. */
 #define FEATURES_OF_WRITERS 0xffff0000u
 
 struct segment_header {
@@ -55,9 +40,7 @@ struct segment_header {
     uint32_t incarnations; /* times the file was recycled; 0 = it was made as zeros */
     uint32_t writer;       /* twl_writer() of the program that made it */
 
-    /* A fixed start: the first segment of a log has one, and a segment that a truncation or a reset begins.
-     * Its first group begins an epoch later than `epoch`, at this LSN. What other segments hold of that LSN
-     * and later ones is dead. */
+    /* A fixed start, of a log, a truncation or a reset: what others hold of that LSN and later ones is dead. */
     uint64_t start_lsn;   /* 0 = not fixed: the segment continues the one with the preceding sequence */
     uint64_t previous;    /* sequence of the segment that this one continues; 0 = none, the log begins here */
     uint32_t start_chain; /* checksum of the group header that holds start_lsn - 1; 0 without `previous` */
@@ -87,24 +70,16 @@ void twl_segment_header_encode(const struct segment_header *header,
 enum header_state twl_segment_header_decode(const unsigned char sector[HEADER_SECTOR_BYTES],
                                             struct segment_header *ret_header);
 
-/* The second header is a copy of the first one for repair: behind the footer, or, because a file with FEATURE_MAPPED
- * may be shorter than its header says, at the end of the header block. */
+/* A copy for repair: behind the footer, or at the end of the header block, if the file may be shorter. */
 uint64_t twl_second_header_offset(const struct segment_header *header);
 /* Writes it to the footer block, where it belongs there. */
 void twl_second_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_FOOTER_BYTES]);
-/* The one that fits a file of `file_bytes` with these two blocks, of which the second one is the last whole one. As for
- * headers; HEADER_FOREIGN: there is none. */
-enum header_state twl_second_header_decode(const unsigned char header_block[SEGMENT_HEADER_BYTES],
-                                           const unsigned char footer_block[SEGMENT_FOOTER_BYTES],
-                                           uint64_t file_bytes, struct segment_header *ret_header);
-
 /* Groups lie in [SEGMENT_DATA_OFFSET, this offset). */
 uint64_t twl_segment_data_end(uint64_t segment_bytes);
 
 uint32_t twl_segment_seed(const struct segment_header *header);
 
-/* Which program writes: 1 = this library, major, minor, patch, a byte each. A later version may have to know
- * what a version with a known defect wrote. */
+/* Which program writes, for later versions that have to know what a defect of this one wrote. */
 uint32_t twl_writer(void);
 
 /* ---- group header ------------------------------------------------------------------------------ */
@@ -119,32 +94,23 @@ enum group_kind {
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
-/* In `flags`. Bits 2 to 7 belong to newer versions. Readers ignore bits 8 to 11. Bits 12 to 15 tell how large the
- * groups of this writer may be. */
-#define GROUP_FIRST 1u /* the first group of its segment */
-#define GROUP_MAPPED                                                                                         \
-    2u /* has been open; stands outside the chain: the next group continues the one before it */
-
+#define GROUP_FIRST 1u  /* the first group of its segment */
+#define GROUP_MAPPED 2u /* has been open; outside the chain: the next group continues the one before it */
 #define GROUP_FLAGS_UNKNOWN (0xffu & ~(GROUP_FIRST | GROUP_MAPPED))
 
-/* So many bytes without a group say that nothing was written there, if the groups of the writer are no larger. One that
- * makes larger ones begins the first on a block of its own: one lost block does not take both the marker of its start,
- * which says how large they are, and their beginning. */
+/* So many bytes without a group say that nothing was written there, if the groups of the writer are no larger. */
 #define GROUP_GAP_BYTES (UINT64_C(8) << 20)
 
 /* The flags of a writer that makes no group of more bytes, 16 KiB to 256 MiB. */
 uint16_t twl_group_flags_for(uint32_t most_bytes);
 
-/* Result of checking bytes against their checksum. Newer contents have a right checksum, so they are never
- * a torn tail. */
 enum decoded {
     DECODED_NONE,
     DECODED_VALID,
     DECODED_NEWER, /* the checksum is right, but only a newer version knows the meaning */
 };
 
-/* The time between two markers of a start. Leftovers of another epoch can't be mistaken for records of
- * this one. */
+/* The time between two markers of a start. */
 struct epoch {
     uint32_t number; /* 1, 2, ...; each epoch has a greater number than the one before */
     uint32_t salt;   /* random */
@@ -164,17 +130,14 @@ struct group_header {
     struct epoch epoch;
     uint16_t kind;
     uint16_t flags;
-    int64_t time_ns; /* time when the group was completed */
-    uint32_t writer; /* of a marker of a start: twl_writer() of the program that wrote it; else 0 */
-
-    uint32_t checksum; /* checksum of this header; set by encode and decode */
+    int64_t time_ns;   /* time when the group was completed */
+    uint32_t writer;   /* of a marker of a start: twl_writer() of the program that wrote it; else 0 */
+    uint32_t checksum; /* of this header; set by encode and decode */
 };
 
 void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, uint64_t offset,
                              unsigned char bytes[GROUP_HEADER_BYTES]);
-/* DECODED_VALID: a possible group header, valid at exactly this place. DECODED_NEWER: the checksum is
- * right, but the kind, a flag or a reserved byte is known only to a newer version; then only LSN, chain
- * and epoch may be used. */
+/* A header is valid at one place only. Of one that is DECODED_NEWER only LSN, chain and epoch may be used. */
 enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                                     uint64_t offset, struct group_header *ret_group);
 /* Is the header DECODED_VALID? */
@@ -186,9 +149,8 @@ static inline bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADE
 }
 /* A cheap first test, for searching. */
 bool twl_group_header_maybe(const unsigned char *bytes);
-/* For a file without a header, so with an unknown seed: is this a group header that is confirmed by the first record
- * behind it, which is of this log, and of the LSN and epoch of the group? Only those and the number of records may be
- * used. */
+/* Without the seed, for a file without a header: does the first record behind it confirm the LSN and the epoch of this
+ * group header? Only those and the number of records may be used. */
 bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECORD_HEADER_BYTES],
                             const uint8_t log_id[LOG_ID_BYTES], struct group_header *ret_group);
 
@@ -235,9 +197,8 @@ static inline uint64_t twl_record_bytes(uint64_t payload_size)
     return RECORD_HEADER_BYTES + align_up(payload_size, 8);
 }
 
-/* Writes header, payload and padding: twl_record_bytes(record->size) bytes at `at`. `data` is NULL if the
- * payload is already there. The payload's checksum is calculated from the copy, so it fits what was copied
- * even if the caller changes `data` meanwhile. record->payload_checksum is ignored. */
+/* Writes header, payload and padding. `data` is NULL if the payload is already there. The checksum is that of the
+ * copy, even if the caller changes `data` meanwhile; record->payload_checksum is ignored. */
 void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
                        const struct record_header *record, const void *data);
 /* Checks the header of record `lsn` in this epoch, not the payload. */
@@ -257,17 +218,8 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
 
 /* ---- the open group ---------------------------------------------------------------------------- */
 
-/*
- * The open group: many writers fill it at once through a mapping. It is the second group of a segment with
- * FEATURE_MAPPED, right behind the marker of a start. While it is open its header is zeros. Its records
- * continue the LSNs of the marker, in the marker's epoch. Each record exists as soon as its header checks.
- * The group's header is written when all records are durable; from then on it is a group like any other.
- *
- * A claim takes a place for a record: the first 8 bytes of the record's header, stored atomically where zeros
- * were. It holds the size of the record, so that other writers can continue behind it, and the number of its
- * owner. The record is complete when the first 8 bytes of its header, its two checksums, replace the claim.
- * They are stored last, atomically.
- */
+/* The second group of a mapped segment. A claim is stored where the first 8 bytes of a record's header go, its two
+ * checksums, which replace it last, atomically. The group's own header is written when all records are durable. */
 #define OPEN_GROUP_OFFSET (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES)
 #define OPEN_RECORDS_OFFSET (OPEN_GROUP_OFFSET + GROUP_HEADER_BYTES)
 #define CLAIM_BYTES 8u
@@ -279,15 +231,14 @@ uint64_t twl_claim_encode(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint
 bool twl_claim_decode(uint64_t word, uint32_t epoch_seed, uint64_t lsn, uint32_t *ret_size,
                       uint8_t *ret_owner);
 
-/* Writes a record's header to `at`, except its first 8 bytes, which it returns. The payload is already
- * there. The returned bytes are neither 0 nor a claim; the salt in the kind's byte makes sure of it. */
+/* Writes a record's header to `at`, except its first 8 bytes, which it returns: neither 0 nor a claim. The payload is
+ * already there. */
 uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
                                 const struct record_header *record);
 
 /* ---- index and footer -------------------------------------------------------------------------- */
 
-/* A place in a segment where reading may begin. Entry i of a sealed segment lies at
- * footer offset - (i + 1) * INDEX_ENTRY_BYTES; LSNs grow with i. */
+/* A place in a segment where reading may begin. The entries lie in front of the footer, the first one last. */
 #define INDEX_ENTRY_BYTES 32u
 
 struct index_entry {
@@ -319,16 +270,12 @@ struct segment_footer {
 /* `offset` is the place of the footer, twl_segment_data_end(). */
 void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t segment_seed, uint64_t offset,
                                unsigned char sector[FOOTER_SECTOR_BYTES]);
-/* False unless it is the footer of this incarnation of this segment, and possible in itself: the index
- * lies between data_end, rounded up to a block, and the footer. */
+/* False unless it is the footer of this incarnation of this segment, and possible in itself. */
 bool twl_segment_footer_decode(const unsigned char sector[FOOTER_SECTOR_BYTES], uint32_t segment_seed,
                                uint64_t offset, struct segment_footer *ret_footer);
 
 /* ---- state file -------------------------------------------------------------------------------- */
 
-/* The file consists of two slots of the same size, each a header and a body. Every change is written and
- * synced to one slot, then to the other. One of them is whole at any moment, and damage to one loses
- * nothing. */
 #define STATE_HEADER_BYTES 128u
 #define STATE_MIN_SLOT_BYTES 16384u
 #define STATE_MAX_SLOT_BYTES (UINT32_C(2) << 20) /* sizes between the two are powers of two */
@@ -339,9 +286,8 @@ bool twl_segment_footer_decode(const unsigned char sector[FOOTER_SECTOR_BYTES], 
 
 struct state_header {
     uint8_t log_id[LOG_ID_BYTES];
-    uint32_t compatible;     /* features; those that all may ignore are not written again */
-    uint64_t generation;     /* grows with each change, from 1; its parity is the number of the slot that
-                              * was written first */
+    uint32_t compatible; /* features; those that all may ignore are not written again */
+    uint64_t generation; /* grows with each change, from 1; its parity is the slot that was written first */
     uint64_t first_sequence; /* segments before this one are retired */
     uint64_t first_lsn;      /* records before this one are removed; 1 = none are */
     uint32_t body_bytes;     /* size of the entries, which follow one another */
@@ -365,15 +311,12 @@ struct state_entry {
 void twl_state_encode(const struct state_header *header, unsigned char *slot);
 /* Bytes of the slot that are in use, if the header checks. */
 uint64_t twl_state_slot_need(const unsigned char slot[STATE_HEADER_BYTES]);
-/* HEADER_VALID only if the checksums of header and body are right, body_bytes fits in slot_bytes, and the
- * entries are well formed and in order. HEADER_NEWER as for segments, and for an entry of an unknown kind. */
+/* Of header, body and entries. HEADER_NEWER also for an entry of an unknown kind. */
 enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
                                    struct state_header *ret_header);
-/* Size of an entry in the body: a multiple of 8. */
 size_t twl_state_entry_bytes(size_t name_bytes, size_t value_bytes);
 size_t twl_state_entry_encode(const struct state_entry *entry, unsigned char *at); /* returns its bytes */
-/* The entry at body + *offset; moves *offset to the next entry. False at the end, or if the entry is not
- * valid. */
+/* Moves *offset to the next entry. False at the end, or if the entry is not valid. */
 bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *offset,
                           struct state_entry *ret_entry);
 /* Order of entries in a body, by kind and name; 0 = the same. */
@@ -381,11 +324,8 @@ int twl_state_entry_compare(const struct state_entry *a, const struct state_entr
 
 /* ---- checksums calculated backwards ------------------------------------------------------------ */
 
-/* For repair: a record's header alone tells which record it belongs to. Random bytes give an answer, too, so the
- * payload's own checksum has to confirm it. */
-
-/* The LSN from first_lsn to last_lsn for which these bytes are a valid record header of that epoch; 0 =
- * none. Of more than 2^32 LSNs only the first 2^32 are tried. */
+/* The LSN from first_lsn to last_lsn for which these bytes are a valid record header of that epoch; 0 = none. Random
+ * bytes give one, too: the payload has to confirm it. Of more than 2^32 LSNs only the first 2^32 are tried. */
 uint64_t twl_unseed_record(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                            uint64_t first_lsn, uint64_t last_lsn);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One segment of a set that was loaded: where it begins, what other segments say of it, which one holds an LSN. */
 #include "set/segment_set.h"
-#include "walk/segment_iter.h"
 
 #include <errno.h>
 
@@ -35,11 +34,9 @@ int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, str
         twl_segment_close(&segment);
         return rc;
     }
-    if (entry->has_second_header) {
-        segment.header = entry->header;
-        segment.seed = twl_segment_seed(&entry->header);
-        segment.data_end = twl_segment_data_end(entry->header.bytes);
-    }
+    segment.header = entry->header;
+    segment.seed = twl_segment_seed(&entry->header);
+    segment.data_end = twl_segment_data_end(entry->header.bytes);
     segment.head_lsn = entry->head_lsn;
     if (!segment_is_mapped(&segment.header)) /* so that no room is made for bytes that do not exist */
         segment.header.bytes = min_u64(segment.header.bytes, segment.file_bytes);
@@ -72,14 +69,27 @@ int twl_segment_first_group(struct io *io, const struct segment_entry *entry, st
 {
     struct segment_entry own = *entry;
     struct segment segment;
-    int rc = 0;
-    if (own.first_group.first_lsn == 0)
-        rc = twl_segment_open_entry(io, entry, &segment);
-    if (rc == 0 && own.first_group.first_lsn == 0) {
-        rc = look_at_first_group(&segment, &own);
-        twl_segment_close(&segment);
-    }
+    *ret_group = entry->first_group;
+    int rc = entry->first_group.first_lsn > 0 ? 0 : twl_segment_open_entry(io, entry, &segment);
+    if (rc < 0 || entry->first_group.first_lsn > 0)
+        return rc;
+    rc = look_at_first_group(&segment, &own);
+    twl_segment_close(&segment);
     *ret_group = own.first_group;
+    return rc;
+}
+
+int twl_segment_find_groups(struct io *io, const struct segment_entry *entry, struct later_groups *ret_groups)
+{
+    struct segment_iter cursor = { 0 };
+    struct segment segment;
+    int rc = twl_segment_open_entry(io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    twl_iter_begin(&cursor, &segment, (struct position){ 0 });
+    rc = twl_iter_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, ret_groups);
+    twl_iter_free(&cursor);
+    twl_segment_close(&segment);
     return rc;
 }
 
@@ -175,4 +185,75 @@ int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_
             high = middle;
     }
     return (int64_t)low;
+}
+
+/* ---- the second header ------------------------------------------------------------------------- */
+
+int twl_second_header_read(struct io *io, const char *name, struct segment_header *ret_header)
+{
+    enum header_state state = HEADER_FOREIGN;
+    struct io_file *file;
+    uint64_t file_bytes = 0;
+    bool is_found = false;
+    int rc = io_open(io, name, IO_READ_ONLY, &file);
+    if (rc < 0)
+        return rc;
+    rc = io_size(file, &file_bytes);
+    const uint64_t ends[2] = { SEGMENT_HEADER_BYTES, align_down(file_bytes, BLOCK_BYTES) };
+    for (unsigned i = 0; rc == 0 && !is_found && state != HEADER_NEWER && i < 2; i++) {
+        _Alignas(BLOCK_BYTES) unsigned char block[BLOCK_BYTES] = { 0 };
+        const bool is_mapped = i == 0; /* then the file may be shorter than its header says */
+        size_t size;
+        if (ends[i] >= BLOCK_BYTES)
+            rc = io_read(file, block, BLOCK_BYTES, ends[i] - BLOCK_BYTES, &size);
+        state = twl_segment_header_decode(
+            block + (is_mapped ? BLOCK_BYTES - HEADER_SECTOR_BYTES : FOOTER_SECTOR_BYTES), ret_header);
+        is_found = state == HEADER_VALID && segment_is_mapped(ret_header) == is_mapped &&
+                   (is_mapped || ret_header->bytes == ends[i]);
+    }
+    io_close(file);
+    if (rc < 0 || state == HEADER_NEWER)
+        return rc < 0 ? rc : TWINLOG_EVERSION;
+    return is_found;
+}
+
+int twl_second_header_is_used(struct io *io, const struct segment_entry *entry)
+{
+    struct segment_entry own = *entry;
+    struct later_groups groups = { 0 };
+    int rc = twl_segment_look(io, &own);
+    if (rc == 0 && !own.is_sealed)
+        rc = twl_segment_find_groups(io, entry, &groups);
+    return rc < 0 ? rc : own.is_sealed || groups.offset > 0;
+}
+
+static void add_group(const struct group_header *group, uint64_t *first_lsn, uint64_t *last_lsn)
+{
+    const uint64_t last = group->first_lsn + group->count - 1;
+    *first_lsn = *first_lsn == 0 ? group->first_lsn : min_u64(*first_lsn, group->first_lsn);
+    *last_lsn = max_u64(*last_lsn, last);
+}
+
+int twl_second_header_find_lost(struct io *io, const char *name, const uint8_t log_id[LOG_ID_BYTES],
+                                uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
+{
+    struct segment segment = { 0 };
+    struct group_header group;
+    int rc = io_open(io, name, IO_READ_ONLY, &segment.file);
+    *ret_first_lsn = *ret_last_lsn = 0;
+    if (rc == 0)
+        rc = io_size(segment.file, &segment.file_bytes);
+    segment.header.bytes = min_u64(segment.file_bytes, SEGMENT_MAX_BYTES);
+    struct segment_iter cursor = { 0 };
+    if (rc == 0)
+        twl_iter_begin(&cursor, &segment, (struct position){ 0 });
+    const size_t size = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
+    for (uint64_t at = SEGMENT_DATA_OFFSET; rc == 0 && at + size <= segment.header.bytes; at += 8) {
+        const unsigned char *bytes = twl_iter_bytes(&cursor, at, size, &rc);
+        if (bytes && twl_group_header_guess(bytes, log_id, &group))
+            add_group(&group, ret_first_lsn, ret_last_lsn);
+    }
+    twl_iter_free(&cursor);
+    twl_segment_close(&segment);
+    return rc;
 }

@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The set of segment files that makes a log, in order. Names mean nothing; the order comes from the sequence in each
- * header. The newest started segment is searched from the top. From there the path leads back, to the preceding
- * sequence or to where a fixed start says, until a segment where the log begins or which holds the head in the state
- * file. Segments above the newest are spares. Segments that are not on the path were trimmed or truncated: retired.
- *
- * Faults of the set as a whole are found here, before any segment is read: a gap in the path, a header that does not
- * check, a file that was made shorter, a file of another log. Each of them stops the opening, because a header was
- * durable before the first record was written behind it: no crash explains the fault. Verify and repair collect the
- * faults instead, and get a set of what is there.
+ * The set of segment files that makes a log, in order, as docs/recovery.md says. No crash explains a fault of the set,
+ * because a header was durable before the first record was written behind it. So it stops the opening; verify and
+ * repair collect the faults, and get a set of what is there.
  *
  * Headers are read from the page cache first, as only of the newest segment and of spares it may show what the disk
  * does not have: a segment that was left had been started, and so its header had been synced. Those, the oldest and
  * twins are looked at again, on the disk (twl_segment_look()). If anything does not fit, all is read from the disk.
  */
 #define _GNU_SOURCE
-#include "set/open_ahead.h"
-#include "set/second_header.h"
-#include "walk/segment_iter.h"
+#include "set/segment_set.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,6 +17,7 @@
 
 #define SET_TRIES 3u /* files get new incarnations while the set is read: a header may read as neither */
 #define MOVING_SET_TRIES 100u /* the same, while the state file shows that they do */
+#define MOST_AHEAD 32u
 
 /* A set that is being made. Its entries are sorted by role and sequence, again whenever roles have changed. */
 struct set_loader {
@@ -36,6 +29,9 @@ struct set_loader {
     uint8_t log_id[LOG_ID_BYTES];
     size_t all, room; /* entries */
     size_t count;     /* those that may be started or spares, in front */
+    struct io_file
+        *ahead[MOST_AHEAD]; /* files that are open and not loaded yet; all in front of `end_ahead` were */
+    size_t end_ahead;
     struct segment_set set;
     struct twinlog_report *report;
 };
@@ -55,7 +51,6 @@ static int tolerate(struct set_loader *l, int error, bool may_hide_records)
     return 0;
 }
 
-/* The same, with the place of the fault. */
 static int fault(struct set_loader *l, const char *name, uint64_t sequence, uint64_t offset, uint64_t bytes,
                  bool may_hide_records)
 {
@@ -77,7 +72,6 @@ static int refuse_header(struct set_loader *l, const char *name, enum header_sta
     return fault(l, name, 0, 0, SEGMENT_HEADER_BYTES, true);
 }
 
-/* Of the system: not tolerated. */
 static int refuse_segment(struct set_loader *l, int error, const char *doing, const char *name)
 {
     if (error == TWINLOG_EVERSION)
@@ -88,7 +82,7 @@ static int refuse_segment(struct set_loader *l, int error, const char *doing, co
     return error;
 }
 
-/* Takes the second header, if there is one. Else the entry keeps the sequence 0. */
+/* The entry keeps the sequence 0 if there is none. */
 static int read_second_header(struct set_loader *l, struct segment_entry *entry)
 {
     int rc = twl_second_header_read(l->io, entry->name, &entry->header);
@@ -96,11 +90,32 @@ static int read_second_header(struct set_loader *l, struct segment_entry *entry)
     return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
 }
 
-/* Its file is open, or `rc` is why not. 1 = it is there; 0 = it is gone by now, as retired files may be. */
-static int load_entry(struct set_loader *l, struct segment_entry *entry, int rc, struct io_file *file)
+/* Has the kernel read the headers behind that one meanwhile. What can't be opened early is opened in its turn. */
+static int open_entry(struct set_loader *l, size_t index, struct io_file **ret_file)
 {
+    const unsigned flags = IO_READ_ONLY | l->header_flags;
+    const size_t most = l->header_flags & IO_FROM_CACHE ? min_u64(l->all, index + MOST_AHEAD) : 0;
+    int rc = 0;
+    for (; rc == 0 && l->end_ahead < most; l->end_ahead += rc == 0)
+        rc = io_open(l->io, l->set.entries[l->end_ahead].name, flags | IO_BEGIN_READ,
+                     &l->ahead[l->end_ahead % MOST_AHEAD]);
+    if (l->end_ahead <= index) {
+        l->end_ahead = index + 1;
+        return io_open(l->io, l->set.entries[index].name, flags, ret_file);
+    }
+    *ret_file = l->ahead[index % MOST_AHEAD];
+    l->ahead[index % MOST_AHEAD] = NULL;
+    return 0;
+}
+
+/* 1 = it is there; 0 = it is gone by now, as retired files may be. */
+static int load_entry(struct set_loader *l, size_t index)
+{
+    struct segment_entry *entry = &l->set.entries[index];
     struct segment segment;
+    struct io_file *file;
     enum header_state state = HEADER_DAMAGED;
+    int rc = open_entry(l, index, &file);
     if (rc == 0)
         rc = twl_segment_take(file, entry->name, 0, &segment, &state);
     if (rc < 0)
@@ -142,7 +157,7 @@ static int refuse_foreign(struct set_loader *l, const struct segment_entry *entr
     return fault(l, entry->name, entry->header.sequence, 0, 0, !entry->has_both_headers);
 }
 
-/* A walk finds the records that are missing in a gap, but not whether one of the segments was a truncation. */
+/* May hide records: one of the segments may have been a truncation. */
 static int refuse_missing(struct set_loader *l, uint64_t first, uint64_t last,
                           const struct segment_entry *before)
 {
@@ -194,8 +209,7 @@ static int check_state(struct set_loader *l)
     return 0;
 }
 
-/* Which log is this? The state file says it, else the majority of the segments. False if there are
- * neither. */
+/* The state file says which log this is, else the majority of the segments. False: neither is there. */
 static bool choose_log(struct set_loader *l)
 {
     size_t lead = 0;
@@ -230,7 +244,6 @@ static bool is_only_one(const struct set_loader *l, const struct segment_entry *
     return true;
 }
 
-/* Says that the second header counts, or that there is none. The first one is lost, or that of another file. */
 static int take_second_header(struct set_loader *l, struct segment_entry *entry)
 {
     const unsigned long long sequence = entry->header.sequence;
@@ -266,7 +279,7 @@ static int take_second_header(struct set_loader *l, struct segment_entry *entry)
     return fault(l, entry->name, 0, 0, entry->file_bytes, true);
 }
 
-/* The header of an entry is valid. Is it that of the file? */
+/* The header is valid. Is it that of the file? */
 static int compare_headers(struct set_loader *l, struct segment_entry *entry, bool is_doubtful)
 {
     struct segment_entry second = *entry;
@@ -302,7 +315,6 @@ static int mend_headers(struct set_loader *l)
     return rc;
 }
 
-/* Leaves out the segments of other logs, and files without a header. */
 static int check_owners(struct set_loader *l)
 {
     struct segment_entry *entries = l->set.entries;
@@ -348,29 +360,24 @@ static int look_after_dead_writer(struct set_loader *l, struct segment_entry *en
     return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
 }
 
-/* Two entries with the same sequence: retires the one that does not count. A sequence is used again only if its
- * segment could not be made, so that file was never started. */
+/* Retires the one that does not count. A sequence is used again only if its segment could not be made, so that file
+ * was never started. */
 static int choose_twin(struct set_loader *l, struct segment_entry *a, struct segment_entry *b)
 {
     int rc = 0;
-    b->role = SEGMENT_RETIRED;
-    if (a->header.segment_id ==
-        b->header.segment_id) { /* a second copy, or its header was written over another */
-        const bool is_b = b->has_both_headers && !a->has_both_headers;
-        a->role = is_b ? SEGMENT_RETIRED : SEGMENT_STARTED;
-        b->role = is_b ? SEGMENT_STARTED : SEGMENT_RETIRED;
-        return refuse_foreign(l, is_b ? a : b);
-    }
-    rc = look_after_dead_writer(l, a);
-    if (rc == 0)
+    /* a second copy, or its header was written over another */
+    const bool is_copy = a->header.segment_id == b->header.segment_id;
+    if (!is_copy)
+        rc = look_after_dead_writer(l, a);
+    if (!is_copy && rc == 0)
         rc = look_after_dead_writer(l, b);
-    if (rc < 0 || b->first_lsn == 0)
+    if (rc < 0)
         return rc;
-    if (a->first_lsn > 0)
-        return refuse_foreign(l, b);
-    a->role = SEGMENT_RETIRED;
-    b->role = SEGMENT_STARTED;
-    return 0;
+    const bool is_b =
+        is_copy ? b->has_both_headers && !a->has_both_headers : a->first_lsn == 0 && b->first_lsn > 0;
+    a->role = is_b ? SEGMENT_RETIRED : SEGMENT_STARTED;
+    b->role = is_b ? SEGMENT_STARTED : SEGMENT_RETIRED;
+    return is_copy || (a->first_lsn > 0 && b->first_lsn > 0) ? refuse_foreign(l, is_b ? a : b) : 0;
 }
 
 static int choose_twins(struct set_loader *l)
@@ -388,7 +395,7 @@ static int choose_twins(struct set_loader *l)
     return rc;
 }
 
-/* Searches from the top down for the newest started entry. What is above it are spares. */
+/* From the top down; what is above the newest started one are spares. */
 static int find_newest(struct set_loader *l, size_t *ret_started)
 {
     int rc = 0;
@@ -409,8 +416,7 @@ static bool begins_log(const struct segment_header *header)
     return header->start_lsn > 0 && header->previous == 0;
 }
 
-/* Follows the path down from entries[newest]; what is not on it was trimmed or truncated. Behind a gap it goes on with
- * the next older segment; but without a state file it is not known whether that was trimmed: it counts as such. */
+/* Behind a gap it goes on with the next older segment; without a state file that counts as trimmed. */
 static int follow_path(struct set_loader *l, size_t newest)
 {
     struct segment_entry *entries = l->set.entries;
@@ -551,8 +557,6 @@ static int collect(void *context, const char *name)
 
 static int load_entries(struct set_loader *l)
 {
-    struct open_ahead ahead = { .io = l->io, .flags = IO_READ_ONLY | l->header_flags };
-    struct io_file *file;
     l->room = 16;
     l->set.entries = calloc(l->room, sizeof(*l->set.entries)); /* an empty one for a set without files */
     int rc = l->set.entries ? 0 : -ENOMEM;
@@ -565,13 +569,13 @@ static int load_entries(struct set_loader *l)
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
     sort(l); /* by name, because a directory has no reliable order */
     for (size_t i = 0; rc == 0 && i < l->all; i++) {
-        rc = twl_open_ahead(&ahead, l->set.entries, l->all, i, &file);
-        rc = load_entry(l, &l->set.entries[i], rc, file);
+        rc = load_entry(l, i);
         if (rc > 0)
             l->set.entries[l->count++] = l->set.entries[i];
         rc = rc > 0 ? 0 : rc;
     }
-    twl_open_ahead_end(&ahead);
+    for (unsigned i = 0; i < MOST_AHEAD; i++)
+        io_close(l->ahead[i]);
     if (rc == 0 && l->all > 0 && l->count == 0) /* there are other files by now */
         rc = refuse_segment(l, -ENOENT, "read", l->set.entries[0].name);
     l->all = l->count;

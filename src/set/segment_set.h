@@ -5,7 +5,7 @@
 
 #include "control/shared_page.h"
 #include "control/state.h"
-#include "segment/segment.h"
+#include "walk/segment_iter.h"
 
 /* In the order of the set. */
 enum segment_role {
@@ -21,8 +21,7 @@ struct segment_entry {
     uint64_t head_lsn;      /* the head of the log, if it is in this segment; else 0 */
     enum segment_role role; /* when it was loaded */
     bool has_second_header; /* `header` is the second one, because the first one is not that of the file */
-    bool
-        has_both_headers; /* both headers say the same, in different blocks; only known where faults are collected */
+    bool has_both_headers; /* they say the same, in different blocks; only known where faults are collected */
 
     /* Valid after twl_segment_look(): */
     bool is_known;
@@ -58,18 +57,14 @@ static inline size_t segment_set_files(const struct segment_set *set)
     return set->started + set->spares + set->retired;
 }
 
-/* A log with more segments can't be opened, and no writer makes more. A few are reserved for processes
- * that open the log. */
+/* A log with more can't be opened. A few are reserved for processes that open the log. */
 #define MOST_SEGMENTS (1u << 20)
 #define MOST_SEGMENTS_TO_MAKE (MOST_SEGMENTS - 64)
 
 enum segment_set_use {
     SET_FOR_READING,
-    /* For verify and repair: a fault of the set is added to its list, and loading goes on. Where the header of a file
-     * is lost the second one counts; a file without any is left out. The path may have gaps. */
-    SET_FOR_CHECKING,
-    /* For the only writer: removes temporary files, and waits for writes of a dead writer. */
-    SET_FOR_WRITING,
+    SET_FOR_CHECKING, /* faults of the set are collected; second headers count; the path may have gaps */
+    SET_FOR_WRITING,  /* by the only writer: removes temporary files, and waits for writes of a dead writer */
 };
 
 /* Sequence of the segment that it continues; 0 = none. */
@@ -80,17 +75,14 @@ static inline uint64_t twl_sequence_before(const struct segment_header *header)
 
 void twl_segment_set_free(struct segment_set *set);
 
-/* The first step of every opening, also for reading: loads the state file, then the header of every
- * segment and the first group of the newest. Tries again if a trim came in between. A gap, a header that
- * does not check, a file that was made shorter, a file of another log, a missing or damaged state file:
- * TWINLOG_ECORRUPT, TWINLOG_EFOREIGN or TWINLOG_EVERSION, described in the report. Retired files are not
- * examined further. An empty directory is no error here. Without a state file *ret_state is empty
- * (generation 0). ret_state may be NULL. */
+/* Loads the state file, then the header of every segment and the first group of the newest. Tries again if a trim came
+ * in between. An empty directory is no error here. Without a state file *ret_state is empty (generation 0). ret_state
+ * may be NULL. */
 int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report);
 
-/* Opens the file of an entry for reading, as far as the file goes. -ENOENT: it is gone, or has another
- * incarnation by now. TWINLOG_ECORRUPT: its header does not check. */
+/* For reading, as far as the file goes. -ENOENT: it is gone, or has another incarnation by now. TWINLOG_ECORRUPT: its
+ * header does not check. */
 int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment);
 
 /* Does the segment continue the one in front of it on the path? If not, segments between them are missing. */
@@ -98,25 +90,25 @@ bool twl_segment_set_joins(const struct segment_set *set, size_t index);
 
 /* Fills in the fields that is_known covers, unless it is set. Errors as for twl_segment_open_entry(). */
 int twl_segment_look(struct io *io, struct segment_entry *entry);
-/* The header of the first group, all zero if it does not check. The segment has no fixed start. */
+/* All zero if it does not check. */
 int twl_segment_first_group(struct io *io, const struct segment_entry *entry, struct group_header *ret_group);
+/* All groups of its incarnation, in whatever order of the log. */
+int twl_segment_find_groups(struct io *io, const struct segment_entry *entry,
+                            struct later_groups *ret_groups);
 /* As twl_segment_look(), but a file that is gone or does not check is no error: nothing is known of it then. */
 int twl_segment_try_look(struct io *io, struct segment_entry *entry);
 
-/* The LSN that the header of entries[index] promises was durable before the segment was made; 0 = none. It
- * was durable in the epoch of that header. If the log was truncated in that epoch or later, the LSN may have
- * been truncated, and the promise is 0. */
+/* The LSN that was durable before entries[index] was made, in the epoch of its header; 0 = none, or it may have been
+ * truncated since. */
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index);
 /* The newest LSN that later segments promise, spares included. */
 uint64_t twl_segment_set_promise_behind(const struct segment_set *set, size_t index);
 
-/* Records of entries[index] end before this LSN, whatever the file holds, because a later segment is fixed
- * to start there. UINT64_MAX if none is. */
+/* A later segment is fixed to start there: what entries[index] holds of that LSN is dead. UINT64_MAX: none is. */
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index);
 
 /* The records up to `lsn`, the last of them in that segment or an older one: from which LSN on are they truncated? 0 =
- * none is. The segment that begins a truncation has a greater sequence. If it may be trimmed by now, because the oldest
- * segment continues one that was newer, too, the answer is 1: where the truncation began is not known. */
+ * none is; 1 = where the truncation began is not known, because its segment may be trimmed by now. */
 uint64_t twl_segment_set_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence);
 
 /* The started entry that holds `lsn`, or would hold it. Looks at O(log n) entries and skips those of which
@@ -125,5 +117,16 @@ int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t ls
 /* The first started entry that has, or has before it, a record of `time_ns` or later; the newest entry if none
  * is known to have one. */
 int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns);
+
+/* ---- the second header, for verify and repair: it was durable before the first group, and does not change ---- */
+
+/* 1; 0 = there is none that checks and fits the file. */
+int twl_second_header_read(struct io *io, const char *name, struct segment_header *ret_header);
+/* Was a group, or a footer, written under it? 1 = yes. Not where a crash came between the two new headers of a recycled
+ * file. */
+int twl_second_header_is_used(struct io *io, const struct segment_entry *entry);
+/* For a file without any header: the LSNs of records of this log that its groups lead to; 0 = none. */
+int twl_second_header_find_lost(struct io *io, const char *name, const uint8_t log_id[LOG_ID_BYTES],
+                                uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 
 #endif
