@@ -337,7 +337,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
         w->is_done = true;
         return 0;
     }
-    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, false, UINT64_MAX, &judgement);
+    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, NULL, &judgement);
     if (rc < 0)
         return stale_or(rc);
     if (is_full(w, &judgement))

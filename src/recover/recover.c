@@ -1,19 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the end of the log.
- *
- * The newest segment that begins with a group holds the end: every older one was complete before it was
- * started. It is walked group by group, with every checksum, to the first place that does not continue the
- * history. The facts about that place decide, by the table below: is it the end, is it a group that was being
- * written when power failed, or is something missing that was acknowledged?
- *
- * A later group proves damage: every group carries the LSN that was durable when it was written. If a group
- * behind the hole says that a record in the hole was durable, that record was acknowledged, and no crash can
- * have taken it. Without such a proof the two cases can't be told apart, and the group counts as torn.
- *
- * Where segments have open groups, an older segment need not have been complete before the next was started.
- * Then the walk begins at the oldest of them, and goes on wherever the table says that the next segment
- * continues.
+ * Finds the end of the log: walks the newest segment, and the ones before it that have open groups, to the first place
+ * that does not continue the history. The facts about that place decide, by the table of docs/recovery.md.
  */
 #include "recover/recover.h"
 
@@ -23,35 +11,24 @@
 #include <errno.h>
 #include <string.h>
 
-/* One group is in flight at a time, so if a durable one is lost, the next one begins no farther behind it than its
- * writer's groups are large; what more is searched is for damage of several groups. Behind the marker of a close comes
- * that of a start, which is a block. */
+/* Behind the marker of a close comes that of a start, a block, or the next spare if there is no room for it. */
 #define GAP_BEHIND_CLOSE_BYTES (UINT64_C(64) << 10)
-/* Of a spare behind a close, if the marker of a start has room in front of it: only two faults hide that marker and the
- * beginning of the spare. */
 #define GAP_IN_SPARE_BYTES (4 * BLOCK_BYTES)
 
-#define LATER_DURABLE FACT_LATER_DURABLE
-#define NEWEST FACT_NEWEST
-#define JOINS FACT_JOINS
-#define ZERO FACT_ZERO
-#define CLOSED FACT_CLOSED
-#define SEALED FACT_SEALED
-#define PASSED FACT_PASSED
-#define PROOF (LATER_DURABLE | SEALED | PASSED)
+#define PROOF (FACT_LATER_DURABLE | FACT_SEALED | FACT_PASSED)
 
-/* Exactly one row matches any set of facts; test/unit/test_recover.c enumerates them all. */
 const struct recover_row twl_recover_table[] = {
-    { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
-    { LATER_DURABLE | SEALED, SEALED, DECIDE_DAMAGE, "the segment is sealed, and there was more" },
-    { PROOF, PASSED, DECIDE_DAMAGE, "a cursor or the head of the log is behind it" },
-    { PROOF | NEWEST | JOINS, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
-    { PROOF | NEWEST | JOINS, 0, DECIDE_TRUNCATE, "later segments were never acknowledged" },
-    { PROOF | NEWEST | ZERO, NEWEST, DECIDE_TRUNCATE, "a group was being written" },
-    { PROOF | NEWEST | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
+    { FACT_LATER_DURABLE, FACT_LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
+    { FACT_LATER_DURABLE | FACT_SEALED, FACT_SEALED, DECIDE_DAMAGE,
+      "the segment is sealed, and there was more" },
+    { PROOF, FACT_PASSED, DECIDE_DAMAGE, "a cursor or the head of the log is behind it" },
+    { PROOF | FACT_NEWEST | FACT_JOINS, FACT_JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
+    { PROOF | FACT_NEWEST | FACT_JOINS, 0, DECIDE_TRUNCATE, "later segments were never acknowledged" },
+    { PROOF | FACT_NEWEST | FACT_ZERO, FACT_NEWEST, DECIDE_TRUNCATE, "a group was being written" },
+    { PROOF | FACT_NEWEST | FACT_ZERO | FACT_CLOSED, FACT_NEWEST | FACT_ZERO, DECIDE_CLEAN_END,
       "the log ends with a whole group, and is not closed" },
-    { PROOF | NEWEST | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
-      "the last writer closed the log" },
+    { PROOF | FACT_NEWEST | FACT_ZERO | FACT_CLOSED, FACT_NEWEST | FACT_ZERO | FACT_CLOSED,
+      DECIDE_CLEAN_CLOSE, "the last writer closed the log" },
 };
 const size_t twl_recover_rows = sizeof(twl_recover_table) / sizeof(twl_recover_table[0]);
 
@@ -64,8 +41,7 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-/* Asks a segment behind the stop: does it continue there, is it started, what do its groups prove? The next
- * segment is searched even if it is a spare: its first group may be the missing one. No segment is started before the
+/* Of spares only the next one is searched: its first group may be the missing one, and no segment is started before the
  * one in front of it. */
 static int ask_later_segment(struct segment_iter *cursor, const struct segment *segment, bool is_started,
                              bool is_next, uint64_t gap, struct position stop, unsigned *facts,
@@ -127,46 +103,27 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     return rc;
 }
 
-/* Reads bytes that must be there. In a file that was made shorter they may be missing: *ret_bytes is then
- * NULL. */
-static int read_bytes(struct segment_iter *cursor, uint64_t offset, size_t size,
-                      const unsigned char **ret_bytes)
+/* Is the rest of the block zero, or the whole block of an earlier incarnation of the file? */
+static int is_unwritten(struct segment_iter *cursor, bool *ret_is_unwritten)
 {
-    int error;
-    *ret_bytes = twl_iter_bytes(cursor, offset, size, &error);
-    bool is_there = offset + size <= cursor->segment->header.bytes;
-    return !*ret_bytes && error == 0 && is_there ? TWINLOG_ECORRUPT : error;
-}
-
-/* Is this a block of a recycled file that was not written in this incarnation? */
-static int is_stale_block(struct segment_iter *cursor, bool *ret_is_stale)
-{
-    const unsigned char *bytes;
+    const struct segment *segment = cursor->segment;
+    const uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), segment->data_end);
     struct group_header group;
-    *ret_is_stale = false;
-    if (cursor->segment->header.incarnations == 0 || cursor->offset % BLOCK_BYTES != 0)
-        return 0;
-    int rc = read_bytes(cursor, cursor->offset, GROUP_HEADER_BYTES, &bytes);
-    *ret_is_stale = bytes && !twl_group_header_decode(bytes, cursor->segment->seed, cursor->offset, &group);
-    return rc;
+    int rc = twl_iter_has_ended(cursor);
+    const uint64_t from = cursor->offset + (rc > 0 ? sizeof(uint64_t) : 0); /* a claim ends it */
+    *ret_is_unwritten = true;
+    if (rc < 0 || from >= end)
+        return rc < 0 ? rc : 0;
+    const unsigned char *bytes = twl_iter_bytes(cursor, from, (size_t)(end - from), &rc);
+    if (!bytes) /* in a file that was made shorter they may be missing */
+        *ret_is_unwritten = false;
+    else if (!are_zeros(bytes, (size_t)(end - from)))
+        *ret_is_unwritten = segment->header.incarnations > 0 && cursor->offset % BLOCK_BYTES == 0 &&
+                            !twl_group_header_decode(bytes, segment->seed, cursor->offset, &group);
+    return !bytes && rc == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : rc;
 }
 
-static int rest_of_block_is_zero(struct segment_iter *cursor, bool *ret_is_zero)
-{
-    uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), cursor->segment->data_end);
-    int error = twl_iter_has_ended(cursor);
-    uint64_t from = cursor->offset + (error > 0 ? sizeof(uint64_t) : 0); /* a claim ends it */
-    *ret_is_zero = true;
-    if (error < 0 || from >= end)
-        return error < 0 ? error : 0;
-    const unsigned char *bytes;
-    error = read_bytes(cursor, from, (size_t)(end - from), &bytes);
-    *ret_is_zero = bytes && are_zeros(bytes, (size_t)(end - from));
-    return error;
-}
-
-/* A writer seals a segment when the first group of the next one is durable. In mapped mode it does not
- * wait for that. */
+/* Then its seal proves the first group of the next one; a writer that maps does not wait for that. */
 static bool was_left(const struct segment_set *set, size_t index)
 {
     bool is_before_mapped =
@@ -174,8 +131,7 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
 }
 
-/* Is the cursor at a segment's first group, and does the footer of the segment in front prove that one? A segment with
- * a start in its header counts as started without a group. */
+/* By the footer of the segment in front. One with a start in its header counts as started without a group. */
 static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
                                   const struct segment_iter *cursor, bool *ret_is_durable)
 {
@@ -191,8 +147,7 @@ static int is_first_group_durable(struct io *io, const struct segment_set *set, 
     return rc;
 }
 
-/* Nothing continues at the place, and no group behind it proves anything. Collects the other facts that
- * can. */
+/* What proves something where nothing continues and no group behind the place does. */
 static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
                         const struct segment_iter *cursor, unsigned *facts)
 {
@@ -208,31 +163,25 @@ static int ask_the_rest(struct io *io, const struct segment_set *set, size_t ind
     return 0;
 }
 
-/* How far to search behind the place where a walk of that segment has stopped, behind the group `last`. */
-static uint64_t find_gap(const struct segment_header *header, const struct group_header *last)
-{
-    const uint64_t most_bytes = twl_group_most_bytes(last);
-    const bool is_known = !segment_is_mapped(header) && most_bytes < UINT64_MAX;
-    return is_known ? max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES : UINT64_MAX;
-}
-
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
-                      bool was_closed, uint64_t gap, struct recover_judgement *ret_judgement)
+                      const struct group_header *last, struct recover_judgement *ret_judgement)
 {
+    const bool is_mapped = segment_is_mapped(&set->entries[index].header);
+    const bool was_closed = last && last->kind == GROUP_CLOSE;
+    const uint64_t most_bytes = last && !is_mapped ? twl_group_most_bytes(last) : UINT64_MAX;
     const struct position stop = cursor->position;
     struct later_groups later;
-    bool is_zero = false, is_stale = false, is_durable;
+    bool is_zero = false, is_durable;
     int rc = is_first_group_durable(io, set, index, cursor, &is_durable);
     if (rc == 0)
-        rc = rest_of_block_is_zero(cursor, &is_zero);
-    if (rc == 0)
-        rc = is_stale_block(cursor, &is_stale);
+        rc = is_unwritten(cursor, &is_zero);
     /* A mapped segment may have had no space for the marker of the next start. */
-    const bool ends_closed = was_closed && (is_zero || is_stale) &&
-                             !segment_is_mapped(&set->entries[index].header) &&
-                             set->note.epoch == stop.epoch.number;
+    const bool ends_closed = was_closed && is_zero && !is_mapped && set->note.epoch == stop.epoch.number;
+    uint64_t gap = UINT64_MAX;
     if (ends_closed)
         gap = GAP_BEHIND_CLOSE_BYTES;
+    else if (most_bytes < UINT64_MAX)
+        gap = max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES;
     const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
     const uint64_t spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
     if (rc == 0)
@@ -240,7 +189,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     if (rc < 0)
         return rc;
     const bool is_followed = later.offset != 0;
-    unsigned facts = (was_closed ? FACT_CLOSED : 0) | ((is_zero || is_stale) && !is_followed ? FACT_ZERO : 0);
+    unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero && !is_followed ? FACT_ZERO : 0);
     rc = ask_later_segments(io, set, index, spare_gap, stop, &facts, &later);
     if (rc < 0)
         return rc;
@@ -256,8 +205,6 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     return 0;
 }
 
-/* The newest lost LSN: the one in front of what comes behind the damage; else the last one that the footer
- * counts, or that a consumer position or the head of the log has passed. */
 static uint64_t find_last_lost(const struct segment_set *set, size_t index, const struct later_groups *later,
                                uint64_t next_lsn)
 {
@@ -267,13 +214,12 @@ static uint64_t find_last_lost(const struct segment_set *set, size_t index, cons
     return max_u64(next_lsn, later->first_lsn > 0 ? later->first_lsn - 1 : counted_lsn);
 }
 
-/* What a report of damage names. */
 struct lost {
     uint64_t first_lsn, last_lsn;
     uint64_t offset;
 };
 
-/* The walk stopped in front of a group. If its header checks, only some of its records are damaged. */
+/* If the header of the group checks, only some of its records are damaged. */
 static void narrow_down(struct segment_iter *cursor, struct lost *lost)
 {
     struct cursor_record record;
@@ -327,7 +273,6 @@ static void describe_end(struct recovery *recovery, const struct segment_set *se
     twl_report_place(report, entry->name, entry->header.sequence, recovery->offset, is_torn ? rest_bytes : 0);
 }
 
-/* The checksums are right, so no crash explains it; only a newer version knows the meaning. */
 static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,
                            const struct segment_iter *cursor)
 {
@@ -393,8 +338,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     }
     struct recover_judgement judgement;
     if (rc == 0)
-        rc = twl_recover_judge(io, set, index, cursor, last.kind == GROUP_CLOSE,
-                               find_gap(&segment.header, &last), &judgement);
+        rc = twl_recover_judge(io, set, index, cursor, &last, &judgement);
     if (rc == 0) {
         /* the first group of a segment begins in its first block */
         recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
@@ -414,8 +358,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     return rc;
 }
 
-/* A record is called durable only after it is complete. If something proves it durable, the record was
- * there, and the disk has gone back to its claim. */
+/* A record that something proves durable was complete, and the disk has gone back to its claim. */
 static int check_claims(const struct segment_set *set, struct recovery *recovery)
 {
     const uint64_t marked_lsn =
@@ -437,8 +380,8 @@ static int find_known(struct io *io, const struct segment_set *set, size_t *from
     return rc;
 }
 
-/* Does the walk begin with the group that the segment in front of it ends at? Only a footer tells without another walk.
- * Where the first group is missing, the walk finds that. */
+/* Does the walk begin with the group that the segment in front ends at? Only a footer tells without another walk. Where
+ * the first group is missing, the walk finds that. */
 static int check_joint(struct io *io, const struct segment_set *set, size_t from, struct recovery *recovery)
 {
     const struct segment_entry *entry = &set->entries[from];

@@ -1,26 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Completes the open groups that a dead writer has left. Afterwards the log is like any other.
+ * Completes the open groups that a dead writer has left, by the steps of docs/recovery.md (Open groups).
  *
- * Recovery finds the end of the log. Then come these steps, each durable before the next:
+ * Their order matters because recovery begins at the oldest open group and does not ask a closed one whether the next
+ * segment continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
  *
- *     1. Open groups of segments before that one get their headers, oldest first.
- *     2. The footer of the segment in which the log ends is removed, if it has one. The segments behind it
- *        are removed, newest first, spares included.
- *     3. The open group in which the log ends gets its header.
- *
- * The order matters because recovery begins at the oldest open group and does not ask a closed one whether
- * the next segment continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
- *
- * Before a header, the records are written: claims become fillers, and everything is synced and read from the
- * disk once more. The caller has set io->reads_disk, for the reason given in log/open.c, so recovery found what
- * the disk has. The header counts no record that is not on the disk.
- *
- * What lies behind the end, torn records and sound ones behind them, stays dead. A walk does not go beyond a
- * group that has a header. A group without one, because none of its records is whole, is settled again, or
- * the marker of the next epoch overwrites its first bytes before any append. From then on no walk can reach
- * the records of the old epoch. Only the block that the marker goes to is cleaned, so that it is recognised
- * as an end.
+ * What lies behind the end stays dead: a walk does not go beyond a group that has a header. One without, because none
+ * of its records is whole, is settled again, or the marker of the next epoch overwrites its first bytes before any
+ * append. Only the block that the marker goes to is cleaned, so that it is recognised as an end.
  */
 #include "recover/recover.h"
 
@@ -33,14 +20,13 @@
 
 #define WINDOW_BYTES (1024u * 1024)
 
-/* An open group, as it was found. */
 struct found {
     struct group_header group;
     uint64_t end;
     bool is_last; /* it is the last group of the segment */
 };
 
-/* Turns the claim that the cursor has entered into a filler. The word that completes it is written last, atomically. */
+/* In the place of a claim. The word that completes it is written last, atomically. */
 static int write_filler(const struct segment *segment, const struct segment_iter *cursor, int64_t time_ns)
 {
     const uint64_t at = cursor->entered_offset;
