@@ -3,18 +3,12 @@
  * A copy of a log in another directory, made beside its writer.
  *
  *     an empty file "state"    from here on every opening of the directory is refused
- *     the segments             oldest first: sealed ones linked, else copied; the newest one copied as far as it
- *                              is durable, with space for the rest of it
+ *     the segments             oldest first: sealed ones linked, else copied; the newest one as far as it is durable
  *     the state file           makes it a log
  *
- * Each step is durable before the next. A segment is held while it is linked or copied, so it gets no new
- * incarnation meanwhile. A file with two names never gets one, so a linked segment never changes. The newest
- * segment of the copy is never a link, because a writer that opens the copy continues in it. A segment that
- * was left but not sealed is copied, because its footer is still to be written.
- *
- * Beside a writer, segments may be trimmed or truncated before they are copied. Then everything starts again
- * with the segments that exist now. Trims begin at the oldest segment, as the copy does, so they have to
- * overtake it.
+ * Each step is durable before the next. A segment is held while it is linked or copied, so it gets no new incarnation
+ * meanwhile, and a file with two names never gets one. If a trim or a truncation overtakes the copy, everything starts
+ * again with the segments that exist now.
  */
 #include "check/check.h"
 
@@ -53,8 +47,7 @@ static void show_progress(struct backup *b, uint64_t bytes)
 
 /* ---- where the copy ends ----------------------------------------------------------------------- */
 
-/* Syncs what recovery found. It may be only in the page cache, and the copy must not hold more than the log does after
- * a power cut. */
+/* Syncs what recovery found: the copy must not hold more than the log does after a power cut. */
 static int find_end_alone(struct backup *b)
 {
     const struct segment_set *set = &b->snapshot.set;
@@ -109,8 +102,7 @@ static int copy_range(struct backup *b, struct io_file *from, struct io_file *to
     return rc;
 }
 
-/* Opens the file of that name in the copy, checks that it is the same segment in the same incarnation, and
- * syncs it. Its name is not durable yet. */
+/* Syncs the file in the copy, if it is of the same incarnation. Its name is not durable yet. */
 static int check_file(struct backup *b, const struct segment *segment, struct segment *ret_copy)
 {
     struct segment copy;
@@ -129,7 +121,7 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
     return rc;
 }
 
-/* Checks every record of the copy, to the end that the original has. */
+/* To the end that the original has. */
 static int check_records(struct backup *b, const struct segment *copy, struct position position,
                          uint64_t data_end, uint32_t chain)
 {
@@ -184,7 +176,7 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
 
 /* ---- sealed segments --------------------------------------------------------------------------- */
 
-/* Errors by which a system refuses links, here or always. */
+/* Of links, here or always. */
 static bool is_refusal(int error)
 {
     return error == -EXDEV || error == -EPERM || error == -EACCES || error == -EOPNOTSUPP ||
@@ -210,7 +202,6 @@ static int link_file(struct backup *b, const struct segment *segment)
     return 1;
 }
 
-/* The iterator is in front of the segment's first group. */
 static int back_up_sealed(struct backup *b, const struct segment *segment,
                           const struct segment_footer *footer)
 {
@@ -232,9 +223,8 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
 
 /* ---- segments that are not sealed -------------------------------------------------------------- */
 
-/* Walks to the end, or to the last group that the copy includes. A group is durable as a whole. That
- * matters if the limit is inside a group, because the head is, and for an open group that was closed after
- * the watermark was read. */
+/* A group is durable as a whole. That matters if the limit is inside a group, because the head is, and for an open
+ * group that was closed after the watermark was read. */
 static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 {
     struct segment_iter *cursor = &b->cursor;
@@ -318,7 +308,7 @@ static int begin_copy(struct backup *b)
     return rc < 0 ? rc : b->to->ops->sync_dir(b->to);
 }
 
-/* From here on the copy has a state, so nothing in it is written again. */
+/* From here on nothing in the copy is written again. */
 static int end_copy(struct backup *b)
 {
     b->is_ending = true;

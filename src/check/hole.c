@@ -1,43 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * How far a hole in the log reaches: up to the next group that belongs to it, in this segment or in a later one, or up
- * to the last record that anything promises.
- */
+/* A hole in the log reaches up to the next group that belongs to it, or to the last record that anything promises. */
 #include "check/walk.h"
 
 /* ---- what is behind a segment ------------------------------------------------------------------ */
 
-/* What begins behind a segment. */
 struct beginning {
     uint64_t first_lsn;   /* 0 = nothing */
     uint64_t durable_lsn; /* that LSN was durable in this epoch; 0 = none is known */
     struct epoch epoch;
 };
 
-/* The epoch of the first group, or of the last one, whichever is known. */
-static int find_epoch(struct walk *w, const struct segment_entry *entry, struct beginning *ret)
-{
-    struct segment_iter cursor = { .window_bytes = 2 * BLOCK_BYTES };
-    struct segment segment;
-    int rc = twl_segment_open_entry(w->io, entry, &segment);
-    if (rc < 0)
-        return rc;
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    rc = twl_iter_enter_group(&cursor);
-    if (rc > 0) {
-        ret->epoch = cursor.group.epoch;
-        ret->durable_lsn = cursor.group.durable_lsn;
-    } else if (entry->is_sealed) {
-        ret->epoch = entry->footer.epoch;
-    }
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    return rc < 0 ? rc : 0;
-}
-
 static int find_next(struct walk *w, struct beginning *ret)
 {
     struct segment_set *set = &w->snapshot.set;
+    struct group_header first;
     int rc = 0;
     *ret = (struct beginning){ 0 };
     for (size_t i = w->index + 1; rc == 0 && i < set->started + set->spares && ret->first_lsn == 0; i++) {
@@ -45,7 +21,11 @@ static int find_next(struct walk *w, struct beginning *ret)
         rc = twl_segment_look(w->io, entry);
         ret->first_lsn = entry->first_lsn;
         if (rc == 0 && entry->first_lsn > 0)
-            rc = find_epoch(w, entry, ret);
+            rc = twl_segment_first_group(w->io, entry, &first);
+        if (rc == 0 && entry->first_lsn > 0) {
+            ret->durable_lsn = first.durable_lsn;
+            ret->epoch = first.first_lsn == 0 && entry->is_sealed ? entry->footer.epoch : first.epoch;
+        }
     }
     return rc;
 }
@@ -62,20 +42,12 @@ static uint64_t last_lost(const struct walk *w)
 static int find_in_spares(struct walk *w, uint64_t *lsn)
 {
     const struct segment_set *set = &w->snapshot.set;
-    struct segment_iter cursor = { 0 };
     int rc = 0;
     for (size_t i = max_u64(w->index + 1, set->started); rc == 0 && i < set->started + set->spares; i++) {
-        struct later_groups groups = { 0 };
-        struct segment segment;
-        rc = twl_segment_open_entry(w->io, &set->entries[i], &segment);
-        if (rc < 0)
-            break;
-        twl_iter_begin(&cursor, &segment, (struct position){ 0 });
-        rc = twl_iter_find_later(&cursor, SEGMENT_DATA_OFFSET, UINT64_MAX, cursor.position, &groups);
-        *lsn = max_u64(*lsn, groups.last_lsn);
-        twl_segment_close(&segment);
+        struct later_groups groups;
+        rc = twl_segment_find_groups(w->io, &set->entries[i], &groups);
+        *lsn = rc == 0 ? max_u64(*lsn, groups.last_lsn) : *lsn;
     }
-    twl_iter_free(&cursor);
     return rc;
 }
 
@@ -90,15 +62,13 @@ static uint64_t find_sure(const struct walk *w, uint32_t epoch, const struct beg
     return w->snapshot.state.header.cursor_epoch == epoch ? max_u64(lsn, set->passed_lsn) : lsn;
 }
 
-/* Behind a torn group a crash leaves others, whole ones. The next epoch begins in the place of the torn one, and writes
- * over those behind it only as it grows. Where all of that epoch is damaged, they look as if they belonged to the log.
- * Does this segment tell that these do? */
+/* Behind a torn group a crash leaves others, whole ones. Where all of the next epoch is damaged, they look as if they
+ * belonged to the log. Does this segment tell that these do? */
 static bool is_told(const struct walk *w, const struct later_groups *later)
 {
     return w->footer_lsn > 0 ? later->offset < w->footer.data_end : later->is_confirmed;
 }
 
-/* Nothing behind the place is known to belong to the log, up to the next segment or up to its end. */
 static void end_hole(struct walk *w, const struct later_groups *later, const struct beginning *next,
                      bool is_sure, struct hole *hole)
 {

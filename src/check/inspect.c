@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A log as seen from outside: its contents, its writer, and what opening it would find. */
+/* What opening the log would find. */
 #include "check/check.h"
 
 #include "log/log_snapshot.h"

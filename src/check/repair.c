@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Saves what is sound in a damaged log: a visitor of the walk of verify that writes a new log.
+ * A visitor of the walk of verify that writes a new log, in which fillers replace what is missing. So a loss is told
+ * when the next sound record is put; or at the end, if something promises that there was more.
  *
- * The commit path makes the new log. The new log begins where the old one does, and every record keeps its
- * LSN and its time. Fillers replace what is missing in between. So a loss is reported when the next sound
- * record is put; or at the end, if something promises that there was more.
+ * Where the header of a group, or of a record in it, is damaged, the bytes up to the next sound group are searched for
+ * records of the missing LSNs: their checksums tell LSN and epoch.
  *
- * Records are searched for everywhere, not only where an intact group leads to them. Where the header of a
- * group, or of a record in it, is damaged, the bytes up to the next sound group are searched for records of
- * the missing LSNs. A record's checksums tell its LSN and epoch, so only records with damage in their own bytes
- * are lost.
- *
- * The last group of a log that was not closed may be torn; then it was never acknowledged. It is left out
- * without a report, as opening the log would leave it out.
- *
- * Numbers in a damaged log are only claims. A filler takes as many bytes as the smallest record, so lost
- * records took at least as many, and the bytes of all fillers are limited. No genuine log has a larger gap. A
- * promise that would need such a gap at the end is not believed. If the gap is in front of all records, the
- * new log begins behind it. If it is between records, the two parts can't be in one log, and the repair ends
- * with an error.
+ * Numbers in a damaged log are only claims. A filler takes as many bytes as the smallest record, so no genuine log has
+ * a larger gap than fillers have room for. A promise of one at the end is not believed. Behind one in front of all
+ * records the new log begins. Between records it ends the repair with an error.
  */
 #include "check/check.h"
 
@@ -37,8 +27,7 @@
 struct repairer {
     struct walk walk;
     struct twinlog_repair_result result;
-    uint32_t epoch; /* epoch that a writer had left in its page when the repair began */
-    bool is_blind;  /* the writer's page can't be seen */
+    uint32_t epoch; /* that a writer had left in its page when the repair began */
     struct twinlog *log;
     uint64_t first_lsn, next_lsn; /* of the new log */
     int64_t time_ns;       /* of the record that was put last, INT64_MIN before the first; used for fillers */
@@ -67,8 +56,6 @@ static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
     return twl_listener_tell(&r->walk.listener, &report);
 }
 
-/* Refuses a segment with records so far behind the last one put that no log has room for what is
- * between. */
 static int refuse_gap(struct repairer *r, uint64_t last_lsn)
 {
     struct twinlog_report report;
@@ -97,7 +84,6 @@ static int tell_state(struct repairer *r)
     return twl_listener_tell(&r->walk.listener, &report);
 }
 
-/* What no walk can tell: files without a place in the log, and segments that are missing behind what is there. */
 static int tell_faults(struct repairer *r)
 {
     const struct segment_set *set = &r->walk.snapshot.set;
@@ -111,8 +97,8 @@ static int tell_faults(struct repairer *r)
     return rc;
 }
 
-/* The walk could not go from the last record to this one, so it may be of another history: of a copy of the log that
- * went on by itself, or of what was truncated. Only within one epoch each LSN is used once. */
+/* The walk could not go from the last record to this one, so it may be of a copy of the log that went on by itself, or
+ * of what was truncated. Only within one epoch each LSN is used once. */
 static int tell_apart(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
 {
     struct twinlog_report report;
@@ -129,7 +115,6 @@ static int tell_apart(struct repairer *r, const struct cursor_record *record, st
     return twl_listener_tell(&r->walk.listener, &report);
 }
 
-/* Reported before the lost range of this hole, which is known only at the next sound record. */
 static int tell_doubt(struct repairer *r)
 {
     struct twinlog_report report;
@@ -155,7 +140,6 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
     return twinlog_sync(r->log);
 }
 
-/* Reports everything up to that LSN that was not put as lost, and puts fillers, for which there is room. */
 static int fill_lost(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .type = FILLER_LOST, .time_ns = r->time_ns };
@@ -171,7 +155,6 @@ static bool has_room_up_to(const struct repairer *r, uint64_t last_lsn)
     return r->next_lsn > last_lsn || last_lsn - r->next_lsn < r->fillers_left;
 }
 
-/* Prepares for a next record with this LSN. */
 static int go_on_with(struct repairer *r, uint64_t lsn)
 {
     if (has_room_up_to(r, lsn - 1))
@@ -186,7 +169,6 @@ static int go_on_with(struct repairer *r, uint64_t lsn)
     return rc;
 }
 
-/* Ends the log: there are no more records. */
 static int end_with(struct repairer *r, uint64_t last_lsn)
 {
     if (has_room_up_to(r, last_lsn))
@@ -229,8 +211,7 @@ static int put_record(void *context, const struct cursor_record *record)
 
 /* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
-/* Is there a whole record at this place? 1 = yes, 2 = yes, but a crash may have discarded it. TWINLOG_EVERSION: one
- * that only a newer version knows. */
+/* 1 = a whole record is at this place, 2 = one that a crash may have discarded. */
 static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
                        struct cursor_record *ret_record, struct epoch *ret_epoch)
 {
@@ -300,8 +281,7 @@ static int rescue(struct repairer *r, const struct hole *hole)
     return 0;
 }
 
-/* Saves what lies in a hole. What is lost of it is told when the next record is put. Faults that cost no
- * record are no matter here. */
+/* What is lost of it is told when the next record is put. */
 static int take_hole(void *context, const struct twinlog_report *report, const struct hole *hole)
 {
     struct repairer *r = context;
@@ -348,16 +328,13 @@ static int put_entries(struct repairer *r)
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
-/* A writer that came and went since the repair began has left another epoch. */
+/* One that came and went since the repair began has left another epoch. */
 static int check_writer(struct repairer *r)
 {
-    struct shared_page *shared = &r->walk.snapshot.shared;
-    bool has_writer;
-    int rc = twl_page_ask_writer(shared, &has_writer);
-    if (rc < 0)
-        return rc;
-    bool has_come = !r->is_blind && twl_page_epoch(shared) != r->epoch;
-    return has_writer || has_come ? -EBUSY : 0;
+    struct log_snapshot *snapshot = &r->walk.snapshot;
+    const bool is_alone = !snapshot->has_writer && snapshot->epoch == r->epoch &&
+                          twl_log_snapshot_is_current(r->walk.io, snapshot);
+    return is_alone ? 0 : -EBUSY;
 }
 
 static int load_source(struct repairer *r)
@@ -366,10 +343,8 @@ static int load_source(struct repairer *r)
     int rc = twl_walk_load(&r->walk, &report);
     if (rc < 0)
         return rc;
-    const struct log_snapshot *snapshot = &r->walk.snapshot;
-    r->is_blind = snapshot->shared.file && !snapshot->shared.page;
-    r->epoch = twl_page_epoch(&snapshot->shared);
-    r->first_lsn = r->next_lsn = snapshot->set.first_lsn;
+    r->epoch = r->walk.snapshot.epoch;
+    r->first_lsn = r->next_lsn = r->walk.snapshot.set.first_lsn;
     return check_writer(r);
 }
 

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The files of a log, one by one.
- *
  * The footer of a sealed segment says what it holds; other started segments are walked, the active one from the group
- * that its writer has noted. LSNs that were trimmed or truncated are left out. If a segment is gone before it could be
- * read, everything starts again: `each` is called only when everything is known.
+ * that its writer has noted. If a segment is gone before it could be read, everything starts again.
  */
 #include "check/check.h"
 
@@ -38,8 +35,7 @@ static void take_footer(const struct segment_footer *footer, struct twinlog_segm
     ret->last_time_ns = footer->max_ns;
 }
 
-/* Walks up to the watermark; a group beyond it may be incomplete. *ret_footer is the one that the segment would get: 1.
- * 0 = it has no group. */
+/* 1: *ret_footer is the one that the segment would get now, up to the watermark. 0 = it has no group. */
 static int walk(struct listing *l, const struct segment *segment, struct segment_footer *ret_footer)
 {
     struct segment_iter *cursor = &l->cursor;
@@ -72,14 +68,14 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
 }
 
 /* A footer that checks is of this incarnation; it needs no lock. */
-static int look_into(struct listing *l, const struct segment_entry *entry, struct twinlog_segment *ret)
+static int look_into(struct listing *l, struct segment_entry *entry, struct twinlog_segment *ret)
 {
-    struct segment_entry known = *entry;
+    const bool was_left = ret->state != TWINLOG_SEGMENT_ACTIVE;
     struct segment segment;
-    int rc = ret->state == TWINLOG_SEGMENT_ACTIVE ? 0 : twl_segment_look(l->io, &known);
-    if (rc == 0 && known.is_sealed && ret->state != TWINLOG_SEGMENT_ACTIVE) {
+    int rc = was_left ? twl_segment_look(l->io, entry) : 0;
+    if (rc == 0 && was_left && entry->is_sealed) {
         ret->state = TWINLOG_SEGMENT_SEALED;
-        take_footer(&known.footer, ret);
+        take_footer(&entry->footer, ret);
         return 0;
     }
     if (rc == 0)
@@ -117,7 +113,7 @@ static uint32_t state_of(const struct segment_set *set, size_t index)
 static int describe_segment(struct listing *l, size_t index, struct twinlog_segment *ret)
 {
     const struct segment_set *set = &l->snapshot.set;
-    const struct segment_entry *entry = &set->entries[index];
+    struct segment_entry *entry = &set->entries[index];
     *ret = (struct twinlog_segment){ .size = sizeof(*ret),
                                      .state = state_of(set, index),
                                      .sequence = entry->header.sequence,

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Checks every byte of every record, and reports every bad place: first the faults of the set of segments (a
- * header, a missing file), then what the walk through all segments finds, and last what is wrong with the
- * state file.
- */
+/* Reports every bad place: the faults of the set of segments, of the state file, and what the walk finds. */
 #include "check/check.h"
 
 #include "check/walk.h"
@@ -38,8 +34,6 @@ static int load_log(struct verifier *v)
         rc = found(v, &set->faults[i].report, NULL);
     return rc;
 }
-
-/* ---- the state file ---------------------------------------------------------------------------- */
 
 /* Loading the snapshot has shown that at least one of the two copies is good. */
 static int check_state(struct verifier *v)

@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See walk.h.
+ * Where the walk stops, recovery's table tells whether that is the end of a segment, the end of the log, or damage.
+ * After damage it continues at the next group that proves itself. In front of a segment with a fixed start, and of a
+ * gap in the path, everything was durable.
  *
- * The walk goes through the segments that make the log, from the first to the last, with the iterator that
- * readers use. Where it stops, recovery's table tells whether that is the end of a segment, the end of the
- * log, or damage. After damage it continues at the next group that proves itself, so that one bad place does
- * not hide others. Where segments are missing on the path, everything up to the next one was durable. In
- * front of a segment with a fixed start everything was durable, too, and what older segments hold of that
- * LSN and later ones is not checked.
- *
- * Of records before the head of the log only the group headers are read, and only to find the way. Where one
- * does not check, every walk goes on behind it (cursor.h).
- *
- * A writer may trim, truncate and recycle meanwhile. The segment that is being walked is held. Something that does
- * not fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again
- * in a new snapshot.
+ * A writer may trim, truncate and recycle meanwhile. The segment that is being walked is held. Something that does not
+ * fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again in a new
+ * snapshot.
  */
 #include "check/walk.h"
 
@@ -22,7 +14,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <string.h>
 
 #define TRIES 100u /* a log that is truncated faster than it is read is not verified */
 
@@ -111,7 +102,6 @@ static int tell_lost(struct walk *w, enum twinlog_finding finding, struct epoch 
     return tell_hole(w, &hole);
 }
 
-/* Inside of one group. */
 static int tell_damage(struct walk *w, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
 {
     return tell_lost(w, TWINLOG_FOUND_DAMAGE, w->cursor.group.epoch, offset, offset + bytes,
@@ -148,22 +138,15 @@ static int stale_or(int error)
     return error == TWINLOG_ECORRUPT || error == -ENOENT ? WALK_STALE : error;
 }
 
-/* ---- the second header -------------------------------------------------------------------------- */
-
 static int check_second_header(struct walk *w)
 {
-    unsigned char header[HEADER_SECTOR_BYTES];
-    int error;
-    if (w->snapshot.set.entries[w->index].has_second_header)
-        return 0;
-    const unsigned char *first = twl_iter_bytes(&w->cursor, 0, HEADER_SECTOR_BYTES, &error);
-    if (!first)
-        return error;
-    memcpy(header, first, sizeof(header));
     const uint64_t at = twl_second_header_offset(&w->segment.header);
-    const unsigned char *second = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
-    if (!second || memcmp(header, second, sizeof(header)) == 0)
-        return error;
+    struct segment_header second;
+    if (w->snapshot.set.entries[w->index].has_second_header || at >= w->segment.file_bytes)
+        return 0;
+    const int rc = twl_second_header_read(w->io, w->segment.name, &second);
+    if (rc < 0 || (rc > 0 && twl_is_same_incarnation(&second, &w->segment.header)))
+        return rc < 0 ? stale_or(rc) : 0;
     return tell_harmless(
         w, TWINLOG_FOUND_BAD_HEADER, at, HEADER_SECTOR_BYTES,
         "the second header is not like the first one; no record is affected, but a repair could not "
@@ -195,7 +178,7 @@ static int tell_fillers(struct walk *w, uint64_t first_lsn, uint64_t last_lsn)
     return report_finding(w, &report, NULL);
 }
 
-/* Checks every record of the group that the cursor has entered, up to the bound: 1 = all are there. */
+/* 1 = all records of the group are there, up to the bound. */
 static int accept_records(struct walk *w)
 {
     struct segment_iter *cursor = &w->cursor;
@@ -222,8 +205,7 @@ static int accept_records(struct walk *w)
     return rc < 0 ? rc : 1;
 }
 
-/* Goes through the records again, with the visitor, if there is one for them. Some may be damaged; a record with a
- * sound header tells where the next one is. */
+/* Some may be damaged; a record with a sound header tells where the next one is. */
 static int visit_records(struct walk *w)
 {
     struct segment_iter *cursor = &w->cursor;
@@ -258,7 +240,6 @@ static int visit_records(struct walk *w)
 
 /* ---- where the walk stops ---------------------------------------------------------------------- */
 
-/* After damage: continue at the first later group here, or in the next started segment. */
 static int resume(struct walk *w)
 {
     struct hole hole;
@@ -297,8 +278,7 @@ static bool was_left(const struct walk *w, unsigned facts)
            set->entries[w->index + 1].header.sequence == w->segment.header.sequence + 1;
 }
 
-/* Is the segment full? Nothing was ever written here, and the next groups are in a later segment. What is
- * missing begins that segment, and is found there. */
+/* What is missing then begins a later segment, and is found there. */
 static bool is_full(struct walk *w, const struct recover_judgement *judgement)
 {
     struct segment_set *set = &w->snapshot.set;
@@ -323,13 +303,11 @@ static bool is_full(struct walk *w, const struct recover_judgement *judgement)
     return (facts & FACT_ZERO) && !is_here;
 }
 
-/* The walk stopped in front of something that is no whole group. *ret_is_damage tells whether that is
- * damage; otherwise the segment or the log ends here. */
+/* No whole group is here. If that is not damage, the segment or the log ends. */
 static int judge(struct walk *w, bool *ret_is_damage)
 {
     struct recover_judgement judgement;
     uint64_t next_lsn = w->cursor.position.next_lsn;
-    /* Everything up to the bound, or to a segment that is missing, was durable. */
     *ret_is_damage = w->bound < UINT64_MAX || walk_has_gap_behind(w);
     if (*ret_is_damage)
         return 0;
@@ -348,8 +326,7 @@ static int judge(struct walk *w, bool *ret_is_damage)
 
 /* ---- groups ------------------------------------------------------------------------------------ */
 
-/* Does the group hold the record in front of the bound, and is it the group that the next segment
- * continues? */
+/* Is the group with the record in front of the bound the one that the next segment continues? */
 static int check_bound(struct walk *w)
 {
     const struct group_header *group = &w->cursor.group;
@@ -388,7 +365,7 @@ static int check_claim(struct walk *w)
     return tell_damage(w, cursor->group_offset, 0, lsn, lsn);
 }
 
-/* Checks the group that the cursor has entered. 1 = go on with the next one. */
+/* 1 = go on with the next one. */
 static int check_group(struct walk *w)
 {
     struct segment_iter *cursor = &w->cursor;
@@ -429,7 +406,7 @@ static int check_group(struct walk *w)
     return rc != 0 ? rc : 1;
 }
 
-/* Checks one group, or what stands in its place. 1 = go on in this segment. */
+/* 1 = go on in this segment. */
 static int step(struct walk *w)
 {
     struct segment_iter *cursor = &w->cursor;
@@ -453,9 +430,8 @@ static int step(struct walk *w)
 
 /* ---- segments ---------------------------------------------------------------------------------- */
 
-/* Only segments that were left are sealed; the newest one may have a footer that is no longer true. Footer and index
- * can be made again from the groups, so a fault in them loses nothing, but readers take the long way. A footer is
- * written once, into zeros. */
+/* Only segments that were left are sealed; the newest one may have a footer that is no longer true. A fault in footer
+ * or index loses nothing, but readers take the long way. A footer is written once, into zeros. */
 static int look_at_seal(struct walk *w)
 {
     const bool was_left = w->index + 1 < w->snapshot.set.started;
@@ -574,8 +550,7 @@ struct stage {
     uint64_t records, next_lsn;
 };
 
-/* Takes a new snapshot and goes back to the stage. Its segment is walked again even if all of it was walked: it may
- * have more records now, and only then can be said what is missing behind them. */
+/* Goes back to the stage. Its segment is walked again even if all of it was walked: it may have more records now. */
 static int look_again(struct walk *w, const struct stage *stage, struct position *ret_position)
 {
     struct twinlog_report report;

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The walk of verify and repair: through every segment that makes the log, also where the set has faults,
- * with a visitor. So the two find the same damage.
- */
+/* The walk of verify and repair, through every segment that makes the log. So the two find the same damage. */
 #ifndef TWL_WALK_H
 #define TWL_WALK_H
 
 #include "log/log_snapshot.h"
 #include "walk/segment_iter.h"
 
-/* Records that are whole, and of which nothing tells whether a crash has discarded them: the next epoch writes over the
- * beginning of what it discards, and that place is damaged. */
+/* Whole records of which nothing tells whether a crash has discarded them. The next epoch writes over the beginning of
+ * what it discards, and that place is damaged. */
 struct doubt {
     uint64_t first_lsn, last_lsn;
     uint64_t from, to; /* offsets in the current segment; 0 = there are none */
@@ -34,7 +31,7 @@ struct visitor {
     void *context;
 };
 
-/* The application, as it is in the options of the public calls. */
+/* The options of the public calls. */
 struct listener {
     int (*each)(void *context, const struct twinlog_report *report);            /* may be NULL */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
@@ -71,12 +68,11 @@ struct walk {
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };
 
-/* Loads the log, with the faults of its set. `io`, `visitor`, `listener` and `snapshot_flags` are set; all else is
- * zero. */
+/* `io`, `visitor`, `listener` and `snapshot_flags` are set; all else is zero. */
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report);
 int twl_walk_through(struct walk *w);
 void twl_walk_free(struct walk *w);
-/* `what` the records are: "lost". last < first: a marker in front of them is damaged. */
+/* last < first: a marker in front of them is damaged. */
 void twl_walk_report_records(struct twinlog_report *ret_report, enum twinlog_finding finding,
                              enum twinlog_action action, uint64_t first_lsn, uint64_t last_lsn,
                              const char *what);
@@ -90,8 +86,8 @@ static inline bool walk_has_gap_behind(const struct walk *w)
     return w->index + 1 < set->started && !twl_segment_set_joins(set, w->index + 1);
 }
 
-/* After damage: how far it reaches. The cursor goes to the first later group that belongs to the log, or to the end of
- * the segment; `is_done` if nothing of the log is behind it. */
+/* The cursor goes to the first later group that belongs to the log, or to the end of the segment; `is_done` if nothing
+ * of the log is behind it. */
 int twl_hole_measure(struct walk *w, struct hole *ret_hole);
 
 #endif
