@@ -107,12 +107,12 @@ power()
     done
 }
 
-# Every bit of a small log, each processor its share of them.
+# Every bit of small logs, each processor its share of them.
 damage()
 {
     setup "$to_test"
-    build dev damage-flips
-    seq 0 $((jobs - 1)) | xargs -P "$jobs" -I '{}' build/dev/test/damage-flips -s "$jobs" -f '{}'
+    build dev damage-random
+    seq 0 $((jobs - 1)) | xargs -P "$jobs" -I '{}' build/dev/test/damage-random -n 2 -b "$jobs" -f '{}'
 }
 
 "$@"

@@ -15,7 +15,7 @@
  * Where one place alone is damaged, some bits or sectors, of a log that was closed, the repaired log has every record
  * that has no byte in it, and no other, and the cursor; and what is told are exactly the records that are lost: unless
  * the last record is lost with all that proves it, which one sector never does. With -e each sector of each such log is
- * turned into zeros, one at a time.
+ * turned into zeros, one at a time; with -b bits are flipped, see random_bits.c.
  */
 #define _GNU_SOURCE
 #include "random.h"
@@ -37,7 +37,7 @@
 static char parent[256], dir[280], repaired[280];
 static struct files others; /* of a log of its own */
 static unsigned long logs, damaged, sound, with_losses, lies, violations;
-static uint64_t made;
+static uint64_t made, flips;
 
 void must(bool is_true, const char *what)
 {
@@ -117,7 +117,21 @@ static void try_sectors(uint64_t seed, struct facts facts)
     free_files(&after);
 }
 
-static void try_log(uint64_t seed, bool is_exhaustive)
+/* How to damage the logs: steps[0] bits apart, from bit steps[1] on; 0 = otherwise. */
+struct way {
+    bool is_exhaustive;
+    unsigned steps[2];
+};
+
+static void flip_bits(uint64_t seed, const struct facts *facts, const unsigned *steps)
+{
+    struct harm harm;
+    const char *wrong = try_bits(dir, facts, steps, &flips, harm.words, sizeof(harm.words));
+    if (wrong)
+        fail(seed, &harm, 1, wrong, 0);
+}
+
+static void try_log(uint64_t seed, const struct way *way)
 {
     static struct history history;
     static struct layout layout;
@@ -138,9 +152,11 @@ static void try_log(uint64_t seed, bool is_exhaustive)
         seen.verified != 0 ? "verify does not like an undamaged log" : judge(&facts, &seen, &lsn);
     if (wrong)
         fail(seed, NULL, 0, wrong, lsn);
-    if (is_exhaustive && history.is_closed)
+    if (way->steps[0] > 0 && history.is_closed)
+        flip_bits(seed, &facts, way->steps);
+    if (way->is_exhaustive && history.is_closed)
         try_sectors(seed, facts);
-    for (unsigned i = 0; i < DAMAGES && !is_exhaustive; i++)
+    for (unsigned i = 0; i < DAMAGES && !way->is_exhaustive && way->steps[0] == 0; i++)
         damage(seed, &rng, facts);
     free_files(&files);
     made |= history.made;
@@ -151,21 +167,25 @@ int main(int argc, char **argv)
 {
     uint64_t seed = 1;
     unsigned long count = 100;
-    bool is_exhaustive = false;
+    struct way way = { 0 };
     int option;
     static struct history history;
-    while ((option = getopt(argc, argv, "n:s:eh")) != -1) {
+    while ((option = getopt(argc, argv, "n:s:eb:f:h")) != -1) {
         if (option == 'n')
             count = strtoul(optarg, NULL, 10);
         else if (option == 's')
             seed = strtoull(optarg, NULL, 10);
         else if (option == 'e')
-            is_exhaustive = true;
+            way.is_exhaustive = true;
+        else if (option == 'b')
+            way.steps[0] = (unsigned)strtoul(optarg, NULL, 10);
+        else if (option == 'f')
+            way.steps[1] = (unsigned)strtoul(optarg, NULL, 10);
         else {
             printf(
-                "usage: damage-random [-n LOGS] [-s SEED] [-e]\n"
+                "usage: damage-random [-n LOGS] [-s SEED] [-e | -b STRIDE [-f FIRST]]\n"
                 "Damages LOGS random logs, from the one of SEED on, and checks what verify and repair say;\n"
-                "with -e each sector, one at a time.\n");
+                "with -e each sector, one at a time; with -b every STRIDE-th bit, from bit FIRST on.\n");
             return option == 'h' ? 0 : 2;
         }
     }
@@ -177,14 +197,14 @@ int main(int argc, char **argv)
     make_log(dir, UINT64_MAX, &history);
     load_log(dir, &others);
     for (uint64_t i = 0; i < count && violations < 20; i++)
-        try_log(seed + i, is_exhaustive);
+        try_log(seed + i, &way);
     remove_directory(dir);
     remove_directory(repaired);
     rmdir(parent);
     free_files(&others);
     printf("damage-random: %lu logs, damaged %lu times, %lu of them sound, %lu with losses; %lu lies, "
-           "%lu violations\n",
-           logs, damaged, sound, with_losses, lies, violations);
+           "%" PRIu64 " bits flipped, %lu violations\n",
+           logs, damaged, sound, with_losses, lies, flips, violations);
     must(count < 50 || made == (1u << 6) - 1, "try every step");
     return violations > 0;
 }

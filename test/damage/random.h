@@ -39,6 +39,7 @@ size_t make_payload(uint64_t lsn, uint32_t number, unsigned char *ret_bytes);
 /* ---- its files ------------------------------------------------------------------------------------ */
 
 void load_log(const char *dir, struct files *ret_files);
+void load_page(const char *dir, struct files *ret_files); /* of writer.lock, as a file */
 void copy_files(const struct files *from, struct files *to);
 
 /* Where its records are, and its groups. */
@@ -51,14 +52,21 @@ struct place {
 struct mark { /* a group with a header */
     unsigned file;
     uint32_t epoch;
-    uint64_t offset;
-    uint64_t first_lsn, durable_lsn;
+    uint64_t offset, end;
+    uint64_t first_lsn, last_lsn, durable_lsn; /* last < first: a marker */
+    bool has_been_open;
+};
+struct spoken { /* index and footer, or a second header */
+    unsigned file;
+    uint64_t offset, end;
 };
 struct layout {
     struct place places[MAX_LSN];
     unsigned place_count;
     struct mark marks[MAX_MARKS];
     unsigned mark_count;
+    struct spoken spoken[MAX_MARKS];
+    unsigned spoken_count;
 };
 void find_layout(const char *dir, const struct files *files, struct layout *ret_layout);
 
@@ -90,6 +98,7 @@ struct seen {
     uint64_t cursor_lsn; /* UINT64_MAX: there is no cursor */
 };
 uint64_t read_cursor(const char *dir);
+int read_records(const char *dir, struct seen *seen); /* returns what ended it */
 void look(const char *dir, const char *repaired, struct seen *ret_seen);
 
 /* What the log was, and what is left of it. */
@@ -105,6 +114,9 @@ const char *judge(const struct facts *facts, const struct seen *seen, uint64_t *
 /* Does anything that is left prove the last record? One sector does not take both, but more of a place may. */
 bool is_end_proved(const struct facts *facts);
 const char *judge_one_place(const struct facts *facts, const struct seen *seen, uint64_t *ret_lsn);
+/* Flips every steps[0]-th bit of a closed log, from steps[1] on: NULL = all is as it must be. *flips counts them. */
+const char *try_bits(const char *dir, const struct facts *facts, const unsigned *steps, uint64_t *flips,
+                     char *ret_words, size_t size);
 /* Tells the judge every lie that it must not believe: NULL = it believes none. *tried counts them. */
 const char *try_lies(const struct facts *facts, const struct seen *seen, unsigned long *tried);
 

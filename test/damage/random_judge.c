@@ -39,19 +39,20 @@ static uint32_t number_of(const struct twinlog_record *record)
     return is_it ? number : 0;
 }
 
-static void read_records(const char *dir, struct seen *seen)
+int read_records(const char *dir, struct seen *seen)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     int rc = twinlog_reader_open(dir, NULL, &reader);
-    must(rc == 0 || rc == -2, "open what was repaired"); /* -ENOENT: nothing was left */
-    while (rc == 0 && twinlog_reader_next(reader, &record) > 0) {
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
         must(seen->count < MAX_LSN, "keep so many records");
         seen->records[seen->count].lsn = record.lsn;
         seen->records[seen->count++].number = number_of(&record);
     }
-    if (rc == 0)
-        twinlog_reader_close(reader);
+    twinlog_reader_close(reader);
+    return rc;
 }
 
 uint64_t read_cursor(const char *dir)
@@ -79,7 +80,9 @@ void look(const char *dir, const char *repaired, struct seen *ret_seen)
     if (ret_seen->repaired != 0)
         return;
     ret_seen->checked = twinlog_verify(repaired, NULL, NULL);
-    read_records(repaired, ret_seen);
+    const int rc = read_records(repaired, ret_seen);
+    must(rc == 0 || rc == -2 || ret_seen->checked != 0,
+         "read what was repaired"); /* -ENOENT: nothing was left */
     ret_seen->cursor_lsn = read_cursor(repaired);
 }
 

@@ -211,6 +211,18 @@ void load_log(const char *dir, struct files *ret_files)
     load_files(dir, is_of_log, ret_files);
 }
 
+static int is_page(const struct dirent *entry)
+{
+    return strcmp(entry->d_name, PAGE_FILE_NAME) == 0;
+}
+
+void load_page(const char *dir, struct files *ret_files)
+{
+    load_files(dir, is_page, ret_files);
+    must(ret_files->count == 1 && ret_files->list[0].size >= BLOCK_BYTES, "load the page");
+    ret_files->list[0].size = BLOCK_BYTES;
+}
+
 void copy_files(const struct files *from, struct files *to)
 {
     *to = *from;
@@ -231,6 +243,22 @@ static unsigned find_file(const struct files *files, const char *name)
     return i;
 }
 
+static void add_spoken(struct layout *layout, unsigned file, uint64_t offset, uint64_t end)
+{
+    must(layout->spoken_count < MAX_MARKS, "note so many footers");
+    layout->spoken[layout->spoken_count++] = (struct spoken){ file, offset, end };
+}
+
+static void find_spoken(const struct segment *segment, unsigned file, bool was_left, struct layout *layout)
+{
+    const uint64_t second = twl_second_header_offset(&segment->header);
+    struct segment_footer footer;
+    add_spoken(layout, file, second, second + HEADER_SECTOR_BYTES);
+    if (was_left && twl_segment_read_footer(segment, &footer) > 0)
+        add_spoken(layout, file, segment->data_end - footer.index_entries * INDEX_ENTRY_BYTES,
+                   segment->data_end + FOOTER_SECTOR_BYTES);
+}
+
 static void walk(struct io *io, const struct segment_set *set, size_t index, unsigned file,
                  struct layout *layout)
 {
@@ -244,17 +272,24 @@ static void walk(struct io *io, const struct segment_set *set, size_t index, uns
         must(layout->mark_count < MAX_MARKS, "note so many groups");
         if (!cursor.is_open)
             layout->marks[layout->mark_count++] =
-                (struct mark){ file, cursor.group.epoch.number, cursor.group_offset, cursor.group.first_lsn,
-                               cursor.group.durable_lsn };
+                (struct mark){ .file = file,
+                               .epoch = cursor.group.epoch.number,
+                               .offset = cursor.group_offset,
+                               .end = cursor.group_offset + cursor.group.bytes,
+                               .first_lsn = cursor.group.first_lsn,
+                               .last_lsn = cursor.group.first_lsn + cursor.group.count - 1,
+                               .durable_lsn = cursor.group.durable_lsn,
+                               .has_been_open = (cursor.group.flags & GROUP_MAPPED) != 0 };
         while (twl_iter_next_record(&cursor, &record) > 0) {
             if (record.lsn < set->first_lsn || record.lsn >= bound || record.header.kind != RECORD_DATA)
                 continue;
             must(layout->place_count < MAX_LSN, "note so many records");
             layout->places[layout->place_count++] =
                 (struct place){ record.lsn, cursor.group.epoch.number, file, record.offset,
-                                record.offset + RECORD_HEADER_BYTES + record.header.size };
+                                record.offset + twl_record_bytes(record.header.size) };
         }
     }
+    find_spoken(&segment, file, index + 1 < set->started, layout);
     twl_iter_free(&cursor);
     twl_segment_close(&segment);
 }
@@ -264,7 +299,7 @@ void find_layout(const char *dir, const struct files *files, struct layout *ret_
     struct twinlog_report report;
     struct segment_set set;
     struct io *io;
-    ret_layout->place_count = ret_layout->mark_count = 0;
+    ret_layout->place_count = ret_layout->mark_count = ret_layout->spoken_count = 0;
     must(twl_io_posix_create(dir, true, &io) == 0, "open the directory");
     must(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report) == 0, "load the segments");
     for (size_t i = 0; i < set.started; i++)
