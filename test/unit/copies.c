@@ -111,6 +111,16 @@ struct listing list_segments(void)
     return listing;
 }
 
+struct listing list_started(const char *dir)
+{
+    struct listing listing = { 0 };
+
+    ck_assert_int_eq(twinlog_segments(dir, keep_segment, &listing), 0);
+    while (listing.count > 0 && listing.list[listing.count - 1].state > TWINLOG_SEGMENT_ACTIVE)
+        listing.count--;
+    return listing;
+}
+
 uint64_t cursor_in_copy(const char *name)
 {
     struct twinlog_report report;

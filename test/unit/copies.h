@@ -41,6 +41,7 @@ struct listing {
 
 int keep_segment(void *context, const struct twinlog_segment *segment);
 struct listing list_segments(void);
+struct listing list_started(const char *dir); /* spares and retired ones left out */
 /* As the file has it; 0 = there is none. */
 uint64_t cursor_in_copy(const char *name);
 

@@ -391,36 +391,6 @@ TEST(a_sealed_segment_is_searched_by_its_index)
     twinlog_reader_close(reader);
 }
 
-static int expect_state(void *context, const struct twinlog_segment *segment)
-{
-    const enum twinlog_segment_state **next = context;
-    ck_assert_uint_eq(segment->state, *(*next)++);
-    return 0;
-}
-
-static void assert_states(const char *name, const enum twinlog_segment_state *states, unsigned count)
-{
-    const enum twinlog_segment_state *next = states;
-    read_golden(name, &kept);
-    lay_out(&kept);
-    ck_assert_int_eq(twinlog_segments(directory, expect_state, &next), 0);
-    ck_assert_int_eq(next - states, count);
-}
-
-TEST(what_became_of_the_segments_of_a_truncated_log_is_known)
-{
-    static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
-                                                         TWINLOG_SEGMENT_RETIRED };
-    assert_states("truncated", states, 3);
-}
-
-TEST(what_became_of_the_segments_of_a_sealed_log_is_known)
-{
-    static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
-                                                         TWINLOG_SEGMENT_SPARE };
-    assert_states("sealed", states, 3);
-}
-
 TEST(a_kept_state_has_its_cursor_and_its_value)
 {
     struct twinlog *log;

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "../sim/rng.h"
+#include "copies.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -18,7 +19,6 @@
 
 #define SMALL_SEGMENT 65536u
 #define PAYLOAD_BYTES 1000u
-#define MOST_SEGMENTS 64u
 
 enum writer {
     NOBODY,
@@ -29,19 +29,14 @@ enum writer {
 
 static char second_dir[320], repaired_dir[320];
 
-static void make_place(void)
+static void make_histories(void)
 {
     logdir_make();
     snprintf(second_dir, sizeof(second_dir), "%s/second", log_parent);
     snprintf(repaired_dir, sizeof(repaired_dir), "%s/repaired", log_parent);
 }
 
-static void remove_place(void)
-{
-    logdir_remove();
-}
-
-CASE("two histories", make_place, remove_place);
+CASE("two histories", make_histories, logdir_remove);
 
 /* ---- two logs ---------------------------------------------------------------------------------- */
 
@@ -69,38 +64,16 @@ static void fork_history(unsigned old_records, unsigned first_records, unsigned 
     append(second_dir, SECOND, second_records);
 }
 
-struct listing {
-    struct twinlog_segment segments[MOST_SEGMENTS];
-    unsigned count; /* those with records */
-};
-
-static int keep_segment(void *context, const struct twinlog_segment *segment)
-{
-    struct listing *listing = context;
-    if (segment->state > TWINLOG_SEGMENT_ACTIVE)
-        return 0;
-    ck_assert_uint_lt(listing->count, MOST_SEGMENTS);
-    listing->segments[listing->count++] = *segment;
-    return 0;
-}
-
-static struct listing list(const char *dir)
-{
-    struct listing listing = { .count = 0 };
-    ck_assert_int_eq(twinlog_segments(dir, keep_segment, &listing), 0);
-    return listing;
-}
-
 /* Puts the second log's segment of that sequence in the place of the first log's. */
 static void put_segment(uint64_t sequence)
 {
     char command[1400];
-    const struct listing first = list(log_dir), second = list(second_dir);
+    const struct listing first = list_started(log_dir), second = list_started(second_dir);
     const struct twinlog_segment *from = NULL, *to = NULL;
     for (unsigned i = 0; i < first.count; i++)
-        to = first.segments[i].sequence == sequence ? &first.segments[i] : to;
+        to = first.list[i].sequence == sequence ? &first.list[i] : to;
     for (unsigned i = 0; i < second.count; i++)
-        from = second.segments[i].sequence == sequence ? &second.segments[i] : from;
+        from = second.list[i].sequence == sequence ? &second.list[i] : from;
     ck_assert_ptr_nonnull(from);
     ck_assert_ptr_nonnull(to);
     snprintf(command, sizeof(command), "cp '%s/%s' '%s/%s'", second_dir, from->file, log_dir, to->file);
@@ -194,8 +167,8 @@ TEST(each_history_by_itself_is_sound)
 TEST_LOOP(a_segment_of_the_other_history_is_a_break, 4)
 {
     fork_history(500, 700, 700);
-    const struct listing first = list(log_dir);
-    const uint64_t sequence = first.segments[first.count - 1].sequence - (unsigned)_i;
+    const struct listing first = list_started(log_dir);
+    const uint64_t sequence = first.list[first.count - 1].sequence - (unsigned)_i;
     put_segment(sequence);
     const struct answers answers = ask();
     expect_break(answers);
@@ -206,10 +179,10 @@ TEST_LOOP(a_segment_of_the_other_history_is_a_break, 4)
 TEST(a_segment_of_the_other_history_beside_that_of_the_log_is_refused)
 {
     fork_history(500, 700, 700);
-    const struct listing second = list(second_dir);
+    const struct listing second = list_started(second_dir);
     char command[1400];
     snprintf(command, sizeof(command), "cp '%s/%s' '%s/00000000000000ff.twl'", second_dir,
-             second.segments[second.count - 1].file, log_dir);
+             second.list[second.count - 1].file, log_dir);
     ck_assert_int_eq(system(command), 0);
     const struct answers answers = ask();
     ck_assert_int_eq(answers.open, TWINLOG_EFOREIGN);
@@ -357,8 +330,8 @@ static void append_mapped(const char *dir, enum writer writer, unsigned records,
     ck_assert_int_eq(wait_child(child), 0);
     if (!is_cut)
         return;
-    const struct listing listing = list(dir);
-    const struct twinlog_segment *newest = &listing.segments[listing.count - 1];
+    const struct listing listing = list_started(dir);
+    const struct twinlog_segment *newest = &listing.list[listing.count - 1];
     char path[1000];
     snprintf(path, sizeof(path), "%s/%s", dir, newest->file);
     if (newest->data_bytes > 8 * PAYLOAD_BYTES)
@@ -404,11 +377,11 @@ static bool is_mixed(const char *dir)
 
 static void put_random_segments(void)
 {
-    const struct listing first = list(log_dir), second = list(second_dir);
+    const struct listing first = list_started(log_dir), second = list_started(second_dir);
     for (unsigned tries = 0; tries < 3; tries++) {
-        const uint64_t sequence = first.segments[rng_below(&rng, first.count)].sequence;
+        const uint64_t sequence = first.list[rng_below(&rng, first.count)].sequence;
         for (unsigned i = 0; i < second.count; i++)
-            if (second.segments[i].sequence == sequence && twinlog_verify(log_dir, NULL, NULL) == 0)
+            if (second.list[i].sequence == sequence && twinlog_verify(log_dir, NULL, NULL) == 0)
                 put_segment(sequence);
     }
 }

@@ -503,16 +503,3 @@ TEST(the_caller_can_end_a_repair)
     ck_assert_int_eq(repair(23), 23);
     ck_assert_uint_eq(losses.count + losses.gaps, 1);
 }
-
-/* verify: the second header is looked at as long as the first one is sound. */
-TEST(a_second_header_that_does_not_check_is_told_and_costs_nothing)
-{
-    make_damageable();
-    struct listing listing = list_segments();
-    for (unsigned i = 0; i < 2; i++) {
-        patch_file(log_file(listing.list[i].file),
-                   (off_t)listing.list[i].file_bytes - BLOCK_BYTES + 512 + 100, garbage, 3);
-        expect_loss(0, 0);
-        remove_copy();
-    }
-}

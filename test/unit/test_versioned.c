@@ -43,18 +43,6 @@ TEST(what_an_older_program_lacks_is_zero)
     ck_assert_mem_eq(&own, (&(struct small){ .size = sizeof(own) }), sizeof(own));
 }
 
-TEST(what_this_version_does_not_know_must_be_zero)
-{
-    struct small own = { .first = 77 };
-    uint32_t given[6] = { sizeof(given), 1, 2, 3, 0, 0 };
-    ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), given), 0);
-    ck_assert_mem_eq(&own, (&(struct small){ sizeof(own), 1, 2, 3 }), sizeof(own));
-    given[5] = 1;
-    given[1] = 4;
-    ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), given), -E2BIG);
-    ck_assert_uint_eq(own.first, 1); /* untouched */
-}
-
 TEST(a_size_that_was_not_set_is_refused)
 {
     struct small own, given = { 0 };
@@ -65,21 +53,6 @@ TEST(a_size_that_was_not_set_is_refused)
         ck_assert(!twl_versioned_is_set(&given));
     }
     ck_assert(twl_versioned_is_set(NULL));
-}
-
-TEST(an_output_keeps_its_size_and_gets_no_byte_behind_it)
-{
-    const struct small own = { sizeof(own), 1, 2, 3 };
-    uint32_t ret[7];
-    memset(ret, FILL, sizeof(ret));
-    ret[0] = 12;
-    twl_versioned_give(ret, &own, sizeof(own));
-    ck_assert_mem_eq(ret, ((uint32_t[]){ 12, 1, 2, 0xa5a5a5a5, 0xa5a5a5a5, 0xa5a5a5a5, 0xa5a5a5a5 }),
-                     sizeof(ret));
-    ret[0] = 24;
-    twl_versioned_give(ret, &own, sizeof(own));
-    ck_assert_mem_eq(ret, ((uint32_t[]){ 24, 1, 2, 3, 0, 0, 0xa5a5a5a5 }), sizeof(ret));
-    twl_versioned_give(NULL, &own, sizeof(own));
 }
 
 /* ---- each structure ------------------------------------------------------------------------------ */
