@@ -83,7 +83,8 @@ void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum
 static inline bool walk_has_gap_behind(const struct walk *w)
 {
     const struct segment_set *set = &w->snapshot.set;
-    return w->index + 1 < set->started && !twl_segment_set_joins(set, w->index + 1);
+    const struct segment_entry *entry = &set->entries[w->index];
+    return w->index + 1 < set->started && twl_sequence_before(&entry[1].header) != entry->header.sequence;
 }
 
 /* The cursor goes to the first later group that belongs to the log, or to the end of the segment; `is_done` if nothing

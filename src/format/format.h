@@ -140,7 +140,6 @@ void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, 
 /* A header is valid at one place only. Of one that is DECODED_NEWER only LSN, chain and epoch may be used. */
 enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                                     uint64_t offset, struct group_header *ret_group);
-/* Is the header DECODED_VALID? */
 static inline bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES],
                                            uint32_t segment_seed, uint64_t offset,
                                            struct group_header *ret_group)
@@ -204,7 +203,6 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
 /* Checks the header of record `lsn` in this epoch, not the payload. */
 enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                                      uint64_t lsn, struct record_header *ret_record);
-/* Is the header DECODED_VALID? */
 static inline bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES],
                                             uint32_t epoch_seed, uint64_t lsn,
                                             struct record_header *ret_record)

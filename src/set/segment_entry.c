@@ -103,12 +103,6 @@ int twl_segment_try_look(struct io *io, struct segment_entry *entry)
     return 0;
 }
 
-bool twl_segment_set_joins(const struct segment_set *set, size_t index)
-{
-    const struct segment_header *header = &set->entries[index].header;
-    return twl_sequence_before(header) == set->entries[index - 1].header.sequence;
-}
-
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
 {
     const struct segment_header *header = &set->entries[index].header;
@@ -129,15 +123,11 @@ uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
     return start_lsn > 0 ? start_lsn : UINT64_MAX;
 }
 
-/* The oldest LSN that the segments of the set can have. */
-static uint64_t head_of(const struct segment_set *set)
-{
-    return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
-}
-
 uint64_t twl_segment_set_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
 {
-    if (head_of(set) <= lsn && twl_sequence_before(&set->entries[0].header) > sequence)
+    const struct segment_entry *oldest = &set->entries[0];
+    if (set->started > 0 && max_u64(set->first_lsn, oldest->first_lsn) <= lsn &&
+        twl_sequence_before(&oldest->header) > sequence)
         return 1;
     for (size_t i = 0; i < set->started; i++) {
         const struct segment_header *header = &set->entries[i].header;

@@ -85,9 +85,6 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
  * header does not check. */
 int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment);
 
-/* Does the segment continue the one in front of it on the path? If not, segments between them are missing. */
-bool twl_segment_set_joins(const struct segment_set *set, size_t index);
-
 /* Fills in the fields that is_known covers, unless it is set. Errors as for twl_segment_open_entry(). */
 int twl_segment_look(struct io *io, struct segment_entry *entry);
 /* All zero if it does not check. */
