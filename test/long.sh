@@ -23,7 +23,7 @@ sink crash-kill sink --seed 1 --kills 30000
 soak crash-kill soak --seed 1 --seconds 1800
 END
     for k in $(seq "$jobs"); do
-        echo "bits-$k damage-random -n 2 -b $jobs -f $((k - 1))"
+        echo "bits-$k damage-random -n 10 -b $jobs -f $((k - 1))"
     done
     echo "sectors damage-random -e -n 60"
     for fs in ext4 xfs btrfs; do

@@ -112,7 +112,7 @@ damage()
 {
     setup "$to_test"
     build dev damage-random
-    seq 0 $((jobs - 1)) | xargs -P "$jobs" -I '{}' build/dev/test/damage-random -n 2 -b "$jobs" -f '{}'
+    seq 0 $((jobs - 1)) | xargs -P "$jobs" -I '{}' build/dev/test/damage-random -n 10 -b "$jobs" -f '{}'
 }
 
 "$@"
