@@ -176,26 +176,16 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
 
 /* ---- sealed segments --------------------------------------------------------------------------- */
 
-/* Of links, here or always. */
-static bool is_refusal(int error)
-{
-    return error == -EXDEV || error == -EPERM || error == -EACCES || error == -EOPNOTSUPP ||
-           error == -ENOSYS || error == -EMLINK;
-}
-
-/* 1 = done, 0 = not possible here, or not wanted. */
+/* 1 = done, 0 = not possible, for whatever reason, or not wanted. */
 static int link_file(struct backup *b, const struct segment *segment)
 {
     struct segment copy;
-    if (b->options->flags & TWINLOG_BACKUP_COPY)
+    if (b->options->flags & TWINLOG_BACKUP_COPY ||
+        b->io->ops->link(b->io, segment->name, b->to, segment->name) < 0)
         return 0;
-    int rc = b->io->ops->link(b->io, segment->name, b->to, segment->name);
-    if (is_refusal(rc))
-        return 0;
-    if (rc == 0)
-        rc = check_file(b, segment, &copy);
-    if (rc < 0) /* -ENOENT: the name is gone, though the file is held */
-        return rc == -ENOENT ? -EAGAIN : rc;
+    int rc = check_file(b, segment, &copy);
+    if (rc < 0)
+        return rc;
     twl_segment_close(&copy);
     b->result.linked_bytes += segment->header.bytes;
     show_progress(b, segment->header.bytes);

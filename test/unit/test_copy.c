@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What looks at a whole log and what copies it: verify, inspect, segments and backup. Backups beside writers that trim
- * and truncate, and their crashes, are those of crash-kill and sim-crash.
+ * and truncate, and those that are interrupted, are those of crash-kill and sim-crash.
  */
 #define _GNU_SOURCE
 #include "../sim/simdisk.h"
@@ -301,29 +301,20 @@ TEST(what_is_being_copied_is_held)
     struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog *log = open_filled();
     for (uint32_t flags = 0; flags <= TWINLOG_BACKUP_COPY; flags++) {
+        struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
         unsigned least = 100;
 
         options.flags = flags;
         options.progress = note_held;
         options.context = &least;
-        ck_assert_int_eq(twinlog_backup(log_dir, copy_dir, &options, NULL), 0);
+        ck_assert_int_eq(twinlog_backup(log_dir, copy_dir, &options, &result), 0);
         ck_assert_uint_eq(least, 1);
+        ck_assert_uint_eq(result.copied_bytes, (flags ? result.segments : 1) * 64 * KIB);
+        ck_assert_int_eq(count_links(copy_dir) > 0, flags == 0);
         remove_copy();
     }
     ck_assert_uint_eq(count_held(), 0);
     log_close(log);
-}
-
-TEST(a_backup_can_share_nothing)
-{
-    struct twinlog *log = open_filled();
-    log_close(log);
-    struct twinlog_backup_result result = back_up(TWINLOG_BACKUP_COPY);
-    ck_assert_uint_eq(result.linked_bytes, 0);
-    ck_assert_uint_eq(result.copied_bytes, result.segments * 64 * KIB);
-    ck_assert_uint_eq(count_links(copy_dir), 0);
-    in_copy(take_tally);
-    ck_assert_uint_eq(copy_tally.last_lsn, 300);
 }
 
 TEST(a_backup_goes_to_another_file_system)
@@ -416,69 +407,6 @@ TEST(a_backup_needs_a_log_and_an_empty_place)
     back_up(0);
     ck_assert_int_eq(back_up_error(), -ENOTEMPTY);
     in_copy(take_tally);
-}
-
-static unsigned exit_after;
-
-static void exit_in_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    unsigned *calls = context;
-
-    (void)done_bytes;
-    (void)total_bytes;
-    if (++*calls == exit_after)
-        _exit(1);
-}
-
-static int back_up_and_exit(void)
-{
-    unsigned calls = 0;
-    const struct twinlog_backup_options options =
-        WITH_SIZE(backup_options, .progress = exit_in_progress, .context = &calls);
-
-    return twinlog_backup(log_dir, copy_dir, &options, NULL) == 0 ? 0 : 2;
-}
-
-static void refuse(void)
-{
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog_reader *reader;
-
-    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
-    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_STATE);
-    ck_assert_int_lt(twinlog_verify(log_dir, NULL, NULL), 0);
-    if (twinlog_reader_open(log_dir, NULL, &reader) == 0) {
-        struct twinlog_record record;
-
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), TWINLOG_ECORRUPT);
-        twinlog_reader_close(reader);
-    }
-}
-
-/* Kills it at every call of `progress`, until it gets through. */
-static unsigned interrupt_everywhere(void)
-{
-    int result = 1;
-
-    for (exit_after = 1; result == 1; exit_after++) {
-        result = run_child(back_up_and_exit);
-        if (result == 1)
-            in_copy(refuse);
-        else
-            ck_assert_int_eq(result, 0);
-        if (result == 1)
-            remove_copy();
-    }
-    return exit_after;
-}
-
-TEST(an_interrupted_backup_is_refused)
-{
-    struct twinlog *log = open_filled();
-    log_close(log);
-    ck_assert_uint_ge(interrupt_everywhere(), 5);
-    in_copy(take_tally);
-    ck_assert_uint_eq(copy_tally.last_lsn, 300);
 }
 
 /* ---- on simulated disks -------------------------------------------------------------------------- */
