@@ -265,25 +265,25 @@ static void pass_to_note(struct read_position *pos, uint64_t lsn)
 
 /* Begins the index of an unsealed segment, unless what there is of it will do: near the record, or at the start of the
  * segment once that has been done often. A reader that goes back record by record gets more of it each time. */
-static void begin_summary(struct read_position *pos, uint64_t lsn, bool is_whole)
+static void begin_summary(struct read_position *pos, uint64_t lsn)
 {
     const struct summary *summary = pos->summary;
     const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
     const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
     const uint64_t span = is_new ? 0 : 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
     const bool is_far = lsn - min_u64(lsn, next_lsn) > span && pos->begun < MOST_BEGUN;
-    if (!is_new && (is_whole ? indexed_lsn == 0 : lsn >= indexed_lsn && !is_far))
+    if (!is_new && lsn >= indexed_lsn && !is_far)
         return;
     twl_summary_begin(pos->summary);
     pos->summarised_id = pos->at->segment.header.segment_id;
     pos->begun = is_new ? 1 : pos->begun + 1;
     pos->at->cursor.summary = NULL;
-    if (!is_whole && pos->begun < MOST_BEGUN)
+    if (pos->begun < MOST_BEGUN)
         pass_to_note(pos, lsn - min_u64(lsn, lsn + 1 == indexed_lsn ? span : 0));
 }
 
 /* It is made only as far as it is needed. */
-static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole)
+static int extend_summary(struct read_position *pos, uint64_t lsn)
 {
     struct segment_iter *cursor = &pos->at->cursor;
     if (!pos->summary) {
@@ -292,7 +292,7 @@ static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole
             return fail_system(pos, -ENOMEM);
         twl_summary_begin(pos->summary);
     }
-    begin_summary(pos, lsn, is_whole);
+    begin_summary(pos, lsn);
     cursor->summary = pos->summary;
     if (lsn < pos->summary->next_lsn)
         return 1;
@@ -301,10 +301,9 @@ static int extend_summary(struct read_position *pos, uint64_t lsn, bool is_whole
     int rc = 1;
     while (rc > 0 && twl_iter_next_lsn(cursor) <= lsn)
         rc = twl_iter_accept_group(cursor);
-    if (rc == 0 && !is_whole &&
-        pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
+    if (rc == 0 && pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
         pos->summary->first_lsn = 0;
-        return extend_summary(pos, lsn, false);
+        return extend_summary(pos, lsn);
     }
     return rc < 0 ? classify_result(pos, rc) : 1;
 }
@@ -321,7 +320,7 @@ static int open_holder(struct read_position *pos, uint64_t lsn, const struct seg
     if (rc > 0)
         rc = open_segment(pos, (size_t)index);
     if (rc > 0 && !*ret_footer)
-        rc = extend_summary(pos, lsn, false);
+        rc = extend_summary(pos, lsn);
     return rc;
 }
 
@@ -543,21 +542,6 @@ static int find_end(struct read_position *pos, size_t index, uint64_t *ret_lsn)
     return 1;
 }
 
-/* The index gives the times of all records that were ever in the segment, so the record that it leads to
- * may have been trimmed or truncated. */
-static int walk_to_time(struct read_position *pos, const struct segment_footer *footer, int64_t time_ns)
-{
-    struct segment_iter *cursor = &pos->at->cursor;
-    uint64_t first_lsn = pos->snapshot->first_lsn;
-    int rc = twl_iter_seek_time(cursor, footer, time_ns);
-    if (rc > 0 && twl_iter_next_lsn(cursor) < first_lsn) {
-        rc = twl_iter_seek(cursor, footer, first_lsn);
-        if (rc > 0)
-            rc = twl_iter_pass_older(cursor, time_ns);
-    }
-    return rc;
-}
-
 static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns)
 {
     const struct segment_footer *footer = NULL;
@@ -570,13 +554,13 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
         return 0;
     if (rc > 0)
         rc = open_segment(pos, index);
-    if (rc > 0 && !footer)
-        rc = extend_summary(pos, end_lsn - 1, true);
     if (rc < 0)
         return rc;
-    twl_iter_refresh(&pos->at->cursor);
-    rc = walk_to_time(pos, footer, time_ns);
-    uint64_t lsn = twl_iter_next_lsn(&pos->at->cursor);
+    struct segment_iter *cursor = &pos->at->cursor;
+    cursor->summary = NULL; /* it may begin in the middle of the segment */
+    twl_iter_refresh(cursor);
+    rc = twl_iter_seek_time(cursor, footer, pos->snapshot->first_lsn, time_ns);
+    uint64_t lsn = twl_iter_next_lsn(cursor);
     bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
     if (has_come_to_end && lsn >= end_lsn)
         return 0;

@@ -45,57 +45,23 @@ int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer
     return 0;
 }
 
-struct entries {
-    const struct index_entry *entries;
-    uint32_t count;
-};
-
-/* The same, of an index that is not in memory: reads a few of its blocks, so without its checksum. What an entry says
- * of a record is checked there. False = there is none. */
-static bool probe_index(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn,
-                        struct index_entry *ret_entry)
+/* The last entry of the index that is not behind the record `lsn`, and before which no record is newer than `max_ns`;
+ * NULL: none is known, and the walk is longer. */
+static const struct index_entry *find_entry(struct segment_iter *cursor, const struct segment_footer *footer,
+                                            uint64_t lsn, int64_t max_ns)
 {
-    const size_t window_bytes = cursor->window_bytes;
-    uint32_t low = 0, high = footer->index_entries;
-    int error = 0;
-    twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
-    cursor->window_bytes = BLOCK_BYTES;
-    cursor->index.probed_bytes += BLOCK_BYTES;
-    while (low < high && error == 0) {
-        const uint32_t middle = low + (high - low) / 2;
-        const uint64_t back = (uint64_t)(middle + 1) * INDEX_ENTRY_BYTES;
-        const unsigned char *bytes = NULL;
-        struct index_entry entry = { .lsn = UINT64_MAX };
-        const uint64_t start = cursor->window.start;
-        if (back <= cursor->segment->data_end)
-            bytes = twl_iter_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
-        cursor->index.probed_bytes += cursor->window.start != start ? BLOCK_BYTES : 0;
-        if (bytes)
-            twl_index_entry_decode(bytes, &entry);
-        if (entry.lsn <= lsn)
-            *ret_entry = entry;
-        low = entry.lsn <= lsn ? middle + 1 : low;
-        high = entry.lsn <= lsn ? high : middle;
-    }
-    cursor->window_bytes = window_bytes;
-    return low > 0;
-}
-
-static struct entries known_entries(struct segment_iter *cursor, const struct segment_footer *footer)
-{
+    const struct index_entry *entries = NULL;
+    uint32_t count = 0;
     if (footer) {
-        (void)twl_iter_load_index(cursor, footer); /* without an index the walk is longer */
-        return (struct entries){ cursor->index.entries, cursor->index.count };
+        (void)twl_iter_load_index(cursor, footer);
+        entries = cursor->index.entries;
+        count = cursor->index.count;
+    } else if (cursor->summary) {
+        entries = cursor->summary->index.entries;
+        count = cursor->summary->index.count;
     }
-    if (cursor->summary)
-        return (struct entries){ cursor->summary->index.entries, cursor->summary->index.count };
-    return (struct entries){ 0 };
-}
-
-static const struct index_entry *find_entry(struct entries known, uint64_t lsn, int64_t max_ns)
-{
-    const int64_t number = twl_index_find(known.entries, known.count, lsn, max_ns);
-    return number < 0 ? NULL : &known.entries[number];
+    const int64_t number = twl_index_find(entries, count, lsn, max_ns);
+    return number < 0 ? NULL : &entries[number];
 }
 
 static bool has_entered(const struct segment_iter *cursor, uint64_t group_offset)
@@ -132,12 +98,7 @@ static int enter_for(struct segment_iter *cursor, const struct index_entry *entr
 {
     cursor->position = (struct position){ 0 };
     cursor->records_left = 0;
-    const size_t window_bytes = cursor->window_bytes;
-    /* the bytes between the header and a record far behind it are useless */
-    if (entry->record_offset >= FIRST_STEP_BYTES)
-        cursor->window_bytes = BLOCK_BYTES;
-    int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
-    cursor->window_bytes = window_bytes;
+    const int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
     return rc == 0 ? enter_open_group_at(cursor, entry) : rc;
 }
 
@@ -207,42 +168,35 @@ static int walk_to(struct segment_iter *cursor, uint64_t lsn)
 
 int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn)
 {
-    struct index_entry probed;
-    const struct index_entry *entry = &probed;
-    /* all of it is read once as much of it was */
-    const bool is_cheap = footer && !cursor->index.is_loaded &&
-                          cursor->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
-    if (!is_cheap || !probe_index(cursor, footer, lsn, &probed))
-        entry = find_entry(known_entries(cursor, footer), lsn, INT64_MAX);
-    uint64_t here = twl_iter_next_lsn(cursor);
-    bool is_on_the_way = here > 0 && here <= lsn;
-    int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
+    const struct index_entry *entry = find_entry(cursor, footer, lsn, INT64_MAX);
+    const uint64_t here = twl_iter_next_lsn(cursor);
+    const bool is_on_the_way = here > 0 && here <= lsn;
+    const int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
     return rc < 0 ? rc : walk_to(cursor, lsn);
 }
 
-int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, int64_t time_ns)
+int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t first_lsn,
+                       int64_t time_ns)
 {
     const bool is_any = time_ns == INT64_MIN;
-    const struct entries known = known_entries(cursor, footer);
-    int rc = jump(cursor, is_any ? NULL : find_entry(known, UINT64_MAX, time_ns - 1));
-    return rc < 0 ? rc : twl_iter_pass_older(cursor, time_ns);
-}
-
-int twl_iter_pass_older(struct segment_iter *cursor, int64_t time_ns)
-{
+    const struct index_entry *entry = is_any ? NULL : find_entry(cursor, footer, UINT64_MAX, time_ns - 1);
+    const struct index_entry *kept = find_entry(cursor, footer, first_lsn, INT64_MAX);
     struct record_header header;
-    for (;;) {
-        int rc;
-        while ((rc = twl_iter_peek(cursor, &header)) > 0) {
-            if (header.kind == RECORD_DATA && header.time_ns >= time_ns)
+    int rc = jump(cursor, !entry || (kept && kept->lsn > entry->lsn) ? kept : entry);
+    while (rc >= 0) {
+        const bool is_kept = cursor->position.next_lsn > first_lsn;
+        while (is_kept && (rc = twl_iter_peek(cursor, &header)) > 0) {
+            if (header.kind == RECORD_DATA && header.time_ns >= time_ns &&
+                twl_iter_next_lsn(cursor) >= first_lsn)
                 return 1;
             pass_record(cursor, &header);
         }
-        if (rc == 0)
+        if (rc >= 0)
             rc = twl_iter_enter_group(cursor);
-        if (rc <= 0)
-            return rc;
+        if (rc == 0)
+            return 0;
     }
+    return rc;
 }
 
 /* ---- without an index --------------------------------------------------------------------------- */
@@ -255,32 +209,21 @@ struct milestone {
 /* The first group from `from` on that begins in front of `end`: 1. */
 static int find_group(struct segment_iter *cursor, uint64_t from, uint64_t end, struct milestone *ret_found)
 {
-    int rc = 0;
-    for (uint64_t at = align_up(from, 8); rc == 0 && at < end; at += 8) {
-        const unsigned char *bytes = bytes_at(cursor, at, GROUP_HEADER_BYTES, &rc);
-        if (!bytes)
-            return rc;
-        twl_iter_place_at(cursor, at, (struct position){ 0 });
-        rc = twl_group_header_maybe(bytes) ? twl_iter_enter_at(cursor, at, PLACE_ANY) : 0;
-    }
+    twl_iter_place_at(cursor, from, (struct position){ 0 });
+    const int rc = twl_iter_scan(cursor, align_up(from, 8), end, PLACE_ANY);
     *ret_found = (struct milestone){ cursor->group_offset, cursor->group.first_lsn };
     return rc;
 }
 
-/* How far behind `low` the record is if all between the two are of one size; or half of the way, as sizes differ. */
-static uint64_t guess(struct milestone low, struct milestone high, uint64_t lsn, bool is_even)
-{
-    const double share = is_even ? (double)(lsn - low.lsn) / (double)(high.lsn - low.lsn) : 0.5;
-    return (uint64_t)((double)(high.offset - low.offset) * share);
-}
-
-/* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. */
+/* The record is behind `low` and in front of `high`. Moves `low` near it; fewer probes only make the walk longer. Each
+ * probe is where the record is if all between the two are of one size; or half of the way, as sizes differ. */
 static int come_near(struct segment_iter *cursor, uint64_t lsn, struct milestone *low, struct milestone high)
 {
     struct milestone found;
     int rc = 0;
     for (unsigned i = 0; rc >= 0 && i < MOST_PROBES && low->lsn < lsn && lsn < high.lsn; i++) {
-        const uint64_t step = guess(*low, high, lsn, i % 4 < 3);
+        const double share = i % 4 < 3 ? (double)(lsn - low->lsn) / (double)(high.lsn - low->lsn) : 0.5;
+        const uint64_t step = (uint64_t)((double)(high.offset - low->offset) * share);
         const uint64_t at = low->offset + step - BLOCK_BYTES; /* a little in front of it */
         if (step <= 2 * BLOCK_BYTES)
             break;

@@ -87,7 +87,8 @@ static bool is_in_place(const struct group_header *group, enum place_in_segment 
     return place == PLACE_ANY || is_first == (place == PLACE_FIRST);
 }
 
-void twl_iter_step_in(struct segment_iter *cursor, uint64_t offset, const struct group_header *group)
+/* Enters the group with that header. */
+static void step_in(struct segment_iter *cursor, uint64_t offset, const struct group_header *group)
 {
     cursor->before = cursor->position;
     cursor->is_at_first = false;
@@ -122,18 +123,27 @@ int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_i
         !continues(cursor, &group))
         return 0;
 
-    twl_iter_step_in(cursor, offset, &group);
+    step_in(cursor, offset, &group);
     return 1;
+}
+
+int twl_iter_scan(struct segment_iter *cursor, uint64_t from, uint64_t end, enum place_in_segment place)
+{
+    int rc = 0;
+    for (uint64_t at = from; rc == 0 && at < end; at += 8) {
+        const unsigned char *bytes = bytes_at(cursor, at, 8, &rc);
+        if (!bytes)
+            break;
+        if (twl_group_header_maybe(bytes)) /* only then what may be in the next block is read */
+            rc = twl_iter_enter_at(cursor, at, place);
+    }
+    return rc;
 }
 
 static int enter_first_group(struct segment_iter *cursor)
 {
-    int rc = 0;
-    for (uint64_t at = SEGMENT_DATA_OFFSET; rc == 0 && at < SEGMENT_DATA_OFFSET + BLOCK_BYTES; at += 8) {
-        const unsigned char *bytes = twl_iter_bytes(cursor, at, 8, &rc);
-        if (bytes && twl_group_header_maybe(bytes)) /* only then what may be in the next block is read */
-            rc = twl_iter_enter_at(cursor, at, PLACE_FIRST);
-    }
+    const uint64_t block_end = SEGMENT_DATA_OFFSET + BLOCK_BYTES;
+    const int rc = twl_iter_scan(cursor, SEGMENT_DATA_OFFSET, block_end, PLACE_FIRST);
     if (rc == 0)
         cursor->offset = SEGMENT_DATA_OFFSET;
     return rc;
@@ -202,15 +212,17 @@ void twl_iter_place_in_open_group(struct segment_iter *cursor, uint64_t first_ls
                                         .chain = cursor->position.chain,
                                         .epoch = cursor->position.epoch,
                                         .flags = GROUP_MAPPED };
-    twl_iter_step_in(cursor, OPEN_GROUP_OFFSET, &group);
+    step_in(cursor, OPEN_GROUP_OFFSET, &group);
     cursor->records_left = 0;
     cursor->is_open = true;
 }
 
-static void leave_open_group(struct segment_iter *cursor)
+/* To where the walk was, with what has been read meanwhile. */
+static void go_back(struct segment_iter *cursor, const struct segment_iter *before)
 {
-    cursor->is_open = false;
-    cursor->offset = OPEN_GROUP_OFFSET;
+    const struct window window = cursor->window;
+    *cursor = *before;
+    cursor->window = window;
 }
 
 /* Enters the first record of a group that may be open. The marker in front of it was passed; without it
@@ -220,15 +232,11 @@ static int enter_open_group(struct segment_iter *cursor)
     if (!segment_is_mapped(&cursor->segment->header) || cursor->offset != OPEN_GROUP_OFFSET ||
         cursor->is_at_first || cursor->position.next_lsn == 0)
         return 0;
-    const struct group_header group = cursor->group;
-    const uint64_t group_offset = cursor->group_offset;
+    const struct segment_iter before = *cursor;
     twl_iter_place_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
-    int rc = twl_iter_extend(cursor);
-    if (rc <= 0) {
-        leave_open_group(cursor);
-        cursor->group = group;
-        cursor->group_offset = group_offset;
-    }
+    const int rc = twl_iter_extend(cursor);
+    if (rc <= 0)
+        go_back(cursor, &before);
     return rc;
 }
 
@@ -239,8 +247,10 @@ static void back_out_of_record(struct segment_iter *cursor)
     cursor->offset = cursor->entered_offset;
     cursor->records_left = 0;
     cursor->group.bytes = (uint32_t)(cursor->entered_offset - cursor->group_offset);
-    if (--cursor->group.count == 0)
-        leave_open_group(cursor);
+    if (--cursor->group.count == 0) {
+        cursor->is_open = false;
+        cursor->offset = OPEN_GROUP_OFFSET;
+    }
 }
 
 /* Where the word stands that ends the open group; 0: the cursor is behind another group. The header of a group leaves
@@ -271,7 +281,8 @@ int twl_iter_has_ended(struct segment_iter *cursor)
 
 /* ---- groups of all kinds ------------------------------------------------------------------------ */
 
-int twl_iter_enter_next(struct segment_iter *cursor)
+/* As twl_iter_enter_group(), but passes nothing. */
+static int enter_next(struct segment_iter *cursor)
 {
     int rc = 0;
     if (cursor->offset == 0)
@@ -295,16 +306,15 @@ int twl_iter_enter_next(struct segment_iter *cursor)
  * at the head may be a torn one itself. */
 static int was_durable(struct segment_iter *cursor)
 {
-    const struct group_header group = cursor->group;
-    const uint64_t offset = cursor->group_offset;
-    const struct position place = { .next_lsn = group.first_lsn };
-    const bool may_tell = group.count == 0 || group.first_lsn < cursor->segment->head_lsn;
-    bool is_proved = may_tell && twl_group_proves(&group, place);
+    const struct segment_iter entered = *cursor;
+    const struct group_header *group = &cursor->group;
+    const struct position place = { .next_lsn = group->first_lsn };
+    const bool may_tell = group->count == 0 || group->first_lsn < cursor->segment->head_lsn;
+    bool is_proved = may_tell && twl_group_proves(group, place);
     int rc = 0;
-    while (!is_proved && (rc = twl_iter_enter_next(cursor)) > 0 && !cursor->is_open)
-        is_proved = twl_group_proves(&cursor->group, place);
-    twl_iter_place_at(cursor, offset, (struct position){ 0 });
-    twl_iter_step_in(cursor, offset, &group);
+    while (!is_proved && (rc = enter_next(cursor)) > 0 && !cursor->is_open)
+        is_proved = twl_group_proves(group, place);
+    go_back(cursor, &entered);
     return rc < 0 ? rc : is_proved;
 }
 
@@ -312,28 +322,22 @@ static int was_durable(struct segment_iter *cursor)
  * LSN. If it begins in front of the head or there, everything that is kept is in it or behind it. */
 static int pass_removed_groups(struct segment_iter *cursor)
 {
-    const struct position position = cursor->position;
-    const struct group_header group = cursor->group;
-    const uint64_t offset = cursor->offset, group_offset = cursor->group_offset;
-    const bool is_at_first = cursor->is_at_first;
+    const struct segment_iter before = *cursor;
     struct later_groups later;
     int rc = twl_iter_enter_later(cursor, &later);
     if (rc > 0)
         rc = cursor->group.first_lsn <= cursor->segment->head_lsn ? was_durable(cursor) : 0;
-    cursor->has_passed = rc > 0;
-    if (cursor->has_passed)
-        return 1;
-    twl_iter_place_at(cursor, offset, position);
-    cursor->group = group;
-    cursor->group_offset = group_offset;
-    cursor->is_at_first = is_at_first;
-    return rc < 0 ? rc : 0;
+    if (rc > 0)
+        cursor->has_passed = true;
+    else
+        go_back(cursor, &before);
+    return rc;
 }
 
 int twl_iter_enter_group(struct segment_iter *cursor)
 {
     cursor->has_passed = false;
-    int rc = twl_iter_enter_next(cursor);
+    int rc = enter_next(cursor);
     bool may_pass = !cursor->is_open && cursor->position.next_lsn < cursor->segment->head_lsn;
     return rc == 0 && may_pass ? pass_removed_groups(cursor) : rc;
 }

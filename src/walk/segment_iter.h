@@ -29,7 +29,6 @@ struct loaded_index {
     struct index_entry *entries;
     uint32_t count, room;
     bool is_loaded;
-    uint64_t probed_bytes; /* that were read of it before, for look-ups */
 };
 
 /* Where a walk is in the history of the log: what the next group must continue. */
@@ -166,11 +165,10 @@ int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *foot
 /* Reads the index that belongs to the footer. One that does not check has no entries. Negative: a system error. */
 int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer *footer);
 
-/* As twl_iter_seek(), for the first record of `time_ns` or later, which becomes the next record. 0 = all are older;
- * the cursor is then behind the last group. Fillers have no time. */
-int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, int64_t time_ns);
-/* The same, starting from the current place. */
-int twl_iter_pass_older(struct segment_iter *cursor, int64_t time_ns);
+/* As twl_iter_seek(), for the first record from `first_lsn` on of `time_ns` or later, which becomes the next record.
+ * 0 = all are older; the cursor is then behind the last group. Fillers have no time. */
+int twl_iter_seek_time(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t first_lsn,
+                       int64_t time_ns);
 
 /* Moves to a place from an index: 1. 0 = that record is not there. */
 int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry);

@@ -42,10 +42,8 @@ static inline const unsigned char *bytes_at(struct segment_iter *cursor, uint64_
 /* cursor.c */
 /* Enters the group with its header at `offset`: 1. 0 = there is none. */
 int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_in_segment place);
-/* The same for a header that was read before. */
-void twl_iter_step_in(struct segment_iter *cursor, uint64_t offset, const struct group_header *group);
-/* As twl_iter_enter_group(), but passes nothing. */
-int twl_iter_enter_next(struct segment_iter *cursor);
+/* Enters the first group at `from`, a multiple of 8, or behind it, but in front of `end`. */
+int twl_iter_scan(struct segment_iter *cursor, uint64_t from, uint64_t end, enum place_in_segment place);
 /* Adds one record to the open group: 1. 0 = it is not there yet. */
 int twl_iter_extend(struct segment_iter *cursor);
 /* Moves behind the first `count` records of the open group, which end at `offset`. */

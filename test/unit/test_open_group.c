@@ -289,7 +289,7 @@ TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
         wrong.lsn++;
         twl_iter_place_at(&cursor, 0, (struct position){ 0 });
         ck_assert_int_eq(twl_iter_place(&cursor, &wrong), 0);
-        ck_assert_int_eq(twl_iter_seek_time(&cursor, NULL, image_time(places[11].lsn)), 1);
+        ck_assert_int_eq(twl_iter_seek_time(&cursor, NULL, 1, image_time(places[11].lsn)), 1);
         expect_record(places[11].lsn);
         ck_assert_int_eq(twl_iter_seek(&cursor, NULL, image->next_lsn), 0);
         end_walk();
