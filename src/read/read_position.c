@@ -73,7 +73,7 @@ void twl_read_position_free(struct read_position *pos)
     free(pos->summary);
 }
 
-/* When a file can't be opened for lack of descriptors: closes segments that are open only to be reused. */
+/* Closes the segments that are open only to be used again. */
 static bool close_idle(struct read_position *pos)
 {
     bool has_closed = false;
@@ -97,21 +97,16 @@ static int classify_result(struct read_position *pos, int rc)
     return fail_system(pos, rc);
 }
 
+/* The slot that has the segment open; or else a free one, or the one that was not used for the longest time, closed. */
 static struct slot *find_slot(struct read_position *pos, const struct segment_header *header)
 {
-    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
+    struct slot *oldest = pos->slots;
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
         if (slot->segment.file && twl_is_same_incarnation(&slot->segment.header, header))
             return slot;
-    return NULL;
-}
-
-/* A free slot, or else the one that was not used for the longest time, which is closed. */
-static struct slot *take_slot(struct read_position *pos)
-{
-    struct slot *oldest = pos->slots;
-    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
         if (slot->used < oldest->used)
             oldest = slot;
+    }
     close_slot(oldest);
     return oldest;
 }
@@ -125,25 +120,6 @@ static void move_to(struct read_position *pos, struct slot *slot)
     pos->at = slot;
 }
 
-/* A segment that is no longer in the set was trimmed or truncated. */
-static void find_in_set(struct read_position *pos, struct slot *slot)
-{
-    const struct segment_set *set = set_of(pos);
-    for (size_t i = 0; i < set->started; i++)
-        if (twl_is_same_incarnation(&set->entries[i].header, &slot->segment.header)) {
-            slot->index = i;
-            return;
-        }
-    close_slot(slot);
-}
-
-/* As far as this reader knows. */
-static bool is_trimmed(const struct read_position *pos, const struct slot *slot)
-{
-    const struct segment_entry *entry = &set_of(pos)->entries[slot->index];
-    return entry->is_known && entry->is_sealed && entry->footer.last_lsn < pos->first_lsn;
-}
-
 /* Of what a dead writer has left open, the page cache may show a whole record where the disk has the claim of one, if
  * its sync has failed. No other record is in such a doubt: a group has a checksum, and recovery has found it on the
  * disk. */
@@ -152,33 +128,35 @@ static bool is_on_disk(const struct read_position *pos, size_t index)
     return index >= pos->snapshot->from_disk;
 }
 
-static void find_bound(struct read_position *pos)
+/* A segment that is no longer in the set was trimmed or truncated. */
+static void find_in_set(struct read_position *pos)
 {
-    pos->bound_lsn = twl_segment_set_bound(set_of(pos), pos->at->index);
+    const struct segment_set *set = set_of(pos);
+    struct slot *at = pos->at;
+    for (at->index = 0; at->index < set->started; at->index++)
+        if (twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header) &&
+            (at->is_from_disk || !is_on_disk(pos, at->index)))
+            return;
+    close_slot(at);
 }
 
-/* The set may have changed. Closes segments that can't be asked for any more, so that their space can be
- * used again. */
+/* The set may have changed, or its head. Closes the segments that are not in use, which may be ones that can't be asked
+ * for any more, so that their space can be used again. */
 static void catch_up(struct read_position *pos)
 {
     const struct read_snapshot *snapshot = pos->snapshot;
-    bool is_other_set = pos->generation != snapshot->generation;
+    const bool is_other_set = pos->generation != snapshot->generation;
     if (!is_other_set && pos->first_lsn == snapshot->first_lsn)
         return;
-    if (is_other_set) /* data that was read behind the old end of the log may no longer belong to it */
-        twl_iter_refresh(&pos->at->cursor);
     pos->generation = snapshot->generation;
     pos->first_lsn = snapshot->first_lsn;
-    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
-        if (slot->segment.file && is_other_set)
-            find_in_set(pos, slot);
-        if (slot->segment.file &&
-            (is_trimmed(pos, slot) || (is_on_disk(pos, slot->index) && !slot->is_from_disk)))
-            close_slot(slot);
-        slot->cursor.passes_claims = snapshot->passes_claims;
+    close_idle(pos);
+    if (is_other_set && pos->at->segment.file) {
+        /* what was read behind the old end of the log may no longer belong to it */
+        twl_iter_refresh(&pos->at->cursor);
+        pos->at->cursor.passes_claims = snapshot->passes_claims;
+        find_in_set(pos);
     }
-    if (pos->at->segment.file)
-        find_bound(pos);
 }
 
 /* ---- the segment ------------------------------------------------------------------------------- */
@@ -214,6 +192,7 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
         return classify_result(pos, rc);
     }
     slot->cursor.maps = maps;
+    slot->cursor.passes_claims = pos->snapshot->passes_claims;
     rc = maps ? hold(pos, slot) : 1;
     if (rc > 0)
         twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
@@ -225,15 +204,12 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
 static int open_segment(struct read_position *pos, size_t index)
 {
     const struct segment_entry *entry = &set_of(pos)->entries[index];
-    struct slot *open = find_slot(pos, &entry->header);
-    pos->wanted_id = entry->header.segment_id;
-    move_to(pos, open ? open : take_slot(pos));
+    move_to(pos, find_slot(pos, &entry->header));
     pos->at->index = index;
-    int rc = open ? 1 : open_slot(pos, pos->at, entry);
+    const int rc = pos->at->segment.file ? 1 : open_slot(pos, pos->at, entry);
     if (rc < 0)
         return rc;
     pos->at->used = ++pos->turn;
-    find_bound(pos);
     return 1;
 }
 
@@ -312,7 +288,6 @@ static int extend_summary(struct read_position *pos, uint64_t lsn)
 static int open_holder(struct read_position *pos, uint64_t lsn, const struct segment_footer **ret_footer)
 {
     struct segment_set *set = set_of(pos);
-    pos->wanted_id = 0;
     int64_t index = set->started > 0 ? twl_segment_set_find(pos->snapshot->io, set, lsn) : TWINLOG_ECORRUPT;
     if (index < 0)
         return classify_result(pos, (int)index);
@@ -402,19 +377,22 @@ static int enter_next_segment(struct read_position *pos, uint64_t lsn)
     twl_iter_place_at(&pos->at->cursor, 0,
                       is_fixed ? twl_position_before(&pos->at->segment.header) : position);
     rc = twl_iter_enter_group(&pos->at->cursor);
-    if (rc == 0 && !is_fixed && !is_at_end(pos, left)) {
+    if (rc == 0 && !is_fixed && !is_at_end(pos, left))
         move_to(pos, left);
-        find_bound(pos);
-    } else {
+    else
         close_slot(left);
-    }
     return classify_result(pos, rc);
+}
+
+uint64_t twl_read_position_bound(const struct read_position *pos)
+{
+    return twl_segment_set_bound(set_of(pos), pos->at->index);
 }
 
 static int walk_to(struct read_position *pos, uint64_t lsn)
 {
-    while (lsn >= pos->bound_lsn || pos->at->cursor.records_left == 0) {
-        int rc = lsn < pos->bound_lsn ? enter_next_group(&pos->at->cursor) : 0;
+    while (lsn >= twl_read_position_bound(pos) || pos->at->cursor.records_left == 0) {
+        int rc = lsn < twl_read_position_bound(pos) ? enter_next_group(&pos->at->cursor) : 0;
         if (rc < 0)
             return classify_result(pos, rc);
         if (rc == 0)
@@ -575,7 +553,6 @@ int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)
     int64_t index = 0;
     int rc = 0;
     catch_up(pos);
-    pos->wanted_id = 0;
     if (set->started > 0)
         index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
     if (index < 0)

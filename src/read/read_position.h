@@ -35,12 +35,10 @@ struct read_position {
     bool maps;                      /* [const] */
 
     struct slot slots[POSITION_SLOTS];
-    struct slot *at; /* the current slot, if it is open */
+    struct slot *at; /* the current slot; if it is not open, that of the segment that was tried last */
     uint64_t turn;
     uint32_t generation;
     uint64_t first_lsn; /* the snapshot's first_lsn when the slots were last checked */
-    uint64_t bound_lsn; /* the records of `at` end before this LSN */
-    uint64_t wanted_id; /* identity of the segment that was tried last; 0 = none was found */
     struct summary
         *summary;           /* of a segment that is not sealed; it contains what lookups have needed so far */
     uint64_t summarised_id; /* identity of that segment */
@@ -65,6 +63,9 @@ int twl_read_position_before(struct read_position *pos, uint64_t lsn,
 int twl_read_position_back(struct read_position *pos, uint64_t lsn, struct visit from);
 /* The first record of that time or later that the snapshot covers; 0 = there is none. */
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns);
+
+/* The records of the current segment end before this LSN. */
+uint64_t twl_read_position_bound(const struct read_position *pos);
 
 /* The epoch of record `lsn`, and its first LSN that is kept: 1. The position is left. */
 int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoch *ret_epoch,

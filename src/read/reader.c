@@ -145,8 +145,8 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
         twl_iter_refresh(&pos->at->cursor);
         return 1;
     }
-    bool is_another = pos->wanted_id == 0 || pos->wanted_id != doubt->segment_id;
-    doubt->segment_id = pos->wanted_id;
+    const bool is_another = pos->at->segment.header.segment_id != doubt->segment_id;
+    doubt->segment_id = pos->at->segment.header.segment_id;
     doubt->looks = is_another ? 1 : doubt->looks + 1;
     if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
         return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
@@ -246,7 +246,8 @@ static int approach(struct twinlog_reader *reader)
     } while (rc > 0 && reader->generation != snapshot->generation);
     if (rc > 0) {
         uint64_t last_lsn = min_u64(snapshot->limit_lsn, reader->to_lsn);
-        reader->end_lsn = min_u64(last_lsn + 1, min_u64(pos->bound_lsn, pos->at->cursor.position.next_lsn));
+        reader->end_lsn =
+            min_u64(last_lsn + 1, min_u64(twl_read_position_bound(pos), pos->at->cursor.position.next_lsn));
     }
     return rc;
 }

@@ -137,7 +137,7 @@ TEST_LOOP(segments_that_were_trimmed_are_let_go, 2)
     atomic_store(&trimmer->wanted, 2);
     wait_until(&trimmer->done, 2);
     expect_next(reader, 7501, 0);
-    ck_assert_uint_eq(log_count_open_segments(), 2);
+    ck_assert_uint_eq(log_count_open_segments(), 1);
     expect_at(reader, 6500, 0);
     ck_assert_uint_eq(log_count_open_segments(), 2);
     ck_assert_int_eq(twinlog_reader_seek(reader, 5500), 0);
