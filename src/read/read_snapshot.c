@@ -40,18 +40,6 @@ static bool is_attached(const struct read_snapshot *snapshot)
     return snapshot->source.set != NULL;
 }
 
-static void find_newest_truncation(struct read_snapshot *snapshot)
-{
-    snapshot->truncation_epoch = 0;
-    for (size_t i = snapshot->set.started; i-- > 0 && snapshot->truncation_epoch == 0;) {
-        const struct segment_header *header = &snapshot->set.entries[i].header;
-        if (segment_is_truncation(header)) {
-            snapshot->truncation_epoch = header->epoch;
-            snapshot->truncation_lsn = header->start_lsn;
-        }
-    }
-}
-
 /* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may
  * look damaged, but not again and again. The writer may also have come or gone, or both, meanwhile; that
  * changes the sequence. */
@@ -105,8 +93,13 @@ static int load_set(struct read_snapshot *snapshot)
     snapshot->first_lsn = set.first_lsn;
     snapshot->is_known = false;
     snapshot->generation += snapshot->generation == UINT32_MAX ? 2 : 1;
-    find_newest_truncation(snapshot);
     return 0;
+}
+
+/* A file that is gone, or has another incarnation, since the set was loaded. */
+static bool is_gone(int error)
+{
+    return error == -ENOENT || error == TWINLOG_ECORRUPT;
 }
 
 /* ---- without a page ---------------------------------------------------------------------------- */
@@ -114,16 +107,21 @@ static int load_set(struct read_snapshot *snapshot)
 /* Segments that are started behind the end of the log are dead. */
 static void drop_dead(struct segment_set *set, size_t index)
 {
-    if (index + 1 == set->started)
+    if (index + 1 >= set->started)
         return;
     set->started = index + 1;
     set->spares = set->retired = 0;
 }
 
+static int sync_end(const struct read_snapshot *snapshot, const struct recovery *found)
+{
+    const size_t from = min_u64(found->open_from, found->index);
+    return twl_recover_sync(snapshot->io, &snapshot->set, from, found->index);
+}
+
 /* Recovery's view of the log, without changing it. Damage is no error here: a reader gets everything in
  * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
- * may have written during the first one. A file that is gone, or has another incarnation, since the set
- * was loaded is also a reason to look again. */
+ * may have written during the first one. */
 static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct recovery *ret_recovery)
 {
     uint64_t damaged_lsn = 0; /* as the previous look found it */
@@ -137,21 +135,17 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
             damaged_lsn = ret_recovery->report.first_lsn;
             continue;
         }
-        bool is_judged = rc == 0 || is_damaged;
-        if (rc == 0 && snapshot->set.started > 0)
+        if (rc == 0)
             drop_dead(&snapshot->set, ret_recovery->index);
-        if (is_judged)
-            rc = 0;
-        if (is_judged && must_sync && snapshot->set.started > 0)
-            rc = twl_recover_sync(snapshot->io, &snapshot->set,
-                                  min_u64(ret_recovery->open_from, ret_recovery->index), ret_recovery->index);
+        if (rc == 0 || is_damaged)
+            rc = must_sync && snapshot->set.started > 0 ? sync_end(snapshot, ret_recovery) : 0;
         if (rc == 0)
             return 0;
         if (rc == TWINLOG_EVERSION) {
             *snapshot->report = ret_recovery->report;
             return rc;
         }
-        if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
+        if (!is_gone(rc) || tries == SET_TRIES)
             return twl_read_snapshot_fail(snapshot, rc);
     }
 }
@@ -177,6 +171,7 @@ static int adopt_sound_records(struct read_snapshot *snapshot)
     if (rc < 0)
         return rc;
     snapshot->epoch = 0; /* of no page */
+    snapshot->follows_markers = false;
     snapshot->passes_claims = true;
     snapshot->from_disk = recovery.open_from;
     snapshot->limit_lsn = recovery.position.next_lsn - 1;
@@ -189,7 +184,9 @@ static int follow_markers(struct read_snapshot *snapshot)
     struct recovery recovery;
     int rc = look_at_end(snapshot, false, &recovery);
     bool is_open = rc == 0 && recovery.open_from <= recovery.index;
+    snapshot->follows_markers = true;
     snapshot->passes_claims = false;
+    snapshot->is_known = rc == 0;
     if (rc < 0)
         return rc;
     snapshot->limit_lsn =
@@ -204,24 +201,6 @@ static int find_writer(struct read_snapshot *snapshot, bool *ret_has_writer)
     return rc < 0 ? twl_read_snapshot_fail(snapshot, rc) : 0;
 }
 
-static int look_without_page(struct read_snapshot *snapshot)
-{
-    bool has_writer;
-    int rc = find_writer(snapshot, &has_writer);
-    if (rc == 0 && !has_writer && snapshot->is_known && !snapshot->follows_markers)
-        return 0;
-    if (rc == 0 && !has_writer) {
-        rc = adopt_sound_records(snapshot);
-        if (rc == 0) /* what was found may have been in the making */
-            rc = find_writer(snapshot, &has_writer);
-    }
-    if (rc == 0 && has_writer)
-        rc = follow_markers(snapshot);
-    snapshot->follows_markers = has_writer;
-    snapshot->is_known = rc == 0;
-    return rc;
-}
-
 /* ---- the tail of a mapped log ------------------------------------------------------------------- */
 
 static void leave_tail(struct read_snapshot *snapshot)
@@ -230,97 +209,76 @@ static void leave_tail(struct read_snapshot *snapshot)
     twl_segment_close(&snapshot->tail_segment);
 }
 
-/* Opens that segment and enters it: 1. 0 = it does not continue there, and nothing has changed. */
+/* Opens that segment and enters it: 1. 0 = it does not continue there; then the next look begins anew. */
 static int enter_tail(struct read_snapshot *snapshot, size_t index, struct position position)
 {
-    const struct segment_entry *entry = &snapshot->set.entries[index];
-    struct segment segment;
-    int rc = twl_segment_open_valid(snapshot->io, entry->name, &segment);
-    if (rc < 0)
-        return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? 0 : rc;
-    struct segment_iter cursor = { 0 };
-    twl_iter_begin(&cursor, &segment, position);
-    if (segment.header.segment_id == entry->header.segment_id)
-        rc = twl_iter_enter_group(&cursor);
-    if (rc <= 0) {
-        twl_iter_free(&cursor);
-        twl_segment_close(&segment);
-        return rc;
-    }
     leave_tail(snapshot);
-    twl_iter_free(&snapshot->tail);
-    snapshot->tail_segment = segment;
-    snapshot->tail = cursor;
-    snapshot->tail.segment = &snapshot->tail_segment;
+    int rc = twl_segment_open_entry(snapshot->io, &snapshot->set.entries[index], &snapshot->tail_segment);
+    if (rc == 0) {
+        twl_iter_begin(&snapshot->tail, &snapshot->tail_segment, position);
+        rc = twl_iter_enter_group(&snapshot->tail);
+    }
     snapshot->tail_index = index;
-    return 1;
+    if (rc <= 0)
+        snapshot->tail_generation = 0;
+    return is_gone(rc) ? 0 : rc;
 }
 
-/* The set may have changed. The walk goes on where it was, or begins at the oldest open group. */
+/* With each set the walk begins anew, at the oldest open group: 1. 0 = there is none. */
 static int find_tail(struct read_snapshot *snapshot)
 {
     const struct segment_set *set = &snapshot->set;
-    if (snapshot->tail_generation == snapshot->generation)
-        return 0;
-    snapshot->tail_generation = snapshot->generation;
-    for (size_t i = 0; snapshot->tail_segment.file && i < set->started; i++)
-        if (set->entries[i].header.segment_id == snapshot->tail_segment.header.segment_id &&
-            snapshot->tail.position.next_lsn <= twl_segment_set_bound(set, i)) {
-            snapshot->tail_index = i;
-            return 0;
-        }
-    leave_tail(snapshot);
     size_t from;
+    if (snapshot->tail_generation == snapshot->generation)
+        return snapshot->tail_segment.file != NULL;
+    leave_tail(snapshot);
+    snapshot->tail_generation = snapshot->generation;
     int rc = twl_recover_find_open(snapshot->io, set, &from);
-    if (rc == -ENOENT || rc == TWINLOG_ECORRUPT)
-        return 0;
     if (rc == 0 && from < set->started)
         rc = enter_tail(snapshot, from, twl_position_before(&set->entries[from].header));
-    return rc < 0 ? rc : 0;
+    return is_gone(rc) ? 0 : rc;
 }
 
-/* 1 = the walk is in the next segment now. */
-static int enter_next_segment(struct read_snapshot *snapshot)
+/* Goes as far as records are complete. The next segment is begun when the group of this one has ended. */
+static int follow_tail(struct read_snapshot *snapshot)
 {
-    bool is_last = snapshot->tail_index + 1 >= snapshot->set.started;
-    int rc = is_last ? twl_iter_has_ended(&snapshot->tail) : 0;
-    if (rc > 0) {
+    struct segment_iter *tail = &snapshot->tail;
+    bool is_reloaded = false;
+    int rc = find_tail(snapshot);
+    twl_iter_refresh(tail);
+    while (rc > 0) {
+        while ((rc = twl_iter_enter_group(tail)) > 0)
+            continue;
+        snapshot->limit_lsn = max_u64(snapshot->limit_lsn, tail->position.next_lsn - 1);
+        const bool is_newest = snapshot->tail_index + 1 == snapshot->set.started;
+        if (rc == 0)
+            rc = twl_iter_has_ended(tail);
+        if (rc <= 0 || (is_newest && is_reloaded))
+            break;
+        if (!is_newest) {
+            rc = enter_tail(snapshot, snapshot->tail_index + 1, tail->position);
+            continue;
+        }
+        is_reloaded = true;
         rc = load_set(snapshot);
         if (rc == 0)
             rc = find_tail(snapshot);
-        is_last = !snapshot->tail_segment.file || snapshot->tail_index + 1 >= snapshot->set.started;
     }
-    return rc < 0 || is_last ? rc : enter_tail(snapshot, snapshot->tail_index + 1, snapshot->tail.position);
-}
-
-/* Goes as far as records are complete. */
-static int follow_tail(struct read_snapshot *snapshot)
-{
-    int rc = find_tail(snapshot);
-    if (rc == 0)
-        twl_iter_refresh(&snapshot->tail);
-    while (rc >= 0 && snapshot->tail_segment.file) {
-        while ((rc = twl_iter_enter_group(&snapshot->tail)) > 0)
-            continue;
-        if (rc == 0)
-            rc = enter_next_segment(snapshot);
-        if (rc <= 0)
-            break;
-    }
-    if (snapshot->tail_segment.file)
-        snapshot->limit_lsn = max_u64(snapshot->limit_lsn, snapshot->tail.position.next_lsn - 1);
     return rc < 0 ? twl_read_snapshot_fail(snapshot, rc) : 0;
 }
 
 /* ---- with a page ------------------------------------------------------------------------------- */
 
-/* A truncation or reset takes effect as soon as its segment exists; the writer publishes it a little later. */
+/* A truncation or reset takes effect as soon as its segment exists, and that is the newest one until the writer
+ * publishes it, a little later. */
 static void heed_unpublished_truncation(struct read_snapshot *snapshot)
 {
-    if (snapshot->truncation_epoch < snapshot->epoch)
+    const struct segment_set *set = &snapshot->set;
+    const struct segment_header *newest = set->started > 0 ? &set->entries[set->started - 1].header : NULL;
+    if (!newest || !segment_is_truncation(newest) || newest->epoch < snapshot->epoch)
         return;
-    snapshot->limit_lsn = min_u64(snapshot->limit_lsn, snapshot->truncation_lsn - 1);
-    snapshot->first_lsn = snapshot->set.first_lsn;
+    snapshot->limit_lsn = min_u64(snapshot->limit_lsn, newest->start_lsn - 1);
+    snapshot->first_lsn = set->first_lsn;
 }
 
 static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
@@ -349,37 +307,26 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
     return 0;
 }
 
-/* The page does not count: a writer is opening the log, or died while opening it, or no writer has come
- * since the last one. If there is a writer, it will publish; until then the last snapshot is enough,
- * unless the caller asks for the end of the log. A snapshot from the page is not enough: the writer may
- * have truncated the log after publishing, and no page shows that. */
+/* There is no page that counts. If none can be shared, the markers in the log tell how far a writer has come. Else a
+ * writer is opening the log, or died while opening it, or no writer has come since the last one. If there is one, it
+ * will publish; until then the last snapshot is enough, unless the caller asks for the end of the log. A snapshot from
+ * the page is not enough: the writer may have truncated the log after publishing, and no page shows that. */
 static int look_past_page(struct read_snapshot *snapshot, uint32_t epoch, bool has_writer, bool asks_for_end)
 {
+    const bool has_page = snapshot->shared->page != NULL;
     bool is_enough =
         snapshot->page_sequence == snapshot->sound_page_sequence || (has_writer && !asks_for_end);
-    if (snapshot->is_known && snapshot->epoch == 0 && is_enough)
+    if (!has_page && has_writer)
+        return follow_markers(snapshot);
+    if (snapshot->is_known && snapshot->epoch == 0 && !snapshot->follows_markers && is_enough)
         return 0;
     int rc = adopt_sound_records(snapshot);
-    snapshot->is_known = rc == 0 && twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
+    if (rc == 0 && !has_page) /* what was found may have been in the making */
+        rc = find_writer(snapshot, &has_writer);
+    snapshot->is_known = rc == 0 && (has_page || !has_writer) &&
+                         twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
     snapshot->sound_page_sequence = snapshot->page_sequence;
     snapshot->ignored_epoch = epoch;
-    return rc;
-}
-
-static int look_at_page(struct read_snapshot *snapshot, bool asks_for_end)
-{
-    int rc;
-    do {
-        bool has_writer = true;
-        snapshot->page_sequence = twl_page_sequence(snapshot->shared);
-        uint32_t epoch = twl_page_epoch(snapshot->shared);
-        bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
-        rc = !is_told || asks_for_end ? find_writer(snapshot, &has_writer) : 0;
-        if (rc == 0 && is_told && has_writer)
-            rc = believe_page(snapshot, epoch);
-        else if (rc == 0)
-            rc = look_past_page(snapshot, epoch, has_writer, asks_for_end);
-    } while (rc == 0 && !snapshot->is_known);
     return rc;
 }
 
@@ -402,7 +349,18 @@ static int refresh_snapshot(struct read_snapshot *snapshot, bool asks_for_end)
     int rc = look_for_page(snapshot);
     if (rc < 0)
         return rc;
-    return snapshot->shared->page ? look_at_page(snapshot, asks_for_end) : look_without_page(snapshot);
+    do {
+        bool has_writer = true;
+        snapshot->page_sequence = twl_page_sequence(snapshot->shared);
+        uint32_t epoch = twl_page_epoch(snapshot->shared);
+        bool is_told = epoch != 0 && epoch != snapshot->ignored_epoch;
+        rc = !is_told || asks_for_end ? find_writer(snapshot, &has_writer) : 0;
+        if (rc == 0 && is_told && has_writer)
+            rc = believe_page(snapshot, epoch);
+        else if (rc == 0)
+            rc = look_past_page(snapshot, epoch, has_writer, asks_for_end);
+    } while (rc == 0 && !snapshot->is_known);
+    return rc;
 }
 
 int twl_read_snapshot_look(struct read_snapshot *snapshot)
@@ -423,19 +381,6 @@ int twl_read_snapshot_reload(struct read_snapshot *snapshot)
 
 /* ---- create and destroy ------------------------------------------------------------------------ */
 
-/* The page was mapped before this asks whether there is a writer. So a writer that comes later stores
- * another epoch. */
-static int look_first(struct read_snapshot *snapshot, uint32_t left_epoch)
-{
-    bool has_writer;
-    int rc = find_writer(snapshot, &has_writer);
-    if (rc < 0)
-        return rc;
-    if (!has_writer)
-        snapshot->ignored_epoch = left_epoch;
-    return twl_read_snapshot_look(snapshot);
-}
-
 int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32_t flags,
                            struct twinlog_report *report)
 {
@@ -448,8 +393,8 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32
     int rc = twl_page_watch(io, &snapshot->watched);
     if (rc < 0)
         return twl_read_snapshot_fail(snapshot, rc);
-    rc = look_first(snapshot, twl_page_epoch(&snapshot->watched));
-    bool has_writer = true; /* a writer may be about to make the first segment */
+    rc = twl_read_snapshot_find_end(snapshot); /* asks whether the page is that of a writer */
+    bool has_writer = true;                    /* a writer may be about to make the first segment */
     if (rc == 0 && snapshot->set.started == 0)
         rc = twl_page_has_writer(&snapshot->watched, &has_writer);
     if (rc == 0 && !has_writer) {

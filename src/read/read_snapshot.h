@@ -39,13 +39,11 @@ struct read_snapshot {
 
     uint32_t page_sequence; /* sequence of the page, read before the rest of the page */
     uint32_t
-        sound_page_sequence;   /* sequence when the limit was last found in the files, if there is a page */
-    uint32_t epoch;            /* epoch of the page when the set was loaded; 0 = the page did not count */
-    uint32_t ignored_epoch;    /* epoch that a dead writer has left in the page */
-    bool follows_markers;      /* there is a writer, but no page */
-    uint32_t truncation_epoch; /* epoch of the writer that made the newest truncation in the set; 0 = none */
-    uint64_t truncation_lsn;   /* where that truncation begins */
-    bool passes_claims;        /* there was no writer: claims are those of a dead writer */
+        sound_page_sequence; /* sequence when the limit was last found in the files, if there is a page */
+    uint32_t epoch;          /* epoch of the page when the set was loaded; 0 = the page did not count */
+    uint32_t ignored_epoch;  /* epoch that a dead writer has left in the page */
+    bool follows_markers;    /* there is a writer, but no page */
+    bool passes_claims;      /* there was no writer: claims are those of a dead writer */
     size_t from_disk; /* index of the first segment that a dead writer has left open; SIZE_MAX = none */
 
     /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */
