@@ -55,8 +55,7 @@ struct twinlog_reader {
 
     /* Since the last seek: the newest record that was returned, and the record or filler at which it was last. */
     struct visit passed, visited;
-    /* First of the fillers that were passed since the last record (0 = none), and the segment of the last one. */
-    uint64_t filler_lsn, filler_sequence;
+    uint64_t filler_lsn; /* the first of the fillers that were passed since the last record; 0 = none */
     bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
     int error;           /* sticky */
@@ -195,7 +194,7 @@ static int check_passed(struct twinlog_reader *reader)
         return 0;
     reader->generation = snapshot->generation;
     if (reader->filler_lsn > 0 &&
-        twl_segment_set_truncation(&snapshot->set, reader->next_lsn - 1, reader->filler_sequence) > 0) {
+        twl_segment_set_truncation(&snapshot->set, reader->next_lsn - 1, reader->visited.sequence) > 0) {
         reader->next_lsn = max_u64(reader->filler_lsn, snapshot->first_lsn);
         reader->filler_lsn = 0;
         reader->end_lsn = 0;
@@ -214,9 +213,11 @@ static int refresh_reader(struct twinlog_reader *reader)
     bool may_be_at_end = reader->where == AT_LSN
                              ? reader->next_lsn > snapshot->limit_lsn
                              : twl_read_snapshot_has_tail(snapshot); /* more records may come unannounced */
-    int rc = may_be_at_end || twl_read_snapshot_is_old(snapshot) ? twl_read_snapshot_look(snapshot) : 0;
-    if (rc == 0 && reader->where == AT_TIME)
+    int rc = 0;
+    if (reader->where == AT_TIME)
         rc = twl_read_snapshot_find_end(snapshot);
+    else if (may_be_at_end || twl_read_snapshot_is_old(snapshot))
+        rc = twl_read_snapshot_look(snapshot);
     if (rc == 0)
         rc = resolve(reader);
     if (rc == 0)
@@ -263,7 +264,6 @@ static void pass_filler(struct twinlog_reader *reader, const struct record_heade
     reader->is_lost = filler->kind == RECORD_FILLER && filler->type == FILLER_LOST;
     if (reader->filler_lsn == 0)
         reader->filler_lsn = reader->next_lsn;
-    reader->filler_sequence = reader->pos.at->segment.header.sequence;
     reader->visited = visit(reader, reader->next_lsn++);
 }
 
