@@ -325,24 +325,32 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
     return rc < 0 ? rc : twl_segment_take(file, name, lock_timeout_ms, ret_segment, ret_state);
 }
 
+static int read_header(struct io_file *file, enum header_state *ret_state, struct segment_header *ret_header)
+{
+    _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
+    size_t size = 0;
+    const int rc = io_read(file, sector, sizeof(sector), 0, &size);
+    const bool is_whole = rc == 0 && size == sizeof(sector);
+    *ret_state = is_whole ? twl_segment_header_decode(sector, ret_header) : HEADER_FOREIGN;
+    return rc;
+}
+
 int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
-    _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
     struct segment segment = { .file = file };
+    struct segment_header header;
+    enum header_state state = HEADER_FOREIGN;
     int rc = 0;
     snprintf(segment.name, sizeof(segment.name), "%s", name);
     if (lock_timeout_ms > 0)
         rc = twl_lock_patiently(segment.file, lock_timeout_ms);
-    size_t size = 0;
     if (rc == 0)
-        rc = io_read(segment.file, sector, sizeof(sector), 0, &size);
+        rc = read_header(segment.file, &state, &header);
     if (rc == 0)
         rc = find_size(&segment, lock_timeout_ms > 0);
-    enum header_state state = HEADER_FOREIGN;
-    struct segment_header header;
-    if (rc == 0 && size == sizeof(sector) && segment.file_bytes >= SEGMENT_HEADER_BYTES)
-        state = twl_segment_header_decode(sector, &header);
+    if (segment.file_bytes < SEGMENT_HEADER_BYTES)
+        state = HEADER_FOREIGN;
     if (rc == 0 && state == HEADER_VALID)
         take_header(&segment, &header);
     else if (rc == 0 && !ret_state)
@@ -354,15 +362,11 @@ int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeo
 
 int twl_segment_check_incarnation(const struct segment *segment, const struct segment_header *header)
 {
-    _Alignas(HEADER_SECTOR_BYTES) unsigned char sector[HEADER_SECTOR_BYTES];
     struct segment_header now;
-    size_t size;
-    int rc = io_read(segment->file, sector, sizeof(sector), 0, &size);
-    if (rc < 0)
-        return rc;
-    bool is_same = size == sizeof(sector) && twl_segment_header_decode(sector, &now) == HEADER_VALID &&
-                   twl_is_same_incarnation(&now, header);
-    return is_same ? 0 : -EAGAIN;
+    enum header_state state;
+    const int rc = read_header(segment->file, &state, &now);
+    const bool is_same = rc == 0 && state == HEADER_VALID && twl_is_same_incarnation(&now, header);
+    return rc < 0 || is_same ? rc : -EAGAIN;
 }
 
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment)
