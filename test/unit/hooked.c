@@ -166,3 +166,28 @@ struct simdisk *make_simdisk(void)
 {
     return simdisk_create(&(struct simdisk_options){ .seed = 7, .has_direct = true });
 }
+
+void walk_segment(struct walked *walked, const char *dir, uint64_t sequence)
+{
+    char name[SEGMENT_NAME_BYTES];
+
+    *walked = (struct walked){ 0 };
+    twl_segment_name(sequence, name);
+    ck_assert_int_eq(twl_io_posix_create(dir, false, &walked->io), 0);
+    ck_assert_int_eq(twl_segment_open_valid(walked->io, name, &walked->segment), 0);
+    twl_iter_begin(&walked->cursor, &walked->segment, twl_position_before(&walked->segment.header));
+}
+
+void walk_to_group(struct walked *walked, uint64_t lsn)
+{
+    do
+        ck_assert_int_eq(twl_iter_enter_group(&walked->cursor), 1);
+    while (walked->cursor.group.first_lsn != lsn || walked->cursor.group.count == 0);
+}
+
+void leave_segment(struct walked *walked)
+{
+    twl_iter_free(&walked->cursor);
+    twl_segment_close(&walked->segment);
+    walked->io->ops->destroy(walked->io);
+}

@@ -8,6 +8,7 @@
 
 #include "../sim/simdisk.h"
 #include "io/io.h"
+#include "walk/segment_iter.h"
 
 #include <twinlog.h>
 
@@ -34,5 +35,16 @@ int hooked_refuse_map(const struct hooked_call *call);
 struct io *log_io(bool use_dsync); /* of posix files in `log_dir` */
 struct twinlog *log_on(struct io *io, const struct twinlog_options *options);
 struct simdisk *make_simdisk(void); /* with direct files; the same one each time */
+
+/* A walk through a segment file in a directory, from its start. */
+struct walked {
+    struct io *io;
+    struct segment segment;
+    struct segment_iter cursor;
+};
+void walk_segment(struct walked *walked, const char *dir, uint64_t sequence);
+/* To the group with records of which the first is `lsn`. */
+void walk_to_group(struct walked *walked, uint64_t lsn);
+void leave_segment(struct walked *walked);
 
 #endif

@@ -572,37 +572,24 @@ static void change_group(unsigned char *bytes, const struct segment *segment, ui
     store_le32(bytes, twl_crc32c(twl_crc32c(segment->seed, place, 8), bytes + 4, GROUP_HEADER_BYTES - 4));
 }
 
-/* Moves to the first segment's group that begins with this record. */
-static uint64_t find_group(struct io *io, uint64_t lsn, struct segment *segment, struct segment_iter *cursor)
-{
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", segment), 0);
-    twl_iter_begin(cursor, segment, twl_position_before(&segment->header));
-    do
-        ck_assert_int_eq(twl_iter_enter_group(cursor), 1);
-    while (cursor->group.first_lsn != lsn || cursor->group.count == 0);
-    return cursor->group_offset;
-}
-
 /* The group of this record, or the record, gets something that this version does not know, and right checksums.
  * Returns the offset of the group. */
 static off_t change_group_of(uint64_t lsn, enum newer newer)
 {
     unsigned char bytes[GROUP_HEADER_BYTES + 32];
-    struct segment_iter cursor = { 0 };
-    struct segment segment;
+    struct walked walked;
     int error;
 
-    struct io *io = log_io(true);
-    const uint64_t at = find_group(io, lsn, &segment, &cursor);
-    memcpy(bytes, twl_iter_bytes(&cursor, at, sizeof(bytes), &error), sizeof(bytes));
+    walk_segment(&walked, log_dir, 1);
+    walk_to_group(&walked, lsn);
+    const struct group_header group = walked.cursor.group;
+    const uint64_t at = walked.cursor.group_offset;
+    memcpy(bytes, twl_iter_bytes(&walked.cursor, at, sizeof(bytes), &error), sizeof(bytes));
     struct record_header record = twl_record_header_load(bytes + GROUP_HEADER_BYTES);
     record.kind = newer == NEWER_RECORD_KIND ? 31 : newer == IGNORED_RECORD_KIND ? 32 : record.kind;
-    twl_record_encode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(segment.header.log_id, cursor.group.epoch),
-                      lsn, &record, NULL);
-    change_group(bytes, &segment, at, cursor.group, newer);
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    io->ops->destroy(io);
+    twl_record_encode(bytes + GROUP_HEADER_BYTES, walked.cursor.epoch_seed, lsn, &record, NULL);
+    change_group(bytes, &walked.segment, at, group, newer);
+    leave_segment(&walked);
     patch_file(log_segment(1), (off_t)at, bytes, sizeof(bytes));
     return (off_t)at;
 }
@@ -669,24 +656,18 @@ TEST_LOOP(what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alo
 /* Returns how many records of that kind the log has, and checks that they are whole. */
 static unsigned count_kind(const char *dir, unsigned kind_of_record)
 {
-    struct segment_iter cursor = { 0 };
     struct cursor_record record;
-    struct segment segment;
+    struct walked walked;
     unsigned count = 0;
-    struct io *io;
 
-    ck_assert_int_eq(twl_io_posix_create(dir, true, &io), 0);
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    while (twl_iter_enter_group(&cursor) > 0)
-        while (twl_iter_next_record(&cursor, &record) > 0) {
+    walk_segment(&walked, dir, 1);
+    while (twl_iter_enter_group(&walked.cursor) > 0)
+        while (twl_iter_next_record(&walked.cursor, &record) > 0) {
             count += record.header.kind == kind_of_record;
             ck_assert_uint_eq(record.header.size, 8);
             ck_assert_mem_eq(record.payload, "a record", 8);
         }
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    io->ops->destroy(io);
+    leave_segment(&walked);
     return count;
 }
 
@@ -735,18 +716,13 @@ TEST_RANGE(what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_K
 static void tear_first_group(void)
 {
     static const unsigned char zeros[SMALL_SEGMENT];
-    struct segment_iter cursor = { 0 };
-    struct segment segment;
+    struct walked walked;
 
-    struct io *io = log_io(true);
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000002.twl", &segment), 0);
-    const uint64_t data_end = segment.data_end;
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    const uint64_t records = cursor.group_offset + GROUP_HEADER_BYTES;
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    io->ops->destroy(io);
+    walk_segment(&walked, log_dir, 2);
+    ck_assert_int_eq(twl_iter_enter_group(&walked.cursor), 1);
+    const uint64_t data_end = walked.segment.data_end;
+    const uint64_t records = walked.cursor.group_offset + GROUP_HEADER_BYTES;
+    leave_segment(&walked);
     patch_file(log_segment(2), (off_t)records, zeros, data_end - records);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
 }
@@ -782,26 +758,22 @@ TEST_LOOP(a_segment_that_the_next_one_does_not_continue_is_not_sealed, 2)
 {
     static const unsigned char zeros[SEGMENT_FOOTER_BYTES], payload[1000];
     struct segment_footer footer;
-    struct segment_iter cursor = { 0 };
-    struct segment segment;
+    struct walked walked;
 
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT));
     while (log_stat(log).rolls == 0)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     log_close(log);
-    struct io *io = log_io(true);
-    ck_assert(are_all_sealed(io));
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 1);
-    const uint64_t data_end = segment.data_end;
-    twl_segment_close(&segment);
-    const uint64_t last_group = find_group(io, footer.last_lsn, &segment, &cursor);
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
+    walk_segment(&walked, log_dir, 1);
+    ck_assert_int_eq(twl_segment_read_footer(&walked.segment, &footer), 1);
+    walk_to_group(&walked, footer.last_lsn);
+    const uint64_t data_end = walked.segment.data_end, last_group = walked.cursor.group_offset;
+    leave_segment(&walked);
     patch_file(log_segment(1), _i == 0 ? (off_t)last_group : SEGMENT_DATA_OFFSET, zeros, GROUP_HEADER_BYTES);
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
 
     log_close(log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT)));
+    struct io *io = log_io(true);
     ck_assert(!are_all_sealed(io));
     io->ops->destroy(io);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Wherever the writer's note points, the end of the log is where it was, and every record is found. */
 #include "../sim/seals.h"
+#include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
 
-#include "io/io_files.h"
 #include "recover/recover.h"
 
 #include <stddef.h>
@@ -14,20 +14,14 @@
 
 enum {
     SEGMENT = 1 << 20,
-    DEAD = 4 /* records that a crash takes */
+    DEAD = 4, /* records that a crash takes */
+    WRONG = 5 /* places where no note points */
 };
 
 static struct twinlog_options options_with(uint32_t flags)
 {
     return WITH_SIZE(options, .segment_bytes = SEGMENT, .buffer_bytes = 64 << 10,
                      .max_record_bytes = 16 << 10, .flags = TWINLOG_BUFFERED | flags);
-}
-
-static struct io *look(void)
-{
-    struct io *io;
-    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
-    return io;
 }
 
 /* What a killed writer leaves. */
@@ -50,21 +44,13 @@ static struct segment_set load(struct io *io)
     return set;
 }
 
-/* Where the first group with records from `lsn` on is. */
 static uint64_t find_group_of(uint64_t lsn)
 {
-    struct segment segment;
-    struct segment_iter cursor = { 0 };
-    struct io *io = look();
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_iter_begin(&cursor, &segment, twl_position_before(&segment.header));
-    do
-        ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    while (cursor.group.first_lsn != lsn || cursor.group.count == 0);
-    const uint64_t offset = cursor.group_offset;
-    twl_iter_free(&cursor);
-    twl_segment_close(&segment);
-    io->ops->destroy(io);
+    struct walked walked;
+    walk_segment(&walked, log_dir, 1);
+    walk_to_group(&walked, lsn);
+    const uint64_t offset = walked.cursor.group_offset;
+    leave_segment(&walked);
     return offset;
 }
 
@@ -145,34 +131,45 @@ static bool may_be_group(const struct segment *segment, uint64_t at)
     return twl_group_header_decode(bytes, segment->seed, at, &group);
 }
 
+/* Of a note: wrong ones, every one that may be a group, and some others. */
+static size_t choose_places(const struct segment *segment, uint64_t end, uint64_t step, uint64_t places[1000])
+{
+    static const uint64_t wrong[WRONG] = { 1, SEGMENT_DATA_OFFSET + 4, SEGMENT, UINT64_MAX - 7, UINT64_MAX };
+    size_t count = WRONG;
+    memcpy(places, wrong, sizeof(wrong));
+    for (uint64_t at = 0; at < end; at += 8)
+        if (at % step == 0 || may_be_group(segment, at)) {
+            ck_assert_uint_lt(count, 1000);
+            places[count++] = at;
+        }
+    return count;
+}
+
 TEST_LOOP(wherever_it_points_the_end_is_the_same, 4)
 {
     struct recovery expected, found;
     struct segment segment;
+    uint64_t places[1000];
     unsigned believed = 0;
     make_log(_i & 1 ? TWINLOG_PAD : 0, _i & 2);
-    struct io *io = look();
+    struct io *io = log_io(false);
     struct segment_set set = load(io);
     ck_assert_uint_eq(set.started, 1);
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &expected), 0);
     ck_assert_int_eq(twl_segment_open_entry(io, &set.entries[0], &segment), 0);
     struct summary *summary = malloc(sizeof(*summary));
-    for (uint64_t at = 0; at < expected.offset + 4 * BLOCK_BYTES; at += 8) {
-        if (at % 2048 != 0 && !may_be_group(&segment, at))
-            continue;
-        set.note =
-            (struct note){ .segment_id = segment.header.segment_id, .group = at, .epoch = (uint32_t)_i };
+    const size_t count = choose_places(&segment, expected.offset + 4 * BLOCK_BYTES, 2048, places);
+    for (size_t i = 0; i < count; i++) {
+        set.note = (struct note){ .segment_id = segment.header.segment_id,
+                                  .group = places[i],
+                                  .epoch = (uint32_t)_i };
         ck_assert_int_eq(twl_recover(io, &set, false, summary, &found), 0);
-        ck_assert_msg(is_same(&found, &expected), "a note that points to %llu", (unsigned long long)at);
+        ck_assert_msg(is_same(&found, &expected), "a note that points to %llu",
+                      (unsigned long long)places[i]);
+        ck_assert(i >= WRONG || summary->indexed_lsn == 0);
         believed += summary->indexed_lsn > 0;
     }
     ck_assert_uint_gt(believed, 20);
-    const uint64_t wrong[] = { 1, SEGMENT_DATA_OFFSET + 4, SEGMENT, UINT64_MAX - 7, UINT64_MAX };
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        set.note.group = wrong[i];
-        ck_assert_int_eq(twl_recover(io, &set, false, summary, &found), 0);
-        ck_assert(is_same(&found, &expected) && summary->indexed_lsn == 0);
-    }
     free(summary);
     twl_segment_close(&segment);
     twl_segment_set_free(&set);
@@ -237,9 +234,9 @@ static uint64_t read_from(uint64_t lsn)
 TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
 {
     struct segment segment;
-    uint64_t expected[64], last_lsn = 0;
+    uint64_t expected[64], places[1000], last_lsn = 0;
     make_log(0, _i);
-    struct io *io = look();
+    struct io *io = log_io(false);
     struct segment_set set = load(io);
     ck_assert_int_eq(twl_segment_open_entry(io, &set.entries[0], &segment), 0);
     struct note note = { .segment_id = segment.header.segment_id };
@@ -248,12 +245,9 @@ TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
         last_lsn++;
     ck_assert_uint_ge(last_lsn, 25);
     ck_assert_uint_lt(last_lsn, 63);
-    const uint64_t wrong[] = { 1, SEGMENT_DATA_OFFSET + 4, SEGMENT, UINT64_MAX - 7, UINT64_MAX };
-    for (uint64_t place = 0; place < (128 << 10) + 5 * 8; place += 8) {
-        const uint64_t at = place < 128 << 10 ? place : wrong[(place - (128 << 10)) / 8];
-        if (at == place && at % (12 << 10) != 0 && !may_be_group(&segment, at))
-            continue;
-        note.records = at;
+    const size_t count = choose_places(&segment, 128 << 10, 12 << 10, places);
+    for (size_t place = 0; place < count; place++) {
+        note.records = places[place];
         store_note(&note);
         for (uint64_t lsn = 1; lsn <= last_lsn; lsn++)
             ck_assert_uint_eq(read_from(lsn), expected[lsn]);
@@ -276,7 +270,7 @@ TEST(damage_hides_no_record_behind_it_from_a_reader_that_jumps)
     for (unsigned i = 0; i < 6; i++)
         append_some(log, 12000);
     kill_log(log);
-    struct io *io = look();
+    struct io *io = log_io(false);
     struct segment_set set = load(io);
     store_note(&(struct note){ .segment_id = set.entries[0].header.segment_id,
                                .group = find_group_of(30),
@@ -300,7 +294,7 @@ TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
     struct twinlog_segment first = { 0 };
     uint64_t records = 0;
     make_log(0, true);
-    struct io *io = look();
+    struct io *io = log_io(false);
     struct segment_set set = load(io);
     const struct note nothing = { .segment_id = set.entries[0].header.segment_id, .group = 8, .records = 8 };
     twl_segment_set_free(&set);
@@ -317,7 +311,7 @@ TEST_LOOP(what_was_passed_by_is_indexed_later, 2)
     verifying.each = refuse_finding;
     ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
     ck_assert_uint_eq(records, last_lsn);
-    ck_assert_ptr_null(find_false_seal(look()));
+    ck_assert_ptr_null(find_false_seal(log_io(false)));
     ck_assert_int_eq(twinlog_segments(log_dir, keep_first, &first), 0);
     ck_assert_uint_eq(first.state, TWINLOG_SEGMENT_SEALED);
     ck_assert_uint_eq(first.first_lsn, 1);
@@ -349,7 +343,7 @@ TEST(a_close_that_a_writer_came_behind_is_not_the_end)
     const struct twinlog_options options = options_with(0);
     struct recovery closed;
     make_log(0, true);
-    struct io *io = look();
+    struct io *io = log_io(false);
     struct segment_set set = load(io);
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &closed), 0);
     ck_assert_int_eq(closed.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);

@@ -21,18 +21,6 @@
 
 /* ---- damage and failures --------------------------------------------------------------------------- */
 
-static void flip(uint64_t segment, off_t offset)
-{
-    FILE *file = fopen(log_segment(segment), "r+");
-
-    ck_assert_ptr_nonnull(file);
-    ck_assert_int_eq(fseeko(file, offset, SEEK_SET), 0);
-    int byte = fgetc(file);
-    ck_assert_int_eq(fseeko(file, offset, SEEK_SET), 0);
-    ck_assert_int_ne(fputc(byte ^ 1, file), EOF);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
 /* Three records, and a batch of two that is on disk but for one byte of the second. */
 static int die_in_a_batch(void)
 {
@@ -69,7 +57,7 @@ TEST_LOOP(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came
     struct twinlog_record record;
 
     ck_assert_int_eq(run_child(die_in_a_batch), 0);
-    flip(1, find_in_segment(1, "the last of the batch"));
+    patch_file(log_segment(1), find_in_segment(1, "the last of the batch"), "?", 1);
     struct twinlog_reader *reader = open_reader(NULL, _i, 0, 0);
     for (uint64_t lsn = 1; lsn <= 3; lsn++)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -181,11 +169,10 @@ static int fail_call(const struct hooked_call *call)
     return error < 0 ? error : atomic_fetch_add(&calls, 1) + 1 == failing_call ? -EIO : 0;
 }
 
-static int open_failing(int kind, uint64_t from_lsn, struct twinlog_reader **ret_reader)
+static int open_failing(int kind, struct twinlog_reader **ret_reader)
 {
-    const struct twinlog_reader_options options =
-        WITH_SIZE(reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .from_lsn = from_lsn,
-                  .ret_report = &reader_report);
+    const struct twinlog_reader_options options = WITH_SIZE(
+        reader_options, .flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0, .ret_report = &reader_report);
 
     memset(&reader_report, 0, sizeof(reader_report));
     return twl_reader_open(hooked_log_dir(fail_call), &options, ret_reader);
@@ -237,7 +224,7 @@ TEST_LOOP(a_failure_anywhere_is_an_error_and_a_seek_goes_on, 2)
     for (failing_call = 1; !is_done; failing_call += REPEATS(1u, 3u)) {
         struct twinlog_reader *reader;
         calls = 0;
-        int rc = open_failing(_i, 0, &reader);
+        int rc = open_failing(_i, &reader);
         if (rc < 0) {
             ck_assert_int_eq(rc, -EIO);
             ck_assert_int_eq(reader_report.error, -EIO);
@@ -258,12 +245,12 @@ TEST_LOOP(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 2
 
     log_close(make_life_log(10));
     sync_error = -EINVAL;
-    ck_assert_int_eq(open_failing(_i, 0, &reader), 0);
+    ck_assert_int_eq(open_failing(_i, &reader), 0);
     expect_run(reader, 1, 10, 0);
     twinlog_reader_close(reader);
     for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         sync_error = errors[i];
-        ck_assert_int_eq(open_failing(_i, 0, &reader), errors[i]);
+        ck_assert_int_eq(open_failing(_i, &reader), errors[i]);
         ck_assert_int_eq(reader_report.error, errors[i]);
     }
 }
@@ -276,7 +263,7 @@ TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
     for (unsigned i = 0; i < 2; i++) {
         lock_error = i == 0 ? -ENOLCK : 0;
         view_error = i == 1 ? -ENOTSUP : 0;
-        ck_assert_int_eq(open_failing(1, 0, &reader), 0);
+        ck_assert_int_eq(open_failing(1, &reader), 0);
         wander(reader, 1500, 100);
         twinlog_reader_close(reader);
     }
