@@ -542,20 +542,6 @@ TEST(a_cursor_that_gave_its_buffer_away_reads_again)
     twl_iter_free(&other);
 }
 
-TEST(a_restart_keeps_what_is_known_of_the_segment)
-{
-    struct segment_footer footer = seal();
-    begin_cursor();
-    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 3000), 1);
-    twl_iter_place_at(&cursor, 0, twl_position_before(&segment.header));
-    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
-    ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET);
-    bytes_read = 0;
-    ck_assert_int_eq(twl_iter_seek(&cursor, &footer, 5000), 1);
-    expect_next(&cursor, 5000);
-    ck_assert_uint_le(bytes_read, 32 * 1024); /* the index was there */
-}
-
 /* Entries that check and lie: the groups they point to are not believed to be there. */
 TEST(an_index_that_lies_is_found_out)
 {
