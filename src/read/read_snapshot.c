@@ -12,10 +12,9 @@
  * then the watermark, then the epoch again. If it is the same, the watermark is of this epoch, and every
  * record up to it is in a segment of the set or in one that was started later.
  *
- * Beside a writer that writes through a mapping the watermark is not all. A walk of the reader goes on from
- * where it was to the first incomplete record, and into the next segment when its own has ended. The epoch in
- * the page changes with each segment, so the set is usually loaded in time. If the segment was not started
- * yet at that time, the set is loaded again.
+ * Beside a writer that writes through a mapping the watermark is not all: a walk goes on to the first incomplete record.
+ * The epoch in the page changes with each segment, so the set is usually loaded in time; else it is loaded again when
+ * the group of its last segment has ended.
  */
 #define _GNU_SOURCE
 #include "read/read_snapshot.h"
@@ -415,7 +414,6 @@ void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reade
                                         .source = *source,
                                         .report = report,
                                         .is_durable = flags & TWINLOG_READER_DURABLE };
-    snapshot->page_sequence = twl_page_sequence(snapshot->shared) - 1; /* not looked at yet */
 }
 
 void twl_read_snapshot_close(struct read_snapshot *snapshot)
