@@ -149,48 +149,31 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
     }
 }
 
-/* Lost records were durable. The damage is reported when one of them is asked for. */
-static void note_damage(struct read_snapshot *snapshot, const struct recovery *found)
+/* Without a writer that counts, makes everything sound on the disk durable before it is shown. Beside one that shares no
+ * page, the markers tell what is durable. */
+static int look_in_files(struct read_snapshot *snapshot, bool has_writer)
 {
-    snapshot->damage.error = 0;
-    if (found->report.error != TWINLOG_ECORRUPT)
-        return;
-    snapshot->damage = found->report;
-    snapshot->damage.action = TWINLOG_DID_NOTHING;
-    snapshot->limit_lsn = max_u64(snapshot->limit_lsn, found->report.last_lsn);
-}
-
-/* Without a writer: makes everything sound on the disk durable before it is shown. */
-static int adopt_sound_records(struct read_snapshot *snapshot)
-{
-    struct recovery recovery;
-    snapshot->io->reads_disk = true;
-    int rc = look_at_end(snapshot, true, &recovery);
+    struct recovery found;
+    snapshot->io->reads_disk = !has_writer;
+    const int rc = look_at_end(snapshot, !has_writer, &found);
     snapshot->io->reads_disk = false;
     if (rc < 0)
         return rc;
+    const bool is_open = found.open_from <= found.index;
+    const bool is_all_shown = !has_writer || (is_open && !snapshot->is_durable);
+    snapshot->limit_lsn = is_all_shown ? found.position.next_lsn - 1 : found.marked_lsn;
     snapshot->epoch = 0; /* of no page */
-    snapshot->follows_markers = false;
-    snapshot->passes_claims = true;
-    snapshot->from_disk = recovery.open_from;
-    snapshot->limit_lsn = recovery.position.next_lsn - 1;
-    note_damage(snapshot, &recovery);
-    return 0;
-}
-
-static int follow_markers(struct read_snapshot *snapshot)
-{
-    struct recovery recovery;
-    int rc = look_at_end(snapshot, false, &recovery);
-    bool is_open = rc == 0 && recovery.open_from <= recovery.index;
-    snapshot->follows_markers = true;
-    snapshot->passes_claims = false;
-    snapshot->is_known = rc == 0;
-    if (rc < 0)
-        return rc;
-    snapshot->limit_lsn =
-        is_open && !snapshot->is_durable ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
-    note_damage(snapshot, &recovery);
+    snapshot->follows_markers = has_writer;
+    snapshot->passes_claims = !has_writer;
+    if (!has_writer)
+        snapshot->from_disk = found.open_from;
+    snapshot->damage.error = 0;
+    if (found.report.error ==
+        TWINLOG_ECORRUPT) { /* lost records were durable; an error when they are asked for */
+        snapshot->damage = found.report;
+        snapshot->damage.action = TWINLOG_DID_NOTHING;
+        snapshot->limit_lsn = max_u64(snapshot->limit_lsn, found.report.last_lsn);
+    }
     return 0;
 }
 
@@ -313,17 +296,18 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
 static int look_past_page(struct read_snapshot *snapshot, uint32_t epoch, bool has_writer, bool asks_for_end)
 {
     const bool has_page = snapshot->shared->page != NULL;
+    const bool goes_by_markers = has_writer && !has_page;
     bool is_enough =
         snapshot->page_sequence == snapshot->sound_page_sequence || (has_writer && !asks_for_end);
-    if (!has_page && has_writer)
-        return follow_markers(snapshot);
-    if (snapshot->is_known && snapshot->epoch == 0 && !snapshot->follows_markers && is_enough)
+    bool has_come = false;
+    if (snapshot->is_known && snapshot->epoch == 0 && is_enough && !goes_by_markers &&
+        !snapshot->follows_markers)
         return 0;
-    int rc = adopt_sound_records(snapshot);
-    if (rc == 0 && !has_page) /* what was found may have been in the making */
-        rc = find_writer(snapshot, &has_writer);
-    snapshot->is_known = rc == 0 && (has_page || !has_writer) &&
-                         twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
+    int rc = look_in_files(snapshot, goes_by_markers);
+    if (rc == 0 && !has_page && !has_writer) /* what was found may have been in the making */
+        rc = find_writer(snapshot, &has_come);
+    snapshot->is_known =
+        rc == 0 && !has_come && twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
     snapshot->sound_page_sequence = snapshot->page_sequence;
     snapshot->ignored_epoch = epoch;
     return rc;
