@@ -94,21 +94,17 @@ static int enter_open_group_at(struct segment_iter *cursor, const struct index_e
     return rc < 0 ? rc : 0;
 }
 
-static int enter_for(struct segment_iter *cursor, const struct index_entry *entry)
-{
-    cursor->position = (struct position){ 0 };
-    cursor->records_left = 0;
-    const int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
-    return rc == 0 ? enter_open_group_at(cursor, entry) : rc;
-}
-
 int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry)
 {
     const struct group_header *group = &cursor->group;
     struct record_header header;
     bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
     if (is_beyond || !has_entered(cursor, entry->group_offset)) {
-        int rc = enter_for(cursor, entry);
+        cursor->position = (struct position){ 0 };
+        cursor->records_left = 0;
+        int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
+        if (rc == 0)
+            rc = enter_open_group_at(cursor, entry);
         if (rc <= 0)
             return rc;
     }

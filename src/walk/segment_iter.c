@@ -66,12 +66,6 @@ bool twl_group_continues(const struct group_header *group, const struct position
            (is_same_epoch(group->epoch, at->epoch) || begins_epoch);
 }
 
-/* Nothing is known in front of the first group that is seen of a segment. */
-static bool continues(const struct segment_iter *cursor, const struct group_header *group)
-{
-    return cursor->position.next_lsn == 0 || twl_group_continues(group, &cursor->position);
-}
-
 /* A newer version's kind and flags are unknown, but such a header is not there by chance. If nothing is
  * known of the history, as in a repair, the header is ignored. */
 static bool may_continue(const struct segment_iter *cursor, const struct group_header *group)
@@ -119,8 +113,10 @@ int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_i
     enum decoded decoded = twl_group_header_judge(bytes, segment->seed, offset, &group);
     if (decoded == DECODED_NEWER && is_in_place(&group, place) && may_continue(cursor, &group))
         return TWINLOG_EVERSION;
-    if (decoded != DECODED_VALID || group.bytes > segment->data_end - offset || !is_in_place(&group, place) ||
-        !continues(cursor, &group))
+    if (decoded != DECODED_VALID || group.bytes > segment->data_end - offset || !is_in_place(&group, place))
+        return 0;
+    /* nothing is known in front of the first group that is seen of a segment */
+    if (cursor->position.next_lsn > 0 && !twl_group_continues(&group, &cursor->position))
         return 0;
 
     step_in(cursor, offset, &group);
@@ -253,25 +249,18 @@ static void back_out_of_record(struct segment_iter *cursor)
     }
 }
 
-/* Where the word stands that ends the open group; 0: the cursor is behind another group. The header of a group leaves
- * that word where it is. */
-static uint64_t end_word(const struct segment_iter *cursor)
-{
-    const struct group_header *group = &cursor->group;
-    if ((group->flags & GROUP_MAPPED) && cursor->group_offset == OPEN_GROUP_OFFSET &&
-        cursor->offset == OPEN_GROUP_OFFSET + group->bytes)
-        return cursor->offset;
-    return cursor->offset == OPEN_GROUP_OFFSET ? OPEN_RECORDS_OFFSET : 0;
-}
-
+/* The header of a group leaves the word that ended it where it is. */
 int twl_iter_has_ended(struct segment_iter *cursor)
 {
-    const uint64_t at = end_word(cursor), end = open_end(cursor);
+    const struct group_header *group = &cursor->group;
+    const bool is_begun = (group->flags & GROUP_MAPPED) && cursor->group_offset == OPEN_GROUP_OFFSET &&
+                          cursor->offset == OPEN_GROUP_OFFSET + group->bytes;
+    const uint64_t at = is_begun ? cursor->offset : OPEN_RECORDS_OFFSET;
     uint32_t size;
     int error;
-    if (!segment_is_mapped(&cursor->segment->header) || at == 0)
+    if (!segment_is_mapped(&cursor->segment->header) || (!is_begun && cursor->offset != OPEN_GROUP_OFFSET))
         return 0;
-    if (at > end - RECORD_HEADER_BYTES)
+    if (at > open_end(cursor) - RECORD_HEADER_BYTES)
         return 1;
     const unsigned char *bytes = twl_iter_bytes(cursor, at, sizeof(uint64_t), &error);
     if (!bytes)
