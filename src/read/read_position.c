@@ -20,7 +20,6 @@
 #include "read/read_position.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MOST_BEGUN 16u /* then it costs less to walk through the segment once */
@@ -49,7 +48,9 @@ static struct segment_set *set_of(const struct read_position *pos)
 
 void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps)
 {
-    *pos = (struct read_position){ .snapshot = snapshot, .maps = maps, .at = pos->slots };
+    pos->snapshot = snapshot;
+    pos->maps = maps;
+    pos->at = pos->slots;
 }
 
 static void close_slot(struct slot *slot)
@@ -70,7 +71,6 @@ void twl_read_position_free(struct read_position *pos)
         close_slot(slot);
         twl_iter_free(&slot->cursor);
     }
-    free(pos->summary);
 }
 
 /* Closes the segments that are open only to be used again. */
@@ -234,7 +234,7 @@ static void pass_to_note(struct read_position *pos, uint64_t lsn)
     struct segment_iter *cursor = &pos->at->cursor;
     const struct note note = twl_page_get_note(pos->snapshot->shared);
     if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, lsn) > 0)
-        pos->summary->indexed_lsn = twl_iter_next_lsn(cursor);
+        pos->summary.indexed_lsn = twl_iter_next_lsn(cursor);
     else
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
 }
@@ -243,14 +243,14 @@ static void pass_to_note(struct read_position *pos, uint64_t lsn)
  * segment once that has been done often. A reader that goes back record by record gets more of it each time. */
 static void begin_summary(struct read_position *pos, uint64_t lsn)
 {
-    const struct summary *summary = pos->summary;
+    const struct summary *summary = &pos->summary;
     const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
     const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
     const uint64_t span = is_new ? 0 : 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
     const bool is_far = lsn - min_u64(lsn, next_lsn) > span && pos->begun < MOST_BEGUN;
     if (!is_new && lsn >= indexed_lsn && !is_far)
         return;
-    twl_summary_begin(pos->summary);
+    twl_summary_begin(&pos->summary);
     pos->summarised_id = pos->at->segment.header.segment_id;
     pos->begun = is_new ? 1 : pos->begun + 1;
     pos->at->cursor.summary = NULL;
@@ -262,23 +262,17 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
 static int extend_summary(struct read_position *pos, uint64_t lsn)
 {
     struct segment_iter *cursor = &pos->at->cursor;
-    if (!pos->summary) {
-        pos->summary = malloc(sizeof(*pos->summary));
-        if (!pos->summary)
-            return fail_system(pos, -ENOMEM);
-        twl_summary_begin(pos->summary);
-    }
     begin_summary(pos, lsn);
-    cursor->summary = pos->summary;
-    if (lsn < pos->summary->next_lsn)
+    cursor->summary = &pos->summary;
+    if (lsn < pos->summary.next_lsn)
         return 1;
-    if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
+    if (pos->summary.indexed_lsn == 0 || pos->summary.first_lsn > 0)
         twl_iter_resume(cursor);
     int rc = 1;
     while (rc > 0 && twl_iter_next_lsn(cursor) <= lsn)
         rc = twl_iter_accept_group(cursor);
     if (rc == 0 && pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
-        pos->summary->first_lsn = 0;
+        pos->summary.first_lsn = 0;
         return extend_summary(pos, lsn);
     }
     return rc < 0 ? classify_result(pos, rc) : 1;
@@ -299,23 +293,20 @@ static int open_holder(struct read_position *pos, uint64_t lsn, const struct seg
     return rc;
 }
 
-/* As the set knows it: from the entry itself, or from the one in front of it. */
-static uint64_t first_lsn_of(const struct segment_set *set, size_t index)
-{
-    const struct segment_entry *entry = &set->entries[index], *before = entry - 1;
-    if (entry->first_lsn > 0 || index == 0)
-        return max_u64(entry->first_lsn, index == 0 ? set->first_lsn : 0);
-    return before->is_known && before->is_sealed ? before->footer.last_lsn + 1 : 0;
-}
-
 uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 {
     const struct segment_set *set = &pos->snapshot->set;
     const struct slot *at = pos->at;
-    uint64_t next_lsn = at->segment.file ? twl_iter_next_lsn(&at->cursor) : 0;
-    bool is_in_set = at->index < set->started &&
-                     twl_is_same_incarnation(&set->entries[at->index].header, &at->segment.header);
-    return next_lsn > 0 || !is_in_set ? next_lsn : first_lsn_of(set, at->index);
+    const uint64_t next_lsn = at->segment.file ? twl_iter_next_lsn(&at->cursor) : 0;
+    if (next_lsn > 0 || at->index >= set->started)
+        return next_lsn;
+    const struct segment_entry *entry = &set->entries[at->index];
+    if (!twl_is_same_incarnation(&entry->header, &at->segment.header))
+        return 0;
+    if (entry->first_lsn > 0 || at->index == 0)
+        return max_u64(entry->first_lsn, set->first_lsn);
+    const struct segment_entry *before = entry - 1;
+    return before->is_known && before->is_sealed ? before->footer.last_lsn + 1 : 0;
 }
 
 /* ---- forward ------------------------------------------------------------------------------------ */
