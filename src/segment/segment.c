@@ -307,13 +307,6 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-/* While one waits for the lock, the file may get another size. */
-static int find_size(struct segment *segment, bool has_waited)
-{
-    segment->file_bytes = has_waited ? 0 : segment->file->opened_bytes;
-    return segment->file_bytes > 0 ? 0 : io_size(segment->file, &segment->file_bytes);
-}
-
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_timeout_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
@@ -341,11 +334,13 @@ int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeo
     int rc = 0;
     snprintf(segment.name, sizeof(segment.name), "%s", name);
     if (lock_timeout_ms > 0)
-        rc = twl_lock_patiently(segment.file, lock_timeout_ms);
+        rc = twl_lock_patiently(file, lock_timeout_ms);
     if (rc == 0)
-        rc = read_header(segment.file, &state, &header);
-    if (rc == 0)
-        rc = find_size(&segment, lock_timeout_ms > 0);
+        rc = read_header(file, &state, &header);
+    if (lock_timeout_ms == 0) /* else the file may have got another size meanwhile */
+        segment.file_bytes = file->opened_bytes;
+    if (rc == 0 && segment.file_bytes == 0)
+        rc = io_size(file, &segment.file_bytes);
     if (segment.file_bytes < SEGMENT_HEADER_BYTES)
         state = HEADER_FOREIGN;
     if (rc == 0 && state == HEADER_VALID)
