@@ -446,24 +446,17 @@ static int summarise_group(struct segment_iter *cursor)
     return rc;
 }
 
-/* A group is walked twice if there is a summary, or if it is one that a walk begins at; and read once if it is not too
- * large. */
-static int read_group(struct segment_iter *cursor)
-{
-    const uint32_t most_bytes = cursor->summary ? MOST_GROUP_WINDOW_BYTES : MOST_GROUP_WINDOW_BYTES / 16;
-    int error = 0;
-    if (!cursor->is_open && cursor->group.bytes <= most_bytes)
-        twl_iter_bytes(cursor, cursor->group_offset, cursor->group.bytes, &error);
-    return error;
-}
-
 int twl_iter_accept_group(struct segment_iter *cursor)
 {
+    /* A group is walked twice if there is a summary, or if it is one that a walk begins at; and read once if it is not
+     * too large. */
+    const uint32_t most_bytes = cursor->summary ? MOST_GROUP_WINDOW_BYTES : MOST_GROUP_WINDOW_BYTES / 16;
     struct cursor_record record;
     int rc = twl_iter_enter_group(cursor);
     if (rc <= 0)
         return rc;
-    rc = read_group(cursor);
+    if (!cursor->is_open && cursor->group.bytes <= most_bytes)
+        twl_iter_bytes(cursor, cursor->group_offset, cursor->group.bytes, &rc);
     while (rc >= 0 && (rc = twl_iter_next_kept(cursor, &record)) > 0)
         continue;
     if (rc == 0 && cursor->record_offset != cursor->offset)

@@ -95,9 +95,12 @@ static void add_missing_zeros(struct segment_iter *cursor, size_t want)
     window->size = size;
 }
 
-static int read_window(struct segment_iter *cursor, uint64_t offset, size_t size)
+int twl_iter_move_window(struct segment_iter *cursor, uint64_t offset, size_t size)
 {
     struct window *window = &cursor->window;
+    const uint64_t bytes = cursor->segment->header.bytes;
+    if (offset > bytes || size > bytes - offset)
+        return 0;
     bool goes_on = is_near(window, offset, offset + size);
     size_t step = goes_on ? (size_t)min_u64(2 * window->step, WINDOW_BYTES) : FIRST_STEP_BYTES;
     if (cursor->window_bytes > 0)
@@ -113,19 +116,10 @@ static int read_window(struct segment_iter *cursor, uint64_t offset, size_t size
     window->step = step;
     if (rc == 0)
         rc = io_read(cursor->segment->file, window->buffer, want, start, &window->size);
-    if (rc == 0 && segment_is_mapped(&cursor->segment->header))
-        add_missing_zeros(cursor, want);
-    return rc;
-}
-
-int twl_iter_move_window(struct segment_iter *cursor, uint64_t offset, size_t size)
-{
-    uint64_t bytes = cursor->segment->header.bytes;
-    if (offset > bytes || size > bytes - offset)
-        return 0;
-    int rc = read_window(cursor, offset, size);
     if (rc < 0)
-        cursor->window.size = 0;
+        window->size = 0;
+    else if (segment_is_mapped(&cursor->segment->header))
+        add_missing_zeros(cursor, want);
     return rc;
 }
 
