@@ -76,18 +76,15 @@ static bool probe_log(struct follower *f, bool *ret_is_readable)
     return goes_on;
 }
 
-/* Is it possible that there are records which the writer does not announce? */
-static bool is_left_untold(struct shared_page *shared)
-{
-    return shared->page && !shared->is_writable && twl_page_is_mapped(shared) && twl_page_is_written(shared);
-}
-
-/* Another page counts as news. */
+/* Another page counts as news. So may records do which the writer does not announce. */
 static void look_further(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
-    const bool is_other = f->shared == &f->watched && twl_page_watch_again(&f->watched) > 0;
-    if (is_other || (is_left_untold(f->shared) && !f->interest.is_durable))
+    struct shared_page *shared = f->shared;
+    const bool is_other = shared == &f->watched && twl_page_watch_again(shared) > 0;
+    const bool is_left_untold = !f->interest.is_durable && shared->page && !shared->is_writable &&
+                                twl_page_is_mapped(shared) && twl_page_is_written(shared);
+    if (is_other || is_left_untold)
         make_readable(f);
     twl_mutex_unlock(&f->lock);
 }

@@ -278,21 +278,6 @@ static int extend_summary(struct read_position *pos, uint64_t lsn)
     return rc < 0 ? classify_result(pos, rc) : 1;
 }
 
-/* Opens the segment that holds the record, with an index: from its footer, or one that is made here. */
-static int open_holder(struct read_position *pos, uint64_t lsn, const struct segment_footer **ret_footer)
-{
-    struct segment_set *set = set_of(pos);
-    int64_t index = set->started > 0 ? twl_segment_set_find(pos->snapshot->io, set, lsn) : TWINLOG_ECORRUPT;
-    if (index < 0)
-        return classify_result(pos, (int)index);
-    int rc = look_at_footer(pos, (size_t)index, ret_footer);
-    if (rc > 0)
-        rc = open_segment(pos, (size_t)index);
-    if (rc > 0 && !*ret_footer)
-        rc = extend_summary(pos, lsn);
-    return rc;
-}
-
 uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 {
     const struct segment_set *set = &pos->snapshot->set;
@@ -331,16 +316,6 @@ static bool fits(const struct segment_iter *cursor, const struct segment_header 
            (!is_in_group || header->previous == 0 || header->start_chain == twl_group_chain(group));
 }
 
-/* Looks for a segment that was started since the set was loaded. */
-static int look_for_next_segment(struct read_position *pos)
-{
-    int rc = twl_read_snapshot_reload(pos->snapshot);
-    if (rc < 0)
-        return rc;
-    catch_up(pos);
-    return pos->at->segment.file && pos->at->index + 1 < set_of(pos)->started ? 1 : POSITION_LOST;
-}
-
 /* Does the segment end where the walk stands? Else what is missing is in it, and not in the next one. */
 static bool is_at_end(const struct read_position *pos, const struct slot *slot)
 {
@@ -351,10 +326,13 @@ static bool is_at_end(const struct read_position *pos, const struct slot *slot)
 
 static int enter_next_segment(struct read_position *pos, uint64_t lsn)
 {
-    if (pos->at->index + 1 >= set_of(pos)->started) {
-        int rc = look_for_next_segment(pos);
-        if (rc <= 0)
+    if (pos->at->index + 1 >= set_of(pos)->started) { /* it may have been started since the set was loaded */
+        const int rc = twl_read_snapshot_reload(pos->snapshot);
+        if (rc < 0)
             return rc;
+        catch_up(pos);
+        if (!pos->at->segment.file || pos->at->index + 1 >= set_of(pos)->started)
+            return POSITION_LOST;
     }
     const struct segment_header *header = &set_of(pos)->entries[pos->at->index + 1].header;
     struct slot *left = pos->at;
@@ -394,14 +372,20 @@ static int walk_to(struct read_position *pos, uint64_t lsn)
     return twl_iter_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
 }
 
+/* In the segment that holds the record, with an index: from its footer, or one that is made here. */
 static int look_up(struct read_position *pos, uint64_t lsn)
 {
+    struct segment_set *set = set_of(pos);
     const struct segment_footer *footer = NULL;
-    int rc = open_holder(pos, lsn, &footer);
-    if (rc < 0)
-        return rc;
-    struct segment_iter *cursor = &pos->at->cursor;
-    return classify_result(pos, twl_iter_seek(cursor, footer, lsn));
+    int64_t index = set->started > 0 ? twl_segment_set_find(pos->snapshot->io, set, lsn) : TWINLOG_ECORRUPT;
+    if (index < 0)
+        return classify_result(pos, (int)index);
+    int rc = look_at_footer(pos, (size_t)index, &footer);
+    if (rc > 0)
+        rc = open_segment(pos, (size_t)index);
+    if (rc > 0 && !footer)
+        rc = extend_summary(pos, lsn);
+    return rc < 0 ? rc : classify_result(pos, twl_iter_seek(&pos->at->cursor, footer, lsn));
 }
 
 /* From a record to the next one, through all that lies in between. */
@@ -496,46 +480,36 @@ int twl_read_position_epoch(struct read_position *pos, uint64_t lsn, struct epoc
 
 /* ---- by time ----------------------------------------------------------------------------------- */
 
-/* The LSN behind those records of a segment that the snapshot covers. */
-static int find_end(struct read_position *pos, size_t index, uint64_t *ret_lsn)
-{
-    struct segment_set *set = set_of(pos);
-    *ret_lsn = min_u64(twl_segment_set_bound(set, index), pos->snapshot->limit_lsn + 1);
-    if (index + 1 == set->started)
-        return 1;
-    int rc = twl_segment_try_look(pos->snapshot->io, &set->entries[index + 1]);
-    if (rc < 0)
-        return classify_result(pos, rc);
-    if (set->entries[index + 1].first_lsn > 0) /* else that segment is damaged and the end is unknown */
-        *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
-    return 1;
-}
-
 static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns)
 {
+    struct segment_set *set = set_of(pos);
     const struct segment_footer *footer = NULL;
-    uint64_t end_lsn;
+    /* behind those records of the segment that the snapshot covers */
+    uint64_t end_lsn = min_u64(twl_segment_set_bound(set, index), pos->snapshot->limit_lsn + 1);
     int rc = look_at_footer(pos, index, &footer);
     if (rc < 0 || (footer && footer->max_ns < time_ns))
         return rc < 0 ? rc : 0;
-    rc = find_end(pos, index, &end_lsn);
-    if (rc > 0 && end_lsn <= pos->snapshot->first_lsn) /* all of it was trimmed */
+    if (index + 1 < set->started) {
+        struct segment_entry *next = &set->entries[index + 1];
+        rc = twl_segment_try_look(pos->snapshot->io, next);
+        if (rc < 0)
+            return classify_result(pos, rc);
+        if (next->first_lsn > 0) /* else that segment is damaged and the end is unknown */
+            end_lsn = min_u64(end_lsn, next->first_lsn);
+    }
+    if (end_lsn <= pos->snapshot->first_lsn) /* all of it was trimmed */
         return 0;
-    if (rc > 0)
-        rc = open_segment(pos, index);
+    rc = open_segment(pos, index);
     if (rc < 0)
         return rc;
     struct segment_iter *cursor = &pos->at->cursor;
     cursor->summary = NULL; /* it may begin in the middle of the segment */
     twl_iter_refresh(cursor);
     rc = twl_iter_seek_time(cursor, footer, pos->snapshot->first_lsn, time_ns);
-    uint64_t lsn = twl_iter_next_lsn(cursor);
     bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
-    if (has_come_to_end && lsn >= end_lsn)
+    if (has_come_to_end && twl_iter_next_lsn(cursor) >= end_lsn)
         return 0;
-    if (rc < 0)
-        return classify_result(pos, rc);
-    return rc > 0 ? 1 : POSITION_LOST;
+    return classify_result(pos, rc);
 }
 
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)

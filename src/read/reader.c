@@ -159,28 +159,21 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
 
 /* ---- between which records --------------------------------------------------------------------- */
 
-static int find_time(struct twinlog_reader *reader)
-{
-    int rc = twl_read_position_before_time(&reader->pos, reader->time_ns);
-    if (rc == 0) { /* all known records are older */
-        reader->next_lsn = reader->snapshot.limit_lsn + 1;
-        return judge_end(reader);
-    }
-    if (rc > 0)
-        reader->next_lsn = twl_iter_next_lsn(&reader->pos.at->cursor);
-    return rc < 0 ? rc : 0;
-}
-
 /* After a seek the first move finds out which record is meant. */
 static int resolve(struct twinlog_reader *reader)
 {
     if (reader->where == AT_LSN)
         return 0;
-    reader->next_lsn = reader->snapshot.first_lsn;
-    int rc = reader->where == AT_TIME ? find_time(reader) : 0;
-    if (rc < 0)
-        return rc;
-    reader->next_lsn = max_u64(reader->next_lsn, reader->from_lsn);
+    uint64_t lsn = reader->snapshot.first_lsn;
+    if (reader->where == AT_TIME) {
+        int rc = twl_read_position_before_time(&reader->pos, reader->time_ns);
+        lsn = rc > 0 ? twl_iter_next_lsn(&reader->pos.at->cursor) : reader->snapshot.limit_lsn + 1;
+        if (rc == 0) /* all known records are older */
+            rc = judge_end(reader);
+        if (rc < 0)
+            return rc;
+    }
+    reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->where = AT_LSN;
     return 0;
 }
