@@ -64,18 +64,6 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
            twl_page_durable_lsn(shared) >= interest->lsn || twl_page_first_lsn(shared) > interest->lsn;
 }
 
-/* Returns false when the thread has to end. */
-static bool probe_log(struct follower *f, bool *ret_is_readable)
-{
-    twl_mutex_lock(&f->lock);
-    if (!f->is_readable && has_news(f->shared, &f->interest))
-        make_readable(f);
-    bool goes_on = !f->must_end;
-    *ret_is_readable = f->is_readable;
-    twl_mutex_unlock(&f->lock);
-    return goes_on;
-}
-
 /* Another page counts as news. So may records do which the writer does not announce. */
 static void look_further(struct follower *f)
 {
@@ -93,10 +81,14 @@ static void *follow(void *context)
 {
     struct follower *f = context;
     for (;;) {
-        bool is_readable;
         uint32_t changes = twl_event_value(&f->changed);
         uint32_t page_sequence = twl_page_sequence(f->shared);
-        if (!probe_log(f, &is_readable))
+        twl_mutex_lock(&f->lock);
+        if (!f->is_readable && has_news(f->shared, &f->interest))
+            make_readable(f);
+        const bool is_readable = f->is_readable, must_end = f->must_end;
+        twl_mutex_unlock(&f->lock);
+        if (must_end)
             return NULL;
         if (is_readable) {
             twl_event_sleep(&f->changed, changes);
@@ -142,8 +134,10 @@ free_follower:
     return rc;
 }
 
-static void end_thread(struct follower *f)
+void twl_follower_destroy(struct follower *f)
 {
+    if (!f)
+        return;
     twl_mutex_lock(&f->lock);
     f->must_end = true;
     twl_page_wake(f->shared);
@@ -151,13 +145,6 @@ static void end_thread(struct follower *f)
     twl_event_notify_all(&f->changed);
     pthread_join(f->thread, NULL);
     twl_mutex_destroy(&f->lock);
-}
-
-void twl_follower_destroy(struct follower *f)
-{
-    if (!f)
-        return;
-    end_thread(f);
     close(f->fd);
     twl_page_unwatch(&f->watched);
     free(f);
