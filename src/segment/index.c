@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is remembered of a segment, see index.h.
- *
- * The writer adds whole groups, a walk adds single records; both give the same result. The first record gets
- * an entry, and then each record that begins at least `spacing` bytes behind that of the last entry. When the
- * index is full, every second entry is dropped and the spacing doubles, so the remaining entries are again at
- * least that far apart. What an entry says of the records before it stays true, whichever entries lie
- * between.
+ * See index.h. The writer adds whole groups, a walk adds single records; both give the same result. What an entry says
+ * of the records before it stays true, whichever entries lie between.
  */
 #include "segment/index.h"
 

@@ -18,10 +18,8 @@ struct window {
     const unsigned char *bytes;
     uint64_t start; /* offset in the file of bytes[0] */
     size_t size;
-    size_t step;   /* bytes that were requested last: more each time while reading goes on there */
-    struct io *io; /* of the view */
+    size_t step; /* bytes that were requested last: more each time while reading goes on there */
     const unsigned char *view; /* read-only mapping of the whole file; NULL = read */
-    size_t view_bytes;
 };
 
 /* The index of a sealed segment, once it was read. The memory is reused across segments. */

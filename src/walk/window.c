@@ -20,10 +20,7 @@ void twl_iter_take_view(struct segment_iter *cursor)
     bool is_short = segment_is_mapped(&cursor->segment->header) && cursor->segment->file_bytes < size;
     if (is_short || file->io->ops->map(file, size, &view) < 0)
         return;
-    window->io = file->io;
-    window->view = view;
-    window->view_bytes = size;
-    window->bytes = window->view;
+    window->bytes = window->view = view;
     window->start = 0;
     window->size = size;
 }
@@ -31,8 +28,9 @@ void twl_iter_take_view(struct segment_iter *cursor)
 void twl_iter_let_go(struct segment_iter *cursor)
 {
     struct window *window = &cursor->window;
+    const struct segment *segment = cursor->segment;
     if (window->view)
-        window->io->ops->unmap(window->io, window->view, window->view_bytes);
+        segment->file->io->ops->unmap(segment->file->io, window->view, (size_t)segment->header.bytes);
     window->view = NULL;
     window->size = 0;
 }
@@ -56,8 +54,8 @@ void twl_iter_refresh(struct segment_iter *cursor)
 
 int twl_iter_check(const struct segment_iter *cursor)
 {
-    const struct window *window = &cursor->window;
-    return window->view ? window->io->ops->check_view(window->io, window->view) : 0;
+    const unsigned char *view = cursor->window.view;
+    return view ? cursor->segment->file->io->ops->check_view(cursor->segment->file->io, view) : 0;
 }
 
 /* Does reading continue near the current window, in either direction? */
