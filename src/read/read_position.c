@@ -228,22 +228,12 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
     return rc < 0 ? classify_result(pos, rc) : 1;
 }
 
-/* Lets the walk for the index begin near the record, in front of the group that the writer has noted. */
-static void pass_to_note(struct read_position *pos, uint64_t lsn)
-{
-    struct segment_iter *cursor = &pos->at->cursor;
-    const struct note note = twl_page_get_note(pos->snapshot->shared);
-    if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, lsn) > 0)
-        pos->summary.indexed_lsn = twl_iter_next_lsn(cursor);
-    else
-        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
-}
-
 /* Begins the index of an unsealed segment, unless what there is of it will do: near the record, or at the start of the
  * segment once that has been done often. A reader that goes back record by record gets more of it each time. */
 static void begin_summary(struct read_position *pos, uint64_t lsn)
 {
     const struct summary *summary = &pos->summary;
+    struct segment_iter *cursor = &pos->at->cursor;
     const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
     const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
     const uint64_t span = is_new ? 0 : 2 * (next_lsn - max_u64(indexed_lsn, summary->first_lsn));
@@ -253,9 +243,15 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
     twl_summary_begin(&pos->summary);
     pos->summarised_id = pos->at->segment.header.segment_id;
     pos->begun = is_new ? 1 : pos->begun + 1;
-    pos->at->cursor.summary = NULL;
-    if (pos->begun < MOST_BEGUN)
-        pass_to_note(pos, lsn - min_u64(lsn, lsn + 1 == indexed_lsn ? span : 0));
+    cursor->summary = NULL;
+    if (pos->begun >= MOST_BEGUN)
+        return;
+    const struct note note = twl_page_get_note(pos->snapshot->shared); /* of the writer, or of a dead one */
+    const uint64_t from_lsn = lsn - min_u64(lsn, lsn + 1 == indexed_lsn ? span : 0);
+    if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, from_lsn) > 0)
+        pos->summary.indexed_lsn = twl_iter_next_lsn(cursor);
+    else
+        twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
 }
 
 /* It is made only as far as it is needed. */

@@ -57,18 +57,6 @@ static int open_set(struct read_snapshot *snapshot, struct segment_set *ret_set)
     }
 }
 
-/* A directory without segments may be one where a log is being made. It is not, if it had one before. */
-static int check_not_empty(const struct read_snapshot *snapshot, const struct segment_set *set)
-{
-    if (set->started > 0 || snapshot->set.started == 0)
-        return 0;
-    const struct segment_entry *last = &snapshot->set.entries[snapshot->set.started - 1];
-    twl_report(snapshot->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "all segments are missing, %s was the newest one; restore them from a copy", last->name);
-    twl_report_place(snapshot->report, last->name, last->header.sequence, 0, 0);
-    return TWINLOG_ECORRUPT;
-}
-
 static int load_set(struct read_snapshot *snapshot)
 {
     struct segment_set set;
@@ -79,16 +67,19 @@ static int load_set(struct read_snapshot *snapshot)
         twl_read_snapshot_fail(snapshot, rc);
     if (rc < 0)
         return rc;
-    rc = check_not_empty(snapshot, &set);
-    if (rc < 0) {
+    /* A directory without segments may be one where a log is being made. It is not, if it had one before. */
+    if (set.started == 0 && snapshot->set.started > 0) {
+        const struct segment_entry *last = &snapshot->set.entries[snapshot->set.started - 1];
+        twl_report(snapshot->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+                   "all segments are missing, %s was the newest one; restore them from a copy", last->name);
+        twl_report_place(snapshot->report, last->name, last->header.sequence, 0, 0);
         twl_segment_set_free(&set);
-        return rc;
+        return TWINLOG_ECORRUPT;
     }
     twl_segment_set_free(&snapshot->set);
     snapshot->set = set;
     snapshot->from_disk = SIZE_MAX;
-    if (snapshot->shared)
-        snapshot->set.note = twl_page_get_note(snapshot->shared);
+    snapshot->set.note = twl_page_get_note(snapshot->shared);
     snapshot->first_lsn = set.first_lsn;
     snapshot->is_known = false;
     snapshot->generation += snapshot->generation == UINT32_MAX ? 2 : 1;

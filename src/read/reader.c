@@ -252,14 +252,6 @@ static struct visit visit(const struct twinlog_reader *reader, uint64_t lsn)
     return (struct visit){ lsn, reader->pos.at->segment.header.sequence };
 }
 
-static void pass_filler(struct twinlog_reader *reader, const struct record_header *filler)
-{
-    reader->is_lost = filler->kind == RECORD_FILLER && filler->type == FILLER_LOST;
-    if (reader->filler_lsn == 0)
-        reader->filler_lsn = reader->next_lsn;
-    reader->visited = visit(reader, reader->next_lsn++);
-}
-
 /* The next record that is no filler; the read position is then behind it: 1. 0 = none for now. */
 static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
@@ -272,10 +264,15 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
             rc = twl_read_position_read(&reader->pos, ret_record);
         if (rc > 0 && ret_record->header.kind == RECORD_DATA)
             return 1;
-        if (rc > 0)
-            pass_filler(reader, &ret_record->header);
-        else if (rc == POSITION_LOST)
+        if (rc == POSITION_LOST)
             rc = look_again(reader, reader->next_lsn, &doubt);
+        else if (rc > 0) {
+            const struct record_header *filler = &ret_record->header;
+            reader->is_lost = filler->kind == RECORD_FILLER && filler->type == FILLER_LOST;
+            if (reader->filler_lsn == 0)
+                reader->filler_lsn = reader->next_lsn;
+            reader->visited = visit(reader, reader->next_lsn++);
+        }
         if (rc <= 0)
             return rc;
     }
@@ -290,19 +287,15 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
     reader->end_lsn = 0;
     for (;;) {
-        uint64_t last_lsn = 0;
         int rc = refresh_reader(reader);
-        if (rc == 0) {
-            last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
-            if (last_lsn > snapshot->limit_lsn)
-                rc = judge_end(reader);
-        }
-        if (rc == 0) {
-            last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
-            if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
-                return 0;
+        uint64_t last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
+        if (rc == 0 && last_lsn > snapshot->limit_lsn)
+            rc = judge_end(reader);
+        last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
+        if (rc == 0 && last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
+            return 0;
+        if (rc == 0)
             rc = twl_read_position_back(&reader->pos, last_lsn, reader->visited);
-        }
         if (rc > 0)
             rc = twl_read_position_read(&reader->pos, ret_record);
         if (rc > 0) {
