@@ -88,7 +88,8 @@ int twl_beside_check(struct io_file *file, struct io_file *data)
                              !((around.st_mode & S_ISGID) && (around.st_mode & S_IWOTH));
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 ||
                               about.st_uid == owner.st_uid || is_of_group || (owner.st_mode & S_IWOTH);
-    return about.st_nlink == 1 && (!is_open || is_of_friend) ? 0 : -EPERM;
+    /* without a name: it was removed meanwhile */
+    return about.st_nlink <= 1 && (!is_open || is_of_friend) ? 0 : -EPERM;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */

@@ -877,6 +877,39 @@ TEST(an_area_with_two_names_is_refused)
     expect_text(path, "old\n");
 }
 
+static const struct io_ops *real_ops;
+static bool was_removed;
+
+static int open_and_lose(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    const int rc = real_ops->open(io, name, flags, ret_file);
+    if (rc == 0 && name[0] == '.' && !was_removed) {
+        was_removed = true;
+        ck_assert_int_eq(real_ops->unlink(io, name), 0);
+    }
+    return rc;
+}
+
+/* The last process that had it has left, and removed it. */
+TEST(an_area_without_a_name_is_made_anew)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    stop_thread(sink);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    real_ops = sink->io->ops;
+    struct io_ops ops = *real_ops;
+    ops.open = open_and_lose;
+    was_removed = false;
+    sink->io->ops = &ops;
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    sink->io->ops = real_ops;
+    ck_assert(was_removed);
+    put(sink, "a\n");
+    close_sink(sink);
+    expect_text(path, "a\n");
+    expect_nothing_beside();
+}
+
 /* In a directory where everybody may make files, what another user has made there is not believed. */
 TEST_LOOP(what_another_user_plants_is_refused, 4)
 {
