@@ -114,23 +114,30 @@ static bool is_held_up(struct sink_file *file)
     return !is_alive;
 }
 
+/* Before the next look at what other processes do. -EAGAIN: the call is not patient. */
+static int wait_a_while(struct sink_file *file, unsigned looks, bool is_patient)
+{
+    int rc = 0;
+    if (twl_mapping_is_lost(file->area)) /* nothing that others do would ever be seen */
+        return -EIO;
+    if (!is_patient && looks > PATIENCE)
+        return -EAGAIN;
+    POINT("sync waits");
+    if (looks < YIELDS) {
+        twl_yield();
+    } else {
+        rc = looks > LOCK_WAIT_MS && is_held_up(file) ? -EBUSY : twl_sink_sweep(file);
+        file->data->io->ops->sleep_ms(file->data->io, 1);
+    }
+    return rc;
+}
+
 static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_patient)
 {
     int rc = 0;
     twl_claim_settle(file->area);
-    for (unsigned looks = 1; rc == 0 && twl_claim_copied(file->area) < offset; looks++) {
-        if (twl_mapping_is_lost(file->area)) /* the cursor may be gone: nothing would ever be copied */
-            return -EIO;
-        if (!is_patient && looks > PATIENCE)
-            return -EAGAIN;
-        POINT("sync waits");
-        if (looks < YIELDS) {
-            twl_yield();
-        } else {
-            rc = looks > LOCK_WAIT_MS && is_held_up(file) ? -EBUSY : twl_sink_sweep(file);
-            file->data->io->ops->sleep_ms(file->data->io, 1);
-        }
-    }
+    for (unsigned looks = 1; rc == 0 && twl_claim_copied(file->area) < offset; looks++)
+        rc = wait_a_while(file, looks, is_patient);
     return rc;
 }
 
@@ -141,11 +148,9 @@ static int wait_for_syncs(struct sink_file *file, bool is_patient)
     int rc = 0;
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
         const uint32_t seen = atomic_load(&file->area->syncs[n]);
-        while (rc == 0 && seen % 2 == 1 && atomic_load(&file->area->syncs[n]) == seen) {
-            POINT("sync waits");
-            rc = is_patient ? twl_sink_sweep(file) : -EAGAIN;
-            file->data->io->ops->sleep_ms(file->data->io, 1);
-        }
+        for (unsigned looks = 1; rc == 0 && seen % 2 == 1 && atomic_load(&file->area->syncs[n]) == seen;
+             looks++)
+            rc = wait_a_while(file, looks, is_patient);
     }
     return rc;
 }
@@ -190,6 +195,9 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     rc = wait_for_syncs(file, is_patient);
     if (rc == 0)
         rc = lasting_error(atomic_load(&area->sync_error));
+    /* a lost area may say that a sync has ended, and without an error */
+    if (rc == 0 && twl_mapping_is_lost(area))
+        rc = -EIO;
     if (rc == 0)
         area_raise(&area->synced, offset);
     return rc;
