@@ -21,6 +21,7 @@
 #define TWL_SINK_AREA_H
 
 #include "base/base.h"
+#include "base/watermark.h"
 #include "io/io_files.h"
 #include "io/mapping.h"
 
@@ -101,16 +102,6 @@ static inline unsigned area_owner(unsigned participant, unsigned lane)
 static inline struct slot *area_slot(struct area *area, unsigned owner)
 {
     return &area_participant(area, (owner - 1) / SLOTS + 1)->slots[(owner - 1) % SLOTS];
-}
-
-/* Stores the value if it is larger than what is there. */
-static inline bool area_raise(_Atomic uint64_t *value, uint64_t to)
-{
-    uint64_t now = atomic_load(value);
-    while (now < to)
-        if (atomic_compare_exchange_weak(value, &now, to))
-            return true;
-    return false;
 }
 
 int twl_identity_of(struct io_file *data, struct identity *ret_identity);

@@ -164,7 +164,7 @@ static int sync_all(struct sink_file *file, uint64_t offset)
     POINT("sync done");
     if (rc < 0)
         return rc;
-    area_raise(&file->area->recorded, offset);
+    raise_u64(&file->area->recorded, offset);
     POINT("end recorded");
     rc = io_sync_data(file->area_file);
     if (rc < 0)
@@ -199,7 +199,7 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     if (rc == 0 && twl_mapping_is_lost(area))
         rc = -EIO;
     if (rc == 0)
-        area_raise(&area->synced, offset);
+        raise_u64(&area->synced, offset);
     return rc;
 }
 

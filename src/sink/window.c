@@ -173,7 +173,7 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
     const int rc = twl_io_reserve(file->data, 0, align_down(from, AREA_PAGE), to);
     POINT("file grown");
     if (rc == 0)
-        area_raise(&file->area->file_bytes, to);
+        raise_u64(&file->area->file_bytes, to);
     POINT("growth told");
     return rc;
 }
