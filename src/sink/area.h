@@ -31,7 +31,7 @@
 #include <sys/types.h>
 
 #define AREA_MAGIC UINT64_C(0x6b6e69736c777432) /* "2twlsink" in a file of bytes */
-#define AREA_VERSION 5u
+#define AREA_VERSION 6u
 #define AREA_PAGE 4096u
 #define LOCK_WAIT_MS 5000u /* longer than an opening or a closing takes */
 #define PARTICIPANTS 256u
@@ -71,7 +71,7 @@ struct area {
     _Atomic uint64_t recorded;
     /* [const] the options of the first participant */
     uint32_t is_shared;
-    uint64_t growth_bytes, max_bytes;
+    uint64_t growth_bytes;
 
     _Alignas(128) _Atomic uint64_t cursor;     /* all bytes below it are given away. See claim.h */
     _Alignas(128) _Atomic uint64_t file_bytes; /* the file has blocks up to here; only grows */

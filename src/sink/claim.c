@@ -25,24 +25,26 @@ static void confirm(struct area *area, uint64_t cursor)
         atomic_compare_exchange_strong(&slot->state, &state, state_of(state / CLAIM_KINDS, CLAIM_CLAIMED));
 }
 
-static enum claim_result probe_claim(const struct area *area, uint64_t cursor, uint64_t size)
+static enum claim_result probe_claim(const struct area *area, uint64_t cursor, uint64_t size,
+                                     uint64_t max_bytes)
 {
     const uint64_t start = cursor_offset(cursor), end = start + size;
-    if (area->max_bytes > 0 && start > 0 && end > area->max_bytes)
+    if (max_bytes > 0 && start > 0 && end > max_bytes)
         return CLAIM_NEEDS_NEXT;
     if (end > atomic_load_explicit(&area->file_bytes, memory_order_acquire))
         return CLAIM_NEEDS_ROOM;
     return CLAIM_MADE;
 }
 
-enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t *ret_start)
+enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t max_bytes,
+                            uint64_t *ret_start)
 {
     struct slot *slot = area_slot(area, owner);
     uint64_t sequence = atomic_load_explicit(&slot->state, memory_order_relaxed) / CLAIM_KINDS;
     uint64_t cursor = atomic_load_explicit(&area->cursor, memory_order_acquire);
     atomic_store_explicit(&slot->size, size, memory_order_relaxed);
     do {
-        const enum claim_result result = probe_claim(area, cursor, size);
+        const enum claim_result result = probe_claim(area, cursor, size, max_bytes);
         if (result != CLAIM_MADE) {
             atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
             return result;

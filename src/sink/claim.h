@@ -62,8 +62,9 @@ static inline enum claim_kind slot_kind(uint64_t state)
 }
 
 /* Claims `size` bytes, at least one, through a free slot of the caller's. Only CLAIM_MADE gives the caller a
- * range. */
-enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t *ret_start);
+ * range. `max_bytes`: of a file that has others behind it; 0 = there is no limit. */
+enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t max_bytes,
+                            uint64_t *ret_start);
 /* Frees a slot: the bytes of its claim are copied, or filled in for a dead participant. */
 void twl_claim_free(struct slot *slot);
 

@@ -170,7 +170,6 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
         return rc;
     file->area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
     file->area->growth_bytes = o->growth_bytes;
-    file->area->max_bytes = o->max_bytes;
     atomic_store(&file->area->file_bytes, end);
     atomic_store(&file->area->populated, align_down(end, AREA_PAGE));
     POINT("area filled in");
@@ -252,6 +251,7 @@ int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file)
     do {
         if (!(file = calloc(1, sizeof(*file))))
             return -ENOMEM;
+        file->max_bytes = sink->options.max_bytes;
         twl_mutex_init(&file->lock);
         rc = try_to_enter(sink, file);
         if (rc != 0)

@@ -92,7 +92,7 @@ static int check(const struct twinlog_sink *sink)
 static int make_way(struct twinlog_sink *sink, struct sink_file *file, enum claim_result result, size_t size)
 {
     NOT_CANCELLED;
-    if (result == CLAIM_NEEDS_NEXT && sink->options.max_bytes > 0) /* the area may say anything */
+    if (result == CLAIM_NEEDS_NEXT)
         return twl_sink_move_on(sink, file, true);
     const int rc = result == CLAIM_NEEDS_ROOM ? twl_sink_grow(file, area_offset(file->area) + size) : -EIO;
     twl_event_notify_all(&sink->wake);
@@ -134,7 +134,7 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
     for (;;) {
         struct sink_file *file = atomic_load(&sink->file);
         const unsigned owner = area_owner(file->number, lane);
-        const enum claim_result result = twl_claim(file->area, owner, size, ret_start);
+        const enum claim_result result = twl_claim(file->area, owner, size, file->max_bytes, ret_start);
         if (result != CLAIM_MADE) {
             const int rc = make_way(sink, file, result, size);
             if (rc < 0)
@@ -230,7 +230,7 @@ static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file)
 {
     const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
     const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the size of the last step */
-    const bool is_full_grown = file->area->max_bytes > 0 && bytes >= file->area->max_bytes;
+    const bool is_full_grown = file->max_bytes > 0 && bytes >= file->max_bytes;
     if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
         twl_sink_grow(file, bytes + 1);
     for (uint64_t ahead = STEP_BYTES; ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop);

@@ -38,6 +38,7 @@ struct sink_file {
     unsigned number;                  /* [const] of this participant; 0 = none */
     struct identity identity;         /* [const] of the data file */
     bool is_area_new;                 /* [const] the area's file was empty */
+    uint64_t max_bytes;               /* [const] as in the options; 0 where it is shared */
 
     struct twl_mutex lock; /* for mapping, and for sweeping: the area's locks don't keep threads apart */
     struct chunk chunks[CHUNKS]; /* [lock]; read without it */

@@ -186,17 +186,17 @@ int twl_sink_check_length(struct sink_file *file)
     return rc < 0 || (bytes >= expected && !twl_mapping_is_lost(file->area)) ? rc : -EIO;
 }
 
-static uint64_t wanted_bytes(const struct area *area, uint64_t now, uint64_t end)
+static uint64_t wanted_bytes(const struct sink_file *file, uint64_t now, uint64_t end)
 {
-    const uint64_t most = area->max_bytes > 0 ? area->max_bytes : UINT64_MAX;
-    const uint64_t step = min_u64(now, area->growth_bytes);
+    const uint64_t most = file->max_bytes > 0 ? file->max_bytes : UINT64_MAX;
+    const uint64_t step = min_u64(now, file->area->growth_bytes);
     return align_up(max_u64(end, min_u64(now + step, most)), AREA_PAGE);
 }
 
 int twl_sink_grow(struct sink_file *file, uint64_t end)
 {
     const uint64_t now = atomic_load(&file->area->file_bytes);
-    const uint64_t wanted = wanted_bytes(file->area, now, end);
+    const uint64_t wanted = wanted_bytes(file, now, end);
     int rc = twl_sink_check_length(file);
     if (rc < 0 || now >= end) /* another thread was faster */
         return rc;

@@ -900,15 +900,14 @@ TEST(claims_follow_each_other)
 {
     uint64_t start = 0;
     struct area *area = new_area();
-    ck_assert_int_eq(twl_claim(area, 1, 10, &start), CLAIM_MADE);
+    ck_assert_int_eq(twl_claim(area, 1, 10, 0, &start), CLAIM_MADE);
     ck_assert_uint_eq(start, 0);
-    ck_assert_int_eq(twl_claim(area, area_owner(PARTICIPANTS, SLOTS - 1), 20, &start), CLAIM_MADE);
+    ck_assert_int_eq(twl_claim(area, area_owner(PARTICIPANTS, SLOTS - 1), 20, 0, &start), CLAIM_MADE);
     ck_assert_uint_eq(start, 10);
     twl_claim_free(area_slot(area, 1));
-    ck_assert_int_eq(twl_claim(area, 1, 971, &start), CLAIM_NEEDS_ROOM);
-    area->max_bytes = 31;
-    ck_assert_int_eq(twl_claim(area, 1, 2, &start), CLAIM_NEEDS_NEXT);
-    ck_assert_int_eq(twl_claim(area, 1, 1, &start), CLAIM_MADE);
+    ck_assert_int_eq(twl_claim(area, 1, 971, 0, &start), CLAIM_NEEDS_ROOM);
+    ck_assert_int_eq(twl_claim(area, 1, 2, 31, &start), CLAIM_NEEDS_NEXT);
+    ck_assert_int_eq(twl_claim(area, 1, 1, 31, &start), CLAIM_MADE);
     twl_claim_free(area_slot(area, 1));
     ck_assert_uint_eq(area_offset(area), 31);
     munmap(area, AREA_BYTES);
@@ -932,7 +931,7 @@ TEST_LOOP(the_cursor_tells_whether_an_intent_was_made, 2)
     if (_i == 0)
         twl_claim_settle(area);
     else
-        ck_assert_int_eq(twl_claim(area, 3, 5, &start), CLAIM_MADE);
+        ck_assert_int_eq(twl_claim(area, 3, 5, 0, &start), CLAIM_MADE);
     const struct claim claim = twl_claim_read(made);
     ck_assert_int_eq(claim.kind, CLAIM_CLAIMED);
     ck_assert_uint_eq(claim.start, 0);

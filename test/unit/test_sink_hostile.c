@@ -26,23 +26,10 @@ TEST(no_owner_leads_out_of_the_area)
     ck_assert_int_eq(mprotect(bytes, AREA_BYTES, PROT_READ | PROT_WRITE), 0);
     atomic_store(&area->file_bytes, 1000);
     atomic_store(&area->cursor, cursor_of(0, PARTICIPANTS * SLOTS + 1));
-    ck_assert_int_eq(twl_claim(area, 1, 10, &start), CLAIM_MADE);
+    ck_assert_int_eq(twl_claim(area, 1, 10, 0, &start), CLAIM_MADE);
     atomic_store(&area->cursor, cursor_of(10, UINT16_MAX));
     twl_claim_settle(area);
     munmap(bytes, AREA_BYTES + beyond);
-}
-
-/* Its options are those of each process. */
-TEST(a_file_that_has_no_next_one_is_not_renamed)
-{
-    struct twinlog_sink *sink;
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
-    put(sink, "a\n");
-    atomic_load(&sink->file)->area->max_bytes = 1;
-    ck_assert_int_eq(twinlog_sink_write(sink, "b\n", 2, NULL), -EIO);
-    ck_assert_int_eq(bytes_of(numbered(1)), -1);
-    twinlog_sink_close(sink);
-    expect_text(path, "a\n");
 }
 
 static mode_t mode_when_locked;
