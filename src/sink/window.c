@@ -39,15 +39,13 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
     return twl_mapping_is_lost(file->area); /* then the slots mean nothing */
 }
 
-/* Under the lock. False: the mapped chunk has to stay. */
+/* Under the lock. False: the mapped chunk has to stay, because it is a later one, or in use. */
 static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t number)
 {
     const uint64_t there = atomic_load(&chunk->number);
-    if (there > number)
-        return false; /* a later chunk is mapped already */
     if (there == 0)
         return true;
-    if (chunk->populating > 0 || is_in_use(file, there))
+    if (there > number || chunk->populating > 0 || is_in_use(file, there))
         return false;
     atomic_store(&chunk->number, 0);
     twl_mapping_close(atomic_load(&chunk->bytes), CHUNK_BYTES);
@@ -102,17 +100,13 @@ static void copy_bytes(unsigned char *to, const unsigned char *from, size_t size
 #endif
 }
 
-static int write_bytes(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
-{
-    NOT_CANCELLED;
-    return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
-}
-
 static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
     unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
-    if (!chunk)
-        return write_bytes(file, start, bytes, size);
+    if (!chunk) {
+        NOT_CANCELLED;
+        return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
+    }
     copy_bytes(chunk + start % CHUNK_BYTES, bytes, size);
     return twl_mapping_is_lost(chunk) ? -EIO : 0;
 }
