@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The memory that the processes of one sink share: the file `.twinlog.INODE.sink` beside the data file, mapped by
- * all of them. Its name has the inode number of the data file, so a renamed data file keeps its area, and the next
- * file gets another one. It belongs to the owner of the data file, and has its permissions. In a directory where
- * others may make files, one of a user without the right to write the data file is refused. The name leads to no data
- * file: inode numbers are used again, and directories are copied.
+ * all of them. Its name has the inode number of the data file, so a renamed data file keeps its area. The name leads to
+ * no data file: inode numbers are used again, and directories are copied.
  *
- * The first page says which file the area is for and how far that file is given away. Behind it each
- * participant, that is a sink that a process has open, has one page, with a slot for each thread that is
- * inside a write.
- *
- * Locks are those of io.h, on single bytes, so the kernel releases them at any death: byte 0 (IO_LOCK_WRITER) while a
- * participant opens or closes the file; byte N as long as participant N lives. These bytes, and the first words of the
- * header, are the same in every version, so that each version can tell living participants of the others from dead
- * ones.
+ * The first page says which file the area is for and how far that file is given away. Behind it each participant, that
+ * is a sink that a process has open, has one page. Byte 0 (IO_LOCK_WRITER) is locked while a participant opens or closes
+ * the file; byte N as long as participant N lives. These bytes, and the first words of the header, are the same in every
+ * version, so that each version can tell living participants of the others from dead ones.
  *
  * The area is valid only until the system restarts, but for `recorded`, which each sync puts onto the disk.
  */

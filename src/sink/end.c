@@ -1,17 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the bytes of a file end. While it is open, its area says that. If it has no valid area, it was closed, or was
- * never a sink's file, or the system has crashed. An open file ends in zeros, so a file that ends in zeros may not have
- * been closed:
- *
- *     it is empty, or its last byte is not zero     its size
- *     a record says where, and behind that there    that; later bytes were never synced, and nothing is left
- *     are only zeros                                of them
- *     anything else                                 not known; with TWINLOG_SINK_DROP_ZEROS behind the last byte that
- *                                                   is none, not before what was synced
- *
- * The record is in the area, which outlives the system in that. Each sync writes it, after it has synced the data. The
- * last participant to close the file leaves the area there if the last byte is a zero, and removes it otherwise.
+ * Where the bytes of a file end that has no area of this boot: "Opening and closing" in docs/design.md. An open file ends
+ * in zeros, so a file that ends in zeros may not have been closed. The record in the area outlives the system.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"

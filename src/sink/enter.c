@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening and closing a file of a sink. Both happen under the lock of the area, byte 0. A process that gets
- * this lock and finds that the name of the area or of the file leads elsewhere by now begins again. One that
- * opens the file finds:
+ * Opening and closing a file of a sink, both under the lock of the area, byte 0. A process that gets this lock and finds
+ * that the name of the area or of the file leads elsewhere by now begins again. "Opening and closing" in docs/design.md
+ * says what may be found, and where the file then ends.
  *
- *     a live participant         the process joins
- *     none, an area of this file and this boot, and zeros behind its cursor
- *                                all were killed: the cursor is the end; swept, truncated, the area used again
- *     none, and no such area     the file or its record says where it ends: see end.c; the area is new
+ * The data file itself is locked by each participant, too, and only one that is alone in it makes an area. So there are
+ * never two areas for one file, not even if it has two names or a program has removed an area that is in use.
  *
- * The data file itself is locked by each participant, too, and only one that is alone in it makes an area. So
- * there are never two areas for one file, not even if it has two names or a program has removed an area that
- * is in use.
- *
- * Closing does not clear the error of a failed sync: the area stays, with the error, until the system starts
- * again. After a failed opening the data file stays, as after a death.
+ * Closing does not clear the error of a failed sync: the area stays, with the error, until the system starts again.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

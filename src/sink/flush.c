@@ -3,18 +3,12 @@
  * Sweeps dead participants, and syncs the files of a sink.
  *
  * A participant is dead if it is in the area and has not locked its byte. The sweeper locks the byte itself, so no two
- * sweep the same participant. If the sweeper dies meanwhile, the next one begins again. A range that a dead participant
- * has claimed and not freed becomes spaces and a newline, so that the lines before and after it stay lines.
+ * sweep the same participant. If the sweeper dies meanwhile, the next one begins again.
  *
  * A sync covers all bytes below the cursor, so it waits until all of them are copied, and until syncs beside it have
- * told their errors, for as long as that takes, also for a process that is stopped. It is the only call that waits for
- * other processes; the thread, which has other work, tries again later. Claims of dead participants are swept
- * meanwhile.
- *
- * After a failed sync the kernel takes the pages for clean, and the next sync would succeed. So the area
- * keeps the error, and no later sync of this file succeeds, in any process, also after all have closed it
- * (enter.c). After a death in the middle of a sync, of the bytes or of what is recorded, the error may be gone with the
- * process, so that counts as a failed sync.
+ * told their errors, also for a process that is stopped. It is the only call that waits for other processes; the
+ * thread, which has other work, tries again later. After a failed sync, and a death in the middle of one, which may have
+ * taken an error with it, none succeeds: the kernel takes the pages for clean, so the area keeps the error.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

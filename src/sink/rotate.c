@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files of a sink that follow each other. A process moves on to another file once it has that file open. It
- * leaves the old file when none of its threads is inside, and all of the file is copied and synced. Several
- * processes may move on at different times, since the name of each area has the inode number.
+ * leaves the old file when none of its threads is inside, and all of the file is copied and synced.
  *
  * Rotation is for a sink of one process. It renames NAME.3 to NAME.4, ... NAME.1 to NAME.2, upwards from the first
  * number that is free, and NAME to NAME.1. Then it goes on as if another program had renamed the file.
- *
- * If the process dies before it has left an old file, that stays as it is, with its area, until a process opens it by
- * the name that it has then.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

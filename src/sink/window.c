@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file as memory: the few chunks around the cursor are mapped. A chunk replaces the one that is CHUNKS
- * before it, so that mapped memory and page tables stay small however large the file becomes.
+ * The file as memory: the few chunks around the cursor are mapped, so that mapped memory and page tables stay small
+ * however large the file becomes. Bytes that can't be mapped are written. "Length" in docs/design.md has the rest.
  *
  * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that
  * no thread will claim a part of it, and the cursor is read before the slots, so that all claims up to there
- * are in them. Bytes that can't be mapped are written.
- *
- * Any thread makes the file longer, with blocks, before they are needed, and without a lock: several threads may call
- * fallocate() at once. The last participant to close the file truncates it to what was given away.
- *
- * Pages are made present in steps, ahead of the cursor. The thread that moves the area's `populated` over a
- * step makes it present: the helper, or, where the helper does not get a processor, a thread that writes.
+ * are in them.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
