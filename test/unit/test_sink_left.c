@@ -31,11 +31,11 @@
 /* ---- what is left beside it ------------------------------------------------------------------------ */
 
 /* What a renamed file needs if all its processes were killed. */
-static int finish(const char *name, uint32_t flags)
+static int finish(const char *name)
 {
     struct twinlog_sink *sink;
     const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = flags | TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1);
+        WITH_SIZE(sink_options, .flags = TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1);
     const int rc = bytes_of(name) < 0 ? -ENOENT : twinlog_sink_open(name, &options, &sink);
     return rc < 0 ? rc : twinlog_sink_close(sink);
 }
@@ -95,7 +95,7 @@ static unsigned count_lines(const char *name, unsigned *ret_voids)
 static void finish_files(void)
 {
     for (unsigned i = 1; i <= 3; i++)
-        ck_assert_int_eq(finish(numbered(i), 0), bytes_of(numbered(i)) < 0 ? -ENOENT : 0);
+        ck_assert_int_eq(finish(numbered(i)), bytes_of(numbered(i)) < 0 ? -ENOENT : 0);
 }
 
 static const char *const points[] = {
@@ -235,7 +235,7 @@ TEST_LOOP(a_renamed_file_is_finished_when_it_is_named, 2)
         close_sink(open_sink(NULL));
     ck_assert_int_eq(bytes_of(name), bytes);
     for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(finish(name, 0), 0);
+        ck_assert_int_eq(finish(name), 0);
         expect_text(name, "a\n");
         expect_nothing_beside();
     }
@@ -248,32 +248,14 @@ TEST(a_renamed_file_is_finished_beside_living_ones)
     const pid_t child = stop_child_at("copy half done");
     ck_assert_int_eq(rename(path, numbered(1)), 0);
     struct twinlog_sink *sink = open_sink(NULL);
-    ck_assert_int_eq(finish(numbered(1), 0), 0); /* not yet: it is in use */
+    ck_assert_int_eq(finish(numbered(1)), 0); /* not yet: it is in use */
     ck_assert_int_gt(bytes_of(numbered(1)), (int64_t)strlen(LINE));
     kill(child, SIGKILL);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
-    ck_assert_int_eq(finish(numbered(1), 0), 0);
+    ck_assert_int_eq(finish(numbered(1)), 0);
     put(sink, "b\n");
     close_sink(sink);
     expect_two_files(HOLE, "b\n");
-}
-
-TEST(what_finish_refuses)
-{
-    struct twinlog_sink *sink;
-    ck_assert_int_eq(finish(path, 0), -ENOENT);
-    ck_assert_int_eq(bytes_of(path), -1);
-    put_file(path, "a\0\0", 3);
-    ck_assert_int_eq(finish(path, 0), -EUCLEAN);
-    ck_assert_int_eq(bytes_of(path), 3);
-    ck_assert_int_eq(finish(path, TWINLOG_SINK_DROP_ZEROS), 0);
-    expect_text(path, "a");
-    ck_assert_int_eq(open_as(0, &sink), 0);
-    put(sink, "b");
-    ck_assert_int_eq(finish(path, 0), -EBUSY);
-    close_sink(sink);
-    expect_text(path, "ab");
-    expect_nothing_beside();
 }
 
 /* One dies, another one lives and makes its write harmless. */
@@ -300,32 +282,6 @@ TEST_LOOP(the_survivor_cleans_up, 2)
     ck_assert_uint_eq(look_at(sink).participants, 1);
     close_sink(sink);
     expect_text(path, LINE HOLE LINE);
-}
-
-/* It has a child that lives on. */
-static int die_as_a_parent(void)
-{
-    struct twinlog_sink *sink;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
-    const pid_t child = fork();
-    if (child == 0) {
-        while (atomic_load(&shared->step) == 0)
-            usleep(1000);
-        _exit(twinlog_sink_close(sink) != TWINLOG_EFORKED);
-    }
-    signal_there = SIGKILL;
-    wanted_point = "copy half done";
-    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
-}
-
-TEST(a_dead_parent_is_dead)
-{
-    struct twinlog_sink *sink = open_sink(NULL);
-    ck_assert_int_eq(run_child(die_as_a_parent), 128 + SIGKILL);
-    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
-    atomic_store(&shared->step, 1);
-    close_sink(sink);
-    expect_text(path, HOLE);
 }
 
 static _Atomic int sync_result;
@@ -442,20 +398,17 @@ TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
     expect_nothing_beside();
 }
 
-/* After a crash of the system: what was synced, zeros and all, and nothing is truncated behind it that might be
- * data. */
-TEST_LOOP(a_crash_of_the_system_keeps_what_was_synced, 2)
+/* After a crash of the system nothing is truncated behind what was synced that might be data. */
+TEST(a_crash_of_the_system_keeps_what_may_be_data)
 {
     struct twinlog_sink *sink;
     does_sync = true;
     ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
     spoil(SPOIL_BOOT);
-    if (_i > 0)
-        patch_file(path, 4096, "late", 4); /* written and not synced, and what was before it is lost */
-    ck_assert_int_eq(open_as(0, &sink), _i == 0 ? 0 : -EUCLEAN);
-    if (_i == 1)
-        ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
-    ck_assert_uint_eq(look_at(sink).bytes, _i == 0 ? 4 : 4100);
+    patch_file(path, 4096, "late", 4); /* written and not synced, and what was before it is lost */
+    ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+    ck_assert_uint_eq(look_at(sink).bytes, 4100);
     put(sink, "\n");
     close_sink(sink);
     expect_nothing_beside();
@@ -693,7 +646,7 @@ TEST(no_wait_for_a_lock_is_for_ever)
 
 /* As on a file system without reserved space that is full: an error, no signal, and the file is not touched by a
  * process that does not know any more how long it is. */
-TEST_LOOP(an_area_that_is_lost_is_an_error, 2)
+TEST(an_area_that_is_lost_is_an_error)
 {
     struct twinlog_sink *sink, *other;
     ck_assert_int_eq(open_as(0, &sink), 0);
@@ -836,40 +789,6 @@ TEST_LOOP(a_left_over_leads_to_no_file, 2)
     ck_assert_uint_eq(size, sizeof(bytes));
     ck_assert_int_eq(memcmp(found, bytes, size), 0);
     free(found);
-}
-
-/* In a copy of a directory the names beside are those of other inodes, here of another program's file. */
-TEST(a_copied_directory_is_another_one)
-{
-    static const char bytes[] = "a\0\0b\n\0\0\0";
-    char command[3000], copied[450], area[450];
-    struct twinlog_sink *sink;
-    size_t size;
-    put_file(stranger(), bytes, sizeof(bytes));
-    sink = open_sink(NULL);
-    put(sink, "a\n");
-    snprintf(area, sizeof(area), "%s", area_of(stranger()));
-    snprintf(command, sizeof(command),
-             "cp -a %s %s && mkdir %s/copy && cp -a %s/.twinlog.* %s/out %s %s/copy", area_of(path), area,
-             log_dir, log_dir, log_dir, stranger(), log_dir);
-    ck_assert_int_eq(system(command), 0);
-    snprintf(path, sizeof(path), "%s/copy/out", log_dir);
-    snprintf(copied, sizeof(copied), "%s/copy/archive.gz", log_dir);
-    struct twinlog_sink *other;
-    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &other), 0);
-    put(other, "b\n");
-    close_sink(other);
-    expect_text(path, "a\nb\n");
-    const char *const names[] = { copied, stranger() };
-    for (unsigned i = 0; i < 2; i++) {
-        char *found = read_file(names[i], &size);
-        ck_assert_uint_eq(size, sizeof(bytes));
-        ck_assert_int_eq(memcmp(found, bytes, size), 0);
-        free(found);
-    }
-    snprintf(path, sizeof(path), "%s/out", log_dir);
-    close_sink(sink);
-    expect_text(path, "a\n");
 }
 
 /* A second name of a file is nothing that a sink has made. */
