@@ -154,7 +154,7 @@ int twl_mapped_catch_up(struct mapped *m)
 static void copy_piece(const struct mapped_segment *seg, unsigned char *to, const void *from, size_t size)
 {
     const uint64_t offset = (uint64_t)(to - seg->group.bytes);
-    const bool is_written = size >= WRITTEN_BYTES && io_write_at(seg->file, from, size, offset) == 0;
+    const bool is_written = size >= WRITTEN_BYTES && io_write_at(seg->segment.file, from, size, offset) == 0;
     if (size > 0 && !is_written)
         memcpy(to, from, size);
 }
@@ -422,10 +422,8 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     struct segment first = { 0 };
     twl_mutex_lock(&m->rolling);
     int rc = twl_keeper_take(config->keeper, m->room, &first) ? 0 : -EAGAIN;
-    if (rc == 0) {
-        io_unlock(first.file, IO_LOCK_WRITER); /* the keeper's; the mapping has one of its own, or fails */
+    if (rc == 0)
         rc = map_spare(m, &first);
-    }
     if (rc == 0)
         rc = move_on(m, &config->position);
     if (rc == 0) /* the footer of the segment that is left will say that something came behind it */
@@ -484,9 +482,8 @@ static int finish(void *engine)
 
 static void free_segment(struct mapped_segment *seg)
 {
-    twl_segment_close(&seg->segment);
     twl_mapped_segment_unmap(seg);
-    twl_mapped_segment_unlock(seg);
+    twl_segment_close(&seg->segment);
     free(seg);
 }
 

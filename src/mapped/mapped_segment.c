@@ -11,52 +11,26 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int lock_shared(struct io *io, const char *name, struct io_file **ret_lock)
-{
-    struct io_file *lock;
-    int rc = io_open(io, name, IO_READ_ONLY, &lock);
-    if (rc < 0)
-        return rc;
-    rc = io_lock(lock, IO_LOCK_WRITER, false);
-    if (rc < 0)
-        io_close(lock);
-    else
-        *ret_lock = lock;
-    return rc == -EAGAIN ? -EBUSY : rc;
-}
-
-static int create_mapping(struct io *io, const struct segment *segment, struct mapped_segment **ret_segment)
-{
-    struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
-    if (!seg)
-        return -ENOMEM;
-    memset(seg, 0, sizeof(*seg));
-    seg->segment = *segment;
-    seg->file = segment->file;
-    seg->walk = (struct open_walk)OPEN_WALK_INIT;
-    seg->own.is_named = 1; /* twl_segment_create() has seen to that */
-    const int rc = lock_shared(io, segment->name, &seg->lock);
-    if (rc < 0)
-        free(seg);
-    else
-        *ret_segment = seg;
-    return rc;
-}
-
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment)
 {
     void *bytes;
-    struct mapped_segment *seg;
-    int rc = create_mapping(io, segment, &seg);
-    if (rc < 0)
-        return rc;
-    rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
+    struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
+    if (!seg)
+        return -ENOMEM;
+    int rc = io_lock(segment->file, IO_LOCK_WRITER, false);
+    if (rc == 0)
+        rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
+    else if (rc == -EAGAIN)
+        rc = -EBUSY;
     if (rc < 0) {
-        twl_mapped_segment_unlock(seg);
         free(seg);
         return rc;
     }
+    memset(seg, 0, sizeof(*seg));
+    seg->segment = *segment;
+    seg->walk = (struct open_walk)OPEN_WALK_INIT;
+    seg->own.is_named = 1; /* twl_segment_create() has seen to that */
     seg->number = twl_segment_name_number(segment->name);
     seg->bytes = (size_t)segment->header.bytes;
     seg->words = participants_let_others_in(participants)
@@ -78,12 +52,6 @@ void twl_mapped_segment_unmap(struct mapped_segment *seg)
     if (seg->group.bytes)
         seg->group.io->ops->unmap(seg->group.io, seg->group.bytes, seg->bytes);
     seg->group.bytes = NULL;
-}
-
-void twl_mapped_segment_unlock(struct mapped_segment *seg)
-{
-    io_close(seg->lock);
-    seg->lock = NULL;
 }
 
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)

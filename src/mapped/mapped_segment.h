@@ -26,9 +26,7 @@ struct mapped_segment {
     _Atomic uint32_t users;     /* threads that are inside */
     _Atomic uint64_t populated; /* pages are present up to this offset */
 
-    struct io_file *file;      /* [const] open as long as a thread is inside */
-    struct io_file *lock;      /* [const] until it is unlocked */
-    struct segment segment;    /* has the file until it is let go */
+    struct segment segment;    /* [const] but its summary; its file is open as long as a thread is inside */
     uint64_t number;           /* [const] in the name of the segment */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
@@ -40,13 +38,12 @@ struct mapped_segment {
     _Atomic(struct mapped_segment *) next;
 };
 
-/* Maps a segment that was not started, or was started by another participant. The file stays the caller's. The segment
- * is locked, on an open file of its own, so that no other kind of writer takes it, and no participant removes it, nor
- * one behind it. -EBUSY: another process has it exclusively. */
+/* Maps a segment that was not started, or was started by another participant. Its file has the writer's lock then,
+ * shared, so that no other kind of writer takes it, and no participant removes it, nor one behind it. On failure the file
+ * stays the caller's. -EBUSY: another process has it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment);
-void twl_mapped_segment_unmap(struct mapped_segment *seg);  /* twice is harmless */
-void twl_mapped_segment_unlock(struct mapped_segment *seg); /* likewise; after the last write to the file */
+void twl_mapped_segment_unmap(struct mapped_segment *seg); /* twice is harmless */
 /* Makes pages up to `to` present and writable, so that puts meet no page faults. Only an offer to the
  * kernel. */
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);

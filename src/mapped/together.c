@@ -72,7 +72,7 @@ static int make(const struct mapped *m, struct segment_plan *plan, uint64_t leas
             rc = twl_segment_create_first_of_all(m->io, plan, ret_segment);
         } else {
             rc = twl_segment_create(m->io, plan, ret_segment, NULL);
-            if (rc == 0) /* it is locked when it is mapped */
+            if (rc == 0) /* a thread that needs it meanwhile opens it for itself */
                 io_unlock(ret_segment->file, IO_LOCK_WRITER);
         }
         if (!is_no_space(rc) || plan->bytes == least_bytes)
@@ -147,7 +147,6 @@ static void drop_oldest(struct mapped *m) REQUIRES(m->syncing)
     twl_mapped_take_mapping_away(m, seg);
     m->oldest = atomic_load(&seg->next);
     twl_segment_close(&seg->segment);
-    twl_mapped_segment_unlock(seg);
 }
 
 static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)

@@ -593,8 +593,8 @@ TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
     AWAIT(atomic_load(&common->oldest) == newest);
     AWAIT(count_mapped(atomic_load(&idle->pid)) <= 2);
     AWAIT(count_mapped(atomic_load(&busy->pid)) <= 2);
-    AWAIT(count_open(atomic_load(&idle->pid)) <= 4); /* and their locks */
-    AWAIT(count_open(atomic_load(&busy->pid)) <= 4);
+    AWAIT(count_open(atomic_load(&idle->pid)) <= 2);
+    AWAIT(count_open(atomic_load(&busy->pid)) <= 2);
     struct twinlog *log = open_shared(0);
     for (uint64_t number = 2; number < newest; number++)
         ck_assert_msg(is_sealed(log->io, number), "segment %" PRIu64, number);
