@@ -29,6 +29,7 @@
 #include <sys/mman.h>
 
 #define READ_BACK_BYTES ((size_t)256 << 10)
+#define TURNS_TO_YIELD 1000u /* before a wait sleeps */
 
 /* ---- dead participants ------------------------------------------------------------------------- */
 
@@ -48,24 +49,20 @@ static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, c
 
 static void see_rest(struct mapped *m) REQUIRES(m->looking)
 {
+    struct mapped_segment *seg = m->seen_segment;
     struct record_header record;
-    while (twl_open_group_pass(&m->seen_segment->group, &m->seen, &record))
+    while (twl_open_group_pass(&seg->group, &seg->walk, &record))
         m->seen_bytes += record.size;
-}
-
-static void see_next(struct mapped *m, struct mapped_segment *next) REQUIRES(m->looking)
-{
-    m->seen_segment = next;
-    m->seen = (struct open_walk)OPEN_WALK_INIT;
 }
 
 /* If the record was not complete at the last look either, makes it a filler if its owner is dead: true. */
 static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
 {
-    const uint64_t lsn = m->seen_segment->group.first_lsn + m->seen.count;
+    const struct mapped_segment *seg = m->seen_segment;
+    const uint64_t lsn = seg->group.first_lsn + seg->walk.count;
     const bool was_stuck = m->stuck_lsn == lsn;
     m->stuck_lsn = lsn;
-    return was_stuck && fill_abandoned(m, m->seen_segment, &m->seen);
+    return was_stuck && fill_abandoned(m, seg, &seg->walk);
 }
 
 /* 0, or -EIO when a record is lost, and with it all records behind it. */
@@ -76,24 +73,16 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
         struct mapped_segment *next =
             atomic_load(&seg->next); /* first: if there is one, no more records are put here */
         see_rest(m);
-        if (m->seen.count < twl_open_group_count(&seg->group)) {
+        if (seg->walk.count < twl_open_group_count(&seg->group)) {
             if (get_unstuck(m))
                 continue;
-            return twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &m->seen) ? -EIO
-                                                                                                        : 0;
+            return twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &seg->walk)
+                       ? -EIO
+                       : 0;
         }
         if (!next)
             return 0;
-        see_next(m, next);
-    }
-}
-
-/* Moves the walk to this segment, or leaves it behind. The records before it are complete, or lost. */
-static void see_up_to(struct mapped *m, const struct mapped_segment *seg) REQUIRES(m->looking)
-{
-    while (m->seen_segment->segment.header.sequence < seg->segment.header.sequence) {
-        see_rest(m);
-        see_next(m, atomic_load(&m->seen_segment->next));
+        m->seen_segment = next;
     }
 }
 
@@ -102,40 +91,28 @@ int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_p
     int rc = twl_mapped_catch_up(m);
     twl_mutex_lock(&m->looking);
     const int seen = see_all(m);
-    *ret_lsn = m->seen_segment->group.first_lsn + m->seen.count - 1;
+    *ret_lsn = m->seen_segment->group.first_lsn + m->seen_segment->walk.count - 1;
     *ret_payload_bytes = m->seen_bytes;
     twl_mutex_unlock(&m->looking);
     return seen < 0 ? twl_mapped_fail(m, seen) : rc;
 }
 
-/* ---- copies ------------------------------------------------------------------------------------ */
-
-/* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a filler if
- * that process is dead. -EIO: the record is lost; -EAGAIN: another process takes too long to complete it. */
-static int await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
-                      struct record_header *ret_record) REQUIRES(m->syncing)
+int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 {
-    for (uint64_t turns = 0; !twl_open_group_pass(&seg->group, walk, ret_record); turns++) {
-        const bool is_wanted = seg->group.first_lsn + walk->count <= m->wanted_lsn;
-        if (twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, walk))
-            return -EIO;
-        if (turns < TURNS_TO_YIELD)
-            twl_yield();
-        else if ((!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) && !fill_abandoned(m, seg, walk))
-            return -EAGAIN;
-        else
+    uint64_t written_lsn, payload_bytes;
+    int rc;
+    for (unsigned turns = 0;; turns++) {
+        rc = twl_mapped_find_written(m, &written_lsn, &payload_bytes);
+        if (rc < 0 || written_lsn >= lsn)
+            break;
+        if (is_over(deadline_ns))
+            return -ETIMEDOUT;
+        if (turns >= TURNS_TO_YIELD) /* another process may be stopped */
             m->io->ops->sleep_ms(m->io, 1);
+        else
+            twl_yield();
     }
-    return 0;
-}
-
-static int await_copies(struct mapped *m, struct mapped_segment *seg, uint32_t count) REQUIRES(m->syncing)
-{
-    struct record_header record;
-    int rc = 0;
-    while (rc == 0 && seg->walk.count < count)
-        rc = await_copy(m, seg, &seg->walk, &record);
-    return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
+    return written_lsn >= lsn ? 0 : rc;
 }
 
 /* ---- bytes that others may have written ----------------------------------------------------------- */
@@ -177,17 +154,17 @@ static int compare_with_disk(const struct mapped_segment *seg, struct io_file *f
     return rc;
 }
 
-/* Reads the complete records up to `to` that are not durable yet past the page cache. Only a sync that comes behind
+/* Reads the complete records from `from` up to `to` past the page cache. Only a sync that comes behind
  * makes durable what was found. */
-static int read_back(struct mapped *m, const struct mapped_segment *seg, uint64_t to)
+static int read_back(struct mapped *m, const struct mapped_segment *seg, uint64_t from, uint64_t to)
 {
-    const uint64_t from = max_u64(seg->synced, SEGMENT_DATA_OFFSET);
     unsigned char *bytes = aligned_alloc(BLOCK_BYTES, READ_BACK_BYTES);
     struct io_file *file;
     if (!bytes)
         return -ENOMEM;
     int rc = m->io->ops->open(m->io, seg->segment.name, IO_READ_ONLY | IO_FROM_DISK, &file);
     if (rc == 0) {
+        from = max_u64(from, SEGMENT_DATA_OFFSET);
         rc = is_sound(seg, from, seg->found) ? compare_with_disk(seg, file, bytes, from, to) : -EIO;
         rc = rc < 0 ? twl_mapped_fail(m, rc) : 0;
         io_close(file);
@@ -197,11 +174,11 @@ static int read_back(struct mapped *m, const struct mapped_segment *seg, uint64_
 }
 
 /* May the kernel have reported an error of this file to another process, and not to this one? */
-static bool is_in_doubt(struct mapped_segment *seg)
+static bool is_in_doubt(struct mapped_segment *seg, uint64_t synced)
 {
     if (atomic_load(&seg->words->syncing) == 0)
         seg->is_doubtful = false;
-    return seg->is_doubtful || seg->found > seg->synced;
+    return seg->is_doubtful || seg->found > synced;
 }
 
 /* ---- syncing ----------------------------------------------------------------------------------- */
@@ -228,11 +205,12 @@ static int end_sync(struct mapped *m, const struct mapped_segment *seg, int rc)
     return rc;
 }
 
-/* Syncs the bytes up to `to` that are not durable yet. */
-static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to) REQUIRES(m->syncing)
+/* Syncs the bytes up to `to`, of which those up to `synced` are durable. */
+static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t synced, uint64_t to)
+    REQUIRES(m->syncing)
 {
-    const uint64_t from = align_down(seg->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
-    int rc = is_in_doubt(seg) ? read_back(m, seg, to) : 0;
+    const uint64_t from = align_down(synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
+    int rc = is_in_doubt(seg, synced) ? read_back(m, seg, synced, to) : 0;
     if (rc < 0)
         return rc;
     atomic_fetch_add(&m->statistics->syncs, 1);
@@ -250,7 +228,6 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
     }
     if (rc == 0) {
         seg->found = 0;
-        seg->synced = to;
         raise_u64(&seg->words->synced, to);
     }
     rc = end_sync(m, seg, rc);
@@ -258,18 +235,24 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
     return rc;
 }
 
+/* -EAGAIN: a record was claimed and is not complete. The records in front of it are synced. */
 static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    const int awaited = await_copies(m, seg, twl_open_group_count(&seg->group));
-    int rc = awaited == -EAGAIN ? 0 : awaited; /* the records in front of that copy can be synced */
-    seg->synced = max_u64(seg->synced, atomic_load(&seg->words->synced));
-    if (rc == 0 && seg->synced < seg->walk.offset)
-        rc = sync_bytes(m, seg, seg->walk.offset);
+    const uint32_t count = twl_open_group_count(&seg->group);
+    twl_mutex_lock(&m->looking);
+    int rc = see_all(m);
+    const struct open_walk walk = seg->walk;
+    twl_mutex_unlock(&m->looking);
+    if (rc < 0)
+        return twl_mapped_fail(m, rc);
+    const uint64_t synced = atomic_load(&seg->words->synced);
+    if (synced < walk.offset)
+        rc = sync_bytes(m, seg, synced, walk.offset);
     if (rc == 0)
         rc = twl_mapped_poison(m); /* of a participant that was told of an error meanwhile */
     if (rc == 0)
-        tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
-    return rc < 0 ? rc : awaited;
+        tell_durable(m, seg->group.first_lsn + walk.count - 1);
+    return rc < 0 || walk.count >= count ? rc : -EAGAIN;
 }
 
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
@@ -314,15 +297,15 @@ static int write_header(const struct mapped_segment *seg)
     return rc;
 }
 
+/* All records are complete. */
 static int summarise(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     struct summary *summary = seg->segment.summary ? seg->segment.summary : malloc(sizeof(*summary));
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
     seg->segment.summary = summary;
-    int rc = summary ? await_copies(m, seg, twl_open_group_count(&seg->group)) : -ENOMEM;
-    if (rc < 0)
-        return rc;
+    if (!summary)
+        return -ENOMEM;
     twl_summary_begin(summary);
     twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
     while (walk.count < seg->walk.count) {
@@ -362,8 +345,9 @@ static int seal(struct mapped *m, struct mapped_segment *seg)
  * before it writes it to the disk, and interrupts the other processors for that. */
 int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
 {
-    m->wanted_lsn = 0;
-    int rc = seg->group.bytes ? summarise(m, seg) : 0; /* else an earlier try has done it */
+    int rc = twl_mapped_wait_written(m, twl_mapped_segment_next_lsn(seg) - 1, twinlog_deadline(COPY_MS));
+    if (rc == 0 && seg->group.bytes) /* else an earlier try has done it */
+        rc = summarise(m, seg);
     if (rc == 0 && !participants_let_others_in(m->participants))
         twl_mapped_take_mapping_away(m, seg);
     if (rc == 0)
@@ -375,7 +359,10 @@ int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg)
 void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg)
 {
     twl_mutex_lock(&m->looking);
-    see_up_to(m, atomic_load(&seg->next));
+    while (m->seen_segment->number <= seg->number) {
+        see_rest(m);
+        m->seen_segment = atomic_load(&m->seen_segment->next);
+    }
     twl_mutex_unlock(&m->looking);
     while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0) /* neither takes long */
         twl_yield();

@@ -24,8 +24,7 @@
 
 #include <errno.h>
 
-#define TURNS_TO_YIELD 1000u /* before a wait sleeps, or asks whether a participant is alive */
-#define COPY_MS 2 /* to wait for another process's copy, before records in front of it are synced */
+#define COPY_MS 2 /* to wait for copies, before records in front of them are synced */
 
 struct mapped {
     struct io *io;                     /* [const] */
@@ -55,11 +54,9 @@ struct mapped {
     struct twl_mutex syncing;
     struct mapped_segment *oldest; /* [syncing] that is not closed */
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
-    uint64_t wanted_lsn;           /* [syncing] a sync waits for copies up to this record */
 
     struct twl_mutex looking;
-    struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */
-    struct open_walk seen;               /* [looking] and those in it, up to here */
+    struct mapped_segment *seen_segment; /* [looking] records in front of this segment are complete */
     uint64_t seen_bytes;                 /* [looking] payload of all these records */
     uint64_t stuck_lsn;                  /* [looking] the record that was not complete at the last look */
 
@@ -71,12 +68,12 @@ struct mapped {
     struct twl_event wake; /* the threads sleep on it */
 };
 
-int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns `error` */
 static inline bool is_over(uint64_t deadline_ns)
 {
     return deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
 }
 
+int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns `error` */
 int twl_mapped_poison(const struct mapped *m);
 uint64_t twl_mapped_last_lsn(struct mapped *m); /* newest that was put, or is being put */
 
@@ -106,18 +103,20 @@ int twl_mapped_finish(struct mapped *m);
 
 /* ---- durable.c: complete, durable, closed ------------------------------------------------------------- */
 
-/* Completes and makes durable all records claimed in this segment and those before it; NULL: in all segments.
- * -EAGAIN: all records before one that another process has to complete. */
+/* Makes the complete records of this segment and those before it durable; NULL: of all segments. -EAGAIN: up to one
+ * that was claimed and is not complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last) REQUIRES(m->syncing);
-/* Gives a segment that was left its header, index and footer, durably, when its records are. -EAGAIN: another process
- * has to complete one. */
+/* Gives a segment that was left its header, index and footer, durably, when its records are. -ETIMEDOUT: one of them is
+ * not complete. */
 int twl_mapped_close_segment(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing);
 /* Unmaps a segment that was left, when no thread is inside. All its records are complete. */
 void twl_mapped_take_mapping_away(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing);
-/* Closes all groups and the log; called by the only, or the last, writer. */
+/* Closes all groups and the log; called by the only, or the last, writer. All records are complete. */
 int twl_mapped_close_all(struct mapped *m);
 
 /* How far records are complete, without a wait for the disk. */
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
+/* Waits until the records up to `lsn` are complete. -ETIMEDOUT: they are not at the deadline (0: there is none). */
+int twl_mapped_wait_written(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
 
 #endif

@@ -220,30 +220,12 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
 
 /* ---- waiting ------------------------------------------------------------------------------------ */
 
-static int wait_for_copies(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
-{
-    uint64_t written_lsn, payload_bytes;
-    int rc;
-    for (unsigned turns = 0;; turns++) {
-        rc = twl_mapped_find_written(m, &written_lsn, &payload_bytes);
-        if (rc < 0 || written_lsn >= lsn)
-            break;
-        if (is_over(deadline_ns))
-            return -ETIMEDOUT;
-        if (turns >= TURNS_TO_YIELD) /* another process may be stopped */
-            m->io->ops->sleep_ms(m->io, 1);
-        else
-            twl_yield();
-    }
-    return written_lsn >= lsn ? 0 : rc;
-}
-
 /* A deadline that passes while the disk works is not kept. */
 static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
 {
     struct mapped *m = engine;
     if (terms->level != TWINLOG_LEVEL_DURABLE)
-        return wait_for_copies(m, lsn, terms->deadline_ns);
+        return twl_mapped_wait_written(m, lsn, terms->deadline_ns);
     if (atomic_load(m->durable) >= lsn)
         return 0;
     return is_over(terms->deadline_ns) ? -ETIMEDOUT : twl_mapped_sync(m, lsn, terms->deadline_ns);
@@ -401,7 +383,6 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     m->options = *config->options;
     m->poison = lets_others_in ? &m->shared->page->poison : &m->own_poison;
     m->durable = lets_others_in ? &m->shared->page->durable.lsn : &m->own_durable;
-    m->seen = (struct open_walk)OPEN_WALK_INIT;
     m->room = room_for(max_record_bytes);
     twl_mutex_init(&m->rolling);
     twl_mutex_init(&m->making);

@@ -31,8 +31,7 @@ struct mapped_segment {
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
 
-    struct open_walk walk; /* [syncing] as far as records are known to be complete */
-    uint64_t synced;       /* [syncing] bytes up to here are durable */
+    struct open_walk walk; /* [looking] as far as records are known to be complete */
     uint64_t found; /* [syncing] where records ended when it was opened; 0: they were read back (durable.c) */
     bool is_doubtful; /* [syncing] an error may have been reported before it was opened (durable.c) */
     _Atomic(struct mapped_segment *) next;

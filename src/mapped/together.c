@@ -236,9 +236,10 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
 
 /* ---- syncing ----------------------------------------------------------------------------------- */
 
-static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
+static int sync_as_leader(struct mapped *m, uint64_t lsn) REQUIRES(m->syncing)
 {
     POINT("lead-begun");
+    (void)twl_mapped_wait_written(m, lsn, twinlog_deadline(COPY_MS)); /* otherwise it is one sync more */
     const int rc = twl_mapped_sync_up_to(m, NULL);
     POINT("lead-done");
     twl_participants_release(m->participants, LOCK_TO_SYNC);
@@ -253,11 +254,10 @@ static int sync_together(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) R
         const uint32_t page_sequence = twl_page_sequence(m->shared);
         int rc = twl_mapped_catch_up(m);
         const uint64_t durable = atomic_load(m->durable);
-        m->wanted_lsn = lsn;
         if (rc == 0 && durable < lsn) {
             rc = twl_mapped_poison(m);
             if (rc == 0 && twl_participants_try(m->participants, LOCK_TO_SYNC))
-                rc = sync_as_leader(m);
+                rc = sync_as_leader(m, lsn);
             else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
                 rc = twl_mapped_sync_up_to(m, NULL);
         }
@@ -289,7 +289,7 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 /* Makes fillers of claims of this handle's number in the segment; skips other claims. */
 static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
 {
-    struct open_walk walk = seg->walk;
+    struct open_walk walk = OPEN_WALK_INIT;
     twl_open_group_help(&seg->group); /* the dead participant may not have moved the cursor on */
     const uint32_t count = twl_open_group_count(&seg->group);
     struct record_header record;
@@ -302,8 +302,6 @@ static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
             twl_open_group_skip(&walk, size);
         else if (!twl_open_group_pass(&seg->group, &walk, &record))
             return; /* the record is gone; the next sync or wait finds that, too */
-        else if (walk.count == seg->walk.count + 1) /* so the next sync need not walk here */
-            seg->walk = walk;
     }
 }
 
@@ -366,6 +364,8 @@ int twl_mapped_finish(struct mapped *m)
     rc = rc < 0 ? rc : caught_up;
     if (rc == 0) /* after catching up, which reads the page */
         rc = check_page(m);
+    if (rc == 0) /* all that is left to be completed is of dead participants */
+        rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), 0);
     if (rc == 0)
         twl_mapped_close_left(m);
     if (rc == 0)
