@@ -46,8 +46,7 @@ struct mapped {
     uint64_t room; /* [const] bytes a segment must have for groups, so that the largest record fits */
 
     struct twl_mutex rolling;
-    struct mapped_segment *spare; /* [rolling] the next segment, not started; NULL: there is none */
-    _Atomic bool has_spare;
+    _Atomic(struct mapped_segment *) spare; /* the next segment, not started; stored under `rolling` */
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
     struct twl_mutex making; /* held while the next segment is made */
 
@@ -88,11 +87,9 @@ void twl_mapped_free_segments(struct mapped *m);
 
 /* ---- together.c: what participants do for each other --------------------------------------------------- */
 
-/* Opens the next segment. -EAGAIN: there is none, and it may not wait for one to be made. */
-int twl_mapped_get_next(struct mapped *m, bool may_wait, struct segment *ret_segment) REQUIRES(m->rolling);
-/* For the thread: the same, and makes it if there is none; without `rolling`, so that a thread that needs a segment
- * meanwhile does not wait for this one. -EAGAIN: another participant makes it. */
-int twl_mapped_make_ahead(struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment);
+/* Opens the segment behind the active one, or makes it. -EAGAIN: there is none, and it may not wait for one to be made. */
+int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
+                        struct segment *ret_segment);
 /* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. */
 bool twl_mapped_tend(struct mapped *m);
 uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */

@@ -46,10 +46,12 @@ void twl_mapped_leave(struct mapped_segment *seg)
 /* Maps the next segment, which is the mapping's from here on; on failure it is closed. */
 static int map_spare(struct mapped *m, struct segment *segment) REQUIRES(m->rolling)
 {
-    const int rc = twl_mapped_segment_map(m->io, segment, m->participants, &m->spare);
+    struct mapped_segment *spare;
+    const int rc = twl_mapped_segment_map(m->io, segment, m->participants, &spare);
     if (rc < 0)
         twl_segment_close(segment);
-    atomic_store(&m->has_spare, rc == 0);
+    else
+        atomic_store(&m->spare, spare);
     return rc;
 }
 
@@ -58,11 +60,12 @@ static int map_spare(struct mapped *m, struct segment *segment) REQUIRES(m->roll
 static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
     struct segment next;
-    if (m->spare)
+    if (atomic_load(&m->spare))
         return 0;
-    int rc = twl_mapped_get_next(m, may_wait, &next);
-    if (rc == -EAGAIN && !may_wait) {
-        const int error = atomic_exchange(&m->spare_error, 0); /* that kept the thread from making one */
+    atomic_fetch_add(&m->statistics->roll_waits, may_wait);
+    int rc = twl_mapped_get_next(m, atomic_load(&m->active), may_wait, &next);
+    if (rc == -EAGAIN) {
+        const int error = atomic_exchange(&m->spare_error, 0);
         rc = error < 0 ? error : rc;
     }
     return rc == 0 ? map_spare(m, &next) : rc;
@@ -73,7 +76,7 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
  * segment. */
 static int move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling)
 {
-    struct mapped_segment *seg = m->spare, *old = atomic_load(&m->active);
+    struct mapped_segment *seg = atomic_load(&m->spare), *old = atomic_load(&m->active);
     const struct segment_header *header = &seg->segment.header;
     const struct group_header start = {
         .first_lsn = position->next_lsn,
@@ -91,8 +94,7 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
         return -EOVERFLOW;
     twl_mapped_segment_begin(seg, &start);
     POINT("start-marked");
-    m->spare = NULL;
-    atomic_store(&m->has_spare, false);
+    atomic_store(&m->spare, NULL);
     if (old) {
         atomic_store(&old->next, seg);
         raise_u64(&m->participants->common->newest, seg->number);
@@ -259,25 +261,29 @@ static void prepare_pages(struct mapped *m)
     twl_mapped_leave(seg);
 }
 
-/* Maps the next segment, and makes its first pages present. A close waits for this, and has no use for it. */
+/* Maps the next segment, and makes its first pages present, unless another participant is making it. It is made without
+ * `rolling`, so that a thread that finds it then need not wait. A close waits for this, and has no use for it. */
 static void prepare_segment(struct mapped *m)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
-    if (atomic_load(&m->has_spare) || atomic_load(&m->must_stop))
+    if (atomic_load(&m->spare) || atomic_load(&m->must_stop))
         return;
-    int rc = twl_mapped_make_ahead(m, active, &made);
+    if (!twl_participants_try(m->participants, LOCK_TO_MAKE))
+        return;
+    int rc = twl_mapped_get_next(m, active, true, &made);
+    twl_participants_release(m->participants, LOCK_TO_MAKE);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
-        if (atomic_load(&m->active) == active && !m->spare)
+        if (atomic_load(&m->active) == active && !atomic_load(&m->spare))
             rc = map_spare(m, &made);
         else
             twl_segment_close(&made);
-        if (m->spare && !atomic_load(&m->must_stop))
-            twl_mapped_segment_populate(m->spare, AHEAD_BYTES);
+        if (atomic_load(&m->spare) && !atomic_load(&m->must_stop))
+            twl_mapped_segment_populate(atomic_load(&m->spare), AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
-    atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc);
+    atomic_store(&m->spare_error, rc);
 }
 
 static void *prepare_ahead(void *context)
@@ -484,8 +490,8 @@ void twl_mapped_destroy(struct mapped *m)
         return;
     end_threads(m);
     twl_mapped_free_segments(m);
-    if (m->spare)
-        free_segment(m->spare);
+    if (atomic_load(&m->spare))
+        free_segment(atomic_load(&m->spare));
     twl_mutex_destroy(&m->rolling);
     twl_mutex_destroy(&m->making);
     twl_mutex_destroy(&m->syncing);

@@ -108,11 +108,10 @@ static int make_next(const struct mapped *m, const struct mapped_segment *active
     return rc == -EEXIST ? open_next(m, active, ret_segment) : rc;
 }
 
-int twl_mapped_get_next(struct mapped *m, bool may_wait, struct segment *ret_segment)
+int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
+                        struct segment *ret_segment)
 {
-    const struct mapped_segment *active = atomic_load(&m->active);
     if (may_wait) {
-        atomic_fetch_add(&m->statistics->roll_waits, 1);
         twl_mutex_lock(&m->making);
     } else if (!twl_mutex_try_lock(&m->making)) {
         return -EAGAIN;
@@ -122,20 +121,6 @@ int twl_mapped_get_next(struct mapped *m, bool may_wait, struct segment *ret_seg
         rc = make_next(m, active, ret_segment);
     twl_mutex_unlock(&m->making);
     return rc == -ENOENT ? -EAGAIN : rc;
-}
-
-int twl_mapped_make_ahead(struct mapped *m, const struct mapped_segment *active, struct segment *ret_segment)
-{
-    twl_mutex_lock(&m->making);
-    int rc = open_next(m, active, ret_segment);
-    if (rc == -ENOENT && !twl_participants_try(m->participants, LOCK_TO_MAKE)) {
-        rc = -EAGAIN;
-    } else if (rc == -ENOENT) {
-        rc = make_next(m, active, ret_segment);
-        twl_participants_release(m->participants, LOCK_TO_MAKE);
-    }
-    twl_mutex_unlock(&m->making);
-    return rc;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */

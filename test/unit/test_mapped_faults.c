@@ -629,7 +629,7 @@ static void leave_again(void)
     struct segment made;
     uint64_t lsn;
 
-    ck_assert_int_eq(twl_mapped_make_ahead(mapped, atomic_load(&mapped->active), &made), 0);
+    ck_assert_int_eq(twl_mapped_get_next(mapped, atomic_load(&mapped->active), true, &made), 0);
     twl_segment_close(&made);
     while (log_stat(leaving_log).rolls == rolls)
         ck_assert_int_eq(append_on_terms(leaving_log, 1000, &terms, &lsn), 0);
