@@ -98,35 +98,29 @@ static int look_at_page(struct participants *participants, bool *ret_is_open)
     return rc;
 }
 
-/* 1 = joined. 0 = there is no open log to join now. */
-static int join(struct participants *participants)
+/* 1 = joined. 0 = there is no open log to join now, but there may be one within *ret_patience_ms: a participant that opens
+ * or closes it may have the lock. */
+static int join(struct participants *participants, unsigned *ret_patience_ms)
 {
     bool is_open;
-    int rc = io_lock(participants->file, IO_LOCK_WRITER, false);
-    if (rc < 0)
-        return rc == -EAGAIN ? 0 : rc;
-    rc = look_at_page(participants, &is_open);
-    if (rc == 0 && is_open)
+    const int locked = io_lock(participants->file, IO_LOCK_WRITER, false);
+    if (locked < 0 && locked != -EAGAIN)
+        return locked;
+    int rc = look_at_page(participants, &is_open);
+    const uint32_t state = participants->common ? atomic_load(&participants->common->state) : COMMON_NONE;
+    *ret_patience_ms = state == COMMON_OPENING || state == COMMON_CLOSING ? OPENING_MS : MEETING_MS;
+    if (rc == 0 && is_open && locked == 0) {
         rc = take_number(participants);
-    if (rc == 0 && is_open)
-        return 1;
+        if (rc == 0)
+            return 1;
+    }
     give_page_back(participants);
-    io_unlock(participants->file, IO_LOCK_WRITER);
+    if (locked == 0)
+        io_unlock(participants->file, IO_LOCK_WRITER);
     return rc;
 }
 
-/* Is the process that has the lock exclusively a participant that opens or closes the log? */
-static bool is_being_opened(struct participants *participants)
-{
-    bool is_open, is_ours = false;
-    if (look_at_page(participants, &is_open) == 0 && participants->common) {
-        const uint32_t state = atomic_load(&participants->common->state);
-        is_ours = state == COMMON_OPENING || state == COMMON_CLOSING;
-    }
-    give_page_back(participants);
-    return is_ours;
-}
-
+/* For a random time, since two shared locks keep each other from the exclusive one. */
 static void rest(struct participants *participants)
 {
     uint8_t chance = 0;
@@ -142,15 +136,14 @@ static int come(struct participants *participants, unsigned wait_ms, bool *ret_i
         *ret_is_first = rc == 0;
         if (rc != -EAGAIN)
             return rc;
-        rc = join(participants);
+        unsigned patience_ms;
+        rc = join(participants, &patience_ms);
         if (rc != 0)
             return rc < 0 ? rc : 0;
         const uint64_t passed_ms = (twl_monotonic_ns() - began_ns) / 1000000u;
-        const unsigned patience_ms = is_being_opened(participants) ? OPENING_MS : MEETING_MS;
         if (passed_ms >= max_u64(wait_ms, patience_ms))
             return -EBUSY;
-        rest(
-            participants); /* for a random time, since two shared locks keep each other from the exclusive one */
+        rest(participants);
     }
 }
 
