@@ -2,20 +2,12 @@
 /*
  * Finds how far records are complete, syncs them to the disk, and gives groups their headers. See inside.h.
  *
- * A crash leaves a valid log because a group gets its header only when its records are durable. So a header
- * never covers a record that may be missing, and a group without one is valid as far as its records check
- * (recover/settle.c).
+ * A group gets its header only when its records are durable, so a header never covers a record that may be missing; a
+ * group without one is valid as far as its records check (recover/settle.c). Older segments are synced first, so that
+ * the durable records are always a prefix.
  *
- * Older segments come first, so that the durable records are always a prefix. A sync ends with the segment
- * that had no next one before its records were counted, because a segment without a next one may still get
- * records.
- *
- * The kernel reports a disk error once to each open file, and not at all to a file that is opened after the error was
- * reported to another one. Then it takes the pages for clean, and on ext4 even what is stored there later is not found
- * on the disk. So a participant counts itself in `syncing` of the segment before a sync, until it has stored the error
- * in the page. A process that finds the count above zero when it has opened the segment cannot know whether there was
- * an error. Until the count has been zero, which it never is again if a participant was killed in a sync, each of its
- * syncs reads the records back past the page cache first. So does the first sync of records found in the segment.
+ * An error of the disk may have been reported to another participant only, and have died with it. "Syncs" in
+ * docs/design.md says when records are read back past the page cache because of that.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"

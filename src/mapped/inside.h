@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * struct mapped, for the files that work on it.
+ * struct mapped, for the files that work on it. docs/design.md has the order of the locks.
  *
- * The segments without a closed group form a list, oldest first, with the active one at its end. When a
- * record does not fit, one thread rolls to the next segment, under `rolling`; other threads that need room
- * wait for it. A thread inside a segment counts itself among its users, so that the mapping stays. The list
- * grows under `rolling` and shrinks under `syncing`. Its entries live until the log is closed, so reading an
- * entry that has left the list is harmless. How far records are complete must be known without a wait for the
- * disk, so that walk has a lock of its own, `looking`.
- *
- * docs/design.md has the order of the locks.
- *
- * Each participant has a list of its own; the list of one that has not needed room lately ends earlier. In the mapped
- * mode there is one participant, which lets no other in.
+ * The segments without a closed group form a list, oldest first, with the active one at its end; each participant has a
+ * list of its own. When a record does not fit, one thread rolls to the next segment, under `rolling`; other threads that
+ * need room wait for it. A thread inside a segment counts itself among its users, so that the mapping stays. The list
+ * grows under `rolling` and shrinks under `syncing`. Its entries live until the log is closed, so reading an entry that
+ * has left the list is harmless. How far records are complete must be known without a wait for the disk, so that walk
+ * has a lock of its own, `looking`.
  */
 #ifndef TWL_MAPPED_INSIDE_H
 #define TWL_MAPPED_INSIDE_H

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The open group in memory: how any number of threads put records into it at once. format.h says what the
- * bytes mean.
+ * The open group in memory: how any number of threads put records into it at once, by "An append" of docs/design.md.
+ * format.h says what the bytes mean.
  *
  *     claim()     takes the next place and its LSN
  *     (copy)      the caller copies the payload, without a lock
  *     complete()  makes it a record, which every reader sees
- *
- * The places decide: a thread that stores a claim where zeros were has the place, and every thread can see
- * how large it is. The cursor says where the next place is. If the owner of that place has not moved the
- * cursor on yet, the next thread does. So no thread waits for another, and a place that was taken stays
- * taken: its word is never zero again.
  */
 #ifndef TWL_OPEN_GROUP_H
 #define TWL_OPEN_GROUP_H

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The participants of a shared log: which of them are alive, and what they share beside the segments. A log in the
- * mapped mode has a single participant, which lets no other in: it has no locks but that of the page, and shares
- * nothing.
+ * The participants of a shared log: which of them are alive, and what they share beside the segments ("Shared logs" in
+ * docs/design.md). A log in the mapped mode has a single participant, which lets no other in: it has no locks but that of
+ * the page, and shares nothing.
  *
- * A participant is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
- * that number locked as long as it lives. All participants have the writer's lock shared, which keeps other
- * kinds of writers out; the one that opens or closes the log has it exclusively. The locks are on an open
- * file that is used for nothing else: the kernel releases them at any death, and no participant waits for one of
- * them without a limit.
- *
- * The shared data is in the page of "writer.lock" (control/shared_page.h), behind the part for readers. It outlives
- * all participants, but is valid only while the log is open, under the kernel that ran then.
+ * The locks are on an open file that is used for nothing else; no participant waits for one of them without a limit. The
+ * shared data is in the page of "writer.lock", behind the part for readers. It outlives all participants, but is valid
+ * only while the log is open, under the kernel that ran then.
  */
 #ifndef TWL_PARTICIPANTS_H
 #define TWL_PARTICIPANTS_H
@@ -57,7 +52,7 @@ struct participants {
     struct common own_common; /* of one that lets no other in; it does not depend on the file of the page */
     unsigned number;          /* of this participant; 0 = none yet */
     bool
-        is_of_other_boot; /* live participants see another boot identity: in a container, or on another machine */
+        is_of_other_boot; /* live participants see another boot identity, in a container or on another machine */
 };
 
 static inline bool participants_let_others_in(const struct participants *participants)

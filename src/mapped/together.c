@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the participants of a mapped log do together: they make, close and remove segments, and one, the leader, syncs
- * for all. In the mapped mode there is one participant. See inside.h.
- *
- * The other participants sleep until the page says that their records are durable. No participant depends on the
- * leader: if it dies, the kernel releases its lock; if it is stopped, the others sync without the lock, which is
- * harmless. The lock only saves time.
+ * for all. The others sleep until the page says that their records are durable. If the leader dies, the kernel releases
+ * its lock; if it is stopped, the others sync without the lock, which only saves time. See inside.h.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
