@@ -12,7 +12,7 @@ all=OFF
 mkdir -p "$1"
 build=$(realpath "$1")/arm64
 tree=$(realpath "$(dirname "$0")/..")
-suites='format|golden|index|modes|names|on_disk|participants|space'
+suites='format|golden|index|modes|names|on_disk|shared|space'
 
 skip() { echo "SKIP arm64: $*"; exit 77; }
 cc=aarch64-linux-gnu-gcc

@@ -36,7 +36,6 @@
     DO(names) /* cursors and metadata, read by handles that only read while a writer comes and goes */ \
     DO(on_disk) /* what is vouched for is on the disk, not in the page cache alone */ \
     DO(open_group) /* groups of mapped segments that a dead writer left open */ \
-    DO(participants) /* the shared mode, when one participant is in the way of the others */ \
     DO(process) /* processes, forks and files that do not belong to the log */ \
     DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
     DO(reader) /* readers: there and back, by LSN and by time, over fillers, trims and truncations */ \

@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -762,6 +763,50 @@ TEST(a_live_log_is_looked_at_and_backed_up)
     log = open_shared(0);
     ck_assert_uint_eq(twinlog_last_lsn(log), result.last_lsn);
     log_close(log);
+}
+
+#define MARKINGS 200000u
+
+static struct mapped_segment *marked;
+static const struct group_header start_mark = {
+    .first_lsn = 1, .bytes = GROUP_HEADER_BYTES, .kind = GROUP_START, .epoch.number = 1
+};
+
+static void *mark_again(void *ret_is_done)
+{
+    for (unsigned i = 0; i < MARKINGS; i++)
+        twl_mapped_segment_begin(marked, &start_mark);
+    atomic_store((atomic_bool *)ret_is_done, true);
+    return NULL;
+}
+
+/* By one that comes late to a segment that others have started, and may be killed while it does that. */
+TEST(a_marker_that_is_made_again_is_there_all_the_time)
+{
+    const struct segment_plan plan = {
+        .number = 1, .sequence = 1, .bytes = SEGMENT_BYTES, .allocation = IO_ALLOCATE_SPACE, .is_mapped = true
+    };
+    const struct participants own = { .number = 1 };
+    struct segment segment;
+    struct group_header found;
+    struct io *io;
+    atomic_bool is_done = false;
+    uint64_t looks = 0, wrong = 0;
+
+    ck_assert_int_eq(twl_io_posix_create(log_parent, false, &io), 0);
+    ck_assert_int_eq(twl_segment_create(io, &plan, &segment, NULL), 0);
+    ck_assert_int_eq(twl_mapped_segment_map(io, &segment, &own, &marked), 0);
+    twl_mapped_segment_begin(marked, &start_mark);
+    pthread_t thread = start_thread(mark_again, &is_done);
+    for (; !atomic_load(&is_done); looks++)
+        wrong += !twl_group_header_decode(marked->group.bytes + SEGMENT_DATA_OFFSET, segment.seed,
+                                          SEGMENT_DATA_OFFSET, &found);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_msg(wrong == 0, "%" PRIu64 " of %" PRIu64 " looks found no mark", wrong, looks);
+    twl_mapped_segment_unmap(marked);
+    free(marked);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
 }
 
 /* ---- asking a writer that has just begun --------------------------------------------------------- */

@@ -292,16 +292,19 @@ static void *close_in_thread(void *log)
     return (void *)rc;
 }
 
-/* What is its own lies before the claim of the stopped one. */
+/* What is its own lies before the claim of the stopped one. Meanwhile an interval is over. */
 TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
 {
-    struct twinlog *log = open_shared(0);
+    struct twinlog_options options = shared_options(0);
+    options.flush_interval_ms = 1;
+    struct twinlog *log = log_open(&options);
     struct member *stopped = come(0);
     void *result;
 
     append_records(log, 0, 0, 1);
     ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
     stop_member(stopped);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(100)), -ETIMEDOUT);
     pthread_t thread = start_thread(close_in_thread, log);
     AWAIT(atomic_load(&sharing->arrived) == 1);
     pthread_join(thread, &result);
@@ -347,7 +350,7 @@ TEST_LOOP(a_child_does_not_keep_the_log_from_being_opened, MODES)
 {
     struct member *victim = come(0);
 
-    append_by(victim, 3);
+    append_by(victim, 300);
     ck_assert_int_eq(ask(victim, leave_a_child, 0), 0);
     end_member(victim);
     struct twinlog *log = open_mode((uint32_t)_i);

@@ -409,7 +409,47 @@ TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
     ck_assert_uint_eq(expect_all(0, 0), 3000);
 }
 
-CASE("what is refused", set_up, logdir_remove);
+/* The page of a record is as the kernel leaves it that could not write it, and drops it. */
+TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
+{
+    static const unsigned char zeros[RECORD_HEADER_BYTES];
+    struct twinlog *log = open_shared(LOG_NO_THREADS), *other;
+    const uint64_t lsn = append_records(log, 0, 0, 1);
+
+    patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
+    if (_i == 0) {
+        ck_assert_int_eq(twinlog_sync(log), -EIO);
+    } else if (_i == 1) {
+        ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, 0), -EIO);
+    } else {
+        other = open_shared(LOG_NO_THREADS);
+        ck_assert_int_eq(twinlog_sync(other), -EIO);
+        ck_assert_int_eq(twinlog_close(other), -EIO);
+    }
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+}
+
+TEST(a_sync_that_cannot_follow_says_so)
+{
+    const struct twinlog_options options = shared_options(LOG_NO_THREADS);
+    struct twinlog *log = open_shared(LOG_NO_THREADS), *behind = gate_log(&options);
+
+    append_records(log, 0, 0, 1);
+    ck_assert_int_eq(twinlog_sync(behind), 0);
+    atomic_store(&gate.map_error, -ENOMEM);
+    append_records(log, 0, 1, 300); /* beyond what it has mapped */
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    append_records(log, 0, 301, 99);
+    ck_assert_int_eq(twinlog_sync(behind), -ENOMEM);
+    atomic_store(&gate.map_error, 0);
+    ck_assert_int_eq(twinlog_sync(behind), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(behind), 400);
+    log_close(behind);
+    log_close(log);
+}
+
+CASE("what is refused", set_up_members, logdir_remove);
 
 static void expect_refusal(const struct twinlog_options *options, int error, const char *word)
 {
