@@ -5,14 +5,12 @@
 
 #include "gate.h"
 #include "logdir.h"
+#include "members.h"
 #include "suites.h"
 
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-
-#define SEGMENT_BYTES 65536u
-#define MODES 3
 
 /* test_alone.c and test_alone_faults.c are the tests in the shared mode, by one process with no other beside it. */
 #ifndef ALONE
@@ -22,29 +20,11 @@ static const uint32_t tested_mode = ALONE ? TWINLOG_MODE_SHARED : TWINLOG_MODE_M
 /* Only some of each loop, for the second time and for sanitizers. */
 #define FEW(some, all) (ALONE || HAS_SANITIZER ? (some) : (all))
 
-static inline struct twinlog_options small(uint32_t mode)
-{
-    struct twinlog_options options = LOG_OPTIONS(.mode = mode);
-
-    options.segment_bytes = options.mapped_bytes = SEGMENT_BYTES;
-    options.max_record_bytes = RECORD_ROOM;
-    if (mode == TWINLOG_MODE_DURABLE)
-        options.mapped_bytes = 0;
-    return options;
-}
-
 static inline struct twinlog_options large(void)
 {
     const struct twinlog_options options = LOG_OPTIONS(.mode = tested_mode);
 
     return options;
-}
-
-static inline struct twinlog *open_small(uint32_t mode)
-{
-    const struct twinlog_options options = small(mode);
-
-    return log_open(&options);
 }
 
 static inline struct twinlog *open_large(void)

@@ -212,16 +212,6 @@ int append_some(void)
     return rc;
 }
 
-int append_on(void)
-{
-    int rc;
-
-    do
-        rc = append_next();
-    while (rc == 0);
-    return rc;
-}
-
 int sync_log(void)
 {
     return twinlog_sync(own_log);
@@ -336,20 +326,9 @@ int complete(void)
     return 0;
 }
 
-static int use_after_fork(void)
-{
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    uint64_t lsn;
-
-    EXPECT(twinlog_append(own_log, "x", 1, &lsn) == TWINLOG_EFORKED);
-    EXPECT(twinlog_sync(own_log) == TWINLOG_EFORKED);
-    EXPECT(twinlog_stat(own_log, &stat) == TWINLOG_EFORKED);
-    return 0;
-}
-
 static int linger(void)
 {
-    atomic_store(&self->result, use_after_fork());
+    atomic_store(&self->result, log_use_forked(own_log));
     for (;;)
         pause();
     return 0;
@@ -477,7 +456,7 @@ void expect_going_on(uint32_t mode, uint32_t own, uint64_t fillers)
     expect_all(own + 30, fillers);
 }
 
-void set_up(void)
+void set_up_members(void)
 {
     gate_set_up();
     sharing = shared_page();

@@ -68,8 +68,6 @@ int close_log(void);
 int close_together(void);
 int append_next(void);
 int append_some(void);
-/* Until it is killed, or told why not. */
-int append_on(void);
 int sync_log(void);
 int append_durable(void);
 int ask_for_durable(void);
@@ -121,6 +119,6 @@ struct common *map_common(void);
 void expect_clean_opening(uint32_t mode, uint64_t last_lsn);
 /* The log goes on behind what is there. */
 void expect_going_on(uint32_t mode, uint32_t own, uint64_t fillers);
-void set_up(void);
+void set_up_members(void);
 
 #endif

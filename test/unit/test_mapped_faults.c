@@ -130,7 +130,7 @@ TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
     log_close(log);
     atomic_store(&gate.largest_file, UINT64_MAX);
     ck_assert_uint_eq(log_check().last_lsn, count);
-    log = open_small(tested_mode);
+    log = open_mode(tested_mode);
     append_records(log, 0, count, 50);
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, count + 50);
@@ -140,7 +140,7 @@ TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
 TEST(a_log_that_is_opened_on_a_full_disk_is_refused_and_can_be_trimmed)
 {
     const struct twinlog_options options = small(tested_mode), durable = small(TWINLOG_MODE_DURABLE);
-    struct twinlog *log = open_small(tested_mode);
+    struct twinlog *log = open_mode(tested_mode);
 
     append_records(log, 0, 0, 500);
     log_close(log);
@@ -153,7 +153,7 @@ TEST(a_log_that_is_opened_on_a_full_disk_is_refused_and_can_be_trimmed)
     ck_assert_uint_gt(log_trim(log, &WITH_SIZE(trim_options, .before_lsn = 400)).removed_bytes, 0);
     log_close(log);
     atomic_store(&gate.largest_file, UINT64_MAX);
-    log = open_small(tested_mode);
+    log = open_mode(tested_mode);
     append_records(log, 0, 500, 50);
     ck_assert_uint_eq(twinlog_last_lsn(log), 550);
     log_close(log);
@@ -184,7 +184,7 @@ TEST(a_sync_that_fails_poisons)
     ck_assert_int_lt(twinlog_close(log), 0);
     gate_reset();
     ck_assert_uint_eq(log_check().last_lsn, lsn); /* the kernel is alive */
-    log = open_small(tested_mode);
+    log = open_mode(tested_mode);
     ck_assert_uint_eq(twinlog_last_lsn(log), lsn);
     append_records(log, 0, (uint32_t)lsn, 10);
     log_close(log);
@@ -204,7 +204,7 @@ static int meet_ambiguous_error(void)
     if (!forbid(SYS_msync, ambiguous_error))
         return CANNOT_RUN;
     alarm(60);
-    struct twinlog *log = open_small(tested_mode);
+    struct twinlog *log = open_mode(tested_mode);
     EXPECT(append_record(log, 0, 0, &lsn) == 0);
     EXPECT(twinlog_sync(log) == -EIO);
     EXPECT(log_stat(log).poison == -EIO);
@@ -329,7 +329,7 @@ TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
     uint32_t count = 0;
 
     if (_i) {
-        log = open_small((uint32_t)_i - 1);
+        log = open_mode((uint32_t)_i - 1);
         count = (uint32_t)append_records(log, 0, 0, 30);
         log_close(log);
         log = NULL;
@@ -345,7 +345,7 @@ TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
     }
     ck_assert_uint_eq(log_check().last_lsn, count);
     gate_reset();
-    log = open_small((uint32_t)_i % MODES);
+    log = open_mode((uint32_t)_i % MODES);
     ck_assert_uint_eq(twinlog_last_lsn(log), count);
     append_records(log, 0, count, 100);
     log_close(log);
@@ -356,7 +356,7 @@ CASE("what it refuses", set_up, logdir_remove);
 
 TEST(what_is_not_there_in_this_mode_says_so)
 {
-    struct twinlog *log = open_small(tested_mode);
+    struct twinlog *log = open_mode(tested_mode);
     const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
     struct twinlog_request request = { 0 };
     static struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
@@ -675,29 +675,10 @@ TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
     count = append_until(log, count, -ENOMEM);
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, count);
-    log = open_small(tested_mode);
+    log = open_mode(tested_mode);
     append_records(log, 0, count, 50);
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, count + 50);
-}
-
-/* The record has no place yet, so nothing has happened, and the same call works later. */
-TEST(an_append_that_lacks_a_file_is_refused)
-{
-    struct twinlog_options options = small(tested_mode);
-    uint32_t count = 0;
-
-    options.flags |= LOG_NO_THREADS; /* only appends map segments then */
-    struct twinlog *log = gate_log(&options);
-    while (log_stat(log).rolls == 0)
-        ck_assert_int_eq(append_record(log, 0, count++, NULL), 0);
-    atomic_store(&gate.map_error, -EMFILE);
-    append_until(log, count, -EMFILE);
-    atomic_store(&gate.map_error, 0);
-    const uint64_t lsn = twinlog_last_lsn(log) + 1;
-    ck_assert_int_eq(append_record(log, 0, 0, NULL), 0);
-    log_close(log);
-    expect_count(lsn, true);
 }
 
 static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
@@ -713,7 +694,7 @@ CASE("trims", set_up, logdir_remove);
 
 TEST_LOOP(a_trim_removes_what_is_durable, 2)
 {
-    struct twinlog *log = open_small(tested_mode);
+    struct twinlog *log = open_mode(tested_mode);
 
     append_records(log, 0, 0, 3);
     ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 1);
@@ -734,7 +715,7 @@ TEST_LOOP(a_trim_removes_what_is_durable, 2)
     ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
     log_close(log);
     expect_from(1501, 1505);
-    log = open_small((uint32_t)_i);
+    log = open_mode((uint32_t)_i);
     ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
     append_records(log, 0, 1505, 200);
     log_close(log);
@@ -744,7 +725,7 @@ TEST_LOOP(a_trim_removes_what_is_durable, 2)
 /* Before the thread has closed their groups. */
 TEST(segments_that_are_trimmed_early_are_given_back)
 {
-    struct twinlog *log = open_small(tested_mode);
+    struct twinlog *log = open_mode(tested_mode);
 
     for (uint32_t i = 0; i < 100; i++) {
         const uint64_t lsn = append_records(log, 0, i * 50, 50);
@@ -781,7 +762,7 @@ TEST(retention_and_cursors_work)
     const uint64_t last_lsn = twinlog_last_lsn(log);
     ck_assert_uint_ge(last_lsn + 1 - twinlog_first_lsn(log), 300);
     log_close(log);
-    log = open_small(TWINLOG_MODE_DURABLE);
+    log = open_mode(TWINLOG_MODE_DURABLE);
     char value[8];
     size_t size;
     ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
@@ -793,41 +774,22 @@ TEST(retention_and_cursors_work)
 }
 
 #if !ALONE
-static int try_to_write(void)
+TEST(a_handle_that_only_looks_sees_what_the_writer_has_appended)
 {
-    for (uint32_t mode = 0; mode < MODES; mode++) {
-        const struct twinlog_options options = small(mode);
-        struct twinlog *log;
-        EXPECT(twinlog_open(log_dir, &options, &log) == -EBUSY);
-        EXPECT(strstr(log_report.text, "another writer"));
-    }
-    return 0;
-}
-
-TEST(there_is_one_writer_and_any_number_of_handles_to_look)
-{
-    struct twinlog *log = open_small(tested_mode);
+    struct twinlog *log = open_mode(tested_mode);
     const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
-    uint64_t lsn;
+    struct tally tally = { 0 };
 
-    ck_assert_int_eq(try_to_write(), 0);
-    ck_assert_int_eq(run_child(try_to_write), 0);
     append_records(log, 0, 0, 10);
     struct twinlog *handle = log_open(&options);
     ck_assert_uint_eq(twinlog_last_lsn(handle), 10);
     append_records(log, 0, 10, 290);
     ck_assert_uint_eq(twinlog_last_lsn(handle), 300);
     ck_assert_uint_eq(twinlog_first_lsn(handle), 1);
-    ck_assert_int_eq(append_record(handle, 0, 300, &lsn), -EROFS);
     struct twinlog_reader *reader = log_attach(handle, 0, 0);
-    struct tally tally = { 0 };
     expect_rest(&tally, reader, 300);
     append_records(log, 0, 300, 100);
     expect_rest(&tally, reader, 400);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_int_eq(twinlog_cursor_set(handle, "consumer", 400), 0);
-    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
-    ck_assert_uint_eq(lsn, 400);
     log_close(log);
     ck_assert_uint_eq(twinlog_last_lsn(handle), 400);
     twinlog_reader_close(reader);

@@ -25,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-CASE("coming and going", set_up, logdir_remove);
+CASE("coming and going", set_up_members, logdir_remove);
 
 TEST_LOOP(all_may_make_a_new_log_at_once, 3)
 {
@@ -214,7 +214,7 @@ TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
     ck_assert_uint_eq(expect_all(301, 0), 1501);
 }
 
-CASE("trims", set_up, logdir_remove);
+CASE("trims", set_up_members, logdir_remove);
 
 static int ask_for_first(void)
 {
@@ -507,7 +507,7 @@ TEST_LOOP(a_wish_ends_with_its_writer, MODES)
     expect_kept(1, 10);
 }
 
-CASE("what else a log can do", set_up, logdir_remove);
+CASE("what else a log can do", set_up_members, logdir_remove);
 
 #define TURNS 60u
 
@@ -635,16 +635,14 @@ TEST(records_are_found_by_lsn_and_by_time)
 
     for (unsigned i = 0; i < 8; i++)
         ck_assert_int_eq(ask(members[i % 2], append_timed, 100), 0);
-    for (int i = 0; i < LOG_READER_KINDS; i++) {
-        struct twinlog_reader *reader = log_reader_of_kind(log, i);
-        expect_found(reader, 800);
-        twinlog_reader_close(reader);
-    }
-    AWAIT(atomic_load(&log->participants.common->oldest) == atomic_load(&log->participants.common->newest));
-    for (int i = 0; i < LOG_READER_KINDS; i++) {
-        struct twinlog_reader *reader = log_reader_of_kind(log, i);
-        expect_found(reader, 800);
-        twinlog_reader_close(reader);
+    const struct common *common = log->participants.common;
+    for (unsigned round = 0; round < 2; round++) {
+        for (int i = 0; i < LOG_READER_KINDS; i++) {
+            struct twinlog_reader *reader = log_reader_of_kind(log, i);
+            expect_found(reader, 800);
+            twinlog_reader_close(reader);
+        }
+        AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
     }
     close_by(members[0]);
     close_by(members[1]);
@@ -652,56 +650,6 @@ TEST(records_are_found_by_lsn_and_by_time)
     struct twinlog_reader *reader = log_reader(0, 0);
     expect_found(reader, 800);
     twinlog_reader_close(reader);
-}
-
-static int set_cursor(void)
-{
-    uint64_t lsn;
-
-    EXPECT(twinlog_cursor_get(own_log, "ours", &lsn) == 0);
-    EXPECT(lsn == 3);
-    return twinlog_cursor_set(own_log, "theirs", atomic_load(&self->with));
-}
-
-static int move_cursors(void)
-{
-    char name[16];
-    int rc = 0;
-
-    snprintf(name, sizeof(name), "of-%" PRIu32, writer_of(self));
-    for (uint32_t lsn = 1; rc == 0 && lsn <= atomic_load(&self->with); lsn++)
-        rc = twinlog_cursor_set(own_log, name, lsn);
-    return rc;
-}
-
-TEST(cursors_are_those_of_all)
-{
-    struct twinlog *log = open_shared(0);
-    struct member *members[2] = { come(0), come(1) };
-    uint64_t lsn;
-
-    append_by(members[0], 20);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_int_eq(twinlog_cursor_set(log, "ours", 3), 0);
-    ck_assert_int_eq(ask(members[0], set_cursor, 7), 0);
-    ck_assert_int_eq(twinlog_cursor_get(log, "theirs", &lsn), 0);
-    ck_assert_uint_eq(lsn, 7);
-    for (unsigned i = 0; i < 2; i++)
-        post(members[i], move_cursors, 20);
-    for (unsigned i = 0; i < 2; i++)
-        ck_assert_int_eq(answer(members[i]), 0);
-    for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(twinlog_cursor_get(log, i ? "of-2" : "of-1", &lsn), 0);
-        ck_assert_uint_eq(lsn, 20);
-        close_by(members[i]);
-    }
-    log_close(log);
-    log = open_mode(TWINLOG_MODE_DURABLE);
-    ck_assert_int_eq(twinlog_cursor_get(log, "theirs", &lsn), 0);
-    ck_assert_uint_eq(lsn, 7);
-    ck_assert_int_eq(twinlog_cursor_get(log, "of-2", &lsn), 0);
-    ck_assert_uint_eq(lsn, 20);
-    log_close(log);
 }
 
 static struct twinlog *beside; /* NULL: nothing is appended beside a roll */
@@ -730,7 +678,7 @@ TEST(no_record_is_in_a_segment_of_which_readers_cannot_know)
     beside = NULL;
 }
 
-TEST(a_live_log_is_looked_at_and_backed_up)
+TEST(a_live_log_is_backed_up)
 {
     struct twinlog *log = open_shared(0);
     struct member *member = come(0);
@@ -739,15 +687,7 @@ TEST(a_live_log_is_looked_at_and_backed_up)
 
     append_by(member, 300);
     append_records(log, 0, 0, 100);
-    ck_assert_int_eq(twinlog_sync(log), 0);
     append_by(member, 5);
-    const struct twinlog_stat stat = log_stat(log);
-    ck_assert_uint_eq(stat.mode, TWINLOG_MODE_SHARED);
-    ck_assert_uint_eq(stat.mode, 2);
-    ck_assert_uint_eq(stat.first_lsn, 1);
-    ck_assert_uint_eq(stat.last_lsn, 405);
-    ck_assert_uint_ge(stat.durable_lsn, 400);
-    ck_assert_uint_ge(stat.segments, 4);
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_eq(expect_all(100, 0), 405);
     snprintf(copy, sizeof(copy), "%s/copy", log_parent);

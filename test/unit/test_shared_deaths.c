@@ -18,52 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
-CASE("death", set_up, logdir_remove);
+CASE("death", set_up_members, logdir_remove);
 
-static uint64_t acknowledged(void)
-{
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < MEMBERS; i++)
-        sum += atomic_load(&sharing->members[i].appended);
-    return sum;
-}
-
-TEST_LOOP(what_was_acknowledged_survives_the_death_of_all, MODES)
-{
-    struct member *members[3];
-    struct found found;
-    uint32_t own = 0;
-
-    for (unsigned round = 0; round < 3; round++) {
-        const uint64_t before = acknowledged();
-        for (unsigned i = 0; i < 3; i++)
-            members[i] = come(i);
-        for (unsigned i = 0; i < 3; i++)
-            post(members[i], append_on, 0);
-        AWAIT(acknowledged() >= before + 300);
-        for (unsigned i = 0; i < 3; i++)
-            end_member(members[i]);
-        ck_assert_uint_eq(atomic_load(&map_common()->state), COMMON_OPEN);
-        struct twinlog *log = open_mode((uint32_t)_i);
-        ck_assert(log_report.finding == TWINLOG_FOUND_CLEAN_END ||
-                  log_report.finding == TWINLOG_FOUND_TORN_TAIL);
-        const uint64_t last_lsn = twinlog_last_lsn(log);
-        ck_assert_uint_eq(append_records(log, 0, own++, 1), last_lsn + 1);
-        log_close(log);
-        found = look_at_all();
-        ck_assert_uint_eq(found.tally.last_lsn, last_lsn + 1);
-        ck_assert_uint_eq(found.tally.next[0], own);
-        ck_assert_uint_le(found.fillers, 3 * (round + 1));
-        for (unsigned i = 0; i < 3; i++) {
-            const uint32_t acked = atomic_load(&members[i]->appended), there = found.tally.next[1 + i];
-            ck_assert(there == acked || there == acked + 1);
-            atomic_store(&members[i]->appended, there);
-        }
-    }
-}
-
-/* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
 static bool are_lost; /* pages of the group */
 
 static int check_view(struct io *io, const unsigned char *bytes)
@@ -108,6 +64,7 @@ TEST_LOOP(a_record_that_is_complete_is_not_buried, 2)
     ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 'x');
 }
 
+/* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
 TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
 {
     struct found found[LOG_READER_KINDS] = { 0 };
@@ -206,32 +163,7 @@ TEST(a_child_does_not_keep_its_parent_alive)
     expect_all(3, 1);
 }
 
-CASE("standing still", set_up, logdir_remove);
-
-TEST(one_that_is_stopped_holds_up_no_other)
-{
-    struct twinlog *log = open_shared(0);
-    struct member *stopped = come(0), *other = come(1);
-
-    append_by(stopped, 50);
-    stop_member(stopped);
-    append_by(other, 300);
-    append_records(log, 0, 0, 300);
-    ck_assert_int_eq(ask(other, append_durable, 0), 0);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), 651);
-    ck_assert_uint_eq(expect_all(300, 0), 651);
-    close_by(other);
-    continue_member(stopped);
-    append_by(stopped, 1);
-    ck_assert_uint_eq(atomic_load(&stopped->lsn), 652);
-    ck_assert_int_eq(ask(stopped, sync_log, 0), 0);
-    log_close(log);
-    append_by(stopped, 100);
-    close_by(stopped);
-    expect_clean_opening(TWINLOG_MODE_SHARED, 752);
-    expect_all(300, 0);
-}
+CASE("standing still", set_up_members, logdir_remove);
 
 static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadline_ns, uint64_t *ret_lsn)
 {
