@@ -26,13 +26,13 @@
 /* ---- dead participants ------------------------------------------------------------------------- */
 
 /* True: the next record has become a filler, because its owner is dead. */
-static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg, const struct open_walk *walk)
+static bool fill_abandoned(struct mapped *m, const struct mapped_segment *seg)
 {
     uint32_t size;
-    const unsigned owner = twl_open_group_owner(&seg->group, walk, &size);
+    const unsigned owner = twl_open_group_owner(&seg->group, &seg->walk, &size);
     if (owner == 0 || size == CLAIM_END || twl_participants_is_alive(m->participants, owner))
         return false;
-    const bool is_filled = twl_open_group_fill(&seg->group, walk, size, seg->start.time_ns);
+    const bool is_filled = twl_open_group_fill(&seg->group, &seg->walk, size, seg->start.time_ns);
     twl_page_nudge(m->shared);
     return is_filled;
 }
@@ -47,16 +47,6 @@ static void see_rest(struct mapped *m) REQUIRES(m->looking)
         m->seen_bytes += record.size;
 }
 
-/* If the record was not complete at the last look either, makes it a filler if its owner is dead: true. */
-static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
-{
-    const struct mapped_segment *seg = m->seen_segment;
-    const uint64_t lsn = seg->group.first_lsn + seg->walk.count;
-    const bool was_stuck = m->stuck_lsn == lsn;
-    m->stuck_lsn = lsn;
-    return was_stuck && fill_abandoned(m, seg, &seg->walk);
-}
-
 /* 0, or -EIO when a record is lost, and with it all records behind it. */
 static int see_all(struct mapped *m) REQUIRES(m->looking)
 {
@@ -66,7 +56,7 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
             atomic_load(&seg->next); /* first: if there is one, no more records are put here */
         see_rest(m);
         if (seg->walk.count < twl_open_group_count(&seg->group)) {
-            if (get_unstuck(m))
+            if (fill_abandoned(m, seg))
                 continue;
             return twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &seg->walk)
                        ? -EIO

@@ -52,7 +52,6 @@ struct mapped {
     struct twl_mutex looking;
     struct mapped_segment *seen_segment; /* [looking] records in front of this segment are complete */
     uint64_t seen_bytes;                 /* [looking] payload of all these records */
-    uint64_t stuck_lsn;                  /* [looking] the record that was not complete at the last look */
 
     _Alignas(64) _Atomic uint64_t last_own; /* shared mode: this handle's newest record; each put stores it */
 
