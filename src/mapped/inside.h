@@ -84,7 +84,7 @@ void twl_mapped_free_segments(struct mapped *m);
 /* Opens the segment behind the active one, or makes it. -EAGAIN: there is none, and it may not wait for one to be made. */
 int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
                         struct segment *ret_segment);
-/* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. */
+/* Closes the oldest segment that was left, if it can, and lets go of those that a participant has closed: true. */
 bool twl_mapped_tend(struct mapped *m);
 uint64_t twl_mapped_look_after(struct mapped *m); /* for the thread: work for others; when to look again */
 /* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT: another

@@ -137,35 +137,31 @@ static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
         drop_oldest(m);
 }
 
-static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
+static void close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
     struct common *common = m->participants->common;
     const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
     if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_SYNC))
-        return false;
-    const bool is_closed =
-        seg->number == atomic_load(&common->oldest) && twl_mapped_close_segment(m, seg) == 0;
-    if (is_closed) {
+        return;
+    if (seg->number == atomic_load(&common->oldest) && twl_mapped_close_segment(m, seg) == 0) {
         raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
     twl_participants_release(m->participants, LOCK_TO_SYNC);
-    return is_closed;
 }
 
 bool twl_mapped_tend(struct mapped *m)
 {
     twl_mutex_lock(&m->syncing);
     const uint64_t before = m->oldest->number;
-    let_go_of_closed(m);
-    const bool is_closed = close_oldest(m);
+    close_oldest(m);
     let_go_of_closed(m);
     const bool is_moved = m->oldest->number != before;
     twl_mutex_unlock(&m->syncing);
     if (is_moved)
         m->retain(m->retain_context);
-    return is_closed;
+    return is_moved;
 }
 
 void twl_mapped_close_left(struct mapped *m)
