@@ -120,14 +120,6 @@ static int fail(struct twinlog_sink *sink, struct sink_file *file, struct slot *
     return twl_sink_fail(sink, -EIO);
 }
 
-/* The thread does so, too, and earlier, if it gets a processor. */
-static void prepare_next_step(struct twinlog_sink *sink, struct sink_file *file, uint64_t end)
-{
-    NOT_CANCELLED;
-    twl_event_notify_all(&sink->wake);
-    twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
-}
-
 static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *pieces, int count,
                   size_t size, uint64_t *ret_start)
 {
@@ -147,8 +139,12 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
             return fail(sink, file, area_slot(file->area, owner), *ret_start, size);
         twl_claim_free(area_slot(file->area, owner));
         POINT("claim done");
-        if ((*ret_start ^ (*ret_start + size)) >= STEP_BYTES)
-            prepare_next_step(sink, file, *ret_start + size);
+        const uint64_t end = *ret_start + size;
+        if ((*ret_start ^ end) >= STEP_BYTES) {
+            NOT_CANCELLED; /* the thread does so, too, and earlier, if it gets a processor */
+            twl_event_notify_all(&sink->wake);
+            twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
+        }
         return 0;
     }
 }
