@@ -408,6 +408,15 @@ uint64_t expect_all(uint32_t own, uint64_t fillers)
     return found.tally.last_lsn;
 }
 
+void expect_kept(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+
+    reader_expect_last(reader, first_lsn, last_lsn);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
 bool has_found(struct found *found, struct twinlog_reader *reader, uint64_t last_lsn)
 {
     look_on(found, reader);

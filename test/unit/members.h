@@ -111,6 +111,8 @@ void look_on(struct found *found, struct twinlog_reader *reader);
 struct found look_at_all(void);
 /* All that was acknowledged and nothing else. Returns the last LSN. */
 uint64_t expect_all(uint32_t own, uint64_t fillers);
+/* Those, and no others. */
+void expect_kept(uint64_t first_lsn, uint64_t last_lsn);
 bool has_found(struct found *found, struct twinlog_reader *reader, uint64_t last_lsn);
 uint64_t size_of_segment(uint64_t number);
 bool has_segment(uint64_t number);

@@ -14,7 +14,6 @@
 #include "members.h"
 #include "suites.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -230,15 +229,6 @@ static int come_and_go(void)
         EXPECT(close_log() == 0);
     }
     return 0;
-}
-
-static void expect_kept(uint64_t first_lsn, uint64_t last_lsn)
-{
-    struct twinlog_reader *reader = log_reader(0, 0);
-
-    reader_expect_last(reader, first_lsn, last_lsn);
-    twinlog_reader_close(reader);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 
 /* One that does not append has its segment open, and goes on from there: it has to find the next ones. */
@@ -565,23 +555,6 @@ static unsigned count_mapped(pid_t pid)
     return count;
 }
 
-static unsigned count_open(pid_t pid)
-{
-    char path[64], target[600];
-    unsigned count = 0;
-
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-    DIR *directory = opendir(path);
-    ck_assert_ptr_nonnull(directory);
-    for (const struct dirent *entry; (entry = readdir(directory));) {
-        const ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1);
-        target[size < 0 ? 0 : size] = '\0';
-        count += strstr(target, ".twl") != NULL;
-    }
-    closedir(directory);
-    return count;
-}
-
 /* The active one, and the one that is prepared. */
 TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
 {
@@ -594,8 +567,6 @@ TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
     AWAIT(atomic_load(&common->oldest) == newest);
     AWAIT(count_mapped(atomic_load(&idle->pid)) <= 2);
     AWAIT(count_mapped(atomic_load(&busy->pid)) <= 2);
-    AWAIT(count_open(atomic_load(&idle->pid)) <= 2);
-    AWAIT(count_open(atomic_load(&busy->pid)) <= 2);
     struct twinlog *log = open_shared(0);
     for (uint64_t number = 2; number < newest; number++)
         ck_assert_msg(is_sealed(log->io, number), "segment %" PRIu64, number);
