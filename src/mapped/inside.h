@@ -2,12 +2,12 @@
 /*
  * struct mapped, for the files that work on it. docs/design.md has the order of the locks.
  *
- * The segments without a closed group form a list, oldest first, with the active one at its end; each participant has a
- * list of its own. When a record does not fit, one thread rolls to the next segment, under `rolling`; other threads that
- * need room wait for it. A thread inside a segment counts itself among its users, so that the mapping stays. The list
- * grows under `rolling` and shrinks under `syncing`. Its entries live until the log is closed, so reading an entry that
- * has left the list is harmless. How far records are complete must be known without a wait for the disk, so that walk
- * has a lock of its own, `looking`.
+ * The segments without a closed group form a list, oldest first, with the active one at its end; each participant has
+ * a list of its own. When a record does not fit, one thread rolls to the next segment, under `rolling`; other threads
+ * that need room wait for it. A thread inside a segment counts itself among its users, so that the mapping stays. The
+ * list grows under `rolling` and shrinks under `syncing`. Its entries live until the log is closed, so reading an
+ * entry that has left the list is harmless. How far records are complete must be known without a wait for the disk, so
+ * that walk has a lock of its own, `looking`.
  */
 #ifndef TWL_MAPPED_INSIDE_H
 #define TWL_MAPPED_INSIDE_H
@@ -81,7 +81,8 @@ void twl_mapped_free_segments(struct mapped *m);
 
 /* ---- together.c: what participants do for each other --------------------------------------------------- */
 
-/* Opens the segment behind the active one, or makes it. -EAGAIN: there is none, and it may not wait for one to be made. */
+/* Opens the segment behind the active one, or makes it. -EAGAIN: there is none, and it may not wait for one to be
+ * made. */
 int twl_mapped_get_next(struct mapped *m, const struct mapped_segment *active, bool may_wait,
                         struct segment *ret_segment);
 /* Closes the oldest segment that was left, if it can, and lets go of those that a participant has closed: true. */

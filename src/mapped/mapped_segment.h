@@ -38,8 +38,8 @@ struct mapped_segment {
 };
 
 /* Maps a segment that was not started, or was started by another participant. Its file has the writer's lock then,
- * shared, so that no other kind of writer takes it, and no participant removes it, nor one behind it. On failure the file
- * stays the caller's. -EBUSY: another process has it exclusively. */
+ * shared, so that no other kind of writer takes it, and no participant removes it, nor one behind it. On failure the
+ * file stays the caller's. -EBUSY: another process has it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg); /* twice is harmless */

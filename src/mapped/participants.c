@@ -98,8 +98,8 @@ static int look_at_page(struct participants *participants, bool *ret_is_open)
     return rc;
 }
 
-/* 1 = joined. 0 = there is no open log to join now, but there may be one within *ret_patience_ms: a participant that opens
- * or closes it may have the lock. */
+/* 1 = joined. 0 = there is no open log to join now, but there may be one within *ret_patience_ms: a participant that
+ * opens or closes it may have the lock. */
 static int join(struct participants *participants, unsigned *ret_patience_ms)
 {
     bool is_open;

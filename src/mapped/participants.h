@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The participants of a shared log: which of them are alive, and what they share beside the segments ("Shared logs" in
- * docs/design.md). A log in the mapped mode has a single participant, which lets no other in: it has no locks but that of
- * the page, and shares nothing.
+ * docs/design.md). A log in the mapped mode has a single participant, which lets no other in: it has no locks but that
+ * of the page, and shares nothing.
  *
- * The locks are on an open file that is used for nothing else; no participant waits for one of them without a limit. The
- * shared data is in the page of "writer.lock", behind the part for readers. It outlives all participants, but is valid
- * only while the log is open, under the kernel that ran then.
+ * The locks are on an open file that is used for nothing else; no participant waits for one of them without a limit.
+ * The shared data is in the page of "writer.lock", behind the part for readers. It outlives all participants, but is
+ * valid only while the log is open, under the kernel that ran then.
  */
 #ifndef TWL_PARTICIPANTS_H
 #define TWL_PARTICIPANTS_H

@@ -5,9 +5,9 @@
  * no data file: inode numbers are used again, and directories are copied.
  *
  * The first page says which file the area is for and how far that file is given away. Behind it each participant, that
- * is a sink that a process has open, has one page. Byte 0 (IO_LOCK_WRITER) is locked while a participant opens or closes
- * the file; byte N as long as participant N lives. These bytes, and the first words of the header, are the same in every
- * version, so that each version can tell living participants of the others from dead ones.
+ * is a sink that a process has open, has one page. Byte 0 (IO_LOCK_WRITER) is locked while a participant opens or
+ * closes the file; byte N as long as participant N lives. These bytes, and the first words of the header, are the same
+ * in every version, so that each version can tell living participants of the others from dead ones.
  *
  * The area is valid only until the system restarts, but for `recorded`, which each sync puts onto the disk.
  */

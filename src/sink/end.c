@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the bytes of a file end that has no area of this boot: "Opening and closing" in docs/design.md. An open file ends
- * in zeros, so a file that ends in zeros may not have been closed. The record in the area outlives the system.
+ * Where the bytes of a file end that has no area of this boot: "Opening and closing" in docs/design.md. An open file
+ * ends in zeros, so a file that ends in zeros may not have been closed. The record in the area outlives the system.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"

@@ -7,8 +7,8 @@
  *
  * A sync covers all bytes below the cursor, so it waits until all of them are copied, and until syncs beside it have
  * told their errors, also for a process that is stopped. It is the only call that waits for other processes; the
- * thread, which has other work, tries again later. After a failed sync, and a death in the middle of one, which may have
- * taken an error with it, none succeeds: the kernel takes the pages for clean, so the area keeps the error.
+ * thread, which has other work, tries again later. After a failed sync, and a death in the middle of one, which may
+ * have taken an error with it, none succeeds: the kernel takes the pages for clean, so the area keeps the error.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
