@@ -610,87 +610,63 @@ static int expect_cursor(const struct machine *machine, uint64_t lsn)
     return lsn > 0 && lsn + 1 < head ? TWINLOG_ETRIMMED : 0;
 }
 
-static void set_cursor(struct machine *machine)
+/* `lsn`: the cursor is set there; 0 for values, and where a name is removed. */
+static void change_name(struct machine *machine, unsigned i, struct named named, const char *call)
+{
+    const uint64_t lsn = named.lsn, head = machine->history.head;
+    struct outlook wish = wish_nothing(machine);
+    int expected = named.is_set || wish.names.at[i].is_set ? 0 : -ENOENT;
+    wish.names.at[i] = named;
+    wish.names.at[i].lsn = max_lsn(lsn, head - 1);
+    struct twinlog *log = borrow_handle(machine);
+    if (named.is_set && i < CURSOR_NAMES)
+        expected = expect_cursor(machine, lsn);
+    attempt(machine, &wish);
+    settle_names(machine, &wish, expected, names_change(log, i, &named), call);
+    give_back_handle(machine, log);
+}
+
+static void change_cursor(struct machine *machine, bool is_set)
 {
     const unsigned i = (unsigned)rng_below(&machine->rng, CURSOR_NAMES);
     const uint64_t head = machine->history.head;
     const uint64_t room = history_last(&machine->history) + 3 - (head - 1);
-    const uint64_t lsn = rng_one_in(&machine->rng, 8) ? rng_below(&machine->rng, head)
-                                                      : head - 1 + rng_below(&machine->rng, room);
-    struct outlook wish = wish_nothing(machine);
-    wish.names.cursor[i] = (struct named_cursor){ .is_set = true, .lsn = max_lsn(lsn, head - 1) };
-    struct twinlog *log = borrow_handle(machine);
-    const int expected = expect_cursor(machine, lsn);
-    attempt(machine, &wish);
-    settle_names(machine, &wish, expected, twinlog_cursor_set(log, CURSOR_NAME[i], lsn), "setting a cursor");
-    give_back_handle(machine, log);
+    struct named named = { .is_set = is_set };
+    if (is_set)
+        named.lsn = rng_one_in(&machine->rng, 8) ? rng_below(&machine->rng, head)
+                                                 : head - 1 + rng_below(&machine->rng, room);
+    change_name(machine, i, named, "setting or removing a cursor");
 }
 
-static void remove_cursor(struct machine *machine)
+static void change_value(struct machine *machine, bool is_set)
 {
-    const unsigned i = (unsigned)rng_below(&machine->rng, CURSOR_NAMES);
-    struct outlook wish = wish_nothing(machine);
-    const int expected = wish.names.cursor[i].is_set ? 0 : -ENOENT;
-    wish.names.cursor[i].is_set = false;
-    struct twinlog *log = borrow_handle(machine);
-    attempt(machine, &wish);
-    settle_names(machine, &wish, expected, twinlog_cursor_remove(log, CURSOR_NAME[i]), "removing a cursor");
-    give_back_handle(machine, log);
-}
-
-static void set_value(struct machine *machine)
-{
-    const unsigned i = (unsigned)rng_below(&machine->rng, VALUE_NAMES);
-    unsigned char bytes[TWINLOG_META_BYTES];
-    struct outlook wish = wish_nothing(machine);
-    struct named_value *value = &wish.names.value[i];
-    *value = names_make_value(&machine->rng);
-    names_fill_value(value, bytes);
-    struct twinlog *log = borrow_handle(machine);
-    attempt(machine, &wish);
-    settle_names(machine, &wish, 0, twinlog_meta_set(log, VALUE_NAME[i], bytes, value->size),
-                 "setting a value");
-    give_back_handle(machine, log);
-}
-
-static void remove_value(struct machine *machine)
-{
-    const unsigned i = (unsigned)rng_below(&machine->rng, VALUE_NAMES);
-    struct outlook wish = wish_nothing(machine);
-    const int expected = wish.names.value[i].is_set ? 0 : -ENOENT;
-    wish.names.value[i].is_set = false;
-    struct twinlog *log = borrow_handle(machine);
-    attempt(machine, &wish);
-    settle_names(machine, &wish, expected, twinlog_meta_remove(log, VALUE_NAME[i]), "removing a value");
-    give_back_handle(machine, log);
+    const unsigned i = CURSOR_NAMES + (unsigned)rng_below(&machine->rng, VALUE_NAMES);
+    const struct named named = is_set ? names_make_value(&machine->rng) : (struct named){ 0 };
+    change_name(machine, i, named, "setting or removing a value");
 }
 
 /* One by one they are the same. */
 static void check_names(const struct machine *machine, unsigned cursor, unsigned value)
 {
-    const struct named_cursor *want = &machine->names.cursor[cursor];
-    const struct named_value *data = &machine->names.value[value];
-    unsigned char expected[TWINLOG_META_BYTES], found[TWINLOG_META_BYTES];
-    uint64_t lsn = 0;
-    size_t size = 0;
-    int result = twinlog_cursor_get(machine->log, CURSOR_NAME[cursor], &lsn);
-    if (result != (want->is_set ? 0 : -ENOENT) || (result == 0 && lsn != want->lsn))
-        violation("cursor %u: %s, LSN %" PRIu64 ", not %" PRIu64, cursor, twinlog_strerror(result), lsn,
-                  want->lsn);
-    names_fill_value(data, expected);
-    result = twinlog_meta_get(machine->log, VALUE_NAME[value], found, sizeof(found), &size);
-    if (result != (data->is_set ? 0 : -ENOENT) ||
-        (result == 0 && (size != data->size || memcmp(found, expected, size) != 0)))
-        violation("value %u: %s, %zu bytes, not %zu", value, twinlog_strerror(result), size, data->size);
+    const unsigned names[] = { cursor, CURSOR_NAMES + value };
+    struct found_names found;
+    for (unsigned i = 0; i < 2; ++i) {
+        const int result = names_get(machine->log, names[i], &found);
+        if (result < 0 || !names_is(&machine->names.at[names[i]], &found, names[i]))
+            violation("name %u: %s, LSN %" PRIu64 ", not %" PRIu64, names[i], twinlog_strerror(result),
+                      found.at[names[i]].lsn, machine->names.at[names[i]].lsn);
+    }
 }
 
 static void change_names(struct machine *machine)
 {
     if (has_retention(machine))
         keeper_finish_work(machine); /* which cursor is refused depends on the head */
-    static void (*const CHANGES[])(struct machine *) = { set_cursor, set_cursor, remove_cursor, set_value,
-                                                         set_value,  set_value,  remove_value };
-    CHANGES[rng_below(&machine->rng, sizeof(CHANGES) / sizeof(CHANGES[0]))](machine);
+    const uint64_t kind = rng_below(&machine->rng, 7);
+    if (kind < 3)
+        change_cursor(machine, kind < 2);
+    else
+        change_value(machine, kind < 6);
     check_names(machine, (unsigned)rng_below(&machine->rng, CURSOR_NAMES),
                 (unsigned)rng_below(&machine->rng, VALUE_NAMES));
 }

@@ -67,13 +67,9 @@ struct run {
     } cut[MAX_POSSIBLE];
     unsigned cuts;
     struct {
-        struct named_cursor may_be[MAX_POSSIBLE];
+        struct named may_be[MAX_POSSIBLE];
         unsigned count;
-    } cursor[CURSOR_NAMES];
-    struct {
-        struct named_value may_be[MAX_POSSIBLE];
-        unsigned count;
-    } value[VALUE_NAMES];
+    } name[NAMES];
 
     bool is_poisoned;        /* a write or sync failed */
     uint64_t poisoned_lsn;   /* durable then */
@@ -111,12 +107,11 @@ void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags);
 void truncate_log(struct run *run, uint64_t last_lsn);
 void reset_log(struct run *run, uint64_t next_lsn);
 
-void set_cursor(struct run *run, unsigned name, uint64_t lsn);
-void remove_cursor(struct run *run, unsigned name);
-void set_value(struct run *run, unsigned name, size_t size);
-void remove_value(struct run *run, unsigned name);
+void set_cursor(struct run *run, unsigned cursor, uint64_t lsn);
+void set_value(struct run *run, unsigned value, size_t size);
 /* By another process, which only reads. */
-void set_value_outside(struct run *run, unsigned name, size_t size);
+void set_value_outside(struct run *run, unsigned value, size_t size);
+void remove_name(struct run *run, unsigned name);
 
 void read_attached(struct run *run);
 void read_outside(struct run *run);

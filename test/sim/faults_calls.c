@@ -75,10 +75,8 @@ void begin_run(struct run *run)
 {
     run->head[0] = run->history.head;
     run->heads = 1;
-    for (unsigned i = 0; i < CURSOR_NAMES; ++i)
-        run->cursor[i].count = 1;
-    for (unsigned i = 0; i < VALUE_NAMES; ++i)
-        run->value[i].count = 1;
+    for (unsigned i = 0; i < NAMES; ++i)
+        run->name[i].count = 1;
 }
 
 static void check_room(unsigned count)
@@ -127,24 +125,19 @@ static bool may_be_cut(const struct run *run, bool is_empty, uint64_t head, uint
     return false;
 }
 
-static bool is_same_cursor(const struct named_cursor *a, const struct named_cursor *b)
+static bool is_same(const struct named *a, const struct named *b)
 {
-    return a->is_set == b->is_set && (!a->is_set || a->lsn == b->lsn);
+    return a->is_set == b->is_set &&
+           (!a->is_set || (a->lsn == b->lsn && a->size == b->size && a->seed == b->seed));
 }
 
-static void add_cursor(struct run *run, unsigned name, struct named_cursor cursor)
+static void add_name(struct run *run, unsigned name, struct named named)
 {
-    for (unsigned i = 0; i < run->cursor[name].count; ++i)
-        if (is_same_cursor(&run->cursor[name].may_be[i], &cursor))
+    for (unsigned i = 0; i < run->name[name].count; ++i)
+        if (is_same(&run->name[name].may_be[i], &named))
             return;
-    check_room(run->cursor[name].count);
-    run->cursor[name].may_be[run->cursor[name].count++] = cursor;
-}
-
-static void add_value(struct run *run, unsigned name, struct named_value value)
-{
-    check_room(run->value[name].count);
-    run->value[name].may_be[run->value[name].count++] = value;
+    check_room(run->name[name].count);
+    run->name[name].may_be[run->name[name].count++] = named;
 }
 
 static uint64_t clamp(uint64_t lsn, uint64_t least, uint64_t most)
@@ -157,63 +150,37 @@ static uint64_t clamp(uint64_t lsn, uint64_t least, uint64_t most)
 static void add_clamped_cursors(struct run *run, uint64_t least, uint64_t most)
 {
     for (unsigned name = 0; name < CURSOR_NAMES; ++name)
-        for (unsigned i = 0, count = run->cursor[name].count; i < count; ++i) {
-            struct named_cursor cursor = run->cursor[name].may_be[i];
+        for (unsigned i = 0, count = run->name[name].count; i < count; ++i) {
+            struct named cursor = run->name[name].may_be[i];
             cursor.lsn = clamp(cursor.lsn, least, most);
-            add_cursor(run, name, cursor);
+            add_name(run, name, cursor);
         }
 }
 
 static void clamp_cursors(struct run *run, uint64_t least, uint64_t most)
 {
     for (unsigned name = 0; name < CURSOR_NAMES; ++name)
-        for (unsigned i = 0; i < run->cursor[name].count; ++i) {
-            struct named_cursor *cursor = &run->cursor[name].may_be[i];
+        for (unsigned i = 0; i < run->name[name].count; ++i) {
+            struct named *cursor = &run->name[name].may_be[i];
             cursor->lsn = clamp(cursor->lsn, least, most);
         }
 }
 
-static void settle_cursor(struct run *run, unsigned name, struct named_cursor cursor)
+static void settle_name(struct run *run, unsigned name, struct named named)
 {
-    run->cursor[name].may_be[0] = cursor;
-    run->cursor[name].count = 1;
+    run->name[name].may_be[0] = named;
+    run->name[name].count = 1;
 }
 
-static void settle_value(struct run *run, unsigned name, struct named_value value)
+static void settle_found(struct run *run, unsigned name, const struct found_names *found)
 {
-    run->value[name].may_be[0] = value;
-    run->value[name].count = 1;
-}
-
-static void settle_found_cursor(struct run *run, unsigned name, const struct named_cursor *found)
-{
-    for (unsigned i = 0; i < run->cursor[name].count; ++i)
-        if (is_same_cursor(&run->cursor[name].may_be[i], found)) {
-            settle_cursor(run, name, *found);
+    for (unsigned i = 0; i < run->name[name].count; ++i)
+        if (names_is(&run->name[name].may_be[i], found, name)) {
+            settle_name(run, name, run->name[name].may_be[i]);
             return;
         }
-    violation("O4: cursor %u is %s at LSN %" PRIu64 ", which it was never to be", name,
-              found->is_set ? "set" : "not set", found->lsn);
-}
-
-static bool is_found_value(const struct named_value *value, const struct found_names *found, unsigned name)
-{
-    unsigned char bytes[TWINLOG_META_BYTES];
-    if (!value->is_set || !found->value[name].is_set)
-        return value->is_set == found->value[name].is_set;
-    names_fill_value(value, bytes);
-    return value->size == found->value[name].size &&
-           memcmp(bytes, found->value[name].bytes, value->size) == 0;
-}
-
-static void settle_found_value(struct run *run, unsigned name, const struct found_names *found)
-{
-    for (unsigned i = 0; i < run->value[name].count; ++i)
-        if (is_found_value(&run->value[name].may_be[i], found, name)) {
-            settle_value(run, name, run->value[name].may_be[i]);
-            return;
-        }
-    violation("O4: value %u is what it was never to be", name);
+    violation("O4: name %u is %s at LSN %" PRIu64 " or has %zu bytes, as it was never to be", name,
+              found->at[name].is_set ? "set" : "not set", found->at[name].lsn, found->at[name].size);
 }
 
 /* ---- opening and closing ------------------------------------------------------------------------- */
@@ -223,10 +190,8 @@ static void settle_names(struct run *run)
     struct found_names found;
     const int result = names_read(run->log, &found);
     expect_honest(run, result, "reading the names");
-    for (unsigned i = 0; i < CURSOR_NAMES && result == 0; ++i)
-        settle_found_cursor(run, i, &found.cursor[i]);
-    for (unsigned i = 0; i < VALUE_NAMES && result == 0; ++i)
-        settle_found_value(run, i, &found);
+    for (unsigned i = 0; i < NAMES && result == 0; ++i)
+        settle_found(run, i, &found);
 }
 
 static void settle_head(struct run *run, uint64_t head)
@@ -376,8 +341,8 @@ static void add_trimmed_heads(struct run *run, uint64_t head, bool is_held)
     if (head <= run->history.head)
         return;
     for (unsigned name = 0; name < CURSOR_NAMES && is_held; ++name)
-        for (unsigned i = 0; i < run->cursor[name].count; ++i) {
-            const struct named_cursor *cursor = &run->cursor[name].may_be[i];
+        for (unsigned i = 0; i < run->name[name].count; ++i) {
+            const struct named *cursor = &run->name[name].may_be[i];
             if (cursor->is_set && cursor->lsn + 1 < head && cursor->lsn + 1 > run->history.head)
                 add_head(run, cursor->lsn + 1);
         }
@@ -448,69 +413,48 @@ void reset_log(struct run *run, uint64_t next_lsn)
 
 /* ---- names --------------------------------------------------------------------------------------- */
 
-void set_cursor(struct run *run, unsigned name, uint64_t lsn)
-{
-    const struct named_cursor cursor = { .is_set = true, .lsn = lsn };
-    if (!run->log || lsn + 1 < run->history.head || lsn > twinlog_durable_lsn(run->log))
-        return;
-    add_cursor(run, name, cursor);
-    const int result = twinlog_cursor_set(run->log, CURSOR_NAME[name], lsn);
-    expect_honest(run, result, "setting a cursor");
-    if (result == 0)
-        settle_cursor(run, name, cursor);
-}
-
 /* A name that is not there is no lie where an earlier call has failed. */
 static bool may_be_missing(const struct run *run, int result)
 {
     return result == -ENOENT && simdisk_faults(failing_disk(run)) > 0;
 }
 
-void remove_cursor(struct run *run, unsigned name)
+static void change_name(struct run *run, struct twinlog *log, unsigned name, struct named named)
 {
-    const struct named_cursor none = { .is_set = false };
-    if (!run->log)
+    if (!log)
         return;
-    add_cursor(run, name, none);
-    const int result = twinlog_cursor_remove(run->log, CURSOR_NAME[name]);
-    if (!may_be_missing(run, result))
-        expect_honest(run, result, "removing a cursor");
-    if (result == 0 || result == -ENOENT)
-        settle_cursor(run, name, none);
+    add_name(run, name, named);
+    const int result = names_change(log, name, &named);
+    if (named.is_set || !may_be_missing(run, result))
+        expect_honest(run, result, named.is_set ? "setting a name" : "removing a name");
+    if (result == 0 || (!named.is_set && result == -ENOENT))
+        settle_name(run, name, named);
 }
 
-static void set_value_by(struct run *run, struct twinlog *log, unsigned name, size_t size)
+void set_cursor(struct run *run, unsigned cursor, uint64_t lsn)
 {
-    unsigned char bytes[TWINLOG_META_BYTES];
-    const struct named_value value = { .is_set = true, .size = size, .seed = rng_next(&run->rng) };
-    names_fill_value(&value, bytes);
-    add_value(run, name, value);
-    const int result = twinlog_meta_set(log, VALUE_NAME[name], bytes, size);
-    expect_honest(run, result, "setting a value");
-    if (result == 0)
-        settle_value(run, name, value);
+    if (run->log && lsn + 1 >= run->history.head && lsn <= twinlog_durable_lsn(run->log))
+        change_name(run, run->log, cursor, (struct named){ .is_set = true, .lsn = lsn });
 }
 
-void set_value(struct run *run, unsigned name, size_t size)
+static void set_value_by(struct run *run, struct twinlog *log, unsigned value, size_t size)
 {
-    if (run->log)
-        set_value_by(run, run->log, name, size);
+    if (log)
+        change_name(run, log, CURSOR_NAMES + value,
+                    (struct named){ .is_set = true, .size = size, .seed = rng_next(&run->rng) });
 }
 
-void remove_value(struct run *run, unsigned name)
+void set_value(struct run *run, unsigned value, size_t size)
 {
-    const struct named_value none = { .is_set = false };
-    if (!run->log)
-        return;
-    add_value(run, name, none);
-    const int result = twinlog_meta_remove(run->log, VALUE_NAME[name]);
-    if (!may_be_missing(run, result))
-        expect_honest(run, result, "removing a value");
-    if (result == 0 || result == -ENOENT)
-        settle_value(run, name, none);
+    set_value_by(run, run->log, value, size);
 }
 
-void set_value_outside(struct run *run, unsigned name, size_t size)
+void remove_name(struct run *run, unsigned name)
+{
+    change_name(run, run->log, name, (struct named){ .is_set = false });
+}
+
+void set_value_outside(struct run *run, unsigned value, size_t size)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log = NULL;
@@ -521,7 +465,7 @@ void set_value_outside(struct run *run, unsigned name, size_t size)
     expect_honest(run, result, "opening the log to set a value");
     if (result < 0)
         return;
-    set_value_by(run, log, name, size);
+    set_value_by(run, log, value, size);
     twinlog_close(log);
 }
 

@@ -78,11 +78,11 @@ void script_of_names(struct run *run)
         set_value(run, name, TWINLOG_META_BYTES);
     set_value_outside(run, 4, 100);
     set_cursor(run, 1, 2);
-    remove_value(run, 1);
+    remove_name(run, CURSOR_NAMES + 1);
     close_log(run);
     set_value_outside(run, 4, 0);
     open_log(run);
-    remove_cursor(run, 1);
+    remove_name(run, 1);
     set_value(run, 0, 1);
     close_log(run);
 }

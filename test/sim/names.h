@@ -14,22 +14,17 @@
 enum {
     CURSOR_NAMES = 4,
     VALUE_NAMES = 6, /* of the largest size they need a larger state file */
+    NAMES = CURSOR_NAMES + VALUE_NAMES,
 };
-extern const char *const CURSOR_NAME[CURSOR_NAMES];
-extern const char *const VALUE_NAME[VALUE_NAMES];
 
-struct named_cursor {
+struct named {
     bool is_set;
-    uint64_t lsn;
-};
-struct named_value {
-    bool is_set;
-    size_t size;
-    uint64_t seed;
+    uint64_t lsn;  /* of a cursor */
+    size_t size;   /* of a value */
+    uint64_t seed; /* of its bytes */
 };
 struct names {
-    struct named_cursor cursor[CURSOR_NAMES];
-    struct named_value value[VALUE_NAMES];
+    struct named at[NAMES]; /* the cursors first */
 };
 
 /* What trims and truncations do to cursors. */
@@ -37,21 +32,22 @@ void names_clamp(struct names *names, uint64_t least, uint64_t most);
 /* The first LSN that some cursor needs; UINT64_MAX if there is none. */
 uint64_t names_needed(const struct names *names);
 
-struct named_value names_make_value(struct rng *rng);
-void names_fill_value(const struct named_value *value, unsigned char bytes[TWINLOG_META_BYTES]);
+struct named names_make_value(struct rng *rng);
+/* Sets it in the log, or removes it: what the call returns. */
+int names_change(struct twinlog *log, unsigned name, const struct named *named);
 
 /* What a log says; large, so keep one for many looks. */
 struct found_names {
-    struct named_cursor cursor[CURSOR_NAMES];
-    struct {
-        bool is_set;
-        size_t size;
-        unsigned char bytes[TWINLOG_META_BYTES];
-    } value[VALUE_NAMES];
+    struct named at[NAMES];
+    unsigned char bytes[VALUE_NAMES][TWINLOG_META_BYTES];
 };
 /* 0 or an error of the log. A name that was never given is a violation. */
 int names_read(struct twinlog *log, struct found_names *ret_found);
-/* Is it that? If not, *ret_why says the first difference. */
+/* That one alone, by its name: -ENOENT is none. */
+int names_get(struct twinlog *log, unsigned name, struct found_names *ret_found);
+/* Is that name so? */
+bool names_is(const struct named *named, const struct found_names *found, unsigned name);
+/* Are all so? If not, *ret_why says the first difference. */
 bool names_match(const struct names *names, const struct found_names *found, const char **ret_why);
 
 #endif
