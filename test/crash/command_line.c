@@ -5,13 +5,10 @@
 
 #include "kill.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define OPTIONS_MAX 24u
 
 struct given given;
 
@@ -23,32 +20,6 @@ static const char *const lie_names[LIES] = {
     [LIE_END] = "end",         [LIE_ZERO] = "zero",   [LIE_AREA] = "area",       [LIE_FLUSH] = "flush",
 };
 
-static _Noreturn void wrong_usage(void)
-{
-    fprintf(stderr, "try: %s --help\n", place.program);
-    exit(2);
-}
-
-uint64_t parse_number(const char *text, uint64_t least, uint64_t most)
-{
-    char *end;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, &end, 0);
-    if (errno != 0 || end == text || *end != '\0' || value < least || value > most)
-        wrong_usage();
-    return value;
-}
-
-int name_index(const char *text, const char *const *names, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (strcmp(text, names[i]) == 0)
-            return i;
-    wrong_usage();
-}
-
 static void keep_arguments(int argc, char **argv)
 {
     size_t used = 0;
@@ -58,88 +29,39 @@ static void keep_arguments(int argc, char **argv)
             (size_t)snprintf(place.command_line + used, sizeof(place.command_line) - used, " %s", argv[i]);
 }
 
-void begin_command_line(const char *program, int argc, char **argv)
+/* Returns the parent of the place, or NULL. */
+static const char *parse(const struct policy *policy, void (*print_help)(void), int argc, char **argv)
 {
-    const char *seed = getenv("TWINLOG_SEED");
-
-    place.program = program;
-    keep_arguments(argc, argv);
-    place.seed = seed ? parse_number(seed, 0, UINT64_MAX) : 1;
-}
-
-int next_option(int argc, char **argv, const struct option *options, const char *help)
-{
-    int letter;
-
-    while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (letter) {
-        case 0:
-            break;
-        case 'k':
-            given.kills = parse_number(optarg, 1, UINT64_MAX);
-            break;
-        case 's':
-            given.seconds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'C':
-            place.cycle = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'v':
-            given.is_verbose = true;
-            break;
-        case 'd':
-            given.parent = optarg;
-            break;
-        case 'h':
-            puts(help);
-            exit(EXIT_SUCCESS);
-        case '?':
-            wrong_usage();
-        default:
-            return letter;
-        }
-    if (optind < argc)
-        wrong_usage();
-    return -1;
-}
-
-/* ---- policies ------------------------------------------------------------------------------------ */
-
-static void collect_options(const struct policy *policy, struct option ret_options[OPTIONS_MAX])
-{
-    const struct option common[] = {
-        { "kills", required_argument, NULL, 'k' },   { "cuts", required_argument, NULL, 'k' },
-        { "seconds", required_argument, NULL, 's' }, { "seed", required_argument, NULL, 'S' },
-        { "cycle", required_argument, NULL, 'C' },   { "dir", required_argument, NULL, 'd' },
-        { "lie", required_argument, NULL, 'l' },     { "verbose", no_argument, NULL, 'v' },
-        { "help", no_argument, NULL, 'h' },
+    const char *seed = getenv("TWINLOG_SEED"), *parent = NULL;
+    unsigned lie = LIE_NONE;
+    const struct argument arguments[] = {
+        { "kills", .number = &given.kills },
+        { "cuts", .number = &given.kills },
+        { "seconds", .number = &given.seconds },
+        { "seed", .number = &place.seed },
+        { "cycle", .number = &place.cycle },
+        { "dir", .text = &parent },
+        { "lie", .word = &lie, .words = lie_names, .count = LIES },
+        { "verbose", .is_given = &given.is_verbose },
+        { 0 },
     };
-    size_t count = sizeof(common) / sizeof(common[0]);
 
-    memset(ret_options, 0, OPTIONS_MAX * sizeof(*ret_options));
-    memcpy(ret_options, common, sizeof(common));
-    for (const struct option *own = policy->more; own && own->name && count < OPTIONS_MAX - 1; own++)
-        ret_options[count++] = *own;
-}
-
-static void parse(const struct policy *policy, const char *help, int argc, char **argv)
-{
-    struct option options[OPTIONS_MAX];
-    int letter;
-
-    collect_options(policy, options);
-    while ((letter = next_option(argc, argv, options, help)) != -1)
-        if (letter != 'l')
-            policy->take(letter, optarg);
-        else if (!(policy->lies & LIE_BIT(place.lie = (enum lie)name_index(optarg, lie_names, LIES))))
-            wrong_usage();
+    keep_arguments(argc, argv);
+    place.seed = seed ? strtoull(seed, NULL, 0) : 1;
+    if (parse_arguments(arguments, policy->more, print_help, argc, argv) < argc) {
+        fprintf(stderr, "try: %s --help\n", place.program);
+        exit(2);
+    }
+    place.lie = (enum lie)lie;
+    if (place.lie != LIE_NONE && !(policy->lies & LIE_BIT(place.lie))) {
+        fprintf(stderr, "%s: %s does not lie so\n", place.program, policy->name);
+        exit(2);
+    }
     if (given.kills == 0 && given.seconds == 0) {
         given.kills = policy->usual_kills;
         given.seconds = policy->usual_seconds;
     }
+    return parent;
 }
 
 static bool is_enough(uint64_t kills, int64_t start_ns)
@@ -148,19 +70,24 @@ static bool is_enough(uint64_t kills, int64_t start_ns)
            (given.seconds > 0 && now_ns() - start_ns >= (int64_t)given.seconds * 1000000000);
 }
 
-int run_policy(const struct policy *policy, const char *program, const char *help, int argc, char **argv)
+int run_policy(const struct policy *policy, const char *program, void (*print_help)(void), int argc,
+               char **argv)
 {
+    const char *parent;
     uint64_t first_cycle;
     int64_t start;
 
-    begin_command_line(program, argc, argv);
-    parse(policy, help, argc, argv);
-    make_place(given.parent);
+    place.program = program;
+    parent = parse(policy, print_help, argc, argv);
+    make_place(parent);
     policy->begin();
     first_cycle = place.cycle;
     start = now_ns();
     while (!is_enough(*policy->killed, start)) {
-        policy->run_cycle();
+        struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
+
+        policy->run_cycle(&rng);
+        place.cycle++;
         if (place.has_terminal)
             fprintf(stderr, "\rcycle %" PRIu64 ": %" PRIu64 " killed ", place.cycle, *policy->killed);
     }

@@ -1,34 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line and the loop of the programs that kill processes or cut the power, check, and begin again: what is
- * alike in all of them. Each has a table of its own options; those that others have as well have the same letters.
+ * alike in all of them.
  */
 #ifndef TWL_CRASH_COMMAND_LINE_H
 #define TWL_CRASH_COMMAND_LINE_H
 
-#include <getopt.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "../arguments.h"
+#include "../sim/rng.h"
 
-/* With the options that next_option() takes itself. */
 struct given {
     uint64_t kills, seconds; /* 0: no limit */
-    const char *parent;      /* of the place; NULL: where it usually is */
     bool is_verbose;
 };
 extern struct given given;
-
-/* Into the place: the program's name, its arguments, and TWINLOG_SEED, or 1. */
-void begin_command_line(const char *program, int argc, char **argv);
-
-/* The letter of the next option, its argument in optarg; -1 behind the last one. It takes some itself: those that set a
- * flag, and 'k' kills or cuts, 's' seconds, 'S' the seed, 'C' the cycle, 'd' the parent, 'v' verbose, 'h' help. Ends
- * the program if one is wrong. */
-int next_option(int argc, char **argv, const struct option *options, const char *help);
-
-/* Both end the program if the text is none. */
-uint64_t parse_number(const char *text, uint64_t least, uint64_t most);
-int name_index(const char *text, const char *const *names, int count);
 
 /* One thing done wrong on purpose, to see that it is found. */
 enum lie {
@@ -63,16 +48,16 @@ struct policy {
     const char *name;
     uint32_t lies;                       /* that it knows: LIE_BIT() of each */
     uint64_t usual_kills, usual_seconds; /* if the command line does not say how long */
-    const struct option *more;           /* of its own, up to one that is zeros */
-    void (*take)(int letter, const char *argument);
-    void (*begin)(void);     /* after the place was made */
-    void (*run_cycle)(void); /* number place.cycle, which it counts on */
-    void (*end)(void);       /* NULL, or before the place is removed */
+    const struct argument *more;         /* options of its own; NULL: none */
+    void (*begin)(void);                 /* after the place was made */
+    void (*run_cycle)(struct rng *rng);  /* number place.cycle; its chance */
+    void (*end)(void);                   /* NULL, or before the place is removed */
     void (*summarise)(void);
     const uint64_t *killed; /* so far */
 };
 
-/* Its exit status. */
-int run_policy(const struct policy *policy, const char *program, const char *help, int argc, char **argv);
+/* Its exit status. The arguments are those behind the policy's name. */
+int run_policy(const struct policy *policy, const char *program, void (*print_help)(void), int argc,
+               char **argv);
 
 #endif

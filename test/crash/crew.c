@@ -10,7 +10,8 @@
 
 struct crew *crew;
 const struct craft *craft;
-int64_t patience_ms = 60000; /* a living process goes on within a moment, or never; the machine may be busy */
+uint64_t patience_ms =
+    60000; /* a living process goes on within a moment, or never; the machine may be busy */
 const char *only_point;
 unsigned point_tries = 3;
 struct totals totals;
@@ -22,7 +23,6 @@ void begin_crew(const struct craft *of)
 {
     craft = of;
     crew = map_shared(sizeof(*crew));
-    crew->complaints = map_shared(sizeof(*crew->complaints));
     watch_points(crew->points);
     if (place.lie == LIE_STALL)
         patience_ms = 500;
@@ -103,7 +103,7 @@ static void invite(unsigned index, struct rng *rng)
     atomic_store(&member->opened, 0);
     atomic_store(&member->written, 0);
     atomic_store(&member->answered, atomic_load(&member->asked));
-    pids[index] = fork_child(crew->complaints, run_member, member);
+    pids[index] = fork_child(run_member, member);
     totals.members++;
 }
 
@@ -159,6 +159,14 @@ bool is_there(unsigned index)
            !is_stopping(index) && !await(pids[index], 0);
 }
 
+bool is_anybody_there(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (is_there(i))
+            return true;
+    return false;
+}
+
 void note_wait(int64_t start)
 {
     const int64_t waited = now_ns() - start;
@@ -179,15 +187,13 @@ static void await_next(unsigned index, const struct pen *pen)
 
     while (is_expected_to_write(index, pen) && atomic_load(&pen->returned) == before) {
         const bool waits = craft->waits(&crew->members[index], pen);
-        const int64_t most_ms = patience_ms * (waits ? DISK_TIMES : 1);
+        const uint64_t most_ms = patience_ms * (waits ? DISK_TIMES : 1);
 
-        check_complaints();
-        if (now_ns() - start > most_ms * 1000000)
-            violation("pen %u has not written for %" PRId64 " ms, %s, after another process was %s",
+        if (is_too_long(start, most_ms))
+            violation("pen %u has not written for %" PRIu64 " ms, %s, after another process was %s",
                       (unsigned)(pen - crew->pen), most_ms,
                       waits ? "and may wait for the disk" : "and waits for nobody",
                       is_somebody_stopped() ? "stopped" : "killed");
-        pause_a_moment();
     }
     note_wait(start);
 }
@@ -237,10 +243,9 @@ void await_opening(struct rng *rng)
 
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         while (pids[i] > 0 && atomic_load(&crew->members[i].opened) == 0 && !await(pids[i], 500000)) {
-            check_complaints();
             look_after_the_stopped(rng);
-            if (now_ns() - start > patience_ms * DISK_TIMES * 1000000)
-                violation("nobody is stopped, and a member has not come in for %" PRId64 " ms",
+            if (is_too_long(start, patience_ms * DISK_TIMES))
+                violation("nobody is stopped, and a member has not come in for %" PRIu64 " ms",
                           patience_ms * DISK_TIMES);
         }
 }
@@ -254,7 +259,7 @@ static void bring_guest(unsigned index, struct rng *rng)
     if (!is_there(index) || atomic_load(&member->opened) < member->openings ||
         !craft->choose_guest(member, rng))
         return;
-    guest = fork_child(crew->complaints, run_guest, member);
+    guest = fork_child(run_guest, member);
     while (!await(guest, 2000000)) /* a stopped one may have a lock that the guest waits for */
         if (atomic_load(&member->fate.is_stopping) && await_stop(pids[index]))
             let_go_on(pids[index], &member->fate);
@@ -345,15 +350,6 @@ static void ask_all(bool is_to_die)
     }
 }
 
-/* The one that began to leave before the last death may not have been the last one. */
-static bool has_somebody_stayed(void)
-{
-    for (unsigned i = 0; i < MEMBERS_MAX; i++)
-        if (is_there(i))
-            return true;
-    return false;
-}
-
 bool end_all(struct rng *rng)
 {
     const bool is_clean = is_peaceful || rng_one_in(rng, 2);
@@ -368,7 +364,8 @@ bool end_all(struct rng *rng)
     }
     bury_the_dead();
     killed = totals.killed;
-    is_closed = is_clean && has_somebody_stayed();
+    /* the one that began to leave before the last death may not have been the last one */
+    is_closed = is_clean && is_anybody_there();
     ask_all(!is_clean);
     start = now_ns();
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -377,8 +374,8 @@ bool end_all(struct rng *rng)
             check_complaints();
             if (pids[i] > 0 && await(pids[i], 2000000))
                 bury(i);
-            else if (now_ns() - start > patience_ms * DISK_TIMES * 1000000)
-                violation("a member was told to leave, and has not left for %" PRId64 " ms",
+            else if (now_ns() - start > (int64_t)patience_ms * DISK_TIMES * 1000000)
+                violation("a member was told to leave, and has not left for %" PRIu64 " ms",
                           patience_ms * DISK_TIMES);
         }
     return is_closed && totals.killed == killed;

@@ -21,7 +21,6 @@
 #define PENS_MAX 512u            /* of all members, until what they write begins anew */
 #define WRITES_MAX 8192u         /* of a pen */
 #define PEN_MAX_BYTES (1u << 20) /* it writes no more */
-#define WRITTEN_MAX_BYTES (300u << 10)
 
 struct pen {
     uint32_t max_bytes;               /* [const while it lives] of its records */
@@ -49,7 +48,6 @@ struct member {
 };
 
 struct crew {
-    struct shared *complaints; /* [const] of processes that found a violation */
     _Atomic bool has_lied;
     struct point points[POINTS_MAX];
     struct member members[MEMBERS_MAX];
@@ -100,7 +98,7 @@ struct craft {
 
 /* ---- the judge's process (crew.c) ------------------------------------------------------------------ */
 
-extern int64_t
+extern uint64_t
     patience_ms; /* within which the living go on; DISK_TIMES as large where they wait for the disk */
 #define DISK_TIMES 6
 extern const char *only_point; /* where all die or stop that do so at a place; NULL: anywhere */
@@ -115,6 +113,7 @@ void begin_crew(const struct craft *craft);
 void forget_pens(void);
 bool can_invite(void);
 bool is_there(unsigned index); /* it has the log open, and is not about to leave */
+bool is_anybody_there(void);   /* then what the dead have left becomes fillers, without being asked for */
 bool is_somebody_stopped(void);
 void bury_the_dead(void);
 void look_after_the_stopped(struct rng *rng);

@@ -26,7 +26,6 @@ static const enum habit soak_habits[WITNESSES] = { HABIT_FOLLOW_FD, HABIT_FOLLOW
 
 static bool is_soak;
 static uint64_t followed; /* by a writer or the judge, before they were gone */
-static struct shared *shared;
 
 /* Those beside the writers: 0 = there is none. In a soak they stay. */
 static struct {
@@ -105,7 +104,7 @@ static void invite_witnesses(struct rng *rng)
         witness->habit = is_soak ? soak_habits[i] : (enum habit)rng_below(rng, HABITS);
         witness->rng = (struct rng){ rng_next(rng) };
         atomic_store(&witness->must_stop, false);
-        company.witness[i] = fork_witness(place.log, shared, witness);
+        company.witness[i] = fork_child(run_witness, witness);
     }
 }
 
@@ -116,15 +115,14 @@ static void invite(struct rng *rng)
         shared->consumer.rng = (struct rng){ rng_next(rng) };
         shared->consumer.pause_us = is_soak ? 20000 : rng_one_in(rng, 2) ? 1000 : 0;
         atomic_store(&shared->consumer.must_stop, false);
-        company.consumer = fork_consumer(place.log, shared);
+        company.consumer = fork_child(run_consumer, NULL);
     }
     if (is_soak || rng_one_in(rng, 6)) {
         shared->copier.rng = (struct rng){ rng_next(rng) };
         shared->copier.rounds = is_soak ? UINT32_MAX : 1;
         shared->copier.pause_ms = is_soak ? 4000 : 40;
-        snprintf(shared->copier.dir, sizeof(shared->copier.dir), "%s", place.copy);
         company.is_copier_killed = !is_soak && rng_one_in(rng, 3);
-        company.copier = fork_copier(place.log, shared);
+        company.copier = fork_child(run_copier, NULL);
     }
 }
 
@@ -135,7 +133,7 @@ static void end_copier(void)
     if (company.is_copier_killed) {
         kill(company.copier, SIGKILL);
         reap(company.copier, "a copier");
-        check_broken_copy(&shared->copier);
+        check_broken_copy();
     } else {
         atomic_store(&shared->copier.must_stop, is_soak);
         reap_well(company.copier, "a copier");
@@ -157,10 +155,9 @@ static void check_seen(void)
 {
     check_complaints();
     for (unsigned i = 0; i < WITNESSES; i++)
-        check_sightings(&lives.book, &shared->world, &shared->witness[i].sightings,
-                        "the reader beside the writer");
-    check_sightings(&lives.book, &shared->world, &shared->attached, "the reader inside the writer");
-    check_sightings(&lives.book, &shared->world, &shared->copier.sightings, "a backup");
+        check_sightings(&shared->witness[i].sightings, &lives.book, "the reader beside the writer");
+    check_sightings(&shared->attached.sightings, &lives.book, "the reader inside the writer");
+    check_sightings(&shared->copier.sightings, &lives.book, "a backup");
 }
 
 static void take_leave(void)
@@ -183,27 +180,25 @@ static void take_leave(void)
 /* ---- one cycle --------------------------------------------------------------------------------- */
 
 /* A writer that is dying, or dead and reaped, is followed by the next one or by the judge. */
-static void run_cycle(void)
+static void run_cycle(struct rng *rng)
 {
-    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
-    const unsigned incarnations = is_soak ? 1 : 1 + (unsigned)rng_below(&rng, MAX_LIVES);
+    const unsigned incarnations = is_soak ? 1 : 1 + (unsigned)rng_below(rng, MAX_LIVES);
     bool is_at_once = false;
-    struct verdict verdict;
     pid_t pid = 0;
 
     if (!is_soak || place.cycle == 0)
-        invite(&rng);
+        invite(rng);
     for (unsigned i = 0; i < incarnations; i++) {
         struct life *life = &shared->incarnations[i];
         const pid_t before = pid;
-        const enum end end = choose_end(&rng);
+        const enum end end = choose_end(rng);
 
-        begin_incarnation(life, place.cycle * MAX_LIVES + i, is_at_once, &rng);
-        pid = fork_writer(place.log, shared, life);
+        begin_incarnation(life, place.cycle * MAX_LIVES + i, is_at_once, rng);
+        pid = fork_child(run_writer, life);
         if (is_at_once)
             count_life(&shared->incarnations[i - 1], reap(before, "a killed writer"));
-        end_writer(life, pid, end, &rng);
-        is_at_once = rng_one_in(&rng, 2);
+        end_writer(life, pid, end, rng);
+        is_at_once = rng_one_in(rng, 2);
         if (!is_at_once)
             count_life(life, reap(pid, "a killed writer"));
         else
@@ -211,14 +206,14 @@ static void run_cycle(void)
     }
     if (!is_soak)
         end_copier();
-    verdict = judge(place.log, &lives.book, shared, incarnations, is_at_once, &rng);
+    judge(incarnations, is_at_once, rng);
     if (is_at_once)
         count_life(&shared->incarnations[incarnations - 1], reap(pid, "a killed writer"));
     if (is_soak)
         check_seen();
     else
         take_leave();
-    if (count_cycle(&verdict) && !is_soak)
+    if (is_log_large() && !is_soak)
         remove_log();
 }
 
@@ -226,7 +221,6 @@ static void run_cycle(void)
 
 static void begin(void)
 {
-    lives.shared = shared = map_shared(sizeof(*shared));
     begin_lives(remove_log);
 }
 
@@ -238,7 +232,8 @@ static void begin_soak(void)
 
 static uint64_t seen_by_readers(void)
 {
-    uint64_t records = atomic_load(&shared->attached.records) + atomic_load(&shared->copier.records);
+    uint64_t records =
+        atomic_load(&shared->attached.sightings.records) + atomic_load(&shared->copier.records);
 
     for (unsigned i = 0; i < WITNESSES; i++)
         records += atomic_load(&shared->witness[i].sightings.records);

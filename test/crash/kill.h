@@ -21,6 +21,7 @@
 #define TWL_CRASH_KILL_H
 
 #include "../sim/rng.h"
+#include "base/base.h"
 #include "command_line.h"
 #include "directory.h"
 #include "payload.h"
@@ -98,29 +99,29 @@ struct world {
     struct changing value[VALUES];   /* versions; what a version holds is said by its number */
 };
 
-void world_clear(struct world *world);
+void world_clear(void);
 
 /* Newest LSN that is left of those that were there when `since` cuts were done: certainly, or if also the
  * truncation did not happen that is not done yet. */
-uint64_t world_keeps(const struct world *world, uint32_t since);
+uint64_t world_keeps(uint32_t since);
 /* Smallest LSN that was given away again by the cuts from `since` to before `end`. */
-uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t end);
+uint64_t world_gave_again(uint32_t since, uint32_t end);
 /* The same, as far as the log can still know: a reset removes what tells of truncations before it. */
-uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end);
+uint64_t world_gives_again(uint32_t since, uint32_t end);
 
 /* Compares an open log with what may be, and notes what is; nobody else changes it meanwhile, but a
  * retention the head, and a consumer its cursor. A truncation that was interrupted is known by the record
  * that it removes. */
-void world_settle(struct world *world, struct twinlog *log, bool is_retaining);
+void world_settle(struct twinlog *log, bool is_retaining);
 /* Before a life begins that may move the head any time, as long as it keeps so many records. */
-void world_expect_retention(struct world *world, uint64_t keep_records);
+void world_expect_retention(uint64_t keep_records);
 /* Cursors will be moved there, and have been. */
-void world_expect_floor(struct world *world, uint64_t lsn);
-void world_set_floor(struct world *world, uint64_t lsn);
-bool world_may_be_cut(const struct world *world); /* one was interrupted, and not looked after since */
+void world_expect_floor(uint64_t lsn);
+void world_set_floor(uint64_t lsn);
+bool world_may_be_cut(void); /* one was interrupted, and not looked after since */
 /* The names in a copy, which was started when the values had these versions. */
-void world_versions(const struct world *world, uint64_t ret_versions[VALUES]);
-void world_check_copy(const struct world *world, const uint64_t versions[VALUES], struct twinlog *log);
+void world_versions(uint64_t ret_versions[VALUES]);
+void world_check_copy(const uint64_t versions[VALUES], struct twinlog *log);
 
 void begin_change(struct changing *changing, uint64_t value);
 void end_change(struct changing *changing);
@@ -170,7 +171,7 @@ struct life {
     _Atomic bool is_changing;     /* something else is going on, or will find that it may not */
     _Atomic int error;            /* why it gave up */
     struct twinlog_report report; /* of its opening */
-    _Atomic uint64_t trims, cuts, resets, names, rolls, recycled;
+    _Atomic uint64_t rolls, recycled;
     struct notes notes[MAX_WRITERS];
 };
 
@@ -178,9 +179,8 @@ struct life {
 
 /* What a reader was given: of each LSN the last record. The reader fills in the digest last. */
 struct sightings {
-    _Atomic uint64_t openings, records, cuts, trims;
-    _Atomic uint64_t max_lsn;
-    struct {
+    _Atomic uint64_t records, max_lsn;
+    struct sighting {
         _Atomic uint64_t stamp;
         _Atomic uint64_t digest; /* 0 = none */
     } seen[WINDOW];
@@ -196,7 +196,6 @@ enum habit {
 
 struct witness {
     enum habit habit; /* [const while it lives] */
-    uint32_t flags;   /* of its readers */
     struct rng rng;
     _Atomic bool must_stop; /* nothing more will be appended: read to the end, then leave */
     uint64_t final_lsn;     /* where it ended, 0 = there was nothing */
@@ -211,16 +210,15 @@ struct consumer {
     _Atomic bool must_stop;
     _Atomic uint64_t least; /* stamp of what its cursor has reached; 0 = none was set */
     _Atomic uint64_t most;  /* LSN of what it may have reached */
-    _Atomic uint64_t records, moves;
+    _Atomic uint64_t records;
 };
 
 struct copier {
     struct rng rng;
     uint32_t rounds;   /* backups to make */
     uint32_t pause_ms; /* before each, at most */
-    char dir[300];     /* where to */
     _Atomic bool must_stop;
-    _Atomic uint64_t copies, refusals, records, linked_bytes, copied_bytes;
+    _Atomic uint64_t copies, records;
     struct sightings sightings;
 };
 
@@ -229,22 +227,26 @@ struct shared {
     _Atomic bool has_complaint; /* of a process that found a violation */
     char complaint[1024];
     struct world world;
+    _Atomic uint64_t trims, cuts, resets, names; /* that writers made */
     struct life incarnations[MAX_LIVES];
-    struct sightings attached; /* of the readers inside the writers */
+    struct witness attached; /* inside the writers */
     struct witness witness[MAX_WITNESSES];
     struct consumer consumer;
     struct copier copier;
 };
 
-pid_t fork_writer(const char *dir, struct shared *shared, struct life *life);
-pid_t fork_witness(const char *dir, struct shared *shared, struct witness *witness);
-pid_t fork_consumer(const char *dir, struct shared *shared);
-pid_t fork_copier(const char *dir, struct shared *shared);
+extern struct shared *shared; /* made with the place */
+extern struct world *world;   /* in it */
+
+/* Each in a process of its own: fork_child(). */
+void run_writer(void *life);
+void run_witness(void *witness);
+void run_consumer(void *unused);
+void run_copier(void *unused);
 
 /* One writer thread: kill_writer.c, and kill_changer.c for what is no append. */
 struct writer {
     struct twinlog *log;
-    struct shared *shared;
     struct life *life;
     struct notes *notes;
     struct payload next;
@@ -257,6 +259,9 @@ int change_something(struct writer *writer);
 void hold_appends(struct life *life);
 void let_append(struct life *life);
 int append_while_held(struct writer *writer);
+/* Before a call: the next records may be there from now on. */
+void note_begun(struct writer *writer, uint32_t count, bool are_tagged);
+void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count);
 /* Everything that was handed over is durable. */
 void note_acked(struct writer *writer);
 /* Batches, requests: kill_ways.c. */
@@ -265,8 +270,8 @@ int append_another_way(struct writer *writer);
 int start_fetching(struct life *life, pthread_t *ret_thread);
 void end_fetching(pthread_t thread);
 
-/* A reader inside the writer, until *must_stop: 0, or an error. */
-int read_attached(struct twinlog *log, struct shared *shared, struct rng rng, const _Atomic bool *must_stop);
+/* A reader inside the writer, until shared->attached is told to stop: 0, or an error. */
+int read_attached(struct twinlog *log, struct rng rng);
 
 /* ---- the judge --------------------------------------------------------------------------------- */
 
@@ -278,24 +283,18 @@ struct book {
     bool exists;
 };
 
-struct verdict {
-    uint64_t acked, unacked; /* found of this cycle's records */
-    uint64_t cut, trimmed;   /* acknowledged, and removed since */
-    uint64_t file_bytes;
-    uint32_t finding; /* of the first opening after the lives */
-};
-
 /* Opens the log after `incarnations` lives, checks it against their notes, appends some more and closes.
  * `is_at_once`: the last writer may still be on its way out. */
-struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned incarnations,
-                     bool is_at_once, struct rng *rng);
+void judge(unsigned incarnations, bool is_at_once, struct rng *rng);
 void forget_sightings(struct sightings *sightings);
-/* What was seen and not truncated is in the book. `name` saw it. */
-void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
-                     const char *name);
-void check_consumer(const struct world *world, const struct consumer *consumer, struct twinlog *log);
+/* It is the one that was given before, if no cut came between. `since`: cuts that were done before it was asked for. */
+void note_sighting(struct sightings *sightings, const struct twinlog_record *record, uint32_t since,
+                   const char *name);
+/* What was seen and not truncated is known. `name` saw it. */
+void check_sightings(const struct sightings *sightings, const struct book *known, const char *name);
+void check_consumer(struct twinlog *log);
 /* After a copier was killed: the copy is complete, or it can't be opened. */
-void check_broken_copy(const struct copier *copier);
+void check_broken_copy(void);
 
 /* ---- processes and the place where they meet (kill_process.c) ----------------------------------- */
 
@@ -320,7 +319,7 @@ int64_t now_ns(void); /* CLOCK_MONOTONIC */
 void pause_a_moment(void);
 
 /* A child that ends with its parent. In the parent: its id. */
-pid_t fork_child(struct shared *shared, void (*run)(void *context), void *context);
+pid_t fork_child(void (*run)(void *context), void *context);
 /* True when the process is gone. */
 bool await(pid_t pid, int64_t ns);
 /* Its status. Ends the program if it does not end in time, or has found a violation. */
@@ -331,6 +330,9 @@ void reap_well(pid_t pid, const char *name);
 void check_call(int result, const char *call);
 /* Ends the program if a process that goes on has found a violation. */
 void check_complaints(void);
+/* Waits a moment for what has been awaited since then. True: that is too long. */
+bool is_too_long(int64_t start, uint64_t ms);
+void raise_to(_Atomic uint64_t *value, uint64_t to);
 
 void erase_progress(void);
 int say_at_end(int status); /* 3: what was printed could not be written, as on a full disk */
@@ -348,13 +350,14 @@ enum {
 
 /* A log that goes through lives, and what came of them. */
 struct lives {
-    struct shared *shared;
     struct book book;
     bool can_use[IO_KINDS][2]; /* path, buffered */
 
-    uint64_t count, killed, killed_opening, closed, logs;
-    uint64_t acked, unacked, cut, trimmed;
-    uint64_t trims, cuts, resets, names, rolls, recycled;
+    uint64_t count, killed, killed_opening, closed;
+    uint64_t acked, unacked; /* records that were found */
+    uint64_t cut, trimmed;   /* acknowledged, and removed since */
+    uint64_t rolls, recycled;
+    uint64_t file_bytes; /* when the log was judged last */
     uint64_t by_io[IO_KINDS], findings[FINDINGS];
 };
 extern struct lives lives;
@@ -372,8 +375,8 @@ void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng 
 void await_open(const struct life *life, pid_t pid);
 /* The life is over: it must have left no error. */
 void count_life(const struct life *life, int status);
-/* The cycle is over. True if the log has become large. */
-bool count_cycle(const struct verdict *verdict);
+/* So it is at the end of a cycle, and then the next one is to begin. */
+bool is_log_large(void);
 void summarise_lives(void);
 
 #endif

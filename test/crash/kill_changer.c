@@ -10,17 +10,7 @@
 #include <inttypes.h>
 #include <twinlog_admin.h>
 
-static uint64_t min(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static bool is_retaining(const struct world *world)
+static bool is_retaining(void)
 {
     return atomic_load(&world->head_most) == NOTHING;
 }
@@ -38,7 +28,7 @@ static bool is_lie(struct writer *writer, enum lie lie)
 /* ---- trims ------------------------------------------------------------------------------------- */
 
 /* The first LSN that the cursors here let go. */
-static uint64_t held_lsn(const struct world *world)
+static uint64_t held_lsn(void)
 {
     uint64_t lsn = NOTHING;
 
@@ -46,8 +36,8 @@ static uint64_t held_lsn(const struct world *world)
         const uint64_t cursor = current(&world->cursor[i]);
 
         if (cursor != NOTHING)
-            lsn = min(lsn, 1 + max(min(stamp_lsn(cursor), world_keeps(world, stamp_since(cursor))),
-                                   max(atomic_load(&world->floor_least), 1) - 1));
+            lsn = min_u64(lsn, 1 + max_u64(min_u64(stamp_lsn(cursor), world_keeps(stamp_since(cursor))),
+                                           max_u64(atomic_load(&world->floor_least), 1) - 1));
     }
     return lsn;
 }
@@ -57,12 +47,11 @@ static bool is_held_by_consumer(const struct twinlog_trim_result *result)
     return result->holder == TWINLOG_HELD_BY_CURSOR && strcmp(result->holder_name, CONSUMER_NAME) == 0;
 }
 
-static void check_trim(const struct writer *writer, uint64_t head, uint64_t expected,
-                       const struct twinlog_trim_result *result)
+static void check_trim(uint64_t head, uint64_t expected, const struct twinlog_trim_result *result)
 {
-    const bool is_exact = !is_held_by_consumer(result) && !is_retaining(&writer->shared->world);
+    const bool is_exact = !is_held_by_consumer(result) && !is_retaining();
 
-    if (result->first_lsn < head || (result->first_lsn > expected && !is_retaining(&writer->shared->world)))
+    if (result->first_lsn < head || (result->first_lsn > expected && !is_retaining()))
         violation("a trim says the log begins with LSN %" PRIu64 ", not with one of %" PRIu64 " to %" PRIu64,
                   result->first_lsn, head, expected);
     if (is_exact && (result->first_lsn != expected || result->removed_records != expected - head))
@@ -70,30 +59,29 @@ static void check_trim(const struct writer *writer, uint64_t head, uint64_t expe
                   result->removed_records, result->first_lsn, expected - head, expected);
 }
 
-static void note_head(struct world *world, uint64_t lsn)
+static void note_head(uint64_t lsn)
 {
     atomic_store(&world->head_least, lsn);
     atomic_store(&world->head_asked, 0);
     if (lsn > atomic_load(&world->head_highest))
         atomic_store(&world->head_highest, lsn);
-    if (!is_retaining(world))
+    if (!is_retaining())
         atomic_store(&world->head_most, lsn);
 }
 
 /* Readers may be told of the new head before the call returns. */
-static void expect_head(struct world *world, uint64_t most)
+static void expect_head(uint64_t most)
 {
     atomic_store(&world->head_asked, most);
     if (most < UNKNOWN && most > atomic_load(&world->head_highest))
         atomic_store(&world->head_highest, most);
-    if (!is_retaining(world))
+    if (!is_retaining())
         atomic_store(&world->head_most, most);
 }
 
 /* Exact: up to some record of its own. */
 static int trim_before(struct writer *writer)
 {
-    struct world *world = &writer->shared->world;
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     const uint64_t head = atomic_load(&world->head_least), newest = newest_lsn(writer);
@@ -107,10 +95,10 @@ static int trim_before(struct writer *writer)
     if (rng_one_in(&writer->rng, 16))
         options.before_lsn = newest + 1;
     options.flags = is_past_cursors ? TWINLOG_TRIM_PAST_CURSORS : 0;
-    expected = max(head, min(options.before_lsn, is_past_cursors ? NOTHING : held_lsn(world)));
-    expect_head(world, expected);
+    expected = max_u64(head, min_u64(options.before_lsn, is_past_cursors ? NOTHING : held_lsn()));
+    expect_head(expected);
     if (is_past_cursors)
-        world_expect_floor(world, max(expected, atomic_load(&world->floor_most)));
+        world_expect_floor(max_u64(expected, atomic_load(&world->floor_most)));
     if (is_lie(writer, LIE_TRIM))
         result.first_lsn = expected;
     else
@@ -118,18 +106,17 @@ static int trim_before(struct writer *writer)
     if (rc < 0)
         return rc;
     if (result.size > 0 && place.lie != LIE_TRIM)
-        check_trim(writer, head, expected, &result);
-    note_head(world, result.first_lsn);
+        check_trim(head, expected, &result);
+    note_head(result.first_lsn);
     if (is_past_cursors)
-        world_set_floor(world, atomic_load(&world->floor_most));
-    atomic_fetch_add(&writer->life->trims, 1);
+        world_set_floor(atomic_load(&world->floor_most));
+    atomic_fetch_add(&shared->trims, 1);
     return 0;
 }
 
 /* So that as many are kept as there are now, about, or so many bytes. */
 static int trim_rest(struct writer *writer)
 {
-    struct world *world = &writer->shared->world;
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     const uint64_t head = atomic_load(&world->head_least);
@@ -139,19 +126,18 @@ static int trim_rest(struct writer *writer)
         options.keep_records = 1 + rng_below(&writer->rng, 1000);
     else
         options.keep_bytes = 1 + rng_below(&writer->rng, 8u << 20);
-    expect_head(world, min(held_lsn(world), UNKNOWN)); /* what is durable when it returns has a say too */
+    expect_head(min_u64(held_lsn(), UNKNOWN)); /* what is durable when it returns has a say too */
     rc = twinlog_trim(writer->log, &options, &result);
     if (rc < 0)
         return rc;
     if (result.first_lsn < head ||
         (options.keep_records > 0 && result.first_lsn > head &&
-         result.first_lsn + options.keep_records > twinlog_durable_lsn(writer->log) + 1 &&
-         !is_retaining(world)))
+         result.first_lsn + options.keep_records > twinlog_durable_lsn(writer->log) + 1 && !is_retaining()))
         violation("a trim that keeps %" PRIu64 " records moved the head from LSN %" PRIu64 " to %" PRIu64
                   ", with %" PRIu64 " durable",
                   options.keep_records, head, result.first_lsn, twinlog_durable_lsn(writer->log));
-    note_head(world, result.first_lsn);
-    atomic_fetch_add(&writer->life->trims, 1);
+    note_head(result.first_lsn);
+    atomic_fetch_add(&shared->trims, 1);
     return 0;
 }
 
@@ -161,13 +147,13 @@ static int trim_rest(struct writer *writer)
 static uint64_t choose_evidence(struct writer *writer)
 {
     const struct notes *notes = writer->notes;
-    const uint32_t since = atomic_load(&writer->shared->world.truncations_done);
+    const uint32_t since = atomic_load(&world->truncations_done);
     struct payload payload = writer->next;
     uint64_t chosen = 0;
 
     for (uint64_t i = writer->newest; i > 0 && notes->record[i - 1].since == since; i--) {
         payload.sequence = i - 1;
-        if (notes->record[i - 1].lsn < atomic_load(&writer->shared->world.head_least))
+        if (notes->record[i - 1].lsn < atomic_load(&world->head_least))
             break;
         if (payload_has_label(&payload)) {
             chosen = i;
@@ -180,7 +166,6 @@ static uint64_t choose_evidence(struct writer *writer)
 
 static bool begin_cut(struct writer *writer, uint64_t next_lsn, uint64_t *ret_keep)
 {
-    struct world *world = &writer->shared->world;
     const uint64_t chosen = choose_evidence(writer);
     const uint32_t index = atomic_load(&world->truncations_started);
 
@@ -200,14 +185,13 @@ static bool begin_cut(struct writer *writer, uint64_t next_lsn, uint64_t *ret_ke
 
 static void end_cut(struct writer *writer)
 {
-    struct world *world = &writer->shared->world;
 
     writer->newest = 0;
     atomic_store(&world->truncations_done, atomic_load(&world->truncations_started));
 }
 
 /* A retention may have moved the head behind the place meanwhile: then there is nothing to truncate. */
-static void cancel_cut(struct world *world)
+static void cancel_cut(void)
 {
     const uint32_t index = atomic_load(&world->truncations_done);
 
@@ -232,7 +216,6 @@ static int expect_next(struct writer *writer, uint64_t lsn)
 
 static int cut(struct writer *writer)
 {
-    struct world *world = &writer->shared->world;
     const bool is_lied = is_lie(writer, LIE_CUT);
     uint64_t keep;
     int rc = 0;
@@ -240,12 +223,12 @@ static int cut(struct writer *writer)
     hold_appends(writer->life);
     if (begin_cut(writer, 0, &keep)) {
         rc = is_lied ? 0 : twinlog_truncate(writer->log, keep);
-        if (rc == TWINLOG_ETRIMMED && is_retaining(world)) {
-            cancel_cut(world);
+        if (rc == TWINLOG_ETRIMMED && is_retaining()) {
+            cancel_cut();
             rc = 0;
         } else if (rc == 0) {
             end_cut(writer);
-            atomic_fetch_add(&writer->life->cuts, 1);
+            atomic_fetch_add(&shared->cuts, 1);
             if (writer->life->is_alone && !is_lied)
                 rc = expect_next(writer, keep + 1);
         }
@@ -264,32 +247,31 @@ static uint64_t choose_reset(struct writer *writer)
     case 1:
         return 1 + rng_below(&writer->rng, last + 1);
     case 2:
-        return min(last + 1, writer->life->most_lsn);
+        return min_u64(last + 1, writer->life->most_lsn);
     default:
-        return min(last + 1 + rng_below(&writer->rng, 1000), writer->life->most_lsn);
+        return min_u64(last + 1 + rng_below(&writer->rng, 1000), writer->life->most_lsn);
     }
 }
 
 /* A retention would hide what became of it. */
 static int reset(struct writer *writer)
 {
-    struct world *world = &writer->shared->world;
     const uint64_t next_lsn = choose_reset(writer), head = atomic_load(&world->head_least);
     uint64_t keep;
     int rc = 0;
 
-    if (is_retaining(world))
+    if (is_retaining())
         return 0;
     hold_appends(writer->life);
     if (begin_cut(writer, next_lsn, &keep)) {
-        atomic_store(&world->head_least, min(head, next_lsn));
-        expect_head(world, max(head, next_lsn));
+        atomic_store(&world->head_least, min_u64(head, next_lsn));
+        expect_head(max_u64(head, next_lsn));
         rc = twinlog_reset(writer->log, next_lsn);
         if (rc == 0) {
-            world_set_floor(world, next_lsn);
-            note_head(world, next_lsn);
+            world_set_floor(next_lsn);
+            note_head(next_lsn);
             end_cut(writer);
-            atomic_fetch_add(&writer->life->resets, 1);
+            atomic_fetch_add(&shared->resets, 1);
             if (writer->life->is_alone)
                 rc = expect_next(writer, next_lsn);
         }
@@ -302,7 +284,7 @@ static int reset(struct writer *writer)
 
 static uint64_t choose_cursor(struct writer *writer)
 {
-    const uint64_t head = atomic_load(&writer->shared->world.head_least), newest = newest_lsn(writer);
+    const uint64_t head = atomic_load(&world->head_least), newest = newest_lsn(writer);
 
     if (newest < head || rng_one_in(&writer->rng, 8))
         return NOTHING;
@@ -311,7 +293,6 @@ static uint64_t choose_cursor(struct writer *writer)
 
 static int set_cursor(struct writer *writer)
 {
-    struct world *world = &writer->shared->world;
     const unsigned index = (unsigned)rng_below(&writer->rng, CURSORS);
     struct changing *cursor = &world->cursor[index];
     const uint64_t lsn = choose_cursor(writer);
@@ -319,14 +300,14 @@ static int set_cursor(struct writer *writer)
     uint64_t now = NOTHING;
     int rc = 0;
 
-    if ((lsn == NOTHING && current(cursor) == NOTHING) || (lsn == 0 && is_retaining(world)))
+    if ((lsn == NOTHING && current(cursor) == NOTHING) || (lsn == 0 && is_retaining()))
         return 0;
     name_cursor(index, name);
     begin_change(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->truncations_done)));
     if (!is_lie(writer, LIE_NAME))
         rc = lsn == NOTHING ? twinlog_cursor_remove(writer->log, name)
                             : twinlog_cursor_set(writer->log, name, lsn);
-    if (rc == TWINLOG_ETRIMMED && is_retaining(world)) {
+    if (rc == TWINLOG_ETRIMMED && is_retaining()) {
         begin_change(cursor, current(cursor));
         end_change(cursor);
         return 0;
@@ -334,7 +315,7 @@ static int set_cursor(struct writer *writer)
     if (rc < 0)
         return rc;
     end_change(cursor);
-    atomic_fetch_add(&writer->life->names, 1);
+    atomic_fetch_add(&shared->names, 1);
     rc = twinlog_cursor_get(writer->log, name, &now);
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -347,7 +328,7 @@ static int set_cursor(struct writer *writer)
 static int set_value(struct writer *writer)
 {
     const unsigned index = (unsigned)rng_below(&writer->rng, VALUES);
-    struct changing *versions = &writer->shared->world.value[index];
+    struct changing *versions = &world->value[index];
     const uint64_t version = current(versions) + 1;
     unsigned char data[TWINLOG_META_BYTES];
     char name[TWINLOG_NAME_BYTES];
@@ -367,7 +348,7 @@ static int set_value(struct writer *writer)
     if (rc < 0)
         return rc;
     end_change(versions);
-    atomic_fetch_add(&writer->life->names, 1);
+    atomic_fetch_add(&shared->names, 1);
     return 0;
 }
 

@@ -13,7 +13,7 @@
  * and the head of the log, the cursors and the values with what they were set to.
  */
 #define _GNU_SOURCE
-#include "kill.h"
+#include "reading.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,6 +21,7 @@
 #include <twinlog_admin.h>
 
 #define AT_ONCE_WAIT_MS 20000u
+#define JUDGES_MAX_BYTES 4096u
 #define NAME_OF_JUDGE UINT64_C(0xffffffff00000000)
 
 /* A record that may have an LSN, by the writers' notes. */
@@ -33,9 +34,6 @@ struct candidate {
 };
 
 struct court {
-    const char *dir;
-    struct book *book;
-    struct shared *shared;
     unsigned incarnations;
     struct rng *rng;
     struct twinlog *log;
@@ -49,65 +47,39 @@ struct court {
     } unnoted[MAX_LIVES][MAX_WRITERS];
     uint64_t holes;        /* that the last reader passed */
     uint64_t judges_first; /* LSN of the judge's own first record */
-    struct verdict verdict;
+    uint64_t acked;        /* found of those that were acknowledged in these lives */
 };
 
-static uint64_t min(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
+static struct book *const book = &lives.book;
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 /* What of the book must still be what it was. */
-static uint64_t book_end(const struct court *court)
+static uint64_t book_end(void)
 {
-    return min(court->book->last, world_keeps(&court->shared->world, court->book->since));
+    return min_u64(book->last, world_keeps(book->since));
 }
 
-static bool is_in_book(const struct court *court, uint64_t lsn)
+static bool is_in_book(uint64_t lsn)
 {
-    return court->book->exists && lsn >= court->book->first && lsn <= book_end(court);
+    return book->exists && lsn >= book->first && lsn <= book_end();
 }
 
-static uint64_t digest_of(const struct twinlog_record *record)
+static void check_known(const struct twinlog_record *record)
 {
-    return payload_digest(record->data, record->size, record->time_ns);
+    if (payload_digest(record) != book->digest[record->lsn % WINDOW])
+        complain_of_record(record, "is not what it was when it was read before (O1)");
 }
 
-static void check_known(const struct court *court, const struct twinlog_record *record)
+static uint32_t choose_flags(const struct court *court)
 {
-    char text[128];
-
-    if (digest_of(record) == court->book->digest[record->lsn % WINDOW])
-        return;
-    payload_describe(record->data, record->size, text, sizeof(text));
-    violation("O1: record %" PRIu64 " is not what it was when it was read before; now it has %s", record->lsn,
-              text);
-}
-
-static struct twinlog_reader *open_reader(const struct court *court, struct twinlog *log,
-                                          struct twinlog_report *report)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader;
-    int result;
-
-    options.flags = rng_one_in(court->rng, 2) ? TWINLOG_READER_MMAP : 0;
-    options.ret_report = report;
-    result = log ? twinlog_reader_attach(log, &options, &reader)
-                 : twinlog_reader_open(court->dir, &options, &reader);
-    if (result == -ENOENT && !log && !court->book->exists)
-        return NULL;
-    if (result < 0)
-        violation("a reader cannot be opened: %s; %s", twinlog_strerror(result), report->text);
-    return reader;
+    return rng_one_in(court->rng, 2) ? TWINLOG_READER_MMAP : 0;
 }
 
 static bool had_mapped_life(const struct court *court)
 {
     for (unsigned i = 0; i < court->incarnations; i++)
-        if (court->shared->incarnations[i].options.mode == TWINLOG_MODE_MAPPED)
+        if (shared->incarnations[i].options.mode == TWINLOG_MODE_MAPPED)
             return true;
     return false;
 }
@@ -120,8 +92,8 @@ static bool has_candidates(const struct court *court, uint64_t lsn)
 /* The power may have left the claim of a record, and not the record. */
 static void pass_hole(struct court *court, uint64_t lsn)
 {
-    uint64_t *digest = &court->book->digest[lsn % WINDOW];
-    const bool is_known = is_in_book(court, lsn);
+    uint64_t *digest = &book->digest[lsn % WINDOW];
+    const bool is_known = is_in_book(lsn);
 
     court->holes++;
     if (is_known ? *digest != 0 : !had_mapped_life(court))
@@ -152,7 +124,7 @@ static void read_back(struct court *court, struct twinlog_reader *reader, uint64
         if (record.lsn != last)
             violation("O2: going back a reader returned record %" PRIu64 " in the place of %" PRIu64,
                       record.lsn, last);
-        check_known(court, &record);
+        check_known(&record);
     }
     for (; result == 0 && last >= first; last--)
         pass_hole(court, last);
@@ -165,40 +137,43 @@ struct range {
     uint64_t first, last; /* 0 and 0: no records */
 };
 
-/* Calls `each` for every record. */
+/* A reader goes through the log. */
+struct pass {
+    struct court *court;
+    struct range range;
+    void (*each)(struct court *court, const struct twinlog_record *record);
+};
+
+static void pass_record(void *context, const struct twinlog_record *record)
+{
+    struct pass *pass = context;
+
+    if (pass->range.first == 0)
+        pass->range.first = record->lsn;
+    else
+        pass_holes(pass->court, pass->range.last + 1, record->lsn);
+    pass->range.last = record->lsn;
+    pass->each(pass->court, record);
+}
+
 static struct range read_all(struct court *court, struct twinlog *log,
                              void (*each)(struct court *court, const struct twinlog_record *record))
 {
-    struct twinlog_report report = { 0 };
-    struct twinlog_reader *reader = open_reader(court, log, &report);
-    struct twinlog_record record;
-    struct range range = { 0 };
-    int result = 0;
+    struct pass pass = { .court = court, .each = each };
 
     court->holes = 0;
-    while (reader && (result = twinlog_reader_next(reader, &record)) > 0) {
-        if (range.first == 0)
-            range.first = record.lsn;
-        else if (record.lsn <= range.last)
-            violation("O2: a reader returned record %" PRIu64 " after %" PRIu64, record.lsn, range.last);
-        else
-            pass_holes(court, range.last + 1, record.lsn);
-        range.last = record.lsn;
-        each(court, &record);
-    }
-    if (result < 0)
-        violation("reading record %" PRIu64 " failed: %s; %s", range.last + 1, twinlog_strerror(result),
-                  report.text);
-    twinlog_reader_close(reader);
-    return range;
+    if (!read_log(place.log, log, choose_flags(court), pass_record, &pass) && book->exists)
+        violation("O1: there is no log");
+    return pass.range;
 }
 
 /* ---- from outside ------------------------------------------------------------------------------ */
 
 static void only_known(struct court *court, const struct twinlog_record *record)
 {
-    if (is_in_book(court, record->lsn))
-        check_known(court, record);
+    (void)court;
+    if (is_in_book(record->lsn))
+        check_known(record);
 }
 
 static int ignore_segment(void *context, const struct twinlog_segment *segment)
@@ -209,26 +184,22 @@ static int ignore_segment(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-static uint64_t verify_all(struct court *court)
+static uint64_t verify_all(void)
 {
-    uint64_t records = 0, files = 0;
-    int result = twinlog_verify(court->dir, NULL, &records);
+    const uint64_t records = verify(place.log);
+    uint64_t files = 0;
+    const int result = twinlog_segments(place.log, ignore_segment, &files);
 
-    if (result == -ENOENT && !court->book->exists)
-        return 0;
-    if (result < 0)
-        violation("verify: %s", twinlog_strerror(result));
-    result = twinlog_segments(court->dir, ignore_segment, &files);
-    if (result < 0 || files == 0)
+    if ((result != -ENOENT || book->exists) && (result < 0 || files == 0))
         violation("the segments cannot be listed: %s", twinlog_strerror(result));
     return records;
 }
 
-static struct range inspect(struct court *court, struct twinlog_inspection *ret_inspection)
+static struct range inspect(struct twinlog_inspection *ret_inspection)
 {
-    const int result = twinlog_inspect(court->dir, ret_inspection);
+    const int result = twinlog_inspect(place.log, ret_inspection);
 
-    if (result == -ENOENT && !court->book->exists)
+    if (result == -ENOENT && !book->exists)
         return (struct range){ 0 };
     if (result < 0 || ret_inspection->report.error != 0)
         violation("inspect: %s; %s", twinlog_strerror(result), ret_inspection->report.text);
@@ -257,7 +228,7 @@ static void take_in_holes(struct court *court, struct range *range, struct range
         *range = (struct range){ .first = all.first, .last = all.first - 1 };
     pass_holes(court, all.first, range->first);
     pass_holes(court, range->last + 1, all.last + 1);
-    range->first = min(range->first, all.first);
+    range->first = min_u64(range->first, all.first);
     range->last = range->last > all.last ? range->last : all.last;
 }
 
@@ -266,11 +237,11 @@ static void take_in_holes(struct court *court, struct range *range, struct range
 static struct range look_from_outside(struct court *court)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    const struct range inspected = inspect(court, &inspection);
+    const struct range inspected = inspect(&inspection);
     struct range read = read_all(court, NULL, only_known);
 
     take_in_holes(court, &read, inspected);
-    const uint64_t verified = verify_all(court);
+    const uint64_t verified = verify_all();
 
     if (!goes_on(read, inspected) || verified + court->holes < records_in(read))
         violation("O5: inspect found records %" PRIu64 " to %" PRIu64 ", a reader after it %" PRIu64
@@ -286,7 +257,7 @@ static void check_end(const struct court *court, uint64_t stamped, const char *w
 {
     const uint64_t lsn = stamp_lsn(stamped);
 
-    if (lsn > court->last && lsn <= world_keeps(&court->shared->world, stamp_since(stamped)))
+    if (lsn > court->last && lsn <= world_keeps(stamp_since(stamped)))
         violation("O1: LSN %" PRIu64 " was %s, but the log ends at %" PRIu64, lsn, what, court->last);
 }
 
@@ -298,7 +269,7 @@ static void add_candidate(struct court *court, uint64_t lsn, const struct candid
         if (court->candidates[i - 1].is_certain)
             violation("O3: LSN %" PRIu64 " was given to writer %" PRIu32 " and to writer %" PRIu32, lsn,
                       court->candidates[i - 1].writer, candidate->writer);
-    if (candidate->is_certain && is_in_book(court, lsn))
+    if (candidate->is_certain && is_in_book(lsn))
         violation("O3: LSN %" PRIu64 " was given to writer %" PRIu32 ", but it was there before", lsn,
                   candidate->writer);
     court->candidates[court->count] = *candidate;
@@ -309,15 +280,14 @@ static void add_candidate(struct court *court, uint64_t lsn, const struct candid
 static void take_note(struct court *court, const struct candidate *taken, const struct record_note *note,
                       bool is_acked)
 {
-    const struct world *world = &court->shared->world;
-    const bool may_be_cut = note->lsn > world_keeps(world, note->since);
-    const bool is_cut = note->lsn > world_keeps(world, note->until);
+    const bool may_be_cut = note->lsn > world_keeps(note->since);
+    const bool is_cut = note->lsn > world_keeps(note->until);
     struct candidate candidate = *taken;
 
     candidate.is_certain = is_acked && !may_be_cut;
-    court->verdict.cut += is_acked && is_cut;
-    court->verdict.trimmed += candidate.is_certain && note->lsn < court->first;
-    court->verdict.acked += candidate.is_certain && note->lsn >= court->first;
+    lives.cut += is_acked && is_cut;
+    lives.trimmed += candidate.is_certain && note->lsn < court->first;
+    court->acked += candidate.is_certain && note->lsn >= court->first;
     if (candidate.is_certain && note->lsn > court->last)
         violation("O1: record %" PRIu64 " of writer %" PRIu32 " was acknowledged as LSN %" PRIu64
                   ", but the log ends at %" PRIu64,
@@ -328,7 +298,7 @@ static void take_note(struct court *court, const struct candidate *taken, const 
 
 static void take_notes(struct court *court, unsigned index, uint32_t writer)
 {
-    const struct life *life = &court->shared->incarnations[index];
+    const struct life *life = &shared->incarnations[index];
     const struct notes *notes = &life->notes[writer];
     const uint64_t accepted = atomic_load(&notes->accepted), acked = atomic_load(&notes->acked);
     const struct record_note *before = NULL;
@@ -351,8 +321,8 @@ static uint64_t count_notes(const struct court *court)
     uint64_t count = 0;
 
     for (unsigned i = 0; i < court->incarnations; i++)
-        for (uint32_t writer = 0; writer < court->shared->incarnations[i].writers; writer++)
-            count += atomic_load(&court->shared->incarnations[i].notes[writer].accepted);
+        for (uint32_t writer = 0; writer < shared->incarnations[i].writers; writer++)
+            count += atomic_load(&shared->incarnations[i].notes[writer].accepted);
     return count;
 }
 
@@ -375,21 +345,17 @@ static bool has_label(const struct life *life, uint32_t writer, uint64_t sequenc
 static bool is_record(const struct twinlog_record *record, const struct life *life, uint32_t writer,
                       uint64_t sequence)
 {
-    static unsigned char expected[PAYLOAD_MAX_BYTES];
     const struct payload payload = payload_of(life, writer, sequence);
     const uint16_t tag = life->notes[writer].record[sequence].is_tagged ? payload_tag(&payload) : 0;
 
-    if (record->size != payload_size(&payload) || record->tag != tag || record->type != (uint8_t)tag)
-        return false;
-    payload_fill(&payload, expected);
-    return record->size == 0 || memcmp(record->data, expected, record->size) == 0;
+    return record->tag == tag && record->type == (uint8_t)tag && payload_matches(&payload, record);
 }
 
 /* Of the writer's records that were not noted: it had one call in progress at most, with one batch. */
 static bool take_unnoted(struct court *court, unsigned index, uint32_t writer,
                          const struct twinlog_record *record)
 {
-    const struct life *life = &court->shared->incarnations[index];
+    const struct life *life = &shared->incarnations[index];
     const uint64_t accepted = atomic_load(&life->notes[writer].accepted);
     const uint64_t begun = atomic_load(&life->notes[writer].begun);
 
@@ -408,7 +374,7 @@ static bool take_unnoted(struct court *court, unsigned index, uint32_t writer,
 static bool was_in_flight(struct court *court, const struct twinlog_record *record)
 {
     for (unsigned i = 0; i < court->incarnations; i++)
-        for (uint32_t writer = 0; writer < court->shared->incarnations[i].writers; writer++)
+        for (uint32_t writer = 0; writer < shared->incarnations[i].writers; writer++)
             if (take_unnoted(court, i, writer, record))
                 return true;
     return false;
@@ -417,7 +383,7 @@ static bool was_in_flight(struct court *court, const struct twinlog_record *reco
 /* Those that are like no others are there, or none is; but for what was trimmed. */
 static void check_unnoted_batch(const struct court *court, unsigned index, uint32_t writer)
 {
-    const struct life *life = &court->shared->incarnations[index];
+    const struct life *life = &shared->incarnations[index];
     const struct notes *notes = &life->notes[writer];
     const uint64_t accepted = atomic_load(&notes->accepted), begun = atomic_load(&notes->begun);
     uint32_t labelled = 0;
@@ -428,7 +394,7 @@ static void check_unnoted_batch(const struct court *court, unsigned index, uint3
             labelled |= 1u << i;
     labelled = court->unnoted[index][writer].is_taken & labelled ? labelled : 0;
     if ((court->unnoted[index][writer].is_taken & labelled) != labelled &&
-        world_keeps(&court->shared->world, notes->record[accepted].since) == NOTHING)
+        world_keeps(notes->record[accepted].since) == NOTHING)
         violation("O4: of a batch of writer %" PRIu32 ", from its record %" PRIu64
                   " on, only a part is there: %#" PRIx32 " of %#" PRIx32,
                   writer, accepted, court->unnoted[index][writer].is_taken, labelled);
@@ -437,7 +403,7 @@ static void check_unnoted_batch(const struct court *court, unsigned index, uint3
 static void check_unnoted_batches(const struct court *court)
 {
     for (unsigned i = 0; i < court->incarnations; i++)
-        for (uint32_t writer = 0; writer < court->shared->incarnations[i].writers; writer++)
+        for (uint32_t writer = 0; writer < shared->incarnations[i].writers; writer++)
             check_unnoted_batch(court, i, writer);
 }
 
@@ -452,34 +418,23 @@ static bool was_noted(const struct court *court, const struct twinlog_record *re
         is_found = is_found || is_it;
         is_other = is_other || (candidate->is_certain && !is_it);
     }
-    if (is_other) {
-        char text[128];
-
-        payload_describe(record->data, record->size, text, sizeof(text));
-        violation("O1, O4: record %" PRIu64 " was acknowledged, but it is another one; it has %s",
-                  record->lsn, text);
-    }
+    if (is_other)
+        complain_of_record(record, "was acknowledged, but it is another one (O1, O4)");
     return is_found;
 }
 
 static void check_record(struct court *court, const struct twinlog_record *record)
 {
-    char text[128];
-
     if (record->lsn < court->first || record->lsn > court->last)
         violation("O2: a reader returned record %" PRIu64 " of a log from %" PRIu64 " to %" PRIu64,
                   record->lsn, court->first, court->last);
-    if (is_in_book(court, record->lsn)) {
-        check_known(court, record);
+    if (is_in_book(record->lsn)) {
+        check_known(record);
         return;
     }
-    if (!was_noted(court, record) && !was_in_flight(court, record)) {
-        payload_describe(record->data, record->size, text, sizeof(text));
-        violation("O3, O4: nobody appended record %" PRIu64 ", or it was cut off; it has tag %" PRIu16
-                  " and %s",
-                  record->lsn, record->tag, text);
-    }
-    court->book->digest[record->lsn % WINDOW] = digest_of(record);
+    if (!was_noted(court, record) && !was_in_flight(court, record))
+        complain_of_record(record, "was appended by nobody, or was cut off (O3, O4)");
+    book->digest[record->lsn % WINDOW] = payload_digest(record);
 }
 
 static void check_range(struct court *court, struct range range)
@@ -497,23 +452,23 @@ static void check_range(struct court *court, struct range range)
 static void check_notes(struct court *court)
 {
     for (unsigned i = 0; i < court->incarnations; i++) {
-        const struct life *life = &court->shared->incarnations[i];
+        const struct life *life = &shared->incarnations[i];
 
         if (atomic_load(&life->is_open))
             check_end(court, atomic_load(&life->opened_last), "there when a writer opened it");
         for (uint32_t writer = 0; writer < life->writers; writer++)
             take_notes(court, i, writer);
     }
-    if (court->book->exists)
-        check_end(court, stamp(court->book->last, court->book->since), "there before");
+    if (book->exists)
+        check_end(court, stamp(book->last, book->since), "there before");
 }
 
 static void check_lives(struct court *court)
 {
-    const uint64_t end = book_end(court);
+    const uint64_t end = book_end();
     uint64_t old;
 
-    court->first = atomic_load(&court->shared->world.head_least);
+    court->first = atomic_load(&world->head_least);
     court->last = twinlog_last_lsn(court->log);
     if (court->last + 1 - court->first >= WINDOW)
         violation("the log has %" PRIu64 " records, too many for this test", court->last + 1 - court->first);
@@ -530,17 +485,18 @@ static void check_lives(struct court *court)
     free(court->candidates);
     free(court->by_lsn);
     court->by_lsn = NULL;
-    old = court->book->exists && end >= court->first ? end + 1 - court->first : 0;
-    court->verdict.unacked = court->last + 1 - court->first - old - court->verdict.acked;
+    old = book->exists && end >= court->first ? end + 1 - court->first : 0;
+    lives.acked += court->acked;
+    lives.unacked += court->last + 1 - court->first - old - court->acked;
 }
 
-static void write_book(struct court *court, uint64_t first, uint64_t last)
+static void write_book(const struct court *court)
 {
-    *court->book = (struct book){ .digest = court->book->digest,
-                                  .first = first,
-                                  .last = last,
-                                  .since = atomic_load(&court->shared->world.truncations_done),
-                                  .exists = true };
+    *book = (struct book){ .digest = book->digest,
+                           .first = court->first,
+                           .last = court->last,
+                           .since = atomic_load(&world->truncations_done),
+                           .exists = true };
 }
 
 /* ---- opening, appending, closing --------------------------------------------------------------- */
@@ -549,28 +505,27 @@ static void open_log(struct court *court, bool is_at_once)
 {
     struct twinlog_report report = { 0 };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    int result;
 
     choose_options(court->rng, false, &options);
     options.lock_timeout_ms = is_at_once ? AT_ONCE_WAIT_MS : 0;
     options.ret_report = &report;
     if (rng_one_in(court->rng, 2))
         options.io = TWINLOG_IO_FDATASYNC;
-    result = twinlog_open(court->dir, &options, &court->log);
-    if (result < 0)
-        violation("the log cannot be opened: %s; %s", twinlog_strerror(result), report.text);
-    court->verdict.finding = report.finding;
+    court->log = open_or_fail(place.log, &options, "the log");
+    lives.findings[report.finding]++;
 }
 
 /* The judge's own records, the last of them only accepted: closing makes them durable. */
 static void append_some(struct court *court)
 {
-    unsigned char record[4096];
+    unsigned char record[JUDGES_MAX_BYTES];
     const uint64_t count = rng_below(court->rng, 20), enqueued = rng_below(court->rng, count + 1);
 
     court->judges_first = court->last + 1;
     for (uint64_t i = 0; i < count; i++) {
-        const struct payload payload = { .life = NAME_OF_JUDGE, .sequence = i, .max_bytes = sizeof(record) };
+        const struct payload payload = { .life = NAME_OF_JUDGE,
+                                         .sequence = i,
+                                         .max_bytes = JUDGES_MAX_BYTES };
         uint64_t lsn;
         int result;
 
@@ -585,30 +540,26 @@ static void append_some(struct court *court)
 
 static void expect_own(struct court *court, const struct twinlog_record *record)
 {
-    static unsigned char expected[4096];
-    const struct payload payload = { .life = NAME_OF_JUDGE,
-                                     .sequence = record->lsn - court->judges_first,
-                                     .max_bytes = sizeof(expected) };
-
     if (record->lsn < court->judges_first) {
-        check_known(court, record);
+        check_known(record);
         return;
     }
-    payload_fill(&payload, expected);
-    if (record->size != payload_size(&payload) ||
-        (record->size > 0 && memcmp(record->data, expected, record->size) != 0))
-        violation("O6: record %" PRIu64 ", appended after recovery, is not what was appended", record->lsn);
-    court->book->digest[record->lsn % WINDOW] = digest_of(record);
+    const struct payload payload = { .life = NAME_OF_JUDGE,
+                                     .sequence = record->lsn - court->judges_first,
+                                     .max_bytes = JUDGES_MAX_BYTES };
+    if (!payload_matches(&payload, record))
+        complain_of_record(record, "appended after recovery, is not what was appended (O6)");
+    book->digest[record->lsn % WINDOW] = payload_digest(record);
 }
 
 static void go_back(struct court *court)
 {
     struct twinlog_report report = { 0 };
-    struct twinlog_reader *reader = open_reader(court, NULL, &report);
-    const int result = twinlog_reader_seek_end(reader);
+    struct twinlog_reader *reader = open_reader(place.log, NULL, choose_flags(court), &report);
 
-    if (result < 0)
-        violation("a reader cannot go to the end: %s; %s", twinlog_strerror(result), report.text);
+    if (!reader)
+        violation("there is no log any more");
+    check_call(twinlog_reader_seek_end(reader), "going to the end");
     read_back(court, reader, court->first, court->last);
     twinlog_reader_close(reader);
 }
@@ -617,50 +568,43 @@ static void append_and_close(struct court *court)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct range range;
-    int result;
 
     append_some(court);
     court->last = twinlog_last_lsn(court->log);
-    result = twinlog_close(court->log);
-    if (result < 0)
-        violation("closing the log failed: %s", twinlog_strerror(result));
+    check_call(twinlog_close(court->log), "closing the log");
     check_range(court, read_all(court, NULL, expect_own));
     const uint64_t records = court->last + 1 - court->first - court->holes;
-    write_book(court, court->first, court->last);
+    write_book(court);
     go_back(court);
-    range = inspect(court, &inspection);
-    if (records_in(range) != court->last + 1 - court->first || verify_all(court) != records)
+    range = inspect(&inspection);
+    if (records_in(range) != court->last + 1 - court->first || verify_all() != records)
         violation("O5: the log was closed with records %" PRIu64 " to %" PRIu64
                   ", inspect or verify find other ones",
                   court->first, court->last);
     if (inspection.report.finding != TWINLOG_FOUND_CLEAN_CLOSE)
         violation("the log was closed, but inspect says: %s", inspection.report.text);
-    court->verdict.file_bytes = inspection.file_bytes;
+    lives.file_bytes = inspection.file_bytes;
 }
 
-struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned incarnations,
-                     bool is_at_once, struct rng *rng)
+void judge(unsigned incarnations, bool is_at_once, struct rng *rng)
 {
-    struct court court = {
-        .dir = dir, .book = book, .shared = shared, .incarnations = incarnations, .rng = rng
-    };
+    struct court court = { .incarnations = incarnations, .rng = rng };
     struct range seen = { 0 };
     const bool has_looked = !is_at_once && rng_one_in(rng, 2);
 
     if (has_looked)
         seen = look_from_outside(&court);
     open_log(&court, is_at_once);
-    world_settle(&shared->world, court.log, false);
-    check_consumer(&shared->world, &shared->consumer, court.log);
+    world_settle(court.log, false);
+    check_consumer(court.log);
     if (has_looked &&
         !goes_on((struct range){ twinlog_first_lsn(court.log), twinlog_last_lsn(court.log) }, seen))
         violation("O5: records %" PRIu64 " to %" PRIu64
                   " were seen before the log was opened, now it has %" PRIu64 " to %" PRIu64,
                   seen.first, seen.last, twinlog_first_lsn(court.log), twinlog_last_lsn(court.log));
     check_lives(&court);
-    write_book(&court, court.first, court.last);
+    write_book(&court);
     append_and_close(&court);
-    return court.verdict;
 }
 
 void forget_sightings(struct sightings *sightings)
@@ -671,21 +615,39 @@ void forget_sightings(struct sightings *sightings)
     atomic_store(&sightings->max_lsn, 0);
 }
 
-void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
-                     const char *name)
+void note_sighting(struct sightings *sightings, const struct twinlog_record *record, uint32_t since,
+                   const char *name)
+{
+    struct sighting *seen = &sightings->seen[record->lsn % WINDOW];
+    const uint64_t before = atomic_load(&seen->digest), stamped = atomic_load(&seen->stamp),
+                   digest = payload_digest(record);
+
+    if (before != 0 && before != digest && stamp_lsn(stamped) == record->lsn &&
+        record->lsn <= world_keeps(stamp_since(stamped)))
+        violation("O8: %s was given another record %" PRIu64 " than before, when %" PRIu32
+                  " cuts were done; now it is %" PRIu32 ", before the call %" PRIu32,
+                  name, record->lsn, stamp_since(stamped), atomic_load(&world->truncations_done), since);
+    atomic_store(&seen->digest, 0);
+    atomic_store(&seen->stamp, stamp(record->lsn, since));
+    atomic_store(&seen->digest, digest);
+    raise_to(&sightings->max_lsn, record->lsn);
+}
+
+void check_sightings(const struct sightings *sightings, const struct book *known, const char *name)
 {
     const uint64_t most = atomic_load(&sightings->max_lsn);
 
-    for (uint64_t lsn = book->first; lsn <= most; lsn++) {
-        const uint64_t digest = atomic_load(&sightings->seen[lsn % WINDOW].digest);
-        const uint64_t stamped = atomic_load(&sightings->seen[lsn % WINDOW].stamp);
+    for (uint64_t lsn = known->first; lsn <= most; lsn++) {
+        const struct sighting *seen = &sightings->seen[lsn % WINDOW];
+        const uint64_t digest = atomic_load(&seen->digest), stamped = atomic_load(&seen->stamp);
 
-        if (digest == 0 || stamp_lsn(stamped) != lsn || lsn > world_keeps(world, stamp_since(stamped)) ||
-            atomic_load(&sightings->seen[lsn % WINDOW].digest) != digest)
+        if (digest == 0 || stamp_lsn(stamped) != lsn || lsn > world_keeps(stamp_since(stamped)) ||
+            atomic_load(&seen->digest) != digest)
             continue;
-        if (lsn > book->last)
-            violation("O8: %s was given record %" PRIu64 ", the log ends at %" PRIu64, name, lsn, book->last);
-        if (digest != book->digest[lsn % WINDOW])
+        if (lsn > known->last)
+            violation("O8: %s was given record %" PRIu64 ", the log ends at %" PRIu64, name, lsn,
+                      known->last);
+        if (digest != known->digest[lsn % WINDOW])
             violation("O8: %s was given another record %" PRIu64, name, lsn);
     }
 }

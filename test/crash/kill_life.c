@@ -57,8 +57,8 @@ void begin_lives(void (*forget)(void))
 void forget_lives(void)
 {
     lives.book = (struct book){ .digest = lives.book.digest, .first = 1 };
-    world_clear(&lives.shared->world);
-    forget_sightings(&lives.shared->attached);
+    world_clear();
+    forget_sightings(&shared->attached.sightings);
 }
 
 /* ---- a life ------------------------------------------------------------------------------------ */
@@ -102,25 +102,9 @@ void choose_options(struct rng *rng, bool may_retain, struct twinlog_options *op
 
 static void clear(struct life *life)
 {
-    atomic_store(&life->is_open, false);
-    atomic_store(&life->is_finished, false);
-    atomic_store(&life->must_stop, false);
-    atomic_store(&life->may_not_change, false);
-    atomic_store(&life->is_changing, false);
-    atomic_store(&life->error, 0);
-    atomic_store(&life->trims, 0);
-    atomic_store(&life->cuts, 0);
-    atomic_store(&life->resets, 0);
-    atomic_store(&life->names, 0);
-    atomic_store(&life->rolls, 0);
-    atomic_store(&life->recycled, 0);
-    life->report = (struct twinlog_report){ 0 };
-    for (uint32_t i = 0; i < MAX_WRITERS; i++) {
-        atomic_store(&life->notes[i].begun, 0);
-        atomic_store(&life->notes[i].accepted, 0);
-        atomic_store(&life->notes[i].acked, 0);
-        atomic_store(&life->notes[i].durable, 0);
-    }
+    memset(life, 0, offsetof(struct life, notes));
+    for (uint32_t i = 0; i < MAX_WRITERS; i++)
+        memset(&life->notes[i], 0, offsetof(struct notes, record));
 }
 
 static void choose_path(struct life *life, struct rng *rng)
@@ -141,9 +125,9 @@ static void choose_path(struct life *life, struct rng *rng)
 void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng *rng)
 {
     static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
-    struct world *world = &lives.shared->world;
-    const bool may_retain = !is_at_once && !world_may_be_cut(world) && rng_one_in(rng, 3);
+    const bool may_retain = !is_at_once && !world_may_be_cut() && rng_one_in(rng, 3);
 
+    clear(life);
     life->name = rng_mix(place.seed) ^ number;
     life->options = (struct twinlog_options)TWINLOG_OPTIONS_INIT;
     choose_options(rng, may_retain, &life->options);
@@ -157,9 +141,8 @@ void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng 
     life->is_alone = may_retain || rng_one_in(rng, 2);
     life->has_reader = rng_one_in(rng, 3);
     life->most_lsn = WINDOW / 8;
-    clear(life);
     if (may_retain)
-        world_expect_retention(world, life->options.keep_records);
+        world_expect_retention(life->options.keep_records);
 }
 
 void await_open(const struct life *life, pid_t pid)
@@ -183,28 +166,15 @@ void count_life(const struct life *life, int status)
     lives.killed += WIFSIGNALED(status);
     lives.closed += !WIFSIGNALED(status);
     lives.killed_opening += !atomic_load(&life->is_open);
-    lives.trims += atomic_load(&life->trims);
-    lives.cuts += atomic_load(&life->cuts);
-    lives.resets += atomic_load(&life->resets);
-    lives.names += atomic_load(&life->names);
     lives.rolls += atomic_load(&life->rolls);
     lives.recycled += atomic_load(&life->recycled);
 }
 
 /* ---- all of them ------------------------------------------------------------------------------- */
 
-bool count_cycle(const struct verdict *verdict)
+bool is_log_large(void)
 {
-    const bool is_large = verdict->file_bytes > LARGE_LOG_BYTES || lives.book.last > LARGE_LOG_RECORDS;
-
-    lives.acked += verdict->acked;
-    lives.unacked += verdict->unacked;
-    lives.cut += verdict->cut;
-    lives.trimmed += verdict->trimmed;
-    lives.findings[verdict->finding]++;
-    lives.logs += is_large;
-    place.cycle++;
-    return is_large;
+    return lives.file_bytes > LARGE_LOG_BYTES || lives.book.last > LARGE_LOG_RECORDS;
 }
 
 void summarise_lives(void)
@@ -219,7 +189,8 @@ void summarise_lives(void)
            lives.acked, lives.trimmed, lives.cut, lives.unacked);
     printf("  changes: %" PRIu64 " trims, %" PRIu64 " cuts, %" PRIu64 " resets, %" PRIu64
            " cursors and values; %" PRIu64 " segments begun, %" PRIu64 " of them recycled\n",
-           lives.trims, lives.cuts, lives.resets, lives.names, lives.rolls, lives.recycled);
+           atomic_load(&shared->trims), atomic_load(&shared->cuts), atomic_load(&shared->resets),
+           atomic_load(&shared->names), lives.rolls, lives.recycled);
     printf("  found: %" PRIu64 " new, %" PRIu64 " closed, %" PRIu64 " ended between two groups, %" PRIu64
            " torn\n",
            lives.findings[TWINLOG_FOUND_NEW_LOG], lives.findings[TWINLOG_FOUND_CLEAN_CLOSE],

@@ -18,9 +18,10 @@
 #include <unistd.h>
 
 struct place place;
+struct shared *shared;
+struct world *world;
 
 static bool is_child;
-static struct shared *complaints;
 
 /* ---- the end by a signal ------------------------------------------------------------------------- */
 
@@ -57,6 +58,8 @@ void make_place(const char *parent)
     const char *where = parent ? parent : getenv("TMPDIR");
 
     take_signals();
+    shared = map_shared(sizeof(*shared));
+    world = &shared->world;
     place.has_terminal = isatty(STDERR_FILENO);
     snprintf(place.directory, sizeof(place.directory), "%s/twinlog-%s-XXXXXX", where ? where : "/tmp",
              place.program);
@@ -109,8 +112,8 @@ static _Noreturn void end(int status)
 
 static _Noreturn void complain(const char *words)
 {
-    snprintf(complaints->complaint, sizeof(complaints->complaint), "%s", words);
-    atomic_store(&complaints->has_complaint, true);
+    snprintf(shared->complaint, sizeof(shared->complaint), "%s", words);
+    atomic_store(&shared->has_complaint, true);
     _exit(EXIT_FAILURE);
 }
 
@@ -132,7 +135,7 @@ static _Noreturn void report_violation(const char *words)
 
 _Noreturn void violation(const char *format, ...)
 {
-    char words[sizeof(complaints->complaint)];
+    char words[sizeof(shared->complaint)];
     va_list arguments;
 
     va_start(arguments, format);
@@ -169,12 +172,11 @@ void pause_a_moment(void)
 
 /* ---- processes --------------------------------------------------------------------------------- */
 
-pid_t fork_child(struct shared *shared, void (*run)(void *context), void *context)
+pid_t fork_child(void (*run)(void *context), void *context)
 {
     const pid_t parent = getpid();
     pid_t pid;
 
-    complaints = shared;
     pid = fork();
     if (pid < 0)
         give_up("fork");
@@ -201,10 +203,25 @@ bool await(pid_t pid, int64_t ns)
     return result > 0;
 }
 
+bool is_too_long(int64_t start, uint64_t ms)
+{
+    check_complaints();
+    pause_a_moment();
+    return now_ns() - start > (int64_t)ms * 1000000;
+}
+
 void check_complaints(void)
 {
-    if (atomic_load(&complaints->has_complaint))
-        violation("%s", complaints->complaint);
+    if (atomic_load(&shared->has_complaint))
+        violation("%s", shared->complaint);
+}
+
+void raise_to(_Atomic uint64_t *value, uint64_t to)
+{
+    uint64_t before = atomic_load(value);
+
+    while (before < to && !atomic_compare_exchange_strong(value, &before, to))
+        ;
 }
 
 void check_call(int result, const char *call)

@@ -63,36 +63,10 @@ static void make_bundle(const struct writer *writer, uint32_t most, struct bundl
     }
 }
 
-/* Before the call: these may be there from now on. */
-static void note_begun(struct writer *writer, uint32_t count)
-{
-    const uint64_t first = writer->next.sequence;
-
-    for (uint32_t i = 0; i < count; i++) {
-        writer->notes->record[first + i].since = atomic_load(&writer->shared->world.truncations_done);
-        writer->notes->record[first + i].is_tagged = true;
-    }
-    atomic_store_explicit(&writer->notes->begun, first + count, memory_order_release);
-}
-
-static void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count)
-{
-    const uint32_t until = atomic_load(&writer->shared->world.truncations_started);
-
-    for (uint32_t i = 0; i < count; i++) {
-        struct record_note *note = &writer->notes->record[writer->next.sequence + i];
-
-        note->lsn = lsn + i;
-        note->until = until;
-    }
-    writer->next.sequence += count;
-    atomic_store_explicit(&writer->notes->accepted, writer->next.sequence, memory_order_release);
-}
-
 /* Not to be trimmed before it is durable. */
 static void note_written(struct writer *writer, uint32_t level, uint64_t end)
 {
-    if (level == TWINLOG_LEVEL_DURABLE || !writer->shared->ends_machine)
+    if (level == TWINLOG_LEVEL_DURABLE || !shared->ends_machine)
         atomic_store_explicit(&writer->notes->acked, end, memory_order_release);
 }
 
@@ -122,7 +96,7 @@ static int append_batch(struct writer *writer)
     int result;
 
     make_bundle(writer, 1 + (uint32_t)rng_below(&writer->rng, MAX_BATCH), &bundle);
-    note_begun(writer, bundle.count);
+    note_begun(writer, bundle.count, true);
     result = twinlog_append_batch(writer->log, bundle.entry, bundle.count, &terms, &lsn);
     free(bundle.bytes);
     if (result < 0 && !may_end(&terms, result))
@@ -174,7 +148,7 @@ static int submit(struct writer *writer, struct submitted *submitted, uint32_t l
     submitted->level = level;
     submitted->end = writer->next.sequence + bundle.count;
     submitted->request = (struct twinlog_request){ .queue = queue, .context = submitted };
-    note_begun(writer, bundle.count);
+    note_begun(writer, bundle.count, true);
     result = twinlog_submit(writer->log, bundle.entry, bundle.count, &terms, &submitted->request);
     free(bundle.bytes);
     if (result == 0)

@@ -20,25 +20,20 @@
 #define WAIT_MS 100
 
 struct reading {
-    struct shared *shared;
-    struct witness *witness; /* NULL inside a writer */
-    struct sightings *sightings;
-    const _Atomic bool *must_stop;
+    struct witness *witness;
+    struct twinlog *log; /* in which it is inside a writer; NULL: it is beside */
     struct twinlog_reader *reader;
-    struct rng rng;
-    enum habit habit;
     int epoll;
     uint64_t next_lsn;             /* 0 = whatever comes */
     uint64_t most_passed;          /* highest LSN returned since the last seek, 0 = none */
     uint32_t sought_at, passed_at; /* cuts: done before the seek, started after that record was returned */
-    uint64_t final_lsn;            /* where it ended, 0 = there was nothing */
     bool is_done;                  /* read to the end after it was told to stop */
     struct twinlog_report report;
 };
 
 static const char *name_of(const struct reading *reading)
 {
-    return reading->witness ? "the reader beside the writer" : "the reader inside the writer";
+    return reading->log ? "the reader inside the writer" : "the reader beside the writer";
 }
 
 /* ---- where it is ------------------------------------------------------------------------------- */
@@ -65,22 +60,23 @@ static int find_range(struct reading *reading, uint64_t *ret_first, uint64_t *re
 
 static int seek_first(struct reading *reading)
 {
-    note_place(reading, 0, atomic_load(&reading->shared->world.truncations_done));
+    note_place(reading, 0, atomic_load(&world->truncations_done));
     return twinlog_reader_seek_first(reading->reader);
 }
 
 /* Mostly near the end, where it is written. */
 static int seek_somewhere(struct reading *reading)
 {
-    const uint32_t since = atomic_load(&reading->shared->world.truncations_done);
+    const uint32_t since = atomic_load(&world->truncations_done);
     uint64_t first, last, back;
 
     find_range(reading, &first, &last);
-    if (first == 0 || rng_one_in(&reading->rng, 16))
+    if (first == 0 || rng_one_in(&reading->witness->rng, 16))
         return seek_first(reading);
-    back = rng_below(&reading->rng, (rng_one_in(&reading->rng, 8) ? last - first : (last - first) / 32) + 1);
+    back = rng_below(&reading->witness->rng,
+                     (rng_one_in(&reading->witness->rng, 8) ? last - first : (last - first) / 32) + 1);
     note_place(reading, last + 1 - back, since);
-    if (back == 0 && !reading->is_done && rng_one_in(&reading->rng, 2)) {
+    if (back == 0 && !reading->is_done && rng_one_in(&reading->witness->rng, 2)) {
         note_place(reading, 0, since);
         return twinlog_reader_seek_end(reading->reader);
     }
@@ -89,30 +85,10 @@ static int seek_somewhere(struct reading *reading)
 
 /* ---- what it was given ------------------------------------------------------------------------- */
 
-static void note(struct reading *reading, uint64_t lsn, uint32_t since, uint64_t digest)
-{
-    struct sightings *sightings = reading->sightings;
-    const uint64_t before = atomic_load(&sightings->seen[lsn % WINDOW].digest);
-    const uint64_t stamped = atomic_load(&sightings->seen[lsn % WINDOW].stamp);
-
-    if (before != 0 && before != digest && stamp_lsn(stamped) == lsn &&
-        lsn <= world_keeps(&reading->shared->world, stamp_since(stamped)))
-        violation("O8: %s was given another record %" PRIu64 " than before, when %" PRIu32
-                  " cuts were done; now it is %" PRIu32 ", before the call %" PRIu32
-                  "; it has passed %" PRIu64,
-                  name_of(reading), lsn, stamp_since(stamped),
-                  atomic_load(&reading->shared->world.truncations_done), since, reading->most_passed);
-    atomic_store(&sightings->seen[lsn % WINDOW].digest, 0);
-    atomic_store(&sightings->seen[lsn % WINDOW].stamp, stamp(lsn, since));
-    atomic_store(&sightings->seen[lsn % WINDOW].digest, digest);
-    if (lsn > atomic_load(&sightings->max_lsn))
-        atomic_store(&sightings->max_lsn, lsn);
-}
-
 static void check_told_of_cuts(const struct reading *reading, uint64_t lsn, uint32_t since)
 {
     if (reading->most_passed > 0 && lsn > reading->most_passed &&
-        world_gives_again(&reading->shared->world, reading->passed_at, since) <= reading->most_passed)
+        world_gives_again(reading->passed_at, since) <= reading->most_passed)
         violation("%s was not told of a cut: it had passed LSN %" PRIu64 ", which was cut off, and was given "
                   "LSN %" PRIu64,
                   name_of(reading), reading->most_passed, lsn);
@@ -121,10 +97,9 @@ static void check_told_of_cuts(const struct reading *reading, uint64_t lsn, uint
 /* The end may come down to where it stands: what is in front of it then is the last record. */
 static bool is_end_cut(const struct reading *reading, uint64_t lsn, uint64_t expected)
 {
-    const struct world *world = &reading->shared->world;
 
     return reading->most_passed == 0 && lsn < expected &&
-           world_gave_again(world, reading->sought_at, atomic_load(&world->truncations_started)) <= expected;
+           world_gave_again(reading->sought_at, atomic_load(&world->truncations_started)) <= expected;
 }
 
 /* `since`: cuts that were done before it was asked for. */
@@ -136,14 +111,15 @@ static void note_record(struct reading *reading, const struct twinlog_record *re
         violation("%s was given LSN %" PRIu64 " in the place of %" PRIu64, name_of(reading), record->lsn,
                   expected);
     check_told_of_cuts(reading, record->lsn, since);
-    note(reading, record->lsn, since, payload_digest(record->data, record->size, record->time_ns));
-    if (place.lie == LIE_READER && rng_one_in(&reading->rng, 64))
-        note(reading, record->lsn + 1, since, 1);
+    note_sighting(&reading->witness->sightings, record, since, name_of(reading));
+    if (place.lie == LIE_READER && rng_one_in(&reading->witness->rng, 64))
+        note_sighting(&reading->witness->sightings, &(struct twinlog_record){ .lsn = record->lsn + 1 }, since,
+                      name_of(reading));
     if (record->lsn > reading->most_passed) {
         reading->most_passed = record->lsn;
-        reading->passed_at = atomic_load(&reading->shared->world.truncations_started);
+        reading->passed_at = atomic_load(&world->truncations_started);
     }
-    atomic_fetch_add(&reading->sightings->records, 1);
+    atomic_fetch_add(&reading->witness->sightings.records, 1);
 }
 
 /* ---- what it was told -------------------------------------------------------------------------- */
@@ -153,7 +129,6 @@ static void note_record(struct reading *reading, const struct twinlog_record *re
 static _Noreturn void complain_of_failure(const struct reading *reading, uint64_t lsn, int error)
 {
     const struct twinlog_report report = reading->report; /* the next call may write another one there */
-    const struct world *world = &reading->shared->world;
     struct twinlog_inspection now = TWINLOG_INSPECTION_INIT;
     uint64_t first = 0, last = 0;
     const int inspected = twinlog_inspect(place.log, &now);
@@ -171,21 +146,20 @@ static _Noreturn void complain_of_failure(const struct reading *reading, uint64_
               atomic_load(&world->truncations_started), atomic_load(&world->truncations_done));
 }
 
-static bool may_be_trimmed(const struct world *world, uint64_t lsn)
+static bool may_be_trimmed(uint64_t lsn)
 {
     return atomic_load(&world->head_most) >= UNKNOWN || lsn < atomic_load(&world->head_highest);
 }
 
 static void check_reason(const struct reading *reading, uint64_t lsn, int result)
 {
-    const struct world *world = &reading->shared->world;
 
-    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !may_be_trimmed(world, lsn))
+    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !may_be_trimmed(lsn))
         violation("%s was told that LSN %" PRIu64 " was removed, but the log begins before it; %s",
                   name_of(reading), lsn, reading->report.text);
     if (result == TWINLOG_ETRUNCATED &&
         (reading->most_passed == 0 ||
-         world_gave_again(world, reading->sought_at, atomic_load(&world->truncations_started)) >
+         world_gave_again(reading->sought_at, atomic_load(&world->truncations_started)) >
              reading->most_passed))
         violation("%s was told of a cut before LSN %" PRIu64 ", and there was none; %s", name_of(reading),
                   reading->most_passed, reading->report.text);
@@ -205,7 +179,6 @@ static int find_another_place(struct reading *reading, move_function *move, uint
     if (again != error)
         violation("%s failed with \"%s\", and then with \"%s\"", name_of(reading), twinlog_strerror(error),
                   again < 0 ? twinlog_strerror(again) : "nothing");
-    atomic_fetch_add(error == TWINLOG_ETRUNCATED ? &reading->sightings->cuts : &reading->sightings->trims, 1);
     return seek_somewhere(reading);
 }
 
@@ -215,7 +188,7 @@ static int find_another_place(struct reading *reading, move_function *move, uint
 static int step(struct reading *reading, bool is_back)
 {
     move_function *move = is_back ? twinlog_reader_previous : twinlog_reader_next;
-    const uint32_t since = atomic_load(&reading->shared->world.truncations_done);
+    const uint32_t since = atomic_load(&world->truncations_done);
     const uint64_t expected = reading->next_lsn - is_back;
     struct twinlog_record record;
     int result = move(reading->reader, &record);
@@ -244,7 +217,7 @@ static int read_back(struct reading *reading)
 {
     int result = 1;
 
-    for (uint64_t left = 1 + rng_below(&reading->rng, 3000); result > 0 && left > 0; left--)
+    for (uint64_t left = 1 + rng_below(&reading->witness->rng, 3000); result > 0 && left > 0; left--)
         result = step(reading, true);
     return result;
 }
@@ -254,7 +227,7 @@ static int wait_for_more(struct reading *reading)
 {
     struct epoll_event event;
 
-    if (reading->habit == HABIT_FOLLOW)
+    if (reading->witness->habit == HABIT_FOLLOW)
         return twinlog_reader_wait(reading->reader, WAIT_MS);
     if (epoll_wait(reading->epoll, &event, 1, WAIT_MS) < 0 && errno != EINTR)
         return -errno;
@@ -278,7 +251,7 @@ static int make_round(struct reading *reading, uint64_t round)
 {
     int result = 0;
 
-    switch (reading->habit) {
+    switch (reading->witness->habit) {
     case HABIT_FOLLOW:
     case HABIT_FOLLOW_FD:
         result = read_rest(reading);
@@ -329,21 +302,22 @@ static int read_to_the_end(struct reading *reading)
     } while (result > 0);
     if (result == 0 && is_readable(reading, 0))
         violation("%s has nothing to read, but its descriptor says so", name_of(reading));
-    reading->final_lsn = first > 0 ? reading->next_lsn - 1 : 0;
+    reading->witness->final_lsn = first > 0 ? reading->next_lsn - 1 : 0;
     return result;
 }
 
 static int read_on(struct reading *reading)
 {
-    const uint64_t rounds = 1 + rng_below(&reading->rng, 100);
-    const bool is_following = reading->habit == HABIT_FOLLOW || reading->habit == HABIT_FOLLOW_FD;
-    int result = reading->habit == HABIT_FOLLOW_FD ? watch_fd(reading) : 0;
+    const uint64_t rounds = 1 + rng_below(&reading->witness->rng, 100);
+    const bool is_following =
+        reading->witness->habit == HABIT_FOLLOW || reading->witness->habit == HABIT_FOLLOW_FD;
+    int result = reading->witness->habit == HABIT_FOLLOW_FD ? watch_fd(reading) : 0;
 
     for (uint64_t i = 0; result >= 0 && !reading->is_done && (is_following || i < rounds); i++) {
-        reading->is_done = atomic_load(reading->must_stop);
+        reading->is_done = atomic_load(&reading->witness->must_stop);
         if (!reading->is_done)
             result = make_round(reading, i);
-        else if (reading->witness)
+        else if (!reading->log)
             result = read_to_the_end(reading);
         if (!is_following)
             pause_a_moment();
@@ -354,100 +328,48 @@ static int read_on(struct reading *reading)
     return result < 0 ? result : 0;
 }
 
-/* ---- beside the writers ------------------------------------------------------------------------ */
+/* ---- openings ---------------------------------------------------------------------------------- */
 
-static void choose_options_of_reader(struct reading *reading, struct twinlog_reader_options *options)
-{
-    options->ret_report = &reading->report;
-    options->flags = rng_one_in(&reading->rng, 2) ? TWINLOG_READER_MMAP : 0;
-}
-
-static int open_somewhere(struct reading *reading, const char *dir)
+static int watch(struct reading *reading)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    int result;
+    int result = 0;
 
-    choose_options_of_reader(reading, &options);
-    result = twinlog_reader_open(dir, &options, &reading->reader);
-    if (result < 0)
-        return result;
-    atomic_fetch_add(&reading->sightings->openings, 1);
-    result = seek_somewhere(reading);
-    if (result < 0) {
+    options.ret_report = &reading->report;
+    while (result == 0 && !reading->is_done) {
+        options.flags = rng_one_in(&reading->witness->rng, 2) ? TWINLOG_READER_MMAP : 0;
+        result = reading->log ? twinlog_reader_attach(reading->log, &options, &reading->reader)
+                              : twinlog_reader_open(place.log, &options, &reading->reader);
+        if (result == -ENOENT && !reading->log && !atomic_load(&reading->witness->must_stop)) { /* not yet */
+            pause_a_moment();
+            result = 0;
+            continue;
+        }
+        if (result == 0)
+            result = seek_somewhere(reading);
+        if (result == 0)
+            result = read_on(reading);
         twinlog_reader_close(reading->reader);
         reading->reader = NULL;
     }
     return result;
 }
 
-static int watch(const char *dir, struct reading *reading)
+void run_witness(void *witness)
 {
-    int result = 0;
+    struct reading reading = { .witness = witness, .epoll = -1 };
+    const int result = watch(&reading);
 
-    while (result == 0 && !reading->is_done) {
-        result = open_somewhere(reading, dir);
-        if (result == 0) {
-            result = read_on(reading);
-            twinlog_reader_close(reading->reader);
-            reading->reader = NULL;
-        } else if (result == -ENOENT && !atomic_load(reading->must_stop)) { /* not yet */
-            pause_a_moment();
-            result = 0;
-        }
-    }
-    return result;
-}
-
-struct call {
-    const char *dir;
-    struct shared *shared;
-    struct witness *witness;
-};
-
-static void run_witness(void *context)
-{
-    const struct call *call = context;
-    struct witness *witness = call->witness;
-    struct reading reading = { .shared = call->shared,
-                               .witness = witness,
-                               .sightings = &witness->sightings,
-                               .must_stop = &witness->must_stop,
-                               .rng = witness->rng,
-                               .habit = witness->habit,
-                               .epoll = -1 };
-    const int result = watch(call->dir, &reading);
-
-    witness->final_lsn = reading.final_lsn;
     if (result < 0)
         complain_of_failure(&reading, reading.next_lsn, result);
 }
 
-pid_t fork_witness(const char *dir, struct shared *shared, struct witness *witness)
+int read_attached(struct twinlog *log, struct rng rng)
 {
-    return fork_child(shared, run_witness, &(struct call){ dir, shared, witness });
-}
+    struct witness *witness = &shared->attached;
+    struct reading reading = { .witness = witness, .log = log, .epoll = -1 };
 
-/* ---- inside one -------------------------------------------------------------------------------- */
-
-int read_attached(struct twinlog *log, struct shared *shared, struct rng rng, const _Atomic bool *must_stop)
-{
-    struct reading reading = {
-        .shared = shared, .sightings = &shared->attached, .must_stop = must_stop, .rng = rng, .epoll = -1
-    };
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    int result = 0;
-
-    reading.habit = (enum habit)rng_below(&reading.rng, HABITS);
-    while (result == 0 && !reading.is_done) {
-        choose_options_of_reader(&reading, &options);
-        result = twinlog_reader_attach(log, &options, &reading.reader);
-        if (result == 0)
-            result = seek_somewhere(&reading);
-        if (result == 0)
-            result = read_on(&reading);
-        if (reading.reader)
-            twinlog_reader_close(reading.reader);
-        reading.reader = NULL;
-    }
-    return result;
+    witness->rng = rng;
+    witness->habit = (enum habit)rng_below(&witness->rng, HABITS);
+    return watch(&reading);
 }

@@ -13,17 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static uint64_t min(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-void world_clear(struct world *world)
+void world_clear(void)
 {
     memset(world, 0, sizeof(*world));
     atomic_store(&world->head_least, 1);
@@ -61,26 +51,26 @@ static void set_current(struct changing *changing, uint64_t value)
 
 /* ---- cuts -------------------------------------------------------------------------------------- */
 
-uint64_t world_keeps(const struct world *world, uint32_t since)
-{
-    const uint32_t end = atomic_load(&world->truncations_started);
-    uint64_t least = NOTHING;
-
-    for (uint32_t i = since; i < end; i++)
-        least = min(least, world->keep[i]);
-    return least;
-}
-
-uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t end)
+static uint64_t least_of(const uint64_t lsns[MAX_CUTS], uint32_t since, uint32_t end)
 {
     uint64_t least = NOTHING;
 
     for (uint32_t i = since; i < end; i++)
-        least = min(least, world->next[i]);
+        least = min_u64(least, lsns[i]);
     return least;
 }
 
-uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end)
+uint64_t world_keeps(uint32_t since)
+{
+    return least_of(world->keep, since, atomic_load(&world->truncations_started));
+}
+
+uint64_t world_gave_again(uint32_t since, uint32_t end)
+{
+    return least_of(world->next, since, end);
+}
+
+uint64_t world_gives_again(uint32_t since, uint32_t end)
 {
     const uint32_t begun = atomic_load(&world->truncations_started);
     uint64_t least = NOTHING;
@@ -88,12 +78,12 @@ uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t e
     for (uint32_t i = since; i < begun; i++) {
         const uint64_t next = i < end ? world->next[i] : NOTHING;
 
-        least = world->keep[i] == 0 ? next : min(least, next);
+        least = world->keep[i] == 0 ? next : min_u64(least, next);
     }
     return least;
 }
 
-bool world_may_be_cut(const struct world *world)
+bool world_may_be_cut(void)
 {
     return atomic_load(&world->truncations_started) != atomic_load(&world->truncations_done);
 }
@@ -101,34 +91,26 @@ bool world_may_be_cut(const struct world *world)
 /* Is the record there that the truncation removes? One in front of the log was removed by a reset, or by a
  * retention before a truncation, which then did not come: what a truncation leaves ends right before that
  * record. */
-static bool is_undone(const struct world *world, struct twinlog *log)
+static bool is_undone(struct twinlog *log)
 {
-    static unsigned char expected[PAYLOAD_MAX_BYTES];
     const uint64_t lsn = world->evidence.lsn;
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_report report = { 0 };
     struct twinlog_reader *reader;
     struct twinlog_record record;
     bool is_there;
     int result;
 
     options.from_lsn = options.to_lsn = lsn;
-    options.ret_report = &report;
-    result = twinlog_reader_attach(log, &options, &reader);
-    if (result < 0)
-        violation("no reader for record %" PRIu64 ": %s", lsn, twinlog_strerror(result));
+    check_call(twinlog_reader_attach(log, &options, &reader), "a reader after an interrupted cut");
     result = twinlog_reader_next(reader, &record);
-    if (result < 0 && result != TWINLOG_ETRIMMED)
-        violation("reading record %" PRIu64 " after an interrupted cut: %s; %s", lsn,
-                  twinlog_strerror(result), report.text);
-    payload_fill(&world->evidence.payload, expected);
-    is_there = result > 0 && record.size == payload_size(&world->evidence.payload) &&
-               memcmp(record.data, expected, record.size) == 0;
+    if (result != TWINLOG_ETRIMMED)
+        check_call(result, "reading a record after an interrupted cut");
+    is_there = result > 0 && payload_matches(&world->evidence.payload, &record);
     twinlog_reader_close(reader);
     return result == TWINLOG_ETRIMMED ? world->evidence.next_lsn == 0 : is_there;
 }
 
-static void set_head(struct world *world, uint64_t lsn)
+static void set_head(uint64_t lsn)
 {
     atomic_store(&world->head_least, lsn);
     atomic_store(&world->head_most, lsn);
@@ -136,50 +118,50 @@ static void set_head(struct world *world, uint64_t lsn)
         atomic_store(&world->head_highest, lsn);
 }
 
-void world_expect_floor(struct world *world, uint64_t lsn)
+void world_expect_floor(uint64_t lsn)
 {
     atomic_store(&world->floor_most, lsn);
     if (lsn > atomic_load(&world->floor_highest))
         atomic_store(&world->floor_highest, lsn);
 }
 
-void world_set_floor(struct world *world, uint64_t lsn)
+void world_set_floor(uint64_t lsn)
 {
-    world_expect_floor(world, lsn);
+    world_expect_floor(lsn);
     atomic_store(&world->floor_least, lsn);
 }
 
-static void settle_cut(struct world *world, struct twinlog *log)
+static void settle_cut(struct twinlog *log)
 {
     const uint32_t index = atomic_load(&world->truncations_done);
     const uint64_t next_lsn = world->evidence.next_lsn;
 
-    if (!world_may_be_cut(world))
+    if (!world_may_be_cut())
         return;
-    if (is_undone(world, log)) {
+    if (is_undone(log)) {
         world->keep[index] = world->next[index] = NOTHING;
         if (next_lsn > 0)
-            set_head(world, world->evidence.head);
+            set_head(world->evidence.head);
     } else if (next_lsn > 0) {
-        set_head(world, next_lsn);
-        world_set_floor(world, next_lsn);
+        set_head(next_lsn);
+        world_set_floor(next_lsn);
     }
     atomic_store(&world->truncations_done, index + 1);
 }
 
 /* ---- the head --------------------------------------------------------------------------------- */
 
-void world_expect_retention(struct world *world, uint64_t keep_records)
+void world_expect_retention(uint64_t keep_records)
 {
     const uint64_t records = stamp_lsn(atomic_load(&world->retained));
 
     if (atomic_load(&world->head_most) == NOTHING)
-        keep_records = min(keep_records, records);
+        keep_records = min_u64(keep_records, records);
     atomic_store(&world->retained, stamp(keep_records, atomic_load(&world->truncations_done)));
     atomic_store(&world->head_most, NOTHING);
 }
 
-static void settle_head(struct world *world, struct twinlog *log, bool is_retaining)
+static void settle_head(struct twinlog *log, bool is_retaining)
 {
     const uint64_t first = twinlog_first_lsn(log), last = twinlog_last_lsn(log);
     const uint64_t head = first > 0 ? first : last + 1;
@@ -190,10 +172,10 @@ static void settle_head(struct world *world, struct twinlog *log, bool is_retain
         violation("the log begins with LSN %" PRIu64 ", not with one of %" PRIu64 " to %" PRIu64, head, least,
                   most);
     if (most == NOTHING && head > least && head > atomic_load(&world->head_asked) && !is_retaining &&
-        head + stamp_lsn(retained) > last + 1 && world_keeps(world, stamp_since(retained)) == NOTHING)
+        head + stamp_lsn(retained) > last + 1 && world_keeps(stamp_since(retained)) == NOTHING)
         violation("a retention left LSN %" PRIu64 " to %" PRIu64 " of %" PRIu64 " records it was to keep",
                   head, last, stamp_lsn(retained));
-    set_head(world, head);
+    set_head(head);
     if (is_retaining)
         atomic_store(&world->head_most, NOTHING);
 }
@@ -206,17 +188,17 @@ void name_cursor(unsigned index, char ret_name[TWINLOG_NAME_BYTES])
 }
 
 /* Where trims and truncations must have left it. */
-static uint64_t moved(const struct world *world, uint64_t cursor, uint64_t floor)
+static uint64_t moved(uint64_t cursor, uint64_t floor)
 {
-    return max(min(stamp_lsn(cursor), world_keeps(world, stamp_since(cursor))), floor > 0 ? floor - 1 : 0);
+    return max_u64(min_u64(stamp_lsn(cursor), world_keeps(stamp_since(cursor))), floor > 0 ? floor - 1 : 0);
 }
 
-static bool may_be_cursor(const struct world *world, uint64_t noted, uint64_t lsn)
+static bool may_be_cursor(uint64_t noted, uint64_t lsn)
 {
     if (noted == NOTHING || lsn == NOTHING)
         return noted == lsn;
-    return lsn == moved(world, noted, atomic_load(&world->floor_least)) ||
-           lsn == moved(world, noted, atomic_load(&world->floor_most));
+    return lsn == moved(noted, atomic_load(&world->floor_least)) ||
+           lsn == moved(noted, atomic_load(&world->floor_most));
 }
 
 static uint64_t get_cursor(struct twinlog *log, const char *name)
@@ -229,7 +211,7 @@ static uint64_t get_cursor(struct twinlog *log, const char *name)
     return lsn;
 }
 
-static void settle_cursor(struct world *world, unsigned index, struct twinlog *log)
+static void settle_cursor(unsigned index, struct twinlog *log)
 {
     struct changing *cursor = &world->cursor[index];
     const uint64_t holds = current(cursor);
@@ -240,10 +222,10 @@ static void settle_cursor(struct world *world, unsigned index, struct twinlog *l
 
     name_cursor(index, name);
     lsn = get_cursor(log, name);
-    if (!may_be_cursor(world, holds, lsn) && !(is_changing && may_be_cursor(world, other, lsn)))
+    if (!may_be_cursor(holds, lsn) && !(is_changing && may_be_cursor(other, lsn)))
         violation("%s is at %" PRId64 ", not where it was set, %" PRId64 "%s (-1: not set)", name,
                   (int64_t)lsn,
-                  holds == NOTHING ? -1 : (int64_t)moved(world, holds, atomic_load(&world->floor_least)),
+                  holds == NOTHING ? -1 : (int64_t)moved(holds, atomic_load(&world->floor_least)),
                   is_changing ? ", nor where it was being set" : "");
     set_current(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->truncations_done)));
 }
@@ -292,7 +274,7 @@ static bool is_version(const struct found_value *value, uint64_t version)
     return value->is_there && value->size == size && memcmp(value->data, data, size) == 0;
 }
 
-static void settle_value(struct world *world, unsigned index, struct twinlog *log)
+static void settle_value(unsigned index, struct twinlog *log)
 {
     struct changing *versions = &world->value[index];
     const uint64_t holds = current(versions);
@@ -314,14 +296,14 @@ static void settle_value(struct world *world, unsigned index, struct twinlog *lo
 
 /* ---- all of it --------------------------------------------------------------------------------- */
 
-void world_settle(struct world *world, struct twinlog *log, bool is_retaining)
+void world_settle(struct twinlog *log, bool is_retaining)
 {
-    settle_cut(world, log);
-    settle_head(world, log, is_retaining);
+    settle_cut(log);
+    settle_head(log, is_retaining);
     for (unsigned i = 0; i < CURSORS; i++)
-        settle_cursor(world, i, log);
+        settle_cursor(i, log);
     for (unsigned i = 0; i < VALUES; i++)
-        settle_value(world, i, log);
+        settle_value(i, log);
     atomic_store(&world->floor_least, 0);
     atomic_store(&world->floor_most, 0);
 }
@@ -331,13 +313,13 @@ static uint64_t newest_version(const struct changing *versions)
     return current(versions) + ((atomic_load(&versions->state) & IS_CHANGING) != 0);
 }
 
-void world_versions(const struct world *world, uint64_t ret_versions[VALUES])
+void world_versions(uint64_t ret_versions[VALUES])
 {
     for (unsigned i = 0; i < VALUES; i++)
         ret_versions[i] = current(&world->value[i]);
 }
 
-void world_check_copy(const struct world *world, const uint64_t versions[VALUES], struct twinlog *log)
+void world_check_copy(const uint64_t versions[VALUES], struct twinlog *log)
 {
     char name[TWINLOG_NAME_BYTES];
 

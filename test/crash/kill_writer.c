@@ -26,7 +26,7 @@ void let_append(struct life *life)
 
 static void note_durable(struct writer *writer)
 {
-    const uint32_t since = atomic_load(&writer->shared->world.truncations_done);
+    const uint32_t since = atomic_load(&world->truncations_done);
     const bool is_lie = place.lie == LIE_DURABLE && rng_one_in(&writer->rng, 64);
     const uint64_t durable = twinlog_durable_lsn(writer->log) + (is_lie ? 1000 : 0);
 
@@ -50,34 +50,53 @@ static void swap_with_last(const struct notes *notes, struct record_note *note)
     note[-1].lsn = lsn;
 }
 
+void note_begun(struct writer *writer, uint32_t count, bool are_tagged)
+{
+    const uint64_t first = writer->next.sequence;
+
+    for (uint32_t i = 0; i < count; i++) {
+        writer->notes->record[first + i].since = atomic_load(&world->truncations_done);
+        writer->notes->record[first + i].is_tagged = are_tagged;
+    }
+    atomic_store_explicit(&writer->notes->begun, first + count, memory_order_release);
+}
+
+void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count)
+{
+    const uint32_t until = atomic_load(&world->truncations_started);
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct record_note *note = &writer->notes->record[writer->next.sequence + i];
+
+        note->lsn = lsn + i;
+        note->until = until;
+    }
+    if (place.lie == LIE_SWAPPED && rng_one_in(&writer->rng, 64))
+        swap_with_last(writer->notes, &writer->notes->record[writer->next.sequence]);
+    writer->next.sequence += count;
+    atomic_store_explicit(&writer->notes->accepted, writer->next.sequence, memory_order_release);
+    if (place.lie == LIE_ACK)
+        note_acked(writer);
+}
+
 typedef int accept_function(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
 static int hand_over(struct writer *writer, accept_function *accept)
 {
-    struct notes *notes = writer->notes;
-    struct record_note *note = &notes->record[writer->next.sequence];
     const size_t size = payload_size(&writer->next);
+    uint64_t lsn;
     int result;
 
     payload_fill(&writer->next, writer->record);
     if (place.lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
         writer->record[rng_below(&writer->rng, size)] ^= 0x10;
-    note->since = atomic_load(&writer->shared->world.truncations_done);
-    note->is_tagged = false;
-    atomic_store_explicit(&notes->begun, writer->next.sequence + 1, memory_order_release);
-    result = accept(writer->log, writer->record, size, &note->lsn);
+    note_begun(writer, 1, false);
+    result = accept(writer->log, writer->record, size, &lsn);
     if (result == 0 && place.lie == LIE_TWICE && rng_one_in(&writer->rng, 64))
         result = accept(writer->log, writer->record, size, NULL);
-    if (result < 0)
-        return result;
-    if (place.lie == LIE_SWAPPED && rng_one_in(&writer->rng, 64))
-        swap_with_last(notes, note);
-    note->until = atomic_load(&writer->shared->world.truncations_started);
-    writer->next.sequence++;
-    atomic_store_explicit(&notes->accepted, writer->next.sequence, memory_order_release);
-    if (place.lie == LIE_ACK)
-        note_acked(writer);
-    return 0;
+    if (result == 0)
+        note_accepted(writer, lsn, 1);
+    return result;
 }
 
 int append_while_held(struct writer *writer)
@@ -94,7 +113,7 @@ static int wait_for(struct writer *writer, const struct record_note *note)
 {
     const int result = twinlog_wait(writer->log, note->lsn, TWINLOG_LEVEL_DURABLE, 0);
 
-    if (result == -EINVAL && atomic_load(&writer->shared->world.truncations_started) != note->since)
+    if (result == -EINVAL && atomic_load(&world->truncations_started) != note->since)
         return twinlog_sync(writer->log);
     return result;
 }
@@ -192,8 +211,7 @@ static void *read_along(void *argument)
 {
     const struct writer *writer = argument;
     struct life *life = writer->life;
-    const int result =
-        read_attached(writer->log, writer->shared, (struct rng){ rng_mix(~life->name) }, &life->is_finished);
+    const int result = read_attached(writer->log, (struct rng){ rng_mix(~life->name) });
 
     if (result < 0)
         atomic_store(&life->error, result);
@@ -212,7 +230,7 @@ static void prefer_cuts(void)
     pthread_rwlockattr_destroy(&attributes);
 }
 
-static int run_threads(struct shared *shared, struct life *life, struct twinlog *log)
+static int run_threads(struct life *life, struct twinlog *log)
 {
     static struct writer writers[MAX_WRITERS];
     pthread_t threads[MAX_WRITERS], reader, fetcher;
@@ -226,7 +244,6 @@ static int run_threads(struct shared *shared, struct life *life, struct twinlog 
     for (; started < life->writers && result == 0; started += result == 0) {
         writers[started] = (struct writer){
             .log = log,
-            .shared = shared,
             .life = life,
             .notes = &life->notes[started],
             .rng = { rng_mix(life->name + started) },
@@ -234,6 +251,7 @@ static int run_threads(struct shared *shared, struct life *life, struct twinlog 
         };
         result = -pthread_create(&threads[started], NULL, write_records, &writers[started]);
     }
+    atomic_store(&shared->attached.must_stop, false);
     if (result == 0 && life->has_reader) {
         result = -pthread_create(&reader, NULL, read_along, &writers[0]);
         life->has_reader = result == 0;
@@ -241,13 +259,14 @@ static int run_threads(struct shared *shared, struct life *life, struct twinlog 
     while (started > 0)
         pthread_join(threads[--started], NULL);
     atomic_store(&life->is_finished, true);
+    atomic_store(&shared->attached.must_stop, true);
     if (life->has_reader)
         pthread_join(reader, NULL);
     end_fetching(fetcher);
     return result < 0 ? result : atomic_load(&life->error);
 }
 
-static int live(const char *dir, struct shared *shared, struct life *life)
+static int live(struct life *life)
 {
     struct twinlog_committer *committer = NULL;
     struct twinlog *log;
@@ -258,14 +277,13 @@ static int live(const char *dir, struct shared *shared, struct life *life)
         result = twinlog_committer_open(NULL, &committer);
     life->options.committer = committer;
     if (result == 0)
-        result = twinlog_open(dir, &life->options, &log);
+        result = twinlog_open(place.log, &life->options, &log);
     if (result < 0)
         return result;
-    world_settle(&shared->world, log, life->is_retaining);
-    atomic_store(&life->opened_last,
-                 stamp(twinlog_last_lsn(log), atomic_load(&shared->world.truncations_done)));
+    world_settle(log, life->is_retaining);
+    atomic_store(&life->opened_last, stamp(twinlog_last_lsn(log), atomic_load(&world->truncations_done)));
     atomic_store(&life->is_open, true);
-    result = run_threads(shared, life, log);
+    result = run_threads(life, log);
     closed = twinlog_close(log);
     if (closed == 0)
         closed = twinlog_committer_close(committer);
@@ -275,20 +293,7 @@ static int live(const char *dir, struct shared *shared, struct life *life)
     return result < 0 ? result : closed;
 }
 
-struct call {
-    const char *dir;
-    struct shared *shared;
-    struct life *life;
-};
-
-static void run_writer(void *context)
+void run_writer(void *life)
 {
-    const struct call *call = context;
-
-    atomic_store(&call->life->error, live(call->dir, call->shared, call->life));
-}
-
-pid_t fork_writer(const char *dir, struct shared *shared, struct life *life)
-{
-    return fork_child(shared, run_writer, &(struct call){ dir, shared, life });
+    atomic_store(&((struct life *)life)->error, live(life));
 }

@@ -114,15 +114,6 @@ static bool waits(const struct member *member, const struct pen *pen)
     return atomic_load(&pen->may_wait) || member->options.mode == TWINLOG_MODE_DURABLE;
 }
 
-/* A process that turns into fillers what the dead have left, without being asked. */
-static bool has_helper(void)
-{
-    for (unsigned i = 0; i < MEMBERS_MAX; i++)
-        if (is_there(i))
-            return true;
-    return false;
-}
-
 /* One of the members is made to sync. Then all that was told before is durable. */
 static void see_a_sync(struct rng *rng)
 {
@@ -134,13 +125,10 @@ static void see_a_sync(struct rng *rng)
     if (!is_there(index))
         return;
     asked = atomic_fetch_add(&member->asked, 1) + 1;
-    while (atomic_load(&member->answered) != asked && is_there(index) && !is_somebody_stopped()) {
-        check_complaints();
-        if (now_ns() - start > patience_ms * DISK_TIMES * 1000000)
-            violation("a sync takes more than %" PRId64 " ms after another process was killed",
+    while (atomic_load(&member->answered) != asked && is_there(index) && !is_somebody_stopped())
+        if (is_too_long(start, patience_ms * DISK_TIMES))
+            violation("a sync takes more than %" PRIu64 " ms after another process was killed",
                       patience_ms * DISK_TIMES);
-        pause_a_moment();
-    }
     note_wait(start);
 }
 
@@ -149,33 +137,31 @@ static void await_written(unsigned index, uint64_t told)
     const struct member *member = &crew->members[index];
     const int64_t start = now_ns();
 
-    while (is_there(index) && has_helper() && !is_somebody_stopped() &&
-           atomic_load(&member->written) < told) {
-        check_complaints();
-        if (now_ns() - start > patience_ms * 1000000)
-            violation("a member's written LSN is %" PRIu64 " for %" PRId64
+    while (is_there(index) && is_anybody_there() && !is_somebody_stopped() &&
+           atomic_load(&member->written) < told)
+        if (is_too_long(start, patience_ms))
+            violation("a member's written LSN is %" PRIu64 " for %" PRIu64
                       " ms after another process was killed, but an append has returned %" PRIu64,
                       atomic_load(&member->written), patience_ms, told);
-        pause_a_moment();
-    }
     note_wait(start);
 }
 
-static void await_follower(unsigned index, uint64_t told)
+/* `needs_help`: only as long as a member is there that goes past what the dead have left. */
+static void await_followers(uint64_t least, bool needs_help, const char *what)
 {
-    const struct follower *follower = &scene->followers[index];
-    const int64_t start = now_ns();
+    for (unsigned i = 0; i < FOLLOWERS; i++) {
+        const struct follower *follower = &scene->followers[i];
+        const int64_t start = now_ns();
 
-    while (has_helper() && !is_somebody_stopped() && atomic_load(&follower->last_lsn) < told) {
-        check_complaints();
-        if (now_ns() - start > patience_ms * 1000000)
-            violation("a follower%s stands at LSN %" PRIu64 " for %" PRId64
-                      " ms after a member was killed, but an append has returned %" PRIu64,
-                      follower->flags ? " that maps" : "", atomic_load(&follower->last_lsn), patience_ms,
-                      told);
-        pause_a_moment();
+        while (followers[i] > 0 && atomic_load(&follower->last_lsn) < least &&
+               !(needs_help && (!is_anybody_there() || is_somebody_stopped())))
+            if (is_too_long(start, patience_ms))
+                violation("a follower%s stands at LSN %" PRIu64 " for %" PRIu64 " ms, but record %" PRIu64
+                          " %s",
+                          follower->flags ? " that maps" : "", atomic_load(&follower->last_lsn), patience_ms,
+                          least, what);
+        note_wait(start);
     }
-    note_wait(start);
 }
 
 /* The living go past what the dead have left, with records, watermarks and readers. */
@@ -188,9 +174,7 @@ static void see_others_go_on(struct rng *rng)
         see_a_sync(rng);
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         await_written(i, told);
-    for (unsigned i = 0; i < FOLLOWERS; i++)
-        if (followers[i] > 0)
-            await_follower(i, told);
+    await_followers(told, true, "was told, and a member was killed");
 }
 
 /* Readers of a durable log are shown what is durable: a record that was only written is shown with the next sync, and
@@ -210,11 +194,11 @@ static void look_at_the_living(void)
     uint64_t fillers;
 
     bury_the_dead();
-    if (!has_helper() || is_somebody_stopped() || told == 0)
+    if (!is_anybody_there() || is_somebody_stopped() || told == 0)
         return;
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         await_written(i, told);
-    if (!has_helper() || is_somebody_stopped())
+    if (!is_anybody_there() || is_somebody_stopped())
         return;
     fillers = judge_living(&book, find_shown(told));
     bury_the_dead();
@@ -226,21 +210,6 @@ static void look_at_the_living(void)
 
 /* ---- the end of a phase -------------------------------------------------------------------------- */
 
-static void await_followers(uint64_t least, const char *what)
-{
-    const int64_t start = now_ns();
-
-    for (unsigned i = 0; i < FOLLOWERS; i++)
-        while (followers[i] > 0 && atomic_load(&scene->followers[i].last_lsn) < least) {
-            check_complaints();
-            if (now_ns() - start > patience_ms * 1000000)
-                violation("a follower%s stands at LSN %" PRIu64 ", but record %" PRIu64 " %s",
-                          scene->followers[i].flags ? " that maps" : "",
-                          atomic_load(&scene->followers[i].last_lsn), least, what);
-            pause_a_moment();
-        }
-}
-
 /* What the dead have told, they have to see, in the mapped mode all up to the first filler; the rest when somebody has
  * opened the log again. */
 static void await_followers_of_the_dead(void)
@@ -248,7 +217,7 @@ static void await_followers_of_the_dead(void)
     const struct member *member = &crew->members[0];
     const bool was_mapped = member->options.mode == TWINLOG_MODE_MAPPED && atomic_load(&member->opened) > 0;
 
-    await_followers(was_mapped ? book.in_sight : find_record(&book, atomic_load(&scene->durable)),
+    await_followers(was_mapped ? book.in_sight : find_record(&book, atomic_load(&scene->durable)), false,
                     was_mapped ? "of a dead process is in sight" : "of a dead process is durable");
 }
 
@@ -266,7 +235,7 @@ static void leave_to_the_doomed(struct rng *rng)
     scene->heir_fate.point = point ? atomic_load(&point->name) : NULL;
     atomic_store(&scene->heir_fate.passes, 1 + (int32_t)rng_below(rng, 2));
     scene->heir_records = 0;
-    status = reap(fork_child(crew->complaints, run_heir, NULL), "the heir, which is to die");
+    status = reap(fork_child(run_heir, NULL), "the heir, which is to die");
     scene->heir_fate.point = NULL;
     counts.killed_on_copies += WIFSIGNALED(status);
 }
@@ -282,7 +251,7 @@ static void leave_to_heirs(uint64_t least, uint32_t mode, struct rng *rng)
     }
     scene->heir_mode = mode % modes;
     scene->heir_records = HEIR_RECORDS;
-    reap_well(fork_child(crew->complaints, run_heir, NULL), "the heir");
+    reap_well(fork_child(run_heir, NULL), "the heir");
     judge_heir(&book, least);
 }
 
@@ -290,7 +259,7 @@ static void leave_copies(struct rng *rng)
 {
     for (uint32_t mode = TWINLOG_MODE_DURABLE; mode <= TWINLOG_MODE_SHARED; mode++) {
         copy_directory(place.log, place.copy);
-        leave_to_heirs(book.last, mode, rng);
+        leave_to_heirs(book.book.last, mode, rng);
         counts.copies++;
     }
 }
@@ -302,7 +271,7 @@ static void back_up(void)
 
     remove_directory(place.copy);
     check_call(twinlog_backup(place.log, place.copy, NULL, &result), "a backup of what the dead have left");
-    judge_copy(&book, book.last);
+    judge_copy(&book, book.book.last);
     counts.copies++;
 }
 
@@ -311,7 +280,7 @@ static void cut_power(struct rng *rng)
     const uint64_t durable = atomic_load(&scene->durable);
 
     counts.lost_sectors += make_image(place.log, place.copy, durable, rng);
-    leave_to_heirs(place.lie == LIE_DURABLE ? book.last : durable, (uint32_t)rng_next(rng), rng);
+    leave_to_heirs(place.lie == LIE_DURABLE ? book.book.last : durable, (uint32_t)rng_next(rng), rng);
     counts.images++;
 }
 
@@ -328,7 +297,7 @@ static void judge_end(bool is_closed, bool had_deaths)
     point_tries = !is_mapped ? 3 : book.has_claims ? 33 : 2;
     if (is_closed) {
         judge_closed(&book, &ending);
-        await_followers(find_record(&book, book.last), "was there when the log was closed");
+        await_followers(find_record(&book, book.book.last), false, "was there when the log was closed");
     }
 }
 
@@ -350,11 +319,11 @@ static void run_phase(struct rng *rng)
     judge_end(is_closed, totals.killed > killed);
     if (is_mapped && !is_closed && rng_one_in(rng, 4))
         await_followers_of_the_dead();
-    if (book.last > 0 && !is_mapped && rng_one_in(rng, 4))
+    if (book.book.last > 0 && !is_mapped && rng_one_in(rng, 4))
         leave_copies(rng);
-    if (book.last > 0 && rng_one_in(rng, 8))
+    if (book.book.last > 0 && rng_one_in(rng, 8))
         back_up();
-    for (uint64_t cuts = rng_below(rng, 4); scene->has_power && !is_closed && book.last > 0 && cuts > 0;
+    for (uint64_t cuts = rng_below(rng, 4); scene->has_power && !is_closed && book.book.last > 0 && cuts > 0;
          cuts--)
         cut_power(rng);
     counts.endings[is_closed]++;
@@ -370,9 +339,9 @@ static void begin_log(struct rng *rng)
     const uint64_t block = 4096;
 
     remove_directory(place.log);
-    memset(book.digest, 0, (book.last + 1) * sizeof(book.digest[0]));
-    book = (struct ledger){ .digest = book.digest };
-    forget_seen(&scene->seen);
+    memset(book.book.digest, 0, (book.book.last + 1) * sizeof(book.book.digest[0]));
+    book = (struct ledger){ .book = { .digest = book.book.digest, .first = 1 } };
+    forget_sightings(&scene->seen);
     forget_pens();
     scene->name = rng_next(rng);
     atomic_store(&scene->told, 0);
@@ -384,18 +353,16 @@ static void begin_log(struct rng *rng)
     manner.has_mapping_follower = rng_one_in(rng, 2);
     manner.may_have_spares = crew->has_let_guest_in = false;
     for (unsigned i = 0; i < 1u + manner.has_mapping_follower; i++)
-        followers[i] = start_follower(&scene->followers[i], &scene->seen, i % 2 ? TWINLOG_READER_MMAP : 0,
-                                      crew->complaints);
+        followers[i] = start_follower(&scene->followers[i], &scene->seen, i % 2 ? TWINLOG_READER_MMAP : 0);
 }
 
-static void run_cycle(void)
+static void run_cycle(struct rng *rng)
 {
-    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
-    const uint64_t phases = 1 + rng_below(&rng, is_mapped ? 16 : 6);
+    const uint64_t phases = 1 + rng_below(rng, is_mapped ? 16 : 6);
 
-    begin_log(&rng);
-    for (uint64_t i = 0; i < phases && book.last < LARGE_LOG_RECORDS && can_invite(); i++)
-        run_phase(&rng);
+    begin_log(rng);
+    for (uint64_t i = 0; i < phases && book.book.last < LARGE_LOG_RECORDS && can_invite(); i++)
+        run_phase(rng);
     for (unsigned i = 0; i < FOLLOWERS && followers[i] > 0; i++) {
         end_follower(&followers[i]);
         counts.seen += atomic_load(&scene->followers[i].records);
@@ -412,24 +379,14 @@ static void run_cycle(void)
 
 static bool has_power;
 
-static void take(int letter, const char *argument)
+static void begin(bool is_alone)
 {
-    if (letter == 'P')
-        has_power = true;
-    else if (letter == 'M')
-        patience_ms = (int64_t)parse_number(argument, 1, 1000000);
-    else
-        only_point = argument;
-}
-
-static void begin(void)
-{
-    static const struct craft mapped = {
-        .most_pens = 6,
-        .most_writes = 4096,
-        .moments_ns = { 1500000, 1500000, 5000000, 20000000 },
-        .most_stop_ms = 100,
-        .most_deaths = 1,
+    static const struct craft of_records = {
+        .most_pens = 3,
+        .most_writes = 2048,
+        .moments_ns = { 1500000, 1500000, 10000000, 60000000 },
+        .most_stop_ms = 1500,
+        .most_deaths = 8,
         .prepare = prepare,
         .choose_guest = choose_guest,
         .do_between = do_nothing,
@@ -444,26 +401,30 @@ static void begin(void)
         .do_something_else = sync_or_wait,
         .is_distinct = is_record_distinct,
     };
-    static struct craft shared;
+    static struct craft of_one;
 
-    shared = mapped;
-    shared.moments_ns[2] = 10000000;
-    shared.moments_ns[3] = 60000000;
-    shared.most_pens = 3;
-    shared.most_writes = 2048;
-    shared.most_stop_ms = 1500;
-    shared.most_deaths = 8;
-    begin_crew(is_mapped ? &mapped : &shared);
+    of_one = of_records;
+    of_one.moments_ns[2] = 5000000;
+    of_one.moments_ns[3] = 20000000;
+    of_one.most_pens = 6;
+    of_one.most_writes = 4096;
+    of_one.most_stop_ms = 100;
+    of_one.most_deaths = 1;
+    is_mapped = is_alone;
+    begin_crew(is_mapped ? &of_one : &of_records);
     scene = map_shared(sizeof(*scene));
     scene->has_power = has_power;
-    atomic_store(&scene->seen.shall_lie, place.lie == LIE_SEEN);
-    book.digest = map_shared(WINDOW * sizeof(book.digest[0]));
+    book.book.digest = map_shared(WINDOW * sizeof(book.book.digest[0]));
 }
 
 static void begin_mapped(void)
 {
-    is_mapped = true;
-    begin();
+    begin(true);
+}
+
+static void begin_shared(void)
+{
+    begin(false);
 }
 
 static void end(void)
@@ -489,39 +450,18 @@ static void summarise(void)
            counts.lost_sectors);
 }
 
-static const struct option more[] = {
-    { "patience", required_argument, NULL, 'M' },
-    { "power", no_argument, NULL, 'P' },
-    { "point", required_argument, NULL, 'N' },
+static const struct argument more[] = {
+    { "patience", .number = &patience_ms },
+    { "power", .is_given = &has_power },
+    { "point", .text = &only_point },
     { 0 },
 };
 
-#define LIES_OF_BOTH                                                                                         \
-    (LIE_BIT(LIE_LOST) | LIE_BIT(LIE_GARBLED) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |                  \
-     LIE_BIT(LIE_SEEN) | LIE_BIT(LIE_DURABLE) | LIE_BIT(LIE_STALL))
+#define LOG_POLICY                                                                                           \
+    .lies = LIE_BIT(LIE_LOST) | LIE_BIT(LIE_GARBLED) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |           \
+            LIE_BIT(LIE_SEEN) | LIE_BIT(LIE_DURABLE) | LIE_BIT(LIE_STALL) | LIE_BIT(LIE_TORN),               \
+    .usual_kills = 300, .more = more, .run_cycle = run_cycle, .end = end, .summarise = summarise,            \
+    .killed = &totals.killed
 
-const struct policy mapped_policy = {
-    .name = "mapped",
-    .lies = LIES_OF_BOTH | LIE_BIT(LIE_TORN),
-    .usual_kills = 300,
-    .more = more,
-    .take = take,
-    .begin = begin_mapped,
-    .run_cycle = run_cycle,
-    .end = end,
-    .summarise = summarise,
-    .killed = &totals.killed,
-};
-
-const struct policy shared_policy = {
-    .name = "shared",
-    .lies = LIES_OF_BOTH | LIE_BIT(LIE_TORN),
-    .usual_kills = 300,
-    .more = more,
-    .take = take,
-    .begin = begin,
-    .run_cycle = run_cycle,
-    .end = end,
-    .summarise = summarise,
-    .killed = &totals.killed,
-};
+const struct policy mapped_policy = { .name = "mapped", .begin = begin_mapped, LOG_POLICY };
+const struct policy shared_policy = { .name = "shared", .begin = begin_shared, LOG_POLICY };

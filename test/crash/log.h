@@ -12,8 +12,8 @@
 #define FOLLOWERS 2u
 
 struct scene {
-    struct follower followers[FOLLOWERS], inside[MEMBERS_MAX];
-    struct seen seen;
+    struct follower followers[FOLLOWERS];
+    struct sightings seen; /* by readers in all processes */
 
     bool has_power;           /* copies are looked at as power cuts may have left them */
     bool is_alone;            /* one process has the log at a time, and not in the shared mode */
@@ -54,8 +54,7 @@ void run_heir(void *unused);
 
 /* What is known of the log. */
 struct ledger {
-    uint64_t *digest;   /* of record lsn; 0 = a filler, or none */
-    uint64_t last;      /* newest LSN that is known to be given away */
+    struct book book;   /* by LSN; a digest of 0 is a filler, or none */
     uint64_t in_sight;  /* of a record in front of the first filler that the dead have left */
     uint32_t in_doubt;  /* LSNs behind `last` that the dead may have taken */
     bool has_claims;    /* that the next opening will find: a rare case */

@@ -29,7 +29,6 @@ struct court {
     bool is_found[PENS_MAX];    /* the record that was in flight */
     uint64_t last_read, last_told, fillers;
     uint32_t in_flight;
-    unsigned char expected[WRITTEN_MAX_BYTES];
 };
 
 /* ---- notes --------------------------------------------------------------------------------------- */
@@ -45,7 +44,7 @@ static void take_note(struct court *court, uint32_t pen, uint32_t sequence)
 
     if (lsn == 0)
         return;
-    if (lsn >= WINDOW || lsn <= court->book->last)
+    if (lsn >= WINDOW || lsn <= court->book->book.last)
         violation("pen %" PRIu32 " was told LSN %" PRIu64 ", which was there before", pen, lsn);
     if (lsn <= court->last_of[pen])
         violation("pen %" PRIu32 " was told LSN %" PRIu64 " after %" PRIu64, pen, lsn, court->last_of[pen]);
@@ -74,12 +73,12 @@ static void take_found(struct ledger *book)
 
     if (found == NOTHING)
         return;
-    if (found < book->last || found > book->last + book->in_doubt)
+    if (found < book->book.last || found > book->book.last + book->in_doubt)
         violation("the log was opened with last LSN %" PRIu64 ", but had %" PRIu64
                   " before, and at most %" PRIu32 " voids behind it",
-                  found, book->last, book->in_doubt);
-    book->fillers += found - book->last;
-    book->last = found;
+                  found, book->book.last, book->in_doubt);
+    book->fillers += found - book->book.last;
+    book->book.last = found;
     book->in_doubt = 0;
 }
 
@@ -112,23 +111,19 @@ static void close_court(struct court *court)
 
 /* ---- records ------------------------------------------------------------------------------------- */
 
-static bool is_record(struct court *court, const struct twinlog_record *record, uint32_t pen,
-                      uint32_t sequence)
+static bool is_record(const struct twinlog_record *record, uint32_t pen, uint32_t sequence)
 {
     const struct payload payload = payload_of(pen, sequence);
+    const uint16_t tag = tag_of(&payload);
 
-    if (record->size != payload_size(&payload) || record->tag != tag_of(&payload) ||
-        record->type != (uint8_t)tag_of(&payload))
-        return false;
-    payload_fill(&payload, court->expected);
-    return memcmp(record->data, court->expected, record->size) == 0;
+    return record->tag == tag && record->type == (uint8_t)tag && payload_matches(&payload, record);
 }
 
 static bool find_in_flight(struct court *court, const struct twinlog_record *record)
 {
     for (uint32_t pen = court->book->first_pen; pen < crew->pens; pen++) {
         if (!is_in_flight(pen) || court->is_found[pen] || court->last_of[pen] > record->lsn ||
-            !is_record(court, record, pen, atomic_load(&crew->pen[pen].returned)))
+            !is_record(record, pen, atomic_load(&crew->pen[pen].returned)))
             continue;
         court->is_found[pen] = true;
         court->in_flight--;
@@ -140,13 +135,13 @@ static bool find_in_flight(struct court *court, const struct twinlog_record *rec
 
 static void see_told(struct court *court, const struct twinlog_record *record)
 {
-    if (!is_record(court, record, court->pen_of[record->lsn] - 1, court->sequence_of[record->lsn]))
+    if (!is_record(record, court->pen_of[record->lsn] - 1, court->sequence_of[record->lsn]))
         complain_of_record(record, "is not what was appended");
 }
 
 static void see_old(const struct court *court, const struct twinlog_record *record)
 {
-    if (court->book->digest[record->lsn] != payload_digest(record->data, record->size, record->time_ns))
+    if (court->book->book.digest[record->lsn] != payload_digest(record))
         complain_of_record(record, "was another one before");
 }
 
@@ -156,12 +151,12 @@ static void pass_voids(struct court *court, uint64_t end)
     const struct ledger *book = court->book;
 
     for (uint64_t lsn = court->last_read + 1; lsn < end; lsn++) {
-        if (lsn <= book->last && book->digest[lsn] != 0)
+        if (lsn <= book->book.last && book->book.digest[lsn] != 0)
             violation("record %" PRIu64 " was there before, and is gone", lsn);
         if (court->pen_of[lsn] > 0)
             violation("LSN %" PRIu64 " is lost: pen %" PRIu32 " was told that it is there", lsn,
                       court->pen_of[lsn] - 1);
-        court->fillers += lsn > book->last;
+        court->fillers += lsn > book->book.last;
     }
 }
 
@@ -173,57 +168,38 @@ static void check_window(const struct twinlog_record *record)
 
 /* ---- while members write ------------------------------------------------------------------------- */
 
-static void see_living(struct court *court, const struct twinlog_record *record)
+static void see_living(void *context, const struct twinlog_record *record)
 {
+    struct court *court = context;
+
     check_window(record);
-    if (record->lsn <= court->last_read)
-        violation("LSN %" PRIu64 " comes after %" PRIu64, record->lsn, court->last_read);
     pass_voids(court, record->lsn);
     if (court->pen_of[record->lsn] > 0)
         see_told(court, record);
-    else if (record->lsn <= court->book->last)
+    else if (record->lsn <= court->book->book.last)
         see_old(court, record);
-    note_seen(&scene->seen, record, "the judge, while it was written,");
+    note_sighting(&scene->seen, record, 0, "the judge, while it was written,");
     court->last_read = record->lsn;
     court->book->checked++;
-}
-
-static struct twinlog_reader *open_reader(uint64_t chance, struct twinlog_report *report)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader;
-    int rc;
-
-    options.flags = chance % 2 ? TWINLOG_READER_MMAP : 0;
-    options.ret_report = report;
-    rc = twinlog_reader_open(place.log, &options, &reader);
-    if (rc < 0)
-        violation("a log that is being written cannot be read: %s; %s", twinlog_strerror(rc), report->text);
-    return reader;
 }
 
 uint64_t judge_living(struct ledger *book, uint64_t least)
 {
     struct court *court = open_court(book);
     struct twinlog_report report = { 0 };
-    struct twinlog_reader *reader = open_reader(least, &report);
-    const int64_t end = now_ns() + patience_ms * 1000000;
-    struct twinlog_record record;
-    uint64_t fillers;
-    int rc = 0;
+    struct twinlog_reader *reader =
+        open_reader(place.log, NULL, least % 2 ? TWINLOG_READER_MMAP : 0, &report);
+    const int64_t start = now_ns();
+    uint64_t last = 0, fillers;
 
-    while (court->last_read < least) {
-        while ((rc = twinlog_reader_next(reader, &record)) > 0)
-            see_living(court, &record);
-        if (rc < 0)
-            violation("a log that is being written cannot be read behind LSN %" PRIu64
-                      ": %s; %s (%s, offset %" PRIu64 ")",
-                      court->last_read, twinlog_strerror(rc), report.text, report.file, report.offset);
-        check_complaints();
-        if (court->last_read < least && now_ns() > end)
-            violation("a reader stands at LSN %" PRIu64 ", but an append has returned %" PRIu64,
-                      court->last_read, least);
+    if (!reader)
+        violation("there is no log, and it is being written");
+    pass_records(reader, &report, see_living, court, &last, "the judge, while it was written,");
+    while (last < least) {
+        if (is_too_long(start, patience_ms))
+            violation("a reader stands at LSN %" PRIu64 ", but an append has returned %" PRIu64, last, least);
         twinlog_reader_wait(reader, 1);
+        pass_records(reader, &report, see_living, court, &last, "the judge, while it was written,");
     }
     twinlog_reader_close(reader);
     fillers = court->fillers;
@@ -249,14 +225,14 @@ static void see_left(void *context, const struct twinlog_record *record)
 
     check_window(record);
     pass_voids(court, record->lsn);
-    if (record->lsn <= book->last) {
+    if (record->lsn <= book->book.last) {
         see_old(court, record);
     } else {
         if (court->pen_of[record->lsn] > 0)
             see_told(court, record);
         else if (!find_in_flight(court, record))
             complain_of_record(record, "was appended by nobody");
-        book->digest[record->lsn] = payload_digest(record->data, record->size, record->time_ns);
+        book->book.digest[record->lsn] = payload_digest(record);
         book->records++;
     }
     court->last_read = record->lsn;
@@ -267,7 +243,7 @@ static void see_left(void *context, const struct twinlog_record *record)
 
 uint64_t find_record(const struct ledger *book, uint64_t lsn)
 {
-    while (lsn > 0 && book->digest[lsn] == 0)
+    while (lsn > 0 && book->book.digest[lsn] == 0)
         lsn--;
     return lsn;
 }
@@ -275,7 +251,7 @@ uint64_t find_record(const struct ledger *book, uint64_t lsn)
 static void check_end(const struct court *court)
 {
     const struct ledger *book = court->book;
-    const uint64_t before = find_record(book, book->last);
+    const uint64_t before = find_record(book, book->book.last);
 
     if (court->last_read < before)
         violation("record %" PRIu64 " was there before, and the log ends at %" PRIu64, before,
@@ -289,17 +265,6 @@ static void check_end(const struct court *court)
                   court->fillers, court->in_flight);
 }
 
-static void check_seen(const struct ledger *book)
-{
-    for (uint64_t lsn = 1; lsn <= atomic_load(&scene->seen.max_lsn); lsn++) {
-        const uint64_t digest = atomic_load(&scene->seen.digest[lsn]);
-
-        if (digest != 0 && (lsn > book->last || digest != book->digest[lsn]))
-            violation("a reader has seen record %" PRIu64 ", which is %s", lsn,
-                      lsn > book->last || book->digest[lsn] == 0 ? "not there" : "another one");
-    }
-}
-
 void judge_left(struct ledger *book)
 {
     const uint64_t verified = verify(place.log);
@@ -307,10 +272,10 @@ void judge_left(struct ledger *book)
 
     take_found(book);
     court = open_court(book);
-    read_log(place.log, crew->pens % 2 ? TWINLOG_READER_MMAP : 0, see_left, court);
+    read_log(place.log, NULL, crew->pens % 2 ? TWINLOG_READER_MMAP : 0, see_left, court);
     check_end(court);
-    book->last = max_u64(book->last, court->last_read);
-    check_seen(book);
+    book->book.last = max_u64(book->book.last, court->last_read);
+    check_sightings(&scene->seen, &book->book, "a reader");
     if (verified < book->records)
         violation("verify has counted %" PRIu64 " records, a reader %" PRIu64, verified, book->records);
     book->fillers += court->fillers;
@@ -373,9 +338,9 @@ void judge_closed(const struct ledger *book, const struct ending *ending)
         violation("the last one has closed the log, and it has %s: finding %" PRIu32 ", %s",
                   inspection.has_writer ? "a writer" : "no mark of a close", inspection.report.finding,
                   inspection.report.text);
-    if (inspection.last_lsn < book->last || inspection.durable_lsn < inspection.last_lsn)
+    if (inspection.last_lsn < book->book.last || inspection.durable_lsn < inspection.last_lsn)
         violation("a closed log has last LSN %" PRIu64 ", durable %" PRIu64 ", and record %" PRIu64,
-                  inspection.last_lsn, inspection.durable_lsn, book->last);
+                  inspection.last_lsn, inspection.durable_lsn, book->book.last);
     if (!ending->had_deaths)
         check_names(place.log);
     if (files.spares > 0 && !ending->may_have_spares)
@@ -402,13 +367,12 @@ static void see_inherited(void *context, const struct twinlog_record *record)
     struct ledger *book = inheritance->book;
     const uint64_t end = record->lsn <= inheritance->last ? record->lsn : inheritance->last + 1;
 
-    for (uint64_t lsn = inheritance->last_read + 1; lsn < end && lsn <= book->last; lsn++)
-        if (book->digest[lsn] != 0)
+    for (uint64_t lsn = inheritance->last_read + 1; lsn < end && lsn <= book->book.last; lsn++)
+        if (book->book.digest[lsn] != 0)
             violation("record %" PRIu64 " is not in a copy, but %" PRIu64 " is", lsn, record->lsn);
     if (record->lsn > inheritance->last)
         inheritance->own++;
-    else if (record->lsn > book->last ||
-             book->digest[record->lsn] != payload_digest(record->data, record->size, record->time_ns))
+    else if (record->lsn > book->book.last || book->book.digest[record->lsn] != payload_digest(record))
         complain_of_record(record, "is another one in a copy");
     inheritance->last_read = record->lsn;
     inheritance->records++;
@@ -419,7 +383,7 @@ void judge_copy(struct ledger *book, uint64_t least)
 {
     struct inheritance inheritance = { .book = book, .last = UINT64_MAX - 1 };
 
-    read_log(place.copy, least % 2 ? TWINLOG_READER_MMAP : 0, see_inherited, &inheritance);
+    read_log(place.copy, NULL, least % 2 ? TWINLOG_READER_MMAP : 0, see_inherited, &inheritance);
     least = find_record(book, least);
     if (inheritance.last_read < least)
         violation("a copy ends at LSN %" PRIu64 ", but it has to have %" PRIu64, inheritance.last_read,
@@ -432,13 +396,13 @@ void judge_heir(struct ledger *book, uint64_t least)
 {
     struct inheritance inheritance = { .book = book, .last = scene->opened_last };
 
-    if (scene->opened_last < least || scene->opened_last > book->last + book->in_doubt)
+    if (scene->opened_last < least || scene->opened_last > book->book.last + book->in_doubt)
         violation("a copy was opened with last LSN %" PRIu64 ", but it has to have %" PRIu64 ", and %" PRIu64
                   " at most",
-                  scene->opened_last, least, book->last + book->in_doubt);
+                  scene->opened_last, least, book->book.last + book->in_doubt);
     check_names(place.copy);
     verify(place.copy);
-    read_log(place.copy, 0, see_inherited, &inheritance);
+    read_log(place.copy, NULL, 0, see_inherited, &inheritance);
     if (inheritance.last_read != scene->opened_last + scene->heir_records ||
         inheritance.own != scene->heir_records)
         violation("a copy that was opened in mode %" PRIu32 " ends at %" PRIu64 ", but %" PRIu64

@@ -141,16 +141,11 @@ static _Atomic bool must_reader_stop;
 
 static void *read_along(void *log)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct follower *follower = &scene->inside[self - crew->members];
+    struct follower follower = { .seen = &scene->seen };
     struct twinlog_report report = { 0 };
-    struct twinlog_reader *reader;
+    struct twinlog_reader *reader = open_reader(NULL, log, 0, &report);
 
-    options.ret_report = &report;
-    follower->seen = &scene->seen;
-    atomic_store(&follower->last_lsn, 0);
-    check_call(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
-    follow(follower, reader, &report, &must_reader_stop, "a reader inside a member");
+    follow(&follower, reader, &report, &must_reader_stop, "a reader inside a member");
     twinlog_reader_close(reader);
     return NULL;
 }
@@ -203,15 +198,9 @@ void watch_log(void *log)
 void *open_log(struct member *member)
 {
     const uint64_t told = atomic_load(&scene->told);
-    static struct twinlog_report report;
+    struct twinlog *log = open_or_fail(place.log, &member->options, "the log");
     uint64_t none = NOTHING;
-    struct twinlog *log;
-    int rc;
 
-    member->options.ret_report = &report;
-    rc = twinlog_open(place.log, &member->options, &log);
-    if (rc < 0)
-        violation("twinlog_open: %s; %s", twinlog_strerror(rc), report.text);
     if (twinlog_last_lsn(log) < told)
         violation("LSN %" PRIu64 " was told, and a newcomer finds the last one to be %" PRIu64, told,
                   twinlog_last_lsn(log));
@@ -236,7 +225,6 @@ int open_log_as_guest(const struct member *member)
 
     options.mode = crew->guest_mode;
     options.lock_timeout_ms = 0;
-    options.ret_report = NULL;
     rc = twinlog_open(place.log, &options, &log);
     if (rc == 0)
         twinlog_close(log);
@@ -246,20 +234,14 @@ int open_log_as_guest(const struct member *member)
 void run_heir(void *unused)
 {
     struct rng rng = { scene->heir_mode };
-    struct twinlog_report report = { 0 };
     struct twinlog_options options;
     struct twinlog *log;
     uint64_t lsn = 0;
-    int rc;
 
     (void)unused;
     face(&scene->heir_fate);
     choose_log_options(&options, scene->heir_mode, &rng);
-    options.ret_report = &report;
-    rc = twinlog_open(place.copy, &options, &log);
-    if (rc < 0)
-        violation("a copy cannot be opened in mode %" PRIu32 ": %s; %s", scene->heir_mode,
-                  twinlog_strerror(rc), report.text);
+    log = open_or_fail(place.copy, &options, "a copy");
     scene->opened_last = twinlog_last_lsn(log);
     for (uint64_t i = 1; i <= scene->heir_records; i++) {
         check_call(twinlog_append(log, "behind", 6, &lsn), "an append to a copy");

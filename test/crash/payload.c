@@ -80,6 +80,16 @@ void payload_fill(const struct payload *payload, unsigned char *bytes)
         memcpy(bytes, &label, sizeof(label));
 }
 
+bool payload_matches(const struct payload *payload, const struct twinlog_record *record)
+{
+    static unsigned char expected[WRITTEN_MAX_BYTES];
+
+    if (record->size != payload_size(payload))
+        return false;
+    payload_fill(payload, expected);
+    return record->size == 0 || memcmp(record->data, expected, record->size) == 0;
+}
+
 void payload_describe(const void *bytes, size_t size, char *text, size_t text_size)
 {
     struct label label;
@@ -94,13 +104,13 @@ void payload_describe(const void *bytes, size_t size, char *text, size_t text_si
              size, label.life, label.writer, label.sequence, label.size);
 }
 
-uint64_t payload_digest(const void *bytes, size_t size, int64_t time_ns)
+uint64_t payload_digest(const struct twinlog_record *record)
 {
-    const unsigned char *from = bytes;
-    uint64_t digest = rng_mix((uint64_t)time_ns) ^ size;
+    const unsigned char *from = record->data;
+    uint64_t digest = rng_mix((uint64_t)record->time_ns) ^ record->size;
 
-    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
-        const size_t part = size - at < sizeof(uint64_t) ? size - at : sizeof(uint64_t);
+    for (size_t at = 0; at < record->size; at += sizeof(uint64_t)) {
+        const size_t left = record->size - at, part = left < sizeof(uint64_t) ? left : sizeof(uint64_t);
         uint64_t word = 0;
 
         memcpy(&word, from + at, part);

@@ -12,8 +12,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <twinlog.h>
 
-#define PAYLOAD_MAX_BYTES (64u << 10) /* for programs that have no other limit */
+#define PAYLOAD_MAX_BYTES (64u << 10)  /* for programs that have no other limit */
+#define WRITTEN_MAX_BYTES (300u << 10) /* for any */
 
 struct payload {
     uint64_t life;
@@ -29,10 +31,11 @@ void payload_fill(const struct payload *payload, unsigned char *bytes);
 uint16_t payload_tag(const struct payload *payload);
 /* It begins with its numbers, so that no other one is like it. */
 bool payload_has_label(const struct payload *payload);
+bool payload_matches(const struct payload *payload, const struct twinlog_record *record);
 /* What the numbers at the beginning of a record say, for a message. */
 void payload_describe(const void *bytes, size_t size, char *text, size_t text_size);
 
 /* A fingerprint of a record as a reader returns it. Never 0. */
-uint64_t payload_digest(const void *bytes, size_t size, int64_t time_ns);
+uint64_t payload_digest(const struct twinlog_record *record);
 
 #endif

@@ -10,87 +10,48 @@
 #define WAIT_MS 20
 #define LIE_LSN 20u
 
-void raise_to(_Atomic uint64_t *value, uint64_t to)
-{
-    uint64_t before = atomic_load(value);
-
-    while (before < to && !atomic_compare_exchange_strong(value, &before, to))
-        ;
-}
-
 /* ---- followers ----------------------------------------------------------------------------------- */
 
-void forget_seen(struct seen *seen)
+static void see_followed(void *context, const struct twinlog_record *record)
 {
-    for (uint64_t lsn = 0; lsn <= atomic_load(&seen->max_lsn) && lsn < WINDOW; lsn++)
-        atomic_store(&seen->digest[lsn], 0);
-    atomic_store(&seen->max_lsn, 0);
-}
+    struct follower *follower = context;
 
-static void note_digest(struct seen *seen, uint64_t lsn, uint64_t digest, const char *name)
-{
-    const uint64_t before = atomic_exchange(&seen->digest[lsn % WINDOW], digest);
-
-    if (before != 0 && before != digest)
-        violation("%s was given another record %" PRIu64 " than was given before", name, lsn);
-    raise_to(&seen->max_lsn, lsn);
-}
-
-void note_seen(struct seen *seen, const struct twinlog_record *record, const char *name)
-{
-    note_digest(seen, record->lsn, payload_digest(record->data, record->size, record->time_ns), name);
-    if (record->lsn > LIE_LSN && atomic_load(&seen->shall_lie) && atomic_exchange(&seen->shall_lie, false))
-        note_digest(seen, record->lsn + 1, 1, name);
+    note_sighting(follower->seen, record, 0, "a follower");
+    if (place.lie == LIE_SEEN && record->lsn > LIE_LSN)
+        note_sighting(follower->seen, &(struct twinlog_record){ .lsn = record->lsn + 1 }, 0, "a follower");
+    atomic_store(&follower->last_lsn, record->lsn);
+    atomic_fetch_add(&follower->records, 1);
 }
 
 void follow(struct follower *follower, struct twinlog_reader *reader, const struct twinlog_report *report,
             const _Atomic bool *must_stop, const char *name)
 {
-    struct twinlog_record record;
-    int rc;
+    uint64_t last = 0;
 
     while (!must_stop || !atomic_load(must_stop)) {
-        while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-            if (record.lsn <= atomic_load(&follower->last_lsn))
-                violation("%s was given LSN %" PRIu64 " after %" PRIu64, name, record.lsn,
-                          atomic_load(&follower->last_lsn));
-            note_seen(follower->seen, &record, name);
-            atomic_store(&follower->last_lsn, record.lsn);
-            atomic_fetch_add(&follower->records, 1);
-        }
-        if (rc == 0)
-            rc = twinlog_reader_wait(reader, WAIT_MS);
-        if (rc < 0)
-            violation("%s failed behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", name,
-                      atomic_load(&follower->last_lsn), twinlog_strerror(rc), report->text, report->file,
-                      report->offset);
+        pass_records(reader, report, see_followed, follower, &last, name);
+        check_call(twinlog_reader_wait(reader, WAIT_MS), name);
     }
 }
 
 static void follow_log(void *context)
 {
     struct follower *follower = context;
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_report report = { 0 };
     struct twinlog_reader *reader;
-    int rc;
 
-    options.flags = follower->flags;
-    options.ret_report = &report;
-    while ((rc = twinlog_reader_open(place.log, &options, &reader)) == -ENOENT)
+    while (!(reader = open_reader(place.log, NULL, follower->flags, &report)))
         pause_a_moment(); /* the first writer has not started */
-    if (rc < 0)
-        violation("a follower cannot open the log: %s; %s", twinlog_strerror(rc), report.text);
-    follow(follower, reader, &report, NULL, options.flags ? "a follower that maps" : "a follower");
+    follow(follower, reader, &report, NULL, follower->flags ? "a follower that maps" : "a follower");
 }
 
-pid_t start_follower(struct follower *follower, struct seen *seen, uint32_t flags, struct shared *complaints)
+pid_t start_follower(struct follower *follower, struct sightings *seen, uint32_t flags)
 {
     follower->seen = seen;
     follower->flags = flags;
     atomic_store(&follower->last_lsn, 0);
     atomic_store(&follower->records, 0);
-    return fork_child(complaints, follow_log, follower);
+    return fork_child(follow_log, follower);
 }
 
 void end_follower(pid_t *pid)
@@ -102,32 +63,64 @@ void end_follower(pid_t *pid)
 
 /* ---- for a judge --------------------------------------------------------------------------------- */
 
-void read_log(const char *dir, uint32_t flags, record_seen *each, void *context)
+struct twinlog *open_or_fail(const char *dir, const struct twinlog_options *options, const char *name)
+{
+    static struct twinlog_report report;
+    struct twinlog_options reported = *options;
+    struct twinlog *log;
+    int rc;
+
+    reported.ret_report = options->ret_report ? options->ret_report : &report;
+    rc = twinlog_open(dir, &reported, &log);
+    if (rc < 0)
+        violation("%s cannot be opened: %s; %s", name, twinlog_strerror(rc), reported.ret_report->text);
+    return log;
+}
+
+struct twinlog_reader *open_reader(const char *dir, struct twinlog *log, uint32_t flags,
+                                   struct twinlog_report *report)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_report report = { 0 };
     struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t last = 0;
     int rc;
 
     options.flags = flags;
-    options.ret_report = &report;
-    rc = twinlog_reader_open(dir, &options, &reader);
-    if (rc == -ENOENT)
-        return; /* it was killed before there was a log */
+    options.ret_report = report;
+    rc = log ? twinlog_reader_attach(log, &options, &reader) : twinlog_reader_open(dir, &options, &reader);
+    if (rc == -ENOENT && !log)
+        return NULL;
     if (rc < 0)
-        violation("the log cannot be read: %s; %s", twinlog_strerror(rc), report.text);
+        violation("a reader cannot be opened: %s; %s", twinlog_strerror(rc), report->text);
+    return reader;
+}
+
+void pass_records(struct twinlog_reader *reader, const struct twinlog_report *report, record_seen *each,
+                  void *context, uint64_t *last, const char *name)
+{
+    struct twinlog_record record;
+    int rc;
+
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-        if (record.lsn <= last)
-            violation("LSN %" PRIu64 " comes after %" PRIu64, record.lsn, last);
-        last = record.lsn;
+        if (record.lsn <= *last)
+            violation("O2: %s was given LSN %" PRIu64 " after %" PRIu64, name, record.lsn, *last);
+        *last = record.lsn;
         each(context, &record);
     }
     if (rc < 0)
-        violation("reading stops behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", last,
-                  twinlog_strerror(rc), report.text, report.file, report.offset);
+        violation("%s failed behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", name, *last,
+                  twinlog_strerror(rc), report->text, report->file, report->offset);
+}
+
+bool read_log(const char *dir, struct twinlog *log, uint32_t flags, record_seen *each, void *context)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader *reader = open_reader(dir, log, flags, &report);
+    uint64_t last = 0;
+
+    if (reader)
+        pass_records(reader, &report, each, context, &last, "a reader");
     twinlog_reader_close(reader);
+    return reader != NULL;
 }
 
 _Noreturn void complain_of_record(const struct twinlog_record *record, const char *what)
@@ -135,7 +128,7 @@ _Noreturn void complain_of_record(const struct twinlog_record *record, const cha
     char words[200];
 
     payload_describe(record->data, record->size, words, sizeof(words));
-    violation("record %" PRIu64 " %s; it has %s", record->lsn, what, words);
+    violation("record %" PRIu64 " %s; it has tag %" PRIu16 " and %s", record->lsn, what, record->tag, words);
 }
 
 static int find_fault(void *context, const struct twinlog_report *finding)

@@ -5,39 +5,34 @@
 
 #include "kill.h"
 
-/* What readers were given in all processes. */
-struct seen {
-    _Atomic uint64_t max_lsn;
-    _Atomic uint64_t digest[WINDOW]; /* 0 = none */
-    _Atomic bool shall_lie; /* one record is to be noted that nobody was given, to see that this is found */
-};
-
 struct follower {
-    struct seen *seen;         /* [const while it lives] where it notes what it was given */
+    struct sightings *seen;    /* [const while it lives] where it notes what it was given, as others do */
     uint32_t flags;            /* the same, of its reader */
     _Atomic uint64_t last_lsn; /* that it was given */
     _Atomic uint64_t records;
 };
 
-void raise_to(_Atomic uint64_t *value, uint64_t to);
-
-void forget_seen(struct seen *seen);
-/* It is the same one that others were given. `reader` has it. */
-void note_seen(struct seen *seen, const struct twinlog_record *record, const char *name);
-
 /* Until *must_stop, or for ever. */
 void follow(struct follower *follower, struct twinlog_reader *reader, const struct twinlog_report *report,
             const _Atomic bool *must_stop, const char *name);
 /* A process that reads place.log, once it is there, for ever. In the parent: its id. */
-pid_t start_follower(struct follower *follower, struct seen *seen, uint32_t flags, struct shared *complaints);
+pid_t start_follower(struct follower *follower, struct sightings *seen, uint32_t flags);
 void end_follower(pid_t *pid); /* which becomes 0 */
 
 /* ---- for a judge --------------------------------------------------------------------------------- */
 
-typedef void record_seen(void *context, const struct twinlog_record *record);
+/* Ends the program if it cannot. `name` is what is opened. */
+struct twinlog *open_or_fail(const char *dir, const struct twinlog_options *options, const char *name);
+/* A reader of `log`, or where that is NULL of the log in `dir`; NULL: there is none. */
+struct twinlog_reader *open_reader(const char *dir, struct twinlog *log, uint32_t flags,
+                                   struct twinlog_report *report);
 
-/* The whole log, if there is one. */
-void read_log(const char *dir, uint32_t flags, record_seen *each, void *context);
+typedef void record_seen(void *context, const struct twinlog_record *record);
+/* As far as the reader goes; *last is the LSN of the last one. */
+void pass_records(struct twinlog_reader *reader, const struct twinlog_report *report, record_seen *each,
+                  void *context, uint64_t *last, const char *name);
+/* The whole log, by such a reader. False: there is none. */
+bool read_log(const char *dir, struct twinlog *log, uint32_t flags, record_seen *each, void *context);
 /* No record is what it should be. */
 _Noreturn void complain_of_record(const struct twinlog_record *record, const char *what);
 /* Returns the number of its records. */

@@ -151,34 +151,31 @@ static void begin_anew(struct rng *rng)
     counts.files++;
 }
 
-static void run_cycle(void)
+static void run_cycle(struct rng *rng)
 {
-    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
     struct sink_verdict verdict;
     struct stat about;
     char path[400];
     bool is_closed;
 
     sink_path(path);
-    run_events(manner.is_shared ? 2 + (unsigned)rng_below(&rng, MEMBERS_MAX - 1) : 1, &rng);
-    is_closed = end_all(&rng);
+    run_events(manner.is_shared ? 2 + (unsigned)rng_below(rng, MEMBERS_MAX - 1) : 1, rng);
+    is_closed = end_all(rng);
     counts.endings[is_closed]++;
     if (!is_closed || manner.is_renamed ||
         manner.max_bytes > 0) /* somebody may have died alone in an old file */
-        reap_well(fork_child(crew->complaints, open_once_more, NULL),
-                  "the one that opens after all were killed");
+        reap_well(fork_child(open_once_more, NULL), "the one that opens after all were killed");
     spoil(path, stat(path, &about) == 0 ? (uint64_t)about.st_size : 0);
     verdict = judge_files(manner.max_bytes);
     if ((!is_closed || manner.is_renamed || manner.max_bytes > 0) && *opened_bytes != verdict.last_file_bytes)
         violation("the opening after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
                   *opened_bytes, verdict.last_file_bytes);
     atomic_store(&crew->has_lied, false); /* a death in the middle of a lie hides it: lie again */
-    place.cycle++;
     if (!can_invite() || verdict.bytes > LARGE_FILE_BYTES || verdict.files > MOST_FILES ||
-        rng_one_in(&rng, 8)) {
+        rng_one_in(rng, 8)) {
         counts.lines += verdict.lines;
         counts.fillers += verdict.fillers;
-        begin_anew(&rng);
+        begin_anew(rng);
     }
 }
 

@@ -195,14 +195,12 @@ static void read_lines(const char *name, const unsigned char *bytes, size_t size
         violation("%s has %zu bytes, the limit is %" PRIu64, name, size, max_bytes);
 }
 
-static bool read_file(const char *name, uint64_t max_bytes)
+static void read_file(const char *name, uint64_t max_bytes)
 {
     const int fd = open(name, O_RDONLY | O_CLOEXEC);
     struct stat about;
     unsigned char *bytes;
 
-    if (fd < 0 && errno == ENOENT)
-        return false;
     if (fd < 0 || fstat(fd, &about) < 0)
         give_up(name);
     book.verdict.files++;
@@ -218,7 +216,6 @@ static bool read_file(const char *name, uint64_t max_bytes)
         munmap(bytes, (size_t)about.st_size);
     }
     close(fd);
-    return true;
 }
 
 /* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, or that says that the zero
@@ -283,38 +280,46 @@ static unsigned highest_number(void)
     return highest;
 }
 
-void finish_files(void)
+/* Those that were renamed, the oldest one first. */
+static void for_each_old(void (*each)(const char *name, uint64_t max_bytes), uint64_t max_bytes)
 {
     char path[400], name[420];
 
     sink_path(path);
     for (unsigned number = highest_number(); number > 0; number--) {
         snprintf(name, sizeof(name), "%s.%u", path, number);
-        const struct twinlog_sink_options options = {
-            .size = sizeof(options), .flags = TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1
-        };
-        struct twinlog_sink *sink;
-        if (access(name, F_OK) < 0)
-            continue;
-        int rc = twinlog_sink_open(name, &options, &sink);
-        rc = rc < 0 ? rc : twinlog_sink_close(sink);
-        if (rc < 0)
-            violation("%s cannot be finished: %s", name, twinlog_strerror(rc));
+        if (access(name, F_OK) == 0)
+            each(name, max_bytes);
     }
+}
+
+static void finish_file(const char *name, uint64_t unused)
+{
+    const struct twinlog_sink_options options = {
+        .size = sizeof(options), .flags = TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1
+    };
+    struct twinlog_sink *sink;
+
+    (void)unused;
+    check_call(twinlog_sink_open(name, &options, &sink), name);
+    check_call(twinlog_sink_close(sink), name);
+}
+
+void finish_files(void)
+{
+    for_each_old(finish_file, 0);
 }
 
 struct sink_verdict judge_files(uint64_t max_bytes)
 {
-    char path[400], name[420];
+    char path[400];
 
     memset(&book, 0, sizeof(book));
+    for_each_old(read_file, max_bytes);
     sink_path(path);
-    for (unsigned number = highest_number(); number > 0; number--) {
-        snprintf(name, sizeof(name), "%s.%u", path, number);
-        read_file(name, max_bytes);
-    }
-    if (!read_file(path, max_bytes))
+    if (access(path, F_OK) < 0)
         violation("the file is gone");
+    read_file(path, max_bytes);
     check_complete();
     check_others();
     return book.verdict;

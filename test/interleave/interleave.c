@@ -24,7 +24,7 @@
 #include "explore.h"
 #include "scenarios.h"
 
-#include "../sim/arguments.h"
+#include "../arguments.h"
 #include "commit/inside.h"
 #include "io/ring.h"
 
@@ -853,7 +853,7 @@ int main(int argc, char **argv)
         { "replay", .text = &plan.replay },
         { 0 },
     };
-    const int first = parse_arguments(arguments, help, argc, argv);
+    const int first = parse_arguments(arguments, NULL, help, argc, argv);
     if (writers == 0 || writers > MAX_WRITERS || preemptions > NO_BOUND) {
         fprintf(stderr, "try: interleave --help\n");
         return 2;

@@ -48,12 +48,10 @@ enum method {
 static const char *const method_names[METHODS] = { "image", "shutdown", "fault", "slow" };
 
 static struct {
-    enum filesystem filesystem;
-    enum method method;
+    unsigned filesystem, method;
 } settings;
 
 static uint64_t formats, failed_lives, mapped_lives;
-static struct shared *shared;
 static struct machine machine;
 
 /* ---- the log ----------------------------------------------------------------------------------- */
@@ -257,7 +255,7 @@ static bool live_and_end(struct life *life, uint64_t number, struct rng *rng)
     };
 
     begin_incarnation(life, number, rng);
-    ends[settings.method](life, fork_writer(place.log, shared, life), rng);
+    ends[settings.method](life, fork_child(run_writer, life), rng);
     return boot();
 }
 
@@ -266,16 +264,13 @@ static bool live_and_end(struct life *life, uint64_t number, struct rng *rng)
 static void run_cycle(struct rng *rng)
 {
     const unsigned incarnations = 1 + (unsigned)rng_below(rng, MAX_LIVES);
-    struct verdict verdict;
 
     for (unsigned i = 0; i < incarnations; i++)
-        if (!live_and_end(&shared->incarnations[i], place.cycle * MAX_LIVES + i, rng)) {
-            place.cycle++;
+        if (!live_and_end(&shared->incarnations[i], place.cycle * MAX_LIVES + i, rng))
             return;
-        }
-    verdict = judge(place.log, &lives.book, shared, incarnations, false, rng);
-    check_sightings(&lives.book, &shared->world, &shared->attached, "the reader inside the writer");
-    if (count_cycle(&verdict))
+    judge(incarnations, false, rng);
+    check_sightings(&shared->attached.sightings, &lives.book, "the reader inside the writer");
+    if (is_log_large())
         remove_log();
 }
 
@@ -292,60 +287,52 @@ static void await_delayed_write(pid_t pid)
 static void run_slow_cycle(struct rng *rng)
 {
     struct life *life = &shared->incarnations[0];
-    struct verdict verdict;
     pid_t pid;
 
     begin_incarnation(life, place.cycle, rng);
-    pid = fork_writer(place.log, shared, life);
+    pid = fork_child(run_writer, life);
     await_open(life, pid);
     await(pid, (int64_t)rng_below(rng, 20000000));
     disk_delay_writes(machine.disk, SLOW_WRITE_MS);
     await_delayed_write(pid);
     kill(pid, SIGKILL);
     disk_delay_writes(machine.disk, 0);
-    verdict = judge(place.log, &lives.book, shared, 1, true, rng);
+    judge(1, true, rng);
     count_life(life, reap(pid, "a killed writer"));
-    if (count_cycle(&verdict))
+    if (is_log_large())
         remove_log();
 }
 
-static void run_one(void)
+static void run_one(struct rng *rng)
 {
-    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
-
     if (settings.method == METHOD_SLOW)
-        run_slow_cycle(&rng);
+        run_slow_cycle(rng);
     else
-        run_cycle(&rng);
+        run_cycle(rng);
 }
 
 /* ---- command line ------------------------------------------------------------------------------ */
 
-static const char help[] =
-    "usage: crash-power [options]\n"
-    "\n"
-    "Cuts the power of a machine that appends to a log, opens the log again and checks it, over and over.\n"
-    "Needs root, /dev/fuse and loop devices; mounts in a namespace of its own.\n"
-    "\n"
-    "  --cuts N        stop after so many; default 100, or no limit with --seconds\n"
-    "  --seconds S     stop after this time\n"
-    "  --seed N        default TWINLOG_SEED, or 1\n"
-    "  --fs NAME       ext4, xfs or btrfs; default ext4\n"
-    "  --method NAME   image: the disk loses what was not flushed; shutdown: the file system is shut down;\n"
-    "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
-    "                  default image\n"
-    "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
-    "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
-    "  --help          this text\n"
-    "\n"
-    "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.";
-
-static void take(int letter, const char *argument)
+static void print_help(void)
 {
-    if (letter == 'f')
-        settings.filesystem = (enum filesystem)name_index(argument, filesystem_names, FILESYSTEMS);
-    else
-        settings.method = (enum method)name_index(argument, method_names, METHODS);
+    puts(
+        "usage: crash-power [options]\n"
+        "\n"
+        "Cuts the power of a machine that appends to a log, opens the log again and checks it, over and over.\n"
+        "Needs root, /dev/fuse and loop devices; mounts in a namespace of its own.\n"
+        "\n"
+        "  --cuts N        stop after so many; default 100, or no limit with --seconds\n"
+        "  --seconds S     stop after this time\n"
+        "  --seed N        default TWINLOG_SEED, or 1\n"
+        "  --fs NAME       ext4, xfs or btrfs; default ext4\n"
+        "  --method NAME   image: the disk loses what was not flushed; shutdown: the file system is shut down;\n"
+        "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
+        "                  default image\n"
+        "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
+        "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
+        "  --help          this text\n"
+        "\n"
+        "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.");
 }
 
 static void summarise(void)
@@ -374,7 +361,6 @@ static void leave_machine(void)
 
 static void begin(void)
 {
-    lives.shared = shared = map_shared(sizeof(*shared));
     shared->ends_machine = settings.method != METHOD_SLOW;
     last_words = map_shared(sizeof(*last_words)); /* before the server is forked */
     place.keep = keep_image;
@@ -389,9 +375,9 @@ static void begin(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option more[] = {
-        { "fs", required_argument, NULL, 'f' },
-        { "method", required_argument, NULL, 'm' },
+    static const struct argument more[] = {
+        { "fs", .word = &settings.filesystem, .words = filesystem_names, .count = FILESYSTEMS },
+        { "method", .word = &settings.method, .words = method_names, .count = METHODS },
         { 0 },
     };
     static const struct policy policy = {
@@ -399,12 +385,11 @@ int main(int argc, char **argv)
         .lies = LIE_BIT(LIE_FLUSH),
         .usual_kills = 100,
         .more = more,
-        .take = take,
         .begin = begin,
         .run_cycle = run_one,
         .summarise = summarise,
         .killed = &lives.count,
     };
 
-    return run_policy(&policy, "crash-power", help, argc, argv);
+    return run_policy(&policy, "crash-power", print_help, argc, argv);
 }

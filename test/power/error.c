@@ -68,9 +68,8 @@ static const struct scenario {
     { "mapped, killed, pages ahead failed", TWINLOG_MODE_MAPPED, SIGKILL, FAULT_AHEAD, true },
 };
 
-static struct {
-    enum filesystem filesystem;
-} settings;
+static unsigned filesystem; /* an enum filesystem */
+static uint64_t tried;      /* scenarios */
 
 /* Shared by all processes and the server of the disk. */
 static struct error_notes {
@@ -297,7 +296,7 @@ static void judge_log(bool has_host)
 
 static pid_t start(void (*run)(void *context), const char *name)
 {
-    const pid_t pid = fork_child(NULL, run, NULL);
+    const pid_t pid = fork_child(run, NULL);
 
     await_ready(pid, name);
     return pid;
@@ -314,11 +313,15 @@ static void end(pid_t pid)
         continue;
 }
 
-static void run_scenario(uint64_t number)
+static void run_scenario(struct rng *rng)
 {
-    const bool has_host = scenario->mode == TWINLOG_MODE_SHARED;
+    const uint64_t number = place.cycle % (sizeof(scenarios) / sizeof(scenarios[0]));
     pid_t host, victim, heir;
+    bool has_host;
 
+    scenario = &scenarios[number];
+    has_host = scenario->mode == TWINLOG_MODE_SHARED;
+    tried++;
     memset(notes, 0, sizeof(*notes));
     snprintf(place.log, sizeof(place.log), "%.280s/%" PRIu64, machine.mounted, number);
     host = has_host ? start(run_host, "the host") : 0;
@@ -330,7 +333,7 @@ static void run_scenario(uint64_t number)
     if (scenario->is_host_killed)
         end(host);
     heir = start(run_heir, "the heir");
-    machine_cut_power(&machine, rng_mix(place.seed ^ number));
+    machine_cut_power(&machine, rng_next(rng));
     machine_end(&machine); /* first: a process ends only when what it waits for in the kernel has */
     if (scenario->signal == SIGSTOP)
         end(victim);
@@ -348,48 +351,55 @@ static void run_scenario(uint64_t number)
 
 /* ---- command line ------------------------------------------------------------------------------ */
 
-static const char help[] =
-    "usage: power-error [options]\n"
-    "\n"
-    "Kills or stops a process that writes a mapped log in a sync that fails, lets another one go on, and cuts the\n"
-    "power. Needs root, /dev/fuse and loop devices.\n"
-    "\n"
-    "  --fs NAME     ext4 or xfs; default ext4\n"
-    "  --verbose     say how it went\n"
-    "  --seed N      default TWINLOG_SEED, or 1\n"
-    "  --dir DIR     where to make a directory; default TMPDIR, or /tmp";
+static void print_help(void)
+{
+    puts(
+        "usage: power-error [options]\n"
+        "\n"
+        "Kills or stops a process that writes a mapped log in a sync that fails, lets another one go on, and cuts\n"
+        "the power. Needs root, /dev/fuse and loop devices.\n"
+        "\n"
+        "  --fs NAME     ext4 or xfs; default ext4\n"
+        "  --verbose     say how it went\n"
+        "  --seed N      default TWINLOG_SEED, or 1\n"
+        "  --cycle N     begin with this scenario; --kills N: so many of them\n"
+        "  --dir DIR     where to make a directory; default TMPDIR, or /tmp");
+}
 
 static void leave_machine(void)
 {
     machine_remove(&machine);
 }
 
-int main(int argc, char **argv)
+static void begin(void)
 {
-    static const struct option options[] = {
-        { "fs", required_argument, NULL, 'f' },   { "verbose", no_argument, NULL, 'v' },
-        { "seed", required_argument, NULL, 'S' }, { "dir", required_argument, NULL, 'd' },
-        { "help", no_argument, NULL, 'h' },       { 0 },
-    };
-    const uint64_t count = sizeof(scenarios) / sizeof(scenarios[0]);
-    int letter;
-
-    begin_command_line("power-error", argc, argv);
-    while ((letter = next_option(argc, argv, options, help)) != -1)
-        if (letter == 'f')
-            settings.filesystem = (enum filesystem)name_index(optarg, filesystem_names, FILESYSTEMS);
     notes = map_shared(sizeof(*notes));
-    make_place(given.parent);
     place.keep = place.leave = leave_machine;
-    machine_make(&machine, settings.filesystem, place.directory);
+    machine_make(&machine, (enum filesystem)filesystem, place.directory);
     machine.disk->context = notes;
     machine.disk->when_named = strike;
-    for (uint64_t i = 0; i < count; i++) {
-        scenario = &scenarios[i];
-        run_scenario(i);
-    }
-    remove_place();
-    printf("power-error: %s, %" PRIu64 " ways to take an error along, no violation\n",
-           filesystem_names[settings.filesystem], count);
-    return EXIT_SUCCESS;
+}
+
+static void summarise(void)
+{
+    printf("  %s, %" PRIu64 " ways to take an error along\n", filesystem_names[filesystem], tried);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argument more[] = {
+        { "fs", .word = &filesystem, .words = filesystem_names, .count = FILESYSTEMS },
+        { 0 },
+    };
+    static const struct policy policy = {
+        .name = "error",
+        .usual_kills = sizeof(scenarios) / sizeof(scenarios[0]),
+        .more = more,
+        .begin = begin,
+        .run_cycle = run_scenario,
+        .summarise = summarise,
+        .killed = &tried,
+    };
+
+    return run_policy(&policy, "power-error", print_help, argc, argv);
 }

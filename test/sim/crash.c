@@ -14,7 +14,7 @@
 #define _GNU_SOURCE
 #include "crash.h"
 
-#include "arguments.h"
+#include "../arguments.h"
 
 #include <inttypes.h>
 #include <malloc.h>
@@ -302,18 +302,9 @@ static void print_help(void)
         "                finds damage (verdict)\n");
 }
 
-static enum lie parse_lie(const char *name)
-{
-    for (enum lie lie = LIE_SYNC; lie <= LIE_RECYCLE; ++lie)
-        if (strcmp(name, LIE_NAMES[lie]) == 0)
-            return lie;
-    fprintf(stderr, "sim-crash: there is no such lie\n");
-    exit(2);
-}
-
 static void take_arguments(int argc, char **argv)
 {
-    const char *lie = NULL;
+    unsigned lie = LIE_NONE;
     uint64_t replayed = UINT64_MAX;
     const struct argument arguments[] = {
         { "seed", .number = &settings.seed },
@@ -321,16 +312,15 @@ static void take_arguments(int argc, char **argv)
         { "seconds", .number = &settings.seconds },
         { "replay", .number = &replayed },
         { "verbose", .is_given = &settings.is_verbose },
-        { "lie", .text = &lie },
+        { "lie", .word = &lie, .words = LIE_NAMES, .count = LIE_RECYCLE + 1 },
         { "mapped", .is_given = &settings.is_mapped },
         { 0 },
     };
-    parse_arguments(arguments, print_help, argc, argv);
+    parse_arguments(arguments, NULL, print_help, argc, argv);
     settings.is_replay = replayed < UINT64_MAX;
     if (settings.is_replay)
         settings.seed = replayed;
-    if (lie)
-        settings.lie = parse_lie(lie);
+    settings.lie = (enum lie)lie;
     if (settings.images == 0 && settings.seconds == 0)
         settings.images = 100000;
 }

@@ -23,7 +23,7 @@
 #define _GNU_SOURCE
 #include "faults.h"
 
-#include "arguments.h"
+#include "../arguments.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -391,7 +391,7 @@ int main(int argc, char **argv)
         { "scenario", .number = &settings.scenario }, { "replay", .number = &settings.replay },
         { "steps", .is_given = &settings.crashes },   { 0 },
     };
-    parse_arguments(arguments, print_help, argc, argv);
+    parse_arguments(arguments, NULL, print_help, argc, argv);
     if (settings.scenario > SCENARIO_COUNT || settings.every == 0 ||
         (settings.replay > 0 && settings.scenario == 0)) {
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);
