@@ -8,7 +8,7 @@
 #include "allocations.h"
 
 #include "allocator.h"
-#include "directory.h"
+#include "kill.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -33,7 +33,6 @@
 
 static struct twinlog *log_handle;
 static _Atomic int append_error;
-static char directory[256], log_directory[300];
 
 static void *append_records(void *argument)
 {
@@ -91,7 +90,7 @@ static int append_on(const struct twinlog_options *options, uint64_t *ret_openin
 
     allocator_take_count();
     allocator_count(true);
-    result = twinlog_open(log_directory, options, &log_handle);
+    result = twinlog_open(place.log, options, &log_handle);
     allocator_count(false);
     *ret_opening = allocator_take_count();
     if (result < 0)
@@ -119,7 +118,7 @@ static int try_path(enum twinlog_io io, const char *name, bool is_buffered)
     options.spare_segments = 1;
     result = append_on(&options, &opening, &stat);
     allocations = allocator_take_count();
-    remove_directory(log_directory);
+    remove_directory(place.log);
     if (result == -ENOTSUP) {
         printf("SKIP crash-allocations %s, %s: %s\n", name, is_buffered ? "buffered" : "direct",
                twinlog_strerror(result));
@@ -136,34 +135,13 @@ static int try_path(enum twinlog_io io, const char *name, bool is_buffered)
     return allocations > 0 || opening == 0 || stat.rolls == 0 || stat.roll_waits > 0;
 }
 
-static bool make_directory(const char *parent)
-{
-    snprintf(directory, sizeof(directory), "%s/twinlog-allocations-XXXXXX", parent);
-    if (mkdtemp(directory))
-        return true;
-    perror(directory);
-    return false;
-}
-
-/* Thousands of logs, and no disk has a say in it: in memory, where there is some to write to. */
-static bool fail_in_memory(const char *parent)
-{
-    bool is_fine = make_directory(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : parent);
-
-    is_fine = is_fine && fail_allocations(directory);
-    rmdir(directory);
-    return is_fine;
-}
-
 int main(void)
 {
     static const char *const names[] = { NULL, "uring", "uring-linked", "dsync", "fdatasync" };
-    const char *where = getenv("TMPDIR"), *parent = where ? where : "/tmp";
     int passed = 0, failed = 0;
 
-    if (!make_directory(parent))
-        return 1;
-    snprintf(log_directory, sizeof(log_directory), "%s/log", directory);
+    place.program = "crash-allocations";
+    make_place(NULL);
     for (int io = TWINLOG_IO_URING; io <= TWINLOG_IO_FDATASYNC; io++)
         for (int is_buffered = 0; is_buffered < 2; is_buffered++) {
             const int result = try_path((enum twinlog_io)io, names[io], is_buffered);
@@ -171,8 +149,11 @@ int main(void)
             passed += result == 0;
             failed += result == 1;
         }
-    rmdir(directory);
-    failed += !fail_in_memory(parent);
+    remove_place();
+    /* thousands of logs, and no disk has a say in it: in memory, where there is some to write to */
+    make_place(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NULL);
+    failed += !fail_allocations();
+    remove_place();
     if (failed > 0)
         return 1;
     return passed > 0 ? 0 : 77;

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 /* Makes each call with its first allocation failing, then with its second one, and so on. True if each said
- * so, or did its work all the same, and left nothing behind. Works in `directory`. */
-bool fail_allocations(const char *directory);
+ * so, or did its work all the same, and left nothing behind. */
+bool fail_allocations(void);
 
 #endif

@@ -5,7 +5,7 @@
  * poisons the log. In any case nothing is lost: neither records nor memory.
  */
 #include "allocator.h"
-#include "directory.h"
+#include "kill.h"
 
 #include "allocations.h"
 
@@ -20,16 +20,12 @@
 #define SEGMENT_BYTES 65536u
 #define MANY 5000u
 
-/* What a call works on. */
-struct stage {
-    const char *dir, *copy;
-    struct twinlog *log;
-    struct twinlog_reader *reader;
-};
+static struct twinlog *opened;
+static struct twinlog_reader *attached;
 
 struct call {
     const char *name;
-    int (*call)(struct stage *stage);
+    int (*call)(void);
     enum {
         ON_LOG,    /* it has an open log */
         ON_READER, /* and a reader that is attached to it */
@@ -65,52 +61,52 @@ static int append_some(struct twinlog *log, unsigned count)
 
 /* One that is one expression. */
 #define CALL(name, result)                                                                                   \
-    static int call_##name(struct stage *stage)                                                              \
+    static int call_##name(void)                                                                             \
     {                                                                                                        \
         return result;                                                                                       \
     }
 
-static int call_open(struct stage *stage)
+static int call_open(void)
 {
-    const int result = twinlog_open(stage->dir, &small, &stage->log);
+    const int result = twinlog_open(place.log, &small, &opened);
 
-    return result < 0 ? result : twinlog_close(stage->log);
+    return result < 0 ? result : twinlog_close(opened);
 }
 
-static int call_open_read_only(struct stage *stage)
+static int call_open_read_only(void)
 {
     struct twinlog_options options = small;
     uint64_t lsn;
     int result;
 
     options.flags = TWINLOG_READ_ONLY;
-    result = twinlog_open(stage->dir, &options, &stage->log);
+    result = twinlog_open(place.log, &options, &opened);
     if (result < 0)
         return result;
-    result = twinlog_cursor_set(stage->log, "read-only", 5);
+    result = twinlog_cursor_set(opened, "read-only", 5);
     if (result == 0)
-        result = twinlog_cursor_get(stage->log, "read-only", &lsn);
-    twinlog_close(stage->log);
+        result = twinlog_cursor_get(opened, "read-only", &lsn);
+    twinlog_close(opened);
     return result;
 }
 
 /* Into segments that are not there yet. */
-CALL(append, append_some(stage->log, RECORDS))
+CALL(append, append_some(opened, RECORDS))
 
-static int call_trim(struct stage *stage)
+static int call_trim(void)
 {
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
 
     options.before_lsn = RECORDS - 10;
     options.flags = TWINLOG_TRIM_PAST_CURSORS;
-    return twinlog_trim(stage->log, &options, NULL);
+    return twinlog_trim(opened, &options, NULL);
 }
 
-CALL(cut, twinlog_truncate(stage->log, 7))
-CALL(reset, twinlog_reset(stage->log, 1000))
-CALL(cursor_set, twinlog_cursor_set(stage->log, "another", 7))
-CALL(cursor_get, twinlog_cursor_get(stage->log, "cursor", &(uint64_t){ 0 }))
-CALL(cursor_remove, twinlog_cursor_remove(stage->log, "cursor"))
+CALL(cut, twinlog_truncate(opened, 7))
+CALL(reset, twinlog_reset(opened, 1000))
+CALL(cursor_set, twinlog_cursor_set(opened, "another", 7))
+CALL(cursor_get, twinlog_cursor_get(opened, "cursor", &(uint64_t){ 0 }))
+CALL(cursor_remove, twinlog_cursor_remove(opened, "cursor"))
 
 static int take_cursor(void *context, const char *name, uint64_t lsn)
 {
@@ -118,20 +114,20 @@ static int take_cursor(void *context, const char *name, uint64_t lsn)
     return 0;
 }
 
-CALL(cursor_each, twinlog_cursor_each(stage->log, take_cursor, &(unsigned){ 0 }))
+CALL(cursor_each, twinlog_cursor_each(opened, take_cursor, &(unsigned){ 0 }))
 
-static int call_meta_set(struct stage *stage)
+static int call_meta_set(void)
 {
     static const char value[TWINLOG_META_BYTES];
     int result = 0;
 
     for (char name[] = "a"; result == 0 && name[0] <= 'f'; name[0]++) /* more than the file had room for */
-        result = twinlog_meta_set(stage->log, name, value, sizeof(value));
+        result = twinlog_meta_set(opened, name, value, sizeof(value));
     return result;
 }
 
-CALL(meta_get, twinlog_meta_get(stage->log, "value", NULL, 0, NULL))
-CALL(meta_remove, twinlog_meta_remove(stage->log, "value"))
+CALL(meta_get, twinlog_meta_get(opened, "value", NULL, 0, NULL))
+CALL(meta_remove, twinlog_meta_remove(opened, "value"))
 
 static int take_value(void *context, const char *name, const void *data, size_t size)
 {
@@ -139,43 +135,43 @@ static int take_value(void *context, const char *name, const void *data, size_t 
     return 0;
 }
 
-CALL(meta_each, twinlog_meta_each(stage->log, take_value, &(unsigned){ 0 }))
-CALL(stat, twinlog_stat(stage->log, &(struct twinlog_stat)TWINLOG_STAT_INIT))
+CALL(meta_each, twinlog_meta_each(opened, take_value, &(unsigned){ 0 }))
+CALL(stat, twinlog_stat(opened, &(struct twinlog_stat)TWINLOG_STAT_INIT))
 
-static int call_attach(struct stage *stage)
+static int call_attach(void)
 {
-    int result = twinlog_reader_attach(stage->log, NULL, &stage->reader);
+    int result = twinlog_reader_attach(opened, NULL, &attached);
 
     if (result == 0)
-        twinlog_reader_close(stage->reader);
-    stage->reader = NULL;
+        twinlog_reader_close(attached);
+    attached = NULL;
     return result;
 }
 
-static int call_reader_open(struct stage *stage)
+static int call_reader_open(void)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     int result;
 
     options.flags = TWINLOG_READER_MMAP;
-    result = twinlog_reader_open(stage->dir, &options, &stage->reader);
+    result = twinlog_reader_open(place.log, &options, &attached);
     if (result < 0)
         return result;
-    result = twinlog_reader_wait(stage->reader, 0) == 1 ? 0 : -EPROTO;
-    twinlog_reader_close(stage->reader);
-    stage->reader = NULL;
+    result = twinlog_reader_wait(attached, 0) == 1 ? 0 : -EPROTO;
+    twinlog_reader_close(attached);
+    attached = NULL;
     return result;
 }
 
 typedef int move_function(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
-static int move_through(struct stage *stage, move_function *move)
+static int move_through(move_function *move)
 {
     struct twinlog_record record;
     unsigned count = 0;
     int result;
 
-    while ((result = move(stage->reader, &record)) > 0) {
+    while ((result = move(attached, &record)) > 0) {
         const unsigned char *bytes = record.data;
 
         if (record.size != RECORD_BYTES || bytes[RECORD_BYTES - 1] != record_of(record.lsn))
@@ -185,32 +181,32 @@ static int move_through(struct stage *stage, move_function *move)
     return result < 0 || count == RECORDS ? result : -EPROTO;
 }
 
-CALL(next, move_through(stage, twinlog_reader_next))
+CALL(next, move_through(twinlog_reader_next))
 
-static int call_previous(struct stage *stage)
+static int call_previous(void)
 {
-    const int result = twinlog_reader_seek_end(stage->reader);
+    const int result = twinlog_reader_seek_end(attached);
 
-    return result < 0 ? result : move_through(stage, twinlog_reader_previous);
+    return result < 0 ? result : move_through(twinlog_reader_previous);
 }
 
-static int call_seek_time(struct stage *stage)
+static int call_seek_time(void)
 {
-    int result = twinlog_reader_seek_time(stage->reader, 1);
+    int result = twinlog_reader_seek_time(attached, 1);
 
     if (result == 0)
-        result = move_through(stage, twinlog_reader_next);
+        result = move_through(twinlog_reader_next);
     return result;
 }
 
-static int call_reader_fd(struct stage *stage)
+static int call_reader_fd(void)
 {
-    const int result = twinlog_reader_fd(stage->reader);
+    const int result = twinlog_reader_fd(attached);
 
     return result < 0 ? result : 0;
 }
 
-CALL(inspect, twinlog_inspect(stage->dir, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))
+CALL(inspect, twinlog_inspect(place.log, &(struct twinlog_inspection)TWINLOG_INSPECTION_INIT))
 
 static int take_segment(void *context, const struct twinlog_segment *segment)
 {
@@ -218,34 +214,34 @@ static int take_segment(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-static int call_segments(struct stage *stage)
+static int call_segments(void)
 {
     uint64_t records = 0;
-    const int result = twinlog_segments(stage->dir, take_segment, &records);
+    const int result = twinlog_segments(place.log, take_segment, &records);
 
     return result == 0 && records != RECORDS ? -EPROTO : result;
 }
 
-static int call_verify(struct stage *stage)
+static int call_verify(void)
 {
     uint64_t records = 0;
-    const int result = twinlog_verify(stage->dir, NULL, &records);
+    const int result = twinlog_verify(place.log, NULL, &records);
 
     return result == 0 && records != RECORDS ? -EPROTO : result;
 }
 
-static int call_backup(struct stage *stage)
+static int call_backup(void)
 {
     struct twinlog_backup_result backup = TWINLOG_BACKUP_RESULT_INIT;
-    const int result = twinlog_backup(stage->dir, stage->copy, NULL, &backup);
+    const int result = twinlog_backup(place.log, place.copy, NULL, &backup);
 
     return result == 0 && backup.last_lsn != RECORDS ? -EPROTO : result;
 }
 
-static int call_repair(struct stage *stage)
+static int call_repair(void)
 {
     struct twinlog_repair_result repair = TWINLOG_REPAIR_RESULT_INIT;
-    const int result = twinlog_repair(stage->dir, stage->copy, NULL, &repair);
+    const int result = twinlog_repair(place.log, place.copy, NULL, &repair);
 
     return result == 0 && repair.records != RECORDS ? -EPROTO : result;
 }
@@ -281,13 +277,13 @@ static const struct call calls[] = {
 
 /* ---- before and after -------------------------------------------------------------------------- */
 
-static int make_log(const struct stage *stage)
+static int make_log(void)
 {
     struct twinlog *log;
     int result, closed;
 
-    remove_directory(stage->dir);
-    result = twinlog_open(stage->dir, &small, &log);
+    remove_directory(place.log);
+    result = twinlog_open(place.log, &small, &log);
     if (result < 0)
         return result;
     result = append_some(log, RECORDS);
@@ -299,25 +295,25 @@ static int make_log(const struct stage *stage)
     return result < 0 ? result : closed;
 }
 
-static int set_stage(const struct call *call, struct stage *stage)
+static int set_stage(const struct call *call)
 {
-    int result = call->changes ? make_log(stage) : 0;
+    int result = call->changes ? make_log() : 0;
 
-    remove_directory(stage->copy);
-    stage->log = NULL;
-    stage->reader = NULL;
+    remove_directory(place.copy);
+    opened = NULL;
+    attached = NULL;
     if (result == 0 && call->needs != ON_FILES)
-        result = twinlog_open(stage->dir, &small, &stage->log);
+        result = twinlog_open(place.log, &small, &opened);
     if (result == 0 && call->needs == ON_READER)
-        result = twinlog_reader_attach(stage->log, NULL, &stage->reader);
+        result = twinlog_reader_attach(opened, NULL, &attached);
     return result;
 }
 
-static int leave_stage(const struct call *call, struct stage *stage)
+static int leave_stage(const struct call *call)
 {
     if (call->needs == ON_READER)
-        twinlog_reader_close(stage->reader);
-    return call->needs == ON_FILES ? 0 : twinlog_close(stage->log);
+        twinlog_reader_close(attached);
+    return call->needs == ON_FILES ? 0 : twinlog_close(opened);
 }
 
 static bool is_complaint(const struct call *call, uint64_t n, const char *what, int result)
@@ -327,16 +323,16 @@ static bool is_complaint(const struct call *call, uint64_t n, const char *what, 
 }
 
 /* A call that failed may be made, or not; an append may get half the way. */
-static bool check_range(const struct call *call, uint64_t n, const struct stage *stage, int result)
+static bool check_range(const struct call *call, uint64_t n, int result)
 {
     struct twinlog *log;
-    const int opened = twinlog_open(stage->dir, &small, &log);
+    const int rc = twinlog_open(place.log, &small, &log);
     uint64_t first, last;
     bool is_as_before, is_made;
     int closed;
 
-    if (opened < 0)
-        return is_complaint(call, n, "the log cannot be opened afterwards", opened);
+    if (rc < 0)
+        return is_complaint(call, n, "the log cannot be opened afterwards", rc);
     last = twinlog_last_lsn(log);
     first = twinlog_first_lsn(log) > 0 ? twinlog_first_lsn(log) : last + 1;
     is_as_before = first == 1 && last >= RECORDS;
@@ -352,18 +348,18 @@ static bool check_range(const struct call *call, uint64_t n, const struct stage 
 }
 
 /* A log that is poisoned says so also when it is closed. */
-static bool make_call(const struct call *call, uint64_t n, struct stage *stage, bool *ret_failed)
+static bool make_call(const struct call *call, uint64_t n, bool *ret_failed)
 {
     const int64_t live = allocator_live();
-    int result = set_stage(call, stage), left;
+    int result = set_stage(call), left;
 
     if (result < 0)
         return is_complaint(call, n, "there is no log to begin with", result);
     allocator_fail_at(n);
-    result = call->call(stage);
+    result = call->call();
     allocator_fail_at(0);
     *ret_failed = allocator_has_failed();
-    left = leave_stage(call, stage);
+    left = leave_stage(call);
     if (result < 0 && !(*ret_failed && (result == -ENOMEM || result == TWINLOG_EPOISONED)))
         return is_complaint(call, n, "it says", result);
     if (left < 0 && result != TWINLOG_EPOISONED)
@@ -373,36 +369,29 @@ static bool make_call(const struct call *call, uint64_t n, struct stage *stage, 
                allocator_live() - live);
         return false;
     }
-    return (!call->changes && *ret_failed) || check_range(call, n, stage, result);
+    return (!call->changes && *ret_failed) || check_range(call, n, result);
 }
 
-static bool fail_each(const struct call *call, struct stage *stage)
+static bool fail_each(const struct call *call)
 {
     bool has_failed = true;
     uint64_t n = 0;
 
     while (has_failed)
-        if (n++ == MANY || !make_call(call, n, stage, &has_failed))
+        if (n++ == MANY || !make_call(call, n, &has_failed))
             return false;
     printf("%s: %" PRIu64 " allocations, each failed once\n", call->name, n - 1);
     return true;
 }
 
-bool fail_allocations(const char *directory)
+bool fail_allocations(void)
 {
-    char dir[320], copy[320];
-    struct stage stage = { .dir = dir, .copy = copy };
-    bool is_fine;
+    bool is_fine = make_log() == 0;
 
-    snprintf(dir, sizeof(dir), "%s/log", directory);
-    snprintf(copy, sizeof(copy), "%s/copy", directory);
-    is_fine = make_log(&stage) == 0;
     for (size_t i = 0; is_fine && i < sizeof(calls) / sizeof(calls[0]); i++) {
         if (i > 0 && calls[i - 1].changes)
-            is_fine = make_log(&stage) == 0;
-        is_fine = is_fine && fail_each(&calls[i], &stage);
+            is_fine = make_log() == 0;
+        is_fine = is_fine && fail_each(&calls[i]);
     }
-    remove_directory(dir);
-    remove_directory(copy);
     return is_fine;
 }
