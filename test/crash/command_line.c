@@ -53,10 +53,6 @@ static const char *parse(const struct policy *policy, void (*print_help)(void), 
         exit(2);
     }
     place.lie = (enum lie)lie;
-    if (place.lie != LIE_NONE && !(policy->lies & LIE_BIT(place.lie))) {
-        fprintf(stderr, "%s: %s does not lie so\n", place.program, policy->name);
-        exit(2);
-    }
     if (given.kills == 0 && given.seconds == 0) {
         given.kills = policy->usual_kills;
         given.seconds = policy->usual_seconds;

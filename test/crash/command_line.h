@@ -41,12 +41,10 @@ enum lie {
     LIE_FLUSH, /* the disk forgets flushes */
     LIES,
 };
-#define LIE_BIT(lie) (UINT32_C(1) << (lie))
 
 /* What is killed, and how it is judged. */
 struct policy {
     const char *name;
-    uint32_t lies;                       /* that it knows: LIE_BIT() of each */
     uint64_t usual_kills, usual_seconds; /* if the command line does not say how long */
     const struct argument *more;         /* options of its own; NULL: none */
     void (*begin)(void);                 /* after the place was made */
@@ -55,6 +53,10 @@ struct policy {
     void (*summarise)(void);
     const uint64_t *killed; /* so far */
 };
+
+extern const struct policy durable_policy, soak_policy;  /* durable.c */
+extern const struct policy mapped_policy, shared_policy; /* log.c */
+extern const struct policy sink_policy;                  /* sink.c */
 
 /* Its exit status. The arguments are those behind the policy's name. */
 int run_policy(const struct policy *policy, const char *program, void (*print_help)(void), int argc,

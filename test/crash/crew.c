@@ -45,10 +45,10 @@ void forget_pens(void)
 /* Of some that were passed already, the one that had least of it. */
 static const struct point *choose_place(struct rng *rng)
 {
-    const struct point *point = choose_point(crew->points, rng), *other;
+    const struct point *point = choose_point(rng), *other;
 
     for (unsigned i = 1; point && i < point_tries; i++) {
-        other = choose_point(crew->points, rng);
+        other = choose_point(rng);
         if (atomic_load(&other->died) < atomic_load(&point->died))
             point = other;
     }
@@ -58,7 +58,7 @@ static const struct point *choose_place(struct rng *rng)
 /* Where a member comes by often it may do so for a while, but not for long. */
 void choose_fate(struct fate *fate, bool has_none, struct rng *rng)
 {
-    const struct point *point = only_point ? find_point(crew->points, only_point) : choose_place(rng);
+    const struct point *point = only_point ? find_point(only_point) : choose_place(rng);
     const uint64_t passed = point ? atomic_load(&point->passed) / (2 * totals.members + 1) : 0;
 
     fate->point = !point || has_none ? NULL : atomic_load(&point->name);
@@ -298,7 +298,9 @@ static void do_to(unsigned index, struct rng *rng)
         craft->look();
     } else {
         kill_member(index);
-        craft->see_others_go_on(rng);
+        see_others_write();
+        if (craft->see_others_go_on)
+            craft->see_others_go_on(rng);
     }
 }
 
@@ -332,7 +334,8 @@ void run_events(unsigned most, struct rng *rng)
             invite(index, rng);
         if (!rng_one_in(rng, 3))
             await_opening(rng);
-        craft->do_between(rng);
+        if (craft->do_between)
+            craft->do_between(rng);
         pass_time(rng);
         if (pids[index] > 0 && !is_stopping(index) && rng_one_in(rng, 3))
             do_to(index, rng);
@@ -383,7 +386,7 @@ bool end_all(struct rng *rng)
 
 void summarise_crew(uint64_t copies)
 {
-    const uint64_t at_points = count_died(crew->points) - copies;
+    const uint64_t at_points = count_died() - copies;
     unsigned known = 0, met = 0;
 
     for (; known < POINTS_MAX && atomic_load(&crew->points[known].name); known++)
@@ -394,5 +397,5 @@ void summarise_crew(uint64_t copies)
            totals.members, totals.joins, totals.killed - at_points, at_points, met, known, totals.closed,
            totals.stopped, totals.guests, (double)totals.longest_wait_ns / 1e6);
     if (given.is_verbose)
-        list_points(crew->points);
+        list_points();
 }

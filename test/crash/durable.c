@@ -11,7 +11,6 @@
  * and set cursors in small segments that are recycled; the same readers, consumer and copier are there all the time.
  */
 #define _GNU_SOURCE
-#include "policies.h"
 
 #include "kill.h"
 
@@ -251,9 +250,6 @@ static void summarise(void)
 
 const struct policy durable_policy = {
     .name = "durable",
-    .lies = LIE_BIT(LIE_ACK) | LIE_BIT(LIE_BYTES) | LIE_BIT(LIE_READER) | LIE_BIT(LIE_CUT) |
-            LIE_BIT(LIE_TRIM) | LIE_BIT(LIE_NAME) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |
-            LIE_BIT(LIE_DURABLE),
     .usual_kills = 200,
     .begin = begin,
     .run_cycle = run_cycle,

@@ -12,7 +12,6 @@
 #define _GNU_SOURCE
 #include "log.h"
 #include "image.h"
-#include "policies.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -101,11 +100,6 @@ static bool choose_guest(const struct member *member, struct rng *rng)
     return true;
 }
 
-static void do_nothing(struct rng *rng)
-{
-    (void)rng;
-}
-
 /* ---- others go on -------------------------------------------------------------------------------- */
 
 /* For the disk, and then for the copies of stopped threads, too. */
@@ -169,7 +163,6 @@ static void see_others_go_on(struct rng *rng)
 {
     const uint64_t told = atomic_load(&scene->told);
 
-    see_others_write();
     if (!is_lazy && rng_one_in(rng, 2))
         see_a_sync(rng);
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -227,11 +220,11 @@ static void leave_to_the_doomed(struct rng *rng)
     static const char *const names[] = { "end-cleaned",          "settled-synced", "settled-closed",
                                          "settled-close-synced", "later-removed",  "start-marked",
                                          "last-group-open" };
-    const struct point *point = rng_one_in(rng, 2) ? choose_point(crew->points, rng) : NULL;
+    const struct point *point = rng_one_in(rng, 2) ? choose_point(rng) : NULL;
     int status;
 
     if (!point) /* one that openings pass */
-        point = find_point(crew->points, names[rng_below(rng, sizeof(names) / sizeof(names[0]))]);
+        point = find_point(names[rng_below(rng, sizeof(names) / sizeof(names[0]))]);
     scene->heir_fate.point = point ? atomic_load(&point->name) : NULL;
     atomic_store(&scene->heir_fate.passes, 1 + (int32_t)rng_below(rng, 2));
     scene->heir_records = 0;
@@ -389,7 +382,6 @@ static void begin(bool is_alone)
         .most_deaths = 8,
         .prepare = prepare,
         .choose_guest = choose_guest,
-        .do_between = do_nothing,
         .look = look_at_the_living,
         .see_others_go_on = see_others_go_on,
         .waits = waits,
@@ -429,7 +421,7 @@ static void begin_shared(void)
 
 static void end(void)
 {
-    const struct point *point = only_point ? find_point(crew->points, only_point) : NULL;
+    const struct point *point = only_point ? find_point(only_point) : NULL;
 
     if (only_point && (!point || atomic_load(&point->passed) == 0))
         violation("nobody has passed a place that is named '%s'", only_point);
@@ -458,8 +450,6 @@ static const struct argument more[] = {
 };
 
 #define LOG_POLICY                                                                                           \
-    .lies = LIE_BIT(LIE_LOST) | LIE_BIT(LIE_GARBLED) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |           \
-            LIE_BIT(LIE_SEEN) | LIE_BIT(LIE_DURABLE) | LIE_BIT(LIE_STALL) | LIE_BIT(LIE_TORN),               \
     .usual_kills = 300, .more = more, .run_cycle = run_cycle, .end = end, .summarise = summarise,            \
     .killed = &totals.killed
 

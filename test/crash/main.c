@@ -8,7 +8,8 @@
  *
  * Blind, but for --power, to what a power cut does: what a killed process has written or stored in a mapping stays.
  */
-#include "policies.h"
+
+#include "command_line.h"
 
 #include <getopt.h>
 #include <stdio.h>

@@ -47,7 +47,7 @@ void twl_point(const char *name)
 
     if (!noted)
         return;
-    point = find_point(noted, name);
+    point = find_point(name);
     if (!point)
         violation("there are more than %u named places: '%s'", POINTS_MAX, name);
     atomic_fetch_add_explicit(&point->passed, 1, memory_order_relaxed);
@@ -57,9 +57,9 @@ void twl_point(const char *name)
 
 /* ---- the list ------------------------------------------------------------------------------------ */
 
-struct point *find_point(struct point points[POINTS_MAX], const char *name)
+struct point *find_point(const char *name)
 {
-    for (struct point *point = points; point < points + POINTS_MAX; point++) {
+    for (struct point *point = noted; point < noted + POINTS_MAX; point++) {
         const char *there = NULL;
 
         if (atomic_load(&point->name) == name || atomic_compare_exchange_strong(&point->name, &there, name) ||
@@ -69,27 +69,27 @@ struct point *find_point(struct point points[POINTS_MAX], const char *name)
     return NULL;
 }
 
-struct point *choose_point(struct point points[POINTS_MAX], struct rng *rng)
+struct point *choose_point(struct rng *rng)
 {
     unsigned known = 0;
 
-    while (known < POINTS_MAX && atomic_load(&points[known].name))
+    while (known < POINTS_MAX && atomic_load(&noted[known].name))
         known++;
-    return known > 0 ? &points[rng_below(rng, known)] : NULL;
+    return known > 0 ? &noted[rng_below(rng, known)] : NULL;
 }
 
-uint64_t count_died(const struct point points[POINTS_MAX])
+uint64_t count_died(void)
 {
     uint64_t count = 0;
 
-    for (const struct point *point = points; point < points + POINTS_MAX; point++)
+    for (const struct point *point = noted; point < noted + POINTS_MAX; point++)
         count += atomic_load(&point->died);
     return count;
 }
 
-void list_points(const struct point points[POINTS_MAX])
+void list_points(void)
 {
-    for (const struct point *point = points; point < points + POINTS_MAX; point++)
+    for (const struct point *point = noted; point < noted + POINTS_MAX; point++)
         if (atomic_load(&point->name))
             printf("  %-20s passed %9" PRIu64 ", died %5" PRIu64 ", stopped %5" PRIu64 "\n",
                    atomic_load(&point->name), atomic_load(&point->passed), atomic_load(&point->died),

@@ -33,12 +33,12 @@ void watch_points(struct point points[POINTS_MAX]);
 void face(struct fate *fate);
 
 /* NULL: there are too many. */
-struct point *find_point(struct point points[POINTS_MAX], const char *name);
+struct point *find_point(const char *name);
 /* One that somebody has passed already; NULL: nobody has passed any. */
-struct point *choose_point(struct point points[POINTS_MAX], struct rng *rng);
+struct point *choose_point(struct rng *rng);
 /* How many died at one. */
-uint64_t count_died(const struct point points[POINTS_MAX]);
-void list_points(const struct point points[POINTS_MAX]);
+uint64_t count_died(void);
+void list_points(void);
 
 /* ---- for the judge ------------------------------------------------------------------------------- */
 

@@ -9,7 +9,6 @@
  */
 #define _GNU_SOURCE
 #include "sink.h"
-#include "policies.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -73,12 +72,6 @@ static bool waits(const struct member *member, const struct pen *pen)
 {
     return manner.max_bytes > 0 || manner.is_renamed || atomic_load(&pen->may_wait) ||
            member->sink_options.flush_interval_ms > 0;
-}
-
-static void see_others_go_on(struct rng *rng)
-{
-    (void)rng;
-    see_others_write();
 }
 
 /* ---- one cycle ----------------------------------------------------------------------------------- */
@@ -191,7 +184,6 @@ static void begin(void)
         .prepare = prepare,
         .choose_guest = choose_guest,
         .do_between = rename_file,
-        .see_others_go_on = see_others_go_on,
         .waits = waits,
         .open = open_sink,
         .close = close_sink,
@@ -217,9 +209,6 @@ static void summarise(void)
 
 const struct policy sink_policy = {
     .name = "sink",
-    .lies = LIE_BIT(LIE_LOST) | LIE_BIT(LIE_GARBLED) | LIE_BIT(LIE_TWICE) | LIE_BIT(LIE_SWAPPED) |
-            LIE_BIT(LIE_OFFSET) | LIE_BIT(LIE_END) | LIE_BIT(LIE_ZERO) | LIE_BIT(LIE_AREA) |
-            LIE_BIT(LIE_STALL),
     .usual_kills = 500,
     .begin = begin,
     .run_cycle = run_cycle,

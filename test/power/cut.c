@@ -382,7 +382,6 @@ int main(int argc, char **argv)
     };
     static const struct policy policy = {
         .name = "power",
-        .lies = LIE_BIT(LIE_FLUSH),
         .usual_kills = 100,
         .more = more,
         .begin = begin,

@@ -33,9 +33,10 @@ static uint64_t current_seed;
 
 /* ---- violations ---------------------------------------------------------------------------------- */
 
-static const char *const LIE_NAMES[] = { "",     "sync",    "barrier", "sync_dir", "msync",
-                                         "lost", "twice",   "torn",    "swapped",  "foreign",
-                                         "end",  "durable", "verdict", "recycle" };
+static const char *const LIE_NAMES[] = {
+    "",      "sync", "barrier", "sync_dir", "msync", "recycle", "lost",
+    "twice", "torn", "swapped", "foreign",  "end",   "durable", "verdict"
+};
 
 static const char *replay_command(void)
 {
@@ -89,48 +90,14 @@ static void report_signal(int number)
 
 /* ---- lies ---------------------------------------------------------------------------------------- */
 
-/* The file of which the header block was just written; what crash images did meanwhile does not count. */
-static const struct io_file *headed;
-static const struct io_ops *honest;
-
-static int write_and_look(struct io_file *file, const void *data, size_t size, uint64_t offset)
-{
-    const int result = honest->write(file, data, size, offset);
-    headed = offset == 0 && size == SEGMENT_HEADER_BYTES ? file : NULL;
-    return result;
-}
-
-static int sync_data_but_headers(struct io_file *file)
-{
-    return file == headed ? 0 : honest->sync_data(file);
-}
-
-/* New segments are synced with all they are; only one that was recycled syncs its data alone. */
-static void lie_about_recycling(struct io *io)
-{
-    static struct io_ops lying;
-    honest = honest ? honest : io->ops;
-    lying = *honest;
-    lying.write = write_and_look;
-    lying.sync_data = sync_data_but_headers;
-    io->ops = &lying;
-}
-
-struct io *machine_connect(struct machine *machine)
-{
-    struct io *io = simdisk_connect(machine->disk);
-    if (settings.lie == LIE_RECYCLE)
-        lie_about_recycling(io);
-    return io;
-}
-
 static void teach_to_lie(struct simdisk *disk)
 {
     static const enum simdisk_op OPS[] = { [LIE_SYNC] = SIM_SYNC,
                                            [LIE_BARRIER] = SIM_BARRIER,
                                            [LIE_SYNC_DIR] = SIM_SYNC_DIR,
-                                           [LIE_MSYNC] = SIM_STORE };
-    if (settings.lie != LIE_NONE && settings.lie <= LIE_MSYNC)
+                                           [LIE_MSYNC] = SIM_STORE,
+                                           [LIE_RECYCLE] = SIM_WRITE };
+    if (settings.lie != LIE_NONE && settings.lie <= LIE_RECYCLE)
         simdisk_lie(disk, OPS[settings.lie]);
 }
 
@@ -312,7 +279,7 @@ static void take_arguments(int argc, char **argv)
         { "seconds", .number = &settings.seconds },
         { "replay", .number = &replayed },
         { "verbose", .is_given = &settings.is_verbose },
-        { "lie", .word = &lie, .words = LIE_NAMES, .count = LIE_RECYCLE + 1 },
+        { "lie", .word = &lie, .words = LIE_NAMES, .count = LIE_VERDICT + 1 },
         { "mapped", .is_given = &settings.is_mapped },
         { 0 },
     };

@@ -128,7 +128,8 @@ enum lie {
     LIE_BARRIER,
     LIE_SYNC_DIR,
     LIE_MSYNC,
-    LIE_LOST, /* crash_lies.c has these */
+    LIE_RECYCLE, /* a new header over an old one is not synced */
+    LIE_LOST,    /* crash_lies.c has these */
     LIE_TWICE,
     LIE_TORN,
     LIE_SWAPPED,
@@ -136,7 +137,6 @@ enum lie {
     LIE_END,
     LIE_DURABLE,
     LIE_VERDICT,
-    LIE_RECYCLE, /* a new header over an old one is not synced */
 };
 
 struct settings {
@@ -160,9 +160,6 @@ struct totals {
 extern struct totals totals;
 
 extern const struct machine *current; /* the deepest one */
-
-/* A process on the machine, through which the disk can lie. */
-struct io *machine_connect(struct machine *machine);
 
 /* ---- crash_judge.c: what must be true ------------------------------------------------------------ */
 
@@ -224,8 +221,6 @@ void close_log(struct machine *machine);
 void work(struct machine *machine, uint64_t steps);
 /* The log is read and closed, its disk looked at, and all of it freed. */
 void end_workload(struct machine *machine);
-/* One step of some kind; any number stands for one. */
-void do_work(struct machine *machine, unsigned kind);
 bool takes_large_records(const struct machine *machine);
 void append_large_record(struct machine *machine);
 /* Only what a second thread can do while the first one is in the middle of a commit. */

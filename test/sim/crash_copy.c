@@ -226,14 +226,11 @@ void back_up(struct machine *machine)
     struct copy copy = { .machine = machine, .disk = simdisk_create(&disk), .least = known_durable(machine) };
     const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    if (machine->copy) {
-        simdisk_destroy(copy.disk);
-        return;
-    }
     machine->copy = &copy;
     add_version(&copy);
     simdisk_set_hook(copy.disk, copy_hook, &copy);
-    const int error = twl_backup(machine_connect(machine), simdisk_connect(copy.disk), &options, &result);
+    const int error =
+        twl_backup(simdisk_connect(machine->disk), simdisk_connect(copy.disk), &options, &result);
     simdisk_set_hook(copy.disk, NULL, NULL);
     finish(&copy, error, &result);
     machine->copy = NULL;

@@ -32,7 +32,7 @@ static int add_to_listing(void *context, const struct twinlog_segment *segment)
 void list_segments(struct machine *machine, struct listing *ret_listing)
 {
     ret_listing->count = 0;
-    const int result = twl_segments(machine_connect(machine), add_to_listing, ret_listing);
+    const int result = twl_segments(simdisk_connect(machine->disk), add_to_listing, ret_listing);
     if (result < 0 && (result != -ENOENT || machine->exists))
         violation("the segments could not be listed: %s", twinlog_strerror(result));
 }
@@ -372,7 +372,7 @@ static bool read_outside(struct machine *machine, const char *name, struct answe
     struct twinlog_reader *reader = NULL;
     struct twinlog_record record = { 0 };
     options.ret_report = &report;
-    int result = twl_reader_open(machine_connect(machine), &options, &reader);
+    int result = twl_reader_open(simdisk_connect(machine->disk), &options, &reader);
     if (result == -ENOENT && !machine->exists)
         return false;
     if (result == 0)
@@ -397,7 +397,7 @@ static bool read_outside(struct machine *machine, const char *name, struct answe
 static void inspect(struct machine *machine)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    const int result = twl_inspect(machine_connect(machine), &inspection);
+    const int result = twl_inspect(simdisk_connect(machine->disk), &inspection);
     if (result == -ENOENT && !machine->exists)
         return;
     if (result < 0 || inspection.report.error < 0)
@@ -424,13 +424,13 @@ static void verify(struct machine *machine)
     uint64_t records = 0, expected = 0;
     options.each = check_finding;
     options.context = machine;
-    const int result = twl_verify(machine_connect(machine), &options, &records);
+    const int result = twl_verify(simdisk_connect(machine->disk), &options, &records);
     if (result == -ENOENT && !machine->exists)
         return;
     if (result < 0)
         violation("verify failed: %s", twinlog_strerror(result));
     const bool is_sound = machine->depth == 0 && machine->failures == 0;
-    const char *wrong = is_sound ? find_false_seal(machine_connect(machine)) : NULL;
+    const char *wrong = is_sound ? find_false_seal(simdisk_connect(machine->disk)) : NULL;
     if (wrong)
         violation("a sealed segment: %s", wrong);
     if (answer.is_known && !answer.is_empty)

@@ -309,7 +309,7 @@ static void come(struct machine *machine, struct watcher *w)
     if (rng_one_in(&machine->rng, 8)) /* maps where it can */
         options.flags = TWINLOG_READER_MMAP;
     const int result = w->is_attached ? twinlog_reader_attach(machine->log, &options, &w->reader)
-                                      : twl_reader_open(machine_connect(machine), &options, &w->reader);
+                                      : twl_reader_open(simdisk_connect(machine->disk), &options, &w->reader);
     must(w, result, "be opened");
     place(w, options.from_lsn > 0 ? w->from : machine->history.head);
     w->is_at_head = options.from_lsn == 0;

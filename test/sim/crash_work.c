@@ -67,7 +67,7 @@ static int try_open(struct machine *machine, struct twinlog_report *report, stru
     if (machine->exists && rng_one_in(&machine->rng, 2))
         options.flags |= TWINLOG_MUST_EXIST;
     ++machine->openings;
-    struct io *io = machine_connect(machine);
+    struct io *io = simdisk_connect(machine->disk);
     keeper_begin(machine, io);
     return twl_log_open(io, &options, ret_log);
 }
@@ -217,9 +217,10 @@ static void copy_stale_bytes(struct machine *machine, struct fact *fact)
     struct twinlog_segment active = { 0 };
     struct io_file *file = NULL;
     size_t size = 0;
-    if (twl_segments(machine_connect(machine), add_stale_bytes, &active) < 0 || active.incarnations == 0)
+    if (twl_segments(simdisk_connect(machine->disk), add_stale_bytes, &active) < 0 ||
+        active.incarnations == 0)
         return;
-    struct io *io = machine_connect(machine);
+    struct io *io = simdisk_connect(machine->disk);
     const uint64_t offset =
         SEGMENT_DATA_OFFSET + active.data_bytes + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
     if (io_open(io, active.file, IO_READ_ONLY, &file) == 0)
@@ -577,7 +578,7 @@ static struct twinlog *borrow_handle(struct machine *machine)
     if (machine->may_hide || !rng_one_in(&machine->rng, 4))
         return machine->log;
     options.flags = TWINLOG_READ_ONLY;
-    const int result = twl_log_open(machine_connect(machine), &options, &log);
+    const int result = twl_log_open(simdisk_connect(machine->disk), &options, &log);
     if (result < 0)
         violation("opening the log to set names failed: %s", twinlog_strerror(result));
     return log;
@@ -715,13 +716,6 @@ static const struct {
 enum {
     WORK_COUNT = sizeof(WORKS) / sizeof(WORKS[0])
 };
-
-void do_work(struct machine *machine, unsigned kind)
-{
-    notice_progress(machine);
-    WORKS[kind % WORK_COUNT].call(machine);
-    notice_progress(machine);
-}
 
 static unsigned weigh(const struct machine *machine, unsigned i)
 {

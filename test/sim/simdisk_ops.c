@@ -155,6 +155,7 @@ static int sim_write(struct io_file *file, const void *data, size_t size, uint64
         return -EBADF;
     if (is_misaligned(file, data, size, offset, BLOCK_BYTES))
         return -EINVAL;
+    disk->headed = offset == 0 && size == SEGMENT_HEADER_BYTES ? inode_of(file) : NULL;
     if (error == 0)
         sim_change_file(inode_of(file), data, size, offset, is_direct(file));
     else
@@ -204,6 +205,13 @@ static int sim_sync(struct io_file *file)
         sim_sync_file(inode_of(file));
     sim_call_hook(disk, SIM_SYNC);
     return error;
+}
+
+/* There are no times. New segments are synced with all they are; only one that was recycled syncs its data alone. */
+static int sim_sync_data(struct io_file *file)
+{
+    struct simdisk *disk = disk_of(file);
+    return sim_is_lying(disk, SIM_WRITE) && disk->headed == inode_of(file) ? 0 : sim_sync(file);
 }
 
 /* ---- locks, links, shared pages ------------------------------------------------------------------ */
@@ -533,7 +541,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .allocate = sim_allocate_file,
     .truncate = sim_truncate,
     .sync = sim_sync,
-    .sync_data = sim_sync, /* there are no times */
+    .sync_data = sim_sync_data,
     .lock = sim_lock,
     .unlock = sim_unlock,
     .is_locked = sim_is_locked,

@@ -88,6 +88,7 @@ struct simdisk {
     uint64_t faults;
     uint64_t count[SIM_OPS + 1];
     unsigned lies;
+    const struct inode *headed; /* its header block was just written */
 
     struct {
         enum simdisk_op op;
