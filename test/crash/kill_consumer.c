@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process that reads the log in order and keeps its place in a cursor of its own, so that no trim
- * removes what it has not read. It opens the log read-only, beside the writers or without one. When its place is
- * gone, by a truncation or a reset, it goes on where the log is.
+ * A consumer in a process of its own, beside the writers or without one: no trim removes what it has not read. When its
+ * place is gone, by a truncation or a reset, it goes on where the log is.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -11,11 +10,10 @@
 #include <inttypes.h>
 #include <time.h>
 
-static struct twinlog *consumed;
-static struct twinlog_reader *reader;
+static struct twinlog_consumer *reading;
+static struct twinlog_report report;
 static uint64_t read_lsn;   /* of the record returned last, 0 = none */
 static uint32_t read_since; /* cuts that were done before that */
-static struct twinlog_report report;
 
 static bool is_excused(int error)
 {
@@ -28,96 +26,78 @@ static bool is_excused(int error)
 }
 
 /* The place it has read to may be gone. Then it is slow. */
-static void move_cursor(void)
+static void commit(void)
 {
     struct consumer *consumer = &shared->consumer;
     const uint32_t since = atomic_load(&world->truncations_done);
     const long us = (long)rng_below(&consumer->rng, consumer->pause_us + 1);
     int result;
 
-    if (read_lsn > atomic_load(&consumer->most))
-        atomic_store(&consumer->most, read_lsn);
-    result = twinlog_cursor_set(consumed, CONSUMER_NAME, read_lsn);
+    raise_to(&consumer->most, read_lsn);
+    result = twinlog_consumer_commit(reading, read_lsn);
     if (result == 0 && atomic_load(&world->truncations_started) == since)
         atomic_store(&consumer->least, stamp(read_lsn, since));
     if (result < 0 && !is_excused(result))
-        violation("the consumer cannot set its cursor to LSN %" PRIu64
-                  ", which it was given; its log ends at "
-                  "%" PRIu64 ": %s",
-                  read_lsn, twinlog_last_lsn(consumed), twinlog_strerror(result));
+        violation("the consumer cannot commit LSN %" PRIu64 ", which it was given: %s", read_lsn,
+                  twinlog_strerror(result));
     nanosleep(&(struct timespec){ us / 1000000, us % 1000000 * 1000 }, NULL);
-}
-
-static int go_to_cursor(void)
-{
-    uint64_t lsn;
-    int result = twinlog_cursor_get(consumed, CONSUMER_NAME, &lsn);
-
-    read_lsn = 0;
-    read_since = atomic_load(&world->truncations_done);
-    if (result == 0)
-        result = twinlog_reader_seek(reader, lsn + 1);
-    return result == -ENOENT ? twinlog_reader_seek_first(reader) : result;
 }
 
 /* One record, or one wait for it. */
 static int consume(void)
 {
-    struct consumer *consumer = &shared->consumer;
     const uint32_t since = atomic_load(&world->truncations_done);
     struct twinlog_record record;
-    int result = twinlog_reader_next(reader, &record);
+    int result = twinlog_consumer_next(reading, &record);
 
     if (result == 0) {
-        result = twinlog_reader_wait(reader, 20);
+        result = twinlog_reader_wait(twinlog_consumer_reader(reading), 20);
         return result < 0 ? result : 0;
     }
-    if (result == TWINLOG_ETRIMMED)
-        return twinlog_reader_seek_first(reader);
-    if (result < 0)
-        return is_excused(result) ? go_to_cursor() : result;
-    read_lsn = record.lsn;
+    if (result < 0 && !is_excused(result))
+        return result;
+    read_lsn = result < 0 ? 0 : record.lsn;
     read_since = since;
-    atomic_fetch_add(&consumer->records, 1);
-    if (rng_one_in(&consumer->rng, 64))
-        move_cursor();
+    if (result < 0) /* once: then it goes on */
+        return 0;
+    atomic_fetch_add(&shared->consumer.records, 1);
+    if (rng_one_in(&shared->consumer.rng, 64))
+        commit();
     return 0;
 }
 
 static int read_for_a_while(void)
 {
     struct consumer *consumer = &shared->consumer;
-    int result = go_to_cursor();
+    int result = 0;
 
+    read_lsn = 0;
+    read_since = atomic_load(&world->truncations_done);
     for (uint64_t left = 1 + rng_below(&consumer->rng, 20000);
          result == 0 && left > 0 && !atomic_load(&consumer->must_stop); left--)
         result = consume();
     if (result == 0 && read_lsn > 0)
-        move_cursor();
+        commit();
     return result;
 }
 
 static int open_and_read(void)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
     int result;
 
-    options.flags = TWINLOG_READ_ONLY;
-    options.ret_report = reading.ret_report = &report;
-    result = twinlog_open(place.log, &options, &consumed);
+    options.flags = rng_one_in(&shared->consumer.rng, 2) ? TWINLOG_CONSUMER_MMAP : 0;
+    options.ret_report = &report;
+    result = twinlog_consumer_open(place.log, CONSUMER_NAME, &options, &reading);
     if (result == -ENOENT) { /* not yet */
         pause_a_moment();
         return 0;
     }
-    if (result < 0)
-        return result;
-    result = twinlog_reader_attach(consumed, &reading, &reader);
-    if (result == 0) {
+    if (result == 0)
         result = read_for_a_while();
-        twinlog_reader_close(reader);
-    }
-    twinlog_close(consumed);
+    else
+        reading = NULL;
+    twinlog_consumer_close(reading);
     return result;
 }
 
