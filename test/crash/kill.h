@@ -163,7 +163,6 @@ struct life {
     uint64_t most_lsn;            /* no reset goes beyond it */
     const struct writer *changer; /* the first writer [writers' process] */
 
-    _Atomic bool is_finished; /* its writers are done */
     _Atomic bool is_open;
     _Atomic uint64_t opened_last; /* last LSN when the log was open: a stamp */
     _Atomic bool must_stop;       /* the judge asks for a clean close */
@@ -266,9 +265,9 @@ void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count);
 void note_acked(struct writer *writer);
 /* Batches, requests: kill_ways.c. */
 int append_another_way(struct writer *writer);
-/* A thread that fetches requests until the life is finished. */
-int start_fetching(struct life *life, pthread_t *ret_thread);
-void end_fetching(pthread_t thread);
+/* Of the requests. */
+void open_queue(void);
+void close_queue(void);
 
 /* A reader inside the writer, until shared->attached is told to stop: 0, or an error. */
 int read_attached(struct twinlog *log, struct rng rng);

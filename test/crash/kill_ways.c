@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The other ways in which a writer appends: batches at every level, with deadlines and without;
- * requests that another thread fetches from a queue.
+ * requests that come back by a queue.
  *
  * What was acknowledged as written survives the process, so it must be there like what is durable, unless the
  * machine ends with the process.
@@ -10,7 +10,6 @@
 #include "kill.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #define MAX_REQUESTS 4u
@@ -67,7 +66,7 @@ static void make_bundle(const struct writer *writer, uint32_t most, struct bundl
 static void note_written(struct writer *writer, uint32_t level, uint64_t end)
 {
     if (level == TWINLOG_LEVEL_DURABLE || !shared->ends_machine)
-        atomic_store_explicit(&writer->notes->acked, end, memory_order_release);
+        raise_to(&writer->notes->acked, end);
 }
 
 static struct twinlog_terms choose_terms(struct writer *writer)
@@ -112,29 +111,38 @@ static int append_batch(struct writer *writer)
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
-static pthread_mutex_t completing = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t completed = PTHREAD_COND_INITIALIZER;
-static struct twinlog_queue *queue;
+static struct twinlog_queue *queue; /* of all writers: each fetches whatever comes */
 
 struct submitted {
     struct twinlog_request request;
     struct writer *writer;
     uint32_t level;
-    uint64_t end;   /* number behind its last record */
-    unsigned *left; /* [completing] requests of this turn */
+    uint64_t end;           /* number behind its last record */
+    _Atomic unsigned *left; /* requests of this turn */
 };
 
-/* Those of a writer come in the order in which it submitted them. */
+/* Of one that may be another writer's, which goes on as soon as none is left. */
 static void finish(struct twinlog_request *request)
 {
     struct submitted *submitted = request->context;
 
     if (request->result == 0)
         note_written(submitted->writer, submitted->level, submitted->end);
-    pthread_mutex_lock(&completing);
-    --*submitted->left;
-    pthread_cond_broadcast(&completed);
-    pthread_mutex_unlock(&completing);
+    atomic_fetch_sub(submitted->left, 1);
+}
+
+static void fetch_requests(const _Atomic unsigned *left)
+{
+    struct twinlog_request *done[8];
+
+    while (atomic_load(left) > 0) {
+        const int count = twinlog_queue_poll(queue, done, 8, 1);
+
+        if (count < 0)
+            violation("polling a queue failed: %s", twinlog_strerror(count));
+        for (int i = 0; i < count; i++)
+            finish(done[i]);
+    }
 }
 
 static int submit(struct writer *writer, struct submitted *submitted, uint32_t level)
@@ -156,72 +164,36 @@ static int submit(struct writer *writer, struct submitted *submitted, uint32_t l
     return result;
 }
 
-static int await_requests(const struct submitted *submitted, uint32_t count, const unsigned *left)
-{
-    int result = 0;
-
-    pthread_mutex_lock(&completing);
-    while (*left > 0)
-        pthread_cond_wait(&completed, &completing);
-    pthread_mutex_unlock(&completing);
-    for (uint32_t i = 0; result == 0 && i < count; i++)
-        result = submitted[i].request.result;
-    return result;
-}
-
 static int append_requests(struct writer *writer)
 {
     const uint32_t count = 1 + (uint32_t)rng_below(&writer->rng, MAX_REQUESTS);
     const uint32_t level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(&writer->rng, 2);
     struct submitted submitted[MAX_REQUESTS];
-    unsigned left = count;
+    _Atomic unsigned left = count;
     uint32_t accepted = 0;
-    int result = 0, outcome;
+    int result = 0;
 
     for (; result == 0 && accepted < count; accepted += result == 0) {
         submitted[accepted] = (struct submitted){ .writer = writer, .left = &left };
         result = submit(writer, &submitted[accepted], level);
     }
-    pthread_mutex_lock(&completing);
-    left -= count - accepted;
-    pthread_mutex_unlock(&completing);
-    outcome = await_requests(submitted, accepted, &left);
-    if (result == 0 && outcome == 0 && level == TWINLOG_LEVEL_DURABLE)
+    atomic_fetch_sub(&left, count - accepted);
+    fetch_requests(&left);
+    for (uint32_t i = 0; result == 0 && i < accepted; i++)
+        result = submitted[i].request.result;
+    if (result == 0 && level == TWINLOG_LEVEL_DURABLE)
         note_acked(writer);
-    return result < 0 ? result : outcome;
+    return result;
 }
 
-static void *fetch_requests(void *argument)
+void open_queue(void)
 {
-    const struct life *life = argument;
-    struct twinlog_request *done[8];
-
-    while (!atomic_load(&life->is_finished)) {
-        const int count = twinlog_queue_poll(queue, done, 8, 20);
-
-        if (count < 0)
-            violation("polling a queue failed: %s", twinlog_strerror(count));
-        for (int i = 0; i < count; i++)
-            finish(done[i]);
-    }
-    return NULL;
+    check_call(twinlog_queue_open(&queue), "twinlog_queue_open");
 }
 
-int start_fetching(struct life *life, pthread_t *ret_thread)
+void close_queue(void)
 {
-    const int result = twinlog_queue_open(&queue);
-
-    return result < 0 ? result : -pthread_create(ret_thread, NULL, fetch_requests, life);
-}
-
-void end_fetching(pthread_t thread)
-{
-    int result;
-
-    pthread_join(thread, NULL);
-    result = twinlog_queue_close(queue);
-    if (result < 0)
-        violation("the queue could not be closed: %s", twinlog_strerror(result));
+    check_call(twinlog_queue_close(queue), "twinlog_queue_close");
 }
 
 /* ---- all of them ------------------------------------------------------------------------------- */

@@ -233,12 +233,11 @@ static void prefer_cuts(void)
 static int run_threads(struct life *life, struct twinlog *log)
 {
     static struct writer writers[MAX_WRITERS];
-    pthread_t threads[MAX_WRITERS], reader, fetcher;
+    pthread_t threads[MAX_WRITERS], reader;
     uint32_t started = 0;
-    int result = start_fetching(life, &fetcher);
+    int result = 0;
 
-    if (result < 0)
-        return result;
+    open_queue();
     prefer_cuts();
     life->changer = &writers[0];
     for (; started < life->writers && result == 0; started += result == 0) {
@@ -258,11 +257,10 @@ static int run_threads(struct life *life, struct twinlog *log)
     }
     while (started > 0)
         pthread_join(threads[--started], NULL);
-    atomic_store(&life->is_finished, true);
     atomic_store(&shared->attached.must_stop, true);
     if (life->has_reader)
         pthread_join(reader, NULL);
-    end_fetching(fetcher);
+    close_queue();
     return result < 0 ? result : atomic_load(&life->error);
 }
 
