@@ -123,6 +123,9 @@ bool world_may_be_cut(void); /* one was interrupted, and not looked after since 
 void world_versions(uint64_t ret_versions[VALUES]);
 void world_check_copy(const uint64_t versions[VALUES], struct twinlog *log);
 
+/* The log may begin behind that LSN. */
+bool world_may_be_trimmed(uint64_t lsn);
+
 void begin_change(struct changing *changing, uint64_t value);
 void end_change(struct changing *changing);
 uint64_t current(const struct changing *changing);

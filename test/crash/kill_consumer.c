@@ -18,11 +18,9 @@ static uint32_t read_since; /* cuts that were done before that */
 static bool is_excused(int error)
 {
     const bool is_cut = atomic_load(&world->truncations_started) != read_since;
-    const bool is_trimmed =
-        read_lsn + 1 < atomic_load(&world->head_highest) || atomic_load(&world->head_most) >= UNKNOWN;
 
     return ((error == -ERANGE || error == TWINLOG_ETRUNCATED) && is_cut) ||
-           (error == TWINLOG_ETRIMMED && is_trimmed);
+           (error == TWINLOG_ETRIMMED && world_may_be_trimmed(read_lsn + 1));
 }
 
 /* The place it has read to may be gone. Then it is slow. */

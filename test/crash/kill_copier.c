@@ -37,12 +37,6 @@ static int note_what_is(void)
 
 /* ---- after ------------------------------------------------------------------------------------- */
 
-/* Maybe all of it was. */
-static bool was_trimmed(void)
-{
-    return atomic_load(&world->head_most) >= UNKNOWN || atomic_load(&world->head_highest) > durable_lsn;
-}
-
 static void see_copied(void *context, const struct twinlog_record *record)
 {
     uint64_t *next = context;
@@ -110,7 +104,7 @@ static void examine(void)
     const bool is_uncut = atomic_load(&world->truncations_started) == since;
     uint64_t next = first;
 
-    if (is_uncut && last < durable_lsn && !(first == 0 && was_trimmed()))
+    if (is_uncut && last < durable_lsn && !(first == 0 && world_may_be_trimmed(durable_lsn)))
         violation("a backup ends with LSN %" PRIu64 ", %" PRIu64 " was durable before", last, durable_lsn);
     verify(place.copy);
     if (first > 0 && !read_log(place.copy, NULL, 0, see_copied, &next))

@@ -1,16 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The oracle. After one or more lives it looks at the log from outside, opens it, reads all of it and
- * compares every byte with what the writers noted:
- *   O1 every acknowledged record is there, byte for byte, unless it was truncated or trimmed
- *   O2 what is there is a gap-free piece of the order in which it was accepted; after a mapped life there may be
- *      fillers where nothing was acknowledged
- *   O3 nothing that was never appended, nothing twice, nothing that was truncated before
- *   O4 a record that was not acknowledged is wholly there or wholly absent; so are a truncation and a trim
- *   O5 looking, reading, verifying and opening again give the same answer
- *   O6 what is appended now is there the next time, with all that was there before
- *   O8 what a reader was given is there
- * and the head of the log, the cursors and the values with what they were set to.
+ * The oracle. After one or more lives it looks at the log from outside, opens it, reads all of it and compares every
+ * byte with what the writers noted, by the rules O1 to O6 and O8 of docs/testing.md, and so the head of the log, the
+ * cursors and the values. After a mapped life there may be fillers where nothing was acknowledged.
  */
 #define _GNU_SOURCE
 #include "reading.h"

@@ -146,15 +146,10 @@ static _Noreturn void complain_of_failure(const struct reading *reading, uint64_
               atomic_load(&world->truncations_started), atomic_load(&world->truncations_done));
 }
 
-static bool may_be_trimmed(uint64_t lsn)
-{
-    return atomic_load(&world->head_most) >= UNKNOWN || lsn < atomic_load(&world->head_highest);
-}
-
 static void check_reason(const struct reading *reading, uint64_t lsn, int result)
 {
 
-    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !may_be_trimmed(lsn))
+    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !world_may_be_trimmed(lsn))
         violation("%s was told that LSN %" PRIu64 " was removed, but the log begins before it; %s",
                   name_of(reading), lsn, reading->report.text);
     if (result == TWINLOG_ETRUNCATED &&

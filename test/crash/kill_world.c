@@ -70,6 +70,11 @@ uint64_t world_gave_again(uint32_t since, uint32_t end)
     return least_of(world->next, since, end);
 }
 
+bool world_may_be_trimmed(uint64_t lsn)
+{
+    return atomic_load(&world->head_most) >= UNKNOWN || lsn < atomic_load(&world->head_highest);
+}
+
 uint64_t world_gives_again(uint32_t since, uint32_t end)
 {
     const uint32_t begun = atomic_load(&world->truncations_started);

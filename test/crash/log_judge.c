@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The judge of the policies mapped and shared. When nobody has the log open any more:
- *   - every record that an append had returned for is there, with its LSN, whole, once, and nothing else but what was
- *     in flight; the records of a pen are in their order;
- *   - what was in flight when its process was killed is there whole, or it is a filler, or it is not there; there is at
- *     most one such for each pen of the dead, and none of the living;
- *   - whatever was there before, and whatever a reader has seen in any process.
- * While members write, all of that for what they were told before the judge began to read. After a close by the last
- * one there is nothing left to settle, and nothing behind the last record.
+ * The judge of the policies mapped and shared, by the same rules as kill_judge.c. What was in flight when its process was
+ * killed is there whole, or it is a filler, or it is not there; there is at most one such for each pen of the dead, and
+ * none of the living. While members write, all of that for what they were told before the judge began to read. After a
+ * close by the last one there is nothing left to settle, and nothing behind the last record.
  */
 #define _GNU_SOURCE
 #include "log.h"
@@ -23,8 +19,9 @@
 
 struct court {
     struct ledger *book;
-    uint32_t *pen_of; /* of LSNs, pen + 1; 0 = nobody was told it */
-    uint32_t *sequence_of;
+    struct told {
+        uint32_t pen, sequence; /* pen + 1; 0 = nobody was told it */
+    } * told;                   /* by LSN */
     uint64_t last_of[PENS_MAX]; /* newest LSN that a pen was told */
     bool is_found[PENS_MAX];    /* the record that was in flight */
     uint64_t last_read, last_told, fillers;
@@ -48,22 +45,12 @@ static void take_note(struct court *court, uint32_t pen, uint32_t sequence)
         violation("pen %" PRIu32 " was told LSN %" PRIu64 ", which was there before", pen, lsn);
     if (lsn <= court->last_of[pen])
         violation("pen %" PRIu32 " was told LSN %" PRIu64 " after %" PRIu64, pen, lsn, court->last_of[pen]);
-    if (court->pen_of[lsn] > 0)
-        violation("LSN %" PRIu64 " was told to pens %" PRIu32 " and %" PRIu32, lsn, court->pen_of[lsn] - 1,
+    if (court->told[lsn].pen > 0)
+        violation("LSN %" PRIu64 " was told to pens %" PRIu32 " and %" PRIu32, lsn, court->told[lsn].pen - 1,
                   pen);
-    court->pen_of[lsn] = pen + 1;
-    court->sequence_of[lsn] = sequence;
+    court->told[lsn] = (struct told){ pen + 1, sequence };
     court->last_of[pen] = lsn;
     court->last_told = lsn > court->last_told ? lsn : court->last_told;
-}
-
-static uint32_t *table(void)
-{
-    uint32_t *table = calloc(WINDOW, sizeof(*table));
-
-    if (!table)
-        give_up("calloc");
-    return table;
 }
 
 /* Fillers that an opening has found at the end of the log are behind the last record, where no reader could tell. */
@@ -86,11 +73,9 @@ static struct court *open_court(struct ledger *book)
 {
     struct court *court = calloc(1, sizeof(*court));
 
-    if (!court)
+    if (!court || !(court->told = calloc(WINDOW, sizeof(*court->told))))
         give_up("calloc");
     court->book = book;
-    court->pen_of = table();
-    court->sequence_of = table();
     court->in_flight = book->in_doubt;
     for (uint32_t pen = book->first_pen; pen < crew->pens; pen++) {
         const uint32_t returned = atomic_load(&crew->pen[pen].returned);
@@ -104,8 +89,7 @@ static struct court *open_court(struct ledger *book)
 
 static void close_court(struct court *court)
 {
-    free(court->pen_of);
-    free(court->sequence_of);
+    free(court->told);
     free(court);
 }
 
@@ -135,7 +119,7 @@ static bool find_in_flight(struct court *court, const struct twinlog_record *rec
 
 static void see_told(struct court *court, const struct twinlog_record *record)
 {
-    if (!is_record(record, court->pen_of[record->lsn] - 1, court->sequence_of[record->lsn]))
+    if (!is_record(record, court->told[record->lsn].pen - 1, court->told[record->lsn].sequence))
         complain_of_record(record, "is not what was appended");
 }
 
@@ -153,9 +137,9 @@ static void pass_voids(struct court *court, uint64_t end)
     for (uint64_t lsn = court->last_read + 1; lsn < end; lsn++) {
         if (lsn <= book->book.last && book->book.digest[lsn] != 0)
             violation("record %" PRIu64 " was there before, and is gone", lsn);
-        if (court->pen_of[lsn] > 0)
+        if (court->told[lsn].pen > 0)
             violation("LSN %" PRIu64 " is lost: pen %" PRIu32 " was told that it is there", lsn,
-                      court->pen_of[lsn] - 1);
+                      court->told[lsn].pen - 1);
         court->fillers += lsn > book->book.last;
     }
 }
@@ -174,7 +158,7 @@ static void see_living(void *context, const struct twinlog_record *record)
 
     check_window(record);
     pass_voids(court, record->lsn);
-    if (court->pen_of[record->lsn] > 0)
+    if (court->told[record->lsn].pen > 0)
         see_told(court, record);
     else if (record->lsn <= court->book->book.last)
         see_old(court, record);
@@ -228,7 +212,7 @@ static void see_left(void *context, const struct twinlog_record *record)
     if (record->lsn <= book->book.last) {
         see_old(court, record);
     } else {
-        if (court->pen_of[record->lsn] > 0)
+        if (court->told[record->lsn].pen > 0)
             see_told(court, record);
         else if (!find_in_flight(court, record))
             complain_of_record(record, "was appended by nobody");
@@ -259,7 +243,7 @@ static void check_end(const struct court *court)
     if (court->last_told > court->last_read)
         violation("LSN %" PRIu64 " is lost: pen %" PRIu32
                   " was told that it is there, and the log ends at %" PRIu64,
-                  court->last_told, court->pen_of[court->last_told] - 1, court->last_read);
+                  court->last_told, court->told[court->last_told].pen - 1, court->last_read);
     if (court->fillers > court->in_flight)
         violation("there are %" PRIu64 " voids, but only %" PRIu32 " appends were left unfinished",
                   court->fillers, court->in_flight);

@@ -42,7 +42,6 @@ enum {
     NAMED_BYTES = 1 << 20, /* of the segment */
 };
 #define MAPPED_BYTES (UINT64_C(4) << 20)
-#define PATIENCE_NS (INT64_C(60) * 1000000000)
 
 enum fault {
     FAULT_NONE,
@@ -164,10 +163,10 @@ static void run_heir(void *context)
 
 static void await_ready(pid_t pid, const char *name)
 {
-    const int64_t began_ns = now_ns();
+    const int64_t start = now_ns();
 
-    while (!atomic_load(&notes->is_ready) && !await(pid, 1000000))
-        if (now_ns() - began_ns > PATIENCE_NS)
+    while (!atomic_load(&notes->is_ready) && !await(pid, 0))
+        if (is_too_long(start, PATIENCE_MS))
             violation("%s: %s hangs", scenario->name, name);
     if (!atomic_exchange(&notes->is_ready, false))
         violation("%s: %s has ended", scenario->name, name);

@@ -10,15 +10,7 @@
  * A truncation takes records from the end, and the LSNs are given again to others: a generation. A trim moves the
  * head; what lies before it is still known, for readers that were not there in time.
  *
- * The rules are those of every crash test here:
- *   O1 every acknowledged record from the head on is there, byte for byte
- *   O2 what is there is a gap-free part of the order in which it was accepted, from the head on
- *   O3 nothing that was never appended, nothing twice, nothing of an older generation (I4)
- *   O4 a record or batch that was not acknowledged is wholly there or wholly absent; a trim, a truncation, a reset, a
- *      change of a cursor or value that did not return has wholly happened or not at all, one that returned has
- *   O5 opening again gives the same answer, also after a crash inside recovery
- *   O6 append after recovery, crash again: both parts are there
- *   O8 no reader ever returns a record above the durable LSN
+ * The rules O1 to O8 are in docs/testing.md.
  */
 #ifndef TWL_SIM_HISTORY_H
 #define TWL_SIM_HISTORY_H

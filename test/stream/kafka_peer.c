@@ -10,7 +10,7 @@
  *     kafka_peer SERVERS put TOPIC TEXT        a message that is no record
  *
  * The commands: 'error API CODE...' fails the next requests of that kind, one with each code; 'leader TOPIC BROKER';
- * 'coordinator ID BROKER'; 'down BROKER'; 'up BROKER'.
+ * 'coordinator ID BROKER'.
  */
 #define _GNU_SOURCE
 #include <librdkafka/rdkafka.h>
@@ -86,15 +86,11 @@ static void run_command(rd_kafka_mock_cluster_t *cluster, char *line)
     }
     const char *one = strtok_r(NULL, " \n", &rest);
     const char *two = strtok_r(NULL, " \n", &rest);
-    if (!one)
+    if (!two)
         fail("no command", line);
-    if (strcmp(word, "down") == 0)
-        check(rd_kafka_mock_broker_set_down(cluster, atoi(one)), word);
-    else if (strcmp(word, "up") == 0)
-        check(rd_kafka_mock_broker_set_up(cluster, atoi(one)), word);
-    else if (two && strcmp(word, "leader") == 0)
+    if (strcmp(word, "leader") == 0)
         check(rd_kafka_mock_partition_set_leader(cluster, one, 0, atoi(two)), word);
-    else if (two && strcmp(word, "coordinator") == 0)
+    else if (strcmp(word, "coordinator") == 0)
         check(rd_kafka_mock_coordinator_set(cluster, "transaction", one, atoi(two)), word);
     else
         fail("no command", word);

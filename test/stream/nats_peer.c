@@ -31,14 +31,14 @@ static void check(natsStatus status, const char *what)
     exit(1);
 }
 
-static void get_range(const char *stream, uint64_t *ret_first, uint64_t *ret_last)
+static uint64_t get_last(const char *stream)
 {
     jsStreamInfo *info = NULL;
 
     check(js_GetStreamInfo(&info, js, stream, NULL, NULL), "state");
-    *ret_first = info->State.FirstSeq;
-    *ret_last = info->State.LastSeq;
+    const uint64_t last = info->State.LastSeq;
     jsStreamInfo_Destroy(info);
+    return last;
 }
 
 static void print_message(natsMsg *message)
@@ -104,10 +104,8 @@ static void limit(const char *stream, int64_t most, int64_t age)
 
 static void delete_last(const char *stream, uint64_t count)
 {
-    uint64_t first = 0;
-    uint64_t last = 0;
+    const uint64_t last = get_last(stream);
 
-    get_range(stream, &first, &last);
     for (uint64_t i = 0; i < count; i++)
         check(js_DeleteMsg(js, stream, last - i, NULL, NULL), "delete");
 }
@@ -123,15 +121,6 @@ static void put(const char *subject, const char *text)
     check(js_Publish(NULL, js, subject, text, (int)strlen(text), NULL, NULL), "put");
 }
 
-static void print_count(const char *stream)
-{
-    uint64_t first = 0;
-    uint64_t last = 0;
-
-    get_range(stream, &first, &last);
-    printf("%" PRIu64 "\n", last);
-}
-
 int main(int argc, char **argv)
 {
     if (argc < 4)
@@ -142,7 +131,7 @@ int main(int argc, char **argv)
     if (strcmp(word, "cat") == 0)
         cat(argv[3]);
     else if (strcmp(word, "count") == 0)
-        print_count(argv[3]);
+        printf("%" PRIu64 "\n", get_last(argv[3]));
     else if (strcmp(word, "purge") == 0)
         check(js_PurgeStream(js, argv[3], NULL, NULL), "purge");
     else if (argc == 5 && strcmp(word, "make") == 0)
