@@ -56,7 +56,7 @@ static const struct point *choose_place(struct rng *rng)
 }
 
 /* Where a member comes by often it may do so for a while, but not for long. */
-void choose_fate(struct fate *fate, bool has_none, struct rng *rng)
+static void choose_fate(struct fate *fate, bool has_none, struct rng *rng)
 {
     const struct point *point = only_point ? find_point(only_point) : choose_place(rng);
     const uint64_t passed = point ? atomic_load(&point->passed) / (2 * totals.members + 1) : 0;
@@ -198,7 +198,7 @@ static void await_next(unsigned index, const struct pen *pen)
     note_wait(start);
 }
 
-void see_others_write(void)
+static void see_others_write(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         for (uint32_t n = 0; pids[i] > 0 && n < crew->members[i].pens; n++)
@@ -228,7 +228,7 @@ static void stop_for_a_while(unsigned index, struct rng *rng)
         let_go_on(pids[index], fate);
 }
 
-void look_after_the_stopped(struct rng *rng)
+static void look_after_the_stopped(struct rng *rng)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         if (is_stopping(i))
@@ -237,7 +237,7 @@ void look_after_the_stopped(struct rng *rng)
 
 /* ---- events -------------------------------------------------------------------------------------- */
 
-void await_opening(struct rng *rng)
+static void await_opening(struct rng *rng)
 {
     const int64_t start = now_ns();
 

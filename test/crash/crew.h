@@ -116,12 +116,7 @@ bool is_there(unsigned index); /* it has the log open, and is not about to leave
 bool is_anybody_there(void);   /* then what the dead have left becomes fillers, without being asked for */
 bool is_somebody_stopped(void);
 void bury_the_dead(void);
-void look_after_the_stopped(struct rng *rng);
-void await_opening(struct rng *rng); /* of all that came */
-void see_others_write(void);
 void note_wait(int64_t start); /* one that has ended */
-/* Of an opening of a copy, say. */
-void choose_fate(struct fate *fate, bool has_none, struct rng *rng);
 
 /* Until some have died. At most so many members at a time. */
 void run_events(unsigned most, struct rng *rng);

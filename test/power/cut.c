@@ -122,10 +122,8 @@ static void excuse_error(struct life *life)
     atomic_store(&life->error, 0);
 }
 
-static void end_by_image(struct life *life, pid_t pid, struct rng *rng)
+static int end_by_image(struct life *life, pid_t pid, struct rng *rng)
 {
-    int status;
-
     if (rng_below(rng, 8) < 3) {
         await(pid, (int64_t)rng_below(rng, 30000000));
     } else {
@@ -135,9 +133,7 @@ static void end_by_image(struct life *life, pid_t pid, struct rng *rng)
     machine_cut_power(&machine, rng_next(rng));
     kill(pid, SIGKILL);
     machine_end(&machine);
-    status = reap(pid, "a writer that has lost its machine");
-    machine_unmount(&machine);
-    count_life(life, status);
+    return reap(pid, "a writer that has lost its machine");
 }
 
 /* What the writers had noted at a moment. */
@@ -169,7 +165,7 @@ static void end_changes(struct life *life, pid_t pid)
         continue;
 }
 
-static void end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
+static int end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
 {
     struct claims claims;
     int status;
@@ -181,10 +177,9 @@ static void end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
     machine_shut_down(&machine);
     kill(pid, SIGKILL);
     status = reap(pid, "a writer that has lost its file system");
-    machine_unmount(&machine);
     forget_later_claims(life, &claims);
     excuse_error(life);
-    count_life(life, status);
+    return status;
 }
 
 /* Shared with the server of the disk. */
@@ -220,7 +215,7 @@ static uint64_t mend_disk(void)
     return failures;
 }
 
-static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
+static int end_by_fault(struct life *life, pid_t pid, struct rng *rng)
 {
     const bool is_cut = rng_one_in(rng, 2), is_write = rng_one_in(rng, 2);
     const bool is_trusted = !is_write || settings.filesystem == FS_BTRFS; /* see above */
@@ -243,19 +238,22 @@ static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
         machine_cut_power(&machine, rng_next(rng));
         machine_end(&machine);
     }
-    machine_unmount(&machine);
-    count_life(life, status);
+    return status;
 }
 
 /* Like boot(). */
 static bool live_and_end(struct life *life, uint64_t number, struct rng *rng)
 {
-    static void (*const ends[])(struct life *, pid_t, struct rng *) = {
+    static int (*const ends[])(struct life *, pid_t, struct rng *) = {
         [METHOD_IMAGE] = end_by_image, [METHOD_SHUTDOWN] = end_by_shutdown, [METHOD_FAULT] = end_by_fault
     };
 
+    int status;
+
     begin_incarnation(life, number, rng);
-    ends[settings.method](life, fork_child(run_writer, life), rng);
+    status = ends[settings.method](life, fork_child(run_writer, life), rng);
+    machine_unmount(&machine);
+    count_life(life, status);
     return boot();
 }
 

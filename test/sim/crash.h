@@ -178,9 +178,7 @@ void notice_progress(struct machine *machine);
 /* What the machine's log may be found as, were it to crash now. */
 unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlooks[MAX_OUTLOOKS]);
 
-/* Recovery, and every other look at a disk at rest, must find what it may be, and agree. */
-void note_answer(struct machine *machine, const struct answer *answer, const char *name);
-/* That it may be so was judged where it was found. */
+/* Recovery, and every other look at a disk at rest, must agree. That it may be so was judged where it was found. */
 void compare_answer(struct machine *machine, const struct answer *answer, const char *name);
 
 /* `log` was opened on it: settles which outlook came true. */

@@ -90,10 +90,8 @@ static void make_batch(struct machine *machine, unsigned count, struct batch_to_
         struct twinlog_entry *entry = &ret_batch->entry[ret_batch->count];
         const struct fact fact = make_entry(machine, entry, ret_batch->piece[ret_batch->count], most / 8 * 8);
         used += room_for(fact.size);
-        if (ret_batch->count++ == 0)
-            history_offer(&machine->history, fact);
-        else
-            history_offer_more(&machine->history, fact);
+        ret_batch->count++;
+        history_offer(&machine->history, fact);
         if (used >= room)
             break;
     }

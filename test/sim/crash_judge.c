@@ -305,7 +305,8 @@ void compare_answer(struct machine *machine, const struct answer *given, const c
     machine->answer.is_known = !machine->is_haunted && machine->history.open_from == 0;
 }
 
-void note_answer(struct machine *machine, const struct answer *given, const char *name)
+/* It must be what it may be, too. */
+static void note_answer(struct machine *machine, const struct answer *given, const char *name)
 {
     const struct answer answer = without_voids(machine, *given);
     bool is_possible = false;

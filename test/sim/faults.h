@@ -126,8 +126,6 @@ void check_copy(struct run *run, struct simdisk *copy, bool is_finished);
 /* ---- faults_append.c ----------------------------------------------------------------------------- */
 
 void append_batch(struct run *run, uint32_t level);
-void skip_lsn(struct run *run);
-void submit_request(struct run *run, uint32_t level);
 void commit_requests(struct run *run);
 void script_of_requests(struct run *run);
 

@@ -12,21 +12,13 @@
 
 #define BATCH 3u
 
-struct gift {
-    struct twinlog_entry entry[BATCH];
-};
-
-static void offer_batch(struct run *run, struct gift *ret_gift)
+static void offer_batch(struct run *run, struct twinlog_entry ret_entries[BATCH])
 {
     for (unsigned i = 0; i < BATCH; ++i) {
         struct fact fact = history_make(&run->history, run->disk, &run->rng, 1500);
         fact.type = (uint8_t)(i + 1);
-        ret_gift->entry[i] =
-            (struct twinlog_entry){ .data = fact.data, .size = fact.size, .type = fact.type };
-        if (i == 0)
-            history_offer(&run->history, fact);
-        else
-            history_offer_more(&run->history, fact);
+        ret_entries[i] = (struct twinlog_entry){ .data = fact.data, .size = fact.size, .type = fact.type };
+        history_offer(&run->history, fact);
     }
 }
 
@@ -46,12 +38,12 @@ static void expect_lsn(uint64_t lsn, uint64_t expected, const char *call)
 void append_batch(struct run *run, uint32_t level)
 {
     const struct twinlog_terms terms = terms_of(level);
-    struct gift gift;
+    struct twinlog_entry entries[BATCH];
     uint64_t lsn = UINT64_MAX;
     if (!run->log)
         return;
-    offer_batch(run, &gift);
-    const int result = twinlog_append_batch(run->log, gift.entry, BATCH, &terms, &lsn);
+    offer_batch(run, entries);
+    const int result = twinlog_append_batch(run->log, entries, BATCH, &terms, &lsn);
     expect_lsn(lsn, history_settle(&run->history, lsn != 0), "a batch");
     settle_append(run, result, lsn, "a batch");
     if (result == 0 && level == TWINLOG_LEVEL_DURABLE)
@@ -60,7 +52,7 @@ void append_batch(struct run *run, uint32_t level)
         violation("a batch is not written");
 }
 
-void skip_lsn(struct run *run)
+static void skip_lsn(struct run *run)
 {
     if (!run->log)
         return;
@@ -105,10 +97,10 @@ static void fetch_requests(struct run *run)
         complete(request);
 }
 
-void submit_request(struct run *run, uint32_t level)
+static void submit_request(struct run *run, uint32_t level)
 {
     const struct twinlog_terms terms = terms_of(level);
-    struct gift gift;
+    struct twinlog_entry entries[BATCH];
     struct pending *pending = run->pending;
     if (!run->log)
         return;
@@ -120,9 +112,9 @@ void submit_request(struct run *run, uint32_t level)
     *pending = (struct pending){ .run = run,
                                  .level = level,
                                  .request = { .queue = run->queue, .context = pending } };
-    offer_batch(run, &gift);
+    offer_batch(run, entries);
     pending->is_pending = true;
-    const int result = twinlog_submit(run->log, gift.entry, BATCH, &terms, &pending->request);
+    const int result = twinlog_submit(run->log, entries, BATCH, &terms, &pending->request);
     pending->is_pending = result == 0;
     expect_lsn(pending->request.first_lsn, history_settle(&run->history, result == 0), "a request");
     settle_append(run, result, pending->request.first_lsn, "a request");

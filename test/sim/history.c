@@ -118,13 +118,6 @@ void history_accept(struct history *history, struct fact fact)
 
 void history_offer(struct history *history, struct fact fact)
 {
-    history->offers = 0;
-    history->offer_lsn = 0;
-    history_offer_more(history, fact);
-}
-
-void history_offer_more(struct history *history, struct fact fact)
-{
     history->offer[history->offers++] = fact;
 }
 
@@ -146,7 +139,9 @@ uint64_t history_settle(struct history *history, bool is_accepted)
         history_notice(history, UINT64_MAX);
     while (history->offers > 0)
         free(history->offer[--history->offers].data);
-    return history->offer_lsn;
+    const uint64_t lsn = history->offer_lsn;
+    history->offer_lsn = 0;
+    return lsn;
 }
 
 static void cut(struct history *history, uint64_t last)

@@ -76,8 +76,7 @@ void history_accept(struct history *history, struct fact fact);
 /* A record is part of the history as soon as the log has accepted it, which is in the middle of the call
  * that appends it. So: offer it before the call; notice the log's last LSN whenever it matters; and settle
  * when the call has returned and it is known whether it was accepted. Returns its LSN, 0 if it was not. */
-void history_offer(struct history *history, struct fact fact);
-void history_offer_more(struct history *history, struct fact fact); /* in one batch with those before */
+void history_offer(struct history *history, struct fact fact); /* in one batch with those before */
 void history_notice(struct history *history, uint64_t last_lsn);
 uint64_t history_settle(struct history *history, bool is_accepted);
 /* May a sector have been all zeros in which there was something of these records? */

@@ -66,7 +66,7 @@ struct inode *sim_inode_create(void)
     return inode;
 }
 
-void sim_inode_destroy(struct inode *inode)
+static void sim_inode_destroy(struct inode *inode)
 {
     if (!inode)
         return;
@@ -141,7 +141,8 @@ void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size)
     sim_show_in_pages(inode, align_down(offset, BLOCK_BYTES), size + BLOCK_BYTES);
 }
 
-void sim_evict(struct simdisk *disk)
+/* Some pages that are in the cache only go, or none. */
+static void sim_evict(struct simdisk *disk)
 {
     if (!disk->is_split || disk->options.keeps_pages || !rng_one_in(&disk->rng, EVICTION_OPS))
         return;

@@ -107,7 +107,6 @@ _Noreturn void sim_misuse(const char *what);
 /* ---- files ------------------------------------------------------------------------------------ */
 
 struct inode *sim_inode_create(void);
-void sim_inode_destroy(struct inode *inode);
 void sim_allocate_page(struct inode *inode, size_t bytes);
 
 struct blob *sim_blob_create(const unsigned char *bytes, size_t size); /* NULL: all zeros */
@@ -122,8 +121,6 @@ void sim_show_change(struct inode *inode, struct change *change);
 
 /* Pages of the cache go: from then on their bytes are those of the disk. */
 void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size);
-/* Some pages that are in the cache only go, or none. */
-void sim_evict(struct simdisk *disk);
 
 /* A write that has the pages it goes to for itself; and one that may share them. */
 void sim_add_write(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
