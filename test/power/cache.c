@@ -188,12 +188,6 @@ static int serve_fsync(const char *path, int is_data_only, struct fuse_file_info
     return is_kept && size == 0 ? 0 : -EIO;
 }
 
-static int serve_fsyncdir(const char *path, int is_data_only, struct fuse_file_info *file)
-{
-    (void)path, (void)is_data_only, (void)file;
-    return 0;
-}
-
 static int serve_utimens(const char *path, const struct timespec times[2], struct fuse_file_info *file)
 {
     return result_of(file ? futimens((int)file->fh, times) : utimensat(disk_fd, name_of(path), times, 0));
@@ -231,7 +225,6 @@ static const struct fuse_operations operations = {
     .truncate = serve_truncate,
     .fallocate = serve_fallocate,
     .fsync = serve_fsync,
-    .fsyncdir = serve_fsyncdir,
     .utimens = serve_utimens,
     .unlink = serve_unlink,
     .rename = serve_rename,
