@@ -15,17 +15,8 @@
 #include <stdlib.h>
 #include <ucontext.h>
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
-#endif
-
 #define STACK_BYTES (1u << 20) /* crash images are recovered on it, too */
 #define PATIENCE 100000u       /* exchanges without an operation on a disk */
-
-struct stack {
-    const void *bottom;
-    size_t size;
-};
 
 struct fibre {
     const struct machine *machine; /* NULL: not in use */
@@ -33,8 +24,6 @@ struct fibre {
     void *context;
     void *memory; /* its stack; kept for the next one */
     ucontext_t keeper, writer;
-    struct stack writer_stack; /* for the address sanitizer */
-    void *fake_keeper, *fake_writer;
     bool is_inside; /* the keeper goes on, not the writer */
     bool is_over;
     unsigned waits;          /* exchanges since something has happened */
@@ -54,38 +43,16 @@ static struct fibre *find(const struct machine *machine)
     return NULL;
 }
 
-static void leave_stack(void **fake, struct stack to)
-{
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(fake, to.bottom, to.size);
-#else
-    (void)fake, (void)to;
-#endif
-}
-
-static void enter_stack(void *fake, struct stack *from)
-{
-#ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(fake, from ? &from->bottom : NULL, from ? &from->size : NULL);
-#else
-    (void)fake, (void)from;
-#endif
-}
-
 static void let_keeper_go_on(struct fibre *fibre)
 {
     fibre->is_inside = true;
-    leave_stack(&fibre->fake_writer, (struct stack){ fibre->memory, STACK_BYTES });
     swapcontext(&fibre->writer, &fibre->keeper);
-    enter_stack(fibre->fake_writer, NULL);
 }
 
 static void let_writer_go_on(struct fibre *fibre)
 {
     fibre->is_inside = false;
-    leave_stack(fibre->is_over ? NULL : &fibre->fake_keeper, fibre->writer_stack);
     swapcontext(&fibre->keeper, &fibre->writer);
-    enter_stack(fibre->fake_keeper, &fibre->writer_stack);
 }
 
 static void let_other_go_on(struct fibre *fibre)
@@ -101,7 +68,6 @@ static void let_other_go_on(struct fibre *fibre)
 static void begin_fibre(unsigned index)
 {
     struct fibre *fibre = &fibres[index];
-    enter_stack(NULL, &fibre->writer_stack);
     fibre->run(fibre->context);
     fibre->is_over = true;
     let_writer_go_on(fibre);
