@@ -310,7 +310,7 @@ static int keep_what_is_there(struct opening *o)
     if (rc == 0)
         rc = io->ops->sync_dir(io);
     if (rc == 0)
-        rc = twl_segment_unseal(&o->active, o->recovery.offset);
+        rc = twl_segment_unseal(&o->active);
     return rc;
 }
 

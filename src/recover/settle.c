@@ -133,7 +133,7 @@ static int settle_segment(struct io *io, const struct segment_set *set, size_t i
     if (rc < 0)
         return rc;
     if (is_end && index + 1 < set->started) {
-        rc = twl_segment_unseal(&segment, end->offset);
+        rc = twl_segment_unseal(&segment);
         rc = rc == 0 ? remove_later(io, set, index) : rc;
     }
     if (rc == 0 && index >= end->open_from) /* else nothing is left of the open groups */

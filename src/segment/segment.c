@@ -440,39 +440,17 @@ int twl_segment_read_footer(const struct segment *segment, struct segment_footer
            twl_segment_footer_decode(sector, segment->seed, segment->data_end, ret_footer);
 }
 
-/* Whole blocks, which are durable on return. */
-static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to)
-{
-    static const _Alignas(BLOCK_BYTES) unsigned char zeros[BLOCK_BYTES];
-    int rc = 0;
-    for (; rc == 0 && from < to; from += BLOCK_BYTES)
-        rc = io_write_at(segment->file, zeros, BLOCK_BYTES, from);
-    return rc == 0 ? io_sync_data(segment->file) : rc;
-}
-
-static int remove_footer(const struct segment *segment)
+/* Its index stays: nothing relies on one without a footer. */
+int twl_segment_unseal(const struct segment *segment)
 {
     _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES];
+    struct segment_footer footer;
     int rc = read_footer_block(segment, block);
-    if (rc < 0)
+    if (rc < 0 || !twl_segment_footer_decode(block, segment->seed, segment->data_end, &footer))
         return rc;
     memset(block, 0, FOOTER_SECTOR_BYTES);
     rc = io_write_at(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end);
     return rc == 0 ? io_sync_data(segment->file) : rc;
-}
-
-/* The index goes first: as long as the footer is there, the next opening does this again. Nothing relies on an index
- * that does not check, but its bytes in the free space could look like what is left of a torn group. */
-int twl_segment_unseal(const struct segment *segment, uint64_t end)
-{
-    struct segment_footer footer;
-    int rc = twl_segment_read_footer(segment, &footer);
-    if (rc <= 0)
-        return rc;
-    const uint64_t index_bytes = align_up((uint64_t)footer.index_entries * INDEX_ENTRY_BYTES, BLOCK_BYTES);
-    const uint64_t index_at = max_u64(segment->data_end - index_bytes, align_up(end, BLOCK_BYTES));
-    rc = write_zeros(segment, index_at, segment->data_end);
-    return rc < 0 ? rc : remove_footer(segment);
 }
 
 /* ---- space ------------------------------------------------------------------------------------- */

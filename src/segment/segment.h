@@ -97,10 +97,9 @@ int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
                      struct segment_footer *ret_footer);
 /* Reads the footer: 1. 0 = there is none, or it is not valid. */
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
-/* Removes the footer, if there is one, and its index, of a segment that is written again from `end` on because a
- * crash took what came behind it. The index would be taken for a torn group, once records end right in front of it.
+/* Removes the footer, if there is one, of a segment that is written again because a crash took what came behind it.
  * Durable on return. */
-int twl_segment_unseal(const struct segment *segment, uint64_t end);
+int twl_segment_unseal(const struct segment *segment);
 
 /* Does the page cache show only zeros there, within one block? After a failed sync it may show what the disk lacks, as
  * long as a process has the page mapped, and so do reads of processes that do not read from the disk. */
