@@ -518,8 +518,8 @@ static int tell_missing_end(struct walk *w)
 
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
 {
-    int rc = -ENOENT; /* a segment was removed before it was looked at */
-    for (unsigned tries = 0; rc == -ENOENT && tries < TRIES; tries++) {
+    int rc = -EAGAIN;
+    for (unsigned tries = 0; rc == -EAGAIN && tries < TRIES; tries++) {
         struct log_snapshot snapshot;
         rc = twl_log_snapshot_load(w->io, SNAPSHOT_READS_DISK | w->snapshot_flags, &snapshot, ret_report);
         if (rc < 0)
@@ -529,7 +529,7 @@ int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
         rc = twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn);
     }
     if (rc < 0) {
-        rc = rc == -ENOENT ? -EBUSY : rc;
+        rc = rc == -EAGAIN ? -EBUSY : rc;
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, rc, "cannot read: %s",
                    twinlog_strerror(rc));
         return rc;

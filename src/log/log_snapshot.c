@@ -147,8 +147,9 @@ int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snap
     uint64_t durable_lsn = snapshot->has_writer ? snapshot->durable_lsn : UINT64_MAX;
     if (durable_lsn == 0) {
         int rc = twl_recover(io, &snapshot->set, true, NULL, &recovery);
-        if (rc < 0 && rc != TWINLOG_ECORRUPT)
-            return rc;
+        const bool is_judged = rc == 0 || recovery.report.finding == TWINLOG_FOUND_DAMAGE;
+        if (!is_judged) /* a segment that is gone, or is just getting another incarnation */
+            return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
         durable_lsn = recovery.marked_lsn;
     }
     /* The head may have passed what was published or marked; but only durable records are trimmed. */

@@ -36,7 +36,7 @@ void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twic
 bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot);
 
 /* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the markers on
- * disk. Without a writer nothing is in the making: UINT64_MAX. */
+ * disk. Without a writer nothing is in the making: UINT64_MAX. -EAGAIN: the set is older than the files. */
 int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn);
 
 /* Opens a segment of the set for reading and holds it: it gets no new incarnation until it is closed.

@@ -340,6 +340,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     if (rc == 0)
         rc = twl_recover_judge(io, set, index, cursor, &last, &judgement);
     if (rc == 0) {
+        recovery->marked_lsn = max_u64(recovery->marked_lsn, judgement.later.named_lsn);
         /* the first group of a segment begins in its first block */
         recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
         recovery->has_junk = !(judgement.facts & FACT_ZERO) || twl_iter_has_ended(cursor) > 0;
@@ -416,8 +417,6 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
     size_t from = min_u64(recovery->open_from, set->started - 1);
     if (rc == 0)
         rc = find_known(io, set, &from);
-    if (rc == 0)
-        rc = check_joint(io, set, from, recovery);
     if (rc < 0)
         return rc;
     struct position position = twl_position_before(&set->entries[from].header);
@@ -430,6 +429,8 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
             break;
     }
     twl_iter_free(&cursor);
+    if (rc >= 0)
+        rc = check_joint(io, set, from, recovery);
     return rc < 0 ? rc : check_claims(set, recovery);
 }
 

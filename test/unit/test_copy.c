@@ -204,6 +204,52 @@ TEST(a_writer_that_comes_while_verify_looks_is_no_damage)
     log_close(later);
 }
 
+static struct {
+    char file[SEGMENT_NAME_BYTES];
+    unsigned opened, nth;
+    bool is_torn;
+} tear;
+
+/* As if the header was just being overwritten when the file is opened for the nth time. */
+static int tear_header(const struct hooked_call *call)
+{
+    static const unsigned char other = 0xff, version = 1;
+
+    if (tear.is_torn && call->op != SIM_READ) {
+        patch_file(log_file(tear.file), 8, &version, 1);
+        tear.is_torn = false;
+    }
+    if (call->op == SIM_OPEN && strcmp(call->name, tear.file) == 0 && ++tear.opened == tear.nth) {
+        patch_file(log_file(tear.file), 8, &other, 1);
+        tear.is_torn = true;
+    }
+    return hooked_refuse_map(call);
+}
+
+TEST(what_changes_just_now_is_no_end_to_verify_without_a_page)
+{
+    const struct twinlog_verify_options verify = WITH_SIZE(verify_options, .each = print_finding);
+    const struct twinlog_options options = small_segments(0);
+    uint64_t records;
+
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    struct twinlog *log = log_on(hooked_log_dir(hooked_refuse_map), &options);
+    fill(log, 0);
+    const struct listing listing = list_segments();
+    const struct twinlog_segment *newest = listing.list;
+    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
+        newest++;
+    memcpy(tear.file, newest->file, sizeof(tear.file));
+    do {
+        tear.opened = 0;
+        tear.nth++;
+        ck_assert_int_eq(twl_verify(hooked_log_dir(tear_header), &verify, &records), 0);
+        ck_assert_uint_ge(records, 299);
+    } while (tear.opened >= tear.nth);
+    ck_assert_uint_gt(tear.nth, 5);
+    log_close(log);
+}
+
 CASE("backup", make_place, logdir_remove);
 
 /* ---- what a backup holds ----------------------------------------------------------------------- */
@@ -473,12 +519,16 @@ static void append_sim(struct twinlog *log, unsigned count)
 
 CASE("look", make_place, logdir_remove);
 
-TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
+/* In the second turn, of a writer for whose page the disk has no room. */
+TEST_LOOP(at_any_moment_a_log_looks_sound_and_can_be_copied, 2)
 {
     const struct simdisk_options disk_options = { .seed = 5, .has_direct = true };
+    const struct simdisk_fault no_page = { .op = SIM_ALLOCATE, .nth = 1, .error = -ENOSPC };
     struct looking looking = { .disk = simdisk_create(&disk_options) };
     struct twinlog_options options = small_segments(0);
 
+    if (_i == 1)
+        simdisk_inject(looking.disk, &no_page);
     simdisk_set_hook(looking.disk, look_now, &looking);
     struct twinlog *log = log_on(simdisk_connect(looking.disk), &options);
     append_sim(log, 100);

@@ -488,6 +488,8 @@ static void try_readers(struct twinlog_reader *old)
     }
     start_at_the_ends(old);
     start_at(old, damaged.part->last_lsn);
+    SAY("verified");
+    MUST(twinlog_verify(log_dir, NULL, NULL) == (damaged.lsn > 0 ? TWINLOG_ECORRUPT : 0));
 }
 
 static void try_damage(const struct part *part, enum what what)
