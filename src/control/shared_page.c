@@ -13,6 +13,7 @@
 
 #include "base/process.h"
 #include "base/sync.h"
+#include "format/format.h"
 #include "twinlog.h"
 
 #include <errno.h>
@@ -415,7 +416,7 @@ uint64_t twl_page_durable_lsn(const struct shared_page *shared)
         lsn = watermark_load_checked(durable);
     }
     lsn = lsn > 0 ? lsn : watermark_load_least(durable);
-    return min_u64(lsn, UINT64_MAX - 1); /* the page may say anything; no record has a larger one */
+    return min_u64(lsn, LAST_LSN); /* the page may say anything */
 }
 
 uint64_t twl_page_first_lsn(const struct shared_page *shared)

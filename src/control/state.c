@@ -491,7 +491,7 @@ int twl_state_remove(struct state *state, enum state_entry_kind kind, const char
 
 uint64_t twl_state_cursor_lsn(const struct state_entry *entry)
 {
-    return min_u64(load_le64(entry->value), UINT64_MAX - 1); /* no record has a larger one */
+    return min_u64(load_le64(entry->value), LAST_LSN);
 }
 
 /* Cursors come before everything else. */

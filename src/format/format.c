@@ -95,6 +95,8 @@ void twl_second_header_encode(const struct segment_header *header, unsigned char
  * segment. No record in front of a fixed start has its LSN or a later one. */
 static bool is_start_possible(const struct segment_header *header)
 {
+    if (header->after_lsn > LAST_LSN || header->start_lsn > LAST_LSN + 1)
+        return false;
     if (header->start_lsn == 0)
         return header->sequence > 1 && header->previous == 0 && header->start_chain == 0;
     if (header->previous == 0)
@@ -221,7 +223,7 @@ enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES
         has_records == (into.count > 0) && into.bytes >= GROUP_HEADER_BYTES && into.bytes % 8 == 0 &&
         (into.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= into.count &&
         (has_records || into.bytes == GROUP_HEADER_BYTES) && into.durable_lsn < into.first_lsn &&
-        into.first_lsn <= UINT64_MAX - into.count && into.epoch.number > 0;
+        into.first_lsn <= LAST_LSN + 1 - into.count && into.epoch.number > 0;
     if (is_known && !is_possible)
         return DECODED_NONE;
     *ret_group = into;
@@ -237,7 +239,7 @@ bool twl_group_header_guess(const unsigned char bytes[GROUP_HEADER_BYTES + RECOR
         return false;
     GROUP_FIELDS(LOAD);
     *ret_group = into;
-    return into.count > 0 && into.first_lsn > 0 && into.first_lsn <= UINT64_MAX - into.count &&
+    return into.count > 0 && into.first_lsn > 0 && into.first_lsn <= LAST_LSN + 1 - into.count &&
            twl_record_header_decode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, into.epoch),
                                     into.first_lsn, &record);
 }
@@ -414,7 +416,7 @@ static bool is_layout_possible(const struct segment_footer *footer, uint64_t off
 
 static bool is_extent_possible(const struct segment_footer *footer)
 {
-    if (footer->first_lsn == 0 || footer->last_lsn < footer->first_lsn - 1 || footer->last_lsn == UINT64_MAX)
+    if (footer->first_lsn == 0 || footer->last_lsn < footer->first_lsn - 1 || footer->last_lsn > LAST_LSN)
         return false;
     uint64_t records = footer->last_lsn - (footer->first_lsn - 1);
     if (footer->index_entries > records)
@@ -493,7 +495,7 @@ enum header_state twl_state_decode(const unsigned char *bytes, size_t slot_bytes
     STATE_FIELDS(LOAD);
     const unsigned char *body = bytes + STATE_HEADER_BYTES;
     bool is_possible = into.generation > 0 && into.first_sequence > 0 && into.first_lsn > 0 &&
-                       into.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
+                       into.first_lsn <= LAST_LSN + 1 && into.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
                        load_le32(bytes + 68) == twl_crc32c(0, body, into.body_bytes);
     enum header_state state = is_possible ? judge_body(body, into.body_bytes) : HEADER_DAMAGED;
     if (state == HEADER_VALID)

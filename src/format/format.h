@@ -10,6 +10,10 @@
 
 #define LOG_ID_BYTES 16u
 
+/* No record has a larger LSN, and nothing that says so checks. So what goes on with the next LSN, or looks at the one
+ * behind that, does not wrap around, whatever the files say. */
+#define LAST_LSN (UINT64_MAX - 2)
+
 /* ---- segment header ---------------------------------------------------------------------------- */
 
 #define SEGMENT_HEADER_BYTES BLOCK_BYTES /* space it occupies */

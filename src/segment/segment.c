@@ -266,7 +266,7 @@ static int begin_incarnation(struct segment *segment, const struct segment_plan 
     if (rc == 0)
         rc = compose_header(segment->file->io, &next, &header);
     if (rc == 0) { /* also where it does not belong: what the old incarnation left there must not stay */
-        header.incarnations = segment->header.incarnations + 1;
+        header.incarnations = (uint32_t)min_u64(segment->header.incarnations + UINT64_C(1), UINT32_MAX);
         rc = twl_segment_write_second_header(segment->file, &header);
     }
     if (rc == 0)

@@ -179,7 +179,7 @@ int twl_iter_extend(struct segment_iter *cursor)
     struct record_header header;
     uint64_t at = cursor->offset, end = open_end(cursor);
     int error;
-    if (at > end - RECORD_HEADER_BYTES)
+    if (at > end - RECORD_HEADER_BYTES || cursor->position.next_lsn > LAST_LSN)
         return 0;
     const unsigned char *bytes = twl_iter_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes)

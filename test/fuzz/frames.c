@@ -157,7 +157,7 @@ static void check_footer(const struct segment_footer *footer, uint64_t offset)
     const uint64_t index = (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
     MUST(footer->data_end >= SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES && footer->data_end <= offset);
     MUST(align_up(footer->data_end, BLOCK_BYTES) + index <= offset);
-    MUST(footer->last_lsn + 1 >= footer->first_lsn && footer->last_lsn != UINT64_MAX);
+    MUST(footer->last_lsn + 1 >= footer->first_lsn && footer->last_lsn <= LAST_LSN);
 }
 
 static void try_footer(struct input *input)

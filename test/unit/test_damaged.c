@@ -797,6 +797,26 @@ TEST(a_footer_is_removed_and_the_second_header_stays)
     io->ops->destroy(io);
 }
 
+TEST(incarnations_do_not_begin_again)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_plan plan = { .sequence = 99, .bytes = SMALL_SEGMENT, .epoch = 1 };
+    struct segment segment;
+
+    log_close(log_open(&LOG_OPTIONS(.segment_bytes = SMALL_SEGMENT)));
+    struct io *io = log_io(true);
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
+    segment.header.incarnations = UINT32_MAX;
+    twl_segment_header_encode(&segment.header, block);
+    patch_file(log_segment(1), 0, block, sizeof(block));
+    twl_segment_close(&segment);
+    ck_assert_int_eq(twl_segment_recycle(io, "0000000000000001.twl", &plan, &segment, NULL), 0);
+    ck_assert_uint_eq(segment.header.sequence, 99);
+    ck_assert_uint_eq(segment.header.incarnations, UINT32_MAX);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+}
+
 /* ---- a log that is taken away -------------------------------------------------------------------------- */
 
 /* The first opening has made the state file, and nothing has changed it since: so would it be if the log was just being

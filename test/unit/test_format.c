@@ -209,6 +209,9 @@ TEST(a_possible_start_is_valid_and_an_impossible_one_is_damage)
     ck_assert_msg(decode_start(9, 0, 0, 0, 41) == HEADER_VALID, "one that continues");
     ck_assert_msg(decode_start(9, 500, 0, 0, 499) == HEADER_VALID, "behind a reset");
     ck_assert_msg(decode_start(9, 77, 4, 0xabcdef01, 76) == HEADER_VALID, "behind a cut");
+    ck_assert_msg(decode_start(9, LAST_LSN + 1, 0, 0, LAST_LSN) == HEADER_VALID, "the last start");
+    ck_assert_msg(decode_start(9, LAST_LSN + 2, 0, 0, 0) == HEADER_DAMAGED, "a start behind the last LSN");
+    ck_assert_msg(decode_start(9, 0, 0, 0, LAST_LSN + 1) == HEADER_DAMAGED, "more durable than there is");
     ck_assert_msg(decode_start(1, 0, 0, 0, 0) == HEADER_DAMAGED, "the first continues nothing");
     ck_assert_msg(decode_start(9, 0, 4, 0, 0) == HEADER_DAMAGED, "previous, but not fixed");
     ck_assert_msg(decode_start(9, 0, 0, 1, 0) == HEADER_DAMAGED, "a chain, but not fixed");
@@ -316,8 +319,10 @@ TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
     refuse_group(&group, "unknown kind");
     group.kind = GROUP_START;
     refuse_group(&group, "a mark with records");
-    group.first_lsn = UINT64_MAX;
-    refuse_group(&group, "LSNs beyond 64 bits");
+    group.first_lsn = LAST_LSN + 2 - group.count;
+    refuse_group(&group, "LSNs behind the last one");
+    group.first_lsn = LAST_LSN + 1 - group.count;
+    ck_assert_msg(is_accepted(group), "the last LSN");
     group = (struct group_header){ .first_lsn = 1, .bytes = 64, .epoch = epoch, .kind = GROUP_START };
     ck_assert_msg(is_accepted(group), "the first mark of a log");
     group.bytes = 72;
@@ -542,8 +547,8 @@ TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
     refuse_footer(&footer, "no LSN is 0");
     footer.last_lsn = 98;
     refuse_footer(&footer, "ends before it begins");
-    footer.last_lsn = UINT64_MAX;
-    refuse_footer(&footer, "there is no next LSN");
+    footer.last_lsn = LAST_LSN + 1;
+    refuse_footer(&footer, "LSNs behind the last one");
     footer.data_end = SEGMENT_DATA_OFFSET;
     refuse_footer(&footer, "no group");
     footer.data_end += 4;
@@ -700,9 +705,11 @@ TEST(an_impossible_state_is_damage_even_with_right_checksums)
 {
     static unsigned char slot[2 * STATE_MIN_SLOT_BYTES];
     struct state_header header = make_slot(slot, NULL, 0), read;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
         struct state_header other = header;
-        *(i == 0 ? &other.generation : i == 1 ? &other.first_sequence : &other.first_lsn) = 0;
+        *(i == 0   ? &other.generation
+          : i == 1 ? &other.first_sequence
+                   : &other.first_lsn) = i == 3 ? LAST_LSN + 2 : 0;
         twl_state_encode(&other, slot);
         ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
     }

@@ -509,15 +509,16 @@ TEST(more_spares_than_any_writer_makes_are_refused)
 }
 
 /* What comes behind the last number there is would be acknowledged, and not found again. */
-TEST_LOOP(numbers_without_a_successor_are_refused, 5)
+TEST_LOOP(numbers_without_a_successor_are_refused, 4)
 {
     static const struct {
         const char *name;
         uint64_t sequence, start_lsn;
         uint32_t epoch;
     } ends[] = {
-        { "0000000000000042.twl", UINT64_MAX, 1000, 9 },   { "0000000000000042.twl", 99, UINT64_MAX, 9 },
-        { "0000000000000042.twl", 99, UINT64_MAX - 1, 9 }, { "0000000000000042.twl", 99, 1000, UINT32_MAX },
+        { "0000000000000042.twl", UINT64_MAX, 1000, 9 },
+        { "0000000000000042.twl", 99, LAST_LSN + 1, 9 },
+        { "0000000000000042.twl", 99, 1000, UINT32_MAX },
         { "ffffffffffffffff.twl", 99, 1000, 9 },
     };
 
@@ -527,6 +528,25 @@ TEST_LOOP(numbers_without_a_successor_are_refused, 5)
     ck_assert_int_eq(run_child(meet), 0);
     ck_assert_int_eq(unlink(log_file(ends[_i].name)), 0);
     log_close(log_open(NULL));
+}
+
+/* Of the segment that was prepared. */
+TEST_LOOP(a_header_promises_no_record_that_no_log_can_have, 2)
+{
+    uint64_t records = 0;
+
+    make_log();
+    add_reset("0000000000000042.twl", 99, 0, 1);
+    struct segment_header header = header_of(log_file("0000000000000042.twl"));
+    for (header.sequence = 1; access(log_segment(header.sequence), F_OK) == 0; header.sequence++)
+        continue;
+    header.after_lsn = LAST_LSN + (unsigned)_i;
+    put_header(log_file("0000000000000042.twl"), &header);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.finding, _i ? TWINLOG_FOUND_BAD_HEADER : TWINLOG_FOUND_DAMAGE);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(records, RECORDS);
+    ck_assert_int_eq(run_child(meet), 0);
 }
 
 TEST(the_last_epoch_can_not_be_truncated)
@@ -736,7 +756,7 @@ TEST(a_log_can_not_begin_where_no_number_follows)
     struct twinlog_repair_result result;
 
     make_log();
-    add_far_record(UINT64_MAX - 1);
+    add_far_record(LAST_LSN);
     remove_older_segments();
     ck_assert_int_eq(repair_to("rest", &result), -EOVERFLOW);
 }

@@ -238,6 +238,19 @@ static void end_walk(void)
     twl_segment_close(&segment);
 }
 
+TEST(no_record_of_an_open_group_is_behind_the_last_lsn)
+{
+    const struct position last = { .next_lsn = LAST_LSN, .epoch = closed_end.epoch };
+    begin_image(&images[0], 2, &last);
+    add_records(&images[0], 3);
+    write_image(&images[0], BYTES);
+    begin_walk(&images[0]);
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 1);
+    ck_assert_int_eq(twl_iter_enter_group(&cursor), 0);
+    ck_assert_uint_eq(cursor.position.next_lsn, LAST_LSN + 1);
+    end_walk();
+}
+
 static void expect_record(uint64_t lsn)
 {
     struct cursor_record record;
