@@ -321,20 +321,37 @@ TEST(a_header_that_is_of_another_file_gives_way_to_the_second_one)
     }
 }
 
-/* A segment without any header is told with the LSNs that are in it, and that those of it are lost. */
-TEST(a_segment_without_both_headers_is_told_with_its_records)
+static void expect_loss_without_headers(const struct twinlog_segment *segment)
 {
-    make_damageable();
-    struct listing listing = list_segments();
-    const struct twinlog_segment *segment = &listing.list[1];
     patch_file(log_file(segment->file), 0, garbage, sizeof(garbage));
     patch_file(log_file(segment->file), (off_t)segment->file_bytes - BLOCK_BYTES, garbage, sizeof(garbage));
     ck_assert_int_eq(repair(0), 0);
     ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_HEADER);
     ck_assert_uint_eq(losses.list[0].first_lsn, segment->first_lsn);
     ck_assert_uint_eq(losses.list[0].last_lsn, segment->last_lsn);
+}
+
+/* A segment without any header is told with the LSNs that are in it, and that those of it are lost. */
+TEST(a_segment_without_both_headers_is_told_with_its_records)
+{
+    make_damageable();
+    struct listing listing = list_segments();
+    const struct twinlog_segment *segment = &listing.list[1];
+    expect_loss_without_headers(segment);
     ck_assert_uint_eq(result.lost_records, segment->last_lsn - segment->first_lsn + 1);
     expect_all_but(segment->first_lsn, segment->last_lsn);
+}
+
+/* In front of its first group are no groups of the segment before, though that group begins within a block. */
+TEST(a_segment_without_both_headers_is_not_told_with_records_of_another)
+{
+    struct twinlog *log = open_small();
+
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(twinlog_append(log, "small", 5, NULL), 0);
+    log_close(log);
+    const struct listing listing = list_segments();
+    expect_loss_without_headers(&listing.list[1]);
 }
 
 static void expect_damage_behind(uint64_t last_lsn)
