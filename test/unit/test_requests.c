@@ -348,29 +348,6 @@ TEST(a_failed_write_completes_every_request_with_the_error)
     end_seen(PENDING);
 }
 
-/* The leader's own round has given it a place in the next group, which is never written. */
-TEST(a_writer_that_waits_for_room_and_leads_survives_a_failed_write)
-{
-    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | LOG_NO_THREADS);
-    struct twinlog_request requests[PENDING];
-    unsigned accepted = 0;
-    int rc = 0;
-
-    options.buffer_bytes = 16384;
-    begin_seen(gate_log(&options));
-    seen.result = -EIO;
-    atomic_store(&gate.error, -EIO);
-    for (; rc == 0 && accepted < PENDING; accepted += rc == 0) {
-        requests[accepted] = (struct twinlog_request){ .queue = seen.queue };
-        rc = submit(seen.log, 1000, &requests[accepted]);
-    }
-    ck_assert_int_eq(rc, TWINLOG_EPOISONED);
-    AWAIT(completed() == accepted);
-    ck_assert_int_eq(twinlog_close(seen.log), -EIO);
-    end_seen(accepted);
-}
-
-/* More than the buffers hold: without a thread a submit to full buffers commits. */
 TEST_LOOP(closing_completes_every_request, 2)
 {
     struct twinlog_request requests[PENDING];
