@@ -579,6 +579,104 @@ TEST(a_backup_ends_no_earlier_than_the_head)
     simdisk_destroy(from);
 }
 
+/* What another process does to the log while it is being copied. */
+static struct {
+    struct simdisk *disk;
+    struct twinlog *writer;
+    unsigned reads_left; /* until it comes */
+} beside;
+
+static int come_and_write(const struct hooked_call *call)
+{
+    const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+
+    if (call->op == SIM_READ && beside.reads_left > 0 && --beside.reads_left == 0) {
+        beside.writer = log_on(simdisk_connect(beside.disk), &options);
+        append_sim(beside.writer, 100);
+    }
+    return 0;
+}
+
+/* What it writes between the walk and the search behind it looks as if something in between was lost. */
+TEST(a_writer_that_comes_while_a_backup_looks_is_no_damage)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    const struct twinlog_options writing = log_options(0, TWINLOG_BUFFERED);
+    unsigned reads = 0;
+
+    do {
+        struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+        struct simdisk *to = make_simdisk();
+        beside.disk = make_simdisk();
+        beside.writer = NULL;
+        beside.reads_left = ++reads;
+        struct twinlog *log = log_on(simdisk_connect(beside.disk), &writing);
+        append_sim(log, 10);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        struct io *from = hooked(simdisk_connect(beside.disk), come_and_write);
+        ck_assert_int_eq(twl_backup(from, simdisk_connect(to), &options, &result), 0);
+        ck_assert_uint_ge(result.last_lsn, 10);
+        ck_assert_int_eq(twinlog_close(beside.writer), 0);
+        simdisk_destroy(beside.disk);
+        simdisk_destroy(to);
+    } while (beside.reads_left == 0);
+    ck_assert_uint_gt(reads, 10);
+}
+
+static int consume_more(const struct hooked_call *call)
+{
+    if (call->op == SIM_OPEN && strcmp(call->name, STATE_NAME) == 0) {
+        append_sim(beside.writer, 10);
+        ck_assert_int_eq(twinlog_cursor_set(beside.writer, "cursor", twinlog_durable_lsn(beside.writer)), 0);
+    }
+    return 0;
+}
+
+/* Where the copy ends is chosen before its cursors are. One behind the end would say that records are missing. */
+TEST(a_backup_has_no_cursor_behind_its_end)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    const struct twinlog_options small = small_segments(0);
+    struct simdisk *disk = make_simdisk(), *to = make_simdisk();
+    uint64_t lsn = 0;
+
+    beside.writer = log_on(simdisk_connect(disk), &small);
+    append_sim(beside.writer, 10);
+    struct io *from = hooked(simdisk_connect(disk), consume_more);
+    ck_assert_int_eq(twl_backup(from, simdisk_connect(to), &options, &result), 0);
+    ck_assert_uint_gt(twinlog_last_lsn(beside.writer), result.last_lsn);
+    ck_assert_int_eq(twinlog_close(beside.writer), 0);
+    struct twinlog *copy = log_on(simdisk_connect(to), &small);
+    ck_assert_uint_eq(twinlog_last_lsn(copy), result.last_lsn);
+    ck_assert_int_eq(twinlog_cursor_get(copy, "cursor", &lsn), 0);
+    ck_assert_uint_eq(lsn, result.last_lsn);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+    simdisk_destroy(to);
+    simdisk_destroy(disk);
+}
+
+static int cut_source(const struct hooked_call *call)
+{
+    if (call->op == SIM_OPEN && strcmp(call->name, "0000000000000001.twl") == 0)
+        ck_assert_int_eq(truncate(log_segment(1), 20000), 0);
+    return 0;
+}
+
+TEST(a_file_that_is_cut_while_it_is_copied_is_damage)
+{
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct io *to;
+
+    log_close(open_filled());
+    ck_assert_int_eq(mkdir(copy_dir, 0777), 0);
+    ck_assert_int_eq(twl_io_posix_create(copy_dir, true, &to), 0);
+    ck_assert_int_eq(twl_backup(log_io(true), hooked(to, cut_source),
+                                &WITH_SIZE(backup_options, .flags = TWINLOG_BACKUP_COPY), &result),
+                     TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(count_files(copy_dir), 0);
+}
+
 TEST(a_backup_has_no_torn_tail)
 {
     make_torn_tail(7);
