@@ -464,8 +464,8 @@ void twl_commit_wake_all(struct commit *c)
 }
 
 /* The leader looks under the lock at what was demanded meanwhile, whatever it has done itself. A thread that puts its
- * record, or demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers takes
- * longer than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
+ * record, or demands a sync, after this look finds leadership free, and leads itself. Waking a few hundred writers
+ * takes longer than a commit. So the next leader is woken first, and the others wake while it gathers and writes. */
 void twl_release_leadership(struct commit *c, const struct round *round)
 {
     twl_mutex_lock(&c->lock);

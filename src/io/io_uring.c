@@ -300,8 +300,8 @@ static void write_and_wait(struct io_ring *ring, struct io_write *write)
     } while (ring->unfinished > 0);
 }
 
-/* Does once, on a file in memory, what every group will do, up to this barrier. A sandbox may allow a ring to be created
- * and then refuse its use, and an old kernel lacks the operations. */
+/* Does once, on a file in memory, what every group will do, up to this barrier. A sandbox may allow a ring to be
+ * created and then refuse its use, and an old kernel lacks the operations. */
 static int rehearse(struct io_ring *ring, enum io_barrier last)
 {
     static const unsigned char byte;

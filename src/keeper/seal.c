@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sealing goes from the oldest segment to the newest, because a footer holds the newest time of everything up to it. A
- * segment that an earlier process began is walked first, and sealed only if the next one continues where the walk ended:
- * a footer must not hide damage.
+ * segment that an earlier process began is walked first, and sealed only if the next one continues where the walk
+ * ended: a footer must not hide damage.
  */
 #include "keeper/inside.h"
 #include "walk/segment_iter.h"

@@ -12,9 +12,9 @@
  * then the watermark, then the epoch again. If it is the same, the watermark is of this epoch, and every
  * record up to it is in a segment of the set or in one that was started later.
  *
- * Beside a writer that writes through a mapping the watermark is not all: a walk goes on to the first incomplete record.
- * The epoch in the page changes with each segment, so the set is usually loaded in time; else it is loaded again when
- * the group of its last segment has ended.
+ * Beside a writer that writes through a mapping the watermark is not all: a walk goes on to the first incomplete
+ * record. The epoch in the page changes with each segment, so the set is usually loaded in time; else it is loaded
+ * again when the group of its last segment has ended.
  */
 #define _GNU_SOURCE
 #include "read/read_snapshot.h"
@@ -140,8 +140,8 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
     }
 }
 
-/* Without a writer that counts, makes everything sound on the disk durable before it is shown. Beside one that shares no
- * page, the markers tell what is durable. */
+/* Without a writer that counts, makes everything sound on the disk durable before it is shown. Beside one that shares
+ * no page, the markers tell what is durable. */
 static int look_in_files(struct read_snapshot *snapshot, bool has_writer)
 {
     struct recovery found;

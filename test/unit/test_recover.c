@@ -274,6 +274,28 @@ TEST(all_later_segments_are_asked)
     forget_log();
 }
 
+/* Of the spares the next one is searched, and the others are asked for their promise. What can't be read is no answer. */
+TEST(spares_behind_the_next_one_are_asked_for_their_promise_only)
+{
+    struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30, .error = -EIO };
+    struct recover_judgement judgement;
+    make_log(ROLLED);
+    load_log();
+    set.spares += set.started - 1;
+    set.started = 1;
+    ck_assert_uint_ge(set.spares, 3);
+    do
+        place.failing_read++;
+    while (judge(&place, &judgement) == -EIO);
+    ck_assert_uint_gt(place.failing_read, 5);
+    ck_assert_uint_eq(judgement.facts, FACT_NEWEST | FACT_SEALED);
+    set.entries[3].header.after_lsn = place.stop.next_lsn;
+    place.failing_read = 0;
+    ck_assert_int_eq(judge(&place, &judgement), 0);
+    ck_assert_uint_eq(judgement.facts & FACT_LATER_DURABLE, FACT_LATER_DURABLE);
+    forget_log();
+}
+
 /* Where no group was found it is not known which record comes next; that one is missing every other one proves. */
 TEST(an_unknown_place_is_continued_by_nothing)
 {
