@@ -421,6 +421,60 @@ TEST(the_state_of_another_log_is_not_believed)
     ck_assert_int_eq(twinlog_close(copy), 0);
 }
 
+static unsigned reads_left;
+
+static int fail_read(const struct hooked_call *call)
+{
+    return call->op == SIM_READ && reads_left > 0 && --reads_left == 0 ? -EIO : 0;
+}
+
+/* Half of a segment is lost, and the last record, behind which is nothing but a spare. A cursor has passed it. */
+static void make_holes(void)
+{
+    static const unsigned char zeros[64 * 1024];
+    struct twinlog_options options = small_segments(0);
+    size_t size;
+
+    make_damageable();
+    options.spare_segments = 1;
+    struct twinlog *log = log_open(&options);
+    AWAIT(log_stat(log).spare_segments == 1);
+    log_close(log);
+    const struct listing listing = list_segments();
+    const struct twinlog_segment *newest = listing.list;
+    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
+        newest++;
+    const off_t last = find_record(log_file(newest->file), 299, &size);
+    patch_file(log_file(newest->file), last, zeros, newest->file_bytes - SEGMENT_FOOTER_BYTES - (size_t)last);
+    patch_file(log_segment(2), 16 * 1024, zeros, 32 * 1024);
+}
+
+/* Neither is an end, nor less damage. */
+TEST(a_read_that_fails_is_told_by_verify_and_repair)
+{
+    const struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    const struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    unsigned reads = 0;
+    int rc;
+
+    make_holes();
+    do {
+        reads_left = ++reads;
+        rc = twl_verify(hooked_log_dir(fail_read), &verify, NULL);
+        ck_assert_int_eq(rc, reads_left == 0 ? -EIO : TWINLOG_ECORRUPT);
+    } while (reads_left == 0);
+    ck_assert_uint_gt(reads, 20);
+    reads = 0;
+    do {
+        struct simdisk *to = make_simdisk();
+        reads_left = ++reads;
+        rc = twl_repair(hooked_log_dir(fail_read), simdisk_connect(to), &options, &result);
+        ck_assert_int_eq(rc, reads_left == 0 ? -EIO : 0);
+        simdisk_destroy(to);
+    } while (reads_left == 0);
+    ck_assert_uint_gt(reads, 20);
+}
+
 static int roll_and_exit(void)
 {
     const struct twinlog_options options = small_segments(0);
