@@ -21,7 +21,6 @@
 
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
 #define FILLER_BYTES (UINT64_C(1) << 30)       /* limit for all fillers, unless the log itself is larger */
-#define SYNC_BYTES (8u << 20)                  /* so that the buffers do not fill */
 #define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer holds besides a record */
 
 struct repairer {
@@ -32,7 +31,6 @@ struct repairer {
     uint64_t first_lsn, next_lsn; /* of the new log */
     int64_t time_ns;       /* of the record that was put last, INT64_MIN before the first; used for fillers */
     uint64_t fillers_left; /* so many more may be put */
-    uint64_t unsynced_bytes;
     uint64_t last_lost_lsn; /* everything up to here was there */
 
     bool has_hole; /* something was missing there, and no record was put since */
@@ -129,15 +127,10 @@ static int tell_doubt(struct repairer *r)
 static int put(struct repairer *r, enum record_kind kind, const struct twinlog_entry *entry)
 {
     uint64_t lsn;
-    int rc = twl_log_put(r->log, kind, entry, &lsn);
-    if (rc < 0)
-        return rc;
-    r->next_lsn = lsn + 1;
-    r->unsynced_bytes += twl_record_bytes(entry->size);
-    if (r->unsynced_bytes < SYNC_BYTES)
-        return 0;
-    r->unsynced_bytes = 0;
-    return twinlog_sync(r->log);
+    const int rc = twl_log_put(r->log, kind, entry, &lsn);
+    if (rc == 0)
+        r->next_lsn = lsn + 1;
+    return rc;
 }
 
 static int fill_lost(struct repairer *r, uint64_t last_lsn)
