@@ -519,7 +519,7 @@ static void append_sim(struct twinlog *log, unsigned count)
 
 CASE("look", make_place, logdir_remove);
 
-/* In the second turn, of a writer for whose page the disk has no room. */
+/* The second time, there is no room on the disk for the page of the writer. */
 TEST_LOOP(at_any_moment_a_log_looks_sound_and_can_be_copied, 2)
 {
     const struct simdisk_options disk_options = { .seed = 5, .has_direct = true };

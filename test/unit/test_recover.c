@@ -274,7 +274,7 @@ TEST(all_later_segments_are_asked)
     forget_log();
 }
 
-/* Of the spares the next one is searched, and the others are asked for their promise. What can't be read is no answer. */
+/* Of the spares the next one is searched, the others are asked for their promise. What can't be read is no answer. */
 TEST(spares_behind_the_next_one_are_asked_for_their_promise_only)
 {
     struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30, .error = -EIO };
