@@ -513,7 +513,7 @@ static int files_map(struct io_file *io_file, size_t bytes, void **ret_bytes)
 {
     struct disk_file *file = disk_file_of(io_file);
 
-    return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_bytes);
+    return twl_mapping_open(file->fd, 0, bytes, !file->is_read_only, ret_bytes);
 }
 
 static void files_unmap(struct io *io, const void *bytes, size_t size)

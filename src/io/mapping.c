@@ -35,8 +35,7 @@
 struct slot {
     _Atomic uint64_t version; /* odd = used */
     _Atomic uintptr_t start, end;
-    atomic_uint flags; /* enum mapping_flags */
-    atomic_bool is_hit;
+    atomic_bool is_writable, is_hit;
 };
 
 static struct slot slots[SLOTS];
@@ -78,7 +77,7 @@ static bool put_zeros(const siginfo_t *info)
         return false;
     atomic_store(&slot->is_hit, true); /* before a thread sees the zeros */
     atomic_store(&is_any_hit, true);
-    const long protection = atomic_load(&slot->flags) & MAPPING_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
+    const long protection = atomic_load(&slot->is_writable) ? PROT_READ | PROT_WRITE : PROT_READ;
     const long flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     return syscall(SYS_mmap, align_down(address, page_bytes), page_bytes, protection, flags, -1L, 0L) != -1;
 }
@@ -145,7 +144,7 @@ void twl_mapping_install(void)
 }
 
 /* By one thread at a time: under twl_child_hold(). */
-static int guard(const unsigned char *bytes, size_t size, unsigned flags)
+static int guard(const unsigned char *bytes, size_t size, bool is_writable)
 {
     unsigned number = 0;
     while (number < SLOTS && atomic_load(&slots[number].version) % 2 == 1)
@@ -155,7 +154,7 @@ static int guard(const unsigned char *bytes, size_t size, unsigned flags)
     struct slot *slot = &slots[number];
     atomic_store(&slot->start, (uintptr_t)bytes);
     atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
-    atomic_store(&slot->flags, flags);
+    atomic_store(&slot->is_writable, is_writable);
     atomic_store(&slot->is_hit, false);
     atomic_fetch_add(&slot->version, 1);
     if (number == atomic_load(&used))
@@ -163,9 +162,9 @@ static int guard(const unsigned char *bytes, size_t size, unsigned flags)
     return 0;
 }
 
-static int map_file(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
+static int map_file(int fd, uint64_t offset, size_t size, bool is_writable, void **ret_bytes)
 {
-    const int protection = flags & MAPPING_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
+    const int protection = is_writable ? PROT_READ | PROT_WRITE : PROT_READ;
     void *bytes = mmap(NULL, size, protection, MAP_SHARED, fd, (off_t)offset);
 
     if (bytes == MAP_FAILED)
@@ -175,7 +174,7 @@ static int map_file(int fd, uint64_t offset, size_t size, unsigned flags, void *
     return 0;
 }
 
-int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
+int twl_mapping_open(int fd, uint64_t offset, size_t size, bool is_writable, void **ret_bytes)
 {
     void *bytes = NULL;
 
@@ -183,9 +182,9 @@ int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void 
     if (!is_installed)
         return -ENOTSUP;
     twl_child_hold(); /* no fork() between mapping the bytes and leaving them out of children */
-    int error = map_file(fd, offset, size, flags, &bytes);
+    int error = map_file(fd, offset, size, is_writable, &bytes);
     if (error == 0) {
-        error = guard(bytes, size, flags);
+        error = guard(bytes, size, is_writable);
         if (error < 0)
             munmap(bytes, size);
     }

@@ -11,15 +11,11 @@
  * files, so that no child is forked during the installation. */
 void twl_mapping_install(void);
 
-enum mapping_flags {
-    MAPPING_WRITABLE = 1u << 0
-};
-
 /* Maps that part of an open file. From then on a page that is not available reads as zeros; in a writable mapping,
  * stores to it stay in this process. Forked children do not have the mapping, which would keep the file open, and its
  * locks (base/fork.h). -ENOTSUP: this file cannot be shared, or the handler could not be installed;
  * -ENOMEM: too many mappings, too. */
-int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes);
+int twl_mapping_open(int fd, uint64_t offset, size_t size, bool is_writable, void **ret_bytes);
 /* `bytes` and `size` as opened. */
 void twl_mapping_close(const void *bytes, size_t size);
 

@@ -55,8 +55,7 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
     if (!make_place(file, chunk, number))
         return NULL;
     void *bytes;
-    if (twl_mapping_open(io_file_fd(file->data), (number - 1) * CHUNK_BYTES, CHUNK_BYTES, MAPPING_WRITABLE,
-                         &bytes) < 0)
+    if (twl_mapping_open(io_file_fd(file->data), (number - 1) * CHUNK_BYTES, CHUNK_BYTES, true, &bytes) < 0)
         return NULL;
     atomic_store(&chunk->bytes, bytes);
     atomic_store(&chunk->number, number);
