@@ -440,35 +440,6 @@ TEST(a_directory_of_other_files_is_left_alone)
     log_close(log_open(NULL));
 }
 
-/* ---- names of segments --------------------------------------------------------------------------- */
-
-static void make_log_of_segments(void)
-{
-    struct twinlog *log = open_wanted();
-
-    append_records(log, 0, 0, 400);
-    ck_assert_uint_ge(log_stat(log).segments, 4);
-    log_close(log);
-}
-
-CASE("segments", prepare, logdir_remove);
-
-/* Headers say what a file is. */
-TEST(the_name_of_a_segment_means_nothing)
-{
-    char old_name[700], new_name[700];
-
-    make_log_of_segments();
-    snprintf(old_name, sizeof(old_name), "%s", log_segment(2));
-    snprintf(new_name, sizeof(new_name), "%s", log_segment(0x99));
-    ck_assert_int_eq(rename(old_name, new_name), 0);
-    const struct tally tally = log_check();
-    struct twinlog *log = log_open(NULL);
-    append_records(log, 0, tally.next[0], 100);
-    log_close(log);
-    ck_assert_uint_eq(log_check().next[0], tally.next[0] + 100);
-}
-
 CASE("programs that are started", logdir_make, logdir_remove);
 
 /* What a program sees that is started now, one line for each descriptor. */
