@@ -40,10 +40,8 @@ void twl_commit_destroy(struct commit *commit);
 
 /* ---- stop and go on ------------------------------------------------------------------------------ */
 
-/* Stops the commit path. When a record is durable, the leader may still be at work: it may be about to ask the keeper
- * for a segment. So a caller that changes the surroundings of the commit path becomes the leader meanwhile, and no
- * committer can lead. On return every accepted record is durable. No thread may append meanwhile. After an error, that
- * of the poison, the commit path is not stopped. */
+/* Stops the commit path: the caller leads meanwhile. On return every accepted record is durable. No thread may append
+ * meanwhile. After an error, that of the poison, the commit path is not stopped. */
 int twl_commit_stop(struct commit *commit);
 void twl_commit_go_on(struct commit *commit);
 

@@ -90,9 +90,8 @@ void twl_keeper_tell_count(struct keeper *k) REQUIRES(k->lock);
 /* seal.c */
 /* Takes a segment off the list of those that were left; false if it is not there. */
 bool twl_keeper_take_left(struct keeper *k, uint64_t sequence, struct segment *ret_segment) REQUIRES(k->lock);
-/* Seals the oldest unsealed segment; false if all but the active one are sealed, or the log is still being
- * opened. A footer proves that the next segment has a durable group. The one that an opening finds there may
- * be torn, until the marker of the start takes its place. */
+/* Seals the oldest unsealed segment; false if all but the active one are sealed, or the log is still being opened:
+ * until the marker of the start is there, the next segment's group, which a footer proves, may be torn. */
 bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock);
 
 #endif

@@ -94,8 +94,7 @@ struct kept_segment {
     uint64_t end_lsn; /* first LSN of the next segment; UINT64_MAX for the active one, which is the last */
     uint64_t file_bytes;
     uint64_t later_bytes; /* file bytes of all started segments behind it */
-    int64_t max_ns;       /* newest time of a record in it; INT64_MIN if it has none or is not sealed yet */
-    bool is_sealed;
+    int64_t max_ns;       /* newest time of a record in it; INT64_MIN: of none; INT64_MAX: not sealed yet */
 };
 int twl_keeper_each(struct io *io, struct keeper *keeper, struct segment_set *set,
                     bool (*each)(void *context, const struct kept_segment *segment), void *context);

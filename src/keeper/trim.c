@@ -131,8 +131,7 @@ int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
                                      .end_lsn = next ? next->first_lsn : UINT64_MAX,
                                      .file_bytes = bytes_of(entry),
                                      .later_bytes = later_bytes,
-                                     .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MIN,
-                                     .is_sealed = entry->is_sealed };
+                                     .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MAX };
         memcpy(kept.name, entry->name, sizeof(kept.name));
         if (!each(context, &kept))
             break;

@@ -40,7 +40,7 @@ struct trim {
 static bool may_go(const struct trim *trim, const struct kept_segment *segment)
 {
     bool by_bytes = trim->keep_bytes > 0 && segment->later_bytes >= trim->keep_bytes;
-    bool by_time = trim->before_ns > 0 && segment->is_sealed && segment->max_ns < trim->before_ns;
+    bool by_time = trim->before_ns > 0 && segment->max_ns < trim->before_ns;
     return by_bytes || by_time || segment->end_lsn <= trim->whole_lsn;
 }
 
