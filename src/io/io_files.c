@@ -646,7 +646,9 @@ static int files_adopt_buffers(struct io *io, void *bytes, size_t size)
 
 static void files_write_durably(struct io *io, struct io_write *write)
 {
-    files_of(io)->write_durably(files_of(io), write);
+    struct io_files *files = (struct io_files *)io;
+
+    files->write_durably(files, write);
 }
 
 static void files_destroy(struct io *io)
