@@ -12,9 +12,9 @@
  * then the watermark, then the epoch again. If it is the same, the watermark is of this epoch, and every
  * record up to it is in a segment of the set or in one that was started later.
  *
- * Beside a writer that writes through a mapping the watermark is not all: a walk goes on to the first incomplete
- * record. The epoch in the page changes with each segment, so the set is usually loaded in time; else it is loaded
- * again when the group of its last segment has ended.
+ * Beside a writer that writes through a mapping the watermark is not all: a walk goes to the first incomplete record.
+ * The epoch in the page changes with each segment, so the set is usually loaded in time; else it is loaded again when
+ * the group of its last segment has ended.
  */
 #define _GNU_SOURCE
 #include "read/read_snapshot.h"
