@@ -191,7 +191,7 @@ struct sightings {
 enum habit {
     HABIT_WANDER,    /* reads to the end again and again, from somewhere */
     HABIT_FOLLOW,    /* waits at the end */
-    HABIT_FOLLOW_FD, /* the same, by epoll */
+    HABIT_FOLLOW_FD, /* the same, by poll */
     HABIT_BACKWARDS,
     HABITS,
 };

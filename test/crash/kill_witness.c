@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <twinlog_admin.h>
 #include <unistd.h>
 
@@ -23,7 +22,6 @@ struct reading {
     struct witness *witness;
     struct twinlog *log; /* in which it is inside a writer; NULL: it is beside */
     struct twinlog_reader *reader;
-    int epoll;
     uint64_t next_lsn;             /* 0 = whatever comes */
     uint64_t most_passed;          /* highest LSN returned since the last seek, 0 = none */
     uint32_t sought_at, passed_at; /* cuts: done before the seek, started after that record was returned */
@@ -217,29 +215,13 @@ static int read_back(struct reading *reading)
     return result;
 }
 
-/* Until something is there, or for a while. */
-static int wait_for_more(struct reading *reading)
+static bool is_readable(struct reading *reading, int timeout_ms)
 {
-    struct epoll_event event;
+    struct pollfd poller = { .fd = twinlog_reader_fd(reading->reader), .events = POLLIN };
 
-    if (reading->witness->habit == HABIT_FOLLOW)
-        return twinlog_reader_wait(reading->reader, WAIT_MS);
-    if (epoll_wait(reading->epoll, &event, 1, WAIT_MS) < 0 && errno != EINTR)
-        return -errno;
-    return 0;
-}
-
-static int watch_fd(struct reading *reading)
-{
-    struct epoll_event event = { .events = EPOLLIN };
-    const int fd = twinlog_reader_fd(reading->reader);
-
-    if (fd < 0)
-        return fd;
-    reading->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (reading->epoll < 0 || epoll_ctl(reading->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-        return -errno;
-    return 0;
+    if (poller.fd < 0)
+        violation("%s has no descriptor: %s", name_of(reading), twinlog_strerror(poller.fd));
+    return poll(&poller, 1, timeout_ms) == 1;
 }
 
 static int make_round(struct reading *reading, uint64_t round)
@@ -250,8 +232,10 @@ static int make_round(struct reading *reading, uint64_t round)
     case HABIT_FOLLOW:
     case HABIT_FOLLOW_FD:
         result = read_rest(reading);
-        if (result == 0)
-            result = wait_for_more(reading);
+        if (result == 0 && reading->witness->habit == HABIT_FOLLOW)
+            result = twinlog_reader_wait(reading->reader, WAIT_MS);
+        else if (result == 0)
+            is_readable(reading, WAIT_MS);
         break;
     case HABIT_BACKWARDS:
         result = seek_somewhere(reading);
@@ -265,15 +249,6 @@ static int make_round(struct reading *reading, uint64_t round)
             result = read_rest(reading);
     }
     return result;
-}
-
-static bool is_readable(struct reading *reading, int timeout_ms)
-{
-    struct pollfd poller = { .fd = twinlog_reader_fd(reading->reader), .events = POLLIN };
-
-    if (poller.fd < 0)
-        violation("%s has no descriptor: %s", name_of(reading), twinlog_strerror(poller.fd));
-    return poll(&poller, 1, timeout_ms) == 1;
 }
 
 /* Nobody changes the log any more: what wait and poll say must be what next does. */
@@ -306,7 +281,7 @@ static int read_on(struct reading *reading)
     const uint64_t rounds = 1 + rng_below(&reading->witness->rng, 100);
     const bool is_following =
         reading->witness->habit == HABIT_FOLLOW || reading->witness->habit == HABIT_FOLLOW_FD;
-    int result = reading->witness->habit == HABIT_FOLLOW_FD ? watch_fd(reading) : 0;
+    int result = 0;
 
     for (uint64_t i = 0; result >= 0 && !reading->is_done && (is_following || i < rounds); i++) {
         reading->is_done = atomic_load(&reading->witness->must_stop);
@@ -317,9 +292,6 @@ static int read_on(struct reading *reading)
         if (!is_following)
             pause_a_moment();
     }
-    if (reading->epoll >= 0)
-        close(reading->epoll);
-    reading->epoll = -1;
     return result < 0 ? result : 0;
 }
 
@@ -352,7 +324,7 @@ static int watch(struct reading *reading)
 
 void run_witness(void *witness)
 {
-    struct reading reading = { .witness = witness, .epoll = -1 };
+    struct reading reading = { .witness = witness };
     const int result = watch(&reading);
 
     if (result < 0)
@@ -362,7 +334,7 @@ void run_witness(void *witness)
 int read_attached(struct twinlog *log, struct rng rng)
 {
     struct witness *witness = &shared->attached;
-    struct reading reading = { .witness = witness, .log = log, .epoll = -1 };
+    struct reading reading = { .witness = witness, .log = log };
 
     witness->rng = rng;
     witness->habit = (enum habit)rng_below(&witness->rng, HABITS);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The judge of the policies mapped and shared, by the same rules as kill_judge.c. What was in flight when its process
- * was killed is there whole, or it is a filler, or it is not there; there is at most one such for each pen of the
- * dead, and none of the living. While members write, all of that for what they were told before the judge began to
- * read. After a close by the last one there is nothing left to settle, and nothing behind the last record.
+ * was killed is there whole, or it is a filler, or it is not there; there is at most one such for each pen of the dead,
+ * and none of the living. While members write, all of that for what they were told before the judge began to read.
+ * After a close by the last one there is nothing left to settle, and nothing behind the last record.
  */
 #define _GNU_SOURCE
 #include "log.h"

@@ -148,8 +148,8 @@ void simdisk_inject(struct simdisk *disk, const struct simdisk_fault *fault); /*
 uint64_t simdisk_faults(const struct simdisk *disk); /* operations that failed by injection */
 uint64_t simdisk_count(const struct simdisk *disk, enum simdisk_op op); /* operations so far */
 
-/* From now on SIM_SYNC, SIM_BARRIER, SIM_SYNC_DIR, (SIM_STORE) simdisk_sync_pages() or (SIM_WRITE) the data sync of a
- * file that just got its header answers 0 and does nothing: to test the tests. */
+/* To test the tests: from now on SIM_SYNC, SIM_BARRIER, SIM_SYNC_DIR, (SIM_STORE) simdisk_sync_pages() or (SIM_WRITE)
+ * the sync of the data of a file of which the header was just written answers 0 and does nothing. */
 void simdisk_lie(struct simdisk *disk, enum simdisk_op op);
 
 /* The last operation in words, as in "write 0001.log 4096+512"; valid until the next call. */
