@@ -79,13 +79,12 @@ static bool waits(const struct member *member, const struct pen *pen)
 /* The first one gets the highest number. */
 static void rename_file(struct rng *rng)
 {
-    char path[400], name[420];
+    char name[420];
 
     if (!manner.is_renamed || renamed == MOST_FILES || !rng_one_in(rng, 20))
         return;
-    sink_path(path);
-    snprintf(name, sizeof(name), "%s.%u", path, MOST_FILES - renamed);
-    if (rename(path, name) == 0)
+    snprintf(name, sizeof(name), "%s.%u", sink_path, MOST_FILES - renamed);
+    if (rename(sink_path, name) == 0)
         renamed++;
     else if (errno != ENOENT) /* nobody has made the next one */
         give_up(name);
@@ -95,19 +94,17 @@ static void open_once_more(void *unused)
 {
     struct member member = { .pens = 0 };
     struct rng rng = { crew->pens };
-    char path[400];
     void *sink;
 
     (void)unused;
     choose_sink_options(&member, &rng);
     sink = open_sink(&member);
-    sink_path(path);
-    check_call(twinlog_sink_end(path, opened_bytes), "twinlog_sink_end");
+    check_call(twinlog_sink_end(sink_path, opened_bytes), "twinlog_sink_end");
     close_sink(sink);
     finish_files();
 }
 
-static void spoil(const char *path, uint64_t bytes)
+static void spoil(uint64_t bytes)
 {
     char name[420];
     FILE *file;
@@ -117,11 +114,11 @@ static void spoil(const char *path, uint64_t bytes)
         fclose(file);
     if (bytes < 100)
         return;
-    if (tells(LIE_END) && (file = fopen(path, "a"))) {
+    if (tells(LIE_END) && (file = fopen(sink_path, "a"))) {
         fputc('x', file);
         fclose(file);
     }
-    if (tells(LIE_ZERO) && (file = fopen(path, "r+"))) {
+    if (tells(LIE_ZERO) && (file = fopen(sink_path, "r+"))) {
         fseek(file, (long)bytes / 2, SEEK_SET);
         const int byte = fgetc(file);
         fseek(file, (long)bytes / 2, SEEK_SET);
@@ -148,17 +145,15 @@ static void run_cycle(struct rng *rng)
 {
     struct sink_verdict verdict;
     struct stat about;
-    char path[400];
     bool is_closed;
 
-    sink_path(path);
     run_events(manner.is_shared ? 2 + (unsigned)rng_below(rng, MEMBERS_MAX - 1) : 1, rng);
     is_closed = end_all(rng);
     counts.endings[is_closed]++;
     if (!is_closed || manner.is_renamed ||
         manner.max_bytes > 0) /* somebody may have died alone in an old file */
         reap_well(fork_child(open_once_more, NULL), "the one that opens after all were killed");
-    spoil(path, stat(path, &about) == 0 ? (uint64_t)about.st_size : 0);
+    spoil(stat(sink_path, &about) == 0 ? (uint64_t)about.st_size : 0);
     verdict = judge_files(manner.max_bytes);
     if ((!is_closed || manner.is_renamed || manner.max_bytes > 0) && *opened_bytes != verdict.last_file_bytes)
         violation("the opening after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
@@ -196,6 +191,7 @@ static void begin(void)
 
     begin_crew(&of_lines);
     opened_bytes = map_shared(sizeof(*opened_bytes));
+    snprintf(sink_path, sizeof(sink_path), "%s/app", place.log);
     begin_anew(&rng);
 }
 

@@ -20,7 +20,7 @@ bool line_read_label(const unsigned char *bytes, size_t size, uint32_t *ret_pen,
 
 /* ---- processes (sink_member.c) ------------------------------------------------------------------- */
 
-void sink_path(char ret_path[400]);
+extern char sink_path[400]; /* of the file */
 void *open_sink(struct member *member);
 void close_sink(void *sink);
 /* Where that is not allowed. */

@@ -283,11 +283,10 @@ static unsigned highest_number(void)
 /* Those that were renamed, the oldest one first. */
 static void for_each_old(void (*each)(const char *name, uint64_t max_bytes), uint64_t max_bytes)
 {
-    char path[400], name[420];
+    char name[420];
 
-    sink_path(path);
     for (unsigned number = highest_number(); number > 0; number--) {
-        snprintf(name, sizeof(name), "%s.%u", path, number);
+        snprintf(name, sizeof(name), "%s.%u", sink_path, number);
         if (access(name, F_OK) == 0)
             each(name, max_bytes);
     }
@@ -312,14 +311,11 @@ void finish_files(void)
 
 struct sink_verdict judge_files(uint64_t max_bytes)
 {
-    char path[400];
-
     memset(&book, 0, sizeof(book));
     for_each_old(read_file, max_bytes);
-    sink_path(path);
-    if (access(path, F_OK) < 0)
+    if (access(sink_path, F_OK) < 0)
         violation("the file is gone");
-    read_file(path, max_bytes);
+    read_file(sink_path, max_bytes);
     check_complete();
     check_others();
     return book.verdict;

@@ -11,10 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-void sink_path(char ret_path[400])
-{
-    snprintf(ret_path, 400, "%s/app", place.log);
-}
+char sink_path[400];
 
 /* ---- a thread that writes ------------------------------------------------------------------------- */
 
@@ -74,13 +71,12 @@ void call_something_else(struct hand *hand)
 void *open_sink(struct member *member)
 {
     struct twinlog_sink *sink;
-    char path[400];
     int rc;
 
-    sink_path(path);
     /* One that has it exclusively may still be dying. */
     for (unsigned ms = 0;
-         (rc = twinlog_sink_open(path, &member->sink_options, &sink)) == -EBUSY && ms < PATIENCE_MS / 2; ms++)
+         (rc = twinlog_sink_open(sink_path, &member->sink_options, &sink)) == -EBUSY && ms < PATIENCE_MS / 2;
+         ms++)
         usleep(1000);
     check_call(rc, "twinlog_sink_open");
     return sink;
@@ -95,13 +91,11 @@ int open_sink_as_guest(const struct member *member)
 {
     struct twinlog_sink_options options = member->sink_options;
     struct twinlog_sink *sink;
-    char path[400];
     int rc;
 
     options.flags ^= member->pens % 2 ? TWINLOG_SINK_SHARED : 0;
     options.max_bytes = 0; /* a shared one has none */
-    sink_path(path);
-    rc = twinlog_sink_open(path, &options, &sink);
+    rc = twinlog_sink_open(sink_path, &options, &sink);
     if (rc == 0)
         twinlog_sink_close(sink);
     return rc;

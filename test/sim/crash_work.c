@@ -355,16 +355,6 @@ static struct outlook wish_nothing(const struct machine *machine)
     return (struct outlook){ .head = machine->history.head, .names = machine->names };
 }
 
-static uint64_t min_lsn(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max_lsn(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* First LSN behind the segments that the limits let go. The list must show all that is durable. */
 static uint64_t head_by_segments(struct machine *machine, const struct twinlog_trim_options *options,
                                  uint64_t durable)
@@ -396,13 +386,13 @@ static uint64_t head_by_trim(struct machine *machine, const struct twinlog_trim_
     keeper_finish_work(
         machine); /* it would close and seal segments meanwhile, and what is durable counts, and times */
     const uint64_t durable = twinlog_durable_lsn(machine->log);
-    uint64_t head = max_lsn(options->before_lsn, head_by_segments(machine, options, durable));
+    uint64_t head = max_u64(options->before_lsn, head_by_segments(machine, options, durable));
     if (options->keep_records > 0 && durable > options->keep_records)
-        head = max_lsn(head, durable - options->keep_records + 1);
-    head = min_lsn(head, durable + 1);
+        head = max_u64(head, durable - options->keep_records + 1);
+    head = min_u64(head, durable + 1);
     if (!(options->flags & TWINLOG_TRIM_PAST_CURSORS))
-        head = min_lsn(head, names_needed(&machine->names));
-    return max_lsn(head, machine->history.head);
+        head = min_u64(head, names_needed(&machine->names));
+    return max_u64(head, machine->history.head);
 }
 
 static struct twinlog_trim_options choose_trim(struct machine *machine)
@@ -485,7 +475,7 @@ static uint64_t choose_cut_lsn(struct machine *machine)
     case 0:
         return head - 1;
     case 1:
-        return last - rng_below(&machine->rng, min_lsn(4, last + 2 - head));
+        return last - rng_below(&machine->rng, min_u64(4, last + 2 - head));
     case 2:
         return last + rng_below(&machine->rng, 3);
     default:
@@ -517,7 +507,7 @@ static void cut(struct machine *machine)
         cut_too_much(machine);
         return;
     }
-    const uint64_t last = history_last(&machine->history), lsn = min_lsn(choose_cut_lsn(machine), last);
+    const uint64_t last = history_last(&machine->history), lsn = min_u64(choose_cut_lsn(machine), last);
     struct outlook wish = wish_nothing(machine);
     wish.least = wish.most = lsn;
     wish.is_end_fixed = true;
@@ -618,7 +608,7 @@ static void change_name(struct machine *machine, unsigned i, struct named named,
     struct outlook wish = wish_nothing(machine);
     int expected = named.is_set || wish.names.at[i].is_set ? 0 : -ENOENT;
     wish.names.at[i] = named;
-    wish.names.at[i].lsn = max_lsn(lsn, head - 1);
+    wish.names.at[i].lsn = max_u64(lsn, head - 1);
     struct twinlog *log = borrow_handle(machine);
     if (named.is_set && i < CURSOR_NAMES)
         expected = expect_cursor(machine, lsn);

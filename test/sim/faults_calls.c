@@ -140,19 +140,13 @@ static void add_name(struct run *run, unsigned name, struct named named)
     run->name[name].may_be[run->name[name].count++] = named;
 }
 
-static uint64_t clamp(uint64_t lsn, uint64_t least, uint64_t most)
-{
-    lsn = lsn < least ? least : lsn;
-    return lsn > most ? most : lsn;
-}
-
 /* Trims and truncations may have moved the cursors. */
 static void add_clamped_cursors(struct run *run, uint64_t least, uint64_t most)
 {
     for (unsigned name = 0; name < CURSOR_NAMES; ++name)
         for (unsigned i = 0, count = run->name[name].count; i < count; ++i) {
             struct named cursor = run->name[name].may_be[i];
-            cursor.lsn = clamp(cursor.lsn, least, most);
+            cursor.lsn = min_u64(max_u64(cursor.lsn, least), most);
             add_name(run, name, cursor);
         }
 }
@@ -162,7 +156,7 @@ static void clamp_cursors(struct run *run, uint64_t least, uint64_t most)
     for (unsigned name = 0; name < CURSOR_NAMES; ++name)
         for (unsigned i = 0; i < run->name[name].count; ++i) {
             struct named *cursor = &run->name[name].may_be[i];
-            cursor->lsn = clamp(cursor->lsn, least, most);
+            cursor->lsn = min_u64(max_u64(cursor->lsn, least), most);
         }
 }
 
@@ -220,8 +214,6 @@ static void settle_records(struct run *run)
                   head, last, run->acked, history_last(&run->history));
     if (is_cut)
         add_clamped_cursors(run, head - 1, last);
-    if (is_uncut)
-        history_move(&run->history, head, last);
     settle_end(run, head, last);
     settle_head(run, head);
 }
