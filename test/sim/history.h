@@ -10,7 +10,7 @@
  * A truncation takes records from the end, and the LSNs are given again to others: a generation. A trim moves the
  * head; what lies before it is still known, for readers that were not there in time.
  *
- * The rules O1 to O8 are in docs/testing.md.
+ * The rules O1 to O8 are in docs/testing.md. Nothing of an older generation is there (I4).
  */
 #ifndef TWL_SIM_HISTORY_H
 #define TWL_SIM_HISTORY_H
