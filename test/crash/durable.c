@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define WITNESSES 3u
 #define SOAK_THREADS 8u
 
 static const enum habit soak_habits[WITNESSES] = { HABIT_FOLLOW_FD, HABIT_FOLLOW, HABIT_BACKWARDS };

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See image.h. */
+/*
+ * What the power may leave of a mapped log. All that a dead writer has stored is still there; of what no sync came
+ * behind, each sector either has got to the disk or still has what it had before, zeros, or a part of each.
+ *
+ * What a sync came behind is known from below: by the LSN that the writer noted, and by what the log itself says. A
+ * thread that stores a durable LSN anywhere, or gives a group its header, has had a sync return before.
+ */
 #define _GNU_SOURCE
-#include "image.h"
-
-#include "kill.h"
+#include "log.h"
 
 #include "base/bytes.h"
 #include "base/process.h"

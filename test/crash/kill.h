@@ -36,7 +36,7 @@
 
 #define MAX_WRITERS 8u
 #define MAX_LIVES 3u         /* in one cycle, between two judgements */
-#define MAX_WITNESSES 4u     /* processes */
+#define WITNESSES 3u         /* processes */
 #define MAX_BATCH 12u        /* records */
 #define NOTES_MAX (1u << 15) /* records of one writer in one life */
 #define WINDOW (1u << 20)    /* no log of these tests has so many records at a time */
@@ -232,7 +232,7 @@ struct shared {
     _Atomic uint64_t trims, cuts, resets, names; /* that writers made */
     struct life incarnations[MAX_LIVES];
     struct witness attached; /* inside the writers */
-    struct witness witness[MAX_WITNESSES];
+    struct witness witness[WITNESSES];
     struct consumer consumer;
     struct copier copier;
 };

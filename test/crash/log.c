@@ -11,7 +11,6 @@
  */
 #define _GNU_SOURCE
 #include "log.h"
-#include "image.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -50,6 +50,14 @@ bool is_record_distinct(uint32_t pen, uint32_t sequence);
 /* Opens a copy, appends to it and closes it. */
 void run_heir(void *unused);
 
+/* ---- power cuts (image.c) ------------------------------------------------------------------------- */
+
+/* Copies the log of the dead to `to`, without some of what no sync came behind, as after another boot. Returns how
+ * many sectors were left out. */
+uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, struct rng *rng);
+/* Changes a byte of the first record of a segment that is not closed, or was. False if there is none. */
+bool tear_record(const char *dir);
+
 /* ---- the judge (log_judge.c) --------------------------------------------------------------------- */
 
 /* What is known of the log. */

@@ -27,7 +27,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -397,10 +396,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);
         return 2;
     }
-#ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, 1 << 25); /* as in sim-crash */
-    mallopt(M_TRIM_THRESHOLD, 1 << 28);
-#endif
     signal(SIGABRT, report_signal);
     signal(SIGSEGV, report_signal);
     for (size_t i = 0; i < SCENARIO_COUNT; ++i)
