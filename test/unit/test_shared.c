@@ -703,17 +703,20 @@ TEST(a_marker_that_is_made_again_is_there_all_the_time)
     struct io *io;
     atomic_bool is_done = false;
     uint64_t looks = 0, wrong = 0;
+    void *bytes; /* another mapping, as in another process */
 
     ck_assert_int_eq(twl_io_posix_create(log_parent, false, &io), 0);
     ck_assert_int_eq(twl_segment_create(io, &plan, &segment, NULL), 0);
+    ck_assert_int_eq(io->ops->map(segment.file, SEGMENT_BYTES, &bytes), 0);
     ck_assert_int_eq(twl_mapped_segment_map(io, &segment, &own, &marked), 0);
     twl_mapped_segment_begin(marked, &start_mark);
     pthread_t thread = start_thread(mark_again, &is_done);
     for (; !atomic_load(&is_done); looks++)
-        wrong += !twl_group_header_decode(marked->group.bytes + SEGMENT_DATA_OFFSET, segment.seed,
+        wrong += !twl_group_header_decode((unsigned char *)bytes + SEGMENT_DATA_OFFSET, segment.seed,
                                           SEGMENT_DATA_OFFSET, &found);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
     ck_assert_msg(wrong == 0, "%" PRIu64 " of %" PRIu64 " looks found no mark", wrong, looks);
+    io->ops->unmap(io, bytes, SEGMENT_BYTES);
     twl_mapped_segment_unmap(marked);
     free(marked);
     twl_segment_close(&segment);
