@@ -94,21 +94,6 @@ static bool is_gone(int error)
 
 /* ---- without a page ---------------------------------------------------------------------------- */
 
-/* Segments that are started behind the end of the log are dead. */
-static void drop_dead(struct segment_set *set, size_t index)
-{
-    if (index + 1 >= set->started)
-        return;
-    set->started = index + 1;
-    set->spares = set->retired = 0;
-}
-
-static int sync_end(const struct read_snapshot *snapshot, const struct recovery *found)
-{
-    const size_t from = min_u64(found->open_from, found->index);
-    return twl_recover_sync(snapshot->io, &snapshot->set, from, found->index);
-}
-
 /* Recovery's view of the log, without changing it. Damage is no error here: a reader gets everything in
  * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
  * may have written during the first one. */
@@ -125,10 +110,16 @@ static int look_at_end(struct read_snapshot *snapshot, bool must_sync, struct re
             damaged_lsn = ret_recovery->report.first_lsn;
             continue;
         }
-        if (rc == 0)
-            drop_dead(&snapshot->set, ret_recovery->index);
-        if (rc == 0 || is_damaged)
-            rc = must_sync && snapshot->set.started > 0 ? sync_end(snapshot, ret_recovery) : 0;
+        struct segment_set *set = &snapshot->set;
+        if (rc == 0 && ret_recovery->index + 1 < set->started) { /* what is started behind the end is dead */
+            set->started = ret_recovery->index + 1;
+            set->spares = set->retired = 0;
+        }
+        if (is_damaged)
+            rc = 0;
+        if (rc == 0 && must_sync && set->started > 0)
+            rc = twl_recover_sync(snapshot->io, set, min_u64(ret_recovery->open_from, ret_recovery->index),
+                                  ret_recovery->index);
         if (rc == 0)
             return 0;
         if (rc == TWINLOG_EVERSION) {

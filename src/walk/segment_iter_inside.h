@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of the iterator, for cursor.c, window.c and seek.c. */
+/* The inside of the iterator, for segment_iter.c, window.c, seek.c and later.c. */
 #ifndef TWL_CURSOR_INSIDE_H
 #define TWL_CURSOR_INSIDE_H
 
@@ -39,7 +39,7 @@ static inline const unsigned char *bytes_at(struct segment_iter *cursor, uint64_
     return window->bytes + (offset - window->start);
 }
 
-/* cursor.c */
+/* segment_iter.c */
 /* Enters the group with its header at `offset`: 1. 0 = there is none. */
 int twl_iter_enter_at(struct segment_iter *cursor, uint64_t offset, enum place_in_segment place);
 /* Enters the first group at `from`, a multiple of 8, or behind it, but in front of `end`. */
