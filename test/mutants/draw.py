@@ -34,8 +34,8 @@ SUITES = {
     'commit': 'unit-commit unit-ways unit-requests unit-terms unit-many sim-crash interleave-two '
               'unit-watch unit-close unit-roll',
     'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
-    'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader_live sim-crash unit-participants',
-    'mapped': 'unit-open_group unit-participants crash-mapped-few crash-shared-few sim-crash-mapped unit-mapped '
+    'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader_live sim-crash unit-shared',
+    'mapped': 'unit-open_group crash-mapped-few crash-shared-few sim-crash-mapped unit-mapped '
               'unit-mapped_faults unit-shared unit-shared_deaths unit-shared_refusals unit-close',
     'sink': 'unit-sink unit-sink_left crash-sink-few unit-close',
     'read': 'unit-reader unit-reader_live unit-reader_faults unit-lookup unit-consumer unit-damaged sim-crash unit-names',
