@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The leader's round: twl_lead_round(), near the end of the file. There is one leader at a time, and so one group in
- * flight: groups become durable in LSN order (I2).
+ * flight: groups become durable in LSN order (I2), and are published behind the sync that covers them (I1).
  *
  * A group with no record that has to be durable is only written. A later group syncs it, or a round that does nothing
  * else. A sync that covers one write does not cover the writes before it, so the first synced group after unsynced
  * ones syncs the whole file. A segment is synced before it is left, so that only the newest one may be in doubt after
  * a crash. The first group of a segment is always synced.
  *
- * A failure of either poisons the log (I5): the leader stores the error before it gives up leadership, and a new leader
- * checks it before it writes.
+ * A failed write or sync poisons the log (I5): the leader stores the error before it gives up leadership, and a new
+ * leader checks it before it writes.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
