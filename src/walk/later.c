@@ -4,6 +4,8 @@
 
 #include "base/bytes.h"
 
+#define MOST_AT_ONCE (UINT64_C(1) << 20)
+
 bool twl_group_proves(const struct group_header *group, struct position stop)
 {
     /* Either the group names the missing record as durable, or nothing was in flight when it was written,
@@ -51,6 +53,12 @@ static int look_for_group(const struct segment_iter *cursor, const unsigned char
     return decoded == DECODED_NEWER ? TWINLOG_EVERSION : 0;
 }
 
+/* A search begins in a block if its first bytes are less than the gap away. */
+static size_t left_to_search(uint64_t at, uint64_t gap_end, uint64_t end)
+{
+    return (size_t)(min_u64(align_up(gap_end, BLOCK_BYTES) + GROUP_HEADER_BYTES, end) - at);
+}
+
 int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap, struct position stop,
                         struct later_groups *ret_later)
 {
@@ -64,6 +72,10 @@ int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap
         uint64_t last = min_u64(block_end - 8, end - GROUP_HEADER_BYTES);
         size_t size = (size_t)(last - at) + GROUP_HEADER_BYTES;
         int error;
+        if (gap < MOST_AT_ONCE &&
+            !is_inside(&cursor->window, at, size)) /* what is left, and no more than that */
+            (void)twl_iter_bytes(cursor, at, left_to_search(at, max_u64(from, ret_later->end) + gap, end),
+                                 &error);
         const unsigned char *bytes = twl_iter_bytes(cursor, at, size, &error);
         if (!bytes)
             return error;
