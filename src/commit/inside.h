@@ -191,7 +191,7 @@ void twl_grant_places(struct commit *c) REQUIRES(c->lock);
 /* Takes the next segment from the keeper, if one for a group of `group_bytes` is ready; the filling buffer's group goes
  * there. */
 bool twl_take_next(struct commit *c, uint64_t group_bytes) REQUIRES(c->lock);
-/* Waits until take_next() would find a segment. Never under the lock; by a leader only for a marker group. */
+/* Waits until twl_take_next() would find a segment. Never under the lock; by a leader only for a marker group. */
 int twl_wait_for_next(struct commit *c, uint64_t group_bytes);
 uint64_t twl_group_room(uint64_t record_bytes);
 uint64_t twl_room_for_markers(const struct segment *segment);

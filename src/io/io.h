@@ -2,8 +2,8 @@
 /*
  * The only interface to the system: a directory of files, bytes at offsets, barriers, locks, time, random bytes.
  *
- * It has three implementations: io_uring (io_uring.c), plain system calls (io_posix.c), and in test/ a simulated
- * disk that tears, drops and reorders writes that were not synced. None of them knows what the bytes mean.
+ * It has two implementations: system calls (io_files.c; io_uring.c and io_posix.c write the groups), and in test/ a
+ * simulated disk that tears, drops and reorders writes that were not synced. Neither knows what the bytes mean.
  *
  * A group of the log reaches the disk by write_durably(): one write, then one barrier over it. The two results are
  * separate, because a short write cancels the barrier that was linked to it; the commit layer decides what follows from

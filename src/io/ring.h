@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One ring that carries the writes of many directories: several writes in flight, to any files of io_posix.c and
- * io_uring.c. One thread submits, waits and reaps; the caller keeps the files and the bytes. */
+/* One ring that carries the writes of many directories: several writes in flight, to any files of io_files.c. One
+ * thread submits, waits and reaps; the caller keeps the files and the bytes. */
 #ifndef TWL_IO_RING_H
 #define TWL_IO_RING_H
 

@@ -4,8 +4,8 @@
  * record.
  *
  * A reader that looks up single records comes back to the same segments. So a segment that was left for
- * another one stays open with its index, as long as there are slots. A segment that was read to its end is
- * closed, so a reader that goes on from segment to segment has one file open.
+ * another one stays open with its index, as long as there are slots, and until the set or the head changes. A
+ * segment that was read to its end is closed, so a reader that goes on from segment to segment has one file open.
  *
  * The read position does not know which records may be read; the caller asks for records that exist. A record
  * that is not found may have many causes, all outside this file: the result is POSITION_LOST, without a report.

@@ -7,8 +7,7 @@
  * or a later one. So the process leaves an old file only when every lane has been empty since it moved on.
  *
  * Files are opened, named, read, written, truncated and synced through `io`. What io does not have goes to the
- * descriptor (io_file_fd()): windows of a file as memory, blocks that are reserved for a range, the owner and identity
- * of a file, and whether a lock is a writer's.
+ * descriptor (io_file_fd()): windows of a file as memory, its owner and identity, and whether a lock is a writer's.
  */
 #ifndef TWL_SINK_H
 #define TWL_SINK_H

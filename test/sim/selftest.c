@@ -145,7 +145,7 @@ static struct io_write prepare(const struct machine *machine, char with, size_t 
     return write;
 }
 
-static void submit_and_reap(const struct machine *machine, struct io_write *write)
+static void write_durably(const struct machine *machine, struct io_write *write)
 {
     machine->io->ops->write_durably(machine->io, write);
 }
@@ -395,7 +395,7 @@ TEST(a_list_has_every_name_once)
     EXPECT(names == 1);
 }
 
-/* ---- submit and reap ----------------------------------------------------------------------------- */
+/* ---- durable writes ------------------------------------------------------------------------------ */
 
 struct points {
     struct machine *machine;
@@ -420,7 +420,7 @@ TEST(a_submitted_write_is_durable_after_its_barrier)
     struct points points = { .machine = machine };
     struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
     simdisk_set_hook(machine->disk, note_point, &points);
-    submit_and_reap(machine, &write);
+    write_durably(machine, &write);
     EXPECT(write.ret_written == BLOCK_BYTES && write.ret_synced == 0);
     EXPECT(points.count == 3);
     EXPECT(points.op[0] == SIM_SUBMIT && points.op[1] == SIM_GROUP_WRITE && points.op[2] == SIM_BARRIER);
@@ -447,7 +447,7 @@ TEST(a_write_in_flight_may_be_torn)
 {
     struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
     simdisk_set_hook(machine->disk, count_torn, machine);
-    submit_and_reap(machine, &write);
+    write_durably(machine, &write);
     EXPECT(torn_in_flight > 0);
 }
 
@@ -458,7 +458,7 @@ TEST(a_barrier_covers_as_much_as_it_is_told)
         EXPECT(io_write_at(machine->file, filled('1'), 2 * SECTOR, 6 * SECTOR) == 0);
         EXPECT(io_write_at(machine->file, filled('2'), BLOCK_BYTES + 2 * SECTOR, BLOCK_BYTES) == 0);
         struct io_write write = prepare(machine, 'n', BLOCK_BYTES, BLOCK_BYTES + SECTOR);
-        submit_and_reap(machine, &write);
+        write_durably(machine, &write);
         EXPECT(strcmp(look(machine->disk, "file", 18), "oooooo112nnnnnnnn2") == 0);
         const char *none = is_narrow ? "oooooooo0nnnnnnnn-" : "oooooo112nnnnnnnn2";
         EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", none));
@@ -474,7 +474,7 @@ TEST(a_short_write_is_synced_by_itself_only)
         simdisk_inject(machine->disk,
                        &(struct simdisk_fault){ .op = SIM_GROUP_WRITE, .nth = 1, .missing = SECTOR });
         struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
-        submit_and_reap(machine, &write);
+        write_durably(machine, &write);
         EXPECT(write.ret_written == BLOCK_BYTES - SECTOR);
         EXPECT(write.ret_synced == (is_narrow ? 0 : -ECANCELED));
         EXPECT(strcmp(look(machine->disk, "file", 8), "nnnnnnno") == 0);
@@ -778,7 +778,7 @@ TEST(the_write_of_a_killed_process_lands_under_its_lock)
     EXPECT(io_lock(machine->file, IO_LOCK_WRITER, true) == 0);
     EXPECT(io_lock(machine->file, IO_LOCK_USE, false) == 0);
     simdisk_set_hook(machine->disk, follow_ghost, &ghosts);
-    submit_and_reap(machine, &write);
+    write_durably(machine, &write);
     EXPECT(ghosts.locked > 0 && ghosts.landed > 0 && ghosts.dropped > 0);
 }
 
@@ -803,7 +803,7 @@ TEST(a_ghost_is_not_taken_for_a_write_of_the_living)
 {
     struct io_write write = prepare(machine, 'n', BLOCK_BYTES, 0);
     simdisk_set_hook(machine->disk, write_beside_ghost, machine);
-    submit_and_reap(machine, &write);
+    write_durably(machine, &write);
     EXPECT(strcmp(look(machine->disk, "file", 8), "nnnnnnnn") == 0);
 }
 

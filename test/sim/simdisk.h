@@ -14,8 +14,8 @@
  *  - A create, rename or unlink is volatile until the directory is synced. Each is atomic, each may
  *    have happened or not, whatever the others did. A synced file under a name that was not synced
  *    may be missing.
- *  - A write that was submitted is visible to reads when it was reaped, in part perhaps earlier. Its
- *    barrier makes it durable; see `is_barrier_narrow` for what else.
+ *  - A durable write is visible to reads when it is done, in part perhaps earlier. Its barrier makes
+ *    it durable; see `is_barrier_narrow` for what else.
  *  - A failed write leaves any part of its sectors. A failed sync loses any part of what it should
  *    have covered. What was written through the page cache is then lost for good while reads through
  *    it go on to show it, and the next sync answers 0: that is what Linux does. What was written
@@ -27,7 +27,7 @@
  *  - A file of which more than a page is mapped: what a process stores there is in the page cache at the next
  *    operation, as writes of the sectors that differ. A sector may also get to the disk while the process stores in it.
  *    simdisk_sync_pages() is msync().
- *  - Files have one name or none, and can't be linked (-EXDEV) or viewed (-ENOTSUP).
+ *  - Files have one name or none, and can't be linked (-EXDEV), or mapped to be read only (-ENOTSUP).
  *
  * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is
  * deterministic: one thread, one seed, a clock that stands still until it is set or slept.

@@ -33,7 +33,7 @@ struct change {
     struct blob *blob;              /* NULL: zeros */
     uint64_t grows_to;              /* 0: leaves the size of the file */
     bool is_direct;                 /* past the page cache */
-    bool is_in_flight;              /* submitted and not reaped */
+    bool is_in_flight;              /* begun, and not done */
     bool is_ghost;                  /* in flight, and its process was killed */
     enum sim_hold holds[SIM_LOCKS]; /* while it is in flight: what the file it was submitted to holds */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An io in front of another one: before each operation it calls a function of the test, which may count, wait, act or
- * refuse. Durable writes are reaped, and files are closed, without a call.
+ * refuse. Files are closed without a call.
  */
 #ifndef TEST_UNIT_HOOKED_H
 #define TEST_UNIT_HOOKED_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Plain files: what include/twinlog_sink.h says, sentence by sentence. The sink's objects are compiled with its points,
- * see sink/point.h.
+ * see base/point.h.
  */
 #define _GNU_SOURCE
 #include "forbid.h"

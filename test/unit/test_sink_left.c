@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a death at each named point leaves of a plain file, and what strangers, other users, locks and broken areas do
- * to it. The sink's objects are compiled with its points, see sink/point.h.
+ * to it. The sink's objects are compiled with its points, see base/point.h.
  */
 #define _GNU_SOURCE
 #include "forbid.h"
