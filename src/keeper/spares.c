@@ -152,7 +152,7 @@ int twl_keeper_make(struct keeper *k, const struct segment_plan *wish, uint64_t 
         return 0;
     for (;;) {
         rc = create_spare(k, &plan, ret_segment, ret_is_in_doubt);
-        if ((!is_no_space(rc) && rc != -EMFILE) || (is_fixed && *ret_is_in_doubt))
+        if ((!is_no_space(rc) && rc != -EMFILE) || (ret_is_in_doubt && *ret_is_in_doubt))
             return rc;
         const int recycled = recycle(k, &plan, least_bytes, ret_segment, ret_is_in_doubt);
         if (recycled == 0 || (is_fixed && recycled != -ENOENT))
