@@ -67,7 +67,7 @@ static inline bool is_over(uint64_t deadline_ns)
 }
 
 int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns `error` */
-int twl_mapped_poison(const struct mapped *m);
+int twl_mapped_poison(struct mapped *m);
 uint64_t twl_mapped_last_lsn(struct mapped *m); /* newest that was put, or is being put */
 
 struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes);

@@ -515,10 +515,14 @@ uint32_t twl_mapped_epoch(const struct mapped *m)
     return atomic_load(&m->active)->start.epoch.number;
 }
 
-/* The shared page may say anything. */
-int twl_mapped_poison(const struct mapped *m)
+/* The shared page may say anything. Another program may have truncated its file: then nothing of the other participants
+ * is seen any more. */
+int twl_mapped_poison(struct mapped *m)
 {
-    return lasting_error(atomic_load(m->poison));
+    const int error = lasting_error(atomic_load(m->poison)); /* first: this may be what loses the page */
+    const bool is_lost = participants_let_others_in(m->participants) &&
+                         m->io->ops->check_view(m->io, (const unsigned char *)m->shared->page) < 0;
+    return error == 0 && is_lost ? twl_mapped_fail(m, -EIO) : error;
 }
 
 static uint64_t newest_lsn(void *engine, enum twinlog_level level)

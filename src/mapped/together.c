@@ -292,22 +292,12 @@ static void fill_our_number(struct mapped *m)
     twl_mutex_unlock(&m->syncing);
 }
 
-/* Another program may have truncated the file of the page: then this process no longer sees the other
- * participants. */
-static int check_page(struct mapped *m)
-{
-    if (!participants_let_others_in(m->participants))
-        return 0;
-    const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->shared->page);
-    return rc < 0 ? twl_mapped_fail(m, -EIO) : 0;
-}
-
 uint64_t twl_mapped_look_after(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
     const bool lets_others_in = participants_let_others_in(m->participants);
     if (lets_others_in) {
-        (void)check_page(m);
+        (void)twl_mapped_poison(m);
         (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     }
     while (twl_mapped_tend(m) && !atomic_load(&m->must_stop))
@@ -341,7 +331,7 @@ int twl_mapped_finish(struct mapped *m)
     const int caught_up = twl_mapped_catch_up(m);
     rc = rc < 0 ? rc : caught_up;
     if (rc == 0) /* after catching up, which reads the page */
-        rc = check_page(m);
+        rc = twl_mapped_poison(m);
     if (rc == 0) /* all that is left to be completed is of dead participants */
         rc = twl_mapped_wait_written(m, twl_mapped_last_lsn(m), 0);
     if (rc == 0)

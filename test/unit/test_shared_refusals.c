@@ -185,14 +185,16 @@ static int open_gated(void)
     return gate_try_log(&options, &own_log);
 }
 
-static void die(void)
+static void die_if_syncing(void)
 {
-    raise(SIGKILL);
+    if (atomic_load(&own_log->mapped->oldest->words->syncing) > 0)
+        raise(SIGKILL);
+    atomic_store(&gate.when_checked, die_if_syncing);
 }
 
 static int die_in_sync(void)
 {
-    atomic_store(&gate.when_checked, die);
+    atomic_store(&gate.when_checked, die_if_syncing);
     return twinlog_sync(own_log);
 }
 
@@ -332,6 +334,22 @@ TEST_LOOP(a_page_that_is_truncated_is_an_error, MODES)
     ck_assert_int_lt(twinlog_close(log), 0);
     expect_all(5, 0);
     expect_going_on((uint32_t)_i, 5, 0);
+}
+
+/* Whatever ended the log for others, it would not see that. */
+TEST(a_sync_sees_that_the_page_was_truncated)
+{
+    if (takes_handler_for_a_race("a_sync_sees_that_the_page_was_truncated"))
+        return;
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+
+    append_records(log, 0, 0, 5);
+    ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), -EIO);
+    ck_assert_int_eq(append_record(log, 0, 5, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    ck_assert_uint_eq(expect_all(5, 0), 5);
+    expect_going_on(0, 5, 0);
 }
 
 /* It has no thread that would see it. Others have gone on to segments that it has not heard of. */
