@@ -142,8 +142,7 @@ static int by_place(const void *a, const void *b)
 
 static void sort(struct set_loader *l)
 {
-    if (l->set.entries)
-        qsort(l->set.entries, l->all, sizeof(*l->set.entries), by_place);
+    qsort(l->set.entries, l->all, sizeof(*l->set.entries), by_place);
     while (l->count > 0 && l->set.entries[l->count - 1].role > SEGMENT_SPARE)
         l->count--;
 }
@@ -567,7 +566,8 @@ static int load_entries(struct set_loader *l)
     if (rc < 0)
         twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
-    sort(l); /* by name, because a directory has no reliable order */
+    if (rc == 0)
+        sort(l); /* by name, because a directory has no reliable order */
     for (size_t i = 0; rc == 0 && i < l->all; i++) {
         rc = load_entry(l, i);
         if (rc > 0)
