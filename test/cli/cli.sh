@@ -606,6 +606,9 @@ test_repair()
     status "cat of the next LSN" 0 "$twinlog" cat broken.left --from 501 --to 501
     says "every other record has its LSN" out '^record 501 '
     status "verify of what is left" 0 "$twinlog" verify broken.left
+    "$twinlog" backup broken.left --output broken.standby >/dev/null
+    "$twinlog" cat broken.left --export >in.export
+    status "import of all of it by a copy" 0 "$twinlog" append broken.standby --import -q <in.export
     status "cursors of what is left" 0 "$twinlog" cursors broken.left
     says "are there" out '^reader +4000 +1000$'
     status "repair --json" 3 "$twinlog" repair broken --output broken.json --json
