@@ -314,10 +314,10 @@ static int end_copy(struct backup *b)
 
 /* While a writer opens the log it has not published what is durable, and the markers may be one group
  * behind. */
-static int load_snapshot(struct backup *b, struct twinlog_report *ret_report)
+static int load_snapshot(struct backup *b)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {
-        int rc = twl_log_snapshot_load(b->io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &b->snapshot, ret_report);
+        int rc = twl_log_snapshot_load(b->io, SNAPSHOT_READS_DISK | SNAPSHOT_SYNCS, &b->snapshot, NULL);
         bool is_opening =
             rc == 0 && b->snapshot.has_writer && b->snapshot.shared.page && b->snapshot.epoch == 0;
         if (!is_opening || !b->io->has_threads)
@@ -331,8 +331,7 @@ static int load_snapshot(struct backup *b, struct twinlog_report *ret_report)
 
 static int try_once(struct backup *b)
 {
-    struct twinlog_report report;
-    int rc = load_snapshot(b, &report);
+    int rc = load_snapshot(b);
     if (rc == 0)
         rc = find_end(b);
     for (size_t i = 0; rc == 0 && i <= b->last; i++)

@@ -332,8 +332,7 @@ static int check_writer(struct repairer *r)
 
 static int load_source(struct repairer *r)
 {
-    struct twinlog_report report;
-    int rc = twl_walk_load(&r->walk, &report);
+    int rc = twl_walk_load(&r->walk, NULL);
     if (rc < 0)
         return rc;
     r->epoch = r->walk.snapshot.epoch;

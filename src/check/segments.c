@@ -156,11 +156,10 @@ static void forget(struct listing *l)
 /* -EAGAIN, -ENOENT: a segment was recycled or removed before it could be looked at. */
 static int look_until_it_fits(struct listing *l)
 {
-    struct twinlog_report report;
     int rc = -EAGAIN;
     for (unsigned tries = 0; (rc == -EAGAIN || rc == -ENOENT) && tries < TRIES; tries++) {
         forget(l);
-        rc = twl_log_snapshot_load(l->io, 0, &l->snapshot, &report);
+        rc = twl_log_snapshot_load(l->io, 0, &l->snapshot, NULL);
         if (rc < 0)
             return rc;
         rc = describe_all(l);

@@ -130,11 +130,10 @@ static bool is_continued(const struct segment_set *old, const struct segment_set
 
 bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
 {
-    struct twinlog_report report;
     struct segment_set now;
     if (!has_same_writer(snapshot))
         return false;
-    if (!snapshot->has_writer || twl_segment_set_open(io, SET_FOR_READING, NULL, &now, &report) < 0)
+    if (!snapshot->has_writer || twl_segment_set_open(io, SET_FOR_READING, NULL, &now, NULL) < 0)
         return true;
     bool is_current = is_continued(&snapshot->set, &now);
     twl_segment_set_free(&now);

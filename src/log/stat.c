@@ -113,8 +113,7 @@ static void stat_markers(struct twinlog *log, struct twinlog_stat *stat)
 static int count_files(struct io *io, struct twinlog_stat *stat)
 {
     struct log_snapshot snapshot;
-    struct twinlog_report report;
-    int rc = twl_log_snapshot_load(io, 0, &snapshot, &report);
+    int rc = twl_log_snapshot_load(io, 0, &snapshot, NULL);
     if (rc < 0)
         return rc;
     const struct segment_set *set = &snapshot.set;

@@ -117,10 +117,9 @@ static void hold_for_cursor(struct trim *trim, const struct state *state)
 /* A mapped log has no keeper: participants make segments. They trim one after the other. */
 static int load_set(struct trim *trim)
 {
-    struct twinlog_report report;
     struct keeper *keeper = trim->log->keeper;
     return keeper ? twl_keeper_set(keeper, &trim->set)
-                  : twl_segment_set_open(trim->log->io, SET_FOR_READING, NULL, &trim->set, &report);
+                  : twl_segment_set_open(trim->log->io, SET_FOR_READING, NULL, &trim->set, NULL);
 }
 
 static int each_segment(struct trim *trim, bool (*each)(void *context, const struct kept_segment *segment))

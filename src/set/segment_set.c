@@ -658,8 +658,7 @@ static int open_once(struct io *io, enum segment_set_use use, unsigned header_fl
 static bool has_changed(struct io *io, uint64_t generation)
 {
     struct state now = { 0 };
-    struct twinlog_report report;
-    bool is_changed = twl_state_read(io, &now, &report) == 0 && now.header.generation != generation;
+    bool is_changed = twl_state_read(io, &now, NULL) == 0 && now.header.generation != generation;
     twl_state_free(&now);
     return is_changed;
 }
@@ -688,7 +687,8 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
         rc = open_once(io, use, 0, &state, &generation, ret_set, &report);
     }
     if (rc < 0) {
-        *ret_report = report;
+        if (ret_report)
+            *ret_report = report;
         return rc;
     }
     if (ret_state)

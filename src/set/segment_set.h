@@ -77,7 +77,7 @@ void twl_segment_set_free(struct segment_set *set);
 
 /* Loads the state file, then the header of every segment and the first group of the newest. Tries again if a trim came
  * in between. An empty directory is no error here. Without a state file *ret_state is empty (generation 0). ret_state
- * may be NULL. */
+ * and ret_report may be NULL. */
 int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report);
 
