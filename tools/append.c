@@ -272,7 +272,7 @@ static int has_record(struct append *append, uint64_t lsn, const struct twinlog_
     if (!append->room)
         return -ENOMEM;
     int error = twinlog_read(append->log, lsn, append->room, append->input.record_limit, &record);
-    if (error == -ENOENT || error == -ENODATA || error == -ENOBUFS)
+    if (is_no_record(error) || error == -ENOBUFS)
         return 0;
     return error ? error
                  : record.size == entry->size && record.time_ns == entry->time_ns &&
@@ -291,7 +291,7 @@ static int find_extra(struct append *append, uint64_t before_lsn)
         int error = twinlog_read(append->log, lsn, NULL, 0, &record);
         if (error == 0 || error == -ENOBUFS)
             append->other_lsn = lsn;
-        if (error != -ENOENT && error != -ENODATA) /* the export has no record there either */
+        if (!is_no_record(error))
             return error == -ENOBUFS ? 0 : error;
     }
     return 0;

@@ -102,7 +102,7 @@ bool ends_in_source(struct twinlog *log, struct source *source, uint32_t salt, u
 
     for (uint64_t behind = lsn + 1; behind <= last_lsn; behind++) {
         const int error = twinlog_read(log, behind, NULL, 0, &record);
-        if (error != -ENOENT && error != -ENODATA)
+        if (!is_no_record(error))
             return false;
     }
     if (noted.salt != salt || last_lsn + 1 == source->next_lsn)

@@ -7,6 +7,7 @@
 #ifndef TOOLS_SOURCE_H
 #define TOOLS_SOURCE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <twinlog.h>
@@ -31,6 +32,12 @@ struct source {
     uint32_t epoch;
     struct noted asked; /* salt and epoch, both of this log, of a record that was asked for */
 };
+
+/* Of twinlog_read(): there is no record under that LSN, for good. */
+static inline bool is_no_record(int error)
+{
+    return error == -ENOENT || error == -ENODATA;
+}
 
 /* -EEXIST: the value is something else. */
 int load_source(struct twinlog *log, struct source *source);

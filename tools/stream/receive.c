@@ -111,7 +111,7 @@ static int compare_record(struct receive *receive, const struct stream_message *
     free(bytes);
     if (is_same || error == TWINLOG_ETRIMMED)
         return STREAM_FINE;
-    if (error != 0 && error != -ENOENT && error != -ENODATA && error != -ENOBUFS)
+    if (error != 0 && !is_no_record(error) && error != -ENOBUFS)
         return stream_fail_log(&receive->client, "read", error);
     complain("'%s' has another record of LSN %" PRIu64 " than the stream", receive->client.dir, message->lsn);
     return stream_finish(&receive->client, STATUS_DAMAGED);

@@ -188,7 +188,7 @@ static int judge_shipped(struct ship *ship, uint64_t lsn, int error, bool is_sam
         return STREAM_FINE;
     if (error == TWINLOG_ETRIMMED)
         return pass_unknown(ship, lsn);
-    if (error == 0 || error == -ERANGE || error == -ENOENT || error == -ENODATA)
+    if (error == 0 || error == -ERANGE || is_no_record(error))
         return complain_truncated(ship, lsn);
     return stream_finish(&ship->client, fail("read the log", ship->client.dir, error, NULL, NULL));
 }
