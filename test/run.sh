@@ -21,7 +21,7 @@ skips()
     awk 'function unexplained() { if (whole) print whole "says not why"; whole = "" }
          /<testcase / { unexplained(); split($0, part, "\""); whole = /status="notrun"/ ? part[2] " " : "" }
          { sub(/.*<system-out>/, ""); sub(/<\/system-out>.*/, "") }
-         /^(SKIP |skipped: )/ { sub(/^(SKIP |skipped: )/, ""); print whole $0; whole = "" }
+         /^(SKIP |skipped: |twinlog-powercut: cannot run here: )/ { sub(/^(SKIP |skipped: )/, ""); print whole $0; whole = "" }
          END { unexplained() }' "$1"
 }
 

@@ -603,7 +603,8 @@ class log
         return twinlog_durable_lsn(get());
     }
 
-    /* One record. -ERANGE: there is none yet; -ENOENT: a filler; TWINLOG_ETRIMMED: removed. */
+    /* One record. -ERANGE: there is none yet; -ENOENT: a filler; -ENODATA: of a lost one;
+     * TWINLOG_ETRIMMED: removed. */
     result<owned_record> read(std::uint64_t lsn)
     {
         std::vector<std::byte> content(512);

@@ -225,9 +225,9 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
 #define OPEN_GROUP_OFFSET (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES)
 #define OPEN_RECORDS_OFFSET (OPEN_GROUP_OFFSET + GROUP_HEADER_BYTES)
 #define CLAIM_BYTES 8u
-#define CLAIM_OWNERS 256u    /* 0 is no owner */
 #define CLAIM_END UINT32_MAX /* as a size: no record, the group ends here */
 
+/* `owner`: 1 to 255. */
 uint64_t twl_claim_encode(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint8_t owner);
 /* False unless the word is a claim on the place of record `lsn` of this epoch. */
 bool twl_claim_decode(uint64_t word, uint32_t epoch_seed, uint64_t lsn, uint32_t *ret_size,

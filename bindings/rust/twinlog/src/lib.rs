@@ -523,7 +523,7 @@ impl Log {
         Ok(stat)
     }
 
-    /// One record. An error of ERANGE: there is none yet; ENOENT: it was given up; [`ErrorKind::Trimmed`]: removed.
+    /// One record. An error of ERANGE: there is none yet; ENOENT: it was given up; ENODATA: it was lost; [`ErrorKind::Trimmed`]: removed.
     pub fn read(&self, lsn: u64) -> Result<OwnedRecord> {
         let mut record = c::twinlog_record::zeroed();
         let mut data = vec![0; 512];
