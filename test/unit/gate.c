@@ -73,12 +73,17 @@ static int gated_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
     return real->allocate(file, bytes, how);
 }
 
-/* The page of writer.lock is no segment. */
-static int gated_map(struct io_file *file, size_t bytes, void **ret_page)
-{
-    const int error = bytes > PAGE_FILE_BYTES ? atomic_load(&gate.map_error) : 0;
+static void *_Atomic page; /* of writer.lock: no segment */
 
-    return error < 0 ? error : real->map(file, bytes, ret_page);
+static int gated_map(struct io_file *file, size_t bytes, void **ret_bytes)
+{
+    const bool is_page = bytes <= PAGE_FILE_BYTES;
+    const int error = is_page ? 0 : atomic_load(&gate.map_error);
+    const int rc = error < 0 ? error : real->map(file, bytes, ret_bytes);
+
+    if (rc == 0 && is_page)
+        atomic_store(&page, *ret_bytes);
+    return rc;
 }
 
 static int refused_link(struct io *io, const char *name, struct io *to, const char *to_name)
@@ -92,7 +97,8 @@ static int refused_link(struct io *io, const char *name, struct io *to, const ch
 
 static int gated_check_view(struct io *io, const unsigned char *bytes)
 {
-    void (*const when_checked)(void) = atomic_exchange(&gate.when_checked, NULL);
+    void (*const when_checked)(void) =
+        bytes == atomic_load(&page) ? NULL : atomic_exchange(&gate.when_checked, NULL);
 
     if (when_checked)
         when_checked();

@@ -25,7 +25,8 @@ struct gate {
     _Atomic int link_error; /* what a second name fails with, for a log that is opened then; 0 = it doesn't */
     _Atomic unsigned waiting; /* at the gate */
 
-    /* NULL, or called once: when a view is checked next, as a sync does with what it has written. */
+    /* NULL, or called once: when the view of a segment is checked next, as a sync does with what it
+     * has written. */
     void (*_Atomic when_checked)(void);
 };
 extern struct gate gate;

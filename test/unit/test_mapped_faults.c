@@ -589,12 +589,8 @@ static void leave_segment(void)
     const uint64_t rolls = log_stat(leaving_log).rolls;
     uint64_t lsn;
 
-    if (is_syncing &&
-        atomic_load(&leaving_log->mapped->oldest->words->syncing) == 0) /* the page is looked at */
-        atomic_store(&gate.when_checked, leave_segment);
-    else
-        while (is_syncing && !has_left && append_on_terms(leaving_log, 1000, &terms, &lsn) == 0)
-            has_left = log_stat(leaving_log).rolls > rolls;
+    while (is_syncing && !has_left && append_on_terms(leaving_log, 1000, &terms, &lsn) == 0)
+        has_left = log_stat(leaving_log).rolls > rolls;
 }
 
 static bool sync_and_leave(struct twinlog *log)

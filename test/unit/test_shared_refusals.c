@@ -185,16 +185,14 @@ static int open_gated(void)
     return gate_try_log(&options, &own_log);
 }
 
-static void die_if_syncing(void)
+static void die(void)
 {
-    if (atomic_load(&own_log->mapped->oldest->words->syncing) > 0)
-        raise(SIGKILL);
-    atomic_store(&gate.when_checked, die_if_syncing);
+    raise(SIGKILL);
 }
 
 static int die_in_sync(void)
 {
-    atomic_store(&gate.when_checked, die_if_syncing);
+    atomic_store(&gate.when_checked, die);
     return twinlog_sync(own_log);
 }
 
