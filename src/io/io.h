@@ -105,11 +105,11 @@ struct io_ops {
 
     /* Maps bytes that are shared with other processes that have the file open, until unmap(); writable unless the file
      * is read-only. -ENOTSUP where that is not possible. Bytes behind the end of a file that became shorter, and bytes
-     * that cannot be read from the disk, read as zeros and are private to this process; from then on check_view()
+     * that cannot be read from the disk, read as zeros and are private to this process; from then on check_map()
      * returns -EIO for this mapping, before that 0. */
     int (*map)(struct io_file *file, size_t bytes, void **ret_bytes);
     void (*unmap)(struct io *io, const void *bytes, size_t size);
-    int (*check_view)(struct io *io, const unsigned char *bytes);
+    int (*check_map)(struct io *io, const unsigned char *bytes);
 
     /* the directory */
     int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);

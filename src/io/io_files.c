@@ -522,7 +522,7 @@ static void files_unmap(struct io *io, const void *bytes, size_t size)
     twl_mapping_close(bytes, size);
 }
 
-static int files_check_view(struct io *io, const unsigned char *bytes)
+static int files_check_map(struct io *io, const unsigned char *bytes)
 {
     (void)io;
     return twl_mapping_is_lost(bytes) ? -EIO : 0;
@@ -674,7 +674,7 @@ static const struct io_ops files_ops = {
     .links = files_links,
     .map = files_map,
     .unmap = files_unmap,
-    .check_view = files_check_view,
+    .check_map = files_check_map,
     .list = files_list,
     .rename = files_rename,
     .unlink = files_unlink,

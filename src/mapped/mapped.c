@@ -521,7 +521,7 @@ int twl_mapped_poison(struct mapped *m)
 {
     const int error = lasting_error(atomic_load(m->poison)); /* first: this may be what loses the page */
     const bool is_lost = participants_let_others_in(m->participants) &&
-                         m->io->ops->check_view(m->io, (const unsigned char *)m->shared->page) < 0;
+                         m->io->ops->check_map(m->io, (const unsigned char *)m->shared->page) < 0;
     return error == 0 && is_lost ? twl_mapped_fail(m, -EIO) : error;
 }
 

@@ -127,7 +127,7 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
 
 bool twl_open_group_is_lost(const struct open_group *group)
 {
-    return group->io->ops->check_view(group->io, group->bytes) < 0;
+    return group->io->ops->check_map(group->io, group->bytes) < 0;
 }
 
 int twl_open_group_complete(struct open_group *group, const struct place *place,

@@ -55,7 +55,7 @@ void twl_iter_refresh(struct segment_iter *cursor)
 int twl_iter_check(const struct segment_iter *cursor)
 {
     const unsigned char *view = cursor->window.view;
-    return view ? cursor->segment->file->io->ops->check_view(cursor->segment->file->io, view) : 0;
+    return view ? cursor->segment->file->io->ops->check_map(cursor->segment->file->io, view) : 0;
 }
 
 /* Does reading continue near the current window, in either direction? */

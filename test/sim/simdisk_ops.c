@@ -291,7 +291,7 @@ static void sim_unmap(struct io *io, const void *page, size_t bytes)
 }
 
 /* No page is missing. */
-static int sim_check_view(struct io *io, const unsigned char *bytes)
+static int sim_check_map(struct io *io, const unsigned char *bytes)
 {
     (void)io;
     (void)bytes;
@@ -548,7 +548,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .links = sim_links,
     .map = sim_map,
     .unmap = sim_unmap,
-    .check_view = sim_check_view,
+    .check_map = sim_check_map,
     .list = sim_list,
     .rename = sim_rename,
     .unlink = sim_unlink,

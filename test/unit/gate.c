@@ -95,14 +95,14 @@ static int refused_link(struct io *io, const char *name, struct io *to, const ch
     return atomic_load(&gate.link_error);
 }
 
-static int gated_check_view(struct io *io, const unsigned char *bytes)
+static int gated_check_map(struct io *io, const unsigned char *bytes)
 {
     void (*const when_checked)(void) =
         bytes == atomic_load(&page) ? NULL : atomic_exchange(&gate.when_checked, NULL);
 
     if (when_checked)
         when_checked();
-    return real->check_view(io, bytes);
+    return real->check_map(io, bytes);
 }
 
 void gate_reset(void)
@@ -138,7 +138,7 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
         ops.sync_data = gated_sync_data;
         ops.allocate = gated_allocate;
         ops.map = gated_map;
-        ops.check_view = gated_check_view;
+        ops.check_map = gated_check_map;
         linkless_ops = ops;
         linkless_ops.link = refused_link;
     }

@@ -57,7 +57,7 @@ static int check_image(struct io *io, const unsigned char *bytes)
 }
 
 static const struct io_ops read_only_ops = {
-    .read = read_image, .map = map_image, .unmap = unmap_image, .check_view = check_image
+    .read = read_image, .map = map_image, .unmap = unmap_image, .check_map = check_image
 };
 static struct io memory = { .ops = &read_only_ops };
 static struct io_file memory_file = { .io = &memory };

@@ -247,7 +247,7 @@ IO_TEST(a_mapped_page_is_shared_and_needs_no_open_file)
     ck_assert(!is_writable(theirs));
     write_durably(file, 0, 'w');
     ck_assert_mem_eq(theirs, buffer, BLOCK_BYTES);
-    ck_assert_int_eq(io->ops->check_view(io, theirs), 0);
+    ck_assert_int_eq(io->ops->check_map(io, theirs), 0);
     io->ops->unmap(io, ours, BLOCK_BYTES);
     io->ops->unmap(io, theirs, BLOCK_BYTES);
     io_close(file);

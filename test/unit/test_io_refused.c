@@ -384,24 +384,24 @@ IO_TEST(what_a_view_has_lost_looks_like_zeros)
     const unsigned char *bytes = view_of(file), *other = view_of(file);
 
     cut_file(2);
-    ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
+    ck_assert_int_eq(io->ops->check_map(io, bytes), 0);
     errno = 4711;
     ck_assert_int_eq(look_at(bytes, 3), 0);
     ck_assert_int_eq(errno, 4711);
-    ck_assert_int_eq(io->ops->check_view(io, bytes), -EIO);
+    ck_assert_int_eq(io->ops->check_map(io, bytes), -EIO);
     ck_assert_int_eq(look_at(bytes, 2), 0);
     ck_assert_int_eq(look_at(bytes, 1), 'v');
     ck_assert_int_eq(look_at(other, 1), 'v');
-    ck_assert_int_eq(io->ops->check_view(io, other), 0);
+    ck_assert_int_eq(io->ops->check_map(io, other), 0);
     unview(bytes);
 
-    ck_assert_int_eq(io->ops->check_view(io, other), 0);
+    ck_assert_int_eq(io->ops->check_map(io, other), 0);
     ck_assert_int_eq(look_at(other, 2), 0);
-    ck_assert_int_eq(io->ops->check_view(io, other), -EIO);
+    ck_assert_int_eq(io->ops->check_map(io, other), -EIO);
     unview(other);
 
     bytes = view_of(file); /* in the same place, most likely */
-    ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
+    ck_assert_int_eq(io->ops->check_map(io, bytes), 0);
     unview(bytes);
     io_close(file);
 }
@@ -416,7 +416,7 @@ static int look_in_a_child(void)
     EXPECT(io_open(io, "file", kind | IO_READ_ONLY, &file) == 0);
     EXPECT(io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
     EXPECT(look_at(bytes, 2) == 0);
-    EXPECT(io->ops->check_view(io, bytes) == -EIO);
+    EXPECT(io->ops->check_map(io, bytes) == -EIO);
     return 0;
 }
 
@@ -427,9 +427,9 @@ IO_TEST(a_forked_child_may_look_as_well)
     inherited_view = view_of(file);
     cut_file(2);
     ck_assert_int_eq(run_child(look_in_a_child), 0);
-    ck_assert_int_eq(io->ops->check_view(io, inherited_view), 0);
+    ck_assert_int_eq(io->ops->check_map(io, inherited_view), 0);
     ck_assert_int_eq(look_at(inherited_view, 2), 0);
-    ck_assert_int_eq(io->ops->check_view(io, inherited_view), -EIO);
+    ck_assert_int_eq(io->ops->check_map(io, inherited_view), -EIO);
     unview(inherited_view);
     io_close(file);
 }
@@ -448,7 +448,7 @@ IO_TEST(there_may_be_thousands_of_views)
     for (unsigned i = 0; i < count; i += 100)
         ck_assert_int_eq(look_at(views[i], 3), 0);
     for (unsigned i = 0; i < count; i++) {
-        ck_assert_int_eq(io->ops->check_view(io, views[i]), i % 100 == 0 ? -EIO : 0);
+        ck_assert_int_eq(io->ops->check_map(io, views[i]), i % 100 == 0 ? -EIO : 0);
         unview(views[i]);
     }
     io_close(file);
@@ -465,9 +465,9 @@ static void *view_and_look(void *context)
         if (io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes) < 0)
             return (void *)(uintptr_t)-1;
         wrong += look_at(bytes, 1) != 'v';
-        wrong += io->ops->check_view(io, bytes) != 0;
+        wrong += io->ops->check_map(io, bytes) != 0;
         wrong += look_at(bytes, 2) != 0;
-        wrong += io->ops->check_view(io, bytes) != -EIO;
+        wrong += io->ops->check_map(io, bytes) != -EIO;
         unview(bytes);
     }
     return (void *)wrong;
@@ -509,7 +509,7 @@ static int look_at_nothing(void)
     EXPECT(io->ops->map(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
     EXPECT(truncate(path_of("file"), 0) == 0);
     EXPECT(look_at(bytes, 0) == 0);
-    EXPECT(io->ops->check_view(io, bytes) == -EIO);
+    EXPECT(io->ops->check_map(io, bytes) == -EIO);
     return 0;
 }
 

@@ -22,14 +22,14 @@ CASE("death", set_up_members, logdir_remove);
 
 static bool are_lost; /* pages of the group */
 
-static int check_view(struct io *io, const unsigned char *bytes)
+static int check_map(struct io *io, const unsigned char *bytes)
 {
     (void)io;
     (void)bytes;
     return are_lost ? -EIO : 0;
 }
 
-static const struct io_ops some_are_lost = { .check_view = check_view };
+static const struct io_ops some_are_lost = { .check_map = check_map };
 
 /* Its owner has completed it and left, between a look at the claim and one at the owner. */
 TEST_LOOP(a_record_that_is_complete_is_not_buried, 2)
