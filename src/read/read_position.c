@@ -20,6 +20,7 @@
 #include "read/read_position.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MOST_BEGUN 16u /* then it costs less to walk through the segment once */
@@ -71,6 +72,7 @@ void twl_read_position_free(struct read_position *pos)
         close_slot(slot);
         twl_iter_free(&slot->cursor);
     }
+    free(pos->summary);
 }
 
 /* Closes the segments that are open only to be used again. */
@@ -232,7 +234,7 @@ static int look_at_footer(struct read_position *pos, size_t index, const struct 
  * segment once that has been done often. A reader that goes back record by record gets more of it each time. */
 static void begin_summary(struct read_position *pos, uint64_t lsn)
 {
-    const struct summary *summary = &pos->summary;
+    const struct summary *summary = pos->summary;
     struct segment_iter *cursor = &pos->at->cursor;
     const uint64_t indexed_lsn = summary->indexed_lsn, next_lsn = summary->next_lsn;
     const bool is_new = summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id;
@@ -240,7 +242,7 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
     const bool is_far = lsn - min_u64(lsn, next_lsn) > span && pos->begun < MOST_BEGUN;
     if (!is_new && lsn >= indexed_lsn && !is_far)
         return;
-    twl_summary_begin(&pos->summary);
+    twl_summary_begin(pos->summary);
     pos->summarised_id = pos->at->segment.header.segment_id;
     pos->begun = is_new ? 1 : pos->begun + 1;
     cursor->summary = NULL;
@@ -249,7 +251,7 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
     const struct note note = twl_page_get_note(pos->snapshot->shared); /* of the writer, or of a dead one */
     const uint64_t from_lsn = lsn - min_u64(lsn, lsn + 1 == indexed_lsn ? span : 0);
     if (note.segment_id == pos->summarised_id && twl_iter_pass_near(cursor, note.records, from_lsn) > 0)
-        pos->summary.indexed_lsn = twl_iter_next_lsn(cursor);
+        pos->summary->indexed_lsn = twl_iter_next_lsn(cursor);
     else
         twl_iter_place_at(cursor, 0, twl_position_before(&cursor->segment->header));
 }
@@ -258,17 +260,23 @@ static void begin_summary(struct read_position *pos, uint64_t lsn)
 static int extend_summary(struct read_position *pos, uint64_t lsn)
 {
     struct segment_iter *cursor = &pos->at->cursor;
+    if (!pos->summary) { /* few bytes of it are touched where few records are looked up */
+        pos->summary = malloc(sizeof(*pos->summary));
+        if (!pos->summary)
+            return fail_system(pos, -ENOMEM);
+        twl_summary_begin(pos->summary);
+    }
     begin_summary(pos, lsn);
-    cursor->summary = &pos->summary;
-    if (lsn < pos->summary.next_lsn)
+    cursor->summary = pos->summary;
+    if (lsn < pos->summary->next_lsn)
         return 1;
-    if (pos->summary.indexed_lsn == 0 || pos->summary.first_lsn > 0)
+    if (pos->summary->indexed_lsn == 0 || pos->summary->first_lsn > 0)
         twl_iter_resume(cursor);
     int rc = 1;
     while (rc > 0 && twl_iter_next_lsn(cursor) <= lsn)
         rc = twl_iter_accept_group(cursor);
     if (rc == 0 && pos->begun >= MOST_BEGUN) { /* what is damaged in front of it hides no record */
-        pos->summary.first_lsn = 0;
+        pos->summary->first_lsn = 0;
         return extend_summary(pos, lsn);
     }
     return rc < 0 ? classify_result(pos, rc) : 1;

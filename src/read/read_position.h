@@ -38,13 +38,13 @@ struct read_position {
     struct slot *at; /* the current slot; if it is not open, that of the segment that was tried last */
     uint64_t turn;
     uint32_t generation;
-    uint64_t first_lsn;     /* the snapshot's first_lsn when the slots were last checked */
-    uint64_t summarised_id; /* identity of a segment that is not sealed */
-    unsigned begun;         /* so many times its index was begun */
-    struct summary summary; /* of it: what lookups have needed so far */
+    uint64_t first_lsn;      /* the snapshot's first_lsn when the slots were last checked */
+    uint64_t summarised_id;  /* identity of a segment that is not sealed */
+    unsigned begun;          /* so many times its index was begun */
+    struct summary *summary; /* of it: what lookups have needed so far; NULL: nothing yet */
 };
 
-/* The memory of `pos` is zeroed. Most of it is not touched as long as no segment without an index is looked into. */
+/* The memory of `pos` is zeroed. */
 void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps);
 void twl_read_position_free(struct read_position *pos);
 void twl_read_position_leave(struct read_position *pos); /* closes the current segment */
