@@ -45,6 +45,36 @@ int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer
     return 0;
 }
 
+/* The last entry that is not behind the record `lsn`, of an index that is not in memory: reads a few of its blocks, so
+ * without its checksum. What an entry says of a record is checked there. False = there is none. */
+static bool probe_index(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn,
+                        struct index_entry *ret_entry)
+{
+    const size_t window_bytes = cursor->window_bytes;
+    uint32_t low = 0, high = footer->index_entries;
+    int error = 0;
+    twl_iter_refresh(cursor); /* it may have been written since these bytes were read */
+    cursor->window_bytes = BLOCK_BYTES;
+    cursor->index.probed_bytes += BLOCK_BYTES;
+    while (low < high && error == 0) {
+        const uint32_t middle = low + (high - low) / 2;
+        const uint64_t back = (uint64_t)(middle + 1) * INDEX_ENTRY_BYTES, start = cursor->window.start;
+        const unsigned char *bytes = NULL;
+        struct index_entry entry = { .lsn = UINT64_MAX };
+        if (back <= cursor->segment->data_end)
+            bytes = twl_iter_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
+        cursor->index.probed_bytes += cursor->window.start != start ? BLOCK_BYTES : 0;
+        if (bytes)
+            twl_index_entry_decode(bytes, &entry);
+        if (entry.lsn <= lsn)
+            *ret_entry = entry;
+        low = entry.lsn <= lsn ? middle + 1 : low;
+        high = entry.lsn <= lsn ? high : middle;
+    }
+    cursor->window_bytes = window_bytes;
+    return low > 0;
+}
+
 /* The last entry of the index that is not behind the record `lsn`, and before which no record is newer than `max_ns`;
  * NULL: none is known, and the walk is longer. */
 static const struct index_entry *find_entry(struct segment_iter *cursor, const struct segment_footer *footer,
@@ -100,9 +130,13 @@ int twl_iter_place(struct segment_iter *cursor, const struct index_entry *entry)
     struct record_header header;
     bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
     if (is_beyond || !has_entered(cursor, entry->group_offset)) {
+        const size_t window_bytes = cursor->window_bytes;
         cursor->position = (struct position){ 0 };
         cursor->records_left = 0;
+        if (entry->record_offset >= FIRST_STEP_BYTES) /* the bytes between it and the header are useless */
+            cursor->window_bytes = BLOCK_BYTES;
         int rc = twl_iter_enter_at(cursor, entry->group_offset, PLACE_ANY);
+        cursor->window_bytes = window_bytes;
         if (rc == 0)
             rc = enter_open_group_at(cursor, entry);
         if (rc <= 0)
@@ -164,7 +198,13 @@ static int walk_to(struct segment_iter *cursor, uint64_t lsn)
 
 int twl_iter_seek(struct segment_iter *cursor, const struct segment_footer *footer, uint64_t lsn)
 {
-    const struct index_entry *entry = find_entry(cursor, footer, lsn, INT64_MAX);
+    struct index_entry probed;
+    const struct index_entry *entry = &probed;
+    /* all of it is read once as much of it was */
+    const bool is_cheap = footer && !cursor->index.is_loaded &&
+                          cursor->index.probed_bytes < (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    if (!is_cheap || !probe_index(cursor, footer, lsn, &probed))
+        entry = find_entry(cursor, footer, lsn, INT64_MAX);
     const uint64_t here = twl_iter_next_lsn(cursor);
     const bool is_on_the_way = here > 0 && here <= lsn;
     const int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;

@@ -55,8 +55,8 @@ reads "three looks of top" log 192 0 timeout --foreground --preserve-status 2.5 
 "$twinlog" cursors log --set consumer=8990
 # 64 KiB with a walk to the record, from a group near it; and the records that it prints
 reads "cat --cursor" log 128 0 "$twinlog" cat log --cursor consumer
-for lsn in 100 4000 6400 8000 8990; do # the index of a sealed segment is read whole; it has at most 128 KiB
-    reads "cat --from $lsn" log 96 0 "$twinlog" cat log --from "$lsn" --to "$lsn"
+for lsn in 100 4000 6400 8000 8990; do
+    reads "cat --from $lsn" log 64 0 "$twinlog" cat log --from "$lsn" --to "$lsn"
 done
 # The bytes behind cursors take another look, the age of each a walk. The newest segment begins at about 6,300.
 "$twinlog" cursors log --set "consumer=8990"
