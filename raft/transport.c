@@ -99,6 +99,8 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
                  raft_io_send_cb cb)
 {
     struct storage *s = storage_of(io);
+    if (message->server_address == NULL) /* libraft 0.15 answers a leader that it has forgotten meanwhile */
+        return RAFT_NOCONNECTION;
     s->has_sent = true;
     return s->base.send(io, req, message, cb);
 }

@@ -1006,6 +1006,17 @@ START_TEST(no_message_is_held_back_while_the_loop_waits)
 }
 END_TEST
 
+/* As libraft does where an append ends after an election without a winner: raft_uv would read the address. */
+START_TEST(an_answer_for_a_forgotten_leader_goes_nowhere)
+{
+    struct raft_message message = { .type = RAFT_IO_APPEND_ENTRIES_RESULT };
+    struct raft_io_send req;
+    start_with(1);
+    ck_assert_int_eq(server.io->send(server.io, &req, &message, message_sent), RAFT_NOCONNECTION);
+    stop();
+}
+END_TEST
+
 /* ---- opening and closing ------------------------------------------------------------------------- */
 
 START_TEST(close_completes_what_is_under_way)
@@ -1425,6 +1436,7 @@ int main(void)
     tcase_add_test(tcase, a_leaders_snapshot_that_is_not_stored_stops_the_server);
     tcase_add_test(tcase, a_snapshot_is_fetched_while_newer_ones_take_its_place);
     tcase_add_test(tcase, no_message_is_held_back_while_the_loop_waits);
+    tcase_add_test(tcase, an_answer_for_a_forgotten_leader_goes_nowhere);
     tcase_add_test(tcase, close_completes_what_is_under_way);
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
