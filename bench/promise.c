@@ -120,6 +120,8 @@ const struct promise promises[] = {
       .checks = {
           { CHECK_AGAINST, "rate against the best peer", "bdb,leveldb,rocksdb", FIGURE(rate), 1, "twinlog", NULL } } },
     { .name = "ways", .work = "levels and ways, 1 thread", .size = "128,1K", .study = &study_ways, .is_heavy = true },
+    { .name = "logs", .work = "many logs, one thread that submits to all, 128 B", .size = "200,500",
+      .study = &study_logs },
     { .name = "state", .work = "a vote, set again and again", .size = "16", .study = &study_state,
       .checks = {
           { CHECK_AGAINST, "votes, rate against two raw writes", "raw-twice", FIGURE(rate), 0.8, "meta_set", NULL } } },

@@ -70,7 +70,7 @@ struct study {
 
 extern const struct study study_replay_hot, study_replay_cold, study_seek;
 extern const struct study study_open, study_follow;
-extern const struct study study_flight, study_batch, study_ways, study_state;
+extern const struct study study_flight, study_batch, study_ways, study_logs, study_state;
 extern const struct study study_plain, study_shared, study_lines, study_lines_processes;
 
 bool trial_is_in_build(const struct study *study, const struct trial *trial);

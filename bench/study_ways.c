@@ -11,6 +11,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <twinlog.h>
 #include <unistd.h>
 
@@ -43,11 +44,13 @@ struct way {
     enum append_level level;    /* of append() */
     unsigned in_flight, batch;  /* records; 0 = the number of the point */
     struct twinlog_setup setup; /* how twinlog is opened */
+    bool has_logs, is_shared;   /* a log for each request; one committer for all */
 };
 
 struct slot {
     struct twinlog_request request; /* the first member */
     uint64_t began_ns;              /* 0: not timed */
+    struct twinlog *log;
 };
 
 /* One contender at work. */
@@ -61,6 +64,7 @@ struct flight {
     struct twinlog_entry *entries; /* a batch of them */
     struct slot *slots;
     struct twinlog_queue *queue;
+    struct twinlog_committer *committer;
     struct twinlog_request *idle; /* not on their way */
     struct histogram histogram;
 };
@@ -81,7 +85,7 @@ static int submit(struct flight *flight, struct slot *slot)
 {
     slot->began_ns = flight->number % (LATENCY_INTERVAL * flight->batch) == 0 ? now_ns() : 0;
     fill_entries(flight);
-    return twinlog_submit(flight->state, flight->entries, flight->batch, NULL, &slot->request);
+    return twinlog_submit(slot->log, flight->entries, flight->batch, NULL, &slot->request);
 }
 
 static int submit_idle(struct flight *flight, unsigned *idle)
@@ -119,6 +123,8 @@ static void make_idle(struct flight *flight)
 {
     flight->idle = NULL;
     for (unsigned i = 0; i < flight->slot_count; i++) {
+        if (!flight->way->has_logs)
+            flight->slots[i].log = flight->state;
         flight->slots[i].request = (struct twinlog_request){ .queue = flight->queue, .next = flight->idle };
         flight->idle = &flight->slots[i].request;
     }
@@ -229,6 +235,37 @@ static bool close_peer(struct flight *flight, const char *label, int error)
     return close_error == 0 || complain(label, "close", explain_error(peer->explain, close_error));
 }
 
+/* They go on with those of the turn before. */
+static int open_logs(struct flight *flight)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct rlimit files;
+    int error = flight->way->is_shared ? twinlog_committer_open(NULL, &flight->committer) : 0;
+
+    options.committer = flight->committer;
+    options.segment_bytes = options.keep_bytes = 1 << 20;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    for (unsigned i = 0; i < flight->slot_count && error == 0; i++) {
+        snprintf(flight->dir, sizeof(flight->dir), "%.4000s/log.%u", flight->stage->dir, i);
+        error = twinlog_open(flight->dir, &options, &flight->slots[i].log);
+    }
+    flight->state = flight->slots[0].log;
+    return error;
+}
+
+static bool close_logs(struct flight *flight, const char *label, int error)
+{
+    for (unsigned i = 0; i < flight->slot_count; i++) {
+        const int close_error = flight->slots[i].log ? twinlog_close(flight->slots[i].log) : 0;
+        error = error ? error : close_error;
+    }
+    if (flight->committer)
+        twinlog_committer_close(flight->committer);
+    return error == 0 || complain(label, "many logs", twinlog_strerror(error));
+}
+
 /* What is on its way at the end of the warm-up and at the end is waited for, so that all that is counted was
  * appended in the time that is. */
 static int time_flight(struct flight *flight, const struct limits *limits, struct figures *figures)
@@ -287,7 +324,11 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
     int error = twinlog_queue_open(&flight->queue);
     if (error)
         complain(trial->label, "queue", twinlog_strerror(error));
-    else if (open_peer(flight, trial->label)) {
+    else if (flight->way->has_logs) {
+        error = open_logs(flight);
+        error = error ? error : time_flight(flight, limits, figures);
+        is_good = close_logs(flight, trial->label, error) && !round_is_interrupted();
+    } else if (open_peer(flight, trial->label)) {
         error = time_flight(flight, limits, figures);
         is_good = close_peer(flight, trial->label, error) && !round_is_interrupted();
     }
@@ -371,6 +412,14 @@ static const struct trial ways_trials[] = {
     { NULL, NULL, NULL },
 };
 
+static const struct trial logs_trials[] = {
+    { "one committer", "twinlog_submit() to each log in turn, one in flight in each, a shared committer",
+      BY(peer_twinlog, FLIGHT(fly_by_queue, 0, 1), .has_logs = true, .is_shared = true) },
+    { "one each", "the same with a committer for each log",
+      BY(peer_twinlog, FLIGHT(fly_by_queue, 0, 1), .has_logs = true) },
+    { NULL, NULL, NULL },
+};
+
 static const struct trial state_trials[] = {
     { "meta_set", "twinlog_meta_set() of 16 bytes", BY(peer_twinlog, ONE(set_vote)) },
     { "raw-twice", "the reference: two 4 KiB direct overwrites with RWF_DSYNC",
@@ -393,6 +442,10 @@ const struct study study_batch = {
 const struct study study_ways = {
     STUDY("bytes", NULL, ways_trials),
     .columns = { { RATE("appends") }, { MB_PER_S }, { P50 }, { P99 }, { P999 }, { LONGEST }, { CPU } },
+};
+const struct study study_logs = {
+    STUDY("logs", "one committer", logs_trials),
+    .columns = { { RATE("appends") }, { P50 }, { P99 }, { LONGEST }, { CPU } },
 };
 const struct study study_state = {
     STUDY(NULL, "raw-twice", state_trials),
