@@ -4,7 +4,7 @@
 
 PostgreSQL commits transactions that do nothing but write a message to its log (pg_logical_emit_message), with a client
 of pgbench for each thread and prepared statements. Its server is made below DIR and removed again. The table has
-medians, and the median, lowest and highest ratio of a round.
+medians, and the median, lowest and highest ratio of a round. A line for each round goes to the file $ROUNDS, too.
 """
 import argparse
 import contextlib
@@ -92,6 +92,9 @@ def main():
         for count in (1, 16, 64, 256):
             rounds = [(of_twinlog(bench, place, count, settings.seconds),
                        of_postgres(programs, place, count, settings.seconds)) for _ in range(settings.rounds)]
+            with open(os.environ.get("ROUNDS", os.devnull), "a", encoding="ascii") as file:
+                for our, their in rounds:
+                    file.write(f"postgres,twinlog,{count},{our:.0f}\npostgres,PostgreSQL,{count},{their:.0f}\n")
             ours, theirs = (statistics.median(rates) for rates in zip(*rounds))
             ratios = [our / their for our, their in rounds]
             print(f"| {count} | {ours:,.0f} | {theirs:,.0f} "

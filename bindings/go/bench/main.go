@@ -2,7 +2,8 @@
 
 // Durable appends of 128 bytes by goroutines: twinlog, and beside it what one writes by hand in Go, a group commit with
 // a mutex, a condition variable, two buffers, WriteAt and Sync; with -tags etcd also etcd's wal (etcd.go). Rounds take
-// turns; the table has medians, and of twinlog to each other one the median, lowest and highest ratio of a round.
+// turns; the table has medians, and of twinlog to each other one the median, lowest and highest ratio of a round. A line
+// for each round goes to the file $ROUNDS, too.
 package main
 
 import (
@@ -142,7 +143,7 @@ func measure(open func(string) (appender, error), dir string, goroutines int, se
 
 func median(values []float64) float64 {
 	sort.Float64s(values)
-	return values[len(values)/2]
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
 type contender struct {
@@ -158,6 +159,10 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each")
 	seconds := flag.Float64("seconds", 0.6, "length of a round")
 	flag.Parse()
+	all, err := os.OpenFile(os.Getenv("ROUNDS"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o666)
+	if err != nil && os.Getenv("ROUNDS") != "" {
+		log.Fatal(err)
+	}
 	head, line := "| goroutines ", "|--:"
 	for i, c := range contenders {
 		head, line = head+"| "+c.name+" ", line+"|--:"
@@ -178,6 +183,9 @@ func main() {
 					log.Fatal(c.name, ": ", err)
 				}
 				c.rates = append(c.rates, rate)
+				if all != nil {
+					fmt.Fprintf(all, "go,%s,%d,%.0f\n", c.name, goroutines, rate)
+				}
 			}
 		}
 		fmt.Print("| ", goroutines, " ")
