@@ -54,8 +54,7 @@ if (against eq 'threads') {
         set xtics add (t t + 0)
     }
 } else {
-    set xtics ("64" 64, "256" 256, "1 KiB" 1024, "4 KiB" 4096, "16 KiB" 16384, "64 KiB" 65536, \
-               "256 KiB" 262144, "1 MiB" 1048576)
+    set xtics ("64" 64, "256" 256, "1 KiB" 1024, "4 KiB" 4096, "16 KiB" 16384, "128 KiB" 131072, "1 MiB" 1048576)
 }
 set xrange [X_min * 0.85 : X_max * 1.18]
 set ytics format (against eq 'threads' ? "%.0s%c" : "%g")

@@ -90,8 +90,8 @@ const struct promise promises[] = {
           { CHECK_AGAINST, "rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "sink", NULL },
           { CHECK_AGAINST, "mapped log, rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "twinlog", NULL },
           { CHECK_AGAINST, "mapped log, rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "twinlog", NULL } } },
-    { .name = "p11", .work = "a plain file or a log that several processes append to", .threads = "1,2,4,8",
-      .size = "1,32,128,1K,4095,1M", .study = &study_shared,
+    { .name = "p11", .work = "a plain file or a log that several processes append to", .threads = "1,4,8",
+      .size = "1,128,1K,4095,1M", .study = &study_shared,
       .limits = { .seconds = 0.5, .warmup_seconds = 0.1 }, .is_heavy = true,
       .judged_threads = 4,
       .checks = {

@@ -43,6 +43,7 @@ unset key
 
 # Of one line of the file, if it is for this panel and these bars.
 figure(series) = strcol("series") eq series && strcol("size") eq size ? column(y) / unit : NaN
+end(series, which) = figure(series) * column(which) / column("rate") # from the slowest round to the fastest
 in_words(value) = sprintf(value < 10 ? "%.2g" : "%.0f", value)
 
 array sizes[2] = ["128", "4K"]
@@ -58,9 +59,12 @@ do for [panel = 1:2] {
             with boxes linecolor rgb variable, \
         '' using (position(strcol("contender")) + 0.2):(figure("p8-cold")):(cold(strcol("contender"))) \
             with boxes linecolor rgb variable, \
-        '' using (position(strcol("contender")) - 0.2):(figure("p8-hot")):(in_words(figure("p8-hot"))) \
+        for [series in "p8-hot p8-cold"] '' using (position(strcol("contender")) + (series eq "p8-hot" ? -0.2 : 0.2)) \
+            :(end(series, "slowest")):(0):(end(series, "fastest") - end(series, "slowest")) \
+            with vectors nohead linecolor rgb "#404040", \
+        '' using (position(strcol("contender")) - 0.2):(end("p8-hot", "fastest")):(in_words(figure("p8-hot"))) \
             with labels offset 0,0.6, \
-        '' using (position(strcol("contender")) + 0.2):(figure("p8-cold")):(in_words(figure("p8-cold"))) \
+        '' using (position(strcol("contender")) + 0.2):(end("p8-cold", "fastest")):(in_words(figure("p8-cold"))) \
             with labels offset 0,0.6
 }
 unset multiplot

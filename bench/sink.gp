@@ -23,6 +23,8 @@ array colours = ["#d55e00", "#0072b2", "#9a9a9a"]
 
 # Of one line of the file, if it is for these bars; of the larger file, where opening and closing count little.
 figure(bar) = strcol("series") eq "p10" && strcol("size") eq "1000000" && column("threads") == threads[bar] ? column(y) / unit : NaN
+# Bars of lines are from the slowest round to the fastest; of processor time there is the median only.
+end(bar, which) = figure(bar) * (panel == 1 ? column(which) / column("rate") : 1)
 place(bar) = position(strcol("contender")) + (bar - 2) * 0.27
 in_words(value) = sprintf(value < 10 ? "%.2g" : "%.0f", value)
 
@@ -52,7 +54,9 @@ do for [panel = 1:2] {
     if (panel == 1) { set key outside top center horizontal reverse Left } else { unset key }
     plot for [bar = 1:3] csv using (place(bar)):(figure(bar)) with boxes linecolor rgb colours[bar] \
             title sprintf("%d thread%s", threads[bar], threads[bar] == 1 ? "" : "s"), \
-        for [bar = 1:3] '' using (place(bar)):(figure(bar)):(in_words(figure(bar))) \
+        for [bar = 1:3] '' using (place(bar)):(end(bar, "slowest")):(0):(end(bar, "fastest") - end(bar, "slowest")) \
+            with vectors nohead linecolor rgb "#404040" notitle, \
+        for [bar = 1:3] '' using (place(bar)):(end(bar, "fastest")):(in_words(figure(bar))) \
             with labels offset 0,0.5 font ",10" notitle
 }
 unset multiplot
