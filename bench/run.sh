@@ -6,9 +6,10 @@
 #
 # WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines,
 # sizes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round; others
-# are programs of their own (bench/others.sh), with a table only.
-# --all makes all of them in a night, ten rounds each, and writes the new figures into the documents. It refuses a tree
-# with changes that are not committed, and a machine of which other programs use more than a tenth.
+# are programs of their own (bench/others.sh).
+# --all makes all of them in 75 minutes, ten rounds of half a second or less each, and writes the new figures into the
+# documents. It refuses a tree with changes that are not committed, and a machine of which other programs use more than a
+# tenth; builds the program; and goes on with the next word if one fails.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -67,9 +68,21 @@ if [ -n "$is_all" ]; then
     changes=$(git status --porcelain) || { echo "run.sh: --all: git does not say whether there are changes" >&2 && exit 1; }
     [ -z "$changes" ] || { echo "run.sh: --all: changes are not committed; see git status" >&2 && exit 1; }
     until_quiet 0
-    set -- --rounds 10 "$@"
+    [ -n "${BENCH:-}" ] || { cmake --preset release && cmake --build build/release; } >/dev/null
 fi
 [ -x "$bench" ] || { echo "run.sh: no $bench; build it, or say BENCH=" >&2 && exit 1; }
+if [ -n "$is_all" ]; then
+    failed=
+    for word in $words; do
+        until_quiet 60
+        seconds=0.5
+        case $word in shared | sizes) seconds=0.3 ;; esac # they have the most turns
+        bench/run.sh "$word" -- --rounds 10 --seconds $seconds "$@" || failed="$failed $word"
+    done
+    bench/quote.py --write || failed="$failed quote.py"
+    [ -z "$failed" ] || { echo "run.sh: --all: failed:$failed" >&2 && exit 1; }
+    exit
+fi
 
 # measure NAME OPTIONS...: NAME.md, NAME.csv and NAME.json. The command in the tables is one that works anywhere: all names
 # in it are short.
@@ -84,13 +97,13 @@ measure()
 draw()
 {
     origin="$(sed -n 's/\( cores\), .*/\1/p' "$word.md" | head -n 1); $(date -u +%F), commit $commit; $(grep -oE 'median of [0-9]+ rounds?' "$word.md" | head -n 1)"
+    origin="$origin, lines from the slowest to the fastest"
     gnuplot -e "csv='$word.csv'; picture='$docs/performance-$1.svg'; against='$1'; origin='$origin'" "$root/bench/$2.gp"
 }
 
 peers=naive,by-hand,bdb,leveldb,rocksdb,sqlite-together,wiredtiger
 for word in $words; do
     echo "== $word"
-    [ -z "$is_all" ] || until_quiet 60
     rm -rf "${directory:?}/$word"
     mkdir -p "$directory/$word" "$figures"
     cd "$directory/$word"
@@ -109,9 +122,9 @@ for word in $words; do
         taskset -c 0 "$bench" --scenario pace "$@" --note "$note, one processor" --csv shapes.csv --json shapes.json \
             >shapes.md
         memory=$(mktemp -d /dev/shm/twinlog-bench-XXXXXX)
-        for delay in 10 50 100 1000; do
+        for delay in 10 100 1000; do
             measure shapes-$delay --delay $delay --peers twinlog:io=dsync,pace-blocking,pace-gathering \
-                --threads 1,16,64,256,1000 "$@" "$memory"
+                --threads 1,16,256,1000 "$@" "$memory"
             { printf '\n## A write takes %d µs\n\n' $delay && cat shapes-$delay.md; } >>shapes.md
             rm shapes-$delay.md
         done
@@ -126,7 +139,7 @@ for word in $words; do
         measure reading --scenario p8,seek "$@"
         draw replay replay
         ;;
-    ways) measure ways --scenario batch,ways "$@" ;;
+    ways) measure ways --scenario batch,ways,logs "$@" ;;
     sink)
         measure sink --scenario p10 "$@"
         draw sink sink
@@ -137,18 +150,19 @@ for word in $words; do
         ;;
     lines) measure lines --scenario lines "$@" ;;
     sizes)
-        measure sizes --peers "twinlog,twinlog:fresh,raw-large,$peers" --threads 16 --size 64,256,1K,4K,16K,64K,256K,1M \
-            --seconds 0.5 --bytes 1G --rest 2 "$@"
+        measure sizes --peers "twinlog,twinlog:fresh,raw-large,$peers" --threads 16 --size 64,1K,16K,128K,1M \
+            --bytes 256M --warmup 0.1 --rest 0.1 "$@"
         draw sizes plot
         ;;
     others)
         measure machine --peers twinlog --threads 1 --rounds 1 --seconds 0.1
-        { printf 'twinlog, %s, %s  \n' "$note" "$(date -u +%F)" && grep ' cores, ' machine.md; } >others.md
+        { printf 'twinlog, %s, %s, bench/run.sh others  \n' "$note" "$(date -u +%F)" &&
+            grep -E '^with | cores, ' machine.md; } >others.md
         rm machine.*
         "$root/bench/others.sh" "$directory/$word" >>others.md
         ;;
     esac
+    rm -f "$figures/$word".* "$figures/$word"-*
     for table in *.md; do { printf '# Figures: %s\n\n' "${table%.md}" && cat "$table"; } >"$figures/$table"; done
     find . -maxdepth 1 \( -name '*.csv' -o -name '*.json' \) -exec cp {} "$figures" \;
 done
-[ -z "$is_all" ] || "$root/bench/quote.py" --write
