@@ -21,6 +21,7 @@ static const struct {
     { "bdb", &peer_bdb },
     { "leveldb", &peer_leveldb },
     { "rocksdb", &peer_rocksdb },
+    { "rocksdb-pipelined", &peer_rocksdb_pipelined },
     { "sqlite", &peer_sqlite },
     { "sqlite-together", &peer_sqlite_together },
     { "wiredtiger", &peer_wiredtiger },

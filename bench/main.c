@@ -95,7 +95,6 @@ static void list_all(void)
     puts("\nScenarios:");
     for (size_t i = 0; i < promise_count; i++)
         list_promise(&promises[i]);
-    printf("  %-8sthose of them that are about throughput, on a log without prepared segments\n", FRESH_NAME);
     puts("  all     all of them");
 }
 
@@ -155,12 +154,11 @@ static bool compares_rates(const struct promise *promise)
     return false;
 }
 
-static bool run_promise(struct run *run, const struct promise *promise, bool is_fresh)
+static bool run_promise(struct run *run, const struct promise *promise)
 {
     static struct plan plan;
     const struct study *study = promise->study;
     const bool has_limits = promise->limits.seconds > 0 || promise->limits.bytes > 0;
-    struct twinlog_setup setup = promise->twinlog;
     struct series planned = {
         .name = promise->name,
         .title = promise->work,
@@ -170,20 +168,15 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
         .rest_seconds = settings.rest_seconds >= 0 ? settings.rest_seconds : promise->rest_seconds,
     };
 
-    setup.is_fresh |= is_fresh;
     if (run->report.series_count == MAX_SERIES)
         return false;
     if (study)
         list_trials(study, &plan);
-    else if (!contenders_parse(promise->contenders, &setup, true, &plan))
+    else if (!contenders_parse(promise->contenders, &promise->twinlog, true, &plan))
         return false;
     if (!parse_workloads(promise->threads ? promise->threads : "1", promise->size ? promise->size : "128",
                          &plan))
         return false;
-    if (is_fresh) {
-        planned.name = FRESH_NAME;
-        snprintf(plan.contenders[0].label, sizeof(plan.contenders[0].label), "twinlog:fresh");
-    }
     if (study && study->baseline)
         set_baseline(&planned, study->baseline);
     else if (!study && plan.contender_count > 1 && compares_rates(promise))
@@ -192,8 +185,7 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
     if (!series)
         return false;
     if (series->rounds_done > 0)
-        run->report.verdict_count += promise_judge(promise, series, is_fresh ? FRESH_SHARE : 1,
-                                                   run->verdicts + run->report.verdict_count,
+        run->report.verdict_count += promise_judge(promise, series, run->verdicts + run->report.verdict_count,
                                                    MAX_VERDICTS - run->report.verdict_count);
     return !round_is_interrupted();
 }
@@ -206,12 +198,10 @@ static bool is_named(const struct promise *promise, const char *name)
            (promise->name[length] == 0 || promise->name[length] == '-');
 }
 
-static bool is_wanted(const struct promise *promise, bool is_fresh, const char *names)
+static bool is_wanted(const struct promise *promise, const char *names)
 {
     for (struct list list = list_of(names, ','); list_next(&list);) {
-        const bool is_all = strcmp(list.word, "all") == 0;
-        if (is_fresh ? promise->is_throughput && (is_all || strcmp(list.word, FRESH_NAME) == 0)
-                     : is_all || is_named(promise, list.word))
+        if (strcmp(list.word, "all") == 0 || is_named(promise, list.word))
             return true;
     }
     return false;
@@ -221,13 +211,11 @@ static bool is_wanted(const struct promise *promise, bool is_fresh, const char *
 static bool run_scenarios(struct run *run)
 {
     for (int is_heavy = 0; is_heavy <= 1; is_heavy++) {
-        for (int is_fresh = 0; is_fresh <= 1; is_fresh++) {
-            for (size_t i = 0; i < promise_count; i++) {
-                const struct promise *promise = &promises[i];
-                if (promise->is_heavy == (is_heavy > 0) && is_wanted(promise, is_fresh, settings.scenarios) &&
-                    !run_promise(run, promise, is_fresh))
-                    return round_is_interrupted();
-            }
+        for (size_t i = 0; i < promise_count; i++) {
+            const struct promise *promise = &promises[i];
+            if (promise->is_heavy == (is_heavy > 0) && is_wanted(promise, settings.scenarios) &&
+                !run_promise(run, promise))
+                return round_is_interrupted();
         }
     }
     return true;
@@ -387,7 +375,7 @@ static const char *all_peers(void)
 static void check_scenarios(const char *names)
 {
     for (struct list list = list_of(names, ','); list_next(&list);) {
-        bool is_known = strcmp(list.word, "all") == 0 || strcmp(list.word, FRESH_NAME) == 0;
+        bool is_known = strcmp(list.word, "all") == 0;
         for (size_t i = 0; i < promise_count; i++)
             is_known |= is_named(&promises[i], list.word);
         if (!is_known)
@@ -399,7 +387,7 @@ static void check_scenarios(const char *names)
 static void check_studies(void)
 {
     for (size_t i = 0; i < promise_count && settings.limits.rate > 0; i++) {
-        if (!promises[i].study || !is_wanted(&promises[i], false, settings.scenarios))
+        if (!promises[i].study || !is_wanted(&promises[i], settings.scenarios))
             continue;
         fail("%s takes no --rate", promises[i].name);
         wrong_usage(NULL);

@@ -115,6 +115,7 @@ extern const struct peer peer_sink, peer_sink_shared, peer_write, peer_write_syn
 extern const struct peer peer_stdio, peer_stdio_64k, peer_stdio_flushed;
 extern const struct peer peer_log, peer_log_durable, peer_shared_log, peer_shared_log_durable;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
+extern const struct peer peer_rocksdb_pipelined OPTIONAL;
 extern const struct peer peer_sqlite OPTIONAL, peer_sqlite_together OPTIONAL, peer_wiredtiger OPTIONAL;
 extern const struct peer peer_spdlog OPTIONAL, peer_spdlog_flush OPTIONAL, peer_spdlog_async OPTIONAL;
 

@@ -25,7 +25,7 @@ struct keyed {
     _Atomic(uint64_t) next_key;
 };
 
-static void set_own_options(DB(options_t) * options);
+static void set_own_options(const struct peer *peer, DB(options_t) * options);
 
 /* The library explains itself in words only; they go where all its troubles go. Without any, 0. */
 static int result(char *words)
@@ -56,7 +56,7 @@ static int keyed_open(const struct peer_setup *setup, void **ret_state)
     keyed->options = DB(options_create)();
     DB(options_set_create_if_missing)(keyed->options, 1);
     DB(options_set_write_buffer_size)(keyed->options, WRITE_BUFFER_BYTES);
-    set_own_options(keyed->options);
+    set_own_options(setup->peer, keyed->options);
     keyed->write_options = DB(writeoptions_create)();
     DB(writeoptions_set_sync)(keyed->write_options, 1);
     keyed->relaxed_options = DB(writeoptions_create)();

@@ -6,8 +6,9 @@
 #define LIBRARY "leveldb"
 #include "peer_keyed.h"
 
-static void set_own_options(leveldb_options_t *options)
+static void set_own_options(const struct peer *peer, leveldb_options_t *options)
 {
+    (void)peer;
     (void)options;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * RocksDB: a put with sync=true. With unordered_write, since nobody reads a snapshot, and without the yields of writers
- * that wait, which cost more than they bring where threads outnumber processors.
+ * that wait, which cost more than they bring where threads outnumber processors; or with pipelined writes.
  *
  * As a store: its table, compacted, for single reads, with a block cache that holds all of it.
  */
@@ -12,19 +12,26 @@
 #include "peer_keyed.h"
 #include "store.h"
 
-static void set_own_options(rocksdb_options_t *options)
+static void set_own_options(const struct peer *peer, rocksdb_options_t *options)
 {
-    rocksdb_options_set_unordered_write(options, 1);
-    rocksdb_options_set_enable_write_thread_adaptive_yield(options, 0);
+    const bool is_pipelined = peer == &peer_rocksdb_pipelined;
+    rocksdb_options_set_enable_pipelined_write(options, is_pipelined);
+    rocksdb_options_set_unordered_write(options, !is_pipelined);
+    rocksdb_options_set_enable_write_thread_adaptive_yield(options, is_pipelined);
 }
+
+#define KEYED                                                                                                \
+    .version = "RocksDB " ROCKSDB_VERSION, .open = keyed_open, .append = keyed_append, .close = keyed_close
 
 const struct peer peer_rocksdb = {
     .name = "rocksdb",
     .what = "RocksDB: put with sync=true, unordered_write, no adaptive yield",
-    .version = "RocksDB " ROCKSDB_VERSION,
-    .open = keyed_open,
-    .append = keyed_append,
-    .close = keyed_close,
+    KEYED,
+};
+const struct peer peer_rocksdb_pipelined = {
+    .name = "rocksdb-pipelined",
+    .what = "RocksDB: put with sync=true, pipelined writes",
+    KEYED,
 };
 
 #define CACHE_BYTES ((size_t)4 << 30)

@@ -26,8 +26,8 @@ set datafile missing NaN
 
 # In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each.
 names = system("tail -n +2 '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-colours = "#d55e00 #0072b2 #009e73 #cc79a7 #56b4e9 #e69f00 #000000 #7f7f7f #5e4fa2 #66a61e #a6761d"
-shapes = "7 5 9 13 11 3 2 1 8 6 12"
+colours = "#d55e00 #0072b2 #009e73 #cc79a7 #56b4e9 #e69f00 #000000 #7f7f7f #5e4fa2 #66a61e #a6761d #8c8c00"
+shapes = "7 5 9 13 11 3 2 1 8 6 12 10"
 pick(list, i) = word(list, (i - 1) % words(list) + 1)
 is_reference(name) = name[1:3] eq "raw"
 is_ours(name) = name[1:7] eq "twinlog"

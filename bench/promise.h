@@ -41,7 +41,6 @@ struct promise {
     struct limits limits;         /* all of them 0: a second, behind 0.2 of warm-up */
     struct twinlog_setup twinlog; /* what is not 0 is the default here */
     double rest_seconds;          /* as in struct series */
-    bool is_throughput;           /* counts for the promise about fresh logs */
     bool is_heavy;                /* writes gigabytes */
     unsigned judged_threads;      /* the checks are about this number of threads only; 0 = about each */
     struct check checks[MAX_CHECKS];
@@ -49,10 +48,6 @@ struct promise {
 
 extern const struct promise promises[];
 extern const size_t promise_count;
-
-/* What a promise on a log without prepared segments must reach of the same one with them. */
-#define FRESH_NAME "p7"
-#define FRESH_SHARE 0.7
 
 struct verdict {
     const char *series;
@@ -68,9 +63,8 @@ struct verdict {
     bool is_met, is_missed;    /* by the whole interval; neither: undecided, or not measured */
 };
 
-/* Adds to `verdicts`, at most one for each check and point; returns how many. `share` scales the
- * targets of comparisons. */
-size_t promise_judge(const struct promise *promise, const struct series *series, double share,
-                     struct verdict *verdicts, size_t capacity);
+/* Adds to `verdicts`, at most one for each check and point; returns how many. */
+size_t promise_judge(const struct promise *promise, const struct series *series, struct verdict *verdicts,
+                     size_t capacity);
 
 #endif

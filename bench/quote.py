@@ -24,7 +24,7 @@ VALUE = rf"{NUMBER} : {NUMBER} \([^)]*\)|{NUMBER} \({NUMBER} to {NUMBER}\)|[0-9-
 MARK = re.compile(r"<!--(\w+);([^;>]*);([^;>]*);([^;>]*)-->(" + VALUE + ")")
 FIGURE = re.compile(r"(?<![\w.,])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+\.[0-9]+)(?![\w.]*\.?[0-9])|"
                     r"\b[0-9]+ (?:times|ms|µs|%|[MG]B/s|million (?!messages))")
-WORKLOADS = {"1,000", "10,000", "100,000", "1,000,000"}
+WORKLOADS = {"1,000", "10,000", "100,000", "300,000"}
 tables = {}
 
 

@@ -12,10 +12,11 @@ with open(sys.argv[1], encoding="ascii") as file, open(os.environ.get("ROUNDS", 
     for name, point, *figures in (line.split() for line in file if line.startswith(("raft_uv ", "twinlog-raft "))):
         found.setdefault((name, point), []).append([float(figure) for figure in figures])
         rounds.write(f"raft,{name},{point},{figures[0]}\n")
-print("| in flight | twinlog-raft | p50 µs | p99 µs | raft_uv | its p50 µs | its p99 µs | against raft_uv |")
+print("| in flight | twinlog-raft | raft_uv | against raft_uv | p50 µs | p99 µs | its p50 µs | its p99 µs |")
 print("|--:|--:|--:|--:|--:|--:|--:|--:|")
 for point in dict.fromkeys(point for _, point in found):
     ours, theirs = found["twinlog-raft", point], found["raft_uv", point]
     ratios = [our[0] / their[0] for our, their in zip(ours, theirs)]
-    cells = [f"{statistics.median(column):,.0f}" for of in (ours, theirs) for column in list(zip(*of))[:3]]
-    print(f"| {point} | {' | '.join(cells)} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
+    (our, p50, p99, _), (their, its_p50, its_p99, _) = (map(statistics.median, zip(*of)) for of in (ours, theirs))
+    print(f"| {point} | {our:,.0f} | {their:,.0f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+          f"| {p50:,.0f} | {p99:,.0f} | {its_p50:,.0f} | {its_p99:,.0f} |")

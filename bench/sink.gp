@@ -22,7 +22,7 @@ array threads = [1, 2, 4]
 array colours = ["#d55e00", "#0072b2", "#9a9a9a"]
 
 # Of one line of the file, if it is for these bars; of the larger file, where opening and closing count little.
-figure(bar) = strcol("series") eq "p10" && strcol("size") eq "1000000" && column("threads") == threads[bar] ? column(y) / unit : NaN
+figure(bar) = strcol("series") eq "p10" && strcol("size") eq "300000" && column("threads") == threads[bar] ? column(y) / unit : NaN
 # Bars of lines are from the slowest round to the fastest; of processor time there is the median only.
 end(bar, which) = figure(bar) * (panel == 1 ? column(which) / column("rate") : 1)
 place(bar) = position(strcol("contender")) + (bar - 2) * 0.27
