@@ -284,7 +284,7 @@ static const struct option_row {
     { "rate", "N", NULL, &settings.limits.rate, 0.1, 1e9, "appends a second, begun at fixed times" },
     { "delay", "US", NULL, &settings.delay_us, 0, 1e6, "each synced write sleeps first" },
     { "stall", "N", NULL, &settings.stalled_write, 1, 1e9, "the Nth synced write takes 3 seconds more" },
-    { "rest", "S", NULL, &settings.rest_seconds, 0, DAY, "pause before each turn (default 0; 5 in p6)" },
+    { "rest", "S", NULL, &settings.rest_seconds, 0, DAY, "pause before each turn (default 0; 3 in p6)" },
     { NULL, NULL, NULL, NULL, 0, 0, "What comes out, beside the tables:" },
     { "json", "FILE", &settings.json, NULL, 0, 0, "every round, with the machine" },
     { "csv", "FILE", &settings.csv, NULL, 0, 0, "medians, for plots" },

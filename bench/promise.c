@@ -46,7 +46,7 @@ const struct promise promises[] = {
           { CHECK_AGAINST, "the same in batches of 100", "pace-10000", FIGURE(rate), 0.95, "batches, 10000", NULL } } },
     { .name = "p6", .work = "20 threads, 512 B to 1 MiB", .threads = "20", .size = "512-1M",
       .contenders = "twinlog,raw-large," FRESH, .limits = { .bytes = 2048.0 * MIB, .warmup_seconds = 0.1 },
-      .twinlog = { .segment_bytes = 256 * MIB }, .rest_seconds = 5, .is_heavy = true,
+      .twinlog = { .segment_bytes = 256 * MIB }, .rest_seconds = 3, .is_heavy = true,
       .checks = {
           { CHECK_AGAINST, "MB/s against raw-large", "raw-large", FIGURE(mb_per_s), 0.85, NULL, NULL },
           { CHECK_AGAINST, "fresh log, MB/s against raw-large", "raw-large", FIGURE(mb_per_s), 0.6, FRESH, NULL } } },

@@ -7,7 +7,7 @@
 # WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines,
 # sizes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round; others
 # are programs of their own (bench/others.sh).
-# --all makes all of them in 75 minutes, ten rounds of 0.4 seconds or less each, and writes the new figures into the
+# --all makes all of them in 75 minutes, ten rounds of 0.35 seconds or less each, and writes the new figures into the
 # documents. It refuses a tree with changes that are not committed, and a machine of which other programs use more than a
 # tenth; builds the program; and goes on with the next word if one fails.
 #
@@ -75,7 +75,7 @@ if [ -n "$is_all" ]; then
     failed=
     for word in $words; do
         until_quiet 60
-        seconds=0.4
+        seconds=0.35
         case $word in shared | sizes | opening) seconds=0.25 ;; esac # most turns; many times in a round
         bench/run.sh "$word" -- --rounds 10 --seconds $seconds "$@" || failed="$failed $word"
     done
@@ -115,14 +115,14 @@ for word in $words; do
     pace) measure pace --scenario pace "$@" ;;
     rates)
         list=
-        for peer in twinlog by-hand bdb leveldb rocksdb; do list="$list,$peer,$peer@0.5,$peer@0.9"; done
+        for peer in twinlog by-hand bdb rocksdb; do list="$list,$peer,$peer@0.5,$peer@0.9"; done
         measure rates --peers "${list#,}" --threads 1,16,64 "$@"
         ;;
     shapes)
         taskset -c 0 "$bench" --scenario pace "$@" --note "$note, one processor" --csv shapes.csv --json shapes.json \
             >shapes.md
         memory=$(mktemp -d /dev/shm/twinlog-bench-XXXXXX)
-        for delay in 10 100 1000; do
+        for delay in 10 100; do
             measure shapes-$delay --delay $delay --peers twinlog:io=dsync,pace-blocking,pace-gathering \
                 --threads 1,16,256,1000 "$@" "$memory"
             { printf '\n## A write takes %d µs\n\n' $delay && cat shapes-$delay.md; } >>shapes.md
@@ -151,7 +151,7 @@ for word in $words; do
     lines) measure lines --scenario lines "$@" ;;
     sizes)
         measure sizes --peers "twinlog,twinlog:fresh,raw-large,$peers" --threads 16 --size 64,1K,16K,128K,1M \
-            --bytes 256M --warmup 0.1 --rest 0.1 "$@"
+            --bytes 256M --warmup 0.1 "$@"
         draw sizes plot
         ;;
     others)
