@@ -12,7 +12,7 @@ with open(sys.argv[1], encoding="ascii") as file, open(os.environ.get("ROUNDS", 
     for name, point, *figures in (line.split() for line in file if line.startswith(("raft_uv ", "twinlog-raft "))):
         found.setdefault((name, point), []).append([float(figure) for figure in figures])
         rounds.write(f"raft,{name},{point},{figures[0]}\n")
-print("| in flight | twinlog-raft | raft_uv | against raft_uv | p50 µs | p99 µs | its p50 µs | its p99 µs |")
+print("| in flight | twinlog-raft | raft-uv | against raft-uv | p50 µs | p99 µs | its p50 µs | its p99 µs |")
 print("|--:|--:|--:|--:|--:|--:|--:|--:|")
 for point in dict.fromkeys(point for _, point in found):
     ours, theirs = found["twinlog-raft", point], found["raft_uv", point]
