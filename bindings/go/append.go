@@ -172,7 +172,7 @@ type together struct {
 	// Of the leader.
 	bytes    []byte
 	goes     []C.struct_go_entry
-	last     int           // members of the group before
+	expected int           // members of the group before, and those that had joined the next one when it ended
 	duration time.Duration // of a commit, smoothed
 	skips    int           // groups not to gather for, because it was in vain
 	vain     int
@@ -276,9 +276,13 @@ func (all *together) leave(log *Log, g *group, i int) bool {
 	return true
 }
 
-// handOn [lock] lets the first member of the next group lead.
-func (all *together) handOn(log *Log) {
+// handOn [lock] lets the first member of the next group lead, when so many members of this one are about to return.
+func (all *together) handOn(log *Log, returning int) {
 	all.isLed = len(all.groups) > 0
+	all.expected = returning
+	if all.isLed {
+		all.expected += int(all.groups[0].live)
+	}
 	if all.isLed && all.groups[0].isLeft {
 		go all.lead(log, all.groups[0])
 	} else if all.isLed {
@@ -300,24 +304,23 @@ func (all *together) lead(log *Log, g *group) {
 		all.duration += (time.Since(began) - all.duration) / 8
 	}
 	all.lock.Lock()
-	all.last = int(g.live)
-	all.handOn(log)
+	all.handOn(log, int(g.live))
 	all.lock.Unlock()
 	close(g.done)
 }
 
 // gather yields to the goroutines that the leader before has woken, until as many have joined as then were appending;
-// at the longest half of a commit. Without it they would miss each second group.
+// at the longest half of a commit. Without it they would miss each second group. Those that came back before this leader
+// ran must not be expected again: then every gathering would be in vain.
 func (all *together) gather(g *group) {
 	if all.skips > 0 {
 		all.skips--
 		return
 	}
-	target := atomic.LoadInt32(&g.live) + int32(all.last)
-	if all.last <= 1 && target <= 2 {
+	if all.expected <= 1 {
 		return
 	}
-	for began := time.Now(); atomic.LoadInt32(&g.live) < target; {
+	for began := time.Now(); int(atomic.LoadInt32(&g.live)) < all.expected; {
 		for i := 0; i < 4; i++ {
 			runtime.Gosched()
 		}

@@ -588,6 +588,43 @@ func TestTogether(t *testing.T) {
 	mustBe(t, func() error { _, err := log.Append(background, []byte("x")); return err }(), os.ErrClosed)
 }
 
+// A leader expects nobody twice: not those that came back before it ran. Here it would wait for half an hour.
+func TestGather(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	all := &log.together
+	all.lock.Lock()
+	all.isLed, all.duration = true, time.Hour
+	g, _ := all.join([]Entry{{Data: []byte("of the leader")}}, 13)
+	all.lock.Unlock()
+	ends := make(chan error, 4)
+	joinTwo := func() {
+		live := atomic.LoadInt32(&g.live) + 2
+		for i := 0; i < 2; i++ {
+			go func() {
+				_, err := log.Append(background, []byte("of a member"))
+				ends <- err
+			}()
+		}
+		for atomic.LoadInt32(&g.live) < live {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	joinTwo()
+	all.lock.Lock()
+	all.handOn(log, 2)
+	all.lock.Unlock()
+	joinTwo()
+	<-g.turn
+	all.lead(log, g)
+	for i := 0; i < 4; i++ {
+		must(t, <-ends)
+	}
+	if log.DurableLSN() != 5 {
+		t.Fatal(log.DurableLSN())
+	}
+	must(t, log.Close())
+}
+
 func TestModes(t *testing.T) {
 	for _, mode := range []Mode{Mapped, Shared} {
 		log := open(t, filepath.Join(t.TempDir(), "log"), &Options{Mode: mode})
