@@ -168,10 +168,9 @@ type together struct {
 	lock   sync.Mutex
 	groups []*group // [lock] that wait, oldest first; all but the last are full
 	isLed  bool     // [lock] as long as a group waits, somebody leads
+	spare  content  // [lock] the memory of a group that has been appended
 
 	// Of the leader.
-	bytes    []byte
-	goes     []C.struct_go_entry
 	expected int           // members of the group before, and those that had joined the next one when it ended
 	duration time.Duration // of a commit, smoothed
 	skips    int           // groups not to gather for, because it was in vain
@@ -185,21 +184,31 @@ const (
 )
 
 type group struct {
-	members []member      // [lock] until it is taken, then the leader's
-	bytes   int           // [lock] of all members that came
-	entries int           // [lock]
+	content               // [lock] until it is taken, then the leader's
 	live    int32         // [lock to change] members that have not left
 	isTaken bool          // [lock] nobody may leave any more
 	isLeft  bool          // [lock] by its first member
 	turn    chan struct{} // gets one value: the first member leads
-	done    chan struct{} // closed when each member has its result
+	done    chan struct{} // closed when there are results
+	result                // of all entries
+	results []result      // of each member, if one has left or the group was refused
+}
+
+// content is copied when a member joins: by the goroutine that has it at hand, and while the disk is busy.
+type content struct {
+	members []member
+	bytes   []byte // of all entries, one behind the other
+	goes    []C.struct_go_entry
 }
 
 type member struct {
-	entries []Entry
-	isGone  bool
-	lsn     uint64
-	err     error
+	bytes   int
+	entries int // 0: it has left
+}
+
+type result struct {
+	lsn uint64
+	err error
 }
 
 func (all *together) append(ctx context.Context, log *Log, entries []Entry, size int) (uint64, error) {
@@ -207,7 +216,7 @@ func (all *together) append(ctx context.Context, log *Log, entries []Entry, size
 		return 0, err
 	}
 	all.lock.Lock()
-	g, i := all.join(entries, size)
+	g, i, before := all.join(entries, size)
 	isLeader := !all.isLed
 	all.isLed = true
 	all.lock.Unlock()
@@ -236,24 +245,33 @@ func (all *together) append(ctx context.Context, log *Log, entries []Entry, size
 			<-g.done
 		}
 	}
-	return g.members[i].lsn, g.members[i].err
+	if g.results != nil {
+		return g.results[i].lsn, g.results[i].err
+	}
+	if g.lsn == 0 {
+		return 0, g.err
+	}
+	return g.lsn + uint64(before), g.err
 }
 
-// join [lock] returns the group and the member's place in it.
-func (all *together) join(entries []Entry, size int) (*group, int) {
-	var g *group
+// join [lock] returns the group, the member's place in it, and how many entries it has before.
+func (all *together) join(entries []Entry, size int) (g *group, place, before int) {
 	if count := len(all.groups); count > 0 {
 		g = all.groups[count-1]
 	}
-	if g == nil || g.bytes+size > groupBytes || g.entries+len(entries) > groupEntries {
-		g = &group{turn: make(chan struct{}, 1), done: make(chan struct{})}
+	if g == nil || len(g.bytes)+size > groupBytes || len(g.goes)+len(entries) > groupEntries {
+		g = &group{content: all.spare, turn: make(chan struct{}, 1), done: make(chan struct{})}
 		all.groups = append(all.groups, g)
+		all.spare = content{}
 	}
-	g.members = append(g.members, member{entries: entries})
-	g.bytes += size
-	g.entries += len(entries)
+	place, before = len(g.members), len(g.goes)
+	g.members = append(g.members, member{size, len(entries)})
+	for i := range entries {
+		g.bytes = append(g.bytes, entries[i].Data...)
+		g.goes = append(g.goes, entries[i].inC())
+	}
 	atomic.AddInt32(&g.live, 1)
-	return g, len(g.members) - 1
+	return g, place, before
 }
 
 // leave returns false if the member is being appended.
@@ -263,7 +281,7 @@ func (all *together) leave(log *Log, g *group, i int) bool {
 	if g.isTaken {
 		return false
 	}
-	g.members[i].isGone = true
+	g.remove(i)
 	atomic.AddInt32(&g.live, -1)
 	if i == 0 {
 		select {
@@ -274,6 +292,19 @@ func (all *together) leave(log *Log, g *group, i int) bool {
 		}
 	}
 	return true
+}
+
+// remove [lock] takes a member's entries out.
+func (g *group) remove(i int) {
+	bytes, goes := 0, 0
+	for _, m := range g.members[:i] {
+		bytes += m.bytes
+		goes += m.entries
+	}
+	m := &g.members[i]
+	g.bytes = append(g.bytes[:bytes], g.bytes[bytes+m.bytes:]...)
+	g.goes = append(g.goes[:goes], g.goes[goes+m.entries:]...)
+	*m = member{}
 }
 
 // handOn [lock] lets the first member of the next group lead, when so many members of this one are about to return.
@@ -304,6 +335,8 @@ func (all *together) lead(log *Log, g *group) {
 		all.duration += (time.Since(began) - all.duration) / 8
 	}
 	all.lock.Lock()
+	all.spare = content{g.members[:0], g.bytes[:0], g.goes[:0]}
+	g.content = content{}
 	all.handOn(log, int(g.live))
 	all.lock.Unlock()
 	close(g.done)
@@ -336,36 +369,23 @@ func (all *together) gather(g *group) {
 	all.vain = 0
 }
 
-// appendGroup gives each member its result. A batch that is refused tells nothing of its parts: then each one goes alone.
+// appendGroup sets the results. A batch that is refused tells nothing of its parts: then each member goes alone.
 func (all *together) appendGroup(log *Log, g *group) {
-	firstLSN, err := all.appendMembers(log, g.members)
-	if err != nil && firstLSN == 0 && g.live > 1 {
-		for i := range g.members {
-			if !g.members[i].isGone {
-				g.members[i].lsn, g.members[i].err = all.appendMembers(log, g.members[i:i+1])
-			}
-		}
+	g.lsn, g.err = log.callAppend(g.bytes, g.goes, LevelDurable, 0, 0)
+	isRefused := g.err != nil && g.lsn == 0 && g.live > 1
+	if !isRefused && int(g.live) == len(g.members) {
 		return
 	}
-	for i := range g.members {
-		if m := &g.members[i]; !m.isGone {
-			m.lsn, m.err = firstLSN, err
-			if firstLSN > 0 {
-				firstLSN += uint64(len(m.entries))
-			}
+	g.results = make([]result, len(g.members))
+	bytes, goes, next := g.bytes, g.goes, g.result
+	for i, m := range g.members {
+		if isRefused && m.entries > 0 {
+			next.lsn, next.err = log.callAppend(bytes[:m.bytes], goes[:m.entries], LevelDurable, 0, 0)
+			bytes, goes = bytes[m.bytes:], goes[m.entries:]
+		}
+		g.results[i] = next
+		if next.lsn > 0 {
+			next.lsn += uint64(m.entries)
 		}
 	}
-}
-
-func (all *together) appendMembers(log *Log, members []member) (uint64, error) {
-	all.bytes, all.goes = all.bytes[:0], all.goes[:0]
-	for i := range members {
-		for j := range members[i].entries {
-			if entry := &members[i].entries[j]; !members[i].isGone {
-				all.goes = append(all.goes, entry.inC())
-				all.bytes = append(all.bytes, entry.Data...)
-			}
-		}
-	}
-	return log.callAppend(all.bytes, all.goes, LevelDurable, 0, 0)
 }

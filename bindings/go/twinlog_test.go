@@ -588,28 +588,45 @@ func TestTogether(t *testing.T) {
 	mustBe(t, func() error { _, err := log.Append(background, []byte("x")); return err }(), os.ErrClosed)
 }
 
-// A leader expects nobody twice: not those that came back before it ran. Here it would wait for half an hour.
+// A leader expects nobody twice: not those that came back before it ran. Here it would wait for half an hour. And each
+// member gets the LSN of its own record, though one in front of it has left.
 func TestGather(t *testing.T) {
 	log := open(t, filepath.Join(t.TempDir(), "log"), nil)
 	all := &log.together
 	all.lock.Lock()
 	all.isLed, all.duration = true, time.Hour
-	g, _ := all.join([]Entry{{Data: []byte("of the leader")}}, 13)
+	g, _, _ := all.join([]Entry{{Data: []byte("of the leader")}}, 13)
 	all.lock.Unlock()
 	ends := make(chan error, 4)
 	joinTwo := func() {
 		live := atomic.LoadInt32(&g.live) + 2
-		for i := 0; i < 2; i++ {
-			go func() {
-				_, err := log.Append(background, []byte("of a member"))
+		for i := int32(0); i < 2; i++ {
+			go func(data string) {
+				lsn, err := log.Append(background, []byte(data))
+				if err == nil {
+					var record Record
+					if record, err = log.Read(lsn); err == nil && string(record.Data) != data {
+						err = errors.New(data + " became " + string(record.Data))
+					}
+				}
 				ends <- err
-			}()
+			}(fmt.Sprint("of member ", live-i))
 		}
 		for atomic.LoadInt32(&g.live) < live {
 			time.Sleep(time.Millisecond)
 		}
 	}
+	ctx, cancel := context.WithCancel(background)
+	go func() {
+		_, err := log.Append(ctx, []byte("of one that leaves"))
+		ends <- err
+	}()
+	for atomic.LoadInt32(&g.live) < 2 {
+		time.Sleep(time.Millisecond)
+	}
 	joinTwo()
+	cancel()
+	mustBe(t, <-ends, context.Canceled)
 	all.lock.Lock()
 	all.handOn(log, 2)
 	all.lock.Unlock()
