@@ -358,6 +358,9 @@ func (all *together) gather(g *group) {
 			runtime.Gosched()
 		}
 		if time.Since(began) > all.duration/2 {
+			if 4*int(atomic.LoadInt32(&g.live)) >= 3*all.expected {
+				return // not in vain
+			}
 			all.vain = 2*all.vain + 1
 			if all.vain > 64 {
 				all.vain = 64

@@ -642,6 +642,18 @@ func TestGather(t *testing.T) {
 	must(t, log.Close())
 }
 
+// Gathering is skipped for a while where it was in vain, not where most have come.
+func TestGatherInVain(t *testing.T) {
+	all := together{expected: 4}
+	for live, skips := range map[int32]int{3: 0, 2: 1} {
+		all.skips, all.vain = 0, 0
+		all.gather(&group{live: live})
+		if all.skips != skips {
+			t.Fatal(live, all.skips)
+		}
+	}
+}
+
 func TestModes(t *testing.T) {
 	for _, mode := range []Mode{Mapped, Shared} {
 		log := open(t, filepath.Join(t.TempDir(), "log"), &Options{Mode: mode})
