@@ -7,6 +7,7 @@
 
 #include "commit/inside.h"
 #include "io/io_files.h"
+#include "keeper/inside.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -349,13 +350,13 @@ TEST(a_segment_is_left_when_its_first_record_was_written_long_ago)
     expect_sound(9);
 }
 
-/* Of the log's first segment; whether it has one. The log is not open. */
-static bool read_footer(struct segment_footer *ret_footer)
+/* Whether the segment has one. The log is not open. */
+static bool read_footer(uint64_t sequence, struct segment_footer *ret_footer)
 {
     char name[SEGMENT_NAME_BYTES];
     struct segment segment;
     struct io *io = watch();
-    twl_segment_name(1, name);
+    twl_segment_name(sequence, name);
     ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
     int rc = twl_segment_read_footer(&segment, ret_footer);
     ck_assert_int_ge(rc, 0);
@@ -384,12 +385,44 @@ TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
     struct twinlog *log = open_before_roll();
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert(read_footer(&footer));
+    ck_assert(read_footer(1, &footer));
     ck_assert_uint_eq(footer.first_lsn, 1);
     ck_assert_uint_eq(footer.last_lsn, 10);
     ck_assert_int_eq(footer.min_ns, INT64_C(50000000000));
     ck_assert_int_eq(footer.max_ns, INT64_C(110000000000));
     expect_sound(11);
+}
+
+/* The keeper seals nothing as long as the log counts as being opened. */
+static void let_seal(struct keeper *k, bool may_seal)
+{
+    twl_mutex_lock(&k->lock);
+    k->is_log_open = may_seal;
+    twl_mutex_unlock(&k->lock);
+}
+
+/* It keeps 64 of them open, and walks the others. */
+TEST(more_segments_wait_to_be_sealed_than_the_keeper_keeps_open)
+{
+    const unsigned most = MAX_LEFT + 2;
+    struct segment_footer footer;
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 1;
+    struct twinlog *log = open_with(&options);
+    let_seal(log->keeper, false);
+    for (unsigned i = 0; i <= most; i++) {
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+        ck_assert_uint_eq(log_stat(log).rolls, i);
+        wait_for_spare(log);
+    }
+    ck_assert_uint_eq(log->keeper->left_count, MAX_LEFT);
+    let_seal(log->keeper, true);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    for (unsigned sequence = 1; sequence <= most; sequence++) {
+        ck_assert(read_footer(sequence, &footer));
+        ck_assert_uint_eq(footer.first_lsn, sequence);
+    }
+    expect_sound(most + 1);
 }
 
 /* The log goes on in the old segment when it is opened again, so that must not be sealed. */
@@ -401,7 +434,7 @@ TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), -EIO);
     ck_assert_int_eq(twinlog_close(log), -EIO);
-    ck_assert(!read_footer(&footer));
+    ck_assert(!read_footer(1, &footer));
 
     const struct twinlog_options options = small_options(0);
     log = open_with(&options);
