@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define CANNOT_RUN 77
@@ -423,6 +424,62 @@ static int append_to_the_limit(void)
     (void)(forbid(SYS_prlimit64, EPERM) && forbid(SYS_getrlimit, EPERM));
     fail_and_note(log);
     return 0;
+}
+
+/* ---- what a file system makes of flags ----------------------------------------------------------- */
+
+static _Atomic long assumed_type; /* 0 = as it is */
+
+/* In place of the C library's. */
+int statfs(const char *path, struct statfs *ret_status)
+{
+    const int rc = (int)syscall(SYS_statfs, path, ret_status);
+    if (rc == 0 && atomic_load(&assumed_type) != 0)
+        ret_status->f_type = (__typeof__(ret_status->f_type))atomic_load(&assumed_type);
+    return rc;
+}
+
+static void open_where(long type, uint32_t io)
+{
+    remove_tree(log_dir);
+    wanted_io = io;
+    atomic_store(&assumed_type, type);
+    ck_assert_int_eq(only_open(), 0);
+    atomic_store(&assumed_type, 0);
+}
+
+TEST(a_flag_of_a_write_counts_only_where_it_is_known_to_sync)
+{
+    static const long known[] = { 0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x858458f6 };
+    static const long others[] = {
+        0x65735546, /* FUSE, virtiofs */
+        0x794c7630, /* overlay */
+        0x6969,     /* NFS */
+        0xff534d42, /* CIFS */
+        0xfe534d42, /* SMB */
+        0x01021997, /* 9p */
+        0xf2f52010, /* f2fs */
+        0x2fc12fc1, /* zfs */
+        0x12345678, /* of later */
+    };
+    static const uint32_t refused[] = { TWINLOG_IO_URING, TWINLOG_IO_DSYNC, TWINLOG_IO_URING_LINKED };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        open_where(known[i], TWINLOG_IO_AUTO);
+        ck_assert_int_eq(notes->error, 0);
+        ck_assert_uint_ne(notes->stat.io, TWINLOG_IO_FDATASYNC);
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        open_where(others[i], TWINLOG_IO_AUTO);
+        ck_assert_int_eq(notes->error, 0);
+        ck_assert_uint_eq(notes->stat.io, TWINLOG_IO_FDATASYNC);
+        ck_assert_ptr_nonnull(
+            strstr(notes->stat.io_reason, "is only for file systems that are known to sync"));
+        for (size_t j = 0; j < sizeof(refused) / sizeof(refused[0]); j++) {
+            open_where(others[i], refused[j]);
+            ck_assert_int_eq(notes->error, -ENOTSUP);
+            ck_assert_ptr_nonnull(strstr(notes->report.text, "known to sync"));
+        }
+    }
 }
 
 CASE("limits", prepare, logdir_remove);
