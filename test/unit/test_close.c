@@ -65,6 +65,34 @@ static int consume(bool commits)
     return rc > 0 && commits ? twinlog_consumer_commit(consumer, 0) : rc;
 }
 
+static int see_cursor(void *unused, const char *name, uint64_t at)
+{
+    return unused || at > RECORDS ? -EIO : name[0] == '\0';
+}
+
+static int see_value(void *unused, const char *name, const void *data, size_t size)
+{
+    return unused || !data || size > sizeof(bytes) ? -EIO : name[0] == '\0';
+}
+
+/* Each call of a reader that is attached. */
+static int look_around(void)
+{
+    uint64_t first_lsn, last_lsn;
+    int rc = twinlog_reader_attach(held_log, NULL, &held_reader);
+    if (rc == 0)
+        rc = twinlog_reader_history(held_reader, 0, &WITH_SIZE(history, .lsn = 0));
+    if (rc == 0)
+        rc = twinlog_reader_range(held_reader, &first_lsn, &last_lsn);
+    if (rc == 0)
+        rc = twinlog_reader_seek_time(held_reader, 1);
+    if (rc == 0)
+        rc = twinlog_reader_seek_end(held_reader);
+    if (rc == 0)
+        rc = twinlog_reader_wait(held_reader, 0);
+    return rc < 0 ? rc : twinlog_reader_previous(held_reader, &record);
+}
+
 static int follow(void)
 {
     int rc = twinlog_reader_attach(held_log, NULL, &held_reader);
@@ -78,6 +106,7 @@ static int follow(void)
     DO(enqueue, twinlog_enqueue(held_log, "enqueue", 7, NULL))                                               \
     DO(append_batch, twinlog_append_batch(held_log, entries, 2, NULL, NULL))                                 \
     DO(skip, twinlog_skip(held_log, RECORDS + 3))                                                            \
+    DO(skip_lost, twinlog_skip_lost(held_log, RECORDS + 3))                                                  \
     DO(wait, twinlog_wait(held_log, RECORDS, TWINLOG_LEVEL_DURABLE, 0))                                      \
     DO(sync, twinlog_sync(held_log))                                                                         \
     DO(submit, begin_request() + twinlog_submit(held_log, entries, 1, NULL, &request))                       \
@@ -91,13 +120,17 @@ static int follow(void)
     DO(cursor_set, twinlog_cursor_set(held_log, "other", 3))                                                 \
     DO(cursor_get, twinlog_cursor_get(held_log, "cursor", &lsn))                                             \
     DO(cursor_remove, twinlog_cursor_remove(held_log, "cursor"))                                             \
+    DO(cursor_each, twinlog_cursor_each(held_log, see_cursor, NULL))                                         \
     DO(meta_set, twinlog_meta_set(held_log, "name", "other", 5))                                             \
+    DO(meta_get, twinlog_meta_get(held_log, "name", bytes, sizeof(bytes), NULL))                             \
+    DO(meta_each, twinlog_meta_each(held_log, see_value, NULL))                                              \
     DO(meta_remove, twinlog_meta_remove(held_log, "name"))                                                   \
     DO(read, twinlog_read(held_log, RECORDS / 2, bytes, sizeof(bytes), &record))                             \
     DO(stat, twinlog_stat(held_log, &WITH_SIZE(stat, .io = 0)))                                              \
     DO(timings, twinlog_timings(held_log, &WITH_SIZE(timings, .sample_interval = 0)))                        \
     DO(reader_attach, twinlog_reader_attach(held_log, NULL, &held_reader))                                   \
     DO(reader_next, follow())                                                                                \
+    DO(reader_seek, look_around())                                                                           \
     DO(consumer_open, twinlog_consumer_open(log_dir, "new", NULL, &consumer))                                \
     DO(consumer_next, consume(false))                                                                        \
     DO(consumer_commit, consume(true))
