@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * power-error: a process takes a write error of a mapped log with it, because it is killed or stopped in the very sync
- * that meets the error. The kernel reports the error to no file that is opened later.
+ * power-error: a process takes a write error of a mapped log, or of a sink, with it, because it is killed or stopped in
+ * the very sync that meets the error. The kernel reports the error to no file that is opened later.
  *
- * One process, the host, keeps the log open. The victim appends and syncs; while the disk refuses the write, or does
- * it, the server of the disk sends the signal. Then the disk works again. The heir opens the log, appends and syncs.
+ * One process, the host, keeps it open. The victim appends and syncs; while the disk refuses the write, or does
+ * it, the server of the disk sends the signal. Then the disk works again. The heir opens it, appends and syncs.
  * Then the power goes. Where the heir's sync returned 0, all records up to then are there. Where nothing had failed, it
  * returns 0, whatever happened to the victim.
  *
@@ -29,8 +29,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <twinlog.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 enum {
@@ -42,6 +44,7 @@ enum {
     NAMED_BYTES = 1 << 20, /* of the segment */
 };
 #define MAPPED_BYTES (UINT64_C(4) << 20)
+#define MODE_SINK UINT32_MAX /* beside enum twinlog_mode */
 
 enum fault {
     FAULT_NONE,
@@ -65,6 +68,9 @@ static const struct scenario {
     { "shared, all killed in a sync that fails", TWINLOG_MODE_SHARED, SIGKILL, FAULT_OWN, true },
     { "mapped, killed in a sync that fails", TWINLOG_MODE_MAPPED, SIGKILL, FAULT_OWN, true },
     { "mapped, killed, pages ahead failed", TWINLOG_MODE_MAPPED, SIGKILL, FAULT_AHEAD, true },
+    { "sink, killed in a sync that works", MODE_SINK, SIGKILL, FAULT_NONE, false },
+    { "sink, killed in a sync that fails", MODE_SINK, SIGKILL, FAULT_OWN, false },
+    { "sink, all killed in a sync that fails", MODE_SINK, SIGKILL, FAULT_OWN, true },
 };
 
 static unsigned filesystem; /* an enum filesystem */
@@ -91,25 +97,60 @@ static void compose(char *record, uint64_t lsn)
     record[snprintf(record, RECORD_BYTES, "record %" PRIu64, lsn)] = ' ';
 }
 
-static int open_log(uint32_t mode, struct twinlog **ret_log)
-{
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+/* Of the process: one of them. */
+static struct twinlog *opened;
+static struct twinlog_sink *sink;
 
-    options.mode = mode;
-    options.mapped_bytes = options.segment_bytes = MAPPED_BYTES;
-    return twinlog_open(place.log, &options, ret_log);
+/* The segment that the victim appends to, the second one of a new log; or the sink's file. */
+static const char *path_of_file(void)
+{
+    static char path[400];
+    if (scenario->mode == MODE_SINK)
+        snprintf(path, sizeof(path), "%s/sink", place.log);
+    else
+        snprintf(path, sizeof(path), "%s/%016x.twl", place.log, 2);
+    return path;
 }
 
-static int append_some(struct twinlog *log, uint32_t count)
+static int open_it(uint32_t mode)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_sink_options sink_options = TWINLOG_SINK_OPTIONS_INIT;
+
+    sink_options.flags = TWINLOG_SINK_SHARED;
+    if (mode == MODE_SINK && mkdir(place.log, 0777) < 0 && errno != EEXIST)
+        return -errno;
+    options.mode = mode;
+    options.mapped_bytes = options.segment_bytes = MAPPED_BYTES;
+    return mode == MODE_SINK ? twinlog_sink_open(path_of_file(), &sink_options, &sink)
+                             : twinlog_open(place.log, &options, &opened);
+}
+
+static uint64_t last_record(void)
+{
+    uint64_t end = 0;
+
+    if (sink)
+        check_call(twinlog_sink_end(path_of_file(), &end), "twinlog_sink_end");
+    return sink ? end / RECORD_BYTES : twinlog_last_lsn(opened);
+}
+
+static int append_some(uint32_t count)
 {
     char record[RECORD_BYTES];
     int rc = 0;
 
-    for (uint64_t lsn = twinlog_last_lsn(log) + 1; rc == 0 && count > 0; lsn++, count--) {
+    for (uint64_t lsn = last_record() + 1; rc == 0 && count > 0; lsn++, count--) {
         compose(record, lsn);
-        rc = twinlog_append(log, record, sizeof(record), NULL);
+        rc = sink ? twinlog_sink_write(sink, record, sizeof(record), NULL)
+                  : twinlog_append(opened, record, sizeof(record), NULL);
     }
     return rc;
+}
+
+static int sync_it(void)
+{
+    return sink ? twinlog_sink_sync(sink) : twinlog_sync(opened);
 }
 
 static _Noreturn void sleep_for_ever(void)
@@ -121,43 +162,36 @@ static _Noreturn void sleep_for_ever(void)
 
 static void run_host(void *context)
 {
-    struct twinlog *log;
-
     (void)context;
-    if (open_log(TWINLOG_MODE_SHARED, &log) < 0 || append_some(log, HOST_RECORDS) < 0 ||
-        twinlog_sync(log) < 0)
+    if (open_it(scenario->mode) < 0 || append_some(HOST_RECORDS) < 0 || sync_it() < 0)
         _exit(EXIT_FAILURE);
     sleep_for_ever();
 }
 
 static void run_victim(void *context)
 {
-    struct twinlog *log;
-
     (void)context;
-    if (open_log(scenario->mode, &log) < 0 || append_some(log, VICTIM_RECORDS) < 0)
+    if (open_it(scenario->mode) < 0 || append_some(VICTIM_RECORDS) < 0)
         _exit(EXIT_FAILURE);
     atomic_store(&notes->is_ready, true);
     while (!atomic_load(&notes->may_sync))
         pause_a_moment();
-    if (append_some(log, VICTIM_RECORDS) == 0)
-        (void)twinlog_sync(log);
+    if (append_some(VICTIM_RECORDS) == 0)
+        (void)sync_it();
     _exit(EXIT_FAILURE); /* it was not killed */
 }
 
 static void run_heir(void *context)
 {
-    struct twinlog *log;
-
     (void)context;
-    notes->result = open_log(scenario->mode, &log);
+    notes->result = open_it(scenario->mode);
     if (notes->result == 0) {
-        notes->first = twinlog_last_lsn(log) + 1;
-        notes->result = append_some(log, HEIR_RECORDS);
-        notes->last = twinlog_last_lsn(log);
+        notes->first = last_record() + 1;
+        notes->result = append_some(HEIR_RECORDS);
+        notes->last = last_record();
     }
     if (notes->result == 0)
-        notes->result = twinlog_sync(log);
+        notes->result = sync_it();
     sleep_for_ever();
 }
 
@@ -184,16 +218,12 @@ static void strike(void *context)
         kill(victim, n->signal);
 }
 
-/* The segment that the victim appends to: the second one of a new log. */
-static int open_segment(void)
+static int open_file(void)
 {
-    char path[400];
-    int fd;
+    const int fd = open(path_of_file(), O_RDWR | O_CLOEXEC);
 
-    snprintf(path, sizeof(path), "%s/%016x.twl", place.log, 2);
-    fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        give_up(path);
+        give_up(path_of_file());
     return fd;
 }
 
@@ -231,7 +261,7 @@ static void fail_ahead(int fd, uint64_t at)
 
 static void arm(pid_t victim)
 {
-    const int fd = open_segment();
+    const int fd = open_file();
     const uint64_t at = find_blocks(fd);
 
     if (scenario->fault == FAULT_AHEAD)
@@ -255,13 +285,13 @@ static void await_end(pid_t pid)
 
 /* ---- what is left ------------------------------------------------------------------------------ */
 
-static void check_records(struct twinlog *log, uint64_t last, const char *process)
+static void check_records(uint64_t last, const char *process)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     char wanted[RECORD_BYTES];
 
-    check_call(twinlog_reader_attach(log, NULL, &reader), "twinlog_reader_attach");
+    check_call(twinlog_reader_attach(opened, NULL, &reader), "twinlog_reader_attach");
     for (uint64_t lsn = 1; lsn <= last; lsn++) {
         const int rc = twinlog_reader_next(reader, &record);
 
@@ -277,18 +307,32 @@ static void check_records(struct twinlog *log, uint64_t last, const char *proces
 
 static void judge_log(bool has_host)
 {
-    struct twinlog *log;
-    const int rc = open_log(TWINLOG_MODE_MAPPED, &log);
+    const int rc = open_it(TWINLOG_MODE_MAPPED);
 
     if (rc < 0)
         violation("%s: the log cannot be opened any more: %s", scenario->name, twinlog_strerror(rc));
     if (has_host)
-        check_records(log, HOST_RECORDS, "the host");
+        check_records(HOST_RECORDS, "the host");
     if (notes->result == 0)
-        check_records(log, notes->last, "the heir");
+        check_records(notes->last, "the heir");
     else if (scenario->fault == FAULT_NONE || scenario->is_host_killed)
         violation("%s: the heir failed: %s", scenario->name, twinlog_strerror(notes->result));
-    check_call(twinlog_close(log), "twinlog_close");
+    check_call(twinlog_close(opened), "twinlog_close");
+}
+
+/* A death in a sync may be a failed one, and then none succeeds. */
+static void judge_sink(void)
+{
+    const uint64_t last = notes->result == 0 ? notes->last : HOST_RECORDS;
+    char wanted[RECORD_BYTES], found[RECORD_BYTES];
+    const int fd = open_file();
+
+    for (uint64_t number = 1; number <= last; number++) {
+        compose(wanted, number);
+        if (read(fd, found, sizeof(found)) != RECORD_BYTES || memcmp(found, wanted, RECORD_BYTES) != 0)
+            violation("%s: record %" PRIu64 " is gone, and a sync had returned 0", scenario->name, number);
+    }
+    close(fd);
 }
 
 /* ---- a run ------------------------------------------------------------------------------------- */
@@ -319,7 +363,7 @@ static void run_scenario(struct rng *rng)
     bool has_host;
 
     scenario = &scenarios[number];
-    has_host = scenario->mode == TWINLOG_MODE_SHARED;
+    has_host = scenario->mode != TWINLOG_MODE_MAPPED;
     tried++;
     memset(notes, 0, sizeof(*notes));
     snprintf(place.log, sizeof(place.log), "%.280s/%" PRIu64, machine.mounted, number);
@@ -342,7 +386,10 @@ static void run_scenario(struct rng *rng)
     machine_unmount(&machine);
     if (!machine_boot(&machine))
         violation("the file system cannot be mounted: %s", strerror(errno));
-    judge_log(has_host);
+    if (scenario->mode == MODE_SINK)
+        judge_sink();
+    else
+        judge_log(has_host);
     if (given.is_verbose)
         printf("  %s: the heir's sync: %s\n", scenario->name, twinlog_strerror(notes->result));
     remove_directory(place.log);
@@ -355,8 +402,8 @@ static void print_help(void)
     puts(
         "usage: power-error [options]\n"
         "\n"
-        "Kills or stops a process that writes a mapped log in a sync that fails, lets another one go on, and cuts\n"
-        "the power. Needs root, /dev/fuse and loop devices.\n"
+        "Kills or stops a process that writes a mapped log or a sink in a sync that fails, lets another one go\n"
+        "on, and cuts the power. Needs root, /dev/fuse and loop devices.\n"
         "\n"
         "  --fs NAME     ext4 or xfs; default ext4\n"
         "  --verbose     say how it went\n"
