@@ -514,6 +514,16 @@ static int tell_missing_end(struct walk *w)
     return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
 }
 
+/* A log of one segment of which the first group is lost: that passes for a spare, but a spare has no groups. */
+static int begin_in_spare(struct walk *w)
+{
+    struct later_groups groups = { 0 };
+    const struct segment_set *set = &w->snapshot.set;
+    const int rc = set->spares > 0 ? twl_segment_find_groups(w->io, &set->entries[0], &groups) : 0;
+    w->has_begun = rc == 0 && groups.last_lsn > 0;
+    return rc < 0 ? stale_or(rc) : 0;
+}
+
 /* ---- the log ----------------------------------------------------------------------------------- */
 
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
@@ -580,11 +590,14 @@ int twl_walk_through(struct walk *w)
     unsigned tries = 1;
     int rc = 0;
     while (rc == 0 && !w->is_done) {
-        const bool is_behind_all = set->started == 0 || w->index == set->started + set->spares;
+        if (set->started == 0 && w->index == 0)
+            rc = begin_in_spare(w);
+        const bool is_behind_all = set->started == 0 ? !w->has_begun : w->index == set->started + set->spares;
         if (w->index < set->started)
             stage =
                 (struct stage){ set->entries[w->index].header.sequence, position, w->records, w->next_lsn };
-        rc = is_behind_all ? tell_missing_end(w) : check_segment(w, &position);
+        if (rc == 0)
+            rc = is_behind_all ? tell_missing_end(w) : check_segment(w, &position);
         if (rc == WALK_STALE)
             rc = tries++ < TRIES ? look_again(w, &stage, &position) : -EBUSY;
         else

@@ -296,6 +296,30 @@ TEST(a_log_of_which_only_removed_records_are_left_is_told)
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
 }
 
+/* Without its first group it passes for a spare. */
+TEST(an_only_segment_is_rescued_without_its_first_group)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+    fill(log, 0);
+    const struct listing before = list_segments();
+    const struct twinlog_segment *newest = &before.list[before.count - 1];
+    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
+        newest--;
+    log_trim_before(log, newest->first_lsn);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    log_close(log);
+    for (unsigned i = 0; i < before.count; i++)
+        if (&before.list[i] != newest)
+            (void)unlink(log_file(before.list[i].file));
+    patch_file(log_file(newest->file), SEGMENT_DATA_OFFSET, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(0), 0);
+    ck_assert_uint_eq(result.last_lsn, last_lsn);
+    ck_assert_uint_gt(result.records, result.lost_records);
+    ck_assert_uint_eq(result.records + result.lost_records, last_lsn - newest->first_lsn + 1);
+    ck_assert_uint_eq(losses.records, result.lost_records);
+}
+
 /* Of another file of the log, a spare included, or of another log. */
 TEST(a_header_that_is_of_another_file_gives_way_to_the_second_one)
 {
