@@ -383,6 +383,7 @@ static int read_onwards(struct twinlog_reader *reader, uint64_t lsn)
         MUST(lsn > last_lsn);
     else
         expect_damage(rc);
+    MUST(rc == 0 || report.first_lsn <= lsn);
     MUST(twinlog_reader_wait(reader, 0) == (rc < 0)); /* a follower is told the same */
     return rc;
 }
@@ -400,6 +401,7 @@ static int read_back(struct twinlog_reader *reader, uint64_t behind_lsn)
         MUST(lsn <= 1);
     else
         expect_damage(rc);
+    MUST(rc == 0 || report.first_lsn <= lsn);
     return rc;
 }
 
