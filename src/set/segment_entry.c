@@ -189,10 +189,11 @@ int twl_second_header_read(struct io *io, const char *name, struct segment_heade
     if (rc < 0)
         return rc;
     rc = io_size(file, &file_bytes);
-    const uint64_t ends[2] = { SEGMENT_HEADER_BYTES, align_down(file_bytes, BLOCK_BYTES) };
+    /* the end first: a file that was given a mapped one's first block has that one's there */
+    const uint64_t ends[2] = { align_down(file_bytes, BLOCK_BYTES), SEGMENT_HEADER_BYTES };
     for (unsigned i = 0; rc == 0 && !is_found && state != HEADER_NEWER && i < 2; i++) {
         _Alignas(BLOCK_BYTES) unsigned char block[BLOCK_BYTES] = { 0 };
-        const bool is_mapped = i == 0; /* then the file may be shorter than its header says */
+        const bool is_mapped = i == 1; /* then the file may be shorter than its header says */
         size_t size;
         if (ends[i] >= BLOCK_BYTES)
             rc = io_read(file, block, BLOCK_BYTES, ends[i] - BLOCK_BYTES, &size);

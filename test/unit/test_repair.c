@@ -323,19 +323,23 @@ TEST(an_only_segment_is_rescued_without_its_first_group)
 /* Of another file of the log, a spare included, or of another log. */
 TEST(a_header_that_is_of_another_file_gives_way_to_the_second_one)
 {
-    char other[600];
+    static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED };
+    char others[2][600]; /* a mapped one has both headers in its first block */
 
     make_damageable();
-    snprintf(other, sizeof(other), "%s/other", log_parent);
-    struct twinlog *log;
-    ck_assert_int_eq(twinlog_open(other, NULL, &log), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    strcat(other, "/0000000000000001.twl");
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(others[i], sizeof(others[i]), "%s/other%u", log_parent, i);
+        struct twinlog *log;
+        ck_assert_int_eq(twinlog_open(others[i], &WITH_SIZE(options, .mode = modes[i]), &log), 0);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        strcat(others[i], i == 0 ? "/0000000000000001.twl" : "/0000000000000002.twl");
+    }
     struct listing listing = list_segments();
-    for (unsigned i = 0; i <= listing.count; i++) {
+    for (unsigned i = 0; i < listing.count + 2; i++) {
         char from[600], reference[600], first[600];
         snprintf(first, sizeof(first), "%s", log_file(listing.list[0].file));
-        snprintf(from, sizeof(from), "%s", i < listing.count ? log_file(listing.list[i].file) : other);
+        snprintf(from, sizeof(from), "%s",
+                 i < listing.count ? log_file(listing.list[i].file) : others[i - listing.count]);
         copy_block(first, from);
         ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL) == 0, i == 0);
         expect_loss(0, 0);
