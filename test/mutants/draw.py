@@ -31,15 +31,31 @@ PATIENCE = 5   # times as long with one, beside other work; it hangs after that
 
 # Suites of each layer, those that notice most first.
 SUITES = {
+    'base': 'unit-base unit-commit unit-terms unit-gauge unit-process unit-watch sim-crash interleave-two unit-sink unit-reader',
+    'check': 'unit-verdict unit-discarded damage-random unit-repair unit-damaged unit-copy damage-bits-few damage-sectors '
+             'unit-evidence unit-on_disk unit-golden unit-search',
     'commit': 'unit-commit unit-ways unit-requests unit-terms unit-many sim-crash interleave-two '
               'unit-watch unit-close unit-roll',
-    'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
     'control': 'unit-state_crash unit-state unit-names unit-watch unit-reader_live sim-crash unit-shared',
+    'format': 'unit-format unit-cursor unit-golden unit-state unit-damaged unit-hostile unit-mapped sim-crash unit-verdict',
+    'io': 'unit-io unit-io_refused unit-uring unit-commit unit-mapped_faults unit-fallback sim-crash unit-sink unit-process',
+    'keeper': 'sim-crash sim-crash-mapped unit-recover unit-evidence unit-space unit-commit unit-roll unit-damaged',
+    'log': 'unit-space unit-terms unit-evidence unit-names unit-consumer sim-crash unit-copy unit-watch unit-recover '
+           'unit-mapped_faults unit-shared unit-open_group unit-lookup unit-process unit-hostile unit-close unit-read_snapshot',
     'mapped': 'unit-open_group crash-mapped-few crash-shared-few sim-crash-mapped unit-mapped '
               'unit-mapped_faults unit-shared unit-shared_deaths unit-shared_refusals unit-close',
-    'sink': 'unit-sink unit-sink_left crash-sink-few unit-close',
+    'open': 'unit-fallback unit-integration unit-process unit-modes unit-hostile unit-history unit-copy unit-close',
     'read': 'unit-reader unit-reader_live unit-reader_faults unit-lookup unit-consumer unit-damaged sim-crash unit-names',
+    'recover': 'unit-recover unit-evidence unit-cursor unit-open_group unit-note sim-crash sim-crash-mapped unit-search '
+               'unit-discarded unit-damaged',
+    'segment': 'unit-index unit-roll unit-space unit-golden unit-recover unit-reader sim-crash sim-crash-mapped unit-verdict '
+               'unit-damaged unit-mapped',
+    'set': 'unit-verdict unit-recover unit-evidence unit-reader unit-damaged sim-crash unit-discarded unit-on_disk unit-names',
+    'sink': 'unit-sink unit-sink_left crash-sink-few unit-close',
+    'walk': 'unit-cursor unit-search unit-note unit-damaged unit-discarded unit-reader unit-lookup unit-recover sim-crash',
 }
+# What a suite runs beside its own program.
+ALSO = {'unit-verdict': 'twinlog_command', 'unit-discarded': 'twinlog_command'}
 
 # ---- drawing -----------------------------------------------------------------------------------------------------
 
@@ -197,7 +213,7 @@ def prepare():
 def try_without_mutant(suites, programs, seconds):
     """How long each suite takes goes to `seconds`; ends if one fails."""
     new = [suite for suite in suites if suite not in seconds]
-    if new and build({programs[suite] for suite in suites}):
+    if new and build(targets(suites, programs)):
         sys.exit('the library does not build')
     for suite in new:
         began = time.time()
@@ -206,8 +222,12 @@ def try_without_mutant(suites, programs, seconds):
         seconds[suite] = time.time() - began
 
 
-def build(targets):
-    return run(['ninja', '-C', BUILD] + sorted(targets)).returncode
+def targets(suites, programs):
+    return {programs[suite] for suite in suites} | {ALSO[suite] for suite in suites if suite in ALSO}
+
+
+def build(what):
+    return run(['ninja', '-C', BUILD] + sorted(what)).returncode
 
 
 def children(parent):
@@ -235,7 +255,7 @@ def judge(layer, path, lines, programs, seconds):
     with open(os.path.join(TREE, path), 'w') as file:
         file.writelines(lines)
     try:
-        if build({programs[suite] for suite in suites}):
+        if build(targets(suites, programs)):
             return None
         for suite in suites:
             result = run_suite(suite, LEAST + PATIENCE * seconds[suite])
