@@ -170,7 +170,8 @@ struct twinlog_options {
     struct twinlog_report *ret_report; /* what open found; written on success and on failure */
     uint64_t segment_records, segment_age_ms; /* start a new segment when one has so much */
     /* Remove the oldest segment while the others meet the limit, each limit by itself, but nothing
-     * that a named cursor has not passed. keep_age_ms counts from a segment's newest record. */
+     * that a named cursor has not passed. keep_age_ms counts from a segment's newest record.
+     * 0: what the log has for it, if anything: TWINLOG_KEEP_BYTES, ... below. */
     uint64_t keep_bytes, keep_records, keep_age_ms;
     struct twinlog_committer *committer; /* must outlive the log; NULL: a thread of the log */
     uint32_t flush_interval_ms;          /* commit a record of a relaxed level after this time */
@@ -367,6 +368,11 @@ int twinlog_cursor_remove(struct twinlog *log, const char *name);
 /* In the order of names; `each` must not call the log, here and below. */
 int twinlog_cursor_each(struct twinlog *log,
                         int (*each)(void *context, const char *name, uint64_t lsn), void *context);
+/* Values that are the limits of a log, for openings that have none: decimal digits, at least 1,
+ * else -EINVAL. A process that has it open heeds them within a minute, and when it seals a segment. */
+#define TWINLOG_KEEP_BYTES "twinlog.keep_bytes"
+#define TWINLOG_KEEP_RECORDS "twinlog.keep_records"
+#define TWINLOG_KEEP_AGE_MS "twinlog.keep_age_ms"
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
 /* Copies up to `room` bytes. ret_size (may be NULL): of the value, which may be larger. */
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room,

@@ -355,6 +355,8 @@ static int create_log(struct repairer *r, struct io *to)
     r->fillers_left = max_u64(FILLER_BYTES, there) / RECORD_HEADER_BYTES;
     options.flags = TWINLOG_BUFFERED;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
+    options.keep_bytes = options.keep_records = options.keep_age_ms =
+        UINT64_MAX; /* whatever limits the log has */
     options.segment_bytes = min_u64(most + ROOM_BYTES, SEGMENT_MAX_BYTES);
     options.buffer_bytes = (uint32_t)min_u64(options.segment_bytes - 2 * BLOCK_BYTES, MAX_BUFFER_BYTES);
     options.max_record_bytes = options.buffer_bytes - 2 * BLOCK_BYTES;

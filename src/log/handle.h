@@ -111,5 +111,7 @@ void twl_forget_lookups(struct twinlog *log);
 
 /* The retention; called by the keeper, or by the mapped log. */
 void twl_retain(void *log);
+/* What a value says that is a limit; 0 if it is no number. */
+uint64_t twl_limit_parse(const void *text, size_t size);
 
 #endif

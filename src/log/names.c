@@ -187,10 +187,20 @@ int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const ch
 
 /* ---- values ------------------------------------------------------------------------------------ */
 
+/* A limit with another name or value would remove nothing, or too much, without a word. */
+static bool may_be_set(const char *name, const void *data, size_t size)
+{
+    static const char *const limits[] = { TWINLOG_KEEP_BYTES, TWINLOG_KEEP_RECORDS, TWINLOG_KEEP_AGE_MS };
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(name, limits[i]) == 0)
+            return twl_limit_parse(data, size) > 0;
+    return strncmp(name, "twinlog.", strlen("twinlog.")) != 0;
+}
+
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size)
 {
     struct edit edit = { .kind = STATE_VALUE, .name = name, .value = data ? data : "", .size = size };
-    if ((!data && size > 0) || size > TWINLOG_META_BYTES)
+    if ((!data && size > 0) || size > TWINLOG_META_BYTES || (name && !may_be_set(name, data, size)))
         return -EINVAL;
     return change(log, &edit, put);
 }

@@ -239,19 +239,51 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* ---- by retention, and for another process ----------------------------------------------------- */
 
-static bool has_retention(const struct twinlog_options *options)
+struct limits {
+    uint64_t keep_bytes, keep_records, keep_age_ms; /* 0: none */
+};
+
+uint64_t twl_limit_parse(const void *text, size_t size)
 {
-    return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
+    uint64_t number = 0;
+    for (const unsigned char *digit = text; size > 0; digit++, size--) {
+        const unsigned value = (unsigned)*digit - '0';
+        if (value > 9 || number > (UINT64_MAX - value) / 10)
+            return 0;
+        number = number * 10 + value;
+    }
+    return number;
 }
 
-static void keep_limits(struct twinlog *log)
+static void fill_in(uint64_t *limit, const struct state *state, const char *name)
+{
+    struct state_entry entry;
+    if (*limit == 0 && twl_state_find(state, STATE_VALUE, name, &entry))
+        *limit = twl_limit_parse(entry.value, entry.value_bytes);
+}
+
+/* The options first, then the values of the log. */
+static bool find_limits(struct twinlog *log, struct limits *limits)
 {
     const struct twinlog_options *options = &log->options;
-    int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    struct trim trim = { .log = log, .keep_bytes = options->keep_bytes, .is_retried = true };
+    struct state state;
+    *limits = (struct limits){ options->keep_bytes, options->keep_records, options->keep_age_ms };
+    if (twl_state_read(log->io, &state, NULL) == 0) {
+        fill_in(&limits->keep_bytes, &state, TWINLOG_KEEP_BYTES);
+        fill_in(&limits->keep_records, &state, TWINLOG_KEEP_RECORDS);
+        fill_in(&limits->keep_age_ms, &state, TWINLOG_KEEP_AGE_MS);
+        twl_state_free(&state);
+    }
+    return limits->keep_bytes > 0 || limits->keep_records > 0 || limits->keep_age_ms > 0;
+}
+
+static void keep_limits(struct twinlog *log, const struct limits *limits)
+{
+    int64_t age_ns = (int64_t)min_u64(limits->keep_age_ms, INT64_MAX / 1000000) * 1000000;
+    struct trim trim = { .log = log, .keep_bytes = limits->keep_bytes, .is_retried = true };
     if (age_ns > 0)
         trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
-    trim.whole_lsn = head_for_records(log, options->keep_records);
+    trim.whole_lsn = head_for_records(log, limits->keep_records);
     (void)apply(&trim);
 }
 
@@ -315,13 +347,14 @@ static void answer(struct twinlog *log)
 void twl_retain(void *context)
 {
     struct twinlog *log = context;
-    const bool has_limits = has_retention(&log->options);
+    struct limits limits;
+    const bool has_limits = find_limits(log, &limits);
     if (!has_limits && !trim_ask_is_open(&log->shared->page->trim_ask))
         return;
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
     if (has_limits)
-        keep_limits(log);
+        keep_limits(log, &limits);
     answer(log);
     twl_mutex_unlock(&log->head_lock);
 }

@@ -258,6 +258,48 @@ TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
     expect_records(inspection.first_lsn, 1100, 1101, 0);
 }
 
+static void set_limit(struct twinlog *log, const char *name, const char *value, int expected)
+{
+    ck_assert_int_eq(twinlog_meta_set(log, name, value, strlen(value)), expected);
+}
+
+/* Set by a process that only reads, and heeded by the next writer; 2: its own options come first. */
+TEST_LOOP(the_log_keeps_its_own_limits, 3)
+{
+    struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
+    log_close(make_log(1));
+    struct twinlog *other = open_small(TWINLOG_READ_ONLY);
+    if (_i == 0)
+        set_limit(other, TWINLOG_KEEP_BYTES, "262144", 0);
+    else
+        set_limit(other, TWINLOG_KEEP_RECORDS, "150", 0);
+    log_close(other);
+    if (_i == 2)
+        options.keep_records = 900;
+    struct twinlog *log = log_open(&options);
+    append_to(log, 1000, 0);
+    log_close(log);
+    log = log_open(&options);
+    append_to(log, 1100, 0);
+    log_close(log);
+    const uint64_t first_lsn = log_inspect().first_lsn;
+    ck_assert_uint_gt(first_lsn, _i == 2 ? 1 : 700);
+    ck_assert_uint_le(first_lsn, _i == 2 ? 201 : 1000);
+    expect_records(first_lsn, 1100, 1101, 0);
+}
+
+TEST(what_is_no_limit_is_not_stored)
+{
+    struct twinlog *log = make_log(1);
+    static const char *const no_numbers[] = { "", "0", "10G", "-1", "5 ", "18446744073709551616" };
+    for (unsigned i = 0; i < sizeof(no_numbers) / sizeof(*no_numbers); i++)
+        set_limit(log, TWINLOG_KEEP_AGE_MS, no_numbers[i], -EINVAL);
+    set_limit(log, "twinlog.keep", "5", -EINVAL);
+    ck_assert_int_eq(twinlog_meta_get(log, TWINLOG_KEEP_AGE_MS, NULL, 0, NULL), -ENOENT);
+    set_limit(log, TWINLOG_KEEP_AGE_MS, "18446744073709551615", 0);
+    log_close(log);
+}
+
 /* One without records counts as any other, and stays as long as it is needed for that. */
 TEST(retention_keeps_so_much_with_an_empty_segment)
 {
