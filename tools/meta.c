@@ -100,7 +100,12 @@ static int fail_one(const struct meta *meta, int error)
     describe_name(name, meta->name);
     snprintf(doing, sizeof(doing), "%s value '%s' of", verb, name);
     return fail(doing, meta->dir, error, NULL,
-                error == -ENOENT ? "There is no such value: 'twinlog meta DIR' lists them." : NULL);
+                error == -ENOENT ? "There is no such value: 'twinlog meta DIR' lists them."
+                : error == -EINVAL
+                    ? "A name is not empty and begins with no control character. Those that begin with "
+                      "'twinlog.' are limits, in digits: 'twinlog trim DIR --keep-bytes 10G --always' "
+                      "sets one."
+                    : NULL);
 }
 
 static int act(struct meta *meta)

@@ -80,6 +80,7 @@ enum option_value {
     OPTION_WAIT,
     OPTION_DRY_RUN,
     OPTION_NO_WAIT,
+    OPTION_ALWAYS,
     OPTION_COMMAND,
     OPTION_ONCE,
     OPTION_STATUS,

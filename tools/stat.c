@@ -195,12 +195,15 @@ static void print_inspection(const struct overview *overview)
         printf("%-12s %s\n", "detail", report->text);
 }
 
+#define LIMIT_PREFIX "twinlog." /* of the names of the values that are limits */
+
 struct summary {
     struct cursor_list cursors;
     uint64_t most_behind;
     char slowest[TWINLOG_NAME_BYTES]; /* name of the slowest cursor */
     uint64_t values;
     uint64_t value_bytes;
+    char limits[160];
 };
 
 static struct cursor_list list_of(const struct overview *overview)
@@ -226,8 +229,10 @@ static int count_value(void *context, const char *name, const void *data, size_t
 {
     struct summary *summary = context;
 
-    (void)name;
-    (void)data;
+    const size_t at = strlen(summary->limits);
+    if (strncmp(name, LIMIT_PREFIX, strlen(LIMIT_PREFIX)) == 0)
+        snprintf(summary->limits + at, sizeof(summary->limits) - at, "%s%s %.*s", at ? ", " : "",
+                 name + strlen(LIMIT_PREFIX), (int)size, (const char *)data);
     summary->values++;
     summary->value_bytes += size;
     return 0;
@@ -249,6 +254,8 @@ static int print_names(const struct overview *overview)
                plural(summary.most_behind));
     describe_bytes(bytes, summary.value_bytes);
     printf("\n%-12s %" PRIu64 ", %s\n", "values", summary.values, bytes);
+    if (summary.limits[0])
+        printf("%-12s %s\n", "limits", summary.limits);
     return 0;
 }
 

@@ -33,6 +33,9 @@ static const struct option_row option_rows[] = {
     HEADING("Options:"),
     { OPTION_DRY_RUN, "dry-run", NULL,
       "change nothing, and say what would be removed; another process may be writing the log" },
+    { OPTION_ALWAYS, "always", NULL,
+      "also keep these limits in the log, as values: a writer without such limits of its own "
+      "removes so much from then on" },
     { OPTION_NO_WAIT, "no-wait", NULL, "do not wait until the log's writer has removed them" },
     { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
@@ -43,7 +46,8 @@ static const char notes[] =
     "freed by whole segments; a file that is not removed at once shows as retired in\n"
     "'twinlog stat', until the log is opened the next time. What a named cursor has not\n"
     "passed is kept, and so is a segment with a record that is kept: the answer says which\n"
-    "cursor holds how much, or which segment stays.\n"
+    "cursor holds how much, or which segment stays. 'twinlog stat' shows the limits of a log,\n"
+    "and 'twinlog meta DIR --remove twinlog.keep_bytes' (or _records, _age_ms) ends one.\n"
     "\n"
     "Exit status: 0 fine, also when there was nothing to remove or something is held;\n"
     "1 an operation failed; 2 wrong usage; 3 acknowledged data is damaged.\n"
@@ -56,10 +60,12 @@ struct trim {
     struct twinlog *log;
     bool is_json;
     bool is_dry_run;
+    bool is_always;
     bool does_not_wait;
     bool has_limit; /* for trimming the head */
     struct twinlog_trim_options options;
-    bool is_cut; /* --after */
+    uint64_t keep_age_ms; /* the same as before_time_ns, for every later trim */
+    bool is_cut;          /* --after */
     uint64_t after_lsn;
 };
 
@@ -212,6 +218,33 @@ static bool has_writer(const char *dir)
     return twinlog_inspect(dir, &log) == 0 && log.has_writer;
 }
 
+/* ---- every later trim -------------------------------------------------------------------------- */
+
+static int set_limit(struct twinlog *log, const char *name, uint64_t limit)
+{
+    char digits[24];
+
+    int bytes = snprintf(digits, sizeof(digits), "%" PRIu64, limit);
+    return limit ? twinlog_meta_set(log, name, digits, (size_t)bytes) : 0;
+}
+
+static int set_limits(const struct trim *trim)
+{
+    struct twinlog *log = NULL;
+
+    int status = open_beside_writer(trim->dir, &log);
+    if (status != STATUS_FINE)
+        return status;
+    int error = set_limit(log, TWINLOG_KEEP_BYTES, trim->options.keep_bytes);
+    if (error == 0)
+        error = set_limit(log, TWINLOG_KEEP_RECORDS, trim->options.keep_records);
+    if (error == 0)
+        error = set_limit(log, TWINLOG_KEEP_AGE_MS, trim->keep_age_ms);
+    if (error)
+        status = fail("set the limits of", trim->dir, error, NULL, NULL);
+    return close_log(log, trim->dir, status);
+}
+
 /* ---- the end ----------------------------------------------------------------------------------- */
 
 static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
@@ -262,10 +295,12 @@ static int plan_cut(const struct trim *trim)
 /* ---- the command ------------------------------------------------------------------------------- */
 
 /* At least 1, because 0 would mean no limit; no record is older than the first nanosecond. */
-static int64_t take_time_limit(void)
+static int64_t take_time_limit(struct trim *trim)
 {
-    int64_t time_ns = now_ns() - take_duration("--keep-time");
+    int64_t age_ns = take_duration("--keep-time");
+    int64_t time_ns = now_ns() - age_ns;
 
+    trim->keep_age_ms = (uint64_t)age_ns / 1000000;
     return time_ns > 1 ? time_ns : 1;
 }
 
@@ -279,7 +314,7 @@ static void take_limit(struct trim *trim, int value)
     else if (value == OPTION_KEEP_RECORDS)
         trim->options.keep_records = take_number("--keep-records", 1, UINT64_MAX);
     else
-        trim->options.before_time_ns = take_time_limit();
+        trim->options.before_time_ns = take_time_limit(trim);
 }
 
 static void take_options(struct trim *trim, const struct command *command, int argc, char **argv)
@@ -294,6 +329,8 @@ static void take_options(struct trim *trim, const struct command *command, int a
             trim->options.flags |= TWINLOG_TRIM_PAST_CURSORS;
         } else if (value == OPTION_DRY_RUN) {
             trim->is_dry_run = true;
+        } else if (value == OPTION_ALWAYS) {
+            trim->is_always = true;
         } else if (value == OPTION_NO_WAIT) {
             trim->does_not_wait = true;
         } else if (value == OPTION_JSON) {
@@ -305,6 +342,9 @@ static void take_options(struct trim *trim, const struct command *command, int a
     trim->dir = take_directory(argc, argv);
     if (trim->is_cut && (trim->has_limit || trim->options.flags))
         usage_error("--after removes from the end: it excludes the limits of the head and --past-cursors");
+    if (trim->is_always &&
+        (trim->is_cut || trim->is_dry_run || trim->options.before_lsn || trim->options.flags))
+        usage_error("--always goes with --keep-bytes, --keep-records and --keep-time only");
     if (!trim->is_cut && !trim->has_limit)
         usage_error("missing what to remove: --before, --keep-bytes, --keep-records, --keep-time or --after");
 }
@@ -316,7 +356,9 @@ static int trim_run(const struct command *command, int argc, char **argv)
     take_options(&trim, command, argc, argv);
     if (trim.is_dry_run)
         return finish_output(trim.is_cut ? plan_cut(&trim) : plan_front(&trim));
-    int status = STATUS_FINE;
+    int status = trim.is_always ? set_limits(&trim) : STATUS_FINE;
+    if (status != STATUS_FINE)
+        return status;
     if (!trim.is_cut && has_writer(trim.dir) && ask_writer(&trim, &status) != -ESRCH)
         return finish_output(status);
     status = open_to_remove(trim.dir, &trim.log);

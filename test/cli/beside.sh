@@ -196,6 +196,9 @@ test_slow_pipe()
 # begins_at LOG LSN
 begins_at() { "$twinlog" stat "$1" | grep -Eq "^first LSN +$2\$"; }
 
+# begins_behind LOG LSN
+begins_behind() { "$twinlog" stat "$1" | awk -v lsn="$2" '/^first LSN/ { ok = $3 > lsn } END { exit !ok }'; }
+
 test_trim()
 {
     start_writer trimmed --segment 64K
@@ -212,12 +215,23 @@ test_trim()
     count "the writer does it by itself" $?
     status "trim where there is nothing to remove" 0 "$twinlog" trim trimmed --before 3
     written last
-    status "from the end" 1 "$twinlog" trim trimmed --after 18
+    "$twinlog" cursors trimmed --remove slow
+    status "from now on" 0 "$twinlog" trim trimmed --keep-records 4 --keep-time 7d --always
+    for i in $(seq 20); do
+        written "$(printf '%012000d' $i)"
+    done
+    wait_until begins_behind trimmed 30
+    count "the writer keeps a limit that was set while it wrote" $?
+    status "stat" 0 "$twinlog" stat trimmed
+    says "shows the limits" out '^limits +keep_age_ms 604800000, keep_records 4$'
+    status "no limit" 1 "$twinlog" meta trimmed --set twinlog.keep_bytes --value 10G
+    says "says how to set one" err 'trim DIR --keep-bytes 10G --always'
+    status "from the end" 1 "$twinlog" trim trimmed --after 40
     says "only while nobody writes" err 'busy'
     kill -STOP "$writer"
-    status "a writer that is stopped" 0 "$twinlog" trim trimmed --before 19 --past-cursors --no-wait
+    status "a writer that is stopped" 0 "$twinlog" trim trimmed --before 41 --past-cursors --no-wait
     kill -CONT "$writer"
-    wait_until begins_at trimmed 19
+    wait_until begins_at trimmed 41
     count "does it when it goes on" $?
     stop_writer KILL
     status "trim behind a writer that was killed" 0 "$twinlog" trim trimmed --keep-records 1
