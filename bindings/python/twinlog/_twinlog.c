@@ -311,11 +311,11 @@ static int to_deadline(PyObject *object, void *to)
     double ms = PyFloat_AsDouble(object) * 1000;
     if (PyErr_Occurred())
         return 0;
-    if (ms != ms) {
-        PyErr_SetString(PyExc_ValueError, "a timeout must be a number");
+    if (!(ms >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "a timeout must be a number that is not negative");
         return 0;
     }
-    ms = ms < 0 ? 0 : ms > UINT32_MAX - 1 ? UINT32_MAX - 1 : ms;
+    ms = ms > UINT32_MAX - 1 ? UINT32_MAX - 1 : ms;
     *(uint64_t *)to = twinlog_deadline((uint32_t)ms + (ms > (uint32_t)ms));
     return 1;
 }
