@@ -126,10 +126,10 @@ const (
 
 func (e Error) Error() string { return C.GoString(C.twinlog_strerror(C.int(e))) }
 
-// Is says whether the error has this errno.
+// Is says whether the error has this errno, or is one of those of package os that stand for some, as os.ErrNotExist.
 func (e Error) Is(target error) bool {
 	errno, ok := target.(syscall.Errno)
-	return ok && int(e) == -int(errno)
+	return ok && int(e) == -int(errno) || !ok && syscall.Errno(-e).Is(target)
 }
 
 func check(rc C.int) error {

@@ -45,6 +45,9 @@ func TestErrors(t *testing.T) {
 	mustBe(t, err, syscall.ENOENT)
 	_, err = Open(filepath.Join(t.TempDir(), "log"), &Options{MustExist: true})
 	mustBe(t, err, syscall.ENOENT)
+	if _, err := Open(t.TempDir()+"/no/log", nil); !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 	if ErrTrimmed.Error() == "" || errors.Is(ErrTrimmed, syscall.ENOENT) {
 		t.Fatal("an error of the library is no errno")
 	}
