@@ -24,6 +24,9 @@
 /* In a crowd a writer leads at once if its group has this part of the expected records, and at least so many. */
 #define CROWD_PART 4u
 #define CROWD_LEAST 32u
+/* A leader waits for requests only while all that is on its way has at most so many bytes: about what a disk writes in
+ * the time that a write costs however small it is, which is what a gathering saves. */
+#define MOST_TO_GATHER (256u << 10)
 #ifndef YIELDS_FOR_COPIES /* test/interleave sets it to 0 */
 #define YIELDS_FOR_COPIES 16u
 #endif
@@ -54,15 +57,16 @@ static uint32_t joined_by(const struct twin *twin)
     return twin->waiters + (uint32_t)twin->requests.count;
 }
 
-/* Number of expected writers and requests that have not joined yet. */
+/* Number of expected writers and requests that have not joined yet, and are worth waiting for. */
 static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
 {
     twl_mutex_lock(&c->lock);
-    const struct twin *filling = &c->twins[c->filling];
+    const struct twin *filling = &c->twins[c->filling], *last = &c->twins[c->filling ^ 1];
     const uint32_t joined = joined_by(filling);
     *ret_are_requests = filling->requests.count > filling->waiters;
+    const bool is_large = *ret_are_requests && last->used + filling->used > MOST_TO_GATHER;
     twl_mutex_unlock(&c->lock);
-    return joined < c->expected ? c->expected - joined : 0;
+    return joined < c->expected && !is_large ? c->expected - joined : 0;
 }
 
 /* The gathering took too long, so it is skipped for a while. If many came meanwhile, the writers wait for the processor

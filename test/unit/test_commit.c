@@ -132,6 +132,30 @@ TEST(writers_that_do_not_come_are_no_crowd)
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
+/* Gatherings that ended without all expected requests: none comes but one of so many bytes. */
+static uint32_t gatherings_in_vain(size_t size)
+{
+    const struct twinlog_options options = WITH_SIZE(options, .flags = TWINLOG_BUFFERED);
+    struct twinlog *log = log_open(&options);
+    const struct twinlog_entry entry = { .data = calloc(1, size), .size = size };
+    struct twinlog_request request = { 0 }, *done;
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    log->commit->expected = 1000;
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), 0);
+    ck_assert_int_eq(twinlog_queue_poll(request.queue, &done, 1, -1), 1);
+    const uint32_t in_vain = log->commit->gather_misses;
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
+    free((void *)(uintptr_t)entry.data);
+    return in_vain;
+}
+
+TEST(requests_are_not_waited_for_beside_a_large_group)
+{
+    ck_assert_uint_eq(gatherings_in_vain(100), 1);
+    ck_assert_uint_eq(gatherings_in_vain(300000), 0);
+}
+
 TEST(an_interrupted_write_is_tried_again)
 {
     static const int errors[] = { -EINTR, -EAGAIN };
