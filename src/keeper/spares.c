@@ -66,7 +66,7 @@ static int64_t find_retired(const struct keeper *k, uint64_t least_bytes) REQUIR
 static bool is_surplus(const struct keeper *k, const struct retired *file, size_t kept) REQUIRES(k->lock)
 {
     return !k->config.can_recycle || !file->is_whole || file->bytes < k->plan.bytes ||
-           kept >= RETIRED_TO_KEEP + k->wanted;
+           kept >= RETIRED_TO_KEEP + max_u64(k->wanted, k->config.spares);
 }
 
 bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock)

@@ -237,6 +237,20 @@ TEST_LOOP(trimmed_segments_are_recycled_and_the_number_of_files_stays, 2)
     expect_records(3700, 4000, 4001, 0);
 }
 
+/* Twenty: as many as are asked for at an opening, and four. */
+TEST(as_many_files_are_kept_as_the_next_opening_prepares)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES, .spare_segments = 16);
+    struct twinlog *log = log_open(&options);
+    append_to(log, 1000, 0);
+    log_trim_before(log, 990);
+    append_to(log, 1100, 0);
+    ck_assert_uint_gt(log_stat(log).trimmed_segments, 20);
+    log_close(log);
+    ck_assert_uint_ge(count_segment_files(), 20);
+    expect_records(990, 1100, 1101, 0);
+}
+
 CASE("retention", logdir_make, logdir_remove);
 
 TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
