@@ -10,8 +10,8 @@
 #include <stdio.h>
 
 static const char busy_advice[] =
-    "Only the writer can remove records: stop it and try again. Whatever a writer has open it trims when 'twinlog trim' "
-    "asks, and one that does not share the log can call twinlog_truncate() or twinlog_reset() itself.";
+    "Only the writer can remove records: stop it and try again. It trims when 'twinlog trim' asks, and one that does "
+    "not share the log can call twinlog_truncate() or twinlog_reset() itself.";
 
 int open_to_remove(const char *dir, struct twinlog **ret_log)
 {
