@@ -74,9 +74,13 @@ fi
 if [ -n "$is_all" ]; then
     failed=
     for word in $words; do
-        until_quiet 60
+        (until_quiet 60) || { failed="$failed $word" && continue; }
         seconds=0.35
-        case $word in shared | sizes | opening) seconds=0.25 ;; esac # most turns; many times in a round
+        case $word in
+        shared | sizes | opening) seconds=0.25 ;; # most turns; many times in a round
+        targets) seconds=1 ;;                     # segments of 256 MiB
+        rolls) seconds=2 ;;
+        esac
         bench/run.sh "$word" -- --rounds 10 --seconds $seconds "$@" || failed="$failed $word"
     done
     bench/quote.py --write || failed="$failed quote.py"
@@ -151,7 +155,7 @@ for word in $words; do
     lines) measure lines --scenario lines "$@" ;;
     sizes)
         measure sizes --peers "twinlog,twinlog:fresh,raw-large,$peers" --threads 16 --size 64,1K,16K,128K,1M \
-            --bytes 256M --warmup 0.1 "$@"
+            --bytes 256M --warmup 0.1 --rest 0.1 "$@"
         draw sizes plot
         ;;
     others)

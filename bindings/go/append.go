@@ -188,6 +188,7 @@ type group struct {
 	live    int32         // [lock to change] members that have not left
 	isTaken bool          // [lock] nobody may leave any more
 	isLeft  bool          // [lock] by its first member
+	isFull  int32         // others have begun the next group
 	turn    chan struct{} // gets one value: the first member leads
 	done    chan struct{} // closed when there are results
 	result                // of all entries
@@ -260,6 +261,9 @@ func (all *together) join(entries []Entry, size int) (g *group, place, before in
 		g = all.groups[count-1]
 	}
 	if g == nil || len(g.bytes)+size > groupBytes || len(g.goes)+len(entries) > groupEntries {
+		if g != nil {
+			atomic.StoreInt32(&g.isFull, 1)
+		}
 		g = &group{content: all.spare, turn: make(chan struct{}, 1), done: make(chan struct{})}
 		all.groups = append(all.groups, g)
 		all.spare = content{}
@@ -344,7 +348,7 @@ func (all *together) lead(log *Log, g *group) {
 
 // gather yields to the goroutines that the leader before has woken, until as many have joined as then were appending;
 // at the longest half of a commit. Without it they would miss each second group. Those that came back before this leader
-// ran must not be expected again: then every gathering would be in vain.
+// ran must not be expected again, nor those for which the group has no room: then every gathering would be in vain.
 func (all *together) gather(g *group) {
 	if all.skips > 0 {
 		all.skips--
@@ -353,7 +357,7 @@ func (all *together) gather(g *group) {
 	if all.expected <= 1 {
 		return
 	}
-	for began := time.Now(); int(atomic.LoadInt32(&g.live)) < all.expected; {
+	for began := time.Now(); int(atomic.LoadInt32(&g.live)) < all.expected && atomic.LoadInt32(&g.isFull) == 0; {
 		for i := 0; i < 4; i++ {
 			runtime.Gosched()
 		}

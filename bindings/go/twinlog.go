@@ -7,7 +7,7 @@
 //
 // Goroutines that append at the same time share one write and one sync. Hundreds of them may wait in Append: they wait
 // on channels, not in C, so they take no threads; nor do those that wait for records, but for one of each log. Every
-// method may be called by any goroutine, Close too: it waits for calls that have begun, and later ones get os.ErrClosed.
+// method may be called by any goroutine, Close too: it waits for calls that are in C, and later ones get os.ErrClosed.
 // A Reader and a Consumer serve one call at a time. Close what was opened: nothing is closed by the garbage collector.
 // The manual is that of <twinlog.h>.
 package twinlog
@@ -279,7 +279,7 @@ func (log *Log) call(in func(c *C.struct_twinlog) error) error {
 	return in(log.c)
 }
 
-// Close waits for calls that have begun, makes everything durable that was accepted, and closes the log. Readers of this
+// Close waits for calls that are in C, makes everything durable that was accepted, and closes the log. Readers of this
 // log must be closed before. After an error the log is still open if it is EBUSY, else it is closed.
 func (log *Log) Close() error {
 	log.gate.Lock()

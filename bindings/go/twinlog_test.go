@@ -657,6 +657,25 @@ func TestGatherInVain(t *testing.T) {
 	}
 }
 
+// Nor those for which its group has no room.
+func TestGatherInAFullGroup(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log"), nil)
+	all := &log.together
+	all.lock.Lock()
+	all.isLed, all.duration, all.expected = true, time.Hour, 20
+	g, _, _ := all.join([]Entry{{Data: make([]byte, 200<<10)}}, 200<<10)
+	all.join([]Entry{{Data: make([]byte, 100<<10)}}, 100<<10)
+	all.lock.Unlock()
+	all.gather(g)
+	all.lead(log, g)
+	all.duration = 0
+	all.lead(log, all.groups[0])
+	if log.DurableLSN() != 2 {
+		t.Fatal(log.DurableLSN())
+	}
+	must(t, log.Close())
+}
+
 func TestModes(t *testing.T) {
 	for _, mode := range []Mode{Mapped, Shared} {
 		log := open(t, filepath.Join(t.TempDir(), "log"), &Options{Mode: mode})
