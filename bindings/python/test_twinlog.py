@@ -150,7 +150,7 @@ class Test(unittest.TestCase):
         self.refused(OverflowError, lambda: log.read(-1), lambda: log.truncate(-1), lambda: log.reset(1 << 64))
         self.refused(OverflowError, lambda: log.set_cursor("name", -1), lambda: log.trim(keep_bytes=-1), lambda: log.reader(from_lsn=-1))
         self.refused(ValueError, lambda: log.append(b"x", timeout=float("nan")))
-        self.refused(ValueError, lambda: log.append(b"x", timeout=-0.001))
+        self.refused(ValueError, lambda: log.append(b"x", timeout=-0.001), lambda: log.reader().wait(-1), lambda: next(log.reader().follow(-1)))
         self.refused(errno.EINVAL, lambda: log.append_batch([]), lambda: log.append(b"x", level=99), lambda: log.set_meta("name", b"x" * 4097))
         self.refused(errno.EMSGSIZE, lambda: log.append(b"x" * 4097), lambda: log.append_batch([b"x" * 4000] * 3))
         self.refused(errno.EINVAL, lambda: log.read(0), lambda: log.wait(1), lambda: log.truncate((1 << 64) - 1), lambda: log.reset(0))

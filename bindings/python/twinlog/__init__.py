@@ -158,6 +158,8 @@ class _Following(_c.Reader):
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Waits for a record; False if there was none in time."""
+        if timeout is not None and not timeout >= 0:
+            raise ValueError("a timeout must be a number that is not negative")
         end = None if timeout is None else time.monotonic() + timeout
         while True:  # in short turns, so that Ctrl-C and close() work
             left = 0.2 if end is None else min(0.2, max(end - time.monotonic(), 0.0))
