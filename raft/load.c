@@ -183,6 +183,7 @@ int open_files(struct storage *s, uint64_t id)
     options.max_record_bytes = s->options.buffer_bytes - 8192 - 64;
     options.segment_bytes = s->options.segment_bytes;
     options.ret_report = &found;
+    options.keep_bytes = options.keep_records = options.keep_age_ms = UINT64_MAX; /* raft trims */
     int rc = twinlog_open(s->log_dir, &options, &s->log);
     if (rc == 0)
         rc = twinlog_queue_open(&s->queue);

@@ -125,6 +125,7 @@ static int open_log(struct storage *s)
     options.buffer_bytes = 4 * PIECE_BYTES;
     options.max_record_bytes = 2 * PIECE_BYTES;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
+    options.keep_bytes = options.keep_records = options.keep_age_ms = UINT64_MAX; /* raft trims */
     return twinlog_open(s->snapshot_dir, &options, &s->snapshots);
 }
 

@@ -195,8 +195,6 @@ static void print_inspection(const struct overview *overview)
         printf("%-12s %s\n", "detail", report->text);
 }
 
-#define LIMIT_PREFIX "twinlog." /* of the names of the values that are limits */
-
 struct summary {
     struct cursor_list cursors;
     uint64_t most_behind;
@@ -227,12 +225,16 @@ static int count_cursor(void *context, const char *name, uint64_t lsn)
 
 static int count_value(void *context, const char *name, const void *data, size_t size)
 {
+    static const char *const limits[] = { TWINLOG_KEEP_BYTES, TWINLOG_KEEP_RECORDS, TWINLOG_KEEP_AGE_MS };
     struct summary *summary = context;
-
     const size_t at = strlen(summary->limits);
-    if (strncmp(name, LIMIT_PREFIX, strlen(LIMIT_PREFIX)) == 0)
-        snprintf(summary->limits + at, sizeof(summary->limits) - at, "%s%s %.*s", at ? ", " : "",
-                 name + strlen(LIMIT_PREFIX), (int)size, (const char *)data);
+    char text[24];
+
+    snprintf(text, sizeof(text), "%.*s", (int)(size < sizeof(text) ? size : 0), (const char *)data);
+    for (unsigned i = 0; i < 3; i++)
+        if (strcmp(name, limits[i]) == 0 && strspn(text, "0123456789") == size)
+            snprintf(summary->limits + at, sizeof(summary->limits) - at, "%s%s %s", at ? ", " : "",
+                     strchr(name, '.') + 1, text);
     summary->values++;
     summary->value_bytes += size;
     return 0;

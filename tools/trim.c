@@ -345,8 +345,23 @@ static void take_options(struct trim *trim, const struct command *command, int a
     if (trim->is_always &&
         (trim->is_cut || trim->is_dry_run || trim->options.before_lsn || trim->options.flags))
         usage_error("--always goes with --keep-bytes, --keep-records and --keep-time only");
+    if (trim->is_always && trim->options.before_time_ns && trim->keep_age_ms == 0)
+        usage_error("--always takes a --keep-time of at least 1ms");
     if (!trim->is_cut && !trim->has_limit)
         usage_error("missing what to remove: --before, --keep-bytes, --keep-records, --keep-time or --after");
+}
+
+static int trim_now(struct trim *trim)
+{
+    int status = STATUS_FINE;
+
+    if (!trim->is_cut && has_writer(trim->dir) && ask_writer(trim, &status) != -ESRCH)
+        return status;
+    status = open_to_remove(trim->dir, &trim->log);
+    if (status != STATUS_FINE)
+        return status;
+    status = trim->is_cut ? cut_end(trim) : trim_front(trim);
+    return close_log(trim->log, trim->dir, status);
 }
 
 static int trim_run(const struct command *command, int argc, char **argv)
@@ -356,16 +371,10 @@ static int trim_run(const struct command *command, int argc, char **argv)
     take_options(&trim, command, argc, argv);
     if (trim.is_dry_run)
         return finish_output(trim.is_cut ? plan_cut(&trim) : plan_front(&trim));
-    int status = trim.is_always ? set_limits(&trim) : STATUS_FINE;
-    if (status != STATUS_FINE)
-        return status;
-    if (!trim.is_cut && has_writer(trim.dir) && ask_writer(&trim, &status) != -ESRCH)
-        return finish_output(status);
-    status = open_to_remove(trim.dir, &trim.log);
-    if (status != STATUS_FINE)
-        return status;
-    status = trim.is_cut ? cut_end(&trim) : trim_front(&trim);
-    return finish_output(close_log(trim.log, trim.dir, status));
+    int status = trim_now(&trim); /* first, as it makes room on a full disk */
+    if (status == STATUS_FINE && trim.is_always)
+        status = set_limits(&trim);
+    return finish_output(status);
 }
 
 const struct command trim_command = {

@@ -21,10 +21,11 @@ struct trim {
     /* What may be removed: records before `lsn`, and segments that the other limits don't need. */
     uint64_t lsn;
     uint64_t whole_lsn; /* the same, but only whole segments */
-    uint64_t keep_bytes;
+    uint64_t keep_bytes, keep_records;
     int64_t before_ns;
     bool is_past_cursors;
-    bool is_retried; /* later: no process that is stopped in a change of the state file holds it up */
+    bool is_retention; /* by the limits of the log, as they are when the head is moved */
+    bool is_retried;   /* later: no process that is stopped in a change of the state file holds it up */
 
     uint64_t old_lsn;  /* the current head */
     uint64_t wish_lsn; /* the head by the limits alone */
@@ -100,6 +101,49 @@ static bool count_held(void *context, const struct kept_segment *segment)
     return true;
 }
 
+/* ---- limits ------------------------------------------------------------------------------------ */
+
+uint64_t twl_limit_parse(const void *text, size_t size)
+{
+    uint64_t number = 0;
+    for (const unsigned char *digit = text; size > 0; digit++, size--) {
+        const unsigned value = (unsigned)*digit - '0';
+        if (value > 9 || number > (UINT64_MAX - value) / 10)
+            return 0;
+        number = number * 10 + value;
+    }
+    return number;
+}
+
+static uint64_t limit(uint64_t option, const struct state *state, const char *name)
+{
+    struct state_entry entry;
+    if (option == 0 && state && twl_state_find(state, STATE_VALUE, name, &entry))
+        return twl_limit_parse(entry.value, entry.value_bytes);
+    return option;
+}
+
+/* Of the options, else of the log. */
+static void find_limits(struct trim *trim, const struct state *state)
+{
+    const struct twinlog_options *options = &trim->log->options;
+    const uint64_t age_ms = limit(options->keep_age_ms, state, TWINLOG_KEEP_AGE_MS);
+    trim->keep_bytes = limit(options->keep_bytes, state, TWINLOG_KEEP_BYTES);
+    trim->keep_records = limit(options->keep_records, state, TWINLOG_KEEP_RECORDS);
+    trim->before_ns = 0;
+    if (age_ms > 0)
+        trim->before_ns = trim->log->io->ops->now_ns(trim->log->io) -
+                          (int64_t)min_u64(age_ms, INT64_MAX / 1000000) * 1000000;
+}
+
+/* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a truncation
+ * removes records that would be kept. */
+static uint64_t head_for_records(struct twinlog *log, uint64_t keep_records)
+{
+    uint64_t durable_lsn = twl_durable_lsn(log);
+    return keep_records > 0 && durable_lsn >= keep_records ? durable_lsn - keep_records + 1 : 0;
+}
+
 /* ---- the change -------------------------------------------------------------------------------- */
 
 static void hold_for_cursor(struct trim *trim, const struct state *state)
@@ -132,6 +176,10 @@ static int move_head(void *context, struct state *state)
     struct trim *trim = context;
     /* A change that failed may have moved the head; this change settles that. */
     const uint64_t old_lsn = trim->old_lsn = state->header.first_lsn;
+    if (trim->is_retention) {
+        find_limits(trim, state);
+        trim->whole_lsn = head_for_records(trim->log, trim->keep_records);
+    }
     trim->wish_lsn = trim->lsn;
     int rc = load_set(trim);
     if (rc == 0)
@@ -194,14 +242,6 @@ static bool is_possible(const struct twinlog_trim_options *options)
     return asks && (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
 }
 
-/* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a truncation
- * removes records that would be kept. */
-static uint64_t head_for_records(struct twinlog *log, uint64_t keep_records)
-{
-    uint64_t durable_lsn = twl_durable_lsn(log);
-    return keep_records > 0 && durable_lsn >= keep_records ? durable_lsn - keep_records + 1 : 0;
-}
-
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result)
 {
@@ -239,52 +279,16 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* ---- by retention, and for another process ----------------------------------------------------- */
 
-struct limits {
-    uint64_t keep_bytes, keep_records, keep_age_ms; /* 0: none */
-};
-
-uint64_t twl_limit_parse(const void *text, size_t size)
+/* Is there any? Cheap, and looked at again when the head is moved. */
+static bool has_limits(struct twinlog *log)
 {
-    uint64_t number = 0;
-    for (const unsigned char *digit = text; size > 0; digit++, size--) {
-        const unsigned value = (unsigned)*digit - '0';
-        if (value > 9 || number > (UINT64_MAX - value) / 10)
-            return 0;
-        number = number * 10 + value;
-    }
-    return number;
-}
-
-static void fill_in(uint64_t *limit, const struct state *state, const char *name)
-{
-    struct state_entry entry;
-    if (*limit == 0 && twl_state_find(state, STATE_VALUE, name, &entry))
-        *limit = twl_limit_parse(entry.value, entry.value_bytes);
-}
-
-/* The options first, then the values of the log. */
-static bool find_limits(struct twinlog *log, struct limits *limits)
-{
-    const struct twinlog_options *options = &log->options;
-    struct state state;
-    *limits = (struct limits){ options->keep_bytes, options->keep_records, options->keep_age_ms };
-    if (twl_state_read(log->io, &state, NULL) == 0) {
-        fill_in(&limits->keep_bytes, &state, TWINLOG_KEEP_BYTES);
-        fill_in(&limits->keep_records, &state, TWINLOG_KEEP_RECORDS);
-        fill_in(&limits->keep_age_ms, &state, TWINLOG_KEEP_AGE_MS);
+    struct trim trim = { .log = log };
+    struct state state = { 0 };
+    const int rc = twl_state_read(log->io, &state, NULL);
+    find_limits(&trim, rc == 0 ? &state : NULL);
+    if (rc == 0)
         twl_state_free(&state);
-    }
-    return limits->keep_bytes > 0 || limits->keep_records > 0 || limits->keep_age_ms > 0;
-}
-
-static void keep_limits(struct twinlog *log, const struct limits *limits)
-{
-    int64_t age_ns = (int64_t)min_u64(limits->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    struct trim trim = { .log = log, .keep_bytes = limits->keep_bytes, .is_retried = true };
-    if (age_ns > 0)
-        trim.before_ns = log->io->ops->now_ns(log->io) - age_ns;
-    trim.whole_lsn = head_for_records(log, limits->keep_records);
-    (void)apply(&trim);
+    return trim.keep_bytes > 0 || trim.before_ns > 0 || trim.keep_records > 0;
 }
 
 /* What processes want to be removed, as it stands in the state file: records in front of lsn[0], as far as cursors
@@ -347,14 +351,14 @@ static void answer(struct twinlog *log)
 void twl_retain(void *context)
 {
     struct twinlog *log = context;
-    struct limits limits;
-    const bool has_limits = find_limits(log, &limits);
-    if (!has_limits && !trim_ask_is_open(&log->shared->page->trim_ask))
+    struct trim trim = { .log = log, .is_retention = true, .is_retried = true };
+    const bool is_limited = has_limits(log);
+    if (!is_limited && !trim_ask_is_open(&log->shared->page->trim_ask))
         return;
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
-    if (has_limits)
-        keep_limits(log, &limits);
+    if (is_limited)
+        (void)apply(&trim);
     answer(log);
     twl_mutex_unlock(&log->head_lock);
 }

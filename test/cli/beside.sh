@@ -224,6 +224,7 @@ test_trim()
     count "the writer keeps a limit that was set while it wrote" $?
     status "stat" 0 "$twinlog" stat trimmed
     says "shows the limits" out '^limits +keep_age_ms 604800000, keep_records 4$'
+    status "a time that is no limit" 2 "$twinlog" trim trimmed --keep-time 0 --always
     status "no limit" 1 "$twinlog" meta trimmed --set twinlog.keep_bytes --value 10G
     says "says how to set one" err 'trim DIR --keep-bytes 10G --always'
     status "from the end" 1 "$twinlog" trim trimmed --after 40
