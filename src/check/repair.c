@@ -302,7 +302,8 @@ static int put_entry(struct repairer *r, const struct state_entry *entry)
         return 0; /* a newer version's: nothing says that it is still true of the new log */
     if (entry->kind == STATE_CURSOR)
         return twinlog_cursor_set(r->log, name, twl_state_cursor_lsn(entry));
-    return twinlog_meta_set(r->log, name, entry->value, entry->value_bytes);
+    const int rc = twinlog_meta_set(r->log, name, entry->value, entry->value_bytes);
+    return rc == -EINVAL ? 0 : rc; /* a limit that this version does not know */
 }
 
 static int put_entries(struct repairer *r)
@@ -355,8 +356,7 @@ static int create_log(struct repairer *r, struct io *to)
     r->fillers_left = max_u64(FILLER_BYTES, there) / RECORD_HEADER_BYTES;
     options.flags = TWINLOG_BUFFERED;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
-    options.keep_bytes = options.keep_records = options.keep_age_ms =
-        UINT64_MAX; /* whatever limits the log has */
+    options.keep_bytes = options.keep_records = options.keep_age_ms = UINT64_MAX; /* whatever limits it has */
     options.segment_bytes = min_u64(most + ROOM_BYTES, SEGMENT_MAX_BYTES);
     options.buffer_bytes = (uint32_t)min_u64(options.segment_bytes - 2 * BLOCK_BYTES, MAX_BUFFER_BYTES);
     options.max_record_bytes = options.buffer_bytes - 2 * BLOCK_BYTES;

@@ -133,6 +133,13 @@ static struct twinlog_report expect_loss(uint64_t first_lsn, uint64_t last_lsn)
 
 CASE("repair", make_place, logdir_remove);
 
+static int put_later_limit(void *context, struct state *state)
+{
+    (void)context;
+    const int rc = twl_state_put(state, STATE_VALUE, "twinlog.later", "1", 1);
+    return rc < 0 ? rc : 1;
+}
+
 TEST(a_lost_record_is_told_and_leaves_its_number_empty)
 {
     size_t size;
@@ -141,6 +148,9 @@ TEST(a_lost_record_is_told_and_leaves_its_number_empty)
     struct twinlog *log = log_open(&LOG_OPTIONS(.flags = TWINLOG_READ_ONLY));
     ck_assert_int_eq(twinlog_meta_set(log, TWINLOG_KEEP_RECORDS, "1", 1), 0); /* the next writer's affair */
     log_close(log);
+    struct io *io = log_io(true);
+    ck_assert_int_eq(twl_state_change(io, put_later_limit, NULL), 0); /* a later version's */
+    io->ops->destroy(io);
     struct listing listing = list_segments();
     uint64_t lsn = listing.list[1].first_lsn + 1;
     off_t at = find_record(log_segment(2), (uint32_t)lsn - 1, &size);
