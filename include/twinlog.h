@@ -304,7 +304,7 @@ int twinlog_committer_close(struct twinlog_committer *committer); /* -EBUSY whil
 /* 0 = none. They never wait for a commit. With TWINLOG_READ_ONLY they read files; where that fails
  * they return what was found last, and twinlog_reader_range() returns the error. */
 uint64_t twinlog_first_lsn(struct twinlog *log);   /* oldest kept, 0 when empty */
-uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted */
+uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted: the next LSN - 1 */
 uint64_t twinlog_written_lsn(struct twinlog *log); /* newest that survives this process */
 uint64_t twinlog_durable_lsn(struct twinlog *log); /* newest durable */
 
