@@ -36,7 +36,7 @@ struct set_loader {
     struct twinlog_report *report;
 };
 
-/* A fault of the set was reported: ends the loading, unless faults are collected. */
+/* A reported fault ends the loading, unless faults are collected. */
 static int tolerate(struct set_loader *l, int error, bool may_hide_records)
 {
     struct segment_set *set = &l->set;
@@ -359,8 +359,7 @@ static int look_after_dead_writer(struct set_loader *l, struct segment_entry *en
     return rc < 0 ? refuse_segment(l, rc, "read", entry->name) : 0;
 }
 
-/* Retires the one that does not count. A sequence is used again only if its segment could not be made, so that file
- * was never started. */
+/* Retires the one that does not count: a sequence is used again only if its segment could not be made. */
 static int choose_twin(struct set_loader *l, struct segment_entry *a, struct segment_entry *b)
 {
     int rc = 0;
@@ -394,18 +393,19 @@ static int choose_twins(struct set_loader *l)
     return rc;
 }
 
-/* From the top down; what is above the newest started one are spares. */
+/* From the top down; what is above the newest started one are spares. No retired file passes for a lost one. */
 static int find_newest(struct set_loader *l, size_t *ret_started)
 {
     int rc = 0;
     for (*ret_started = l->count; rc == 0 && *ret_started > 0; --*ret_started) {
         struct segment_entry *entry = &l->set.entries[*ret_started - 1];
-        rc = check_length(l, entry, false);
-        if (rc == 0)
+        const bool is_retired = l->use == SET_FOR_CHECKING && entry->header.sequence < l->first_sequence;
+        rc = is_retired ? 0 : check_length(l, entry, false);
+        if (rc == 0 && !is_retired)
             rc = look_after_dead_writer(l, entry);
-        if (rc == 0 && entry->first_lsn > 0)
+        if (rc == 0 && !is_retired && entry->first_lsn > 0)
             break;
-        entry->role = SEGMENT_SPARE;
+        entry->role = is_retired ? SEGMENT_RETIRED : SEGMENT_SPARE;
     }
     return rc;
 }
@@ -499,6 +499,13 @@ static int find_first_lsn(struct set_loader *l)
     return 0;
 }
 
+static int refuse_empty(struct set_loader *l)
+{
+    twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "all segments are missing; restore them from a copy");
+    return fault(l, STATE_NAME, l->first_sequence, 0, 0, true);
+}
+
 static int make_set(struct set_loader *l)
 {
     size_t started = 0;
@@ -506,8 +513,9 @@ static int make_set(struct set_loader *l)
     int rc = choose_twins(l);
     if (rc == 0)
         rc = find_newest(l, &started);
+    sort(l);
     if (rc == 0)
-        rc = check_spares(l, started);
+        rc = l->count == 0 && l->all > 0 ? refuse_empty(l) : check_spares(l, started);
     if (rc == 0 && started > 0)
         rc = follow_path(l, started - 1);
     sort(l);
@@ -519,13 +527,6 @@ static int make_set(struct set_loader *l)
 static bool is_just_born(const struct state_header *state)
 {
     return state->generation <= 1 && state->first_lsn <= 1 && state->body_bytes == 0;
-}
-
-static int refuse_empty(struct set_loader *l)
-{
-    twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "all segments are missing; restore them from a copy");
-    return fault(l, STATE_NAME, l->first_sequence, 0, 0, true);
 }
 
 static int remove_temporary(void *context, const char *name)
