@@ -514,13 +514,18 @@ static int tell_missing_end(struct walk *w)
     return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
 }
 
-/* A log of one segment of which the first group is lost: that passes for a spare, but a spare has no groups. */
-static int begin_in_spare(struct walk *w)
+/* A log of which no segment is started, as the first groups are lost, passes for spares; but a spare has no groups. */
+static int begin_in_spares(struct walk *w, bool *ret_is_begun)
 {
-    struct later_groups groups = { 0 };
     const struct segment_set *set = &w->snapshot.set;
-    const int rc = set->spares > 0 ? twl_segment_find_groups(w->io, &set->entries[0], &groups) : 0;
-    w->has_begun = rc == 0 && groups.last_lsn > 0;
+    int rc = 0;
+    *ret_is_begun = false;
+    for (size_t i = 0; rc >= 0 && !*ret_is_begun && i < set->spares; i++) {
+        struct later_groups groups = { 0 };
+        rc = twl_segment_find_groups(w->io, &set->entries[i], &groups);
+        *ret_is_begun = rc == 0 && groups.last_lsn > 0;
+    }
+    w->has_begun = *ret_is_begun;
     return rc < 0 ? stale_or(rc) : 0;
 }
 
@@ -588,11 +593,12 @@ int twl_walk_through(struct walk *w)
     struct position position = { 0 };
     struct stage stage = { .next_lsn = w->next_lsn };
     unsigned tries = 1;
+    bool is_begun = false;
     int rc = 0;
     while (rc == 0 && !w->is_done) {
         if (set->started == 0 && w->index == 0)
-            rc = begin_in_spare(w);
-        const bool is_behind_all = set->started == 0 ? !w->has_begun : w->index == set->started + set->spares;
+            rc = begin_in_spares(w, &is_begun);
+        const bool is_behind_all = (set->started == 0 && !is_begun) || w->index == set->started + set->spares;
         if (w->index < set->started)
             stage =
                 (struct stage){ set->entries[w->index].header.sequence, position, w->records, w->next_lsn };
