@@ -399,14 +399,19 @@ static int find_newest(struct set_loader *l, size_t *ret_started)
     int rc = 0;
     for (*ret_started = l->count; rc == 0 && *ret_started > 0; --*ret_started) {
         struct segment_entry *entry = &l->set.entries[*ret_started - 1];
-        const bool is_retired = l->use == SET_FOR_CHECKING && entry->header.sequence < l->first_sequence;
-        rc = is_retired ? 0 : check_length(l, entry, false);
-        if (rc == 0 && !is_retired)
+        if (l->use == SET_FOR_CHECKING && entry->header.sequence < l->first_sequence) {
+            entry->role = SEGMENT_RETIRED;
+            continue;
+        }
+        rc = check_length(l, entry, false);
+        if (rc == 0)
             rc = look_after_dead_writer(l, entry);
-        if (rc == 0 && !is_retired && entry->first_lsn > 0)
+        if (rc == 0 && entry->first_lsn > 0)
             break;
-        entry->role = is_retired ? SEGMENT_RETIRED : SEGMENT_SPARE;
+        entry->role = SEGMENT_SPARE;
     }
+    if (*ret_started == 0) /* else none was retired */
+        sort(l);
     return rc;
 }
 
@@ -513,7 +518,6 @@ static int make_set(struct set_loader *l)
     int rc = choose_twins(l);
     if (rc == 0)
         rc = find_newest(l, &started);
-    sort(l);
     if (rc == 0)
         rc = l->count == 0 && l->all > 0 ? refuse_empty(l) : check_spares(l, started);
     if (rc == 0 && started > 0)
@@ -605,16 +609,15 @@ static int load_set(struct set_loader *l)
     if (rc == 0 && l->count == 0 && l->state && !is_just_born(l->state))
         rc = refuse_empty(l);
     if (rc == 0 && !choose_log(l))
-        return rc == 0 ? refuse_all(l) : rc;
+        return refuse_all(l);
     if (rc == 0 && l->use == SET_FOR_CHECKING)
         rc = mend_headers(l);
     if (rc == 0)
         rc = check_owners(l);
-    if (rc == 0) {
-        place_head(l);
-        rc = make_set(l);
-    }
-    return rc;
+    if (rc < 0)
+        return rc;
+    place_head(l);
+    return make_set(l);
 }
 
 void twl_segment_set_free(struct segment_set *set)
@@ -687,14 +690,11 @@ int twl_segment_set_open(struct io *io, enum segment_set_use use, struct state *
         }
         rc = open_once(io, use, 0, &state, &generation, ret_set, &report);
     }
-    if (rc < 0) {
-        if (ret_report)
-            *ret_report = report;
-        return rc;
-    }
-    if (ret_state)
+    if (rc < 0 && ret_report)
+        *ret_report = report;
+    if (rc == 0 && ret_state)
         *ret_state = state;
     else
         twl_state_free(&state);
-    return 0;
+    return rc;
 }
