@@ -291,17 +291,32 @@ TEST(a_log_of_which_only_a_spare_is_left_is_told)
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
 }
 
-/* The head is the first record of the segment that is gone, and the records in front of it were kept to be recycled. */
-TEST(a_log_of_which_only_removed_records_are_left_is_told)
+static const struct twinlog_segment *find_newest(const struct listing *listing)
+{
+    const struct twinlog_segment *newest = &listing->list[listing->count - 1];
+    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
+        newest--;
+    return newest;
+}
+
+/* Only the newest segment counts. `ret_before`: as it was before the trim. */
+static struct twinlog *open_trimmed(struct listing *ret_before)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
     fill(log, 0);
-    const struct listing before = list_segments();
-    const struct twinlog_segment *newest = &before.list[before.count - 1];
-    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
-        newest--;
-    log_trim_before(log, newest->first_lsn);
+    *ret_before = list_segments();
+    log_trim_before(log, find_newest(ret_before)->first_lsn);
+    return log;
+}
+
+/* The head is the first record of the segment that is gone, and the records in front of it were kept to be recycled. */
+TEST(a_log_of_which_only_removed_records_are_left_is_told)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct listing before;
+    struct twinlog *log = open_trimmed(&before);
+    const struct twinlog_segment *newest = find_newest(&before);
     log_close(log);
     ck_assert_int_eq(unlink(log_file(newest->file)), 0);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
@@ -312,14 +327,9 @@ TEST(a_log_of_which_only_removed_records_are_left_is_told)
 /* Without its first group it passes for a spare. */
 TEST(an_only_segment_is_rescued_without_its_first_group)
 {
-    const struct twinlog_options options = small_segments(0);
-    struct twinlog *log = log_open(&options);
-    fill(log, 0);
-    const struct listing before = list_segments();
-    const struct twinlog_segment *newest = &before.list[before.count - 1];
-    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
-        newest--;
-    log_trim_before(log, newest->first_lsn);
+    struct listing before;
+    struct twinlog *log = open_trimmed(&before);
+    const struct twinlog_segment *newest = find_newest(&before);
     const uint64_t last_lsn = twinlog_last_lsn(log);
     log_close(log);
     for (unsigned i = 0; i < before.count; i++)
@@ -352,14 +362,6 @@ static uint64_t append_of_type(struct twinlog *log, unsigned count, uint8_t type
     while (count-- > 0)
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, &lsn), 0);
     return lsn;
-}
-
-static const struct twinlog_segment *find_newest(const struct listing *listing)
-{
-    const struct twinlog_segment *newest = &listing->list[listing->count - 1];
-    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
-        newest--;
-    return newest;
 }
 
 /* Every record of the copy is of type 1; those from `first_lsn` on are there or told. */
@@ -573,9 +575,7 @@ static void make_holes(void)
     AWAIT(log_stat(log).spare_segments == 1);
     log_close(log);
     const struct listing listing = list_segments();
-    const struct twinlog_segment *newest = listing.list;
-    while (newest->state != TWINLOG_SEGMENT_ACTIVE)
-        newest++;
+    const struct twinlog_segment *newest = find_newest(&listing);
     const off_t last = find_record(log_file(newest->file), 299, &size);
     patch_file(log_file(newest->file), last, zeros, newest->file_bytes - SEGMENT_FOOTER_BYTES - (size_t)last);
     patch_file(log_segment(2), 16 * 1024, zeros, 32 * 1024);
