@@ -19,6 +19,17 @@ awk '/^```c$/ { block = ""; inside = 1; next }
 
 cmake --install "$build" --prefix "$place/prefix" >"$place/install.txt"
 cp "$build/install_manifest.txt" "$place/manifest"
+
+# What is installed names its prefix: units, the stanza for logrotate, the links of the alerts, the manual.
+documents=$place/prefix/share/doc/twinlog
+if grep -r /usr/local "$documents/sink" "$documents/monitoring" "$documents/replicas" "$place/prefix/share/man/man7"; then
+    echo "this is not where it was installed"
+    exit 1
+fi
+grep -ho "$place/prefix[^ :#]*" "$documents"/*/*@.* "$documents/sink/logrotate" "$documents/monitoring/alerts.yaml" \
+    "$place/prefix/share/man/man7/twinlog.7" | sort -u >"$place/named.txt"
+[ "$(wc -l <"$place/named.txt")" = 4 ] || { echo "other places are named:"; cat "$place/named.txt"; exit 1; }
+xargs ls -d <"$place/named.txt"
 prefix=$place/moved # what was installed may be moved
 mv "$place/prefix" "$prefix"
 pc=$(find "$prefix" -name twinlog.pc)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+# Run by an installation, with bindir and others set: what names /usr/local gets the places of its prefix.
+cmake_policy(VERSION 3.25)
+foreach(place IN ITEMS bindir libdir datadir docdir mandir)
+  get_filename_component(${place} "${${place}}" ABSOLUTE BASE_DIR "${CMAKE_INSTALL_PREFIX}")
+endforeach()
+foreach(pattern IN ITEMS "${docdir}/sink/*" "${docdir}/monitoring/*" "${docdir}/replicas/*" "${mandir}/man7/twinlog.7")
+  file(GLOB files "$ENV{DESTDIR}${pattern}")
+  foreach(file IN LISTS files)
+    file(READ "${file}" text)
+    string(REPLACE /usr/local/bin/ "${bindir}/" text "${text}")
+    string(REPLACE /usr/local/lib/ "${libdir}/" text "${text}")
+    string(REPLACE /usr/local/share/ "${datadir}/" text "${text}")
+    file(WRITE "${file}" "${text}")
+  endforeach()
+endforeach()
