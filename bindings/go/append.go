@@ -73,9 +73,12 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 	if len(entries) == 0 {
 		return 0, Error(-C.EINVAL)
 	}
-	size := 0
+	size, room, fits := 0, 0, true
 	for i := range entries {
-		size += len(entries[i].Data)
+		bytes := len(entries[i].Data)
+		size += bytes
+		room += recordHeaderBytes + (bytes+7)&^7
+		fits = fits && bytes <= log.together.recordBytes
 		if !entries[i].Time.IsZero() {
 			if _, err := nanoseconds(entries[i].Time); err != nil {
 				return 0, err
@@ -83,8 +86,8 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 		}
 	}
 	isDurable := log.isDurable && (terms.Level == 0 || terms.Level == LevelDurable)
-	if isDurable && !terms.Try && size <= aloneBytes {
-		return log.together.append(ctx, log, entries, size)
+	if isDurable && !terms.Try && fits && size <= aloneBytes && room <= log.together.groupBytes {
+		return log.together.append(ctx, log, entries, size, room)
 	}
 	var one [1]C.struct_go_entry
 	bytes, goes := entries[0].Data, one[:0]
@@ -170,6 +173,9 @@ type together struct {
 	isLed  bool     // [lock] as long as a group waits, somebody leads
 	spare  content  // [lock] the memory of a group that has been appended
 
+	// What the log takes: a member that C would refuse must not join others, nor must a group be too large for a buffer.
+	recordBytes, groupBytes int
+
 	// Of the leader.
 	expected int           // members of the group before, and those that had joined the next one when it ended
 	duration time.Duration // of a commit, smoothed
@@ -178,13 +184,37 @@ type together struct {
 }
 
 const (
-	groupBytes   = 256 << 10 // a group takes no more members with so many bytes
-	groupEntries = 4096
-	aloneBytes   = 32 << 10 // what is larger goes to C alone, and is copied once
+	groupBytes        = 300 << 10 // a group takes no more members with so many bytes of records
+	groupEntries      = 4096
+	aloneBytes        = 32 << 10 // what is larger goes to C alone, and is copied once
+	recordHeaderBytes = 24
+	overheadBytes     = 8192 // of a segment, and of a batch in a buffer
 )
+
+// limit knows what C makes of options that are 0, or less than that.
+func (all *together) limit(options *Options) {
+	buffer := uint64(options.BufferBytes)
+	if buffer == 0 {
+		buffer = 8 << 20
+		if half := options.SegmentBytes/2 - overheadBytes; options.SegmentBytes > 0 && half < buffer {
+			buffer = half
+		}
+		if buffer < 16<<10 {
+			buffer = 16 << 10
+		}
+	}
+	all.groupBytes, all.recordBytes = groupBytes, int(options.MaxRecordBytes)
+	if buffer -= overheadBytes; buffer < groupBytes {
+		all.groupBytes = int(buffer)
+	}
+	if all.recordBytes == 0 {
+		all.recordBytes = int(buffer)
+	}
+}
 
 type group struct {
 	content               // [lock] until it is taken, then the leader's
+	room    int           // [lock] of all members, those that have left, too
 	live    int32         // [lock to change] members that have not left
 	isTaken bool          // [lock] nobody may leave any more
 	isLeft  bool          // [lock] by its first member
@@ -212,12 +242,12 @@ type result struct {
 	err error
 }
 
-func (all *together) append(ctx context.Context, log *Log, entries []Entry, size int) (uint64, error) {
+func (all *together) append(ctx context.Context, log *Log, entries []Entry, size, room int) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	all.lock.Lock()
-	g, i, before := all.join(entries, size)
+	g, i, before := all.join(entries, size, room)
 	isLeader := !all.isLed
 	all.isLed = true
 	all.lock.Unlock()
@@ -256,11 +286,11 @@ func (all *together) append(ctx context.Context, log *Log, entries []Entry, size
 }
 
 // join [lock] returns the group, the member's place in it, and how many entries it has before.
-func (all *together) join(entries []Entry, size int) (g *group, place, before int) {
+func (all *together) join(entries []Entry, size, room int) (g *group, place, before int) {
 	if count := len(all.groups); count > 0 {
 		g = all.groups[count-1]
 	}
-	if g == nil || len(g.bytes)+size > groupBytes || len(g.goes)+len(entries) > groupEntries {
+	if g == nil || g.room+room > all.groupBytes || len(g.goes)+len(entries) > groupEntries {
 		if g != nil {
 			atomic.StoreInt32(&g.isFull, 1)
 		}
@@ -269,6 +299,7 @@ func (all *together) join(entries []Entry, size int) (g *group, place, before in
 		all.spare = content{}
 	}
 	place, before = len(g.members), len(g.goes)
+	g.room += room
 	g.members = append(g.members, member{size, len(entries)})
 	for i := range entries {
 		g.bytes = append(g.bytes, entries[i].Data...)

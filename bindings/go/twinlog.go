@@ -99,6 +99,7 @@ import "C"
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -147,13 +148,33 @@ type Report struct {
 	FirstLSN, LastLSN      uint64 // concerned; with ErrTrimmed and ErrTruncated FirstLSN is where to go on
 }
 
-// ReportError is an error of Open, of a Reader or a Consumer that has a report: errors.As finds it, errors.Is its Err.
+// ReportError is an error of Open, of a Reader or a Consumer that has a report: errors.As finds it, and the *os.PathError
+// around it, errors.Is its Err.
 type ReportError struct {
 	Err    Error
 	Report Report
 }
 
-func (e *ReportError) Error() string { return e.Err.Error() + ": " + e.Report.Text }
+func (e *ReportError) Error() string {
+	text, r := e.Report.Text, &e.Report
+	if number := e.Err.Error(); !strings.Contains(text, number) {
+		text = number + ": " + text
+	}
+	if e.Err == ErrTrimmed || e.Err == ErrTruncated {
+		return text // it says where to go on
+	}
+	if r.FirstLSN > 0 && r.LastLSN > r.FirstLSN {
+		text = fmt.Sprintf("LSN %d to %d: %s", r.FirstLSN, r.LastLSN, text)
+	} else if r.FirstLSN > 0 {
+		text = fmt.Sprintf("LSN %d: %s", r.FirstLSN, text)
+	}
+	if r.Segment > 0 {
+		text = fmt.Sprintf("%s: offset %d: %s", r.File, r.Offset, text)
+	} else if r.File != "" {
+		text = r.File + ": " + text
+	}
+	return text
+}
 func (e *ReportError) Unwrap() error { return e.Err }
 
 // report is memory for a report of C, which must not be Go's.
@@ -164,12 +185,17 @@ func newReport() report {
 }
 func (r report) free() { C.free(unsafe.Pointer(r.c)) }
 
-func (r report) check(rc C.int) error {
-	if rc >= 0 || r.c.error != C.int32_t(rc) || r.c.text[0] == 0 {
-		return check(rc)
+// check says what was done with which log.
+func (r report) check(op, dir string, rc C.int) error {
+	if rc >= 0 {
+		return nil
 	}
-	return &ReportError{Error(rc), Report{C.GoString(&r.c.file[0]), C.GoString(&r.c.text[0]), uint64(r.c.segment),
-		uint64(r.c.offset), uint64(r.c.bytes), uint64(r.c.first_lsn), uint64(r.c.last_lsn)}}
+	if r.c.error != C.int32_t(rc) || r.c.text[0] == 0 {
+		return &os.PathError{Op: op, Path: dir, Err: Error(rc)}
+	}
+	report := Report{C.GoString(&r.c.file[0]), C.GoString(&r.c.text[0]), uint64(r.c.segment),
+		uint64(r.c.offset), uint64(r.c.bytes), uint64(r.c.first_lsn), uint64(r.c.last_lsn)}
+	return &os.PathError{Op: op, Path: dir, Err: &ReportError{Error(rc), report}}
 }
 
 // Mode is how records reach the disk.
@@ -209,7 +235,7 @@ func milliseconds(d time.Duration) uint64 {
 	if d <= 0 {
 		return 0
 	}
-	return uint64((d + time.Millisecond - 1) / time.Millisecond)
+	return uint64((d-1)/time.Millisecond) + 1
 }
 
 func milliseconds32(d time.Duration) C.uint32_t {
@@ -252,7 +278,7 @@ func Open(dir string, options *Options) (*Log, error) {
 
 	for _, d := range []time.Duration{options.LockTimeout, options.KeepAge, options.FlushInterval} {
 		if d < 0 {
-			return nil, Error(-C.EINVAL)
+			return nil, &os.PathError{Op: "open", Path: dir, Err: Error(-C.EINVAL)}
 		}
 	}
 	path, err := cPath(dir)
@@ -263,7 +289,8 @@ func Open(dir string, options *Options) (*Log, error) {
 	report := newReport()
 	defer report.free()
 	log := &Log{dir: dir, isDurable: options.Mode == Durable && !options.ReadOnly}
-	if err := report.check(C.go_open(path, &c, report.c, &log.c)); err != nil {
+	log.together.limit(options)
+	if err := report.check("open", dir, C.go_open(path, &c, report.c, &log.c)); err != nil {
 		return nil, err
 	}
 	return log, nil
@@ -410,7 +437,7 @@ func cName(name string) *C.char {
 
 func cPath(dir string) (*C.char, error) {
 	if strings.IndexByte(dir, 0) >= 0 {
-		return nil, Error(-C.EINVAL)
+		return nil, &os.PathError{Op: "open", Path: dir, Err: Error(-C.EINVAL)}
 	}
 	return C.CString(dir), nil
 }
@@ -552,8 +579,10 @@ var allNews = struct {
 
 func identify(dir string) (identity, error) {
 	var stat syscall.Stat_t
-	err := syscall.Stat(dir, &stat)
-	return identity{uint64(stat.Dev), uint64(stat.Ino)}, err
+	if err := syscall.Stat(dir, &stat); err != nil {
+		return identity{}, &os.PathError{Op: "watch", Path: dir, Err: err}
+	}
+	return identity{uint64(stat.Dev), uint64(stat.Ino)}, nil
 }
 
 // enterNews returns ESTALE if there is another log in `dir` by now.
@@ -563,7 +592,7 @@ func enterNews(dir string, log identity) (*news, error) {
 	if now, err := identify(dir); err != nil {
 		return nil, err
 	} else if now != log {
-		return nil, syscall.ESTALE
+		return nil, &os.PathError{Op: "watch", Path: dir, Err: syscall.ESTALE}
 	}
 	n := allNews.of[log]
 	if n == nil {
@@ -575,7 +604,7 @@ func enterNews(dir string, log identity) (*news, error) {
 		n = &news{log: log, asked: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
 		fd := C.go_watch(path, &n.c)
 		if err := check(fd); err != nil {
-			return nil, err
+			return nil, &os.PathError{Op: "watch", Path: dir, Err: err}
 		}
 		n.file = os.NewFile(uintptr(fd), dir)
 		allNews.of[log] = n
@@ -668,7 +697,7 @@ func (f *follower) call(in func(c *C.struct_twinlog_reader) C.int) (C.int, error
 		return 0, os.ErrClosed
 	}
 	rc := in(f.c)
-	return rc, f.report.check(rc)
+	return rc, f.report.check("read", f.dir, rc)
 }
 
 func (f *follower) take(next func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int) (record Record, err error) {
@@ -800,7 +829,7 @@ func openReader(log *C.struct_twinlog, dir string, fromLSN uint64) (*Reader, err
 	defer C.free(unsafe.Pointer(path))
 	report := newReport()
 	var c *C.struct_twinlog_reader
-	if err := report.check(C.go_reader_open(log, path, C.uint64_t(fromLSN), report.c, &c)); err != nil {
+	if err := report.check("open", dir, C.go_reader_open(log, path, C.uint64_t(fromLSN), report.c, &c)); err != nil {
 		report.free()
 		return nil, err
 	}
@@ -875,7 +904,7 @@ func OpenConsumer(dir, name string) (*Consumer, error) {
 	defer C.free(unsafe.Pointer(text))
 	report := newReport()
 	consumer := &Consumer{}
-	if err := report.check(C.go_consumer_open(path, text, report.c, &consumer.c)); err != nil {
+	if err := report.check("open", dir, C.go_consumer_open(path, text, report.c, &consumer.c)); err != nil {
 		report.free()
 		return nil, err
 	}

@@ -33,6 +33,13 @@ func mustBe(t *testing.T, err, target error) {
 	}
 }
 
+func mustSay(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Fatalf("%v instead of %s", err, text)
+	}
+}
+
 func open(t *testing.T, dir string, options *Options) *Log {
 	t.Helper()
 	log, err := Open(dir, options)
@@ -98,6 +105,11 @@ func TestMisuse(t *testing.T) {
 	for _, options := range []Options{{SegmentBytes: 1}, {Mode: 99}, {KeepAge: -1}, {LockTimeout: -1}, {FlushInterval: -1}} {
 		_, err := Open(dir, &options)
 		mustBe(t, err, syscall.EINVAL)
+	}
+	for d, ms := range map[time.Duration]uint64{-1: 0, 0: 0, 1: 1, 1e6: 1, 1e6 + 1: 2, 1<<63 - 1: 9223372036855} {
+		if milliseconds(d) != ms || uint64(milliseconds32(d)) > ms {
+			t.Fatal(d, milliseconds(d), milliseconds32(d))
+		}
 	}
 	_, err := Open(dir+"\x00x", nil)
 	mustBe(t, err, syscall.EINVAL)
@@ -219,7 +231,9 @@ func TestReports(t *testing.T) {
 	if _, err := Open(dir, nil); !errors.As(err, &report) || !strings.Contains(report.Report.Text, fmt.Sprint(os.Getpid())) {
 		t.Fatal(err)
 	}
-	_, err := log.AppendBatch(background, make([]Entry, 10), Terms{})
+	_, err := OpenReader(dir+".not", 0)
+	mustSay(t, err, "open "+dir+".not: No such file")
+	_, err = log.AppendBatch(background, make([]Entry, 10), Terms{})
 	must(t, err)
 	_, err = log.Trim(5)
 	must(t, err)
@@ -230,8 +244,21 @@ func TestReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustBe(t, err, ErrTrimmed)
+	mustSay(t, err, "read "+dir+": that record was removed")
 	reader.Close()
 	must(t, log.Close())
+	const file = "0000000000000001.twl"
+	damaged, err := os.OpenFile(filepath.Join(dir, file), os.O_RDWR, 0)
+	must(t, err)
+	_, err = damaged.WriteAt(make([]byte, 4096), 4096)
+	must(t, err)
+	must(t, damaged.Close())
+	_, err = Open(dir, nil)
+	mustBe(t, err, ErrCorrupt)
+	mustSay(t, err, "open "+dir+": "+file+": offset 4096: LSN 5 to 10: acknowledged data is damaged: ")
+	if !errors.As(err, &report) || report.Report.File != file {
+		t.Fatal(err)
+	}
 }
 
 // Everything that waits in a log or reader ends when it is closed, and what was acknowledged is there.
@@ -541,7 +568,8 @@ func TestGoroutines(t *testing.T) {
 // What one goroutine appends is refused, and those that were appended with it are not. One that leaves has appended nothing.
 func TestTogether(t *testing.T) {
 	log := open(t, filepath.Join(t.TempDir(), "log"), &Options{BufferBytes: 16 << 10, MaxRecordBytes: 1000})
-	log.gate.Lock() // the first one leads and is held up in front of C, the others become a group
+	log.together.recordBytes = aloneBytes // as if only C could know
+	log.gate.Lock()                       // the first one leads and is held up in front of C, the others become a group
 	const count = 6
 	ends := make(chan error, count)
 	join := func(ctx context.Context, data []byte) {
@@ -598,7 +626,7 @@ func TestGather(t *testing.T) {
 	all := &log.together
 	all.lock.Lock()
 	all.isLed, all.duration = true, time.Hour
-	g, _, _ := all.join([]Entry{{Data: []byte("of the leader")}}, 13)
+	g, _, _ := all.join([]Entry{{Data: []byte("of the leader")}}, 13, 40)
 	all.lock.Unlock()
 	ends := make(chan error, 4)
 	joinTwo := func() {
@@ -663,8 +691,8 @@ func TestGatherInAFullGroup(t *testing.T) {
 	all := &log.together
 	all.lock.Lock()
 	all.isLed, all.duration, all.expected = true, time.Hour, 20
-	g, _, _ := all.join([]Entry{{Data: make([]byte, 200<<10)}}, 200<<10)
-	all.join([]Entry{{Data: make([]byte, 100<<10)}}, 100<<10)
+	g, _, _ := all.join([]Entry{{Data: make([]byte, 200<<10)}}, 200<<10, 200<<10+24)
+	all.join([]Entry{{Data: make([]byte, 100<<10)}}, 100<<10, 100<<10+24)
 	all.lock.Unlock()
 	all.gather(g)
 	all.lead(log, g)
@@ -674,6 +702,56 @@ func TestGatherInAFullGroup(t *testing.T) {
 		t.Fatal(log.DurableLSN())
 	}
 	must(t, log.Close())
+}
+
+// One record that is too large is refused before it joins others, and a group fits a buffer: else each of its members
+// would be written by itself.
+func TestGroupFits(t *testing.T) {
+	for _, test := range []struct {
+		options        Options
+		size           int
+		refused, bound uint64
+	}{
+		{Options{BufferBytes: 16 << 10, MaxRecordBytes: 4096}, 300, 4097, 12},
+		{Options{SegmentBytes: 64 << 10}, 100, 32 << 10, 6},
+		{Options{BufferBytes: 64 << 10, MaxRecordBytes: 200}, 200, 201, 3},
+		{Options{}, 2000, 5 << 20, 4},
+	} {
+		log := open(t, filepath.Join(t.TempDir(), "log"), &test.options)
+		all := &log.together
+		all.isLed = true
+		ends := make(chan error)
+		append := func(size int) {
+			_, err := log.Append(background, make([]byte, size))
+			ends <- err
+		}
+		const count = 200
+		for i := 0; i < count; i++ {
+			go append(test.size)
+		}
+		for members := 0; members < count; time.Sleep(time.Millisecond) {
+			members = 0
+			all.lock.Lock()
+			for _, g := range all.groups {
+				members += len(g.members)
+			}
+			all.lock.Unlock()
+		}
+		go append(int(test.refused))
+		mustBe(t, <-ends, syscall.EMSGSIZE) // it waits for nobody
+		all.lock.Lock()
+		all.handOn(log, 0)
+		all.lock.Unlock()
+		for i := 0; i < count; i++ {
+			must(t, <-ends)
+		}
+		stat, err := log.Stat()
+		must(t, err)
+		if stat.Appends != count || stat.Groups > test.bound {
+			t.Errorf("%+v: %d records in %d groups", test.options, stat.Appends, stat.Groups)
+		}
+		must(t, log.Close())
+	}
 }
 
 func TestModes(t *testing.T) {
