@@ -171,6 +171,7 @@ class Test(unittest.TestCase):
         consumer.close()
         reader = log.reader()
         log.close()
+        self.refused(ValueError, *(x.__enter__ for x in (log, reader, consumer, twinlog.Log.__new__(twinlog.Log))))
         self.refused(ValueError, consumer.next, consumer.commit, reader.next, lambda: reader.seek(1), reader.fileno, reader.wait)
         self.refused(ValueError, lambda: log.append(b"y"), lambda: log.append_batch([b"y"]), log.sync, log.stat, log.cursors, log.reader)
         self.refused(ValueError, lambda: log.last_lsn, lambda: log.read(1), lambda: asyncio.run(log.submit(b"y")), lambda: log.__init__(self.dir))

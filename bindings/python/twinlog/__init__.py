@@ -210,9 +210,6 @@ class Reader(_Following):
         self._at_close = []
         _c.open_reader(self, _log, path, from_lsn, to_lsn, _READER_MMAP if mmap else 0)
 
-    def __enter__(self) -> "Reader":
-        return self
-
 
 class Consumer(_Following):
     """Goes on where the last consumer of this name ended, on the log in `path`, in any process. A new name begins with
@@ -225,9 +222,6 @@ class Consumer(_Following):
         self._at_close = []
         flags = (_CONSUMER_FROM_END if from_end else 0) | (_CONSUMER_MMAP if mmap else 0)
         _c.open_consumer(self, path, name, flags)
-
-    def __enter__(self) -> "Consumer":
-        return self
 
 
 # ---- asyncio ---------------------------------------------------------------------------------------
@@ -315,9 +309,6 @@ class Log(_c.Log):
     def _close_readers(self) -> None:
         for reader in self._readers():
             reader.close()
-
-    def __enter__(self) -> "Log":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

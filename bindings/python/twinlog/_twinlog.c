@@ -252,6 +252,15 @@ static PyObject *close_handle(struct handle *h, PyObject *to_call)
     return PyLong_FromLong(rc);
 }
 
+static PyObject *handle_enter(struct handle *h, PyObject *none)
+{
+    (void)none;
+    if (!enter(h))
+        return NULL;
+    leave(h);
+    return Py_NewRef((PyObject *)h);
+}
+
 static void handle_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -1114,6 +1123,7 @@ static void queue_free(PyObject *self)
     }
 
 static PyMethodDef log_methods[] = {
+    METHOD("__enter__", handle_enter, METH_NOARGS, NULL),
     METHOD("_close", close_handle, METH_O, NULL),
     METHOD("_readers", log_readers, METH_NOARGS, NULL),
     METHOD("_submit", log_submit, METH_VARARGS, NULL),
@@ -1168,6 +1178,7 @@ static PyGetSetDef log_watermarks[] = {
 };
 
 static PyMethodDef reader_methods[] = {
+    METHOD("__enter__", handle_enter, METH_NOARGS, NULL),
     METHOD("_close", close_handle, METH_O, NULL),
     METHOD("_wait", reader_wait, METH_VARARGS, NULL),
     METHOD("fileno", reader_fileno, METH_NOARGS,
