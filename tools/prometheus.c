@@ -7,8 +7,7 @@
  * standard error says why.
  */
 #define _GNU_SOURCE
-#include "archive/state.h"
-#include "archive/status.h"
+#include "failures.h"
 #include "json.h"
 #include "listing.h"
 #include "live.h"
@@ -232,27 +231,12 @@ static void print_newest(void)
     printf("} %.3f\n", (double)newest.time_ns / 1e9);
 }
 
-static void print_archive(void)
-{
-    struct archive_state state;
-    const int folder = open_archive_folder(directory, false);
-    const int error = folder < 0 ? folder : load_archive_state(folder, &state);
-
-    if (folder >= 0)
-        close(folder);
-    if (error == 0)
-        print_value("twinlog_archive_failures", "gauge",
-                    "Failures of the archive's command since it last kept a segment.", state.failures);
-    else if (error != -ENOENT)
-        (void)fail_state(directory, error);
-}
-
 /* ---- cursors ------------------------------------------------------------------------------------- */
 
 /* How far a cursor is behind the newest durable record. */
 struct lag {
     char name[TWINLOG_NAME_BYTES];
-    uint64_t lsn, records;
+    uint64_t lsn, records, failures;
     double bytes, seconds;
 };
 struct lags {
@@ -275,13 +259,15 @@ static int keep_cursor(void *context, const char *name, uint64_t lsn)
 {
     struct lags *lags = context;
     const uint64_t records = records_behind(&lags->list, lsn);
+    struct failures failures;
     struct lag *grown = reallocarray(lags->lags, lags->list.count + 1, sizeof(*grown));
 
     if (!grown)
         return -ENOMEM;
     lags->lags = grown;
     struct lag *lag = &grown[lags->list.count++];
-    *lag = (struct lag){ .lsn = lsn, .records = records };
+    load_failures(directory, name, &failures);
+    *lag = (struct lag){ .lsn = lsn, .records = records, .failures = failures.count };
     snprintf(lag->name, sizeof(lag->name), "%s", name);
     if (records > 0)
         lag->seconds = age_of(lags->list.last_lsn - records + 1);
@@ -328,6 +314,11 @@ static double records_of(const struct lag *lag)
     return (double)lag->records;
 }
 
+static double failures_of(const struct lag *lag)
+{
+    return (double)lag->failures;
+}
+
 static double bytes_of(const struct lag *lag)
 {
     return lag->bytes;
@@ -355,6 +346,9 @@ static int print_cursors(const struct twinlog_stat *found)
         print_lags(&lags, "twinlog_cursor_lag_bytes",
                    "Bytes of them in the segments; of a part of a segment, its share.", bytes_of);
         print_lags(&lags, "twinlog_cursor_lag_seconds", "Since the oldest of them was accepted.", seconds_of);
+        print_lags(&lags, "twinlog_cursor_failures",
+                   "Failures of the archiver or shipper that moves the cursor, since it last got on.",
+                   failures_of);
     }
     free(lags.lags);
     if (error)
@@ -392,7 +386,6 @@ int show_prometheus(const char *dir)
     print_files(&writer, &stat);
     (void)twinlog_reader_open(dir, NULL, &reader);
     print_newest();
-    print_archive();
     print_up(error == 0);
     if (error == 0 || error == -ESRCH) {
         print_counters(&stat);

@@ -133,7 +133,7 @@ test_archive()
     done
     status "an archive" 0 "$twinlog" archive kept --command ': %p %f'
     scrape kept scrape1
-    says "without failures" scrape1 '^twinlog_archive_failures\{dir="kept"\} 0$'
+    says "without failures" scrape1 '^twinlog_cursor_failures\{dir="kept",cursor="archive"\} 0$'
     fires "the newest segment is never archived" none scrape1
     seq 20000 >&3
     for line in $(seq 20000); do
@@ -142,16 +142,42 @@ test_archive()
     scrape kept scrape2
     fires "an alert for an archive that nobody keeps" TwinlogArchiveBehind scrape1 scrape2
     "$twinlog" archive kept --command ': %p %f' >out
-    seq 10000 >&3
-    for line in $(seq 10000); do
+    seq 3000 >&3
+    for line in $(seq 3000); do
         read -r lsn <&4
     done
     for try in 1 2 3; do
         status "a command that fails, $try" 1 "$twinlog" archive kept --command 'false %p %f'
     done
     scrape kept scrape2
-    says "failures are counted" scrape2 '^twinlog_archive_failures\{dir="kept"\} 3$'
-    fires "an alert for a command that fails" TwinlogArchiveBehind scrape1 scrape2
+    says "failures are counted" scrape2 '^twinlog_cursor_failures\{dir="kept",cursor="archive"\} 3$'
+    fires "an alert for a command that fails" TwinlogCursorFails scrape1 scrape2
+    stop_writer TERM
+    status "an archive that gets on" 0 "$twinlog" archive kept --command ': %p %f'
+    scrape kept scrape3
+    says "has no failures any more" scrape3 '^twinlog_cursor_failures\{dir="kept",cursor="archive"\} 0$'
+}
+
+# The server of a stream is gone. That they are counted from the last success: see ship.sh in stream.
+test_ship()
+{
+    start_writer shipped
+    echo record >&3
+    read -r lsn <&4
+    "$twinlog" cursors shipped --set 'to the west=0' >out
+    scrape shipped scrape1
+    "$twinlog" ship shipped nats://127.0.0.1:1/subject --cursor 'to the west' --once --wait 1s >out 2>err
+    case $? in
+        1) count "a server that is gone ends it" 0 ;;
+        5) skip "a server that is gone" "there is no module for NATS" ;;
+        *) count "a server that is gone ends it" 1 ;;
+    esac
+    if ! grep -q 'built without' err; then
+        scrape shipped scrape2
+        says "its failures are counted" scrape2 '^twinlog_cursor_failures\{dir="shipped",cursor="to the west"\} [1-9]'
+        says "with the last one in words" shipped/failures/to%20the%20west '^failure: .'
+        fires "an alert for a shipper that fails" TwinlogCursorFails scrape1 scrape2
+    fi
     stop_writer TERM
 }
 
@@ -227,6 +253,7 @@ test_stopped
 test_poisoned
 test_lag
 test_archive
+test_ship
 test_unseen
 test_full
 

@@ -151,7 +151,12 @@ configuration=with-token
 start_server
 status "a server that wants a token" 1 ship log "$url/orders.eu" --once --wait 0s
 says "says what to do" err 'the server refuses the credentials: .*--credentials \(NATS: '
+says "which is noted as a failure" log/failures/ship '^failure: .*the server refuses the credentials'
+"$twinlog" stat log --prometheus >out
+says "and counted" out '^twinlog_cursor_failures\{dir="log",cursor="ship"\} [1-9]'
 status "gets it from the file" 0 ship log "$url/orders.eu" --once --credentials secrets
+"$twinlog" stat log --prometheus >out
+says "until it gets on, though there is nothing to ship" out '^twinlog_cursor_failures\{dir="log",cursor="ship"\} 0$'
 TWINLOG_CREDENTIALS=secrets status "or from that of the environment" 0 ship log "$url/orders.eu" --once
 
 echo "$passed passed, $failed failed"

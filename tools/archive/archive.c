@@ -18,6 +18,7 @@
  * that says which earlier one it continues, so the archive needs no more than the segments.
  */
 #define _GNU_SOURCE
+#include "../failures.h"
 #include "../opening.h"
 #include "../options.h"
 #include "../stop.h"
@@ -38,7 +39,6 @@
 #include <twinlog_admin.h>
 #include <unistd.h>
 
-#define CURSOR_NAME "archive"
 #define LOOK_MS 200u        /* between two looks for a segment that was sealed */
 #define LOOKS 150u          /* then the segments are listed in any case */
 #define SEGMENTS_A_LIST 16u /* then the cursor moves, and they are listed again */
@@ -92,6 +92,7 @@ struct archive {
     struct twinlog_consumer *consumer; /* keeps others out */
     struct twinlog *log;               /* for the cursor */
     struct archive_state state;
+    struct failures failures;
     struct manifest manifest;
     int folder;               /* "archive" in the log's directory */
     int running;              /* the file of that name in there */
@@ -177,10 +178,10 @@ static int move_cursor(struct archive *archive)
     for (size_t i = 0; i < archive->count && archive->segments[i].sequence <= archive->state.sequence; i++)
         if (archive->segments[i].last_lsn)
             kept_lsn = archive->segments[i].last_lsn;
-    int error = twinlog_cursor_get(archive->log, CURSOR_NAME, &lsn);
+    int error = twinlog_cursor_get(archive->log, ARCHIVE_NAME, &lsn);
     if (kept_lsn == 0 || (error == 0 && lsn == kept_lsn))
         return STATUS_FINE;
-    error = twinlog_cursor_set(archive->log, CURSOR_NAME, kept_lsn);
+    error = twinlog_cursor_set(archive->log, ARCHIVE_NAME, kept_lsn);
     if (error == 0 || error == TWINLOG_ETRIMMED || error == -ERANGE)
         return STATUS_FINE;
     return fail("move the cursor 'archive' of", archive->dir, error, NULL, NULL);
@@ -334,12 +335,13 @@ static int check_history(struct archive *archive)
 
 static int fail_command(struct archive *archive, const char *name, int result)
 {
-    describe_shell(archive->state.failure, result);
-    archive->state.failures++;
-    archive->state.failed_ns = now_ns();
-    complain("the command for %s %s", name, archive->state.failure);
-    int error = save_archive_state(archive->folder, &archive->state);
-    return error ? fail("save the status of the archive of", archive->dir, error, NULL, NULL) : STATUS_FAILED;
+    char words[SHELL_TEXT_BYTES], text[FAILURE_TEXT_BYTES];
+
+    describe_shell(words, result);
+    snprintf(text, sizeof(text), "the command %s", words);
+    complain("the command for %s %s", name, words);
+    note_failure(archive->dir, ARCHIVE_NAME, &archive->failures, text);
+    return STATUS_FAILED;
 }
 
 static int hand_over(struct archive *archive, const char *path, const char *name)
@@ -400,15 +402,13 @@ static int keep_next(struct archive *archive, const struct segment_file *file)
     archive->state.sequence = file->sequence;
     archive->state.last_lsn = file->last_lsn;
     archive->state.kept_ns = now_ns();
-    archive->state.failures = 0;
-    archive->state.failed_ns = 0;
-    archive->state.failure[0] = '\0';
     int error = save_archive_state(archive->folder, &archive->state);
     if (error) {
         archive->state = before; /* so the segment is handed over again */
         return fail("save the status of the archive of", archive->dir, error, NULL, NULL);
     }
     archive->kept++;
+    clear_failures(archive->dir, ARCHIVE_NAME, &archive->failures);
     return STATUS_FINE;
 }
 
@@ -510,7 +510,7 @@ static int follow(struct archive *archive)
     unsigned wait_ms = FIRST_WAIT_MS;
 
     while (!stop_signal()) {
-        uint64_t failures = archive->state.failures;
+        uint64_t failures = archive->failures.count;
         int status = archive_all(archive);
         if (status == STATUS_FINE) {
             wait_ms = FIRST_WAIT_MS;
@@ -535,14 +535,15 @@ static int open_archive(struct archive *archive)
     struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
 
     options.ret_report = &report;
-    int error = twinlog_consumer_open(archive->dir, CURSOR_NAME, &options, &archive->consumer);
+    int error = twinlog_consumer_open(archive->dir, ARCHIVE_NAME, &options, &archive->consumer);
     if (error)
         return fail("archive", archive->dir, error, &report,
                     error == -EBUSY ? "Another archiver of this log is running." : NULL);
     int status = open_beside_writer(archive->dir, &archive->log);
     if (status != STATUS_FINE)
         return status;
-    archive->folder = open_archive_folder(archive->dir, true);
+    load_failures(archive->dir, ARCHIVE_NAME, &archive->failures);
+    archive->folder = open_log_folder(archive->dir, ARCHIVE_NAME, true);
     if (archive->folder < 0)
         return fail("open the directory 'archive' of", archive->dir, archive->folder, NULL, NULL);
     error = load_archive_state(archive->folder, &archive->state);

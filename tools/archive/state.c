@@ -21,11 +21,11 @@ int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name)
     return snprintf(ret_path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
-int open_archive_folder(const char *dir, bool makes)
+int open_log_folder(const char *dir, const char *name, bool makes)
 {
     char path[PATH_MAX];
 
-    int error = archive_path(path, dir, "archive");
+    int error = archive_path(path, dir, name);
     if (error == 0 && makes && mkdir(path, 0777) == 0)
         error = sync_directory(dir);
     else if (error == 0 && makes && errno != EEXIST)
@@ -148,9 +148,8 @@ int load_archive_state(int folder, struct archive_state *ret_state)
         return -errno;
     bool is_read = fscanf(file,
                           "twinlog archive 1 id %16s files %" SCNu64 " sequence %" SCNu64 " last_lsn %" SCNu64
-                          " kept %" SCNd64 " failures %" SCNu64 " failed %" SCNd64 " failure: %127[^\n]",
-                          state.id, &state.files, &state.sequence, &state.last_lsn, &state.kept_ns,
-                          &state.failures, &state.failed_ns, state.failure) >= 7;
+                          " kept %" SCNd64,
+                          state.id, &state.files, &state.sequence, &state.last_lsn, &state.kept_ns) == 5;
     fclose(file);
     if (!is_read || !is_archive_id(state.id))
         return TWINLOG_ECORRUPT;
@@ -166,10 +165,8 @@ int save_archive_state(int folder, const struct archive_state *state)
     if (error)
         return error;
     fprintf(file,
-            "%s\nid %s\nfiles %" PRIu64 "\nsequence %" PRIu64 "\nlast_lsn %" PRIu64 "\nkept %" PRId64
-            "\nfailures %" PRIu64 "\nfailed %" PRId64 "\nfailure: %s\n",
-            title, state->id, state->files, state->sequence, state->last_lsn, state->kept_ns, state->failures,
-            state->failed_ns, state->failure);
+            "%s\nid %s\nfiles %" PRIu64 "\nsequence %" PRIu64 "\nlast_lsn %" PRIu64 "\nkept %" PRId64 "\n",
+            title, state->id, state->files, state->sequence, state->last_lsn, state->kept_ns);
     error = end_archive_file(file);
     if (error == 0 && renameat(folder, "status.new", folder, "status") < 0)
         error = -errno;

@@ -2,7 +2,7 @@
 /*
  * What an archiver keeps in the directory "archive" inside that of the log:
  *
- *     status     the identity of the archive, how far it is, and the last failure
+ *     status     the identity of the archive, and how far it is
  *     next-...   a second name of the segment that is being archived, until the status says that it is kept; with its
  *                sequence, 16 hexadecimal digits
  *     identity   what the archive gets as "twinlog.archive", in front of the first segment
@@ -24,6 +24,7 @@
 
 #define ARCHIVE_ID_BYTES 17u /* 16 hexadecimal digits, and a NUL */
 #define ARCHIVE_FILE_BYTES 40u
+#define ARCHIVE_NAME "archive" /* of the directory, and of the cursor */
 #define ARCHIVE_RUNNING_FILE "running"
 #define ARCHIVE_IDENTITY_FILE "twinlog.archive"
 
@@ -33,9 +34,6 @@ struct archive_state {
     uint64_t sequence; /* of the newest of them */
     uint64_t last_lsn; /* its last record, which may be truncated by now */
     int64_t kept_ns;   /* when */
-    uint64_t failures; /* since then */
-    int64_t failed_ns; /* when the last of them was */
-    char failure[SHELL_TEXT_BYTES];
 };
 
 /* Path of a file of the log's directory `dir`; -ENAMETOOLONG. */
@@ -45,9 +43,9 @@ int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name);
 int begin_archive_file(int folder, const char *name, FILE **ret_file);
 int end_archive_file(FILE *file);
 
-/* A descriptor of the directory "archive" in `dir`, or -errno. Makes the directory, durably, if `makes`. The log may be
+/* A descriptor of a directory in the log's, or -errno. Makes the directory, durably, if `makes`. The log may be
  * another user's: this follows no link, and neither do those below, which take the descriptor. */
-int open_archive_folder(const char *dir, bool makes);
+int open_log_folder(const char *dir, const char *name, bool makes);
 
 /* A plain file in `folder`, or NULL and errno. */
 FILE *open_archive_file(int folder, const char *name);

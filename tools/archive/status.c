@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "status.h"
 
+#include "../failures.h"
 #include "../json.h"
 #include "../options.h"
 #include "../when.h"
@@ -21,6 +22,7 @@
 struct archive_view {
     const char *dir;
     struct archive_state state;
+    struct failures failures;
 
     /* What the log has and the archive has not. */
     uint64_t last_lsn;
@@ -157,6 +159,7 @@ static void describe_since(const char *before, int64_t since_ns)
 static void print_words(const struct archive_view *status)
 {
     const struct archive_state *state = &status->state;
+    const struct failures *failures = &status->failures;
     char time[TIME_TEXT_BYTES];
 
     printf("archive      %s\nsegments     %" PRIu64 "\nlast LSN     %" PRIu64 "\n", state->id, state->files,
@@ -176,10 +179,10 @@ static void print_words(const struct archive_view *status)
         describe_since(status->name, status->begun_ns);
     else
         fputs(status->is_running ? "none is running" : "no archiver is running", stdout);
-    printf("\nfailures     %" PRIu64 " since then\n", state->failures);
-    if (state->failures) {
-        describe_time(time, state->failed_ns);
-        printf("last failure %s UTC: the command %s\n", time, state->failure);
+    printf("\nfailures     %" PRIu64 " since then\n", failures->count);
+    if (failures->count) {
+        describe_time(time, failures->last_ns);
+        printf("last failure %s UTC: %s\n", time, failures->text);
     }
 }
 
@@ -203,10 +206,10 @@ static void print_json(const struct archive_view *status)
         json_text("command_file", status->name);
         json_time("command_since", status->begun_ns);
     }
-    json_number("failures", state->failures);
-    if (state->failures) {
-        json_time("failed", state->failed_ns);
-        json_text("failure", state->failure);
+    json_number("failures", status->failures.count);
+    if (status->failures.count) {
+        json_time("failed", status->failures.last_ns);
+        json_text("failure", status->failures.text);
     }
     json_end_object();
     json_end_line();
@@ -215,7 +218,7 @@ static void print_json(const struct archive_view *status)
 /* The directory "archive" and the status in it; complains of what fails. */
 static int open_state(const char *dir, int *ret_folder, struct archive_state *ret_state)
 {
-    int folder = open_archive_folder(dir, false);
+    int folder = open_log_folder(dir, ARCHIVE_NAME, false);
     int error = folder < 0 ? folder : load_archive_state(folder, ret_state);
 
     if (error == 0) {
@@ -238,6 +241,7 @@ int show_status(const char *dir, bool is_json)
     if (result != STATUS_FINE)
         return result;
     look_at_archiver(&status, folder);
+    load_failures(dir, ARCHIVE_NAME, &status.failures);
     close(folder);
     int error = twinlog_segments(dir, take_segment, &status);
     if (error)

@@ -96,7 +96,6 @@ enum batch_end {
 struct ship {
     struct stream_client
         client; /* it counts what was published, also that of a session that was lost; has acknowledged LSNs */
-    const char *cursor;
     bool skips_trimmed;
     struct twinlog *log; /* read-only, for the cursor and single records */
     struct twinlog_consumer *consumer;
@@ -308,7 +307,7 @@ static int open_consumer(struct ship *ship)
 
     options.flags = TWINLOG_CONSUMER_DURABLE; /* a stream must not have what a power cut takes from the log */
     options.ret_report = &ship->client.report;
-    int error = twinlog_consumer_open(ship->client.dir, ship->cursor, &options, &ship->consumer);
+    int error = twinlog_consumer_open(ship->client.dir, ship->client.cursor, &options, &ship->consumer);
     if (!error)
         return check_log_id(ship);
     ship->consumer = NULL;
@@ -329,7 +328,7 @@ static int open_log_again(struct ship *ship)
 
 static int write_mark(struct ship *ship)
 {
-    int error = save_ship_mark(ship->log, ship->cursor, ship->client.target.name, &ship->mark);
+    int error = save_ship_mark(ship->log, ship->client.cursor, ship->client.target.name, &ship->mark);
     return error ? stream_fail_log(&ship->client, "set a value in", error) : STREAM_FINE;
 }
 
@@ -370,7 +369,7 @@ static int place_consumer(struct ship *ship, const struct stream_message *last, 
     int result = save_mark(ship, last->is_counted ? last->end : 0, wanted, first_lsn);
     if (result)
         return result;
-    int error = twinlog_cursor_get(ship->log, ship->cursor, &cursor);
+    int error = twinlog_cursor_get(ship->log, ship->client.cursor, &cursor);
     ship->published_lsn = ship->acked_lsn = ship->committed_lsn = wanted;
     ship->acked_position = ship->mark.position;
     const uint64_t before = wanted > first ? wanted - 1 : 0;
@@ -378,7 +377,7 @@ static int place_consumer(struct ship *ship, const struct stream_message *last, 
         return STREAM_FINE; /* the consumer was opened there, and has not read yet */
     twinlog_consumer_close(ship->consumer);
     ship->consumer = NULL;
-    error = twinlog_cursor_set(ship->log, ship->cursor, before);
+    error = twinlog_cursor_set(ship->log, ship->client.cursor, before);
     return error ? stream_fail_log(&ship->client, "move the cursor in", error) : open_consumer(ship);
 }
 
@@ -446,7 +445,7 @@ static int judge_emptied(struct ship *ship, const struct stream_message *last, u
     const struct ship_mark *mark = &ship->mark;
 
     if (!mark->is_there) {
-        int error = twinlog_cursor_get(ship->log, ship->cursor, ret_shipped);
+        int error = twinlog_cursor_get(ship->log, ship->client.cursor, ret_shipped);
         note(ship, "all messages were removed from the stream: going on behind the cursor");
         return error ? stream_fail_log(&ship->client, "read the cursor in", error) : STREAM_FINE;
     }
@@ -500,11 +499,12 @@ static int judge_stream(struct ship *ship, const struct stream_message *last, ui
 
 static int load_mark(struct ship *ship)
 {
-    int error = load_ship_mark(ship->log, ship->cursor, ship->client.target.name, &ship->mark);
+    int error = load_ship_mark(ship->log, ship->client.cursor, ship->client.target.name, &ship->mark);
 
     if (error != -EEXIST)
         return error ? stream_fail_log(&ship->client, "read a value of", error) : STREAM_FINE;
-    complain("the log has a value '%s' that is not ship's: name another cursor with --cursor", ship->cursor);
+    complain("the log has a value '%s' that is not ship's: name another cursor with --cursor",
+             ship->client.cursor);
     return stream_finish(&ship->client, STATUS_FAILED);
 }
 
@@ -615,6 +615,11 @@ static int publish_batch(struct ship *ship, enum batch_end *ret_end)
     return STREAM_FINE;
 }
 
+static void note_success(struct ship *ship)
+{
+    clear_failures(ship->client.dir, ship->client.cursor, &ship->client.failures);
+}
+
 static void take_acknowledgement(struct ship *ship, uint64_t lsn, uint64_t position)
 {
     uint64_t now_ns = monotonic_ns();
@@ -626,6 +631,7 @@ static void take_acknowledgement(struct ship *ship, uint64_t lsn, uint64_t posit
         ship->acked_position = position;
         ship->heard_ns = ship->client.proven_ns = ship->client.ended_ns = now_ns;
         ship->has_acked = true;
+        note_success(ship);
         ship->is_careful = false;
     } else if (ship->acked_lsn == ship->published_lsn) {
         ship->heard_ns = ship->client.proven_ns = now_ns;
@@ -713,6 +719,8 @@ static int run_round(struct ship *ship)
         result = move_cursor(ship);
     if (result)
         return result;
+    if (end == BATCH_WAS_LAST && ship->acked_lsn == ship->published_lsn)
+        note_success(ship);
     bool is_over = stop_signal() || (!ship->client.is_following && end == BATCH_WAS_LAST);
     if (is_over && ship->acked_lsn == ship->published_lsn)
         return stream_finish(&ship->client, STATUS_FINE);
@@ -785,12 +793,13 @@ static int ship_log(struct stream_client *client)
 
 static int ship_run(const struct command *command, int argc, char **argv)
 {
-    struct ship ship = { .client = STREAM_CLIENT_INIT, .cursor = "ship" };
+    struct ship ship = { .client = STREAM_CLIENT_INIT };
     int value = 0;
 
+    ship.client.cursor = "ship";
     while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_CURSOR)
-            ship.cursor = take_name("--cursor");
+            ship.client.cursor = take_name("--cursor");
         else if (value == OPTION_SKIP_TRIMMED)
             ship.skips_trimmed = true;
         else if (value == OPTION_REPLICAS)

@@ -297,15 +297,33 @@ static int status_of_session(const struct stream_client *client, int result)
     return STATUS_FAILED;
 }
 
+static void note_session(struct stream_client *client, int result)
+{
+    char text[FAILURE_TEXT_BYTES] = "it could not be opened";
+
+    if (!client->cursor || result == STREAM_FINE ||
+        (result == SESSION_FINISHED && client->status == STATUS_FINE) ||
+        (result != SESSION_FINISHED && stop_signal()))
+        return;
+    if (result == SESSION_FINISHED)
+        snprintf(text, sizeof(text), "ended with status %d, see its messages", client->status);
+    else if (client->stream)
+        snprintf(text, sizeof(text), "%s", client->stream->text);
+    note_failure(client->dir, client->cursor, &client->failures, text);
+}
+
 int stream_run(struct stream_client *client, int (*run_session)(struct stream_client *client))
 {
     unsigned failures = 0; /* sessions in a row in which no record went over */
 
     client->proven_ns = monotonic_ns();
+    if (client->cursor)
+        load_failures(client->dir, client->cursor, &client->failures);
     for (;;) {
         uint64_t before = client->last_lsn;
         client->sessions++;
         int result = run_session(client);
+        note_session(client, result);
         if (client->last_lsn > before)
             failures = 0;
         bool goes_on =

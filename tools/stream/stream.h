@@ -15,6 +15,7 @@
 #ifndef TOOLS_STREAM_H
 #define TOOLS_STREAM_H
 
+#include "../failures.h"
 #include "../source.h"
 
 #include <twinlog.h>
@@ -125,6 +126,8 @@ struct stream_client {
     const char *dir;
     const char *url;
     const char *credentials; /* a file, or NULL */
+    const char *cursor;      /* that a shipper moves; NULL: a receiver */
+    struct failures failures;
     struct stream_target target;
     const struct stream_module *module;
     bool is_following;
