@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <sys/wait.h>
 #include <thread>
 #include <twinlog.hpp>
@@ -40,9 +41,23 @@ static void errors_are_values(const std::string &dir)
         CHECK(false);
     } catch (const std::system_error &e) {
         CHECK(e.code() == std::errc::no_such_file_or_directory);
+        CHECK(std::string(e.what()).starts_with(dir + "/not/here: cannot create"));
     }
     CHECK((twl::error{ TWINLOG_ETRIMMED }).code().message() == twinlog_strerror(TWINLOG_ETRIMMED));
     CHECK((twl::error{ TWINLOG_ETRIMMED }).code().default_error_condition().category() == twl::category());
+}
+
+static void errors_name_the_place(const std::string &dir)
+{
+    const std::string file = "0000000000000001.twl";
+    CHECK(twl::log::open(dir).value().append("x").has_value());
+    std::fstream(dir + "/" + file, std::ios::in | std::ios::out)
+        .seekp(4096)
+        .write(std::string(4096, 0).data(), 4096);
+    const twl::error damaged = twl::log::open(dir).error();
+    const std::string what = damaged.as_exception().what();
+    CHECK(damaged == TWINLOG_ECORRUPT &&
+          what.starts_with(dir + ": " + file + ", offset 4096, LSN 1 to 1: record 1"));
 }
 
 static void appends_and_reads(const std::string &dir)
@@ -267,6 +282,7 @@ int main(int, char **argv)
 {
     const std::string dir = argv[1];
     errors_are_values(dir);
+    errors_name_the_place(dir + ".damaged");
     appends_and_reads(dir);
     a_reader_keeps_its_log(dir);
     cursors_and_values(dir);

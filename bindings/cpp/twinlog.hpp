@@ -79,7 +79,19 @@ struct error {
     std::error_code code() const { return { number, category() }; } /* equals std::errc, too */
     std::system_error as_exception() const
     {
-        return report ? std::system_error(code(), report->text) : std::system_error(code());
+        std::string text = path.string(), place = report ? report->file : "";
+        const auto add = [&text](const std::string &more) { text += (text.empty() ? "" : ": ") + more; };
+        if (report && report->segment)
+            place += ", offset " + std::to_string(report->offset);
+        const bool is_passed =
+            number == TWINLOG_ETRIMMED || number == TWINLOG_ETRUNCATED; /* the text has the LSNs */
+        if (!place.empty() && report->first_lsn && !is_passed)
+            place += ", LSN " + std::to_string(report->first_lsn) + " to " + std::to_string(report->last_lsn);
+        if (!place.empty())
+            add(place);
+        if (report)
+            add(report->text);
+        return text.empty() ? std::system_error(code()) : std::system_error(code(), text);
     }
     friend bool operator==(const error &a, int b) { return a.number == b; }
 };

@@ -22,6 +22,15 @@ GOTRACEBACK=all go test -count=1 -timeout 300s .
 go build -o "$place/example" ./example
 "$place/example" "$place/journal"
 
+# As README.md says, from a folder, without a proxy; and with a copy of its own.
+mkdir "$place/replaced"
+cp example/main.go "$place/replaced"
+folder=$PWD
+(cd "$place/replaced" && go mod init user && go mod edit -replace "example.org/twinlog/bindings/go=$folder" &&
+    go mod tidy && go build -o replaced . && go mod vendor && go build -mod=vendor -o vendored .) >"$place/log.txt" 2>&1 ||
+    { cat "$place/log.txt"; exit 1; }
+"$place/replaced/vendored" "$place/vendored"
+
 # As another module gets it, from a proxy.
 name=example.org/twinlog/bindings/go
 at="$place/proxy/$name/@v"

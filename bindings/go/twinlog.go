@@ -163,15 +163,15 @@ func (e *ReportError) Error() string {
 	if e.Err == ErrTrimmed || e.Err == ErrTruncated {
 		return text // it says where to go on
 	}
-	if r.FirstLSN > 0 && r.LastLSN > r.FirstLSN {
-		text = fmt.Sprintf("LSN %d to %d: %s", r.FirstLSN, r.LastLSN, text)
-	} else if r.FirstLSN > 0 {
-		text = fmt.Sprintf("LSN %d: %s", r.FirstLSN, text)
-	}
+	place := r.File
 	if r.Segment > 0 {
-		text = fmt.Sprintf("%s: offset %d: %s", r.File, r.Offset, text)
-	} else if r.File != "" {
-		text = r.File + ": " + text
+		place += fmt.Sprintf(", offset %d", r.Offset)
+	}
+	if place != "" && r.FirstLSN > 0 {
+		place += fmt.Sprintf(", LSN %d to %d", r.FirstLSN, r.LastLSN)
+	}
+	if place != "" {
+		text = place + ": " + text
 	}
 	return text
 }

@@ -255,7 +255,7 @@ func TestReports(t *testing.T) {
 	must(t, damaged.Close())
 	_, err = Open(dir, nil)
 	mustBe(t, err, ErrCorrupt)
-	mustSay(t, err, "open "+dir+": "+file+": offset 4096: LSN 5 to 10: acknowledged data is damaged: ")
+	mustSay(t, err, "open "+dir+": "+file+", offset 4096, LSN 5 to 10: acknowledged data is damaged: ")
 	if !errors.As(err, &report) || report.Report.File != file {
 		t.Fatal(err)
 	}

@@ -115,6 +115,17 @@ class Test(unittest.TestCase):
                 reader.next()
             self.assertEqual(truncated.exception.report.first_lsn, 8)
 
+    def test_an_error_names_the_place(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            log.append(b"x")
+        with open(self.dir + "/0000000000000001.twl", "r+b") as file:
+            file.seek(4096)
+            file.write(bytes(4096))
+        with self.assertRaises(twinlog.CorruptError) as raised:
+            twinlog.Log(self.dir)
+        self.assertIn("0000000000000001.twl, offset 4096, LSN 1 to 1: record 1", str(raised.exception))
+        self.assertEqual(raised.exception.filename, self.dir)
+
     def refused(self, expected: object, *calls: object) -> None:
         """`expected`: a type of exceptions, or an errno."""
         for number, call in enumerate(calls):

@@ -44,6 +44,8 @@ fn main() {
         None => return print_layout(),
     };
     let missing = Log::open(format!("{dir}/not/here"), &Options::default()).err().unwrap();
+    assert!(missing.to_string().starts_with(&format!("{dir}/not/here: cannot create")));
+    assert!(Reader::open("not/here", 0).err().unwrap().to_string().starts_with("not/here: No such file"));
     assert_eq!(missing.kind, ErrorKind::Os(2));
     assert_eq!(std::io::Error::from(missing).kind(), std::io::ErrorKind::NotFound);
     assert_eq!(Log::open("a\0b", &Options::default()).err().unwrap().kind, ErrorKind::Os(22));
@@ -116,6 +118,7 @@ fn main() {
     is_sync::<Submission>();
     reads_one_record(&format!("{dir}.read"));
     consumes(&format!("{dir}.consumer"));
+    names_the_place(&format!("{dir}.damaged"));
     submits(&format!("{dir}.submissions"));
     follows(&format!("{dir}.stream"));
     misuse(&format!("{dir}.misuse"));
@@ -268,6 +271,18 @@ fn consumes(dir: &str) {
     assert_eq!(consumed.join().unwrap(), b"c");
     assert_eq!(Consumer::open(dir, "a\0b").err().unwrap().kind, ErrorKind::Os(22));
     assert_eq!(Consumer::open(format!("{dir}.none"), "billing").err().unwrap().kind, ErrorKind::Os(2));
+}
+
+fn names_the_place(dir: &str) {
+    let log = Log::open(dir, &Options::default()).unwrap();
+    log.append(b"x").unwrap();
+    log.close().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(format!("{dir}/0000000000000001.twl")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 4096).unwrap();
+    let damaged = Log::open(dir, &Options::default()).err().unwrap();
+    assert_eq!(damaged.kind, ErrorKind::Corrupt);
+    let text = format!("{dir}: 0000000000000001.twl, offset 4096, LSN 1 to 1: record 1");
+    assert!(damaged.to_string().starts_with(&text), "{damaged}");
 }
 
 fn submits(dir: &str) {

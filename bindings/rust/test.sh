@@ -22,6 +22,15 @@ cc -std=c11 -fsyntax-only -I ../../include "$place/layout.c"
 "$place/test" "$place/log"
 "$place/example" "$place/example.log"
 
+# As README.md says.
+if command -v cargo >/dev/null; then
+    mkdir -p "$place/user/src"
+    printf '[package]\nname = "user"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\ntwinlog = { path = "%s/twinlog" }\n' "$PWD" \
+        >"$place/user/Cargo.toml"
+    cp example.rs "$place/user/src/main.rs"
+    (cd "$place/user" && export TWINLOG_LIB_DIR="$build" LD_LIBRARY_PATH="$build" && cargo run -q --offline -- "$place/user.log")
+fi
+
 # The crates that would be published, where cargo can make both at once.
 if [ "$(printf '1.90\n%s\n' "$(cargo --version 2>/dev/null | cut -d' ' -f2)" | sort -V | head -n 1)" = 1.90 ]; then
     cp -R . "$place/crates"

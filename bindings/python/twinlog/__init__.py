@@ -121,7 +121,11 @@ def _error(
 ) -> OSError:
     found = Report(*report) if report else None
     name = os.fsdecode(path) if path is not None else None
-    error = _ERRORS.get(number, OSError)(-number, found.text if found else _c.strerror(number), name)
+    text = found.text if found else _c.strerror(number)
+    if found and found.file:
+        lsns = f", LSN {found.first_lsn} to {found.last_lsn}" if found.first_lsn else ""
+        text = f"{found.file}{f', offset {found.offset}' if found.segment else ''}{lsns}: {text}"
+    error = _ERRORS.get(number, OSError)(-number, text, name)
     error.lsn, error.report = lsn, found  # type: ignore[attr-defined]
     return error
 

@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::os::raw::{c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::io::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,8 @@ pub struct Error {
     pub kind: ErrorKind,
     pub lsn: u64,
     pub report: Option<Box<Report>>,
+    /// The log's directory, of what opens one.
+    pub path: Option<PathBuf>,
 }
 
 /// Where something was found, and what to do. 0 and "" stand for unknown and none.
@@ -109,7 +111,7 @@ impl Error {
             c::TWINLOG_ETRUNCATED => ErrorKind::Truncated,
             errno => ErrorKind::Os(-errno),
         };
-        Error { kind, lsn, report: None }
+        Error { kind, lsn, report: None, path: None }
     }
 
     fn number(&self) -> i32 {
@@ -128,7 +130,17 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", path.display())?;
+        }
         if let Some(report) = &self.report {
+            let passed = matches!(self.kind, ErrorKind::Trimmed | ErrorKind::Truncated); // the text has the LSNs
+            match (&report.file[..], report.segment, report.first_lsn) {
+                ("", ..) => (),
+                (file, 0, _) => write!(f, "{file}: ")?,
+                (file, _, lsn) if lsn == 0 || passed => write!(f, "{file}, offset {}: ", report.offset)?,
+                (file, _, lsn) => write!(f, "{file}, offset {}, LSN {lsn} to {}: ", report.offset, report.last_lsn)?,
+            }
             return f.write_str(&report.text);
         }
         // A constant of the library.
@@ -165,6 +177,11 @@ fn check(rc: i32) -> Result<i32> {
 
 fn check_with(rc: i32, report: &c::twinlog_report) -> Result<i32> {
     check(rc).map_err(|error| Error { report: Report::of(rc, report), ..error })
+}
+
+/// The path of what could not be opened.
+fn of<T>(path: &Path, result: Result<T>) -> Result<T> {
+    result.map_err(|error| Error { path: Some(path.to_path_buf()), ..error })
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {
@@ -334,7 +351,11 @@ unsafe impl Sync for Log {}
 impl Log {
     /// Opens the log in `dir`, and makes it where there is none.
     pub fn open(dir: impl AsRef<Path>, options: &Options) -> Result<Log> {
-        let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
+        of(dir.as_ref(), Log::open_path(dir.as_ref(), options))
+    }
+
+    fn open_path(dir: &Path, options: &Options) -> Result<Log> {
+        let dir = c_string(dir.as_os_str().as_bytes())?;
         let mut o = c::twinlog_options::zeroed();
         o.size = c_size::<c::twinlog_options>();
         o.flags = options.flags;
@@ -651,7 +672,11 @@ fn wait_ms(timeout: Option<Duration>) -> i32 {
 impl Reader<'static> {
     /// On the log in `dir`, in any process.
     pub fn open(dir: impl AsRef<Path>, from_lsn: u64) -> Result<Reader<'static>> {
-        let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
+        of(dir.as_ref(), Reader::open_path(dir.as_ref(), from_lsn))
+    }
+
+    fn open_path(dir: &Path, from_lsn: u64) -> Result<Reader<'static>> {
+        let dir = c_string(dir.as_os_str().as_bytes())?;
         let (options, report) = reader_options(from_lsn);
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_reader_open(dir.as_ptr(), &options, &mut raw) };
@@ -736,7 +761,11 @@ unsafe impl Send for Consumer {}
 impl Consumer {
     /// On the log in `dir`, in any process. A new name begins with the oldest record.
     pub fn open(dir: impl AsRef<Path>, name: &str) -> Result<Consumer> {
-        let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
+        of(dir.as_ref(), Consumer::open_path(dir.as_ref(), name))
+    }
+
+    fn open_path(dir: &Path, name: &str) -> Result<Consumer> {
+        let dir = c_string(dir.as_os_str().as_bytes())?;
         let name = c_string(name.as_bytes())?;
         let report = OpenReport::new();
         let mut options = c::twinlog_consumer_options::zeroed();
