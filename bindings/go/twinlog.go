@@ -690,19 +690,19 @@ func (f *follower) begin(dir string, c *C.struct_twinlog_reader, report report) 
 	f.log, _ = identify(f.dir)
 }
 
-func (f *follower) call(in func(c *C.struct_twinlog_reader) C.int) (C.int, error) {
+func (f *follower) call(op string, in func(c *C.struct_twinlog_reader) C.int) (C.int, error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	if f.c == nil {
 		return 0, os.ErrClosed
 	}
 	rc := in(f.c)
-	return rc, f.report.check("read", f.dir, rc)
+	return rc, f.report.check(op, f.dir, rc)
 }
 
 func (f *follower) take(next func(c *C.struct_twinlog_reader, record *C.struct_twinlog_record) C.int) (record Record, err error) {
 	var c C.struct_twinlog_record
-	rc, err := f.call(func(reader *C.struct_twinlog_reader) C.int {
+	rc, err := f.call("read", func(reader *C.struct_twinlog_reader) C.int {
 		rc := next(reader, &c)
 		if rc > 0 {
 			record = recordOf(&c) // its bytes are the reader's until the next call
@@ -718,7 +718,7 @@ func (f *follower) take(next func(c *C.struct_twinlog_reader, record *C.struct_t
 // isReady returns, if there is nothing, also what is closed when there may be.
 func (f *follower) isReady() (isReady bool, changed <-chan struct{}, err error) {
 	var newsErr error
-	rc, err := f.call(func(c *C.struct_twinlog_reader) C.int {
+	rc, err := f.call("wait", func(c *C.struct_twinlog_reader) C.int {
 		if f.news == nil {
 			f.news, newsErr = enterNews(f.dir, f.log)
 		}
@@ -861,7 +861,7 @@ func (r *Reader) Previous() (Record, error) {
 }
 
 func (r *Reader) seek(to func(c *C.struct_twinlog_reader) C.int) error {
-	_, err := r.call(to)
+	_, err := r.call("seek", to)
 	return err
 }
 
@@ -917,7 +917,7 @@ func OpenConsumer(dir, name string) (*Consumer, error) {
 
 // Commit says that the consumer has finished with every record up to lsn; 0: with all that Next returned.
 func (consumer *Consumer) Commit(lsn uint64) error {
-	_, err := consumer.call(func(*C.struct_twinlog_reader) C.int {
+	_, err := consumer.call("commit", func(*C.struct_twinlog_reader) C.int {
 		return C.twinlog_consumer_commit(consumer.c, C.uint64_t(lsn))
 	})
 	return err
