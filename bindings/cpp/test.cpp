@@ -57,7 +57,7 @@ static void errors_name_the_place(const std::string &dir)
     const twl::error damaged = twl::log::open(dir).error();
     const std::string what = damaged.as_exception().what();
     CHECK(damaged == TWINLOG_ECORRUPT &&
-          what.starts_with(dir + ": " + file + ", offset 4096, LSN 1 to 1: record 1"));
+          what.starts_with(dir + ": " + file + ", offset 4096, LSN 1: record 1"));
 }
 
 static void appends_and_reads(const std::string &dir)

@@ -86,7 +86,8 @@ struct error {
         const bool is_passed =
             number == TWINLOG_ETRIMMED || number == TWINLOG_ETRUNCATED; /* the text has the LSNs */
         if (!place.empty() && report->first_lsn && !is_passed)
-            place += ", LSN " + std::to_string(report->first_lsn) + " to " + std::to_string(report->last_lsn);
+            place += ", LSN " + std::to_string(report->first_lsn) +
+                     (report->last_lsn > report->first_lsn ? " to " + std::to_string(report->last_lsn) : "");
         if (!place.empty())
             add(place);
         if (report)

@@ -168,7 +168,10 @@ func (e *ReportError) Error() string {
 		place += fmt.Sprintf(", offset %d", r.Offset)
 	}
 	if place != "" && r.FirstLSN > 0 {
-		place += fmt.Sprintf(", LSN %d to %d", r.FirstLSN, r.LastLSN)
+		place += fmt.Sprintf(", LSN %d", r.FirstLSN)
+	}
+	if place != "" && r.LastLSN > r.FirstLSN {
+		place += fmt.Sprintf(" to %d", r.LastLSN)
 	}
 	if place != "" {
 		text = place + ": " + text

@@ -123,7 +123,7 @@ class Test(unittest.TestCase):
             file.write(bytes(4096))
         with self.assertRaises(twinlog.CorruptError) as raised:
             twinlog.Log(self.dir)
-        self.assertIn("0000000000000001.twl, offset 4096, LSN 1 to 1: record 1", str(raised.exception))
+        self.assertIn("0000000000000001.twl, offset 4096, LSN 1: record 1", str(raised.exception))
         self.assertEqual(raised.exception.filename, self.dir)
 
     def refused(self, expected: object, *calls: object) -> None:

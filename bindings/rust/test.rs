@@ -281,7 +281,7 @@ fn names_the_place(dir: &str) {
     std::os::unix::fs::FileExt::write_all_at(&file, &[0; 4096], 4096).unwrap();
     let damaged = Log::open(dir, &Options::default()).err().unwrap();
     assert_eq!(damaged.kind, ErrorKind::Corrupt);
-    let text = format!("{dir}: 0000000000000001.twl, offset 4096, LSN 1 to 1: record 1");
+    let text = format!("{dir}: 0000000000000001.twl, offset 4096, LSN 1: record 1");
     assert!(damaged.to_string().starts_with(&text), "{damaged}");
 }
 

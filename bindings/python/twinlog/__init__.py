@@ -123,7 +123,8 @@ def _error(
     name = os.fsdecode(path) if path is not None else None
     text = found.text if found else _c.strerror(number)
     if found and found.file:
-        lsns = f", LSN {found.first_lsn} to {found.last_lsn}" if found.first_lsn else ""
+        lsns = f", LSN {found.first_lsn}" if found.first_lsn else ""
+        lsns += f" to {found.last_lsn}" if found.last_lsn > found.first_lsn else ""
         text = f"{found.file}{f', offset {found.offset}' if found.segment else ''}{lsns}: {text}"
     error = _ERRORS.get(number, OSError)(-number, text, name)
     error.lsn, error.report = lsn, found  # type: ignore[attr-defined]

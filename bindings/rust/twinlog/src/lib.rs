@@ -139,6 +139,7 @@ impl fmt::Display for Error {
                 ("", ..) => (),
                 (file, 0, _) => write!(f, "{file}: ")?,
                 (file, _, lsn) if lsn == 0 || passed => write!(f, "{file}, offset {}: ", report.offset)?,
+                (file, _, lsn) if report.last_lsn == lsn => write!(f, "{file}, offset {}, LSN {lsn}: ", report.offset)?,
                 (file, _, lsn) => write!(f, "{file}, offset {}, LSN {lsn} to {}: ", report.offset, report.last_lsn)?,
             }
             return f.write_str(&report.text);
