@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Run by an installation, with bindir and others set: what names /usr/local gets the places of its prefix.
 cmake_policy(VERSION 3.25)
+get_filename_component(prefix "${CMAKE_INSTALL_PREFIX}" ABSOLUTE)
 foreach(place IN ITEMS bindir libdir datadir docdir mandir)
-  get_filename_component(${place} "${${place}}" ABSOLUTE BASE_DIR "${CMAKE_INSTALL_PREFIX}")
+  get_filename_component(${place} "${${place}}" ABSOLUTE BASE_DIR "${prefix}")
 endforeach()
 foreach(pattern IN ITEMS "${docdir}/sink/*" "${docdir}/monitoring/*" "${docdir}/replicas/*" "${mandir}/man7/twinlog.7")
   file(GLOB files "$ENV{DESTDIR}${pattern}")

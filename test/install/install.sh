@@ -17,7 +17,7 @@ awk '/^```c$/ { block = ""; inside = 1; next }
 [ -s "$place/main.c" ] || { echo "README.md has no C program"; exit 1; }
 [ "$(wc -l <"$place/main.c")" -le 25 ] || { echo "the program of README.md has more than 25 lines"; exit 1; }
 
-cmake --install "$build" --prefix "$place/prefix" >"$place/install.txt"
+(cd "$place" && cmake --install "$build" --prefix prefix) >"$place/install.txt" # units name it in full
 cp "$build/install_manifest.txt" "$place/manifest"
 
 # What is installed names its prefix: units, the stanza for logrotate, the links of the alerts, the manual.
