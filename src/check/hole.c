@@ -38,15 +38,16 @@ static uint64_t last_lost(const struct walk *w)
     return max_u64(told_lsn, max_u64(set->passed_lsn, set->first_lsn - 1));
 }
 
-/* A spare with a group was started, though its first group is lost. The newest LSN in all of them. */
-static int find_in_spares(struct walk *w, uint64_t *lsn)
+int twl_walk_find_spare(const struct walk *w, size_t from, bool *ret_is_there)
 {
     const struct segment_set *set = &w->snapshot.set;
     int rc = 0;
-    for (size_t i = max_u64(w->index + 1, set->started); rc == 0 && i < set->started + set->spares; i++) {
+    *ret_is_there = false;
+    for (size_t i = max_u64(from, set->started); rc == 0 && !*ret_is_there && i < set->started + set->spares;
+         i++) {
         struct later_groups groups;
         rc = twl_segment_find_groups(w->io, &set->entries[i], &groups);
-        *lsn = rc == 0 ? max_u64(*lsn, groups.last_lsn) : *lsn;
+        *ret_is_there = rc == 0 && groups.last_lsn > 0;
     }
     return rc;
 }
@@ -74,9 +75,9 @@ static void end_hole(struct walk *w, const struct later_groups *later, const str
 {
     const struct epoch front = hole->epochs[0];
     const bool is_last = next->first_lsn == 0;
+    const uint64_t told_lsn = max_u64(later->named_lsn, w->is_done ? last_lost(w) : w->footer_lsn);
     hole->epochs[1] = is_last ? front : next->epoch;
-    hole->last_lsn =
-        is_last ? max_u64(hole->first_lsn, max_u64(later->named_lsn, last_lost(w))) : next->first_lsn - 1;
+    hole->last_lsn = is_last ? max_u64(hole->first_lsn, told_lsn) : next->first_lsn - 1;
     hole->to = w->segment.data_end;
     if (w->footer_lsn > 0) {
         hole->to = max_u64(hole->from, w->footer.data_end);
@@ -119,10 +120,13 @@ int twl_hole_measure(struct walk *w, struct hole *ret_hole)
     }
     cursor->position = (struct position){ 0 };
     cursor->offset = w->segment.data_end; /* nothing more here */
-    w->is_done = next.first_lsn == 0;
+    bool is_in_spare = false;
+    if (next.first_lsn == 0)
+        rc = twl_walk_find_spare(w, w->index + 1, &is_in_spare);
+    w->is_done = next.first_lsn == 0 && !is_in_spare;
     end_hole(w, &later, &next, is_sure, ret_hole);
-    w->has_begun = false;
+    w->has_begun = is_in_spare;
     if (walk_has_gap_behind(w))
         ret_hole->finding = TWINLOG_FOUND_MISSING_SEGMENT;
-    return next.first_lsn == 0 ? find_in_spares(w, &ret_hole->last_lsn) : 0;
+    return rc;
 }

@@ -488,13 +488,21 @@ static int walk_segment(struct walk *w, struct position *position)
     return rc;
 }
 
+/* Where no segment looks started, the first groups may be lost: a spare has no groups. */
 static int check_segment(struct walk *w, struct position *position)
 {
-    int rc = twl_log_snapshot_open_segment(w->io, &w->snapshot.set.entries[w->index], &w->segment);
+    const struct segment_set *set = &w->snapshot.set;
+    const bool is_in_spares = set->started == 0 && w->index == 0;
+    int rc = twl_log_snapshot_open_segment(w->io, &set->entries[w->index], &w->segment);
     if (rc == -EAGAIN)
         return WALK_STALE;
     if (rc == 0) {
-        rc = walk_segment(w, position);
+        if (is_in_spares)
+            rc = stale_or(twl_walk_find_spare(w, 0, &w->has_begun));
+        if (rc == 0 && is_in_spares && !w->has_begun)
+            w->index = set->spares - 1; /* they are all empty */
+        else if (rc == 0)
+            rc = walk_segment(w, position);
         twl_segment_close(&w->segment);
         w->done_bytes += w->segment.header.bytes;
     }
@@ -512,21 +520,6 @@ static int tell_missing_end(struct walk *w)
     w->is_done = true;
     const uint64_t last_lsn = max_u64(set->passed_lsn, twl_segment_set_promise_behind(set, w->index));
     return last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
-}
-
-/* A log of which no segment is started, as the first groups are lost, passes for spares; but a spare has no groups. */
-static int begin_in_spares(struct walk *w, bool *ret_is_begun)
-{
-    const struct segment_set *set = &w->snapshot.set;
-    int rc = 0;
-    *ret_is_begun = false;
-    for (size_t i = 0; rc >= 0 && !*ret_is_begun && i < set->spares; i++) {
-        struct later_groups groups = { 0 };
-        rc = twl_segment_find_groups(w->io, &set->entries[i], &groups);
-        *ret_is_begun = rc == 0 && groups.last_lsn > 0;
-    }
-    w->has_begun = *ret_is_begun;
-    return rc < 0 ? stale_or(rc) : 0;
 }
 
 /* ---- the log ----------------------------------------------------------------------------------- */
@@ -593,17 +586,12 @@ int twl_walk_through(struct walk *w)
     struct position position = { 0 };
     struct stage stage = { .next_lsn = w->next_lsn };
     unsigned tries = 1;
-    bool is_begun = false;
     int rc = 0;
     while (rc == 0 && !w->is_done) {
-        if (set->started == 0 && w->index == 0)
-            rc = begin_in_spares(w, &is_begun);
-        const bool is_behind_all = (set->started == 0 && !is_begun) || w->index == set->started + set->spares;
         if (w->index < set->started)
             stage =
                 (struct stage){ set->entries[w->index].header.sequence, position, w->records, w->next_lsn };
-        if (rc == 0)
-            rc = is_behind_all ? tell_missing_end(w) : check_segment(w, &position);
+        rc = w->index == set->started + set->spares ? tell_missing_end(w) : check_segment(w, &position);
         if (rc == WALK_STALE)
             rc = tries++ < TRIES ? look_again(w, &stage, &position) : -EBUSY;
         else

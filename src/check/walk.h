@@ -90,5 +90,7 @@ static inline bool walk_has_gap_behind(const struct walk *w)
 /* The cursor goes to the first later group that belongs to the log, or to the end of the segment; `is_done` if nothing
  * of the log is behind it. */
 int twl_hole_measure(struct walk *w, struct hole *ret_hole);
+/* Has one of the spares from that index on a group? Then it was started, and its first group is lost. */
+int twl_walk_find_spare(const struct walk *w, size_t from, bool *ret_is_there);
 
 #endif

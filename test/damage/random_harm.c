@@ -84,16 +84,26 @@ static void shorten(struct rng *rng, struct file *file, struct harm *harm)
     snprintf(harm->words, sizeof(harm->words), "%s ends at %zu", file->name, file->size);
 }
 
+/* With their first groups, so that each passes for a spare, or for a segment without a group. */
+static void zero_first_blocks(struct files *files, struct harm *harm)
+{
+    for (unsigned i = 0; i < files->count; i++)
+        if (files->list[i].bytes && files->list[i].size >= 2 * BLOCK_BYTES &&
+            strcmp(files->list[i].name, "state") != 0)
+            memset(files->list[i].bytes + BLOCK_BYTES, 0, BLOCK_BYTES);
+    snprintf(harm->words, sizeof(harm->words), "the first blocks of all segments are zeros");
+}
+
 void do_harm(struct rng *rng, struct files *files, const struct files *others, struct harm *ret_harm)
 {
     struct file *file = pick(rng, files, rng_below(rng, 8) > 0);
     struct file *segment = pick(rng, files, true), *second = pick(rng, files, true);
-    const unsigned kind = (unsigned)rng_below(rng, 14);
+    const unsigned kind = (unsigned)rng_below(rng, 15);
     snprintf(ret_harm->words, sizeof(ret_harm->words), "nothing");
     ret_harm->is_local = ret_harm->is_sector = false;
     if (!file || !segment || !second)
         return;
-    ret_harm->is_local = kind < 9;
+    ret_harm->is_local = kind < 9 || kind == 14;
     if (kind < 5)
         flip(rng, file, ret_harm);
     else if (kind < 9)
@@ -106,6 +116,8 @@ void do_harm(struct rng *rng, struct files *files, const struct files *others, s
         overwrite_header(segment, &others->list[0], "another", ret_harm);
     else if (kind == 12)
         lose(segment, ret_harm);
+    else if (kind == 14)
+        zero_first_blocks(files, ret_harm);
     else
         shorten(rng, segment, ret_harm);
 }
