@@ -142,11 +142,15 @@ static int check_second_header(struct walk *w)
 {
     const uint64_t at = twl_second_header_offset(&w->segment.header);
     struct segment_header second;
+    int error = 0;
     if (w->snapshot.set.entries[w->index].has_second_header || at >= w->segment.file_bytes)
         return 0;
-    const int rc = twl_second_header_read(w->io, w->segment.name, &second);
-    if (rc < 0 || (rc > 0 && twl_is_same_incarnation(&second, &w->segment.header)))
-        return rc < 0 ? stale_or(rc) : 0;
+    const unsigned char *bytes = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
+    const enum header_state state = bytes ? twl_segment_header_decode(bytes, &second) : HEADER_FOREIGN;
+    if (error < 0 || state == HEADER_NEWER)
+        return error < 0 ? stale_or(error) : TWINLOG_EVERSION;
+    if (state == HEADER_VALID && twl_is_same_incarnation(&second, &w->segment.header))
+        return 0;
     return tell_harmless(
         w, TWINLOG_FOUND_BAD_HEADER, at, HEADER_SECTOR_BYTES,
         "the second header is not like the first one; no record is affected, but a repair could not "

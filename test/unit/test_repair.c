@@ -483,6 +483,24 @@ static void expect_loss_without_headers(const struct twinlog_segment *segment)
     ck_assert_uint_eq(losses.list[0].last_lsn, segment->last_lsn);
 }
 
+/* The last block of a shortened file is no footer block, whatever is in it. */
+TEST(the_end_of_a_mapped_file_is_not_taken_for_a_second_header)
+{
+    unsigned char block[BLOCK_BYTES] = { 0 };
+    struct twinlog *log = log_open(&LOG_OPTIONS(.mode = TWINLOG_MODE_MAPPED));
+    ck_assert_int_eq(twinlog_append(log, zeros, sizeof(zeros), NULL), 0);
+    log_close(log);
+    const struct listing listing = list_segments();
+    const struct twinlog_segment newest = *find_newest(&listing);
+    struct segment_header other = { .bytes = newest.file_bytes, .sequence = 7, .segment_id = 7, .epoch = 1 };
+    twl_second_header_encode(&other, block);
+    patch_file(log_file(newest.file), (off_t)newest.file_bytes - BLOCK_BYTES, block, sizeof(block));
+    losses = (struct losses){ 0 };
+    ck_assert_int_eq(
+        twinlog_verify(log_dir, &WITH_SIZE(verify_options, .each = keep_loss, .context = &losses), NULL), 0);
+    ck_assert_msg(losses.count == 0, "%s", losses.list[0].text);
+}
+
 /* A segment without any header is told with the LSNs that are in it, and that those of it are lost. */
 TEST(a_segment_without_both_headers_is_told_with_its_records)
 {
