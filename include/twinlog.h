@@ -463,8 +463,8 @@ struct twinlog_consumer_options {
 };
 #define TWINLOG_CONSUMER_OPTIONS_INIT twinlog_initial(twinlog_consumer_options)
 /* Makes the cursor `name` if there is none: from then on trims keep what is not finished with, but
- * for TWINLOG_TRIM_PAST_CURSORS. -EBUSY: a process, maybe this one, has that consumer open. Other
- * errors as of twinlog_reader_open() and twinlog_cursor_set(). */
+ * for TWINLOG_TRIM_PAST_CURSORS. -EBUSY: a process, maybe this one, has that consumer open. -EMLINK:
+ * the file `consumers` has another name. Else as twinlog_reader_open() and twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name,
                           const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);

@@ -40,7 +40,12 @@ struct twinlog_consumer {
 static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *ret_report)
 {
     const uint32_t number = twl_crc32c(0, consumer->name, strlen(consumer->name)) % CONSUMER_LOCKS;
+    uint32_t links = 0;
     int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, 0, &consumer->lock);
+    if (rc == 0)
+        rc = io_links(consumer->lock, CONSUMERS_NAME, &links);
+    if (rc == 0 && links > 1) /* as in a copy made of links: another log's consumers would be in the way */
+        rc = -EMLINK;
     if (rc == 0)
         rc = io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
     if (rc == -EAGAIN) {

@@ -650,12 +650,19 @@ TEST_LOOP(what_is_done_to_a_copy_made_of_links_is_not_done_to_the_log, 2)
     static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_SHARED };
     struct twinlog_options options = LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES);
     struct twinlog *log = make_log(300), *copy;
+    struct twinlog_consumer *consumer, *other;
     unsigned copied = 0;
     int rc;
 
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 250), 0);
     log_close(log);
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, "cursor", NULL, &consumer), 0);
     link_all();
+    ck_assert_int_eq(twinlog_consumer_open(in_copy(""), "cursor", NULL, &other), -EMLINK);
+    unshare_file("consumers");
+    ck_assert_int_eq(twinlog_consumer_open(in_copy(""), "cursor", NULL, &other), 0);
+    twinlog_consumer_close(other);
+    twinlog_consumer_close(consumer);
     const uint64_t before = log_fingerprint(false);
     options.mode = modes[_i];
     for (; (rc = twinlog_open(in_copy(""), &options, &copy)) == -EMLINK; copied++)
