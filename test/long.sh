@@ -26,6 +26,7 @@ END
         echo "bits-$k damage-random -n 10 -b $jobs -f $((k - 1))"
     done
     echo "sectors damage-random -e -n 60"
+    echo "places damage-random -n 10000 -s 1001"
     for fs in ext4 xfs btrfs; do
         for method in image shutdown fault slow; do
             [ "$fs-$method" = btrfs-shutdown ] || # there is no such call

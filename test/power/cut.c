@@ -327,7 +327,7 @@ static void print_help(void)
         "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
         "                  default image\n"
         "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
-        "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
+        "  --lie NAME      flush: the disk forgets flushes; else as crash-kill; ends with 0 if that is found\n"
         "  --help          this text\n"
         "\n"
         "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.");
@@ -368,7 +368,7 @@ static void begin(void)
     begin_lives(remove_log);
     machine.disk->context = last_words;
     machine.disk->when_failing = note_last_words;
-    machine.disk->forgets_flushes = place.lie != LIE_NONE;
+    machine.disk->forgets_flushes = place.lie == LIE_FLUSH;
 }
 
 int main(int argc, char **argv)
