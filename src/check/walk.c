@@ -147,10 +147,9 @@ static int check_second_header(struct walk *w)
         return 0;
     const unsigned char *bytes = twl_iter_bytes(&w->cursor, at, HEADER_SECTOR_BYTES, &error);
     const enum header_state state = bytes ? twl_segment_header_decode(bytes, &second) : HEADER_FOREIGN;
-    if (error < 0 || state == HEADER_NEWER)
-        return error < 0 ? stale_or(error) : TWINLOG_EVERSION;
-    if (state == HEADER_VALID && twl_is_same_incarnation(&second, &w->segment.header))
-        return 0;
+    const bool is_same = state == HEADER_VALID && twl_is_same_incarnation(&second, &w->segment.header);
+    if (error < 0 || is_same || state == HEADER_NEWER)
+        return state == HEADER_NEWER ? TWINLOG_EVERSION : stale_or(error);
     return tell_harmless(
         w, TWINLOG_FOUND_BAD_HEADER, at, HEADER_SECTOR_BYTES,
         "the second header is not like the first one; no record is affected, but a repair could not "

@@ -44,10 +44,8 @@ static int take_name(struct twinlog_consumer *consumer, struct twinlog_report *r
     int rc = io_open_or_create(consumer->log->io, CONSUMERS_NAME, 0, &consumer->lock);
     if (rc == 0)
         rc = io_links(consumer->lock, CONSUMERS_NAME, &links);
-    if (rc == 0 && links > 1) /* as in a copy made of links: another log's consumers would be in the way */
-        rc = -EMLINK;
-    if (rc == 0)
-        rc = io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
+    if (rc == 0) /* in a copy made of links, consumers of the original would be in the way */
+        rc = links > 1 ? -EMLINK : io_lock(consumer->lock, (enum io_lock)(FIRST_LOCK + number), true);
     if (rc == -EAGAIN) {
         rc = -EBUSY;
         twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
