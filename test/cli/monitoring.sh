@@ -248,6 +248,7 @@ slow TwinlogSilent 'twinlog_writer_up{dir="d"}' '1x90' 'twinlog_newest_record_ti
 slow TwinlogSlowDisk 'twinlog_group_write_seconds_bucket{le="0.1"}' '0+10x90' 'twinlog_group_write_seconds_bucket{le="+Inf"}' '0+20x90' \
     'twinlog_group_write_seconds_bucket{le="1"}' '0+20x90'
 slow TwinlogWaitsForSegments 'twinlog_roll_waits_total{dir="d"}' '0+120x90'
+slow TwinlogOldMetrics 'node_textfile_mtime_seconds{file="/srv/twinlog-srv-log.prom"}' '0x90'
 slow TwinlogGrows 'twinlog_file_size_bytes{dir="d"}' '2000000000+100000000x90'
 test_stopped
 test_poisoned
