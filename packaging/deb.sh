@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # deb.sh [--check]: Debian packages of this tree in build/deb. With --check they are built once more in another folder,
-# and must have the same bytes; lintian has nothing to say; and what is in them works, on a new Debian in a chroot as well.
+# and must have the same bytes; lintian has nothing to say; and what is in them works, on a new Debian in a chroot as well,
+# which systemd-nspawn boots for the units.
 set -eu
 cd "$(dirname "$0")/.."
 tree=$PWD
@@ -25,8 +26,8 @@ make_packages()
     cp -R packaging/debian "$1/twinlog-$version/debian"
     printf 'twinlog (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The twinlog authors <twinlog@example.org>  %s\n' \
         "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >"$1/twinlog-$version/debian/changelog"
-    (cd "$1/twinlog-$version" && dpkg-buildpackage --no-sign --build=binary) >"$1/log.txt" 2>&1 ||
-        { tail -n 40 "$1/log.txt"; return 1; }
+    (cd "$1/twinlog-$version" && find . | sort >../before.txt && dpkg-buildpackage --no-sign --build=binary &&
+        debian/rules clean && find . | sort | diff ../before.txt -) >"$1/log.txt" 2>&1 || { tail -n 40 "$1/log.txt"; return 1; }
     rm -rf "$1/twinlog-$version"
 }
 
@@ -77,9 +78,9 @@ for file in /etc/resolv.conf /etc/apt/apt.conf.d/* /etc/apt/sources.list.d/*; do
 done
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
-trap 'umount "$root/proc" "$root/dev"; rm -rf --one-file-system "$place"' EXIT
+trap 'umount -q "$root/proc" "$root/dev"; rm -rf --one-file-system "$place"' EXIT
 mkdir "$root/packages"
-cp build/deb/*.deb packaging/debian/tests/program packaging/debian/tests/examples "$root/packages"
+cp build/deb/*.deb packaging/debian/tests/program packaging/debian/tests/examples packaging/debian/tests/units "$root/packages"
 rm -f "$root"/packages/*-dbgsym_*.deb
 depends=$(sed -n 's/^Depends: //p' packaging/debian/tests/control | tr -d , | tr ' ' '\n' | grep -v twinlog | sort -u | tr '\n' ' ')
 logged deb-install chroot "$root" sh -c "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq &&
@@ -88,3 +89,23 @@ for name in program examples; do
     echo "--- on it: $name"
     chroot "$root" sh -c "cd /tmp && /packages/$name"
 done
+
+if ! command -v systemd-nspawn >/dev/null; then
+    echo "SKIP deb, the units: systemd-nspawn is not here"
+    exit 0
+fi
+echo "--- on it, booted: units"
+umount "$root/proc" "$root/dev"
+printf '[Unit]\nAfter=multi-user.target\nSuccessAction=exit\nFailureAction=exit\n[Service]\nType=oneshot\nTimeoutStartSec=300\n%s\n' \
+    "ExecStart=/bin/sh -c 'exec /packages/units >/packages/units.txt 2>&1'" >"$root/etc/systemd/system/units.service"
+mkdir -p "$root/etc/systemd/system/default.target.wants"
+ln -s ../units.service "$root/etc/systemd/system/default.target.wants"
+status=0
+logged deb-boot timeout -k 10 400 systemd-nspawn --quiet --register=no --keep-unit --private-network --boot -D "$root" </dev/null ||
+    status=1
+if ! [ -e "$root/packages/units.txt" ]; then
+    echo "SKIP deb, the units: systemd does not boot here"
+    exit 0
+fi
+cat "$root/packages/units.txt"
+exit $status

@@ -9,7 +9,7 @@ to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-for
 to_cluster="libraft-dev libuv1-dev"
 to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_cover="$to_test gcovr"
-to_deb="$to_bench dpkg-dev debhelper dh-python lintian debootstrap libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
+to_deb="$to_bench dpkg-dev debhelper dh-python lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
 
 jobs=$(nproc)
 logs=build/logs
