@@ -25,10 +25,10 @@
  *
  * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its
  * processes share, and which says what was synced; it touches no other. That one stays if the last
- * byte of the file is a zero, and when the file was removed after all processes were killed. Only
- * twinlog_sink_sync() waits for a process that is stopped in the middle of a write or a sync; while
- * a process is stopped in the middle of opening or closing, these calls of others return -EBUSY
- * after 5 seconds.
+ * byte of the file, or of what was synced, is a zero, and when the file was removed after all
+ * processes were killed. Only twinlog_sink_sync() waits for a process that is stopped in the middle
+ * of a write or a sync; while one is stopped in the middle of opening or closing, these calls of
+ * others return -EBUSY after 5 seconds.
  *
  * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks
  * after processes that have died and after renamed files.
@@ -117,8 +117,8 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
                         uint64_t *ret_offset);
 
 /* Returns when everything that any process had written before the call is on stable storage; of
- * files that were rotated away, in those that this sink has had open. Where another process died in
- * the middle of a write, its bytes are made harmless first: they become spaces, and the last one a
+ * files that were rotated away, in those that this sink has not left yet. Where another one died
+ * in the middle of a write, its bytes are made harmless first: they become spaces, and the last one a
  * newline. Where one is stopped in the middle of a write or a sync, this waits until that process
  * continues. After a sync has failed, none succeeds for this file until the system starts again,
  * whatever processes open it. The same holds after a process was killed in the middle of a sync,

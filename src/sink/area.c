@@ -128,7 +128,8 @@ int twl_area_map(struct io_file *file, struct area **ret_area)
     uint64_t bytes;
     void *page = NULL;
     int rc = io_size(file, &bytes);
-    if (rc == 0 && bytes == AREA_BYTES)
+    if (rc == 0 &&
+        (bytes == AREA_BYTES || bytes == AREA_PAGE)) /* what an opening that was cut short has kept */
         rc = file->io->ops->map(file, AREA_BYTES, &page);
     *ret_area = page;
     return rc;

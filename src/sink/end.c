@@ -50,10 +50,9 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
         rc = io_read(data, &last, 1, size - 1, &got);
     if (rc < 0 || last != 0)
         return rc;
-    uint64_t recorded = area && twl_area_is_for(area, identity) ? atomic_load(&area->recorded) : UINT64_MAX;
-    const bool is_recorded = recorded <= size && !twl_mapping_is_lost(area);
-    recorded = is_recorded ? recorded : 0;
-    rc = twl_end_of_text(data, recorded, ret_end);
+    const bool is_recorded = area && twl_area_is_for(area, identity) && !twl_mapping_is_lost(area);
+    const uint64_t recorded = is_recorded ? atomic_load(&area->recorded) : 0;
+    rc = twl_end_of_text(data, min_u64(recorded, size), ret_end); /* a close may record more than there is */
     if (rc < 0 || (is_recorded && *ret_end == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS))
         return rc;
     return -EUCLEAN;

@@ -6,8 +6,6 @@
  *
  * The data file itself is locked by each participant, too, and only one that is alone in it makes an area. So there are
  * never two areas for one file, not even if it has two names or a program has removed an area that is in use.
- *
- * Closing does not clear the error of a failed sync: the area stays, with the error, until the system starts again.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -260,25 +258,26 @@ int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file)
 
 /* ---- closing ------------------------------------------------------------------------------------- */
 
-/* Under the area's lock. The area stays with the error of a failed sync, and where the file ends in a zero, as if it
- * had not been closed. */
+/* Under the area's lock. The area stays with the error of a failed sync, and where the file, or what is synced of it,
+ * ends in a zero, as if it had not been closed. */
 static int leave_last(struct sink_file *file)
 {
-    char last = 1;
+    char last[] = { 1, 1 };
     size_t got;
     int rc = twl_sink_sweep(file);
-    const uint64_t end = area_offset(file->area);
+    const uint64_t end = area_offset(file->area), ends[] = { end, atomic_load(&file->area->recorded) };
     if (rc == 0) /* in a lost area the end is wrong; the next opening has the real one */
         rc = twl_sink_check_length(file);
     if (rc == 0)
         rc = io_truncate(file->data, end);
     POINT("last one has cut");
-    if (rc == 0 && end > 0)
-        rc = io_read(file->data, &last, 1, end - 1, &got);
+    for (unsigned i = 0; i < 2 && rc == 0; i++)
+        if (ends[i] > 0)
+            rc = io_read(file->data, &last[i], 1, ends[i] - 1, &got);
     if (rc < 0)
         return rc;
-    atomic_store(&file->area->recorded, end);
-    return last != 0 && atomic_load(&file->area->sync_error) == 0 ? remove_area(file) : 0;
+    atomic_store(&file->area->recorded, last[0] ? ends[1] : end);
+    return last[0] && last[1] && atomic_load(&file->area->sync_error) == 0 ? remove_area(file) : 0;
 }
 
 int twl_sink_leave(struct sink_file *file)
