@@ -20,6 +20,7 @@ kills crash-kill --seed 1 --kills 20000
 shared crash-kill shared --power --seed 1 --kills 10000
 mapped crash-kill mapped --power --seed 1 --kills 10000
 sink crash-kill sink --seed 1 --kills 30000
+images-sink sim-crash --sink --seed 900000000 --images 1000000
 soak crash-kill soak --seed 1 --seconds 1800
 END
     for k in $(seq "$jobs"); do

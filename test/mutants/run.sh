@@ -49,11 +49,10 @@ compile()
 # front FOLDER FILE: the mutant's object of the file.
 front() { echo "$1/front-$(echo "$2" | tr / -).o"; }
 
-# own PROGRAM FILE: the object, if the program compiles that file of the library for itself.
+# own PROGRAM FILE: the object, if that file of the library is compiled for the program alone.
 own()
 {
-    object=test/CMakeFiles/$1.dir/__/$2.o
-    if [ -f "$build/$object" ]; then echo "$object"; fi
+    command_for "test/$1" | tr ' ' '\n' | grep -x "test/CMakeFiles/[a-z_-]*\.dir/__/$2\.o"
 }
 
 # link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's object of each file: in the sink's library with points, in

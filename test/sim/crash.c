@@ -42,7 +42,10 @@ static const char *replay_command(void)
 {
     static char text[128];
     snprintf(text, sizeof(text), "sim-crash --replay %" PRIu64 "%s%s%s", current_seed,
-             settings.is_mapped ? " --mapped" : "", settings.lie ? " --lie " : "", LIE_NAMES[settings.lie]);
+             settings.is_mapped ? " --mapped"
+             : settings.is_sink ? " --sink"
+                                : "",
+             settings.lie ? " --lie " : "", LIE_NAMES[settings.lie]);
     return text;
 }
 
@@ -103,13 +106,15 @@ static void teach_to_lie(struct simdisk *disk)
 
 /* ---- workloads ----------------------------------------------------------------------------------- */
 
-static struct simdisk *make_disk(struct rng *rng)
+static struct simdisk *make_disk(struct rng *rng, bool is_of_sink)
 {
     const struct simdisk_options options = {
         .seed = rng_next(rng),
         .clock_ns = INT64_C(1700000000000000000) + (int64_t)rng_below(rng, 1000000000),
         .has_direct = true,
         .is_barrier_narrow = rng_one_in(rng, 2),
+        .keeps_pages = is_of_sink,
+        .keeps_order = is_of_sink,
     };
     struct simdisk *disk = simdisk_create(&options);
     teach_to_lie(disk);
@@ -172,7 +177,7 @@ static void run_workload(uint64_t seed)
     struct machine machine = { .rng = { rng_mix(seed) }, .history = history_begin(seed) };
     struct rng *rng = &machine.rng;
     current_seed = seed;
-    machine.disk = make_disk(rng);
+    machine.disk = make_disk(rng, false);
     machine.mood = (enum mood)rng_below(rng, MOODS);
     machine.options = choose_options(rng, machine.mood);
     choose_keeper(&machine);
@@ -191,6 +196,14 @@ static void run_workload(uint64_t seed)
     current = NULL;
     ++totals.workloads;
     totals.mapped_workloads += machine.may_map;
+}
+
+static void run_sink_workload(uint64_t seed)
+{
+    struct rng rng = { rng_mix(seed) };
+    limit_time();
+    current_seed = seed;
+    run_sinks(seed, make_disk(&rng, true));
 }
 
 /* ---- the program --------------------------------------------------------------------------------- */
@@ -241,6 +254,8 @@ static void print_summary(double seconds)
            totals.requests, totals.fillers);
     printf("  mapped workloads %" PRIu64 ", images of them %" PRIu64 "\n", totals.mapped_workloads,
            totals.mapped_images);
+    printf("  workloads of sinks %" PRIu64 ", images of them %" PRIu64 "\n", totals.sink_workloads,
+           totals.sink_images);
     printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
     printf("  disks that failed %" PRIu64 ", openings that failed %" PRIu64 "\n", totals.failures,
            totals.failed_openings);
@@ -261,6 +276,7 @@ static void print_help(void)
         "  --seconds N   stop after that time\n"
         "  --replay SEED one workload only\n"
         "  --mapped      logs that are written through a mapping only, not one in four\n"
+        "  --sink        plain files of several processes, not logs\n"
         "  --verbose     print each operation that changes a disk, and each image\n"
         "  --lie OP      sync, barrier, sync_dir or msync answers 0 and does nothing, or, with recycle, the sync of a\n"
         "                header that was written over an old one does: a test of this test, which then\n"
@@ -281,6 +297,7 @@ static void take_arguments(int argc, char **argv)
         { "verbose", .is_given = &settings.is_verbose },
         { "lie", .word = &lie, .words = LIE_NAMES, .count = LIE_VERDICT + 1 },
         { "mapped", .is_given = &settings.is_mapped },
+        { "sink", .is_given = &settings.is_sink },
         { 0 },
     };
     parse_arguments(arguments, NULL, print_help, argc, argv);
@@ -305,7 +322,10 @@ int main(int argc, char **argv)
     const double began = seconds_now();
     double seconds = 0;
     for (uint64_t seed = settings.seed; seed == settings.seed || !is_finished(seconds); ++seed) {
-        run_workload(seed);
+        if (settings.is_sink)
+            run_sink_workload(seed);
+        else
+            run_workload(seed);
         seconds = seconds_now() - began;
         print_progress(seconds);
     }

@@ -145,6 +145,7 @@ struct settings {
     uint64_t seconds; /* 0: no limit */
     bool is_replay;   /* one workload only */
     bool is_mapped;   /* all logs are */
+    bool is_sink;     /* no logs but sinks */
     bool is_verbose;
     enum lie lie; /* then a violation is what we want */
 };
@@ -155,7 +156,7 @@ struct totals {
     uint64_t records, watched, trimmed, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
     uint64_t batches, requests, fillers;
-    uint64_t failures, failed_openings, mapped_workloads, mapped_images, lies;
+    uint64_t failures, failed_openings, mapped_workloads, mapped_images, lies, sink_workloads, sink_images;
 };
 extern struct totals totals;
 
@@ -270,6 +271,13 @@ uint64_t visible_lsn(const struct machine *machine);
 void expect_voids(struct machine *machine, const struct machine *writer);
 /* It was opened, with these LSNs. */
 void settle_voids(struct machine *machine, struct twinlog *log, uint64_t head, uint64_t last);
+
+/* ---- crash_sink.c: plain files of several processes ------------------------------------------------- */
+
+/* What processes do with a sink on that disk, which it destroys. */
+void run_sinks(uint64_t seed, struct simdisk *disk);
+/* In crash_lies.c: a record at a place is lost, or the like; behind it is one of `next` bytes. */
+void lie_of_text(unsigned char *bytes, uint64_t *size, uint64_t at, uint64_t part, uint64_t next);
 
 /* ---- crash_fault.c: a disk that fails -------------------------------------------------------------- */
 

@@ -79,3 +79,28 @@ int __wrap_twl_verify(struct io *io, const struct twinlog_verify_options *option
     const int result = __real_twl_verify(io, options, ret_records);
     return result == 0 && tells(LIE_VERDICT) ? TWINLOG_ECORRUPT : result;
 }
+
+/* The same of the bytes of a plain file. */
+void lie_of_text(unsigned char *bytes, uint64_t *size, uint64_t at, uint64_t part, uint64_t next)
+{
+    unsigned char *from = bytes + at, *to = from + part;
+    if (tells(LIE_LOST)) {
+        memmove(from, to, (size_t)(*size - at - part));
+        *size -= part;
+    } else if (tells(LIE_TWICE)) {
+        memmove(to, from, (size_t)(*size - at));
+        *size += part;
+    } else if (tells(LIE_TORN)) {
+        memset(from + part / 2, 0, (size_t)(part - part / 2));
+    } else if (tells(LIE_SWAPPED)) {
+        for (uint64_t i = 0; i < part; i++) { /* each byte goes behind the next record */
+            const unsigned char first = *from;
+            memmove(from, from + 1, (size_t)(part + next - 1));
+            from[part + next - 1] = first;
+        }
+    } else if (tells(LIE_FOREIGN)) {
+        *from ^= 1;
+    } else if (tells(LIE_END)) {
+        bytes[(*size)++] = 0;
+    }
+}

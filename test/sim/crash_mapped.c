@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "crash.h"
+#include "crash_sink.h"
 
 #include <errno.h>
 
@@ -21,6 +22,8 @@ void twl_point(const char *name)
 {
     if (current)
         simdisk_notice_stores(current->disk, name);
+    else if (sink_disk)
+        simdisk_notice_stores(sink_disk, name);
 }
 
 int __wrap_msync(void *bytes, size_t size, int flags)

@@ -586,7 +586,7 @@ void sim_land_ghosts(struct simdisk *disk)
         if (!change)
             continue;
         change->is_in_flight = false;
-        for (enum io_lock which = 0; which < SIM_LOCKS; ++which)
+        for (unsigned which = 0; which < SIM_LOCKS; ++which)
             sim_let_go(inode, which, change->holds[which]);
         if (rng_one_in(&disk->rng, 4))
             sim_remove_change(inode, (size_t)(change - inode->change));

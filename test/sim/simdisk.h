@@ -78,6 +78,7 @@ struct simdisk_options {
     uint64_t seed;
     int64_t clock_ns;
     bool keeps_pages; /* somebody has every page mapped: none leaves the page cache, but by a direct write */
+    bool keeps_order; /* of names: as in the journal of a file system */
     bool has_direct;  /* false: IO_DIRECT is -EINVAL */
     bool is_barrier_narrow; /* true: the barrier of a submitted write covers that write only, also a short
                                one, as RWF_DSYNC does; false: it covers all completed writes of the
@@ -101,6 +102,12 @@ size_t simdisk_sample(const struct simdisk *disk, struct rng *rng, void *bytes, 
 void simdisk_notice_stores(struct simdisk *disk, const char *place);
 /* msync() of a part of a mapped file. -ENOMEM: nothing is mapped there. */
 int simdisk_sync_pages(struct simdisk *disk, const void *bytes, size_t size);
+
+/* For plain files: what is the same for all that have a file open; whether another open file has one of some locks;
+ * and the end of a process, between two operations. */
+size_t simdisk_number(const struct io_file *file);
+bool simdisk_is_held(const struct io_file *file, unsigned first, unsigned count, bool is_shared_too);
+void simdisk_kill(struct io *io);
 
 /* ---- crashes ---------------------------------------------------------------------------------- */
 

@@ -110,9 +110,12 @@ static void decide_file(struct chance *chance, const struct inode *inode, struct
 static void decide_names(struct chance *chance, const struct simdisk *disk, struct directory *image)
 {
     start_change(chance);
-    for (size_t i = 0; i < disk->dir_change.entries; ++i)
+    for (size_t i = 0; i < disk->dir_change.entries; ++i) {
         if (happens(chance) && image)
             sim_name_file(image, disk->dir_change.entry[i].name, disk->dir_change.entry[i].inode);
+        else if (disk->options.keeps_order)
+            return;
+    }
 }
 
 unsigned simdisk_choices(const struct simdisk *disk)
@@ -154,7 +157,7 @@ static void cut_page(struct inode *image, const struct inode *inode, struct rng 
 static void leave_ghost(struct simdisk *image, struct inode *inode, struct change *change)
 {
     change->is_ghost = true;
-    for (enum io_lock which = 0; which < SIM_LOCKS; ++which)
+    for (unsigned which = 0; which < SIM_LOCKS; ++which)
         sim_hold(inode, which, change->holds[which]);
     image->ghost_ops = 1 + rng_below(&image->rng, GHOST_OPS);
 }

@@ -12,7 +12,7 @@
 struct sim_io {
     struct io io;
     struct simdisk *disk;
-    unsigned files; /* open */
+    struct sim_file *open;
     const struct io_write *in_flight;
     const unsigned char *adopted;
     size_t adopted_bytes;
@@ -22,7 +22,8 @@ struct sim_file {
     struct io_file file;
     size_t inode;
     unsigned flags;
-    enum sim_hold holds[SIM_LOCKS];
+    unsigned char holds[SIM_LOCKS]; /* enum sim_hold */
+    struct sim_file *next;          /* of those that the process has open */
 };
 
 /* ---- files --------------------------------------------------------------------------------------- */
@@ -105,8 +106,8 @@ static int sim_open(struct io *io, const char *name, unsigned flags, struct io_f
     if (error < 0)
         return error;
     struct sim_file *file = sim_allocate(sizeof(*file));
-    *file = (struct sim_file){ .file = { .io = io }, .inode = inode, .flags = flags };
-    ++process->files;
+    *file = (struct sim_file){ .file = { .io = io }, .inode = inode, .flags = flags, .next = process->open };
+    process->open = file;
     *ret_file = &file->file;
     return 0;
 }
@@ -116,9 +117,12 @@ static void sim_close(struct io_file *file)
     struct sim_io *process = sim_io_of(file->io);
     if (process->in_flight && process->in_flight->file == file)
         sim_misuse("a file was closed while its write was in flight");
-    for (enum io_lock which = 0; which < SIM_LOCKS; ++which)
+    for (unsigned which = 0; which < SIM_LOCKS; ++which)
         sim_unlock(file, which);
-    --process->files;
+    struct sim_file **link = &process->open;
+    while (*link != sim_file_of(file))
+        link = &(*link)->next;
+    *link = sim_file_of(file)->next;
     free(file);
 }
 
@@ -216,11 +220,12 @@ static int sim_sync_data(struct io_file *file)
 
 /* ---- locks, links, shared pages ------------------------------------------------------------------ */
 
-static bool others_hold(struct io_file *file, enum io_lock which, enum sim_hold hold)
+static bool others_hold(const struct io_file *file, unsigned which, enum sim_hold hold)
 {
-    const struct inode *inode = inode_of(file);
+    const struct sim_file *mine = (const struct sim_file *)file;
+    const struct inode *inode = disk_of(file)->inode[mine->inode];
     const unsigned all = hold == HOLDS_SHARED ? inode->lock[which].shared : inode->lock[which].exclusive;
-    return all > (sim_file_of(file)->holds[which] == hold);
+    return all > (mine->holds[which] == hold);
 }
 
 static int sim_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
@@ -235,7 +240,7 @@ static int sim_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
         return -EAGAIN;
     sim_unlock(file, which);
     sim_hold(inode_of(file), which, hold);
-    sim_file_of(file)->holds[which] = hold;
+    sim_file_of(file)->holds[which] = (unsigned char)hold;
     return 0;
 }
 
@@ -520,7 +525,7 @@ static int sim_random(struct io *io, void *bytes, size_t size)
 static void sim_destroy(struct io *io)
 {
     struct sim_io *process = sim_io_of(io);
-    if (process->files > 0)
+    if (process->open)
         sim_misuse("a file was not closed");
     --process->disk->processes;
     free(process);
@@ -584,6 +589,30 @@ struct io *simdisk_connect(struct simdisk *disk)
     };
     ++disk->processes;
     return &process->io;
+}
+
+/* ---- plain files ---------------------------------------------------------------------------------- */
+
+size_t simdisk_number(const struct io_file *file)
+{
+    return ((const struct sim_file *)file)->inode;
+}
+
+bool simdisk_is_held(const struct io_file *file, unsigned first, unsigned count, bool is_shared_too)
+{
+    bool is_held = false;
+    sim_begin(disk_of(file), SIM_IS_LOCKED, disk_of(file)->inode[simdisk_number(file)], NULL, 0, 0);
+    for (unsigned which = first; which < first + count; ++which)
+        is_held |= others_hold(file, which, HOLDS_EXCLUSIVE) ||
+                   (is_shared_too && others_hold(file, which, HOLDS_SHARED));
+    return is_held;
+}
+
+void simdisk_kill(struct io *io)
+{
+    while (sim_io_of(io)->open)
+        sim_close(&sim_io_of(io)->open->file);
+    sim_destroy(io);
 }
 
 bool simdisk_has_file(const struct simdisk *disk, const char *name)

@@ -24,7 +24,7 @@ enum sim_hold {
     HOLDS_EXCLUSIVE
 };
 
-#define SIM_LOCKS (IO_LOCK_USE + 1)
+#define SIM_LOCKS 16u /* that of the writer, that of use, and those of the participants of a sink */
 
 /* Something about one file that no sync has covered. */
 struct change {
@@ -35,7 +35,7 @@ struct change {
     bool is_direct;                 /* past the page cache */
     bool is_in_flight;              /* begun, and not done */
     bool is_ghost;                  /* in flight, and its process was killed */
-    enum sim_hold holds[SIM_LOCKS]; /* while it is in flight: what the file it was submitted to holds */
+    unsigned char holds[SIM_LOCKS]; /* while it is in flight: enum sim_hold of the file it was submitted to */
 };
 
 struct inode {

@@ -53,7 +53,6 @@
     DO(sink) /* the plain file that processes append to */ \
     DO(sink_hostile) /* what others put into the area of a plain file */ \
     DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
-    DO(sink_crash) /* what a sink syncs and records, when the power goes after each operation */ \
     DO(skip) /* LSNs without records; copies that take long */ \
     DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \
     DO(state) /* the state file: entries, slots, processes that change it */ \

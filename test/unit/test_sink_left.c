@@ -161,55 +161,6 @@ TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
     atomic_store(&shared->step, 1);
 }
 
-/* The second write is as large as the first one, and dies before it has moved the cursor. */
-static int write_and_die_again(void)
-{
-    struct twinlog_sink *sink;
-    EXPECT(open_as(0, &sink) == 0);
-    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
-    signal_there = SIGKILL;
-    wanted_point = "intent stored";
-    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
-}
-
-/* What its slot says then is not what the write before has claimed. */
-TEST(an_intent_is_not_the_claim_before)
-{
-    ck_assert_int_eq(run_child(write_and_die_again), 128 + SIGKILL);
-    close_sink(open_sink(NULL));
-    expect_text(path, LINE);
-    expect_nothing_beside();
-}
-
-static int rotate_and_die(void)
-{
-    struct twinlog_sink *sink;
-    EXPECT(open_as(0, &sink) == 0);
-    EXPECT(rotate(sink) == 0);
-    EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
-    signal_there = SIGKILL;
-    wanted_point = dying_point;
-    EXPECT(rotate(sink) == 0);
-    return twinlog_sink_close(sink);
-}
-
-/* Before the name is another one's, or when it is nobody's: the line is there once. */
-TEST_LOOP(a_death_in_a_rotation_costs_nothing, 2)
-{
-    struct twinlog_sink *sink;
-    dying_point = _i == 0 ? "name shifted" : "old file named";
-    ck_assert_int_eq(run_child(rotate_and_die), 128 + SIGKILL);
-    ck_assert_int_eq(bytes_of(path) < 0, _i == 1);
-    ck_assert_int_eq(open_as(0, &sink), 0);
-    put(sink, "b\n");
-    close_sink(sink);
-    finish_files();
-    expect_text(path, _i == 0 ? "a\nb\n" : "b\n");
-    ck_assert_int_eq(bytes_of(numbered(1)), _i == 0 ? -1 : 2);
-    expect_text(numbered(2), "");
-    expect_nothing_beside();
-}
-
 /* Whatever name it has by then. */
 static int write_renamed_and_die(void)
 {
@@ -240,22 +191,6 @@ TEST_LOOP(a_renamed_file_is_finished_when_it_is_named, 2)
         expect_nothing_beside();
     }
     ck_assert_int_eq(bytes_of(path), _i == 1 ? 0 : -1);
-}
-
-/* One is killed in the renamed file, while another one has gone on to the next. */
-TEST(a_renamed_file_is_finished_beside_living_ones)
-{
-    const pid_t child = stop_child_at("copy half done");
-    ck_assert_int_eq(rename(path, numbered(1)), 0);
-    struct twinlog_sink *sink = open_sink(NULL);
-    ck_assert_int_eq(finish(numbered(1)), 0); /* not yet: it is in use */
-    ck_assert_int_gt(bytes_of(numbered(1)), (int64_t)strlen(LINE));
-    kill(child, SIGKILL);
-    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
-    ck_assert_int_eq(finish(numbered(1)), 0);
-    put(sink, "b\n");
-    close_sink(sink);
-    expect_two_files(HOLE, "b\n");
 }
 
 /* One dies, another one lives and makes its write harmless. */
