@@ -10,6 +10,7 @@
  */
 #include "crash.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 static const char *describe(const struct watcher *w)
@@ -310,6 +311,8 @@ static void come(struct machine *machine, struct watcher *w)
         options.flags = TWINLOG_READER_MMAP;
     const int result = w->is_attached ? twinlog_reader_attach(machine->log, &options, &w->reader)
                                       : twl_reader_open(simdisk_connect(machine->disk), &options, &w->reader);
+    if (result == -EIO && has_failed(machine)) /* it syncs a state that may not be durable */
+        return;
     must(w, result, "be opened");
     place(w, options.from_lsn > 0 ? w->from : machine->history.head);
     w->is_at_head = options.from_lsn == 0;

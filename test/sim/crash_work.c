@@ -367,16 +367,19 @@ static uint64_t head_by_segments(struct machine *machine, const struct twinlog_t
         later_bytes += listing.segment[started].file_bytes;
     for (unsigned i = 0; i + 1 < started; ++i) {
         const struct twinlog_segment *segment = &listing.segment[i];
+        uint64_t end = durable + 1;
+        for (unsigned next = started - 1; next > i; --next)
+            if (listing.segment[next].first_lsn > 0)
+                end = listing.segment[next].first_lsn;
         later_bytes -= segment->file_bytes;
+        if (end <= machine->history.head) /* empty, and in front of all: it goes with what is behind it */
+            continue;
         const bool by_bytes = options->keep_bytes > 0 && later_bytes >= options->keep_bytes;
         const bool by_time = options->before_time_ns > 0 && segment->state == TWINLOG_SEGMENT_SEALED &&
                              segment->last_time_ns < options->before_time_ns;
         if (!by_bytes && !by_time)
             break;
-        head = durable + 1;
-        for (unsigned next = started - 1; next > i; --next)
-            if (listing.segment[next].first_lsn > 0)
-                head = listing.segment[next].first_lsn;
+        head = end;
     }
     return head;
 }
