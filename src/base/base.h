@@ -8,9 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* For mistakes of this library only: bytes from disk, arguments and results of system calls are checked,
- * never asserted. Stays in release builds: a log that goes on with a broken invariant is worse than one
- * that stops. */
+/* For mistakes of this library only: bytes from disk, arguments and results of system calls are checked, never
+ * asserted. Stays in release builds: a log that goes on with a broken invariant is worse than one that stops. */
 #define ASSERT(condition) ((condition) ? (void)0 : twl_assert_failed(#condition, __FILE__, __LINE__))
 _Noreturn void twl_assert_failed(const char *condition, const char *file, int line);
 

@@ -312,8 +312,7 @@ static int end_copy(struct backup *b)
     return twl_state_write(b->to, state);
 }
 
-/* While a writer opens the log it has not published what is durable, and the markers may be one group
- * behind. */
+/* While a writer opens the log it has not published what is durable, and the markers may be one group behind. */
 static int load_snapshot(struct backup *b)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {

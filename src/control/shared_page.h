@@ -80,8 +80,7 @@ pid_t twl_page_writer(struct io *io);
 /* The same for a writer that already has the lock, on another file, and will share the log. -ENOTSUP if
  * the page can't be shared. */
 int twl_page_share(struct io *io, struct shared_page *ret_shared);
-/* For a process that joins other writers of the log: changes nothing. -ENOTSUP if there is no page to
- * share. */
+/* For a process that joins other writers of the log: changes nothing. -ENOTSUP if there is no page to share. */
 int twl_page_join(struct io *io, struct shared_page *ret_shared);
 /* Publishes what the writer has recovered, or what a truncation has left. `mode`: an enum twinlog_mode; readers of a
  * log that is written through a mapping look for complete records in it. */
@@ -121,9 +120,8 @@ void twl_page_unwatch(struct shared_page *shared);         /* of a writer: gives
  * `seen`. Returns early for any reason. timeout_ms < 0: no limit if the writer is certain to wake the
  * reader; otherwise a limit is chosen. */
 uint32_t twl_page_sequence(const struct shared_page *shared);
-/* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the
- * sequence for each record, only for readers that wait. So first call this, then look at the records, then
- * sleep. */
+/* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the sequence for
+ * each record, only for readers that wait. So first call this, then look at the records, then sleep. */
 void twl_page_await(struct shared_page *shared, uint32_t seen);
 void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms);
 void twl_page_wake(

@@ -33,11 +33,10 @@ struct state {
 /* Makes a new file with this state, in generation 1; durable with its name on return. Replaces any older one. */
 int twl_state_write(struct io *io, const struct state *state);
 
-/* Reads the state, also while a process is changing it, and syncs it if it may not be durable. -ENOENT: no
- * such file. TWINLOG_ECORRUPT, TWINLOG_EVERSION and system errors come with the report. A caller with
- * an action that needs a state that can't go back, as removing segments, acts on what it saw in
- * twl_state_change(): after a failed sync another sync proves nothing, and that call writes again what is
- * in doubt. */
+/* Reads the state, also while a process is changing it, and syncs it if it may not be durable. -ENOENT: no such file.
+ * TWINLOG_ECORRUPT, TWINLOG_EVERSION and system errors come with the report. A caller with an action that needs a state
+ * that can't go back, as removing segments, acts on what it saw in twl_state_change(): after a failed sync another sync
+ * proves nothing, and that call writes again what is in doubt. */
 int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report *ret_report);
 void twl_state_free(struct state *state); /* may be called twice */
 
@@ -49,8 +48,7 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
                             void *context);
 
-/* Entries. `name` is NUL-terminated. -EINVAL: a bad name, or NULL. -ENOENT. -ENOSPC: too many bytes in all.
- * -ENOMEM. */
+/* Entries. `name` is NUL-terminated. -EINVAL: a bad name, or NULL. -ENOENT. -ENOSPC: too many bytes in all. -ENOMEM. */
 int twl_state_check_name(const char *name);        /* of a program: not one of the library's */
 bool twl_state_name_is_reserved(const char *name); /* for later versions of the library */
 bool twl_state_find(const struct state *state, enum state_entry_kind kind, const char *name,

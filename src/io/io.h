@@ -91,11 +91,10 @@ struct io_ops {
     int (*sync)(struct io_file *file); /* data and all metadata */
     int (*sync_data)(struct io_file *file); /* data, size and what is needed to find them; not the times */
 
-    /* Takes a lock on the open file, held until close() or unlock(). IO_LOCK_WRITER is also held while I/O on the
-     * file is in flight, even after the process died (I9). -EAGAIN: another open file holds the lock; a lock that
-     * this file already held stays held. A lock that is taken again becomes shared or exclusive as last requested.
-     * A shared lock needs a readable file, an exclusive lock a writable one. unlock() of a lock that is not held
-     * does nothing. */
+    /* Takes a lock on the open file, held until close() or unlock(). IO_LOCK_WRITER is also held while I/O on the file
+     * is in flight, even after the process died (I9). -EAGAIN: another open file holds the lock; a lock that this file
+     * already held stays held. A lock that is taken again becomes shared or exclusive as last requested. A shared lock
+     * needs a readable file, an exclusive lock a writable one. unlock() of a lock that is not held does nothing. */
     int (*lock)(struct io_file *file, enum io_lock which, bool is_exclusive);
     void (*unlock)(struct io_file *file, enum io_lock which);
     /* by another open file, shared or exclusive; takes no lock */

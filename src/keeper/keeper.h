@@ -98,8 +98,7 @@ struct kept_segment {
 };
 int twl_keeper_each(struct io *io, struct keeper *keeper, struct segment_set *set,
                     bool (*each)(void *context, const struct kept_segment *segment), void *context);
-/* Retires segments before this sequence, as the state file says. Their files are kept for reuse, or
- * removed. */
+/* Retires segments before this sequence, as the state file says. Their files are kept for reuse, or removed. */
 struct keeper_freed {
     uint64_t segments, bytes;
 };

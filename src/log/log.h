@@ -17,8 +17,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
 /* Sets what twinlog_stat() says of why the log has its I/O path, which is the `io` of its options. */
 void twl_log_name_path(struct twinlog *log, const char *reason);
 
-/* For repair. The first record of a log without records will be `next_lsn`. -EOVERFLOW if that leaves too
- * few LSNs. */
+/* For repair. The first record of a log without records will be `next_lsn`. -EOVERFLOW if that leaves too few LSNs. */
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
 /* Accepts a record as it is, without waiting for the disk. */
 int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,

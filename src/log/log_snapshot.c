@@ -60,8 +60,7 @@ static void forget(struct log_snapshot *snapshot)
     twl_state_free(&snapshot->state);
 }
 
-/* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again
- * and again. */
+/* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again and again. */
 static bool may_have_moved(struct log_snapshot *snapshot, int error)
 {
     const bool has_faults = snapshot->set.fault_count > 0 || error == TWINLOG_ECORRUPT ||

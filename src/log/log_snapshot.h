@@ -31,17 +31,15 @@ int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *re
                           struct twinlog_report *ret_report);
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */
 
-/* True if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or
- * truncated. */
+/* True if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or truncated. */
 bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot);
 
 /* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the markers on
  * disk. Without a writer nothing is in the making: UINT64_MAX. -EAGAIN: the set is older than the files. */
 int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn);
 
-/* Opens a segment of the set for reading and holds it: it gets no new incarnation until it is closed.
- * -EAGAIN: it has one already, or is gone. -EBUSY: for two seconds another process was about to give it
- * one. */
+/* Opens a segment of the set for reading and holds it: it gets no new incarnation until it is closed. -EAGAIN: it has
+ * one already, or is gone. -EBUSY: for two seconds another process was about to give it one. */
 int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *entry,
                                   struct segment *ret_segment);
 

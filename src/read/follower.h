@@ -19,8 +19,7 @@ struct interest {
     bool is_durable; /* of a mapped log, too, only durable records are news */
 };
 
-/* `shared` NULL: the follower opens the page itself. The descriptor is not readable until the first arm or
- * tell. */
+/* `shared` NULL: the follower opens the page itself. The descriptor is not readable until the first arm or tell. */
 int twl_follower_create(struct io *io, struct shared_page *shared, struct follower **ret_follower);
 void twl_follower_destroy(struct follower *follower); /* NULL is allowed */
 int twl_follower_fd(const struct follower *follower);

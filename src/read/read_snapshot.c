@@ -39,9 +39,8 @@ static bool is_attached(const struct read_snapshot *snapshot)
     return snapshot->source.set != NULL;
 }
 
-/* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may
- * look damaged, but not again and again. The writer may also have come or gone, or both, meanwhile; that
- * changes the sequence. */
+/* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may look damaged,
+ * but not again and again. The writer may also have come or gone, or both, meanwhile; that changes the sequence. */
 static int open_set(struct read_snapshot *snapshot, struct segment_set *ret_set)
 {
     for (unsigned tries = 1;; tries++) {

@@ -89,8 +89,7 @@ static int report_truncation(struct twinlog_reader *reader, uint64_t start_lsn)
     return TWINLOG_ETRUNCATED;
 }
 
-/* The walk stopped here, maybe in front of the wanted record. `wanted_lsn` 0 = the record was sought by
- * its time. */
+/* The walk stopped here, maybe in front of the wanted record. `wanted_lsn` 0 = the record was sought by its time. */
 static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
     const struct slot *at = reader->pos.at;
@@ -220,8 +219,7 @@ static int refresh_reader(struct twinlog_reader *reader)
 
 /* ---- next -------------------------------------------------------------------------------------- */
 
-/* Moves in front of next_lsn and sets end_lsn to where reading can go on: 1. 0 = there is nothing to read
- * for now. */
+/* Moves in front of next_lsn and sets end_lsn to where reading can go on: 1. 0 = there is nothing to read for now. */
 static int approach(struct twinlog_reader *reader)
 {
     struct read_position *pos = &reader->pos;

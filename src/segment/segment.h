@@ -34,8 +34,7 @@ bool twl_segment_name_is_ours(const char *name);
 bool twl_segment_name_is_temporary(const char *name);
 uint64_t twl_segment_name_number(const char *name); /* the name must be ours */
 
-/* What a new segment, or a new incarnation of one, is made of. The rest of its header is chosen by these
- * functions. */
+/* What a new segment, or a new incarnation of one, is made of. The rest of its header is chosen by these functions. */
 struct segment_plan {
     uint8_t log_id[LOG_ID_BYTES];
     uint64_t number; /* number in the file's name, if a file is made */
@@ -60,13 +59,11 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
  * block of the first one. */
 int twl_segment_write_second_header(struct io_file *file, const struct segment_header *header);
 
-/* The same where several processes make the segment at once: -EEXIST if another process was faster, and
- * nothing has happened. The segment is not locked. Its name is not durable yet, but all names that existed
- * before are. */
+/* The same where several processes make the segment at once: -EEXIST if another process was faster, and nothing has
+ * happened. The segment is not locked. Its name is not durable yet, but all names that existed before are. */
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
                                     struct segment *ret_segment);
-/* Removes the files that processes left that died while they made a segment. Other processes may be making
- * theirs. */
+/* Removes the files that processes left that died while they made a segment. Other processes may be making theirs. */
 void twl_segment_remove_dead(struct io *io);
 /* For a caller that is about to make one so: -ENOTSUP if this file can't have a second name here. */
 int twl_segment_check_links(struct io *io, const char *name);

@@ -112,9 +112,9 @@ static void take_out(struct twinlog_sink *sink, const struct sink_file *file) RE
     twl_mutex_unlock(&sink->lock);
 }
 
-/* A later sync of this sink also covers the old file. So the process leaves the old file only when all of it
- * was copied and synced, or when that has failed and every later sync returns the error. The file may wait in
- * the list for a process that is stopped. */
+/* A later sync of this sink also covers the old file. So the process leaves it only when all of it was copied and
+ * synced, or when a sync of it has failed, and every later one returns that error. It may wait in the list for a process
+ * that is stopped, or for room on the disk. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
 {
     int first = 0, none = 0;
@@ -125,7 +125,7 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         if (!twl_lanes_have_passed(sink, file->turns))
             continue;
         const int rc = is_closing ? 0 : twl_sink_sync_file(file, false);
-        if (rc == -EAGAIN)
+        if (rc < 0 && rc != -EIO && atomic_load(&file->area->sync_error) == 0)
             continue;
         if (rc < 0)
             atomic_compare_exchange_strong(&sink->past_error, &none, rc);
