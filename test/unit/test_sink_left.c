@@ -219,6 +219,29 @@ TEST_LOOP(the_survivor_cleans_up, 2)
     expect_text(path, LINE HOLE LINE);
 }
 
+static int leave_on_a_full_disk(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    stop_thread(sink);
+    EXPECT(run_child(die_at_point) == 128 + SIGKILL);
+    EXPECT(rename(path, numbered(1)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 1);
+    EXPECT(forbid(SYS_pwrite64, ENOSPC));
+    twl_sink_retire(sink, false);
+    EXPECT(twl_sink_old(sink) && atomic_load(&sink->past_error) == 0);
+    return twinlog_sink_sync(sink) == -ENOSPC ? 0 : 1;
+}
+
+/* The write of the dead one cannot be made harmless now, but it may be later. */
+TEST(a_full_disk_is_no_lasting_error)
+{
+    dying_flags = TWINLOG_SINK_SHARED;
+    dying_point = "copy half done";
+    dying_signal = SIGKILL;
+    ck_assert_int_eq(run_child(leave_on_a_full_disk), 0);
+}
+
 static _Atomic int sync_result;
 
 static void *sync_it(void *context)
