@@ -479,17 +479,6 @@ struct writer {
     int rc;
 };
 
-static bool reopens; /* now and then, as for logrotate */
-
-/* On a disk that is slow for a while others keep the lock longer than a call waits: call again. */
-static int reopen_patiently(struct twinlog_sink *sink)
-{
-    int rc = twinlog_sink_reopen(sink);
-    for (unsigned tries = 0; rc == -EBUSY && tries < 20; tries++)
-        rc = twinlog_sink_reopen(sink);
-    return rc;
-}
-
 static void *write_lines(void *context)
 {
     struct writer *writer = context;
@@ -498,38 +487,33 @@ static void *write_lines(void *context)
         const int n = snprintf(line, sizeof(line), "%u %u %.*s|\n", writer->number, i, (int)(i % 50),
                                "..................................................");
         writer->rc = twinlog_sink_write(writer->sink, line, (size_t)n, NULL);
-        if (reopens && writer->rc == 0 && i % 10 == 0)
-            writer->rc = reopen_patiently(writer->sink) < 0;
     }
     return NULL;
 }
 
-static int write_with_threads(struct twinlog_sink *sink, unsigned from, unsigned threads)
+/* Each writer's lines in order, whole, none missing. Of several processes: crash-kill sink. */
+TEST(threads_write_in_one_piece)
 {
+    unsigned next[THREADS] = { 0 };
+    size_t size;
     pthread_t ids[THREADS];
     struct writer writers[THREADS];
-    int rc = 0;
-    for (unsigned i = 0; i < threads; i++) {
-        writers[i] = (struct writer){ sink, from + i, 0 };
-        EXPECT(pthread_create(&ids[i], NULL, write_lines, &writers[i]) == 0);
+    struct twinlog_sink *sink = open_sink(NULL);
+    for (unsigned i = 0; i < THREADS; i++) {
+        writers[i] = (struct writer){ sink, i, 0 };
+        ids[i] = start_thread(write_lines, &writers[i]);
     }
-    for (unsigned i = 0; i < threads; i++) {
+    for (unsigned i = 0; i < THREADS; i++) {
         pthread_join(ids[i], NULL);
-        rc = rc < 0 ? rc : writers[i].rc;
+        ck_assert_int_eq(writers[i].rc, 0);
     }
-    return rc;
-}
-
-/* Each writer's lines in order, whole, none missing; they may go on in the next file. */
-static void tally_lines(const char *name, unsigned *next, unsigned writers)
-{
-    size_t size;
-    char *bytes = read_file(name, &size), *line = bytes;
+    close_sink(sink);
+    char *bytes = read_file(path, &size), *line = bytes;
     while (line < bytes + size) {
         unsigned writer, number, used = 0;
         int at = 0;
         ck_assert_int_eq(sscanf(line, "%u %u %n", &writer, &number, &at), 2);
-        ck_assert_uint_lt(writer, writers);
+        ck_assert_uint_lt(writer, THREADS);
         ck_assert_uint_eq(number, next[writer]++);
         used = (unsigned)strspn(line + at, ".");
         ck_assert_uint_eq(used, number % 50);
@@ -537,65 +521,8 @@ static void tally_lines(const char *name, unsigned *next, unsigned writers)
         line += (unsigned)at + used + 2;
     }
     free(bytes);
-}
-
-static void expect_all(const unsigned *next, unsigned writers)
-{
-    for (unsigned i = 0; i < writers; i++)
+    for (unsigned i = 0; i < THREADS; i++)
         ck_assert_uint_eq(next[i], LINES);
-}
-
-TEST(threads_write_in_one_piece)
-{
-    unsigned next[THREADS] = { 0 };
-    struct twinlog_sink *sink = open_sink(NULL);
-    ck_assert_int_eq(write_with_threads(sink, 0, THREADS), 0);
-    close_sink(sink);
-    tally_lines(path, next, THREADS);
-    expect_all(next, THREADS);
-}
-
-static int write_as_child(void)
-{
-    struct twinlog_sink *sink;
-    struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
-    options.initial_bytes = 4096;
-    const unsigned from = (unsigned)atomic_fetch_add(&shared->step, 4);
-    EXPECT(twinlog_sink_open(path, &options, &sink) == 0);
-    EXPECT(write_with_threads(sink, from, 4) == 0);
-    atomic_fetch_add(&shared->acked, 1);
-    return twinlog_sink_close(sink);
-}
-
-/* With another program that gives the file other names meanwhile. */
-static void write_with_processes(unsigned renames)
-{
-    pid_t children[4];
-    unsigned next[16] = { 0 };
-    reopens = renames > 0;
-    for (unsigned i = 0; i < 4; i++)
-        children[i] = start_child(write_as_child);
-    for (unsigned i = 1; i <= renames; i++)
-        AWAIT(rename(path, numbered(i)) == 0 || atomic_load(&shared->acked) == 4);
-    for (unsigned i = 0; i < 4; i++)
-        ck_assert_int_eq(wait_child(children[i]), 0);
-    for (unsigned i = 1; i <= renames; i++)
-        if (bytes_of(numbered(i)) >= 0)
-            tally_lines(numbered(i), next, 16);
-    if (bytes_of(path) >= 0)
-        tally_lines(path, next, 16);
-    expect_all(next, 16);
-    expect_nothing_beside();
-}
-
-TEST(processes_write_in_one_piece)
-{
-    write_with_processes(0);
-}
-
-TEST(processes_reopen_and_lose_nothing)
-{
-    write_with_processes(6);
 }
 
 /* ---- which may have it open ---------------------------------------------------------------------- */
