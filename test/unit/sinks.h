@@ -20,7 +20,6 @@ extern char path[400];
 
 struct shared {
     _Atomic int step;
-    _Atomic uint64_t acked;
     _Atomic bool was_there;
 };
 
@@ -65,7 +64,7 @@ extern uint32_t dying_flags;
 extern const char *dying_point;
 extern int dying_signal;
 
-/* Uses the sink in every way, and meets the point. */
+/* Opens the sink, writes, closes it, and meets the point. */
 int die_at_point(void);
 pid_t stop_child_at(const char *point);
 

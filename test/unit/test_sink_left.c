@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a death at each named point leaves of a plain file, and what strangers, other users, locks and broken areas do
- * to it. The sink's objects are compiled with its points, see base/point.h.
+ * What deaths leave of a plain file, and what strangers, other users, locks and broken areas do to it. The sink's
+ * objects are compiled with its points, see base/point.h. What a death at each of them leaves: crash-kill sink,
+ * sim-crash --sink.
  */
 #define _GNU_SOURCE
 #include "forbid.h"
@@ -15,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -28,169 +28,25 @@
 
 #define HOLE "                                \n" /* killed in the middle of the copy */
 
-/* ---- what is left beside it ------------------------------------------------------------------------ */
-
-/* What a renamed file needs if all its processes were killed. */
-static int finish(const char *name)
-{
-    struct twinlog_sink *sink;
-    const struct twinlog_sink_options options =
-        WITH_SIZE(sink_options, .flags = TWINLOG_SINK_SHARED, .initial_bytes = 1, .growth_bytes = 1);
-    const int rc = bytes_of(name) < 0 ? -ENOENT : twinlog_sink_open(name, &options, &sink);
-    return rc < 0 ? rc : twinlog_sink_close(sink);
-}
-
-static bool is_of_a_file(uint64_t inode)
-{
-    struct stat about;
-    bool is_one = stat(path, &about) == 0 && about.st_ino == inode;
-    for (unsigned i = 1; i <= 3; i++)
-        is_one |= stat(numbered(i), &about) == 0 && about.st_ino == inode;
-    return is_one;
-}
-
-/* But for areas that keep the error of a failed sync, as a death in the middle of a sync is one, and that of a file
- * which was being dropped. */
-static void expect_errors_beside(void)
-{
-    struct area area;
-    glob_t found;
-    char pattern[420];
-    snprintf(pattern, sizeof(pattern), "%s/.twinlog.*", log_dir);
-    if (glob(pattern, 0, NULL, &found) == GLOB_NOMATCH)
-        return;
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        const int fd = open(found.gl_pathv[i], O_RDWR | O_CLOEXEC);
-        ck_assert_int_eq(pread(fd, &area, sizeof(area), 0), sizeof(area));
-        ck_assert(!is_of_a_file(area.identity.inode) || atomic_load(&area.sync_error) == -EIO);
-        close(fd);
-    }
-    globfree(&found);
-}
-
 /* ---- deaths ------------------------------------------------------------------------------------------ */
 
-static unsigned count_lines(const char *name, unsigned *ret_voids)
-{
-    size_t size;
-    unsigned lines = 0;
-    const size_t length = strlen(LINE);
-    if (bytes_of(name) < 0)
-        return 0;
-    char *bytes = read_file(name, &size);
-    ck_assert_uint_eq(size % length, 0);
-    for (char *line = bytes; line < bytes + size; line += length) {
-        if (strncmp(line, LINE, length) == 0) {
-            lines++;
-            continue;
-        }
-        ck_assert_int_eq(strncmp(line, HOLE, length), 0);
-        ++*ret_voids;
-    }
-    free(bytes);
-    return lines;
-}
-
-/* What the numbered files need; most need nothing. */
-static void finish_files(void)
-{
-    for (unsigned i = 1; i <= 3; i++)
-        ck_assert_int_eq(finish(numbered(i)), bytes_of(numbered(i)) < 0 ? -ENOENT : 0);
-}
-
-static const char *const points[] = {
-    "data opened",
-    "area locked",
-    "area filled in",
-    "area ready",
-    "place taken",
-    "entered",
-    "owner confirmed",
-    "intent stored",
-    "cursor moved",
-    "copy half done",
-    "copy done",
-    "claim done",
-    "about to grow",
-    "file grown",
-    "growth told",
-    "sync done",
-    "end recorded",
-    "about to leave",
-    "last one has cut",
-    "left",
-    /* not where it is shared */
-    "name shifted",
-    "file dropped",
-    "old file named",
-};
-
-#define POINTS (sizeof(points) / sizeof(points[0]))
-#define SHARED_POINTS 20
 CASE("sink", prepare, logdir_remove);
 
-/* Everybody dies, but for a child that was forked there; the next one to open finds what was acknowledged, and the
- * exact end. */
-TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
+/* A child that was forked in the middle of a write lives on. */
+TEST_LOOP(a_child_of_a_dead_process_holds_nothing, 2)
 {
     struct twinlog_sink *sink;
-    unsigned fillers = 0, lines = 0;
-    const bool is_shared = _i >= (int)POINTS;
-    dying_flags = is_shared ? TWINLOG_SINK_SHARED : 0;
-    dying_point = points[_i % (int)POINTS];
+    dying_flags = _i == 0 ? TWINLOG_SINK_SHARED : 0;
+    dying_point = "copy half done";
     dying_signal = SIGKILL;
     forks_there = true;
     ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
-    ck_assert_msg(atomic_load(&shared->was_there), "never at \"%s\"", dying_point);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
-    const struct seen found = look_at(sink);
+    ck_assert_int_eq(open_as(0, &sink), 0);
     put(sink, LINE);
     close_sink(sink);
-    finish_files();
-    ck_assert_int_eq(bytes_of(path), (int64_t)(found.bytes + strlen(LINE)));
-    lines += count_lines(path, &fillers);
-    for (unsigned i = 1; i <= 3; i++)
-        lines += count_lines(numbered(i), &fillers);
-    ck_assert_uint_le(fillers, 1);
-    const uint64_t acked = atomic_load(&shared->acked), per_file = 3 * 4096 / strlen(LINE);
-    if (is_shared || acked < 2 * per_file) /* none was dropped */
-        ck_assert(lines == acked + 1 || lines == acked + 2);
-    else
-        ck_assert_uint_ge(lines, 2 * per_file);
-    expect_errors_beside();
+    expect_text(path, HOLE LINE);
+    expect_nothing_beside();
     atomic_store(&shared->step, 1);
-}
-
-/* Whatever name it has by then. */
-static int write_renamed_and_die(void)
-{
-    struct twinlog_sink *sink;
-    char name[420];
-    snprintf(name, sizeof(name), "%s-of-yesterday", path);
-    EXPECT(open_as(0, &sink) == 0);
-    EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
-    EXPECT(rename(path, name) == 0);
-    kill(getpid(), SIGKILL);
-    return 1;
-}
-
-/* The next opening leaves it alone, and what is needed to finish it. */
-TEST_LOOP(a_renamed_file_is_finished_when_it_is_named, 2)
-{
-    char name[420];
-    snprintf(name, sizeof(name), "%s-of-yesterday", path);
-    ck_assert_int_eq(run_child(write_renamed_and_die), 128 + SIGKILL);
-    const int64_t bytes = bytes_of(name);
-    ck_assert_int_gt(bytes, 2);
-    if (_i == 1)
-        close_sink(open_sink(NULL));
-    ck_assert_int_eq(bytes_of(name), bytes);
-    for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(finish(name), 0);
-        expect_text(name, "a\n");
-        expect_nothing_beside();
-    }
-    ck_assert_int_eq(bytes_of(path), _i == 1 ? 0 : -1);
 }
 
 /* One dies, another one lives and makes its write harmless. */
@@ -280,28 +136,6 @@ TEST(syncs_that_wait_hold_up_no_other)
     }
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);
-}
-
-/* Its file is renamed meanwhile; it goes on there, or in the next one. */
-TEST_LOOP(a_stopped_process_finds_its_file_renamed, 4)
-{
-    static const char *const places[] = { "copy half done", "intent stored", "file grown", "about to grow" };
-    unsigned fillers = 0;
-    struct twinlog_sink *sink = open_sink(NULL);
-    const struct sink_file *first = atomic_load(&sink->file);
-    put(sink, LINE);
-    const pid_t child = stop_child_at(places[_i]);
-    ck_assert_int_eq(rename(path, numbered(1)), 0);
-    AWAIT(twinlog_sink_reopen(sink) == 1 || atomic_load(&sink->file) != first);
-    put(sink, LINE);
-    atomic_store(&shared->step, 2);
-    kill(child, SIGCONT);
-    ck_assert_int_eq(wait_child(child), 0);
-    close_sink(sink);
-    const unsigned lines = count_lines(path, &fillers) + count_lines(numbered(1), &fillers);
-    ck_assert_uint_eq(lines, 2002);
-    ck_assert_uint_eq(fillers, 0);
-    expect_nothing_beside();
 }
 
 /* ---- areas that are not what they should be -------------------------------------------------------- */
