@@ -270,27 +270,6 @@ TEST(a_write_makes_pages_present_ahead)
     close_sink(sink);
 }
 
-/* Across chunks. */
-TEST(large_writes_are_whole)
-{
-    const size_t size = 35 * MIB;
-    unsigned char *bytes = malloc(size);
-    for (size_t i = 0; i < size; i++)
-        bytes[i] = (unsigned char)(i * 2654435761u >> 13);
-    struct twinlog_sink *sink = open_sink(NULL);
-    for (size_t at = 0; at < size; at += 7 * MIB)
-        ck_assert_int_eq(twinlog_sink_write(sink, bytes + at, 7 * MIB, NULL), 0);
-    ck_assert_int_eq(twinlog_sink_write(sink, bytes, size, NULL), 0);
-    close_sink(sink);
-    size_t got;
-    char *found = read_file(path, &got);
-    ck_assert_uint_eq(got, 2 * size);
-    ck_assert_int_eq(memcmp(found, bytes, size), 0);
-    ck_assert_int_eq(memcmp(found + size, bytes, size), 0);
-    free(found);
-    free(bytes);
-}
-
 /* Of the file, in this process. */
 static uint64_t mapped_bytes(void)
 {
@@ -842,33 +821,5 @@ TEST(claims_follow_each_other)
     ck_assert_int_eq(twl_claim(area, 1, 1, 31, &start), CLAIM_MADE);
     twl_claim_free(area_slot(area, 1));
     ck_assert_uint_eq(area_offset(area), 31);
-    munmap(area, AREA_BYTES);
-}
-
-/* The owner of the cursor dies before it has confirmed; an intent that was never made is none. */
-TEST_LOOP(the_cursor_tells_whether_an_intent_was_made, 2)
-{
-    uint64_t start;
-    struct area *area = new_area();
-    struct slot *made = area_slot(area, 1), *not_made = area_slot(area, 2);
-    atomic_store(&made->start, 0);
-    atomic_store(&made->size, 10);
-    atomic_store(&made->state, 7 * CLAIM_KINDS + CLAIM_INTENT);
-    atomic_store(&not_made->start, 0);
-    atomic_store(&not_made->size, 12);
-    atomic_store(&not_made->state, 3 * CLAIM_KINDS + CLAIM_INTENT);
-    atomic_store(&area->cursor, cursor_of(10, 1));
-    atomic_store(&area->is_used[1], true);
-    ck_assert_uint_eq(twl_claim_copied(area), 0);
-    if (_i == 0)
-        twl_claim_settle(area);
-    else
-        ck_assert_int_eq(twl_claim(area, 3, 5, 0, &start), CLAIM_MADE);
-    const struct claim claim = twl_claim_read(made);
-    ck_assert_int_eq(claim.kind, CLAIM_CLAIMED);
-    ck_assert_uint_eq(claim.start, 0);
-    ck_assert_uint_eq(claim.size, 10);
-    ck_assert_int_eq(twl_claim_read(not_made).kind, CLAIM_INTENT);
-    ck_assert_uint_eq(twl_claim_copied(area), 0);
     munmap(area, AREA_BYTES);
 }
