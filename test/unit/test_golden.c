@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEGMENT_BYTES SEGMENT_MIN_BYTES
@@ -229,40 +230,26 @@ static void assert_same(const struct images *expected, const struct images *foun
 
 /* ---- a directory to read them in --------------------------------------------------------------- */
 
-static char directory[256];
 static struct images kept;
 
 static void make_directory(void)
 {
-    const char *parent = getenv("TMPDIR");
-    snprintf(directory, sizeof(directory), "%s/twinlog-golden-XXXXXX", parent ? parent : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(directory));
-}
-
-static void remove_directory(void)
-{
-    remove_tree(directory);
+    logdir_make();
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
 }
 
 static void lay_out(const struct images *images)
 {
-    for (unsigned i = 0; i < images->count; i++) {
-        char path[sizeof(directory) + SEGMENT_NAME_BYTES + 1];
-        snprintf(path, sizeof(path), "%s/%s", directory, images->image[i].name);
-        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        ck_assert_int_ge(fd, 0);
-        ck_assert_int_eq(write(fd, images->image[i].bytes, images->image[i].size), images->image[i].size);
-        close(fd);
-    }
+    for (unsigned i = 0; i < images->count; i++)
+        put_file(log_file(images->image[i].name), images->image[i].bytes, images->image[i].size);
 }
 
 /* The log in the directory holds these records, then `last` if that is not NULL, and nothing else. */
 static void assert_records(const struct golden *golden, const char *last)
 {
     static unsigned char payload[MAX_PAYLOAD];
-    struct twinlog_reader *reader;
+    struct twinlog_reader *reader = log_reader(0, 0);
     struct twinlog_record record;
-    ck_assert_int_eq(twinlog_reader_open(directory, NULL, &reader), 0);
     for (uint64_t lsn = golden->first; lsn <= golden->last; lsn++) {
         const struct known_record *expected = &golden->records[lsn - 1];
         if (expected->is_void)
@@ -316,7 +303,7 @@ static uint64_t verify(const struct golden *golden)
     uint64_t records;
     const struct twinlog_verify_options options =
         WITH_SIZE(verify_options, .each = expect_end, .context = &expected);
-    ck_assert_int_eq(twinlog_verify(directory, &options, &records), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, &records), 0);
     return records;
 }
 
@@ -334,7 +321,7 @@ static void take_out(const struct golden *golden)
     lay_out(&kept);
 }
 
-CASE("logs", make_directory, remove_directory);
+CASE("logs", make_directory, logdir_remove);
 
 TEST_LOOP(a_kept_log_is_read_to_its_last_byte, GOLDENS)
 {
@@ -347,9 +334,8 @@ TEST_LOOP(a_kept_log_is_read_to_its_last_byte, GOLDENS)
 TEST_LOOP(the_end_of_a_kept_log_is_found_where_it_is, GOLDENS)
 {
     const struct golden *golden = &goldens[_i];
-    struct twinlog_inspection found = TWINLOG_INSPECTION_INIT;
     take_out(golden);
-    ck_assert_int_eq(twinlog_inspect(directory, &found), 0);
+    const struct twinlog_inspection found = log_inspect();
     ck_assert_uint_eq(found.first_lsn, golden->first);
     ck_assert_uint_eq(found.last_lsn, golden->last);
     ck_assert_uint_eq(found.report.finding, golden->finding);
@@ -362,24 +348,22 @@ TEST_LOOP(a_kept_log_can_be_continued, GOLDENS)
 {
     const struct golden *golden = &goldens[_i];
     struct golden closed = *golden;
-    struct twinlog *log;
     uint64_t lsn;
     closed.finding = TWINLOG_FOUND_CLEAN_CLOSE;
     take_out(golden);
-    ck_assert_int_eq(twinlog_open(directory, NULL, &log), 0);
+    struct twinlog *log = log_open(NULL);
     ck_assert_int_eq(twinlog_append(log, "and on", 6, &lsn), 0);
     ck_assert_uint_eq(lsn, golden->last + 1);
-    ck_assert_int_eq(twinlog_close(log), 0);
+    log_close(log);
     assert_records(golden, "and on");
     ck_assert_uint_eq(verify(&closed), count_records(golden) + 1);
 }
 
 TEST(a_sealed_segment_is_searched_by_its_index)
 {
-    struct twinlog_reader *reader;
     struct twinlog_record record;
     take_out(&goldens[2]);
-    ck_assert_int_eq(twinlog_reader_open(directory, NULL, &reader), 0);
+    struct twinlog_reader *reader = log_reader(0, 0);
     for (uint64_t lsn = 7; lsn >= 1; lsn--) {
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -398,7 +382,7 @@ TEST(a_kept_state_has_its_cursor_and_its_value)
     size_t size;
     uint64_t lsn;
     take_out(&goldens[2]);
-    ck_assert_int_eq(twinlog_open(directory, &WITH_SIZE(options, .flags = TWINLOG_READ_ONLY), &log), 0);
+    ck_assert_int_eq(twinlog_open(log_dir, &WITH_SIZE(options, .flags = TWINLOG_READ_ONLY), &log), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "billing", &lsn), 0);
     ck_assert_uint_eq(lsn, 2);
     ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
@@ -411,9 +395,7 @@ static void assert_unchanged(void)
 {
     static unsigned char bytes[SEGMENT_BYTES];
     for (unsigned i = 0; i < kept.count; i++) {
-        char path[sizeof(directory) + SEGMENT_NAME_BYTES + 1];
-        snprintf(path, sizeof(path), "%s/%s", directory, kept.image[i].name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int fd = open(log_file(kept.image[i].name), O_RDONLY | O_CLOEXEC);
         ck_assert_int_ge(fd, 0);
         ck_assert_int_eq(read(fd, bytes, sizeof(bytes)), kept.image[i].size);
         close(fd);
@@ -426,7 +408,7 @@ static int count_read(void)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
-    int count = 0, rc = twinlog_reader_open(directory, NULL, &reader);
+    int count = 0, rc = twinlog_reader_open(log_dir, NULL, &reader);
     if (rc < 0)
         return rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0)
@@ -445,8 +427,8 @@ TEST_LOOP(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passe
     lay_out(&kept);
     const int expected = future->allowed == NOTHING ? TWINLOG_EVERSION : future->allowed == READING ? 2 : 1;
     ck_assert_int_eq(count_read(), expected);
-    ck_assert_int_eq(twinlog_verify(directory, NULL, NULL), expected < 0 ? expected : 0);
-    int rc = twinlog_open(directory, NULL, &log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), expected < 0 ? expected : 0);
+    int rc = twinlog_open(log_dir, NULL, &log);
     ck_assert_int_eq(rc, future->allowed == ALL ? 0 : TWINLOG_EVERSION);
     if (rc < 0) {
         assert_unchanged();
@@ -457,7 +439,7 @@ TEST_LOOP(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passe
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_int_eq(count_read(), 2);
     struct io *io;
-    ck_assert_int_eq(twl_io_posix_create(directory, true, &io), 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
     ck_assert_int_eq(twl_state_read(io, &state, &report), 0);
     struct state_entry entry;
     ck_assert(twl_state_find(&state, STATE_KEPT, "name", &entry));
