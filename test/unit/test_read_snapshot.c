@@ -14,7 +14,6 @@
 #include "check/check.h"
 #include "log/log.h"
 #include "read/reader.h"
-#include "recover/recover.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -514,24 +513,6 @@ TEST(a_repair_of_a_log_that_is_removed_meanwhile_ends)
     for (at_step = 1; repair_beside(do_remove_all); at_step += NEXT_STEP)
         ;
     ck_assert_uint_gt(at_step, 20);
-}
-
-/* Nothing is valid under the identity of another incarnation (I8). */
-TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
-{
-    struct recovery recovery;
-    struct segment_set set;
-
-    make_log();
-    struct io *io = simdisk_connect(disk);
-    ck_assert_int_eq(twl_segment_set_open(io, SET_FOR_READING, NULL, &set, &report), 0);
-    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
-    ck_assert_uint_eq(recovery.position.next_lsn, last_kept + 1);
-    set.entries[set.started - 1].header.segment_id++;
-    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), -ENOENT);
-    twl_segment_set_free(&set);
-    io->ops->destroy(io);
-    remove_log();
 }
 
 /* ---- between the steps of a writer --------------------------------------------------------------- */

@@ -197,6 +197,7 @@ TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
     forget_log();
 }
 
+/* Nothing is valid under the identity of another one (I8). */
 TEST(a_segment_that_has_another_incarnation_meanwhile_is_gone)
 {
     struct recovery recovery;
