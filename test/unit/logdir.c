@@ -355,6 +355,17 @@ struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn)
     return log_trim(log, &WITH_SIZE(trim_options, .before_lsn = lsn));
 }
 
+void log_kill(struct twinlog *log)
+{
+    char left[400];
+
+    snprintf(left, sizeof(left), "%s/left", log_parent);
+    copy_directory(log_dir, left);
+    log_close(log);
+    remove_tree(log_dir);
+    ck_assert_int_eq(rename(left, log_dir), 0);
+}
+
 struct twinlog_stat log_stat(struct twinlog *log)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;

@@ -72,6 +72,7 @@ int log_try_on(struct io *io, const struct twinlog_options *options, struct twin
 struct twinlog *log_open(const struct twinlog_options *options); /* NULL: as log_options(0, 0) */
 int log_open_error(const struct twinlog_options *options);       /* asserts that there is one */
 void log_close(struct twinlog *log);
+void log_kill(struct twinlog *log); /* leaves what a killed writer does */
 struct twinlog_stat log_stat(struct twinlog *log);
 struct twinlog_inspection log_inspect(void);
 struct twinlog_trim_result log_trim(struct twinlog *log, const struct twinlog_trim_options *options);

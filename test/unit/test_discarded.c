@@ -216,7 +216,7 @@ TEST(what_a_crash_left_does_not_come_back)
     uint64_t lsn, records = 0;
     for (unsigned i = 0; i < 8; i++)
         ck_assert_int_eq(twinlog_append(log, "live", 4, NULL), 0);
-    kill_log(log);
+    log_kill(log);
     leave_groups(10, 29, 3 * BLOCK_BYTES);
     log = log_open(&options);
     ck_assert_uint_eq(twinlog_last_lsn(log), 8);
@@ -225,7 +225,7 @@ TEST(what_a_crash_left_does_not_come_back)
     ck_assert_int_eq(twinlog_append_batch(log, entries, 5, NULL, NULL), 0);
     trim.before_lsn = 12;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
-    kill_log(log);
+    log_kill(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, 2);
     patch_file(log_segment(1), SEGMENT_DATA_OFFSET, zeros, sizeof(zeros));
@@ -249,7 +249,7 @@ TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
     }
     trim.before_lsn = _i == 0 ? 7 : 8;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
-    kill_log(log);
+    log_kill(log);
     forget_note();
     make_payload(trim.before_lsn - 1, bytes);
     flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_GROUP_HEADER);
@@ -329,7 +329,7 @@ static struct twinlog *open_after_crash(uint64_t at)
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 8; i++)
         ck_assert_int_eq(twinlog_append(log, "live", 4, NULL), 0);
-    kill_log(log);
+    log_kill(log);
     leave_groups(10, 29, at);
     return log_open(&options);
 }
@@ -370,7 +370,7 @@ TEST_LOOP(what_a_crash_may_have_discarded_is_not_saved, 2)
     append_batch(log, 9);
     append_batch(log, 13);
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 14), 0);
-    kill_log(log);
+    log_kill(log);
     wipe_second_epoch(4 * BLOCK_BYTES);
     for (unsigned i = 0; !has_groups && i < 20; i++)
         patch_file(log_segment(1), 4 * BLOCK_BYTES + (off_t)(i * (sizeof(zeros) + twl_record_bytes(4))),
@@ -432,7 +432,7 @@ TEST(what_no_crash_can_have_discarded_is_saved)
     }
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 20), 0);
-    kill_log(log);
+    log_kill(log);
     make_payload(9, bytes);
     flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_PAYLOAD);
     make_payload(12, bytes);
@@ -462,7 +462,7 @@ TEST_LOOP(what_a_discarded_group_names_as_durable_is_not_forgotten, 2)
         if (lsn == 8)
             ck_assert_int_eq(twinlog_sync(log), 0);
     }
-    kill_log(log);
+    log_kill(log);
     for (uint64_t lsn = 5; lsn <= 11; lsn++) {
         make_payload(lsn, bytes);
         const off_t at = find_bytes(log_segment(1), bytes, sizeof(bytes));

@@ -817,10 +817,7 @@ TEST_LOOP(what_a_cursor_promises_keeps_no_record_from_a_repair, 2)
     while (log_stat(log).segments < 3)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
     const uint64_t lsn = sealed_last_lsn(log_segment(3)) + 1;
-    copy_directory(log_dir, in_parent("copy"));
-    log_close(log);
-    remove_tree(log_dir);
-    ck_assert_int_eq(rename(in_parent("copy"), log_dir), 0);
+    log_kill(log);
     const off_t group = first_group(log_segment(4));
     const off_t end = group + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + (off_t)sizeof(bytes);
     patch_file(log_segment(4), group, zeros, GROUP_HEADER_BYTES);

@@ -24,17 +24,6 @@ static struct twinlog_options options_with(uint32_t flags)
                      .max_record_bytes = 16 << 10, .flags = TWINLOG_BUFFERED | flags);
 }
 
-/* What a killed writer leaves. */
-static void kill_log(struct twinlog *log)
-{
-    char left[400];
-    snprintf(left, sizeof(left), "%s/left", log_parent);
-    copy_directory(log_dir, left);
-    log_close(log);
-    remove_tree(log_dir);
-    ck_assert_int_eq(rename(left, log_dir), 0);
-}
-
 static struct segment_set load(struct io *io)
 {
     struct twinlog_report report;
@@ -69,7 +58,7 @@ static void lose_some(struct twinlog *log)
         ck_assert_int_eq(twinlog_append_batch(log, &(struct twinlog_entry){ .data = "dead", .size = 4 }, 1,
                                               &written, NULL),
                          0);
-    kill_log(log);
+    log_kill(log);
     spoil_record(lost_lsn);
 }
 
@@ -92,7 +81,7 @@ static void make_log(uint32_t flags, bool is_closed)
     log_close(log);
     log = log_open(&options);
     append_some(log, 1500);
-    kill_log(log);
+    log_kill(log);
     log = log_open(&options);
     append_some(log, 1);
     lose_some(log);
@@ -269,7 +258,7 @@ TEST(damage_hides_no_record_behind_it_from_a_reader_that_jumps)
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 6; i++)
         append_some(log, 12000);
-    kill_log(log);
+    log_kill(log);
     struct io *io = log_io(false);
     struct segment_set set = load(io);
     store_note(&(struct note){ .segment_id = set.entries[0].header.segment_id,
@@ -353,7 +342,7 @@ TEST(a_close_that_a_writer_came_behind_is_not_the_end)
     struct twinlog *log = log_open(&options);
     for (unsigned i = 0; i < 4; i++)
         append_some(log, 16000);
-    kill_log(log);
+    log_kill(log);
     patch_file(log_segment(1), (off_t)closed.offset, zeros, sizeof(zeros));
     store_note(&(struct note){ .segment_id = 1 });
     unlink(log_segment(2)); /* the header of a spare would tell, too */

@@ -187,7 +187,7 @@ TEST_LOOP(what_a_kill_leaves_gets_one_answer, KILLED_ROWS)
     for (uint64_t lsn = 1; lsn <= RECORDS;)
         lsn = append_group(log, lsn);
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", row->consumed), 0);
-    kill_log(log);
+    log_kill(log);
     flip_near(&segments[at], RECORDS, row->distance);
     last_lsn = row->last_lsn;
     ask_all(&said);
@@ -217,7 +217,7 @@ TEST_LOOP(a_lone_group_that_is_damaged_is_damage, 2)
     for (last_lsn = 0; log_stat(log).segments < 3; last_lsn += BATCH)
         append_batch(log, last_lsn + 1);
     AWAIT(is_sealed(1));
-    kill_log(log);
+    log_kill(log);
     const uint64_t group_lsn = last_lsn - BATCH + 1;
     flip_near(&segments[2], group_lsn + (unsigned)_i, _i == 0 ? IN_GROUP_HEADER : IN_PAYLOAD);
     ask_all(&said);

@@ -392,11 +392,3 @@ void check_agreement(const char *name, unsigned at, const struct answers *said)
     for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) /* verify has told of what repair has lost */
         MUST(!is_lost(&said->losses, lsn) || is_lost(&said->found, lsn));
 }
-
-void kill_log(struct twinlog *log)
-{
-    copy_directory(log_dir, repaired_dir);
-    log_close(log);
-    remove_tree(log_dir);
-    ck_assert_int_eq(rename(repaired_dir, log_dir), 0);
-}

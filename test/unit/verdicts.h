@@ -96,7 +96,5 @@ uint64_t first_verified_lsn(const struct told *found);
 
 /* Whatever the damage is. An LSN that opening names is the first one that is missed. */
 void check_agreement(const char *name, unsigned at, const struct answers *said);
-/* The directory as a kill would leave it. */
-void kill_log(struct twinlog *log);
 
 #endif
