@@ -45,7 +45,7 @@ struct notes {
 static struct notes *notes;
 static uint32_t wanted_io, wanted_flags;
 static uint64_t wanted_segment_bytes;
-static uint32_t wanted_mode;
+static uint32_t wanted_mode, wanted_records;
 
 static void prepare(void)
 {
@@ -55,6 +55,7 @@ static void prepare(void)
     wanted_flags = 0;
     wanted_segment_bytes = 0;
     wanted_mode = TWINLOG_MODE_DURABLE;
+    wanted_records = RECORDS;
 }
 
 static void skip(const char *test, const char *why)
@@ -125,7 +126,7 @@ static int open_append_and_die(void)
     struct twinlog *log = open_and_note(&options);
 
     EXPECT(log);
-    append_and_note(log, RECORDS);
+    append_and_note(log, wanted_records);
     EXPECT(notes->append_error == 0);
     kill(getpid(), SIGKILL);
     return 1;
@@ -669,18 +670,6 @@ static void fill_the_rest(void)
 
 #define FULL_RECORDS 600u
 
-static int append_many_and_die(void)
-{
-    struct twinlog_options options = wanted_options();
-    struct twinlog *log = open_and_note(&options);
-
-    EXPECT(log);
-    append_and_note(log, FULL_RECORDS);
-    EXPECT(notes->append_error == 0);
-    kill(getpid(), SIGKILL);
-    return 1;
-}
-
 /* Opened, and all that is still possible: the number of records then. */
 static uint32_t expect_possible_on_a_full_disk(uint32_t count)
 {
@@ -729,7 +718,8 @@ TEST_LOOP(a_log_of_any_mode_can_be_trimmed_on_a_full_disk, 21)
     wanted_segment_bytes = 64u << 10;
     wanted_mode = is_ext4 ? TWINLOG_MODE_MAPPED : modes[_i / 3 % 3];
     if (is_killed) {
-        ck_assert_int_eq(run_child(append_many_and_die), 128 + SIGKILL);
+        wanted_records = FULL_RECORDS;
+        ck_assert_int_eq(run_child(open_append_and_die), 128 + SIGKILL);
     } else {
         const struct twinlog_options options = wanted_options();
         struct twinlog *log = log_open(&options);
