@@ -10,6 +10,7 @@
 #include "suites.h"
 
 #include "../sim/rng.h"
+#include "base/sync.h"
 #include "control/shared_page.h"
 #include "log/log.h"
 #include "read/follower.h"
@@ -27,7 +28,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- segments that stay open --------------------------------------------------------------------- */
@@ -515,28 +515,20 @@ static void count_alarm(int signal)
     atomic_fetch_add(&alarms, 1);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 TEST_LOOP(a_signal_does_not_end_a_wait, KINDS)
 {
     const struct sigaction action = { .sa_handler = count_alarm };
     const struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = { { 0, 0 }, { 0, 0 } };
     struct twinlog *log = make_life_log(10);
     struct twinlog_reader *reader = open_reader(log, _i, 11, 0);
-    int64_t began;
+    uint64_t began_ns;
 
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &often, NULL);
     do { /* on a busy machine few of them come in one wait */
-        began = now_ms();
+        began_ns = twl_monotonic_ns();
         ck_assert_int_eq(twinlog_reader_wait(reader, 100), 0);
-        ck_assert_int_ge(now_ms() - began, 99);
+        ck_assert_uint_ge(twl_monotonic_ns() - began_ns, 99000000);
     } while (atomic_load(&alarms) <= 3);
     setitimer(ITIMER_REAL, &never, NULL);
     twinlog_reader_close(reader);
