@@ -366,12 +366,11 @@ TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
 
 CASE("what it refuses", set_up, logdir_remove);
 
-TEST(what_is_not_there_in_this_mode_says_so)
+/* Nothing happens then. Which calls are not there: unit-modes. */
+TEST(several_records_at_once_are_refused)
 {
     struct twinlog *log = open_mode(tested_mode);
     const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
-    struct twinlog_request request = { 0 };
-    static struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     uint64_t lsn = 77;
 
     append_records(log, 0, 0, 3);
@@ -379,13 +378,6 @@ TEST(what_is_not_there_in_this_mode_says_so)
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_append_batch(log, entries, 0, NULL, &lsn), -EINVAL);
     ck_assert_int_eq(twinlog_append_batch(log, NULL, 1, NULL, &lsn), -EINVAL);
-    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
-    ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
-    ck_assert_int_eq(twinlog_queue_close(request.queue), 0);
-    ck_assert_int_eq(twinlog_skip(log, 10), -ENOTSUP);
-    ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
-    ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
-    ck_assert_int_eq(twinlog_timings(log, &timings), -ENOTSUP);
     ck_assert_uint_eq(twinlog_last_lsn(log), 3);
     append_records(log, 0, 3, 3);
     log_close(log);
