@@ -600,6 +600,15 @@ int run_child(int (*body)(void))
     return wait_child(start_child(body));
 }
 
+bool expect_success_or_skip(int result, const char *test, const char *why)
+{
+    if (result == CANNOT_RUN)
+        fprintf(stderr, "SKIP unit %s: %s\n", test, why);
+    else
+        ck_assert_int_eq(result, 0);
+    return result != CANNOT_RUN;
+}
+
 int log_use_forked(struct twinlog *log)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;

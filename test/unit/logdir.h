@@ -128,6 +128,10 @@ pid_t start_child(int (*body)(void));
 int wait_child(pid_t child);
 int run_child(int (*body)(void));
 
+#define CANNOT_RUN 77 /* a body returns it where the system lacks what it needs */
+/* Asserts that it has succeeded, or says on standard error that `test` is skipped, and why. True if it ran. */
+bool expect_success_or_skip(int result, const char *test, const char *why);
+
 /* For children and for threads, in functions that return an int. */
 #define EXPECT(condition)                                                                                    \
     do {                                                                                                     \

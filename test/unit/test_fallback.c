@@ -30,7 +30,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define CANNOT_RUN 77
 #define RECORDS 50u
 
 /* What the child found out. */
@@ -61,16 +60,6 @@ static void prepare(void)
 static void skip(const char *test, const char *why)
 {
     fprintf(stderr, "SKIP fallback %s: %s\n", test, why);
-}
-
-/* True if it ran. */
-static bool expect_success_or_skip(int result, const char *test, const char *why)
-{
-    if (result == CANNOT_RUN)
-        skip(test, why);
-    else
-        ck_assert_int_eq(result, 0);
-    return result != CANNOT_RUN;
 }
 
 /* ---- in the child ------------------------------------------------------------------------------ */

@@ -195,14 +195,6 @@ void write_durably(struct io_file *file, uint64_t offset, int value)
     expect_full(&write);
 }
 
-void expect_success_or_skip(int result, const char *test, const char *why)
-{
-    if (result == CANNOT_RUN)
-        skip(test, why);
-    else
-        ck_assert_int_eq(result, 0);
-}
-
 int create_io_in_child(void)
 {
     EXPECT(create_way(directory, &io) == 0);

@@ -63,9 +63,6 @@ void write_and_reap(struct io_write *write);
 void expect_full(const struct io_write *write);
 void write_durably(struct io_file *file, uint64_t offset, int value);
 
-#define CANNOT_RUN 77
-
-void expect_success_or_skip(int result, const char *test, const char *why);
 /* A ring inherited from the parent would still be the parent's. */
 int create_io_in_child(void);
 
