@@ -514,9 +514,6 @@ TEST(a_committer_is_not_closed_under_its_logs)
     options.in_flight = 257;
     ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
     options.in_flight = 256;
-    options.size = 0;
-    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
-    options.size = sizeof(options);
     ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
     const struct twinlog_options shared = shared_options();
     open_logs(2, &shared);

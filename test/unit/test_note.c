@@ -196,13 +196,6 @@ static int keep_first(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-static struct twinlog_reader *open_reader(void)
-{
-    struct twinlog_reader *reader;
-    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), 0);
-    return reader;
-}
-
 /* The record that the reader gets that wants `lsn`; 0 = none. */
 static uint64_t seek(struct twinlog_reader *reader, uint64_t lsn)
 {
@@ -214,7 +207,7 @@ static uint64_t seek(struct twinlog_reader *reader, uint64_t lsn)
 
 static uint64_t read_from(uint64_t lsn)
 {
-    struct twinlog_reader *reader = open_reader();
+    struct twinlog_reader *reader = log_reader(0, 0);
     const uint64_t found_lsn = seek(reader, lsn);
     twinlog_reader_close(reader);
     return found_lsn;
@@ -240,7 +233,7 @@ TEST_LOOP(wherever_it_points_a_reader_begins_at_its_record, 2)
         store_note(&note);
         for (uint64_t lsn = 1; lsn <= last_lsn; lsn++)
             ck_assert_uint_eq(read_from(lsn), expected[lsn]);
-        struct twinlog_reader *reader = open_reader();
+        struct twinlog_reader *reader = log_reader(0, 0);
         for (uint64_t i = 0; i < last_lsn; i++) { /* forth and back, nearer each time */
             const uint64_t lsn = i % 2 ? last_lsn - i / 2 : 1 + i / 2;
             ck_assert_uint_eq(seek(reader, lsn), expected[lsn]);
@@ -267,7 +260,7 @@ TEST(damage_hides_no_record_behind_it_from_a_reader_that_jumps)
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     patch_file(log_segment(1), (off_t)find_group_of(3) + 16, "?", 1);
-    struct twinlog_reader *reader = open_reader();
+    struct twinlog_reader *reader = log_reader(0, 0);
     for (uint64_t i = 0; i < 40; i++) {
         const uint64_t lsn = i % 2 ? 30 - i / 8 : 8 + i / 8;
         ck_assert_uint_eq(seek(reader, lsn), lsn);

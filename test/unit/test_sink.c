@@ -116,8 +116,6 @@ TEST(arguments_are_checked)
     options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
     options.keep_files = 10000;
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options.keep_files = options.size = 0;
-    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
     options = options_of(TWINLOG_SINK_SHARED); /* it has no limit, and is not rotated */
     options.max_bytes = 4096;
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
