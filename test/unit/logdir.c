@@ -384,22 +384,20 @@ struct twinlog_inspection log_inspect(void)
 
 struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .from_lsn = from_lsn, .to_lsn = to_lsn);
     struct twinlog_reader *reader = NULL;
 
-    options.from_lsn = from_lsn;
-    options.to_lsn = to_lsn;
     ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
     return reader;
 }
 
 struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64_t to_lsn)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    const struct twinlog_reader_options options =
+        WITH_SIZE(reader_options, .from_lsn = from_lsn, .to_lsn = to_lsn);
     struct twinlog_reader *reader = NULL;
 
-    options.from_lsn = from_lsn;
-    options.to_lsn = to_lsn;
     ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
     return reader;
 }

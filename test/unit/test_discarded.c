@@ -21,13 +21,11 @@
 static void remove_front(const struct twinlog_segment *segment)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     first_lsn = (segment->first_lsn + 14) / 10 * 10 + 3;
     ck_assert_uint_lt(first_lsn + BATCH, segment->last_lsn);
     put_sound_log();
     struct twinlog *log = log_open(&options);
-    trim.before_lsn = first_lsn;
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_trim_before(log, first_lsn);
     log_close(log);
     remove_tree(sound_dir);
     ck_assert_int_eq(rename(log_dir, sound_dir), 0);
@@ -119,12 +117,10 @@ TEST_RANGE(what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1)
 TEST(what_was_removed_does_not_come_back_in_one_segment)
 {
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog *log = log_open(NULL);
     uint64_t records;
     append_records(log, 0, 0, 30);
-    trim.before_lsn = 23;
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_trim_before(log, 23);
     log_close(log);
     flip(log_segment(1), 40);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), TWINLOG_ECORRUPT);
@@ -140,13 +136,22 @@ static void append_more(struct twinlog *log, uint64_t count)
         lsn = append_group(log, lsn);
 }
 
+/* Verify finds so many records, and nothing to tell. */
+static void expect_sound(uint64_t records)
+{
+    struct told found = { 0 };
+    uint64_t verified;
+    ck_assert_int_eq(
+        twinlog_verify(log_dir, &WITH_SIZE(verify_options, .each = keep, .context = &found), &verified), 0);
+    ck_assert_msg(found.count == 0, "%s", found.list[0].text);
+    ck_assert_uint_eq(verified, records);
+}
+
 /* A log with damage in front of its head is written, sealed, truncated and copied as any other. */
 TEST_RANGE(damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1)
 {
     const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
-    struct told found = { 0 };
     uint64_t records;
     remove_front(&segments[at]);
     put_sound_log();
@@ -164,11 +169,7 @@ TEST_RANGE(damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1)
     const uint64_t end_lsn = twinlog_last_lsn(log);
     log_close(log);
 
-    verifying.each = keep;
-    verifying.context = &found;
-    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
-    ck_assert_msg(found.count == 0, "%s", found.list[0].text);
-    ck_assert_uint_eq(records, end_lsn - first_lsn + 1);
+    expect_sound(end_lsn - first_lsn + 1);
     ck_assert_int_eq(back_up(), 0);
     ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, end_lsn - first_lsn + 1);
@@ -210,7 +211,6 @@ TEST(what_a_crash_left_does_not_come_back)
 {
     static const unsigned char zeros[BLOCK_BYTES];
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_entry entries[5];
     struct twinlog *log = log_open(&options);
     uint64_t lsn, records = 0;
@@ -223,8 +223,7 @@ TEST(what_a_crash_left_does_not_come_back)
     for (unsigned i = 0; i < 5; i++)
         entries[i] = (struct twinlog_entry){ .data = "live", .size = 4 };
     ck_assert_int_eq(twinlog_append_batch(log, entries, 5, NULL, NULL), 0);
-    trim.before_lsn = 12;
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_trim_before(log, 12);
     log_kill(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, 2);
@@ -238,7 +237,6 @@ TEST(what_a_crash_left_does_not_come_back)
 TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     const int expected = _i == 0 ? 0 : TWINLOG_ECORRUPT;
     unsigned char bytes[PAYLOAD_BYTES];
     struct twinlog *log = log_open(&options);
@@ -247,11 +245,11 @@ TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
         make_payload(lsn, bytes);
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
     }
-    trim.before_lsn = _i == 0 ? 7 : 8;
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    const uint64_t head_lsn = _i == 0 ? 7 : 8;
+    log_trim_before(log, head_lsn);
     log_kill(log);
     forget_note();
-    make_payload(trim.before_lsn - 1, bytes);
+    make_payload(head_lsn - 1, bytes);
     flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_GROUP_HEADER);
     ck_assert_int_eq(read_from_outside(&lsn), expected);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), expected);
@@ -262,11 +260,7 @@ TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
 TEST(what_was_removed_is_not_missed_by_a_footer)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
-    struct told found = { 0 };
     struct twinlog *log = log_open(&options);
-    uint64_t records;
     for (uint64_t lsn = 1; lsn <= RECORDS; lsn += BATCH)
         append_batch(log, lsn);
     log_close(log);
@@ -275,15 +269,11 @@ TEST(what_was_removed_is_not_missed_by_a_footer)
     const struct twinlog_segment *segment = &segments[segment_count / 2];
     ck_assert_uint_eq(segment->state, TWINLOG_SEGMENT_SEALED);
     log = log_open(&options);
-    trim.before_lsn = segment->first_lsn + 2;
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    const uint64_t head_lsn = segment->first_lsn + 2;
+    log_trim_before(log, head_lsn);
     log_close(log);
     flip_record(segment, segment->first_lsn);
-    verifying.each = keep;
-    verifying.context = &found;
-    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
-    ck_assert_msg(found.count == 0, "%s", found.list[0].text);
-    ck_assert_uint_eq(records, RECORDS - trim.before_lsn + 1);
+    expect_sound(RECORDS - head_lsn + 1);
 }
 
 /* A segment without a header, behind the one of the head, is not taken for that one. */

@@ -281,9 +281,7 @@ TEST(a_truncation_begins_another_history)
     append(log_dir, OLD, 500);
     copy_directory(log_dir, second_dir);
     struct twinlog *log = log_open(NULL);
-    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
-    trim.before_lsn = 60;
-    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_trim_before(log, 60);
     ck_assert_int_eq(twinlog_truncate(log, 100), 0);
     log_close(log);
     append(log_dir, FIRST, 600);
