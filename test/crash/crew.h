@@ -93,7 +93,7 @@ struct craft {
     int (*open_as_guest)(const struct member *member);
     uint64_t (*write)(struct hand *hand, uint32_t sequence, bool may_lie); /* returns where */
     void (*do_something_else)(struct hand *hand);
-    bool (*is_distinct)(uint32_t pen, uint32_t sequence); /* a lie about it can be found */
+    bool (*is_distinct)(uint32_t pen, uint32_t sequence); /* a lie about it can be found; NULL: always */
 };
 
 /* ---- the judge's process (crew.c) ------------------------------------------------------------------ */

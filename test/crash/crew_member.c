@@ -19,6 +19,11 @@ bool tells(enum lie lie)
 
 /* ---- a thread that writes ------------------------------------------------------------------------- */
 
+static bool is_distinct(const struct hand *hand, uint32_t sequence)
+{
+    return !craft->is_distinct || craft->is_distinct(hand->number, sequence);
+}
+
 static void write_swapped(struct hand *hand, uint32_t sequence)
 {
     atomic_store(&hand->pen->begun, sequence + 2);
@@ -31,10 +36,10 @@ static void write_next(struct hand *hand)
 {
     struct pen *pen = hand->pen;
     const uint32_t sequence = atomic_load(&pen->begun);
-    const bool may_lie = sequence > LIE_SEQUENCE && craft->is_distinct(hand->number, sequence);
+    const bool may_lie = sequence > LIE_SEQUENCE && is_distinct(hand, sequence);
 
     atomic_store(&pen->begun, sequence + 1);
-    if (may_lie && craft->is_distinct(hand->number, sequence + 1) && tells(LIE_SWAPPED)) {
+    if (may_lie && is_distinct(hand, sequence + 1) && tells(LIE_SWAPPED)) {
         write_swapped(hand, sequence);
         return;
     }

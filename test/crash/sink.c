@@ -185,7 +185,6 @@ static void begin(void)
         .open_as_guest = open_sink_as_guest,
         .write = write_line,
         .do_something_else = call_something_else,
-        .is_distinct = is_line_distinct,
     };
     struct rng rng = { rng_mix(place.seed) };
 

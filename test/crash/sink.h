@@ -6,9 +6,7 @@
 #include "crew.h"
 
 #define LINE_MAX_BYTES ((size_t)100 << 10)
-#define LINE_LABEL_BYTES                                                                                     \
-    5u               /* at the beginning of every line but those of one byte; no space, newline or zero */
-#define LINE_SMALL 0 /* that byte */
+#define LINE_LABEL_BYTES 5u /* at the beginning of every line; no space, newline or zero */
 
 /* ---- lines (sink_line.c): pen and sequence decide their length and every byte -------------------- */
 
@@ -27,7 +25,6 @@ void close_sink(void *sink);
 int open_sink_as_guest(const struct member *member);
 uint64_t write_line(struct hand *hand, uint32_t sequence, bool may_lie);
 void call_something_else(struct hand *hand);
-bool is_line_distinct(uint32_t pen, uint32_t sequence);
 
 /* ---- the judge (sink_judge.c) -------------------------------------------------------------------- */
 

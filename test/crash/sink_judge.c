@@ -29,13 +29,12 @@
 
 /* What of a pen has been found. */
 struct found {
-    uint32_t next; /* labelled lines before it are there */
+    uint32_t next; /* lines before it are there */
     bool has_open; /* its last line, which had not returned */
 };
 
 static struct {
     struct found pen[PENS_MAX];
-    uint64_t small;                         /* lines of one byte */
     uint64_t ends_in_zero[FILES_MAX], kept; /* inodes of files that keep their area */
     struct {
         size_t size;
@@ -60,13 +59,6 @@ static uint32_t returned(uint32_t pen)
     return atomic_load(&crew->pen[pen].returned);
 }
 
-static uint32_t next_labelled(uint32_t pen, uint32_t sequence)
-{
-    while (sequence < returned(pen) && line_size(pen, sequence) == 1)
-        sequence++;
-    return sequence;
-}
-
 static bool has_open_line(uint32_t pen)
 {
     return !book.pen[pen].has_open && atomic_load(&crew->pen[pen].begun) > returned(pen);
@@ -83,9 +75,9 @@ static bool find_whole(const struct piece *piece)
     line_fill(pen, sequence, book.line);
     if (memcmp(piece->bytes, book.line, piece->size) != 0)
         return false;
-    if (sequence != next_labelled(pen, book.pen[pen].next) || book.pen[pen].has_open)
+    if (sequence != book.pen[pen].next || book.pen[pen].has_open)
         violation("pen %" PRIu32 " has line %" PRIu32 " where line %" PRIu32 " belongs, in %s at %" PRIu64,
-                  pen, sequence, next_labelled(pen, book.pen[pen].next), piece->file, piece->offset);
+                  pen, sequence, book.pen[pen].next, piece->file, piece->offset);
     if (sequence < returned(pen) && crew->pen[pen].where[sequence] != piece->offset)
         violation("line %" PRIu32 " of pen %" PRIu32 " is in %s at %" PRIu64
                   ", the call that wrote it said %" PRIu64,
@@ -137,10 +129,6 @@ static size_t find_line(const char *name, const unsigned char *bytes, size_t mos
     struct piece piece = { name, bytes, blank_size(bytes, most), offset };
 
     book.verdict.lines++;
-    if (*bytes == LINE_SMALL) {
-        book.small++;
-        return 1;
-    }
     if (piece.size > 0) {
         keep_blank(&piece);
         return piece.size;
@@ -154,33 +142,14 @@ static size_t find_line(const char *name, const unsigned char *bytes, size_t mos
     return piece.size;
 }
 
-/* Lines of one byte are all the same: they are counted. */
-static void check_small(void)
-{
-    uint64_t least = 0, most;
-
-    for (uint32_t pen = 0; pen < crew->pens; pen++)
-        for (uint32_t sequence = 0; sequence < returned(pen); sequence++)
-            least += line_size(pen, sequence) == 1;
-    most = least;
-    for (uint32_t pen = 0; pen < crew->pens; pen++)
-        most += atomic_load(&crew->pen[pen].begun) > returned(pen) && line_size(pen, returned(pen)) == 1;
-    if (book.small < least || book.small > most)
-        violation("there are %" PRIu64 " lines of one byte, not %" PRIu64 " to %" PRIu64, book.small, least,
-                  most);
-}
-
 static void check_complete(void)
 {
     for (uint32_t pen = 0; pen < crew->pens; pen++) {
-        const uint32_t next = next_labelled(pen, book.pen[pen].next);
-
-        if (next < returned(pen))
-            violation("line %" PRIu32 " of pen %" PRIu32 " is missing, %" PRIu32 " had returned", next, pen,
-                      returned(pen));
+        if (book.pen[pen].next < returned(pen))
+            violation("line %" PRIu32 " of pen %" PRIu32 " is missing, %" PRIu32 " had returned",
+                      book.pen[pen].next, pen, returned(pen));
     }
     check_blanks();
-    check_small();
 }
 
 /* ---- files -------------------------------------------------------------------------------------- */

@@ -15,12 +15,10 @@ static struct rng chance_of(uint32_t pen, uint32_t sequence)
 size_t line_size(uint32_t pen, uint32_t sequence)
 {
     struct rng rng = chance_of(pen, sequence), of_pen = chance_of(pen, UINT32_MAX);
-    const size_t least = LINE_LABEL_BYTES + 1;
+    const size_t least = LINE_LABEL_BYTES + 2;
 
     if (rng_one_in(&of_pen, 2)) /* all of one size */
         return least + rng_below(&of_pen, 200);
-    if (rng_one_in(&rng, 10))
-        return 1;
     if (rng_one_in(&rng, 100))
         return least + rng_below(&rng, LINE_MAX_BYTES - least + 1);
     if (rng_one_in(&rng, 10))
@@ -61,12 +59,8 @@ void line_fill(uint32_t pen, uint32_t sequence, unsigned char *bytes)
         const size_t from = rng_below(&rng, size);
         memset(bytes + from, 0, size - from);
     }
-    if (size > LINE_LABEL_BYTES) {
-        put_digits(bytes, pen, 2);
-        put_digits(bytes + 2, sequence, LINE_LABEL_BYTES - 2);
-    } else {
-        memset(bytes, LINE_SMALL, size);
-    }
+    put_digits(bytes, pen, 2);
+    put_digits(bytes + 2, sequence, LINE_LABEL_BYTES - 2);
 }
 
 bool line_read_label(const unsigned char *bytes, size_t size, uint32_t *ret_pen, uint32_t *ret_sequence)

@@ -30,11 +30,6 @@ static void hand_over(struct hand *hand, size_t size, uint64_t *ret_offset)
         check_call(twinlog_sink_write(hand->to, hand->record, size, ret_offset), "twinlog_sink_write");
 }
 
-bool is_line_distinct(uint32_t pen, uint32_t sequence)
-{
-    return line_size(pen, sequence) > LINE_LABEL_BYTES + 1;
-}
-
 uint64_t write_line(struct hand *hand, uint32_t sequence, bool may_lie)
 {
     const size_t size = line_size(hand->number, sequence);
