@@ -256,9 +256,9 @@ static void bring_guest(unsigned index, struct rng *rng)
     struct member *member = &crew->members[index];
     pid_t guest;
 
-    if (!is_there(index) || atomic_load(&member->opened) < member->openings ||
-        !craft->choose_guest(member, rng))
+    if (!is_there(index) || atomic_load(&member->opened) < member->openings || !craft->choose_guest)
         return;
+    craft->choose_guest(rng);
     guest = fork_child(run_guest, member);
     while (!await(guest, 2000000)) /* a stopped one may have a lock that the guest waits for */
         if (atomic_load(&member->fate.is_stopping) && await_stop(pids[index]))

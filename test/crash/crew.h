@@ -79,7 +79,7 @@ struct craft {
 
     /* In the judge's process. */
     void (*prepare)(struct member *member, struct rng *rng);
-    bool (*choose_guest)(const struct member *member, struct rng *rng); /* false: none would be turned away */
+    void (*choose_guest)(struct rng *rng);     /* NULL: none comes */
     void (*do_between)(struct rng *rng);       /* NULL, or something else, between two events */
     void (*look)(void);                        /* NULL, or at what the living have written */
     void (*see_others_go_on)(struct rng *rng); /* NULL, or besides their writing, after a death */

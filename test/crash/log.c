@@ -90,13 +90,11 @@ static void prepare(struct member *member, struct rng *rng)
     member->has_reader = rng_one_in(rng, 5);
 }
 
-static bool choose_guest(const struct member *member, struct rng *rng)
+static void choose_guest(struct rng *rng)
 {
     static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
 
-    (void)member;
     crew->guest_mode = modes[rng_below(rng, scene->is_alone && !is_mapped ? 3 : 2)];
-    return true;
 }
 
 /* ---- others go on -------------------------------------------------------------------------------- */

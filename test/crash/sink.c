@@ -59,14 +59,6 @@ static void prepare(struct member *member, struct rng *rng)
     member->reopen_one_in = manner.is_renamed ? 100 : 0;
 }
 
-/* Between two files of a rotation the name is free for an instant. */
-static bool choose_guest(const struct member *member, struct rng *rng)
-{
-    (void)member;
-    (void)rng;
-    return !manner.is_shared && manner.max_bytes == 0;
-}
-
 /* A stopped one may have a lock that an opening takes, and syncs wait for what it is about to copy. */
 static bool waits(const struct member *member, const struct pen *pen)
 {
@@ -177,12 +169,10 @@ static void begin(void)
         .moments_ns = { 800000, 800000, 800000, 8000000 },
         .most_deaths = 24,
         .prepare = prepare,
-        .choose_guest = choose_guest,
         .do_between = rename_file,
         .waits = waits,
         .open = open_sink,
         .close = close_sink,
-        .open_as_guest = open_sink_as_guest,
         .write = write_line,
         .do_something_else = call_something_else,
     };

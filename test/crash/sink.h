@@ -21,8 +21,6 @@ bool line_read_label(const unsigned char *bytes, size_t size, uint32_t *ret_pen,
 extern char sink_path[400]; /* of the file */
 void *open_sink(struct member *member);
 void close_sink(void *sink);
-/* Where that is not allowed. */
-int open_sink_as_guest(const struct member *member);
 uint64_t write_line(struct hand *hand, uint32_t sequence, bool may_lie);
 void call_something_else(struct hand *hand);
 

@@ -81,17 +81,3 @@ void close_sink(void *sink)
 {
     check_call(twinlog_sink_close(sink), "twinlog_sink_close");
 }
-
-int open_sink_as_guest(const struct member *member)
-{
-    struct twinlog_sink_options options = member->sink_options;
-    struct twinlog_sink *sink;
-    int rc;
-
-    options.flags ^= member->pens % 2 ? TWINLOG_SINK_SHARED : 0;
-    options.max_bytes = 0; /* a shared one has none */
-    rc = twinlog_sink_open(sink_path, &options, &sink);
-    if (rc == 0)
-        twinlog_sink_close(sink);
-    return rc;
-}
