@@ -42,7 +42,6 @@ static const char *parse(const struct policy *policy, void (*print_help)(void), 
         { "cycle", .number = &place.cycle },
         { "dir", .text = &parent },
         { "lie", .word = &lie, .words = lie_names, .count = LIES },
-        { "verbose", .is_given = &given.is_verbose },
         { 0 },
     };
 

@@ -11,7 +11,6 @@
 
 struct given {
     uint64_t kills, seconds; /* 0: no limit */
-    bool is_verbose;
 };
 extern struct given given;
 

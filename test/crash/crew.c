@@ -396,6 +396,4 @@ void summarise_crew(uint64_t copies)
            " guests turned away; the longest wait %.1f ms\n",
            totals.members, totals.joins, totals.killed - at_points, at_points, met, known, totals.closed,
            totals.stopped, totals.guests, (double)totals.longest_wait_ns / 1e6);
-    if (given.is_verbose)
-        list_points();
 }

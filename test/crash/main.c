@@ -40,7 +40,6 @@ static void print_help(void)
         "                durable: ack, bytes, reader, cut, trim, name, twice, swapped, durable\n"
         "                mapped, shared, sink: lost, garbled, twice, swapped, stall; mapped, shared: seen, torn\n"
         "                shared, and mapped with --power: durable; sink: offset, end, zero, area\n"
-        "  --verbose     say how often each named place was passed, and met death\n"
         "  --help        this text\n"
         "\n"
         "mapped, shared:\n"

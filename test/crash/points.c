@@ -6,8 +6,6 @@
 #include "kill.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +27,6 @@ static void meet(struct point *point)
     if (own->is_stop) {
         if (atomic_exchange(&own->is_stopping, true))
             return; /* the judge is about to: a second stop would be one that nobody ends */
-        atomic_fetch_add(&point->stopped, 1);
         kill(getpid(), SIGSTOP);
         return;
     }
@@ -85,15 +82,6 @@ uint64_t count_died(void)
     for (const struct point *point = noted; point < noted + POINTS_MAX; point++)
         count += atomic_load(&point->died);
     return count;
-}
-
-void list_points(void)
-{
-    for (const struct point *point = noted; point < noted + POINTS_MAX; point++)
-        if (atomic_load(&point->name))
-            printf("  %-20s passed %9" PRIu64 ", died %5" PRIu64 ", stopped %5" PRIu64 "\n",
-                   atomic_load(&point->name), atomic_load(&point->passed), atomic_load(&point->died),
-                   atomic_load(&point->stopped));
 }
 
 /* ---- for the judge ------------------------------------------------------------------------------- */

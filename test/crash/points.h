@@ -16,7 +16,7 @@
 /* The names are found by passing them. */
 struct point {
     _Atomic(const char *) name;
-    _Atomic uint64_t passed, died, stopped;
+    _Atomic uint64_t passed, died;
 };
 
 /* What is to become of a process, in memory that it shares with its judge. */
@@ -38,7 +38,6 @@ struct point *find_point(const char *name);
 struct point *choose_point(struct rng *rng);
 /* How many died at one. */
 uint64_t count_died(void);
-void list_points(void);
 
 /* ---- for the judge ------------------------------------------------------------------------------- */
 

@@ -47,15 +47,12 @@ void must(bool is_true, const char *what)
     abort();
 }
 
-/* TWINLOG_KEEP=DIR keeps the damaged log. */
 static void fail(uint64_t seed, const struct harm *harms, unsigned count, const char *words, uint64_t lsn)
 {
     violations++;
     printf("VIOLATION seed %" PRIu64 ": %s, LSN %" PRIu64 "\n", seed, words, lsn);
     for (unsigned i = 0; i < count; i++)
         printf("  %s\n", harms[i].words);
-    if (getenv("TWINLOG_KEEP"))
-        copy_directory(dir, getenv("TWINLOG_KEEP"));
 }
 
 static void check(uint64_t seed, const struct facts *facts, const struct harm *harms, unsigned count)

@@ -390,8 +390,7 @@ static void run_scenario(struct rng *rng)
         judge_sink();
     else
         judge_log(has_host);
-    if (given.is_verbose)
-        printf("  %s: the heir's sync: %s\n", scenario->name, twinlog_strerror(notes->result));
+    printf("  %s: the heir's sync: %s\n", scenario->name, twinlog_strerror(notes->result));
     remove_directory(place.log);
 }
 
@@ -406,7 +405,6 @@ static void print_help(void)
         "on, and cuts the power. Needs root, /dev/fuse and loop devices.\n"
         "\n"
         "  --fs NAME     ext4 or xfs; default ext4\n"
-        "  --verbose     say how it went\n"
         "  --seed N      default TWINLOG_SEED, or 1\n"
         "  --cycle N     begin with this scenario; --kills N: so many of them\n"
         "  --dir DIR     where to make a directory; default TMPDIR, or /tmp");
