@@ -352,8 +352,17 @@ static int set_value(struct writer *writer)
     return 0;
 }
 
+static int reset_or_cut(struct writer *writer)
+{
+    return rng_one_in(&writer->rng, 2) ? reset(writer) : cut(writer);
+}
+
 int change_something(struct writer *writer)
 {
+    static int (*const ways[])(struct writer * writer) = {
+        trim_before, trim_before, trim_before, trim_before, trim_rest, cut,       cut,       reset_or_cut,
+        set_cursor,  set_cursor,  set_cursor,  set_cursor,  set_value, set_value, set_value, set_value
+    };
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     int rc = twinlog_stat(writer->log, &stat);
 
@@ -361,25 +370,5 @@ int change_something(struct writer *writer)
         return rc;
     atomic_store(&writer->life->rolls, stat.rolls);
     atomic_store(&writer->life->recycled, stat.recycled_segments);
-    switch (rng_below(&writer->rng, 16)) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-        return trim_before(writer);
-    case 4:
-        return trim_rest(writer);
-    case 5:
-    case 6:
-        return cut(writer);
-    case 7:
-        return rng_one_in(&writer->rng, 2) ? reset(writer) : cut(writer);
-    case 8:
-    case 9:
-    case 10:
-    case 11:
-        return set_cursor(writer);
-    default:
-        return set_value(writer);
-    }
+    return ways[rng_below(&writer->rng, sizeof(ways) / sizeof(ways[0]))](writer);
 }

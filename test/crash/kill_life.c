@@ -65,16 +65,14 @@ void forget_lives(void)
 
 static void choose_retention(struct rng *rng, struct twinlog_options *options)
 {
-    switch (rng_below(rng, 4)) {
-    case 0:
+    const uint64_t kind = rng_below(rng, 4);
+
+    if (kind == 0)
         options->keep_age_ms = 1 + rng_below(rng, 2000);
-        break;
-    case 1:
+    else if (kind == 1)
         options->keep_bytes = 1 + rng_below(rng, 4u << 20);
-        break;
-    default:
+    else
         options->keep_records = 1 + rng_below(rng, 2000);
-    }
 }
 
 void choose_options(struct rng *rng, bool may_retain, struct twinlog_options *options)

@@ -177,15 +177,10 @@ static int (*choose_way(struct writer *writer))(struct writer *writer)
 {
     if (writer->life->options.mode == TWINLOG_MODE_MAPPED)
         return enqueue_some;
-    switch (rng_below(&writer->rng, 8)) {
-    case 0:
+    const uint64_t kind = rng_below(&writer->rng, 8);
+    if (kind == 0)
         return enqueue_some;
-    case 1:
-    case 2:
-        return append_another_way;
-    default:
-        return append_while_held;
-    }
+    return kind < 3 ? append_another_way : append_while_held;
 }
 
 static void *write_records(void *argument)

@@ -12,15 +12,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 
 static unsigned choose_what(unsigned seed)
 {
-    switch (seed % 8) {
-    case 0:
-    case 1:
+    if (seed % 8 < 2)
         return 0;
-    case 2:
-        return seed / 8 & MEND_EVERYTHING;
-    default:
-        return MEND_EVERYTHING;
-    }
+    return seed % 8 == 2 ? seed / 8 & MEND_EVERYTHING : MEND_EVERYTHING;
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)

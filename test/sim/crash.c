@@ -124,19 +124,13 @@ static struct simdisk *make_disk(struct rng *rng, bool is_of_sink)
 /* One limit, so that it can be told why something was removed. */
 static void choose_retention(struct rng *rng, struct twinlog_options *options)
 {
-    switch (rng_below(rng, 12)) {
-    case 0:
+    const uint64_t kind = rng_below(rng, 12);
+    if (kind == 0)
         options->keep_bytes = 1 + rng_below(rng, 400000);
-        break;
-    case 1:
+    if (kind == 1)
         options->keep_records = 1 + rng_below(rng, 60);
-        break;
-    case 2:
+    if (kind == 2)
         options->keep_age_ms = 1 + rng_below(rng, 20000);
-        break;
-    default:
-        break;
-    }
 }
 
 static struct twinlog_options choose_options(struct rng *rng, enum mood mood)

@@ -120,23 +120,15 @@ static struct twinlog_terms choose_terms(struct rng *rng, const struct twinlog_c
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     terms.level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, 3);
-    switch (rng_below(rng, 16)) {
-    case 0:
-    case 1:
+    const uint64_t kind = rng_below(rng, 16);
+    if (kind < 2)
         terms.flags = TWINLOG_TRY;
-        break;
-    case 2:
+    if (kind == 2)
         terms.deadline_ns = twinlog_deadline(FOR_EVER_MS);
-        break;
-    case 3:
+    if (kind == 3)
         terms.deadline_ns = 1; /* long ago */
-        break;
-    case 4:
+    if (kind == 4)
         terms.cancel = canceled;
-        break;
-    default:
-        break;
-    }
     return terms;
 }
 

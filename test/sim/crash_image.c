@@ -138,19 +138,11 @@ static bool may_garble_now(const struct machine *machine)
 
 static enum simdisk_cut choose_cut(struct machine *machine)
 {
-    switch (rng_below(&machine->rng, 8)) {
-    case 0:
-        return SIM_CUT_NONE;
-    case 1:
-        return SIM_CUT_ALL;
-    case 2:
-        return SIM_KILL;
-    case 3:
-    case 4:
-        return may_garble_now(machine) ? SIM_CUT_GARBAGE : SIM_CUT_RANDOM;
-    default:
-        return SIM_CUT_RANDOM;
-    }
+    static const enum simdisk_cut CUTS_OF_LOG[] = { SIM_CUT_NONE,    SIM_CUT_ALL,     SIM_KILL,
+                                                    SIM_CUT_GARBAGE, SIM_CUT_GARBAGE, SIM_CUT_RANDOM,
+                                                    SIM_CUT_RANDOM,  SIM_CUT_RANDOM };
+    const enum simdisk_cut cut = CUTS_OF_LOG[rng_below(&machine->rng, 8)];
+    return cut == SIM_CUT_GARBAGE && !may_garble_now(machine) ? SIM_CUT_RANDOM : cut;
 }
 
 /* Every combination of what may have happened. */

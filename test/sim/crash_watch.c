@@ -258,43 +258,24 @@ static void get_going(struct machine *machine, struct watcher *w)
 
 static void move(struct machine *machine, struct watcher *w)
 {
+    /* the first of them always, the others while the log stays as it is */
+    static void (*const SEEKS[])(struct machine * machine, struct watcher * w) = { seek_head, seek_end,
+                                                                                   seek_time, check_range,
+                                                                                   wait_and_move };
     const bool is_settled = visible_to(machine) > 0;
     if (w->is_stuck) {
         get_going(machine, w);
         return;
     }
-    switch (rng_below(&machine->rng, is_settled ? 12 : 8)) {
-    case 0:
-    case 1:
-    case 2:
-        make_moves(machine, w, true);
-        break;
-    case 3:
-    case 4:
-        if (!w->is_at_head)
-            make_moves(machine, w, false);
-        break;
-    case 5:
-    case 6:
+    const uint64_t kind = rng_below(&machine->rng, is_settled ? 12 : 8);
+    if (kind >= 7)
+        SEEKS[kind - 7](machine, w);
+    if (kind == 5 || kind == 6) {
         seek_somewhere(machine, w);
         make_moves(machine, w, rng_one_in(&machine->rng, 2));
-        break;
-    case 7:
-        seek_head(machine, w);
-        break;
-    case 8:
-        seek_end(machine, w);
-        break;
-    case 9:
-        seek_time(machine, w);
-        break;
-    case 10:
-        check_range(machine, w);
-        break;
-    default:
-        wait_and_move(machine, w);
-        break;
     }
+    if (kind < 3 || (kind < 5 && !w->is_at_head))
+        make_moves(machine, w, kind < 3);
 }
 
 /* ---- coming and going ---------------------------------------------------------------------------- */

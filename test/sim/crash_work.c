@@ -406,24 +406,18 @@ static struct twinlog_trim_options choose_trim(struct machine *machine)
         options.flags = TWINLOG_TRIM_PAST_CURSORS;
     /* a segment with groups that are not synced counts for the log, but is not listed yet */
     const bool is_behind = twinlog_written_lsn(machine->log) > twinlog_durable_lsn(machine->log);
-    switch (rng_below(&machine->rng, machine->may_hide || is_behind ? 4 : 6)) {
-    case 4:
-        options.keep_bytes = 1 + rng_below(&machine->rng, 400000);
-        break;
-    case 1:
+    const uint64_t kind = rng_below(&machine->rng, machine->may_hide || is_behind ? 4 : 6);
+    if (kind == 0)
+        options.before_lsn = last + 1 + rng_below(&machine->rng, 2); /* everything */
+    else if (kind == 1)
         options.keep_records = 1 + rng_below(&machine->rng, last + 3 - head);
-        break;
-    case 5:
+    else if (kind < 4)
+        options.before_lsn = head + rng_below(&machine->rng, last + 3 - head);
+    else if (kind == 4)
+        options.keep_bytes = 1 + rng_below(&machine->rng, 400000);
+    else
         options.before_time_ns =
             simdisk_clock(machine->disk) - (int64_t)rng_below(&machine->rng, 20000000000);
-        break;
-    case 0:
-        options.before_lsn = last + 1 + rng_below(&machine->rng, 2); /* everything */
-        break;
-    default:
-        options.before_lsn = head + rng_below(&machine->rng, last + 3 - head);
-        break;
-    }
     return options;
 }
 

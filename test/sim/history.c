@@ -176,31 +176,15 @@ void history_move(struct history *history, uint64_t head, uint64_t last)
 
 static size_t choose_size(const struct history *history, struct rng *rng, size_t max_bytes)
 {
+    const size_t ends[] = { 9, 200, 200, 200, 1024, 5000, max_bytes + 1 };
     size_t size = history->usual_bytes;
     if (size > 0 && !rng_one_in(rng, 16))
         return size < max_bytes ? size : max_bytes;
-    switch (rng_below(rng, 8)) {
-    case 0:
-        size = rng_below(rng, 9);
-        break;
-    case 1:
-    case 2:
-    case 3:
-        size = rng_below(rng, 200);
-        break;
-    case 4:
-        size = rng_below(rng, 1024);
-        break;
-    case 5:
-        size = (1 + rng_below(rng, 9)) * 512 - rng_below(rng, 128); /* near the end of a sector or block */
-        break;
-    case 6:
-        size = rng_below(rng, 5000);
-        break;
-    default:
-        size = rng_below(rng, max_bytes + 1);
-        break;
-    }
+    const uint64_t kind = rng_below(rng, 8);
+    if (kind == 5) /* near the end of a sector or block */
+        size = (1 + rng_below(rng, 9)) * 512 - rng_below(rng, 128);
+    else
+        size = rng_below(rng, ends[kind < 5 ? kind : kind - 1]);
     return size < max_bytes ? size : max_bytes;
 }
 
@@ -218,22 +202,11 @@ struct fact history_make_sized(const struct history *history, const struct simdi
     struct fact fact = { .size = size, .time_ns = simdisk_clock(disk) };
     fact.data = sim_allocate(fact.size + 1);
     stamp_payload(&fact, history, history_last(history) + 1 + history->offers);
-    switch (rng_below(rng, 8)) {
-    case 0:
-        memset(fact.data, 0, fact.size);
-        break;
-    case 1: {
-        const size_t zeros = rng_below(rng, fact.size + 1);
-        memset(fact.data + fact.size - zeros, 0, zeros);
-        break;
-    }
-    case 2:
-    case 3:
+    const uint64_t kind = rng_below(rng, 8);
+    const size_t zeros = kind == 0 ? fact.size : kind == 1 ? rng_below(rng, fact.size + 1) : 0;
+    memset(fact.data + fact.size - zeros, 0, zeros);
+    if (kind == 2 || kind == 3)
         simdisk_sample(disk, rng, fact.data, fact.size);
-        break;
-    default:
-        break;
-    }
     return fact;
 }
 

@@ -25,17 +25,8 @@ static void start_change(struct chance *chance)
 {
     if (chance->cut != SIM_CUT_RANDOM && chance->cut != SIM_CUT_GARBAGE)
         return;
-    switch (rng_below(&chance->rng, 4)) {
-    case 0:
-        chance->odds = 0;
-        break;
-    case 1:
-        chance->odds = 8;
-        break;
-    default:
-        chance->odds = 1 + rng_below(&chance->rng, 7);
-        break;
-    }
+    const uint64_t kind = rng_below(&chance->rng, 4); /* none of it, all, a part */
+    chance->odds = kind == 0 ? 0 : kind == 1 ? 8 : 1 + rng_below(&chance->rng, 7);
     chance->garbage_odds = rng_below(&chance->rng, 3);
 }
 
