@@ -164,7 +164,6 @@ extern const struct machine *current; /* the deepest one */
 
 /* ---- crash_judge.c: what must be true ------------------------------------------------------------ */
 
-uint64_t head_now(const struct machine *machine);
 /* Retention may have moved the head of a log of which records up to `durable` were there. */
 void notice_head(struct machine *machine, uint64_t durable);
 /* The log is closed as it is known to be: the next opening must find just that. */
@@ -222,8 +221,6 @@ void work(struct machine *machine, uint64_t steps);
 void end_workload(struct machine *machine);
 bool takes_large_records(const struct machine *machine);
 void append_large_record(struct machine *machine);
-/* Only what a second thread can do while the first one is in the middle of a commit. */
-void enqueue_during_commit(struct machine *machine);
 /* True if the call did what it was asked for; false if it was refused for want of space. */
 bool expect_done(const struct machine *machine, int result, const char *call);
 /* Beside a backup: a few calls that change what is being copied. */
@@ -240,7 +237,7 @@ void wait_at_level(struct machine *machine);
 void submit_requests(struct machine *machine);
 void commit_requests(struct machine *machine);
 void skip_some(struct machine *machine);
-/* Accepts a record if it need not wait. */
+/* Accepts a record if it need not wait, as a second thread can while the first one is in the middle of a commit. */
 void try_to_give(struct machine *machine);
 /* After a truncation, of which the attempt is still known. */
 void begin_to_count_again(struct machine *machine);

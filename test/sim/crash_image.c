@@ -188,7 +188,7 @@ void crash_hook(void *context, enum simdisk_op op)
         print_point(machine);
     if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&
         !machine->is_failing && rng_one_in(&machine->rng, 3))
-        enqueue_during_commit(machine);
+        try_to_give(machine);
     /* a reader syncs then; not its sync is to fail */
     const bool may_fail = machine->is_failing && (!machine->log || machine->keeper_pace > 0);
     if (!may_fail && rng_one_in(&machine->rng, 8))

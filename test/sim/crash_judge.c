@@ -180,15 +180,9 @@ void acknowledge(struct machine *machine, uint64_t lsn)
     machine->outlooks = kept;
 }
 
-uint64_t head_now(const struct machine *machine)
-{
-    const uint64_t first = twinlog_first_lsn(machine->log);
-    return first > 0 ? first : twinlog_durable_lsn(machine->log) + 1;
-}
-
 void notice_head(struct machine *machine, uint64_t durable)
 {
-    const uint64_t head = head_now(machine);
+    const uint64_t head = head_of(machine->log);
     const struct outlook now = outlook_now(machine);
     if (head == now.head || (machine->attempt && head == machine->attempt->head))
         return;

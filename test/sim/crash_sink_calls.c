@@ -67,16 +67,9 @@ int sink_map(uint64_t offset, size_t size, void **ret_bytes)
 /* What killed processes have mapped stays so. */
 void sink_unmap(const void *bytes)
 {
-    for (size_t i = 0; i < sink_disk->inodes; i++) {
-        struct inode *inode = sink_disk->inode[i];
-        const unsigned char *page = inode ? inode->page : NULL;
-        if (page && (const unsigned char *)bytes >= page &&
-            (const unsigned char *)bytes < page + inode->page_bytes) {
-            if (--inode->mappings == 0)
-                sim_unmap_file(sink_disk, inode);
-            return;
-        }
-    }
+    struct inode *inode = sim_find_mapped(sink_disk, bytes);
+    if (inode && --inode->mappings == 0)
+        sim_unmap_file(sink_disk, inode);
 }
 
 void sink_boot_id(uint8_t *ret_id)

@@ -315,11 +315,6 @@ static void reopen_often(struct machine *machine)
     }
 }
 
-void enqueue_during_commit(struct machine *machine)
-{
-    try_to_give(machine);
-}
-
 /* The new group is like the torn one, and what was left of that must not complete it. */
 void give_lost_records_again(struct machine *machine)
 {
@@ -495,7 +490,7 @@ static void cut_too_much(struct machine *machine)
 /* The keeper's retention may be quicker. */
 static bool is_overtaken(const struct machine *machine, uint64_t lsn, int result)
 {
-    return result == TWINLOG_ETRIMMED && has_retention(machine) && lsn + 1 < head_now(machine);
+    return result == TWINLOG_ETRIMMED && has_retention(machine) && lsn + 1 < head_of(machine->log);
 }
 
 static void cut(struct machine *machine)
@@ -517,7 +512,7 @@ static void cut(struct machine *machine)
         return;
     }
     /* it was quicker, and saw a longer log */
-    if (result == 0 && head_now(machine) > wish.head) {
+    if (result == 0 && head_of(machine->log) > wish.head) {
         notice_head(machine, last);
         wish.head = machine->history.head;
     }

@@ -311,17 +311,10 @@ void sync_log(struct run *run)
 
 /* ---- removing ------------------------------------------------------------------------------------ */
 
-/* As the log itself sees it. */
-static uint64_t head_in_memory(const struct run *run)
-{
-    const uint64_t first = twinlog_first_lsn(run->log);
-    return first > 0 ? first : twinlog_durable_lsn(run->log) + 1;
-}
-
 /* A trim that failed may have moved the head all the same, and a truncation finds out. */
 static void notice_head(struct run *run)
 {
-    const uint64_t head = head_in_memory(run);
+    const uint64_t head = head_of(run->log);
     if (!may_have_head(run, head))
         violation("the log begins at LSN %" PRIu64 ", where no trim was to bring it", head);
     run->history.head = head;

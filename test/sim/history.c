@@ -64,6 +64,12 @@ uint64_t history_last(const struct history *history)
     return history->start + history->facts - 1;
 }
 
+uint64_t head_of(struct twinlog *log)
+{
+    const uint64_t first = twinlog_first_lsn(log);
+    return first > 0 ? first : twinlog_durable_lsn(log) + 1;
+}
+
 const struct fact *history_fact(const struct history *history, uint64_t lsn)
 {
     if (lsn > history_last(history))

@@ -56,6 +56,8 @@ void history_free(struct history *history);
 struct fact history_copy_fact(const struct fact *fact);
 
 uint64_t history_last(const struct history *history);
+/* The head, as the log itself sees it. */
+uint64_t head_of(struct twinlog *log);
 /* NULL: no such record, or nothing is known of it any more. */
 const struct fact *history_fact(const struct history *history, uint64_t lsn);
 /* That LSN, or the next one, or the one before, which is no filler. */

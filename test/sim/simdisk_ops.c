@@ -284,15 +284,11 @@ static int sim_map(struct io_file *file, size_t bytes, void **ret_bytes)
 static void sim_unmap(struct io *io, const void *page, size_t bytes)
 {
     struct simdisk *disk = sim_io_of(io)->disk;
-    for (size_t i = 0; i < disk->inodes; ++i) {
-        struct inode *inode = disk->inode[i];
-        if (inode && inode->page == page && bytes <= inode->page_bytes && inode->mappings > 0) {
-            if (--inode->mappings == 0 && inode->is_page_of_file)
-                sim_unmap_file(disk, inode);
-            return;
-        }
-    }
-    sim_misuse("a page was unmapped that is not mapped");
+    struct inode *inode = sim_find_mapped(disk, page);
+    if (!inode || inode->page != page || bytes > inode->page_bytes || inode->mappings == 0)
+        sim_misuse("a page was unmapped that is not mapped");
+    if (--inode->mappings == 0 && inode->is_page_of_file)
+        sim_unmap_file(disk, inode);
 }
 
 /* No page is missing. */

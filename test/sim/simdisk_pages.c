@@ -86,11 +86,11 @@ void simdisk_notice_stores(struct simdisk *disk, const char *place)
     sim_call_hook(disk, SIM_STORE);
 }
 
-static struct inode *find_mapped(const struct simdisk *disk, const unsigned char *bytes)
+struct inode *sim_find_mapped(const struct simdisk *disk, const unsigned char *bytes)
 {
     for (size_t i = 0; i < disk->inodes; ++i) {
         struct inode *inode = disk->inode[i];
-        const unsigned char *page = inode && inode->is_page_of_file ? inode->page : NULL;
+        const unsigned char *page = inode ? inode->page : NULL;
         if (page && bytes >= page && bytes < page + inode->page_bytes)
             return inode;
     }
@@ -99,8 +99,8 @@ static struct inode *find_mapped(const struct simdisk *disk, const unsigned char
 
 int simdisk_sync_pages(struct simdisk *disk, const void *bytes, size_t size)
 {
-    struct inode *inode = find_mapped(disk, bytes);
-    if (!inode)
+    struct inode *inode = sim_find_mapped(disk, bytes);
+    if (!inode || !inode->is_page_of_file)
         return -ENOMEM;
     const uint64_t offset = (uint64_t)((const unsigned char *)bytes - (const unsigned char *)inode->page);
     const int error = sim_begin(disk, SIM_SYNC, inode, NULL, offset, size);
