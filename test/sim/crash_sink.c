@@ -34,7 +34,7 @@ struct record {
     size_t size, file;
     uint64_t start;
     const struct process *writer;
-    bool is_returned, is_synced, is_refused, is_found;
+    bool is_returned, is_synced, is_refused;
 };
 
 struct process {
@@ -56,9 +56,8 @@ static struct world {
     bool is_ending;  /* processes close the sink and go */
     bool may_fail;   /* a process was killed in a sync */
     bool is_closed;  /* by all, and none was killed */
-    bool is_power;   /* the image, or one that it is an image of */
     bool is_in_vain; /* something came since a sync, so the end need not be known */
-    unsigned depth, images;
+    unsigned images;
     unsigned begun; /* writes, and what changes the file otherwise */
     struct record record[MAX_RECORDS];
     unsigned records;
@@ -263,18 +262,25 @@ static void go_on(struct process *process)
 
 /* ---- the judge ------------------------------------------------------------------------------------- */
 
-struct text {
+/* What is judged. In the middle of it another image may be. */
+static struct trial {
+    unsigned depth;
+    bool is_power; /* the image, or one that it is an image of */
     const char *name;
     size_t file;
+    bool is_found[MAX_RECORDS];
+} trial;
+
+/* Of the file. */
+static struct {
     uint64_t size;
     unsigned char bytes[3 * TEXT_BYTES]; /* with room for lies */
-};
-static struct text text;
+} text;
 
 static _Noreturn void fail(const char *what, uint64_t at)
 {
-    violation("sink, %s, %s: %s at %ju of %ju (%s)", text.name, world.is_power ? "power cut" : "killed", what,
-              (uintmax_t)at, (uintmax_t)text.size, simdisk_last(world.disk));
+    violation("sink, %s, %s: %s at %ju of %ju (%s)", trial.name, trial.is_power ? "power cut" : "killed",
+              what, (uintmax_t)at, (uintmax_t)text.size, simdisk_last(world.disk));
 }
 
 static int by_place(const void *left, const void *right)
@@ -293,7 +299,7 @@ static bool is_blank(const unsigned char *bytes, size_t size)
 
 static bool is_open(const struct record *record)
 {
-    return !record->is_returned && !record->is_refused && !record->is_found;
+    return !record->is_returned && !record->is_refused && !trial.is_found[record - world.record];
 }
 
 /* One that was being written; no more than one is there at a place. */
@@ -306,7 +312,7 @@ static uint64_t pass_over_open(uint64_t at, uint64_t end)
             found = r;
     if (!found)
         fail("there is what nobody has written", at);
-    found->is_found = true;
+    trial.is_found[found - world.record] = true;
     return at + found->size;
 }
 
@@ -347,22 +353,21 @@ static void judge_cut(struct record *const *records, unsigned count, bool is_kno
             (r->start + r->size > text.size || memcmp(text.bytes + r->start, r->bytes, r->size) != 0))
             fail("a record that was synced is not there", r->start);
     }
-    if (!world.is_in_vain && world.depth == 1 && is_all_synced && (!is_known || text.size != most))
+    if (!world.is_in_vain && trial.depth == 1 && is_all_synced && (!is_known || text.size != most))
         fail("after a sync and nothing else the end is not known", most);
     for (unsigned i = 0; i < world.records; i++)
         most += world.record[i].is_returned ? 0 : world.record[i].size;
     if (text.size > most)
         fail("it ends behind what was written", most);
-    content_read(world.disk->inode[text.file]->view, 0, written, text.size);
+    content_read(world.disk->inode[trial.file]->view, 0, written, text.size);
     for (uint64_t i = 0; i < text.size && memcmp(text.bytes, written, text.size) != 0; i++)
         if (!may_be_instead(text.bytes[i], written[i]))
             fail("there is what nobody has written", i);
 }
 
-static void read_text(const struct simdisk *image, const char *name)
+static void read_text(const struct simdisk *image)
 {
-    const struct inode *inode = image->inode[text.file];
-    text.name = name;
+    const struct inode *inode = image->inode[trial.file];
     text.size = inode->view_bytes;
     expect(text.size <= TEXT_BYTES, "a file is too long");
     content_read(inode->view, 0, text.bytes, text.size);
@@ -373,33 +378,33 @@ static void judge_text(bool is_known)
     struct record *records[MAX_RECORDS];
     unsigned count = 0;
     for (struct record *r = world.record; r < world.record + world.records; r++)
-        if (r->is_returned && r->file == text.file)
+        if (r->is_returned && r->file == trial.file)
             records[count++] = r;
     qsort(records, count, sizeof(records[0]), by_place);
-    for (unsigned i = 0; i + 1 < count && !world.is_power; i++)
+    for (unsigned i = 0; i + 1 < count && !trial.is_power; i++)
         lie_of_text(text.bytes, &text.size, records[i]->start, records[i]->size, records[i + 1]->size);
-    if (world.is_power)
+    if (trial.is_power)
         judge_cut(records, count, is_known);
     else
         judge_killed(records, count);
 }
 
 /* Opens and closes it, maybe with a record more. */
-static void judge_file(struct simdisk *image, const char *name, bool has_more)
+static void judge_file(struct simdisk *image, bool has_more)
 {
     static const char MORE[] = "one more\n";
     struct twinlog_sink_options options = world.options;
     struct twinlog_sink *sink = NULL;
     char path[NAME_BYTES + 16];
     uint64_t end = 0, start = 0;
-    snprintf(path, sizeof(path), "/simulated/%s", name);
+    snprintf(path, sizeof(path), "/simulated/%s", trial.name);
     options.max_bytes = 0;
-    read_text(image, name);
+    read_text(image);
     const uint64_t before = text.size;
     const int found = twinlog_sink_end(path, &end);
     int rc = twinlog_sink_open(path, &options, &sink);
     const bool is_known = rc == 0;
-    if (!is_known && !world.is_power)
+    if (!is_known && !trial.is_power)
         fail("the end is not known", text.size);
     if (found < 0 && is_known)
         fail("the end was not known to a reader", text.size);
@@ -411,11 +416,11 @@ static void judge_file(struct simdisk *image, const char *name, bool has_more)
     if (has_more)
         simdisk_set_hook(image, NULL, NULL);
     if (has_more && (twinlog_sink_write(sink, MORE, sizeof(MORE) - 1, &start) < 0 ||
-                     (twinlog_sink_sync(sink) < 0 && world.is_power))) /* else one was killed in a sync */
+                     (twinlog_sink_sync(sink) < 0 && trial.is_power))) /* else one was killed in a sync */
         fail("a sink that was opened again does not work", start);
     if (twinlog_sink_close(sink) < 0)
         fail("it can't be closed", 0);
-    read_text(image, name);
+    read_text(image);
     if (found == 0 && end > text.size)
         fail("a reader was told of more", end);
     if (has_more) {
@@ -423,14 +428,14 @@ static void judge_file(struct simdisk *image, const char *name, bool has_more)
         if (start != text.size || memcmp(text.bytes + text.size, MORE, sizeof(MORE) - 1) != 0)
             fail("what was written last is not at the end", start);
     }
-    if (world.is_closed && world.depth == 1 && before != text.size)
+    if (world.is_closed && trial.depth == 1 && before != text.size)
         fail("a file that all have closed was not cut", before);
     judge_text(is_known);
 }
 
 static void expect_name(const struct simdisk *image, const struct record *record)
 {
-    const bool must_be = world.is_power ? record->is_synced : record->is_returned;
+    const bool must_be = trial.is_power ? record->is_synced : record->is_returned;
     if (must_be && !sim_is_named(&image->view, record->file) &&
         (world.options.keep_files == KEEPS_ALL || sim_is_named(&world.disk->view, record->file)))
         violation("sink: file %zu is gone (%s)", record->file, simdisk_last(world.disk));
@@ -439,15 +444,15 @@ static void expect_name(const struct simdisk *image, const struct record *record
 static void judge_image(struct simdisk *image)
 {
     struct directory names = { NULL, 0, 0 };
-    for (unsigned i = 0; i < world.records; i++) {
-        world.record[i].is_found = false;
+    memset(trial.is_found, 0, sizeof(trial.is_found));
+    for (unsigned i = 0; i < world.records; i++)
         expect_name(image, &world.record[i]);
-    }
     sim_copy_directory(&names, &image->view);
     for (size_t i = 0; i < names.entries; i++) {
-        text.file = names.entry[i].inode;
-        if (names.entry[i].name[0] != '.')
-            judge_file(image, names.entry[i].name, i + 1 == names.entries && rng_one_in(&world.rng, 2));
+        trial.file = names.entry[i].inode;
+        trial.name = names.entry[i].name;
+        if (trial.name[0] != '.')
+            judge_file(image, i + 1 == names.entries && rng_one_in(&world.rng, 2));
     }
     free(names.entry);
 }
@@ -464,33 +469,23 @@ static void crash(void *context, enum simdisk_op op);
 
 static void check_crash(struct simdisk *disk, enum simdisk_cut cut)
 {
-    const bool is_power = world.is_power;
-    const size_t file = text.file;
-    const char *name = text.name;
+    const struct trial before = trial;
     struct process *process = me;
-    bool is_found[MAX_RECORDS];
-    for (unsigned i = 0; i < world.records; i++)
-        is_found[i] = world.record[i].is_found;
     struct simdisk *image = simdisk_crash_image(disk, cut, rng_next(&world.rng));
     const unsigned boot = sink_boot;
     me = NULL;
     sink_disk = image;
     sink_boot += cut != SIM_KILL;
-    world.is_power |= cut != SIM_KILL;
-    if (++world.depth < MAX_DEPTH && rng_one_in(&world.rng, 4))
+    trial.is_power |= cut != SIM_KILL;
+    if (++trial.depth < MAX_DEPTH && rng_one_in(&world.rng, 4))
         simdisk_set_hook(image, crash, image);
     judge_image(image);
     destroy(image);
-    world.images++, totals.images++, totals.sink_images++, totals.cut[cut]++, totals.depth[world.depth]++;
+    world.images++, totals.images++, totals.sink_images++, totals.cut[cut]++, totals.depth[trial.depth]++;
     me = process;
     sink_disk = disk;
     sink_boot = boot;
-    world.is_power = is_power;
-    world.depth--;
-    text.file = file;
-    text.name = name;
-    for (unsigned i = 0; i < world.records; i++)
-        world.record[i].is_found = is_found[i];
+    trial = before;
 }
 
 /* After each operation, and at each named place. */
