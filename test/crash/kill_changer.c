@@ -63,8 +63,7 @@ static void note_head(uint64_t lsn)
 {
     atomic_store(&world->head_least, lsn);
     atomic_store(&world->head_asked, 0);
-    if (lsn > atomic_load(&world->head_highest))
-        atomic_store(&world->head_highest, lsn);
+    raise_to(&world->head_highest, lsn);
     if (!is_retaining())
         atomic_store(&world->head_most, lsn);
 }
@@ -73,8 +72,8 @@ static void note_head(uint64_t lsn)
 static void expect_head(uint64_t most)
 {
     atomic_store(&world->head_asked, most);
-    if (most < UNKNOWN && most > atomic_load(&world->head_highest))
-        atomic_store(&world->head_highest, most);
+    if (most < UNKNOWN)
+        raise_to(&world->head_highest, most);
     if (!is_retaining())
         atomic_store(&world->head_most, most);
 }

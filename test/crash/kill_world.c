@@ -119,15 +119,13 @@ static void set_head(uint64_t lsn)
 {
     atomic_store(&world->head_least, lsn);
     atomic_store(&world->head_most, lsn);
-    if (lsn > atomic_load(&world->head_highest))
-        atomic_store(&world->head_highest, lsn);
+    raise_to(&world->head_highest, lsn);
 }
 
 void world_expect_floor(uint64_t lsn)
 {
     atomic_store(&world->floor_most, lsn);
-    if (lsn > atomic_load(&world->floor_highest))
-        atomic_store(&world->floor_highest, lsn);
+    raise_to(&world->floor_highest, lsn);
 }
 
 void world_set_floor(uint64_t lsn)

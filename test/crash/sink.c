@@ -48,7 +48,7 @@ static void choose_sink_options(struct member *member, struct rng *rng)
     options->initial_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 64);
     options->growth_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 256);
     options->max_bytes = manner.max_bytes;
-    options->keep_files = 1000;
+    options->keep_files = KEPT_FILES;
     options->flush_interval_ms = rng_one_in(rng, 4) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
 }
 
@@ -137,17 +137,18 @@ static void run_cycle(struct rng *rng)
 {
     struct sink_verdict verdict;
     struct stat about;
-    bool is_closed;
+    bool is_closed, is_opened;
 
     run_events(manner.is_shared ? 2 + (unsigned)rng_below(rng, MEMBERS_MAX - 1) : 1, rng);
     is_closed = end_all(rng);
     counts.endings[is_closed]++;
-    if (!is_closed || manner.is_renamed ||
-        manner.max_bytes > 0) /* somebody may have died alone in an old file */
+    is_opened =
+        !is_closed || manner.is_renamed || manner.max_bytes > 0; /* one may have died in an old file */
+    if (is_opened)
         reap_well(fork_child(open_once_more, NULL), "the one that opens after all were killed");
     spoil(stat(sink_path, &about) == 0 ? (uint64_t)about.st_size : 0);
     verdict = judge_files(manner.max_bytes);
-    if ((!is_closed || manner.is_renamed || manner.max_bytes > 0) && *opened_bytes != verdict.last_file_bytes)
+    if (is_opened && *opened_bytes != verdict.last_file_bytes)
         violation("the opening after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
                   *opened_bytes, verdict.last_file_bytes);
     atomic_store(&crew->has_lied, false); /* a death in the middle of a lie hides it: lie again */

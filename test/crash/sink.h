@@ -6,6 +6,7 @@
 #include "crew.h"
 
 #define LINE_MAX_BYTES ((size_t)100 << 10)
+#define KEPT_FILES 1000u    /* by a rotation; nobody gets that far */
 #define LINE_LABEL_BYTES 5u /* at the beginning of every line; no space, newline or zero */
 
 /* ---- lines (sink_line.c): pen and sequence decide their length and every byte -------------------- */

@@ -233,28 +233,12 @@ static void check_others(void)
         violation("there are %" PRIu64 " files, %" PRIu64 " were read", files, book.verdict.files);
 }
 
-/* Where a death left a gap, or nothing under the name itself, the numbers still tell the order. */
-static unsigned highest_number(void)
-{
-    DIR *list = opendir(place.log);
-    const struct dirent *entry;
-    unsigned number, highest = 0;
-
-    if (!list)
-        give_up(place.log);
-    while ((entry = readdir(list)))
-        if (sscanf(entry->d_name, "app.%u", &number) == 1 && number > highest)
-            highest = number;
-    closedir(list);
-    return highest;
-}
-
-/* Those that were renamed, the oldest one first. */
+/* Those that were renamed, the oldest one first. A death may have left a gap between the numbers. */
 static void for_each_old(void (*each)(const char *name, uint64_t max_bytes), uint64_t max_bytes)
 {
     char name[420];
 
-    for (unsigned number = highest_number(); number > 0; number--) {
+    for (unsigned number = KEPT_FILES; number > 0; number--) {
         snprintf(name, sizeof(name), "%s.%u", sink_path, number);
         if (access(name, F_OK) == 0)
             each(name, max_bytes);

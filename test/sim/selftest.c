@@ -610,15 +610,6 @@ TEST(after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right)
     EXPECT(lost > 0 && pending > 0 && lost + pending < 40);
 }
 
-TEST(a_lying_sync_keeps_nothing)
-{
-    simdisk_lie(machine->disk, SIM_SYNC);
-    EXPECT(io_write_at(machine->file, filled('n'), SECTOR, 0) == 0);
-    EXPECT(io_sync(machine->file) == 0);
-    EXPECT(io_sync_data(machine->file) == 0);
-    EXPECT(image_shows(machine->disk, SIM_CUT_NONE, 0, "file", "o"));
-}
-
 /* ---- processes ----------------------------------------------------------------------------------- */
 
 TEST(the_same_directory_can_be_had_again)
