@@ -5,8 +5,6 @@
  * (allocations_fail.c).
  */
 #define _GNU_SOURCE
-#include "allocations.h"
-
 #include "allocator.h"
 #include "kill.h"
 

@@ -7,8 +7,6 @@
 #include "allocator.h"
 #include "kill.h"
 
-#include "allocations.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -22,4 +22,8 @@ bool allocator_has_failed(void);
 /* Allocations and mappings that were not given back. */
 int64_t allocator_live(void);
 
+/* allocations_fail.c: makes each call with its first allocation failing, then with its second one, and so on. True if
+ * each said so, or did its work all the same, and left nothing behind. */
+bool fail_allocations(void);
+
 #endif

@@ -83,12 +83,9 @@ int run_policy(const struct policy *policy, const char *program, void (*print_he
 
         policy->run_cycle(&rng);
         place.cycle++;
-        if (place.has_terminal)
-            fprintf(stderr, "\rcycle %" PRIu64 ": %" PRIu64 " killed ", place.cycle, *policy->killed);
     }
     if (policy->end)
         policy->end();
-    erase_progress();
     remove_place();
     if (place.lie != LIE_NONE) {
         printf("%s: lied about %s, and nobody noticed\n", program, lie_names[place.lie]);

@@ -306,7 +306,6 @@ struct place {
     const char *program;
     char command_line[512];
     uint64_t seed, cycle;
-    bool has_terminal;
     enum lie lie;
     void (*keep)(
         void); /* NULL, or before a violation ends the program: saves what shows it, and says where */
@@ -336,7 +335,6 @@ void check_complaints(void);
 bool is_too_long(int64_t start, uint64_t ms);
 void raise_to(_Atomic uint64_t *value, uint64_t to);
 
-void erase_progress(void);
 int say_at_end(int status); /* 3: what was printed could not be written, as on a full disk */
 
 /* Prints what happened and how to do it again; ends the program. In a child: tells the parent. */

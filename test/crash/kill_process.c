@@ -60,7 +60,6 @@ void make_place(const char *parent)
     take_signals();
     shared = map_shared(sizeof(*shared));
     world = &shared->world;
-    place.has_terminal = isatty(STDERR_FILENO);
     snprintf(place.directory, sizeof(place.directory), "%s/twinlog-%s-XXXXXX", where ? where : "/tmp",
              place.program);
     if (!mkdtemp(place.directory))
@@ -90,12 +89,6 @@ void *map_shared(size_t bytes)
 
 /* ---- words ------------------------------------------------------------------------------------- */
 
-void erase_progress(void)
-{
-    if (place.has_terminal)
-        fprintf(stderr, "\r\033[K");
-}
-
 int say_at_end(int status)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
@@ -119,7 +112,6 @@ static _Noreturn void complain(const char *words)
 
 static _Noreturn void report_violation(const char *words)
 {
-    erase_progress();
     if (place.lie != LIE_NONE) {
         printf("%s: found, as it should be: %s\n", place.program, words);
         remove_place();
@@ -150,7 +142,6 @@ _Noreturn void give_up(const char *what)
 {
     if (is_child)
         violation("%s: %s", what, strerror(errno));
-    erase_progress();
     fprintf(stderr, "%s: %s: %s\n", place.program, what, strerror(errno));
     exit(EXIT_FAILURE);
 }

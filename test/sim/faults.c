@@ -313,9 +313,6 @@ static void run_numbered_case(const struct scenario *scenario, const struct begi
     ++current_case;
     if (settings.replay != 0 ? settings.replay != current_case : current_case % settings.every != 0)
         return;
-    if (isatty(STDOUT_FILENO) && totals.cases % 256 == 0)
-        printf("\r\033[K%s: case %" PRIu64, scenario->name, current_case);
-    fflush(stdout);
     ++totals.cases;
     simdisk_destroy(run_case(scenario, beginning, fault));
 }
@@ -401,8 +398,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < SCENARIO_COUNT; ++i)
         if (settings.scenario == 0 || settings.scenario == i + 1)
             run_scenario(&SCENARIOS[i]);
-    if (isatty(STDOUT_FILENO))
-        printf("\r\033[K");
     if (settings.crashes)
         printf("sim-faults: no violation in crashes at %" PRIu64 " operations, %" PRIu64 " disks recovered\n",
                totals.cases, recovered_disks);
