@@ -108,28 +108,18 @@ static struct twinlog_reader *open_reader(struct simdisk *disk, int *ret_result)
     return *ret_result < 0 ? NULL : reader;
 }
 
-static struct reading read_forwards(struct simdisk *disk)
+static struct reading read_all(struct simdisk *disk, bool is_back)
 {
     struct reading reading = { 0 };
     struct twinlog_record record;
     struct twinlog_reader *reader = open_reader(disk, &reading.result);
-    while (reader && (reading.result = twinlog_reader_next(reader, &record)) > 0) {
-        MUST(reading.count == 0 || record.lsn > reading.seen[reading.count - 1].lsn);
-        note_record(&reading, &record);
-    }
-    twinlog_reader_close(reader);
-    return reading;
-}
-
-static struct reading read_backwards(struct simdisk *disk)
-{
-    struct reading reading = { 0 };
-    struct twinlog_record record;
-    struct twinlog_reader *reader = open_reader(disk, &reading.result);
-    if (reader)
+    int (*const move)(struct twinlog_reader *, struct twinlog_record *) =
+        is_back ? twinlog_reader_previous : twinlog_reader_next;
+    if (reader && is_back)
         reading.result = twinlog_reader_seek_end(reader);
-    while (reader && reading.result == 0 && (reading.result = twinlog_reader_previous(reader, &record)) > 0) {
-        MUST(reading.count == 0 || record.lsn < reading.seen[reading.count - 1].lsn);
+    while (reader && reading.result == 0 && (reading.result = move(reader, &record)) > 0) {
+        const uint64_t before = reading.count > 0 ? reading.seen[reading.count - 1].lsn : record.lsn;
+        MUST(reading.count == 0 || (is_back ? record.lsn < before : record.lsn > before));
         note_record(&reading, &record);
         reading.result = 0;
     }
@@ -355,8 +345,8 @@ static void look_at(struct simdisk *disk, struct look *ret_look)
     look_through_handle(disk, ret_look);
     find_disputed(disk, &ret_look->disputed);
     ret_look->passed_lsn = find_passed(disk);
-    ret_look->forwards = read_forwards(disk);
-    ret_look->backwards = read_backwards(disk);
+    ret_look->forwards = read_all(disk, false);
+    ret_look->backwards = read_all(disk, true);
 }
 
 static void forget_look(struct look *look)
@@ -493,7 +483,7 @@ static void append_and_close(struct twinlog *log, unsigned count, uint64_t *ret_
 /* What was there before it was opened, and what was appended since. */
 static void check_appended(struct simdisk *disk, const struct look *before, unsigned count)
 {
-    struct reading now = read_forwards(disk);
+    struct reading now = read_all(disk, false);
     MUST(begins_with(&now, &before->forwards));
     if (is_sound(before))
         MUST(now.result == 0 && now.count == before->forwards.count + count);
