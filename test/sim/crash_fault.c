@@ -25,11 +25,6 @@ static void begin_failure(struct machine *machine, uint64_t most)
                                                            .is_forever = rng_one_in(rng, 2) });
 }
 
-static void end_failure(struct machine *machine)
-{
-    simdisk_inject(machine->disk, NULL);
-}
-
 bool has_failed(const struct machine *machine)
 {
     return machine->is_failing && simdisk_faults(machine->disk) > machine->faults;
@@ -109,10 +104,10 @@ void fail_log(struct machine *machine)
     begin_failure(machine, 6);
     append_until_told(machine);
     if (rng_one_in(&machine->rng, 2)) /* or the disk still fails when the log is closed */
-        end_failure(machine);
+        simdisk_inject(machine->disk, NULL);
     close_failing(machine);
     begin_to_count_again(machine); /* what was only written may be lost, and its LSNs come again */
-    end_failure(machine);
+    simdisk_inject(machine->disk, NULL);
     machine->failures += has_failed(machine);
     totals.failures += has_failed(machine);
     if (rng_one_in(&machine->rng, 4))
@@ -123,7 +118,7 @@ void fail_log(struct machine *machine)
     if (rng_one_in(&machine->rng, 3))
         change_options(machine);
     open_log(machine);
-    end_failure(machine);
+    simdisk_inject(machine->disk, NULL);
     machine->failures += has_failed(machine);
     machine->is_failing = false;
 }
