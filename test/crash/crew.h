@@ -37,8 +37,8 @@ struct member {
     struct rng rng;
     uint32_t first_pen, pens;
     uint32_t openings; /* it closes what it writes to and comes again so often */
-    uint32_t sync_one_in, durable_one_in, rotate_one_in, reopen_one_in, pause_one_in; /* writes; 0 = never */
-    bool has_reader; /* one that is attached to its log */
+    uint32_t sync_one_in, durable_one_in, reopen_one_in, pause_one_in; /* writes; 0 = never */
+    bool has_reader;                                                   /* one that is attached to its log */
     struct fate fate;
 
     _Atomic bool is_open, is_closed, must_stop;

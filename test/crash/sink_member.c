@@ -4,11 +4,6 @@
 #include "sink.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 char sink_path[400];

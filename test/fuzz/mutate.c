@@ -5,8 +5,6 @@
  */
 #include "mend.h"
 
-#include <string.h>
-
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 

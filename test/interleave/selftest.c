@@ -30,7 +30,6 @@ static struct {
     const struct program *program;
     unsigned x, y;
     uint64_t outcomes;
-    bool has_notified;
     struct twl_mutex mutex;
     struct twl_event event;
 } now;

@@ -29,7 +29,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define FAULT_MS 300u /* so long a writer may go on before it is asked to stop */

@@ -72,16 +72,10 @@ void sink_unmap(const void *bytes)
         sim_unmap_file(sink_disk, inode);
 }
 
-void sink_boot_id(uint8_t *ret_id)
+const uint8_t *sink_boot_id(void)
 {
-    memset(ret_id, (int)(1 + sink_boot), BOOT_ID_BYTES);
-}
-
-bool sink_boot_is(const uint8_t *id)
-{
-    uint8_t present[BOOT_ID_BYTES];
-    sink_boot_id(present);
-    return memcmp(id, present, BOOT_ID_BYTES) == 0;
+    static uint8_t id[BOOT_ID_BYTES];
+    return memset(id, (int)(1 + sink_boot), sizeof(id));
 }
 
 void *sink_allocate(size_t size)

@@ -75,7 +75,7 @@ struct run {
     uint64_t poisoned_lsn;   /* durable then */
     bool has_barrier_failed; /* of this opening */
     uint64_t faults;         /* noticed by the hook */
-    uint64_t submits, syncs; /* so far, when the barrier failed */
+    uint64_t submits;        /* so far, when the barrier failed */
 };
 
 /* ---- faults.c ------------------------------------------------------------------------------------ */
