@@ -20,20 +20,17 @@ __attribute__((section("of_fiber"), used)) static int fiber_local;
 /* ---- telling --------------------------------------------------------------------------------------- */
 
 /* "3a2b" is three steps of the first fiber, then two of the second. */
-static void print_schedule(FILE *to)
+static void print_way_back(void)
 {
+    if (run.plan->replay)
+        return;
+    printf("again: %s --replay ", run.plan->command);
     for (int i = 0, from = 0; i < run.depth; i = from) {
         while (from < run.depth && run.steps[from] == run.steps[i])
             from++;
-        fprintf(to, "%d%c", from - i, 'a' + run.steps[i]);
+        printf("%d%c", from - i, 'a' + run.steps[i]);
     }
-    fputc('\n', to);
-}
-
-static void print_way_back(void)
-{
-    printf("again: %s --replay ", run.plan->command);
-    print_schedule(stdout);
+    printf("\n");
     fflush(stdout);
 }
 
@@ -45,8 +42,7 @@ void violation(const char *format, ...)
     vprintf(format, arguments);
     printf("\n");
     va_end(arguments);
-    if (!run.plan->replay)
-        print_way_back();
+    print_way_back();
     exit(EXIT_FAILURE);
 }
 
@@ -54,8 +50,7 @@ void on_signal(int number)
 {
     signal(number, SIG_DFL);
     printf("violation: signal %d\n", number);
-    if (!run.plan->replay)
-        print_way_back();
+    print_way_back();
     raise(number);
 }
 
