@@ -138,11 +138,10 @@ CALL(stat, twinlog_stat(opened, &(struct twinlog_stat)TWINLOG_STAT_INIT))
 
 static int call_attach(void)
 {
-    int result = twinlog_reader_attach(opened, NULL, &attached);
+    const int result = twinlog_reader_attach(opened, NULL, &attached);
 
     if (result == 0)
         twinlog_reader_close(attached);
-    attached = NULL;
     return result;
 }
 
@@ -157,7 +156,6 @@ static int call_reader_open(void)
         return result;
     result = twinlog_reader_wait(attached, 0) == 1 ? 0 : -EPROTO;
     twinlog_reader_close(attached);
-    attached = NULL;
     return result;
 }
 
@@ -190,11 +188,9 @@ static int call_previous(void)
 
 static int call_seek_time(void)
 {
-    int result = twinlog_reader_seek_time(attached, 1);
+    const int result = twinlog_reader_seek_time(attached, 1);
 
-    if (result == 0)
-        result = move_through(twinlog_reader_next);
-    return result;
+    return result < 0 ? result : move_through(twinlog_reader_next);
 }
 
 static int call_reader_fd(void)
