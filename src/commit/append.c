@@ -113,8 +113,8 @@ static void gather_pieces(unsigned char *at, const struct twinlog_entry *entry)
     }
 }
 
-/* For a thread that does not wait, and writes the lines behind its record soon. The leader and the device had them last,
- * on other processors: fetched too late, each record waits for its own. */
+/* For a thread that does not wait, and writes the lines behind its record soon. The leader and the device had them
+ * last, on other processors: fetched too late, each record waits for its own. */
 static void fetch_lines(const unsigned char *at, uint64_t bytes)
 {
     for (uint64_t i = FETCHED_AHEAD; i < FETCHED_AHEAD + min_u64(bytes, FETCHED_AHEAD); i += CACHE_LINE)

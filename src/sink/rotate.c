@@ -113,8 +113,8 @@ static void take_out(struct twinlog_sink *sink, const struct sink_file *file) RE
 }
 
 /* A later sync of this sink also covers the old file. So the process leaves it only when all of it was copied and
- * synced, or when a sync of it has failed, and every later one returns that error. It may wait in the list for a process
- * that is stopped, or for room on the disk. */
+ * synced, or when a sync of it has failed, and every later one returns that error. It may wait in the list for a
+ * process that is stopped, or for room on the disk. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
 {
     int first = 0, none = 0;

@@ -152,7 +152,7 @@ void sim_sync_write(struct inode *inode, const struct change *write);
 
 void sim_map_file(struct inode *inode, size_t bytes);
 void sim_unmap_file(struct simdisk *disk, struct inode *inode);
-/* Whose page has that byte; NULL: nobody's. */
+/* The file that has the byte in a mapped page, or NULL. */
 struct inode *sim_find_mapped(const struct simdisk *disk, const unsigned char *bytes);
 /* What was stored in mapped files is in the page cache. */
 void sim_take_stores(struct simdisk *disk);
