@@ -163,6 +163,26 @@ static void read_lines(const char *name, const unsigned char *bytes, size_t size
         violation("%s has %zu bytes, the limit is %" PRIu64, name, size, max_bytes);
 }
 
+static bool read_area(uint64_t inode, struct area *ret_area)
+{
+    char path[700];
+
+    snprintf(path, sizeof(path), "%s/.twinlog.%" PRIu64 ".sink", place.log, inode);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const bool is_read = fd >= 0 && pread(fd, ret_area, sizeof(*ret_area), 0) == sizeof(*ret_area);
+    close(fd);
+    return is_read && ret_area->identity.inode == inode;
+}
+
+/* Is its last byte, or the last one that was synced, a zero? */
+static bool ends_in_zero(uint64_t inode, const unsigned char *bytes, uint64_t size)
+{
+    struct area area;
+
+    return bytes[size - 1] == 0 || (read_area(inode, &area) && area.recorded > 0 && area.recorded <= size &&
+                                    bytes[area.recorded - 1] == 0);
+}
+
 static void read_file(const char *name, uint64_t max_bytes)
 {
     const int fd = open(name, O_RDONLY | O_CLOEXEC);
@@ -179,21 +199,19 @@ static void read_file(const char *name, uint64_t max_bytes)
         if (bytes == MAP_FAILED)
             give_up(name);
         read_lines(name, bytes, (size_t)about.st_size, max_bytes);
-        if (bytes[about.st_size - 1] == 0 && book.kept < FILES_MAX)
+        if (ends_in_zero(about.st_ino, bytes, (uint64_t)about.st_size) && book.kept < FILES_MAX)
             book.ends_in_zero[book.kept++] = about.st_ino;
         munmap(bytes, (size_t)about.st_size);
     }
     close(fd);
 }
 
-/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, or that says that the zero
- * at the end of a file is data. */
+/* An area that keeps the error of a failed sync, as a death in the middle of a sync is one, or that says that a zero
+ * is data. */
 static bool may_stay(const char *name)
 {
-    char path[700];
     uint64_t inode;
     struct area area;
-    struct stat about;
     int end = 0;
 
     if (sscanf(name, ".twinlog.%" SCNu64 ".sink%n", &inode, &end) != 1 || name[end] != 0)
@@ -201,12 +219,7 @@ static bool may_stay(const char *name)
     for (uint64_t i = 0; i < book.kept; i++)
         if (book.ends_in_zero[i] == inode)
             return true;
-    snprintf(path, sizeof(path), "%s/%s", place.log, name);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const bool is_read =
-        fd >= 0 && fstat(fd, &about) == 0 && pread(fd, &area, sizeof(area), 0) == sizeof(area);
-    close(fd);
-    return is_read && area.identity.inode == inode && area.sync_error == -EIO;
+    return read_area(inode, &area) && area.sync_error == -EIO;
 }
 
 /* Every file but those that were read. */
