@@ -26,13 +26,30 @@ struct shared *shared;
 
 const char *_Atomic wanted_point;
 int signal_there;
+bool forks_there;
 void twl_point(const char *name);
+
+/* Returns when it holds nothing of this process. */
+static void leave_child(void)
+{
+    if (fork() == 0) {
+        alarm(60);
+        atomic_store(&shared->was_there, true);
+        while (atomic_load(&shared->step) == 0)
+            usleep(1000);
+        _exit(0);
+    }
+    while (!atomic_load(&shared->was_there))
+        usleep(100);
+}
 
 void twl_point(const char *name)
 {
     if (!wanted_point || strcmp(name, wanted_point) != 0)
         return;
     wanted_point = NULL;
+    if (forks_there)
+        leave_child();
     atomic_store(&shared->was_there, true);
     while (signal_there == 0 && atomic_load(&shared->step) == 0)
         usleep(1000);
@@ -192,6 +209,7 @@ void link_elsewhere(char *second, size_t size)
     ck_assert_int_eq(link(path, second), 0);
 }
 
+uint32_t dying_flags;
 const char *dying_point;
 int dying_signal;
 
@@ -200,7 +218,7 @@ int die_at_point(void)
     struct twinlog_sink *sink;
     signal_there = dying_signal;
     wanted_point = dying_point;
-    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(open_as(dying_flags, &sink) == 0);
     for (unsigned i = 0; i < 2000; i++)
         EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
     return twinlog_sink_close(sink);
@@ -209,6 +227,7 @@ int die_at_point(void)
 pid_t stop_child_at(const char *point)
 {
     int status;
+    dying_flags = TWINLOG_SINK_SHARED;
     dying_point = point;
     dying_signal = SIGSTOP;
     const pid_t child = start_child(die_at_point);

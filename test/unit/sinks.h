@@ -25,6 +25,7 @@ struct shared {
 
 extern struct shared *shared;
 extern const char *_Atomic wanted_point; /* NULL: none */
+extern bool forks_there;                 /* a child lives on, until the next step, or for a minute */
 extern int signal_there; /* SIGKILL or SIGSTOP, to this process; 0 = the thread waits for a step */
 
 void prepare(void);
@@ -59,6 +60,7 @@ void *rotate_it(void *context);
 /* In another directory the file has another area. */
 void link_elsewhere(char *second, size_t size);
 
+extern uint32_t dying_flags;
 extern const char *dying_point;
 extern int dying_signal;
 

@@ -32,9 +32,27 @@
 
 CASE("sink", prepare, logdir_remove);
 
+/* A child that was forked in the middle of a write lives on. */
+TEST_LOOP(a_child_of_a_dead_process_holds_nothing, 2)
+{
+    struct twinlog_sink *sink;
+    dying_flags = _i == 0 ? TWINLOG_SINK_SHARED : 0;
+    dying_point = "copy half done";
+    dying_signal = SIGKILL;
+    forks_there = true;
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    put(sink, LINE);
+    close_sink(sink);
+    expect_text(path, HOLE LINE);
+    expect_nothing_beside();
+    atomic_store(&shared->step, 1);
+}
+
 /* One dies, another one lives and makes its write harmless. */
 TEST_LOOP(the_survivor_cleans_up, 2)
 {
+    dying_flags = TWINLOG_SINK_SHARED;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
     struct twinlog_sink *sink = open_sink(NULL);
