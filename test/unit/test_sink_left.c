@@ -92,6 +92,7 @@ static int leave_on_a_full_disk(void)
 /* The write of the dead one cannot be made harmless now, but it may be later. */
 TEST(a_full_disk_is_no_lasting_error)
 {
+    dying_flags = TWINLOG_SINK_SHARED;
     dying_point = "copy half done";
     dying_signal = SIGKILL;
     ck_assert_int_eq(run_child(leave_on_a_full_disk), 0);
