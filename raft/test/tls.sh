@@ -38,5 +38,10 @@ for id in 1 2 3; do
     grep -q "Service \[at-$id\] accepted" stunnel.log || { echo "FAILED: nothing reached server $id by TLS" && exit 1; }
 done
 echo hello | timeout 10 openssl s_client -connect "$host:9201" -CAfile ca.pem -quiet >stranger.log 2>&1
-grep -qiE 'alert.*certificate' stranger.log || { echo "FAILED: a client without a certificate was let in" && cat stranger.log && exit 1; }
+# It may lose the connection before it has read why; the proxy says it a moment later.
+for _ in $(seq 100); do
+    ! grep -q 'did not return a certificate' stunnel.log || break
+    sleep 0.02
+done
+grep -q 'did not return a certificate' stunnel.log || { echo "FAILED: a client without a certificate was let in" && cat stranger.log && exit 1; }
 echo "raft-tls: fine"
