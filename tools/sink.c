@@ -178,8 +178,8 @@ static const char *advice_for(int error)
     case -ENOTSUP:
         return "It must be a regular file, on a file system that can reserve space and share mappings.";
     case -EUCLEAN:
-        return "It ends in zeros that may be data: use --drop-zeros after a crash of the system; if they are "
-               "data, append a newline with another program.";
+        return "It ends in zeros that may be data: use --drop-zeros after a crash of the system, or a kill in a "
+               "container with a boot ID of its own; if they are data, append a newline with another program.";
     case -EPERM:
         return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
                "name: look at it, and remove it.";
