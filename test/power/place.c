@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 _Static_assert(DISK_GROUP_MAGIC == GROUP_MAGIC && DISK_FOOTER_MAGIC == FOOTER_MAGIC,
                "the disk tears what belongs to a log");
