@@ -78,7 +78,7 @@ for file in /etc/resolv.conf /etc/apt/apt.conf.d/* /etc/apt/sources.list.d/*; do
 done
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
-trap 'umount -q "$root/proc" "$root/dev"; rm -rf --one-file-system "$place"' EXIT
+trap 'umount -q "$root/proc" "$root/dev" || true; rm -rf --one-file-system "$place"' EXIT
 mkdir "$root/packages"
 cp build/deb/*.deb packaging/debian/tests/program packaging/debian/tests/examples packaging/debian/tests/units "$root/packages"
 rm -f "$root"/packages/*-dbgsym_*.deb
