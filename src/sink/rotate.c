@@ -125,7 +125,7 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         if (!twl_lanes_have_passed(sink, file->turns))
             continue;
         const int rc = is_closing ? 0 : twl_sink_sync_file(file, false);
-        if (rc < 0 && rc != -EIO && atomic_load(&file->area->sync_error) == 0)
+        if (rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error)))
             continue;
         if (rc < 0)
             atomic_compare_exchange_strong(&sink->past_error, &none, rc);

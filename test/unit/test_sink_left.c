@@ -98,6 +98,37 @@ TEST(a_full_disk_is_no_lasting_error)
     ck_assert_int_eq(run_child(leave_on_a_full_disk), 0);
 }
 
+static void *retire_it(void *context)
+{
+    twl_sink_retire(context, false);
+    return NULL;
+}
+
+/* Another process's sync fails while the file waits for a writer: that is the error, not the -EAGAIN of a wait. */
+TEST(what_a_file_waits_for_is_no_lasting_error)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    stop_thread(sink);
+    struct sink_file *old = atomic_load(&sink->file);
+    const pid_t child = stop_child_at("copy half done");
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    atomic_store(&shared->step, 0);
+    atomic_store(&shared->was_there, false);
+    signal_there = 0;
+    wanted_point = "sync waits";
+    const pthread_t thread = start_thread(retire_it, sink);
+    AWAIT(atomic_load(&shared->was_there));
+    atomic_store(&old->area->sync_error, -EIO);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sink->past_error), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    twinlog_sink_close(sink);
+}
+
 static _Atomic int sync_result;
 
 static void *sync_it(void *context)
