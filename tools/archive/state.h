@@ -15,8 +15,6 @@
 #ifndef TOOLS_ARCHIVE_STATE_H
 #define TOOLS_ARCHIVE_STATE_H
 
-#include "shell.h"
-
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
