@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Tables of what twinlog-bench can't measure: in Go, group commit by hand and etcd's wal; RocksDB on twinlog and on its own
-# log; PostgreSQL; three servers of libraft, with raft_uv's storage; each in turns with twinlog; and what the module of
-# Python reaches. What is not installed, or fails, is left out.
+# Tables of what twinlog-bench can't measure: in Go, group commit by hand, etcd's wal and JetStream (nats-server 2.10 or
+# later, $NATS_SERVER, and the client of Debian); RocksDB on twinlog and on its own log; PostgreSQL; three servers of
+# libraft, with raft_uv's storage; each in turns with twinlog; and what the module of Python reaches. What is not
+# installed, or fails, is left out.
 #
 #   bench/others.sh DIR
 #
@@ -27,15 +28,18 @@ if command -v go >/dev/null; then
     ln -s "$PWD/bindings/go" "$scratch/src/example.org/twinlog/bindings/go"
     tags=
     [ ! -d /usr/share/gocode/src/go.etcd.io/etcd/wal ] || tags=etcd
+    [ ! -d /usr/share/gocode/src/github.com/nats-io/nats.go ] || tags="$tags nats"
     (
         export CGO_LDFLAGS="-Wl,-rpath,$build" GO111MODULE=off GOPATH="$scratch:/usr/share/gocode"
         export GOCACHE="$build/go-cache" CGO_CFLAGS="-O2"
         cd "$scratch/src/example.org/twinlog/bindings/go/bench"
         go build -tags "$tags" -o "$scratch/bench" .
     )
-    printf '\n**go: appends a second by goroutines, %s%s**, median of 10 rounds\n\n' "$(go version | cut -d ' ' -f 3)" \
-        "$([ -z "$tags" ] || dpkg-query -W -f ', etcd ${Version}' golang-etcd-server-dev 2>/dev/null || true)"
-    "$scratch/bench" -dir "$scratch" -rounds 10 || failed go
+    "$scratch/bench" -dir "$scratch" -rounds 10 >"$scratch/go.txt" || failed go
+    printf '\n**go: appends a second by goroutines, %s%s%s**, median of 10 rounds\n\n' "$(go version | cut -d ' ' -f 3)" \
+        "$(dpkg-query -W -f ', etcd ${Version}' golang-etcd-server-dev 2>/dev/null || true)" \
+        "$(! grep -q JetStream "$scratch/go.txt" || "${NATS_SERVER:-nats-server}" --version | sed 's/^/, /;s/: v/ /')"
+    cat "$scratch/go.txt"
 fi
 if echo '#include <rocksdb/db.h>' | c++ -x c++ -E - >/dev/null 2>&1; then
     c++ -O2 -std=c++17 -Iinclude docs/examples/rocksdb.cc -L"$build" -Wl,-rpath,"$build" -ltwinlog -lrocksdb -pthread \
