@@ -97,13 +97,22 @@ static size_t present_file(const struct twinlog_sink *sink)
     return number;
 }
 
+/* Blanks have to tell which record they are instead of. */
+static bool is_size_of_open(size_t size)
+{
+    for (const struct record *r = world.record; r < world.record + world.records; r++)
+        if (!r->is_returned && r->size == size)
+            return true;
+    return false;
+}
+
 static struct record *add_record(void)
 {
     static const size_t SIZES[] = { 3, 40, 300, 3000, 20000, 90000 }; /* a window is 16384 */
     const uint64_t most = SIZES[rng_below(&world.rng, rng_one_in(&world.rng, 20) ? 6 : 4)];
     size_t size = 1 + (size_t)rng_below(&world.rng, most);
-    for (const struct record *r = world.record; r < world.record + world.records; r++)
-        size += !r->is_returned && r->size == size; /* blanks tell it */
+    while (is_size_of_open(size))
+        size++;
     if (world.records == MAX_RECORDS || world.text_bytes + size > TEXT_BYTES)
         return NULL;
     unsigned char *bytes = world.text + world.text_bytes;
