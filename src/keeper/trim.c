@@ -165,7 +165,6 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
     if (set.entries) {
         memcpy(set.entries, k->started, k->started_count * sizeof(*set.entries));
         set.started = k->started_count;
-        set.max_sequence = set.entries[set.started - 1].header.sequence;
     }
     twl_mutex_unlock(&k->lock);
     if (!set.entries)
