@@ -290,8 +290,10 @@ static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
     ck_assert_uint_eq(reader_report.first_lsn, first);
     expect_no_previous(reader, TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+    memset(&reader_report, 0, sizeof(reader_report));
     ck_assert_int_eq(twinlog_reader_range(reader, &found, &last), 0);
     ck_assert_uint_eq(found, first);
+    ck_assert_int_eq(reader_report.error, 0); /* only a call that fails fills it in */
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
     expect_next(reader, first, 0);
     expect_previous(reader, first, 0);
