@@ -156,8 +156,6 @@ static void clear(struct shared_page *shared)
     memset(shared->statistics, 0, sizeof(*shared->statistics));
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
-    atomic_store(&page->first_lsn, 0);
-    atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
     atomic_store(&page->poison, 0);
     memset(&page->trim_ask, 0, sizeof(page->trim_ask)); /* of the writer before */
     atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
