@@ -519,11 +519,9 @@ static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns
 int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)
 {
     struct segment_set *set = set_of(pos);
-    int64_t index = 0;
     int rc = 0;
     catch_up(pos);
-    if (set->started > 0)
-        index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
+    const int64_t index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
     if (index < 0)
         return classify_result(pos, (int)index);
     for (size_t i = (size_t)index; rc == 0 && i < set->started; i++)
