@@ -384,11 +384,10 @@ static int check_group(struct walk *w)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
     if (rc != 0)
         return rc;
-    const bool is_skipped = is_removed && cursor->group.count > 0;
-    const int accepted = is_skipped ? 0 : accept_records(w);
+    const int accepted = is_removed ? 0 : accept_records(w);
     if (accepted < 0)
         return accepted;
-    if (accepted == 0 && !is_skipped) {
+    if (accepted == 0 && !is_removed) {
         bool is_damage;
         twl_iter_back_out(cursor);
         rc = judge(w, &is_damage);
