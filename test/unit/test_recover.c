@@ -194,6 +194,9 @@ TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
     ck_assert_uint_eq(recovery.position.next_lsn, 59);
     ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_CLEAN_END);
     ck_assert(!recovery.has_junk);
+    set.entries[set.started - 1].header.incarnations = 0; /* the same bytes, where there was none */
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
+    ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_TORN_TAIL);
     forget_log();
 }
 
