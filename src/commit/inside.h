@@ -176,9 +176,7 @@ struct commit {
     uint64_t sync_ns;                     /* smoothed duration of a commit */
     uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
     uint32_t gather_skips;                /* groups until the next gathering */
-    _Atomic uint32_t
-        batch_floor; /* if running the expected writers takes longer than a commit: so many records a group
-                             * should have before a writer leads; else 0 */
+    _Atomic uint32_t batch_floor; /* in a crowd: records that a group should have before one leads; else 0 */
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
 };

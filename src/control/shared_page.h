@@ -36,8 +36,7 @@ struct page_words {
     /* newest sequence that a reader in any process sleeps on; the next publication must wake it. A reader that dies
      * asleep costs one needless wake-up */
     _Atomic uint32_t awaited_sequence;
-    _Atomic uint32_t
-        mode; /* enum twinlog_mode; except in the durable one, a complete record exists at once */
+    _Atomic uint32_t mode; /* enum twinlog_mode; but in the durable one a complete record exists at once */
     struct watermark durable;
     _Atomic uint64_t first_lsn;  /* oldest LSN that is kept, or the first one to come */
     _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */

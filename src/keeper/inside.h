@@ -33,21 +33,20 @@ struct keeper {
     size_t retired_count, retired_room;
     struct segment left[MAX_LEFT]; /* [lock] waiting to be sealed, oldest first, with their summaries */
     size_t left_count;             /* [lock] */
-    int64_t
-        max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
-    uint64_t ready_bytes;   /* [lock] of the files */
-    uint64_t attempts;      /* [lock] to make a segment, so far */
-    uint64_t failed;        /* [lock] number of the latest attempt that failed; 0 = none */
-    uint64_t failed_bytes;  /* [lock] the size that it was for, at least */
-    int error;              /* [lock] why it failed */
-    bool has_failed;        /* [lock] it was the latest attempt, and no spare was asked for since */
-    bool is_busy;           /* [lock] a segment is being made or sealed, or is not to be */
-    bool is_growing;        /* [lock] the segment that is being made replaces the first ready one */
-    bool is_log_open;       /* [lock] until then nothing is sealed or trimmed */
-    bool has_thread;        /* [lock] */
-    bool is_stopping;       /* [lock] */
-    bool must_tend;         /* [lock] */
-    pthread_t thread;       /* [lock] */
+    int64_t max_time_so_far_ns;    /* [lock] newest in the sealed ones; INT64_MAX: one could not be sealed */
+    uint64_t ready_bytes;          /* [lock] of the files */
+    uint64_t attempts;             /* [lock] to make a segment, so far */
+    uint64_t failed;               /* [lock] number of the latest attempt that failed; 0 = none */
+    uint64_t failed_bytes;         /* [lock] the size that it was for, at least */
+    int error;                     /* [lock] why it failed */
+    bool has_failed;               /* [lock] it was the latest attempt, and no spare was asked for since */
+    bool is_busy;                  /* [lock] a segment is being made or sealed, or is not to be */
+    bool is_growing;               /* [lock] the segment that is being made replaces the first ready one */
+    bool is_log_open;              /* [lock] until then nothing is sealed or trimmed */
+    bool has_thread;               /* [lock] */
+    bool is_stopping;              /* [lock] */
+    bool must_tend;                /* [lock] */
+    pthread_t thread;              /* [lock] */
 
     struct twl_event work;  /* the thread sleeps on it */
     struct twl_event done;  /* threads that wait for a segment, or for the end of sealing, sleep on it */

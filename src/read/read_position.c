@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See read_position.h.
- *
  * A file may get another incarnation at any time after its records were trimmed or truncated, even while it
  * is open. These rules keep its contents from being taken for a record that the reader wants:
  *  - A slot serves an entry of the newest set only if both have the same identity, and only for LSNs in front

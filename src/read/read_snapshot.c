@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See read_snapshot.h.
- *
  * A page counts if its epoch is not 0 and not the one that a dead writer had left in it when this reader
  * came. A writer that stores another epoch has the lock and has recovered. While a page does not count, the
  * log is what recovery finds in it, because a writer that opens the log keeps exactly that. A new writer

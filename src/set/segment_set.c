@@ -27,10 +27,9 @@ struct set_loader {
     const struct state_header *state; /* NULL = there is no usable one */
     uint64_t first_sequence;          /* of it; else 0 */
     uint8_t log_id[LOG_ID_BYTES];
-    size_t all, room; /* entries */
-    size_t count;     /* those that may be started or spares, in front */
-    struct io_file
-        *ahead[MOST_AHEAD]; /* files that are open and not loaded yet; all in front of `end_ahead` were */
+    size_t all, room;                  /* entries */
+    size_t count;                      /* those that may be started or spares, in front */
+    struct io_file *ahead[MOST_AHEAD]; /* open, and not loaded yet; all in front of `end_ahead` were */
     size_t end_ahead;
     struct segment_set set;
     struct twinlog_report *report;
