@@ -269,8 +269,8 @@ static int begin_incarnation(struct segment *segment, const struct segment_plan 
         header.incarnations = (uint32_t)min_u64(segment->header.incarnations + UINT64_C(1), UINT32_MAX);
         rc = twl_segment_write_second_header(segment->file, &header);
     }
-    if (rc == 0)
-        rc = io_sync_data(segment->file);
+    if (rc == 0) /* also that it has lost its other names: a crash would bring them back */
+        rc = io_sync(segment->file);
     if (rc == 0) {
         rc = write_header(segment->file, &header);
         if (rc == 0)
