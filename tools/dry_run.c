@@ -34,6 +34,7 @@ struct plan {
     uint64_t old_lsn;
     uint64_t limit_lsn; /* by the limits that are exact */
     uint64_t wish_lsn, head_lsn;
+    uint64_t passed_lsn; /* by all cursors */
     struct twinlog_trim_result result;
 };
 
@@ -150,6 +151,8 @@ static int hold_for_cursor(void *context, const char *name, uint64_t lsn)
 {
     struct plan *plan = context;
 
+    if (lsn < plan->passed_lsn)
+        plan->passed_lsn = lsn;
     if (lsn + 1 >= plan->head_lsn)
         return 0;
     plan->head_lsn = lsn + 1;
@@ -175,13 +178,16 @@ static int hold_for_cursors(struct plan *plan, const char *dir)
 
 /* ---- what goes --------------------------------------------------------------------------------- */
 
-/* A segment goes if nothing in it is kept. One without records goes only when a limit says so. */
+/* A segment goes if nothing in it is kept. One without records goes only when a limit says so, and all cursors have
+ * passed a record behind it. */
 static bool goes(const struct plan *plan, const struct part *part)
 {
     bool is_spent = part->end_lsn <= plan->head_lsn && part->end_lsn <= plan->durable_lsn;
     bool is_empty = part->start_lsn == part->end_lsn;
 
-    return is_spent && (!is_empty || part->end_lsn <= plan->limit_lsn || may_go(plan, part));
+    bool is_passed = part->end_lsn <= plan->passed_lsn;
+
+    return is_spent && (!is_empty || (is_passed && (part->end_lsn <= plan->limit_lsn || may_go(plan, part))));
 }
 
 static void count_segments(struct plan *plan)
@@ -207,7 +213,7 @@ int plan_trim(const char *dir, const struct twinlog_trim_options *options,
               void (*each)(const struct twinlog_segment *segment), struct twinlog_trim_result *ret_result,
               bool *ret_is_empty)
 {
-    struct plan plan = { .options = options, .result = TWINLOG_TRIM_RESULT_INIT };
+    struct plan plan = { .options = options, .passed_lsn = UINT64_MAX, .result = TWINLOG_TRIM_RESULT_INIT };
 
     int status = look(&plan, dir);
     if (status == STATUS_FINE) {

@@ -30,6 +30,7 @@ struct trim {
     uint64_t old_lsn;  /* the current head */
     uint64_t wish_lsn; /* the head by the limits alone */
     uint64_t durable_lsn;
+    uint64_t passed_lsn;    /* by all cursors that may hold it */
     uint64_t head_lsn;      /* the new head */
     uint64_t sequence;      /* of the segment that holds it */
     struct segment_set set; /* loaded under the lock of the state file */
@@ -57,12 +58,13 @@ static bool extend_wish(void *context, const struct kept_segment *segment)
     return true;
 }
 
-/* Is this a segment without records that is kept? No head passes it, so it is removed when a limit says
- * so, and its bytes count until then. */
+/* Is this a segment without records that is kept? No head passes it, so it is removed when a limit says so and all
+ * cursors have passed a record behind it, and its bytes count until then. */
 static bool is_kept_empty(const struct trim *trim, const struct kept_segment *segment)
 {
-    bool is_empty = segment->first_lsn == segment->end_lsn;
-    return is_empty && segment->end_lsn > trim->lsn && !may_go(trim, segment);
+    if (segment->first_lsn < segment->end_lsn)
+        return false;
+    return segment->end_lsn > trim->passed_lsn || (segment->end_lsn > trim->lsn && !may_go(trim, segment));
 }
 
 static void hold(struct trim *trim, enum twinlog_holder holder, const char *name, size_t bytes)
@@ -136,8 +138,7 @@ static void find_limits(struct trim *trim, const struct state *state)
                           (int64_t)min_u64(age_ms, INT64_MAX / 1000000) * 1000000;
 }
 
-/* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a truncation
- * removes records that would be kept. */
+/* First LSN of so many records. The caller holds `head_lock`, because a truncation removes some of them. */
 static uint64_t head_for_records(struct twinlog *log, uint64_t keep_records)
 {
     uint64_t durable_lsn = twl_durable_lsn(log);
@@ -149,12 +150,13 @@ static uint64_t head_for_records(struct twinlog *log, uint64_t keep_records)
 static void hold_for_cursor(struct trim *trim, const struct state *state)
 {
     struct state_entry slowest;
+    trim->passed_lsn = UINT64_MAX;
     if (trim->is_past_cursors || !twl_state_slowest(state, &slowest))
         return;
-    uint64_t needed_lsn = twl_state_cursor_lsn(&slowest) + 1;
-    if (needed_lsn >= trim->head_lsn)
+    trim->passed_lsn = twl_state_cursor_lsn(&slowest);
+    if (trim->passed_lsn + 1 >= trim->head_lsn)
         return;
-    trim->head_lsn = needed_lsn;
+    trim->head_lsn = trim->passed_lsn + 1;
     hold(trim, TWINLOG_HELD_BY_CURSOR, slowest.name, slowest.name_bytes);
 }
 

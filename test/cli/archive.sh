@@ -508,6 +508,27 @@ test_branches()
     rm -rf before second
 }
 
+# Each opening in the mapped mode begins a segment, and no cursor stands in one without records.
+test_mapped()
+{
+    forget
+    seq -f 'record %.0f of the log' 1 2000 | "$twinlog" append journal --mapped
+    for _ in 1 2 3; do "$twinlog" append journal --mapped </dev/null; done
+    status "archive a mapped log" 0 "$twinlog" archive journal --command "$keep"
+    for _ in 1 2 3; do "$twinlog" append journal --mapped </dev/null; done
+    seq -f 'record %.0f of the log' 2001 4000 | "$twinlog" append journal --mapped
+    "$twinlog" cat journal >journal.cat
+    status "trim behind what is archived" 0 "$twinlog" trim journal --keep-records 1
+    "$twinlog" append journal --mapped </dev/null
+    status "segments without records are still there" 0 "$twinlog" archive journal --command "$keep"
+    rm -rf restored
+    status "restore" 0 "$twinlog" restore restored --command "$fetch"
+    "$twinlog" cat restored >restored.cat
+    same "it has all records" restored.cat journal.cat
+    status "what all cursors have passed goes" 0 "$twinlog" trim journal --keep-records 1
+    says "with the segments without records" out 'and [6-9] segments'
+}
+
 # The log may be another user's: the directory "archive" leads nowhere else.
 test_links()
 {
@@ -543,6 +564,7 @@ test_kill
 test_truncate
 test_histories
 test_branches
+test_mapped
 test_links
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -116,7 +116,9 @@ static void check_retention(struct machine *machine)
     const bool has_spare_bytes =
         options->keep_bytes > 0 && total - listing.segment[0].file_bytes >= options->keep_bytes;
     const bool is_followed = end <= durable; /* by a segment that is sure to be there after a crash */
-    if ((has_spare_records || has_spare_bytes) && is_followed && end <= names_needed(&machine->names))
+    const bool is_empty = listing.segment[0].last_lsn == 0; /* then a record behind it must be passed, too */
+    if ((has_spare_records || has_spare_bytes) && is_followed &&
+        end + is_empty <= names_needed(&machine->names))
         violation("retention left %s with records up to LSN %" PRIu64 ", durable are %" PRIu64,
                   listing.segment[0].file, end - 1, durable);
 }
