@@ -512,6 +512,12 @@ test_branches()
 test_mapped()
 {
     forget
+    trace=()
+    if strace -o strace.out true 2>/dev/null; then
+        trace=(strace -f -y -e trace=fsync,linkat -o strace.out)
+    else
+        skip "what is durable by then" "no strace"
+    fi
     seq -f 'record %.0f of the log' 1 2000 | "$twinlog" append journal --mapped
     for _ in 1 2 3; do "$twinlog" append journal --mapped </dev/null; done
     status "archive a mapped log" 0 "$twinlog" archive journal --command "$keep"
@@ -520,13 +526,23 @@ test_mapped()
     "$twinlog" cat journal >journal.cat
     status "trim behind what is archived" 0 "$twinlog" trim journal --keep-records 1
     "$twinlog" append journal --mapped </dev/null
-    status "segments without records are still there" 0 "$twinlog" archive journal --command "$keep"
+    status "segments without records are still there" 0 "${trace[@]}" "$twinlog" archive journal --command "$keep"
     rm -rf restored
     status "restore" 0 "$twinlog" restore restored --command "$fetch"
     "$twinlog" cat restored >restored.cat
     same "it has all records" restored.cat journal.cat
     status "what all cursors have passed goes" 0 "$twinlog" trim journal --keep-records 1
     says "with the segments without records" out 'and [6-9] segments'
+    [ ${#trace[@]} -gt 0 ] || return
+    # A writer that maps does not wait until the next segment is durable, and would go on in this one without it.
+    sed -n 's/.*linkat.*next-\([0-9a-f]*\)".*/\1/p' strace.out >names
+    while read -r name; do
+        next=$(printf %016x $((16#$name + 1))).twl
+        sed "/linkat.*next-$name/q" strace.out | grep -q "fsync([0-9]*<.*/$next>"
+        count "segment $((16#$name)) is handed over when the next one is durable" $?
+    done <names
+    [ "$(wc -l <names)" -gt 4 ]
+    count "there are some" $?
 }
 
 # The log may be another user's: the directory "archive" leads nowhere else.

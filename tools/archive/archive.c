@@ -5,7 +5,8 @@
  * back what is not archived yet.
  *
  *     list the segments             the cursor moves behind the newest that is kept, and still in the log
- *     sync the next one             what the command reads survives a power cut, and never changes
+ *     sync the next one             what the command reads survives a power cut, and never changes; a mapped segment
+ *                                   behind it, too: without that the log would go on in this one
  *     give it a second name         so the log neither recycles it nor removes the bytes; durable
  *     run the command               0: it is kept
  *     the same with the manifest    which has a line of each segment that is kept; see manifest.h
@@ -280,11 +281,33 @@ static int set_next_name(struct archive *archive, const char *name)
     return archive_path(archive->next_path, archive->dir, place);
 }
 
+/* The one that comes behind a sealed segment. A writer that maps does not wait until its marker is durable. */
+static int sync_behind(const struct archive *archive, const struct twinlog_segment *next)
+{
+    char path[PATH_MAX];
+
+    int error = archive_path(path, archive->dir, next->file);
+    int fd = error ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && !error && errno == ENOENT)
+        return STEP_AGAIN;
+    if (!error && (fd < 0 || fsync(fd) < 0))
+        error = -errno;
+    if (fd >= 0)
+        close(fd);
+    if (!error)
+        error = sync_directory(archive->dir);
+    return error ? fail("sync a segment of", archive->dir, error, NULL, NULL) : STATUS_FINE;
+}
+
+/* A segment that is sealed is not the last one. */
 static int name_next(struct archive *archive, const struct twinlog_segment *segment)
 {
     char path[PATH_MAX];
     char name[32];
 
+    int synced = segment[1].is_mapped ? sync_behind(archive, &segment[1]) : STATUS_FINE;
+    if (synced != STATUS_FINE)
+        return synced;
     snprintf(name, sizeof(name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
     int error = set_next_name(archive, name);
     if (error == 0)
