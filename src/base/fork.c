@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE_BYTES 4096u
@@ -16,8 +17,7 @@
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
 static struct child_file *first; /* [lock] */
-static uint32_t
-    processes; /* [lock] newest number of a process, among this one and those that it descends from */
+static uint32_t processes;       /* [lock] newest number of this process and those that it descends from */
 _Atomic uint32_t *twl_own_process;
 
 static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
@@ -89,7 +89,7 @@ int twl_fork_guard_init(struct fork_guard *guard)
 int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode)
 {
     twl_child_hold();
-    *fd = openat(dir, name, flags, mode);
+    *fd = (int)syscall(SYS_openat, dir, name, flags, mode); /* no cancellation point, as openat() is */
     const int error = *fd < 0 ? -errno : 0;
     *file = (struct child_file){ .fd = fd, .next = first, .link = &first };
     if (first)

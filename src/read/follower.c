@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See follower.h.
- *
  * The descriptor is an eventfd, readable while it holds a one. The reader arms it whenever it has found
  * nothing; that removes the one. The thread writes a one as soon as the page differs from what the reader has
  * seen. No publication in between is lost: the reader passes the sequence number that it had seen, and the
@@ -37,12 +35,14 @@ struct follower {
 
 static void make_readable(struct follower *f) REQUIRES(f->lock)
 {
+    NOT_CANCELLED;
     const uint64_t one = 1;
     f->is_readable = f->is_readable || write(f->fd, &one, sizeof(one)) == sizeof(one);
 }
 
 static void drain(struct follower *f) REQUIRES(f->lock)
 {
+    NOT_CANCELLED;
     uint64_t count;
     f->is_readable = f->is_readable && read(f->fd, &count, sizeof(count)) != sizeof(count);
 }

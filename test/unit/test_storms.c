@@ -5,15 +5,19 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "hooked.h"
 #include "log/handle.h"
 #include "logdir.h"
+#include "read/follower.h"
 #include "suites.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #define KIB 1024u
 
@@ -162,6 +166,39 @@ WAYS_TEST(a_pending_cancellation_ends_no_call, LOG_WAYS)
     }
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+static struct {
+    struct child_file file;
+    int fd;
+    struct follower *follower;
+    _Atomic bool is_whole;
+} ending;
+
+static void *end_a_reader(void *argument)
+{
+    (void)argument;
+    pthread_cancel(pthread_self());
+    twl_child_open(&ending.file, &ending.fd, AT_FDCWD, log_dir, O_RDONLY, 0);
+    twl_follower_tell(ending.follower);
+    twl_follower_arm(ending.follower, &(const struct interest){ 0 });
+    atomic_store(&ending.is_whole, true);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* The calls of readers may end a thread, but it holds no lock then, for which others would wait for ever. */
+TEST(no_thread_ends_with_a_lock)
+{
+    log_close(log_open(NULL));
+    struct io *io = log_io(true);
+    ck_assert_int_eq(twl_follower_create(io, NULL, &ending.follower), 0);
+    pthread_join(start_thread(end_a_reader, NULL), NULL);
+    ck_assert(atomic_load(&ending.is_whole));
+    twl_child_unregister(&ending.file);
+    close(ending.fd);
+    twl_follower_destroy(ending.follower);
+    io->ops->destroy(io);
 }
 
 /* ---- a close beside all others ------------------------------------------------------------------- */
