@@ -520,22 +520,29 @@ uint64_t twl_state_furthest(const struct state *state)
     return lsn;
 }
 
+static bool clamp(struct state *state, const unsigned char *at, uint64_t least, uint64_t most)
+{
+    const uint64_t lsn = min_u64(load_le64(at), LAST_LSN), clamped = min_u64(max_u64(lsn, least), most);
+    store_le64(state->body + (at - state->body), clamped);
+    return clamped != lsn;
+}
+
 bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most)
 {
     struct state_entry entry;
     bool has_moved = false;
-    for (size_t at = 0; next_cursor(state, &at, &entry);) {
-        uint64_t lsn = twl_state_cursor_lsn(&entry);
-        uint64_t clamped = min_u64(max_u64(lsn, least), most);
-        store_le64(state->body + (entry.value - state->body), clamped);
-        has_moved = has_moved || clamped != lsn;
-    }
+    for (size_t at = 0; next_cursor(state, &at, &entry);)
+        has_moved |= clamp(state, entry.value, least, most);
     return has_moved;
 }
 
 bool twl_state_settle(struct state *state, uint64_t sequence, uint64_t first_lsn, uint64_t last_lsn)
 {
     bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, last_lsn);
+    struct state_entry wish; /* for a trim: not of records that are yet to come */
+    if (twl_state_find(state, STATE_VALUE, STATE_TRIM_NAME, &wish) && wish.value_bytes == STATE_TRIM_BYTES)
+        for (unsigned i = 0; i < 2; i++)
+            has_moved |= clamp(state, wish.value + 8 * i, 0, last_lsn + 1);
     if (sequence <= state->header.first_sequence)
         return has_moved;
     state->header.first_sequence = sequence;

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "hooked.h"
+#include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -468,6 +469,24 @@ TEST(a_truncation_moves_cursors_back)
     ck_assert_int_eq(twinlog_cursor_get(log, "near", &lsn), 0);
     ck_assert_uint_eq(lsn, 20);
     log_close(log);
+}
+
+/* What is appended behind it is not what another process wanted to be removed. */
+TEST_LOOP(a_truncation_lowers_a_wish_for_a_trim, 2)
+{
+    const struct twinlog_trim_options until_150 = WITH_SIZE(trim_options, .before_lsn = 150);
+    log_close(open_small(0));
+    struct io *io = log_io(true);
+    io->has_threads = false; /* none answers before the truncation */
+    struct twinlog *log = log_on(io, &LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
+    append_to(log, 200, 0);
+    ck_assert_int_eq(twinlog_ask_trim(log_dir, &until_150, 0, NULL), -ETIMEDOUT);
+    ck_assert_int_eq(_i ? twinlog_reset(log, 101) : twinlog_truncate(log, 100), 0);
+    append_to(log, 200, 1);
+    twl_retain(log);
+    ck_assert(!trim_ask_is_open(&log->shared->page->trim_ask));
+    log_close(log);
+    expect_records(101, 200, 101, 1);
 }
 
 CASE("read-only", logdir_make, logdir_remove);
