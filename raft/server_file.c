@@ -148,7 +148,9 @@ static int read_server_file(struct storage *s, uint64_t id)
     rc = read_fields(s->server_fd, PROMISE_OFFSET, fields, PROMISE_FIELDS);
     s->promised_index = rc > 0 ? fields[0] : 0;
     s->promised_term = rc > 0 ? fields[1] : 0;
-    return rc < 0 ? report(s, "the newest acknowledged entry", rc) : 0;
+    if (rc > 0) /* what was read may be on no disk: after a sync that failed the page cache still has it */
+        rc = write_promise(s, s->promised_index, s->promised_term);
+    return rc < 0 ? report(s, "the newest acknowledged entry", rc) : write_state(s, s->term, s->vote);
 }
 
 /* Its lock is taken before the files are looked at, those of the logs when they are opened for writing. */

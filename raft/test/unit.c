@@ -29,6 +29,8 @@ static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; 
 static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
 static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
 static _Atomic bool is_queue_slow; /* only a call that waits gets something */
+static _Atomic int fail_sync, meta_fd = -1;
+static _Atomic bool is_meta_dirty, is_meta_durable;
 
 int __real_twinlog_submit(struct twinlog *, const struct twinlog_entry *, uint32_t,
                           const struct twinlog_terms *, struct twinlog_request *);
@@ -79,7 +81,25 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t bytes, off_t offset)
         errno = -fail_meta;
         return -1;
     }
+    if (bytes == 56) {
+        meta_fd = fd;
+        is_meta_dirty = true;
+        is_meta_durable = false;
+    }
     return __real_pwrite(fd, data, bytes, offset);
+}
+
+/* After a failure the kernel takes what was written for durable, and the next sync succeeds. */
+int __real_fdatasync(int);
+int __wrap_fdatasync(int);
+int __wrap_fdatasync(int fd)
+{
+    if (fd == meta_fd && !fail_sync)
+        is_meta_durable = is_meta_durable || is_meta_dirty;
+    if (fd == meta_fd)
+        is_meta_dirty = false;
+    errno = -fail_sync;
+    return fd == meta_fd && fail_sync ? -1 : __real_fdatasync(fd);
 }
 
 int __real_twinlog_reset(struct twinlog *, uint64_t);
@@ -461,6 +481,20 @@ START_TEST(a_term_that_cannot_be_stored_is_an_error)
     restart();
     ck_assert_uint_eq(server.term, 1);
     ck_assert_uint_eq(server.vote, 0);
+    stop();
+}
+END_TEST
+
+/* The file shows it, and after a power cut it would be gone, though entries of that term may be stored by then. */
+START_TEST(a_term_that_could_not_be_synced_is_stored_before_it_counts)
+{
+    start_with(1);
+    fail_sync = -EIO;
+    ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_IOERR);
+    fail_sync = 0;
+    restart();
+    ck_assert_uint_eq(server.term, 2);
+    ck_assert(is_meta_durable);
     stop();
 }
 END_TEST
@@ -1414,6 +1448,7 @@ int main(void)
     tcase_add_test(tcase, a_bootstrap_that_did_not_finish_is_done_again);
     tcase_add_test(tcase, term_and_vote_are_durable_when_the_calls_return);
     tcase_add_test(tcase, a_term_that_cannot_be_stored_is_an_error);
+    tcase_add_test(tcase, a_term_that_could_not_be_synced_is_stored_before_it_counts);
     tcase_add_test(tcase, recover_appends_a_configuration);
     tcase_add_test(tcase, appends_are_called_back_in_order_and_are_loaded);
     tcase_add_test(tcase, a_callback_comes_when_its_entries_are_durable);
