@@ -26,9 +26,7 @@
  * A sink opens the file that its path names, and one beside it, `.twinlog.INODE.sink`, which its
  * processes share, and which says what was synced; it touches no other. That one stays if the last
  * byte of the file, or of what was synced, is a zero, and when the file was removed after all
- * processes were killed. Only twinlog_sink_sync() waits for a process that is stopped in the middle
- * of a write or a sync; while one is stopped in the middle of opening or closing, these calls of
- * others return -EBUSY after 5 seconds.
+ * processes were killed.
  *
  * Each sink has a thread. It makes the file longer ahead of the writes, syncs at intervals, looks
  * after processes that have died and after renamed files.

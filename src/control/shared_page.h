@@ -3,12 +3,11 @@
  * The file "writer.lock": it shows readers in this and other processes which writer the log has, how far the
  * log is durable and where it begins, and lets them wait for news.
  *
- * The lock on the file keeps a second writer out. The first page of the file is shared memory, in which the
- * writer publishes. The page survives the writer's death, but nothing depends on it: without a writer its
- * contents are ignored (I7). If the page can't be shared, or a full disk has no room for it, the writer uses private
- * memory for readers inside its own process. If a process makes the file shorter while it is mapped, the page turns
- * into memory of the process that looks (io.h): the writer goes on in it, and a reader in another process looks for a
- * new page.
+ * The lock on the file keeps a second writer out. The first page of the file is shared memory, in which the writer
+ * publishes. The page survives the writer's death, but nothing depends on it: without a writer its contents are
+ * ignored (I7). If the page can't be shared, or a full disk has no room for it, the writer uses private memory for
+ * readers inside its own process. If a process makes the file shorter while it is mapped, the page turns into memory
+ * of the process that looks (io.h): the writer goes on in it, and a reader in another process looks for a new page.
  *
  * Behind the page, mapped with it, are the writer's statistics: counters where the writer counts.
  */

@@ -2,11 +2,10 @@
 /*
  * The state file: the head of the log, the named cursors, the named values.
  *
- * It is small and rewritten in place: a change writes one slot and syncs it, then the other. So one slot is
- * whole at any moment, and a torn change leaves the old state or the new one. When a call has returned, both
- * slots hold the state, so damage to one of them loses nothing. Any process may change the file, under a lock
- * on it; readers take no lock. The file grows by a new file under a temporary name, which is renamed over the
- * old one.
+ * It is small and rewritten in place: a change writes one slot and syncs it, then the other. So one slot is whole at
+ * any moment, and a torn change leaves the old state or the new one. When a call has returned, both slots hold the
+ * state, so damage to one of them loses nothing. Any process may change the file, under a lock on it; readers take no
+ * lock. The file grows by a new file under a temporary name, which is renamed over the old one.
  */
 #ifndef TWL_STATE_H
 #define TWL_STATE_H

@@ -440,8 +440,7 @@ static struct mapped_config plan_mapped(struct twinlog *log)
                                    .retain_context = log };
 }
 
-/* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it
- * is mapped. */
+/* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it is mapped. */
 static int go_on_mapped(struct opening *o)
 {
     struct twinlog *log = o->log;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The descriptor is an eventfd, readable while it holds a one. The reader arms it whenever it has found
- * nothing; that removes the one. The thread writes a one as soon as the page differs from what the reader has
- * seen. No publication in between is lost: the reader passes the sequence number that it had seen, and the
- * thread compares with it. While the descriptor is readable, the thread sleeps until the reader arms it
- * again.
+ * The descriptor is an eventfd, readable while it holds a one. The reader arms it whenever it has found nothing; that
+ * removes the one. The thread writes a one as soon as the page differs from what the reader has seen. No publication
+ * in between is lost: the reader passes the sequence number that it had seen, and the thread compares with it. While
+ * the descriptor is readable, the thread sleeps until the reader arms it again.
  *
  * A writer that writes through a mapping advances the sequence only if a reader has announced that it sleeps.
  * Where the page can't be written (another user, a read-only mount), the thread makes the descriptor readable

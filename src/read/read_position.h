@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The read position: the segment that a reader is in, the iterator in it, and how to get to another
- * record.
+ * The read position: the segment that a reader is in, the iterator in it, and how to get to another record.
  *
  * A reader that looks up single records comes back to the same segments. So a segment that was left for
  * another one stays open with its index, as long as there are slots, and until the set or the head changes. A

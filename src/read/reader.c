@@ -8,9 +8,8 @@
  * bytes in memory may be older than the watermark. So before the reader reports damage, it first drops the
  * bytes that it has read and looks again, then drops all it knows of the log and looks again.
  *
- * The fast path, for the next record of a group: nothing was published since the last look, and `end_lsn`
- * covers all other conditions: no error, the range of the options, the watermark, the truncation, the end of the
- * group.
+ * The fast path, for the next record of a group: nothing was published since the last look, and `end_lsn` covers all
+ * other conditions: no error, the range of the options, the watermark, the truncation, the end of the group.
  */
 #include "read/reader.h"
 

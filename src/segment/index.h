@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is remembered of a segment while it is written or walked: its extent, its times, and a sparse index.
- * When the writer leaves the segment, this becomes the footer and the index on disk. Recovery can always make
- * it again (I7).
+ * What is remembered of a segment while it is written or walked: its extent, its times, and a sparse index. When the
+ * writer leaves the segment, this becomes the footer and the index on disk. Recovery can always make it again (I7).
  *
  * The index has a fixed size. When it is full, every second entry is dropped, and from then on entries are
  * twice as far apart: small segments get a fine index, large ones a coarse one.

@@ -2,10 +2,8 @@
 /*
  * Opening and closing a file of a sink, both under the lock of the area, byte 0. A process that gets this lock and
  * finds that the name of the area or of the file leads elsewhere by now begins again. "Opening and closing" in
- * docs/design.md says what may be found, and where the file then ends.
- *
- * The data file itself is locked by each participant, too, and only one that is alone in it makes an area. So there are
- * never two areas for one file, not even if it has two names or a program has removed an area that is in use.
+ * docs/design.md says what may be found, and where the file then ends. Only a process that is alone in the data file,
+ * by its lock there, makes an area.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

@@ -6,9 +6,7 @@
  * sweep the same participant. If the sweeper dies meanwhile, the next one begins again.
  *
  * A sync covers all bytes below the cursor, so it waits until all of them are copied, and until syncs beside it have
- * told their errors, also for a process that is stopped. It is the only call that waits for other processes; the
- * thread, which has other work, tries again later. After a failed sync, and a death in the middle of one, which may
- * have taken an error with it, none succeeds: the kernel takes the pages for clean, so the area keeps the error.
+ * told their errors ("Decisions on the sink" in docs/design.md). The thread, which has other work, tries again later.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

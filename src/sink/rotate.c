@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files of a sink that follow each other. A process moves on to another file once it has that file open. It
- * leaves the old file when none of its threads is inside, and all of the file is copied and synced.
- *
- * Rotation is for a sink of one process. It renames NAME.3 to NAME.4, ... NAME.1 to NAME.2, upwards from the first
- * number that is free, and NAME to NAME.1. Then it goes on as if another program had renamed the file.
+ * leaves the old file when none of its threads is inside, and all of the file is copied and synced. Rotation goes on as
+ * if another program had renamed the file: "The next file" in docs/design.md.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

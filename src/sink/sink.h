@@ -5,9 +5,6 @@
  *
  * A thread in a lane uses one slot of the area. It may use the file that was present when it took the lane,
  * or a later one. So the process leaves an old file only when every lane has been empty since it moved on.
- *
- * Files are opened, named, read, written, truncated and synced through `io`. What io does not have goes to the
- * descriptor (io_file_fd()): windows of a file as memory, its owner and identity, and whether a lock is a writer's.
  */
 #ifndef TWL_SINK_H
 #define TWL_SINK_H
@@ -104,8 +101,7 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, 
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
 void twl_window_close(struct sink_file *file);
 
-/* Makes the file at least `end` long, mostly longer, by a step of at most growth_bytes. Reserves the
- * blocks. */
+/* Makes the file at least `end` long, mostly longer, by a step of at most growth_bytes. Reserves the blocks. */
 int twl_sink_grow(struct sink_file *file, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
@@ -127,15 +123,13 @@ int twl_sink_leave(struct sink_file *file);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
-/* Makes another file the present one, unless another thread has: a new file, or the one that has the name
- * now. */
+/* Makes another file the present one, unless another thread has: a new file, or the one that has the name now. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
 /* Moves on if the name leads to another file, or to none: 1. */
 int twl_sink_look_at_name(struct twinlog_sink *sink);
 /* The newest old file, and behind it the older ones: only a holder of `retiring` takes one out. */
 struct sink_file *twl_sink_old(struct twinlog_sink *sink) REQUIRES(sink->retiring);
-/* Leaves the old files that can be left; with `is_closing` all, synced or not. Returns the first
- * error. */
+/* Leaves the old files that can be left; with `is_closing` all, synced or not. Returns the first error. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing);
 
 /* ---- flush.c: dead participants, syncs ------------------------------------------------------------- */

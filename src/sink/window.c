@@ -3,9 +3,8 @@
  * The file as memory: the few chunks around the cursor are mapped, so that mapped memory and page tables stay small
  * however large the file becomes. Bytes that can't be mapped are written. "Length" in docs/design.md has the rest.
  *
- * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that
- * no thread will claim a part of it, and the cursor is read before the slots, so that all claims up to there
- * are in them.
+ * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that no thread
+ * will claim a part of it, and the cursor is read before the slots, so that all claims up to there are in them.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"

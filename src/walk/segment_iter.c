@@ -424,8 +424,7 @@ int twl_iter_skip_record(struct segment_iter *cursor)
     return rc;
 }
 
-/* Called only when the whole group is known to be good, because index entries of a torn group could not be
- * removed. */
+/* Called only when the whole group is known to be good, because index entries of a torn group could not be removed. */
 static int summarise_group(struct segment_iter *cursor)
 {
     struct record_header header;

@@ -75,8 +75,7 @@ struct cursor_record {
     const unsigned char *payload; /* valid until the cursor moves */
 };
 
-/* Starts a walk. The buffer is allocated at the first move and kept until twl_iter_free(), across
- * segments. */
+/* Starts a walk. The buffer is allocated at the first move and kept until twl_iter_free(), across segments. */
 void twl_iter_begin(struct segment_iter *cursor, const struct segment *segment, struct position position);
 /* Moves to where a group may begin; 0 = at the start of the segment. Mapping and index are kept. */
 static inline void twl_iter_place_at(struct segment_iter *cursor, uint64_t offset, struct position position)
@@ -118,8 +117,7 @@ static inline uint64_t twl_iter_next_lsn(const struct segment_iter *cursor)
  * In front of the head of the log groups need not check: the walk goes on with the next one that does, if it
  * begins no later than the head.
  *
- * An open group is entered record by record: each call adds one more, as long as the next record is
- * complete. */
+ * An open group is entered record by record: each call adds one more, as long as the next record is complete. */
 int twl_iter_enter_group(struct segment_iter *cursor);
 
 /* The next record of the group: 1. 0 = the group has no more. TWINLOG_ECORRUPT = a record is there but its
@@ -200,8 +198,7 @@ bool twl_group_proves(const struct group_header *group, struct position stop);
  * is of a newer version. */
 int twl_iter_find_later(struct segment_iter *cursor, uint64_t from, uint64_t gap, struct position stop,
                         struct later_groups *ret_later);
-/* Enters the first group behind the place where the walk stopped: 1. 0 = there is none that may belong
- * there. */
+/* Enters the first group behind the place where the walk stopped: 1. 0 = there is none that may belong there. */
 int twl_iter_enter_later(struct segment_iter *cursor, struct later_groups *ret_later);
 
 #endif

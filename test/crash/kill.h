@@ -109,9 +109,8 @@ uint64_t world_gave_again(uint32_t since, uint32_t end);
 /* The same, as far as the log can still know: a reset removes what tells of truncations before it. */
 uint64_t world_gives_again(uint32_t since, uint32_t end);
 
-/* Compares an open log with what may be, and notes what is; nobody else changes it meanwhile, but a
- * retention the head, and a consumer its cursor. A truncation that was interrupted is known by the record
- * that it removes. */
+/* Compares an open log with what may be, and notes what is; nobody else changes it meanwhile, but a retention the
+ * head, and a consumer its cursor. A truncation that was interrupted is known by the record that it removes. */
 void world_settle(struct twinlog *log, bool is_retaining);
 /* Before a life begins that may move the head any time, as long as it keeps so many records. */
 void world_expect_retention(uint64_t keep_records);

@@ -205,8 +205,7 @@ static void take_in_holes(struct court *court, struct range *range, struct range
     range->last = range->last > all.last ? range->last : all.last;
 }
 
-/* Each of them sees the same log, unless a dead writer's last write lands in between; then the later sees
- * more. */
+/* Each of them sees the same log, unless a dead writer's last write lands in between; then the later sees more. */
 static struct range look_from_outside(struct court *court)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A process that reads the log all the time, whichever process has it open; or a thread that reads inside a writer. It
- * notes a fingerprint of each record it was given; what it was given must be there ever after, unless it is
- * truncated.
+ * notes a fingerprint of each record it was given; what it was given must be there ever after, unless it is truncated.
  *
  * It may be told that records were removed or truncated, but only when some were; and it must be told of a
  * truncation before it is given another record in the place of one that it has passed.

@@ -93,9 +93,8 @@ bool world_may_be_cut(void)
     return atomic_load(&world->truncations_started) != atomic_load(&world->truncations_done);
 }
 
-/* Is the record there that the truncation removes? One in front of the log was removed by a reset, or by a
- * retention before a truncation, which then did not come: what a truncation leaves ends right before that
- * record. */
+/* Is the record there that the truncation removes? One in front of the log was removed by a reset, or by a retention
+ * before a truncation, which then did not come: what a truncation leaves ends right before that record. */
 static bool is_undone(struct twinlog *log)
 {
     const uint64_t lsn = world->evidence.lsn;

@@ -355,8 +355,7 @@ static void forget_look(struct look *look)
     forget(&look->backwards);
 }
 
-/* A second look finds the same, to the letter: the disk lists its files in no order, and nothing may depend on
- * it. */
+/* A second look finds the same, to the letter: the disk lists its files in no order, and nothing may depend on it. */
 static bool is_same_look(const struct look *a, const struct look *b)
 {
     return a->inspected == b->inspected && a->verified == b->verified && a->listed == b->listed &&

@@ -18,8 +18,7 @@ enum {
     MAX_VERSIONS = MAX_CALLS + 1
 };
 
-/* The log at some moment. Where nothing was truncated since, its records are those of the machine's
- * history. */
+/* The log at some moment. Where nothing was truncated since, its records are those of the machine's history. */
 struct version {
     struct outlook outlook;
     const struct history *history;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Crash images: after each operation that changed a disk some are made of it, recovered and judged. Some go
- * on: their recovery is crashed again at each of its operations, or more is done with the log, and crashed
- * again.
+ * Crash images: after each operation that changed a disk some are made of it, recovered and judged. Some go on: their
+ * recovery is crashed again at each of its operations, or more is done with the log, and crashed again.
  */
 #include "crash.h"
 

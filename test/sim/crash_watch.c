@@ -2,11 +2,10 @@
 /*
  * Readers beside the writer, in its process and in others.
  *
- * They stand anywhere in the log while it is written, trimmed, truncated and recycled, and move now and then:
- * between the writer's calls and in the middle of one. What they return is judged by what is known of the
- * log at that moment. An error is right only if there is a reason for it: a record that is gone, or one
- * that the reader has returned and that was truncated since. In the middle of a trim or a truncation both
- * answers are right.
+ * They stand anywhere in the log while it is written, trimmed, truncated and recycled, and move now and then: between
+ * the writer's calls and in the middle of one. What they return is judged by what is known of the log at that moment.
+ * An error is right only if there is a reason for it: a record that is gone, or one that the reader has returned and
+ * that was truncated since. In the middle of a trim or a truncation both answers are right.
  */
 #include "crash.h"
 

@@ -2,8 +2,7 @@
 /*
  * Calls of the library on a disk that fails: each returns what the fault explains, or does what it should.
  *
- * What a call may leave behind is noted before it is made, because crash images are taken in the middle of
- * it.
+ * What a call may leave behind is noted before it is made, because crash images are taken in the middle of it.
  */
 #include "faults.h"
 

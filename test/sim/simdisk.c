@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the simulated disk knows: files and their unsynced changes, the directory, faults. See simdisk.h for
- * the rules.
+ * What the simulated disk knows: files and their unsynced changes, the directory, faults. See simdisk.h for the rules.
  */
 #include "simdisk_state.h"
 

@@ -29,10 +29,9 @@
  *    simdisk_sync_pages() is msync().
  *  - Files have one name or none, and can't be linked (-EXDEV), or mapped to be read only (-ENOTSUP).
  *
- * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is
- * deterministic: one thread, one seed, a clock that stands still until it is set or slept.
- * What the interface forbids (a buffer changed in flight, a file closed twice, a lock leaked) is
- * printed and aborts.
+ * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is deterministic: one
+ * thread, one seed, a clock that stands still until it is set or slept. What the interface forbids (a buffer changed
+ * in flight, a file closed twice, a lock leaked) is printed and aborts.
  */
 #ifndef TWL_SIMDISK_H
 #define TWL_SIMDISK_H

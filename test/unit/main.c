@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the suites named on the command line, or all of them. Ends with 0 when every test passed, and
- * with 1 also for a name that is not in the list: a test that did not run must not look like one that
- * passed.
+ * Runs the suites named on the command line, or all of them. Ends with 0 when every test passed, and with 1 also for a
+ * name that is not in the list: a test that did not run must not look like one that passed.
  */
 #include "suites.h"
 

@@ -557,8 +557,7 @@ TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
     ck_assert_msg(file_bytes() > 2 * STATE_MIN_SLOT_BYTES, "it had to grow meanwhile");
 }
 
-/* A lock that is taken only after another process has put a larger file in the place of the one to be
- * locked. */
+/* A lock that is taken only after another process has put a larger file in the place of the one to be locked. */
 static bool was_replaced;
 
 static int replace_before_lock(const struct hooked_call *call)

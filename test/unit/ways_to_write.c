@@ -44,9 +44,8 @@ void skip(const char *test, const char *why)
             why);
 }
 
-/* Asked past the code under test, so that a fault in that does not look like an old kernel. A ring
- * counts as locked memory until the kernel gets round to freeing it, so a tight limit refuses the next
- * test's ring at random. */
+/* Asked past the code under test, so that a fault in that does not look like an old kernel. A ring counts as locked
+ * memory until the kernel gets round to freeing it, so a tight limit refuses the next test's ring at random. */
 static bool has_uring(void)
 {
     struct io_uring_params params = { 0 };
