@@ -4,7 +4,6 @@
 #include "sink/area.h"
 
 #include "base/libc.h"
-#include "base/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,11 +43,6 @@ bool twl_area_is_for(const struct area *area, const struct identity *identity)
     return twl_area_is_known(area) && (known->born_s != 0 || known->born_ns != 0) &&
            known->inode == identity->inode && known->born_s == identity->born_s &&
            known->born_ns == identity->born_ns;
-}
-
-bool twl_area_is_of(const struct area *area, const struct identity *identity)
-{
-    return twl_area_is_for(area, identity) && twl_boot_is(area->boot);
 }
 
 /* ---- its file ---------------------------------------------------------------------------------- */

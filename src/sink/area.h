@@ -15,6 +15,7 @@
 #define TWL_SINK_AREA_H
 
 #include "base/base.h"
+#include "base/process.h"
 #include "base/watermark.h"
 #include "io/io_files.h"
 #include "io/mapping.h"
@@ -25,7 +26,7 @@
 #include <sys/types.h>
 
 #define AREA_MAGIC UINT64_C(0x6b6e69736c777432) /* "2twlsink" in a file of bytes */
-#define AREA_VERSION 6u
+#define AREA_VERSION 7u
 #define AREA_PAGE 4096u
 #define LOCK_WAIT_MS 5000u /* longer than an opening or a closing takes */
 #define PARTICIPANTS 256u
@@ -63,6 +64,7 @@ struct area {
     /* Where the bytes end, on stable storage, or ended when the file was opened or closed. In one sector with the
      * identity. See end.c. */
     _Atomic uint64_t recorded;
+    _Atomic bool is_closed; /* by all: the cursor was the size of the file, under this boot */
     /* [const] the options of the first participant */
     uint32_t is_shared;
     uint64_t growth_bytes;
@@ -127,8 +129,6 @@ int twl_area_map(struct io_file *file, struct area **ret_area);
 bool twl_area_is_known(const struct area *area);
 /* Is it also the area of that file? False where that can't be told. */
 bool twl_area_is_for(const struct area *area, const struct identity *identity);
-/* Was it also made since the system started? */
-bool twl_area_is_of(const struct area *area, const struct identity *identity);
 
 /* Makes the file an area without participants, from `kept` bytes on, 0 or its first page, for which it reserves the
  * blocks. No other participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */

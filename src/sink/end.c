@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the bytes of a file end that has no area of this boot: "Opening and closing" in docs/design.md. An open file
- * ends in zeros, so a file that ends in zeros may not have been closed. The record in the area outlives the system.
+ * Where the bytes of a file end: "Opening and closing" in docs/design.md. An open file ends in zeros, so a file that
+ * ends in zeros may not have been closed. The record in the area outlives the system.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
@@ -39,6 +39,22 @@ int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end)
     return rc;
 }
 
+static bool is_believed(const struct area *area, const struct identity *identity)
+{
+    return area && twl_area_is_for(area, identity) && !twl_mapping_is_lost(area);
+}
+
+bool twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity)
+{
+    uint64_t bytes, text;
+    if (!is_believed(area, identity) || !twl_boot_is(area->boot))
+        return false;
+    const uint64_t cursor = atomic_load(&area->cursor), end = cursor_offset(cursor);
+    return cursor_owner(cursor) <= PARTICIPANTS * SLOTS && io_size(data, &bytes) == 0 && end <= bytes &&
+           (end == bytes || !atomic_load(&area->is_closed)) && twl_end_of_text(data, end, &text) == 0 &&
+           text == end;
+}
+
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
                  uint32_t flags, uint64_t *ret_end)
 {
@@ -50,10 +66,12 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
         rc = io_read(data, &last, 1, size - 1, &got);
     if (rc < 0 || last != 0)
         return rc;
-    const bool is_recorded = area && twl_area_is_for(area, identity) && !twl_mapping_is_lost(area);
+    const bool is_recorded = is_believed(area, identity);
     const uint64_t recorded = is_recorded ? atomic_load(&area->recorded) : 0;
+    /* else these zeros are another program's */
+    const bool is_ours = is_recorded && (!atomic_load(&area->is_closed) || !twl_boot_is(area->boot));
     rc = twl_end_of_text(data, min_u64(recorded, size), ret_end); /* a close may record more than there is */
-    if (rc < 0 || (is_recorded && *ret_end == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS))
+    if (rc < 0 || (is_ours && *ret_end == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS))
         return rc;
     return -EUCLEAN;
 }
@@ -69,13 +87,15 @@ static int find_text_end(struct io_file *data, uint64_t *ret_end)
     int rc = twl_identity_of(data, &identity);
     if (rc < 0)
         return rc;
+    bool is_known = false; /* one has it open, or all were killed, or have closed it */
     twl_area_name(identity.inode, name);
     if (io_open(data->io, name, IO_READ_ONLY, &file) == 0) {
-        if (twl_beside_check(file, data) == 0)
-            twl_area_map(file, &area);
+        if (twl_beside_check(file, data) == 0 && twl_area_map(file, &area) == 0 && area &&
+            twl_area_is_for(area, &identity) && twl_boot_is(area->boot))
+            is_known = (twl_area_has_others(file, 1, PARTICIPANTS, &is_known) == 0 && is_known) ||
+                       twl_end_is_exact(data, area, &identity);
         io_close(file);
     }
-    const bool is_known = area && twl_area_is_of(area, &identity);
     const uint64_t end = is_known ? twl_claim_copied(area) : 0;
     if (is_known && !twl_mapping_is_lost(area))
         *ret_end = end;

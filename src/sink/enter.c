@@ -94,17 +94,6 @@ static int lock_data_alone(struct io_file *data)
 
 /* ---- the first participant ----------------------------------------------------------------------- */
 
-/* Is the area's cursor the end? It is of this file and this boot, and the file has only zeros behind it. */
-static bool is_exact(struct sink_file *file, uint64_t *ret_end)
-{
-    uint64_t bytes, text;
-    const uint64_t cursor = atomic_load(&file->area->cursor), end = cursor_offset(cursor);
-    *ret_end = end;
-    return twl_area_is_of(file->area, &file->identity) && cursor_owner(cursor) <= PARTICIPANTS * SLOTS &&
-           io_size(file->data, &bytes) == 0 && end <= bytes && twl_end_of_text(file->data, end, &text) == 0 &&
-           text == end;
-}
-
 static int32_t error_of_dead(struct area *area)
 {
     for (unsigned n = 1; n <= PARTICIPANTS; n++)
@@ -118,7 +107,7 @@ static int make_area(struct sink_file *file, uint64_t end)
 {
     struct area *area = file->area;
     const bool is_for = area && twl_area_is_for(area, &file->identity);
-    const int32_t error = is_for && twl_area_is_of(area, &file->identity) ? error_of_dead(area) : 0;
+    const int32_t error = is_for && twl_boot_is(area->boot) ? error_of_dead(area) : 0;
     if (is_for)
         memset(area->boot, 0, sizeof(area->boot)); /* what follows is not believed until all of it is there */
     int rc = twl_area_prepare(file->area_file, is_for ? AREA_PAGE : 0);
@@ -140,11 +129,11 @@ static int make_area(struct sink_file *file, uint64_t end)
 static int begin(const struct twinlog_sink *sink, struct sink_file *file)
 {
     const struct twinlog_sink_options *o = &sink->options;
-    uint64_t end;
     int rc = lock_data_alone(file->data);
     if (rc < 0)
         return rc;
-    const bool is_same = file->area && is_exact(file, &end);
+    const bool is_same = twl_end_is_exact(file->data, file->area, &file->identity);
+    uint64_t end = is_same ? area_offset(file->area) : 0;
     if (is_same)
         rc = twl_sink_sweep(file);
     else
@@ -153,6 +142,8 @@ static int begin(const struct twinlog_sink *sink, struct sink_file *file)
         rc = -EFBIG;
     if (rc == 0)
         rc = io_truncate(file->data, end);
+    if (rc == 0 && file->area) /* in any order: the file has its size */
+        atomic_store(&file->area->is_closed, false);
     if (rc == 0 && !is_same)
         rc = make_area(file, end);
     if (rc < 0)
@@ -275,6 +266,7 @@ static int leave_last(struct sink_file *file)
     if (rc < 0)
         return rc;
     atomic_store(&file->area->recorded, last[0] ? ends[1] : end);
+    atomic_store(&file->area->is_closed, true);
     return last[0] && last[1] && atomic_load(&file->area->sync_error) == 0 ? remove_area(file) : 0;
 }
 

@@ -106,9 +106,11 @@ int twl_sink_grow(struct sink_file *file, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
-/* ---- end.c: where the bytes of a file end -------------------------------------------------------- */
+/* ---- end.c: where the bytes of a file end that no participant has open ---------------------------- */
 
-/* Of a file that no participant has open. `area`: of its inode number, or NULL. -EUCLEAN: it is not known. */
+/* Is it the area's cursor? That is of this file and boot, and the file has only zeros behind it, or none if closed. */
+bool twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity);
+/* Otherwise. `area`: of its inode number, or NULL. -EUCLEAN: it is not known. */
 int twl_end_find(struct io_file *data, const struct area *area, const struct identity *identity,
                  uint32_t flags, uint64_t *ret_end);
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */

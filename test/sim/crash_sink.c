@@ -401,6 +401,38 @@ static void judge_text(bool is_known)
         judge_killed(records, count);
 }
 
+/* Another program changes a file that all have closed: nothing of that is cut without a question, and readers are told
+ * what the next opening finds. */
+static void meet_stranger(struct simdisk *image)
+{
+    static const char MORE[] = { 0, 0, 'x' };
+    const struct inode *inode = image->inode[trial.file];
+    const uint64_t what = rng_below(&world.rng, 4), size = inode->view_bytes;
+    struct twinlog_sink_options options = world.options;
+    struct io *io = simdisk_connect(image);
+    struct twinlog_sink *sink;
+    struct io_file *file;
+    char path[NAME_BYTES + 16];
+    uint64_t end = 0;
+    snprintf(path, sizeof(path), "/simulated/%s", trial.name);
+    options.max_bytes = 0;
+    simdisk_set_hook(image, NULL, NULL);
+    int rc = io_open(io, trial.name, 0, &file);
+    if (rc == 0)
+        rc = what > 1 ? io_truncate(file, rng_below(&world.rng, size + 1))
+                      : io_write_at(file, MORE, 2 + (size_t)what, size);
+    if (rc < 0)
+        fail("a stranger cannot change it", size);
+    io_close(file);
+    io->ops->destroy(io);
+    text.size = inode->view_bytes;
+    const int found = twinlog_sink_end(path, &end);
+    rc = twinlog_sink_open(path, &options, &sink);
+    if (found != rc || (rc < 0 && rc != -EUCLEAN) ||
+        (rc == 0 && (end != text.size || twinlog_sink_close(sink) < 0 || inode->view_bytes != text.size)))
+        fail("it has another end than a stranger has given it", end);
+}
+
 /* Opens and closes it, maybe with a record more. */
 static void judge_file(struct simdisk *image, bool has_more)
 {
@@ -463,8 +495,11 @@ static void judge_image(struct simdisk *image)
     for (size_t i = 0; i < names.entries; i++) {
         trial.file = names.entry[i].inode;
         trial.name = names.entry[i].name;
-        if (trial.name[0] != '.')
-            judge_file(image, i + 1 == names.entries && rng_one_in(&world.rng, 2));
+        if (trial.name[0] == '.')
+            continue;
+        judge_file(image, i + 1 == names.entries && rng_one_in(&world.rng, 2));
+        if (i + 1 == names.entries && rng_one_in(&world.rng, 2))
+            meet_stranger(image);
     }
     free(names.entry);
 }
