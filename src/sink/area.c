@@ -40,8 +40,7 @@ bool twl_area_is_known(const struct area *area)
 bool twl_area_is_for(const struct area *area, const struct identity *identity)
 {
     const struct identity *known = &area->identity;
-    return twl_area_is_known(area) && (known->born_s != 0 || known->born_ns != 0) &&
-           known->inode == identity->inode && known->born_s == identity->born_s &&
+    return twl_area_is_known(area) && known->inode == identity->inode && known->born_s == identity->born_s &&
            known->born_ns == identity->born_ns;
 }
 

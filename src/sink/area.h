@@ -36,8 +36,8 @@
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number
  * apart, or, in a file system without one (ext4 with inodes of 128 bytes), the inode's generation as born_ns. Without
- * either the two are 0, and the file is the same as no other. The device number is left out, because it may change
- * at the next mount. */
+ * either the two are 0, and the file may be another one: only an error is believed then. The device number is left
+ * out, because it may change at the next mount. */
 struct identity {
     uint64_t inode;
     int64_t born_s;
@@ -64,7 +64,8 @@ struct area {
     /* Where the bytes end, on stable storage, or ended when the file was opened or closed. In one sector with the
      * identity. See end.c. */
     _Atomic uint64_t recorded;
-    _Atomic bool is_closed; /* by all: the cursor was the size of the file, under this boot */
+    _Atomic int32_t sync_error; /* of the first sync that failed; no later sync succeeds under this boot */
+    _Atomic bool is_closed;     /* by all: the cursor was the size of the file, under this boot */
     /* [const] the options of the first participant */
     uint32_t is_shared;
     uint64_t growth_bytes;
@@ -73,7 +74,6 @@ struct area {
     _Alignas(128) _Atomic uint64_t file_bytes; /* the file has blocks up to here; only grows */
     _Atomic uint64_t populated;                /* pages are present, or a thread sees to that, up to here */
     _Alignas(128) _Atomic uint64_t synced;     /* bytes on stable storage, as is `recorded` */
-    _Atomic int32_t sync_error;                /* of the first sync that failed; no later sync succeeds */
 
     /* By number; set and cleared under the lock of the participant's byte. Not in the participant's own page:
      * that is reserved when its number is taken, and reading an unreserved page needs a block, which a full
@@ -127,7 +127,7 @@ int twl_beside_check(struct io_file *file, struct io_file *data);
 int twl_area_map(struct io_file *file, struct area **ret_area);
 /* Is it an area of this version, and finished? Reads only the first page. */
 bool twl_area_is_known(const struct area *area);
-/* Is it also the area of that file? False where that can't be told. */
+/* Is it also the area of that file, as far as that can be told? */
 bool twl_area_is_for(const struct area *area, const struct identity *identity);
 
 /* Makes the file an area without participants, from `kept` bytes on, 0 or its first page, for which it reserves the

@@ -39,9 +39,11 @@ int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end)
     return rc;
 }
 
+/* Two files that nothing tells apart may have had the same area. */
 static bool is_believed(const struct area *area, const struct identity *identity)
 {
-    return area && twl_area_is_for(area, identity) && !twl_mapping_is_lost(area);
+    return area && twl_area_is_for(area, identity) && (identity->born_s != 0 || identity->born_ns != 0) &&
+           !twl_mapping_is_lost(area);
 }
 
 bool twl_end_is_exact(struct io_file *data, const struct area *area, const struct identity *identity)

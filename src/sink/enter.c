@@ -102,25 +102,25 @@ static int32_t error_of_dead(struct area *area)
 }
 
 /* The error of a failed sync outlives an area of this boot, also one with an end that no longer fits the file. What is
- * recorded outlives any area of this file, until the next sync: the page that has it is not given up. */
+ * recorded outlives any area of this file, until the next sync: the page that has them is not given up. */
 static int make_area(struct sink_file *file, uint64_t end)
 {
     struct area *area = file->area;
     const bool is_for = area && twl_area_is_for(area, &file->identity);
-    const int32_t error = is_for && twl_boot_is(area->boot) ? error_of_dead(area) : 0;
-    if (is_for)
-        memset(area->boot, 0, sizeof(area->boot)); /* what follows is not believed until all of it is there */
+    if (is_for) { /* nobody believes the cursor until all that follows is there */
+        atomic_store(&area->sync_error, twl_boot_is(area->boot) ? error_of_dead(area) : 0);
+        atomic_store(&area->cursor, UINT64_MAX);
+    }
     int rc = twl_area_prepare(file->area_file, is_for ? AREA_PAGE : 0);
     if (rc == 0 && !area)
         rc = twl_area_map(file->area_file, &file->area);
     if (rc < 0)
         return rc;
     area = file->area;
-    memset((unsigned char *)area + offsetof(struct area, cursor), 0,
-           sizeof(*area) - offsetof(struct area, cursor));
+    memset((unsigned char *)area + offsetof(struct area, file_bytes), 0,
+           sizeof(*area) - offsetof(struct area, file_bytes));
     area->identity = file->identity;
     atomic_store(&area->recorded, end);
-    atomic_store(&area->sync_error, error);
     atomic_store(&area->cursor, cursor_of(end, 0));
     return 0;
 }
@@ -267,7 +267,7 @@ static int leave_last(struct sink_file *file)
         return rc;
     atomic_store(&file->area->recorded, last[0] ? ends[1] : end);
     atomic_store(&file->area->is_closed, true);
-    return last[0] && last[1] && atomic_load(&file->area->sync_error) == 0 ? remove_area(file) : 0;
+    return last[0] && last[1] && error_of_dead(file->area) == 0 ? remove_area(file) : 0;
 }
 
 int twl_sink_leave(struct sink_file *file)

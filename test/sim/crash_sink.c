@@ -61,6 +61,7 @@ static struct world {
     unsigned begun; /* writes, and what changes the file otherwise */
     struct record record[MAX_RECORDS];
     unsigned records;
+    bool has_error[MAX_FILES]; /* a sync of it has failed */
     size_t text_bytes;
     unsigned char text[TEXT_BYTES];
 } world;
@@ -161,10 +162,21 @@ static bool is_covered(const struct process *mine, unsigned index)
     return has_open || (record->writer == mine && index >= mine->first);
 }
 
+/* Notes the files that can't be synced any more, and tells whether the sink has one of those open. */
+static bool has_error(const struct process *mine)
+{
+    bool has = false;
+    const struct sink_file *file = atomic_load(&mine->sink->file);
+    for (const struct sink_file *next = mine->sink->old; file; file = next, next = next ? next->next : NULL)
+        has |= world.has_error[simdisk_number(file->data)] |= atomic_load(&file->area->sync_error) != 0;
+    return has;
+}
+
 static void sync_it(struct process *mine)
 {
     bool was_returned[MAX_RECORDS];
     const unsigned begun = world.begun, records = world.records;
+    const bool must_fail = has_error(mine);
     unsigned going_on = 0;
     for (struct process *p = world.process; p < world.process + PROCESSES; p++)
         going_on += p->is_alive && p->is_opening;
@@ -174,8 +186,9 @@ static void sync_it(struct process *mine)
     }
     const int rc = twinlog_sink_sync(mine->sink);
     expect(rc == 0 || world.may_fail || simdisk_faults(world.disk) > 0, "a sync has failed");
-    expect(rc < 0 || !mine->has_failed, "a sync has succeeded after one that failed");
-    mine->has_failed |= rc < 0;
+    expect(rc < 0 || !(mine->has_failed || must_fail), "a sync has succeeded after one that failed");
+    mine->has_failed |= rc == -EIO;
+    has_error(mine);
     for (unsigned i = 0; i < records && rc == 0; i++)
         world.record[i].is_synced |= was_returned[i];
     if (rc == 0 && begun == world.begun && going_on == 0)
@@ -459,9 +472,11 @@ static void judge_file(struct simdisk *image, bool has_more)
         fail(twinlog_strerror(rc), 0);
     if (has_more)
         simdisk_set_hook(image, NULL, NULL);
-    if (has_more && (twinlog_sink_write(sink, MORE, sizeof(MORE) - 1, &start) < 0 ||
-                     (twinlog_sink_sync(sink) < 0 && trial.is_power))) /* else one was killed in a sync */
-        fail("a sink that was opened again does not work", start);
+    /* killed in a sync, or told of an error: none succeeds until the system starts again */
+    if (has_more &&
+        (twinlog_sink_write(sink, MORE, sizeof(MORE) - 1, &start) < 0 ||
+         (twinlog_sink_sync(sink) < 0 ? trial.is_power : !trial.is_power && world.has_error[trial.file])))
+        fail("a sink that was opened again does not work, or has forgotten an error", start);
     if (twinlog_sink_close(sink) < 0)
         fail("it can't be closed", 0);
     read_text(image);

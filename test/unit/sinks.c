@@ -224,16 +224,21 @@ int die_at_point(void)
     return twinlog_sink_close(sink);
 }
 
-pid_t stop_child_at(const char *point)
+pid_t stop_child(int (*body)(void))
 {
     int status;
-    dying_flags = TWINLOG_SINK_SHARED;
-    dying_point = point;
-    dying_signal = SIGSTOP;
-    const pid_t child = start_child(die_at_point);
+    const pid_t child = start_child(body);
     ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
     ck_assert(WIFSTOPPED(status));
     return child;
+}
+
+pid_t stop_child_at(const char *point)
+{
+    dying_flags = TWINLOG_SINK_SHARED;
+    dying_point = point;
+    dying_signal = SIGSTOP;
+    return stop_child(die_at_point);
 }
 
 bool does_sync;

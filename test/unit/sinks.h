@@ -66,6 +66,8 @@ extern int dying_signal;
 
 /* Opens the sink, writes, closes it, and meets the point. */
 int die_at_point(void);
+/* Until it has stopped. */
+pid_t stop_child(int (*body)(void));
 pid_t stop_child_at(const char *point);
 
 extern bool does_sync;
