@@ -68,10 +68,10 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
     return CLAIM_MADE;
 }
 
-void twl_claim_free(struct slot *slot)
+void twl_claim_end(struct slot *slot, enum claim_kind kind)
 {
     const uint64_t sequence = atomic_load_explicit(&slot->state, memory_order_relaxed) / CLAIM_KINDS;
-    atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
+    atomic_store_explicit(&slot->state, state_of(sequence, kind), memory_order_release);
 }
 
 void twl_claim_settle(struct area *area)
@@ -90,7 +90,7 @@ uint64_t twl_claim_copied(struct area *area)
             const struct claim claim = twl_claim_read(&area_participant(area, n)->slots[i]);
             const bool is_named =
                 cursor_owner(cursor) == area_owner(n, i) && claim.start + claim.size == cursor_offset(cursor);
-            if (claim.kind == CLAIM_CLAIMED || (claim.kind == CLAIM_INTENT && is_named))
+            if (claim.kind >= CLAIM_CLAIMED || (claim.kind == CLAIM_INTENT && is_named))
                 end = min_u64(end, claim.start);
         }
     return end;

@@ -28,6 +28,7 @@ enum claim_kind {
     CLAIM_FREE, /* the claim was copied, or there is none */
     CLAIM_INTENT,
     CLAIM_CLAIMED,
+    CLAIM_FAILED,   /* it was made and cannot be copied: any process may fill it in */
     CLAIM_KINDS = 4 /* a state is sequence * CLAIM_KINDS + kind */
 };
 
@@ -65,8 +66,8 @@ static inline enum claim_kind slot_kind(uint64_t state)
  * range. `max_bytes`: of a file that has others behind it; 0 = there is no limit. */
 enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t max_bytes,
                             uint64_t *ret_start);
-/* Frees a slot: the bytes of its claim are copied, or filled in for a dead participant. */
-void twl_claim_free(struct slot *slot);
+/* For the owner: CLAIM_FREE, the bytes of its claim are copied; or CLAIM_FAILED. */
+void twl_claim_end(struct slot *slot, enum claim_kind kind);
 
 /* Confirms the newest claim, the one that moved the cursor to its present offset. Call it before reading
  * slots: a slot that is an intent after that has made no claim. */
@@ -75,13 +76,13 @@ void twl_claim_settle(struct area *area);
 uint64_t twl_claim_copied(struct area *area);
 
 struct claim {
+    uint64_t state, start, size;
     enum claim_kind kind;
-    uint64_t start, size;
 };
 static inline struct claim twl_claim_read(const struct slot *slot)
 {
-    const enum claim_kind kind = slot_kind(atomic_load(&slot->state)); /* first */
-    return (struct claim){ kind, atomic_load(&slot->start), atomic_load(&slot->size) };
+    const uint64_t state = atomic_load(&slot->state); /* first */
+    return (struct claim){ state, atomic_load(&slot->start), atomic_load(&slot->size), slot_kind(state) };
 }
 
 #endif

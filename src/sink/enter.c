@@ -177,7 +177,7 @@ static int take_place(struct sink_file *file)
         /* blocks for its page, so that storing there can't meet a full disk */
         int rc = io_allocate(file->area_file, (1 + (uint64_t)n) * AREA_PAGE, IO_ALLOCATE_SPACE);
         if (rc == 0)
-            rc = twl_sink_sweep_participant(file, n); /* a former owner of the number is dead */
+            rc = twl_sink_sweep_participant(file, n, true); /* a former owner of the number is dead */
         if (rc < 0)
             return rc;
         file->number = n;
@@ -276,7 +276,7 @@ int twl_sink_leave(struct sink_file *file)
     int rc = twl_lock_patiently(file->area_file, LOCK_WAIT_MS);
     POINT("about to leave");
     if (rc == 0) /* a write that failed may have left its claim */
-        rc = twl_sink_sweep_participant(file, file->number);
+        rc = twl_sink_sweep_participant(file, file->number, true);
     if (rc == 0)
         rc = twl_area_has_others(file->area_file, 1, PARTICIPANTS, &has_others);
     if (rc == 0 && !has_others)

@@ -21,7 +21,8 @@
 
 /* ---- dead participants --------------------------------------------------------------------------- */
 
-int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size)
+/* Makes a range that was not copied spaces and a newline, so that every line stays a line. */
+static int blank(struct io_file *data, uint64_t start, uint64_t size)
 {
     unsigned char piece[PIECE];
     uint64_t bytes;
@@ -37,19 +38,21 @@ int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size)
     return rc;
 }
 
-static int sweep_slot(struct sink_file *file, struct slot *slot)
+/* What has failed several may fill in at once, with the same bytes; the first one frees the slot. */
+static int sweep_slot(struct sink_file *file, struct slot *slot, bool is_dead)
 {
-    const struct claim claim = twl_claim_read(slot);
+    struct claim claim = twl_claim_read(slot);
     if (twl_mapping_is_lost(file->area))
         return -EIO;
-    if (claim.kind == CLAIM_CLAIMED) {
-        const int rc = twl_sink_blank(file->data, claim.start, claim.size);
+    if (claim.kind == CLAIM_FREE || (claim.kind != CLAIM_FAILED && !is_dead))
+        return 0;
+    if (claim.kind != CLAIM_INTENT) {
+        const int rc = blank(file->data, claim.start, claim.size);
         POINT("hole filled");
         if (rc < 0)
             return rc; /* another process may be able to */
     }
-    if (claim.kind != CLAIM_FREE)
-        twl_claim_free(slot);
+    atomic_compare_exchange_strong(&slot->state, &claim.state, claim.state - claim.kind);
     return 0;
 }
 
@@ -62,18 +65,20 @@ void twl_sink_take_sync_of(struct area *area, unsigned number)
     atomic_fetch_add(&area->syncs[number], 1);
 }
 
-int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
+int twl_sink_sweep_participant(struct sink_file *file, unsigned number, bool is_dead)
 {
-    struct participant *dead = area_participant(file->area, number);
+    struct participant *participant = area_participant(file->area, number);
     int rc = 0;
     if (!atomic_load(&file->area->is_used[number]))
         return 0;
-    POINT("about to sweep");
-    twl_sink_take_sync_of(file->area, number);
-    twl_claim_settle(file->area);
+    if (is_dead) {
+        POINT("about to sweep");
+        twl_sink_take_sync_of(file->area, number);
+        twl_claim_settle(file->area);
+    }
     for (unsigned i = 0; i < SLOTS && rc == 0; i++)
-        rc = sweep_slot(file, &dead->slots[i]);
-    if (rc == 0)
+        rc = sweep_slot(file, &participant->slots[i], is_dead);
+    if (is_dead && rc == 0)
         atomic_store(&file->area->is_used[number], false);
     POINT("swept");
     return rc;
@@ -84,11 +89,11 @@ int twl_sink_sweep(struct sink_file *file)
     int rc = 0;
     twl_mutex_lock(&file->lock);
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
-        if (n == file->number || !atomic_load(&file->area->is_used[n]) ||
-            io_lock(file->area_file, n, true) < 0)
-            continue;
-        rc = twl_sink_sweep_participant(file, n);
-        io_unlock(file->area_file, n);
+        const bool is_dead = n != file->number && atomic_load(&file->area->is_used[n]) &&
+                             io_lock(file->area_file, n, true) == 0;
+        rc = twl_sink_sweep_participant(file, n, is_dead);
+        if (is_dead)
+            io_unlock(file->area_file, n);
     }
     twl_mutex_unlock(&file->lock);
     return rc;

@@ -109,14 +109,12 @@ static int copy_pieces(struct sink_file *file, uint64_t start, const struct iove
     return rc;
 }
 
-/* Fills the range with spaces and a newline. If that fails, the claim stays, and the next sweep fills the
- * range, when this process leaves the file or another one opens it. */
-static int fail(struct twinlog_sink *sink, struct sink_file *file, struct slot *slot, uint64_t start,
-                size_t size)
+/* The range becomes spaces and a newline, now or in a later sweep of any process. */
+static int fail(struct twinlog_sink *sink, struct sink_file *file, struct slot *slot)
 {
     NOT_CANCELLED;
-    if (twl_sink_blank(file->data, start, size) == 0)
-        twl_claim_free(slot);
+    twl_claim_end(slot, CLAIM_FAILED);
+    twl_sink_sweep(file);
     return twl_sink_fail(sink, -EIO);
 }
 
@@ -136,8 +134,8 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
         const int rc = copy_pieces(file, *ret_start, pieces, count);
         POINT("copy done");
         if (rc < 0)
-            return fail(sink, file, area_slot(file->area, owner), *ret_start, size);
-        twl_claim_free(area_slot(file->area, owner));
+            return fail(sink, file, area_slot(file->area, owner));
+        twl_claim_end(area_slot(file->area, owner), CLAIM_FREE);
         POINT("claim done");
         const uint64_t end = *ret_start + size;
         if ((*ret_start ^ end) >= STEP_BYTES) {

@@ -136,14 +136,12 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing);
 
 /* ---- flush.c: dead participants, syncs ------------------------------------------------------------- */
 
-/* Makes harmless what participants that are dead left, and their places free. */
+/* Makes harmless what participants that are dead left, and their places free; and what others could not copy. */
 int twl_sink_sweep(struct sink_file *file);
-/* The same for a participant after the caller has locked its byte. */
-int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
+/* The same for a participant. `is_dead`: the caller has locked its byte. */
+int twl_sink_sweep_participant(struct sink_file *file, unsigned number, bool is_dead);
 /* A participant that died in the middle of a sync may have taken an error with it: that sync counts as failed. */
 void twl_sink_take_sync_of(struct area *area, unsigned number);
-/* Makes a range that was not copied spaces and a newline, so that every line stays a line. */
-int twl_sink_blank(struct io_file *data, uint64_t start, uint64_t size);
 /* Waits until all claims from before the call are copied, then syncs the bytes, and records the end, which is then
  * known after a crash of the system. If not patient: -EAGAIN after a short wait. */
 int twl_sink_sync_file(struct sink_file *file, bool is_patient);

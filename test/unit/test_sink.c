@@ -810,11 +810,11 @@ TEST(claims_follow_each_other)
     ck_assert_uint_eq(start, 0);
     ck_assert_int_eq(twl_claim(area, area_owner(PARTICIPANTS, SLOTS - 1), 20, 0, &start), CLAIM_MADE);
     ck_assert_uint_eq(start, 10);
-    twl_claim_free(area_slot(area, 1));
+    twl_claim_end(area_slot(area, 1), CLAIM_FREE);
     ck_assert_int_eq(twl_claim(area, 1, 971, 0, &start), CLAIM_NEEDS_ROOM);
     ck_assert_int_eq(twl_claim(area, 1, 2, 31, &start), CLAIM_NEEDS_NEXT);
     ck_assert_int_eq(twl_claim(area, 1, 1, 31, &start), CLAIM_MADE);
-    twl_claim_free(area_slot(area, 1));
+    twl_claim_end(area_slot(area, 1), CLAIM_FREE);
     ck_assert_uint_eq(area_offset(area), 31);
     munmap(area, AREA_BYTES);
 }

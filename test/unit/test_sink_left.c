@@ -472,6 +472,29 @@ TEST(an_area_that_is_lost_is_an_error)
     expect_nothing_beside();
 }
 
+static int fail_to_write(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(forbid_if(SYS_mmap, ENOMEM, 1, CHUNK_BYTES) && forbid(SYS_pwrite64, ENOSPC));
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == -EIO);
+    kill(getpid(), SIGSTOP);
+    return 1;
+}
+
+/* It lives on; others need not wait for it. */
+TEST(what_one_cannot_write_another_makes_harmless)
+{
+    const pid_t child = stop_child(fail_to_write);
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    close_sink(sink);
+    expect_text(path, HOLE LINE);
+}
+
 /* Also while a sync waits for a process that is stopped. */
 TEST_LOOP(a_sync_does_not_wait_in_a_lost_area, 2)
 {
