@@ -190,12 +190,13 @@ static int take_place(struct sink_file *file)
 
 /* ---- opening, the area locked -------------------------------------------------------------------- */
 
-static int remove_area(const struct sink_file *file)
+static void remove_area(const struct sink_file *file)
 {
     char name[NAME_ROOM];
     struct io *io = file->data->io;
     twl_area_name(file->identity.inode, name);
-    return twl_sink_has_name(file->area_file, name) ? io->ops->unlink(io, name) : 0;
+    if (twl_sink_has_name(file->area_file, name))
+        io->ops->unlink(io, name);
 }
 
 static int recover_file(const struct twinlog_sink *sink, struct sink_file *file)
@@ -267,7 +268,9 @@ static int leave_last(struct sink_file *file)
         return rc;
     atomic_store(&file->area->recorded, last[0] ? ends[1] : end);
     atomic_store(&file->area->is_closed, true);
-    return last[0] && last[1] && error_of_dead(file->area) == 0 ? remove_area(file) : 0;
+    if (last[0] && last[1] && error_of_dead(file->area) == 0)
+        remove_area(file); /* where that is refused, another user's stays */
+    return 0;
 }
 
 int twl_sink_leave(struct sink_file *file)

@@ -727,6 +727,24 @@ TEST_LOOP(what_another_user_makes_between_two_files_is_refused, 3)
     expect_nothing_beside();
 }
 
+static int close_as_stranger(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(0, &sink) == 0 && setuid(STRANGER) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* Where only its owner may remove what lies beside, it stays, and nobody need care. */
+TEST(what_another_user_may_not_remove_stays)
+{
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP what_another_user_may_not_remove_stays: only root can become another user\n");
+        return;
+    }
+    ck_assert_int_eq(chmod(log_dir, 01777), 0);
+    ck_assert_int_eq(run_child(close_as_stranger), 0);
+}
+
 /* All users with the right to write the data file may use what lies beside it. */
 TEST(what_lies_beside_is_the_owners)
 {
