@@ -121,8 +121,8 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
  * continues. After a sync has failed, none succeeds for this file until the system starts again,
  * whatever processes open it. The same holds after a process was killed in the middle of a sync,
  * also one of flush_interval_ms: it may have taken an error with it. The next file is not
- * concerned. -EBUSY: for 5 seconds another program's lock has kept a dead process from being looked
- * after. */
+ * concerned; a shared sink goes on in that first, if it is there, with the errors of opening it.
+ * -EBUSY: for 5 seconds another program's lock has kept a dead process from being looked after. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* For logrotate, and for a program that has renamed the file itself: if `path` names another file

@@ -13,6 +13,7 @@
 #include "sink/sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #define PIECE 65536u
@@ -200,6 +201,16 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
     return rc;
 }
 
+/* Others that share the sink may have written to the next file already. */
+static int catch_up(struct twinlog_sink *sink)
+{
+    struct stat about;
+    const int rc = sink->options.flags & TWINLOG_SINK_SHARED ? twl_sink_look_at_name(sink) : 0;
+    const bool is_there =
+        rc < 0 && fstatat(io_directory_fd(sink->io), sink->name, &about, AT_SYMLINK_NOFOLLOW) == 0;
+    return is_there && rc != -EPERM ? rc : 0;
+}
+
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
 {
     if (is_patient)
@@ -208,6 +219,7 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
         return -EAGAIN;
     /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is
      * left. */
+    const int caught_up = catch_up(sink);
     struct sink_file *present = atomic_load(&sink->file);
     int rc = atomic_load(&sink->past_error);
     for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
@@ -215,5 +227,5 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
     if (rc == 0)
         rc = twl_sink_sync_file(present, is_patient);
     twl_mutex_unlock(&sink->retiring);
-    return rc;
+    return rc == 0 ? caught_up : rc;
 }

@@ -175,13 +175,17 @@ static bool has_error(const struct process *mine)
 static void sync_it(struct process *mine)
 {
     bool was_returned[MAX_RECORDS];
-    const unsigned begun = world.begun, records = world.records;
+    const unsigned begun = world.begun, records = world.records, renames = world.renames;
+    const struct entry *named =
+        sim_find_name(&world.disk->view, "data"); /* another process may be there already */
+    const size_t next = named ? named->inode : MAX_FILES;
     const bool must_fail = has_error(mine);
     unsigned going_on = 0;
     for (struct process *p = world.process; p < world.process + PROCESSES; p++)
         going_on += p->is_alive && p->is_opening;
     for (unsigned i = 0; i < records; i++) {
-        was_returned[i] = world.record[i].is_returned && is_covered(mine, i);
+        was_returned[i] =
+            world.record[i].is_returned && (world.record[i].file == next || is_covered(mine, i));
         going_on += !world.record[i].is_returned && !world.record[i].is_refused;
     }
     const int rc = twinlog_sink_sync(mine->sink);
@@ -190,7 +194,8 @@ static void sync_it(struct process *mine)
     mine->has_failed |= rc == -EIO;
     has_error(mine);
     for (unsigned i = 0; i < records && rc == 0; i++)
-        world.record[i].is_synced |= was_returned[i];
+        world.record[i].is_synced |=
+            was_returned[i] && (renames == world.renames || world.record[i].file != next);
     if (rc == 0 && begun == world.begun && going_on == 0)
         world.is_in_vain = false;
 }
