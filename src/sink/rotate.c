@@ -41,6 +41,7 @@ static int shift(const struct twinlog_sink *sink)
         find_number(sink, gap, to, &about);
         find_number(sink, gap - 1, from, &about);
         rc = io->ops->rename(io, gap > 1 ? from : sink->name, to);
+        rc = rc == -ENOENT ? 0 : rc; /* another program has taken it away meanwhile */
         if (gap > 1)
             POINT("name shifted");
     }

@@ -609,7 +609,7 @@ static void take_step(void)
         go_on(process);
     else if (!world.is_ending && rng_one_in(&world.rng, 4))
         begin_process(process);
-    if (!world.is_ending && (world.options.flags & TWINLOG_SINK_SHARED) && rng_one_in(&world.rng, 1000))
+    if (!world.is_ending && rng_one_in(&world.rng, 1000))
         rename_file();
 }
 
