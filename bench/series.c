@@ -182,11 +182,12 @@ static void summarise(struct series *series, struct cell *cell, double *values)
     cell->rate_spread = count > 1 ? (cell->fastest - cell->slowest) / cell->median.rate : NAN;
 }
 
-/* Each round begins with the next contender; the workloads stay in their order. */
+/* Each second round goes backwards, from its own first contender; the workloads stay in their order. */
 static size_t in_turn(const struct series *series, size_t i, unsigned round)
 {
     const size_t count = series->contender_count;
-    return i - i % count + (i % count + round) % count;
+    const size_t place = (i % count + round) % count;
+    return i - i % count + (round % 2 ? count - 1 - place : place);
 }
 
 static bool run_rounds(struct series *series, const char *dir)

@@ -71,6 +71,15 @@ else
     echo "SKIP bench, run.sh --all: there is no git"
 fi
 
+# Each second round goes backwards: none always follows the same one.
+if command -v script >/dev/null; then
+    script -qec "'$bench' --peers naive,by-hand,raw --threads 1 --rounds 2 --seconds 0.01 --warmup 0 '$scratch'" /dev/null \
+        </dev/null | tr '\r' '\n' | sed -n 's/.*: round . of 2, \([a-z-]*\), .*/\1/p' | xargs >"$scratch/output"
+    [ "$(cat "$scratch/output")" = "naive by-hand raw by-hand naive raw" ] || fail "the turns: $(cat "$scratch/output")"
+else
+    echo "SKIP bench, the turns: no script(1)"
+fi
+
 # Two threads begin 20 appends a second, 20 in a second.
 "$bench" --peers twinlog:fresh --threads 2 --rate 20 --seconds 1 --warmup 0 --rounds 1 --json "$scratch/open.json" \
     "$scratch" >"$scratch/output" 2>&1 || fail "an open loop fails: $(cat "$scratch/output")"
