@@ -185,6 +185,9 @@ static const char *take_options(struct meta *meta, const struct command *command
     meta->dir = take_directory(argc, argv);
     if (text && meta->action != OPTION_SET)
         usage_error("--value goes with --set");
+    if (!text && meta->action == OPTION_SET && strchr(meta->name, '='))
+        usage_error("--set: '%s' is all name, and standard input the value: say --set NAME --value TEXT",
+                    meta->name);
     if (meta->is_json && meta->action)
         usage_error("--json is for the list, without --get, --set and --remove");
     return text;

@@ -301,6 +301,8 @@ test_usage()
     refuses meta "--get $long" '--get a --set b' '--set a --set b' '--value b' '--get a --value b' \
         '--remove a --value b' '--get a --json'
     status "meta --set of an empty name" 2 "$twinlog" meta used --set '' --value 1
+    status "meta --set as of a cursor" 2 "$twinlog" meta used --set a=1 </dev/null
+    says "names the option" err '--set NAME --value TEXT'
     for command in backup repair; do
         status "$command without --output" 2 "$twinlog" "$command" used
         says "asks for it" err '--output NEW'
