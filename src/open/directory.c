@@ -128,7 +128,7 @@ static int climb(const char *dir, const struct twinlog_options *options, struct 
     snprintf(reason, sizeof(reason), "%s",
              !is_automatic        ? "as asked for"
              : options->committer ? "shared committer"
-                                  : "the best path there is");
+                                  : "nothing was refused");
     for (size_t i = 0; i < 2 * PATHS; i++) {
         const struct path *path = &ladder[i % PATHS];
         const bool is_direct = i < PATHS, may_sync = syncs || path->io == TWINLOG_IO_FDATASYNC;
