@@ -97,7 +97,7 @@ int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *re
     if (rc == 0 && snapshot.set.started == 0 && snapshot.set.fault_count == 0) {
         rc = -ENOENT;
         twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
-                   "there is no log in this directory; append to it first");
+                   "there is no log in this directory; check the path");
     }
     if (rc == 0 && !snapshot.has_writer && (flags & SNAPSHOT_SYNCS))
         rc = sync_log(io, &snapshot, ret_report);

@@ -362,7 +362,7 @@ int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, uint32
     if (rc == 0 && !has_writer) {
         rc = -ENOENT;
         twl_report(snapshot->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
-                   "there is no log in this directory; append to it first");
+                   "there is no log in this directory; check the path");
     }
     if (rc < 0)
         twl_read_snapshot_close(snapshot);

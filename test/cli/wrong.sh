@@ -46,6 +46,8 @@ test_missing()
     echo text >strange/notes.txt
     status "append to a directory of other files" 1 "$twinlog" append strange </dev/null
     count "leaves it alone" $(($(find strange -mindepth 1 | wc -l) - 1))
+    status "cat of a directory of other files" 1 "$twinlog" cat strange
+    says "asks whether it is the right one" err 'no log in this directory; check the path'
 }
 
 test_foreign()
