@@ -122,7 +122,7 @@ int main(int argc, char **argv)
     if (rc == 0)
         rc = count_events(dir, seen);
     if (rc < 0)
-        fprintf(stderr, "%s: %s\n", dir, twinlog_strerror(rc));
+        fprintf(stderr, "%s: %s\n", dir, rc == -ECHILD ? "a worker has failed" : twinlog_strerror(rc));
     for (int worker = 0; rc == 0 && worker < WORKERS; worker++) {
         printf("worker %d: %d acknowledged, %d there%s\n", worker, acknowledged[worker], seen[worker],
                worker == VICTIM ? ", killed" : "");
