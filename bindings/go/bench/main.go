@@ -177,7 +177,11 @@ func main() {
 		}
 		for round := 0; round < *rounds; round++ {
 			for turn := range contenders {
-				c := contenders[(round+turn)%len(contenders)]
+				place := (round + turn) % len(contenders)
+				if round%2 == 1 { // none always follows the same one
+					place = len(contenders) - 1 - place
+				}
+				c := contenders[place]
 				rate, err := measure(c.open, *dir, goroutines, *seconds)
 				if err != nil {
 					log.Fatal(c.name, ": ", err)
