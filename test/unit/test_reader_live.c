@@ -723,7 +723,7 @@ static unsigned open_descriptors(void)
 
 TEST_LOOP(a_reader_can_be_closed_at_any_point, KINDS)
 {
-    struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
+    struct twinlog *log = log_open(NULL); /* the keeper may be about to look for limits, and nothing else */
 
     put_many(log, 0, 500);
     unsigned before = open_descriptors();
@@ -740,6 +740,6 @@ TEST_LOOP(a_reader_can_be_closed_at_any_point, KINDS)
             ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
         twinlog_reader_close(reader);
     }
-    ck_assert_uint_eq(open_descriptors(), before);
+    ck_assert_uint_le(open_descriptors(), before);
     log_close(log);
 }
