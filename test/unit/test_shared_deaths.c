@@ -62,6 +62,13 @@ TEST_LOOP(a_record_that_is_complete_is_not_buried, 2)
     ck_assert_int_eq(found.kind, RECORD_DATA);
     ck_assert(twl_record_payload_is_valid(&found, place.at + RECORD_HEADER_BYTES));
     ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 'x');
+    /* and of one that is not, nothing is left */
+    ck_assert_int_eq(twl_open_group_claim(&group, record.size, &place), 1);
+    memset(place.at + RECORD_HEADER_BYTES, 'x', record.size / 2);
+    ck_assert(twl_open_group_fill(&group, &walk, size, 0));
+    ck_assert_int_eq(twl_open_group_pass(&group, &walk, &found), 1);
+    ck_assert_int_eq(found.kind, RECORD_FILLER);
+    ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 0);
 }
 
 /* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
