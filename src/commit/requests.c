@@ -79,13 +79,12 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
                        int timeout_ms)
 {
     const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
-    int cancel_state;
     uint32_t count;
     if (!queue || !ret_requests || max == 0)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    NOT_CANCELLED;
     atomic_fetch_add(&queue->inside, 1);
     for (;;) {
         const uint32_t seen = twl_event_value(&queue->filled);
@@ -95,7 +94,6 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
         twl_event_sleep_until(&queue->filled, seen, deadline_ns);
     }
     atomic_fetch_sub(&queue->inside, 1);
-    pthread_setcancelstate(cancel_state, NULL);
     return (int)count;
 }
 

@@ -135,12 +135,10 @@ int twinlog_close(struct twinlog *log)
         atomic_fetch_and(&log->inside, ~CLOSING);
         return -EBUSY;
     }
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    NOT_CANCELLED;
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside, 0, false);
     int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
     twl_log_destroy(log);
-    pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
