@@ -280,7 +280,7 @@ static const struct option_row {
     { "bytes", "N", NULL, &settings.limits.bytes, 1, 1e15,
       "and ends earlier when all threads have appended so many" },
     { "warmup", "S", NULL, &settings.limits.warmup_seconds, 0, DAY, "before the clock starts (default 0.2)" },
-    { "rounds", "N", NULL, &settings.rounds, 1, 10000, "rounds, interleaved: A B C, B A C, ... (default 5)" },
+    { "rounds", "N", NULL, &settings.rounds, 1, 10000, "rounds, interleaved: A B C, C B A, ... (default 5)" },
     { "rate", "N", NULL, &settings.limits.rate, 0.1, 1e9, "appends a second, begun at fixed times" },
     { "delay", "US", NULL, &settings.delay_us, 0, 1e6, "each synced write sleeps first" },
     { "stall", "N", NULL, &settings.stalled_write, 1, 1e9, "the Nth synced write takes 3 seconds more" },

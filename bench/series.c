@@ -182,12 +182,13 @@ static void summarise(struct series *series, struct cell *cell, double *values)
     cell->rate_spread = count > 1 ? (cell->fastest - cell->slowest) / cell->median.rate : NAN;
 }
 
-/* Each second round goes backwards, from its own first contender; the workloads stay in their order. */
+/* Each second round goes back as the one before went, and each pair begins with the next contender; the workloads stay
+ * in their order. */
 static size_t in_turn(const struct series *series, size_t i, unsigned round)
 {
     const size_t count = series->contender_count;
-    const size_t place = (i % count + round) % count;
-    return i - i % count + (round % 2 ? count - 1 - place : place);
+    const size_t turn = round % 2 ? count - 1 - i % count : i % count;
+    return i - i % count + (turn + round / 2) % count;
 }
 
 static bool run_rounds(struct series *series, const char *dir)

@@ -73,9 +73,15 @@ fi
 
 # Each second round goes backwards: none always follows the same one.
 if command -v script >/dev/null; then
-    script -qec "'$bench' --peers naive,by-hand,raw --threads 1 --rounds 2 --seconds 0.01 --warmup 0 '$scratch'" /dev/null \
-        </dev/null | tr '\r' '\n' | sed -n 's/.*: round . of 2, \([a-z-]*\), .*/\1/p' | xargs >"$scratch/output"
-    [ "$(cat "$scratch/output")" = "naive by-hand raw by-hand naive raw" ] || fail "the turns: $(cat "$scratch/output")"
+    turns() # PEERS: of each in four rounds
+    {
+        script -qec "'$bench' --peers $1 --threads 1 --rounds 4 --seconds 0.01 --warmup 0 '$scratch'" /dev/null </dev/null |
+            tr '\r' '\n' | sed -n 's/.*: round . of 4, \([a-z-]*\), .*/\1/p' | xargs
+    }
+    found=$(turns naive,raw)
+    [ "$found" = "naive raw raw naive raw naive naive raw" ] || fail "the turns of two: $found"
+    found=$(turns naive,by-hand,raw)
+    [ "$found" = "naive by-hand raw raw by-hand naive by-hand raw naive naive raw by-hand" ] || fail "the turns of three: $found"
 else
     echo "SKIP bench, the turns: no script(1)"
 fi

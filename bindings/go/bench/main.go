@@ -177,11 +177,10 @@ func main() {
 		}
 		for round := 0; round < *rounds; round++ {
 			for turn := range contenders {
-				place := (round + turn) % len(contenders)
-				if round%2 == 1 { // none always follows the same one
-					place = len(contenders) - 1 - place
+				if round%2 == 1 { // back, so that none always follows the same one
+					turn = len(contenders) - 1 - turn
 				}
-				c := contenders[place]
+				c := contenders[(round/2+turn)%len(contenders)]
 				rate, err := measure(c.open, *dir, goroutines, *seconds)
 				if err != nil {
 					log.Fatal(c.name, ": ", err)
