@@ -184,7 +184,6 @@ static bool goes(const struct plan *plan, const struct part *part)
 {
     bool is_spent = part->end_lsn <= plan->head_lsn && part->end_lsn <= plan->durable_lsn;
     bool is_empty = part->start_lsn == part->end_lsn;
-
     bool is_passed = part->end_lsn <= plan->passed_lsn;
 
     return is_spent && (!is_empty || (is_passed && (part->end_lsn <= plan->limit_lsn || may_go(plan, part))));

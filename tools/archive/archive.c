@@ -281,21 +281,29 @@ static int set_next_name(struct archive *archive, const char *name)
     return archive_path(archive->next_path, archive->dir, place);
 }
 
+static int open_segment(const struct archive *archive, const struct twinlog_segment *segment,
+                        char path[PATH_MAX], int *ret_fd)
+{
+    int error = archive_path(path, archive->dir, segment->file);
+    *ret_fd = error ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (*ret_fd >= 0)
+        return STATUS_FINE;
+    if (!error && errno == ENOENT)
+        return STEP_AGAIN;
+    return fail("open a segment of", archive->dir, error ? error : -errno, NULL, NULL);
+}
+
 /* The one that comes behind a sealed segment. A writer that maps does not wait until its marker is durable. */
 static int sync_behind(const struct archive *archive, const struct twinlog_segment *next)
 {
     char path[PATH_MAX];
+    int fd;
 
-    int error = archive_path(path, archive->dir, next->file);
-    int fd = error ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && !error && errno == ENOENT)
-        return STEP_AGAIN;
-    if (!error && (fd < 0 || fsync(fd) < 0))
-        error = -errno;
-    if (fd >= 0)
-        close(fd);
-    if (!error)
-        error = sync_directory(archive->dir);
+    int status = open_segment(archive, next, path, &fd);
+    if (status != STATUS_FINE)
+        return status;
+    int error = fsync(fd) < 0 ? -errno : sync_directory(archive->dir);
+    close(fd);
     return error ? fail("sync a segment of", archive->dir, error, NULL, NULL) : STATUS_FINE;
 }
 
@@ -304,21 +312,20 @@ static int name_next(struct archive *archive, const struct twinlog_segment *segm
 {
     char path[PATH_MAX];
     char name[32];
+    int fd;
 
-    int synced = segment[1].is_mapped ? sync_behind(archive, &segment[1]) : STATUS_FINE;
-    if (synced != STATUS_FINE)
-        return synced;
+    int status = segment[1].is_mapped ? sync_behind(archive, &segment[1]) : STATUS_FINE;
+    if (status != STATUS_FINE)
+        return status;
     snprintf(name, sizeof(name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
     int error = set_next_name(archive, name);
-    if (error == 0)
-        error = archive_path(path, archive->dir, segment->file);
-    int fd = error ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && !error && errno == ENOENT)
-        return STEP_AGAIN;
-    if (fd < 0)
-        return fail("open a segment of", archive->dir, error ? error : -errno, NULL, NULL);
-    int status = give_name(archive, segment, path, fd);
-    close(fd);
+    if (error)
+        return fail("open a segment of", archive->dir, error, NULL, NULL);
+    status = open_segment(archive, segment, path, &fd);
+    if (status == STATUS_FINE) {
+        status = give_name(archive, segment, path, fd);
+        close(fd);
+    }
     return status;
 }
 
