@@ -217,9 +217,9 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
         twl_mutex_lock(&sink->retiring);
     else if (!twl_mutex_try_lock(&sink->retiring))
         return -EAGAIN;
+    const int caught_up = catch_up(sink);
     /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is
      * left. */
-    const int caught_up = catch_up(sink);
     struct sink_file *present = atomic_load(&sink->file);
     int rc = atomic_load(&sink->past_error);
     for (struct sink_file *old = twl_sink_old(sink); old && rc == 0; old = old->next)
