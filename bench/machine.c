@@ -62,6 +62,12 @@ static bool take_cache(const char *line, struct machine *machine)
     return true;
 }
 
+static bool take_read_ahead(const char *line, struct machine *machine)
+{
+    machine->read_ahead_kib = atol(line);
+    return true;
+}
+
 void machine_describe(const char *dir, struct machine *ret_machine)
 {
     struct machine machine = {
@@ -86,9 +92,14 @@ void machine_describe(const char *dir, struct machine *ret_machine)
         machine.device_number = status.st_dev;
         read_lines("/proc/self/mountinfo", take_mount, &machine);
         for (int is_partition = 0; is_partition <= 1; is_partition++) {
-            snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/write_cache", major(status.st_dev),
-                     minor(status.st_dev), is_partition ? "../" : "");
+            const unsigned major_number = major(status.st_dev), minor_number = minor(status.st_dev);
+            const char *disk = is_partition ? "../" : "";
+            snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/write_cache", major_number,
+                     minor_number, disk);
             read_lines(path, take_cache, &machine);
+            snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/read_ahead_kb", major_number,
+                     minor_number, disk);
+            read_lines(path, take_read_ahead, &machine);
         }
     }
     machine.is_volatile =

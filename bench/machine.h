@@ -15,6 +15,7 @@ struct machine {
     char mount_options[256];
     char device[128];
     char write_cache[32]; /* "write back": the device confirms before it is on the medium, a flush counts */
+    long read_ahead_kib;  /* of the page cache; 0 = unknown */
     dev_t device_number;
     bool is_volatile; /* tmpfs and the like: a sync costs nothing and keeps nothing */
 };

@@ -9,6 +9,7 @@ medians, and the median, lowest and highest ratio of a round. A line for each ro
 import argparse
 import contextlib
 import csv
+import functools
 import glob
 import os
 import re
@@ -95,8 +96,11 @@ def main():
             server(programs, place):
         print("| clients, threads | twinlog | PostgreSQL | against PostgreSQL |\n|--:|--:|--:|--:|")
         for count in (1, 16, 64, 256):
-            rounds = [(of_twinlog(bench, place, count, settings.seconds),
-                       of_postgres(programs, place, count, settings.seconds)) for _ in range(settings.rounds)]
+            rounds = []
+            for number in range(settings.rounds):
+                turns = [functools.partial(of_twinlog, bench), functools.partial(of_postgres, programs)]
+                step = -1 if number % 2 else 1  # twinlog first, PostgreSQL first
+                rounds.append([turn(place, count, settings.seconds) for turn in turns[::step]][::step])
             with open(os.environ.get("ROUNDS", os.devnull), "a", encoding="ascii") as file:
                 for our, their in rounds:
                     file.write(f"postgres,twinlog,{count},{our:.0f}\npostgres,PostgreSQL,{count},{their:.0f}\n")

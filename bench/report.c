@@ -162,9 +162,9 @@ void report_machine(const struct report *report)
     if (&peer_spdlog)
         printf(", %s", peer_spdlog.version);
     puts("  ");
-    printf("%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s\n\n", machine->cpu, machine->cores,
-           machine->memory_gib, machine->kernel, machine->filesystem, machine->device, machine->mount_options,
-           machine->write_cache);
+    printf("%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s, read-ahead: %ld KiB\n\n",
+           machine->cpu, machine->cores, machine->memory_gib, machine->kernel, machine->filesystem,
+           machine->device, machine->mount_options, machine->write_cache, machine->read_ahead_kib);
 }
 
 static unsigned threads_of(const struct cell *cell)
@@ -394,6 +394,7 @@ static void json_machine(const struct machine *machine)
     json_text("mount_options", machine->mount_options);
     json_text("device", machine->device);
     json_text("write_cache", machine->write_cache);
+    json_figure("read_ahead_kib", (double)machine->read_ahead_kib);
     json_figure("memory_gib", machine->memory_gib);
     json_end_object();
 }

@@ -271,8 +271,11 @@ static int bench(const std::string &dir)
         std::array<double, 10> ours, theirs, ratios;
         for (size_t round = 0; round < ratios.size(); round++) {
             const std::string place = dir + "/" + std::to_string(threads) + "." + std::to_string(round);
-            ours[round] = rate(place + ".twinlog", true, threads, 0.6);
-            theirs[round] = rate(place + ".own", false, threads, 0.6);
+            for (size_t turn = 0; turn < 2; turn++) // ours first, theirs first
+                if ((turn + round) % 2 == 0)
+                    ours[round] = rate(place + ".twinlog", true, threads, 0.6);
+                else
+                    theirs[round] = rate(place + ".own", false, threads, 0.6);
             ratios[round] = ours[round] / theirs[round];
             if (rounds)
                 fprintf(rounds, "rocksdb,twinlog,%d,%.0f\nrocksdb,RocksDB,%d,%.0f\n", threads, ours[round],
