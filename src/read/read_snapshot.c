@@ -164,16 +164,10 @@ static int find_writer(struct read_snapshot *snapshot, bool *ret_has_writer)
 
 /* ---- the tail of a mapped log ------------------------------------------------------------------- */
 
-static void leave_tail(struct read_snapshot *snapshot)
-{
-    twl_iter_let_go(&snapshot->tail);
-    twl_segment_close(&snapshot->tail_segment);
-}
-
 /* Opens that segment and enters it: 1. 0 = it does not continue there; then the next look begins anew. */
 static int enter_tail(struct read_snapshot *snapshot, size_t index, struct position position)
 {
-    leave_tail(snapshot);
+    twl_segment_close(&snapshot->tail_segment);
     int rc = twl_segment_open_entry(snapshot->io, &snapshot->set.entries[index], &snapshot->tail_segment);
     if (rc == 0) {
         twl_iter_begin(&snapshot->tail, &snapshot->tail_segment, position);
@@ -192,7 +186,7 @@ static int find_tail(struct read_snapshot *snapshot)
     size_t from;
     if (snapshot->tail_generation == snapshot->generation)
         return snapshot->tail_segment.file != NULL;
-    leave_tail(snapshot);
+    twl_segment_close(&snapshot->tail_segment);
     snapshot->tail_generation = snapshot->generation;
     int rc = twl_recover_find_open(snapshot->io, set, &from);
     if (rc == 0 && from < set->started)
@@ -248,7 +242,8 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
         int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
-        leave_tail(snapshot); /* what the writer before left open was completed, maybe otherwise */
+        /* what the writer before left open was completed, maybe otherwise */
+        twl_segment_close(&snapshot->tail_segment);
         snapshot->epoch = epoch;
         snapshot->limit_lsn = 0;
         snapshot->passes_claims = false;
@@ -381,7 +376,7 @@ void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reade
 
 void twl_read_snapshot_close(struct read_snapshot *snapshot)
 {
-    leave_tail(snapshot);
+    twl_segment_close(&snapshot->tail_segment);
     twl_iter_free(&snapshot->tail);
     twl_segment_set_free(&snapshot->set);
     if (!is_attached(snapshot))
