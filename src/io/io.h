@@ -177,6 +177,8 @@ static inline int io_read(struct io_file *file, void *buffer, size_t size, uint6
 {
     return file->io->ops->read(file, buffer, size, offset, ret_size);
 }
+/* From here on bytes for a mapped file are written: the kernel need not fill new pages with zeros, nor enter them. */
+#define WRITTEN_BYTES ((size_t)64 << 10)
 static inline int io_write_at(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
     return file->io->ops->write(file, data, size, offset);

@@ -207,14 +207,12 @@ close_fd:
 static void unlock(const struct disk_file *file, off_t start, off_t size)
 {
     struct flock range = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = size };
-
     fcntl(file->fd, F_OFD_SETLK, &range);
 }
 
 static void files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
-
     if (atomic_load_explicit(&file->may_be_locked, memory_order_relaxed))
         unlock(file, 0, 0);
     close_fd(file);
@@ -226,7 +224,6 @@ static void files_close(struct io_file *io_file)
 static int files_size(struct io_file *file, uint64_t *ret_bytes)
 {
     struct stat about;
-
     if (fstat(io_file_fd(file), &about) < 0)
         return -errno;
     *ret_bytes = (uint64_t)about.st_size;
@@ -321,13 +318,16 @@ static int check_limit(uint64_t bytes)
     return bytes > limit.rlim_cur ? -EFBIG : 0;
 }
 
+/* The kernel keeps what a call writes in one page, and large ones are slow to come where the host took memory back. */
+#define MOST_IN_ONE_CALL (256u << 10)
+
 static int files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
     const int error = check_limit(offset + size);
     size_t done = 0;
-
     while (error == 0 && done < size) {
-        ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, size - done, (off_t)(offset + done));
+        const size_t part = min_u64(size - done, MOST_IN_ONE_CALL);
+        ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, part, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

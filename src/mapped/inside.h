@@ -58,7 +58,8 @@ struct mapped {
     _Alignas(64) pthread_t threads[2];
     unsigned thread_count;
     _Atomic bool must_stop;
-    struct twl_event wake; /* the threads sleep on it */
+    _Atomic bool is_written; /* the last record was, instead of copied: no pages need be present */
+    struct twl_event wake;   /* the threads sleep on it */
 };
 
 static inline bool is_over(uint64_t deadline_ns)

@@ -13,7 +13,6 @@
 
 #define AHEAD_BYTES (UINT64_C(4) << 20)    /* pages to make present before they are needed */
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
-#define WRITTEN_BYTES ((size_t)512 << 10)  /* smaller pieces wait for each other longer than they gain */
 #define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
 
 int twl_mapped_fail(struct mapped *m, int error)
@@ -184,8 +183,10 @@ static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct
     copy_record(seg, place->at + RECORD_HEADER_BYTES, entry);
     const int rc = twl_open_group_complete(&seg->group, place, &record);
     const uint64_t offset = (uint64_t)(place->at - seg->group.bytes);
-    if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES)
+    if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES) {
+        atomic_store(&m->is_written, size >= WRITTEN_BYTES);
         twl_event_notify_all(&m->wake);
+    }
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
@@ -256,8 +257,8 @@ static void prepare_pages(struct mapped *m)
 {
     struct mapped_segment *seg = twl_mapped_enter(m);
     const uint64_t at = twl_open_group_offset(&seg->group);
-    if (at + AHEAD_BYTES / 2 > atomic_load(&seg->populated))
-        twl_mapped_segment_populate(seg, at + AHEAD_BYTES);
+    if (!atomic_load(&m->is_written) && at + AHEAD_BYTES / 2 > atomic_load(&seg->populated))
+        twl_mapped_segment_populate(seg, at, at + AHEAD_BYTES);
     twl_mapped_leave(seg);
 }
 
@@ -280,7 +281,7 @@ static void prepare_segment(struct mapped *m)
         else
             twl_segment_close(&made);
         if (atomic_load(&m->spare) && !atomic_load(&m->must_stop))
-            twl_mapped_segment_populate(atomic_load(&m->spare), AHEAD_BYTES);
+            twl_mapped_segment_populate(atomic_load(&m->spare), 0, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
     atomic_store(&m->spare_error, rc);

@@ -54,9 +54,10 @@ void twl_mapped_segment_unmap(struct mapped_segment *seg)
     seg->group.bytes = NULL;
 }
 
-void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)
+void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t from, uint64_t to)
 {
-    const uint64_t from = atomic_load(&seg->populated), end = min_u64(align_up(to, BLOCK_BYTES), seg->bytes);
+    const uint64_t end = min_u64(align_up(to, BLOCK_BYTES), seg->bytes);
+    from = max_u64(align_down(from, BLOCK_BYTES), atomic_load(&seg->populated));
     if (from >= end)
         return;
     madvise(seg->group.bytes + from, end - from, MADV_POPULATE_WRITE);

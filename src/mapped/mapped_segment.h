@@ -43,8 +43,8 @@ struct mapped_segment {
 int twl_mapped_segment_map(struct io *io, const struct segment *segment,
                            const struct participants *participants, struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg); /* twice is harmless */
-/* Makes pages up to `to` present and writable, so that puts meet no page faults. Only an offer to the kernel. */
-void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);
+/* Makes those pages present and writable, so that puts meet no page faults. Only an offer to the kernel. */
+void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t from, uint64_t to);
 
 /* Writes the marker that begins an epoch, and with it the segment. */
 void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start);

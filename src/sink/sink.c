@@ -140,8 +140,10 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
         const uint64_t end = *ret_start + size;
         if ((*ret_start ^ end) >= STEP_BYTES) {
             NOT_CANCELLED; /* the thread does so, too, and earlier, if it gets a processor */
+            atomic_store(&sink->is_written, size >= WRITTEN_BYTES);
             twl_event_notify_all(&sink->wake);
-            twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
+            if (size < WRITTEN_BYTES)
+                twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
         }
         return 0;
     }
@@ -227,8 +229,8 @@ static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file)
     const bool is_full_grown = file->max_bytes > 0 && bytes >= file->max_bytes;
     if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
         twl_sink_grow(file, bytes + 1);
-    for (uint64_t ahead = STEP_BYTES; ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop);
-         ahead += STEP_BYTES)
+    for (uint64_t ahead = atomic_load(&sink->is_written) ? UINT64_MAX : STEP_BYTES;
+         ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop); ahead += STEP_BYTES)
         twl_window_populate(file, offset, offset + ahead);
 }
 

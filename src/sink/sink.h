@@ -60,7 +60,8 @@ struct twinlog_sink {
 
     pthread_t thread;
     _Atomic bool must_stop;
-    struct twl_event wake; /* of the thread: there is more to prepare, or an old file to leave */
+    _Atomic bool is_written; /* the last bytes were, instead of copied: no pages need be present */
+    struct twl_event wake;   /* of the thread: there is more to prepare, or an old file to leave */
 
     struct {
         _Alignas(64) _Atomic uint64_t turn; /* odd = taken, by a thread that is inside a call */

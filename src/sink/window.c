@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The file as memory: the few chunks around the cursor are mapped, so that mapped memory and page tables stay small
- * however large the file becomes. Bytes that can't be mapped are written. "Length" in docs/design.md has the rest.
+ * however large the file becomes. What is large or can't be mapped is written. "Length" in docs/design.md has the rest.
  *
  * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that no thread
  * will claim a part of it, and the cursor is read before the slots, so that all claims up to there are in them.
@@ -92,13 +92,21 @@ static void copy_bytes(unsigned char *to, const unsigned char *from, size_t size
 #endif
 }
 
+static int write_bytes(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
+{
+    NOT_CANCELLED;
+    return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
+}
+
+/* Many bytes are written, if that works; but not to a file that is too short, as that would hide it. */
 static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
+    if (size >= WRITTEN_BYTES && twl_sink_check_length(file) == 0 &&
+        write_bytes(file, start, bytes, size) == 0)
+        return 0;
     unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
-    if (!chunk) {
-        NOT_CANCELLED;
-        return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
-    }
+    if (!chunk)
+        return write_bytes(file, start, bytes, size);
     copy_bytes(chunk + start % CHUNK_BYTES, bytes, size);
     return twl_mapping_is_lost(chunk) ? -EIO : 0;
 }

@@ -254,13 +254,13 @@ TEST(a_thread_makes_it_larger_ahead)
 /* A write that begins a step sees to the step behind it, where the thread gets no processor. */
 TEST(a_write_makes_pages_present_ahead)
 {
-    static const char block[STEP_BYTES / 2] = { 'x' };
+    static const char block[STEP_BYTES / 8] = { 'x' };
     struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
     stop_thread(sink);
     _Atomic uint64_t *populated = &atomic_load(&sink->file)->area->populated;
-    for (unsigned i = 0; i < 20; i++) {
+    for (unsigned i = 0; i < 80; i++) {
         ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
-        ck_assert_uint_ge(atomic_load(populated), i < 1 ? 0 : ((i + 1) / 2 + 1) * STEP_BYTES);
+        ck_assert_uint_ge(atomic_load(populated), i < 7 ? 0 : ((i + 1) / 8 + 1) * STEP_BYTES);
     }
     close_sink(sink);
 }
@@ -287,27 +287,29 @@ static void *write_late(void *context)
 /* Chunks take each other's places; one that a thread still copies into stays. */
 TEST(mapped_memory_stays_small)
 {
-    const size_t size = 4 * MIB;
-    char *block = malloc(size);
+    enum {
+        SIZE = WRITTEN_BYTES / 2,
+        COUNT = 180 * MIB / SIZE
+    };
+    static char block[SIZE];
     struct twinlog_sink_options options = options_of(0);
-    memset(block, 'x', size);
+    memset(block, 'x', SIZE);
     struct twinlog_sink *sink = open_sink(&options);
     wanted_point = "copy half done";
     signal_there = 0;
     pthread_t thread = start_thread(write_late, sink);
     AWAIT(atomic_load(&shared->was_there));
-    for (unsigned i = 0; i < 45; i++)
-        ck_assert_int_eq(twinlog_sink_write(sink, block, size, NULL), 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        ck_assert_int_eq(twinlog_sink_write(sink, block, SIZE, NULL), 0);
     ck_assert_uint_lt(mapped_bytes(), 200 * MIB);
     atomic_store(&shared->step, 1);
     pthread_join(thread, NULL);
     close_sink(sink);
-    ck_assert_int_eq(bytes_of(path), (int64_t)(45 * size + strlen(LINE)));
+    ck_assert_int_eq(bytes_of(path), (int64_t)(COUNT * SIZE + strlen(LINE)));
     char *found = read_file(path, &(size_t){ 0 });
     ck_assert_int_eq(strncmp(found, LINE, strlen(LINE)), 0);
-    ck_assert_uint_eq(strspn(found + strlen(LINE), "x"), 45 * size);
+    ck_assert_uint_eq(strspn(found + strlen(LINE), "x"), COUNT * SIZE);
     free(found);
-    free(block);
 }
 
 /* A process that may not make it so large gets an error; others go on. */
@@ -336,6 +338,53 @@ TEST(a_limit_is_an_error_and_no_signal)
 {
     ck_assert_int_eq(run_child(write_with_limit), 0);
     ck_assert_int_eq(bytes_of(path), 160 * (int64_t)KIB);
+}
+
+static const char many[WRITTEN_BYTES];
+
+/* What may not be written is copied: the file is long enough. */
+static int write_many_with_limit(void)
+{
+    const struct rlimit limit = { KIB, RLIM_INFINITY }, none = { RLIM_INFINITY, RLIM_INFINITY };
+    struct twinlog_sink *sink;
+    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(twinlog_sink_write(sink, many, sizeof(many), NULL) == 0);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST(many_bytes_are_copied_if_they_may_not_be_written)
+{
+    ck_assert_int_eq(run_child(write_many_with_limit), 0);
+    ck_assert_int_eq(bytes_of(path), sizeof(many));
+}
+
+/* No page is made present for many bytes. */
+TEST(many_bytes_are_written)
+{
+    struct rusage before, after;
+    struct twinlog_sink *sink = open_sink(NULL);
+    stop_thread(sink);
+    getrusage(RUSAGE_THREAD, &before);
+    for (unsigned i = 0; i < 64; i++)
+        ck_assert_int_eq(twinlog_sink_write(sink, many, sizeof(many), NULL), 0);
+    getrusage(RUSAGE_THREAD, &after);
+    ck_assert_int_lt(after.ru_minflt - before.ru_minflt, 200);
+    put(sink, LINE);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), (int64_t)(64 * sizeof(many) + strlen(LINE)));
+}
+
+/* Else it would be as long as before, with a hole. */
+TEST(a_file_that_is_too_short_is_not_written)
+{
+    struct twinlog_sink *sink = open_sink(NULL);
+    stop_thread(sink);
+    ck_assert_int_eq(truncate(path, 1000), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, many, sizeof(many), NULL), -EIO);
+    ck_assert_int_le(bytes_of(path), 1000);
+    ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
 }
 
 static int write_on_full_disk(void)
