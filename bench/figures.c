@@ -37,10 +37,10 @@ void figures_set_work(struct figures *figures, const struct work *work)
 void figures_set_latencies(struct figures *figures, const struct histogram *histogram)
 {
     figures->mean_us = per((double)histogram->sum_ns, (double)histogram->count) / 1e3;
-    figures->p50_us = histogram_percentile(histogram, 0.50) / 1e3;
+    figures->p50_us = histogram->count == 0 ? NAN : histogram_percentile(histogram, 0.50) / 1e3;
     figures->p99_us = histogram->count < 100 ? NAN : histogram_percentile(histogram, 0.99) / 1e3;
     figures->p999_us = histogram->count < 1000 ? NAN : histogram_percentile(histogram, 0.999) / 1e3;
-    figures->max_us = (double)histogram->largest_ns / 1e3;
+    figures->max_us = histogram->count == 0 ? NAN : (double)histogram->largest_ns / 1e3;
     figures->p99_over_p50 = per(figures->p99_us, figures->p50_us);
     if (figures->all_rounds)
         histogram_merge(figures->all_rounds, histogram);

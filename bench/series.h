@@ -4,7 +4,7 @@
  *
  * The rounds are interleaved, A B C C B A B C A A C B, because a shared machine drifts, and because each leaves disk
  * and memory to the next in its own state: what is compared is always a few seconds apart, none always follows the
- * same one, and each is the first as often as the others. A ratio is taken within each round first and the median of
+ * same one, and each is the first in its turn. A ratio is taken within each round first and the median of
  * those ratios is what is reported, which is steadier than the ratio of two medians.
  */
 #ifndef SERIES_H
