@@ -76,13 +76,13 @@ void twl_claim_settle(struct area *area);
 uint64_t twl_claim_copied(struct area *area);
 
 struct claim {
-    uint64_t state, start, size;
     enum claim_kind kind;
+    uint64_t start, size;
 };
 static inline struct claim twl_claim_read(const struct slot *slot)
 {
-    const uint64_t state = atomic_load(&slot->state); /* first */
-    return (struct claim){ state, atomic_load(&slot->start), atomic_load(&slot->size), slot_kind(state) };
+    const enum claim_kind kind = slot_kind(atomic_load(&slot->state)); /* first */
+    return (struct claim){ kind, atomic_load(&slot->start), atomic_load(&slot->size) };
 }
 
 #endif

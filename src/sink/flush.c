@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sweeps dead participants, and syncs the files of a sink.
- *
- * A participant is dead if it is in the area and has not locked its byte. The sweeper locks the byte itself, so no two
- * sweep the same participant. If the sweeper dies meanwhile, the next one begins again.
+ * Sweeps dead participants, under the lock of their byte, and syncs the files of a sink. If a sweeper dies, the next
+ * one begins again.
  *
  * A sync covers all bytes below the cursor, so it waits until all of them are copied, and until syncs beside it have
  * told their errors ("Decisions on the sink" in docs/design.md). The thread, which has other work, tries again later.
@@ -42,18 +40,23 @@ static int blank(struct io_file *data, uint64_t start, uint64_t size)
 /* What has failed several may fill in at once, with the same bytes; the first one frees the slot. */
 static int sweep_slot(struct sink_file *file, struct slot *slot, bool is_dead)
 {
-    struct claim claim = twl_claim_read(slot);
+    uint64_t state = atomic_load(&slot->state);
+    const enum claim_kind kind = slot_kind(state);
     if (twl_mapping_is_lost(file->area))
         return -EIO;
-    if (claim.kind == CLAIM_FREE || (claim.kind != CLAIM_FAILED && !is_dead))
+    if (kind == CLAIM_FREE || (kind != CLAIM_FAILED && !is_dead))
         return 0;
-    if (claim.kind != CLAIM_INTENT) {
-        const int rc = blank(file->data, claim.start, claim.size);
+    POINT("slot read");
+    const uint64_t start = atomic_load(&slot->start), size = atomic_load(&slot->size);
+    if (atomic_load(&slot->state) != state) /* another process was faster, and they may be of a later claim */
+        return 0;
+    if (kind != CLAIM_INTENT) {
+        const int rc = blank(file->data, start, size);
         POINT("hole filled");
         if (rc < 0)
             return rc; /* another process may be able to */
     }
-    atomic_compare_exchange_strong(&slot->state, &claim.state, claim.state - claim.kind);
+    atomic_compare_exchange_strong(&slot->state, &state, state - kind);
     return 0;
 }
 

@@ -500,6 +500,36 @@ TEST(what_one_cannot_write_another_makes_harmless)
     expect_text(path, HOLE LINE);
 }
 
+static int stop_in_sweep(void)
+{
+    struct twinlog_sink *sink;
+    signal_there = SIGSTOP;
+    wanted_point = "slot read";
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* Another one was faster, and the slot has a later write. */
+TEST(what_another_has_made_harmless_is_left_alone)
+{
+    uint64_t start;
+    struct twinlog_sink *sink = open_sink(NULL);
+    stop_thread(sink);
+    struct sink_file *file = atomic_load(&sink->file);
+    const unsigned lane = twl_lane_take(sink), owner = area_owner(file->number, lane);
+    ck_assert_int_eq(twl_claim(file->area, owner, strlen(LINE), 0, &start), CLAIM_MADE);
+    twl_claim_end(area_slot(file->area, owner), CLAIM_FAILED);
+    twl_lane_leave(sink, lane);
+    const pid_t child = stop_child(stop_in_sweep);
+    ck_assert_int_eq(twl_sink_sweep(file), 0);
+    put(sink, LINE);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+    expect_text(path, HOLE LINE);
+}
+
 /* Also while a sync waits for a process that is stopped. */
 TEST_LOOP(a_sync_does_not_wait_in_a_lost_area, 2)
 {
