@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of a sink that follow each other. A process moves on to another file once it has that file open. It
- * leaves the old file when none of its threads is inside, and all of the file is copied and synced. Rotation goes on as
- * if another program had renamed the file: "The next file" in docs/design.md.
+ * Files of a sink that follow each other: "The next file" in docs/design.md.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -25,17 +23,20 @@ static bool find_number(const struct twinlog_sink *sink, unsigned number, char r
 static int shift(const struct twinlog_sink *sink)
 {
     struct io *io = sink->io;
+    struct io_file *last;
     struct stat about;
     char from[NAME_ROOM], to[NAME_ROOM];
     unsigned gap = 1;
     int rc = 0;
     while (find_number(sink, gap, to, &about) && gap < sink->options.keep_files)
         gap++;
-    if (gap == sink->options.keep_files && io->ops->unlink(io, to) == 0) {
-        twl_area_name(about.st_ino,
-                      from); /* is left where the file ends in a zero, or its process was killed */
-        io->ops->unlink(io, from);
-        POINT("file dropped");
+    if (gap == sink->options.keep_files && io_open(io, to, IO_READ_ONLY, &last) == 0) {
+        if (io->ops->unlink(io, to) == 0) {
+            twl_area_name(about.st_ino, from);
+            io->ops->unlink(io, from); /* is left where the file ends in a zero, or its process was killed */
+            POINT("file dropped");
+        }
+        io_close(last); /* from now on another program's sink may get its number */
     }
     for (; gap > 0 && rc == 0; gap--) {
         find_number(sink, gap, to, &about);

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public functions of sinks, their options and lanes. A write takes a lane, claims a range, copies its bytes and
- * ends the claim. If the file has too little room, or the next file is due, the write sees to that and tries to claim
- * again.
- *
- * The thread of a sink reserves room ahead of the cursor, makes pages present before they are needed, syncs at
- * intervals, sweeps dead participants, checks whether the file was renamed, and leaves old files.
+ * The public functions of sinks, their options and lanes. If the file has too little room for a write, or the next file
+ * is due, the write sees to that and tries to claim again.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"

@@ -711,6 +711,31 @@ TEST(a_limit_makes_the_next_file)
     ck_assert_int_eq(bytes_of(numbered(3)), -1);
 }
 
+static struct twinlog_sink *beside;
+
+/* At once another program's sink may get the inode's number. */
+static int open_beside(const struct hooked_call *call)
+{
+    static unsigned unlinks;
+    const struct twinlog_sink_options options = options_of(0);
+    if (call->op == SIM_UNLINK && ++unlinks == 2)
+        ck_assert_int_eq(twinlog_sink_open(numbered(7), &options, &beside), 0);
+    return 0;
+}
+
+TEST(what_lies_beside_another_file_stays)
+{
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .keep_files = 1));
+    stop_thread(sink);
+    put_text(numbered(1), LINE);
+    put_text(area_of(numbered(1)), "");
+    hooked(sink->io, open_beside);
+    ck_assert_int_eq(rotate(sink), 0);
+    ck_assert_int_ge(bytes_of(area_of(numbered(7))), 0);
+    close_sink(beside);
+    close_sink(sink);
+}
+
 TEST(rotate_by_hand)
 {
     struct twinlog_sink *sink = NULL;
