@@ -70,7 +70,7 @@ void twl_area_give(struct io_file *file, struct io_file *data)
     (void)!fchmod(fd, owner.st_mode & 0666);
 }
 
-int twl_beside_check(struct io_file *file, struct io_file *data)
+int twl_beside_check(struct io_file *file, struct io_file *data, bool is_area)
 {
     struct stat about, owner, around;
     if (fstat(io_file_fd(file), &about) < 0 || fstat(io_file_fd(data), &owner) < 0 ||
@@ -81,8 +81,8 @@ int twl_beside_check(struct io_file *file, struct io_file *data)
                              !((around.st_mode & S_ISGID) && (around.st_mode & S_IWOTH));
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 ||
                               about.st_uid == owner.st_uid || is_of_group || (owner.st_mode & S_IWOTH);
-    /* without a name: it was removed meanwhile */
-    return about.st_nlink <= 1 && (!is_open || is_of_friend) ? 0 : -EPERM;
+    const bool may_have_names = !is_open && !is_area; /* else one at most; none: it was removed meanwhile */
+    return (about.st_nlink <= 1 || may_have_names) && (!is_open || is_of_friend) ? 0 : -EPERM;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */

@@ -117,9 +117,9 @@ void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM]);
 unsigned twl_area_mode(struct io_file *data);
 /* Gives an area the owner and the permissions of the data file, as far as the process may. */
 void twl_area_give(struct io_file *file, struct io_file *data);
-/* -EPERM: the file has a second name, so it is not the sink's; or others may make files in the directory, and a user
- * without the right to write the data file may have made this one. */
-int twl_beside_check(struct io_file *file, struct io_file *data);
+/* -EPERM: the file has a second name, so it is not the sink's (no area may; another where nobody else makes files); or
+ * others may make files in the directory, and a user without the right to write the data file may have made it. */
+int twl_beside_check(struct io_file *file, struct io_file *data, bool is_area);
 
 /* Maps an area; NULL if the file does not have the size of one. The area may get lost (twl_mapping_is_lost()): a page
  * of it could not be allocated, on a full file system without reserved space, or the file was truncated. Then values

@@ -92,7 +92,7 @@ static int find_text_end(struct io_file *data, uint64_t *ret_end)
     bool is_known = false; /* one has it open, or all were killed, or have closed it */
     twl_area_name(identity.inode, name);
     if (io_open(data->io, name, IO_READ_ONLY, &file) == 0) {
-        if (twl_beside_check(file, data) == 0 && twl_area_map(file, &area) == 0 && area &&
+        if (twl_beside_check(file, data, true) == 0 && twl_area_map(file, &area) == 0 && area &&
             twl_area_is_for(area, &identity) && twl_boot_is(area->boot))
             is_known = (twl_area_has_others(file, 1, PARTICIPANTS, &is_known) == 0 && is_known) ||
                        twl_end_is_exact(data, area, &identity);

@@ -47,7 +47,7 @@ static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
     if (rc != 0) /* errors for files that are not regular */
         return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
     /* Between two files the name is nobody's, and a stranger may make a file of that name. */
-    if (present && twl_beside_check(file->data, present->data) < 0)
+    if (present && twl_beside_check(file->data, present->data, false) < 0)
         return -EPERM;
     POINT("data opened");
     return twl_identity_of(file->data, &file->identity);
@@ -61,7 +61,7 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     twl_area_name(file->identity.inode, name);
     int rc = open_or_make(sink, name, twl_area_mode(file->data), &file->area_file);
     if (rc == 0)
-        rc = twl_beside_check(file->area_file, file->data);
+        rc = twl_beside_check(file->area_file, file->data, true);
     if (rc == 0)
         rc = twl_lock_patiently(file->area_file, LOCK_WAIT_MS);
     if (rc == 0)

@@ -211,7 +211,7 @@ static int catch_up(struct twinlog_sink *sink)
     const int rc = sink->options.flags & TWINLOG_SINK_SHARED ? twl_sink_look_at_name(sink) : 0;
     const bool is_there =
         rc < 0 && fstatat(io_directory_fd(sink->io), sink->name, &about, AT_SYMLINK_NOFOLLOW) == 0;
-    return is_there && rc != -EPERM ? rc : 0;
+    return is_there ? rc : 0;
 }
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)

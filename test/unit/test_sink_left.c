@@ -669,6 +669,26 @@ TEST(an_area_with_two_names_is_refused)
     expect_text(path, "old\n");
 }
 
+/* The next file may have one, which is seen if others may make files there, or if it is the area's. */
+TEST_LOOP(a_sync_goes_on_in_a_file_with_two_names, 3)
+{
+    char second[450];
+    struct twinlog_sink *sink = open_sink(NULL), *other = open_sink(NULL);
+    stop_thread(other);
+    ck_assert_int_eq(chmod(log_dir, _i == 1 ? 0777 : 0755), 0);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_ge(twinlog_sink_reopen(sink), 0);
+    put(sink, LINE);
+    if (_i < 2)
+        link_elsewhere(second, sizeof(second));
+    else
+        ck_assert_int_eq(link(area_of(path), numbered(2)), 0);
+    ck_assert_int_eq(twinlog_sink_sync(other), _i == 0 ? 0 : -EPERM);
+    ck_assert_uint_eq(look_at(sink).synced_bytes, _i == 0 ? strlen(LINE) : 0);
+    close_sink(sink);
+    close_sink(other);
+}
+
 static const struct io_ops *real_ops;
 static bool was_removed;
 
