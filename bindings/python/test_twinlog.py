@@ -479,6 +479,23 @@ class Test(unittest.TestCase):
 
         asyncio.run(main())
 
+    def test_who_waits_in_line_hears_of_every_error(self) -> None:
+        async def main() -> None:
+            with twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096) as log:
+                tasks = [asyncio.ensure_future(log.submit(b" " * 4000)) for _ in range(30)]
+                await asyncio.sleep(0)
+                for level, error in ("durable", TypeError), (-1, OverflowError), (7, OSError):
+                    with self.assertRaises(error):
+                        await asyncio.wait_for(log.submit(b"x", level=level), 60)
+                await asyncio.gather(*tasks)
+                tasks = [asyncio.ensure_future(log.submit(b" " * 4000)) for _ in range(30)]
+                await asyncio.sleep(0)
+                await asyncio.get_running_loop().shutdown_default_executor()
+                with self.assertRaises(RuntimeError):
+                    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+        asyncio.run(main())
+
     def test_a_close_ends_a_task_that_follows(self) -> None:
         async def main(log: twinlog.Log, reader: twinlog.Reader, close: object) -> None:
             async def follow() -> None:

@@ -344,7 +344,7 @@ class Log(_c.Log):
         try:
             async with waiting.line:
                 await waiting.loop.run_in_executor(None, self._submit, waiting, future, batch, level, 0)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             if not future.done():
                 future.set_exception(error)
         finally:
