@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <stdexcept>
 #include <sys/wait.h>
 #include <thread>
 #include <twinlog.hpp>
@@ -222,6 +223,24 @@ static void misuse(const std::string &dir)
           log.trim(1).error() == -EINVAL);
 }
 
+/* Also when what it was moved to is gone, with what its calls have reported. */
+static void what_was_moved_from_is_closed(const std::string &dir)
+{
+    auto log = twl::log::open(dir).value();
+    auto reader = twl::reader::open(dir).value();
+    auto consumer = twl::consumer::open(dir, "billing").value();
+    CHECK(reader.seek(2).error() == -ERANGE || reader.seek(2).has_value());
+    {
+        auto other = std::move(reader);
+        auto another = std::move(consumer);
+    }
+    CHECK(reader.next().error() == -EINVAL && consumer.next().error() == -EINVAL);
+    reader = twl::reader::open(dir).value();
+    consumer = twl::consumer::open(dir, "billing").value();
+    consumer = twl::consumer::open(dir, "others").value();
+    CHECK(!reader.next().value() && !consumer.next().value());
+}
+
 #ifdef __cpp_impl_coroutine
 struct task {
     struct promise_type {
@@ -252,6 +271,41 @@ static task append_batches(twl::log &log, twl::queue &queue, int &left)
     if (!lsn || refused.error().number != -EINVAL || refused.error().lsn != 0)
         std::abort();
     left--;
+}
+
+struct throwing {
+    struct promise_type : task::promise_type {
+        throwing get_return_object() { return { std::coroutine_handle<promise_type>::from_promise(*this) }; }
+        void unhandled_exception() { throw; }
+    };
+    std::coroutine_handle<> frame;
+};
+
+static throwing append_and_throw(twl::log &log, twl::queue &queue, int &left)
+{
+    (void)co_await log.submit(twl::entry("x"), queue);
+    left--;
+    throw std::runtime_error("of this one");
+}
+
+/* The others that are done meanwhile go on. */
+static void an_exception_stops_no_other(const std::string &dir)
+{
+    auto queue = twl::queue::open().value();
+    auto log = twl::log::open(dir).value();
+    int left = 8;
+    std::vector<throwing> thrown;
+    while (thrown.size() < 8)
+        thrown.push_back(append_and_throw(log, queue, left));
+    CHECK(log.close().has_value()); /* completes them all */
+    try {
+        (void)queue.run(0ms);
+        CHECK(false);
+    } catch (const std::runtime_error &) {
+        CHECK(left == 0);
+    }
+    for (const throwing &one : thrown)
+        one.frame.destroy();
 }
 
 static void coroutines_go_on(const std::string &dir)
@@ -289,8 +343,10 @@ int main(int, char **argv)
     single_records_are_read(dir + ".read");
     a_consumer_goes_on(dir + ".consumer");
     misuse(dir + ".misuse");
+    what_was_moved_from_is_closed(dir + ".moved");
 #ifdef __cpp_impl_coroutine
     coroutines_go_on(dir);
+    an_exception_stops_no_other(dir + ".throwing");
 #else
     std::puts("SKIP bindings-cpp, coroutines: this compiler has none of C++20");
 #endif

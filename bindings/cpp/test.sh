@@ -14,8 +14,10 @@ for compiler in g++ clang++; do
         continue
     fi
     tried=1
+    sanitize=-fsanitize=address
+    { echo 'int main() {}' | $compiler $sanitize -x c++ -o "$place/probe" - && "$place/probe"; } 2>/dev/null || sanitize=
     for program in test example; do
-        $compiler -std=c++20 -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I. -isystem ../../include \
+        $compiler -std=c++20 -O1 $sanitize -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I. -isystem ../../include \
             -o "$place/$compiler-$program" "$program.cpp" "$build/libtwinlog.so" -Wl,-rpath,"$build" -pthread
         "$place/$compiler-$program" "$place/$compiler-$program.log"
     done

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -280,8 +281,8 @@ result<std::optional<record>> step(int (*move)(From *, twinlog_record *), From *
 {
     twinlog_record c = {};
     const int rc = move(from, &c);
-    if (rc < 0)
-        return with_report(rc, report);
+    if (rc < 0) /* what was moved from has nothing of its own, nor a report */
+        return with_report(rc, from ? report : nullptr);
     return rc == 0 ? std::optional<record>() : std::optional<record>(in_cpp(c));
 }
 } // namespace detail
@@ -448,7 +449,7 @@ class queue
 
 #ifdef __cpp_impl_coroutine
     /* Resumes, on this thread, the coroutines whose appends are done; waits for the first one up to the timeout,
-     * without one as long as it takes. How many that were. */
+     * without one as long as it takes. How many that were. An exception that leaves one comes behind the others. */
     result<int> run(std::optional<std::chrono::milliseconds> timeout = {});
 #endif
 
@@ -516,8 +517,16 @@ inline result<int> queue::run(std::optional<std::chrono::milliseconds> timeout)
     const int count = twinlog_queue_poll(raw.get(), done, 64, detail::milliseconds(timeout));
     if (count < 0)
         return error{ count };
-    for (int i = 0; i < count; i++)
-        submission::resume(done[i]);
+    std::exception_ptr thrown;
+    for (int i = 0; i < count; i++) {
+        try {
+            submission::resume(done[i]);
+        } catch (...) {
+            thrown = thrown ? thrown : std::current_exception();
+        }
+    }
+    if (thrown)
+        std::rethrow_exception(thrown);
     return count;
 }
 #endif
