@@ -123,6 +123,7 @@ fn main() {
     follows(&format!("{dir}.stream"));
     misuse(&format!("{dir}.misuse"));
     closes_in_a_waker(&format!("{dir}.waker"));
+    closes_where_a_waker_is_dropped(&format!("{dir}.owner"));
 }
 
 /// A stream of records, which another thread appends while a task waits for them.
@@ -228,6 +229,24 @@ fn closes_in_a_waker(dir: &str) {
         let close = Arc::new(Close(std::sync::Mutex::new(Some(log)), sender));
         if submission.as_mut().poll(&mut Context::from_waker(&close.into())).is_pending() {
             receiver.recv().unwrap();
+            return;
+        }
+    }
+}
+
+/// So may what drops a waker, when another one takes its place.
+fn closes_where_a_waker_is_dropped(dir: &str) {
+    struct Owner(#[allow(dead_code)] Log);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    let own = Arc::new(Unpark(std::thread::current())).into();
+    for i in 0..50 {
+        let log = Log::open(format!("{dir}.{i}"), &Options::default()).unwrap();
+        let mut submission = Box::pin(log.submit(&[Entry { data: b"a", ..Default::default() }], &Terms::default()).unwrap());
+        let is_pending = submission.as_mut().poll(&mut Context::from_waker(&Arc::new(Owner(log)).into())).is_pending();
+        if is_pending && submission.as_mut().poll(&mut Context::from_waker(&own)).is_pending() {
+            assert_eq!(block_on(submission).unwrap(), 1);
             return;
         }
     }

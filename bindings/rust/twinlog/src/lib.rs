@@ -879,8 +879,9 @@ impl Watcher {
             *own = Some(Watcher { shared });
         }
         if let Some(watcher) = own {
-            watcher.shared.state().waker = Some(context.waker().clone());
+            let former = watcher.shared.state().waker.replace(context.waker().clone());
             watcher.shared.changed.notify_one();
+            drop(former);
         }
         Poll::Pending
     }
@@ -1020,7 +1021,9 @@ impl Future for Submission {
         if let Some(answer) = &done.answer {
             return Poll::Ready(answer.clone());
         }
-        done.waker = Some(context.waker().clone());
+        let former = done.waker.replace(context.waker().clone());
+        drop(done); // before the waker, which may own the log: a close waits for the thread that completes this
+        drop(former);
         Poll::Pending
     }
 }
