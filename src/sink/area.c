@@ -81,7 +81,7 @@ int twl_beside_check(struct io_file *file, struct io_file *data, bool is_area)
                              !((around.st_mode & S_ISGID) && (around.st_mode & S_IWOTH));
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 ||
                               about.st_uid == owner.st_uid || is_of_group || (owner.st_mode & S_IWOTH);
-    const bool may_have_names = !is_open && !is_area; /* else one at most; none: it was removed meanwhile */
+    const bool may_have_names = !is_area && !is_open && around.st_uid == geteuid(); /* none: it was removed */
     return (about.st_nlink <= 1 || may_have_names) && (!is_open || is_of_friend) ? 0 : -EPERM;
 }
 
