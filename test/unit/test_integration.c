@@ -32,7 +32,6 @@ static uint32_t flags_of(int way)
 static uint64_t now_ns(clockid_t clock)
 {
     struct timespec now;
-
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
@@ -60,7 +59,6 @@ static void *append_all(void *argument)
 {
     struct member *member = argument;
     uint64_t before = 0;
-
     for (uint32_t i = 0; i < RECORDS_EACH && member->error == 0; i++) {
         uint64_t lsn = 0;
 
@@ -77,7 +75,6 @@ static void *append_all(void *argument)
 static void *enqueue_all(void *argument)
 {
     struct member *member = argument;
-
     for (uint32_t i = 0; i < 10 * RECORDS_EACH && member->error == 0; i++)
         member->error = enqueue_record(member->crowd->log, member->writer, i, NULL);
     return NULL;
@@ -91,7 +88,6 @@ static void *read_beside(void *argument)
     struct twinlog_reader *reader;
     struct tally tally = { 0 };
     bool is_last = false;
-
     member->error = twinlog_reader_attach(log, NULL, &reader);
     if (member->error < 0)
         return NULL;
@@ -114,7 +110,6 @@ static void *watch_marks(void *argument)
     struct member *member = argument;
     struct twinlog *log = member->crowd->log;
     uint64_t durable_before = 0, written_before = 0, last_before = 0;
-
     while (!atomic_load(&member->crowd->is_over)) {
         const uint64_t first = twinlog_first_lsn(log);
         const uint64_t durable = twinlog_durable_lsn(log);
@@ -151,7 +146,6 @@ static void finish(struct member *member)
 static void run_writers(struct crowd *crowd, void *(*body)(void *))
 {
     struct member writers[THREADS];
-
     for (uint32_t i = 0; i < THREADS; i++)
         start(&writers[i], crowd, i, body);
     for (uint32_t i = 0; i < THREADS; i++)
@@ -162,7 +156,6 @@ static uint64_t payload_of_all(void)
 {
     unsigned char bytes[RECORD_ROOM];
     uint64_t sum = 0;
-
     for (uint32_t writer = 0; writer < THREADS; writer++)
         for (uint32_t i = 0; i < RECORDS_EACH; i++)
             sum += make_record(writer, i, bytes);
@@ -173,7 +166,6 @@ static void expect_consistent(struct twinlog *log, const struct twinlog_options 
                               uint64_t payload)
 {
     const struct twinlog_stat stat = log_stat(log);
-
     ck_assert_uint_eq(stat.size, sizeof(stat));
     if (options->io != TWINLOG_IO_AUTO)
         ck_assert_uint_eq(stat.io, options->io);
@@ -201,7 +193,6 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
     const uint64_t records = THREADS * RECORDS_EACH;
     struct crowd crowd = { 0 };
     struct member reader, watcher;
-
     options.segment_bytes = 64 * KIB;
     crowd.log = log_open(&options);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
@@ -231,7 +222,6 @@ WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
 WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
 {
     struct crowd crowd = { 0 };
-
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = MIB;
     crowd.log = log_open(&options);
@@ -264,7 +254,6 @@ WAYS_TEST(an_enqueued_record_waits_for_a_sync, LOG_WAYS)
 {
     struct twinlog *log = log_open(&options);
     uint64_t lsn = 0;
-
     ck_assert_int_eq(enqueue_record(log, 0, 0, &lsn), 0);
     ck_assert_uint_eq(lsn, 1);
     ck_assert_int_eq(enqueue_record(log, 0, 1, NULL), 0);
@@ -296,7 +285,6 @@ TEST(waiting_is_for_what_was_accepted)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_stat before, after;
-
     ck_assert_int_eq(twinlog_wait(log, 0, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -317,7 +305,6 @@ TEST(a_record_has_the_time_at_which_it_was_accepted)
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
     struct twinlog_record record;
-
     for (uint32_t i = 0; i < 5; i++) {
         const int64_t before = (int64_t)now_ns(CLOCK_REALTIME);
 
@@ -343,7 +330,6 @@ TEST(null_is_refused_where_it_may_not_be)
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog_verify_options verify_options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t lsn = 77;
-
     ck_assert_int_eq(twinlog_open(NULL, NULL, &other), -EINVAL);
     ck_assert_int_eq(twinlog_open(log_dir, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_append(NULL, "x", 1, &lsn), -EINVAL);
@@ -424,7 +410,6 @@ static const struct {
 TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
 {
     struct twinlog_options options = limits[_i].refused;
-
     options.size = sizeof(options);
     options.ret_report = &log_report;
     ck_assert_msg(log_open_error(&options) == -EINVAL, "%s", limits[_i].what);
@@ -445,7 +430,6 @@ TEST(a_log_that_must_exist_is_not_made)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_MUST_EXIST);
     struct twinlog_reader *reader;
-
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
     ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT); /* no reader makes one */
     ck_assert_int_eq(access(log_dir, F_OK), -1);
@@ -460,7 +444,6 @@ CASE("sizes", logdir_make, logdir_remove);
 static void append_size(struct twinlog *log, unsigned char *bytes, size_t size, int value)
 {
     uint64_t lsn = 0;
-
     memset(bytes, value, size);
     ck_assert_int_eq(twinlog_append(log, bytes, size, &lsn), 0);
     ck_assert_uint_eq(lsn, twinlog_last_lsn(log));
@@ -469,7 +452,6 @@ static void append_size(struct twinlog *log, unsigned char *bytes, size_t size, 
 static void expect_size(struct twinlog_reader *reader, unsigned char *bytes, size_t size, int value)
 {
     struct twinlog_record record;
-
     memset(bytes, value, size);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     ck_assert_uint_eq(record.size, size);
@@ -477,13 +459,18 @@ static void expect_size(struct twinlog_reader *reader, unsigned char *bytes, siz
 }
 
 /* From nothing to the largest there may be; one more byte is refused and leaves no trace. */
-static void expect_sizes_up_to(const struct twinlog_options *options, size_t max_bytes)
+TEST_LOOP(the_largest_record_is_what_the_options_say, 4)
 {
+    const struct twinlog_options options[] = {
+        LOG_OPTIONS(.flags = 0), LOG_OPTIONS(.max_record_bytes = 10000),
+        LOG_OPTIONS(.max_record_bytes = 16 * MIB),
+        LOG_OPTIONS(.segment_bytes = 64 * KIB, .buffer_bytes = 56 * KIB, .max_record_bytes = 48 * KIB)
+    };
+    const size_t max_bytes = (size_t[]){ 4 * MIB, 10000, 16 * MIB, 48 * KIB }[_i];
     const size_t sizes[] = { 0, 1, 7, 8, 9, 4095, 4096, 4097, max_bytes - 1, max_bytes, 0, max_bytes };
     unsigned char *bytes = malloc(max_bytes + 1);
-    struct twinlog *log = log_open(options);
+    struct twinlog *log = log_open(&options[_i]);
     uint64_t lsn = 77;
-
     ck_assert_ptr_nonnull(bytes);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         append_size(log, bytes, sizes[i], (int)i);
@@ -501,33 +488,9 @@ static void expect_sizes_up_to(const struct twinlog_options *options, size_t max
     free(bytes);
 }
 
-TEST(the_largest_record_is_4_mib_by_default)
-{
-    expect_sizes_up_to(NULL, 4 * MIB);
-}
-
-TEST(the_largest_record_is_what_the_option_says)
-{
-    expect_sizes_up_to(&LOG_OPTIONS(.max_record_bytes = 10000), 10000);
-}
-
-TEST(a_larger_record_needs_only_its_option)
-{
-    expect_sizes_up_to(&LOG_OPTIONS(.max_record_bytes = 16 * MIB), 16 * MIB);
-}
-
-TEST(a_record_may_fill_the_smallest_segment)
-{
-    const struct twinlog_options options =
-        LOG_OPTIONS(.segment_bytes = 64 * KIB, .buffer_bytes = 56 * KIB, .max_record_bytes = 48 * KIB);
-
-    expect_sizes_up_to(&options, 48 * KIB);
-}
-
 static bool segment_has(uint64_t sequence, uint64_t bytes)
 {
     struct stat about;
-
     return stat(log_segment(sequence), &about) == 0 && (uint64_t)about.st_size == bytes;
 }
 
@@ -535,7 +498,6 @@ TEST(a_small_log_takes_about_a_megabyte)
 {
     struct twinlog *log = log_open(NULL);
     struct stat about;
-
     append_records(log, 0, 0, 100);
     ck_assert_uint_eq(log_stat(log).file_bytes, log_segment_bytes());
     log_close(log);
@@ -551,7 +513,6 @@ WAYS_TEST(records_groups_and_writes_take_what_is_promised, LOG_WAYS)
 {
     const unsigned char bytes[128] = { 0 };
     const uint64_t records = 300;
-
     struct twinlog *log = log_open(&options);
     for (uint64_t i = 0; i < records; i++)
         ck_assert_int_eq(i % 3 ? twinlog_append(log, bytes, sizeof(bytes), NULL)
@@ -570,7 +531,6 @@ static uint64_t resident_bytes(void)
     char text[2048] = "";
     int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
     const char *line = fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 ? strstr(text, "\nRss:") : NULL;
-
     close(fd);
     return line ? strtoull(line + strlen("\nRss:"), NULL, 10) * KIB : 0;
 }
@@ -582,7 +542,6 @@ static uint64_t resident_beside(uint32_t buffer_bytes)
     static unsigned char bytes[100000] = { 1 };
     const uint64_t before = resident_bytes();
     uint64_t largest = before;
-
     struct twinlog *log =
         log_open(&LOG_OPTIONS(.buffer_bytes = buffer_bytes, .segment_bytes = 5 * MIB, .keep_bytes = 5 * MIB));
     for (unsigned i = 0; i < 400; i++) {
@@ -608,7 +567,6 @@ TEST(a_log_takes_two_buffers_and_a_mebibyte_of_memory)
 TEST(segments_double_up_to_the_limit)
 {
     unsigned char *bytes = calloc(1, 200 * KIB);
-
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 2 * MIB, .max_record_bytes = 200 * KIB));
     ck_assert_ptr_nonnull(bytes);
     for (unsigned i = 0; i < 40; i++)
@@ -625,7 +583,6 @@ TEST(segments_double_up_to_the_limit)
 TEST(a_spare_of_64_mib_is_made_in_the_background)
 {
     unsigned char *bytes = calloc(1, MIB);
-
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = 64 * MIB, .spare_segments = 1));
     ck_assert_ptr_nonnull(bytes);
     AWAIT(log_stat(log).spare_segments > 0);
@@ -649,7 +606,6 @@ static struct twinlog *open_small_segments(void)
 static void expect_end(struct twinlog_reader *reader)
 {
     struct twinlog_record record = { .lsn = 77 };
-
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     ck_assert_uint_eq(record.lsn, 77); /* untouched */
 }
@@ -658,7 +614,6 @@ TEST(an_empty_log_has_no_records_and_no_marks)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
-
     expect_end(reader);
     twinlog_reader_close(reader);
     for (int i = 0; i < 2; i++) {
@@ -680,7 +635,6 @@ TEST(an_empty_log_has_no_records_and_no_marks)
 TEST(inspecting_tells_what_the_writer_knows)
 {
     struct twinlog *log = open_small_segments();
-
     append_records(log, 0, 0, 300);
     struct twinlog_inspection inspection = log_inspect();
     struct twinlog_stat stat = log_stat(log);

@@ -42,7 +42,6 @@ static void prepare(void)
 static struct twinlog_options wanted_options(void)
 {
     const struct twinlog_options options = LOG_OPTIONS(.io = wanted_io, .segment_bytes = 64 * KIB);
-
     return options;
 }
 
@@ -51,7 +50,6 @@ static pid_t log_writer;
 static struct twinlog *open_wanted(void)
 {
     const struct twinlog_options options = wanted_options();
-
     log_writer = getpid();
     return log_open(&options);
 }
@@ -67,7 +65,6 @@ static int try_open(uint32_t lock_timeout_ms)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log;
-
     options.lock_timeout_ms = lock_timeout_ms;
     int error = twinlog_open(log_dir, &options, &log);
     return error < 0 ? error : twinlog_close(log);
@@ -88,7 +85,6 @@ static int expect_busy(void)
 TEST(a_second_writer_is_refused_at_once)
 {
     struct twinlog *log = open_wanted();
-
     append_records(log, 0, 0, 3);
     ck_assert_int_eq(expect_busy(), 0);
     ck_assert_int_eq(run_child(expect_busy), 0);
@@ -128,7 +124,6 @@ static int append_for_ever(void)
 {
     const struct twinlog_options options = wanted_options();
     struct twinlog *log;
-
     EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (uint32_t i = 0;; i++) {
         EXPECT(append_record(log, 1, i, NULL) == 0);
@@ -188,7 +183,6 @@ static _Atomic uint32_t finished;
 static void *append_some(void *argument)
 {
     struct appender *appender = argument;
-
     for (uint32_t i = 0; i < appender->count && appender->error == 0; i++)
         appender->error = append_record(parents_log, appender->writer, i, NULL);
     atomic_fetch_add(&finished, 1);
@@ -201,7 +195,6 @@ TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS 
 {
     struct appender appenders[APPENDERS];
     int forks = 0;
-
     if (!choose(_i, "threads_go_on_while_their_process_forks"))
         return;
     parents_log = open_wanted();
@@ -225,7 +218,6 @@ static int pipe_ends[2];
 static int live_until_told(void)
 {
     char byte;
-
     close(pipe_ends[1]);
     atomic_store(&shared->step, 1);
     return read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1;
@@ -330,7 +322,6 @@ TEST_LOOP(a_child_of_a_killed_process_keeps_nothing_locked, TWINLOG_MODE_SHARED 
 {
     struct twinlog_consumer *consumer;
     struct twinlog_sink *sink;
-
     mode_of_parent = _i;
     if (!choose(_i <= TWINLOG_MODE_SHARED ? 0 : _i - TWINLOG_MODE_SHARED,
                 "a_child_of_a_killed_process_keeps_nothing_locked"))
@@ -355,7 +346,6 @@ CASE("readers in other processes", prepare, logdir_remove);
 static void scribble_behind_the_end(void)
 {
     unsigned char garbage[3000];
-
     memset(garbage, 0xa5, sizeof(garbage));
     struct twinlog_inspection inspection = log_inspect();
     patch_file(log_file(inspection.report.file), (off_t)inspection.report.offset, garbage, sizeof(garbage));
@@ -364,7 +354,6 @@ static void scribble_behind_the_end(void)
 TEST(looking_changes_nothing)
 {
     uint64_t before, last;
-
     kill_after(start_child(append_for_ever), 100);
     scribble_behind_the_end();
     before = log_fingerprint(true);
@@ -389,7 +378,6 @@ static int reader_error(struct twinlog_report *report)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
-
     int result = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .ret_report = report), &reader);
     if (result < 0)
         return result;
@@ -403,7 +391,6 @@ static void expect_no_log(int open_error, int look_error)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog_report report = { 0 };
-
     ck_assert_int_eq(log_open_error(NULL), open_error);
     ck_assert_int_eq(log_report.error, open_error);
     ck_assert_str_ne(log_report.text, "");
@@ -448,7 +435,6 @@ static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
     FILE *pipe = popen("exec ls -l /proc/self/fd", "re");
     unsigned count = 0;
     char line[1000];
-
     ck_assert_ptr_nonnull(pipe);
     ret_lines[0] = '\0';
     while (fgets(line, sizeof(line), pipe)) {
@@ -471,7 +457,6 @@ TEST_LOOP(no_descriptor_is_inherited, LOG_IO_KINDS)
     struct twinlog_queue *queue;
     struct twinlog_record record;
     char other_dir[600];
-
     if (!log_can_use("no_descriptor_is_inherited", options.io, 0))
         return;
     log = log_open(NULL);
