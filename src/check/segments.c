@@ -65,8 +65,7 @@ static int walk(struct listing *l, const struct segment *segment, struct segment
         return rc < 0 ? rc : 0;
     twl_summary_footer(l->summary, 0, 0, ret_footer, &step);
     if (l->summary->began_ns > 0 && l->summary->began_ns < ret_footer->min_ns)
-        ret_footer->min_ns =
-            l->summary->began_ns; /* of the first group, which a walk from the note has passed */
+        ret_footer->min_ns = l->summary->began_ns; /* of the first group, which a walk from the note passed */
     return 1;
 }
 

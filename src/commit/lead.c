@@ -350,9 +350,8 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
                           sealed->max_ns, sealed->bytes + sealed->start);
     count_group(c, round);
-    if (c->left.file)
-        leave_segment(c,
-                      round); /* readers look for published records in the segments that the keeper knows */
+    if (c->left.file) /* readers look for published records in the segments that the keeper knows */
+        leave_segment(c, round);
     ask_for_spare(c, sealed->offset + sealed->used,
                   round->is_synced ? last_lsn : watermark_load(&c->durable));
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);

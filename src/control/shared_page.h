@@ -122,7 +122,6 @@ uint32_t twl_page_sequence(const struct shared_page *shared);
  * each record, only for readers that wait. So first call this, then look at the records, then sleep. */
 void twl_page_await(struct shared_page *shared, uint32_t seen);
 void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms);
-void twl_page_wake(
-    struct shared_page *shared); /* ends the sleep of all readers of the page, as a publication does */
+void twl_page_wake(struct shared_page *shared); /* ends the sleep of all readers, as a publication does */
 
 #endif

@@ -118,8 +118,7 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
         io_uring_prep_write(entry, fd, write->data, (unsigned)write->size, write->offset);
     entry->rw_flags = carries_sync ? RWF_DSYNC : 0;
     set_owner(ring, entry, write, part);
-    if (part ==
-        PART_LINKED) { /* a write that fails or falls short breaks the link, and thereby cancels the sync */
+    if (part == PART_LINKED) { /* a write that fails or falls short cancels the sync that is linked to it */
         io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
         add_sync(ring, write);
     }
@@ -385,8 +384,7 @@ struct uring_io {
 
 static void write_by_ring(struct io_files *files, struct io_write *write)
 {
-    if (write->barrier ==
-        IO_BARRIER_NONE) /* a trip through the ring costs more than a copy to the page cache */
+    if (write->barrier == IO_BARRIER_NONE) /* the ring costs more than a copy to the page cache */
         twl_io_posix_write(write);
     else
         write_and_wait(files->ring, write);

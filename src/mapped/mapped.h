@@ -27,8 +27,7 @@ struct mapped_config {
     struct shared_page *shared;            /* the shared page, to publish in; outlives the mapped */
     struct participants *participants;     /* outlive the mapped */
     const struct twinlog_options *options; /* normalised; copied */
-    void (*retain)(
-        void *context); /* called without locks, after a segment was closed and when trim_is_due() */
+    void (*retain)(void *context); /* without locks, after a segment was closed and when trim_is_due() */
     void *retain_context;
 
     /* For twl_mapped_create(): */

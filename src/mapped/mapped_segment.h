@@ -19,8 +19,7 @@ _Static_assert(MAPPED_WORDS_OFFSET + sizeof(struct mapped_words) <= SEGMENT_HEAD
                "in the header block");
 
 struct mapped_segment {
-    struct mapped_words
-        own; /* where no other is let in. First, so that the cursor has a cache line of its own */
+    struct mapped_words own; /* where no other is let in. First: the cursor has a cache line of its own */
     _Alignas(64) struct open_group group;
     struct mapped_words *words; /* [const] shared, or `own` */
     _Atomic uint32_t users;     /* threads that are inside */

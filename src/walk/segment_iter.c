@@ -187,8 +187,7 @@ int twl_iter_extend(struct segment_iter *cursor)
     int rc = decode_record(cursor, bytes, cursor->position.next_lsn, &header);
     if (rc <= 0 || twl_record_bytes(header.size) > end - at)
         return rc < 0 ? rc : 0;
-    atomic_thread_fence(
-        memory_order_acquire); /* in a mapping: the bytes behind the header were stored before it */
+    atomic_thread_fence(memory_order_acquire); /* in a mapping: what is behind it was stored before it */
     cursor->before = cursor->position;
     cursor->entered_offset = cursor->record_offset = at;
     cursor->entered = cursor->records_left = 1;

@@ -10,8 +10,7 @@
 
 struct crew *crew;
 const struct craft *craft;
-uint64_t patience_ms =
-    60000; /* a living process goes on within a moment, or never; the machine may be busy */
+uint64_t patience_ms = 60000; /* a living process goes on in a moment, or never; the machine may be busy */
 const char *only_point;
 unsigned point_tries = 3;
 struct totals totals;

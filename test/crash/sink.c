@@ -142,8 +142,7 @@ static void run_cycle(struct rng *rng)
     run_events(manner.is_shared ? 2 + (unsigned)rng_below(rng, MEMBERS_MAX - 1) : 1, rng);
     is_closed = end_all(rng);
     counts.endings[is_closed]++;
-    is_opened =
-        !is_closed || manner.is_renamed || manner.max_bytes > 0; /* one may have died in an old file */
+    is_opened = !is_closed || manner.is_renamed || manner.max_bytes > 0; /* one may have died in an old one */
     if (is_opened)
         reap_well(fork_child(open_once_more, NULL), "the one that opens after all were killed");
     spoil(stat(sink_path, &about) == 0 ? (uint64_t)about.st_size : 0);

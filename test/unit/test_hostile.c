@@ -427,8 +427,7 @@ TEST(a_footer_may_claim_a_huge_index)
     header.bytes = bytes;
     footer.index_entries = (uint32_t)((end - header_of(path).bytes) / INDEX_ENTRY_BYTES);
     footer.last_lsn = footer.first_lsn + footer.index_entries;
-    footer.index_checksum =
-        0; /* not that of the entries; to find that out, one would have to read them all */
+    footer.index_checksum = 0; /* of other entries; to find that out, one would have to read them all */
     twl_segment_footer_encode(&footer, seed, end, block);
     ck_assert_int_eq(truncate(path, (off_t)bytes), 0);
     patch_file(path, (off_t)end, block, sizeof(block));

@@ -40,8 +40,7 @@ CASE("what is refused", set_up_members, logdir_remove);
 TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
-    const int held =
-        hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* closing a segment syncs it */
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* a close syncs, too */
 
     append_records(log, 0, 0, 10);
     watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
