@@ -11,8 +11,7 @@
  * record up to it is in a segment of the set or in one that was started later.
  *
  * Beside a writer that writes through a mapping the watermark is not all: a walk goes to the first incomplete record.
- * The epoch in the page changes with each segment, so the set is usually loaded in time; else it is loaded again when
- * the group of its last segment has ended.
+ * The set is loaded again when the group of its last segment has ended.
  */
 #define _GNU_SOURCE
 #include "read/read_snapshot.h"
@@ -147,8 +146,7 @@ static int look_in_files(struct read_snapshot *snapshot, bool has_writer)
     if (!has_writer)
         snapshot->from_disk = found.open_from;
     snapshot->damage.error = 0;
-    if (found.report.error ==
-        TWINLOG_ECORRUPT) { /* lost records were durable; an error when they are asked for */
+    if (found.report.error == TWINLOG_ECORRUPT) { /* lost records are an error when they are asked for */
         snapshot->damage = found.report;
         snapshot->damage.action = TWINLOG_DID_NOTHING;
         snapshot->limit_lsn = max_u64(snapshot->limit_lsn, found.report.last_lsn);
@@ -236,19 +234,27 @@ static void heed_unpublished_truncation(struct read_snapshot *snapshot)
     snapshot->first_lsn = set->first_lsn;
 }
 
+/* A writer that maps begins an epoch with each segment, maybe sooner than a set is loaded, and truncates nothing: what
+ * was found in one of its epochs stays true. Those of earlier writers are not above the one that it has found left. */
+static bool is_of_mapped_writer(const struct read_snapshot *snapshot, uint32_t epoch)
+{
+    return twl_page_is_mapped(snapshot->shared) && epoch > atomic_load(&snapshot->shared->page->left_epoch);
+}
+
 static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
 {
-    if (epoch != snapshot->epoch) {
+    const bool is_followed = snapshot->is_durable || snapshot->tail_segment.file; /* to the next segment */
+    if (epoch != snapshot->epoch && !(is_followed && is_of_mapped_writer(snapshot, snapshot->epoch))) {
         int rc = load_set(snapshot);
         if (rc < 0)
             return rc;
         /* what the writer before left open was completed, maybe otherwise */
         twl_segment_close(&snapshot->tail_segment);
-        snapshot->epoch = epoch;
         snapshot->limit_lsn = 0;
         snapshot->passes_claims = false;
         snapshot->damage.error = 0; /* the writer knows where the log ends */
     }
+    snapshot->epoch = epoch;
     snapshot->limit_lsn = max_u64(snapshot->limit_lsn, twl_page_durable_lsn(snapshot->shared));
     if (twl_read_snapshot_has_tail(snapshot)) {
         int rc = follow_tail(snapshot);
@@ -257,7 +263,8 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
     }
     snapshot->first_lsn = max_u64(snapshot->set.first_lsn, twl_page_first_lsn(snapshot->shared));
     heed_unpublished_truncation(snapshot);
-    snapshot->is_known = twl_page_epoch(snapshot->shared) == epoch;
+    snapshot->is_known =
+        twl_page_epoch(snapshot->shared) == epoch || is_of_mapped_writer(snapshot, epoch);
     if (!snapshot->is_known)
         snapshot->epoch = 0;
     return 0;

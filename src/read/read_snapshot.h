@@ -38,9 +38,8 @@ struct read_snapshot {
     struct twinlog_report damage;
 
     uint32_t page_sequence; /* sequence of the page, read before the rest of the page */
-    uint32_t
-        sound_page_sequence; /* sequence when the limit was last found in the files, if there is a page */
-    uint32_t epoch;          /* epoch of the page when the set was loaded; 0 = the page did not count */
+    uint32_t sound_page_sequence; /* when the limit was last found in the files, if there is a page */
+    uint32_t epoch;          /* of the page, in which the set is true; 0 = the page did not count */
     uint32_t ignored_epoch;  /* epoch that a dead writer has left in the page */
     bool follows_markers;    /* there is a writer, but no page */
     bool passes_claims;      /* there was no writer: claims are those of a dead writer */

@@ -7,10 +7,12 @@
 #include "base/bytes.h"
 #include "format/format.h"
 #include "gate.h"
+#include "hooked.h"
 #include "io/io.h"
 #include "logdir.h"
 #include "mapped/inside.h"
 #include "mapped_life.h"
+#include "read/reader.h"
 #include "suites.h"
 
 #include "../sim/rng.h"
@@ -97,6 +99,48 @@ TEST_LOOP(everybody_sees_a_record_at_once, 2)
     expect_live(log, 300);
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 300);
+}
+
+static struct {
+    struct twinlog *log; /* NULL: nothing is appended */
+    uint32_t records;
+    bool is_listed;
+} rolling;
+
+/* Whenever a reader has listed the segments, another one is begun, and the one before it closed. */
+static int roll_meanwhile(const struct hooked_call *call)
+{
+    const bool is_due = rolling.log && rolling.is_listed && call->op == SIM_OPEN;
+    rolling.is_listed = call->op == SIM_LIST || (rolling.is_listed && !is_due);
+    if (!is_due)
+        return 0;
+    const uint64_t rolls = log_stat(rolling.log).rolls;
+    ck_assert_msg(rolls < 100, "the call does not return");
+    while (log_stat(rolling.log).rolls == rolls)
+        append_records(rolling.log, 0, rolling.records++, 1);
+    return twinlog_trim(rolling.log, &WITH_SIZE(trim_options, .before_lsn = 1), NULL);
+}
+
+TEST_LOOP(a_reader_returns_however_fast_segments_are_begun, 2)
+{
+    const uint32_t flags = _i ? TWINLOG_READER_DURABLE : 0;
+    struct twinlog *log = rolling.log = open_mode(tested_mode);
+    struct twinlog_reader *reader;
+    struct tally tally = { 0 };
+
+    append_records(log, 0, 0, rolling.records = 1);
+    struct io *io = hooked_log_dir(roll_meanwhile);
+    ck_assert_int_eq(twl_reader_open(io, &WITH_SIZE(reader_options, .flags = flags), &reader), 0);
+    for (int i = 0; i < 20; i++) {
+        append_records(log, 0, rolling.records++, 1);
+        ck_assert(twinlog_sync(log) == 0 && twinlog_reader_wait(reader, 0) == 1);
+    }
+    rolling.log = NULL;
+    append_records(log, 0, rolling.records++, 1);
+    ck_assert(!_i || twinlog_sync(log) == 0);
+    expect_rest(&tally, reader, rolling.records);
+    twinlog_reader_close(reader);
+    log_close(log);
 }
 
 static void expect_entry(const struct twinlog_record *record, uint64_t lsn)
