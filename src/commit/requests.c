@@ -121,6 +121,7 @@ int twinlog_queue_close(struct twinlog_queue *queue)
         return 0;
     if (twl_fork_guard_is_forked(&queue->guard))
         return TWINLOG_EFORKED;
+    NOT_CANCELLED;
     twl_mutex_lock(&queue->lock);
     const bool is_busy = queue->first || atomic_load(&queue->expected) > 0 || atomic_load(&queue->inside) > 0;
     twl_mutex_unlock(&queue->lock);

@@ -108,6 +108,7 @@ static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_co
 int twl_consumer_open(struct io *io, const char *name, const struct twinlog_consumer_options *options,
                       struct twinlog_consumer **ret_consumer)
 {
+    NOT_CANCELLED; /* the name would stay taken */
     struct twinlog_options opening = TWINLOG_OPTIONS_INIT;
     struct twinlog_consumer *consumer = calloc(1, sizeof(*consumer));
     if (!consumer) {
@@ -131,6 +132,7 @@ void twinlog_consumer_close(struct twinlog_consumer *consumer)
 {
     if (!consumer || (consumer->log && twl_fork_guard_is_forked(&consumer->log->guard)))
         return;
+    NOT_CANCELLED;
     twinlog_reader_close(consumer->reader);
     io_close(consumer->lock);
     twinlog_close(consumer->log);

@@ -611,6 +611,7 @@ static int open_read_only(struct opening *o)
 
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log)
 {
+    NOT_CANCELLED; /* the locks would stay */
     struct opening o = { .log = calloc(1, sizeof(*o.log)) };
     if (!o.log) {
         io->ops->destroy(io);

@@ -444,6 +444,7 @@ static int ask_writer(struct shared_page *shared, const struct twinlog_trim_opti
 int twl_ask_trim(struct io *io, const struct twinlog_trim_options *options, int timeout_ms,
                  uint64_t *ret_first_lsn)
 {
+    NOT_CANCELLED; /* the state file would stay locked */
     struct shared_page shared;
     int rc = twl_page_watch(io, &shared);
     if (rc == 0) {

@@ -670,6 +670,7 @@ void twinlog_reader_close(struct twinlog_reader *reader)
 {
     if (check(reader) < 0)
         return;
+    NOT_CANCELLED;
     _Atomic uint32_t *readers = reader->readers;
     struct io *io = reader->owns_io ? reader->snapshot.io : NULL;
     twl_follower_destroy(reader->follower);

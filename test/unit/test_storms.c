@@ -203,6 +203,45 @@ TEST(no_thread_ends_with_a_lock)
     io->ops->destroy(io);
 }
 
+static struct {
+    struct io *io[3];
+    struct twinlog *log;
+    struct twinlog_reader *reader;
+    struct twinlog_consumer *consumer;
+    struct twinlog_queue *queue;
+    int error;
+} opening;
+
+static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
+{
+    static const struct twinlog_consumer_options consuming = TWINLOG_CONSUMER_OPTIONS_INIT;
+    static const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 1 };
+    pthread_cancel(pthread_self());
+    opening.error = twl_log_open(opening.io[0], NULL, &opening.log);
+    (void)twl_ask_trim(opening.io[1], &trim, 0, NULL);
+    opening.error |= twl_consumer_open(opening.io[2], "one", &consuming, &opening.consumer);
+    opening.error |= twinlog_append(opening.log, "x", 1, NULL);
+    opening.error |= twinlog_reader_attach(opening.log, NULL, &opening.reader);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    opening.error |= twinlog_reader_wait(opening.reader, 0) != 1;
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+    twinlog_reader_close(opening.reader);
+    twinlog_consumer_close(opening.consumer);
+    opening.error |= twinlog_close(opening.log) | twinlog_queue_open(&opening.queue);
+    (void)twinlog_queue_fd(opening.queue);
+    return twinlog_queue_close(opening.queue) | opening.error ? NULL : &opening;
+}
+
+/* Locks of a log, of the state file and of a name would stay, and a log would have a reader for ever. */
+TEST(no_thread_ends_while_it_opens_or_closes)
+{
+    void *result;
+    for (unsigned i = 0; i < 3; i++)
+        opening.io[i] = log_io(true);
+    pthread_join(start_thread(open_and_close, NULL), &result);
+    ck_assert_ptr_eq(result, &opening);
+}
+
 /* ---- a close beside all others ------------------------------------------------------------------- */
 
 #define CALLERS 16u
