@@ -572,6 +572,23 @@ test_links()
     rm -r elsewhere
 }
 
+# While the segments are listed, more are filled.
+test_fast()
+{
+    forget
+    yes "as fast as it goes" | head -c 600M | "$twinlog" append journal --segment 64K --max-record 4K --quiet &
+    writer=$!
+    wait_until '[ "$(ls journal | wc -l)" -gt 600 ]'
+    : >calls
+    "$twinlog" archive journal --follow --command "test -s %p && echo %f >>$place/calls" >out 2>err &
+    archiver=$!
+    wait_until '[ "$(wc -l <calls)" -gt 400 ] || ! kill -0 $writer'
+    kill $writer
+    count "segments are archived beside a fast writer" $?
+    wait $writer
+    ends_by_signal "and the archiver ends" $archiver
+}
+
 test_keep
 test_points
 test_fail
@@ -582,5 +599,6 @@ test_histories
 test_branches
 test_mapped
 test_links
+test_fast
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -147,13 +147,14 @@ static bool look_at_open_file(struct archive *archive)
     return is_same;
 }
 
-/* Lists the segments until the marks are those of the file that was not sealed then. */
+/* Lists the segments, and again if the marks are not those of the file that was not sealed then. Beside a fast writer
+ * they never are: then the next look finds other ones, and the segments are listed once more. */
 static int list_segments(struct archive *archive)
 {
     char before[sizeof(archive->open_file)];
     bool is_new = true;
 
-    while (is_new) {
+    for (unsigned lists = 0; is_new && lists < 2; lists++) {
         archive->count = 0;
         look_at_open_file(archive);
         int error = twinlog_segments(archive->dir, take_segment, archive);
