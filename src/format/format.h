@@ -170,7 +170,7 @@ static inline uint32_t twl_group_chain(const struct group_header *group)
 
 enum record_kind {
     RECORD_DATA = 0,
-    RECORD_FILLER = 1, /* stands for a record that is not there; readers skip it. See enum filler_type */
+    RECORD_FILLER = 1,   /* stands for a record that is not there; readers skip it. See enum filler_type */
     RECORD_IGNORED = 32, /* to 63: of newer versions, skipped like fillers; those between are unknown */
 };
 enum filler_type {
@@ -244,8 +244,8 @@ uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t
 
 struct index_entry {
     uint64_t lsn;
-    uint64_t group_offset;  /* offset of the header of its group */
-    uint32_t record_offset; /* offset of the record in the group */
+    uint64_t group_offset;      /* offset of the header of its group */
+    uint32_t record_offset;     /* offset of the record in the group */
     int64_t max_time_so_far_ns; /* newest of all earlier records of this segment; INT64_MIN: of none */
 };
 void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes[INDEX_ENTRY_BYTES]);

@@ -27,9 +27,9 @@ struct io_file;
 
 enum io_open_flags {
     IO_READ_ONLY = 1u << 0,
-    IO_CREATE = 1u << 1, /* must not exist yet (-EEXIST) */
-    IO_DIRECT = 1u << 2, /* direct I/O; -EINVAL where the file system has none */
-    IO_FROM_DISK = 1u << 3, /* read() returns the bytes on the disk, not those of the page cache. Bytes that
+    IO_CREATE = 1u << 1,     /* must not exist yet (-EEXIST) */
+    IO_DIRECT = 1u << 2,     /* direct I/O; -EINVAL where the file system has none */
+    IO_FROM_DISK = 1u << 3,  /* read() returns the bytes on the disk, not those of the page cache. Bytes that
                              * wait to be written count as on the disk: a sync that succeeds puts them there */
     IO_FROM_CACHE = 1u << 4, /* for io_open(): `reads_disk` does not count */
     IO_BEGIN_READ = 1u << 5, /* the kernel may begin to read the first block, which is going to be wanted */
@@ -86,7 +86,7 @@ struct io_ops {
     int (*allocate)(struct io_file *file, uint64_t bytes, enum io_allocation how);
     /* makes the file that long, never shorter, and keeps its bytes; not durable before sync() */
     int (*truncate)(struct io_file *file, uint64_t bytes); /* never longer; not durable before sync() */
-    int (*sync)(struct io_file *file); /* data and all metadata */
+    int (*sync)(struct io_file *file);                     /* data and all metadata */
     int (*sync_data)(struct io_file *file); /* data, size and what is needed to find them; not the times */
 
     /* Takes a lock on the open file, held until close() or unlock(). IO_LOCK_WRITER is also held while I/O on the file

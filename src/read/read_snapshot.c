@@ -263,8 +263,7 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
     }
     snapshot->first_lsn = max_u64(snapshot->set.first_lsn, twl_page_first_lsn(snapshot->shared));
     heed_unpublished_truncation(snapshot);
-    snapshot->is_known =
-        twl_page_epoch(snapshot->shared) == epoch || is_of_mapped_writer(snapshot, epoch);
+    snapshot->is_known = twl_page_epoch(snapshot->shared) == epoch || is_of_mapped_writer(snapshot, epoch);
     if (!snapshot->is_known)
         snapshot->epoch = 0;
     return 0;

@@ -37,12 +37,12 @@ struct read_snapshot {
      * newest LSN that is known to be lost, or the one in front of it. .error is 0 otherwise. */
     struct twinlog_report damage;
 
-    uint32_t page_sequence; /* sequence of the page, read before the rest of the page */
+    uint32_t page_sequence;       /* sequence of the page, read before the rest of the page */
     uint32_t sound_page_sequence; /* when the limit was last found in the files, if there is a page */
-    uint32_t epoch;          /* of the page, in which the set is true; 0 = the page did not count */
-    uint32_t ignored_epoch;  /* epoch that a dead writer has left in the page */
-    bool follows_markers;    /* there is a writer, but no page */
-    bool passes_claims;      /* there was no writer: claims are those of a dead writer */
+    uint32_t epoch;               /* of the page, in which the set is true; 0 = the page did not count */
+    uint32_t ignored_epoch;       /* epoch that a dead writer has left in the page */
+    bool follows_markers;         /* there is a writer, but no page */
+    bool passes_claims;           /* there was no writer: claims are those of a dead writer */
     size_t from_disk; /* index of the first segment that a dead writer has left open; SIZE_MAX = none */
 
     /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */

@@ -306,7 +306,7 @@ struct place {
     char command_line[512];
     uint64_t seed, cycle;
     enum lie lie;
-    void (*keep)(void); /* NULL, or before a violation ends the program: saves what shows it, says where */
+    void (*keep)(void);  /* NULL, or before a violation ends the program: saves what shows it, says where */
     void (*leave)(void); /* NULL, or before the place is removed */
 };
 extern struct place place;

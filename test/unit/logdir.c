@@ -30,7 +30,6 @@ struct twinlog_report log_report;
 void logdir_make(void)
 {
     const char *parent = getenv("TMPDIR");
-
     snprintf(log_parent, sizeof(log_parent), "%s/twinlog-test-XXXXXX", parent ? parent : "/tmp");
     ck_assert_ptr_nonnull(mkdtemp(log_parent));
     snprintf(log_dir, sizeof(log_dir), "%s/log", log_parent);
@@ -71,7 +70,6 @@ const char *log_file(const char *name)
     static char paths[4][600];
     static unsigned turn;
     char *path = paths[turn++ % 4];
-
     snprintf(path, sizeof(paths[0]), "%s/%s", log_dir, name);
     return path;
 }
@@ -79,7 +77,6 @@ const char *log_file(const char *name)
 const char *log_segment(uint64_t sequence)
 {
     char name[32];
-
     snprintf(name, sizeof(name), "%016" PRIx64 ".twl", sequence);
     return log_file(name);
 }
@@ -87,7 +84,6 @@ const char *log_segment(uint64_t sequence)
 bool log_has_file(const char *name)
 {
     struct stat about;
-
     return lstat(log_file(name), &about) == 0;
 }
 
@@ -96,7 +92,6 @@ static unsigned char *read_file(const char *path, size_t *ret_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat about;
-
     if (fd < 0 && errno == ENOENT && strstr(path, ".twl.new"))
         return NULL;
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
@@ -121,7 +116,6 @@ int hold_lock(const char *path, unsigned which, short type)
 void put_file(const char *path, const void *bytes, size_t size)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
     ck_assert_int_eq(write(fd, bytes, size), (ssize_t)size);
     close(fd);
@@ -130,7 +124,6 @@ void put_file(const char *path, const void *bytes, size_t size)
 void patch_file(const char *path, off_t offset, const void *bytes, size_t size)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
-
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
     ck_assert_int_eq(pwrite(fd, bytes, size, offset), (ssize_t)size);
     close(fd);
@@ -157,7 +150,6 @@ static void copy_one(const char *name, void *context)
     const struct copying *copying = context;
     char path[1024];
     size_t size;
-
     snprintf(path, sizeof(path), "%s/%s", copying->from, name);
     unsigned char *bytes = read_file(path, &size);
     snprintf(path, sizeof(path), "%s/%s", copying->to, name);
@@ -193,7 +185,6 @@ static void add_to_fingerprint(const char *name, void *context)
     struct stat about;
     unsigned char *bytes;
     size_t size;
-
     if (!print->with_lock_file && strcmp(name, "writer.lock") == 0)
         return;
     ck_assert_int_eq(lstat(path, &about), 0);
@@ -211,7 +202,6 @@ static void add_to_fingerprint(const char *name, void *context)
 uint64_t log_fingerprint(bool with_lock_file)
 {
     struct fingerprint print = { .with_lock_file = with_lock_file };
-
     each_file(log_dir, add_to_fingerprint, &print);
     return print.value;
 }
@@ -219,7 +209,6 @@ uint64_t log_fingerprint(bool with_lock_file)
 static void add_segment(const char *name, void *context)
 {
     struct stat about;
-
     if (strlen(name) == 20 && strcmp(name + 16, ".twl") == 0 && stat(log_file(name), &about) == 0)
         *(uint64_t *)context += (uint64_t)about.st_size;
 }
@@ -227,7 +216,6 @@ static void add_segment(const char *name, void *context)
 uint64_t log_segment_bytes(void)
 {
     uint64_t bytes = 0;
-
     each_file(log_dir, add_segment, &bytes);
     return bytes;
 }
@@ -255,7 +243,6 @@ unsigned log_count_open_segments(void)
 const char *log_io_name(uint32_t io)
 {
     static const char *const names[LOG_IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
-
     return io < LOG_IO_KINDS ? names[io] : "no path";
 }
 
@@ -264,7 +251,6 @@ bool log_can_use(const char *test, uint32_t io, uint32_t flags)
     struct twinlog_options options = log_options(io, flags & TWINLOG_BUFFERED);
     char dir[300];
     struct twinlog *log;
-
     snprintf(dir, sizeof(dir), "%s/try", log_parent);
     int error = twinlog_open(dir, &options, &log);
     if (error == 0) {
@@ -283,7 +269,6 @@ bool log_can_use(const char *test, uint32_t io, uint32_t flags)
 struct twinlog_options log_options(uint32_t io, uint32_t flags)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-
     options.io = io;
     options.flags = flags;
     options.ret_report = &log_report;
@@ -293,7 +278,6 @@ struct twinlog_options log_options(uint32_t io, uint32_t flags)
 int log_try_on(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log)
 {
     struct twinlog_options own = TWINLOG_OPTIONS_INIT;
-
     own = options ? *options : own;
     io->has_engine_threads = io->has_engine_threads && !(own.flags & LOG_NO_THREADS);
     own.flags &= ~LOG_NO_THREADS;
@@ -311,7 +295,6 @@ int log_try(const struct twinlog_options *options, struct twinlog **ret_log)
 static int try_open(const struct twinlog_options *options, struct twinlog **ret_log)
 {
     const struct twinlog_options defaults = log_options(0, 0);
-
     memset(&log_report, 0, sizeof(log_report));
     return log_try(options ? options : &defaults, ret_log);
 }
@@ -320,7 +303,6 @@ struct twinlog *log_open(const struct twinlog_options *options)
 {
     struct twinlog *log = NULL;
     int error = try_open(options, &log);
-
     ck_assert_msg(error == 0, "opening failed: %s; %s", twinlog_strerror(error), log_report.text);
     ck_assert_ptr_nonnull(log);
     return log;
@@ -331,7 +313,6 @@ int log_open_error(const struct twinlog_options *options)
     struct twinlog *const untouched = (struct twinlog *)&log_report;
     struct twinlog *log = untouched;
     int error = try_open(options, &log);
-
     ck_assert_int_lt(error, 0);
     ck_assert_ptr_eq(log, untouched);
     return error;
@@ -345,7 +326,6 @@ void log_close(struct twinlog *log)
 struct twinlog_trim_result log_trim(struct twinlog *log, const struct twinlog_trim_options *options)
 {
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-
     ck_assert_int_eq(twinlog_trim(log, options, &result), 0);
     return result;
 }
@@ -358,7 +338,6 @@ struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn)
 void log_kill(struct twinlog *log)
 {
     char left[400];
-
     snprintf(left, sizeof(left), "%s/left", log_parent);
     copy_directory(log_dir, left);
     log_close(log);
@@ -369,7 +348,6 @@ void log_kill(struct twinlog *log)
 struct twinlog_stat log_stat(struct twinlog *log)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
-
     ck_assert_int_eq(twinlog_stat(log, &stat), 0);
     return stat;
 }
@@ -377,7 +355,6 @@ struct twinlog_stat log_stat(struct twinlog *log)
 struct twinlog_inspection log_inspect(void)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-
     ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
     return inspection;
 }
@@ -387,7 +364,6 @@ struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn)
     const struct twinlog_reader_options options =
         WITH_SIZE(reader_options, .from_lsn = from_lsn, .to_lsn = to_lsn);
     struct twinlog_reader *reader = NULL;
-
     ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
     return reader;
 }
@@ -397,7 +373,6 @@ struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64
     const struct twinlog_reader_options options =
         WITH_SIZE(reader_options, .from_lsn = from_lsn, .to_lsn = to_lsn);
     struct twinlog_reader *reader = NULL;
-
     ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
     return reader;
 }
@@ -407,7 +382,6 @@ struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind)
     const struct twinlog_reader_options options = { .size = sizeof(options),
                                                     .flags = kind & 1 ? TWINLOG_READER_MMAP : 0u };
     struct twinlog_reader *reader;
-
     if (kind & 2)
         ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
     else
@@ -418,7 +392,6 @@ struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind)
 void reader_expect(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn)
 {
     struct twinlog_record record;
-
     for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, lsn);
@@ -428,7 +401,6 @@ void reader_expect(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t l
 void reader_expect_last(struct twinlog_reader *reader, uint64_t first_lsn, uint64_t last_lsn)
 {
     struct twinlog_record record;
-
     reader_expect(reader, first_lsn, last_lsn);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
 }
@@ -446,7 +418,6 @@ size_t make_record(uint32_t writer, uint32_t sequence, unsigned char bytes[RECOR
     const uint64_t limit = rng_one_in(&rng, 16) ? RECORD_ROOM : rng_one_in(&rng, 3) ? 1000 : 100;
     const struct label label = { writer, sequence, (uint32_t)(sizeof(label) + rng_below(&rng, limit - 16)),
                                  0 };
-
     memcpy(bytes, &label, sizeof(label));
     rng_fill(&rng, bytes + sizeof(label), label.size - sizeof(label));
     return label.size;
@@ -456,7 +427,6 @@ int append_record(struct twinlog *log, uint32_t writer, uint32_t sequence, uint6
 {
     unsigned char bytes[RECORD_ROOM];
     const size_t size = make_record(writer, sequence, bytes);
-
     return twinlog_append(log, bytes, size, ret_lsn);
 }
 
@@ -464,14 +434,12 @@ int enqueue_record(struct twinlog *log, uint32_t writer, uint32_t sequence, uint
 {
     unsigned char bytes[RECORD_ROOM];
     const size_t size = make_record(writer, sequence, bytes);
-
     return twinlog_enqueue(log, bytes, size, ret_lsn);
 }
 
 uint64_t append_records(struct twinlog *log, uint32_t writer, uint32_t from, uint32_t count)
 {
     uint64_t lsn = twinlog_last_lsn(log);
-
     for (uint32_t i = 0; i < count; i++)
         ck_assert_int_eq(append_record(log, writer, from + i, &lsn), 0);
     return lsn;
@@ -481,7 +449,6 @@ const char *tally_record(struct tally *tally, const struct twinlog_record *recor
 {
     unsigned char expected[RECORD_ROOM];
     struct label label;
-
     if (record->lsn != tally->last_lsn + 1)
         return "its LSN does not follow the one before";
     if (record->size < sizeof(label))
@@ -504,7 +471,6 @@ int64_t tally_rest(struct tally *tally, struct twinlog_reader *reader, const cha
     const uint64_t before = tally->last_lsn;
     struct twinlog_record record;
     int result;
-
     *ret_wrong = NULL;
     while ((result = twinlog_reader_next(reader, &record)) > 0) {
         *ret_wrong = tally_record(tally, &record);
@@ -535,7 +501,6 @@ struct tally log_check(void)
 pthread_t start_thread(void *(*body)(void *context), void *context)
 {
     pthread_t thread;
-
     ck_assert_int_eq(pthread_create(&thread, NULL, body, context), 0);
     return thread;
 }
@@ -569,7 +534,6 @@ static bool others_sleep(void)
 pid_t fork_quietly(void)
 {
     const struct timespec moment = { 0, 1000000 };
-
     for (unsigned looks = 0; HAS_ADDRESS_SANITIZER && looks < 2000 && !others_sleep(); looks++)
         nanosleep(&moment, NULL);
     return fork();
@@ -588,7 +552,6 @@ pid_t start_child(int (*body)(void))
 int wait_child(pid_t child)
 {
     int status;
-
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -612,7 +575,6 @@ int log_use_forked(struct twinlog *log)
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_reader *reader;
     uint64_t lsn;
-
     EXPECT(twinlog_append(log, "x", 1, &lsn) == TWINLOG_EFORKED);
     EXPECT(twinlog_read(log, 1, NULL, 0, &(struct twinlog_record){ 0 }) == TWINLOG_EFORKED);
     EXPECT(twinlog_enqueue(log, "x", 1, &lsn) == TWINLOG_EFORKED);
@@ -628,7 +590,6 @@ int log_use_forked(struct twinlog *log)
 void *shared_page(void)
 {
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
     ck_assert_ptr_ne(page, MAP_FAILED);
     return page;
 }
@@ -637,7 +598,6 @@ uint64_t test_seed(void)
 {
     const char *given = getenv("TWINLOG_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-
     fprintf(stderr, "seed: TWINLOG_SEED=%" PRIu64 "\n", seed);
     return seed;
 }

@@ -67,7 +67,6 @@ static void skip(const char *test, const char *why)
 static struct twinlog *open_and_note(struct twinlog_options *options)
 {
     struct twinlog *log = NULL;
-
     options->ret_report = &notes->report;
     notes->error = twinlog_open(log_dir, options, &log);
     if (notes->error == 0) {
@@ -101,7 +100,6 @@ static struct twinlog_options wanted_options(void)
 {
     struct twinlog_options options = LOG_OPTIONS(.io = wanted_io, .flags = wanted_flags,
                                                  .segment_bytes = wanted_segment_bytes, .mode = wanted_mode);
-
     if (wanted_mode != TWINLOG_MODE_DURABLE) {
         options.mapped_bytes = wanted_segment_bytes;
         options.max_record_bytes = RECORD_ROOM;
@@ -113,7 +111,6 @@ static int open_append_and_die(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
-
     EXPECT(log);
     append_and_note(log, wanted_records);
     EXPECT(notes->append_error == 0);
@@ -125,7 +122,6 @@ static int only_open(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
-
     return log ? twinlog_close(log) : 0;
 }
 
@@ -135,7 +131,6 @@ static int only_open(void)
 static void expect_acknowledged(void)
 {
     const struct tally tally = log_check();
-
     ck_assert_uint_ge(tally.next[0], notes->acked);
     ck_assert_uint_le(tally.next[0], notes->acked + 1);
 }
@@ -145,7 +140,6 @@ static void expect_log_goes_on(void)
     const struct twinlog_options options = wanted_options();
     struct twinlog *log = log_open(&options);
     const uint32_t there = (uint32_t)twinlog_last_lsn(log);
-
     ck_assert_uint_ge(there, notes->acked);
     append_records(log, 0, there, 20);
     log_close(log);
@@ -193,7 +187,6 @@ static const struct refusal *refusal;
 static bool forbid_all(const int calls[MAX_REFUSED], int error)
 {
     bool is_loaded = true;
-
     for (int i = 0; is_loaded && i < MAX_REFUSED && calls[i] != 0; i++)
         is_loaded = forbid(calls[i], error);
     return is_loaded;
@@ -258,7 +251,6 @@ static int lose_the_path(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
-
     EXPECT(log);
     append_and_note(log, RECORDS);
     if (!forbid(SYS_io_uring_enter, EPERM))
@@ -270,7 +262,6 @@ static int lose_the_path(void)
 TEST_LOOP(a_path_that_goes_away_poisons_the_log, 2)
 {
     static const char name[] = "a_path_that_goes_away_poisons_the_log";
-
     wanted_io = _i ? TWINLOG_IO_URING_LINKED : TWINLOG_IO_URING;
     if (!log_can_use(name, wanted_io, wanted_flags) ||
         !expect_success_or_skip(run_child(lose_the_path), name, "no seccomp filter may be loaded"))
@@ -288,7 +279,6 @@ static int append_where_calls_are_refused(void)
 {
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
-
     EXPECT(log);
     if (notes->stat.io != TWINLOG_IO_URING || !forbid(SYS_pwritev2, call_error))
         return CANNOT_RUN;
@@ -317,7 +307,6 @@ TEST(the_path_that_is_taken_at_present_is_told)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_stat before = log_stat(log);
-
     atomic_store(&log->io->is_by_call, true);
     const struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(stat.io, TWINLOG_IO_DSYNC);
@@ -338,7 +327,6 @@ static bool has_own_mounts(void)
 static const char *mount_point(void)
 {
     static char path[300];
-
     snprintf(path, sizeof(path), "%s/disk", log_parent);
     mkdir(path, 0777);
     snprintf(log_dir, sizeof(log_dir), "%s/disk/log", log_parent);
@@ -348,7 +336,6 @@ static const char *mount_point(void)
 static bool mount_there(const char *test, const char *type, const char *options)
 {
     const bool is_there = has_own_mounts() && mount("none", mount_point(), type, 0, options) == 0;
-
     if (!is_there)
         skip(test, "no such file system can be mounted");
     return is_there;
@@ -358,7 +345,6 @@ static bool mount_there(const char *test, const char *type, const char *options)
 static bool mount_small_ext4(const char *test)
 {
     char command[512];
-
     mount_point();
     snprintf(command, sizeof(command),
              "{ cd %s && truncate -s 16M image && mkfs.ext4 -q -F image && mount -o loop image disk; } "
@@ -406,7 +392,6 @@ static int append_to_the_limit(void)
     const struct rlimit limit = { LIMIT_BYTES, LIMIT_BYTES };
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
-
     EXPECT(log);
     signal(SIGXFSZ, SIG_IGN);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
@@ -489,7 +474,6 @@ TEST_LOOP(a_short_write_is_a_failure_and_loses_nothing, 4 * LOG_IO_KINDS)
 static int limit_files(uint64_t bytes)
 {
     const struct rlimit limit = { bytes, RLIM_INFINITY };
-
     signal(SIGXFSZ, SIG_DFL);
     return setrlimit(RLIMIT_FSIZE, &limit);
 }
@@ -505,7 +489,6 @@ static int append_below_the_limit(void)
                     .mapped_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 512u << 10,
                     .max_record_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 128u << 10,
                     .segment_bytes = 16u << 20);
-
     EXPECT(limit_files(600u << 10) == 0);
     EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (unsigned i = 0; i < 40; i++)
@@ -531,7 +514,6 @@ static int append_below_the_limit(void)
 static void expect_all_below_the_limit(void)
 {
     uint64_t records = 0;
-
     ck_assert_int_eq(run_child(append_below_the_limit), 0);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, 41);
@@ -558,7 +540,6 @@ static int make_what_is_too_long(void)
 {
     char copy[300];
     struct twinlog *log;
-
     EXPECT(limit_files(64u << 10) == 0);
     EXPECT(twinlog_open(log_dir, NULL, &log) == -EFBIG);
     EXPECT(limit_files(RLIM_INFINITY) == 0);
@@ -586,7 +567,6 @@ static bool mount_small_disk(const char *test, bool is_ext4)
 static const char *ballast(void)
 {
     static char path[300];
-
     snprintf(path, sizeof(path), "%s/disk/ballast", log_parent);
     return path;
 }
@@ -595,7 +575,6 @@ static unsigned count_temporaries(void)
 {
     char name[64];
     unsigned temporaries = 0;
-
     for (unsigned i = 1; i < 64; i++) {
         snprintf(name, sizeof(name), "%016x.twl.new", i);
         temporaries += log_has_file(name);
@@ -607,7 +586,6 @@ static struct twinlog *fill_the_disk(void)
 {
     static unsigned char megabytes[4u << 20];
     const struct twinlog_options options = wanted_options();
-
     put_file(ballast(), megabytes, sizeof(megabytes));
     struct twinlog *log = log_open(&options);
     append_and_note(log, 1u << 20);
@@ -649,7 +627,6 @@ static void fill_the_rest(void)
 {
     static const unsigned char some[4096];
     int fd = open(ballast(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-
     ck_assert_int_ge(fd, 0);
     while (write(fd, some, sizeof(some)) > 0)
         continue;
@@ -665,7 +642,6 @@ static uint32_t expect_possible_on_a_full_disk(uint32_t count)
     const struct twinlog_options options = wanted_options();
     struct twinlog *log = log_open(&options);
     int rc;
-
     ck_assert_uint_eq(twinlog_last_lsn(log), count);
     ck_assert_uint_eq(twinlog_durable_lsn(log), count);
     while ((rc = append_record(log, 0, count, NULL)) == 0)
@@ -685,7 +661,6 @@ static void expect_refused_on_a_full_disk(uint32_t count, bool is_killed)
     const struct twinlog_options options = wanted_options();
     struct twinlog *log = NULL;
     const int rc = twinlog_open(log_dir, &options, &log);
-
     if (rc == 0 && is_killed) {
         log_close(log);
     } else {
@@ -701,7 +676,6 @@ TEST_LOOP(a_log_of_any_mode_can_be_trimmed_on_a_full_disk, 21)
 {
     static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
     const bool is_ext4 = _i >= 18, is_killed = _i % 18 >= 9;
-
     if (!mount_small_disk("a_log_of_any_mode_can_be_trimmed_on_a_full_disk", is_ext4))
         return;
     wanted_segment_bytes = 64u << 10;
@@ -750,7 +724,6 @@ TEST_LOOP(a_log_of_any_mode_can_be_trimmed_on_a_full_disk, 21)
 TEST_LOOP(a_log_of_holes_can_be_opened_on_a_full_disk, 2)
 {
     struct twinlog_options options = log_options(0, 0);
-
     if (!mount_small_disk("a_log_of_holes_can_be_opened_on_a_full_disk", _i))
         return;
     options.prepare = TWINLOG_PREPARE_SPARSE;
@@ -772,7 +745,6 @@ TEST(a_log_that_does_not_fit_is_not_started)
 {
     const struct twinlog_options options = log_options(0, 0);
     struct stat about;
-
     if (!mount_there("a_log_that_does_not_fit_is_not_started", "tmpfs", "size=256k"))
         return;
     ck_assert_int_eq(log_open_error(&options), -ENOSPC);
@@ -815,7 +787,6 @@ static int read_as_nobody(void)
 {
     struct twinlog *log = NULL;
     struct twinlog_options options = log_options(0, 0);
-
     if (setgroups(0, NULL) != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
         return CANNOT_RUN;
     EXPECT(twinlog_open(log_dir, &options, &log) == -EACCES);
@@ -827,7 +798,6 @@ static int read_as_nobody(void)
 TEST(a_user_that_may_not_write_may_read)
 {
     struct twinlog *log = log_open(NULL);
-
     append_records(log, 0, 0, RECORDS);
     log_close(log);
     ck_assert_int_eq(chmod(log_parent, 0755), 0);

@@ -44,7 +44,6 @@ static const char *in_parent(const char *name)
     static char paths[4][600];
     static unsigned turn;
     char *path = paths[turn++ % 4];
-
     snprintf(path, sizeof(paths[0]), "%s/%s", log_parent, name);
     return path;
 }
@@ -54,7 +53,6 @@ static void read_all(uint32_t flags)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     uint64_t first, last;
-
     if (twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .flags = flags), &reader) < 0)
         return;
     while (twinlog_reader_next(reader, &record) > 0)
@@ -92,7 +90,6 @@ static void look(void)
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog_options reading = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log;
-
     twinlog_inspect(log_dir, &inspection);
     twinlog_verify(log_dir, NULL, NULL);
     twinlog_segments(log_dir, pass_segment, NULL);
@@ -117,7 +114,6 @@ static void write_log(void)
 {
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog *log;
-
     if (twinlog_open(log_dir, &LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES), &log) < 0)
         return;
     twinlog_append(log, "more", 4, NULL);
@@ -131,7 +127,6 @@ static void write_log(void)
 static long peak_kib(void)
 {
     struct rusage usage;
-
     getrusage(RUSAGE_SELF, &usage);
     return usage.ru_maxrss;
 }
@@ -140,7 +135,6 @@ static long peak_kib(void)
 static int meet(void)
 {
     const long before_kib = peak_kib();
-
     alarm(MOST_SECONDS);
     look();
     copy_log();
@@ -154,7 +148,6 @@ static int meet(void)
 static void make_log(void)
 {
     unsigned char bytes[2000];
-
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
     memset(bytes, 'x', sizeof(bytes));
     for (unsigned i = 0; i < RECORDS; i++)
@@ -167,7 +160,6 @@ static void make_log(void)
 static void read_block(const char *path, off_t offset, unsigned char block[BLOCK_BYTES])
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-
     ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
     ck_assert_int_eq(pread(fd, block, BLOCK_BYTES, offset), BLOCK_BYTES);
     close(fd);
@@ -177,7 +169,6 @@ static struct segment_header header_of(const char *path)
 {
     unsigned char block[BLOCK_BYTES];
     struct segment_header header;
-
     read_block(path, 0, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &header), HEADER_VALID);
     return header;
@@ -186,7 +177,6 @@ static struct segment_header header_of(const char *path)
 static void put_header(const char *path, const struct segment_header *header)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
-
     twl_segment_header_encode(header, block);
     patch_file(path, 0, block, sizeof(block));
 }
@@ -196,7 +186,6 @@ static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, u
 {
     static const unsigned char zeros[SEGMENT_BYTES];
     struct segment_header header = header_of(log_segment(1));
-
     header.sequence = sequence;
     header.start_lsn = start_lsn;
     header.previous = header.start_chain = 0;
@@ -230,7 +219,6 @@ static void bind_socket(const char *path)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), here = open(".", O_PATH | O_CLOEXEC);
-
     ck_assert_int_eq(chdir(log_dir), 0); /* the paths of sockets are short */
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", strrchr(path, '/') + 1);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -243,7 +231,6 @@ static void bind_socket(const char *path)
 static bool put_thing(enum thing thing, const char *path)
 {
     const char *outside = in_parent("outside");
-
     if (rename(path, outside) < 0)
         put_file(outside, "text", 4);
     switch (thing) {
@@ -308,7 +295,6 @@ TEST_LOOP(a_file_is_nothing_else, PLACES *THINGS)
     const char *place = places[(unsigned)_i / THINGS];
     const enum thing thing = (enum thing)((unsigned)_i % THINGS);
     struct stat about;
-
     make_log();
     if (!put_thing(thing, log_file(place)))
         return;
@@ -330,7 +316,6 @@ TEST_LOOP(what_is_no_file_is_not_even_opened, PLACES)
 {
     const char *path = log_file(places[_i]);
     struct pollfd watch = { .events = POLLIN };
-
     make_log();
     ck_assert(put_thing(PIPE, path));
     watch.fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -352,7 +337,6 @@ TEST(other_names_mean_nothing)
                                          "-rf",
                                          " " };
     char longest[256] = { 0 };
-
     make_log();
     memset(longest, 'n', 255);
     put_file(log_file(longest), "text", 4);
@@ -385,7 +369,6 @@ TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
 TEST(a_damaged_segment_may_claim_a_tebibyte)
 {
     static const unsigned char zeros[SEGMENT_BYTES / 2];
-
     make_log();
     struct segment_header header = header_of(log_segment(2));
     header.bytes = TEBIBYTE;
@@ -398,7 +381,6 @@ static int expect_all_records(void)
 {
     const long before_kib = peak_kib();
     struct twinlog_record record;
-
     alarm(MOST_SECONDS);
     for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
         struct twinlog_reader *reader = log_reader(lsn, 0);
@@ -417,7 +399,6 @@ TEST(a_footer_may_claim_a_huge_index)
     const char *path = log_segment(1);
     unsigned char block[SEGMENT_FOOTER_BYTES];
     struct segment_footer footer;
-
     make_log();
     struct segment_header header = header_of(path);
     const uint32_t seed = twl_segment_seed(&header);
@@ -441,7 +422,6 @@ TEST_LOOP(a_state_file_may_claim_anything, 3)
     static const uint32_t sizes[] = { UINT32_MAX, STATE_MAX_SLOT_BYTES, STATE_MIN_SLOT_BYTES };
     unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
     struct state_header header = { .generation = UINT64_MAX, .first_sequence = 1, .first_lsn = 1 };
-
     make_log();
     memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
     for (unsigned i = 0; i < 2; i++) {
@@ -460,7 +440,6 @@ TEST_LOOP(a_state_file_may_claim_anything, 3)
 static void put_slots(struct state_header header, const struct state_entry *entry)
 {
     unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 }, block[BLOCK_BYTES];
-
     read_block(log_file("state"), 0, block);
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
     if (entry)
@@ -479,7 +458,6 @@ static void put_front(uint64_t lsn)
 TEST(a_head_behind_the_end_is_damage)
 {
     const struct twinlog_options options = LOG_OPTIONS(.segment_bytes = 1 << 20);
-
     struct twinlog *log = log_open(&options);
     ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
     log_close(log);
@@ -496,7 +474,6 @@ TEST(more_spares_than_any_writer_makes_are_refused)
 {
     char name[40];
     unsigned last = 1;
-
     make_log();
     while (access(log_segment(last + 1), F_OK) == 0)
         last++;
@@ -533,7 +510,6 @@ TEST_LOOP(numbers_without_a_successor_are_refused, 4)
 TEST_LOOP(a_header_promises_no_record_that_no_log_can_have, 2)
 {
     uint64_t records = 0;
-
     make_log();
     add_reset("0000000000000042.twl", 99, 0, 1);
     struct segment_header header = header_of(log_file("0000000000000042.twl"));
@@ -551,7 +527,6 @@ TEST_LOOP(a_header_promises_no_record_that_no_log_can_have, 2)
 TEST(the_last_epoch_can_not_be_truncated)
 {
     uint64_t lsn;
-
     make_log();
     add_reset("0000000000000042.twl", 99, 1000, UINT32_MAX - 3);
     struct twinlog *log = log_open(NULL);
@@ -588,7 +563,6 @@ TEST_LOOP(a_state_without_a_next_generation_is_not_changed, 5)
 {
     uint64_t lsn;
     int rc = 0;
-
     make_log();
     put_state(UINT64_MAX - (unsigned)_i, 5);
     struct twinlog *log = log_open(NULL);
@@ -624,7 +598,6 @@ struct waiter {
 static void sign_record(unsigned char *record, uint32_t epoch_seed, uint64_t lsn)
 {
     const uint32_t seed = epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
-
     store_le32(record, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
 }
 
@@ -642,7 +615,6 @@ static void add_segment(const struct waiter *claim)
                                   .flags = GROUP_FIRST };
     const struct record_header content = { .size = 8, .time_ns = 1 };
     const uint32_t epoch_seed = twl_epoch_seed(header.log_id, about.epoch);
-
     header.sequence = 99;
     header.segment_id++;
     header.start_lsn = header.after_lsn = 0;
@@ -662,7 +634,6 @@ static void add_far_record(uint64_t lsn)
                                    .segment_bytes = SEGMENT_BYTES,
                                    .group_bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
                                    .record_bytes = 8 };
-
     add_segment(&honest);
 }
 
@@ -698,7 +669,6 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
     struct twinlog_reader *reader;
     struct twinlog *log;
     uint64_t lsn;
-
     ck_assert_int_eq(twinlog_verify(in_parent(name), NULL, NULL), 0);
     ck_assert_int_eq(twinlog_reader_open(in_parent(name), NULL, &reader), 0);
     reader_expect_last(reader, first_lsn, last_lsn);
@@ -713,7 +683,6 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
 TEST(a_gap_that_nothing_can_fill_is_refused)
 {
     struct twinlog_repair_result result;
-
     make_log();
     add_far_record(FAR_LSN);
     ck_assert_int_eq(repair_to("both", &result), TWINLOG_ECORRUPT);
@@ -740,7 +709,6 @@ TEST(a_gap_that_can_be_filled_is)
 {
     const uint64_t lsn = RECORDS + 10001;
     struct twinlog_repair_result result;
-
     make_log();
     add_far_record(lsn);
     ck_assert_int_eq(repair_to("both", &result), 0);
@@ -753,7 +721,6 @@ TEST(a_gap_that_can_be_filled_is)
 TEST(a_log_can_not_begin_where_no_number_follows)
 {
     struct twinlog_repair_result result;
-
     make_log();
     add_far_record(LAST_LSN);
     remove_older_segments();
@@ -767,7 +734,6 @@ TEST(a_cursor_can_not_promise_more_than_has_room)
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log;
     uint64_t lsn = 0;
-
     make_log();
     put_state(1000, FAR_LSN);
     ck_assert_int_eq(repair_to("repaired", &result), 0);
@@ -788,7 +754,6 @@ static uint64_t sealed_last_lsn(const char *path)
     const uint64_t end = twl_segment_data_end(header.bytes);
     unsigned char block[BLOCK_BYTES];
     struct segment_footer footer;
-
     do
         read_block(path, (off_t)end, block);
     while (!twl_segment_footer_decode(block, twl_segment_seed(&header), end, &footer));
@@ -799,7 +764,6 @@ static uint64_t sealed_last_lsn(const char *path)
 static off_t first_group(const char *path)
 {
     unsigned char block[BLOCK_BYTES], *at = block;
-
     for (read_block(path, SEGMENT_DATA_OFFSET, block); !twl_group_header_maybe(at); at += 8)
         ck_assert(at < block + BLOCK_BYTES - 16);
     return SEGMENT_DATA_OFFSET + (at - block);
@@ -810,7 +774,6 @@ TEST_LOOP(what_a_cursor_promises_keeps_no_record_from_a_repair, 2)
 {
     static const unsigned char zeros[SEGMENT_BYTES], bytes[2000];
     struct twinlog_repair_result result;
-
     struct twinlog *log = log_open(&LOG_OPTIONS(.flags = TWINLOG_NO_RECYCLE, .segment_bytes = SEGMENT_BYTES));
     ck_assert_int_eq(twinlog_reset(log, 100000), 0);
     while (log_stat(log).segments < 3)
@@ -855,7 +818,6 @@ static int read_in_little_memory(uint32_t flags)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
-
     int rc = twinlog_reader_open(log_dir, &WITH_SIZE(reader_options, .flags = flags), &reader);
     if (rc < 0)
         return rc;
@@ -871,7 +833,6 @@ static int look_in_little_memory(void)
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog_repair_result result;
     struct twinlog *log = NULL;
-
     if (!limit_memory()) {
         fprintf(stderr, "SKIP hostile a_claim_alone_takes_no_memory: no limit can be set\n");
         return 0;
@@ -896,7 +857,6 @@ TEST_LOOP(a_claim_alone_takes_no_memory, 2)
                                   .segment_bytes = TEBIBYTE,
                                   .group_bytes = LARGEST_GROUP,
                                   .record_bytes = LARGEST_GROUP - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
-
     make_log();
     add_segment(&claim);
     ck_assert_int_eq(run_child(look_in_little_memory), 0);
@@ -911,7 +871,6 @@ TEST(a_size_is_not_believed_before_its_checksum)
                                   .segment_bytes = UINT64_C(512) << 20,
                                   .group_bytes = 256 << 20,
                                   .record_bytes = (256 << 20) - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
-
     make_log();
     add_segment(&claim);
     ck_assert_int_eq(truncate(log_file(FAR_SEGMENT), (off_t)claim.segment_bytes), 0);
@@ -945,7 +904,6 @@ TEST_LOOP(modes_are_those_of_the_umask, 4)
 {
     static const mode_t masks[] = { 0, 022, 027, 077 };
     const mode_t old = umask(masks[_i]);
-
     make_log();
     copy_log();
     check_modes(log_dir, masks[_i]);

@@ -43,7 +43,6 @@ TEST_LOOP(a_reader_of_durable_records_sees_a_record_when_it_is_synced, 2)
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
     uint64_t first, last;
-
     if (_i)
         ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
     else
@@ -78,7 +77,6 @@ TEST_LOOP(everybody_sees_a_record_at_once, 2)
     struct twinlog *log = _i ? open_large() : open_mode(tested_mode);
     struct twinlog_reader *readers[LOG_READER_KINDS];
     struct tally tallies[LOG_READER_KINDS] = { 0 };
-
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
     for (int i = 0; i < LOG_READER_KINDS; i++)
         readers[i] = log_reader_of_kind(log, i);
@@ -127,7 +125,6 @@ TEST_LOOP(a_reader_returns_however_fast_segments_are_begun, 2)
     struct twinlog *log = rolling.log = open_mode(tested_mode);
     struct twinlog_reader *reader;
     struct tally tally = { 0 };
-
     append_records(log, 0, 0, rolling.records = 1);
     struct io *io = hooked_log_dir(roll_meanwhile);
     ck_assert_int_eq(twl_reader_open(io, &WITH_SIZE(reader_options, .flags = flags), &reader), 0);
@@ -157,7 +154,6 @@ static void expect_entry(const struct twinlog_record *record, uint64_t lsn)
 static void append_entries(struct twinlog *log, uint64_t from, uint64_t to)
 {
     unsigned char first[200], second[400];
-
     for (uint64_t n = from; n <= to; n++) {
         memset(first, (int)n, sizeof(first));
         memset(second, (int)n + 1, sizeof(second));
@@ -176,7 +172,6 @@ static void append_entries(struct twinlog *log, uint64_t from, uint64_t to)
 static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
 {
     struct twinlog_record record;
-
     for (uint64_t i = 0; i < 60; i++) {
         const uint64_t lsn = 1 + i * 997 % last_lsn;
         if (i & 1)
@@ -209,7 +204,6 @@ TEST_LOOP(records_are_found_by_lsn_and_by_time_in_both_directions, LOG_READER_KI
 {
     struct twinlog *log = open_mode(tested_mode);
     struct twinlog_reader *reader = log_reader_of_kind(log, _i);
-
     for (uint64_t n = 0; n < 4; n++) {
         append_entries(log, n * FOUND_EACH + 1, n * FOUND_EACH + FOUND_EACH);
         expect_found(reader, n * FOUND_EACH + FOUND_EACH);
@@ -227,7 +221,6 @@ static unsigned char *make_bytes(size_t size, uint64_t seed)
 {
     struct rng rng = { seed };
     unsigned char *bytes = malloc(size + 1);
-
     ck_assert_ptr_nonnull(bytes);
     rng_fill(&rng, bytes, size);
     return bytes;
@@ -259,7 +252,6 @@ TEST_LOOP(records_of_every_size_come_back, LOG_READER_KINDS)
     struct twinlog *log = open_large();
     struct twinlog_record record;
     uint64_t lsn = 99;
-
     for (size_t i = 0; i < SIZES; i++) {
         unsigned char *bytes = make_bytes(sizes[i], i);
         ck_assert_int_eq(twinlog_append(log, sizes[i] ? bytes : NULL, sizes[i], &lsn), 0);
@@ -299,7 +291,6 @@ static void fill_to(struct twinlog *log, uint64_t segment_bytes, uint64_t left)
 {
     uint64_t room = segment_bytes - SEGMENT_FOOTER_BYTES - SEGMENT_MARKER_BYTES - OPEN_RECORDS_OFFSET;
     const uint64_t largest = twl_record_bytes(RECORD_ROOM);
-
     for (; room > left + 2 * largest; room -= largest)
         ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
     const uint64_t half = (room - left) / 16 * 8;
@@ -313,7 +304,6 @@ TEST_LOOP(a_record_that_just_fits_stays_and_one_that_does_not_goes_on, FEW(8, 16
 {
     const uint64_t left = (uint64_t)_i % 16 * 8, size = (uint64_t)_i / 16 * 8;
     struct twinlog *log = open_mode(tested_mode);
-
     fill_to(log, SEGMENT_BYTES, left);
     ck_assert_uint_eq(log_stat(log).rolls, 0);
     ck_assert_int_eq(append_on_terms(log, (uint32_t)size, NULL, NULL), 0);
@@ -338,7 +328,6 @@ TEST(the_word_that_ends_a_group_stays)
     struct group_header mark;
     uint32_t size;
     uint8_t owner;
-
     options.segment_bytes = options.mapped_bytes = INDEXED_BYTES;
     struct twinlog *log = log_open(&options);
     fill_to(log, INDEXED_BYTES, BLOCK_BYTES);
@@ -362,7 +351,6 @@ TEST_LOOP(a_log_is_closed_and_gone_on_with_however_little_room_is_left, MODES *F
 {
     const uint64_t left = (uint64_t)_i / MODES * 8;
     struct twinlog *log = open_mode(tested_mode);
-
     fill_to(log, SEGMENT_BYTES, left);
     const uint64_t last_lsn = twinlog_last_lsn(log);
     log_close(log);
@@ -382,7 +370,6 @@ static void *follow_many(void *argument)
     struct worker *worker = argument;
     struct twinlog_reader *reader = log_reader_of_kind(threads_log, worker->which);
     struct tally tally = { 0 };
-
     while (worker->result >= 0 && tally.last_lsn < worker->last_lsn) {
         worker->result = twinlog_reader_wait(reader, 120000) == 1 ? 0 : -ETIMEDOUT;
         if (worker->result == 0)
@@ -396,7 +383,6 @@ static void *sync_many(void *argument)
 {
     struct worker *worker = argument;
     uint64_t lsn = 0;
-
     while (worker->result == 0 && lsn < worker->last_lsn) {
         const uint64_t last_lsn = twinlog_last_lsn(threads_log);
         worker->result = twinlog_sync(threads_log);
@@ -419,7 +405,6 @@ CASE("threads", set_up, logdir_remove);
 TEST(threads_append_read_and_sync_at_the_same_time)
 {
     struct worker appenders[APPENDERS], readers[LOG_READER_KINDS], syncer = { .last_lsn = APPENDERS * EACH };
-
     threads_log = open_mode(tested_mode);
     for (int i = 0; i < LOG_READER_KINDS; i++) {
         readers[i] = (struct worker){ .which = i, .last_lsn = APPENDERS * EACH };
@@ -456,7 +441,6 @@ TEST(a_record_is_durable_when_a_call_asked_for_it)
     struct twinlog *log = open_mode(tested_mode);
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     uint64_t lsn;
-
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
     ck_assert_uint_eq(twinlog_written_lsn(log), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 0);
@@ -503,7 +487,6 @@ TEST(a_record_is_durable_when_a_call_asked_for_it)
 TEST(what_was_appended_is_durable_after_the_interval)
 {
     struct twinlog_options options = small(tested_mode);
-
     options.flush_interval_ms = 5;
     struct twinlog *log = log_open(&options);
     for (uint32_t n = 0; n < 10; n++) {
@@ -521,7 +504,6 @@ TEST(a_canceled_token_keeps_a_record_out)
                                          .level = TWINLOG_LEVEL_WRITTEN,
                                          .cancel = &cancel };
     uint64_t lsn = 77;
-
     ck_assert_int_eq(append_on_terms(log, 9, &terms, &lsn), 0);
     ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
     ck_assert_int_eq(append_on_terms(log, 9, &terms, &lsn), -ECANCELED);
@@ -536,7 +518,6 @@ CASE("closing and opening", set_up, logdir_remove);
 static uint64_t size_of_file(const char *path)
 {
     struct stat about;
-
     ck_assert_int_eq(stat(path, &about), 0);
     return (uint64_t)about.st_size;
 }
@@ -545,7 +526,6 @@ TEST_LOOP(a_close_leaves_room_for_markers_only, FEW(3, 12))
 {
     struct twinlog *log = open_large();
     uint64_t bytes = OPEN_RECORDS_OFFSET;
-
     ck_assert_uint_eq(size_of_file(log_segment(2)), 10u << 20);
     for (uint32_t size = 0; size < (uint32_t)_i; size++) {
         ck_assert_int_eq(append_on_terms(log, size * 7, NULL, NULL), 0);
@@ -569,7 +549,6 @@ static bool is_zero_block(uint64_t number, uint64_t offset)
 {
     unsigned char block[BLOCK_BYTES];
     const int fd = open(log_segment(number), O_RDONLY | O_CLOEXEC);
-
     ck_assert_int_eq(pread(fd, block, sizeof(block), (off_t)offset), sizeof(block));
     close(fd);
     return are_zeros(block, sizeof(block));
@@ -583,7 +562,6 @@ TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
                    modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_DURABLE, tested_mode };
     struct twinlog_options options = small(modes[_i]);
     struct twinlog *log = open_mode(tested_mode);
-
     while (log_stat(log).rolls == 0)
         ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
     const uint64_t last_lsn = twinlog_last_lsn(log) - 1;
@@ -613,7 +591,6 @@ TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
     struct twinlog_record record;
     const uint64_t end = BLOCK_BYTES * 4 + (uint64_t)_i * 8 - 64;
     const uint64_t size = end - GROUP_HEADER_BYTES - OPEN_RECORDS_OFFSET - RECORD_HEADER_BYTES;
-
     ck_assert_int_eq(append_on_terms(log, (uint32_t)size - 5000, NULL, NULL), 0);
     ck_assert_int_eq(append_on_terms(log, 5000 - RECORD_HEADER_BYTES, NULL, NULL), 0);
     for (int i = 0; i < 2; i++)
@@ -643,7 +620,6 @@ TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
 TEST(a_file_that_another_one_holds_is_read)
 {
     struct twinlog *log = open_large();
-
     ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
     log_close(log);
     const int fd = hold_lock(log_segment(2), IO_LOCK_USE, F_WRLCK);
@@ -657,7 +633,6 @@ TEST_LOOP(a_log_goes_from_mode_to_mode, MODES + 2)
 {
     struct rng rng = { test_seed() + (uint64_t)_i };
     uint32_t count = 0;
-
     for (unsigned round = 0; round < REPEATS(40u, 8u); round++) {
         const uint32_t mode = _i < MODES ? (uint32_t)_i : (uint32_t)rng_below(&rng, MODES);
         struct twinlog_options options = rng_one_in(&rng, 3) ? log_options(0, 0) : small(mode);
@@ -683,7 +658,6 @@ CASE("what else a log can do", set_up, logdir_remove);
 static int sum_segments(void *context, const struct twinlog_segment *segment)
 {
     unsigned *counts = context;
-
     ck_assert_uint_lt(segment->state, 5);
     counts[segment->state]++;
     return 0;
@@ -693,7 +667,6 @@ TEST(a_log_is_looked_at_from_inside_and_outside)
 {
     struct twinlog *log = open_mode(tested_mode);
     unsigned counts[5] = { 0 };
-
     append_records(log, 0, 0, 10);
     struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(stat.mode, tested_mode);

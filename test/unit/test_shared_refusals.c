@@ -27,7 +27,6 @@ static uint64_t promised_by_segment(uint64_t number)
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     const int fd = open(log_segment(number), O_RDONLY | O_CLOEXEC);
-
     ck_assert_int_eq(read(fd, block, sizeof(block)), sizeof(block));
     close(fd);
     ck_assert_int_eq(twl_segment_header_decode(block, &header), HEADER_VALID);
@@ -41,7 +40,6 @@ TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* a close syncs, too */
-
     append_records(log, 0, 0, 10);
     watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
     append_records(log, 0, 10, 400);
@@ -56,7 +54,6 @@ TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 TEST(no_segment_is_made_because_the_page_calls_it_started)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
-
     append_records(log, 0, 0, 10);
     const unsigned files = log_count_files();
     atomic_store(&log->participants.common->newest, 1000);
@@ -70,7 +67,6 @@ TEST(no_segment_is_made_because_the_page_calls_it_started)
 TEST(the_durable_lsn_never_goes_back)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
-
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
     twl_page_publish_durable(log->shared, 9);
@@ -83,7 +79,6 @@ TEST(what_was_synced_is_promised)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK);
-
     append_records(log, 0, 0, 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
     append_records(log, 0, 10, 400);
@@ -100,7 +95,6 @@ static void overstate(struct open_group *group, unsigned what)
     const struct record_header record = { .size = 64u << 20, .kind = RECORD_DATA, .time_ns = 1 };
     const uint8_t owner = what == 0 ? 200 : group->owner; /* of nobody */
     uint64_t word = twl_claim_encode(group->epoch_seed, lsn, record.size, owner);
-
     if (what == 2) {
         bytes = calloc(1, RECORD_HEADER_BYTES + record.size);
         word = twl_record_encode_open(bytes, group->epoch_seed, lsn, &record);
@@ -120,7 +114,6 @@ TEST_LOOP(no_size_in_a_segment_leads_out_of_it, 6)
 {
     struct twinlog *log = open_shared(LOG_NO_THREADS), *joined = NULL;
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
-
     append_records(log, 0, 0, 3);
     ck_assert_int_eq(twinlog_sync(log), 0);
     overstate(&atomic_load(&log->mapped->active)->group, (unsigned)_i);
@@ -153,7 +146,6 @@ TEST(one_syncs_for_all)
 {
     struct twinlog *log = open_shared(0);
     struct member *members[4];
-
     for (unsigned i = 0; i < 4; i++)
         members[i] = come(i);
     for (uint32_t round = 0; round < 10; round++) {
@@ -180,7 +172,6 @@ TEST(one_syncs_for_all)
 static int open_gated(void)
 {
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
-
     return gate_try_log(&options, &own_log);
 }
 
@@ -217,7 +208,6 @@ TEST_LOOP(behind_one_that_died_in_a_sync_each_sync_is_read_back, 2)
     struct member *host = come(1), *victim = start_member(0);
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
     const bool dies_in_sync = _i == 0;
-
     ck_assert_int_eq(ask(victim, open_gated, 0), 0);
     append_by(victim, 5);
     if (dies_in_sync) {
@@ -244,7 +234,6 @@ static _Atomic unsigned made, names_synced;
 static int count_names_synced(const struct hooked_call *call)
 {
     const bool makes = call->op == SIM_OPEN && twl_segment_name_is_temporary(call->name);
-
     names_synced += call->op == SIM_SYNC_DIR;
     return makes && made++ > 2 ? -ENOSPC : 0;
 }
@@ -254,7 +243,6 @@ TEST(the_name_of_a_new_segment_is_synced_with_its_first_records)
 {
     const struct twinlog_options options = shared_options(0);
     uint32_t number = 0;
-
     ck_assert_int_eq(mkdir(log_dir, 0700), 0);
     struct twinlog *log = log_on(hooked_log_dir(count_names_synced), &options);
     append_records(log, 0, number++, 1);
@@ -272,7 +260,6 @@ TEST_LOOP(a_poison_is_that_of_all, MODES)
     struct twinlog *log = open_shared(0);
     struct member *others[2] = { come(0), come(1) };
     uint64_t lsn;
-
     atomic_store(&sharing->flags, LOG_NO_THREADS);
     append_by(others[0], 5);
     append_by(others[1], 5);
@@ -372,7 +359,6 @@ TEST(a_disk_that_is_full_for_one_is_not_for_another)
     struct twinlog *log = gate_log(&options);
     uint32_t own = 0;
     uint64_t lsn;
-
     atomic_store(&sharing->flags, LOG_NO_THREADS);
     struct member *other = come(0);
     for (unsigned round = 0; round < 3; round++) {
@@ -408,7 +394,6 @@ TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
     struct twinlog *log = open_shared(LOG_NO_THREADS);
     struct member *other = come(0);
     const struct common *common = map_common();
-
     for (unsigned round = 0; round < 10; round++) {
         append_by(other, 300);
         ck_assert_int_eq(twinlog_sync(log), 0);
@@ -430,7 +415,6 @@ TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
     static const unsigned char zeros[RECORD_HEADER_BYTES];
     struct twinlog *log = open_shared(LOG_NO_THREADS), *other;
     const uint64_t lsn = append_records(log, 0, 0, 1);
-
     patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
     if (_i == 0) {
         ck_assert_int_eq(twinlog_sync(log), -EIO);
@@ -449,7 +433,6 @@ TEST(a_sync_that_cannot_follow_says_so)
 {
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
     struct twinlog *log = open_shared(LOG_NO_THREADS), *behind = gate_log(&options);
-
     append_records(log, 0, 0, 1);
     ck_assert_int_eq(twinlog_sync(behind), 0);
     atomic_store(&gate.map_error, -ENOMEM);
@@ -480,7 +463,6 @@ static int try_segment(struct io *io, uint64_t number)
     char name[SEGMENT_NAME_BYTES];
     struct segment segment;
     enum header_state state;
-
     twl_segment_name(number, name);
     const int rc = twl_segment_open(io, name, 0, 1, &segment, &state);
     if (rc == 0)
@@ -493,7 +475,6 @@ TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
 {
     struct member *members[] = { come(0), come(1) };
     const struct common *common = map_common();
-
     struct io *io = log_io(false);
     ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
     const uint64_t first = atomic_load(&common->newest);
@@ -521,7 +502,6 @@ TEST(writers_of_other_modes_stay_out)
 {
     struct member *member = come(0);
     struct twinlog_options options = small(TWINLOG_MODE_DURABLE);
-
     expect_refusal(&options, -EBUSY, "another writer has this log open;"); /* it is not one process */
     options = small(TWINLOG_MODE_MAPPED);
     options.lock_timeout_ms = 20;
@@ -541,7 +521,6 @@ TEST(writers_of_other_modes_stay_out)
 static void allow_many_files(void)
 {
     struct rlimit limit;
-
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
     limit.rlim_cur = limit.rlim_max;
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -551,7 +530,6 @@ TEST(as_many_as_there_are_numbers_share_a_log)
 {
     static struct twinlog *logs[PARTICIPANTS_MAX];
     const struct twinlog_options options = shared_options(LOG_NO_THREADS);
-
     allow_many_files();
     for (uint32_t i = 0; i < PARTICIPANTS_MAX; i++) {
         logs[i] = log_open(&options);
@@ -577,7 +555,6 @@ TEST_LOOP(another_writer_takes_back_that_the_log_is_open, TWINLOG_MODE_SHARED)
 {
     struct member *member = come(0);
     struct common *common = map_common();
-
     append_by(member, 3);
     ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
     end_member(member);
@@ -593,7 +570,6 @@ TEST(those_that_share_it_in_another_way_are_not_joined)
     struct member *member = come(0);
     const struct twinlog_options options = shared_options(0);
     struct common *common = map_common();
-
     common->version++;
     expect_refusal(&options, TWINLOG_EVERSION, "another version");
     common->version--;
@@ -616,7 +592,6 @@ TEST(those_that_share_it_in_another_way_are_not_joined)
 static int append_size(struct twinlog *log, size_t size)
 {
     static const unsigned char bytes[LARGE_RECORD];
-
     return twinlog_append(log, bytes, size, NULL);
 }
 
@@ -625,7 +600,6 @@ TEST(a_log_that_is_closed_is_not_joined)
 {
     const struct twinlog_options options = shared_options(0);
     struct member *member = come(0);
-
     append_by(member, 5);
     close_by(member);
     struct common *common = map_common();
@@ -644,7 +618,6 @@ TEST_LOOP(a_log_whose_writers_are_dead_is_opened_anew, 2)
     const struct twinlog_options options = shared_options(0);
     struct member *member = come(0);
     struct found found = { 0 };
-
     append_by(member, 5);
     if (_i == 1)
         ck_assert_int_eq(ask(member, claim, CURSOR_MOVED), 0);
@@ -674,7 +647,6 @@ TEST_LOOP(a_file_system_without_hard_links_is_refused_at_once, 2)
     static const int errors[] = { -EPERM, -EOPNOTSUPP };
     struct twinlog_options options = shared_options(0);
     struct twinlog *log = NULL;
-
     atomic_store(&gate.link_error, errors[_i]);
     ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
     ck_assert_ptr_nonnull(strstr(log_report.text, "hard links"));
@@ -693,7 +665,6 @@ TEST(one_that_joins_removes_what_is_left_of_the_dead)
                                          "112233445566778a.twl.new" };
     static const unsigned char bytes[4 * BLOCK_BYTES];
     struct member *member = come(0);
-
     for (unsigned i = 0; i < 3; i++)
         put_file(log_file(names[i]), bytes, i < 2 ? sizeof(bytes) : 0);
     const int fd = hold_lock(log_file(names[1]), IO_LOCK_WRITER, F_RDLCK);
@@ -717,7 +688,6 @@ TEST(one_that_cannot_join_leaves_no_trace)
     struct member *member = come(0);
     const struct twinlog_options options = shared_options(0);
     struct twinlog *log = NULL;
-
     append_by(member, 5);
     const unsigned files = log_count_files();
     for (unsigned i = 0; i < 5; i++) {
@@ -742,7 +712,6 @@ TEST(one_that_cannot_join_leaves_no_trace)
 TEST(options_of_the_first_one_count)
 {
     struct twinlog_options options = shared_options(0);
-
     options.segment_bytes = 2 * SEGMENT_BYTES;
     options.max_record_bytes = 4096;
     struct twinlog *first = log_open(&options);
@@ -774,7 +743,6 @@ TEST(options_of_the_first_one_count)
 TEST(a_segment_has_room_for_the_largest_record_of_all)
 {
     struct twinlog_options options = shared_options(LOG_NO_THREADS);
-
     options.segment_bytes = 4 * SEGMENT_BYTES;
     options.mapped_bytes = 0;
     options.max_record_bytes = LARGE_RECORD;
