@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -236,6 +237,7 @@ static void *open_and_close(void *argument CK_ATTRIBUTE_UNUSED)
 TEST(no_thread_ends_while_it_opens_or_closes)
 {
     void *result;
+    ck_assert_int_eq(mkdir(log_dir, 0755), 0);
     for (unsigned i = 0; i < 3; i++)
         opening.io[i] = log_io(true);
     pthread_join(start_thread(open_and_close, NULL), &result);
