@@ -2,9 +2,8 @@
 /*
  * Berkeley DB's log on its own: log_put() with DB_FLUSH, the call its transactions commit with.
  *
- * For small records its log files are written with zeros when they are made (DB_LOG_ZERO), its way of
- * leaving nothing for the file system's journal; the first one is made before the clock starts, a round that
- * fills 256 MiB (flight) waits for the second. With large records it is quicker without.
+ * For small records its log files are written with zeros when they are made (DB_LOG_ZERO), the first one before
+ * the clock starts; a round that fills 256 MiB (flight) waits for the second. With large ones that is slower.
  *
  * As a store: a log that is read with a cursor, DB_NEXT after DB_NEXT.
  */

@@ -2,8 +2,7 @@
 /*
  * WiredTiger: an insert into a table of numbered records, with its log, and then one call of log_flush() for all
  * threads that wait, as MongoDB makes it: with transaction_sync, where each commit syncs, they hardly share one. A
- * session for each thread, as its manual says, and a checkpoint each minute, as MongoDB has it. Its log prepares files
- * ahead of their use, which is the default, too.
+ * session for each thread, as its manual says, and a checkpoint each minute, as MongoDB has it.
  */
 #include "common.h"
 #include "peer.h"
