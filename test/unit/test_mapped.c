@@ -244,6 +244,7 @@ TEST(large_records_are_written)
         ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
         seg = atomic_load(&m->active);
     } while (twl_open_group_offset(&seg->group) < 8 * 1024 * 1024);
+    usleep(200000); /* the thread has seen it by now */
     ck_assert_uint_le(atomic_load(&seg->populated), 5 * 1024 * 1024);
     log_close(log);
 }
