@@ -7,9 +7,9 @@
 # WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines,
 # sizes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round; others
 # are programs of their own (bench/others.sh).
-# --all makes all of them in 75 minutes, ten rounds of 0.35 seconds or less each but targets and rolls, and writes the new figures into the
-# documents. It refuses a tree with changes that are not committed, and a machine of which other programs use more than a
-# tenth; builds the program; and goes on with the next word if one fails.
+# --all makes all of them in 75 minutes, ten rounds of 0.35 seconds or less each (targets 1, rolls 2), and writes the new
+# figures into the documents. It refuses a tree with changes that are not committed, and a machine of which other programs
+# use more than a tenth; builds the program; and goes on with the next word if one fails.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:

@@ -152,23 +152,25 @@ int twl_mapped_catch_up(struct mapped *m)
 /* ---- appending ----------------------------------------------------------------------------------- */
 
 /* A large piece is written, if that works: then the kernel need not fill new pages with zeros first. */
-static void copy_piece(const struct mapped_segment *seg, unsigned char *to, const void *from, size_t size)
+static bool copy_piece(const struct mapped_segment *seg, unsigned char *to, const void *from, size_t size)
 {
     const uint64_t offset = (uint64_t)(to - seg->group.bytes);
     const bool is_written = size >= WRITTEN_BYTES && io_write_at(seg->segment.file, from, size, offset) == 0;
     if (size > 0 && !is_written)
         memcpy(to, from, size);
+    return is_written;
 }
 
-static void copy_record(const struct mapped_segment *seg, unsigned char *payload,
+static bool copy_record(const struct mapped_segment *seg, unsigned char *payload,
                         const struct twinlog_entry *entry)
 {
-    copy_piece(seg, payload, entry->data, entry->size);
+    bool is_written = copy_piece(seg, payload, entry->data, entry->size);
     for (uint32_t i = 0; i < entry->piece_count; i++) {
-        copy_piece(seg, payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
+        is_written |= copy_piece(seg, payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
         payload += entry->pieces[i].iov_len;
         POINT("piece-copied");
     }
+    return is_written;
 }
 
 static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct place *place,
@@ -180,11 +182,11 @@ static int fill_place(struct mapped *m, struct mapped_segment *seg, const struct
                                           .tag = entry->tag,
                                           .time_ns =
                                               entry->time_ns ? entry->time_ns : m->io->ops->now_ns(m->io) };
-    copy_record(seg, place->at + RECORD_HEADER_BYTES, entry);
+    const bool is_written = copy_record(seg, place->at + RECORD_HEADER_BYTES, entry);
     const int rc = twl_open_group_complete(&seg->group, place, &record);
     const uint64_t offset = (uint64_t)(place->at - seg->group.bytes);
     if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES) {
-        atomic_store(&m->is_written, size >= WRITTEN_BYTES);
+        atomic_store(&m->is_written, is_written);
         twl_event_notify_all(&m->wake);
     }
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;

@@ -98,8 +98,9 @@ static int make_way(struct twinlog_sink *sink, struct sink_file *file, enum clai
 static int copy_pieces(struct sink_file *file, uint64_t start, const struct iovec *pieces, int count)
 {
     int rc = 0;
-    for (int i = 0; i < count && rc == 0; i++) {
-        rc = twl_window_store(file, start, pieces[i].iov_base, pieces[i].iov_len);
+    for (int i = 0; i < count && rc >= 0; i++) {
+        const int part = twl_window_store(file, start, pieces[i].iov_base, pieces[i].iov_len);
+        rc = part < 0 ? part : rc | part;
         start += pieces[i].iov_len;
     }
     return rc;
@@ -136,9 +137,9 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
         const uint64_t end = *ret_start + size;
         if ((*ret_start ^ end) >= STEP_BYTES) {
             NOT_CANCELLED; /* the thread does so, too, and earlier, if it gets a processor */
-            atomic_store(&sink->is_written, size >= WRITTEN_BYTES);
+            atomic_store(&sink->is_written, rc > 0);
             twl_event_notify_all(&sink->wake);
-            if (size < WRITTEN_BYTES)
+            if (rc == 0)
                 twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
         }
         return 0;

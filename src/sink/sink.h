@@ -96,7 +96,7 @@ bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS
 
 /* ---- window.c: the file as memory, and its length ------------------------------------------------ */
 
-/* Copies bytes into a range of the caller's claim, which is in its slot. -EIO: they are not in the file. */
+/* Copies bytes into a range of the caller's claim. 1: some were written: no pages are needed. -EIO: not in it. */
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
 /* Makes those pages present that no thread has seen to. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);

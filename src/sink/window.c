@@ -98,12 +98,12 @@ static int write_bytes(struct sink_file *file, uint64_t start, const unsigned ch
     return io_write_at(file->data, bytes, size, start) < 0 ? -EIO : 0;
 }
 
-/* Many bytes are written, if that works; but not to a file that is too short, as that would hide it. */
+/* Many bytes are written, if that works: 1; but not to a file that is too short, as that would hide it. */
 static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
     if (size >= WRITTEN_BYTES && twl_sink_check_length(file) == 0 &&
         write_bytes(file, start, bytes, size) == 0)
-        return 0;
+        return 1;
     unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
     if (!chunk)
         return write_bytes(file, start, bytes, size);
@@ -115,9 +115,10 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
 {
     const unsigned char *bytes = data;
     int rc = 0;
-    while (size > 0 && rc == 0) {
+    while (size > 0 && rc >= 0) {
         const size_t n = (size_t)min_u64(size, CHUNK_BYTES - start % CHUNK_BYTES);
-        rc = store_in_chunk(file, start, bytes, n);
+        const int part = store_in_chunk(file, start, bytes, n);
+        rc = part < 0 ? part : rc | part;
         bytes += n, size -= n, start += n;
     }
     return rc;

@@ -262,6 +262,11 @@ TEST(a_write_makes_pages_present_ahead)
         ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
         ck_assert_uint_ge(atomic_load(populated), i < 7 ? 0 : ((i + 1) / 8 + 1) * STEP_BYTES);
     }
+    struct iovec pieces[8]; /* each is copied */
+    for (unsigned i = 0; i < 8; i++)
+        pieces[i] = (struct iovec){ (void *)(uintptr_t)block, sizeof(block) };
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, 8, NULL), 0);
+    ck_assert_uint_ge(atomic_load(populated), 13 * STEP_BYTES);
     close_sink(sink);
 }
 
