@@ -87,16 +87,6 @@ exported()
     comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in a public header, but not exported/'
 }
 
-# A file of the library has one idea, and no more than 700 lines; one of the tests has 1,000.
-large_files()
-{
-    grep -E '^(src|test)/.*\.[ch]$' "$scratch/files" | while read -r file; do
-        lines=$(wc -l <"$file")
-        case $file in src/*) most=700 ;; *) most=1000 ;; esac
-        [ "$lines" -le $most ] || echo "$file: $lines lines"
-    done
-}
-
 # A function has no more than 80 lines between its braces; tables have more.
 long_functions()
 {
@@ -129,7 +119,6 @@ report "sources that are not compiled" "$(uncompiled)"
 report "tests that are not run" "$(unregistered)"
 report "the public headers by themselves" "$(header_alone)"
 report "symbols" "$(exported)"
-report "files that are too long" "$(large_files)"
 report "functions that are too long" "$(long_functions)"
 report "lines of more than 120 columns" "$(long_lines)"
 report "words that are no longer used" "$(dropped_words)"
