@@ -382,6 +382,55 @@ int twinlog_meta_each(struct twinlog *log,
                       int (*each)(void *context, const char *name, const void *data, size_t size),
                       void *context);
 
+/* ---- one change of several things ---- */
+/* What one edit of a change does. The edits of a change are made in their order. */
+enum twinlog_edit_kind {
+    TWINLOG_EDIT_SET_VALUE = 1, /* the value `name` is `size` bytes from `data`, as twinlog_meta_set() */
+    TWINLOG_EDIT_REMOVE_VALUE,  /* there is no value `name`; no error if there was none */
+    TWINLOG_EDIT_SET_CURSOR,    /* the cursor `name` is at `lsn`, as twinlog_cursor_set() */
+    TWINLOG_EDIT_REMOVE_CURSOR  /* there is no cursor `name`; no error if there was none */
+};
+/* One edit of a change. Zero what its kind does not use. */
+struct twinlog_edit {
+    uint32_t kind; /* enum twinlog_edit_kind */
+    uint32_t reserved;
+    const char *name;
+    const void *data;
+    size_t size;
+    uint64_t lsn;
+};
+struct twinlog_change {
+    uint32_t size;
+    uint32_t flags; /* TWINLOG_TRIM_PAST_CURSORS, for trim_before_lsn */
+    const struct twinlog_edit *edits;
+    uint32_t edit_count; /* 0 to 1,024 */
+    uint32_t reserved;
+    uint64_t trim_before_lsn; /* remove the records with a smaller LSN; 0: none */
+    uint64_t durable_lsn;     /* make the log durable up to this record first; 0: only what is trimmed */
+    uint64_t deadline_ns;     /* of the wait for that, CLOCK_MONOTONIC; 0: no limit */
+};
+#define TWINLOG_CHANGE_INIT twinlog_initial(twinlog_change)
+/* Changes values, cursors and the head of the log in one step, which is atomic and durable on
+ * return: after a crash all of it has happened, or nothing.
+ *
+ * First the log becomes durable up to durable_lsn, and up to the newest record that trim_before_lsn
+ * removes. So a snapshot that a program keeps in files of its own, and that stands for every record
+ * up to an LSN, is complete with one call that cannot be made in a wrong order: a value with the
+ * snapshot's name, and trim_before_lsn one behind that LSN. Cursors hold records, as the edits
+ * leave them, unless TWINLOG_TRIM_PAST_CURSORS is set.
+ *
+ * ret_result (may be NULL) is filled in if trim_before_lsn is set. Any thread; with
+ * TWINLOG_READ_ONLY edits alone. Any other process sees all of the change or nothing of it.
+ *
+ *   -EINVAL      nothing is asked for, more than 1,024 edits, or an edit that its own call refuses
+ *   -ERANGE      the log ends in front of durable_lsn or trim_before_lsn - 1: nothing happened
+ *   -ETIMEDOUT   not durable so far at deadline_ns: nothing happened
+ *   -EROFS       a trim, or a wait, on a log that is opened for reading: nothing happened
+ *   others       of twinlog_wait(): nothing happened; of twinlog_cursor_set(), twinlog_meta_set()
+ */
+int twinlog_change(struct twinlog *log, const struct twinlog_change *change,
+                   struct twinlog_trim_result *ret_result);
+
 /* ---- reading ---- */
 /* A reader stands between two records. For one thread at a time; any number of readers. Allocates
  * when it is opened and for a record larger than any before. */

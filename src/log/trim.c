@@ -6,7 +6,7 @@
  */
 #include "base/bytes.h"
 #include "base/versioned.h"
-#include "log/handle.h"
+#include "log/change.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 /* A trim in progress. */
 struct trim {
     struct twinlog *log;
+    struct change *change; /* made in the same change of the state file; or NULL */
 
     /* What may be removed: records before `lsn`, and segments that the other limits don't need. */
     uint64_t lsn;
@@ -176,6 +177,10 @@ static int each_segment(struct trim *trim, bool (*each)(void *context, const str
 static int move_head(void *context, struct state *state)
 {
     struct trim *trim = context;
+    const int is_edited = trim->change ? twl_change_edit(trim->change, state) : 0;
+    if (is_edited < 0)
+        return is_edited;
+
     /* A change that failed may have moved the head; this change settles that. */
     const uint64_t old_lsn = trim->old_lsn = state->header.first_lsn;
     if (trim->is_retention) {
@@ -197,7 +202,7 @@ static int move_head(void *context, struct state *state)
     if (rc < 0)
         return rc;
     if (trim->head_lsn == old_lsn && trim->sequence <= state->header.first_sequence)
-        return 0;
+        return is_edited;
     state->header.first_lsn = trim->head_lsn;
     state->header.first_sequence = trim->sequence;
     twl_state_clamp_cursors(state, trim->head_lsn - 1, UINT64_MAX);
@@ -232,6 +237,24 @@ static int apply(struct trim *trim)
     if (rc == 0)
         settle(trim);
     twl_segment_set_free(&trim->set);
+    return rc;
+}
+
+int twl_trim_with_change(struct twinlog *log, uint64_t before_lsn, bool is_past_cursors,
+                         struct change *change, struct twinlog_trim_result *ret_result)
+{
+    struct trim trim = {
+        .log = log,
+        .change = change,
+        .lsn = before_lsn,
+        .is_past_cursors = is_past_cursors,
+        .result = TWINLOG_TRIM_RESULT_INIT,
+    };
+    if (log->mapped)
+        twl_mapped_close_left(log->mapped);
+    const int rc = apply(&trim);
+    if (rc == 0)
+        *ret_result = trim.result;
     return rc;
 }
 

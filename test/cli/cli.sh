@@ -544,6 +544,22 @@ test_meta()
     status "meta --set of a strange name" 0 "$twinlog" meta noted --set "$(printf 'a\033[31m')" --value 1
     status "meta" 0 "$twinlog" meta noted
     says "shows it without what a terminal would act upon" out '^a\?\[31m +1$'
+    status "meta: several in one change" 0 "$twinlog" meta noted --set term --value 8 --set vote --value 2 --remove raw \
+        --remove void
+    "$twinlog" meta noted >out
+    says "sets the first" out '^term +1$'
+    says "sets the second" out '^vote +1$'
+    count "removes the third" "$(grep -c '^raw' out)"
+    status "meta: one of several that is refused" 1 "$twinlog" meta noted --set term --value 9 \
+        --set twinlog.keep_bytes --value x
+    status "meta --get of the other one" 0 "$twinlog" meta noted --get term
+    says "nothing has changed" out '^8$'
+    status "meta: several, one without a value" 2 "$twinlog" meta noted --set term --value 9 --set vote
+    says "says what is missing" err 'each needs --value TEXT'
+    status "meta --value without a name" 2 "$twinlog" meta noted --value 9
+    says "says where it goes" err 'goes behind --set NAME'
+    status "meta --get with --set" 2 "$twinlog" meta noted --get term --set term --value 9
+    says "says which one goes" err 'goes without --set and --remove'
     holds "the records are as they were" noted 1 3
 }
 

@@ -158,7 +158,7 @@ unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlook
         return 1;
     ret_outlooks[1] = *machine->attempt;
     if (!machine->attempt->is_end_fixed) {
-        ret_outlooks[1].least = ret_outlooks[0].least;
+        ret_outlooks[1].least = max_u64(ret_outlooks[0].least, machine->attempt->least);
         ret_outlooks[1].written = ret_outlooks[0].written;
         ret_outlooks[1].most = ret_outlooks[0].most;
     }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- a full disk --------------------------------------------------------------------------------- */
 
@@ -628,6 +629,95 @@ static void change_value(struct machine *machine, bool is_set)
     change_name(machine, i, named, "setting or removing a value");
 }
 
+enum {
+    MOST_EDITS = 3
+};
+
+/* Several names, and sometimes the head, in one change. */
+struct several {
+    struct outlook wish;
+    struct twinlog_change change;
+    struct twinlog_edit edits[MOST_EDITS];
+    unsigned char bytes[MOST_EDITS][TWINLOG_META_BYTES];
+    int expected;
+};
+
+static void add_edit(struct machine *machine, struct several *several, bool may_be_cursor)
+{
+    const unsigned first = may_be_cursor ? 0 : CURSOR_NAMES;
+    const unsigned name = first + (unsigned)rng_below(&machine->rng, NAMES - first);
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
+    struct named named = { .is_set = !rng_one_in(&machine->rng, 4) };
+
+    if (named.is_set && name < CURSOR_NAMES)
+        named.lsn = head - 1 + rng_below(&machine->rng, last + 3 - (head - 1));
+    else if (named.is_set)
+        named = names_make_value(&machine->rng);
+
+    const unsigned i = several->change.edit_count++;
+    several->edits[i] = names_edit(name, &named, several->bytes[i]);
+    several->wish.names.at[name] = named;
+    several->wish.names.at[name].lsn = max_u64(named.lsn, head - 1);
+    if (several->expected == 0 && named.is_set && name < CURSOR_NAMES)
+        several->expected = expect_cursor(machine, named.lsn);
+}
+
+/* Moves the head of the wish. A snapshot that stands for records which are not there is refused. */
+static void add_trim(struct machine *machine, struct several *several)
+{
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
+    const uint64_t before = head + rng_below(&machine->rng, last + 3 - head);
+
+    several->change.trim_before_lsn = before;
+    several->wish.least = max_u64(several->wish.least, before - 1);
+    if (rng_one_in(&machine->rng, 4))
+        several->change.flags = TWINLOG_TRIM_PAST_CURSORS;
+    uint64_t new_head = before;
+    if (!several->change.flags)
+        new_head = min_u64(new_head, names_needed(&several->wish.names));
+    several->wish.head = max_u64(new_head, head);
+    names_clamp(&several->wish.names, several->wish.head - 1, UINT64_MAX);
+    if (before - 1 > last)
+        several->expected = -ERANGE;
+}
+
+/* O4 for several names and the head: after a crash all of the change is there or nothing; and the log is never behind
+ * what the change stands for. */
+static void change_several(struct machine *machine)
+{
+    struct several *several = calloc(1, sizeof(*several));
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    const uint64_t last = history_last(&machine->history);
+
+    if (!several)
+        violation("out of memory");
+    keeper_finish_work(machine); /* which cursor is refused depends on the head */
+    several->wish = wish_nothing(machine);
+    several->change = (struct twinlog_change)TWINLOG_CHANGE_INIT;
+    several->change.edits = several->edits;
+
+    if (last >= machine->history.head && rng_one_in(&machine->rng, 2)) {
+        several->change.durable_lsn = last;
+        several->wish.least = last;
+    }
+    /* The change may make more records durable, which decides about cursors: those are for when all are. */
+    const bool may_be_cursor = twinlog_durable_lsn(machine->log) >= last;
+    const uint64_t edits = 1 + rng_below(&machine->rng, MOST_EDITS);
+    for (uint64_t i = 0; i < edits; ++i)
+        add_edit(machine, several, may_be_cursor);
+    if (rng_one_in(&machine->rng, 2))
+        add_trim(machine, several);
+
+    attempt(machine, &several->wish);
+    const int error = twinlog_change(machine->log, &several->change, &result);
+    if (error == 0 && several->change.trim_before_lsn > 0)
+        check_trim_result(machine, &result, several->wish.head);
+    if (error == 0)
+        machine->history.head = several->wish.head;
+    settle_names(machine, &several->wish, several->expected, error, "a change of several things");
+    free(several);
+}
+
 /* One by one they are the same. */
 static void check_names(const struct machine *machine, unsigned cursor, unsigned value)
 {
@@ -645,8 +735,10 @@ static void change_names(struct machine *machine)
 {
     if (has_retention(machine))
         keeper_finish_work(machine); /* which cursor is refused depends on the head */
-    const uint64_t kind = rng_below(&machine->rng, 7);
-    if (kind < 3)
+    const uint64_t kind = rng_below(&machine->rng, 9);
+    if (kind > 6)
+        change_several(machine);
+    else if (kind < 3)
         change_cursor(machine, kind < 2);
     else
         change_value(machine, kind < 6);

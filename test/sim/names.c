@@ -61,6 +61,24 @@ int names_change(struct twinlog *log, unsigned name, const struct named *named)
                          : twinlog_meta_remove(log, NAME[name]);
 }
 
+struct twinlog_edit names_edit(unsigned name, const struct named *named,
+                               unsigned char bytes[TWINLOG_META_BYTES])
+{
+    if (is_cursor(name))
+        return (struct twinlog_edit){
+            .kind = named->is_set ? TWINLOG_EDIT_SET_CURSOR : TWINLOG_EDIT_REMOVE_CURSOR,
+            .name = NAME[name],
+            .lsn = named->lsn,
+        };
+    fill_value(named, bytes);
+    return (struct twinlog_edit){
+        .kind = named->is_set ? TWINLOG_EDIT_SET_VALUE : TWINLOG_EDIT_REMOVE_VALUE,
+        .name = NAME[name],
+        .data = bytes,
+        .size = named->size,
+    };
+}
+
 /* The entry of a name from `first` on that the log has given, once. */
 static struct named *find_name(struct found_names *found, unsigned first, unsigned end, const char *name)
 {

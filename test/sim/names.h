@@ -35,6 +35,9 @@ uint64_t names_needed(const struct names *names);
 struct named names_make_value(struct rng *rng);
 /* Sets it in the log, or removes it: what the call returns. */
 int names_change(struct twinlog *log, unsigned name, const struct named *named);
+/* The same as one edit of a change of several things; `bytes` must outlive it. */
+struct twinlog_edit names_edit(unsigned name, const struct named *named,
+                               unsigned char bytes[TWINLOG_META_BYTES]);
 
 /* What a log says; large, so keep one for many looks. */
 struct found_names {

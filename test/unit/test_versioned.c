@@ -137,6 +137,11 @@ static int sink(const void *options)
     return rc == 0 ? twinlog_sink_close(made) : rc;
 }
 
+static int change(const void *given)
+{
+    return twinlog_change(tested, given, NULL);
+}
+
 static const struct {
     int (*call)(const void *given);
     uint32_t bytes;
@@ -146,6 +151,7 @@ static const struct {
     { append_on, sizeof(struct twinlog_terms), 8 },
     { committer, sizeof(struct twinlog_committer_options), 8 },
     { trim, sizeof(struct twinlog_trim_options), 16 },
+    { change, sizeof(struct twinlog_change), 32 },
     { reader, sizeof(struct twinlog_reader_options), 8 },
     { attach, sizeof(struct twinlog_reader_options), 8 },
     { verify, sizeof(struct twinlog_verify_options), 8 },
@@ -166,6 +172,8 @@ TEST_LOOP(an_input_of_any_version, INPUTS)
     append_records(tested, 0, 0, 3);
     if (inputs[_i].call == trim)
         ((struct twinlog_trim_options *)(void *)given)->before_lsn = 1;
+    if (inputs[_i].call == change)
+        ((struct twinlog_change *)(void *)given)->trim_before_lsn = 1;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         if (sizes[i] < inputs[_i].least)
             continue;
