@@ -14,10 +14,13 @@ cd "$place" || exit 1
 host=127.$((1 + $$ / 250 % 250)).$((1 + $$ % 250)).2
 
 certificate() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 1 "$@" 2>>openssl.log; }
-certificate -x509 -keyout ca.key -out ca.pem -subj /CN=cluster &&
-    certificate -keyout key.pem -out request.pem -subj /CN=server &&
-    openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 1 -out server.pem 2>>openssl.log ||
-    { cat openssl.log && exit 1; }
+certificates()
+{
+    certificate -x509 -keyout ca.key -out ca.pem -subj /CN=cluster &&
+        certificate -keyout key.pem -out request.pem -subj /CN=server &&
+        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 1 -out server.pem 2>>openssl.log
+}
+certificates || { cat openssl.log; exit 1; }
 
 {
     printf 'foreground = yes\npid =\ncert = server.pem\nkey = key.pem\nCAfile = ca.pem\nverifyChain = yes\n'
@@ -29,7 +32,9 @@ certificate -x509 -keyout ca.key -out ca.pem -subj /CN=cluster &&
 stunnel stunnel.conf 2>stunnel.log &
 proxies=$!
 for _ in $(seq 500); do
-    ! grep -q 'Configuration successful' stunnel.log && kill -0 $proxies 2>/dev/null || break
+    if grep -q 'Configuration successful' stunnel.log || ! kill -0 $proxies 2>/dev/null; then
+        break
+    fi
     sleep 0.02
 done
 

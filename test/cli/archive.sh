@@ -514,7 +514,7 @@ test_mapped()
     forget
     trace=()
     if strace -o strace.out true 2>/dev/null; then
-        trace=(strace -f -y -e trace=fsync,linkat -o strace.out)
+        trace=(strace -f -y -e "trace=fsync,linkat" -o strace.out)
     else
         skip "what is durable by then" "no strace"
     fi

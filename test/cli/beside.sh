@@ -203,7 +203,7 @@ test_trim()
 {
     start_writer trimmed --segment 64K
     for i in $(seq 20); do # four or five fill a segment
-        written "$(printf '%012000d' $i)"
+        written "$(printf '%012000d' "$i")"
     done
     "$twinlog" cursors trimmed --set slow=12
     status "trim beside the writer" 0 "$twinlog" trim trimmed --before 10
@@ -218,7 +218,7 @@ test_trim()
     "$twinlog" cursors trimmed --remove slow
     status "from now on" 0 "$twinlog" trim trimmed --keep-records 4 --keep-time 7d --always
     for i in $(seq 20); do
-        written "$(printf '%012000d' $i)"
+        written "$(printf '%012000d' "$i")"
     done
     wait_until begins_behind trimmed 30
     count "the writer keeps a limit that was set while it wrote" $?

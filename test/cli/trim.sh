@@ -69,6 +69,7 @@ for mode in '' --mapped --shared; do
     "$twinlog" append idle$mode -q ${mode:+$mode} <input &
     writer=$!
     exec 9>input
+    # shellcheck disable=SC2016 # wait_until evaluates it
     wait_until '"$twinlog" stat idle$mode --json | grep -q "\"has_writer\":true"'
     status "a trim beside an idle writer, $mode" 0 "$twinlog" trim idle$mode --before 8
     exec 9>&-

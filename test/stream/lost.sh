@@ -185,6 +185,7 @@ seq 60 | "$twinlog" append stopped
 timeout --foreground 60 "$twinlog" ship stopped "$url/stopped" -q 2>err &
 shipper=$!
 wait_until has_shipped stopped 60
+# shellcheck disable=SC2016 # wait_until evaluates it
 wait_until '"$twinlog" cursors stopped | grep -qE "ship +59"'
 pkill -STOP -P $shipper
 "$twinlog" trim stopped --after 40 >out
