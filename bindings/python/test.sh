@@ -10,9 +10,12 @@ header = os.path.join(sysconfig.get_path("include"), "Python.h")
 sys.exit(sys.version_info < (3, 10) or not os.path.exists(header))' 2>/dev/null && break
 done
 [ -n "$python" ] || { echo "SKIP bindings-python: there is no Python 3.10 with Python.h, build, setuptools and wheel"; exit 77; }
+# shellcheck source=test/strict.sh
+. ../../test/strict.sh
 place=$(mktemp -d "$build/bindings-python.XXXXXX")
 trap 'rm -rf "$place"' EXIT
-export PYTHONDONTWRITEBYTECODE=1 CFLAGS="-Wall -Wextra -Werror" LDFLAGS="-Wl,-rpath,$build" PKG_CONFIG_PATH="$place"
+CFLAGS="-Wall -Wextra $(werror gcc)"
+export CFLAGS PYTHONDONTWRITEBYTECODE=1 LDFLAGS="-Wl,-rpath,$build" PKG_CONFIG_PATH="$place"
 # As an installed library says it.
 printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
     "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
@@ -29,6 +32,8 @@ import twinlog
 assert "/source/" in twinlog.__file__, twinlog.__file__')
 if command -v mypy >/dev/null; then
     mypy --config-file pyproject.toml --cache-dir "$place/mypy" "$place/site/twinlog"
+else
+    echo "SKIP bindings-python, types: mypy is not here"
 fi
 
 cp test_twinlog.py example.py "$place"

@@ -12,10 +12,10 @@ rustc --edition 2021 -o "$place/works" "$place/works.rs" 2>/dev/null ||
     { echo "SKIP bindings-rust: there is no rustc 1.63"; exit 77; }
 
 rust() { rustc --edition 2021 -L "$place" --out-dir "$place" "$@"; }
-rust --crate-type rlib --crate-name twinlog_sys twinlog-sys/src/lib.rs
+rust --crate-type rlib --crate-name twinlog_sys -L "native=$build" -l twinlog twinlog-sys/src/lib.rs
 rust --crate-type rlib --crate-name twinlog --extern twinlog_sys twinlog/src/lib.rs
 for program in test example; do
-    rust -L "native=$build" -l twinlog -C link-arg="-Wl,-rpath,$build" --extern twinlog --extern twinlog_sys "$program.rs"
+    rust -L "native=$build" -C link-arg="-Wl,-rpath,$build" --extern twinlog --extern twinlog_sys "$program.rs"
 done
 "$place/test" >"$place/layout.c"
 cc -std=c11 -fsyntax-only -I ../../include "$place/layout.c"

@@ -13,6 +13,9 @@
 #include <sys/sdt.h>
 #if defined(__clang__) /* wherever the macros of sdt.h are used */
 #pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#if __has_warning("-Wc23-extensions") /* where it has got another name */
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#endif
 #endif
 #define PROBE2(name, a, b) DTRACE_PROBE2(twinlog, name, a, b)
 #define PROBE3(name, a, b, c) DTRACE_PROBE3(twinlog, name, a, b, c)

@@ -174,8 +174,13 @@ static void count_call(const greg_t *registers)
 /* start_counting() sets the flag; a function that runs as a whole returns to go_on(), which sets the flag again and
  * returns to where the function was called. */
 void start_counting(void), stop_counting(void), go_on(void);
-uintptr_t return_address;
-__asm__(".pushsection .text\n"
+extern uintptr_t return_address; /* a link-time optimizer may rename what C has defined */
+__asm__(".pushsection .bss\n"
+        ".globl return_address\n"
+        ".balign 8\n"
+        "return_address:\n\t.zero 8\n"
+        ".popsection\n"
+        ".pushsection .text\n"
         ".globl start_counting, stop_counting, go_on\n"
         "start_counting:\n\t" SET_TRAP_FLAG "ret\n"
         "stop_counting:\n\tret\n"

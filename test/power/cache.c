@@ -208,7 +208,8 @@ static int serve_rename(const char *from, const char *to, unsigned flags)
 
 static int serve_link(const char *from, const char *to)
 {
-    linkat(kept(), name_of(from), kept(), name_of(to), 0);
+    if (linkat(kept(), name_of(from), kept(), name_of(to), 0) < 0 && errno != ENOENT) /* it was never kept */
+        return -errno;
     return result_of(linkat(disk_fd, name_of(from), disk_fd, name_of(to), 0));
 }
 

@@ -116,29 +116,43 @@ void __wrap_twl_yield(void);
 void __wrap_twl_event_sleep(struct twl_event *event, uint32_t seen);
 void __wrap_twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns);
 
+/* NULL: all are in use. */
+static struct fibre *find_free(void)
+{
+    for (struct fibre *fibre = fibres; fibre < fibres + MAX_DEPTH + 1; ++fibre)
+        if (!fibre->machine)
+            return fibre;
+    return NULL;
+}
+
+/* getcontext() may return twice, for all that a compiler knows: a function that has it has no variable that changes. */
+__attribute__((noinline)) static bool prepare(struct fibre *fibre)
+{
+    if (!fibre->memory || getcontext(&fibre->keeper) < 0)
+        return false;
+    fibre->keeper.uc_stack.ss_sp = fibre->memory;
+    fibre->keeper.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fibre->keeper, (void (*)(void))begin_fibre, 1, (unsigned)(fibre - fibres));
+    return true;
+}
+
 int __wrap_twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context)
 {
-    unsigned index = 0;
-    while (index <= MAX_DEPTH && fibres[index].machine)
-        ++index;
-    if (index > MAX_DEPTH || find(current))
+    struct fibre *fibre = find_free();
+    if (!fibre || find(current))
         violation("a thread was started beside the keeper's");
-    struct fibre *fibre = &fibres[index];
     if (!fibre->memory)
         fibre->memory = aligned_alloc(4096, STACK_BYTES);
     *fibre = (struct fibre){ .machine = current, .run = run, .context = context, .memory = fibre->memory };
-    if (!fibre->memory || getcontext(&fibre->keeper) < 0)
+    if (!prepare(fibre))
         violation("there is no memory for a keeper");
-    fibre->keeper.uc_stack.ss_sp = fibre->memory;
-    fibre->keeper.uc_stack.ss_size = STACK_BYTES;
-    makecontext(&fibre->keeper, (void (*)(void))begin_fibre, 1, index);
-    *thread = (pthread_t)index;
+    *thread = (pthread_t)(uintptr_t)(fibre - fibres); /* a number in one C library, a pointer in another */
     return 0;
 }
 
 int __wrap_pthread_join(pthread_t thread, void **ret)
 {
-    struct fibre *fibre = &fibres[thread];
+    struct fibre *fibre = &fibres[(uintptr_t)thread];
     (void)ret;
     while (!fibre->is_over)
         let_other_go_on(fibre);

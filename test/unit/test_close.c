@@ -242,7 +242,7 @@ static void close_beside(void)
     held.was_closed_beside = atomic_load(&held.is_closed);
 }
 
-/* Until the thread has ended, and all that it has started. */
+/* Until the thread has ended, and all that it has started. The requests are too large for the int of musl's ioctl(). */
 static void *serve(void *unused)
 {
     unsigned count = 0;
@@ -252,7 +252,7 @@ static void *serve(void *unused)
     struct pollfd listener = { .fd = atomic_load(&held.listener), .events = POLLIN };
     while (listener.fd >= 0 && poll(&listener, 1, -1) > 0 && (listener.revents & POLLIN)) {
         struct seccomp_notif asked = { 0 };
-        if (ioctl(listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
+        if (syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
             continue;
         const bool is_of_call = (int)asked.pid == atomic_load(&held.caller) && atomic_load(&held.is_inside);
         if (is_of_call && count++ == held.hold) {
@@ -260,7 +260,7 @@ static void *serve(void *unused)
             close_beside();
         }
         struct seccomp_notif_resp answer = { .id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
-        ioctl(listener.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+        syscall(SYS_ioctl, listener.fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
     }
     if (listener.fd >= 0)
         close(listener.fd);

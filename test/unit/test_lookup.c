@@ -123,7 +123,8 @@ TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
         .data = "record", .size = 6, .tag = 500, .type = 9, .time_ns = 1234
     };
     struct twinlog_record record;
-    char data[8] = "........";
+    char data[8];
+    memset(data, '.', sizeof(data));
     ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
     ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
     ck_assert_int_eq(twinlog_read(log, 2, data, 5, &record), -ENOBUFS);
