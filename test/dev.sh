@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # What ./dev and its scripts have in common: packages, builds, output. Read by them in the top folder of the tree.
 # shellcheck shell=sh disable=SC2034 # the lists and counts are for the scripts
+# shellcheck source=test/strict.sh
+. test/strict.sh
 
 to_build="gcc libc6-dev cmake ninja-build pkgconf liburing-dev libisal-dev systemtap-sdt-dev"
 to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck cppcheck
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch spin fuse3 libfuse3-dev
-    e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4"
+    e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4
+    golang-go rustc cargo mypy"
 to_cluster="libraft-dev libuv1-dev"
 to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_cover="$to_test gcovr"
-to_deb="$to_bench dpkg-dev debhelper dh-python lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
+to_deb="$to_bench build-essential dpkg-dev debhelper dh-python lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
 
 jobs=$(nproc)
 logs=build/logs
@@ -74,6 +77,14 @@ setup()
     done
 }
 
+# show_warnings LOG: what a compiler said that did not end the build.
+show_warnings()
+{
+    count=$(grep -c 'warning:' "$1") || return 0
+    grep -A 5 'warning:' "$1" | head -n 40
+    say "$count warnings, which end no build but CI's (all of them are in $1)"
+}
+
 # build PRESET [TARGET...]
 build()
 {
@@ -82,6 +93,11 @@ build()
     say "build $preset"
     generator=
     command -v ninja >/dev/null || generator='Unix Makefiles'
-    logged "configure-$preset" cmake --preset "$preset" ${generator:+-G "$generator"} &&
-        logged "build-$preset" cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}
+    compiler=gcc
+    case $preset in clang | fuzz) compiler=clang ;; esac
+    errors=OFF
+    ! is_strict "$compiler" || errors=ON
+    logged "configure-$preset" cmake --preset "$preset" ${generator:+-G "$generator"} -DCMAKE_COMPILE_WARNING_AS_ERROR=$errors &&
+        logged "build-$preset" cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"} &&
+        show_warnings "$logs/build-$preset.log"
 }

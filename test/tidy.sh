@@ -7,6 +7,8 @@ build=$(realpath "$1") || exit 1
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=test/complaints.sh
 . test/complaints.sh
+# shellcheck source=test/strict.sh
+. test/strict.sh
 make_scratch "$build/tidy.XXXXXX"
 
 tree_files >"$scratch/files"
@@ -71,8 +73,12 @@ header_alone()
     for compiler in 'gcc -std=c11' 'gcc -std=c17' 'clang -std=c11' 'clang -std=c17' 'g++ -std=c++17' 'clang++ -std=c++17'; do
         command -v "${compiler%% *}" >/dev/null || { echo "SKIP tidy: the header with ${compiler%% *}, which is not here" >&2; continue; }
         case $compiler in *++\ *) source=header.cc ;; *) source=header.c ;; esac
-        $compiler -fsyntax-only -pedantic -Wall -Wextra -Werror -Iinclude "$scratch/$source" >"$scratch/errors" 2>&1 ||
-            { echo "not clean with $compiler:" && head -n 4 "$scratch/errors"; }
+        # shellcheck disable=SC2046 # an option, or none
+        if $compiler -fsyntax-only -pedantic -Wall -Wextra $(werror "${compiler%% *}") -Iinclude "$scratch/$source" >"$scratch/errors" 2>&1; then
+            cat "$scratch/errors" >&2
+        else
+            echo "not clean with $compiler:" && head -n 4 "$scratch/errors"
+        fi
     done
 }
 

@@ -552,10 +552,29 @@ static bool can_run(void)
         snprintf(address_of_1, sizeof(address_of_1), "%s:%u", setting.host, PORT + 1);
         uv_loop_init(&loop);
         uv_tcp_init(&loop, &tcp);
-        _exit(uv_ip4_addr(setting.host, PORT + 1, &address) != 0 ||
-              uv_tcp_bind(&tcp, (struct sockaddr *)&address, 0) != 0 ||
-              uv_listen((uv_stream_t *)&tcp, 1, NULL) != 0 || raft_uv_tcp_init(&transport, &loop) != 0 ||
-              raft_uv_init(&io, &loop, setting.dir, &transport) != 0 || io.init(&io, 1, address_of_1) != 0);
+        int rv = uv_ip4_addr(setting.host, PORT + 1, &address);
+        if (rv == 0)
+            rv = uv_tcp_bind(&tcp, (struct sockaddr *)&address, 0);
+        if (rv == 0)
+            rv = uv_listen((uv_stream_t *)&tcp, 1, NULL);
+        if (rv != 0) {
+            printf("SKIP raft-cluster: %s cannot be had: %s\n", address_of_1, uv_strerror(rv));
+            fflush(stdout);
+            _exit(1);
+        }
+        rv = raft_uv_tcp_init(&transport, &loop);
+        if (rv == 0)
+            rv = raft_uv_init(&io, &loop, setting.dir, &transport);
+        const char *why = raft_strerror(rv);
+        if (rv == 0) {
+            rv = io.init(&io, 1, address_of_1);
+            why = io.errmsg;
+        }
+        if (rv != 0) {
+            printf("SKIP raft-cluster: raft_uv does not work in %s: %s\n", setting.dir, why);
+            fflush(stdout);
+        }
+        _exit(rv != 0);
     }
     if (child > 0)
         waitpid(child, &status, 0);
@@ -625,10 +644,7 @@ int main(int argc, char **argv)
     if (!setting.is_proxied)
         snprintf(setting.host, sizeof(setting.host), "127.%u.%u.1", /* which no other program takes */
                  1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250);
-    if (!can_run()) {
-        puts(
-            "SKIP raft-cluster: raft_uv does not work in this directory, or an address of the loopback is missing");
+    if (!can_run())
         return 77;
-    }
     return run(rounds, seconds, in_flight);
 }

@@ -7,6 +7,8 @@ cd "$(dirname "$0")/../.." || exit 1
 command -v mandoc >/dev/null || { echo "skipped: mandoc is not here"; exit 77; }
 # shellcheck source=test/complaints.sh
 . test/complaints.sh
+# shellcheck source=test/strict.sh
+. test/strict.sh
 make_scratch "${TMPDIR:-/tmp}/twinlog-docs.XXXXXX"
 
 # ---- manual pages ------------------------------------------------------------------------------
@@ -67,10 +69,21 @@ packaged()
     done
 }
 
+# compile OPTION...: says what is wrong; a warning that is no error goes past the report.
+compile()
+{
+    # shellcheck disable=SC2046 # an option, or none
+    if ${CC:-cc} -fsyntax-only -Wall -Wextra $(werror "${CC:-cc}") "$@" >"$scratch/said" 2>&1; then
+        cat "$scratch/said" >&2
+    else
+        cat "$scratch/said"
+    fi
+}
+
 program()
 {
     sed -n '/^\.Sh EXAMPLES/,/^\.Ed/p' man/twinlog.7 | sed '/^\./d; s/\\e/\\/g' >"$scratch/program.c"
-    ${CC:-cc} -fsyntax-only -Wall -Wextra -Werror -Iinclude "$scratch/program.c" 2>&1
+    compile -Iinclude "$scratch/program.c"
 }
 
 # example_of PAGE: the code in its examples as a program, functions first, then each other block as a
@@ -95,8 +108,7 @@ examples()
 {
     for page in man/*.3; do
         example_of "$page" >"$scratch/example.c"
-        ${CC:-cc} -fsyntax-only -Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter -Iinclude \
-            "$scratch/example.c" 2>&1 | sed "s,^,$page: ,"
+        compile -Wno-unused -Wno-unused-parameter -Iinclude "$scratch/example.c" | sed "s,^,$page: ,"
     done
 }
 
