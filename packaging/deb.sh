@@ -8,6 +8,9 @@ cd "$(dirname "$0")/.."
 tree=$PWD
 # shellcheck source=test/dev.sh
 . test/dev.sh
+# shellcheck source=test/complaints.sh
+. test/complaints.sh
+umask 022 # others may read the files of a package
 setup "$to_deb"
 for tool in dpkg-buildpackage dh ninja; do
     command -v "$tool" >/dev/null || { echo "SKIP deb: $tool is not here (packages $to_deb)"; exit 77; }
@@ -22,7 +25,7 @@ make_packages()
 {
     rm -rf "$1"
     mkdir -p "$1/twinlog-$version"
-    tar -C "$tree" --exclude=./build --exclude=./.git -cf - . | tar -C "$1/twinlog-$version" -xf -
+    tree_files | tar -C "$tree" --verbatim-files-from -T - -cf - | tar -C "$1/twinlog-$version" -xf -
     cp -R packaging/debian "$1/twinlog-$version/debian"
     printf 'twinlog (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- The twinlog authors <twinlog@example.org>  %s\n' \
         "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >"$1/twinlog-$version/debian/changelog"
@@ -69,6 +72,7 @@ if ! [ "$(id -u)" = 0 ] || ! command -v debootstrap >/dev/null; then
 fi
 echo "--- a new system"
 sources=$(sed -n 's/^URIs: *//p; s/^deb [^h]*\(http[^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+# shellcheck source=/dev/null
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 root=$place/new
 # shellcheck disable=SC2086 # one word, or none

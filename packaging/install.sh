@@ -6,8 +6,10 @@ cd "$(dirname "$0")/.."
 # shellcheck source=test/dev.sh
 . test/dev.sh
 
+# Others may read what is installed, whatever umask the installation has.
 install()
 {
+    umask 022
     setup "$to_build"
     build release
     prefix=${1:-/usr/local}

@@ -17,7 +17,9 @@ awk '/^```c$/ { block = ""; inside = 1; next }
 [ -s "$place/main.c" ] || { echo "README.md has no C program"; exit 1; }
 [ "$(wc -l <"$place/main.c")" -le 25 ] || { echo "the program of README.md has more than 25 lines"; exit 1; }
 
-(cd "$place" && cmake --install "$build" --prefix prefix) >"$place/install.txt" # units name it in full
+(umask 077 && cd "$place" && cmake --install "$build" --prefix prefix) >"$place/install.txt" # units name it in full
+mode=$(find "$place/prefix" -mindepth 1 ! -type l ! -perm -o=r)
+[ -z "$mode" ] || { echo "with umask 077 nobody else may read:"; echo "$mode"; exit 1; }
 cp "$build/install_manifest.txt" "$place/manifest"
 
 # What is installed names its prefix: units, the stanza for logrotate, the links of the alerts, the manual.
@@ -83,6 +85,13 @@ cmake -G "$generator" -S "$place/project" -B "$place/project/build" -DCMAKE_PREF
 cmake --build "$place/project/build" >>"$place/project.txt"
 use find-package-shared "$place/project/build/shared"
 use find-package-static "$place/project/build/static"
+
+# The libraries of raft are a package of their own; without it the other one is whole.
+mkdir "$place/without"
+find "$prefix" -name '*twinlog-raft*' -exec mv {} "$place/without" \;
+rm -r "$place/project/build"
+cmake -G "$generator" -S "$place/project" -B "$place/project/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/project.txt" ||
+    { echo "find_package(twinlog) needs the files of twinlog-raft"; exit 1; }
 
 # Another project that has targets of the same names takes the library, and installs nothing of it. Nothing that one
 # of the two has set reaches the other: warnings, variables, what the parent makes of its own files.
