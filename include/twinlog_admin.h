@@ -30,8 +30,14 @@ struct twinlog_stat {
     uint64_t group_bytes;   /* headers, records and alignment in them */
     uint64_t written_bytes; /* bytes handed to the device for groups */
     uint64_t rolls;         /* segments started */
-    uint64_t roll_waits;    /* times that appends had to wait for a segment to be prepared */
-    uint64_t full_refusals; /* appends refused because the disk was full */
+    uint64_t roll_waits;    /* appends that waited until a segment was prepared, and got it */
+    /* Appends that failed, one of these each; not counted: -EINVAL, -EMSGSIZE, the end of a wait. */
+    uint64_t full_failures;      /* the disk was full: -ENOSPC */
+    uint64_t read_only_failures; /* the file system was read-only: -EROFS */
+    uint64_t limit_failures;     /* -EDQUOT, -EFBIG, -EMFILE, -ENFILE */
+    uint64_t poison_failures; /* TWINLOG_EPOISONED, or a write or sync failed for another reason */
+    uint64_t other_failures;
+    uint64_t trim_failures; /* times that retention could not look at, or move, the head */
     uint64_t trimmed_segments;
     uint64_t recycled_segments; /* of them written over instead of removed */
     uint64_t syncs;             /* groups synced, and syncs of what was written before */

@@ -35,11 +35,26 @@ else
 fi
 
 # ---- the metrics ---------------------------------------------------------------------------------
-sed -n "s,^ExecStart=/bin/sh -c '\(.*\)'$,\1,p" packaging/monitoring/twinlog-metrics@.service |
-    sed "s,/usr/local/bin/twinlog,$twinlog,; s,%f,$place/a log,; s,%i,srv-log,g" >"$place/line"
+# in_unit UNIT LOG NAME: the command of the unit, as systemd would start it for that log.
+in_unit()
+{
+    sed -n 's,^ExecStart=,,p' "packaging/monitoring/$1" |
+        sed "s,/usr/local/bin/twinlog,$twinlog,; s,%f,$2,; s,%i,$3,; s,%%,%,g; s,\\$\\$,\$,g" >"$place/line"
+    (cd "$place" && sh line 2>err)
+}
 echo record | "$twinlog" append "$place/a log"
-(cd "$place" && sh line)
+in_unit twinlog-metrics@.service "$place/a log" srv-log || fail "the metrics of a log"
 grep -q '^twinlog_last_lsn.* 1$' "$place/twinlog-srv-log.prom" || fail "no metrics"
+in_unit twinlog-verify@.service "$place/a log" srv-log || fail "the check of a log"
+grep -q '^twinlog_verify_damaged.* 0$' "$place/verify-srv-log.prom" || fail "nothing says that it is sound"
+mv "$place/a log/state" "$place/a log/moved"
+in_unit twinlog-metrics@.service "$place/a log" srv-log && fail "the metrics of a damaged log: no status"
+grep -q '^twinlog_damaged.* 1$' "$place/twinlog-srv-log.prom" || fail "no metrics say that it is damaged"
+in_unit twinlog-verify@.service "$place/a log" srv-log && fail "the check of a damaged log: no status"
+grep -q '^twinlog_verify_damaged.* 1$' "$place/verify-srv-log.prom" || fail "nothing says that it is damaged"
+mv "$place/a log/moved" "$place/a log/state"
+in_unit twinlog-verify@.service "$place/no log" srv-log && fail "the check of no log: no status"
+grep -q '^twinlog_verify_damaged.* 1$' "$place/verify-srv-log.prom" || fail "a check that failed took away the last one"
 
 # ---- the command of the service, with a pipe that never ends, as systemd opens it --------------
 logs=$place/logs

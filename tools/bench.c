@@ -316,7 +316,7 @@ static void print_json(const struct bench *bench)
     print_latency(&bench->outcome->latency);
     json_number("rolls", bench->outcome->stat.rolls);
     json_number("roll_waits", bench->outcome->stat.roll_waits);
-    json_number("full_refusals", bench->outcome->stat.full_refusals);
+    json_number("full_failures", bench->outcome->stat.full_failures);
     json_number("trimmed_segments", bench->outcome->stat.trimmed_segments);
     json_number("recycled_segments", bench->outcome->stat.recycled_segments);
     if (!is_mapped(bench)) {
@@ -434,7 +434,7 @@ static void add_outcome(struct outcome *into, const struct outcome *from)
     into->stat.syncs += from->stat.syncs;
     into->stat.rolls = from->stat.rolls > into->stat.rolls ? from->stat.rolls : into->stat.rolls;
     into->stat.roll_waits += from->stat.roll_waits;
-    into->stat.full_refusals += from->stat.full_refusals;
+    into->stat.full_failures += from->stat.full_failures;
     into->stat.trimmed_segments += from->stat.trimmed_segments;
     into->elapsed = from->elapsed > into->elapsed ? from->elapsed : into->elapsed;
     into->final_sync = from->final_sync > into->final_sync ? from->final_sync : into->final_sync;

@@ -93,7 +93,8 @@ static const char *advice_for(int error)
     case -EPERM:
         return "Check the owner and the permissions of the directory and its files.";
     case -EROFS:
-        return "The file system is mounted read-only.";
+        return "The file system takes no writes: it is mounted so, or became so after an error (dmesg). 'twinlog repair DIR "
+               "--output NEW', on another disk, saves what can be read.";
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:
@@ -258,17 +259,22 @@ void json_time(const char *key, int64_t time_ns)
     json_text(key, text);
 }
 
-void print_finding(const struct twinlog_report *finding, bool is_json)
+void write_finding(FILE *file, const struct twinlog_report *finding)
 {
     char place[160];
 
+    describe_place(place, sizeof(place), finding);
+    fprintf(file, "%s: %s%s%s\n", finding_name(finding->finding), place, *place ? ": " : "", finding->text);
+}
+
+void print_finding(const struct twinlog_report *finding, bool is_json)
+{
     clear_progress();
     if (is_json) {
         json_report(NULL, finding);
         return;
     }
-    describe_place(place, sizeof(place), finding);
-    printf("%s: %s%s%s\n", finding_name(finding->finding), place, *place ? ": " : "", finding->text);
+    write_finding(stdout, finding);
 }
 
 void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last)

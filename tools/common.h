@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum status {
     STATUS_FINE = 0,
@@ -102,7 +103,8 @@ void describe_place(char *ret_text, size_t size, const struct twinlog_report *re
 const char *finding_name(uint32_t finding);
 const char *action_name(uint32_t action);
 
-/* A finding on a line of its own, with its place; or as an element of an array. */
+/* A finding on a line of its own, with its place; print_finding() to standard output, or as an element of an array. */
+void write_finding(FILE *file, const struct twinlog_report *finding);
 void print_finding(const struct twinlog_report *finding, bool is_json);
 
 /* One word for a path to the disk, as --io takes it. */

@@ -91,6 +91,21 @@ static double microseconds(const struct twinlog_histogram *histogram, double q)
     return (double)twinlog_quantile(histogram, q) / 1000;
 }
 
+/* ---- failures ---------------------------------------------------------------------------------- */
+
+const struct append_failure_kind append_failure_kinds[APPEND_FAILURE_KINDS] = {
+    { "full", offsetof(struct twinlog_stat, full_failures) },
+    { "read_only", offsetof(struct twinlog_stat, read_only_failures) },
+    { "limit", offsetof(struct twinlog_stat, limit_failures) },
+    { "poisoned", offsetof(struct twinlog_stat, poison_failures) },
+    { "other", offsetof(struct twinlog_stat, other_failures) },
+};
+
+uint64_t append_failures_of(const struct twinlog_stat *stat, size_t kind)
+{
+    return *(const uint64_t *)((const char *)stat + append_failure_kinds[kind].offset);
+}
+
 /* ---- sampling ---------------------------------------------------------------------------------- */
 
 /* The largest value stays that of all time; a quantile is never larger than the bucket it is in. */
@@ -208,6 +223,17 @@ static void print_stages(const struct change *change)
     }
 }
 
+/* Appends that failed, by what has to be cured. */
+static void print_failures(const struct twinlog_stat *stat)
+{
+    for (size_t i = 0; i < APPEND_FAILURE_KINDS; i++) {
+        const uint64_t count = append_failures_of(stat, i);
+        if (count > 0)
+            printf("; %" PRIu64 " failed (%s)", count, append_failure_kinds[i].name);
+    }
+    printf("\n");
+}
+
 static void print_marks(const struct twinlog_stat *stat)
 {
     char bytes[BYTES_TEXT_BYTES];
@@ -217,8 +243,9 @@ static void print_marks(const struct twinlog_stat *stat)
            stat->first_lsn, stat->durable_lsn, stat->written_lsn, stat->last_lsn);
     printf("  segments  %" PRIu32 " and %" PRIu32 " spare, %s; %" PRIu64 " roll%s, %" PRIu64 " waited for\n",
            stat->segments, stat->spare_segments, bytes, stat->rolls, plural(stat->rolls), stat->roll_waits);
-    printf("  since its opening: %" PRIu64 " record%s in %" PRIu64 " group%s; %" PRIu64 " refused\n",
-           stat->appends, plural(stat->appends), stat->groups, plural(stat->groups), stat->full_refusals);
+    printf("  since its opening: %" PRIu64 " record%s in %" PRIu64 " group%s", stat->appends,
+           plural(stat->appends), stat->groups, plural(stat->groups));
+    print_failures(stat);
 }
 
 static void print_screen(const struct show *show, const struct change *change)
@@ -326,7 +353,11 @@ static void json_stat(const struct change *change)
     json_number("syncs", stat->syncs);
     json_number("rolls", stat->rolls);
     json_number("roll_waits", stat->roll_waits);
-    json_number("full_refusals", stat->full_refusals);
+    json_begin_object("append_failures");
+    for (size_t i = 0; i < APPEND_FAILURE_KINDS; i++)
+        json_number(append_failure_kinds[i].name, append_failures_of(stat, i));
+    json_end_object();
+    json_number("trim_failures", stat->trim_failures);
     json_number("requests", stat->requests);
 }
 

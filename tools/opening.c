@@ -8,10 +8,27 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <twinlog_admin.h>
 
 static const char busy_advice[] =
     "Only the writer can remove records: stop it and try again. It trims when 'twinlog trim' asks, and one that does "
     "not share the log can call twinlog_truncate() or twinlog_reset() itself.";
+
+static const char damaged_advice[] =
+    "A process is writing it, and could not open it again once it has ended: do not stop it. Copy the directory "
+    "('cp -r'), and save what is sound in the copy ('twinlog repair').";
+
+/* A log that another process writes may be damaged all the same; the writer does not look at what it has written. */
+static int fail_beside_writer(const char *dir, int error, const struct twinlog_report *report)
+{
+    struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
+    const int looked = twinlog_inspect(dir, &log);
+    const int damage = looked < 0 ? looked : log.report.error;
+
+    if (damage == TWINLOG_ECORRUPT || damage == TWINLOG_EFOREIGN)
+        return fail("change the log", dir, damage, &log.report, damaged_advice);
+    return fail("open the log", dir, error, report, busy_advice);
+}
 
 int open_to_remove(const char *dir, struct twinlog **ret_log)
 {
@@ -21,8 +38,10 @@ int open_to_remove(const char *dir, struct twinlog **ret_log)
     options.flags = TWINLOG_MUST_EXIST | TWINLOG_NO_RECYCLE;
     options.ret_report = &report;
     int error = twinlog_open(dir, &options, ret_log);
+    if (error == -EBUSY)
+        return fail_beside_writer(dir, error, &report);
     if (error)
-        return fail("open the log", dir, error, &report, error == -EBUSY ? busy_advice : NULL);
+        return fail("open the log", dir, error, &report, NULL);
     if (report.action == TWINLOG_DID_TRUNCATE)
         complain("note: %s", report.text);
     return STATUS_FINE;

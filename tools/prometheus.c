@@ -67,6 +67,12 @@ static void print_value(const char *name, const char *type, const char *help, ui
     printf("} %" PRIu64 "\n", value);
 }
 
+void print_metric(const char *dir, const char *name, const char *help, uint64_t value)
+{
+    directory = dir;
+    print_value(name, "gauge", help, value);
+}
+
 static void print_bucket(const char *name, const char *bound, uint64_t count)
 {
     printf("%s_bucket{", name);
@@ -147,6 +153,20 @@ static void print_files(const struct writer *writer, const struct twinlog_stat *
                 stat->poison < 0);
 }
 
+static void print_append_failures(const struct twinlog_stat *stat)
+{
+    begin_metric("twinlog_append_failures_total", "counter",
+                 "Appends that failed: the disk was full, it was read-only, a limit was reached, the log was "
+                 "poisoned, or another error.");
+    for (size_t i = 0; i < APPEND_FAILURE_KINDS; i++) {
+        printf("twinlog_append_failures_total{");
+        print_label();
+        putchar(',');
+        print_label_of("kind", append_failure_kinds[i].name);
+        printf("} %" PRIu64 "\n", append_failures_of(stat, i));
+    }
+}
+
 static void print_counters(const struct twinlog_stat *stat)
 {
     print_value("twinlog_written_lsn", "gauge", "Newest record that survives the process.",
@@ -165,10 +185,11 @@ static void print_counters(const struct twinlog_stat *stat)
     print_value("twinlog_syncs_total", "counter", "Groups synced, and syncs of what was written before.",
                 stat->syncs);
     print_value("twinlog_rolls_total", "counter", "Segments started.", stat->rolls);
-    print_value("twinlog_roll_waits_total", "counter", "Times that appends waited for a segment.",
+    print_value("twinlog_roll_waits_total", "counter", "Appends that waited for a segment, and got it.",
                 stat->roll_waits);
-    print_value("twinlog_full_refusals_total", "counter", "Appends refused because the disk was full.",
-                stat->full_refusals);
+    print_append_failures(stat);
+    print_value("twinlog_trim_failures_total", "counter",
+                "Times that retention could not look at, or move, the head of the log.", stat->trim_failures);
     print_value("twinlog_trimmed_segments_total", "counter", "Segments trimmed.", stat->trimmed_segments);
     print_value("twinlog_recycled_segments_total", "counter", "Segments written over old ones.",
                 stat->recycled_segments);
@@ -384,6 +405,10 @@ int show_prometheus(const char *dir)
     else
         writer.is_there = true; /* also if its files are damaged */
     print_files(&writer, &stat);
+    print_value(
+        "twinlog_damaged", "gauge",
+        "1 if the log would not be opened again: acknowledged data, or its state file, is damaged or missing.",
+        status == STATUS_DAMAGED);
     (void)twinlog_reader_open(dir, NULL, &reader);
     print_newest();
     print_up(error == 0);

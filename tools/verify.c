@@ -2,7 +2,9 @@
 /* twinlog verify: checks every byte of every record, and prints a line for each finding. Changes nothing. */
 #define _GNU_SOURCE
 #include "json.h"
+#include "live.h"
 #include "options.h"
+#include "when.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,6 +20,8 @@ static const char about[] =
 
 static const struct option_row option_rows[] = {
     { OPTION_JSON, "json", NULL, "one JSON object: findings, records, is_sound" },
+    { OPTION_PROMETHEUS, "prometheus", NULL,
+      "metrics in the text format of Prometheus, for a timer; findings go to standard error" },
     COMMON_OPTIONS,
 };
 
@@ -30,6 +34,7 @@ static const char notes[] =
 
 struct verification {
     bool is_json;
+    bool is_prometheus;
     uint64_t findings;
 };
 
@@ -38,8 +43,24 @@ static int take_finding(void *context, const struct twinlog_report *finding)
     struct verification *verification = context;
 
     verification->findings++;
-    print_finding(finding, verification->is_json);
+    clear_progress();
+    if (verification->is_prometheus)
+        write_finding(stderr, finding);
+    else
+        print_finding(finding, verification->is_json);
     return 0;
+}
+
+static void print_metrics(const struct verification *verification, const char *dir, int error,
+                          uint64_t records)
+{
+    print_metric(dir, "twinlog_verify_damaged", "1 if acknowledged data was damaged, missing or foreign.",
+                 error != 0);
+    print_metric(dir, "twinlog_verify_findings", "What was found, also what is no damage, as a torn tail.",
+                 verification->findings);
+    print_metric(dir, "twinlog_verify_records", "Sound records.", records);
+    print_metric(dir, "twinlog_verify_timestamp_seconds", "When every byte had been read.",
+                 (uint64_t)(now_ns() / 1000000000));
 }
 
 static void print_summary(const struct verification *verification, int error, uint64_t records)
@@ -62,8 +83,11 @@ static int verify_run(const struct command *command, int argc, char **argv)
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t records = 0;
 
-    while (next_option(command, argc, argv) != -1)
-        verification.is_json = true;
+    int option;
+    while ((option = next_option(command, argc, argv)) != -1)
+        *(option == OPTION_JSON ? &verification.is_json : &verification.is_prometheus) = true;
+    if (verification.is_json && verification.is_prometheus)
+        usage_error("--prometheus stands alone");
     const char *dir = take_directory(argc, argv);
     options.each = take_finding;
     options.progress = show_bytes_progress;
@@ -75,7 +99,10 @@ static int verify_run(const struct command *command, int argc, char **argv)
     }
     int error = twinlog_verify(dir, &options, &records);
     clear_progress();
-    if (verification.is_json || error == 0 || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN)
+    const bool has_looked = error == 0 || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN;
+    if (verification.is_prometheus && has_looked)
+        print_metrics(&verification, dir, error, records);
+    else if (verification.is_json || has_looked)
         print_summary(&verification, error, records);
     int status = finish_output(status_of(error));
     if (error && error != TWINLOG_ECORRUPT)

@@ -26,5 +26,15 @@ for compiler in g++ clang++; do
             -o "$place/$compiler-$program" "$program.cpp" "$build/libtwinlog.so" -Wl,-rpath,"$build" -pthread
         "$place/$compiler-$program" "$place/$compiler-$program.log"
     done
+    # A program without exceptions, and with hidden symbols.
+    echo '#include <twinlog.hpp>
+int main() { auto log = twl::log::open("/nonexistent/x/y"); return log.has_value(); }' >"$place/plain.cpp"
+    $compiler -std=c++20 -fno-exceptions -fvisibility=hidden -Wall -Wextra -Wshadow -Werror -I. -I../../include -o "$place/plain" "$place/plain.cpp" \
+        "$build/libtwinlog.so" -Wl,-rpath,"$build"
+    "$place/plain"
+    echo '#include <twinlog.hpp>
+[[gnu::visibility("default")]] std::error_code code_of(const twl::error &why) { return why.code(); }' >"$place/hidden.cpp"
+    $compiler -std=c++20 -fPIC -shared -fvisibility=hidden -I. -I../../include -o "$place/hidden.so" "$place/hidden.cpp"
+    nm -DC "$place/hidden.so" | grep -q ' [uV] .*the_category' || { echo "each library has a category of its own"; exit 1; }
 done
 [ "$tried" = 1 ] || exit 77

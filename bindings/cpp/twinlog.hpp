@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <map>
@@ -28,7 +29,11 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+/* A function of C and its struct may have one name, which -Wshadow of g++ takes for a mistake. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #include <twinlog_admin.h>
+#pragma GCC diagnostic pop
 #include <utility>
 #include <variant>
 #include <vector>
@@ -48,20 +53,24 @@ inline bytes bytes_of(std::string_view text)
 
 /* ---- results ----------------------------------------------------------------------------------- */
 
-class error_category final : public std::error_category
+class [[gnu::visibility("default")]] error_category final
+    : public std::error_category{ public : const char * name() const noexcept override{ return "twinlog";
+} // namespace twl
+std::string message(int number) const override
 {
-  public:
-    const char *name() const noexcept override { return "twinlog"; }
-    std::string message(int number) const override { return twinlog_strerror(number); }
-    std::error_condition default_error_condition(int number) const noexcept override
-    {
-        if (number <= TWINLOG_ECORRUPT)
-            return { number, *this };
-        return { -number, std::generic_category() };
-    }
-};
+    return twinlog_strerror(number);
+}
+std::error_condition default_error_condition(int number) const noexcept override
+{
+    if (number <= TWINLOG_ECORRUPT)
+        return { number, *this };
+    return { -number, std::generic_category() };
+}
+}
+;
 
-inline const std::error_category &category()
+/* One for the process, also where libraries that use it hide their symbols. */
+[[gnu::visibility("default")]] inline const std::error_category &category()
 {
     static const error_category the_category;
     return the_category;
@@ -98,6 +107,20 @@ struct error {
     friend bool operator==(const error &a, int b) { return a.number == b; }
 };
 
+namespace detail
+{
+/* Without exceptions, value() of what is an error ends the process: ask has_value() first. */
+[[noreturn]] inline void fail(const twl::error &why)
+{
+#ifdef __cpp_exceptions
+    throw why.as_exception();
+#else
+    static_cast<void>(why);
+    std::abort();
+#endif
+}
+} // namespace detail
+
 /* A value or an error, as std::expected will be. */
 template <class T> class [[nodiscard]] result
 {
@@ -121,7 +144,7 @@ template <class T> class [[nodiscard]] result
     void check() const
     {
         if (!has_value())
-            throw error().as_exception();
+            detail::fail(error());
     }
     std::variant<T, twl::error> content;
 };
@@ -138,7 +161,7 @@ template <> class [[nodiscard]] result<void>
     void value() const
     {
         if (!has_value())
-            throw failure.as_exception();
+            detail::fail(failure);
     }
 
   private:
@@ -517,6 +540,7 @@ inline result<int> queue::run(std::optional<std::chrono::milliseconds> timeout)
     const int count = twinlog_queue_poll(raw.get(), done, 64, detail::milliseconds(timeout));
     if (count < 0)
         return error{ count };
+#ifdef __cpp_exceptions
     std::exception_ptr thrown;
     for (int i = 0; i < count; i++) {
         try {
@@ -527,6 +551,10 @@ inline result<int> queue::run(std::optional<std::chrono::milliseconds> timeout)
     }
     if (thrown)
         std::rethrow_exception(thrown);
+#else
+    for (int i = 0; i < count; i++)
+        submission::resume(done[i]);
+#endif
     return count;
 }
 #endif

@@ -376,7 +376,10 @@ type Stat struct {
 	Appends, AppendBytes              uint64
 	Groups, GroupBytes                uint64
 	WrittenBytes, Syncs               uint64 // to the device
-	Rolls, RollWaits, FullRefusals    uint64
+	Rolls, RollWaits                  uint64
+	// Appends that failed: the disk was full, it was read-only, a limit was reached, the log was poisoned, or another error.
+	FullFailures, ReadOnlyFailures, LimitFailures, PoisonFailures, OtherFailures uint64
+	TrimFailures uint64 // times that retention could not look at, or move, the head
 	TrimmedSegments, RecycledSegments uint64
 	InFlight                          uint64
 	IOReason                          string // why this way to write and no earlier one
@@ -395,7 +398,10 @@ func (log *Log) Stat() (Stat, error) {
 		WrittenLSN: uint64(c.written_lsn), DurableLSN: uint64(c.durable_lsn), FileBytes: uint64(c.file_bytes),
 		Appends: uint64(c.appends), AppendBytes: uint64(c.append_bytes), Groups: uint64(c.groups),
 		GroupBytes: uint64(c.group_bytes), WrittenBytes: uint64(c.written_bytes), Syncs: uint64(c.syncs),
-		Rolls: uint64(c.rolls), RollWaits: uint64(c.roll_waits), FullRefusals: uint64(c.full_refusals),
+		Rolls: uint64(c.rolls), RollWaits: uint64(c.roll_waits),
+		FullFailures: uint64(c.full_failures), ReadOnlyFailures: uint64(c.read_only_failures),
+		LimitFailures: uint64(c.limit_failures), PoisonFailures: uint64(c.poison_failures),
+		OtherFailures: uint64(c.other_failures), TrimFailures: uint64(c.trim_failures),
 		TrimmedSegments: uint64(c.trimmed_segments), RecycledSegments: uint64(c.recycled_segments),
 		InFlight: uint64(c.requests), IOReason: C.GoString(&c.io_reason[0]),
 	}, nil

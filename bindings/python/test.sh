@@ -36,7 +36,7 @@ else
     echo "SKIP bindings-python, types: mypy is not here"
 fi
 
-cp test_twinlog.py example.py "$place"
+cp test_twinlog.py "$place"
 export PYTHONPATH="$place/site" TWINLOG_INCLUDE="$PWD/../../include"
 "$python" -W error "$place/test_twinlog.py" "$place/logs"
-"$python" "$place/example.py" "$place/example"
+"$python" example/example.py "$place/example"

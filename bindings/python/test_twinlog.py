@@ -496,6 +496,75 @@ class Test(unittest.TestCase):
 
         asyncio.run(main())
 
+    def test_a_backlog_leaves_turns_to_the_heartbeat(self) -> None:
+        async def consume(source: object, stop: asyncio.Event) -> int:
+            count = 0
+            async for _ in source:  # type: ignore[attr-defined]
+                count += 1
+                if stop.is_set() or count == records:
+                    break
+            return count
+
+        async def main() -> None:
+            for source in twinlog.Reader(self.dir), twinlog.Consumer(self.dir, "c"):
+                with source:
+                    stop = asyncio.Event()
+                    task = asyncio.ensure_future(consume(source, stop))
+                    await asyncio.sleep(0.002)
+                    stop.set()
+                    self.assertLess(await task, records)
+
+        records = 200_000
+        with twinlog.Log(self.dir) as log:
+            for _ in range(records // 10_000):
+                log.append_batch([b"x"] * 10_000, level=twinlog.LEVEL_BUFFERED)
+        asyncio.run(main())
+
+    def test_a_timeout_does_not_end_the_iteration(self) -> None:
+        async def main() -> None:
+            with twinlog.Log(self.dir) as log, log.reader() as reader:
+                records = reader.__aiter__()
+                log.append(b"1")
+                self.assertEqual((await records.__anext__()).data, b"1")
+                with self.assertRaises(asyncio.TimeoutError):
+                    await asyncio.wait_for(records.__anext__(), 0.01)
+                log.append(b"2")
+                self.assertEqual((await asyncio.wait_for(records.__anext__(), 60)).data, b"2")
+
+        asyncio.run(main())
+
+    def test_commit_and_close_leave_the_loop_to_others(self) -> None:
+        async def main() -> None:
+            log = twinlog.Log(self.dir)
+            log.append(b"1")
+            with twinlog.Consumer(self.dir, "c") as consumer:
+                next(consumer)
+                await consumer.commit_async()
+            self.assertEqual(log.cursor("c"), 1)
+            await log.close_async()
+            with self.assertRaises(ValueError):
+                log.append(b"2")
+
+        asyncio.run(main())
+
+    def test_ctrl_c_ends_an_open_that_waits(self) -> None:
+        with twinlog.Log(self.dir):
+            code = "import sys, twinlog; print(1, flush=True); twinlog.Log(sys.argv[1], lock_timeout_ms=600_000)"
+            with subprocess.Popen([sys.executable, "-c", code, self.dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/") as other:
+                assert other.stdout is not None
+                other.stdout.readline()
+                other.send_signal(signal.SIGINT)
+                _, said = other.communicate(timeout=60)
+        self.assertIn(b"KeyboardInterrupt", said)
+
+    def test_the_end_of_the_interpreter_syncs_what_is_open(self) -> None:
+        code = """import sys, twinlog
+sys.log_of_a_module = twinlog.Log(sys.argv[1])
+sys.log_of_a_module.append(b"one", level=twinlog.LEVEL_BUFFERED)"""
+        subprocess.run([sys.executable, "-c", code, self.dir], check=True, cwd="/")
+        with twinlog.Log(self.dir) as log:
+            self.assertEqual(log.last_lsn, 1)
+
     def test_a_close_ends_a_task_that_follows(self) -> None:
         async def main(log: twinlog.Log, reader: twinlog.Reader, close: object) -> None:
             async def follow() -> None:

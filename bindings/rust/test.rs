@@ -47,7 +47,10 @@ fn main() {
     assert!(missing.to_string().starts_with(&format!("{dir}/not/here: cannot create")));
     assert!(Reader::open("not/here", 0).err().unwrap().to_string().starts_with("not/here: No such file"));
     assert_eq!(missing.kind, ErrorKind::Os(2));
-    assert_eq!(std::io::Error::from(missing).kind(), std::io::ErrorKind::NotFound);
+    let missing = std::io::Error::from(missing);
+    assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+    assert!(missing.to_string().contains("not/here"));
+    assert!(missing.get_ref().and_then(|inner| inner.downcast_ref::<twinlog::Error>()).unwrap().path.is_some());
     assert_eq!(Log::open("a\0b", &Options::default()).err().unwrap().kind, ErrorKind::Os(22));
 
     let log = Log::open(&dir, &Options::default().segment_bytes(1 << 20).flush_interval(Duration::from_secs(60))).unwrap();

@@ -3,6 +3,53 @@
 
 #include "base/base.h"
 
+#include <errno.h>
+
+static enum failure_kind kind_of(int error)
+{
+    switch (error) {
+    case -ENOSPC:
+        return FAILURE_FULL;
+    case -EROFS:
+        return FAILURE_READ_ONLY;
+    case -EDQUOT:
+    case -EFBIG:
+    case -EMFILE:
+    case -ENFILE:
+        return FAILURE_LIMIT;
+    case TWINLOG_EPOISONED:
+        return FAILURE_POISONED;
+    default:
+        return FAILURE_OTHER;
+    }
+}
+
+static bool is_failure_of_the_log(int error)
+{
+    switch (error) {
+    case -EINVAL:
+    case -EMSGSIZE:
+    case -ENOTSUP:
+    case -EAGAIN:
+    case -ETIMEDOUT:
+    case -ECANCELED:
+    case -ESHUTDOWN:
+        return false;
+    default:
+        return error < 0;
+    }
+}
+
+void twl_statistics_count_failure(struct statistics *s, int error, bool was_accepted)
+{
+    if (!is_failure_of_the_log(error))
+        return;
+    enum failure_kind kind = kind_of(error);
+    if (kind == FAILURE_OTHER && was_accepted)
+        kind = FAILURE_POISONED;
+    atomic_fetch_add_explicit(&s->append_failures[kind], 1, memory_order_relaxed);
+}
+
 void twl_statistics_count(const struct statistics *s, struct twinlog_stat *stat)
 {
     const uint64_t completed = atomic_load(&s->completed_requests); /* first: they were accepted before */
@@ -14,7 +61,12 @@ void twl_statistics_count(const struct statistics *s, struct twinlog_stat *stat)
     stat->trimmed_segments = atomic_load(&s->trimmed_segments);
     stat->recycled_segments = atomic_load(&s->recycled_segments);
     stat->roll_waits = atomic_load(&s->roll_waits);
-    stat->full_refusals = atomic_load(&s->full_refusals);
+    stat->full_failures = atomic_load(&s->append_failures[FAILURE_FULL]);
+    stat->read_only_failures = atomic_load(&s->append_failures[FAILURE_READ_ONLY]);
+    stat->limit_failures = atomic_load(&s->append_failures[FAILURE_LIMIT]);
+    stat->poison_failures = atomic_load(&s->append_failures[FAILURE_POISONED]);
+    stat->other_failures = atomic_load(&s->append_failures[FAILURE_OTHER]);
+    stat->trim_failures = atomic_load(&s->trim_failures);
     stat->appends = atomic_load(&s->appends);
     stat->append_bytes = atomic_load(&s->append_bytes);
     stat->requests = atomic_load(&s->requests);

@@ -11,8 +11,20 @@
 
 #include "base/gauge.h"
 
-#define STATISTICS_VERSION 2u /* to be raised if the struct changes but its size does not */
+#include <stdbool.h>
+
+#define STATISTICS_VERSION 3u /* to be raised if the struct changes but its size does not */
 #define STATISTICS_LAYOUT (STATISTICS_VERSION << 24 | (uint32_t)sizeof(struct statistics))
+
+/* Why an append failed, as an operator asks: each kind has another cure. */
+enum failure_kind {
+    FAILURE_FULL,      /* no space on the disk */
+    FAILURE_READ_ONLY, /* the file system takes no writes */
+    FAILURE_LIMIT,     /* a quota, a limit on the size of files, or on open ones */
+    FAILURE_POISONED,  /* a write or sync failed, for no such cause; or one of an earlier append did */
+    FAILURE_OTHER,
+    FAILURE_KINDS,
+};
 
 struct statistics {
     _Atomic uint32_t layout; /* STATISTICS_LAYOUT; 0: the writer is opening the log */
@@ -27,7 +39,11 @@ struct statistics {
     _Atomic uint64_t file_bytes, trimmed_segments, recycled_segments;
 
     /* the commit path under its lock, or threads of the mapped modes */
-    _Atomic uint64_t roll_waits, full_refusals;
+    _Atomic uint64_t roll_waits;
+
+    /* any thread, after an append or a trim that failed; by enum failure_kind */
+    _Atomic uint64_t append_failures[FAILURE_KINDS];
+    _Atomic uint64_t trim_failures;
 
     /* the leader, or threads of the mapped modes */
     _Atomic uint64_t appends, append_bytes, requests; /* when their group was begun */
@@ -36,6 +52,11 @@ struct statistics {
 
     struct gauge queue, copy, write, sync, wake, total, group_records, group_bytes_each;
 };
+
+/* Counts an append that returns `error`, unless the caller has caused it or asked for it: wrong arguments, a record
+ * that is too large, and the end of a wait are no failures of the log. An append that was accepted fails only with the
+ * error that poisons the log: it counts as its cause where that is known, as a read-only file system is. */
+void twl_statistics_count_failure(struct statistics *statistics, int error, bool was_accepted);
 
 /* Both fill in what the statistics have of it. */
 void twl_statistics_count(const struct statistics *statistics, struct twinlog_stat *ret_stat);

@@ -93,6 +93,7 @@ struct waiter {
     struct waiter *next;
     uint64_t since;      /* see twl_keeper_want() */
     bool awaits_segment; /* else a commit */
+    bool has_awaited_segment;
 };
 
 struct CAPABILITY("leadership") leadership {

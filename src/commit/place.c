@@ -203,7 +203,6 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         take(c, waiter->need, &waiter->place);
         return 1;
     }
-    add_alone(&c->statistics->full_refusals, is_no_space(rc));
     if (rc == 0)
         rc = twl_terms_ended(terms);
     if (rc == 0 && terms->is_try)
@@ -212,8 +211,8 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         twin->needs_committer |= terms->is_try && !is_empty; /* so that a later try finds room */
         return rc;
     }
-    add_alone(&c->statistics->roll_waits, is_empty && !waiter->awaits_segment);
     waiter->awaits_segment = is_empty;
+    waiter->has_awaited_segment |= is_empty;
     if (!is_empty) {
         twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
         if (!waiter->is_queued)
@@ -229,6 +228,8 @@ int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms
     const int rc = admit(c, waiter, terms);
     if (rc < 0)
         leave_line(c, waiter);
+    if (rc > 0) /* waits that end with an error are counted as that */
+        add_alone(&c->statistics->roll_waits, waiter->has_awaited_segment);
     waiter->place.must_call = !was_called && c->twins[c->filling].needs_committer;
     twl_mutex_unlock(&c->lock);
     return rc;

@@ -186,8 +186,10 @@ void twl_complete(struct commit *c, struct twin *twin, int result)
         return;
     add_alone(&c->statistics->completed_requests, twin->requests.count);
     twin->requests = (struct requests){ 0 };
-    for (struct twinlog_request *request = first; request && result < 0; request = request->next)
+    for (struct twinlog_request *request = first; request && result < 0; request = request->next) {
         request->result = result;
+        twl_statistics_count_failure(c->statistics, result, true);
+    }
     if (result < 0)
         let_copies_end(c);
     while (first) {

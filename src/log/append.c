@@ -86,6 +86,14 @@ static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms
     return log->ops->wait(log->engine, lsn, terms);
 }
 
+/* An append that returns an error is counted, so that monitoring sees it. */
+static int count_failure(struct twinlog *log, int rc, uint64_t lsn)
+{
+    if (rc < 0)
+        twl_statistics_count_failure(log->shared->statistics, rc, lsn > 0);
+    return rc;
+}
+
 /* ---- blocking ---------------------------------------------------------------------------------- */
 
 static int append_one(struct twinlog *log, const void *data, size_t size, uint32_t level, uint64_t *ret_lsn)
@@ -98,6 +106,7 @@ static int append_one(struct twinlog *log, const void *data, size_t size, uint32
     int rc = enter_open(log, &terms, &call);
     if (rc == 0) {
         rc = !data && size > 0 ? -EINVAL : log->ops->append(log->engine, &batch, &terms, &lsn);
+        count_failure(log, rc, lsn);
         twl_leave(&call);
     }
     if (ret_lsn)
@@ -131,6 +140,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
             rc = log->ops->append(log->engine, &batch, &read, &lsn);
             if (rc == -EAGAIN && log->commit) /* a committer makes room for a later try */
                 twl_commit_need_committer(log->commit);
+            count_failure(log, rc, lsn);
         }
         twl_leave(&call);
     }
@@ -149,7 +159,7 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
         return rc;
     rc = check_durable(log);
     if (rc == 0)
-        rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
+        rc = count_failure(log, twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn), 0);
     twl_leave(&call);
     return rc;
 }
@@ -170,6 +180,7 @@ static int skip(struct twinlog *log, uint64_t next_lsn, enum filler_type type)
         rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, &lsn);
     if (rc == 0 && lsn > 0)
         rc = wait_for(log, lsn, &durable_terms);
+    count_failure(log, rc, lsn);
     twl_leave(&call);
     return rc;
 }
@@ -265,7 +276,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     if (rc == 0)
         rc = check_durable(log);
     if (rc == 0)
-        rc = submit(log, &batch, &read, request);
+        rc = count_failure(log, submit(log, &batch, &read, request), 0);
     twl_leave(&call);
     return rc;
 }

@@ -304,12 +304,20 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* ---- by retention, and for another process ----------------------------------------------------- */
 
+/* Retention has no caller to tell: monitoring sees that it fails. */
+static void count_failure(struct twinlog *log, int rc)
+{
+    if (rc < 0)
+        atomic_fetch_add(&log->shared->statistics->trim_failures, 1);
+}
+
 /* Is there any? Cheap, and looked at again when the head is moved. */
 static bool has_limits(struct twinlog *log)
 {
     struct trim trim = { .log = log };
     struct state state = { 0 };
     const int rc = twl_state_read(log->io, &state, NULL);
+    count_failure(log, rc);
     find_limits(&trim, rc == 0 ? &state : NULL);
     if (rc == 0)
         twl_state_free(&state);
@@ -383,7 +391,7 @@ void twl_retain(void *context)
     if (!twl_mutex_try_lock(&log->head_lock))
         return;
     if (is_limited)
-        (void)apply(&trim);
+        count_failure(log, apply(&trim));
     answer(log);
     twl_mutex_unlock(&log->head_lock);
 }

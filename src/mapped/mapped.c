@@ -61,13 +61,15 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     struct segment next;
     if (atomic_load(&m->spare))
         return 0;
-    atomic_fetch_add(&m->statistics->roll_waits, may_wait);
     int rc = twl_mapped_get_next(m, atomic_load(&m->active), may_wait, &next);
     if (rc == -EAGAIN) {
         const int error = atomic_exchange(&m->spare_error, 0);
         rc = error < 0 ? error : rc;
     }
-    return rc == 0 ? map_spare(m, &next) : rc;
+    rc = rc == 0 ? map_spare(m, &next) : rc;
+    if (rc == 0)
+        atomic_fetch_add(&m->statistics->roll_waits, may_wait);
+    return rc;
 }
 
 /* Begins the spare and makes it the active segment. In this order: it gets its marker, the same from every participant;
@@ -118,8 +120,6 @@ static int leave_full(struct mapped *m, const struct mapped_segment *full, bool 
         rc = move_on(m, &position);
     if (rc == 0)
         atomic_fetch_add(&m->statistics->rolls, 1);
-    else if (is_no_space(rc))
-        atomic_fetch_add(&m->statistics->full_refusals, 1);
     return rc;
 }
 

@@ -383,7 +383,7 @@ test_beside_writer()
         says "and what to do" err 'stop it and try again'
     done
     status "repair beside a writer" 1 "$twinlog" repair busy --output busy.new
-    says "says what to do" err 'stop it first'
+    says "says what to do" err 'do not stop it. Copy the directory'
     status "cursors --set beside a writer" 0 "$twinlog" cursors busy --set reader=11
     status "cursors beside a writer" 0 "$twinlog" cursors busy
     says "shows it" out '^reader +11 +0$'

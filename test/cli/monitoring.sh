@@ -12,7 +12,9 @@ echo record | "$twinlog" append log
 "$twinlog" cursors log --set reader=1 >out
 "$twinlog" archive log --command ': %p %f' >out
 status "stat --prometheus" 0 "$twinlog" stat log --prometheus
-grep -o '^twinlog_[a-z_]*' out | sort -u >printed
+mv out page
+status "verify --prometheus" 0 "$twinlog" verify log --prometheus
+grep -ho '^twinlog_[a-z_]*' page out | sort -u >printed
 for file in alerts.yaml grafana.json; do
     grep -v '"\(title\|uid\|description\)"' "$folder/$file" | grep -o '\btwinlog_[a-z_]*' | sort -u >asked
     subject=$file
@@ -34,6 +36,8 @@ fi
 if command -v promtool >/dev/null; then
     status "the rules are what Prometheus takes" 0 promtool check rules "$folder/alerts.yaml"
     # shellcheck disable=SC2016 # promtool reads its standard input
+    status "so are those of verify" 0 sh -c '"$1" verify log --prometheus | promtool check metrics' sh "$twinlog"
+    # shellcheck disable=SC2016 # promtool reads its standard input
     status "so are the metrics" 0 sh -c '"$1" stat log --prometheus | promtool check metrics' sh "$twinlog"
 else
     echo "SKIP monitoring, the rules' syntax: promtool (package prometheus) is not here"
@@ -44,8 +48,8 @@ fi
 # scrape LOG FILE
 scrape() { status "stat --prometheus of $1" 0 "$twinlog" stat "$1" --prometheus && mv out "$2"; }
 
-# fires NAME ALERT SCRAPE...: the rules make of these scrapes, a minute apart, and of the last one for half an hour, only
-# that alert. None: they make no alert.
+# fires NAME ALERTS SCRAPE...: the rules make of these scrapes, a minute apart, and of the last one for half an hour, only
+# these alerts, each once. None: they make no alert.
 fires()
 {
     name=$1
@@ -66,7 +70,9 @@ fires()
         # the times of records are of today, and those of the tests begin with 1970
         printf '    promql_expr_test:\n      - expr: %s\n        eval_time: %sm\n        exp_samples:\n' \
             "'count by (alertname) (ALERTS{alertstate=\"firing\"})'" "${minutes:-10}"
-        [ "$alert" = none ] || printf '          - { labels: "{alertname=\\"%s\\"}", value: 1 }\n' "$alert"
+        for one in $alert; do
+            [ "$one" = none ] || printf '          - { labels: "{alertname=\\"%s\\"}", value: 1 }\n' "$one"
+        done
     } >test.yaml
     status "$name" 0 promtool test rules test.yaml
     [ "$got" = 0 ] || cat out
@@ -215,7 +221,7 @@ test_full()
     "$keep_appending" small/log &
     writer=$!
     # shellcheck disable=SC2016 # for eval
-    wait_until '[ -d small/log ] && "$twinlog" stat small/log --prometheus 2>/dev/null | grep -q "^twinlog_full_refusals_total.* [1-9]"'
+    wait_until '[ -d small/log ] && "$twinlog" stat small/log --prometheus 2>/dev/null | grep -q "^twinlog_append_failures_total.*kind=\"full\".* [1-9]"'
     count "refusals are seen while the disk is full" $?
     scrape small/log scrape1
     sleep 0.1
@@ -225,6 +231,94 @@ test_full()
     kill "$writer"
     wait "$writer" 2>/dev/null
     umount small
+}
+
+# failures LOG KIND: are there appends that failed for that?
+failures() { "$twinlog" stat "$1" --prometheus 2>/dev/null | grep -q "^twinlog_append_failures_total.*kind=\"$2\".* [1-9]"; }
+
+# keep_writing LOG: a service that goes on after errors; its process is in `writer`, its first page in scrape1.
+keep_writing()
+{
+    "$keep_appending" "$1" &
+    writer=$!
+    wait_until "[ -d $1 ] && '$twinlog' stat $1 --prometheus 2>/dev/null | grep -q '^twinlog_rolls_total.* [2-9]'"
+    scrape "$1" scrape1
+    fires "no alert beside $1" none scrape1
+}
+
+stop_writing()
+{
+    kill "$writer"
+    wait "$writer" 2>/dev/null
+}
+
+# An ext4 file system that meets an error becomes read-only below its writers; a directory may be made immutable.
+test_read_only()
+{
+    truncate -s 24M image
+    mkdir disk
+    if ! mkfs.ext4 -q image 2>/dev/null || ! mount -o loop image disk 2>/dev/null; then
+        skip "an alert for a read-only file system" "no file system can be made and mounted here"
+        return
+    fi
+    keep_writing disk/log
+    chattr +i disk/log
+    wait_until failures disk/log other
+    count "an immutable directory makes appends fail" $?
+    scrape disk/log scrape2
+    minutes=2 fires "an alert for that" TwinlogAppendsFail scrape1 scrape2
+    chattr -i disk/log
+    scrape disk/log scrape1
+    mount -o remount,abort disk
+    # The first one to meet it is a new segment, which is refused, or a write, which poisons the log.
+    wait_until 'failures disk/log read_only || failures disk/log poisoned'
+    count "a read-only file system makes appends fail" $?
+    scrape disk/log scrape2
+    alerts=
+    grep -q '^twinlog_append_failures_total.*"read_only".* [1-9]' scrape2 && alerts=TwinlogReadOnly
+    grep -q '^twinlog_poisoned.* 1$' scrape2 && alerts="TwinlogPoisoned $alerts"
+    minutes=2 fires "an alert for that" "${alerts:-missing}" scrape1 scrape2
+    stop_writing
+    umount disk
+}
+
+test_limit()
+{
+    command -v prlimit >/dev/null || { skip "an alert for a limit" "prlimit is not here" && return; }
+    keep_writing limited
+    prlimit --nofile=3: --pid "$writer"
+    wait_until failures limited limit
+    count "a limit on open files makes appends fail" $?
+    scrape limited scrape2
+    says "appends that failed did not wait for a segment and get it" scrape2 '^twinlog_poisoned.* 0$'
+    minutes=2 fires "an alert for that" TwinlogLimit scrape1 scrape2
+    stop_writing
+}
+
+# The writer does not look at what it has written, and goes on.
+test_damage()
+{
+    keep_writing hurt
+    mv hurt/state state
+    status "stat --prometheus says it by its status" 3 "$twinlog" stat hurt --prometheus
+    mv out scrape2
+    says "and by a series" scrape2 '^twinlog_damaged\{dir="hurt"\} 1$'
+    says "the writer is seen, too" scrape2 '^twinlog_writer_up\{dir="hurt"\} 1$'
+    fires "an alert for a log without its state file" TwinlogDamaged scrape1 scrape2
+    wait_until "'$twinlog' stat hurt --prometheus 2>/dev/null | grep -q '^twinlog_trim_failures_total.* [1-9]'"
+    count "the writer cannot look for limits" $?
+    status "trim beside it" 3 "$twinlog" trim hurt --before 5
+    says "says that it is damaged" err 'the file state is missing'
+    says "and not to stop it" err 'do not stop it\. Copy the directory'
+    mv state hurt/state
+
+    printf X | dd of=hurt/0000000000000001.twl bs=1 seek=5000 conv=notrunc status=none
+    status "verify --prometheus says it by its status" 3 "$twinlog" verify hurt --prometheus
+    mv out scrape2
+    says "and by a series" scrape2 '^twinlog_verify_damaged\{dir="hurt"\} 1$'
+    says "what it has found is on standard error" err '^damage: '
+    fires "an alert for a segment that is damaged" TwinlogVerifyFound scrape2
+    stop_writing
 }
 
 # slow ALERT SERIES VALUES...: what takes an hour, or another disk, is made up.
@@ -248,6 +342,8 @@ slow TwinlogSilent 'twinlog_writer_up{dir="d"}' '1x90' 'twinlog_newest_record_ti
 slow TwinlogSlowDisk 'twinlog_group_write_seconds_bucket{le="0.1"}' '0+10x90' 'twinlog_group_write_seconds_bucket{le="+Inf"}' '0+20x90' \
     'twinlog_group_write_seconds_bucket{le="1"}' '0+20x90'
 slow TwinlogWaitsForSegments 'twinlog_roll_waits_total{dir="d"}' '0+120x90'
+slow TwinlogTrimFails 'twinlog_trim_failures_total{dir="d"}' '0+60x90'
+slow TwinlogNotVerified 'twinlog_verify_timestamp_seconds{dir="d"}' '-300000x90'
 slow TwinlogOldMetrics 'node_textfile_mtime_seconds{file="/srv/twinlog-srv-log.prom"}' '0x90'
 slow TwinlogGrows 'twinlog_file_size_bytes{dir="d"}' '2000000000+100000000x90'
 test_stopped
@@ -257,6 +353,9 @@ test_archive
 test_ship
 test_unseen
 test_full
+test_read_only
+test_limit
+test_damage
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -496,7 +496,7 @@ static int append_below_the_limit(void)
     if (wanted_mode == TWINLOG_MODE_DURABLE) {
         EXPECT(twinlog_append(log, bytes, sizeof(bytes), &lsn) == -EFBIG && lsn == 0);
         EXPECT(log_stat(log).poison == 0);
-        EXPECT(log_stat(log).full_refusals == 1);
+        EXPECT(log_stat(log).limit_failures == 1);
     }
     EXPECT(twinlog_append(log, bytes, 1000, NULL) == 0);
     EXPECT(twinlog_sync(log) == 0);
@@ -606,7 +606,7 @@ TEST_LOOP(a_full_disk_is_an_error_that_ends_with_it, 2)
     ck_assert_int_eq(twinlog_sync(log), 0);
     struct twinlog_stat stat = log_stat(log);
     ck_assert_int_eq(stat.poison, 0);
-    ck_assert_uint_gt(stat.full_refusals, 0);
+    ck_assert_uint_gt(stat.full_failures, 0);
     AWAIT(count_temporaries() == 0); /* what did not fit does not stay; the keeper may be trying once more */
 
     ck_assert_int_eq(unlink(ballast()), 0);

@@ -131,7 +131,7 @@ TEST_LOOP(a_log_that_gets_no_segment_refuses_and_goes_on_when_it_gets_one, 2)
         ck_assert_uint_eq(twinlog_durable_lsn(log), count);
         const struct twinlog_stat stat = log_stat(log);
         ck_assert_int_eq(stat.poison, 0);
-        ck_assert_uint_ge(stat.full_refusals, error == -ENOSPC ? 6 * (round + 1) : 0);
+        ck_assert_uint_ge(stat.full_failures, error == -ENOSPC ? 6 * (round + 1) : 0);
         expect_live(log, count);
         refuse_segments(0);
         append_records(log, 0, count, 50);

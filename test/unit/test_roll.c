@@ -46,7 +46,7 @@ TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
     ck_assert_uint_eq(twinlog_durable_lsn(log), records);
     struct twinlog_stat stat = log_stat(log);
     ck_assert_int_eq(stat.poison, 0);
-    ck_assert_uint_eq(stat.full_refusals, 3);
+    ck_assert_uint_eq(stat.full_failures, 3);
     ck_assert_uint_eq(stat.appends, records);
     ck_assert_uint_eq(stat.rolls, 0);
 
@@ -54,7 +54,7 @@ TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
     for (unsigned i = 0; i < 100; i++)
         ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
     ck_assert_uint_gt(log_stat(log).rolls, 0);
-    ck_assert_uint_eq(log_stat(log).full_refusals, 3);
+    ck_assert_uint_eq(log_stat(log).full_failures, 3);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 100);
 }
@@ -91,7 +91,7 @@ TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
     ck_assert_int_eq(twinlog_sync(log), 0);
     struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_ge(stat.rolls, 7);
-    ck_assert_uint_eq(stat.full_refusals, 1);
+    ck_assert_uint_eq(stat.full_failures, 1);
     expect_refusal(log, 150000);
 
     atomic_store(&seam.largest_file, UINT64_MAX);
@@ -476,7 +476,7 @@ TEST(a_limit_is_passed_where_no_segment_can_be_made)
         ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
     struct twinlog_stat stat = log_stat(log);
     ck_assert_uint_eq(stat.rolls, 0);
-    ck_assert_uint_eq(stat.full_refusals, 0);
+    ck_assert_uint_eq(stat.full_failures, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(20);
 }

@@ -335,10 +335,10 @@ TEST(a_refusal_is_seen_before_anything_is_written_again)
         rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
     ck_assert_int_eq(rc, -ENOSPC);
     ck_assert_int_eq(watch(&told), 0);
-    ck_assert_uint_eq(told.stat.full_refusals, 1);
+    ck_assert_uint_eq(told.stat.full_failures, 1);
     ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), -ENOSPC);
     ck_assert_int_eq(watch(&told), 0);
-    ck_assert_uint_eq(told.stat.full_refusals, 2);
+    ck_assert_uint_eq(told.stat.full_failures, 2);
     log_close(log);
 }
 

@@ -17,10 +17,13 @@ failed: Log.wait() says what becomes of it. What was closed raises ValueError. A
 has no place in the field of C OverflowError; then nothing was stored.
 """
 import asyncio
+import atexit
 import contextlib
 import errno
 import os
+import sys
 import time
+import weakref
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Type, Union
 
 from . import _twinlog as _c
@@ -138,6 +141,9 @@ def library_version() -> str:
     return _c.version()
 
 
+_TURN_SECONDS = 0.001  # of work, before an event loop runs other tasks
+_WAIT_SECONDS = 0.2  # of a wait, before Ctrl-C is looked for
+
 # ---- reading ---------------------------------------------------------------------------------------
 
 
@@ -167,7 +173,7 @@ class _Following(_c.Reader):
             raise ValueError("a timeout must be a number that is not negative")
         end = None if timeout is None else time.monotonic() + timeout
         while True:  # in short turns, so that Ctrl-C and close() work
-            left = 0.2 if end is None else min(0.2, max(end - time.monotonic(), 0.0))
+            left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, max(end - time.monotonic(), 0.0))
             if self._wait(round(left * 1000)):
                 return True
             if end is not None and time.monotonic() >= end:
@@ -180,26 +186,49 @@ class _Following(_c.Reader):
             if not self.wait(timeout):
                 return
 
-    async def __aiter__(self) -> AsyncIterator[Record]:
-        """Follows: `async for record in reader`. ValueError if it is closed meanwhile."""
+    def __aiter__(self) -> AsyncIterator[Record]:
+        """Follows: `async for record in reader`. ValueError if it is closed meanwhile. While there are records, the event
+        loop gets a turn after each millisecond. A timeout, or a cancellation, takes no record away."""
+        return _Records(self)
+
+    async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            for record in self:
-                yield record
-            ready = asyncio.Event()
-            call = lambda: _tell(loop, ready.set)  # noqa: E731
-            self._at_close.append(call)
+        ready = asyncio.Event()
+        call = lambda: _tell(loop, ready.set)  # noqa: E731
+        self._at_close.append(call)
+        try:
+            # The loop gets a descriptor of its own: a close may give that of the reader to another file.
+            fd = os.dup(self.fileno())
             try:
-                # The loop gets a descriptor of its own: a close may give that of the reader to another file.
-                fd = os.dup(self.fileno())
-                try:
-                    loop.add_reader(fd, ready.set)
-                    await ready.wait()
-                finally:
-                    loop.remove_reader(fd)
-                    os.close(fd)
+                loop.add_reader(fd, ready.set)
+                await ready.wait()
             finally:
-                self._at_close.remove(call)
+                loop.remove_reader(fd)
+                os.close(fd)
+        finally:
+            self._at_close.remove(call)
+
+
+class _Records:
+    """What `async for` iterates over. It is no generator: that would be over after a timeout of anext()."""
+
+    def __init__(self, source: _Following) -> None:
+        self.source = source
+        self.turn_ends = time.monotonic() + _TURN_SECONDS
+
+    def __aiter__(self) -> "_Records":
+        return self
+
+    async def __anext__(self) -> Record:
+        if time.monotonic() >= self.turn_ends:
+            await asyncio.sleep(0)
+            self.turn_ends = time.monotonic() + _TURN_SECONDS
+        while True:
+            record = self.source.next()
+            if record is not None:
+                return record
+            await self.source._readable()
+            self.turn_ends = time.monotonic() + _TURN_SECONDS
 
 
 class Reader(_Following):
@@ -222,6 +251,10 @@ class Consumer(_Following):
     gets what was not committed."""
 
     commit = _c.Reader._commit
+
+    async def commit_async(self, lsn: int = 0) -> None:
+        """As commit(); the event loop runs meanwhile, and no other call of this consumer may."""
+        await asyncio.get_running_loop().run_in_executor(None, self.commit, lsn)
 
     def __init__(self, path: Path, name: str, *, from_end: bool = False, mmap: bool = False) -> None:
         self._at_close = []
@@ -259,6 +292,24 @@ class _Waiting(_c.Queue):
         return self.close()
 
 
+# ---- the end of the interpreter ----------------------------------------------------------------------
+
+_open_logs: "weakref.WeakSet[Log]" = weakref.WeakSet()
+
+
+@atexit.register
+def _sync_open_logs() -> None:
+    """A log that a module still refers to is not collected at the end, and what is in its buffer would be lost. It is not
+    closed, because threads that the interpreter does not wait for may use it."""
+    for log in list(_open_logs):
+        try:
+            log.sync()
+        except (ValueError, ForkedError):  # it is closed, or the parent's
+            pass
+        except OSError as error:
+            print(f"twinlog: {os.fsdecode(log.path)} is not durable: {error}", file=sys.stderr)
+
+
 # ---- the log ---------------------------------------------------------------------------------------
 
 
@@ -292,7 +343,21 @@ class Log(_c.Log):
         options = {name: value for name, value in locals().items() if name not in ("self", "path")}
         self.path = path
         self._waiting: Dict[asyncio.AbstractEventLoop, _Waiting] = {}
-        self.opened = Report(*_c.open_log(self, path, options))
+        end = time.monotonic() + lock_timeout_ms / 1000
+        while True:  # in short turns, so that Ctrl-C works
+            left_ms = max(round((end - time.monotonic()) * 1000), 0)
+            options["lock_timeout_ms"] = min(left_ms, round(_WAIT_SECONDS * 1000))
+            try:
+                self.opened = Report(*_c.open_log(self, path, options))
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY or left_ms == 0:
+                    raise
+        _open_logs.add(self)
+
+    async def close_async(self) -> None:
+        """As close(); the event loop runs meanwhile."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
         """Makes every record durable, closes the readers of this log, completes what was submitted, and closes the log.

@@ -548,6 +548,8 @@ static PyObject *log_append_batch(struct handle *h, PyObject *const *args, Py_ss
     return result;
 }
 
+#define WAIT_TURN_MS 200
+
 static PyObject *log_wait(struct handle *h, PyObject *args, PyObject *names)
 {
     static char *list[] = { "lsn", "level", "timeout", NULL };
@@ -557,7 +559,15 @@ static PyObject *log_wait(struct handle *h, PyObject *args, PyObject *names)
     if (!PyArg_ParseTupleAndKeywords(args, names, "O&|$O&O&", list, to_u64, &lsn, to_u32, &level, to_deadline,
                                      &deadline))
         return NULL;
-    CALL(h, rc = twinlog_wait(h->log, lsn, level > INT32_MAX ? INT32_MAX : level, deadline));
+    bool is_over;
+    do { /* in short turns, so that Ctrl-C works */
+        const uint64_t turn = twinlog_deadline(WAIT_TURN_MS);
+        is_over = deadline > 0 && deadline <= turn;
+        CALL(h, rc = twinlog_wait(h->log, lsn, level > INT32_MAX ? INT32_MAX : level,
+                                  is_over ? deadline : turn));
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    } while (rc == -ETIMEDOUT && !is_over);
     return none_or_error(h, rc);
 }
 
@@ -629,7 +639,12 @@ static const struct field stat_fields[] = {
     STAT(written_bytes),
     STAT(rolls),
     STAT(roll_waits),
-    STAT(full_refusals),
+    STAT(full_failures),
+    STAT(read_only_failures),
+    STAT(limit_failures),
+    STAT(poison_failures),
+    STAT(other_failures),
+    STAT(trim_failures),
     STAT(trimmed_segments),
     STAT(recycled_segments),
     STAT(syncs),

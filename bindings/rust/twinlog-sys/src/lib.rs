@@ -96,7 +96,8 @@ structures! {
         size: u32, io: u32, is_direct: u32, mode: u32, epoch: u32, poison: i32, segments: u32, spare_segments: u32,
         first_lsn: u64, last_lsn: u64, written_lsn: u64, durable_lsn: u64, file_bytes: u64, appends: u64,
         append_bytes: u64, groups: u64, group_bytes: u64, written_bytes: u64, rolls: u64, roll_waits: u64,
-        full_refusals: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64,
+        full_failures: u64, read_only_failures: u64, limit_failures: u64, poison_failures: u64, other_failures: u64,
+        trim_failures: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64,
         io_reason: [c_char; 160],
     }
 }

@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use twinlog_sys as c;
 
 /// Statistics, as in C.
@@ -155,7 +155,8 @@ impl std::error::Error for Error {}
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         match error.kind {
-            ErrorKind::Os(errno) => std::io::Error::from_raw_os_error(errno),
+            // Its kind, and in it the error with its LSN, report and path: `get_ref()`, then `downcast_ref::<Error>()`.
+            ErrorKind::Os(errno) => std::io::Error::new(std::io::Error::from_raw_os_error(errno).kind(), error),
             _ => std::io::Error::new(std::io::ErrorKind::Other, error),
         }
     }
@@ -568,7 +569,7 @@ impl Log {
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_reader_attach(self.raw, &options, &mut raw) };
         report.check(rc)?;
-        Ok(Reader { raw, report, watcher: None, log: PhantomData })
+        Ok(Reader { raw, report, watcher: None, turn: Turn::default(), log: PhantomData })
     }
 }
 
@@ -622,6 +623,7 @@ pub struct Reader<'log> {
     raw: *mut c::twinlog_reader,
     report: OpenReport,
     watcher: Option<Watcher>,
+    turn: Turn,
     log: PhantomData<&'log Log>,
 }
 
@@ -682,7 +684,7 @@ impl Reader<'static> {
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_reader_open(dir.as_ptr(), &options, &mut raw) };
         report.check(rc)?;
-        Ok(Reader { raw, report, watcher: None, log: PhantomData })
+        Ok(Reader { raw, report, watcher: None, turn: Turn::default(), log: PhantomData })
     }
 }
 
@@ -729,11 +731,18 @@ impl Reader<'_> {
 
     /// The next record when there is one, as the `poll_next` of a stream: `std::future::poll_fn(|c| reader.poll_next(c))`
     /// waits for it in any executor. A thread, which the first call starts, watches the descriptor. For a reactor of
-    /// descriptors, as tokio's `AsyncFd`, there is [`Reader::fd`].
+    /// descriptors, as tokio's `AsyncFd`, there is [`Reader::fd`]. While there are records, it is Pending once a
+    /// millisecond, so that timers and other tasks run.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedRecord>> {
+        if self.turn.is_over(context) {
+            return Poll::Pending;
+        }
         match self.next()? {
             Some(record) => Poll::Ready(Ok(record.to_owned())),
-            None => Watcher::pend(&mut self.watcher, self.raw, context),
+            None => {
+                self.turn = Turn::default();
+                Watcher::pend(&mut self.watcher, self.raw, context)
+            }
         }
     }
 
@@ -754,6 +763,7 @@ pub struct Consumer {
     raw: *mut c::twinlog_consumer,
     report: OpenReport,
     watcher: Option<Watcher>,
+    turn: Turn,
 }
 
 // One thread at a time, any thread.
@@ -775,7 +785,7 @@ impl Consumer {
         let mut raw = ptr::null_mut();
         let rc = unsafe { c::twinlog_consumer_open(dir.as_ptr(), name.as_ptr(), &options, &mut raw) };
         report.check(rc)?;
-        Ok(Consumer { raw, report, watcher: None })
+        Ok(Consumer { raw, report, watcher: None, turn: Turn::default() })
     }
 
     /// The next record, or none for now. Trimmed and Truncated are returned once, and the next call goes on.
@@ -798,9 +808,15 @@ impl Consumer {
 
     /// As [`Reader::poll_next`].
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<OwnedRecord>> {
+        if self.turn.is_over(context) {
+            return Poll::Pending;
+        }
         match self.next()? {
             Some(record) => Poll::Ready(Ok(record.to_owned())),
-            None => Watcher::pend(&mut self.watcher, unsafe { c::twinlog_consumer_reader(self.raw) }, context),
+            None => {
+                self.turn = Turn::default();
+                Watcher::pend(&mut self.watcher, unsafe { c::twinlog_consumer_reader(self.raw) }, context)
+            }
         }
     }
 
@@ -813,6 +829,27 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         unsafe { c::twinlog_consumer_close(self.raw) };
+    }
+}
+
+/// How long a task may go on reading before its executor runs others.
+const TURN: Duration = Duration::from_millis(1);
+
+/// While there are records, poll_next() is Pending once after each turn, and wakes its task at once.
+#[derive(Default)]
+struct Turn {
+    began: Option<Instant>,
+}
+
+impl Turn {
+    fn is_over(&mut self, context: &Context<'_>) -> bool {
+        let now = Instant::now();
+        if now - *self.began.get_or_insert(now) < TURN {
+            return false;
+        }
+        self.began = None;
+        context.waker().wake_by_ref();
+        true
     }
 }
 
