@@ -93,8 +93,8 @@ static const char *advice_for(int error)
     case -EPERM:
         return "Check the owner and the permissions of the directory and its files.";
     case -EROFS:
-        return "The file system takes no writes: it is mounted so, or became so after an error (dmesg). 'twinlog repair DIR "
-               "--output NEW', on another disk, saves what can be read.";
+        return "The file system takes no writes: it is mounted so, or became so after an error (dmesg). 'twinlog "
+               "repair DIR --output NEW', on another disk, saves what can be read.";
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:

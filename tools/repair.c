@@ -86,8 +86,8 @@ static const char *advice_for_repair(int error)
 {
     switch (error) {
     case -EBUSY:
-        return "A process is writing the log. If it is damaged, that process cannot open it again: do not stop it. Copy "
-               "the directory ('cp -r'), and repair the copy.";
+        return "A process is writing the log. If it is damaged, that process cannot open it again: do not stop it. "
+               "Copy the directory ('cp -r'), and repair the copy.";
     case -ENOENT:
         return "The log must exist, and so must the directory above the new one.";
     case -ENOTEMPTY:
