@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Run first by an installation, with folders set: makes those that are not there yet, so that others may look into them. cmake
 # would make them as the umask says.
+cmake_policy(VERSION 3.25)
+get_filename_component(prefix "${CMAKE_INSTALL_PREFIX}" ABSOLUTE)
 foreach(folder IN LISTS folders)
-  get_filename_component(folder "${folder}" ABSOLUTE BASE_DIR "${CMAKE_INSTALL_PREFIX}")
+  get_filename_component(folder "${folder}" ABSOLUTE BASE_DIR "${prefix}")
   set(folder "$ENV{DESTDIR}${folder}")
   set(made)
   while(NOT EXISTS "${folder}")
