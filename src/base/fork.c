@@ -3,26 +3,45 @@
 #define _GNU_SOURCE
 #include "base/fork.h"
 
+#include "base/descriptor.h"
 #include "base/sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE_BYTES 4096u
+#define OFTEN 4u            /* an open() that so many forks have overtaken gets time */
+#define GIVE_WAY_TRIES 100u /* of GIVE_WAY_NS each: fork() waits no longer for it */
+#define GIVE_WAY_NS 100000
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
-static struct child_file *first; /* [lock] */
-static uint32_t processes;       /* [lock] newest number of this process and those that it descends from */
+static struct child_file *first;   /* [lock] */
+static uint32_t processes;         /* [lock] newest number of this process and those that it descends from */
+static uint64_t forks;             /* [lock] that have begun */
+static _Atomic unsigned overtaken; /* threads in an open() that forks have overtaken often */
 _Atomic uint32_t *twl_own_process;
+
+/* Without this, a thread that does nothing but fork could keep another one from ever opening a file. */
+static void give_way(void)
+{
+    const struct timespec moment = { .tv_nsec = GIVE_WAY_NS };
+
+    for (unsigned i = 0; i < GIVE_WAY_TRIES && atomic_load(&overtaken) > 0; i++)
+        nanosleep(&moment, NULL);
+}
 
 static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
+    give_way();
     twl_mutex_lock(&lock);
+    forks++;
 }
 
 static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
@@ -37,6 +56,7 @@ static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
         if (*file->fd >= 0)
             close(*file->fd);
     first = NULL;
+    atomic_store(&overtaken, 0);
     if (twl_own_process)
         atomic_store(twl_own_process, 0);
     twl_mutex_unlock(&lock);
@@ -86,17 +106,91 @@ int twl_fork_guard_init(struct fork_guard *guard)
 
 /* ---- files that a child must not keep ------------------------------------------------------------ */
 
-int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode)
+/* By the thread that holds. */
+void twl_child_register(struct child_file *file, int *fd)
 {
-    twl_child_hold();
-    *fd = (int)syscall(SYS_openat, dir, name, flags, mode); /* no cancellation point, as openat() is */
-    const int error = *fd < 0 ? -errno : 0;
     *file = (struct child_file){ .fd = fd, .next = first, .link = &first };
     if (first)
         first->link = &file->next;
     first = file;
+}
+
+static uint64_t count_forks(void)
+{
+    twl_child_hold(); /* none is under way */
+    const uint64_t count = forks;
     twl_child_release();
-    return error;
+    return count;
+}
+
+/* True: holds, and no fork has begun since the count. */
+static bool hold_unless_forked(uint64_t count) NO_THREAD_SAFETY_ANALYSIS
+{
+    twl_child_hold();
+    if (forks == count)
+        return true;
+    twl_child_release();
+    return false;
+}
+
+static bool is_same_file(int fd, const struct stat *created)
+{
+    struct stat about;
+
+    return fstat(fd, &about) == 0 && about.st_dev == created->st_dev && about.st_ino == created->st_ino;
+}
+
+/* A file that an earlier try has created. */
+struct created {
+    bool is_known;
+    struct stat about;
+};
+
+/* Once it is created, the name has to lead to the same file. */
+static int open_once(const struct created *created, int dir, const char *name, int flags, mode_t mode)
+{
+    const int fd =
+        twl_descriptor_open(dir, name, created->is_known ? flags & ~(O_CREAT | O_EXCL) : flags, mode);
+
+    if (fd < 0 || !created->is_known || is_same_file(fd, &created->about))
+        return fd;
+    syscall(SYS_close, fd);
+    return -EEXIST;
+}
+
+/* A child that was forked meanwhile may have this descriptor, as its handler did not know of it. The next open() gives
+ * another description of the file, of which that child has nothing. */
+static void give_up_shared(int fd, int flags, struct created *created)
+{
+    if (fd < 0)
+        return;
+    if (flags & O_CREAT && !created->is_known)
+        created->is_known = fstat(fd, &created->about) == 0;
+    syscall(SYS_close, fd);
+}
+
+/* The disk may take its time to answer open(), so nothing is held meanwhile. */
+int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode)
+{
+    struct created created = { 0 };
+    unsigned tries = 0;
+    int opened;
+
+    for (;;) {
+        const uint64_t count = count_forks();
+        opened = open_once(&created, dir, name, flags, mode);
+        if (hold_unless_forked(count))
+            break;
+        give_up_shared(opened, flags, &created);
+        if (++tries == OFTEN)
+            atomic_fetch_add(&overtaken, 1);
+    }
+    *fd = opened < 0 ? -1 : opened;
+    twl_child_register(file, fd);
+    twl_child_release();
+    if (tries >= OFTEN)
+        atomic_fetch_sub(&overtaken, 1);
+    return opened < 0 ? opened : 0;
 }
 
 void twl_child_unregister(struct child_file *file)
@@ -106,4 +200,23 @@ void twl_child_unregister(struct child_file *file)
     if (file->next)
         file->next->link = file->link;
     twl_child_release();
+}
+
+/* ---- memory that a child does not get ------------------------------------------------------------ */
+
+/* A fork in between gives the child zeros, which nobody has stored to. */
+void *twl_private_memory(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, bytes, MADV_DONTFORK);
+    return memory;
+}
+
+void twl_private_memory_free(void *memory, size_t bytes)
+{
+    if (memory)
+        munmap(memory, bytes);
 }

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -33,7 +34,8 @@ static inline bool twl_fork_guard_is_forked(const struct fork_guard *guard)
  * returns in the child: a killed parent counts as dead, however long its children live. A child made by clone() alone
  * does not run this handler; the parent then counts as alive until that child ends or calls exec.
  *
- * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c).
+ * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c). The eventfds that a program
+ * asks for, twinlog_queue_fd() and twinlog_reader_fd(), stay: the program may have told them to others.
  *
  * This is a part of the struct that has the file open. A negative descriptor is skipped.
  */
@@ -42,12 +44,23 @@ struct child_file {
     struct child_file *next, **link; /* in the list of all; `link` points here */
 };
 
-/* openat() for `file`, which is registered from then on: no child gets it. */
+/* openat() for `file`, which is registered from then on: no child gets it. `*fd` is -1 after an error. fork() never waits
+ * for the disk of this file. */
 int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode);
 /* Before the file is closed, also if it was not opened. */
 void twl_child_unregister(struct child_file *file);
-/* Between hold() and release() this process cannot fork. No other call of these in between. */
+
+/* Between hold() and release() this process cannot fork, and no log of it can open a file: for a few instructions, and
+ * for system calls that wait for no disk. The only other call in between is register(). */
 void twl_child_hold(void);
+void twl_child_register(struct child_file *file, int *fd); /* of a descriptor that was made since hold() */
 void twl_child_release(void);
+
+/* ---- memory that a child does not get ---------------------------------------------------------------- */
+
+/* Zeros. The kernel copies pinned pages when it forks, which takes long, and others when one of the two stores to them:
+ * nothing of that for memory that no child may use. NULL: out of memory. */
+void *twl_private_memory(size_t bytes);
+void twl_private_memory_free(void *memory, size_t bytes); /* NULL is allowed */
 
 #endif

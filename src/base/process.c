@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "base/process.h"
 
+#include "base/descriptor.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,7 +16,7 @@
 
 void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES])
 {
-    const int fd = open(BOOT_ID_PATH, O_RDONLY | O_CLOEXEC);
+    const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
     if (fd < 0 || read(fd, ret_id, BOOT_ID_BYTES) != BOOT_ID_BYTES)
         memset(ret_id, 0, BOOT_ID_BYTES);
     if (fd >= 0)

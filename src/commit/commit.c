@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Create, stop, restart, destroy; marker groups, which have no records; statistics; and the table of the engine. */
 #define _GNU_SOURCE
+#include "base/fork.h"
 #include "commit/inside.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* ---- create and destroy ------------------------------------------------------------------------ */
 
@@ -50,8 +50,8 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         return -ENOMEM;
     memset(c, 0, sizeof(*c));
     size_t memory_bytes = 2 * (size_t)options->buffer_bytes;
-    c->memory = mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (c->memory == MAP_FAILED) {
+    c->memory = twl_private_memory(memory_bytes);
+    if (!c->memory) {
         free(c);
         return -ENOMEM;
     }
@@ -63,6 +63,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->statistics = config->shared->statistics;
     c->waiters_end = &c->first_waiter;
     twl_mutex_init(&c->lock);
+    twl_mutex_init(&c->client.making);
     for (unsigned i = 0; i < 2; i++)
         c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)options->buffer_bytes;
 
@@ -92,8 +93,9 @@ void twl_commit_destroy(struct commit *c)
     twl_segment_close(&c->segment);
     twl_segment_close(&c->left);
     twl_segment_close(&c->next);
+    twl_mutex_destroy(&c->client.making);
     twl_mutex_destroy(&c->lock);
-    munmap(c->memory, 2 * (size_t)c->options.buffer_bytes);
+    twl_private_memory_free(c->memory, 2 * (size_t)c->options.buffer_bytes);
     free(c);
 }
 

@@ -29,7 +29,7 @@ struct commit_config {
     struct shared_page *shared;            /* where to publish; outlives the commit */
 };
 
-/* Checks whether the committer of these options can be used. TWINLOG_EFORKED; -ENOSYS: not with io_uring. */
+/* Checks whether the committer of these options can be used. TWINLOG_EFORKED; or why not with io_uring. */
 int twl_commit_check(const struct twinlog_options *options);
 /* On failure the caller keeps the segment. */
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit);

@@ -27,7 +27,8 @@ struct twinlog_committer {
     _Atomic bool must_stop;
 
     /* of a shared committer: */
-    struct io_ring *ring;          /* [const] NULL = the kernel refused one */
+    struct io_ring *ring;          /* [const] NULL = the kernel refused one, */
+    int ring_error;                /* [const] for this reason */
     struct commit *_Atomic called; /* clients that were called, the newest first */
     _Atomic bool is_asleep;        /* a caller must wake it */
     struct twl_event wake;         /* the committer sleeps on it if it has no ring */
@@ -391,8 +392,10 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
     committer->room = in_flight;
     twl_mutex_init(&committer->lock);
     int rc = twl_fork_guard_init(&committer->guard);
-    if (rc == 0 && in_flight > 0 && twl_io_ring_create(in_flight, &committer->ring) < 0)
-        committer->ring = NULL; /* the logs are then written one after the other */
+    if (rc == 0 && in_flight > 0) /* without a ring the logs are written one after the other */
+        committer->ring_error = twl_io_ring_create(in_flight, &committer->ring);
+    if (rc == 0 && committer->ring_error < 0 && !io_is_refusal(committer->ring_error))
+        rc = committer->ring_error;
     if (rc == 0)
         rc = twl_thread_start(&committer->thread, alone ? run_alone : run_shared, committer);
     if (rc < 0) {
@@ -447,7 +450,7 @@ int twl_commit_check(const struct twinlog_options *options)
         return 0;
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
-    return wants_ring(options) && !committer->ring ? -ENOSYS : 0;
+    return wants_ring(options) ? committer->ring_error : 0;
 }
 
 void twl_client_take(struct commit *c, struct twinlog_committer *shared)
@@ -480,13 +483,13 @@ int twl_commit_need_committer(struct commit *c)
         return 0;
     if (!c->io->has_engine_threads)
         return 0;
-    twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
+    twl_mutex_lock(&c->client.making); /* a second thread could be joined only after its first commit */
     if (!has_committer(c)) {
         rc = make_committer(c, 0, &committer);
         if (rc == 0)
             atomic_store(&c->client.committer, committer);
     }
-    twl_mutex_unlock(&c->lock);
+    twl_mutex_unlock(&c->client.making);
     return rc;
 }
 

@@ -122,6 +122,7 @@ struct round {
 /* What a log is to its committer: a client. */
 struct committer_client {
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
+    struct twl_mutex making;                     /* to make it: the log's lock is for what takes no time */
     bool is_shared;            /* [const] only the committer leads, except for marker groups */
     struct twl_event called;   /* the log's own committer sleeps on it */
     _Atomic uint64_t flush_ns; /* [committer] when the next flush is due; 0 = unknown */

@@ -7,6 +7,7 @@
  * made on demand, that is readable exactly while the list is not empty.
  */
 #define _GNU_SOURCE
+#include "base/descriptor.h"
 #include "base/fork.h"
 #include "commit/inside.h"
 
@@ -107,8 +108,8 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
     twl_mutex_lock(&queue->lock);
     int rc = queue->fd;
     if (rc < 0) {
-        queue->fd = eventfd(queue->first != NULL, EFD_CLOEXEC | EFD_NONBLOCK);
-        rc = queue->fd >= 0 ? queue->fd : -errno;
+        rc = twl_descriptor_event(queue->first != NULL);
+        queue->fd = rc;
     }
     twl_mutex_unlock(&queue->lock);
     atomic_fetch_sub(&queue->inside, 1);

@@ -16,6 +16,7 @@
 #include "io/io_files.h"
 
 #include "base/base.h"
+#include "base/descriptor.h"
 #include "base/libc.h"
 #include "io/mapping.h"
 #include "io/ring.h"
@@ -134,29 +135,32 @@ static uint32_t alignment_past_cache(int fd)
     return 0;
 }
 
+static void close_registered(struct child_file *in_child, int *fd)
+{
+    twl_child_unregister(in_child);
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
  * reads use the first one (see read_from_disk()). */
 static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
     struct stat one, other;
-    const int fd = openat(files->directory, name, open_flags(IO_READ_ONLY));
-    if (fd < 0)
-        return;
-    const bool is_same = fstat(file->fd, &one) == 0 && fstat(fd, &other) == 0 && one.st_dev == other.st_dev &&
-                         one.st_ino == other.st_ino;
-    if (is_same && fcntl(fd, F_SETFL, O_DIRECT) == 0)
-        file->disk_fd = fd;
-    else
-        close(fd);
+    const int error = twl_child_open(&file->disk_in_child, &file->disk_fd, files->directory, name,
+                                     open_flags(IO_READ_ONLY), 0);
+    const bool is_same = error == 0 && fstat(file->fd, &one) == 0 && fstat(file->disk_fd, &other) == 0 &&
+                         one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    if (!is_same || fcntl(file->disk_fd, F_SETFL, O_DIRECT) < 0)
+        close_registered(&file->disk_in_child, &file->disk_fd);
 }
 
 static void close_fd(struct disk_file *file)
 {
     if (file->disk_fd >= 0)
-        close(file->disk_fd);
-    twl_child_unregister(&file->in_child);
-    if (file->fd >= 0)
-        close(file->fd);
+        close_registered(&file->disk_in_child, &file->disk_fd);
+    close_registered(&file->in_child, &file->fd);
 }
 
 static int files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
@@ -551,12 +555,12 @@ static int each_name(DIR *directory, int (*each)(void *context, const char *name
 static int files_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
     /* a new description, so that concurrent listings do not share a position in the directory */
-    int fd = openat(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = twl_descriptor_open(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY, 0);
     DIR *directory;
     int result;
 
     if (fd < 0)
-        return -errno;
+        return fd;
     directory = fdopendir(fd);
     if (!directory) {
         result = -errno;
@@ -653,8 +657,10 @@ static void files_write_durably(struct io *io, struct io_write *write)
 
 static void files_destroy(struct io *io)
 {
-    twl_io_ring_destroy(files_of(io)->ring);
-    close(files_of(io)->directory);
+    struct io_files *files = (struct io_files *)io;
+
+    twl_io_ring_destroy(files->ring);
+    close_registered(&files->in_child, &files->directory);
     free(io);
 }
 
@@ -691,9 +697,12 @@ static const struct io_ops files_ops = {
 
 int twl_io_files_init(struct io_files *files, int from, const char *path)
 {
-    files->directory = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (files->directory < 0)
-        return -errno;
+    const int error =
+        twl_child_open(&files->in_child, &files->directory, from, path, O_RDONLY | O_DIRECTORY, 0);
+    if (error < 0) {
+        twl_child_unregister(&files->in_child);
+        return error;
+    }
     files->io.ops = &files_ops;
     files->io.has_threads = files->io.has_engine_threads = true;
     return 0;

@@ -11,22 +11,23 @@
 #include <sys/types.h>
 
 struct io_files {
-    struct io io;                                                          /* must be first */
-    int directory;                                                         /* [const] */
+    struct io io;  /* must be first */
+    int directory; /* [const] closed in forked children */
+    struct child_file in_child;
     struct io_ring *ring;                                                  /* [const] NULL = there is none */
     void (*write_durably)(struct io_files *files, struct io_write *write); /* [const] */
 };
 
 struct disk_file {
     struct io_file file; /* must be first */
-    int fd;              /* [const] closed in forked children */
+    int fd;              /* [const] closed in forked children, as the other one */
     bool is_read_only;   /* [const] */
     bool is_direct;      /* [const] */
     bool is_from_disk;   /* [const] reads go past the page cache, */
     int disk_fd;         /* [const] through this direct one; -1 = there is none */
     uint32_t past_cache; /* [const] alignment of direct reads, none of them from the cache; 0 = not known */
     atomic_bool may_be_locked; /* [atomic] */
-    struct child_file in_child;
+    struct child_file in_child, disk_in_child;
 };
 
 /* Opens the directory `path`, relative to the directory `from` (or AT_FDCWD). After a failure there is nothing to undo.

@@ -21,16 +21,15 @@
 #include "io/path_selector.h"
 #include "io/ring.h"
 
+#include "base/descriptor.h"
+#include "base/fork.h"
 #include "base/sync.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define FEW_ENTRIES 8u /* for a write and its sync, the poll, and a time limit on kernels before 5.11 */
@@ -38,14 +37,15 @@
 
 struct io_ring {
     struct io_uring ring;
-    bool is_linked;               /* [const] */
-    int call_fd;                  /* [const] an eventfd; -1: the ring of a log, which nobody wakes */
-    bool is_polled;               /* a poll of call_fd is in flight */
-    bool is_nudged;               /* a nudge is in flight */
-    unsigned unfinished;          /* entries of writes, queued or in flight */
-    struct io_write *refused;     /* what the kernel did not take, by `next` */
-    const unsigned char *adopted; /* [const] registered with the ring; NULL = nothing is */
-    size_t adopted_bytes;         /* [const] */
+    bool is_linked; /* [const] */
+    int call_fd;    /* [const] an eventfd; -1: the ring of a log, which nobody wakes */
+    struct child_file in_child, call_in_child; /* of the two descriptors */
+    bool is_polled;                            /* a poll of call_fd is in flight */
+    bool is_nudged;                            /* a nudge is in flight */
+    unsigned unfinished;                       /* entries of writes, queued or in flight */
+    struct io_write *refused;                  /* what the kernel did not take, by `next` */
+    const unsigned char *adopted;              /* [const] registered with the ring; NULL = nothing is */
+    size_t adopted_bytes;                      /* [const] */
 };
 
 /* What an entry is for: its user_data is the address of the write and one of these. */
@@ -304,9 +304,11 @@ static void write_and_wait(struct io_ring *ring, struct io_write *write)
 static int rehearse(struct io_ring *ring, enum io_barrier last)
 {
     static const unsigned char byte;
-    struct disk_file memory = { .fd = memfd_create("twinlog", MFD_CLOEXEC) };
-    int error = memory.fd < 0 ? -errno : 0;
+    struct disk_file memory = { .fd = twl_descriptor_memory("twinlog") };
+    int error = memory.fd < 0 ? memory.fd : 0;
 
+    if (io_uring_sq_space_left(&ring->ring) < FEW_ENTRIES)
+        error = -EOPNOTSUPP; /* a ring that has no room when it is empty */
     for (enum io_barrier barrier = IO_BARRIER_WRITE; error == 0 && barrier <= last; barrier++) {
         struct io_write write = {
             .file = &memory.file, .data = &byte, .size = sizeof(byte), .barrier = barrier
@@ -319,24 +321,52 @@ static int rehearse(struct io_ring *ring, enum io_barrier last)
     return error == -EINVAL ? -EOPNOTSUPP : error;
 }
 
+/* The kernel's half of the ring, and its memory, of which no child gets anything: a child that had it would keep what
+ * is registered pinned. */
+static int init_ring(struct io_ring *ring, unsigned entries)
+{
+    struct low_descriptors low;
+
+    twl_child_hold();
+    twl_low_descriptors_take(&low);
+    const int error = io_uring_queue_init(entries, &ring->ring, 0);
+    twl_low_descriptors_release(&low);
+    if (error == 0) {
+        io_uring_ring_dontfork(&ring->ring);
+        twl_child_register(&ring->in_child, &ring->ring.ring_fd);
+    }
+    twl_child_release();
+    return error;
+}
+
+static int make_call_fd(struct io_ring *ring)
+{
+    twl_child_hold();
+    const int fd = twl_descriptor_event(0);
+    if (fd >= 0) {
+        ring->call_fd = fd;
+        twl_child_register(&ring->call_in_child, &ring->call_fd);
+    }
+    twl_child_release();
+    return fd < 0 ? fd : 0;
+}
+
 static int create_ring(unsigned entries, bool is_linked, bool is_called, struct io_ring **ret_ring)
 {
     struct io_ring *ring = calloc(1, sizeof(*ring));
 
     if (!ring)
         return -ENOMEM;
-    int error = io_uring_queue_init(entries, &ring->ring, 0);
+    ring->is_linked = is_linked;
+    ring->call_fd = -1;
+    int error = init_ring(ring, entries);
     if (error < 0) {
         free(ring);
         return error;
     }
-    ring->is_linked = is_linked;
-    ring->call_fd = -1;
     error = rehearse(ring, is_called ? IO_BARRIER_NONE : IO_BARRIER_WRITE);
-    if (error == 0 && is_called) {
-        ring->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        error = ring->call_fd < 0 ? -errno : 0;
-    }
+    if (error == 0 && is_called)
+        error = make_call_fd(ring);
     if (error < 0)
         twl_io_ring_destroy(ring);
     else
@@ -353,22 +383,24 @@ void twl_io_ring_destroy(struct io_ring *ring)
 {
     if (!ring)
         return;
+    twl_child_unregister(&ring->in_child);
     io_uring_queue_exit(&ring->ring);
-    if (ring->call_fd >= 0)
+    if (ring->call_fd >= 0) {
+        twl_child_unregister(&ring->call_in_child);
         close(ring->call_fd);
+    }
     free(ring);
 }
 
-/* Registered memory stays pinned, so the kernel need not look it up for each write. After a fork, kernels before 6.0
- * could leave the parent with copies of pinned pages and the ring with the originals. On these kernels, and where
- * the limit on locked memory forbids pinning, plain writes are used. */
+/* Registered memory stays pinned, so the kernel need not look it up for each write. It is twl_private_memory(): a fork
+ * would else copy all pinned pages at once, or, before Linux 5.9, could leave the parent with copies and the ring with
+ * the originals. Where the limit on locked memory forbids pinning, plain writes are used. */
 void twl_io_ring_adopt(struct io_ring *ring, void *bytes, size_t size)
 {
     struct iovec buffer = { .iov_base = bytes, .iov_len = size };
 
     ASSERT(!ring->adopted);
-    if ((ring->ring.features & IORING_FEAT_LINKED_FILE) && /* new in Linux 6.0 */
-        io_uring_register_buffers(&ring->ring, &buffer, 1) == 0) {
+    if (io_uring_register_buffers(&ring->ring, &buffer, 1) == 0) {
         ring->adopted = bytes;
         ring->adopted_bytes = size;
     }

@@ -36,6 +36,7 @@ struct slot {
     _Atomic uint64_t version; /* odd = used */
     _Atomic uintptr_t start, end;
     atomic_bool is_writable, is_hit;
+    atomic_bool is_for_children; /* being made: a child may have got it, and has to unmap it */
 };
 
 static struct slot slots[SLOTS];
@@ -115,9 +116,13 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 /* Children do not have the mappings, and may map something else at their addresses. */
 static void forget_in_child(void)
 {
-    for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++)
-        if (atomic_load(&slot->version) % 2 == 1)
-            atomic_fetch_add(&slot->version, 1);
+    for (struct slot *slot = slots, *end = slots + atomic_load(&used); slot < end; slot++) {
+        if (atomic_load(&slot->version) % 2 == 0)
+            continue;
+        if (atomic_load(&slot->is_for_children))
+            munmap((void *)atomic_load(&slot->start), atomic_load(&slot->end) - atomic_load(&slot->start));
+        atomic_fetch_add(&slot->version, 1);
+    }
 }
 
 /* Keeps the mask and the flags of the previous handler, so that it can be called as the kernel would call it. It runs
@@ -143,55 +148,65 @@ void twl_mapping_install(void)
     pthread_once(&once, install);
 }
 
-/* By one thread at a time: under twl_child_hold(). */
-static int guard(const unsigned char *bytes, size_t size, bool is_writable)
+/* A slot for the mapping that is about to be made there. By one thread at a time: under twl_child_hold(). */
+static struct slot *take_slot(const unsigned char *bytes, size_t size, bool is_writable)
 {
     unsigned number = 0;
     while (number < SLOTS && atomic_load(&slots[number].version) % 2 == 1)
         number++;
     if (number == SLOTS)
-        return -ENOMEM;
+        return NULL;
     struct slot *slot = &slots[number];
     atomic_store(&slot->start, (uintptr_t)bytes);
     atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
     atomic_store(&slot->is_writable, is_writable);
     atomic_store(&slot->is_hit, false);
+    atomic_store(&slot->is_for_children, true);
     atomic_fetch_add(&slot->version, 1);
     if (number == atomic_load(&used))
         atomic_store(&used, number + 1);
-    return 0;
+    return slot;
 }
 
-static int map_file(int fd, uint64_t offset, size_t size, bool is_writable, void **ret_bytes)
+static void free_slot(struct slot *slot)
+{
+    atomic_fetch_add(&slot->version, 1);
+}
+
+/* Over the range that is reserved. A child that is forked before madvise() has the mapping, and unmaps it. */
+static int map_file(int fd, uint64_t offset, void *bytes, size_t size, bool is_writable)
 {
     const int protection = is_writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *bytes = mmap(NULL, size, protection, MAP_SHARED, fd, (off_t)offset);
 
-    if (bytes == MAP_FAILED)
+    if (mmap(bytes, size, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
         return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
     madvise(bytes, size, MADV_DONTFORK);
-    *ret_bytes = bytes;
     return 0;
 }
 
+/* Nothing is held while the file is mapped, as a network file system may have to answer first. A slot tells children
+ * of the range before. */
 int twl_mapping_open(int fd, uint64_t offset, size_t size, bool is_writable, void **ret_bytes)
 {
-    void *bytes = NULL;
-
     twl_mapping_install();
     if (!is_installed)
         return -ENOTSUP;
-    twl_child_hold(); /* no fork() between mapping the bytes and leaving them out of children */
-    int error = map_file(fd, offset, size, is_writable, &bytes);
-    if (error == 0) {
-        error = guard(bytes, size, is_writable);
-        if (error < 0)
-            munmap(bytes, size);
-    }
+    void *bytes = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED)
+        return -errno;
+    twl_child_hold();
+    struct slot *slot = take_slot(bytes, size, is_writable);
     twl_child_release();
-    if (error == 0)
-        *ret_bytes = bytes;
-    return error;
+    int error = slot ? map_file(fd, offset, bytes, size, is_writable) : -ENOMEM;
+    if (error < 0 && slot)
+        free_slot(slot);
+    if (error < 0) {
+        munmap(bytes, size);
+        return error;
+    }
+    atomic_store(&slot->is_for_children, false);
+    *ret_bytes = bytes;
+    return 0;
 }
 
 void twl_mapping_close(const void *bytes, size_t size)
@@ -199,7 +214,7 @@ void twl_mapping_close(const void *bytes, size_t size)
     struct slot *slot = slot_of((uintptr_t)bytes);
 
     ASSERT(slot);
-    atomic_fetch_add(&slot->version, 1);
+    free_slot(slot);
     munmap((void *)(uintptr_t)bytes, size); /* last, because another mapping may get the address at once */
 }
 

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "base/base.h"
+#include "base/descriptor.h"
 #include "base/report.h"
 #include "base/versioned.h"
 #include "check/check.h"
@@ -72,12 +73,12 @@ static int make_directory(const char *dir, bool must_exist, const char **ret_doi
     if (!must_exist && mkdir(dir, 0777) < 0 && errno != EEXIST)
         return -errno;
     *ret_doing = "open the log's directory";
-    const int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    const int fd = twl_descriptor_open(AT_FDCWD, dir, O_DIRECTORY | O_RDONLY, 0);
     if (fd < 0)
-        return -errno;
+        return fd;
     *ret_doing = "sync the parent of the log's directory";
-    const int parent = openat(fd, "..", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    const int rc = parent >= 0 && fsync(parent) == 0 ? 0 : -errno;
+    const int parent = twl_descriptor_open(fd, "..", O_DIRECTORY | O_RDONLY, 0);
+    const int rc = parent < 0 ? parent : fsync(parent) == 0 ? 0 : -errno;
     if (parent >= 0)
         close(parent);
     close(fd);

@@ -12,12 +12,12 @@
 #define _GNU_SOURCE
 #include "read/follower.h"
 
+#include "base/descriptor.h"
 #include "base/sync.h"
 #include "twinlog.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 struct follower {
@@ -111,9 +111,9 @@ int twl_follower_create(struct io *io, struct shared_page *shared, struct follow
     int rc = shared ? 0 : twl_page_watch(io, &f->watched);
     if (rc < 0)
         goto free_follower;
-    f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    f->fd = twl_descriptor_event(0);
     if (f->fd < 0) {
-        rc = -errno;
+        rc = f->fd;
         goto unwatch;
     }
     twl_mutex_init(&f->lock);

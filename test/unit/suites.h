@@ -17,6 +17,7 @@
     DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup */ \
     DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
     DO(damaged) /* every reader, from every start, in a log that is damaged at one place or newer than this version */ \
+    DO(descriptors) /* none of 0 to 2, and what a forked child has of a handle */ \
     DO(discarded) /* what a crash may have discarded is not saved, what was removed does not come back */ \
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \

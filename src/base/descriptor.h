@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every descriptor of the library comes from here, and is 3 or higher. A daemon that has closed the descriptors 0 to 2
+ * would otherwise get a file of a log as one of them, and a line that some other code prints would go into that file.
+ *
+ * While a file is being opened, those of the descriptors 0 to 2 that are closed are taken by others that cannot be read
+ * or written (O_PATH). So the file has none of these numbers for a moment either. All of it is close-on-exec.
+ */
+#ifndef TWL_DESCRIPTOR_H
+#define TWL_DESCRIPTOR_H
+
+#include <sys/types.h>
+
+#define STANDARD_DESCRIPTORS 3
+
+/* Each returns the descriptor, or -errno. None is a cancellation point. */
+int twl_descriptor_open(int dir, const char *name, int flags, mode_t mode); /* openat() */
+int twl_descriptor_event(unsigned count);                                   /* eventfd(), non-blocking */
+int twl_descriptor_memory(const char *name);                                /* memfd_create() */
+
+/* For a function of another library that makes descriptors: between the two calls it gets none below 3. */
+struct low_descriptors {
+    int fds[STANDARD_DESCRIPTORS];
+    unsigned count;
+};
+void twl_low_descriptors_take(struct low_descriptors *low);
+void twl_low_descriptors_release(const struct low_descriptors *low);
+
+#endif

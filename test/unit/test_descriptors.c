@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every handle of a process has beside its bytes: descriptors and mappings. None of the descriptors is one of 0 to
+ * 2, and a forked child has neither, but for the eventfds that the program has asked for.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "base/fork.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <twinlog_sink.h>
+#include <unistd.h>
+
+#define MIB UINT64_C(1048576)
+#define BUFFER_BYTES                                                                                         \
+    (24 * MIB) /* more than the stack of a thread, so that the memory of a log is known by its size */
+#define LEAST_BUFFERS (2 * BUFFER_BYTES)
+#define SUBSETS 8 /* of the descriptors 0 to 2 */
+#define WAYS (LOG_IO_KINDS + 2)
+
+/* ---- a handle of each kind ------------------------------------------------------------------------- */
+
+/* The ways to write in the durable mode, then the other two modes. */
+static struct twinlog_options options_of_way(int way)
+{
+    struct twinlog_options options = log_options(way < LOG_IO_KINDS ? (uint32_t)way : 0, 0);
+
+    options.buffer_bytes = BUFFER_BYTES;
+    options.mode = way < LOG_IO_KINDS ? TWINLOG_MODE_DURABLE : (uint32_t)(way - LOG_IO_KINDS + 1);
+    return options;
+}
+
+static struct {
+    struct twinlog *log, *of_committer;
+    struct twinlog_reader *outside, *attached;
+    struct twinlog_consumer *consumer;
+    struct twinlog_queue *queue;
+    struct twinlog_committer *committer;
+    struct twinlog_sink *sink;
+} handles;
+
+static const char *path_beside(const char *name)
+{
+    static char path[300];
+
+    snprintf(path, sizeof(path), "%s/%s", log_parent, name);
+    return path;
+}
+
+static int read_one(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+
+    EXPECT(twinlog_reader_next(reader, &record) == 1);
+    EXPECT(twinlog_reader_fd(reader) >= 3);
+    return 0;
+}
+
+static int open_readers(void)
+{
+    const struct twinlog_reader_options mapping = { .size = sizeof(mapping), .flags = TWINLOG_READER_MMAP };
+
+    EXPECT(twinlog_reader_open(log_dir, &mapping, &handles.outside) == 0);
+    EXPECT(twinlog_reader_attach(handles.log, NULL, &handles.attached) == 0);
+    EXPECT(twinlog_consumer_open(log_dir, "consumer", NULL, &handles.consumer) == 0);
+    EXPECT(read_one(handles.outside) == 0);
+    EXPECT(read_one(handles.attached) == 0);
+    EXPECT(read_one(twinlog_consumer_reader(handles.consumer)) == 0);
+    return 0;
+}
+
+static int open_of_committer(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    EXPECT(twinlog_committer_open(NULL, &handles.committer) == 0);
+    options.committer = handles.committer;
+    EXPECT(twinlog_open(path_beside("other"), &options, &handles.of_committer) == 0);
+    EXPECT(twinlog_append(handles.of_committer, "one", 3, NULL) == 0);
+    return 0;
+}
+
+static int open_sink(void)
+{
+    EXPECT(twinlog_sink_open(path_beside("sink"), NULL, &handles.sink) == 0);
+    EXPECT(twinlog_sink_write(handles.sink, "a line\n", 7, NULL) == 0);
+    EXPECT(twinlog_sink_sync(handles.sink) == 0);
+    return 0;
+}
+
+static int open_handles(int way)
+{
+    const struct twinlog_options options = options_of_way(way);
+
+    EXPECT(twinlog_open(log_dir, &options, &handles.log) == 0);
+    EXPECT(append_record(handles.log, 0, 0, NULL) == 0);
+    EXPECT(twinlog_sync(handles.log) == 0);
+    EXPECT(open_readers() == 0);
+    EXPECT(open_of_committer() == 0);
+    EXPECT(twinlog_queue_open(&handles.queue) == 0);
+    EXPECT(twinlog_queue_fd(handles.queue) >= 3);
+    EXPECT(open_sink() == 0);
+    return 0;
+}
+
+static int close_handles(void)
+{
+    twinlog_consumer_close(handles.consumer);
+    twinlog_reader_close(handles.attached);
+    twinlog_reader_close(handles.outside);
+    EXPECT(twinlog_sink_close(handles.sink) == 0);
+    EXPECT(twinlog_queue_close(handles.queue) == 0);
+    EXPECT(twinlog_close(handles.of_committer) == 0);
+    EXPECT(twinlog_committer_close(handles.committer) == 0);
+    EXPECT(twinlog_close(handles.log) == 0);
+    return 0;
+}
+
+/* ---- the descriptors 0 to 2 ------------------------------------------------------------------------ */
+
+static int way_of_child, closed_of_child; /* a bit for each of them that is closed */
+
+static int look_at_standard_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        const bool is_open = fcntl(fd, F_GETFD) >= 0;
+        const bool was_left_open = (closed_of_child & (1 << fd)) == 0;
+        EXPECT(is_open == was_left_open);
+    }
+    return 0;
+}
+
+/* Another log of the same process, and what opens files for a moment. */
+static int look_at_all(void)
+{
+    struct twinlog_inspection about = { .size = sizeof(about) };
+
+    EXPECT(twinlog_inspect(log_dir, &about) == 0);
+    EXPECT(twinlog_verify(log_dir, NULL, NULL) == 0);
+    EXPECT(twinlog_backup(log_dir, path_beside("copy"), NULL, NULL) == 0);
+    return 0;
+}
+
+static int use_with_descriptors_closed(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (closed_of_child >> fd & 1)
+            close(fd);
+    EXPECT(open_handles(way_of_child) == 0);
+    EXPECT(look_at_standard_descriptors() == 0);
+    EXPECT(close_handles() == 0);
+    EXPECT(look_at_all() == 0);
+    EXPECT(look_at_standard_descriptors() == 0);
+    return 0;
+}
+
+CASE("the descriptors 0 to 2", logdir_make, logdir_remove);
+
+TEST_LOOP(none_of_a_handle_is_one_of_them, WAYS)
+{
+    way_of_child = _i;
+    if (!log_can_use("none_of_a_handle_is_one_of_them", options_of_way(_i).io, 0))
+        return;
+    for (closed_of_child = 0; closed_of_child < SUBSETS; closed_of_child++) {
+        ck_assert_int_eq(run_child(use_with_descriptors_closed), 0);
+        remove_tree(log_dir);
+        remove_tree(path_beside("other"));
+        remove_tree(path_beside("copy"));
+        unlink(path_beside("sink"));
+    }
+}
+
+static _Atomic bool must_end;
+
+static void *print_for_ever(void *context)
+{
+    static const char line[] = "a warning that another library prints\n";
+
+    (void)context;
+    while (!atomic_load(&must_end))
+        for (int fd = 1; fd <= 2; fd++)
+            (void)!write(fd, line, sizeof(line) - 1);
+    return NULL;
+}
+
+/* Also not for a moment: opens and closes the log a few times while another thread prints. */
+static int open_beside_a_printer(void)
+{
+    const struct twinlog_options options = { .size = sizeof(options), .mode = TWINLOG_MODE_MAPPED };
+    pthread_t printer;
+
+    close(0), close(1), close(2);
+    EXPECT(pthread_create(&printer, NULL, print_for_ever, NULL) == 0);
+    for (uint32_t i = 0; i < 10; i++) {
+        EXPECT(twinlog_open(log_dir, &options, &handles.log) == 0);
+        EXPECT(append_record(handles.log, 0, i, NULL) == 0);
+        EXPECT(twinlog_close(handles.log) == 0);
+    }
+    atomic_store(&must_end, true);
+    EXPECT(pthread_join(printer, NULL) == 0);
+    return 0;
+}
+
+TEST(nothing_printed_gets_into_a_log_that_is_being_opened)
+{
+    ck_assert_int_eq(run_child(open_beside_a_printer), 0);
+    ck_assert_uint_eq(log_check().last_lsn, 10);
+}
+
+/* ---- what a child has ------------------------------------------------------------------------------ */
+
+struct possessions {
+    unsigned files;    /* descriptors of files or directories in the test's directory */
+    unsigned rings;    /* descriptors of io_uring */
+    unsigned events;   /* eventfds */
+    unsigned mappings; /* of such files, and of rings */
+    unsigned buffers;  /* anonymous memory of that size */
+};
+
+static void count_descriptors(struct possessions *mine)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    char target[400];
+
+    for (const struct dirent *entry; directory && (entry = readdir(directory));) {
+        const ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1);
+        target[size < 0 ? 0 : size] = '\0';
+        mine->files += strncmp(target, log_parent, strlen(log_parent)) == 0;
+        mine->rings += strstr(target, "io_uring") != NULL;
+        mine->events += strstr(target, "eventfd") != NULL;
+    }
+    if (directory)
+        closedir(directory);
+}
+
+static void count_mappings(struct possessions *mine)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned long from, to;
+    char line[600];
+
+    while (maps && fgets(line, sizeof(line), maps)) {
+        const bool is_anonymous = strstr(line, " rw-p ") && !strchr(line, '/') && !strchr(line, '[');
+        mine->mappings += strstr(line, log_parent) != NULL || strstr(line, "io_uring") != NULL;
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2)
+            mine->buffers += is_anonymous && to - from >= LEAST_BUFFERS;
+    }
+    if (maps)
+        fclose(maps);
+}
+
+static struct possessions possessions_of_process(void)
+{
+    struct possessions mine = { 0 };
+
+    count_descriptors(&mine);
+    count_mappings(&mine);
+    return mine;
+}
+
+#define EVENTS_ASKED_FOR 4 /* of the readers, and of the queue */
+
+static unsigned buffers_before; /* the program has other memory that is as large */
+
+static int possess_nothing(void)
+{
+    const struct possessions mine = possessions_of_process();
+
+    EXPECT(mine.files == 0);
+    EXPECT(mine.rings == 0);
+    EXPECT(mine.events == EVENTS_ASKED_FOR);
+    EXPECT(mine.mappings == 0);
+    EXPECT(mine.buffers == buffers_before);
+    return 0;
+}
+
+static int close_in_child(void)
+{
+    EXPECT(possess_nothing() == 0);
+    twinlog_consumer_close(handles.consumer);
+    twinlog_reader_close(handles.attached);
+    twinlog_reader_close(handles.outside);
+    EXPECT(twinlog_append(handles.log, "x", 1, NULL) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_close(handles.sink) == TWINLOG_EFORKED);
+    EXPECT(twinlog_queue_close(handles.queue) == TWINLOG_EFORKED);
+    EXPECT(twinlog_close(handles.of_committer) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_close(handles.committer) == TWINLOG_EFORKED);
+    EXPECT(twinlog_close(handles.log) == TWINLOG_EFORKED);
+    return 0;
+}
+
+CASE("what a child has", logdir_make, logdir_remove);
+
+TEST_LOOP(of_every_handle_nothing, WAYS)
+{
+    if (!log_can_use("of_every_handle_nothing", options_of_way(_i).io, 0))
+        return;
+    buffers_before = possessions_of_process().buffers;
+    ck_assert_int_eq(open_handles(_i), 0);
+    const struct possessions mine = possessions_of_process();
+    ck_assert_uint_gt(mine.files, 0);
+    ck_assert_uint_gt(mine.mappings, 0);
+    ck_assert_uint_ge(mine.events, EVENTS_ASKED_FOR);
+    if (_i < LOG_IO_KINDS)
+        ck_assert_uint_gt(mine.buffers, buffers_before);
+    ck_assert_int_eq(run_child(close_in_child), 0);
+    ck_assert_int_eq(close_handles(), 0);
+}
+
+#define CHILDREN 50
+
+static int pipe_ends[2];
+static _Atomic unsigned children;
+
+/* Children that live until the test closes its end of the pipe. */
+static void *fork_children(void *context)
+{
+    pid_t *ret_children = context;
+    char byte;
+
+    while (atomic_load(&children) < CHILDREN) {
+        const pid_t child = fork();
+        if (child == 0) {
+            close(pipe_ends[1]);
+            (void)!read(pipe_ends[0], &byte, 1);
+            _exit(0);
+        }
+        ret_children[atomic_fetch_add(&children, 1)] = child;
+    }
+    return NULL;
+}
+
+/* Takes the lock of the file, and closes it without giving that back: only a child with the same description could keep
+ * it then. */
+static int lock_and_close(const char *path)
+{
+    struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct child_file file;
+    int fd;
+
+    EXPECT(twl_child_open(&file, &fd, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0) == 0);
+    const bool is_locked = fcntl(fd, F_OFD_SETLK, &all) == 0;
+    twl_child_unregister(&file);
+    close(fd);
+    return is_locked ? 0 : 1;
+}
+
+/* Children are forked at any moment of an open(), and opening comes to an end although one follows the other. */
+TEST(no_child_keeps_a_lock_of_a_file_that_was_being_opened)
+{
+    pid_t pids[CHILDREN];
+    unsigned failures = 0;
+
+    if (!CAN_FORK_BESIDE_BUSY_THREADS)
+        return;
+    put_file(path_beside("locked"), "", 0);
+    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
+    pthread_t forker = start_thread(fork_children, pids);
+    while (atomic_load(&children) < CHILDREN)
+        failures += (unsigned)lock_and_close(path_beside("locked"));
+    pthread_join(forker, NULL);
+    failures += (unsigned)lock_and_close(path_beside("locked"));
+    close(pipe_ends[1]);
+    for (unsigned i = 0; i < CHILDREN; i++)
+        ck_assert_int_eq(wait_child(pids[i]), 0);
+    ck_assert_uint_eq(failures, 0);
+}
