@@ -315,7 +315,7 @@ TEST_LOOP(of_every_handle_nothing, WAYS)
 
 #define CHILDREN 50
 
-static int pipe_ends[2];
+static int pipe_ends[2], alive_ends[2];
 static _Atomic unsigned children;
 
 /* Children that live until the test closes its end of the pipe. */
@@ -328,6 +328,7 @@ static void *fork_children(void *context)
         const pid_t child = fork();
         if (child == 0) {
             close(pipe_ends[1]);
+            (void)!write(alive_ends[1], "", 1); /* the handlers of fork() have run */
             (void)!read(pipe_ends[0], &byte, 1);
             _exit(0);
         }
@@ -364,10 +365,12 @@ static int lock_all(int fd)
 TEST(no_child_keeps_a_lock_of_a_file_that_was_being_opened)
 {
     pid_t pids[CHILDREN];
+    char byte;
 
     if (!CAN_FORK_BESIDE_BUSY_THREADS)
         return;
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(pipe2(alive_ends, O_CLOEXEC), 0);
     pthread_t forker = start_thread(fork_children, pids);
     for (unsigned i = 0; i < FILES; i++) {
         const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
@@ -377,6 +380,8 @@ TEST(no_child_keeps_a_lock_of_a_file_that_was_being_opened)
         ck_assert_int_eq(lock_all(opened[i].fd), 0);
     }
     pthread_join(forker, NULL);
+    for (unsigned i = 0; i < CHILDREN; i++)
+        ck_assert_int_eq(read(alive_ends[0], &byte, 1), 1);
 
     for (unsigned i = 0; i < FILES; i++) {
         twl_child_unregister(&opened[i].file);
