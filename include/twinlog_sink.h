@@ -2,10 +2,23 @@
 /*
  * twinlog's sink: a plain file, with no log behind it.
  *
- * A sink is one plain file, of bytes and nothing else, that threads and processes append to at the
- * speed of memory: a write is copied into a mapping of the file, and every program that reads the
- * file sees it at once. No frames, no LSNs, no checksums: the file stays one for grep, tail and
- * less.
+ * A sink is one plain file, of bytes and nothing else, that threads and processes append to. No
+ * frames, no LSNs, no checksums. There are two kinds; a file has one kind at a time.
+ *
+ * An exact sink (TWINLOG_SINK_EXACT) is for files that other programs read: tail, grep, rsyslog,
+ * fail2ban, rsync. Each write is one writev() at the end of the file, so the file has the written
+ * bytes and no others at every moment, also after kill -9. Other programs may append to it, and
+ * make it shorter; the next write goes to the end that it then has. On a network file system the
+ * kernel does not keep the writes of two machines apart. Nothing is beside the file.
+ *
+ * A full disk, a quota or a limit may cut a write short. What it left is taken back at once if no
+ * other sink has the file. Beside others it stays at the end of the file, where the same call
+ * completes it; another write begins with a newline first. Lines of others may then be behind it.
+ *
+ * A mapped sink, the other kind, is as fast as memory: a write is copied into a mapping of the
+ * file. It ends in zeros while it is open, which most programs that read logs do not bear: use
+ * twinlog_sink_end(), or twinlog sink --follow. The rest of this text, up to the functions, is
+ * about mapped sinks, but for what a crash costs.
  *
  * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write()
  * had returned for. The end of the kernel or of the power costs what was not synced:
@@ -50,7 +63,10 @@ enum twinlog_sink_flags {
     TWINLOG_SINK_SHARED = 1u << 0,
     /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): they are
      * not. What was synced stays in any case. */
-    TWINLOG_SINK_DROP_ZEROS = 1u << 1
+    TWINLOG_SINK_DROP_ZEROS = 1u << 1,
+    /* An exact sink: see above. Without it the sink is mapped. All sinks of one file have the same
+     * kind. initial_bytes and growth_bytes mean nothing then. */
+    TWINLOG_SINK_EXACT = 1u << 2
 };
 
 struct twinlog_sink_options {
@@ -64,8 +80,11 @@ struct twinlog_sink_options {
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1,
      * that NAME.2, and so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger
      * write has a file of its own. NAME is missing for an instant meanwhile, in which another
-     * process may make it and have it. Not for a shared sink: there another program renames the
-     * file, and each process calls twinlog_sink_reopen(). */
+     * process may make it and have it. Not for a shared mapped sink: there another program renames
+     * the file, and each process calls twinlog_sink_reopen(). Of a shared exact sink one process
+     * renames the file, and the others follow; a file may then be larger by what they wrote
+     * meanwhile. An exact sink whose next file cannot be made writes on to the present one, and
+     * tries again after a second. */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
     uint32_t flush_interval_ms; /* sync at least so often; 0 = only on demand */
@@ -81,7 +100,8 @@ struct twinlog_sink_options {
  *              they opened it by a name in another directory (a hard link), or the file that they
  *              share was removed; or a process has been opening or closing it, or another program
  *              has had a lock on it, for 5 seconds
- *   -EUSERS    256 have it open
+ *   -EMEDIUMTYPE  others have it open as a sink of the other kind
+ *   -EUSERS    256 have it open (mapped sinks)
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve
  *              space; a file that the call has made stays, empty
@@ -115,7 +135,8 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
                         uint64_t *ret_offset);
 
 /* Returns when everything that any process had written before the call is on stable storage; of
- * files that were rotated away, in those that this sink has not left yet. Where another one died
+ * files that were rotated away, in those that this sink has not left yet. After a sync of an exact
+ * sink has failed, none succeeds with this handle; the rest is about mapped sinks. Where another one died
  * in the middle of a write, its bytes are made harmless first: they become spaces, and the last one a
  * newline. Where one is stopped in the middle of a write or a sync, this waits until that process
  * continues. After a sync has failed, none succeeds for this file until the system starts again,

@@ -33,6 +33,8 @@ enum io_open_flags {
                              * wait to be written count as on the disk: a sync that succeeds puts them there */
     IO_FROM_CACHE = 1u << 4, /* for io_open(): `reads_disk` does not count */
     IO_BEGIN_READ = 1u << 5, /* the kernel may begin to read the first block, which is going to be wanted */
+    IO_APPEND = 1u << 6,     /* writev() goes to the end of the file, wherever that is */
+
     IO_MODE = 1u << 16, /* with IO_CREATE, times the permissions of the file, less the umask; else 0666 */
 };
 

@@ -100,13 +100,14 @@ static int prepare_open_file(int fd, unsigned flags, uint64_t *ret_bytes)
     error = check_kind(about.st_mode);
     if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
         return error;
-    return error_of(fcntl(fd, F_SETFL, flags & IO_DIRECT ? O_DIRECT : 0));
+    return error_of(fcntl(fd, F_SETFL, (flags & IO_DIRECT ? O_DIRECT : 0) | (flags & IO_APPEND ? O_APPEND : 0)));
 }
 
 static int open_flags(unsigned flags)
 {
     /* O_NONBLOCK: an open of a FIFO of this name must not wait for its other end */
-    const int always = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    /* O_APPEND at once: a file with the attribute for it cannot be opened otherwise */
+    const int always = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (flags & IO_APPEND ? O_APPEND : 0);
 
     if (flags & IO_READ_ONLY)
         return always | O_RDONLY;

@@ -32,6 +32,10 @@
 #define PARTICIPANTS 256u
 #define SLOTS 64u /* of a participant: threads of it that can be inside a write at a time */
 #define DATA_LOCK ((enum io_lock)INT_MAX) /* of the data file: each participant has it, shared */
+#ifndef EXACT_LOCK
+#define EXACT_LOCK ((enum io_lock)(INT_MAX - 1)) /* of the data file: each exact sink has it. See exact.h */
+#endif
+#define ROTATE_LOCK ((enum io_lock)(INT_MAX - 2)) /* of the data file: an exact sink gives it another name */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 
 /* Identifies a data file. Inode numbers are used again; the time of creation tells two files with one number

@@ -89,6 +89,8 @@ static int find_text_end(struct io_file *data, uint64_t *ret_end)
     int rc = twl_identity_of(data, &identity);
     if (rc < 0)
         return rc;
+    if (twl_exact_has(data))
+        return io_size(data, ret_end);
     bool is_known = false; /* one has it open, or all were killed, or have closed it */
     twl_area_name(identity.inode, name);
     if (io_open(data->io, name, IO_READ_ONLY, &file) == 0) {

@@ -83,6 +83,8 @@ static int lock_data_alone(struct io_file *data)
 {
     bool has_others = true;
     int rc = io_lock(data, DATA_LOCK, false);
+    if (twl_exact_has(data))
+        return -EMEDIUMTYPE;
     for (unsigned i = 0; rc == 0 && i < DYING_MS; i++) {
         rc = twl_data_has_others(data, &has_others);
         if (!has_others)
@@ -166,6 +168,8 @@ static int join(const struct twinlog_sink *sink, struct sink_file *file)
     if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
         return -EBUSY;
     const int rc = io_lock(file->data, DATA_LOCK, false);
+    if (twl_exact_has(file->data))
+        return -EMEDIUMTYPE;
     return rc == -EAGAIN ? -EBUSY : rc;
 }
 

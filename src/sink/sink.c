@@ -23,7 +23,7 @@
 #define DEFAULT_GROWTH_BYTES (UINT64_C(64) << 20)
 #define DEFAULT_KEEP_FILES 5u
 #define MAX_KEEP_FILES 9999u
-#define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS))
+#define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_EXACT))
 
 /* ---- lanes: taken with one atomic operation on a line that is mostly the thread's own --------------- */
 
@@ -179,7 +179,8 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
             return -EMSGSIZE;
         size += pieces[i].iov_len;
     }
-    return write_pieces(sink, pieces, count, size, ret_offset);
+    return sink->exact ? twl_exact_write(sink->exact, pieces, count, size, ret_offset)
+                       : write_pieces(sink, pieces, count, size, ret_offset);
 }
 
 int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset)
@@ -196,6 +197,8 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
     int rc = check(sink);
     if (rc < 0)
         return rc;
+    if (sink->exact)
+        return twl_exact_sync(sink->exact);
     atomic_fetch_add(&sink->without_lane, 1); /* instead of a lane, because a sync may wait */
     rc = atomic_load(&sink->error);
     if (rc == 0)
@@ -210,6 +213,8 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
     int rc = check(sink);
     if (rc < 0)
         return rc;
+    if (sink->exact)
+        return twl_exact_reopen(sink->exact);
     const unsigned lane = twl_lane_take(sink);
     rc = twl_sink_look_at_name(sink);
     twl_lane_leave(sink, lane);
@@ -265,7 +270,7 @@ static int normalise(const struct twinlog_sink_options *options, struct twinlog_
     struct twinlog_sink_options o;
     if (twl_versioned_take(&o, sizeof(o), options) < 0 || (o.flags & ~ALL_FLAGS) != 0 ||
         o.keep_files > MAX_KEEP_FILES || o.initial_bytes >= OFFSET_LIMIT || o.growth_bytes >= OFFSET_LIMIT ||
-        (o.max_bytes > 0 && (o.flags & TWINLOG_SINK_SHARED)))
+        (o.max_bytes > 0 && (o.flags & (TWINLOG_SINK_SHARED | TWINLOG_SINK_EXACT)) == TWINLOG_SINK_SHARED))
         return -EINVAL;
     o.initial_bytes = o.initial_bytes > 0 ? o.initial_bytes : DEFAULT_INITIAL_BYTES;
     o.growth_bytes = o.growth_bytes > 0 ? o.growth_bytes : DEFAULT_GROWTH_BYTES;
@@ -343,7 +348,8 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
     twl_mutex_init(&sink->retiring);
     int rc = twl_fork_guard_init(&sink->guard);
     if (rc == 0)
-        rc = start(sink, path);
+        rc = normal.flags & TWINLOG_SINK_EXACT ? twl_exact_open(path, &normal, &sink->exact)
+                                               : start(sink, path);
     if (rc < 0)
         free_sink(sink);
     else
@@ -368,6 +374,11 @@ int twinlog_sink_close(struct twinlog_sink *sink)
         return 0;
     if (check(sink) == TWINLOG_EFORKED)
         return TWINLOG_EFORKED;
+    if (sink->exact) {
+        const int rc = twl_exact_close(sink->exact);
+        free_sink(sink);
+        return rc;
+    }
     atomic_store(&sink->must_stop, true); /* one of the calls may be of the thread */
     wait_for_calls(sink);
     twl_event_notify_all(&sink->wake);

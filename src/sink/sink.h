@@ -13,6 +13,7 @@
 #include "base/sync.h"
 #include "sink/area.h"
 #include "sink/claim.h"
+#include "sink/exact.h"
 #include "twinlog_sink.h"
 
 #include <limits.h>
@@ -44,6 +45,7 @@ struct sink_file {
 };
 
 struct twinlog_sink {
+    struct exact_sink *exact; /* [const] NULL: a mapped one. Else it has nothing of what follows but the guard */
     _Atomic(struct sink_file *) file;    /* the present one; stored under lock */
     _Atomic int error;                   /* that every later write and sync returns */
     _Atomic int past_error;              /* that kept an old file from being synced */

@@ -53,6 +53,7 @@
     DO(shared_deaths) /* the shared mode: processes stop and die */ \
     DO(shared_refusals) /* the shared mode: full disks, lost pages, and what cannot join */ \
     DO(sink) /* the plain file that processes append to */ \
+    DO(sink_exact) /* plain files that are exact at every moment: processes, full disks, rotation */ \
     DO(sink_hostile) /* what others put into the area of a plain file */ \
     DO(sink_left) /* what deaths, strangers and locks leave of a plain file */ \
     DO(skip) /* LSNs without records; copies that take long */ \

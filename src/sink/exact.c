@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The calls of an exact sink, its move to another file, its syncs, and its thread. The thread looks where the path leads
+ * to, syncs at intervals, and leaves old files when they are synced; no write depends on it.
+ */
+#define _GNU_SOURCE
+#include "sink/exact.h"
+#include "base/base.h"
+#include "base/point.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define LOOK_NS (200 * MS)
+#define ROTATE_AGAIN_NS (1000 * MS)
+
+static bool is_shared(const struct exact_sink *sink)
+{
+    return sink->options.flags & TWINLOG_SINK_SHARED;
+}
+
+static struct exact_file *present_file(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    struct exact_file *file = sink->file;
+    twl_mutex_unlock(&sink->lock);
+    return file;
+}
+
+/* ---- moving on to another file --------------------------------------------------------------------- */
+
+static void put_in_place(struct exact_sink *sink, struct exact_file *next)
+{
+    struct exact_file *before = NULL;
+
+    twl_mutex_lock(&sink->lock);
+    before = sink->file;
+    sink->file = next;
+    sink->end = next->data->opened_bytes;
+    sink->torn_bytes = 0;
+    sink->is_full = false;
+    if (before) {
+        before->next = sink->old;
+        sink->old = before;
+        io_unlock(before->data, EXACT_LOCK); /* this process writes no more to it */
+    }
+    twl_mutex_unlock(&sink->lock);
+    twl_event_notify_all(&sink->wake);
+}
+
+static int move_on(struct exact_sink *sink, const struct exact_file *before) REQUIRES(sink->moving)
+{
+    struct exact_file *next;
+    const int rc = twl_exact_enter(sink, before, &next);
+
+    if (rc == 0)
+        put_in_place(sink, next);
+    return rc;
+}
+
+/* Goes on in the file that the path leads to, if it is another one: 1. Without `may_make` there must be one. */
+static int follow_path(struct exact_sink *sink, bool may_make)
+{
+    struct stat about;
+
+    twl_mutex_lock(&sink->moving);
+    struct exact_file *file = present_file(sink);
+    int rc = twl_exact_is_at(sink->path, file);
+    const bool must_move = rc == 0 && (may_make || stat(sink->path, &about) == 0);
+    if (must_move)
+        rc = move_on(sink, file);
+    twl_mutex_unlock(&sink->moving);
+    return rc < 0 ? rc : must_move;
+}
+
+/* ---- rotation -------------------------------------------------------------------------------------- */
+
+/* A larger write has a file of its own. What other programs have done to the file is asked only here. */
+static bool needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+{
+    const uint64_t most = sink->options.max_bytes;
+
+    if (most == 0 || sink->end == 0 || sink->end + size <= most)
+        return false;
+    if (io_size(sink->file->data, &sink->end) < 0)
+        return false;
+    return sink->end > 0 && sink->end + size > most && twl_monotonic_ns() >= sink->rotate_ns;
+}
+
+/* Where that cannot be done, the lines go into the present file, and it is tried again after a second. */
+static void rotate(struct exact_sink *sink, struct exact_file *full)
+{
+    int rc = 0;
+
+    twl_mutex_lock(&sink->moving);
+    if (present_file(sink) == full) {
+        rc = twl_exact_shift(sink, full);
+        if (rc == 0)
+            rc = move_on(sink, full);
+    }
+    twl_mutex_unlock(&sink->moving);
+    if (rc == 0)
+        return;
+    twl_mutex_lock(&sink->lock);
+    sink->rotate_ns = twl_monotonic_ns() + ROTATE_AGAIN_NS;
+    twl_mutex_unlock(&sink->lock);
+}
+
+/* ---- write ----------------------------------------------------------------------------------------- */
+
+static void make_way(struct exact_sink *sink, size_t size) REQUIRES(sink->lock)
+{
+    while (needs_next(sink, size)) {
+        struct exact_file *full = sink->file;
+        twl_mutex_unlock(&sink->lock);
+        rotate(sink, full);
+        twl_mutex_lock(&sink->lock);
+    }
+}
+
+int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                    uint64_t *ret_offset)
+{
+    int rc = 0;
+
+    NOT_CANCELLED;
+    atomic_fetch_add(&sink->inside, 1);
+    twl_mutex_lock(&sink->lock);
+    make_way(sink, size);
+    if (size == 0) {
+        rc = io_size(sink->file->data, &sink->end);
+    } else {
+        rc = twl_exact_append(sink, pieces, count, size);
+        sink->is_dirty = true;
+        if (rc == 0 && (ret_offset || sink->options.max_bytes > 0)) /* behind the bytes of this process */
+            sink->end = (uint64_t)lseek(io_file_fd(sink->file->data), 0, SEEK_CUR);
+    }
+    if (rc == 0 && ret_offset)
+        *ret_offset = sink->end - size;
+    twl_mutex_unlock(&sink->lock);
+    atomic_fetch_sub(&sink->inside, 1);
+    return rc;
+}
+
+/* ---- sync ------------------------------------------------------------------------------------------ */
+
+static int sync_file(struct exact_sink *sink, struct exact_file *file) REQUIRES(sink->syncing)
+{
+    struct io *io = file->io;
+    int rc = io_sync_data(file->data);
+
+    POINT("exact sync done");
+    if (rc == 0 && !file->has_durable_name) {
+        rc = io->ops->sync_dir(io);
+        rc = rc == -EINVAL ? 0 : rc; /* such a directory cannot be synced */
+        file->has_durable_name = rc == 0;
+    }
+    /* the kernel tells an error once */
+    if (rc < 0 && sink->sync_error == 0)
+        sink->sync_error = lasting_error(rc);
+    return sink->sync_error;
+}
+
+static struct exact_file *take_old(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->lock);
+    struct exact_file *old = sink->old;
+    sink->old = NULL;
+    twl_mutex_unlock(&sink->lock);
+    return old;
+}
+
+/* Old files are synced and left: a later sync also covers them. */
+static void leave_old(struct exact_sink *sink) REQUIRES(sink->syncing)
+{
+    for (struct exact_file *file = take_old(sink), *next; file; file = next) {
+        next = file->next;
+        sync_file(sink, file);
+        twl_exact_leave(file);
+    }
+}
+
+/* All files, the present one last. `must`: also what this process has not written. */
+static int flush(struct exact_sink *sink, bool must)
+{
+    twl_mutex_lock(&sink->syncing);
+    twl_mutex_lock(&sink->lock);
+    struct exact_file *file = sink->file; /* nobody leaves it meanwhile */
+    const bool is_dirty = sink->is_dirty || must;
+    sink->is_dirty = false;
+    twl_mutex_unlock(&sink->lock);
+    leave_old(sink); /* may leave `file`, if it has become old: then it was synced */
+    twl_mutex_lock(&sink->lock);
+    const bool is_present = file == sink->file;
+    twl_mutex_unlock(&sink->lock);
+    int rc = sink->sync_error;
+    if (is_dirty && is_present && rc == 0)
+        rc = sync_file(sink, file);
+    twl_mutex_unlock(&sink->syncing);
+    return rc;
+}
+
+int twl_exact_sync(struct exact_sink *sink)
+{
+    atomic_fetch_add(&sink->inside, 1);
+    /* others that share the sink may have written to the next file already */
+    const int moved = is_shared(sink) ? follow_path(sink, false) : 0;
+    const int rc = flush(sink, true);
+    atomic_fetch_sub(&sink->inside, 1);
+    return rc < 0 ? rc : moved < 0 ? moved : 0;
+}
+
+int twl_exact_reopen(struct exact_sink *sink)
+{
+    atomic_fetch_add(&sink->inside, 1);
+    const int rc = follow_path(sink, true);
+    atomic_fetch_sub(&sink->inside, 1);
+    return rc;
+}
+
+/* ---- the thread ------------------------------------------------------------------------------------ */
+
+static void look(struct exact_sink *sink, bool *was_missing)
+{
+    struct stat about;
+    const bool is_missing = stat(sink->path, &about) < 0;
+
+    /* a program that renames the file may be about to make the next one itself */
+    follow_path(sink, is_missing && *was_missing);
+    *was_missing = is_missing;
+    twl_mutex_lock(&sink->lock);
+    twl_exact_limit(sink);
+    twl_mutex_unlock(&sink->lock);
+}
+
+static void retire(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->syncing);
+    leave_old(sink);
+    twl_mutex_unlock(&sink->syncing);
+}
+
+static void *run(void *context)
+{
+    struct exact_sink *sink = context;
+    const uint64_t interval_ns = sink->options.flush_interval_ms * MS;
+    uint64_t look_ns = 0, flush_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
+    bool was_missing = false;
+
+    for (;;) {
+        const uint32_t seen = twl_event_value(&sink->wake);
+        if (atomic_load(&sink->must_stop))
+            return NULL;
+        const uint64_t now_ns = twl_monotonic_ns();
+        if (now_ns >= look_ns) {
+            look(sink, &was_missing);
+            look_ns = now_ns + LOOK_NS;
+        }
+        if (now_ns >= flush_ns) {
+            flush(sink, false);
+            flush_ns = now_ns + interval_ns;
+        }
+        retire(sink);
+        twl_event_sleep_until(&sink->wake, seen, min_u64(look_ns, flush_ns));
+    }
+}
+
+/* ---- open and close -------------------------------------------------------------------------------- */
+
+static char *absolute(const char *path)
+{
+    char here[PATH_MAX];
+    char *whole = NULL;
+
+    if (path[0] == '/' || !getcwd(here, sizeof(here)))
+        return strdup(path);
+    return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
+}
+
+static void free_sink(struct exact_sink *sink)
+{
+    for (struct exact_file *file = sink->old, *next; file; file = next) {
+        next = file->next;
+        twl_exact_leave(file);
+    }
+    if (sink->file)
+        twl_exact_leave(sink->file);
+    twl_mutex_destroy(&sink->moving);
+    twl_mutex_destroy(&sink->syncing);
+    twl_mutex_destroy(&sink->lock);
+    free(sink->path);
+    free(sink);
+}
+
+static int start(struct exact_sink *sink)
+{
+    twl_mutex_lock(&sink->moving);
+    int rc = move_on(sink, NULL);
+    twl_mutex_unlock(&sink->moving);
+    twl_mutex_lock(&sink->lock);
+    twl_exact_limit(sink);
+    twl_mutex_unlock(&sink->lock);
+    if (rc == 0)
+        rc = twl_thread_start(&sink->thread, run, sink);
+    return rc;
+}
+
+int twl_exact_open(const char *path, const struct twinlog_sink_options *options, struct exact_sink **ret_sink)
+{
+    struct exact_sink *sink = calloc(1, sizeof(*sink));
+    int rc = 0;
+
+    if (!sink)
+        return -ENOMEM;
+    sink->options = *options;
+    twl_mutex_init(&sink->moving);
+    twl_mutex_init(&sink->syncing);
+    twl_mutex_init(&sink->lock);
+    sink->path = absolute(path);
+    rc = sink->path ? start(sink) : -ENOMEM;
+    if (rc < 0)
+        free_sink(sink);
+    else
+        *ret_sink = sink;
+    return rc;
+}
+
+int twl_exact_close(struct exact_sink *sink)
+{
+    atomic_store(&sink->must_stop, true);
+    while (atomic_load(&sink->inside) > 0)
+        twl_yield();
+    twl_event_notify_all(&sink->wake);
+    pthread_join(sink->thread, NULL);
+    free_sink(sink);
+    return 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An exact sink: each write is one writev() at the end of the file, so the file has the written bytes and no others at
+ * every moment. There is no area beside it, no mapping, and nothing to truncate.
+ *
+ * All processes open the file with O_APPEND: the kernel puts each write behind what is there, in one piece, whatever
+ * program wrote that. Inside a process one mutex keeps the writes in a row, so that a write that was cut short is dealt
+ * with before the next one.
+ *
+ * Locks of the data file tell who has it how. EXACT_LOCK is held by each exact sink, exclusively where the file is not
+ * shared; DATA_LOCK by each mapped one. Each kind takes its own lock first and then looks for the other one.
+ */
+#ifndef TWL_SINK_EXACT_H
+#define TWL_SINK_EXACT_H
+
+#include "base/sync.h"
+#include "io/io_files.h"
+#include "sink/area.h"
+#include "twinlog_sink.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* A file that the process has open. */
+struct exact_file {
+    struct io *io;        /* [const] the directory in which it was opened */
+    struct io_file *data; /* [const] */
+    char *name;           /* [const] in that directory */
+    dev_t device;         /* [const] */
+    ino_t inode;          /* [const] */
+    bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
+
+    struct exact_file *next; /* [exact_sink.lock] in the list of old files */
+};
+
+struct exact_sink {
+    struct twinlog_sink_options options; /* [const] */
+    char *path;                          /* [const] absolute, so a change of the working directory means nothing */
+
+    /* Held in this order. Only a holder of `syncing` closes a file, so a sync needs no `lock`. */
+    struct twl_mutex moving;  /* for making another file the present one */
+    struct twl_mutex syncing; /* for syncs, and for leaving old files */
+    struct twl_mutex lock;    /* for every write */
+
+    struct exact_file *file; /* [lock] the present one; stored under `moving`, too */
+    struct exact_file *old;  /* [lock] that the process has moved on from and not synced yet */
+    uint64_t end;            /* [lock] of the present file, when this process wrote last */
+    uint64_t size_limit;     /* [lock] RLIMIT_FSIZE, when it was looked at last */
+    uint64_t rotate_ns;      /* [lock] no sooner the next file is tried again, after that has failed */
+    bool is_full;            /* [lock] the last write met a full disk: the next one reserves its space first */
+    /* [lock] What is left of a write that was cut short, at the end of the file; 0 bytes = nothing. */
+    uint64_t torn_end, torn_bytes;
+
+    bool is_dirty;  /* [lock] written since the last sync */
+    int sync_error; /* [syncing] of the first sync that failed; no later one succeeds */
+
+    _Atomic unsigned inside; /* calls, which a close waits for */
+    pthread_t thread;
+    _Atomic bool must_stop;
+    struct twl_event wake; /* of the thread: an old file is to be left */
+};
+
+/* ---- exact.c: calls of the public interface, for a sink of this kind ------------------------------- */
+
+int twl_exact_open(const char *path, const struct twinlog_sink_options *options,
+                   struct exact_sink **ret_sink);
+int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
+                    uint64_t *ret_offset);
+int twl_exact_sync(struct exact_sink *sink);
+int twl_exact_reopen(struct exact_sink *sink);
+int twl_exact_close(struct exact_sink *sink);
+
+/* ---- exact_write.c: bytes -------------------------------------------------------------------------- */
+
+/* Appends the pieces to the present file. */
+int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock);
+/* Looks at RLIMIT_FSIZE. */
+void twl_exact_limit(struct exact_sink *sink) REQUIRES(sink->lock);
+
+/* ---- exact_files.c: files and their names ---------------------------------------------------------- */
+
+/* Opens the file that the path leads to, or makes it, with the rights of `before` if there is one. */
+int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before, struct exact_file **ret_file);
+void twl_exact_leave(struct exact_file *file);
+/* Does the path still lead to this file? 1, 0 or an error. */
+int twl_exact_is_at(const char *path, const struct exact_file *file);
+/* Renames the file to NAME.1, after the older ones. 0 also if another process was faster. */
+int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file);
+/* Has an exact sink that file? */
+bool twl_exact_has(struct io_file *data);
+
+#endif

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files of an exact sink: how one is opened beside sinks of the other kind, and how the next one gets its name.
+ *
+ * A file that a mapped sink has left after a kill -9 still ends in zeros, and an area is beside it. Opening finishes it
+ * as a mapped sink would, and then goes on behind its bytes.
+ *
+ * The next file has the owner, the mode and the access list of the one before, and gets them before it gets the name.
+ * So nobody opens it with other rights, not even for a moment. Processes that share the file rename it under a lock
+ * of the file itself: one of them does, and the others find the path changed.
+ */
+#define _GNU_SOURCE
+#include "base/point.h"
+#include "sink/exact.h"
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define ACCESS_LIST "system.posix_acl_access"
+#define ACCESS_LIST_BYTES 4096u
+#define DYING_MS 1000u     /* longer than a dying process takes to close all its files */
+#define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
+#define MOST_TRIES 100u
+
+/* ---- who has the file, and how --------------------------------------------------------------------- */
+
+/* A lock of the whole file is another program's. */
+static bool is_held(struct io_file *data, enum io_lock which)
+{
+    struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = which, .l_len = 1 };
+
+    return fcntl(io_file_fd(data), F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK &&
+           range.l_start == (off_t)which && range.l_len == 1;
+}
+
+bool twl_exact_has(struct io_file *data)
+{
+    return is_held(data, EXACT_LOCK);
+}
+
+/* A network file system may have no locks. Then nothing is kept apart, as with other programs that append. */
+static bool has_no_locks(int rc)
+{
+    return rc == -ENOLCK || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL;
+}
+
+static int lock_as_exact(const struct exact_sink *sink, struct io_file *data)
+{
+    const bool is_exclusive = !(sink->options.flags & TWINLOG_SINK_SHARED);
+    int rc = io_lock(data, EXACT_LOCK, is_exclusive);
+
+    for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
+        if (is_held(data, DATA_LOCK))
+            return -EMEDIUMTYPE;
+        data->io->ops->sleep_ms(data->io, 1);
+        rc = io_lock(data, EXACT_LOCK, is_exclusive);
+    }
+    if (rc == -EAGAIN)
+        return -EBUSY;
+    if (has_no_locks(rc))
+        return 0;
+    return rc == 0 && is_held(data, DATA_LOCK) ? -EMEDIUMTYPE : rc;
+}
+
+/* As a mapped sink that was killed would finish its file when it is opened again. */
+static int finish_mapped(const struct exact_sink *sink, const struct exact_file *file)
+{
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    struct twinlog_sink *mapped;
+    struct stat about;
+    char area[NAME_ROOM];
+
+    twl_area_name(file->inode, area);
+    if (fstatat(io_directory_fd(file->io), area, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    options.flags = sink->options.flags & TWINLOG_SINK_DROP_ZEROS;
+    options.initial_bytes = options.growth_bytes = 1; /* it stays about as large as it is */
+    int rc = is_held(file->data, DATA_LOCK) ? -EMEDIUMTYPE : 0;
+    if (rc == 0)
+        rc = twinlog_sink_open(sink->path, &options, &mapped);
+    if (rc == 0)
+        rc = twinlog_sink_close(mapped);
+    return rc == -EBUSY && is_held(file->data, DATA_LOCK) ? -EMEDIUMTYPE : rc;
+}
+
+/* ---- the rights of the next file ------------------------------------------------------------------- */
+
+static int copy_rights(int fd, int from_fd)
+{
+    struct stat from, about;
+    unsigned char list[ACCESS_LIST_BYTES];
+
+    if (fstat(from_fd, &from) < 0 || fstat(fd, &about) < 0)
+        return -errno;
+    mode_t mode = from.st_mode & 0777;
+    if (from.st_uid != about.st_uid || from.st_gid != about.st_gid) {
+        if (fchown(fd, from.st_uid, from.st_gid) < 0 && fchown(fd, (uid_t)-1, from.st_gid) < 0)
+            mode &= ~(mode_t)070; /* of a group that the old file had not */
+    }
+    if (fchmod(fd, mode) < 0)
+        return -errno;
+    const ssize_t bytes = fgetxattr(from_fd, ACCESS_LIST, list, sizeof(list));
+    if (bytes > 0 && fsetxattr(fd, ACCESS_LIST, list, (size_t)bytes, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+/* -EEXIST: the name is another file's by now. Where the file system has no second names, such a file is replaced. */
+static int give_name(struct io *io, const char *from, const char *name)
+{
+    const int directory = io_directory_fd(io);
+    int rc = linkat(directory, from, directory, name, 0) < 0 ? -errno : 0;
+
+    if (rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EMLINK)
+        return io->ops->rename(io, from, name);
+    if (rc == 0)
+        rc = io->ops->unlink(io, from);
+    return rc;
+}
+
+static int make_next(struct io *io, const char *name, const struct exact_file *before, struct io_file **ret_data)
+{
+    static _Atomic unsigned turns;
+    char fresh[NAME_ROOM];
+
+    snprintf(fresh, sizeof(fresh), ".twinlog.%d.%u.next", (int)getpid(), atomic_fetch_add(&turns, 1));
+    io->ops->unlink(io, fresh); /* of a process that was killed and had this number */
+    int rc = io_open(io, fresh, IO_CREATE | IO_APPEND | 0600 * IO_MODE, ret_data);
+    if (rc < 0)
+        return rc;
+    rc = copy_rights(io_file_fd(*ret_data), io_file_fd(before->data));
+    POINT("next file made");
+    if (rc == 0)
+        rc = give_name(io, fresh, name);
+    if (rc < 0) {
+        io->ops->unlink(io, fresh);
+        io_close(*ret_data);
+        *ret_data = NULL;
+    }
+    return rc;
+}
+
+/* ---- opening --------------------------------------------------------------------------------------- */
+
+static int open_or_make(struct io *io, const char *name, const struct exact_file *before, struct io_file **ret_data)
+{
+    int rc = io_open(io, name, IO_APPEND, ret_data);
+
+    if (rc != -ENOENT)
+        return rc;
+    rc = before ? make_next(io, name, before, ret_data)
+                : io_open(io, name, IO_CREATE | IO_APPEND | 0666 * IO_MODE, ret_data);
+    return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
+}
+
+static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
+{
+    char name[NAME_MAX + 1];
+    struct stat about;
+    int rc = twl_sink_find_place(sink->path, &file->io, name);
+
+    if (rc == 0 && !(file->name = strdup(name)))
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = open_or_make(file->io, name, before, &file->data);
+    if (rc != 0) /* errors for files that are not regular */
+        return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
+    if (before && twl_beside_check(file->data, before->data, false) < 0)
+        return -EPERM;
+    if (fstat(io_file_fd(file->data), &about) < 0)
+        return -errno;
+    file->device = about.st_dev;
+    file->inode = about.st_ino;
+    POINT("data opened");
+    return 0;
+}
+
+static int try_to_enter(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
+{
+    int rc = open_data(sink, before, file);
+
+    if (rc == 0)
+        rc = finish_mapped(sink, file);
+    if (rc == 0)
+        rc = lock_as_exact(sink, file->data);
+    if (rc != 0)
+        return rc;
+    rc = twl_exact_is_at(sink->path, file);
+    return rc > 0 ? 0 : rc == 0 || rc == -ENOENT ? FOUND_OTHER_FILE : rc;
+}
+
+int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before, struct exact_file **ret_file)
+{
+    struct exact_file *file;
+    int rc = FOUND_OTHER_FILE;
+
+    for (unsigned tries = 0; rc == FOUND_OTHER_FILE && tries < MOST_TRIES; tries++) {
+        if (!(file = calloc(1, sizeof(*file))))
+            return -ENOMEM;
+        rc = try_to_enter(sink, before, file);
+        if (rc != 0)
+            twl_exact_leave(file);
+    }
+    if (rc == 0)
+        *ret_file = file;
+    return rc == FOUND_OTHER_FILE ? -EBUSY : rc;
+}
+
+void twl_exact_leave(struct exact_file *file)
+{
+    io_close(file->data);
+    if (file->io)
+        file->io->ops->destroy(file->io);
+    free(file->name);
+    free(file);
+}
+
+int twl_exact_is_at(const char *path, const struct exact_file *file)
+{
+    struct stat about;
+
+    if (stat(path, &about) < 0)
+        return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+    return about.st_dev == file->device && about.st_ino == file->inode;
+}
+
+/* ---- names ----------------------------------------------------------------------------------------- */
+
+static void number_name(const struct exact_file *file, unsigned number, char ret_name[NAME_ROOM])
+{
+    if (number > 0)
+        snprintf(ret_name, NAME_ROOM, "%s.%u", file->name, number);
+    else
+        snprintf(ret_name, NAME_ROOM, "%s", file->name);
+}
+
+/* Another sink's file may have a name like NAME.1. */
+static bool is_in_use(const struct exact_file *file, const char *name)
+{
+    struct io_file *other;
+    bool is_used = false;
+
+    if (io_open(file->io, name, IO_READ_ONLY, &other) == 0) {
+        is_used = is_held(other, EXACT_LOCK) || is_held(other, DATA_LOCK);
+        io_close(other);
+    }
+    return is_used;
+}
+
+static bool is_there(const struct exact_file *file, const char *name)
+{
+    struct stat about;
+
+    return fstatat(io_directory_fd(file->io), name, &about, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int shift_names(const struct exact_sink *sink, const struct exact_file *file)
+{
+    struct io *io = file->io;
+    char from[NAME_ROOM], to[NAME_ROOM];
+    const bool is_shared = sink->options.flags & TWINLOG_SINK_SHARED; /* its processes leave their old files later */
+    unsigned gap = 1;
+    int rc = 0;
+
+    for (;; gap++) {
+        number_name(file, gap, to);
+        if (!is_there(file, to))
+            break;
+        if (!is_shared && is_in_use(file, to))
+            return -EBUSY;
+        if (gap >= sink->options.keep_files)
+            break;
+    }
+    for (; gap > 0 && rc == 0; gap--) {
+        number_name(file, gap, to);
+        number_name(file, gap - 1, from);
+        rc = io->ops->rename(io, from, to);
+        rc = rc == -ENOENT ? 0 : rc; /* another program has taken it away meanwhile */
+        POINT("exact name shifted");
+    }
+    return rc;
+}
+
+/* Numbers above the limit are of a time when more were kept. */
+static void drop_older(const struct exact_sink *sink, const struct exact_file *file)
+{
+    char name[NAME_ROOM];
+
+    for (unsigned number = sink->options.keep_files + 1;; number++) {
+        number_name(file, number, name);
+        if (!is_there(file, name) || is_in_use(file, name) || file->io->ops->unlink(file->io, name) < 0)
+            return;
+    }
+}
+
+int twl_exact_shift(const struct exact_sink *sink, const struct exact_file *file)
+{
+    uint32_t links;
+    int rc = io_lock(file->data, ROTATE_LOCK, true);
+
+    for (unsigned ms = 0; rc == -EAGAIN && ms < DYING_MS; ms++) {
+        file->io->ops->sleep_ms(file->io, 1);
+        rc = io_lock(file->data, ROTATE_LOCK, true);
+    }
+    if (rc < 0 && !has_no_locks(rc))
+        return rc == -EAGAIN ? -EBUSY : rc;
+    rc = io_links(file->data, file->name, &links);
+    if (rc == 0 && links > 0)
+        rc = shift_names(sink, file);
+    if (rc == 0 && links > 0)
+        drop_older(sink, file);
+    io_unlock(file->data, ROTATE_LOCK);
+    return rc;
+}

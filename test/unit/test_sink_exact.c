@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exact sinks: what include/twinlog_sink.h says of them, beside sinks of the other kind and other programs. */
+#define _GNU_SOURCE
+#include "forbid.h"
+#include "gate.h"
+#include "logdir.h"
+#include "members.h"
+#include "sinks.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXACT TWINLOG_SINK_EXACT
+#define SHARED (TWINLOG_SINK_EXACT | TWINLOG_SINK_SHARED)
+
+CASE("sink_exact", prepare, logdir_remove);
+
+static struct twinlog_sink *open_exact(uint32_t flags)
+{
+    struct twinlog_sink *sink = NULL;
+
+    ck_assert_int_eq(open_as(flags, &sink), 0);
+    return sink;
+}
+
+static struct twinlog_sink *open_rotating(uint32_t flags, uint64_t max_bytes, uint32_t keep_files)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = flags, .max_bytes = max_bytes, .keep_files = keep_files);
+
+    return open_sink(&options);
+}
+
+/* As `echo TEXT >>NAME`. */
+static void append_as_stranger(const char *name, const char *text)
+{
+    const int fd = open(name, O_WRONLY | O_APPEND | O_CREAT, 0666);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+/* ---- bytes --------------------------------------------------------------------------------------- */
+
+TEST(the_file_is_exact_at_every_moment)
+{
+    uint64_t offset = 99, end = 99;
+
+    put_text(path, "old\n");
+    struct twinlog_sink *sink = open_exact(EXACT);
+    expect_text(path, "old\n");
+    ck_assert_int_eq(twinlog_sink_write(sink, "new\n", 4, &offset), 0);
+    ck_assert_uint_eq(offset, 4);
+    expect_text(path, "old\nnew\n");
+    expect_nothing_beside();
+    ck_assert_int_eq(twinlog_sink_end(path, &end), 0);
+    ck_assert_uint_eq(end, 8);
+
+    ck_assert_int_eq(twinlog_sink_write(sink, NULL, 0, &offset), 0);
+    ck_assert_uint_eq(offset, 8);
+    close_sink(sink);
+    expect_text(path, "old\nnew\n");
+}
+
+TEST(zeros_are_bytes)
+{
+    uint64_t end = 99;
+
+    put_file(path, "a\0\0", 3);
+    struct twinlog_sink *sink = open_exact(EXACT);
+    ck_assert_int_eq(twinlog_sink_write(sink, "b\0", 2, NULL), 0);
+    ck_assert_int_eq(bytes_of(path), 5);
+    ck_assert_int_eq(twinlog_sink_end(path, &end), 0);
+    ck_assert_uint_eq(end, 5);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), 5);
+}
+
+TEST(pieces_come_in_one_write)
+{
+    const struct iovec pieces[] = { { "a", 1 }, { NULL, 0 }, { "bc", 2 }, { "\n", 1 } };
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, 4, NULL), 0);
+    expect_text(path, "abc\n");
+    close_sink(sink);
+}
+
+/* A call of the system takes 1024. */
+TEST(many_pieces_come_in_one_write)
+{
+    enum { PIECES = 3000 };
+    static struct iovec pieces[PIECES];
+    static char want[PIECES + 1];
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    for (unsigned i = 0; i < PIECES; i++) {
+        want[i] = (char)('a' + i % 26);
+        pieces[i] = (struct iovec){ &want[i], 1 };
+    }
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, PIECES, NULL), 0);
+    expect_text(path, want);
+    close_sink(sink);
+}
+
+TEST(strangers_may_append)
+{
+    uint64_t offset = 0;
+    struct twinlog_sink *sink = open_exact(SHARED);
+
+    put(sink, "one\n");
+    append_as_stranger(path, "stranger's\n");
+    ck_assert_int_eq(twinlog_sink_write(sink, "two\n", 4, &offset), 0);
+    ck_assert_uint_eq(offset, 15);
+    expect_text(path, "one\nstranger's\ntwo\n");
+    close_sink(sink);
+}
+
+/* As logrotate's copytruncate leaves it. */
+TEST(a_file_that_got_shorter_is_gone_on_with_at_its_end)
+{
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    put(sink, "copied\n");
+    ck_assert_int_eq(truncate(path, 0), 0);
+    put(sink, "next\n");
+    expect_text(path, "next\n");
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    close_sink(sink);
+}
+
+TEST(a_child_has_to_open_it_itself)
+{
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    put(sink, "a\n");
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(twinlog_sink_write(sink, "b\n", 2, NULL) != TWINLOG_EFORKED ||
+              twinlog_sink_sync(sink) != TWINLOG_EFORKED || twinlog_sink_close(sink) != TWINLOG_EFORKED);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+    expect_text(path, "a\n");
+}
+
+/* ---- threads and processes ------------------------------------------------------------------------- */
+
+#define WRITERS 4u
+#define LINES 3000u
+
+struct writer {
+    struct twinlog_sink *sink;
+    unsigned number;
+    int rc;
+};
+
+static void *write_lines(void *context)
+{
+    struct writer *writer = context;
+    char line[80];
+
+    for (unsigned i = 0; i < LINES && writer->rc == 0; i++) {
+        const int n = snprintf(line, sizeof(line), "%u %u %.*s|\n", writer->number, i, (int)(i % 50),
+                               "..................................................");
+        writer->rc = twinlog_sink_write(writer->sink, line, (size_t)n, NULL);
+    }
+    return NULL;
+}
+
+/* Counts the lines of each writer, which are whole and in order. */
+static void count_lines(const char *name, unsigned counts[WRITERS])
+{
+    size_t size;
+    char *bytes = read_file(name, &size), *line = bytes;
+
+    while (line < bytes + size) {
+        unsigned writer, number, dots;
+        int at = 0;
+        ck_assert_int_eq(sscanf(line, "%u %u %n", &writer, &number, &at), 2);
+        ck_assert_uint_lt(writer, WRITERS);
+        ck_assert_uint_eq(number, counts[writer]++);
+        dots = (unsigned)strspn(line + at, ".");
+        ck_assert_uint_eq(dots, number % 50);
+        ck_assert_int_eq(strncmp(line + at + dots, "|\n", 2), 0);
+        line += (unsigned)at + dots + 2;
+    }
+    free(bytes);
+}
+
+static void expect_all_lines(void)
+{
+    unsigned counts[WRITERS] = { 0 };
+
+    for (unsigned number = 1000; number > 0; number--)
+        if (bytes_of(numbered(number)) >= 0)
+            count_lines(numbered(number), counts);
+    count_lines(path, counts);
+    for (unsigned i = 0; i < WRITERS; i++)
+        ck_assert_uint_eq(counts[i], LINES);
+}
+
+static void write_with_threads(struct twinlog_sink *sink)
+{
+    pthread_t ids[WRITERS];
+    struct writer writers[WRITERS];
+
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writers[i] = (struct writer){ sink, i, 0 };
+        ids[i] = start_thread(write_lines, &writers[i]);
+    }
+    for (unsigned i = 0; i < WRITERS; i++) {
+        pthread_join(ids[i], NULL);
+        ck_assert_int_eq(writers[i].rc, 0);
+    }
+}
+
+TEST(threads_write_in_one_piece)
+{
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    write_with_threads(sink);
+    expect_all_lines();
+    close_sink(sink);
+}
+
+TEST(threads_write_through_rotations)
+{
+    struct twinlog_sink *sink = open_rotating(EXACT, 20000, 1000);
+
+    write_with_threads(sink);
+    close_sink(sink);
+    ck_assert_int_ge(bytes_of(numbered(10)), 1);
+    expect_all_lines();
+    expect_nothing_beside();
+}
+
+static uint64_t rotates_at; /* 0 = never */
+
+static int write_as_process(unsigned number)
+{
+    const struct twinlog_sink_options options =
+        WITH_SIZE(sink_options, .flags = SHARED, .max_bytes = rotates_at, .keep_files = 1000);
+    struct writer writer = { NULL, number, 0 };
+
+    EXPECT(twinlog_sink_open(path, &options, &writer.sink) == 0);
+    write_lines(&writer);
+    EXPECT(writer.rc == 0);
+    return twinlog_sink_close(writer.sink);
+}
+
+static void write_with_processes(void)
+{
+    pid_t children[WRITERS];
+
+    for (unsigned i = 0; i < WRITERS; i++)
+        if ((children[i] = fork()) == 0)
+            _exit(write_as_process(i) != 0);
+    for (unsigned i = 0; i < WRITERS; i++)
+        ck_assert_int_eq(wait_child(children[i]), 0);
+}
+
+TEST(processes_write_in_one_piece)
+{
+    rotates_at = 0;
+    write_with_processes();
+    expect_all_lines();
+}
+
+/* One of them renames the file, and the others follow it. A line of one that has not noticed yet is in an older file. */
+TEST(processes_rotate_together)
+{
+    unsigned lines = 0;
+
+    rotates_at = 50000;
+    write_with_processes();
+    for (unsigned number = 0; number <= 1000; number++) {
+        const char *name = number > 0 ? numbered(number) : path;
+        size_t size = 0;
+        char *bytes = bytes_of(name) >= 0 ? read_file(name, &size) : NULL;
+        for (size_t at = 0; at < size; at++)
+            lines += bytes[at] == '\n';
+        free(bytes);
+    }
+    ck_assert_uint_eq(lines, WRITERS * LINES);
+    ck_assert_int_ge(bytes_of(numbered(2)), 1);
+    expect_nothing_beside();
+}
+
+static int write_until_killed(void)
+{
+    struct twinlog_sink *sink;
+
+    EXPECT(open_as(EXACT, &sink) == 0);
+    for (;;) {
+        EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+        atomic_fetch_add(&shared->step, 1);
+    }
+}
+
+TEST(a_kill_costs_nothing)
+{
+    const pid_t child = fork();
+
+    if (child == 0)
+        _exit(write_until_killed());
+    AWAIT(atomic_load(&shared->step) >= 1000);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    const int64_t bytes = bytes_of(path);
+    ck_assert_int_eq(bytes % (int64_t)strlen(LINE), 0);
+    ck_assert_int_ge(bytes / (int64_t)strlen(LINE), atomic_load(&shared->step));
+
+    struct twinlog_sink *sink = open_exact(EXACT);
+    put(sink, "more\n");
+    ck_assert_int_eq(bytes_of(path), bytes + 5);
+    close_sink(sink);
+}
+
+/* ---- who may have it open ------------------------------------------------------------------------- */
+
+/* What a second sink of the same file gets, in a process of its own or in this one. */
+static const struct {
+    uint32_t first, second;
+    int rc;
+} pairs[] = {
+    { EXACT, EXACT, -EBUSY },
+    { EXACT, SHARED, -EBUSY },
+    { SHARED, EXACT, -EBUSY },
+    { SHARED, SHARED, 0 },
+    { EXACT, 0, -EMEDIUMTYPE },
+    { EXACT, TWINLOG_SINK_SHARED, -EMEDIUMTYPE },
+    { SHARED, TWINLOG_SINK_SHARED, -EMEDIUMTYPE },
+    { 0, EXACT, -EMEDIUMTYPE },
+    { TWINLOG_SINK_SHARED, SHARED, -EMEDIUMTYPE },
+    { TWINLOG_SINK_SHARED, EXACT, -EMEDIUMTYPE },
+};
+
+TEST_LOOP(a_file_has_one_kind_at_a_time, sizeof(pairs) / sizeof(pairs[0]))
+{
+    struct twinlog_sink *first = NULL, *second = NULL;
+
+    ck_assert_int_eq(open_as(pairs[_i].first, &first), 0);
+    put(first, "a\n");
+    ck_assert_int_eq(open_as(pairs[_i].second, &second), pairs[_i].rc);
+    put(first, "b\n");
+    if (second)
+        close_sink(second);
+    close_sink(first);
+    expect_text(path, "a\nb\n");
+    expect_nothing_beside();
+
+    ck_assert_int_eq(open_as(pairs[_i].second, &second), 0); /* one after the other */
+    put(second, "c\n");
+    close_sink(second);
+    expect_text(path, "a\nb\nc\n");
+}
+
+TEST(what_a_killed_mapped_sink_left_is_finished)
+{
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    ck_assert_int_ge(bytes_of(path), (int64_t)(64 * KIB));
+    struct twinlog_sink *sink = open_exact(EXACT);
+    ck_assert_int_lt(bytes_of(path), 64);
+    const int64_t bytes = bytes_of(path);
+    put(sink, "behind\n");
+    ck_assert_int_eq(bytes_of(path), bytes + 7);
+    close_sink(sink);
+}
+
+TEST(zeros_of_a_mapped_sink_that_nobody_knows_are_asked_about)
+{
+    struct twinlog_sink *sink;
+
+    does_sync = false;
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    spoil(SPOIL_BOOT);
+    const int64_t bytes = bytes_of(path);
+    ck_assert_int_eq(open_as(EXACT, &sink), -EUCLEAN);
+    ck_assert_int_eq(bytes_of(path), bytes);
+    ck_assert_int_eq(open_as(EXACT | TWINLOG_SINK_DROP_ZEROS, &sink), 0);
+    ck_assert_int_lt(bytes_of(path), 64);
+    close_sink(sink);
+}
+
+/* ---- what cannot be written ------------------------------------------------------------------------ */
+
+static int write_with_limit(void)
+{
+    const struct rlimit limit = { 10, RLIM_INFINITY };
+    struct twinlog_sink *sink;
+    char bytes[20];
+
+    signal(SIGXFSZ, SIG_DFL);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "123456\n", 7, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, "7890\n", 5, NULL) == -EFBIG);
+    EXPECT(twinlog_sink_write(sink, "78\n", 3, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, "9", 1, NULL) == -EFBIG);
+    const int fd = open(path, O_RDONLY); /* read_file() tells the program about its checks in a file */
+    EXPECT(read(fd, bytes, sizeof(bytes)) == 10 && memcmp(bytes, "123456\n78\n", 10) == 0);
+    close(fd);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_limit_of_the_process_is_an_error)
+{
+    ck_assert_int_eq(run_child(write_with_limit), 0);
+}
+
+static int mount_small(void)
+{
+    const bool is_there = unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+                          mount("none", log_dir, "tmpfs", 0, "size=64k") == 0;
+
+    return is_there ? 0 : CANNOT_RUN;
+}
+
+#define BLOCK 24000u
+
+static char block[BLOCK]; /* of one line */
+
+static int fill(struct twinlog_sink *sink)
+{
+    memset(block, 'x', BLOCK - 1);
+    block[BLOCK - 1] = '\n';
+    EXPECT(twinlog_sink_write(sink, block, BLOCK, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, block, BLOCK, NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, block, BLOCK, NULL) == -ENOSPC);
+    EXPECT(twinlog_sink_write(sink, block, BLOCK, NULL) == -ENOSPC);
+    return 0;
+}
+
+/* The kernel takes a part, which is taken back. */
+static int write_to_full_disk(uint32_t flags)
+{
+    struct twinlog_sink *sink;
+
+    if (mount_small() != 0)
+        return CANNOT_RUN;
+    put_text(numbered(1), "in the way\n");
+    EXPECT(open_as(flags, &sink) == 0);
+    EXPECT(fill(sink) == 0);
+    EXPECT(bytes_of(path) == 2 * BLOCK);
+    EXPECT(twinlog_sink_write(sink, "small\n", 6, NULL) == 0); /* it has room */
+    EXPECT(truncate(path, BLOCK) == 0);
+    EXPECT(twinlog_sink_write(sink, block, BLOCK, NULL) == 0);
+    EXPECT(bytes_of(path) == 2 * BLOCK);
+    return twinlog_sink_close(sink);
+}
+
+static int write_to_full_disk_alone(void)
+{
+    return write_to_full_disk(EXACT);
+}
+
+static int write_to_full_disk_shared(void)
+{
+    return write_to_full_disk(SHARED);
+}
+
+TEST(a_full_disk_leaves_no_part_of_a_line)
+{
+    expect_success_or_skip(run_child(write_to_full_disk_alone), "a_full_disk_leaves_no_part_of_a_line",
+                           "mounting");
+}
+
+TEST(a_full_disk_leaves_no_part_of_a_line_of_the_only_process)
+{
+    expect_success_or_skip(run_child(write_to_full_disk_shared),
+                           "a_full_disk_leaves_no_part_of_a_line_of_the_only_process", "mounting");
+}
+
+/* It may not be taken back: the other one may write behind it. */
+static int write_beside_another(void)
+{
+    struct twinlog_sink *sink, *other;
+
+    if (mount_small() != 0)
+        return CANNOT_RUN;
+    EXPECT(open_as(SHARED, &sink) == 0);
+    EXPECT(open_as(SHARED, &other) == 0);
+    put_text(numbered(1), block);
+    EXPECT(fill(sink) == 0);
+    const int64_t torn = bytes_of(path);
+    EXPECT(torn > 2 * (int64_t)BLOCK && torn < 3 * (int64_t)BLOCK);
+    EXPECT(mount("none", log_dir, NULL, MS_REMOUNT, "size=256k") == 0);
+
+    EXPECT(twinlog_sink_write(sink, block, BLOCK, NULL) == 0); /* the same bytes complete it */
+    EXPECT(bytes_of(path) == 3 * BLOCK);
+    EXPECT(twinlog_sink_close(other) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_part_of_a_line_beside_others_is_completed)
+{
+    expect_success_or_skip(run_child(write_beside_another), "a_part_of_a_line_beside_others_is_completed",
+                           "mounting");
+}
+
+static int write_something_else(void)
+{
+    struct twinlog_sink *sink, *other;
+    size_t size;
+
+    if (mount_small() != 0)
+        return CANNOT_RUN;
+    EXPECT(open_as(SHARED, &sink) == 0);
+    EXPECT(open_as(SHARED, &other) == 0);
+    EXPECT(fill(sink) == 0);
+    const size_t torn = (size_t)bytes_of(path);
+    EXPECT(mount("none", log_dir, NULL, MS_REMOUNT, "size=256k") == 0);
+
+    EXPECT(twinlog_sink_write(sink, "whole\n", 6, NULL) == 0);
+    char *bytes = read_file(path, &size);
+    EXPECT(size == torn + 7 && memcmp(bytes + torn, "\nwhole\n", 7) == 0);
+    free(bytes);
+    EXPECT(twinlog_sink_close(other) == 0);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_part_of_a_line_beside_others_has_a_line_of_its_own)
+{
+    expect_success_or_skip(run_child(write_something_else), "a_part_of_a_line_beside_others_has_a_line_of_its_own",
+                           "mounting");
+}
+
+/* The kernel tells an error once. */
+static int fail_a_sync(void)
+{
+    struct twinlog_sink *sink;
+
+    if (!forbid(SYS_fdatasync, EIO))
+        return CANNOT_RUN;
+    EXPECT(open_as(EXACT, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "a\n", 2, NULL) == 0);
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    EXPECT(twinlog_sink_write(sink, "b\n", 2, NULL) == 0);
+    EXPECT(rename(path, numbered(1)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 1);
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_failed_sync_is_remembered)
+{
+    expect_success_or_skip(run_child(fail_a_sync), "a_failed_sync_is_remembered", "filters for system calls");
+}
+
+/* ---- files that follow each other ------------------------------------------------------------------- */
+
+TEST(max_bytes_begins_a_new_file)
+{
+    struct twinlog_sink *sink = open_rotating(EXACT, 8, 2);
+    static const char *const lines[] = { "one\n", "two\n", "three\n", "a line of its own\n", "five\n" };
+    uint64_t offset = 99;
+
+    for (unsigned i = 0; i < 4; i++)
+        put(sink, lines[i]);
+    ck_assert_int_eq(twinlog_sink_write(sink, lines[4], 5, &offset), 0);
+    ck_assert_uint_eq(offset, 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    expect_text(path, "five\n");
+    expect_text(numbered(1), "a line of its own\n");
+    expect_text(numbered(2), "three\n");
+    ck_assert_int_eq(bytes_of(numbered(3)), -1);
+    close_sink(sink);
+    expect_nothing_beside();
+}
+
+TEST(files_of_a_time_when_more_were_kept_are_removed)
+{
+    for (unsigned i = 1; i <= 5; i++)
+        put_text(numbered(i), "old\n");
+    struct twinlog_sink *sink = open_rotating(EXACT, 4, 2);
+    put(sink, "one\n");
+    put(sink, "two\n");
+    close_sink(sink);
+    expect_text(numbered(1), "one\n");
+    expect_text(numbered(2), "old\n");
+    for (unsigned i = 3; i <= 5; i++)
+        ck_assert_int_eq(bytes_of(numbered(i)), -1);
+}
+
+TEST(the_next_file_has_the_rights_of_the_last_one)
+{
+    struct stat about;
+
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    const bool is_root = chown(path, STRANGER, STRANGER) == 0;
+    struct twinlog_sink *sink = open_rotating(EXACT, 4, 2);
+    put(sink, "one\n");
+    put(sink, "two\n");
+    ck_assert_int_eq(stat(path, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 0777, 0640);
+    ck_assert_uint_eq(about.st_uid, is_root ? STRANGER : geteuid());
+    ck_assert_uint_eq(about.st_gid, is_root ? STRANGER : getegid());
+    close_sink(sink);
+}
+
+/* The file that another sink has, and that has such a name, stays where it is. */
+TEST(files_of_other_sinks_are_not_renamed)
+{
+    struct twinlog_sink *other, *sink = open_rotating(EXACT, 4, 2);
+    const struct twinlog_sink_options options = options_of(EXACT);
+
+    ck_assert_int_eq(twinlog_sink_open(numbered(1), &options, &other), 0);
+    put(other, "other\n");
+    put(sink, "one\n");
+    put(sink, "two\n");
+    expect_text(numbered(1), "other\n");
+    expect_text(path, "one\ntwo\n"); /* no line is lost for that */
+    close_sink(other);
+    close_sink(sink);
+}
+
+TEST(reopen_follows_the_name)
+{
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    put(sink, "one\n");
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 0);
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    close_sink(sink);
+    expect_two_files("one\n", "two\n");
+}
+
+TEST(the_thread_follows_the_name)
+{
+    struct twinlog_sink *sink = open_exact(EXACT);
+
+    put(sink, "one\n");
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    AWAIT(bytes_of(path) == 0);
+    AWAIT(twinlog_sink_write(sink, "two\n", 4, NULL) == 0 && bytes_of(path) > 0);
+    close_sink(sink);
+}
+
+/* The path counts, and not the directory that it led to once. */
+TEST(reopen_follows_the_directories)
+{
+    char first[420], second[420], current[420], name[440];
+    const struct twinlog_sink_options options = options_of(EXACT);
+    struct twinlog_sink *sink;
+
+    snprintf(first, sizeof(first), "%s/first", log_dir);
+    snprintf(second, sizeof(second), "%s/second", log_dir);
+    snprintf(current, sizeof(current), "%s/current", log_dir);
+    snprintf(name, sizeof(name), "%s/log", current);
+    ck_assert_int_eq(mkdir(first, 0777), 0);
+    ck_assert_int_eq(mkdir(second, 0777), 0);
+    ck_assert_int_eq(symlink("first", current), 0);
+    ck_assert_int_eq(twinlog_sink_open(name, &options, &sink), 0);
+    put(sink, "one\n");
+
+    ck_assert_int_eq(unlink(current), 0);
+    ck_assert_int_eq(symlink("second", current), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
+    put(sink, "two\n");
+    expect_text(name, "two\n");
+
+    ck_assert_int_eq(unlink(current), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), -ENOENT); /* and stays where it is */
+    put(sink, "three\n");
+    ck_assert_int_eq(symlink("second", current), 0);
+    expect_text(name, "two\nthree\n");
+    close_sink(sink);
+}
+
+static const struct {
+    const char *name;
+    int rc;
+} no_files[] = {
+    { ".", -ENOTSUP },
+    { "", -ENOTSUP },
+    { "fifo", -ENOTSUP },
+    { "no/file", -ENOENT },
+};
+
+TEST_LOOP(what_is_no_file_is_refused, sizeof(no_files) / sizeof(no_files[0]))
+{
+    char name[420];
+    const struct twinlog_sink_options options = options_of(EXACT);
+    struct twinlog_sink *sink;
+
+    snprintf(name, sizeof(name), "%s/fifo", log_dir);
+    ck_assert_int_eq(mkfifo(name, 0666), 0);
+    snprintf(name, sizeof(name), "%s/%s", log_dir, no_files[_i].name);
+    ck_assert_int_eq(twinlog_sink_open(name, &options, &sink), no_files[_i].rc);
+}
