@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog sink: writes standard input to a plain file, through a mapping that other processes may share.
+ * twinlog sink: writes standard input to a plain file, exactly or, with --mapped, through a mapping.
  *
  * There is one thread. It reads large blocks, and writes as many whole lines at once as it has, so that a
  * file is written in large pieces, and a single line is in the file at once. Lines of other processes never
@@ -33,31 +33,34 @@ static const char about[] =
     "       twinlog sink --follow FILE\n"
     "       twinlog sink --finish FILE [--drop-zeros]\n"
     "\n"
-    "Appends standard input to FILE, byte for byte, at the speed of memory. While a process\n"
-    "has FILE open it ends in zeros, so tail -n, and grep without -a, do not work on it: use\n"
-    "--cat and --follow. When the last process has closed FILE, it has exactly the bytes that\n"
-    "were written. FILE is created if it does not exist.\n"
+    "Appends standard input to FILE, byte for byte. FILE has exactly the bytes that were\n"
+    "written, at every moment, so all programs that read logs can read it. Other processes\n"
+    "may append to it at the same time: lines never mix. FILE is created if it does not\n"
+    "exist.\n"
     "\n"
     "This is not a log. If the process ends, also by kill -9, everything that is in the\n"
     "file stays. A crash of the system or a power cut costs what was not synced yet: without\n"
-    "--flush that may be half a minute or more, and what is left may have gaps of zeros.\n"
+    "--flush that may be half a minute or more.\n"
     "Use 'twinlog append' for data that must survive a power cut.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_SHARED, "shared", NULL,
-      "other processes may append to FILE at the same time, all of them with this option; without it, "
-      "only one process can" },
+      "a last line without a newline gets one, so that no line of another process continues it. With --mapped "
+      "other processes may append to FILE only with this option, in all of them" },
+    { OPTION_MAPPED, "mapped", NULL,
+      "write through a mapping of FILE, as programs do that use the library so. While it is open FILE ends in "
+      "zeros: read it with --cat and --follow" },
     { OPTION_LINE, "line", NULL,
       "write whole lines only, so that those of several processes never mix (default). With --shared "
       "a last line without a newline gets one. A line of more than 64 MiB is written in parts" },
     { OPTION_BLOCK, "block", NULL, "write whatever was read, lines or not" },
     { OPTION_ROTATE, "rotate", "BYTES",
       "begin a new file before FILE would get larger than this: FILE becomes FILE.1, FILE.1 becomes "
-      "FILE.2, and so on. Not with --shared" },
+      "FILE.2, and so on. Not with --shared --mapped" },
     { OPTION_KEEP, "keep", "N", "keep this number of old files (default 5)" },
     { OPTION_FLUSH, "flush", "MS",
       "sync what was written after this number of milliseconds, and at the end" },
-    { OPTION_INITIAL, "initial", "BYTES", "space that FILE gets at first (default 10M)" },
+    { OPTION_INITIAL, "initial", "BYTES", "with --mapped: space that FILE gets at first (default 10M)" },
     { OPTION_DROP_ZEROS, "drop-zeros", NULL,
       "if FILE ends in zeros that may be data or not, as after a crash of the system: drop them. "
       "Without it such a file is refused" },
@@ -72,7 +75,7 @@ static const struct option_row option_rows[] = {
 };
 
 static const char notes[] =
-    "BYTES may end in K, M or G. While a process has FILE open, there is a file\n"
+    "BYTES may end in K, M or G. With --mapped, while a process has FILE open, there is a file\n"
     ".twinlog.INODE.sink beside it. The last process to close FILE truncates it to\n"
     "its exact bytes and removes the other one. If that process was killed,\n"
     "the next 'twinlog sink FILE' does so, or --finish if FILE was renamed.\n"
@@ -173,6 +176,8 @@ static const char *advice_for(int error)
     case -EBUSY:
         return "Another process has it open: use --shared in all of them, or wait until that process has ended. Or a "
                "program has locked it: 'lslocks' shows which.";
+    case -EMEDIUMTYPE:
+        return "A process has it open as a sink of the other kind: use --mapped in all of them, or in none.";
     case -ENOENT:
         return "The directory above it does not exist: create it first.";
     case -ENOTSUP:
@@ -356,6 +361,9 @@ static void take_option(int value, struct twinlog_sink_options *options)
     case OPTION_SHARED:
         options->flags |= TWINLOG_SINK_SHARED;
         return;
+    case OPTION_MAPPED:
+        options->flags &= ~(uint32_t)TWINLOG_SINK_EXACT;
+        return;
     case OPTION_ROTATE:
         options->max_bytes = take_number("--rotate", 1, MOST_BYTES);
         return;
@@ -414,8 +422,10 @@ static int sink_run(const struct command *command, int argc, char **argv)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct pour pour = { .allowed = UINT64_MAX };
     unsigned argued = 0;
+    bool is_shared = false; /* an exact sink always is: two loggers of one file overlap for a while */
     int value = 0, cut = 0, show = 0; /* --line or --block; --cat, --follow or --finish */
 
+    options.flags = TWINLOG_SINK_EXACT;
     for (; (value = next_option(command, argc, argv)) != -1; argued++) {
         if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
             show = value;
@@ -426,21 +436,25 @@ static int sink_run(const struct command *command, int argc, char **argv)
         else
             cut = value;
     }
-    if (show && argued > 1u + (show == OPTION_FINISH && options.flags == TWINLOG_SINK_DROP_ZEROS))
+    if (show && argued > 1u + (show == OPTION_FINISH && (options.flags & TWINLOG_SINK_DROP_ZEROS)))
         usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
     if (options.keep_files && !options.max_bytes)
         usage_error("--keep goes with --rotate");
-    if (options.max_bytes && (options.flags & TWINLOG_SINK_SHARED))
-        usage_error("--shared excludes --rotate: rename the file, as logrotate does");
+    is_shared = options.flags & TWINLOG_SINK_SHARED;
+    const bool is_exact = options.flags & TWINLOG_SINK_EXACT;
+    if (options.max_bytes && is_shared && !is_exact)
+        usage_error("--shared --mapped excludes --rotate: rename the file, as logrotate does");
     pour.path = take_operand(argc, argv, "file");
     if (show == OPTION_FINISH)
-        return finish_file(pour.path, options.flags);
+        return finish_file(pour.path, options.flags & TWINLOG_SINK_DROP_ZEROS);
     if (show)
         return show_sink(pour.path, show == OPTION_FOLLOW);
     if (is_standard_input(pour.path))
         usage_error("'%s' is also standard input", pour.path);
     pour.is_by_lines = cut != OPTION_BLOCK;
-    pour.is_shared = options.flags & TWINLOG_SINK_SHARED;
+    pour.is_shared = is_shared;
+    if (is_exact)
+        options.flags |= TWINLOG_SINK_SHARED;
     pour.piece_bytes = piece_bytes(options.max_bytes);
 
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */

@@ -66,19 +66,20 @@ test_bytes()
     same "makes an empty one" /dev/null nothing
     printf 'ends in zeros\0\0\0' >zeros
     cp zeros want
-    status "sink to a file that ends in zeros" 1 "$twinlog" sink zeros </dev/null
+    status "sink to a file that ends in zeros" 1 "$twinlog" sink zeros --mapped </dev/null
     says "asks what they are" err '--drop-zeros'
     same "leaves them" want zeros
     status "sink --cat of it" 1 "$twinlog" sink --cat zeros
     printf 'ends in zeros' >text
     same "shows what it can" text out
     echo more >in
-    status "sink --drop-zeros" 0 "$twinlog" sink zeros --drop-zeros <in
+    status "sink --drop-zeros" 0 "$twinlog" sink zeros --mapped --drop-zeros <in
     cat text in >want
     same "appends before them" want zeros
 
     { head -c 20000000 /dev/urandom && echo; } >in
-    for options in '' --block --shared '--initial 4K' '--initial 100M' '--flush 20'; do
+    for options in '' --block --shared '--flush 20' --mapped '--mapped --block' '--mapped --shared' \
+        '--mapped --initial 4K' '--mapped --initial 100M' '--mapped --flush 20'; do
         rm -f large
         # shellcheck disable=SC2086 # words
         status "sink $options of 20 MB" 0 "$twinlog" sink large $options <in
@@ -94,7 +95,7 @@ test_bytes()
 
 test_while_open()
 {
-    start_sink open
+    start_sink open --mapped
     pours open first
     pours open second
     head -c 13 open >out
@@ -102,15 +103,41 @@ test_while_open()
     same "a reader sees the bytes in their place" want out
     status "sink --cat beside it" 0 "$twinlog" sink --cat open
     same "shows them, and no zeros" want out
-    status "a second process" 1 "$twinlog" sink open </dev/null
+    status "a second process" 1 "$twinlog" sink open --mapped </dev/null
     says "is told what to do" err '--shared'
-    status "a second process that would share" 1 "$twinlog" sink open --shared </dev/null
+    status "a second process that would share" 1 "$twinlog" sink open --mapped --shared </dev/null
     says "is told so, too" err 'busy|another'
+    status "a process of the other kind" 1 "$twinlog" sink open </dev/null
+    says "is told how the file is open" err '--mapped in all'
     end_sink
     count "the end of the input ends it" "$got"
     same "the file has its bytes and no others" want open
     same "and nothing was said" /dev/null open.err
     alone "and nothing is left beside it" open
+}
+
+# What programs that read logs need.
+test_exact()
+{
+    start_sink exact
+    pours exact first
+    printf 'first\n' >want
+    same "the file has its lines and nothing else while it is open" want exact
+    alone "and nothing is beside it" exact
+    echo second >in
+    status "a second process" 0 "$twinlog" sink exact <in
+    echo third >>exact
+    printf 'first\nsecond\nthird\n' >want
+    same "and a stranger append to it" want exact
+    cp exact copy
+    : >exact
+    pours exact fourth
+    echo fourth >want
+    same "after copytruncate it goes on at the new end" want exact
+    kill -9 "$sink"
+    exec 3>&-
+    wait "$sink" 2>/dev/null
+    same "a kill -9 leaves what is there" want exact
 }
 
 test_shared()
@@ -328,7 +355,7 @@ test_killed()
 
 test_finish()
 {
-    start_sink left
+    start_sink left --mapped
     pours left one
     mv left left.1
     stop_sink KILL
@@ -499,7 +526,7 @@ test_usage()
     status "sink of two files" 2 "$twinlog" sink used other </dev/null
     status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
     for options in --nonsense '--line --block' '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
-        '--flush 0' '--flush 1s' '--initial 0' '--shared --rotate 1M' '--cat --shared' '--cat --follow'; do
+        '--flush 0' '--flush 1s' '--initial 0' '--mapped --shared --rotate 1M' '--cat --shared' '--cat --follow'; do
         # shellcheck disable=SC2086 # words
         status "sink $options" 2 "$twinlog" sink used $options </dev/null
     done
@@ -521,6 +548,7 @@ test_usage()
 
 test_bytes
 test_while_open
+test_exact
 test_shared
 test_rotate
 test_logrotate
