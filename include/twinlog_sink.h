@@ -14,6 +14,7 @@
  * A full disk, a quota or a limit may cut a write short. What it left is taken back at once if no
  * other sink has the file. Beside others it stays at the end of the file, where the same call
  * completes it; another write begins with a newline first. Lines of others may then be behind it.
+ * In the same way a kill -9 in the middle of a large write leaves its beginning.
  *
  * A mapped sink, the other kind, is as fast as memory: a write is copied into a mapping of the
  * file. It ends in zeros while it is open, which most programs that read logs do not bear: use

@@ -384,10 +384,10 @@ test_finish()
 test_killed_beside()
 {
     seq -f 'survivor %g' 100000 >in
-    start_sink survived --shared
+    start_sink survived --mapped --shared
     mkfifo victims
     yes victim >victims 2>/dev/null 3>&- &
-    "$twinlog" sink survived --shared <victims 2>err 3>&- &
+    "$twinlog" sink survived --mapped --shared <victims 2>err 3>&- &
     victim=$!
     wait_until grep -aqs victim survived
     cat in >&3
