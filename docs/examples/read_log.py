@@ -77,8 +77,11 @@ class Segment:
             raise Damaged(f"{path}: too short")
         self.path, self.data, self.end = path, data[: self.size].ljust(self.size, b"\0"), self.size - BLOCK
         self.seed = crc(0, data[24:40] + data[48:56])
-        footer = self.data[self.end :]
-        place = crc(self.seed, struct.pack("<Q", self.end))
+        footer_at = self.end
+        if self.is_mapped and 3 * BLOCK <= len(data) < self.size and len(data) % BLOCK == 0:
+            footer_at = len(data) - BLOCK
+        footer = self.data[footer_at : footer_at + BLOCK]
+        place = crc(self.seed, struct.pack("<Q", footer_at))
         self.is_sealed = footer[4:8] == FOOTER_MAGIC and u32(footer, 0) == crc(place, footer[4:512])
         self.is_started = self.start > 0 or self.is_sealed or any(g.flags & FIRST for g in self.first_groups())
         if not self.start:

@@ -82,7 +82,7 @@ static int find_end(struct backup *b)
     b->cursor.passes_claims = !b->snapshot.has_writer;
     b->total_bytes = 0;
     for (size_t i = 0; rc == 0 && i <= b->last; i++)
-        b->total_bytes += b->snapshot.set.entries[i].header.bytes;
+        b->total_bytes += segment_entry_bytes(&b->snapshot.set.entries[i]);
     return rc;
 }
 
@@ -109,7 +109,8 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
     int rc = twl_segment_open_valid(b->to, segment->name, &copy);
     if (rc < 0)
         return rc;
-    if (copy.header.segment_id != segment->header.segment_id || copy.file_bytes < copy.header.bytes)
+    if (copy.header.segment_id != segment->header.segment_id ||
+        (copy.file_bytes < copy.header.bytes && !segment_is_mapped(&copy.header)))
         rc = TWINLOG_ECORRUPT;
     if (rc == 0)
         rc = io_sync(copy.file);
@@ -140,6 +141,7 @@ struct extent {
     bool is_open; /* the group in the copy is open, too, though the original may have its header by now */
     uint64_t data_end;    /* header and groups: from the start of the file up to here */
     uint64_t index_start; /* index and footer: from here to the end of the file; its end if there are none */
+    uint64_t bytes;       /* of the file */
     uint32_t chain;       /* of the last group */
 };
 
@@ -149,7 +151,7 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
     static const unsigned char no_header[GROUP_HEADER_BYTES];
     struct segment copy;
     struct io_file *file;
-    uint64_t bytes = segment->header.bytes;
+    const uint64_t bytes = extent->bytes;
     int rc = io_open(b->to, segment->name, IO_CREATE, &file);
     if (rc < 0)
         return rc;
@@ -187,8 +189,8 @@ static int link_file(struct backup *b, const struct segment *segment)
     if (rc < 0)
         return rc;
     twl_segment_close(&copy);
-    b->result.linked_bytes += segment->header.bytes;
-    show_progress(b, segment->header.bytes);
+    b->result.linked_bytes += copy.file_bytes;
+    show_progress(b, copy.file_bytes);
     return 1;
 }
 
@@ -198,7 +200,8 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
     struct position position = b->cursor.position;
     uint64_t index_bytes = (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
     const struct extent extent = { .data_end = footer->data_end,
-                                   .index_start = segment->data_end - index_bytes,
+                                   .index_start = footer->offset - index_bytes,
+                                   .bytes = footer->offset + SEGMENT_FOOTER_BYTES,
                                    .chain = footer->chain };
     int rc = twl_iter_enter_group(&b->cursor);
     if (rc <= 0 || (b->cursor.group.first_lsn != footer->first_lsn && !b->cursor.has_passed))
@@ -255,7 +258,7 @@ static int check_end(const struct backup *b, size_t index, uint64_t data_end)
 static int back_up_unsealed(struct backup *b, const struct segment *segment, size_t index)
 {
     struct position position = b->cursor.position;
-    struct extent extent = { .index_start = segment->header.bytes };
+    struct extent extent = { 0 };
     int rc = find_data_end(b, index == b->last, &extent);
     if (rc == 0)
         rc = check_end(b, index, extent.data_end);
@@ -263,6 +266,10 @@ static int back_up_unsealed(struct backup *b, const struct segment *segment, siz
         return rc;
     b->position = b->cursor.position;
     extent.chain = b->position.chain;
+    extent.bytes = segment_is_mapped(&segment->header)
+                       ? twl_segment_end_with_markers(segment, extent.data_end)
+                       : segment->header.bytes;
+    extent.index_start = extent.bytes;
     return copy_file(b, segment, position, &extent);
 }
 
@@ -277,7 +284,7 @@ static int back_up_segment(struct backup *b, size_t index)
     bool is_fixed = segment.header.start_lsn > 0;
     twl_iter_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment.header) : b->position);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
-    if (rc > 0 && segment.file_bytes >= segment.header.bytes) /* else its seal has failed half-way */
+    if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);
     else if (rc >= 0)
         rc = back_up_unsealed(b, &segment, index);

@@ -20,7 +20,7 @@ static void describe_log(const struct log_snapshot *snapshot, const struct recov
     ret->spare_segments = (uint32_t)set->spares;
     memcpy(ret->log_id, set->entries[0].header.log_id, sizeof(ret->log_id));
     for (size_t i = 0; i < segment_set_files(set); i++)
-        ret->file_bytes += set->entries[i].file_bytes;
+        ret->file_bytes += segment_entry_bytes(&set->entries[i]);
     ret->last_lsn = recovery->position.next_lsn - 1;
     ret->durable_lsn = recovery->marked_lsn;
     if (snapshot->has_writer) {

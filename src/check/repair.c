@@ -349,7 +349,7 @@ static int create_log(struct repairer *r, struct io *to)
     uint64_t most = SEGMENT_MIN_BYTES, there = 0;
     for (size_t i = 0; i < segment_set_files(set); i++) {
         const struct segment_entry *entry = &set->entries[i];
-        uint64_t bytes = min_u64(entry->header.bytes, entry->file_bytes);
+        uint64_t bytes = segment_entry_bytes(entry);
         most = max_u64(most, align_up(bytes, BLOCK_BYTES));
         there += i < set->started ? bytes : 0;
     }

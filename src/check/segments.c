@@ -119,7 +119,7 @@ static int describe_segment(struct listing *l, size_t index, struct twinlog_segm
     *ret = (struct twinlog_segment){ .size = sizeof(*ret),
                                      .state = state_of(set, index),
                                      .sequence = entry->header.sequence,
-                                     .file_bytes = entry->file_bytes,
+                                     .file_bytes = segment_entry_bytes(entry),
                                      .created_ns = entry->header.created_ns,
                                      .incarnations = entry->header.incarnations,
                                      .epoch = entry->header.epoch,

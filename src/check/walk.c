@@ -446,7 +446,7 @@ static int look_at_seal(struct walk *w)
         return rc < 0 ? rc : 0;
     if (rc == 0) {
         const unsigned char *remains =
-            twl_iter_bytes(&w->cursor, w->segment.data_end, FOOTER_SECTOR_BYTES, &error);
+            twl_iter_bytes(&w->cursor, twl_segment_footer_offset(&w->segment), FOOTER_SECTOR_BYTES, &error);
         w->has_bad_seal = remains && !are_zeros(remains, FOOTER_SECTOR_BYTES);
         return error;
     }
@@ -481,9 +481,12 @@ static int walk_segment(struct walk *w, struct position *position)
         if (steps % 64 == 0)
             show_progress(w, w->cursor.offset);
     }
-    if (rc == 0 && !w->is_done && w->has_bad_seal && !w->snapshot.has_writer)
+    /* a file that was cut and got no footer ends with its groups */
+    const uint64_t footer_at = twl_segment_footer_offset(&w->segment);
+    const bool has_bad_seal = w->has_bad_seal && footer_at >= w->cursor.offset;
+    if (rc == 0 && !w->is_done && has_bad_seal && !w->snapshot.has_writer)
         rc = tell_harmless(
-            w, TWINLOG_FOUND_BAD_INDEX, w->segment.data_end, SEGMENT_FOOTER_BYTES,
+            w, TWINLOG_FOUND_BAD_INDEX, footer_at, SEGMENT_FOOTER_BYTES,
             "the footer or the index does not check; no record is affected, but finding one here "
             "takes longer");
     *position = w->cursor.position;

@@ -435,6 +435,7 @@ bool twl_segment_footer_decode(const unsigned char bytes[FOOTER_SECTOR_BYTES], u
     FOOTER_FIELDS(LOAD);
     if (!is_layout_possible(&into, offset) || !is_extent_possible(&into) || into.epoch.number == 0)
         return false;
+    into.offset = offset;
     *ret_footer = into;
     return true;
 }

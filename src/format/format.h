@@ -264,10 +264,11 @@ struct segment_footer {
     struct epoch epoch;           /* of the last group */
     uint32_t index_entries;
     uint32_t index_checksum; /* CRC32C of the entries, from the lowest offset to the footer */
+    uint64_t offset;         /* where it was read, which is where the index ends; not part of its bytes */
     int64_t sealed_ns;
 };
 
-/* `offset` is the place of the footer, twl_segment_data_end(). */
+/* `offset` is the place of the footer: twl_segment_data_end(), or the last block of a file that is shorter. */
 void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t segment_seed, uint64_t offset,
                                unsigned char sector[FOOTER_SECTOR_BYTES]);
 /* False unless it is the footer of this incarnation of this segment, and possible in itself. */

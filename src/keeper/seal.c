@@ -45,7 +45,7 @@ static int check_joint(struct io *io, const struct summary *summary, const struc
 
 static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
                            const struct segment_entry *next, int64_t max_time_so_far_ns,
-                           struct segment_footer *ret_footer)
+                           struct segment_footer *ret_footer, uint64_t *ret_file_bytes)
 {
     struct segment segment;
     int rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_timeout_ms,
@@ -57,7 +57,8 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
     if (rc == 0)
         rc = check_joint(k->config.io, segment.summary, next);
     if (rc == 0)
-        rc = twl_segment_seal(&segment, max_time_so_far_ns, ret_footer);
+        rc = twl_segment_seal_and_cut(&segment, max_time_so_far_ns, ret_footer);
+    *ret_file_bytes = segment.file_bytes;
     twl_segment_close(&segment);
     return rc;
 }
@@ -87,20 +88,23 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
     twl_mutex_unlock(&k->lock);
 
     struct segment_footer footer;
-    int rc = is_left ? twl_segment_seal(&left, max_time_so_far_ns, &footer)
-                     : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
-    if (is_left)
+    uint64_t file_bytes = entry.file_bytes;
+    int rc = is_left ? twl_segment_seal_and_cut(&left, max_time_so_far_ns, &footer)
+                     : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer, &file_bytes);
+    if (is_left) {
+        file_bytes = left.file_bytes;
         twl_segment_close(&left);
+    }
 
     twl_mutex_lock(&k->lock);
     k->is_busy = false;
     k->max_time_so_far_ns = rc == 0 ? footer.max_time_so_far_ns : INT64_MAX;
     struct segment_entry *kept = &k->started[k->sealed++]; /* none is dropped while is_busy is set */
+    kept->file_bytes = file_bytes;
     if (rc == 0) {
         kept->is_known = kept->is_sealed = true;
         kept->first_lsn = footer.first_lsn;
         kept->footer = footer;
-        kept->file_bytes = kept->header.bytes; /* the footer is at its end; a close had shortened it */
     }
     k->must_tend = true;
     twl_event_notify_all(&k->done);

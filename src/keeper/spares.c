@@ -41,7 +41,7 @@ void twl_keeper_retire_file(struct keeper *k, const char *name, const struct seg
     k->retired = retired;
     struct retired *file = &k->retired[k->retired_count++];
     memcpy(file->name, name, SEGMENT_NAME_BYTES);
-    file->bytes = header->bytes;
+    file->bytes = min_u64(header->bytes, file_bytes);
     file->is_whole = file_bytes >= header->bytes && !segment_is_mapped(header);
 }
 

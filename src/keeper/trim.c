@@ -28,7 +28,7 @@ static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k
         struct segment left;
         if (twl_keeper_take_left(k, entry->header.sequence, &left))
             twl_segment_close(&left);
-        twl_keeper_retire_file(k, entry->name, &entry->header, entry->header.bytes);
+        twl_keeper_retire_file(k, entry->name, &entry->header, entry->file_bytes);
     }
     memmove(k->started + from, k->started + from + count,
             (k->started_count - from - count) * sizeof(*k->started));
@@ -104,22 +104,16 @@ static int look_at_kept(struct io *io, struct keeper *k, struct segment_entry *e
     return rc;
 }
 
-/* A close shortens the file of a mapped segment. */
-static uint64_t bytes_of(const struct segment_entry *entry)
-{
-    return min_u64(entry->header.bytes, entry->file_bytes);
-}
-
 int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
                     bool (*each)(void *context, const struct kept_segment *segment), void *context)
 {
     int rc = 0;
     uint64_t later_bytes = 0;
     for (size_t i = 0; i < set->started; i++)
-        later_bytes += bytes_of(&set->entries[i]);
+        later_bytes += segment_entry_bytes(&set->entries[i]);
     for (size_t i = 0; rc == 0 && i < set->started; i++) {
         struct segment_entry *entry = &set->entries[i], *next = i + 1 < set->started ? entry + 1 : NULL;
-        later_bytes -= bytes_of(entry);
+        later_bytes -= segment_entry_bytes(entry);
         rc = look_at_kept(io, k, entry);
         if (rc == 0 && next)
             rc = look_at_kept(io, k, next);
@@ -129,7 +123,7 @@ int twl_keeper_each(struct io *io, struct keeper *k, struct segment_set *set,
                                      .next_sequence = next ? next->header.sequence : 0,
                                      .first_lsn = entry->first_lsn,
                                      .end_lsn = next ? next->first_lsn : UINT64_MAX,
-                                     .file_bytes = bytes_of(entry),
+                                     .file_bytes = segment_entry_bytes(entry),
                                      .later_bytes = later_bytes,
                                      .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MAX };
         memcpy(kept.name, entry->name, sizeof(kept.name));
@@ -146,7 +140,7 @@ struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
     hold_still(k);
     size_t count = 0;
     while (count + 1 < k->started_count && k->started[count].header.sequence < first_sequence)
-        freed.bytes += k->started[count++].header.bytes;
+        freed.bytes += segment_entry_bytes(&k->started[count++]);
     freed.segments = count;
     drop_started(k, 0, count);
     add_alone(&k->config.statistics->trimmed_segments, count);
@@ -178,7 +172,7 @@ void twl_keeper_tell_count(struct keeper *k) REQUIRES(k->lock)
     struct statistics *statistics = k->config.statistics;
     uint64_t file_bytes = k->ready_bytes;
     for (size_t i = 0; i < k->started_count; i++)
-        file_bytes += k->started[i].header.bytes;
+        file_bytes += segment_entry_bytes(&k->started[i]);
     for (size_t i = 0; i < k->retired_count; i++)
         file_bytes += k->retired[i].bytes;
     set_alone(&statistics->file_bytes, file_bytes);

@@ -301,16 +301,15 @@ static int keep_what_is_there(struct opening *o)
         return rc;
     o->active.summary = o->summary;
     o->summary = NULL;
+    rc = twl_segment_unseal(&o->active);
     /* or writing to it may take space; if there is none, an error will come in time */
     io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
-    if (segment_is_mapped(&o->active.header)) /* in a mapped log no records are written to it */
+    if (rc == 0 && segment_is_mapped(&o->active.header)) /* in a mapped log no records are written to it */
         rc = twl_segment_reserve(&o->active, o->recovery.offset, !is_mapped(o));
     if (rc == 0)
         rc = io_sync(o->active.file);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
-    if (rc == 0)
-        rc = twl_segment_unseal(&o->active);
     return rc;
 }
 

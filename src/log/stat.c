@@ -121,7 +121,7 @@ static int count_files(struct io *io, struct twinlog_stat *stat)
     stat->spare_segments = (uint32_t)set->spares;
     stat->file_bytes = 0;
     for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
-        stat->file_bytes += set->entries[i].header.bytes;
+        stat->file_bytes += segment_entry_bytes(&set->entries[i]);
     twl_log_snapshot_free(&snapshot);
     return 0;
 }

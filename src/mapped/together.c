@@ -206,7 +206,7 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
     for (size_t i = 0; rc >= 0 && i < count && set->entries[i].header.sequence < first_sequence; i++) {
         rc = remove_segment(m->io, set->entries[i].name);
         freed.segments += rc > 0;
-        freed.bytes += rc > 0 ? set->entries[i].header.bytes : 0;
+        freed.bytes += rc > 0 ? segment_entry_bytes(&set->entries[i]) : 0;
     }
     atomic_fetch_add(&m->statistics->trimmed_segments, freed.segments);
     return freed;

@@ -384,97 +384,167 @@ static void encode_index(const struct sparse_index *index, uint32_t step, uint32
         twl_index_entry_encode(&index->entries[i * step], footer_at - (i + 1) * INDEX_ENTRY_BYTES);
 }
 
-/* What is behind the footer stays as it is: the second header. */
-static int read_footer_block(const struct segment *segment, unsigned char block[SEGMENT_FOOTER_BYTES])
-{
-    size_t size;
-    memset(block, 0, SEGMENT_FOOTER_BYTES);
-    return io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
-}
-
-int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
-                     struct segment_footer *ret_footer)
-{
-    const struct summary *summary = segment->summary;
-    struct io *io = segment->file->io;
-    /* The word behind the groups may be a claim that ends the group (format.h). It stays for processes
-     * that still have the segment mapped. */
-    const uint64_t end = summary->data_end + (segment_is_mapped(&segment->header) ? CLAIM_BYTES : 0);
-    uint64_t room = segment->data_end - min_u64(align_up(end, BLOCK_BYTES), segment->data_end);
-    struct segment_footer footer;
-    uint32_t step;
-    twl_summary_footer(summary, room, io->ops->now_ns(io), &footer, &step);
-    footer.max_time_so_far_ns =
-        footer.max_time_so_far_ns > max_time_so_far_ns ? footer.max_time_so_far_ns : max_time_so_far_ns;
-
-    size_t index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
-    size_t index_blocks = (size_t)align_up(index_bytes, BLOCK_BYTES);
-    size_t size = index_blocks + SEGMENT_FOOTER_BYTES;
-    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, size);
-    if (!bytes)
-        return -ENOMEM;
-    memset(bytes, 0, size);
-    unsigned char *footer_at = bytes + index_blocks;
-    int rc = read_footer_block(segment, footer_at);
-    encode_index(&summary->index, step, footer.index_entries, footer_at);
-    footer.index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
-    twl_segment_footer_encode(&footer, segment->seed, segment->data_end, footer_at);
-    if (rc == 0)
-        rc = io_write_at(segment->file, bytes, size, segment->data_end - index_blocks);
-    if (rc == 0)
-        rc = io_sync_data(segment->file);
-    free(bytes);
-    if (rc == 0)
-        *ret_footer = footer;
-    return rc;
-}
-
-int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer)
-{
-    _Alignas(FOOTER_SECTOR_BYTES) unsigned char sector[FOOTER_SECTOR_BYTES];
-    size_t size = 0;
-    const int rc = io_read(segment->file, sector, sizeof(sector), segment->data_end, &size);
-    if (rc < 0)
-        return rc;
-    return size == sizeof(sector) &&
-           twl_segment_footer_decode(sector, segment->seed, segment->data_end, ret_footer);
-}
-
-/* Its index stays: nothing relies on one without a footer. */
-int twl_segment_unseal(const struct segment *segment)
-{
-    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES];
-    struct segment_footer footer;
-    int rc = read_footer_block(segment, block);
-    if (rc < 0 || !twl_segment_footer_decode(block, segment->seed, segment->data_end, &footer))
-        return rc;
-    memset(block, 0, FOOTER_SECTOR_BYTES);
-    rc = io_write_at(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end);
-    return rc == 0 ? io_sync_data(segment->file) : rc;
-}
-
-/* ---- space ------------------------------------------------------------------------------------- */
-
-static uint64_t end_with_markers(const struct segment *segment, uint64_t end)
-{
-    return min_u64(align_up(end, BLOCK_BYTES) + SEGMENT_MARKER_BYTES, segment->data_end);
-}
-
-/* A process that reads the file through a mapping holds IO_LOCK_USE, and would lose the end of it. */
+/* A process that reads the file through a mapping holds IO_LOCK_USE, and would lose the end of it. A file that is
+ * shorter than its header says is never mapped to be read, so it needs no lock. */
 static int shorten(struct segment *segment, uint64_t bytes)
 {
-    if (segment->file_bytes <= bytes || io_lock(segment->file, IO_LOCK_USE, true) < 0)
+    const bool is_short = segment->file_bytes < segment->header.bytes;
+    if (segment->file_bytes <= bytes || (!is_short && io_lock(segment->file, IO_LOCK_USE, true) < 0))
         return 0;
     const int rc = io_truncate(segment->file, bytes);
-    io_unlock(segment->file, IO_LOCK_USE);
+    if (!is_short)
+        io_unlock(segment->file, IO_LOCK_USE);
     if (rc == 0)
         segment->file_bytes = bytes;
     return rc;
 }
 
+/* The second header, which is behind the footer, stays as it is. A mapped segment has none there. */
+static int read_footer_block(const struct segment *segment, uint64_t offset,
+                             unsigned char block[SEGMENT_FOOTER_BYTES])
+{
+    size_t size;
+    memset(block, 0, SEGMENT_FOOTER_BYTES);
+    return segment_is_mapped(&segment->header)
+               ? 0
+               : io_read(segment->file, block, SEGMENT_FOOTER_BYTES, offset, &size);
+}
+
+/* Where the index may begin. The word behind the groups of a mapped segment may be a claim that ends the group
+ * (format.h). It stays for processes that still have the segment mapped. */
+static uint64_t index_start(const struct segment *segment, uint64_t data_end)
+{
+    const uint64_t end = data_end + (segment_is_mapped(&segment->header) ? CLAIM_BYTES : 0);
+    return min_u64(align_up(end, BLOCK_BYTES), segment->data_end);
+}
+
+/* In one write. `is_at_end`: behind the data, where the file ends by now. */
+static int write_seal(const struct segment *segment, struct segment_footer *footer, uint32_t step,
+                      bool is_at_end)
+{
+    const size_t index_bytes = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    const size_t index_blocks = (size_t)align_up(index_bytes, BLOCK_BYTES);
+    const size_t size = index_blocks + SEGMENT_FOOTER_BYTES;
+    const uint64_t start = index_start(segment, footer->data_end);
+    footer->offset = is_at_end ? start + index_blocks : segment->data_end;
+    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, size);
+    if (!bytes)
+        return -ENOMEM;
+
+    memset(bytes, 0, size);
+    unsigned char *footer_at = bytes + index_blocks;
+    int rc = read_footer_block(segment, footer->offset, footer_at);
+    encode_index(&segment->summary->index, step, footer->index_entries, footer_at);
+    footer->index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
+    twl_segment_footer_encode(footer, segment->seed, footer->offset, footer_at);
+    if (rc == 0)
+        rc = io_write_at(segment->file, bytes, size, footer->offset - index_blocks);
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    free(bytes);
+    return rc;
+}
+
+static void compose_footer(const struct segment *segment, int64_t max_time_so_far_ns,
+                           struct segment_footer *ret_footer, uint32_t *ret_step)
+{
+    struct io *io = segment->file->io;
+    const uint64_t room = segment->data_end - index_start(segment, segment->summary->data_end);
+    twl_summary_footer(segment->summary, room, io->ops->now_ns(io), ret_footer, ret_step);
+    if (ret_footer->max_time_so_far_ns < max_time_so_far_ns)
+        ret_footer->max_time_so_far_ns = max_time_so_far_ns;
+}
+
+int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
+                     struct segment_footer *ret_footer)
+{
+    struct segment_footer footer;
+    uint32_t step;
+    compose_footer(segment, max_time_so_far_ns, &footer, &step);
+    const int rc = write_seal(segment, &footer, step, false);
+    if (rc == 0)
+        *ret_footer = footer;
+    return rc;
+}
+
+/* The file is cut first, durably: so at no time is there a footer in the middle of a file, of which a later length
+ * could make the last block. A crash in between leaves a segment without a footer, which is walked. */
+int twl_segment_seal_and_cut(struct segment *segment, int64_t max_time_so_far_ns,
+                             struct segment_footer *ret_footer)
+{
+    struct segment_footer footer;
+    uint32_t step;
+    compose_footer(segment, max_time_so_far_ns, &footer, &step);
+    const uint64_t start = index_start(segment, footer.data_end);
+    const uint64_t bytes = start + align_up((uint64_t)footer.index_entries * INDEX_ENTRY_BYTES, BLOCK_BYTES) +
+                           SEGMENT_FOOTER_BYTES;
+    bool is_at_end = segment_is_mapped(&segment->header) && bytes < segment->header.bytes;
+    int rc = is_at_end ? shorten(segment, start) : 0;
+    is_at_end = is_at_end && segment->file_bytes <= start; /* else a process reads it through a mapping */
+    if (rc == 0 && is_at_end)
+        rc = io_sync(segment->file);
+    POINT("left-cut");
+    if (rc == 0)
+        rc = write_seal(segment, &footer, step, is_at_end);
+    if (rc < 0)
+        return rc;
+    segment->file_bytes = footer.offset + SEGMENT_FOOTER_BYTES;
+    *ret_footer = footer;
+    return 0;
+}
+
+uint64_t twl_segment_footer_offset(const struct segment *segment)
+{
+    const uint64_t bytes = segment->file_bytes, least = SEGMENT_DATA_OFFSET + BLOCK_BYTES;
+    const bool is_short = segment_is_mapped(&segment->header) && bytes < segment->header.bytes;
+    return is_short && bytes % BLOCK_BYTES == 0 && bytes > least ? bytes - SEGMENT_FOOTER_BYTES
+                                                                 : segment->data_end;
+}
+
+int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer)
+{
+    _Alignas(FOOTER_SECTOR_BYTES) unsigned char sector[FOOTER_SECTOR_BYTES];
+    const uint64_t offset = twl_segment_footer_offset(segment);
+    size_t size = 0;
+    const int rc = io_read(segment->file, sector, sizeof(sector), offset, &size);
+    if (rc < 0)
+        return rc;
+    return size == sizeof(sector) && twl_segment_footer_decode(sector, segment->seed, offset, ret_footer);
+}
+
+/* Where it is behind the data, the file is cut in front of the index. Elsewhere the index stays: nothing relies on one
+ * without a footer. */
+int twl_segment_unseal(struct segment *segment)
+{
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_FOOTER_BYTES];
+    struct segment_footer footer;
+    int rc = twl_segment_read_footer(segment, &footer);
+    if (rc <= 0)
+        return rc;
+
+    if (footer.offset < segment->data_end) {
+        const uint64_t bytes = index_start(segment, footer.data_end);
+        rc = io_truncate(segment->file, bytes);
+        segment->file_bytes = rc == 0 ? bytes : segment->file_bytes;
+    } else {
+        rc = read_footer_block(segment, footer.offset, block);
+        memset(block, 0, FOOTER_SECTOR_BYTES);
+        if (rc == 0)
+            rc = io_write_at(segment->file, block, SEGMENT_FOOTER_BYTES, footer.offset);
+    }
+    return rc == 0 ? io_sync(segment->file) : rc;
+}
+
+/* ---- space ------------------------------------------------------------------------------------- */
+
+uint64_t twl_segment_end_with_markers(const struct segment *segment, uint64_t end)
+{
+    return min_u64(align_up(end, BLOCK_BYTES) + SEGMENT_MARKER_BYTES, segment->data_end);
+}
+
 int twl_segment_truncate(struct segment *segment, uint64_t end)
 {
-    return shorten(segment, end_with_markers(segment, end));
+    return shorten(segment, twl_segment_end_with_markers(segment, end));
 }
 
 int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole)
@@ -487,7 +557,7 @@ int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole)
         rc = io_allocate(segment->file, bytes, IO_ALLOCATE_SPACE);
     if (is_whole && is_no_space(rc))
         segment->file_bytes = bytes; /* the file may have got longer before the disk was full */
-    for (uint64_t less = end_with_markers(segment, end); is_no_space(rc) && less >= least;
+    for (uint64_t less = twl_segment_end_with_markers(segment, end); is_no_space(rc) && less >= least;
          less -= BLOCK_BYTES) {
         bytes = less;
         rc = io_allocate(segment->file, bytes, IO_ALLOCATE_SPACE);

@@ -88,19 +88,28 @@ int twl_segment_take(struct io_file *file, const char *name, unsigned lock_timeo
 /* An empty one. 0 or -ENOMEM. */
 int twl_segment_give_summary(struct segment *segment);
 
-/* Writes index and footer behind the groups, from segment->summary; durable on return. `max_time_so_far_ns` is the
- * newest time of a record in any earlier segment; INT64_MAX = not known. */
+/* Writes index and footer, from segment->summary, to the end of the size that the header gives; durable on return.
+ * `max_time_so_far_ns` is the newest time of a record in any earlier segment; INT64_MAX = not known. */
 int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
                      struct segment_footer *ret_footer);
+/* The same for a segment that no process writes. The file of a mapped one ends behind its groups then, with index and
+ * footer, so that it is as long as what is in it; unless a process that reads it has all of it mapped. */
+int twl_segment_seal_and_cut(struct segment *segment, int64_t max_time_so_far_ns,
+                             struct segment_footer *ret_footer);
+/* Where the footer is, if there is one: in the last block of the file, or of the size in the header. */
+uint64_t twl_segment_footer_offset(const struct segment *segment);
 /* Reads the footer: 1. 0 = there is none, or it is not valid. */
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
 /* Removes the footer, if there is one, of a segment that is written again because a crash took what came behind it.
  * Durable on return. */
-int twl_segment_unseal(const struct segment *segment);
+int twl_segment_unseal(struct segment *segment);
 
 /* Does the page cache show only zeros there, within one block? After a failed sync it may show what the disk lacks, as
  * long as a process has the page mapped, and so do reads of processes that do not read from the disk. */
 int twl_segment_look_into_cache(const struct segment *segment, uint64_t from, uint64_t to, bool *ret_is_zero);
+
+/* How long a file is that has groups up to `end` and room for marker groups. */
+uint64_t twl_segment_end_with_markers(const struct segment *segment, uint64_t end);
 
 /* For a segment with FEATURE_MAPPED that has no groups from `end` on: gives back the space behind it, except
  * for marker groups. While another process maps the file, it keeps its length. The caller syncs. */

@@ -17,7 +17,7 @@ enum segment_role {
 struct segment_entry {
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
-    uint64_t file_bytes;
+    uint64_t file_bytes;    /* see segment_entry_bytes() */
     uint64_t head_lsn;      /* the head of the log, if it is in this segment; else 0 */
     enum segment_role role; /* when it was loaded */
     bool has_second_header; /* `header` is the second one, because the first one is not that of the file */
@@ -30,6 +30,12 @@ struct segment_entry {
     bool is_sealed;
     struct segment_footer footer; /* if it is sealed */
 };
+
+/* Of its file that count. That of a mapped segment may be shorter than its header says, and any may be longer. */
+static inline uint64_t segment_entry_bytes(const struct segment_entry *entry)
+{
+    return min_u64(entry->header.bytes, entry->file_bytes);
+}
 
 struct set_fault {
     struct twinlog_report report;

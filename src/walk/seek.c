@@ -18,7 +18,7 @@
 int twl_iter_load_index(struct segment_iter *cursor, const struct segment_footer *footer)
 {
     struct loaded_index *index = &cursor->index;
-    uint64_t end = cursor->segment->data_end;
+    uint64_t end = footer->offset;
     size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
     int error;
     if (index->is_loaded)
@@ -61,8 +61,8 @@ static bool probe_index(struct segment_iter *cursor, const struct segment_footer
         const uint64_t back = (uint64_t)(middle + 1) * INDEX_ENTRY_BYTES, start = cursor->window.start;
         const unsigned char *bytes = NULL;
         struct index_entry entry = { .lsn = UINT64_MAX };
-        if (back <= cursor->segment->data_end)
-            bytes = twl_iter_bytes(cursor, cursor->segment->data_end - back, INDEX_ENTRY_BYTES, &error);
+        if (back <= footer->offset)
+            bytes = twl_iter_bytes(cursor, footer->offset - back, INDEX_ENTRY_BYTES, &error);
         cursor->index.probed_bytes += cursor->window.start != start ? BLOCK_BYTES : 0;
         if (bytes)
             twl_index_entry_decode(bytes, &entry);

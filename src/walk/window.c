@@ -16,9 +16,12 @@ void twl_iter_take_view(struct segment_iter *cursor)
     struct io_file *file = cursor->segment->file;
     size_t size = (size_t)cursor->segment->header.bytes;
     struct window *window = &cursor->window;
+    uint64_t bytes = size;
     void *view;
-    bool is_short = segment_is_mapped(&cursor->segment->header) && cursor->segment->file_bytes < size;
-    if (is_short || file->io->ops->map(file, size, &view) < 0)
+    /* asked again: it may have been cut before this process locked it, and what is mapped is not cut */
+    if (segment_is_mapped(&cursor->segment->header) && io_size(file, &bytes) < 0)
+        return;
+    if (bytes < size || file->io->ops->map(file, size, &view) < 0)
         return;
     window->bytes = window->view = view;
     window->start = 0;

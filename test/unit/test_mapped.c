@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- what is seen ------------------------------------------------------------------------------- */
@@ -707,4 +708,103 @@ TEST(a_log_is_looked_at_from_inside_and_outside)
     ck_assert_uint_eq(inspection.has_writer, 0);
     ck_assert_uint_eq(inspection.last_lsn, 1000);
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+}
+
+/* ---- how long its files are ---------------------------------------------------------------------- */
+
+CASE("how long its files are", set_up, logdir_remove);
+
+#define RUNS 12u
+#define RECORDS_OF_A_RUN 100u
+#define MOST_BYTES_OF_A_RUN (256u * 1024) /* the records of a run, with all that is around them */
+#define LIMIT_BYTES (UINT64_C(16) << 20)  /* more than all runs and the 10 MiB of the active segment */
+
+static int check_length(void *context, const struct twinlog_segment *segment)
+{
+    uint64_t *sum = context;
+    struct stat file;
+
+    ck_assert_int_eq(stat(log_file(segment->file), &file), 0);
+    ck_assert_uint_eq(segment->file_bytes, (uint64_t)file.st_size);
+    ck_assert_msg(segment->file_bytes <= MOST_BYTES_OF_A_RUN || !segment->is_mapped, "%s has %llu bytes",
+                  segment->file, (unsigned long long)segment->file_bytes);
+    *sum += segment->file_bytes;
+    return 0;
+}
+
+static void run_and_die(uint32_t from)
+{
+    const pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        append_records(open_large(), 0, from, RECORDS_OF_A_RUN);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
+static void run(uint32_t from)
+{
+    struct twinlog *log = open_large();
+
+    append_records(log, 0, from, RECORDS_OF_A_RUN);
+    log_close(log);
+}
+
+/* In the second round each other writer ends without a close; the next opening closes its segment. */
+TEST_LOOP(a_segment_that_no_process_writes_is_as_long_as_what_is_in_it, 2)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < RUNS; i++) {
+        if (_i > 0 && i % 2 == 0)
+            run_and_die(i * RECORDS_OF_A_RUN);
+        else
+            run(i * RECORDS_OF_A_RUN);
+    }
+
+    ck_assert_int_eq(twinlog_segments(log_dir, check_length, &sum), 0);
+    ck_assert_uint_eq(log_inspect().file_bytes, sum);
+    expect_count((uint64_t)RUNS * RECORDS_OF_A_RUN, true);
+}
+
+static int add_sealed(void *context, const struct twinlog_segment *segment)
+{
+    uint64_t *sum = context;
+
+    if (segment->state == TWINLOG_SEGMENT_SEALED)
+        *sum += segment->file_bytes;
+    return 0;
+}
+
+static uint64_t sealed_bytes(void)
+{
+    uint64_t sum = 0;
+
+    ck_assert_int_eq(twinlog_segments(log_dir, add_sealed, &sum), 0);
+    return sum;
+}
+
+/* A limit that is many times what the records take removes nothing. */
+TEST(a_limit_by_bytes_counts_what_is_there)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    for (uint32_t i = 0; i < RUNS; i++)
+        run(i * RECORDS_OF_A_RUN);
+
+    struct twinlog *log = open_large();
+    options.keep_bytes = LIMIT_BYTES;
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    ck_assert_uint_eq(result.removed_records, 0);
+
+    options = (struct twinlog_trim_options)TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = RUNS * RECORDS_OF_A_RUN;
+    const uint64_t before = sealed_bytes();
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    ck_assert_uint_gt(result.removed_bytes, 0);
+    ck_assert_uint_eq(result.removed_bytes, before - sealed_bytes());
+    log_close(log);
 }
