@@ -80,7 +80,8 @@ struct twinlog_sink_options {
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1,
      * that NAME.2, and so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger
-     * write has a file of its own. NAME is missing for an instant meanwhile, in which another
+     * write has a file of its own. Those with larger numbers are removed. -EBUSY of a write: another
+     * sink has had one of these files open for 5 seconds; nothing happened. NAME is missing for an instant meanwhile, in which another
      * process may make it and have it. Not for a shared mapped sink: there another program renames
      * the file, and each process calls twinlog_sink_reopen(). Of a shared exact sink one process
      * renames the file, and the others follow; a file may then be larger by what they wrote
@@ -108,8 +109,9 @@ struct twinlog_sink_options {
  *              space; a file that the call has made stays, empty
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of
  *              the system, or because the file beside it is gone
- *   -EPERM     the file beside it has a second name, or a user without the right to write the file
- *              has made it
+ *   -EPERM     the file is another user's (a sink is of one user, and root is another user: run as
+ *              the owner); or the file beside it is another user's, may be written by others, or has
+ *              a second name: look at it, and remove it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES (also of a directory that cannot be read), -ENOSPC, -EROFS, -EMFILE, -ENOMEM,
  *   ... from the system
@@ -150,8 +152,10 @@ int twinlog_sink_sync(struct twinlog_sink *sink);
 /* For logrotate, and for a program that has renamed the file itself: if `path` names another file
  * by now, or none, goes on in that one, or makes it; the old file is truncated to its exact bytes
  * when all processes have left it. The sink's thread looks five times a second. Returns 1 if so, 0
- * if the file is the same. -EPERM: where others may make files, a user without the right to write
- * the old file has made that one; the sink stays where it is. */
+ * if the file is the same. The path is resolved again, with its directories and links. A new file
+ * gets the owner, the permissions and the ACL of the old one; until it has them only the owner may
+ * open it. -EPERM: another user has made that one; the sink stays where it is. -ENOENT: the
+ * directory is gone. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other
@@ -168,6 +172,15 @@ int twinlog_sink_close(struct twinlog_sink *sink);
  * Below that all bytes are there; behind it are zeros, and lines that are being written. -EUCLEAN:
  * not known; *ret_end is then behind the last byte that is not zero. */
 int twinlog_sink_end(const char *path, uint64_t *ret_end);
+
+/* The same for an open file, whatever name it has by now. `fd` is open for reading; the caller has
+ * read the bytes up to `from`. 1: processes have the file open, and more bytes may come. 0: no
+ * process has it open: these are all bytes, until one opens it again. -ENOTSUP: not a regular file.
+ *
+ * A user other than the owner is told by the file and its locks alone. While processes have it
+ * open it ends for that user in front of the first zero byte from `from` on, because a line may be
+ * on its way there. */
+int twinlog_sink_end_of(int fd, uint64_t from, uint64_t *ret_end);
 
 #ifdef __cplusplus
 }

@@ -2,9 +2,9 @@
 /*
  * twinlog sink --cat and --follow: shows what was written to a plain file, without the zeros behind it.
  *
- * When the name leads to another file, the rest of the old one is shown a moment later, after threads that
- * were inside a write have finished it; then the next file from its beginning. If that was rotated away, too, its
- * number says which one it is.
+ * All questions are about the open file, whatever name it has by now: twinlog_sink_end_of(). A file is left when it has
+ * lost its name, no process has it open and all of it was shown. The next one is that with the number below, or the
+ * oldest that is kept and is younger, or the one that has the name.
  */
 #define _GNU_SOURCE
 #include "sink_cat.h"
@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,8 +23,11 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
-#define PAUSE_MS 100u
+#define LEAST_PAUSE_MS 10u
+#define MOST_PAUSE_MS 100u
 #define MOST_MISSING 2u /* numbers in a row, while the names are shifted */
+#define MOST_LOOKS 20u  /* of --cat, while a file is rotated: its name is missing, or the new file is empty */
+#define LOOK_MS 5u
 
 struct show {
     const char *path;
@@ -80,25 +84,98 @@ static bool is_named(const struct show *show, const char *name)
            named.st_dev == opened.st_dev;
 }
 
-/* Opens the file that follows the open one. After rotations it has the number below; NAME follows NAME.1. A number may
- * be missing while the names are shifted. */
+/* ---- the next file ---------------------------------------------------------------------------- */
+
+static void number_name(const struct show *show, unsigned number, char name[PATH_MAX])
+{
+    snprintf(name, PATH_MAX, number > 0 ? "%s.%u" : "%s", show->path, number);
+}
+
+/* When a file was made, or changed last where the file system does not know. */
+static bool find_age(int fd, const char *name, struct timespec *ret_time)
+{
+    struct statx about;
+
+    if (statx(fd, name, fd == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &about) < 0)
+        return false;
+    const struct statx_timestamp *time = about.stx_mask & STATX_BTIME ? &about.stx_btime : &about.stx_mtime;
+    *ret_time = (struct timespec){ .tv_sec = (time_t)time->tv_sec, .tv_nsec = time->tv_nsec };
+    return true;
+}
+
+static bool is_younger(const struct show *show, const char *name)
+{
+    struct timespec mine, other;
+
+    return find_age(show->fd, "", &mine) && find_age(AT_FDCWD, name, &other) &&
+           (other.tv_sec > mine.tv_sec || (other.tv_sec == mine.tv_sec && other.tv_nsec > mine.tv_nsec));
+}
+
+/* The number of the file that follows the open one, 0 for NAME. Those with smaller numbers are younger. If the open one
+ * was removed meanwhile, others behind it may have been, too: that is said. */
+static unsigned find_next(const struct show *show)
+{
+    char name[PATH_MAX];
+    struct stat opened;
+    unsigned oldest = 0;
+
+    for (unsigned number = 1, missing = 0; missing <= MOST_MISSING; number++) {
+        number_name(show, number, name);
+        missing = access(name, F_OK) == 0 ? 0 : missing + 1;
+        if (is_named(show, name))
+            return number - 1;
+        if (missing == 0 && is_younger(show, name))
+            oldest = number;
+    }
+    if (fstat(show->fd, &opened) < 0 ||
+        opened.st_nlink > 0) /* another program has given it a name of its own */
+        return 0;
+    if (oldest > 0)
+        complain("'%s': old files were removed before they were shown; lines may be missing", show->path);
+    return oldest;
+}
+
+/* Is it an old file under one of the numbers? */
+static bool has_number(const struct show *show)
+{
+    char name[PATH_MAX];
+
+    for (unsigned number = 1, missing = 0; missing <= MOST_MISSING; number++) {
+        number_name(show, number, name);
+        missing = access(name, F_OK) == 0 ? 0 : missing + 1;
+        if (is_named(show, name))
+            return true;
+    }
+    return false;
+}
+
+/* Has the file behind that number, which is the open one, another number by now? One that was removed has none. */
+static bool has_moved(const struct show *show, unsigned number)
+{
+    char name[PATH_MAX];
+    struct stat opened;
+    const bool is_there = fstat(show->fd, &opened) == 0 && opened.st_nlink > 0;
+
+    number_name(show, number + 1, name);
+    return is_there && !is_named(show, name) && (number > 0 || access(name, F_OK) == 0) && has_number(show);
+}
+
+/* The numbers may change meanwhile: then the open file has a larger one. */
 static int open_next(const struct show *show)
 {
-    char name[PATH_MAX], next[PATH_MAX];
-    int fd = -1;
+    char name[PATH_MAX];
+    const unsigned number = show->fd < 0 ? 0 : find_next(show);
 
-    for (unsigned number = 1, missing = 0; show->fd >= 0 && missing <= MOST_MISSING; number++) {
-        snprintf(name, sizeof(name), "%s.%u", show->path, number);
-        missing = access(name, F_OK) == 0 ? 0 : missing + 1;
-        if (!is_named(show, name))
-            continue;
-        snprintf(next, sizeof(next), number > 1 ? "%s.%u" : "%s", show->path, number - 1);
-        fd = open(next, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (fd < 0 || is_named(show, name))
-            return fd;
-        close(fd); /* the numbers have changed meanwhile: the open file has a larger one */
+    number_name(show, number, name);
+    const int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || show->fd < 0)
+        return fd;
+    if (has_moved(show, number)) {
+        close(fd);
+        errno = ENOENT; /* look again */
+        return -1;
     }
-    return open(show->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd;
 }
 
 /* Opens the next file, or the first one, at its beginning. */
@@ -115,44 +192,109 @@ static int begin(struct show *show)
     return 0;
 }
 
+/* ---- showing ---------------------------------------------------------------------------------- */
+
+/* Shows what there is. 1: more may come; 0: that was all, as no process has the file open. */
 static int show_present(struct show *show)
 {
+    struct stat status;
     uint64_t end = 0;
-    int error = twinlog_sink_end(show->path, &end);
 
-    if ((error == 0 || error == -EUCLEAN) && is_named(show, show->path)) {
-        int shown = show_to(show, end);
-        return shown < 0 ? shown : error;
+    if (fstat(show->fd, &status) < 0)
+        return -errno;
+    if (S_ISDIR(status.st_mode))
+        return -EISDIR;
+    if ((uint64_t)status.st_size < show->at) {
+        complain("'%s' has become shorter: it is shown from its beginning", show->path);
+        show->at = 0;
     }
-    return is_named(show, show->path) ? error : 0;
+    int state = twinlog_sink_end_of(show->fd, show->at, &end);
+    if (state < 0 && state != -EUCLEAN)
+        return state;
+    int shown = show_to(show, end);
+    return shown < 0 ? shown : state;
+}
+
+/* Waits until there may be more. False: a signal came, or nobody reads standard output any more. */
+static bool pause_for(unsigned ms)
+{
+    struct pollfd poll_fds[] = { { .fd = stop_fd(), .events = POLLIN },
+                                 { .fd = STDOUT_FILENO, .events = 0 } };
+
+    poll(poll_fds, 2, (int)ms);
+    return poll_fds[0].revents == 0 && !(poll_fds[1].revents & (POLLERR | POLLNVAL));
+}
+
+/* Goes on in the next file at once, if there is one. */
+static int leave_file(struct show *show, bool *ret_has_next)
+{
+    int error = show_rest(show);
+
+    if (error == 0)
+        error = begin(show);
+    *ret_has_next = error == 0;
+    return error == -ENOENT ? 0 : error; /* it is not made yet */
 }
 
 static int follow(struct show *show)
 {
-    int error = 0;
+    unsigned pause_ms = LEAST_PAUSE_MS;
 
-    while (error == 0 || error == -EUCLEAN) {
-        const bool was_present = is_named(show, show->path);
+    for (;;) {
+        const bool was_named = is_named(show, show->path); /* before the question whether a process has it */
+        const uint64_t before = show->at;
+        bool has_next = false;
+        int state = show_present(show);
 
-        if (was_present)
-            error = show_present(show);
-        if (fflush(stdout) != 0 || !stop_sleep(PAUSE_MS))
-            return error == -EUCLEAN ? 0 : error;
-        if (!was_present && (error = show_rest(show)) == 0 && (error = begin(show)) == -ENOENT)
-            error = 0; /* the next file is not made yet */
+        if (state < 0 && state != -EUCLEAN)
+            return state;
+        if (!was_named && state != 1 && (state = leave_file(show, &has_next)) < 0)
+            return state;
+        if (fflush(stdout) != 0)
+            return 0;
+        pause_ms = has_next || show->at != before ? LEAST_PAUSE_MS : pause_ms * 2;
+        if (pause_ms > MOST_PAUSE_MS)
+            pause_ms = MOST_PAUSE_MS;
+        if (!pause_for(has_next ? 0 : pause_ms))
+            return 0;
     }
-    return error;
+}
+
+static bool is_rotated(const struct show *show)
+{
+    char name[PATH_MAX];
+
+    number_name(show, 1, name);
+    return access(name, F_OK) == 0;
+}
+
+/* Shows the file that has the name. */
+static int show_once(struct show *show)
+{
+    int state = 0;
+
+    for (unsigned looks = 0; looks < MOST_LOOKS; looks++) {
+        if (show->fd >= 0)
+            close(show->fd);
+        show->fd = -1;
+        state = begin(show);
+        if (state == 0)
+            state = show_present(show);
+        if (show->at > 0 || (state < 0 && state != -ENOENT) || !is_rotated(show) || !stop_sleep(LOOK_MS))
+            break;
+    }
+    return state > 0 ? 0 : state;
 }
 
 int show_sink(const char *path, bool is_following)
 {
     struct show show = { .path = path, .fd = -1 };
-    int error = is_following ? stop_on_signals() : 0;
+    int error = stop_on_signals();
 
-    if (error == 0)
-        error = begin(&show);
-    if (error == 0)
-        error = is_following ? follow(&show) : show_present(&show);
+    if (error == 0 && !is_following)
+        error = show_once(&show);
+    if (error == 0 && is_following && (error = begin(&show)) == 0)
+        error = follow(&show);
     if (show.fd >= 0)
         close(show.fd);
     if (error == -EUCLEAN)

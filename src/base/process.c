@@ -7,28 +7,102 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id" /* a UUID in hexadecimal */
+#define UUID_BYTES 8u                                  /* of its text: 32 random bits */
+#define SET_CLOCK_S INT64_C(1500000000) /* 2017: a system that starts without a clock begins in 1970 */
+
+/*
+ * Two things tell a boot. The kernel's UUID is the better one, but a container may have a file of its own in its place,
+ * which is another one at each start of the container, or may not see it at all. The other one cannot be replaced, and
+ * is in every namespace: the time when the kernel made the inode that all eventfds share (fs/anon_inodes.c), soon after
+ * its start.
+ */
+struct boot {
+    char uuid[UUID_BYTES];  /* zeros: not known */
+    uint64_t inode_born_ns; /* 0: not known */
+};
+_Static_assert(sizeof(struct boot) == BOOT_ID_BYTES, "an identifier is stored in files");
+
+static void read_uuid(struct boot *boot)
+{
+    struct statfs around;
+    const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
+    if (fd < 0)
+        return;
+    const bool is_kernels = fstatfs(fd, &around) == 0 && around.f_type == PROC_SUPER_MAGIC;
+    if (!is_kernels || read(fd, boot->uuid, UUID_BYTES) != (ssize_t)UUID_BYTES)
+        memset(boot->uuid, 0, UUID_BYTES);
+    close(fd);
+}
+
+/* A system that only looks like Linux may give each eventfd an inode of its own: two of them tell. */
+static void find_birth(struct boot *boot)
+{
+    struct stat one, other;
+    const int first = twl_descriptor_event(0), second = twl_descriptor_event(0);
+    const bool are_known = first >= 0 && second >= 0 && fstat(first, &one) == 0 && fstat(second, &other) == 0;
+    if (are_known && one.st_ino == other.st_ino && one.st_mtim.tv_sec == other.st_mtim.tv_sec &&
+        one.st_mtim.tv_nsec == other.st_mtim.tv_nsec && one.st_mtim.tv_sec >= SET_CLOCK_S)
+        boot->inode_born_ns = (uint64_t)one.st_mtim.tv_sec * 1000000000 + (uint64_t)one.st_mtim.tv_nsec;
+    if (first >= 0)
+        close(first);
+    if (second >= 0)
+        close(second);
+}
+
+static struct boot current_boot(void)
+{
+    struct boot boot = { 0 };
+    read_uuid(&boot);
+    find_birth(&boot);
+    return boot;
+}
+
+enum same {
+    SAME_UNKNOWN,
+    SAME_YES,
+    SAME_NO
+};
+
+static enum same compare_boots(const struct boot *one, const struct boot *other)
+{
+    static const char unknown[UUID_BYTES];
+    if (memcmp(one->uuid, unknown, UUID_BYTES) != 0 && memcmp(other->uuid, unknown, UUID_BYTES) != 0)
+        return memcmp(one->uuid, other->uuid, UUID_BYTES) == 0 ? SAME_YES : SAME_NO;
+    if (one->inode_born_ns == 0 || other->inode_born_ns == 0)
+        return SAME_UNKNOWN;
+    return one->inode_born_ns == other->inode_born_ns ? SAME_YES : SAME_NO;
+}
+
+static enum same compare_with_current(const uint8_t id[BOOT_ID_BYTES])
+{
+    struct boot boot;
+    const struct boot current = current_boot();
+    memcpy(&boot, id, sizeof(boot));
+    return compare_boots(&boot, &current);
+}
 
 void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES])
 {
-    const int fd = twl_descriptor_open(AT_FDCWD, BOOT_ID_PATH, O_RDONLY, 0);
-    if (fd < 0 || read(fd, ret_id, BOOT_ID_BYTES) != BOOT_ID_BYTES)
-        memset(ret_id, 0, BOOT_ID_BYTES);
-    if (fd >= 0)
-        close(fd);
+    const struct boot boot = current_boot();
+    memcpy(ret_id, &boot, sizeof(boot));
 }
 
 bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES])
 {
-    static const uint8_t unknown[BOOT_ID_BYTES];
-    uint8_t now[BOOT_ID_BYTES];
-    twl_boot_id(now);
-    return memcmp(now, unknown, BOOT_ID_BYTES) != 0 && memcmp(now, id, BOOT_ID_BYTES) == 0;
+    return compare_with_current(id) == SAME_YES;
+}
+
+bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES])
+{
+    return compare_with_current(id) == SAME_NO;
 }
 
 /* 0 without /proc. The kernel numbers namespaces in 32 bits. */

@@ -9,12 +9,14 @@
 #include <sys/types.h>
 
 /* Bytes stored in a mapped file stay there as long as the kernel runs, even if the process that stored them ends. */
-#define BOOT_ID_BYTES 16u /* the beginning of a UUID as text, with 52 random bits */
+#define BOOT_ID_BYTES 16u
 
-/* All zeros if the boot is unknown; such an identifier matches no boot. */
+/* What is known of the current boot; all zeros if that is nothing. Containers of one kernel are in one boot. */
 void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
-/* True if `id` is the identifier of the current boot. */
+/* True if `id` is certainly of the current boot. */
 bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES]);
+/* True if `id` is certainly of a boot that has ended. Neither is true of what is not known. */
+bool twl_boot_has_ended(const uint8_t id[BOOT_ID_BYTES]);
 
 /* This process: its PID and, in the upper half, the PID namespace where it has that number. */
 uint64_t twl_process_word(void);

@@ -252,15 +252,13 @@ static int fill_slots(const struct slots *slots, const struct state *state)
     return rc < 0 ? rc : io_sync(slots->file);
 }
 
-/* Replaces the old file by a new one, locked and with the state in one slot; durable on return. If this
+/* Replaces the old file, if there is one, by a new one, locked and with the state in one slot; durable on return. If this
  * stops before, the empty other slot says that the file may not be durable. */
-static int replace(struct io *io, size_t slot_bytes, const struct state *state, struct slots *ret_slots)
+static int replace(struct io *io, struct io_file *old, size_t slot_bytes, const struct state *state,
+                   struct slots *ret_slots)
 {
     struct slots slots = { .slot_bytes = slot_bytes, .number = state->header.generation % 2 };
-    int rc = io->ops->unlink(io, STATE_NEW_NAME); /* left by a failed attempt */
-    if (rc < 0 && rc != -ENOENT)
-        return rc;
-    rc = io_open(io, STATE_NEW_NAME, IO_CREATE, &slots.file);
+    int rc = twl_successor_make(io, STATE_NEW_NAME, old, &slots.file);
     if (rc < 0)
         return rc;
     rc = fill_slots(&slots, state);
@@ -285,7 +283,7 @@ int twl_state_write(struct io *io, const struct state *state)
     ASSERT(state->header.first_sequence > 0 && state->header.first_lsn > 0);
     first.header.generation = 1;
     size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)state->header.body_bytes);
-    int rc = replace(io, slot_bytes, &first, &slots);
+    int rc = replace(io, NULL, slot_bytes, &first, &slots);
     if (rc < 0)
         return rc;
     rc = write_durably(&slots, 1 - slots.number, &first);
@@ -332,7 +330,7 @@ static int complete_change(struct io *io, struct slots *slots, struct state *sta
 static int move(struct io *io, struct slots *slots, size_t slot_bytes, const struct state *state)
 {
     struct slots moved;
-    int rc = replace(io, slot_bytes, state, &moved);
+    int rc = replace(io, slots->file, slot_bytes, state, &moved);
     if (rc < 0)
         return rc;
     io_close(slots->file);

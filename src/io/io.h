@@ -102,6 +102,10 @@ struct io_ops {
     /* number of names of the file; 0 = `name` is none of them: it was removed, or is another file now */
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
+    /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the owner.
+     * Where it may not give the group, that gets no rights. */
+    int (*inherit)(struct io_file *file, struct io_file *predecessor);
+
     /* Maps bytes that are shared with other processes that have the file open, until unmap(); writable unless the file
      * is read-only. -ENOTSUP where that is not possible. Bytes behind the end of a file that became shorter, and bytes
      * that cannot be read from the disk, read as zeros and are private to this process; from then on check_map()
@@ -215,6 +219,12 @@ static inline int io_links(struct io_file *file, const char *name, uint32_t *ret
 {
     return file->io->ops->links(file, name, ret_links);
 }
+
+/* Makes a file that is to take the place of `predecessor`, or to follow it, under a name that no other program looks
+ * for. It has the owner, the permissions and the ACL of the other one already, and the caller gives it its name then. A
+ * file that was left there by a failed attempt is removed. `predecessor` may be NULL. */
+int twl_successor_make(struct io *io, const char *name, struct io_file *predecessor,
+                       struct io_file **ret_file);
 
 /* ---- the implementations on Linux ------------------------------------------------------------- */
 

@@ -34,6 +34,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -356,11 +357,10 @@ int twl_io_reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
     return error;
 }
 
+/* Never longer, so the limit of this process is of no concern. */
 static int files_truncate(struct io_file *file, uint64_t bytes)
 {
-    const int error = check_limit(bytes);
-
-    return error < 0 ? error : error_of(ftruncate(io_file_fd(file), (off_t)bytes));
+    return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
 }
 
 static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
@@ -375,7 +375,11 @@ static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
 
 static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
 {
-    return old_bytes < bytes ? files_truncate(file, bytes) : 0;
+    const int error = check_limit(bytes);
+
+    if (error < 0 || old_bytes >= bytes)
+        return error;
+    return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
 }
 
 /* Looks at the next extents from *at on. 1 = one is shared; 0 = none is, and *at is behind them; -1 = there are no
@@ -509,6 +513,75 @@ static int files_links(struct io_file *file, const char *name, uint32_t *ret_lin
         return -errno;
     is_named = is_named && named.st_ino == about.st_ino && named.st_dev == about.st_dev;
     *ret_links = is_named ? (uint32_t)min_u64(about.st_nlink, UINT32_MAX) : 0;
+    return 0;
+}
+
+/* ---- whose a file is --------------------------------------------------------------------------- */
+
+#define ACL_NAME "system.posix_acl_access"
+
+/* 1: the file has an ACL, and the other one has it now. 0: it has none, and the other one none from its directory. */
+static int copy_acl(int from, int to)
+{
+    int error = 0;
+    const ssize_t size = fgetxattr(from, ACL_NAME, NULL, 0);
+    if (size <= 0) {
+        if (fremovexattr(to, ACL_NAME) < 0 && errno != ENODATA && errno != EOPNOTSUPP)
+            return -errno;
+        return 0;
+    }
+
+    void *bytes = malloc((size_t)size);
+    if (!bytes)
+        return -ENOMEM;
+    if (fgetxattr(from, ACL_NAME, bytes, (size_t)size) != size ||
+        fsetxattr(to, ACL_NAME, bytes, (size_t)size, 0) < 0)
+        error = errno == 0 ? -EAGAIN : -errno;
+    free(bytes);
+    return error < 0 ? error : 1;
+}
+
+/* The permissions of the group are those of the whole ACL, if there is one. */
+static int files_inherit(struct io_file *file, struct io_file *predecessor)
+{
+    const int fd = io_file_fd(file), from = io_file_fd(predecessor);
+    struct stat wanted, about;
+
+    if (fstat(from, &wanted) < 0 || fstat(fd, &about) < 0)
+        return -errno;
+    mode_t mode = wanted.st_mode & 0777;
+    const bool is_of_other = wanted.st_uid != about.st_uid || wanted.st_gid != about.st_gid;
+    const bool is_given = !is_of_other || fchown(fd, wanted.st_uid, wanted.st_gid) == 0;
+    if (!is_given && wanted.st_uid != about.st_uid)
+        return -EPERM;
+
+    const int copied = is_given ? copy_acl(from, fd) : -EOPNOTSUPP;
+    if (copied == -EOPNOTSUPP) /* of the group, or the ACL */
+        mode &= ~(mode_t)070;
+    else if (copied != 0)
+        return copied < 0 ? copied : 0;
+    return error_of(fchmod(fd, mode));
+}
+
+int twl_successor_make(struct io *io, const char *name, struct io_file *predecessor,
+                       struct io_file **ret_file)
+{
+    struct io_file *file;
+    int error = io->ops->unlink(io, name);
+
+    if (error < 0 && error != -ENOENT)
+        return error;
+    error = io_open(io, name, IO_CREATE | (predecessor ? 0600u : 0666u) * IO_MODE, &file);
+    if (error < 0)
+        return error;
+    if (predecessor)
+        error = io->ops->inherit(file, predecessor);
+    if (error < 0) {
+        io_close(file);
+        io->ops->unlink(io, name);
+        return error;
+    }
+    *ret_file = file;
     return 0;
 }
 
@@ -679,6 +752,7 @@ static const struct io_ops files_ops = {
     .unlock = files_unlock,
     .is_locked = files_is_locked,
     .links = files_links,
+    .inherit = files_inherit,
     .map = files_map,
     .unmap = files_unmap,
     .check_map = files_check_map,

@@ -19,9 +19,14 @@ int twl_identity_of(struct io_file *data, struct identity *ret_identity)
 {
     const int fd = io_file_fd(data);
     struct statx about;
+    struct stat plain;
     unsigned generation = 0; /* an int, whatever the definition of the request says */
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0)
-        return -errno;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0) {
+        if (fstat(fd, &plain) < 0) /* a sandbox may refuse the newer call */
+            return -errno;
+        about.stx_mask = 0;
+        about.stx_ino = plain.st_ino;
+    }
     *ret_identity = (struct identity){ .inode = about.stx_ino };
     if (about.stx_mask & STATX_BTIME) {
         ret_identity->born_s = about.stx_btime.tv_sec;
@@ -51,38 +56,24 @@ void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM])
     snprintf(ret_name, NAME_ROOM, ".twinlog.%" PRIu64 ".sink", inode);
 }
 
-unsigned twl_area_mode(struct io_file *data)
+int twl_owner_check(struct io_file *file)
 {
-    struct stat owner;
-    if (fstat(io_file_fd(data), &owner) < 0)
-        return 0600;
-    return 0600 | (owner.st_mode & (owner.st_gid == getegid() ? 066 : 06));
-}
-
-void twl_area_give(struct io_file *file, struct io_file *data)
-{
-    const int fd = io_file_fd(file);
-    struct stat owner;
-    if (fstat(io_file_fd(data), &owner) < 0)
-        return;
-    if (fchown(fd, owner.st_uid, owner.st_gid) < 0) /* only root may */
-        (void)!fchown(fd, (uid_t)-1, owner.st_gid);
-    (void)!fchmod(fd, owner.st_mode & 0666);
-}
-
-int twl_beside_check(struct io_file *file, struct io_file *data, bool is_area)
-{
-    struct stat about, owner, around;
-    if (fstat(io_file_fd(file), &about) < 0 || fstat(io_file_fd(data), &owner) < 0 ||
-        fstat(io_directory_fd(file->io), &around) < 0)
+    struct stat about;
+    if (fstat(io_file_fd(file), &about) < 0)
         return -errno;
-    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
-    const bool is_of_group = (owner.st_mode & S_IWGRP) && about.st_gid == owner.st_gid &&
-                             !((around.st_mode & S_ISGID) && (around.st_mode & S_IWOTH));
-    const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 ||
-                              about.st_uid == owner.st_uid || is_of_group || (owner.st_mode & S_IWOTH);
-    const bool may_have_names = !is_area && !is_open && around.st_uid == geteuid(); /* none: it was removed */
-    return (about.st_nlink <= 1 || may_have_names) && (!is_open || is_of_friend) ? 0 : -EPERM;
+    return about.st_uid == geteuid() ? 0 : -EPERM;
+}
+
+int twl_area_check(struct io_file *file)
+{
+    struct stat about;
+    const int rc = twl_owner_check(file);
+    if (rc < 0)
+        return rc;
+    if (fstat(io_file_fd(file), &about) < 0)
+        return -errno;
+    const bool is_others = about.st_mode & (S_IWGRP | S_IWOTH);
+    return about.st_nlink > 1 || is_others ? -EPERM : 0;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */
@@ -112,6 +103,14 @@ int twl_data_has_others(struct io_file *data, bool *ret_has)
     const bool is_participant = found.l_start == DATA_LOCK && found.l_len == 1;
     *ret_has = found.l_type != F_UNLCK && (is_participant || about.st_nlink > 1);
     return 0;
+}
+
+int twl_data_is_locked(struct io_file *data, bool *ret_is)
+{
+    struct flock found;
+    const int rc = find_lock(data, F_WRLCK, DATA_LOCK, 1, &found);
+    *ret_is = rc == 0 && found.l_type != F_UNLCK;
+    return rc;
 }
 
 /* ---- the mapping, and making it ---------------------------------------------------------------- */

@@ -2,7 +2,8 @@
 /*
  * The memory that the processes of one sink share: the file `.twinlog.INODE.sink` beside the data file, mapped by
  * all of them. Its name has the inode number of the data file, so a renamed data file keeps its area. The name leads to
- * no data file: inode numbers are used again, and directories are copied.
+ * no data file: inode numbers are used again, and directories are copied. It belongs to the owner of the data file, and
+ * no other user may open it: all participants are of one user. Readers do without it.
  *
  * The first page says which file the area is for and how far that file is given away. Behind it each participant, that
  * is a sink that a process has open, has one page. Byte 0 (IO_LOCK_WRITER) is locked while a participant opens or
@@ -63,7 +64,7 @@ struct area {
     uint64_t magic;
     uint32_t version;
     _Atomic uint32_t is_ready; /* written last when the area is made */
-    unsigned char boot[16];    /* boot identity of the system; the area is valid only under it */
+    unsigned char boot[16];    /* twl_boot_id(); the area is valid only under it */
     struct identity identity;  /* of the data file */
     /* Where the bytes end, on stable storage, or ended when the file was opened or closed. In one sector with the
      * identity. See end.c. */
@@ -88,6 +89,7 @@ struct area {
     _Atomic uint32_t syncs[1 + PARTICIPANTS];
 };
 _Static_assert(sizeof(struct area) <= AREA_PAGE, "the first page holds it");
+_Static_assert(offsetof(struct area, boot) == 16, "test/mounts writes there");
 
 /* Participants are numbered from 1. An owner is the number of a slot among those of all participants, from 1;
  * 0 = none. */
@@ -114,16 +116,17 @@ int twl_area_has_others(struct io_file *file, unsigned first, unsigned count, bo
  * area. With one name the area has the participants. */
 int twl_data_has_others(struct io_file *data, bool *ret_has);
 
-#define NAME_ROOM (NAME_MAX + 32)
+/* Has any other open file a lock there? Then it may be a participant. */
+int twl_data_is_locked(struct io_file *data, bool *ret_is);
+
+#define NAME_ROOM (NAME_MAX + 64)
 /* The name of the area of the file with that inode number. */
 void twl_area_name(uint64_t inode, char ret_name[NAME_ROOM]);
-/* With which it is made: not even for a moment it is open to users that may not open the data file. */
-unsigned twl_area_mode(struct io_file *data);
-/* Gives an area the owner and the permissions of the data file, as far as the process may. */
-void twl_area_give(struct io_file *file, struct io_file *data);
-/* -EPERM: the file has a second name, so it is not the sink's (no area may; another where nobody else makes files); or
- * others may make files in the directory, and a user without the right to write the data file may have made it. */
-int twl_beside_check(struct io_file *file, struct io_file *data, bool is_area);
+#define AREA_MODE 0600u
+/* -EPERM: the file, a data file or an area, is another user's. Root is another user, too. */
+int twl_owner_check(struct io_file *file);
+/* -EPERM: it is another user's, or others may write it, or it has a second name: no sink has left it so. */
+int twl_area_check(struct io_file *file);
 
 /* Maps an area; NULL if the file does not have the size of one. The area may get lost (twl_mapping_is_lost()): a page
  * of it could not be allocated, on a full file system without reserved space, or the file was truncated. Then values

@@ -4,12 +4,19 @@
  * ends in zeros may not have been closed. The record in the area outlives the system.
  */
 #define _GNU_SOURCE
+#define _GNU_SOURCE
 #include "base/bytes.h"
+#include "base/libc.h"
+#include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#define PIECE 65536u
+#define PIECE 4096u /* on the stack of any thread */
 
 static size_t length_without_zeros(const unsigned char *bytes, size_t size)
 {
@@ -71,7 +78,7 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
     const bool is_recorded = is_believed(area, identity);
     const uint64_t recorded = is_recorded ? atomic_load(&area->recorded) : 0;
     /* else these zeros are another program's */
-    const bool is_ours = is_recorded && (!atomic_load(&area->is_closed) || !twl_boot_is(area->boot));
+    const bool is_ours = is_recorded && (!atomic_load(&area->is_closed) || twl_boot_has_ended(area->boot));
     rc = twl_end_of_text(data, min_u64(recorded, size), ret_end); /* a close may record more than there is */
     if (rc < 0 || (is_ours && *ret_end == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS))
         return rc;
@@ -80,51 +87,153 @@ int twl_end_find(struct io_file *data, const struct area *area, const struct ide
 
 /* ---- for a process that is no participant: it stores nothing in the area ------------------------------- */
 
-static int find_text_end(struct io_file *data, uint64_t *ret_end)
+/* Only the owner of the file gets one. */
+static struct area *area_to_read(struct io_file *data, const struct identity *identity,
+                                 struct io_file **ret_file)
 {
     char name[NAME_ROOM];
-    struct identity identity;
-    struct io_file *file;
     struct area *area = NULL;
+    twl_area_name(identity->inode, name);
+    if (io_open(data->io, name, IO_READ_ONLY, ret_file) < 0) {
+        *ret_file = NULL;
+        return NULL;
+    }
+    if (twl_area_check(*ret_file) == 0 && twl_area_map(*ret_file, &area) == 0 && area &&
+        !twl_area_is_for(area, identity)) {
+        twl_mapping_close(area, AREA_BYTES);
+        area = NULL;
+    }
+    return area;
+}
+
+/* The first zero byte from there on, where a copy may be under way, or the end of the file. */
+static int find_zero(struct io_file *data, uint64_t from, uint64_t *ret_end)
+{
+    unsigned char piece[PIECE];
+    size_t size = PIECE;
+    while (size == PIECE) {
+        const int rc = io_read(data, piece, PIECE, from, &size);
+        if (rc < 0)
+            return rc;
+        const unsigned char *zero = memchr(piece, 0, size);
+        const size_t length = zero ? (size_t)(zero - piece) : size;
+        from += length;
+        if (zero)
+            break;
+    }
+    *ret_end = from;
+    return 0;
+}
+
+/* 1: a process has the file open, which the locks tell, and here its bytes end now. 0: no process has. */
+static int find_live_end(struct io_file *data, struct area *area, struct io_file *area_file, uint64_t from,
+                         uint64_t *ret_end)
+{
+    bool is_open = false;
+    int rc = area ? twl_area_has_others(area_file, 1, PARTICIPANTS, &is_open) : 0;
+    if (rc < 0)
+        return rc;
+    if (is_open) {
+        *ret_end = twl_claim_copied(area);
+        if (!twl_mapping_is_lost(area))
+            return 1;
+    }
+    rc = twl_data_is_locked(data, &is_open);
+    if (rc < 0 || !is_open)
+        return rc;
+    rc = find_zero(data, from, ret_end);
+    return rc < 0 ? rc : 1;
+}
+
+static int find_left_end(struct io_file *data, struct area *area, const struct identity *identity,
+                         uint64_t *ret_end)
+{
+    if (twl_end_is_exact(data, area, identity)) {
+        *ret_end = twl_claim_copied(area);
+        if (!twl_mapping_is_lost(area))
+            return 0;
+    }
+    return twl_end_find(data, area, identity, 0, ret_end);
+}
+
+/* Where the bytes end; 1: a process has the file open. */
+static int find_text_end(struct io_file *data, uint64_t from, uint64_t *ret_end)
+{
+    struct identity identity;
+    struct io_file *area_file;
+    uint64_t ignored;
     int rc = twl_identity_of(data, &identity);
     if (rc < 0)
         return rc;
-    if (twl_exact_has(data))
-        return io_size(data, ret_end);
-    bool is_known = false; /* one has it open, or all were killed, or have closed it */
-    twl_area_name(identity.inode, name);
-    if (io_open(data->io, name, IO_READ_ONLY, &file) == 0) {
-        if (twl_beside_check(file, data, true) == 0 && twl_area_map(file, &area) == 0 && area &&
-            twl_area_is_for(area, &identity) && twl_boot_is(area->boot))
-            is_known = (twl_area_has_others(file, 1, PARTICIPANTS, &is_known) == 0 && is_known) ||
-                       twl_end_is_exact(data, area, &identity);
-        io_close(file);
+    if (twl_exact_has(data)) {
+        rc = io_size(data, ret_end);
+        return rc < 0 ? rc : 1;
     }
-    const uint64_t end = is_known ? twl_claim_copied(area) : 0;
-    if (is_known && !twl_mapping_is_lost(area))
-        *ret_end = end;
-    else
-        rc = twl_end_find(data, area, &identity, 0, ret_end);
+    struct area *area = area_to_read(data, &identity, &area_file);
+    rc = find_live_end(data, area, area_file, from, ret_end);
+    if (rc == 0) {
+        rc = find_left_end(data, area, &identity, ret_end);
+        POINT("end read");
+        if (find_live_end(data, area, area_file, from, &ignored) ==
+            1) /* it was opened meanwhile, and made longer */
+            rc = find_live_end(data, area, area_file, from, ret_end);
+    }
     if (area)
         twl_mapping_close(area, AREA_BYTES);
+    io_close(area_file);
     return rc;
 }
 
 int twinlog_sink_end(const char *path, uint64_t *ret_end)
 {
+    NOT_CANCELLED;
     char name[NAME_MAX + 1];
     struct io *io;
     struct io_file *data;
     if (!path || !ret_end)
         return -EINVAL;
-    int rc = twl_sink_find_place(path, &io, name);
+    int rc = twl_sink_find_place(path, NULL, &io, name);
     if (rc < 0)
         return rc;
     rc = io_open(io, name, IO_READ_ONLY, &data);
     if (rc == 0) {
-        rc = find_text_end(data, ret_end);
+        rc = find_text_end(data, 0, ret_end);
         io_close(data);
     }
+    io->ops->destroy(io);
+    return rc > 0 ? 0 : rc;
+}
+
+/* The directory of an open file, where its area may be: a hint, as an area says which file it is for. */
+static int open_directory_of(int fd, struct io **ret_io)
+{
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    const ssize_t size = readlink(link, path, sizeof(path) - 1);
+    path[size > 0 ? size : 0] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash)
+        slash[1] = '\0';
+    const int rc = slash ? twl_io_posix_create(path, false, ret_io) : -ENOENT;
+    return rc < 0 ? twl_io_posix_create("/", false, ret_io) : rc;
+}
+
+int twinlog_sink_end_of(int fd, uint64_t from, uint64_t *ret_end)
+{
+    NOT_CANCELLED;
+    struct stat about;
+    struct io *io;
+    if (!ret_end)
+        return -EINVAL;
+    if (fstat(fd, &about) < 0)
+        return -errno;
+    if (!S_ISREG(about.st_mode))
+        return -ENOTSUP;
+    int rc = open_directory_of(fd, &io);
+    if (rc < 0)
+        return rc;
+    struct disk_file data = { .file.io = io, .fd = fd, .is_read_only = true, .disk_fd = -1 };
+    rc = find_text_end(&data.file, from, ret_end);
     io->ops->destroy(io);
     return rc;
 }

@@ -40,17 +40,37 @@ static int open_or_make(const struct twinlog_sink *sink, const char *name, unsig
     return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
-static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
+/* The file that follows gets the owner, the permissions and the ACL of the present one. Until it has them, nobody but the
+ * owner has any rights. A name of its own until then would be left there by a power cut. */
+static int make_next(const struct twinlog_sink *sink, const struct sink_file *present)
+{
+    struct io_file *next;
+    int rc = io_open(sink->io, sink->name, IO_CREATE | AREA_MODE * IO_MODE, &next);
+    if (rc < 0)
+        return rc == -EEXIST ? FOUND_OTHER_FILE : rc;
+    POINT("next file made");
+    rc = sink->io->ops->inherit(next, present->data);
+    io_close(next);
+    return rc < 0 ? rc : FOUND_OTHER_FILE; /* it is opened like any other */
+}
+
+static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_file)
 {
     const struct sink_file *present = atomic_load(&sink->file);
-    const int rc = open_or_make(sink, sink->name, 0666, &file->data);
+    if (!present)
+        return open_or_make(sink, sink->name, 0666, ret_file);
+    const int rc = io_open(sink->io, sink->name, 0, ret_file);
+    return rc == -ENOENT ? make_next(sink, present) : rc;
+}
+
+static int open_data(const struct twinlog_sink *sink, struct sink_file *file)
+{
+    int rc = open_by_name(sink, &file->data);
     if (rc != 0) /* errors for files that are not regular */
         return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
-    /* Between two files the name is nobody's, and a stranger may make a file of that name. */
-    if (present && twl_beside_check(file->data, present->data, false) < 0)
-        return -EPERM;
+    rc = twl_owner_check(file->data);
     POINT("data opened");
-    return twl_identity_of(file->data, &file->identity);
+    return rc < 0 ? rc : twl_identity_of(file->data, &file->identity);
 }
 
 /* Opens the area's file, or makes an empty one, and locks it. */
@@ -59,9 +79,9 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     char name[NAME_ROOM];
     uint64_t bytes;
     twl_area_name(file->identity.inode, name);
-    int rc = open_or_make(sink, name, twl_area_mode(file->data), &file->area_file);
+    int rc = open_or_make(sink, name, AREA_MODE, &file->area_file);
     if (rc == 0)
-        rc = twl_beside_check(file->area_file, file->data, true);
+        rc = twl_area_check(file->area_file);
     if (rc == 0)
         rc = twl_lock_patiently(file->area_file, LOCK_WAIT_MS);
     if (rc == 0)
@@ -71,8 +91,6 @@ static int open_area(const struct twinlog_sink *sink, struct sink_file *file)
     if (!twl_sink_has_name(file->area_file, name))
         return FOUND_OTHER_FILE;
     file->is_area_new = bytes == 0;
-    if (file->is_area_new)
-        twl_area_give(file->area_file, file->data);
     POINT("area locked");
     return 0;
 }
@@ -103,14 +121,15 @@ static int32_t error_of_dead(struct area *area)
     return atomic_load(&area->sync_error);
 }
 
-/* The error of a failed sync outlives an area of this boot, also one with an end that no longer fits the file. What is
+/* The error of a failed sync outlives an area, also one with an end that no longer fits the file, until the system has
+ * certainly started again: a boot that is not known proves nothing. What is
  * recorded outlives any area of this file, until the next sync: the page that has them is not given up. */
 static int make_area(struct sink_file *file, uint64_t end)
 {
     struct area *area = file->area;
     const bool is_for = area && twl_area_is_for(area, &file->identity);
     if (is_for) { /* nobody believes the cursor until all that follows is there */
-        atomic_store(&area->sync_error, twl_boot_is(area->boot) ? error_of_dead(area) : 0);
+        atomic_store(&area->sync_error, twl_boot_has_ended(area->boot) ? 0 : error_of_dead(area));
         atomic_store(&area->cursor, UINT64_MAX);
     }
     int rc = twl_area_prepare(file->area_file, is_for ? AREA_PAGE : 0);
@@ -229,7 +248,7 @@ static int try_to_enter(const struct twinlog_sink *sink, struct sink_file *file)
     return rc;
 }
 
-int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file)
+int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file)
 {
     struct sink_file *file;
     int rc;
@@ -237,6 +256,7 @@ int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file)
         if (!(file = calloc(1, sizeof(*file))))
             return -ENOMEM;
         file->max_bytes = sink->options.max_bytes;
+        file->lanes = sink->lanes;
         twl_mutex_init(&file->lock);
         rc = try_to_enter(sink, file);
         if (rc != 0)
@@ -246,6 +266,7 @@ int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file)
         return rc;
     io_unlock(file->area_file, IO_LOCK_WRITER);
     POINT("entered");
+    file->touched = area_offset(file->area);
     *ret_file = file;
     return 0;
 }
@@ -273,7 +294,7 @@ static int leave_last(struct sink_file *file)
     atomic_store(&file->area->recorded, last[0] ? ends[1] : end);
     atomic_store(&file->area->is_closed, true);
     if (last[0] && last[1] && error_of_dead(file->area) == 0)
-        remove_area(file); /* where that is refused, another user's stays */
+        remove_area(file);
     return 0;
 }
 

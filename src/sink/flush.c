@@ -11,10 +11,10 @@
 #include "sink/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#define PIECE 65536u
+#define PIECE 4096u /* on the stack of any thread */
 #define YIELDS 64u
 #define PATIENCE 100u /* looks before an impatient call gives up; most of them take a millisecond */
 
@@ -209,8 +209,7 @@ static int catch_up(struct twinlog_sink *sink)
 {
     struct stat about;
     const int rc = sink->options.flags & TWINLOG_SINK_SHARED ? twl_sink_look_at_name(sink) : 0;
-    const bool is_there =
-        rc < 0 && fstatat(io_directory_fd(sink->io), sink->name, &about, AT_SYMLINK_NOFOLLOW) == 0;
+    const bool is_there = rc < 0 && stat(sink->path, &about) == 0;
     return is_there ? rc : 0;
 }
 

@@ -7,66 +7,173 @@
 #include "sink/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 
 /* ---- names --------------------------------------------------------------------------------------- */
 
-static bool find_number(const struct twinlog_sink *sink, unsigned number, char ret_name[NAME_ROOM],
-                        struct stat *ret_about)
+static void number_name(const struct twinlog_sink *sink, unsigned number, char ret_name[NAME_ROOM])
 {
     snprintf(ret_name, NAME_ROOM, "%s.%u", sink->name, number);
-    return fstatat(io_directory_fd(sink->io), ret_name, ret_about, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* Renames NAME to NAME.1, after the numbers up to the first one that is free, which is `keep_files` at most. */
+static bool is_own(const struct twinlog_sink *sink, struct io_file *file)
+{
+    struct identity identity;
+    if (twl_identity_of(file, &identity) < 0)
+        return false;
+    for (const struct sink_file *old = sink->old; old; old = old->next)
+        if (old->identity.inode == identity.inode)
+            return true;
+    return false;
+}
+
+/* May the file with that name be renamed or removed? Another sink may have it open. 1: yes; 0: there is none; -EBUSY; or
+ * why it is no file. */
+static int look_at(const struct twinlog_sink *sink, const char *name)
+{
+    struct io_file *file;
+    bool has_others = false;
+    int rc = io_open(sink->io, name, IO_READ_ONLY, &file);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    rc = twl_data_has_others(file, &has_others);
+    if (rc == 0 && has_others && !is_own(sink, file))
+        rc = -EBUSY;
+    io_close(file);
+    return rc < 0 ? rc : 1;
+}
+
+static int look_patiently(const struct twinlog_sink *sink, const char *name)
+{
+    int rc = look_at(sink, name);
+    for (unsigned i = 0; rc == -EBUSY && i < LOCK_WAIT_MS; i++) {
+        sink->io->ops->sleep_ms(sink->io, 1);
+        rc = look_at(sink, name);
+    }
+    return rc;
+}
+
+/* Its lock keeps others from opening it meanwhile. */
+static int drop(const struct twinlog_sink *sink, const char *name)
+{
+    char area_name[NAME_ROOM];
+    struct identity identity;
+    struct io_file *last;
+    struct io *io = sink->io;
+    int rc = io_open(io, name, 0, &last);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    bool has_others = false;
+    if (!is_own(sink, last) && io_lock(last, DATA_LOCK, true) < 0) /* it may be another program's lock */
+        rc = twl_data_has_others(last, &has_others);
+    if (rc == 0 && has_others)
+        rc = -EBUSY;
+    if (rc == 0)
+        rc = twl_identity_of(last, &identity);
+    if (rc == 0)
+        rc = io->ops->unlink(io, name);
+    if (rc == 0) {
+        twl_area_name(identity.inode, area_name);
+        io->ops->unlink(io, area_name); /* is left where the file ends in a zero, or its process was killed */
+        POINT("file dropped");
+    }
+    io_close(last); /* from now on another program's sink may get its number */
+    return rc;
+}
+
+/* Those that an earlier, larger `keep_files` has left, the oldest first. What cannot be removed stays for the next time. */
+static void drop_surplus(const struct twinlog_sink *sink)
+{
+    char name[NAME_ROOM];
+    unsigned last = sink->options.keep_files;
+    do
+        number_name(sink, ++last, name);
+    while (look_at(sink, name) > 0);
+    while (--last > sink->options.keep_files) {
+        number_name(sink, last, name);
+        drop(sink, name);
+    }
+}
+
+/* Renames NAME to NAME.1, after the numbers up to the first one that is free, which is `keep_files` at most. All of them
+ * are looked at before the first one is renamed. */
 static int shift(const struct twinlog_sink *sink)
 {
     struct io *io = sink->io;
-    struct io_file *last;
-    struct stat about;
     char from[NAME_ROOM], to[NAME_ROOM];
-    unsigned gap = 1;
-    int rc = 0;
-    while (find_number(sink, gap, to, &about) && gap < sink->options.keep_files)
-        gap++;
-    if (gap == sink->options.keep_files && io_open(io, to, IO_READ_ONLY, &last) == 0) {
-        if (io->ops->unlink(io, to) == 0) {
-            twl_area_name(about.st_ino, from);
-            io->ops->unlink(io, from); /* is left where the file ends in a zero, or its process was killed */
-            POINT("file dropped");
-        }
-        io_close(last); /* from now on another program's sink may get its number */
-    }
+    unsigned gap = 0;
+    int rc;
+    do {
+        number_name(sink, ++gap, to);
+        rc = look_patiently(sink, to);
+    } while (rc > 0 && gap < sink->options.keep_files);
+    if (rc > 0)
+        rc = drop(sink, to);
     for (; gap > 0 && rc == 0; gap--) {
-        find_number(sink, gap, to, &about);
-        find_number(sink, gap - 1, from, &about);
+        number_name(sink, gap, to);
+        number_name(sink, gap - 1, from);
         rc = io->ops->rename(io, gap > 1 ? from : sink->name, to);
         rc = rc == -ENOENT ? 0 : rc; /* another program has taken it away meanwhile */
         if (gap > 1)
             POINT("name shifted");
     }
     POINT("old file named");
+    if (rc == 0)
+        drop_surplus(sink);
     return rc;
 }
 
 /* ---- the next file ------------------------------------------------------------------------------- */
 
+/* After a directory was left: destroys it when no file of this sink is open there. */
+static void leave_directory(struct twinlog_sink *sink, struct io *io) REQUIRES(sink->lock)
+{
+    bool is_used = io == sink->io;
+    for (const struct sink_file *old = sink->old; old && !is_used; old = old->next)
+        is_used = old->data->io == io;
+    if (!is_used)
+        io->ops->destroy(io);
+}
+
+/* The path may lead to another directory by now: it was renamed, or a link in the path leads elsewhere. */
+static int enter_by_path(struct twinlog_sink *sink, struct sink_file **ret_next) REQUIRES(sink->lock)
+{
+    struct io *const former = sink->io;
+    char former_name[NAME_MAX + 1];
+    memcpy(former_name, sink->name, sizeof(former_name));
+    struct io *io;
+    int rc = twl_sink_find_place(sink->path, former, &io, sink->name);
+    if (rc == 0) {
+        sink->io = io;
+        rc = twl_sink_enter(sink, ret_next);
+    }
+    if (rc == 0)
+        return 0;
+    if (sink->io != former)
+        sink->io->ops->destroy(sink->io);
+    sink->io = former;
+    memcpy(sink->name, former_name, sizeof(former_name));
+    return rc;
+}
+
 static int move_to_next(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
+    REQUIRES(sink->lock)
 {
     struct sink_file *next;
-    int rc = 0;
-    if (is_rotating && twl_sink_has_name(file->data, sink->name))
+    bool is_named = false;
+    int rc = is_rotating ? twl_sink_is_at_path(sink, file->data, &is_named) : 0;
+    if (rc == 0 && is_named)
         rc = shift(sink);
     if (rc == 0)
-        rc = twl_sink_enter(sink, &next);
+        rc = enter_by_path(sink, &next);
     if (rc < 0)
         return rc;
     twl_sink_grow(next, sink->options.initial_bytes); /* may fail: the next write may need less */
     atomic_store(&sink->file, next);
     file->next = sink->old;
     sink->old = file;
-    twl_lanes_look(sink, file->turns); /* after the next file was published */
+    twl_lanes_look(sink->lanes, file->turns); /* after the next file was published */
     twl_event_notify_all(&sink->wake);
     return 0;
 }
@@ -84,9 +191,9 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_
 int twl_sink_look_at_name(struct twinlog_sink *sink)
 {
     struct sink_file *file = atomic_load(&sink->file);
-    uint32_t links;
-    int rc = io_links(file->data, sink->name, &links);
-    if (rc < 0 || links > 0)
+    bool is_there;
+    int rc = twl_sink_is_at_path(sink, file->data, &is_there);
+    if (rc < 0 || is_there)
         return rc;
     rc = twl_sink_move_on(sink, file, false);
     return rc < 0 ? rc : 1;
@@ -102,14 +209,23 @@ struct sink_file *twl_sink_old(struct twinlog_sink *sink)
     return old;
 }
 
-static void take_out(struct twinlog_sink *sink, const struct sink_file *file) REQUIRES(sink->retiring)
+/* Takes it out of the list, and closes it. */
+static int leave_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
+    struct io *io = file->data->io;
     twl_mutex_lock(&sink->lock);
     struct sink_file **link = &sink->old;
     while (*link != file)
         link = &(*link)->next;
     *link = file->next;
     twl_mutex_unlock(&sink->lock);
+
+    const int rc = twl_sink_leave(file);
+
+    twl_mutex_lock(&sink->lock);
+    leave_directory(sink, io);
+    twl_mutex_unlock(&sink->lock);
+    return rc;
 }
 
 /* A later sync of this sink also covers the old file. So the process leaves it only when all of it was copied and
@@ -122,15 +238,14 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing)
         return 0;
     for (struct sink_file *file = twl_sink_old(sink), *next; file; file = next) {
         next = file->next;
-        if (!twl_lanes_have_passed(sink, file->turns))
+        if (!twl_lanes_have_passed(sink->lanes, file->turns))
             continue;
         const int rc = is_closing ? 0 : twl_sink_sync_file(file, false);
         if (rc < 0 && rc != -EIO && rc != lasting_error(atomic_load(&file->area->sync_error)))
             continue;
         if (rc < 0)
             atomic_compare_exchange_strong(&sink->past_error, &none, rc);
-        take_out(sink, file);
-        const int left = twl_sink_leave(file);
+        const int left = leave_old(sink, file);
         first = first < 0 ? first : left;
     }
     twl_mutex_unlock(&sink->retiring);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_WRITE (UINT64_C(1) << 30)
 #define AHEAD_BYTES (UINT64_C(2) << 20)
@@ -61,16 +62,16 @@ void twl_lane_leave(struct twinlog_sink *sink, unsigned lane)
     atomic_store_explicit(turn, atomic_load_explicit(turn, memory_order_relaxed) + 1, memory_order_release);
 }
 
-void twl_lanes_look(struct twinlog_sink *sink, uint64_t turns[SLOTS])
+void twl_lanes_look(struct lane lanes[SLOTS], uint64_t ret_turns[SLOTS])
 {
     for (unsigned i = 0; i < SLOTS; i++)
-        turns[i] = atomic_load(&sink->lanes[i].turn);
+        ret_turns[i] = atomic_load(&lanes[i].turn);
 }
 
-bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS])
+bool twl_lanes_have_passed(struct lane lanes[SLOTS], const uint64_t turns[SLOTS])
 {
     for (unsigned i = 0; i < SLOTS; i++)
-        if (turns[i] % 2 == 1 && atomic_load(&sink->lanes[i].turn) == turns[i])
+        if (turns[i] % 2 == 1 && atomic_load(&lanes[i].turn) == turns[i])
             return false;
     return true;
 }
@@ -95,11 +96,12 @@ static int make_way(struct twinlog_sink *sink, struct sink_file *file, enum clai
     return rc == -EIO ? twl_sink_fail(sink, rc) : rc;
 }
 
-static int copy_pieces(struct sink_file *file, uint64_t start, const struct iovec *pieces, int count)
+static int copy_pieces(struct sink_file *file, unsigned lane, uint64_t start, const struct iovec *pieces,
+                       int count)
 {
     int rc = 0;
     for (int i = 0; i < count && rc >= 0; i++) {
-        const int part = twl_window_store(file, start, pieces[i].iov_base, pieces[i].iov_len);
+        const int part = twl_window_store(file, lane, start, pieces[i].iov_base, pieces[i].iov_len);
         rc = part < 0 ? part : rc | part;
         start += pieces[i].iov_len;
     }
@@ -128,7 +130,7 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
                 return rc;
             continue;
         }
-        const int rc = copy_pieces(file, *ret_start, pieces, count);
+        const int rc = copy_pieces(file, lane, *ret_start, pieces, count);
         POINT("copy done");
         if (rc < 0)
             return fail(sink, file, area_slot(file->area, owner));
@@ -140,7 +142,7 @@ static int append(struct twinlog_sink *sink, unsigned lane, const struct iovec *
             atomic_store(&sink->is_written, rc > 0);
             twl_event_notify_all(&sink->wake);
             if (rc == 0)
-                twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
+                twl_window_populate(file, lane, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
         }
         return 0;
     }
@@ -224,7 +226,7 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
 /* ---- the thread: no write depends on it, so an error is left to the write that needs the result ---------- */
 
 /* A close waits for this, and what it has made present by then is thrown away. */
-static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file)
+static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file, unsigned lane)
 {
     const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
     const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the size of the last step */
@@ -233,7 +235,16 @@ static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file)
         twl_sink_grow(file, bytes + 1);
     for (uint64_t ahead = atomic_load(&sink->is_written) ? UINT64_MAX : STEP_BYTES;
          ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop); ahead += STEP_BYTES)
-        twl_window_populate(file, offset, offset + ahead);
+        twl_window_populate(file, lane, offset, offset + ahead);
+}
+
+/* Other programs see by the time of a file that it has changed: copies, builds, those that follow it. */
+static void touch_if_written(struct sink_file *file)
+{
+    const uint64_t offset = area_offset(file->area);
+    if (offset != file->touched)
+        twl_window_touch(file);
+    file->touched = offset;
 }
 
 static void *run(void *context)
@@ -247,8 +258,9 @@ static void *run(void *context)
             return NULL;
         const uint64_t now_ns = twl_monotonic_ns();
         const unsigned lane = twl_lane_take(sink);
-        prepare_ahead(sink, atomic_load(&sink->file));
+        prepare_ahead(sink, atomic_load(&sink->file), lane);
         if (now_ns >= look_ns) {
+            touch_if_written(atomic_load(&sink->file));
             twl_sink_sweep(atomic_load(&sink->file));
             twl_sink_look_at_name(sink);
             look_ns = now_ns + LOOK_NS;
@@ -281,7 +293,14 @@ static int normalise(const struct twinlog_sink_options *options, struct twinlog_
     return 0;
 }
 
-int twl_sink_find_place(const char *path, struct io **ret_io, char ret_name[NAME_MAX + 1])
+static bool is_directory_of(struct io *io, const char *dir)
+{
+    struct stat named, opened;
+    return stat(dir, &named) == 0 && fstat(io_directory_fd(io), &opened) == 0 &&
+           named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1])
 {
     struct stat about, at_end;
     char real[PATH_MAX], dir[PATH_MAX + 1];
@@ -300,7 +319,33 @@ int twl_sink_find_place(const char *path, struct io **ret_io, char ret_name[NAME
         return -ENAMETOOLONG;
     snprintf(dir, sizeof(dir), "%.*s.", (int)(name - path), path);
     memcpy(ret_name, name, strlen(name) + 1);
-    return twl_io_posix_create(dir, false, ret_io);
+    *ret_io = known;
+    return known && is_directory_of(known, dir) ? 0 : twl_io_posix_create(dir, false, ret_io);
+}
+
+int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is)
+{
+    struct stat named, opened;
+    const int found = stat(sink->path, &named);
+    *ret_is = false;
+    if (found < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (fstat(io_file_fd(data), &opened) < 0)
+        return -errno;
+    *ret_is = named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+    return 0;
+}
+
+/* The process may go to another directory later. Where its present one has no name, the path stays as it is. */
+static char *make_absolute(const char *path)
+{
+    char *absolute = NULL, *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    if (!here)
+        return strdup(path);
+    if (asprintf(&absolute, "%s/%s", here, path) < 0)
+        absolute = NULL;
+    free(here);
+    return absolute;
 }
 
 /* ---- open and close ------------------------------------------------------------------------------ */
@@ -309,6 +354,7 @@ static void free_sink(struct twinlog_sink *sink)
 {
     if (sink->io)
         sink->io->ops->destroy(sink->io);
+    free(sink->path);
     twl_mutex_destroy(&sink->lock);
     twl_mutex_destroy(&sink->retiring);
     free(sink);
@@ -317,7 +363,10 @@ static void free_sink(struct twinlog_sink *sink)
 static int start(struct twinlog_sink *sink, const char *path)
 {
     struct sink_file *file = NULL;
-    int rc = twl_sink_find_place(path, &sink->io, sink->name);
+    sink->path = make_absolute(path);
+    if (!sink->path)
+        return -ENOMEM;
+    int rc = twl_sink_find_place(path, NULL, &sink->io, sink->name);
     if (rc == 0)
         rc = twl_sink_enter(sink, &file);
     if (rc < 0)
@@ -362,8 +411,8 @@ static void wait_for_calls(struct twinlog_sink *sink)
     uint64_t turns[SLOTS];
     while (atomic_load(&sink->without_lane) > 0)
         twl_yield();
-    twl_lanes_look(sink, turns); /* after the threads that waited for a lane have one */
-    while (!twl_lanes_have_passed(sink, turns))
+    twl_lanes_look(sink->lanes, turns); /* after the threads that waited for a lane have one */
+    while (!twl_lanes_have_passed(sink->lanes, turns))
         twl_yield();
 }
 

@@ -22,11 +22,16 @@
 #define CHUNKS 4u                        /* that are mapped at a time */
 #define STEP_BYTES (UINT64_C(256) << 10) /* one thread makes the pages of a step present */
 
+struct lane {
+    _Alignas(64) _Atomic uint64_t turn; /* odd = taken, by a thread that is inside a call */
+};
+
 /* A mapped part of the file. */
 struct chunk {
-    _Atomic uint64_t number; /* of the part, from 1; 0 = nothing is mapped */
-    _Atomic(unsigned char *) bytes;
-    unsigned populating; /* threads that make pages of it present */
+    _Atomic uint64_t number; /* of the part, from 1; 0 = nothing is mapped, or is about to be unmapped */
+    _Atomic(unsigned char *) bytes; /* NULL = nothing is mapped */
+    unsigned populating;            /* threads that make pages of it present */
+    uint64_t turns[SLOTS];          /* of the lanes, when it lost its number */
 };
 
 struct sink_file {
@@ -36,6 +41,9 @@ struct sink_file {
     struct identity identity;         /* [const] of the data file */
     bool is_area_new;                 /* [const] the area's file was empty */
     uint64_t max_bytes;               /* [const] as in the options; 0 where it is shared */
+    struct lane *lanes;               /* [const] of the sink */
+
+    uint64_t touched; /* [the thread] where the bytes ended when it looked last */
 
     struct twl_mutex lock; /* for mapping, and for sweeping: the area's locks don't keep threads apart */
     struct chunk chunks[CHUNKS]; /* [lock]; read without it */
@@ -51,8 +59,9 @@ struct twinlog_sink {
     _Atomic int past_error;              /* that kept an old file from being synced */
     struct fork_guard guard;             /* [const] */
     struct twinlog_sink_options options; /* [const] */
-    struct io *io;                       /* [const] the directory */
-    char name[NAME_MAX + 1];             /* [const] */
+    char *path;                          /* [const] as it was given, but absolute */
+    struct io *io;                       /* [lock] the directory of the present file, */
+    char name[NAME_MAX + 1];             /* [lock] and its name there */
 
     struct twl_mutex lock;     /* for moving on; never held while a file is synced */
     struct twl_mutex retiring; /* for syncing, and for leaving old files */
@@ -65,9 +74,7 @@ struct twinlog_sink {
     _Atomic bool is_written; /* the last bytes were, instead of copied: no pages need be present */
     struct twl_event wake;   /* of the thread: there is more to prepare, or an old file to leave */
 
-    struct {
-        _Alignas(64) _Atomic uint64_t turn; /* odd = taken, by a thread that is inside a call */
-    } lanes[SLOTS];
+    struct lane lanes[SLOTS];
 };
 
 /* Makes later writes and syncs fail with `rc`, unless the sink has failed before. Returns rc. */
@@ -78,7 +85,7 @@ static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
     return rc;
 }
 
-/* Does that name in the file's directory lead to this open file? */
+/* Does that name in the directory that the file was opened in lead to it? */
 static inline bool twl_sink_has_name(struct io_file *file, const char *name)
 {
     uint32_t links;
@@ -87,21 +94,25 @@ static inline bool twl_sink_has_name(struct io_file *file, const char *name)
 
 /* ---- sink.c: the path, and threads inside a call -------------------------------------------------- */
 
-/* Opens the directory of the file, and finds the file's name in it. */
-int twl_sink_find_place(const char *path, struct io **ret_io, char ret_name[NAME_MAX + 1]);
+/* Opens the directory of the file, unless `known` is that one, and finds the file's name in it. */
+int twl_sink_find_place(const char *path, struct io *known, struct io **ret_io, char ret_name[NAME_MAX + 1]);
+/* Does the path lead to that file? -ENOENT counts as no. */
+int twl_sink_is_at_path(const struct twinlog_sink *sink, struct io_file *data, bool *ret_is);
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
 void twl_lane_leave(struct twinlog_sink *sink, unsigned lane);
-void twl_lanes_look(struct twinlog_sink *sink, uint64_t turns[SLOTS]);
+void twl_lanes_look(struct lane lanes[SLOTS], uint64_t ret_turns[SLOTS]);
 /* Has every lane been empty since `turns` was read? */
-bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS]);
+bool twl_lanes_have_passed(struct lane lanes[SLOTS], const uint64_t turns[SLOTS]);
 
 /* ---- window.c: the file as memory, and its length ------------------------------------------------ */
 
-/* Copies bytes into a range of the caller's claim. 1: some were written: no pages are needed. -EIO: not in it. */
-int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
+/* Copies bytes into a range of the claim of the caller, which is in that lane. 1: some were written: no pages are needed. -EIO: not in it. */
+int twl_window_store(struct sink_file *file, unsigned lane, uint64_t start, const void *bytes, size_t size);
+/* The file is a changed one for programs that look at its time, which what is stored in a mapping may not move. */
+void twl_window_touch(struct sink_file *file);
 /* Makes those pages present that no thread has seen to. */
-void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
+void twl_window_populate(struct sink_file *file, unsigned lane, uint64_t from, uint64_t to);
 void twl_window_close(struct sink_file *file);
 
 /* Makes the file at least `end` long, mostly longer, by a step of at most growth_bytes. Reserves the blocks. */
@@ -122,7 +133,7 @@ int twl_end_of_text(struct io_file *data, uint64_t from, uint64_t *ret_end);
 /* ---- enter.c: opening and closing a file ---------------------------------------------------------- */
 
 /* Opens the file with the sink's name as a participant. */
-int twl_sink_enter(const struct twinlog_sink *sink, struct sink_file **ret_file);
+int twl_sink_enter(struct twinlog_sink *sink, struct sink_file **ret_file);
 /* Closes the file as a participant; the last one truncates it. Frees it in any case. */
 int twl_sink_leave(struct sink_file *file);
 

@@ -3,8 +3,9 @@
  * The file as memory: the few chunks around the cursor are mapped, so that mapped memory and page tables stay small
  * however large the file becomes. What is large or can't be mapped is written. "Length" in docs/design.md has the rest.
  *
- * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that no thread
- * will claim a part of it, and the cursor is read before the slots, so that all claims up to there are in them.
+ * A chunk that is to be unmapped loses its number first, so that no thread begins to use it. It is unmapped when every
+ * lane has been empty since. Lanes are memory of this process alone: whatever other processes store in the area, no
+ * thread copies into memory that is not the file's.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -15,43 +16,38 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- mapping ----------------------------------------------------------------------------------- */
 
-static bool is_in_use(struct sink_file *file, uint64_t number)
+/* Under the lock. False: the mapped chunk has to stay, because it is a later one, or in use. The caller's thread, in
+ * that lane, uses none. */
+static bool make_place(struct sink_file *file, unsigned lane, struct chunk *chunk, uint64_t number)
 {
-    const uint64_t from = (number - 1) * CHUNK_BYTES, to = number * CHUNK_BYTES;
-    struct participant *mine = area_participant(file->area, file->number);
-    if (area_offset(file->area) < to)
+    unsigned char *bytes = atomic_load(&chunk->bytes);
+    if (!bytes)
         return true;
-    for (unsigned i = 0; i < SLOTS; i++) {
-        const struct claim claim = twl_claim_read(&mine->slots[i]);
-        if (claim.kind != CLAIM_FREE && claim.start < to && claim.start + claim.size > from)
-            return true;
-    }
-    return twl_mapping_is_lost(file->area); /* then the slots mean nothing */
-}
-
-/* Under the lock. False: the mapped chunk has to stay, because it is a later one, or in use. */
-static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t number)
-{
-    const uint64_t there = atomic_load(&chunk->number);
-    if (there == 0)
-        return true;
-    if (there > number || chunk->populating > 0 || is_in_use(file, there))
+    if (atomic_load(&chunk->number) > number || chunk->populating > 0)
         return false;
-    atomic_store(&chunk->number, 0);
-    twl_mapping_close(atomic_load(&chunk->bytes), CHUNK_BYTES);
+    if (atomic_load(&chunk->number) != 0) {
+        atomic_store(&chunk->number, 0);
+        twl_lanes_look(file->lanes, chunk->turns); /* after the number is gone */
+        chunk->turns[lane] = 0;
+    }
+    if (!twl_lanes_have_passed(file->lanes, chunk->turns))
+        return false;
+    atomic_store(&chunk->bytes, NULL);
+    twl_mapping_close(bytes, CHUNK_BYTES);
     return true;
 }
 
 /* Under the lock. NULL: it can't be mapped. */
-static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
+static unsigned char *chunk_to_use(struct sink_file *file, unsigned lane, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
     if (atomic_load(&chunk->number) == number)
         return atomic_load(&chunk->bytes);
-    if (!make_place(file, chunk, number))
+    if (!make_place(file, lane, chunk, number))
         return NULL;
     void *bytes;
     if (twl_mapping_open(io_file_fd(file->data), (number - 1) * CHUNK_BYTES, CHUNK_BYTES, true, &bytes) < 0)
@@ -61,13 +57,14 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
     return bytes;
 }
 
-static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
+/* It stays mapped until the lane is left, or looks for another one. */
+static unsigned char *chunk_of(struct sink_file *file, unsigned lane, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
-    if (atomic_load(&chunk->number) == number) /* after this thread's claim; see above */
+    if (atomic_load(&chunk->number) == number) /* after the lane was taken */
         return atomic_load_explicit(&chunk->bytes, memory_order_acquire);
     twl_mutex_lock(&file->lock);
-    unsigned char *bytes = chunk_to_use(file, number);
+    unsigned char *bytes = chunk_to_use(file, lane, number);
     twl_mutex_unlock(&file->lock);
     return bytes;
 }
@@ -75,7 +72,7 @@ static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
 void twl_window_close(struct sink_file *file)
 {
     for (struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++)
-        if (atomic_load(&chunk->number) != 0)
+        if (atomic_load(&chunk->bytes))
             twl_mapping_close(atomic_load(&chunk->bytes), CHUNK_BYTES);
 }
 
@@ -99,25 +96,26 @@ static int write_bytes(struct sink_file *file, uint64_t start, const unsigned ch
 }
 
 /* Many bytes are written, if that works: 1; but not to a file that is too short, as that would hide it. */
-static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
+static int store_in_chunk(struct sink_file *file, unsigned lane, uint64_t start, const unsigned char *bytes,
+                          size_t size)
 {
     if (size >= WRITTEN_BYTES && twl_sink_check_length(file) == 0 &&
         write_bytes(file, start, bytes, size) == 0)
         return 1;
-    unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
+    unsigned char *chunk = chunk_of(file, lane, start / CHUNK_BYTES + 1);
     if (!chunk)
         return write_bytes(file, start, bytes, size);
     copy_bytes(chunk + start % CHUNK_BYTES, bytes, size);
     return twl_mapping_is_lost(chunk) ? -EIO : 0;
 }
 
-int twl_window_store(struct sink_file *file, uint64_t start, const void *data, size_t size)
+int twl_window_store(struct sink_file *file, unsigned lane, uint64_t start, const void *data, size_t size)
 {
     const unsigned char *bytes = data;
     int rc = 0;
     while (size > 0 && rc >= 0) {
         const size_t n = (size_t)min_u64(size, CHUNK_BYTES - start % CHUNK_BYTES);
-        const int part = store_in_chunk(file, start, bytes, n);
+        const int part = store_in_chunk(file, lane, start, bytes, n);
         rc = part < 0 ? part : rc | part;
         bytes += n, size -= n, start += n;
     }
@@ -127,11 +125,11 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
 /* ---- pages ahead of the writes ----------------------------------------------------------------- */
 
 /* The range lies in one chunk. Best effort: pages that are not present come with the copies. */
-static void populate(struct sink_file *file, uint64_t from, uint64_t to)
+static void populate(struct sink_file *file, unsigned lane, uint64_t from, uint64_t to)
 {
     struct chunk *chunk = &file->chunks[(from / CHUNK_BYTES + 1) % CHUNKS];
     twl_mutex_lock(&file->lock);
-    unsigned char *bytes = chunk_to_use(file, from / CHUNK_BYTES + 1);
+    unsigned char *bytes = chunk_to_use(file, lane, from / CHUNK_BYTES + 1);
     chunk->populating += bytes != NULL;
     twl_mutex_unlock(&file->lock);
     if (!bytes)
@@ -142,7 +140,7 @@ static void populate(struct sink_file *file, uint64_t from, uint64_t to)
     twl_mutex_unlock(&file->lock);
 }
 
-void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to)
+void twl_window_populate(struct sink_file *file, unsigned lane, uint64_t from, uint64_t to)
 {
     _Atomic uint64_t *populated = &file->area->populated;
     uint64_t done = atomic_load(populated);
@@ -153,9 +151,17 @@ void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to)
         const uint64_t end = min_u64(to, align_down(start, STEP_BYTES) + STEP_BYTES);
         if (!atomic_compare_exchange_strong(populated, &done, end))
             continue; /* another thread has that step */
-        populate(file, start, end);
+        populate(file, lane, start, end);
         done = end;
     }
+}
+
+/* ---- the file's time --------------------------------------------------------------------------- */
+
+void twl_window_touch(struct sink_file *file)
+{
+    const struct timespec times[] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } };
+    (void)!futimens(io_file_fd(file->data), times);
 }
 
 /* ---- growth ------------------------------------------------------------------------------------ */

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 struct simdisk;
 
@@ -40,7 +41,7 @@ struct io *sink_connect(void);
 int sink_ask_file(const struct io_file *file); /* the next call is about this one */
 int sink_find_identity(struct statx *ret_about);
 int sink_find_file(struct stat *ret_about);
-int sink_find_name(struct io *io, const char *name, struct stat *ret_about);
+int sink_find_path(const char *path, struct stat *ret_about);
 int sink_find_lock(struct flock *range);
 int sink_map(uint64_t offset, size_t size, void **ret_bytes);
 void sink_unmap(const void *bytes);
@@ -55,10 +56,9 @@ void sink_free_all(void); /* what killed processes left */
 #define io_directory_fd(io) (sink_ask_file(NULL), (io))
 #define statx(fd, path, flags, mask, about) ((void)(fd), sink_find_identity(about))
 #define fstat(fd, about) ((void)(fd), sink_find_file(about))
-#define fstatat(io, name, about, flags) sink_find_name(io, name, about)
+#define stat(path, about) sink_find_path(path, about)
 #define fcntl(fd, command, range) ((void)(fd), sink_find_lock(range))
-#define fchown(fd, uid, gid) 0
-#define fchmod(fd, mode) ((void)(fd), 0)
+#define futimens(fd, times) ((void)(fd), (void)(times), 0)
 #define twl_mapping_open(fd, offset, size, is_writable, bytes) ((void)(fd), sink_map(offset, size, bytes))
 #define twl_mapping_close(bytes, size) sink_unmap(bytes)
 #define twl_mapping_is_lost(bytes) ((void)(bytes), false)
@@ -67,6 +67,7 @@ void sink_free_all(void); /* what killed processes left */
 #define twl_io_reserve(file, how, from, to) ((void)(from), io_allocate(file, to, IO_ALLOCATE_SPACE))
 #define twl_io_posix_create(dir, use_dsync, io) (*(io) = sink_connect(), 0)
 #define twl_boot_is(id) (memcmp(id, sink_boot_id(), BOOT_ID_BYTES) == 0)
+#define twl_boot_has_ended(id) (!twl_boot_is(id))
 #define twl_boot_id(id) ((void)memcpy(id, sink_boot_id(), BOOT_ID_BYTES))
 #define twl_thread_start(thread, run, sink) ((void)(run), 0) /* crash_sink.c does what it does */
 #define pthread_join(thread, result) ((void)0)

@@ -262,6 +262,13 @@ static int sim_links(struct io_file *file, const char *name, uint32_t *ret_links
     return error;
 }
 
+/* All files are of one user. */
+static int sim_inherit(struct io_file *file, struct io_file *predecessor)
+{
+    (void)file, (void)predecessor;
+    return 0;
+}
+
 /* What can't be torn can't be looked at: files that are only read are read here. */
 static int sim_map(struct io_file *file, size_t bytes, void **ret_bytes)
 {
@@ -547,6 +554,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .unlock = sim_unlock,
     .is_locked = sim_is_locked,
     .links = sim_links,
+    .inherit = sim_inherit,
     .map = sim_map,
     .unmap = sim_unmap,
     .check_map = sim_check_map,

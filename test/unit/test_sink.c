@@ -811,6 +811,114 @@ TEST(the_thread_sees_that_it_was_renamed)
     expect_text(path, "b\n");
 }
 
+/* The directory was renamed and made again, or a link in the path leads elsewhere. */
+TEST_LOOP(the_path_is_resolved_again, 2)
+{
+    char dirs[3][420], given[450], there[450];
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    struct twinlog_sink *sink;
+    for (unsigned i = 0; i < 3; i++)
+        snprintf(dirs[i], sizeof(dirs[i]), "%s/%c", log_dir, (char)('a' + i));
+    ck_assert_int_eq(mkdir(dirs[0], 0777) | mkdir(dirs[1], 0777) | symlink(dirs[0], dirs[2]), 0);
+    snprintf(given, sizeof(given), "%s/file", dirs[_i == 0 ? 0 : 2]);
+    snprintf(there, sizeof(there), "%s/file", dirs[1]);
+    ck_assert_int_eq(twinlog_sink_open(given, &options, &sink), 0);
+    put(sink, "a\n");
+    if (_i == 0)
+        ck_assert_int_eq(syscall(SYS_renameat2, AT_FDCWD, dirs[0], AT_FDCWD, dirs[1], RENAME_EXCHANGE), 0);
+    else
+        ck_assert_int_eq(unlink(dirs[2]) | symlink(dirs[1], dirs[2]), 0);
+    ck_assert_int_ge(twinlog_sink_reopen(sink), 0); /* 0 if its thread was first */
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_text(given, "b\n");
+    if (_i == 0)
+        expect_text(there, "a\n");
+}
+
+/* A rotation neither renames nor removes what another sink has open. */
+TEST(a_number_that_another_sink_has_open_stays)
+{
+    const struct twinlog_sink_options options = options_of(0);
+    struct twinlog_sink *sink = open_sink(&options), *other;
+    ck_assert_int_eq(twinlog_sink_open(numbered(1), &options, &other), 0);
+    put(other, "b\n");
+    put(sink, "a\n");
+    ck_assert_int_eq(rotate(sink), -EBUSY);
+    put(sink, "c\n");
+    close_sink(other);
+    expect_text(numbered(1), "b\n");
+    ck_assert_int_eq(rotate(sink), 0);
+    close_sink(sink);
+    expect_text(numbered(2), "b\n");
+    expect_text(numbered(1), "a\nc\n");
+}
+
+TEST(numbers_above_the_limit_are_removed)
+{
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .keep_files = 2));
+    for (unsigned i = 1; i <= 9; i++)
+        put_text(numbered(i), LINE);
+    put_text(numbered(11), LINE);
+    ck_assert_int_eq(rotate(sink), 0);
+    close_sink(sink);
+    for (unsigned i = 1; i <= 11; i++)
+        ck_assert_int_eq(bytes_of(numbered(i)) >= 0, i <= 2 || i == 11);
+}
+
+TEST_LOOP(the_next_file_has_the_permissions_of_the_last_one, 2)
+{
+    struct stat about;
+    put_text(path, "");
+    ck_assert_int_eq(chmod(path, 0640), 0);
+    struct twinlog_sink *sink = open_sink(&WITH_SIZE(sink_options, .flags = 0));
+    if (_i == 0) {
+        ck_assert_int_eq(rotate(sink), 0);
+    } else {
+        ck_assert_int_eq(rename(path, numbered(1)), 0);
+        ck_assert_int_ge(twinlog_sink_reopen(sink), 0);
+    }
+    ck_assert_int_eq(stat(path, &about), 0);
+    ck_assert_uint_eq(about.st_mode & 0777, 0640);
+    close_sink(sink);
+}
+
+static void *open_and_close(void *context)
+{
+    struct twinlog_sink *sink;
+    uint64_t end;
+    (void)context;
+    int rc = open_as(TWINLOG_SINK_SHARED, &sink);
+    if (rc == 0)
+        rc = twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+    if (rc == 0)
+        rc = twinlog_sink_sync(sink);
+    if (rc == 0)
+        rc = twinlog_sink_end(path, &end);
+    if (rc == 0)
+        rc = twinlog_sink_reopen(sink);
+    return (void *)(intptr_t)(rc == 0 ? twinlog_sink_close(sink) : rc);
+}
+
+/* Also of what a killed process has left. */
+TEST(a_small_stack_is_enough)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    void *result;
+#if HAS_SANITIZER
+    return; /* which takes much more itself */
+#endif
+    does_sync = false;
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    pthread_attr_init(&attributes);
+    ck_assert_int_eq(pthread_attr_setstacksize(&attributes, 24 * KIB), 0);
+    ck_assert_int_eq(pthread_create(&thread, &attributes, open_and_close, NULL), 0);
+    pthread_join(thread, &result);
+    ck_assert_ptr_null(result);
+    pthread_attr_destroy(&attributes);
+}
+
 /* ---- syncs ------------------------------------------------------------------------------------------- */
 
 TEST(synced_bytes_are_told)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain files, where another process with the right to write them puts anything into what the sinks share. It can
- * spoil the file, which it may do anyway. The others read and write no memory of their own for it, change no other
- * file, and open theirs to no other user.
+ * Plain files, where another process of the same user puts anything into what the sinks share. It can spoil the file,
+ * which it may do anyway. The others read and write no memory that is not theirs for it, and change no other file.
  */
 #define _GNU_SOURCE
 #include "sinks.h"
 #include "suites.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -32,29 +33,54 @@ TEST(no_owner_leads_out_of_the_area)
     munmap(bytes, AREA_BYTES + beyond);
 }
 
-static mode_t mode_when_locked;
-
-static int note_mode(const struct hooked_call *call)
+/* Says again and again that nobody uses anything, that the file went on, that it is larger, that everything is used. */
+static int scribble(void)
 {
-    struct stat about;
-    if (call->op == SIM_LOCK && call->lock == IO_LOCK_WRITER && stat(area_of(path), &about) == 0)
-        mode_when_locked = about.st_mode & 0777;
-    return 0;
+    const int fd = open(area_of(path), O_RDWR), data = open(path, O_RDWR);
+    EXPECT(fd >= 0 && data >= 0);
+    struct area *area = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    EXPECT(area != MAP_FAILED);
+    uint64_t random = 1;
+    for (uint64_t turn = 0;; turn++) {
+        random = random * UINT64_C(6364136223846793005) + 1;
+        const uint64_t offset = area_offset(area);
+        struct slot *slot = &area_participant(area, 1)->slots[random >> 58];
+        if (turn % 64 == 0 && offset < (UINT64_C(1) << 40)) {
+            const uint64_t next = offset + 4 * CHUNK_BYTES;
+            EXPECT(ftruncate(data, (off_t)(next + CHUNK_BYTES)) == 0);
+            atomic_store(&area->file_bytes, next + CHUNK_BYTES);
+            atomic_store(&area->cursor, cursor_of(next, 0));
+        }
+        atomic_store(&slot->state, turn % 3 ? 0 : random >> 32);
+        if (turn % 1000 == 0)
+            atomic_store(&area->populated, random);
+        atomic_store(&shared->was_there, true);
+    }
 }
 
-/* As it is after a rotation that makes the next file itself. */
-TEST_LOOP(what_lies_beside_is_never_open_to_more_users, 2)
+static void *write_blocks(void *context)
 {
-    static const mode_t modes[] = { 0600, 0640 };
-    const mode_t before = umask(0);
+    static char block[60000];
+    for (unsigned i = 0; i < 2000; i++) {
+        const int rc = twinlog_sink_write(context, block, sizeof(block), NULL);
+        if (rc != 0) /* an error is an answer */
+            return NULL;
+    }
+    return NULL;
+}
+
+/* The memory of this process is what a sanitizer watches, and what a fault would end. */
+TEST(a_participant_that_scribbles_spoils_the_file_alone)
+{
+    pthread_t threads[4];
     struct twinlog_sink *sink = open_sink(NULL);
-    stop_thread(sink);
-    ck_assert_int_eq(rename(path, numbered(1)), 0);
-    put_text(path, "");
-    ck_assert_int_eq(chmod(path, modes[_i]), 0);
-    hooked(sink->io, note_mode);
-    ck_assert_int_eq(twinlog_sink_reopen(sink), 1);
-    umask(before);
-    ck_assert_uint_eq(mode_when_locked, modes[_i]);
-    close_sink(sink);
+    const pid_t child = start_child(scribble);
+    AWAIT(atomic_load(&shared->was_there));
+    for (unsigned i = 0; i < 4; i++)
+        threads[i] = start_thread(write_blocks, sink);
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    twinlog_sink_close(sink);
 }
