@@ -80,13 +80,16 @@ struct twinlog_sink_options {
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1,
      * that NAME.2, and so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger
-     * write has a file of its own. Those with larger numbers are removed. -EBUSY of a write: another
-     * sink has had one of these files open for 5 seconds; nothing happened. NAME is missing for an instant meanwhile, in which another
-     * process may make it and have it. Not for a shared mapped sink: there another program renames
-     * the file, and each process calls twinlog_sink_reopen(). Of a shared exact sink one process
-     * renames the file, and the others follow; a file may then be larger by what they wrote
-     * meanwhile. An exact sink whose next file cannot be made writes on to the present one, and
-     * tries again after a second. */
+     * write has a file of its own. Those with larger numbers are removed. NAME is missing for an
+     * instant meanwhile, in which another process may make it and have it.
+     *
+     * A mapped sink: not for a shared one. There another program renames the file, and each process
+     * calls twinlog_sink_reopen(). -EBUSY of a write: another sink has had one of the files open for
+     * 5 seconds; nothing happened.
+     *
+     * An exact sink: of a shared one, one process renames the file, and the others follow; a file
+     * may then be larger by what they wrote meanwhile. If the next file cannot be made, the sink
+     * writes on to the present one, and tries again after a second. */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
     uint32_t flush_interval_ms; /* sync at least so often; 0 = only on demand */
