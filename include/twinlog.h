@@ -31,20 +31,24 @@
  *
  * What an error says about the records, or the change, that the call was for:
  *
- *     error                              append, batch  submit   truncate  trim     cursor, value
- *     -EINVAL -EMSGSIZE -EAGAIN -EROFS   nothing        nothing  nothing   nothing  nothing
- *     -ENOTSUP -ESHUTDOWN and TWINLOG_EFORKED: the same
- *     -ENOSPC -EDQUOT -EFBIG -EMFILE     nothing        nothing  nothing   partly   either
- *     -ETIMEDOUT -ECANCELED              see LSN        nothing
- *     TWINLOG_EPOISONED                  nothing        nothing  unknown   nothing
- *     -EIO, any other                    unknown        nothing  nothing   partly   either
+ *     error                      append, batch  submit   truncate  trim     cursor, value
+ *     TWINLOG_EPOISONED          see LSN        nothing  unknown   nothing  nothing
+ *     -ETIMEDOUT -ECANCELED      see LSN        nothing
+ *     -EINVAL -EROFS -ESHUTDOWN  nothing        nothing  nothing   nothing  nothing
+ *     -EMSGSIZE -EAGAIN -ENOTSUP and TWINLOG_EFORKED: the same
+ *     any other                  nothing        nothing  nothing   partly   either
  *
  *     nothing  It did not happen; the same call may work later, but not on a poisoned log.
- *     see LSN  0: nothing. Else the records become durable unless the log fails: twinlog_wait().
- *     unknown  A write or sync failed, and none is retried: the log is poisoned. Close it; opening
- *              it decides whether all of the record or batch is there, or nothing.
+ *     see LSN  0: nothing. Else the records were accepted. After TWINLOG_EPOISONED what became of
+ *              them is unknown; else they become durable unless the log fails: twinlog_wait().
+ *     unknown  Close the log; opening it decides whether all of it is there, or nothing.
  *     partly   What was removed stays removed.
  *     either   The old value or the new one, the same for every process.
+ *
+ * A failed write or sync poisons the log, and none is retried: calls return TWINLOG_EPOISONED then,
+ * whatever failed, and nothing else does; twinlog_stat().poison has the cause. A request that was
+ * accepted has one of two results: 0, or TWINLOG_EPOISONED, that is unknown. twinlog_close(), the
+ * last call on the log, returns the cause itself.
  *
  * "append" is also enqueue and skip (fillers written before stay), "truncate" also reset.
  */
@@ -68,7 +72,7 @@ extern "C" {
 #define TWINLOG_VERSION "0.1.0"
 /* ---- errors that errno has no number for ---- */
 #define TWINLOG_ECORRUPT (-5001)   /* acknowledged data is damaged; a report names the place */
-#define TWINLOG_EPOISONED (-5002)  /* an earlier write or sync failed; close and reopen the log */
+#define TWINLOG_EPOISONED (-5002)  /* a write or sync has failed; close and reopen the log */
 #define TWINLOG_EVERSION (-5003)   /* of a newer format, or shared by another library version */
 #define TWINLOG_ETRIMMED (-5004)   /* that LSN was removed from the head of the log */
 #define TWINLOG_EFORKED (-5005)    /* this handle was opened by the parent process */
@@ -202,8 +206,9 @@ int twinlog_close(struct twinlog *log);
  * on stable storage with every record before it; in a mapped mode when it is copied. Threads that
  * call it at the same time share one write and sync. Allocates nothing, unless no segment was
  * prepared. No cancellation point. `ret_lsn` (may be NULL) gets the LSN, also on failure; 0 then:
- * nothing happened. -EMSGSIZE: larger than max_record_bytes. -ESHUTDOWN: being closed. -ENOSPC,
- * -EDQUOT, -EFBIG, -EMFILE: no file for a segment. -EIO, others: a write or sync failed. */
+ * nothing happened. -EMSGSIZE: larger than max_record_bytes. -ESHUTDOWN: being closed.
+ * TWINLOG_EPOISONED: a write or sync failed, of this record unless the LSN is 0. -ENOSPC, -EDQUOT,
+ * -EFBIG, -EMFILE, others: no file for a segment. */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 /* An append at TWINLOG_LEVEL_BUFFERED: waits for the disk only if both buffers are full. */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
@@ -250,10 +255,10 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
  * are durable on return. 0 at once if the log is as far. Beside other appends it may be larger. */
 int twinlog_skip(struct twinlog *log, uint64_t next_lsn);
 int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn); /* of records lost for good */
-/* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits
- * what is pending if no other thread does. -EINVAL: not accepted yet, or truncated. */
+/* Returns when every record up to `lsn` is at `level`. Commits what is pending if no other thread
+ * does. -EINVAL: not accepted yet, or truncated. -ETIMEDOUT. TWINLOG_EPOISONED: unknown. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
-/* Returns when all that was accepted before is durable. After a failed sync none succeeds. */
+/* Returns when all that was accepted before is durable. TWINLOG_EPOISONED: never again. */
 int twinlog_sync(struct twinlog *log);
 uint64_t twinlog_deadline(uint32_t timeout_ms); /* so long from now, CLOCK_MONOTONIC; never 0 */
 /* A token, zero at first: cancel ends each call on `log` with it, also later ones; not from a signal
@@ -268,7 +273,7 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
 struct twinlog_request {
     struct twinlog_queue *queue;  /* gets the request when it is completed */
     void *context;                /* for the caller */
-    int32_t result;               /* 0, or the error that twinlog_append() would return */
+    int32_t result;               /* 0, or TWINLOG_EPOISONED: unknown */
     uint32_t count;               /* records */
     uint64_t first_lsn;           /* set when submit returns */
     struct twinlog_request *next; /* the log's until completion, then the caller's */

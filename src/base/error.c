@@ -22,7 +22,7 @@ const char *twinlog_strerror(int error)
     case TWINLOG_ECORRUPT:
         return "acknowledged data is damaged";
     case TWINLOG_EPOISONED:
-        return "an earlier write or sync failed; close the log and open it again";
+        return "a write or sync has failed; close the log and open it again";
     case TWINLOG_EVERSION:
         return "written by a newer version of the format";
     case TWINLOG_ETRIMMED:

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/gauge.h"
 
+#include <stdbool.h>
+
 /* The first eight buckets hold one value each; then each power of two has eight buckets. */
 static unsigned bucket_of(uint64_t value)
 {
@@ -36,6 +38,56 @@ void twl_gauge_add_alone(struct gauge *gauge, uint64_t value)
     add_alone(&gauge->buckets[bucket_of(value)], 1);
     if (value > atomic_load_explicit(&gauge->max, memory_order_relaxed))
         atomic_store_explicit(&gauge->max, value, memory_order_relaxed);
+}
+
+/* A slot holds the value, the gauge, and a bit that says so. */
+static uint64_t sample_of(unsigned gauge, uint64_t value)
+{
+    return value << 3 | gauge << 1 | 1;
+}
+
+static unsigned gauge_of(uint64_t sample)
+{
+    return sample >> 1 & (MOST_SAMPLED - 1);
+}
+
+void twl_samples_put(struct samples *samples, unsigned gauge, uint64_t value)
+{
+    bool is_put = false;
+    for (unsigned i = 0; i < SAMPLE_SLOTS && !is_put; i++) {
+        uint64_t empty = atomic_load_explicit(&samples->slots[i], memory_order_relaxed);
+        is_put = empty == 0 &&
+                 atomic_compare_exchange_strong(&samples->slots[i], &empty, sample_of(gauge, value));
+    }
+    /* if the one that takes them overwrites this, it finds the sample with the next one */
+    atomic_store_explicit(&samples->has_some, 1, memory_order_release);
+}
+
+void twl_samples_take(struct samples *samples, struct gauge *const gauges[MOST_SAMPLED])
+{
+    if (atomic_load_explicit(&samples->has_some, memory_order_relaxed) == 0)
+        return;
+    atomic_store_explicit(&samples->has_some, 0, memory_order_relaxed);
+    for (unsigned i = 0; i < SAMPLE_SLOTS; i++) {
+        const uint64_t sample = atomic_load_explicit(&samples->slots[i], memory_order_acquire);
+        if (sample == 0)
+            continue;
+        atomic_store_explicit(&samples->slots[i], 0, memory_order_release); /* nobody else changes a full one */
+        twl_gauge_add_alone(gauges[gauge_of(sample)], sample >> 3);
+    }
+}
+
+void twl_samples_read(const struct samples *samples, unsigned gauge, struct twinlog_histogram *histogram)
+{
+    for (unsigned i = 0; i < SAMPLE_SLOTS; i++) {
+        const uint64_t sample = atomic_load(&samples->slots[i]), value = sample >> 3;
+        if (sample == 0 || gauge_of(sample) != gauge)
+            continue;
+        histogram->count++;
+        histogram->sum += value;
+        histogram->max = value > histogram->max ? value : histogram->max;
+        histogram->buckets[bucket_of(value)]++;
+    }
 }
 
 void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram)

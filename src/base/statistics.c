@@ -40,33 +40,52 @@ static bool is_failure_of_the_log(int error)
     }
 }
 
-void twl_statistics_count_failure(struct statistics *s, int error, bool was_accepted)
+void twl_counters_add_failure(struct counters *counters, int error, bool was_accepted)
 {
     if (!is_failure_of_the_log(error))
         return;
     enum failure_kind kind = kind_of(error);
     if (kind == FAILURE_OTHER && was_accepted)
         kind = FAILURE_POISONED;
-    atomic_fetch_add_explicit(&s->append_failures[kind], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counters->append_failures[kind], 1, memory_order_relaxed);
+}
+
+void twl_counters_tell(const struct counters *own, struct statistics *statistics)
+{
+    struct counters *told = &statistics->counters;
+    atomic_store(&told->segments, atomic_load(&own->segments));
+    atomic_store(&told->spare_segments, atomic_load(&own->spare_segments));
+    set_alone(&told->file_bytes, atomic_load(&own->file_bytes));
+    set_alone(&told->trimmed_segments, atomic_load(&own->trimmed_segments));
+    set_alone(&told->recycled_segments, atomic_load(&own->recycled_segments));
+    set_alone(&told->roll_waits, atomic_load(&own->roll_waits));
+    for (unsigned kind = 0; kind < FAILURE_KINDS; kind++)
+        set_alone(&told->append_failures[kind], atomic_load(&own->append_failures[kind]));
+    set_alone(&told->trim_failures, atomic_load(&own->trim_failures));
+}
+
+void twl_counters_count(const struct counters *counters, struct twinlog_stat *stat)
+{
+    stat->segments = atomic_load(&counters->segments);
+    stat->spare_segments = atomic_load(&counters->spare_segments);
+    stat->file_bytes = atomic_load(&counters->file_bytes);
+    stat->trimmed_segments = atomic_load(&counters->trimmed_segments);
+    stat->recycled_segments = atomic_load(&counters->recycled_segments);
+    stat->roll_waits = atomic_load(&counters->roll_waits);
+    stat->full_failures = atomic_load(&counters->append_failures[FAILURE_FULL]);
+    stat->read_only_failures = atomic_load(&counters->append_failures[FAILURE_READ_ONLY]);
+    stat->limit_failures = atomic_load(&counters->append_failures[FAILURE_LIMIT]);
+    stat->poison_failures = atomic_load(&counters->append_failures[FAILURE_POISONED]);
+    stat->other_failures = atomic_load(&counters->append_failures[FAILURE_OTHER]);
+    stat->trim_failures = atomic_load(&counters->trim_failures);
 }
 
 void twl_statistics_count(const struct statistics *s, struct twinlog_stat *stat)
 {
+    twl_counters_count(&s->counters, stat);
     const uint64_t completed = atomic_load(&s->completed_requests); /* first: they were accepted before */
     stat->io = atomic_load(&s->io);
     stat->is_direct = atomic_load(&s->is_direct);
-    stat->segments = atomic_load(&s->segments);
-    stat->spare_segments = atomic_load(&s->spare_segments);
-    stat->file_bytes = atomic_load(&s->file_bytes);
-    stat->trimmed_segments = atomic_load(&s->trimmed_segments);
-    stat->recycled_segments = atomic_load(&s->recycled_segments);
-    stat->roll_waits = atomic_load(&s->roll_waits);
-    stat->full_failures = atomic_load(&s->append_failures[FAILURE_FULL]);
-    stat->read_only_failures = atomic_load(&s->append_failures[FAILURE_READ_ONLY]);
-    stat->limit_failures = atomic_load(&s->append_failures[FAILURE_LIMIT]);
-    stat->poison_failures = atomic_load(&s->append_failures[FAILURE_POISONED]);
-    stat->other_failures = atomic_load(&s->append_failures[FAILURE_OTHER]);
-    stat->trim_failures = atomic_load(&s->trim_failures);
     stat->appends = atomic_load(&s->appends);
     stat->append_bytes = atomic_load(&s->append_bytes);
     stat->requests = atomic_load(&s->requests);

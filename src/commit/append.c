@@ -198,8 +198,8 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
     if (place.must_call)
         twl_client_call(c);
     if (is_timed) {
-        twl_gauge_add(&c->statistics->queue, placed_ns - terms->called_ns);
-        twl_gauge_add(&c->statistics->copy, twl_monotonic_ns() - placed_ns);
+        twl_samples_put(&c->samples, SAMPLE_QUEUE, placed_ns - terms->called_ns);
+        twl_samples_put(&c->samples, SAMPLE_COPY, twl_monotonic_ns() - placed_ns);
     }
     *ret_first_lsn = place.lsn;
     return 0;
@@ -251,9 +251,9 @@ static void note_times(struct commit *c, const struct terms *terms, const struct
 {
     const uint64_t now_ns = twl_monotonic_ns();
     const uint64_t done_ns = twin ? atomic_load_explicit(&twin->done_ns, memory_order_relaxed) : 0;
-    twl_gauge_add(&c->statistics->total, now_ns - terms->called_ns);
+    twl_samples_put(&c->samples, SAMPLE_TOTAL, now_ns - terms->called_ns);
     if (done_ns > terms->called_ns && now_ns >= done_ns)
-        twl_gauge_add(&c->statistics->wake, now_ns - done_ns);
+        twl_samples_put(&c->samples, SAMPLE_WAKE, now_ns - done_ns);
 }
 
 /* In a crowd, the group should have a part of the writers before one of them leads. */

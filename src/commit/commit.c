@@ -35,10 +35,11 @@ static void begin(struct commit *c, const struct segment *segment, uint64_t offs
     atomic_store(&c->last_lsn, position->next_lsn - 1);
     atomic_store(&c->written, position->next_lsn - 1);
     watermark_store(&c->durable, position->next_lsn - 1);
-    set_alone(&c->statistics->written_lsn, position->next_lsn - 1);
-    set_alone(&c->statistics->began_lsn, position->next_lsn - atomic_load(&c->statistics->appends));
     twl_fill_twin(c, 0, offset, position->next_lsn);
+    const uint64_t appends = c->appends;
     twl_mutex_unlock(&c->lock);
+    set_alone(&c->statistics->written_lsn, position->next_lsn - 1);
+    set_alone(&c->statistics->began_lsn, position->next_lsn - appends);
 }
 
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit)
@@ -61,6 +62,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->group_flags = twl_group_flags_for(options->buffer_bytes);
     c->shared = config->shared;
     c->statistics = config->shared->statistics;
+    c->counters = config->counters;
     c->waiters_end = &c->first_waiter;
     twl_mutex_init(&c->lock);
     twl_mutex_init(&c->client.making);
@@ -202,6 +204,12 @@ static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
     return twl_commit_wait(engine, lsn, terms, false);
 }
 
+static int get_poison(void *engine)
+{
+    struct commit *c = engine;
+    return atomic_load(&c->poison);
+}
+
 static int sync_all(void *engine)
 {
     struct commit *c = engine;
@@ -236,16 +244,26 @@ static void count(void *engine, struct twinlog_stat *stat)
     twl_mutex_lock(&c->lock);
     stat->poison = atomic_load(&c->poison);
     stat->epoch = c->epoch.number;
-    stat->appends = atomic_load(&c->statistics->appends) + c->twins[c->filling].count;
+    stat->appends = c->appends + c->twins[c->filling].count;
     stat->append_bytes = c->append_bytes;
     stat->requests = c->requests - atomic_load(&c->statistics->completed_requests);
     twl_mutex_unlock(&c->lock);
+}
+
+void twl_commit_time(struct commit *c, struct twinlog_timings *ret_timings)
+{
+    twl_statistics_time(c->statistics, ret_timings);
+    twl_samples_read(&c->samples, SAMPLE_QUEUE, &ret_timings->queue);
+    twl_samples_read(&c->samples, SAMPLE_COPY, &ret_timings->copy);
+    twl_samples_read(&c->samples, SAMPLE_WAKE, &ret_timings->wake);
+    twl_samples_read(&c->samples, SAMPLE_TOTAL, &ret_timings->total);
 }
 
 const struct engine_ops twl_commit_engine = {
     .default_level = TWINLOG_LEVEL_DURABLE,
     .append = twl_commit_append,
     .wait = wait_for,
+    .poison = get_poison,
     .sync = sync_all,
     .finish = finish,
     .newest_lsn = newest_lsn,

@@ -27,6 +27,7 @@ struct commit_config {
     struct epoch epoch;       /* of this writer */
     const struct twinlog_options *options; /* normalised; copied */
     struct shared_page *shared;            /* where to publish; outlives the commit */
+    struct counters *counters;             /* likewise; the keeper's thread tells them */
 };
 
 /* Checks whether the committer of these options can be used. TWINLOG_EFORKED; or why not with io_uring. */
@@ -87,6 +88,7 @@ void twl_commit_wake_all(struct commit *commit);
 /* ---- state and statistics ------------------------------------------------------------------------ */
 
 uint64_t twl_commit_last_lsn(const struct commit *commit); /* newest accepted */
+void twl_commit_time(struct commit *commit, struct twinlog_timings *ret_timings);
 /* Poisons the log, and tells watchers: by the leader, or after a failure elsewhere that leaves the state of the disk in
  * doubt, while the commit path is stopped. Returns the error that stays. */
 int twl_commit_give_up(struct commit *commit, int error);

@@ -41,6 +41,8 @@ struct engine_ops {
                   uint64_t *ret_first_lsn);
     /* Waits until every record up to `lsn`, which was accepted, is at that level. */
     int (*wait)(void *engine, uint64_t lsn, const struct terms *terms);
+    /* 0, or the error that has poisoned the log: after it nothing is written any more. */
+    int (*poison)(void *engine);
     /* Makes every accepted record durable. Fails for ever after a failure. */
     int (*sync)(void *engine);
     /* For the close: makes every record of this handle durable and ends the log. No other thread is inside. */

@@ -65,6 +65,14 @@ static inline uint32_t copies_left(const struct twin *twin)
     return atomic_load_explicit(&twin->places, memory_order_relaxed) - filled;
 }
 
+/* What calls time, for the gauges of the same names. */
+enum sampled {
+    SAMPLE_QUEUE,
+    SAMPLE_COPY,
+    SAMPLE_WAKE,
+    SAMPLE_TOTAL
+};
+
 /* What a writer needs a place for: records, and what it will wait for. */
 struct need {
     uint32_t bytes, count;
@@ -116,6 +124,7 @@ struct round {
     uint32_t joined;       /* writers that wait for the group, and requests that are completed with it */
     bool is_synced;        /* after the round all its records, and earlier ones, are durable */
     bool is_demanded;      /* callers also wait for a sync of earlier writes */
+    uint64_t appends, append_bytes, requests; /* the sums of the log, when it was begun */
     uint64_t began_ns;     /* when its buffer was complete */
 };
 
@@ -146,11 +155,15 @@ struct commit {
     struct epoch epoch;             /* [const but for a restart] */
     uint32_t epoch_seed;            /* [const but for a restart] */
     struct shared_page *shared;     /* [const] */
-    struct statistics *statistics;  /* [const pointer] those of the page */
+    /* [const pointer] those of the page: a store to them may wait for the disk. Only the leader stores to them, and
+     * behind its write: a shared committer serves other logs until that ends */
+    struct statistics *statistics;
+    struct counters *counters; /* [const pointer] private memory of the log */
     void *memory;                   /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
     uint32_t filling;                           /* [lock] index of the buffer that writers fill */
+    uint64_t appends;                           /* [lock] records of the groups that were begun */
     uint64_t append_bytes;                      /* [lock] payload accepted */
     uint64_t requests;                          /* [lock] accepted */
     _Atomic uint64_t last_lsn;                  /* [lock to store] newest accepted */
@@ -179,6 +192,7 @@ struct commit {
     uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
     uint32_t gather_skips;                /* groups until the next gathering */
     _Atomic uint32_t batch_floor; /* in a crowd: records that a group should have before one leads; else 0 */
+    struct samples samples;         /* of calls; the leader adds them to the statistics */
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
 };
@@ -230,7 +244,7 @@ bool twl_lead(struct commit *c, struct waiter *waiter);
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);
 
 /* ---- requests.c ---- */
-/* Sets the result of the buffer's requests and hands them to their queues. Only the leader calls it: they stay in
+/* Sets the result of the buffer's requests, 0 or TWINLOG_EPOISONED, and hands them to their queues. Only the leader calls it: they stay in
  * order. */
 void twl_complete(struct commit *c, struct twin *twin, int result);
 /* Adds the request of a place to its buffer. */

@@ -159,12 +159,13 @@ static void roll(struct commit *c, struct twin *twin) REQUIRES(c->lock, c->leade
     twin->offset = SEGMENT_DATA_OFFSET;
 }
 
-/* The writers count in the memory of the lock, and the leader tells the sums once for each group. */
-static void count_accepted(struct commit *c, const struct twin *twin) REQUIRES(c->lock)
+/* The writers count in the memory of the lock. The leader takes the sums, and tells them behind its write. */
+static void count_accepted(struct commit *c, struct round *round) REQUIRES(c->lock)
 {
-    add_alone(&c->statistics->appends, twin->count);
-    set_alone(&c->statistics->append_bytes, c->append_bytes);
-    set_alone(&c->statistics->requests, c->requests);
+    c->appends += round->sealed->count;
+    round->appends = c->appends;
+    round->append_bytes = c->append_bytes;
+    round->requests = c->requests;
 }
 
 /* Does nothing come behind the group in its last block? */
@@ -189,7 +190,7 @@ bool twl_round_begin(struct commit *c, struct round *round)
     c->needs_sync = false;
     if (twin->count > 0 || is_marker) {
         round->sealed = twin;
-        count_accepted(c, twin);
+        count_accepted(c, round);
         if (c->next_room > 0 || (should_leave && twl_take_next(c, align_up(twin->used, BLOCK_BYTES))))
             roll(c, twin);
         /* a segment is sealed only when no recovery can write to it again */
@@ -323,6 +324,19 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
     PROBE_ROLL(c, c->segment.header.sequence, round->group.first_lsn);
 }
 
+/* Also of a group that could not be written. */
+static void tell_accepted(struct commit *c, const struct round *round) REQUIRES(c->leadership)
+{
+    struct statistics *statistics = c->statistics;
+    set_alone(&statistics->appends, round->appends);
+    set_alone(&statistics->append_bytes, round->append_bytes);
+    set_alone(&statistics->requests, round->requests);
+    twl_samples_take(&c->samples, (struct gauge *const[]){ [SAMPLE_QUEUE] = &statistics->queue,
+                                                           [SAMPLE_COPY] = &statistics->copy,
+                                                           [SAMPLE_WAKE] = &statistics->wake,
+                                                           [SAMPLE_TOTAL] = &statistics->total });
+}
+
 static void count_group(struct commit *c, const struct round *round) REQUIRES(c->leadership)
 {
     const struct twin *sealed = round->sealed;
@@ -406,6 +420,8 @@ static void end_round(struct commit *c, struct round *round, int rc) REQUIRES(c-
 {
     const uint64_t now_ns = twl_monotonic_ns();
     PROBE_GROUP_SYNC(c, now_ns - round->began_ns, rc);
+    if (round->sealed)
+        tell_accepted(c, round);
     if (rc < 0) {
         rc = twl_commit_give_up(c, rc);
         PROBE_POISON(c, rc);

@@ -229,9 +229,11 @@ int twl_admit(struct commit *c, struct waiter *waiter, const struct terms *terms
     if (rc < 0)
         leave_line(c, waiter);
     if (rc > 0) /* waits that end with an error are counted as that */
-        add_alone(&c->statistics->roll_waits, waiter->has_awaited_segment);
+        add_alone(&c->counters->roll_waits, waiter->has_awaited_segment);
     waiter->place.must_call = !was_called && c->twins[c->filling].needs_committer;
     twl_mutex_unlock(&c->lock);
+    if (is_no_space(rc))
+        twl_keeper_tell(c->keeper);
     return rc;
 }
 

@@ -179,7 +179,8 @@ static void let_copies_end(struct commit *c)
     }
 }
 
-/* The result was set to success with the place. A request belongs to its owner again as soon as it is pushed. */
+/* The result was set to success with the place. It is the only sign that the owner gets, and no failure is known to have
+ * written nothing, so whatever failed it says that the log is poisoned. A request belongs to its owner again as soon as it is pushed. */
 void twl_complete(struct commit *c, struct twin *twin, int result)
 {
     struct twinlog_request *first = twin->requests.first;
@@ -188,8 +189,8 @@ void twl_complete(struct commit *c, struct twin *twin, int result)
     add_alone(&c->statistics->completed_requests, twin->requests.count);
     twin->requests = (struct requests){ 0 };
     for (struct twinlog_request *request = first; request && result < 0; request = request->next) {
-        request->result = result;
-        twl_statistics_count_failure(c->statistics, result, true);
+        request->result = TWINLOG_EPOISONED;
+        twl_counters_add_failure(c->counters, result, true);
     }
     if (result < 0)
         let_copies_end(c);

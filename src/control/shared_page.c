@@ -82,16 +82,32 @@ static int make_private_page(struct shared_page *shared)
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
 
-static void bump_sequence(struct page_words *page)
+/* A newer sequence in `awaited` counts too: its reader has replaced one that still sleeps on ours. */
+static bool is_awaited(const _Atomic uint32_t *awaited, uint32_t sequence)
 {
-    uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
-    /* A newer sequence in `awaited_sequence` counts too: its reader has replaced one that still sleeps on ours. */
-    if ((int32_t)(atomic_load(&page->awaited_sequence) - before) >= 0)
-        twl_word_wake(&page->page_sequence, INT_MAX, true);
+    return (int32_t)(atomic_load(awaited) - sequence) >= 0;
 }
 
-uint32_t twl_page_sequence(const struct shared_page *shared)
+static void bump_sequence(struct shared_page *shared)
 {
+    struct page_words *page = shared->page;
+    const uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
+    if (is_awaited(&page->awaited_sequence, before))
+        twl_word_wake(&page->page_sequence, INT_MAX, true);
+    if (!atomic_load(&shared->has_own_readers)) /* behind what is published: a later reader finds that */
+        return;
+    const uint32_t own_before = atomic_fetch_add(&shared->own_sequence, 1);
+    if (is_awaited(&shared->own_awaited, own_before))
+        twl_word_wake(&shared->own_sequence, INT_MAX, false);
+}
+
+uint32_t twl_page_sequence(struct shared_page *shared)
+{
+    if (page_is_own(shared)) {
+        if (!atomic_load(&shared->has_own_readers))
+            atomic_store(&shared->has_own_readers, true);
+        return atomic_load(&shared->own_sequence);
+    }
     return shared->page ? atomic_load(&shared->page->page_sequence) : 0;
 }
 
@@ -102,8 +118,9 @@ static int choose_limit(struct shared_page *shared)
 
 void twl_page_await(struct shared_page *shared, uint32_t seen)
 {
-    if (shared->page && shared->is_writable) {
-        _Atomic uint32_t *awaited = &shared->page->awaited_sequence;
+    if (page_is_own(shared) || (shared->page && shared->is_writable)) {
+        _Atomic uint32_t *awaited =
+            page_is_own(shared) ? &shared->own_awaited : &shared->page->awaited_sequence;
         uint32_t newest = atomic_load(awaited);
         while ((int32_t)(seen - newest) > 0 && !atomic_compare_exchange_weak(awaited, &newest, seen))
             continue;
@@ -123,16 +140,28 @@ void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
         return;
     }
     twl_page_await(shared, seen);
-    twl_word_sleep(&shared->page->page_sequence, seen, twl_monotonic_ns() + (uint64_t)limit * 1000000, true);
+    const uint64_t until_ns = twl_monotonic_ns() + (uint64_t)limit * 1000000;
+    if (page_is_own(shared))
+        twl_word_sleep(&shared->own_sequence, seen, until_ns, false);
+    else
+        twl_word_sleep(&shared->page->page_sequence, seen, until_ns, true);
+}
+
+static void wake_others(struct shared_page *shared)
+{
+    if (shared->is_writable)
+        atomic_fetch_add(&shared->page->page_sequence, 1);
+    twl_word_wake(&shared->page->page_sequence, INT_MAX, true);
 }
 
 void twl_page_wake(struct shared_page *shared)
 {
-    if (!shared->page)
-        return;
-    if (shared->is_writable)
-        atomic_fetch_add(&shared->page->page_sequence, 1);
-    twl_word_wake(&shared->page->page_sequence, INT_MAX, true);
+    if (page_is_own(shared)) {
+        atomic_fetch_add(&shared->own_sequence, 1);
+        twl_word_wake(&shared->own_sequence, INT_MAX, false);
+    } else if (shared->page) {
+        wake_others(shared);
+    }
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
@@ -162,7 +191,7 @@ static void clear(struct shared_page *shared)
     /* a value from before a power cut is void */
     atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - 1);
     atomic_store(&page->magic, PAGE_MAGIC);
-    twl_page_wake(shared); /* sleeping readers wake and announce themselves again */
+    wake_others(shared); /* sleeping readers wake and announce themselves again */
 }
 
 static int make_large_enough(struct io_file *file)
@@ -187,7 +216,8 @@ static int map_or_make_page(struct shared_page *shared)
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
 static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct shared_page *ret_shared)
 {
-    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = is_shared };
+    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = is_shared,
+                                  .own_awaited = UINT32_MAX };
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
     if (rc == 0 && !is_shared)
         rc = twl_lock_patiently(shared.file, wait_ms);
@@ -251,13 +281,13 @@ static void store_identity(const struct shared_page *shared)
 
 /* Announces a publication. If the page is new and empty because the file was made shorter, readers of this
  * process need the other fields again. */
-static void announce(const struct shared_page *shared)
+static void announce(struct shared_page *shared)
 {
     if (!is_page(shared->page) && !shared->is_shared) {
         store_identity(shared);
         atomic_store(&shared->page->magic, PAGE_MAGIC);
     }
-    bump_sequence(shared->page);
+    bump_sequence(shared);
 }
 
 void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,
@@ -309,8 +339,8 @@ void twl_page_nudge(struct shared_page *shared)
 {
     struct page_words *page = shared->page;
     atomic_thread_fence(memory_order_seq_cst); /* the record is visible before this load */
-    if ((int32_t)(atomic_load_explicit(&page->awaited_sequence, memory_order_relaxed) -
-                  atomic_load(&page->page_sequence)) >= 0)
+    if (is_awaited(&page->awaited_sequence, atomic_load(&page->page_sequence)) ||
+        (atomic_load(&shared->has_own_readers) && is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence))))
         announce(shared);
 }
 

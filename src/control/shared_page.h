@@ -67,7 +67,25 @@ struct shared_page {
     _Atomic uint32_t own_epoch;
     _Atomic uint32_t own_mode;
     _Atomic uint64_t own_first_lsn;
+    /* `page_sequence` and `awaited_sequence` for readers attached to a log that one process writes: a store to the page
+     * may wait for the disk, and a reader has a time-out. */
+    _Atomic uint32_t own_sequence, own_awaited;
+    _Atomic bool has_own_readers; /* since a reader has asked for `own_sequence`; before that nobody changes it */
 };
+
+/* The writer itself, and no other process writes: its readers have words of their own. */
+static inline bool page_is_own(const struct shared_page *shared)
+{
+    return shared->is_ours && !shared->is_shared;
+}
+
+/* What readers of this page compare with the sequence that they have seen; NULL if there is no page. */
+static inline const _Atomic uint32_t *page_sequence_word(const struct shared_page *shared)
+{
+    if (page_is_own(shared))
+        return &shared->own_sequence;
+    return shared->page ? &shared->page->page_sequence : NULL;
+}
 
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_page_publish() readers see a
  * watermark of 0. */
@@ -114,10 +132,10 @@ int twl_page_poison(const struct shared_page *shared);     /* 0, or the error th
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
 void twl_page_unwatch(struct shared_page *shared);         /* of a writer: gives the lock back, too */
 
-/* Waits for a publication: read the sequence, look at what it announces, then sleep while it is still
+/* Waits for a publication; a reader that is attached to the only writer stores nothing to the page. Read the sequence, look at what it announces, then sleep while it is still
  * `seen`. Returns early for any reason. timeout_ms < 0: no limit if the writer is certain to wake the
  * reader; otherwise a limit is chosen. */
-uint32_t twl_page_sequence(const struct shared_page *shared);
+uint32_t twl_page_sequence(struct shared_page *shared);
 /* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the sequence for
  * each record, only for readers that wait. So first call this, then look at the records, then sleep. */
 void twl_page_await(struct shared_page *shared, uint32_t seen);

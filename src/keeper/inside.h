@@ -84,7 +84,7 @@ void twl_keeper_retire_file(struct keeper *k, const char *name, const struct seg
 bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock);
 
 /* trim.c */
-void twl_keeper_tell_count(struct keeper *k) REQUIRES(k->lock);
+void twl_keeper_count_files(struct keeper *k) REQUIRES(k->lock);
 
 /* seal.c */
 /* Takes a segment off the list of those that were left; false if it is not there. */

@@ -76,9 +76,10 @@ static void *look_after(void *argument)
             k->must_tend = true;
         if (work(k))
             continue;
-        twl_keeper_tell_count(k);
+        twl_keeper_count_files(k);
         uint32_t seen = twl_event_value(&k->work);
         twl_mutex_unlock(&k->lock);
+        twl_counters_tell(k->config.counters, k->config.statistics);
         twl_event_sleep_until(&k->work, seen, twinlog_deadline(ASK_MS));
         twl_mutex_lock(&k->lock);
     }
@@ -236,10 +237,11 @@ void twl_keeper_start(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
     k->is_log_open = true;
-    twl_keeper_tell_count(k);
+    twl_keeper_count_files(k);
     k->must_tend = true;
     twl_keeper_get_going(k); /* also without work: another process may ask for a trim */
     twl_mutex_unlock(&k->lock);
+    twl_counters_tell(k->config.counters, k->config.statistics);
 }
 
 /* Newest first: a gap in the sequence would count as damage. */

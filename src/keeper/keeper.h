@@ -17,7 +17,8 @@ struct keeper;
 
 struct keeper_config {
     struct io *io;
-    struct statistics *statistics; /* what it counts; outlives the keeper */
+    struct counters *counters;     /* what it counts; outlives the keeper */
+    struct statistics *statistics; /* where its thread tells them other processes; likewise */
     const struct segment_set *set; /* copied; the active segment is the last started one */
     struct segment_plan plan;      /* for the next segment to prepare: its size, number and sequence */
     uint64_t max_bytes;            /* segments double up to this size */
@@ -108,7 +109,9 @@ struct keeper_freed twl_keeper_retire(struct keeper *keeper, uint64_t first_sequ
  * twl_segment_set_free(). */
 int twl_keeper_set(struct keeper *keeper, struct segment_set *ret_set);
 
-/* Counts the files anew in the statistics; the thread does so before it sleeps. */
+/* Counts the files anew in the counters; the thread does so before it sleeps. */
 void twl_keeper_count(struct keeper *keeper);
+/* Has the thread tell the counters, as of a call that was refused. */
+void twl_keeper_tell(struct keeper *keeper);
 
 #endif

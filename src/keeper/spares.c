@@ -104,7 +104,7 @@ static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t l
         if (rc < 0)
             io->ops->unlink(io, file.name);
         twl_mutex_lock(&k->lock);
-        add_alone(&k->config.statistics->recycled_segments, rc == 0);
+        add_alone(&k->config.counters->recycled_segments, rc == 0);
     }
     return rc == -EBUSY ? -ENOENT : rc;
 }

@@ -143,7 +143,7 @@ struct keeper_freed twl_keeper_retire(struct keeper *k, uint64_t first_sequence)
         freed.bytes += segment_entry_bytes(&k->started[count++]);
     freed.segments = count;
     drop_started(k, 0, count);
-    add_alone(&k->config.statistics->trimmed_segments, count);
+    add_alone(&k->config.counters->trimmed_segments, count);
     set_free(k);
     if (count > 0)
         twl_keeper_get_going(k);
@@ -167,22 +167,27 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
     return 0;
 }
 
-void twl_keeper_tell_count(struct keeper *k) REQUIRES(k->lock)
+void twl_keeper_count_files(struct keeper *k) REQUIRES(k->lock)
 {
-    struct statistics *statistics = k->config.statistics;
+    struct counters *counters = k->config.counters;
     uint64_t file_bytes = k->ready_bytes;
     for (size_t i = 0; i < k->started_count; i++)
         file_bytes += segment_entry_bytes(&k->started[i]);
     for (size_t i = 0; i < k->retired_count; i++)
         file_bytes += k->retired[i].bytes;
-    set_alone(&statistics->file_bytes, file_bytes);
-    atomic_store(&statistics->segments, (uint32_t)k->started_count);
-    atomic_store(&statistics->spare_segments, k->count);
+    set_alone(&counters->file_bytes, file_bytes);
+    atomic_store(&counters->segments, (uint32_t)k->started_count);
+    atomic_store(&counters->spare_segments, k->count);
 }
 
 void twl_keeper_count(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
-    twl_keeper_tell_count(k);
+    twl_keeper_count_files(k);
     twl_mutex_unlock(&k->lock);
+}
+
+void twl_keeper_tell(struct keeper *k)
+{
+    twl_event_notify_all(&k->work);
 }

@@ -9,6 +9,25 @@
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
 
+/* ---- what a caller is told ------------------------------------------------------------------------ */
+
+/* The answers to what the caller asked for, which say nothing about the disk. */
+static bool is_about_the_call(int rc)
+{
+    return rc == -EINVAL || rc == -EMSGSIZE || rc == -EAGAIN || rc == -ETIMEDOUT || rc == -ECANCELED ||
+           rc == -ENOTSUP;
+}
+
+/* A failed write may return any error, also one that says, from a log that goes on, that nothing happened: a full disk
+ * is one. So what poisons a log is always told as TWINLOG_EPOISONED; the statistics have the cause. */
+static int tell(const struct twinlog *log, int rc)
+{
+    if (rc >= 0)
+        return rc;
+    const int poison = log->ops->poison(log->engine);
+    return poison < 0 && (rc == poison || !is_about_the_call(rc)) ? TWINLOG_EPOISONED : rc;
+}
+
 /* ---- entering ---------------------------------------------------------------------------------- */
 
 static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
@@ -89,8 +108,11 @@ static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms
 /* An append that returns an error is counted, so that monitoring sees it. */
 static int count_failure(struct twinlog *log, int rc, uint64_t lsn)
 {
-    if (rc < 0)
-        twl_statistics_count_failure(log->shared->statistics, rc, lsn > 0);
+    if (rc == 0)
+        return 0;
+    twl_counters_add_failure(twl_counters(log), rc, lsn > 0);
+    if (log->keeper)
+        twl_keeper_tell(log->keeper);
     return rc;
 }
 
@@ -107,6 +129,7 @@ static int append_one(struct twinlog *log, const void *data, size_t size, uint32
     if (rc == 0) {
         rc = !data && size > 0 ? -EINVAL : log->ops->append(log->engine, &batch, &terms, &lsn);
         count_failure(log, rc, lsn);
+        rc = tell(log, rc);
         twl_leave(&call);
     }
     if (ret_lsn)
@@ -142,6 +165,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
                 twl_commit_need_committer(log->commit);
             count_failure(log, rc, lsn);
         }
+        rc = tell(log, rc);
         twl_leave(&call);
     }
     if (ret_first_lsn)
@@ -159,7 +183,7 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
         return rc;
     rc = check_durable(log);
     if (rc == 0)
-        rc = count_failure(log, twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn), 0);
+        rc = tell(log, count_failure(log, twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn), 0));
     twl_leave(&call);
     return rc;
 }
@@ -181,6 +205,7 @@ static int skip(struct twinlog *log, uint64_t next_lsn, enum filler_type type)
     if (rc == 0 && lsn > 0)
         rc = wait_for(log, lsn, &durable_terms);
     count_failure(log, rc, lsn);
+    rc = tell(log, rc);
     twl_leave(&call);
     return rc;
 }
@@ -207,7 +232,7 @@ int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, ui
         return rc;
     rc = twl_enter_on_terms(log, INSIDE_COMMIT, &terms, &call);
     if (rc == 0) {
-        rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, &terms) : -EINVAL;
+        rc = lsn <= twinlog_last_lsn(log) ? tell(log, wait_for(log, lsn, &terms)) : -EINVAL;
         twl_leave(&call);
     } else if (rc == -EROFS || rc == -ETIMEDOUT) {
         const int otherwise = rc == -EROFS ? -EINVAL : rc;
@@ -225,7 +250,7 @@ int twinlog_sync(struct twinlog *log)
         return 0;
     if (rc < 0)
         return rc;
-    rc = log->ops->sync(log->engine);
+    rc = tell(log, log->ops->sync(log->engine));
     twl_leave(&call);
     return rc;
 }
@@ -276,7 +301,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     if (rc == 0)
         rc = check_durable(log);
     if (rc == 0)
-        rc = count_failure(log, submit(log, &batch, &read, request), 0);
+        rc = tell(log, count_failure(log, submit(log, &batch, &read, request), 0));
     twl_leave(&call);
     return rc;
 }

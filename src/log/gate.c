@@ -24,7 +24,7 @@ static void go_out(struct twinlog *log, uint32_t how)
      * address of the word. */
     uint32_t left = atomic_fetch_sub(&log->inside, how) - how;
     bool is_last = (left & CLOSING) && (left & EVERYBODY) == 0;
-    bool is_last_user = (left & PAUSED) && (left & COMMIT_USERS) == 0;
+    bool is_last_user = how == INSIDE_COMMIT && (left & PAUSED) && (left & COMMIT_USERS) == 0;
     if (is_last || is_last_user)
         twl_word_wake(&log->inside, INT_MAX, false);
 }
@@ -50,20 +50,37 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
     return rc;
 }
 
+/* False: a truncation holds it up. The gate is looked at before the call is counted: a truncation waits until no call is
+ * counted, and so would wait for ever beside enough threads that come back at once. After it has shut the gate, each
+ * thread is counted at most once more, if it had looked before. */
+static bool enter_unless_paused(struct twinlog *log, uint32_t how)
+{
+    if (how != INSIDE_COMMIT) {
+        count_in(log, how);
+        return true;
+    }
+    if (atomic_load(&log->inside) & PAUSED)
+        return false;
+    if (!(count_in(log, how) & PAUSED))
+        return true;
+    go_out(log, how);
+    return false;
+}
+
+static int pass_when_resumed(struct twinlog *log, const struct terms *terms)
+{
+    int rc;
+    count_in(log, INSIDE_OTHER); /* so that a close waits for this call, too */
+    do
+        rc = await_resume(log, terms);
+    while (rc == 0 && !enter_unless_paused(log, INSIDE_COMMIT));
+    go_out(log, INSIDE_OTHER);
+    return rc;
+}
+
 static int pass(struct twinlog *log, uint32_t how, const struct terms *terms)
 {
-    bool is_held_up = false;
-    int rc = 0;
-    while (rc == 0 && (count_in(log, how) & PAUSED) && how == INSIDE_COMMIT) {
-        if (!is_held_up)
-            count_in(log, INSIDE_OTHER); /* so that a close continues to wait for this call */
-        is_held_up = true;
-        go_out(log, how);
-        rc = await_resume(log, terms);
-    }
-    if (is_held_up)
-        go_out(log, INSIDE_OTHER);
-    return rc;
+    return enter_unless_paused(log, how) ? 0 : pass_when_resumed(log, terms);
 }
 
 int twl_enter_on_terms(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)

@@ -31,6 +31,7 @@ struct twinlog {
     struct twinlog_options options;   /* [const] normalised */
     struct shared_page *shared;       /* [const] `own_shared`, or that of the participants */
     struct shared_page own_shared;    /* [const] */
+    struct counters counters;         /* of the durable mode; the others count in the page */
     struct participants participants; /* [const] of a mapped log; .file is NULL unless it is shared */
     struct keeper *keeper;            /* [const] NULL if read-only, or mapped; but while it is opened */
     struct commit *commit;            /* [const] NULL if read-only, or mapped */
@@ -76,6 +77,11 @@ struct call {
 static inline bool is_read_only(const struct twinlog *log)
 {
     return !log->ops;
+}
+/* Where calls on the log count: see struct counters. */
+static inline struct counters *twl_counters(struct twinlog *log)
+{
+    return log->mapped ? &log->shared->statistics->counters : &log->counters;
 }
 /* 0, or the answer to a call that only the durable mode has. */
 static inline int check_durable(const struct twinlog *log)

@@ -362,6 +362,7 @@ static int make_keeper(struct opening *o)
     o->set.entries[o->recovery.index].file_bytes = o->active.file_bytes;
     struct keeper_config config = {
         .io = log->io,
+        .counters = is_mapped(o) ? &log->shared->statistics->counters : &log->counters,
         .statistics = log->shared->statistics,
         .set = &o->set,
         .max_bytes = log->options.segment_bytes,
@@ -405,6 +406,7 @@ static int make_commit(struct opening *o)
         .epoch = log->epoch,
         .options = &log->options,
         .shared = log->shared,
+        .counters = &log->counters,
     };
     if (is_mapped(o))
         return 0;

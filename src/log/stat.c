@@ -131,6 +131,8 @@ static void stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     if (log->keeper)
         twl_keeper_count(log->keeper);
     twl_statistics_count(log->shared->statistics, stat);
+    if (log->commit)
+        twl_counters_count(&log->counters, stat);
     log->ops->count(log->engine, stat);
     stat->mode = log->options.mode;
     const bool is_by_call = atomic_load_explicit(&log->io->is_by_call, memory_order_relaxed);
@@ -145,8 +147,7 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     if (!ret_stat || !twl_versioned_is_set(ret_stat))
         return -EINVAL;
     struct call call;
-    enum inside how = log && !is_read_only(log) ? INSIDE_COMMIT : INSIDE_OTHER;
-    int rc = twl_enter(log, how, &call);
+    int rc = twl_enter(log, INSIDE_OTHER, &call); /* it does not wait for a truncation */
     if (rc < 0)
         return rc;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
@@ -170,13 +171,13 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
         return -EINVAL;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct call call;
-    int rc = twl_enter(log, INSIDE_COMMIT, &call);
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     rc = check_durable(log);
     if (rc == 0) {
         timings.sample_interval = TIMED_INTERVAL;
-        twl_statistics_time(log->shared->statistics, &timings);
+        twl_commit_time(log->commit, &timings);
         twl_versioned_give(ret_timings, &timings, sizeof(timings));
     }
     twl_leave(&call);

@@ -308,7 +308,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 static void count_failure(struct twinlog *log, int rc)
 {
     if (rc < 0)
-        atomic_fetch_add(&log->shared->statistics->trim_failures, 1);
+        atomic_fetch_add(&twl_counters(log)->trim_failures, 1);
 }
 
 /* Is there any? Cheap, and looked at again when the head is moved. */

@@ -132,7 +132,7 @@ static int stop_and_truncate(void *context, struct state *state)
     twl_page_publish_first(log->shared, state->header.first_lsn);
     twl_pause(log);
     truncation->is_paused = true;
-    int rc = twl_commit_stop(log->commit);
+    int rc = twl_commit_stop(log->commit) < 0 ? TWINLOG_EPOISONED : 0;
     truncation->is_stopped = rc == 0;
     if (rc == 0)
         rc = truncate_log(truncation);

@@ -68,7 +68,7 @@ static int prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     }
     rc = rc == 0 ? map_spare(m, &next) : rc;
     if (rc == 0)
-        atomic_fetch_add(&m->statistics->roll_waits, may_wait);
+        atomic_fetch_add(&m->statistics->counters.roll_waits, may_wait);
     return rc;
 }
 
@@ -245,6 +245,12 @@ static int append(void *engine, const struct batch *batch, const struct terms *t
         return -ECANCELED;
     const int rc = put(engine, batch->entries, terms, ret_lsn);
     return rc < 0 || terms->level != TWINLOG_LEVEL_DURABLE ? rc : wait_for(engine, *ret_lsn, terms);
+}
+
+static int get_poison(void *engine)
+{
+    struct mapped *m = engine;
+    return lasting_error(atomic_load(m->poison));
 }
 
 static int sync_all(void *engine)
@@ -555,6 +561,7 @@ const struct engine_ops twl_mapped_engine = {
     .default_level = TWINLOG_LEVEL_WRITTEN,
     .append = append,
     .wait = wait_for,
+    .poison = get_poison,
     .sync = sync_all,
     .finish = finish,
     .newest_lsn = newest_lsn,

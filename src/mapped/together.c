@@ -208,7 +208,7 @@ struct keeper_freed twl_mapped_remove(struct mapped *m, struct segment_set *set,
         freed.segments += rc > 0;
         freed.bytes += rc > 0 ? segment_entry_bytes(&set->entries[i]) : 0;
     }
-    atomic_fetch_add(&m->statistics->trimmed_segments, freed.segments);
+    atomic_fetch_add(&m->statistics->counters.trimmed_segments, freed.segments);
     return freed;
 }
 

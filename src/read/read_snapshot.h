@@ -65,9 +65,9 @@ void twl_read_snapshot_close(struct read_snapshot *snapshot);
 /* Was something published since the last look, or did that look fail? One load. */
 static inline bool twl_read_snapshot_is_old(const struct read_snapshot *snapshot)
 {
-    const struct page_words *page = snapshot->shared->page;
-    return !snapshot->is_known || (page && atomic_load_explicit(&page->page_sequence, memory_order_acquire) !=
-                                               snapshot->page_sequence);
+    const _Atomic uint32_t *sequence = page_sequence_word(snapshot->shared);
+    return !snapshot->is_known ||
+           (sequence && atomic_load_explicit(sequence, memory_order_acquire) != snapshot->page_sequence);
 }
 
 /* Are there, or may there come, records that the writer does not announce? */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls of an exact sink, its move to another file, its syncs, and its thread. The thread looks where the path leads
- * to, syncs at intervals, and leaves old files when they are synced; no write depends on it.
+ * The calls of an exact sink, its move to another file, its syncs, and its thread. The thread looks where the path
+ * leads to, syncs at intervals, and leaves old files when they are synced; no write depends on it.
  */
 #define _GNU_SOURCE
 #include "sink/exact.h"

@@ -29,7 +29,7 @@
 #define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
 #define MOST_TRIES 100u
 
-/* ---- who has the file, and how --------------------------------------------------------------------- */
+/* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
 /* A lock of the whole file is another program's. */
 static bool is_held(struct io_file *data, enum io_lock which)
@@ -160,11 +160,26 @@ static int open_or_make(struct io *io, const char *name, const struct exact_file
     return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
+/* A sink goes on in a file that another process has made, perhaps another user in a directory that several may write.
+ * There it must be a file of this user, of root, or of the owner of the file before, and have no second name. */
+static bool may_go_on_in(struct io_file *data, struct io_file *before)
+{
+    struct stat about, owner, around;
+
+    if (fstat(io_file_fd(data), &about) < 0 || fstat(io_file_fd(before), &owner) < 0 ||
+        fstat(io_directory_fd(data->io), &around) < 0)
+        return false;
+    const bool is_open = around.st_mode & (S_ISVTX | S_IWGRP | S_IWOTH);
+    const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
+
+    return !is_open || (about.st_nlink <= 1 && is_of_friend);
+}
+
 static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
 {
     char name[NAME_MAX + 1];
     struct stat about;
-    int rc = twl_sink_find_place(sink->path, &file->io, name);
+    int rc = twl_sink_find_place(sink->path, NULL, &file->io, name);
 
     if (rc == 0 && !(file->name = strdup(name)))
         rc = -ENOMEM;
@@ -172,7 +187,7 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
         rc = open_or_make(file->io, name, before, &file->data);
     if (rc != 0) /* errors for files that are not regular */
         return rc == -EISDIR || rc == -EINVAL || rc == -ELOOP ? -ENOTSUP : rc;
-    if (before && twl_beside_check(file->data, before->data, false) < 0)
+    if (before && !may_go_on_in(file->data, before->data))
         return -EPERM;
     if (fstat(io_file_fd(file->data), &about) < 0)
         return -errno;

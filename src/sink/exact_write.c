@@ -176,7 +176,7 @@ static unsigned char *join(const struct iovec *pieces, int count, size_t size)
     return bytes;
 }
 
-/* The write that finds a torn one, or has more pieces than a call takes, or was cut short itself, after `done` bytes. */
+/* For a write that finds a torn one, has more pieces than a call takes, or was cut short itself after `done` bytes. */
 static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size,
                          size_t done) REQUIRES(sink->lock)
 {

@@ -311,6 +311,7 @@ int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn,
                   struct twl_event *made, uint64_t *since);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
+void tell_in_world(struct keeper *keeper);
 void *aligned_alloc_in_world(size_t alignment, size_t bytes);
 void *calloc_in_world(size_t count, size_t bytes);
 void free_in_world(void *memory);
@@ -425,6 +426,11 @@ void leave_in_world(struct keeper *keeper, const struct segment *segment, const 
     (void)keeper, (void)segment, (void)next;
 }
 
+void tell_in_world(struct keeper *keeper)
+{
+    (void)keeper;
+}
+
 /* Memory of the commit path. It is put back byte by byte, so it lies in one place. */
 static struct heap {
     _Alignas(64) unsigned char bytes[HEAP_BYTES];
@@ -507,7 +513,7 @@ static void complete(const struct twinlog_request *request)
     work.completed = request->first_lsn;
     if (request->result == 0)
         check_answer(request->first_lsn, (unsigned)(uintptr_t)request->context, TWINLOG_LEVEL_DURABLE);
-    else if (request->result != world.error)
+    else if (request->result != TWINLOG_EPOISONED || !world.has_failed)
         violation("request of %" PRIu64 " is completed with %d", request->first_lsn, (int)request->result);
 }
 
@@ -681,6 +687,7 @@ static struct segment *make_segment(unsigned number)
 }
 
 static struct page_words page;
+static struct counters counters;
 static struct statistics statistics; /* nobody decides by what is in it; see points.h */
 static struct shared_page shared = {
     .page = &page, .statistics = &statistics, .is_ours = true, .is_private = true, .is_writable = true
@@ -721,7 +728,8 @@ static void begin(void)
                                           .position = { .next_lsn = 1 },
                                           .epoch = epoch,
                                           .options = &options,
-                                          .shared = &shared };
+                                          .shared = &shared,
+                                          .counters = &counters };
     epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
     if (twinlog_queue_open(&work.queue) < 0)
         violation("no queue");

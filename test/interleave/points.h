@@ -24,8 +24,8 @@
 
 /* What the commit path counts, and looks at only for a call that is timed: nobody can tell when. */
 #define IS(text, name) (__builtin_strcmp(text, name) == 0)
-#define IS_COUNT(object) (__builtin_strstr(#object, "statistics->") != NULL)
-#define twl_gauge_add(gauge, value) ((void)(gauge), (void)(value))
+#define IS_COUNT(object)                                                                                     \
+    (__builtin_strstr(#object, "statistics->") != NULL || __builtin_strstr(#object, "counters->") != NULL)
 
 #undef atomic_load
 #undef atomic_load_explicit
@@ -74,6 +74,7 @@
 #define twl_keeper_take take_in_world
 #define twl_keeper_want want_in_world
 #define twl_keeper_wait wait_in_world
+#define twl_keeper_tell tell_in_world
 #define twl_keeper_leave leave_in_world
 
 #define aligned_alloc aligned_alloc_in_world

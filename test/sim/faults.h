@@ -100,6 +100,7 @@ void acknowledge(struct run *run, uint64_t lsn, const char *call);
 void expect_honest(const struct run *run, int result, const char *call);
 /* Before anything is made of what a call returned. */
 void notice_poison(struct run *run);
+void expect_told(const struct run *run, int result, const char *call);
 /* What a call that appended has returned, and the LSN that it gave; 0: none. */
 void settle_append(struct run *run, int result, uint64_t lsn, const char *call);
 

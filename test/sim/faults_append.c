@@ -82,6 +82,8 @@ static void complete(struct twinlog_request *request)
     expect_honest(run, request->result, "a request");
     if (run->log && request->result < 0 && !run->is_poisoned)
         violation("the request for LSN %" PRIu64 " failed, and the log is not poisoned", request->first_lsn);
+    if (run->log)
+        expect_told(run, request->result, "a request");
     const bool may_be_cut = run->cuts > 0 || last > history_last(&run->history); /* it was durable before */
     if (request->result == 0 && !may_be_cut && pending->level == TWINLOG_LEVEL_DURABLE)
         acknowledge(run, last, "a request");

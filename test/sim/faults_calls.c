@@ -18,7 +18,7 @@ static bool may_return(const struct run *run, int result)
     const struct simdisk_fault *fault = &run->fault;
     if (simdisk_faults(failing_disk(run)) == 0)
         return false;
-    if (result == fault->error || (result == TWINLOG_EPOISONED && run->is_poisoned))
+    if (result == fault->error || result == TWINLOG_EPOISONED) /* see expect_told() */
         return true;
     if (fault->error == 0 || fault->error == -EINTR || fault->error == -EAGAIN || fault->error == -ECANCELED)
         return result == -EIO || (result == -EBUSY && (fault->op == SIM_LOCK ||
@@ -37,6 +37,14 @@ static bool was_held_up(const struct run *run, int result)
 {
     return (result == -EBUSY || result == -EEXIST) && run->fault.error == -EAGAIN &&
            simdisk_faults(failing_disk(run)) > 0;
+}
+
+/* The error says whether the log is poisoned: an errno never does. */
+void expect_told(const struct run *run, int result, const char *call)
+{
+    if (result < 0 && run->is_poisoned != (result == TWINLOG_EPOISONED))
+        violation("%s returned %s, and the log is%s poisoned", call, twinlog_strerror(result),
+                  run->is_poisoned ? "" : " not");
 }
 
 void notice_poison(struct run *run)
@@ -262,6 +270,7 @@ void settle_append(struct run *run, int result, uint64_t lsn, const char *call)
     notice_poison(run);
     if (result < 0 && lsn != 0 && !run->is_poisoned)
         violation("%s failed for an accepted record, and the log is not poisoned", call);
+    expect_told(run, result, call);
     check_watermarks(run);
 }
 
@@ -305,6 +314,7 @@ void sync_log(struct run *run)
         acknowledge(run, history_last(&run->history), "sync");
     else if (!run->is_poisoned)
         violation("sync failed, and the log is not poisoned");
+    expect_told(run, result, "sync");
     check_watermarks(run);
 }
 

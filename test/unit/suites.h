@@ -22,6 +22,7 @@
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
+    DO(frozen) /* which calls return while the file system of the log is frozen */ \
     DO(gauge) /* buckets and quantiles */ \
     DO(golden) /* logs of each version that are kept, and docs/format.md */ \
     DO(history) /* two histories of one log never mix in silence */ \

@@ -442,11 +442,12 @@ static int poison_one(void)
     int rc = 0;
     for (uint32_t i = 0; i < FILE_LIMIT / sizeof(bytes) + 1 && rc == 0; i++)
         rc = twinlog_append(logs[0], bytes, sizeof(bytes), NULL);
-    EXPECT(rc == -EFBIG);
+    EXPECT(rc == TWINLOG_EPOISONED);
+    EXPECT(log_stat(logs[0]).poison == -EFBIG);
     request.queue = queue;
     EXPECT(submit_record(logs[0], 0, &request) == TWINLOG_EPOISONED);
     EXPECT(twinlog_append(logs[0], bytes, 1, NULL) == TWINLOG_EPOISONED);
-    EXPECT(twinlog_sync(logs[0]) == -EFBIG);
+    EXPECT(twinlog_sync(logs[0]) == TWINLOG_EPOISONED);
     EXPECT(twinlog_close(logs[0]) == -EFBIG);
     for (uint32_t i = 1; i < LOGS; i++) {
         pthread_join(writers[i].thread, NULL);

@@ -377,8 +377,10 @@ TEST(no_more_segments_are_made_than_can_be_opened)
     make_log(ROLLED);
     load_log();
     struct statistics statistics = { 0 };
+    struct counters counters = { 0 };
     struct keeper_config config = {
         .io = io,
+        .counters = &counters,
         .statistics = &statistics,
         .set = &set,
         .max_bytes = SEGMENT_MIN_BYTES,

@@ -432,7 +432,7 @@ TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
     struct twinlog *log = open_before_roll();
     atomic_store(&seam.fail_written, -EIO);
     atomic_store(&seam.times, 1);
-    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_close(log), -EIO);
     ck_assert(!read_footer(1, &footer));
 

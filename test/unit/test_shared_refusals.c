@@ -329,7 +329,7 @@ TEST(a_sync_sees_that_the_page_was_truncated)
 
     append_records(log, 0, 0, 5);
     ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
-    ck_assert_int_eq(twinlog_sync(log), -EIO);
+    ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
     ck_assert_int_eq(append_record(log, 0, 5, NULL), TWINLOG_EPOISONED);
     ck_assert_int_lt(twinlog_close(log), 0);
     ck_assert_uint_eq(expect_all(5, 0), 5);
@@ -417,12 +417,12 @@ TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
     const uint64_t lsn = append_records(log, 0, 0, 1);
     patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
     if (_i == 0) {
-        ck_assert_int_eq(twinlog_sync(log), -EIO);
+        ck_assert_int_eq(twinlog_sync(log), TWINLOG_EPOISONED);
     } else if (_i == 1) {
-        ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, 0), -EIO);
+        ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, 0), TWINLOG_EPOISONED);
     } else {
         other = open_shared(LOG_NO_THREADS);
-        ck_assert_int_eq(twinlog_sync(other), -EIO);
+        ck_assert_int_eq(twinlog_sync(other), TWINLOG_EPOISONED);
         ck_assert_int_eq(twinlog_close(other), -EIO);
     }
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);

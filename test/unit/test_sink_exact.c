@@ -279,7 +279,7 @@ TEST(processes_write_in_one_piece)
     expect_all_lines();
 }
 
-/* One of them renames the file, and the others follow it. A line of one that has not noticed yet is in an older file. */
+/* One of them renames the file, and the others follow it. One that has not noticed yet writes to an older file. */
 TEST(processes_rotate_together)
 {
     unsigned lines = 0;
@@ -329,7 +329,7 @@ TEST(a_kill_costs_nothing)
     close_sink(sink);
 }
 
-/* ---- who may have it open ------------------------------------------------------------------------- */
+/* ---- which sinks may have it open ------------------------------------------------------------------------- */
 
 /* What a second sink of the same file gets, in a process of its own or in this one. */
 static const struct {

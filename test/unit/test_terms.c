@@ -473,6 +473,58 @@ TEST(a_thousand_calls_hold_up_no_other)
     log_close(log);
 }
 
+/* ---- a truncation beside calls that come back at once ---------------------------------------------- */
+
+#define POLLERS 64u
+
+static _Atomic bool pollers_must_end;
+
+/* Each call returns at once, also while the truncation holds it up. */
+static void *poll_without_a_pause(void *context)
+{
+    struct twinlog *log = context;
+    uint64_t lsn;
+    while (!atomic_load(&pollers_must_end))
+        (void)append(log, 1, trying(TWINLOG_LEVEL_BUFFERED), &lsn);
+    return NULL;
+}
+
+/* What counts a newcomer before it looks lets the truncation wait for ever: then the suite ends by its time limit. */
+TEST(a_truncation_ends_beside_threads_that_come_back_at_once)
+{
+    static pthread_t threads[POLLERS];
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    atomic_store(&pollers_must_end, false);
+    for (unsigned i = 0; i < POLLERS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, poll_without_a_pause, log), 0);
+
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_int_eq(twinlog_truncate(log, 1), 0);
+    ck_assert_int_eq(twinlog_reset(log, 1000), 0);
+
+    atomic_store(&pollers_must_end, true);
+    for (unsigned i = 0; i < POLLERS; i++)
+        pthread_join(threads[i], NULL);
+    log_close(log);
+}
+
+TEST(statistics_and_timings_do_not_wait_for_a_truncation)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct call visit;
+
+    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
+    twl_pause(log);
+    ck_assert_int_eq(twinlog_stat(log, &stat), 0);
+    ck_assert_int_eq(twinlog_timings(log, &timings), 0);
+    twl_resume(log);
+    twl_leave(&visit);
+    log_close(log);
+}
+
 /* As by a truncation. Close waits for all that are counted. */
 TEST(terms_hold_while_a_truncation_holds_up_a_call_which_is_inside)
 {
