@@ -90,6 +90,8 @@ int report(struct storage *s, const char *what, int error);
 int report_text(struct storage *s, int code, const char *text);
 int code_of(int error);
 int make_directory(const char *dir); /* durably */
+/* As open(), close-on-exec. */
+int open_above_standard(const char *path, int flags, mode_t mode);
 int sync_directory(const char *dir);
 
 /* A change of the files failed and raft cannot be told: see the header. */

@@ -93,9 +93,25 @@ static char *path_of(const char *dir, const char *name)
     return path;
 }
 
+/* 3 or higher, also for a moment: a daemon may have closed the standard descriptors, and print to them all the same. */
+int open_above_standard(const char *path, int flags, mode_t mode)
+{
+    int low[3], count = 0, fd;
+    while ((fd = open("/", O_PATH | O_CLOEXEC)) >= 0 && fd <= 2)
+        low[count++] = fd;
+    if (fd >= 0)
+        close(fd);
+    fd = open(path, flags | O_CLOEXEC, mode);
+    const int error = errno;
+    while (count > 0)
+        close(low[--count]);
+    errno = error;
+    return fd;
+}
+
 int sync_directory(const char *dir)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_above_standard(dir, O_RDONLY | O_DIRECTORY, 0);
     int rc = fd < 0 || fsync(fd) < 0 ? -errno : 0;
     if (fd >= 0)
         close(fd);

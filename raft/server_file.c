@@ -158,7 +158,7 @@ int open_server_file(struct storage *s, uint64_t id)
 {
     char path[4096];
     snprintf(path, sizeof(path), "%s/server", s->dir);
-    s->server_fd = open(path, O_RDWR | O_CLOEXEC);
+    s->server_fd = open_above_standard(path, O_RDWR, 0);
     if (s->server_fd < 0 && errno == ENOENT)
         return report_text(
             s, RAFT_NOTFOUND,
@@ -185,7 +185,7 @@ static int make_server_file(const char *dir, uint64_t cluster, uint64_t id, bool
     char path[4096], new_path[4096];
     snprintf(path, sizeof(path), "%s/server", dir);
     snprintf(new_path, sizeof(new_path), "%s/server.new", dir);
-    int fd = open(new_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = open_above_standard(new_path, O_RDWR | O_CREAT | O_TRUNC, 0666);
     if (fd < 0)
         return -errno;
     int rc = ftruncate(fd, FILE_BYTES) < 0 ? -errno : write_fields(fd, 0, fields, FIELDS);

@@ -90,9 +90,25 @@ strangers()
                       print user[i] ": must not use " name[i] " of src/" home[name[i]] }'
 }
 
+# makers_of_descriptors: objects of the library that make a descriptor by themselves, which may then be one of 0 to 2.
+makers='open|openat|open64|openat64|creat|creat64|fopen|fopen64|freopen|opendir|dup|dup2|dup3|eventfd|epoll_create|epoll_create1'
+makers="$makers|memfd_create|timerfd_create|signalfd|inotify_init|inotify_init1|pipe|pipe2|socket|socketpair|accept|accept4|mkstemp|mkostemp"
+makers="$makers|tmpfile|popen|io_uring_setup|io_uring_queue_init|io_uring_queue_init_params|io_uring_queue_init_mem|fanotify_init|pidfd_open"
+makers_of_descriptors()
+{
+    (cd "$build/CMakeFiles/twinlog_objects.dir" && nm -A -u -P src/*/*.o) |
+        grep -E "^[^ ]*: ($makers) " | grep -vE '^src/(base/descriptor|io/io_uring).*: (io_uring_queue_init|open|openat|eventfd|memfd_create) '
+    grep -nE 'SYS_(open|openat|openat2|eventfd|memfd|dup|pipe|socket|accept|io_uring_setup|epoll|timerfd|pidfd)|F_DUPFD' src/*/*.c |
+        grep -v '^src/base/descriptor\.c:'
+    grep -nE '(^|[^_a-z])(open|openat|fopen|opendir|eventfd|pipe2?|dup[23]?) ?\(' raft/*.c |
+        grep -vE '^raft/io\.c:[0-9]+:.*open\((path, flags|"/", O_PATH)'
+}
+
 if [ -n "$build" ]; then
     found=$(strangers)
     [ -z "$found" ] || fail "$found"
+    found=$(makers_of_descriptors)
+    [ -z "$found" ] || fail "descriptors come from base/descriptor.c: $found"
 fi
 
 [ "$failures" = 0 ] && echo "layers: every include is allowed${build:+, and every symbol}"

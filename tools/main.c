@@ -46,13 +46,15 @@ static const struct command *find_command(const char *name)
     usage_error("there is no command '%s'", name);
 }
 
-/* If descriptor 0, 1 or 2 is closed, a file of the log could get its number, and be read as input or written
- * as output. So it is opened on /dev/null, in the wrong direction: using it stays an error. */
+/* If descriptor 0, 1 or 2 is closed, a file could get its number, and be read as input or written as output. So it is
+ * opened on /dev/null, in the wrong direction: using it stays an error. Where that is missing, on what can be neither
+ * read nor written. All files that the command opens later are above. */
 static void fill_standard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0)
-            open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+            if (open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0 && open("/", O_PATH) < 0)
+                _exit(STATUS_FAILED);
 }
 
 int main(int argc, char **argv)

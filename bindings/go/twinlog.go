@@ -50,7 +50,7 @@ static int go_watch(const char *dir, struct twinlog_reader **reader)
 	if (rc < 0)
 		return rc;
 	rc = twinlog_reader_fd(*reader);
-	if (rc >= 0 && (rc = fcntl(rc, F_DUPFD_CLOEXEC, 0)) < 0)
+	if (rc >= 0 && (rc = fcntl(rc, F_DUPFD_CLOEXEC, 3)) < 0)
 		rc = -errno;
 	if (rc < 0)
 		twinlog_reader_close(*reader);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stuck-selftest KIND: the disk that stops answering does so for the calls that its header names, and goes on. */
+/* stuck-selftest KIND: the disk stops answering, for the calls that its header names, and answers again. */
 #define _GNU_SOURCE
 #include "stuck_disk.h"
 

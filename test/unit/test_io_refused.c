@@ -27,6 +27,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A child has no directory of its parent any more, so it makes its own. */
+static int (*body_of_child)(void);
+
+static int make_io_and_go_on(void)
+{
+    create_io();
+    return body_of_child();
+}
+
+static int run_child_with_io(int (*body)(void))
+{
+    body_of_child = body;
+    return run_child(make_io_and_go_on);
+}
+
 /* ---- what the kernel may refuse ---------------------------------------------------------------- */
 
 CASE("refusals", make_directory, remove_directory);
@@ -77,7 +92,7 @@ static int write_from_unregistered_memory(void)
 
 IO_TEST(memory_that_cannot_be_registered_is_written_all_the_same)
 {
-    ck_assert_int_eq(run_child(write_from_unregistered_memory), 0);
+    ck_assert_int_eq(run_child_with_io(write_from_unregistered_memory), 0);
     expect_bytes("file", 0, BLOCK_BYTES, 'r');
 }
 
@@ -97,7 +112,7 @@ static int read_to_the_end_only(void)
 IO_TEST(a_direct_read_does_not_look_behind_a_ragged_end)
 {
     fill_file("file", RAGGED_BYTES, 'e');
-    ck_assert_int_eq(run_child(read_to_the_end_only), 0);
+    ck_assert_int_eq(run_child_with_io(read_to_the_end_only), 0);
 }
 
 #define SMALL_WRITE_AT 700u
@@ -132,7 +147,7 @@ static int read_past_the_page_cache(void)
 IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
 {
     fill_file("file", RAGGED_BYTES, 'e');
-    expect_success_or_skip(run_child(read_past_the_page_cache),
+    expect_success_or_skip(run_child_with_io(read_past_the_page_cache),
                            "what_is_asked_from_the_disk_is_read_past_the_page_cache",
                            "no direct I/O in the temporary directory, or no system call can be forbidden");
 }
@@ -191,7 +206,7 @@ IO_TEST(what_is_asked_from_the_disk_leaves_the_page_cache_with_its_whole_page)
 {
     make_file_in_large_pages();
     if (has_direct_files())
-        expect_success_or_skip(run_child(read_where_direct_reads_are_doubtful),
+        expect_success_or_skip(run_child_with_io(read_where_direct_reads_are_doubtful),
                                "what_is_asked_from_the_disk_leaves_the_page_cache_with_its_whole_page",
                                "no system call can be forbidden");
     else
@@ -234,7 +249,7 @@ static int read_from_disk_without_direct_files(void)
 IO_TEST(without_direct_files_the_disk_is_asked_all_the_same)
 {
     fill_file("file", RAGGED_BYTES, 'e');
-    expect_success_or_skip(run_child(read_from_disk_without_direct_files),
+    expect_success_or_skip(run_child_with_io(read_from_disk_without_direct_files),
                            "without_direct_files_the_disk_is_asked_all_the_same",
                            "no system call can be forbidden");
 }
@@ -247,7 +262,7 @@ static int allocate_without_fallocate(void)
 
 IO_TEST(allocate_reserves_space_without_fallocate_as_well)
 {
-    ck_assert_int_eq(run_child(allocate_without_fallocate), 0);
+    ck_assert_int_eq(run_child_with_io(allocate_without_fallocate), 0);
     expect_size("written", RAGGED_BYTES, true);
     expect_size("space", RAGGED_BYTES, true);
     expect_size("nothing", RAGGED_BYTES, false);
@@ -264,7 +279,7 @@ static int allocate_without_help_of_the_device(void)
 
 IO_TEST(allocate_writes_the_zeros_where_the_device_does_not)
 {
-    ck_assert_int_eq(run_child(allocate_without_help_of_the_device), 0);
+    ck_assert_int_eq(run_child_with_io(allocate_without_help_of_the_device), 0);
     expect_size("written", RAGGED_BYTES, true);
     expect_written("written", "allocate_writes_the_zeros_where_the_device_does_not");
 }
@@ -287,7 +302,7 @@ static int allocate_with_a_helpful_device(void)
 IO_TEST(allocate_writes_nothing_that_the_device_has_written)
 {
     fill_file("file", BLOCK_BYTES, 'k');
-    ck_assert_int_eq(run_child(allocate_with_a_helpful_device), 0);
+    ck_assert_int_eq(run_child_with_io(allocate_with_a_helpful_device), 0);
 }
 
 static int sync_that_says_it_was_canceled(void)
@@ -310,7 +325,7 @@ static int sync_that_says_it_was_canceled(void)
 IO_TEST(a_sync_that_failed_is_not_taken_for_one_that_never_ran)
 {
     fill_file("file", BLOCK_BYTES, 'd');
-    ck_assert_int_eq(run_child(sync_that_says_it_was_canceled), 0);
+    ck_assert_int_eq(run_child_with_io(sync_that_says_it_was_canceled), 0);
 }
 
 static int sync_without_fsync(void)
@@ -330,7 +345,7 @@ static int sync_without_fsync(void)
 IO_TEST(sync_data_does_not_write_times)
 {
     fill_file("file", BLOCK_BYTES, 'd');
-    ck_assert_int_eq(run_child(sync_without_fsync), 0);
+    ck_assert_int_eq(run_child_with_io(sync_without_fsync), 0);
 }
 
 #define VIEW_PAGES 4u
@@ -426,7 +441,7 @@ IO_TEST(a_forked_child_may_look_as_well)
 
     inherited_view = view_of(file);
     cut_file(2);
-    ck_assert_int_eq(run_child(look_in_a_child), 0);
+    ck_assert_int_eq(run_child_with_io(look_in_a_child), 0);
     ck_assert_int_eq(io->ops->check_map(io, inherited_view), 0);
     ck_assert_int_eq(look_at(inherited_view, 2), 0);
     ck_assert_int_eq(io->ops->check_map(io, inherited_view), -EIO);
@@ -549,10 +564,10 @@ IO_TEST(a_foreign_fault_has_its_default_action)
     char byte;
 
     put_file_to_view();
-    ck_assert_int_eq(run_child(fault_with_the_default_action), 128 + SIGBUS);
-    ck_assert_int_eq(run_child(be_told_with_the_default_action), 128 + SIGBUS);
+    ck_assert_int_eq(run_child_with_io(fault_with_the_default_action), 128 + SIGBUS);
+    ck_assert_int_eq(run_child_with_io(be_told_with_the_default_action), 128 + SIGBUS);
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
-    ck_assert_int_eq(run_child(ignore_what_can_be_ignored), 128 + SIGBUS);
+    ck_assert_int_eq(run_child_with_io(ignore_what_can_be_ignored), 128 + SIGBUS);
     close(pipe_ends[1]);
     ck_assert_int_eq(read(pipe_ends[0], &byte, 1), 1);
     close(pipe_ends[0]);
@@ -599,6 +614,6 @@ static int pass_a_signal_to_the_handler_before(void)
 IO_TEST(a_foreign_fault_goes_to_the_handler_that_was_there)
 {
     put_file_to_view();
-    ck_assert_int_eq(run_child(pass_a_fault_to_the_handler_before), 0);
-    ck_assert_int_eq(run_child(pass_a_signal_to_the_handler_before), 0);
+    ck_assert_int_eq(run_child_with_io(pass_a_fault_to_the_handler_before), 0);
+    ck_assert_int_eq(run_child_with_io(pass_a_signal_to_the_handler_before), 0);
 }
