@@ -367,22 +367,22 @@ func (log *Log) DurableLSN() uint64 {
 
 // Stat is how the log is doing; counters start when it is opened.
 type Stat struct {
-	Mode                              Mode
-	Poison                            error // what has poisoned the log
-	Segments, SpareSegments           uint32
-	FirstLSN, LastLSN                 uint64
-	WrittenLSN, DurableLSN            uint64
-	FileBytes                         uint64 // all segment files
-	Appends, AppendBytes              uint64
-	Groups, GroupBytes                uint64
-	WrittenBytes, Syncs               uint64 // to the device
-	Rolls, RollWaits                  uint64
+	Mode                    Mode
+	Poison                  error // what has poisoned the log
+	Segments, SpareSegments uint32
+	FirstLSN, LastLSN       uint64
+	WrittenLSN, DurableLSN  uint64
+	FileBytes               uint64 // all segment files
+	Appends, AppendBytes    uint64
+	Groups, GroupBytes      uint64
+	WrittenBytes, Syncs     uint64 // to the device
+	Rolls, RollWaits        uint64
 	// Appends that failed: the disk was full, it was read-only, a limit was reached, the log was poisoned, or another error.
 	FullFailures, ReadOnlyFailures, LimitFailures, PoisonFailures, OtherFailures uint64
-	TrimFailures uint64 // times that retention could not look at, or move, the head
-	TrimmedSegments, RecycledSegments uint64
-	InFlight                          uint64
-	IOReason                          string // why this way to write and no earlier one
+	TrimFailures                                                                 uint64 // times that retention could not look at, or move, the head
+	TrimmedSegments, RecycledSegments                                            uint64
+	InFlight                                                                     uint64
+	IOReason                                                                     string // why this way to write and no earlier one
 }
 
 // Stat returns statistics.

@@ -7,6 +7,10 @@ keep_appending=$(realpath "$2")
 folder=$(realpath "$(dirname "$0")/../../packaging/monitoring")
 # shellcheck source=test/cli/checks.sh
 . "$(dirname "$0")/checks.sh"
+service= # the process that keep_writing() has started, as long as it runs
+# An interrupted run leaves neither that nor a mount.
+trap '[ -z "$service" ] || kill -KILL "$service"; umount -l disk small 2>/dev/null; rm -rf "$place" "$public"' EXIT
+trap 'exit 1' INT TERM
 
 echo record | "$twinlog" append log
 "$twinlog" cursors log --set reader=1 >out
@@ -236,11 +240,11 @@ test_full()
 # failures LOG KIND: are there appends that failed for that?
 failures() { "$twinlog" stat "$1" --prometheus 2>/dev/null | grep -q "^twinlog_append_failures_total.*kind=\"$2\".* [1-9]"; }
 
-# keep_writing LOG: a service that goes on after errors; its process is in `writer`, its first page in scrape1.
+# keep_writing LOG: a service that goes on after errors; its process is in `service`, its first page in scrape1.
 keep_writing()
 {
     "$keep_appending" "$1" &
-    writer=$!
+    service=$!
     wait_until "[ -d $1 ] && '$twinlog' stat $1 --prometheus 2>/dev/null | grep -q '^twinlog_rolls_total.* [2-9]'"
     scrape "$1" scrape1
     fires "no alert beside $1" none scrape1
@@ -248,8 +252,9 @@ keep_writing()
 
 stop_writing()
 {
-    kill "$writer"
-    wait "$writer" 2>/dev/null
+    kill "$service"
+    wait "$service" 2>/dev/null
+    service=
 }
 
 # An ext4 file system that meets an error becomes read-only below its writers; a directory may be made immutable.
@@ -286,7 +291,7 @@ test_limit()
 {
     command -v prlimit >/dev/null || { skip "an alert for a limit" "prlimit is not here" && return; }
     keep_writing limited
-    prlimit --nofile=3: --pid "$writer"
+    prlimit --nofile=3: --pid "$service"
     wait_until failures limited limit
     count "a limit on open files makes appends fail" $?
     scrape limited scrape2
