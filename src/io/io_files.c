@@ -516,7 +516,7 @@ static int files_links(struct io_file *file, const char *name, uint32_t *ret_lin
     return 0;
 }
 
-/* ---- whose a file is --------------------------------------------------------------------------- */
+/* ---- owner and rights ---------------------------------------------------------------------------- */
 
 #define ACL_NAME "system.posix_acl_access"
 

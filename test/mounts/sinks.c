@@ -554,7 +554,7 @@ static void begin_a_file(void)
     check_nothing_beside();
 }
 
-/* The file is another user's, who has it open. */
+/* The file belongs to another user, and that one has it open. */
 static void be_no_owner(void)
 {
     struct twinlog_sink *sink;
