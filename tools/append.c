@@ -50,6 +50,9 @@ static const struct option_row option_rows[] = {
       "records must have the first of these: what both have is compared, and a difference ends the import" },
     { OPTION_REWIND, "rewind", NULL,
       "with --import: remove what the log has from the first difference on, and go on with the input" },
+    { OPTION_SAME_HISTORY, "same-history", NULL,
+      "with --import: you know that both logs are one history up to what they both have; else that must be proved, as "
+      "by a standby that began as a backup of the log" },
     { OPTION_RENUMBER, "renumber", NULL, "with --import: records get the LSNs that come next in this log" },
     { OPTION_PRINT_LSN, "print-lsn", NULL, "print each record's LSN once the record is durable" },
     { OPTION_MAPPED, "mapped", NULL,
@@ -103,6 +106,7 @@ struct append {
     bool shows_progress; /* [const] */
     bool renumbers;      /* [const] an import takes the LSNs that come */
     bool rewinds;        /* [const] an import truncates the log to what it has in common */
+    bool is_vouched_for; /* [const] what an import and the log both have is one history */
     bool is_quiet;       /* [const] */
     uint64_t started_ns; /* [const] */
 
@@ -112,6 +116,8 @@ struct append {
     struct run accepted;  /* the first and the newest LSN of this run; 0 and 0 = none */
     uint64_t common_lsn;  /* newest record that the log and an import both have; 0 = none was compared */
     uint64_t other_lsn;   /* the first record that they do not; 0 = none */
+    bool is_whole;        /* the import begins with the first record of the log, or in front of it */
+    bool is_proved;       /* a common record is of one history in both, and so is all in front of it */
     void *room;           /* for a record of the log */
     struct source source; /* of what was imported with --from */
 
@@ -261,6 +267,21 @@ static void keep_lsn(struct append *append, uint64_t lsn)
 /* ---- what the log and an import both have ------------------------------------------------------ */
 
 #define OTHER_HISTORY (-EXDEV)
+#define UNPROVED_HISTORY (-EILSEQ)
+
+/* Another history may have equal records, with equal times: what is equal only may be the same. */
+static bool may_be_same(struct append *append, const struct twinlog_record *record)
+{
+    const struct input *input = &append->input;
+    enum agreement agreement =
+        judge_record(append->log, &append->source, input->log_id, input->salt, record);
+
+    if (agreement == AGREEMENT_UNKNOWN)
+        agreement = judge_origin(append->log, &append->source, &input->origin, record);
+    if (agreement == AGREEMENT_PROVED)
+        append->is_proved = true;
+    return agreement != AGREEMENT_DENIED;
+}
 
 /* Does the log have this record, as it is? 1, 0, or an error. */
 static int has_record(struct append *append, uint64_t lsn, const struct twinlog_entry *entry)
@@ -274,12 +295,12 @@ static int has_record(struct append *append, uint64_t lsn, const struct twinlog_
     int error = twinlog_read(append->log, lsn, append->room, append->input.record_limit, &record);
     if (is_no_record(error) || error == -ENOBUFS)
         return 0;
-    return error ? error
-                 : record.size == entry->size && record.time_ns == entry->time_ns &&
-                       record.type == entry->type && record.tag == entry->tag &&
-                       memcmp(record.data, entry->data, entry->size) == 0 &&
-                       may_be_of_source(append->log, &append->source, append->input.log_id,
-                                        append->input.salt, &record);
+    if (error)
+        return error;
+    const bool is_equal = record.size == entry->size && record.time_ns == entry->time_ns &&
+                          record.type == entry->type && record.tag == entry->tag &&
+                          memcmp(record.data, entry->data, entry->size) == 0;
+    return is_equal && may_be_same(append, &record);
 }
 
 /* Finds the first record of the log behind the common one and in front of that LSN, which the import does not have. */
@@ -287,7 +308,9 @@ static int find_extra(struct append *append, uint64_t before_lsn)
 {
     struct twinlog_record record;
 
-    for (uint64_t lsn = append->common_lsn + 1; lsn < before_lsn; lsn++) {
+    const uint64_t first_lsn = append->common_lsn ? append->common_lsn + 1 : twinlog_first_lsn(append->log);
+
+    for (uint64_t lsn = first_lsn; lsn < before_lsn; lsn++) {
         int error = twinlog_read(append->log, lsn, NULL, 0, &record);
         if (error == 0 || error == -ENOBUFS)
             append->other_lsn = lsn;
@@ -297,11 +320,20 @@ static int find_extra(struct append *append, uint64_t before_lsn)
     return 0;
 }
 
+/* Is what the two have in common proved to be one history? So it is if each record of the log was compared, from its
+ * first one on: then there is no other one that could be mixed with the input. */
+static bool is_same_history(const struct append *append)
+{
+    return append->is_proved || append->is_whole || append->is_vouched_for;
+}
+
 /* The two differ from other_lsn on. Nothing is removed unless a record in front is the same. */
 static int rewind_log(struct append *append)
 {
     if (!append->rewinds || !append->common_lsn)
         return OTHER_HISTORY;
+    if (!is_same_history(append))
+        return UNPROVED_HISTORY;
     uint64_t last_lsn = twinlog_last_lsn(append->log);
     int error = twinlog_truncate(append->log, append->other_lsn - 1);
     if (error == 0 && !append->is_quiet)
@@ -318,11 +350,13 @@ static int compare(struct append *append, const struct twinlog_entry *entry)
     uint64_t last_lsn = twinlog_last_lsn(append->log);
     int result = 0;
 
+    if (append->input.records == 1)
+        append->is_whole = lsn <= twinlog_first_lsn(append->log);
     if (lsn < twinlog_first_lsn(append->log)) /* removed from the head here */
         return 1;
-    if (append->common_lsn)
+    if (append->common_lsn || append->is_whole)
         result = find_extra(append, lsn <= last_lsn ? lsn : last_lsn + 1);
-    else if (lsn > last_lsn)
+    if (result == 0 && !append->common_lsn && lsn > last_lsn)
         return OTHER_HISTORY;
     if (result == 0 && !append->other_lsn && lsn <= last_lsn) {
         result = has_record(append, lsn, entry);
@@ -331,7 +365,9 @@ static int compare(struct append *append, const struct twinlog_entry *entry)
         else if (result == 0)
             append->other_lsn = lsn;
     }
-    return result == 0 && append->other_lsn ? rewind_log(append) : result;
+    if (result == 0 && append->other_lsn)
+        return rewind_log(append);
+    return result == 0 && !is_same_history(append) ? UNPROVED_HISTORY : result;
 }
 
 /* All of the export was read. Has it ended in front of the log? */
@@ -344,10 +380,23 @@ static int compare_end(struct append *append)
         return 0;
     if (!append->common_lsn)
         return OTHER_HISTORY;
+    if (!is_same_history(append))
+        return UNPROVED_HISTORY;
     if (end_lsn >= twinlog_last_lsn(append->log))
         return 0;
     append->other_lsn = end_lsn + 1;
     return rewind_log(append);
+}
+
+static void complain_unproved(const struct append *append)
+{
+    const uint64_t first_lsn = twinlog_first_lsn(append->log);
+
+    complain("the input and the log have equal records up to LSN %" PRIu64
+             ", but nothing shows that they are of one history. Nothing was appended. Export from the log's first "
+             "record on: 'twinlog cat DIR --from %" PRIu64
+             " --export'. Or, if you know that both are one history up to there, say so with --same-history.",
+             append->common_lsn, first_lsn);
 }
 
 static void complain_history(const struct append *append)
@@ -527,9 +576,9 @@ static void complain_refused(const struct append *append)
 static int finish(struct append *append, int append_error, int read_error)
 {
     uint64_t durable = twinlog_durable_lsn(append->log);
-    bool is_other = append_error == OTHER_HISTORY;
+    bool is_other = append_error == OTHER_HISTORY || append_error == UNPROVED_HISTORY;
     if (is_other)
-        complain_history(append);
+        (append_error == OTHER_HISTORY ? complain_history : complain_unproved)(append);
     int close_error = twinlog_close(append->log);
     int error = append->error;
     int status = STATUS_FINE;
@@ -670,6 +719,8 @@ static int append_run(const struct command *command, int argc, char **argv)
             append.renumbers = true;
         else if (value == OPTION_REWIND)
             append.rewinds = true;
+        else if (value == OPTION_SAME_HISTORY)
+            append.is_vouched_for = true;
         else if (value == OPTION_QUIET)
             append.is_quiet = true;
         else if (value == OPTION_WAIT)
@@ -686,6 +737,8 @@ static int append_run(const struct command *command, int argc, char **argv)
         usage_error("--renumber is for --import");
     if (append.rewinds && (framing != FRAMING_EXPORT || append.renumbers))
         usage_error("--rewind is for --import without --renumber");
+    if (append.is_vouched_for && (framing != FRAMING_EXPORT || append.renumbers))
+        usage_error("--same-history is for --import without --renumber");
     if (wait_ms)
         options.lock_timeout_ms = wait_ms;
     append.dir = take_directory(argc, argv);

@@ -13,6 +13,7 @@
 #include "opening.h"
 #include "options.h"
 #include "print.h"
+#include "source.h"
 #include "stop.h"
 #include "when.h"
 
@@ -279,9 +280,30 @@ static bool is_export(const struct cat *cat)
     return cat->printer.format == OPTION_EXPORT;
 }
 
-/* Which history the export is of, and where the log ends, unless the export is all of it. A log that ends in front of
- * --from has not what the other log has: there is nothing to wait for. Of an empty or damaged log nothing is said; the
- * error comes with the records. */
+/* By an import, or by 'twinlog receive'. A log that cannot be asked says nothing, and then nothing is proved. */
+static void print_origin(const struct cat *cat, uint64_t from_lsn)
+{
+    static const char *const names[] = { "import", "receive" };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+    struct origin origin = { 0 };
+
+    options.flags = TWINLOG_READ_ONLY;
+    if (twinlog_open(cat->dir, &options, &log))
+        return;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !origin.id[0]; i++) {
+        struct source source = { .name = names[i] };
+        if (load_source(log, &source) == 0)
+            find_origin(log, &source, from_lsn, &origin);
+    }
+    twinlog_close(log);
+    if (origin.id[0])
+        printf("origin %s %08" PRIx32 " %" PRIu64 "\n", origin.id, origin.salt, origin.lsn);
+}
+
+/* Which history the export is of, and where the log ends. A log that ends in front of --from has not what the other
+ * log has: there is nothing to wait for. Of an empty or damaged log nothing is said; the error comes with the
+ * records. */
 static void begin_export(struct cat *cat)
 {
     struct twinlog_history history = TWINLOG_HISTORY_INIT;
@@ -297,10 +319,8 @@ static void begin_export(struct cat *cat)
         exit(STATUS_FAILED);
     }
     fputs(EXPORT_BEGIN, stdout);
-    const bool is_whole =
-        !cat->options.from_lsn && !cat->options.to_lsn && !cat->has_until && !cat->is_following;
     from_lsn = from_lsn < first_lsn ? first_lsn : from_lsn;
-    if (error || is_whole || !last_lsn ||
+    if (error || !last_lsn ||
         twinlog_reader_history(cat->reader, from_lsn < last_lsn ? from_lsn : last_lsn, &history))
         return;
     printf("history ");
@@ -308,6 +328,7 @@ static void begin_export(struct cat *cat)
         printf("%02x", history.log_id[i]);
     printf(" %" PRIu32 " %08" PRIx32 " %" PRIu64 " %" PRIu64 "\n", history.epoch, history.salt,
            history.first_lsn, last_lsn);
+    print_origin(cat, from_lsn);
     cat->printer.tells_salt = true;
     cat->printer.salt = history.salt;
 }

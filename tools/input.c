@@ -110,8 +110,8 @@ static bool pass_line(struct input *input, const char *line)
     return true;
 }
 
-/* Passes the line that says which history it is, which may be missing, or that another epoch begins. False: it is no
- * such line. */
+/* Passes the line that says which history it is, which may be missing, from where a record came to it, or that another
+ * epoch begins. False: it is no such line. */
 static bool pass_history(struct input *input, const char *line, size_t length)
 {
     char text[MAX_HEADER_BYTES * 2];
@@ -123,7 +123,10 @@ static bool pass_history(struct input *input, const char *line, size_t length)
         return false;
     memcpy(text, line, length);
     text[length] = '\0';
-    if (input->log_id[0])
+    if (input->log_id[0] && *line == 'o' && !input->records)
+        is_history = sscanf(text, "origin %32[0-9a-f] %8" SCNx32 " %" SCNu64 "%n", input->origin.id,
+                            &input->origin.salt, &input->origin.lsn, &end) == 3;
+    else if (input->log_id[0])
         is_history = sscanf(text, "salt %8" SCNx32 "%n", &input->salt, &end) == 1;
     else if (!input->records)
         is_history =
@@ -154,7 +157,7 @@ static int next_exported(struct input *input, struct twinlog_entry *ret_entry)
 
     if (!input->has_begun)
         input->has_begun = pass_line(input, EXPORT_BEGIN);
-    while (input->has_begun && (header = find_line(input, &length)) && (*header == 'h' || *header == 's'))
+    while (input->has_begun && (header = find_line(input, &length)) && strchr("hos", *header))
         if (!pass_history(input, header, length))
             return -EBADMSG;
     if (input->has_begun && !input->is_whole)

@@ -31,6 +31,7 @@ struct input {
     uint64_t last_lsn;  /* the newest LSN of that log; 0 = it does not say */
     char log_id[LOG_ID_BYTES]; /* empty = it does not say */
     uint32_t salt;             /* then of the last record */
+    struct origin origin;      /* what that log says to have from another one */
 };
 
 int input_init(struct input *input, enum framing framing, size_t record_limit);

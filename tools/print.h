@@ -19,7 +19,8 @@ void print_record(struct printer *printer, const struct twinlog_record *record);
 
 /* What stands before the first record of an export and behind the last one: it shows that nothing is missing. Behind
  * the first line may stand "history LOG_ID EPOCH SALT FIRST_LSN LAST_LSN": where the epoch of the first record begins,
- * and the newest LSN of the log. Then "salt SALT" stands before a record with which another epoch begins. */
+ * and the newest LSN of the log. Behind it may stand "origin LOG_ID SALT LSN": that record was imported from that log,
+ * where it has that salt. Then "salt SALT" stands before a record with which another epoch begins. */
 #define EXPORT_BEGIN "twinlog export 1\n"
 #define EXPORT_END "end\n"
 

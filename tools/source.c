@@ -70,28 +70,70 @@ int note_source(struct twinlog *log, struct source *source, const char *id, uint
 }
 
 /* A segment may be read for that: so it is asked once for records of one epoch. */
-static bool has_epoch(struct twinlog *log, struct source *source, const struct twinlog_record *record,
-                      uint32_t epoch)
+static void ask(struct twinlog *log, struct source *source, const struct twinlog_record *record)
 {
     struct twinlog_history history = TWINLOG_HISTORY_INIT;
     struct twinlog_reader *reader = NULL;
 
-    if (source->asked.epoch == 0 || source->asked.salt != record->salt) {
-        int error = twinlog_reader_attach(log, NULL, &reader);
-        if (!error)
-            error = twinlog_reader_history(reader, record->lsn, &history);
-        twinlog_reader_close(reader);
-        source->asked = error ? (struct noted){ 0 } : (struct noted){ record->salt, history.epoch };
-    }
+    if (source->asked.epoch > 0 && source->asked.salt == record->salt)
+        return;
+    int error = twinlog_reader_attach(log, NULL, &reader);
+    if (!error)
+        error = twinlog_reader_history(reader, record->lsn, &history);
+    twinlog_reader_close(reader);
+    source->asked = error ? (struct noted){ 0 } : (struct noted){ record->salt, history.epoch };
+    for (size_t i = 0; !error && i < sizeof(history.log_id); i++)
+        snprintf(source->own_id + 2 * i, 3, "%02x", history.log_id[i]);
+}
+
+static bool has_epoch(struct twinlog *log, struct source *source, const struct twinlog_record *record,
+                      uint32_t epoch)
+{
+    ask(log, source, record);
     return epoch > 0 && source->asked.epoch == epoch;
 }
 
-bool may_be_of_source(struct twinlog *log, struct source *source, const char *id, uint32_t salt,
-                      const struct twinlog_record *record)
+enum agreement judge_record(struct twinlog *log, struct source *source, const char *id, uint32_t salt,
+                            const struct twinlog_record *record)
 {
     const struct noted noted = find_noted(source, twinlog_last_lsn(log), record->lsn);
 
-    return noted.salt == salt || strcmp(source->id, id) != 0 || !has_epoch(log, source, record, noted.epoch);
+    if (!id[0])
+        return AGREEMENT_UNKNOWN;
+    if (strcmp(source->id, id) == 0 && has_epoch(log, source, record, noted.epoch))
+        return noted.salt == salt ? AGREEMENT_PROVED : AGREEMENT_DENIED;
+    ask(log, source, record);
+    if (record->salt == salt && strcmp(source->own_id, id) == 0)
+        return AGREEMENT_PROVED;
+    return AGREEMENT_UNKNOWN;
+}
+
+enum agreement judge_origin(struct twinlog *log, struct source *source, const struct origin *origin,
+                            const struct twinlog_record *record)
+{
+    if (origin->lsn != record->lsn)
+        return AGREEMENT_UNKNOWN;
+    return judge_record(log, source, origin->id, origin->salt, record);
+}
+
+/* After a crash the value may be ahead by one record: then it is the last one. */
+void find_origin(struct twinlog *log, struct source *source, uint64_t from_lsn, struct origin *ret_origin)
+{
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    uint64_t lsn = from_lsn > source->lsn ? from_lsn : source->lsn;
+    struct twinlog_record record;
+
+    *ret_origin = (struct origin){ 0 };
+    if (!source->id[0] || last_lsn == 0)
+        return;
+    lsn = lsn == last_lsn + 1 ? last_lsn : lsn;
+    const struct noted noted = find_noted(source, last_lsn, lsn);
+    const int error = twinlog_read(log, lsn, NULL, 0, &record);
+    if ((error && error != -ENOBUFS) || !has_epoch(log, source, &record, noted.epoch))
+        return;
+    ret_origin->salt = noted.salt;
+    ret_origin->lsn = lsn;
+    memcpy(ret_origin->id, source->id, sizeof(source->id));
 }
 
 bool ends_in_source(struct twinlog *log, struct source *source, uint32_t salt, uint64_t lsn)

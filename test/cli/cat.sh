@@ -32,7 +32,9 @@ at() { printf '%d %d000000000 %d %d %d\n%s\n' "$2" "$1" 7 65535 "${#3}" "$3"; }
 status "an import" 0 "$twinlog" append log --import --print-lsn <exported
 prints "begins with the LSN of the export" "record 0 " --to 41
 status "an export" 0 "$twinlog" cat log --export
-same "is what was imported, byte for byte" out exported
+says "tells its history" out '^history [0-9a-f]{32} [0-9]+ [0-9a-f]{8} 41 50$'
+plain <out >shown
+same "is what was imported, byte for byte" shown exported
 
 prints "the newest" "record 8 record 9 " -n 2
 prints "the newest, backwards" "record 9 record 8 " -n 2 -r
@@ -69,10 +71,11 @@ done
 printf 'one\nend\n\n\033[31mred\177\302\233\303\244\233\303\t\n\302\233\177\n' >lines
 head -c 5000 /dev/urandom | tr '\n' x >>lines
 status "records of any bytes" 0 "$twinlog" append any <lines
-"$twinlog" cat any --export >any.export
+"$twinlog" cat any --export | plain >any.export
 status "go into another log" 0 "$twinlog" append other --import <any.export
 status "and come out of it" 0 "$twinlog" cat other --export
-same "as they were" out any.export
+plain <out >shown
+same "as they were" shown any.export
 if command -v script >/dev/null; then
     script -qc "'$twinlog' cat any --from 4 --to 4" /dev/null </dev/null | tr -d '\r' >shown
     printf '^[[31mred^?\\xC2\\x9B\303\244\\x9B\303\t\n' >expected
@@ -152,7 +155,12 @@ holds "the standby is as short" 500
 history_of 1 one | "$twinlog" append twice --import -q
 "$twinlog" cat twice --from 1 --export | "$twinlog" append third --import -q
 "$twinlog" trim twice --after 40 >trim.out
-history_of 40 other | "$twinlog" append twice --import -q
+history_of 40 other >untold
+status "an export that tells no history" 1 "$twinlog" append twice --import -q <untold
+says "proves nothing by an equal record" err 'equal records up to LSN 40, but nothing shows that they are of one history'
+says "names the two ways on" err -- '--from 1 --export.*--same-history'
+status "with the word of the operator" 0 "$twinlog" append twice --import --same-history -q <untold
+status "--same-history is for --import" 2 "$twinlog" append twice --same-history </dev/null
 echo more | "$twinlog" append twice -q
 "$twinlog" cat twice --from 60 --export >carried
 status "another history with the same record" 1 "$twinlog" append third --import -q <carried
@@ -183,6 +191,98 @@ status "and is followed by it again" 0 "$twinlog" append third --import -q <carr
 "$twinlog" cat twice >expected
 "$twinlog" cat third >got
 same "the two are the same" got expected
+
+# ---- the same events in another history --------------------------------------------------------
+
+# Each record has the time and the bytes of its event, whichever history it is in. 'wrong' is the event 60 that the
+# journal had at first.
+events() { # FIRST LAST [TEXT OF EVENT 60]
+    echo "twinlog export 1"
+    seq "$1" "$2" | awk -v sixty="${3-event}" '{ text = $1 == 60 ? sixty : "event"
+        printf "%d %d 0 0 %d\n%s\n", $1, 1000 + $1, length(text), text } END { print "end" }'
+}
+# begin_again: events 1 to 100 with a wrong one, and its standby, which is a backup.
+begin_again()
+{
+    rm -rf events standby
+    events 1 100 wrong | "$twinlog" append events --import -q
+    "$twinlog" backup events --output standby >backup.out
+}
+# correct: event 60, and all behind it, once more.
+correct()
+{
+    "$twinlog" trim events --after 59 >trim.out
+    events 59 120 | "$twinlog" append events --import --same-history -q
+}
+# refuses NAME: the standby stays what it is.
+refuses()
+{
+    "$twinlog" cat standby >expected
+    status "$1" 1 "$twinlog" append standby --import -q <carried
+    "$twinlog" cat standby >got
+    same "changes nothing" got expected
+}
+
+begin_again
+events 100 105 | "$twinlog" append events --import --same-history -q
+"$twinlog" cat events --from 100 --export >carried
+status "the first import of a backup" 0 "$twinlog" append standby --import -q <carried
+"$twinlog" cat events >expected
+"$twinlog" cat standby >got
+same "needs no word of the operator" got expected
+
+begin_again
+correct
+"$twinlog" cat events --from 100 --export >carried
+refuses "the first import, of a history with an equal last record"
+says "says that nothing is known" err 'equal records up to LSN 100, but nothing shows'
+"$twinlog" cat events --from 100 --to 100 --export >carried
+refuses "an export of this record alone"
+"$twinlog" cat events --from 1 --export >carried
+refuses "an export from the first record on, as was advised"
+says "names the first difference" err 'the same up to LSN 59, and differ from LSN 60 on'
+status "with --rewind" 0 "$twinlog" append standby --import --rewind -q <carried
+"$twinlog" cat events >expected
+"$twinlog" cat standby >got
+same "the standby has the corrected event" got expected
+
+begin_again
+correct
+"$twinlog" cat events --export >carried
+rm -rf standby.copy && "$twinlog" repair standby --output standby.copy >out && rm -rf standby && mv standby.copy standby
+refuses "a standby with an identity of its own"
+says "names the first difference, too" err 'the same up to LSN 59, and differ from LSN 60 on'
+
+# A standby that was made of an archive or by a repair has another identity: nothing is known of it, but all can be
+# compared, once.
+begin_again
+"$twinlog" repair events --output standby.copy >out && rm -rf standby && mv standby.copy standby
+events 100 105 | "$twinlog" append events --import --same-history -q
+"$twinlog" cat events --from 100 --export >carried
+refuses "a repaired log of the same history, from its last record on"
+"$twinlog" cat events --from 1 --export >carried
+status "from its first one on, as was advised" 0 "$twinlog" append standby --import -q <carried
+echo later | "$twinlog" append events -q
+"$twinlog" cat events --from 105 --export >carried
+status "and from then on from its last one" 0 "$twinlog" append standby --import -q <carried
+"$twinlog" cat events >expected
+"$twinlog" cat standby >got
+same "the standby has all of it" got expected
+
+# The way back: the standby was written to, and the log follows it from its own last record on.
+begin_again
+events 100 105 | "$twinlog" append events --import --same-history -q
+"$twinlog" cat events --from 100 --export | "$twinlog" append standby --import -q
+echo "written by the standby" | "$twinlog" append standby -q
+"$twinlog" cat standby --from 105 --export >carried
+says "the export tells from where its record came" carried '^origin [0-9a-f]{32} [0-9a-f]{8} 105$'
+status "the log follows its standby" 0 "$twinlog" append events --import -q <carried
+echo "written by the log" | "$twinlog" append events -q
+"$twinlog" cat events --from 106 --export >carried
+status "and the standby the log again" 0 "$twinlog" append standby --import -q <carried
+"$twinlog" cat events >expected
+"$twinlog" cat standby >got
+same "they are the same" got expected
 
 # ---- an import that cannot be right ------------------------------------------------------------
 
@@ -230,7 +330,7 @@ for lsn in 9223372036854775808 18446744073709551614 18446744073709551615; do
 done
 printf 'twinlog export 1\n9223372036854775807 5 0 0 1\nx\n9223372036854775808 5 0 0 1\ny\nend\n' >largest
 status "an export that begins with the largest LSN for a beginning" 0 "$twinlog" append most --import <largest
-"$twinlog" cat most --export | cmp - largest
+"$twinlog" cat most --export | plain | cmp - largest
 count "is the same again" $?
 
 # ---- a log that another process writes ---------------------------------------------------------

@@ -158,6 +158,9 @@ stop_writer()
 # poison LOG: its page says that a write of its live writer has failed, with EIO (docs/format.md).
 poison() { printf '\373\377\377\377' | dd of="$1/writer.lock" bs=1 seek=60 conv=notrunc status=none; }
 
+# plain: an export without what it says of its history, which is each log's own.
+plain() { grep -avE '^(history [0-9a-f]{32}|origin [0-9a-f]{32}|salt [0-9a-f]{8}) ?[0-9a-f ]*$'; }
+
 # history_of FIRST WORD: an export of the records from there to 60. In each history records 40 and 60 are the same ones,
 # their times included.
 history_of()

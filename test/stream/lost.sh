@@ -122,11 +122,11 @@ status "a log that was truncated behind what was in an emptied stream" 3 ship ea
 says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'
 
 # Two histories with the same record at the end, its time included: of which one it is tells them apart.
-history_of 1 one | "$twinlog" append same --import >out
+history_of 1 one | "$twinlog" append same --import --same-history >out
 ship same "$url/same" --once -q
 timeout 60 "$twinlog" receive "$url/same" replica --once -q
 "$twinlog" trim same --after 40 >out
-history_of 40 other | "$twinlog" append same --import >out
+history_of 40 other | "$twinlog" append same --import --same-history >out
 seq 61 70 | "$twinlog" append same
 status "another history with the same last record" 3 ship same "$url/same" --once
 says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'

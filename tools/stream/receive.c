@@ -106,8 +106,8 @@ static int compare_record(struct receive *receive, const struct stream_message *
 
     int error = bytes ? twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record) : -ENOMEM;
     bool is_same = error == 0 && stream_is_same_record(&record, other);
-    is_same =
-        is_same && may_be_of_source(receive->log, &receive->source, message->log_id, other->salt, &record);
+    is_same = is_same && judge_record(receive->log, &receive->source, message->log_id, other->salt,
+                                      &record) != AGREEMENT_DENIED; /* check_front() asks for a proof */
     free(bytes);
     if (is_same || error == TWINLOG_ETRIMMED)
         return STREAM_FINE;
