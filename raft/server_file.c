@@ -185,7 +185,10 @@ static int make_server_file(const char *dir, uint64_t cluster, uint64_t id, bool
     char path[4096], new_path[4096];
     snprintf(path, sizeof(path), "%s/server", dir);
     snprintf(new_path, sizeof(new_path), "%s/server.new", dir);
-    int fd = open_above_standard(new_path, O_RDWR | O_CREAT | O_TRUNC, 0666);
+    /* What a creation that was interrupted has left goes, and a link that somebody has put there is not followed. */
+    if (unlink(new_path) < 0 && errno != ENOENT)
+        return -errno;
+    int fd = open_above_standard(new_path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
     if (fd < 0)
         return -errno;
     int rc = ftruncate(fd, FILE_BYTES) < 0 ? -errno : write_fields(fd, 0, fields, FIELDS);

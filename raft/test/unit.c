@@ -1195,6 +1195,18 @@ START_TEST(the_directory_of_another_server_or_cluster_is_refused)
 }
 END_TEST
 
+START_TEST(a_link_under_the_new_name_is_not_followed)
+{
+    run_command("rm server && echo kept >other && ln -s other server.new");
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
+    run_command("grep -q kept other && test ! -L server");
+
+    run_command("rm server && head -c 100 /dev/zero >server.new"); /* a creation that was interrupted */
+    ck_assert_int_eq(twinlog_raft_create(dir, CLUSTER, 1, true), 0);
+    ck_assert_int_eq(try_open(false), 0);
+}
+END_TEST
+
 START_TEST(older_or_foreign_files_are_refused)
 {
     store_beyond_a_copy();
@@ -1483,6 +1495,7 @@ int main(void)
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
     tcase_add_test(tcase, a_directory_that_nobody_made_is_refused);
     tcase_add_test(tcase, the_directory_of_another_server_or_cluster_is_refused);
+    tcase_add_test(tcase, a_link_under_the_new_name_is_not_followed);
     tcase_add_test(tcase, older_or_foreign_files_are_refused);
     tcase_add_test(tcase, appends_write_nothing_beside_term_and_vote);
     tcase_add_test(tcase, a_log_of_other_terms_is_refused);

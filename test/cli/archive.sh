@@ -304,6 +304,57 @@ test_lies()
     rm -rf again other sound none restored2 real empty2 linked
 }
 
+# A manifest that is older than the files: an archiver was killed in front of the next one, or the upload of an old one
+# has ended late. The files say what they are.
+test_late()
+{
+    forget
+    fill journal 1 5000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    id=$(sed -n 2p kept/twinlog.archive)
+    cp "kept/$id.manifest" early
+    listed=$(archived segments)
+    fill journal 5001 9000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    segments=$(archived segments)
+    last=$(archived last_lsn)
+    cp "kept/$id.manifest" newest
+    cp early "kept/$id.manifest"
+    restores_to "$last"
+    rm -rf restored
+    status "a restore" 0 "$twinlog" restore restored --command "cp $place/kept/%f %p"
+    says "says that the manifest is older" err "has $segments files, and its manifest, an older one, lists $listed"
+    [ "$(wc -l <err)" = 1 ]
+    count "and nothing else, not even by the command" $?
+    status "--dry-run" 0 "$twinlog" restore dry --command "$fetch" --dry-run
+    says "has all of it" out "^sound: LSN 1 to $last, from $segments files"
+    status "--list" 0 "$twinlog" restore dry --command "$fetch" --list
+    says "lists the newest history" out "^history $segments: LSN 1 to $last"
+    status "the one that the manifest lists" 0 "$twinlog" restore dry --command "$fetch" --dry-run --history "$listed"
+    says "is there, too" out "from $listed files"
+
+    mv "$(nth $((listed + 1)))" away
+    refuses "the first file that is not listed is missing" "has a hole: it has file $((listed + 2)), and file $((listed + 1))"
+    status "what is in front of it, as was advised" 0 "$twinlog" restore dry --command "$fetch" --dry-run \
+        --history "$(sed -E 's/.*--history ([0-9]+) restores.*/\1/' err)"
+    head -c 30000 away >"kept/$(printf "$id-%016x.twl" $((listed + 1)))"
+    refuses "it is not whole" 'is no whole segment'
+    status "what is in front of it, as was advised" 0 "$twinlog" restore dry --command "$fetch" --dry-run \
+        --history "$(sed -E 's/.*--history ([0-9]+) restores.*/\1/' err)"
+    cp away "kept/$(printf "$id-%016x.twl" $((listed + 1)))"
+
+    fill journal 9001 12000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    status "the next manifest" 0 "$twinlog" restore dry --command "$fetch" --dry-run
+    says "lists them all" out "^sound: LSN 1 to $(archived last_lsn), "
+    [ -s err ]
+    count "and there is nothing to note" $(($? == 0))
+    fill journal 12001 14000
+    status "a command that ends as ssh does" 1 "$twinlog" archive journal --command "exit 255; : %p %f"
+    says "was ended by no signal" err 'ended with status 255$'
+    rm -rf early newest away
+}
+
 # kill -9 at every step: a name always gets the same bytes.
 test_kill()
 {
@@ -363,8 +414,10 @@ test_kill()
     says "says what to do" err 'if that was interrupted, remove the directory'
     rm -rf restored.2.restoring
     timeout 60 "$twinlog" restore restored.2 --jobs 3 \
-        --command "case %f in *3.twl) exit 1;; *[4-9a-f].twl) sleep 600;; esac; $fetch" >out 2>err
+        --command "test -e $place/kept/%f || exit 1
+            case %f in *3.twl) exit 1;; *[4-9a-f].twl) sleep 600;; esac; $fetch" >out 2>err
     count "commands that run ahead are ended" $(($? != 3))
+    rm -rf restored.2.restoring
     "$twinlog" restore restored.2 --command "$fetch; case %f in *3.twl) kill -TERM \$PPID;; esac" >out 2>err
     [ $? = 143 ] && [ ! -e restored.2 ] && [ ! -e restored.2.restoring ]
     count "a signal leaves nothing" $?
@@ -423,8 +476,9 @@ test_histories()
     restores_to "$last"
     status "and not by one that does" 0 "$twinlog" archive other.journal --command "$over"
     cp -r kept of_b
-    rm -rf restored
-    status "the archive is the copy's then" 0 "$twinlog" restore restored --command "$fetch"
+    refuses "the first one's newest files are still there" 'behind the [0-9]+ files that the manifest lists, .* does not continue them'
+    copied=$(sed -E 's/.*--history ([0-9]+) restores.*/\1/' err)
+    status "the archive is the copy's then" 0 "$twinlog" restore restored --command "$fetch" --history "$copied"
     "$twinlog" cat restored | grep -v 'of B' >out
     fill common.log 1 5000
     "$twinlog" cat common.log >restored.cat
@@ -593,6 +647,7 @@ test_keep
 test_points
 test_fail
 test_lies
+test_late
 test_kill
 test_truncate
 test_histories

@@ -110,7 +110,7 @@ status "the same again" 0 "$twinlog" append standby --import -q <carried
 holds "brings nothing" 400
 export_from 401
 status "an export from behind it" 1 "$twinlog" append standby --import -q <carried
-says "says from where to export" err -- '--from 400 --export'
+says "says from where to export" err '--from 400 --export'
 status "--rewind is for --import" 2 "$twinlog" append standby --rewind </dev/null
 cp -R standby before
 
@@ -129,7 +129,7 @@ status "and is never removed without one that is the same" 1 "$twinlog" append s
 export_from 240
 status "an export from in front of the difference" 1 "$twinlog" append standby --import -q <carried
 says "names it" err 'the same up to LSN 250, and differ from LSN 251 on'
-says "and what helps" err -- '--rewind the log loses LSN 251 to 400'
+says "and what helps" err '--rewind the log loses LSN 251 to 400'
 "$twinlog" cat before >expected
 "$twinlog" cat standby >got
 same "all this changes nothing" got expected
@@ -158,7 +158,7 @@ history_of 1 one | "$twinlog" append twice --import -q
 history_of 40 other >untold
 status "an export that tells no history" 1 "$twinlog" append twice --import -q <untold
 says "proves nothing by an equal record" err 'equal records up to LSN 40, but nothing shows that they are of one history'
-says "names the two ways on" err -- '--from 1 --export.*--same-history'
+says "names the two ways on" err '--from 1 --export.*--same-history'
 status "with the word of the operator" 0 "$twinlog" append twice --import --same-history -q <untold
 status "--same-history is for --import" 2 "$twinlog" append twice --same-history </dev/null
 echo more | "$twinlog" append twice -q
@@ -288,7 +288,7 @@ same "they are the same" got expected
 
 status "into a log that goes on elsewhere" 1 "$twinlog" append log --import <any.export
 says "says what is missing" err 'no record that the log has'
-says "and what helps" err -- '--from 50 --export'
+says "and what helps" err '--from 50 --export'
 prints "changes nothing" "record 9 " -n 1
 status "with --renumber" 0 "$twinlog" append log --import --renumber <any.export
 prints "goes behind" "record 9 one " --from 50 --to 51

@@ -10,9 +10,11 @@ archive, a stream (where nats-server is installed) and backups from it, while th
   cut        mapped, and its unsynced end is lost      restored   a log out of the archive goes on in its place
   repaired   it was damaged, and what repair has kept goes on in its place
 
-No two histories have an equal record. The oracle is the list of all states that the history ever had, with what was
+In every other schedule the records are events: one of a LSN has the same bytes and the same time in each history, and
+only a few differ, so a record that is equal shows nothing. In the others no two histories have an equal record. Standbys
+begin as backups, at any time. The oracle is the list of all states that the history ever had, with what was
 trimmed: whatever a log holds that verify calls sound is part of one of them. And where the histories are the same,
-nothing is refused.
+nothing is refused (of events, as long as there is one history).
 """
 import argparse
 import json
@@ -87,6 +89,7 @@ class Schedule:
         self.refusals = 0
         self.streams = 0
         self.ends = []  # where the log ended when something was fed
+        self.has_events = number != "of the oracle" and number % 2 == 1
         os.mkdir("kept")
 
     # ---- commands ----
@@ -142,7 +145,26 @@ class Schedule:
 
     # ---- what happens to the log ----
 
+    def append_events(self):
+        """One of the records says which history it is, or none."""
+        count = self.random.randint(1, 60)
+        other = self.random.randint(self.next_lsn, self.next_lsn + 2 * count)
+        out = ["twinlog export 1\n"]
+        for lsn in range(self.next_lsn, self.next_lsn + count):
+            text = f"event {lsn} ".ljust(10 + lsn * 7 % 900, "x")
+            if lsn == other:
+                self.written += 1
+                text = f"event {lsn} of change {self.changes} record {self.written}"
+            out.append(f"{lsn} {1000000 + lsn} 0 0 {len(text)}\n{text}\n")
+            self.now[lsn] = text
+        self.next_lsn += count
+        out.append("end\n")
+        self.must("append", "journal", "--segment", "64K", "-q", "--import", "--renumber", text="".join(out).encode())
+        self.note()
+
     def append(self):
+        if self.has_events:
+            return self.append_events()
         count = self.random.randint(1, 60)
         lines = []
         for _ in range(count):
@@ -301,6 +323,8 @@ class Schedule:
 
     def is_of_this_history(self, has):
         """And reaches the log: an import behind its last record has something to compare."""
+        if self.has_events and self.changes > 0:
+            return False  # what is equal may be another history's
         return bool(has) and max(has) in self.now and has.items() <= self.line.items()
 
     def has_gap(self, first):
@@ -311,9 +335,13 @@ class Schedule:
         if not os.path.isdir("standby"):
             if self.now:
                 self.must("backup", "journal", "--output", "standby")
+                self.ends.append(self.next_lsn - 1)
                 self.check_one_history("standby")
             return
         self.ends.append(self.next_lsn - 1)
+        if self.random.random() < 0.1:
+            shutil.rmtree("standby")
+            return self.feed_standby()
         has = self.check_one_history("standby")
         last = max(has, default=0)
         first = last if self.random.random() < 0.6 else self.random.randint(max(1, last - 70), last + 2)

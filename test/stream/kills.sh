@@ -56,8 +56,8 @@ end $shipper -TERM
 equal "the stream has each record once, in order" log kills
 end $receiver -TERM
 status "the receiver gets the rest" 0 timeout 60 "$twinlog" receive "$url/kills" back --once
-"$twinlog" cat log --export >exported
-"$twinlog" cat back --export >back.exported
+"$twinlog" cat log --export | plain >exported
+"$twinlog" cat back --export | plain >back.exported
 same "and has the same records" exported back.exported
 sed 's/^/shipper: /' shipper.err
 sed 's/^/receiver: /' receiver.err

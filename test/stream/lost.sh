@@ -134,10 +134,10 @@ peer purge same
 status "also by an emptied stream" 3 ship same "$url/same" --once
 says "is told" err 'truncated behind what was shipped: the stream has another record of LSN 60'
 ship same "$url/same2" --once -q --cursor other
-"$twinlog" cat replica --export >expected
+"$twinlog" cat replica --export | plain >expected
 status "a replica of the one" 3 timeout 60 "$twinlog" receive "$url/same2" replica --once -q
 says "takes nothing of the other" err "'replica' has another record of LSN 60 than the stream"
-"$twinlog" cat replica --export >found
+"$twinlog" cat replica --export | plain >found
 same "and is as it was" expected found
 timeout 60 "$twinlog" receive "$url/same2" replica2 --once -q
 seq 71 80 | "$twinlog" append same
@@ -149,14 +149,14 @@ equal "has that" replica2 same2
 seq 60 | "$twinlog" append front
 ship front "$url/front" --once -q
 timeout 60 "$twinlog" receive "$url/front" front.back --once -q
-"$twinlog" cat front.back --export >expected
+"$twinlog" cat front.back --export | plain >expected
 seq 61 100 | "$twinlog" append front
 ship front "$url/front" --once -q
 peer drop front 60
 cp -r front.back front.also
 status "a stream that begins behind a replica" 0 timeout 60 "$twinlog" receive "$url/front" front.also --once -q
-"$twinlog" cat front --export >whole.export
-"$twinlog" cat front.also --export >found
+"$twinlog" cat front --export | plain >whole.export
+"$twinlog" cat front.also --export | plain >found
 same "is its continuation" whole.export found
 "$twinlog" trim front --after 40 >out
 seq 141 200 | "$twinlog" append front
@@ -164,7 +164,7 @@ seq 141 200 | "$twinlog" append front
 ship front "$url/front2" --once -q --cursor new
 status "a stream of another history that does" 3 timeout 60 "$twinlog" receive "$url/front2" front.back --once -q
 says "is told" err "nothing shows that LSN 61 of the stream is of the same history as the last record in 'front.back'"
-"$twinlog" cat front.back --export >found
+"$twinlog" cat front.back --export | plain >found
 same "and nothing of it is taken" expected found
 
 # The record that the stream has last was trimmed: what follows may be another history's.

@@ -8,6 +8,7 @@
  *     nats_peer URL make STREAM SUBJECT    a stream that remembers ids for two minutes
  *     nats_peer URL limit STREAM N         it refuses what would be more than N messages
  *     nats_peer URL delete STREAM N        the last N messages
+ *     nats_peer URL remove STREAM N        the message with that sequence
  *     nats_peer URL drop STREAM N          the first messages, up to that sequence
  *     nats_peer URL age STREAM SECONDS     it removes messages that are so old
  *     nats_peer URL purge STREAM
@@ -140,6 +141,8 @@ int main(int argc, char **argv)
         limit(argv[3], strtoll(argv[4], NULL, 10), 0);
     else if (argc == 5 && strcmp(word, "age") == 0)
         limit(argv[3], -1, strtoll(argv[4], NULL, 10));
+    else if (argc == 5 && strcmp(word, "remove") == 0)
+        check(js_DeleteMsg(js, argv[3], strtoull(argv[4], NULL, 10), NULL, NULL), "remove");
     else if (argc == 5 && strcmp(word, "drop") == 0)
         drop_first(argv[3], strtoull(argv[4], NULL, 10));
     else if (argc == 5 && strcmp(word, "delete") == 0)

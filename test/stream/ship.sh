@@ -29,11 +29,11 @@ equal "the stream has them" log orders_eu
 status "any bytes" 0 ship any "$url/any" --once
 status "come back" 0 receive "$url/any" any.back --once --json
 says "all of them" out '"received_records":5,'
-"$twinlog" cat any.back --export >back
+"$twinlog" cat any.back --export | plain >back
 same "as they were, with type, tag, time and LSN" exported back
 status "the whole log comes back" 0 receive "$url/orders.eu" back.log --once
-"$twinlog" cat log --export >exported
-"$twinlog" cat back.log --export >back
+"$twinlog" cat log --export | plain >exported
+"$twinlog" cat back.log --export | plain >back
 same "record by record" exported back
 timeout --foreground 60 "$twinlog" receive "$url/orders.eu" back.log >receiver.out 2>&1 &
 receiver=$!
@@ -54,7 +54,7 @@ for line in 1 2 3; do
 done
 status "records of a mapped log that are not synced" 0 ship mapped "$url/mapped" --once --json
 says "are not shipped" out '"published_records":0,'
-"$twinlog" cat mapped --export >out
+"$twinlog" cat mapped --export | plain >out
 says "nor exported" out '^end$'
 count "none of them" $(($(wc -l <out) != 2))
 timeout --foreground 60 "$twinlog" ship mapped "$url/mapped" -q 3>&- 4<&- &

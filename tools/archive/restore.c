@@ -63,10 +63,10 @@ static const char notes[] =
     "files are fetched into DIR.restoring: that takes twice the space of the log. Cursors and\n"
     "values are not in an archive. The new log has an identity of its own: archive it anew.\n"
     "\n"
-    "The archive's manifest says which files there are. A command that ends with 1 to 125 says\n"
-    "that there is no such file, and then the archive has a hole, or, if the manifest cannot\n"
-    "be fetched either, the store is away. Any other status is a failure, and so is a part of\n"
-    "the file at %p.\n"
+    "The archive's manifest says which files there are, and the store is asked for more behind\n"
+    "them: it may have an older one. A command that ends with 1 to 125 says that there is no\n"
+    "such file, and then the archive has a hole, or, if the manifest cannot be fetched either,\n"
+    "the store is away. Any other status is a failure, and so is a part of the file at %p.\n"
     "\n"
     "Exit status: 0 DIR is whole and durable; 1 an operation failed; 2 wrong usage; 3 the\n"
     "archive is damaged, has a hole, or does not reach the point.\n"
@@ -75,6 +75,7 @@ static const char notes[] =
     "  twinlog restore orders.today --command 'cp /mnt/a/%f %p' --to today\n";
 
 #define MOST_JOBS 64u
+#define REFUSED_FILE (-2) /* what looking at a file returns when it is there, and is wrong */
 
 struct restore {
     char dir[PATH_MAX];
@@ -378,6 +379,104 @@ static int take_manifest(struct restore *restore)
                  name, restore->manifest.promised, restore->manifest.count, restore->manifest.count);
         return STATUS_DAMAGED;
     }
+    return STATUS_FINE;
+}
+
+/* Behind the newest file of the manifest. What begins with a truncation is compared when it is fetched. */
+static bool may_come_next(const struct manifest *manifest, const struct segment_file *file)
+{
+    const struct segment_file *newest = manifest->count ? &manifest->files[manifest->count - 1] : NULL;
+
+    if (!newest)
+        return true;
+    return memcmp(file->log_id, newest->log_id, sizeof(file->log_id)) == 0 &&
+           file->sequence > newest->sequence &&
+           (file->start_lsn || (file->before == newest->sequence && file->chain == newest->end_chain));
+}
+
+/* Is there a file of that number? 1, 0, or negative: failed, and said so. */
+static int look_for_file(const struct restore *restore, uint64_t number)
+{
+    char name[ARCHIVE_FILE_BYTES];
+    char path[PATH_MAX];
+
+    name_number(restore, number, name, path);
+    const int result = ask_shell(restore->command, path, name);
+    if (result == 0 && !stop_signal() && access(path, F_OK) < 0)
+        return 0; /* a command may forget that it has failed, and no file is none */
+    return judge(result, name, path);
+}
+
+/* The same. It says itself which segment it is. */
+static int look_at_file(const struct restore *restore, uint64_t number, struct segment_file *ret_file)
+{
+    const struct manifest *manifest = &restore->manifest;
+    char name[ARCHIVE_FILE_BYTES];
+    char path[PATH_MAX];
+
+    int found = look_for_file(restore, number);
+    if (found <= 0)
+        return found;
+    name_number(restore, number, name, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int error = fd < 0 ? -errno : read_segment_file(fd, ret_file);
+    if (fd >= 0)
+        close(fd);
+    unlink(path);
+    if (error && error != TWINLOG_ECORRUPT)
+        return fail("read", path, error, NULL, NULL) ? -1 : 0;
+    if (!error && ret_file->is_sealed && may_come_next(manifest, ret_file))
+        return 1;
+    complain("the archive is damaged: %s, behind the %" PRIu64
+             " files that the manifest lists, is no whole segment, or does not continue them. --history %" PRIu64
+             " restores what is in front of it",
+             name, manifest->count, manifest->count);
+    return REFUSED_FILE;
+}
+
+/* The manifest may be older than the archive: an archiver was killed in front of the next one, or the upload of an old
+ * one has ended late. So the store is asked for files behind those that the manifest lists, and for one more, as the
+ * first may be the one that is missing. */
+static int look_behind(struct restore *restore)
+{
+    struct manifest *manifest = &restore->manifest;
+    struct segment_file file;
+    int found = 1;
+
+    if (restore->history)
+        return STATUS_FINE;
+    while (found > 0) {
+        found = look_at_file(restore, manifest->count + 1, &file);
+        if (found > 0 && add_to_manifest(manifest, &file))
+            return fail_start(-ENOMEM);
+    }
+    const bool is_hole = found == 0 && look_for_file(restore, manifest->count + 2) > 0;
+    if (stop_signal() || (found < 0 && found != REFUSED_FILE))
+        return STATUS_FAILED;
+    if (found < 0)
+        return STATUS_DAMAGED;
+    if (is_hole) {
+        complain("the archive has a hole: it has file %" PRIu64 ", and file %" PRIu64
+                 ", which the manifest does not list, is missing. --history %" PRIu64
+                 " restores what is in front of it",
+                 manifest->count + 2, manifest->count + 1, manifest->count);
+        return STATUS_DAMAGED;
+    }
+    if (manifest->count > manifest->promised)
+        complain("note: the archive has %" PRIu64 " files, and its manifest, an older one, lists %" PRIu64
+                 ": the files are taken for what they are",
+                 manifest->count, manifest->promised);
+    manifest->promised = manifest->count;
+    return STATUS_FINE;
+}
+
+/* Which history is wanted? */
+static int take_history(struct restore *restore)
+{
+    int status = look_behind(restore);
+
+    if (status != STATUS_FINE)
+        return status;
     if (!restore->history)
         restore->history = restore->manifest.count;
     if (restore->history > restore->manifest.count) {
@@ -556,9 +655,10 @@ static void print_result(const struct restore *restore)
 
 static int run_restore(struct restore *restore)
 {
-    int (*const steps[])(struct restore * restore) = { find_identity, take_manifest, find_path,
-                                                       fetch_files,   make_log,      go_to_point };
-    const size_t count = restore->only_lists ? 2 : sizeof(steps) / sizeof(steps[0]);
+    int (*const steps[])(struct restore * restore) = { find_identity, take_manifest, take_history,
+                                                       find_path,     fetch_files,   make_log,
+                                                       go_to_point };
+    const size_t count = restore->only_lists ? 3 : sizeof(steps) / sizeof(steps[0]);
 
     int error = stop_on_signals();
     if (error)

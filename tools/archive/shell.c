@@ -76,13 +76,13 @@ static char *fill_in(const char *command, const char *path, const char *name)
     return text;
 }
 
-_Noreturn static void become_shell(const char *text, pid_t parent)
+_Noreturn static void become_shell(const char *text, pid_t parent, bool is_quiet)
 {
-    int null = open("/dev/null", O_RDONLY);
+    int null = open("/dev/null", O_RDWR);
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0 &&
+    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && (!is_quiet || dup2(null, STDERR_FILENO) >= 0) && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0 &&
         getppid() == parent)
         execl("/bin/sh", "sh", "-c", text, (char *)NULL);
     _exit(127);
@@ -111,7 +111,7 @@ int end_shell(int process, bool is_wanted)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-int start_shell(const char *command, const char *path, const char *name)
+static int start(const char *command, const char *path, const char *name, bool is_quiet)
 {
     char *text = fill_in(command, path, name);
     pid_t parent = getpid();
@@ -124,13 +124,23 @@ int start_shell(const char *command, const char *path, const char *name)
            SIG_DFL); /* a parent that ignores it hands that down, and the exit status would be lost */
     pid_t pid = fork();
     if (pid == 0)
-        become_shell(text, parent);
+        become_shell(text, parent, is_quiet);
     int error = -errno;
     free(text);
     if (pid < 0)
         return error;
     setpgid(pid, pid); /* the child does the same: whichever comes first */
     return pid;
+}
+
+int start_shell(const char *command, const char *path, const char *name)
+{
+    return start(command, path, name, false);
+}
+
+int ask_shell(const char *command, const char *path, const char *name)
+{
+    return end_shell(start(command, path, name, true), true);
 }
 
 int run_shell(const char *command, const char *path, const char *name)
@@ -142,7 +152,7 @@ void describe_shell(char ret_text[SHELL_TEXT_BYTES], int result)
 {
     if (result < 0)
         snprintf(ret_text, SHELL_TEXT_BYTES, "could not be run: %s", strerror(-result));
-    else if (result > 128)
+    else if (result > 128 && result <= 128 + SIGRTMAX) /* 255 is ssh's own failure */
         snprintf(ret_text, SHELL_TEXT_BYTES, "ended with status %d, as by signal %d", result, result - 128);
     else
         snprintf(ret_text, SHELL_TEXT_BYTES, "ended with status %d", result);

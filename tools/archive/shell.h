@@ -10,6 +10,8 @@
  * and what it prints goes to standard error. If this process is told to stop (see stop.h), so is the command. Returns
  * its exit status, 128 and the signal that ended it, or -errno if it was not run. */
 int run_shell(const char *command, const char *path, const char *name);
+/* The same, and what the command prints is lost: for a file that need not be there. */
+int ask_shell(const char *command, const char *path, const char *name);
 
 /* The same in two steps, for several at a time. Returns the process, or -errno; end_shell() takes either. With
  * `is_wanted` it waits for the end of the command, else it makes it end first. */

@@ -56,6 +56,7 @@ struct nats_stream {
     char *held_bytes;
     size_t held_room;
     uint64_t sequence; /* of the newest message sent, or of the stream's when it was opened */
+    uint64_t removed;  /* messages between others, when the stream was opened */
     uint64_t bytes;    /* sent, in all */
     uint64_t unasked, unasked_bytes;
 
@@ -531,7 +532,19 @@ static bool is_limited(const jsStreamConfig *config)
            config->MaxMsgsPerSubject > 0;
 }
 
-static int get_state(struct nats_stream *nats, uint64_t *ret_first, uint64_t *ret_last, bool *ret_is_limited)
+struct state {
+    uint64_t first, last; /* sequences */
+    uint64_t removed;     /* between them; 0 where a stream removes such messages by itself */
+    bool is_limited;
+};
+
+/* Does the stream remove messages between others? */
+static bool has_gaps(const jsStreamConfig *config)
+{
+    return config->Retention != js_LimitsPolicy || config->AllowRollup || config->MaxMsgsPerSubject > 0;
+}
+
+static int get_state(struct nats_stream *nats, struct state *ret_state)
 {
     jsStreamInfo *info = NULL;
     jsErrCode code = 0;
@@ -539,9 +552,13 @@ static int get_state(struct nats_stream *nats, uint64_t *ret_first, uint64_t *re
 
     if (status != NATS_OK)
         return fail_status(nats, "ask for the state of the stream", status, code);
-    *ret_first = info->State.FirstSeq;
-    *ret_last = info->State.LastSeq;
-    *ret_is_limited = is_limited(info->Config);
+    const jsStreamState *state = &info->State;
+    const uint64_t positions = state->Msgs ? state->LastSeq - state->FirstSeq + 1 : 0;
+    *ret_state = (struct state){ .first = state->FirstSeq,
+                                 .last = state->LastSeq,
+                                 .is_limited = is_limited(info->Config) };
+    if (positions > state->Msgs && !has_gaps(info->Config))
+        ret_state->removed = positions - state->Msgs;
     jsStreamInfo_Destroy(info);
     return STREAM_FINE;
 }
@@ -552,14 +569,16 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
 {
     struct nats_stream *nats = nats_of(stream);
     natsStatus status = NATS_NOT_FOUND;
-    bool limits = false;
-    uint64_t first = 0;
+    struct state state;
     uint64_t first_lsn = 0;
 
     memset(ret_message, 0, sizeof(*ret_message));
-    int result = get_state(nats, &first, &nats->sequence, &limits);
+    int result = get_state(nats, &state);
     if (result)
         return result;
+    const uint64_t first = state.first;
+    nats->sequence = state.last;
+    nats->removed = state.removed;
     if (first > 0 && first <= nats->sequence && get_message(nats, first, ret_message) == NATS_OK)
         first_lsn = ret_message->lsn;
     memset(ret_message, 0, sizeof(*ret_message));
@@ -572,7 +591,8 @@ static int nats_last(struct stream *stream, struct stream_message *ret_message)
     if (status != NATS_OK && status != NATS_NOT_FOUND)
         return fail_status(nats, "get the last message", status, 0);
     ret_message->was_there = nats->sequence > 0;
-    ret_message->is_limited = limits;
+    ret_message->is_limited = state.is_limited;
+    ret_message->removed = state.removed;
     ret_message->is_counted = true;
     ret_message->end = nats->sequence;
     ret_message->first_lsn = first_lsn;
@@ -693,14 +713,14 @@ static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn, uint64_t 
  * be asked makes it earlier, never later. */
 static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_position)
 {
-    uint64_t first = 0;
-    uint64_t last = 0;
-    bool limits = false;
+    struct state state;
     struct stream_message message;
 
-    int result = get_state(nats, &first, &last, &limits);
+    int result = get_state(nats, &state);
     if (result)
         return result;
+    uint64_t first = state.first;
+    uint64_t last = state.last;
     *ret_position = first ? first : 1;
     while (first <= last && last > 0) {
         uint64_t middle = first + (last - first) / 2;
@@ -717,26 +737,32 @@ static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_p
     return STREAM_FINE;
 }
 
-static int nats_seek(struct stream *stream, uint64_t lsn)
+/* From a position on; the headers alone, or the whole messages. */
+static int subscribe(struct nats_stream *nats, uint64_t position, bool only_headers)
 {
-    struct nats_stream *nats = nats_of(stream);
     jsSubOptions options;
     jsErrCode code = 0;
-    uint64_t position = 0;
 
-    int result = find_position(nats, lsn, &position);
-    if (result)
-        return result;
     natsStatus status = jsSubOptions_Init(&options);
     options.Stream = nats->name;
     options.Ordered = true;
     options.Config.DeliverPolicy = js_DeliverByStartSequence;
     options.Config.OptStartSeq = position;
+    options.Config.HeadersOnly = only_headers;
     if (status == NATS_OK)
         status = js_SubscribeSync(&nats->messages, nats->js, nats->target->name, NULL, &options, &code);
     if (status == NATS_OK)
         status = natsSubscription_SetPendingLimits(nats->messages, -1, -1); /* the server paces itself */
     return status == NATS_OK ? STREAM_FINE : fail_status(nats, "subscribe", status, code);
+}
+
+static int nats_seek(struct stream *stream, uint64_t lsn)
+{
+    struct nats_stream *nats = nats_of(stream);
+    uint64_t position = 0;
+
+    int result = find_position(nats, lsn, &position);
+    return result ? result : subscribe(nats, position, false);
 }
 
 static int nats_next(struct stream *stream, int timeout_ms, struct stream_message *ret_message)
@@ -759,6 +785,66 @@ static int nats_next(struct stream *stream, int timeout_ms, struct stream_messag
     ret_message->position = meta->Sequence.Stream;
     jsMsgMetaData_Destroy(meta);
     describe_message(nats, ret_message);
+    return STREAM_FINE;
+}
+
+/* ---- messages that are missing ------------------------------------------------------------------ */
+
+/* One message of a whole reading. What does not continue what came before is passed: it may come once more. */
+static void take_header(const struct stream_message *message, uint64_t passed_lsn, struct stream_gap *gap)
+{
+    struct stream_front *before = &gap->before;
+    const uint64_t front_lsn = message->front.lsn;
+
+    if (message->lsn <= before->lsn)
+        return;
+    if (before->lsn == 0 || front_lsn == 0 || front_lsn <= before->lsn || message->lsn <= passed_lsn + 1) {
+        *before = (struct stream_front){ message->lsn, message->record.salt };
+        gap->first_lsn = gap->last_lsn = 0;
+    } else if (gap->first_lsn == 0) {
+        gap->first_lsn = before->lsn + 1;
+        gap->last_lsn = message->lsn - 1;
+    }
+}
+
+static int nats_find_gap(struct stream *stream, uint64_t passed_lsn, struct stream_gap *ret_gap)
+{
+    struct nats_stream *nats = nats_of(stream);
+    struct stream_message message = { 0 };
+    struct state state;
+
+    *ret_gap = (struct stream_gap){ 0 };
+    int result = get_state(nats, &state);
+    if (!result)
+        result = subscribe(nats, state.first, true);
+    uint64_t end = state.last;
+    while (!result && end >= state.first && get_message(nats, end, &message) == NATS_NOT_FOUND)
+        end--;
+    message.position = 0;
+    while (!result && message.position < end) {
+        result = nats_next(stream, TIMEOUT_MS, &message);
+        if (result == STREAM_AGAIN)
+            result = fail_with(nats, STREAM_LOST, "%s does not give all messages of the stream",
+                               nats->target->host);
+        if (!result)
+            take_header(&message, passed_lsn, ret_gap);
+    }
+    natsSubscription_Destroy(nats->messages);
+    nats->messages = NULL;
+    return result;
+}
+
+static int nats_look(struct stream *stream)
+{
+    struct nats_stream *nats = nats_of(stream);
+    struct state state;
+
+    int result = get_state(nats, &state);
+    if (result)
+        return result;
+    if (state.removed > nats->removed || state.last < nats->sequence)
+        return fail_with(nats, STREAM_LOST, "the stream has lost messages");
+    nats->removed = state.removed; /* a stream that removes its first messages has fewer */
     return STREAM_FINE;
 }
 
@@ -805,6 +891,8 @@ const struct stream_module twinlog_stream_module = {
     .version = STREAM_MODULE_VERSION,
     .open = nats_open,
     .last = nats_last,
+    .find_gap = nats_find_gap,
+    .look = nats_look,
     .has_room = nats_has_room,
     .publish = nats_publish,
     .flush = nats_flush,

@@ -39,6 +39,11 @@ static const struct option_row option_rows[] = {
       "give up when the server cannot be reached for so long (default: 30s with --once, else never)" },
     { OPTION_CREDENTIALS, "credentials", "FILE",
       "a file of lines NAME=VALUE that other users may not read (default: the environment's TWINLOG_CREDENTIALS)" },
+    { OPTION_SKIP_LOST, "skip-lost", NULL,
+      "go on although messages are missing in the stream, and make fillers of lost records of what they had, instead of "
+      "ending with status 3" },
+    { OPTION_FROM, "from", "LSN",
+      "begin a log that has no records with this one, or with the stream's next one behind it" },
     { OPTION_JSON, "json", NULL, "at the end, print statistics as one JSON object" },
     { OPTION_QUIET, "quiet", NULL, "print neither progress nor notes, only errors" },
     COMMON_OPTIONS,
@@ -56,7 +61,9 @@ static const char notes[] =
 
 #define SYNC_NS UINT64_C(1000000000)
 #define LOOK_MS 200           /* between two looks whether a signal came */
-#define MOST_FILLERS 1000000u /* between two records */
+#define MOST_FILLERS 1000000u /* between two records, unless --skip-lost is given */
+
+#define STREAM_SEEK 101 /* of a message: what comes next is in front of it */
 
 struct receive {
     struct stream_client client;
@@ -66,6 +73,15 @@ struct receive {
     uint64_t end;      /* position at which --once ends */
     uint64_t next_sync_ns;
     uint64_t fillers;
+    uint64_t from_lsn; /* 0: where the stream begins */
+    bool skips_lost;
+
+    /* Messages that do not continue the log, as those in front of them are missing. They may come once more. */
+    uint64_t gap_lsn; /* of the first one; 0: none */
+    struct stream_front gap_front;
+    uint64_t gap_end;    /* the stream's newest message then */
+    uint64_t met_lsn;    /* newest record that the stream and the log both have, of one history */
+    uint64_t passed_lsn; /* this one comes next, behind lost ones */
 };
 
 /* ---- one message ------------------------------------------------------------------------------- */
@@ -106,11 +122,14 @@ static int compare_record(struct receive *receive, const struct stream_message *
 
     int error = bytes ? twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record) : -ENOMEM;
     bool is_same = error == 0 && stream_is_same_record(&record, other);
-    is_same = is_same && judge_record(receive->log, &receive->source, message->log_id, other->salt,
-                                      &record) != AGREEMENT_DENIED; /* check_front() asks for a proof */
+    const enum agreement agreement =
+        is_same ? judge_record(receive->log, &receive->source, message->log_id, other->salt, &record)
+                : AGREEMENT_DENIED;
     free(bytes);
-    if (is_same || error == TWINLOG_ETRIMMED)
-        return STREAM_FINE;
+    if (agreement == AGREEMENT_PROVED)
+        receive->met_lsn = message->lsn;
+    if (agreement != AGREEMENT_DENIED || error == TWINLOG_ETRIMMED)
+        return STREAM_FINE; /* check_front() asks for a proof */
     if (error != 0 && !is_no_record(error) && error != -ENOBUFS)
         return stream_fail_log(&receive->client, "read", error);
     complain("'%s' has another record of LSN %" PRIu64 " than the stream", receive->client.dir, message->lsn);
@@ -151,10 +170,12 @@ static int fill_gap(struct receive *receive, const struct stream_message *messag
         int error = twinlog_reset(receive->log, lsn);
         return error ? stream_fail_log(&receive->client, "begin", error) : STREAM_FINE;
     }
-    if (lsn - next > MOST_FILLERS) {
+    if (lsn - next > MOST_FILLERS && !receive->skips_lost) {
         describe_lsns(lsns, next, lsn - 1);
         stream_note_lost(&receive->client, next, lsn - 1);
-        complain("the stream lacks %s: receive what follows into a new directory", lsns);
+        complain("the stream lacks %s, which are more than %u: to make a filler of each of them, with 24 bytes, use "
+                 "--skip-lost, or begin a new directory with --from %" PRIu64 ".",
+                 lsns, MOST_FILLERS, lsn);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
     int error = append_fillers(receive, message);
@@ -193,38 +214,113 @@ static int append_record(struct receive *receive, const struct stream_message *m
     return STREAM_FINE;
 }
 
-/* Messages that are missing in the stream, between two or in front of its first one. */
-static int complain_missing(struct receive *receive, const struct stream_message *message)
+/* ---- messages that are missing ------------------------------------------------------------------ */
+
+/* In the stream, between two or in front of its first one. */
+static int complain_missing(struct receive *receive)
 {
     char lsns[LSNS_TEXT_BYTES];
+    const uint64_t next_lsn = twinlog_last_lsn(receive->log) + 1;
 
-    describe_lsns(lsns, twinlog_last_lsn(receive->log) + 1, message->lsn - 1);
-    stream_note_lost(&receive->client, twinlog_last_lsn(receive->log) + 1, message->lsn - 1);
-    complain(
-        "messages were removed from the stream before they were received, of %s: receive what follows into a new "
-        "directory",
-        lsns);
+    describe_lsns(lsns, next_lsn, receive->gap_lsn - 1);
+    stream_note_lost(&receive->client, next_lsn, receive->gap_lsn - 1);
+    complain("messages were removed from the stream before they were received, of %s. 'twinlog ship' publishes them "
+             "again, if the log still has them. To go on without them, use --skip-lost, or begin a new directory "
+             "with --from %" PRIu64 ".",
+             lsns, receive->gap_lsn);
     return stream_finish(&receive->client, STATUS_DAMAGED);
+}
+
+/* Of this message's history nothing is known in front of it but the record `front`. */
+static int complain_unproved(struct receive *receive, uint64_t lsn)
+{
+    complain("nothing shows that LSN %" PRIu64
+             " of the stream is of the same history as the last record in '%s': receive into a new directory, with "
+             "--from %" PRIu64 ".",
+             lsn, receive->client.dir, lsn);
+    return stream_finish(&receive->client, STATUS_DAMAGED);
+}
+
+/* Is the last record of the log, behind which messages are missing, of the stream's history? A stream has one, as
+ * 'twinlog ship' ends where the log has another: so it is enough that the stream has this record, or that the one in
+ * front of the next message is of the same epoch. */
+static bool is_same_history(struct receive *receive)
+{
+    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
+    struct twinlog_record record = { 0 };
+
+    if (receive->met_lsn == last_lsn)
+        return true;
+    const int error = twinlog_read(receive->log, last_lsn, NULL, 0, &record);
+    return (error == 0 || error == -ENOBUFS) &&
+           judge_record(receive->log, &receive->source, receive->source.id, receive->gap_front.salt,
+                        &record) == AGREEMENT_PROVED;
+}
+
+static int skip_lost(struct receive *receive)
+{
+    char lsns[LSNS_TEXT_BYTES];
+    const uint64_t next_lsn = twinlog_last_lsn(receive->log) + 1;
+
+    if (!is_same_history(receive))
+        return complain_unproved(receive, receive->gap_lsn);
+    describe_lsns(lsns, next_lsn, receive->gap_lsn - 1);
+    stream_note_lost(&receive->client, next_lsn, receive->gap_lsn - 1);
+    complain("%s: missing in the stream, going on with what follows", lsns);
+    int error = twinlog_skip_lost(receive->log, receive->gap_lsn);
+    if (error)
+        return stream_fail_log(&receive->client, "append to", error);
+    receive->fillers += receive->gap_lsn - next_lsn;
+    receive->passed_lsn = receive->gap_lsn;
+    receive->gap_lsn = 0;
+    return STREAM_SEEK;
+}
+
+/* All messages that the stream had when the first one did not fit were seen. */
+static int end_gap(struct receive *receive)
+{
+    return receive->skips_lost ? skip_lost(receive) : complain_missing(receive);
+}
+
+/* Passes a message, since the one that is missing may have been published once more, behind the others. */
+static int pass_message(struct receive *receive, const struct stream_message *message)
+{
+    struct stream_message last;
+
+    if (receive->gap_lsn == 0) {
+        receive->gap_lsn = message->lsn;
+        receive->gap_front = message->front;
+        if (message->front.lsn == 0)
+            receive->gap_front = (struct stream_front){ message->lsn - 1, message->record.salt };
+        int result = receive->client.module->last(receive->client.stream, &last);
+        if (result)
+            return result;
+        receive->gap_end = last.position;
+    }
+    return receive->position >= receive->gap_end ? end_gap(receive) : STREAM_FINE;
+}
+/* Are messages missing between the log's last record and this one? */
+static bool is_behind_gap(const struct receive *receive, const struct stream_message *message)
+{
+    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
+    const uint64_t front_lsn = message->front.lsn ? message->front.lsn : message->lsn - 1;
+
+    return last_lsn > 0 && front_lsn > last_lsn && message->lsn != receive->passed_lsn;
 }
 
 /* It must be behind the log's last record: in the stream's log, too, that one was in front of it. What is in front of a
  * stream's first message may not be known: then only a record of the same history is. */
 static int check_front(struct receive *receive, const struct stream_message *message)
 {
-    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
     struct stream_front front = message->front;
 
     if (front.lsn == 0)
         front = (struct stream_front){ message->lsn - 1, message->record.salt };
-    if (last_lsn > 0 && front.lsn > last_lsn)
-        return complain_missing(receive, message);
-    if (twinlog_first_lsn(receive->log) == 0 ||
+    const bool has_records = receive->client.records > 0 || twinlog_first_lsn(receive->log) > 0;
+    if (!has_records || message->lsn == receive->passed_lsn ||
         ends_in_source(receive->log, &receive->source, front.salt, front.lsn))
         return STREAM_FINE;
-    complain("nothing shows that LSN %" PRIu64
-             " of the stream is of the same history as the last record in '%s': receive into a new directory",
-             message->lsn, receive->client.dir);
-    return stream_finish(&receive->client, STATUS_DAMAGED);
+    return complain_unproved(receive, message->lsn);
 }
 
 static int take_message(struct receive *receive, const struct stream_message *message)
@@ -239,6 +335,11 @@ static int take_message(struct receive *receive, const struct stream_message *me
         receive->client.began_ns = receive->client.proven_ns;
     if (message->lsn <= twinlog_last_lsn(receive->log))
         return compare_record(receive, message);
+    if (message->lsn < receive->from_lsn && twinlog_last_lsn(receive->log) == 0)
+        return STREAM_FINE;
+    if (is_behind_gap(receive, message))
+        return pass_message(receive, message);
+    receive->gap_lsn = 0;
     result = check_front(receive, message);
     return result ? result : append_record(receive, message);
 }
@@ -254,18 +355,28 @@ static int make_durable(struct receive *receive)
     return error ? stream_fail_log(&receive->client, "append to", error) : STREAM_FINE;
 }
 
+/* In front of the message that comes next. */
+static int seek(struct receive *receive)
+{
+    const uint64_t last_lsn = twinlog_last_lsn(receive->log);
+    const uint64_t lsn = last_lsn == 0 && receive->from_lsn ? receive->from_lsn - 1 : last_lsn;
+
+    receive->position = 0;
+    receive->gap_lsn = 0;
+    return receive->client.module->seek(receive->client.stream, lsn);
+}
+
 static int begin_session(struct receive *receive)
 {
     struct stream_message last;
 
-    receive->position = 0;
     int result = receive->client.module->open(&receive->client.target, &receive->client.stream);
     if (!result)
         result = receive->client.module->last(receive->client.stream, &last);
     if (!result && (receive->client.sessions == 1 || last.position < receive->end))
         receive->end = last.position; /* a server may have lost messages */
     if (!result)
-        result = receive->client.module->seek(receive->client.stream, twinlog_last_lsn(receive->log));
+        result = seek(receive);
     return result;
 }
 
@@ -274,7 +385,8 @@ static int receive_one(struct receive *receive)
 {
     struct stream_message message;
 
-    if (stop_signal() || (!receive->client.is_following && receive->position >= receive->end))
+    const bool is_over = !receive->client.is_following && receive->position >= receive->end;
+    if (stop_signal() || (is_over && receive->gap_lsn == 0))
         return stream_finish(&receive->client, STATUS_FINE);
     int result = receive->client.module->next(receive->client.stream, 0, &message);
     if (result == STREAM_AGAIN) {
@@ -287,6 +399,8 @@ static int receive_one(struct receive *receive)
         return STREAM_FINE;
     if (!result)
         result = take_message(receive, &message);
+    if (result == STREAM_SEEK)
+        return seek(receive);
     if (!result && monotonic_ns() >= receive->next_sync_ns)
         result = make_durable(receive);
     if (!receive->client.is_quiet && is_progress_due())
@@ -361,8 +475,14 @@ static int receive_run(const struct command *command, int argc, char **argv)
     struct receive receive = { .client = STREAM_CLIENT_INIT, .source.name = "receive" };
     int value = 0;
 
-    while ((value = next_option(command, argc, argv)) != -1)
-        stream_take_option(&receive.client, value);
+    while ((value = next_option(command, argc, argv)) != -1) {
+        if (value == OPTION_SKIP_LOST)
+            receive.skips_lost = true;
+        else if (value == OPTION_FROM)
+            receive.from_lsn = take_number("--from", 1, INT64_MAX);
+        else
+            stream_take_option(&receive.client, value);
+    }
     stream_take_operands(argc, argv, "URL", "directory", &receive.client.url, &receive.client.dir);
     return finish_output(stream_command(&receive.client, receive_log));
 }

@@ -74,13 +74,15 @@ static const char notes[] =
     "\n"
     "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is damaged,\n"
     "or log and stream do not fit: the log was truncated behind what was shipped, or trimmed\n"
-    "before it was shipped, or the stream has lost what it had; 4 another shipper publishes to\n"
-    "the stream; 5 this twinlog was built without what speaks to such a server.\n"
+    "before it was shipped, or the stream has lost what it had, or messages between others, also\n"
+    "if these could be published again; 4 another shipper publishes to the stream; 5 this twinlog\n"
+    "was built without what speaks to such a server.\n"
     "\n"
     "Example: ship what there is, and look how fast that was\n"
     "  twinlog ship orders nats://127.0.0.1/orders --once --json\n";
 
 #define COMMIT_MS 1000u
+#define LOOK_MS 5000u     /* between two looks whether the stream has lost messages */
 #define SILENCE_MS 30000u /* without any acknowledgement: the server is taken for lost */
 #define MOST_LOOKS 200u   /* for a record that the log does not show yet */
 #define MOST_RIVALS 5u    /* messages of another shipper before ours, before one of ours was acknowledged */
@@ -111,6 +113,7 @@ struct ship {
     bool is_idle;              /* before this moment nothing was under way */
     uint64_t committed_lsn;    /* that the cursor was moved to */
     uint64_t next_commit_ns;
+    uint64_t next_look_ns; /* whether the stream has lost messages */
     uint64_t heard_ns; /* the last acknowledgement, or when there was nothing to be acknowledged */
 
     /* all sessions */
@@ -118,6 +121,11 @@ struct ship {
     uint64_t seen_position; /* of the stream's last message */
     uint64_t rivals;
     uint64_t trimmed_records; /* that the stream lacks for good */
+    uint64_t removed;         /* messages between others, of which it is known what they had */
+    bool has_found_gap;
+    uint64_t told_gap_lsn; /* the newest gap that was told begins with this record */
+    uint64_t mended_lsn;   /* when this record is published again, there is no gap any more; 0: there is none */
+    uint64_t mended_removed;
 };
 
 static void note(const struct ship *ship, const char *text)
@@ -337,14 +345,16 @@ static int save_mark(struct ship *ship, uint64_t position, uint64_t lsn, uint64_
 {
     const struct ship_mark *old = &ship->mark;
 
-    if (old->is_there && old->position == position && old->lsn == lsn && old->first_lsn == first_lsn)
+    if (old->is_there && old->position == position && old->lsn == lsn && old->first_lsn == first_lsn &&
+        old->removed == ship->removed)
         return STREAM_FINE;
     ship->mark = (struct ship_mark){ .is_there = true,
                                      .position = position,
                                      .lsn = lsn,
                                      .salt = ship->front.salt,
                                      .newest_salt = ship->front.salt,
-                                     .first_lsn = first_lsn };
+                                     .first_lsn = first_lsn,
+                                     .removed = ship->removed };
     return write_mark(ship);
 }
 
@@ -481,6 +491,50 @@ static int judge_new(struct ship *ship, uint64_t *ret_shipped)
     return STREAM_FINE;
 }
 
+/* The log has them still. What is behind them is published again, too: the order of the LSNs is the stream's. */
+static void publish_again(struct ship *ship, const struct stream_gap *gap, uint64_t *ret_shipped)
+{
+    char lsns[LSNS_TEXT_BYTES];
+    const uint64_t count = gap->last_lsn - gap->first_lsn + 1;
+
+    describe_lsns(lsns, gap->first_lsn, gap->last_lsn);
+    if (ship->told_gap_lsn != gap->first_lsn)
+        complain("%s (%" PRIu64
+                 " record%s) %s missing in the middle of the stream, which has lost messages: all from LSN %" PRIu64
+                 " on is published again.",
+                 lsns, count, plural(count), count == 1 ? "is" : "are", gap->first_lsn);
+    ship->told_gap_lsn = gap->first_lsn; /* another session may begin before it is mended */
+    ship->has_found_gap = true;
+    *ret_shipped = gap->before.lsn;
+    ship->front = gap->before;
+}
+
+/* Messages are missing between others: of which records? */
+static int judge_gaps(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
+{
+    const uint64_t known = ship->mark.is_there ? ship->mark.removed : 0;
+    const uint64_t first_lsn = first_kept(ship);
+    struct stream_gap gap = { 0 };
+    int result = STREAM_FINE;
+
+    ship->removed = last->removed;
+    ship->mended_lsn = 0;
+    while (!result && last->removed > known) {
+        result = ship->client.module->find_gap(ship->client.stream, gap.last_lsn, &gap);
+        if (result || gap.first_lsn == 0)
+            return result;
+        if (first_lsn <= gap.last_lsn) {
+            publish_again(ship, &gap, ret_shipped);
+            ship->removed = known;
+            ship->mended_lsn = last->lsn;
+            ship->mended_removed = last->removed;
+            return STREAM_FINE;
+        }
+        result = pass_removed(ship, gap.first_lsn, gap.last_lsn);
+    }
+    return result;
+}
+
 /* Up to which LSN has the stream had the log? */
 static int judge_stream(struct ship *ship, const struct stream_message *last, uint64_t *ret_shipped)
 {
@@ -494,7 +548,7 @@ static int judge_stream(struct ship *ship, const struct stream_message *last, ui
     int result = compare_last(ship, last);
     if (!result && mark->is_there && !last->is_limited && last->first_lsn > mark->first_lsn)
         result = pass_removed(ship, mark->first_lsn, last->first_lsn - 1);
-    return result;
+    return result ? result : judge_gaps(ship, last, ret_shipped);
 }
 
 static int load_mark(struct ship *ship)
@@ -643,6 +697,10 @@ static int move_cursor(struct ship *ship)
     /* the mark gets the salt of what was acknowledged */
     if (ship->acked_lsn == ship->committed_lsn || ship->acked_lsn < ship->front_since_lsn)
         return STREAM_FINE;
+    if (ship->mended_lsn > 0 && ship->acked_lsn >= ship->mended_lsn) {
+        ship->removed = ship->mended_removed;
+        ship->mended_lsn = 0;
+    }
     int result = save_mark(ship, ship->acked_position, ship->acked_lsn, ship->mark.first_lsn);
     if (result)
         return result;
@@ -682,7 +740,7 @@ static int wait_for_work(struct ship *ship, bool wants_records)
             return stream_fail_log(&ship->client, "wait for more in", fds[2].fd);
     }
     if (poll(fds, sizeof(fds) / sizeof(fds[0]),
-             is_over                 ? -1
+             is_over                 ? (ship->client.module->look ? (int)LOOK_MS : -1)
              : isatty(STDERR_FILENO) ? 200
                                      : (int)COMMIT_MS) < 0 &&
         errno != EINTR)
@@ -697,6 +755,18 @@ static int check_silence(struct ship *ship)
     snprintf(ship->client.stream->text, sizeof(ship->client.stream->text),
              "the server has acknowledged nothing for %u s", SILENCE_MS / 1000);
     return STREAM_LOST;
+}
+
+/* While nothing is under way: is what was acknowledged still there? */
+static int look_at_stream(struct ship *ship)
+{
+    const struct stream_module *module = ship->client.module;
+    const uint64_t now_ns = monotonic_ns();
+
+    if (!module->look || ship->acked_lsn != ship->published_lsn || now_ns < ship->next_look_ns)
+        return STREAM_FINE;
+    ship->next_look_ns = now_ns + LOOK_MS * UINT64_C(1000000);
+    return module->look(ship->client.stream);
 }
 
 /* One round: publish, look what was acknowledged, wait. Fine: another round. */
@@ -717,6 +787,8 @@ static int run_round(struct ship *ship)
         result = check_silence(ship);
     if (!result && monotonic_ns() >= ship->next_commit_ns)
         result = move_cursor(ship);
+    if (!result)
+        result = look_at_stream(ship);
     if (result)
         return result;
     if (end == BATCH_WAS_LAST && ship->acked_lsn == ship->published_lsn)
@@ -788,6 +860,8 @@ static int ship_log(struct stream_client *client)
     status = open_consumer(ship) ? ship->client.status : stream_run(&ship->client, run_session);
     twinlog_consumer_close(ship->consumer);
     print_statistics(ship);
+    if (status == STATUS_FINE && ship->has_found_gap)
+        status = STATUS_DAMAGED; /* all is there now, and receivers may have met the gap */
     return close_log(ship->log, ship->client.dir, status);
 }
 

@@ -81,18 +81,30 @@ struct stream_message {
     bool is_counted;    /* positions count the messages of the stream, also those that were removed */
     uint64_t end;       /* where the newest message is or was; 0: there never was one */
     uint64_t first_lsn; /* of the first message; 0: there is none, or it is not known */
+    uint64_t removed;   /* positions between the first and the newest one without a message; 0 where that is not known */
     char log_id[LOG_ID_BYTES];
     char shipper[SHIPPER_BYTES];
     struct twinlog_record record; /* its data are valid until the next operation */
 };
 
-#define STREAM_MODULE_VERSION 4u
+/* Records that messages between the first and the newest one do not have. */
+struct stream_gap {
+    uint64_t first_lsn, last_lsn; /* 0: there is none */
+    struct stream_front before;   /* the message in front of it */
+};
+
+#define STREAM_MODULE_VERSION 5u
 struct stream_module {
     unsigned version;
     /* *ret_stream is set if there is memory, and to be closed also when the result is not fine. */
     int (*open)(const struct stream_target *target, struct stream **ret_stream);
     /* What the stream has. The next message is published behind it. */
     int (*last)(struct stream *stream, struct stream_message *ret_message);
+    /* NULL where a server does not tell how many messages a stream has. Reads the whole stream, as a receiver would:
+     * where is the first gap behind `passed_lsn`? Records that were published once more are no gap. */
+    int (*find_gap)(struct stream *stream, uint64_t passed_lsn, struct stream_gap *ret_gap);
+    /* The same: has the stream lost messages since last()? Then STREAM_LOST. */
+    int (*look)(struct stream *stream);
     /* False while as many records are under way as may be; then flush, and wait for an acknowledgement. */
     bool (*has_room)(struct stream *stream);
     int (*publish)(struct stream *stream, const struct twinlog_record *record);

@@ -1,0 +1,150 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# gaps.sh TWINLOG NATS_PEER: streams that have lost messages between others, as to a damaged store or a hand. The shipper
+# names the records and publishes them again, and a receiver passes the gap as its message says.
+# shellcheck source=test/stream/server.sh
+. "$(dirname "$0")/server.sh"
+start_server
+ship() { timeout 60 "$twinlog" ship "$@"; }
+receive() { timeout 60 "$twinlog" receive "$@"; }
+
+# is_copy NAME DIR LOG: the directory has the records of the log.
+is_copy()
+{
+    "$twinlog" cat "$3" --json >expected
+    "$twinlog" cat "$2" --json >found
+    same "$1" expected found
+}
+
+# begin_stream NAME: a log of 40 records, and its stream.
+begin_stream()
+{
+    seq -f 'record %g' 40 | "$twinlog" append "$1"
+    ship "$1" "$url/$1" --once -q
+}
+
+# ---- each message can be lost -------------------------------------------------------------------
+
+# The first one is told in another way (lost.sh), and the newest is published again without a word.
+for lost in 2 3 20 38 39; do
+    log=lost-$lost
+    begin_stream $log
+    receive "$url/$log" $log.early --once -q
+    peer remove $log $lost
+    status "a stream without message $lost" 3 ship $log "$url/$log" --once -q
+    says "is told, also with -q" err "LSN $lost \\(1 record\\) is missing in the middle of the stream"
+    status "which was mended" 0 ship $log "$url/$log" --once --json
+    says "so it is told once" out '"published_records":0,'
+    status "a receiver that is new" 0 receive "$url/$log" $log.new --once
+    is_copy "gets all" $log.new $log
+    status "one that had all" 0 receive "$url/$log" $log.early --once
+    is_copy "gets nothing twice" $log.early $log
+    seq -f 'record %g' 41 50 | "$twinlog" append $log
+    status "the shipper goes on" 0 ship $log "$url/$log" --once
+    for replica in new early; do
+        status "and so does a receiver" 0 receive "$url/$log" $log.$replica --once
+        is_copy "to the end" $log.$replica $log
+    done
+done
+
+begin_stream two
+peer remove two 10
+peer remove two 30
+status "a stream with two gaps" 3 ship two "$url/two" --once
+says "names the first one" err 'LSN 10 \(1 record\) is missing'
+status "is mended at once" 0 ship two "$url/two" --once
+peer remove two 5
+status "and a third one" 3 ship two "$url/two" --once
+says "is told, too" err 'LSN 5 \(1 record\) is missing'
+peer remove two 100
+status "and one in what was published again" 3 ship two "$url/two" --once
+says "is one, too" err 'missing in the middle'
+status "a receiver" 0 receive "$url/two" two.back --once
+is_copy "gets all" two.back two
+
+# ---- a shipper that follows ---------------------------------------------------------------------
+
+begin_stream follow
+timeout --foreground 120 "$twinlog" ship follow "$url/follow" -q 2>err &
+shipper=$!
+wait_until '"$twinlog" cursors follow | grep -q "ship"'
+peer remove follow 20
+wait_until 'grep -q "LSN 20 (1 record) is missing in the middle" err'
+count "a shipper that has nothing to do looks now and then" $?
+wait_until has_shipped follow 61
+count "and publishes again" $?
+kill -TERM $(pgrep -P $shipper)
+wait $shipper
+count "its status says so at the end" $(($? != 3))
+
+# ---- what the log does not have any more --------------------------------------------------------
+
+begin_stream trimmed
+"$twinlog" cursors trimmed >before
+"$twinlog" trim trimmed --before 31 >out
+peer remove trimmed 20
+status "a message that is lost for good" 3 ship trimmed "$url/trimmed" --once --json
+says "is told" err 'LSN 20 \(1 record\) was shipped, and has been removed from the stream.*--skip-trimmed'
+says "with its LSN" out '"lost_first_lsn":20,"lost_last_lsn":20,'
+"$twinlog" cursors trimmed >after
+same "and the cursor stays" before after
+status "again" 3 ship trimmed "$url/trimmed" --once
+status "as was advised" 0 ship trimmed "$url/trimmed" --once --skip-trimmed
+status "is enough once" 0 ship trimmed "$url/trimmed" --once
+
+# ---- a receiver in front of a gap ---------------------------------------------------------------
+
+status "a receiver" 3 receive "$url/trimmed" back --once --json
+says "ends in front of the gap" out '"last_lsn":19,.*"lost_first_lsn":20,"lost_last_lsn":20,'
+says "and advises" err '--skip-lost.*--from 21'
+status "again" 3 receive "$url/trimmed" back --once
+status "as was advised" 0 receive "$url/trimmed" back --once --skip-lost
+says "is told" err 'LSN 20: missing in the stream, going on'
+"$twinlog" cat back >found
+seq -f 'record %g' 40 | grep -v -x 'record 20' >expected
+same "gets all but this one" expected found
+status "and from then on as ever" 0 receive "$url/trimmed" back --once
+status "the log is sound" 0 "$twinlog" verify back
+status "a new directory, as was advised" 0 receive "$url/trimmed" behind --once --from 21
+"$twinlog" cat behind >found
+seq -f 'record %g' 21 40 >expected
+same "begins behind the gap" expected found
+status "--from is for a log without records" 0 receive "$url/trimmed" behind --once --from 30
+"$twinlog" cat behind >found
+same "and says nothing to another one" expected found
+
+# A replica that followed until the gap, and a log of another writer that begins there.
+begin_stream other
+receive "$url/other" other.back --once -q
+seq -f 'record %g' 41 80 | "$twinlog" append other
+ship other "$url/other" --once -q
+"$twinlog" trim other --before 75 >out
+for i in $(seq 38 60); do peer remove other $i; done
+status "the replica's last record is missing, and the history behind it unknown" 3 \
+    receive "$url/other" other.back --once --skip-lost
+says "says what helps" err 'nothing shows that LSN 61 of the stream is of the same history.*--from 61'
+status "as was advised" 0 receive "$url/other" other.new --once --from 61
+"$twinlog" cat other.new >found
+seq -f 'record %g' 61 80 >expected
+same "the new directory has the rest" expected found
+
+# ---- a large gap --------------------------------------------------------------------------------
+
+begin_stream large
+receive "$url/large" large.back --once -q
+seq 41 1200000 | "$twinlog" append large -q
+"$twinlog" trim large --before 1150000 --past-cursors >out
+ship large "$url/large" --once -q --skip-trimmed 2>err
+status "more than a million records that were trimmed" 3 receive "$url/large" large.back --once
+says "are too many fillers" err 'more than 1000000: .*--skip-lost, or begin a new directory with --from 1[0-9]{6}'
+from=$(sed -E 's/.*--from ([0-9]+).*/\1/' err)
+status "with the word of the operator" 0 receive "$url/large" large.back --once --skip-lost
+status "or in a new directory" 0 receive "$url/large" large.new --once --from "$from"
+"$twinlog" cat large >expected
+"$twinlog" cat large.new >found
+same "the stream's records are there" expected found
+"$twinlog" cat large.back --from "$from" >found
+same "in both" expected found
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
