@@ -427,10 +427,11 @@ static int look_at_file(const struct restore *restore, uint64_t number, struct s
         return fail("read", path, error, NULL, NULL) ? -1 : 0;
     if (!error && ret_file->is_sealed && may_come_next(manifest, ret_file))
         return 1;
-    complain("the archive is damaged: %s, behind the %" PRIu64
-             " files that the manifest lists, is no whole segment, or does not continue them. --history %" PRIu64
-             " restores what is in front of it",
-             name, manifest->count, manifest->count);
+    complain(
+        "the archive is damaged: %s, behind the %" PRIu64
+        " files that the manifest lists, is no whole segment, or does not continue them. --history %" PRIu64
+        " restores what is in front of it",
+        name, manifest->count, manifest->count);
     return REFUSED_FILE;
 }
 
@@ -655,9 +656,8 @@ static void print_result(const struct restore *restore)
 
 static int run_restore(struct restore *restore)
 {
-    int (*const steps[])(struct restore * restore) = { find_identity, take_manifest, take_history,
-                                                       find_path,     fetch_files,   make_log,
-                                                       go_to_point };
+    int (*const steps[])(struct restore * restore) = { find_identity, take_manifest, take_history, find_path,
+                                                       fetch_files,   make_log,      go_to_point };
     const size_t count = restore->only_lists ? 3 : sizeof(steps) / sizeof(steps[0]);
 
     int error = stop_on_signals();

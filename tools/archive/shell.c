@@ -82,8 +82,8 @@ _Noreturn static void become_shell(const char *text, pid_t parent, bool is_quiet
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && (!is_quiet || dup2(null, STDERR_FILENO) >= 0) && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0 &&
-        getppid() == parent)
+    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && (!is_quiet || dup2(null, STDERR_FILENO) >= 0) &&
+        dup2(STDERR_FILENO, STDOUT_FILENO) >= 0 && getppid() == parent)
         execl("/bin/sh", "sh", "-c", text, (char *)NULL);
     _exit(127);
 }
