@@ -273,8 +273,7 @@ static void keep_lsn(struct append *append, uint64_t lsn)
 static bool may_be_same(struct append *append, const struct twinlog_record *record)
 {
     const struct input *input = &append->input;
-    enum agreement agreement =
-        judge_record(append->log, &append->source, input->log_id, input->salt, record);
+    enum agreement agreement = judge_record(append->log, &append->source, input->log_id, input->salt, record);
 
     if (agreement == AGREEMENT_UNKNOWN)
         agreement = judge_origin(append->log, &append->source, &input->origin, record);
@@ -392,11 +391,12 @@ static void complain_unproved(const struct append *append)
 {
     const uint64_t first_lsn = twinlog_first_lsn(append->log);
 
-    complain("the input and the log have equal records up to LSN %" PRIu64
-             ", but nothing shows that they are of one history. Nothing was appended. Export from the log's first "
-             "record on: 'twinlog cat DIR --from %" PRIu64
-             " --export'. Or, if you know that both are one history up to there, say so with --same-history.",
-             append->common_lsn, first_lsn);
+    complain(
+        "the input and the log have equal records up to LSN %" PRIu64
+        ", but nothing shows that they are of one history. Nothing was appended. Export from the log's first "
+        "record on: 'twinlog cat DIR --from %" PRIu64
+        " --export'. Or, if you know that both are one history up to there, say so with --same-history.",
+        append->common_lsn, first_lsn);
 }
 
 static void complain_history(const struct append *append)

@@ -49,7 +49,7 @@ struct source {
     /* Not in the value: */
     uint64_t next_lsn; /* if that record comes next, its epoch is `epoch` */
     uint32_t epoch;
-    struct noted asked; /* salt and epoch, both of this log, of a record that was asked for */
+    struct noted asked;        /* salt and epoch, both of this log, of a record that was asked for */
     char own_id[LOG_ID_BYTES]; /* of this log, with `asked` */
 };
 

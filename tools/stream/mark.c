@@ -22,8 +22,8 @@ int load_ship_mark(struct twinlog *log, const char *cursor, const char *name, st
     if (error)
         return error == -ENOENT ? 0 : error;
     text[size < sizeof(text) ? size : 0] = '\0';
-    if (sscanf(text, "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64
-               " %n",
+    if (sscanf(text,
+               "twinlog ship 1 %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %n",
                &mark.position, &mark.lsn, &mark.salt, &mark.newest_salt, &mark.first_lsn, &mark.removed,
                &length) != 6 ||
         length == 0)
@@ -37,10 +37,9 @@ int save_ship_mark(struct twinlog *log, const char *cursor, const char *name, co
 {
     char text[MARK_BYTES];
 
-    int length = snprintf(text, sizeof(text),
-                          "twinlog ship 1 %" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu32 " %" PRIu64
-                          " %" PRIu64 " %s",
-                          mark->position, mark->lsn, mark->salt, mark->newest_salt, mark->first_lsn,
-                          mark->removed, name);
+    int length = snprintf(
+        text, sizeof(text),
+        "twinlog ship 1 %" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu64 " %s",
+        mark->position, mark->lsn, mark->salt, mark->newest_salt, mark->first_lsn, mark->removed, name);
     return twinlog_meta_set(log, cursor, text, (size_t)length);
 }

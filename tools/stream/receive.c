@@ -40,8 +40,8 @@ static const struct option_row option_rows[] = {
     { OPTION_CREDENTIALS, "credentials", "FILE",
       "a file of lines NAME=VALUE that other users may not read (default: the environment's TWINLOG_CREDENTIALS)" },
     { OPTION_SKIP_LOST, "skip-lost", NULL,
-      "go on although messages are missing in the stream, and make fillers of lost records of what they had, instead of "
-      "ending with status 3" },
+      "go on although messages are missing in the stream, and make fillers of lost records of what they had, instead "
+      "of ending with status 3" },
     { OPTION_FROM, "from", "LSN",
       "begin a log that has no records with this one, or with the stream's next one behind it" },
     { OPTION_JSON, "json", NULL, "at the end, print statistics as one JSON object" },
@@ -173,9 +173,10 @@ static int fill_gap(struct receive *receive, const struct stream_message *messag
     if (lsn - next > MOST_FILLERS && !receive->skips_lost) {
         describe_lsns(lsns, next, lsn - 1);
         stream_note_lost(&receive->client, next, lsn - 1);
-        complain("the stream lacks %s, which are more than %u: to make a filler of each of them, with 24 bytes, use "
-                 "--skip-lost, or begin a new directory with --from %" PRIu64 ".",
-                 lsns, MOST_FILLERS, lsn);
+        complain(
+            "the stream lacks %s, which are more than %u: to make a filler of each of them, with 24 bytes, use "
+            "--skip-lost, or begin a new directory with --from %" PRIu64 ".",
+            lsns, MOST_FILLERS, lsn);
         return stream_finish(&receive->client, STATUS_DAMAGED);
     }
     int error = append_fillers(receive, message);
@@ -224,20 +225,22 @@ static int complain_missing(struct receive *receive)
 
     describe_lsns(lsns, next_lsn, receive->gap_lsn - 1);
     stream_note_lost(&receive->client, next_lsn, receive->gap_lsn - 1);
-    complain("messages were removed from the stream before they were received, of %s. 'twinlog ship' publishes them "
-             "again, if the log still has them. To go on without them, use --skip-lost, or begin a new directory "
-             "with --from %" PRIu64 ".",
-             lsns, receive->gap_lsn);
+    complain(
+        "messages were removed from the stream before they were received, of %s. 'twinlog ship' publishes them "
+        "again, if the log still has them. To go on without them, use --skip-lost, or begin a new directory "
+        "with --from %" PRIu64 ".",
+        lsns, receive->gap_lsn);
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
 /* Of this message's history nothing is known in front of it but the record `front`. */
 static int complain_unproved(struct receive *receive, uint64_t lsn)
 {
-    complain("nothing shows that LSN %" PRIu64
-             " of the stream is of the same history as the last record in '%s': receive into a new directory, with "
-             "--from %" PRIu64 ".",
-             lsn, receive->client.dir, lsn);
+    complain(
+        "nothing shows that LSN %" PRIu64
+        " of the stream is of the same history as the last record in '%s': receive into a new directory, with "
+        "--from %" PRIu64 ".",
+        lsn, receive->client.dir, lsn);
     return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 

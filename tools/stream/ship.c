@@ -114,7 +114,7 @@ struct ship {
     uint64_t committed_lsn;    /* that the cursor was moved to */
     uint64_t next_commit_ns;
     uint64_t next_look_ns; /* whether the stream has lost messages */
-    uint64_t heard_ns; /* the last acknowledgement, or when there was nothing to be acknowledged */
+    uint64_t heard_ns;     /* the last acknowledgement, or when there was nothing to be acknowledged */
 
     /* all sessions */
     bool has_acked;         /* a record of this process */
@@ -124,7 +124,7 @@ struct ship {
     uint64_t removed;         /* messages between others, of which it is known what they had */
     bool has_found_gap;
     uint64_t told_gap_lsn; /* the newest gap that was told begins with this record */
-    uint64_t mended_lsn;   /* when this record is published again, there is no gap any more; 0: there is none */
+    uint64_t mended_lsn; /* when this record is published again, there is no gap any more; 0: there is none */
     uint64_t mended_removed;
 };
 
@@ -499,10 +499,11 @@ static void publish_again(struct ship *ship, const struct stream_gap *gap, uint6
 
     describe_lsns(lsns, gap->first_lsn, gap->last_lsn);
     if (ship->told_gap_lsn != gap->first_lsn)
-        complain("%s (%" PRIu64
-                 " record%s) %s missing in the middle of the stream, which has lost messages: all from LSN %" PRIu64
-                 " on is published again.",
-                 lsns, count, plural(count), count == 1 ? "is" : "are", gap->first_lsn);
+        complain(
+            "%s (%" PRIu64
+            " record%s) %s missing in the middle of the stream, which has lost messages: all from LSN %" PRIu64
+            " on is published again.",
+            lsns, count, plural(count), count == 1 ? "is" : "are", gap->first_lsn);
     ship->told_gap_lsn = gap->first_lsn; /* another session may begin before it is mended */
     ship->has_found_gap = true;
     *ret_shipped = gap->before.lsn;

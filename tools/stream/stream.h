@@ -81,7 +81,7 @@ struct stream_message {
     bool is_counted;    /* positions count the messages of the stream, also those that were removed */
     uint64_t end;       /* where the newest message is or was; 0: there never was one */
     uint64_t first_lsn; /* of the first message; 0: there is none, or it is not known */
-    uint64_t removed;   /* positions between the first and the newest one without a message; 0 where that is not known */
+    uint64_t removed;   /* positions without a message, between others; 0 where that is not known */
     char log_id[LOG_ID_BYTES];
     char shipper[SHIPPER_BYTES];
     struct twinlog_record record; /* its data are valid until the next operation */
