@@ -390,10 +390,11 @@ int twinlog_meta_each(struct twinlog *log,
 /* ---- one change of several things ---- */
 /* What one edit of a change does. The edits of a change are made in their order. */
 enum twinlog_edit_kind {
-    TWINLOG_EDIT_SET_VALUE = 1, /* the value `name` is `size` bytes from `data`, as twinlog_meta_set() */
-    TWINLOG_EDIT_REMOVE_VALUE,  /* there is no value `name`; no error if there was none */
-    TWINLOG_EDIT_SET_CURSOR,    /* the cursor `name` is at `lsn`, as twinlog_cursor_set() */
-    TWINLOG_EDIT_REMOVE_CURSOR  /* there is no cursor `name`; no error if there was none */
+    TWINLOG_EDIT_SET_VALUE =
+        1, /* the value `name` is `size` bytes from `data`, as twinlog_meta_set() */
+    TWINLOG_EDIT_REMOVE_VALUE, /* there is no value `name`; no error if there was none */
+    TWINLOG_EDIT_SET_CURSOR,   /* the cursor `name` is at `lsn`, as twinlog_cursor_set() */
+    TWINLOG_EDIT_REMOVE_CURSOR /* there is no cursor `name`; no error if there was none */
 };
 /* One edit of a change. Zero what its kind does not use. */
 struct twinlog_edit {
@@ -411,8 +412,9 @@ struct twinlog_change {
     uint32_t edit_count; /* 0 to 1,024 */
     uint32_t reserved;
     uint64_t trim_before_lsn; /* remove the records with a smaller LSN; 0: none */
-    uint64_t durable_lsn;     /* make the log durable up to this record first; 0: only what is trimmed */
-    uint64_t deadline_ns;     /* of the wait for that, CLOCK_MONOTONIC; 0: no limit */
+    uint64_t
+        durable_lsn; /* make the log durable up to this record first; 0: only what is trimmed */
+    uint64_t deadline_ns; /* of the wait for that, CLOCK_MONOTONIC; 0: no limit */
 };
 #define TWINLOG_CHANGE_INIT twinlog_initial(twinlog_change)
 /* Changes values, cursors and the head of the log in one step, which is atomic and durable on

@@ -7,6 +7,7 @@
  * Debian's libraft is built without its assertions: what breaks its contract is not reported, it corrupts. Comments in
  * these files that begin with "libraft:" name what it needs and does not check.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

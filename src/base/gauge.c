@@ -56,8 +56,8 @@ void twl_samples_put(struct samples *samples, unsigned gauge, uint64_t value)
     bool is_put = false;
     for (unsigned i = 0; i < SAMPLE_SLOTS && !is_put; i++) {
         uint64_t empty = atomic_load_explicit(&samples->slots[i], memory_order_relaxed);
-        is_put = empty == 0 &&
-                 atomic_compare_exchange_strong(&samples->slots[i], &empty, sample_of(gauge, value));
+        is_put =
+            empty == 0 && atomic_compare_exchange_strong(&samples->slots[i], &empty, sample_of(gauge, value));
     }
     /* if the one that takes them overwrites this, it finds the sample with the next one */
     atomic_store_explicit(&samples->has_some, 1, memory_order_release);
@@ -72,7 +72,8 @@ void twl_samples_take(struct samples *samples, struct gauge *const gauges[MOST_S
         const uint64_t sample = atomic_load_explicit(&samples->slots[i], memory_order_acquire);
         if (sample == 0)
             continue;
-        atomic_store_explicit(&samples->slots[i], 0, memory_order_release); /* nobody else changes a full one */
+        atomic_store_explicit(&samples->slots[i], 0,
+                              memory_order_release); /* nobody else changes a full one */
         twl_gauge_add_alone(gauges[gauge_of(sample)], sample >> 3);
     }
 }

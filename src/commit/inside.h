@@ -125,7 +125,7 @@ struct round {
     bool is_synced;        /* after the round all its records, and earlier ones, are durable */
     bool is_demanded;      /* callers also wait for a sync of earlier writes */
     uint64_t appends, append_bytes, requests; /* the sums of the log, when it was begun */
-    uint64_t began_ns;     /* when its buffer was complete */
+    uint64_t began_ns;                        /* when its buffer was complete */
 };
 
 /* What a log is to its committer: a client. */
@@ -159,7 +159,7 @@ struct commit {
      * behind its write: a shared committer serves other logs until that ends */
     struct statistics *statistics;
     struct counters *counters; /* [const pointer] private memory of the log */
-    void *memory;                   /* [const] both buffers, as allocated */
+    void *memory;              /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
     uint32_t filling;                           /* [lock] index of the buffer that writers fill */
@@ -192,7 +192,7 @@ struct commit {
     uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
     uint32_t gather_skips;                /* groups until the next gathering */
     _Atomic uint32_t batch_floor; /* in a crowd: records that a group should have before one leads; else 0 */
-    struct samples samples;         /* of calls; the leader adds them to the statistics */
+    struct samples samples;       /* of calls; the leader adds them to the statistics */
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
 };

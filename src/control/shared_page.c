@@ -216,8 +216,9 @@ static int map_or_make_page(struct shared_page *shared)
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
 static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct shared_page *ret_shared)
 {
-    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = is_shared,
-                                  .own_awaited = UINT32_MAX };
+    struct shared_page shared = {
+        .io = io, .is_ours = true, .is_writable = true, .is_shared = is_shared, .own_awaited = UINT32_MAX
+    };
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
     if (rc == 0 && !is_shared)
         rc = twl_lock_patiently(shared.file, wait_ms);
@@ -340,7 +341,8 @@ void twl_page_nudge(struct shared_page *shared)
     struct page_words *page = shared->page;
     atomic_thread_fence(memory_order_seq_cst); /* the record is visible before this load */
     if (is_awaited(&page->awaited_sequence, atomic_load(&page->page_sequence)) ||
-        (atomic_load(&shared->has_own_readers) && is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence))))
+        (atomic_load(&shared->has_own_readers) &&
+         is_awaited(&shared->own_awaited, atomic_load(&shared->own_sequence))))
         announce(shared);
 }
 

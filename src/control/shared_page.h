@@ -70,7 +70,8 @@ struct shared_page {
     /* `page_sequence` and `awaited_sequence` for readers attached to a log that one process writes: a store to the page
      * may wait for the disk, and a reader has a time-out. */
     _Atomic uint32_t own_sequence, own_awaited;
-    _Atomic bool has_own_readers; /* since a reader has asked for `own_sequence`; before that nobody changes it */
+    _Atomic bool
+        has_own_readers; /* since a reader has asked for `own_sequence`; before that nobody changes it */
 };
 
 /* The writer itself, and no other process writes: its readers have words of their own. */

@@ -101,7 +101,8 @@ static int prepare_open_file(int fd, unsigned flags, uint64_t *ret_bytes)
     error = check_kind(about.st_mode);
     if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
         return error;
-    return error_of(fcntl(fd, F_SETFL, (flags & IO_DIRECT ? O_DIRECT : 0) | (flags & IO_APPEND ? O_APPEND : 0)));
+    return error_of(
+        fcntl(fd, F_SETFL, (flags & IO_DIRECT ? O_DIRECT : 0) | (flags & IO_APPEND ? O_APPEND : 0)));
 }
 
 static int open_flags(unsigned flags)

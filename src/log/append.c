@@ -183,7 +183,8 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
         return rc;
     rc = check_durable(log);
     if (rc == 0)
-        rc = tell(log, count_failure(log, twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn), 0));
+        rc = tell(log,
+                  count_failure(log, twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn), 0));
     twl_leave(&call);
     return rc;
 }

@@ -25,11 +25,11 @@
 
 /* A file that the process has open. */
 struct exact_file {
-    struct io *io;        /* [const] the directory in which it was opened */
-    struct io_file *data; /* [const] */
-    char *name;           /* [const] in that directory */
-    dev_t device;         /* [const] */
-    ino_t inode;          /* [const] */
+    struct io *io;         /* [const] the directory in which it was opened */
+    struct io_file *data;  /* [const] */
+    char *name;            /* [const] in that directory */
+    dev_t device;          /* [const] */
+    ino_t inode;           /* [const] */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 
     struct exact_file *next; /* [exact_sink.lock] in the list of old files */
@@ -37,7 +37,7 @@ struct exact_file {
 
 struct exact_sink {
     struct twinlog_sink_options options; /* [const] */
-    char *path;                          /* [const] absolute, so a change of the working directory means nothing */
+    char *path; /* [const] absolute, so a change of the working directory means nothing */
 
     /* Held in this order. Only a holder of `syncing` closes a file, so a sync needs no `lock`. */
     struct twl_mutex moving;  /* for making another file the present one */
@@ -49,7 +49,7 @@ struct exact_sink {
     uint64_t end;            /* [lock] of the present file, when this process wrote last */
     uint64_t size_limit;     /* [lock] RLIMIT_FSIZE, when it was looked at last */
     uint64_t rotate_ns;      /* [lock] no sooner the next file is tried again, after that has failed */
-    bool is_full;            /* [lock] the last write met a full disk: the next one reserves its space first */
+    bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
     /* [lock] What is left of a write that was cut short, at the end of the file; 0 bytes = nothing. */
     uint64_t torn_end, torn_bytes;
 
@@ -83,7 +83,8 @@ void twl_exact_limit(struct exact_sink *sink) REQUIRES(sink->lock);
 /* ---- exact_files.c: files and their names ---------------------------------------------------------- */
 
 /* Opens the file that the path leads to, or makes it, with the rights of `before` if there is one. */
-int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before, struct exact_file **ret_file);
+int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before,
+                    struct exact_file **ret_file);
 void twl_exact_leave(struct exact_file *file);
 /* Does the path still lead to this file? 1, 0 or an error. */
 int twl_exact_is_at(const char *path, const struct exact_file *file);

@@ -125,7 +125,8 @@ static int give_name(struct io *io, const char *from, const char *name)
     return rc;
 }
 
-static int make_next(struct io *io, const char *name, const struct exact_file *before, struct io_file **ret_data)
+static int make_next(struct io *io, const char *name, const struct exact_file *before,
+                     struct io_file **ret_data)
 {
     static _Atomic unsigned turns;
     char fresh[NAME_ROOM];
@@ -149,7 +150,8 @@ static int make_next(struct io *io, const char *name, const struct exact_file *b
 
 /* ---- opening --------------------------------------------------------------------------------------- */
 
-static int open_or_make(struct io *io, const char *name, const struct exact_file *before, struct io_file **ret_data)
+static int open_or_make(struct io *io, const char *name, const struct exact_file *before,
+                        struct io_file **ret_data)
 {
     int rc = io_open(io, name, IO_APPEND, ret_data);
 
@@ -197,7 +199,8 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
     return 0;
 }
 
-static int try_to_enter(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
+static int try_to_enter(const struct exact_sink *sink, const struct exact_file *before,
+                        struct exact_file *file)
 {
     int rc = open_data(sink, before, file);
 
@@ -211,7 +214,8 @@ static int try_to_enter(const struct exact_sink *sink, const struct exact_file *
     return rc > 0 ? 0 : rc == 0 || rc == -ENOENT ? FOUND_OTHER_FILE : rc;
 }
 
-int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before, struct exact_file **ret_file)
+int twl_exact_enter(const struct exact_sink *sink, const struct exact_file *before,
+                    struct exact_file **ret_file)
 {
     struct exact_file *file;
     int rc = FOUND_OTHER_FILE;
@@ -280,7 +284,8 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
 {
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
-    const bool is_shared = sink->options.flags & TWINLOG_SINK_SHARED; /* its processes leave their old files later */
+    const bool is_shared =
+        sink->options.flags & TWINLOG_SINK_SHARED; /* its processes leave their old files later */
     unsigned gap = 1;
     int rc = 0;
 

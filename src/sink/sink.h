@@ -53,7 +53,8 @@ struct sink_file {
 };
 
 struct twinlog_sink {
-    struct exact_sink *exact; /* [const] NULL: a mapped one. Else it has nothing of what follows but the guard */
+    struct exact_sink
+        *exact; /* [const] NULL: a mapped one. Else it has nothing of what follows but the guard */
     _Atomic(struct sink_file *) file;    /* the present one; stored under lock */
     _Atomic int error;                   /* that every later write and sync returns */
     _Atomic int past_error;              /* that kept an old file from being synced */

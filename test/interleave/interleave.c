@@ -315,8 +315,7 @@ void tell_in_world(struct keeper *keeper);
 void *aligned_alloc_in_world(size_t alignment, size_t bytes);
 void *calloc_in_world(size_t count, size_t bytes);
 void free_in_world(void *memory);
-void *mmap_in_world(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
-int munmap_in_world(void *address, size_t bytes);
+void *private_memory_in_world(size_t bytes);
 
 /* Writers that do the same can exchange their names: then the writer of the first record may be called the first. */
 static bool is_renamed(uint64_t lsn, const struct record *record)
@@ -468,16 +467,9 @@ void free_in_world(void *memory)
     (void)memory;
 }
 
-void *mmap_in_world(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
+void *private_memory_in_world(size_t bytes)
 {
-    (void)address, (void)protection, (void)flags, (void)fd, (void)offset;
     return take_from(&buffers, bytes);
-}
-
-int munmap_in_world(void *address, size_t bytes)
-{
-    (void)address, (void)bytes;
-    return 0;
 }
 
 /* ---- the writers ----------------------------------------------------------------------------------- */

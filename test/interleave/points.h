@@ -80,12 +80,11 @@
 #define aligned_alloc aligned_alloc_in_world
 #define calloc calloc_in_world
 #define free free_in_world
-#define mmap mmap_in_world
-#define munmap munmap_in_world
+#define twl_private_memory(bytes) private_memory_in_world(bytes)
+#define twl_private_memory_free(memory, bytes) ((void)(memory), (void)(bytes))
 void *aligned_alloc(size_t alignment, size_t size);
 void *calloc(size_t count, size_t size);
 void free(void *memory);
-void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
-int munmap(void *address, size_t size);
+void *private_memory_in_world(size_t bytes);
 
 #endif

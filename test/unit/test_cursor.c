@@ -404,6 +404,7 @@ static struct segment_footer seal(void)
     ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
     twl_summary_footer(summary, segment.data_end - align_up(summary->data_end, BLOCK_BYTES), 0, &footer,
                        &step);
+    footer.offset = segment.data_end;
     ck_assert_uint_eq(step, 1);
     ck_assert_uint_gt(footer.index_entries, 20);
     for (uint32_t i = 0; i < footer.index_entries; i++)

@@ -149,7 +149,8 @@ static void expect_log_goes_on(void)
 static void expect_poisoned(int error)
 {
     ck_assert_int_eq(notes->error, 0);
-    ck_assert_msg(notes->append_error == TWINLOG_EPOISONED, "append: %s", twinlog_strerror(notes->append_error));
+    ck_assert_msg(notes->append_error == TWINLOG_EPOISONED, "append: %s",
+                  twinlog_strerror(notes->append_error));
     ck_assert_int_eq(notes->later_error, TWINLOG_EPOISONED);
     ck_assert_int_eq(notes->sync_error, TWINLOG_EPOISONED);
     ck_assert_int_eq(notes->stat.poison, error);

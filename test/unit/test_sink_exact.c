@@ -102,7 +102,9 @@ TEST(pieces_come_in_one_write)
 /* A call of the system takes 1024. */
 TEST(many_pieces_come_in_one_write)
 {
-    enum { PIECES = 3000 };
+    enum {
+        PIECES = 3000
+    };
     static struct iovec pieces[PIECES];
     static char want[PIECES + 1];
     struct twinlog_sink *sink = open_exact(EXACT);
@@ -423,7 +425,8 @@ TEST(a_limit_of_the_process_is_an_error)
 
 static int mount_small(void)
 {
-    const bool is_there = unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    const bool is_there = unshare(CLONE_NEWNS) == 0 &&
+                          mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
                           mount("none", log_dir, "tmpfs", 0, "size=64k") == 0;
 
     return is_there ? 0 : CANNOT_RUN;
@@ -534,8 +537,8 @@ static int write_something_else(void)
 
 TEST(a_part_of_a_line_beside_others_has_a_line_of_its_own)
 {
-    expect_success_or_skip(run_child(write_something_else), "a_part_of_a_line_beside_others_has_a_line_of_its_own",
-                           "mounting");
+    expect_success_or_skip(run_child(write_something_else),
+                           "a_part_of_a_line_beside_others_has_a_line_of_its_own", "mounting");
 }
 
 /* The kernel tells an error once. */
