@@ -40,14 +40,15 @@ static bool is_failure_of_the_log(int error)
     }
 }
 
-void twl_counters_add_failure(struct counters *counters, int error, bool was_accepted)
+bool twl_counters_add_failure(struct counters *counters, int error, bool was_accepted)
 {
     if (!is_failure_of_the_log(error))
-        return;
+        return false;
     enum failure_kind kind = kind_of(error);
     if (kind == FAILURE_OTHER && was_accepted)
         kind = FAILURE_POISONED;
     atomic_fetch_add_explicit(&counters->append_failures[kind], 1, memory_order_relaxed);
+    return true;
 }
 
 void twl_counters_tell(const struct counters *own, struct statistics *statistics)

@@ -110,8 +110,8 @@ static int count_failure(struct twinlog *log, int rc, uint64_t lsn)
 {
     if (rc == 0)
         return 0;
-    twl_counters_add_failure(twl_counters(log), rc, lsn > 0);
-    if (log->keeper)
+    const bool is_counted = twl_counters_add_failure(twl_counters(log), rc, lsn > 0);
+    if (is_counted && log->keeper)
         twl_keeper_tell(log->keeper);
     return rc;
 }

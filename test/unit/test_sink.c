@@ -411,7 +411,7 @@ static bool is_without_mappings;
 static int open_what_can_not_be_a_sink(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(is_without_mappings ? forbid_if(SYS_mmap, ENODEV, 3, MAP_SHARED)
+    EXPECT(is_without_mappings ? forbid_if(SYS_mmap, ENODEV, 3, MAP_SHARED | MAP_FIXED)
                                : forbid(SYS_fallocate, EOPNOTSUPP));
     EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == -ENOTSUP);
     EXPECT(open_as(0, &sink) == -ENOTSUP);
