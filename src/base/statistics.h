@@ -66,8 +66,8 @@ struct statistics {
 
 /* Counts an append that returns `error`, unless the caller has caused it or asked for it: wrong arguments, a record
  * that is too large, and the end of a wait are no failures of the log. An append that was accepted fails only with the
- * error that poisons the log: it counts as its cause where that is known, as a read-only file system is. Returns whether
- * it was counted. */
+ * error that poisons the log: it counts as its cause where that is known, as a read-only file system is. Returns
+ * whether it was counted. */
 bool twl_counters_add_failure(struct counters *counters, int error, bool was_accepted);
 
 /* Copies the counters for other processes; by the keeper's thread. */

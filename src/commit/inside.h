@@ -244,8 +244,8 @@ bool twl_lead(struct commit *c, struct waiter *waiter);
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);
 
 /* ---- requests.c ---- */
-/* Sets the result of the buffer's requests, 0 or TWINLOG_EPOISONED, and hands them to their queues. Only the leader calls it: they stay in
- * order. */
+/* Sets the result of the buffer's requests, 0 or TWINLOG_EPOISONED, and hands them to their queues. Only the leader
+ * calls it: they stay in order. */
 void twl_complete(struct commit *c, struct twin *twin, int result);
 /* Adds the request of a place to its buffer. */
 void twl_attach_request(struct commit *c, struct twin *twin, const struct need *need, uint64_t lsn)

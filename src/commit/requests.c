@@ -179,8 +179,9 @@ static void let_copies_end(struct commit *c)
     }
 }
 
-/* The result was set to success with the place. It is the only sign that the owner gets, and no failure is known to have
- * written nothing, so whatever failed it says that the log is poisoned. A request belongs to its owner again as soon as it is pushed. */
+/* The result was set to success with the place. It is the only sign that the owner gets, and no failure is known to
+ * have written nothing, so whatever failed it says that the log is poisoned. A request belongs to its owner again as
+ * soon as it is pushed. */
 void twl_complete(struct commit *c, struct twin *twin, int result)
 {
     struct twinlog_request *first = twin->requests.first;

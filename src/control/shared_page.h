@@ -133,9 +133,9 @@ int twl_page_poison(const struct shared_page *shared);     /* 0, or the error th
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
 void twl_page_unwatch(struct shared_page *shared);         /* of a writer: gives the lock back, too */
 
-/* Waits for a publication; a reader that is attached to the only writer stores nothing to the page. Read the sequence, look at what it announces, then sleep while it is still
- * `seen`. Returns early for any reason. timeout_ms < 0: no limit if the writer is certain to wake the
- * reader; otherwise a limit is chosen. */
+/* Waits for a publication; a reader that is attached to the only writer stores nothing to the page. Read the
+ * sequence, look at what it announces, then sleep while it is still `seen`. Returns early for any reason. timeout_ms
+ * < 0: no limit if the writer is certain to wake the reader; otherwise a limit is chosen. */
 uint32_t twl_page_sequence(struct shared_page *shared);
 /* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the sequence for
  * each record, only for readers that wait. So first call this, then look at the records, then sleep. */

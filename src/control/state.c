@@ -252,8 +252,8 @@ static int fill_slots(const struct slots *slots, const struct state *state)
     return rc < 0 ? rc : io_sync(slots->file);
 }
 
-/* Replaces the old file, if there is one, by a new one, locked and with the state in one slot; durable on return. If this
- * stops before, the empty other slot says that the file may not be durable. */
+/* Replaces the old file, if there is one, by a new one, locked and with the state in one slot; durable on return. If
+ * this stops before, the empty other slot says that the file may not be durable. */
 static int replace(struct io *io, struct io_file *old, size_t slot_bytes, const struct state *state,
                    struct slots *ret_slots)
 {

@@ -102,8 +102,8 @@ struct io_ops {
     /* number of names of the file; 0 = `name` is none of them: it was removed, or is another file now */
     int (*links)(struct io_file *file, const char *name, uint32_t *ret_links);
 
-    /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the owner.
-     * Where it may not give the group, that gets no rights. */
+    /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the
+     * owner. Where it may not give the group, that gets no rights. */
     int (*inherit)(struct io_file *file, struct io_file *predecessor);
 
     /* Maps bytes that are shared with other processes that have the file open, until unmap(); writable unless the file

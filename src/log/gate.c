@@ -50,9 +50,9 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
     return rc;
 }
 
-/* False: a truncation holds it up. The gate is looked at before the call is counted: a truncation waits until no call is
- * counted, and so would wait for ever beside enough threads that come back at once. After it has shut the gate, each
- * thread is counted at most once more, if it had looked before. */
+/* False: a truncation holds it up. The gate is looked at before the call is counted: a truncation waits until no
+ * call is counted, and so would wait for ever beside enough threads that come back at once. After it has shut the
+ * gate, each thread is counted at most once more, if it had looked before. */
 static bool enter_unless_paused(struct twinlog *log, uint32_t how)
 {
     if (how != INSIDE_COMMIT) {

@@ -40,8 +40,8 @@ static int open_or_make(const struct twinlog_sink *sink, const char *name, unsig
     return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
-/* The file that follows gets the owner, the permissions and the ACL of the present one. Until it has them, nobody but the
- * owner has any rights. A name of its own until then would be left there by a power cut. */
+/* The file that follows gets the owner, the permissions and the ACL of the present one. Until it has them, nobody
+ * but the owner has any rights. A name of its own until then would be left there by a power cut. */
 static int make_next(const struct twinlog_sink *sink, const struct sink_file *present)
 {
     struct io_file *next;

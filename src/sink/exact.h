@@ -7,8 +7,9 @@
  * program wrote that. Inside a process one mutex keeps the writes in a row, so that a write that was cut short is dealt
  * with before the next one.
  *
- * Locks of the data file tell which kind of sink has it. EXACT_LOCK is held by each exact sink, exclusively where the file is not
- * shared; DATA_LOCK by each mapped one. Each kind takes its own lock first and then looks for the other one.
+ * Locks of the data file tell which kind of sink has it. EXACT_LOCK is held by each exact sink, exclusively where
+ * the file is not shared; DATA_LOCK by each mapped one. Each kind takes its own lock first and then looks for the
+ * other one.
  */
 #ifndef TWL_SINK_EXACT_H
 #define TWL_SINK_EXACT_H

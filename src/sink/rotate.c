@@ -28,8 +28,8 @@ static bool is_own(const struct twinlog_sink *sink, struct io_file *file)
     return false;
 }
 
-/* May the file with that name be renamed or removed? Another sink may have it open. 1: yes; 0: there is none; -EBUSY; or
- * why it is no file. */
+/* May the file with that name be renamed or removed? Another sink may have it open. 1: yes; 0: there is none;
+ * -EBUSY; or why it is no file. */
 static int look_at(const struct twinlog_sink *sink, const char *name)
 {
     struct io_file *file;
@@ -82,7 +82,8 @@ static int drop(const struct twinlog_sink *sink, const char *name)
     return rc;
 }
 
-/* Those that an earlier, larger `keep_files` has left, the oldest first. What cannot be removed stays for the next time. */
+/* Those that an earlier, larger `keep_files` has left, the oldest first. What cannot be removed stays for the next
+ * time. */
 static void drop_surplus(const struct twinlog_sink *sink)
 {
     char name[NAME_ROOM];
@@ -96,8 +97,8 @@ static void drop_surplus(const struct twinlog_sink *sink)
     }
 }
 
-/* Renames NAME to NAME.1, after the numbers up to the first one that is free, which is `keep_files` at most. All of them
- * are looked at before the first one is renamed. */
+/* Renames NAME to NAME.1, after the numbers up to the first one that is free, which is `keep_files` at most. All of
+ * them are looked at before the first one is renamed. */
 static int shift(const struct twinlog_sink *sink)
 {
     struct io *io = sink->io;

@@ -108,7 +108,8 @@ bool twl_lanes_have_passed(struct lane lanes[SLOTS], const uint64_t turns[SLOTS]
 
 /* ---- window.c: the file as memory, and its length ------------------------------------------------ */
 
-/* Copies bytes into a range of the claim of the caller, which is in that lane. 1: some were written: no pages are needed. -EIO: not in it. */
+/* Copies bytes into a range of the claim of the caller, which is in that lane. 1: some were written: no pages are
+ * needed. -EIO: not in it. */
 int twl_window_store(struct sink_file *file, unsigned lane, uint64_t start, const void *bytes, size_t size);
 /* The file is a changed one for programs that look at its time, which what is stored in a mapping may not move. */
 void twl_window_touch(struct sink_file *file);

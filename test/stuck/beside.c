@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stuck-beside KIND: a disk stops answering (stuck_disk.h) while threads use a log there: open it, read it, append to it,
- * close it. The same process has a log on another disk, whose calls, and fork(), go on: each comes back long before the
- * disk answers again.
+ * stuck-beside KIND: a disk stops answering (stuck_disk.h) while threads use a log there: open it, read it, append
+ * to it, close it. The same process has a log on another disk: calls on that one, and fork(), go on: each comes back
+ * long before the disk answers again.
  */
 #define _GNU_SOURCE
 #include "stuck_disk.h"
