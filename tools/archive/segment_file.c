@@ -43,6 +43,13 @@ int read_segment_marks(int fd, unsigned char ret_marks[SEGMENT_MARKS_BYTES])
     if (size < (ssize_t)BLOCK_BYTES || memcmp(ret_marks, magic, sizeof(magic)) != 0 ||
         bytes < 2 * BLOCK_BYTES || bytes > INT64_MAX)
         return TWINLOG_ECORRUPT;
+    /* A mapped segment may have been closed behind its data: then its footer is the last block of a shorter file. */
+    struct stat stat;
+    if (fstat(fd, &stat) < 0)
+        return -errno;
+    if ((uint64_t)stat.st_size < bytes && stat.st_size % BLOCK_BYTES == 0 &&
+        stat.st_size >= 3 * (off_t)BLOCK_BYTES)
+        bytes = (uint64_t)stat.st_size;
     size = pread(fd, footer, BLOCK_BYTES, (off_t)(bytes - BLOCK_BYTES));
     return size < 0 ? -errno : 0;
 }
@@ -127,11 +134,8 @@ int read_segment_file(int fd, struct segment_file *ret_file)
     unsigned char marks[SEGMENT_MARKS_BYTES];
     const unsigned char *footer = marks + BLOCK_BYTES;
     struct group first = { 0 };
-    struct stat stat;
 
     int error = read_segment_marks(fd, marks);
-    if (error == 0 && fstat(fd, &stat) < 0)
-        error = -errno;
     if (error)
         return error;
     error = read_first_group(fd, &first);
@@ -148,7 +152,6 @@ int read_segment_file(int fd, struct segment_file *ret_file)
                                        .end_chain = load_u32(footer + 64) };
     memcpy(ret_file->log_id, marks + 24, sizeof(ret_file->log_id));
     ret_file->before = ret_file->start_lsn ? load_u64(marks + 104) : ret_file->sequence - 1;
-    ret_file->is_sealed = error == 0 && memcmp(footer + 4, magic, sizeof(magic)) == 0 &&
-                          (uint64_t)stat.st_size >= load_u64(marks + 56);
+    ret_file->is_sealed = error == 0 && memcmp(footer + 4, magic, sizeof(magic)) == 0;
     return 0;
 }
