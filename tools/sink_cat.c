@@ -15,10 +15,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/stat.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <twinlog_sink.h>
 #include <unistd.h>
 
@@ -91,12 +93,13 @@ static void number_name(const struct show *show, unsigned number, char name[PATH
     snprintf(name, PATH_MAX, number > 0 ? "%s.%u" : "%s", show->path, number);
 }
 
-/* When a file was made, or changed last where the file system does not know. */
+/* When a file was made, or changed last where the file system does not know. By the number of the call, as a C library
+ * may lack statx(). */
 static bool find_age(int fd, const char *name, struct timespec *ret_time)
 {
     struct statx about;
 
-    if (statx(fd, name, fd == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &about) < 0)
+    if (syscall(SYS_statx, fd, name, fd == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &about) < 0)
         return false;
     const struct statx_timestamp *time = about.stx_mask & STATX_BTIME ? &about.stx_btime : &about.stx_mtime;
     *ret_time = (struct timespec){ .tv_sec = (time_t)time->tv_sec, .tv_nsec = time->tv_nsec };

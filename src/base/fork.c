@@ -24,7 +24,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
 static struct child_file *first;   /* [lock] */
 static uint32_t processes;         /* [lock] newest number of this process and those that it descends from */
-static uint64_t forks;             /* [lock] that have begun */
+static _Atomic uint64_t forks;     /* [lock] to change it: one more when one begins and when it ends, so odd in between */
 static _Atomic unsigned overtaken; /* threads in an open() that forks have overtaken often */
 _Atomic uint32_t *twl_own_process;
 
@@ -41,11 +41,12 @@ static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
     give_way();
     twl_mutex_lock(&lock);
-    forks++;
+    atomic_fetch_add(&forks, 1);
 }
 
 static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
+    atomic_fetch_add(&forks, 1);
     twl_mutex_unlock(&lock);
 }
 
@@ -57,6 +58,7 @@ static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
             close(*file->fd);
     first = NULL;
     atomic_store(&overtaken, 0);
+    atomic_fetch_add(&forks, 1);
     if (twl_own_process)
         atomic_store(twl_own_process, 0);
     twl_mutex_unlock(&lock);
@@ -115,11 +117,17 @@ void twl_child_register(struct child_file *file, int *fd)
     first = file;
 }
 
+/* An even number: if one is under way, its end is waited for. */
 static uint64_t count_forks(void)
 {
-    twl_child_hold(); /* none is under way */
-    const uint64_t count = forks;
-    twl_child_release();
+    pthread_once(&once, install);
+
+    uint64_t count = atomic_load(&forks);
+    if (count % 2 != 0) {
+        twl_child_hold();
+        count = atomic_load(&forks);
+        twl_child_release();
+    }
     return count;
 }
 
@@ -127,7 +135,7 @@ static uint64_t count_forks(void)
 static bool hold_unless_forked(uint64_t count) NO_THREAD_SAFETY_ANALYSIS
 {
     twl_child_hold();
-    if (forks == count)
+    if (atomic_load(&forks) == count)
         return true;
     twl_child_release();
     return false;

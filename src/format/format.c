@@ -431,7 +431,7 @@ bool twl_segment_footer_decode(const unsigned char bytes[FOOTER_SECTOR_BYTES], u
     if (load_le32(bytes + 4) != FOOTER_MAGIC ||
         load_le32(bytes) != place_checksum(bytes, FOOTER_SECTOR_BYTES, segment_seed, offset))
         return false;
-    struct segment_footer into;
+    struct segment_footer into = { 0 };
     FOOTER_FIELDS(LOAD);
     if (!is_layout_possible(&into, offset) || !is_extent_possible(&into) || into.epoch.number == 0)
         return false;

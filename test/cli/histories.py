@@ -86,6 +86,7 @@ class Schedule:
         self.next_lsn = 1
         self.states = [{}]
         self.changes = 0  # of history
+        self.standby_is_of = 0  # so many changes had been when it was made
         self.refusals = 0
         self.streams = 0
         self.ends = []  # where the log ended when something was fed
@@ -325,6 +326,8 @@ class Schedule:
         """And reaches the log: an import behind its last record has something to compare."""
         if self.has_events and self.changes > 0:
             return False  # what is equal may be another history's
+        if self.way in ("restored", "repaired") and self.standby_is_of != self.changes:
+            return False  # what is restored has an identity of its own: nothing proves where its records are from
         return bool(has) and max(has) in self.now and has.items() <= self.line.items()
 
     def has_gap(self, first):
@@ -335,6 +338,7 @@ class Schedule:
         if not os.path.isdir("standby"):
             if self.now:
                 self.must("backup", "journal", "--output", "standby")
+                self.standby_is_of = self.changes
                 self.ends.append(self.next_lsn - 1)
                 self.check_one_history("standby")
             return

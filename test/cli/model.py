@@ -539,6 +539,7 @@ class Model:
             return
         data = self.run("cat", self.log, "--export")
         self.run("append", "copy", "--import", "-q", data=data)
+        self.run("meta", "copy", "--remove", "import")  # where its records came from
         cursors, values, self.cursors, self.values = self.cursors, self.values, {}, {}
         self.check("copy")
         self.cursors, self.values = cursors, values

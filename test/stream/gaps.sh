@@ -67,6 +67,7 @@ is_copy "gets all" two.back two
 begin_stream follow
 timeout --foreground 120 "$twinlog" ship follow "$url/follow" -q 2>err &
 shipper=$!
+# shellcheck disable=SC2016 # wait_until evaluates it
 wait_until '"$twinlog" cursors follow | grep -q "ship"'
 peer remove follow 20
 wait_until 'grep -q "LSN 20 (1 record) is missing in the middle" err'
@@ -119,7 +120,7 @@ receive "$url/other" other.back --once -q
 seq -f 'record %g' 41 80 | "$twinlog" append other
 ship other "$url/other" --once -q
 "$twinlog" trim other --before 75 >out
-for i in $(seq 38 60); do peer remove other $i; done
+for i in $(seq 38 60); do peer remove other "$i"; done
 status "the replica's last record is missing, and the history behind it unknown" 3 \
     receive "$url/other" other.back --once --skip-lost
 says "says what helps" err 'nothing shows that LSN 61 of the stream is of the same history.*--from 61'

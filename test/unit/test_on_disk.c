@@ -66,7 +66,7 @@ static struct simdisk *make_log(uint64_t seed, uint32_t flags)
     struct twinlog *log = open_on(disk, flags);
     append(log, BEFORE);
     fail_sync(disk, SIM_BARRIER, 1);
-    ck_assert_int_eq(twinlog_append(log, bytes, seed % 3 == 0 ? sizeof(bytes) : 10, NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, bytes, seed % 3 == 0 ? sizeof(bytes) : 10, NULL), TWINLOG_EPOISONED);
     simdisk_inject(disk, NULL);
     ck_assert_int_lt(twinlog_close(log), 0);
     return disk;
@@ -216,7 +216,7 @@ TEST_LOOP(readers_beside_the_next_writer_know_a_spare_from_a_segment, WAY_COUNT 
         ck_assert_int_eq(twinlog_append(log, most, sizeof(most), NULL), 0);
         ck_assert_int_eq(twinlog_append(log, most, sizeof(most), NULL), 0);
         fail_sync(disk, SIM_BARRIER, 1);
-        ck_assert_int_eq(twinlog_append(log, lost, sizeof(lost), NULL), -EIO);
+        ck_assert_int_eq(twinlog_append(log, lost, sizeof(lost), NULL), TWINLOG_EPOISONED);
         simdisk_inject(disk, NULL);
         ck_assert(simdisk_has_file(disk, "0000000000000002.twl"));
         ck_assert_int_lt(twinlog_close(log), 0);

@@ -13,10 +13,10 @@ trap 'rm -rf "$directory"' EXIT
 command -v addr2line >/dev/null || { echo "SKIP guard-walk: there is no addr2line"; exit 77; }
 
 "$1" "$directory/log" >"$directory/addresses" || exit 1
-# each as: file function
+# each as: file function (a compiler's cache may have made the paths relative to the folder of the build)
 addr2line -f -e "$1" <"$directory/addresses" | awk -v root="$root/" '
     NR % 2 { name = $0; next }
-    { sub(/:[^:]*$/, ""); sub(root, ""); if (/^(src|include)/) print $0, name }' >"$directory/calls"
+    { sub(/:[^:]*$/, ""); while (sub(/[^\/]+\/\.\.\//, "")); sub(root, ""); if (/^(src|include)/) print $0, name }' >"$directory/calls"
 sort -u "$directory/calls" >"$directory/functions"
 cut -d ' ' -f 1 "$directory/functions" | uniq >"$directory/files"
 [ "${2-}" = --list ] && cat "$directory/calls"
