@@ -99,7 +99,8 @@ static bool find_age(int fd, const char *name, struct timespec *ret_time)
 {
     struct statx about;
 
-    if (syscall(SYS_statx, fd, name, fd == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &about) < 0)
+    if (syscall(SYS_statx, fd, name, fd == AT_FDCWD ? 0 : AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &about) <
+        0)
         return false;
     const struct statx_timestamp *time = about.stx_mask & STATX_BTIME ? &about.stx_btime : &about.stx_mtime;
     *ret_time = (struct timespec){ .tv_sec = (time_t)time->tv_sec, .tv_nsec = time->tv_nsec };

@@ -22,9 +22,10 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
-static struct child_file *first;   /* [lock] */
-static uint32_t processes;         /* [lock] newest number of this process and those that it descends from */
-static _Atomic uint64_t forks;     /* [lock] to change it: one more when one begins and when it ends, so odd in between */
+static struct child_file *first; /* [lock] */
+static uint32_t processes;       /* [lock] newest number of this process and those that it descends from */
+static _Atomic uint64_t
+    forks; /* [lock] to change it: one more when one begins and when it ends, so odd in between */
 static _Atomic unsigned overtaken; /* threads in an open() that forks have overtaken often */
 _Atomic uint32_t *twl_own_process;
 
