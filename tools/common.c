@@ -19,12 +19,26 @@
 
 static const char *program_name = "twinlog";
 
-/* Replaces what a terminal would act upon. */
-static void make_printable(char *text)
+/* In UTF-8, or as a byte by itself: these are the controls behind ASCII. */
+static bool is_c1_control(const unsigned char *bytes, size_t length)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            *text = '?';
+    const unsigned char last = bytes[length - 1];
+
+    return last >= 0x80 && last < 0xa0 && (length == 1 || (length == 2 && bytes[0] == 0xc2));
+}
+
+void make_printable(char *text)
+{
+    unsigned char *bytes = (unsigned char *)text;
+
+    for (size_t length = 0; *bytes; bytes += length) {
+        length = utf8_length(bytes, strlen((const char *)bytes));
+        if (length == 0)
+            *bytes = '?'; /* no character */
+        length = length > 0 ? length : 1;
+        if (*bytes < ' ' || *bytes == 0x7f || is_c1_control(bytes, length))
+            memset(bytes, '?', length);
+    }
 }
 
 /* One line and one write: several processes may share standard error, and a name may contain anything. */

@@ -126,7 +126,10 @@ void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last
 /* The ending of a plural: "" for 1, else "s". */
 const char *plural(uint64_t count);
 
-/* A name of a cursor or a value, for people: control characters become '?'. */
+/* Text that comes from a file or a server, for people: what a terminal would act upon, also the controls behind ASCII,
+ * becomes '?', and so does what is no character. */
+void make_printable(char *text);
+/* The same of a name of a cursor or a value. */
 void describe_name(char ret_text[TWINLOG_NAME_BYTES], const char *name);
 
 /* Reports that writing to standard output failed, with errno as the reason. Quiet when the reader of the

@@ -39,8 +39,10 @@ void load_failures(const char *dir, const char *cursor, struct failures *ret_fai
     FILE *file = open_archive_file(folder, name);
     if (file &&
         fscanf(file, "twinlog failures 1 count %" SCNu64 " last %" SCNd64 "%*[^\n] failure: %399[^\n]",
-               &failures.count, &failures.last_ns, failures.text) == 3)
+               &failures.count, &failures.last_ns, failures.text) == 3) {
+        make_printable(failures.text);
         *ret_failures = failures;
+    }
     if (file)
         fclose(file);
     close(folder);

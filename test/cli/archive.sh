@@ -165,6 +165,10 @@ test_fail()
     count "two failures, and nothing archived" $?
     status "--status" 0 "$twinlog" archive journal --status
     says "shows the last one" out '^last failure .* UTC: the command ended with status 137, as by signal 9$'
+    printf 'twinlog failures 1\ncount 2\nlast 1, a time UTC\nfailure: red \033[31m \302\2331m\n' \
+        >journal/failures/archive
+    "$twinlog" archive journal --status >out
+    says "a failure that somebody else wrote does not reach the terminal" out 'red \?\[31m \?\?1m$'
     status "trim" 0 "$twinlog" trim journal --keep-records 1
     says "the cursor holds what is not archived" out "Cursor 'archive' holds the rest"
     # The third segment comes only when the file "there" does.
@@ -380,6 +384,14 @@ test_kill()
     status "a second name that came back" 0 "$twinlog" archive journal --command "touch $place/handed; : %p %f"
     [ ! -e handed ] && [ ! -e journal/archive/next-0000000000000001 ]
     count "goes, and nothing is handed over" $?
+    restores_to "$(archived last_lsn)"
+    # What the log's owner puts in the place of a file that was checked does not reach the archive.
+    fill journal 15001 20000
+    echo "a secret of the archiver's user" >secret
+    swap="for file in journal/archive/next-*; do [ ! -e \$file ] || ln -sf $place/secret \$file; done"
+    status "links in the place of what is handed over" 0 "$twinlog" archive journal --command "$swap; $keep"
+    grep -l "a secret" kept/* >out
+    count "are not followed" $(($? != 1))
     restores_to "$(archived last_lsn)"
     # A killed archiver may leave a second name that is not durable: the next one syncs it before the command keeps the file.
     fill journal 15001 20000

@@ -541,9 +541,11 @@ test_meta()
     says "says that there is none" err 'There is no such value'
     status "meta --get of what is not there" 1 "$twinlog" meta noted --get void
     says "says so" err "cannot get value 'void' of 'noted'"
-    status "meta --set of a strange name" 0 "$twinlog" meta noted --set "$(printf 'a\033[31m')" --value 1
+    status "meta --set of a strange name" 0 "$twinlog" meta noted --set "$(printf 'a\033[31m')" --value 1 \
+        --set "$(printf 'b\302\233\2331m\303\244')" --value 1
     status "meta" 0 "$twinlog" meta noted
     says "shows it without what a terminal would act upon" out '^a\?\[31m +1$'
+    says "nor upon what is behind ASCII" out "^b\?\?\?1m$(printf '\303\244') +1$"
     status "meta: several in one change" 0 "$twinlog" meta noted --set term --value 8 --set vote --value 2 --remove raw \
         --remove void
     "$twinlog" meta noted >out

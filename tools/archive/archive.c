@@ -52,7 +52,7 @@ static const char about[] =
     "Usage: twinlog archive DIR --command 'COMMAND' [options]\n"
     "\n"
     "Hands each full segment of the log in DIR to a command of the shell, oldest first, also\n"
-    "beside the log's writer. In the command %p is the path of the file, %f the name it must\n"
+    "beside the log's writer. In the command %p is a path of the file, %f the name it must\n"
     "get, and %% is %. Exit status 0 means that the command has kept the file, durably. No\n"
     "trim or limit removes a segment before that: the cursor 'archive' holds it. 'twinlog\n"
     "restore' makes a log of what was kept.\n";
@@ -95,10 +95,9 @@ struct archive {
     struct archive_state state;
     struct failures failures;
     struct manifest manifest;
-    int folder;               /* "archive" in the log's directory */
-    int running;              /* the file of that name in there */
-    char next_name[32];       /* in there: the second name of the segment that is handed over */
-    char next_path[PATH_MAX]; /* the same for the command */
+    int folder;         /* "archive" in the log's directory */
+    int running;        /* the file of that name in there */
+    char next_name[32]; /* in there: the second name of the segment that is handed over */
 
     /* Of the last list. */
     struct twinlog_segment *segments; /* those that make the log */
@@ -271,17 +270,6 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
     return STATUS_FINE;
 }
 
-static int set_next_name(struct archive *archive, const char *name)
-{
-    char place[sizeof("archive/") + sizeof(archive->next_name)];
-
-    if (strlen(name) >= sizeof(archive->next_name))
-        return -ENAMETOOLONG;
-    snprintf(archive->next_name, sizeof(archive->next_name), "%s", name);
-    snprintf(place, sizeof(place), "archive/%s", archive->next_name);
-    return archive_path(archive->next_path, archive->dir, place);
-}
-
 static int open_segment(const struct archive *archive, const struct twinlog_segment *segment,
                         char path[PATH_MAX], int *ret_fd)
 {
@@ -312,16 +300,12 @@ static int sync_behind(const struct archive *archive, const struct twinlog_segme
 static int name_next(struct archive *archive, const struct twinlog_segment *segment)
 {
     char path[PATH_MAX];
-    char name[32];
     int fd;
 
     int status = segment[1].is_mapped ? sync_behind(archive, &segment[1]) : STATUS_FINE;
     if (status != STATUS_FINE)
         return status;
-    snprintf(name, sizeof(name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
-    int error = set_next_name(archive, name);
-    if (error)
-        return fail("open a segment of", archive->dir, error, NULL, NULL);
+    snprintf(archive->next_name, sizeof(archive->next_name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
     status = open_segment(archive, segment, path, &fd);
     if (status == STATUS_FINE) {
         status = give_name(archive, segment, path, fd);
@@ -375,8 +359,16 @@ static int fail_command(struct archive *archive, const char *name, int result)
     return STATUS_FAILED;
 }
 
-static int hand_over(struct archive *archive, const char *path, const char *name)
+/* The log may be another user's. So the command gets no path below the log's directory, where that user could put a
+ * link in the place of the file that was checked, but this open file by its descriptor. */
+static int hand_over(struct archive *archive, int fd, const char *name)
 {
+    char path[sizeof("/proc/4294967295/fd/4294967295")];
+
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
+    if (access(path, R_OK) < 0)
+        return fail("hand over a file of the archive of", archive->dir, -errno, NULL,
+                    "The command gets it as /proc/PID/fd/N: mount /proc.");
     note_running(archive->running, name);
     int result = run_shell(archive->command, path, name);
     note_running(archive->running, NULL);
@@ -386,37 +378,59 @@ static int hand_over(struct archive *archive, const char *path, const char *name
     return stop_signal() ? STATUS_FAILED : fail_command(archive, name, result);
 }
 
+/* A file in the subdirectory `archive`, which must be one: no link is followed, and no pipe is waited for. */
+static int open_kept(const struct archive *archive, const char *name)
+{
+    struct stat held;
+
+    int fd = openat(archive->folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int error = fstat(fd, &held) < 0 ? -errno : 0;
+    if (error == 0 && !S_ISREG(held.st_mode))
+        error = -EINVAL;
+    if (error) {
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
+static int hand_kept(struct archive *archive, const char *kept, const char *name)
+{
+    int fd = open_kept(archive, kept);
+    if (fd < 0)
+        return fail("open a file of the archive of", archive->dir, fd, NULL, NULL);
+    int status = hand_over(archive, fd, name);
+    close(fd);
+    return status;
+}
+
 static int hand_identity(struct archive *archive)
 {
-    char path[PATH_MAX];
-
-    int error = archive_path(path, archive->dir, "archive/identity");
-    if (error == 0)
-        error = write_archive_identity(archive->folder, &archive->state);
+    int error = write_archive_identity(archive->folder, &archive->state);
     if (error)
         return fail("write the identity of the archive of", archive->dir, error, NULL, NULL);
-    return hand_over(archive, path, ARCHIVE_IDENTITY_FILE);
+    return hand_kept(archive, "identity", ARCHIVE_IDENTITY_FILE);
 }
 
 /* With a line for the segment that is kept by now. */
 static int hand_manifest(struct archive *archive, const struct segment_file *file)
 {
     char name[ARCHIVE_FILE_BYTES];
-    char path[PATH_MAX];
 
     archive->manifest.count = archive->state.files; /* if this is the second attempt */
     int error = add_to_manifest(&archive->manifest, file);
     if (error == 0)
         error = save_manifest(archive->folder, &archive->manifest);
-    if (error == 0)
-        error = archive_path(path, archive->dir, "archive/manifest");
     if (error)
         return fail("write the manifest of the archive of", archive->dir, error, NULL, NULL);
     name_archive_manifest(name, archive->state.id);
-    return hand_over(archive, path, name);
+    return hand_kept(archive, "manifest", name);
 }
 
-static int keep_next(struct archive *archive, const struct segment_file *file)
+/* The segment is open as `fd`. */
+static int keep_next(struct archive *archive, int fd, const struct segment_file *file)
 {
     char name[ARCHIVE_FILE_BYTES];
     const struct archive_state before = archive->state;
@@ -424,7 +438,7 @@ static int keep_next(struct archive *archive, const struct segment_file *file)
     int status = archive->state.files == 0 ? hand_identity(archive) : STATUS_FINE;
     name_archive_file(name, archive->state.id, archive->state.files + 1);
     if (status == STATUS_FINE)
-        status = hand_over(archive, archive->next_path, name);
+        status = hand_over(archive, fd, name);
     if (status == STATUS_FINE)
         status = hand_manifest(archive, file);
     if (status != STATUS_FINE)
@@ -451,23 +465,22 @@ static int finish_named(struct archive *archive, const char *name)
     struct segment_file file;
     int status = STATUS_FINE;
 
-    int error = set_next_name(archive, name);
-    if (error == 0 && sequence > archive->state.sequence) {
-        int fd = openat(archive->folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        error = fd < 0 ? -errno : read_segment_file(fd, &file);
-        if (fd >= 0)
-            close(fd);
+    if (sequence > archive->state.sequence) {
+        int fd = open_kept(archive, name);
+        int error = fd < 0 ? fd : read_segment_file(fd, &file);
         if (error == 0 && (!file.is_sealed || file.sequence != sequence))
             error = TWINLOG_ECORRUPT;
-        if (error == 0 && fsync(archive->folder) < 0)
-            return fail("sync the second name of a segment of", archive->dir, -errno, NULL, NULL);
-        if (error == 0)
-            status = keep_next(archive, &file);
+        if (error)
+            status = fail("read the second name of a segment of", archive->dir, error, NULL, NULL);
+        else if (fsync(archive->folder) < 0)
+            status = fail("sync the second name of a segment of", archive->dir, -errno, NULL, NULL);
+        else
+            status = keep_next(archive, fd, &file);
+        if (fd >= 0)
+            close(fd);
     }
-    if (error)
-        return fail("read", archive->next_path, error, NULL, NULL);
     if (status == STATUS_FINE && unlinkat(archive->folder, name, 0) < 0)
-        return fail("remove", archive->next_path, -errno, NULL, NULL);
+        return fail("remove the second name of a segment of", archive->dir, -errno, NULL, NULL);
     return status;
 }
 

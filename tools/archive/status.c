@@ -142,6 +142,7 @@ static void look_at_archiver(struct archive_view *status, int folder)
     status->is_running = fcntl(fileno(file), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
     if (!status->is_running || fscanf(file, "%39s %" SCNd64, status->name, &status->begun_ns) != 2)
         status->begun_ns = 0;
+    make_printable(status->name);
     fclose(file);
 }
 
