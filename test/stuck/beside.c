@@ -129,14 +129,22 @@ static bool stat_here(void)
     return twinlog_stat(healthy, &stat) == 0;
 }
 
+static pid_t child;
+
+/* The child closes the files there before it goes on, so it waits where a close() does. This process does not. */
 static bool fork_here(void)
 {
-    int status = -1;
-    const pid_t child = fork();
-
+    child = fork();
     if (child == 0)
         _exit(0);
-    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+    return child > 0;
+}
+
+static bool has_child_ended_well(void)
+{
+    int status = -1;
+
+    return waitpid(child, &status, 0) == child && status == 0;
 }
 
 static const struct call {
@@ -151,6 +159,9 @@ static const struct call {
     { "fork()", fork_here },
 };
 #define CALLS (sizeof(calls) / sizeof(calls[0]))
+
+/* Where close() needs no answer of the disk, the child needs none either. */
+static const struct call end_of_child = { "the end of the child", has_child_ended_well };
 
 static double now(void)
 {
@@ -218,7 +229,11 @@ int main(int argc, char **argv)
     nanosleep(&moment, NULL); /* they wait by now; if not, this test sees less */
     for (size_t i = 0; i < CALLS; i++)
         is_right = goes_on(&calls[i]) && is_right;
+    if (kind == STUCK_EXT4)
+        is_right = goes_on(&end_of_child) && is_right;
     stuck_disk_go_on();
+    if (kind == STUCK_FUSE)
+        must(has_child_ended_well(), "the child");
     for (size_t i = 0; i < WAITING; i++)
         pthread_join(threads[i], NULL);
     must(twinlog_close(stuck) == 0, "closing the log there");
