@@ -194,7 +194,8 @@ struct twinlog_options {
  * it (its PID is in the report), or a dead one's last write is on its way for 30 s. -ENOENT: no
  * parent, or no log and TWINLOG_MUST_EXIST. -ENOTEMPTY: other files, no log. -EMLINK: a file to be
  * written has a second name. -ENOTSUP: the io or the mode does not work here. -EUSERS: 255 share
- * it. -EOVERFLOW: its numbers are used up. TWINLOG_E...: it was left as it was. */
+ * it. -EOVERFLOW: its numbers are used up. -EFBIG: RLIMIT_FSIZE is below the size of a segment that
+ * this process would write. TWINLOG_E...: it was left as it was. */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 /* Waits for calls on `log`, makes what it accepted durable, marks it as closed, and frees it.
  * Returns 0, or the error that kept a record or the mark (but for a full disk) from being durable.

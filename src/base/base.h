@@ -39,6 +39,15 @@ static inline bool is_no_space(int error)
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
 
+/* True for what the system refuses to this process alone: its limits, descriptors and memory, and what a filter of its
+ * calls keeps from it. Others that write the same log may be allowed to. Nothing has reached the disk; a sync returns
+ * such an error only if it never ran. */
+static inline bool is_own_refusal(int error)
+{
+    return error == -EFBIG || error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EPERM ||
+           error == -EACCES || error == -ENOSYS;
+}
+
 /* The error that a failed write or sync leaves behind. The kernel may use errors that mean something else as results of
  * an append: a disk that does not answer is ETIMEDOUT, as if a deadline had passed. */
 static inline int lasting_error(int error)

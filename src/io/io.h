@@ -248,6 +248,9 @@ static inline bool io_is_refusal(int64_t error)
            error == -ENOMEM;
 }
 
+/* RLIMIT_FSIZE of this process; UINT64_MAX = there is none. */
+uint64_t twl_size_limit(void);
+
 /* Locks for writing, with retries for wait_ms: a dead writer's last write may still be in flight, and its
  * lock disappears when that write has landed (I9). -EBUSY when the time is over. */
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms);

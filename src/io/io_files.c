@@ -314,15 +314,19 @@ static int files_read(struct io_file *io_file, void *buffer, size_t size, uint64
                : read_file(file->fd, file->is_direct ? BLOCK_BYTES : 0, buffer, size, offset, ret_size);
 }
 
-/* 0, or -EFBIG if the limit RLIMIT_FSIZE forbids a file of this size. A write at or behind it raises SIGXFSZ, which by
- * default ends the process, even if the file already has the bytes. So all that makes a file longer looks first. */
-static int check_limit(uint64_t bytes)
+uint64_t twl_size_limit(void)
 {
     struct rlimit limit;
+    const bool is_limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 
-    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
-        return 0;
-    return bytes > limit.rlim_cur ? -EFBIG : 0;
+    return is_limited ? limit.rlim_cur : UINT64_MAX;
+}
+
+/* 0, or -EFBIG if the limit of this process forbids a file of this size. A write at or behind it raises SIGXFSZ, which
+ * by default ends the process, even if the file already has the bytes. So all that makes a file longer looks first. */
+static int check_limit(uint64_t bytes)
+{
+    return bytes > twl_size_limit() ? -EFBIG : 0;
 }
 
 /* The kernel keeps what a call writes in one page, and large ones are slow to come where the host took memory back. */
@@ -441,22 +445,28 @@ static int files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
     return error;
 }
 
-/* -ECANCELED would mean that the sync never ran, and is for an entry of a ring alone: a call that says so has failed,
- * and the next one would report success (I5). */
-static int result_of_sync(int result)
+/* A sync that never ran may be tried again. One that has run and failed may not: the next one would report success
+ * (I5). So an error that says the first must be proven: the same call for no file is refused by a filter of system
+ * calls only. -ECANCELED is for an entry of a ring alone. */
+static int sync_by(int (*sync)(int fd), int fd)
 {
-    const int error = error_of(result);
-    return error == -ECANCELED ? -EIO : error;
+    const int error = error_of(sync(fd));
+
+    if (error == -ECANCELED)
+        return -EIO;
+    if (!is_own_refusal(error))
+        return error;
+    return sync(-1) < 0 && errno == EBADF ? -EIO : error;
 }
 
 static int files_sync(struct io_file *file)
 {
-    return result_of_sync(fsync(io_file_fd(file)));
+    return sync_by(fsync, io_file_fd(file));
 }
 
 static int files_sync_data(struct io_file *file)
 {
-    return result_of_sync(fdatasync(io_file_fd(file)));
+    return sync_by(fdatasync, io_file_fd(file));
 }
 
 /* ---- locks and shared pages -------------------------------------------------------------------- */
@@ -665,7 +675,7 @@ static int files_unlink(struct io *io, const char *name)
 
 static int files_sync_dir(struct io *io)
 {
-    return error_of(fsync(files_of(io)->directory));
+    return sync_by(fsync, files_of(io)->directory);
 }
 
 /* ---- from one directory to another ------------------------------------------------------------- */

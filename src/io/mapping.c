@@ -224,3 +224,11 @@ bool twl_mapping_is_lost(const void *bytes)
 
     return slot && atomic_load(&slot->is_hit);
 }
+
+int twl_mapping_sync(void *bytes, size_t size)
+{
+    const int error = msync(bytes, size, MS_SYNC) < 0 ? -errno : 0;
+
+    /* a sync of nothing succeeds, unless a filter refuses the call */
+    return is_own_refusal(error) && msync(NULL, 0, MS_SYNC) == 0 ? -EIO : error;
+}

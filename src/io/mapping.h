@@ -19,6 +19,9 @@ int twl_mapping_open(int fd, uint64_t offset, size_t size, bool is_writable, voi
 /* `bytes` and `size` as opened. */
 void twl_mapping_close(const void *bytes, size_t size);
 
+/* msync() of whole pages. It fails as io_sync_data() does: what this process may not do is told apart. */
+int twl_mapping_sync(void *bytes, size_t size);
+
 /* True if a page of the mapping that begins here was replaced by zeros: what is in it counts for nothing, -EIO. One
  * load as long as that happened to no mapping. */
 bool twl_mapping_is_lost(const void *bytes);

@@ -142,6 +142,28 @@ static int take_lock(struct opening *o)
     return rc == -EBUSY ? refuse_busy(o, "") : rc;
 }
 
+/* ---- the limit of this process ------------------------------------------------------------------ */
+
+/* Below the size of a segment that it will write, appends would fail in the middle of one. */
+static int check_limit(struct opening *o, uint64_t segment_bytes)
+{
+    const uint64_t limit = twl_size_limit();
+    if (limit >= segment_bytes)
+        return 0;
+    twl_report(
+        &o->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, -EFBIG,
+        "this process may write files of %llu bytes (RLIMIT_FSIZE), and a segment has %llu; raise the limit, "
+        "as by ulimit -f",
+        (unsigned long long)limit, (unsigned long long)segment_bytes);
+    return -EFBIG;
+}
+
+/* Elsewhere segments are made as large as they may be. Here others may make larger ones. */
+static int check_shared_limit(struct opening *o)
+{
+    return o->log->options.mode == TWINLOG_MODE_SHARED ? check_limit(o, o->log->options.segment_bytes) : 0;
+}
+
 /* ---- the steps of an opening ------------------------------------------------------------------- */
 
 static int load_segments(struct opening *o)
@@ -301,6 +323,9 @@ static int keep_what_is_there(struct opening *o)
         return rc;
     o->active.summary = o->summary;
     o->summary = NULL;
+    rc = is_mapped(o) ? 0 : check_limit(o, o->active.header.bytes); /* else no records are written to it */
+    if (rc < 0)
+        return rc;
     rc = twl_segment_unseal(&o->active);
     /* or writing to it may take space; if there is none, an error will come in time */
     io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
@@ -482,7 +507,9 @@ static int join_others(struct opening *o)
     log->options.max_record_bytes =
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
     const struct mapped_config config = plan_mapped(log);
-    int rc = check_links(o, PAGE_FILE_NAME, 0);
+    int rc = check_limit(o, common->segment_bytes);
+    if (rc == 0)
+        rc = check_links(o, PAGE_FILE_NAME, 0);
     if (rc == 0)
         rc = twl_mapped_join(&config, &log->mapped);
     if (rc < 0)
@@ -552,6 +579,7 @@ static const struct step join_steps[] = {
 };
 
 static const struct step open_steps[] = {
+    { check_shared_limit, NULL, NULL },
     { load_segments, "read the segments", NULL },
     { check_features, NULL, NULL },
     { check_names, "look at a segment", NULL },

@@ -14,11 +14,11 @@
 
 #include "base/bytes.h"
 #include "base/point.h"
+#include "io/mapping.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define READ_BACK_BYTES ((size_t)256 << 10)
 #define TURNS_TO_YIELD 1000u /* before a wait sleeps */
@@ -199,9 +199,9 @@ static int sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t syn
     begin_sync(seg);
     if (!seg->group.bytes) /* the mapping was taken away */
         rc = io_sync_data(seg->segment.file);
-    else if (msync(seg->group.bytes + from, to - from, MS_SYNC) < 0)
-        rc = -errno;
-    else if (twl_open_group_is_lost(&seg->group))
+    else
+        rc = twl_mapping_sync(seg->group.bytes + from, to - from);
+    if (rc == 0 && seg->group.bytes && twl_open_group_is_lost(&seg->group))
         rc = -EIO;
     if (rc == 0 && !atomic_load(&seg->words->is_named)) {
         rc = m->io->ops->sync_dir(m->io);
@@ -314,7 +314,7 @@ static int seal(struct mapped *m, struct mapped_segment *seg)
     if (rc == 0)
         rc = twl_segment_seal(&seg->segment, atomic_load(&common->max_time_so_far_ns), &footer);
     POINT("left-sealed");
-    if (rc == -ENOMEM) { /* nothing was synced; the next try does all of it again */
+    if (is_own_refusal(rc)) { /* the next try, or another participant, does all of it again */
         (void)end_sync(m, seg, 0);
         return rc;
     }

@@ -32,7 +32,7 @@ struct mapped {
     _Atomic(struct mapped_segment *) active;
     _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */
     _Atomic uint64_t *durable; /* [const pointer] likewise: newest LSN up to which all records are durable */
-    _Atomic int own_poison;
+    _Atomic int own_poison;    /* shared mode: what this process may not do */
     /* As far as this process has synced. Only this one is promised on the disk: a recovery takes what is
      * promised and missing for damage, and the page may hold anything. */
     _Atomic uint64_t own_durable;
@@ -67,7 +67,8 @@ static inline bool is_over(uint64_t deadline_ns)
     return deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
 }
 
-int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns `error` */
+int twl_mapped_fail(struct mapped *m,
+                    int error); /* poisons the log or the handle, unless it is; returns `error` */
 int twl_mapped_poison(struct mapped *m);
 uint64_t twl_mapped_last_lsn(struct mapped *m); /* newest that was put, or is being put */
 

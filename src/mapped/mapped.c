@@ -15,13 +15,23 @@
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
 #define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
 
+/* What this process may not do poisons its own handle: the other participants go on. */
 int twl_mapped_fail(struct mapped *m, int error)
 {
     int none = 0;
     error = lasting_error(error);
-    atomic_compare_exchange_strong(m->poison, &none, error);
-    twl_page_publish_poison(m->shared, error);
+    const bool is_own = participants_let_others_in(m->participants) && is_own_refusal(error);
+    atomic_compare_exchange_strong(is_own ? &m->own_poison : m->poison, &none, error);
+    if (!is_own)
+        twl_page_publish_poison(m->shared, error);
     return error;
+}
+
+/* That of all counts first. */
+static int find_poison(const struct mapped *m)
+{
+    const int error = atomic_load_explicit(m->poison, memory_order_acquire);
+    return lasting_error(error != 0 ? error : atomic_load_explicit(&m->own_poison, memory_order_acquire));
 }
 
 struct mapped_segment *twl_mapped_enter(struct mapped *m)
@@ -200,7 +210,7 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, const struct
     int rc = size > m->options.max_record_bytes ? -EMSGSIZE : 0;
     while (rc == 0) {
         struct place place;
-        if (atomic_load_explicit(m->poison, memory_order_relaxed) != 0)
+        if (find_poison(m) != 0)
             return TWINLOG_EPOISONED;
         struct mapped_segment *seg = twl_mapped_enter(m);
         const int claimed = twl_open_group_claim(&seg->group, (uint32_t)size, &place);
@@ -249,8 +259,7 @@ static int append(void *engine, const struct batch *batch, const struct terms *t
 
 static int get_poison(void *engine)
 {
-    struct mapped *m = engine;
-    return lasting_error(atomic_load(m->poison));
+    return find_poison(engine);
 }
 
 static int sync_all(void *engine)
@@ -528,7 +537,7 @@ uint32_t twl_mapped_epoch(const struct mapped *m)
  * is seen any more. */
 int twl_mapped_poison(struct mapped *m)
 {
-    const int error = lasting_error(atomic_load(m->poison)); /* first: this may be what loses the page */
+    const int error = find_poison(m); /* first: this may be what loses the page */
     const bool is_lost = participants_let_others_in(m->participants) &&
                          m->io->ops->check_map(m->io, (const unsigned char *)m->shared->page) < 0;
     return error == 0 && is_lost ? twl_mapped_fail(m, -EIO) : error;

@@ -20,7 +20,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -35,10 +34,7 @@ static int fd_of(const struct exact_sink *sink) REQUIRES(sink->lock)
 
 void twl_exact_limit(struct exact_sink *sink)
 {
-    struct rlimit limit;
-    const bool is_limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-
-    sink->size_limit = is_limited ? limit.rlim_cur : UINT64_MAX;
+    sink->size_limit = twl_size_limit();
 }
 
 /* A write behind the limit raises SIGXFSZ, which by default ends the process. */

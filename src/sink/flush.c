@@ -190,9 +190,12 @@ int twl_sink_sync_file(struct sink_file *file, bool is_patient)
         return rc;
     atomic_fetch_add(&area->syncs[file->number], 1);
     rc = sync_all(file, offset);
-    if (rc < 0)
+    const bool is_refused = is_own_refusal(rc); /* it never ran, and others may sync */
+    if (rc < 0 && !is_refused)
         atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(rc));
     atomic_fetch_add(&area->syncs[file->number], 1);
+    if (is_refused)
+        return rc;
     rc = wait_for_syncs(file, is_patient);
     if (rc == 0)
         rc = lasting_error(atomic_load(&area->sync_error));

@@ -529,12 +529,39 @@ TEST_LOOP(a_limit_on_files_is_met_like_a_full_disk, 4 * LOG_IO_KINDS)
         expect_all_below_the_limit();
 }
 
-TEST_LOOP(a_limit_on_files_is_met_in_mapped_logs, 2)
+TEST(a_limit_on_files_is_met_in_mapped_logs)
 {
     wanted_io = TWINLOG_IO_AUTO;
     wanted_flags = 0;
-    wanted_mode = _i ? TWINLOG_MODE_SHARED : TWINLOG_MODE_MAPPED;
+    wanted_mode = TWINLOG_MODE_MAPPED;
     expect_all_below_the_limit();
+}
+
+static int open_above_the_limit(void)
+{
+    static const unsigned char bytes[100000];
+    const struct twinlog_options options = LOG_OPTIONS(.mode = wanted_mode, .segment_bytes = 4u << 20);
+    struct twinlog_report report;
+    struct twinlog_options limited = options;
+    struct twinlog *log;
+    limited.ret_report = &report;
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    for (unsigned i = 0; i < 40; i++)
+        EXPECT(twinlog_append(log, bytes, sizeof(bytes), NULL) == 0);
+    EXPECT(twinlog_close(log) == 0);
+    EXPECT(limit_files(600u << 10) == 0);
+    EXPECT(twinlog_open(log_dir, &limited, &log) == -EFBIG);
+    EXPECT(report.error == -EFBIG && strstr(report.text, "RLIMIT_FSIZE") && strstr(report.text, "614400"));
+    EXPECT(limit_files(RLIM_INFINITY) == 0);
+    EXPECT(twinlog_open(log_dir, &limited, &log) == 0);
+    return twinlog_close(log);
+}
+
+/* It would fail in the middle of the newest segment, and poison the log. */
+TEST_LOOP(a_log_whose_segments_are_above_the_limit_is_refused, 2)
+{
+    wanted_mode = _i ? TWINLOG_MODE_SHARED : TWINLOG_MODE_DURABLE;
+    ck_assert_int_eq(run_child(open_above_the_limit), 0);
 }
 
 static int make_what_is_too_long(void)

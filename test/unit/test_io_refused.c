@@ -328,6 +328,42 @@ IO_TEST(a_sync_that_failed_is_not_taken_for_one_that_never_ran)
     ck_assert_int_eq(run_child_with_io(sync_that_says_it_was_canceled), 0);
 }
 
+static const int own_refusals[] = { EFBIG, EMFILE, ENFILE, ENOMEM, EPERM, EACCES, ENOSYS };
+
+/* The disk says so of this file: the filter lets the same call for another file pass. */
+static int sync_that_fails_like_a_refusal(void)
+{
+    for (size_t i = 0; i < sizeof(own_refusals) / sizeof(own_refusals[0]); i++) {
+        struct io_file *file;
+        EXPECT(io_open(io, "file", kind, &file) == 0);
+        EXPECT(forbid_if(SYS_fdatasync, own_refusals[i], 0, (uint64_t)io_file_fd(file)));
+        EXPECT(io_sync_data(file) == -EIO); /* and leaves it open: the next one has another filter */
+    }
+    return 0;
+}
+
+IO_TEST(a_sync_that_failed_is_not_taken_for_one_that_was_refused)
+{
+    fill_file("file", BLOCK_BYTES, 'd');
+    ck_assert_int_eq(run_child_with_io(sync_that_fails_like_a_refusal), 0);
+}
+
+static int sync_that_is_refused(void)
+{
+    struct io_file *file;
+
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(forbid(SYS_fdatasync, EPERM) && forbid(SYS_fsync, ENOSYS));
+    EXPECT(io_sync_data(file) == -EPERM && io_sync(file) == -ENOSYS && io->ops->sync_dir(io) == -ENOSYS);
+    return 0;
+}
+
+IO_TEST(a_sync_that_was_refused_says_so)
+{
+    fill_file("file", BLOCK_BYTES, 'd');
+    ck_assert_int_eq(run_child_with_io(sync_that_is_refused), 0);
+}
+
 static int sync_without_fsync(void)
 {
     struct io_file *file;

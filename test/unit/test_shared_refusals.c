@@ -3,6 +3,7 @@
  * Processes that share a log: what the disk refuses them, and what they refuse each other.
  */
 #define _GNU_SOURCE
+#include "forbid.h"
 #include "format/format.h"
 #include "gate.h"
 #include "hooked.h"
@@ -20,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static uint64_t promised_by_segment(uint64_t number)
@@ -387,6 +389,146 @@ TEST(a_disk_that_is_full_for_one_is_not_for_another)
     expect_clean_opening(TWINLOG_MODE_SHARED, own + 50 + 52);
     expect_all(own + 50, 0);
 }
+
+/* ---- what one process may not do ------------------------------------------------------------------ */
+
+static int limit_files(uint64_t bytes)
+{
+    const struct rlimit limit = { bytes, RLIM_INFINITY };
+    return setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+static int limit_own_files(void)
+{
+    return limit_files(atomic_load(&self->with));
+}
+
+TEST(a_process_whose_limit_is_below_the_size_of_a_segment_does_not_join)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *limited = start_member(0);
+    append_records(log, 0, 0, 200);
+
+    ck_assert_int_eq(ask(limited, limit_own_files, SEGMENT_BYTES - 1), 0);
+    ck_assert_int_eq(ask(limited, open_log, 0), -EFBIG);
+    ck_assert_int_eq(ask(limited, limit_own_files, SEGMENT_BYTES), 0);
+    ck_assert_int_eq(ask(limited, open_log, 0), 0);
+
+    append_by(limited, 5);
+    close_by(limited);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(200, 0), 205);
+}
+
+static int open_without_own_thread(void)
+{
+    atomic_store(&sharing->flags, LOG_NO_THREADS);
+    return open_log();
+}
+
+/* Returns what poisons its handle. */
+static int close_left_segments(void)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    twl_mapped_close_left(own_log->mapped);
+    return twinlog_stat(own_log, &stat) < 0 ? -1 : stat.poison;
+}
+
+static int lower_limit(void)
+{
+    return limit_files(BLOCK_BYTES);
+}
+
+static int forbid_writes(void)
+{
+    return forbid(SYS_pwrite64, EPERM) ? 0 : -1;
+}
+
+static int forbid_syncs(void)
+{
+    return forbid(SYS_fdatasync, EPERM) && forbid(SYS_fsync, EPERM) ? 0 : -1;
+}
+
+static int forbid_syncs_for_memory(void)
+{
+    return forbid(SYS_fdatasync, ENOMEM) && forbid(SYS_fsync, ENOMEM) ? 0 : -1;
+}
+
+static int forbid_msync(void)
+{
+    return forbid(SYS_msync, EACCES) ? 0 : -1;
+}
+
+static int forbid_msync_as_unknown(void)
+{
+    return forbid(SYS_msync, ENOSYS) ? 0 : -1;
+}
+
+static const struct own_refusal {
+    const char *name;
+    int (*begin)(void);
+    int poison, close; /* what the process is told: a refused write can wait for another one, a sync cannot */
+} own_refusals[] = {
+    { "a lower limit on files", lower_limit, 0, 0 },
+    { "a filter of writes", forbid_writes, 0, 0 },
+    { "a filter of syncs", forbid_syncs, -EPERM, -EPERM },
+    { "a filter of syncs that speaks of memory", forbid_syncs_for_memory, -ENOMEM, -ENOMEM },
+    { "a filter of msync()", forbid_msync, -EACCES, -EACCES },
+    { "a filter that does not know msync()", forbid_msync_as_unknown, -ENOSYS, -ENOSYS },
+};
+#define OWN_REFUSALS (sizeof(own_refusals) / sizeof(own_refusals[0]))
+
+/* It tries to close a segment that others have left, and to sync. The others do it for it. */
+TEST_LOOP(what_one_process_may_not_do_is_not_told_to_others, OWN_REFUSALS)
+{
+    const struct own_refusal *refusal = &own_refusals[_i];
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *refused = start_member(0);
+    ck_assert_int_eq(ask(refused, open_without_own_thread, 0), 0);
+    append_by(refused, 1);
+
+    const int held = hold_lock(log_file(PAGE_FILE_NAME), LOCK_TO_SYNC, F_WRLCK); /* so none is closed yet */
+    append_records(log, 0, 0, 400);
+    close(held);
+    if (ask(refused, refusal->begin, 0) != 0) {
+        printf("SKIP shared %s: no filter of system calls may be loaded\n", refusal->name);
+        log_close(log);
+        return;
+    }
+    const int poison = ask(refused, close_left_segments, 0);
+    ck_assert_int_eq(poison, refusal->poison);
+    if (refusal->poison < 0)
+        ck_assert_int_eq(ask(refused, append_some, 1), TWINLOG_EPOISONED);
+
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    append_records(log, 0, 400, 400);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(log_stat(log).poison, 0);
+    ck_assert_int_eq(log_inspect().poison, 0);
+
+    ck_assert_int_eq(ask(refused, close_log, 0), refusal->close);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(800, 0), 801);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 801);
+}
+
+/* Without another one, closing the log is left to the next opening. */
+TEST(the_last_one_that_may_not_write_says_so)
+{
+    struct twinlog *log = open_shared(LOG_NO_THREADS);
+    struct member *limited = start_member(0);
+    ck_assert_int_eq(ask(limited, open_without_own_thread, 0), 0);
+    append_by(limited, 10);
+    append_records(log, 0, 0, 10);
+    log_close(log);
+
+    ck_assert_int_eq(ask(limited, lower_limit, 0), 0);
+    ck_assert_int_eq(ask(limited, close_log, 0), -EFBIG);
+    ck_assert_uint_eq(expect_all(10, 0), 20);
+    expect_going_on(TWINLOG_MODE_SHARED, 10, 0);
+}
+
+/* ---- segments ------------------------------------------------------------------------------------- */
 
 /* It has no thread, and appends nothing. */
 TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)

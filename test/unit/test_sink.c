@@ -345,6 +345,30 @@ TEST(a_limit_is_an_error_and_no_signal)
     ck_assert_int_eq(bytes_of(path), 160 * (int64_t)KIB);
 }
 
+/* ---- a process that may not sync ------------------------------------------------------------------ */
+
+static int forbid_and_sync(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "one\n", 4, NULL) == 0);
+    EXPECT(forbid(SYS_fdatasync, EPERM));
+    EXPECT(twinlog_sink_sync(sink) == -EPERM);
+    return twinlog_sink_close(sink);
+}
+
+TEST(a_sync_that_one_process_may_not_make_is_no_error_of_the_disk)
+{
+    struct twinlog_sink *sink;
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
+    ck_assert_int_eq(run_child(forbid_and_sync), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, "two\n", 4, NULL), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_int_eq(twinlog_sink_close(sink), 0);
+}
+
+/* ---- what is written in one call ------------------------------------------------------------------ */
+
 static const char many[WRITTEN_BYTES];
 
 /* What may not be written is copied: the file is long enough. */
