@@ -11,8 +11,8 @@
  * With --mapped and --shared a record is written as soon as it is accepted, so the acknowledging thread only
  * prints; all records become durable at the end. With --shared, LSNs of other processes may lie in between.
  *
- * Reading ends with the input, a signal, a line that is too large, a full disk or a failed write. All records
- * accepted until then are made durable before the process ends, or the message says which LSN is the last
+ * Reading ends with the input, a signal (see intake.h), a line that is too large, a full disk or a failed write. All
+ * records accepted until then are made durable before the process ends, or the message says which LSN is the last
  * durable one.
  *
  * If the reader of the LSNs goes away, no records are lost: SIGPIPE is ignored, the input is appended to its
@@ -20,6 +20,7 @@
  */
 #define _GNU_SOURCE
 #include "input.h"
+#include "notify.h"
 #include "options.h"
 #include "stop.h"
 #include "when.h"
@@ -63,6 +64,10 @@ static const struct option_row option_rows[] = {
       "the same, and other processes may append to the log at the same time, all of them with this "
       "option; without it, one process has the log. --max-record and --segment are those of the first "
       "one" },
+    { OPTION_LONG, "long", "refuse|split|cut",
+      "a line above --max-record: end with an error (default); make several records of it; or keep its "
+      "beginning with ' [cut]' behind it" },
+    { OPTION_LINGER, "linger", "T", LINGER_HELP },
     { OPTION_WAIT, "wait", "T",
       "if another process writes the log, wait so long for its end (default: fail at once)" },
     { OPTION_QUIET, "quiet", NULL, "print neither progress nor notes, only errors" },
@@ -71,12 +76,14 @@ static const struct option_row option_rows[] = {
 };
 
 static const char notes[] =
-    "BYTES may end in K, M or G. On SIGINT, SIGTERM and SIGHUP reading stops, what was\n"
-    "accepted is made durable, and the process ends by that signal. If standard output\n"
+    "BYTES may end in K, M or G. SIGINT and SIGTERM: a file is read no further; of a pipe\n"
+    "what still comes, as --linger says; all of it is made durable, and the process ends by\n"
+    "that signal. SIGHUP means nothing where the input is a pipe. If standard output\n"
     "fails under --print-lsn, the input is still appended to its end.\n"
     "\n"
     "Exit status: 0 every record is durable; 1 an operation failed (the message names\n"
-    "the last durable LSN); 2 wrong usage; 3 acknowledged data in the log is damaged.\n"
+    "the last durable LSN); 2 wrong usage; 3 acknowledged data in the log is damaged; 6 no\n"
+    "space; 7 refused: another process has the log, or it cannot be written as it is.\n"
     "\n"
     "Examples: record a program's output, one record for each line, and keep the LSNs;\n"
     "and that of several programs in one log\n"
@@ -589,7 +596,8 @@ static int finish(struct append *append, int append_error, int read_error)
     if (!error)
         error = close_error;
     if (error) {
-        status = fail("append to", append->dir, error, NULL, NULL);
+        fail("append to", append->dir, error, NULL, NULL);
+        status = status_of_writer(error);
         complain_durable(append, durable);
         if (append->error || close_error)
             complain("%s", after_failure);
@@ -647,7 +655,13 @@ static int copy_input(struct append *append)
     if (is_mapped_mode(append->mode) && !append->error)
         append->error = twinlog_sync(append->log);
     clear_progress();
-    append->is_stopped = read_error == -ECANCELED && stop_signal();
+    append->is_stopped =
+        stop_signal() && !append->error && !error && (!read_error || read_error == -ECANCELED);
+    if (append->input.long_lines > 0 && !append->is_quiet)
+        complain("note: %" PRIu64 " line%s of the input %s above the largest record, and %s.",
+                 append->input.long_lines, plural(append->input.long_lines),
+                 append->input.long_lines == 1 ? "was" : "were",
+                 append->input.long_policy == LONG_CUT ? "cut" : "split");
     return finish(append, error, read_error);
 }
 
@@ -674,9 +688,10 @@ static int open_log(struct append *append, struct twinlog_options *options)
 
     options->ret_report = &report;
     int error = twinlog_open(append->dir, options, &append->log);
-    if (error)
-        return fail("open the log", append->dir, error, &report,
-                    error == -EBUSY ? advise_busy(append) : NULL);
+    if (error) {
+        fail("open the log", append->dir, error, &report, error == -EBUSY ? advise_busy(append) : NULL);
+        return status_of_writer(error);
+    }
     if (report.action == TWINLOG_DID_TRUNCATE && !append->is_quiet)
         complain("note: %s", report.text);
     append->source.name = "import";
@@ -704,7 +719,9 @@ static uint32_t take_wait_ms(void)
 
 static int append_run(const struct command *command, int argc, char **argv)
 {
-    struct append append = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+    struct append append = { .lock = PTHREAD_MUTEX_INITIALIZER,
+                             .changed = PTHREAD_COND_INITIALIZER,
+                             .input.intake = INTAKE_INIT };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     enum framing framing = FRAMING_LINES;
     uint32_t wait_ms = 0;
@@ -725,6 +742,10 @@ static int append_run(const struct command *command, int argc, char **argv)
             append.is_quiet = true;
         else if (value == OPTION_WAIT)
             wait_ms = take_wait_ms();
+        else if (value == OPTION_LINGER)
+            append.input.intake.linger_ms = take_linger_ms();
+        else if (value == OPTION_LONG)
+            append.input.long_policy = (enum long_policy)take_word("--long");
         else if (framing != FRAMING_LINES)
             usage_error("--null, --framed and --import exclude each other");
         else
@@ -746,6 +767,10 @@ static int append_run(const struct command *command, int argc, char **argv)
     append.shows_progress =
         !append.is_quiet && !isatty(STDIN_FILENO) && !(append.prints_lsn && isatty(STDOUT_FILENO));
 
+    if (append.input.long_policy != LONG_REFUSE && framing != FRAMING_LINES && framing != FRAMING_NUL)
+        usage_error("--long is for lines, and with --null");
+    if (intake_is_pipe())
+        signal(SIGHUP, SIG_IGN); /* the end of its writers is the end of the input */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
     int error = input_init(&append.input, framing,
@@ -756,6 +781,8 @@ static int append_run(const struct command *command, int argc, char **argv)
         return fail_start(error);
     }
     int status = open_log(&append, &options);
+    if (status == STATUS_FINE)
+        notify("READY=1\nSTATUS=Appends its input.");
     if (status == STATUS_FINE)
         status = copy_input(&append);
     input_free(&append.input);

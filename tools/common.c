@@ -200,6 +200,33 @@ int status_of(int error)
     return error == TWINLOG_ECORRUPT ? STATUS_DAMAGED : STATUS_FAILED;
 }
 
+int status_of_writer(int error)
+{
+    switch (error) {
+    case -ENOSPC:
+    case -EDQUOT:
+    case -EFBIG:
+        return STATUS_FULL;
+    case -EBUSY:
+    case -EMEDIUMTYPE:
+    case -EUCLEAN:
+    case -EUSERS:
+    case -ENOTSUP:
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ENOTEMPTY:
+    case -EISDIR:
+    case -EACCES:
+    case -EPERM:
+    case -EROFS:
+    case TWINLOG_EVERSION:
+    case TWINLOG_EFOREIGN:
+        return STATUS_REFUSED;
+    default:
+        return status_of(error);
+    }
+}
+
 void describe_place(char *ret_text, size_t size, const struct twinlog_report *report)
 {
     char lsns[LSNS_TEXT_BYTES] = "";

@@ -22,6 +22,8 @@ enum status {
     STATUS_DAMAGED = 3, /* acknowledged data is damaged, or was lost */
     STATUS_FENCED = 4,  /* ship: another shipper publishes to the stream */
     STATUS_ABSENT = 5,  /* ship, receive: built without what speaks to such a server */
+    STATUS_FULL = 6,    /* sink, append: no space; the same command works again when there is some */
+    STATUS_REFUSED = 7, /* sink, append: another process has it, or it is not to be written as it is */
 };
 
 struct command {
@@ -92,6 +94,8 @@ int fail_start(int error);
 
 /* The exit status for a result of the library. */
 int status_of(int error);
+/* The same for a command that writes what comes from a pipe: a supervisor may start it again. */
+int status_of_writer(int error);
 
 /* "segment 1, FILE, offset 4096, LSN 7"; empty when the report names no place. */
 void describe_place(char *ret_text, size_t size, const struct twinlog_report *report);

@@ -4,21 +4,21 @@
 #include "input.h"
 
 #include "print.h"
-#include "stop.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define LENGTH_BYTES 4
 #define MAX_HEADER_BYTES 80u /* of a record in an export */
 
 int input_init(struct input *input, enum framing framing, size_t record_limit)
 {
-    *input = (struct input){ .framing = framing, .record_limit = record_limit };
+    *input = (struct input){ .framing = framing,
+                             .record_limit = record_limit,
+                             .intake = input->intake,
+                             .long_policy = input->long_policy };
     return buffer_init(&input->buffer);
 }
 
@@ -43,20 +43,74 @@ static int take(struct input *input, size_t head, size_t size, size_t tail, stru
     return 1;
 }
 
+/* At most so many bytes, and no character of UTF-8 in two parts, if the bytes are such text. */
+static size_t whole_characters(const unsigned char *bytes, size_t size)
+{
+    const unsigned most = 3; /* bytes of a character behind its first one */
+    unsigned back = 0;
+
+    while (back < most && back < size && (bytes[size - back] & 0xC0) == 0x80)
+        back++;
+    const bool is_text = back < size && (bytes[size - back] & 0xC0) == 0xC0;
+    return is_text ? size - back : size;
+}
+
+/* The first part of a line above the limit. The mark takes the place of bytes that are dropped. */
+static int take_part(struct input *input, struct twinlog_entry *ret_entry)
+{
+    static const char mark[] = " [cut]";
+    unsigned char *bytes = input->buffer.bytes + input->buffer.begin;
+    const size_t limit = input->record_limit;
+
+    if (input->long_policy == LONG_REFUSE)
+        return -EMSGSIZE;
+    input->long_lines += !input->is_in_split;
+    if (input->long_policy == LONG_SPLIT) {
+        input->is_in_split = true;
+        return take(input, 0, whole_characters(bytes, limit), 0, ret_entry);
+    }
+    input->is_dropping = true;
+    if (limit < sizeof(mark))
+        return take(input, 0, limit, 0, ret_entry);
+    const size_t kept = whole_characters(bytes, limit - (sizeof(mark) - 1));
+    memcpy(bytes + kept, mark, sizeof(mark) - 1);
+    return take(input, 0, kept + sizeof(mark) - 1, 0, ret_entry);
+}
+
+static const unsigned char *find_terminator(const struct input *input)
+{
+    const size_t searched =
+        input->buffer.searched > input->buffer.begin ? input->buffer.searched : input->buffer.begin;
+
+    return memchr(input->buffer.bytes + searched, input->framing == FRAMING_NUL ? '\0' : '\n',
+                  input->buffer.end - searched);
+}
+
+/* Passes what is left of a line that was cut. False: its end is not here yet. */
+static bool drop_rest(struct input *input)
+{
+    const unsigned char *found = find_terminator(input);
+    const size_t left = input->buffer.end - input->buffer.begin;
+
+    pass(input, found ? (size_t)(found - input->buffer.bytes) - input->buffer.begin + 1 : left);
+    input->is_dropping = !found;
+    return found;
+}
+
 static int next_terminated(struct input *input, struct twinlog_entry *ret_entry)
 {
-    int terminator = input->framing == FRAMING_NUL ? '\0' : '\n';
+    if (input->is_dropping && !drop_rest(input))
+        return 0;
     size_t left = input->buffer.end - input->buffer.begin;
-    const unsigned char *found = memchr(input->buffer.bytes + input->buffer.searched, terminator,
-                                        input->buffer.end - input->buffer.searched);
+    const unsigned char *found = find_terminator(input);
     size_t size = found ? (size_t)(found - input->buffer.bytes) - input->buffer.begin : left;
 
     if (size > input->record_limit)
-        return -EMSGSIZE;
-    if (found)
-        return take(input, 0, size, 1, ret_entry);
-    if (input->is_ended && left)
-        return take(input, 0, left, 0, ret_entry);
+        return take_part(input, ret_entry);
+    if (found || (input->is_ended && left)) {
+        input->is_in_split = false;
+        return take(input, 0, size, found ? 1 : 0, ret_entry);
+    }
     input->buffer.searched = input->buffer.end;
     return 0;
 }
@@ -192,19 +246,6 @@ int input_next(struct input *input, struct twinlog_entry *ret_entry)
     return next_terminated(input, ret_entry);
 }
 
-static int wait_for_input(void)
-{
-    struct pollfd poll_fds[] = {
-        { .fd = STDIN_FILENO, .events = POLLIN },
-        { .fd = stop_fd(), .events = POLLIN },
-    };
-
-    while (poll(poll_fds, 2, -1) < 0)
-        if (errno != EINTR)
-            return -errno;
-    return poll_fds[1].revents ? -ECANCELED : 0;
-}
-
 int input_fill(struct input *input)
 {
     int result = buffer_make_room(&input->buffer);
@@ -212,14 +253,9 @@ int input_fill(struct input *input)
     if (input->is_ended)
         return 0;
     if (result == 0)
-        result = wait_for_input();
+        result = intake_read(&input->intake, &input->buffer, UINT64_MAX);
     if (result < 0)
         return result;
-
-    ssize_t size = read(STDIN_FILENO, input->buffer.bytes + input->buffer.end, READ_BYTES);
-    if (size < 0)
-        return errno == EINTR || errno == EAGAIN ? 1 : -errno;
-    input->buffer.end += (size_t)size;
-    input->is_ended = size == 0;
+    input->is_ended = result == 0;
     return 1;
 }

@@ -15,15 +15,28 @@
 
 #include "buffer.h"
 #include "common.h"
+#include "intake.h"
 #include "source.h"
+
+/* What becomes of a line, or a NUL-terminated string, above the limit. */
+enum long_policy {
+    LONG_REFUSE, /* it ends the input: -EMSGSIZE */
+    LONG_SPLIT,  /* its parts become records, one after the other */
+    LONG_CUT,    /* its beginning becomes a record, with a mark at the end; the rest is dropped */
+};
 
 struct input {
     enum framing framing;
+    enum long_policy long_policy;
     size_t record_limit; /* largest record in bytes */
+    struct intake intake;
     struct buffer buffer;
-    uint64_t records; /* returned so far */
-    uint64_t offset;  /* in the input, of the first unused byte in the buffer */
-    uint64_t lsn;     /* of the last record, if the input is an export */
+    bool is_dropping;    /* the rest of a line that was cut */
+    uint64_t long_lines; /* that were split or cut */
+    bool is_in_split;    /* the next record goes on with the line of the one before */
+    uint64_t records;    /* returned so far */
+    uint64_t offset;     /* in the input, of the first unused byte in the buffer */
+    uint64_t lsn;        /* of the last record, if the input is an export */
     bool is_ended;
     bool has_begun;     /* an export: its first line was read */
     bool is_whole;      /* and its last */
@@ -34,6 +47,7 @@ struct input {
     struct origin origin;      /* what that log says to have from another one */
 };
 
+/* Before it: intake, long_policy. */
 int input_init(struct input *input, enum framing framing, size_t record_limit);
 void input_free(struct input *input);
 
@@ -42,8 +56,8 @@ void input_free(struct input *input);
  * is no export. */
 int input_next(struct input *input, struct twinlog_entry *ret_entry);
 
-/* Waits for more input: 1 = there is more, or the last record may now be taken; 0 = the end; -ECANCELED =
- * stop_fd() is readable; or an error. */
+/* Waits for more input: 1 = there may be more, or the last record may now be taken; 0 = the end; -ECANCELED = it was
+ * stopped, see intake.h; or an error. */
 int input_fill(struct input *input);
 
 #endif

@@ -93,6 +93,15 @@ enum option_value {
     OPTION_SKIP_LOST,
     OPTION_REPLICAS,
     OPTION_CREDENTIALS,
+    OPTION_LINGER,
+    OPTION_LONG,
+    OPTION_MODE,
+    OPTION_OWNER,
+    OPTION_EVERY,
+    OPTION_DATE,
+    OPTION_LINK,
+    OPTION_STAMP,
+    OPTION_CONFIRM,
 };
 
 /* clang-format off */

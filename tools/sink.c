@@ -2,29 +2,18 @@
 /*
  * twinlog sink: writes standard input to a plain file, exactly or, with --mapped, through a mapping.
  *
- * There is one thread. It reads large blocks, and writes as many whole lines at once as it has, so that a
- * file is written in large pieces, and a single line is in the file at once. Lines of other processes never
- * come inside one write.
- *
- * After a signal to stop, bytes that wait in a pipe are still written: the process that wrote them may be
- * gone, and its last lines are often the important ones.
+ * This is its command line. pour.c does the work.
  */
 #define _GNU_SOURCE
-#include "buffer.h"
 #include "options.h"
+#include "pour.h"
 #include "sink_cat.h"
 #include "stop.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <twinlog_sink.h>
 #include <unistd.h>
 
 static const char about[] =
@@ -60,6 +49,7 @@ static const struct option_row option_rows[] = {
     { OPTION_KEEP, "keep", "N", "keep this number of old files (default 5)" },
     { OPTION_FLUSH, "flush", "MS",
       "sync what was written after this number of milliseconds, and at the end" },
+    { OPTION_LINGER, "linger", "T", LINGER_HELP },
     { OPTION_INITIAL, "initial", "BYTES", "with --mapped: space that FILE gets at first (default 10M)" },
     { OPTION_DROP_ZEROS, "drop-zeros", NULL,
       "if FILE ends in zeros that may be data or not, as after a crash of the system: drop them. "
@@ -82,273 +72,26 @@ static const char notes[] =
     "Bytes that other programs append to FILE meanwhile are lost.\n"
     "\n"
     "SIGHUP, after FILE was renamed: create a new FILE and go on there, as logrotate needs it;\n"
-    "the same happens without a signal in a moment. SIGINT and SIGTERM: what waits in the\n"
-    "pipe is written, FILE is truncated to its exact bytes, and the signal ends the process.\n"
+    "the same happens without a signal in a moment. SIGINT and SIGTERM: what still comes\n"
+    "through the pipe is written, as --linger says, and the signal ends the process. A second\n"
+    "signal: only what waits in the pipe.\n"
     "\n"
-    "On a full disk, input from a pipe waits until there is space, or SIGINT or SIGTERM.\n"
+    "If the input is a pipe, its lines matter more than anything else. On a full disk they\n"
+    "wait until there is space, or the end of --linger. A FILE that cannot be gone on with (no\n"
+    "right to write it; it ends in zeros that may be data) is renamed to FILE.unknown.N, and a\n"
+    "new one begins.\n"
     "\n"
     "Exit status: 0 all input is in the file; 1 an operation failed (the message says how\n"
-    "many bytes of the input are in the file); 2 wrong usage.\n"
+    "many bytes of the input are in the file); 2 wrong usage; 6 no space, or a limit; 7 refused:\n"
+    "other processes have FILE in another way, or it cannot be written as it is.\n"
+    "To a service manager (sd_notify) it says when FILE is open, and what it waits for.\n"
     "\n"
     "Example: one program, ten files of 100 MiB; and several programs into one file\n"
     "  make 2>&1 | twinlog sink build.log --rotate 100M --keep 9\n"
     "  for n in 1 2 3; do ./worker $n | twinlog sink all.log --shared & done\n";
 
-#define LINE_BYTES (64u << 20)  /* a longer line is written in parts */
 #define LEAST_PIECE_BYTES 4096u /* smaller pieces cost more than the unused end of a file */
 #define MOST_BYTES (UINT64_C(1) << 47)
-#define SPACE_MS 500u /* between two attempts on a full disk */
-
-struct pour {
-    const char *path;
-    struct twinlog_sink *sink;
-    bool is_by_lines;
-    bool is_shared;
-    size_t piece_bytes; /* of one write, unless a single line has more */
-    int hangup_fd;
-
-    struct buffer input; /* bytes that were read and not written, searched for newlines */
-    uint64_t allowed;    /* bytes that may still be read */
-    bool is_ended;
-    uint64_t written; /* bytes of the input that are in the file */
-};
-
-/* ---- writing ---------------------------------------------------------------------------------- */
-
-/* How much to write next; 0 = read first. */
-static size_t next_piece(struct pour *pour)
-{
-    const unsigned char *bytes = pour->input.bytes + pour->input.begin;
-    size_t left = pour->input.end - pour->input.begin;
-    size_t limit = left < pour->piece_bytes ? left : pour->piece_bytes;
-
-    if (!pour->is_by_lines)
-        return limit;
-    const unsigned char *newline = memrchr(bytes, '\n', limit);
-    size_t searched =
-        pour->input.searched > pour->input.begin + limit ? pour->input.searched - pour->input.begin : limit;
-    if (!newline)
-        newline = memchr(bytes + searched, '\n', left - searched);
-    if (newline)
-        return (size_t)(newline - bytes) + 1;
-    pour->input.searched = pour->input.end;
-    return pour->is_ended || left >= LINE_BYTES ? left : 0;
-}
-
-/* What was read from a pipe or a socket is nowhere else. So it waits for space, and with it the processes that write
- * there, until a signal to stop. False: the error ends the command. */
-static bool wait_for_space(const struct pour *pour, int error, bool was_told)
-{
-    struct stat input;
-
-    if ((error != -ENOSPC && error != -EDQUOT) || pour->allowed != UINT64_MAX ||
-        fstat(STDIN_FILENO, &input) < 0 || S_ISREG(input.st_mode))
-        return false;
-    if (!was_told)
-        complain("no space for '%s': its input waits", pour->path);
-    return stop_sleep(SPACE_MS);
-}
-
-static int write_pieces(struct pour *pour)
-{
-    size_t size;
-
-    while ((size = next_piece(pour)) > 0) {
-        bool was_told = false;
-        int error;
-        while ((error = twinlog_sink_write(pour->sink, pour->input.bytes + pour->input.begin, size, NULL)) <
-                   0 &&
-               wait_for_space(pour, error, was_told))
-            was_told = true;
-        if (error)
-            return error;
-        pour->input.begin += size;
-        pour->written += size;
-    }
-    return 0;
-}
-
-/* ---- errors ----------------------------------------------------------------------------------- */
-
-static const char *advice_for(int error)
-{
-    switch (error) {
-    case -EBUSY:
-        return "Another process has it open: use --shared in all of them, or wait until that process has ended. Or a "
-               "program has locked it: 'lslocks' shows which.";
-    case -EMEDIUMTYPE:
-        return "A process has it open as a sink of the other kind: use --mapped in all of them, or in none.";
-    case -ENOENT:
-        return "The directory above it does not exist: create it first.";
-    case -ENOTSUP:
-        return "It must be a regular file, on a file system that can reserve space and share mappings.";
-    case -EUCLEAN:
-        return "It ends in zeros that may be data: use --drop-zeros after a crash of the system, or a kill in a "
-               "container with a boot ID of its own; if they are data, append a newline with another program.";
-    case -EPERM:
-        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
-               "name: look at it, and remove it.";
-    case TWINLOG_EVERSION:
-        return "Processes of another version of twinlog have it open: end them first.";
-    default:
-        return NULL;
-    }
-}
-
-static const char *advice_to_open(const char *path, int error)
-{
-    struct stat status;
-
-    if (error == -ENOENT && lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
-        return "It is a symbolic link to a file that does not exist: create that file, or remove the link.";
-    return advice_for(error);
-}
-
-/* The library only says that it is no regular file. */
-static bool is_directory(const char *path)
-{
-    struct stat status;
-
-    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-/* ---- reading ---------------------------------------------------------------------------------- */
-
-/* Bytes that wait in standard input to be read; 0 if it is a regular file. */
-static uint64_t waiting_bytes(void)
-{
-    struct stat status;
-    int bytes = 0;
-
-    if (fstat(STDIN_FILENO, &status) < 0 || S_ISREG(status.st_mode) ||
-        ioctl(STDIN_FILENO, FIONREAD, &bytes) < 0)
-        return 0;
-    return (uint64_t)bytes;
-}
-
-/* After SIGHUP: the file may have been renamed. An error here only prints a message: a later look at the name
- * tries again. */
-static void reopen(struct pour *pour)
-{
-    uint64_t count;
-
-    if (read(pour->hangup_fd, &count, sizeof(count)) < 0)
-        return;
-    int error = twinlog_sink_reopen(pour->sink);
-    if (error < 0)
-        fail("go on in a new", pour->path, error, NULL, advice_for(error));
-}
-
-static int wait_for_input(struct pour *pour)
-{
-    struct pollfd poll_fds[] = {
-        { .fd = STDIN_FILENO, .events = POLLIN },
-        { .fd = stop_fd(), .events = POLLIN },
-        { .fd = pour->hangup_fd, .events = POLLIN },
-    };
-
-    while (poll(poll_fds, 3, -1) < 0)
-        if (errno != EINTR)
-            return -errno;
-    if (poll_fds[2].revents)
-        reopen(pour);
-    if (poll_fds[1].revents)
-        pour->allowed = waiting_bytes();
-    return poll_fds[0].revents || poll_fds[1].revents;
-}
-
-/* Ends the last line, so that no line of another process continues it. buffer_make_room() has made room for
- * that. */
-static void end_input(struct pour *pour)
-{
-    pour->is_ended = true;
-    if (pour->is_shared && pour->is_by_lines && pour->input.end > pour->input.begin &&
-        pour->input.bytes[pour->input.end - 1] != '\n')
-        pour->input.bytes[pour->input.end++] = '\n';
-}
-
-/* Reads once: 1 = go on, 0 = the input has ended, or an error. */
-static int fill(struct pour *pour)
-{
-    int result = buffer_make_room(&pour->input);
-
-    if (result == 0 && pour->allowed == UINT64_MAX && (result = wait_for_input(pour)) == 0)
-        return 1;
-    if (result < 0)
-        return result;
-    size_t size = pour->allowed < READ_BYTES ? (size_t)pour->allowed : READ_BYTES;
-    ssize_t got = size > 0 ? read(STDIN_FILENO, pour->input.bytes + pour->input.end, size) : 0;
-    if (got < 0)
-        return errno == EINTR || errno == EAGAIN ? 1 : -errno;
-    pour->input.end += (size_t)got;
-    if (pour->allowed != UINT64_MAX)
-        pour->allowed -= (uint64_t)got;
-    if (got == 0)
-        end_input(pour);
-    return got > 0;
-}
-
-/* ---- the whole input -------------------------------------------------------------------------- */
-
-/* Sets *ret_read_error for the input, returns the error of the file. */
-static int pour_all(struct pour *pour, int *ret_read_error)
-{
-    int result = 0, error = 0;
-
-    do {
-        result = fill(pour);
-        if (result >= 0)
-            error = write_pieces(pour);
-    } while (result > 0 && !error);
-    *ret_read_error = result < 0 ? result : 0;
-    return error;
-}
-
-static int complain_rest(const struct pour *pour, int status)
-{
-    complain("The first %" PRIu64 " byte%s of standard input %s in the file, and no others.", pour->written,
-             plural(pour->written), pour->written == 1 ? "is" : "are");
-    return status;
-}
-
-/* Syncs if asked to, closes the file and reports what went wrong, if anything. */
-static int finish(struct pour *pour, int write_error, int read_error, bool is_flushing)
-{
-    int status = STATUS_FINE;
-    int sync_error = is_flushing ? twinlog_sink_sync(pour->sink) : 0;
-    int close_error = twinlog_sink_close(pour->sink);
-
-    if (write_error)
-        status =
-            complain_rest(pour, fail("write to", pour->path, write_error, NULL, advice_for(write_error)));
-    if (read_error) {
-        complain("cannot read standard input: %s", strerror(-read_error));
-        status = complain_rest(pour, STATUS_FAILED);
-    }
-    if (sync_error)
-        status = fail("sync", pour->path, sync_error, NULL, NULL);
-    if (close_error)
-        status = fail("close", pour->path, close_error, NULL,
-                      close_error == -EBUSY
-                          ? "All bytes are in it. The next 'twinlog sink' with this file truncates it."
-                          : NULL);
-    return status;
-}
-
-static int pour_into(struct pour *pour, const struct twinlog_sink_options *options)
-{
-    int read_error = 0;
-
-    if (buffer_init(&pour->input) < 0)
-        return fail_start(-ENOMEM);
-    int error = twinlog_sink_open(pour->path, options, &pour->sink);
-    if (error == -ENOTSUP && is_directory(pour->path))
-        error = -EISDIR;
-    if (error)
-        return fail("open", pour->path, error, NULL, advice_to_open(pour->path, error));
-    error = pour_all(pour, &read_error);
-    return finish(pour, error, read_error, options->flush_interval_ms > 0);
-}
 
 /* ---- the command line ------------------------------------------------------------------------- */
 
@@ -412,15 +155,16 @@ static int finish_file(const char *path, uint32_t flags)
     if (error == 0)
         error = twinlog_sink_close(sink);
 
-    return error == 0 ? STATUS_FINE
-                      : fail("finish", path, error, NULL,
-                             error == -ENOENT ? "There is no such file: check the path." : advice_for(error));
+    return error == 0
+               ? STATUS_FINE
+               : fail("finish", path, error, NULL,
+                      error == -ENOENT ? "There is no such file: check the path." : pour_advice(error));
 }
 
 static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    struct pour pour = { .allowed = UINT64_MAX };
+    struct pour pour = { .intake = INTAKE_INIT };
     unsigned argued = 0;
     bool is_shared = false; /* an exact sink always is: two loggers of one file overlap for a while */
     int value = 0, cut = 0, show = 0; /* --line or --block; --cat, --follow or --finish */
@@ -429,6 +173,8 @@ static int sink_run(const struct command *command, int argc, char **argv)
     for (; (value = next_option(command, argc, argv)) != -1; argued++) {
         if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
             show = value;
+        else if (value == OPTION_LINGER)
+            pour.intake.linger_ms = take_linger_ms();
         else if (value != OPTION_LINE && value != OPTION_BLOCK)
             take_option(value, &options);
         else if (cut && cut != value)
@@ -460,11 +206,11 @@ static int sink_run(const struct command *command, int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
     int error = stop_on_signals();
     if (error == 0)
-        error = pour.hangup_fd = catch_hangups();
+        error = pour.intake.hangup_fd = catch_hangups();
     if (error < 0)
         return fail_start(error);
-    int status = pour_into(&pour, &options);
-    buffer_free(&pour.input);
+    pour.options = options;
+    int status = pour_input(&pour);
     if (status == STATUS_FINE && stop_signal())
         stop_by_signal();
     return finish_output(status);

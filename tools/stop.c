@@ -12,6 +12,7 @@
 
 static int event_fd = -1;                   /* [const] after stop_on_signals() */
 static volatile sig_atomic_t signal_number; /* written by the handler only */
+static _Atomic bool is_requested;
 
 static int hangup_fd = -1; /* [const] after catch_hangups() */
 
@@ -24,7 +25,13 @@ static void signal_event(int fd)
 
 void stop_request(void)
 {
+    is_requested = true;
     signal_event(event_fd);
+}
+
+bool stop_is_requested(void)
+{
+    return is_requested;
 }
 
 static void handle_signal(int number)
@@ -32,25 +39,42 @@ static void handle_signal(int number)
     int saved_errno = errno;
 
     signal_number = number;
-    stop_request();
+    signal_event(event_fd);
     errno = saved_errno;
+}
+
+/* The handler is for one signal of each kind: the next one does what it does by default. */
+static void handle(int number)
+{
+    struct sigaction action = { .sa_handler = handle_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND) };
+    struct sigaction before;
+
+    sigaction(number, NULL, &before);
+    if (before.sa_handler != SIG_IGN)
+        sigaction(number, &action, NULL);
 }
 
 int stop_on_signals(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction action = { .sa_handler = handle_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND) };
-
-    event_fd = eventfd(0, EFD_CLOEXEC);
+    event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (event_fd < 0)
         return -errno;
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        struct sigaction before;
-        sigaction(signals[i], NULL, &before);
-        if (before.sa_handler != SIG_IGN)
-            sigaction(signals[i], &action, NULL);
-    }
+    handle(SIGINT);
+    handle(SIGTERM);
+    handle(SIGHUP);
     return 0;
+}
+
+void stop_again(void)
+{
+    uint64_t count;
+
+    handle(SIGINT);
+    handle(SIGTERM);
+    const ssize_t got = read(event_fd, &count, sizeof(count));
+    (void)got;               /* fails only if there is nothing to read */
+    if (stop_is_requested()) /* perhaps in this moment */
+        signal_event(event_fd);
 }
 
 static void handle_hangup(int number)

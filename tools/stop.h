@@ -15,7 +15,12 @@
 int stop_on_signals(void); /* 0 or -errno; before the functions below */
 int stop_fd(void);         /* becomes readable, for ever, with the first signal or request */
 void stop_request(void);   /* as if a signal had come; any thread */
-int stop_signal(void);     /* the signal that came, or 0 */
+bool stop_is_requested(void);
+int stop_signal(void); /* the signal that came, or 0 */
+
+/* Waits for a second SIGINT or SIGTERM as for the first one; only a third ends the process at once. stop_fd() is no
+ * longer readable. */
+void stop_again(void);
 
 /* Makes SIGHUP a signal that does not stop, unless it is ignored: returns a descriptor that becomes readable
  * at the signal, until its 8 bytes are read; or -errno. After stop_on_signals(). */

@@ -175,7 +175,7 @@ test_slow_pipe()
     says "and what is durable" out '^durable LSN +3$'
     count "and tells of no dead writer" "$(grep -cE '^(recovery|place|detail) ' out)"
     status "verify beside the writer" 0 "$twinlog" verify slow
-    status "a second writer" 1 "$twinlog" append slow </dev/null
+    status "a second writer" 7 "$twinlog" append slow </dev/null
     says "is told why" err 'busy'
     says "and by which process" err "\\(process $writer\\)"
     says "and what to do" err 'wait until it is closed there'

@@ -121,12 +121,13 @@ spoil()
 # segment_files LOG: how many there are.
 segment_files() { find "$1" -name '*.twl' | wc -l; }
 
-# start_writer LOG: appends what is written to 3; the LSNs are read from 4, the errors are in LOG.err.
+# start_writer LOG: appends what is written to 3, and does not wait for its end after a signal; the LSNs are read from 4, the
+# errors are in LOG.err.
 start_writer()
 {
     rm -f feed lsns.fifo
     mkfifo feed lsns.fifo
-    "$twinlog" append "$@" --print-lsn <feed >lsns.fifo 2>"$1.err" &
+    "$twinlog" append "$@" --linger 0s --print-lsn <feed >lsns.fifo 2>"$1.err" &
     writer=$!
     # should an LSN never come, reading it ends with the writer
     (timeout 500 tail --pid="$writer" -f /dev/null || kill -9 "$writer") >/dev/null 2>&1 &

@@ -66,7 +66,7 @@ test_bytes()
     same "makes an empty one" /dev/null nothing
     printf 'ends in zeros\0\0\0' >zeros
     cp zeros want
-    status "sink to a file that ends in zeros" 1 "$twinlog" sink zeros --mapped </dev/null
+    status "sink to a file that ends in zeros" 7 "$twinlog" sink zeros --mapped </dev/null
     says "asks what they are" err '--drop-zeros'
     same "leaves them" want zeros
     status "sink --cat of it" 1 "$twinlog" sink --cat zeros
@@ -103,11 +103,11 @@ test_while_open()
     same "a reader sees the bytes in their place" want out
     status "sink --cat beside it" 0 "$twinlog" sink --cat open
     same "shows them, and no zeros" want out
-    status "a second process" 1 "$twinlog" sink open --mapped </dev/null
+    status "a second process" 7 "$twinlog" sink open --mapped </dev/null
     says "is told what to do" err '--shared'
-    status "a second process that would share" 1 "$twinlog" sink open --mapped --shared </dev/null
+    status "a second process that would share" 7 "$twinlog" sink open --mapped --shared </dev/null
     says "is told so, too" err 'busy|another'
-    status "a process of the other kind" 1 "$twinlog" sink open </dev/null
+    status "a process of the other kind" 7 "$twinlog" sink open </dev/null
     says "is told how the file is open" err '--mapped in all'
     end_sink
     count "the end of the input ends it" "$got"
@@ -306,7 +306,7 @@ test_signals()
 {
     for signal in TERM:143 INT:130; do
         rm -f stopped
-        start_sink stopped
+        start_sink stopped --linger 0s
         pours stopped one
         kill -STOP "$sink"
         wait_until grep -q "'^State:.*stopped'" "/proc/$sink/status"
@@ -422,7 +422,7 @@ test_limit()
     got=0
     subject="sink under a limit on the size of files"
     (ulimit -f 4000 && exec "$twinlog" sink limited --initial 64K) <in >out 2>err || got=$?
-    count "a file that may not grow ends it" $((got != 1))
+    count "a file that may not grow ends it" $((got != 6))
     says "with the reason" err 'File too large'
     kept "a file that may not grow" limited
     tail -c "+$((${bytes:-0} + 1))" in >rest
@@ -440,7 +440,7 @@ test_full()
     seq 1000000 >in
     mkdir small
     # shellcheck disable=SC2016 # for the shell in the namespace
-    status "sink to a full file system" 1 unshare -m sh -c \
+    status "sink to a full file system" 6 unshare -m sh -c \
         'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file --initial 64K <in; got=$?; cp small/file part; exit $got' "$twinlog"
     says "says why" err 'No space left'
     kept "a full file system" part
@@ -452,8 +452,8 @@ test_full()
     same "has all of it" in part
     says "and has said that it waits" told 'no space for .* waits'
     # shellcheck disable=SC2016
-    status "sink from a pipe to a full file system, stopped" 1 unshare -m sh -c \
-        'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file --initial 64K 2>told & pid=$!
+    status "sink from a pipe to a full file system, stopped" 6 unshare -m sh -c \
+        'mount -t tmpfs -o size=3m tmpfs small && { cat in | "$0" sink small/file --linger 0s 2>told & pid=$!
          for i in $(seq 600); do grep -q "no space" told && break; sleep 0.1; done
          kill $pid; wait $pid; got=$?; cp small/file part; cat told >&2; exit $got; }' "$twinlog"
     kept "a full file system and a signal" part
@@ -467,22 +467,22 @@ test_places()
     mkdir directory
     mkfifo fifo
     ln -s /dev/full link
-    status "sink to a directory" 1 timeout 120 "$twinlog" sink directory <in
+    status "sink to a directory" 7 timeout 120 "$twinlog" sink directory <in
     says "says that it is one" err "'directory': Is a directory"
     says "and what to name instead" err 'Name the file in it, as DIR/NAME'
     status "sink --cat of a directory" 1 "$twinlog" sink --cat directory
     says "says the same" err 'Name the file in it, as DIR/NAME'
     for target in fifo /dev/null /dev/full link; do
-        status "sink to $target" 1 timeout 120 "$twinlog" sink "$target" <in
+        status "sink to $target" 7 timeout 120 "$twinlog" sink "$target" <in
         says "says what it takes" err 'regular file'
         count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name '.twinlog.*.sink' | wc -l)"
     done
-    status "sink where the directory is missing" 1 "$twinlog" sink missing/file <in
+    status "sink where the directory is missing" 7 "$twinlog" sink missing/file <in
     says "says what to do" err 'create it first'
     ln -s nowhere dangling
-    status "sink to a link to nothing" 1 "$twinlog" sink dangling <in
+    status "sink to a link to nothing" 7 "$twinlog" sink dangling <in
     says "says that it is a link" err 'symbolic link to a file that does not exist'
-    status "sink below a file" 1 "$twinlog" sink in/file <in
+    status "sink below a file" 7 "$twinlog" sink in/file <in
     echo before >old
     ln -s old pointer
     status "sink to a link to a file" 0 "$twinlog" sink pointer <in
@@ -497,9 +497,9 @@ test_places()
     echo text >"$public/file"
     chmod 644 "$public/file"
     chmod 555 "$public"
-    status "sink to a file that may not be written" 1 as_nobody "$public/twinlog" sink "$public/file" <in
+    status "sink to a file that may not be written" 7 as_nobody "$public/twinlog" sink "$public/file" <in
     says "says why" err 'Permission denied'
-    status "sink to a new one where none may be made" 1 as_nobody "$public/twinlog" sink "$public/new" <in
+    status "sink to a new one where none may be made" 7 as_nobody "$public/twinlog" sink "$public/new" <in
     says "says why" err 'Permission denied'
     chmod 755 "$public"
     cp in self

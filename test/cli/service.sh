@@ -1,0 +1,313 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# service.sh TWINLOG: runs 'twinlog sink' and 'twinlog append' as services run them, behind a pipe, in a fresh directory
+# beside the caller's, and prints what did not come out as promised.
+set -u
+# shellcheck source=test/cli/checks.sh
+. "$(dirname "$0")/checks.sh"
+
+# ---- a command behind a pipe --------------------------------------------------------------------
+
+# begin COMMAND...: takes what is written to 3; its output is in the files out and err.
+begin()
+{
+    rm -f feed
+    mkfifo feed
+    "$@" <feed >out 2>err &
+    command=$!
+    subject=$*
+    exec 3>feed
+}
+
+# begin_sink FILE OPTION...: has written its first line when this returns.
+begin_sink()
+{
+    begin "$twinlog" sink "$@"
+    echo first >&3
+    wait_until has "$1" first || count "the first line is there" 1
+}
+
+# has FILE LINE
+has() { grep -aqsx -e "$2" "$1"; }
+
+# ends STATUS NAME: the command ends with that status.
+ends()
+{
+    got=0
+    wait "$command" 2>/dev/null || got=$?
+    count "$2: status $got" $((got != $1))
+}
+
+by_term=143
+
+# ---- the signal to stop -------------------------------------------------------------------------
+
+# A web server tells its old logger to end, while old workers still have the pipe.
+test_linger()
+{
+    begin_sink outlived
+    kill -TERM "$command"
+    echo second >&3
+    wait_until has outlived second || count "what comes after SIGTERM is written" 1
+    echo third >&3
+    exec 3>&-
+    ends "$by_term" "the end of the pipe ends it, by the signal"
+    printf 'first\nsecond\nthird\n' >want
+    same "and every line is there" want outlived
+    same "nothing was said" /dev/null err
+
+    begin_sink twice
+    kill -TERM "$command"
+    echo second >&3
+    wait_until has twice second || count "what comes after SIGTERM is written" 1
+    kill -TERM "$command"
+    ends "$by_term" "a second signal ends it, though the pipe has a writer"
+    exec 3>&-
+
+    begin_sink late --linger 1s
+    kill -TERM "$command"
+    ends "$by_term" "the time ends it, too"
+    says "says what that means" err 'what they write from now on is lost'
+    exec 3>&-
+
+    begin_sink both_ways
+    exec 3>&-
+    ends 0 "the end of the input"
+    subject="a FIFO that is open both ways"
+    "$twinlog" sink both_ways <>feed 2>err &
+    command=$!
+    echo second >feed
+    wait_until has both_ways second || count "its lines are written" 1
+    kill -TERM "$command"
+    ends "$by_term" "does not linger: such a pipe never ends"
+    same "nor says so" /dev/null err
+}
+
+test_append_lingers()
+{
+    begin "$twinlog" append drained --print-lsn
+    echo first >&3
+    wait_until has out 1 || count "the first line is durable" 1
+    kill -STOP "$command"
+    seq 700 >&3
+    kill -TERM "$command"
+    kill -CONT "$command"
+    wait_until has out 701 || count "what waits in the pipe at SIGTERM is durable" 1
+    echo last >&3
+    exec 3>&-
+    ends "$by_term" "and what comes later, to the end of the pipe"
+    { echo first && seq 700 && echo last; } >want
+    "$twinlog" cat drained >out
+    same "nothing is missing" want out
+
+    begin "$twinlog" append hung_up --print-lsn
+    echo one >&3
+    wait_until has out 1
+    kill -HUP "$command"
+    echo two >&3
+    wait_until has out 2 || count "SIGHUP does not end it" 1
+    exec 3>&-
+    ends 0 "only the end of the pipe"
+
+    seq 3000000 >in
+    subject="append of a file"
+    "$twinlog" append stopped <in >out 2>err &
+    command=$!
+    wait_until test -e stopped/writer.lock
+    kill -TERM "$command"
+    ends "$by_term" "a file is read no further after SIGTERM"
+    says "says so" err 'stopped by signal'
+}
+
+# ---- files that cannot be gone on with ----------------------------------------------------------
+
+test_aside()
+{
+    printf 'old\n\0\0' >zeros
+    cp zeros want
+    printf 'new\n' >in
+    # shellcheck disable=SC2002,SC2016 # a pipe is what is tested
+    status "a pipe into a file that ends in zeros" 0 sh -c 'cat in | "$0" sink zeros --mapped' "$twinlog"
+    same "puts it aside" want zeros.unknown.1
+    same "and begins a new one" in zeros
+    says "says so" err "it is 'zeros.unknown.1' now"
+    printf 'old\n\0\0' >zeros
+    # shellcheck disable=SC2016
+    status "a second time" 0 sh -c 'cat in | "$0" sink zeros --mapped' "$twinlog"
+    same "the next number is taken" want zeros.unknown.2
+    same "the first one stays" want zeros.unknown.1
+    printf 'old\n\0\0' >zeros
+    status "a file into it" 7 "$twinlog" sink zeros --mapped <in
+    same "is refused" want zeros
+
+    ln -s zeros link
+    # shellcheck disable=SC2016
+    status "a pipe into a link to it" 7 sh -c 'cat in | "$0" sink link --mapped' "$twinlog"
+    same "is refused, too" want zeros
+}
+
+test_aside_of_rights()
+{
+    if [ "$(id -u)" = 0 ] && ! command -v setpriv >/dev/null; then
+        skip "files that may not be written" "root may write everything, and there is no setpriv"
+        return
+    fi
+    cp "$twinlog" "$public/twinlog"
+    mkdir "$public/logs"
+    chmod 777 "$public" "$public/logs"
+    echo theirs >"$public/logs/file"
+    chmod 644 "$public/logs/file"
+    [ "$(id -u)" = 0 ] || chmod 444 "$public/logs/file"
+    echo mine >in
+    # shellcheck disable=SC2016 # for the other user's shell
+    status "a pipe into a file without the right to write it" 0 as_nobody sh -c 'cat | "$0/twinlog" sink "$0/logs/file"' \
+        "$public" <in
+    same "begins a new file" in "$public/logs/file"
+    says "and the other one is kept" "$public/logs/file.unknown.1" theirs
+    chmod 555 "$public/logs"
+    chmod 444 "$public/logs/file"
+    [ "$(id -u)" != 0 ] || chown 0 "$public/logs/file"
+    # shellcheck disable=SC2016
+    status "where no file may be renamed" 7 as_nobody sh -c 'cat | "$0/twinlog" sink "$0/logs/file"' "$public" <in
+    says "it says why" err 'Permission denied'
+    chmod 755 "$public/logs"
+}
+
+# ---- what others do to the file -----------------------------------------------------------------
+
+test_copytruncate()
+{
+    begin_sink shortened
+    cp shortened shortened.1
+    : >shortened
+    echo second >&3
+    wait_until has shortened second || count "copytruncate: it goes on" 1
+    echo second >want
+    same "at the new end" want shortened
+    truncate -s 3 shortened
+    echo third >&3
+    wait_until grep -qs third shortened || count "any other length: it goes on" 1
+    printf 'secthird\n' >want
+    same "there" want shortened
+    exec 3>&-
+    ends 0 "and it has never minded"
+
+    begin "$twinlog" sink mapped --mapped
+    echo first >&3
+    wait_until grep -aqs first mapped
+    : >mapped
+    got=0
+    (trap '' PIPE && yes more >&3) 2>/dev/null
+    exec 3>&-
+    wait "$command" || got=$?
+    count "a mapped one ends with an error: status $got" $((got != 1))
+    says "and says that another program has made the file shorter" err 'copytruncate'
+}
+
+# ---- lines above the limit ----------------------------------------------------------------------
+
+test_long()
+{
+    printf 'short\nabcdefghijklmnop\n\nend\n' >in
+    status "append --long refuse" 1 "$twinlog" append refused --max-record 10 --long refuse <in
+    status "append --long split" 0 "$twinlog" append split --max-record 10 --long split <in
+    says "says how many" err '1 line of the input was above'
+    printf 'short\nabcdefghij\nklmnop\n\nend\n' >want
+    "$twinlog" cat split >out
+    same "makes records of the parts" want out
+    status "append --long cut" 0 "$twinlog" append cut --max-record 10 --long cut <in
+    printf 'short\nabcd [cut]\n\nend\n' >want
+    "$twinlog" cat cut >out
+    same "keeps the beginning, with a mark" want out
+    printf 'aaaaaaaaa\303\244b' >in
+    status "a character of two bytes at the limit" 0 "$twinlog" append text --max-record 10 --long split -q <in
+    same "nothing is said with -q" /dev/null err
+    printf 'aaaaaaaaa\n\303\244b\n' >want
+    "$twinlog" cat text >out
+    same "is not torn" want out
+    { head -c 9000000 /dev/zero | tr '\0' x && echo && echo end; } >in
+    status "a line of 9 MB, cut" 0 "$twinlog" append large --long cut --max-record 1M <in
+    "$twinlog" cat large | tail -n 1 >out
+    echo end >want
+    same "the next line is whole" want out
+    count "of two records" $(($("$twinlog" cat large | wc -l) != 2))
+    printf 'abcdefghijklmnop\0end\0' >in
+    status "append --null --long cut" 0 "$twinlog" append nul --null --max-record 10 --long cut <in
+    printf 'abcd [cut]\nend\n' >want
+    "$twinlog" cat nul >out
+    same "is the same" want out
+    status "append --framed --long cut" 2 "$twinlog" append framed --framed --long cut <in
+}
+
+# ---- statuses and notes for what starts it ------------------------------------------------------
+
+test_statuses()
+{
+    echo line >in
+    mkdir directory
+    status "sink to a directory is refused" 7 "$twinlog" sink directory <in
+    status "sink where the directory is missing, too" 7 "$twinlog" sink missing/file <in
+    begin "$twinlog" append taken --print-lsn
+    echo first >&3
+    wait_until has out 1
+    "$twinlog" append taken <in 2>second.err
+    got=$?
+    count "append to a log that another process has is refused" $((got != 7))
+    says "is told what to do" second.err '--wait'
+    exec 3>&-
+    ends 0 "the first one goes on"
+    seq 100000 >in
+    got=0
+    (ulimit -f 8 && exec "$twinlog" sink limited) <in 2>err || got=$?
+    count "sink under a limit is full" $((got != 6))
+}
+
+test_notify()
+{
+    if ! command -v python3 >/dev/null; then
+        skip "notes to a service manager" "there is no python3 to listen"
+        return
+    fi
+    cat >listen.py <<'END'
+import socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(sys.argv[1])
+open('ready', 'w').close()
+while True:
+    text = listener.recv(4096).decode()
+    with open('notes', 'a') as notes:
+        notes.write(text + '\n')
+    if text == 'END':
+        break
+END
+    for name in "$public/notify" @twinlog-test-$$; do
+        rm -f notes ready
+        address=$(printf %s "$name" | sed 's/^@/\\0/')
+        python3 -c "import sys; sys.argv[1] = sys.argv[1].replace('\\\\0', chr(0)); exec(open('listen.py').read())" \
+            "$address" &
+        listener=$!
+        wait_until test -e ready
+        NOTIFY_SOCKET=$name begin_sink "noted.$(printf %s "$name" | cut -c 1 | tr / p)"
+        wait_until has notes READY=1 || count "$name: a service manager is told when the file is open" 1
+        kill -TERM "$command"
+        wait_until has notes STOPPING=1 || count "$name: and when it is about to end" 1
+        exec 3>&-
+        ends "$by_term" "$name"
+        kill "$listener"
+        wait "$listener" 2>/dev/null
+    done
+    NOTIFY_SOCKET=/nowhere status "a socket that is not there" 0 "$twinlog" sink silent </dev/null
+    same "is nothing to speak of" /dev/null err
+}
+
+test_linger
+test_append_lingers
+test_aside
+test_aside_of_rights
+test_copytruncate
+test_long
+test_statuses
+test_notify
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See intake.h. */
+#define _GNU_SOURCE
+#include "intake.h"
+#include "common.h"
+#include "notify.h"
+#include "stop.h"
+#include "when.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define MOST_POLL_MS 60000u
+
+/* ---- what standard input is --------------------------------------------------------------------- */
+
+bool intake_is_pipe(void)
+{
+    struct stat status;
+
+    return fstat(STDIN_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode));
+}
+
+static bool is_regular(void)
+{
+    struct stat status;
+
+    return fstat(STDIN_FILENO, &status) < 0 || S_ISREG(status.st_mode);
+}
+
+/* Does it end when the writers have closed it? This process is a writer of a FIFO that it has open both ways. */
+static bool can_end(void)
+{
+    struct stat status;
+
+    if (fstat(STDIN_FILENO, &status) < 0)
+        return false;
+    const bool is_both_ways = (fcntl(STDIN_FILENO, F_GETFL) & O_ACCMODE) == O_RDWR;
+    return S_ISSOCK(status.st_mode) || (S_ISFIFO(status.st_mode) && !is_both_ways);
+}
+
+static uint64_t waiting_bytes(void)
+{
+    int bytes = 0;
+
+    return ioctl(STDIN_FILENO, FIONREAD, &bytes) < 0 ? 0 : (uint64_t)bytes;
+}
+
+static bool has_writers(void)
+{
+    struct pollfd poll_fd = { .fd = STDIN_FILENO, .events = POLLIN };
+
+    return poll(&poll_fd, 1, 0) >= 0 && !(poll_fd.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
+uint64_t take_linger_ms(void)
+{
+    return (uint64_t)take_duration("--linger") / MS;
+}
+
+/* ---- the signal to stop ------------------------------------------------------------------------- */
+
+static void drain(struct intake *intake)
+{
+    intake->state = INTAKE_DRAINS;
+    intake->allowed = waiting_bytes();
+}
+
+static void linger(struct intake *intake)
+{
+    intake->state = INTAKE_LINGERS;
+    intake->until_ns = monotonic_ns() + intake->linger_ms * MS;
+    stop_again();
+    notify("STOPPING=1\nSTATUS=Waits for the writers of its input to end.");
+}
+
+/* The descriptor of stop.h is readable: -ECANCELED if reading ends here. */
+static int stop(struct intake *intake)
+{
+    if (stop_is_requested() || is_regular())
+        return -ECANCELED;
+    if (intake->state == INTAKE_OPEN && intake->linger_ms > 0 && can_end())
+        linger(intake);
+    else
+        drain(intake);
+    return 0;
+}
+
+static void end_lingering(struct intake *intake)
+{
+    if (has_writers())
+        complain(
+            "other processes still have standard input open %" PRIu64
+            " s after the signal to stop: what they write from now on is lost. --linger sets how long to wait.",
+            intake->linger_ms / 1000);
+    drain(intake);
+}
+
+/* Has the time come that a signal left? */
+static void look_at_time(struct intake *intake)
+{
+    if (intake->state == INTAKE_LINGERS && monotonic_ns() >= intake->until_ns)
+        end_lingering(intake);
+}
+
+/* ---- waiting and reading ------------------------------------------------------------------------ */
+
+static int ms_until(const struct intake *intake, uint64_t wake_ns)
+{
+    const uint64_t now_ns = monotonic_ns();
+    uint64_t until_ns = wake_ns;
+
+    if (intake->state == INTAKE_LINGERS && intake->until_ns < until_ns)
+        until_ns = intake->until_ns;
+    if (until_ns == UINT64_MAX)
+        return -1;
+    const uint64_t ms = until_ns > now_ns ? (until_ns - now_ns + MS - 1) / MS : 0;
+    return ms < MOST_POLL_MS ? (int)ms : (int)MOST_POLL_MS;
+}
+
+static void take_hangup(struct intake *intake)
+{
+    uint64_t count;
+
+    if (read(intake->hangup_fd, &count, sizeof(count)) > 0)
+        intake->is_hung_up = true;
+}
+
+/* 1 = there is input, 0 = not, or an error. */
+static int wait_for_input(struct intake *intake, uint64_t wake_ns)
+{
+    struct pollfd poll_fds[] = {
+        { .fd = STDIN_FILENO, .events = POLLIN },
+        { .fd = stop_fd(), .events = POLLIN },
+        { .fd = intake->hangup_fd, .events = POLLIN },
+    };
+    int result = 0;
+
+    while (poll(poll_fds, 3, ms_until(intake, wake_ns)) < 0)
+        if (errno != EINTR)
+            return -errno;
+    if (poll_fds[2].revents)
+        take_hangup(intake);
+    if (poll_fds[1].revents)
+        result = stop(intake);
+    look_at_time(intake);
+    return result < 0 ? result : poll_fds[0].revents || intake->state == INTAKE_DRAINS;
+}
+
+int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
+{
+    int result = intake->state == INTAKE_DRAINS ? 1 : wait_for_input(intake, wake_ns);
+    uint64_t size = READ_BYTES;
+
+    if (result <= 0)
+        return result < 0 ? result : 1;
+    if (intake->state == INTAKE_DRAINS && intake->allowed == 0)
+        return -ECANCELED;
+    if (intake->state == INTAKE_DRAINS && intake->allowed < size)
+        size = intake->allowed;
+    const ssize_t got = read(STDIN_FILENO, buffer->bytes + buffer->end, size);
+    if (got < 0)
+        return errno == EINTR || errno == EAGAIN ? 1 : -errno;
+    buffer->end += (size_t)got;
+    if (intake->state == INTAKE_DRAINS)
+        intake->allowed -= (uint64_t)got;
+    return got > 0;
+}
+
+bool intake_sleep(struct intake *intake, uint64_t ms)
+{
+    if (intake->state == INTAKE_DRAINS)
+        return false;
+    if (!stop_sleep(ms) && stop(intake) < 0)
+        return false;
+    look_at_time(intake);
+    return intake->state != INTAKE_DRAINS;
+}

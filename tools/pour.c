@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See pour.h. */
+#define _GNU_SOURCE
+#include "pour.h"
+#include "aside.h"
+#include "common.h"
+#include "notify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LINE_BYTES (64u << 20) /* a longer line is written in parts */
+#define SPACE_MS 500u          /* between two attempts on a full disk */
+#define MOST_ATTEMPTS 3u       /* to open a file, each after another was put aside */
+
+/* ---- errors ----------------------------------------------------------------------------------- */
+
+const char *pour_advice(int error)
+{
+    switch (error) {
+    case -EBUSY:
+        return "Another process has it open: use --shared in all of them, or wait until that process has ended. Or a "
+               "program has locked it: 'lslocks' shows which.";
+    case -EMEDIUMTYPE:
+        return "A process has it open as a sink of the other kind: use --mapped in all of them, or in none.";
+    case -ENOENT:
+        return "The directory above it does not exist: create it first.";
+    case -ENOTSUP:
+        return "It must be a regular file, on a file system that can reserve space and share mappings.";
+    case -EUCLEAN:
+        return "It ends in zeros that may be data: use --drop-zeros after a crash of the system, or a kill in a "
+               "container with a boot ID of its own; if they are data, append a newline with another program.";
+    case -EPERM:
+        return "A file beside it, .twinlog.INODE.sink, is of a user without the right to write FILE, or has a second "
+               "name: look at it, and remove it.";
+    case -EIO:
+        return "The device failed: see the kernel's messages (dmesg). Or FILE is mapped and another program has made "
+               "it shorter, as logrotate's copytruncate does: that works without --mapped.";
+    case TWINLOG_EVERSION:
+        return "Processes of another version of twinlog have it open: end them first.";
+    default:
+        return NULL;
+    }
+}
+
+static const char *advice_to_open(const char *path, int error)
+{
+    struct stat status;
+
+    if (error == -ENOENT && lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+        return "It is a symbolic link to a file that does not exist: create that file, or remove the link.";
+    return pour_advice(error);
+}
+
+/* The library only says that it is no regular file. */
+static bool is_directory(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* ---- space ------------------------------------------------------------------------------------- */
+
+/* What was read from a pipe is nowhere else. So it waits for space, and with it the processes that write there, until
+ * a signal to stop has its effect. False: the error ends the command. */
+static bool wait_for_space(struct pour *pour, int error, bool *was_told)
+{
+    if ((error != -ENOSPC && error != -EDQUOT) || !intake_is_pipe())
+        return false;
+    if (!*was_told) {
+        complain("no space for '%s': its input waits", pour->path);
+        notify("STATUS=No space: the input waits.");
+    }
+    *was_told = true;
+    return intake_sleep(&pour->intake, SPACE_MS);
+}
+
+static void end_waiting(const struct pour *pour, bool was_told)
+{
+    if (was_told)
+        complain("there is space for '%s' again", pour->path);
+    if (was_told)
+        notify("STATUS=Writes its input.");
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+/* How much to write next; 0 = read first. */
+static size_t next_piece(struct pour *pour)
+{
+    const unsigned char *bytes = pour->input.bytes + pour->input.begin;
+    size_t left = pour->input.end - pour->input.begin;
+    size_t limit = left < pour->piece_bytes ? left : pour->piece_bytes;
+
+    if (!pour->is_by_lines)
+        return limit;
+    const unsigned char *newline = memrchr(bytes, '\n', limit);
+    size_t searched =
+        pour->input.searched > pour->input.begin + limit ? pour->input.searched - pour->input.begin : limit;
+    if (!newline)
+        newline = memchr(bytes + searched, '\n', left - searched);
+    if (newline)
+        return (size_t)(newline - bytes) + 1;
+    pour->input.searched = pour->input.end;
+    return pour->is_ended || left >= LINE_BYTES ? left : 0;
+}
+
+static int write_piece(struct pour *pour, const unsigned char *bytes, size_t size)
+{
+    bool was_told = false;
+    int error;
+
+    do
+        error = twinlog_sink_write(pour->sink, bytes, size, NULL);
+    while (error && wait_for_space(pour, error, &was_told));
+    if (error == 0)
+        end_waiting(pour, was_told);
+    return error;
+}
+
+static int write_pieces(struct pour *pour)
+{
+    size_t size;
+
+    while ((size = next_piece(pour)) > 0) {
+        const int error = write_piece(pour, pour->input.bytes + pour->input.begin, size);
+        if (error)
+            return error;
+        pour->input.begin += size;
+        pour->written += size;
+    }
+    return 0;
+}
+
+/* ---- the file ---------------------------------------------------------------------------------- */
+
+/* Where a pipe waits to be read, what is in the way of a new file is put aside, and a full disk is waited for. */
+static int open_file(struct pour *pour)
+{
+    bool was_told = false;
+    unsigned attempts = 0;
+    int error;
+
+    for (;;) {
+        error = twinlog_sink_open(pour->path, &pour->options, &pour->sink);
+        if (error == 0)
+            break;
+        if (intake_is_pipe() && aside_helps(pour->path, error) && ++attempts < MOST_ATTEMPTS &&
+            put_aside(pour->path, error) == 0)
+            continue;
+        if (!wait_for_space(pour, error, &was_told))
+            break;
+    }
+    if (error == 0)
+        end_waiting(pour, was_told);
+    return error == -ENOTSUP && is_directory(pour->path) ? -EISDIR : error;
+}
+
+/* After SIGHUP: the file may have been renamed. An error here only prints a message: the sink stays in the file that
+ * it has, and a later look at the name tries again. */
+static void reopen(struct pour *pour)
+{
+    int error = twinlog_sink_reopen(pour->sink);
+
+    if (error < 0 && intake_is_pipe() && aside_helps(pour->path, error) && put_aside(pour->path, error) == 0)
+        error = twinlog_sink_reopen(pour->sink);
+    if (error < 0)
+        fail("go on in a new", pour->path, error, NULL, pour_advice(error));
+}
+
+/* ---- the whole input --------------------------------------------------------------------------- */
+
+/* Ends the last line, so that no line of another process continues it. buffer_make_room() has made room for
+ * that. */
+static void end_input(struct pour *pour)
+{
+    pour->is_ended = true;
+    if (pour->is_shared && pour->is_by_lines && pour->input.end > pour->input.begin &&
+        pour->input.bytes[pour->input.end - 1] != '\n')
+        pour->input.bytes[pour->input.end++] = '\n';
+}
+
+/* Reads once: 1 = go on, 0 = the input has ended, or an error. */
+static int fill(struct pour *pour)
+{
+    int result = buffer_make_room(&pour->input);
+
+    if (result == 0)
+        result = intake_read(&pour->intake, &pour->input, UINT64_MAX);
+    if (pour->intake.is_hung_up) {
+        pour->intake.is_hung_up = false;
+        reopen(pour);
+    }
+    if (result == -ECANCELED) /* a signal: what was read is written, also the beginning of a line */
+        result = 0;
+    if (result == 0)
+        end_input(pour);
+    return result;
+}
+
+/* Sets *ret_read_error for the input, returns the error of the file. */
+static int pour_all(struct pour *pour, int *ret_read_error)
+{
+    int result = 0, error = 0;
+
+    do {
+        result = fill(pour);
+        if (result >= 0)
+            error = write_pieces(pour);
+    } while (result > 0 && !error);
+    *ret_read_error = result < 0 ? result : 0;
+    return error;
+}
+
+static void complain_rest(const struct pour *pour)
+{
+    complain("The first %" PRIu64 " byte%s of standard input %s in the file, and no others.", pour->written,
+             plural(pour->written), pour->written == 1 ? "is" : "are");
+}
+
+/* Syncs if asked to, closes the file and reports what went wrong, if anything. */
+static int finish(struct pour *pour, int write_error, int read_error)
+{
+    int status = STATUS_FINE;
+    int sync_error = pour->options.flush_interval_ms > 0 ? twinlog_sink_sync(pour->sink) : 0;
+    int close_error = twinlog_sink_close(pour->sink);
+
+    if (write_error) {
+        fail("write to", pour->path, write_error, NULL, pour_advice(write_error));
+        complain_rest(pour);
+        status = status_of_writer(write_error);
+    }
+    if (read_error) {
+        complain("cannot read standard input: %s", strerror(-read_error));
+        complain_rest(pour);
+        status = STATUS_FAILED;
+    }
+    if (sync_error)
+        status = fail("sync", pour->path, sync_error, NULL, NULL);
+    if (close_error)
+        status = fail("close", pour->path, close_error, NULL,
+                      close_error == -EBUSY
+                          ? "All bytes are in it. The next 'twinlog sink' with this file truncates it."
+                          : NULL);
+    return status;
+}
+
+static int pour_into_file(struct pour *pour)
+{
+    int read_error = 0;
+    int error = open_file(pour);
+
+    if (error) {
+        fail("open", pour->path, error, NULL, advice_to_open(pour->path, error));
+        return status_of_writer(error);
+    }
+    notify("READY=1\nSTATUS=Writes its input.");
+    error = pour_all(pour, &read_error);
+    return finish(pour, error, read_error);
+}
+
+int pour_input(struct pour *pour)
+{
+    if (buffer_init(&pour->input) < 0)
+        return fail_start(-ENOMEM);
+    const int status = pour_into_file(pour);
+    buffer_free(&pour->input);
+    return status;
+}
