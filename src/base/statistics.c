@@ -51,18 +51,33 @@ bool twl_counters_add_failure(struct counters *counters, int error, bool was_acc
     return true;
 }
 
+/* A store to a page of a file may wait for its disk, and holds the address space meanwhile, which fork() waits for. A
+ * load does neither. */
+static void tell(_Atomic uint64_t *told, uint64_t value)
+{
+    if (atomic_load_explicit(told, memory_order_relaxed) != value)
+        set_alone(told, value);
+}
+
+static void tell_short(_Atomic uint32_t *told, uint32_t value)
+{
+    if (atomic_load_explicit(told, memory_order_relaxed) != value)
+        atomic_store(told, value);
+}
+
 void twl_counters_tell(const struct counters *own, struct statistics *statistics)
 {
     struct counters *told = &statistics->counters;
-    atomic_store(&told->segments, atomic_load(&own->segments));
-    atomic_store(&told->spare_segments, atomic_load(&own->spare_segments));
-    set_alone(&told->file_bytes, atomic_load(&own->file_bytes));
-    set_alone(&told->trimmed_segments, atomic_load(&own->trimmed_segments));
-    set_alone(&told->recycled_segments, atomic_load(&own->recycled_segments));
-    set_alone(&told->roll_waits, atomic_load(&own->roll_waits));
+
+    tell_short(&told->segments, atomic_load(&own->segments));
+    tell_short(&told->spare_segments, atomic_load(&own->spare_segments));
+    tell(&told->file_bytes, atomic_load(&own->file_bytes));
+    tell(&told->trimmed_segments, atomic_load(&own->trimmed_segments));
+    tell(&told->recycled_segments, atomic_load(&own->recycled_segments));
+    tell(&told->roll_waits, atomic_load(&own->roll_waits));
     for (unsigned kind = 0; kind < FAILURE_KINDS; kind++)
-        set_alone(&told->append_failures[kind], atomic_load(&own->append_failures[kind]));
-    set_alone(&told->trim_failures, atomic_load(&own->trim_failures));
+        tell(&told->append_failures[kind], atomic_load(&own->append_failures[kind]));
+    tell(&told->trim_failures, atomic_load(&own->trim_failures));
 }
 
 void twl_counters_count(const struct counters *counters, struct twinlog_stat *stat)

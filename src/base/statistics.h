@@ -70,7 +70,7 @@ struct statistics {
  * whether it was counted. */
 bool twl_counters_add_failure(struct counters *counters, int error, bool was_accepted);
 
-/* Copies the counters for other processes; by the keeper's thread. */
+/* Copies the counters for other processes; by the keeper's thread. Stores only what has changed. */
 void twl_counters_tell(const struct counters *counters, struct statistics *statistics);
 
 /* Each fills in what it has of it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Gauges: buckets and quantiles. */
 #include "base/gauge.h"
+#include "base/statistics.h"
 
 #include "../sim/rng.h"
 #include "logdir.h"
@@ -8,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static struct twinlog_histogram read_gauge(const struct gauge *gauge)
 {
@@ -139,4 +141,21 @@ TEST(threads_lose_no_value_to_each_other)
     ck_assert_uint_eq(in_buckets, total);
     ck_assert_uint_eq(histogram.max, total - 1);
     ck_assert_uint_eq(histogram.sum, total * (total - 1) / 2);
+}
+
+/* An idle log never makes its page dirty, and its keeper never waits for a frozen disk. */
+TEST(counters_that_have_not_changed_are_not_stored)
+{
+    const size_t bytes = 65536;
+    const struct counters own = { .segments = 3, .file_bytes = 4096, .trim_failures = 1 };
+    struct statistics *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    ck_assert_ptr_ne(page, MAP_FAILED);
+    ck_assert_uint_le(sizeof(*page), bytes);
+    twl_counters_tell(&own, page);
+    ck_assert_uint_eq(atomic_load(&page->counters.file_bytes), 4096);
+
+    ck_assert_int_eq(mprotect(page, bytes, PROT_READ), 0); /* a store is a signal now */
+    twl_counters_tell(&own, page);
+    munmap(page, bytes);
 }
