@@ -21,11 +21,10 @@
 #define GIVE_WAY_NS 100000
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct twl_mutex lock;
-static struct child_file *first; /* [lock] */
-static uint32_t processes;       /* [lock] newest number of this process and those that it descends from */
-static _Atomic uint64_t
-    forks; /* [lock] to change it: one more when one begins and when it ends, so odd in between */
+static struct twl_mutex lock = { PTHREAD_MUTEX_INITIALIZER };
+static struct child_file *first;   /* [lock] */
+static uint32_t processes;         /* [lock] newest number of this process and those that it descends from */
+static _Atomic uint64_t forks;     /* [lock] to change it: at each begin and end, so odd in between */
 static _Atomic unsigned overtaken; /* threads in an open() that forks have overtaken often */
 _Atomic uint32_t *twl_own_process;
 
@@ -68,7 +67,6 @@ static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
 /* The library is never unloaded, so the handlers can stay installed. */
 static void install(void)
 {
-    twl_mutex_init(&lock);
     pthread_atfork(before_fork, after_fork, in_child); /* fails if out of memory: then as with clone() */
 }
 

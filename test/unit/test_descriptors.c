@@ -276,7 +276,7 @@ static int possess_nothing(void)
     EXPECT(mine.rings == 0);
     EXPECT(mine.events == EVENTS_ASKED_FOR);
     EXPECT(mine.mappings == 0);
-    EXPECT(mine.buffers == buffers_before);
+    EXPECT(HAS_SANITIZER || mine.buffers == buffers_before); /* its memory is as large, and changes */
     return 0;
 }
 
