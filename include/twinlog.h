@@ -21,6 +21,8 @@
  *  - Options may be NULL. Every close accepts NULL. A field of 0 means its default, or "off".
  *    ret_report (may be NULL, as `each` and `progress` in options) is filled in when a call fails,
  *    and must stay valid until a reader or consumer that has it is closed.
+ *  - A log is its directory, also under another name. Once that is removed, a writer is poisoned
+ *    within about a second (-ESTALE), readers and consumers return -ESTALE, and so does a close.
  *  - A result of `each` that is not 0 ends the call and is returned.
  *  - Initialise structures that begin with `size` with their ..._INIT macro, also outputs. They may
  *    grow: a program works with a newer library. A field that an older library does not know must
@@ -490,7 +492,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  * again until a seek. Never a wrong checksum, nor (unless mapped) a record that is not durable.
  *   TWINLOG_ECORRUPT    damage, its place is in the report; sound records on the way come first
  *   TWINLOG_ETRIMMED    the record was removed; report.first_lsn is the oldest left (seek_first)
- *   TWINLOG_ETRUNCATED  records returned since the last seek are gone, from report.first_lsn on */
+ *   TWINLOG_ETRUNCATED  records returned since the last seek are gone, from report.first_lsn on
+ *   -ESTALE             the directory was removed; open what was made in its place */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 /* Oldest and newest LSN that next() may return now; 0 and 0: none. TWINLOG_ECORRUPT:

@@ -106,6 +106,8 @@ static const char *advice_for(int error)
     case -EACCES:
     case -EPERM:
         return "Check the owner and the permissions of the directory and its files.";
+    case -ESTALE:
+        return "What was made in its place is another log: open it by its name.";
     case -EROFS:
         return "The file system takes no writes: it is mounted so, or became so after an error (dmesg). 'twinlog "
                "repair DIR --output NEW', on another disk, saves what can be read.";

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "twinlog.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* A constant: strerror() of glibc might write to a shared buffer, that of musl does not. */
@@ -33,6 +34,8 @@ const char *twinlog_strerror(int error)
         return "records that this reader has passed were truncated from the end of the log";
     case TWINLOG_EFOREIGN:
         return "a segment in the directory belongs to another log";
+    case -ESTALE:
+        return "the directory was removed";
     default:
         break;
     }

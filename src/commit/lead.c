@@ -519,6 +519,16 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
+void twl_commit_abandon(struct commit *c, int error) NO_THREAD_SAFETY_ANALYSIS
+{
+    if (atomic_load(&c->poison) != 0)
+        return;
+    twl_lead_patiently(c);
+    if (atomic_load(&c->poison) == 0)
+        complete_all(c, twl_commit_give_up(c, error));
+    twl_release_leadership(c, NULL);
+}
+
 bool twl_lead(struct commit *c, struct waiter *waiter)
 {
     struct round round;

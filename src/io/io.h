@@ -114,7 +114,8 @@ struct io_ops {
     void (*unmap)(struct io *io, const void *bytes, size_t size);
     int (*check_map)(struct io *io, const unsigned char *bytes);
 
-    /* the directory */
+    /* The directory. Once it is removed, open() and list() return -ESTALE: no other one of that name is meant. */
+    int (*check_directory)(struct io *io); /* 0, or -ESTALE */
     int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);
     int (*rename)(struct io *io, const char *from, const char *to); /* replaces `to` */
     int (*unlink)(struct io *io, const char *name);

@@ -105,6 +105,22 @@ static int prepare_open_file(int fd, unsigned flags, uint64_t *ret_bytes)
         fcntl(fd, F_SETFL, (flags & IO_DIRECT ? O_DIRECT : 0) | (flags & IO_APPEND ? O_APPEND : 0)));
 }
 
+/* A directory that was removed has no name any more; one that was renamed has. FUSE and NFS say so by an error. */
+static int files_check_directory(struct io *io)
+{
+    struct stat about;
+    const bool is_known = fstat(files_of(io)->directory, &about) == 0;
+    const bool is_gone = is_known ? about.st_nlink == 0 : errno == ENOENT || errno == ESTALE;
+
+    return is_gone ? -ESTALE : 0;
+}
+
+/* Nothing is found in a directory that was removed. */
+static int tell_removed(struct io *io, int error)
+{
+    return error == -ENOENT && files_check_directory(io) < 0 ? -ESTALE : error;
+}
+
 static int open_flags(unsigned flags)
 {
     /* O_NONBLOCK: an open of a FIFO of this name must not wait for its other end */
@@ -177,7 +193,7 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
         return -EINVAL;
     error = flags & IO_CREATE ? 0 : check_name(files, name);
     if (error < 0)
-        return error;
+        return tell_removed(io, error);
     file = calloc(1, sizeof(*file));
     if (!file)
         return -ENOMEM;
@@ -208,7 +224,7 @@ remove_file:
 close_fd:
     close_fd(file);
     free(file);
-    return error;
+    return tell_removed(io, error);
 }
 
 static void unlock(const struct disk_file *file, off_t start, off_t size)
@@ -645,7 +661,7 @@ static int files_list(struct io *io, int (*each)(void *context, const char *name
     int result;
 
     if (fd < 0)
-        return fd;
+        return tell_removed(io, fd);
     directory = fdopendir(fd);
     if (!directory) {
         result = -errno;
@@ -654,7 +670,7 @@ static int files_list(struct io *io, int (*each)(void *context, const char *name
     }
     result = each_name(directory, each, context);
     closedir(directory);
-    return result;
+    return result < 0 ? result : files_check_directory(io) < 0 ? -ESTALE : result;
 }
 
 static int files_rename(struct io *io, const char *from, const char *to)
@@ -767,6 +783,7 @@ static const struct io_ops files_ops = {
     .map = files_map,
     .unmap = files_unmap,
     .check_map = files_check_map,
+    .check_directory = files_check_directory,
     .list = files_list,
     .rename = files_rename,
     .unlink = files_unlink,

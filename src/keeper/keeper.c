@@ -78,8 +78,11 @@ static void *look_after(void *argument)
             continue;
         twl_keeper_count_files(k);
         uint32_t seen = twl_event_value(&k->work);
+        const bool is_to_look = k->config.look && k->is_log_open;
         twl_mutex_unlock(&k->lock);
         twl_counters_tell(k->config.counters, k->config.statistics);
+        if (is_to_look)
+            k->config.look(k->config.context);
         twl_event_sleep_until(&k->work, seen, twinlog_deadline(ASK_MS));
         twl_mutex_lock(&k->lock);
     }

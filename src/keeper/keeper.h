@@ -30,6 +30,7 @@ struct keeper_config {
     /* The retention: called from the keeper's thread, without locks, at the start, after each sealed segment, and when
      * trim_is_due(). */
     void (*tend)(void *context);
+    void (*look)(void *context); /* likewise, once a second at least, from the start on */
     void *context;
     const struct trim_ask *trim_ask;
 };

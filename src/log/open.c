@@ -380,6 +380,15 @@ static int remove_unfit_spares(struct opening *o)
     return is_unfit ? twl_settle_without_spares(o->log->io, &o->set) : 0;
 }
 
+/* What is appended in a directory that was removed is lost with it. */
+static void look_for_directory(void *context)
+{
+    struct twinlog *log = context;
+    const int rc = log->io->ops->check_directory(log->io);
+    if (rc < 0)
+        twl_commit_abandon(log->commit, rc);
+}
+
 static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -396,6 +405,7 @@ static int make_keeper(struct opening *o)
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .lock_timeout_ms = DEAD_WRITER_WAIT_MS,
         .tend = twl_retain,
+        .look = is_mapped(o) ? NULL : look_for_directory,
         .context = log,
         .trim_ask = &log->shared->page->trim_ask,
     };

@@ -328,6 +328,9 @@ static void *look_after(void *context)
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
+        const int is_there = m->io->ops->check_directory(m->io); /* else records are lost with it */
+        if (is_there < 0)
+            (void)twl_mapped_fail(m, is_there);
         const uint64_t look_ns = twl_mapped_look_after(m);
         if (twl_monotonic_ns() >= due_ns) {
             (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));

@@ -68,7 +68,8 @@ static void look_further(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
     struct shared_page *shared = f->shared;
-    const bool is_other = shared == &f->watched && twl_page_watch_again(shared) > 0;
+    const int found = shared == &f->watched ? twl_page_watch_again(shared) : 0;
+    const bool is_other = found > 0 || found == -ESTALE; /* a page, or the directory was removed */
     const bool is_left_untold = !f->interest.is_durable && shared->page && !shared->is_writable &&
                                 twl_page_is_mapped(shared) && twl_page_is_written(shared);
     if (is_other || is_left_untold)

@@ -297,7 +297,8 @@ static int look_past_page(struct read_snapshot *snapshot, uint32_t epoch, bool h
 static int look_for_page(struct read_snapshot *snapshot)
 {
     bool had_page = snapshot->shared->page != NULL;
-    int rc = is_attached(snapshot) ? 0 : twl_page_watch_again(&snapshot->watched);
+    const bool is_removed = is_attached(snapshot) && twl_page_poison(snapshot->shared) == -ESTALE;
+    int rc = is_removed ? -ESTALE : is_attached(snapshot) ? 0 : twl_page_watch_again(&snapshot->watched);
     if (rc < 0)
         return twl_read_snapshot_fail(snapshot, rc);
     if (rc > 0 || (had_page && !snapshot->shared->page)) {

@@ -308,6 +308,12 @@ static int sim_check_map(struct io *io, const unsigned char *bytes)
 
 /* ---- the directory ------------------------------------------------------------------------------- */
 
+static int sim_check_directory(struct io *io)
+{
+    (void)io;
+    return 0; /* nothing removes it */
+}
+
 /* In no order that anybody could rely on. */
 static int sim_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
@@ -558,6 +564,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .map = sim_map,
     .unmap = sim_unmap,
     .check_map = sim_check_map,
+    .check_directory = sim_check_directory,
     .list = sim_list,
     .rename = sim_rename,
     .unlink = sim_unlink,

@@ -17,8 +17,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -513,4 +515,150 @@ TEST(a_writer_survives_any_bytes_behind_the_words_of_its_page)
     }
     stop_writer(writer);
     ck_assert_uint_eq(log_check().last_lsn, atomic_load(&desk->appended));
+}
+
+/* ---- a directory that is removed ------------------------------------------------------------------- */
+
+CASE("a directory that is removed", gate_set_up, logdir_remove);
+
+/* Again, if a thread of the log has made a file in it meanwhile. */
+static void remove_log(void)
+{
+    while (access(log_dir, F_OK) == 0)
+        remove_tree(log_dir);
+}
+
+static void remove_and_make_again(void)
+{
+    remove_log();
+    struct twinlog *other = log_open(NULL);
+    append_records(other, 0, 0, 5);
+    log_close(other);
+}
+
+static void make_ten(void)
+{
+    struct twinlog *log = log_open(NULL);
+    append_records(log, 0, 0, 10);
+    log_close(log);
+}
+
+static struct twinlog_reader *open_behind_all(void)
+{
+    struct twinlog_reader *reader = log_reader(11, 0);
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    return reader;
+}
+
+static int next_of(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    return twinlog_reader_next(reader, &record);
+}
+
+TEST(a_reader_does_not_take_another_log_for_its_own)
+{
+    make_ten();
+    struct twinlog_reader *reader = open_behind_all();
+    remove_and_make_again();
+
+    ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+    ck_assert_int_eq(next_of(reader), -ESTALE);
+    twinlog_reader_close(reader);
+}
+
+TEST(the_descriptor_of_a_reader_tells_that_its_log_is_removed)
+{
+    make_ten();
+    struct twinlog_reader *reader = open_behind_all();
+    struct pollfd readable = { .fd = twinlog_reader_fd(reader), .events = POLLIN };
+    ck_assert_int_eq(poll(&readable, 1, 0), 0);
+    remove_and_make_again();
+
+    ck_assert_int_eq(poll(&readable, 1, PATIENCE_MS), 1);
+    ck_assert_int_eq(next_of(reader), -ESTALE);
+    twinlog_reader_close(reader);
+}
+
+static int remove_it(void)
+{
+    remove_log();
+    return 0;
+}
+
+TEST(a_reader_that_waits_while_its_log_is_removed_comes_back)
+{
+    make_ten();
+    struct twinlog_reader *reader = open_behind_all();
+    const pid_t remover = start_child(remove_it);
+    ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+    ck_assert_int_eq(next_of(reader), -ESTALE);
+    ck_assert_int_eq(wait_child(remover), 0);
+    twinlog_reader_close(reader);
+}
+
+TEST(a_consumer_of_a_log_that_is_removed_commits_nothing)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+    make_ten();
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, "name", NULL, &consumer), 0);
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
+    remove_and_make_again();
+
+    ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), PATIENCE_MS), 1);
+    ck_assert_int_eq(twinlog_consumer_next(consumer, &record), -ESTALE);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 3), -ESTALE);
+    twinlog_consumer_close(consumer);
+}
+
+/* What was appended is lost with the directory; a writer says so within about a second. */
+TEST_LOOP(a_writer_does_not_go_on_in_a_directory_that_is_removed, TWINLOG_MODE_SHARED + 1)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.mode = (uint32_t)_i);
+    struct twinlog *log = log_open(&options);
+    uint64_t lsn;
+    append_records(log, 0, 0, 10);
+    struct twinlog_reader *reader = log_attach(log, UINT64_C(1) << 40, 0);
+    remove_and_make_again();
+
+    AWAIT(twinlog_append(log, "one", 3, &lsn) == TWINLOG_EPOISONED);
+    ck_assert_int_eq(log_stat(log).poison, -ESTALE);
+    ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+    ck_assert_int_eq(next_of(reader), -ESTALE);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_close(log), -ESTALE);
+    ck_assert_uint_eq(log_check().last_lsn, 5);
+}
+
+TEST_LOOP(closing_a_log_whose_directory_is_removed_fails, TWINLOG_MODE_SHARED + 1)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.mode = (uint32_t)_i);
+    struct twinlog *log = log_open(&options);
+    append_records(log, 0, 0, 10);
+    remove_log();
+    ck_assert_int_eq(twinlog_close(log), -ESTALE);
+}
+
+/* It has another name, and is the same one. */
+TEST_LOOP(a_directory_that_is_renamed_is_no_other, TWINLOG_MODE_SHARED + 1)
+{
+    const struct twinlog_options options = LOG_OPTIONS(.mode = (uint32_t)_i);
+    struct twinlog *log = log_open(&options);
+    char renamed[320];
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    struct twinlog_reader *reader = open_behind_all();
+    snprintf(renamed, sizeof(renamed), "%s.renamed", log_dir);
+    ck_assert_int_eq(rename(log_dir, renamed), 0);
+
+    append_records(log, 0, 10, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+    ck_assert_int_eq(next_of(reader), 1);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(rename(renamed, log_dir), 0);
 }
