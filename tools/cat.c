@@ -204,47 +204,87 @@ static int print_forwards(struct cat *cat)
 
 /* ---- backwards --------------------------------------------------------------------------------- */
 
-/* Finds where --since begins; the reader sees to --from and --to. 1 = *ret_lsn is the oldest to print, 0 =
- * there is nothing to print, or an error. */
-static int find_oldest(struct cat *cat, uint64_t *ret_lsn)
+/* Where the records begin that --since, --until, --from and --to leave, and in front of which one they end: the same
+ * ones as forwards, also where the clock has stepped back between them. */
+struct range {
+    uint64_t first_lsn; /* 0 = the oldest of the log */
+    uint64_t end_lsn;   /* UINT64_MAX = the end of the log */
+};
+
+/* Reads on until a record of this time or later: 1 = *ret_lsn is its LSN; 0 = there is none, or an error. */
+static int pass_older(struct cat *cat, int64_t time_ns, uint64_t *ret_lsn)
 {
     struct twinlog_record record;
+    int result;
 
-    *ret_lsn = 0;
-    if (!cat->has_since)
-        return 1;
-    int result = twinlog_reader_seek_time(cat->reader, cat->since_ns);
-    if (result == 0)
-        result = twinlog_reader_next(cat->reader, &record);
+    do
+        result = stop_signal() ? 0 : twinlog_reader_next(cat->reader, &record);
+    while (result > 0 && record.time_ns < time_ns);
     if (result > 0)
         *ret_lsn = record.lsn;
     return result;
 }
 
-/* Goes behind the newest record to print. */
-static int seek_newest(struct cat *cat)
+/* 0 = there is none yet. */
+static int find_first(struct cat *cat, struct range *range)
 {
-    return cat->has_until ? twinlog_reader_seek_time(cat->reader, cat->until_ns)
-                          : twinlog_reader_seek_end(cat->reader);
+    if (!cat->has_since)
+        return 1;
+    const int error = twinlog_reader_seek_time(cat->reader, cat->since_ns);
+    return error ? error : pass_older(cat, cat->since_ns, &range->first_lsn);
+}
+
+/* The first record of that time may be in front of the range. Then the range is read. */
+static int find_end(struct cat *cat, struct range *range)
+{
+    struct twinlog_record record;
+
+    if (!cat->has_until)
+        return 0;
+    int result = twinlog_reader_seek_time(cat->reader, cat->until_ns);
+    if (result == 0)
+        result = twinlog_reader_next(cat->reader, &record);
+    if (result <= 0)
+        return result;
+    if (record.lsn >= range->first_lsn && record.time_ns >= cat->until_ns) {
+        range->end_lsn = record.lsn;
+        return 0;
+    }
+    result = range->first_lsn ? twinlog_reader_seek(cat->reader, range->first_lsn)
+                              : twinlog_reader_seek_first(cat->reader);
+    if (result == 0)
+        result = pass_older(cat, cat->until_ns, &range->end_lsn);
+    return result < 0 ? result : 0;
+}
+
+/* 1 = there is such a range, and the reader is behind its newest record. */
+static int find_range(struct cat *cat, struct range *range)
+{
+    *range = (struct range){ .end_lsn = UINT64_MAX };
+    const int result = find_first(cat, range);
+    if (result <= 0)
+        return result;
+    cat->has_since = false; /* what follows is wanted, whatever its time */
+
+    int error = find_end(cat, range);
+    if (!error)
+        error = range->end_lsn == UINT64_MAX ? twinlog_reader_seek_end(cat->reader)
+                                             : twinlog_reader_seek(cat->reader, range->end_lsn);
+    return error ? error : 1;
 }
 
 /* From the newest record back: all of them, or as many as --last says. Prints them, or only passes them. */
 static int go_back(struct cat *cat, bool prints)
 {
     struct twinlog_record record;
-    uint64_t oldest_lsn = 0;
+    struct range range;
     uint64_t count = 0;
 
-    int result = find_oldest(cat, &oldest_lsn);
-    if (result > 0) {
-        int error = seek_newest(cat);
-        if (error)
-            return error;
-    }
+    int result = find_range(cat, &range);
     while (result > 0 && !ferror_unlocked(stdout) && (!cat->last_count || count < cat->last_count)) {
         result = twinlog_reader_previous(cat->reader, &record);
-        if (result > 0 && record.lsn < oldest_lsn)
-            return twinlog_reader_seek(cat->reader, oldest_lsn);
+        if (result > 0 && record.lsn < range.first_lsn)
+            return twinlog_reader_seek(cat->reader, range.first_lsn);
         if (result > 0 && prints)
             print_record(&cat->printer, &record);
         count++;

@@ -49,6 +49,36 @@ prints "nothing since today" "" --since today
 prints "nothing since a while ago" "" --since 1h30m
 prints "all until yesterday, without the last" "record 0 record 1 " --until yesterday --to 42
 prints "a date alone is its midnight" "record 0 " --since 2023-11-01 --to 41
+
+# ---- a log whose clock was set back: each way to choose prints of the same range ------------------------------------
+
+mv log regular
+{
+    echo 'twinlog export 1'
+    at 100 1 1
+    at 200 2 2
+    at 300 3 3
+    at 150 4 4
+    at 160 5 5
+    at 170 6 6
+    echo end
+} >set_back
+status "an import with times that go back" 0 "$twinlog" append log --import -q <set_back
+prints "since a time before the step" "3 4 5 6 " --since @250
+prints "the same backwards" "6 5 4 3 " --since @250 -r
+prints "the newest of them" "5 6 " --since @250 -n 2
+prints "the newest of them, backwards" "6 5 " --since @250 -n 2 -r
+prints "as many as there are" "3 4 5 6 " --since @250 -n 9
+prints "until a time that came before the first of them, and again behind it" "3 " --since @250 --until @301 --to 3
+prints "up to the first of a later time" "1 " --until @170
+prints "the same backwards" "1 " --until @170 -r
+prints "from behind the step" "4 5 6 " --from 4 --until @180
+prints "the same backwards" "6 5 4 " --from 4 --until @180 -r
+prints "the newest behind the step" "5 6 " --from 4 --until @180 -n 2
+prints "behind the step, up to a time in it" "4 " --from 4 --until @160 -r
+prints "nothing between" "" --since @250 --until @260 -r
+rm -r log
+mv regular log
 prints "all until now" "record 9 " --until now -n 1
 prints "with times" "2023-11-14T22:13:20.000000000Z record 0 " --to 41 --time
 prints "with type and tag" '{"lsn":41,"time":"2023-11-14T22:13:20.000000000Z","type":7,"tag":65535,"size":8,"data":"record 0"} ' \
