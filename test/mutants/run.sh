@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh BUILD [NAME...]: breaks the library in one place at a time, and asks the tests whether they notice.
 #
-# A mutant is a patch of a file or two of src/, with two lines in front: what it breaks, and the test that has to
-# fail because of it. The patched files alone are compiled, with the commands of BUILD, and put into a copy of its
-# library; the test program is linked with that. What is made stays in BUILD/mutants/NAME/, with the output of the
-# test. The tests themselves must succeed first, without any mutant; which program has done so stands in
+# A mutant is a patch of a file or two of src/, raft/ or tools/, with two lines in front: what it breaks, and the test that
+# has to fail because of it. The patched files alone are compiled, with the commands of BUILD; the test program is linked
+# with them in front of the library, or in the place of its own objects. The program of a test of the command is the
+# command itself, and its modules. What is made stays in BUILD/mutants/NAME/, with the output of the test. The tests themselves must succeed first, without any mutant; which program has done so stands in
 # BUILD/mutants/passed, so the same program is not asked again. At the end there is a report, which stays in
 # BUILD/mutants/report; it ends with 1 if a mutant was not noticed, or could not be made.
 #
 # run.sh --apply: only whether all patches apply.
-# run.sh --programs: what of the build is needed.
+# run.sh --programs: the targets of the build that are needed.
 set -u
 here=$(realpath "$(dirname "$0")")
 root=$(realpath "$here/../..")
@@ -22,8 +22,25 @@ patched() { sed -n 's,^+++ b/,,p' "$here/$1.patch"; }
 all() { find "$here" -name '*.patch' -printf '%f\n' | sed 's/\.patch$//' | sort; }
 
 # The test of ctest's name "unit-commit" is the program unit with the argument "commit"; what may follow is the name of
-# one of its cases. For the other programs it is their arguments.
-program_of() { case $1 in unit-*) echo unit ;; *) echo "${1%% *}" ;; esac; }
+# one of its cases. That of the name "cli-archive" is a script which is given the command. For the other programs what
+# follows is their arguments. The program is a path in the build.
+program_of()
+{
+    case $1 in
+    unit-*) echo test/unit ;;
+    cli-* | stream-*) echo tools/twinlog ;;
+    raft-*) echo "raft/${1%% *}" ;;
+    *) echo "test/${1%% *}" ;;
+    esac
+}
+is_of_command() { [ "$(program_of "$1")" = tools/twinlog ]; }
+
+# words_of TEST PROGRAM: how ctest starts a script that is given the command, with the program in its place.
+words_of()
+{
+    sed -n "s,^add_test(\[=\[$1\]=\] \(.*\))$,\1,p" "$build/test/CTestTestfile.cmake" |
+        sed "s,\"$build/tools/twinlog\",\"$2\","
+}
 rest_of() { case $1 in *' '*) echo "${1#* }" ;; esac; }
 arguments_of() { case $1 in unit-*) echo "${1%% *}" | sed 's/^unit-//' ;; *) rest_of "$1" ;; esac; }
 case_of() { case $1 in unit-*) rest_of "$1" ;; esac; }
@@ -43,16 +60,17 @@ command_for() { ninja -C "$build" -t commands "$1" | tail -n 1; }
 # compile FILE FOLDER OBJECT MADE: FOLDER/FILE, as the build makes OBJECT of FILE.
 compile()
 {
-    (cd "$build" && eval "$(command_for "$3" | sed "s,$root/$1,$2/$1,g; s,$3,$4,g") -w")
+    (cd "$build" && eval "$(command_for "$3" | sed "s,$root/$1,$2/$1,g; s,$3,$4,g") -iquote $root/$(dirname "$1") -w")
 }
 
 # front FOLDER FILE: the mutant's object of the file.
 front() { echo "$1/front-$(echo "$2" | tr / -).o"; }
 
-# own PROGRAM FILE: the object, if that file of the library is compiled for the program alone.
+# own PROGRAM FILE: the object, if the file is compiled for the program alone, or is no file of the library.
 own()
 {
-    command_for "test/$1" | tr ' ' '\n' | grep -x "test/CMakeFiles/[a-z_-]*\.dir/__/$2\.o"
+    command_for "$1" | tr ' ' '\n' |
+        grep -x -e "test/CMakeFiles/[a-z_-]*\.dir/__/$2\.o" -e "${2%%/*}/CMakeFiles/[a-z_-]*\.dir/${2#*/}\.o"
 }
 
 # link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with the mutant's object of each file: in the sink's library with points, in
@@ -60,7 +78,8 @@ own()
 link()
 {
     program=$1 folder=$2 front=
-    command=$(command_for "test/$1" | sed "s, test/libsink_points\.a, $2/libsink_points.a,g; s,-o test/$1 ,-o $2/$1 ,")
+    command=$(command_for "$1" |
+        sed "s, test/libsink_points\.a, $2/libsink_points.a,g; s,-o $1 ,-o $2/${1##*/} ,")
     shift 2
     for file in "$@"; do
         object=$(own "$program" "$file")
@@ -69,7 +88,7 @@ link()
         elif [ -n "$object" ]; then
             compile "$file" "$folder" "$object" "$folder/own-$(basename "$file").o" || return 1
             command=$(echo "$command" | sed "s, $object, $folder/own-$(basename "$file").o,")
-        else
+        elif [ "${file%%/*}" = src ]; then
             front="$front $(front "$folder" "$file")"
         fi
     done
@@ -80,31 +99,53 @@ link()
 make_mutant()
 {
     apply "$1" "$2" && mkdir -p "$2/points" && cp "$build/test/libsink_points.a" "$2" || return 1
-    for file in $(patched "$1"); do
+    for file in $(patched "$1" | grep '^src/'); do
         made=$(front "$2" "$file")
         compile "$file" "$2" "CMakeFiles/twinlog_objects.dir/$file.o" "$made" || return 1
         points=test/CMakeFiles/sink_points.dir/__/$file.o made=$2/points/$(basename "$file").o
         [ -f "$build/$points" ] || continue # the sink with its points is another library
         compile "$file" "$2" "$points" "$made" && ar r "$2/libsink_points.a" "$made" || return 1
     done
-    # shellcheck disable=SC2046 # one argument for each file
-    link "$(program_of "$(caught_by "$1")")" "$2" $(patched "$1")
+    for program in $(programs_of "$(caught_by "$1")"); do
+        # shellcheck disable=SC2046 # one argument for each file
+        link "$program" "$2" $(patched "$1") || return 1
+    done
+}
+
+# programs_of TEST: its program, and the command's modules, which it looks for beside itself.
+programs_of()
+{
+    program_of "$1"
+    ! is_of_command "$1" || (cd "$build" && ls tools/twinlog-*.so 2>/dev/null)
 }
 
 # run_test PROGRAM TEST FOLDER SECONDS: the test, with its files in the folder.
 run_test()
 {
+    if is_of_command "$2"; then
+        words=$(words_of "$2" "$1")
+        [ -n "$words" ] || return 77
+        (cd "$3" && eval "TMPDIR=$3 timeout $4 $words" >output 2>&1)
+        return
+    fi
     case=$(case_of "$2")
     # shellcheck disable=SC2046 # one argument for each word
-    (cd "$3" && export TMPDIR="$3" &&
+    (cd "$3" && export TMPDIR="$3" CK_DEFAULT_TIMEOUT=30 &&
         timeout "$4" ${case:+env "CK_RUN_CASE=$case"} "$1" $(arguments_of "$2") >output 2>&1)
 }
 
 tenths() { echo "$(($(date +%s%N) / 100000000))"; }
 seconds_since() { echo "$(($(tenths) - $1))" | sed 's/^\(.\)$/0\1/; s/\(.\)$/.\1/'; }
 
-# What a test is to a build: its program, byte by byte, and what it is asked.
-identity() { echo "$(cksum <"$build/test/$(program_of "$1")") $1"; }
+# What a test is to a build: its program, byte by byte, its script, and what it is asked.
+identity()
+{
+    # shellcheck disable=SC2046 # one argument for each file
+    set -- "$1" "$build/$(program_of "$1")" $(! is_of_command "$1" || words_of "$1" - | cut -d '"' -f 2)
+    test=$1
+    shift
+    echo "$(cat "$@" | cksum) $test"
+}
 
 # passed TEST: the seconds that this very program took without a mutant; fails if it has not been asked.
 passed()
@@ -129,6 +170,9 @@ verdict()
     esac
 }
 
+# has_program TEST: there may be no libraft.
+has_program() { [ -f "$build/$(program_of "$1")" ]; }
+
 # judge NAME: makes the mutant, runs its test, prints a line.
 judge()
 {
@@ -136,16 +180,18 @@ judge()
     rm -rf "$folder"
     mkdir -p "$folder"
     began=$(tenths)
-    if make_mutant "$1" "$folder" >"$folder/made" 2>&1; then
+    if ! has_program "$test"; then
+        made=- verdict='not tried'
+    elif make_mutant "$1" "$folder" >"$folder/made" 2>&1; then
         made=$(seconds_since "$began") began=$(tenths)
-        run_test "$folder/$(program_of "$test")" "$test" "$folder" "$(patience "$test")"
+        run_test "$folder/$(basename "$(program_of "$test")")" "$test" "$folder" "$(patience "$test")"
         verdict=$(verdict $?)
         tried=$(seconds_since "$began")
     else
         made=$(seconds_since "$began") verdict='NOT MADE'
         cat "$folder/made"
     fi
-    rm -rf "$folder/libtwinlog.a" "$folder"/twinlog-test-*
+    rm -rf "$folder"/twinlog-test-* "$folder"/twinlog-raft.*
     printf '%-30s %-9s %6s %6s  %-39s %s\n' "$1" "$verdict" "$made" "$tried" "$test" "$(breaks "$1")" |
         tee "$folder/verdict"
 }
@@ -153,11 +199,12 @@ judge()
 # check_test TEST: by itself, unless this very program has succeeded before.
 check_test()
 {
+    has_program "$1" || return 0
     ! passed "$1" >/dev/null || return 0
     folder=$build/mutants/none/$(echo "$1" | tr -c 'a-z0-9\n' _) began=$(date +%s)
     rm -rf "$folder"
     mkdir -p "$folder"
-    run_test "$build/test/$(program_of "$1")" "$1" "$folder" "$longest" </dev/null
+    run_test "$build/$(program_of "$1")" "$1" "$folder" "$longest" </dev/null
     case $? in
     0 | 77)
         if ! grep -q 'Checks: 0,' "$folder/output"; then
@@ -226,7 +273,8 @@ fi
 if [ "${1:-}" = --programs ]; then
     for name in $(all); do
         program_of "$(caught_by "$name")"
-    done | sort -u
+    done | sort -u | if pkg-config --exists raft libuv; then cat; else grep -v '^raft/'; fi |
+        sed 's,^tools/twinlog$,twinlog_command,; s,.*/,,'
     exit
 fi
 build=$(realpath "$1") || exit 1
