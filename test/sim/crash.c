@@ -112,6 +112,7 @@ static struct simdisk *make_disk(struct rng *rng, bool is_of_sink)
         .seed = rng_next(rng),
         .clock_ns = INT64_C(1700000000000000000) + (int64_t)rng_below(rng, 1000000000),
         .has_direct = true,
+        .is_sealed_final = true,
         .is_barrier_narrow = rng_one_in(rng, 2),
         .keeps_pages = is_of_sink,
         .keeps_order = is_of_sink,

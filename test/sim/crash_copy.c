@@ -221,7 +221,8 @@ void back_up(struct machine *machine)
 {
     const struct simdisk_options disk = { .seed = rng_next(&machine->rng),
                                           .clock_ns = simdisk_clock(machine->disk),
-                                          .has_direct = true };
+                                          .has_direct = true,
+                                          .is_sealed_final = true };
     struct copy copy = { .machine = machine, .disk = simdisk_create(&disk), .least = known_durable(machine) };
     const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;

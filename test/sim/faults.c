@@ -209,6 +209,7 @@ static struct simdisk *start_disk(const struct scenario *scenario)
         .seed = settings.seed,
         .clock_ns = INT64_C(1700000000000000000),
         .has_direct = true,
+        .is_sealed_final = true,
         .is_barrier_narrow = scenario->is_barrier_narrow,
     };
     return simdisk_create(&options);

@@ -4,14 +4,20 @@
  * passes for the wrong reason, so every rule in simdisk.h has a test here.
  */
 #include "base/base.h"
+#include "format/format.h"
+#include "log/log.h"
 #include "simdisk.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum {
     SECTOR = 512,
+    SEALED_SEGMENT_BYTES = 65536,
     IMAGES = 400, /* of each random kind: what they don't show is not there */
 };
 
@@ -465,6 +471,46 @@ TEST(a_barrier_covers_as_much_as_it_is_told)
         EXPECT(image_shows(machine->disk, SIM_CUT_ALL, 0, "file", "oooooo112nnnnnnnn2"));
         EXPECT(simdisk_choices(machine->disk) == (is_narrow ? 5 : 0));
     }
+}
+
+/* A log on the machine's disk, of which the first segment is sealed. */
+static void make_sealed_segment(struct machine *machine)
+{
+    static const unsigned char record[1000];
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    options.segment_bytes = SEALED_SEGMENT_BYTES;
+    EXPECT(machine->io->ops->unlink(machine->io, "file") == 0); /* a log has a directory of its own */
+    EXPECT(twl_log_open(simdisk_connect(machine->disk), &options, &log) == 0);
+    for (int i = 0; i < 100; i++)
+        EXPECT(twinlog_append(log, record, sizeof(record), NULL) == 0);
+    EXPECT(twinlog_close(log) == 0);
+}
+
+/* Whether a process that writes this into the first segment is ended by the disk. */
+static bool is_ended(struct machine *machine, unsigned char value, size_t size, uint64_t offset)
+{
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        struct io_file *file;
+        fclose(stderr);
+        _exit(io_open(machine->io, "0000000000000001.twl", 0, &file) < 0 ||
+              io_write_at(file, filled((char)value), size, offset) < 0);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && (WIFSIGNALED(status) || WEXITSTATUS(status) == 0));
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+TEST(a_sealed_segment_is_not_written_again)
+{
+    const uint64_t footer = SEALED_SEGMENT_BYTES - SEGMENT_FOOTER_BYTES;
+    restart(machine, (struct simdisk_options){ .seed = 7, .is_sealed_final = true });
+    make_sealed_segment(machine);
+    EXPECT(is_ended(machine, 1, BLOCK_BYTES, SEGMENT_DATA_OFFSET));
+    EXPECT(is_ended(machine, 1, SEGMENT_FOOTER_BYTES, footer));
+    EXPECT(!is_ended(machine, 0, SEGMENT_FOOTER_BYTES, footer)); /* the log continues in it */
+    EXPECT(!is_ended(machine, 1, SEGMENT_HEADER_BYTES, 0));      /* it is another segment from now on */
 }
 
 TEST(a_short_write_is_synced_by_itself_only)

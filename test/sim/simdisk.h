@@ -79,6 +79,7 @@ struct simdisk_options {
     bool keeps_pages; /* somebody has every page mapped: none leaves the page cache, but by a direct write */
     bool keeps_order; /* of names: as in the journal of a file system */
     bool has_direct;  /* false: IO_DIRECT is -EINVAL */
+    bool is_sealed_final;   /* a write to a segment that has a footer breaks the rules (simdisk_sealed.c) */
     bool is_barrier_narrow; /* true: the barrier of a submitted write covers that write only, also a short
                                one, as RWF_DSYNC does; false: it covers all completed writes of the
                                file, and a short write cancels it, as a linked fdatasync does */

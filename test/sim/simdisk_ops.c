@@ -159,6 +159,7 @@ static int sim_write(struct io_file *file, const void *data, size_t size, uint64
         return -EBADF;
     if (is_misaligned(file, data, size, offset, BLOCK_BYTES))
         return -EINVAL;
+    sim_check_sealed(disk, inode_of(file), data, size, offset);
     disk->headed = offset == 0 && size == SEGMENT_HEADER_BYTES ? inode_of(file) : NULL;
     if (error == 0)
         sim_change_file(inode_of(file), data, size, offset, is_direct(file));
@@ -425,6 +426,7 @@ static int begin_write(struct io *io, struct io_write *write)
         return -EBADF;
     if (is_misaligned(write->file, write->data, write->size, write->offset, BLOCK_BYTES))
         return -EINVAL;
+    sim_check_sealed(process->disk, inode, write->data, write->size, write->offset);
     const uint64_t end = write->offset + write->size;
     struct change change = { .offset = write->offset,
                              .size = write->size,

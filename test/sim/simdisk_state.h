@@ -103,6 +103,9 @@ struct simdisk {
 
 /* Somebody broke the rules of struct io_ops: says so and aborts. */
 _Noreturn void sim_misuse(const char *what);
+/* simdisk_sealed.c: before a write. */
+void sim_check_sealed(const struct simdisk *disk, const struct inode *inode, const unsigned char *data,
+                      size_t size, uint64_t offset);
 
 /* ---- files ------------------------------------------------------------------------------------ */
 
