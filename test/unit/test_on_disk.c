@@ -372,6 +372,63 @@ TEST_LOOP(what_is_shown_from_outside_is_durable, LOOKS *WAY_COUNT)
     }
 }
 
+/* Nor did a mapped writer, in whose next segment there was a record before the one that it had left was closed. */
+struct left_open {
+    struct simdisk *disk;
+    struct twinlog *log;
+    uint64_t (*look)(struct simdisk *disk);
+    bool is_looking, has_looked;
+};
+
+/* Before an operation of the disk: the one that closes the segment is the first before which a record fits. */
+static void look_at_two_open_segments(void *context)
+{
+    static const struct twinlog_entry entry = { .data = "in the next segment", .size = 19 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct left_open *left = context;
+    uint64_t lsn;
+    terms.level = TWINLOG_LEVEL_BUFFERED;
+    terms.flags = TWINLOG_TRY;
+    if (left->is_looking || left->has_looked)
+        return;
+    left->is_looking = true;
+    const int rc = twinlog_append_batch(left->log, &entry, 1, &terms, &lsn);
+    left->is_looking = false;
+    if (rc < 0)
+        return;
+    left->has_looked = true;
+    simdisk_notice_stores(left->disk, "appended");
+    struct simdisk *killed = simdisk_crash_image(left->disk, SIM_KILL, 3);
+    ck_assert_uint_eq(left->look(killed), lsn);
+    struct simdisk *cut = simdisk_crash_image(killed, SIM_CUT_NONE, 0);
+    ck_assert_uint_eq(last_read(cut), lsn);
+    simdisk_destroy(cut);
+    simdisk_destroy(killed);
+}
+
+TEST_LOOP(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it_is_shown, LOOKS)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
+    static const unsigned char bytes[1000] = "record";
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct left_open left = { .disk = make_disk(3), .look = look[_i] };
+    terms.level = TWINLOG_LEVEL_BUFFERED;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(left.disk), &options, &left.log), 0);
+
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert_int_eq(twinlog_append_batch(left.log, &entry, 1, &terms, NULL), 0);
+    simdisk_set_turn(left.disk, look_at_two_open_segments, &left);
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert_int_eq(twinlog_append_batch(left.log, &entry, 1, &terms, NULL), 0);
+    simdisk_set_turn(left.disk, NULL, NULL);
+    ck_assert(left.has_looked);
+
+    ck_assert_int_eq(twinlog_close(left.log), 0);
+    simdisk_destroy(left.disk);
+}
+
 /* It is not known what a power cut would leave. */
 TEST_LOOP(what_cannot_be_synced_is_not_told, WAY_COUNT)
 {

@@ -497,6 +497,33 @@ static void expect_damage_behind(uint64_t last_lsn)
     twinlog_reader_close(reader);
 }
 
+/* The group behind it tells where the loss ends. */
+TEST(what_is_told_to_be_lost_ends_before_the_next_record)
+{
+    static unsigned char bytes[1 << 20];
+    const struct twinlog_options options = small_segments(TWINLOG_PAD);
+    struct twinlog *log = log_open(&options);
+    for (unsigned i = 1; i <= 6; i++) { /* each in a group of its own */
+        char text[32];
+        snprintf(text, sizeof(text), "record number %u", i);
+        ck_assert_int_eq(twinlog_append(log, text, strlen(text), NULL), 0);
+    }
+    log_kill(log);
+
+    FILE *file = fopen(log_segment(1), "r");
+    const size_t size = fread(bytes, 1, sizeof(bytes), file);
+    fclose(file);
+    const unsigned char *lost = memmem(bytes, size, "record number 4", 15);
+    ck_assert_ptr_nonnull(lost);
+    patch_file(log_segment(1), (off_t)align_down((uint64_t)(lost - bytes), BLOCK_BYTES), zeros, BLOCK_BYTES);
+
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0); /* it says where the newest group is */
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(log_report.first_lsn, 4);
+    ck_assert_uint_eq(log_report.last_lsn, 4);
+}
+
 /* Nothing but the footer of the newest segment tells that it was started: it is no spare, and the log does not end in
  * front of it. */
 TEST(a_sealed_segment_without_any_group_is_damage)

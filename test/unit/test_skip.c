@@ -59,6 +59,7 @@ WAYS_TEST(lost_records_are_told_from_skipped_ones, LOG_WAYS)
     ck_assert_int_eq(twinlog_read(log, 4, room, sizeof(room), &record), -ENOENT);
     for (uint64_t lsn = 6; lsn < 10; lsn++)
         ck_assert_int_eq(twinlog_read(log, lsn, room, sizeof(room), &record), -ENODATA);
+    ck_assert_int_eq(twinlog_read(log, 4, room, sizeof(room), &record), -ENOENT);
     expect_text(log, 10, "ten");
     log_close(log);
     verify.each = note_finding;

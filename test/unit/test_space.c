@@ -367,6 +367,22 @@ TEST(a_cursor_holds_what_comes_after_it)
     log_close(log);
 }
 
+/* It asks for the first record that is kept anyway. */
+TEST(a_cursor_that_holds_nothing_is_not_named_as_the_holder)
+{
+    struct twinlog *log = make_log(500);
+    ck_assert_int_eq(twinlog_cursor_set(log, "reader", 299), 0);
+
+    struct twinlog_trim_result result = log_trim_before(log, 300);
+    ck_assert_uint_eq(result.first_lsn, 300);
+    ck_assert_int_eq(result.holder, TWINLOG_HELD_BY_SEGMENT);
+
+    result = log_trim_before(log, 301);
+    ck_assert_uint_eq(result.first_lsn, 300);
+    ck_assert_int_eq(result.holder, TWINLOG_HELD_BY_CURSOR);
+    log_close(log);
+}
+
 TEST(a_name_that_is_none_is_refused)
 {
     char longest[TWINLOG_NAME_BYTES + 1];
