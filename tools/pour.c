@@ -123,6 +123,20 @@ static int write_piece(struct pour *pour, const unsigned char *bytes, size_t siz
     return error;
 }
 
+/* The file grows on, and the next write tries again. */
+static void look_at_rotation(struct pour *pour)
+{
+    const int error = twinlog_sink_rotation_error(pour->sink);
+
+    if (error && error != pour->rotation_error)
+        fail("rotate", pour->path, error, NULL,
+             error == -EBUSY
+                 ? "Another sink has a file with such a number, FILE.N, open: it stays where it is. FILE "
+                   "grows on meanwhile."
+                 : "FILE grows on meanwhile.");
+    pour->rotation_error = error;
+}
+
 static int write_pieces(struct pour *pour)
 {
     size_t size;
@@ -133,6 +147,7 @@ static int write_pieces(struct pour *pour)
             return error;
         pour->input.begin += size;
         pour->written += size;
+        look_at_rotation(pour);
     }
     return 0;
 }
@@ -147,7 +162,9 @@ static int open_file(struct pour *pour)
     int error;
 
     for (;;) {
-        error = twinlog_sink_open(pour->path, &pour->options, &pour->sink);
+        error = apply_rights(pour->path, &pour->rights);
+        if (error == 0)
+            error = twinlog_sink_open(pour->path, &pour->options, &pour->sink);
         if (error == 0)
             break;
         if (intake_is_pipe() && aside_helps(pour->path, error) && ++attempts < MOST_ATTEMPTS &&

@@ -11,6 +11,7 @@
 
 #include "buffer.h"
 #include "intake.h"
+#include "rights.h"
 
 #include <twinlog_sink.h>
 
@@ -21,11 +22,14 @@ struct pour {
     bool is_shared;                      /* [const] */
     size_t piece_bytes;                  /* [const] of one write, unless a single line has more */
 
+    struct rights rights; /* [const] of the file */
+
     struct intake intake;
     struct twinlog_sink *sink;
     struct buffer input; /* bytes that were read and not written, searched for newlines */
     bool is_ended;
-    uint64_t written; /* bytes of the input that are in the file */
+    int rotation_error; /* that was told */
+    uint64_t written;   /* bytes of the input that are in the file */
 };
 
 /* Pours all of it, complains of what went wrong, and returns the exit status. */

@@ -34,7 +34,8 @@ static const char about[] =
 
 static const struct option_row option_rows[] = {
     { OPTION_SHARED, "shared", NULL,
-      "a last line without a newline gets one, so that no line of another process continues it. With --mapped "
+      "a last line without a newline gets one, and so does what a killed process left of a line, so that no line of "
+      "another process continues it. With --mapped "
       "other processes may append to FILE only with this option, in all of them" },
     { OPTION_MAPPED, "mapped", NULL,
       "write through a mapping of FILE, as programs do that use the library so. While it is open FILE ends in "
@@ -49,6 +50,8 @@ static const struct option_row option_rows[] = {
     { OPTION_KEEP, "keep", "N", "keep this number of old files (default 5)" },
     { OPTION_FLUSH, "flush", "MS",
       "sync what was written after this number of milliseconds, and at the end" },
+    { OPTION_MODE, "mode", "MODE", "FILE gets this mode, such as 0640, and so do the files that follow it" },
+    { OPTION_OWNER, "owner", "USER:GROUP", "the same for its owner; one of the two may be left out" },
     { OPTION_LINGER, "linger", "T", LINGER_HELP },
     { OPTION_INITIAL, "initial", "BYTES", "with --mapped: space that FILE gets at first (default 10M)" },
     { OPTION_DROP_ZEROS, "drop-zeros", NULL,
@@ -148,10 +151,13 @@ static int finish_file(const char *path, uint32_t flags)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
+    char place[PATH_MAX];
 
     options.flags = flags | TWINLOG_SINK_SHARED;
     options.initial_bytes = options.growth_bytes = 1; /* it stays about as large as it is */
-    int error = access(path, F_OK) < 0 ? -errno : twinlog_sink_open(path, &options, &sink);
+    int error = become_owner(path, place);            /* such a file is its owner's */
+    if (error == 0)
+        error = twinlog_sink_open(place, &options, &sink);
     if (error == 0)
         error = twinlog_sink_close(sink);
 
@@ -164,7 +170,7 @@ static int finish_file(const char *path, uint32_t flags)
 static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    struct pour pour = { .intake = INTAKE_INIT };
+    struct pour pour = { .intake = INTAKE_INIT, .rights = RIGHTS_INIT };
     unsigned argued = 0;
     bool is_shared = false; /* an exact sink always is: two loggers of one file overlap for a while */
     int value = 0, cut = 0, show = 0; /* --line or --block; --cat, --follow or --finish */
@@ -173,6 +179,10 @@ static int sink_run(const struct command *command, int argc, char **argv)
     for (; (value = next_option(command, argc, argv)) != -1; argued++) {
         if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
             show = value;
+        else if (value == OPTION_MODE)
+            take_mode(&pour.rights);
+        else if (value == OPTION_OWNER)
+            take_owner(&pour.rights);
         else if (value == OPTION_LINGER)
             pour.intake.linger_ms = take_linger_ms();
         else if (value != OPTION_LINE && value != OPTION_BLOCK)
@@ -199,6 +209,8 @@ static int sink_run(const struct command *command, int argc, char **argv)
         usage_error("'%s' is also standard input", pour.path);
     pour.is_by_lines = cut != OPTION_BLOCK;
     pour.is_shared = is_shared;
+    if (is_exact && is_shared && pour.is_by_lines)
+        options.flags |= TWINLOG_SINK_LINES;
     if (is_exact)
         options.flags |= TWINLOG_SINK_SHARED;
     pour.piece_bytes = piece_bytes(options.max_bytes);

@@ -105,6 +105,8 @@ struct io_ops {
     /* Gives a file the owner, the permissions and the ACL of another one. -EPERM: this process may not give it the
      * owner. Where it may not give the group, that gets no rights. */
     int (*inherit)(struct io_file *file, struct io_file *predecessor);
+    /* Makes an empty file that has all that before it has its name. -EEXIST: there is a file of that name. */
+    int (*succeed)(struct io *io, const char *name, struct io_file *predecessor);
 
     /* Maps bytes that are shared with other processes that have the file open, until unmap(); writable unless the file
      * is read-only. -ENOTSUP where that is not possible. Bytes behind the end of a file that became shorter, and bytes

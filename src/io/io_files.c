@@ -569,9 +569,8 @@ static int copy_acl(int from, int to)
 }
 
 /* The permissions of the group are those of the whole ACL, if there is one. */
-static int files_inherit(struct io_file *file, struct io_file *predecessor)
+static int inherit(int fd, int from)
 {
-    const int fd = io_file_fd(file), from = io_file_fd(predecessor);
     struct stat wanted, about;
 
     if (fstat(from, &wanted) < 0 || fstat(fd, &about) < 0)
@@ -588,6 +587,65 @@ static int files_inherit(struct io_file *file, struct io_file *predecessor)
     else if (copied != 0)
         return copied < 0 ? copied : 0;
     return error_of(fchmod(fd, mode));
+}
+
+static int files_inherit(struct io_file *file, struct io_file *predecessor)
+{
+    return inherit(io_file_fd(file), io_file_fd(predecessor));
+}
+
+/* Some need a capability for the first way, and /proc for the second. */
+static int name_unnamed(int directory, int fd, const char *name)
+{
+    char path[sizeof("/proc/self/fd/") + 3 * sizeof(fd)];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (linkat(fd, "", directory, name, AT_EMPTY_PATH) == 0)
+        return 0;
+    return errno == EEXIST ? -EEXIST : error_of(linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW));
+}
+
+/* Where the file system has neither second names nor a rename that replaces nothing, such a file is replaced. */
+static int give_name(int directory, const char *from, const char *name)
+{
+    int error = error_of(linkat(directory, from, directory, name, 0));
+
+    if (error == 0)
+        return error_of(unlinkat(directory, from, 0));
+    if (error == -EEXIST)
+        return error;
+    error = error_of(renameat2(directory, from, directory, name, RENAME_NOREPLACE));
+    return error == -EINVAL || error == -ENOSYS ? error_of(renameat(directory, from, directory, name))
+                                                : error;
+}
+
+/* A kill in the middle leaves a file that has no name, or, where there are none such, one that nothing looks at. */
+static int files_succeed(struct io *io, const char *name, struct io_file *predecessor)
+{
+    static _Atomic unsigned turns;
+    struct child_file in_child = { 0 };
+    char temporary[NAME_MAX + 1];
+    const int directory = files_of(io)->directory;
+    int fd = -1;
+
+    int error = twl_child_open(&in_child, &fd, directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    const bool is_unnamed = error == 0;
+    if (!is_unnamed) {
+        snprintf(temporary, sizeof(temporary), ".twinlog.%d.%u.next", (int)getpid(),
+                 atomic_fetch_add(&turns, 1));
+        unlinkat(directory, temporary, 0); /* of a process that was killed and had this number */
+        error = twl_child_open(&in_child, &fd, directory, temporary,
+                               O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
+    }
+    if (error < 0)
+        return error;
+    error = inherit(fd, io_file_fd(predecessor));
+    if (error == 0)
+        error = is_unnamed ? name_unnamed(directory, fd, name) : give_name(directory, temporary, name);
+    if (error < 0 && !is_unnamed)
+        unlinkat(directory, temporary, 0);
+    close_registered(&in_child, &fd);
+    return error;
 }
 
 int twl_successor_make(struct io *io, const char *name, struct io_file *predecessor,
@@ -780,6 +838,7 @@ static const struct io_ops files_ops = {
     .is_locked = files_is_locked,
     .links = files_links,
     .inherit = files_inherit,
+    .succeed = files_succeed,
     .map = files_map,
     .unmap = files_unmap,
     .check_map = files_check_map,

@@ -40,18 +40,12 @@ static int open_or_make(const struct twinlog_sink *sink, const char *name, unsig
     return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
-/* The file that follows gets the owner, the permissions and the ACL of the present one. Until it has them, nobody
- * but the owner has any rights. A name of its own until then would be left there by a power cut. */
+/* The file that follows has the owner, the permissions and the ACL of the present one before it has its name. */
 static int make_next(const struct twinlog_sink *sink, const struct sink_file *present)
 {
-    struct io_file *next;
-    int rc = io_open(sink->io, sink->name, IO_CREATE | AREA_MODE * IO_MODE, &next);
-    if (rc < 0)
-        return rc == -EEXIST ? FOUND_OTHER_FILE : rc;
+    const int rc = sink->io->ops->succeed(sink->io, sink->name, present->data);
     POINT("next file made");
-    rc = sink->io->ops->inherit(next, present->data);
-    io_close(next);
-    return rc < 0 ? rc : FOUND_OTHER_FILE; /* it is opened like any other */
+    return rc < 0 && rc != -EEXIST ? rc : FOUND_OTHER_FILE; /* it is opened like any other */
 }
 
 static int open_by_name(const struct twinlog_sink *sink, struct io_file **ret_file)

@@ -94,7 +94,7 @@ static bool needs_next(struct exact_sink *sink, size_t size) REQUIRES(sink->lock
 }
 
 /* Where that cannot be done, the lines go into the present file, and it is tried again after a second. */
-static void rotate(struct exact_sink *sink, struct exact_file *full)
+static int rotate(struct exact_sink *sink, struct exact_file *full)
 {
     int rc = 0;
 
@@ -105,11 +105,37 @@ static void rotate(struct exact_sink *sink, struct exact_file *full)
             rc = move_on(sink, full);
     }
     twl_mutex_unlock(&sink->moving);
+    atomic_store(&sink->rotation_error, rc);
     if (rc == 0)
-        return;
+        return 0;
     twl_mutex_lock(&sink->lock);
     sink->rotate_ns = twl_monotonic_ns() + ROTATE_AGAIN_NS;
     twl_mutex_unlock(&sink->lock);
+    return rc;
+}
+
+static bool is_due(const struct exact_file *file, int64_t made_before_ns)
+{
+    uint64_t bytes = 0;
+
+    return file->made_ns < made_before_ns && io_size(file->data, &bytes) == 0 && bytes > 0;
+}
+
+int twl_exact_rotate(struct exact_sink *sink, int64_t made_before_ns)
+{
+    atomic_fetch_add(&sink->inside, 1);
+    /* another process may have done it already */
+    int rc = is_shared(sink) ? follow_path(sink, false) : 0;
+    twl_mutex_lock(&sink->syncing); /* so that nobody leaves the file meanwhile */
+    struct exact_file *file = present_file(sink);
+    const bool is_due_now = rc >= 0 && is_due(file, made_before_ns);
+    twl_mutex_unlock(&sink->syncing);
+    if (is_due_now) {
+        rc = rotate(sink, file);
+        rc = rc < 0 ? rc : 1;
+    }
+    atomic_fetch_sub(&sink->inside, 1);
+    return rc;
 }
 
 /* ---- write ----------------------------------------------------------------------------------------- */

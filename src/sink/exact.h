@@ -31,6 +31,7 @@ struct exact_file {
     char *name;            /* [const] in that directory */
     dev_t device;          /* [const] */
     ino_t inode;           /* [const] */
+    int64_t made_ns;       /* [const] since 1970: when the file was made, or opened where that is not known */
     bool has_durable_name; /* [exact_sink.syncing] its directory was synced since */
 
     struct exact_file *next; /* [exact_sink.lock] in the list of old files */
@@ -45,11 +46,13 @@ struct exact_sink {
     struct twl_mutex syncing; /* for syncs, and for leaving old files */
     struct twl_mutex lock;    /* for every write */
 
-    struct exact_file *file; /* [lock] the present one; stored under `moving`, too */
-    struct exact_file *old;  /* [lock] that the process has moved on from and not synced yet */
-    uint64_t end;            /* [lock] of the present file, when this process wrote last */
-    uint64_t size_limit;     /* [lock] RLIMIT_FSIZE, when it was looked at last */
-    uint64_t rotate_ns;      /* [lock] no sooner the next file is tried again, after that has failed */
+    struct exact_file *file;    /* [lock] the present one; stored under `moving`, too */
+    struct exact_file *old;     /* [lock] that the process has moved on from and not synced yet */
+    uint64_t end;               /* [lock] of the present file, when this process wrote last */
+    uint64_t size_limit;        /* [lock] RLIMIT_FSIZE, when it was looked at last */
+    uint64_t rotate_ns;         /* [lock] no sooner the next file is tried again, after that has failed */
+    uint64_t turn_ns;           /* [lock] no sooner a turn is taken again, after somebody has kept it */
+    _Atomic int rotation_error; /* of the last rotation for max_bytes */
     bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
     /* [lock] What is left of a write that was cut short, at the end of the file; 0 bytes = nothing. */
     uint64_t torn_end, torn_bytes;
@@ -71,6 +74,7 @@ int twl_exact_write(struct exact_sink *sink, const struct iovec *pieces, int cou
                     uint64_t *ret_offset);
 int twl_exact_sync(struct exact_sink *sink);
 int twl_exact_reopen(struct exact_sink *sink);
+int twl_exact_rotate(struct exact_sink *sink, int64_t made_before_ns);
 int twl_exact_close(struct exact_sink *sink);
 
 /* ---- exact_write.c: bytes -------------------------------------------------------------------------- */

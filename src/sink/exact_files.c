@@ -20,14 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
-#define ACCESS_LIST "system.posix_acl_access"
-#define ACCESS_LIST_BYTES 4096u
 #define DYING_MS 1000u     /* longer than a dying process takes to close all its files */
 #define FOUND_OTHER_FILE 1 /* the name is another file's meanwhile: try again */
 #define MOST_TRIES 100u
+#define LEAVING_MS 500u /* longer than the thread of a sink takes to see that the path has changed */
 
 /* ---- which kind of sink has the file ---------------------------------------------------------------- */
 
@@ -90,64 +88,6 @@ static int finish_mapped(const struct exact_sink *sink, const struct exact_file 
     return rc == -EBUSY && is_held(file->data, DATA_LOCK) ? -EMEDIUMTYPE : rc;
 }
 
-/* ---- the rights of the next file ------------------------------------------------------------------- */
-
-static int copy_rights(int fd, int from_fd)
-{
-    struct stat from, about;
-    unsigned char list[ACCESS_LIST_BYTES];
-
-    if (fstat(from_fd, &from) < 0 || fstat(fd, &about) < 0)
-        return -errno;
-    mode_t mode = from.st_mode & 0777;
-    if (from.st_uid != about.st_uid || from.st_gid != about.st_gid) {
-        if (fchown(fd, from.st_uid, from.st_gid) < 0 && fchown(fd, (uid_t)-1, from.st_gid) < 0)
-            mode &= ~(mode_t)070; /* of a group that the old file had not */
-    }
-    if (fchmod(fd, mode) < 0)
-        return -errno;
-    const ssize_t bytes = fgetxattr(from_fd, ACCESS_LIST, list, sizeof(list));
-    if (bytes > 0 && fsetxattr(fd, ACCESS_LIST, list, (size_t)bytes, 0) < 0)
-        return -errno;
-    return 0;
-}
-
-/* -EEXIST: the name is another file's by now. Where the file system has no second names, such a file is replaced. */
-static int give_name(struct io *io, const char *from, const char *name)
-{
-    const int directory = io_directory_fd(io);
-    int rc = linkat(directory, from, directory, name, 0) < 0 ? -errno : 0;
-
-    if (rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EMLINK)
-        return io->ops->rename(io, from, name);
-    if (rc == 0)
-        rc = io->ops->unlink(io, from);
-    return rc;
-}
-
-static int make_next(struct io *io, const char *name, const struct exact_file *before,
-                     struct io_file **ret_data)
-{
-    static _Atomic unsigned turns;
-    char fresh[NAME_ROOM];
-
-    snprintf(fresh, sizeof(fresh), ".twinlog.%d.%u.next", (int)getpid(), atomic_fetch_add(&turns, 1));
-    io->ops->unlink(io, fresh); /* of a process that was killed and had this number */
-    int rc = io_open(io, fresh, IO_CREATE | IO_APPEND | 0600 * IO_MODE, ret_data);
-    if (rc < 0)
-        return rc;
-    rc = copy_rights(io_file_fd(*ret_data), io_file_fd(before->data));
-    POINT("next file made");
-    if (rc == 0)
-        rc = give_name(io, fresh, name);
-    if (rc < 0) {
-        io->ops->unlink(io, fresh);
-        io_close(*ret_data);
-        *ret_data = NULL;
-    }
-    return rc;
-}
-
 /* ---- opening --------------------------------------------------------------------------------------- */
 
 static int open_or_make(struct io *io, const char *name, const struct exact_file *before,
@@ -157,9 +97,13 @@ static int open_or_make(struct io *io, const char *name, const struct exact_file
 
     if (rc != -ENOENT)
         return rc;
-    rc = before ? make_next(io, name, before, ret_data)
-                : io_open(io, name, IO_CREATE | IO_APPEND | 0666 * IO_MODE, ret_data);
-    return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
+    if (!before) {
+        rc = io_open(io, name, IO_CREATE | IO_APPEND | 0666 * IO_MODE, ret_data);
+        return rc == -EEXIST ? FOUND_OTHER_FILE : rc; /* another process was faster */
+    }
+    rc = io->ops->succeed(io, name, before->data);
+    POINT("next file made");
+    return rc < 0 && rc != -EEXIST ? rc : FOUND_OTHER_FILE; /* it is opened like any other */
 }
 
 /* A sink goes on in a file that another process has made, perhaps another user in a directory that several may write.
@@ -175,6 +119,17 @@ static bool may_go_on_in(struct io_file *data, struct io_file *before)
     const bool is_of_friend = about.st_uid == geteuid() || about.st_uid == 0 || about.st_uid == owner.st_uid;
 
     return !is_open || (about.st_nlink <= 1 && is_of_friend);
+}
+
+/* A file system that does not know it: now. */
+static int64_t find_time_made(struct io_file *data)
+{
+    const int64_t second = 1000000000;
+    struct statx about;
+
+    if (statx(io_file_fd(data), "", AT_EMPTY_PATH, STATX_BTIME, &about) == 0 && about.stx_mask & STATX_BTIME)
+        return about.stx_btime.tv_sec * second + about.stx_btime.tv_nsec;
+    return data->io->ops->now_ns(data->io);
 }
 
 static int open_data(const struct exact_sink *sink, const struct exact_file *before, struct exact_file *file)
@@ -195,6 +150,7 @@ static int open_data(const struct exact_sink *sink, const struct exact_file *bef
         return -errno;
     file->device = about.st_dev;
     file->inode = about.st_ino;
+    file->made_ns = find_time_made(file->data);
     POINT("data opened");
     return 0;
 }
@@ -273,6 +229,17 @@ static bool is_in_use(const struct exact_file *file, const char *name)
     return is_used;
 }
 
+/* A process that shares the file before leaves it soon after the present one got its name. */
+static bool is_in_use_for_long(const struct exact_file *file, const char *name)
+{
+    for (unsigned ms = 0; is_in_use(file, name); ms++) {
+        if (ms >= LEAVING_MS)
+            return true;
+        file->io->ops->sleep_ms(file->io, 1);
+    }
+    return false;
+}
+
 static bool is_there(const struct exact_file *file, const char *name)
 {
     struct stat about;
@@ -284,8 +251,6 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
 {
     struct io *io = file->io;
     char from[NAME_ROOM], to[NAME_ROOM];
-    const bool is_shared =
-        sink->options.flags & TWINLOG_SINK_SHARED; /* its processes leave their old files later */
     unsigned gap = 1;
     int rc = 0;
 
@@ -293,7 +258,7 @@ static int shift_names(const struct exact_sink *sink, const struct exact_file *f
         number_name(file, gap, to);
         if (!is_there(file, to))
             break;
-        if (!is_shared && is_in_use(file, to))
+        if (is_in_use_for_long(file, to))
             return -EBUSY;
         if (gap >= sink->options.keep_files)
             break;

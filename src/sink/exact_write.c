@@ -24,6 +24,9 @@
 #include <unistd.h>
 
 #define COMPARED_BYTES 4096u
+#define QUICK_TRIES 100u
+#define TURN_NS UINT64_C(1000000000)
+#define TURN_AGAIN_NS (10 * TURN_NS)
 
 static int fd_of(const struct exact_sink *sink) REQUIRES(sink->lock)
 {
@@ -197,7 +200,8 @@ static int append_slowly(struct exact_sink *sink, const struct iovec *pieces, in
     return rc;
 }
 
-int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+static int append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock)
 {
     int rc = check_limit(sink, size);
 
@@ -218,4 +222,77 @@ int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int co
         return 0;
     sink->torn_end = (uint64_t)lseek(fd_of(sink), 0, SEEK_CUR);
     return append_slowly(sink, pieces, count, size, (size_t)written);
+}
+
+/* ---- turns of sinks of lines ------------------------------------------------------------------------- */
+
+static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t until_ns) REQUIRES(sink->lock)
+{
+    struct io *io = sink->file->data->io;
+    int rc = io_lock(sink->file->data, which, true);
+
+    for (unsigned tries = 0; rc == -EAGAIN && twl_monotonic_ns() < until_ns; tries++) {
+        if (tries < QUICK_TRIES)
+            twl_yield();
+        else
+            io->ops->sleep_ms(io, 1);
+        rc = io_lock(sink->file->data, which, true);
+    }
+    return rc;
+}
+
+/* Only a writer that is alone can tell a line without an end from one that is on its way. One that has waited keeps
+ * others, which may come back at once, from taking the turn again. */
+static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+
+    if (now_ns < sink->turn_ns)
+        return false;
+    int rc = lock_until(sink, NEXT_LOCK, now_ns + TURN_NS);
+    if (rc == 0) {
+        rc = lock_until(sink, TURN_LOCK, now_ns + TURN_NS);
+        io_unlock(sink->file->data, NEXT_LOCK);
+    }
+    if (rc < 0) /* a process that is stopped, another program's lock, or a file system without locks */
+        sink->turn_ns = now_ns + TURN_AGAIN_NS;
+    return rc == 0;
+}
+
+static bool ends_in_part_of_line(const struct exact_sink *sink) REQUIRES(sink->lock)
+{
+    uint64_t bytes = 0;
+    char last = '\n';
+    size_t got = 0;
+
+    if (io_size(sink->file->data, &bytes) == 0 && bytes > 0 &&
+        io_read(sink->file->data, &last, 1, bytes - 1, &got) < 0)
+        return false;
+    return last != '\n';
+}
+
+/* What this process has left there itself is dealt with as in any sink. */
+static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+    REQUIRES(sink->lock)
+{
+    if (sink->torn_bytes > 0 || !ends_in_part_of_line(sink))
+        return append(sink, pieces, count, size);
+    unsigned char *room = join(pieces, count, size);
+    if (!room)
+        return -ENOMEM;
+    const struct iovec whole = { room, size + 1 };
+    const int rc = append(sink, &whole, 1, size + 1);
+    free(room);
+    return rc;
+}
+
+int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
+{
+    if (!(sink->options.flags & TWINLOG_SINK_LINES))
+        return append(sink, pieces, count, size);
+    const bool has_turn = take_turn(sink);
+    const int rc = append_lines(sink, pieces, count, size);
+    if (has_turn)
+        io_unlock(sink->file->data, TURN_LOCK);
+    return rc;
 }

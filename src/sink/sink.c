@@ -24,7 +24,8 @@
 #define DEFAULT_GROWTH_BYTES (UINT64_C(64) << 20)
 #define DEFAULT_KEEP_FILES 5u
 #define MAX_KEEP_FILES 9999u
-#define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_EXACT))
+#define ALL_FLAGS                                                                                            \
+    ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_EXACT | TWINLOG_SINK_LINES))
 
 /* ---- lanes: taken with one atomic operation on a line that is mostly the thread's own --------------- */
 
@@ -223,6 +224,21 @@ int twinlog_sink_reopen(struct twinlog_sink *sink)
     return rc;
 }
 
+int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns)
+{
+    NOT_CANCELLED;
+    const int rc = check(sink);
+
+    if (rc < 0)
+        return rc;
+    return sink->exact ? twl_exact_rotate(sink->exact, made_before_ns) : -ENOTSUP;
+}
+
+int twinlog_sink_rotation_error(const struct twinlog_sink *sink)
+{
+    return sink && sink->exact ? atomic_load(&sink->exact->rotation_error) : 0;
+}
+
 /* ---- the thread: no write depends on it, so an error is left to the write that needs the result ---------- */
 
 /* A close waits for this, and what it has made present by then is thrown away. */
@@ -282,6 +298,7 @@ static int normalise(const struct twinlog_sink_options *options, struct twinlog_
     struct twinlog_sink_options o;
     if (twl_versioned_take(&o, sizeof(o), options) < 0 || (o.flags & ~ALL_FLAGS) != 0 ||
         o.keep_files > MAX_KEEP_FILES || o.initial_bytes >= OFFSET_LIMIT || o.growth_bytes >= OFFSET_LIMIT ||
+        (o.flags & (TWINLOG_SINK_EXACT | TWINLOG_SINK_LINES)) == TWINLOG_SINK_LINES ||
         (o.max_bytes > 0 && (o.flags & (TWINLOG_SINK_SHARED | TWINLOG_SINK_EXACT)) == TWINLOG_SINK_SHARED))
         return -EINVAL;
     o.initial_bytes = o.initial_bytes > 0 ? o.initial_bytes : DEFAULT_INITIAL_BYTES;

@@ -204,6 +204,111 @@ test_copytruncate()
     says "and says that another program has made the file shorter" err 'copytruncate'
 }
 
+# ---- rights --------------------------------------------------------------------------------------
+
+# rights FILE: mode, owner and group.
+rights() { stat -c '%a %u %g' "$1"; }
+
+# has_rights NAME FILE RIGHTS
+has_rights()
+{
+    got=$(rights "$2")
+    [ "$got" = "$3" ]
+    count "$1: $got" $?
+}
+
+test_rights()
+{
+    me="$(id -u) $(id -g)"
+    echo line >in
+    status "sink --mode" 0 "$twinlog" sink secret --mode 0600 --rotate 5 <in
+    has_rights "the new file has it" secret "600 $me"
+    status "sink without it" 0 "$twinlog" sink secret --rotate 5 <in
+    has_rights "the next file has it, too" secret "600 $me"
+    has_rights "and the last one" secret.1 "600 $me"
+    status "sink --mode of a file that is there" 0 "$twinlog" sink secret --mode 640 <in
+    has_rights "changes it" secret "640 $me"
+    for wrong in '--mode 9' '--mode 10000' '--mode' '--owner nobody-of-this-name' '--owner :' '--owner'; do
+        # shellcheck disable=SC2086 # words
+        status "sink $wrong" 2 "$twinlog" sink secret $wrong <in
+    done
+    if [ "$(id -u)" != 0 ]; then
+        skip "files of other owners" "only root may give them away"
+        return
+    fi
+    status "sink --owner" 0 "$twinlog" sink given --owner 65534:adm --mode 0640 --rotate 5 <in
+    has_rights "the new file is given away" given "640 65534 $(getent group adm | cut -d : -f 3)"
+    status "sink again" 0 "$twinlog" sink given --rotate 5 <in
+    has_rights "and so is the next one" given "640 65534 $(getent group adm | cut -d : -f 3)"
+    count "nothing is left beside them" "$(find . -name '.twinlog.*.n*' | wc -l)"
+    status "sink --owner of a group" 0 "$twinlog" sink group --owner :adm <in
+    has_rights "leaves the user" group "644 0 $(getent group adm | cut -d : -f 3)"
+}
+
+# A log directory that only root may reach, as that of a unit with DynamicUser is.
+test_finish_as_root()
+{
+    if [ "$(id -u)" != 0 ] || ! command -v setpriv >/dev/null; then
+        skip "sink --finish of another user's file" "this is not root, or there is no setpriv"
+        return
+    fi
+    mkdir -p private/logs
+    cp "$twinlog" private/logs/command
+    chown 65534:65534 private/logs
+    mkfifo private/logs/pipe
+    (cd private/logs && exec setpriv --reuid=65534 --regid=65534 --clear-groups ./command sink file --mapped <pipe) &
+    command=$!
+    exec 3>private/logs/pipe
+    echo one >&3
+    wait_until grep -aqs one private/logs/file
+    kill -KILL "$command"
+    wait "$command" 2>/dev/null
+    exec 3>&-
+    chmod 700 private
+    mv private/logs/file private/logs/file.1
+    count "the file ends in zeros" $(($(stat -c %s private/logs/file.1) < 1000000))
+    status "root's sink --finish of it" 0 "$twinlog" sink --finish private/logs/file.1
+    echo one >want
+    same "leaves its bytes" want private/logs/file.1
+    has_rights "and its owner" private/logs/file.1 "644 65534 65534"
+    count "nothing is left beside it" "$(find private -name '.twinlog*' | wc -l)"
+}
+
+# ---- rotation that is refused -------------------------------------------------------------------
+
+test_rotation_refused()
+{
+    mkfifo other.feed
+    "$twinlog" sink turned.1 <other.feed &
+    other=$!
+    exec 4>other.feed
+    echo other >&4
+    wait_until has turned.1 other
+    seq 100 >in
+    status "a rotation that would rename another sink's file" 0 "$twinlog" sink turned --rotate 100 <in
+    says "is told" err "cannot rotate 'turned'"
+    count "once" $(($(grep -c 'cannot rotate' err) != 1))
+    same "and the file grows on" in turned
+    exec 4>&-
+    wait "$other"
+    echo other >want
+    same "the other one has its file" want turned.1
+}
+
+# ---- what a kill in the middle of a large write leaves -------------------------------------------
+
+test_torn()
+{
+    begin_sink torn --shared
+    printf 'a part of a line' >>torn
+    echo second >&3
+    wait_until has torn second || count "a line behind a torn one is one of its own" 1
+    printf 'first\na part of a line\nsecond\n' >want
+    same "and nothing else" want torn
+    exec 3>&-
+    ends 0 "the end of the input"
+}
+
 # ---- lines above the limit ----------------------------------------------------------------------
 
 test_long()
@@ -305,6 +410,10 @@ test_append_lingers
 test_aside
 test_aside_of_rights
 test_copytruncate
+test_rights
+test_finish_as_root
+test_rotation_refused
+test_torn
 test_long
 test_statuses
 test_notify

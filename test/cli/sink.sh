@@ -89,8 +89,8 @@ test_bytes()
     status "sink of a line of 3 MB" 0 "$twinlog" sink long <in
     same "keeps it as it is" in long
     status "sink --shared of a line without an end" 0 "$twinlog" sink long --shared <in
-    { cat in in && echo; } >want
-    same "ends it" want long
+    { cat in && echo && cat in && echo; } >want
+    same "ends it, and the one that was there" want long
 }
 
 test_while_open()

@@ -270,6 +270,17 @@ static int sim_inherit(struct io_file *file, struct io_file *predecessor)
     return 0;
 }
 
+static int sim_succeed(struct io *io, const char *name, struct io_file *predecessor)
+{
+    struct io_file *file;
+    const int error = sim_open(io, name, IO_CREATE, &file);
+
+    (void)predecessor;
+    if (error == 0)
+        io_close(file);
+    return error;
+}
+
 /* What can't be torn can't be looked at: files that are only read are read here. */
 static int sim_map(struct io_file *file, size_t bytes, void **ret_bytes)
 {
@@ -563,6 +574,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .is_locked = sim_is_locked,
     .links = sim_links,
     .inherit = sim_inherit,
+    .succeed = sim_succeed,
     .map = sim_map,
     .unmap = sim_unmap,
     .check_map = sim_check_map,

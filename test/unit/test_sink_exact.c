@@ -541,6 +541,110 @@ TEST(a_part_of_a_line_beside_others_has_a_line_of_its_own)
                            "a_part_of_a_line_beside_others_has_a_line_of_its_own", "mounting");
 }
 
+/* ---- lines that somebody has left without their end ------------------------------------------------------ */
+
+#define SHARED_LINES (SHARED | TWINLOG_SINK_LINES)
+
+TEST(a_line_without_an_end_is_ended_first)
+{
+    put_text(path, "one\n");
+    struct twinlog_sink *sink = open_exact(SHARED_LINES);
+    uint64_t offset = 0;
+
+    put(sink, "two\n");
+    append_as_stranger(path, "torn");
+    ck_assert_int_eq(twinlog_sink_write(sink, "three\n", 6, &offset), 0);
+    ck_assert_uint_eq(offset, strlen("one\ntwo\ntorn\n"));
+    put(sink, "four\n");
+    close_sink(sink);
+    expect_text(path, "one\ntwo\ntorn\nthree\nfour\n");
+}
+
+TEST(an_empty_file_has_no_line_to_end)
+{
+    struct twinlog_sink *sink = open_exact(SHARED_LINES);
+
+    put(sink, "one\n");
+    close_sink(sink);
+    expect_text(path, "one\n");
+}
+
+TEST(a_turn_that_is_never_given_back_stops_nobody_for_long)
+{
+    struct twinlog_sink *sink = open_exact(SHARED_LINES);
+    const int fd = open(path, O_RDWR);
+    struct flock turn = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = TURN_LOCK, .l_len = 1 };
+
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &turn), 0);
+    put(sink, "one\n");
+    append_as_stranger(path, "torn");
+    put(sink, "two\n");
+    expect_text(path, "one\ntorn\ntwo\n");
+    close(fd);
+    close_sink(sink);
+}
+
+static char large[BLOCK * 64];
+
+/* A large write that a signal may cut short. */
+static int write_large_until_killed(void)
+{
+    struct twinlog_sink *sink;
+
+    memset(large, 'v', sizeof(large) - 1);
+    large[sizeof(large) - 1] = '\n';
+    EXPECT(open_as(SHARED_LINES, &sink) == 0);
+    for (;;) {
+        EXPECT(twinlog_sink_write(sink, large, sizeof(large), NULL) == 0);
+        atomic_fetch_add(&shared->step, 1);
+    }
+}
+
+/* Of the lines of the file, those that are LINE; each other one must have no byte of it. */
+static unsigned count_whole_lines(void)
+{
+    size_t size;
+    unsigned count = 0;
+    char *bytes = read_file(path, &size), *end;
+
+    for (char *line = bytes; line < bytes + size; line = end + 1) {
+        end = memchr(line, '\n', size - (size_t)(line - bytes));
+        ck_assert_ptr_nonnull(end);
+        const size_t length = (size_t)(end - line) + 1;
+        if (length == strlen(LINE) && memcmp(line, LINE, length) == 0)
+            count++;
+        else
+            ck_assert_ptr_null(memchr(line, LINE[0], length));
+    }
+    free(bytes);
+    return count;
+}
+
+/* Each line of the survivor is one of its own, wherever the others were killed. */
+TEST(a_kill_in_the_middle_of_a_large_write_tears_no_line_of_others)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        struct twinlog_sink *sink = open_exact(SHARED_LINES);
+        unsigned lines = 0;
+        const int step = atomic_load(&shared->step);
+        const pid_t child = fork();
+
+        if (child == 0)
+            _exit(write_large_until_killed());
+        for (; atomic_load(&shared->step) < step + 3; lines++) {
+            put(sink, LINE);
+            usleep(100); /* else the file would be large, and slow to read */
+        }
+        kill(child, SIGKILL);
+        put(sink, LINE);
+        ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+        put(sink, LINE);
+        ck_assert_uint_eq(count_whole_lines(), lines + 2);
+        close_sink(sink);
+        ck_assert_int_eq(unlink(path), 0);
+    }
+}
+
 /* The kernel tells an error once. */
 static int fail_a_sync(void)
 {
@@ -630,6 +734,63 @@ TEST(files_of_other_sinks_are_not_renamed)
     close_sink(other);
     close_sink(sink);
 }
+
+/* ---- rotation on demand, and errors of rotation ----------------------------------------------------------- */
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+TEST(rotate_begins_a_new_file_if_the_present_one_is_old)
+{
+    const struct twinlog_sink_options options = WITH_SIZE(sink_options, .flags = SHARED, .keep_files = 2);
+    const int64_t before = now_ns() - INT64_C(3600000000000);
+    struct twinlog_sink *other, *sink = open_sink(&options);
+
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &other), 0);
+    ck_assert_int_eq(twinlog_sink_rotate(sink, INT64_MAX), 0); /* it is empty */
+    put(sink, "one\n");
+    ck_assert_int_eq(twinlog_sink_rotate(sink, before), 0); /* it is not so old */
+    expect_text(path, "one\n");
+    const int64_t due = now_ns() + 1;
+    ck_assert_int_eq(twinlog_sink_rotate(sink, due), 1);
+    put(sink, "two\n");
+    ck_assert_int_eq(twinlog_sink_rotate(other, due), 1); /* it follows, and rotates nothing */
+    put(other, "three\n");
+    close_sink(other);
+    close_sink(sink);
+    expect_text(numbered(1), "one\n");
+    expect_text(path, "two\nthree\n");
+    ck_assert_int_eq(bytes_of(numbered(2)), -1);
+}
+
+TEST(a_rotation_that_cannot_be_done_is_told)
+{
+    struct twinlog_sink *sink = open_rotating(EXACT, 4, 1);
+
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    ck_assert_int_eq(mkdir(numbered(1), 0700), 0); /* a file may not take its name */
+    put(sink, "one\n");
+    put(sink, "two\n");
+    ck_assert_int_lt(twinlog_sink_rotation_error(sink), 0);
+    expect_text(path, "one\ntwo\n");
+    close_sink(sink);
+}
+
+TEST(a_mapped_sink_rotates_by_its_size_only)
+{
+    struct twinlog_sink *sink = open_exact(0);
+
+    ck_assert_int_eq(twinlog_sink_rotate(sink, INT64_MAX), -ENOTSUP);
+    ck_assert_int_eq(twinlog_sink_rotation_error(sink), 0);
+    close_sink(sink);
+}
+
+/* ---- the name that leads elsewhere ------------------------------------------------------------------------ */
 
 TEST(reopen_follows_the_name)
 {
