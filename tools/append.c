@@ -56,6 +56,9 @@ static const struct option_row option_rows[] = {
       "by a standby that began as a backup of the log" },
     { OPTION_RENUMBER, "renumber", NULL, "with --import: records get the LSNs that come next in this log" },
     { OPTION_PRINT_LSN, "print-lsn", NULL, "print each record's LSN once the record is durable" },
+    { OPTION_CONFIRM, "confirm", "WORD",
+      "print WORD when the log is open, and for each record when it is durable: what rsyslog's omprog wants, where "
+      "WORD is OK" },
     { OPTION_MAPPED, "mapped", NULL,
       "copy the lines into a mapped file, at the speed of memory, and make all of them durable once, "
       "at the end: a power cut before costs the newest ones. --print-lsn then says that a record "
@@ -108,14 +111,15 @@ struct batch {
 struct append {
     const char *dir;
     struct twinlog *log;
-    uint32_t mode;       /* [const] */
-    bool prints_lsn;     /* [const] */
-    bool shows_progress; /* [const] */
-    bool renumbers;      /* [const] an import takes the LSNs that come */
-    bool rewinds;        /* [const] an import truncates the log to what it has in common */
-    bool is_vouched_for; /* [const] what an import and the log both have is one history */
-    bool is_quiet;       /* [const] */
-    uint64_t started_ns; /* [const] */
+    uint32_t mode;            /* [const] */
+    bool prints_lsn;          /* [const] */
+    bool shows_progress;      /* [const] */
+    bool renumbers;           /* [const] an import takes the LSNs that come */
+    bool rewinds;             /* [const] an import truncates the log to what it has in common */
+    bool is_vouched_for;      /* [const] what an import and the log both have is one history */
+    bool is_quiet;            /* [const] */
+    uint64_t started_ns;      /* [const] */
+    const char *confirmation; /* [const] printed in place of LSNs; NULL = none */
 
     /* [reading thread] */
     struct input input;
@@ -169,7 +173,8 @@ static void free_batches(struct batch *batches)
 static void print_run(struct append *append, const struct run *run)
 {
     for (uint64_t lsn = run->first; lsn <= run->last && !append->has_output_failed; lsn++)
-        append->has_output_failed = printf("%" PRIu64 "\n", lsn) < 0;
+        append->has_output_failed = append->confirmation ? printf("%s\n", append->confirmation) < 0
+                                                         : printf("%" PRIu64 "\n", lsn) < 0;
 }
 
 /* Counts the records up to that LSN, and prints their LSNs into the buffer of stdout. */
@@ -717,6 +722,24 @@ static uint32_t take_wait_ms(void)
     return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
+static void check_confirmation(struct append *append, const struct twinlog_options *options)
+{
+    if (append->prints_lsn && append->confirmation)
+        usage_error("--print-lsn and --confirm exclude each other");
+    if (append->confirmation && is_mapped_mode(options->mode))
+        usage_error("--confirm excludes --mapped and --shared: nothing is durable there before the end");
+    append->prints_lsn = append->prints_lsn || append->confirmation;
+}
+
+static void begin_service(const struct append *append)
+{
+    notify("READY=1\nSTATUS=Appends its input.");
+    if (append->confirmation) {
+        printf("%s\n", append->confirmation);
+        fflush(stdout);
+    }
+}
+
 static int append_run(const struct command *command, int argc, char **argv)
 {
     struct append append = { .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -732,6 +755,8 @@ static int append_run(const struct command *command, int argc, char **argv)
             continue;
         if (value == OPTION_PRINT_LSN)
             append.prints_lsn = true;
+        else if (value == OPTION_CONFIRM)
+            append.confirmation = optarg;
         else if (value == OPTION_RENUMBER)
             append.renumbers = true;
         else if (value == OPTION_REWIND)
@@ -752,6 +777,7 @@ static int append_run(const struct command *command, int argc, char **argv)
             framing = framing_of(value);
     }
     check_log_options(&options);
+    check_confirmation(&append, &options);
     if (framing == FRAMING_EXPORT && is_mapped_mode(options.mode))
         usage_error("--import excludes --mapped and --shared");
     if (append.renumbers && framing != FRAMING_EXPORT)
@@ -782,7 +808,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     }
     int status = open_log(&append, &options);
     if (status == STATUS_FINE)
-        notify("READY=1\nSTATUS=Appends its input.");
+        begin_service(&append);
     if (status == STATUS_FINE)
         status = copy_input(&append);
     input_free(&append.input);

@@ -3,19 +3,23 @@
 #define _GNU_SOURCE
 #include "pour.h"
 #include "aside.h"
+#include "calendar.h"
 #include "common.h"
 #include "notify.h"
+#include "when.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINE_BYTES (64u << 20) /* a longer line is written in parts */
-#define SPACE_MS 500u          /* between two attempts on a full disk */
-#define MOST_ATTEMPTS 3u       /* to open a file, each after another was put aside */
+#define LINE_BYTES (64u << 20)        /* a longer line is written in parts */
+#define SPACE_MS 500u                 /* between two attempts on a full disk */
+#define AGAIN_NS INT64_C(60000000000) /* after a new file could not be begun */
+#define MOST_ATTEMPTS 3u              /* to open a file, each after another was put aside */
 
 /* ---- errors ----------------------------------------------------------------------------------- */
 
@@ -88,6 +92,59 @@ static void end_waiting(const struct pour *pour, bool was_told)
         notify("STATUS=Writes its input.");
 }
 
+/* ---- lines with a time, and confirmations -------------------------------------------------------- */
+
+static int add_bytes(struct buffer *buffer, const void *bytes, size_t size)
+{
+    if (buffer->capacity - buffer->end < size) {
+        unsigned char *larger = realloc(buffer->bytes, 2 * buffer->capacity + size);
+        if (!larger)
+            return -ENOMEM;
+        buffer->bytes = larger;
+        buffer->capacity = 2 * buffer->capacity + size;
+    }
+    memcpy(buffer->bytes + buffer->end, bytes, size);
+    buffer->end += size;
+    return 0;
+}
+
+/* The piece with the time in front of each line, in pour->stamped. */
+static int stamp(struct pour *pour, const unsigned char *bytes, size_t size)
+{
+    char time[PRECISE_TIME_TEXT_BYTES + 1];
+    int error = 0;
+
+    describe_precise_time(time, now_ns());
+    strcat(time, " ");
+    pour->stamped.end = 0;
+    for (size_t at = 0; at < size && error == 0;) {
+        const unsigned char *newline = memchr(bytes + at, '\n', size - at);
+        const size_t length = newline ? (size_t)(newline - (bytes + at)) + 1 : size - at;
+        if (!pour->is_in_line)
+            error = add_bytes(&pour->stamped, time, strlen(time));
+        if (error == 0)
+            error = add_bytes(&pour->stamped, bytes + at, length);
+        pour->is_in_line = !newline;
+        at += length;
+    }
+    return error;
+}
+
+/* For a program that keeps what is not confirmed: when the lines are durable, a word for each. */
+static int confirm(const struct pour *pour, const unsigned char *bytes, size_t size)
+{
+    const unsigned char *end = bytes + size;
+    const int error = twinlog_sink_sync(pour->sink);
+
+    if (error)
+        return error;
+    for (const unsigned char *newline = memchr(bytes, '\n', size); newline;
+         newline = memchr(newline + 1, '\n', (size_t)(end - newline) - 1))
+        printf("%s\n", pour->confirmation);
+    fflush(stdout); /* if nobody reads it, finish_output() says so */
+    return 0;
+}
+
 /* ---- writing ----------------------------------------------------------------------------------- */
 
 /* How much to write next; 0 = read first. */
@@ -137,12 +194,28 @@ static void look_at_rotation(struct pour *pour)
     pour->rotation_error = error;
 }
 
+static int write_lines(struct pour *pour, const unsigned char *bytes, size_t size)
+{
+    int error;
+
+    if (pour->has_times) {
+        error = stamp(pour, bytes, size);
+        if (error == 0)
+            error = write_piece(pour, pour->stamped.bytes, pour->stamped.end);
+    } else {
+        error = write_piece(pour, bytes, size);
+    }
+    if (error == 0 && pour->confirmation)
+        error = confirm(pour, bytes, size);
+    return error;
+}
+
 static int write_pieces(struct pour *pour)
 {
     size_t size;
 
     while ((size = next_piece(pour)) > 0) {
-        const int error = write_piece(pour, pour->input.bytes + pour->input.begin, size);
+        const int error = write_lines(pour, pour->input.bytes + pour->input.begin, size);
         if (error)
             return error;
         pour->input.begin += size;
@@ -190,6 +263,93 @@ static void reopen(struct pour *pour)
         fail("go on in a new", pour->path, error, NULL, pour_advice(error));
 }
 
+/* ---- new files at their time ----------------------------------------------------------------------- */
+
+int pour_find_name(struct pour *pour)
+{
+    if (!pour->pattern)
+        return 0;
+    if (!expand_name(pour->pattern, now_ns(), pour->dated))
+        return -ENAMETOOLONG;
+    pour->path = pour->dated;
+    return make_directories(pour->path);
+}
+
+static void update_link(const struct pour *pour)
+{
+    const int error = pour->link ? point_link(pour->link, pour->path) : 0;
+
+    if (error)
+        fail("let lead to the newest file", pour->link, error, NULL,
+             error == -EEXIST ? "It is a file, and no link: move it away." : NULL);
+}
+
+/* Where the file of the new name cannot be opened, the present one stays, and it is tried again after a minute. */
+static void stay(struct pour *pour, struct twinlog_sink *present, const char *name, int error)
+{
+    fail("begin the file", pour->path, error, NULL, advice_to_open(pour->path, error));
+    snprintf(pour->dated, sizeof(pour->dated), "%s", name);
+    pour->sink = present;
+    pour->look_ns = now_ns() + AGAIN_NS;
+}
+
+static void change_name(struct pour *pour)
+{
+    struct twinlog_sink *before = pour->sink;
+    char name[PATH_MAX], old_name[PATH_MAX];
+
+    if (!expand_name(pour->pattern, now_ns(), name) || strcmp(name, pour->dated) == 0)
+        return;
+    snprintf(old_name, sizeof(old_name), "%s", pour->dated);
+    int error = pour_find_name(pour);
+    if (error == 0)
+        error = open_file(pour);
+    if (error) {
+        stay(pour, before, old_name, error);
+        return;
+    }
+    error = pour->options.flush_interval_ms > 0 ? twinlog_sink_sync(before) : 0;
+    const int close_error = twinlog_sink_close(before);
+    if (error || close_error)
+        fail("close", old_name, error ? error : close_error, NULL, NULL);
+    update_link(pour);
+}
+
+static void begin_period(struct pour *pour)
+{
+    const int error = twinlog_sink_rotate(pour->sink, begin_of_period(now_ns(), pour->period_ns));
+
+    if (error >= 0)
+        return;
+    fail("rotate", pour->path, error, NULL, "FILE grows on meanwhile.");
+    pour->look_ns = now_ns() + AGAIN_NS;
+}
+
+/* Once in a second: a name may have no less. */
+static void look_at_clock(struct pour *pour)
+{
+    const int64_t now = now_ns(), second = 1000000000;
+    const bool was_set_back = pour->look_ns - now > AGAIN_NS;
+
+    if ((!pour->pattern && !pour->period_ns) || (now < pour->look_ns && !was_set_back))
+        return;
+    pour->look_ns = now - now % second + second;
+    if (pour->pattern)
+        change_name(pour);
+    if (pour->period_ns)
+        begin_period(pour);
+}
+
+/* The monotonic time at which there may be something to do without input. */
+static uint64_t wake_time(const struct pour *pour)
+{
+    const int64_t now = now_ns();
+
+    if (!pour->pattern && !pour->period_ns)
+        return UINT64_MAX;
+    return monotonic_ns() + (uint64_t)(pour->look_ns > now ? pour->look_ns - now : 0);
+}
+
 /* ---- the whole input --------------------------------------------------------------------------- */
 
 /* Ends the last line, so that no line of another process continues it. buffer_make_room() has made room for
@@ -208,7 +368,8 @@ static int fill(struct pour *pour)
     int result = buffer_make_room(&pour->input);
 
     if (result == 0)
-        result = intake_read(&pour->intake, &pour->input, UINT64_MAX);
+        result = intake_read(&pour->intake, &pour->input, wake_time(pour));
+    look_at_clock(pour);
     if (pour->intake.is_hung_up) {
         pour->intake.is_hung_up = false;
         reopen(pour);
@@ -277,15 +438,21 @@ static int pour_into_file(struct pour *pour)
         return status_of_writer(error);
     }
     notify("READY=1\nSTATUS=Writes its input.");
+    update_link(pour);
+    if (pour->confirmation) {
+        printf("%s\n", pour->confirmation);
+        fflush(stdout);
+    }
     error = pour_all(pour, &read_error);
     return finish(pour, error, read_error);
 }
 
 int pour_input(struct pour *pour)
 {
-    if (buffer_init(&pour->input) < 0)
+    if (buffer_init(&pour->input) < 0 || buffer_init(&pour->stamped) < 0)
         return fail_start(-ENOMEM);
     const int status = pour_into_file(pour);
     buffer_free(&pour->input);
+    buffer_free(&pour->stamped);
     return status;
 }

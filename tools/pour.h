@@ -16,21 +16,33 @@
 #include <twinlog_sink.h>
 
 struct pour {
-    const char *path;                    /* [const] */
+    const char *path;                    /* of the present file */
     struct twinlog_sink_options options; /* [const] */
     bool is_by_lines;                    /* [const] */
     bool is_shared;                      /* [const] */
     size_t piece_bytes;                  /* [const] of one write, unless a single line has more */
 
-    struct rights rights; /* [const] of the file */
+    struct rights rights;     /* [const] of the file */
+    const char *pattern;      /* [const] of names with a date; NULL = there is one name */
+    const char *link;         /* [const] to the newest file; NULL = none */
+    int64_t period_ns;        /* [const] a new file begins at each multiple; 0 = none */
+    const char *confirmation; /* [const] printed for each line when it is durable; NULL = none */
+    bool has_times;           /* [const] each line gets the time in front of it */
 
     struct intake intake;
     struct twinlog_sink *sink;
     struct buffer input; /* bytes that were read and not written, searched for newlines */
     bool is_ended;
-    int rotation_error; /* that was told */
-    uint64_t written;   /* bytes of the input that are in the file */
+    char dated[PATH_MAX];  /* name of the present file, if it has a date */
+    int64_t look_ns;       /* since 1970: no new file is due before */
+    struct buffer stamped; /* lines with their times */
+    bool is_in_line;       /* the last piece had no newline at its end */
+    int rotation_error;    /* that was told */
+    uint64_t written;      /* bytes of the input that are in the file */
 };
+
+/* Gives pour->path the name that the pattern has now. 0 or -errno. */
+int pour_find_name(struct pour *pour);
 
 /* Pours all of it, complains of what went wrong, and returns the exit status. */
 int pour_input(struct pour *pour);

@@ -9,6 +9,7 @@
 #include "pour.h"
 #include "sink_cat.h"
 #include "stop.h"
+#include "when.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -47,6 +48,17 @@ static const struct option_row option_rows[] = {
     { OPTION_ROTATE, "rotate", "BYTES",
       "begin a new file before FILE would get larger than this: FILE becomes FILE.1, FILE.1 becomes "
       "FILE.2, and so on. Not with --shared --mapped" },
+    { OPTION_EVERY, "every", "T",
+      "begin a new file so also at each multiple of this time, such as 1d (at midnight) or 1h, if FILE has bytes" },
+    { OPTION_DATE, "date", NULL,
+      "FILE is a pattern as of date(1), such as access-%Y-%m-%d.log: a new file begins when the name changes. "
+      "Missing directories are made" },
+    { OPTION_LINK, "link", "NAME", "with --date: NAME is a symbolic link to the newest file" },
+    { OPTION_STAMP, "timestamps", NULL,
+      "write the time in front of each line, as 2026-11-20T10:00:00.000000000Z" },
+    { OPTION_CONFIRM, "confirm", "WORD",
+      "print WORD when FILE is open, and for each line when it is durable: what rsyslog's omprog wants, where WORD is "
+      "OK" },
     { OPTION_KEEP, "keep", "N", "keep this number of old files (default 5)" },
     { OPTION_FLUSH, "flush", "MS",
       "sync what was written after this number of milliseconds, and at the end" },
@@ -125,6 +137,15 @@ static void take_option(int value, struct twinlog_sink_options *options)
     }
 }
 
+static int64_t take_period(void)
+{
+    const int64_t second = 1000000000, period_ns = take_duration("--every");
+
+    if (period_ns < second)
+        usage_error("--every: '%s' is less than a second", optarg);
+    return period_ns;
+}
+
 /* Such a file would grow by what is read from it, for ever. */
 static bool is_standard_input(const char *path)
 {
@@ -167,11 +188,22 @@ static int finish_file(const char *path, uint32_t flags)
                       error == -ENOENT ? "There is no such file: check the path." : pour_advice(error));
 }
 
+static void check_times(const struct pour *pour, bool is_dated, bool is_block, bool is_exact)
+{
+    if (pour->link && !is_dated)
+        usage_error("--link goes with --date");
+    if (pour->has_times && is_block)
+        usage_error("--timestamps and --block exclude each other");
+    if ((is_dated || pour->period_ns) && !is_exact)
+        usage_error("--mapped excludes --date and --every");
+}
+
 static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct pour pour = { .intake = INTAKE_INIT, .rights = RIGHTS_INIT };
     unsigned argued = 0;
+    bool is_dated = false;
     bool is_shared = false; /* an exact sink always is: two loggers of one file overlap for a while */
     int value = 0, cut = 0, show = 0; /* --line or --block; --cat, --follow or --finish */
 
@@ -179,6 +211,16 @@ static int sink_run(const struct command *command, int argc, char **argv)
     for (; (value = next_option(command, argc, argv)) != -1; argued++) {
         if (value == OPTION_CAT || value == OPTION_FOLLOW || value == OPTION_FINISH)
             show = value;
+        else if (value == OPTION_EVERY)
+            pour.period_ns = take_period();
+        else if (value == OPTION_DATE)
+            is_dated = true;
+        else if (value == OPTION_LINK)
+            pour.link = optarg;
+        else if (value == OPTION_STAMP)
+            pour.has_times = true;
+        else if (value == OPTION_CONFIRM)
+            pour.confirmation = optarg;
         else if (value == OPTION_MODE)
             take_mode(&pour.rights);
         else if (value == OPTION_OWNER)
@@ -194,8 +236,9 @@ static int sink_run(const struct command *command, int argc, char **argv)
     }
     if (show && argued > 1u + (show == OPTION_FINISH && (options.flags & TWINLOG_SINK_DROP_ZEROS)))
         usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
-    if (options.keep_files && !options.max_bytes)
-        usage_error("--keep goes with --rotate");
+    if (options.keep_files && !options.max_bytes && !pour.period_ns)
+        usage_error("--keep goes with --rotate or --every");
+    check_times(&pour, is_dated, cut == OPTION_BLOCK, options.flags & TWINLOG_SINK_EXACT);
     is_shared = options.flags & TWINLOG_SINK_SHARED;
     const bool is_exact = options.flags & TWINLOG_SINK_EXACT;
     if (options.max_bytes && is_shared && !is_exact)
@@ -205,6 +248,10 @@ static int sink_run(const struct command *command, int argc, char **argv)
         return finish_file(pour.path, options.flags & TWINLOG_SINK_DROP_ZEROS);
     if (show)
         return show_sink(pour.path, show == OPTION_FOLLOW);
+    pour.pattern = is_dated ? pour.path : NULL;
+    int error = pour_find_name(&pour);
+    if (error < 0)
+        return fail("make the name or the directory of", pour.path, error, NULL, NULL);
     if (is_standard_input(pour.path))
         usage_error("'%s' is also standard input", pour.path);
     pour.is_by_lines = cut != OPTION_BLOCK;
@@ -216,7 +263,9 @@ static int sink_run(const struct command *command, int argc, char **argv)
     pour.piece_bytes = piece_bytes(options.max_bytes);
 
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
-    int error = stop_on_signals();
+    if (pour.confirmation)
+        signal(SIGPIPE, SIG_IGN); /* without a reader the lines are still written */
+    error = stop_on_signals();
     if (error == 0)
         error = pour.intake.hangup_fd = catch_hangups();
     if (error < 0)

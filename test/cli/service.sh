@@ -160,7 +160,8 @@ test_aside_of_rights()
     [ "$(id -u)" = 0 ] || chmod 444 "$public/logs/file"
     echo mine >in
     # shellcheck disable=SC2016 # for the other user's shell
-    status "a pipe into a file without the right to write it" 0 as_nobody sh -c 'cat | "$0/twinlog" sink "$0/logs/file"' \
+    status "a pipe into a file without the right to write it" 0 as_nobody sh -c \
+        'cat | "$0/twinlog" sink "$0/logs/file"' \
         "$public" <in
     same "begins a new file" in "$public/logs/file"
     says "and the other one is kept" "$public/logs/file.unknown.1" theirs
@@ -309,6 +310,70 @@ test_torn()
     ends 0 "the end of the input"
 }
 
+# ---- files by date and time, lines with times -----------------------------------------------------
+
+test_times()
+{
+    begin "$twinlog" sink 'day/%Y/at-%S.log' --date --link newest.log --timestamps
+    echo first >&3
+    wait_until grep -qs first newest.log || count "a link leads to the file of a name with a date" 1
+    first=$(readlink newest.log)
+    wait_until '[ "$(readlink newest.log)" != "$first" ]' || count "a new name is a new file, also without lines" 1
+    echo second >&3
+    wait_until 'cat day/*/* | grep -q second' || count "lines go there" 1
+    exec 3>&-
+    ends 0 "the end of the input"
+    cat day/*/*.log >all
+    count "there are two lines" $(($(wc -l <all) != 2))
+    says "with the time in front of them" all \
+        '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z first$'
+    count "in files of their own" $(($(grep -l . day/*/*.log | wc -l) != 2))
+
+    printf 'a\n\nc' >in
+    status "sink --timestamps of an empty line, and one without an end" 0 "$twinlog" sink times --timestamps <in
+    sed 's/^[^ ]* //' times >out
+    same "keeps them as they are" in out
+    echo file >occupied
+    status "sink --link to a file" 0 "$twinlog" sink 'x-%Y' --date --link occupied <in
+    says "says that it is none" err 'is a file, and no link'
+    echo file >want
+    same "and leaves it" want occupied
+
+    begin "$twinlog" sink every --every 1s --rotate 1M --keep 9
+    echo first >&3
+    wait_until test -e every.1 || count "a file has its time" 1
+    echo second >&3
+    wait_until test -e every.2 || count "and so has the next one" 1
+    exec 3>&-
+    ends 0 "the end of the input"
+    cat every.2 every.1 every >out
+    printf 'first\nsecond\n' >want
+    same "no file is empty but the last" want out
+    for wrong in '--every 0s' '--every 1' '--every 1h --mapped' '--date --mapped' '--link x' '--timestamps --block'; do
+        # shellcheck disable=SC2086 # words
+        status "sink $wrong" 2 "$twinlog" sink wrong $wrong <in
+    done
+}
+
+# What rsyslog's omprog asks for: a word at the beginning, and one for each line that is durable.
+test_confirm()
+{
+    for words in 'sink confirmed' 'append confirmed.log'; do
+        # shellcheck disable=SC2086 # words
+        begin "$twinlog" $words --confirm OK
+        wait_until '[ "$(grep -cx OK out)" = 1 ]' || count "a word says that it is ready" 1
+        echo first >&3
+        wait_until '[ "$(grep -cx OK out)" = 2 ]' || count "and one that the line is durable" 1
+        printf 'second\nthird\n' >&3
+        wait_until '[ "$(grep -cx OK out)" = 4 ]' || count "one for each line" 1
+        exec 3>&-
+        ends 0 "the end of the input"
+        count "and no other" $(($(wc -l <out) != 4))
+    done
+    status "append --confirm --print-lsn" 2 "$twinlog" append confirmed.log --confirm OK --print-lsn </dev/null
+    status "append --confirm --mapped" 2 "$twinlog" append confirmed.log --confirm OK --mapped </dev/null
+}
+
 # ---- lines above the limit ----------------------------------------------------------------------
 
 test_long()
@@ -414,6 +479,8 @@ test_rights
 test_finish_as_root
 test_rotation_refused
 test_torn
+test_times
+test_confirm
 test_long
 test_statuses
 test_notify

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See calendar.h. */
+#define _GNU_SOURCE
+#include "calendar.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1000000000)
+
+bool expand_name(const char *pattern, int64_t time_ns, char ret_name[PATH_MAX])
+{
+    const time_t seconds = (time_t)(time_ns / SECOND);
+    struct tm local;
+
+    return localtime_r(&seconds, &local) && strftime(ret_name, PATH_MAX, pattern, &local) > 0;
+}
+
+int64_t begin_of_period(int64_t time_ns, int64_t period_ns)
+{
+    const time_t seconds = (time_t)(time_ns / SECOND);
+    struct tm local;
+
+    const int64_t zone_ns = localtime_r(&seconds, &local) ? local.tm_gmtoff * SECOND : 0;
+    const int64_t local_ns = time_ns + zone_ns;
+    return local_ns - local_ns % period_ns - zone_ns;
+}
+
+int make_directories(const char *path)
+{
+    char part[PATH_MAX];
+
+    if (snprintf(part, sizeof(part), "%s", path) >= (int)sizeof(part))
+        return -ENAMETOOLONG;
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(part, 0777) < 0 && errno != EEXIST)
+            return -errno;
+        *slash = '/';
+    }
+    return 0;
+}
+
+/* Both in one directory: the name alone, so that the directory can be moved. */
+static const char *target_of(const char *link, const char *path)
+{
+    const char *in_link = strrchr(link, '/'), *in_path = strrchr(path, '/');
+    const size_t length = in_link ? (size_t)(in_link - link) + 1 : 0;
+
+    if (length == (in_path ? (size_t)(in_path - path) + 1 : 0) && strncmp(link, path, length) == 0)
+        return path + length;
+    return path;
+}
+
+int point_link(const char *link, const char *path)
+{
+    char next[PATH_MAX];
+    struct stat about;
+
+    if (lstat(link, &about) == 0 && !S_ISLNK(about.st_mode))
+        return -EEXIST;
+    if (snprintf(next, sizeof(next), "%s.%d.new", link, (int)getpid()) >= (int)sizeof(next))
+        return -ENAMETOOLONG;
+    unlink(next); /* of a process that was killed and had this number */
+    if (symlink(target_of(link, path), next) < 0)
+        return -errno;
+    if (rename(next, link) == 0)
+        return 0;
+    const int error = -errno;
+    unlink(next);
+    return error;
+}
