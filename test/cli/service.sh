@@ -312,13 +312,19 @@ test_torn()
 
 # ---- files by date and time, lines with times -----------------------------------------------------
 
+# leads_elsewhere LINK TARGET
+leads_elsewhere() { [ "$(readlink "$1")" != "$2" ]; }
+
+# has_words COUNT: so many confirmations were printed.
+has_words() { [ "$(grep -cx OK out)" = "$1" ]; }
+
 test_times()
 {
     begin "$twinlog" sink 'day/%Y/at-%S.log' --date --link newest.log --timestamps
     echo first >&3
     wait_until grep -qs first newest.log || count "a link leads to the file of a name with a date" 1
-    first=$(readlink newest.log)
-    wait_until '[ "$(readlink newest.log)" != "$first" ]' || count "a new name is a new file, also without lines" 1
+    before=$(readlink newest.log)
+    wait_until leads_elsewhere newest.log "$before" || count "a new name is a new file, also without lines" 1
     echo second >&3
     wait_until 'cat day/*/* | grep -q second' || count "lines go there" 1
     exec 3>&-
@@ -361,11 +367,11 @@ test_confirm()
     for words in 'sink confirmed' 'append confirmed.log'; do
         # shellcheck disable=SC2086 # words
         begin "$twinlog" $words --confirm OK
-        wait_until '[ "$(grep -cx OK out)" = 1 ]' || count "a word says that it is ready" 1
+        wait_until has_words 1 || count "a word says that it is ready" 1
         echo first >&3
-        wait_until '[ "$(grep -cx OK out)" = 2 ]' || count "and one that the line is durable" 1
+        wait_until has_words 2 || count "and one that the line is durable" 1
         printf 'second\nthird\n' >&3
-        wait_until '[ "$(grep -cx OK out)" = 4 ]' || count "one for each line" 1
+        wait_until has_words 4 || count "one for each line" 1
         exec 3>&-
         ends 0 "the end of the input"
         count "and no other" $(($(wc -l <out) != 4))

@@ -1,0 +1,655 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Real programs around `twinlog sink`: those that read its file, and services that write to it.
+
+usage: services.py TWINLOG [--quick | NAME...]
+
+Each reader of a file gets what it would get of `cat >>FILE`: 500 lines are there when it starts, 500 come while it
+reads, then the writer ends and another one writes 500 more. All of them must arrive, and none twice. A program that is
+not installed is a named skip. --quick: those that need no service.
+"""
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TWINLOG = os.path.abspath(sys.argv[1])
+LIMIT_S = 30  # for anything that is waited for
+LINES = 500
+PHASES = 'abc'
+
+
+class Skip(Exception):
+    """What is tried is not on this machine."""
+
+
+def need(program):
+    path = shutil.which(program, path=os.environ['PATH'] + ':/usr/sbin:/usr/lib/cgi-bin')
+    if not path:
+        raise Skip(f'{program} is not installed')
+    return path
+
+
+def need_root():
+    if os.getuid() != 0:
+        raise Skip('only root may do this')
+
+
+def wait_until(what, is_so):
+    end = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < end, f'not in {LIMIT_S} s: {what}'
+        time.sleep(0.02)
+
+
+def read(path):
+    try:
+        with open(path, 'rb') as file:
+            return file.read()
+    except FileNotFoundError:
+        return b''
+
+
+def write(path, text):
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(text)
+
+
+def run(*words, **more):
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, timeout=LIMIT_S, **more).stdout
+
+
+class Process:
+    """In a session of its own, which ends with the block."""
+
+    def __init__(self, *words, **more):
+        self.words, self.more = words, more
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.words, start_new_session=True, **self.more)
+        return self.process
+
+    def __exit__(self, *_):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+class Writer:
+    """twinlog sink FILE, with a pipe to write to."""
+
+    def __init__(self, path='log', *options):
+        self.process = subprocess.Popen([TWINLOG, 'sink', path, *options], stdin=subprocess.PIPE)
+
+    def write(self, line):
+        self.process.stdin.write(line.encode() + b'\n')
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.stdin.close()
+        assert self.process.wait(LIMIT_S) == 0, 'the sink failed'
+
+
+def line_of(phase, number):
+    return f'{phase}-{number}-end'
+
+
+def write_phase(writer, phase, line=line_of):
+    for number in range(LINES):
+        writer.write(line(phase, number))
+
+
+def has_last(path, phase):
+    return line_of(phase, LINES - 1).encode() in read(path)
+
+
+def wait_for_file(path, phase):
+    wait_until('the sink has written all lines', lambda: has_last(path, phase))
+
+
+def expect_each_once(text, phases=PHASES):
+    found = re.findall(rb'[a-z]-\d+-end', text)
+    wanted = [line_of(phase, number).encode() for phase in phases for number in range(LINES)]
+    assert sorted(found) == sorted(wanted), f'{len(set(found) & set(wanted))} of {len(wanted)} lines, {len(found)} in all'
+    assert b'\0' not in text, 'there are NULs'
+
+
+def three_phases(after_phase, start=lambda: None):
+    """The life of a file: after_phase(phase) is called when its lines are in it."""
+    writer = Writer()
+    write_phase(writer, 'a')
+    wait_for_file('log', 'a')
+    start()
+    after_phase('a')
+    write_phase(writer, 'b')
+    wait_for_file('log', 'b')
+    after_phase('b')
+    writer.end()
+    writer = Writer()
+    write_phase(writer, 'c')
+    wait_for_file('log', 'c')
+    after_phase('c')
+    writer.end()
+
+
+# ---- readers that follow a file ------------------------------------------------------------------
+
+def follow_with(*words):
+    """A reader that prints what it sees."""
+    need(words[0])
+    with open('seen', 'wb') as seen:
+        reader = Process(*words, stdin=subprocess.DEVNULL, stdout=seen)
+        try:
+            three_phases(lambda phase: wait_until(f'it shows phase {phase}', lambda: has_last('seen', phase)),
+                         reader.__enter__)
+        finally:
+            reader.__exit__()
+    expect_each_once(read('seen'))
+
+
+def test_tail():
+    follow_with('tail', '-n', '+1', '-F', 'log')
+
+
+def test_busybox_tail():
+    follow_with('busybox', 'tail', '-n', '+1', '-F', 'log')
+
+
+def test_tail_of_a_renamed_file():
+    need('tail')
+    writer = Writer()
+    write_phase(writer, 'a')
+    wait_for_file('log', 'a')
+    with open('seen', 'wb') as seen, Process('tail', '-n', '+1', '-F', 'log', stdout=seen, stderr=subprocess.DEVNULL):
+        wait_until('it shows phase a', lambda: has_last('seen', 'a'))
+        os.rename('log', 'log.1')
+        writer.process.send_signal(signal.SIGHUP)
+        wait_until('the sink makes a new file', lambda: os.path.exists('log'))
+        write_phase(writer, 'b')
+        wait_until('it shows phase b', lambda: has_last('seen', 'b'))
+        writer.end()
+    expect_each_once(read('seen'), 'ab')
+
+
+def test_less():
+    """Its screen; the newest line must appear on it, and no NUL."""
+    need('less')
+    need('script')
+    reader = Process('script', '-q', '-f', '-c', 'stty rows 24 cols 80; TERM=vt100 exec less +F log', 'seen', stdin=subprocess.PIPE,
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        three_phases(lambda phase: wait_until(f'it shows phase {phase}', lambda: has_last('seen', phase)),
+                     reader.__enter__)
+    finally:
+        reader.__exit__()
+    assert b'^@' not in read('seen') and b'\0' not in read('seen'), 'it shows NULs'
+
+
+# ---- readers that look at a file ------------------------------------------------------------------
+
+def count_with(*words):
+    need(words[0])
+    seen = []
+
+    def look(phase):
+        wanted = LINES * (PHASES.index(phase) + 1)
+        out = run(*words, 'end', 'log')
+        seen.append((len(out.splitlines()), wanted))
+        assert b'binary' not in out.lower(), out[:100]
+
+    three_phases(look)
+    assert all(got == wanted for got, wanted in seen), seen
+
+
+def test_grep():
+    count_with('grep')
+
+
+def test_zgrep():
+    count_with('zgrep')
+
+
+def test_rsync():
+    need('rsync')
+
+    def look(_):
+        run('rsync', '-a', 'log', 'copy')
+        assert read('copy') == read('log'), 'the copy lacks something'
+
+    three_phases(look)
+    expect_each_once(read('copy'))
+
+
+def test_tar():
+    """Each incremental archive has the file, as it has changed."""
+    need('tar')
+
+    def look(phase):
+        run('tar', '--create', '--listed-incremental=state', f'--file={phase}.tar', 'log')
+        assert run('tar', '--extract', '--to-stdout', f'--file={phase}.tar', 'log') == read('log')
+
+    three_phases(look)
+
+
+def test_a_copy_of_a_live_file_can_be_restored():
+    writer = Writer()
+    write_phase(writer, 'a')
+    wait_for_file('log', 'a')
+    shutil.copy('log', 'copy')
+    writer.end()
+    os.rename('copy', 'log')
+    writer = Writer()
+    write_phase(writer, 'b')
+    writer.end()
+    expect_each_once(read('log'), 'ab')
+
+
+# ---- services that read ---------------------------------------------------------------------------
+
+def test_rsyslog_imfile():
+    rsyslogd = need('rsyslogd')
+    here = os.getcwd()
+    os.mkdir('state')
+    write('rsyslog.conf', f'''
+global(workDirectory="{here}/state")
+module(load="imfile")
+template(name="plain" type="string" string="%rawmsg%\\n")
+input(type="imfile" file="{here}/log" tag="t" ruleset="r" freshStartTail="off")
+ruleset(name="r") {{ action(type="omfile" file="{here}/seen" template="plain") }}
+''')
+    reader = Process(rsyslogd, '-n', '-f', f'{here}/rsyslog.conf', '-i', f'{here}/pid', stderr=subprocess.DEVNULL)
+    try:
+        three_phases(lambda phase: wait_until(f'it has phase {phase}', lambda: has_last('seen', phase)),
+                     reader.__enter__)
+    finally:
+        reader.__exit__()
+    expect_each_once(read('seen'))
+
+
+def fail2ban_config(backend):
+    here = os.getcwd()
+    for name in ('conf/filter.d', 'conf/action.d'):
+        os.makedirs(name)
+    write('conf/fail2ban.conf', f'''[Definition]
+loglevel = INFO
+logtarget = {here}/f2b.log
+syslogsocket = auto
+socket = {here}/sock
+pidfile = {here}/pid
+dbfile = None
+dbpurgeage = 1d
+dbmaxmatches = 10
+''')
+    write('conf/jail.conf', f'''[DEFAULT]
+bantime = 600
+findtime = 600
+maxretry = 3
+[t]
+enabled = true
+backend = {backend}
+filter = t
+action = t
+logpath = {here}/log
+''')
+    write('conf/filter.d/t.conf', '[Definition]\nfailregex = ^bad <HOST>$\ndatepattern = {NONE}\n')
+    write('conf/action.d/t.conf', f'[Definition]\nactionban = echo "<ip>." >>{here}/banned\n')
+
+
+def attack(writer, address):
+    for _ in range(4):
+        writer.write(f'bad {address}')
+    wait_until(f'{address} is banned', lambda: f'{address}.'.encode() in read('banned'))
+
+
+def fail2ban(backend):
+    server = need('fail2ban-server')
+    fail2ban_config(backend)
+    writer = Writer()
+    write_phase(writer, 'a')
+    wait_for_file('log', 'a')
+    here = os.getcwd()
+    with Process(server, '-f', '-c', f'{here}/conf', '-s', f'{here}/sock', '-p', f'{here}/pid', 'start',
+                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        wait_until('it watches', lambda: b"Jail 't' started" in read('f2b.log'))
+        attack(writer, '192.0.2.1')
+        writer.end()
+        writer = Writer()
+        attack(writer, '192.0.2.2')
+        os.rename('log', 'log.1')
+        writer.process.send_signal(signal.SIGHUP)
+        wait_until('the sink makes a new file', lambda: os.path.exists('log'))
+        attack(writer, '192.0.2.3')
+        writer.end()
+
+
+def test_fail2ban_polling():
+    fail2ban('polling')
+
+
+def test_fail2ban_inotify():
+    if subprocess.run([need('python3'), '-c', 'import pyinotify'], check=False, stderr=subprocess.DEVNULL).returncode:
+        raise Skip('python3-pyinotify is not installed')
+    fail2ban('pyinotify')
+
+
+def combined_line(phase, number):
+    address = f'192.0.2.{number % 200}'
+    return f'{address} - - [27/Nov/2026:02:25:33 +0000] "GET /{line_of(phase, number)} HTTP/1.1" 200 206 "-" "curl/7.88"'
+
+
+def three_combined_phases(after_phase):
+    writer = Writer()
+    for phase in PHASES:
+        write_phase(writer, phase, combined_line)
+        wait_for_file('log', phase)
+        after_phase(phase)
+        if phase == 'b':
+            writer.end()
+            writer = Writer()
+    writer.end()
+
+
+def test_goaccess():
+    goaccess = need('goaccess')
+    os.mkdir('db')
+
+    def look(phase):
+        run(goaccess, 'log', '--log-format=COMBINED', '--persist', '--restore', '--db-path=db', '-o', 'out.json',
+            '--no-global-config', stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        total = json.loads(read('out.json'))['general']['total_requests']
+        assert total == LINES * (PHASES.index(phase) + 1), f'{total} requests after phase {phase}'
+
+    three_combined_phases(look)
+
+
+def test_awstats():
+    awstats = need('awstats.pl')
+    here = os.getcwd()
+    os.mkdir('data')
+    write('awstats.t.conf', f'LogFile="{here}/log"\nLogType=W\nLogFormat=1\nSiteDomain="t"\nDNSLookup=0\n'
+          f'DirData="{here}/data"\nHostAliases="localhost"\nSkipHosts=""\n')
+    total = 0
+
+    def look(_):
+        nonlocal total
+        out = run(awstats, '-config=t', f'-configdir={here}', '-update', stderr=subprocess.DEVNULL).decode()
+        total += int(re.search(r'Found (\d+) new qualified records', out).group(1))
+        assert ' 0 corrupted' in out.replace('Found 0', ' 0'), out
+
+    three_combined_phases(look)
+    assert total == LINES * len(PHASES), f'{total} records'
+
+
+# ---- services that write --------------------------------------------------------------------------
+
+def apache_config(logger):
+    here = os.getcwd()
+    os.mkdir('htdocs')
+    write('htdocs/index.html', 'hello\n')
+    os.chmod('.', 0o755)
+    write('httpd.conf', f'''ServerRoot /usr/lib/apache2
+LoadModule mpm_event_module modules/mod_mpm_event.so
+LoadModule authz_core_module modules/mod_authz_core.so
+LoadModule dir_module modules/mod_dir.so
+ServerName localhost
+Listen 127.0.0.1:{PORT}
+DocumentRoot {here}/htdocs
+PidFile {here}/pid
+DefaultRuntimeDir {here}
+ErrorLog {here}/error.log
+User www-data
+Group www-data
+StartServers 2
+ThreadsPerChild 25
+MaxRequestWorkers 50
+LogFormat "%h %t \\"%r\\" %>s" short
+CustomLog "|{logger}" short
+''')
+
+
+PORT = 20000 + os.getpid() % 20000
+
+
+def get(path='/index.html'):
+    connection = http.client.HTTPConnection('127.0.0.1', PORT, timeout=LIMIT_S)
+    connection.request('GET', path)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status == 200
+
+
+class Load:
+    """Requests from four threads, counted."""
+
+    def __init__(self):
+        self.must_stop, self.counts = False, [0] * 4
+        self.threads = [threading.Thread(target=self.request, args=(i,)) for i in range(4)]
+
+    def request(self, index):
+        while not self.must_stop:
+            try:
+                self.counts[index] += get()
+            except OSError:
+                pass
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def total(self):
+        return sum(self.counts)
+
+    def __exit__(self, *_):
+        self.must_stop = True
+        for thread in self.threads:
+            thread.join()
+
+
+class Apache:
+    def __init__(self, logger):
+        need_root()
+        self.apache = need('apache2')
+        if not os.path.isdir('/usr/lib/apache2/modules'):
+            raise Skip('this apache2 is not laid out as Debian does it')
+        apache_config(logger)
+
+    def tell(self, word):
+        run(self.apache, '-f', os.path.abspath('httpd.conf'), '-k', word, stderr=subprocess.DEVNULL)
+
+    def answers(self):
+        try:
+            return get()
+        except OSError:
+            return False
+
+    def __enter__(self):
+        self.tell('start')
+        self.pid = None
+        wait_until('httpd has started', lambda: os.path.exists('pid') and read('pid').strip())
+        self.pid = int(read('pid'))
+        return self
+
+    def restarts(self):
+        return read('error.log').count(b'AH00493')
+
+    def restart(self):
+        before = self.restarts()
+        self.tell('graceful')
+        wait_until('httpd restarts', lambda: self.restarts() > before)
+
+    def __exit__(self, *_):
+        self.tell('stop')
+        wait_until('httpd has ended', lambda: not os.path.exists(f'/proc/{self.pid}'))
+
+
+def count_lines():
+    return read('log').count(b'GET ')
+
+
+def test_httpd_restarts_gracefully():
+    with Apache(f'{TWINLOG} sink {os.getcwd()}/log --shared') as apache:
+        wait_until('httpd answers', apache.answers)
+        wait_until('its first lines are there', lambda: count_lines() > 0)
+        before = count_lines()
+        with Load() as load:
+            for restarts in range(1, 4):
+                wait_until('requests come', lambda: load.total() >= 200 * restarts)
+                apache.restart()
+            wait_until('requests come', lambda: load.total() >= 800)
+        wanted = load.total()
+    wait_until(f'a line for each of {wanted} requests', lambda: count_lines() - before >= wanted)
+    assert all(re.fullmatch(rb'\S+ \[.*\] "GET .*" \d+', line) for line in read('log').splitlines()), 'a torn line'
+
+
+def test_httpd_download_that_outlives_a_restart():
+    with Apache(f'{TWINLOG} sink {os.getcwd()}/log --shared') as apache:
+        wait_until('httpd answers', apache.answers)
+        with open('htdocs/big', 'wb') as big:
+            big.truncate(50_000_000)
+        connection = http.client.HTTPConnection('127.0.0.1', PORT, timeout=LIMIT_S)
+        connection.request('GET', '/big')
+        response = connection.getresponse()
+        response.read(1000)
+        apache.restart()
+        apache.restart()
+        response.read()
+        connection.close()
+        wait_until('its line is there', lambda: b'GET /big' in read('log'))
+
+
+def test_nginx_through_a_fifo():
+    nginx = need('nginx')
+    here = os.getcwd()
+    os.chmod('.', 0o755)
+    os.mkfifo('fifo')
+    write('nginx.conf', f'''daemon off;
+pid {here}/nginx.pid;
+error_log {here}/error.log;
+events {{ }}
+http {{
+    access_log {here}/fifo;
+    client_body_temp_path {here}/t1; proxy_temp_path {here}/t2; fastcgi_temp_path {here}/t3;
+    uwsgi_temp_path {here}/t4; scgi_temp_path {here}/t5;
+    server {{ listen 127.0.0.1:{PORT}; location / {{ return 200 "hello"; }} }}
+}}
+''')
+    with open('fifo', 'r+b', buffering=0) as fifo:
+        sink = subprocess.Popen([TWINLOG, 'sink', 'log'], stdin=fifo)
+        with Process(nginx, '-c', f'{here}/nginx.conf', '-p', here, stderr=subprocess.DEVNULL):
+            wait_until('nginx answers', lambda: os.path.exists('nginx.pid') and Apache.answers(None))
+            with Load() as load:
+                wait_until('requests come', lambda: load.total() >= 1000)
+            wait_until('there is a line for each', lambda: count_lines() > load.total())
+        sink.send_signal(signal.SIGTERM)
+        assert sink.wait(LIMIT_S) == -signal.SIGTERM
+
+
+def test_rsyslog_omprog():
+    """rsyslog gives each message to `twinlog append`, and keeps it until that says that it is durable."""
+    rsyslogd = need('rsyslogd')
+    here = os.getcwd()
+    os.mkdir('state')
+    write('source', ''.join(line_of('a', number) + '\n' for number in range(LINES)))
+    write('rsyslog.conf', f'''
+global(workDirectory="{here}/state")
+module(load="imfile")
+module(load="omprog")
+template(name="plain" type="string" string="%rawmsg%\\n")
+input(type="imfile" file="{here}/source" tag="t" ruleset="r" freshStartTail="off")
+ruleset(name="r") {{
+    action(type="omprog" binary="{TWINLOG} append {here}/log --confirm OK" template="plain" confirmMessages="on"
+           action.resumeRetryCount="-1")
+}}
+''')
+    with Process(rsyslogd, '-n', '-f', f'{here}/rsyslog.conf', '-i', f'{here}/pid', stderr=subprocess.DEVNULL):
+        wait_until('the log has every message', lambda: os.path.isdir('log') and has_last_record())
+    expect_each_once(run(TWINLOG, 'cat', 'log'), 'a')
+
+
+def has_last_record():
+    out = subprocess.run([TWINLOG, 'cat', 'log', '-n', '1'], check=False, capture_output=True).stdout
+    return line_of('a', LINES - 1).encode() in out
+
+
+STANZAS = {
+    'signal': ['nocreate', 'postrotate', 'kill -HUP $SINK', 'endscript'],
+    'create': ['create 0640 root root', 'postrotate', 'kill -HUP $SINK', 'endscript'],
+    'nobody tells it': ['nocreate'],
+    'compress at once': ['nocreate', 'compress', 'postrotate', 'kill -HUP $SINK', 'sleep 1', 'endscript'],
+    'delaycompress': ['nocreate', 'compress', 'delaycompress', 'postrotate', 'kill -HUP $SINK', 'endscript'],
+    'dateext': ['nocreate', 'dateext', 'dateformat .%s', 'postrotate', 'kill -HUP $SINK', 'endscript'],
+}
+
+
+def all_files():
+    text = b''
+    for name in sorted(os.listdir('.')):
+        if name.startswith('log') and name != 'logrotate.conf':
+            text += run('zcat', '-f', name)
+    return text
+
+
+def test_logrotate():
+    logrotate = need('logrotate')
+    need_root()
+    os.umask(0o022)
+    top = os.getcwd()
+    for title, words in STANZAS.items():
+        os.makedirs(f'{top}/{title}')
+        os.chdir(f'{top}/{title}')
+        writer = Writer()
+        os.environ['SINK'] = str(writer.process.pid)
+        write('logrotate.conf', f'"{os.getcwd()}/log" {{\nrotate 9\nmissingok\n' + '\n'.join(words) + '\n}\n')
+        os.chmod('logrotate.conf', 0o644)
+        for phase in PHASES:
+            write_phase(writer, phase)
+            wait_until(f'{title}: the lines are there', lambda: line_of(phase, LINES - 1).encode() in all_files())
+            wait_until('a name with the second is free', lambda: not os.path.exists(f'log.{int(time.time())}'))
+            run(logrotate, '-f', '-s', 'state', 'logrotate.conf')
+        writer.end()
+        expect_each_once(all_files())
+        os.chdir(top)
+
+
+QUICK = ['tail', 'busybox_tail', 'tail_of_a_renamed_file', 'less', 'grep', 'zgrep', 'rsync', 'tar',
+         'a_copy_of_a_live_file_can_be_restored', 'goaccess', 'logrotate']
+
+
+def main():
+    tests = {name[5:]: test for name, test in globals().items() if name.startswith('test_')}
+    names = sys.argv[2:]
+    if names == ['--quick']:
+        names = QUICK
+    failed = 0
+    top = tempfile.mkdtemp(prefix='twinlog-services.')
+    os.chmod(top, 0o755)  # servers look as other users
+    for name in names or tests:
+        place = f'{top}/{name}'
+        os.mkdir(place)
+        os.chdir(place)
+        begin = time.monotonic()
+        try:
+            tests[name]()
+            print(f'{name}: fine ({time.monotonic() - begin:.1f} s)', flush=True)
+        except Skip as why:
+            print(f'skipped: {name}: {why}', flush=True)
+        except (AssertionError, subprocess.SubprocessError) as why:
+            print(f'FAILED: {name}: {why}', flush=True)
+            failed += 1
+    os.chdir('/')
+    shutil.rmtree(top)
+    sys.exit(failed > 0)
+
+
+main()
