@@ -125,8 +125,8 @@ struct twinlog_report {
 
 /* ---- opening ---- */
 /* How a group reaches stable storage. The default is the first path that works (never linked
- * writes), or TWINLOG_IO_DSYNC while that is measured to be faster. The first three are -ENOTSUP but
- * on ext2 to 4, xfs, btrfs and tmpfs, which are known to honour them. */
+ * writes), or TWINLOG_IO_DSYNC while that is measured to be faster. URING, URING_LINKED and DSYNC
+ * are -ENOTSUP but on ext2 to 4, xfs, btrfs and tmpfs, which are known to honour them. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
     TWINLOG_IO_URING,        /* io_uring: one write that carries its own sync (RWF_DSYNC) */
@@ -176,13 +176,14 @@ struct twinlog_options {
     struct twinlog_report *ret_report; /* what open found; written on success and on failure */
     uint64_t segment_records, segment_age_ms; /* start a new segment when one has so much */
     /* Remove the oldest segment while the others meet the limit, each limit by itself, but nothing
-     * that a named cursor has not passed. keep_age_ms counts from a segment's newest record.
+     * that a named cursor has not passed. keep_age_ms counts from a segment's newest record,
+     * keep_records counts LSNs: records, and fillers that stand for none (twinlog_skip(), crashes).
      * 0: what the log has for it, if anything: TWINLOG_KEEP_BYTES, ... below. */
     uint64_t keep_bytes, keep_records, keep_age_ms;
     struct twinlog_committer *committer; /* must outlive the log; NULL: a thread of the log */
     uint32_t flush_interval_ms;          /* commit a record of a relaxed level after this time */
     /* Mapped modes: segment_bytes is at most 1 GiB; PAD, READ_ONLY and a committer are -EINVAL;
-     * no recycling; segment_... have no effect. */
+     * no recycling; segment_records and segment_age_ms have no effect. */
     uint32_t mode; /* enum twinlog_mode */
     /* Mapped modes: the first segment; the next are twice as large. At least max_record_bytes +
      * 28672, default 10 MiB or what the largest record needs. */

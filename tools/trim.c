@@ -24,7 +24,7 @@ static const struct option_row option_rows[] = {
     { OPTION_BEFORE, "before", "LSN", "records with a smaller LSN" },
     { OPTION_KEEP_BYTES, "keep-bytes", "BYTES",
       "whole segments, as long as so many bytes are left without them" },
-    { OPTION_KEEP_RECORDS, "keep-records", "N", "all but the newest N records" },
+    { OPTION_KEEP_RECORDS, "keep-records", "N", "all but the newest N LSNs" },
     { OPTION_KEEP_TIME, "keep-time", "T", "whole segments with records that are all older than T" },
     { OPTION_PAST_CURSORS, "past-cursors", NULL,
       "also what named cursors hold; those are moved to the new head" },

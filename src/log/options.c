@@ -50,6 +50,10 @@ static const char *find_fault(const struct twinlog_options *o)
     if (o->segment_bytes < SEGMENT_MIN_BYTES || o->segment_bytes > SEGMENT_MAX_BYTES ||
         o->segment_bytes % BLOCK_BYTES != 0)
         return "segment_bytes must be a multiple of 4096 from 64 KiB to 1 TiB";
+    /* first: a buffer that is not given is as large as the record needs */
+    if (o->max_record_bytes >
+        min_u64(MAX_BUFFER_BYTES, o->segment_bytes - SEGMENT_OVERHEAD) - BUFFER_OVERHEAD)
+        return "max_record_bytes must be at most 256 MiB - 8192, and at most segment_bytes - 16384";
     if (o->buffer_bytes < MIN_BUFFER_BYTES || o->buffer_bytes > MAX_BUFFER_BYTES ||
         o->buffer_bytes % BLOCK_BYTES != 0)
         return "buffer_bytes must be a multiple of 4096 from 16 KiB to 256 MiB";

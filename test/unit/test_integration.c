@@ -426,6 +426,23 @@ TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
     log_close(log);
 }
 
+/* The buffer is not given, but follows from the record. */
+static const struct twinlog_options too_large_records[] = {
+    { .max_record_bytes = 1u << 30 },
+    { .max_record_bytes = (256u << 20) - 8191, .segment_bytes = UINT64_C(1) << 30 },
+    { .max_record_bytes = 65536, .segment_bytes = 65536 },
+    { .max_record_bytes = 65536 - 16383, .segment_bytes = 65536 },
+};
+
+TEST_LOOP(a_refusal_names_the_option_that_was_given, sizeof(too_large_records) / sizeof(too_large_records[0]))
+{
+    struct twinlog_options options = too_large_records[_i];
+    options.size = sizeof(options);
+    options.ret_report = &log_report;
+    ck_assert_int_eq(log_open_error(&options), -EINVAL);
+    ck_assert_msg(strncmp(log_report.text, "max_record_bytes", 16) == 0, "%s", log_report.text);
+}
+
 TEST(a_log_that_must_exist_is_not_made)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_MUST_EXIST);

@@ -41,6 +41,27 @@ static int note_finding(void *context, const struct twinlog_report *report)
     return 0;
 }
 
+/* What stands for no record counts, as each text on it says. */
+TEST(the_limit_of_records_counts_lsns)
+{
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    struct twinlog *log = log_open(NULL);
+    append_text(log, "one", 1);
+    append_text(log, "two", 2);
+    ck_assert_int_eq(twinlog_skip(log, 10), 0);
+    append_text(log, "ten", 10);
+
+    trim.keep_records = 9;
+    ck_assert_int_eq(twinlog_trim(log, &trim, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 2);
+    trim.keep_records = 2;
+    ck_assert_int_eq(twinlog_trim(log, &trim, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 9);
+    expect_text(log, 10, "ten");
+    log_close(log);
+}
+
 /* By a reader, by verify, and behind a repair. */
 WAYS_TEST(lost_records_are_told_from_skipped_ones, LOG_WAYS)
 {
