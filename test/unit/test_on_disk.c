@@ -429,6 +429,28 @@ TEST_LOOP(what_a_dead_mapped_writer_left_in_two_open_segments_is_durable_when_it
     simdisk_destroy(left.disk);
 }
 
+/* The marker of the close and the header of its group, too, not the records alone. */
+TEST(a_mapped_log_that_was_closed_is_closed_after_a_power_cut)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .mode = TWINLOG_MODE_MAPPED, .segment_bytes = 65536);
+    struct simdisk *disk = make_disk(3);
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    append(log, 3);
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    struct simdisk *cut = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+    struct twinlog_report report;
+    const struct twinlog_options again = WITH_SIZE(options, .segment_bytes = 65536, .ret_report = &report);
+    log = log_on(simdisk_connect(cut), &again);
+    ck_assert_int_eq(report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(cut);
+    simdisk_destroy(disk);
+}
+
 /* It is not known what a power cut would leave. */
 TEST_LOOP(what_cannot_be_synced_is_not_told, WAY_COUNT)
 {
