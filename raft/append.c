@@ -4,9 +4,15 @@
  * sync, and hands completed requests to a queue, in the order of their LSNs. The loop polls the queue's descriptor.
  *
  * libraft: callbacks in the order of the calls, each exactly once, never inside append(): raft adds up what was stored,
- * an index is not passed. A call that refuses is harmless, a callback that fails is not: the leader has sent the
- * entries by then, and gives their index and term to others; a follower counts past the hole. So a failure after the
- * call ends the server (see stop_storing()), and its callbacks wait for the close.
+ * an index is not passed. A callback that fails is harmful: the leader has sent the entries by then, and gives their
+ * index and term to others; a follower counts past the hole. So a failure after the call ends the server (see
+ * stop_storing()), and its callbacks wait for the close.
+ *
+ * A full disk is no such failure, since the log has refused the entries. 0.15 is told so, and has changed nothing by
+ * then. For 0.22 the append waits, with all that come after it, and a timer tries again; raft is told a capacity
+ * of 0 (see io.c), so that a leader takes no more commands. What a new leader truncates meanwhile is not
+ * written. But its callback would tell raft that all its entries are stored which raft has at that moment, and those
+ * may be others that wait, of the same index and term. So it comes together with the next append that is stored.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,11 +26,14 @@ struct append {
     struct twinlog_request request; /* first */
     struct raft_io_append *req;
     raft_io_append_cb cb;
-    uint64_t last_index, last_term; /* of its newest entry */
-    unsigned truncations;           /* before it */
-    unsigned n;                     /* entries */
+    const struct raft_entry *entries; /* raft's, until the callback */
+    uint64_t index;                   /* of its first entry */
+    unsigned truncations;             /* before it was submitted */
+    unsigned n;                       /* entries */
+    unsigned kept;                    /* of them, what no truncation has taken while it waited */
     uint64_t bytes, start_ns;
-    struct append *next; /* in `held` */
+    struct append_list cut; /* called back before it */
+    struct append *next;    /* in a list */
 };
 
 uint32_t largest_entry(const struct storage *s)
@@ -71,8 +80,9 @@ static int take_back(struct storage *s, int error)
     return error;
 }
 
-/* Only the last batch has the request: it is completed when all before it are durable, too. */
-static int submit(struct storage *s, const struct raft_entry *entries, unsigned n, struct append *append)
+/* Only the last batch has the request: it is completed when all before it are durable, too. NULL: none has. */
+static int submit(struct storage *s, const struct raft_entry *entries, unsigned n,
+                  struct twinlog_request *request)
 {
     const struct twinlog_terms later = { .size = sizeof(later), .level = TWINLOG_LEVEL_BUFFERED };
     struct batch batch;
@@ -80,11 +90,11 @@ static int submit(struct storage *s, const struct raft_entry *entries, unsigned 
     for (unsigned i = 0; i < n; i += batch.count) {
         fill_batch(s, &batch, entries + i, n - i);
         int rc;
-        if (i + batch.count < n) {
+        if (request == NULL || i + batch.count < n) {
             rc = twinlog_append_batch(s->log, batch.entries, batch.count, &later, &first);
         } else {
-            rc = twinlog_submit(s->log, batch.entries, batch.count, NULL, &append->request);
-            first = append->request.first_lsn;
+            rc = twinlog_submit(s->log, batch.entries, batch.count, NULL, request);
+            first = request->first_lsn;
         }
         if (rc < 0)
             return take_back(s, rc);
@@ -107,40 +117,179 @@ static int check_entries(struct storage *s, const struct raft_entry *entries, un
     return 0;
 }
 
-int append_entries(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
-                   unsigned n, raft_io_append_cb cb)
+/* ---- what waits ---------------------------------------------------------------------------------- */
+
+void begin_list(struct append_list *list)
 {
-    struct storage *s = storage_of(io);
+    list->first = NULL;
+    list->end = &list->first;
+}
+
+static void add_to(struct append_list *list, struct append *append)
+{
+    append->next = NULL;
+    *list->end = append;
+    list->end = &append->next;
+}
+
+static struct append *take_first(struct append_list *list)
+{
+    struct append *append = list->first;
+    list->first = append->next;
+    if (list->first == NULL)
+        list->end = &list->first;
+    return append;
+}
+
+void move_list(struct append_list *to, struct append_list *from)
+{
+    while (from->first != NULL)
+        add_to(to, take_first(from));
+}
+
+/* The index of raft's next entry. */
+static uint64_t next_of_raft(const struct storage *s)
+{
+    return s->waiting.first != NULL ? s->waiting_next : s->next_index;
+}
+
+static bool must_wait(const struct storage *s)
+{
+    return s->waiting.first != NULL || s->cut_index > 0 || s->is_installing || s->is_failed || s->is_closing;
+}
+
+static void keep_waiting(struct storage *s, struct append *append)
+{
+    s->waiting_next = next_of_raft(s) + append->n;
+    add_to(&s->waiting, append);
+    measure_capacity(s);
+}
+
+static void cut_waiting(struct storage *s, uint64_t index)
+{
+    if (s->waiting.first == NULL)
+        return;
+    for (struct append *append = s->waiting.first; append != NULL; append = append->next) {
+        const uint64_t before = index > append->index ? index - append->index : 0;
+        append->kept = before < append->kept ? (unsigned)before : append->kept;
+    }
+    s->waiting_next = index;
+}
+
+static int submit_append(struct storage *s, struct append *append)
+{
+    int rc = submit(s, append->entries, append->n, &append->request);
+    if (rc == 0) {
+        append->truncations = s->truncations;
+        s->appends++;
+    }
+    return rc;
+}
+
+/* The oldest append that waits. One that was cut goes to `cut`, and its remains to the log. */
+static int submit_oldest(struct storage *s, struct append_list *cut)
+{
+    struct append *append = s->waiting.first;
+    if (append->kept < append->n) {
+        int rc = submit(s, append->entries, append->kept, NULL);
+        if (rc < 0)
+            return rc;
+        append->kept = 0;
+        add_to(cut, take_first(&s->waiting));
+        return 0;
+    }
+    int rc = submit_append(s, append);
+    if (rc < 0)
+        return rc;
+    take_first(&s->waiting);
+    move_list(&append->cut, cut);
+    return 0;
+}
+
+static int cut_log(struct storage *s, uint64_t index)
+{
+    int rc = lower_promise(s, index - 1);
+    return rc == 0 ? twinlog_truncate(s->log, index - 1) : rc;
+}
+
+/* What could not be done: by the timer, and after an installation. */
+void store_waiting(struct storage *s)
+{
+    struct append_list cut;
+    int rc = 0;
+    if (s->is_installing || s->is_failed || s->is_closing)
+        return;
+    begin_list(&cut);
+    if (s->cut_index > 0)
+        rc = cut_log(s, s->cut_index);
+    if (rc == 0)
+        s->cut_index = 0;
+    while (rc == 0 && s->waiting.first != NULL)
+        rc = submit_oldest(s, &cut);
+    move_list(&cut, &s->waiting); /* what was cut, and has no append behind it yet, stays in front */
+    move_list(&s->waiting, &cut);
+    if (rc == TWINLOG_EPOISONED)
+        stop_storing(s, "append", rc);
+    measure_capacity(s);
+}
+
+/* ---- append -------------------------------------------------------------------------------------- */
+
+static int check_append(struct storage *s, const struct raft_entry *entries, unsigned n)
+{
     if (s->is_failed || s->is_closing)
         return report_text(s, RAFT_IOERR, "the log takes no more entries");
     /* A follower ignores entries meanwhile; a server that becomes leader has to wait. */
     if (s->is_installing)
         return report_text(s, RAFT_BUSY, "a snapshot is being installed");
-    int rv = check_entries(s, entries, n);
-    if (rv != 0)
-        return rv;
+    return check_entries(s, entries, n);
+}
+
+static struct append *make_append(struct storage *s, struct raft_io_append *req,
+                                  const struct raft_entry *entries, unsigned n, raft_io_append_cb cb)
+{
     struct append *append = calloc(1, sizeof(*append));
     if (append == NULL)
-        return report_text(s, RAFT_NOMEM, "out of memory");
+        return NULL;
     append->request.queue = s->queue;
     append->request.context = s;
     append->req = req;
     append->cb = cb;
+    append->entries = entries;
+    append->index = next_of_raft(s);
+    append->n = append->kept = n;
     append->start_ns = uv_hrtime();
-    int rc = submit(s, entries, n, append);
-    if (rc < 0) {
+    begin_list(&append->cut);
+    for (unsigned i = 0; i < n; i++)
+        append->bytes += entries[i].buf.len;
+    return append;
+}
+
+int append_entries(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
+                   unsigned n, raft_io_append_cb cb)
+{
+    struct storage *s = storage_of(io);
+    int rv = check_append(s, entries, n);
+    if (rv != 0 && MAY_REFUSE)
+        return rv;
+    struct append *append = make_append(s, req, entries, n, cb);
+    if (append == NULL)
+        return out_of_memory(s);
+
+    if (rv == RAFT_TOOBIG || rv == RAFT_INVALID) /* it can never be stored */
+        stop_storing(s, "append", -EMSGSIZE);
+    int rc = must_wait(s) ? -EAGAIN : submit_append(s, append);
+    if (rc < 0 && MAY_REFUSE) {
         free(append);
         return report(s, "append", rc);
     }
-    append->last_index = s->next_index - 1;
-    append->last_term = entries[n - 1].term;
-    append->truncations = s->truncations;
-    append->n = n;
-    for (unsigned i = 0; i < n; i++)
-        append->bytes += entries[i].buf.len;
+    if (rc == TWINLOG_EPOISONED)
+        stop_storing(s, "append", rc);
+    note_changes(s, entries, n, append->index);
+    if (rc < 0)
+        keep_waiting(s, append);
     s->stat.queued_entries += n;
     s->stat.queued_bytes += append->bytes;
-    s->appends++;
     return 0;
 }
 
@@ -160,24 +309,47 @@ int append_at_once(struct storage *s, const struct raft_entry *entry)
 }
 
 /* Rare: a server that was leader has entries that the new leader does not have. The log commits what was submitted
- * before, and those callbacks still come. */
+ * before, and those callbacks still come. libraft: 0.22 also calls it before each append, with its index. */
 int truncate_entries(struct raft_io *io, raft_index index)
 {
     struct storage *s = storage_of(io);
-    if (s->is_failed || s->is_closing || s->is_installing)
+    if (MAY_REFUSE && (s->is_failed || s->is_closing || s->is_installing))
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
-    int rc = lower_promise(s, index - 1);
-    if (rc == 0)
-        rc = twinlog_truncate(s->log, index - 1);
-    if (rc == 0)
-        s->next_index = index;
-    return report(s, "truncate", rc);
+    cut_waiting(s, index);
+    forget_changes(s, index);
+    if (index >= s->next_index)
+        return 0;
+    int rc = s->is_installing || s->is_failed || s->is_closing ? -EAGAIN : cut_log(s, index);
+    if (rc < 0 && MAY_REFUSE)
+        return report(s, "truncate", rc);
+    if (rc == TWINLOG_EPOISONED)
+        stop_storing(s, "truncate", rc);
+    s->cut_index = rc < 0 ? index : 0;
+    s->next_index = index;
+    return 0;
+}
+
+/* The term of an entry that raft has given, wherever it is by now. 1 = it is there, 0 = it is not, or an error. */
+int find_term(struct storage *s, uint64_t index, uint64_t *ret_term)
+{
+    if (index >= next_of_raft(s))
+        return 0;
+    for (const struct append *append = s->waiting.first; append != NULL; append = append->next)
+        if (index >= append->index && index < append->index + append->kept) {
+            *ret_term = append->entries[index - append->index].term;
+            return 1;
+        }
+    int rc = twinlog_sync(s->log);
+    return rc == 0 ? find_entry(s, index, ret_term) : rc;
 }
 
 static void call_back(struct append *append, int status)
 {
+    struct storage *s = append->request.context;
     struct raft_io_append *req = append->req;
     raft_io_append_cb cb = append->cb;
+    s->stat.queued_entries -= append->n;
+    s->stat.queued_bytes -= append->bytes;
     free(append);
     cb(req, status);
 }
@@ -188,7 +360,7 @@ static void promise_newest(struct storage *s, struct twinlog_request *const *don
     for (int i = n - 1; i >= 0; i--) {
         const struct append *append = (const struct append *)done[i];
         if (append->request.result == 0 && append->truncations == s->truncations) {
-            promise(s, append->last_index, append->last_term);
+            promise(s, append->index + append->n - 1, append->entries[append->n - 1].term);
             return;
         }
     }
@@ -205,16 +377,6 @@ static void note_time(struct twinlog_histogram *histogram, uint64_t ns)
     histogram->max = ns > histogram->max ? ns : histogram->max;
 }
 
-static void count(struct storage *s, const struct append *append)
-{
-    uint64_t ns = uv_hrtime() - append->start_ns;
-    s->stat.queued_entries -= append->n;
-    s->stat.queued_bytes -= append->bytes;
-    if (append->request.result < 0)
-        return;
-    note_time(&s->stat.append_ns, ns);
-}
-
 /* Calls back for what is durable; waits for the first one up to timeout_ms. A callback may append, and close. */
 void complete_appends(struct storage *s, int timeout_ms)
 {
@@ -224,27 +386,24 @@ void complete_appends(struct storage *s, int timeout_ms)
     for (int i = 0; i < n; i++) {
         struct append *append = (struct append *)done[i];
         s->appends--;
-        count(s, append);
         if (append->request.result < 0)
             stop_storing(s, "append", append->request.result);
+        else
+            note_time(&s->stat.append_ns, uv_hrtime() - append->start_ns);
         if (s->is_failed && !s->is_closing) {
-            append->next = NULL;
-            *s->tail = append;
-            s->tail = &append->next;
+            move_list(&s->held, &append->cut);
+            add_to(&s->held, append);
         } else {
-            call_back(append, 0);
+            int status = append->request.result < 0 ? CANCELED : 0;
+            release(&append->cut, status);
+            call_back(append, status);
         }
     }
 }
 
-/* libraft: a closing raft sends nothing, so success frees the entries and says nothing to others. With an error it
- * might truncate beyond the end of its log. */
-void release_held(struct storage *s)
+/* libraft: a closing raft sends nothing, so a success frees the entries and says nothing to others. */
+void release(struct append_list *list, int status)
 {
-    struct append *append;
-    while ((append = s->held) != NULL) {
-        s->held = append->next;
-        call_back(append, 0);
-    }
-    s->tail = &s->held;
+    while (list->first != NULL)
+        call_back(take_first(list), status);
 }

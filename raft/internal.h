@@ -12,6 +12,18 @@
 
 #include "twinlog_raft.h"
 
+/* libraft: 0.22 (cowsql/raft) has its version in the header, 0.15 (canonical/raft) has none. From 0.22 on no call that
+ * changes the log may refuse, and no callback may fail before raft is closed: by then raft has the entries in its own
+ * log, and frees them a second time. So what cannot be stored now waits, see append.c. */
+#ifdef RAFT_VERSION_NUMBER
+#define MAY_REFUSE 0
+#define CANCELED RAFT_CANCELED /* to what is not stored when raft is closed */
+#else
+#define MAY_REFUSE 1
+#define CANCELED 0 /* it would truncate beyond the end of its log; a closing raft tells nobody */
+#endif
+#define RETRY_MS 1000u /* as raft_uv */
+
 /* The newest snapshot, as the last record of its pieces describes it. */
 struct snapshot_head {
     uint64_t index; /* 0 = there is no snapshot */
@@ -23,6 +35,15 @@ struct snapshot_head {
 };
 
 struct append;
+struct put;
+struct get;
+struct unsent;
+struct change;
+
+/* Appends in the order of their calls. */
+struct append_list {
+    struct append *first, **end;
+};
 
 /* To another server; see transport.c. */
 struct connection {
@@ -54,16 +75,22 @@ struct storage {
     uv_poll_t poll;       /* on the queue */
     uv_prepare_t prepare; /* before the loop waits */
     uv_check_t check;     /* after it has waited */
-    unsigned handles;     /* of these three, in the loop */
+    uv_timer_t timer;     /* for what waits, and the capacity; where nothing may be refused */
+    unsigned handles;     /* of these four, in the loop */
+    unsigned retry_ms;
 
     int server_fd; /* of DIR/server; -1 = not open. The fields up to `promised_term` are what it says */
     uint64_t cluster, id;
     bool may_bootstrap;
     uint64_t term, vote;
     uint64_t promised_index,
-        promised_term;    /* of the newest acknowledged entry; the term is that of the start */
-    unsigned truncations; /* counts what has made the promise smaller */
-    uint64_t next_index;  /* of the entry that is appended next; raft passes none */
+        promised_term;          /* of the newest acknowledged entry; the term is that of the start */
+    unsigned truncations;       /* counts what has made the promise smaller */
+    uint64_t next_index;        /* of the entry that is appended next; raft passes none */
+    uint64_t cut_index;         /* from here on the log has still to be truncated; 0 = nothing has */
+    struct append_list waiting; /* not in the log yet */
+    uint64_t waiting_next;      /* the index behind them, if there are any */
+    unsigned short capacity;    /* KiB that can be stored, as raft is told */
     struct snapshot_head head;
     uint64_t old_bytes; /* of snapshots before it, not trimmed yet; of the thread that puts one */
 
@@ -73,8 +100,12 @@ struct storage {
     bool is_installing; /* and replaces the log */
     bool is_failed;     /* a write or sync has failed: nothing is stored any more */
     struct twinlog_raft_stat stat;
-    struct append *held;  /* appends that have failed, until raft is closed */
-    struct append **tail; /* of `held` */
+    struct append_list held; /* appends that have failed, until raft is closed */
+    struct put *put;         /* the snapshot that is being written, or waits */
+    struct get *gets;        /* those that wait */
+    struct unsent *unsent;
+    struct change *changes; /* of the members, the newest first; those that the next snapshot may need */
+    raft_io_recv_cb recv_cb;
 
     raft_io_close_cb close_cb;
     bool is_closing, is_base_closed;
@@ -89,6 +120,7 @@ static inline struct storage *storage_of(struct raft_io *io)
 int report(struct storage *s, const char *what, int error);
 int report_text(struct storage *s, int code, const char *text);
 int code_of(int error);
+int out_of_memory(struct storage *s);
 int make_directory(const char *dir); /* durably */
 /* As open(), close-on-exec. */
 int open_above_standard(const char *path, int flags, mode_t mode);
@@ -103,7 +135,11 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
 int truncate_entries(struct raft_io *io, raft_index index);
 int append_at_once(struct storage *s, const struct raft_entry *entry);
 void complete_appends(struct storage *s, int timeout_ms);
-void release_held(struct storage *s);
+void store_waiting(struct storage *s);
+void begin_list(struct append_list *list);
+void move_list(struct append_list *to, struct append_list *from); /* to its end */
+void release(struct append_list *list, int status);               /* calls back, in their order */
+int find_term(struct storage *s, uint64_t index, uint64_t *ret_term);
 uint32_t largest_entry(const struct storage *s);
 
 /* server_file.c */
@@ -115,6 +151,8 @@ void promise(struct storage *s, uint64_t index, uint64_t term); /* before an ent
 int lower_promise(struct storage *s, uint64_t index);           /* durable on return */
 
 /* load.c */
+int find_entry(struct storage *s, uint64_t index,
+               uint64_t *ret_term); /* on the disk. 1 = it is there, 0 = it is not */
 int open_files(struct storage *s, uint64_t id);
 void close_files(struct storage *s);
 int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
@@ -122,12 +160,21 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
 int bootstrap(struct raft_io *io, const struct raft_configuration *conf);
 int recover(struct raft_io *io, const struct raft_configuration *conf);
 
+/* configuration.c */
+void note_changes(struct storage *s, const struct raft_entry *entries, size_t n, uint64_t first_index);
+void forget_changes(struct storage *s, uint64_t from_index);
+/* *ret_index is that of the configuration which an own snapshot lacks; 0 = none, and *ret is not set. */
+int take_configuration(struct storage *s, const struct raft_snapshot *snapshot,
+                       struct raft_configuration *ret, uint64_t *ret_index);
+
 /* snapshot.c */
 int find_snapshot(struct storage *s); /* changes nothing; as the next, 0 or an error of twinlog */
 int open_snapshots(struct storage *s);
 int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb);
 int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb);
+void retry_snapshots(struct storage *s);
+void cancel_snapshots(struct storage *s); /* those that wait */
 int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot);
 void free_snapshot(struct raft_snapshot *snapshot);
 
@@ -136,10 +183,15 @@ void wrap_transport(struct storage *s, struct raft_uv_transport *user_transport)
 int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
                  raft_io_send_cb cb);
 void send_gathered(struct storage *s);
+void call_back_unsent(struct storage *s);
+int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_io_recv_cb recv_cb);
+void receive_message(struct raft_io *io, struct raft_message *message);
 void forget_connections(struct storage *s, bool is_all); /* false: those that are being closed */
 
 /* io.c */
 void finish_close(struct storage *s);
+raft_time time_of(struct raft_io *io);
+void measure_capacity(struct storage *s);
 
 static inline void put_u64(uint8_t *at, uint64_t value)
 {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -55,6 +56,15 @@ int report(struct storage *s, const char *what, int error)
     return code_of(error);
 }
 
+int out_of_memory(struct storage *s)
+{
+    if (!MAY_REFUSE) {
+        fprintf(stderr, "twinlog-raft: %s: out of memory, and libraft allows no refusal\n", s->dir);
+        abort();
+    }
+    return report_text(s, RAFT_NOMEM, "out of memory");
+}
+
 void stop_storing(struct storage *s, const char *what, int error)
 {
     if (s->is_failed)
@@ -69,6 +79,36 @@ void stop_storing(struct storage *s, const char *what, int error)
         abort();
     }
     s->options.on_failure(s->options.context, error, s->io.errmsg);
+}
+
+/* ---- capacity ---------------------------------------------------------------------------------- */
+
+/* libraft 0.22: a leader refuses commands with RAFT_NOSPACE while most voters have less than a threshold, 4 MiB. They
+ * say it in their answers. */
+void measure_capacity(struct storage *s)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct statvfs disk;
+    const bool is_behind = s->waiting.first != NULL || s->cut_index > 0;
+    uint64_t bytes = UINT64_MAX / 2; /* what cannot be asked is no lack */
+    if (statvfs(s->log_dir, &disk) == 0)
+        bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (twinlog_stat(s->log, &stat) == 0)
+        bytes += stat.spare_segments * s->options.segment_bytes;
+    if (is_behind || s->is_failed)
+        bytes = 0;
+    s->capacity = (unsigned short)(bytes / 1024 < UINT16_MAX ? bytes / 1024 : UINT16_MAX);
+}
+
+/* libraft 0.22: raft asks for the time before each step, and takes the capacity then. raft_uv sets that of its own
+ * files in each turn. */
+raft_time time_of(struct raft_io *io)
+{
+    struct storage *s = storage_of(io);
+#ifdef RAFT_VERSION_NUMBER
+    io->capacity = s->capacity;
+#endif
+    return s->base.time(io);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -158,20 +198,30 @@ static void handle_closed(uv_handle_t *handle)
     finish_close(s);
 }
 
-/* libraft: appends that are in flight are completed, not cancelled: several that fail at a time make it truncate
+static void close_handles(struct storage *s)
+{
+    if (uv_is_closing((uv_handle_t *)&s->poll))
+        return;
+    uv_close((uv_handle_t *)&s->poll, handle_closed);
+    uv_close((uv_handle_t *)&s->prepare, handle_closed);
+    uv_close((uv_handle_t *)&s->check, handle_closed);
+    uv_close((uv_handle_t *)&s->timer, handle_closed);
+}
+
+/* libraft: appends that are in flight are completed, not cancelled: several that fail at a time make 0.15 truncate
  * beyond the end of its log. Once nothing is in flight and raft_uv has closed its part, raft may go. */
 void finish_close(struct storage *s)
 {
     if (!s->is_closing || !s->is_base_closed || s->appends > 0 || s->works > 0)
         return;
     if (s->handles > 0) {
-        if (!uv_is_closing((uv_handle_t *)&s->poll)) {
-            uv_close((uv_handle_t *)&s->poll, handle_closed);
-            uv_close((uv_handle_t *)&s->prepare, handle_closed);
-            uv_close((uv_handle_t *)&s->check, handle_closed);
-        }
+        close_handles(s);
         return;
     }
+    release(&s->held, CANCELED);
+    release(&s->waiting, CANCELED);
+    cancel_snapshots(s);
+    call_back_unsent(s);
     close_files(s);
     s->is_closing = false;
     s->close_cb(&s->io);
@@ -189,7 +239,6 @@ static void close_io(struct raft_io *io, raft_io_close_cb cb)
     s->close_cb = cb;
     s->is_closing = true;
     forget_connections(s, true);
-    release_held(s);
     s->base.close(io, base_closed);
 }
 
@@ -223,13 +272,19 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
 {
     if (loop == NULL || dir == NULL || *dir == 0 || transport == NULL || ret_io == NULL)
         return RAFT_INVALID;
+#ifdef RAFT_VERSION_NUMBER
+    if (transport->version < 1) /* raft_uv_tcp_init() refuses that, too */
+        return RAFT_INVALID;
+#endif
     struct storage *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return RAFT_NOMEM;
     s->loop = loop;
     s->server_fd = -1;
     s->stat.size = sizeof(s->stat);
-    s->tail = &s->held;
+    s->retry_ms = RETRY_MS;
+    begin_list(&s->waiting);
+    begin_list(&s->held);
     s->dir = path_of(dir, "");
     s->log_dir = path_of(dir, "log");
     s->snapshot_dir = path_of(dir, "snapshots");
@@ -246,7 +301,13 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
         return rv;
     }
     s->base = s->io;
+#ifdef RAFT_VERSION_NUMBER
+    raft_uv_set_segment_size(&s->io, 0); /* or it prepares two files that nothing is written to */
+    s->io.start = start_io;
+    s->io.time = time_of;
+#else
     s->io.version = 2; /* it has async_work, which raft asks for in a state machine with snapshot_async */
+#endif
     s->io.init = init;
     s->io.close = close_io;
     s->io.load = load_entries;

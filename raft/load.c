@@ -24,8 +24,6 @@
 
 #include "internal.h"
 
-#define BLOCK_BYTES (256u << 10)
-
 /* ---- opening ----------------------------------------------------------------------------------- */
 
 static int has_stock_files(const struct storage *s)
@@ -54,8 +52,7 @@ static int check_without_term(struct storage *s, struct range *range)
                : 0;
 }
 
-/* 1 = the entry is there, 0 = it is not. */
-static int find_entry(struct storage *s, uint64_t index, uint64_t *ret_term)
+int find_entry(struct storage *s, uint64_t index, uint64_t *ret_term)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
@@ -195,6 +192,7 @@ int open_files(struct storage *s, uint64_t id)
 
 void close_files(struct storage *s)
 {
+    forget_changes(s, 0);
     twinlog_close(s->log);
     twinlog_close(s->snapshots);
     twinlog_queue_close(s->queue);
@@ -207,20 +205,18 @@ void close_files(struct storage *s)
 
 /* ---- load -------------------------------------------------------------------------------------- */
 
-/* libraft: an entry has memory that it shares with others and that is freed with the last of them; for each entry that
- * goes raft walks through its log. So a block has many entries, and it never moves. */
+/* libraft: an entry has a batch, memory that it may share with others. Messages to other servers refer to entries. When
+ * they end, and the log has dropped the entries meanwhile, each message frees a batch that the log does not have any
+ * more: a second time if two of them have entries of it. So each entry is a batch of its own. */
 struct set_loader {
     struct raft_entry *entries;
     size_t count, room;
-    uint8_t *block;
-    size_t used, size;
 };
 
 static void free_entries(struct raft_entry *entries, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (i == 0 || entries[i].batch != entries[i - 1].batch)
-            raft_free(entries[i].batch);
+        raft_free(entries[i].batch);
     raft_free(entries);
 }
 
@@ -229,21 +225,13 @@ static int add_entry(struct set_loader *to, const struct twinlog_record *record,
     if (record->lsn != index || record->size < 8 || to->count == to->room)
         return TWINLOG_ECORRUPT;
     size_t bytes = record->size - 8;
-    if (to->block == NULL || to->size - to->used < bytes) {
-        to->size = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-        to->used = 0;
-        to->block = raft_malloc(to->size);
-        if (to->block == NULL)
-            return -ENOMEM;
-    }
-    uint8_t *at = to->block + to->used;
-    memcpy(at, (const uint8_t *)record->data + 8, bytes);
+    uint8_t *data = raft_malloc(bytes > 0 ? bytes : 1);
+    if (data == NULL)
+        return -ENOMEM;
+    memcpy(data, (const uint8_t *)record->data + 8, bytes);
     to->entries[to->count++] = (struct raft_entry){
-        .term = get_u64(record->data), .type = record->type, .buf = { at, bytes }, .batch = to->block
+        .term = get_u64(record->data), .type = record->type, .buf = { data, bytes }, .batch = data
     };
-    to->used += (bytes + 7) & ~(size_t)7;
-    if (to->used > to->size)
-        to->used = to->size;
     return 0;
 }
 
@@ -287,6 +275,13 @@ static void before_waiting(uv_prepare_t *prepare)
 static void after_waiting(uv_check_t *check)
 {
     forget_connections(check->data, false);
+    call_back_unsent(check->data);
+}
+
+static void now_and_then(uv_timer_t *timer)
+{
+    store_waiting(timer->data);
+    retry_snapshots(timer->data);
 }
 
 static int start_handles(struct storage *s)
@@ -296,10 +291,14 @@ static int start_handles(struct storage *s)
         return report_text(s, RAFT_IOERR, uv_strerror(rc));
     uv_prepare_init(s->loop, &s->prepare);
     uv_check_init(s->loop, &s->check);
-    s->poll.data = s->prepare.data = s->check.data = s;
-    s->handles = 3; /* so they are closed, whatever comes */
+    uv_timer_init(s->loop, &s->timer);
+    s->poll.data = s->prepare.data = s->check.data = s->timer.data = s;
+    s->handles = 4; /* so they are closed, whatever comes */
     uv_prepare_start(&s->prepare, before_waiting);
     uv_check_start(&s->check, after_waiting);
+    if (!MAY_REFUSE)
+        uv_timer_start(&s->timer, now_and_then, s->retry_ms, s->retry_ms);
+    measure_capacity(s);
     rc = uv_poll_start(&s->poll, UV_READABLE, queue_readable);
     return rc < 0 ? report_text(s, RAFT_IOERR, uv_strerror(rc)) : 0;
 }
@@ -326,6 +325,7 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
         return rv;
     }
     promise(s, s->next_index - 1, last_term);
+    note_changes(s, loading.entries, loading.count, s->next_index - loading.count);
     *term = s->term;
     *voted_for = s->vote;
     *snapshot = found;

@@ -67,11 +67,9 @@ static int read_fields(int fd, off_t offset, uint64_t *fields, size_t count)
 
 /* ---- term and vote ------------------------------------------------------------------------------ */
 
-int write_state(struct storage *s, uint64_t term, uint64_t vote)
+static int store_state(struct storage *s, uint64_t term, uint64_t vote)
 {
     const uint64_t fields[FIELDS] = { VERSION, s->cluster, s->id, s->may_bootstrap, term, vote };
-    if (s->is_failed)
-        return report_text(s, RAFT_IOERR, "the log takes no changes now");
     int rc = write_fields(s->server_fd, 0, fields, FIELDS);
     if (rc == 0 && fdatasync(s->server_fd) < 0)
         rc = -errno;
@@ -79,17 +77,34 @@ int write_state(struct storage *s, uint64_t term, uint64_t vote)
         s->term = term;
         s->vote = vote;
     }
+    return rc;
+}
+
+int write_state(struct storage *s, uint64_t term, uint64_t vote)
+{
+    return report(s, "term and vote", store_state(s, term, vote));
+}
+
+/* libraft: 0.15 takes them when they are stored. 0.22 has them by now, and would not give them again: a server that
+ * went on could vote twice in a term. */
+static int change_state(struct storage *s, uint64_t term, uint64_t vote)
+{
+    if (s->is_failed)
+        return report_text(s, RAFT_IOERR, "the log takes no changes now");
+    int rc = store_state(s, term, vote);
+    if (rc < 0 && !MAY_REFUSE)
+        stop_storing(s, "term and vote", rc);
     return report(s, "term and vote", rc);
 }
 
 int set_term(struct raft_io *io, raft_term term)
 {
-    return write_state(storage_of(io), term, 0);
+    return change_state(storage_of(io), term, 0);
 }
 
 int set_vote(struct raft_io *io, raft_id server_id)
 {
-    return write_state(storage_of(io), storage_of(io)->term, server_id);
+    return change_state(storage_of(io), storage_of(io)->term, server_id);
 }
 
 /* ---- the newest acknowledged entry ---------------------------------------------------------------- */

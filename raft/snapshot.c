@@ -9,8 +9,9 @@
  *   taken by this server   the log is trimmed, but for `trailing` entries, when that is worth it
  *   sent by the leader     the log is reset: the next entry is the one behind the snapshot
  *
- * A snapshot that could not be stored is not missed, unless it came from the leader: raft has dropped its entries by
- * then, so the server ends (see stop_storing()).
+ * libraft: for 0.15 a snapshot that could not be stored is not missed, unless it came from the leader: raft has dropped
+ * its entries by then, so the server ends (see stop_storing()). For 0.22 no callback may fail while raft runs: both
+ * wait, and a timer tries again. So does the reading of one for another server.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -36,13 +37,34 @@ struct head_record {
     size_t server_bytes;
 };
 
+struct put {
+    uv_work_t work;
+    struct storage *s;
+    const struct raft_snapshot *snapshot;
+    unsigned trailing;
+    bool is_install;
+    struct raft_io_snapshot_put *req;
+    raft_io_snapshot_put_cb cb;
+    struct snapshot_head head;       /* of the snapshot that is written; lsn 0 = it was not */
+    struct raft_configuration newer; /* than that of the snapshot; see configuration.c */
+    uint64_t newer_index;            /* 0 = there is none */
+    struct append_list replaced;     /* appends that waited when an installation began */
+    int error;
+    bool is_waiting; /* for the timer */
+};
+
+static uint64_t configuration_index(const struct put *put)
+{
+    return put->newer_index > 0 ? put->newer_index : put->snapshot->configuration_index;
+}
+
 /* ---- the head ----------------------------------------------------------------------------------- */
 
-static uint8_t *encode_head(const struct raft_snapshot *snapshot, uint64_t bytes, uint64_t first_lsn,
-                            size_t *ret_size)
+static uint8_t *encode_head(const struct put *put, uint64_t bytes, uint64_t first_lsn, size_t *ret_size)
 {
-    const struct raft_configuration *conf = &snapshot->configuration;
-    const uint64_t fields[] = { HEAD_VERSION, snapshot->index, snapshot->term, snapshot->configuration_index,
+    const struct raft_snapshot *snapshot = put->snapshot;
+    const struct raft_configuration *conf = put->newer_index > 0 ? &put->newer : &snapshot->configuration;
+    const uint64_t fields[] = { HEAD_VERSION, snapshot->index, snapshot->term, configuration_index(put),
                                 bytes,        first_lsn,       conf->n };
     size_t size = HEAD_BYTES;
     for (unsigned i = 0; i < conf->n; i++)
@@ -170,18 +192,6 @@ static int begin_work(struct storage *s, uv_work_t *work, uv_work_cb run, uv_aft
 
 /* ---- put --------------------------------------------------------------------------------------- */
 
-struct put {
-    uv_work_t work;
-    struct storage *s;
-    const struct raft_snapshot *snapshot;
-    unsigned trailing;
-    bool is_install;
-    struct raft_io_snapshot_put *req;
-    raft_io_snapshot_put_cb cb;
-    struct snapshot_head head; /* of the snapshot that is written; lsn 0 = it was not */
-    int error;
-};
-
 static int append_pieces(struct twinlog *log, const struct raft_buffer *buffer)
 {
     const struct twinlog_terms later = { .size = sizeof(later), .level = TWINLOG_LEVEL_BUFFERED };
@@ -206,14 +216,14 @@ static int append_snapshot(struct twinlog *log, struct put *put)
     }
     if (rc < 0)
         return rc;
-    uint8_t *data = encode_head(snapshot, bytes, first, &entry.size);
+    uint8_t *data = encode_head(put, bytes, first, &entry.size);
     if (data == NULL)
         return -ENOMEM;
     entry.data = data;
     rc = twinlog_append_batch(log, &entry, 1, NULL, &lsn);
     free(data);
     if (rc == 0)
-        put->head = (struct snapshot_head){ snapshot->index, snapshot->term, snapshot->configuration_index,
+        put->head = (struct snapshot_head){ snapshot->index, snapshot->term, configuration_index(put),
                                             bytes,           first,          lsn };
     return rc;
 }
@@ -278,62 +288,120 @@ static void write_snapshot(uv_work_t *work)
 
 /* libraft: callbacks of appends that the reset has committed come before the snapshot's; raft ignores them until then,
  * and would count them afterwards. */
+static void complete_replaced(struct storage *s, struct put *put)
+{
+    while (s->appends > 0)
+        complete_appends(s, -1);
+    release(&put->replaced, 0);
+    if (put->error == 0)
+        s->next_index = put->head.index + 1;
+}
+
+static void free_put(struct put *put)
+{
+    if (put->newer_index > 0)
+        raft_configuration_close(&put->newer);
+    free(put);
+}
+
+static void finish_put(struct storage *s, struct put *put, int status)
+{
+    struct raft_io_snapshot_put *req = put->req;
+    raft_io_snapshot_put_cb cb = put->cb;
+    s->put = NULL;
+    s->is_putting = s->is_installing = false;
+    free_put(put);
+    cb(req, status);
+}
+
 static void snapshot_written(uv_work_t *work, int status)
 {
     struct put *put = work->data;
     struct storage *s = put->s;
     (void)status; /* nothing cancels it */
-    if (put->head.lsn > 0) {
+    s->works--;
+    if (put->head.lsn > 0 && put->head.lsn != s->head.lsn) {
         s->head = put->head;
         s->stat.snapshots++;
         s->stat.installs += put->is_install;
     }
-    if (put->is_install && put->error < 0)
+    if (put->is_install && put->error < 0 && (MAY_REFUSE || put->error == TWINLOG_EPOISONED))
         stop_storing(s, "a snapshot of the leader", put->error);
+    if (put->error < 0 && !MAY_REFUSE) {
+        put->is_waiting = true; /* also for the close, which cancels it */
+        finish_close(s);
+        return;
+    }
     if (put->is_install)
-        while (s->appends > 0)
-            complete_appends(s, -1);
-    if (put->is_install && put->error == 0)
-        s->next_index = put->head.index + 1;
-    s->is_putting = s->is_installing = false;
+        complete_replaced(s, put);
     int rv = report(s, "snapshot", put->error);
-    struct raft_io_snapshot_put *req = put->req;
-    raft_io_snapshot_put_cb cb = put->cb;
-    free(put);
-    s->works--;
-    cb(req, rv);
+    finish_put(s, put, s->is_closing && CANCELED ? CANCELED : rv);
+    if (!MAY_REFUSE)
+        store_waiting(s);
     finish_close(s);
 }
 
+/* 0, or an error of twinlog. */
+static int begin_put(struct storage *s, struct put *put)
+{
+    int rc = put->is_install ? lower_promise(s, 0) : 0;
+    if (rc == 0 && begin_work(s, &put->work, write_snapshot, snapshot_written) != 0)
+        rc = -EAGAIN;
+    put->is_waiting = rc < 0;
+    return rc;
+}
+
 /* libraft: `trailing` is 0 for a snapshot of the leader, but also for an own one after raft_set_snapshot_trailing(0),
- * and then the entries behind it must stay. The request of an own snapshot has raft itself as its data. */
+ * and then the entries behind it must stay. The leader sends only what this server does not have. */
+static bool is_of_leader(struct storage *s, unsigned trailing, const struct raft_snapshot *snapshot)
+{
+    uint64_t term;
+    return trailing == 0 && (find_term(s, snapshot->index, &term) <= 0 || term != snapshot->term);
+}
+
+static void begin_installing(struct storage *s, struct put *put)
+{
+    s->is_installing = true;
+    move_list(&put->replaced, &s->waiting);
+    forget_changes(s, 0);
+    s->cut_index = 0;
+    if (!MAY_REFUSE)
+        s->next_index = put->snapshot->index + 1; /* 0.22 has changed its log by now */
+}
+
 int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
     struct storage *s = storage_of(io);
-    if (s->is_failed || s->is_closing)
+    const bool is_install = is_of_leader(s, trailing, snapshot);
+    const bool may_refuse = MAY_REFUSE || !is_install;
+    if ((s->is_failed || s->is_closing) && may_refuse)
         return report_text(s, RAFT_IOERR, "the log takes no changes now");
     if (s->is_putting)
         return report_text(s, RAFT_BUSY, "a snapshot is being written");
     struct put *put = calloc(1, sizeof(*put));
     if (put == NULL)
-        return report_text(s, RAFT_NOMEM, "out of memory");
+        return may_refuse ? report_text(s, RAFT_NOMEM, "out of memory") : out_of_memory(s);
+    *put = (struct put){ .s = s, .snapshot = snapshot, .trailing = trailing, .req = req, .cb = cb };
+    put->is_install = is_install;
     put->work.data = put;
-    put->s = s;
-    put->snapshot = snapshot;
-    put->trailing = trailing;
-    put->is_install = trailing == 0 && req->data != io->data;
-    put->req = req;
-    put->cb = cb;
-    int rv = put->is_install ? report(s, "the newest acknowledged entry", lower_promise(s, 0)) : 0;
-    if (rv == 0)
-        rv = begin_work(s, &put->work, write_snapshot, snapshot_written);
-    if (rv != 0) {
-        free(put);
-        return rv;
+    begin_list(&put->replaced);
+
+    int rc = is_install ? 0 : take_configuration(s, snapshot, &put->newer, &put->newer_index);
+    if (rc != 0) {
+        free_put(put);
+        return report_text(s, rc, "the newest configuration cannot be decoded");
     }
+    rc = s->is_failed || s->is_closing ? -EAGAIN : begin_put(s, put);
+    if (rc < 0 && may_refuse) {
+        free_put(put);
+        return report(s, "snapshot", rc);
+    }
+    put->is_waiting = rc < 0;
+    s->put = put;
     s->is_putting = true;
-    s->is_installing = put->is_install;
+    if (is_install)
+        begin_installing(s, put);
     return 0;
 }
 
@@ -441,6 +509,7 @@ struct get {
     raft_io_snapshot_get_cb cb;
     struct raft_snapshot *snapshot;
     int error;
+    struct get *next; /* of those that wait */
 };
 
 static void do_get(uv_work_t *work)
@@ -449,15 +518,29 @@ static void do_get(uv_work_t *work)
     get->error = read_snapshot(get->s->snapshot_dir, &get->snapshot);
 }
 
+static void finish_get(struct get *get, int status)
+{
+    get->cb(get->req, get->snapshot, status);
+    free(get);
+}
+
+static void wait_with_get(struct storage *s, struct get *get)
+{
+    get->next = s->gets;
+    s->gets = get;
+}
+
 static void got_snapshot(uv_work_t *work, int status)
 {
     struct get *get = work->data;
     struct storage *s = get->s;
     (void)status; /* nothing cancels it */
-    int rv = report(s, "snapshot", get->error);
-    get->cb(get->req, get->snapshot, rv);
-    free(get);
     s->works--;
+    int rv = report(s, "snapshot", get->error);
+    if (rv != 0 && !MAY_REFUSE)
+        wait_with_get(s, get);
+    else
+        finish_get(get, rv);
     finish_close(s);
 }
 
@@ -466,13 +549,48 @@ int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_s
     struct storage *s = storage_of(io);
     struct get *get = calloc(1, sizeof(*get));
     if (get == NULL)
-        return report_text(s, RAFT_NOMEM, "out of memory");
+        return out_of_memory(s);
     get->work.data = get;
     get->s = s;
     get->req = req;
     get->cb = cb;
     int rv = begin_work(s, &get->work, do_get, got_snapshot);
-    if (rv != 0)
+    if (rv == 0)
+        return 0;
+    if (MAY_REFUSE) {
         free(get);
-    return rv;
+        return rv;
+    }
+    wait_with_get(s, get);
+    return 0;
+}
+
+/* ---- what waits ---------------------------------------------------------------------------------- */
+
+void retry_snapshots(struct storage *s)
+{
+    struct get *get = s->gets, *next;
+    if (s->is_closing)
+        return;
+    s->gets = NULL;
+    for (; get != NULL; get = next) {
+        next = get->next;
+        if (begin_work(s, &get->work, do_get, got_snapshot) != 0)
+            wait_with_get(s, get);
+    }
+    if (s->put != NULL && s->put->is_waiting && !s->is_failed)
+        begin_put(s, s->put);
+}
+
+void cancel_snapshots(struct storage *s)
+{
+    struct get *get;
+    while ((get = s->gets) != NULL) {
+        s->gets = get->next;
+        finish_get(get, CANCELED);
+    }
+    if (s->put == NULL)
+        return;
+    release(&s->put->replaced, CANCELED);
+    finish_put(s, s->put, CANCELED);
 }

@@ -95,14 +95,71 @@ void send_gathered(struct storage *s)
     }
 }
 
+/* A message that is not sent, and its callback. */
+struct unsent {
+    struct raft_io_send *req;
+    raft_io_send_cb cb;
+    struct unsent *next;
+};
+
+/* libraft: for 0.15 the call may fail. 0.22 would free entries that the same step has stored. */
+static int leave_unsent(struct storage *s, struct raft_io_send *req, raft_io_send_cb cb)
+{
+    if (MAY_REFUSE)
+        return RAFT_NOCONNECTION;
+    struct unsent *unsent = malloc(sizeof(*unsent));
+    if (unsent == NULL)
+        return out_of_memory(s);
+    *unsent = (struct unsent){ req, cb, s->unsent };
+    s->unsent = unsent;
+    return 0;
+}
+
+void call_back_unsent(struct storage *s)
+{
+    struct unsent *unsent = s->unsent, *next;
+    s->unsent = NULL;
+    for (; unsent != NULL; unsent = next) {
+        next = unsent->next;
+        unsent->cb(unsent->req, RAFT_NOCONNECTION);
+        free(unsent);
+    }
+}
+
+/* A server that cannot store what it says is silent: it has ended for the others. */
 int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
                  raft_io_send_cb cb)
 {
     struct storage *s = storage_of(io);
     if (message->server_address == NULL) /* libraft 0.15 answers a leader that it has forgotten meanwhile */
-        return RAFT_NOCONNECTION;
+        return leave_unsent(s, req, cb);
+    if (s->is_failed || s->is_closing)
+        return leave_unsent(s, req, cb);
     s->has_sent = true;
-    return s->base.send(io, req, message, cb);
+    int rv = s->base.send(io, req, message, cb);
+    return rv != 0 ? leave_unsent(s, req, cb) : 0;
+}
+
+/* libraft 0.22: a snapshot of the leader that comes while an own one is written is put off, and takeSnapshotCb() then
+ * uses a pointer that it has just cleared. So it does not come: the leader sends it again after its time for that. */
+void receive_message(struct raft_io *io, struct raft_message *message)
+{
+    struct storage *s = storage_of(io);
+#ifdef RAFT_VERSION_NUMBER
+    if (message->type == RAFT_INSTALL_SNAPSHOT && s->is_putting && !s->is_installing) {
+        raft_configuration_close(&message->install_snapshot.conf);
+        raft_free(message->install_snapshot.data.base);
+        return;
+    }
+#endif
+    s->recv_cb(io, message);
+}
+
+int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_io_recv_cb recv_cb)
+{
+    struct storage *s = storage_of(io);
+    s->recv_cb = recv_cb;
+    return s->base.start(io, msecs, tick_cb, receive_message);
 }
 
 /* ---- what is passed on --------------------------------------------------------------------------- */
@@ -151,6 +208,12 @@ void wrap_transport(struct storage *s, struct raft_uv_transport *user_transport)
 {
     s->user_transport = user_transport;
     s->transport = (struct raft_uv_transport){
-        .init = init_transport, .listen = listen_for, .connect = connect_to, .close = close_transport
+#ifdef RAFT_VERSION_NUMBER
+        .version = 1,
+#endif
+        .init = init_transport,
+        .listen = listen_for,
+        .connect = connect_to,
+        .close = close_transport
     };
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog-raft - a struct raft_io for canonical/raft (libraft 0.15 with libuv), with twinlog as its storage.
+ * twinlog-raft - a struct raft_io for libraft with libuv, with twinlog as its storage: for cowsql/raft 0.22, or for
+ * canonical/raft 0.15, which nobody maintains any more. The version is that of the headers it was built with.
  *
- *     struct raft_uv_transport transport;
+ *     struct raft_uv_transport transport = { .version = 1 }; // 0.15 has no version
  *     struct raft_io *io;
  *     raft_uv_tcp_init(&transport, loop);
  *     int rv = twinlog_raft_open(loop, "server-1", &transport, NULL, &io); // made once, by twinlog_raft_create()
@@ -22,17 +23,23 @@
  *  - A server that comes back without what it has acknowledged breaks raft: entries that the cluster has confirmed are
  *    lost. So a directory is made by a call of its own, once, and one that is empty, older, or another server's is
  *    refused. What no server can see is a copy of the whole directory: never start one.
- *  - A write or sync that fails ends the process: libraft 0.15 does not survive an append that fails later, its
- *    servers then hold different entries under one index. So the callback of such an append is never called while raft
- *    runs. The option `on_failure` may do something else than abort(); it must stop this server. A full disk
- *    is different: the append is refused at once with RAFT_NOSPACE, and nothing happened. On the leader raft_apply()
+ *  - A write or sync that fails ends the process: libraft does not survive an append that fails later, its servers
+ *    then hold different entries under one index. So the callback of such an append is never called while raft
+ *    runs. The option `on_failure` may do something else than abort(); it must stop this server. From then on the
+ *    server sends nothing.
+ *  - A full disk is different. libraft 0.22: no call is refused. Appends and snapshots wait and are tried again each
+ *    second, and the server tells a capacity of 0; while most voters have less than 4 MiB
+ *    (raft_set_capacity_threshold()), raft_apply() is RAFT_NOSPACE. What waits when raft is closed is RAFT_CANCELED.
+ *    libraft 0.15: the append is refused at once with RAFT_NOSPACE, and nothing happened. On the leader raft_apply()
  *    then returns this error and works again once there is space; a follower becomes RAFT_UNAVAILABLE. Only where there
  *    is no space for a snapshot that the leader has sent, the process ends.
+ *  - libraft 0.22: a term or vote that cannot be stored stops the server as a failed write does, and so does an entry
+ *    that is larger than the limit below: raft_apply() of one must not happen.
  *  - Snapshots must be on (they are, by default): libraft keeps all entries since the last one in memory.
  *  - The program must ignore SIGPIPE, or the end of one server ends the others. It must not call raft_apply() in a
  *    callback that reports an error.
  *  - All servers should have the same `buffer_bytes`: a follower cannot store an entry that is larger than its own
- *    limit, and becomes RAFT_UNAVAILABLE.
+ *    limit, and becomes RAFT_UNAVAILABLE (0.15) or stops (0.22).
  *
  * Results are 0 or a code of libraft (RAFT_NOMEM, RAFT_IOERR, ...); io->errmsg has words for it.
  */
@@ -55,10 +62,10 @@ struct twinlog_raft_options {
     uint32_t size; /* set by TWINLOG_RAFT_OPTIONS_INIT */
     uint32_t
         buffer_bytes; /* each of the log's two buffers, a multiple of 4096, 64 KiB to 256 MiB; default 8 MiB. The
-                               largest entry has 16 KiB less, an entry above it is RAFT_TOOBIG */
+                               largest entry has 16 KiB less; above it: RAFT_TOOBIG (0.15), or the server stops */
     uint64_t segment_bytes; /* largest file of the log, as in struct twinlog_options; default 64 MiB */
     /* Called on the thread of the loop when a write or sync has failed; `error` is one of twinlog.h. From then on
-     * every change is refused with RAFT_IOERR, and entries that were not stored are not reported. The server must stop:
+     * no change is stored, and entries that were not stored are not reported. The server must stop:
      * by the end of the process, or by raft_close(), but not inside this call. NULL: a line to stderr, and abort(). */
     void (*on_failure)(void *context, int error, const char *text);
     void *context;

@@ -562,7 +562,7 @@ static bool can_run(void)
             fflush(stdout);
             _exit(1);
         }
-        rv = raft_uv_tcp_init(&transport, &loop);
+        rv = begin_transport(&transport, &loop);
         if (rv == 0)
             rv = raft_uv_init(&io, &loop, setting.dir, &transport);
         const char *why = raft_strerror(rv);

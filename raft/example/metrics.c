@@ -13,6 +13,17 @@ static void print(FILE *file, const char *type, const char *name, double value)
     fprintf(file, "# TYPE %s %s\n%s %.17g\n", name, type, name, value);
 }
 
+static uint64_t match_of(struct raft *raft, unsigned i)
+{
+#ifdef RAFT_VERSION_NUMBER /* libraft 0.22 */
+    raft_index match = 0;
+    raft_match_index(raft, raft->configuration.servers[i].id, &match);
+    return match;
+#else
+    return raft->leader_state.progress[i].match_index;
+#endif
+}
+
 /* Of entries that the leader has, and knows a server to lack. Only a leader knows. */
 static void print_lag(FILE *file, struct raft *raft)
 {
@@ -22,7 +33,7 @@ static void print_lag(FILE *file, struct raft *raft)
     fprintf(file, "# TYPE raft_lag_entries gauge\n");
     for (unsigned i = 0; i < raft->configuration.n; i++) {
         raft_id id = raft->configuration.servers[i].id;
-        uint64_t match = raft->leader_state.progress[i].match_index;
+        uint64_t match = match_of(raft, i);
         if (id != raft->id)
             fprintf(file, "raft_lag_entries{server=\"%llu\"} %" PRIu64 "\n", id,
                     last > match ? last - match : 0);

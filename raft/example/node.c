@@ -318,13 +318,32 @@ static int wanted_role(const struct board *board, raft_id id)
     return NO_MEMBER;
 }
 
+static void handed_over(struct raft_transfer *transfer)
+{
+    free(transfer);
+}
+
+/* libraft 0.22.1: a server that was started again in the middle of a change may wait for ever for its end, though it
+ * has applied it. As a leader it allows no other change then, so another one has to lead. */
+static bool hands_over(struct raft *raft)
+{
+    struct raft_transfer *transfer;
+    if (raft->configuration_uncommitted_index == 0 ||
+        raft->last_applied < raft->configuration_uncommitted_index)
+        return false;
+    transfer = calloc(1, sizeof(*transfer));
+    if (transfer != NULL && raft_transfer(raft, transfer, 0, handed_over) != 0)
+        free(transfer);
+    return true;
+}
+
 /* One step: a server is added as a spare, and becomes a voter once it has the entries. A leader does not remove
  * itself. */
 static void change_members(struct node *node)
 {
     struct raft *raft = &node->raft;
     unsigned order = atomic_load(&node->board->order);
-    if (order == 0 || node->is_changing || raft_state(raft) != RAFT_LEADER ||
+    if (order == 0 || node->is_changing || raft_state(raft) != RAFT_LEADER || hands_over(raft) ||
         raft->configuration_uncommitted_index > 0)
         return;
     int rv = -1; /* nothing to change */
@@ -435,6 +454,15 @@ static int open_io(struct node *node, const struct setting *setting, const char 
     return raft_uv_init(node->io, &node->loop, dir, &node->transport);
 }
 
+int begin_transport(struct raft_uv_transport *transport, uv_loop_t *loop)
+{
+    memset(transport, 0, sizeof(*transport));
+#ifdef RAFT_VERSION_NUMBER /* libraft 0.22 */
+    transport->version = 1;
+#endif
+    return raft_uv_tcp_init(transport, loop);
+}
+
 static int start(struct node *node, const struct setting *setting, unsigned number)
 {
     char dir[PATH_MAX];
@@ -442,7 +470,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     snprintf(dir, sizeof(dir), "%s/server-%u", setting->dir, id);
     snprintf(node->metrics_path, sizeof(node->metrics_path), "%s/server-%u.prom", setting->dir, id);
     uv_loop_init(&node->loop);
-    int rv = raft_uv_tcp_init(&node->transport, &node->loop);
+    int rv = begin_transport(&node->transport, &node->loop);
     if (rv == 0)
         rv = open_io(node, setting, dir);
     if (rv != 0)

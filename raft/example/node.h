@@ -85,6 +85,11 @@ struct setting {
 #define PROXIES 100 /* its proxy has a port that is so much larger */
 
 struct raft;
+struct raft_uv_transport;
+struct uv_loop_s;
+
+int begin_transport(struct raft_uv_transport *transport, struct uv_loop_s *loop);
+
 void write_metrics(const char *path, struct raft *raft, uint64_t bytes_in_flight, uint64_t refused);
 
 /* Runs the server of seat `number` (0 to MOST_NODES - 1) until SIGTERM; returns its exit status. */

@@ -165,7 +165,6 @@ static void put_snapshot(raft_index index, raft_term term, bool is_install)
         .index = index, .term = term, .configuration_index = 1, .bufs = &run.buf, .n_bufs = 1
     };
     make_configuration(&run.snapshot.configuration);
-    run.put.data = is_install ? (void *)&run : server.io->data;
     run.is_putting = true;
     demand(server.io->snapshot_put(server.io, is_install ? 0 : 10, &run.put, &run.snapshot,
                                    snapshot_stored) == 0,

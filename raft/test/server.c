@@ -6,6 +6,15 @@
 #include "server.h"
 #include "twinlog_raft.h"
 
+int begin_transport(struct raft_uv_transport *transport, uv_loop_t *loop)
+{
+    memset(transport, 0, sizeof(*transport));
+#ifdef RAFT_VERSION_NUMBER
+    transport->version = 1;
+#endif
+    return raft_uv_tcp_init(transport, loop);
+}
+
 int open_server(struct server *v, const char *dir,
                 void (*on_failure)(void *context, int error, const char *text))
 {
@@ -18,7 +27,7 @@ int open_server(struct server *v, const char *dir,
     options.cluster = CLUSTER;
     int rv = uv_loop_init(&v->loop);
     if (rv == 0)
-        rv = raft_uv_tcp_init(&v->transport, &v->loop);
+        rv = begin_transport(&v->transport, &v->loop);
     if (rv == 0)
         rv = twinlog_raft_open(&v->loop, dir, &v->transport, &options, &v->io);
     if (rv != 0)

@@ -10,11 +10,15 @@
 #include <stdint.h>
 
 #define CLUSTER 1u
+#ifdef RAFT_VERSION_NUMBER /* libraft 0.22 */
+#define RAFT_IO_REQUEST_VOTE_RESULT RAFT_REQUEST_VOTE_RESULT
+#define RAFT_IO_APPEND_ENTRIES_RESULT RAFT_APPEND_ENTRIES_RESULT
+#endif
 
 struct server {
     uv_loop_t loop;
     struct raft_uv_transport transport;
-    struct raft raft; /* stands for raft: own snapshots have it as their request's data */
+    struct raft raft; /* stands for raft */
     struct raft_io *io;
 
     /* loaded */
@@ -25,6 +29,9 @@ struct server {
     struct raft_entry *entries;
     size_t n;
 };
+
+/* As a program does, for any version of libraft. */
+int begin_transport(struct raft_uv_transport *transport, uv_loop_t *loop);
 
 /* All that comes before load(), with small buffers and segments. Returns what init() returns; io is NULL if that was
  * not called. `on_failure` may be NULL, and is given the server as its context. */

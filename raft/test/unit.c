@@ -145,6 +145,7 @@ static void free_server(struct server *v)
 static void start(void)
 {
     ck_assert_msg(try_open(false) == 0, "%s", server.io->errmsg);
+    storage_of(server.io)->retry_ms = 5;
     ck_assert_msg(load_server(&server) == 0, "%s", server.io->errmsg);
 }
 
@@ -296,6 +297,7 @@ static int try_bootstrap(void)
 static void start_with(uint64_t last)
 {
     ck_assert_int_eq(try_open(false), 0);
+    storage_of(server.io)->retry_ms = 5;
     ck_assert_int_eq(try_bootstrap(), 0);
     ck_assert_int_eq(load_server(&server), 0);
     free_loaded(&server);
@@ -326,8 +328,7 @@ static uint8_t byte_of(uint64_t index, size_t at)
     return (uint8_t)(index + at / 3);
 }
 
-static int put(struct put_call *call, uint64_t index, raft_term term, size_t bytes, bool is_install,
-               unsigned trailing)
+static int put(struct put_call *call, uint64_t index, raft_term term, size_t bytes, unsigned trailing)
 {
     uint8_t *data = malloc(bytes + 1);
     memset(call, 0, sizeof(*call));
@@ -341,7 +342,6 @@ static int put(struct put_call *call, uint64_t index, raft_term term, size_t byt
     make_configuration(&call->snapshot.configuration);
     call->snapshot.bufs = call->bufs;
     call->snapshot.n_bufs = 2;
-    call->req.data = is_install ? (void *)call : server.io->data;
     if (term > storage_of(server.io)->term)
         server.io->set_term(server.io, term);
     return server.io->snapshot_put(server.io, trailing, &call->req, &call->snapshot, put_done);
@@ -353,12 +353,26 @@ static void free_put(struct put_call *call)
     raft_configuration_close(&call->snapshot.configuration);
 }
 
-static int put_and_wait(uint64_t index, raft_term term, size_t bytes, bool is_install, unsigned trailing)
+static void wait_for_put(const struct put_call *call)
+{
+    while (call->order == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+}
+
+/* It has failed at least once, and waits. */
+static void wait_for_failure(const struct put_call *call)
+{
+    while (storage_of(server.io)->works > 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    ck_assert_uint_eq(call->order, 0);
+    ck_assert(storage_of(server.io)->is_putting);
+}
+
+static int put_and_wait(uint64_t index, raft_term term, size_t bytes, unsigned trailing)
 {
     struct put_call call;
-    ck_assert_int_eq(put(&call, index, term, bytes, is_install, trailing), 0);
-    while (call.order == 0)
-        uv_run(&server.loop, UV_RUN_ONCE);
+    ck_assert_int_eq(put(&call, index, term, bytes, trailing), 0);
+    wait_for_put(&call);
     free_put(&call);
     return call.status;
 }
@@ -473,10 +487,11 @@ START_TEST(a_term_that_cannot_be_stored_is_an_error)
     start_with(1);
     fail_meta = -EIO;
     ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_IOERR);
+    ck_assert_int_eq(failures, !MAY_REFUSE); /* libraft 0.22 would not give it again */
     ck_assert_int_eq(server.io->set_vote(server.io, 2), RAFT_IOERR);
     ck_assert_str_ne(server.io->errmsg, "");
     fail_meta = -ENOSPC;
-    ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_NOSPACE);
+    ck_assert_int_eq(server.io->set_term(server.io, 2), MAY_REFUSE ? RAFT_NOSPACE : RAFT_IOERR);
     fail_meta = 0;
     restart();
     ck_assert_uint_eq(server.term, 1);
@@ -582,8 +597,8 @@ START_TEST(the_statistics_tell_what_was_stored_and_what_waits)
     ck_assert_uint_eq(stat.queued_bytes, 300);
     wait_for(&call);
     free_call(&call);
-    ck_assert_int_eq(put_and_wait(8, 1, 5000, false, 16), 0);
-    ck_assert_int_eq(put_and_wait(50, 1, 7000, true, 0), 0);
+    ck_assert_int_eq(put_and_wait(8, 1, 5000, 16), 0);
+    ck_assert_int_eq(put_and_wait(50, 1, 7000, 0), 0);
     ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
     ck_assert_uint_eq(stat.append_ns.count, 2);
     ck_assert_uint_gt(stat.append_ns.max, 0);
@@ -618,16 +633,24 @@ START_TEST(an_entry_that_is_too_large_is_refused_and_the_largest_is_not)
     struct call call;
     start_with(1);
     size_t largest = largest_entry(storage_of(server.io));
-    ck_assert_int_eq(append_sized(&call, 2, 1, 1, largest + 1), RAFT_TOOBIG);
-    free_call(&call);
     ck_assert_int_eq(append_sized(&call, 2, 3, 1, largest), 0);
     wait_for(&call);
     free_call(&call);
-    store(5, 1, 1);
+
+    const int rv = append_sized(&call, 5, 1, 1, largest + 1);
+
+    ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_TOOBIG : 0);
+    ck_assert_int_eq(failures, !MAY_REFUSE); /* it can be neither refused nor stored: the server stops */
+    if (MAY_REFUSE)
+        store(5, 1, 1);
     stop();
+    ck_assert_uint_eq(call.order, MAY_REFUSE ? 0 : called);
+    ck_assert_int_eq(call.status, MAY_REFUSE ? 0 : CANCELED);
+    free_call(&call);
 }
 END_TEST
 
+/* libraft 0.15 is refused an append that a full disk does not take. */
 START_TEST(a_refused_append_leaves_nothing)
 {
     struct call call;
@@ -647,6 +670,17 @@ START_TEST(a_refused_append_leaves_nothing)
     for (uint64_t i = 2; i <= 4; i++)
         check_loaded(i, 2);
     ck_assert_int_eq(failures, 0);
+    stop();
+}
+END_TEST
+
+/* libraft frees what two entries share twice, where the log drops both while they are being sent. */
+START_TEST(loaded_entries_share_no_memory)
+{
+    start_with(200);
+    restart();
+    for (size_t i = 1; i < server.n; i++)
+        ck_assert_ptr_ne(server.entries[i].batch, server.entries[i - 1].batch);
     stop();
 }
 END_TEST
@@ -713,6 +747,26 @@ END_TEST
 
 /* ---- failures ----------------------------------------------------------------------------------- */
 
+static unsigned sent;
+
+static void message_sent(struct raft_io_send *req, int status)
+{
+    (void)req;
+    (void)status;
+    sent++;
+}
+
+/* libraft 0.15 is told by the call, 0.22 by the callback, later. */
+static void check_unsent(struct raft_io_send *req, const struct raft_message *message)
+{
+    sent = 0;
+    const int rv = server.io->send(server.io, req, message, message_sent);
+    ck_assert_uint_eq(sent, 0);
+    ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_NOCONNECTION : 0);
+    while (!MAY_REFUSE && sent == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+}
+
 START_TEST(after_a_failed_write_nothing_is_reported_or_stored)
 {
     struct call calls[4];
@@ -725,19 +779,33 @@ START_TEST(after_a_failed_write_nothing_is_reported_or_stored)
         uv_run(&server.loop, UV_RUN_ONCE);
     fail_result = 0;
     ck_assert_int_eq(failures, 1);
-    ck_assert_int_eq(append(&calls[3], 5, 1, 1), RAFT_IOERR);
+    ck_assert_int_eq(append(&calls[3], 5, 1, 1), MAY_REFUSE ? RAFT_IOERR : 0);
     ck_assert_int_eq(server.io->set_term(server.io, 9), RAFT_IOERR);
     ck_assert_int_eq(server.io->set_vote(server.io, 9), RAFT_IOERR);
-    ck_assert_int_eq(server.io->truncate(server.io, 3), RAFT_IOERR);
-    ck_assert_int_eq(put(&snapshot, 2, 1, 10, false, 1), RAFT_IOERR);
+    ck_assert_int_eq(server.io->truncate(server.io, 3), MAY_REFUSE ? RAFT_IOERR : 0);
+    ck_assert_int_eq(put(&snapshot, 2, 1, 10, 1), RAFT_IOERR);
     free_put(&snapshot);
     for (unsigned i = 0; i < 3; i++)
         ck_assert_uint_eq(calls[i].order, 0);
     stop();
     for (unsigned i = 0; i < 4; i++) {
-        ck_assert_uint_eq(calls[i].order > 0, i < 3); /* raft frees its entries */
+        const bool was_taken = i < 3 || !MAY_REFUSE;
+        ck_assert_uint_eq(calls[i].order > 0, was_taken); /* raft frees its entries */
+        ck_assert_int_eq(calls[i].status, was_taken ? CANCELED : 0);
         free_call(&calls[i]);
     }
+}
+END_TEST
+
+/* A server that has forgotten what it has said by its next start must not have said it. */
+START_TEST(after_a_failed_write_nothing_is_sent)
+{
+    struct raft_message message = { .type = RAFT_IO_REQUEST_VOTE_RESULT, .server_address = "127.0.0.1:9002" };
+    struct raft_io_send req;
+    start_with(1);
+    stop_storing(storage_of(server.io), "a test", -EIO);
+    check_unsent(&req, &message);
+    stop();
 }
 END_TEST
 
@@ -766,7 +834,7 @@ END_TEST
 START_TEST(a_snapshot_is_loaded_and_the_entries_before_it_go)
 {
     start_with(100);
-    ck_assert_int_eq(put_and_wait(80, 1, 5000, false, 16), 0);
+    ck_assert_int_eq(put_and_wait(80, 1, 5000, 16), 0);
     store(101, 4, 2);
     restart();
     check_snapshot(server.snapshot, 80, 1, 5000);
@@ -774,11 +842,11 @@ START_TEST(a_snapshot_is_loaded_and_the_entries_before_it_go)
     ck_assert_uint_eq(last_loaded(), 104);
     check_loaded(65, 1);
     check_loaded(104, 2);
-    ck_assert_int_eq(put_and_wait(104, 2, 3500000, false, 1000), 0);
+    ck_assert_int_eq(put_and_wait(104, 2, 3500000, 1000), 0);
     restart();
     check_snapshot(server.snapshot, 104, 2, 3500000);
     ck_assert_uint_eq(server.start_index, 65);
-    ck_assert_int_eq(put_and_wait(104, 2, 0, false, 0), 0); /* an own one, with nothing behind */
+    ck_assert_int_eq(put_and_wait(104, 2, 0, 0), 0); /* an own one, with nothing behind */
     restart();
     check_snapshot(server.snapshot, 104, 2, 0);
     ck_assert_uint_eq(server.start_index, 105);
@@ -791,7 +859,7 @@ END_TEST
 START_TEST(an_own_snapshot_without_trailing_leaves_what_is_behind_it)
 {
     start_with(10);
-    ck_assert_int_eq(put_and_wait(6, 1, 10, false, 0), 0);
+    ck_assert_int_eq(put_and_wait(6, 1, 10, 0), 0);
     store(11, 1, 1);
     restart();
     ck_assert_uint_eq(server.start_index, 7);
@@ -801,12 +869,34 @@ START_TEST(an_own_snapshot_without_trailing_leaves_what_is_behind_it)
 }
 END_TEST
 
+/* raft applies what most servers have, and this one may be behind. */
+START_TEST(an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing)
+{
+    struct put_call snapshot;
+    struct call call;
+    start_with(10);
+    is_queue_slow = true;
+    ck_assert_int_eq(append(&call, 11, 3, 1), 0);
+    ck_assert_int_eq(put(&snapshot, 12, 1, 10, 0), 0);
+    is_queue_slow = false;
+    wait_for_put(&snapshot);
+    wait_for(&call);
+    free_put(&snapshot);
+    free_call(&call);
+    restart();
+    check_snapshot(server.snapshot, 12, 1, 10);
+    ck_assert_uint_eq(last_loaded(), 13);
+    check_loaded(13, 1);
+    stop();
+}
+END_TEST
+
 START_TEST(entries_are_stored_while_a_snapshot_is)
 {
     struct put_call snapshot, second;
     start_with(10);
-    ck_assert_int_eq(put(&snapshot, 10, 1, 2000000, false, 2), 0);
-    ck_assert_int_eq(put(&second, 10, 1, 1, false, 4), RAFT_BUSY);
+    ck_assert_int_eq(put(&snapshot, 10, 1, 2000000, 2), 0);
+    ck_assert_int_eq(put(&second, 10, 1, 1, 4), RAFT_BUSY);
     free_put(&second);
     for (uint64_t i = 11; i < 31; i++)
         store(i, 1, 1);
@@ -825,19 +915,30 @@ END_TEST
 START_TEST(a_snapshot_that_is_not_stored_leaves_the_one_before)
 {
     start_with(10);
-    ck_assert_int_eq(put_and_wait(5, 1, 3000, false, 100), 0);
+    ck_assert_int_eq(put_and_wait(5, 1, 3000, 100), 0);
     for (int pieces = 0; pieces < 3; pieces++) { /* in the first, the second, and the head */
+        struct put_call call;
         fail_batch = -ENOSPC;
         batches_to_pass = pieces;
-        ck_assert_int_eq(put_and_wait(10, 1, 3000, false, 100), RAFT_NOSPACE);
+        ck_assert_int_eq(put(&call, 10, 1, 3000, 100), 0);
+        if (MAY_REFUSE) {
+            wait_for_put(&call);
+            ck_assert_int_eq(call.status, RAFT_NOSPACE);
+        } else { /* it waits, until raft is closed */
+            wait_for_failure(&call);
+            stop();
+            ck_assert_int_eq(call.status, CANCELED);
+            start();
+        }
         fail_batch = 0;
+        free_put(&call);
     }
     ck_assert_int_eq(failures, 0);
     ck_assert_uint_eq(twinlog_last_lsn(storage_of(server.io)->snapshots), storage_of(server.io)->head.lsn);
     restart();
     check_snapshot(server.snapshot, 5, 1, 3000);
     ck_assert_uint_eq(last_loaded(), 10);
-    ck_assert_int_eq(put_and_wait(10, 1, 3000, false, 100), 0);
+    ck_assert_int_eq(put_and_wait(10, 1, 3000, 100), 0);
     restart();
     check_snapshot(server.snapshot, 10, 1, 3000);
     stop();
@@ -853,12 +954,14 @@ START_TEST(an_installed_snapshot_replaces_the_log)
     is_queue_slow = true;
     ck_assert_int_eq(append(&calls[0], 11, 1, 1), 0);
     ck_assert_int_eq(append(&calls[1], 12, 1, 1), 0);
-    ck_assert_int_eq(put(&snapshot, 500, 3, 100000, true, 0), 0);
-    ck_assert_int_eq(append(&calls[2], 501, 1, 3), RAFT_BUSY);
-    free_call(&calls[2]);
+    ck_assert_int_eq(put(&snapshot, 500, 3, 100000, 0), 0);
+    ck_assert_int_eq(append(&calls[2], 501, 1, 3), MAY_REFUSE ? RAFT_BUSY : 0);
     while (snapshot.order == 0)
         uv_run(&server.loop, UV_RUN_ONCE);
     is_queue_slow = false;
+    if (!MAY_REFUSE)
+        wait_for(&calls[2]);
+    free_call(&calls[2]);
     ck_assert_int_eq(snapshot.status, 0);
     ck_assert_uint_eq(calls[0].order, 1); /* libraft would count them after the snapshot */
     ck_assert_uint_eq(calls[1].order, 2);
@@ -866,7 +969,9 @@ START_TEST(an_installed_snapshot_replaces_the_log)
     free_call(&calls[0]);
     free_call(&calls[1]);
     free_put(&snapshot);
-    store(501, 2, 3);
+    if (MAY_REFUSE)
+        store(501, 1, 3);
+    store(502, 1, 3);
     restart();
     check_snapshot(server.snapshot, 500, 3, 100000);
     ck_assert_uint_eq(server.start_index, 501);
@@ -882,7 +987,7 @@ static void die_between_snapshot_and_reset(uint64_t index, raft_term term)
         start();
         ck_assert_int_eq(server.io->set_term(server.io, term), 0);
         die_in_reset = true;
-        put_and_wait(index, term, 1000, true, 0);
+        put_and_wait(index, term, 1000, 0);
         abort();
     });
     ck_assert_int_eq(child_status, 0);
@@ -922,18 +1027,39 @@ END_TEST
 
 START_TEST(a_leaders_snapshot_that_is_not_stored_stops_the_server)
 {
+    struct put_call snapshot;
     struct call call;
     start_with(10);
-    fail_reset = -EIO;
-    ck_assert_int_eq(put_and_wait(50, 2, 10, true, 0), RAFT_IOERR);
+    fail_reset = TWINLOG_EPOISONED;
+    ck_assert_int_eq(put(&snapshot, 50, 2, 10, 0), 0);
+    while (failures == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
     fail_reset = 0;
     ck_assert_int_eq(failures, 1);
-    ck_assert_int_eq(append(&call, 51, 1, 2), RAFT_IOERR);
+    ck_assert_int_eq(append(&call, 51, 1, 2), MAY_REFUSE ? RAFT_IOERR : 0);
+    stop();
     free_call(&call);
-    restart();
+    ck_assert_int_eq(snapshot.status, MAY_REFUSE ? RAFT_IOERR : CANCELED);
+    free_put(&snapshot);
+    start();
     check_snapshot(server.snapshot, 50, 2, 10);
     ck_assert_uint_eq(server.start_index, 51);
     stop();
+}
+END_TEST
+
+/* libraft never asks for it. */
+START_TEST(a_snapshot_that_is_not_there_is_not_fetched)
+{
+    struct get_call get = { .calls = 0 };
+    start_with(1);
+    ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
+    while (MAY_REFUSE && get.calls == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    stop(); /* until then 0.22 is told nothing */
+    ck_assert_uint_eq(get.calls, 1);
+    ck_assert_int_ne(get.status, 0);
+    ck_assert_ptr_null(get.snapshot);
 }
 END_TEST
 
@@ -941,17 +1067,12 @@ START_TEST(a_snapshot_is_fetched_while_newer_ones_take_its_place)
 {
     struct get_call get = { .calls = 0 };
     start_with(100);
-    ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
-    while (get.calls == 0)
-        uv_run(&server.loop, UV_RUN_ONCE);
-    ck_assert_int_ne(get.status, 0); /* there is none */
-    ck_assert_ptr_null(get.snapshot);
-    ck_assert_int_eq(put_and_wait(2, 1, 2000000, false, 1000), 0);
+    ck_assert_int_eq(put_and_wait(2, 1, 2000000, 1000), 0);
     for (uint64_t index = 3; index < 13; index++) {
         struct put_call snapshot;
         memset(&get, 0, sizeof(get));
         ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
-        ck_assert_int_eq(put(&snapshot, index, 1, 2000000, false, 1000), 0);
+        ck_assert_int_eq(put(&snapshot, index, 1, 2000000, 1000), 0);
         while (get.calls == 0 || snapshot.order == 0)
             uv_run(&server.loop, UV_RUN_ONCE);
         ck_assert_int_eq(get.status, 0);
@@ -968,6 +1089,292 @@ END_TEST
 
 /* ---- messages ------------------------------------------------------------------------------------ */
 
+/* An entry that makes `servers` the members, stored. */
+static void append_configuration(struct call *call, uint64_t index, unsigned servers)
+{
+    struct raft_configuration conf;
+    make_configuration(&conf);
+    for (unsigned id = 3; id <= servers; id++)
+        ck_assert_int_eq(
+            raft_configuration_add(&conf, id, id == 3 ? "127.0.0.1:9003" : "127.0.0.1:9004", RAFT_STANDBY),
+            0);
+    memset(call, 0, sizeof(*call));
+    call->entries = calloc(1, sizeof(*call->entries));
+    call->n = 1;
+    call->index = index;
+    call->req.data = call;
+    call->entries[0] = (struct raft_entry){ .term = 1, .type = RAFT_CHANGE };
+    ck_assert_int_eq(raft_configuration_encode(&conf, &call->entries[0].buf), 0);
+    raft_configuration_close(&conf);
+    ck_assert_int_eq(server.io->append(server.io, &call->req, call->entries, 1, appended), 0);
+    wait_for(call);
+}
+
+/* ---- what may not be refused --------------------------------------------------------------------- */
+
+/* libraft 0.22 has the entries in its log when it calls. */
+START_TEST(what_a_full_disk_refuses_is_stored_later)
+{
+    struct call calls[3];
+    start_with(1);
+    called = 0;
+    fail_submit = -ENOSPC; /* the last of several batches */
+    ck_assert_int_eq(append(&calls[0], 2, 200, 1), 0);
+    fail_submit = 0;
+    ck_assert_int_eq(append(&calls[1], 202, 1, 1), 0); /* behind it, though there is space again */
+    fail_batch = -EDQUOT;                              /* the second of several */
+    batches_to_pass = 1;
+    store_waiting(storage_of(server.io));
+    ck_assert_uint_eq(storage_of(server.io)->appends, 0);
+    fail_batch = 0;
+    ck_assert_int_eq(append(&calls[2], 203, 2, 2), 0);
+    wait_for(&calls[2]);
+
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, 0);
+        free_call(&calls[i]);
+    }
+    ck_assert_int_eq(failures, 0);
+    restart();
+    ck_assert_uint_eq(last_loaded(), 204);
+    check_loaded(2, 1);
+    check_loaded(202, 1);
+    check_loaded(204, 2);
+    stop();
+}
+END_TEST
+
+START_TEST(what_waits_is_canceled_when_raft_is_closed)
+{
+    struct twinlog_raft_stat stat = TWINLOG_RAFT_STAT_INIT;
+    struct call calls[2];
+    start_with(5);
+    called = 0;
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append_sized(&calls[0], 6, 3, 1, 100), 0);
+    ck_assert_int_eq(append_sized(&calls[1], 9, 1, 1, 100), 0);
+    ck_assert_int_eq(twinlog_raft_stat(server.io, &stat), 0);
+    ck_assert_uint_eq(stat.queued_entries, 4);
+    ck_assert_uint_eq(stat.queued_bytes, 400);
+
+    stop();
+
+    fail_submit = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, CANCELED);
+        free_call(&calls[i]);
+    }
+    start();
+    ck_assert_uint_eq(last_loaded(), 5);
+    stop();
+}
+END_TEST
+
+/* Its callback must not say that entries of the same index and term are stored which are not yet. */
+START_TEST(what_was_cut_while_it_waited_is_called_back_with_what_follows)
+{
+    struct call calls[4];
+    start_with(1);
+    called = 0;
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append(&calls[0], 2, 4, 1), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 4), 0); /* entries 2 and 3 stay */
+    ck_assert_int_eq(append(&calls[1], 4, 2, 2), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 4), 0);
+    ck_assert_int_eq(append(&calls[2], 4, 1, 3), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 5), 0); /* nothing: libraft asks before each append */
+    store_waiting(storage_of(server.io));
+    ck_assert_uint_eq(called, 0);
+    ck_assert_int_eq(append(&calls[3], 5, 2, 3), 0);
+    fail_submit = 0;
+    wait_for(&calls[3]);
+
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, 0);
+        free_call(&calls[i]);
+    }
+    restart();
+    ck_assert_uint_eq(last_loaded(), 6);
+    check_loaded(3, 1);
+    check_loaded(4, 3);
+    check_loaded(6, 3);
+    stop();
+}
+END_TEST
+
+START_TEST(a_truncation_that_fails_is_done_before_the_next_append)
+{
+    struct call call;
+    start_with(9);
+    fail_sync = -EIO; /* the promise cannot be made smaller */
+    ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
+    ck_assert_int_eq(append(&call, 6, 1, 1), 0);
+    ck_assert_uint_eq(storage_of(server.io)->appends, 0);
+    fail_sync = 0;
+    wait_for(&call);
+    free_call(&call);
+    restart();
+    ck_assert_uint_eq(last_loaded(), 6);
+    stop();
+}
+END_TEST
+
+START_TEST(the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait)
+{
+    struct call call;
+    start_with(1);
+    const uint64_t before = uv_now(&server.loop);
+    ck_assert_uint_ge(time_of(server.io), before);
+    ck_assert_uint_gt(storage_of(server.io)->capacity, 0);
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append(&call, 2, 1, 1), 0);
+    ck_assert_uint_eq(storage_of(server.io)->capacity, 0);
+    fail_submit = 0;
+    wait_for(&call);
+    ck_assert_uint_gt(storage_of(server.io)->capacity, 0);
+    free_call(&call);
+    stop();
+}
+END_TEST
+
+START_TEST(a_snapshot_that_a_full_disk_refuses_is_stored_later)
+{
+    struct put_call own, of_leader;
+    struct call calls[2];
+    start_with(10);
+    fail_batch = -ENOSPC;
+    batches_to_pass = 1;
+    ck_assert_int_eq(put(&own, 10, 1, 3000, 4), 0);
+    wait_for_failure(&own);
+    fail_batch = 0;
+    wait_for_put(&own);
+    ck_assert_int_eq(own.status, 0);
+    free_put(&own);
+
+    called = 0;
+    fail_submit = -ENOSPC;
+    ck_assert_int_eq(append(&calls[0], 11, 1, 1), 0); /* waits, and is replaced */
+    fail_reset = -ENOSPC;
+    ck_assert_int_eq(put(&of_leader, 50, 2, 4000, 0), 0);
+    wait_for_failure(&of_leader);
+    ck_assert_int_eq(server.io->truncate(server.io, 51), 0);
+    ck_assert_int_eq(append(&calls[1], 51, 1, 2), 0); /* waits for the snapshot */
+    fail_reset = fail_submit = 0;
+    wait_for(&calls[1]);
+
+    ck_assert_uint_eq(calls[0].order, 1);
+    ck_assert_uint_eq(of_leader.order, 2);
+    ck_assert_int_eq(of_leader.status, 0);
+    ck_assert_uint_eq(calls[1].order, 3);
+    ck_assert_int_eq(failures, 0);
+    free_put(&of_leader);
+    free_call(&calls[0]);
+    free_call(&calls[1]);
+    restart();
+    check_snapshot(server.snapshot, 50, 2, 4000);
+    ck_assert_uint_eq(server.start_index, 51);
+    ck_assert_uint_eq(last_loaded(), 51);
+    stop();
+}
+END_TEST
+
+static unsigned received;
+
+static void message_received(struct raft_io *io, struct raft_message *message)
+{
+    (void)io;
+    (void)message;
+    received++;
+}
+
+/* libraft 0.22.1: takeSnapshotCb() would use a pointer that it has just cleared. */
+START_TEST(a_leaders_snapshot_does_not_come_while_an_own_one_is_written)
+{
+    start_with(10);
+    storage_of(server.io)->recv_cb = message_received;
+#ifdef RAFT_VERSION_NUMBER
+    struct raft_message message = { .type = RAFT_INSTALL_SNAPSHOT };
+    struct put_call own;
+    ck_assert_int_eq(put(&own, 10, 1, 1000, 4), 0);
+    make_configuration(&message.install_snapshot.conf);
+    message.install_snapshot.data.base = raft_malloc(100);
+    receive_message(server.io, &message);
+    ck_assert_uint_eq(received, 0);
+    wait_for_put(&own);
+    free_put(&own);
+    make_configuration(&message.install_snapshot.conf);
+    message.install_snapshot.data.base = raft_malloc(100);
+    receive_message(server.io, &message);
+    ck_assert_uint_eq(received, 1);
+    raft_configuration_close(&message.install_snapshot.conf);
+    raft_free(message.install_snapshot.data.base);
+#endif
+    stop();
+}
+END_TEST
+
+/* libraft 0.22.1 takes a snapshot that is due between the changes that it applies. */
+START_TEST(an_own_snapshot_has_the_newest_configuration_that_it_covers)
+{
+    static const struct {
+        const char *what;
+        uint64_t snapshot_index, configuration_index;
+    } cases[] = {
+        { "before the changes", 5, 1 },
+        { "with the first", 7, 6 },
+        { "with both", 10, 8 },
+    };
+    struct call calls[2];
+    start_with(5);
+    append_configuration(&calls[0], 6, 3);
+    store(7, 1, 1);
+    append_configuration(&calls[1], 8, 4);
+    store(9, 3, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(put_and_wait(cases[i].snapshot_index, 1, 10, 1000), 0);
+        restart();
+        ck_assert_msg(server.snapshot->configuration_index == cases[i].configuration_index, "%s",
+                      cases[i].what);
+        ck_assert_msg(server.snapshot->configuration.n == 2 + i, "%s", cases[i].what);
+    }
+    free_call(&calls[0]);
+    free_call(&calls[1]);
+    stop();
+}
+END_TEST
+
+START_TEST(a_configuration_that_was_truncated_is_in_no_snapshot)
+{
+    struct call call;
+    start_with(5);
+    append_configuration(&call, 6, 3);
+    ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
+    store(6, 2, 2);
+    ck_assert_int_eq(put_and_wait(7, 2, 10, 1000), 0);
+    restart();
+    ck_assert_uint_eq(server.snapshot->configuration_index, 1);
+    ck_assert_uint_eq(server.snapshot->configuration.n, 2);
+    free_call(&call);
+    stop();
+}
+END_TEST
+
+static void add_waiting(TCase *tcase)
+{
+    tcase_add_test(tcase, what_a_full_disk_refuses_is_stored_later);
+    tcase_add_test(tcase, what_waits_is_canceled_when_raft_is_closed);
+    tcase_add_test(tcase, what_was_cut_while_it_waited_is_called_back_with_what_follows);
+    tcase_add_test(tcase, a_truncation_that_fails_is_done_before_the_next_append);
+    tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
+    tcase_add_test(tcase, a_snapshot_that_a_full_disk_refuses_is_stored_later);
+    tcase_add_test(tcase, an_own_snapshot_has_the_newest_configuration_that_it_covers);
+    tcase_add_test(tcase, a_configuration_that_was_truncated_is_in_no_snapshot);
+    tcase_add_test(tcase, a_leaders_snapshot_does_not_come_while_an_own_one_is_written);
+}
+
 static int listen_on(struct sockaddr_in *address)
 {
     socklen_t size = sizeof(*address);
@@ -977,14 +1384,6 @@ static int listen_on(struct sockaddr_in *address)
     ck_assert_int_eq(listen(fd, 1), 0);
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *)address, &size), 0);
     return fd;
-}
-
-static unsigned sent;
-
-static void message_sent(struct raft_io_send *req, int status)
-{
-    sent += status == 0;
-    free(req);
 }
 
 static void send_to(const char *address)
@@ -1046,7 +1445,7 @@ START_TEST(an_answer_for_a_forgotten_leader_goes_nowhere)
     struct raft_message message = { .type = RAFT_IO_APPEND_ENTRIES_RESULT };
     struct raft_io_send req;
     start_with(1);
-    ck_assert_int_eq(server.io->send(server.io, &req, &message, message_sent), RAFT_NOCONNECTION);
+    check_unsent(&req, &message);
     stop();
 }
 END_TEST
@@ -1062,9 +1461,9 @@ START_TEST(close_completes_what_is_under_way)
     struct get_call get = { .calls = 0 };
     struct put_call snapshot;
     start_with(10);
-    ck_assert_int_eq(put_and_wait(5, 1, 10000, false, 100), 0);
+    ck_assert_int_eq(put_and_wait(5, 1, 10000, 100), 0);
     called = 0;
-    ck_assert_int_eq(put(&snapshot, 8, 1, 1000000, false, 100), 0);
+    ck_assert_int_eq(put(&snapshot, 8, 1, 1000000, 100), 0);
     ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
     for (unsigned i = 0; i < CALLS; i++)
         ck_assert_int_eq(append(&calls[i], 11 + i, 1, 1), 0);
@@ -1073,7 +1472,8 @@ START_TEST(close_completes_what_is_under_way)
     ck_assert_uint_eq(get.calls, 1);
     ck_assert_int_eq(get.status, 0);
     free_snapshot(get.snapshot);
-    ck_assert_int_eq(snapshot.status, 0);
+    ck_assert_int_eq(snapshot.status,
+                     CANCELED); /* libraft 0.22 keeps one that comes with a success for ever */
     free_put(&snapshot);
     for (unsigned i = 0; i < CALLS; i++) {
         ck_assert_int_eq(calls[i].status, 0);
@@ -1131,7 +1531,7 @@ START_TEST(files_that_do_not_fit_together_are_refused)
     stop();
     run_command("cp -a snapshots ../older");
     start();
-    ck_assert_int_eq(put_and_wait(8, 1, 10, false, 1), 0);
+    ck_assert_int_eq(put_and_wait(8, 1, 10, 1), 0);
     stop();
     run_command("mv snapshots elsewhere");
     check_refused(RAFT_CORRUPT);
@@ -1341,7 +1741,7 @@ START_TEST(a_snapshot_that_cannot_be_is_damaged)
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog *log;
     start_with(10);
-    ck_assert_int_eq(put_and_wait(8, 1, 3 << 20, false, 1), 0);
+    ck_assert_int_eq(put_and_wait(8, 1, 3 << 20, 1), 0);
     stop();
     ck_assert_int_eq(chdir(dir), 0);
     for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
@@ -1375,7 +1775,7 @@ START_TEST(what_cannot_work_is_refused_at_the_door)
     struct raft_io *io = NULL;
     uv_loop_t loop;
     uv_loop_init(&loop);
-    ck_assert_int_eq(raft_uv_tcp_init(&transport, &loop), 0);
+    ck_assert_int_eq(begin_transport(&transport, &loop), 0);
     ck_assert_int_eq(twinlog_raft_open(NULL, dir, &transport, NULL, &io), RAFT_INVALID);
     ck_assert_int_eq(twinlog_raft_open(&loop, "", &transport, NULL, &io), RAFT_INVALID);
     options.buffer_bytes = 5000;
@@ -1436,7 +1836,7 @@ static bool can_run(void)
         struct raft_io io;
         mkdir(dir, 0777);
         uv_loop_init(&server.loop);
-        int rv = raft_uv_tcp_init(&server.transport, &server.loop);
+        int rv = begin_transport(&server.transport, &server.loop);
         if (rv == 0)
             rv = raft_uv_init(&io, &server.loop, dir, &server.transport);
         const char *why = raft_strerror(rv);
@@ -1473,13 +1873,17 @@ int main(void)
     tcase_add_test(tcase, the_statistics_tell_what_was_stored_and_what_waits);
     tcase_add_test(tcase, one_append_may_have_many_times_what_the_buffer_takes);
     tcase_add_test(tcase, an_entry_that_is_too_large_is_refused_and_the_largest_is_not);
-    tcase_add_test(tcase, a_refused_append_leaves_nothing);
+    if (MAY_REFUSE)
+        tcase_add_test(tcase, a_refused_append_leaves_nothing);
+    tcase_add_test(tcase, loaded_entries_share_no_memory);
     tcase_add_test(tcase, a_truncation_comes_between_the_appends);
     tcase_add_test(tcase, what_was_called_back_survives_a_kill);
     tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
+    tcase_add_test(tcase, after_a_failed_write_nothing_is_sent);
     tcase_add_test(tcase, without_a_callback_a_failed_write_ends_the_process);
     tcase_add_test(tcase, a_snapshot_is_loaded_and_the_entries_before_it_go);
     tcase_add_test(tcase, an_own_snapshot_without_trailing_leaves_what_is_behind_it);
+    tcase_add_test(tcase, an_own_snapshot_of_an_entry_that_is_not_stored_yet_replaces_nothing);
     tcase_add_test(tcase, entries_are_stored_while_a_snapshot_is);
     tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
     tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
@@ -1487,6 +1891,7 @@ int main(void)
     tcase_add_test(tcase, a_log_with_another_entry_at_the_snapshot_is_reset);
     tcase_add_test(tcase, an_empty_log_that_ends_before_the_snapshot_is_reset);
     tcase_add_test(tcase, a_leaders_snapshot_that_is_not_stored_stops_the_server);
+    tcase_add_test(tcase, a_snapshot_that_is_not_there_is_not_fetched);
     tcase_add_test(tcase, a_snapshot_is_fetched_while_newer_ones_take_its_place);
     tcase_add_test(tcase, no_message_is_held_back_while_the_loop_waits);
     tcase_add_test(tcase, an_answer_for_a_forgotten_leader_goes_nowhere);
@@ -1503,6 +1908,8 @@ int main(void)
     tcase_add_test(tcase, damage_to_the_newest_entry_is_no_shorter_log);
     tcase_add_test(tcase, a_snapshot_that_cannot_be_is_damaged);
     tcase_add_test(tcase, what_cannot_work_is_refused_at_the_door);
+    if (!MAY_REFUSE)
+        add_waiting(tcase);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
