@@ -100,9 +100,10 @@ struct storage {
     bool is_installing; /* and replaces the log */
     bool is_failed;     /* a write or sync has failed: nothing is stored any more */
     struct twinlog_raft_stat stat;
-    struct append_list held; /* appends that have failed, until raft is closed */
-    struct put *put;         /* the snapshot that is being written, or waits */
-    struct get *gets;        /* those that wait */
+    struct append_list held;      /* appends that have failed, until raft is closed */
+    struct put *put;              /* the snapshot that is being written, or waits */
+    struct get *gets;             /* those that wait */
+    uint64_t got_index, got_term; /* of the snapshot that was read last for another server */
     struct unsent *unsent;
     struct change *changes; /* of the members, the newest first; those that the next snapshot may need */
     raft_io_recv_cb recv_cb;
@@ -183,6 +184,7 @@ void wrap_transport(struct storage *s, struct raft_uv_transport *user_transport)
 int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
                  raft_io_send_cb cb);
 void send_gathered(struct storage *s);
+struct raft_message with_term(const struct storage *s, const struct raft_message *message);
 void call_back_unsent(struct storage *s);
 int start_io(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick_cb, raft_io_recv_cb recv_cb);
 void receive_message(struct raft_io *io, struct raft_message *message);

@@ -520,6 +520,10 @@ static void do_get(uv_work_t *work)
 
 static void finish_get(struct get *get, int status)
 {
+    if (get->snapshot != NULL) {
+        get->s->got_index = get->snapshot->index;
+        get->s->got_term = get->snapshot->term;
+    }
     get->cb(get->req, get->snapshot, status);
     free(get);
 }

@@ -126,6 +126,20 @@ void call_back_unsent(struct storage *s)
     }
 }
 
+/* libraft 0.22.1: where the snapshot that was read is newer than the one that was asked for, the message has its index,
+ * and the term of the other one. A server that stored that would contradict all others. It is sent at once. */
+struct raft_message with_term(const struct storage *s, const struct raft_message *message)
+{
+    struct raft_message copy = *message;
+#ifdef RAFT_VERSION_NUMBER
+    if (copy.type == RAFT_INSTALL_SNAPSHOT && copy.install_snapshot.last_index == s->got_index)
+        copy.install_snapshot.last_term = s->got_term;
+#else
+    (void)s;
+#endif
+    return copy;
+}
+
 /* A server that cannot store what it says is silent: it has ended for the others. */
 int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
                  raft_io_send_cb cb)
@@ -136,7 +150,8 @@ int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft
     if (s->is_failed || s->is_closing)
         return leave_unsent(s, req, cb);
     s->has_sent = true;
-    int rv = s->base.send(io, req, message, cb);
+    const struct raft_message sent = with_term(s, message);
+    int rv = s->base.send(io, req, &sent, cb);
     return rv != 0 ? leave_unsent(s, req, cb) : 0;
 }
 

@@ -1362,6 +1362,27 @@ START_TEST(a_configuration_that_was_truncated_is_in_no_snapshot)
 }
 END_TEST
 
+START_TEST(a_snapshot_is_sent_with_its_own_term)
+{
+    struct raft_message message = { .type = 0 };
+    struct get_call get = { .calls = 0 };
+    start_with(5);
+    ck_assert_int_eq(put_and_wait(4, 1, 10, 1000), 0);
+    ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
+    while (get.calls == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+#ifdef RAFT_VERSION_NUMBER
+    message.type = RAFT_INSTALL_SNAPSHOT;
+    message.install_snapshot.last_index = 4;
+    message.install_snapshot.last_term = 7; /* of another snapshot */
+    ck_assert_uint_eq(with_term(storage_of(server.io), &message).install_snapshot.last_term, 1);
+#endif
+    (void)message;
+    free_snapshot(get.snapshot);
+    stop();
+}
+END_TEST
+
 static void add_waiting(TCase *tcase)
 {
     tcase_add_test(tcase, what_a_full_disk_refuses_is_stored_later);
@@ -1371,6 +1392,7 @@ static void add_waiting(TCase *tcase)
     tcase_add_test(tcase, the_capacity_is_what_the_disk_has_and_nothing_while_appends_wait);
     tcase_add_test(tcase, a_snapshot_that_a_full_disk_refuses_is_stored_later);
     tcase_add_test(tcase, an_own_snapshot_has_the_newest_configuration_that_it_covers);
+    tcase_add_test(tcase, a_snapshot_is_sent_with_its_own_term);
     tcase_add_test(tcase, a_configuration_that_was_truncated_is_in_no_snapshot);
     tcase_add_test(tcase, a_leaders_snapshot_does_not_come_while_an_own_one_is_written);
 }
