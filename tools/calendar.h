@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files whose names have a date, times at which a new file begins, and a link to the newest file. */
+/* Files with a date in their names, times at which a new file begins, and a link to the newest file. */
 #ifndef TOOLS_CALENDAR_H
 #define TOOLS_CALENDAR_H
 
