@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raft-deaths [--every N] [SCENARIO]: ends the process in front of each write, sync and library call of each call of the raft_io, one
- * after the other, and opens the storage again: it must start, with all that was acknowledged, and with nothing that
- * was never asked for. A death comes once more where no sync has confirmed a block of DIR/server: the block is then as it was
- * before, as a power cut may leave it. (What a power cut does to the two logs, sim-crash and raft-powercut
- * try.) With --every only each N-th write or sync inside twinlog counts as a call; those of this layer all count.
+ * raft-deaths [--every N] [SCENARIO]: ends the process in front of each write, sync and library call of each call of
+ * the raft_io, one after the other, and opens the storage again: it must start, with all that was acknowledged, and
+ * with nothing that was never asked for. A death comes once more where no sync has confirmed a block of DIR/server:
+ * the block is then as it was before, as a power cut may leave it. (What a power cut does to the two logs, sim-crash
+ * and raft-powercut try.) With --every only each N-th write or sync inside twinlog counts as a call; those of this
+ * layer all count.
  *
  * A child runs a scenario with the number of the call that it does not survive. What it has asked for and what was
  * acknowledged stands in memory that it shares with its parent. The last child of a scenario survives.

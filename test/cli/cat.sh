@@ -50,7 +50,7 @@ prints "nothing since a while ago" "" --since 1h30m
 prints "all until yesterday, without the last" "record 0 record 1 " --until yesterday --to 42
 prints "a date alone is its midnight" "record 0 " --since 2023-11-01 --to 41
 
-# ---- a log whose clock was set back: each way to choose prints of the same range ------------------------------------
+# ---- the clock was set back: each way to choose prints of the same range --------------------------------------------
 
 mv log regular
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rule of a sealed segment: a file that has a footer, durably, is never written again. Whoever has copied it, or
- * linked it, or is in the middle of reading it, relies on that. Three things may be done to such a file:
+ * The rule of a sealed segment: a file that has a footer, durably, is never written again. A process that has copied
+ * it, or linked it, or is in the middle of reading it, relies on that. Three things may be done to such a file:
  *
  *   a whole header at its start    it becomes a segment of another incarnation, to which the footer does not belong
  *   zeros in the footer's sector   the log continues in it, because a crash took what came behind it
  *   it is cut                      the same, where the footer is behind the data
  *
- * One sync covers the footer of a mapped segment and the header of its group. A crash may leave only the footer; then the
- * next opening settles the segment, so without that header it does not count as sealed. Stores to mapped pages are not
- * looked at.
+ * One sync covers the footer of a mapped segment and the header of its group. A crash may leave only the footer;
+ * then the next opening settles the segment, so without that header it does not count as sealed. Stores to mapped
+ * pages are not looked at.
  */
 #include "format/format.h"
 #include "simdisk_state.h"

@@ -372,7 +372,7 @@ TEST_LOOP(what_is_shown_from_outside_is_durable, LOOKS *WAY_COUNT)
     }
 }
 
-/* Nor did a mapped writer, in whose next segment there was a record before the one that it had left was closed. */
+/* Nor did a mapped writer that had a record in the next segment before the one that it had left was closed. */
 struct left_open {
     struct simdisk *disk;
     struct twinlog *log;
