@@ -8,11 +8,13 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <linux/fs.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- the command line --------------------------------------------------------------------------- */
@@ -116,7 +118,9 @@ static int make_by_name(const char *path, const char *directory, const struct ri
     int error = apply(fd, rights);
     if (error == 0 && link(name, path) < 0 && errno != EEXIST)
         error =
-            renameat2(AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE) < 0 && errno != EEXIST ? -errno : 0;
+            syscall(SYS_renameat2, AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE) < 0 && errno != EEXIST
+                ? -errno
+                : 0;
     unlink(name);
     close(fd);
     return error;

@@ -614,7 +614,7 @@ static int give_name(int directory, const char *from, const char *name)
         return error_of(unlinkat(directory, from, 0));
     if (error == -EEXIST)
         return error;
-    error = error_of(renameat2(directory, from, directory, name, RENAME_NOREPLACE));
+    error = error_of((int)syscall(SYS_renameat2, directory, from, directory, name, RENAME_NOREPLACE));
     return error == -EINVAL || error == -ENOSYS ? error_of(renameat(directory, from, directory, name))
                                                 : error;
 }

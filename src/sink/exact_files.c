@@ -10,6 +10,7 @@
  * of the file itself: one of them does, and the others find the path changed.
  */
 #define _GNU_SOURCE
+#include "base/libc.h"
 #include "base/point.h"
 #include "sink/exact.h"
 #include "sink/sink.h"
