@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory of a log's buffers, without a system call for each of the logs that a run opens, some thousand a second: to
- * give pages back to the kernel takes longer than to recover a small log. The library asks the kernel, as a child must
- * not have this memory; here nobody forks. One block is kept for the next log. Under the address sanitizer none is, so
- * that it sees what is used behind its end.
+ * The memory of a log's buffers, without a system call for each of the logs that a run opens, some thousand a
+ * second: to give pages back to the kernel takes longer than to recover a small log. The library asks the kernel, as
+ * a child must not have this memory; here nobody forks. One block is kept for the next log. Under the address
+ * sanitizer none is, so that it sees what is used behind its end.
  */
 #include "base/base.h"
 #include "base/fork.h"
