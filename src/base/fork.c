@@ -193,7 +193,8 @@ int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, 
             atomic_fetch_add(&overtaken, 1);
     }
     *fd = opened < 0 ? -1 : opened;
-    twl_child_register(file, fd);
+    if (opened >= 0)
+        twl_child_register(file, fd);
     twl_child_release();
     if (tries >= OFTEN)
         atomic_fetch_sub(&overtaken, 1);

@@ -44,10 +44,10 @@ struct child_file {
     struct child_file *next, **link; /* in the list of all; `link` points here */
 };
 
-/* openat() for `file`, which is registered from then on: no child gets it. `*fd` is -1 after an error. fork() never
- * waits for the disk of this file. */
+/* openat() for `file`, which is registered from then on: no child gets it. After an error `*fd` is -1, and nothing is
+ * registered. fork() never waits for the disk of this file. */
 int twl_child_open(struct child_file *file, int *fd, int dir, const char *name, int flags, mode_t mode);
-/* Before the file is closed, also if it was not opened. */
+/* Before the file is closed. */
 void twl_child_unregister(struct child_file *file);
 
 /* Between hold() and release() this process cannot fork, and no log of it can open a file: for a few instructions, and

@@ -156,9 +156,10 @@ static uint32_t alignment_past_cache(int fd)
 
 static void close_registered(struct child_file *in_child, int *fd)
 {
+    if (*fd < 0)
+        return;
     twl_child_unregister(in_child);
-    if (*fd >= 0)
-        close(*fd);
+    close(*fd);
     *fd = -1;
 }
 
@@ -177,8 +178,7 @@ static void open_past_cache(const struct io_files *files, const char *name, stru
 
 static void close_fd(struct disk_file *file)
 {
-    if (file->disk_fd >= 0)
-        close_registered(&file->disk_in_child, &file->disk_fd);
+    close_registered(&file->disk_in_child, &file->disk_fd);
     close_registered(&file->in_child, &file->fd);
 }
 
@@ -861,10 +861,8 @@ int twl_io_files_init(struct io_files *files, int from, const char *path)
 {
     const int error =
         twl_child_open(&files->in_child, &files->directory, from, path, O_RDONLY | O_DIRECTORY, 0);
-    if (error < 0) {
-        twl_child_unregister(&files->in_child);
+    if (error < 0)
         return error;
-    }
     files->io.ops = &files_ops;
     files->io.has_threads = files->io.has_engine_threads = true;
     return 0;

@@ -337,6 +337,26 @@ static void *fork_children(void *context)
     return NULL;
 }
 
+static int try_to_fork(void)
+{
+    return 0;
+}
+
+/* A file in a list that a handler of fork() goes through. The same one is opened again, at once and in another frame. */
+TEST(an_open_that_failed_leaves_nothing_to_close)
+{
+    struct child_file file;
+    int fd;
+
+    ck_assert_int_eq(twl_child_open(&file, &fd, AT_FDCWD, path_beside("missing/file"), O_RDONLY, 0), -ENOENT);
+    ck_assert_int_eq(fd, -1);
+    ck_assert_int_eq(twl_child_open(&file, &fd, AT_FDCWD, log_parent, O_RDONLY | O_DIRECTORY, 0), 0);
+    ck_assert_int_eq(run_child(try_to_fork), 0); /* it does not end if the file is there twice */
+
+    twl_child_unregister(&file);
+    close(fd);
+}
+
 #define FILES 300
 
 static struct {
