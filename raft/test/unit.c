@@ -749,10 +749,10 @@ END_TEST
 
 static unsigned sent;
 
-static void message_sent(struct raft_io_send *req, int status)
+static void message_not_sent(struct raft_io_send *req, int status)
 {
     (void)req;
-    (void)status;
+    ck_assert_int_eq(status, RAFT_NOCONNECTION);
     sent++;
 }
 
@@ -760,7 +760,7 @@ static void message_sent(struct raft_io_send *req, int status)
 static void check_unsent(struct raft_io_send *req, const struct raft_message *message)
 {
     sent = 0;
-    const int rv = server.io->send(server.io, req, message, message_sent);
+    const int rv = server.io->send(server.io, req, message, message_not_sent);
     ck_assert_uint_eq(sent, 0);
     ck_assert_int_eq(rv, MAY_REFUSE ? RAFT_NOCONNECTION : 0);
     while (!MAY_REFUSE && sent == 0)
@@ -1406,6 +1406,12 @@ static int listen_on(struct sockaddr_in *address)
     ck_assert_int_eq(listen(fd, 1), 0);
     ck_assert_int_eq(getsockname(fd, (struct sockaddr *)address, &size), 0);
     return fd;
+}
+
+static void message_sent(struct raft_io_send *req, int status)
+{
+    sent += status == 0;
+    free(req);
 }
 
 static void send_to(const char *address)
