@@ -5,13 +5,9 @@
 #include "common.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define MOST_ASIDE 10000u
 
@@ -21,18 +17,6 @@ bool aside_helps(const char *path, int error)
     const bool is_about_file = error == -EUCLEAN || error == -EACCES || error == -EPERM;
 
     return is_about_file && lstat(path, &status) == 0 && S_ISREG(status.st_mode);
-}
-
-/* -EEXIST: there is a file of that name. */
-static int rename_to_new(const char *path, const char *name)
-{
-    if (syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, name, RENAME_NOREPLACE) == 0)
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return -errno;
-    if (link(path, name) < 0) /* a file system, or a kernel, without that flag */
-        return -errno;
-    return unlink(path) < 0 ? -errno : 0;
 }
 
 int put_aside(const char *path, int error)

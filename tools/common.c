@@ -7,25 +7,20 @@
 #include "when.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MESSAGE_BYTES 10000u /* two paths and some words */
 
 static const char *program_name = "twinlog";
-
-/* In UTF-8, or as a byte by itself: these are the controls behind ASCII. */
-static bool is_c1_control(const unsigned char *bytes, size_t length)
-{
-    const unsigned char last = bytes[length - 1];
-
-    return last >= 0x80 && last < 0xa0 && (length == 1 || (length == 2 && bytes[0] == 0xc2));
-}
 
 void make_printable(char *text)
 {
@@ -318,6 +313,17 @@ void print_finding(const struct twinlog_report *finding, bool is_json)
         return;
     }
     write_finding(stdout, finding);
+}
+
+int rename_to_new(const char *path, const char *name)
+{
+    if (syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, name, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (link(path, name) < 0) /* a file system, or a kernel, without that flag */
+        return -errno;
+    return unlink(path) < 0 ? -errno : 0;
 }
 
 void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last)

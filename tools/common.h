@@ -123,6 +123,9 @@ bool is_mapped_mode(uint32_t mode);
 #define BYTES_TEXT_BYTES 32
 void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes);
 
+/* Renames a file, never over another one. -EEXIST: there is one of that name. */
+int rename_to_new(const char *path, const char *name);
+
 /* "LSN 5", "LSN 5 to 7". */
 #define LSNS_TEXT_BYTES 64
 void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last);

@@ -151,6 +151,13 @@ size_t utf8_length(const unsigned char *bytes, size_t size)
     return length;
 }
 
+bool is_c1_control(const unsigned char *bytes, size_t length)
+{
+    const unsigned char last = bytes[length - 1];
+
+    return last >= 0x80 && last < 0xa0 && (length == 1 || (length == 2 && bytes[0] == 0xc2));
+}
+
 static bool is_utf8(const unsigned char *bytes, size_t size)
 {
     while (size) {
@@ -191,7 +198,7 @@ static void put_string(const unsigned char *bytes, size_t size)
             length++;
         if (length == 0 && bytes[0] >= 0x80)
             length = utf8_length(bytes, size);
-        if (length == 2 && bytes[0] == 0xc2 && bytes[1] < 0xa0) { /* C1 controls act on a terminal, too */
+        if (length == 2 && is_c1_control(bytes, length)) {
             put_escaped(bytes[1]);
         } else if (length) {
             fwrite_unlocked(bytes, 1, length, output());

@@ -37,6 +37,8 @@ void json_bytes(const char *key, const void *data, size_t size);
 /* Length of the character that `bytes` begins with by RFC 3629 (nothing overlong, no surrogates, at most U+10FFFF);
  * 0 = not UTF-8. */
 size_t utf8_length(const unsigned char *bytes, size_t size);
+/* Is the character a control behind ASCII, in UTF-8 or as a byte by itself? A terminal acts upon those, too. */
+bool is_c1_control(const unsigned char *bytes, size_t length);
 void json_report(const char *key, const struct twinlog_report *report);
 
 #endif

@@ -24,9 +24,7 @@ static void print_visible(const struct twinlog_record *record)
     for (size_t i = 0; i < record->size; i += length) {
         size_t character = utf8_length(bytes + i, record->size - i);
         length = character ? character : 1;
-        bool is_c1 = bytes[i + length - 1] >= 0x80 && bytes[i + length - 1] < 0xa0 &&
-                     (length == 1 || (length == 2 && bytes[i] == 0xc2));
-        if (is_c1)
+        if (is_c1_control(bytes + i, length))
             for (size_t j = 0; j < length; j++)
                 printf("\\x%02X", bytes[i + j]);
         else if ((bytes[i] < ' ' && bytes[i] != '\t' && bytes[i] != '\n') || bytes[i] == 0x7f)

@@ -8,13 +8,11 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
-#include <linux/fs.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- the command line --------------------------------------------------------------------------- */
@@ -116,14 +114,12 @@ static int make_by_name(const char *path, const char *directory, const struct ri
     if (fd < 0)
         return -errno;
     int error = apply(fd, rights);
-    if (error == 0 && link(name, path) < 0 && errno != EEXIST)
-        error =
-            syscall(SYS_renameat2, AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE) < 0 && errno != EEXIST
-                ? -errno
-                : 0;
-    unlink(name);
+    if (error == 0)
+        error = rename_to_new(name, path);
+    if (error < 0)
+        unlink(name);
     close(fd);
-    return error;
+    return error == -EEXIST ? 0 : error;
 }
 
 static void directory_of(const char *path, char ret_directory[PATH_MAX])
