@@ -342,7 +342,7 @@ static int try_to_fork(void)
     return 0;
 }
 
-/* A file in a list that a handler of fork() goes through. The same one is opened again, at once and in another frame. */
+/* A handler of fork() goes through a list of such files. The same one is opened again, as in another frame. */
 TEST(an_open_that_failed_leaves_nothing_to_close)
 {
     struct child_file file;
