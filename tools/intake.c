@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MS UINT64_C(1000000)
+#define NS_PER_MS UINT64_C(1000000)
 #define MOST_POLL_MS 60000u
 
 /* ---- what standard input is --------------------------------------------------------------------- */
@@ -27,14 +27,15 @@ bool intake_is_pipe(void)
     return fstat(STDIN_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode));
 }
 
-static bool is_regular(void)
+static bool is_regular_or_unknown(void)
 {
     struct stat status;
 
     return fstat(STDIN_FILENO, &status) < 0 || S_ISREG(status.st_mode);
 }
 
-/* Does it end when the writers have closed it? This process is a writer of a FIFO that it has open both ways. */
+/* Does reading come to an end when all writers have closed the pipe? Never if this process has a FIFO open for reading
+ * and writing, as it is one of the writers then. */
 static bool can_end(void)
 {
     struct stat status;
@@ -61,7 +62,7 @@ static bool has_writers(void)
 
 uint64_t take_linger_ms(void)
 {
-    return (uint64_t)take_duration("--linger") / MS;
+    return (uint64_t)take_duration("--linger") / NS_PER_MS;
 }
 
 /* ---- the signal to stop ------------------------------------------------------------------------- */
@@ -69,21 +70,21 @@ uint64_t take_linger_ms(void)
 static void drain(struct intake *intake)
 {
     intake->state = INTAKE_DRAINS;
-    intake->allowed = waiting_bytes();
+    intake->drain_bytes_left = waiting_bytes();
 }
 
 static void linger(struct intake *intake)
 {
     intake->state = INTAKE_LINGERS;
-    intake->until_ns = monotonic_ns() + intake->linger_ms * MS;
+    intake->linger_until_ns = monotonic_ns() + intake->linger_ms * NS_PER_MS;
     stop_again();
-    notify("STOPPING=1\nSTATUS=Waits for the writers of its input to end.");
+    notify("STOPPING=1\nSTATUS=Waits until all writers have closed its input.");
 }
 
-/* The descriptor of stop.h is readable: -ECANCELED if reading ends here. */
-static int stop(struct intake *intake)
+/* The descriptor of stop.h is readable. -ECANCELED: reading ends at once; 0: it lingers or drains from now on. */
+static int begin_to_stop(struct intake *intake)
 {
-    if (stop_is_requested() || is_regular())
+    if (stop_is_requested() || is_regular_or_unknown())
         return -ECANCELED;
     if (intake->state == INTAKE_OPEN && intake->linger_ms > 0 && can_end())
         linger(intake);
@@ -102,10 +103,10 @@ static void end_lingering(struct intake *intake)
     drain(intake);
 }
 
-/* Has the time come that a signal left? */
-static void look_at_time(struct intake *intake)
+/* Ends the lingering when its time is over. */
+static void check_linger_time(struct intake *intake)
 {
-    if (intake->state == INTAKE_LINGERS && monotonic_ns() >= intake->until_ns)
+    if (intake->state == INTAKE_LINGERS && monotonic_ns() >= intake->linger_until_ns)
         end_lingering(intake);
 }
 
@@ -116,11 +117,11 @@ static int ms_until(const struct intake *intake, uint64_t wake_ns)
     const uint64_t now_ns = monotonic_ns();
     uint64_t until_ns = wake_ns;
 
-    if (intake->state == INTAKE_LINGERS && intake->until_ns < until_ns)
-        until_ns = intake->until_ns;
+    if (intake->state == INTAKE_LINGERS && intake->linger_until_ns < until_ns)
+        until_ns = intake->linger_until_ns;
     if (until_ns == UINT64_MAX)
         return -1;
-    const uint64_t ms = until_ns > now_ns ? (until_ns - now_ns + MS - 1) / MS : 0;
+    const uint64_t ms = until_ns > now_ns ? (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
     return ms < MOST_POLL_MS ? (int)ms : (int)MOST_POLL_MS;
 }
 
@@ -132,7 +133,7 @@ static void take_hangup(struct intake *intake)
         intake->is_hung_up = true;
 }
 
-/* 1 = there is input, 0 = not, or an error. */
+/* 1 = read now: there is input, or its end, or it drains; 0 = there is nothing to read yet; or an error. */
 static int wait_for_input(struct intake *intake, uint64_t wake_ns)
 {
     struct pollfd poll_fds[] = {
@@ -148,9 +149,9 @@ static int wait_for_input(struct intake *intake, uint64_t wake_ns)
     if (poll_fds[2].revents)
         take_hangup(intake);
     if (poll_fds[1].revents)
-        result = stop(intake);
-    look_at_time(intake);
-    return result < 0 ? result : poll_fds[0].revents || intake->state == INTAKE_DRAINS;
+        result = begin_to_stop(intake);
+    check_linger_time(intake);
+    return result < 0 ? result : (poll_fds[0].revents || intake->state == INTAKE_DRAINS);
 }
 
 int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
@@ -160,16 +161,18 @@ int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
 
     if (result <= 0)
         return result < 0 ? result : 1;
-    if (intake->state == INTAKE_DRAINS && intake->allowed == 0)
+    if (intake->state == INTAKE_DRAINS && intake->drain_bytes_left == 0)
         return -ECANCELED;
-    if (intake->state == INTAKE_DRAINS && intake->allowed < size)
-        size = intake->allowed;
+    if (intake->state == INTAKE_DRAINS && intake->drain_bytes_left < size)
+        size = intake->drain_bytes_left;
     const ssize_t got = read(STDIN_FILENO, buffer->bytes + buffer->end, size);
+    if (got < 0 && errno == EAGAIN && intake->state == INTAKE_DRAINS)
+        return -ECANCELED; /* another process has read what waited */
     if (got < 0)
         return errno == EINTR || errno == EAGAIN ? 1 : -errno;
     buffer->end += (size_t)got;
     if (intake->state == INTAKE_DRAINS)
-        intake->allowed -= (uint64_t)got;
+        intake->drain_bytes_left -= (uint64_t)got;
     return got > 0;
 }
 
@@ -177,8 +180,8 @@ bool intake_sleep(struct intake *intake, uint64_t ms)
 {
     if (intake->state == INTAKE_DRAINS)
         return false;
-    if (!stop_sleep(ms) && stop(intake) < 0)
+    if (!stop_sleep(ms) && begin_to_stop(intake) < 0)
         return false;
-    look_at_time(intake);
+    check_linger_time(intake);
     return intake->state != INTAKE_DRAINS;
 }

@@ -24,7 +24,7 @@
 
 enum intake_state {
     INTAKE_OPEN,
-    INTAKE_LINGERS, /* a signal came; others still have the pipe open */
+    INTAKE_LINGERS, /* a signal came, and reading goes on until the writers have closed the pipe */
     INTAKE_DRAINS,  /* what waits is read, and no more */
 };
 
@@ -32,9 +32,9 @@ struct intake {
     uint64_t linger_ms; /* [const] */
     int hangup_fd;      /* [const] as catch_hangups() returned it; -1 = none */
     enum intake_state state;
-    uint64_t until_ns; /* it lingers until then */
-    uint64_t allowed;  /* it drains: bytes that may still be read */
-    bool is_hung_up;   /* SIGHUP came; the caller clears it */
+    uint64_t linger_until_ns;  /* monotonic time */
+    uint64_t drain_bytes_left; /* that waited in the pipe when the draining began */
+    bool is_hung_up;           /* SIGHUP came; the caller clears it */
 };
 
 #define INTAKE_INIT                                                                                          \
@@ -48,11 +48,15 @@ bool intake_is_pipe(void);
 uint64_t take_linger_ms(void);
 
 /* Waits until there is input, SIGHUP, or the monotonic time `wake_ns`; UINT64_MAX = never. Reads once into the buffer,
- * which has room. 1 = go on; 0 = the end; -ECANCELED = no more is read after a signal, or a stop_request(), though the
- * input has no end there; or another error. */
+ * which has room for READ_BYTES. Returns
+ *   1: go on, though the buffer may be as it was;
+ *   0: the end of the input;
+ *   -ECANCELED: no more is read after a signal or a stop_request(), though the input has no end there;
+ *   or another error. */
 int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns);
 
-/* Sleeps before something is tried again that has to work before more is read; false = a signal has ended that. */
+/* Sleeps for `ms` at most, before something is tried again that has to work before more is read. False = the caller
+ * must not try again, because a signal has come and the time to linger is over. */
 bool intake_sleep(struct intake *intake, uint64_t ms);
 
 #endif
