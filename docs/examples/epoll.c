@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An epoll loop on one thread. A timer brings orders; many are in flight, and each is confirmed when it is durable. The
- * loop never waits in the log: if that has no room (-EAGAIN), the rest of the orders waits for the next completion.
+ * loop never waits in the log: if that has no room (-EAGAIN), the rest of the orders waits until the descriptor of the
+ * queue is readable, as it is when something has completed, and when there is room.
  *
  *     cc epoll.c $(pkg-config --cflags --libs twinlog) -pthread && ./a.out journal
  */
@@ -44,7 +45,7 @@ static void take_orders(struct twinlog *journal, struct twinlog_queue *queue)
         orders[taken] = (struct twinlog_request){ .queue = queue };
         int result = twinlog_submit(journal, &entry, 1, &try_it, &orders[taken]);
         if (result == -EAGAIN)
-            return; /* no room: the next completion, or the next tick, tries again */
+            return; /* no room: the descriptor tells when there is */
         check(result, "submit");
     }
 }
@@ -52,7 +53,8 @@ static void take_orders(struct twinlog *journal, struct twinlog_queue *queue)
 static void confirm_orders(struct twinlog_queue *queue)
 {
     struct twinlog_request *done[64];
-    int count = twinlog_queue_poll(queue, done, 64, 0); /* if more is left, the descriptor stays readable */
+    /* if more is left, the descriptor stays readable; 0 if it was readable for the room */
+    int count = twinlog_queue_poll(queue, done, 64, 0);
     for (int i = 0; i < count; i++) {
         check(done[i]->result, "append");
         confirmed++; /* number done[i]->first_lsn survives a power cut: tell the customer */

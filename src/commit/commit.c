@@ -42,6 +42,15 @@ static void begin(struct commit *c, const struct segment *segment, uint64_t offs
     set_alone(&c->statistics->began_lsn, position->next_lsn - appends);
 }
 
+/* The keeper has made a segment, or has failed to. */
+static void tell_made(void *context)
+{
+    struct commit *c = context;
+
+    twl_event_notify_all(&c->space);
+    twl_tell_room(c);
+}
+
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit)
 {
     const struct twinlog_options *options = config->options;
@@ -66,6 +75,8 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->waiters_end = &c->first_waiter;
     twl_mutex_init(&c->lock);
     twl_mutex_init(&c->client.making);
+    twl_mutex_init(&c->listening);
+    c->when_made = (struct keeper_listener){ .tell = tell_made, .context = c };
     for (unsigned i = 0; i < 2; i++)
         c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)options->buffer_bytes;
 
@@ -95,6 +106,8 @@ void twl_commit_destroy(struct commit *c)
     twl_segment_close(&c->segment);
     twl_segment_close(&c->left);
     twl_segment_close(&c->next);
+    twl_forget_listeners(c);
+    twl_mutex_destroy(&c->listening);
     twl_mutex_destroy(&c->client.making);
     twl_mutex_destroy(&c->lock);
     twl_private_memory_free(c->memory, 2 * (size_t)c->options.buffer_bytes);
@@ -194,6 +207,7 @@ int twl_commit_give_up(struct commit *c, int error)
     error = lasting_error(error);
     atomic_store(&c->poison, error);
     twl_page_publish_poison(c->shared, error);
+    twl_commit_tell(c);
     return error;
 }
 

@@ -85,6 +85,11 @@ bool twl_commit_turn(struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);
 
+/* The queue is told of this log, as twinlog_queue_listen() says. 0 or -ENOMEM. */
+int twl_commit_listen(struct commit *commit, struct twinlog_queue *queue);
+/* Tells the queues that listen: a truncation has ended. */
+void twl_commit_tell(struct commit *commit);
+
 /* ---- state and statistics ------------------------------------------------------------------------ */
 
 uint64_t twl_commit_last_lsn(const struct commit *commit); /* newest accepted */

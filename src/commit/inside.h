@@ -193,8 +193,15 @@ struct commit {
     uint32_t gather_skips;                /* groups until the next gathering */
     _Atomic uint32_t batch_floor; /* in a crowd: records that a group should have before one leads; else 0 */
     struct samples samples;       /* of calls; the leader adds them to the statistics */
-    struct committer_client client; /* of this log at its committer */
-    struct round round;             /* [leader] used by a shared committer */
+    struct committer_client client;   /* of this log at its committer */
+    struct keeper_listener when_made; /* [const] */
+
+    struct twl_mutex listening;
+    struct listener *listeners;                      /* [listening] the queues that are told of this log */
+    _Atomic(struct twinlog_queue *) newest_listener; /* [listening to store] one of them; NULL = unknown */
+    _Atomic bool
+        is_room_wanted; /* [atomic] a try found no room, and the listeners were not told of any since */
+    struct round round; /* [leader] used by a shared committer */
 };
 
 /* ---- place.c ---- */
@@ -250,6 +257,11 @@ void twl_complete(struct commit *c, struct twin *twin, int result);
 /* Adds the request of a place to its buffer. */
 void twl_attach_request(struct commit *c, struct twin *twin, const struct need *need, uint64_t lsn)
     REQUIRES(c->lock);
+
+/* Tells the queues that listen, if a try has found no room since they were told. Called when there may be some. */
+void twl_tell_room(struct commit *c);
+/* For the destruction of the log. */
+void twl_forget_listeners(struct commit *c);
 
 /* ---- committer.c ---- */
 /* Makes the log a client of the shared committer; NULL = of none. */

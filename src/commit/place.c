@@ -74,8 +74,8 @@ int twl_wait_for_next(struct commit *c, uint64_t group_bytes)
 static int ask_for_next(struct commit *c, struct waiter *waiter, bool is_try) REQUIRES(c->lock)
 {
     const uint64_t room = room_to_ask_for(c, twl_group_room(waiter->need->bytes));
-    const int rc = twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number, &c->space,
-                                   is_try ? NULL : &waiter->since);
+    const int rc = twl_keeper_want(c->keeper, room, watermark_load(&c->durable), c->epoch.number,
+                                   &c->when_made, is_try ? NULL : &waiter->since);
     return rc < 0 ? rc : 0;
 }
 
@@ -196,7 +196,10 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         return 1;
     if (atomic_load_explicit(&c->poison, memory_order_relaxed) != 0)
         return TWINLOG_EPOISONED;
-    if (!find_room(c, bytes, terms->is_try) && needs_segment(c, bytes))
+    const bool has_room = find_room(c, bytes, terms->is_try);
+    if (!has_room && terms->is_try) /* before the last look: what makes room behind it is told */
+        atomic_store(&c->is_room_wanted, true);
+    if (!has_room && needs_segment(c, bytes))
         rc = ask_for_next(c, waiter, terms->is_try);
     if (has_turn && find_room(c, bytes, terms->is_try)) { /* where there is no thread, the call has made it */
         leave_line(c, waiter);

@@ -4,7 +4,10 @@
  *
  * The leader puts the requests of its group in their queues, so each queue gets those of a log in the order of their
  * LSNs. A queue notifies its owner by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd,
- * made on demand, that is readable exactly while the list is not empty.
+ * made on demand, that is readable exactly while there is something to fetch: requests, or news.
+ *
+ * News is that a log to which the queue listens has room again, or has failed. A queue listens to each log that it has
+ * submitted to. It is freed when its owner has closed it and no log knows it any more.
  */
 #define _GNU_SOURCE
 #include "base/descriptor.h"
@@ -20,10 +23,19 @@ struct twinlog_queue {
     struct fork_guard guard; /* [const] */
     struct twl_mutex lock;
     struct twinlog_request *first, *last; /* [lock] */
+    bool has_news;                        /* [lock] */
+    bool is_closed;                       /* [lock] by its owner */
     int fd;                               /* [lock] the eventfd; -1 = not requested yet */
-    struct twl_event filled;              /* notified after each push */
+    struct twl_event filled;              /* notified after each push, and when there is news */
     _Atomic uint64_t expected;            /* [atomic] number of pushes to come */
     _Atomic uint32_t inside;              /* [atomic] calls that have not returned */
+    _Atomic uint32_t holders;             /* [atomic] the owner, and logs that know the queue */
+};
+
+/* A queue that is told of a log. */
+struct listener {
+    struct listener *next;
+    struct twinlog_queue *queue;
 };
 
 int twinlog_queue_open(struct twinlog_queue **ret_queue)
@@ -37,15 +49,29 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue)
     }
     twl_mutex_init(&queue->lock);
     queue->fd = -1;
+    atomic_store(&queue->holders, 1);
     *ret_queue = queue;
     return 0;
+}
+
+static void let_go(struct twinlog_queue *queue)
+{
+    if (atomic_fetch_sub(&queue->holders, 1) > 1)
+        return;
+    twl_mutex_destroy(&queue->lock);
+    free(queue);
+}
+
+static bool has_something(const struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    return queue->first || queue->has_news;
 }
 
 static void push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last)
 {
     twl_mutex_lock(&queue->lock);
-    const bool was_empty = !queue->first;
-    if (was_empty)
+    const bool was_empty = !has_something(queue);
+    if (!queue->first)
         queue->first = first;
     else
         queue->last->next = first;
@@ -58,20 +84,35 @@ static void push(struct twinlog_queue *queue, struct twinlog_request *first, str
     twl_mutex_unlock(&queue->lock);
 }
 
-static uint32_t fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max)
+static void bring_news(struct twinlog_queue *queue)
+{
+    twl_mutex_lock(&queue->lock);
+    const bool was_empty = !has_something(queue);
+    queue->has_news = !queue->is_closed;
+    if (was_empty && queue->fd >= 0)
+        eventfd_write(queue->fd, 1);
+    twl_event_notify_all(&queue->filled);
+    twl_mutex_unlock(&queue->lock);
+}
+
+/* False: there was nothing to fetch. */
+static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
+                  uint32_t *ret_count)
 {
     uint32_t count = 0;
     eventfd_t events;
     twl_mutex_lock(&queue->lock);
-    const bool was_empty = !queue->first;
+    const bool had_something = has_something(queue);
+    queue->has_news = false;
     for (; queue->first && count < max; count++) {
         requests[count] = queue->first;
         queue->first = queue->first->next;
     }
-    if (!queue->first && !was_empty && queue->fd >= 0)
+    if (!queue->first && had_something && queue->fd >= 0)
         eventfd_read(queue->fd, &events);
     twl_mutex_unlock(&queue->lock);
-    return count;
+    *ret_count = count;
+    return had_something;
 }
 
 /* Disables cancellation: a thread cancelled while it reads the eventfd would never release the lock, and would lose the
@@ -80,7 +121,7 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
                        int timeout_ms)
 {
     const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
-    uint32_t count;
+    uint32_t count = 0;
     if (!queue || !ret_requests || max == 0)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&queue->guard))
@@ -89,8 +130,8 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
     atomic_fetch_add(&queue->inside, 1);
     for (;;) {
         const uint32_t seen = twl_event_value(&queue->filled);
-        count = fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX));
-        if (count > 0 || timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
+        const bool has_any = fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX), &count);
+        if (has_any || timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
             break;
         twl_event_sleep_until(&queue->filled, seen, deadline_ns);
     }
@@ -108,7 +149,7 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
     twl_mutex_lock(&queue->lock);
     int rc = queue->fd;
     if (rc < 0) {
-        rc = twl_descriptor_event(queue->first != NULL);
+        rc = twl_descriptor_event(has_something(queue));
         queue->fd = rc;
     }
     twl_mutex_unlock(&queue->lock);
@@ -125,15 +166,107 @@ int twinlog_queue_close(struct twinlog_queue *queue)
     NOT_CANCELLED;
     twl_mutex_lock(&queue->lock);
     const bool is_busy = queue->first || atomic_load(&queue->expected) > 0 || atomic_load(&queue->inside) > 0;
+    const int fd = queue->fd;
+    if (!is_busy) {
+        queue->is_closed = true;
+        queue->fd = -1;
+    }
     twl_mutex_unlock(&queue->lock);
     if (is_busy)
         return -EBUSY;
-    if (queue->fd >= 0)
-        close(queue->fd);
-    twl_mutex_destroy(&queue->lock);
-    free(queue);
+    if (fd >= 0)
+        close(fd);
+    let_go(queue);
     return 0;
 }
+
+/* ---- the queues that listen to a log ------------------------------------------------------------- */
+
+static bool is_closed(struct twinlog_queue *queue)
+{
+    twl_mutex_lock(&queue->lock);
+    const bool is_closed = queue->is_closed;
+    twl_mutex_unlock(&queue->lock);
+    return is_closed;
+}
+
+/* Forgets the queues that their owners have closed. */
+static void forget_closed(struct commit *c) REQUIRES(c->listening)
+{
+    for (struct listener **link = &c->listeners; *link;) {
+        struct listener *listener = *link;
+        if (!is_closed(listener->queue)) {
+            link = &listener->next;
+            continue;
+        }
+        *link = listener->next;
+        let_go(listener->queue);
+        free(listener);
+    }
+}
+
+static bool does_listen(const struct commit *c, const struct twinlog_queue *queue) REQUIRES(c->listening)
+{
+    for (const struct listener *listener = c->listeners; listener; listener = listener->next)
+        if (listener->queue == queue)
+            return true;
+    return false;
+}
+
+static int add_listener(struct commit *c, struct twinlog_queue *queue) REQUIRES(c->listening)
+{
+    struct listener *listener = calloc(1, sizeof(*listener));
+
+    if (!listener)
+        return -ENOMEM;
+    listener->queue = queue;
+    listener->next = c->listeners;
+    c->listeners = listener;
+    atomic_fetch_add(&queue->holders, 1);
+    return 0;
+}
+
+/* Most calls are for the queue of the call before. */
+int twl_commit_listen(struct commit *c, struct twinlog_queue *queue)
+{
+    int rc = 0;
+
+    if (atomic_load_explicit(&c->newest_listener, memory_order_relaxed) == queue)
+        return 0;
+    twl_mutex_lock(&c->listening);
+    forget_closed(c);
+    if (!does_listen(c, queue))
+        rc = add_listener(c, queue);
+    /* never a queue that was forgotten: another one may get its memory */
+    atomic_store(&c->newest_listener, rc == 0 ? queue : NULL);
+    twl_mutex_unlock(&c->listening);
+    return rc;
+}
+
+void twl_commit_tell(struct commit *c)
+{
+    twl_mutex_lock(&c->listening);
+    for (const struct listener *listener = c->listeners; listener; listener = listener->next)
+        bring_news(listener->queue);
+    twl_mutex_unlock(&c->listening);
+}
+
+void twl_tell_room(struct commit *c)
+{
+    if (atomic_load(&c->is_room_wanted) && atomic_exchange(&c->is_room_wanted, false))
+        twl_commit_tell(c);
+}
+
+void twl_forget_listeners(struct commit *c)
+{
+    for (struct listener *listener = c->listeners, *next; listener; listener = next) {
+        next = listener->next;
+        let_go(listener->queue);
+        free(listener);
+    }
+}
+
+/* ---- requests of a group -------------------------------------------------------------------------- */
 
 void twl_attach_request(struct commit *c, struct twin *twin, const struct need *need, uint64_t lsn)
 {

@@ -48,9 +48,9 @@ struct keeper {
     bool must_tend;                /* [lock] */
     pthread_t thread;              /* [lock] */
 
-    struct twl_event work;  /* the thread sleeps on it */
-    struct twl_event done;  /* threads that wait for a segment, or for the end of sealing, sleep on it */
-    struct twl_event *made; /* [lock] notified after the next attempt, too; NULL = none */
+    struct twl_event work; /* the thread sleeps on it */
+    struct twl_event done; /* threads that wait for a segment, or for the end of sealing, sleep on it */
+    const struct keeper_listener *listener; /* [lock] told of the next attempt, too; NULL = none */
 };
 
 /* keeper.c */

@@ -59,8 +59,14 @@ void twl_keeper_want_spare(struct keeper *keeper, uint64_t group_bytes, uint64_t
  * has a segment replaced that is too small. */
 bool twl_keeper_take(struct keeper *keeper, uint64_t min_room, struct segment *ret_segment);
 
+/* Is told when an attempt to make a segment is over. `tell` is called with the keeper's lock. */
+struct keeper_listener {
+    void (*tell)(void *context);
+    void *context;
+};
+
 /* Asks for a segment with min_room bytes of room for groups; does not wait. 1: one is ready. 0: the thread attempts to
- * make one, and notifies `made` (may be NULL) when that is over; ask again then. Or an error, usually -ENOSPC, or
+ * make one, and tells the listener (may be NULL) when that is over; ask again then. Or an error, usually -ENOSPC, or
  * -EMFILE if there are too many. On a nearly full disk the segment may be smaller than planned.
  *
  * The error is that of an attempt that began after the first call of this wait, for so much or less. So a caller waits
@@ -69,7 +75,7 @@ bool twl_keeper_take(struct keeper *keeper, uint64_t min_room, struct segment *r
  *
  * Where no thread can be started, the attempt is made in the call, which then does not return 0. */
 int twl_keeper_want(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,
-                    struct twl_event *made, uint64_t *since);
+                    const struct keeper_listener *listener, uint64_t *since);
 /* Waits until twl_keeper_want() returns 1, or an error. 0 or that error. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_room, uint64_t after_lsn, uint32_t epoch);
 

@@ -208,9 +208,9 @@ static void attempt(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
         k->error = rc;
     }
     twl_event_notify_all(&k->done);
-    if (k->made)
-        twl_event_notify_all(k->made);
-    k->made = NULL; /* a writer that still waits asks again */
+    if (k->listener)
+        k->listener->tell(k->listener->context);
+    k->listener = NULL; /* a writer that still waits asks again */
 }
 
 bool twl_keeper_make_next(struct keeper *k) REQUIRES(k->lock)
@@ -289,7 +289,7 @@ static int outcome(const struct keeper *k, uint64_t least_bytes, uint64_t since)
 /* The thread makes a segment for one call at a time; a call that it does not help asks again. So writers of large
  * records, for which there is no space, keep no segment from writers of small ones, nor the other way round. */
 int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uint32_t epoch,
-                    struct twl_event *made, uint64_t *since)
+                    const struct keeper_listener *listener, uint64_t *since)
 {
     const uint64_t least_bytes = bytes_for(min_room);
     twl_mutex_lock(&k->lock);
@@ -302,7 +302,7 @@ int twl_keeper_want(struct keeper *k, uint64_t min_room, uint64_t after_lsn, uin
         else
             attempt(k, least_bytes);
     if (rc == 0) {
-        k->made = made ? made : k->made;
+        k->listener = listener ? listener : k->listener;
         k->wanted_bytes = k->wanted_bytes > 0 ? k->wanted_bytes : least_bytes;
         twl_event_notify_all(&k->work);
         if (!since && k->has_failed && k->failed_bytes <= least_bytes)

@@ -280,11 +280,41 @@ static int submit(struct twinlog *log, const struct batch *batch, struct terms *
                   struct twinlog_request *request)
 {
     uint64_t lsn;
-    const int rc = twl_commit_need_committer(log->commit);
+    int rc = twl_commit_need_committer(log->commit);
+    if (rc == 0)
+        rc = twl_commit_listen(log->commit, request->queue);
     if (rc < 0)
         return rc;
     terms->called_ns = twl_commit_called();
     return twl_commit_put(log->commit, batch, terms, request, &lsn);
+}
+
+int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log)
+{
+    struct call call;
+    if (!queue)
+        return -EINVAL;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = is_read_only(log) ? -EROFS : check_durable(log);
+    if (rc == 0)
+        rc = twl_commit_listen(log->commit, queue);
+    twl_leave(&call);
+    return rc;
+}
+
+/* A try that a truncation has refused looks once more when its queue listens, which hears of the end of the truncation
+ * from then on. */
+static int enter_to_submit(struct twinlog *log, const struct twinlog_terms *given,
+                           struct twinlog_request *request, struct terms *ret_terms, struct call *call)
+{
+    int rc = enter_on_given(log, given, ret_terms, call);
+
+    if (rc != -EAGAIN || !request || !request->queue)
+        return rc;
+    rc = twinlog_queue_listen(request->queue, log);
+    return rc < 0 ? rc : enter_on_given(log, given, ret_terms, call);
 }
 
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
@@ -293,7 +323,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     struct call call;
-    int rc = enter_on_given(log, terms, &read, &call);
+    int rc = enter_to_submit(log, terms, request, &read, &call);
     if (rc < 0)
         return rc;
     rc = check_batch(entries, count);

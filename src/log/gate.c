@@ -122,6 +122,8 @@ void twl_resume(struct twinlog *log)
 {
     atomic_fetch_and(&log->inside, ~PAUSED);
     twl_event_notify_all(&log->resumed);
+    if (log->commit)
+        twl_commit_tell(log->commit);
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */

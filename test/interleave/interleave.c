@@ -84,8 +84,9 @@ static struct {
     struct segment segments[FILES];
     unsigned taken, made;      /* segments */
     unsigned attempts, failed; /* to make one; the number of the latest that failed */
-    struct twl_event work,
-        *asked; /* the keeper sleeps on it; a writer has asked for a segment, and sleeps on that */
+    struct twl_event work;     /* the keeper sleeps on it */
+    const struct keeper_listener
+        *asked; /* a writer has asked for a segment, and this tells it; NULL = none has */
 } world;
 
 static struct commit *commit;
@@ -308,7 +309,7 @@ void close_in_world(struct segment *segment);
 void want_spare_in_world(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t number);
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
-                  struct twl_event *made, uint64_t *since);
+                  const struct keeper_listener *listener, uint64_t *since);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 void tell_in_world(struct keeper *keeper);
@@ -372,7 +373,7 @@ static int outcome(uint64_t since)
 }
 
 int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
-                  struct twl_event *made, uint64_t *since)
+                  const struct keeper_listener *listener, uint64_t *since)
 {
     (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
     come_to_the_keeper(STEP_WRITE, __func__);
@@ -384,7 +385,7 @@ int want_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn,
         *since = from;
     if (!(now.scenario->traits & IS_SMALL))
         violation("a segment is wanted, and the first one is large");
-    world.asked = made;
+    world.asked = listener;
     twl_event_notify_all(&world.work);
     return !since && world.failed > 0 ? -ENOSPC : 0;
 }
@@ -407,7 +408,7 @@ static void *keep(void *context)
             continue;
         }
         point(STEP_WRITE, &world.made, "the keeper", __func__);
-        struct twl_event *made = world.asked;
+        const struct keeper_listener *listener = world.asked;
         world.asked = NULL;
         world.attempts++;
         point(STEP_WRITE, &world.made, "the keeper", __func__);
@@ -415,7 +416,7 @@ static void *keep(void *context)
             world.failed = world.attempts;
         else if (world.made == world.taken && world.made++ == FILES)
             violation("too many segments");
-        twl_event_notify_all(made);
+        listener->tell(listener->context);
     }
     return NULL;
 }

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -364,4 +365,168 @@ TEST_LOOP(closing_completes_every_request, 2)
     }
     log_close(log);
     end_seen(PENDING);
+}
+
+CASE("news", gate_set_up, logdir_remove);
+
+/* Waits for the descriptor, as a loop does. 0 requests, and so it is news. */
+static void await_news(struct twinlog_queue *queue)
+{
+    struct twinlog_request *fetched[4];
+    const int fd = twinlog_queue_fd(queue);
+
+    ck_assert_int_ge(fd, 0);
+    AWAIT(is_readable(fd));
+    ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 4, -1), 0);
+}
+
+/* What has come so far, and may have been meant for an earlier call. */
+static void forget_news(struct twinlog_queue *queue)
+{
+    struct twinlog_request *fetched[4];
+
+    ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 4, 0), 0);
+    ck_assert(!is_readable(twinlog_queue_fd(queue)));
+}
+
+static int try_to_submit(struct twinlog *log, size_t size, struct twinlog_request *request)
+{
+    static const unsigned char bytes[16 * KIB];
+    const struct twinlog_entry entry = { .data = bytes, .size = size };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+
+    terms.flags = TWINLOG_TRY;
+    *request = (struct twinlog_request){ .queue = seen.queue };
+    return twinlog_submit(log, &entry, 1, &terms, request);
+}
+
+/* The disk makes no file until the gate is open. So the log fills its segments, and nothing is in flight in the end. */
+static unsigned submit_until_it_needs_a_segment(struct twinlog_request requests[PENDING])
+{
+    unsigned accepted = 0;
+    int rc = 0;
+
+    atomic_store(&gate.is_shut_for_files, true);
+    while (rc == 0) {
+        ck_assert_uint_lt(accepted, PENDING);
+        rc = try_to_submit(seen.log, 8 * KIB, &requests[accepted]);
+        accepted += rc == 0;
+        AWAIT(completed() == accepted);
+    }
+    ck_assert_int_eq(rc, -EAGAIN);
+    return accepted;
+}
+
+TEST(a_try_is_told_when_the_next_segment_is_there)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct twinlog_request requests[PENDING], again;
+    int rc;
+
+    options.buffer_bytes = 64 * KIB;
+    options.segment_bytes = 128 * KIB;
+    options.max_record_bytes = 16 * KIB;
+    begin_seen(gate_log(&options));
+    const unsigned accepted = submit_until_it_needs_a_segment(requests);
+    forget_news(seen.queue);
+    ck_assert_int_eq(try_to_submit(seen.log, 8 * KIB, &again), -EAGAIN);
+    ck_assert(!is_readable(twinlog_queue_fd(seen.queue)));
+
+    gate_open();
+    while ((rc = try_to_submit(seen.log, 8 * KIB, &again)) == -EAGAIN)
+        await_news(seen.queue);
+
+    ck_assert_int_eq(rc, 0);
+    AWAIT(completed() == accepted + 1);
+    log_close(seen.log);
+    end_seen(accepted + 1);
+}
+
+/* Even the first request of a queue: it listens before it is refused. */
+TEST(a_try_is_told_when_a_truncation_has_ended)
+{
+    struct twinlog *log = open_seen(NULL);
+    struct twinlog_request request;
+    struct call visit;
+
+    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
+    twl_pause(log);
+    ck_assert_int_eq(try_to_submit(log, 10, &request), -EAGAIN);
+    ck_assert(!is_readable(twinlog_queue_fd(seen.queue)));
+    twl_resume(log);
+    twl_leave(&visit);
+    await_news(seen.queue);
+    ck_assert_int_eq(try_to_submit(log, 10, &request), 0);
+    AWAIT(completed() == 1);
+    log_close(log);
+    end_seen(1);
+}
+
+/* Nothing was submitted, and nobody waits: a record was only enqueued, and flush_interval_ms syncs it. */
+TEST(a_flush_that_fails_is_told)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+
+    options.flush_interval_ms = 20;
+    begin_seen(gate_log(&options));
+    ck_assert_int_eq(twinlog_queue_listen(seen.queue, seen.log), 0);
+    ck_assert_int_eq(twinlog_enqueue(seen.log, "x", 1, NULL), 0);
+    AWAIT(twinlog_durable_lsn(seen.log) == 1);
+    forget_news(seen.queue);
+    atomic_store(&gate.error, -EIO);
+    ck_assert_int_eq(twinlog_enqueue(seen.log, "x", 1, NULL), 0);
+    await_news(seen.queue);
+    ck_assert_int_eq(log_stat(seen.log).poison, -EIO);
+    ck_assert_int_eq(twinlog_close(seen.log), -EIO);
+    end_seen(0);
+}
+
+/* Each queue that has submitted, or was told to listen, once. One that was closed before the log is forgotten. */
+TEST(every_queue_that_listens_is_told)
+{
+    struct twinlog_queue *queues[4];
+    struct twinlog_request request, *fetched;
+
+    begin_seen(gate_log(NULL));
+    for (unsigned i = 0; i < 4; i++)
+        queues[i] = open_queue();
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned i = 0; i < 4; i++)
+            ck_assert_int_eq(twinlog_queue_listen(queues[i], seen.log), 0);
+    request = (struct twinlog_request){ .queue = queues[1] };
+    ck_assert_int_eq(submit(seen.log, 10, &request), 0);
+    ck_assert_int_eq(twinlog_queue_poll(queues[1], &fetched, 1, -1), 1);
+    ck_assert_int_eq(twinlog_queue_close(queues[0]), 0);
+    queues[0] = open_queue(); /* perhaps in the memory of that one */
+    ck_assert_int_eq(twinlog_queue_listen(queues[0], seen.log), 0);
+
+    atomic_store(&gate.error, -EIO);
+    ck_assert_int_eq(twinlog_append(seen.log, "x", 1, NULL), TWINLOG_EPOISONED);
+    for (unsigned i = 0; i < 4; i++) {
+        await_news(queues[i]);
+        forget_news(queues[i]);
+    }
+    ck_assert_int_eq(twinlog_queue_close(queues[2]), 0);
+    ck_assert_int_eq(twinlog_close(seen.log), -EIO);
+    ck_assert_int_eq(twinlog_queue_close(queues[0]), 0); /* behind the log, too */
+    ck_assert_int_eq(twinlog_queue_close(queues[1]), 0);
+    ck_assert_int_eq(twinlog_queue_close(queues[3]), 0);
+    end_seen(0);
+}
+
+TEST(a_queue_listens_to_logs_that_can_be_submitted_to)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_queue *queue = open_queue();
+
+    ck_assert_int_eq(twinlog_queue_listen(NULL, log), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_listen(queue, NULL), -EINVAL);
+    log_close(log);
+    log = log_open(&LOG_OPTIONS(.flags = TWINLOG_READ_ONLY));
+    ck_assert_int_eq(twinlog_queue_listen(queue, log), -EROFS);
+    log_close(log);
+    log = log_open(&LOG_OPTIONS(.mode = TWINLOG_MODE_MAPPED));
+    ck_assert_int_eq(twinlog_queue_listen(queue, log), -ENOTSUP);
+    log_close(log);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
 }

@@ -32,6 +32,16 @@ static void count_signal(int number)
     atomic_fetch_add(&signals, 1);
 }
 
+/* There may be news of other threads' truncations. */
+static int fetch_one(struct twinlog_queue *queue, struct twinlog_request **ret_request)
+{
+    int count = 0;
+
+    while (count == 0)
+        count = twinlog_queue_poll(queue, ret_request, 1, -1);
+    return count == 1 ? 0 : -EIO;
+}
+
 static int append_hastily(struct twinlog *log, const struct twinlog_entry batch[2])
 {
     int rc;
@@ -65,8 +75,8 @@ static int call_each(struct twinlog *log, struct twinlog_queue *queue)
         rc = twinlog_sync(log);
     if (rc == 0)
         rc = twinlog_submit(log, &entry, 1, NULL, &request);
-    if (rc == 0 && twinlog_queue_poll(queue, &fetched, 1, -1) != 1)
-        rc = -EIO;
+    if (rc == 0)
+        rc = fetch_one(queue, &fetched);
     if (rc == 0)
         rc = twinlog_trim(log, &nothing, NULL);
     if (rc == 0)
