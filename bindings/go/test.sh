@@ -12,8 +12,8 @@ export TMPDIR="$place" GOPROXY=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOCAC
 printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
     "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
 export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
-# Go takes what it compiled before unless its own files or these flags have changed: so they change with the header.
-header=$(cksum <../../include/twinlog.h)
+# Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
+header=$(cat ../../include/*.h | cksum)
 export CGO_CFLAGS="-O2 -g -DHEADER=${header%% *}"
 unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }

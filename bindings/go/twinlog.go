@@ -9,7 +9,7 @@
 // on channels, not in C, so they take no threads; nor do those that wait for records, but for one of each log. Every
 // method may be called by any goroutine, Close too: it waits for calls that are in C, and later ones get os.ErrClosed.
 // A Reader and a Consumer serve one call at a time. Close what was opened: nothing is closed by the garbage collector.
-// The manual is that of <twinlog.h>.
+// A Sink is a plain file without a log. The manual is that of <twinlog.h> and <twinlog_sink.h>.
 package twinlog
 
 /*
