@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the Rust binding promises. With one argument, a directory that does not exist yet, it tests; without one it
-//! prints what the C compiler has to find true.
+//! prints what the C compiler has to find true. With `--child` it is a process of test_sink.rs.
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 use std::time::Duration;
 use twinlog::{Consumer, Entry, ErrorKind, Level, Log, Options, Reader, Submission, Terms};
+
+mod test_sink;
 
 fn is_send<T: Send>() {}
 fn is_sync<T: Sync>() {}
@@ -30,18 +32,31 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 fn print_layout() {
-    println!("#include <stddef.h>\n#include <twinlog_admin.h>");
+    println!("#include <stddef.h>\n#include <twinlog_admin.h>\n#include <twinlog_sink.h>");
     twinlog_sys::layout(&mut |name, field, number| {
         let field = field.trim_start_matches("r#");
         let what = if field.is_empty() { format!("sizeof(struct {name})") } else { format!("offsetof(struct {name}, {field})") };
         println!("_Static_assert({what} == {number}, \"{name} {field}\");");
     });
+    for (name, flag) in [
+        ("SHARED", twinlog_sys::TWINLOG_SINK_SHARED),
+        ("DROP_ZEROS", twinlog_sys::TWINLOG_SINK_DROP_ZEROS),
+        ("EXACT", twinlog_sys::TWINLOG_SINK_EXACT),
+        ("LINES", twinlog_sys::TWINLOG_SINK_LINES),
+    ] {
+        println!("_Static_assert(TWINLOG_SINK_{name} == {flag}, \"{name}\");");
+    }
 }
 
 fn main() {
-    let dir = match std::env::args().nth(1) {
-        Some(dir) => dir,
-        None => return print_layout(),
+    let arguments = std::env::args().collect::<Vec<_>>();
+    let dir = match &arguments[1..] {
+        [] => return print_layout(),
+        [dir] => dir.clone(),
+        [child, role, path, number] if child == "--child" => {
+            return test_sink::run_child(role, path.as_ref(), number.parse().unwrap());
+        }
+        other => panic!("{other:?}"),
     };
     let missing = Log::open(format!("{dir}/not/here"), &Options::default()).err().unwrap();
     assert!(missing.to_string().starts_with(&format!("{dir}/not/here: cannot create")));
@@ -127,6 +142,7 @@ fn main() {
     misuse(&format!("{dir}.misuse"));
     closes_in_a_waker(&format!("{dir}.waker"));
     closes_where_a_waker_is_dropped(&format!("{dir}.owner"));
+    test_sink::test(format!("{dir}.sinks").as_ref());
 }
 
 /// A stream of records, which another thread appends while a task waits for them.

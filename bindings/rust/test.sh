@@ -22,6 +22,20 @@ cc -std=c11 -fsyntax-only -I ../../include "$place/layout.c"
 "$place/test" "$place/log"
 "$place/example" "$place/example.log"
 
+# The lines of README.md about the sink.
+{
+    cat <<'END'
+use std::{io::{IoSlice, Write}, sync::Arc, time::SystemTime};
+fn main() -> std::io::Result<()> {
+let (path, head, body, midnight) = ("/", b"GET ", b"/icon\n", SystemTime::UNIX_EPOCH);
+END
+    sed -n '/^let sink = /,/^```$/p' README.md | grep -v '^```$'
+    echo 'Ok(()) }'
+} >"$place/readme.rs"
+rust -L "native=$build" -C link-arg="-Wl,-rpath,$build" --extern twinlog --extern twinlog_sys -A unused "$place/readme.rs"
+(cd "$place" && ./readme)
+printf 'GET /\nGET /icon\n' | cmp - "$place/access.log"
+
 # As README.md says.
 if command -v cargo >/dev/null; then
     mkdir -p "$place/user/src"
@@ -38,10 +52,10 @@ if [ "$(printf '1.90\n%s\n' "$(cargo --version 2>/dev/null | cut -d' ' -f2)" | s
 fi
 
 # What must not compile: a log that is closed under its reader, a record that outlives the next step, a
-# reader that two threads use.
+# reader that two threads use, a sink that is used when it is closed.
 refuse()
 {
-    echo "fn main() -> twinlog::Result<()> { let log = twinlog::Log::open(\"x\", &Default::default())?; $1 Ok(()) }" >"$place/refused.rs"
+    echo "fn main() -> Result<(), Box<dyn std::error::Error>> { let log = twinlog::Log::open(\"x\", &Default::default())?; $1 Ok(()) }" >"$place/refused.rs"
     if rust --emit metadata --extern twinlog "$place/refused.rs" 2>"$place/refused.txt"; then
         echo "this compiles, and must not: $1"
         exit 1
@@ -52,3 +66,5 @@ refuse 'let mut r = log.reader(0)?; log.close()?; r.next()?;' E0505
 refuse 'let mut r = log.reader(0)?; let a = r.next()?; r.next()?; drop(a);' E0499
 refuse 'let mut c = twinlog::Consumer::open("x", "c")?; let a = c.next()?; c.commit(0)?; drop(a);' E0499
 refuse 'fn shared<T: Sync>(_: T) {} shared(log.reader(0)?);' E0277
+refuse 'let s = twinlog::Sink::open("x", &Default::default())?; s.close()?; s.sync()?;' E0382
+refuse 'let s = twinlog::Sink::open("x", &Default::default())?; let t = &s; s.close()?; t.sync()?;' E0505

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The part of `<twinlog.h>` that the crate `twinlog` calls. The manual is that of the header. Written by hand; the
-//! test compares every structure with that of the C compiler.
+//! The part of `<twinlog.h>` and `<twinlog_sink.h>` that the crate `twinlog` calls. The manual is that of the headers.
+//! Written by hand; the test compares every structure with that of the C compiler.
 #![allow(non_camel_case_types)]
 
 use std::os::raw::{c_char, c_int, c_void}; // those of core::ffi are newer than Rust 1.63
@@ -14,6 +14,10 @@ pub const TWINLOG_EFOREIGN: c_int = -5006;
 pub const TWINLOG_ETRUNCATED: c_int = -5007;
 pub const TWINLOG_TRY: u32 = 1;
 pub const TWINLOG_META_BYTES: usize = 4096;
+pub const TWINLOG_SINK_SHARED: u32 = 1 << 0;
+pub const TWINLOG_SINK_DROP_ZEROS: u32 = 1 << 1;
+pub const TWINLOG_SINK_EXACT: u32 = 1 << 2;
+pub const TWINLOG_SINK_LINES: u32 = 1 << 3;
 
 #[repr(C)]
 pub struct twinlog {
@@ -25,6 +29,10 @@ pub struct twinlog_reader {
 }
 #[repr(C)]
 pub struct twinlog_consumer {
+    _private: [u8; 0],
+}
+#[repr(C)]
+pub struct twinlog_sink {
     _private: [u8; 0],
 }
 /// Called with a context, a cursor's name and its LSN.
@@ -99,6 +107,13 @@ structures! {
         full_failures: u64, read_only_failures: u64, limit_failures: u64, poison_failures: u64, other_failures: u64,
         trim_failures: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64,
         io_reason: [c_char; 160],
+    }
+    twinlog_sink_options {
+        size: u32, flags: u32, initial_bytes: u64, growth_bytes: u64, max_bytes: u64, keep_files: u32,
+        flush_interval_ms: u32,
+    }
+    iovec {
+        iov_base: *mut c_void, iov_len: usize,
     }
 }
 
@@ -194,4 +209,26 @@ extern "C" {
         ret_record: *mut twinlog_record,
     ) -> c_int;
     pub fn twinlog_stat(log: *mut twinlog, ret_stat: *mut twinlog_stat) -> c_int;
+    pub fn twinlog_sink_open(
+        path: *const c_char,
+        options: *const twinlog_sink_options,
+        ret_sink: *mut *mut twinlog_sink,
+    ) -> c_int;
+    pub fn twinlog_sink_write(
+        sink: *mut twinlog_sink,
+        data: *const c_void,
+        size: usize,
+        ret_offset: *mut u64,
+    ) -> c_int;
+    pub fn twinlog_sink_writev(
+        sink: *mut twinlog_sink,
+        pieces: *const iovec,
+        count: c_int,
+        ret_offset: *mut u64,
+    ) -> c_int;
+    pub fn twinlog_sink_sync(sink: *mut twinlog_sink) -> c_int;
+    pub fn twinlog_sink_reopen(sink: *mut twinlog_sink) -> c_int;
+    pub fn twinlog_sink_rotate(sink: *mut twinlog_sink, made_before_ns: i64) -> c_int;
+    pub fn twinlog_sink_rotation_error(sink: *const twinlog_sink) -> c_int;
+    pub fn twinlog_sink_close(sink: *mut twinlog_sink) -> c_int;
 }

@@ -10,7 +10,8 @@
 //!
 //! Share a [`Log`] between threads by reference or in an `Arc`: appends at the same time share one write and one sync.
 //! A [`Reader`] of a log borrows it, a [`Record`] borrows its reader. Dropping a log closes it;
-//! [`Log::close`] says whether that has made everything durable. The manual is that of `<twinlog.h>`.
+//! [`Log::close`] says whether that has made everything durable. A [`Sink`] is a plain file without a log. The manual
+//! is that of `<twinlog.h>` and `<twinlog_sink.h>`.
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -223,6 +224,9 @@ macro_rules! setters {
         $($(#[$doc])* #[must_use] pub fn $field(mut self, $field: $type) -> Self { self.$field = $field; self })*
     };
 }
+
+mod sink;
+pub use sink::{Sink, SinkOptions};
 
 /// What is not set is the default of C.
 #[derive(Clone, Copy, Debug)]
