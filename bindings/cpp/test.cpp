@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What twinlog.hpp promises: ownership, errors, terms, cursors, and coroutines that go on here or there. */
+/* What twinlog.hpp promises: ownership, errors, terms, cursors, coroutines that go on here or there, plain files. */
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iomanip>
+#include <iterator>
 #include <stdexcept>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <thread>
 #include <twinlog.hpp>
@@ -30,6 +34,9 @@ static_assert(std::is_nothrow_move_constructible_v<twl::consumer> &&
               !std::is_copy_constructible_v<twl::consumer>);
 static_assert(std::is_nothrow_move_constructible_v<twl::owned_record> &&
               !std::is_copy_constructible_v<twl::owned_record>);
+static_assert(std::is_nothrow_move_constructible_v<twl::sink> && !std::is_copy_constructible_v<twl::sink>);
+static_assert(!std::is_copy_constructible_v<twl::sink_stream> &&
+              !std::is_move_constructible_v<twl::sink_stream>);
 
 static void errors_are_values(const std::string &dir)
 {
@@ -332,6 +339,220 @@ static void coroutines_go_on(const std::string &dir)
 }
 #endif
 
+/* ---- plain files -------------------------------------------------------------------------------- */
+
+/* As every other program reads it. */
+static std::string content(const std::string &path)
+{
+    std::ifstream file(path, std::ios::binary);
+    return { std::istreambuf_iterator<char>(file), {} };
+}
+
+static auto soon()
+{
+    return std::chrono::system_clock::now() + 1h;
+}
+
+static void a_sink_is_exact_at_each_moment(const std::string &path)
+{
+    auto sink = twl::sink::open(path).value();
+    CHECK(std::filesystem::exists(path) && content(path).empty());
+    CHECK(sink.write("one\n").value() == 0 && content(path) == "one\n");
+    const std::vector<std::uint8_t> two = { 't', 0, '\n' };
+    CHECK(sink.write(std::as_bytes(std::span(two))).value() == 4 && content(path) == "one\nt\0\n"s);
+    const iovec pieces[] = { twl::piece("th"), twl::piece(""), twl::piece(std::as_bytes(std::span(two))) };
+    CHECK(sink.writev(pieces).value() == 7 && content(path) == "one\nt\0\ntht\0\n"s);
+    CHECK(sink.writev({}).value() == 12 && sink.write("").value() == 12);
+    CHECK(sink.sync().has_value() && sink.rotation_error().has_value() && !sink.reopen().value());
+
+    auto other = std::move(sink); /* what was moved from is closed */
+    CHECK(sink.get() == nullptr && sink.write("x").error() == -EINVAL && sink.close().has_value());
+    CHECK(other.write("end\n").value() == 12);
+    other = twl::sink::open(path + ".other").value(); /* closes the first one */
+    CHECK(twl::sink::open(path).has_value() && content(path) == "one\nt\0\ntht\0\nend\n"s);
+    CHECK(other.close().has_value() && other.write("x").error() == -EINVAL);
+}
+
+static void a_sink_is_mapped_on_demand(const std::string &path)
+{
+    auto sink = twl::sink::open(path, { .mapped = true, .initial_bytes = 1 << 20 }).value();
+    CHECK(sink.write("one\n").value() == 0 && content(path).size() == 1 << 20);
+    CHECK(twl::sink::open(path, { .shared = true }).error() == -EMEDIUMTYPE);
+    CHECK(sink.rotate(soon()).error() == -ENOTSUP);
+    CHECK(sink.close().has_value() && content(path) == "one\n");
+    std::ofstream(path, std::ios::app) << std::string(10, 0);
+    CHECK(twl::sink::open(path, { .mapped = true }).error() == -EUCLEAN);
+    CHECK(twl::sink::open(path, { .mapped = true, .drop_zeros = true }).has_value());
+    CHECK(content(path) == "one\n");
+}
+
+static void a_sink_goes_on_in_another_file(const std::string &path)
+{
+    auto sink = twl::sink::open(path, { .max_bytes = 10, .keep_files = 1 }).value();
+    for (const char *line : { "line 0\n", "line 1\n", "line 2\n" })
+        CHECK(sink.write(line).value() == 0);
+    CHECK(content(path) == "line 2\n" && content(path + ".1") == "line 1\n");
+    CHECK(!std::filesystem::exists(path + ".2"));
+
+    const iovec pieces[] = { twl::piece("line 3\n"), twl::piece("line 4\n") };
+    CHECK(sink.writev(pieces).value() == 0 && content(path) == "line 3\nline 4\n"); /* in one piece */
+    CHECK(content(path + ".1") == "line 2\n");
+
+    CHECK(!sink.rotate({}).value()); /* the file is not so old */
+    CHECK(sink.rotate(soon()).value() && !sink.rotate(soon()).value());
+    CHECK(content(path).empty() && content(path + ".1") == "line 3\nline 4\n");
+
+    std::filesystem::rename(path, path + ".renamed");
+    CHECK(sink.reopen().value() && !sink.reopen().value() && std::filesystem::exists(path));
+
+    std::filesystem::remove(path + ".1");
+    std::filesystem::create_directory(path + ".1");
+    CHECK(sink.write("line 3\n").value() == 0 && sink.write("line 4\n").value() == 7);
+    CHECK(!sink.rotation_error() && !sink.rotate(soon()));
+    CHECK(content(path) == "line 3\nline 4\n");
+}
+
+/* A line of several pieces and threads: each is there, and none is inside another one. */
+static void processes_share_a_sink(const std::string &path)
+{
+    const auto write_lines = [](twl::sink &sink, int writer) {
+        twl::sink_stream lines(sink);
+        for (int i = 0; i < 500; i++)
+            lines << "writer " << writer << " line " << i << '\n';
+        return lines.good();
+    };
+    auto sink = twl::sink::open(path, { .shared = true, .lines = true }).value();
+    std::vector<pid_t> children;
+    for (int writer = 0; writer < 3; writer++) {
+        children.push_back(fork());
+        if (children.back() == 0) {
+            auto own = twl::sink::open(path, { .shared = true, .lines = true });
+            _exit(own && write_lines(*own, writer) ? 7 : 1);
+        }
+    }
+    std::vector<std::thread> threads;
+    for (int writer = 3; writer < 6; writer++)
+        threads.emplace_back([&, writer] { CHECK(write_lines(sink, writer)); });
+    for (std::thread &thread : threads)
+        thread.join();
+    for (const pid_t child : children) {
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
+    }
+
+    std::vector<int> next(6);
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) {
+        int writer = -1, number = -1;
+        CHECK(std::sscanf(line.c_str(), "writer %d line %d", &writer, &number) == 2 && writer < 6);
+        CHECK(line == "writer " + std::to_string(writer) + " line " + std::to_string(number));
+        CHECK(number == next[static_cast<std::size_t>(writer)]++);
+    }
+    CHECK(next == std::vector<int>(6, 500));
+}
+
+static void a_stream_writes_whole_lines(const std::string &path)
+{
+    auto sink = twl::sink::open(path).value();
+    {
+        twl::sink_stream out(sink);
+        out << "number " << std::setw(3) << 7;
+        CHECK(out.good() && content(path).empty());
+        out << " ends\nand the next";
+        CHECK(content(path) == "number   7 ends\n");
+        out << " is flushed" << std::flush;
+        CHECK(content(path) == "number   7 ends\nand the next is flushed");
+        out.put('\n');
+        CHECK(content(path) == "number   7 ends\nand the next is flushed\n");
+        out << "of the destructor";
+    }
+    CHECK(content(path) == "number   7 ends\nand the next is flushed\nof the destructor");
+
+    twl::sink_stream out(sink);
+    CHECK(sink.close().has_value());
+    out << "waits";
+    CHECK(out.good());
+    out << std::endl;
+    CHECK(out.bad());
+    sink = twl::sink::open(path + ".2").value();
+    out.clear();
+    out << "goes on\n";
+    CHECK(out.good() && content(path + ".2") == "goes on\n");
+}
+
+static bool wait_until_written(twl::sink_stream &out, const std::string &line)
+{
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    for (out << line; out.bad() && std::chrono::steady_clock::now() < end; out << line) {
+        out.clear();
+        std::this_thread::sleep_for(1ms);
+    }
+    return out.good();
+}
+
+static void limit_files(rlim_t bytes)
+{
+    const struct rlimit limit = { bytes, RLIM_INFINITY };
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+/* In a process of its own, which has the limit. */
+static void a_full_file_is_told_and_the_next_line_works(const std::string &path)
+{
+    const std::string large = std::string(1000, 'x') + '\n';
+    const pid_t child = fork();
+    if (child == 0) {
+        CHECK(std::signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+        limit_files(1000);
+        auto sink = twl::sink::open(path, { .lines = true }).value();
+        twl::sink_stream out(sink);
+        CHECK(sink.write("first\n").has_value() && sink.write(large).error() == -EFBIG);
+        out << large;
+        CHECK(out.bad() && content(path) == "first\n");
+        out.clear();
+        out << "second\n";
+        CHECK(out.good());
+        limit_files(RLIM_INFINITY);
+        CHECK(wait_until_written(out, large));
+        _exit(7);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
+    CHECK(content(path) == "first\nsecond\n" + large);
+}
+
+/* The list in bindings/README.md; what is not here does not compile. */
+static void misuse_of_a_sink(const std::string &path)
+{
+    CHECK(twl::sink::open(path + "\0x"s).error() == -EINVAL);
+    CHECK(twl::sink::open(path, { .keep_files = 10000 }).error() == -EINVAL);
+    CHECK(twl::sink::open(path, { .mapped = true, .initial_bytes = UINT64_MAX }).error() == -EINVAL);
+    CHECK(twl::sink::open(path, { .lines = true, .mapped = true }).error() == -EINVAL);
+    CHECK(twl::sink::open(path, { .shared = true, .mapped = true, .max_bytes = 1 << 20 }).error() == -EINVAL);
+    CHECK(!std::filesystem::exists(path));
+    const twl::error missing = twl::sink::open(path + "/not/here").error();
+    CHECK(missing == -ENOENT && missing.path == path + "/not/here");
+
+    auto sink = twl::sink::open(path).value();
+    CHECK(twl::sink::open(path, { .shared = true }).error() == -EBUSY);
+    const iovec nowhere[] = { { nullptr, 5 } };
+    CHECK(sink.writev(nowhere).error() == -EINVAL);
+    const pid_t child = fork();
+    if (child == 0) {
+        const bool is_told = sink.write("x").error() == TWINLOG_EFORKED &&
+                             sink.sync().error() == TWINLOG_EFORKED &&
+                             sink.close().error() == TWINLOG_EFORKED;
+        _exit(is_told ? 7 : 1);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
+    CHECK(content(path).empty() && sink.close().has_value() && sink.close().has_value());
+    CHECK(sink.write("x").error() == -EINVAL && sink.writev({}).error() == -EINVAL &&
+          sink.sync().error() == -EINVAL);
+    CHECK(sink.reopen().error() == -EINVAL && sink.rotate({}).error() == -EINVAL &&
+          sink.rotation_error().error() == -EINVAL);
+}
+
 int main(int, char **argv)
 {
     const std::string dir = argv[1];
@@ -344,6 +565,13 @@ int main(int, char **argv)
     a_consumer_goes_on(dir + ".consumer");
     misuse(dir + ".misuse");
     what_was_moved_from_is_closed(dir + ".moved");
+    a_sink_is_exact_at_each_moment(dir + ".exact");
+    a_sink_is_mapped_on_demand(dir + ".mapped");
+    a_sink_goes_on_in_another_file(dir + ".rotated");
+    processes_share_a_sink(dir + ".shared");
+    a_stream_writes_whole_lines(dir + ".stream");
+    a_full_file_is_told_and_the_next_line_works(dir + ".limit");
+    misuse_of_a_sink(dir + ".sink");
 #ifdef __cpp_impl_coroutine
     coroutines_go_on(dir);
     an_exception_stops_no_other(dir + ".throwing");

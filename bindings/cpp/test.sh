@@ -28,7 +28,14 @@ for compiler in g++ clang++; do
     done
     # A program without exceptions, and with hidden symbols.
     echo '#include <twinlog.hpp>
-int main() { auto log = twl::log::open("/nonexistent/x/y"); return log.has_value(); }' >"$place/plain.cpp"
+int main()
+{
+    auto log = twl::log::open("/nonexistent/x/y");
+    auto sink = twl::sink::open("/nonexistent/x/y", { .shared = true });
+    if (sink)
+        twl::sink_stream(*sink) << "line";
+    return log.has_value() || sink.has_value();
+}' >"$place/plain.cpp"
     $compiler -std=c++20 -fno-exceptions -fvisibility=hidden -Wall -Wextra -Wshadow -Werror -I. -I../../include -o "$place/plain" "$place/plain.cpp" \
         "$build/libtwinlog.so" -Wl,-rpath,"$build"
     "$place/plain"

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog for C++20: <twinlog.h> with ownership, spans, results and coroutines. Header only, allocates almost nothing.
+ * twinlog for C++20: <twinlog.h> and <twinlog_sink.h> with ownership, spans, results, coroutines and a stream. Header
+ * only, allocates almost nothing.
  *
  *     auto log = twl::log::open("journal").value();
  *     std::uint64_t lsn = log.append("hello").value();     // on stable storage
  *
  * Nothing throws but result::value() and what the standard library throws; what fails returns an error. The manual is
- * that of <twinlog.h>, and where a structure of C says all that is needed, it is used as it is.
+ * that of the headers of C, and where a structure of C says all that is needed, it is used as it is.
  *
  * A log is closed by close(), which says whether that worked, or by its destructor. A reader that is attached to a log
  * keeps it open: the last of the log and its readers closes it. As in C, no thread may start a call on a log whose
@@ -25,7 +26,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <span>
+#include <streambuf>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -33,6 +36,7 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"
 #include <twinlog_admin.h>
+#include <twinlog_sink.h>
 #pragma GCC diagnostic pop
 #include <utility>
 #include <variant>
@@ -78,7 +82,7 @@ std::error_condition default_error_condition(int number) const noexcept override
 
 /* Why a call failed. `number` is -errno or TWINLOG_E... If `lsn` is not 0 there is a record although the append has
  * failed, as after a deadline: twl::log::wait() says what becomes of it. `report`, which may be null, has file, offset,
- * LSNs and what to do; `path` is the log's directory, of what opens one. */
+ * LSNs and what to do; `path` is the log's directory, or the sink's file, of what opens one. */
 struct error {
     int number = 0;
     std::uint64_t lsn = 0;
@@ -782,6 +786,175 @@ class log
     log() = default;
 
     std::shared_ptr<detail::handle> handle;
+};
+
+/* ---- plain files -------------------------------------------------------------------------------- */
+
+/* Of an exact sink, as in { .shared = true, .lines = true }: the file has the bytes that were written and no others at
+ * every moment, for every program to read. `mapped` is the other kind, as fast as memory: the file ends in zeros while
+ * it is open. 0 is the default of each number. */
+struct sink_options {
+    bool shared = false;     /* TWINLOG_SINK_SHARED */
+    bool lines = false;      /* TWINLOG_SINK_LINES */
+    bool mapped = false;     /* without TWINLOG_SINK_EXACT */
+    bool drop_zeros = false; /* TWINLOG_SINK_DROP_ZEROS */
+    std::uint64_t initial_bytes = 0;
+    std::uint64_t growth_bytes = 0;
+    std::uint64_t max_bytes = 0;
+    std::uint32_t keep_files = 0;
+    std::uint32_t flush_interval_ms = 0;
+
+    twinlog_sink_options in_c() const
+    {
+        twinlog_sink_options c = TWINLOG_SINK_OPTIONS_INIT;
+        const auto flag = [](bool is_set, twinlog_sink_flags which) {
+            return is_set ? std::uint32_t{ which } : 0;
+        };
+        c.flags = flag(shared, TWINLOG_SINK_SHARED) | flag(lines, TWINLOG_SINK_LINES) |
+                  flag(!mapped, TWINLOG_SINK_EXACT) | flag(drop_zeros, TWINLOG_SINK_DROP_ZEROS);
+        c.initial_bytes = initial_bytes;
+        c.growth_bytes = growth_bytes;
+        c.max_bytes = max_bytes;
+        c.keep_files = keep_files;
+        c.flush_interval_ms = flush_interval_ms;
+        return c;
+    }
+};
+
+/* A piece of one write. */
+inline iovec piece(bytes data)
+{
+    return { const_cast<std::byte *>(data.data()), data.size() };
+}
+
+inline iovec piece(std::string_view data)
+{
+    return piece(bytes_of(data));
+}
+
+/* A plain file that threads and processes append to. Any thread, any number of them, but for close, moves and the
+ * destructor. */
+class sink
+{
+  public:
+    static result<sink> open(const std::filesystem::path &file, const sink_options &options = {})
+    {
+        const twinlog_sink_options c = options.in_c();
+        twinlog_sink *raw;
+        const int rc = detail::has_nul(file.native()) ? -EINVAL : twinlog_sink_open(file.c_str(), &c, &raw);
+        if (rc < 0)
+            return error{ rc, 0, nullptr, file };
+        return sink(raw);
+    }
+
+    /* It is closed after any result, which is that of truncating a mapped file. Does not sync. */
+    result<void> close() { return detail::in_cpp(twinlog_sink_close(raw.release())); }
+
+    /* Appends in one piece, and returns where in the file the bytes begin. They survive the end of this process. */
+    result<std::uint64_t> write(bytes data)
+    {
+        const iovec one = piece(data);
+        return writev(std::span<const iovec>(&one, 1));
+    }
+    result<std::uint64_t> write(std::string_view data) { return write(bytes_of(data)); }
+
+    /* All pieces as one. */
+    result<std::uint64_t> writev(std::span<const iovec> pieces)
+    {
+        if (pieces.size() > INT32_MAX)
+            return error{ -EMSGSIZE };
+        std::uint64_t offset = 0;
+        const int rc = twinlog_sink_writev(get(), pieces.data(), static_cast<int>(pieces.size()), &offset);
+        if (rc < 0)
+            return error{ rc };
+        return offset;
+    }
+
+    /* What any process had written is on stable storage. */
+    result<void> sync() { return detail::in_cpp(twinlog_sink_sync(get())); }
+
+    /* Goes on in the file that the path names by now, or makes it; false: it is the same one. Without a call the sink
+     * looks five times a second. */
+    result<bool> reopen() { return yes_or_no(twinlog_sink_reopen(get())); }
+
+    /* Begins a new file if this one has bytes and was made before that time; true: the sink is in another one now. */
+    result<bool> rotate(std::chrono::sys_time<std::chrono::nanoseconds> made_before)
+    {
+        return yes_or_no(twinlog_sink_rotate(get(), made_before.time_since_epoch().count()));
+    }
+
+    /* Why the last rotation for max_bytes has failed, so that the file grows on. */
+    result<void> rotation_error() const
+    {
+        return detail::in_cpp(raw ? twinlog_sink_rotation_error(get()) : -EINVAL);
+    }
+
+    twinlog_sink *get() const { return raw.get(); }
+
+  private:
+    struct close_raw {
+        void operator()(twinlog_sink *c) const { twinlog_sink_close(c); }
+    };
+    explicit sink(twinlog_sink *c) : raw(c) {}
+    static result<bool> yes_or_no(int rc)
+    {
+        if (rc < 0)
+            return error{ rc };
+        return rc > 0;
+    }
+    std::unique_ptr<twinlog_sink, close_raw> raw;
+};
+
+/* Whole lines for a sink: what ends in a newline is one write, with all that came before it; a flush, or the
+ * destructor, writes the line that has no end yet. Text that cannot be written is thrown away, and the call says so.
+ * One thread at a time, but several may have one sink, which must live as long and stay where it is. */
+class sink_buffer : public std::streambuf
+{
+  public:
+    explicit sink_buffer(twl::sink &where) : to(where) {}
+    sink_buffer(const sink_buffer &) = delete;
+    sink_buffer &operator=(const sink_buffer &) = delete;
+    ~sink_buffer() override { write_out(); }
+
+  protected:
+    int_type overflow(int_type c) override
+    {
+        if (traits_type::eq_int_type(c, traits_type::eof()))
+            return traits_type::not_eof(c);
+        const char one = traits_type::to_char_type(c);
+        return xsputn(&one, 1) == 1 ? c : traits_type::eof();
+    }
+    std::streamsize xsputn(const char *text, std::streamsize size) override
+    {
+        const std::string_view all(text, static_cast<std::size_t>(size));
+        const std::size_t whole = all.rfind('\n') + 1; /* npos + 1 is 0 */
+        line.append(all.substr(0, whole));
+        if (whole > 0 && !write_out())
+            return 0;
+        line.append(all.substr(whole));
+        return size;
+    }
+    int sync() override { return write_out() ? 0 : -1; }
+
+  private:
+    bool write_out()
+    {
+        const bool is_written = line.empty() || to.write(line).has_value();
+        line.clear();
+        return is_written;
+    }
+    twl::sink &to;
+    std::string line; /* that has no end yet */
+};
+
+/* A stream of lines. badbit: some text is not in the file; after clear() it goes on with what comes next. */
+class sink_stream : public std::ostream
+{
+  public:
+    explicit sink_stream(twl::sink &where) : std::ostream(nullptr), buffer(where) { rdbuf(&buffer); }
+
+  private:
+    sink_buffer buffer;
 };
 
 } // namespace twl
