@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Python binding promises. Its first argument is a directory that does not exist yet."""
 import asyncio
+import contextlib
 import errno
+import fcntl
 import gc
 import inspect
+import io
+import json
+import logging
+import logging.handlers
 import os
+import pickle
 import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 import unittest
 import unittest.mock
 
@@ -19,11 +29,22 @@ place = sys.argv.pop(1)
 header = os.environ["TWINLOG_INCLUDE"]
 
 
-class Test(unittest.TestCase):
+class Case(unittest.TestCase):
     def setUp(self) -> None:
-        self.dir = os.path.join(place, self.id().rsplit(".", 1)[1])
+        self.dir = os.path.join(place, self.id().split(".", 1)[1])
         os.makedirs(place, exist_ok=True)
 
+    def refused(self, expected: object, *calls: object) -> None:
+        """`expected`: a type of exceptions, or an errno."""
+        for number, call in enumerate(calls):
+            with self.subTest(expected=expected, number=number):
+                with self.assertRaises(OSError if isinstance(expected, int) else expected) as raised:
+                    call()
+                if isinstance(expected, int):
+                    self.assertEqual(raised.exception.errno, expected)
+
+
+class Test(Case):
     def test_constants_are_those_of_the_header(self) -> None:
         with open(os.path.join(header, "twinlog.h")) as file:
             text = file.read()
@@ -125,15 +146,6 @@ class Test(unittest.TestCase):
             twinlog.Log(self.dir)
         self.assertIn("0000000000000001.twl, offset 4096, LSN 1: record 1", str(raised.exception))
         self.assertEqual(raised.exception.filename, self.dir)
-
-    def refused(self, expected: object, *calls: object) -> None:
-        """`expected`: a type of exceptions, or an errno."""
-        for number, call in enumerate(calls):
-            with self.subTest(expected=expected, number=number):
-                with self.assertRaises(OSError if isinstance(expected, int) else expected) as raised:
-                    call()
-                if isinstance(expected, int):
-                    self.assertEqual(raised.exception.errno, expected)
 
     def test_misuse(self) -> None:
         """The list in bindings/README.md."""
@@ -602,6 +614,580 @@ sys.log_of_a_module.append(b"one", level=twinlog.LEVEL_BUFFERED)"""
             for _ in range(5):
                 asyncio.run(log.submit(b"x"))
             self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+
+def content(path: str) -> bytes:
+    """As every other program reads it."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class SinkCase(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        os.mkdir(self.dir)
+        self.path = os.path.abspath(os.path.join(self.dir, "file.log"))
+
+    def until(self, condition: object, what: str) -> None:
+        """Waits, for at most 30 seconds."""
+        end = time.monotonic() + 30
+        while not condition():  # type: ignore[operator]
+            self.assertLess(time.monotonic(), end, what)
+            time.sleep(0.001)
+
+    def run_in_child(self, what: object) -> int:
+        """The exit status of a forked child, which is killed if it hangs."""
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            try:
+                os._exit(what())  # type: ignore[operator]
+            except BaseException:
+                traceback.print_exc()
+            os._exit(1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class SinkTest(SinkCase):
+    def test_options_are_all_of_the_header(self) -> None:
+        with open(os.path.join(header, "twinlog_sink.h")) as file:
+            text = file.read()
+        fields = set(re.findall(r"\buint\d+_t (\w+);", re.search(r"struct twinlog_sink_options \{(.*?)\n\};", text, re.S)[1]))
+        flags = {name.lower() for name in re.findall(r"TWINLOG_SINK_(\w+) = 1u", text)}
+        options = set(inspect.signature(twinlog.Sink).parameters) - {"path"}
+        self.assertEqual(options, fields - {"size", "flags"} | flags - {"exact"} | {"mapped"})
+
+    def test_the_file_is_exact_at_each_moment(self) -> None:
+        with twinlog.Sink(self.path) as sink:
+            self.assertEqual(content(self.path), b"")
+            self.assertEqual(sink.write(b"one\n"), 0)
+            self.assertEqual(content(self.path), b"one\n")
+            self.assertEqual(sink.write(bytearray(b"two\n")), 4)
+            self.assertEqual(sink.write(memoryview(b"\0\n")), 8)
+            self.assertEqual(content(self.path), b"one\ntwo\n\0\n")
+            self.assertEqual(sink.writelines([b"a", bytearray(b"b"), memoryview(b"\n")]), 10)
+            self.assertEqual(sink.writelines(b"%d\n" % i for i in range(2000)), 13)  # more than a call of the kernel takes
+            self.assertEqual((sink.write(b""), sink.writelines([])), (os.path.getsize(self.path),) * 2)
+            sink.sync()
+            self.assertFalse(sink.closed)
+            self.assertIsNone(sink.rotation_error)
+        self.assertTrue(sink.closed)
+        self.assertEqual(content(self.path), b"one\ntwo\n\0\nab\n" + b"".join(b"%d\n" % i for i in range(2000)))
+        self.assertEqual(os.listdir(self.dir), ["file.log"])
+
+        with open(self.path, "wb") as other, twinlog.Sink(self.path) as sink:  # made shorter, and appended to
+            other.write(b"of another program\n")
+            other.flush()
+            self.assertEqual(sink.write(b"behind it\n"), 19)
+        self.assertEqual(content(self.path), b"of another program\nbehind it\n")
+
+    def test_the_mapped_kind_is_an_option(self) -> None:
+        with twinlog.Sink(self.path, mapped=True, initial_bytes=1 << 20) as sink:
+            sink.write(b"one\n")
+            self.assertEqual(content(self.path), b"one\n" + bytes((1 << 20) - 4))
+            self.refused(errno.EMEDIUMTYPE, lambda: twinlog.Sink(self.path, shared=True))
+            self.refused(errno.ENOTSUP, lambda: sink.rotate(time.time_ns()))
+        self.assertEqual(content(self.path), b"one\n")
+        with open(self.path, "ab") as other:
+            other.write(bytes(10))
+        self.refused(errno.EUCLEAN, lambda: twinlog.Sink(self.path, mapped=True))
+        with twinlog.Sink(self.path, mapped=True, drop_zeros=True) as sink:
+            sink.write(b"two\n")
+        self.assertEqual(content(self.path), b"one\ntwo\n")
+
+    def test_a_close_that_fails_closes(self) -> None:
+        sink = twinlog.Sink(self.path, mapped=True)
+        sink.write(b"one\n")
+        beside = next(name for name in os.listdir(self.dir) if name.endswith(".sink"))
+        with open(os.path.join(self.dir, beside), "r+b") as other:  # another program has locks, for more than 5 seconds
+            for byte in range(8):
+                with contextlib.suppress(BlockingIOError):  # the sink has that one
+                    fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            self.refused(errno.EBUSY, sink.close)
+        self.assertTrue(sink.closed)
+        self.refused(ValueError, lambda: sink.write(b"two\n"))
+        sink.close()
+        twinlog.Sink(self.path, mapped=True).close()
+        self.assertEqual(content(self.path), b"one\n")
+
+    def test_a_line_without_its_end_is_not_continued(self) -> None:
+        with open(self.path, "wb") as other:
+            other.write(b"half a li")
+        with twinlog.Sink(self.path, lines=True) as sink:
+            sink.write(b"whole\n")
+        self.assertEqual(content(self.path), b"half a li\nwhole\n")
+
+    def test_rotation(self) -> None:
+        with twinlog.Sink(self.path, max_bytes=10, keep_files=2) as sink:
+            offsets = [sink.write(b"line %d\n" % i) for i in range(4)]
+            self.assertEqual(offsets, [0, 0, 0, 0])
+            kept = {name: content(os.path.join(self.dir, name)) for name in os.listdir(self.dir)}
+            self.assertEqual(kept, {"file.log": b"line 3\n", "file.log.1": b"line 2\n", "file.log.2": b"line 1\n"})
+
+            lines = [b"line 4\n", b"line 5\n", b"line 6\n"]
+            self.assertEqual(sink.writelines(lines), 0)  # in one piece
+            self.assertEqual(content(self.path), b"".join(lines))
+            self.assertEqual(content(self.path + ".1"), b"line 3\n")
+
+            self.assertFalse(sink.rotate(0))  # the file is not so old
+            self.assertTrue(sink.rotate(time.time_ns() + 10**9))
+            self.assertFalse(sink.rotate(time.time_ns() + 10**9))  # it is empty
+            self.assertEqual((content(self.path), content(self.path + ".1")), (b"", b"".join(lines)))
+
+    def test_a_rotation_that_fails_loses_nothing(self) -> None:
+        with twinlog.Sink(self.path, max_bytes=10, keep_files=1) as sink:
+            os.mkdir(self.path + ".1")
+            sink.write(b"line 0\n")
+            self.assertEqual(sink.write(b"line 1\n"), 7)
+            self.assertIsInstance(sink.rotation_error, OSError)
+            self.assertEqual(sink.rotation_error.filename, self.path)
+            self.refused(sink.rotation_error.errno, lambda: sink.rotate(time.time_ns() + 10**9))
+            os.rmdir(self.path + ".1")
+            self.until(lambda: sink.write(b"more\n") == 0, "it is tried again")
+            self.assertIsNone(sink.rotation_error)
+            self.assertTrue(content(self.path + ".1").startswith(b"line 0\nline 1\n"))
+
+    def test_a_rename_is_followed(self) -> None:
+        def is_in_the_next_file() -> bool:
+            nonlocal count
+            sink.write(b"%d\n" % count)
+            count += 1
+            return os.path.exists(self.path) and content(self.path) != b""
+
+        with twinlog.Sink(self.path) as sink:
+            sink.write(b"one\n")
+            self.assertFalse(sink.reopen())
+            os.rename(self.path, self.path + ".1")
+            self.assertTrue(sink.reopen())
+            self.assertEqual((content(self.path), content(self.path + ".1")), (b"", b"one\n"))
+
+            os.rename(self.path, self.path + ".2")  # as logrotate does, and without a call
+            count = 0
+            self.until(is_in_the_next_file, "it is made, and written to")
+        written = content(self.path + ".2") + content(self.path)
+        self.assertEqual(written, b"".join(b"%d\n" % i for i in range(count)))
+
+    def test_misuse(self) -> None:
+        """The list in bindings/README.md."""
+        new = self.path
+        self.refused(ValueError, lambda: twinlog.Sink(new + "\0x"), lambda: twinlog.SinkHandler(new + "\0x"))
+        self.refused(TypeError, lambda: twinlog.Sink(5), lambda: twinlog.Sink(None), lambda: twinlog.SinkHandler(5))
+        self.refused(TypeError, lambda: twinlog.Sink(new, True), lambda: twinlog.Sink(new, flags=1), lambda: twinlog.Sink(new, max_bytes="1"))
+        self.refused(TypeError, lambda: twinlog.Sink(new, keep_files=None), lambda: twinlog.SinkHandler(new, maxBytes="1"))
+        numbers = {"max_bytes": 1 << 64}, {"keep_files": -1}, {"flush_interval_ms": 1 << 32}
+        self.refused(OverflowError, *(lambda x=x: twinlog.Sink(new, **x) for x in numbers))
+        self.refused(OverflowError, lambda: twinlog.SinkHandler(new, backupCount=-1))
+        options = {"keep_files": 10000}, {"mapped": True, "lines": True}, {"mapped": True, "shared": True, "max_bytes": 1 << 20}
+        self.refused(errno.EINVAL, *(lambda x=x: twinlog.Sink(new, **x) for x in options))
+        self.refused(ValueError, lambda: twinlog.SinkHandler(new, mode="w"))
+        self.refused(LookupError, lambda: twinlog.SinkHandler(new, encoding="none"), lambda: twinlog.SinkHandler(new, errors="none"))
+        self.refused(errno.ENOENT, lambda: twinlog.Sink(new + "/not/here"), lambda: twinlog.SinkHandler(new + "/not/here"))
+        self.refused(errno.ENOTSUP, lambda: twinlog.Sink(self.dir))
+        self.assertEqual(os.listdir(self.dir), [])
+
+        sink = twinlog.Sink(new)
+        self.refused(errno.EBUSY, lambda: twinlog.Sink(new), lambda: twinlog.Sink(new, shared=True))
+        self.refused(TypeError, *(lambda x=x: sink.write(x) for x in ("text", 5, None, True, [b"x"])), sink.write)
+        self.refused(TypeError, *(lambda x=x: sink.writelines(x) for x in (b"x", "x", 5, ["x"], [b"x", None], [twinlog.Entry(b"x")])))
+        self.refused(TypeError, lambda: sink.rotate("1"), lambda: sink.rotate(1.5), sink.rotate, lambda: sink.sync(1))
+        self.refused(OverflowError, lambda: sink.rotate(1 << 63))
+        self.refused(ZeroDivisionError, lambda: sink.writelines(b"x" * (1 // i) for i in (1, 0)))
+        self.refused(OSError, sink.fileno)
+        self.assertEqual((sink.readable(), sink.writable(), sink.seekable(), sink.isatty()), (False, True, False, False))
+        self.assertEqual(content(new), b"")
+
+        self.refused(ValueError, lambda: sink.__init__(new))
+        self.refused(ValueError, lambda: sink.writelines(sink.close() or b"x" for _ in range(2)))
+        sink.close()
+        self.assertTrue(sink.closed)
+        self.refused(ValueError, lambda: sink.write(b"x"), lambda: sink.writelines([b"x"]), sink.sync, sink.reopen, sink.flush)
+        self.refused(ValueError, lambda: sink.rotate(0), lambda: sink.rotation_error, sink.__enter__, lambda: sink.__init__(new))
+        never_opened = twinlog.Sink.__new__(twinlog.Sink)
+        self.refused(ValueError, lambda: never_opened.write(b"x"), never_opened.sync)
+        self.assertTrue(never_opened.closed)
+        never_opened.close()
+        self.assertEqual(content(new), b"")
+
+    def test_a_forked_child_opens_its_own(self) -> None:
+        def child() -> int:
+            for call in sink.sync, sink.reopen, lambda: sink.write(b"x"), lambda: sink.rotate(0), lambda: sink.rotation_error:
+                self.assertRaises(twinlog.ForkedError, call)
+            self.assertTrue(sink.closed)
+            self.assertRaises(ValueError, lambda: print("text", file=text))
+            sink.close()
+            with twinlog.Sink(self.path, shared=True) as own:
+                own.write(b"child\n")
+            return 7
+
+        with twinlog.Sink(self.path, shared=True) as sink:
+            text = io.TextIOWrapper(sink)
+            text.write("waits ")
+            self.assertEqual(self.run_in_child(child), 7)
+            self.assertEqual(content(self.path), b"child\n")  # what waited in the parent came not twice
+            text.close()
+        self.assertEqual(content(self.path), b"child\nwaits ")
+
+    def test_it_is_a_binary_file(self) -> None:
+        written = []
+
+        class Watched(twinlog.Sink):
+            def write(self, data: bytes) -> int:
+                written.append(data)
+                return super().write(data)
+
+        with io.TextIOWrapper(Watched(self.path, lines=True), encoding="utf-8", line_buffering=True) as text:
+            print("naïve", 5, None, file=text)
+            json.dump({"key": [1, 2]}, text)
+            print(file=text)
+            text.flush()
+            self.assertEqual(content(self.path).decode(), 'naïve 5 None\n{"key": [1, 2]}\n')
+        self.assertEqual(len(written), 2)  # a line is one piece
+        with contextlib.redirect_stdout(io.TextIOWrapper(twinlog.Sink(self.path), write_through=True)):
+            print("more")
+            sys.stdout.close()
+        with twinlog.Sink(self.path) as sink:
+            pickle.dump("x", sink)
+        self.assertEqual(content(self.path).splitlines()[2], b"more")
+
+    def runs_beside(self, call: object) -> bool:
+        """Whether this thread runs while another one is in the call: nothing else but the call gives the lock away."""
+        begun, ended = threading.Event(), []
+
+        def work() -> None:
+            begun.set()
+            call()  # type: ignore[operator]
+            ended.append(1)
+
+        former = sys.getswitchinterval()
+        sys.setswitchinterval(600)
+        try:
+            thread = threading.Thread(target=work)
+            thread.start()
+            begun.wait()
+            beside = not ended
+        finally:
+            sys.setswitchinterval(former)
+        thread.join()
+        return beside
+
+    def test_other_threads_run_beside_a_call(self) -> None:
+        data = bytes(32 << 20)
+        with twinlog.Sink(self.path) as sink:
+            lines = [data[:1 << 20]] * 32
+            for call in lambda: sink.write(data), lambda: sink.writelines(lines), lambda: sink.write(data) or sink.sync():
+                # On a busy machine this thread may get its turn too late.
+                self.assertTrue(any(self.runs_beside(call) for _ in range(20)))
+                os.truncate(self.path, 0)
+            # This waits for a second.
+            self.assertTrue(self.runs_beside(lambda: self.refused(errno.EBUSY, lambda: twinlog.Sink(self.path))))
+
+    def test_a_close_beside_calls_waits_for_them(self) -> None:
+        for _ in range(10):
+            sink = twinlog.Sink(self.path, shared=True, max_bytes=1 << 20)
+            ended, begun = [], threading.Semaphore(0)
+
+            def call(what: object) -> None:
+                begun.release()
+                try:
+                    while True:
+                        what()  # type: ignore[operator]
+                except ValueError:
+                    ended.append(1)
+
+            calls = [lambda: sink.write(b"x\n"), lambda: sink.writelines([b"x\n"] * 3), sink.sync, sink.reopen, sink.flush]
+            calls += [lambda: sink.rotate(0), lambda: sink.rotation_error]
+            threads = [threading.Thread(target=call, args=(what,)) for what in calls]
+            for thread in threads:
+                thread.start()
+            for _ in threads:
+                begun.acquire()
+            sink.close()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(len(ended), len(calls))
+
+    def test_one_that_is_forgotten_is_closed(self) -> None:
+        sink = twinlog.Sink(self.path, mapped=True)
+        sink.write(b"x\n")
+        del sink
+        gc.collect()
+        self.assertEqual(content(self.path), b"x\n")
+        twinlog.Sink(self.path).close()
+
+    def test_a_sub_interpreter_has_its_own(self) -> None:
+        try:
+            import _xxsubinterpreters as interpreters
+        except ImportError:
+            self.skipTest("no sub-interpreters in this Python")
+        text = f"""if True:
+            import logging, twinlog
+            with twinlog.Sink({self.path!r}, shared=True) as sink:
+                sink.write(b"sink\\n")
+            handler = twinlog.SinkHandler({self.path!r})
+            handler.emit(logging.makeLogRecord(dict(msg="handler")))
+            handler.close()"""
+        with twinlog.Sink(self.path, shared=True) as sink:
+            for _ in range(2):
+                interpreter = interpreters.create()
+                interpreters.run_string(interpreter, text)
+                interpreters.destroy(interpreter)
+            sink.write(b"end\n")
+        self.assertEqual(content(self.path), b"sink\nhandler\n" * 2 + b"end\n")
+
+    def test_a_write_behind_a_limit_is_an_error_and_the_next_one_works(self) -> None:
+        def child() -> int:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            with twinlog.Sink(self.path, lines=True) as sink:
+                sink.write(b"first\n")
+                self.refused(errno.EFBIG, lambda: sink.write(b"x" * 1000 + b"\n"))
+                self.assertEqual(content(self.path), b"first\n")
+                sink.write(b"second\n")
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                self.until(lambda: writes(sink, b"x" * 1000 + b"\n"), "the limit is gone")
+            return 7
+
+        def writes(sink: twinlog.Sink, data: bytes) -> bool:
+            try:
+                sink.write(data)
+                return True
+            except OSError as error:
+                self.assertEqual(error.errno, errno.EFBIG)
+                return False
+
+        self.assertEqual(signal.getsignal(signal.SIGXFSZ), signal.SIG_IGN)
+        self.assertEqual(self.run_in_child(child), 7)
+        self.assertEqual(content(self.path), b"first\nsecond\n" + b"x" * 1000 + b"\n")
+
+
+# Processes of a server, which all log to one file: the arguments are that file and how the processes are started.
+SERVER = """
+import logging, logging.config, multiprocessing, sys
+
+def configure(path):
+    logging.config.dictConfig({
+        "version": 1,
+        "formatters": {"plain": {"format": "BEGIN %(message)s"}},
+        "handlers": {
+            "file": {
+                "class": "twinlog.SinkHandler",
+                "filename": path,
+                "maxBytes": 50_000,
+                "backupCount": 1000,
+                "formatter": "plain",
+            },
+        },
+        "root": {"handlers": ["file"], "level": "INFO"},
+    })
+
+def work(path, worker):
+    if not logging.getLogger().handlers:  # it was not forked
+        configure(path)
+    for number in range(300):
+        try:
+            raise ValueError(f"of {worker} {number}")
+        except ValueError:
+            logging.exception("%d %d", worker, number)
+
+if __name__ == "__main__":
+    path, how = sys.argv[1:]
+    configure(path)
+    logging.info("server")
+    context = multiprocessing.get_context(how)
+    workers = [context.Process(target=work, args=(path, worker)) for worker in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    sys.exit(any(worker.exitcode for worker in workers))
+"""
+
+
+class HandlerTest(SinkCase):
+    def logger(self, **options: object) -> logging.Logger:
+        logger = logging.Logger(self.id())
+        handler = twinlog.SinkHandler(self.path, **options)  # type: ignore[arg-type]
+        self.addCleanup(handler.close)
+        logger.addHandler(handler)
+        return logger
+
+    def test_records_are_there_at_once_and_in_one_piece(self) -> None:
+        logger = self.logger()
+        self.assertEqual(content(self.path), b"")
+        logger.info("one")
+        self.assertEqual(content(self.path), b"one\n")
+        logger.info("na\u00efve \ud800\nin two lines")
+        self.assertEqual(content(self.path).decode(), "one\nna\u00efve \\ud800\nin two lines\n")
+        logger.handlers[0].flush()
+        logger.handlers[0].sink.sync()
+        self.assertIn("file.log", repr(logger.handlers[0]))
+
+        written = []
+        with unittest.mock.patch.object(logger.handlers[0].sink, "write", written.append):
+            try:
+                raise ValueError("of this test")
+            except ValueError:
+                logger.exception("three")
+        self.assertEqual(len(written), 1)
+        self.assertRegex(written[0], rb"\Athree\nTraceback (?s:.*)ValueError: of this test\n\Z")
+
+    def test_the_encoding_and_its_errors(self) -> None:
+        self.logger(encoding="latin-1", errors="replace").info("na\u00efve \u20ac")
+        self.assertEqual(content(self.path), b"na\xefve ?\n")
+        logger = self.logger(encoding=None, errors=None)
+        with unittest.mock.patch.object(logger.handlers[0], "handleError") as told:
+            logger.info("\ud800")
+        told.assert_called_once()
+        self.assertEqual(content(self.path), b"na\xefve ?\n")
+
+    def test_processes_share_a_file_and_rotate_it(self) -> None:
+        program = os.path.join(self.dir, "server.py")
+        with open(program, "w") as file:
+            file.write(SERVER)
+        for how in "fork", "spawn", "forkserver":
+            with self.subTest(how=how):
+                folder = os.path.join(self.dir, how)
+                os.mkdir(folder)
+                subprocess.run([sys.executable, program, os.path.join(folder, "log"), how], check=True, timeout=300)
+                files = [content(os.path.join(folder, name)).decode() for name in os.listdir(folder)]
+                self.assertGreater(len(files), 1)
+                self.assertTrue(all(text.startswith("BEGIN ") for text in files if text))
+                records = [record for text in files for record in text.split("BEGIN ")[1:]]
+                records.remove("server\n")
+                seen = []
+                for record in records:
+                    first, second, *_, last = record.splitlines()
+                    self.assertEqual((second, last), ("Traceback (most recent call last):", f"ValueError: of {first}"))
+                    seen.append(first)
+                self.assertEqual(sorted(seen), sorted(f"{worker} {number}" for worker in range(4) for number in range(300)))
+
+    def test_a_child_logs_although_threads_did_at_the_fork(self) -> None:
+        def child() -> int:
+            logger.info("child")
+            return 0
+
+        logger = self.logger()
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                logger.info("parent")
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        statuses = [self.run_in_child(child) for _ in range(20)]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(statuses, [0] * 20)
+        lines = content(self.path).splitlines()
+        self.assertEqual(lines.count(b"child"), 20)
+        self.assertEqual(set(lines), {b"child", b"parent"})
+
+    def test_a_killed_process_loses_nothing_that_it_has_logged(self) -> None:
+        program = """if True:
+            import logging, sys, twinlog
+            logger = logging.Logger("")
+            logger.addHandler(twinlog.SinkHandler(sys.argv[1]))
+            number = 0
+            while True:
+                logger.info("%s %d", sys.argv[2], number)
+                sys.stdout.write("%d\\n" % number)
+                sys.stdout.flush()
+                number += 1
+        """
+        workers = [
+            subprocess.Popen([sys.executable, "-c", program, self.path, str(i)], stdout=subprocess.PIPE, cwd=place)
+            for i in range(3)
+        ]
+        logged = []
+        for worker in workers:
+            assert worker.stdout is not None
+            said = [worker.stdout.readline() for _ in range(100)]
+            worker.kill()
+            said += [line for line in worker.stdout if line.endswith(b"\n")]
+            worker.wait()
+            worker.stdout.close()
+            logged.append(len(said))
+        lines = content(self.path).decode().splitlines()
+        for i, count in enumerate(logged):
+            numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{i} ")]
+            self.assertGreaterEqual(len(numbers), count)
+            self.assertEqual(numbers, list(range(len(numbers))))
+        self.assertRegex("\n".join(lines), r"\A([0-2] \d+\n)*[0-2] \d+\Z")
+
+    def test_a_full_disk_is_told_and_the_next_record_works(self) -> None:
+        def child() -> int:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            logger = self.logger()
+            logger.info("first")
+            with unittest.mock.patch.object(logger.handlers[0], "handleError") as told:
+                logger.info("x" * 1000)
+            told.assert_called_once()
+            logger.info("second")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+            def is_written() -> bool:
+                with unittest.mock.patch.object(logger.handlers[0], "handleError") as told:
+                    logger.info("x" * 1000)
+                return not told.called
+
+            self.until(is_written, "the limit is gone")
+            return 7
+
+        self.assertEqual(self.run_in_child(child), 7)
+        self.assertEqual(content(self.path), b"first\nsecond\n" + b"x" * 1000 + b"\n")
+
+    def test_rotation_has_the_words_of_another_handler(self) -> None:
+        theirs = inspect.signature(logging.handlers.RotatingFileHandler).parameters
+        self.assertEqual(list(inspect.signature(twinlog.SinkHandler).parameters)[: len(theirs)], list(theirs))
+        logger = self.logger(maxBytes=14, backupCount=1)
+        for i in range(6):
+            logger.info("line %d", i)
+        kept = {name: content(os.path.join(self.dir, name)) for name in os.listdir(self.dir)}
+        self.assertEqual(kept, {"file.log": b"line 4\nline 5\n", "file.log.1": b"line 2\nline 3\n"})
+
+        logger = self.logger(maxBytes=14, backupCount=0)  # this, there as here, is for none
+        for i in range(6):
+            logger.info("more %d", i)
+        self.assertEqual(len(content(self.path)), 8 * 7)
+
+    def test_a_rename_by_logrotate_is_followed(self) -> None:
+        def is_in_the_next_file() -> bool:
+            nonlocal count
+            logger.info("%d", count)
+            count += 1
+            return os.path.exists(self.path) and content(self.path) != b""
+
+        logger = self.logger()
+        count = 0
+        os.rename(self.path, self.path + ".1")
+        self.until(is_in_the_next_file, "it is made, and written to")
+        written = content(self.path + ".1") + content(self.path)
+        self.assertEqual(written, b"".join(b"%d\n" % i for i in range(count)))
+
+    def test_when_it_is_opened_and_closed(self) -> None:
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.dir)
+        self.path = "file.log"
+        handler = self.logger(delay=True).handlers[0]
+        os.chdir(here)
+        record = logging.makeLogRecord({"msg": "text"})
+        self.assertEqual(os.listdir(self.dir), [])
+        handler.handle(record)
+        self.assertEqual(os.listdir(self.dir), ["file.log"])
+        sink = handler.sink
+        handler.close()
+        handler.close()
+        self.assertTrue(sink.closed)
+        handler.handle(record)  # as a FileHandler does
+        self.assertEqual(content(handler.baseFilename), b"text\ntext\n")
+        self.assertEqual(os.listdir(self.dir), ["file.log"])
+
+    def test_one_process_may_have_it_alone(self) -> None:
+        self.logger(shared=False)
+        self.refused(errno.EBUSY, lambda: self.logger(), lambda: self.logger(shared=False))
 
 
 unittest.main()

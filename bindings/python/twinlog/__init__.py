@@ -6,9 +6,12 @@
         for record in log.reader():
             print(record.lsn, record.data)
 
+A Sink is a plain file that threads and processes append to, with no log behind it; SinkHandler writes the records of
+`logging` to one.
+
 A call that waits does not hold the interpreter's lock, so threads that append at the same time share one write and one
-sync. Every method of a Log may be called from any thread; a Reader or Consumer is for one thread at a time, and makes
-others wait.
+sync. Every method of a Log or Sink may be called from any thread; a Reader or Consumer is for one thread at a time, and
+makes others wait.
 
 What fails raises OSError: FileNotFoundError, TimeoutError, BlockingIOError (another process has the log, or it is full)
 and so on by errno, and for what errno cannot say a subclass of Error. Its attribute `report` is a Report, or None: file,
@@ -20,6 +23,7 @@ import asyncio
 import atexit
 import contextlib
 import errno
+import io
 import os
 import sys
 import time
@@ -98,7 +102,7 @@ class TrimmedError(Error):
 
 
 class ForkedError(Error):
-    """The log was opened by the parent process."""
+    """The log or sink was opened by the parent process."""
 
 
 class ForeignError(Error):
@@ -426,3 +430,90 @@ class Log(_c.Log):
     def reader(self, *, from_lsn: int = 0, to_lsn: int = 0, mmap: bool = False) -> Reader:
         """A reader on this log, which is closed with the log."""
         return Reader(self.path, from_lsn=from_lsn, to_lsn=to_lsn, mmap=mmap, _log=self)
+
+
+# ---- plain files -----------------------------------------------------------------------------------
+
+
+class Sink(_c.Sink):
+    """Opens the plain file `path` for appending, and makes it where there is none. The file has the bytes that were
+    written and no others at every moment, for every program to read.
+
+    `shared`: other processes may have it open, too. `lines`: each write has whole lines, and a line that a killed
+    process has left without its end gets a newline first. `max_bytes`: a write that would make the file larger goes to
+    a new one; PATH becomes PATH.1 and so on, and `keep_files` of these are kept. `flush_interval_ms`: syncs so often;
+    0 = only sync() does.
+
+    `mapped` is the other kind of sink, as fast as memory: the file then ends in zeros while it is open, which most
+    programs that read logs do not bear. `initial_bytes` and `growth_bytes` mean something for that kind only; their 0
+    is the default. `drop_zeros`: zeros that a file of that kind ends in after a crash of the system are not data.
+
+    A sink is a binary file, as far as one that only grows can be: io.TextIOWrapper(sink, line_buffering=True) is one
+    for text. But write() returns the offset of the bytes. Nothing is buffered, so flush() does nothing; it is no
+    sync()."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shared: bool = False,
+        lines: bool = False,
+        mapped: bool = False,
+        drop_zeros: bool = False,
+        initial_bytes: int = 0,
+        growth_bytes: int = 0,
+        max_bytes: int = 0,
+        keep_files: int = 5,
+        flush_interval_ms: int = 0,
+    ) -> None:
+        self.path = self.name = path
+        options = {
+            "initial_bytes": initial_bytes,
+            "growth_bytes": growth_bytes,
+            "max_bytes": max_bytes,
+            "keep_files": keep_files,
+            "flush_interval_ms": flush_interval_ms,
+        }
+        _c.open_sink(self, path, shared, lines, mapped, drop_zeros, options)
+
+    @property
+    def rotation_error(self) -> Optional[OSError]:
+        """Why the last rotation for max_bytes has failed, so that the file grows on; None if it has not."""
+        number = self._rotation_error()
+        return _error(number, path=self.path) if number < 0 else None
+
+    def close(self) -> None:
+        """Waits for calls that other threads have begun, and closes the file. Does not sync."""
+        result = self._close([])
+        if result is not None and result < 0:
+            raise _error(result, path=self.path)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self.close()
+
+    def flush(self) -> None:
+        if self.closed:
+            raise ValueError("it is closed")
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("a sink may go on in another file at any time")
+
+
+# It needs what is above. asyncio has imported `logging` already, so this costs nothing.
+from ._handler import SinkHandler as SinkHandler  # noqa: E402

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls of <twinlog.h> for __init__.py, which has the classes that users see, the errors and asyncio.
+ * The calls of <twinlog.h> and <twinlog_sink.h> for __init__.py, which has the classes that users see, the errors and
+ * asyncio.
  *
  * A call counts itself in its handle (enter, leave) and runs without the interpreter's lock. A close refuses later
  * calls and waits for those that have begun. The mutex of a handle is held for a moment, by threads that do not want
@@ -18,7 +19,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <twinlog_admin.h>
+#include <twinlog_sink.h>
 
 /* Of __init__.py, given to use(), and one of sys. */
 struct state {
@@ -28,7 +31,7 @@ struct state {
     allocfunc alloc_record;
 };
 
-/* A Log, Reader or Consumer. */
+/* A Log, Reader, Consumer or Sink. */
 struct handle {
     PyObject_HEAD PyObject *module; /* NULL: never opened. Keeps the state */
     struct state *state;
@@ -36,7 +39,8 @@ struct handle {
     struct twinlog *log;
     struct twinlog_reader *reader; /* of a Consumer, too */
     struct twinlog_consumer *consumer;
-    struct twinlog_report report;
+    struct twinlog_sink *sink;
+    struct twinlog_report report; /* not of a Sink */
     struct handle
         *readers; /* of a Log: those that are open. By the lock of the interpreter, as the two below */
     struct handle *of_log, *next; /* of a Reader of a Log: while it is in that list */
@@ -45,7 +49,7 @@ struct handle {
     bool is_open;     /* [mutex] */
     bool is_closing;  /* [mutex] */
     pthread_t closer; /* [mutex] while it is closing */
-    int calls;        /* [mutex] that have begun; one at a time but for a Log */
+    int calls;        /* [mutex] that have begun; one at a time but for a Log or Sink */
 };
 
 static unsigned forks; /* how often this process is a child: a handle of another count is the parent's */
@@ -90,9 +94,14 @@ static PyObject *none_or_error(struct handle *h, int rc)
 
 /* ---- calls ------------------------------------------------------------------------------------------- */
 
+static bool is_for_many_threads(const struct handle *h)
+{
+    return h->log || h->sink;
+}
+
 static bool must_wait(const struct handle *h)
 {
-    return h->is_open && h->calls > 0 && !h->log;
+    return h->is_open && h->calls > 0 && !is_for_many_threads(h);
 }
 
 /* False: an exception is set. */
@@ -123,7 +132,7 @@ static void leave(struct handle *h)
 {
     pthread_mutex_lock(&h->mutex);
     h->calls--;
-    if (!h->log || !h->is_open)
+    if (!is_for_many_threads(h) || !h->is_open)
         pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->mutex);
 }
@@ -210,12 +219,14 @@ static int end_close(struct handle *h)
     int rc = 0;
     if (h->log)
         rc = twinlog_close(h->log);
+    else if (h->sink)
+        rc = twinlog_sink_close(h->sink);
     else if (h->consumer)
         twinlog_consumer_close(h->consumer);
     else
         twinlog_reader_close(h->reader);
     pthread_mutex_lock(&h->mutex);
-    h->is_open = rc == -EBUSY; /* nothing happened */
+    h->is_open = h->log && rc == -EBUSY; /* nothing happened */
     h->is_closing = false;
     pthread_cond_broadcast(&h->changed);
     pthread_mutex_unlock(&h->mutex);
@@ -347,6 +358,16 @@ static bool set_data(struct twinlog_entry *entry, PyObject *bytes)
     return entry->data;
 }
 
+/* Of an iterable of `what`, which bytes and text are by mistake: a new tuple. */
+static PyObject *tuple_of(PyObject *all, const char *what)
+{
+    if (PyUnicode_Check(all) || PyBytes_Check(all) || PyByteArray_Check(all) ||
+        PyObject_TypeCheck(all, &PyMemoryView_Type))
+        return PyErr_Format(PyExc_TypeError, "a sequence of %s expected, not %R", what,
+                            (PyObject *)Py_TYPE(all));
+    return PySequence_Tuple(all);
+}
+
 /* Records for one call of C: entries that point to the bytes of `kept`. */
 struct batch {
     PyObject *kept; /* a list */
@@ -390,13 +411,8 @@ static bool set_entry(struct state *state, struct batch *batch, struct twinlog_e
 static struct batch *batch_of(struct state *state, PyObject *records)
 {
     struct batch *batch = NULL;
-    PyObject *all = NULL;
+    PyObject *all = tuple_of(records, "records");
     Py_ssize_t count = 0;
-    if (PyUnicode_Check(records) || PyBytes_Check(records) || PyByteArray_Check(records) ||
-        PyObject_TypeCheck(records, &PyMemoryView_Type))
-        PyErr_Format(PyExc_TypeError, "a sequence of records expected, not %R", (PyObject *)Py_TYPE(records));
-    else
-        all = PySequence_Tuple(records);
     if (all && (count = PyTuple_Size(all)) > INT32_MAX)
         PyErr_SetString(PyExc_OverflowError, "too many records");
     else if (all && !(batch = malloc(sizeof(*batch) + (size_t)count * sizeof(batch->entries[0]))))
@@ -1015,6 +1031,141 @@ static PyObject *consumer_commit(struct handle *h, PyObject *args, PyObject *nam
     return none_or_error(h, rc);
 }
 
+/* ---- sink -------------------------------------------------------------------------------------------- */
+
+static const struct field sink_fields[] = {
+    FIELD(twinlog_sink_options, initial_bytes),     FIELD(twinlog_sink_options, growth_bytes),
+    FIELD(twinlog_sink_options, max_bytes),         FIELD(twinlog_sink_options, keep_files),
+    FIELD(twinlog_sink_options, flush_interval_ms), { NULL, 0, 0 },
+};
+
+/* open_sink(sink, path, shared, lines, mapped, drop_zeros, options) */
+static PyObject *open_sink(PyObject *module, PyObject *args)
+{
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    struct handle *h;
+    PyObject *path, *values, *encoded;
+    int is_shared, has_lines, is_mapped, drops_zeros, rc;
+    if (!PyArg_ParseTuple(args, "OOppppO", &h, &path, &is_shared, &has_lines, &is_mapped, &drops_zeros,
+                          &values) ||
+        !begin_open(h, module) || !set_fields(sink_fields, &options, values) ||
+        !PyUnicode_FSConverter(path, &encoded))
+        return NULL;
+    options.flags |= is_shared ? TWINLOG_SINK_SHARED : 0;
+    options.flags |= has_lines ? TWINLOG_SINK_LINES : 0;
+    options.flags |= is_mapped ? 0 : TWINLOG_SINK_EXACT;
+    options.flags |= drops_zeros ? TWINLOG_SINK_DROP_ZEROS : 0;
+    const char *file = PyBytes_AsString(encoded);
+    WITHOUT_LOCK(rc = twinlog_sink_open(file, &options, &h->sink));
+    Py_DECREF(encoded);
+    return end_open(h, module, rc, path);
+}
+
+static PyObject *write_pieces(struct handle *h, const struct iovec *pieces, int count)
+{
+    uint64_t offset;
+    int rc;
+    CALL(h, rc = twinlog_sink_writev(h->sink, pieces, count, &offset));
+    return rc < 0 ? fail(h, rc) : PyLong_FromUnsignedLongLong(offset);
+}
+
+/* `bytes` is kept until the call is over. */
+static bool set_piece(struct iovec *piece, PyObject *bytes)
+{
+    piece->iov_base = PyBytes_AsString(bytes);
+    piece->iov_len = (size_t)PyBytes_Size(bytes);
+    return piece->iov_base;
+}
+
+static PyObject *sink_write(struct handle *h, PyObject *data)
+{
+    struct iovec piece;
+    PyObject *result = NULL, *bytes = bytes_of(data);
+    if (bytes && set_piece(&piece, bytes))
+        result = write_pieces(h, &piece, 1);
+    Py_XDECREF(bytes);
+    return result;
+}
+
+/* Fills `kept`, a list, with bytes of the objects, and `pieces`. */
+static bool take_pieces(PyObject *objects, PyObject *kept, struct iovec *pieces)
+{
+    Py_ssize_t count = PyTuple_Size(objects);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *bytes = bytes_of(PyTuple_GetItem(objects, i));
+        bool done = bytes && PyList_Append(kept, bytes) == 0 && set_piece(&pieces[i], bytes);
+        Py_XDECREF(bytes);
+        if (!done)
+            return false;
+    }
+    return true;
+}
+
+static PyObject *sink_writelines(struct handle *h, PyObject *lines)
+{
+    PyObject *result = NULL, *kept = NULL, *objects = tuple_of(lines, "bytes");
+    struct iovec *pieces = NULL;
+    Py_ssize_t count = objects ? PyTuple_Size(objects) : 0;
+    if (objects && count > INT32_MAX)
+        PyErr_SetString(PyExc_OverflowError, "too many pieces");
+    else if (objects && !(pieces = calloc((size_t)count + 1, sizeof(*pieces))))
+        PyErr_NoMemory();
+    else if (objects && (kept = PyList_New(0)) && take_pieces(objects, kept, pieces))
+        result = write_pieces(h, pieces, (int)count);
+    free(pieces);
+    Py_XDECREF(kept);
+    Py_XDECREF(objects);
+    return result;
+}
+
+static PyObject *sink_sync(struct handle *h, PyObject *none)
+{
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_sink_sync(h->sink));
+    return none_or_error(h, rc);
+}
+
+static PyObject *sink_reopen(struct handle *h, PyObject *none)
+{
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_sink_reopen(h->sink));
+    return rc < 0 ? fail(h, rc) : PyBool_FromLong(rc);
+}
+
+static PyObject *sink_rotate(struct handle *h, PyObject *number)
+{
+    int64_t made_before_ns;
+    int rc;
+    if (!to_time(number, &made_before_ns))
+        return NULL;
+    CALL(h, rc = twinlog_sink_rotate(h->sink, made_before_ns));
+    return rc < 0 ? fail(h, rc) : PyBool_FromLong(rc);
+}
+
+/* _rotation_error(): a number; 0: none */
+static PyObject *sink_rotation_error(struct handle *h, PyObject *none)
+{
+    int rc;
+    (void)none;
+    CALL(h, rc = twinlog_sink_rotation_error(h->sink));
+    return PyLong_FromLong(rc);
+}
+
+/* In a forked child the mutex may be locked for ever, by a thread that only the parent has. */
+static PyObject *sink_closed(struct handle *h, void *none)
+{
+    bool is_open = false;
+    (void)none;
+    if (h->module && h->fork == forks) {
+        pthread_mutex_lock(&h->mutex);
+        is_open = h->is_open;
+        pthread_mutex_unlock(&h->mutex);
+    }
+    return PyBool_FromLong(!is_open);
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------- */
 
 struct request {
@@ -1215,6 +1366,38 @@ static PyMethodDef reader_methods[] = {
     { NULL, NULL, 0, NULL },
 };
 
+static PyMethodDef sink_methods[] = {
+    METHOD("__enter__", handle_enter, METH_NOARGS, NULL),
+    METHOD("_close", close_handle, METH_O, NULL),
+    METHOD("_rotation_error", sink_rotation_error, METH_NOARGS, NULL),
+    METHOD(
+        "write", sink_write, METH_O,
+        "write($self, data, /)\n--\n\n"
+        "Appends the bytes in one piece, and returns where in the file they begin. They survive the end of this "
+        "process."),
+    METHOD("writelines", sink_writelines, METH_O,
+           "writelines($self, lines, /)\n--\n\n"
+           "Appends all of them in one piece, as write() does. No newlines are added."),
+    METHOD("sync", sink_sync, METH_NOARGS,
+           "sync($self)\n--\n\nReturns when what any process had written is on stable storage."),
+    METHOD(
+        "reopen", sink_reopen, METH_NOARGS,
+        "reopen($self)\n--\n\n"
+        "Goes on in the file that the path names by now, or makes it. False: it is the same one. Without a call "
+        "the sink looks five times a second."),
+    METHOD(
+        "rotate", sink_rotate, METH_O,
+        "rotate($self, made_before_ns, /)\n--\n\n"
+        "Begins a new file, if this one has bytes and was made before that time, in nanoseconds since 1970. True: "
+        "the sink is in another file now."),
+    { NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef sink_attributes[] = {
+    { "closed", (getter)sink_closed, NULL, "It is closed, or the parent process has it.", NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
 static PyMethodDef queue_methods[] = {
     METHOD("fileno", queue_fileno, METH_NOARGS, NULL),
     METHOD("fetch", queue_fetch, METH_NOARGS, NULL),
@@ -1235,6 +1418,12 @@ static PyType_Slot reader_slots[] = {
     { Py_tp_iternext, (void *)reader_iterate },
     { 0, NULL },
 };
+static PyType_Slot sink_slots[] = {
+    { Py_tp_dealloc, (void *)handle_free },
+    { Py_tp_methods, sink_methods },
+    { Py_tp_getset, sink_attributes },
+    { 0, NULL },
+};
 static PyType_Slot queue_slots[] = {
     { Py_tp_dealloc, (void *)queue_free },
     { Py_tp_methods, queue_methods },
@@ -1245,6 +1434,7 @@ static PyType_Slot queue_slots[] = {
 static PyType_Spec types[] = {
     { "twinlog._twinlog.Log", sizeof(struct handle), 0, BASE, log_slots },
     { "twinlog._twinlog.Reader", sizeof(struct handle), 0, BASE, reader_slots },
+    { "twinlog._twinlog.Sink", sizeof(struct handle), 0, BASE, sink_slots },
     { "twinlog._twinlog.Queue", sizeof(struct queue), 0, BASE, queue_slots },
 };
 
@@ -1322,6 +1512,7 @@ static PyMethodDef functions[] = {
     METHOD("open_log", open_log, METH_VARARGS, NULL),
     METHOD("open_reader", open_reader, METH_VARARGS, NULL),
     METHOD("open_consumer", open_consumer, METH_VARARGS, NULL),
+    METHOD("open_sink", open_sink, METH_VARARGS, NULL),
     METHOD("open_queue", open_queue, METH_O, NULL),
     METHOD("batch", make_batch, METH_O, NULL),
     { NULL, NULL, 0, NULL },
