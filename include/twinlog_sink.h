@@ -122,8 +122,8 @@ struct twinlog_sink_options {
  *              the owner); or the file beside it is another user's, may be written by others, or has
  *              a second name: look at it, and remove it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
- *   -ENOENT, -EACCES (also of a directory that cannot be read), -ENOSPC, -EROFS, -EMFILE, -ENOMEM,
- *   ... from the system
+ *   -ENOENT (also of an empty path), -EACCES (also of a directory that cannot be read), -ENOSPC,
+ *   -EROFS, -EMFILE, -ENOMEM, ... from the system
  * */
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
@@ -175,7 +175,8 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
 
 /* The error that the last rotation for max_bytes has met, so that the file grows on; 0 = none. Of an
- * exact sink; a mapped one returns it from the write. */
+ * exact sink; a mapped one returns it from the write. -EINVAL: NULL. In a forked child:
+ * TWINLOG_EFORKED. */
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink);
 
 /* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other

@@ -29,7 +29,7 @@ const char *twinlog_strerror(int error)
     case TWINLOG_ETRIMMED:
         return "that record was removed from the head of the log";
     case TWINLOG_EFORKED:
-        return "this log was opened by the parent process";
+        return "the parent process has opened it; a child opens its own";
     case TWINLOG_ETRUNCATED:
         return "records that this reader has passed were truncated from the end of the log";
     case TWINLOG_EFOREIGN:

@@ -236,7 +236,11 @@ int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns)
 
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink)
 {
-    return sink && sink->exact ? atomic_load(&sink->exact->rotation_error) : 0;
+    const int rc = check(sink);
+
+    if (rc < 0)
+        return rc;
+    return sink->exact ? atomic_load(&sink->exact->rotation_error) : 0;
 }
 
 /* ---- the thread: no write depends on it, so an error is left to the write that needs the result ---------- */
@@ -405,6 +409,8 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
     struct twinlog_sink_options normal;
     if (!path || !ret_sink || normalise(options, &normal) < 0)
         return -EINVAL;
+    if (path[0] == '\0')
+        return -ENOENT;
     struct twinlog_sink *sink = aligned_alloc(_Alignof(struct twinlog_sink), sizeof(*sink));
     if (!sink)
         return -ENOMEM;

@@ -488,9 +488,13 @@ class Apache:
         self.tell('graceful')
         wait_until('httpd restarts', lambda: self.restarts() > before)
 
+    def is_alive(self):
+        return os.path.exists(f'/proc/{self.pid}')
+
     def __exit__(self, *_):
-        self.tell('stop')
-        wait_until('httpd has ended', lambda: not os.path.exists(f'/proc/{self.pid}'))
+        if self.is_alive():
+            self.tell('stop')
+        wait_until('httpd has ended', lambda: not self.is_alive())
 
 
 def count_lines():
@@ -526,6 +530,100 @@ def test_httpd_download_that_outlives_a_restart():
         response.read()
         connection.close()
         wait_until('its line is there', lambda: b'GET /big' in read('log'))
+
+
+def free_bytes(path):
+    about = os.statvfs(path)
+    return about.f_bavail * about.f_frsize
+
+
+class SmallDisk:
+    """A file system in memory with little space, at the folder `disk`."""
+
+    def __enter__(self):
+        os.mkdir('disk')
+        run('mount', '-t', 'tmpfs', '-o', 'size=4m,mode=755', 'none', 'disk')
+        return self
+
+    def fill(self):
+        with open('disk/filler', 'wb') as filler:
+            while free_bytes('disk') > 0:
+                filler.write(b'x' * 4096)
+                filler.flush()
+
+    def __exit__(self, *_):
+        run('umount', '-l', 'disk')
+
+
+def test_httpd_beside_a_full_disk():
+    """The lines wait in the pipe, and then the requests do: each that was answered has its line in the end."""
+    need_root()
+    with SmallDisk() as disk, Apache(f'{TWINLOG} sink {os.getcwd()}/disk/log --shared') as apache:
+        wait_until('httpd answers', apache.answers)
+        with Load() as load:
+            wait_until('requests come', lambda: load.total() >= 200)
+            disk.fill()
+            full = load.total()
+            # more than the pipe and a block of the file hold: by then httpd waits, or has been answered from the pipe
+            wait_until('the pipe fills', lambda: load.total() >= full + 200 or not apache_gets_further(load))
+            os.remove('disk/filler')
+            again = load.total()
+            wait_until('requests come again', lambda: load.total() >= again + 200)
+            wanted = load.total()
+        wait_until(f'a line for each of {wanted} requests', lambda: read('disk/log').count(b'GET ') >= wanted)
+        assert all(re.fullmatch(rb'\S+ \[.*\] "GET .*" \d+', line) for line in read('disk/log').splitlines()), 'a torn line'
+
+
+def apache_gets_further(load):
+    before = load.total()
+    time.sleep(2)
+    return load.total() > before
+
+
+def loggers():
+    """The processes that write the file `log` of this folder."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir('/proc')):
+        words = read(f'/proc/{entry}/cmdline').split(b'\0')
+        if words[:2] == [TWINLOG.encode(), b'sink'] and f'{os.getcwd()}/log'.encode() in words:
+            found.append(int(entry))
+    return found
+
+
+def test_httpd_starts_a_killed_logger_again():
+    """What the killed one had read and not written is lost; all requests behind that have their lines, none is torn."""
+    with Apache(f'{TWINLOG} sink {os.getcwd()}/log --shared') as apache:
+        wait_until('httpd answers', apache.answers)
+        for _ in range(3):
+            wait_until('there is one logger', lambda: len(loggers()) == 1)
+            killed = loggers()[0]
+            os.kill(killed, signal.SIGKILL)
+            wait_until('httpd starts another one', lambda: loggers() and killed not in loggers())
+            wait_until('httpd answers', apache.answers)
+            before = count_lines()
+            answered = sum(get() for _ in range(50))
+            wait_until('their lines are there', lambda: count_lines() >= before + answered)
+    assert all(re.fullmatch(rb'\S+ \[.*\] "GET .*" \d+', line) for line in read('log').splitlines()), 'a torn line'
+
+
+def test_httpd_and_logger_are_killed():
+    """Whatever is killed, the file goes on, and no line of the next server continues one of the last."""
+    wanted = 0
+    for _ in range(3):
+        with Apache(f'{TWINLOG} sink {os.getcwd()}/log --shared') as apache:
+            wait_until('httpd answers', apache.answers)
+            before = count_lines()
+            answered = sum(get() for _ in range(50))
+            wait_until('their lines are there', lambda: count_lines() >= before + answered)
+            wanted += answered
+            children = run('pgrep', '-P', str(apache.pid)).split()
+            for pid in [apache.pid, *map(int, children)]:
+                os.kill(pid, signal.SIGKILL)
+            wait_until('all have ended', lambda: not loggers())
+        os.remove('pid')
+        shutil.rmtree('htdocs')
+    assert count_lines() >= wanted
+    assert all(re.fullmatch(rb'\S+ \[.*\] "GET .*" \d+', line) for line in read('log').splitlines()), 'a torn line'
 
 
 def test_nginx_through_a_fifo():

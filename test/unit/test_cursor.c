@@ -3,6 +3,7 @@
  * looks by itself; and the ways to get to the middle of it. The file is in memory, behind an io that can only
  * be read or looked at. */
 #include "suites.h"
+#include "unscanned.h"
 
 #include "format/checksum.h"
 #include "recover/recover.h"
@@ -13,7 +14,7 @@
 #define SEGMENT_BYTES 65536u
 #define LARGE_BYTES (8u * 1024 * 1024)
 
-static unsigned char image[LARGE_BYTES];
+UNSCANNED_BYTES(image, LARGE_BYTES)
 static struct segment segment;
 static const struct epoch first_epoch = { .number = 1, .salt = 77 };
 
@@ -64,7 +65,7 @@ static struct io_file memory_file = { .io = &memory };
 
 static void make_segment(uint64_t bytes)
 {
-    memset(image, 0, sizeof(image));
+    memset(image, 0, LARGE_BYTES);
     segment = (struct segment){
         .file = &memory_file,
         .header = { .sequence = 1, .segment_id = 5, .bytes = bytes, .start_lsn = 1 },

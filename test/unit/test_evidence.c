@@ -4,6 +4,7 @@
 #include "hooked.h"
 #include "lives.h"
 #include "suites.h"
+#include "unscanned.h"
 
 #include "../sim/simdisk.h"
 #include "check/check.h"
@@ -78,24 +79,25 @@ static struct simdisk *make_small_life(void)
     return making.left;
 }
 
+UNSCANNED_BYTES(large_payload, LARGE_RECORD_BYTES)
+
 /* In the next one the first group is a large one. */
 static struct simdisk *make_large_life(struct simdisk *machine, enum evidence evidence, uint32_t flags)
 {
-    static unsigned char payload[LARGE_RECORD_BYTES];
     struct making making = { .machine = machine, .size = LARGE_RECORD_BYTES };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    memset(payload, 0x5a, sizeof(payload)); /* or most of what is torn would be as it was */
+    memset(large_payload, 0x5a, LARGE_RECORD_BYTES); /* or most of what is torn would be as it was */
     options.segment_bytes = 16u << 20;
     options.buffer_bytes = 8u << 20;
     options.flags = flags;
     struct twinlog *log = log_on(simdisk_connect(machine), &options);
     ck_assert_uint_eq(twinlog_last_lsn(log), large_lsn - 1);
     simdisk_set_hook(machine, leave_at_first_group, &making);
-    ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    ck_assert_int_eq(twinlog_append(log, large_payload, LARGE_RECORD_BYTES, NULL), 0);
     simdisk_set_hook(machine, NULL, NULL);
     ck_assert_ptr_nonnull(making.left);
     for (unsigned i = 0; i < RECORDS_BEHIND && (evidence == LATER_GROUPS || evidence == CLOSE); i++)
-        ck_assert_int_eq(twinlog_append(log, payload, 100, NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, large_payload, 100, NULL), 0);
     if (evidence == CURSOR)
         ck_assert_int_eq(twinlog_cursor_set(log, "name", large_lsn), 0);
     struct simdisk *made = evidence == TORN ? making.left : simdisk_crash_image(machine, SIM_CUT_NONE, 0);

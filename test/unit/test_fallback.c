@@ -11,6 +11,7 @@
 #include "gate.h"
 #include "logdir.h"
 #include "suites.h"
+#include "unscanned.h"
 
 #include "io/path_selector.h"
 #include "log/handle.h"
@@ -610,11 +611,13 @@ static unsigned count_temporaries(void)
     return temporaries;
 }
 
+#define BALLAST_BYTES (4u << 20)
+UNSCANNED_BYTES(megabytes, BALLAST_BYTES)
+
 static struct twinlog *fill_the_disk(void)
 {
-    static unsigned char megabytes[4u << 20];
     const struct twinlog_options options = wanted_options();
-    put_file(ballast(), megabytes, sizeof(megabytes));
+    put_file(ballast(), megabytes, BALLAST_BYTES);
     struct twinlog *log = log_open(&options);
     append_and_note(log, 1u << 20);
     ck_assert_int_eq(notes->append_error, -ENOSPC);

@@ -15,6 +15,7 @@
 #include "mapped_life.h"
 #include "read/reader.h"
 #include "suites.h"
+#include "unscanned.h"
 
 #include "../sim/rng.h"
 
@@ -320,11 +321,11 @@ TEST_LOOP(a_record_that_just_fits_stays_and_one_that_does_not_goes_on, FEW(8, 16
 }
 
 #define INDEXED_BYTES (5u << 20) /* of a segment: its index would take all that is left, and no less */
+UNSCANNED_BYTES(indexed, INDEXED_BYTES)
 
 /* A word says so, and stays: others may come by there after the segment was sealed. Its index is where it may be. */
 TEST(the_word_that_ends_a_group_stays)
 {
-    static unsigned char bytes[INDEXED_BYTES];
     const uint64_t at = INDEXED_BYTES - SEGMENT_FOOTER_BYTES - SEGMENT_MARKER_BYTES - BLOCK_BYTES;
     struct twinlog_options options = small(tested_mode);
     struct segment_header header;
@@ -339,12 +340,12 @@ TEST(the_word_that_ends_a_group_stays)
     ck_assert_uint_eq(log_stat(log).rolls, 1);
     log_close(log);
     const int fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
-    ck_assert_int_eq(pread(fd, bytes, sizeof(bytes), 0), INDEXED_BYTES);
+    ck_assert_int_eq(pread(fd, indexed, INDEXED_BYTES, 0), INDEXED_BYTES);
     close(fd);
-    ck_assert_int_eq(twl_segment_header_decode(bytes, &header), HEADER_VALID);
-    ck_assert(twl_group_header_decode(bytes + SEGMENT_DATA_OFFSET, twl_segment_seed(&header),
+    ck_assert_int_eq(twl_segment_header_decode(indexed, &header), HEADER_VALID);
+    ck_assert(twl_group_header_decode(indexed + SEGMENT_DATA_OFFSET, twl_segment_seed(&header),
                                       SEGMENT_DATA_OFFSET, &mark));
-    ck_assert(twl_claim_decode(load_le64(bytes + at), twl_epoch_seed(header.log_id, mark.epoch), lsn, &size,
+    ck_assert(twl_claim_decode(load_le64(indexed + at), twl_epoch_seed(header.log_id, mark.epoch), lsn, &size,
                                &owner));
     ck_assert_uint_eq(size, CLAIM_END);
     expect_count(lsn, true);

@@ -438,7 +438,7 @@ TEST_RANGE(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISI
     const int deed = choose_deed(_i);
 
     for (int has_page = 0; has_page < 2; has_page++) {
-        for (at_step = 1; come_beside(deed, has_page); at_step++)
+        for (at_step = 1; come_beside(deed, has_page); at_step += NEXT_STEP)
             ;
         ck_assert_uint_gt(at_step, 20);
     }

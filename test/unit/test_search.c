@@ -4,6 +4,7 @@
 #include "hooked.h"
 #include "lives.h"
 #include "suites.h"
+#include "unscanned.h"
 
 #include "../sim/simdisk.h"
 #include "check/check.h"
@@ -27,7 +28,8 @@ static struct {
 } noted[GROUPS_NOTED];
 
 static struct simdisk *machine;
-static unsigned char payload[21 * MIB];
+#define PAYLOAD_BYTES (21 * MIB)
+UNSCANNED_BYTES(payload, PAYLOAD_BYTES)
 
 static void note_group(void *context, enum simdisk_op op)
 {
@@ -52,7 +54,7 @@ static struct twinlog *fill(uint32_t buffer_bytes)
         options, .segment_bytes = SEGMENT_BYTES, .buffer_bytes = buffer_bytes,
         .max_record_bytes = buffer_bytes - 2 * BLOCK_BYTES, .flags = TWINLOG_PAD, .spare_segments = 1);
     machine = make_simdisk();
-    memset(payload, 0x5a, sizeof(payload));
+    memset(payload, 0x5a, PAYLOAD_BYTES);
     struct twinlog *log = log_on(simdisk_connect(machine), &options);
     simdisk_set_hook(machine, note_group, NULL);
     while (log->commit->segment.header.bytes < SEGMENT_BYTES)

@@ -8,6 +8,7 @@
 #include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
+#include "unscanned.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -16,7 +17,8 @@
 
 #define KIB 1024u
 
-static unsigned char bytes[4096 * KIB];
+#define LARGEST_BYTES (4096 * KIB)
+UNSCANNED_BYTES(bytes, LARGEST_BYTES)
 
 static int append(struct twinlog *log, size_t size, struct twinlog_terms terms, uint64_t *ret_lsn)
 {
@@ -156,7 +158,7 @@ TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
     uint64_t lsn;
 
     for (unsigned i = 0; i < 3; i++)
-        AWAIT(append(log, sizeof(bytes), trying(TWINLOG_LEVEL_DURABLE), &lsn) == 0);
+        AWAIT(append(log, LARGEST_BYTES, trying(TWINLOG_LEVEL_DURABLE), &lsn) == 0);
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
@@ -353,13 +355,13 @@ TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
 
     struct twinlog *log = gate_log(&LOG_OPTIONS(.segment_bytes = 64 * KIB * KIB));
     for (unsigned i = 0; i < 3; i++) /* the first segments are small */
-        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, bytes, LARGEST_BYTES, NULL), 0);
     groups = log_stat(log).groups;
     gate_shut();
-    start_append(&first, log, _i ? sizeof(bytes) : 100, NULL);
+    start_append(&first, log, _i ? LARGEST_BYTES : 100, NULL);
     gate_await();
     for (unsigned i = 0; i < FEW; i++)
-        start_append(&others[i], log, _i || i != FEW / 2 ? 100 : sizeof(bytes), NULL);
+        start_append(&others[i], log, _i || i != FEW / 2 ? 100 : LARGEST_BYTES, NULL);
     AWAIT(twinlog_last_lsn(log) == 4 + FEW);
     gate_open();
     ck_assert_int_eq(join_append(&first), 0);
