@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Plain files by twinlog: a sink of one process, and one of many. */
+/* Plain files by twinlog: a sink of one process, and one of many, mapped and exact. */
 #include <twinlog_sink.h>
 
 #include "peer.h"
@@ -7,7 +7,10 @@
 static int open_sink(const struct peer_setup *setup, void **ret_state)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    options.flags = setup->peer == &peer_sink_shared ? TWINLOG_SINK_SHARED : 0;
+    if (setup->peer == &peer_sink_shared || setup->peer == &peer_sink_exact_shared)
+        options.flags |= TWINLOG_SINK_SHARED;
+    if (setup->peer == &peer_sink_exact || setup->peer == &peer_sink_exact_shared)
+        options.flags |= TWINLOG_SINK_EXACT;
     struct twinlog_sink *sink = NULL;
     const int error = twinlog_sink_open(setup->dir, &options, &sink);
     *ret_state = sink;
@@ -26,3 +29,5 @@ static int close_sink(void *state)
 
 const struct peer peer_sink = { .open = open_sink, .append = put, .close = close_sink };
 const struct peer peer_sink_shared = { .open = open_sink, .append = put, .close = close_sink };
+const struct peer peer_sink_exact = { .open = open_sink, .append = put, .close = close_sink };
+const struct peer peer_sink_exact_shared = { .open = open_sink, .append = put, .close = close_sink };

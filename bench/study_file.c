@@ -357,7 +357,8 @@ const struct study study_shared = {
     }
 
 static const struct trial lines_trials[] = {
-    { "sink", "twinlog_sink_write() to a sink of this process alone", &peer_sink },
+    { "sink", "twinlog_sink_write() to a mapped sink of this process alone", &peer_sink },
+    { "sink-exact", "the same with TWINLOG_SINK_EXACT", &peer_sink_exact },
     { "twinlog", "twinlog_append() to a mapped log", &peer_log_durable },
     LINES_TRIALS,
 };
@@ -365,6 +366,7 @@ const struct study study_lines = LINES("threads", lines_trials);
 
 static const struct trial lines_processes_trials[] = {
     { "sink", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &peer_sink_shared },
+    { "sink-exact", "the same with TWINLOG_SINK_EXACT, too", &peer_sink_exact_shared },
     { "twinlog", "twinlog_append() to a log in the shared mode", &peer_shared_log },
     LINES_TRIALS,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Large memory of a test that is no global variable. Each test is a process, and at its end the leak sanitizer reads all
- * global variables: of 65 MB, in each of two thousand tests, which took more time than the tests.
+ * Large memory of a test that is no global variable. Each test is a process, and at its end the leak sanitizer reads
+ * all global variables: of 65 MB, in each of two thousand tests, which took more time than the tests.
  */
 #ifndef TEST_UNIT_UNSCANNED_H
 #define TEST_UNIT_UNSCANNED_H
