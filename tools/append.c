@@ -2,8 +2,8 @@
 /*
  * twinlog append: appends standard input to the log, one record for each line.
  *
- * There are two threads. The reading thread reads large blocks and gives every record to twinlog_enqueue(),
- * which only copies it. After each block it gives the LSNs to the acknowledging thread, which waits until
+ * There are two threads. The reading thread reads large blocks and gives the records to the log, many at a time, which
+ * only copies them. After each block it gives the LSNs to the acknowledging thread, which waits until
  * they are durable, prints them for --print-lsn, and takes the LSNs that have come meanwhile. So a file is
  * appended in large groups, and a single line that comes through a pipe is durable at once. The reading
  * thread never waits for a slow reader of the LSNs.
@@ -95,6 +95,16 @@ static const char notes[] =
 
 #define DEFAULT_MAX_RECORD_BYTES (4u << 20) /* the library's default */
 
+/* Records that are given to the log in one call, at most: a call costs as much as some records. */
+#define GROUP_RECORDS 128u
+#define GROUP_BYTES (64u << 10)
+
+struct group {
+    struct twinlog_entry entries[GROUP_RECORDS];
+    uint32_t count;
+    size_t bytes;
+};
+
 /* Records with consecutive LSNs. */
 struct run {
     uint64_t first, last;
@@ -123,6 +133,8 @@ struct append {
 
     /* [reading thread] */
     struct input input;
+    struct group group;   /* records that were read, and not given to the log yet */
+    uint64_t refused;     /* number in the input of the record that the log has refused */
     struct batch *batch;  /* being filled; NULL = the next record needs one */
     struct run accepted;  /* the first and the newest LSN of this run; 0 and 0 = none */
     uint64_t common_lsn;  /* newest record that the log and an import both have; 0 = none was compared */
@@ -263,17 +275,17 @@ static int make_room(struct append *append)
     return append->batch ? 0 : -ENOMEM;
 }
 
-static void keep_lsn(struct append *append, uint64_t lsn)
+static void keep_lsns(struct append *append, uint64_t first, uint64_t last)
 {
     struct batch *batch = append->batch;
 
-    if (batch->count > 0 && batch->runs[batch->count - 1].last + 1 == lsn)
-        batch->runs[batch->count - 1].last = lsn;
+    if (batch->count > 0 && batch->runs[batch->count - 1].last + 1 == first)
+        batch->runs[batch->count - 1].last = last;
     else
-        batch->runs[batch->count++] = (struct run){ lsn, lsn };
+        batch->runs[batch->count++] = (struct run){ first, last };
     if (!append->accepted.first)
-        append->accepted.first = lsn;
-    append->accepted.last = lsn;
+        append->accepted.first = first;
+    append->accepted.last = last;
 }
 
 /* ---- what the log and an import both have ------------------------------------------------------ */
@@ -476,8 +488,69 @@ static int append_record(struct append *append, const struct twinlog_entry *entr
     else if (!error)
         error = twinlog_enqueue(append->log, entry->data, entry->size, &lsn);
     if (!error && lsn)
-        keep_lsn(append, lsn);
+        keep_lsns(append, lsn, lsn);
     return error;
+}
+
+/* Where the log does not take the group as a whole, on a full disk for example, it may take some of the records. */
+static int append_one_by_one(struct append *append)
+{
+    const struct group *group = &append->group;
+    int error = 0;
+
+    for (uint32_t i = 0; i < group->count && !error; i++) {
+        error = append_record(append, &group->entries[i]);
+        if (error)
+            append->refused = append->input.records - group->count + i + 1;
+    }
+    return error;
+}
+
+static int append_together(struct append *append)
+{
+    static const struct twinlog_terms buffered = { .size = sizeof(buffered),
+                                                   .level = TWINLOG_LEVEL_BUFFERED };
+    const struct group *group = &append->group;
+    uint64_t lsn = 0;
+    int error = make_room(append);
+
+    if (!error)
+        error = twinlog_append_batch(append->log, group->entries, group->count, &buffered, &lsn);
+    if (!error)
+        keep_lsns(append, lsn, lsn + group->count - 1);
+    return error;
+}
+
+/* Gives the log what was read. */
+static int append_group(struct append *append)
+{
+    struct group *group = &append->group;
+    int error = 0;
+
+    if (group->count == 0)
+        return 0;
+    if (group->count == 1 || append_together(append) < 0)
+        error = append_one_by_one(append);
+    group->count = 0;
+    group->bytes = 0;
+    return error;
+}
+
+/* What is imported is compared with the log, record by record. */
+static int add_record(struct append *append, const struct twinlog_entry *entry)
+{
+    struct group *group = &append->group;
+    int error = 0;
+
+    if (group->count == GROUP_RECORDS || group->bytes + entry->size > GROUP_BYTES)
+        error = append_group(append);
+    if (error) {
+        append->refused--; /* this record was read behind the group */
+        return error;
+    }
+    group->entries[group->count++] = *entry;
+    group->bytes += entry->size;
+    return append->input.framing == FRAMING_EXPORT ? append_group(append) : 0;
 }
 
 /* Gives the last batch, unless it is empty because its first record was refused. */
@@ -499,7 +572,9 @@ static int read_and_append(struct append *append, int *ret_read_error)
     do {
         struct twinlog_entry entry;
         while (!error && (result = input_next(&append->input, &entry)) > 0)
-            error = append_record(append, &entry);
+            error = add_record(append, &entry);
+        if (!error)
+            error = append_group(append);
         if (!error && append->batch && append->batch->count)
             give_batch(append, false);
     } while (!error && result == 0 && (result = input_fill(&append->input)) > 0);
@@ -581,7 +656,7 @@ static const char after_failure[] =
 static void complain_refused(const struct append *append)
 {
     complain("%s %" PRIu64 " of the input was not appended, nor was what comes after it.",
-             record_word(append), append->input.records);
+             record_word(append), append->refused);
 }
 
 /* Closes the log and reports what went wrong, if anything. */
@@ -611,7 +686,7 @@ static int finish(struct append *append, int append_error, int read_error)
         return status;
     }
     if (append_error == -EMSGSIZE)
-        complain_too_large(append, append->input.records);
+        complain_too_large(append, append->refused);
     else if (is_out_of_order && append->input.lsn > INT64_MAX)
         complain("record %" PRIu64 " of the input has LSN %" PRIu64
                  ", and the next one of the log is another. The rest was not appended. No log begins with so "

@@ -171,11 +171,32 @@ test_full()
         says "no LSN was printed and none is durable" err 'No record of this run is known to be durable'
         lsn=10
     fi
+    count "which is the one behind the last durable one" $(($(refused_line) != lsn - 9))
     status "cat after that" 0 "$twinlog" cat full --to "$lsn"
     seq "$lsn" >want
     same "what was durable is there" want out
     status "append once there is room" 0 "$twinlog" append full </dev/null
+
+    # lines are given to the log many at a time, and it takes those for which it has room
+    if ! unshare -m true 2>/dev/null; then
+        skip "many short lines and a full disk" "only root may mount a small one"
+        return
+    fi
+    mkdir small
+    seq 400000 >in
+    got=0
+    # shellcheck disable=SC2016 # for the shell in the namespace
+    unshare -m sh -c 'mount -t tmpfs -o size=3m tmpfs small && "$0" append small/log --print-lsn <in >lsns 2>err; got=$?
+        "$0" cat small/log >out; exit $got' "$twinlog" || got=$?
+    count "a disk that gets full under many short lines ends append" $((got != 6))
+    lsn=$(tail -n 1 lsns)
+    count "some were taken" $((lsn < 1000))
+    count "the line behind the last durable one was refused" $(($(refused_line) != lsn + 1))
+    seq "$lsn" >want
+    same "those that were taken are there, and no other" want out
 }
+
+refused_line() { sed -nE 's/.*line ([0-9]+) of the input was not appended.*/\1/p' err; }
 
 test_permissions()
 {
