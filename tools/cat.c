@@ -45,6 +45,7 @@ static const struct option_row option_rows[] = {
     { OPTION_REVERSE, "reverse", NULL, "newest first" },
     { OPTION_NUL, "null", NULL, "end each record with a NUL byte instead of a newline" },
     { OPTION_FRAMED, "framed", NULL, "put each record's length before it, 4 bytes, little endian" },
+    { OPTION_RAW, "raw", NULL, "print the records one behind the other, with nothing in between" },
     { OPTION_TIME, "time", NULL, "put each record's time before it, in UTC" },
     { OPTION_JSON, "json", NULL,
       "one JSON object on a line: lsn, time, type, tag, size, and data, or data_base64 where the record is "
@@ -58,8 +59,8 @@ static const struct option_row option_rows[] = {
 static const char notes[] =
     TIME_HELP "\n"
               "A record that contains newlines is printed as it is: use --null, --framed, --json or\n"
-              "--export to tell records apart. 'twinlog append' takes what all but --json print. On a\n"
-              "terminal control characters are shown as ^A, and do not act.\n"
+              "--export to tell records apart. 'twinlog append' takes what all but --json and --raw\n"
+              "print. On a terminal control characters are shown as ^A, and do not act.\n"
               "\n"
               "Exit status: 0 fine, also after a torn tail and when a signal ended --follow; 1 an\n"
               "operation failed; 2 wrong usage; 3 acknowledged data is damaged (the records before\n"
@@ -441,7 +442,7 @@ static void take_options(struct cat *cat, const struct command *command, int arg
             if (value == OPTION_EXPORT) /* no power cut may take from this log what another one has got */
                 cat->options.flags |= TWINLOG_READER_DURABLE;
             if (format && format != value)
-                usage_error("--null, --framed, --json and --export exclude each other");
+                usage_error("--null, --framed, --raw, --json and --export exclude each other");
             format = value;
         }
     }

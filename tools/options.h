@@ -26,6 +26,7 @@ enum option_value {
     OPTION_JSON,
     OPTION_NUL,
     OPTION_FRAMED,
+    OPTION_RAW,
     OPTION_PRINT_LSN,
     OPTION_FROM,
     OPTION_TO,

@@ -94,6 +94,9 @@ void print_record(struct printer *printer, const struct twinlog_record *record)
     case OPTION_FRAMED:
         print_frame(record);
         break;
+    case OPTION_RAW:
+        print_bytes(record);
+        break;
     case OPTION_JSON:
         print_json(record);
         break;

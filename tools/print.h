@@ -6,7 +6,7 @@
 #include "common.h"
 
 struct printer {
-    int format;     /* OPTION_NUL, OPTION_FRAMED, OPTION_JSON or OPTION_EXPORT; 0 = lines */
+    int format;     /* OPTION_NUL, OPTION_FRAMED, OPTION_RAW, OPTION_JSON or OPTION_EXPORT; 0 = lines */
     bool with_time; /* in front of each line */
     /* Lines go to a terminal: control characters are shown, so that no record acts upon it. */
     bool is_visible;

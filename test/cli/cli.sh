@@ -52,6 +52,10 @@ test_framed()
     same "four frames are four records" lsns out
     status "cat --framed" 0 "$twinlog" cat framed --framed
     same "frames come back byte for byte" in out
+    printf '\0\377\n\200\001abc' >want
+    status "cat --raw" 0 "$twinlog" cat framed --raw
+    same "the records, and nothing between them" want out
+    status "cat --raw --null" 2 "$twinlog" cat framed --raw --null
 
     printf '\001\0\0\0a\003\0\0\0ab' >in
     status "a frame that is cut off is an error" 1 "$twinlog" append framed --framed <in
