@@ -237,7 +237,10 @@ static int sink_run(const struct command *command, int argc, char **argv)
     if (show && argued > 1u + (show == OPTION_FINISH && (options.flags & TWINLOG_SINK_DROP_ZEROS)))
         usage_error("--cat and --follow go with nothing else, --finish only with --drop-zeros");
     if (options.keep_files && !options.max_bytes && !pour.period_ns)
-        usage_error("--keep goes with --rotate or --every");
+        usage_error(
+            is_dated ? "--keep counts the numbered files of --rotate and --every; old files with a date are "
+                       "removed by find(1): find DIRECTORY -name 'access-*.log' -mtime +30 -delete"
+                     : "--keep goes with --rotate or --every");
     check_times(&pour, is_dated, cut == OPTION_BLOCK, options.flags & TWINLOG_SINK_EXACT);
     is_shared = options.flags & TWINLOG_SINK_SHARED;
     const bool is_exact = options.flags & TWINLOG_SINK_EXACT;

@@ -355,7 +355,7 @@ test_times()
     cat every.2 every.1 every >out
     printf 'first\nsecond\n' >want
     same "no file is empty but the last" want out
-    for wrong in '--every 0s' '--every 1' '--every 1h --mapped' '--date --mapped' '--link x' '--timestamps --block'; do
+    for wrong in '--every 0s' '--every 1' '--keep 3' '--date --keep 3' '--every 1h --mapped' '--date --mapped' '--link x' '--timestamps --block'; do
         # shellcheck disable=SC2086 # words
         status "sink $wrong" 2 "$twinlog" sink wrong $wrong <in
     done
