@@ -20,11 +20,13 @@ fail()
 included()
 {
     sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]\([^>"]*\)[>"].*/\1/p' "$1" | while read -r name; do
-        for candidate in "$(dirname "$1")/$name" "src/$name" "include/$name"; do
-            if [ -f "$candidate" ]; then
-                realpath --relative-to=. "$candidate"
-                continue 2
-            fi
+        for candidate in "${1%/*}/$name" "src/$name" "include/$name"; do
+            [ -f "$candidate" ] || continue
+            case $candidate in # a process for each include takes more than the rest
+            *..*) realpath --relative-to=. "$candidate" ;;
+            *) echo "$candidate" ;;
+            esac
+            continue 2
         done
         grep -q "include[[:space:]]*\"$name\"" "$1" && echo "? $name"
     done
@@ -41,7 +43,7 @@ check()
         '?:'*) fail "$file: includes ${target#??}, which is not in the tree" && continue ;;
         esac
         case " $* " in
-        *" $(dirname "$target") "*) ;;
+        *" ${target%/*} "*) ;;
         *) fail "$file: must not include $target" ;;
         esac
     done
