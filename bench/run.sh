@@ -5,8 +5,8 @@
 #   bench/run.sh --all | WORD... [-- OPTIONS]
 #
 # WORD is durable, pace, rates, shapes, flight, targets, rolls, opening, following, reading, ways, sink, shared, lines,
-# sizes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round; others
-# are programs of their own (bench/others.sh).
+# sizes, pipes or others. Each makes bench/figures/WORD.md, and beside it the same as CSV and as JSON with every round;
+# pipes and others are programs of their own (bench/pipes.py, bench/others.sh).
 # --all makes all of them in 75 minutes, ten rounds of 0.35 seconds or less each (targets 1, rolls 2), and writes the new
 # figures into the documents. It refuses a tree with changes that are not committed, and a machine of which other programs
 # use more than a tenth; builds the program; and goes on with the next word if one fails.
@@ -32,7 +32,7 @@ git diff --quiet HEAD -- . ':!bench/figures' ':!docs/*.svg' 2>/dev/null || [ "$c
 note="commit $commit"
 
 usage() { sed -n '3,18s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2; }
-every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes others"
+every="durable pace rates shapes flight targets rolls opening following reading ways sink shared lines sizes pipes others"
 words=
 is_all=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -97,6 +97,15 @@ measure()
     "$bench" "$@" --note "$note" --csv "$name.csv" --json "$name.json" >"$name.md"
 }
 
+# tell_machine: the head of the table of another program.
+tell_machine()
+{
+    measure machine --peers twinlog --threads 1 --rounds 1 --seconds 0.1
+    printf 'twinlog, %s, %s, bench/run.sh %s  \n' "$note" "$(date -u +%F)" "$word"
+    grep -E '^with | cores, ' machine.md
+    rm machine.*
+}
+
 # draw PICTURE PROGRAM: docs/performance-PICTURE.svg by bench/PROGRAM.gp, from the table of this word.
 draw()
 {
@@ -158,11 +167,14 @@ for word in $words; do
             --bytes 256M --warmup 0.1 --rest 0.1 "$@"
         draw sizes plot
         ;;
+    pipes)
+        tell_machine >pipes.md
+        printf '\n**pipes: lines of 89 bytes a second, cat FILE | COMMAND**, median of 10 rounds\n\n' >>pipes.md
+        echo table,contender,point,rate >pipes.csv
+        ROUNDS=$PWD/pipes.csv "$root/bench/pipes.py" --rounds 10 "${bench%/bench/*}/tools/twinlog" "$directory/$word" >>pipes.md
+        ;;
     others)
-        measure machine --peers twinlog --threads 1 --rounds 1 --seconds 0.1
-        { printf 'twinlog, %s, %s, bench/run.sh others  \n' "$note" "$(date -u +%F)" &&
-            grep -E '^with | cores, ' machine.md; } >others.md
-        rm machine.*
+        tell_machine >others.md
         "$root/bench/others.sh" "$directory/$word" >>others.md
         ;;
     esac

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Lines through a pipe: how fast a command takes what `cat` gives it, and writes it to a file or a log.
+
+Each round runs `cat FILE | COMMAND` for every command, in an order that is turned from round to round. Timed is from the
+start of the two programs to the end of both; before that the output of the last run is removed, and all file systems are
+synced. What was written is looked at each time. Prints a Markdown table: the median rate, and the rate as a part of that
+of `cat >>` in the same round: its median, and the lowest and the highest. A line for each run goes to the file $ROUNDS,
+too.
+"""
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+LINE = b"%012d 192.0.2.7 GET /a/path/that/is/as/long/as/many/are HTTP/1.1 200 5120 0.0031 agent-x\n"
+BASELINE = "cat"
+
+
+def contenders(twinlog):
+    """Name, the shell's command with OUT for what it writes, and whether that is a file or a log."""
+    file, log = "file", "log"
+    rows = [
+        (BASELINE, "cat >>OUT", file),
+        ("sink", f"{twinlog} sink OUT", file),
+        ("sink-shared", f"{twinlog} sink OUT --shared", file),
+        ("sink-flush", f"{twinlog} sink OUT --flush 1000", file),
+        ("append", f"{twinlog} append OUT -q", log),
+        ("tee", "tee -a OUT >/dev/null", file),
+    ]
+    rotatelogs = shutil.which("rotatelogs") or "/usr/bin/rotatelogs"
+    if os.path.exists(rotatelogs):
+        rows.append(("rotatelogs", f"{rotatelogs} OUT 100G", file))
+    return rows
+
+
+def make_input(path, lines):
+    with open(path, "wb") as file:
+        for begin in range(0, lines, 10000):
+            file.write(b"".join(LINE % number for number in range(begin, min(begin + 10000, lines))))
+
+
+def find_output(out):
+    """The file that was written: rotatelogs puts a time behind the name."""
+    directory, name = os.path.split(out)
+    found = [entry for entry in os.listdir(directory) if entry.startswith(name)]
+    return os.path.join(directory, found[0]) if len(found) == 1 else None
+
+
+def holds_all(twinlog, out, kind, lines):
+    if kind == "log":
+        text = subprocess.run([twinlog, "stat", out, "--json"], check=True, capture_output=True).stdout
+        return json.loads(text)["last_lsn"] == lines
+    path = find_output(out)
+    return path is not None and os.path.getsize(path) == lines * len(LINE % 0)
+
+
+def remove(out):
+    directory, name = os.path.split(out)
+    for entry in os.listdir(directory):
+        if entry.startswith(name):
+            path = os.path.join(directory, entry)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+    os.sync()
+
+
+def measure(command, inputs, out):
+    """Seconds of one pipeline."""
+    line = f"cat {' '.join(inputs)} | {command.replace('OUT', out)}"
+    began = time.monotonic()
+    subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], check=True)
+    return time.monotonic() - began
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("twinlog", help="the command")
+    parser.add_argument("directory", help="on the disk to measure")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--lines", type=int, default=1000000, help="of the file, which cat gives eight times")
+    parser.add_argument("--times", type=int, default=8, help="how often cat gives it")
+    options = parser.parse_args()
+    scratch = tempfile.mkdtemp(prefix="pipes.", dir=options.directory)
+    try:
+        source = os.path.join(scratch, "source")
+        make_input(source, options.lines)
+        lines = options.lines * options.times
+        rates = run_rounds(options, [source] * options.times, os.path.join(scratch, "out"), lines)
+    finally:
+        shutil.rmtree(scratch)
+    report(rates)
+
+
+def run_rounds(options, inputs, out, lines):
+    rows = contenders(os.path.abspath(options.twinlog))
+    rates = {name: [] for name, _, _ in rows}
+    for number in range(options.rounds):
+        turn = number % len(rows)
+        order = rows[turn:] + rows[:turn]
+        for name, command, kind in order if number % 2 == 0 else reversed(order):
+            remove(out)
+            rates[name].append(lines / measure(command, inputs, out))
+            if not holds_all(options.twinlog, out, kind, lines):
+                sys.exit(f"pipes.py: {name} has not written what it got")
+        remove(out)
+    return rates
+
+
+def report(rates):
+    with open(os.environ.get("ROUNDS", os.devnull), "a", encoding="ascii") as rounds:
+        for name, figures in rates.items():
+            for rate in figures:
+                rounds.write(f"pipes,{name},lines,{rate:.0f}\n")
+    print("| command | lines/s | against cat |")
+    print("|---|--:|--:|")
+    for name, figures in rates.items():
+        ratios = [rate / base for rate, base in zip(figures, rates[BASELINE])]
+        print(f"| {name} | {statistics.median(figures):,.0f} | {statistics.median(ratios):.2f} "
+              f"({min(ratios):.2f} to {max(ratios):.2f}) |")
+
+
+if __name__ == "__main__":
+    main()
