@@ -377,6 +377,8 @@ static int choose_deed(int i)
 
 /* The others have been tried without the sanitizer. */
 #define NEXT_STEP REPEATS(1u, 9u)
+#define NEXT_OF_FEW REPEATS(1u, 15u)  /* steps for which each look takes long */
+#define NEXT_OF_MANY REPEATS(1u, 37u) /* a check has hundreds */
 
 CASE("beside a writer", NULL, NULL);
 
@@ -396,7 +398,7 @@ TEST_LOOP(also_when_the_writer_does_so_after_each_look_at_the_log, 2 * DEEDS)
     const int deed = choose_deed(_i);
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; at_step < 30; at_step += NEXT_STEP)
+        for (at_step = 1; at_step < 30; at_step += NEXT_OF_FEW)
             read_beside(deed, way, true);
 }
 
@@ -472,7 +474,7 @@ TEST_LOOP(a_check_finds_no_damage_whatever_a_writer_does_between_two_steps, 4 * 
 {
     const int deed = choose_deed(_i % (2 * DEEDS));
 
-    for (at_step = 1; check_beside(deed, _i < 2 * DEEDS); at_step += NEXT_STEP)
+    for (at_step = 1; check_beside(deed, _i < 2 * DEEDS); at_step += NEXT_OF_MANY)
         ;
     ck_assert_uint_gt(at_step, 20);
 }
