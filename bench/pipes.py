@@ -35,7 +35,7 @@ def contenders(twinlog):
     ]
     rotatelogs = shutil.which("rotatelogs") or "/usr/bin/rotatelogs"
     if os.path.exists(rotatelogs):
-        rows.append(("rotatelogs", f"{rotatelogs} OUT 100G", file))
+        rows.append(("rotatelogs", f"{rotatelogs} OUT 86400", file))
     return rows
 
 
@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--lines", type=int, default=1000000, help="of the file, which cat gives eight times")
     parser.add_argument("--times", type=int, default=8, help="how often cat gives it")
     options = parser.parse_args()
-    scratch = tempfile.mkdtemp(prefix="pipes.", dir=options.directory)
+    scratch = tempfile.mkdtemp(prefix="pipes.", dir=os.path.abspath(options.directory))
     try:
         source = os.path.join(scratch, "source")
         make_input(source, options.lines)
