@@ -43,7 +43,11 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
         const uint32_t seen = twl_event_value(&log->resumed);
         if (!(atomic_load(&log->inside) & PAUSED))
             break;
-        rc = terms->is_try ? -EAGAIN : twl_terms_ended(terms);
+        if (terms->is_try) {
+            atomic_store(&log->has_refused_try, true); /* before the last look: a resume behind it is told */
+            return atomic_load(&log->inside) & PAUSED ? -EAGAIN : 0;
+        }
+        rc = twl_terms_ended(terms);
         if (rc == 0)
             twl_event_sleep_until(&log->resumed, seen, terms->deadline_ns);
     }
@@ -122,7 +126,7 @@ void twl_resume(struct twinlog *log)
 {
     atomic_fetch_and(&log->inside, ~PAUSED);
     twl_event_notify_all(&log->resumed);
-    if (log->commit)
+    if (log->commit && atomic_exchange(&log->has_refused_try, false))
         twl_commit_tell(log->commit);
 }
 
