@@ -7,6 +7,7 @@
  * That a write is durable cannot be seen from here; that is what the power-cut tests are for.
  */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "io/io_files.h"
 #include "ways_to_write.h"
 
@@ -120,13 +121,16 @@ IO_TEST(signals_do_not_disturb_a_reap)
     struct io_file *file = create_file("file");
     struct sigaction action = { .sa_handler = count_signal }; /* without SA_RESTART */
     struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
+    uint64_t began_ns = 0;
 
     ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
     signals = 0;
     ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
-    for (int i = 0; i < 100 || signals < 50; i++)
+    /* the thread sanitizer delivers a signal in a call that it knows: the clock's is one, pwritev2() is none */
+    for (int i = 0; i < 100 || (signals < 50 && still_in_time(&began_ns)); i++)
         write_durably(file, 0, i % 256);
     ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
+    ck_assert_int_ge(signals, 50);
     io_close(file);
 }
 
