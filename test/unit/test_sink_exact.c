@@ -636,14 +636,17 @@ static unsigned count_whole_lines(void)
 TEST(a_kill_in_the_middle_of_a_large_write_tears_no_line_of_others)
 {
     for (unsigned round = 0; round < 3; round++) {
-        struct twinlog_sink *sink = open_exact(SHARED_LINES);
         unsigned lines = 0;
+        uint64_t began_ns = 0;
         const int step = atomic_load(&shared->step);
-        const pid_t child = fork();
+        const pid_t child =
+            fork(); /* with the thread sanitizer it could start no thread if there were one here */
 
         if (child == 0)
             _exit(write_large_until_killed());
+        struct twinlog_sink *sink = open_exact(SHARED_LINES);
         for (; atomic_load(&shared->step) < step + 3; lines++) {
+            ck_assert(still_in_time(&began_ns));
             put(sink, LINE);
             usleep(100); /* else the file would be large, and slow to read */
         }
@@ -769,6 +772,7 @@ TEST(rotate_begins_a_new_file_if_the_present_one_is_old)
     ck_assert_int_eq(twinlog_sink_rotate(sink, before), 0); /* it is not so old */
     expect_text(path, "one\n");
     const int64_t due = now_ns() + 1;
+    usleep(50000); /* the clock of files has ticks, of 10 ms at most */
     ck_assert_int_eq(twinlog_sink_rotate(sink, due), 1);
     put(sink, "two\n");
     ck_assert_int_ge(twinlog_sink_rotate(other, due),
