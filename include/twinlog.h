@@ -237,8 +237,9 @@ struct twinlog_entry {
     int64_t time_ns; /* CLOCK_REALTIME; 0 = the log takes the time */
 };
 enum twinlog_append_flags {
-    TWINLOG_TRY =
-        1u << 0 /* -EAGAIN instead of waiting for room; twinlog_queue_listen() tells of room */
+    /* -EAGAIN instead of waiting for room. A queue tells when it is worth another try: see
+     * twinlog_queue_listen(). */
+    TWINLOG_TRY = 1u << 0
 };
 /* The terms of a call. NULL instead of a pointer to them means 0 in each field. */
 struct twinlog_terms {
@@ -287,25 +288,30 @@ struct twinlog_request {
 /* Accepts a batch as twinlog_append_batch() does, without waiting for the disk. After 0 the request
  * is completed once, when the batch is at the terms' level (durable, written) or has failed: its
  * queue gets it, in the order of LSNs. The queue listens to the log from then on. The terms apply
- * to the wait for room. Allocates nothing but for the first request of a queue: -ENOMEM. */
+ * to the wait for room. Allocates nothing but for a queue that is new to the log: -ENOMEM. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 /* Completed requests in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-/* Fetches up to `max` completed requests into the array; waits for the first. Returns their number.
- * 0: the time is over, or there is news of a log to which the queue listens (see below). */
+/* Fetches up to `max` completed requests into the array. Waits for the first, or for news (see
+ * twinlog_queue_listen()), `timeout_ms` at most; negative = no limit, 0 = does not wait. Returns the
+ * number of requests: also 0, when the time is over, or when there was only news. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests,
                        uint32_t max, int timeout_ms);
 /* An eventfd, readable while there are requests or news to fetch. Only twinlog_queue_poll() may read
  * it. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
-/* The queue gets news of this log, until the log is closed: where a call with TWINLOG_TRY has
- * returned -EAGAIN, that there may be room now; and that the log has failed, also in a flush by
- * flush_interval_ms, for which no request waits: twinlog_stat() has `poison` then. A fetch takes all
- * news, which says no more than: try again what was refused, and look at the logs. twinlog_submit()
- * does this for its queue; so it is for programs that only append. Any thread. -ENOMEM. -EROFS,
- * -ENOTSUP: read only, or a mapped mode. */
+/* The queue gets news of this log, at once and until one of the two is closed. There is news when a
+ * call with TWINLOG_TRY has returned -EAGAIN, and the same call may succeed now; and when the log
+ * has failed, also in a flush by flush_interval_ms, for which no request waits. News does not say
+ * which of the two, nor of which log, and a fetch takes all of it, also one that returns requests.
+ * So after each fetch try again what was refused, and look at `poison` of twinlog_stat().
+ * twinlog_submit() makes its queue listen; this call is for programs that only append. Any thread.
+ *   -ENOMEM   no memory to note it
+ *   -EROFS    a log that only reads
+ *   -ENOTSUP  a log in a mapped mode
+ *   TWINLOG_EFORKED  the parent process has opened one of the two */
 int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log);
 /* -EBUSY: a request is not completed or not fetched, or a thread is in a call on the queue. */
 int twinlog_queue_close(struct twinlog_queue *queue);

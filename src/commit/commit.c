@@ -45,10 +45,7 @@ static void begin(struct commit *c, const struct segment *segment, uint64_t offs
 /* The keeper has made a segment, or has failed to. */
 static void tell_made(void *context)
 {
-    struct commit *c = context;
-
-    twl_event_notify_all(&c->space);
-    twl_tell_room(c);
+    twl_announce_room(context);
 }
 
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit)
@@ -207,7 +204,7 @@ int twl_commit_give_up(struct commit *c, int error)
     error = lasting_error(error);
     atomic_store(&c->poison, error);
     twl_page_publish_poison(c->shared, error);
-    twl_commit_tell(c);
+    twl_tell_queues(c);
     return error;
 }
 

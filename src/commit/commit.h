@@ -85,10 +85,14 @@ bool twl_commit_turn(struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);
 
-/* The queue is told of this log, as twinlog_queue_listen() says. 0 or -ENOMEM. */
+/* The queue listens to this log from now on; what happened before is not told. 0, -ENOMEM or TWINLOG_EFORKED. */
 int twl_commit_listen(struct commit *commit, struct twinlog_queue *queue);
-/* Tells the queues that listen: a truncation has ended. */
-void twl_commit_tell(struct commit *commit);
+void twl_queue_bring_news(struct twinlog_queue *queue);
+/* A call with TWINLOG_TRY is about to be refused. Comes before its last look, so that what makes the next one succeed
+ * comes behind the note, and is told. */
+void twl_commit_note_refusal(struct commit *commit);
+/* Such a call may succeed now: tells the queues that listen, if one was refused since they were told. */
+void twl_commit_tell_refused(struct commit *commit);
 
 /* ---- state and statistics ------------------------------------------------------------------------ */
 

@@ -197,10 +197,11 @@ struct commit {
     struct keeper_listener when_made; /* [const] */
 
     struct twl_mutex listening;
-    struct listener *listeners;                      /* [listening] the queues that are told of this log */
-    _Atomic(struct twinlog_queue *) newest_listener; /* [listening to store] one of them; NULL = unknown */
-    _Atomic bool
-        is_room_wanted; /* [atomic] a try found no room, and the listeners were not told of any since */
+    struct listener *listeners; /* [listening] the queues that are told of this log */
+    _Atomic(struct twinlog_queue *)
+        newest_listener;      /* [listening to store] of the last call; NULL = unknown */
+    _Atomic bool has_refused; /* [atomic] a call with TWINLOG_TRY, and the queues were not told since */
+
     struct round round; /* [leader] used by a shared committer */
 };
 
@@ -258,8 +259,10 @@ void twl_complete(struct commit *c, struct twin *twin, int result);
 void twl_attach_request(struct commit *c, struct twin *twin, const struct need *need, uint64_t lsn)
     REQUIRES(c->lock);
 
-/* Tells the queues that listen, if a try has found no room since they were told. Called when there may be some. */
-void twl_tell_room(struct commit *c);
+/* There may be room: for writers that sleep until there is, and for calls that were refused. */
+void twl_announce_room(struct commit *c);
+/* Brings news to the queues that listen. */
+void twl_tell_queues(struct commit *c);
 /* For the destruction of the log. */
 void twl_forget_listeners(struct commit *c);
 

@@ -207,8 +207,7 @@ bool twl_round_begin(struct commit *c, struct round *round)
     round->step = ROUND_COPY;
     if (!round->sealed)
         return round->is_synced && is_behind(c);
-    twl_event_notify_all(&c->space);
-    twl_tell_room(c);
+    twl_announce_room(c);
     return true;
 }
 

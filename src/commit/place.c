@@ -197,8 +197,8 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
     if (atomic_load_explicit(&c->poison, memory_order_relaxed) != 0)
         return TWINLOG_EPOISONED;
     const bool has_room = find_room(c, bytes, terms->is_try);
-    if (!has_room && terms->is_try) /* before the last look: what makes room behind it is told */
-        atomic_store(&c->is_room_wanted, true);
+    if (!has_room && terms->is_try)
+        twl_commit_note_refusal(c);
     if (!has_room && needs_segment(c, bytes))
         rc = ask_for_next(c, waiter, terms->is_try);
     if (has_turn && find_room(c, bytes, terms->is_try)) { /* where there is no thread, the call has made it */

@@ -6,8 +6,9 @@
  * LSNs. A queue notifies its owner by a futex word for threads that wait in twinlog_queue_poll(), and by an eventfd,
  * made on demand, that is readable exactly while there is something to fetch: requests, or news.
  *
- * News is that a log to which the queue listens has room again, or has failed. A queue listens to each log that it has
- * submitted to. It is freed when its owner has closed it and no log knows it any more.
+ * News is that a call which a log has refused may succeed now, or that a log has failed. A queue listens to each log to
+ * which a request was submitted with it, or which twinlog_queue_listen() has named. The memory of a queue is freed when
+ * its owner has closed it and no log knows it any more: a log forgets closed queues when the next one begins to listen.
  */
 #define _GNU_SOURCE
 #include "base/descriptor.h"
@@ -67,6 +68,14 @@ static bool has_something(const struct twinlog_queue *queue) REQUIRES(queue->loc
     return queue->first || queue->has_news;
 }
 
+/* Something was added. Under the lock, because the queue may be closed as soon as its last request is fetched. */
+static void wake_owner(struct twinlog_queue *queue, bool was_empty) REQUIRES(queue->lock)
+{
+    if (was_empty && queue->fd >= 0)
+        eventfd_write(queue->fd, 1);
+    twl_event_notify_all(&queue->filled);
+}
+
 static void push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last)
 {
     twl_mutex_lock(&queue->lock);
@@ -77,25 +86,22 @@ static void push(struct twinlog_queue *queue, struct twinlog_request *first, str
         queue->last->next = first;
     queue->last = last;
     atomic_fetch_sub_explicit(&queue->expected, 1, memory_order_relaxed);
-    if (was_empty && queue->fd >= 0)
-        eventfd_write(queue->fd, 1);
-    /* under the lock, because the queue may be closed as soon as its last request is fetched */
-    twl_event_notify_all(&queue->filled);
+    wake_owner(queue, was_empty);
     twl_mutex_unlock(&queue->lock);
 }
 
-static void bring_news(struct twinlog_queue *queue)
+void twl_queue_bring_news(struct twinlog_queue *queue)
 {
     twl_mutex_lock(&queue->lock);
     const bool was_empty = !has_something(queue);
-    queue->has_news = !queue->is_closed;
-    if (was_empty && queue->fd >= 0)
-        eventfd_write(queue->fd, 1);
-    twl_event_notify_all(&queue->filled);
+    if (!queue->is_closed) {
+        queue->has_news = true;
+        wake_owner(queue, was_empty);
+    }
     twl_mutex_unlock(&queue->lock);
 }
 
-/* False: there was nothing to fetch. */
+/* Takes news and up to `max` requests. False: there was neither. */
 static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
                   uint32_t *ret_count)
 {
@@ -182,7 +188,7 @@ int twinlog_queue_close(struct twinlog_queue *queue)
 
 /* ---- the queues that listen to a log ------------------------------------------------------------- */
 
-static bool is_closed(struct twinlog_queue *queue)
+static bool was_closed(struct twinlog_queue *queue)
 {
     twl_mutex_lock(&queue->lock);
     const bool is_closed = queue->is_closed;
@@ -190,12 +196,14 @@ static bool is_closed(struct twinlog_queue *queue)
     return is_closed;
 }
 
-/* Forgets the queues that their owners have closed. */
+/* Forgets the queues that their owners have closed. Another queue may then get the memory of one of them, and must not
+ * be taken for it: so the newest is unknown before that memory is free. */
 static void forget_closed(struct commit *c) REQUIRES(c->listening)
 {
+    atomic_store(&c->newest_listener, NULL);
     for (struct listener **link = &c->listeners; *link;) {
         struct listener *listener = *link;
-        if (!is_closed(listener->queue)) {
+        if (!was_closed(listener->queue)) {
             link = &listener->next;
             continue;
         }
@@ -219,6 +227,7 @@ static int add_listener(struct commit *c, struct twinlog_queue *queue) REQUIRES(
 
     if (!listener)
         return -ENOMEM;
+    forget_closed(c);
     listener->queue = queue;
     listener->next = c->listeners;
     c->listeners = listener;
@@ -226,35 +235,49 @@ static int add_listener(struct commit *c, struct twinlog_queue *queue) REQUIRES(
     return 0;
 }
 
-/* Most calls are for the queue of the call before. */
 int twl_commit_listen(struct commit *c, struct twinlog_queue *queue)
 {
     int rc = 0;
 
     if (atomic_load_explicit(&c->newest_listener, memory_order_relaxed) == queue)
         return 0;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
+    atomic_fetch_add(&queue->inside, 1);
     twl_mutex_lock(&c->listening);
-    forget_closed(c);
     if (!does_listen(c, queue))
         rc = add_listener(c, queue);
-    /* never a queue that was forgotten: another one may get its memory */
-    atomic_store(&c->newest_listener, rc == 0 ? queue : NULL);
+    if (rc == 0)
+        atomic_store(&c->newest_listener, queue);
     twl_mutex_unlock(&c->listening);
+    atomic_fetch_sub(&queue->inside, 1);
     return rc;
 }
 
-void twl_commit_tell(struct commit *c)
+void twl_tell_queues(struct commit *c)
 {
     twl_mutex_lock(&c->listening);
     for (const struct listener *listener = c->listeners; listener; listener = listener->next)
-        bring_news(listener->queue);
+        twl_queue_bring_news(listener->queue);
     twl_mutex_unlock(&c->listening);
 }
 
-void twl_tell_room(struct commit *c)
+void twl_commit_note_refusal(struct commit *c)
 {
-    if (atomic_load(&c->is_room_wanted) && atomic_exchange(&c->is_room_wanted, false))
-        twl_commit_tell(c);
+    atomic_store(&c->has_refused, true);
+}
+
+void twl_commit_tell_refused(struct commit *c)
+{
+    /* most often none was refused, and a load leaves the line to its other users */
+    if (atomic_load(&c->has_refused) && atomic_exchange(&c->has_refused, false))
+        twl_tell_queues(c);
+}
+
+void twl_announce_room(struct commit *c)
+{
+    twl_event_notify_all(&c->space);
+    twl_commit_tell_refused(c);
 }
 
 void twl_forget_listeners(struct commit *c)

@@ -289,11 +289,9 @@ static int submit(struct twinlog *log, const struct batch *batch, struct terms *
     return twl_commit_put(log->commit, batch, terms, request, &lsn);
 }
 
-int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log)
+static int listen_to(struct twinlog *log, struct twinlog_queue *queue)
 {
     struct call call;
-    if (!queue)
-        return -EINVAL;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
@@ -304,8 +302,18 @@ int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log)
     return rc;
 }
 
-/* A try that a truncation has refused looks once more when its queue listens, which hears of the end of the truncation
- * from then on. */
+int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log)
+{
+    if (!queue)
+        return -EINVAL;
+    const int rc = listen_to(log, queue);
+    if (rc == 0) /* the caller may have been refused before, or the log may have failed */
+        twl_queue_bring_news(queue);
+    return rc;
+}
+
+/* A request that a truncation refuses has not come to where its queue begins to listen. So that happens here, without
+ * waiting, and the request is tried again, as the truncation may have ended before. */
 static int enter_to_submit(struct twinlog *log, const struct twinlog_terms *given,
                            struct twinlog_request *request, struct terms *ret_terms, struct call *call)
 {
@@ -313,7 +321,7 @@ static int enter_to_submit(struct twinlog *log, const struct twinlog_terms *give
 
     if (rc != -EAGAIN || !request || !request->queue)
         return rc;
-    rc = twinlog_queue_listen(request->queue, log);
+    rc = listen_to(log, request->queue);
     return rc < 0 ? rc : enter_on_given(log, given, ret_terms, call);
 }
 

@@ -44,7 +44,8 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
         if (!(atomic_load(&log->inside) & PAUSED))
             break;
         if (terms->is_try) {
-            atomic_store(&log->has_refused_try, true); /* before the last look: a resume behind it is told */
+            if (log->commit) /* before the last look: a resume behind it is told */
+                twl_commit_note_refusal(log->commit);
             return atomic_load(&log->inside) & PAUSED ? -EAGAIN : 0;
         }
         rc = twl_terms_ended(terms);
@@ -126,8 +127,8 @@ void twl_resume(struct twinlog *log)
 {
     atomic_fetch_and(&log->inside, ~PAUSED);
     twl_event_notify_all(&log->resumed);
-    if (log->commit && atomic_exchange(&log->has_refused_try, false))
-        twl_commit_tell(log->commit);
+    if (log->commit)
+        twl_commit_tell_refused(log->commit);
 }
 
 /* ---- closing ----------------------------------------------------------------------------------- */

@@ -52,9 +52,8 @@ struct twinlog {
 
     _Atomic uint64_t looked_first_lsn, looked_last_lsn; /* of a read-only log, when they were found last */
 
-    _Atomic uint32_t inside;      /* calls that have not returned; see twl_enter() */
-    struct twl_event resumed;     /* calls that a truncation holds up sleep on it */
-    _Atomic bool has_refused_try; /* a truncation has refused a try, and has not told its end since */
+    _Atomic uint32_t inside;  /* calls that have not returned; see twl_enter() */
+    struct twl_event resumed; /* calls that a truncation holds up sleep on it */
 };
 
 /*

@@ -482,6 +482,21 @@ TEST(a_flush_that_fails_is_told)
     end_seen(0);
 }
 
+/* Also of what was before it listened: a call that was refused, or a failure. */
+TEST(a_queue_that_begins_to_listen_is_told_at_once)
+{
+    struct twinlog_queue *queue = open_queue();
+    struct twinlog *log = gate_log(NULL);
+
+    atomic_store(&gate.error, -EIO);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_queue_listen(queue, log), 0);
+    await_news(queue);
+    forget_news(queue);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+}
+
 /* Each queue that has submitted, or was told to listen, once. One that was closed before the log is forgotten. */
 TEST(every_queue_that_listens_is_told)
 {
@@ -494,12 +509,15 @@ TEST(every_queue_that_listens_is_told)
     for (unsigned round = 0; round < 2; round++)
         for (unsigned i = 0; i < 4; i++)
             ck_assert_int_eq(twinlog_queue_listen(queues[i], seen.log), 0);
+    for (unsigned i = 0; i < 4; i++)
+        await_news(queues[i]); /* of the beginning */
     request = (struct twinlog_request){ .queue = queues[1] };
     ck_assert_int_eq(submit(seen.log, 10, &request), 0);
     ck_assert_int_eq(twinlog_queue_poll(queues[1], &fetched, 1, -1), 1);
     ck_assert_int_eq(twinlog_queue_close(queues[0]), 0);
     queues[0] = open_queue(); /* perhaps in the memory of that one */
     ck_assert_int_eq(twinlog_queue_listen(queues[0], seen.log), 0);
+    await_news(queues[0]);
 
     atomic_store(&gate.error, -EIO);
     ck_assert_int_eq(twinlog_append(seen.log, "x", 1, NULL), TWINLOG_EPOISONED);
@@ -512,6 +530,25 @@ TEST(every_queue_that_listens_is_told)
     ck_assert_int_eq(twinlog_queue_close(queues[0]), 0); /* behind the log, too */
     ck_assert_int_eq(twinlog_queue_close(queues[1]), 0);
     ck_assert_int_eq(twinlog_queue_close(queues[3]), 0);
+    end_seen(0);
+}
+
+static int use_queue_of_parent(void)
+{
+    struct twinlog *own = log_open(NULL);
+    struct twinlog_request request = { .queue = seen.queue };
+
+    EXPECT(twinlog_queue_listen(seen.queue, own) == TWINLOG_EFORKED);
+    EXPECT(submit(own, 10, &request) == TWINLOG_EFORKED);
+    EXPECT(twinlog_last_lsn(own) == 0);
+    EXPECT(twinlog_close(own) == 0);
+    return 0;
+}
+
+TEST(a_child_has_no_use_for_the_queue_of_its_parent)
+{
+    begin_seen(NULL);
+    ck_assert_int_eq(run_child(use_queue_of_parent), 0);
     end_seen(0);
 }
 
