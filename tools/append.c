@@ -2,11 +2,11 @@
 /*
  * twinlog append: appends standard input to the log, one record for each line.
  *
- * There are two threads. The reading thread reads large blocks and gives the records to the log, many at a time, which
- * only copies them. After each block it gives the LSNs to the acknowledging thread, which waits until
- * they are durable, prints them for --print-lsn, and takes the LSNs that have come meanwhile. So a file is
- * appended in large groups, and a single line that comes through a pipe is durable at once. The reading
- * thread never waits for a slow reader of the LSNs.
+ * There are two threads. The reading thread reads large blocks and gives the records to the log, many in one call, and
+ * the log only copies them. After each block it gives the LSNs to the acknowledging thread, which waits until they are
+ * durable, prints them for --print-lsn, and takes the LSNs that have come meanwhile. So a file is appended in large
+ * groups, and a single line that comes through a pipe is durable at once. The reading thread never waits for a slow
+ * reader of the LSNs.
  *
  * With --mapped and --shared a record is written as soon as it is accepted, so the acknowledging thread only
  * prints; all records become durable at the end. With --shared, LSNs of other processes may lie in between.
@@ -103,6 +103,7 @@ struct group {
     struct twinlog_entry entries[GROUP_RECORDS];
     uint32_t count;
     size_t bytes;
+    uint64_t first; /* number in the input of the first one */
 };
 
 /* Records with consecutive LSNs. */
@@ -134,7 +135,7 @@ struct append {
     /* [reading thread] */
     struct input input;
     struct group group;   /* records that were read, and not given to the log yet */
-    uint64_t refused;     /* number in the input of the record that the log has refused */
+    uint64_t refused;     /* number in the input of the record that the log has refused; 0 = none */
     struct batch *batch;  /* being filled; NULL = the next record needs one */
     struct run accepted;  /* the first and the newest LSN of this run; 0 and 0 = none */
     uint64_t common_lsn;  /* newest record that the log and an import both have; 0 = none was compared */
@@ -501,7 +502,7 @@ static int append_one_by_one(struct append *append)
     for (uint32_t i = 0; i < group->count && !error; i++) {
         error = append_record(append, &group->entries[i]);
         if (error)
-            append->refused = append->input.records - group->count + i + 1;
+            append->refused = group->first + i;
     }
     return error;
 }
@@ -536,7 +537,7 @@ static int append_group(struct append *append)
     return error;
 }
 
-/* What is imported is compared with the log, record by record. */
+/* A record that was read. An imported one is given to the log at once: it is compared with what the log has. */
 static int add_record(struct append *append, const struct twinlog_entry *entry)
 {
     struct group *group = &append->group;
@@ -544,10 +545,10 @@ static int add_record(struct append *append, const struct twinlog_entry *entry)
 
     if (group->count == GROUP_RECORDS || group->bytes + entry->size > GROUP_BYTES)
         error = append_group(append);
-    if (error) {
-        append->refused--; /* this record was read behind the group */
+    if (error)
         return error;
-    }
+    if (group->count == 0)
+        group->first = append->input.records;
     group->entries[group->count++] = *entry;
     group->bytes += entry->size;
     return append->input.framing == FRAMING_EXPORT ? append_group(append) : 0;
@@ -681,7 +682,7 @@ static int finish(struct append *append, int append_error, int read_error)
         complain_durable(append, durable);
         if (append->error || close_error)
             complain("%s", after_failure);
-        else
+        else if (append->refused)
             complain_refused(append);
         return status;
     }
