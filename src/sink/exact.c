@@ -20,7 +20,6 @@
 #define MS UINT64_C(1000000)
 #define LOOK_NS (200 * MS)
 #define ROTATE_AGAIN_NS (1000 * MS)
-#define WRITE_OUT_NS (100 * MS)
 
 static bool is_shared(const struct exact_sink *sink)
 {
@@ -293,7 +292,6 @@ static void *run(void *context)
     struct exact_sink *sink = context;
     const uint64_t interval_ns = sink->options.flush_interval_ms * MS;
     uint64_t look_ns = 0, flush_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
-    uint64_t write_out_ns = interval_ns > WRITE_OUT_NS ? 0 : UINT64_MAX;
     bool was_missing = false;
 
     for (;;) {
@@ -303,18 +301,16 @@ static void *run(void *context)
         const uint64_t now_ns = twl_monotonic_ns();
         if (now_ns >= look_ns) {
             look(sink, &was_missing);
+            if (interval_ns > LOOK_NS)
+                write_out(sink);
             look_ns = now_ns + LOOK_NS;
         }
         if (now_ns >= flush_ns) {
             flush(sink, false);
             flush_ns = now_ns + interval_ns;
         }
-        if (now_ns >= write_out_ns) {
-            write_out(sink);
-            write_out_ns = now_ns + WRITE_OUT_NS;
-        }
         retire(sink);
-        twl_event_sleep_until(&sink->wake, seen, min_u64(look_ns, min_u64(flush_ns, write_out_ns)));
+        twl_event_sleep_until(&sink->wake, seen, min_u64(look_ns, flush_ns));
     }
 }
 
