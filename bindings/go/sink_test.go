@@ -792,6 +792,16 @@ func childMeetsLimit() {
 		return false
 	}
 
+	checkLimitIsMetAndLifted := func() {
+		for i := 0; i < 3; i++ {
+			childCheck(isRefused())
+			childCheck(isExact())
+		}
+		limitFiles(0)
+		childCheck(isTaken())
+		childCheck(isExact())
+	}
+
 	limitFiles(4050) // before it is opened
 	sink, err := OpenSink(path, nil)
 	childCheck(err == nil, err)
@@ -800,22 +810,10 @@ func childMeetsLimit() {
 		childCheck(n == len(line) && err == nil, n, err)
 		lines++
 	}
-	for i := 0; i < 3; i++ {
-		childCheck(isRefused())
-		childCheck(isExact())
-	}
-	limitFiles(0)
-	childCheck(isTaken())
-	childCheck(isExact())
+	checkLimitIsMetAndLifted()
 
 	limitFiles(4150) // below a sink that is open, in the middle of a line
-	for i := 0; i < 3; i++ {
-		childCheck(isRefused())
-		childCheck(isExact())
-	}
-	limitFiles(0)
-	childCheck(isTaken())
-	childCheck(isExact())
+	checkLimitIsMetAndLifted()
 	childCheck(sink.Close() == nil)
 	childCheck(isExact())
 	os.Exit(0)
