@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines through a pipe: how fast a command takes what `cat` gives it, and writes it to a file or a log.
 
-Each round runs `cat FILE | COMMAND` for every command, in an order that is turned from round to round. Timed is from the
-start of the two programs to the end of both; before that the output of the last run is removed, and all file systems are
-synced. What was written is looked at each time. Prints a Markdown table: the median rate, and the rate as a part of that
+Each round runs `cat FILE FILE... | COMMAND` for every command, in an order that is turned from round to round. Timed is a
+shell from its start to its end, and with it both programs; before that the output of the last run is removed, and all
+file systems are synced. Each time all bytes, or records, must be there. What `append` and `sink --flush` write is synced
+within the clock; what the others write is not. Prints a Markdown table: the median rate, and the rate as a part of that
 of `cat >>` in the same round: its median, and the lowest and the highest. A line for each run goes to the file $ROUNDS,
 too.
 """
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -23,19 +25,19 @@ BASELINE = "cat"
 
 
 def contenders(twinlog):
-    """Name, the shell's command with OUT for what it writes, and whether that is a file or a log."""
-    file, log = "file", "log"
+    """Name, the shell's command with {out} for what it writes, and whether that is a file or a log."""
+    twinlog = shlex.quote(twinlog)
     rows = [
-        (BASELINE, "cat >>OUT", file),
-        ("sink", f"{twinlog} sink OUT", file),
-        ("sink-shared", f"{twinlog} sink OUT --shared", file),
-        ("sink-flush", f"{twinlog} sink OUT --flush 1000", file),
-        ("append", f"{twinlog} append OUT -q", log),
-        ("tee", "tee -a OUT >/dev/null", file),
+        (BASELINE, "cat >>{out}", "file"),
+        ("sink", twinlog + " sink {out}", "file"),
+        ("sink-shared", twinlog + " sink {out} --shared", "file"),
+        ("sink-flush", twinlog + " sink {out} --flush 1000", "file"),
+        ("append", twinlog + " append {out} -q", "log"),
+        ("tee", "tee -a {out} >/dev/null", "file"),
     ]
-    rotatelogs = shutil.which("rotatelogs") or "/usr/bin/rotatelogs"
-    if os.path.exists(rotatelogs):
-        rows.append(("rotatelogs", f"{rotatelogs} OUT 86400", file))
+    rotatelogs = shutil.which("rotatelogs", path=os.environ["PATH"] + ":/usr/bin:/usr/sbin")
+    if rotatelogs:
+        rows.append(("rotatelogs", shlex.quote(rotatelogs) + " {out} 1900M", "file"))
     return rows
 
 
@@ -45,36 +47,31 @@ def make_input(path, lines):
             file.write(b"".join(LINE % number for number in range(begin, min(begin + 10000, lines))))
 
 
-def find_output(out):
-    """The file that was written: rotatelogs puts a time behind the name."""
+def outputs(out):
+    """What was written: rotatelogs puts a time behind the name."""
     directory, name = os.path.split(out)
-    found = [entry for entry in os.listdir(directory) if entry.startswith(name)]
-    return os.path.join(directory, found[0]) if len(found) == 1 else None
+    return [os.path.join(directory, entry) for entry in os.listdir(directory) if entry.startswith(name)]
 
 
 def holds_all(twinlog, out, kind, lines):
     if kind == "log":
         text = subprocess.run([twinlog, "stat", out, "--json"], check=True, capture_output=True).stdout
         return json.loads(text)["last_lsn"] == lines
-    path = find_output(out)
-    return path is not None and os.path.getsize(path) == lines * len(LINE % 0)
+    return sum(map(os.path.getsize, outputs(out))) == lines * len(LINE % 0)
 
 
 def remove(out):
-    directory, name = os.path.split(out)
-    for entry in os.listdir(directory):
-        if entry.startswith(name):
-            path = os.path.join(directory, entry)
-            if os.path.isdir(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
+    for path in outputs(out):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
     os.sync()
 
 
 def measure(command, inputs, out):
     """Seconds of one pipeline."""
-    line = f"cat {' '.join(inputs)} | {command.replace('OUT', out)}"
+    line = f"cat {shlex.join(inputs)} | {command.format(out=shlex.quote(out))}"
     began = time.monotonic()
     subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], check=True)
     return time.monotonic() - began
@@ -85,9 +82,10 @@ def main():
     parser.add_argument("twinlog", help="the command")
     parser.add_argument("directory", help="on the disk to measure")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--lines", type=int, default=1000000, help="of the file, which cat gives eight times")
+    parser.add_argument("--lines", type=int, default=1000000, help="of the file")
     parser.add_argument("--times", type=int, default=8, help="how often cat gives it")
     options = parser.parse_args()
+    options.twinlog = os.path.abspath(options.twinlog)
     scratch = tempfile.mkdtemp(prefix="pipes.", dir=os.path.abspath(options.directory))
     try:
         source = os.path.join(scratch, "source")
@@ -100,12 +98,14 @@ def main():
 
 
 def run_rounds(options, inputs, out, lines):
-    rows = contenders(os.path.abspath(options.twinlog))
+    rows = contenders(options.twinlog)
     rates = {name: [] for name, _, _ in rows}
     for number in range(options.rounds):
         turn = number % len(rows)
         order = rows[turn:] + rows[:turn]
-        for name, command, kind in order if number % 2 == 0 else reversed(order):
+        if number % 2 == 1:
+            order.reverse()
+        for name, command, kind in order:
             remove(out)
             rates[name].append(lines / measure(command, inputs, out))
             if not holds_all(options.twinlog, out, kind, lines):
