@@ -386,15 +386,16 @@ test_kill()
     count "goes, and nothing is handed over" $?
     restores_to "$(archived last_lsn)"
     # What the log's owner puts in the place of a file that was checked does not reach the archive.
-    fill journal 15001 20000
+    fill journal 15001 40000 # the second one has 1 MiB
     echo "a secret of the archiver's user" >secret
     swap="for file in journal/archive/next-*; do [ ! -e \$file ] || ln -sf $place/secret \$file; done"
     status "links in the place of what is handed over" 0 "$twinlog" archive journal --command "$swap; $keep"
+    says "which was something" out '[1-9][0-9]* segments? archived'
     grep -l "a secret" kept/* >out
     count "are not followed" $(($? != 1))
     restores_to "$(archived last_lsn)"
     # A killed archiver may leave a second name that is not durable: the next one syncs it before the command keeps the file.
-    fill journal 15001 20000
+    fill journal 40001 60000
     next=$(printf %016x $(($(sed -n 's/^sequence //p' journal/archive/status) + 1)))
     ln "journal/$next.twl" "journal/archive/next-$next"
     if strace -o strace.out true 2>/dev/null; then
@@ -405,7 +406,7 @@ test_kill()
     else
         skip "a second name that was left" "no strace"
     fi
-    fill journal 20001 40000
+    fill journal 60001 80000
     for delay in 0.01 0.03 0.05 0.02 0.08 0.04; do
         "$twinlog" archive journal --follow --command "$keep" >out 2>err &
         archiver=$!
@@ -459,9 +460,9 @@ test_truncate()
     status "and is in the archive" 0 "$twinlog" restore restored --command "$fetch"
     [ "$("$twinlog" cat restored | wc -l)" = "$(archived last_lsn)" ]
     count "all of it" $?
-    fill journal 22001 30000
+    fill journal 22001 60000
     status "trim past the cursor" 0 "$twinlog" trim journal --keep-records 10 --past-cursors
-    fill journal 30001 45000
+    fill journal 60001 90000
     status "a hole" 3 "$twinlog" archive journal --command "$keep"
     says "is told" err 'were removed before they were archived'
 }
@@ -642,7 +643,7 @@ test_links()
 test_fast()
 {
     forget
-    yes "as fast as it goes" | head -c 600M | "$twinlog" append journal --segment 64K --max-record 4K --quiet &
+    yes "as fast as it goes" | head -c 600M | "$twinlog" append journal --segment 64K --max-record 4K --quiet --linger 0s &
     writer=$!
     wait_until '[ "$(ls journal | wc -l)" -gt 600 ]'
     : >calls
