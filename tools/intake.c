@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -125,14 +126,6 @@ static int ms_until(const struct intake *intake, uint64_t wake_ns)
     return ms < MOST_POLL_MS ? (int)ms : (int)MOST_POLL_MS;
 }
 
-static void take_hangup(struct intake *intake)
-{
-    uint64_t count;
-
-    if (read(intake->hangup_fd, &count, sizeof(count)) > 0)
-        intake->is_hung_up = true;
-}
-
 /* 1 = read now: there is input, or its end, or it drains; 0 = there is nothing to read yet; or an error. */
 static int wait_for_input(struct intake *intake, uint64_t wake_ns)
 {
@@ -146,21 +139,38 @@ static int wait_for_input(struct intake *intake, uint64_t wake_ns)
     while (poll(poll_fds, 3, ms_until(intake, wake_ns)) < 0)
         if (errno != EINTR)
             return -errno;
-    if (poll_fds[2].revents)
-        take_hangup(intake);
+    if (poll_fds[2].revents || has_hung_up()) {
+        take_hangup();
+        intake->is_hung_up = true;
+    }
     if (poll_fds[1].revents)
         result = begin_to_stop(intake);
     check_linger_time(intake);
     return result < 0 ? result : (poll_fds[0].revents || intake->state == INTAKE_DRAINS);
 }
 
-int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
+/* Reads what is there without a wait for it, and without a poll() in front: a pipe that is full whenever it is read
+ * costs one system call a time. -EAGAIN: there is nothing to read yet; -EOPNOTSUPP: this input or this kernel cannot
+ * be read so. */
+static ssize_t read_at_once(struct buffer *buffer)
 {
-    int result = intake->state == INTAKE_DRAINS ? 1 : wait_for_input(intake, wake_ns);
+    const struct iovec room = { buffer->bytes + buffer->end, READ_BYTES };
+    const ssize_t got = preadv2(STDIN_FILENO, &room, 1, -1, RWF_NOWAIT);
+
+    return got < 0 ? -errno : got;
+}
+
+/* Nothing but input has to be looked at: no signal has come, and it is not yet time for something else. */
+static bool is_undisturbed(const struct intake *intake, uint64_t wake_ns)
+{
+    return intake->state == INTAKE_OPEN && stop_signal() == 0 && !stop_is_requested() && !has_hung_up() &&
+           (wake_ns == UINT64_MAX || monotonic_ns() < wake_ns);
+}
+
+static int read_waited_for(struct intake *intake, struct buffer *buffer)
+{
     uint64_t size = READ_BYTES;
 
-    if (result <= 0)
-        return result < 0 ? result : 1;
     if (intake->state == INTAKE_DRAINS && intake->drain_bytes_left == 0)
         return -ECANCELED;
     if (intake->state == INTAKE_DRAINS && intake->drain_bytes_left < size)
@@ -174,6 +184,22 @@ int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
     if (intake->state == INTAKE_DRAINS)
         intake->drain_bytes_left -= (uint64_t)got;
     return got > 0;
+}
+
+int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
+{
+    if (!intake->must_poll && is_undisturbed(intake, wake_ns)) {
+        const ssize_t got = read_at_once(buffer);
+        intake->must_poll = got < 0 && got != -EAGAIN && got != -EINTR;
+        if (got >= 0) {
+            buffer->end += (size_t)got;
+            return got > 0;
+        }
+    }
+    const int result = intake->state == INTAKE_DRAINS ? 1 : wait_for_input(intake, wake_ns);
+    if (result <= 0)
+        return result < 0 ? result : 1;
+    return read_waited_for(intake, buffer);
 }
 
 bool intake_sleep(struct intake *intake, uint64_t ms)

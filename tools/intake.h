@@ -35,6 +35,7 @@ struct intake {
     uint64_t linger_until_ns;  /* monotonic time */
     uint64_t drain_bytes_left; /* that waited in the pipe when the draining began */
     bool is_hung_up;           /* SIGHUP came; the caller clears it */
+    bool must_poll;            /* the input cannot be read without a wait for it */
 };
 
 #define INTAKE_INIT                                                                                          \

@@ -14,7 +14,8 @@ static int event_fd = -1;                   /* [const] after stop_on_signals() *
 static volatile sig_atomic_t signal_number; /* written by the handler only */
 static _Atomic bool is_requested;
 
-static int hangup_fd = -1; /* [const] after catch_hangups() */
+static int hangup_fd = -1;               /* [const] after catch_hangups() */
+static volatile sig_atomic_t has_hangup; /* set by the handler before the descriptor becomes readable */
 
 static void signal_event(int fd)
 {
@@ -82,6 +83,7 @@ static void handle_hangup(int number)
     int saved_errno = errno;
 
     (void)number;
+    has_hangup = 1;
     signal_event(hangup_fd);
     errno = saved_errno;
 }
@@ -91,13 +93,27 @@ int catch_hangups(void)
     struct sigaction action = { .sa_handler = handle_hangup, .sa_flags = SA_RESTART };
     struct sigaction before;
 
-    hangup_fd = eventfd(0, EFD_CLOEXEC);
+    hangup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (hangup_fd < 0)
         return -errno;
     sigaction(SIGHUP, NULL, &before);
     if (before.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &action, NULL);
     return hangup_fd;
+}
+
+bool has_hung_up(void)
+{
+    return has_hangup != 0;
+}
+
+void take_hangup(void)
+{
+    uint64_t count;
+
+    has_hangup = 0; /* first: a signal from here on is seen again */
+    const ssize_t got = read(hangup_fd, &count, sizeof(count));
+    (void)got; /* fails only if there is nothing to read */
 }
 
 int stop_fd(void)

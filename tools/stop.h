@@ -23,8 +23,10 @@ int stop_signal(void); /* the signal that came, or 0 */
 void stop_again(void);
 
 /* Makes SIGHUP a signal that does not stop, unless it is ignored: returns a descriptor that becomes readable
- * at the signal, until its 8 bytes are read; or -errno. After stop_on_signals(). */
+ * at the signal, until take_hangup(); or -errno. After stop_on_signals(). */
 int catch_hangups(void);
+bool has_hung_up(void); /* without a system call */
+void take_hangup(void);
 
 /* Sleeps for `ms`; false if a signal or a request came. */
 bool stop_sleep(uint64_t ms);

@@ -36,9 +36,9 @@
 #ifndef EXACT_LOCK
 #define EXACT_LOCK ((enum io_lock)(INT_MAX - 1)) /* of the data file: each exact sink has it. See exact.h */
 #endif
-#define TURN_LOCK ((enum io_lock)(INT_MAX - 3)) /* of the data file: a sink of lines writes to it */
-#define NEXT_LOCK                                                                                            \
-    ((enum io_lock)(INT_MAX - 4)) /* of the data file: it waits for its turn, and is the next one */
+/* Of the data file: a sink of lines writes to it; it waits for its turn, and is the next one. Side by side. */
+#define TURN_LOCK ((enum io_lock)(INT_MAX - 3))
+#define NEXT_LOCK ((enum io_lock)(INT_MAX - 4))
 #define ROTATE_LOCK ((enum io_lock)(INT_MAX - 2)) /* of the data file: an exact sink gives it another name */
 #define AREA_BYTES ((1 + (uint64_t)PARTICIPANTS) * AREA_PAGE)
 

@@ -241,42 +241,79 @@ static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t unti
     return rc;
 }
 
-/* Only a writer that is alone can tell a line without an end from one that is on its way. One that has waited keeps
- * others, which may come back at once, from taking the turn again. */
+/* Takes both locks of a turn, or gives both back, in one call: they lie side by side. */
+static bool change_both(struct exact_sink *sink, short type) REQUIRES(sink->lock)
+{
+    struct flock both = { .l_type = type, .l_whence = SEEK_SET, .l_start = NEXT_LOCK, .l_len = 2 };
+
+    return fcntl(fd_of(sink), F_OFD_SETLK, &both) == 0;
+}
+
+/* One that has waited keeps others, which may come back at once, from taking the turn again. */
+static int wait_for_turn(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
+{
+    int rc = lock_until(sink, NEXT_LOCK, until_ns);
+
+    if (rc == 0) {
+        rc = lock_until(sink, TURN_LOCK, until_ns);
+        io_unlock(sink->file->data, NEXT_LOCK);
+    }
+    return rc;
+}
+
+/* Only a writer that is alone can tell a line without an end from one that is on its way. Where nobody else is seen to
+ * write, a turn is one call. It keeps the others from being the next one, so that they may find no gap between two
+ * turns: for a second behind the last one that it met, a sink queues up like them. */
 static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     const uint64_t now_ns = twl_monotonic_ns();
 
     if (now_ns < sink->turn_ns)
         return false;
-    int rc = lock_until(sink, NEXT_LOCK, now_ns + TURN_NS);
-    if (rc == 0) {
-        rc = lock_until(sink, TURN_LOCK, now_ns + TURN_NS);
-        io_unlock(sink->file->data, NEXT_LOCK);
-    }
+    if (now_ns >= sink->crowded_until_ns && change_both(sink, F_WRLCK))
+        return true;
+    if (now_ns >= sink->crowded_until_ns)
+        sink->crowded_until_ns = now_ns + TURN_NS;
+    const int rc = wait_for_turn(sink, now_ns + TURN_NS);
     if (rc < 0) /* a process that is stopped, another program's lock, or a file system without locks */
         sink->turn_ns = now_ns + TURN_AGAIN_NS;
     return rc == 0;
 }
 
-static bool ends_in_part_of_line(const struct exact_sink *sink) REQUIRES(sink->lock)
+static char last_byte(const struct iovec *pieces, int count)
 {
-    uint64_t bytes = 0;
+    for (int i = count - 1; i >= 0; i--)
+        if (pieces[i].iov_len > 0)
+            return ((const char *)pieces[i].iov_base)[pieces[i].iov_len - 1];
+    return '\0';
+}
+
+/* The end of the file, and whether a line without an end is there. The last byte of a file that ends where
+ * the last lines of this sink have put its end is theirs. */
+static bool ends_in_part_of_line(const struct exact_sink *sink, uint64_t *ret_end) REQUIRES(sink->lock)
+{
     char last = '\n';
     size_t got = 0;
 
-    if (io_size(sink->file->data, &bytes) == 0 && bytes > 0 &&
-        io_read(sink->file->data, &last, 1, bytes - 1, &got) < 0)
+    *ret_end = 0;
+    if (io_size(sink->file->data, ret_end) < 0 || *ret_end == 0 || *ret_end == sink->lines_end)
         return false;
-    return last != '\n';
+    return io_read(sink->file->data, &last, 1, *ret_end - 1, &got) == 0 && last != '\n';
 }
 
 /* What this process has left there itself is dealt with as in any sink. */
 static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    if (sink->torn_bytes > 0 || !ends_in_part_of_line(sink))
+    uint64_t end = 0;
+
+    if (sink->torn_bytes > 0)
         return append(sink, pieces, count, size);
+    if (!ends_in_part_of_line(sink, &end)) {
+        const int rc = append(sink, pieces, count, size);
+        sink->lines_end = rc == 0 && last_byte(pieces, count) == '\n' ? end + size : 0;
+        return rc;
+    }
     unsigned char *room = join(pieces, count, size);
     if (!room)
         return -ENOMEM;
@@ -293,6 +330,6 @@ int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int co
     const bool has_turn = take_turn(sink);
     const int rc = append_lines(sink, pieces, count, size);
     if (has_turn)
-        io_unlock(sink->file->data, TURN_LOCK);
+        change_both(sink, F_UNLCK); /* NEXT_LOCK is another's, or was taken along */
     return rc;
 }

@@ -337,7 +337,9 @@ def test_fail2ban_polling():
 
 
 def test_fail2ban_inotify():
-    if subprocess.run([need('python3'), '-c', 'import pyinotify'], check=False, stderr=subprocess.DEVNULL).returncode:
+    with open(need('fail2ban-server'), encoding='utf-8') as script:
+        python = script.readline().removeprefix('#!').split()[0]  # others may have other modules
+    if subprocess.run([python, '-c', 'import pyinotify'], check=False, stderr=subprocess.DEVNULL).returncode:
         raise Skip('python3-pyinotify is not installed')
     fail2ban('pyinotify')
 

@@ -596,6 +596,49 @@ TEST(a_turn_that_is_never_given_back_stops_nobody_for_long)
     close_sink(sink);
 }
 
+static void *put_one_line(void *sink)
+{
+    put(sink, "one\n");
+    return NULL;
+}
+
+static uint64_t file_bytes(const char *name)
+{
+    struct stat about;
+
+    ck_assert_int_eq(stat(name, &about), 0);
+    return (uint64_t)about.st_size;
+}
+
+/* Where one process waits for its turn, the others do not take it again and again. */
+TEST(one_that_waits_for_its_turn_is_not_overtaken)
+{
+    struct twinlog_sink *sink = open_exact(SHARED_LINES);
+    const int fd = open(path, O_RDWR);
+    struct flock next = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NEXT_LOCK, .l_len = 1 };
+
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &next), 0);
+    const pthread_t thread = start_thread(put_one_line, sink);
+    usleep(100000);
+    ck_assert_uint_eq(file_bytes(path), 0);
+    close(fd); /* it does not wait any more */
+    pthread_join(thread, NULL);
+    expect_text(path, "one\n");
+    close_sink(sink);
+}
+
+TEST(a_file_that_has_got_shorter_and_longer_again_is_looked_at)
+{
+    struct twinlog_sink *sink = open_exact(SHARED_LINES);
+
+    put(sink, "a line\n");
+    ck_assert_int_eq(truncate(path, 0), 0);
+    append_as_stranger(path, "torn");
+    put(sink, "another line\n");
+    close_sink(sink);
+    expect_text(path, "torn\nanother line\n");
+}
+
 static char large[BLOCK * 64];
 
 /* A large write that a signal may cut short. */
