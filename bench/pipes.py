@@ -5,9 +5,9 @@
 Each round runs `cat FILE FILE... | COMMAND` for every command, in an order that is turned from round to round. Timed is a
 shell from its start to its end, and with it both programs; before that the output of the last run is removed, and all
 file systems are synced. Each time all bytes, or records, must be there. What `append` and `sink --flush` write is synced
-within the clock; what the others write is not. Prints a Markdown table: the median rate, and the rate as a part of that
-of `cat >>` in the same round: its median, and the lowest and the highest. A line for each run goes to the file $ROUNDS,
-too.
+within the clock, as what `cat >>FILE && sync FILE` writes; what the others write is not. Prints a Markdown table: the
+median rate, and the rate as a part of that of `cat >>`, and of `cat >>` with `sync`, in the same round: its median, and
+the lowest and the highest. A line for each run goes to the file $ROUNDS, too.
 """
 import argparse
 import json
@@ -22,6 +22,7 @@ import time
 
 LINE = b"%012d 192.0.2.7 GET /a/path/that/is/as/long/as/many/are HTTP/1.1 200 5120 0.0031 agent-x\n"
 BASELINE = "cat"
+SYNCED = "cat-sync"
 
 
 def contenders(twinlog):
@@ -29,6 +30,7 @@ def contenders(twinlog):
     twinlog = shlex.quote(twinlog)
     rows = [
         (BASELINE, "cat >>{out}", "file"),
+        (SYNCED, "cat >>{out} && sync {out}", "file"),
         ("sink", twinlog + " sink {out}", "file"),
         ("sink-shared", twinlog + " sink {out} --shared", "file"),
         ("sink-flush", twinlog + " sink {out} --flush 1000", "file"),
@@ -119,12 +121,16 @@ def report(rates):
         for name, figures in rates.items():
             for rate in figures:
                 rounds.write(f"pipes,{name},lines,{rate:.0f}\n")
-    print("| command | lines/s | against cat |")
-    print("|---|--:|--:|")
+    print("| command | lines/s | against cat | against cat and sync |")
+    print("|---|--:|--:|--:|")
     for name, figures in rates.items():
-        ratios = [rate / base for rate, base in zip(figures, rates[BASELINE])]
-        print(f"| {name} | {statistics.median(figures):,.0f} | {statistics.median(ratios):.2f} "
-              f"({min(ratios):.2f} to {max(ratios):.2f}) |")
+        parts = [describe_ratio(figures, rates[base]) for base in (BASELINE, SYNCED)]
+        print(f"| {name} | {statistics.median(figures):,.0f} | {parts[0]} | {parts[1]} |")
+
+
+def describe_ratio(figures, base_figures):
+    ratios = [rate / base for rate, base in zip(figures, base_figures)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":
