@@ -112,7 +112,7 @@ extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive, pee
 extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flight;
 /* The plain files of p10, p11 and lines. None syncs, but the log and those of which the names say so. */
 extern const struct peer peer_sink, peer_sink_shared, peer_sink_exact, peer_sink_exact_shared;
-extern const struct peer peer_write, peer_write_synced, peer_mmap;
+extern const struct peer peer_write, peer_writev, peer_write_synced, peer_mmap;
 extern const struct peer peer_stdio, peer_stdio_64k, peer_stdio_flushed;
 extern const struct peer peer_log, peer_log_durable, peer_shared_log, peer_shared_log_durable;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;

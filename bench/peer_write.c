@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -51,6 +53,17 @@ static int put(void *state, const struct append *append)
     return 0;
 }
 
+static int put_vector(void *state, const struct append *append)
+{
+    const struct file *file = state;
+    const struct iovec piece = { (void *)(uintptr_t)append->records->data, append->records->size };
+    const ssize_t written = writev(file->fd, &piece, 1);
+
+    if (written < 0)
+        return -errno;
+    return (size_t)written == append->records->size ? 0 : -EIO;
+}
+
 static int put_synced(void *state, const struct append *append)
 {
     const struct file *file = state;
@@ -68,6 +81,7 @@ static int put_in_turn(void *state, const struct append *append)
 }
 
 const struct peer peer_write = { .open = open_file, .append = put, .close = close_file };
+const struct peer peer_writev = { .open = open_file, .append = put_vector, .close = close_file };
 const struct peer peer_write_synced = { .open = open_file, .append = put_synced, .close = close_file };
 const struct peer peer_naive = {
     .name = "naive",

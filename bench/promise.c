@@ -106,11 +106,11 @@ const struct promise promises[] = {
     { .name = "lines", .work = "lines of text, from open to close", .threads = "1,4", .size = "128,1K",
       .study = &study_lines, .limits = { .seconds = 0.5 }, .is_heavy = true,
       .checks = {
-          { CHECK_AGAINST, "exact sink, puts/s against write()", "write", FIGURE(put_rate), 0.95, "sink-exact", "128" } } },
+          { CHECK_AGAINST, "exact sink, puts/s against writev()", "writev", FIGURE(put_rate), 0.95, "sink-exact", "128" } } },
     { .name = "lines-processes", .work = "the same by several processes", .threads = "1,4", .size = "128,1K",
       .study = &study_lines_processes, .limits = { .seconds = 0.5 }, .is_heavy = true,
       .checks = {
-          { CHECK_AGAINST, "exact sink, puts/s against write()", "write", FIGURE(put_rate), 0.95, "sink-exact", "128" } } },
+          { CHECK_AGAINST, "exact sink, puts/s against writev()", "writev", FIGURE(put_rate), 0.95, "sink-exact", "128" } } },
     { .name = "seek", .work = "single records at random", .size = "128,1K", .study = &study_seek,
       .limits = { .seconds = 1, .warmup_seconds = 0.1 }, .is_heavy = true,
       .checks = {

@@ -352,6 +352,7 @@ const struct study study_shared = {
         { "stdio", "fwrite(), the C library's buffer", &peer_stdio },                                        \
         { "stdio-flush", "the same with fflush() for each line", &peer_stdio_flushed },                      \
         { "write", "write() with O_APPEND", &peer_write },                                                   \
+        { "writev", "writev() with O_APPEND", &peer_writev },                                                \
     {                                                                                                        \
         NULL, NULL, NULL                                                                                     \
     }

@@ -131,7 +131,8 @@ static ssize_t write_once(struct exact_sink *sink, const struct iovec *pieces, i
     ssize_t written;
 
     do
-        written = writev(fd_of(sink), pieces, count);
+        written = count == 1 ? write(fd_of(sink), pieces->iov_base, pieces->iov_len)
+                             : writev(fd_of(sink), pieces, count);
     while (written < 0 && errno == EINTR);
     return written < 0 ? -errno : written;
 }
