@@ -17,13 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Where figures need a mark: the whole page, or these of its sections.
 PAGES = {"README.md": ["How fast", "The modes"], "docs/planning.md": ["Instead of what"], "docs/performance.md": None,
-         "docs/raft.md": ["Figures"], "docs/experiments.md": []}
+         "docs/raft.md": ["Figures"], "docs/sink-writers.md": ["How fast"], "docs/experiments.md": []}
 # A figure with its interval, two with the name of the second, a commit, a date.
 NUMBER = r"[0-9](?:[0-9,.]*[0-9])?"
 VALUE = rf"{NUMBER} : {NUMBER} \([^)]*\)|{NUMBER} \({NUMBER} to {NUMBER}\)|[0-9-]{{10}}\b|[0-9a-f]{{7,}}(?:-dirty)?\b|{NUMBER}|\?"
 MARK = re.compile(r"<!--(\w+);([^;>]*);([^;>]*);([^;>]*)-->(" + VALUE + ")")
 FIGURE = re.compile(r"(?<![\w.,])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+\.[0-9]+)(?![\w.]*\.?[0-9])|"
-                    r"\b[0-9]+ (?:times|ms|µs|%|[MG]B/s|million (?!messages))")
+                    r"\b[0-9]+ (?:times|ms|µs|%|[MG]B/s|million (?!messages|lines))")
 WORKLOADS = {"1,000", "10,000", "100,000", "300,000"}
 tables = {}
 
