@@ -9,7 +9,8 @@ to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-for
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch spin fuse3 libfuse3-dev
     e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4
     golang-go rustc cargo mypy"
-to_services="$to_build apache2-bin awstats busybox fail2ban goaccess less logrotate nginx-light python3 rsync rsyslog"
+to_services="$to_build apache2-bin awstats busybox fail2ban goaccess less logrotate nginx-light python3
+    python3-pyinotify rsync rsyslog systemd"
 to_cluster="libraft-dev libuv1-dev"
 to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
 to_cover="$to_test gcovr"

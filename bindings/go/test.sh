@@ -18,7 +18,9 @@ export CGO_CFLAGS="-O2 -g -DHEADER=${header%% *}"
 unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }
 go vet ./...
-GOTRACEBACK=all go test -count=1 -timeout 300s .
+race=-race
+go build -race -o "$place/raced" ./example 2>/dev/null || { race= && echo "SKIP bindings-go -race: this Go has no race detector"; }
+GOTRACEBACK=all go test $race -count=1 -timeout 300s .
 go build -o "$place/example" ./example
 "$place/example" "$place/journal"
 

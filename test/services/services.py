@@ -728,6 +728,130 @@ def test_logrotate():
         os.chdir(top)
 
 
+# ---- systemd ----------------------------------------------------------------------------------------
+
+# The files of this system, with those of a system that has just begun; what is written goes to the folder "changes".
+BOOT = r"""
+set -e
+mount --make-rprivate /
+mount -t overlay overlay -o lowerdir=/,upperdir="$PWD/changes",workdir="$PWD/work" root
+cd root
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+mount -t devtmpfs devtmpfs dev
+mount -t tmpfs tmpfs dev/shm
+rm -rf etc/systemd/system/*.wants
+mkdir -p usr/local/bin
+cp "$1" usr/local/bin/twinlog
+cp "$2"/twinlog-sink@.* etc/systemd/system
+exec chroot . env -i container=twinlog PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    /lib/systemd/systemd --system --unit=basic.target --show-status=no
+"""
+
+
+class Machine:
+    """With systemd as the first process, and the units of packaging/sink."""
+
+    def __enter__(self):
+        need_root()
+        need('systemctl')
+        need('systemd-run')
+        for name in 'changes', 'work', 'root':
+            os.mkdir(name)
+        packaging = os.path.dirname(os.path.abspath(__file__)) + '/../../packaging/sink'
+        with open('boot.txt', 'wb') as told:
+            self.process = subprocess.Popen(
+                [need('unshare'), '--fork', '--kill-child', '--pid', '--mount', '--uts', '--ipc', '--cgroup',
+                 'sh', '-c', BOOT, 'boot', TWINLOG, os.path.realpath(packaging)], stdout=told, stderr=told)
+        try:
+            wait_until('systemd is up', lambda: self.process.poll() is not None or self.is_up())
+            if self.process.poll() is not None:
+                raise Skip('no systemd can be begun here: ' + read('boot.txt').decode().strip().split('\n')[-1])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def first_process(self):
+        return read(f'/proc/{self.process.pid}/task/{self.process.pid}/children').decode().strip()
+
+    def is_up(self):
+        first = self.first_process()
+        return first and read(f'/proc/{first}/comm') == b'systemd\n' and \
+            self.try_run('systemctl is-system-running').stdout.strip() in (b'running', b'degraded')
+
+    def try_run(self, command):
+        return subprocess.run(['nsenter', '-t', self.first_process(), '-m', '-p', '-u', '-i', '-r', '-w', 'sh', '-c', command],
+                              check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S)
+
+    def run(self, command):
+        result = self.try_run(command)
+        assert result.returncode == 0, f'{command}: {result.stdout.decode()}'
+        return result.stdout
+
+    def lines_of(self, phase):
+        """Written in one piece, as `myprogram >FIFO` does."""
+        self.run(f"seq -f '{phase}-%.0f-end' 0 {LINES - 1} >/run/twinlog-sink/web")
+
+    def wait_for(self, phase, log='/var/log/twinlog-sink/web.log'):
+        wait_until(f'the lines of {phase} are there',
+                   lambda: line_of(phase, LINES - 1).encode() in self.try_run(f'cat {log}').stdout)
+
+
+def test_systemd_socket():
+    with Machine() as machine:
+        # a program that wrote too early has made a plain file
+        machine.run('mkdir /run/twinlog-sink && echo early >/run/twinlog-sink/web')
+        machine.run('systemctl start twinlog-sink@web.socket')
+        assert b'early' in machine.run('cat /run/twinlog-sink/web.unknown.*')
+        machine.lines_of('a')
+        machine.wait_for('a')
+        machine.run('mv /var/log/twinlog-sink/web.log /var/log/twinlog-sink/web.log.1 && '
+                    'systemctl reload twinlog-sink@web.service')
+        machine.lines_of('b')
+        machine.wait_for('b')
+        # what is written while there is no process waits in the FIFO for the next one
+        machine.run('systemctl kill -s KILL twinlog-sink@web.service')
+        machine.lines_of('c')
+        machine.wait_for('c')
+        # stopping writes what waits, and the next line begins it again
+        machine.lines_of('d')
+        machine.run('systemctl stop twinlog-sink@web.service')
+        machine.lines_of('e')
+        machine.wait_for('e')
+        expect_each_once(machine.run('cat /var/log/twinlog-sink/web.log.1 /var/log/twinlog-sink/web.log'), 'abcde')
+        assert not machine.run('systemctl list-units --state=failed --plain --no-legend').strip()
+
+
+def test_systemd_unit_that_writes():
+    with Machine() as machine:
+        machine.run("""printf '[Unit]\nRequires=twinlog-sink@web.socket\nAfter=twinlog-sink@web.socket twinlog-sink@web.service\n
+[Service]\nType=oneshot\nExecStart=seq -f a-%%%%.0f-end 0 499\nStandardOutput=file:/run/twinlog-sink/web\n' \
+    >/etc/systemd/system/writes.service && systemctl daemon-reload && systemctl start writes.service""")
+        machine.wait_for('a')
+        expect_each_once(machine.run('cat /var/log/twinlog-sink/web.log'), 'a')
+
+
+def test_systemd_file_that_adm_reads():
+    with Machine() as machine:
+        unit = machine.run('cat /etc/systemd/system/twinlog-sink@.service').decode()
+        form = re.findall(r'^#     (\[Service\]\n(?:#     .*\n)+)', unit, re.MULTILINE)[0].replace('#     ', '')
+        machine.run('mkdir -p /etc/systemd/system/twinlog-sink@.service.d')
+        machine.run(f"useradd -r syslog-writer && cat >/etc/systemd/system/twinlog-sink@.service.d/adm.conf <<'E'\n{form}E\n")
+        machine.run('systemctl daemon-reload && systemctl start twinlog-sink@web.socket')
+        machine.lines_of('a')
+        machine.wait_for('a')
+        assert machine.run('stat -c "%U %G %a" /var/log/twinlog-sink/web.log').split() == [b'syslog-writer', b'adm', b'640']
+        assert machine.run('stat -c "%G %a" /var/log/twinlog-sink').split() == [b'adm', b'750']
+
+
 QUICK = ['tail', 'busybox_tail', 'tail_of_a_renamed_file', 'less', 'grep', 'zgrep', 'rsync', 'tar',
          'a_copy_of_a_live_file_can_be_restored', 'goaccess', 'logrotate']
 
