@@ -60,7 +60,7 @@ static bool has_news(struct shared_page *shared, const struct interest *interest
     if (epoch == interest->ignored_epoch)
         return false;
     return epoch != interest->epoch || (twl_page_is_mapped(shared) && !interest->is_durable) ||
-           twl_page_durable_lsn(shared) >= interest->lsn || twl_page_first_lsn(shared) > interest->lsn;
+           twl_page_durable_lsn(shared) >= interest->lsn;
 }
 
 /* Another page counts as news. So may records do which the writer does not announce. */

@@ -607,6 +607,8 @@ test_mapped()
         next=$(printf %016x $((16#$name + 1))).twl
         sed "/linkat.*next-$name/q" strace.out | grep -q "fsync([0-9]*<.*/$next>"
         count "segment $((16#$name)) is handed over when the next one is durable" $?
+        sed "/linkat.*next-$name/q" strace.out | grep -q "fsync([0-9]*<.*/$name.twl>"
+        count "and when it is durable itself" $?
     done <names
     [ "$(wc -l <names)" -gt 4 ]
     count "there are some" $?
