@@ -72,8 +72,8 @@ enum twinlog_sink_flags {
     /* Each write has whole lines (an exact sink only). A line that somebody has left without its
      * end, as a kill -9 in the middle of a large write does, gets a newline first: no line is
      * continued by another one. Sinks with this flag take turns; beside one that is stopped in its
-     * turn the others wait a second, once in ten. It costs three system calls a write, and up to
-     * six for a second after another process was met that writes. */
+     * turn the others wait a second, once in ten. It costs four system calls a write, and some
+     * more beside others that write. */
     TWINLOG_SINK_LINES = 1u << 3
 };
 

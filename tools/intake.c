@@ -13,11 +13,15 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
 #define MOST_POLL_MS 60000u
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x8 /* of the kernel; musl before 1.2.5 has neither this nor preadv2() */
+#endif
 
 /* ---- what standard input is --------------------------------------------------------------------- */
 
@@ -150,14 +154,22 @@ static int wait_for_input(struct intake *intake, uint64_t wake_ns)
 }
 
 /* Reads what is there without a wait for it, and without a poll() in front: a pipe that is full whenever it is read
- * costs one system call a time. -EAGAIN: there is nothing to read yet; -EOPNOTSUPP: this input or this kernel cannot
- * be read so. */
-static ssize_t read_at_once(struct buffer *buffer)
+ * costs one system call a time. The number of bytes; 0: it is for a poll() to say whether anything is there, or comes;
+ * or an error of the input, which a second try might not be told again. FIFOs that were opened by their name, terminals
+ * and older kernels do not know such reads. */
+static ssize_t read_at_once(struct intake *intake, struct buffer *buffer)
 {
     const struct iovec room = { buffer->bytes + buffer->end, READ_BYTES };
-    const ssize_t got = preadv2(STDIN_FILENO, &room, 1, -1, RWF_NOWAIT);
+    const ssize_t got = syscall(SYS_preadv2, STDIN_FILENO, &room, 1, -1L, -1L, RWF_NOWAIT);
 
-    return got < 0 ? -errno : got;
+    if (got >= 0)
+        return got;
+    if (errno == EAGAIN || errno == EINTR)
+        return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL && errno != EPERM)
+        return -errno;
+    intake->must_poll = true;
+    return 0;
 }
 
 /* Nothing but input has to be looked at: no signal has come, and it is not yet time for something else. */
@@ -189,11 +201,10 @@ static int read_waited_for(struct intake *intake, struct buffer *buffer)
 int intake_read(struct intake *intake, struct buffer *buffer, uint64_t wake_ns)
 {
     if (!intake->must_poll && is_undisturbed(intake, wake_ns)) {
-        const ssize_t got = read_at_once(buffer);
-        intake->must_poll = got < 0 && got != -EAGAIN && got != -EINTR;
-        if (got >= 0) {
-            buffer->end += (size_t)got;
-            return got > 0;
+        const ssize_t got = read_at_once(intake, buffer);
+        if (got != 0) {
+            buffer->end += got > 0 ? (size_t)got : 0;
+            return got > 0 ? 1 : (int)got;
         }
     }
     const int result = intake->state == INTAKE_DRAINS ? 1 : wait_for_input(intake, wake_ns);

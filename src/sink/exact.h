@@ -46,14 +46,13 @@ struct exact_sink {
     struct twl_mutex syncing; /* for syncs, and for leaving old files */
     struct twl_mutex lock;    /* for every write */
 
-    struct exact_file *file;   /* [lock] the present one; stored under `moving`, too */
-    struct exact_file *old;    /* [lock] that the process has moved on from and not synced yet */
-    uint64_t end;              /* [lock] of the present file, when this process wrote last */
-    uint64_t size_limit;       /* [lock] RLIMIT_FSIZE, when it was looked at last */
-    uint64_t rotate_ns;        /* [lock] no sooner the next file is tried again, after that has failed */
-    uint64_t turn_ns;          /* [lock] no sooner a turn is taken again, after somebody has kept it */
-    uint64_t crowded_until_ns; /* [lock] others were met that take turns, so this sink queues up */
-    uint64_t lines_end; /* [lock] the end of the file behind the last lines of this sink; 0 = not known */
+    struct exact_file *file;    /* [lock] the present one; stored under `moving`, too */
+    struct exact_file *old;     /* [lock] that the process has moved on from and not synced yet */
+    uint64_t end;               /* [lock] of the present file, when this process wrote last */
+    uint64_t size_limit;        /* [lock] RLIMIT_FSIZE, when it was looked at last */
+    uint64_t rotate_ns;         /* [lock] no sooner the next file is tried again, after that has failed */
+    uint64_t turn_ns;           /* [lock] no sooner a turn is taken again, after somebody has kept it */
+    uint64_t lines_end;         /* [lock] where its last lines have put the end of the file; 0 = not known */
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
     bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
     /* [lock] What is left of a write that was cut short, at the end of the file; 0 bytes = nothing. */

@@ -242,43 +242,41 @@ static int lock_until(struct exact_sink *sink, enum io_lock which, uint64_t unti
     return rc;
 }
 
-/* Takes both locks of a turn, or gives both back, in one call: they lie side by side. */
-static bool change_both(struct exact_sink *sink, short type) REQUIRES(sink->lock)
+/* Takes both locks of a turn in one call: they lie side by side. Nobody writes then, and nobody waits. */
+static bool take_both(struct exact_sink *sink) REQUIRES(sink->lock)
 {
-    struct flock both = { .l_type = type, .l_whence = SEEK_SET, .l_start = NEXT_LOCK, .l_len = 2 };
+    struct flock both = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NEXT_LOCK, .l_len = 2 };
 
     return fcntl(fd_of(sink), F_OFD_SETLK, &both) == 0;
 }
 
-/* One that has waited keeps others, which may come back at once, from taking the turn again. */
-static int wait_for_turn(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
+static int wait_for_both(struct exact_sink *sink, uint64_t until_ns) REQUIRES(sink->lock)
 {
     int rc = lock_until(sink, NEXT_LOCK, until_ns);
 
-    if (rc == 0) {
-        rc = lock_until(sink, TURN_LOCK, until_ns);
+    if (rc < 0)
+        return rc;
+    rc = lock_until(sink, TURN_LOCK, until_ns);
+    if (rc < 0)
         io_unlock(sink->file->data, NEXT_LOCK);
-    }
     return rc;
 }
 
-/* Only a writer that is alone can tell a line without an end from one that is on its way. Where nobody else is seen to
- * write, a turn is one call. It keeps the others from being the next one, so that they may find no gap between two
- * turns: for a second behind the last one that it met, a sink queues up like them. */
+/* Only a writer that is alone can tell a line without an end from one that is on its way. While it writes, another one
+ * may become the next: that one has waited, and keeps those that come back at once from taking the turn again. */
 static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     const uint64_t now_ns = twl_monotonic_ns();
 
     if (now_ns < sink->turn_ns)
         return false;
-    if (now_ns >= sink->crowded_until_ns && change_both(sink, F_WRLCK))
-        return true;
-    if (now_ns >= sink->crowded_until_ns)
-        sink->crowded_until_ns = now_ns + TURN_NS;
-    const int rc = wait_for_turn(sink, now_ns + TURN_NS);
-    if (rc < 0) /* a process that is stopped, another program's lock, or a file system without locks */
+    if (!take_both(sink) && wait_for_both(sink, now_ns + TURN_NS) < 0) {
+        /* a process that is stopped, another program's lock, or a file system without locks */
         sink->turn_ns = now_ns + TURN_AGAIN_NS;
-    return rc == 0;
+        return false;
+    }
+    io_unlock(sink->file->data, NEXT_LOCK);
+    return true;
 }
 
 static char last_byte(const struct iovec *pieces, int count)
@@ -289,15 +287,27 @@ static char last_byte(const struct iovec *pieces, int count)
     return '\0';
 }
 
-/* The end of the file, and whether a line without an end is there. The last byte of a file that ends where
- * the last lines of this sink have put its end is theirs. */
+/* Is the byte behind which this sink's last lines ended the last one of the file, and still a newline? One call, of two
+ * bytes, tells: others that have written would have put the second one there. */
+static bool ends_in_own_line(const struct exact_sink *sink) REQUIRES(sink->lock)
+{
+    char last[2];
+    size_t got = 0;
+
+    return sink->lines_end > 0 && io_read(sink->file->data, last, 2, sink->lines_end - 1, &got) == 0 &&
+           got == 1 && last[0] == '\n';
+}
+
 static bool ends_in_part_of_line(const struct exact_sink *sink, uint64_t *ret_end) REQUIRES(sink->lock)
 {
     char last = '\n';
     size_t got = 0;
 
+    *ret_end = sink->lines_end;
+    if (ends_in_own_line(sink))
+        return false;
     *ret_end = 0;
-    if (io_size(sink->file->data, ret_end) < 0 || *ret_end == 0 || *ret_end == sink->lines_end)
+    if (io_size(sink->file->data, ret_end) < 0 || *ret_end == 0)
         return false;
     return io_read(sink->file->data, &last, 1, *ret_end - 1, &got) == 0 && last != '\n';
 }
@@ -331,6 +341,6 @@ int twl_exact_append(struct exact_sink *sink, const struct iovec *pieces, int co
     const bool has_turn = take_turn(sink);
     const int rc = append_lines(sink, pieces, count, size);
     if (has_turn)
-        change_both(sink, F_UNLCK); /* NEXT_LOCK is another's, or was taken along */
+        io_unlock(sink->file->data, TURN_LOCK);
     return rc;
 }

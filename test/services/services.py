@@ -730,19 +730,33 @@ def test_logrotate():
 
 # ---- systemd ----------------------------------------------------------------------------------------
 
-# The files of this system, with those of a system that has just begun; what is written goes to the folder "changes".
-BOOT = r"""
+# A system of its own: the files of this one, with what is written going to the folder "changes"; devices, processes and
+# control groups of its own, and of this kernel nothing that can be set.
+GROUP = r"""
 set -e
 mount --make-rprivate /
+mount -t cgroup2 cgroup2 groups
+mkdir "groups/$1"
+echo $$ >"groups/$1/cgroup.procs"
+shift
+exec unshare --fork --kill-child --pid --mount --uts --ipc --cgroup --net "$@"
+"""
+BOOT = r"""
+set -e
 mount -t overlay overlay -o lowerdir=/,upperdir="$PWD/changes",workdir="$PWD/work" root
 cd root
 mount -t proc proc proc
-mount -t sysfs sysfs sys
+mount --bind proc/sys proc/sys
+mount -o remount,ro,bind proc/sys
+mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
-mount -t devtmpfs devtmpfs dev
-mount -t tmpfs tmpfs dev/shm
+mount -t tmpfs -o mode=755 tmpfs dev
+mkdir dev/shm
+for device in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 666 "dev/${device%:*}" c 1 "${device#*:}"
+done
 rm -rf etc/systemd/system/*.wants
 mkdir -p usr/local/bin
 cp "$1" usr/local/bin/twinlog
@@ -750,42 +764,61 @@ cp "$2"/twinlog-sink@.* etc/systemd/system
 exec chroot . env -i container=twinlog PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=basic.target --show-status=no
 """
+REMOVE_GROUP = r"""
+mount -t cgroup2 cgroup2 groups
+find "groups/$1" -depth -type d -exec rmdir {} +
+"""
 
 
 class Machine:
-    """With systemd as the first process, and the units of packaging/sink."""
+    """With systemd as the first process, and the units of packaging/sink. It ends with this process, however that ends."""
 
     def __enter__(self):
         need_root()
         need('systemctl')
-        need('systemd-run')
-        for name in 'changes', 'work', 'root':
+        need('setpriv')
+        for name in 'changes', 'work', 'root', 'groups':
             os.mkdir(name)
-        packaging = os.path.dirname(os.path.abspath(__file__)) + '/../../packaging/sink'
+        self.group = f'twinlog-services.{os.getpid()}'
+        packaging = os.path.realpath(os.path.dirname(os.path.abspath(__file__)) + '/../../packaging/sink')
         with open('boot.txt', 'wb') as told:
             self.process = subprocess.Popen(
-                [need('unshare'), '--fork', '--kill-child', '--pid', '--mount', '--uts', '--ipc', '--cgroup',
-                 'sh', '-c', BOOT, 'boot', TWINLOG, os.path.realpath(packaging)], stdout=told, stderr=told)
+                [need('setpriv'), '--pdeathsig', 'KILL', need('unshare'), '--mount', 'sh', '-c', GROUP, 'group', self.group,
+                 'sh', '-c', BOOT, 'boot', TWINLOG, packaging], stdout=told, stderr=told)
         try:
-            wait_until('systemd is up', lambda: self.process.poll() is not None or self.is_up())
-            if self.process.poll() is not None:
-                raise Skip('no systemd can be begun here: ' + read('boot.txt').decode().strip().split('\n')[-1])
+            self.wait_for_boot()
         except BaseException:
             self.__exit__()
             raise
         return self
 
+    def wait_for_boot(self):
+        end = time.monotonic() + LIMIT_S
+        while not self.is_up():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise Skip('systemd does not come up here: ' + read('boot.txt').decode().strip().split('\n')[-1])
+            time.sleep(0.05)
+
     def __exit__(self, *_):
+        first = self.first_process()
         self.process.kill()
         self.process.wait()
+        wait_until('the last process of the machine is gone', lambda: not first or not os.path.exists(f'/proc/{first}'))
+        subprocess.run([need('unshare'), '--mount', 'sh', '-c', REMOVE_GROUP, 'remove', self.group], check=False)
 
     def first_process(self):
-        return read(f'/proc/{self.process.pid}/task/{self.process.pid}/children').decode().strip()
+        try:
+            return read(f'/proc/{self.process.pid}/task/{self.process.pid}/children').decode().strip()
+        except OSError:
+            return ''
 
     def is_up(self):
         first = self.first_process()
-        return first and read(f'/proc/{first}/comm') == b'systemd\n' and \
-            self.try_run('systemctl is-system-running').stdout.strip() in (b'running', b'degraded')
+        try:
+            is_begun = first and read(f'/proc/{first}/comm') == b'systemd\n'
+        except OSError:
+            return False
+        return is_begun and self.try_run('systemctl is-system-running').stdout.strip() in (b'running', b'degraded')
 
     def try_run(self, command):
         return subprocess.run(['nsenter', '-t', self.first_process(), '-m', '-p', '-u', '-i', '-r', '-w', 'sh', '-c', command],

@@ -627,16 +627,21 @@ TEST(one_that_waits_for_its_turn_is_not_overtaken)
     close_sink(sink);
 }
 
-TEST(a_file_that_has_got_shorter_and_longer_again_is_looked_at)
+/* What strangers have put where the last line of this sink ended. The third one is as long as that line. */
+static const char *const torn_ends[] = { "torn", "a torn line", "1234567" };
+
+TEST_LOOP(a_file_that_has_got_shorter_and_longer_again_is_looked_at, sizeof(torn_ends) / sizeof(torn_ends[0]))
 {
     struct twinlog_sink *sink = open_exact(SHARED_LINES);
+    char text[64];
 
     put(sink, "a line\n");
     ck_assert_int_eq(truncate(path, 0), 0);
-    append_as_stranger(path, "torn");
+    append_as_stranger(path, torn_ends[_i]);
     put(sink, "another line\n");
     close_sink(sink);
-    expect_text(path, "torn\nanother line\n");
+    snprintf(text, sizeof(text), "%s\nanother line\n", torn_ends[_i]);
+    expect_text(path, text);
 }
 
 static char large[BLOCK * 64];
