@@ -136,9 +136,14 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
 static int fill_lost(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .type = FILLER_LOST, .time_ns = r->time_ns };
-    int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, "lost") : 0;
-    for (; rc == 0 && r->next_lsn <= last_lsn; r->fillers_left--)
+    int rc = 0;
+
+    if (r->next_lsn <= last_lsn)
+        rc = tell_lost(r, last_lsn, "lost");
+    while (rc == 0 && r->next_lsn <= last_lsn) {
         rc = put(r, RECORD_FILLER, &nothing);
+        r->fillers_left--;
+    }
     r->has_hole = false;
     return rc;
 }
@@ -169,6 +174,14 @@ static int end_with(struct repairer *r, uint64_t last_lsn)
     return tell_lost(r, last_lsn, "lost, if they ever were there, and the new log ends before them");
 }
 
+/* Is it the filler of a claim that was told as lost already, with the hole it lies in? */
+static bool was_told_lost(const struct repairer *r, const struct cursor_record *record)
+{
+    if (record->header.kind != RECORD_FILLER || !r->has_hole || r->hole.bytes != 0)
+        return false;
+    return record->lsn >= r->hole.first_lsn && record->lsn <= r->hole.last_lsn;
+}
+
 static int put_of_epoch(struct repairer *r, const struct cursor_record *record, struct epoch epoch)
 {
     const struct record_header *header = &record->header;
@@ -177,10 +190,10 @@ static int put_of_epoch(struct repairer *r, const struct cursor_record *record, 
                                         .tag = header->tag,
                                         .type = header->type,
                                         .time_ns = header->time_ns };
-    const bool is_lost_claim = header->kind == RECORD_FILLER && r->has_hole && r->hole.bytes == 0 &&
-                               record->lsn >= r->hole.first_lsn && record->lsn <= r->hole.last_lsn;
-    if (record->lsn < r->next_lsn || is_lost_claim) /* trimmed, or its loss was found */
+
+    if (record->lsn < r->next_lsn || was_told_lost(r, record)) /* trimmed, or its loss was found */
         return 0;
+
     int rc = tell_apart(r, record, epoch);
     if (r->time_ns == INT64_MIN)
         r->time_ns = header->time_ns;

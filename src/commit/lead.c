@@ -213,6 +213,14 @@ bool twl_round_begin(struct commit *c, struct round *round)
 
 /* ---- the group ----------------------------------------------------------------------------------- */
 
+/* What has to be durable with the group: nothing, the group itself, or also what was written before it. */
+static enum io_barrier barrier_for(const struct commit *c, const struct round *round)
+{
+    if (!round->is_synced)
+        return IO_BARRIER_NONE;
+    return is_behind(c) ? IO_BARRIER_FILE : IO_BARRIER_WRITE;
+}
+
 /* Makes round->write the write of the group. */
 static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
@@ -240,9 +248,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .data = sealed->bytes,
         .size = block_end,
         .offset = sealed->offset,
-        .barrier = !round->is_synced ? IO_BARRIER_NONE
-                   : is_behind(c)    ? IO_BARRIER_FILE
-                                     : IO_BARRIER_WRITE,
+        .barrier = barrier_for(c, round),
     };
     PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
 }

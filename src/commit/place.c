@@ -182,20 +182,38 @@ void twl_grant_places(struct commit *c)
 
 /* ---- admission ----------------------------------------------------------------------------------- */
 
-/* In this order: a place that a leader has given, the poison, room, the error of the keeper, that of the terms. So a
- * try is told to come again only while room is on its way: a commit, or the next segment. It takes its group along into
- * a segment that is ready. A segment that a try has ordered may be full before the try looks again; it orders one
- * more. */
+/* There is no room now, and the call waits. If the buffer has records, it waits in line until they are committed; a call
+ * that finds an empty one waits for its segment alone. */
+static void begin_to_wait(struct commit *c, struct twin *twin, bool is_empty, struct waiter *waiter,
+                          const struct terms *terms) REQUIRES(c->lock)
+{
+    waiter->awaits_segment = is_empty;
+    waiter->has_awaited_segment |= is_empty;
+    if (is_empty)
+        return;
+    twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
+    if (!waiter->is_queued)
+        place_in_line(c, waiter);
+}
+
+/* 1: the waiter has its place. 0: it has to wait. Or an error. */
 static int admit(struct commit *c, struct waiter *waiter, const struct terms *terms) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
     const uint32_t bytes = waiter->need->bytes;
-    const bool is_empty = twin->count == 0, has_turn = !waiter->is_queued || is_empty;
+    const bool is_empty = twin->count == 0;
+    const bool has_turn = !waiter->is_queued || is_empty;
     int rc = 0;
+
+    /* A leader may have given it a place meanwhile, also if the log was poisoned since. */
     if (waiter->place.twin)
         return 1;
     if (atomic_load_explicit(&c->poison, memory_order_relaxed) != 0)
         return TWINLOG_EPOISONED;
+
+    /* Room comes before the errors, so a try is told to come again only while room is on its way: a commit, or the next
+     * segment. A try takes its group along into a segment that is ready. A segment that it has ordered may be full
+     * before it looks again; it orders one more. */
     const bool has_room = find_room(c, bytes, terms->is_try);
     if (!has_room && terms->is_try)
         twl_commit_note_refusal(c);
@@ -206,6 +224,8 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         take(c, waiter->need, &waiter->place);
         return 1;
     }
+
+    /* The error of the keeper, then that of the terms. */
     if (rc == 0)
         rc = twl_terms_ended(terms);
     if (rc == 0 && terms->is_try)
@@ -214,13 +234,8 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         twin->needs_committer |= terms->is_try && !is_empty; /* so that a later try finds room */
         return rc;
     }
-    waiter->awaits_segment = is_empty;
-    waiter->has_awaited_segment |= is_empty;
-    if (!is_empty) {
-        twin->needs_committer |= waiter->need->needs_committer || !may_lead(c, terms);
-        if (!waiter->is_queued)
-            place_in_line(c, waiter);
-    }
+
+    begin_to_wait(c, twin, is_empty, waiter, terms);
     return 0;
 }
 

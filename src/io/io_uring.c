@@ -97,12 +97,19 @@ static bool is_adopted(const struct io_ring *ring, const struct io_write *write)
            write->data + write->size <= ring->adopted + ring->adopted_bytes;
 }
 
+/* How much of the work the entry of the write is. */
+static enum part part_of_write(const struct io_ring *ring, const struct io_write *write, bool carries_sync)
+{
+    if (carries_sync || write->barrier == IO_BARRIER_NONE)
+        return PART_WRITE_ONLY;
+    return ring->is_linked ? PART_LINKED : PART_WRITE;
+}
+
 void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
 {
     const bool carries_sync = write->barrier == IO_BARRIER_WRITE && !ring->is_linked;
-    const enum part part = carries_sync || write->barrier == IO_BARRIER_NONE ? PART_WRITE_ONLY
-                           : ring->is_linked                                 ? PART_LINKED
-                                                                             : PART_WRITE;
+    const enum part part = part_of_write(ring, write, carries_sync);
+
     write->ret_written = 0;
     write->ret_synced = -ECANCELED;
     if (write->size == 0) {

@@ -73,8 +73,14 @@ static int enter_on_given(struct twinlog *log, const struct twinlog_terms *given
 
 static int check_entry(const struct twinlog_entry *entry)
 {
-    if (entry->reserved != 0 || (entry->pieces && (entry->data || entry->size > 0)) ||
-        (!entry->pieces && entry->piece_count > 0) || (!entry->pieces && !entry->data && entry->size > 0))
+    if (entry->reserved != 0)
+        return -EINVAL;
+    if (!entry->pieces) {
+        const bool has_data = entry->data || entry->size == 0;
+        return has_data && entry->piece_count == 0 ? 0 : -EINVAL;
+    }
+
+    if (entry->data || entry->size > 0)
         return -EINVAL;
     for (uint32_t i = 0; i < entry->piece_count; i++)
         if (!entry->pieces[i].iov_base && entry->pieces[i].iov_len > 0)

@@ -120,33 +120,58 @@ static bool is_wanted(enum twinlog_io kind, bool is_direct, const struct twinlog
     return options->io == TWINLOG_IO_AUTO ? kind != TWINLOG_IO_URING_LINKED : kind == options->io;
 }
 
+#define REASON_BYTES 160u
+
+/* Why the log is on the path that it has, if no path in front of that was refused. */
+static const char *reason_without_refusal(const struct twinlog_options *options)
+{
+    if (options->io != TWINLOG_IO_AUTO)
+        return "as asked for";
+    return options->committer ? "shared committer" : "nothing was refused";
+}
+
+/* `may_sync`: the path is for this file system; else it was not even tried. */
+static void describe_refusal(char reason[REASON_BYTES], const struct path *path, bool is_direct,
+                             bool may_sync, int error)
+{
+    const char *with = is_direct ? "direct I/O" : "buffered";
+
+    if (may_sync)
+        snprintf(reason, REASON_BYTES, "%s, %s was refused: %s", path->name, with, twinlog_strerror(error));
+    else
+        snprintf(reason, REASON_BYTES,
+                 "%s, %s is only for file systems that are known to sync; fdatasync works everywhere",
+                 path->name, with);
+}
+
+/* Opens the log on the first path that works: all of them with direct I/O, then all without. The reason that is kept is
+ * the first refusal. */
 static int climb(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
 {
-    const bool is_automatic = options->io == TWINLOG_IO_AUTO, syncs = syncs_writes(dir);
+    const bool syncs = syncs_writes(dir);
     bool has_refusal = false;
     int rc = -ENOTSUP;
-    char reason[160];
-    snprintf(reason, sizeof(reason), "%s",
-             !is_automatic        ? "as asked for"
-             : options->committer ? "shared committer"
-                                  : "nothing was refused");
+    char reason[REASON_BYTES];
+
+    snprintf(reason, sizeof(reason), "%s", reason_without_refusal(options));
     for (size_t i = 0; i < 2 * PATHS; i++) {
         const struct path *path = &ladder[i % PATHS];
-        const bool is_direct = i < PATHS, may_sync = syncs || path->io == TWINLOG_IO_FDATASYNC;
+        const bool is_direct = i < PATHS;
+        const bool may_sync = syncs || path->io == TWINLOG_IO_FDATASYNC;
         if (!is_wanted(path->io, is_direct, options))
             continue;
+
         rc = may_sync ? open_on(dir, path->io, is_direct, options, ret_log) : -EOPNOTSUPP;
         if (rc == 0)
             twl_log_name_path(*ret_log, reason);
         if (!io_is_refusal(rc))
             return rc;
+
         if (!has_refusal)
-            snprintf(reason, sizeof(reason), "%s, %s %s%s", path->name, is_direct ? "direct I/O" : "buffered",
-                     may_sync ? "was refused: " : "is only for file systems that are known to sync",
-                     may_sync ? twinlog_strerror(rc) : "; fdatasync works everywhere");
+            describe_refusal(reason, path, is_direct, may_sync, rc);
         has_refusal = true;
     }
-    if (is_automatic) /* the last rung needs nothing special: a real failure */
+    if (options->io == TWINLOG_IO_AUTO) /* the last rung needs nothing special: a real failure */
         return rc;
     twl_report(options->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, -ENOTSUP, "%s", reason);
     return -ENOTSUP;

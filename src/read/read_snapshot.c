@@ -269,25 +269,41 @@ static int believe_page(struct read_snapshot *snapshot, uint32_t epoch)
     return 0;
 }
 
-/* There is no page that counts. If none can be shared, the markers in the log tell how far a writer has come. Else a
- * writer is opening the log, or died while opening it, or no writer has come since the last one. If there is one, it
- * will publish; until then the last snapshot is enough, unless the caller asks for the end of the log. A snapshot from
- * the page is not enough: the writer may have truncated the log after publishing, and no page shows that. */
+/* May the last snapshot stay, where no page counts? */
+static bool may_stay(const struct read_snapshot *snapshot, bool has_writer, bool asks_for_end)
+{
+    /* One from the page may not: the writer may have truncated the log after it published, and no page shows that. */
+    if (!snapshot->is_known || snapshot->epoch != 0)
+        return false;
+
+    /* Markers of a writer without a page say something new at any time. */
+    if (snapshot->follows_markers || (has_writer && !snapshot->shared->page))
+        return false;
+
+    /* Nobody has changed the page since. */
+    if (snapshot->page_sequence == snapshot->sound_page_sequence)
+        return true;
+
+    /* A writer is opening the log, and will publish. Until then the snapshot is enough for all but the end. */
+    return has_writer && !asks_for_end;
+}
+
+/* There is no page that counts. If none can be shared, the markers in the log tell how far a writer has come. Otherwise
+ * a writer is opening the log, or died while it was opening it, or no writer has come since the last one. */
 static int look_past_page(struct read_snapshot *snapshot, uint32_t epoch, bool has_writer, bool asks_for_end)
 {
     const bool has_page = snapshot->shared->page != NULL;
-    const bool goes_by_markers = has_writer && !has_page;
-    bool is_enough =
-        snapshot->page_sequence == snapshot->sound_page_sequence || (has_writer && !asks_for_end);
     bool has_come = false;
-    if (snapshot->is_known && snapshot->epoch == 0 && is_enough && !goes_by_markers &&
-        !snapshot->follows_markers)
+
+    if (may_stay(snapshot, has_writer, asks_for_end))
         return 0;
-    int rc = look_in_files(snapshot, goes_by_markers);
+
+    int rc = look_in_files(snapshot, has_writer && !has_page);
     if (rc == 0 && !has_page && !has_writer) /* what was found may have been in the making */
         rc = find_writer(snapshot, &has_come);
-    snapshot->is_known =
-        rc == 0 && !has_come && twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
+
+    const bool is_same_page = twl_page_sequence(snapshot->shared) == snapshot->page_sequence;
+    snapshot->is_known = rc == 0 && !has_come && is_same_page;
     snapshot->sound_page_sequence = snapshot->page_sequence;
     snapshot->ignored_epoch = epoch;
     return rc;
@@ -296,12 +312,18 @@ static int look_past_page(struct read_snapshot *snapshot, uint32_t epoch, bool h
 /* There was no page, or it is no longer the writer's: the file was removed, or the writer can't share it. */
 static int look_for_page(struct read_snapshot *snapshot)
 {
-    bool had_page = snapshot->shared->page != NULL;
-    const bool is_removed = is_attached(snapshot) && twl_page_poison(snapshot->shared) == -ESTALE;
-    int rc = is_removed ? -ESTALE : is_attached(snapshot) ? 0 : twl_page_watch_again(&snapshot->watched);
-    if (rc < 0)
-        return twl_read_snapshot_fail(snapshot, rc);
-    if (rc > 0 || (had_page && !snapshot->shared->page)) {
+    const bool had_page = snapshot->shared->page != NULL;
+    int result = 0;
+
+    if (!is_attached(snapshot))
+        result = twl_page_watch_again(&snapshot->watched);
+    else if (twl_page_poison(snapshot->shared) == -ESTALE) /* the directory was removed */
+        result = -ESTALE;
+    if (result < 0)
+        return twl_read_snapshot_fail(snapshot, result);
+
+    const bool has_lost_page = had_page && !snapshot->shared->page;
+    if (result > 0 || has_lost_page) {
         snapshot->ignored_epoch = snapshot->epoch = 0;
         snapshot->is_known = false;
     }

@@ -98,13 +98,17 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
         lsn = wanted_lsn;
     lsn = max_u64(lsn, reader->snapshot.first_lsn);
     const bool is_in_group = cursor->records_left > 0;
+
+    const char *more = "";
+    if (lsn < wanted_lsn)
+        more = "; a later record cannot be reached without it";
+    else if (reader->visited.lsn != 0 && !is_in_group)
+        more = ", or of another history than the one beside it";
     twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "record %llu is damaged or missing%s; run `twinlog verify` to see what else is",
-               (unsigned long long)lsn,
-               lsn < wanted_lsn                           ? "; a later record cannot be reached without it"
-               : reader->visited.lsn != 0 && !is_in_group ? ", or of another history than the one beside it"
-                                                          : "");
-    uint64_t offset = is_in_group ? cursor->record_offset : cursor->offset;
+               (unsigned long long)lsn, more);
+
+    const uint64_t offset = is_in_group ? cursor->record_offset : cursor->offset;
     twl_report_place(&reader->report, at->segment.name, at->segment.header.sequence,
                      at->segment.file ? offset : 0, 0);
     reader->report.first_lsn = lsn;
@@ -455,10 +459,13 @@ int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_r
 {
     reader->to_lsn = lsn;
     move_to(reader, AT_LSN, lsn);
-    const int rc = twinlog_reader_next(reader, ret_record);
-    if (rc == 0)
-        return reader->next_lsn <= lsn ? -ERANGE : reader->is_lost ? -ENODATA : -ENOENT;
-    return rc < 0 ? rc : 0;
+    const int result = twinlog_reader_next(reader, ret_record);
+    if (result != 0)
+        return result < 0 ? result : 0;
+
+    if (reader->next_lsn <= lsn) /* there is nothing behind it, either */
+        return -ERANGE;
+    return reader->is_lost ? -ENODATA : -ENOENT;
 }
 
 static bool is_gap(int error)

@@ -41,67 +41,120 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-/* Of spares only the next one is searched: its first group may be the missing one, and no segment is started before the
- * one in front of it. */
-static int ask_later_segment(struct segment_iter *cursor, const struct segment *segment, bool is_started,
-                             bool is_next, uint64_t gap, struct position stop, unsigned *facts,
-                             struct later_groups *ret_found)
+/* ---- what lies behind the end: later segments ---------------------------------------------------- */
+
+/* The place at which the groups that continue end, and what is asked about what follows it. */
+struct end_search {
+    struct position stop;       /* of the group that would come next */
+    uint64_t spare_gap;         /* how far into a spare a group may lie that continues, in bytes */
+    unsigned facts;             /* enum recover_fact, as far as they are known */
+    struct later_groups *later; /* the first groups behind the place that were found */
+};
+
+/* A later segment, and what it is to the end. */
+struct later_segment {
+    const struct segment *segment;
+    bool is_started; /* no spare: a writer has begun it */
+    bool is_next;    /* directly behind the segment with the end */
+};
+
+/* Does the first group of the segment continue at the stop? 1, 0, or an error. Any group would continue a place that
+ * is not known. */
+static int joins(struct segment_iter *cursor, const struct position *stop)
+{
+    return stop->next_lsn > 0 ? twl_iter_enter_group(cursor) : 0;
+}
+
+/* A segment that was begun proves that everything in front of it was durable. A mapped one does so only with a group, or
+ * with a footer: a sealed segment was begun, even if it has no group left. */
+static int ask_for_proof(const struct segment *segment, struct later_groups *found)
 {
     struct segment_footer footer;
-    twl_iter_begin(cursor, segment, stop);
-    if (is_next && stop.next_lsn > 0) { /* any group would continue an unknown place */
-        int rc = twl_iter_enter_group(cursor);
-        if (rc > 0)
-            *facts |= FACT_JOINS;
-        if (rc != 0)
-            return rc < 0 ? rc : 0;
+
+    if (!segment_is_mapped(&segment->header)) {
+        found->is_proof = true;
+        return 0;
     }
-    int rc = 0;
-    if (is_next || is_started)
-        rc = twl_iter_find_later(cursor, SEGMENT_DATA_OFFSET, is_started ? UINT64_MAX : gap, stop, ret_found);
-    if (rc < 0 || !is_started)
-        return rc < 0 ? rc : 0;
-    if (!segment_is_mapped(&segment->header)) { /* started when everything in front of it was durable */
-        ret_found->is_proof = true;
-    } else if (ret_found->offset == 0) { /* a sealed segment was started, even if it has no group left */
-        rc = twl_segment_read_footer(segment, &footer);
-        ret_found->is_proof = rc > 0;
-    }
+    if (found->offset != 0)
+        return 0;
+
+    const int rc = twl_segment_read_footer(segment, &footer);
+    found->is_proof = rc > 0;
     return rc < 0 ? rc : 0;
 }
 
-static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index, uint64_t gap,
-                              struct position stop, unsigned *facts, struct later_groups *later)
+/* Of spares only the next one is searched: its first group may be the missing one, and no segment is started before the
+ * one in front of it. */
+static int ask_later_segment(struct end_search *search, struct segment_iter *cursor,
+                             const struct later_segment *later, struct later_groups *ret_found)
+{
+    twl_iter_begin(cursor, later->segment, search->stop);
+    if (later->is_next) {
+        const int result = joins(cursor, &search->stop);
+        if (result > 0)
+            search->facts |= FACT_JOINS;
+        if (result != 0)
+            return result < 0 ? result : 0;
+    }
+
+    if (later->is_next || later->is_started) {
+        const uint64_t gap = later->is_started ? UINT64_MAX : search->spare_gap;
+        const int rc = twl_iter_find_later(cursor, SEGMENT_DATA_OFFSET, gap, search->stop, ret_found);
+        if (rc < 0)
+            return rc;
+    }
+    return later->is_started ? ask_for_proof(later->segment, ret_found) : 0;
+}
+
+/* Opens the segment `at` of the set and asks it. */
+static int ask_segment_at(struct end_search *search, struct io *io, const struct segment_set *set,
+                          size_t index, size_t at, struct segment_iter *cursor)
+{
+    struct segment segment;
+    struct later_groups found = { 0 };
+    const struct later_segment later = { &segment, at < set->started, at == index + 1 };
+
+    int rc = twl_segment_open_entry(io, &set->entries[at], &segment);
+    if (rc == -ENOENT && !later.is_started) /* a spare that its writer has removed since */
+        return 0;
+    if (rc < 0)
+        return rc;
+    if (later.is_started)
+        search->facts &= ~(unsigned)FACT_NEWEST;
+
+    /* Was that LSN durable already when the segment was prepared? */
+    if (search->stop.next_lsn > 0 && twl_segment_set_promise(set, at) >= search->stop.next_lsn)
+        found.is_proof = true;
+    else
+        rc = ask_later_segment(search, cursor, &later, &found);
+
+    if (search->later->offset == 0)
+        *search->later = found;
+    else if (found.is_proof)
+        search->later->is_proof = true;
+    twl_segment_close(&segment);
+    return rc;
+}
+
+/* Asks one segment after the other until one continues the log, or proves that something is missing. */
+static int ask_later_segments(struct end_search *search, struct io *io, const struct segment_set *set,
+                              size_t index)
 {
     struct segment_iter cursor = { 0 };
+    const size_t count = set->started + set->spares;
     int rc = 0;
-    *facts |= FACT_NEWEST;
-    size_t count = set->started + set->spares;
-    for (size_t i = index + 1; rc == 0 && i < count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
-        struct segment segment;
-        rc = twl_segment_open_entry(io, &set->entries[i], &segment);
-        if (rc == -ENOENT && i >= set->started) { /* a spare that its writer has removed since */
-            rc = 0;
-            continue;
-        }
-        if (rc < 0)
+
+    search->facts |= FACT_NEWEST;
+    for (size_t at = index + 1; at < count && rc == 0; at++) {
+        if (search->later->is_proof || (search->facts & FACT_JOINS))
             break;
-        if (i < set->started)
-            *facts &= ~(unsigned)FACT_NEWEST;
-        struct later_groups found = { 0 };
-        if (stop.next_lsn > 0 && twl_segment_set_promise(set, i) >= stop.next_lsn)
-            found.is_proof = true; /* that LSN was durable when the segment was prepared */
-        else
-            rc = ask_later_segment(&cursor, &segment, i < set->started, i == index + 1, gap, stop, facts,
-                                   &found);
-        if (later->offset == 0)
-            *later = found;
-        later->is_proof = later->is_proof || found.is_proof;
-        twl_segment_close(&segment);
+        rc = ask_segment_at(search, io, set, index, at, &cursor);
     }
     twl_iter_free(&cursor);
     return rc;
 }
+
+/* ---- what is at the end itself --------------------------------------------------------------------- */
 
 /* Is the rest of the block zero, or the whole block of an earlier incarnation of the file? */
 static int is_unwritten(struct segment_iter *cursor, bool *ret_is_unwritten)
@@ -109,51 +162,65 @@ static int is_unwritten(struct segment_iter *cursor, bool *ret_is_unwritten)
     const struct segment *segment = cursor->segment;
     const uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), segment->data_end);
     struct group_header group;
+
     int rc = twl_iter_has_ended(cursor);
     const uint64_t from = cursor->offset + (rc > 0 ? sizeof(uint64_t) : 0); /* a claim ends it */
     *ret_is_unwritten = true;
     if (rc < 0 || from >= end)
         return rc < 0 ? rc : 0;
+
     const unsigned char *bytes = twl_iter_bytes(cursor, from, (size_t)(end - from), &rc);
-    if (!bytes) /* in a file that was made shorter they may be missing */
+    if (!bytes) { /* in a file that was made shorter they may be missing */
         *ret_is_unwritten = false;
-    else if (!are_zeros(bytes, (size_t)(end - from)))
-        *ret_is_unwritten = segment->header.incarnations > 0 && cursor->offset % BLOCK_BYTES == 0 &&
+        return rc == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : rc;
+    }
+
+    if (!are_zeros(bytes, (size_t)(end - from))) {
+        const bool is_whole_block = cursor->offset % BLOCK_BYTES == 0;
+        *ret_is_unwritten = segment->header.incarnations > 0 && is_whole_block &&
                             !twl_group_header_decode(bytes, segment->seed, cursor->offset, &group);
-    return !bytes && rc == 0 && end <= segment->header.bytes ? TWINLOG_ECORRUPT : rc;
+    }
+    return rc;
 }
 
-/* Then its seal proves the first group of the next one; a writer that maps does not wait for that. */
+/* Does the seal of this segment prove the first group of the next one? A writer that maps does not wait for that
+ * group. */
 static bool was_left(const struct segment_set *set, size_t index)
 {
-    bool is_before_mapped =
-        index + 1 < set->started + set->spares && segment_is_mapped(&set->entries[index + 1].header);
-    return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
+    const bool has_next = index + 1 < set->started + set->spares;
+
+    if (segment_is_mapped(&set->entries[index].header))
+        return false;
+    return !has_next || !segment_is_mapped(&set->entries[index + 1].header);
 }
 
-/* By the footer of the segment in front. One with a start in its header counts as started without a group. */
+/* By the footer of the segment in front. A segment with a start in its header counts as started without a group. */
 static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
                                   const struct segment_iter *cursor, bool *ret_is_durable)
 {
     const struct segment_header *header = &set->entries[index].header;
     const bool is_first = cursor->is_at_first || cursor->offset == SEGMENT_DATA_OFFSET;
+
     *ret_is_durable = false;
-    if (!is_first || index == 0 || header->start_lsn > 0 || !was_left(set, index - 1) ||
-        set->entries[index - 1].header.sequence + 1 != header->sequence)
+    if (!is_first || index == 0 || header->start_lsn > 0)
         return 0;
+    if (!was_left(set, index - 1) || set->entries[index - 1].header.sequence + 1 != header->sequence)
+        return 0;
+
     struct segment_entry before = set->entries[index - 1];
     const int rc = twl_segment_look(io, &before);
     *ret_is_durable = rc == 0 && before.is_sealed;
     return rc;
 }
 
-/* What proves something where nothing continues and no group behind the place does. */
+/* What proves something where nothing continues, and no group behind the place does. */
 static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
                         const struct segment_iter *cursor, unsigned *facts)
 {
     const uint64_t next_lsn = cursor->position.next_lsn;
     struct segment_entry entry = set->entries[index];
-    int rc = twl_segment_look(io, &entry);
+
+    const int rc = twl_segment_look(io, &entry);
     if (rc < 0)
         return rc;
     if (entry.is_sealed && (cursor->offset < entry.footer.data_end || was_left(set, index)))
@@ -163,48 +230,79 @@ static int ask_the_rest(struct io *io, const struct segment_set *set, size_t ind
     return 0;
 }
 
+/* ---- the judgement ----------------------------------------------------------------------------------- */
+
+/* How many bytes behind the end groups of this log may lie. Behind a close comes the marker of the next start. Behind an
+ * ordinary group comes one that was written at the same time, and that is at most as large as the log allows. In a
+ * mapped segment, and where no group tells, it may be anywhere. */
+static uint64_t gap_behind(const struct group_header *last, bool is_mapped, bool ends_closed)
+{
+    if (ends_closed)
+        return GAP_BEHIND_CLOSE_BYTES;
+    if (!last || is_mapped)
+        return UINT64_MAX;
+
+    const uint64_t most_bytes = twl_group_most_bytes(last);
+    if (most_bytes == UINT64_MAX)
+        return UINT64_MAX;
+    return max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES;
+}
+
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct segment_iter *cursor,
                       const struct group_header *last, struct recover_judgement *ret_judgement)
 {
     const bool is_mapped = segment_is_mapped(&set->entries[index].header);
     const bool was_closed = last && last->kind == GROUP_CLOSE;
-    const uint64_t most_bytes = last && !is_mapped ? twl_group_most_bytes(last) : UINT64_MAX;
-    const struct position stop = cursor->position;
     struct later_groups later;
+    struct end_search search = { .stop = cursor->position, .later = &later };
     bool is_zero = false, is_durable;
+
     int rc = is_first_group_durable(io, set, index, cursor, &is_durable);
     if (rc == 0)
         rc = is_unwritten(cursor, &is_zero);
-    /* A mapped segment may have had no space for the marker of the next start. */
-    const bool ends_closed = was_closed && is_zero && !is_mapped && set->note.epoch == stop.epoch.number;
-    uint64_t gap = UINT64_MAX;
-    if (ends_closed)
-        gap = GAP_BEHIND_CLOSE_BYTES;
-    else if (most_bytes < UINT64_MAX)
-        gap = max_u64(GROUP_GAP_BYTES, most_bytes) + 2 * BLOCK_BYTES;
+    if (rc < 0)
+        return rc;
+
+    /* In this segment. A mapped one may have had no space for the marker of the next start. */
+    const bool is_of_note = set->note.epoch == search.stop.epoch.number;
+    const bool ends_closed = was_closed && is_zero && !is_mapped && is_of_note;
+    const uint64_t gap = gap_behind(last, is_mapped, ends_closed);
     const bool has_room = cursor->offset + SEGMENT_MARKER_BYTES <= cursor->segment->data_end;
-    const uint64_t spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
-    if (rc == 0)
-        rc = twl_iter_find_later(cursor, cursor->offset, gap, stop, &later);
+    rc = twl_iter_find_later(cursor, cursor->offset, gap, search.stop, &later);
     if (rc < 0)
         return rc;
     const bool is_followed = later.offset != 0;
-    unsigned facts = (was_closed ? FACT_CLOSED : 0) | (is_zero && !is_followed ? FACT_ZERO : 0);
-    rc = ask_later_segments(io, set, index, spare_gap, stop, &facts, &later);
+    if (was_closed)
+        search.facts |= FACT_CLOSED;
+    if (is_zero && !is_followed)
+        search.facts |= FACT_ZERO;
+
+    /* In later ones. */
+    search.spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
+    rc = ask_later_segments(&search, io, set, index);
     if (rc < 0)
         return rc;
     if (later.is_proof || is_durable)
-        facts |= FACT_LATER_DURABLE;
-    if (!(facts & FACT_JOINS))
-        rc = ask_the_rest(io, set, index, cursor, &facts);
+        search.facts |= FACT_LATER_DURABLE;
+
+    if (!(search.facts & FACT_JOINS))
+        rc = ask_the_rest(io, set, index, cursor, &search.facts);
     if (rc < 0)
         return rc;
+
     *ret_judgement = (struct recover_judgement){
-        .facts = facts, .row = twl_recover_decide(facts), .later = later, .is_followed = is_followed
+        .facts = search.facts,
+        .row = twl_recover_decide(search.facts),
+        .later = later,
+        .is_followed = is_followed,
     };
     return 0;
 }
 
+/* ---- what is reported -------------------------------------------------------------------------------- */
+
+/* The last record that is known to be lost: the one in front of the next sound group, or the last one that a footer, a
+ * cursor or the head of the log counts. */
 static uint64_t find_last_lost(const struct segment_set *set, size_t index, const struct later_groups *later,
                                uint64_t next_lsn)
 {
@@ -247,30 +345,49 @@ static void report_damage(struct twinlog_report *report, const struct segment_en
     twl_report_place(report, entry->name, entry->header.sequence, lost.offset, 0);
 }
 
+static void report_torn_tail(struct recovery *recovery, const struct segment_entry *entry, const char *why)
+{
+    const uint64_t next_lsn = recovery->position.next_lsn;
+    const uint64_t rest_bytes = twl_segment_data_end(entry->header.bytes) - recovery->offset;
+    struct twinlog_report *report = &recovery->report;
+
+    twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
+               "the log ends before record %llu: %s", (unsigned long long)next_lsn, why);
+    report->first_lsn = next_lsn;
+    twl_report_place(report, entry->name, entry->header.sequence, recovery->offset, rest_bytes);
+}
+
+static void report_clean_end(struct recovery *recovery, const struct segment_entry *entry,
+                             const struct recover_row *row)
+{
+    const bool is_open = row->decision == DECIDE_CLEAN_END;
+    struct twinlog_report *report = &recovery->report;
+
+    twl_report(report, is_open ? TWINLOG_FOUND_CLEAN_END : TWINLOG_FOUND_CLEAN_CLOSE, TWINLOG_DID_NOTHING, 0,
+               "the log ends before record %llu: %s", (unsigned long long)recovery->position.next_lsn,
+               row->why);
+    report->first_lsn = 0;
+    twl_report_place(report, entry->name, entry->header.sequence, recovery->offset, 0);
+}
+
 static void describe_end(struct recovery *recovery, const struct segment_set *set, size_t index,
                          const struct recover_judgement *judgement, struct segment_iter *cursor)
 {
     const struct segment_entry *entry = &set->entries[index];
     const struct recover_row *row = judgement->row;
-    const uint64_t next_lsn = recovery->position.next_lsn;
-    struct twinlog_report *report = &recovery->report;
+
     if (row->decision == DECIDE_DAMAGE) {
+        const uint64_t next_lsn = recovery->position.next_lsn;
         struct lost lost = { .first_lsn = max_u64(next_lsn, set->first_lsn), .offset = recovery->offset };
         lost.last_lsn = find_last_lost(set, index, &judgement->later, lost.first_lsn);
         narrow_down(cursor, &lost);
-        report_damage(report, entry, lost, row->why);
+        report_damage(&recovery->report, entry, lost, row->why);
         return;
     }
-    const bool is_torn = row->decision == DECIDE_TRUNCATE;
-    const uint64_t rest_bytes = twl_segment_data_end(entry->header.bytes) - recovery->offset;
-    twl_report(report,
-               is_torn                             ? TWINLOG_FOUND_TORN_TAIL
-               : row->decision == DECIDE_CLEAN_END ? TWINLOG_FOUND_CLEAN_END
-                                                   : TWINLOG_FOUND_CLEAN_CLOSE,
-               is_torn ? TWINLOG_WOULD_TRUNCATE : TWINLOG_DID_NOTHING, 0,
-               "the log ends before record %llu: %s", (unsigned long long)next_lsn, row->why);
-    report->first_lsn = is_torn ? next_lsn : 0;
-    twl_report_place(report, entry->name, entry->header.sequence, recovery->offset, is_torn ? rest_bytes : 0);
+    if (row->decision == DECIDE_TRUNCATE)
+        report_torn_tail(recovery, entry, row->why);
+    else
+        report_clean_end(recovery, entry, row);
 }
 
 static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,

@@ -93,11 +93,16 @@ static int read_second_header(struct set_loader *l, struct segment_entry *entry)
 static int open_entry(struct set_loader *l, size_t index, struct io_file **ret_file)
 {
     const unsigned flags = IO_READ_ONLY | l->header_flags;
-    const size_t most = l->header_flags & IO_FROM_CACHE ? min_u64(l->all, index + MOST_AHEAD) : 0;
-    int rc = 0;
-    for (; rc == 0 && l->end_ahead < most; l->end_ahead += rc == 0)
-        rc = io_open(l->io, l->set.entries[l->end_ahead].name, flags | IO_BEGIN_READ,
-                     &l->ahead[l->end_ahead % MOST_AHEAD]);
+    const bool may_open_ahead = l->header_flags & IO_FROM_CACHE;
+    const size_t most = may_open_ahead ? min_u64(l->all, index + MOST_AHEAD) : 0;
+
+    while (l->end_ahead < most) {
+        const char *name = l->set.entries[l->end_ahead].name;
+        if (io_open(l->io, name, flags | IO_BEGIN_READ, &l->ahead[l->end_ahead % MOST_AHEAD]) < 0)
+            break;
+        l->end_ahead++;
+    }
+
     if (l->end_ahead <= index) {
         l->end_ahead = index + 1;
         return io_open(l->io, l->set.entries[index].name, flags, ret_file);
