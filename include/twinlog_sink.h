@@ -23,7 +23,7 @@
  * about mapped sinks, but for what a crash costs.
  *
  * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write()
- * had returned for. The end of the kernel or of the power costs what was not synced:
+ * had returned for. A crash of the kernel or a power cut costs what was not synced:
  * twinlog_sink_sync(), or flush_interval_ms, says how much that is; the rest may be there in part,
  * in any order, with zeros in between. What must survive the power belongs in a log.
  *
@@ -91,12 +91,13 @@ struct twinlog_sink_options {
      * instant meanwhile, in which another process may make it and have it.
      *
      * A mapped sink: not for a shared one. There another program renames the file, and each process
-     * calls twinlog_sink_reopen(). -EBUSY of a write: another sink has had one of the files open for
-     * 5 seconds; nothing happened.
+     * calls twinlog_sink_reopen(). -EBUSY of a write: another sink has had one of the files open
+     * for 5 seconds; nothing happened.
      *
      * An exact sink: of a shared one, one process renames the file, and the others follow; a file
      * may then be larger by what they wrote meanwhile. If the next file cannot be made, the sink
-     * writes on to the present one, and tries again after a second: twinlog_sink_rotation_error(). */
+     * writes on to the present one, and tries again after a second: twinlog_sink_rotation_error().
+     * */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
     uint32_t flush_interval_ms; /* sync at least so often; 0 = only on demand */
@@ -120,12 +121,11 @@ struct twinlog_sink_options {
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of
  *              the system, or because the file beside it is gone
  *   -EPERM     the file is another user's (a sink is of one user, and root is another user: run as
- *              the owner); or the file beside it is another user's, may be written by others, or has
- *              a second name: look at it, and remove it
+ *              the owner); or the file beside it is another user's, may be written by others, or
+ *              has a second name: look at it, and remove it
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT (also of an empty path), -EACCES (also of a directory that cannot be read), -ENOSPC,
- *   -EROFS, -EMFILE, -ENOMEM, ... from the system
- * */
+ *   -EROFS, -EMFILE, -ENOMEM, ... from the system */
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
 
@@ -148,15 +148,19 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
                         uint64_t *ret_offset);
 
 /* Returns when everything that any process had written before the call is on stable storage; of
- * files that were rotated away, in those that this sink has not left yet. After a sync of an exact
- * sink has failed, none succeeds with this handle; the rest is about mapped sinks. Where another one died
- * in the middle of a write, its bytes are made harmless first: they become spaces, and the last one a
- * newline. Where one is stopped in the middle of a write or a sync, this waits until that process
- * continues. After a sync has failed, none succeeds for this file until the system starts again,
- * whatever processes open it. The same holds after a process was killed in the middle of a sync,
- * also one of flush_interval_ms: it may have taken an error with it. The next file is not
- * concerned; a shared sink goes on in that first, if it is there, with the errors of opening it.
- * -EBUSY: for 5 seconds another program's lock has kept a dead process from being looked after. */
+ * files that were rotated away, in those that this sink has not left yet. A shared sink goes on in
+ * the next file first, if there is one, with the errors of opening it.
+ *
+ * An exact sink: after a sync has failed, none succeeds with this handle.
+ *
+ * A mapped sink: where another process has died in the middle of a write, its bytes are made
+ * harmless first: they become spaces, and the last one a newline. Where one is stopped in the
+ * middle of a write or a sync, this waits until that process continues. After a sync has failed,
+ * none succeeds for this file until the system starts again, whatever processes open it. The same
+ * holds after a process was killed in the middle of a sync, also one of flush_interval_ms: it may
+ * have taken an error with it. The next file is not concerned.
+ *
+ *   -EBUSY  for 5 seconds another program's lock has kept a dead process from being looked after */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* For logrotate, and for a program that has renamed the file itself: if `path` names another file
@@ -176,8 +180,8 @@ int twinlog_sink_reopen(struct twinlog_sink *sink);
  * file; the sink then stays in the present one. */
 int twinlog_sink_rotate(struct twinlog_sink *sink, int64_t made_before_ns);
 
-/* The error that the last rotation for max_bytes has met, so that the file grows on; 0 = none. Of an
- * exact sink; a mapped one returns it from the write. -EINVAL: NULL. In a forked child:
+/* The error that the last rotation for max_bytes has met, so that the file grows on; 0 = none. Of
+ * an exact sink; a mapped one returns it from the write. -EINVAL: NULL. In a forked child:
  * TWINLOG_EFORKED. */
 int twinlog_sink_rotation_error(const struct twinlog_sink *sink);
 
