@@ -2,26 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """quote.py [--write]: the figures in the documents are those of bench/figures.
 
-A figure has a mark in front of it, which a reader of the page does not see: <!--FILE;SERIES;CELLS;COLUMN--> stands for the
-cell under COLUMN of the row that has CELLS, joined by +, in the table of SERIES in bench/figures/FILE.md, with _ for each
-space; a ? behind it stands for a figure that is to come, and is complained about by --write only. The SERIES "targets" is
-the table of targets; without SERIES and CELLS the COLUMN is commit, date or rounds of the whole file.
+bench/quotes/PAGE.txt has the lines of a page that have such figures, in their order, with {} in the place of each, and below
+each line where its figures are from: FILE;SERIES;CELLS;COLUMN is the cell under COLUMN of the row that has CELLS, joined by
++, in the table of SERIES in bench/figures/FILE.md, with _ for each space. The SERIES "targets" is the table of targets;
+without SERIES and CELLS the COLUMN is commit, date or rounds of the whole file. A ? on the page is a figure that is to come.
 
-Says which figures are others than in the file, or with --write puts the right ones in their place. A figure without a mark is
-complained about, unless its paragraph or table begins with <!--counted: HOW-->: then it is a count that needs no clock.
+Says which figures are others than in the file, or with --write puts the right ones in their place. Who changes such a line
+changes it there, too. Another figure is complained about, unless its paragraph or table begins with <!--counted: HOW-->: then
+it is a count that needs no clock.
 """
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Where figures need a mark: the whole page, or these of its sections.
+# Where figures must be from there: the whole page, or these of its sections.
 PAGES = {"README.md": ["How fast", "The modes"], "docs/planning.md": ["Instead of what"], "docs/performance.md": None,
          "docs/raft.md": ["Figures"], "docs/sink-writers.md": ["How fast"], "docs/experiments.md": []}
 # A figure with its interval, two with the name of the second, a commit, a date.
 NUMBER = r"[0-9](?:[0-9,.]*[0-9])?"
 VALUE = rf"{NUMBER} : {NUMBER} \([^)]*\)|{NUMBER} \({NUMBER} to {NUMBER}\)|[0-9-]{{10}}\b|[0-9a-f]{{7,}}(?:-dirty)?\b|{NUMBER}|\?"
-MARK = re.compile(r"<!--(\w+);([^;>]*);([^;>]*);([^;>]*)-->(" + VALUE + ")")
 FIGURE = re.compile(r"(?<![\w.,])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+\.[0-9]+)(?![\w.]*\.?[0-9])|"
                     r"\b[0-9]+ (?:times|ms|µs|%|[MG]B/s|million (?!messages|lines))")
 WORKLOADS = {"1,000", "10,000", "100,000", "300,000"}
@@ -81,15 +81,77 @@ def paragraphs(text, sections):
             lines = []
 
 
-def unmarked(page, text, sections):
+class Quote:
+    """A line of a page, and the keys of its figures."""
+
+    def __init__(self, template):
+        self.template = template
+        self.keys = []
+
+    def pattern(self):
+        return re.compile("({0})".format(VALUE).join(map(re.escape, self.template.split("{}"))))
+
+
+def read_quotes(page):
+    path = ROOT / "bench" / "quotes" / f"{Path(page).stem}.txt"
+    quotes = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        if line.startswith("    "):
+            quotes[-1].keys.append(line.strip())
+        elif not line.startswith("# "):
+            quotes.append(Quote(line))
+    return quotes
+
+
+def find(lines, begin, quote):
+    """The number of the first such line, and the match."""
+    pattern = quote.pattern()
+    for number in range(begin, len(lines)):
+        found = pattern.fullmatch(lines[number])
+        if found:
+            return number, found
+    return None, None
+
+
+def check(page, quotes, lines, plain):
+    """Yields complaints. Puts what is right in the place of the figures in `lines`, and nothing in that of those in `plain`."""
+    begin = 0
+    for quote in quotes:
+        if quote.template.count("{}") != len(quote.keys):
+            yield f"{page}: {quote.template}: it has not as many figures as keys"
+            continue
+        number, found = find(lines, begin, quote)
+        if found is None:
+            yield f"{page}: no line behind line {begin} reads: {quote.template}"
+            continue
+        values = []
+        for key, value in zip(quote.keys, found.groups()):
+            right = look_up(*key.split(";"))
+            values.append(right or value)
+            if right is None:
+                yield f"{page}: line {number + 1}: {key}: there is no such figure, or not one"
+            elif value not in (right, "?"):
+                yield f"{page}: line {number + 1}: {key}: it is {right}, and not {value}"
+        lines[number] = fill(quote.template, values)
+        plain[number] = quote.template.replace("{}", "")
+        begin = number + 1
+
+
+def fill(template, values):
+    parts = template.split("{}")
+    return parts[0] + "".join(value + part for value, part in zip(values, parts[1:]))
+
+
+def others(page, text, sections):
+    """Figures of lines that are in no quote."""
     for number, paragraph in paragraphs(text, sections):
         if paragraph.startswith("<!--counted: "):
             continue
-        plain = re.sub(r"`[^`]*`|\]\([^)]*\)|<!--.*?-->", "", MARK.sub("", paragraph))
+        plain = re.sub(r"`[^`]*`|\]\([^)]*\)|<!--.*?-->", "", paragraph)
         plain = re.sub(r"(Linux|gcc|glibc|version|least|most) [0-9.]+", "", plain)
         for figure in FIGURE.findall(plain):
             if figure not in WORKLOADS:
-                yield f"{page}: {figure} in the paragraph of line {number} has no mark, see bench/quote.py"
+                yield f"{page}: {figure} in the paragraph of line {number} is not quoted, see bench/quote.py"
 
 
 def main():
@@ -97,25 +159,13 @@ def main():
     complaints = []
     for page, sections in PAGES.items():
         text = (ROOT / page).read_text()
-
-        def quote(mark):
-            value = look_up(*mark.groups()[:4])
-            if mark[5] == "?" and not is_writing:
-                return mark[0]
-            if value is None:
-                complaints.append(f"{page}: {mark[0]}: there is no such figure, or not one")
-            elif value != mark[5] and not is_writing:
-                complaints.append(f"{page}: {mark[0]}: it is {value}")
-            return mark[0] if value is None else mark[0][:-len(mark[5])] + value
-
-        complaints += [f"{page}: {mark} has no figure behind it" for mark in
-                       re.findall(r"<!--\w+;[^>]*-->", MARK.sub("", text))]
-        complaints += [f"{page}: a line begins with {mark}: for Markdown that is HTML up to its end"
-                       for mark in re.findall(r"(?m)^\s*(<!--\w+;[^>]*-->)", text)]
-        new = MARK.sub(quote, text)
+        lines, plain = text.split("\n"), text.split("\n")
+        told = list(check(page, read_quotes(page), lines, plain))
         if is_writing:
-            (ROOT / page).write_text(new)
-        complaints += unmarked(page, text, sections)
+            (ROOT / page).write_text("\n".join(lines))
+            told = [complaint for complaint in told if ": it is " not in complaint]
+        complaints += told
+        complaints += others(page, "\n".join(plain), sections)
     print("\n".join(complaints), end="\n" if complaints else "")
     return 1 if complaints else 0
 
