@@ -44,7 +44,7 @@ def commit_path():
     box(455, 70, 150, 50, WHITE, "durable LSN: 40")
     arrow((530, 152), (530, 124))
     text(545, 142, "then", 12, "start", colour="#555")
-    box(685, 70, 195, 50, WHITE, "wakes threads up to 40,", "readers, callbacks")
+    box(685, 70, 195, 50, WHITE, "wakes threads up to 40,", "readers, queues")
     arrow((605, 95), (680, 95))
 
 
