@@ -154,9 +154,24 @@ words_of_readme()
     for word in demo test; do
         grep -q "^    \./dev $word " README.md || echo "README.md: no line with ./dev $word"
     done
-    grep -oE '\./dev [a-z]+' README.md | sort -u | while read -r _ word; do
+    grep -oE '\./dev [a-z0-9]+' README.md | sort -u | while read -r _ word; do
         ./dev help | grep -q "^  $word\b" || echo "README.md: ./dev $word is no word of ./dev"
     done
+}
+
+# ---- versions ------------------------------------------------------------------------------------
+
+# That of the header is the one of all packages.
+versions()
+{
+    version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' include/twinlog.h)
+    grep -q "^ *\"version\": \"$version\"" packaging/vcpkg/vcpkg.json || echo "packaging/vcpkg/vcpkg.json: not version $version"
+    grep -q "^__version__ = \"$version\"" bindings/python/twinlog/__init__.py || echo "bindings/python: not version $version"
+    for crate in twinlog twinlog-sys; do
+        grep -q "^version = \"$version\"" "bindings/rust/$crate/Cargo.toml" || echo "bindings/rust/$crate: not version $version"
+    done
+    grep -q "twinlog-sys.*version = \"$version\"" bindings/rust/twinlog/Cargo.toml ||
+        echo "bindings/rust/twinlog: wants another version of twinlog-sys than $version"
 }
 
 # ---- the tutorial ------------------------------------------------------------------------------
@@ -256,6 +271,7 @@ else
     echo "SKIP docs, figures: there is no python3"
 fi
 report "words of ./dev in README.md" "$(words_of_readme)"
+report "versions of the packages" "$(versions)"
 report "the program of docs/tutorial.md" "$(tutorial)"
 report "the picture" "$(picture)"
 report "links" "$(dead_links)"

@@ -10,6 +10,7 @@
 # BUILD/mutants/report; it ends with 1 if a mutant was not noticed, or could not be made.
 #
 # run.sh --apply: only whether all patches apply.
+# run.sh --renew [NAME...]: writes patches anew of which the surrounding lines have changed, and says which no longer fit.
 # run.sh --programs: the targets of the build that are needed.
 set -u
 here=$(realpath "$(dirname "$0")")
@@ -266,8 +267,52 @@ check_patches()
     return "$((failures > 0))"
 }
 
+# difference NAME OLD NEW: what the patch has to say, between the two folders.
+difference()
+{
+    sed -n '1,3p' "$here/$1.patch"
+    for file in $(patched "$1"); do
+        diff -u --label "a/$file" --label "b/$file" "$2/$file" "$3/$file"
+    done
+}
+
+# renew NAME: if its lines are still there, though other lines may stand around them.
+renew()
+{
+    ! apply "$1" "$scratch/$1/exact" >/dev/null 2>&1 || return 0
+    for side in old new; do
+        for file in $(patched "$1"); do
+            mkdir -p "$scratch/$1/$side/$(dirname "$file")" && cp "$root/$file" "$scratch/$1/$side/$file" || return 1
+        done
+    done
+    patch --silent --force --strip=1 --fuzz=3 --no-backup-if-mismatch --directory="$scratch/$1/new" <"$here/$1.patch" \
+        >"$scratch/told" 2>&1 || return 1
+    difference "$1" "$scratch/$1/old" "$scratch/$1/new" >"$scratch/$1.patch"
+    cp "$scratch/$1.patch" "$here/$1.patch" && echo "$1.patch: renewed"
+}
+
+renew_patches()
+{
+    scratch=$(mktemp -d) || exit 1
+    trap 'rm -rf "$scratch"' EXIT
+    failures=0
+    for name in "$@"; do
+        renew "$name" && continue
+        echo "$name.patch: the lines that it changes are not there any more; see them, and write it again"
+        failures=$((failures + 1))
+    done
+    return "$((failures > 0))"
+}
+
 if [ "${1:-}" = --apply ]; then
     check_patches
+    exit
+fi
+if [ "${1:-}" = --renew ]; then
+    shift
+    # shellcheck disable=SC2046 # one argument for each name
+    [ $# -gt 0 ] || set -- $(all)
+    renew_patches "$@"
     exit
 fi
 if [ "${1:-}" = --programs ]; then
