@@ -182,8 +182,8 @@ void twl_grant_places(struct commit *c)
 
 /* ---- admission ----------------------------------------------------------------------------------- */
 
-/* There is no room now, and the call waits. If the buffer has records, it waits in line until they are committed; a call
- * that finds an empty one waits for its segment alone. */
+/* There is no room now, and the call waits. If the buffer has records, it waits in line until they are committed; a
+ * call that finds an empty one waits for its segment alone. */
 static void begin_to_wait(struct commit *c, struct twin *twin, bool is_empty, struct waiter *waiter,
                           const struct terms *terms) REQUIRES(c->lock)
 {

@@ -65,8 +65,8 @@ static int joins(struct segment_iter *cursor, const struct position *stop)
     return stop->next_lsn > 0 ? twl_iter_enter_group(cursor) : 0;
 }
 
-/* A segment that was begun proves that everything in front of it was durable. A mapped one does so only with a group, or
- * with a footer: a sealed segment was begun, even if it has no group left. */
+/* A segment that was begun proves that everything in front of it was durable. A mapped one does so only with a group,
+ * or with a footer: a sealed segment was begun, even if it has no group left. */
 static int ask_for_proof(const struct segment *segment, struct later_groups *found)
 {
     struct segment_footer footer;
@@ -232,8 +232,8 @@ static int ask_the_rest(struct io *io, const struct segment_set *set, size_t ind
 
 /* ---- the judgement ----------------------------------------------------------------------------------- */
 
-/* How many bytes behind the end groups of this log may lie. Behind a close comes the marker of the next start. Behind an
- * ordinary group comes one that was written at the same time, and that is at most as large as the log allows. In a
+/* How many bytes behind the end groups of this log may lie. Behind a close comes the marker of the next start. Behind
+ * an ordinary group comes one that was written at the same time, and that is at most as large as the log allows. In a
  * mapped segment, and where no group tells, it may be anywhere. */
 static uint64_t gap_behind(const struct group_header *last, bool is_mapped, bool ends_closed)
 {
