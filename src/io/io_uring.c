@@ -97,7 +97,7 @@ static bool is_adopted(const struct io_ring *ring, const struct io_write *write)
            write->data + write->size <= ring->adopted + ring->adopted_bytes;
 }
 
-/* How much of the work the entry of the write is. */
+/* Is the entry of the write all of it, or does a sync follow, linked to it or when it has completed? */
 static enum part part_of_write(const struct io_ring *ring, const struct io_write *write, bool carries_sync)
 {
     if (carries_sync || write->barrier == IO_BARRIER_NONE)

@@ -36,7 +36,8 @@
 #ifndef EXACT_LOCK
 #define EXACT_LOCK ((enum io_lock)(INT_MAX - 1)) /* of the data file: each exact sink has it. See exact.h */
 #endif
-/* Of the data file: a sink of lines writes to it; it waits for its turn, and is the next one. Side by side. */
+/* Of the data file. A sink of lines writes to it with TURN_LOCK. NEXT_LOCK is of the one that gets the turn next. They
+ * lie side by side, so one call takes both. */
 #define TURN_LOCK ((enum io_lock)(INT_MAX - 3))
 #define NEXT_LOCK ((enum io_lock)(INT_MAX - 4))
 #define ROTATE_LOCK ((enum io_lock)(INT_MAX - 2)) /* of the data file: an exact sink gives it another name */

@@ -45,7 +45,7 @@ static void put_in_place(struct exact_sink *sink, struct exact_file *next)
     sink->file = next;
     sink->end = next->data->opened_bytes;
     sink->torn_bytes = 0;
-    sink->lines_end = 0;
+    sink->expected_end = 0;
     sink->is_full = false;
     if (before) {
         before->next = sink->old;

@@ -52,7 +52,7 @@ struct exact_sink {
     uint64_t size_limit;        /* [lock] RLIMIT_FSIZE, when it was looked at last */
     uint64_t rotate_ns;         /* [lock] no sooner the next file is tried again, after that has failed */
     uint64_t turn_ns;           /* [lock] no sooner a turn is taken again, after somebody has kept it */
-    uint64_t lines_end;         /* [lock] where its last lines have put the end of the file; 0 = not known */
+    uint64_t expected_end;      /* [lock] of the file, if no other program writes to it; 0 = not known */
     _Atomic int rotation_error; /* of the last rotation for max_bytes */
     bool is_full; /* [lock] the last write met a full disk: the next one reserves its space first */
     /* [lock] What is left of a write that was cut short, at the end of the file; 0 bytes = nothing. */

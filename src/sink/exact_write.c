@@ -279,52 +279,44 @@ static bool take_turn(struct exact_sink *sink) REQUIRES(sink->lock)
     return true;
 }
 
-static char last_byte(const struct iovec *pieces, int count)
-{
-    for (int i = count - 1; i >= 0; i--)
-        if (pieces[i].iov_len > 0)
-            return ((const char *)pieces[i].iov_base)[pieces[i].iov_len - 1];
-    return '\0';
-}
-
-/* Is the byte behind which this sink's last lines ended the last one of the file, and still a newline? One call, of two
- * bytes, tells: others that have written would have put the second one there. */
-static bool ends_in_own_line(const struct exact_sink *sink) REQUIRES(sink->lock)
+/* Does the file end where this sink expects it to, and in a newline? One call, of two bytes, tells: others that have
+ * written would have put the second one there. */
+static bool ends_as_expected(const struct exact_sink *sink) REQUIRES(sink->lock)
 {
     char last[2];
     size_t got = 0;
 
-    return sink->lines_end > 0 && io_read(sink->file->data, last, 2, sink->lines_end - 1, &got) == 0 &&
-           got == 1 && last[0] == '\n';
+    if (sink->expected_end == 0 ||
+        io_read(sink->file->data, last, sizeof(last), sink->expected_end - 1, &got) < 0)
+        return false;
+    return got == 1 && last[0] == '\n';
 }
 
-static bool ends_in_part_of_line(const struct exact_sink *sink, uint64_t *ret_end) REQUIRES(sink->lock)
+/* Leaves the present end of the file in expected_end. */
+static bool ends_in_part_of_line(struct exact_sink *sink) REQUIRES(sink->lock)
 {
     char last = '\n';
     size_t got = 0;
 
-    *ret_end = sink->lines_end;
-    if (ends_in_own_line(sink))
+    if (ends_as_expected(sink))
         return false;
-    *ret_end = 0;
-    if (io_size(sink->file->data, ret_end) < 0 || *ret_end == 0)
+    sink->expected_end = 0;
+    if (io_size(sink->file->data, &sink->expected_end) < 0 || sink->expected_end == 0)
         return false;
-    return io_read(sink->file->data, &last, 1, *ret_end - 1, &got) == 0 && last != '\n';
+    return io_read(sink->file->data, &last, 1, sink->expected_end - 1, &got) == 0 && last != '\n';
 }
 
 /* What this process has left there itself is dealt with as in any sink. */
 static int append_lines(struct exact_sink *sink, const struct iovec *pieces, int count, size_t size)
     REQUIRES(sink->lock)
 {
-    uint64_t end = 0;
-
     if (sink->torn_bytes > 0)
         return append(sink, pieces, count, size);
-    if (!ends_in_part_of_line(sink, &end)) {
-        const int rc = append(sink, pieces, count, size);
-        sink->lines_end = rc == 0 && last_byte(pieces, count) == '\n' ? end + size : 0;
-        return rc;
+    if (!ends_in_part_of_line(sink)) {
+        sink->expected_end += size; /* the next write looks whether it is so */
+        return append(sink, pieces, count, size);
     }
+
     unsigned char *room = join(pieces, count, size);
     if (!room)
         return -ENOMEM;
