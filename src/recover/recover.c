@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Finds the end of the log: walks the newest segment, and the ones before it that have open groups, to the first place
- * that does not continue the history. The facts about that place decide, by the table of docs/recovery.md.
+ * that does not continue the history. The facts about that place decide, by the table of docs/recovery.md. The glossary
+ * of docs/design.md has the words. A cursor is a walk through a segment here, but in FACT_PASSED a named cursor of a
+ * consumer. "Behind" is later in the log, "in front" earlier.
  */
 #include "recover/recover.h"
 
@@ -43,12 +45,12 @@ const struct recover_row *twl_recover_decide(unsigned facts)
 
 /* ---- what lies behind the end: later segments ---------------------------------------------------- */
 
-/* The place at which the groups that continue end, and what is asked about what follows it. */
+/* The walk has stopped. This is what is known of the stop, and of what lies behind it. */
 struct end_search {
-    struct position stop;       /* of the group that would come next */
+    struct position stop;       /* that of the group that would come next */
     uint64_t spare_gap;         /* how far into a spare a group may lie that continues, in bytes */
     unsigned facts;             /* enum recover_fact, as far as they are known */
-    struct later_groups *later; /* the first groups behind the place that were found */
+    struct later_groups *later; /* the first groups behind the stop that were found */
 };
 
 /* A later segment, and what it is to the end. */
@@ -58,8 +60,8 @@ struct later_segment {
     bool is_next;    /* directly behind the segment with the end */
 };
 
-/* Does the first group of the segment continue at the stop? 1, 0, or an error. Any group would continue a place that
- * is not known. */
+/* Does the first group of the segment continue at the stop? 1, 0, or an error. Where the next LSN is not known, any
+ * group would, so none counts. */
 static int joins(struct segment_iter *cursor, const struct position *stop)
 {
     return stop->next_lsn > 0 ? twl_iter_enter_group(cursor) : 0;
@@ -75,7 +77,7 @@ static int ask_for_proof(const struct segment *segment, struct later_groups *fou
         found->is_proof = true;
         return 0;
     }
-    if (found->offset != 0)
+    if (found->offset != 0) /* then twl_iter_find_later() has said whether it is proof */
         return 0;
 
     const int rc = twl_segment_read_footer(segment, &footer);
@@ -83,8 +85,8 @@ static int ask_for_proof(const struct segment *segment, struct later_groups *fou
     return rc < 0 ? rc : 0;
 }
 
-/* Of spares only the next one is searched: its first group may be the missing one, and no segment is started before the
- * one in front of it. */
+/* Of spares only the next one is searched for groups: its first group may be the one that is missing, and no segment is
+ * started before the one in front of it. */
 static int ask_later_segment(struct end_search *search, struct segment_iter *cursor,
                              const struct later_segment *later, struct later_groups *ret_found)
 {
@@ -122,7 +124,7 @@ static int ask_segment_at(struct end_search *search, struct io *io, const struct
     if (later.is_started)
         search->facts &= ~(unsigned)FACT_NEWEST;
 
-    /* Was that LSN durable already when the segment was prepared? */
+    /* Its header names an LSN that was durable when it was prepared. Is the missing record up to there? */
     if (search->stop.next_lsn > 0 && twl_segment_set_promise(set, at) >= search->stop.next_lsn)
         found.is_proof = true;
     else
@@ -156,7 +158,8 @@ static int ask_later_segments(struct end_search *search, struct io *io, const st
 
 /* ---- what is at the end itself --------------------------------------------------------------------- */
 
-/* Is the rest of the block zero, or the whole block of an earlier incarnation of the file? */
+/* Is the rest of the block zero? Or is it a whole block of a file that was used before, and no group of this
+ * incarnation begins there? */
 static int is_unwritten(struct segment_iter *cursor, bool *ret_is_unwritten)
 {
     const struct segment *segment = cursor->segment;
@@ -183,8 +186,8 @@ static int is_unwritten(struct segment_iter *cursor, bool *ret_is_unwritten)
     return rc;
 }
 
-/* Does the seal of this segment prove the first group of the next one? A writer that maps does not wait for that
- * group. */
+/* Is this segment sealed only when the first group of the next one is durable? A writer that maps does not wait for
+ * that group. */
 static bool was_left(const struct segment_set *set, size_t index)
 {
     const bool has_next = index + 1 < set->started + set->spares;
@@ -194,7 +197,8 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !has_next || !segment_is_mapped(&set->entries[index + 1].header);
 }
 
-/* By the footer of the segment in front. A segment with a start in its header counts as started without a group. */
+/* Is the cursor at the first group of its segment, and does the seal of the segment in front prove that group? A
+ * segment with a start in its header counts as started without a group. */
 static int is_first_group_durable(struct io *io, const struct segment_set *set, size_t index,
                                   const struct segment_iter *cursor, bool *ret_is_durable)
 {
@@ -213,7 +217,8 @@ static int is_first_group_durable(struct io *io, const struct segment_set *set, 
     return rc;
 }
 
-/* What proves something where nothing continues, and no group behind the place does. */
+/* Other proof, which is asked for when no segment continues the log: a footer that counts more, a named cursor or the
+ * head of the log behind the stop. */
 static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
                         const struct segment_iter *cursor, unsigned *facts)
 {
@@ -234,7 +239,7 @@ static int ask_the_rest(struct io *io, const struct segment_set *set, size_t ind
 
 /* How many bytes behind the end groups of this log may lie. Behind a close comes the marker of the next start. Behind
  * an ordinary group comes one that was written at the same time, and that is at most as large as the log allows. In a
- * mapped segment, and where no group tells, it may be anywhere. */
+ * mapped segment it may be anywhere, and so it may where no group was accepted (a header of zeros tells nothing). */
 static uint64_t gap_behind(const struct group_header *last, bool is_mapped, bool ends_closed)
 {
     if (ends_closed)
@@ -263,7 +268,8 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     if (rc < 0)
         return rc;
 
-    /* In this segment. A mapped one may have had no space for the marker of the next start. */
+    /* In this segment. A mapped one may have had no space for the marker of the next start. The page of the log may
+     * name a later writer than the one that closed it here. */
     const bool is_of_note = set->note.epoch == search.stop.epoch.number;
     const bool ends_closed = was_closed && is_zero && !is_mapped && is_of_note;
     const uint64_t gap = gap_behind(last, is_mapped, ends_closed);
