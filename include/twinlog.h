@@ -22,17 +22,18 @@
  *
  * Signals. The library handles SIGBUS, and passes on signals that are not for it: the process
  * survives if another program shortens a mapped file. Ignore SIGXFSZ if RLIMIT_FSIZE may drop below
- * the size of an open file; writing that file then poisons the log. The library never prints and
- * never exits.
+ * the size of an open file; writing that file then poisons the log. The library never exits,
+ * and never prints, but for the line with which it aborts if an invariant of its own is broken.
  *
  * Results. A call returns 0, a count, or a negative error: -errno or a TWINLOG_E code. Any call may
  * return an error of the system that is not listed. An error leaves the outputs (ret_...) untouched
  * unless something else is said. -EINVAL: an argument is NULL that may not be, or out of range.
  *
  * Arguments. Options may be NULL. Every close accepts NULL. A field of 0 means its default, or
- * "off". `ret_report` may be NULL; it is filled in when a call fails, and must stay valid until the
- * reader or consumer that has it is closed. `each` and `progress` in options may be NULL. A result
- * of `each` that is not 0 ends the call, and is returned.
+ * "off". `ret_report` may be NULL; it is filled in when a call fails, and by an open of a log
+ * always. It must stay valid until the reader or consumer that has it is closed. `each` and
+ * `progress` in options may be NULL. A result of `each` that is not 0 ends the call, and is
+ * returned.
  *
  * Structures. One that begins with `size` is initialised with its ..._INIT macro, also an output.
  * Structures may grow, so that a program works with a newer library. A field that an older library
@@ -41,8 +42,8 @@
  *
  * Waiting. `timeout_ms` is how long this call may wait; 0 = not at all, negative = no limit.
  * `deadline_ns` is the time on CLOCK_MONOTONIC at which to give up, from twinlog_deadline(); 0 =
- * none. `lock_timeout_ms` is how long an open waits for another writer. TWINLOG_TRY waits for no
- * room.
+ * none. `lock_timeout_ms` is how long an open waits for another writer. With TWINLOG_TRY a call
+ * does not wait for room.
  *
  * What an error says about the records, or the change, that the call was for:
  *
@@ -53,7 +54,7 @@
  *     -EMSGSIZE -EAGAIN -ENOTSUP and TWINLOG_EFORKED: the same
  *     any other                  nothing        nothing  nothing   partly   either
  *
- *     nothing  It did not happen. The same call may work later, but not on a poisoned log.
+ *     nothing  It did not happen.
  *     see LSN  If the LSN that was stored is 0, nothing happened. Otherwise the records were
  *              accepted. After TWINLOG_EPOISONED it is unknown what became of them. After another
  *              error they become durable unless the log fails; twinlog_wait() tells.
@@ -231,7 +232,7 @@ struct twinlog_options {
      * works by itself. Records that a named cursor has not passed stay. keep_age_ms counts from the
      * newest record of a segment. keep_records counts LSNs: records, and fillers that stand for
      * none (twinlog_skip(), crashes). 0 = the limit that is kept in the log, if there is one: see
-     * TWINLOG_KEEP_BYTES below. */
+     * TWINLOG_KEEP_BYTES below. UINT64_MAX = no limit in any case. */
     uint64_t keep_bytes, keep_records, keep_age_ms;
     /* It must outlive the log. NULL: a thread of the log, when one is needed. -EINVAL in the mapped
      * modes. */
@@ -253,7 +254,9 @@ struct twinlog_options {
  *
  * It recovers the log first: a torn tail is truncated and reported, and the rest is synced. On
  * return every record up to twinlog_last_lsn() is durable, and no other process can write the log
- * until it is closed or this process ends. Joining a log in TWINLOG_MODE_SHARED does neither.
+ * until it is closed or this process ends. Joining a log that others have open in
+ * TWINLOG_MODE_SHARED recovers nothing and syncs nothing, and keeps only writers of other modes
+ * away.
  *
  *   -EBUSY      another writer has the log (its PID is in the report), or the last write of a dead
  *               one has been on its way for 30 s
@@ -276,9 +279,10 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * readers that are attached to it before.
  *
  * Returns 0, or the error that kept a record or the mark from being durable; a disk that is too
- * full for the mark alone is no error. The handle is gone in each case but one:
+ * full for the mark alone is no error. The handle is gone in each case but these:
  *
- *   -EBUSY  readers are attached; nothing happened */
+ *   -EBUSY           readers are attached: nothing happened, and the log is as before
+ *   TWINLOG_EFORKED  the parent process has opened it: nothing is freed */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending ---- */
@@ -303,8 +307,9 @@ int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t 
  * twinlog_append(). */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
-/* How safe a record is. Each level includes the ones before it. A record below durable may be lost
- * until a wait, a sync, a close, a durable append or flush_interval_ms makes it durable. */
+/* How safe a record is. Each level from buffered on includes the ones before it. A record below
+ * durable may be lost until a wait, a sync, a close, a durable append or flush_interval_ms makes it
+ * durable. */
 enum twinlog_level {
     TWINLOG_LEVEL_OF_MODE = 0, /* as twinlog_append(): durable, or written in a mapped mode */
     TWINLOG_LEVEL_BUFFERED,    /* in the memory of this process, and lost with it; in a mapped mode
@@ -342,10 +347,10 @@ struct twinlog_terms {
 };
 #define TWINLOG_TERMS_INIT twinlog_initial(twinlog_terms)
 
-/* Appends `count` records, at least one, as a batch. They get consecutive LSNs from *ret_first_lsn
- * on, which may be NULL. After a crash all of them are there, or none. Each takes 24 bytes and its
- * size rounded up to a multiple of 8; together at most buffer_bytes - 8192. In a mapped mode a
- * batch has one record. Any thread.
+/* Appends `count` records, at least one, as a batch. They get consecutive LSNs; the first one is
+ * stored in *ret_first_lsn, which may be NULL. After a crash all of them are there, or none. Each
+ * takes 24 bytes and its size rounded up to a multiple of 8; together at most buffer_bytes - 8192.
+ * In a mapped mode a batch has one record. Any thread.
  *
  *   -EAGAIN     TWINLOG_TRY is set, and there is no room now, or a truncation goes on
  *   -ETIMEDOUT, -ECANCELED
@@ -374,7 +379,7 @@ int twinlog_skip_lost(struct twinlog *log, uint64_t next_lsn);
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
 /* Returns 0 when every record that was accepted before the call is durable. After TWINLOG_EPOISONED
- * it never does any more on this handle. */
+ * it never returns 0 again on this handle. */
 int twinlog_sync(struct twinlog *log);
 
 /* The time on CLOCK_MONOTONIC that is so many milliseconds from now; never 0. */
@@ -484,7 +489,7 @@ struct twinlog_trim_options {
     uint32_t flags;         /* enum twinlog_trim_flags */
     uint64_t before_lsn;    /* remove records with a smaller LSN, exactly */
     uint64_t keep_bytes;    /* remove whole segments while the others have at least so many bytes */
-    uint64_t keep_records;  /* remove all but so many of the newest LSNs, exactly */
+    uint64_t keep_records;  /* remove all but so many of the newest durable LSNs, exactly */
     int64_t before_time_ns; /* remove whole segments with only older records. CLOCK_REALTIME */
 };
 #define TWINLOG_TRIM_OPTIONS_INIT twinlog_initial(twinlog_trim_options)
@@ -514,14 +519,18 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
                  struct twinlog_trim_result *ret_result);
 
 /* Removes every record with a larger LSN than `last_lsn`, as a raft follower does when its leader
- * disagrees. On return they are gone for good, and the next append gets last_lsn + 1. Calls that
- * append or wait are held up meanwhile. A cursor beyond is moved back to last_lsn; a reader that
- * has returned removed records gets TWINLOG_ETRUNCATED. Any thread.
+ * disagrees. Records that were accepted before are made durable first. On return the removed ones
+ * are gone for good, and the next append gets last_lsn + 1. 0 removes all records of a log that was
+ * never trimmed. Calls that append or wait are held up meanwhile. A cursor beyond is moved back to
+ * last_lsn; a reader that has returned removed records gets TWINLOG_ETRUNCATED. Any thread.
  *
  *   TWINLOG_ETRIMMED   the record last_lsn + 1 was trimmed; nothing happened
  *   TWINLOG_EPOISONED  it may have happened: opening the log again shows
- *   -ENOSPC   it needs a segment, for which there is no space; nothing happened
- *   -ENOTSUP  a log in a mapped mode; nothing happened */
+ *   -ENOSPC     it needs a segment, for which there is no space; nothing happened
+ *   -ENOTSUP    a log in a mapped mode; nothing happened
+ *   -EROFS      the log was opened with TWINLOG_READ_ONLY
+ *   -EOVERFLOW  it needs an epoch, and there is no larger number for it; nothing happened
+ *   -EBUSY      another process was changing cursors or values for 30 s */
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
 
 /* Removes all records, as a raft follower does that has got a snapshot. `next_lsn`, from 1 to
@@ -533,9 +542,9 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* Small values that are kept with the log: a cursor says up to which record a consumer has
  * finished, a value is for the caller, such as a raft vote. A change is atomic, and durable on
- * return; it costs two small synced writes. Trims and truncations keep them. A name has 1 to 63
- * bytes, no NUL, and no first byte below 0x20. Any thread, also with TWINLOG_READ_ONLY. The errors
- * of all of these calls:
+ * return; it costs two small synced writes. Trims, truncations and resets keep them, and may move
+ * cursors. A name has 1 to 63 bytes, no NUL, and no first byte below 0x20. Any thread, also with
+ * TWINLOG_READ_ONLY. The errors of all of these calls:
  *
  *   -ENOENT  there is no such name
  *   -EINVAL  no such name is allowed, or the value is too large
@@ -546,7 +555,8 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 #define TWINLOG_NAME_BYTES 64u   /* longest name, with its NUL */
 #define TWINLOG_META_BYTES 4096u /* largest value */
 
-/* The consumer `name` has finished with every record up to `lsn`; 0: with none. Trims and the
+/* The consumer `name` has finished with every record up to `lsn`. 0 puts the cursor in front of the
+ * oldest record that is kept. Trims and the
  * retention keep what comes after. Makes the cursor if there is none.
  *
  *   -ERANGE  behind the newest record that readers see
@@ -566,9 +576,10 @@ int twinlog_cursor_each(struct twinlog *log,
 #define TWINLOG_KEEP_RECORDS "twinlog.keep_records"
 #define TWINLOG_KEEP_AGE_MS "twinlog.keep_age_ms"
 
+/* `size` may be 0, and `data` NULL then. */
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
-/* Copies up to `room` bytes of the value. `ret_size` may be NULL; it gets the size of the whole
- * value, which may be more than `room`. */
+/* Copies up to `room` bytes of the value; `data` may be NULL if `room` is 0. `ret_size` may be
+ * NULL; it gets the size of the whole value, which may be more than `room`. */
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room,
                      size_t *ret_size);
 int twinlog_meta_remove(struct twinlog *log, const char *name);
@@ -606,7 +617,7 @@ struct twinlog_change {
     uint64_t trim_before_lsn;
     /* Make the log durable up to this record first; 0 = only up to what is trimmed. */
     uint64_t durable_lsn;
-    /* Of the wait for that, CLOCK_MONOTONIC; 0 = no limit. */
+    /* When to give up waiting until durable_lsn is durable, CLOCK_MONOTONIC; 0 = no limit. */
     uint64_t deadline_ns;
 };
 #define TWINLOG_CHANGE_INIT twinlog_initial(twinlog_change)
@@ -756,7 +767,8 @@ int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_reco
  *
  *   -EINVAL  next has not returned that record yet
  *   TWINLOG_ETRUNCATED, TWINLOG_ETRIMMED
- *            some of them were removed, which has moved the cursor; next says where it goes on
+ *            some of them were removed. That has moved the cursor, and this call leaves it there;
+ *            next says where it goes on
  *   and the errors of twinlog_cursor_set() */
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
 
