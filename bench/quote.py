@@ -7,9 +7,9 @@ each line where its figures are from: FILE;SERIES;CELLS;COLUMN is the cell under
 +, in the table of SERIES in bench/figures/FILE.md, with _ for each space. The SERIES "targets" is the table of targets;
 without SERIES and CELLS the COLUMN is commit, date or rounds of the whole file. A ? on the page is a figure that is to come.
 
-Says which figures are others than in the file, or with --write puts the right ones in their place. Who changes such a line
-changes it there, too. Another figure is complained about, unless its paragraph or table begins with <!--counted: HOW-->: then
-it is a count that needs no clock.
+Says which figures are others than in the file, or with --write puts the right ones in their place. A change of the text of
+such a line is made in both files. A figure in another line is complained about, unless its paragraph or table begins with
+<!--counted: HOW-->: then it is a count that needs no clock.
 """
 import re
 import sys
@@ -89,7 +89,7 @@ class Quote:
         self.keys = []
 
     def pattern(self):
-        return re.compile("({0})".format(VALUE).join(map(re.escape, self.template.split("{}"))))
+        return re.compile(f"({VALUE})".join(map(re.escape, self.template.split("{}"))))
 
 
 def read_quotes(page):
@@ -113,8 +113,9 @@ def find(lines, begin, quote):
     return None, None
 
 
-def check(page, quotes, lines, plain):
-    """Yields complaints. Puts what is right in the place of the figures in `lines`, and nothing in that of those in `plain`."""
+def check(page, quotes, lines, plain, is_writing):
+    """Yields complaints; when writing, not those of a wrong figure. Puts the right figures into `lines`, and takes all of them
+    out of `plain`."""
     begin = 0
     for quote in quotes:
         if quote.template.count("{}") != len(quote.keys):
@@ -130,7 +131,7 @@ def check(page, quotes, lines, plain):
             values.append(right or value)
             if right is None:
                 yield f"{page}: line {number + 1}: {key}: there is no such figure, or not one"
-            elif value not in (right, "?"):
+            elif value not in (right, "?") and not is_writing:
                 yield f"{page}: line {number + 1}: {key}: it is {right}, and not {value}"
         lines[number] = fill(quote.template, values)
         plain[number] = quote.template.replace("{}", "")
@@ -160,11 +161,9 @@ def main():
     for page, sections in PAGES.items():
         text = (ROOT / page).read_text()
         lines, plain = text.split("\n"), text.split("\n")
-        told = list(check(page, read_quotes(page), lines, plain))
+        complaints += check(page, read_quotes(page), lines, plain, is_writing)
         if is_writing:
             (ROOT / page).write_text("\n".join(lines))
-            told = [complaint for complaint in told if ": it is " not in complaint]
-        complaints += told
         complaints += others(page, "\n".join(plain), sections)
     print("\n".join(complaints), end="\n" if complaints else "")
     return 1 if complaints else 0
