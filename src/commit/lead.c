@@ -27,6 +27,7 @@
 /* A leader waits for requests only while all that is on its way has at most so many bytes: about what a disk writes in
  * the time that a write costs however small it is, which is what a gathering saves. */
 #define MOST_TO_GATHER (256u << 10)
+#define MOST_FOR_CACHE (64u << 10)
 #ifndef YIELDS_FOR_COPIES /* test/interleave sets it to 0 */
 #define YIELDS_FOR_COPIES 16u
 #endif
@@ -221,6 +222,16 @@ static enum io_barrier barrier_for(const struct commit *c, const struct round *r
     return is_behind(c) ? IO_BARRIER_FILE : IO_BARRIER_WRITE;
 }
 
+/* Should the group be in the page cache? A group that nobody needs on the disk is written faster so. One that a reader
+ * is waiting for is found there: past the cache, the reader would have the disk read what it has just written. What is
+ * large costs more to copy than the reader to read. */
+static bool is_for_cache(const struct commit *c, const struct round *round, size_t bytes)
+{
+    if (!round->is_synced)
+        return true;
+    return bytes <= MOST_FOR_CACHE && (is_behind(c) || twl_page_is_awaited(c->shared));
+}
+
 /* Makes round->write the write of the group. */
 static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
@@ -249,6 +260,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .size = block_end,
         .offset = sealed->offset,
         .barrier = barrier_for(c, round),
+        .is_for_cache = is_for_cache(c, round, block_end),
     };
     PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
 }
@@ -377,7 +389,7 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);
     if (round->is_synced) {
         twl_page_note(c->shared, c->segment.header.segment_id, sealed->offset + sealed->start,
-                      sealed->count > 0);
+                      sealed->offset + sealed->used, sealed->count > 0);
         publish_durable(c, last_lsn);
     }
 }

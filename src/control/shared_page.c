@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define PAGE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
+#define FEW_PUBLICATIONS 8u                     /* a reader that waits for one in so many keeps up */
 #define POLL_MS 20                              /* where no writer would wake the reader */
 #define NAP_MS 1000 /* where one would: it may have died, or the file may have been made shorter */
 #define MOST_LEFT_EPOCH (UINT32_MAX / 4 * 3)
@@ -86,6 +87,22 @@ static int make_private_page(struct shared_page *shared)
 static bool is_awaited(const _Atomic uint32_t *awaited, uint32_t sequence)
 {
     return (int32_t)(atomic_load(awaited) - sequence) >= 0;
+}
+
+static bool was_awaited_lately(const _Atomic uint32_t *awaited, const _Atomic uint32_t *sequence)
+{
+    const uint32_t newest = atomic_load_explicit(sequence, memory_order_relaxed);
+    const uint32_t behind = newest - atomic_load_explicit(awaited, memory_order_relaxed);
+    return behind <= FEW_PUBLICATIONS;
+}
+
+bool twl_page_is_awaited(const struct shared_page *shared)
+{
+    const struct page_words *page = shared->page;
+    if (was_awaited_lately(&page->awaited_sequence, &page->page_sequence))
+        return true;
+    return atomic_load_explicit(&shared->has_own_readers, memory_order_relaxed) &&
+           was_awaited_lately(&shared->own_awaited, &shared->own_sequence);
 }
 
 static void bump_sequence(struct shared_page *shared)
@@ -188,8 +205,8 @@ static void clear(struct shared_page *shared)
     atomic_store(&page->poison, 0);
     memset(&page->trim_ask, 0, sizeof(page->trim_ask)); /* of the writer before */
     atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
-    /* a value from before a power cut is void */
-    atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - 1);
+    /* a value from before a power cut is void: nobody has waited lately */
+    atomic_store(&page->awaited_sequence, atomic_load(&page->page_sequence) - FEW_PUBLICATIONS - 1);
     atomic_store(&page->magic, PAGE_MAGIC);
     wake_others(shared); /* sleeping readers wake and announce themselves again */
 }
@@ -216,9 +233,11 @@ static int map_or_make_page(struct shared_page *shared)
 /* `is_shared`: the writer has its lock on another file, and can't do without a page that is shared. */
 static int make_page(struct io *io, bool is_shared, unsigned wait_ms, struct shared_page *ret_shared)
 {
-    struct shared_page shared = {
-        .io = io, .is_ours = true, .is_writable = true, .is_shared = is_shared, .own_awaited = UINT32_MAX
-    };
+    struct shared_page shared = { .io = io,
+                                  .is_ours = true,
+                                  .is_writable = true,
+                                  .is_shared = is_shared,
+                                  .own_awaited = -FEW_PUBLICATIONS - 1 };
     int rc = io_open_or_create(io, PAGE_FILE_NAME, 0, &shared.file);
     if (rc == 0 && !is_shared)
         rc = twl_lock_patiently(shared.file, wait_ms);
@@ -314,11 +333,13 @@ void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn)
     announce(shared);
 }
 
-void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t offset, bool has_records)
+void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t offset, uint64_t end,
+                   bool has_records)
 {
     struct page_words *page = shared->page;
     atomic_store_explicit(&page->noted_segment, segment_id, memory_order_relaxed);
     atomic_store_explicit(&page->noted_group, offset, memory_order_relaxed);
+    atomic_store_explicit(&page->noted_end, end, memory_order_relaxed);
     if (has_records)
         atomic_store_explicit(&page->noted_records, offset, memory_order_relaxed);
 }
@@ -463,6 +484,7 @@ struct note twl_page_get_note(const struct shared_page *shared)
         .segment_id = atomic_load(&page->noted_segment),
         .group = atomic_load(&page->noted_group),
         .records = atomic_load(&page->noted_records),
+        .end = atomic_load(&page->noted_end),
         .epoch = (uint32_t)max_u64(atomic_load(&page->epoch), atomic_load(&page->left_epoch)),
     };
 }

@@ -43,6 +43,7 @@ struct page_words {
     _Atomic int poison; /* 0 or the error that poisoned the log; in shared mode that of all participants */
     _Atomic uint64_t noted_segment, noted_group, noted_records; /* see struct note; openings keep it */
     struct trim_ask trim_ask;
+    _Atomic uint64_t noted_end; /* of the note, too */
 };
 
 /* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page:
@@ -50,6 +51,7 @@ struct page_words {
  * What it lets a walk pass by is proved by the group that is found there (twl_iter_pass_to()). */
 struct note {
     uint64_t segment_id, group, records;
+    uint64_t end;   /* of the newest group: what lies behind it is not worth reading ahead */
     uint32_t epoch; /* the newest one that the page tells of */
 };
 
@@ -104,7 +106,8 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared);
 void twl_page_publish(struct shared_page *shared, uint32_t mode, uint32_t epoch, uint64_t first_lsn,
                       uint64_t durable_lsn);
 /* By the leader, before the group is published. */
-void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t offset, bool has_records);
+void twl_page_note(struct shared_page *shared, uint64_t segment_id, uint64_t offset, uint64_t end,
+                   bool has_records);
 /* By the leader, after each group. */
 void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn);
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch); /* the same log in another epoch */
@@ -141,6 +144,9 @@ uint32_t twl_page_sequence(struct shared_page *shared);
  * each record, only for readers that wait. So first call this, then look at the records, then sleep. */
 void twl_page_await(struct shared_page *shared, uint32_t seen);
 void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms);
+/* Does a reader keep up with the writer? It has waited for one of the last few publications: one that was just woken is
+ * about to wait again. */
+bool twl_page_is_awaited(const struct shared_page *shared);
 void twl_page_wake(struct shared_page *shared); /* ends the sleep of all readers, as a publication does */
 
 #endif

@@ -53,6 +53,9 @@ struct io_write {
     size_t size;
     uint64_t offset;
     enum io_barrier barrier;
+    /* Of a file that is IO_DIRECT: the bytes should be in the page cache afterwards, where readers find them. It
+     * changes nothing in what the barrier says, and may be ignored. */
+    bool is_for_cache;
 
     int64_t ret_written; /* bytes written, maybe fewer than `size`; or a negative error */
     int ret_synced; /* 0 = everything that was written is durable; -ECANCELED = the barrier did not run; else it

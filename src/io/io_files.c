@@ -807,10 +807,25 @@ static int files_adopt_buffers(struct io *io, void *bytes, size_t size)
     return 0;
 }
 
+/* On the descriptor that has the writer's lock, which must also carry these writes (I9). Nothing else is in flight on
+ * it, so the cache and the disk have one history (I10). A kernel that does not let the flag be changed leaves the file
+ * as it is, and either way is right: a direct write first writes back what the cache has of its blocks and then removes
+ * that, and one through the cache does no less for its barrier. */
+void twl_io_choose_cache(const struct io_write *write)
+{
+    struct disk_file *file = disk_file_of(write->file);
+
+    if (!file->is_direct || file->is_for_cache == write->is_for_cache)
+        return;
+    if (fcntl(file->fd, F_SETFL, write->is_for_cache ? 0 : O_DIRECT) == 0)
+        file->is_for_cache = write->is_for_cache;
+}
+
 static void files_write_durably(struct io *io, struct io_write *write)
 {
     struct io_files *files = (struct io_files *)io;
 
+    twl_io_choose_cache(write);
     files->write_durably(files, write);
 }
 

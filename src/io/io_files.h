@@ -23,6 +23,8 @@ struct disk_file {
     int fd;              /* [const] closed in forked children, as the other one */
     bool is_read_only;   /* [const] */
     bool is_direct;      /* [const] */
+    bool
+        is_for_cache; /* [leader] of a direct file: O_DIRECT is off, so that writes pass through the page cache */
     bool is_from_disk;   /* [const] reads go past the page cache, */
     int disk_fd;         /* [const] through this direct one; -1 = there is none */
     uint32_t past_cache; /* [const] alignment of direct reads, none of them from the cache; 0 = not known */
@@ -43,7 +45,11 @@ static inline int io_directory_fd(const struct io *io)
     return ((const struct io_files *)io)->directory;
 }
 
-void twl_io_posix_write(struct io_write *write);       /* without a barrier; in io_posix.c */
+/* Before the write begins: lets it pass through the page cache, or past it, as it asks. */
+void twl_io_choose_cache(const struct io_write *write);
+
+void twl_io_posix_write(struct io_write *write); /* without a barrier; in io_posix.c */
+void twl_io_posix_write_and_sync(struct io_write *write);
 void twl_io_posix_write_dsync(struct io_write *write); /* with RWF_DSYNC */
 /* Was the call refused, by a sandbox? A write of no bytes tells: only a sandbox refuses that, too. Else the write or
  * its sync has failed, and neither may be tried again. */

@@ -119,6 +119,7 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     struct io_uring_sqe *entry = next_entry(ring);
     const int fd = io_file_fd(write->file);
     ASSERT(write->size <= UINT32_MAX);
+    twl_io_choose_cache(write);
     if (is_adopted(ring, write))
         io_uring_prep_write_fixed(entry, fd, write->data, (unsigned)write->size, write->offset, 0);
     else
@@ -429,24 +430,42 @@ static void write_by_ring(struct io_files *files, struct io_write *write)
         write_and_wait(files->ring, write);
 }
 
+/* False: a sandbox that came after opening refuses the call, and nothing was written. */
+static bool write_by_call(struct uring_io *uring, struct io_write *write)
+{
+    twl_io_posix_write_dsync(write);
+    uring->may_call = !twl_io_posix_dsync_is_refused(write);
+    return uring->may_call;
+}
+
+/* The ring would hand a write through the page cache to a worker of the kernel, and its sync to another one. Calls do
+ * both without. */
+static void write_through_cache(struct uring_io *uring, struct io_write *write)
+{
+    if (write->barrier == IO_BARRIER_FILE)
+        twl_io_posix_write_and_sync(write);
+    else if (write->barrier == IO_BARRIER_NONE || !write_by_call(uring, write))
+        write_by_ring(&uring->files, write);
+}
+
 /* A write with RWF_DSYNC does the same by pwritev2(). The ring leaves its end to a worker of the kernel, which has to
  * get a processor first; the call leaves it to the leader. Which is quicker depends on the disk and on the load, so it
- * is measured. A sandbox that came after opening may refuse the call. */
+ * is measured. */
 static void write_by_the_quicker(struct io_files *files, struct io_write *write)
 {
     struct uring_io *uring = (struct uring_io *)files;
 
+    if (write->is_for_cache && uring->may_call) {
+        write_through_cache(uring, write);
+        return;
+    }
     if (!uring->may_call || write->barrier != IO_BARRIER_WRITE) {
         write_by_ring(files, write);
         return;
     }
     const uint64_t began_ns = is_trial(&uring->selector) ? twl_monotonic_ns() : 0;
     const bool is_by_call = twl_path_selector_is_second(&uring->selector);
-    if (is_by_call) {
-        twl_io_posix_write_dsync(write);
-        uring->may_call = !twl_io_posix_dsync_is_refused(write);
-    }
-    if (!is_by_call || !uring->may_call)
+    if (!is_by_call || !write_by_call(uring, write))
         write_by_ring(files, write);
     twl_path_selector_next(&uring->selector, began_ns > 0 ? twl_monotonic_ns() - began_ns : 0);
     atomic_store_explicit(&files->io.is_by_call, uring->may_call && uring->selector.is_second,

@@ -176,6 +176,17 @@ static int hold(struct read_position *pos, struct slot *slot)
     return rc < 0 ? fail_system(pos, rc) : 1;
 }
 
+/* Has what comes next read again, and asks the writer's note how far that will be what was published. A note that says
+ * nothing of this place sets no end. */
+static void learn_end(const struct read_position *pos, struct slot *slot)
+{
+    struct segment_iter *cursor = &slot->cursor;
+    const struct note note = twl_page_get_note(pos->snapshot->shared);
+    const bool is_noted = note.segment_id == slot->segment.header.segment_id && note.end > cursor->offset;
+    cursor->known_end = is_noted ? note.end : UINT64_MAX;
+    twl_iter_refresh(cursor);
+}
+
 static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
 {
     struct io *io = pos->snapshot->io;
@@ -194,10 +205,12 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
     slot->cursor.maps = maps;
     slot->cursor.passes_claims = pos->snapshot->passes_claims;
     rc = maps ? hold(pos, slot) : 1;
-    if (rc > 0)
+    if (rc > 0) {
         twl_iter_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment.header));
-    else
+        learn_end(pos, slot);
+    } else {
         close_slot(slot);
+    }
     return rc;
 }
 
@@ -299,11 +312,14 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 /* ---- forward ------------------------------------------------------------------------------------ */
 
 /* The copy of the last block may date from before the writer wrote that block again. */
-static int enter_next_group(struct segment_iter *cursor)
+static int enter_next_group(struct read_position *pos)
 {
+    struct segment_iter *cursor = &pos->at->cursor;
+    if (cursor->known_end <= cursor->offset)
+        learn_end(pos, pos->at);
     int rc = twl_iter_enter_group(cursor);
     if (rc == 0) {
-        twl_iter_refresh(cursor);
+        learn_end(pos, pos->at);
         rc = twl_iter_enter_group(cursor);
     }
     return rc;
@@ -363,7 +379,7 @@ uint64_t twl_read_position_bound(const struct read_position *pos)
 static int walk_to(struct read_position *pos, uint64_t lsn)
 {
     while (lsn >= twl_read_position_bound(pos) || pos->at->cursor.records_left == 0) {
-        int rc = lsn < twl_read_position_bound(pos) ? enter_next_group(&pos->at->cursor) : 0;
+        int rc = lsn < twl_read_position_bound(pos) ? enter_next_group(pos) : 0;
         if (rc < 0)
             return classify_result(pos, rc);
         if (rc == 0)

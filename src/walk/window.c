@@ -110,7 +110,11 @@ int twl_iter_move_window(struct segment_iter *cursor, uint64_t offset, size_t si
     if (goes_on && offset < window->start) /* going back: the next bytes will be in front */
         start -= min_u64(offset, step - step / 4);
     start = align_down(start, BLOCK_BYTES);
-    size_t want = (size_t)align_up(max_u64(offset + size - start, step), BLOCK_BYTES);
+    const uint64_t need_end = offset + size;
+    uint64_t end = max_u64(need_end, start + step);
+    if (cursor->known_end > need_end) /* behind it are only old bytes, which may not be in memory */
+        end = min_u64(end, cursor->known_end);
+    size_t want = (size_t)align_up(end - start, BLOCK_BYTES);
     int rc = make_room(cursor, want);
     window->bytes = window->buffer;
     window->start = start;

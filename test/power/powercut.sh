@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# powercut.sh POWERCUT STORE BROKEN: twinlog-powercut finds nothing wrong with the store of the tutorial, and what is wrong
-# with BROKEN, which is that store without its wait.
+# powercut.sh POWERCUT STORE BROKEN TWINLOG: twinlog-powercut finds nothing wrong with the store of the tutorial, and what
+# is wrong with BROKEN, which is that store without its wait. TWINLOG is the command.
 # shellcheck disable=SC2016 # the shells of the commands expand that
 set -u
 # shellcheck source=test/cli/checks.sh
@@ -9,6 +9,7 @@ set -u
 powercut=$twinlog
 store=$2
 broken=$3
+command=$4
 kept() { find . -maxdepth 1 -name 'twinlog-powercut-*' | grep -c .; }
 export TMPDIR="$place"
 
@@ -42,6 +43,17 @@ for kind in ext4 xfs btrfs; do
     [ $got = 0 ] || cat out err
     says "says how many cuts there were" out "^3 power cuts on $kind, no check failed"
     says "the check has read promises" err '^[0-9]+ promises, 0 of them broken'
+done
+
+# With a reader that waits for each record the groups go through the page cache.
+follow="until \"$command\" cat --follow --last 1 \"\$POWERCUT_DIR/store\"; do sleep 0.02; done >/dev/null 2>&1"
+for kind in ext4 xfs btrfs; do
+    "$powercut" --kind $kind --cuts 3 --within 300 --check "$store" -- sh -c "($follow) & exec \"$store\"" >out 2>err
+    got=$?
+    [ $got != 77 ] || continue
+    subject="--kind $kind, followed"
+    count "the store survives" $got
+    [ $got = 0 ] || cat out err
 done
 
 # What is in the disk, and what was printed, goes on from run to run, unless --fresh says otherwise. These commands end

@@ -20,6 +20,8 @@
  *    have covered. What was written through the page cache is then lost for good while reads through
  *    it go on to show it, and the next sync answers 0: that is what Linux does. What was written
  *    directly is durable, or gone, or still on its way.
+ *  - A group of a direct file is written past the page cache, or through it: as the write asks, mostly. Then the
+ *    cache has it over the disk, and a failed sync leaves it there in vain.
  *  - Direct reads, and those with IO_FROM_DISK, see what the disk has: unsynced writes too, because the
  *    kernel writes those back first, but not what was lost. A lost page is evicted now and then, by
  *    IO_FROM_DISK mostly and by a direct write always: then all see the old bytes again. A small

@@ -415,14 +415,24 @@ static void check_submission(const struct sim_io *process, const struct io_write
 }
 
 /* Part of a write in flight may have arrived already. */
-static void land_some_sectors(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+static void land_some_sectors(struct simdisk *disk, struct inode *inode, const struct io_write *write,
+                              bool goes_past_cache)
 {
     if (!rng_one_in(&disk->rng, 4))
         return;
     for (size_t from = 0; from < write->size; from += SECTOR_BYTES)
         if (write->offset + from + SECTOR_BYTES <= inode->view_bytes && rng_one_in(&disk->rng, 2))
-            sim_add_write(inode, write->data + from, SECTOR_BYTES, write->offset + from,
-                          is_direct(write->file));
+            sim_add_write(inode, write->data + from, SECTOR_BYTES, write->offset + from, goes_past_cache);
+}
+
+/* One that is for the cache may be left out of it, and one that is not may be found there: what a group promises
+ * depends on neither. So this disk does what was asked only now and then. */
+static bool goes_past_cache(struct simdisk *disk, const struct io_write *write)
+{
+    if (!is_direct(write->file))
+        return false;
+    const bool is_contrary = rng_one_in(&disk->rng, CONTRARY_ONE_IN);
+    return write->is_for_cache == is_contrary;
 }
 
 static int begin_write(struct io *io, struct io_write *write)
@@ -443,11 +453,11 @@ static int begin_write(struct io *io, struct io_write *write)
                              .size = write->size,
                              .blob = sim_blob_create(write->data, write->size),
                              .grows_to = end > inode->view_bytes ? end : 0,
-                             .is_direct = is_direct(write->file),
+                             .is_direct = goes_past_cache(process->disk, write),
                              .is_in_flight = true };
     memcpy(change.holds, sim_file_of(write->file)->holds, sizeof(change.holds));
     sim_add_change(inode, change);
-    land_some_sectors(process->disk, inode, write);
+    land_some_sectors(process->disk, inode, write, change.is_direct);
     process->in_flight = write;
     sim_call_hook(process->disk, SIM_SUBMIT);
     return 0;
@@ -464,6 +474,7 @@ static int64_t finish_write(struct simdisk *disk, struct inode *inode, const str
     const size_t written = error < 0 ? 0 : write->size - (size_t)min_u64(missing, write->size);
     if (!sim_blob_equals(change->blob, write->data, write->size))
         sim_misuse("a buffer was changed while its write was in flight");
+    const bool was_direct = change->is_direct;
     change->is_in_flight = false;
     change->size = written;
     change->grows_to = 0;
@@ -472,7 +483,7 @@ static int64_t finish_write(struct simdisk *disk, struct inode *inode, const str
     else
         sim_remove_change(inode, (size_t)(change - inode->change));
     if (error < 0)
-        sim_change_some_sectors(disk, inode, write->data, write->size, write->offset, is_direct(write->file));
+        sim_change_some_sectors(disk, inode, write->data, write->size, write->offset, was_direct);
     return error < 0 ? error : (int64_t)written;
 }
 

@@ -9,7 +9,9 @@
 
 #define NAME_BYTES 64u
 #define EVICTION_OPS 64u /* one in so many operations takes a page away that is in the cache only */
-#define GHOST_OPS 60u    /* a dead process's write lands within that many operations */
+#define CONTRARY_ONE_IN                                                                                      \
+    4u /* group of a direct file goes through the page cache unasked, or past it although asked */
+#define GHOST_OPS 60u /* a dead process's write lands within that many operations */
 
 /* The bytes of one write, shared between a disk and the images of its killed processes. */
 struct blob {

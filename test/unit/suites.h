@@ -10,6 +10,7 @@
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
     DO(alone_faults) /* the same of `mapped_faults` */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
+    DO(cached) /* what of a log goes through the page cache although its file is direct */ \
     DO(change) /* one change of several things: cursors, values and the head of the log */ \
     DO(close) /* each call, held at each of its first system calls while the log is closed */ \
     DO(commit) /* the commit path, disturbed at its seam: writes, syncs, markers */ \
