@@ -17,6 +17,11 @@
  * that a power cut would take back, and the next sync reports success. So no reader ever sees a change that
  * failed, unless it reached the disk.
  *
+ * An open log remembers the state that it found there in both slots. It takes that for the one in the file as long as
+ * the page cache shows the two headers that belong to it: every change, also one that fails, gives them a generation
+ * that they never had. After a failure the cache may show the old headers again, when the pages were evicted, and then
+ * the disk has them.
+ *
  * A process that changes the state first makes both slots the same. So a change that failed has happened or
  * not, and a state that a process has acted on stays.
  *
@@ -345,10 +350,41 @@ static int enlarge(struct io *io, struct slots *slots, const struct state *state
     return slot_bytes > slots->slot_bytes ? move(io, slots, slot_bytes, state) : 0;
 }
 
-static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *context, struct state *state),
-                         void *context)
+/* What is to be done to the state, if `edit` returns 1. */
+struct edit {
+    int (*edit)(void *context, struct state *state);
+    void *context;
+};
+
+static void replace_state(struct state *state, struct state *next)
 {
-    struct state state = { 0 }, next = { 0 };
+    twl_state_free(state);
+    *state = *next;
+    *next = (struct state){ 0 };
+}
+
+/* `state` is in both slots; after 0 it is what they hold then. After an error they hold it, or what came of it. */
+static int change_complete(struct io *io, struct slots *slots, const struct edit *edit, struct state *state)
+{
+    struct state next = { 0 };
+    int rc = copy_state(&state->header, state->body, &next);
+    if (rc == 0)
+        rc = edit->edit(edit->context, &next);
+    if (rc > 0) {
+        rc = enlarge(io, slots, state, &next);
+        if (rc == 0)
+            rc = store(slots, &next);
+        if (rc == 0)
+            replace_state(state, &next);
+    }
+    twl_state_free(&next);
+    return rc;
+}
+
+/* After 0 the state is what the file holds then. */
+static int change_locked(struct io *io, struct slots *slots, const struct edit *edit, struct state *ret_state)
+{
+    struct state state = { 0 };
     int rc = load_state(slots, &state);
     if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
         rc = TWINLOG_EVERSION;
@@ -357,34 +393,217 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
     if (rc == 0)
         rc = complete_change(io, slots, &state);
     if (rc == 0)
-        rc = copy_state(&state.header, state.body, &next);
+        rc = change_complete(io, slots, edit, &state);
     if (rc == 0)
-        rc = edit(context, &next);
-    if (rc > 0) {
-        rc = enlarge(io, slots, &state, &next);
-        if (rc == 0)
-            rc = store(slots, &next);
-    }
-    twl_state_free(&state);
-    twl_state_free(&next);
+        *ret_state = state;
+    else
+        twl_state_free(&state);
+    return rc;
+}
+
+static int change_within(struct io *io, unsigned wait_ms, const struct edit *edit, struct state *ret_state)
+{
+    struct slots slots = { 0 };
+    int rc = open_locked(io, wait_ms, &slots);
+    if (rc < 0) /* -ENOENT would say that there is no such name */
+        return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
+    rc = change_locked(io, &slots, edit, ret_state);
+    io_close(slots.file);
     return rc;
 }
 
 int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
                             void *context)
 {
-    struct slots slots = { 0 };
-    int rc = open_locked(io, wait_ms, &slots);
-    if (rc < 0) /* -ENOENT would say that there is no such name */
-        return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
-    rc = change_locked(io, &slots, edit, context);
-    io_close(slots.file);
+    struct state state;
+    const int rc = change_within(io, wait_ms, &(struct edit){ edit, context }, &state);
+    if (rc == 0)
+        twl_state_free(&state);
     return rc;
 }
 
 int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context)
 {
     return twl_state_change_within(io, LOCK_WAIT_MS, edit, context);
+}
+
+/* ---- remembered -------------------------------------------------------------------------------- */
+
+/* A change by any process writes headers that no state before had, and the page cache shows them at once: they have its
+ * generation and the checksums of all of it. */
+
+static void forget(struct known_state *known)
+{
+    if (known->view)
+        known->io->ops->unmap(known->io, known->view, 2 * known->slot_bytes);
+    io_close(known->file);
+    twl_state_free(&known->state);
+    *known = (struct known_state){ 0 };
+}
+
+static void take(struct state_memory *memory, struct known_state *ret_known)
+{
+    twl_mutex_lock(&memory->lock);
+    *ret_known = memory->known;
+    memory->known = (struct known_state){ 0 };
+    twl_mutex_unlock(&memory->lock);
+}
+
+static void give(struct state_memory *memory, struct known_state *known)
+{
+    struct known_state old;
+    twl_mutex_lock(&memory->lock);
+    old = memory->known;
+    memory->known = *known;
+    twl_mutex_unlock(&memory->lock);
+    forget(&old);
+}
+
+/* The header of that state, as it stands in the file. */
+static int make_header(const struct state *state, unsigned char ret_header[STATE_HEADER_BYTES])
+{
+    const size_t body_bytes = state->header.body_bytes;
+    unsigned char *bytes = malloc(STATE_HEADER_BYTES + body_bytes);
+    if (!bytes)
+        return -ENOMEM;
+    if (body_bytes > 0)
+        memcpy(bytes + STATE_HEADER_BYTES, state->body, body_bytes);
+    twl_state_encode(&state->header, bytes);
+    memcpy(ret_header, bytes, STATE_HEADER_BYTES);
+    free(bytes);
+    return 0;
+}
+
+static bool is_slot_shown(const struct known_state *known, uint64_t offset)
+{
+    unsigned char header[STATE_HEADER_BYTES];
+    size_t size;
+    if (known->view)
+        return memcmp(known->view + offset, known->header, sizeof(header)) == 0;
+    return io_read(known->file, header, sizeof(header), offset, &size) == 0 && size == sizeof(header) &&
+           memcmp(header, known->header, sizeof(header)) == 0;
+}
+
+/* Does the page cache show this state in both slots of the file, and is that still the one of the name? */
+static bool is_shown(const struct known_state *known, uint32_t *ret_links)
+{
+    return known->file && io_links(known->file, STATE_NAME, ret_links) == 0 && *ret_links > 0 &&
+           is_slot_shown(known, 0) && is_slot_shown(known, known->slot_bytes);
+}
+
+/* Where the file cannot be mapped, its headers are read. */
+static int open_known(struct io *io, struct known_state *known)
+{
+    uint64_t file_bytes = 0;
+    void *view = NULL;
+    known->io = io;
+    int rc = io_open(io, STATE_NAME, IO_FROM_CACHE, &known->file);
+    known->is_writable = rc == 0;
+    if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+        rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_CACHE, &known->file);
+    if (rc == 0)
+        rc = io_size(known->file, &file_bytes);
+    known->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
+    if (rc == 0 && file_bytes == 2 * known->slot_bytes && io->ops->map(known->file, file_bytes, &view) == 0)
+        known->view = view;
+    return rc;
+}
+
+/* Remembers a state that was found on the disk in both slots. It is no error if that is not possible. */
+static void remember(struct state_memory *memory, struct io *io, const struct state *state)
+{
+    struct known_state known = { 0 };
+    uint32_t links;
+    int rc = copy_state(&state->header, state->body, &known.state);
+    if (rc == 0)
+        rc = make_header(state, known.header);
+    if (rc == 0)
+        rc = open_known(io, &known);
+    known.state.is_in_both = true;
+    if (rc == 0 && is_shown(&known, &links))
+        give(memory, &known);
+    else
+        forget(&known);
+}
+
+int twl_state_recall(struct state_memory *memory, struct io *io, struct state *ret_state)
+{
+    const struct known_state *known = &memory->known;
+    uint32_t links;
+    twl_mutex_lock(&memory->lock);
+    const bool is_known = is_shown(known, &links);
+    int rc = is_known ? copy_state(&known->state.header, known->state.body, ret_state) : 0;
+    twl_mutex_unlock(&memory->lock);
+    if (is_known)
+        return rc;
+
+    rc = twl_state_read(io, ret_state, NULL);
+    if (rc == 0 && ret_state->is_in_both)
+        remember(memory, io, ret_state);
+    return rc;
+}
+
+/* 1 = this state is not the one that the file holds, or another name of the file shares it. If the change has led to a
+ * larger file, nothing is known of it. */
+static int change_known(struct io *io, struct known_state *known, const struct edit *edit)
+{
+    uint32_t links;
+    if (!known->file || !known->is_writable)
+        return 1;
+    int rc = twl_lock_patiently(known->file, LOCK_WAIT_MS);
+    if (rc < 0)
+        return rc;
+    if (!is_shown(known, &links) || links > 1)
+        return 1;
+    struct slots slots = {
+        .file = known->file,
+        .slot_bytes = known->slot_bytes,
+        .number = known->state.header.generation % 2,
+        .is_in_both = true,
+    };
+    rc = change_complete(io, &slots, edit, &known->state);
+    const bool is_kept = slots.file == known->file && make_header(&known->state, known->header) == 0;
+    if (is_kept)
+        io_unlock(known->file, IO_LOCK_WRITER);
+    else
+        io_close(slots.file);
+    known->file = is_kept ? known->file : NULL;
+    return rc;
+}
+
+int twl_state_change_recalled(struct state_memory *memory, struct io *io,
+                              int (*edit)(void *context, struct state *state), void *context)
+{
+    const struct edit own = { edit, context };
+    struct known_state known;
+    struct state state;
+    take(memory, &known);
+    int rc = change_known(io, &known, &own);
+    if (rc == 0 && known.file)
+        give(memory, &known);
+    else
+        forget(&known);
+    if (rc != 1)
+        return rc;
+
+    rc = change_within(io, LOCK_WAIT_MS, &own, &state);
+    if (rc == 0) {
+        remember(memory, io, &state);
+        twl_state_free(&state);
+    }
+    return rc;
+}
+
+void twl_state_memory_init(struct state_memory *memory)
+{
+    *memory = (struct state_memory){ 0 };
+    twl_mutex_init(&memory->lock);
+}
+
+void twl_state_memory_free(struct state_memory *memory)
+{
+    forget(&memory->known);
+    twl_mutex_destroy(&memory->lock);
 }
 
 /* ---- entries ----------------------------------------------------------------------------------- */

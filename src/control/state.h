@@ -10,6 +10,7 @@
 #ifndef TWL_STATE_H
 #define TWL_STATE_H
 
+#include "base/sync.h"
 #include "format/format.h"
 #include "io/io.h"
 #include "twinlog.h"
@@ -46,6 +47,32 @@ void twl_state_free(struct state *state); /* may be called twice */
 int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context);
 int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
                             void *context);
+
+/* The state as it was when this process saw it last, with the file that it was in. While the page cache shows the same
+ * two headers, nobody has changed it, and neither a disk nor a body has to be read. */
+struct known_state {
+    struct io *io;
+    struct io_file *file; /* NULL: nothing is remembered */
+    bool is_writable;
+    size_t slot_bytes;
+    const unsigned char *view; /* the file is mapped there; NULL: it is read */
+    struct state state;        /* in both slots, on the disk */
+    unsigned char header[STATE_HEADER_BYTES];
+};
+
+struct state_memory {
+    struct twl_mutex lock;
+    struct known_state known; /* [lock] */
+};
+
+void twl_state_memory_init(struct state_memory *memory);
+void twl_state_memory_free(struct state_memory *memory); /* before its io is destroyed */
+
+/* As twl_state_read() and twl_state_change(), by what is remembered if that is still so. Any threads may read at a
+ * time, and one change. */
+int twl_state_recall(struct state_memory *memory, struct io *io, struct state *ret_state);
+int twl_state_change_recalled(struct state_memory *memory, struct io *io,
+                              int (*edit)(void *context, struct state *state), void *context);
 
 /* Entries. `name` is NUL-terminated. -EINVAL: a bad name, or NULL. -ENOENT. -ENOSPC: too many bytes in all. -ENOMEM. */
 int twl_state_check_name(const char *name);        /* of a program: not one of the library's */

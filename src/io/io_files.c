@@ -90,14 +90,17 @@ static int check_name(const struct io_files *files, const char *name)
 /* Sets O_DIRECT only now that the file is known to be regular: at open, O_DIRECT may fail after O_CREAT has created
  * the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns EAGAIN on some file systems; it is not
  * used for a file that is only read. */
-static int prepare_open_file(int fd, unsigned flags, uint64_t *ret_bytes)
+static int prepare_open_file(struct disk_file *file, unsigned flags)
 {
+    const int fd = file->fd;
     struct stat about;
     int error;
 
     if (fstat(fd, &about) < 0)
         return -errno;
-    *ret_bytes = (uint64_t)about.st_size;
+    file->file.opened_bytes = (uint64_t)about.st_size;
+    file->device = about.st_dev;
+    file->inode = about.st_ino;
     error = check_kind(about.st_mode);
     if (error < 0 || (flags & (IO_READ_ONLY | IO_DIRECT)) == IO_READ_ONLY)
         return error;
@@ -205,7 +208,7 @@ static int files_open(struct io *io, const char *name, unsigned flags, struct io
     error = open_file(files, name, flags, file);
     if (error < 0)
         goto close_fd;
-    error = prepare_open_file(file->fd, flags, &file->file.opened_bytes);
+    error = prepare_open_file(file, flags);
     if (error < 0)
         goto remove_file;
 
@@ -530,16 +533,14 @@ int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
 
 static int files_links(struct io_file *file, const char *name, uint32_t *ret_links)
 {
-    struct stat about, named;
-    bool is_named;
+    const struct disk_file *own = disk_file_of(file);
+    struct stat named;
 
-    if (fstat(io_file_fd(file), &about) < 0)
-        return -errno;
-    is_named = fstatat(files_of(file->io)->directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0;
+    bool is_named = fstatat(files_of(file->io)->directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0;
     if (!is_named && errno != ENOENT)
         return -errno;
-    is_named = is_named && named.st_ino == about.st_ino && named.st_dev == about.st_dev;
-    *ret_links = is_named ? (uint32_t)min_u64(about.st_nlink, UINT32_MAX) : 0;
+    is_named = is_named && named.st_ino == own->inode && named.st_dev == own->device;
+    *ret_links = is_named ? (uint32_t)min_u64(named.st_nlink, UINT32_MAX) : 0;
     return 0;
 }
 

@@ -21,6 +21,8 @@ struct io_files {
 struct disk_file {
     struct io_file file; /* must be first */
     int fd;              /* [const] closed in forked children, as the other one */
+    dev_t device;        /* [const] of the file, with its inode: what name it has is asked by them */
+    ino_t inode;         /* [const] */
     bool is_read_only;   /* [const] */
     bool is_direct;      /* [const] */
     bool

@@ -208,7 +208,7 @@ static int apply(struct twinlog *log, const struct twinlog_change *asked, struct
     if (asked->trim_before_lsn > 0)
         rc = twl_trim_with_change(log, asked->trim_before_lsn, is_past_cursors, &change, result);
     else
-        rc = twl_state_change(log->io, twl_change_edit, &change);
+        rc = twl_state_change_recalled(&log->state_memory, log->io, twl_change_edit, &change);
     twl_mutex_unlock(&log->head_lock);
     return rc;
 }
@@ -252,7 +252,7 @@ static int change_one(struct twinlog *log, const struct twinlog_edit *edit, stru
     if (rc < 0)
         return rc;
     twl_mutex_lock(&log->head_lock);
-    rc = twl_state_change(log->io, twl_change_edit, &change);
+    rc = twl_state_change_recalled(&log->state_memory, log->io, twl_change_edit, &change);
     twl_mutex_unlock(&log->head_lock);
     twl_leave(&call);
     return rc;

@@ -142,6 +142,7 @@ void twl_log_destroy(struct twinlog *log)
     twl_page_unwatch(&log->own_shared);
     if (log->participants.file)
         twl_participants_leave(&log->participants);
+    twl_state_memory_free(&log->state_memory);
     log->io->ops->destroy(log->io);
     twl_mutex_destroy(&log->head_lock);
     twl_mutex_destroy(&log->lookups.lock);

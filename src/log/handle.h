@@ -47,6 +47,8 @@ struct twinlog {
     /* [head_lock] the segment of a truncation may exist or not: nothing in front of it may leave */
     bool is_truncation_in_doubt;
 
+    struct state_memory state_memory; /* [head_lock to change by it] */
+
     _Atomic uint32_t readers; /* that the caller has attached to it */
     struct lookups lookups;
 

@@ -13,7 +13,7 @@ static int read_state(struct twinlog *log, struct state *ret_state)
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = twl_state_read(log->io, ret_state, NULL);
+    rc = twl_state_recall(&log->state_memory, log->io, ret_state);
     twl_leave(&call);
     return rc == -ENOENT ? TWINLOG_ECORRUPT : rc; /* -ENOENT would say that there is no such name */
 }

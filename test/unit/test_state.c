@@ -4,6 +4,7 @@
  * fault makes of it is in test_state_crash.c.
  */
 #define _GNU_SOURCE
+#include "forbid.h"
 #include "hooked.h"
 #include "logdir.h"
 #include "suites.h"
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct io *io;
@@ -622,4 +624,119 @@ TEST(a_state_may_be_read_where_it_may_not_be_changed)
     ck_assert_int_eq(seteuid(user), 0);
     twl_state_free(&state);
     ck_assert_int_eq(rc, -EACCES);
+}
+
+/* ---- remembered --------------------------------------------------------------------------------- */
+
+static struct state_memory memory;
+
+static void make_memory(void)
+{
+    make_state();
+    twl_state_memory_init(&memory);
+}
+
+static void remove_memory(void)
+{
+    twl_state_memory_free(&memory);
+    remove_place();
+}
+
+static void change_by_memory(const char *text)
+{
+    char copy[32];
+    snprintf(copy, sizeof(copy), "%s", text);
+    ck_assert_int_eq(twl_state_change_recalled(&memory, io, edit_text, copy), 0);
+}
+
+static bool is_recalled(struct state_memory *by, const char *text)
+{
+    struct state state = { 0 };
+    ck_assert_int_eq(twl_state_recall(by, io, &state), 0);
+    const bool is_so = has_value(&state, "v", text);
+    twl_state_free(&state);
+    return is_so;
+}
+
+CASE("remembered", make_memory, remove_memory);
+
+TEST(a_state_that_nobody_else_changes_is_opened_once)
+{
+    change_by_memory("first");
+    if (!forbid(SYS_openat, EMFILE)) {
+        fprintf(stderr, "SKIP state %s: no system call can be forbidden\n", __func__);
+        return;
+    }
+
+    change_by_memory("second");
+    ck_assert(is_recalled(&memory, "second"));
+}
+
+/* Each of two memories, and changes without one, in any order. */
+TEST(what_somebody_else_changes_is_noticed)
+{
+    struct state_memory other;
+    struct rng rng = { test_seed() };
+    char text[32] = "";
+    twl_state_memory_init(&other);
+
+    change_by_memory(text);
+    for (unsigned i = 0; i < 600; i++) {
+        const uint64_t turn = rng_below(&rng, 6);
+        if (turn < 3)
+            snprintf(text, sizeof(text), "number %u", i);
+        if (turn == 0)
+            change_by_memory(text);
+        else if (turn == 1)
+            ck_assert_int_eq(twl_state_change_recalled(&other, io, edit_text, text), 0);
+        else if (turn == 2)
+            change_text(text);
+        else
+            ck_assert(is_recalled(turn == 3 ? &memory : &other, text));
+    }
+    twl_state_memory_free(&other);
+}
+
+TEST(a_state_that_grew_meanwhile_is_another_file)
+{
+    unsigned count = 10;
+    change_by_memory("small");
+    ck_assert_int_eq(twl_state_change(io, edit_size, &count), 0);
+    change_by_memory("large");
+    ck_assert(is_recalled(&memory, "large"));
+
+    count = 40;
+    ck_assert_int_eq(twl_state_change_recalled(&memory, io, edit_size, &count), 0);
+    change_by_memory("larger");
+    ck_assert(is_recalled(&memory, "larger"));
+    assert_text("larger");
+}
+
+TEST(a_file_that_got_another_name_meanwhile_is_not_changed)
+{
+    char other[300];
+    change_by_memory("in both");
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    ck_assert_int_eq(link(path, other), 0);
+
+    change_by_memory("here alone");
+    assert_text("here alone");
+    ck_assert_int_eq(rename(other, path), 0);
+    assert_text("in both");
+    ck_assert(is_recalled(&memory, "in both"));
+}
+
+TEST(a_file_that_was_cut_or_garbled_is_found_so)
+{
+    struct state state = { 0 };
+    change_by_memory("whole");
+    ck_assert_int_eq(truncate(path, STATE_MIN_SLOT_BYTES), 0);
+    ck_assert(is_recalled(&memory, "whole")); /* the first slot has it */
+    change_by_memory("mended");
+    ck_assert(is_recalled(&memory, "mended"));
+
+    patch_file(path, 40, "????", 4);
+    patch_file(path, STATE_MIN_SLOT_BYTES + 40, "????", 4);
+    ck_assert_int_eq(twl_state_recall(&memory, io, &state), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twl_state_change_recalled(&memory, io, edit_nothing, NULL), TWINLOG_ECORRUPT);
 }
