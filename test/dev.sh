@@ -8,13 +8,14 @@ to_build="gcc libc6-dev cmake ninja-build pkgconf liburing-dev libisal-dev syste
 to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck cppcheck
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch psmisc spin fuse3 libfuse3-dev
     e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4
-    golang-go rustc cargo mypy"
+    golang-go rustc cargo mypy redis-tools"
 to_services="$to_build apache2-bin awstats busybox fail2ban goaccess less logrotate nginx-light python3
     python3-pyinotify rsync rsyslog systemd"
 to_cluster="libraft-dev libuv1-dev"
-to_bench="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
+to_peers="$to_build libdb-dev libleveldb-dev liblmdb-dev librocksdb-dev libspdlog-dev libsqlite3-dev libwiredtiger-dev gnuplot-nox"
+to_bench="$to_peers redis-server redis-tools"
 to_cover="$to_test gcovr"
-to_deb="$to_bench build-essential dpkg-dev debhelper dh-python lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
+to_deb="$to_peers build-essential dpkg-dev debhelper dh-python lintian debootstrap systemd-container libfuse3-dev libnats-dev libraft-dev librdkafka-dev libuv1-dev python3-dev python3-setuptools"
 
 jobs=$(nproc)
 logs=build/logs

@@ -406,7 +406,8 @@ static void end_save(void)
 
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
-/* Does what a change did, when its last part is there. */
+/* Does what a change did, when its last part is there. A change that another one follows before its end was not whole: the
+ * server had died, or the log had refused the rest. */
 static int load_part(struct bytes *change, uint32_t type, const void *data, size_t size)
 {
     if (type & BEGINS)
@@ -449,29 +450,6 @@ static int load_snapshot(uint64_t *ret_lsn)
     return rc;
 }
 
-/* A change whose parts the log has not got all is removed from its end, before any change is done. */
-static int forget_unfinished(uint64_t from_lsn)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t last_lsn = from_lsn - 1; /* of the newest whole change */
-    options.from_lsn = from_lsn;
-    int rc = twinlog_reader_attach(store.log, &options, &reader);
-    if (rc < 0)
-        return rc;
-    rc = twinlog_reader_seek_end(reader);
-    while (rc == 0 && (rc = twinlog_reader_previous(reader, &record)) > 0) {
-        rc = 0;
-        if (record.type & ENDS) {
-            last_lsn = record.lsn;
-            break;
-        }
-    }
-    twinlog_reader_close(reader);
-    return rc == 0 && last_lsn < twinlog_last_lsn(store.log) ? twinlog_truncate(store.log, last_lsn) : rc;
-}
-
 static int replay(uint64_t from_lsn)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
@@ -510,8 +488,6 @@ static int open_log(void)
         rc = twinlog_cursor_set(store.log, SNAPSHOT, 0); /* nothing is removed before there is a snapshot */
     if (rc == 0)
         rc = load_snapshot(&lsn);
-    if (rc == 0)
-        rc = forget_unfinished(lsn + 1);
     if (rc == 0)
         rc = replay(lsn + 1);
     for (uint32_t i = 0; i < BATCHES; i++)
