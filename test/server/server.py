@@ -3,13 +3,15 @@
 """The server of docs/examples/server.c: what it has replied, and what its replies have shown, stays.
 
 usage: server.py SERVER talk | full | read-only | frozen [--plain]
-       server.py SERVER kills [--kills N] [--seed S] [--clients N]
+       server.py SERVER kills [--written] [--kills N] [--seed S] [--clients N]
        server.py SERVER cuts --powercut TWINLOG-POWERCUT [--lie]
        server.py SERVER powercut          run by twinlog-powercut
 
 talk: redis-cli and redis-benchmark. kills: clients change and read pairs, the server is killed, half of the times while
-it writes a snapshot, and the next one must have all that was replied, and all that anyone has read. cuts: the same with
-power cuts; with --lie the disk forgets, and a check must find that. full, read-only, frozen: file systems that are so. What is missing here is said, and the status is 77.
+it writes a snapshot, and the next one must have all that was replied, and all that anyone has read. --written: with
+everysec, where a reply says that the kernel has the change. cuts: the same with power cuts; with --lie the disk
+forgets, and a check must find that. full, read-only, frozen: file systems that are so. What is missing here is said,
+and the status is 77.
 """
 import argparse
 import contextlib
@@ -327,8 +329,15 @@ def kills(arguments, directory):
     seed = arguments.seed if arguments.seed is not None else int(os.environ.get("TWINLOG_SEED", random.randrange(1 << 30)))
     print(f"seed: TWINLOG_SEED={seed}", flush=True)
     crew = Crew(arguments.clients, seed)
-    server = Server(arguments.server, directory)
-    client = server.client()
+
+    def start():
+        server = Server(arguments.server, directory, *(["--written"] if arguments.written else []))
+        client = server.client()
+        if arguments.written:
+            client.ask("CONFIG", "SET", "appendfsync", "everysec")
+        return server, client
+
+    server, client = start()
     for first in range(0, 4000, 100):  # so that a snapshot takes a while
         client.transaction(*(("SET", f"filling{number}", "x" * 2000) for number in range(first, first + 100)))
     in_snapshot, lasts_s = 0, 0.05
@@ -355,11 +364,10 @@ def kills(arguments, directory):
             thread.join(LIMIT_S)
         check(not crew.wrong, f"kill {number}: {crew.wrong[:3]}")
         try:
-            server = Server(arguments.server, directory)
+            server, client = start()
             crew.judge(server)
         except Violation as violation:
             raise Violation(f"kill {number}: {violation}") from None
-        client = server.client()
     server.shut_down()
     print(f"{arguments.kills} kills, {in_snapshot} of them seen inside a snapshot; {crew.replies} replies kept")
 
@@ -584,6 +592,7 @@ def main():
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--powercut")
     parser.add_argument("--lie", action="store_true")
+    parser.add_argument("--written", action="store_true")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seed", type=int)
