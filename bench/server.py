@@ -50,6 +50,10 @@ def command_of(contender, program, directory, port):
             *({"written": ["--written"], "plain": ["--plain"]}.get(contender, []))]
 
 
+def ask(port, *words):
+    return subprocess.run(["redis-cli", "-p", port, *words], capture_output=True, text=True, check=False).stdout
+
+
 @contextlib.contextmanager
 def started(contender, program, directory):
     place = os.path.join(directory, contender)
@@ -58,7 +62,7 @@ def started(contender, program, directory):
     process = subprocess.Popen(command_of(contender, program, place, port), stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 30
-        while subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True, check=False).stdout != "PONG\n":
+        while ask(port, "ping") != "PONG\n":
             if process.poll() is not None or time.monotonic() > end:
                 sys.exit(f"server.py: {contender} does not start")
             time.sleep(0.02)
@@ -70,10 +74,9 @@ def started(contender, program, directory):
 
 
 def configure(port, setting):
-    done = subprocess.run(["redis-cli", "-p", port, "config", "set", "appendfsync", setting], capture_output=True, text=True,
-                          check=False)
-    if done.stdout != "OK\n":
-        sys.exit(f"server.py: {setting} is refused: {done.stdout}")
+    reply = ask(port, "config", "set", "appendfsync", setting)
+    if reply != "OK\n":
+        sys.exit(f"server.py: {setting} is refused: {reply}")
 
 
 def measure(port, arguments, requests, command):
@@ -111,7 +114,8 @@ def report(results):
                 for rate, p99 in figures:
                     rounds.write(f"server,{name},{setting} {command.upper()} {row.replace(',', '')},{rate:.0f}\n")
                     rounds.write(f"server-p99,{name},{setting} {command.upper()} {row.replace(',', '')},{p99:.0f}\n")
-    print("| appendfsync, commands | " + " | ".join(CONTENDERS) + " | log of plain | log of redis | written of plain | p99 µs |")
+    heads = ["appendfsync, commands", *CONTENDERS, "log of plain", "log of redis", "written of plain", "p99 µs"]
+    print("| " + " | ".join(heads) + " |")
     print("|---|" + "--:|" * len(CONTENDERS) + "---|---|---|--:|")
     for (setting, command, row), by_name in results.items():
         rates = [f"{statistics.median(rate for rate, _ in by_name[name]):,.0f}" for name in CONTENDERS]

@@ -6,15 +6,15 @@
  *     cc server.c $(pkg-config --cflags --libs twinlog) -pthread -o server
  *     ./server DIR --port N [--written | --plain]
  *
- * It is not Redis: it has no types but strings, no expiry, no users, no replicas, no WATCH, and no commands but those of
- * the table below. docs/planning.md explains what is done here, and why.
+ * It is not Redis: it has no types but strings, no expiry, no users, no replicas, no WATCH, and no commands but those
+ * of the table below. docs/planning.md explains what is done here, and why.
  *
- * The loop does not wait for the disk. A reply is held until the newest change that it shows is safe, also the reply to
- * a read. The setting appendfsync says what safe is: `always` is durable. With `everysec` and `no` it is accepted by the
- * log, which syncs once a second; with --written it is in the kernel, so that the end of the process loses nothing.
+ * The loop does not wait for the disk. A reply is held until the newest change that it shows is safe, also the reply
+ * to a read. The setting appendfsync says what safe is: `always` is durable. With `everysec` and `no` it is accepted by
+ * the log, which syncs once a second; with --written it is in the kernel, so that the end of the process loses nothing.
  *
- * With --plain there is no log: a file gets write() and fdatasync(), and the loop waits for them. With a directory alone
- * the program runs a short check of itself.
+ * With --plain there is no log: a file gets write() and fdatasync(), and the loop waits for them. With a directory
+ * alone the program runs a short check of itself.
  */
 #define _GNU_SOURCE /* accept4(), pipe2() */
 #include "server_log.h"
@@ -49,7 +49,9 @@ struct client {
 static struct {
     int loop, listener;
     bool is_ending, wants_save;
-    uint64_t shown; /* the newest change in the reply that is being made */
+    struct word words[WORDS]; /* of the request that is being answered */
+    uint32_t count;
+    uint64_t shown; /* the newest change in its reply */
     struct client *clients;
     uint64_t longest_turn_ns;
 } server = { .listener = -1 };
@@ -116,18 +118,17 @@ static bool is_word(struct word word, const char *text)
     return word.size == strlen(text) && strncasecmp(word.data, text, word.size) == 0;
 }
 
-static void run_ping(struct client *client, const struct word *words, uint32_t count)
+static void run_ping(struct client *client)
 {
-    if (count == 2)
-        reply_text(client, words[1].data, words[1].size);
+    if (server.count == 2)
+        reply_text(client, server.words[1].data, server.words[1].size);
     else
         add_text(&client->out, "+PONG\r\n");
 }
 
-static void run_get(struct client *client, const struct word *words, uint32_t count)
+static void run_get(struct client *client)
 {
-    const struct pair *pair = *find(words[1]);
-    (void)count;
+    const struct pair *pair = *find(server.words[1]);
     show(pair ? pair->change : store.last_removal);
     if (pair)
         reply_text(client, pair->value.data, pair->value.size);
@@ -135,30 +136,28 @@ static void run_get(struct client *client, const struct word *words, uint32_t co
         add_text(&client->out, "$-1\r\n");
 }
 
-static void run_set(struct client *client, const struct word *words, uint32_t count)
+static void run_set(struct client *client)
 {
-    (void)count;
-    change_pair(words[1], &words[2]);
+    change_pair(server.words[1], &server.words[2]);
     add_text(&client->out, "+OK\r\n");
 }
 
-static void run_del(struct client *client, const struct word *words, uint32_t count)
+static void run_del(struct client *client)
 {
     int removed = 0;
-    for (uint32_t i = 1; i < count; i++)
-        if (*find(words[i])) {
-            change_pair(words[i], NULL);
+    for (uint32_t i = 1; i < server.count; i++)
+        if (*find(server.words[i])) {
+            change_pair(server.words[i], NULL);
             removed++;
         }
     show(store.last_removal);
     add_text(&client->out, ":%d\r\n", removed);
 }
 
-static void run_incr(struct client *client, const struct word *words, uint32_t count)
+static void run_incr(struct client *client)
 {
-    const struct pair *pair = *find(words[1]);
+    const struct pair *pair = *find(server.words[1]);
     char text[32] = "0", *end;
-    (void)count;
     show(pair ? pair->change : store.last_removal);
     if (pair && pair->value.size < sizeof(text))
         snprintf(text, sizeof(text), "%.*s", (int)pair->value.size, pair->value.data);
@@ -172,22 +171,18 @@ static void run_incr(struct client *client, const struct word *words, uint32_t c
         return;
     }
     const struct word value = { text, (size_t)snprintf(text, sizeof(text), "%lld", number) };
-    change_pair(words[1], &value);
+    change_pair(server.words[1], &value);
     add_text(&client->out, ":%lld\r\n", number);
 }
 
-static void run_dbsize(struct client *client, const struct word *words, uint32_t count)
+static void run_dbsize(struct client *client)
 {
-    (void)words;
-    (void)count;
     show(store.change - 1);
     add_text(&client->out, ":%" PRIu64 "\r\n", pairs.count);
 }
 
-static void run_bgsave(struct client *client, const struct word *words, uint32_t count)
+static void run_bgsave(struct client *client)
 {
-    (void)words;
-    (void)count;
     if (store.is_plain) {
         add_text(&client->out, "-ERR there are no snapshots with --plain\r\n");
     } else if (store.saver > 0 || server.wants_save) {
@@ -198,18 +193,20 @@ static void run_bgsave(struct client *client, const struct word *words, uint32_t
     }
 }
 
-static void run_config(struct client *client, const struct word *words, uint32_t count)
+static void run_config(struct client *client)
 {
-    const bool is_known = is_word(words[2], "appendfsync");
-    if (is_word(words[1], "get") && count == 3) { /* redis-benchmark asks for more, and wants an answer */
+    const bool is_known = is_word(server.words[2], "appendfsync");
+    if (is_word(server.words[1], "get") &&
+        server.count == 3) { /* redis-benchmark asks for more, and wants an answer */
         const char *value = is_known ? setting_names[store.setting] : "";
         add_text(&client->out, "*2\r\n");
-        reply_text(client, words[2].data, words[2].size);
+        reply_text(client, server.words[2].data, server.words[2].size);
         reply_text(client, value, strlen(value));
         return;
     }
     for (int i = ALWAYS; i <= NO; i++)
-        if (is_word(words[1], "set") && is_known && count == 4 && is_word(words[3], setting_names[i])) {
+        if (is_word(server.words[1], "set") && is_known && server.count == 4 &&
+            is_word(server.words[3], setting_names[i])) {
             store.setting = (enum setting)i;
             add_text(&client->out, "+OK\r\n");
             return;
@@ -217,18 +214,14 @@ static void run_config(struct client *client, const struct word *words, uint32_t
     add_text(&client->out, "-ERR CONFIG knows: GET NAME, and SET appendfsync always, everysec or no\r\n");
 }
 
-static void run_command(struct client *client, const struct word *words, uint32_t count)
+static void run_command(struct client *client)
 {
-    (void)words;
-    (void)count;
     add_text(&client->out, "*0\r\n"); /* redis-cli then has no hints to show */
 }
 
-static void run_info(struct client *client, const struct word *words, uint32_t count)
+static void run_info(struct client *client)
 {
     struct bytes text = { 0 };
-    (void)words;
-    (void)count;
     add_text(&text,
              "# twinlog's example of a server\r\nkeys:%" PRIu64 "\r\nchanges:%" PRIu64
              "\r\nsafe_changes:%" PRIu64 "\r\n",
@@ -241,18 +234,14 @@ static void run_info(struct client *client, const struct word *words, uint32_t c
     free(text.data);
 }
 
-static void run_shutdown(struct client *client, const struct word *words, uint32_t count)
+static void run_shutdown(struct client *client)
 {
     (void)client;
-    (void)words;
-    (void)count;
     server.is_ending = true;
 }
 
-static void run_multi(struct client *client, const struct word *words, uint32_t count)
+static void run_multi(struct client *client)
 {
-    (void)words;
-    (void)count;
     if (client->is_queueing) {
         add_text(&client->out, "-ERR MULTI inside MULTI\r\n");
         return;
@@ -268,15 +257,13 @@ static void end_transaction(struct client *client)
     drop(&client->queued, left(&client->queued));
 }
 
-static void run_discard(struct client *client, const struct word *words, uint32_t count)
+static void run_discard(struct client *client)
 {
-    (void)words;
-    (void)count;
     add_text(&client->out, client->is_queueing ? "+OK\r\n" : "-ERR DISCARD without MULTI\r\n");
     end_transaction(client);
 }
 
-static void run_exec(struct client *client, const struct word *words, uint32_t count);
+static void run_exec(struct client *client);
 
 enum command_kind {
     ANY,
@@ -288,7 +275,7 @@ static const struct command {
     const char *name;
     uint32_t least, most; /* words */
     enum command_kind kind;
-    void (*run)(struct client *client, const struct word *words, uint32_t count);
+    void (*run)(struct client *client);
 } commands[] = {
     { "SET", 3, 3, CHANGE, run_set },        { "GET", 2, 2, DATA, run_get },
     { "INCR", 2, 2, CHANGE, run_incr },      { "DEL", 2, WORDS, CHANGE, run_del },
@@ -300,10 +287,11 @@ static const struct command {
 };
 
 /* NULL, and a reply that says why, if there is no such command. */
-static const struct command *find_command(struct client *client, const struct word *words, uint32_t count)
+static const struct command *find_command(struct client *client)
 {
-    for (size_t i = 0; count > 0 && i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (is_word(words[0], commands[i].name) && count >= commands[i].least && count <= commands[i].most)
+    for (size_t i = 0; server.count > 0 && i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (is_word(server.words[0], commands[i].name) && server.count >= commands[i].least &&
+            server.count <= commands[i].most)
             return &commands[i];
     add_text(&client->out, "-ERR no command of this name has so many words\r\n");
     return NULL;
@@ -311,23 +299,20 @@ static const struct command *find_command(struct client *client, const struct wo
 
 static const char too_much[] = "-ERR nothing was changed: too much waits for the log\r\n";
 
-static void run(struct client *client, const struct command *command, const struct word *words,
-                uint32_t count)
+static void run(struct client *client, const struct command *command)
 {
     if (store.error[0] && (command->kind == DATA || command->kind == CHANGE))
         add_text(&client->out, "-ERR %s\r\n", store.error);
     else if (command->kind == CHANGE && !client->is_queueing && left(&store.waiting) > WAITING_MOST)
         add(&client->out, too_much, strlen(too_much));
     else
-        command->run(client, words, count);
+        command->run(client);
 }
 
 /* All commands are one change, and all their replies are one. */
-static void run_exec(struct client *client, const struct word *words, uint32_t count)
+static void run_exec(struct client *client)
 {
-    struct word queued[WORDS];
     uint32_t commands_left = 0;
-    (void)words;
     const char *error = !client->is_queueing                  ? "-ERR EXEC without MULTI\r\n"
                         : client->is_spoiled                  ? "-EXECABORT a command was wrong\r\n"
                         : left(&store.waiting) > WAITING_MOST ? too_much
@@ -339,31 +324,31 @@ static void run_exec(struct client *client, const struct word *words, uint32_t c
     }
     const char *at = front(&client->queued), *end = at + left(&client->queued);
     for (const char *next = at; next < end; commands_left++)
-        next += parse_request(next, (size_t)(end - next), queued, &count);
+        next += parse_request(next, (size_t)(end - next), server.words, &server.count);
     add_text(&client->out, "*%u\r\n", commands_left);
     while (at < end) {
-        at += parse_request(at, (size_t)(end - at), queued, &count);
-        run(client, find_command(client, queued, count), queued, count);
+        at += parse_request(at, (size_t)(end - at), server.words, &server.count);
+        run(client, find_command(client));
     }
     end_transaction(client);
 }
 
 /* ---- clients ---------------------------------------------------------------------------------------- */
 
-static void answer(struct client *client, const struct word *words, uint32_t count, const char *request,
-                   size_t size)
+/* The request has been parsed; `request` is its bytes. */
+static void answer(struct client *client, const char *request, size_t size)
 {
     const size_t before = left(&client->out);
     const uint64_t change = store.change;
     server.shown = 0;
 
-    const struct command *command = find_command(client, words, count);
+    const struct command *command = find_command(client);
     client->is_spoiled |= !command;
     if (command && client->is_queueing && command->kind != TRANSACTION) {
         add(&client->queued, request, size);
         add_text(&client->out, "+QUEUED\r\n");
     } else if (command) {
-        run(client, command, words, count);
+        run(client, command);
         end_change();
     }
 
@@ -383,14 +368,12 @@ static void read_client(struct client *client)
     client->in.end += (size_t)size;
 
     while (left(&client->in) > 0 && !server.is_ending) {
-        struct word words[WORDS];
-        uint32_t count;
-        const long taken = parse_request(front(&client->in), left(&client->in), words, &count);
+        const long taken = parse_request(front(&client->in), left(&client->in), server.words, &server.count);
         if (taken < 0)
             client->is_closed = true;
         if (taken <= 0)
             return;
-        answer(client, words, count, front(&client->in), (size_t)taken);
+        answer(client, front(&client->in), (size_t)taken);
         drop(&client->in, (size_t)taken);
     }
 }
@@ -599,7 +582,7 @@ static int run_server(const char *dir, long port, int fd)
     return rc < 0;
 }
 
-/* A server in a child, and a client, at whose end the server is killed. */
+/* A server in a child, and a client. When the client has finished, the server is killed. */
 static bool check(const char *dir, bool (*run_client)(int fd))
 {
     int ends[2];

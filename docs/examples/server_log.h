@@ -326,8 +326,8 @@ static int wait_until_durable(const char *log, uint64_t lsn)
 }
 
 /* The child opens the log for reading, and may change values and cursors so. One change names the snapshot, and moves
- * the cursor that holds the records behind it: the log's own thread removes those in front of it. So the parent, and its
- * loop, have nothing to do. A trim would be a call that the parent would wait for. */
+ * the cursor that holds the records behind it. The log's own thread removes those in front of it. So the loop of the
+ * parent has nothing to do: a trim would be a call that it waits for. */
 static int save(uint64_t lsn)
 {
     char log_path[PATH_MAX], path[PATH_MAX], name[64], old[64] = "";
@@ -406,8 +406,8 @@ static void end_save(void)
 
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
-/* Does what a change did, when its last part is there. A change that another one follows before its end was not whole: the
- * server had died, or the log had refused the rest. */
+/* Does what a change did, when its last part is there. A change that another one follows before its end was not
+ * whole: the server had died, or the log had refused the rest. */
 static int load_part(struct bytes *change, uint32_t type, const void *data, size_t size)
 {
     if (type & BEGINS)

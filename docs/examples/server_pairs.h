@@ -52,6 +52,8 @@ static char *make_room(struct bytes *to, size_t size)
 
 static void add(struct bytes *to, const void *data, size_t size)
 {
+    if (size == 0)
+        return; /* there may be no memory yet */
     memcpy(make_room(to, size), data, size);
     to->end += size;
 }
@@ -192,7 +194,8 @@ static int take_number(const char **at, const char *end, char mark, long most, l
     return is_right && *ret_number >= 0 && *ret_number <= most ? 1 : -1;
 }
 
-/* Finds the words of the request at the front of `data`. Returns its size, 0 if it is not whole yet, -1 if it is none. */
+/* Finds the words of the request at the front of `data`. Returns its size, 0 if it is not whole yet, -1 if it is
+ * none. */
 static long parse_request(const char *data, size_t size, struct word *words, uint32_t *ret_count)
 {
     const char *at = data, *end = data + size;

@@ -179,8 +179,8 @@ AFTERWARDS = [("GET a", ""), ("GET b", "2"), ("GET c", "3"), ("GET d", "4"), ("G
 
 def converse(server, conversation):
     text = "".join(command + "\n" for command, _ in conversation)
-    done = subprocess.run(["redis-cli", "-p", str(server.port)], input=text, capture_output=True, text=True, timeout=LIMIT_S,
-                          check=True)
+    done = subprocess.run(["redis-cli", "-p", str(server.port)], input=text, capture_output=True, text=True,
+                          timeout=LIMIT_S, check=True)
     got = done.stdout.replace("\n\n", "\n").split("\n")
     wanted = "".join(reply + "\n" for _, reply in conversation).replace("\n\n", "\n").split("\n")
     for at, (one, other) in enumerate(zip(got, wanted)):
@@ -205,8 +205,9 @@ def talk(arguments, directory):
     server = Server(arguments.server, directory, *options)
     converse(server, AFTERWARDS)
     check(server.client().ask("GET", "large") == large[::-1], "the large value has changed")
-    done = subprocess.run(["redis-benchmark", "-p", str(server.port), "-t", "set,get,incr", "-n", "20000", "-P", "4", "-r",
-                           "1000", "--csv"], capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    command = ["redis-benchmark", "-p", str(server.port), "-t", "set,get,incr", "-n", "20000", "-P", "4", "-r", "1000",
+               "--csv"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     check(all(f'"{name}"' in done.stdout for name in ("SET", "GET", "INCR")), "redis-benchmark has no results")
     server.shut_down()
 
@@ -221,8 +222,8 @@ def large_value(number):
 class Ledger:
     """The pairs of one client: what is sent, what is acknowledged, and what any client has read.
 
-    nI counts. aI and bI are set to the same number by transactions, some of which also set lI, which is large. dI is set
-    to a number and removed.
+    nI counts. aI and bI are set to the same number by transactions, some of which also set lI, which is large. dI is
+    set to a number and removed.
     """
 
     def __init__(self):
@@ -326,7 +327,9 @@ def snapshots(directory):
 
 
 def kills(arguments, directory):
-    seed = arguments.seed if arguments.seed is not None else int(os.environ.get("TWINLOG_SEED", random.randrange(1 << 30)))
+    seed = arguments.seed
+    if seed is None:
+        seed = int(os.environ.get("TWINLOG_SEED", random.randrange(1 << 30)))
     print(f"seed: TWINLOG_SEED={seed}", flush=True)
     crew = Crew(arguments.clients, seed)
 
@@ -427,7 +430,8 @@ def cuts(arguments, directory):
     command = [arguments.powercut, "--within", "1500", "--cuts", "30" if arguments.lie else "10",
                *(["--lie"] if arguments.lie else []), "--", sys.executable, os.path.abspath(__file__), arguments.server,
                "powercut"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": directory}, check=False)
+    environment = {**os.environ, "TMPDIR": directory}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     print(done.stdout)
     if done.returncode == 77:
         raise Skip("twinlog-powercut cannot run here")
@@ -490,7 +494,8 @@ def full(arguments, directory):
         server = Server(arguments.server, store)
         writer, reader = server.client(), server.client()
         writer.ask("SET", "key", "1")
-        text = refusal(writer, ("SET", "one", "1"), ("SET", "large", bytes(40 << 20)), ("SET", "two", "1"), ("DEL", "key"))
+        large = ("SET", "large", bytes(40 << 20))
+        text = refusal(writer, ("SET", "one", "1"), large, ("SET", "two", "1"), ("DEL", "key"))
         check(text == told, f"a full disk is told as: {text}")
         check(reader.ask("DBSIZE") == 1 and reader.ask("GET", "one") is None, "a half transaction is shown")
         os.unlink(ballast)
