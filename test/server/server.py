@@ -524,11 +524,20 @@ def full(arguments, directory):
 
 
 def read_only(arguments, directory):
+    for setting in ("always", "everysec"):
+        place = os.path.join(directory, setting)
+        os.mkdir(place)
+        read_only_with(setting, arguments, place)
+
+
+def read_only_with(setting, arguments, directory):
+    """With everysec no change waits for the disk: the descriptor of the queue tells that a flush has failed."""
     image = ext4_image(directory)
     with mounted(directory, "-o", "loop,errors=remount-ro", image) as place:
         server = Server(arguments.server, os.path.join(place, "store"))
         client = server.client()
         check(client.ask("SET", "key", "before") == b"OK", "a change is refused")
+        client.ask("CONFIG", "SET", "appendfsync", setting)
         device = os.path.basename(os.path.realpath(subprocess.run(
             ["findmnt", "-n", "-o", "SOURCE", place], capture_output=True, text=True, check=True).stdout.strip()))
         try:
@@ -536,15 +545,14 @@ def read_only(arguments, directory):
                 file.write("1")
         except OSError as error:
             raise Skip(f"the kernel cannot make a file system read-only: {error}") from None
-        told = []
-        for words in (("SET", "key", "after"), ("GET", "key"), ("INCR", "number")):
-            try:
-                client.ask(*words)
-                told.append("a reply")
-            except Refused as error:
-                told.append(str(error))
+        refusal(client, ("SET", "key", "after"))
+        end = time.monotonic() + LIMIT_S
+        while client.info()["log"] == "ok":
+            check(time.monotonic() < end, f"{setting}: nothing tells that the log has failed")
+            time.sleep(0.01)
+        told = [refusal(client, words) for words in (("SET", "key", "after"), ("GET", "key"), ("INCR", "number"))]
         check(all("the log has failed" in text for text in told), f"a log that has failed is told as: {told}")
-        check(client.ask("PING") == b"PONG" and client.info()["log"] != "ok", "the server does not go on")
+        check(client.ask("PING") == b"PONG", "the server does not go on")
         server.kill()
     os.rmdir(os.path.join(directory, "mounted"))
     with mounted(directory, "-o", "loop", image) as place:
