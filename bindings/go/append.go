@@ -7,7 +7,8 @@ package twinlog
 #include <stdlib.h>
 #include <twinlog.h>
 
-// Entries whose bytes lie one behind the other in `bytes`; `bytes` is Go's, and is read before the call returns.
+// Entries, with their bytes one behind the other in `bytes`. A single entry may have a head in front of them, elsewhere in
+// memory. Both are Go's, and are read before the call returns.
 struct go_entry {
 	size_t size;
 	int64_t time_ns;
@@ -15,17 +16,24 @@ struct go_entry {
 	uint8_t type;
 };
 
-static int go_append(struct twinlog *log, const void *bytes, const struct go_entry *goes, uint32_t count, uint32_t level,
-                     uint32_t flags, uint64_t deadline_ns, uint64_t *lsn)
+static int go_append(struct twinlog *log, const void *head, size_t head_size, const void *bytes, const struct go_entry *goes,
+                     uint32_t count, uint32_t level, uint32_t flags, uint64_t deadline_ns, uint64_t *lsn)
 {
 	struct twinlog_terms terms = TWINLOG_TERMS_INIT;
 	struct twinlog_entry one, *entries = &one;
+	struct iovec pieces[2] = { { (void *)head, head_size }, { (void *)bytes, goes[0].size } };
 	if (count > 1 && !(entries = malloc(count * sizeof(*entries))))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < count; i++) {
 		entries[i] = (struct twinlog_entry){ .data = bytes, .size = goes[i].size, .time_ns = goes[i].time_ns,
 		                                     .tag = goes[i].tag, .type = goes[i].type };
 		bytes = (const char *)bytes + goes[i].size;
+	}
+	if (head_size > 0) {
+		one.data = NULL;
+		one.size = 0;
+		one.pieces = pieces;
+		one.piece_count = goes[0].size > 0 ? 2 : 1;
 	}
 	terms.level = level;
 	terms.flags = flags;
@@ -47,13 +55,51 @@ import (
 	"unsafe"
 )
 
-// Entry is a record to be appended.
+// Entry is a record to be appended. It is read before the call returns.
 type Entry struct {
 	Data []byte
-	Type uint8
-	Tag  uint16
-	Time time.Time // zero: the log takes the time
+	// Pieces, instead of Data, are the record in this order, such as a header and what it describes. They need not be
+	// copied together by the caller; of an entry of two pieces that is appended by itself the binding copies none, either.
+	Pieces [][]byte
+	Type   uint8
+	Tag    uint16
+	Time   time.Time // zero: the log takes the time
 }
+
+// size is that of the record; EINVAL for both kinds of bytes.
+func (entry *Entry) size() (int, error) {
+	if entry.Pieces == nil {
+		return len(entry.Data), nil
+	}
+	if entry.Data != nil {
+		return 0, Error(-C.EINVAL)
+	}
+	size := 0
+	for _, piece := range entry.Pieces {
+		size += len(piece)
+	}
+	return size, nil
+}
+
+// appendTo copies the record behind `bytes`.
+func (entry *Entry) appendTo(bytes []byte) []byte {
+	bytes = append(bytes, entry.Data...)
+	for _, piece := range entry.Pieces {
+		bytes = append(bytes, piece...)
+	}
+	return bytes
+}
+
+// BatchBytes is the room that a record of `size` bytes takes in a batch: see MaxBatchBytes.
+func BatchBytes(size int) int { return recordHeaderBytes + (size+7)&^7 }
+
+// MaxRecordBytes is the size of the largest record that the log takes; 0 if it is open for reading only. A larger one is
+// EMSGSIZE.
+func (log *Log) MaxRecordBytes() int { return log.together.recordBytes }
+
+// MaxBatchBytes is the room for the records of one batch, each with BatchBytes of its size; 0 if the log is open for
+// reading only. A larger batch is EMSGSIZE. In the modes Mapped and Shared a batch has one record.
+func (log *Log) MaxBatchBytes() int { return log.together.batchBytes }
 
 // Terms of an append. The zero value is what Append has.
 type Terms struct {
@@ -63,7 +109,8 @@ type Terms struct {
 
 // Append returns when the record is on stable storage (in the modes Mapped and Shared: written). If ctx ends while it
 // waits for its turn, it returns that error, and nothing has happened; a commit that has begun is not interrupted. After
-// any error a record exists if lsn is not 0: it will become durable like any other, and Wait says when.
+// any error a record exists if lsn is not 0: it will become durable like any other, and Wait says when. But after
+// ErrPoisoned it is unknown what became of it, until the log is opened again.
 func (log *Log) Append(ctx context.Context, data []byte) (lsn uint64, err error) {
 	return log.AppendBatch(ctx, []Entry{{Data: data}}, Terms{})
 }
@@ -75,9 +122,12 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 	}
 	size, room, fits := 0, 0, true
 	for i := range entries {
-		bytes := len(entries[i].Data)
+		bytes, err := entries[i].size()
+		if err != nil {
+			return 0, err
+		}
 		size += bytes
-		room += recordHeaderBytes + (bytes+7)&^7
+		room += BatchBytes(bytes)
 		fits = fits && bytes <= log.together.recordBytes
 		if !entries[i].Time.IsZero() {
 			if _, err := nanoseconds(entries[i].Time); err != nil {
@@ -89,32 +139,38 @@ func (log *Log) AppendBatch(ctx context.Context, entries []Entry, terms Terms) (
 	if isDurable && !terms.Try && fits && size <= aloneBytes && room <= log.together.groupBytes {
 		return log.together.append(ctx, log, entries, size, room)
 	}
-	var one [1]C.struct_go_entry
-	bytes, goes := entries[0].Data, one[:0]
-	if len(entries) > 1 {
-		bytes, goes = make([]byte, 0, size), make([]C.struct_go_entry, 0, len(entries))
+	one := &entries[0]
+	switch {
+	case len(entries) == 1 && len(one.Pieces) == 0:
+		return log.appendInC(ctx, nil, one.Data, []C.struct_go_entry{one.inC(size)}, terms)
+	case len(entries) == 1 && len(one.Pieces) == 2:
+		return log.appendInC(ctx, one.Pieces[0], one.Pieces[1], []C.struct_go_entry{one.inC(len(one.Pieces[1]))}, terms)
 	}
+	bytes, goes := make([]byte, 0, size), make([]C.struct_go_entry, 0, len(entries))
 	for i := range entries {
-		goes = append(goes, entries[i].inC())
-		if len(entries) > 1 {
-			bytes = append(bytes, entries[i].Data...)
-		}
+		before := len(bytes)
+		bytes = entries[i].appendTo(bytes)
+		goes = append(goes, entries[i].inC(len(bytes)-before))
 	}
-	return log.appendInC(ctx, bytes, goes, terms)
+	return log.appendInC(ctx, nil, bytes, goes, terms)
 }
 
-func (entry *Entry) inC() C.struct_go_entry {
-	c := C.struct_go_entry{size: C.size_t(len(entry.Data)), tag: C.uint16_t(entry.Tag), _type: C.uint8_t(entry.Type)}
+func (entry *Entry) inC(size int) C.struct_go_entry {
+	c := C.struct_go_entry{size: C.size_t(size), tag: C.uint16_t(entry.Tag), _type: C.uint8_t(entry.Type)}
 	if !entry.Time.IsZero() {
 		c.time_ns = C.int64_t(entry.Time.UnixNano())
 	}
 	return c
 }
 
-// callAppend appends entries whose bytes lie one behind the other, because C gets no pointers to pointers of Go.
-func (log *Log) callAppend(bytes []byte, goes []C.struct_go_entry, level Level, flags C.uint32_t, wait time.Duration) (uint64, error) {
-	var data unsafe.Pointer
+// callAppend appends entries. Their bytes lie one behind the other, because C gets no pointers to pointers of Go. One entry
+// may have a head.
+func (log *Log) callAppend(head, bytes []byte, goes []C.struct_go_entry, level Level, flags C.uint32_t, wait time.Duration) (uint64, error) {
+	var before, data unsafe.Pointer
 	var lsn C.uint64_t
+	if len(head) > 0 {
+		before = unsafe.Pointer(&head[0])
+	}
 	if len(bytes) > 0 {
 		data = unsafe.Pointer(&bytes[0])
 	}
@@ -123,7 +179,8 @@ func (log *Log) callAppend(bytes []byte, goes []C.struct_go_entry, level Level, 
 		if wait > 0 {
 			deadline = C.twinlog_deadline(milliseconds32(wait))
 		}
-		return check(C.go_append(c, data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(level), flags, deadline, &lsn))
+		return check(C.go_append(c, before, C.size_t(len(head)), data, &goes[0], C.uint32_t(len(goes)), C.uint32_t(level), flags,
+			deadline, &lsn))
 	})
 	return uint64(lsn), err
 }
@@ -132,7 +189,7 @@ func (log *Log) callAppend(bytes []byte, goes []C.struct_go_entry, level Level, 
 const roomWait = 50 * time.Millisecond
 
 // appendInC waits in C, and so takes a thread.
-func (log *Log) appendInC(ctx context.Context, bytes []byte, goes []C.struct_go_entry, terms Terms) (uint64, error) {
+func (log *Log) appendInC(ctx context.Context, head, bytes []byte, goes []C.struct_go_entry, terms Terms) (uint64, error) {
 	var flags C.uint32_t
 	if terms.Try {
 		flags = C.TWINLOG_TRY
@@ -145,7 +202,7 @@ func (log *Log) appendInC(ctx context.Context, bytes []byte, goes []C.struct_go_
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
 			wait = max(time.Until(deadline), time.Millisecond)
 		}
-		lsn, err := log.callAppend(bytes, goes, terms.Level, flags, wait)
+		lsn, err := log.callAppend(head, bytes, goes, terms.Level, flags, wait)
 		if err != Error(-C.ETIMEDOUT) {
 			return lsn, err
 		}
@@ -175,6 +232,7 @@ type together struct {
 
 	// What the log takes: a member that C would refuse must not join others, nor must a group be too large for a buffer.
 	recordBytes, groupBytes int
+	batchBytes              int // the largest batch of a caller
 
 	// Of the leader.
 	expected int           // members of the group before, and those that had joined the next one when it ended
@@ -191,24 +249,37 @@ const (
 	overheadBytes     = 8192 // of a segment, and of a batch in a buffer
 )
 
-// limit knows what C makes of options that are 0, or less than that.
+// limit knows what C makes of options that are 0.
 func (all *together) limit(options *Options) {
-	buffer := uint64(options.BufferBytes)
+	if options.ReadOnly {
+		return
+	}
+	segment, record, buffer := options.SegmentBytes, uint64(options.MaxRecordBytes), uint64(options.BufferBytes)
+	if segment == 0 {
+		segment = 64 << 20
+	}
 	if buffer == 0 {
 		buffer = 8 << 20
-		if half := options.SegmentBytes/2 - overheadBytes; options.SegmentBytes > 0 && half < buffer {
+		if half := (segment - overheadBytes) / 2 &^ 4095; half < buffer {
 			buffer = half
 		}
 		if buffer < 16<<10 {
 			buffer = 16 << 10
 		}
+		if least := (record + overheadBytes + 4095) &^ 4095; buffer < least {
+			buffer = least
+		}
 	}
-	all.groupBytes, all.recordBytes = groupBytes, int(options.MaxRecordBytes)
-	if buffer -= overheadBytes; buffer < groupBytes {
-		all.groupBytes = int(buffer)
+	all.batchBytes = int(buffer) - overheadBytes
+	all.groupBytes, all.recordBytes = groupBytes, int(record)
+	if all.batchBytes < groupBytes {
+		all.groupBytes = all.batchBytes
 	}
-	if all.recordBytes == 0 {
-		all.recordBytes = int(buffer)
+	if record == 0 {
+		all.recordBytes = all.batchBytes
+		if all.recordBytes > 4<<20 {
+			all.recordBytes = 4 << 20
+		}
 	}
 }
 
@@ -302,8 +373,9 @@ func (all *together) join(entries []Entry, size, room int) (g *group, place, bef
 	g.room += room
 	g.members = append(g.members, member{size, len(entries)})
 	for i := range entries {
-		g.bytes = append(g.bytes, entries[i].Data...)
-		g.goes = append(g.goes, entries[i].inC())
+		start := len(g.bytes)
+		g.bytes = entries[i].appendTo(g.bytes)
+		g.goes = append(g.goes, entries[i].inC(len(g.bytes)-start))
 	}
 	atomic.AddInt32(&g.live, 1)
 	return g, place, before
@@ -409,7 +481,7 @@ func (all *together) gather(g *group) {
 
 // appendGroup sets the results. A batch that is refused tells nothing of its parts: then each member goes alone.
 func (all *together) appendGroup(log *Log, g *group) {
-	g.lsn, g.err = log.callAppend(g.bytes, g.goes, LevelDurable, 0, 0)
+	g.lsn, g.err = log.callAppend(nil, g.bytes, g.goes, LevelDurable, 0, 0)
 	isRefused := g.err != nil && g.lsn == 0 && g.live > 1
 	if !isRefused && int(g.live) == len(g.members) {
 		return
@@ -418,7 +490,7 @@ func (all *together) appendGroup(log *Log, g *group) {
 	bytes, goes, next := g.bytes, g.goes, g.result
 	for i, m := range g.members {
 		if isRefused && m.entries > 0 {
-			next.lsn, next.err = log.callAppend(bytes[:m.bytes], goes[:m.entries], LevelDurable, 0, 0)
+			next.lsn, next.err = log.callAppend(nil, bytes[:m.bytes], goes[:m.entries], LevelDurable, 0, 0)
 			bytes, goes = bytes[m.bytes:], goes[m.entries:]
 		}
 		g.results[i] = next

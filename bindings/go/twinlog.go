@@ -26,6 +26,98 @@ static int go_open(const char *dir, struct twinlog_options *options, struct twin
 	return twinlog_open(dir, options, log);
 }
 
+// One look at the ends of a log. A truncation and a reset begin an epoch: where the epoch and the oldest record are the
+// same before and behind a look, nothing was removed during it, and records that came meanwhile only move the end.
+struct go_bounds {
+	uint64_t first_lsn, last_lsn, durable_lsn;
+	int rc;
+};
+
+static struct go_bounds go_bounds(struct twinlog *log)
+{
+	struct go_bounds all = { 0 };
+	struct twinlog_stat before = TWINLOG_STAT_INIT, after = TWINLOG_STAT_INIT;
+	all.rc = twinlog_stat(log, &after);
+	do {
+		before = after;
+		if (all.rc == 0)
+			all.rc = twinlog_stat(log, &after);
+	} while (all.rc == 0 && (before.epoch != after.epoch || before.first_lsn != after.first_lsn));
+	all.first_lsn = before.first_lsn;
+	all.last_lsn = before.last_lsn;
+	all.durable_lsn = before.durable_lsn < before.last_lsn ? before.durable_lsn : before.last_lsn;
+	return all;
+}
+
+// The statistics of a log that is open for reading tell no error of reading it; a reader does.
+static struct go_bounds go_bounds_read(struct twinlog *log)
+{
+	struct go_bounds all = { 0 };
+	struct twinlog_reader *reader;
+	const uint64_t durable_lsn = twinlog_durable_lsn(log);
+	all.rc = twinlog_reader_attach(log, NULL, &reader);
+	if (all.rc < 0)
+		return all;
+	all.rc = twinlog_reader_range(reader, &all.first_lsn, &all.last_lsn);
+	twinlog_reader_close(reader);
+	all.durable_lsn = durable_lsn < all.last_lsn ? durable_lsn : all.last_lsn;
+	return all;
+}
+
+// A record without the pointer to its bytes, which are Go's.
+struct go_record {
+	uint64_t lsn;
+	int64_t time_ns;
+	size_t size;
+	uint16_t tag;
+	uint8_t type;
+	int rc;
+};
+
+// Parameters of types for which Go allocates nothing.
+static struct go_record go_read(void *log, uint64_t lsn, unsigned char *memory, size_t room)
+{
+	struct twinlog_record record = { 0 };
+	const int rc = twinlog_read(log, lsn, memory, room, &record);
+	return (struct go_record){ record.lsn, record.time_ns, record.size, record.tag, record.type, rc };
+}
+
+// An edit. Its name, with its NUL, and its value lie one behind the other in the bytes of all edits.
+struct go_edit {
+	uint64_t lsn;
+	size_t name_size, size;
+	uint32_t kind;
+};
+
+static int go_change(struct twinlog *log, const char *bytes, const struct go_edit *goes, uint32_t count, uint32_t flags,
+                     uint64_t trim_before_lsn, uint64_t durable_lsn, uint32_t timeout_ms, uint64_t *first_lsn)
+{
+	struct twinlog_change change = TWINLOG_CHANGE_INIT;
+	struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+	struct twinlog_edit *edits = calloc(count + 1, sizeof(*edits));
+	if (!edits)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		edits[i].kind = goes[i].kind;
+		edits[i].name = bytes;
+		edits[i].lsn = goes[i].lsn;
+		edits[i].size = goes[i].size;
+		if (goes[i].size > 0)
+			edits[i].data = bytes + goes[i].name_size;
+		bytes += goes[i].name_size + goes[i].size;
+	}
+	change.flags = flags;
+	change.edits = edits;
+	change.edit_count = count;
+	change.trim_before_lsn = trim_before_lsn;
+	change.durable_lsn = durable_lsn;
+	change.deadline_ns = twinlog_deadline(timeout_ms);
+	const int rc = twinlog_change(log, &change, &result);
+	free(edits);
+	*first_lsn = rc == 0 && trim_before_lsn > 0 ? result.first_lsn : 0;
+	return rc;
+}
+
 // `log` NULL: the reader opens the directory.
 static int go_reader_open(struct twinlog *log, const char *dir, uint64_t from_lsn, struct twinlog_report *report,
                           struct twinlog_reader **reader)
@@ -99,6 +191,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -227,10 +320,11 @@ type Options struct {
 	SegmentBytes   uint64
 	BufferBytes    uint32
 	MaxRecordBytes uint32
-	LockTimeout    time.Duration // how long to wait for another writer to close
-	KeepBytes      uint64        // retention, by whole segments
+	LockTimeout    time.Duration // how long to wait for another writer to close; OpenContext waits until its context ends
+	KeepBytes      uint64        // retention, by whole segments; 0 is the limit that is kept in the log, if there is one
 	KeepRecords    uint64
 	KeepAge        time.Duration
+	NoRetention    bool          // no limit removes records, not even one that is kept in the log; EINVAL beside a limit
 	FlushInterval  time.Duration // what is not durable yet becomes so after this time
 }
 
@@ -252,7 +346,9 @@ func milliseconds32(d time.Duration) C.uint32_t {
 type Log struct {
 	gate      sync.RWMutex      // a call holds it for reading while it is in C, Close for writing
 	c         *C.struct_twinlog // [gate] nil: closed
+	isEnded   bool              // [gate] by Close, and not only by a Reopen that failed
 	dir       string
+	options   Options
 	isDurable bool // the mode, and it may append
 	together  together
 }
@@ -262,6 +358,61 @@ func Open(dir string, options *Options) (*Log, error) {
 	if options == nil {
 		options = &Options{}
 	}
+	log := &Log{dir: dir, options: *options, isDurable: options.Mode == Durable && !options.ReadOnly}
+	log.together.limit(options)
+	if err := log.open(options.LockTimeout); err != nil {
+		return nil, err
+	}
+	return log, nil
+}
+
+// OpenContext is Open, but waits for another writer until ctx is done, in place of LockTimeout. The error is that of ctx
+// then, in an *os.PathError. Only this wait ends with ctx: a recovery that has begun is finished. In the mode Shared the
+// error may come up to 30 s late, while another process opens or closes the log.
+func OpenContext(ctx context.Context, dir string, options *Options) (*Log, error) {
+	own := Options{}
+	if options != nil {
+		own = *options
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+		}
+		own.LockTimeout = roomWait
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < roomWait {
+			own.LockTimeout = max(time.Until(deadline), time.Millisecond)
+		}
+		log, err := Open(dir, &own)
+		if !errors.Is(err, syscall.EBUSY) {
+			return log, err
+		}
+	}
+}
+
+// Reopen closes the log and opens it again with its options, as a log needs that is poisoned: opening decides which of the
+// records and changes with an unknown result have happened. It waits for calls that are in C; others wait for it, and go
+// on with the log that was opened, an Append that waited for its turn, too. If it cannot be opened the log stays closed:
+// calls get os.ErrClosed, and Reopen may be called again. Readers of this log must be closed before, or it is EBUSY, and
+// nothing has happened. After Close it is os.ErrClosed. The error that had poisoned the log is not returned: see Stat.
+func (log *Log) Reopen() error {
+	log.gate.Lock()
+	defer log.gate.Unlock()
+	if log.isEnded {
+		return os.ErrClosed
+	}
+	if log.c != nil {
+		err := check(C.twinlog_close(log.c))
+		if e, ok := err.(Error); ok && e.Is(syscall.EBUSY) {
+			return err
+		}
+		log.c = nil
+	}
+	return log.open(log.options.LockTimeout)
+}
+
+// open sets the log of C. Nobody else has this log, or the gate is locked for writing.
+func (log *Log) open(lockTimeout time.Duration) error {
+	options := &log.options
 	c := C.go_options()
 	c.mode = C.uint32_t(options.Mode)
 	if options.ReadOnly {
@@ -273,30 +424,32 @@ func Open(dir string, options *Options) (*Log, error) {
 	c.segment_bytes = C.uint64_t(options.SegmentBytes)
 	c.buffer_bytes = C.uint32_t(options.BufferBytes)
 	c.max_record_bytes = C.uint32_t(options.MaxRecordBytes)
-	c.lock_timeout_ms = milliseconds32(options.LockTimeout)
+	c.lock_timeout_ms = milliseconds32(lockTimeout)
 	c.keep_bytes = C.uint64_t(options.KeepBytes)
 	c.keep_records = C.uint64_t(options.KeepRecords)
 	c.keep_age_ms = C.uint64_t(milliseconds(options.KeepAge))
 	c.flush_interval_ms = milliseconds32(options.FlushInterval)
 
-	for _, d := range []time.Duration{options.LockTimeout, options.KeepAge, options.FlushInterval} {
+	hasLimit := options.KeepBytes > 0 || options.KeepRecords > 0 || options.KeepAge > 0
+	if options.NoRetention && hasLimit {
+		return &os.PathError{Op: "open", Path: log.dir, Err: Error(-C.EINVAL)}
+	}
+	if options.NoRetention {
+		c.keep_bytes, c.keep_records, c.keep_age_ms = 1<<64-1, 1<<64-1, 1<<64-1
+	}
+	for _, d := range []time.Duration{lockTimeout, options.KeepAge, options.FlushInterval} {
 		if d < 0 {
-			return nil, &os.PathError{Op: "open", Path: dir, Err: Error(-C.EINVAL)}
+			return &os.PathError{Op: "open", Path: log.dir, Err: Error(-C.EINVAL)}
 		}
 	}
-	path, err := cPath(dir)
+	path, err := cPath(log.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer C.free(unsafe.Pointer(path))
 	report := newReport()
 	defer report.free()
-	log := &Log{dir: dir, isDurable: options.Mode == Durable && !options.ReadOnly}
-	log.together.limit(options)
-	if err := report.check("open", dir, C.go_open(path, &c, report.c, &log.c)); err != nil {
-		return nil, err
-	}
-	return log, nil
+	return report.check("open", log.dir, C.go_open(path, &c, report.c, &log.c))
 }
 
 // call calls C, which does not return before the log may be closed; os.ErrClosed if it is.
@@ -315,6 +468,7 @@ func (log *Log) Close() error {
 	log.gate.Lock()
 	defer log.gate.Unlock()
 	if log.c == nil {
+		log.isEnded = true
 		return nil
 	}
 	err := check(C.twinlog_close(log.c))
@@ -322,6 +476,7 @@ func (log *Log) Close() error {
 		return err
 	}
 	log.c = nil
+	log.isEnded = true
 	return err
 }
 
@@ -363,6 +518,26 @@ func (log *Log) WrittenLSN() uint64 {
 }
 func (log *Log) DurableLSN() uint64 {
 	return log.lsn(func(c *C.struct_twinlog) C.uint64_t { return C.twinlog_durable_lsn(c) })
+}
+
+// Bounds returns from one look the LSNs of the oldest record, of the newest that was accepted and of the newest durable one,
+// where FirstLSN and the others look one by one, and return 0 for an error. first is 0 if there is no record that readers
+// see. Where all were removed, durable is the next LSN less one. A poisoned log has bounds, too. In a log that is open for
+// reading, last is the newest that readers see, and all are 0 if there is none.
+func (log *Log) Bounds() (first, last, durable uint64, err error) {
+	var all C.struct_go_bounds
+	err = log.call(func(c *C.struct_twinlog) error {
+		if log.options.ReadOnly {
+			all = C.go_bounds_read(c)
+		} else {
+			all = C.go_bounds(c)
+		}
+		return check(all.rc)
+	})
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	return uint64(all.first_lsn), uint64(all.last_lsn), uint64(all.durable_lsn), nil
 }
 
 // Stat is how the log is doing; counters start when it is opened.
@@ -497,8 +672,14 @@ func (log *Log) RemoveCursor(name string) error {
 	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_cursor_remove(log, c)) })
 }
 
-// SetMeta keeps a value of up to 4096 bytes with the log.
+// MaxMetaBytes is the size of the largest value that a log keeps.
+const MaxMetaBytes = C.TWINLOG_META_BYTES
+
+// SetMeta keeps a value of up to MaxMetaBytes with the log. It is durable on return. EMSGSIZE: the value is larger.
 func (log *Log) SetMeta(name string, value []byte) error {
+	if len(value) > MaxMetaBytes {
+		return Error(-C.EMSGSIZE)
+	}
 	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	var data unsafe.Pointer
@@ -531,6 +712,84 @@ func (log *Log) RemoveMeta(name string) error {
 	return log.call(func(log *C.struct_twinlog) error { return check(C.twinlog_meta_remove(log, c)) })
 }
 
+// ---- one change of several things ----
+
+// Edit is one edit of a Change: from SetMetaEdit, RemoveMetaEdit, SetCursorEdit or RemoveCursorEdit.
+type Edit struct {
+	kind  C.uint32_t
+	name  string
+	value []byte
+	lsn   uint64
+}
+
+// SetMetaEdit sets a value, as SetMeta. The value is read when the change is made.
+func SetMetaEdit(name string, value []byte) Edit {
+	return Edit{kind: C.TWINLOG_EDIT_SET_VALUE, name: name, value: value}
+}
+
+// RemoveMetaEdit removes a value; it is no error if there is none.
+func RemoveMetaEdit(name string) Edit { return Edit{kind: C.TWINLOG_EDIT_REMOVE_VALUE, name: name} }
+
+// SetCursorEdit sets a cursor, as SetCursor.
+func SetCursorEdit(name string, lsn uint64) Edit {
+	return Edit{kind: C.TWINLOG_EDIT_SET_CURSOR, name: name, lsn: lsn}
+}
+
+// RemoveCursorEdit removes a cursor; it is no error if there is none.
+func RemoveCursorEdit(name string) Edit { return Edit{kind: C.TWINLOG_EDIT_REMOVE_CURSOR, name: name} }
+
+// Change is what one call of Log.Change does.
+type Change struct {
+	Edits           []Edit // up to 1,024, in their order
+	TrimBefore      uint64 // remove the records with a smaller LSN; 0: none
+	TrimPastCursors bool   // cursors hold no record; those behind move to the head
+	Durable         uint64 // make the log durable up to this LSN first; 0: only up to what is trimmed
+}
+
+// Change changes values, cursors and the head of the log in one step, which is durable on return: after a crash, and for
+// every other process, all of it has happened or nothing. So a value with the name of a snapshot, and the trim of the
+// records that the snapshot stands for, cannot come apart. firstLSN is the oldest LSN that is kept, 0 without a trim.
+//
+// EINVAL: nothing is asked for, or an edit that its own call refuses. EMSGSIZE: a value is too large. ERANGE: the log ends
+// in front of Durable or TrimBefore-1. EROFS: a trim, or a wait, on a log that is open for reading. After these and the
+// error of ctx nothing has happened; ctx ends the wait for durable records only. Otherwise errors are those of SetMeta,
+// SetCursor, Trim and Wait.
+func (log *Log) Change(ctx context.Context, change Change) (firstLSN uint64, err error) {
+	var bytes []byte
+	goes := make([]C.struct_go_edit, 0, len(change.Edits)+1)
+	for i := range change.Edits {
+		edit := &change.Edits[i]
+		if len(edit.value) > MaxMetaBytes {
+			return 0, Error(-C.EMSGSIZE)
+		}
+		if strings.IndexByte(edit.name, 0) >= 0 {
+			return 0, Error(-C.EINVAL)
+		}
+		bytes = append(append(append(bytes, edit.name...), 0), edit.value...)
+		goes = append(goes, C.struct_go_edit{lsn: C.uint64_t(edit.lsn), name_size: C.size_t(len(edit.name) + 1),
+			size: C.size_t(len(edit.value)), kind: edit.kind})
+	}
+	bytes = append(bytes, 0)
+	goes = append(goes, C.struct_go_edit{})
+	var flags C.uint32_t
+	if change.TrimPastCursors {
+		flags = C.TWINLOG_TRIM_PAST_CURSORS
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		var first C.uint64_t
+		err := log.call(func(c *C.struct_twinlog) error {
+			return check(C.go_change(c, (*C.char)(unsafe.Pointer(&bytes[0])), &goes[0], C.uint32_t(len(change.Edits)), flags,
+				C.uint64_t(change.TrimBefore), C.uint64_t(change.Durable), milliseconds32(roomWait), &first))
+		})
+		if err != Error(-C.ETIMEDOUT) {
+			return uint64(first), err
+		}
+	}
+}
+
 // ---- reading ----
 
 // Record is a record with bytes of its own.
@@ -547,7 +806,7 @@ func recordOf(c *C.struct_twinlog_record) Record {
 		C.GoBytes(c.data, C.int(c.size))}
 }
 
-// Read returns one record. ERANGE: there is none yet; ErrTrimmed: it was removed.
+// Read returns one record. ERANGE: there is none yet; ENOENT: the LSN is a filler's; ErrTrimmed: it was removed.
 func (log *Log) Read(lsn uint64) (record Record, err error) {
 	var c C.struct_twinlog_record
 	for room := 512; ; room = int(c.size) {
@@ -564,6 +823,30 @@ func (log *Log) Read(lsn uint64) (record Record, err error) {
 		}
 	}
 }
+
+// ReadInto is Read into memory of the caller, and allocates nothing where the record fits: Data is the beginning of memory
+// then, and valid as long as the caller leaves that alone. size is the size of the record. If memory is smaller, the error
+// is ENOBUFS, Data is nil and memory is unchanged, so that a second call with `size` bytes gets the record.
+func (log *Log) ReadInto(lsn uint64, memory []byte) (record Record, size int, err error) {
+	room := len(memory)
+	if room == 0 {
+		memory = empty[:]
+	}
+	var c C.struct_go_record
+	err = log.call(func(log *C.struct_twinlog) error {
+		c = C.go_read(unsafe.Pointer(log), C.uint64_t(lsn), (*C.uchar)(&memory[0]), C.size_t(room))
+		return check(c.rc)
+	})
+	if err == nil || err == Error(-C.ENOBUFS) {
+		size = int(c.size)
+	}
+	if err != nil {
+		return Record{}, size, err
+	}
+	return Record{uint64(c.lsn), time.Unix(0, int64(c.time_ns)), uint8(c._type), uint16(c.tag), memory[:size:size]}, size, nil
+}
+
+var empty [1]byte // has an address, where memory has none
 
 // news wakes the goroutines that wait for records of one log: a reader of its own watches the log, with one thread of C,
 // and Go's poller watches the descriptor of that reader.

@@ -142,7 +142,7 @@ func TestMisuse(t *testing.T) {
 		_, err = log.AppendBatch(background, test.entries, test.terms)
 		mustBe(t, err, test.errno)
 	}
-	mustBe(t, log.SetMeta("name", make([]byte, 4097)), syscall.EINVAL)
+	mustBe(t, log.SetMeta("name", make([]byte, MaxMetaBytes+1)), syscall.EMSGSIZE)
 	_, err = log.Read(0)
 	mustBe(t, err, syscall.EINVAL)
 	_, err = log.Read(1<<64 - 1)
