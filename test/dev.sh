@@ -8,7 +8,7 @@ to_build="gcc libc6-dev cmake ninja-build pkgconf liburing-dev libisal-dev syste
 to_test="$to_build check libuv1-dev g++ binutils clang libclang-rt-dev clang-format shellcheck cppcheck
     libraft-dev libnats-dev nats-server openssl librdkafka-dev musl-tools mandoc patch psmisc spin fuse3 libfuse3-dev
     e2fsprogs xfsprogs btrfs-progs zsh fish python3-build python3-dev python3-setuptools python3-wheel stunnel4
-    golang-go rustc cargo mypy redis-tools"
+    golang-go golang-github-hashicorp-raft-dev golang-github-hashicorp-raft-boltdb-dev rustc cargo mypy redis-tools"
 to_services="$to_build apache2-bin awstats busybox fail2ban goaccess less logrotate nginx-light python3
     python3-pyinotify rsync rsyslog systemd"
 to_cluster="libraft-dev libuv1-dev"

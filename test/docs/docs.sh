@@ -170,6 +170,8 @@ versions()
     for crate in twinlog twinlog-sys; do
         grep -q "^version = \"$version\"" "bindings/rust/$crate/Cargo.toml" || echo "bindings/rust/$crate: not version $version"
     done
+    grep -q "bindings/go v$version\$" bindings/go/raft/go.mod ||
+        echo "bindings/go/raft: wants another version of the binding than $version"
     grep -q "twinlog-sys.*version = \"$version\"" bindings/rust/twinlog/Cargo.toml ||
         echo "bindings/rust/twinlog: wants another version of twinlog-sys than $version"
 }
@@ -210,7 +212,7 @@ anchors()
 # FILE TARGET for every link that does not lead out of the tree.
 links()
 {
-    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md packaging/*.md packaging/*/*.md; do
+    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md bindings/*/*/*.md packaging/*.md packaging/*/*.md; do
         prose "$file" | grep -oE '\]\([^)]+\)' | sed 's/^](//; s/)$//' |
             grep -v '^https://' | sed "s,^,$file ,"
     done
@@ -233,6 +235,7 @@ dead_links()
 links_to_what_is_not_installed()
 {
     links | grep -E '^([A-Z]+\.md|docs/[^ ]+|bench/README\.md) ' | grep -v '^docs/experiments\.md ' |
+        grep -v '[ /]bindings/' |
         grep -E '[ /](experiments\.md|(man|src|test|tools|raft|powercut|cmake)/)'
 }
 

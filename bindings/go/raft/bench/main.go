@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Measures this store beside raft-boltdb, in rounds that take turns, and prints the median of each and the ratio
+// within the rounds. Needs github.com/hashicorp/raft-boltdb (Debian: golang-github-hashicorp-raft-boltdb-dev).
+//
+//	go mod tidy && go run . -dir DIR   # DIR: on the disk that is to be measured
+//
+// It is a module of its own, so that the store needs no raft-boltdb. With Debian's sources, by GOPATH:
+//
+//	mkdir -p G/src/example.org/twinlog/bindings && ln -s $PWD/../.. G/src/example.org/twinlog/bindings/go
+//	GO111MODULE=off GOPATH=$PWD/G:/usr/share/gocode go run example.org/twinlog/bindings/go/raft/bench -dir DIR
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb"
+
+	twinlograft "example.org/twinlog/bindings/go/raft"
+)
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+type store interface {
+	raft.LogStore
+	raft.StableStore
+	Close() error
+}
+
+type contender struct {
+	name string
+	open func(path string) (store, error)
+	path string
+	store
+	next uint64
+}
+
+// reopen returns how long it takes to open a store that was closed.
+func (c *contender) reopen() (took time.Duration) {
+	if c.store != nil {
+		check(c.Close())
+	}
+	began := time.Now()
+	opened, err := c.open(c.path)
+	check(err)
+	c.store = opened
+	return time.Since(began)
+}
+
+func (c *contender) append(entries, bytes int) {
+	batch := make([]*raft.Log, entries)
+	for i := range batch {
+		batch[i] = &raft.Log{Index: c.next, Term: 1, Data: make([]byte, bytes)}
+		c.next++
+	}
+	check(c.StoreLogs(batch))
+}
+
+// A case is measured by the time of one call.
+type benchCase struct {
+	name  string
+	calls int // of a round
+	call  func(c *contender, i int)
+}
+
+var key = []byte("CurrentTerm")
+
+var cases = []benchCase{
+	{"StoreLogs, 1 entry of 128 B", 300, func(c *contender, _ int) { c.append(1, 128) }},
+	{"StoreLogs, 1 entry of 16 KiB", 100, func(c *contender, _ int) { c.append(1, 16<<10) }},
+	{"StoreLogs, 64 entries of 128 B", 100, func(c *contender, _ int) { c.append(64, 128) }},
+	{"StoreLogs, 64 entries of 16 KiB", 10, func(c *contender, _ int) { c.append(64, 16<<10) }},
+	{"SetUint64", 100, func(c *contender, i int) { check(c.SetUint64(key, uint64(i)+c.next)) }},
+	{"GetUint64", 3000, func(c *contender, _ int) {
+		_, err := c.GetUint64(key)
+		check(err)
+	}},
+	{"GetLog, newest", 3000, func(c *contender, _ int) {
+		var entry raft.Log
+		check(c.GetLog(c.next-1, &entry))
+	}},
+	{"GetLog, one by one", 3000, func(c *contender, i int) {
+		var entry raft.Log
+		check(c.GetLog(uint64(1+i)%(c.next-1)+1, &entry))
+	}},
+	{"GetLog, at random", 3000, func(c *contender, _ int) {
+		var entry raft.Log
+		check(c.GetLog(1+uint64(rand.Int63n(int64(c.next-1))), &entry))
+	}},
+	{"FirstIndex and LastIndex", 3000, func(c *contender, _ int) {
+		_, err := c.FirstIndex()
+		check(err)
+		_, err = c.LastIndex()
+		check(err)
+	}},
+	{"DeleteRange, 64 newest of 128 B, stored before", 20, func(c *contender, _ int) {
+		c.append(64, 128)
+		check(c.DeleteRange(c.next-64, c.next-1))
+		c.next -= 64
+	}},
+	{"opening", 5, nil},
+}
+
+func (b *benchCase) run(c *contender) time.Duration {
+	var took time.Duration
+	began := time.Now()
+	for i := 0; i < b.calls; i++ {
+		if b.call == nil {
+			took += c.reopen()
+		} else {
+			b.call(c, i)
+		}
+	}
+	if b.call != nil {
+		took = time.Since(began)
+	}
+	return took / time.Duration(b.calls)
+}
+
+func median(values []float64) float64 {
+	sorted := append([]float64(nil), values...)
+	sort.Float64s(sorted)
+	return sorted[len(sorted)/2]
+}
+
+func main() {
+	dir := flag.String("dir", "", "directory on the disk that is to be measured")
+	rounds := flag.Int("rounds", 7, "rounds")
+	flag.Parse()
+	if *dir == "" {
+		log.Fatal("usage: bench -dir DIR [-rounds N]")
+	}
+	check(os.MkdirAll(*dir, 0o700))
+	place, err := os.MkdirTemp(*dir, "bench.*")
+	check(err)
+	defer os.RemoveAll(place)
+	both := []*contender{
+		{name: "twinlog", open: func(path string) (store, error) { return twinlograft.Open(path, nil) }},
+		{name: "raft-boltdb", open: func(path string) (store, error) { return raftboltdb.NewBoltStore(path) }},
+	}
+	for _, c := range both {
+		c.path, c.next = filepath.Join(place, c.name), 1
+		c.reopen()
+		c.append(1000, 128)
+		check(c.SetUint64(key, 1))
+	}
+
+	times := make([][2][]float64, len(cases))
+	for round := 0; round < *rounds; round++ {
+		for i := range cases {
+			for turn := range both {
+				chosen := (turn + round) % 2 // each is the first one in turn
+				us := float64(cases[i].run(both[chosen]).Nanoseconds()) / 1e3
+				times[i][chosen] = append(times[i][chosen], us)
+			}
+		}
+	}
+	fmt.Printf("%-48s %12s %14s %20s\n", "us for a call", both[0].name, both[1].name, "times as fast")
+	for i := range cases {
+		var ratios []float64
+		for round := range times[i][0] {
+			ratios = append(ratios, times[i][1][round]/times[i][0][round])
+		}
+		sort.Float64s(ratios)
+		fmt.Printf("%-48s %12.1f %14.1f %8.2f (%.2f to %.2f)\n", cases[i].name, median(times[i][0]), median(times[i][1]),
+			median(ratios), ratios[0], ratios[len(ratios)-1])
+	}
+	for _, c := range both {
+		check(c.Close())
+	}
+}
