@@ -353,3 +353,89 @@ TEST(nothing_but_a_log_is_opened)
     ck_assert_int_eq(twinlog_reader_range(NULL, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_previous(NULL, NULL), -EINVAL);
 }
+
+/* ---- times ---------------------------------------------------------------------------------------- */
+
+enum {
+    EARLY = 10,
+    LATE = 1000 /* the time of one record among early ones */
+};
+
+static int append_at(struct twinlog *log, int64_t time_ns)
+{
+    static const char bytes[2000];
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes), .time_ns = time_ns };
+
+    return twinlog_append_batch(log, &entry, 1, NULL, NULL);
+}
+
+static void expect_late_record(struct twinlog *log, uint64_t lsn)
+{
+    struct twinlog_reader *reader = log_attach(log, 0, 0);
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, LATE / 2), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, lsn);
+    twinlog_reader_close(reader);
+}
+
+static const struct twinlog_options *small_segments(void)
+{
+    static struct twinlog_options options;
+
+    options = LOG_OPTIONS(.segment_bytes = 64 << 10, .buffer_bytes = 16 << 10, .max_record_bytes = 2 << 10,
+                          .flags = TWINLOG_BUFFERED);
+    return &options;
+}
+
+CASE("times", logdir_make, logdir_remove);
+
+/* The footer of the segment with the late record may be the one that is not written: then nobody knows how late its
+ * records are, and those of the segments behind it say nothing of them. */
+TEST(a_record_is_found_by_its_time_whichever_write_has_failed)
+{
+    uint64_t nth = 0;
+    bool has_failed = true;
+
+    while (has_failed) {
+        struct simdisk *disk = make_simdisk();
+        struct twinlog *log = log_on(simdisk_connect(disk), small_segments());
+        ck_assert_int_eq(append_at(log, LATE), 0);
+        const struct simdisk_fault fault = { .op = SIM_WRITE, .nth = ++nth, .error = -EIO };
+        simdisk_inject(disk, &fault);
+        for (unsigned i = 0; i < 150; i++)
+            if (append_at(log, EARLY) < 0)
+                break;
+        has_failed = simdisk_faults(disk) > 0;
+        simdisk_inject(disk, NULL);
+
+        expect_late_record(log, 1);
+        twinlog_close(log);
+        log = log_on(simdisk_connect(disk), small_segments());
+        expect_late_record(log, 1);
+        log_close(log);
+        simdisk_destroy(disk);
+    }
+    ck_assert_uint_gt(nth, 4); /* footers, among others */
+}
+
+/* A segment that a truncation cuts gets no footer. */
+TEST(a_record_is_found_by_its_time_in_front_of_a_truncation)
+{
+    struct twinlog *log = log_open(small_segments());
+
+    for (unsigned i = 0; i < 60; i++)
+        ck_assert_int_eq(append_at(log, EARLY), 0);
+    ck_assert_int_eq(append_at(log, LATE), 0);
+    ck_assert_int_eq(append_at(log, EARLY), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 61), 0);
+    for (unsigned i = 0; i < 90; i++)
+        ck_assert_int_eq(append_at(log, EARLY), 0);
+
+    expect_late_record(log, 61);
+    log_close(log);
+    log = log_open(small_segments());
+    expect_late_record(log, 61);
+    log_close(log);
+}

@@ -461,6 +461,23 @@ TEST_LOOP(a_writer_in_another_process_wakes_too, 2)
     twinlog_reader_close(reader);
 }
 
+/* A loop that comes for another reason finds it; then it has to come again. */
+TEST(the_descriptor_tells_of_an_error_that_was_found_without_it)
+{
+    struct twinlog_record record;
+    struct pollfd ready = { .events = POLLIN };
+
+    log_close(open_life_log());
+    struct twinlog_reader *reader = open_reader(NULL, 0, 0, 0);
+    ready.fd = twinlog_reader_fd(reader);
+    ck_assert_int_eq(poll(&ready, 1, 0), 0);
+    remove_tree(log_dir);
+
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), -ESTALE);
+    ck_assert_int_eq(poll(&ready, 1, 0), 1);
+    twinlog_reader_close(reader);
+}
+
 /* As another user, that may read and not write: it looks every now and then. */
 static int read_as_nobody(void)
 {
