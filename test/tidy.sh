@@ -16,15 +16,16 @@ tree_files >"$scratch/files"
 licence_lines()
 {
     grep -E '\.([ch]|sh|cmake)$|CMakeLists\.txt$|^dev$|^\.ci/run$' "$scratch/files" | while read -r file; do
-        head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || echo "$file: no SPDX line"
+        head -n 3 "$file" | grep -q 'SPDX-License-Identifier[:] Apache-2.0' || echo "$file: no SPDX line"
     done
+    cmp -s LICENSE LICENSES/Apache-2.0.txt || echo "LICENSE, and its copy where REUSE looks for it, differ"
 }
 
 # Left-overs, paths of somebody's machine, marks of a merge, and notes to oneself. The brackets keep this file out of its own net.
 strange_words()
 {
     grep -E '\.(orig|rej)$|^cli\.|\.twl$' "$scratch/files" | grep -v '^test/' | sed 's/$/: was left by a tool or a test/'
-    grep -vE '^LICENSE$|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" | while read -r file; do
+    grep -vE '^LICENSE$|^LICENSES/|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" | while read -r file; do
         grep -nIE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|^(<{7}|>{7}) |\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b' "$file" /dev/null
     done
 }

@@ -179,6 +179,15 @@ versions()
 # ---- the tutorial ------------------------------------------------------------------------------
 
 # Each piece of C that it shows is one of the two programs.
+# CONTRIBUTING.md lists where the names stand that a person has to choose.
+names_to_choose()
+{
+    tree_files | grep -vE '^bindings/go/|^CONTRIBUTING\.md$|^test/' | xargs grep -lsE 'example\.org/?(twinlog|>)|The twinlog authors' |
+        while read -r file; do
+            grep -qF "\`$file\`" CONTRIBUTING.md || echo "$file: CONTRIBUTING.md does not list it under names and addresses"
+        done
+}
+
 tutorial()
 {
     awk 'FILENAME != "docs/tutorial.md" { program = program $0 "\n"; next }
@@ -275,6 +284,7 @@ else
 fi
 report "words of ./dev in README.md" "$(words_of_readme)"
 report "versions of the packages" "$(versions)"
+report "names to choose" "$(names_to_choose)"
 report "the program of docs/tutorial.md" "$(tutorial)"
 report "the picture" "$(picture)"
 report "links" "$(dead_links)"
