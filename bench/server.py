@@ -4,9 +4,8 @@
 
 usage: server.py [--rounds N] [--scale X] [--reads] SERVER DIR
 
-SERVER is the program of docs/examples/server.c. `log` is that program. `written` is the same with --written: the log is
-opened buffered, and with everysec a reply says that the kernel has the change, as it does after write(). `plain` is the
-same with --plain, and `redis` is Debian's redis-server with appendonly yes. redis-benchmark sends SET (--reads: GET,
+SERVER is the program of docs/examples/server.c. `log` is that program. `written` is the same with --written: with everysec
+a reply says that the kernel has the change, as it does after write(). `plain` is the same with --plain, and `redis` is Debian's redis-server with appendonly yes. redis-benchmark sends SET (--reads: GET,
 too) for 10,000 keys to each of them, with appendfsync always and everysec.
 
 Each round has new servers, and for each row of the table asks all of them, in an order that is turned from row to row.

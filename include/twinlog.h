@@ -469,8 +469,8 @@ int twinlog_committer_close(struct twinlog_committer *committer);
 /* ---- watermarks ---- */
 
 /* Each returns an LSN, or 0 if there is none, and never waits for a commit. Where all records were
- * removed, the last three return the next LSN less one. In a log that was opened with
- * TWINLOG_READ_ONLY they read files; where that fails they return what was found last, and
+ * removed, the last three return the next LSN less one; 0 in a log that was opened with
+ * TWINLOG_READ_ONLY. There they read files; where that fails they return what was found last, and
  * twinlog_reader_range() returns the error. Any thread. */
 uint64_t twinlog_first_lsn(struct twinlog *log);   /* of the oldest record that is kept */
 uint64_t twinlog_last_lsn(struct twinlog *log);    /* of the newest one that was accepted */

@@ -476,9 +476,8 @@ static int open_log(void)
     options.segment_bytes = 16u << 20; /* space comes back by whole segments */
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = RECORD_BYTES;
-    options.flush_interval_ms = 1000;                        /* what `everysec` says */
-    options.flags = store.is_written ? TWINLOG_BUFFERED : 0; /* "in the kernel" then needs no disk */
-    options.keep_records = 1;                                /* and all that the cursor holds */
+    options.flush_interval_ms = 1000; /* what `everysec` says */
+    options.keep_records = 1;         /* and all that the cursor holds */
     path_of(path, "log");
     int rc = twinlog_open(path, &options, &store.log);
     if (rc == 0)
