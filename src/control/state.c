@@ -434,8 +434,6 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 
 static void forget(struct known_state *known)
 {
-    if (known->view)
-        known->io->ops->unmap(known->io, known->view, 2 * known->slot_bytes);
     io_close(known->file);
     twl_state_free(&known->state);
     *known = (struct known_state){ 0 };
@@ -478,8 +476,6 @@ static bool is_slot_shown(const struct known_state *known, uint64_t offset)
 {
     unsigned char header[STATE_HEADER_BYTES];
     size_t size;
-    if (known->view)
-        return memcmp(known->view + offset, known->header, sizeof(header)) == 0;
     return io_read(known->file, header, sizeof(header), offset, &size) == 0 && size == sizeof(header) &&
            memcmp(header, known->header, sizeof(header)) == 0;
 }
@@ -491,12 +487,9 @@ static bool is_shown(const struct known_state *known, uint32_t *ret_links)
            is_slot_shown(known, 0) && is_slot_shown(known, known->slot_bytes);
 }
 
-/* Where the file cannot be mapped, its headers are read. */
 static int open_known(struct io *io, struct known_state *known)
 {
     uint64_t file_bytes = 0;
-    void *view = NULL;
-    known->io = io;
     int rc = io_open(io, STATE_NAME, IO_FROM_CACHE, &known->file);
     known->is_writable = rc == 0;
     if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
@@ -504,8 +497,6 @@ static int open_known(struct io *io, struct known_state *known)
     if (rc == 0)
         rc = io_size(known->file, &file_bytes);
     known->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
-    if (rc == 0 && file_bytes == 2 * known->slot_bytes && io->ops->map(known->file, file_bytes, &view) == 0)
-        known->view = view;
     return rc;
 }
 
@@ -543,17 +534,26 @@ int twl_state_recall(struct state_memory *memory, struct io *io, struct state *r
     return rc;
 }
 
-/* 1 = this state is not the one that the file holds, or another name of the file shares it. If the change has led to a
- * larger file, nothing is known of it. */
+/* May this state be changed without a look at the disk? The lock is held. */
+static bool is_current(const struct known_state *known)
+{
+    uint64_t file_bytes;
+    uint32_t links;
+    return is_shown(known, &links) && links == 1 && io_size(known->file, &file_bytes) == 0 &&
+           file_bytes == 2 * known->slot_bytes;
+}
+
+/* 1 = by what is remembered the file cannot be changed. Nothing is known of the file any more if the change has led to
+ * a larger one, or if it has failed so that the headers are others now. */
 static int change_known(struct io *io, struct known_state *known, const struct edit *edit)
 {
     uint32_t links;
-    if (!known->file || !known->is_writable)
+    if (!known->file || !known->is_writable || (known->state.header.compatible & FEATURES_OF_WRITERS))
         return 1;
     int rc = twl_lock_patiently(known->file, LOCK_WAIT_MS);
     if (rc < 0)
         return rc;
-    if (!is_shown(known, &links) || links > 1)
+    if (!is_current(known))
         return 1;
     struct slots slots = {
         .file = known->file,
@@ -562,7 +562,8 @@ static int change_known(struct io *io, struct known_state *known, const struct e
         .is_in_both = true,
     };
     rc = change_complete(io, &slots, edit, &known->state);
-    const bool is_kept = slots.file == known->file && make_header(&known->state, known->header) == 0;
+    const bool is_kept = slots.file == known->file && make_header(&known->state, known->header) == 0 &&
+                         is_shown(known, &links);
     if (is_kept)
         io_unlock(known->file, IO_LOCK_WRITER);
     else
@@ -579,7 +580,7 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
     struct state state;
     take(memory, &known);
     int rc = change_known(io, &known, &own);
-    if (rc == 0 && known.file)
+    if (rc <= 0 && known.file)
         give(memory, &known);
     else
         forget(&known);

@@ -51,12 +51,10 @@ int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *c
 /* The state as it was when this process saw it last, with the file that it was in. While the page cache shows the same
  * two headers, nobody has changed it, and neither a disk nor a body has to be read. */
 struct known_state {
-    struct io *io;
     struct io_file *file; /* NULL: nothing is remembered */
     bool is_writable;
     size_t slot_bytes;
-    const unsigned char *view; /* the file is mapped there; NULL: it is read */
-    struct state state;        /* in both slots, on the disk */
+    struct state state; /* in both slots, on the disk */
     unsigned char header[STATE_HEADER_BYTES];
 };
 

@@ -50,8 +50,7 @@ static inline int io_directory_fd(const struct io *io)
 /* Before the write begins: lets it pass through the page cache, or past it, as it asks. */
 void twl_io_choose_cache(const struct io_write *write);
 
-void twl_io_posix_write(struct io_write *write); /* without a barrier; in io_posix.c */
-void twl_io_posix_write_and_sync(struct io_write *write);
+void twl_io_posix_write(struct io_write *write);       /* without a barrier; in io_posix.c */
 void twl_io_posix_write_dsync(struct io_write *write); /* with RWF_DSYNC */
 /* Was the call refused, by a sandbox? A write of no bytes tells: only a sandbox refuses that, too. Else the write or
  * its sync has failed, and neither may be tried again. */

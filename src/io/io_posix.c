@@ -29,21 +29,15 @@ void twl_io_posix_write(struct io_write *write)
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
 }
 
-void twl_io_posix_write_and_sync(struct io_write *write)
-{
-    twl_io_posix_write(write);
-    write->ret_synced = -ECANCELED;
-    if (write->ret_written == (int64_t)write->size)
-        write->ret_synced = io_sync_data(write->file);
-}
-
 static void write_and_sync(struct io_files *files, struct io_write *write)
 {
     (void)files;
+    twl_io_posix_write(write);
     if (write->barrier == IO_BARRIER_NONE)
-        twl_io_posix_write(write);
-    else
-        twl_io_posix_write_and_sync(write);
+        return;
+    write->ret_synced = -ECANCELED;
+    if (write->ret_written == (int64_t)write->size)
+        write->ret_synced = io_sync_data(write->file);
 }
 
 void twl_io_posix_write_dsync(struct io_write *write)

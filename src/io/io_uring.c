@@ -438,16 +438,6 @@ static bool write_by_call(struct uring_io *uring, struct io_write *write)
     return uring->may_call;
 }
 
-/* The ring would hand a write through the page cache to a worker of the kernel, and its sync to another one. Calls do
- * both without. */
-static void write_through_cache(struct uring_io *uring, struct io_write *write)
-{
-    if (write->barrier == IO_BARRIER_FILE)
-        twl_io_posix_write_and_sync(write);
-    else if (write->barrier == IO_BARRIER_NONE || !write_by_call(uring, write))
-        write_by_ring(&uring->files, write);
-}
-
 /* A write with RWF_DSYNC does the same by pwritev2(). The ring leaves its end to a worker of the kernel, which has to
  * get a processor first; the call leaves it to the leader. Which is quicker depends on the disk and on the load, so it
  * is measured. */
@@ -455,12 +445,13 @@ static void write_by_the_quicker(struct io_files *files, struct io_write *write)
 {
     struct uring_io *uring = (struct uring_io *)files;
 
-    if (write->is_for_cache && uring->may_call) {
-        write_through_cache(uring, write);
-        return;
-    }
     if (!uring->may_call || write->barrier != IO_BARRIER_WRITE) {
         write_by_ring(files, write);
+        return;
+    }
+    if (write->is_for_cache) { /* the ring would hand it to a worker of the kernel in any case */
+        if (!write_by_call(uring, write))
+            write_by_ring(files, write);
         return;
     }
     const uint64_t began_ns = is_trial(&uring->selector) ? twl_monotonic_ns() : 0;

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ enum {
     RECORDS = 160, /* 40 blocks */
     SEGMENT_BYTES = 1 << 20,
     LARGE_BYTES = 128 << 10,
+    BY_TURNS = 400,
     FEW_BLOCKS = 4
 };
 
@@ -283,37 +285,46 @@ TEST(what_need_not_be_on_the_disk_and_the_group_that_makes_it_durable)
     log_close(log);
 }
 
-/* A call that syncs the file is the only thing that stands between what the cache has and a promise. */
-TEST(a_group_that_makes_others_durable_fails_with_the_sync_of_the_file)
+/* The sync that the write carries is the only thing that stands between what the cache has and a promise. */
+TEST(a_group_that_a_reader_waits_for_fails_with_its_sync)
 {
-    const struct twinlog_terms terms = WITH_SIZE(terms, .level = TWINLOG_LEVEL_DURABLE);
-    const struct twinlog_entry entry = { .data = bytes, .size = RECORD_BYTES };
+    struct meeting *meeting = make_meeting();
 
     if (!is_direct_here(__func__))
         return;
-    struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
-    append_some(log, 8, TWINLOG_LEVEL_WRITTEN);
-    if (!forbid(SYS_fdatasync, EIO)) {
+    struct twinlog *log = log_open(&LOG_OPTIONS(.io = TWINLOG_IO_DSYNC, .segment_bytes = SEGMENT_BYTES));
+    follow_from_a_process(log, meeting);
+    if (!forbid_if(SYS_pwritev2, EIO, 5, RWF_DSYNC)) {
         fprintf(stderr, "SKIP cached %s: no system call can be forbidden\n", __func__);
         return;
     }
 
-    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), TWINLOG_EPOISONED);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    ck_assert_int_eq(twinlog_append(log, bytes, RECORD_BYTES, NULL), TWINLOG_EPOISONED);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), RECORDS);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
 
-/* What is on the disk is what a direct read finds: the log's own files are read past the cache here. */
-TEST(what_was_appended_through_and_past_the_cache_by_turns_is_on_the_disk)
+static void expect_all(struct twinlog_reader *reader)
 {
     struct tally tally = { 0 };
     const char *wrong = NULL;
     struct twinlog_record record;
 
+    while (!wrong && twinlog_reader_next(reader, &record) == 1)
+        wrong = tally_record(&tally, &record);
+    ck_assert_msg(!wrong, "%s", wrong);
+    ck_assert_uint_eq(tally.next[0], BY_TURNS);
+    twinlog_reader_close(reader);
+}
+
+/* The same bytes are found by whichever way they are read: through the cache by a reader beside the writer, past it by
+ * one without. */
+TEST(what_was_appended_through_and_past_the_cache_by_turns_is_found_either_way)
+{
     if (!is_direct_here(__func__))
         return;
     struct twinlog *log = log_open(&LOG_OPTIONS(.segment_bytes = SEGMENT_BYTES));
-    for (uint32_t i = 0; i < 400; i++) {
+    for (uint32_t i = 0; i < BY_TURNS; i++) {
         unsigned char one[RECORD_ROOM];
         const struct twinlog_entry entry = { .data = one, .size = (uint32_t)make_record(0, i, one) };
         const struct twinlog_terms terms =
@@ -321,12 +332,7 @@ TEST(what_was_appended_through_and_past_the_cache_by_turns_is_on_the_disk)
         ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
     }
     ck_assert_int_eq(twinlog_sync(log), 0);
+    expect_all(log_reader(1, 0));
     log_kill(log);
-
-    struct twinlog_reader *reader = log_reader(1, 0); /* without a writer it reads from the disk */
-    while (!wrong && twinlog_reader_next(reader, &record) == 1)
-        wrong = tally_record(&tally, &record);
-    ck_assert_msg(!wrong, "%s", wrong);
-    ck_assert_uint_eq(tally.next[0], 400);
-    twinlog_reader_close(reader);
+    expect_all(log_reader(1, 0));
 }

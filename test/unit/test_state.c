@@ -726,6 +726,47 @@ TEST(a_file_that_got_another_name_meanwhile_is_not_changed)
     ck_assert(is_recalled(&memory, "in both"));
 }
 
+/* A newer version has marked it: it may be read, and only that. */
+TEST(what_may_only_be_read_is_not_changed_because_it_is_remembered)
+{
+    change_by_memory("old");
+    ck_assert_int_eq(twl_state_change(io, edit_features, NULL), 0);
+    ck_assert(is_recalled(&memory, "old"));
+
+    char text[] = "new";
+    ck_assert_int_eq(twl_state_change_recalled(&memory, io, edit_text, text), TWINLOG_EVERSION);
+    ck_assert(is_recalled(&memory, "old"));
+}
+
+/* What was made longer has its second slot somewhere else. */
+TEST(a_file_that_was_made_longer_is_looked_at_again)
+{
+    change_by_memory("first");
+    ck_assert_int_eq(truncate(path, 4 * STATE_MIN_SLOT_BYTES), 0);
+    change_by_memory("second");
+    change_by_memory("third");
+    assert_text("third");
+
+    patch_file(path, 40, "????", 4); /* one slot; the other one has it, too */
+    assert_text("third");
+}
+
+/* A removal of a name that is not there, say. */
+TEST(an_edit_that_gives_up_leaves_what_is_remembered)
+{
+    int error = -ERANGE;
+    change_by_memory("first");
+    if (!forbid(SYS_openat, EMFILE)) {
+        fprintf(stderr, "SKIP state %s: no system call can be forbidden\n", __func__);
+        return;
+    }
+
+    ck_assert_int_eq(twl_state_change_recalled(&memory, io, edit_and_give_up, &error), -ERANGE);
+    ck_assert(is_recalled(&memory, "first"));
+    change_by_memory("second");
+    ck_assert(is_recalled(&memory, "second"));
+}
+
 TEST(a_file_that_was_cut_or_garbled_is_found_so)
 {
     struct state state = { 0 };
