@@ -18,7 +18,7 @@ printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags
 export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
 # Go takes what it compiled before unless its own files or these flags have changed: so they change with the headers.
 header=$(cat ../../../include/*.h | cksum)
-export CGO_CFLAGS="-O2 -g -DHEADER=${header%% *}"
+export CGO_CFLAGS="-O2 -g -DTWINLOG_HEADERS=${header%% *}"
 unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }
 
