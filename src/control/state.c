@@ -439,12 +439,16 @@ static void forget(struct known_state *known)
     *known = (struct known_state){ 0 };
 }
 
-static void take(struct state_memory *memory, struct known_state *ret_known)
+/* False: nobody has asked before. A process that asks once has nothing of a memory, and does not pay for one. */
+static bool take(struct state_memory *memory, struct known_state *ret_known)
 {
     twl_mutex_lock(&memory->lock);
+    const bool was_asked = memory->was_asked;
+    memory->was_asked = true;
     *ret_known = memory->known;
     memory->known = (struct known_state){ 0 };
     twl_mutex_unlock(&memory->lock);
+    return was_asked;
 }
 
 static void give(struct state_memory *memory, struct known_state *known)
@@ -522,14 +526,15 @@ int twl_state_recall(struct state_memory *memory, struct io *io, struct state *r
     const struct known_state *known = &memory->known;
     uint32_t links;
     twl_mutex_lock(&memory->lock);
-    const bool is_known = is_shown(known, &links);
+    const bool is_known = is_shown(known, &links), was_asked = memory->was_asked;
+    memory->was_asked = true;
     int rc = is_known ? copy_state(&known->state.header, known->state.body, ret_state) : 0;
     twl_mutex_unlock(&memory->lock);
     if (is_known)
         return rc;
 
     rc = twl_state_read(io, ret_state, NULL);
-    if (rc == 0 && ret_state->is_in_both)
+    if (rc == 0 && ret_state->is_in_both && was_asked)
         remember(memory, io, ret_state);
     return rc;
 }
@@ -578,7 +583,7 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
     const struct edit own = { edit, context };
     struct known_state known;
     struct state state;
-    take(memory, &known);
+    const bool was_asked = take(memory, &known);
     int rc = change_known(io, &known, &own);
     if (rc <= 0 && known.file)
         give(memory, &known);
@@ -588,10 +593,10 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
         return rc;
 
     rc = change_within(io, LOCK_WAIT_MS, &own, &state);
-    if (rc == 0) {
+    if (rc == 0 && was_asked)
         remember(memory, io, &state);
+    if (rc == 0)
         twl_state_free(&state);
-    }
     return rc;
 }
 

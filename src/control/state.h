@@ -61,6 +61,7 @@ struct known_state {
 struct state_memory {
     struct twl_mutex lock;
     struct known_state known; /* [lock] */
+    bool was_asked;           /* [lock] the state was read or changed before: from then on it is remembered */
 };
 
 void twl_state_memory_init(struct state_memory *memory);

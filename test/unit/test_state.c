@@ -634,6 +634,7 @@ static void make_memory(void)
 {
     make_state();
     twl_state_memory_init(&memory);
+    memory.was_asked = true;
 }
 
 static void remove_memory(void)
@@ -679,6 +680,7 @@ TEST(what_somebody_else_changes_is_noticed)
     struct rng rng = { test_seed() };
     char text[32] = "";
     twl_state_memory_init(&other);
+    other.was_asked = true;
 
     change_by_memory(text);
     for (unsigned i = 0; i < 600; i++) {

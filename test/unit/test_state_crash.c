@@ -151,6 +151,7 @@ static void begin_living(struct machine *machine)
 {
     machine->living = simdisk_connect(machine->disk);
     twl_state_memory_init(&machine->memory);
+    machine->memory.was_asked = true;
 }
 
 static void end_living(struct machine *machine)
