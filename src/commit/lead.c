@@ -27,8 +27,8 @@
 /* A leader waits for requests only while all that is on its way has at most so many bytes: about what a disk writes in
  * the time that a write costs however small it is, which is what a gathering saves. */
 #define MOST_TO_GATHER (256u << 10)
-#define MOST_FOR_CACHE (64u << 10)
-#ifndef YIELDS_FOR_COPIES /* test/interleave sets it to 0 */
+#define MOST_FOR_CACHE (64u << 10) /* of a synced group: what is larger takes longer to copy than to read */
+#ifndef YIELDS_FOR_COPIES          /* test/interleave sets it to 0 */
 #define YIELDS_FOR_COPIES 16u
 #endif
 
@@ -223,8 +223,7 @@ static enum io_barrier barrier_for(const struct commit *c, const struct round *r
 }
 
 /* Should the group be in the page cache? A group that nobody needs on the disk is written faster so. One that a reader
- * is waiting for is found there: past the cache, the reader would have the disk read what it has just written. What is
- * large costs more to copy than the reader to read. */
+ * is waiting for is found there: past the cache, the reader would have the disk read what it has just written. */
 static bool is_for_cache(const struct commit *c, const struct round *round, size_t bytes)
 {
     if (!round->is_synced)

@@ -43,7 +43,7 @@ struct page_words {
     _Atomic int poison; /* 0 or the error that poisoned the log; in shared mode that of all participants */
     _Atomic uint64_t noted_segment, noted_group, noted_records; /* see struct note; openings keep it */
     struct trim_ask trim_ask;
-    _Atomic uint64_t noted_end; /* of the note, too */
+    _Atomic uint64_t noted_end; /* belongs to the note */
 };
 
 /* Offsets of the newest durable group, and of the newest one with records, as the writer has noted them in the page:

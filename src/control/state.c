@@ -13,17 +13,18 @@
  *  - Nothing that checks. The slot is being written as the second one, after the first was synced, or it is
  *    damaged; or the file is new and its name may not be durable.
  *
- * All reads come from the disk, past the page cache. After a failed sync the page cache still shows a state
+ * Every state is read from the disk, past the page cache. After a failed sync the page cache still shows a state
  * that a power cut would take back, and the next sync reports success. So no reader ever sees a change that
  * failed, unless it reached the disk.
  *
- * An open log remembers the state that it found there in both slots. It takes that for the one in the file as long as
- * the page cache shows the two headers that belong to it: every change, also one that fails, gives them a generation
- * that they never had. After a failure the cache may show the old headers again, when the pages were evicted, and then
- * the disk has them.
+ * An open log remembers a state that it has found on the disk in both slots. That is the current one as long as the page
+ * cache shows its header in both: a header has the generation and the checksums of all of its state, and every change,
+ * also one that fails, first shows other headers there. If the pages of a failed change are evicted, the cache shows
+ * again what the disk has; where that is the old header in both slots, the old state is the current one. What the cache
+ * hides is found late: a slot that rots on the disk meanwhile.
  *
- * A process that changes the state first makes both slots the same. So a change that failed has happened or
- * not, and a state that a process has acted on stays.
+ * A process that changes the state first makes both slots the same, or knows that they are. So a change that failed has
+ * happened or not, and a state that a process has acted on stays.
  *
  * A file that has other names, as in a copy of the log made of links, is replaced by a copy before a change.
  */
@@ -212,16 +213,25 @@ int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-static int write_slot(const struct slots *slots, unsigned number, const struct state *state)
+/* Header and body, as they stand in a slot; to be freed. NULL: no memory. */
+static unsigned char *encode_slot(const struct state *state)
 {
     const size_t body_bytes = state->header.body_bytes;
     unsigned char *bytes = malloc(STATE_HEADER_BYTES + body_bytes);
     if (!bytes)
-        return -ENOMEM;
+        return NULL;
     if (body_bytes > 0)
         memcpy(bytes + STATE_HEADER_BYTES, state->body, body_bytes);
     twl_state_encode(&state->header, bytes);
-    int rc = io_write_at(slots->file, bytes, STATE_HEADER_BYTES + body_bytes,
+    return bytes;
+}
+
+static int write_slot(const struct slots *slots, unsigned number, const struct state *state)
+{
+    unsigned char *bytes = encode_slot(state);
+    if (!bytes)
+        return -ENOMEM;
+    int rc = io_write_at(slots->file, bytes, STATE_HEADER_BYTES + state->header.body_bytes,
                          (uint64_t)number * slots->slot_bytes);
     free(bytes);
     return rc;
@@ -350,41 +360,46 @@ static int enlarge(struct io *io, struct slots *slots, const struct state *state
     return slot_bytes > slots->slot_bytes ? move(io, slots, slot_bytes, state) : 0;
 }
 
-/* What is to be done to the state, if `edit` returns 1. */
+/* What a caller does to a copy of the state: 1 = it is to be written, 0 = it is left, negative = gives up. */
 struct edit {
-    int (*edit)(void *context, struct state *state);
+    int (*function)(void *context, struct state *state);
     void *context;
 };
 
-static void replace_state(struct state *state, struct state *next)
-{
-    twl_state_free(state);
-    *state = *next;
-    *next = (struct state){ 0 };
-}
-
-/* `state` is in both slots; after 0 it is what they hold then. After an error they hold it, or what came of it. */
-static int change_complete(struct io *io, struct slots *slots, const struct edit *edit, struct state *state)
+/* The result of the edit. Nothing is written; after 1, `ret_next` is to be written, and freed. */
+static int try_edit(const struct edit *edit, const struct state *state, struct state *ret_next)
 {
     struct state next = { 0 };
     int rc = copy_state(&state->header, state->body, &next);
     if (rc == 0)
-        rc = edit->edit(edit->context, &next);
-    if (rc > 0) {
-        rc = enlarge(io, slots, state, &next);
-        if (rc == 0)
-            rc = store(slots, &next);
-        if (rc == 0)
-            replace_state(state, &next);
-    }
-    twl_state_free(&next);
+        rc = edit->function(edit->context, &next);
+    if (rc > 0)
+        *ret_next = next;
+    else
+        twl_state_free(&next);
     return rc;
 }
 
-/* After 0 the state is what the file holds then. */
+/* `state` is in both slots, and `next` after 0; then it takes the place of `state`. It is freed in any case. After an
+ * error the slots have the one or the other. */
+static int store_next(struct io *io, struct slots *slots, struct state *state, struct state *next)
+{
+    int rc = enlarge(io, slots, state, next);
+    if (rc == 0)
+        rc = store(slots, next);
+    if (rc < 0) {
+        twl_state_free(next);
+        return rc;
+    }
+    twl_state_free(state);
+    *state = *next;
+    return 0;
+}
+
+/* After 0, *ret_state is the state that both slots have now, and to be freed. */
 static int change_locked(struct io *io, struct slots *slots, const struct edit *edit, struct state *ret_state)
 {
-    struct state state = { 0 };
+    struct state state = { 0 }, next;
     int rc = load_state(slots, &state);
     if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
         rc = TWINLOG_EVERSION;
@@ -393,7 +408,9 @@ static int change_locked(struct io *io, struct slots *slots, const struct edit *
     if (rc == 0)
         rc = complete_change(io, slots, &state);
     if (rc == 0)
-        rc = change_complete(io, slots, edit, &state);
+        rc = try_edit(edit, &state, &next);
+    if (rc > 0)
+        rc = store_next(io, slots, &state, &next);
     if (rc == 0)
         *ret_state = state;
     else
@@ -429,9 +446,6 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 
 /* ---- remembered -------------------------------------------------------------------------------- */
 
-/* A change by any process writes headers that no state before had, and the page cache shows them at once: they have its
- * generation and the checksums of all of it. */
-
 static void forget(struct known_state *known)
 {
     io_close(known->file);
@@ -439,38 +453,37 @@ static void forget(struct known_state *known)
     *known = (struct known_state){ 0 };
 }
 
-/* False: nobody has asked before. A process that asks once has nothing of a memory, and does not pay for one. */
-static bool take(struct state_memory *memory, struct known_state *ret_known)
+/* A process that asks once gains nothing from a memory, and does not pay for one. */
+static bool is_asked_again(struct state_memory *memory) REQUIRES(memory->lock)
 {
-    twl_mutex_lock(&memory->lock);
     const bool was_asked = memory->was_asked;
     memory->was_asked = true;
-    *ret_known = memory->known;
-    memory->known = (struct known_state){ 0 };
-    twl_mutex_unlock(&memory->lock);
     return was_asked;
 }
 
-static void give(struct state_memory *memory, struct known_state *known)
+/* Takes what is remembered out, and leaves nothing. */
+static struct known_state take_known(struct state_memory *memory) REQUIRES(memory->lock)
 {
-    struct known_state old;
+    const struct known_state known = memory->known;
+    memory->known = (struct known_state){ 0 };
+    return known;
+}
+
+/* In the place of what is remembered. */
+static void put_known(struct state_memory *memory, const struct known_state *known)
+{
     twl_mutex_lock(&memory->lock);
-    old = memory->known;
+    struct known_state old = take_known(memory);
     memory->known = *known;
     twl_mutex_unlock(&memory->lock);
     forget(&old);
 }
 
-/* The header of that state, as it stands in the file. */
 static int make_header(const struct state *state, unsigned char ret_header[STATE_HEADER_BYTES])
 {
-    const size_t body_bytes = state->header.body_bytes;
-    unsigned char *bytes = malloc(STATE_HEADER_BYTES + body_bytes);
+    unsigned char *bytes = encode_slot(state);
     if (!bytes)
         return -ENOMEM;
-    if (body_bytes > 0)
-        memcpy(bytes + STATE_HEADER_BYTES, state->body, body_bytes);
-    twl_state_encode(&state->header, bytes);
     memcpy(ret_header, bytes, STATE_HEADER_BYTES);
     free(bytes);
     return 0;
@@ -484,13 +497,21 @@ static bool is_slot_shown(const struct known_state *known, uint64_t offset)
            memcmp(header, known->header, sizeof(header)) == 0;
 }
 
-/* Does the page cache show this state in both slots of the file, and is that still the one of the name? */
+/* Does the page cache show this state in both slots, and is this still the file of that name? */
 static bool is_shown(const struct known_state *known, uint32_t *ret_links)
 {
     return known->file && io_links(known->file, STATE_NAME, ret_links) == 0 && *ret_links > 0 &&
            is_slot_shown(known, 0) && is_slot_shown(known, known->slot_bytes);
 }
 
+/* Are the slots where they were? In a longer file the second one is further behind. */
+static bool has_known_size(const struct known_state *known)
+{
+    uint64_t file_bytes;
+    return io_size(known->file, &file_bytes) == 0 && file_bytes == 2 * known->slot_bytes;
+}
+
+/* -EAGAIN: its size is none that a change leaves. */
 static int open_known(struct io *io, struct known_state *known)
 {
     uint64_t file_bytes = 0;
@@ -500,8 +521,8 @@ static int open_known(struct io *io, struct known_state *known)
         rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_CACHE, &known->file);
     if (rc == 0)
         rc = io_size(known->file, &file_bytes);
-    known->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
-    return rc;
+    known->slot_bytes = choose_slot_bytes(file_bytes / 2);
+    return rc == 0 && file_bytes != 2 * known->slot_bytes ? -EAGAIN : rc;
 }
 
 /* Remembers a state that was found on the disk in both slots. It is no error if that is not possible. */
@@ -516,7 +537,7 @@ static void remember(struct state_memory *memory, struct io *io, const struct st
         rc = open_known(io, &known);
     known.state.is_in_both = true;
     if (rc == 0 && is_shown(&known, &links))
-        give(memory, &known);
+        put_known(memory, &known);
     else
         forget(&known);
 }
@@ -524,56 +545,71 @@ static void remember(struct state_memory *memory, struct io *io, const struct st
 int twl_state_recall(struct state_memory *memory, struct io *io, struct state *ret_state)
 {
     const struct known_state *known = &memory->known;
+    struct known_state stale;
     uint32_t links;
     twl_mutex_lock(&memory->lock);
-    const bool is_known = is_shown(known, &links), was_asked = memory->was_asked;
-    memory->was_asked = true;
-    int rc = is_known ? copy_state(&known->state.header, known->state.body, ret_state) : 0;
-    twl_mutex_unlock(&memory->lock);
-    if (is_known)
+    const bool was_asked = is_asked_again(memory);
+    if (is_shown(known, &links)) {
+        const int rc = copy_state(&known->state.header, known->state.body, ret_state);
+        twl_mutex_unlock(&memory->lock);
+        if (rc == 0)
+            ret_state->is_in_both = true;
         return rc;
+    }
+    stale = take_known(memory);
+    twl_mutex_unlock(&memory->lock);
+    forget(&stale);
 
-    rc = twl_state_read(io, ret_state, NULL);
+    const int rc = twl_state_read(io, ret_state, NULL);
     if (rc == 0 && ret_state->is_in_both && was_asked)
         remember(memory, io, ret_state);
     return rc;
 }
 
-/* May this state be changed without a look at the disk? The lock is held. */
-static bool is_current(const struct known_state *known)
+/* May it be changed as it is remembered? The file is locked. One with other names is first replaced by a copy. */
+static bool may_change(const struct known_state *known)
 {
-    uint64_t file_bytes;
     uint32_t links;
-    return is_shown(known, &links) && links == 1 && io_size(known->file, &file_bytes) == 0 &&
-           file_bytes == 2 * known->slot_bytes;
+    return is_shown(known, &links) && links == 1 && has_known_size(known);
 }
 
-/* 1 = by what is remembered the file cannot be changed. Nothing is known of the file any more if the change has led to
- * a larger one, or if it has failed so that the headers are others now. */
-static int change_known(struct io *io, struct known_state *known, const struct edit *edit)
+/* Changes the state in the file that is locked. If nothing is known of the file afterwards, it is closed. */
+static int change_known_locked(struct io *io, struct known_state *known, const struct edit *edit)
 {
-    uint32_t links;
-    if (!known->file || !known->is_writable || (known->state.header.compatible & FEATURES_OF_WRITERS))
-        return 1;
-    int rc = twl_lock_patiently(known->file, LOCK_WAIT_MS);
-    if (rc < 0)
-        return rc;
-    if (!is_current(known))
-        return 1;
     struct slots slots = {
         .file = known->file,
         .slot_bytes = known->slot_bytes,
         .number = known->state.header.generation % 2,
         .is_in_both = true,
     };
-    rc = change_complete(io, &slots, edit, &known->state);
-    const bool is_kept = slots.file == known->file && make_header(&known->state, known->header) == 0 &&
-                         is_shown(known, &links);
-    if (is_kept)
+    struct state next;
+    int rc = try_edit(edit, &known->state, &next);
+    if (rc <= 0)
+        return rc;
+
+    rc = store_next(io, &slots, &known->state, &next);
+    known->file = slots.file; /* the old one is closed if it was too small */
+    const bool is_same = slots.slot_bytes == known->slot_bytes;
+    if (rc < 0 || !is_same || make_header(&known->state, known->header) < 0) {
+        io_close(known->file);
+        known->file = NULL;
+    }
+    return rc;
+}
+
+/* 1 = the file has to be opened, locked or read first: the edit was not tried. */
+static int change_known(struct io *io, struct known_state *known, const struct edit *edit)
+{
+    if (!known->file || !known->is_writable || (known->state.header.compatible & FEATURES_OF_WRITERS))
+        return 1;
+    if (io_lock(known->file, IO_LOCK_WRITER, true) <
+        0) /* another process may have it: wait for the newest file */
+        return 1;
+    if (!may_change(known))
+        return 1;
+    const int rc = change_known_locked(io, known, edit);
+    if (known->file)
         io_unlock(known->file, IO_LOCK_WRITER);
-    else
-        io_close(slots.file);
-    known->file = is_kept ? known->file : NULL;
     return rc;
 }
 
@@ -581,23 +617,27 @@ int twl_state_change_recalled(struct state_memory *memory, struct io *io,
                               int (*edit)(void *context, struct state *state), void *context)
 {
     const struct edit own = { edit, context };
-    struct known_state known;
     struct state state;
-    const bool was_asked = take(memory, &known);
+    twl_mutex_lock(&memory->lock);
+    const bool was_asked = is_asked_again(memory);
+    struct known_state known = take_known(memory);
+    twl_mutex_unlock(&memory->lock);
+
     int rc = change_known(io, &known, &own);
     if (rc <= 0 && known.file)
-        give(memory, &known);
+        put_known(memory, &known);
     else
         forget(&known);
-    if (rc != 1)
+    if (rc <= 0)
         return rc;
 
     rc = change_within(io, LOCK_WAIT_MS, &own, &state);
-    if (rc == 0 && was_asked)
+    if (rc < 0)
+        return rc;
+    if (was_asked)
         remember(memory, io, &state);
-    if (rc == 0)
-        twl_state_free(&state);
-    return rc;
+    twl_state_free(&state);
+    return 0;
 }
 
 void twl_state_memory_init(struct state_memory *memory)

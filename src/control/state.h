@@ -48,27 +48,27 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 int twl_state_change_within(struct io *io, unsigned wait_ms, int (*edit)(void *context, struct state *state),
                             void *context);
 
-/* The state as it was when this process saw it last, with the file that it was in. While the page cache shows the same
- * two headers, nobody has changed it, and neither a disk nor a body has to be read. */
+/* The state as it was when this process saw it last, with the file that it was in. While the page cache shows the header
+ * in both slots, nobody has changed it, and neither a disk nor a body has to be read. */
 struct known_state {
     struct io_file *file; /* NULL: nothing is remembered */
     bool is_writable;
     size_t slot_bytes;
-    struct state state; /* in both slots, on the disk */
+    struct state state; /* it was on the disk, in both slots */
     unsigned char header[STATE_HEADER_BYTES];
 };
 
 struct state_memory {
     struct twl_mutex lock;
     struct known_state known; /* [lock] */
-    bool was_asked;           /* [lock] the state was read or changed before: from then on it is remembered */
+    bool was_asked;           /* [lock] by the first read or change; what later ones find is remembered */
 };
 
 void twl_state_memory_init(struct state_memory *memory);
 void twl_state_memory_free(struct state_memory *memory); /* before its io is destroyed */
 
-/* As twl_state_read() and twl_state_change(), by what is remembered if that is still so. Any threads may read at a
- * time, and one change. */
+/* As twl_state_read() and twl_state_change(), by what is remembered as long as that is the current state. Any threads
+ * may read at a time, and one change. */
 int twl_state_recall(struct state_memory *memory, struct io *io, struct state *ret_state);
 int twl_state_change_recalled(struct state_memory *memory, struct io *io,
                               int (*edit)(void *context, struct state *state), void *context);

@@ -21,12 +21,11 @@ struct io_files {
 struct disk_file {
     struct io_file file; /* must be first */
     int fd;              /* [const] closed in forked children, as the other one */
-    dev_t device;        /* [const] of the file, with its inode: what name it has is asked by them */
+    dev_t device;        /* [const] with the inode: is a name one of this file? */
     ino_t inode;         /* [const] */
     bool is_read_only;   /* [const] */
     bool is_direct;      /* [const] */
-    bool
-        is_for_cache; /* [leader] of a direct file: O_DIRECT is off, so that writes pass through the page cache */
+    bool is_for_cache;   /* [leader] of a direct file: O_DIRECT is off at present */
     bool is_from_disk;   /* [const] reads go past the page cache, */
     int disk_fd;         /* [const] through this direct one; -1 = there is none */
     uint32_t past_cache; /* [const] alignment of direct reads, none of them from the cache; 0 = not known */

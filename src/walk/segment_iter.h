@@ -45,8 +45,8 @@ struct segment_iter {
     struct summary *summary;       /* [set after begin] NULL, or what accepted groups are added to */
     /* Set by the owner, and kept across segments: */
     size_t window_bytes; /* bytes to read at once; 0 = default */
-    /* Set by the owner for each segment: so far the file was written when the window was read. Reading ahead stops
-     * there, as long as the walk has not passed it. */
+    /* Set by the owner for each segment: how far the file was written when the window was read. Reading ahead stops
+     * there, unless the walk is behind it. */
     uint64_t known_end;
     bool maps; /* [set before begin] maps files instead of reading them, where possible */
     /* A claim in an open group counts as a filler, because its writer is dead. The record behind it must check. */
