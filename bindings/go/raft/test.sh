@@ -75,7 +75,8 @@ else
 fi
 
 # As README.md says, from the first line: a module of a user's. The proxy has the same sources, as the version that is
-# asked for.
+# asked for. Debian leaves out a package that is imported on Windows, and go mod tidy looks for it all the same: an empty
+# one stands for it.
 command -v python3 >/dev/null || { skip ", as a module: there is no Python"; exit 0; }
 by_path go list -deps $store/example | grep -E '^[a-z]+\.[a-z.]+/' | grep -v '^example\.org/' >"$place/proxy.packages"
 python3 -c 'import os, sys, zipfile
@@ -93,6 +94,8 @@ for module, packages in modules.items():
                 path = os.path.join(sources, package, file)
                 if os.path.isfile(path) and not file.endswith("_test.go") and file != "go.mod":
                     archive.write(path, module + "@" + version + package[len(module):] + "/" + file)
+        if module == "golang.org/x/sys":
+            archive.writestr(module + "@" + version + "/windows/windows.go", "package windows\n")
     open(at + ".mod", "w").write("module " + module + "\n\ngo 1.17\n")
     open(at + ".info", "w").write("{\"Version\":\"" + version + "\"}")
     open(os.path.dirname(at) + "/list", "w").write(version + "\n")
