@@ -176,8 +176,9 @@ static int hold(struct read_position *pos, struct slot *slot)
     return rc < 0 ? fail_system(pos, rc) : 1;
 }
 
-/* Forgets what was read, and asks the note how far the writer has come, before the file is read again. Where the note says
- * nothing, of a segment that is not written any more or of a place behind it, nothing ends the reading ahead. */
+/* Forgets what was read, and asks the note how far the writer has come, before the file is read again. Where the
+ * note says nothing, of a segment that is not written any more or of a place behind it, nothing ends the reading
+ * ahead. */
 static void learn_end(const struct read_position *pos, struct slot *slot)
 {
     struct segment_iter *cursor = &slot->cursor;
@@ -311,8 +312,8 @@ uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
 
 /* ---- forward ------------------------------------------------------------------------------------ */
 
-/* The copy of the last block may date from before the writer wrote that block again. It does if the group lies behind all
- * that was known when it was read: then it is not looked at first. */
+/* The copy of the last block may date from before the writer wrote that block again. It does if the group lies
+ * behind all that was known when it was read: then it is not looked at first. */
 static int enter_next_group(struct read_position *pos)
 {
     struct segment_iter *cursor = &pos->at->cursor;
