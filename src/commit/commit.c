@@ -56,8 +56,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     if (!c)
         return -ENOMEM;
     memset(c, 0, sizeof(*c));
-    size_t memory_bytes = 2 * (size_t)options->buffer_bytes;
-    c->memory = twl_private_memory(memory_bytes);
+    c->memory = twl_private_memory(2 * (size_t)options->buffer_bytes);
     if (!c->memory) {
         free(c);
         return -ENOMEM;
@@ -81,11 +80,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
     begin(c, &config->segment, offset, &config->position, config->epoch);
     twl_client_take(c, options->committer);
-    int rc = 0;
-    if (!options->committer) /* with many logs, too much memory would be pinned */
-        rc = c->io->ops->adopt_buffers(c->io, c->memory, memory_bytes);
-    if (rc == 0)
-        rc = load_tail(c, offset);
+    const int rc = load_tail(c, offset);
     if (rc < 0) {
         c->segment = (struct segment){ 0 };
         twl_commit_destroy(c);

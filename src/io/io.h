@@ -130,8 +130,7 @@ struct io_ops {
     int (*link)(struct io *io, const char *name, struct io *to, const char *to_name);
 
     /* durable writes */
-    int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* most data of groups is in them */
-    void (*write_durably)(struct io *io, struct io_write *write);  /* fills in the ret_ fields */
+    void (*write_durably)(struct io *io, struct io_write *write); /* fills in the ret_ fields */
 
     /* time and random bytes */
     int64_t (*now_ns)(struct io *io); /* CLOCK_REALTIME */

@@ -801,13 +801,6 @@ static int files_random(struct io *io, void *bytes, size_t size)
 
 /* ---- the table --------------------------------------------------------------------------------- */
 
-static int files_adopt_buffers(struct io *io, void *bytes, size_t size)
-{
-    if (files_of(io)->ring)
-        twl_io_ring_adopt(files_of(io)->ring, bytes, size);
-    return 0;
-}
-
 /* On the descriptor that has the writer's lock, which must also carry these writes (I9). Nothing else is in flight on
  * it, so the cache and the disk have one history (I10). A kernel that does not let the flag be changed leaves the file
  * as it is, and either way is right: a direct write first writes back what the cache has of its blocks and then removes
@@ -864,7 +857,6 @@ static const struct io_ops files_ops = {
     .unlink = files_unlink,
     .sync_dir = files_sync_dir,
     .link = files_link,
-    .adopt_buffers = files_adopt_buffers,
     .write_durably = files_write_durably,
     .now_ns = files_now_ns,
     .sleep_ms = files_sleep_ms,

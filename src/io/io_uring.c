@@ -44,8 +44,6 @@ struct io_ring {
     bool is_nudged;                            /* a nudge is in flight */
     unsigned unfinished;                       /* entries of writes, queued or in flight */
     struct io_write *refused;                  /* what the kernel did not take, by `next` */
-    const unsigned char *adopted;              /* [const] registered with the ring; NULL = nothing is */
-    size_t adopted_bytes;                      /* [const] */
 };
 
 /* What an entry is for: its user_data is the address of the write and one of these. */
@@ -91,12 +89,6 @@ static void add_sync(struct io_ring *ring, struct io_write *write)
     set_owner(ring, entry, write, PART_SYNC);
 }
 
-static bool is_adopted(const struct io_ring *ring, const struct io_write *write)
-{
-    return ring->adopted && write->data >= ring->adopted &&
-           write->data + write->size <= ring->adopted + ring->adopted_bytes;
-}
-
 /* Is the entry of the write all of it, or does a sync follow, linked to it or when it has completed? */
 static enum part part_of_write(const struct io_ring *ring, const struct io_write *write, bool carries_sync)
 {
@@ -120,10 +112,7 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     const int fd = io_file_fd(write->file);
     ASSERT(write->size <= UINT32_MAX);
     twl_io_choose_cache(write);
-    if (is_adopted(ring, write))
-        io_uring_prep_write_fixed(entry, fd, write->data, (unsigned)write->size, write->offset, 0);
-    else
-        io_uring_prep_write(entry, fd, write->data, (unsigned)write->size, write->offset);
+    io_uring_prep_write(entry, fd, write->data, (unsigned)write->size, write->offset);
     entry->rw_flags = carries_sync ? RWF_DSYNC : 0;
     set_owner(ring, entry, write, part);
     if (part == PART_LINKED) { /* a write that fails or falls short cancels the sync that is linked to it */
@@ -294,7 +283,7 @@ void twl_io_ring_wake(struct io_ring *ring)
         continue;
 }
 
-/* ---- create, destroy, register ------------------------------------------------------------------- */
+/* ---- create, destroy ----------------------------------------------------------------------------- */
 
 /* Never gives up: the kernel reads the buffer until the request completes. */
 static void write_and_wait(struct io_ring *ring, struct io_write *write)
@@ -329,8 +318,8 @@ static int rehearse(struct io_ring *ring, enum io_barrier last)
     return error == -EINVAL ? -EOPNOTSUPP : error;
 }
 
-/* The kernel's half of the ring, and its memory, of which no child gets anything: a child that had it would keep what
- * is registered pinned. */
+/* The kernel's half of the ring, and its memory, of which no child gets anything: a child that had it would keep the
+ * ring. */
 static int init_ring(struct io_ring *ring, unsigned entries)
 {
     struct low_descriptors low;
@@ -398,20 +387,6 @@ void twl_io_ring_destroy(struct io_ring *ring)
         close(ring->call_fd);
     }
     free(ring);
-}
-
-/* Registered memory stays pinned, so the kernel need not look it up for each write. It is twl_private_memory(): a fork
- * would else copy all pinned pages at once, or, before Linux 5.9, could leave the parent with copies and the ring with
- * the originals. Where the limit on locked memory forbids pinning, plain writes are used. */
-void twl_io_ring_adopt(struct io_ring *ring, void *bytes, size_t size)
-{
-    struct iovec buffer = { .iov_base = bytes, .iov_len = size };
-
-    ASSERT(!ring->adopted);
-    if (io_uring_register_buffers(&ring->ring, &buffer, 1) == 0) {
-        ring->adopted = bytes;
-        ring->adopted_bytes = size;
-    }
 }
 
 /* ---- the directory of one log -------------------------------------------------------------------- */

@@ -12,8 +12,6 @@ struct io_ring;
 int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring);
 /* Requires that nothing is in flight. NULL: does nothing. */
 void twl_io_ring_destroy(struct io_ring *ring);
-/* Most data that is written is in these bytes. */
-void twl_io_ring_adopt(struct io_ring *ring, void *bytes, size_t size);
 
 /* Queues a write, which reap() returns when it is done. A write of no bytes is only a barrier. */
 void twl_io_ring_submit(struct io_ring *ring, struct io_write *write);

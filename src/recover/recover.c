@@ -138,20 +138,23 @@ static int ask_segment_at(struct end_search *search, struct io *io, const struct
     return rc;
 }
 
-/* Asks one segment after the other until one continues the log, or proves that something is missing. */
+/* Asks one segment after the other until one continues the log, or proves that something is missing. The buffer of the
+ * cursor at the end is borrowed: a new one of that size costs the kernel as long as what is read into it. */
 static int ask_later_segments(struct end_search *search, struct io *io, const struct segment_set *set,
-                              size_t index)
+                              size_t index, struct segment_iter *at_end)
 {
     struct segment_iter cursor = { 0 };
     const size_t count = set->started + set->spares;
     int rc = 0;
 
+    twl_iter_take_buffer(&cursor, at_end);
     search->facts |= FACT_NEWEST;
     for (size_t at = index + 1; at < count && rc == 0; at++) {
         if (search->later->is_proof || (search->facts & FACT_JOINS))
             break;
         rc = ask_segment_at(search, io, set, index, at, &cursor);
     }
+    twl_iter_take_buffer(at_end, &cursor);
     twl_iter_free(&cursor);
     return rc;
 }
@@ -285,7 +288,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 
     /* In later ones. */
     search.spare_gap = ends_closed && has_room ? GAP_IN_SPARE_BYTES : gap;
-    rc = ask_later_segments(&search, io, set, index);
+    rc = ask_later_segments(&search, io, set, index, cursor);
     if (rc < 0)
         return rc;
     if (later.is_proof || is_durable)

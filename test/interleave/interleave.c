@@ -268,12 +268,6 @@ static int sync_data(struct io_file *file)
     return 0;
 }
 
-static int adopt_buffers(struct io *io, void *bytes, size_t size)
-{
-    (void)io, (void)bytes, (void)size;
-    return 0;
-}
-
 static int64_t now_ns(struct io *io)
 {
     (void)io;
@@ -292,8 +286,7 @@ static void close_file(struct io_file *file)
     (void)file;
 }
 
-static const struct io_ops operations = { .adopt_buffers = adopt_buffers,
-                                          .write_durably = write_durably,
+static const struct io_ops operations = { .write_durably = write_durably,
                                           .sync_data = sync_data,
                                           .now_ns = now_ns,
                                           .read = read_file,

@@ -9,9 +9,9 @@
 #include <string.h>
 
 static const char *const OP_NAMES[SIM_OPS + 1] = {
-    "open",      "create", "size",        "read",    "write",  "allocate", "truncate", "sync",     "lock",
-    "is_locked", "links",  "map",         "view",    "list",   "rename",   "unlink",   "sync_dir", "link",
-    "adopt",     "submit", "group-write", "barrier", "random", "store",    "any",
+    "open",     "create",    "size",   "read",        "write",   "allocate", "truncate", "sync",
+    "lock",     "is_locked", "links",  "map",         "view",    "list",     "rename",   "unlink",
+    "sync_dir", "link",      "submit", "group-write", "barrier", "random",   "store",    "any",
 };
 
 const char *simdisk_op_name(enum simdisk_op op)

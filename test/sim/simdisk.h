@@ -64,7 +64,6 @@ enum simdisk_op {
     SIM_UNLINK,
     SIM_SYNC_DIR,
     SIM_LINK,
-    SIM_ADOPT,
     SIM_SUBMIT,
     SIM_GROUP_WRITE, /* its write */
     SIM_BARRIER,     /* its barrier */

@@ -14,8 +14,6 @@ struct sim_io {
     struct simdisk *disk;
     struct sim_file *open;
     const struct io_write *in_flight;
-    const unsigned char *adopted;
-    size_t adopted_bytes;
 };
 
 struct sim_file {
@@ -390,26 +388,10 @@ static int sim_link(struct io *io, const char *name, struct io *to, const char *
 
 /* ---- durable writes ------------------------------------------------------------------------------ */
 
-static int sim_adopt_buffers(struct io *io, void *bytes, size_t size)
-{
-    struct sim_io *process = sim_io_of(io);
-    const int error = sim_begin(process->disk, SIM_ADOPT, NULL, NULL, 0, 0);
-    if (error < 0)
-        return error;
-    process->adopted = bytes;
-    process->adopted_bytes = size;
-    return 0;
-}
-
 static void check_submission(const struct sim_io *process, const struct io_write *write)
 {
-    const uintptr_t from = (uintptr_t)write->data, to = from + write->size;
-    const uintptr_t adopted = (uintptr_t)process->adopted, end = adopted + process->adopted_bytes;
-    const bool is_inside = from >= adopted && to <= end, is_outside = to <= adopted || from >= end;
     if (process->in_flight)
         sim_misuse("a second write began before the first was done");
-    if (process->adopted && !is_inside && !is_outside)
-        sim_misuse("submitted bytes are only in part from the adopted buffers");
     if (write->size == 0)
         sim_misuse("an empty write was submitted");
 }
@@ -595,7 +577,6 @@ static const struct io_ops SIM_OPS_TABLE = {
     .unlink = sim_unlink,
     .sync_dir = sim_sync_dir,
     .link = sim_link,
-    .adopt_buffers = sim_adopt_buffers,
     .write_durably = sim_write_durably,
     .now_ns = sim_now_ns,
     .sleep_ms = sim_sleep_ms,

@@ -94,7 +94,6 @@ void create_io(void)
     ck_assert_int_eq(create_way(directory, &io), 0);
     buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(buffer, MAP_FAILED);
-    ck_assert_int_eq(io->ops->adopt_buffers(io, buffer, BUFFER_BYTES), 0);
 }
 
 void destroy_io(void)
@@ -197,7 +196,6 @@ void write_durably(struct io_file *file, uint64_t offset, int value)
 int create_io_in_child(void)
 {
     EXPECT(create_way(directory, &io) == 0);
-    EXPECT(io->ops->adopt_buffers(io, buffer, BUFFER_BYTES) == 0);
     return 0;
 }
 
