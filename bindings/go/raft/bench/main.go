@@ -4,6 +4,7 @@
 // within the rounds. Needs github.com/hashicorp/raft-boltdb (Debian: golang-github-hashicorp-raft-boltdb-dev).
 //
 //	go mod tidy && go run . -dir DIR   # DIR: on the disk that is to be measured
+//	go run . -dir DIR -entries 1000000 # reads and openings of a store that large
 //
 // It is a module of its own, so that the store needs no raft-boltdb. With Debian's sources, by GOPATH:
 //
@@ -19,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -59,6 +61,32 @@ func (c *contender) reopen() (took time.Duration) {
 	return time.Since(began)
 }
 
+// forget takes the files of the store out of the page cache. It is opened again, because what is mapped would stay.
+func (c *contender) forget() {
+	const dontNeed = 4 // POSIX_FADV_DONTNEED
+	check(c.Close())
+	check(filepath.Walk(c.path, func(path string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		if _, _, failed := syscall.Syscall6(syscall.SYS_FADVISE64, file.Fd(), 0, 0, dontNeed, 0, 0); failed != 0 {
+			return failed
+		}
+		return nil
+	}))
+	opened, err := c.open(c.path)
+	check(err)
+	c.store = opened
+}
+
 func (c *contender) append(entries, bytes int) {
 	batch := make([]*raft.Log, entries)
 	for i := range batch {
@@ -70,51 +98,58 @@ func (c *contender) append(entries, bytes int) {
 
 // A case is measured by the time of one call.
 type benchCase struct {
-	name  string
-	calls int // of a round
-	call  func(c *contender, i int)
+	name   string
+	calls  int // of a round
+	call   func(c *contender, i int)
+	before func(c *contender) // not measured; nil: nothing
 }
 
 var key = []byte("CurrentTerm")
 
+func getAny(c *contender, _ int) {
+	var entry raft.Log
+	check(c.GetLog(1+uint64(rand.Int63n(int64(c.next-1))), &entry))
+}
+
 var cases = []benchCase{
-	{"StoreLogs, 1 entry of 128 B", 300, func(c *contender, _ int) { c.append(1, 128) }},
-	{"StoreLogs, 1 entry of 16 KiB", 100, func(c *contender, _ int) { c.append(1, 16<<10) }},
-	{"StoreLogs, 64 entries of 128 B", 100, func(c *contender, _ int) { c.append(64, 128) }},
-	{"StoreLogs, 64 entries of 16 KiB", 10, func(c *contender, _ int) { c.append(64, 16<<10) }},
-	{"SetUint64", 100, func(c *contender, i int) { check(c.SetUint64(key, uint64(i)+c.next)) }},
+	{"StoreLogs, 1 entry of 128 B", 300, func(c *contender, _ int) { c.append(1, 128) }, nil},
+	{"StoreLogs, 1 entry of 16 KiB", 100, func(c *contender, _ int) { c.append(1, 16<<10) }, nil},
+	{"StoreLogs, 64 entries of 128 B", 100, func(c *contender, _ int) { c.append(64, 128) }, nil},
+	{"StoreLogs, 64 entries of 16 KiB", 10, func(c *contender, _ int) { c.append(64, 16<<10) }, nil},
+	{"SetUint64", 100, func(c *contender, i int) { check(c.SetUint64(key, uint64(i)+c.next)) }, nil},
 	{"GetUint64", 3000, func(c *contender, _ int) {
 		_, err := c.GetUint64(key)
 		check(err)
-	}},
+	}, nil},
 	{"GetLog, newest", 3000, func(c *contender, _ int) {
 		var entry raft.Log
 		check(c.GetLog(c.next-1, &entry))
-	}},
+	}, nil},
 	{"GetLog, one by one", 3000, func(c *contender, i int) {
 		var entry raft.Log
 		check(c.GetLog(uint64(1+i)%(c.next-1)+1, &entry))
-	}},
-	{"GetLog, at random", 3000, func(c *contender, _ int) {
-		var entry raft.Log
-		check(c.GetLog(1+uint64(rand.Int63n(int64(c.next-1))), &entry))
-	}},
+	}, nil},
+	{"GetLog, at random", 3000, getAny, nil},
+	{"GetLog, at random, from the disk", 300, getAny, (*contender).forget},
 	{"FirstIndex and LastIndex", 3000, func(c *contender, _ int) {
 		_, err := c.FirstIndex()
 		check(err)
 		_, err = c.LastIndex()
 		check(err)
-	}},
+	}, nil},
 	{"DeleteRange, 64 newest of 128 B, stored before", 20, func(c *contender, _ int) {
 		c.append(64, 128)
 		check(c.DeleteRange(c.next-64, c.next-1))
 		c.next -= 64
-	}},
-	{"opening", 5, nil},
+	}, nil},
+	{"opening", 5, nil, nil},
 }
 
 func (b *benchCase) run(c *contender) time.Duration {
 	var took time.Duration
+	if b.before != nil {
+		b.before(c)
+	}
 	began := time.Now()
 	for i := 0; i < b.calls; i++ {
 		if b.call == nil {
@@ -138,6 +173,7 @@ func median(values []float64) float64 {
 func main() {
 	dir := flag.String("dir", "", "directory on the disk that is to be measured")
 	rounds := flag.Int("rounds", 7, "rounds")
+	entries := flag.Int("entries", 1000, "entries of 256 bytes that the stores begin with")
 	flag.Parse()
 	if *dir == "" {
 		log.Fatal("usage: bench -dir DIR [-rounds N]")
@@ -153,7 +189,9 @@ func main() {
 	for _, c := range both {
 		c.path, c.next = filepath.Join(place, c.name), 1
 		c.reopen()
-		c.append(1000, 128)
+		for stored := 0; stored < *entries; stored += 1000 {
+			c.append(1000, 256)
+		}
 		check(c.SetUint64(key, 1))
 	}
 
