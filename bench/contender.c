@@ -16,6 +16,7 @@ static const struct {
     { "twinlog", &peer_twinlog },
     { "raw", &peer_raw },
     { "raw-large", &peer_raw_large },
+    { "raw-fresh", &peer_raw_fresh },
     { "naive", &peer_naive },
     { "by-hand", &peer_by_hand },
     { "bdb", &peer_bdb },

@@ -108,7 +108,7 @@ const struct peer *peer_find(const char *name);
 /* Known, but its library was not there when the benchmark was built. */
 bool peer_is_left_out(const char *name);
 
-extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive, peer_by_hand;
+extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_raw_fresh, peer_naive, peer_by_hand;
 extern const struct peer peer_pace_blocking, peer_pace_gathering, peer_pace_flight;
 /* The plain files of p10, p11 and lines. None syncs, but the log and those of which the names say so. */
 extern const struct peer peer_sink, peer_sink_shared, peer_sink_exact, peer_sink_exact_shared;

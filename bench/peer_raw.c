@@ -4,8 +4,9 @@
  * all written before is overwritten in place, with direct I/O and RWF_DSYNC, so the file system has
  * nothing to record and each write costs one flush of the device.
  *
- * `raw` writes 4 KiB from one thread; `raw-large` 4 MiB from two, which keeps two writes in flight.
- * Both ignore the records of the workload. Neither is a log: nothing says where the data ends.
+ * `raw` writes 4 KiB from one thread; `raw-large` 4 MiB from two, which keeps two writes in flight. `raw-fresh` does
+ * what raw-large does, but its blocks are only allocated: each write also has the file system note that they are used.
+ * All ignore the records of the workload. None is a log: nothing says where the data ends.
  */
 #include "common.h"
 #include "peer.h"
@@ -23,6 +24,7 @@
 #define LARGE_BYTES DIRECT_BYTES
 #define LARGE_SPAN_MIN (UINT64_C(256) << 20)
 #define LARGE_SPAN_MAX (UINT64_C(2) << 30)
+#define FRESH_SPAN (UINT64_C(8) << 30) /* more than a round writes: no block is written twice */
 #define WRITERS 2u
 
 struct raw {
@@ -52,6 +54,13 @@ int direct_open(const char *dir, const void *bytes, uint64_t span, int *ret_fd)
     return error == 0 && fsync(*ret_fd) < 0 ? -errno : error;
 }
 
+/* A file of blocks that are allocated, and that nothing was written to. */
+static int open_fresh(const char *dir, uint64_t span, int *ret_fd)
+{
+    const int error = direct_open(dir, NULL, 0, ret_fd);
+    return error == 0 ? -posix_fallocate(*ret_fd, 0, (off_t)span) : error;
+}
+
 const char *direct_explain(int error)
 {
     return error == -EINVAL ? "this file system has no direct I/O" : strerror(-error);
@@ -72,6 +81,7 @@ struct kind {
     uint32_t write_bytes;
     unsigned writers;
     uint64_t least_span, most_span;
+    bool is_fresh;
 };
 
 static int raw_open(const struct peer_setup *setup, void **ret_state)
@@ -86,7 +96,9 @@ static int raw_open(const struct peer_setup *setup, void **ret_state)
     for (unsigned i = 0; i < kind->writers; i++)
         raw->next[i] = i;
     raw->bytes = memset(allocate_blocks(LARGE_BYTES), 0x5a, LARGE_BYTES);
-    return direct_open(setup->dir, raw->bytes, raw->slots * raw->write_bytes, &raw->fd);
+    span = raw->slots * raw->write_bytes;
+    return kind->is_fresh ? open_fresh(setup->dir, span, &raw->fd)
+                          : direct_open(setup->dir, raw->bytes, span, &raw->fd);
 }
 
 /* A batch is what it takes, in whole blocks. One record is a write, of which the bytes are its own. */
@@ -114,7 +126,7 @@ static int raw_append(void *state, const struct append *append)
 const struct peer peer_raw = {
     .name = "raw",
     .what = "the reference: 4 KiB direct overwrites with RWF_DSYNC, one thread",
-    .kind = &(const struct kind){ SMALL_BYTES, 1, SMALL_SPAN, SMALL_SPAN },
+    .kind = &(const struct kind){ SMALL_BYTES, 1, SMALL_SPAN, SMALL_SPAN, false },
     .threads = 1,
     .record_bytes = SMALL_BYTES,
     RAW,
@@ -123,7 +135,17 @@ const struct peer peer_raw = {
 const struct peer peer_raw_large = {
     .name = "raw-large",
     .what = "the reference: 4 MiB direct overwrites with RWF_DSYNC, two in flight",
-    .kind = &(const struct kind){ LARGE_BYTES, WRITERS, LARGE_SPAN_MIN, LARGE_SPAN_MAX },
+    .kind = &(const struct kind){ LARGE_BYTES, WRITERS, LARGE_SPAN_MIN, LARGE_SPAN_MAX, false },
+    .threads = WRITERS,
+    .record_bytes = LARGE_BYTES,
+    .is_only_named = true,
+    RAW,
+};
+
+const struct peer peer_raw_fresh = {
+    .name = "raw-fresh",
+    .what = "the reference: the same into blocks that are only allocated",
+    .kind = &(const struct kind){ LARGE_BYTES, WRITERS, FRESH_SPAN, FRESH_SPAN, .is_fresh = true },
     .threads = WRITERS,
     .record_bytes = LARGE_BYTES,
     .is_only_named = true,

@@ -25,6 +25,7 @@
 #define RECORD_BYTES 128u
 #define RAW_BYTES 4096u
 #define PATIENCE_MS 10000 /* without a record: something is broken */
+#define MOST_READERS 4
 
 /* The beginning of each record. */
 struct stamp {
@@ -41,12 +42,12 @@ struct sight {
 
 struct stage {
     char log_dir[2048];
-    void *raw; /* state of peer_raw */
-    struct sight *sight;
+    void *raw;            /* state of peer_raw */
+    struct sight *sights; /* of each reader */
 };
 
 struct way {
-    bool is_other_process;
+    int processes;      /* that read; 0 = a thread of the writer's process */
     bool is_pipe;       /* there is no log */
     uint32_t log_flags; /* enum twinlog_open_flags */
 };
@@ -112,21 +113,22 @@ struct turn {
     const struct way *way;
     struct stage *stage;
     struct twinlog *log; /* NULL: raw writes and the pipe */
-    bool has_thread;     /* that reads; or a child, 0 = none */
+    bool has_thread;     /* that reads; or there are children */
     pthread_t thread;
-    pid_t child;
-    int pipe_fds[2]; /* to the child */
+    int children;
+    pid_t child[MOST_READERS];
+    int pipe_fds[MOST_READERS][2]; /* to each child; -1: not open */
     uint64_t counts_from_ns;
 };
 
-static int watch(const struct turn *turn)
+static int watch(const struct turn *turn, int number)
 {
-    struct sight *sight = turn->stage->sight;
+    struct sight *sight = &turn->stage->sights[number];
     struct twinlog_reader *reader;
     struct twinlog_record record;
     if (turn->way->is_pipe) {
         atomic_store(&sight->is_ready, true);
-        return watch_pipe(sight, turn->pipe_fds[0]);
+        return watch_pipe(sight, turn->pipe_fds[number][0]);
     }
     int error = turn->log ? twinlog_reader_attach(turn->log, NULL, &reader)
                           : twinlog_reader_open(turn->stage->log_dir, NULL, &reader);
@@ -142,38 +144,67 @@ static int watch(const struct turn *turn)
     return error;
 }
 
+static void watch_to_the_end(const struct turn *turn, int number)
+{
+    struct sight *sight = &turn->stage->sights[number];
+    sight->error = watch(turn, number);
+    atomic_store(&sight->is_ready, true);
+}
+
 static void *watch_in_thread(void *argument)
 {
-    const struct turn *turn = argument;
-    turn->stage->sight->error = watch(turn);
-    atomic_store(&turn->stage->sight->is_ready, true);
+    watch_to_the_end(argument, 0);
     return NULL;
 }
 
-/* Returns when the reader stands at the end of the log. */
-static int start_reader(struct turn *turn)
+static void close_pipe(struct turn *turn, int number, int end)
+{
+    if (turn->pipe_fds[number][end] >= 0)
+        close(turn->pipe_fds[number][end]);
+    turn->pipe_fds[number][end] = -1;
+}
+
+static int start_process(struct turn *turn, int number)
+{
+    const pid_t child = fork();
+    if (child < 0)
+        return -EAGAIN;
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (int other = 0; other <= number; other++)
+            close_pipe(turn, other, 1);
+        watch_to_the_end(turn, number);
+        _exit(0);
+    }
+    turn->child[turn->children++] = child;
+    close_pipe(turn, number, 0);
+    return 0;
+}
+
+static int wait_until_ready(const struct sight *sight)
 {
     const struct timespec pause = { 0, 1000000 };
-    if (turn->way->is_other_process) {
-        turn->child = fork();
-        if (turn->child < 0)
-            return -EAGAIN;
-        if (turn->child == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            close(turn->pipe_fds[1]);
-            watch_in_thread(turn);
-            _exit(0);
-        }
-        close(turn->pipe_fds[0]);
-        turn->pipe_fds[0] = -1;
-    } else {
-        turn->has_thread = pthread_create(&turn->thread, NULL, watch_in_thread, turn) == 0;
-        if (!turn->has_thread)
-            return -EAGAIN;
-    }
-    for (unsigned i = 0; i < PATIENCE_MS && !atomic_load(&turn->stage->sight->is_ready); i++)
+    for (unsigned i = 0; i < PATIENCE_MS && !atomic_load(&sight->is_ready); i++)
         nanosleep(&pause, NULL);
-    return atomic_load(&turn->stage->sight->is_ready) ? 0 : -ETIMEDOUT;
+    return atomic_load(&sight->is_ready) ? 0 : -ETIMEDOUT;
+}
+
+/* Returns when each reader stands at the end of the log. */
+static int start_readers(struct turn *turn)
+{
+    int error = 0;
+    if (turn->way->processes == 0) {
+        turn->has_thread = pthread_create(&turn->thread, NULL, watch_in_thread, turn) == 0;
+        return turn->has_thread ? wait_until_ready(&turn->stage->sights[0]) : -EAGAIN;
+    }
+    for (int number = 0; number < turn->way->processes && error == 0; number++) {
+        if (pipe(turn->pipe_fds[number]) < 0)
+            return -errno;
+        error = start_process(turn, number);
+    }
+    for (int number = 0; number < turn->children && error == 0; number++)
+        error = wait_until_ready(&turn->stage->sights[number]);
+    return error;
 }
 
 static int publish(const struct turn *turn, struct stamp stamp)
@@ -184,8 +215,10 @@ static int publish(const struct turn *turn, struct stamp stamp)
         return twinlog_append(turn->log, bytes, RECORD_BYTES, NULL);
     const struct twinlog_entry block = { .data = bytes, .size = RAW_BYTES };
     int error = peer_raw.append(turn->stage->raw, &(const struct append){ &block, 1, 0, APPEND_DURABLE });
-    if (error == 0 && write(turn->pipe_fds[1], &stamp, sizeof(stamp)) != sizeof(stamp))
-        error = -errno;
+    for (int number = 0; number < turn->children && error == 0; number++) {
+        if (write(turn->pipe_fds[number][1], &stamp, sizeof(stamp)) != sizeof(stamp))
+            error = -errno;
+    }
     return error;
 }
 
@@ -201,12 +234,12 @@ static int publish_now(void *context, uint64_t number)
 static int follow_once(struct turn *turn, const struct limits *limits, struct figures *figures)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
-    int error = turn->way->is_other_process ? start_reader(turn) : 0;
+    int error = turn->way->processes > 0 ? start_readers(turn) : 0;
     options.flags = turn->way->log_flags;
     if (error == 0 && !turn->way->is_pipe)
         error = twinlog_open(turn->stage->log_dir, &options, &turn->log);
-    if (error == 0 && !turn->way->is_other_process)
-        error = start_reader(turn);
+    if (error == 0 && turn->way->processes == 0)
+        error = start_readers(turn);
     if (error)
         return error;
     turn->counts_from_ns = now_ns() + (uint64_t)(limits->warmup_seconds * 1e9);
@@ -215,21 +248,24 @@ static int follow_once(struct turn *turn, const struct limits *limits, struct fi
     return error ? error : end_error;
 }
 
-/* The end of the reader, then of the log. */
+/* The end of the readers, then of the log. */
 static int finish(struct turn *turn, int error)
 {
+    const int readers = turn->has_thread ? 1 : turn->children;
     if (turn->has_thread)
         pthread_join(turn->thread, NULL);
-    if (turn->child > 0 && error)
-        kill(turn->child, SIGKILL);
-    if (turn->child > 0)
-        wait_for(turn->child);
-    if (turn->pipe_fds[0] >= 0)
-        close(turn->pipe_fds[0]);
-    close(turn->pipe_fds[1]);
+    for (int number = 0; number < turn->children; number++) {
+        if (error)
+            kill(turn->child[number], SIGKILL);
+        wait_for(turn->child[number]);
+    }
+    for (int number = 0; number < MOST_READERS; number++) {
+        close_pipe(turn, number, 0);
+        close_pipe(turn, number, 1);
+    }
     int close_error = twinlog_close(turn->log);
-    if (error == 0)
-        error = turn->stage->sight->error;
+    for (int number = 0; number < readers && error == 0; number++)
+        error = turn->stage->sights[number].error;
     return error ? error : close_error;
 }
 
@@ -239,18 +275,28 @@ static bool follow(void *state, const struct trial *trial, const struct limits *
     struct stage *stage = state;
     struct turn turn = { .way = trial->way, .stage = stage };
     struct histogram *all_rounds = figures->all_rounds;
+    struct histogram seen;
 
-    memset(stage->sight, 0, sizeof(*stage->sight));
-    stage->sight->error = -ECHILD;
+    memset(stage->sights, 0, MOST_READERS * sizeof(*stage->sights));
+    for (int number = 0; number < MOST_READERS; number++) {
+        stage->sights[number].error = -ECHILD;
+        turn.pipe_fds[number][0] = turn.pipe_fds[number][1] = -1;
+    }
     figures->all_rounds = NULL; /* what the writer waits is not among the latencies */
-    int error = pipe(turn.pipe_fds) < 0 ? -errno : finish(&turn, follow_once(&turn, limits, figures));
+    int error = finish(&turn, follow_once(&turn, limits, figures));
     if (error)
         return complain(trial->label, "follow", twinlog_strerror(error));
-    if ((double)stage->sight->histogram.count + 1 < figures->appends)
-        return complain(trial->label, "follow", "the reader has not seen every record");
+
+    histogram_reset(&seen);
+    for (int number = 0; number < (turn.has_thread ? 1 : turn.children); number++) {
+        const struct histogram *one = &stage->sights[number].histogram;
+        if ((double)one->count + 1 < figures->appends)
+            return complain(trial->label, "follow", "a reader has not seen every record");
+        histogram_merge(&seen, one);
+    }
     figures->writer_p50_us = figures->p50_us;
     figures->all_rounds = all_rounds;
-    figures_set_latencies(figures, &stage->sight->histogram);
+    figures_set_latencies(figures, &seen);
     return true;
 }
 
@@ -261,7 +307,7 @@ static void clear_stage(void *state)
     struct stage *stage = state;
     if (stage->raw)
         peer_raw.close(stage->raw);
-    munmap(stage->sight, sizeof(*stage->sight));
+    munmap(stage->sights, MOST_READERS * sizeof(*stage->sights));
 }
 
 static bool make_log(const char *dir)
@@ -277,7 +323,7 @@ static bool set_stage(const struct setting *setting, void *state)
 {
     struct peer_setup setup = { .dir = setting->dir };
     struct stage *stage = state;
-    stage->sight = allocate_shared(sizeof(*stage->sight));
+    stage->sights = allocate_shared(MOST_READERS * sizeof(*stage->sights));
     int error = peer_open(&peer_raw, &setup, &stage->raw);
     if (error)
         return complain("pipe", "open", peer_raw.explain(error));
@@ -286,11 +332,14 @@ static bool set_stage(const struct setting *setting, void *state)
 }
 
 static const struct trial follow_trials[] = {
-    { "attached", "a reader in the process of the writer, twinlog_reader_wait()", WAY(false, false, 0) },
-    { "process", "a reader in another process, twinlog_reader_wait()", WAY(true, false, 0) },
+    { "attached", "a reader in the process of the writer, twinlog_reader_wait()", WAY(0, false, 0) },
+    { "process", "a reader in another process, twinlog_reader_wait()", WAY(1, false, 0) },
     { "process, buffered", "the same as process, the log written through the page cache",
-      WAY(true, false, TWINLOG_BUFFERED) },
-    { "pipe", "the reference: a raw durable write, then a write to a pipe", WAY(true, true, 0) },
+      WAY(1, false, TWINLOG_BUFFERED) },
+    { "pipe", "the reference: a raw durable write, then a write to a pipe", WAY(1, true, 0) },
+    { "four", "four readers, each in a process of its own", WAY(4, false, 0) },
+    { "pipes", "the reference for four: a raw durable write, then a write to each of four pipes",
+      WAY(4, true, 0) },
     { NULL, NULL, NULL },
 };
 

@@ -3,7 +3,8 @@
  * The study of opening after a crash, by number of segments.
  *
  * A stage is two logs of segments that are sparse files with ten records each. In one of them the active segment is
- * then filled to a half, which is what an opening has to walk through. Every writer is a child process that ends
+ * then filled to a half, which is what an opening has to walk through. A third log has a million records of 256 bytes, in
+ * segments as they are by default. Every writer is a child process that ends
  * without closing the log, so each opening comes after a crash; it leaves one record more behind. The time is
  * that of one call in a new process.
  */
@@ -20,6 +21,8 @@
 #define RECORDS_A_SEGMENT 10u
 #define RECORD_BYTES 4096u
 #define OPENINGS 5u /* of a turn */
+#define MANY_RECORDS UINT64_C(1000000)
+#define MANY_BYTES 256u
 #define HALF_RECORDS (SEGMENT_BYTES / 2 / RECORD_BYTES)
 
 /* What a child tells, in memory that both have. */
@@ -37,6 +40,7 @@ struct crashed_log {
 struct stage {
     uint64_t segments;
     struct crashed_log few, half; /* records in the active segment */
+    struct crashed_log many;
     struct answer *answer;
     struct twinlog *writer; /* in a child: beside which something is done */
 };
@@ -44,7 +48,7 @@ struct stage {
 struct way {
     int (*work)(struct stage *stage, const char *dir);
     int (*before)(struct stage *stage, const char *dir); /* the clock starts; NULL: nothing */
-    bool is_half, is_cold;
+    bool is_half, is_many, is_cold;
 };
 
 /* Goes that way in a child and waits for its end; its error, if the child lived to tell. */
@@ -110,11 +114,27 @@ static int fill_half(struct stage *stage, const char *dir)
     return error;
 }
 
-static bool make_crashed(struct stage *stage, const char *dir, const char *name, bool is_half,
+static int make_many(struct stage *stage, const char *dir)
+{
+    static const unsigned char record[MANY_BYTES];
+    struct twinlog *log;
+    int error = twinlog_open(dir, NULL, &log);
+    for (uint64_t i = 0; i < MANY_RECORDS && error == 0; i++)
+        error = twinlog_enqueue(log, record, sizeof(record), NULL);
+    if (error == 0)
+        error = twinlog_sync(log);
+    if (error == 0)
+        stage->answer->last_lsn = twinlog_durable_lsn(log);
+    return error;
+}
+
+typedef int (*make_log)(struct stage *stage, const char *dir);
+
+static bool make_crashed(struct stage *stage, const char *dir, const char *name, make_log make, bool is_half,
                          struct crashed_log *log)
 {
     snprintf(log->dir, sizeof(log->dir), "%s/%s", dir, name);
-    int error = run_in_child(stage, WAY(.work = make_segments), log->dir);
+    int error = run_in_child(stage, WAY(.work = make), log->dir);
     if (error == 0 && is_half)
         error = run_in_child(stage, WAY(.work = fill_half), log->dir);
     log->last_lsn = stage->answer->last_lsn;
@@ -132,8 +152,9 @@ static bool set_stage(const struct setting *setting, void *state)
     struct stage *stage = state;
     stage->segments = setting->workload->sizes.max_bytes;
     stage->answer = allocate_shared(sizeof(*stage->answer));
-    return make_crashed(stage, setting->dir, "few", false, &stage->few) &&
-           make_crashed(stage, setting->dir, "half", true, &stage->half);
+    return make_crashed(stage, setting->dir, "few", make_segments, false, &stage->few) &&
+           make_crashed(stage, setting->dir, "half", make_segments, true, &stage->half) &&
+           make_crashed(stage, setting->dir, "many", make_many, false, &stage->many);
 }
 
 /* A process that opens the log, appends to it, and is gone. */
@@ -220,7 +241,7 @@ static bool open_again(void *state, const struct trial *trial, const struct limi
 {
     struct stage *stage = state;
     const struct way *way = trial->way;
-    struct crashed_log *log = way->is_half ? &stage->half : &stage->few;
+    struct crashed_log *log = way->is_many ? &stage->many : way->is_half ? &stage->half : &stage->few;
     struct histogram histogram;
 
     (void)limits;
@@ -259,6 +280,9 @@ static const struct trial open_trials[] = {
       WAY(.work = read_consumed, .before = leave_open, .is_half = true) },
     { "inspect", "twinlog_inspect()", WAY(.work = inspect) },
     { "inspect, beside", "the same beside a writer", WAY(.work = inspect, .before = leave_open) },
+    { "million", "twinlog_open() of a million records of 256 B", WAY(.work = reopen, .is_many = true) },
+    { "million, closed", "the same of a log that was closed",
+      WAY(.work = reopen, .before = leave_closed, .is_many = true) },
     { NULL, NULL, NULL },
 };
 
