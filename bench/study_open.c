@@ -3,10 +3,9 @@
  * The study of opening after a crash, by number of segments.
  *
  * A stage is two logs of segments that are sparse files with ten records each. In one of them the active segment is
- * then filled to a half, which is what an opening has to walk through. A third log has a million records of 256 bytes, in
- * segments as they are by default. Every writer is a child process that ends
- * without closing the log, so each opening comes after a crash; it leaves one record more behind. The time is
- * that of one call in a new process.
+ * then filled to a half, which is what an opening has to walk through. A third log has a million records of 256
+ * bytes, in segments as they are by default. Every writer is a child process that ends without closing the log, so each
+ * opening comes after a crash; it leaves one record more behind. The time is that of one call in a new process.
  */
 #include <errno.h>
 #include <stdio.h>
