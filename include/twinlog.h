@@ -30,8 +30,8 @@
  * unless something else is said. -EINVAL: an argument is NULL that may not be, or out of range.
  *
  * Arguments. Options may be NULL. Every close accepts NULL. A field of 0 means its default, or
- * "off". `ret_report` may be NULL; it is filled in when a call fails, and by an open of a log
- * always. It must stay valid until the reader or consumer that has it is closed. `each` and
+ * "off". `ret_report` may be NULL; when a call that it is for fails, it says why, and an open of a
+ * log fills it in always. It must stay valid until the reader or consumer that has it is closed. `each` and
  * `progress` in options may be NULL. A result of `each` that is not 0 ends the call, and is
  * returned.
  *
@@ -768,15 +768,16 @@ int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_reco
  *
  *   -EINVAL  next has not returned that record yet
  *   TWINLOG_ETRUNCATED, TWINLOG_ETRIMMED
- *            some of them were removed. That has moved the cursor, and this call leaves it there;
- *            next says where it goes on
+ *            some of these records were removed, which has moved the cursor. This call changes
+ *            nothing; go on with next, which returns the same error once
  *   and the errors of twinlog_cursor_set() */
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
 
-/* Its reader: to wait, for a descriptor, and for the range. It is closed with the consumer. */
+/* Its reader: to wait, for a descriptor, and for the range. It is closed with the consumer. What a
+ * seek passes over counts as finished with at the next commit. */
 struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer);
-/* Frees the consumer, and commits nothing: the next one of this name gets what was not committed.
- * */
+/* Frees the consumer, and commits nothing: the next one of this name gets what was not
+ * committed. */
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 
 /* Copies the record `lsn` to `data`, which has `room` bytes, and fills in *ret_record, in which

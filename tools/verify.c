@@ -14,8 +14,9 @@ static const char about[] =
     "Usage: twinlog verify DIR [options]\n"
     "\n"
     "Reads every byte of the log in DIR and checks every record and what else the format\n"
-    "fixes. A bad header or a missing file hides nothing behind it. Prints each finding\n"
-    "on a line with its segment, file, offset and LSN, then a summary. Changes nothing;\n"
+    "fixes. A bad header or a missing file hides no group behind it; of a damaged group no\n"
+    "record counts, and 'twinlog repair' saves those that check. Prints each finding on\n"
+    "a line with its segment, file, offset and LSN, then a summary. Changes nothing;\n"
     "beside a live writer it stops at the durable LSN.\n";
 
 static const struct option_row option_rows[] = {

@@ -234,7 +234,8 @@ func TestReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := OpenReader(dir+".not", 0)
-	mustSay(t, err, "open "+dir+".not: No such file")
+	mustSay(t, err, "open "+dir+".not: cannot open the log's directory: No such file")
+	mustBe(t, err, syscall.ENOENT)
 	_, err = log.AppendBatch(background, make([]Entry, 10), Terms{})
 	must(t, err)
 	_, err = log.Trim(5)

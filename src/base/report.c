@@ -2,6 +2,7 @@
 /* The text of a report, and the place that it is about. */
 #include "base/report.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -15,6 +16,20 @@ void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding,
     va_start(arguments, format);
     vsnprintf(ret_report->text, sizeof(ret_report->text), format, arguments);
     va_end(arguments);
+}
+
+void twl_report_clear(struct twinlog_report *report)
+{
+    if (report)
+        *report = (struct twinlog_report){ 0 };
+}
+
+int twl_report_failure(struct twinlog_report *report, int error, const char *doing)
+{
+    if (error < 0 && report && report->error != error)
+        twl_report(report, error == -EINVAL ? TWINLOG_FOUND_NOTHING : TWINLOG_FOUND_SYSTEM_ERROR,
+                   TWINLOG_DID_NOTHING, error, "cannot %s: %s", doing, twinlog_strerror(error));
+    return error;
 }
 
 void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,

@@ -45,12 +45,13 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
                           struct twinlog_reader **ret_reader)
 {
     struct twinlog_reader_options own;
-    if (!ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 || (own.flags & ~READER_FLAGS))
+    if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
+    twl_report_clear(own.ret_report);
     struct call call;
-    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    int rc = !ret_reader || (own.flags & ~READER_FLAGS) ? -EINVAL : twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
-        return rc;
+        return twl_report_failure(own.ret_report, rc, "attach a reader");
     /* Counted before a close may look at the count, or else the close is seen here: one of both gives up. */
     atomic_fetch_add(&log->readers, 1);
     rc = atomic_load(&log->inside) & CLOSING ? -ESHUTDOWN : attach_reader(log, &own, ret_reader);
@@ -59,7 +60,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     else
         atomic_fetch_sub(&log->readers, 1);
     twl_leave(&call);
-    return rc;
+    return twl_report_failure(own.ret_report, rc, "attach a reader");
 }
 
 /* ---- the idle readers -------------------------------------------------------------------------- */

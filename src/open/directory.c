@@ -183,11 +183,11 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     struct twinlog *log;
     struct io *io;
     const char *doing;
-    if (!dir || !ret_log)
-        return -EINVAL;
     int rc = twl_options_normalise(given, &options);
     if (rc < 0)
         return rc;
+    if (!dir || !ret_log)
+        return twl_report_failure(options.ret_report, -EINVAL, "open a log");
     if (options.flags & TWINLOG_READ_ONLY) {
         rc = twl_io_posix_create(dir, false, &io);
         return rc < 0 ? refuse_directory(&options, rc, "open the log's directory")
@@ -208,11 +208,16 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
 {
     struct twinlog_reader_options own;
     struct io *io;
-    if (!dir || !ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        (own.flags & ~READER_FLAGS))
+    if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
+    twl_report_clear(own.ret_report);
+    if (!dir || !ret_reader || (own.flags & ~READER_FLAGS))
+        return twl_report_failure(own.ret_report, -EINVAL, "open a reader");
     int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_reader_open(io, &own, ret_reader);
+    if (rc < 0)
+        return twl_report_failure(own.ret_report, rc, "open the log's directory");
+    rc = twl_reader_open(io, &own, ret_reader);
+    return twl_report_failure(own.ret_report, rc, "open a reader");
 }
 
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
@@ -221,11 +226,17 @@ int twinlog_consumer_open(const char *dir, const char *name, const struct twinlo
     const uint32_t flags = TWINLOG_CONSUMER_FROM_END | TWINLOG_CONSUMER_MMAP | TWINLOG_CONSUMER_DURABLE;
     struct twinlog_consumer_options own;
     struct io *io;
-    if (!dir || !name || !ret_consumer || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        (own.flags & ~flags) || strlen(name) == 0 || strlen(name) >= TWINLOG_NAME_BYTES)
+    if (twl_versioned_take(&own, sizeof(own), options) < 0)
         return -EINVAL;
+    twl_report_clear(own.ret_report);
+    if (!dir || !name || !ret_consumer || (own.flags & ~flags) || strlen(name) == 0 ||
+        strlen(name) >= TWINLOG_NAME_BYTES)
+        return twl_report_failure(own.ret_report, -EINVAL, "open a consumer");
     int rc = twl_io_posix_create(dir, false, &io);
-    return rc < 0 ? rc : twl_consumer_open(io, name, &own, ret_consumer);
+    if (rc < 0)
+        return twl_report_failure(own.ret_report, rc, "open the log's directory");
+    rc = twl_consumer_open(io, name, &own, ret_consumer);
+    return twl_report_failure(own.ret_report, rc, "open a consumer");
 }
 
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)

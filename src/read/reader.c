@@ -64,9 +64,17 @@ struct twinlog_reader {
 
 static int report_error(struct twinlog_reader *reader, int error)
 {
+    twl_report_failure(&reader->report, error, "do this with the reader");
     if (reader->ret_report)
         *reader->ret_report = reader->report;
     return error;
+}
+
+/* The call does not change the reader: an error that it has stays as it is, with its report. */
+static int refuse(struct twinlog_reader *reader, int error)
+{
+    twl_report_clear(reader->ret_report);
+    return twl_report_failure(reader->ret_report, error, "do this with the reader");
 }
 
 static int report_trimmed(struct twinlog_reader *reader)
@@ -375,15 +383,25 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
     };
 }
 
-static int check(const struct twinlog_reader *reader)
+/* Are the arguments beside the reader right? */
+static int check_call(struct twinlog_reader *reader, bool is_right)
 {
-    return !reader ? -EINVAL : twl_fork_guard_is_forked(&reader->guard) ? TWINLOG_EFORKED : 0;
+    if (!reader)
+        return -EINVAL;
+    if (twl_fork_guard_is_forked(&reader->guard))
+        return refuse(reader, TWINLOG_EFORKED);
+    return is_right ? 0 : refuse(reader, -EINVAL);
+}
+
+static int check(struct twinlog_reader *reader)
+{
+    return check_call(reader, true);
 }
 
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
-    int rc = ret_record ? check(reader) : -EINVAL;
+    int rc = check_call(reader, ret_record);
     if (rc < 0)
         return rc;
     rc = find_next(reader, &record);
@@ -397,7 +415,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
-    int rc = ret_record ? check(reader) : -EINVAL;
+    int rc = check_call(reader, ret_record);
     if (rc < 0)
         return rc;
     rc = find_previous(reader, &record);
@@ -425,7 +443,7 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
 
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn)
 {
-    const int rc = lsn > 0 ? check(reader) : -EINVAL;
+    const int rc = check_call(reader, lsn > 0);
     return rc < 0 ? rc : move_to(reader, AT_LSN, lsn);
 }
 
@@ -528,7 +546,7 @@ int twl_reader_check(struct twinlog_reader *reader)
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
 {
-    int rc = ret_first_lsn && ret_last_lsn ? check(reader) : -EINVAL;
+    int rc = check_call(reader, ret_first_lsn && ret_last_lsn);
     if (rc < 0)
         return rc;
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
@@ -548,7 +566,7 @@ int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct t
     struct twinlog_history history = { .lsn = lsn };
     struct epoch epoch;
     struct doubt doubt = { 0 };
-    int rc = ret_history && twl_versioned_is_set(ret_history) ? check(reader) : -EINVAL;
+    int rc = check_call(reader, ret_history && twl_versioned_is_set(ret_history));
     if (rc < 0)
         return rc;
     reader->end_lsn = 0;
@@ -557,9 +575,9 @@ int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct t
         if (rc == 0 && lsn == 0)
             history.lsn = snapshot->limit_lsn;
         if (rc == 0 && (history.lsn > snapshot->limit_lsn || snapshot->limit_lsn < snapshot->first_lsn))
-            return -ERANGE;
+            return refuse(reader, -ERANGE);
         if (rc == 0 && history.lsn < snapshot->first_lsn)
-            return TWINLOG_ETRIMMED;
+            return refuse(reader, TWINLOG_ETRIMMED);
         if (rc == 0)
             rc = twl_read_position_epoch(&reader->pos, history.lsn, &epoch, &history.first_lsn);
     } while (rc == POSITION_LOST && (rc = look_again(reader, history.lsn, &doubt)) > 0);
@@ -590,7 +608,7 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         if (peek(reader) != 0)
             return 1;
         if (reader->next_lsn > reader->to_lsn)
-            return -EINVAL;
+            return refuse(reader, -EINVAL);
         int left_ms = timeout_ms < 0 ? -1 : remaining_ms(deadline_ns);
         if (left_ms == 0 || !reader->snapshot.io->has_threads)
             return 0;
@@ -613,7 +631,7 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
         struct shared_page *shared = reader->owns_io ? NULL : reader->snapshot.shared;
         rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
         if (rc < 0)
-            return rc;
+            return refuse(reader, rc);
         if (peek(reader) == 0)
             arm(reader);
         else

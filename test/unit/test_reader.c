@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 CASE("there and back", logdir_make, logdir_remove);
 
@@ -40,6 +41,78 @@ TEST_LOOP(a_log_is_not_closed_under_its_readers, 4)
     twinlog_reader_close(second);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
+
+/* ---- a call that fails says why ------------------------------------------------------------------- */
+
+static struct twinlog_report why;
+
+/* As a report of another call would look that nobody has cleared. */
+static void forget_why(void)
+{
+    memset(&why, 'x', sizeof(why));
+}
+
+static void expect_why(int result, int error)
+{
+    ck_assert_int_eq(result, error);
+    ck_assert_int_eq(why.error, error);
+    ck_assert_ptr_nonnull(memchr(why.text, 0, sizeof(why.text)));
+    ck_assert_msg(strstr(why.text, twinlog_strerror(error)), "not told: %s", why.text);
+    forget_why();
+}
+
+TEST(an_opening_that_fails_says_why)
+{
+    const struct twinlog_options options =
+        WITH_SIZE(options, .ret_report = &why, .flags = TWINLOG_MUST_EXIST);
+    const struct twinlog_reader_options reading = WITH_SIZE(reader_options, .ret_report = &why);
+    const struct twinlog_reader_options wrong =
+        WITH_SIZE(reader_options, .ret_report = &why, .flags = 1u << 9);
+    const struct twinlog_consumer_options consuming = WITH_SIZE(consumer_options, .ret_report = &why);
+    struct twinlog_consumer *consumer;
+    struct twinlog_reader *reader;
+    struct twinlog *log;
+
+    forget_why();
+    expect_why(twinlog_open(NULL, &options, &log), -EINVAL);
+    expect_why(twinlog_open(log_dir, &options, &log), -ENOENT);
+    expect_why(twinlog_reader_open(log_dir, &reading, &reader), -ENOENT);
+    expect_why(twinlog_consumer_open(log_dir, "name", &consuming, &consumer), -ENOENT);
+
+    put_file(log_dir, "", 0);
+    expect_why(twinlog_reader_open(log_dir, &reading, &reader), -ENOTDIR);
+    ck_assert_int_eq(unlink(log_dir), 0);
+
+    log = log_open(NULL);
+    expect_why(twinlog_reader_open(log_dir, &wrong, &reader), -EINVAL);
+    expect_why(twinlog_reader_open(NULL, &reading, &reader), -EINVAL);
+    expect_why(twinlog_reader_attach(log, &wrong, &reader), -EINVAL);
+    expect_why(twinlog_reader_attach(NULL, &reading, &reader), -EINVAL);
+    expect_why(twinlog_consumer_open(log_dir, "", &consuming, &consumer), -EINVAL);
+    log_close(log);
+}
+
+TEST(a_call_on_a_reader_that_fails_says_why)
+{
+    const struct twinlog_reader_options reading = WITH_SIZE(reader_options, .ret_report = &why, .to_lsn = 1);
+    struct twinlog_history history = TWINLOG_HISTORY_INIT;
+    struct twinlog *log = make_life_log(3);
+    struct twinlog_record record;
+    struct twinlog_reader *reader;
+
+    forget_why();
+    ck_assert_int_eq(twinlog_reader_attach(log, &reading, &reader), 0);
+    ck_assert_int_eq(why.error, 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    expect_why(twinlog_reader_next(reader, NULL), -EINVAL);
+    expect_why(twinlog_reader_seek(reader, 0), -EINVAL);
+    expect_why(twinlog_reader_wait(reader, 0), -EINVAL); /* its range is finished */
+    expect_why(twinlog_reader_history(reader, 9, &history), -ERANGE);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
+/* ---- there and back ------------------------------------------------------------------------------- */
 
 TEST_LOOP(all_of_a_log_is_read_there_and_back, KINDS)
 {

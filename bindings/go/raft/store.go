@@ -39,6 +39,7 @@ const (
 	overheadBytes  = 8192      // of a buffer, and of a segment
 	maxRecordBytes = maxBufferBytes - overheadBytes
 
+	usualLockTimeout  = 10 * time.Second
 	usualSegmentBytes = 64 << 20
 	usualRecordBytes  = 4 << 20 // as long as no larger entry comes
 
@@ -48,7 +49,8 @@ const (
 
 // Options of Open. The zero value is what a server needs.
 type Options struct {
-	// LockTimeout is how long to wait for another process, such as a server that ends, to close the log.
+	// LockTimeout is how long Open waits for another process to close the log, such as a server that was killed and is
+	// not quite gone; 0: ten seconds; less: not at all.
 	LockTimeout time.Duration
 	// SegmentBytes is the size of the largest file of the log; 0: 64 MiB. It is raised for entries that need more.
 	SegmentBytes uint64
@@ -90,14 +92,21 @@ var _ raft.StableStore = (*Store)(nil)
 // Open opens the storage of a server in dir, and creates it where there is none; the directory that contains dir must
 // exist. A limit on the size of the log that is kept in the log removes no entries. options may be nil.
 //
-// EBUSY: another process has it open. Otherwise errors are those of twinlog.Open, or say that the log is none of
+// EBUSY: another process has it open, after the time of Options.LockTimeout. Otherwise errors are those of twinlog.Open, or say that the log is none of
 // raft.
 func Open(dir string, options *Options) (*Store, error) {
 	s := &Store{dir: dir, recordBytes: usualRecordBytes, known: map[string][]byte{}}
 	if options != nil {
 		s.options = *options
 	}
-	log, err := s.openLog()
+	wait := s.options.LockTimeout
+	if wait == 0 {
+		wait = usualLockTimeout
+	}
+	if wait < 0 {
+		wait = 0
+	}
+	log, err := s.openLog(wait)
 	if err != nil {
 		return nil, err
 	}
@@ -109,8 +118,8 @@ func Open(dir string, options *Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) openLog() (*twinlog.Log, error) {
-	options := twinlog.Options{LockTimeout: s.options.LockTimeout, NoRetention: true, SegmentBytes: s.options.SegmentBytes}
+func (s *Store) openLog(lockTimeout time.Duration) (*twinlog.Log, error) {
+	options := twinlog.Options{LockTimeout: lockTimeout, NoRetention: true, SegmentBytes: s.options.SegmentBytes}
 	if options.SegmentBytes == 0 {
 		options.SegmentBytes = usualSegmentBytes
 	}
@@ -499,7 +508,7 @@ func (s *Store) reopen(mustBe bool) error {
 		s.log.Close() // its error is what has poisoned it
 		s.log = nil
 	}
-	log, err := s.openLog()
+	log, err := s.openLog(0)
 	if err != nil {
 		s.openForReading()
 		return fmt.Errorf("twinlog: the log cannot be opened again: %w", err)

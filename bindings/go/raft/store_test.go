@@ -442,10 +442,12 @@ func TestValues(t *testing.T) {
 func TestOneServerHasALog(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	s := open(t, dir, nil)
-	_, err := Open(dir, nil)
+	_, err := Open(dir, &Options{LockTimeout: -1})
+	mustBe(t, err, syscall.EBUSY)
+	_, err = Open(dir, &Options{LockTimeout: time.Millisecond})
 	mustBe(t, err, syscall.EBUSY)
 	time.AfterFunc(50*time.Millisecond, func() { s.Close() })
-	other := open(t, dir, &Options{LockTimeout: time.Minute})
+	other := open(t, dir, nil) // by itself it waits for a server that ends
 	must(t, other.Close())
 	_, err = Open(filepath.Join(dir, "no", "log"), nil)
 	mustBe(t, err, syscall.ENOENT)

@@ -160,6 +160,9 @@ func main() {
 		}
 	}
 
+	if own == "" {
+		log.Fatalf("-id %q is none of those in -cluster", *id)
+	}
 	check(os.MkdirAll(*dir, 0o700))
 	store, err := twinlograft.Open(filepath.Join(*dir, "log"), nil)
 	check(err)
