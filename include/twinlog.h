@@ -31,9 +31,9 @@
  *
  * Arguments. Options may be NULL. Every close accepts NULL. A field of 0 means its default, or
  * "off". `ret_report` may be NULL; when a call that it is for fails, it says why, and an open of a
- * log fills it in always. It must stay valid until the reader or consumer that has it is closed. `each` and
- * `progress` in options may be NULL. A result of `each` that is not 0 ends the call, and is
- * returned.
+ * log fills it in always. It must stay valid until the reader or consumer that has it is closed.
+ * `each` and `progress` in options may be NULL. A result of `each` that is not 0 ends the call, and
+ * is returned.
  *
  * Structures. One that begins with `size` is initialised with its ..._INIT macro, also an output.
  * Structures may grow, so that a program works with a newer library. A field that an older library
@@ -58,7 +58,8 @@
  *     see LSN  If the LSN that was stored is 0, nothing happened. Otherwise the records were
  *              accepted. After TWINLOG_EPOISONED it is unknown what became of them. After another
  *              error they become durable unless the log fails; twinlog_wait() tells.
- *     unknown  Close the log. Opening it decides whether all of it is there, or nothing.
+ *     unknown  Close the log. Opening it decides whether all of it is there, or nothing. Until
+ *              something is appended, a record is there if its LSN is at most twinlog_last_lsn().
  *     partly   What was removed stays removed.
  *     either   The old value or the new one is there, the same one for every process.
  *
@@ -67,8 +68,9 @@
  *
  * A failed write or sync poisons the log, and is not tried again: from then on calls return
  * TWINLOG_EPOISONED, whatever has failed, and nothing else returns that error. `poison` of
- * twinlog_stat() has the cause, and twinlog_close(), the last call on the log, returns it. A
- * request that was accepted has one of two results: 0, or TWINLOG_EPOISONED, which is "unknown".
+ * twinlog_stat() in <twinlog_admin.h> has the cause, and twinlog_close(), the last call on the log,
+ * returns it. A request that was accepted has one of two results: 0, or TWINLOG_EPOISONED, which is
+ * "unknown".
  */
 #ifndef TWINLOG_H
 #define TWINLOG_H
@@ -279,8 +281,9 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the log as closed, and frees it. Begin no call on the log once the close has begun. Close the
  * readers that are attached to it before.
  *
- * Returns 0, or the error that kept a record or the mark from being durable; a disk that is too
- * full for the mark alone is no error. The handle is gone in each case but these:
+ * Returns 0, or the error that kept a record from being durable, or the note that the log was
+ * closed; of a poisoned log the cause. A disk that is too full for that note alone is no error. The
+ * handle is gone in each case but these:
  *
  *   -EBUSY           readers are attached: nothing happened, and the log is as before
  *   TWINLOG_EFORKED  the parent process has opened it: nothing is freed */

@@ -60,7 +60,7 @@ fn main() {
     };
     let missing = Log::open(format!("{dir}/not/here"), &Options::default()).err().unwrap();
     assert!(missing.to_string().starts_with(&format!("{dir}/not/here: cannot create")));
-    assert!(Reader::open("not/here", 0).err().unwrap().to_string().starts_with("not/here: No such file"));
+    assert!(Reader::open("not/here", 0).err().unwrap().to_string().starts_with("not/here: cannot open the log's directory: No such file"));
     assert_eq!(missing.kind, ErrorKind::Os(2));
     let missing = std::io::Error::from(missing);
     assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
