@@ -59,7 +59,7 @@
  *              accepted. After TWINLOG_EPOISONED it is unknown what became of them. After another
  *              error they become durable unless the log fails; twinlog_wait() tells.
  *     unknown  Close the log. Opening it decides whether all of it is there, or nothing. Until
- *              something is appended, a record is there if its LSN is at most twinlog_last_lsn().
+ *              something is appended, twinlog_read() of an LSN tells whether its record is there.
  *     partly   What was removed stays removed.
  *     either   The old value or the new one is there, the same one for every process.
  *
