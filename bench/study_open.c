@@ -36,10 +36,16 @@ struct crashed_log {
     uint64_t last_lsn; /* durable when its writer died */
 };
 
+enum which {
+    FEW,  /* ten records in the active segment */
+    HALF, /* half of the active segment is full */
+    MANY, /* a million records */
+    LOGS
+};
+
 struct stage {
     uint64_t segments;
-    struct crashed_log few, half; /* records in the active segment */
-    struct crashed_log many;
+    struct crashed_log logs[LOGS];
     struct answer *answer;
     struct twinlog *writer; /* in a child: beside which something is done */
 };
@@ -47,7 +53,8 @@ struct stage {
 struct way {
     int (*work)(struct stage *stage, const char *dir);
     int (*before)(struct stage *stage, const char *dir); /* the clock starts; NULL: nothing */
-    bool is_half, is_many, is_cold;
+    enum which which;                                    /* of the logs */
+    bool is_cold;
 };
 
 /* Goes that way in a child and waits for its end; its error, if the child lived to tell. */
@@ -127,15 +134,14 @@ static int make_many(struct stage *stage, const char *dir)
     return error;
 }
 
-typedef int (*make_log)(struct stage *stage, const char *dir);
-
-static bool make_crashed(struct stage *stage, const char *dir, const char *name, make_log make, bool is_half,
-                         struct crashed_log *log)
+/* Goes these ways one after the other; each ends with the death of its writer. */
+static bool make_crashed(struct stage *stage, const char *dir, const char *name, const struct way *first,
+                         const struct way *second, struct crashed_log *log)
 {
     snprintf(log->dir, sizeof(log->dir), "%s/%s", dir, name);
-    int error = run_in_child(stage, WAY(.work = make), log->dir);
-    if (error == 0 && is_half)
-        error = run_in_child(stage, WAY(.work = fill_half), log->dir);
+    int error = run_in_child(stage, first, log->dir);
+    if (error == 0 && second)
+        error = run_in_child(stage, second, log->dir);
     log->last_lsn = stage->answer->last_lsn;
     return error == 0 || complain("twinlog", "write", twinlog_strerror(error));
 }
@@ -151,9 +157,11 @@ static bool set_stage(const struct setting *setting, void *state)
     struct stage *stage = state;
     stage->segments = setting->workload->sizes.max_bytes;
     stage->answer = allocate_shared(sizeof(*stage->answer));
-    return make_crashed(stage, setting->dir, "few", make_segments, false, &stage->few) &&
-           make_crashed(stage, setting->dir, "half", make_segments, true, &stage->half) &&
-           make_crashed(stage, setting->dir, "many", make_many, false, &stage->many);
+    const struct way *segments = WAY(.work = make_segments), *half = WAY(.work = fill_half),
+                     *many = WAY(.work = make_many);
+    return make_crashed(stage, setting->dir, "few", segments, NULL, &stage->logs[FEW]) &&
+           make_crashed(stage, setting->dir, "half", segments, half, &stage->logs[HALF]) &&
+           make_crashed(stage, setting->dir, "many", many, NULL, &stage->logs[MANY]);
 }
 
 /* A process that opens the log, appends to it, and is gone. */
@@ -240,7 +248,7 @@ static bool open_again(void *state, const struct trial *trial, const struct limi
 {
     struct stage *stage = state;
     const struct way *way = trial->way;
-    struct crashed_log *log = way->is_many ? &stage->many : way->is_half ? &stage->half : &stage->few;
+    struct crashed_log *log = &stage->logs[way->which];
     struct histogram histogram;
 
     (void)limits;
@@ -265,23 +273,23 @@ static bool open_again(void *state, const struct trial *trial, const struct limi
 static const struct trial open_trials[] = {
     { "open", "twinlog_open()", WAY(.work = reopen) },
     { "open, half full", "the same with half of the active segment to walk through",
-      WAY(.work = reopen, .is_half = true) },
+      WAY(.work = reopen, .which = HALF) },
     { "open, cold", "the same with the log's files out of the page cache",
       WAY(.work = reopen, .is_cold = true) },
     { "reader", "twinlog_reader_open() and the first record", WAY(.work = read_first) },
     { "reader, half full", "the same with half of the active segment to walk through",
-      WAY(.work = read_first, .is_half = true) },
+      WAY(.work = read_first, .which = HALF) },
     { "reader, closed", "the same of a log that was closed",
       WAY(.work = read_first, .before = leave_closed) },
     { "newest, beside", "twinlog_reader_open() beside a writer, and the newest record",
-      WAY(.work = read_last, .before = leave_open, .is_half = true) },
+      WAY(.work = read_last, .before = leave_open, .which = HALF) },
     { "consumer, beside", "twinlog_consumer_open() beside a writer, and the next record",
-      WAY(.work = read_consumed, .before = leave_open, .is_half = true) },
+      WAY(.work = read_consumed, .before = leave_open, .which = HALF) },
     { "inspect", "twinlog_inspect()", WAY(.work = inspect) },
     { "inspect, beside", "the same beside a writer", WAY(.work = inspect, .before = leave_open) },
-    { "million", "twinlog_open() of a million records of 256 B", WAY(.work = reopen, .is_many = true) },
+    { "million", "twinlog_open() of a million records of 256 B", WAY(.work = reopen, .which = MANY) },
     { "million, closed", "the same of a log that was closed",
-      WAY(.work = reopen, .before = leave_closed, .is_many = true) },
+      WAY(.work = reopen, .before = leave_closed, .which = MANY) },
     { NULL, NULL, NULL },
 };
 
