@@ -92,18 +92,18 @@ var _ raft.StableStore = (*Store)(nil)
 // Open opens the storage of a server in dir, and creates it where there is none; the directory that contains dir must
 // exist. A limit on the size of the log that is kept in the log removes no entries. options may be nil.
 //
-// EBUSY: another process has it open, after the time of Options.LockTimeout. Otherwise errors are those of twinlog.Open, or say that the log is none of
-// raft.
+// EBUSY: another process has it open, and keeps it for longer than Options.LockTimeout. Otherwise errors are those of
+// twinlog.Open, or say that the log is none of raft.
 func Open(dir string, options *Options) (*Store, error) {
 	s := &Store{dir: dir, recordBytes: usualRecordBytes, known: map[string][]byte{}}
 	if options != nil {
 		s.options = *options
 	}
 	wait := s.options.LockTimeout
-	if wait == 0 {
+	switch {
+	case wait == 0:
 		wait = usualLockTimeout
-	}
-	if wait < 0 {
+	case wait < 0:
 		wait = 0
 	}
 	log, err := s.openLog(wait)

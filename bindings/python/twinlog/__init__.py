@@ -13,10 +13,11 @@ A call that waits does not hold the interpreter's lock, so threads that append a
 sync. Every method of a Log or Sink may be called from any thread; a Reader or Consumer is for one thread at a time, and
 makes others wait.
 
-What fails raises OSError: FileNotFoundError, TimeoutError, and so on by errno (EBUSY: another process has the log), and for what errno cannot say a subclass of Error. Its attribute `report` is a Report, or None: file,
-offset and LSNs concerned, and what to do next. If the attribute `lsn` is not 0 there is a record although the call has
-failed: Log.wait() says what becomes of it. What was closed raises ValueError. A wrong type raises TypeError, a number that
-has no place in the field of C OverflowError; then nothing was stored.
+What fails raises OSError: FileNotFoundError, TimeoutError, and so on by errno (EBUSY: another process has the log), and
+for what errno cannot say a subclass of Error. Its attribute `report` is a Report, or None: file, offset and LSNs
+concerned, and what to do next. If the attribute `lsn` is not 0 there is a record although the call has failed: Log.wait()
+says what becomes of it. What was closed raises ValueError. A wrong type raises TypeError, a number that has no place in
+the field of C OverflowError; then nothing was stored.
 """
 import asyncio
 import atexit
@@ -35,8 +36,8 @@ __version__ = "0.1.0"
 
 MUST_EXIST, PAD, BUFFERED, READ_ONLY, NO_RECYCLE = (1 << i for i in range(5))
 MODE_DURABLE, MODE_MAPPED, MODE_SHARED = range(3)
-# What an append waits for. LEVEL_OF_MODE: LEVEL_DURABLE in MODE_DURABLE, and in the other modes that the record is where all
-# processes see it: it survives this process, and no power cut.
+# What an append waits for. LEVEL_OF_MODE is LEVEL_DURABLE in MODE_DURABLE. In the other modes it is LEVEL_WRITTEN: the
+# record survives this process, and no power cut.
 LEVEL_OF_MODE, LEVEL_BUFFERED, LEVEL_WRITTEN, LEVEL_DURABLE = range(4)
 _TRY, _READER_MMAP, _CONSUMER_FROM_END, _CONSUMER_MMAP = 1, 1, 1, 2
 

@@ -112,37 +112,37 @@ func getAny(c *contender, _ int) {
 }
 
 var cases = []benchCase{
-	{"StoreLogs, 1 entry of 128 B", 300, func(c *contender, _ int) { c.append(1, 128) }, nil},
-	{"StoreLogs, 1 entry of 16 KiB", 100, func(c *contender, _ int) { c.append(1, 16<<10) }, nil},
-	{"StoreLogs, 64 entries of 128 B", 100, func(c *contender, _ int) { c.append(64, 128) }, nil},
-	{"StoreLogs, 64 entries of 16 KiB", 10, func(c *contender, _ int) { c.append(64, 16<<10) }, nil},
-	{"SetUint64", 100, func(c *contender, i int) { check(c.SetUint64(key, uint64(i)+c.next)) }, nil},
-	{"GetUint64", 3000, func(c *contender, _ int) {
+	{name: "StoreLogs, 1 entry of 128 B", calls: 300, call: func(c *contender, _ int) { c.append(1, 128) }},
+	{name: "StoreLogs, 1 entry of 16 KiB", calls: 100, call: func(c *contender, _ int) { c.append(1, 16<<10) }},
+	{name: "StoreLogs, 64 entries of 128 B", calls: 100, call: func(c *contender, _ int) { c.append(64, 128) }},
+	{name: "StoreLogs, 64 entries of 16 KiB", calls: 10, call: func(c *contender, _ int) { c.append(64, 16<<10) }},
+	{name: "SetUint64", calls: 100, call: func(c *contender, i int) { check(c.SetUint64(key, uint64(i)+c.next)) }},
+	{name: "GetUint64", calls: 3000, call: func(c *contender, _ int) {
 		_, err := c.GetUint64(key)
 		check(err)
-	}, nil},
-	{"GetLog, newest", 3000, func(c *contender, _ int) {
+	}},
+	{name: "GetLog, newest", calls: 3000, call: func(c *contender, _ int) {
 		var entry raft.Log
 		check(c.GetLog(c.next-1, &entry))
-	}, nil},
-	{"GetLog, one by one", 3000, func(c *contender, i int) {
+	}},
+	{name: "GetLog, one by one", calls: 3000, call: func(c *contender, i int) {
 		var entry raft.Log
 		check(c.GetLog(uint64(1+i)%(c.next-1)+1, &entry))
-	}, nil},
-	{"GetLog, at random", 3000, getAny, nil},
-	{"GetLog, at random, from the disk", 300, getAny, (*contender).forget},
-	{"FirstIndex and LastIndex", 3000, func(c *contender, _ int) {
+	}},
+	{name: "GetLog, at random", calls: 3000, call: getAny},
+	{name: "GetLog, at random, from the disk", calls: 300, call: getAny, before: (*contender).forget},
+	{name: "FirstIndex and LastIndex", calls: 3000, call: func(c *contender, _ int) {
 		_, err := c.FirstIndex()
 		check(err)
 		_, err = c.LastIndex()
 		check(err)
-	}, nil},
-	{"DeleteRange, 64 newest of 128 B, stored before", 20, func(c *contender, _ int) {
+	}},
+	{name: "DeleteRange, 64 newest of 128 B, stored before", calls: 20, call: func(c *contender, _ int) {
 		c.append(64, 128)
 		check(c.DeleteRange(c.next-64, c.next-1))
 		c.next -= 64
-	}, nil},
-	{"opening", 5, nil, nil},
+	}},
+	{name: "opening", calls: 5},
 }
 
 func (b *benchCase) run(c *contender) time.Duration {
