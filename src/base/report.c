@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
@@ -24,11 +25,20 @@ void twl_report_clear(struct twinlog_report *report)
         *report = (struct twinlog_report){ 0 };
 }
 
+/* A call that was wrong has found nothing, and a code of the library says itself what was found. */
+static bool is_of_the_system(int error)
+{
+    return error > TWINLOG_ECORRUPT && error != -EINVAL && error != -ERANGE;
+}
+
 int twl_report_failure(struct twinlog_report *report, int error, const char *doing)
 {
+    const enum twinlog_finding finding =
+        is_of_the_system(error) ? TWINLOG_FOUND_SYSTEM_ERROR : TWINLOG_FOUND_NOTHING;
+
     if (error < 0 && report && report->error != error)
-        twl_report(report, error == -EINVAL ? TWINLOG_FOUND_NOTHING : TWINLOG_FOUND_SYSTEM_ERROR,
-                   TWINLOG_DID_NOTHING, error, "cannot %s: %s", doing, twinlog_strerror(error));
+        twl_report(report, finding, TWINLOG_DID_NOTHING, error, "cannot %s: %s", doing,
+                   twinlog_strerror(error));
     return error;
 }
 

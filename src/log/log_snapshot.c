@@ -30,20 +30,13 @@ static void heed_truncation(struct log_snapshot *snapshot)
         snapshot->durable_lsn = min_u64(snapshot->durable_lsn, newest->start_lsn - 1);
 }
 
-static int report_system(int error, struct twinlog_report *ret_report)
-{
-    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
-               "cannot look at the log: %s", twinlog_strerror(error));
-    return error;
-}
-
 static int load_once(struct io *io, unsigned flags, struct log_snapshot *snapshot,
                      struct twinlog_report *ret_report)
 {
     const enum segment_set_use use = flags & SNAPSHOT_COLLECTS_FAULTS ? SET_FOR_CHECKING : SET_FOR_READING;
     int rc = twl_page_ask_writer(&snapshot->shared, &snapshot->has_writer);
     if (rc < 0)
-        return report_system(rc, ret_report);
+        return twl_report_failure(ret_report, rc, "look at the log");
     snapshot->epoch = twl_page_epoch(&snapshot->shared);
     if (flags & SNAPSHOT_READS_DISK)
         io->reads_disk = !snapshot->has_writer;
@@ -78,7 +71,7 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
         rc = twl_recover_sync(io, set, min_u64(open_from, set->started - 1), set->started - 1);
     if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */
         return 0;
-    return rc < 0 ? report_system(rc, ret_report) : 0;
+    return twl_report_failure(ret_report, rc, "look at the log");
 }
 
 int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
@@ -87,7 +80,7 @@ int twl_log_snapshot_load(struct io *io, unsigned flags, struct log_snapshot *re
     struct log_snapshot snapshot = { 0 };
     int rc = twl_page_watch(io, &snapshot.shared);
     if (rc < 0)
-        return report_system(rc, ret_report);
+        return twl_report_failure(ret_report, rc, "look at the log");
     rc = load_once(io, flags, &snapshot, ret_report);
     for (unsigned tries = 1; tries < TRIES && may_have_moved(&snapshot, rc); tries++) {
         io->ops->sleep_ms(io, 1);

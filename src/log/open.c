@@ -676,7 +676,6 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     free(o.summary);
     twl_state_free(&o.state);
     twl_segment_set_free(&o.set);
-    twl_report_failure(&o.report, rc, "open the log");
     if (o.log->options.ret_report)
         *o.log->options.ret_report = o.report;
     if (rc < 0)

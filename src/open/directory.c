@@ -186,12 +186,15 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     int rc = twl_options_normalise(given, &options);
     if (rc < 0)
         return rc;
+    twl_report_clear(options.ret_report);
     if (!dir || !ret_log)
         return twl_report_failure(options.ret_report, -EINVAL, "open a log");
     if (options.flags & TWINLOG_READ_ONLY) {
         rc = twl_io_posix_create(dir, false, &io);
-        return rc < 0 ? refuse_directory(&options, rc, "open the log's directory")
-                      : twl_log_open(io, &options, ret_log);
+        if (rc < 0)
+            return refuse_directory(&options, rc, "open the log's directory");
+        rc = twl_log_open(io, &options, ret_log);
+        return twl_report_failure(options.ret_report, rc, "open a log");
     }
     /* before the threads of the log have work for the disk, which the sync would wait for */
     rc = make_directory(dir, options.flags & TWINLOG_MUST_EXIST, &doing);
@@ -200,7 +203,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *given, struct tw
     rc = climb(dir, &options, &log);
     if (rc == 0)
         *ret_log = log;
-    return rc;
+    return twl_report_failure(options.ret_report, rc, "open a log");
 }
 
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,

@@ -43,7 +43,7 @@ struct twinlog_reader {
     uint64_t from_lsn;                 /* [const] */
     uint64_t to_lsn;                   /* twl_reader_get() changes it */
     struct twinlog_report *ret_report; /* where the application wants it, or NULL */
-    struct twinlog_report report;      /* of an error */
+    struct twinlog_report report;      /* of the newest error, to be copied there */
     struct follower *follower;         /* created by the first call that asks for the descriptor */
 
     enum where where;  /* AT_LSN after the first move */
@@ -57,31 +57,26 @@ struct twinlog_reader {
     uint64_t filler_lsn; /* the first of the fillers that were passed since the last record; 0 = none */
     bool is_lost;        /* the last one stands for a record that was lost for good */
     uint32_t generation; /* of the set that these were compared with */
-    int error;           /* sticky */
+    int error;           /* of a move: the next ones return it, too, until a seek */
+    struct twinlog_report error_report; /* of `error` */
 };
 
 /* ---- errors ------------------------------------------------------------------------------------ */
 
 static int report_error(struct twinlog_reader *reader, int error)
 {
-    twl_report_failure(&reader->report, error, "do this with the reader");
+    twl_report_failure(&reader->report, error, "use the reader");
     if (reader->ret_report)
         *reader->ret_report = reader->report;
     return error;
 }
 
-/* The call does not change the reader: an error that it has stays as it is, with its report. */
-static int refuse(struct twinlog_reader *reader, int error)
+static int report_trimmed(struct twinlog_reader *reader, uint64_t lsn)
 {
-    twl_report_clear(reader->ret_report);
-    return twl_report_failure(reader->ret_report, error, "do this with the reader");
-}
-
-static int report_trimmed(struct twinlog_reader *reader)
-{
-    const unsigned long long lsn = reader->next_lsn, first_lsn = reader->snapshot.first_lsn;
+    const uint64_t first_lsn = reader->snapshot.first_lsn;
     twl_report(&reader->report, TWINLOG_FOUND_TRIMMED, TWINLOG_DID_NOTHING, TWINLOG_ETRIMMED,
-               "record %llu was removed; the oldest that is left is %llu", lsn, first_lsn);
+               "record %llu was removed; the oldest that is left is %llu", (unsigned long long)lsn,
+               (unsigned long long)first_lsn);
     reader->report.first_lsn = first_lsn;
     return TWINLOG_ETRIMMED;
 }
@@ -211,8 +206,10 @@ static int check_passed(struct twinlog_reader *reader)
 static int refresh_reader(struct twinlog_reader *reader)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
-    if (reader->error != 0)
+    if (reader->error != 0) {
+        reader->report = reader->error_report;
         return reader->error;
+    }
     bool may_be_at_end = reader->where == AT_LSN
                              ? reader->next_lsn > snapshot->limit_lsn
                              : twl_read_snapshot_has_tail(snapshot); /* more records may come unannounced */
@@ -225,7 +222,7 @@ static int refresh_reader(struct twinlog_reader *reader)
         rc = resolve(reader);
     if (rc == 0)
         rc = check_passed(reader);
-    return rc == 0 && reader->next_lsn < snapshot->first_lsn ? report_trimmed(reader) : rc;
+    return rc == 0 && reader->next_lsn < snapshot->first_lsn ? report_trimmed(reader, reader->next_lsn) : rc;
 }
 
 /* ---- next -------------------------------------------------------------------------------------- */
@@ -329,7 +326,9 @@ static int stick(struct twinlog_reader *reader, int error)
     reader->error = error;
     reader->end_lsn = 0;
     twl_follower_tell(reader->follower);
-    return report_error(reader, error);
+    report_error(reader, error);
+    reader->error_report = reader->report;
+    return error;
 }
 
 /* What next() would return, without the record. */
@@ -383,25 +382,21 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
     };
 }
 
-/* Are the arguments beside the reader right? */
-static int check_call(struct twinlog_reader *reader, bool is_right)
+/* The first step of each call: nothing was said of its errors yet, and the reader and the other arguments are right. */
+static int begin_call(struct twinlog_reader *reader, bool are_others_right)
 {
     if (!reader)
         return -EINVAL;
+    reader->report.error = 0;
     if (twl_fork_guard_is_forked(&reader->guard))
-        return refuse(reader, TWINLOG_EFORKED);
-    return is_right ? 0 : refuse(reader, -EINVAL);
-}
-
-static int check(struct twinlog_reader *reader)
-{
-    return check_call(reader, true);
+        return report_error(reader, TWINLOG_EFORKED);
+    return are_others_right ? 0 : report_error(reader, -EINVAL);
 }
 
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
-    int rc = check_call(reader, ret_record);
+    int rc = begin_call(reader, ret_record);
     if (rc < 0)
         return rc;
     rc = find_next(reader, &record);
@@ -415,7 +410,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
 {
     struct cursor_record record;
-    int rc = check_call(reader, ret_record);
+    int rc = begin_call(reader, ret_record);
     if (rc < 0)
         return rc;
     rc = find_previous(reader, &record);
@@ -443,19 +438,19 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
 
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn)
 {
-    const int rc = check_call(reader, lsn > 0);
+    const int rc = begin_call(reader, lsn > 0);
     return rc < 0 ? rc : move_to(reader, AT_LSN, lsn);
 }
 
 int twinlog_reader_seek_first(struct twinlog_reader *reader)
 {
-    const int rc = check(reader);
+    const int rc = begin_call(reader, true);
     return rc < 0 ? rc : move_to(reader, AT_FIRST, 0);
 }
 
 int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns)
 {
-    const int rc = check(reader);
+    const int rc = begin_call(reader, true);
     if (rc < 0)
         return rc;
     reader->time_ns = time_ns;
@@ -464,7 +459,7 @@ int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns)
 
 int twinlog_reader_seek_end(struct twinlog_reader *reader)
 {
-    int rc = check(reader);
+    int rc = begin_call(reader, true);
     if (rc < 0)
         return rc;
     rc = twl_read_snapshot_find_end(&reader->snapshot);
@@ -546,7 +541,7 @@ int twl_reader_check(struct twinlog_reader *reader)
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
 {
-    int rc = check_call(reader, ret_first_lsn && ret_last_lsn);
+    int rc = begin_call(reader, ret_first_lsn && ret_last_lsn);
     if (rc < 0)
         return rc;
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
@@ -566,7 +561,7 @@ int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct t
     struct twinlog_history history = { .lsn = lsn };
     struct epoch epoch;
     struct doubt doubt = { 0 };
-    int rc = check_call(reader, ret_history && twl_versioned_is_set(ret_history));
+    int rc = begin_call(reader, ret_history && twl_versioned_is_set(ret_history));
     if (rc < 0)
         return rc;
     reader->end_lsn = 0;
@@ -575,9 +570,9 @@ int twinlog_reader_history(struct twinlog_reader *reader, uint64_t lsn, struct t
         if (rc == 0 && lsn == 0)
             history.lsn = snapshot->limit_lsn;
         if (rc == 0 && (history.lsn > snapshot->limit_lsn || snapshot->limit_lsn < snapshot->first_lsn))
-            return refuse(reader, -ERANGE);
+            return report_error(reader, -ERANGE);
         if (rc == 0 && history.lsn < snapshot->first_lsn)
-            return refuse(reader, TWINLOG_ETRIMMED);
+            return report_error(reader, report_trimmed(reader, history.lsn));
         if (rc == 0)
             rc = twl_read_position_epoch(&reader->pos, history.lsn, &epoch, &history.first_lsn);
     } while (rc == POSITION_LOST && (rc = look_again(reader, history.lsn, &doubt)) > 0);
@@ -600,7 +595,7 @@ static int remaining_ms(uint64_t deadline_ns)
 
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 {
-    const int rc = check(reader);
+    const int rc = begin_call(reader, true);
     if (rc < 0)
         return rc;
     uint64_t deadline_ns = twl_monotonic_ns() + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000 : 0);
@@ -608,7 +603,7 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         if (peek(reader) != 0)
             return 1;
         if (reader->next_lsn > reader->to_lsn)
-            return refuse(reader, -EINVAL);
+            return report_error(reader, -EINVAL);
         int left_ms = timeout_ms < 0 ? -1 : remaining_ms(deadline_ns);
         if (left_ms == 0 || !reader->snapshot.io->has_threads)
             return 0;
@@ -624,14 +619,14 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
 
 int twinlog_reader_fd(struct twinlog_reader *reader)
 {
-    int rc = check(reader);
+    int rc = begin_call(reader, true);
     if (rc < 0)
         return rc;
     if (!reader->follower) {
         struct shared_page *shared = reader->owns_io ? NULL : reader->snapshot.shared;
         rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
         if (rc < 0)
-            return refuse(reader, rc);
+            return report_error(reader, rc);
         if (peek(reader) == 0)
             arm(reader);
         else
@@ -693,7 +688,7 @@ void twl_reader_is_counted(struct twinlog_reader *reader, _Atomic uint32_t *read
 
 void twinlog_reader_close(struct twinlog_reader *reader)
 {
-    if (check(reader) < 0)
+    if (begin_call(reader, true) < 0)
         return;
     NOT_CANCELLED;
     _Atomic uint32_t *readers = reader->readers;

@@ -112,6 +112,31 @@ TEST(a_call_on_a_reader_that_fails_says_why)
     log_close(log);
 }
 
+/* The error that the reader has is told again in full: what was refused meanwhile has changed nothing. */
+TEST(a_call_that_is_refused_leaves_the_error_of_the_reader)
+{
+    const struct twinlog_reader_options reading =
+        WITH_SIZE(reader_options, .ret_report = &why, .from_lsn = 1);
+    struct twinlog_history history = TWINLOG_HISTORY_INIT;
+    struct twinlog *log = make_life_log(MANY);
+    struct twinlog_record record;
+    struct twinlog_reader *reader;
+
+    ck_assert_int_eq(twinlog_reader_attach(log, &reading, &reader), 0);
+    log_trim_before(log, 100);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), TWINLOG_ETRIMMED);
+        ck_assert_uint_eq(why.finding, TWINLOG_FOUND_TRIMMED);
+        ck_assert_uint_eq(why.first_lsn, 100);
+        ck_assert_ptr_nonnull(strstr(why.text, "record 1 was removed"));
+        expect_why(twinlog_reader_seek(reader, 0), -EINVAL);
+        ck_assert_int_eq(twinlog_reader_history(reader, 50, &history), TWINLOG_ETRIMMED);
+        ck_assert_ptr_nonnull(strstr(why.text, "record 50 was removed"));
+    }
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+
 /* ---- there and back ------------------------------------------------------------------------------- */
 
 TEST_LOOP(all_of_a_log_is_read_there_and_back, KINDS)
