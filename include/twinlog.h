@@ -458,16 +458,49 @@ int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log);
 int twinlog_queue_close(struct twinlog_queue *queue);
 
 /* One thread and one io_uring that commit for many logs, as hundreds of raft groups need. Groups of
- * different logs are written at the same time; without io_uring one by one. */
+ * different logs are written at the same time; without io_uring one by one. Or no thread, for one
+ * log or for many: see the flag. */
+enum twinlog_committer_flags {
+    /* No thread: the loop of the program drives the committer with twinlog_committer_run(), and a
+     * thread that waits for one of the logs does so meanwhile. So a program with one loop has no
+     * hand-over between threads, and never waits for the disk. */
+    TWINLOG_COMMITTER_NO_THREAD = 1u << 0
+};
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
+    uint32_t flags;     /* enum twinlog_committer_flags */
+    uint32_t reserved;
 };
 #define TWINLOG_COMMITTER_OPTIONS_INIT twinlog_initial(twinlog_committer_options)
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer);
 /* -EBUSY: logs still use it; nothing happened. */
 int twinlog_committer_close(struct twinlog_committer *committer);
+
+/* Of a committer with TWINLOG_COMMITTER_NO_THREAD: does what can be done now, without waiting for
+ * the disk. It begins the next groups, publishes what has become durable, and completes requests.
+ * The loop that submits calls it before each wait, and then fetches from its queues:
+ *
+ *     twinlog_committer_run(committer);
+ *     while ((count = twinlog_queue_poll(queue, done, 64, 0)) > 0)
+ *         ...
+ *     epoll_wait(...);                // for twinlog_committer_fd(), and the program's own
+ *
+ * Returns 0; or 1 where the kernel refuses io_uring and a thread of the committer does all this, as
+ * without the flag. The same program works with it. Any thread may call it; one at a time is the
+ * loop, the one that has called it last.
+ *
+ *   -EINVAL          the committer was opened without the flag
+ *   TWINLOG_EFORKED  the parent process has opened it */
+int twinlog_committer_run(struct twinlog_committer *committer);
+
+/* A descriptor for poll, epoll or io_uring: readable when the loop has something to do, also when
+ * another thread has submitted, when requests were completed, and when a queue has news. Then call
+ * twinlog_committer_run(); nothing else may read it. It may be readable without a reason, and a
+ * wait for it may end with EINTR without a signal. It is closed with the committer. Errors as
+ * above. */
+int twinlog_committer_fd(struct twinlog_committer *committer);
 
 /* ---- watermarks ---- */
 

@@ -99,7 +99,7 @@ makers="$makers|tmpfile|popen|io_uring_setup|io_uring_queue_init|io_uring_queue_
 makers_of_descriptors()
 {
     (cd "$build/CMakeFiles/twinlog_objects.dir" && nm -A -u -P src/*/*.o) |
-        grep -E "^[^ ]*: ($makers) " | grep -vE '^src/(base/descriptor|io/io_uring).*: (io_uring_queue_init|open|openat|eventfd|memfd_create) '
+        grep -E "^[^ ]*: ($makers) " | grep -vE '^src/(base/descriptor|io/io_uring).*: (io_uring_queue_init|open|openat|eventfd|memfd_create|timerfd_create|epoll_create1) '
     grep -nE 'SYS_(open|openat|openat2|eventfd|memfd|dup|pipe|socket|accept|io_uring_setup|epoll|timerfd|pidfd)|F_DUPFD' src/*/*.c |
         grep -v '^src/base/descriptor\.c:'
     grep -nE '(^|[^_a-z])(open|openat|fopen|opendir|eventfd|pipe2?|dup[23]?) ?\(' raft/*.c |

@@ -8,9 +8,11 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,6 +94,29 @@ int twl_descriptor_event(unsigned count)
 int twl_descriptor_memory(const char *name)
 {
     const int fd = memfd_create(name, MFD_CLOEXEC);
+
+    return fd < 0 ? -errno : move_up(fd);
+}
+
+int twl_descriptor_timer(void)
+{
+    const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+    return fd < 0 ? -errno : move_up(fd);
+}
+
+int twl_descriptor_set_timer(int fd, uint64_t until_ns)
+{
+    const struct itimerspec until = {
+        .it_value = { .tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000) }
+    };
+
+    return timerfd_settime(fd, TFD_TIMER_ABSTIME, &until, NULL) < 0 ? -errno : 0;
+}
+
+int twl_descriptor_epoll(void)
+{
+    const int fd = epoll_create1(EPOLL_CLOEXEC);
 
     return fd < 0 ? -errno : move_up(fd);
 }

@@ -9,6 +9,7 @@
 #ifndef TWL_DESCRIPTOR_H
 #define TWL_DESCRIPTOR_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #define STANDARD_DESCRIPTORS 3
@@ -17,6 +18,10 @@
 int twl_descriptor_open(int dir, const char *name, int flags, mode_t mode); /* openat() */
 int twl_descriptor_event(unsigned count);                                   /* eventfd(), non-blocking */
 int twl_descriptor_memory(const char *name);                                /* memfd_create() */
+int twl_descriptor_timer(void);                                             /* timerfd_create(), non-blocking */
+int twl_descriptor_epoll(void);                                             /* epoll_create1() */
+/* Lets the timer end at a time on CLOCK_MONOTONIC, which is not 0. 0 or -errno. */
+int twl_descriptor_set_timer(int fd, uint64_t until_ns);
 
 /* For a function of another library that makes descriptors: between the two calls it gets none below 3. */
 struct low_descriptors {

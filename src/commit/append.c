@@ -151,20 +151,25 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
                           struct place *ret_place)
 {
     struct waiter waiter = { .need = need, .since = UINT64_MAX };
+    int rc = 0;
+    twl_client_begin_wait(c);
     for (;;) {
-        const uint32_t seen = twl_event_value(&c->space);
-        const int rc = twl_admit(c, &waiter, terms);
-        if (rc > 0) {
-            *ret_place = waiter.place;
-            return 0;
-        }
+        const uint32_t seen = twl_event_value(&c->space), seen_work = twl_client_seen(c);
+        rc = twl_admit(c, &waiter, terms);
+        if (rc > 0)
+            break;
         if (waiter.place.must_call)
             twl_client_call(c);
         if (rc < 0)
-            return rc;
-        if (waiter.awaits_segment || !twl_help(c, terms, &waiter))
+            break;
+        if (waiter.awaits_segment || !twl_help(c, terms, &waiter, seen_work))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
+    twl_client_end_wait(c);
+    if (rc < 0)
+        return rc;
+    *ret_place = waiter.place;
+    return 0;
 }
 
 int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
@@ -263,15 +268,11 @@ static bool should_batch(const struct commit *c, uint64_t lsn)
     return batch_floor > 0 && lsn - atomic_load_explicit(&c->written, memory_order_relaxed) < batch_floor;
 }
 
-int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, bool is_told)
+static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
     struct twin *twin = NULL; /* the writer sleeps on its word; NULL until it has yielded often enough */
-    if (terms->level == TWINLOG_LEVEL_BUFFERED)
-        return 0;
-    if (!is_told && !is_reached(c, lsn, terms->level) && twl_terms_ended(terms) == 0)
-        demand(c, lsn, terms);
     for (unsigned tries = 0;; tries++) {
-        uint32_t seen = twin ? twl_event_value(&twin->done) : 0;
+        const uint32_t seen_work = twl_client_seen(c), seen = twin ? twl_event_value(&twin->done) : 0;
         if (is_reached(c, lsn, terms->level))
             break;
         int rc = atomic_load(&c->poison);
@@ -288,7 +289,7 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
             twl_yield(); /* others put their records meanwhile, and join the group */
             continue;
         }
-        if (twl_help(c, terms, NULL))
+        if (twl_help(c, terms, NULL, seen_work))
             continue;
         if (tries < YIELDS_BEFORE_SLEEP && may_yield)
             twl_yield();
@@ -300,6 +301,18 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
     if (terms->called_ns > 0)
         note_times(c, terms, twin);
     return 0;
+}
+
+int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, bool is_told)
+{
+    if (terms->level == TWINLOG_LEVEL_BUFFERED)
+        return 0;
+    if (!is_told && !is_reached(c, lsn, terms->level) && twl_terms_ended(terms) == 0)
+        demand(c, lsn, terms);
+    twl_client_begin_wait(c);
+    const int rc = wait_until_reached(c, lsn, terms);
+    twl_client_end_wait(c);
+    return rc;
 }
 
 int twl_commit_append(void *engine, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn)

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The committer: the thread that leads for callers that do not: for requests, for calls with a deadline, for the flush
- * interval. A log has its own committer, started when it is first needed, or shares one with other logs, its clients:
- * "Many logs" in docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short
- * and is continued.
+ * The committer: who leads for callers that do not: for requests, for calls with a deadline, for the flush interval. It
+ * is a thread of a log, started when it is first needed; or it is shared by several logs, its clients: "Many logs" in
+ * docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short and is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals.
+ *
+ * What a shared one does is cut into turns. A thread of its own takes them, or, of a driven one, which has none, the
+ * threads of the program do: its loop, in twinlog_committer_run(), and each thread that waits for one of the logs. One
+ * thread at a time has the turn. The loop takes it and gives it back at once; a thread that waits keeps it while it
+ * sleeps in the ring, and the others that wait sleep on their logs and are woken to try for the turn when it is free.
  */
 #define _GNU_SOURCE
 #include "base/fork.h"
 #include "base/versioned.h"
 #include "commit/inside.h"
+#include "commit/loop_side.h"
 #include "io/ring.h"
 
 #include <errno.h>
@@ -23,23 +28,31 @@
 struct twinlog_committer {
     struct fork_guard guard; /* [const] */
     struct commit *alone;    /* [const] its only log; NULL = shared */
+    bool is_driven;          /* [const] it has no thread */
     pthread_t thread;        /* [const] */
     _Atomic bool must_stop;
 
     /* of a shared committer: */
+    uint32_t most_writes;          /* [const] at a time */
     struct io_ring *ring;          /* [const] NULL = the kernel refused one, */
     int ring_error;                /* [const] for this reason */
     struct commit *_Atomic called; /* clients that were called, the newest first */
     _Atomic bool is_asleep;        /* a caller must wake it */
-    struct twl_event wake;         /* the committer sleeps on it if it has no ring */
+    struct twl_event wake;         /* notified when there is work; it sleeps on it if it has no ring */
     struct twl_event left;         /* notified when a client is released */
     struct twl_mutex lock;
     struct commit *clients;    /* [lock] */
     _Atomic uint64_t flush_ns; /* [lock to store] when the next flush is due; 0 = never */
-    /* [thread] */
+    /* [who has the turn] */
     struct commit *first, *last; /* queued */
     struct commit *filling;
     uint32_t room; /* number of writes that may still be submitted */
+
+    /* of a driven one: */
+    struct twl_mutex turn;
+    _Atomic(const void *) has_turn; /* the mark of a thread that waits and has the turn; NULL = no such thread */
+    _Atomic uint32_t waiting;       /* threads that wait for a log */
+    struct loop_side side;          /* also of one that should be driven, and has a thread for want of a ring */
 };
 
 /* The earlier of two times; 0 = never. */
@@ -50,14 +63,25 @@ static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 
 /* ---- calling ------------------------------------------------------------------------------------- */
 
-static void wake(struct twinlog_committer *committer)
+/* Wakes the thread that sleeps with the turn, if one does. */
+static void wake_sleeper(struct twinlog_committer *committer)
 {
+    if (committer->is_driven)
+        twl_event_notify_all(&committer->wake);
     if (!atomic_load(&committer->is_asleep) || !atomic_exchange(&committer->is_asleep, false))
         return;
     if (committer->ring)
         twl_io_ring_wake(committer->ring);
     else
         twl_event_notify_all(&committer->wake);
+}
+
+/* There is work. The thread that has the turn looks for more before it gives it back. */
+static void wake(struct twinlog_committer *committer)
+{
+    wake_sleeper(committer);
+    if (committer->is_driven && atomic_load(&committer->has_turn) != twl_own_mark())
+        twl_loop_side_tell(&committer->side);
 }
 
 static void call_shared(struct commit *c)
@@ -198,15 +222,23 @@ static void release_client(struct commit *c, const struct round *round) NO_THREA
     rest(c);
 }
 
-static bool wants_ring(const struct twinlog_options *options)
+/* A driven committer has every write on the ring, so that the loop never waits for one. */
+static bool uses_ring(const struct twinlog_committer *committer, const struct twinlog_options *options)
 {
-    return options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC;
+    return committer->is_driven ||
+           (options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC);
+}
+
+/* Does the path sync by a call of its own, behind the write? */
+static bool syncs_apart(const struct twinlog_options *options)
+{
+    return options->io == TWINLOG_IO_URING_LINKED || options->io == TWINLOG_IO_FDATASYNC;
 }
 
 static void submit(struct twinlog_committer *committer, struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
     struct io_write *write = &c->round.write;
-    if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
+    if (syncs_apart(&c->options) && write->barrier == IO_BARRIER_WRITE)
         write->barrier = IO_BARRIER_FILE;
     committer->room--;
     twl_io_ring_submit(committer->ring, write);
@@ -228,7 +260,7 @@ static void advance_client(struct twinlog_committer *committer, struct commit *c
         return;
     }
     while (twl_round_go_on(c, round, rc)) {
-        if (wants_ring(&c->options)) {
+        if (uses_ring(committer, &c->options)) {
             submit(committer, c);
             return;
         }
@@ -270,6 +302,7 @@ static void answer(struct twinlog_committer *committer, struct commit *c)
     if (!c->client.is_busy && atomic_load(&c->client.is_leaving)) {
         atomic_store(&c->client.has_left, true); /* its memory belongs to its log again */
         twl_event_notify_all(&committer->left);
+        wake_sleeper(committer); /* the thread that waits for this may be about to sleep with the turn */
         return;
     }
     atomic_store(&c->client.is_called, false); /* before the look, so that a later caller calls again */
@@ -337,67 +370,236 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
     return true;
 }
 
-static void wait_for_work(struct twinlog_committer *committer)
+/* Until there is work, the next flush is due, or it is `until_ns` (0 = no such time). Not at all, if it was woken since
+ * the event had the value `seen`. */
+static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, uint64_t until_ns)
 {
-    uint32_t seen = twl_event_value(&committer->wake);
+    until_ns = sooner(until_ns, atomic_load(&committer->flush_ns));
     atomic_store(&committer->is_asleep, true);
-    const uint64_t until_ns = atomic_load(&committer->flush_ns);
-    if (!atomic_load(&committer->called) && !atomic_load(&committer->must_stop)) {
-        if (committer->ring)
-            twl_io_ring_wait(committer->ring, until_ns);
-        else
-            twl_event_sleep_until(&committer->wake, seen, until_ns);
-    }
+    const bool is_awake = twl_event_value(&committer->wake) != seen || atomic_load(&committer->called) ||
+                          atomic_load(&committer->must_stop);
+    if (!is_awake && committer->ring)
+        twl_io_ring_wait(committer->ring, until_ns);
+    else if (!is_awake)
+        twl_event_sleep_until(&committer->wake, seen, until_ns);
     atomic_store(&committer->is_asleep, false);
 }
 
-/* One turn of the loop. Returns soon if there was work, else when work comes. */
-static void turn(struct twinlog_committer *committer)
+/* Does what can be done now. False: there is nothing more to do before a write is done, or somebody calls. */
+static bool take_turn(struct twinlog_committer *committer)
 {
+    bool has_reaped = false;
     flush_due(committer);
     take_calls(committer);
     look_at_filling(committer);
     start_queued(committer);
-    bool has_reaped = false;
     while (reap(committer))
         has_reaped = true;
-    if (!has_reaped && (!committer->first || committer->room == 0))
-        wait_for_work(committer);
+    return has_reaped || (committer->first && committer->room > 0);
 }
 
 static void *run_shared(void *context)
 {
     struct twinlog_committer *committer = context;
-    while (!atomic_load(&committer->must_stop))
-        turn(committer);
+    while (!atomic_load(&committer->must_stop)) {
+        const uint32_t seen = twl_event_value(&committer->wake);
+        if (!take_turn(committer))
+            wait_for_work(committer, seen, 0);
+    }
     return NULL;
+}
+
+/* ---- driven by the threads of the program ---------------------------------------------------------- */
+
+/* The disk is late if a write has not been done for so long. */
+#define LATE_NS UINT64_C(1000000000)
+
+static bool is_writing(const struct twinlog_committer *committer)
+{
+    return committer->room < committer->most_writes;
+}
+
+/* The loop will sleep on its descriptor. False: there is more to do before. */
+static bool prepare_sleep(struct twinlog_committer *committer)
+{
+    if (twl_loop_side_take_alarm(&committer->side) && is_writing(committer))
+        twl_io_ring_nudge(committer->ring);
+    if (!twl_io_ring_hand_over(committer->ring))
+        return false;
+    const uint64_t flush_ns = atomic_load(&committer->flush_ns);
+    if (flush_ns > 0)
+        twl_loop_side_set_alarm(&committer->side, flush_ns);
+    if (is_writing(committer) && committer->side.alarm_ns == 0)
+        twl_loop_side_set_alarm(&committer->side, twl_monotonic_ns() + LATE_NS);
+    return true;
+}
+
+/* Any of the other threads that wait may take the turn now. `own_waits` is 1 if the caller is one of them, else 0. */
+static void give_back_turn(struct twinlog_committer *committer, uint32_t own_waits) RELEASES(committer->turn)
+{
+    twl_mutex_unlock(&committer->turn);
+    if (atomic_load(&committer->waiting) <= own_waits)
+        return;
+    twl_event_notify_all(&committer->left);
+    twl_mutex_lock(&committer->lock);
+    for (struct commit *c = committer->clients; c; c = c->client.next_client)
+        twl_commit_wake_all(c);
+    twl_mutex_unlock(&committer->lock);
+}
+
+/* Does all that can be done now. False: another thread has the turn. */
+static bool drive_once(struct twinlog_committer *committer)
+{
+    if (!twl_mutex_try_lock(&committer->turn))
+        return false;
+    do {
+        while (take_turn(committer))
+            continue;
+    } while (!prepare_sleep(committer));
+    give_back_turn(committer, 0);
+    return true;
+}
+
+int twinlog_committer_run(struct twinlog_committer *committer)
+{
+    if (!committer || committer->side.fd < 0)
+        return -EINVAL;
+    if (twl_fork_guard_is_forked(&committer->guard))
+        return TWINLOG_EFORKED;
+    NOT_CANCELLED;
+    twl_loop_side_enter(&committer->side);
+    if (!committer->is_driven)
+        return 1;
+    do {
+        if (drive_once(committer))
+            continue;
+        wake_sleeper(committer); /* it looks for what this thread has brought */
+        break;
+    } while (atomic_load(&committer->called));
+    return 0;
+}
+
+int twinlog_committer_fd(struct twinlog_committer *committer)
+{
+    if (!committer || committer->side.fd < 0)
+        return -EINVAL;
+    return twl_fork_guard_is_forked(&committer->guard) ? TWINLOG_EFORKED : committer->side.fd;
+}
+
+/* ---- for a thread that waits for a log at a driven committer ----------------------------------------- */
+
+static struct twinlog_committer *driven(struct commit *c)
+{
+    return c->client.is_driven ? atomic_load_explicit(&c->client.committer, memory_order_relaxed) : NULL;
+}
+
+void twl_client_begin_wait(struct commit *c)
+{
+    struct twinlog_committer *committer = driven(c);
+    if (committer)
+        atomic_fetch_add(&committer->waiting, 1);
+}
+
+void twl_client_end_wait(struct commit *c)
+{
+    struct twinlog_committer *committer = driven(c);
+    if (committer)
+        atomic_fetch_sub(&committer->waiting, 1);
+}
+
+uint32_t twl_client_seen(struct commit *c)
+{
+    struct twinlog_committer *committer = driven(c);
+    return committer ? twl_event_value(&committer->wake) : 0;
+}
+
+/* What came when this thread did not look any more is for the loop. */
+static bool drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
+{
+    if (!twl_mutex_try_lock(&committer->turn))
+        return false;
+    atomic_store(&committer->has_turn, twl_own_mark());
+    if (!take_turn(committer))
+        wait_for_work(committer, seen, deadline_ns);
+    while (!prepare_sleep(committer))
+        take_turn(committer);
+    atomic_store(&committer->has_turn, NULL);
+    give_back_turn(committer, 1);
+    if (atomic_load(&committer->called))
+        twl_loop_side_tell(&committer->side);
+    return true;
+}
+
+bool twl_client_drive(struct commit *c, uint32_t seen, uint64_t deadline_ns)
+{
+    struct twinlog_committer *committer = driven(c);
+    return committer && drive_and_wait(committer, seen, deadline_ns);
+}
+
+void twl_client_wake(struct commit *c)
+{
+    struct twinlog_committer *committer = driven(c);
+    if (committer)
+        wake_sleeper(committer);
+}
+
+void twl_client_tell_loop(struct commit *c)
+{
+    if (!c->client.has_loop)
+        return;
+    struct twinlog_committer *committer = atomic_load(&c->client.committer);
+    if (committer)
+        twl_loop_side_tell(&committer->side);
 }
 
 /* ---- open and close ------------------------------------------------------------------------------ */
 
 static void dismantle(struct twinlog_committer *committer)
 {
+    twl_loop_side_destroy(&committer->side);
+    twl_mutex_destroy(&committer->turn);
     twl_mutex_destroy(&committer->lock);
     twl_io_ring_destroy(committer->ring);
     free(committer);
 }
 
-/* `in_flight` is 0 for the committer of one log. */
-static int make_committer(struct commit *alone, uint32_t in_flight, struct twinlog_committer **ret_committer)
+/* Without a ring the logs are written one after the other, by a thread. */
+static int make_ring(struct twinlog_committer *committer)
+{
+    committer->ring_error = twl_io_ring_create(committer->most_writes, &committer->ring);
+    return io_is_refusal(committer->ring_error) ? 0 : committer->ring_error;
+}
+
+static int start_thread(struct twinlog_committer *committer)
+{
+    return twl_thread_start(&committer->thread, committer->alone ? run_alone : run_shared, committer);
+}
+
+static int make_loop_side(struct twinlog_committer *committer)
+{
+    committer->is_driven = committer->ring != NULL;
+    return twl_loop_side_init(&committer->side, committer->ring ? twl_io_ring_fd(committer->ring) : -1);
+}
+
+/* `alone` is NULL for a shared one. */
+static int make_committer(struct commit *alone, uint32_t in_flight, bool is_driven,
+                          struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
     if (!committer)
         return -ENOMEM;
     committer->alone = alone;
-    committer->room = in_flight;
+    committer->room = committer->most_writes = in_flight;
+    committer->side.fd = committer->side.news_fd = committer->side.alarm_fd = -1;
     twl_mutex_init(&committer->lock);
+    twl_mutex_init(&committer->turn);
     int rc = twl_fork_guard_init(&committer->guard);
-    if (rc == 0 && in_flight > 0) /* without a ring the logs are written one after the other */
-        committer->ring_error = twl_io_ring_create(in_flight, &committer->ring);
-    if (rc == 0 && committer->ring_error < 0 && !io_is_refusal(committer->ring_error))
-        rc = committer->ring_error;
-    if (rc == 0)
-        rc = twl_thread_start(&committer->thread, alone ? run_alone : run_shared, committer);
+    if (rc == 0 && !alone)
+        rc = make_ring(committer);
+    if (rc == 0 && is_driven)
+        rc = make_loop_side(committer);
+    if (rc == 0 && !committer->is_driven)
+        rc = start_thread(committer);
     if (rc < 0) {
         dismantle(committer);
         return rc;
@@ -406,7 +608,7 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
     return 0;
 }
 
-static void free_committer(struct twinlog_committer *committer)
+static void stop_thread(struct twinlog_committer *committer)
 {
     atomic_store(&committer->must_stop, true);
     if (committer->alone)
@@ -414,6 +616,12 @@ static void free_committer(struct twinlog_committer *committer)
     else
         wake(committer);
     pthread_join(committer->thread, NULL);
+}
+
+static void free_committer(struct twinlog_committer *committer)
+{
+    if (!committer->is_driven)
+        stop_thread(committer);
     dismantle(committer);
 }
 
@@ -421,9 +629,12 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer_options own;
-    if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 || own.in_flight > MAX_IN_FLIGHT)
+    if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 ||
+        own.in_flight > MAX_IN_FLIGHT || own.reserved != 0 ||
+        (own.flags & ~(uint32_t)TWINLOG_COMMITTER_NO_THREAD))
         return -EINVAL;
-    return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, ret_committer);
+    const bool is_driven = own.flags & TWINLOG_COMMITTER_NO_THREAD;
+    return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, is_driven, ret_committer);
 }
 
 int twinlog_committer_close(struct twinlog_committer *committer)
@@ -450,7 +661,7 @@ int twl_commit_check(const struct twinlog_options *options)
         return 0;
     if (twl_fork_guard_is_forked(&committer->guard))
         return TWINLOG_EFORKED;
-    return wants_ring(options) ? committer->ring_error : 0;
+    return uses_ring(committer, options) ? committer->ring_error : 0;
 }
 
 void twl_client_take(struct commit *c, struct twinlog_committer *shared)
@@ -458,6 +669,8 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared)
     if (!shared)
         return;
     c->client.is_shared = true;
+    c->client.is_driven = shared->is_driven;
+    c->client.has_loop = shared->side.fd >= 0;
     atomic_store(&c->client.committer, shared);
     twl_mutex_lock(&shared->lock);
     c->client.next_client = shared->clients;
@@ -485,7 +698,7 @@ int twl_commit_need_committer(struct commit *c)
         return 0;
     twl_mutex_lock(&c->client.making); /* a second thread could be joined only after its first commit */
     if (!has_committer(c)) {
-        rc = make_committer(c, 0, &committer);
+        rc = make_committer(c, 0, false, &committer);
         if (rc == 0)
             atomic_store(&c->client.committer, committer);
     }
@@ -498,12 +711,15 @@ static void leave_shared(struct commit *c)
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
     atomic_store(&c->client.is_leaving, true);
     call_shared(c);
+    twl_client_begin_wait(c);
     for (;;) {
-        uint32_t seen = twl_event_value(&committer->left);
+        const uint32_t seen = twl_event_value(&committer->left), seen_work = twl_client_seen(c);
         if (atomic_load(&c->client.has_left))
             break;
-        twl_event_sleep(&committer->left, seen);
+        if (!twl_client_drive(c, seen_work, 0))
+            twl_event_sleep(&committer->left, seen);
     }
+    twl_client_end_wait(c);
     twl_mutex_lock(&committer->lock);
     struct commit **link = &committer->clients;
     while (*link != c)

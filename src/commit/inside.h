@@ -133,6 +133,8 @@ struct committer_client {
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     struct twl_mutex making;                     /* to make it: the log's lock is for what takes no time */
     bool is_shared;            /* [const] only the committer leads, except for marker groups */
+    bool has_loop;             /* [const] it is shared, and a loop waits for its descriptor */
+    bool is_driven;            /* [const] it is shared, and a thread that waits does what there is to do */
     struct twl_event called;   /* the log's own committer sleeps on it */
     _Atomic uint64_t flush_ns; /* [committer] when the next flush is due; 0 = unknown */
 
@@ -142,7 +144,7 @@ struct committer_client {
     struct commit *next_client; /* [committer's lock] */
     _Atomic bool is_leaving;
     _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
-    /* [thread] */
+    /* [who has the committer's turn] */
     bool is_busy;        /* queued, or in a round: filling, or writing */
     struct commit *next; /* queued, or filling */
 };
@@ -247,9 +249,9 @@ void twl_release_leadership(struct commit *c, const struct round *round) RELEASE
  * looks for a place: if it has got its place meanwhile, it leads no round: a leader waits for every copy into its
  * group, so for its own. */
 bool twl_lead(struct commit *c, struct waiter *waiter);
-/* For a writer with a record that is not done yet: leads if it may, else calls the committer. True: look again; false:
- * it may sleep. `waiter` as for twl_lead(). */
-bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter);
+/* For a writer with a record that is not done yet: leads if it may, else calls the committer, or drives it. True: look
+ * again; false: it may sleep. `waiter` as for twl_lead(); `seen` as for twl_client_drive(). */
+bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter, uint32_t seen);
 
 /* ---- requests.c ---- */
 /* Sets the result of the buffer's requests, 0 or TWINLOG_EPOISONED, and hands them to their queues. Only the leader
@@ -273,6 +275,19 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared);
 void twl_client_call(struct commit *c);
 /* Leaves the committer, once; on return it does not touch the log any more. */
 void twl_client_leave(struct commit *c);
+
+/* At a driven committer threads that wait for a log do its work. With another one these do nothing. */
+void twl_client_begin_wait(struct commit *c);
+void twl_client_end_wait(struct commit *c);
+/* Changes when there is work, and when a thread has to look whether its wait is over. */
+uint32_t twl_client_seen(struct commit *c);
+/* Does what there is to do, and sleeps if that is nothing: until there is something, it is `deadline_ns`, or what
+ * twl_client_seen() returns is not `seen`. True: look again. False: another thread does it, or the committer does. */
+bool twl_client_drive(struct commit *c, uint32_t seen, uint64_t deadline_ns);
+/* Wakes the thread that sleeps there. */
+void twl_client_wake(struct commit *c);
+/* Requests were completed, or there is news: for a loop that waits for its committer's descriptor alone. */
+void twl_client_tell_loop(struct commit *c);
 static inline bool has_committer(const struct commit *c)
 {
     return atomic_load_explicit(&c->client.committer, memory_order_acquire) != NULL;

@@ -497,6 +497,7 @@ void twl_commit_wake_all(struct commit *c)
     twl_event_notify_all(&c->twins[0].done);
     twl_event_notify_all(&c->twins[1].done);
     twl_event_notify_all(&c->space);
+    twl_client_wake(c);
 }
 
 /* The leader looks under the lock at what was demanded meanwhile, whatever it has done itself. A thread that puts its
@@ -558,10 +559,12 @@ bool twl_lead(struct commit *c, struct waiter *waiter)
     return true;
 }
 
-bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter)
+bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter, uint32_t seen)
 {
     if (may_lead(c, terms))
         return twl_lead(c, waiter);
+    if (c->client.is_driven)
+        return twl_client_drive(c, seen, terms->deadline_ns);
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)
         twl_client_call(c);

@@ -260,6 +260,7 @@ void twl_tell_queues(struct commit *c)
     for (const struct listener *listener = c->listeners; listener; listener = listener->next)
         twl_queue_bring_news(listener->queue);
     twl_mutex_unlock(&c->listening);
+    twl_client_tell_loop(c);
 }
 
 void twl_commit_note_refusal(struct commit *c)
@@ -357,4 +358,5 @@ void twl_complete(struct commit *c, struct twin *twin, int result)
         push(first->queue, first, last);
         first = next;
     }
+    twl_client_tell_loop(c);
 }

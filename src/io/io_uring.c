@@ -240,14 +240,19 @@ static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data
     return NULL;
 }
 
+bool twl_io_ring_hand_over(struct io_ring *ring)
+{
+    if (io_uring_sq_ready(&ring->ring) > 0)
+        withdraw(ring, io_uring_submit(&ring->ring));
+    return !ring->refused;
+}
+
 struct io_write *twl_io_ring_reap(struct io_ring *ring)
 {
     struct io_uring_cqe *completion;
     struct io_write *write = NULL;
 
-    if (io_uring_sq_ready(&ring->ring) > 0)
-        withdraw(ring, io_uring_submit(&ring->ring));
-    if (ring->refused) {
+    if (!twl_io_ring_hand_over(ring)) {
         write = ring->refused;
         ring->refused = write->next;
     }
@@ -281,6 +286,18 @@ void twl_io_ring_wake(struct io_ring *ring)
 
     while (write(ring->call_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         continue;
+}
+
+/* ---- for a thread that waits elsewhere ------------------------------------------------------------- */
+
+int twl_io_ring_fd(const struct io_ring *ring)
+{
+    return ring->ring.ring_fd;
+}
+
+void twl_io_ring_nudge(struct io_ring *ring)
+{
+    nudge(ring);
 }
 
 /* ---- create, destroy ----------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One ring that carries the writes of many directories: several writes in flight, to any files of io_files.c. One
- * thread submits, waits and reaps; the caller keeps the files and the bytes. */
+ * thread at a time submits, waits and reaps; the caller keeps the files and the bytes. */
 #ifndef TWL_IO_RING_H
 #define TWL_IO_RING_H
 
@@ -24,5 +24,12 @@ struct io_write *twl_io_ring_reap(struct io_ring *ring);
 void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns);
 /* Any thread may call it. */
 void twl_io_ring_wake(struct io_ring *ring);
+
+/* For a thread that waits elsewhere: a descriptor that is readable while a write can be reaped. */
+int twl_io_ring_fd(const struct io_ring *ring);
+/* Before such a wait: hands the queued writes to the kernel. False: it did not take one, which reap() returns now. */
+bool twl_io_ring_hand_over(struct io_ring *ring);
+/* A write is late. Gets the kernel to look at it again, should it have forgotten it. */
+void twl_io_ring_nudge(struct io_ring *ring);
 
 #endif

@@ -20,6 +20,7 @@
     DO(damaged) /* every reader, from every start, in a log that is damaged at one place or newer than this version */ \
     DO(descriptors) /* none of 0 to 2, and what a forked child has of a handle */ \
     DO(discarded) /* what a crash may have discarded is not saved, what was removed does not come back */ \
+    DO(driven) /* a committer without a thread: its descriptor, a loop, and threads that wait beside it */ \
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
@@ -34,6 +35,7 @@
     DO(io_refused) /* the same where the kernel refuses something, and views of files that change */ \
     DO(lookup) /* reads of one record by its LSN */ \
     DO(many) /* many logs and one committer */ \
+    DO(many_driven) /* the tests of `many` with a committer that a loop drives */ \
     DO(mapped) /* the mapped mode, seen by one process: sizes, threads, levels, closing and opening */ \
     DO(mapped_faults) /* deaths and full disks in the mapped mode, what it refuses, its keeper, trims */ \
     DO(modes) /* which call works in which mode: the table in twinlog(7) */ \

@@ -11,11 +11,18 @@
 #include "suites.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+
+/* test_many_driven.c is the same with a committer that has no thread, but is driven by one of the test. */
+#ifndef DRIVEN
+#define DRIVEN 0
+#endif
 
 #define LOGS 12u
 #define WRITERS 2u /* to each log */
@@ -45,10 +52,39 @@ static struct twinlog_options shared_options(void)
     return options;
 }
 
+static pthread_t loop;
+static atomic_bool loop_is_over;
+
+/* What the loop of a program does, if it does nothing else. */
+static void *drive(void *context)
+{
+    struct pollfd event = { .fd = twinlog_committer_fd(committer), .events = POLLIN };
+    while (!loop_is_over) {
+        if (twinlog_committer_run(committer) < 0)
+            return context;
+        poll(&event, 1, 100);
+    }
+    return NULL;
+}
+
 static void open_committer(uint32_t in_flight)
 {
-    const struct twinlog_committer_options options = WITH_SIZE(committer_options, .in_flight = in_flight);
+    const struct twinlog_committer_options options =
+        WITH_SIZE(committer_options, .in_flight = in_flight,
+                  .flags = DRIVEN ? TWINLOG_COMMITTER_NO_THREAD : 0);
     ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
+    loop_is_over = false;
+    if (DRIVEN)
+        loop = start_thread(drive, &committer);
+}
+
+static int close_committer(void)
+{
+    void *failed = NULL;
+    loop_is_over = true;
+    if (DRIVEN)
+        pthread_join(loop, &failed);
+    return failed ? -EPROTO : twinlog_committer_close(committer);
 }
 
 static void open_logs(uint32_t count, const struct twinlog_options *options)
@@ -75,7 +111,7 @@ static void open_all(uint32_t in_flight, uint32_t count)
 static void close_all(uint32_t count)
 {
     close_logs(count);
-    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(close_committer(), 0);
 }
 
 static void expect_records(uint32_t number, uint32_t writers, uint32_t each)
@@ -136,7 +172,7 @@ TEST_LOOP(every_log_gets_its_records_and_may_be_closed_in_any_order, 4)
             join_writer(&writers[i][j]);
         ck_assert_int_eq(twinlog_close(logs[i]), 0);
     }
-    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(close_committer(), 0);
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, WRITERS, RECORDS);
 }
@@ -198,7 +234,7 @@ TEST(logs_come_and_go_while_others_commit)
         pthread_join(cycles[i].thread, NULL);
         ck_assert_msg(cycles[i].error == 0, "%s", twinlog_strerror(cycles[i].error));
     }
-    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(close_committer(), 0);
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, 1, 32);
 }
@@ -455,7 +491,7 @@ static int poison_one(void)
         EXPECT(twinlog_close(logs[i]) == 0);
     }
     EXPECT(twinlog_queue_close(queue) == 0);
-    EXPECT(twinlog_committer_close(committer) == 0);
+    EXPECT(close_committer() == 0);
     return 0;
 }
 
@@ -490,7 +526,7 @@ static int append_without_ring(void)
     struct twinlog_options options = shared_options();
     options.io = TWINLOG_IO_URING;
     EXPECT(twinlog_open(names[0], &options, &logs[0]) == -ENOTSUP);
-    EXPECT(twinlog_committer_close(committer) == 0);
+    EXPECT(close_committer() == 0);
     return 0;
 }
 

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A committer without a thread. The tests are the loop: they look at the descriptor, and nothing is done but in
+ * twinlog_committer_run(), or by a thread that waits.
+ */
+#define _GNU_SOURCE
+#include "forbid.h"
+#include "gate.h"
+#include "logdir.h"
+#include "slow_bytes.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#define PATIENCE_MS 60000
+#define REQUESTS 64u
+
+static struct twinlog_committer *committer;
+static struct twinlog *log_;
+static struct twinlog_queue *queue;
+static struct twinlog_request requests[REQUESTS];
+static uint32_t submitted, completed;
+static uint64_t completed_lsn;
+
+/* ---- a log and its loop ---------------------------------------------------------------------------- */
+
+static struct twinlog_options driven_options(void)
+{
+    const struct twinlog_options options =
+        LOG_OPTIONS(.committer = committer, .segment_bytes = 256 * 1024, .buffer_bytes = 32 * 1024);
+    return options;
+}
+
+static void open_committer(void)
+{
+    const struct twinlog_committer_options options =
+        WITH_SIZE(committer_options, .flags = TWINLOG_COMMITTER_NO_THREAD);
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    submitted = completed = 0;
+    completed_lsn = 0;
+}
+
+static void open_on(const struct twinlog_options *options)
+{
+    open_committer();
+    struct twinlog_options own = *options;
+    own.committer = committer;
+    log_ = log_open(&own);
+}
+
+static void open_all(void)
+{
+    const struct twinlog_options options = driven_options();
+    open_on(&options);
+}
+
+static void close_all(void)
+{
+    ck_assert_int_eq(twinlog_close(log_), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+}
+
+static int submit_at(enum twinlog_level level)
+{
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, submitted, bytes) };
+    struct twinlog_request *request = &requests[submitted % REQUESTS];
+    *request = (struct twinlog_request){ .queue = queue };
+    const int rc = twinlog_submit(log_, &entry, 1, &WITH_SIZE(terms, .level = level), request);
+    submitted += rc == 0;
+    return rc;
+}
+
+static void submit(void)
+{
+    ck_assert_int_eq(submit_at(TWINLOG_LEVEL_DURABLE), 0);
+}
+
+/* Those that are completed, without a wait. */
+static void fetch(void)
+{
+    struct twinlog_request *done[REQUESTS];
+    const int count = twinlog_queue_poll(queue, done, REQUESTS, 0);
+    ck_assert_int_ge(count, 0);
+    for (int i = 0; i < count; i++) {
+        ck_assert_int_eq(done[i]->result, 0);
+        completed_lsn = done[i]->first_lsn;
+    }
+    completed += (uint32_t)count;
+}
+
+/* Within so many milliseconds; a wait may end early, as for a signal. */
+static bool is_readable_within(int timeout_ms)
+{
+    const uint64_t deadline_ns = twinlog_deadline((uint32_t)timeout_ms);
+    struct pollfd event = { .fd = twinlog_committer_fd(committer), .events = POLLIN };
+    int rc;
+    do
+        rc = poll(&event, 1, timeout_ms);
+    while (rc < 0 && errno == EINTR && twinlog_deadline(0) < deadline_ns);
+    return rc == 1;
+}
+
+static void run(void)
+{
+    ck_assert_int_eq(twinlog_committer_run(committer), 0);
+}
+
+/* As a loop does that has nothing else to do. */
+static void run_until_completed(uint32_t count)
+{
+    for (;;) {
+        run();
+        fetch();
+        ck_assert_uint_le(completed_lsn, twinlog_written_lsn(log_));
+        if (completed >= count)
+            return;
+        ck_assert(is_readable_within(PATIENCE_MS));
+    }
+}
+
+static void expect_records(uint32_t count)
+{
+    const struct tally tally = log_check();
+    ck_assert_uint_eq(tally.last_lsn, count);
+}
+
+/* ---- one thread ---------------------------------------------------------------------------------- */
+
+CASE("the loop", logdir_make, logdir_remove);
+
+TEST(nothing_is_written_before_the_loop_runs)
+{
+    open_all();
+    run();
+    submit();
+    ck_assert(!is_readable_within(20)); /* the loop knows what it has submitted */
+    fetch();
+    ck_assert_uint_eq(completed, 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log_), 0);
+    run();
+    ck_assert(is_readable_within(PATIENCE_MS));
+    run_until_completed(1);
+    ck_assert_uint_eq(twinlog_durable_lsn(log_), 1);
+    ck_assert(!is_readable_within(20));
+    if (is_readable_within(1200)) /* once, for a disk that could have been late */
+        run();
+    ck_assert(!is_readable_within(1200));
+    close_all();
+    expect_records(1);
+}
+
+TEST(what_comes_while_a_group_is_written_is_the_next_group)
+{
+    open_all();
+    const uint64_t before = log_stat(log_).groups;
+    for (uint32_t i = 0; i < REQUESTS; i++) {
+        submit();
+        if (i == 0)
+            run();
+    }
+    run_until_completed(REQUESTS);
+    ck_assert_uint_le(log_stat(log_).groups - before, 2);
+    close_all();
+    expect_records(REQUESTS);
+}
+
+/* 0 to 4: enum twinlog_io, 5 and 6: without direct I/O, and padded. Many segments. */
+TEST_LOOP(every_way_to_write_works, 7)
+{
+    static const uint32_t flags[] = { 0, 0, 0, 0, 0, TWINLOG_BUFFERED, TWINLOG_PAD };
+    struct twinlog_options options = driven_options();
+    options.io = _i < 5 ? (uint32_t)_i : TWINLOG_IO_AUTO;
+    options.flags = flags[_i];
+    options.segment_bytes = 64 * 1024;
+    if (!log_can_use("every_way_to_write_works", options.io, options.flags))
+        return;
+    open_on(&options);
+    for (uint32_t i = 0; i < 40; i++) {
+        for (uint32_t j = 0; j < REQUESTS / 2; j++)
+            ck_assert_int_eq(submit_at(j % 3 == 1 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE), 0);
+        run_until_completed(submitted);
+    }
+    ck_assert_uint_gt(log_stat(log_).rolls, 0);
+    close_all();
+    expect_records(submitted);
+}
+
+/* Each of these calls does the work of the loop until it is over. */
+TEST(the_loop_may_also_wait)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const struct twinlog_entry entry = { .data = "later", .size = 5 };
+    uint64_t lsn;
+    open_all();
+    append_records(log_, 0, 0, 10);
+    submit();
+    ck_assert_int_eq(twinlog_sync(log_), 0);
+    fetch();
+    ck_assert_uint_eq(completed, 1);
+    ck_assert_int_eq(twinlog_enqueue(log_, "x", 1, &lsn), 0);
+    ck_assert_int_eq(twinlog_wait(log_, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(PATIENCE_MS)), 0);
+    terms.deadline_ns = twinlog_deadline(PATIENCE_MS);
+    ck_assert_int_eq(twinlog_append_batch(log_, &entry, 1, &terms, NULL), 0);
+    submit();
+    ck_assert_int_eq(twinlog_truncate(log_, 5), 0);
+    fetch();
+    ck_assert_uint_eq(completed, 2);
+    ck_assert_int_eq(twinlog_reset(log_, 1), 0);
+    append_records(log_, 0, 0, 20);
+    close_all();
+    expect_records(20);
+}
+
+/* The buffers are small: the second batch that fits no more waits for the first one, which nobody else writes. */
+TEST(a_call_that_waits_for_room_makes_it)
+{
+    open_all();
+    for (uint32_t i = 0; i < 4000; i++)
+        ck_assert_int_eq(enqueue_record(log_, 0, i, NULL), 0);
+    close_all();
+    expect_records(4000);
+}
+
+TEST(a_close_completes_what_was_submitted)
+{
+    open_all();
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        submit();
+    ck_assert_int_eq(twinlog_committer_close(committer), -EBUSY);
+    ck_assert_int_eq(twinlog_close(log_), 0);
+    struct twinlog_request *done[REQUESTS];
+    ck_assert_int_eq(twinlog_queue_poll(queue, done, REQUESTS, 0), REQUESTS);
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        ck_assert_int_eq(done[i]->result, 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    expect_records(REQUESTS);
+}
+
+/* ---- the descriptor -------------------------------------------------------------------------------- */
+
+CASE("the descriptor", logdir_make, logdir_remove);
+
+TEST(a_flush_that_is_due_makes_it_readable)
+{
+    struct twinlog_options options = driven_options();
+    options.flush_interval_ms = 30;
+    open_on(&options);
+    run();
+    for (uint64_t lsn = 1; lsn <= 3; lsn++) {
+        ck_assert_int_eq(enqueue_record(log_, 0, (uint32_t)lsn - 1, NULL), 0);
+        while (twinlog_durable_lsn(log_) < lsn) {
+            run();
+            ck_assert(is_readable_within(PATIENCE_MS));
+        }
+    }
+    close_all();
+    expect_records(3);
+}
+
+static void *submit_one(void *context)
+{
+    return submit_at(TWINLOG_LEVEL_DURABLE) == 0 ? NULL : context;
+}
+
+TEST(a_request_of_another_thread_makes_it_readable)
+{
+    void *failed;
+    open_all();
+    run();
+    ck_assert(!is_readable_within(20));
+    for (uint32_t i = 0; i < 100; i++) {
+        const pthread_t thread = start_thread(submit_one, &submitted);
+        ck_assert(is_readable_within(PATIENCE_MS));
+        pthread_join(thread, &failed);
+        ck_assert_ptr_null(failed);
+        run_until_completed(i + 1);
+    }
+    close_all();
+    expect_records(100);
+}
+
+static void *append_one(void *context)
+{
+    return append_record(log_, 0, *(const uint32_t *)context, NULL) == 0 ? NULL : context;
+}
+
+/* The other thread completes them when it writes its own record. */
+TEST(requests_that_another_thread_completes_make_it_readable)
+{
+    void *failed;
+    open_all();
+    for (uint32_t i = 0; i < 100; i++) {
+        submit();
+        uint32_t sequence = submitted++;
+        pthread_join(start_thread(append_one, &sequence), &failed);
+        ck_assert_ptr_null(failed);
+        ck_assert(is_readable_within(PATIENCE_MS));
+        run();
+        fetch();
+        ck_assert_uint_eq(completed, i + 1);
+    }
+    close_all();
+    expect_records(200);
+}
+
+TEST(news_makes_it_readable)
+{
+    unsigned char bytes[20000] = { 0 };
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    struct twinlog_request *none;
+    open_all();
+    ck_assert_int_eq(twinlog_queue_listen(queue, log_), 0);
+    twinlog_queue_poll(queue, &none, 1, 0);
+    uint32_t refused = 0;
+    for (uint32_t accepted = 0; accepted < 100;) {
+        const struct twinlog_terms terms =
+            WITH_SIZE(terms, .level = TWINLOG_LEVEL_BUFFERED, .flags = TWINLOG_TRY);
+        const int rc = twinlog_append_batch(log_, &entry, 1, &terms, NULL);
+        accepted += rc == 0;
+        if (rc == 0)
+            continue;
+        ck_assert_int_eq(rc, -EAGAIN);
+        refused++;
+        run();
+        while (twinlog_append_batch(log_, &entry, 1, &terms, NULL) == -EAGAIN) {
+            run();
+            ck_assert(is_readable_within(PATIENCE_MS));
+        }
+        accepted++;
+    }
+    ck_assert_uint_gt(refused, 0);
+    close_all();
+}
+
+TEST(it_is_only_there_without_a_thread)
+{
+    ck_assert_int_eq(twinlog_committer_fd(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_committer_run(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_committer_open(NULL, &committer), 0);
+    ck_assert_int_eq(twinlog_committer_fd(committer), -EINVAL);
+    ck_assert_int_eq(twinlog_committer_run(committer), -EINVAL);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+
+    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+    options.flags = 2 * TWINLOG_COMMITTER_NO_THREAD;
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
+    options = WITH_SIZE(committer_options, .reserved = 1);
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
+}
+
+/* ---- threads beside the loop ----------------------------------------------------------------------- */
+
+CASE("beside the loop", logdir_make, logdir_remove);
+
+struct appender {
+    pthread_t thread;
+    uint32_t writer, count;
+};
+
+static void *append_many(void *context)
+{
+    const struct appender *appender = context;
+    for (uint32_t i = 0; i < appender->count; i++)
+        if (append_record(log_, appender->writer, i, NULL) < 0)
+            return context;
+    return NULL;
+}
+
+static void start_appender(struct appender *appender, uint32_t writer, uint32_t count)
+{
+    *appender = (struct appender){ .writer = writer, .count = count };
+    appender->thread = start_thread(append_many, appender);
+}
+
+static void join_appender(struct appender *appender)
+{
+    void *failed;
+    pthread_join(appender->thread, &failed);
+    ck_assert_ptr_null(failed);
+}
+
+/* Nobody calls twinlog_committer_run(). */
+TEST_LOOP(threads_that_wait_do_the_work, 4)
+{
+    static const uint32_t counts[] = { 1, 2, 3, 8 };
+    const uint32_t count = counts[_i], each = REPEATS(200, 50);
+    struct appender appenders[8];
+    open_all();
+    for (uint32_t i = 0; i < count; i++)
+        start_appender(&appenders[i], i, each);
+    for (uint32_t i = 0; i < count; i++)
+        join_appender(&appenders[i]);
+    close_all();
+    const struct tally tally = log_check();
+    for (uint32_t i = 0; i < count; i++)
+        ck_assert_uint_eq(tally.next[i], each);
+}
+
+#define BUSY_TURNS (REQUESTS / 2)
+
+/* The loop has begun a group, and looks no more. */
+TEST(a_loop_that_is_busy_holds_up_no_thread)
+{
+    void *failed;
+    open_all();
+    for (uint32_t i = 0; i < BUSY_TURNS; i++) {
+        submit();
+        run();
+        uint32_t sequence = submitted++;
+        pthread_join(start_thread(append_one, &sequence), &failed);
+        ck_assert_ptr_null(failed);
+    }
+    run();
+    fetch();
+    ck_assert_uint_eq(completed, BUSY_TURNS);
+    close_all();
+    expect_records(2 * BUSY_TURNS);
+}
+
+/* Writer 0 is the loop, the others wait. */
+TEST(a_loop_and_threads_share_the_work)
+{
+    const uint32_t each = REPEATS(300, 60);
+    struct appender appenders[3];
+    open_all();
+    for (uint32_t i = 0; i < 3; i++)
+        start_appender(&appenders[i], i + 1, each);
+    while (submitted < each) {
+        while (submitted < each && submitted - completed < REQUESTS / 2)
+            submit();
+        run();
+        fetch();
+        if (submitted - completed == REQUESTS / 2)
+            ck_assert(is_readable_within(PATIENCE_MS));
+    }
+    run_until_completed(each);
+    for (uint32_t i = 0; i < 3; i++)
+        join_appender(&appenders[i]);
+    close_all();
+    const struct tally tally = log_check();
+    for (uint32_t i = 0; i < 4; i++)
+        ck_assert_uint_eq(tally.next[i], each);
+}
+
+static void *append_slow_bytes(void *context)
+{
+    const struct slow_bytes *slow = context;
+    return twinlog_append(log_, slow->bytes, slow->size, NULL) == 0 ? NULL : context;
+}
+
+/* The loop does not wait for a record that another thread is still copying; nor does a deadline, nor a cancellation. */
+TEST(a_copy_that_takes_long_holds_up_neither_the_loop_nor_a_deadline)
+{
+    struct slow_bytes slow = slow_bytes_make('s');
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const struct twinlog_entry entry = { .data = "behind", .size = 6 };
+    void *failed;
+    open_all();
+    const pthread_t thread = start_thread(append_slow_bytes, &slow);
+    AWAIT(slow_bytes_is_reached());
+    submit();
+    run();
+    run();
+    fetch();
+    ck_assert_uint_eq(completed, 0);
+    terms.deadline_ns = twinlog_deadline(20);
+    ck_assert_int_eq(twinlog_append_batch(log_, &entry, 1, &terms, NULL), -ETIMEDOUT);
+    slow_bytes_let_go();
+    pthread_join(thread, &failed);
+    ck_assert_ptr_null(failed);
+    run_until_completed(1);
+    close_all();
+    slow_bytes_free(&slow);
+}
+
+static struct twinlog_cancel cancel;
+
+static void *append_until_cancelled(void *context)
+{
+    const struct twinlog_terms terms = WITH_SIZE(terms, .cancel = &cancel);
+    const struct twinlog_entry entry = { .data = "behind", .size = 6 };
+    return twinlog_append_batch(log_, &entry, 1, &terms, NULL) == -ECANCELED ? NULL : context;
+}
+
+TEST(a_thread_that_waits_is_cancelled)
+{
+    struct slow_bytes slow = slow_bytes_make('s');
+    void *failed;
+    open_all();
+    cancel = (struct twinlog_cancel){ 0 };
+    const pthread_t slow_one = start_thread(append_slow_bytes, &slow);
+    AWAIT(slow_bytes_is_reached());
+    const pthread_t one = start_thread(append_until_cancelled, &cancel),
+                    other = start_thread(append_until_cancelled, &cancel);
+    AWAIT(twinlog_last_lsn(log_) == 3);
+    ck_assert_int_eq(twinlog_cancel(log_, &cancel), 0);
+    pthread_join(one, &failed);
+    ck_assert_ptr_null(failed);
+    pthread_join(other, &failed);
+    ck_assert_ptr_null(failed);
+    slow_bytes_let_go();
+    pthread_join(slow_one, &failed);
+    ck_assert_ptr_null(failed);
+    close_all();
+    slow_bytes_free(&slow);
+}
+
+/* ---- forks and refusals ---------------------------------------------------------------------------- */
+
+CASE("elsewhere", logdir_make, logdir_remove);
+
+static int use_what_the_parent_opened(void)
+{
+    EXPECT(twinlog_committer_run(committer) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_fd(committer) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_close(committer) == TWINLOG_EFORKED);
+    return 0;
+}
+
+TEST(a_child_has_no_part_in_it)
+{
+    open_all();
+    submit();
+    run();
+    ck_assert_int_eq(run_child(use_what_the_parent_opened), 0);
+    run_until_completed(1);
+    submit();
+    run_until_completed(2);
+    close_all();
+    expect_records(2);
+}
+
+static int forbidden_call;
+
+static int run_without_ring(void)
+{
+    struct pollfd event = { .events = POLLIN };
+    if (!forbid(forbidden_call, EPERM))
+        return CANNOT_RUN;
+    open_all();
+    event.fd = twinlog_committer_fd(committer);
+    for (uint32_t i = 0; i < 20; i++) {
+        EXPECT(submit_at(TWINLOG_LEVEL_DURABLE) == 0);
+        EXPECT(twinlog_committer_run(committer) == 1);
+        for (fetch(); completed <= i; fetch()) {
+            EXPECT(poll(&event, 1, PATIENCE_MS) == 1);
+            EXPECT(twinlog_committer_run(committer) == 1);
+        }
+    }
+    EXPECT(poll(&event, 1, 20) == 0);
+    close_all();
+    return 0;
+}
+
+TEST_LOOP(without_io_uring_a_thread_does_it_and_tells_the_loop, 2)
+{
+    static const int calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
+    forbidden_call = calls[_i];
+    if (expect_success_or_skip(run_child(run_without_ring),
+                               "without_io_uring_a_thread_does_it_and_tells_the_loop",
+                               "no seccomp filter may be loaded"))
+        expect_records(20);
+}
