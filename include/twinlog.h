@@ -431,12 +431,28 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
 
 /* Fetches up to `max` completed requests into the array. Waits for the first, or for news (see
  * twinlog_queue_listen()), `timeout_ms` at most; negative = no limit, 0 = does not wait. Returns
- * the number of requests: also 0, when the time is over, or when there was only news. */
+ * the number of requests: also 0, when the time is over, or when there was only news.
+ *
+ * If the queue has a committer without a thread, this call does its work first: it publishes what
+ * has become durable, completes requests, and begins the next groups. Nothing of that waits for the
+ * disk. So a loop polls after it has submitted, until there is nothing, and only then waits:
+ *
+ *     do {
+ *         submit what has come;
+ *     } while (twinlog_queue_poll(queue, done, 64, 0) > 0 && handle what is done);
+ *     epoll_wait(...);
+ *
+ * A thread that waits in twinlog_append(), or in another call on one of the logs, does the same
+ * work meanwhile, so that a busy loop holds up no other thread. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests,
                        uint32_t max, int timeout_ms);
 
-/* An eventfd, readable while there are requests or news to fetch. Only twinlog_queue_poll() may
- * read it. It is closed with the queue. */
+/* A descriptor for poll, epoll or io_uring, readable while there are requests or news to fetch.
+ * Only twinlog_queue_poll() may read it. It is closed with the queue.
+ *
+ * If the queue has a committer without a thread, it is also readable while there is work to do, as
+ * when another thread has submitted, but not for what the thread that polls has submitted itself.
+ * It may be readable without a reason then, and a wait for it may end with EINTR, as for a signal. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
 
 /* The queue gets news of this log, at once and until one of the two is closed. There is news when a
@@ -454,53 +470,28 @@ int twinlog_queue_listen(struct twinlog_queue *queue, struct twinlog *log);
 
 /* Frees the queue.
  *
- *   -EBUSY  a request is not completed or not fetched, or a thread is in a call on the queue */
+ *   -EBUSY  a request is not completed or not fetched, a thread is in a call on the queue, or it
+ *           drives a committer */
 int twinlog_queue_close(struct twinlog_queue *queue);
 
 /* One thread and one io_uring that commit for many logs, as hundreds of raft groups need. Groups of
- * different logs are written at the same time; without io_uring one by one. Or no thread, for one
- * log or for many: see the flag. */
-enum twinlog_committer_flags {
-    /* No thread: the loop of the program drives the committer with twinlog_committer_run(), and a
-     * thread that waits for one of the logs does so meanwhile. So a program with one loop has no
-     * hand-over between threads, and never waits for the disk. */
-    TWINLOG_COMMITTER_NO_THREAD = 1u << 0
-};
+ * different logs are written at the same time; without io_uring one by one. Or, with a queue, no
+ * thread at all, for a program with one loop: for one log or for many. */
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
-    uint32_t flags;     /* enum twinlog_committer_flags */
-    uint32_t reserved;
+    /* The committer has no thread then, and who polls this queue drives it: see
+     * twinlog_queue_poll(). Where the kernel refuses io_uring it has a thread nevertheless. */
+    struct twinlog_queue *queue;
 };
 #define TWINLOG_COMMITTER_OPTIONS_INIT twinlog_initial(twinlog_committer_options)
+
+/*   -EBUSY  the queue drives another committer, a thread polls it, or twinlog_queue_fd() was called
+ *           before: nothing happened */
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer);
-/* -EBUSY: logs still use it; nothing happened. */
+/*   -EBUSY  logs still use it, or a thread polls its queue: nothing happened */
 int twinlog_committer_close(struct twinlog_committer *committer);
-
-/* Of a committer with TWINLOG_COMMITTER_NO_THREAD: does what can be done now, without waiting for
- * the disk. It begins the next groups, publishes what has become durable, and completes requests.
- * The loop that submits calls it before each wait, and then fetches from its queues:
- *
- *     twinlog_committer_run(committer);
- *     while ((count = twinlog_queue_poll(queue, done, 64, 0)) > 0)
- *         ...
- *     epoll_wait(...);                // for twinlog_committer_fd(), and the program's own
- *
- * Returns 0; or 1 where the kernel refuses io_uring and a thread of the committer does all this, as
- * without the flag. The same program works with it. Any thread may call it; one at a time is the
- * loop, the one that has called it last.
- *
- *   -EINVAL          the committer was opened without the flag
- *   TWINLOG_EFORKED  the parent process has opened it */
-int twinlog_committer_run(struct twinlog_committer *committer);
-
-/* A descriptor for poll, epoll or io_uring: readable when the loop has something to do, also when
- * another thread has submitted, when requests were completed, and when a queue has news. Then call
- * twinlog_committer_run(); nothing else may read it. It may be readable without a reason, and a
- * wait for it may end with EINTR without a signal. It is closed with the committer. Errors as
- * above. */
-int twinlog_committer_fd(struct twinlog_committer *committer);
 
 /* ---- watermarks ---- */
 

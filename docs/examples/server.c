@@ -448,7 +448,7 @@ static void watch(int fd, void *what)
 static void take_event(const struct epoll_event *event)
 {
     if (event->data.ptr == &store.queue) {
-        fetch_requests();
+        look_at_log();
     } else if (event->data.ptr == &store.saver) {
         end_save();
     } else if (event->data.ptr == &server.listener) {
@@ -460,10 +460,12 @@ static void take_event(const struct epoll_event *event)
     }
 }
 
-/* What a turn leaves to do, in this order: replies show what was submitted. */
+/* What a turn leaves to do, in this order: replies show what was submitted. What is safe makes room for more. */
 static void end_turn(void)
 {
-    submit_changes();
+    do
+        submit_changes();
+    while (store.log && fetch_requests());
     if (server.wants_save && left(&store.parts) == 0) {
         const int rc = start_save(server.listener);
         store.last_save = rc < 0 ? "failed" : store.last_save;

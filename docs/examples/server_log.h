@@ -63,6 +63,7 @@ static struct {
     char error[200]; /* the log has failed */
 
     struct twinlog *log;
+    struct twinlog_committer *committer; /* it has no thread: the loop does its work when it polls the queue */
     struct twinlog_queue *queue;
     struct twinlog_request requests[BATCHES], *free_requests;
     int plain;     /* the file of --plain */
@@ -248,8 +249,8 @@ static void submit_changes(void)
     }
 }
 
-/* The descriptor of the queue is readable: changes are safe, or there is room, or the log has failed. */
-static void fetch_requests(void)
+/* Begins to write what was submitted, and takes what has become safe. Returns whether there was any. */
+static bool fetch_requests(void)
 {
     struct twinlog_request *done[BATCHES];
     const int count = twinlog_queue_poll(store.queue, done, BATCHES, 0);
@@ -261,7 +262,13 @@ static void fetch_requests(void)
         done[i]->next = store.free_requests;
         store.free_requests = done[i];
     }
+    return count > 0;
+}
 
+/* The descriptor of the queue was readable: there may be room, which the end of the turn uses; or the log has failed,
+ * which no request need tell. */
+static void look_at_log(void)
+{
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     if (twinlog_stat(store.log, &stat) == 0 && stat.poison < 0)
         fail_log(stat.poison);
@@ -470,18 +477,25 @@ static int replay(uint64_t from_lsn)
 
 static int open_log(void)
 {
+    struct twinlog_committer_options without_thread = TWINLOG_COMMITTER_OPTIONS_INIT;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     char path[PATH_MAX];
     uint64_t lsn;
+    int rc = twinlog_queue_open(&store.queue);
+    if (rc < 0)
+        return rc;
+    without_thread.queue = store.queue;
+    rc = twinlog_committer_open(&without_thread, &store.committer);
+    if (rc < 0)
+        return rc;
+    options.committer = store.committer;
     options.segment_bytes = 16u << 20; /* space comes back by whole segments */
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = RECORD_BYTES;
     options.flush_interval_ms = 1000; /* what `everysec` says */
     options.keep_records = 1;         /* and all that the cursor holds */
     path_of(path, "log");
-    int rc = twinlog_open(path, &options, &store.log);
-    if (rc == 0)
-        rc = twinlog_queue_open(&store.queue);
+    rc = twinlog_open(path, &options, &store.log);
     if (rc == 0)
         rc = twinlog_queue_listen(store.queue, store.log);
     if (rc == 0 && twinlog_cursor_get(store.log, SNAPSHOT, &lsn) == -ENOENT)
@@ -549,8 +563,8 @@ static int store_close(void)
     struct twinlog_request *done[BATCHES];
     while (store.queue && twinlog_queue_poll(store.queue, done, BATCHES, 0) > 0)
         ;
-    if (store.queue)
-        twinlog_queue_close(store.queue);
+    twinlog_committer_close(store.committer);
+    twinlog_queue_close(store.queue);
     forget_pairs();
     return rc;
 }

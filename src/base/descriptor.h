@@ -20,7 +20,7 @@ int twl_descriptor_event(unsigned count);                                   /* e
 int twl_descriptor_memory(const char *name);                                /* memfd_create() */
 int twl_descriptor_timer(void);                                             /* timerfd_create(), non-blocking */
 int twl_descriptor_epoll(void);                                             /* epoll_create1() */
-/* Lets the timer end at a time on CLOCK_MONOTONIC, which is not 0. 0 or -errno. */
+/* Lets the timer end at a time on CLOCK_MONOTONIC; 0 = it does not run. 0 or -errno. */
 int twl_descriptor_set_timer(int fd, uint64_t until_ns);
 
 /* For a function of another library that makes descriptors: between the two calls it gets none below 3. */

@@ -34,8 +34,9 @@ static inline bool twl_fork_guard_is_forked(const struct fork_guard *guard)
  * returns in the child: a killed parent counts as dead, however long its children live. A child made by clone() alone
  * does not run this handler; the parent then counts as alive until that child ends or calls exec.
  *
- * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c). The eventfds that a program
- * asks for, twinlog_queue_fd() and twinlog_reader_fd(), stay: the program may have told them to others.
+ * A mapping also keeps its file open. So no mapping of a file is inherited (io/mapping.c). The descriptors that a
+ * program asks for, of twinlog_queue_fd() and twinlog_reader_fd(), stay, with what is behind them: the program may have
+ * told them to others.
  *
  * This is a part of the struct that has the file open. A negative descriptor is skipped.
  */

@@ -8,15 +8,15 @@
  * committer never walks all clients, except for the flush intervals.
  *
  * What a shared one does is cut into turns. A thread of its own takes them, or, of a driven one, which has none, the
- * threads of the program do: its loop, in twinlog_committer_run(), and each thread that waits for one of the logs. One
- * thread at a time has the turn. The loop takes it and gives it back at once; a thread that waits keeps it while it
- * sleeps in the ring, and the others that wait sleep on their logs and are woken to try for the turn when it is free.
+ * threads of the program do: those that poll its queue, as the loop of a program does, and those that wait for one of
+ * the logs. One thread at a time has the turn. A loop takes it and gives it back at once; a thread that waits keeps it
+ * while it sleeps in the ring. The others that wait are woken to try for the turn when it is free.
  */
 #define _GNU_SOURCE
 #include "base/fork.h"
 #include "base/versioned.h"
 #include "commit/inside.h"
-#include "commit/loop_side.h"
+#include "commit/queue.h"
 #include "io/ring.h"
 
 #include <errno.h>
@@ -51,8 +51,8 @@ struct twinlog_committer {
     /* of a driven one: */
     struct twl_mutex turn;
     _Atomic(const void *) has_turn; /* the mark of a thread that waits and has the turn; NULL = no such thread */
-    _Atomic uint32_t waiting;       /* threads that wait for a log */
-    struct loop_side side;          /* also of one that should be driven, and has a thread for want of a ring */
+    _Atomic uint32_t waiting;       /* threads that wait for a log, or for requests */
+    struct twinlog_queue *queue;    /* [const] who polls it drives the committer */
 };
 
 /* The earlier of two times; 0 = never. */
@@ -81,7 +81,7 @@ static void wake(struct twinlog_committer *committer)
 {
     wake_sleeper(committer);
     if (committer->is_driven && atomic_load(&committer->has_turn) != twl_own_mark())
-        twl_loop_side_tell(&committer->side);
+        twl_queue_call(committer->queue);
 }
 
 static void call_shared(struct commit *c)
@@ -419,18 +419,19 @@ static bool is_writing(const struct twinlog_committer *committer)
     return committer->room < committer->most_writes;
 }
 
-/* The loop will sleep on its descriptor. False: there is more to do before. */
-static bool prepare_sleep(struct twinlog_committer *committer)
+/* Nobody may have the turn for a while: the descriptor of the queue says when there is work. False: there is more to do
+ * before. */
+static bool prepare_rest(struct twinlog_committer *committer)
 {
-    if (twl_loop_side_take_alarm(&committer->side) && is_writing(committer))
+    const uint64_t flush_ns = atomic_load(&committer->flush_ns);
+    if (twl_queue_take_timer(committer->queue) && is_writing(committer))
         twl_io_ring_nudge(committer->ring);
     if (!twl_io_ring_hand_over(committer->ring))
         return false;
-    const uint64_t flush_ns = atomic_load(&committer->flush_ns);
     if (flush_ns > 0)
-        twl_loop_side_set_alarm(&committer->side, flush_ns);
-    if (is_writing(committer) && committer->side.alarm_ns == 0)
-        twl_loop_side_set_alarm(&committer->side, twl_monotonic_ns() + LATE_NS);
+        twl_queue_set_timer(committer->queue, flush_ns);
+    if (is_writing(committer) && committer->queue->timer_ns == 0)
+        twl_queue_set_timer(committer->queue, twl_monotonic_ns() + LATE_NS);
     return true;
 }
 
@@ -441,13 +442,14 @@ static void give_back_turn(struct twinlog_committer *committer, uint32_t own_wai
     if (atomic_load(&committer->waiting) <= own_waits)
         return;
     twl_event_notify_all(&committer->left);
+    twl_queue_wake(committer->queue);
     twl_mutex_lock(&committer->lock);
     for (struct commit *c = committer->clients; c; c = c->client.next_client)
         twl_commit_wake_all(c);
     twl_mutex_unlock(&committer->lock);
 }
 
-/* Does all that can be done now. False: another thread has the turn. */
+/* False: another thread has the turn. */
 static bool drive_once(struct twinlog_committer *committer)
 {
     if (!twl_mutex_try_lock(&committer->turn))
@@ -455,38 +457,56 @@ static bool drive_once(struct twinlog_committer *committer)
     do {
         while (take_turn(committer))
             continue;
-    } while (!prepare_sleep(committer));
+    } while (!prepare_rest(committer));
     give_back_turn(committer, 0);
     return true;
 }
 
-int twinlog_committer_run(struct twinlog_committer *committer)
+void twl_committer_drive(struct twinlog_committer *committer)
 {
-    if (!committer || committer->side.fd < 0)
-        return -EINVAL;
-    if (twl_fork_guard_is_forked(&committer->guard))
-        return TWINLOG_EFORKED;
-    NOT_CANCELLED;
-    twl_loop_side_enter(&committer->side);
-    if (!committer->is_driven)
-        return 1;
     do {
         if (drive_once(committer))
             continue;
         wake_sleeper(committer); /* it looks for what this thread has brought */
-        break;
+        return;
     } while (atomic_load(&committer->called));
-    return 0;
 }
 
-int twinlog_committer_fd(struct twinlog_committer *committer)
+uint32_t twl_committer_seen(struct twinlog_committer *committer)
 {
-    if (!committer || committer->side.fd < 0)
-        return -EINVAL;
-    return twl_fork_guard_is_forked(&committer->guard) ? TWINLOG_EFORKED : committer->side.fd;
+    return twl_event_value(&committer->wake);
 }
 
-/* ---- for a thread that waits for a log at a driven committer ----------------------------------------- */
+static bool drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
+{
+    if (!twl_mutex_try_lock(&committer->turn))
+        return false;
+    atomic_store(&committer->has_turn, twl_own_mark());
+    if (!take_turn(committer))
+        wait_for_work(committer, seen, deadline_ns);
+    while (!prepare_rest(committer))
+        take_turn(committer);
+    atomic_store(&committer->has_turn, NULL);
+    give_back_turn(committer, 1);
+    if (atomic_load(&committer->called)) /* since this thread has looked: it is for the loop, or for who waits */
+        twl_queue_call(committer->queue);
+    return true;
+}
+
+bool twl_committer_drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
+{
+    atomic_fetch_add(&committer->waiting, 1);
+    const bool has_driven = drive_and_wait(committer, seen, deadline_ns);
+    atomic_fetch_sub(&committer->waiting, 1);
+    return has_driven;
+}
+
+void twl_committer_wake(struct twinlog_committer *committer)
+{
+    wake_sleeper(committer);
+}
+
+/* ---- a thread that waits for a log at a driven committer ------------------------------------------- */
 
 static struct twinlog_committer *driven(struct commit *c)
 {
@@ -510,24 +530,7 @@ void twl_client_end_wait(struct commit *c)
 uint32_t twl_client_seen(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
-    return committer ? twl_event_value(&committer->wake) : 0;
-}
-
-/* What came when this thread did not look any more is for the loop. */
-static bool drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
-{
-    if (!twl_mutex_try_lock(&committer->turn))
-        return false;
-    atomic_store(&committer->has_turn, twl_own_mark());
-    if (!take_turn(committer))
-        wait_for_work(committer, seen, deadline_ns);
-    while (!prepare_sleep(committer))
-        take_turn(committer);
-    atomic_store(&committer->has_turn, NULL);
-    give_back_turn(committer, 1);
-    if (atomic_load(&committer->called))
-        twl_loop_side_tell(&committer->side);
-    return true;
+    return committer ? twl_committer_seen(committer) : 0;
 }
 
 bool twl_client_drive(struct commit *c, uint32_t seen, uint64_t deadline_ns)
@@ -543,20 +546,10 @@ void twl_client_wake(struct commit *c)
         wake_sleeper(committer);
 }
 
-void twl_client_tell_loop(struct commit *c)
-{
-    if (!c->client.has_loop)
-        return;
-    struct twinlog_committer *committer = atomic_load(&c->client.committer);
-    if (committer)
-        twl_loop_side_tell(&committer->side);
-}
-
 /* ---- open and close ------------------------------------------------------------------------------ */
 
 static void dismantle(struct twinlog_committer *committer)
 {
-    twl_loop_side_destroy(&committer->side);
     twl_mutex_destroy(&committer->turn);
     twl_mutex_destroy(&committer->lock);
     twl_io_ring_destroy(committer->ring);
@@ -575,14 +568,17 @@ static int start_thread(struct twinlog_committer *committer)
     return twl_thread_start(&committer->thread, committer->alone ? run_alone : run_shared, committer);
 }
 
-static int make_loop_side(struct twinlog_committer *committer)
+/* Who polls the queue drives the committer, if there is a ring. */
+static int attach(struct twinlog_committer *committer, struct twinlog_queue *queue)
 {
-    committer->is_driven = committer->ring != NULL;
-    return twl_loop_side_init(&committer->side, committer->ring ? twl_io_ring_fd(committer->ring) : -1);
+    const int rc = twl_queue_attach(queue, committer, twl_io_ring_fd(committer->ring));
+    committer->is_driven = rc == 0;
+    committer->queue = queue;
+    return rc;
 }
 
-/* `alone` is NULL for a shared one. */
-static int make_committer(struct commit *alone, uint32_t in_flight, bool is_driven,
+/* `alone` is NULL for a shared one, `queue` for one with a thread. */
+static int make_committer(struct commit *alone, uint32_t in_flight, struct twinlog_queue *queue,
                           struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
@@ -590,14 +586,13 @@ static int make_committer(struct commit *alone, uint32_t in_flight, bool is_driv
         return -ENOMEM;
     committer->alone = alone;
     committer->room = committer->most_writes = in_flight;
-    committer->side.fd = committer->side.news_fd = committer->side.alarm_fd = -1;
     twl_mutex_init(&committer->lock);
     twl_mutex_init(&committer->turn);
     int rc = twl_fork_guard_init(&committer->guard);
     if (rc == 0 && !alone)
         rc = make_ring(committer);
-    if (rc == 0 && is_driven)
-        rc = make_loop_side(committer);
+    if (rc == 0 && queue && committer->ring)
+        rc = attach(committer, queue);
     if (rc == 0 && !committer->is_driven)
         rc = start_thread(committer);
     if (rc < 0) {
@@ -620,8 +615,7 @@ static void stop_thread(struct twinlog_committer *committer)
 
 static void free_committer(struct twinlog_committer *committer)
 {
-    if (!committer->is_driven)
-        stop_thread(committer);
+    stop_thread(committer);
     dismantle(committer);
 }
 
@@ -630,11 +624,11 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
 {
     struct twinlog_committer_options own;
     if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        own.in_flight > MAX_IN_FLIGHT || own.reserved != 0 ||
-        (own.flags & ~(uint32_t)TWINLOG_COMMITTER_NO_THREAD))
+        own.in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
-    const bool is_driven = own.flags & TWINLOG_COMMITTER_NO_THREAD;
-    return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, is_driven, ret_committer);
+    if (own.queue && twl_fork_guard_is_forked(&own.queue->guard))
+        return TWINLOG_EFORKED;
+    return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, own.queue, ret_committer);
 }
 
 int twinlog_committer_close(struct twinlog_committer *committer)
@@ -648,8 +642,14 @@ int twinlog_committer_close(struct twinlog_committer *committer)
     twl_mutex_unlock(&committer->lock);
     if (is_busy)
         return -EBUSY;
-    free_committer(committer);
-    return 0;
+    if (!committer->is_driven) {
+        free_committer(committer);
+        return 0;
+    }
+    const int rc = twl_queue_detach(committer->queue);
+    if (rc == 0)
+        dismantle(committer);
+    return rc;
 }
 
 /* ---- clients --------------------------------------------------------------------------------------- */
@@ -670,7 +670,6 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared)
         return;
     c->client.is_shared = true;
     c->client.is_driven = shared->is_driven;
-    c->client.has_loop = shared->side.fd >= 0;
     atomic_store(&c->client.committer, shared);
     twl_mutex_lock(&shared->lock);
     c->client.next_client = shared->clients;
@@ -698,7 +697,7 @@ int twl_commit_need_committer(struct commit *c)
         return 0;
     twl_mutex_lock(&c->client.making); /* a second thread could be joined only after its first commit */
     if (!has_committer(c)) {
-        rc = make_committer(c, 0, false, &committer);
+        rc = make_committer(c, 0, NULL, &committer);
         if (rc == 0)
             atomic_store(&c->client.committer, committer);
     }

@@ -5,8 +5,9 @@
  *     append.c       an append: measure, take a place, copy, wait; begin to read here
  *     lead.c         the leader's round: gather, swap, write, sync, publish, hand on
  *     place.c        places: the next segment, the queue of waiters, the decision; it calls neither of the two
- *     requests.c     completes requests, in order; the queue that holds them until they are fetched
- *     committer.c    the thread that leads for callers that do not, of one log or of many
+ *     requests.c     completes requests, in order
+ *     queue.c        the queue that holds them until they are fetched; it may drive a committer
+ *     committer.c    who leads for callers that do not: a thread of one log or of many, or who polls a queue
  *     commit.c       create, stop, restart, statistics, destroy; marker groups
  *
  * The writers fill one buffer while the leader writes the other. A buffer holds one group, laid out as on disk:
@@ -133,7 +134,6 @@ struct committer_client {
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     struct twl_mutex making;                     /* to make it: the log's lock is for what takes no time */
     bool is_shared;            /* [const] only the committer leads, except for marker groups */
-    bool has_loop;             /* [const] it is shared, and a loop waits for its descriptor */
     bool is_driven;            /* [const] it is shared, and a thread that waits does what there is to do */
     struct twl_event called;   /* the log's own committer sleeps on it */
     _Atomic uint64_t flush_ns; /* [committer] when the next flush is due; 0 = unknown */
@@ -279,15 +279,24 @@ void twl_client_leave(struct commit *c);
 /* At a driven committer threads that wait for a log do its work. With another one these do nothing. */
 void twl_client_begin_wait(struct commit *c);
 void twl_client_end_wait(struct commit *c);
-/* Changes when there is work, and when a thread has to look whether its wait is over. */
+/* As twl_committer_seen(). */
 uint32_t twl_client_seen(struct commit *c);
-/* Does what there is to do, and sleeps if that is nothing: until there is something, it is `deadline_ns`, or what
- * twl_client_seen() returns is not `seen`. True: look again. False: another thread does it, or the committer does. */
+/* As twl_committer_drive_and_wait(); false also if the committer has a thread. */
 bool twl_client_drive(struct commit *c, uint32_t seen, uint64_t deadline_ns);
-/* Wakes the thread that sleeps there. */
+/* As twl_committer_wake(). */
 void twl_client_wake(struct commit *c);
-/* Requests were completed, or there is news: for a loop that waits for its committer's descriptor alone. */
-void twl_client_tell_loop(struct commit *c);
+
+/* Of a driven committer, which the threads of the program drive: */
+/* Does what can be done now, unless another thread does it. */
+void twl_committer_drive(struct twinlog_committer *committer);
+/* Changes when there is work, and when a thread has to look whether its wait is over. */
+uint32_t twl_committer_seen(struct twinlog_committer *committer);
+/* For a thread that waits. Does what can be done, and sleeps if that is nothing: until there is work, it is
+ * `deadline_ns`, or twl_committer_seen() does not return `seen`. True: look again. False: another thread does it. */
+bool twl_committer_drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns);
+/* Wakes the thread that sleeps there. */
+void twl_committer_wake(struct twinlog_committer *committer);
+
 static inline bool has_committer(const struct commit *c)
 {
     return atomic_load_explicit(&c->client.committer, memory_order_acquire) != NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A committer without a thread. The tests are the loop: they look at the descriptor, and nothing is done but in
- * twinlog_committer_run(), or by a thread that waits.
+ * A committer without a thread. The tests are the loop: they look at the descriptor, and nothing is done but where the
+ * queue is polled, or by a thread that waits.
  */
 #define _GNU_SOURCE
 #include "forbid.h"
@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 #define PATIENCE_MS 60000
@@ -36,10 +37,9 @@ static struct twinlog_options driven_options(void)
 
 static void open_committer(void)
 {
-    const struct twinlog_committer_options options =
-        WITH_SIZE(committer_options, .flags = TWINLOG_COMMITTER_NO_THREAD);
-    ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
     ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    const struct twinlog_committer_options options = WITH_SIZE(committer_options, .queue = queue);
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
     submitted = completed = 0;
     completed_lsn = 0;
 }
@@ -61,8 +61,8 @@ static void open_all(void)
 static void close_all(void)
 {
     ck_assert_int_eq(twinlog_close(log_), 0);
-    ck_assert_int_eq(twinlog_queue_close(queue), 0);
     ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
 }
 
 static int submit_at(enum twinlog_level level)
@@ -81,11 +81,11 @@ static void submit(void)
     ck_assert_int_eq(submit_at(TWINLOG_LEVEL_DURABLE), 0);
 }
 
-/* Those that are completed, without a wait. */
-static void fetch(void)
+/* Those that are completed. */
+static void poll_for(int timeout_ms)
 {
     struct twinlog_request *done[REQUESTS];
-    const int count = twinlog_queue_poll(queue, done, REQUESTS, 0);
+    const int count = twinlog_queue_poll(queue, done, REQUESTS, timeout_ms);
     ck_assert_int_ge(count, 0);
     for (int i = 0; i < count; i++) {
         ck_assert_int_eq(done[i]->result, 0);
@@ -94,11 +94,16 @@ static void fetch(void)
     completed += (uint32_t)count;
 }
 
+static void run(void)
+{
+    poll_for(0);
+}
+
 /* Within so many milliseconds; a wait may end early, as for a signal. */
 static bool is_readable_within(int timeout_ms)
 {
     const uint64_t deadline_ns = twinlog_deadline((uint32_t)timeout_ms);
-    struct pollfd event = { .fd = twinlog_committer_fd(committer), .events = POLLIN };
+    struct pollfd event = { .fd = twinlog_queue_fd(queue), .events = POLLIN };
     int rc;
     do
         rc = poll(&event, 1, timeout_ms);
@@ -106,17 +111,11 @@ static bool is_readable_within(int timeout_ms)
     return rc == 1;
 }
 
-static void run(void)
-{
-    ck_assert_int_eq(twinlog_committer_run(committer), 0);
-}
-
 /* As a loop does that has nothing else to do. */
 static void run_until_completed(uint32_t count)
 {
     for (;;) {
         run();
-        fetch();
         ck_assert_uint_le(completed_lsn, twinlog_written_lsn(log_));
         if (completed >= count)
             return;
@@ -134,16 +133,15 @@ static void expect_records(uint32_t count)
 
 CASE("the loop", logdir_make, logdir_remove);
 
-TEST(nothing_is_written_before_the_loop_runs)
+TEST(nothing_is_written_before_the_loop_polls)
 {
     open_all();
     run();
     submit();
     ck_assert(!is_readable_within(20)); /* the loop knows what it has submitted */
-    fetch();
-    ck_assert_uint_eq(completed, 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log_), 0);
     run();
+    ck_assert_uint_eq(completed, 0);
     ck_assert(is_readable_within(PATIENCE_MS));
     run_until_completed(1);
     ck_assert_uint_eq(twinlog_durable_lsn(log_), 1);
@@ -201,7 +199,7 @@ TEST(the_loop_may_also_wait)
     append_records(log_, 0, 0, 10);
     submit();
     ck_assert_int_eq(twinlog_sync(log_), 0);
-    fetch();
+    run();
     ck_assert_uint_eq(completed, 1);
     ck_assert_int_eq(twinlog_enqueue(log_, "x", 1, &lsn), 0);
     ck_assert_int_eq(twinlog_wait(log_, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(PATIENCE_MS)), 0);
@@ -209,7 +207,7 @@ TEST(the_loop_may_also_wait)
     ck_assert_int_eq(twinlog_append_batch(log_, &entry, 1, &terms, NULL), 0);
     submit();
     ck_assert_int_eq(twinlog_truncate(log_, 5), 0);
-    fetch();
+    run();
     ck_assert_uint_eq(completed, 2);
     ck_assert_int_eq(twinlog_reset(log_, 1), 0);
     append_records(log_, 0, 0, 20);
@@ -234,12 +232,14 @@ TEST(a_close_completes_what_was_submitted)
         submit();
     ck_assert_int_eq(twinlog_committer_close(committer), -EBUSY);
     ck_assert_int_eq(twinlog_close(log_), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY);
     struct twinlog_request *done[REQUESTS];
     ck_assert_int_eq(twinlog_queue_poll(queue, done, REQUESTS, 0), REQUESTS);
     for (uint32_t i = 0; i < REQUESTS; i++)
         ck_assert_int_eq(done[i]->result, 0);
-    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY);
     ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
     expect_records(REQUESTS);
 }
 
@@ -303,7 +303,6 @@ TEST(requests_that_another_thread_completes_make_it_readable)
         ck_assert_ptr_null(failed);
         ck_assert(is_readable_within(PATIENCE_MS));
         run();
-        fetch();
         ck_assert_uint_eq(completed, i + 1);
     }
     close_all();
@@ -339,20 +338,134 @@ TEST(news_makes_it_readable)
     close_all();
 }
 
-TEST(it_is_only_there_without_a_thread)
+/* It is another descriptor than that of a queue without a committer, so it cannot become one. */
+TEST(a_queue_drives_one_committer_at_a_time_and_from_the_beginning)
 {
-    ck_assert_int_eq(twinlog_committer_fd(NULL), -EINVAL);
-    ck_assert_int_eq(twinlog_committer_run(NULL), -EINVAL);
-    ck_assert_int_eq(twinlog_committer_open(NULL, &committer), 0);
-    ck_assert_int_eq(twinlog_committer_fd(committer), -EINVAL);
-    ck_assert_int_eq(twinlog_committer_run(committer), -EINVAL);
+    struct twinlog_committer *other;
+    open_all();
+    const int fd = twinlog_queue_fd(queue);
+    const struct twinlog_committer_options options = WITH_SIZE(committer_options, .queue = queue);
+    ck_assert_int_eq(twinlog_committer_open(&options, &other), -EBUSY);
+    submit();
+    run_until_completed(1);
+    ck_assert_int_eq(twinlog_close(log_), 0);
     ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert(!is_readable_within(20));
 
-    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
-    options.flags = 2 * TWINLOG_COMMITTER_NO_THREAD;
-    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
-    options = WITH_SIZE(committer_options, .reserved = 1);
-    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
+    ck_assert_int_eq(twinlog_queue_fd(queue), fd);
+    const struct twinlog_options again = driven_options();
+    log_ = log_open(&again);
+    submit();
+    run_until_completed(2);
+    close_all();
+    expect_records(2);
+
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    ck_assert_int_ge(twinlog_queue_fd(queue), 0);
+    const struct twinlog_committer_options late = WITH_SIZE(committer_options, .queue = queue);
+    ck_assert_int_eq(twinlog_committer_open(&late, &other), -EBUSY);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+}
+
+/* More is completed than the loop fetches at a time. */
+TEST(what_is_not_fetched_keeps_it_readable)
+{
+    struct twinlog_request *done;
+    open_all();
+    for (uint32_t i = 0; i < 10; i++)
+        submit();
+    ck_assert_int_eq(twinlog_sync(log_), 0);
+    for (uint32_t i = 0; i < 10; i++) {
+        ck_assert(is_readable_within(PATIENCE_MS));
+        ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, 0), 1);
+    }
+    run();
+    ck_assert(!is_readable_within(20));
+    close_all();
+}
+
+/* ---- polls that wait ------------------------------------------------------------------------------- */
+
+CASE("polls that wait", logdir_make, logdir_remove);
+
+TEST(a_poll_that_waits_does_the_work_itself)
+{
+    open_all();
+    for (uint32_t i = 0; i < 100; i++) {
+        submit();
+        poll_for(-1);
+        ck_assert_uint_eq(completed, i + 1);
+    }
+    const uint64_t began_ns = twinlog_deadline(0);
+    poll_for(50);
+    ck_assert_uint_ge(twinlog_deadline(0), began_ns + 50000000);
+    close_all();
+    expect_records(100);
+}
+
+static void *submit_all(void *context)
+{
+    const uint32_t *count = context;
+    for (uint32_t i = 0; i < *count; i++)
+        if (submit_at(TWINLOG_LEVEL_DURABLE) < 0)
+            return context;
+    return NULL;
+}
+
+TEST(another_thread_wakes_a_poll_that_waits)
+{
+    uint32_t count = 10;
+    void *failed;
+    open_all();
+    for (uint32_t round = 1; round <= 6; round++) {
+        const pthread_t thread = start_thread(submit_all, &count);
+        while (completed < round * count)
+            poll_for(-1);
+        pthread_join(thread, &failed);
+        ck_assert_ptr_null(failed);
+    }
+    close_all();
+    expect_records(60);
+}
+
+static void *poll_some(void *context)
+{
+    struct twinlog_request *done[4];
+    uint32_t *count = context;
+    for (uint32_t i = 0; i < 200; i++) {
+        const int fetched = twinlog_queue_poll(queue, done, 4, 10);
+        *count += fetched > 0 ? (uint32_t)fetched : 0;
+    }
+    return NULL;
+}
+
+/* A request of a log without this committer comes from another thread, the log's own. */
+TEST(several_threads_poll_one_queue_and_two_kinds_of_logs)
+{
+    uint32_t counts[2] = { 0, 0 };
+    pthread_t threads[2];
+    struct twinlog *other;
+    struct twinlog_request more[30];
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    char path[sizeof(log_parent) + 8];
+    open_all();
+    snprintf(path, sizeof(path), "%s/other", log_parent);
+    ck_assert_int_eq(twinlog_open(path, NULL, &other), 0);
+    for (uint32_t i = 0; i < 2; i++)
+        threads[i] = start_thread(poll_some, &counts[i]);
+    for (uint32_t i = 0; i < 30; i++) {
+        submit();
+        more[i] = (struct twinlog_request){ .queue = queue };
+        ck_assert_int_eq(twinlog_submit(other, &entry, 1, NULL, &more[i]), 0);
+    }
+    for (uint32_t i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_int_eq(twinlog_close(other), 0);
+    ck_assert_int_eq(twinlog_sync(log_), 0);
+    run();
+    ck_assert_uint_eq(counts[0] + counts[1] + completed, 60);
+    close_all();
 }
 
 /* ---- threads beside the loop ----------------------------------------------------------------------- */
@@ -386,7 +499,7 @@ static void join_appender(struct appender *appender)
     ck_assert_ptr_null(failed);
 }
 
-/* Nobody calls twinlog_committer_run(). */
+/* Nobody polls the queue. */
 TEST_LOOP(threads_that_wait_do_the_work, 4)
 {
     static const uint32_t counts[] = { 1, 2, 3, 8 };
@@ -418,7 +531,6 @@ TEST(a_loop_that_is_busy_holds_up_no_thread)
         ck_assert_ptr_null(failed);
     }
     run();
-    fetch();
     ck_assert_uint_eq(completed, BUSY_TURNS);
     close_all();
     expect_records(2 * BUSY_TURNS);
@@ -436,7 +548,6 @@ TEST(a_loop_and_threads_share_the_work)
         while (submitted < each && submitted - completed < REQUESTS / 2)
             submit();
         run();
-        fetch();
         if (submitted - completed == REQUESTS / 2)
             ck_assert(is_readable_within(PATIENCE_MS));
     }
@@ -468,7 +579,6 @@ TEST(a_copy_that_takes_long_holds_up_neither_the_loop_nor_a_deadline)
     submit();
     run();
     run();
-    fetch();
     ck_assert_uint_eq(completed, 0);
     terms.deadline_ns = twinlog_deadline(20);
     ck_assert_int_eq(twinlog_append_batch(log_, &entry, 1, &terms, NULL), -ETIMEDOUT);
@@ -518,8 +628,11 @@ CASE("elsewhere", logdir_make, logdir_remove);
 
 static int use_what_the_parent_opened(void)
 {
-    EXPECT(twinlog_committer_run(committer) == TWINLOG_EFORKED);
-    EXPECT(twinlog_committer_fd(committer) == TWINLOG_EFORKED);
+    struct twinlog_committer_options options = WITH_SIZE(committer_options, .queue = queue);
+    struct twinlog_request *done;
+    EXPECT(twinlog_queue_poll(queue, &done, 1, 0) == TWINLOG_EFORKED);
+    EXPECT(twinlog_queue_fd(queue) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_open(&options, &committer) == TWINLOG_EFORKED);
     EXPECT(twinlog_committer_close(committer) == TWINLOG_EFORKED);
     return 0;
 }
@@ -545,26 +658,23 @@ static int run_without_ring(void)
     if (!forbid(forbidden_call, EPERM))
         return CANNOT_RUN;
     open_all();
-    event.fd = twinlog_committer_fd(committer);
+    EXPECT(strstr(log_stat(log_).io_reason, "io_uring") != NULL);
+    event.fd = twinlog_queue_fd(queue);
     for (uint32_t i = 0; i < 20; i++) {
         EXPECT(submit_at(TWINLOG_LEVEL_DURABLE) == 0);
-        EXPECT(twinlog_committer_run(committer) == 1);
-        for (fetch(); completed <= i; fetch()) {
+        for (run(); completed <= i; run())
             EXPECT(poll(&event, 1, PATIENCE_MS) == 1);
-            EXPECT(twinlog_committer_run(committer) == 1);
-        }
     }
     EXPECT(poll(&event, 1, 20) == 0);
     close_all();
     return 0;
 }
 
-TEST_LOOP(without_io_uring_a_thread_does_it_and_tells_the_loop, 2)
+TEST_LOOP(without_io_uring_a_thread_does_the_work, 2)
 {
     static const int calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
     forbidden_call = calls[_i];
-    if (expect_success_or_skip(run_child(run_without_ring),
-                               "without_io_uring_a_thread_does_it_and_tells_the_loop",
+    if (expect_success_or_skip(run_child(run_without_ring), "without_io_uring_a_thread_does_the_work",
                                "no seccomp filter may be loaded"))
         expect_records(20);
 }

@@ -52,15 +52,17 @@ static struct twinlog_options shared_options(void)
     return options;
 }
 
+static struct twinlog_queue *driver; /* gets no requests */
 static pthread_t loop;
 static atomic_bool loop_is_over;
 
 /* What the loop of a program does, if it does nothing else. */
 static void *drive(void *context)
 {
-    struct pollfd event = { .fd = twinlog_committer_fd(committer), .events = POLLIN };
+    struct twinlog_request *none;
+    struct pollfd event = { .fd = twinlog_queue_fd(driver), .events = POLLIN };
     while (!loop_is_over) {
-        if (twinlog_committer_run(committer) < 0)
+        if (twinlog_queue_poll(driver, &none, 1, 0) != 0)
             return context;
         poll(&event, 1, 100);
     }
@@ -69,9 +71,11 @@ static void *drive(void *context)
 
 static void open_committer(uint32_t in_flight)
 {
+    driver = NULL;
+    if (DRIVEN)
+        ck_assert_int_eq(twinlog_queue_open(&driver), 0);
     const struct twinlog_committer_options options =
-        WITH_SIZE(committer_options, .in_flight = in_flight,
-                  .flags = DRIVEN ? TWINLOG_COMMITTER_NO_THREAD : 0);
+        WITH_SIZE(committer_options, .in_flight = in_flight, .queue = driver);
     ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
     loop_is_over = false;
     if (DRIVEN)
@@ -84,7 +88,9 @@ static int close_committer(void)
     loop_is_over = true;
     if (DRIVEN)
         pthread_join(loop, &failed);
-    return failed ? -EPROTO : twinlog_committer_close(committer);
+    const int rc = twinlog_committer_close(committer);
+    const int queue_rc = twinlog_queue_close(driver);
+    return failed ? -EPROTO : rc < 0 ? rc : queue_rc;
 }
 
 static void open_logs(uint32_t count, const struct twinlog_options *options)

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "commit/queue.h"
+
+#include "base/descriptor.h"
+#include "commit/inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* The queue that this thread polls, and looks at before the call returns; NULL = none. */
+static _Thread_local struct twinlog_queue *polled;
+
+const void *twl_own_mark(void)
+{
+    return &polled;
+}
+
+/* ---- open ---------------------------------------------------------------------------------------- */
+
+int twinlog_queue_open(struct twinlog_queue **ret_queue)
+{
+    if (!ret_queue)
+        return -EINVAL;
+    struct twinlog_queue *queue = calloc(1, sizeof(*queue));
+    if (!queue || twl_fork_guard_init(&queue->guard) < 0) {
+        free(queue);
+        return -ENOMEM;
+    }
+    twl_mutex_init(&queue->lock);
+    queue->fd = queue->event_fd = queue->timer_fd = -1;
+    atomic_store(&queue->holders, 1);
+    *ret_queue = queue;
+    return 0;
+}
+
+void twl_queue_hold(struct twinlog_queue *queue)
+{
+    atomic_fetch_add(&queue->holders, 1);
+}
+
+void twl_queue_let_go(struct twinlog_queue *queue)
+{
+    if (atomic_fetch_sub(&queue->holders, 1) > 1)
+        return;
+    twl_mutex_destroy(&queue->lock);
+    free(queue);
+}
+
+bool twl_queue_was_closed(struct twinlog_queue *queue)
+{
+    twl_mutex_lock(&queue->lock);
+    const bool is_closed = queue->is_closed;
+    twl_mutex_unlock(&queue->lock);
+    return is_closed;
+}
+
+/* ---- the descriptor ------------------------------------------------------------------------------ */
+
+static void signal_owner(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    if (queue->event_fd < 0 || atomic_load(&queue->is_signalled))
+        return;
+    atomic_store(&queue->is_signalled, true);
+    eventfd_write(queue->event_fd, 1);
+}
+
+static void clear_signal(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    eventfd_t events;
+
+    if (!atomic_load(&queue->is_signalled))
+        return;
+    atomic_store(&queue->is_signalled, false);
+    eventfd_read(queue->event_fd, &events);
+}
+
+static bool has_something(const struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    return queue->first || queue->has_news;
+}
+
+int twinlog_queue_fd(struct twinlog_queue *queue)
+{
+    if (!queue)
+        return -EINVAL;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
+    atomic_fetch_add(&queue->inside, 1);
+    twl_mutex_lock(&queue->lock);
+    int rc = queue->fd;
+    if (rc < 0) {
+        rc = twl_descriptor_event(0);
+        queue->fd = queue->event_fd = rc;
+        if (has_something(queue))
+            signal_owner(queue);
+    }
+    twl_mutex_unlock(&queue->lock);
+    atomic_fetch_sub(&queue->inside, 1);
+    return rc;
+}
+
+static void close_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    if (queue->event_fd >= 0 && queue->event_fd != queue->fd)
+        close(queue->event_fd);
+    if (queue->timer_fd >= 0)
+        close(queue->timer_fd);
+    if (queue->fd >= 0)
+        close(queue->fd);
+    queue->fd = queue->event_fd = queue->timer_fd = -1;
+    atomic_store(&queue->is_signalled, false);
+}
+
+/* ---- pushes and news ----------------------------------------------------------------------------- */
+
+/* Something was added. Under the lock, because the queue may be closed as soon as its last request is fetched. */
+static void wake_owner(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    struct twinlog_committer *committer = atomic_load(&queue->committer);
+
+    if (queue != polled)
+        signal_owner(queue);
+    twl_event_notify_all(&queue->filled);
+    if (committer)
+        twl_committer_wake(committer);
+}
+
+void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last)
+{
+    twl_mutex_lock(&queue->lock);
+    if (!queue->first)
+        queue->first = first;
+    else
+        queue->last->next = first;
+    queue->last = last;
+    atomic_fetch_sub_explicit(&queue->expected, 1, memory_order_relaxed);
+    wake_owner(queue);
+    twl_mutex_unlock(&queue->lock);
+}
+
+void twl_queue_bring_news(struct twinlog_queue *queue)
+{
+    twl_mutex_lock(&queue->lock);
+    if (!queue->is_closed) {
+        queue->has_news = true;
+        wake_owner(queue);
+    }
+    twl_mutex_unlock(&queue->lock);
+}
+
+/* ---- poll ---------------------------------------------------------------------------------------- */
+
+/* Takes news and up to `max` requests. False: there was neither. */
+static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
+                  uint32_t *ret_count)
+{
+    uint32_t count = 0;
+    twl_mutex_lock(&queue->lock);
+    const bool had_something = has_something(queue);
+    queue->has_news = false;
+    for (; queue->first && count < max; count++) {
+        requests[count] = queue->first;
+        queue->first = queue->first->next;
+    }
+    if (queue->first)
+        signal_owner(queue);
+    else if (!atomic_load(&queue->committer)) /* else it may say that there is work since the turn */
+        clear_signal(queue);
+    twl_mutex_unlock(&queue->lock);
+    *ret_count = count;
+    return had_something;
+}
+
+/* Does what the committer can do now. What is signalled from here on is looked at later. */
+static void drive(struct twinlog_queue *queue, struct twinlog_committer *committer)
+{
+    atomic_store(&queue->poller, twl_own_mark());
+    if (atomic_load(&queue->is_signalled)) {
+        twl_mutex_lock(&queue->lock);
+        clear_signal(queue);
+        twl_mutex_unlock(&queue->lock);
+    }
+    twl_committer_drive(committer);
+}
+
+static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
+                               bool may_wait, uint64_t deadline_ns)
+{
+    struct twinlog_committer *committer = atomic_load(&queue->committer);
+    uint32_t count = 0;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&queue->filled);
+        const uint32_t seen_work = committer ? twl_committer_seen(committer) : 0;
+        if (committer)
+            drive(queue, committer);
+        const bool has_any = fetch(queue, requests, max, &count);
+        if (has_any || !may_wait || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
+            return count;
+        if (!committer || !twl_committer_drive_and_wait(committer, seen_work, deadline_ns))
+            twl_event_sleep_until(&queue->filled, seen, deadline_ns);
+    }
+}
+
+/* Disables cancellation: a thread cancelled while it reads the eventfd would never release the lock, and would lose the
+ * requests that it has fetched. */
+int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
+                       int timeout_ms)
+{
+    const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
+    if (!queue || !ret_requests || max == 0)
+        return -EINVAL;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
+    NOT_CANCELLED;
+    atomic_fetch_add(&queue->inside, 1);
+    polled = queue;
+    const uint32_t count = wait_and_fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX),
+                                          timeout_ms != 0, deadline_ns);
+    polled = NULL;
+    atomic_fetch_sub(&queue->inside, 1);
+    return (int)count;
+}
+
+/* ---- driving a committer ------------------------------------------------------------------------- */
+
+static int add_to_epoll(int epoll_fd, int fd)
+{
+    struct epoll_event event = { .events = EPOLLIN };
+
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int make_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    queue->fd = twl_descriptor_epoll();
+    if (queue->fd < 0)
+        return queue->fd;
+    queue->event_fd = twl_descriptor_event(0);
+    if (queue->event_fd < 0)
+        return queue->event_fd;
+    queue->timer_fd = twl_descriptor_timer();
+    if (queue->timer_fd < 0)
+        return queue->timer_fd;
+
+    const int rc = add_to_epoll(queue->fd, queue->event_fd);
+    return rc < 0 ? rc : add_to_epoll(queue->fd, queue->timer_fd);
+}
+
+/* It may be there from a committer before. An eventfd alone would not do. */
+static int prepare_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    if (queue->fd >= 0)
+        return queue->fd == queue->event_fd ? -EBUSY : 0;
+    const int rc = make_descriptors(queue);
+    if (rc < 0)
+        close_descriptors(queue);
+    return rc;
+}
+
+int twl_queue_attach(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd)
+{
+    twl_mutex_lock(&queue->lock);
+    const bool is_busy = atomic_load(&queue->committer) || atomic_load(&queue->inside) > 0;
+    int rc = is_busy ? -EBUSY : prepare_descriptors(queue);
+    if (rc == 0)
+        rc = add_to_epoll(queue->fd, ring_fd);
+    if (rc == 0) {
+        atomic_store(&queue->committer, committer);
+        if (has_something(queue))
+            signal_owner(queue);
+    }
+    twl_mutex_unlock(&queue->lock);
+    return rc;
+}
+
+/* First it is not there any more, then nobody uses it. The descriptors stay: the program knows one of them. */
+int twl_queue_detach(struct twinlog_queue *queue)
+{
+    twl_mutex_lock(&queue->lock);
+    struct twinlog_committer *committer = atomic_exchange(&queue->committer, NULL);
+    const bool is_busy = atomic_load(&queue->inside) > 0;
+    if (is_busy) {
+        atomic_store(&queue->committer, committer);
+    } else {
+        twl_descriptor_set_timer(queue->timer_fd, 0);
+        queue->timer_ns = 0;
+    }
+    twl_mutex_unlock(&queue->lock);
+    return is_busy ? -EBUSY : 0;
+}
+
+void twl_queue_call(struct twinlog_queue *queue)
+{
+    if (atomic_load(&queue->poller) == twl_own_mark())
+        return;
+    twl_mutex_lock(&queue->lock);
+    signal_owner(queue);
+    twl_mutex_unlock(&queue->lock);
+}
+
+void twl_queue_wake(struct twinlog_queue *queue)
+{
+    twl_event_notify_all(&queue->filled);
+}
+
+/* An earlier time stays: the descriptor may become readable without a reason. */
+void twl_queue_set_timer(struct twinlog_queue *queue, uint64_t until_ns)
+{
+    if (queue->timer_ns > 0 && queue->timer_ns <= until_ns)
+        return;
+    if (twl_descriptor_set_timer(queue->timer_fd, until_ns) == 0)
+        queue->timer_ns = until_ns;
+}
+
+bool twl_queue_take_timer(struct twinlog_queue *queue)
+{
+    uint64_t ends;
+
+    if (queue->timer_ns == 0 || twl_monotonic_ns() < queue->timer_ns)
+        return false;
+    if (read(queue->timer_fd, &ends, sizeof(ends)) != sizeof(ends))
+        return false; /* it is about to end, by another look at the clock */
+    queue->timer_ns = 0;
+    return true;
+}
+
+/* ---- close --------------------------------------------------------------------------------------- */
+
+int twinlog_queue_close(struct twinlog_queue *queue)
+{
+    if (!queue)
+        return 0;
+    if (twl_fork_guard_is_forked(&queue->guard))
+        return TWINLOG_EFORKED;
+    NOT_CANCELLED;
+    twl_mutex_lock(&queue->lock);
+    const bool is_busy = queue->first || atomic_load(&queue->expected) > 0 ||
+                         atomic_load(&queue->inside) > 0 || atomic_load(&queue->committer);
+    if (!is_busy) {
+        queue->is_closed = true;
+        close_descriptors(queue);
+    }
+    twl_mutex_unlock(&queue->lock);
+    if (is_busy)
+        return -EBUSY;
+    twl_queue_let_go(queue);
+    return 0;
+}
