@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An io_uring loop. It reads blocks of a file through the ring and makes a record of each; the same ring
- * reports when records are durable.
+ * reports when there is something to do for the log. The log's committer has no thread, and does that where the loop
+ * polls the queue, before each wait.
  *
  *     cc io_uring.c $(pkg-config --cflags --libs twinlog liburing) && ./a.out journal
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
@@ -40,20 +42,42 @@ static void ask(struct io_uring *ring, enum source source, int fd)
     check(io_uring_submit(ring), "io_uring_submit");
 }
 
+/* Begins to write what was submitted, and counts what is durable. Returns how many records that are. */
+static int poll_queue(struct twinlog_queue *queue)
+{
+    struct twinlog_request *done[64];
+    int count = twinlog_queue_poll(queue, done, 64, 0);
+    for (int i = 0; i < count; i++)
+        check(done[i]->result, "append"); /* done[i]->first_lsn survives a power cut */
+    stored += (unsigned)count;
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     struct io_uring ring;
     struct io_uring_cqe *event;
     struct twinlog *journal;
     struct twinlog_queue *queue;
-    struct twinlog_request *done[64];
+    struct twinlog_committer *committer;
+    struct twinlog_committer_options without_thread = TWINLOG_COMMITTER_OPTIONS_INIT;
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     int file = open("/proc/self/exe", O_RDONLY);
     check(io_uring_queue_init(8, &ring, 0), "io_uring");
-    check(twinlog_open(argc > 1 ? argv[1] : "journal", NULL, &journal), "open");
     check(twinlog_queue_open(&queue), "queue");
+    without_thread.queue = queue;
+    check(twinlog_committer_open(&without_thread, &committer), "committer");
+    options.committer = committer;
+    check(twinlog_open(argc > 1 ? argv[1] : "journal", &options, &journal), "open");
     ask(&ring, FILE_READ, file);
     ask(&ring, QUEUE_READABLE, twinlog_queue_fd(queue));
-    while (stored < BLOCKS && io_uring_wait_cqe(&ring, &event) == 0) {
+    while (stored < BLOCKS) {
+        if (poll_queue(queue) > 0)
+            continue;
+        int waited = io_uring_wait_cqe(&ring, &event);
+        if (waited == -EINTR)
+            continue;
+        check(waited, "io_uring");
         enum source source = (enum source)io_uring_cqe_get_data64(event);
         check(event->res, "io_uring");
         const struct twinlog_entry entry = { .data = block, .size = (size_t)event->res };
@@ -64,15 +88,12 @@ int main(int argc, char **argv)
             if (++taken < BLOCKS) /* the buffer is free again when submit has returned */
                 ask(&ring, FILE_READ, file);
         } else {
-            int count = twinlog_queue_poll(queue, done, 64, 0);
-            for (int i = 0; i < count; i++)
-                check(done[i]->result, "append"); /* done[i]->first_lsn survives a power cut */
-            stored += (unsigned)count;
             ask(&ring, QUEUE_READABLE, twinlog_queue_fd(queue));
         }
     }
     io_uring_queue_exit(&ring);
     check(twinlog_close(journal), "close");
+    check(twinlog_committer_close(committer), "close the committer");
     check(twinlog_queue_close(queue), "close the queue");
     printf("%u blocks stored\n", stored);
     return stored == BLOCKS ? 0 : 1;

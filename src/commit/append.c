@@ -146,6 +146,14 @@ static void copy_batch(const struct commit *c, const struct batch *batch, int64_
     }
 }
 
+/* Meanwhile the thread drives no committer. */
+static void sleep_for_segment(struct commit *c, uint32_t seen, uint64_t deadline_ns)
+{
+    twl_client_end_wait(c);
+    twl_event_sleep_until(&c->space, seen, deadline_ns);
+    twl_client_begin_wait(c);
+}
+
 /* For a writer that found no room. */
 static int wait_for_place(struct commit *c, const struct need *need, const struct terms *terms,
                           struct place *ret_place)
@@ -159,10 +167,12 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
         if (rc > 0)
             break;
         if (waiter.place.must_call)
-            twl_client_call(c);
+            twl_client_call_and_wait(c);
         if (rc < 0)
             break;
-        if (waiter.awaits_segment || !twl_help(c, terms, &waiter, seen_work))
+        if (waiter.awaits_segment)
+            sleep_for_segment(c, seen, terms->deadline_ns);
+        else if (!twl_help(c, terms, &waiter, seen_work))
             twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
     twl_client_end_wait(c);
@@ -200,7 +210,9 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         0) /* else its request may be completed by now */
         copy_batch(c, batch, now_ns, place, need.will_wait);
     twl_finish_copy(c, place.twin);
-    if (place.must_call)
+    if (place.must_call && need.will_wait)
+        twl_client_call_and_wait(c);
+    else if (place.must_call)
         twl_client_call(c);
     if (is_timed) {
         twl_samples_put(&c->samples, SAMPLE_QUEUE, placed_ns - terms->called_ns);
@@ -238,7 +250,7 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
     }
     twl_mutex_unlock(&c->lock);
     if (!leads)
-        twl_client_call(c);
+        twl_client_call_and_wait(c);
 }
 
 /* The buffer with the `done` word that changes when `lsn` makes progress. If `lsn` was written before, that is the

@@ -25,6 +25,11 @@
 #define MAX_IN_FLIGHT 256u
 #define FLUSH_AHEAD 4u /* a flush due within this fraction of its interval is done now */
 
+/* The right to do a committer's work. Nobody sleeps until it is free: who does not get it has something else to do. */
+struct CAPABILITY("turn") turn {
+    _Atomic bool is_taken;
+};
+
 struct twinlog_committer {
     struct fork_guard guard; /* [const] */
     struct commit *alone;    /* [const] its only log; NULL = shared */
@@ -49,8 +54,8 @@ struct twinlog_committer {
     uint32_t room; /* number of writes that may still be submitted */
 
     /* of a driven one: */
-    struct twl_mutex turn;
-    _Atomic(const void *) has_turn; /* the mark of a thread that waits and has the turn; NULL = no such thread */
+    struct turn turn;
+    const void *_Atomic has_turn;   /* the mark of a thread that waits and has the turn; NULL = no such thread */
     _Atomic uint32_t waiting;       /* threads that wait for a log, or for requests */
     struct twinlog_queue *queue;    /* [const] who polls it drives the committer */
 };
@@ -59,6 +64,12 @@ struct twinlog_committer {
 static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 {
     return a_ns == 0 ? b_ns : b_ns == 0 ? a_ns : min_u64(a_ns, b_ns);
+}
+
+/* Its committer, if that is a driven one; else NULL. */
+static struct twinlog_committer *driven(struct commit *c)
+{
+    return c->client.is_driven ? atomic_load_explicit(&c->client.committer, memory_order_relaxed) : NULL;
 }
 
 /* ---- calling ------------------------------------------------------------------------------------- */
@@ -84,15 +95,23 @@ static void wake(struct twinlog_committer *committer)
         twl_queue_call(committer->queue);
 }
 
-static void call_shared(struct commit *c)
+/* False: the log is in the list of calls already. */
+static bool add_to_called(struct twinlog_committer *committer, struct commit *c)
 {
-    struct twinlog_committer *committer = atomic_load_explicit(&c->client.committer, memory_order_relaxed);
     if (atomic_exchange(&c->client.is_called, true))
-        return;
+        return false;
     c->client.next_called = atomic_load(&committer->called);
     while (!atomic_compare_exchange_weak(&committer->called, &c->client.next_called, c))
         continue;
-    wake(committer); /* the committer sets is_asleep, then checks `called` once more */
+    return true;
+}
+
+/* The committer sets is_asleep, then checks `called` once more. */
+static void call_shared(struct commit *c)
+{
+    struct twinlog_committer *committer = atomic_load_explicit(&c->client.committer, memory_order_relaxed);
+    if (add_to_called(committer, c))
+        wake(committer);
 }
 
 void twl_client_call(struct commit *c)
@@ -100,6 +119,15 @@ void twl_client_call(struct commit *c)
     twl_event_notify_all(&c->client.called);
     if (c->client.is_shared)
         call_shared(c);
+}
+
+void twl_client_call_and_wait(struct commit *c)
+{
+    struct twinlog_committer *committer = driven(c);
+    if (!committer)
+        twl_client_call(c);
+    else if (add_to_called(committer, c))
+        wake_sleeper(committer);
 }
 
 /* ---- the flush interval -------------------------------------------------------------------------- */
@@ -430,15 +458,22 @@ static bool prepare_rest(struct twinlog_committer *committer)
         return false;
     if (flush_ns > 0)
         twl_queue_set_timer(committer->queue, flush_ns);
-    if (is_writing(committer) && committer->queue->timer_ns == 0)
+    if (is_writing(committer))
         twl_queue_set_timer(committer->queue, twl_monotonic_ns() + LATE_NS);
     return true;
 }
 
-/* Any of the other threads that wait may take the turn now. `own_waits` is 1 if the caller is one of them, else 0. */
-static void give_back_turn(struct twinlog_committer *committer, uint32_t own_waits) RELEASES(committer->turn)
+static bool try_turn(struct twinlog_committer *committer)
+    TRY_ACQUIRES(true, committer->turn) NO_THREAD_SAFETY_ANALYSIS
 {
-    twl_mutex_unlock(&committer->turn);
+    return !atomic_load(&committer->turn.is_taken) && !atomic_exchange(&committer->turn.is_taken, true);
+}
+
+/* Any of the other threads that wait may take the turn now. `own_waits` is 1 if the caller is one of them, else 0. */
+static void give_back_turn(struct twinlog_committer *committer, uint32_t own_waits)
+    RELEASES(committer->turn) NO_THREAD_SAFETY_ANALYSIS
+{
+    atomic_store(&committer->turn.is_taken, false);
     if (atomic_load(&committer->waiting) <= own_waits)
         return;
     twl_event_notify_all(&committer->left);
@@ -449,15 +484,21 @@ static void give_back_turn(struct twinlog_committer *committer, uint32_t own_wai
     twl_mutex_unlock(&committer->lock);
 }
 
-/* False: another thread has the turn. */
-static bool drive_once(struct twinlog_committer *committer)
+/* Until there is nothing more to do now. */
+static void take_turns(struct twinlog_committer *committer)
 {
-    if (!twl_mutex_try_lock(&committer->turn))
-        return false;
     do {
         while (take_turn(committer))
             continue;
     } while (!prepare_rest(committer));
+}
+
+/* False: another thread has the turn. */
+static bool drive_once(struct twinlog_committer *committer)
+{
+    if (!try_turn(committer))
+        return false;
+    take_turns(committer);
     give_back_turn(committer, 0);
     return true;
 }
@@ -467,7 +508,8 @@ void twl_committer_drive(struct twinlog_committer *committer)
     do {
         if (drive_once(committer))
             continue;
-        wake_sleeper(committer); /* it looks for what this thread has brought */
+        if (atomic_load(&committer->called))
+            wake_sleeper(committer); /* it looks for what this thread has brought */
         return;
     } while (atomic_load(&committer->called));
 }
@@ -477,28 +519,35 @@ uint32_t twl_committer_seen(struct twinlog_committer *committer)
     return twl_event_value(&committer->wake);
 }
 
-static bool drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
+static void drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
+    REQUIRES(committer->turn)
 {
-    if (!twl_mutex_try_lock(&committer->turn))
-        return false;
     atomic_store(&committer->has_turn, twl_own_mark());
     if (!take_turn(committer))
         wait_for_work(committer, seen, deadline_ns);
-    while (!prepare_rest(committer))
-        take_turn(committer);
+    take_turns(committer);
     atomic_store(&committer->has_turn, NULL);
-    give_back_turn(committer, 1);
-    if (atomic_load(&committer->called)) /* since this thread has looked: it is for the loop, or for who waits */
+}
+
+/* A thread that waited does not look any more. What came since it has looked, or what it has brought itself if it did
+ * not come to look, is for the loop, or for another one that waits. */
+static void stop_waiting(struct twinlog_committer *committer)
+{
+    atomic_fetch_sub(&committer->waiting, 1);
+    if (atomic_load(&committer->called))
         twl_queue_call(committer->queue);
-    return true;
 }
 
 bool twl_committer_drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
 {
     atomic_fetch_add(&committer->waiting, 1);
-    const bool has_driven = drive_and_wait(committer, seen, deadline_ns);
-    atomic_fetch_sub(&committer->waiting, 1);
-    return has_driven;
+    const bool is_mine = try_turn(committer);
+    if (is_mine) {
+        drive_and_wait(committer, seen, deadline_ns);
+        give_back_turn(committer, 1);
+    }
+    stop_waiting(committer);
+    return is_mine;
 }
 
 void twl_committer_wake(struct twinlog_committer *committer)
@@ -507,11 +556,6 @@ void twl_committer_wake(struct twinlog_committer *committer)
 }
 
 /* ---- a thread that waits for a log at a driven committer ------------------------------------------- */
-
-static struct twinlog_committer *driven(struct commit *c)
-{
-    return c->client.is_driven ? atomic_load_explicit(&c->client.committer, memory_order_relaxed) : NULL;
-}
 
 void twl_client_begin_wait(struct commit *c)
 {
@@ -524,7 +568,7 @@ void twl_client_end_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
     if (committer)
-        atomic_fetch_sub(&committer->waiting, 1);
+        stop_waiting(committer);
 }
 
 uint32_t twl_client_seen(struct commit *c)
@@ -533,10 +577,17 @@ uint32_t twl_client_seen(struct commit *c)
     return committer ? twl_committer_seen(committer) : 0;
 }
 
-bool twl_client_drive(struct commit *c, uint32_t seen, uint64_t deadline_ns)
+/* The waiter is that of the thread that has the turn, and leads: see let_copies_end(). */
+bool twl_client_drive(struct commit *c, struct waiter *waiter, uint32_t seen, uint64_t deadline_ns)
 {
     struct twinlog_committer *committer = driven(c);
-    return committer && drive_and_wait(committer, seen, deadline_ns);
+    if (!committer || !try_turn(committer))
+        return false;
+    c->own_waiter = waiter;
+    drive_and_wait(committer, seen, deadline_ns);
+    c->own_waiter = NULL;
+    give_back_turn(committer, 1);
+    return true;
 }
 
 void twl_client_wake(struct commit *c)
@@ -550,7 +601,6 @@ void twl_client_wake(struct commit *c)
 
 static void dismantle(struct twinlog_committer *committer)
 {
-    twl_mutex_destroy(&committer->turn);
     twl_mutex_destroy(&committer->lock);
     twl_io_ring_destroy(committer->ring);
     free(committer);
@@ -587,7 +637,6 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
     committer->alone = alone;
     committer->room = committer->most_writes = in_flight;
     twl_mutex_init(&committer->lock);
-    twl_mutex_init(&committer->turn);
     int rc = twl_fork_guard_init(&committer->guard);
     if (rc == 0 && !alone)
         rc = make_ring(committer);
@@ -715,7 +764,7 @@ static void leave_shared(struct commit *c)
         const uint32_t seen = twl_event_value(&committer->left), seen_work = twl_client_seen(c);
         if (atomic_load(&c->client.has_left))
             break;
-        if (!twl_client_drive(c, seen_work, 0))
+        if (!twl_client_drive(c, NULL, seen_work, 0))
             twl_event_sleep(&committer->left, seen);
     }
     twl_client_end_wait(c);

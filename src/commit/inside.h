@@ -273,6 +273,8 @@ void twl_forget_listeners(struct commit *c);
 void twl_client_take(struct commit *c, struct twinlog_committer *shared);
 /* Calls the committer, if there is one, to look for work. */
 void twl_client_call(struct commit *c);
+/* The same, by a thread that goes on to wait, so that it drives a driven one itself. */
+void twl_client_call_and_wait(struct commit *c);
 /* Leaves the committer, once; on return it does not touch the log any more. */
 void twl_client_leave(struct commit *c);
 
@@ -281,8 +283,8 @@ void twl_client_begin_wait(struct commit *c);
 void twl_client_end_wait(struct commit *c);
 /* As twl_committer_seen(). */
 uint32_t twl_client_seen(struct commit *c);
-/* As twl_committer_drive_and_wait(); false also if the committer has a thread. */
-bool twl_client_drive(struct commit *c, uint32_t seen, uint64_t deadline_ns);
+/* As twl_committer_drive_and_wait(); false also if the committer has a thread. `waiter` as for twl_lead(). */
+bool twl_client_drive(struct commit *c, struct waiter *waiter, uint32_t seen, uint64_t deadline_ns);
 /* As twl_committer_wake(). */
 void twl_client_wake(struct commit *c);
 

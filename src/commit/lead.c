@@ -564,7 +564,7 @@ bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter
     if (may_lead(c, terms))
         return twl_lead(c, waiter);
     if (c->client.is_driven)
-        return twl_client_drive(c, seen, terms->deadline_ns);
+        return twl_client_drive(c, waiter, seen, terms->deadline_ns);
     /* a shared committer needs no call: it was called when the work came, and looks again by itself after a round */
     if (!c->client.is_shared)
         twl_client_call(c);

@@ -204,6 +204,11 @@ int fiber_join(unsigned long fiber)
     return 0;
 }
 
+unsigned long fiber_self(void)
+{
+    return (unsigned long)(run.current - NOBODY) + 1;
+}
+
 /* ---- base/sync.h --------------------------------------------------------------------------------------- */
 
 void twl_mutex_init(struct twl_mutex *mutex)

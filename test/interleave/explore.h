@@ -31,6 +31,7 @@ enum step_kind {
 /* In a fiber: what it is about to do. Returns when its turn has come. */
 void point(enum step_kind kind, const void *object, const char *text, const char *function);
 int fiber_join(unsigned long fiber);
+unsigned long fiber_self(void); /* never 0; of no fiber, too */
 /* From a fiber, or from begin(). Fibers that serve others for ever are `is_daemon`: nobody waits for their end. */
 unsigned fiber_start(void *(*run)(void *context), void *context, bool is_daemon);
 

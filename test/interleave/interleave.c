@@ -63,6 +63,13 @@ struct record {
     uint64_t writer;
 };
 
+/* Of a driven committer. A fiber is the disk behind it. */
+struct io_ring {
+    struct io_write *queued, *in_flight, *done;
+    bool is_called;
+    struct twl_event submitted, changed;
+};
+
 static struct {
     struct file files[FILES];
     struct summary summaries[FILES];
@@ -85,6 +92,9 @@ static struct {
     unsigned taken, made;      /* segments */
     unsigned attempts, failed; /* to make one; the number of the latest that failed */
     struct twl_event work;     /* the keeper sleeps on it */
+    struct io_ring ring;
+    bool is_signalled;         /* the eventfd of the queue */
+    struct twl_event readable; /* notified when the descriptor of the queue becomes readable */
     const struct keeper_listener
         *asked; /* a writer has asked for a segment, and this tells it; NULL = none has */
 } world;
@@ -226,10 +236,8 @@ static void finish(struct io_write *write, size_t size)
     write->ret_written = (int64_t)size;
 }
 
-static void write_durably(struct io *io, struct io_write *write)
+static void end_write(struct io_write *write)
 {
-    (void)io;
-    begin_write(write);
     point(STEP_WRITE, &world, "the disk", __func__);
     point(STEP_WRITE, &world.in_flight[buffer_of(write->data)], "the buffer", __func__);
     if (memcmp(world.in_flight, write->data, write->size) != 0)
@@ -256,6 +264,13 @@ static void write_durably(struct io *io, struct io_write *write)
         sync_bytes(file, write->offset, write->offset + write->size);
     walk_on(&world.seen, false);
     walk_on(&world.synced, true);
+}
+
+static void write_durably(struct io *io, struct io_write *write)
+{
+    (void)io;
+    begin_write(write);
+    end_write(write);
 }
 
 static int sync_data(struct io_file *file)
@@ -297,7 +312,13 @@ static struct io io = { .ops = &operations, .has_threads = true, .has_engine_thr
 
 void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struct record_header *record,
                      const void *data);
-int ring_in_world(unsigned writes, struct io_ring **ret_ring);
+int make_ring_in_world(unsigned writes, struct io_ring **ret_ring);
+void submit_in_world(struct io_ring *ring, struct io_write *write);
+bool hand_over_in_world(struct io_ring *ring);
+struct io_write *reap_in_world(struct io_ring *ring);
+void wait_in_ring_in_world(struct io_ring *ring, uint64_t deadline_ns);
+void wake_in_world(struct io_ring *ring);
+void signal_in_world(bool is_on);
 void close_in_world(struct segment *segment);
 void want_spare_in_world(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t number);
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
@@ -330,11 +351,127 @@ void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struc
     twl_record_encode(at, seed, lsn, record, data);
 }
 
-int ring_in_world(unsigned writes, struct io_ring **ret_ring)
+/* ---- the ring ---- */
+
+int make_ring_in_world(unsigned writes, struct io_ring **ret_ring)
 {
-    (void)writes, (void)ret_ring;
-    violation("a committer of one log makes a ring, which it does not use");
+    (void)writes;
+    if (!(now.scenario->traits & IS_DRIVEN))
+        violation("a committer of one log makes a ring, which it does not use");
+    *ret_ring = &world.ring;
+    return 0;
 }
+
+/* Who has the turn alone knows of it. */
+void submit_in_world(struct io_ring *ring, struct io_write *write)
+{
+    if (ring->queued)
+        violation("two writes of one log");
+    ring->queued = write;
+}
+
+bool hand_over_in_world(struct io_ring *ring)
+{
+    struct io_write *write = ring->queued;
+    if (!write)
+        return true;
+    ring->queued = NULL;
+    if (write->size > 0)
+        begin_write(write);
+    point(STEP_WRITE, ring, "the ring", __func__);
+    if (ring->in_flight)
+        violation("two writes in flight");
+    ring->in_flight = write;
+    twl_event_notify_all(&ring->submitted);
+    return true;
+}
+
+struct io_write *reap_in_world(struct io_ring *ring)
+{
+    hand_over_in_world(ring);
+    point(STEP_WRITE, ring, "the ring", __func__);
+    struct io_write *write = ring->done;
+    ring->done = NULL;
+    return write;
+}
+
+static bool has_completion(const struct io_ring *ring)
+{
+    point(STEP_READ, ring, "the ring", __func__);
+    return ring->done != NULL;
+}
+
+void wait_in_ring_in_world(struct io_ring *ring, uint64_t deadline_ns)
+{
+    hand_over_in_world(ring);
+    const uint32_t seen = twl_event_value(&ring->changed);
+    if (!has_completion(ring) && !ring->is_called)
+        twl_event_sleep_until(&ring->changed, seen, deadline_ns);
+    point(STEP_WRITE, ring, "the ring", __func__);
+    ring->is_called = false;
+}
+
+void wake_in_world(struct io_ring *ring)
+{
+    point(STEP_WRITE, ring, "the ring", __func__);
+    ring->is_called = true;
+    twl_event_notify_all(&ring->changed);
+}
+
+/* The disk: it ends each write at some time. */
+static void *serve_ring(void *context)
+{
+    struct io_ring *ring = context;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&ring->submitted);
+        point(STEP_READ, ring, "the ring", __func__);
+        struct io_write *write = ring->in_flight;
+        if (!write) {
+            twl_event_sleep(&ring->submitted, seen);
+            continue;
+        }
+        if (write->size > 0)
+            end_write(write);
+        else
+            write->ret_synced = sync_data(write->file);
+        point(STEP_WRITE, ring, "the ring", __func__);
+        ring->in_flight = NULL;
+        ring->done = write;
+        twl_event_notify_all(&ring->changed);
+        twl_event_notify_all(&world.readable);
+    }
+    return NULL;
+}
+
+void signal_in_world(bool is_on)
+{
+    point(STEP_WRITE, &world.is_signalled, "the eventfd", __func__);
+    world.is_signalled = is_on;
+    if (is_on)
+        twl_event_notify_all(&world.readable);
+}
+
+/* As epoll_wait() for the descriptor of the queue alone. While another fiber has the turn, a completion stays, and the
+ * loop comes round again and again: one round is tried, and stands for all. */
+static void wait_until_readable(bool *has_come_round)
+{
+    for (;;) {
+        const uint32_t seen = twl_event_value(&world.readable);
+        point(STEP_READ, &world.is_signalled, "the eventfd", __func__);
+        if (world.is_signalled)
+            return;
+        if (has_completion(&world.ring)) {
+            if (*has_come_round)
+                point(STEP_CHANGED, &world.ring, "the ring", __func__);
+            *has_come_round = true;
+            return;
+        }
+        *has_come_round = false;
+        twl_event_sleep(&world.readable, seen);
+    }
+}
+
+/* ---- the rest ---- */
 
 void close_in_world(struct segment *segment)
 {
@@ -475,7 +612,9 @@ static struct {
     uint64_t completed; /* LSN of the newest request */
     unsigned requests, completions;
     struct twinlog_queue *queue;
+    struct twinlog_committer *committer;
     struct twinlog_request request[MAX_WRITERS];
+    bool is_completed[MAX_WRITERS]; /* the request */
     struct twinlog_cancel cancel;
 } work;
 
@@ -494,6 +633,7 @@ static void complete(const struct twinlog_request *request)
 {
     note("request of %" PRIu64 " is completed: %d", request->first_lsn, (int)request->result);
     work.completions++;
+    work.is_completed[(uintptr_t)request->context] = true;
     if (request->first_lsn <= work.completed)
         violation("request of %" PRIu64 " is completed behind %" PRIu64, request->first_lsn, work.completed);
     work.completed = request->first_lsn;
@@ -543,7 +683,8 @@ static void append(enum way way, unsigned writer)
     const struct twinlog_entry entry = { .data = payloads[writer], .size = bytes };
     const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
     const struct terms terms = terms_of(way);
-    struct twinlog_request *request = way == WAY_SUBMIT ? &work.request[writer] : NULL;
+    const bool is_request = way == WAY_SUBMIT || way == WAY_LOOP;
+    struct twinlog_request *request = is_request ? &work.request[writer] : NULL;
     uint64_t lsn = 0;
     memcpy(payloads[writer], &record, sizeof(record));
     if (request) {
@@ -567,6 +708,17 @@ static void append(enum way way, unsigned writer)
         check_answer(lsn, writer, way == WAY_WRITTEN ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
     if (rc < 0 && !may_fail(way, rc, true))
         violation("%c gets the error %d", 'a' + (int)writer, rc);
+}
+
+/* What was submitted is written when the queue is polled. */
+static void run_loop(unsigned writer)
+{
+    bool has_come_round = false;
+    append(WAY_LOOP, writer);
+    if (work.request[writer].count == 0)
+        return; /* it was refused */
+    for (fetch(); !work.is_completed[writer]; fetch())
+        wait_until_readable(&has_come_round);
 }
 
 static void flush(unsigned writer)
@@ -593,6 +745,8 @@ static void *write_records(void *context)
     }
     if (way == WAY_FLUSH)
         flush(writer);
+    else if (way == WAY_LOOP)
+        run_loop(writer);
     else
         append(way, writer);
     return NULL;
@@ -643,6 +797,8 @@ static void *close_log(void *context)
                   twl_commit_last_lsn(commit));
     fetch();
     twl_commit_destroy(commit);
+    if (work.committer && twinlog_committer_close(work.committer) < 0)
+        violation("the committer is in use");
     if (work.completions != work.requests)
         violation("%u of %u requests are completed", work.completions, work.requests);
     if (twinlog_queue_close(work.queue) < 0)
@@ -700,6 +856,9 @@ static void begin(void)
     world.work = (struct twl_event){ 0 };
     world.asked = NULL;
     world.is_still = false;
+    world.is_signalled = false;
+    world.readable = (struct twl_event){ 0 };
+    world.ring = (struct io_ring){ 0 };
     world.writes = 0;
     world.in_flight_bytes = 0;
     world.error = 0;
@@ -708,6 +867,15 @@ static void begin(void)
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = LARGE_BYTES;
     options.segment_bytes = FILE_BYTES;
+    if (twinlog_queue_open(&work.queue) < 0)
+        violation("no queue");
+    if (now.scenario->traits & IS_DRIVEN) {
+        struct twinlog_committer_options without_thread = TWINLOG_COMMITTER_OPTIONS_INIT;
+        without_thread.queue = work.queue;
+        if (twinlog_committer_open(&without_thread, &work.committer) < 0)
+            violation("no committer");
+        options.committer = work.committer;
+    }
     const struct commit_config config = { .io = &io,
                                           .segment = world.segments[0],
                                           .offset = SEGMENT_DATA_OFFSET,
@@ -717,8 +885,6 @@ static void begin(void)
                                           .shared = &shared,
                                           .counters = &counters };
     epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
-    if (twinlog_queue_open(&work.queue) < 0)
-        violation("no queue");
     if (twl_commit_create(&config, &commit) < 0 || twl_commit_stop(commit) < 0 ||
         twl_commit_write_marker(commit, GROUP_START) < 0)
         violation("no log");
@@ -728,6 +894,8 @@ static void begin(void)
     fiber_start(close_log, NULL, false);
     if (now.scenario->traits & IS_SMALL)
         fiber_start(keep, NULL, true);
+    if (now.scenario->traits & IS_DRIVEN)
+        fiber_start(serve_ring, &world.ring, true);
     if ((now.scenario->traits & HAS_COMMITTER) && twl_commit_need_committer(commit) < 0)
         violation("no committer");
 }

@@ -12,13 +12,19 @@
 #define _GNU_SOURCE
 #include "explore.h"
 
+#include "base/descriptor.h"
 #include "base/fork.h"
 #include "base/gauge.h"
+#include "base/sync.h"
+#include "io/ring.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define POINT(kind, object) point(kind, (const void *)(uintptr_t)(object), #object, __func__)
 
@@ -33,6 +39,7 @@
 #undef atomic_store_explicit
 #undef atomic_exchange
 #undef atomic_fetch_add
+#undef atomic_compare_exchange_weak
 #undef atomic_fetch_add_explicit
 #undef atomic_fetch_sub
 #undef atomic_fetch_sub_explicit
@@ -50,6 +57,9 @@
         before_;                                                                                             \
     })
 #define atomic_exchange(object, value) CHANGE(object, =, value)
+#define atomic_compare_exchange_weak(object, expected, value)                                                \
+    (POINT(STEP_WRITE, object),                                                                              \
+     *(object) == *(expected) ? (*(object) = (value), true) : (*(expected) = *(object), false))
 #define atomic_fetch_add(object, value) CHANGE(object, +=, value)
 #define atomic_fetch_add_explicit(object, value, order) CHANGE(object, +=, value)
 #define atomic_fetch_sub(object, value) CHANGE(object, -=, value)
@@ -58,6 +68,11 @@
 
 #define _Thread_local __attribute__((section("of_fiber")))
 #define pthread_join(thread, result) fiber_join(thread)
+#define pthread_self() fiber_self()
+
+/* A driven committer looks at the clock for its timer, which never ends here: it must not be needed. */
+#define twl_monotonic_ns()                                                                                   \
+    (IS(__func__, "prepare_rest") || IS(__func__, "twl_queue_take_timer") ? UINT64_C(1) : twl_monotonic_ns())
 
 /* What is only there to avoid a sleep has no place here: every sleep is tried. */
 #define YIELDS_BEFORE_SLEEP 0
@@ -67,7 +82,30 @@
 #define twl_fork_guard_init(guard) ((void)(guard), 0)
 #define twl_fork_guard_is_forked(guard) ((void)(guard), false)
 
-#define twl_io_ring_create ring_in_world
+#define NO_FILE 100000 /* a descriptor that may be closed */
+#define twl_io_ring_create make_ring_in_world
+#define twl_io_ring_destroy(ring) ((void)(ring))
+#define twl_io_ring_submit submit_in_world
+#define twl_io_ring_hand_over hand_over_in_world
+#define twl_io_ring_reap reap_in_world
+#define twl_io_ring_wait wait_in_ring_in_world
+#define twl_io_ring_wake wake_in_world
+#define twl_io_ring_nudge(ring) ((void)(ring))
+#define twl_io_ring_fd(ring) ((void)(ring), NO_FILE)
+#define twl_descriptor_event(count) NO_FILE
+#define twl_descriptor_timer() (NO_FILE + 1)
+#define twl_descriptor_epoll() (NO_FILE + 2)
+#define twl_descriptor_set_timer(fd, until_ns) 0
+#define epoll_ctl(epoll, operation, fd, event) ((void)(epoll), (void)(fd), (void)(event), 0)
+#define eventfd_write(fd, count) signal_in_world(true)
+#define eventfd_read(fd, count) ((void)(count), signal_in_world(false))
+int make_ring_in_world(unsigned writes, struct io_ring **ret_ring);
+void submit_in_world(struct io_ring *ring, struct io_write *write);
+bool hand_over_in_world(struct io_ring *ring);
+struct io_write *reap_in_world(struct io_ring *ring);
+void wait_in_ring_in_world(struct io_ring *ring, uint64_t deadline_ns);
+void wake_in_world(struct io_ring *ring);
+void signal_in_world(bool is_on);
 #define twl_record_encode encode_in_world
 #define twl_segment_close close_in_world
 #define twl_keeper_want_spare want_spare_in_world

@@ -20,7 +20,8 @@ enum way {
     WAY_DEADLINE,
     WAY_CANCELED, /* cancels itself, as another thread would; leads nothing */
     WAY_CANCEL,   /* cancels the others, appends nothing */
-    WAY_TRY
+    WAY_TRY,
+    WAY_LOOP /* submits, and polls the queue until that is completed; waits for the queue's descriptor alone */
 };
 
 enum fault {
@@ -37,6 +38,7 @@ enum trait {
     HAS_NO_NEXT = 1u << 2, /* and can't be made */
     IS_LATE = 1u << 3,     /* a fiber with a deadline is woken behind it */
     IS_CUT = 1u << 4,      /* then the path is stopped, and goes on; a spare is asked for */
+    IS_DRIVEN = 1u << 5    /* by who polls the queue, or waits */
 };
 
 struct scenario {
