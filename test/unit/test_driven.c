@@ -13,7 +13,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define PATIENCE_MS 60000
@@ -648,6 +650,34 @@ TEST(a_child_has_no_part_in_it)
     run_until_completed(2);
     close_all();
     expect_records(2);
+}
+
+/* The write fails when it is handed to the kernel, so in the turn that has given the second call its place. */
+static int fail_while_a_call_waits_for_room(void)
+{
+    static unsigned char bytes[20000];
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    const struct rlimit limit = { .rlim_cur = 4096, .rlim_max = RLIM_INFINITY };
+    struct twinlog_request *done[3];
+    open_all();
+    signal(SIGXFSZ, SIG_IGN);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    for (uint32_t i = 0; i < 2; i++)
+        requests[i] = (struct twinlog_request){ .queue = queue };
+    EXPECT(twinlog_submit(log_, &entry, 1, NULL, &requests[0]) == 0);
+    const bool is_accepted = twinlog_submit(log_, &entry, 1, NULL, &requests[1]) == 0;
+    EXPECT(twinlog_queue_poll(queue, done, 3, 0) == 1 + is_accepted);
+    EXPECT(done[0]->result == TWINLOG_EPOISONED);
+    EXPECT(twinlog_append(log_, "x", 1, NULL) == TWINLOG_EPOISONED);
+    EXPECT(twinlog_close(log_) == -EFBIG);
+    EXPECT(twinlog_committer_close(committer) == 0);
+    EXPECT(twinlog_queue_close(queue) == 0);
+    return 0;
+}
+
+TEST(a_failure_reaches_a_call_that_waits_for_room)
+{
+    ck_assert_int_eq(run_child(fail_while_a_call_waits_for_room), 0);
 }
 
 static int forbidden_call;
