@@ -20,6 +20,7 @@
 #include "server_log.h"
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -28,6 +29,8 @@
 #define UNSENT_MOST ((size_t)1 << 20)   /* bytes for a client: then its requests wait */
 #define READ_BYTES ((size_t)64 << 10)
 #define EVENTS 512
+#define FEW_CLIENTS 4u
+#define MOST_ALONE_MS 1 /* that the loop waits for the log alone */
 
 /* A reply is the next `size` bytes of the client's output. */
 struct reply {
@@ -53,6 +56,7 @@ static struct {
     uint32_t count;
     uint64_t shown; /* the newest change in its reply */
     struct client *clients;
+    uint32_t client_count;
     uint64_t longest_turn_ns;
 } server = { .listener = -1 };
 
@@ -387,12 +391,14 @@ static void add_client(int fd)
     client->events = EPOLLIN;
     client->next = server.clients;
     server.clients = client;
+    server.client_count++;
     struct epoll_event event = { .events = EPOLLIN, .data.ptr = client };
     epoll_ctl(server.loop, EPOLL_CTL_ADD, fd, &event);
 }
 
 static void free_client(struct client *client)
 {
+    server.client_count--;
     shutdown(client->fd, SHUT_RDWR); /* a child may have it open */
     close(client->fd);
     free(client->in.data);
@@ -481,6 +487,16 @@ static void end_turn(void)
     send_all_replies();
 }
 
+/* While the log writes, a loop with more than a few clients waits for that alone, for a moment. So their next requests
+ * come together, and are one group; one by one each of them would wake the loop. */
+static void wait_for_log(void)
+{
+    if (store.in_flight == 0 || server.client_count <= FEW_CLIENTS)
+        return;
+    struct pollfd queue = { .fd = twinlog_queue_fd(store.queue), .events = POLLIN };
+    poll(&queue, 1, MOST_ALONE_MS);
+}
+
 static void serve(void)
 {
     struct epoll_event events[EVENTS];
@@ -489,6 +505,7 @@ static void serve(void)
     if (server.listener >= 0)
         watch(server.listener, &server.listener);
     while (!server.is_ending) {
+        wait_for_log();
         const int count = epoll_wait(server.loop, events, EVENTS, store.is_dirty ? 1000 : -1);
         const uint64_t began_ns = now_ns();
         for (int i = 0; i < count; i++)

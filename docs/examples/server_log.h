@@ -66,6 +66,7 @@ static struct {
     struct twinlog_committer *committer; /* it has no thread: the loop does its work when it polls the queue */
     struct twinlog_queue *queue;
     struct twinlog_request requests[BATCHES], *free_requests;
+    uint32_t in_flight; /* requests */
     int plain;     /* the file of --plain */
     bool is_dirty; /* it was written, and not synced */
     uint64_t synced_ns;
@@ -213,6 +214,7 @@ static int submit_batch(const struct part *parts, uint32_t count, uint64_t chang
     terms.level = store.setting == ALWAYS ? TWINLOG_LEVEL_DURABLE : TWINLOG_LEVEL_WRITTEN;
     const int rc = twinlog_submit(store.log, entries, count, &terms, request);
     store.free_requests = rc == 0 ? next : request;
+    store.in_flight += rc == 0;
     return rc;
 }
 
@@ -261,6 +263,7 @@ static bool fetch_requests(void)
             store.safe = (uint64_t)(uintptr_t)done[i]->context;
         done[i]->next = store.free_requests;
         store.free_requests = done[i];
+        store.in_flight--;
     }
     return count > 0;
 }
