@@ -442,8 +442,9 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
  *     } while (twinlog_queue_poll(queue, done, 64, 0) > 0 && handle what is done);
  *     epoll_wait(...);
  *
- * A thread that waits in twinlog_append(), or in another call on one of the logs, does the same
- * work meanwhile, so that a busy loop holds up no other thread. */
+ * A thread that waits in an append, a wait, a sync, a truncation, a reset or a close of one of the
+ * logs does the same work meanwhile, so that a busy loop holds up no other thread. What nobody
+ * polls or waits for is not flushed by flush_interval_ms either. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests,
                        uint32_t max, int timeout_ms);
 
@@ -452,7 +453,8 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
  *
  * If the queue has a committer without a thread, it is also readable while there is work to do, as
  * when another thread has submitted, but not for what the thread that polls has submitted itself.
- * It may be readable without a reason then, and a wait for it may end with EINTR, as for a signal. */
+ * It may be readable without a reason then, and a wait of a thread that does the work may end with
+ * EINTR, without a signal. Watch it level-triggered. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
 
 /* The queue gets news of this log, at once and until one of the two is closed. There is news when a
@@ -480,8 +482,9 @@ int twinlog_queue_close(struct twinlog_queue *queue);
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
-    /* The committer has no thread then, and who polls this queue drives it: see
-     * twinlog_queue_poll(). Where the kernel refuses io_uring it has a thread nevertheless. */
+    /* The committer has no thread then, and who polls this queue does its work: see
+     * twinlog_queue_poll(). The queue must outlive it. Where the kernel refuses io_uring it has a
+     * thread nevertheless. NULL: it has a thread. */
     struct twinlog_queue *queue;
 };
 #define TWINLOG_COMMITTER_OPTIONS_INIT twinlog_initial(twinlog_committer_options)
