@@ -240,7 +240,8 @@ struct twinlog_options {
     /* It must outlive the log. NULL: a thread of the log, when one is needed. -EINVAL in the mapped
      * modes. */
     struct twinlog_committer *committer;
-    /* A record that was accepted at a level below durable is committed after this time. */
+    /* A record that was accepted at a level below durable is committed after this time. See
+     * twinlog_set_flush_interval(). 0 = it stays until something else commits it. */
     uint32_t flush_interval_ms;
     /* enum twinlog_mode. In the mapped modes TWINLOG_PAD and TWINLOG_READ_ONLY are -EINVAL, and
      * segments are not recycled. */
@@ -385,6 +386,14 @@ int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, ui
 /* Returns 0 when every record that was accepted before the call is durable. After TWINLOG_EPOISONED
  * it never returns 0 again on this handle. */
 int twinlog_sync(struct twinlog *log);
+
+/* Replaces the option flush_interval_ms of this handle: what was accepted and is not durable yet
+ * becomes so within this time from now on, at the latest. 0 = off. Any thread. Does not wait for
+ * the disk. The log does not keep it.
+ *
+ *   -EROFS  the log was opened with TWINLOG_READ_ONLY
+ *   -EAGAIN, -ENOMEM  the system has no thread for it: the interval is as before */
+int twinlog_set_flush_interval(struct twinlog *log, uint32_t interval_ms);
 
 /* The time on CLOCK_MONOTONIC that is so many milliseconds from now; never 0. */
 uint64_t twinlog_deadline(uint32_t timeout_ms);

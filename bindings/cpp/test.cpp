@@ -82,6 +82,7 @@ static void appends_and_reads(const std::string &dir)
     const auto enqueued = log.append(twl::entry("five"), { .level = TWINLOG_LEVEL_BUFFERED }).value();
     CHECK(enqueued == 5 && log.wait(enqueued).has_value() && log.durable_lsn() == 5);
     CHECK(log.sync().has_value() && log.stat().value().appends == 5);
+    CHECK(log.set_flush_interval(60000).has_value() && log.set_flush_interval(0).has_value());
     CHECK(log.first_lsn() == 1 && log.last_lsn() == 5);
 
     auto reader = log.attach().value();

@@ -639,6 +639,11 @@ class log
     {
         return detail::in_cpp(twinlog_sync(get()));
     }
+    /** What was accepted and is not durable yet becomes durable within this time; 0 ends the flushes. Not kept. */
+    result<void> set_flush_interval(std::uint32_t interval_ms)
+    {
+        return detail::in_cpp(twinlog_set_flush_interval(get(), interval_ms));
+    }
 
     std::uint64_t first_lsn() const
     {

@@ -59,6 +59,11 @@ func TestBounds(t *testing.T) {
 
 	only := open(t, dir, &Options{ReadOnly: true})
 	mustHaveBounds(t, only, 4, 10, 10)
+	must(t, log.SetFlushInterval(time.Minute))
+	must(t, log.SetFlushInterval(0))
+	if err := log.SetFlushInterval(-1); err == nil {
+		t.Error("a negative interval is taken")
+	}
 	must(t, log.Sync())
 	mustHaveBounds(t, only, 4, 12, 12)
 	must(t, log.Reset(100))

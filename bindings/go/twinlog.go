@@ -500,6 +500,17 @@ func (log *Log) Sync() error {
 	return log.call(func(c *C.struct_twinlog) error { return check(C.twinlog_sync(c)) })
 }
 
+// SetFlushInterval replaces Options.FlushInterval of this handle: what was accepted and is not durable yet becomes durable
+// within this time. 0 ends the flushes. The log does not keep it.
+func (log *Log) SetFlushInterval(interval time.Duration) error {
+	if interval < 0 {
+		return Error(-C.EINVAL)
+	}
+	return log.call(func(c *C.struct_twinlog) error {
+		return check(C.twinlog_set_flush_interval(c, milliseconds32(interval)))
+	})
+}
+
 func (log *Log) lsn(of func(c *C.struct_twinlog) C.uint64_t) (lsn uint64) {
 	log.call(func(c *C.struct_twinlog) error { lsn = uint64(of(c)); return nil })
 	return lsn

@@ -73,6 +73,18 @@ class Test(Case):
         options = set(inspect.signature(twinlog.Log).parameters) - {"path"}
         self.assertEqual(options, fields("twinlog_options", "twinlog.h"))
 
+    def test_flush_interval(self) -> None:
+        with twinlog.Log(self.dir, flush_interval_ms=3600 * 1000) as log:
+            lsn = log.append(b"soon", level=twinlog.LEVEL_BUFFERED)
+            log.set_flush_interval(5)
+            end = time.monotonic() + 60
+            while log.durable_lsn < lsn and time.monotonic() < end:
+                time.sleep(0.005)
+            self.assertEqual(log.durable_lsn, lsn)
+            log.set_flush_interval(0)
+            with self.assertRaises(OverflowError):
+                log.set_flush_interval(1 << 32)
+
     def test_append_and_read(self) -> None:
         with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:
             self.assertEqual(log.append(b"one"), 1)

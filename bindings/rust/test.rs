@@ -79,6 +79,11 @@ fn main() {
     assert_eq!(log.append_batch(&batch, &Terms::default().timeout(hour)).unwrap(), 3);
     assert_eq!(log.append_batch(&[], &Terms::default()).unwrap_err().kind, ErrorKind::Os(22));
     let lsn = log.append_batch(&batch[..1], &Terms::default().level(Level::Buffered)).unwrap();
+    log.set_flush_interval(Duration::from_millis(5)).unwrap();
+    while log.durable_lsn() < lsn {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    log.set_flush_interval(Duration::ZERO).unwrap();
     log.wait(lsn, Level::OfMode, None).unwrap();
     log.sync().unwrap();
     assert_eq!((log.first_lsn(), log.last_lsn(), log.durable_lsn(), log.stat().unwrap().appends), (1, 5, 5, 5));

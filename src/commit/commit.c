@@ -65,6 +65,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->keeper = config->keeper;
     c->options = *options;
     c->group_flags = twl_group_flags_for(options->buffer_bytes);
+    atomic_store(&c->client.flush_interval_ms, options->flush_interval_ms);
     c->shared = config->shared;
     c->statistics = config->shared->statistics;
     c->counters = config->counters;
@@ -271,6 +272,7 @@ const struct engine_ops twl_commit_engine = {
     .wait = wait_for,
     .poison = get_poison,
     .sync = sync_all,
+    .set_flush_interval = twl_commit_set_flush_interval,
     .finish = finish,
     .newest_lsn = newest_lsn,
     .count = count,

@@ -134,7 +134,7 @@ void twl_client_call_and_wait(struct commit *c)
 
 static uint64_t flush_interval_ns(const struct commit *c)
 {
-    return (uint64_t)c->options.flush_interval_ms * 1000000;
+    return (uint64_t)atomic_load(&c->client.flush_interval_ms) * 1000000;
 }
 
 /* Demands a sync of all accepted records. False if all are durable. */
@@ -156,12 +156,16 @@ static bool demand_flush(struct commit *c)
 static bool flush(struct commit *c, uint64_t ahead_ns)
 {
     const uint64_t interval_ns = flush_interval_ns(c);
-    if (interval_ns == 0)
+    if (interval_ns == 0) {
+        c->client.flush_ns = 0;
         return false;
+    }
     const uint64_t now_ns = twl_monotonic_ns(), due_ns = c->client.flush_ns;
     if (due_ns > now_ns + ahead_ns)
         return false;
     c->client.flush_ns = now_ns + interval_ns;
+    if (flush_interval_ns(c) != interval_ns)
+        c->client.flush_ns = 0; /* it was changed meanwhile */
     return due_ns > 0 && demand_flush(c);
 }
 
@@ -181,6 +185,7 @@ static void flush_due(struct twinlog_committer *committer)
     twl_mutex_unlock(&committer->lock);
 }
 
+/* At a shared committer. With an interval of 0 they end, when the next one would have been due. */
 static void begin_flushes(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
@@ -728,12 +733,29 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared)
 
 void twl_commit_start(struct commit *c)
 {
-    if (c->options.flush_interval_ms == 0)
+    if (flush_interval_ns(c) == 0)
         return;
     if (c->client.is_shared)
         begin_flushes(c);
     else
         twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
+}
+
+/* A log's own committer may sleep until a flush by the interval before. So it is woken, and counts anew from then on. */
+int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
+{
+    struct commit *c = engine;
+    const int rc = interval_ms > 0 ? twl_commit_need_committer(c) : 0;
+    if (rc < 0)
+        return rc;
+    atomic_store(&c->client.flush_interval_ms, interval_ms);
+    if (c->client.is_shared) {
+        begin_flushes(c);
+        return 0;
+    }
+    c->client.flush_ns = 0;
+    twl_event_notify_all(&c->client.called);
+    return 0;
 }
 
 int twl_commit_need_committer(struct commit *c)

@@ -45,6 +45,8 @@ struct engine_ops {
     int (*poison)(void *engine);
     /* Makes every accepted record durable. Fails for ever after a failure. */
     int (*sync)(void *engine);
+    /* From now on; 0 = no more. 0, or why no thread can be started for it: then nothing has changed. */
+    int (*set_flush_interval)(void *engine, uint32_t interval_ms);
     /* For the close: makes every record of this handle durable and ends the log. No other thread is inside. */
     int (*finish)(void *engine);
 

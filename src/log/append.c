@@ -262,6 +262,17 @@ int twinlog_sync(struct twinlog *log)
     return rc;
 }
 
+int twinlog_set_flush_interval(struct twinlog *log, uint32_t interval_ms)
+{
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = is_read_only(log) ? -EROFS : log->ops->set_flush_interval(log->engine, interval_ms);
+    twl_leave(&call);
+    return rc;
+}
+
 /* ---- cancelling -------------------------------------------------------------------------------- */
 
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)

@@ -28,6 +28,7 @@ struct mapped {
     void (*retain)(void *context);     /* [const] see struct mapped_config */
     void *retain_context;              /* [const] */
     struct twinlog_options options;    /* [const] */
+    _Atomic uint32_t flush_interval_ms;
 
     _Atomic(struct mapped_segment *) active;
     _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */

@@ -321,21 +321,21 @@ static void *prepare_ahead(void *context)
 static void *look_after(void *context)
 {
     struct mapped *m = context;
-    const uint64_t interval_ns = (uint64_t)m->options.flush_interval_ms * 1000000u;
-    uint64_t due_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
-    uint64_t retained_ns = 0;
+    uint64_t synced_ns = twl_monotonic_ns(), retained_ns = 0;
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
+        const uint64_t interval_ns = (uint64_t)atomic_load(&m->flush_interval_ms) * 1000000u;
         const int is_there = m->io->ops->check_directory(m->io); /* else records are lost with it */
         if (is_there < 0)
             (void)twl_mapped_fail(m, is_there);
         const uint64_t look_ns = twl_mapped_look_after(m);
-        if (twl_monotonic_ns() >= due_ns) {
+        if (interval_ns > 0 && twl_monotonic_ns() >= synced_ns + interval_ns) {
             (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
-            due_ns = twl_monotonic_ns() + interval_ns;
+            synced_ns = twl_monotonic_ns();
         }
+        const uint64_t due_ns = interval_ns > 0 ? synced_ns + interval_ns : UINT64_MAX;
         if (trim_is_due(&m->shared->page->trim_ask, &retained_ns))
             m->retain(m->retain_context);
         const uint64_t until_ns = min_u64(min_u64(due_ns, look_ns), twinlog_deadline(ASK_MS));
@@ -408,6 +408,7 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     m->retain = config->retain;
     m->retain_context = config->retain_context;
     m->options = *config->options;
+    atomic_store(&m->flush_interval_ms, m->options.flush_interval_ms);
     m->poison = lets_others_in ? &m->shared->page->poison : &m->own_poison;
     m->durable = lets_others_in ? &m->shared->page->durable.lsn : &m->own_durable;
     m->room = room_for(max_record_bytes);
@@ -569,12 +570,21 @@ static void count(void *engine, struct twinlog_stat *stat)
     stat->appends = twl_mapped_last_lsn(m) + 1 - m->began_lsn;
 }
 
+static int set_flush_interval(void *engine, uint32_t interval_ms)
+{
+    struct mapped *m = engine;
+    atomic_store(&m->flush_interval_ms, interval_ms);
+    twl_event_notify_all(&m->wake);
+    return 0;
+}
+
 const struct engine_ops twl_mapped_engine = {
     .default_level = TWINLOG_LEVEL_WRITTEN,
     .append = append,
     .wait = wait_for,
     .poison = get_poison,
     .sync = sync_all,
+    .set_flush_interval = set_flush_interval,
     .finish = finish,
     .newest_lsn = newest_lsn,
     .count = count,

@@ -109,6 +109,7 @@ static int follow(void)
     DO(skip_lost, twinlog_skip_lost(held_log, RECORDS + 3))                                                  \
     DO(wait, twinlog_wait(held_log, RECORDS, TWINLOG_LEVEL_DURABLE, 0))                                      \
     DO(sync, twinlog_sync(held_log))                                                                         \
+    DO(set_flush_interval, twinlog_set_flush_interval(held_log, 60000))                                      \
     DO(submit, begin_request() + twinlog_submit(held_log, entries, 1, NULL, &request))                       \
     DO(first_lsn, twinlog_first_lsn(held_log) > RECORDS ? -EIO : 0)                                          \
     DO(last_lsn, twinlog_last_lsn(held_log) < RECORDS ? -EIO : 0)                                            \

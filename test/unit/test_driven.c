@@ -266,6 +266,23 @@ TEST(a_flush_that_is_due_makes_it_readable)
     expect_records(3);
 }
 
+TEST(an_interval_that_is_changed_makes_it_readable_in_time)
+{
+    struct twinlog_options options = driven_options();
+    options.flush_interval_ms = 3600 * 1000;
+    open_on(&options);
+    ck_assert_int_eq(enqueue_record(log_, 0, 0, NULL), 0);
+    run();
+    ck_assert_int_eq(twinlog_set_flush_interval(log_, 30), 0);
+    while (twinlog_durable_lsn(log_) < 1) {
+        run();
+        ck_assert(is_readable_within(PATIENCE_MS));
+    }
+    ck_assert_int_eq(twinlog_set_flush_interval(log_, 0), 0);
+    close_all();
+    expect_records(1);
+}
+
 static void *submit_one(void *context)
 {
     return submit_at(TWINLOG_LEVEL_DURABLE) == 0 ? NULL : context;

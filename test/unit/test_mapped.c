@@ -500,6 +500,22 @@ TEST(what_was_appended_is_durable_after_the_interval)
     log_close(log);
 }
 
+TEST(the_interval_is_changed)
+{
+    struct twinlog_options options = small(tested_mode);
+    options.flush_interval_ms = 3600 * 1000;
+    struct twinlog *log = log_open(&options);
+    const uint64_t lsn = append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 5), 0);
+    AWAIT(twinlog_durable_lsn(log) == lsn);
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 0), 0);
+    usleep(20000); /* one that had begun */
+    append_records(log, 0, 10, 10);
+    usleep(50000);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+    log_close(log);
+}
+
 TEST(a_canceled_token_keeps_a_record_out)
 {
     struct twinlog *log = open_mode(tested_mode);

@@ -126,6 +126,7 @@ static int backup(void)
     DO(append_batch, " , several records", twinlog_append_batch(log, entries, 2, NULL, NULL))                \
     DO(wait, "", twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_OF_MODE, 0))                         \
     DO(sync, "", twinlog_sync(log))                                                                          \
+    DO(set_flush_interval, "", twinlog_set_flush_interval(log, 60000))                                       \
     DO(cancel, "", twinlog_cancel(log, &(struct twinlog_cancel){ 0 }))                                       \
     DO(skip, "", twinlog_skip(log, twinlog_last_lsn(log) + 2))                                               \
     DO(skip_lost, "", twinlog_skip_lost(log, twinlog_last_lsn(log) + 2))                                     \

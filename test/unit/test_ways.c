@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define KIB 1024u
 #define OVERHEAD 8192u /* of a buffer, for the largest batch */
@@ -319,5 +320,28 @@ WAYS_TEST(an_interval_makes_things_durable_without_a_call, LOG_IO_KINDS)
         ck_assert_int_eq(append_at(log, i % 2 ? &written : &buffered, 100, &lsn), 0);
         AWAIT(twinlog_durable_lsn(log) >= lsn);
     }
+    log_close(log);
+}
+
+/* From none, from one that is too long, and to none again. */
+WAYS_TEST(an_interval_is_changed, 2)
+{
+    uint64_t lsn;
+
+    options.flush_interval_ms = _i == 0 ? 0 : 3600 * 1000;
+    struct twinlog *log = log_open(&options);
+    ck_assert_int_eq(append_at(log, &buffered, 100, &lsn), 0);
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 5), 0);
+    AWAIT(twinlog_durable_lsn(log) >= lsn);
+    ck_assert_int_eq(append_at(log, &written, 100, &lsn), 0);
+    AWAIT(twinlog_durable_lsn(log) >= lsn);
+
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 0), 0);
+    usleep(20000); /* one that had begun */
+    ck_assert_int_eq(append_at(log, &buffered, 100, &lsn), 0);
+    usleep(50000);
+    ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
+    ck_assert_int_eq(twinlog_set_flush_interval(log, 5), 0);
+    AWAIT(twinlog_durable_lsn(log) >= lsn);
     log_close(log);
 }

@@ -595,6 +595,16 @@ static PyObject *log_sync(struct handle *h, PyObject *none)
     return none_or_error(h, rc);
 }
 
+static PyObject *log_set_flush_interval(struct handle *h, PyObject *number)
+{
+    uint32_t interval_ms;
+    int rc;
+    if (!to_u32(number, &interval_ms))
+        return NULL;
+    CALL(h, rc = twinlog_set_flush_interval(h->log, interval_ms));
+    return none_or_error(h, rc);
+}
+
 static PyObject *with_lsn(struct handle *h, PyObject *number, int (*call)(struct twinlog *, uint64_t))
 {
     uint64_t lsn;
@@ -1304,6 +1314,9 @@ static PyMethodDef log_methods[] = {
         "wait($self, lsn, *, level=0, timeout=None)\n--\n\nReturns when every record up to `lsn` is at that level."),
     METHOD("sync", log_sync, METH_NOARGS,
            "sync($self)\n--\n\nReturns when everything accepted before is durable."),
+    METHOD("set_flush_interval", log_set_flush_interval, METH_O,
+           "set_flush_interval($self, flush_interval_ms, /)\n--\n\nWhat was accepted and is not durable yet becomes "
+           "durable within this time; 0 ends the flushes. The log does not keep it."),
     METHOD("stat", log_stat, METH_NOARGS, "stat($self)\n--\n\nThe fields of struct twinlog_stat."),
     METHOD(
         "read", log_read, METH_O,

@@ -131,6 +131,7 @@ extern "C" {
     ) -> c_int;
     pub fn twinlog_wait(log: *mut twinlog, lsn: u64, level: u32, deadline_ns: u64) -> c_int;
     pub fn twinlog_sync(log: *mut twinlog) -> c_int;
+    pub fn twinlog_set_flush_interval(log: *mut twinlog, interval_ms: u32) -> c_int;
     pub fn twinlog_deadline(timeout_ms: u32) -> u64;
     pub fn twinlog_queue_open(ret_queue: *mut *mut c_void) -> c_int;
     pub fn twinlog_queue_poll(

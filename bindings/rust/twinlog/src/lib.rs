@@ -445,6 +445,13 @@ impl Log {
         check(unsafe { c::twinlog_sync(self.raw) }).map(|_| ())
     }
 
+    /// Replaces the flush interval of the options: what was accepted and is not durable yet becomes durable within this
+    /// time. Zero ends the flushes. The log does not keep it.
+    pub fn set_flush_interval(&self, interval: Duration) -> Result<()> {
+        let ms = milliseconds(interval, u32::MAX);
+        check(unsafe { c::twinlog_set_flush_interval(self.raw, ms) }).map(|_| ())
+    }
+
     pub fn first_lsn(&self) -> u64 {
         unsafe { c::twinlog_first_lsn(self.raw) }
     }
