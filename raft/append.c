@@ -377,8 +377,9 @@ static void note_time(struct twinlog_histogram *histogram, uint64_t ns)
     histogram->max = ns > histogram->max ? ns : histogram->max;
 }
 
-/* Calls back for what is durable; waits for the first one up to timeout_ms. A callback may append, and close. */
-void complete_appends(struct storage *s, int timeout_ms)
+/* Begins to write what was submitted, and calls back for what is durable; waits for the first one up to timeout_ms. A
+ * callback may append, and close. */
+int complete_appends(struct storage *s, int timeout_ms)
 {
     struct twinlog_request *done[256];
     int n = twinlog_queue_poll(s->queue, done, 256, timeout_ms);
@@ -399,6 +400,7 @@ void complete_appends(struct storage *s, int timeout_ms)
             call_back(append, status);
         }
     }
+    return n;
 }
 
 /* libraft: a closing raft sends nothing, so a success frees the entries and says nothing to others. */

@@ -72,11 +72,13 @@ struct storage {
     struct twinlog *log;
     struct twinlog *snapshots; /* a put has it while is_putting */
     struct twinlog_queue *queue;
-    uv_poll_t poll;       /* on the queue */
-    uv_prepare_t prepare; /* before the loop waits */
+    struct twinlog_committer *committer; /* of `log`; it has no thread: the loop does its work */
+    uv_poll_t poll;                      /* on the queue: ends a wait of the loop */
+    uv_prepare_t prepare;                /* before the loop waits */
     uv_check_t check;     /* after it has waited */
+    uv_idle_t idle;       /* keeps it from waiting, while it runs */
     uv_timer_t timer;     /* for what waits, and the capacity; where nothing may be refused */
-    unsigned handles;     /* of these four, in the loop */
+    unsigned handles;     /* of these five, in the loop */
     unsigned retry_ms;
 
     int server_fd; /* of DIR/server; -1 = not open. The fields up to `promised_term` are what it says */
@@ -135,7 +137,7 @@ int append_entries(struct raft_io *io, struct raft_io_append *req, const struct 
                    unsigned n, raft_io_append_cb cb);
 int truncate_entries(struct raft_io *io, raft_index index);
 int append_at_once(struct storage *s, const struct raft_entry *entry);
-void complete_appends(struct storage *s, int timeout_ms);
+int complete_appends(struct storage *s, int timeout_ms); /* returns how many */
 void store_waiting(struct storage *s);
 void begin_list(struct append_list *list);
 void move_list(struct append_list *to, struct append_list *from); /* to its end */

@@ -205,6 +205,7 @@ static void close_handles(struct storage *s)
     uv_close((uv_handle_t *)&s->poll, handle_closed);
     uv_close((uv_handle_t *)&s->prepare, handle_closed);
     uv_close((uv_handle_t *)&s->check, handle_closed);
+    uv_close((uv_handle_t *)&s->idle, handle_closed);
     uv_close((uv_handle_t *)&s->timer, handle_closed);
 }
 

@@ -165,6 +165,15 @@ static int settle(struct storage *s)
     return rv;
 }
 
+/* Of the entries' log: the loop of raft waits for nothing, so a thread would only hand its groups to and fro. */
+static int open_committer(struct storage *s)
+{
+    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+    int rc = twinlog_queue_open(&s->queue);
+    options.queue = s->queue;
+    return rc < 0 ? rc : twinlog_committer_open(&options, &s->committer);
+}
+
 int open_files(struct storage *s, uint64_t id)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -181,9 +190,10 @@ int open_files(struct storage *s, uint64_t id)
     options.segment_bytes = s->options.segment_bytes;
     options.ret_report = &found;
     options.keep_bytes = options.keep_records = options.keep_age_ms = UINT64_MAX; /* raft trims */
-    int rc = twinlog_open(s->log_dir, &options, &s->log);
+    int rc = open_committer(s);
+    options.committer = s->committer;
     if (rc == 0)
-        rc = twinlog_queue_open(&s->queue);
+        rc = twinlog_open(s->log_dir, &options, &s->log);
     if (rc < 0)
         return report(s, s->log_dir, rc);
     rv = report(s, s->snapshot_dir, open_snapshots(s));
@@ -195,11 +205,13 @@ void close_files(struct storage *s)
     forget_changes(s, 0);
     twinlog_close(s->log);
     twinlog_close(s->snapshots);
+    twinlog_committer_close(s->committer);
     twinlog_queue_close(s->queue);
     if (s->server_fd >= 0)
         close(s->server_fd);
     s->server_fd = -1;
     s->log = s->snapshots = NULL;
+    s->committer = NULL;
     s->queue = NULL;
 }
 
@@ -267,13 +279,26 @@ static void queue_readable(uv_poll_t *poll, int status, int events)
     finish_close(s);
 }
 
+static void do_not_wait(uv_idle_t *idle)
+{
+    (void)idle;
+}
+
+/* The log begins to write before the messages are sent: other servers store the same entries meanwhile. After a callback
+ * the loop does not wait this time: its program may have waited for that callback alone. */
 static void before_waiting(uv_prepare_t *prepare)
 {
-    send_gathered(prepare->data);
+    struct storage *s = prepare->data;
+    while (complete_appends(s, 0) > 0)
+        uv_idle_start(&s->idle, do_not_wait);
+    send_gathered(s);
+    finish_close(s);
 }
 
 static void after_waiting(uv_check_t *check)
 {
+    struct storage *s = check->data;
+    uv_idle_stop(&s->idle);
     forget_connections(check->data, false);
     call_back_unsent(check->data);
 }
@@ -291,9 +316,10 @@ static int start_handles(struct storage *s)
         return report_text(s, RAFT_IOERR, uv_strerror(rc));
     uv_prepare_init(s->loop, &s->prepare);
     uv_check_init(s->loop, &s->check);
+    uv_idle_init(s->loop, &s->idle);
     uv_timer_init(s->loop, &s->timer);
-    s->poll.data = s->prepare.data = s->check.data = s->timer.data = s;
-    s->handles = 4; /* so they are closed, whatever comes */
+    s->poll.data = s->prepare.data = s->check.data = s->idle.data = s->timer.data = s;
+    s->handles = 5; /* so they are closed, whatever comes */
     uv_prepare_start(&s->prepare, before_waiting);
     uv_check_start(&s->check, after_waiting);
     if (!MAY_REFUSE)
