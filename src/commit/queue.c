@@ -154,7 +154,8 @@ void twl_queue_bring_news(struct twinlog_queue *queue)
 
 /* ---- poll ---------------------------------------------------------------------------------------- */
 
-/* Takes news and up to `max` requests. False: there was neither. */
+/* Takes news and up to `max` requests. False: there was neither. A loop that polls until there is nothing cannot tell
+ * news alone from nothing, and would wait: so the descriptor of a queue that drives a committer stays readable once. */
 static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
                   uint32_t *ret_count)
 {
@@ -166,9 +167,10 @@ static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests
         requests[count] = queue->first;
         queue->first = queue->first->next;
     }
-    if (queue->first)
+    const bool is_driving = atomic_load(&queue->committer) != NULL;
+    if (queue->first || (is_driving && had_something && count == 0))
         signal_owner(queue);
-    else if (!atomic_load(&queue->committer)) /* else it may say that there is work since the turn */
+    else if (!is_driving) /* else it may say that there is work since the turn */
         clear_signal(queue);
     twl_mutex_unlock(&queue->lock);
     *ret_count = count;
