@@ -492,7 +492,7 @@ int twinlog_queue_close(struct twinlog_queue *queue);
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
-    /* The committer has no thread then, and who polls this queue does its work: see
+    /* The committer has no thread then; one that polls this queue does its work: see
      * twinlog_queue_poll(). The queue must outlive it. Where the kernel refuses io_uring it has a
      * thread nevertheless. NULL: it has a thread. */
     struct twinlog_queue *queue;

@@ -75,10 +75,10 @@ struct storage {
     struct twinlog_committer *committer; /* of `log`; it has no thread: the loop does its work */
     uv_poll_t poll;                      /* on the queue: ends a wait of the loop */
     uv_prepare_t prepare;                /* before the loop waits */
-    uv_check_t check;     /* after it has waited */
-    uv_idle_t idle;       /* keeps it from waiting, while it runs */
-    uv_timer_t timer;     /* for what waits, and the capacity; where nothing may be refused */
-    unsigned handles;     /* of these five, in the loop */
+    uv_check_t check;                    /* after it has waited */
+    uv_idle_t idle;                      /* keeps it from waiting, while it runs */
+    uv_timer_t timer;                    /* for what waits, and the capacity; where nothing may be refused */
+    unsigned handles;                    /* of these five, in the loop */
     unsigned retry_ms;
 
     int server_fd; /* of DIR/server; -1 = not open. The fields up to `promised_term` are what it says */

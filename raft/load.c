@@ -284,8 +284,8 @@ static void do_not_wait(uv_idle_t *idle)
     (void)idle;
 }
 
-/* The log begins to write before the messages are sent: other servers store the same entries meanwhile. After a callback
- * the loop does not wait this time: its program may have waited for that callback alone. */
+/* The log begins to write before the messages are sent: other servers store the same entries meanwhile. After a
+ * callback the loop does not wait this time: its program may have waited for that callback alone. */
 static void before_waiting(uv_prepare_t *prepare)
 {
     struct storage *s = prepare->data;

@@ -63,12 +63,13 @@ static struct {
     char error[200]; /* the log has failed */
 
     struct twinlog *log;
-    struct twinlog_committer *committer; /* it has no thread: the loop does its work when it polls the queue */
+    struct twinlog_committer
+        *committer; /* it has no thread: the loop does its work when it polls the queue */
     struct twinlog_queue *queue;
     struct twinlog_request requests[BATCHES], *free_requests;
     uint32_t in_flight; /* requests */
-    int plain;     /* the file of --plain */
-    bool is_dirty; /* it was written, and not synced */
+    int plain;          /* the file of --plain */
+    bool is_dirty;      /* it was written, and not synced */
     uint64_t synced_ns;
 
     pid_t saver;    /* 0: none */

@@ -107,9 +107,8 @@ int twl_descriptor_timer(void)
 
 int twl_descriptor_set_timer(int fd, uint64_t until_ns)
 {
-    const struct itimerspec until = {
-        .it_value = { .tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000) }
-    };
+    const struct itimerspec until = { .it_value = { .tv_sec = (time_t)(until_ns / 1000000000),
+                                                    .tv_nsec = (long)(until_ns % 1000000000) } };
 
     return timerfd_settime(fd, TFD_TIMER_ABSTIME, &until, NULL) < 0 ? -errno : 0;
 }

@@ -18,8 +18,8 @@
 int twl_descriptor_open(int dir, const char *name, int flags, mode_t mode); /* openat() */
 int twl_descriptor_event(unsigned count);                                   /* eventfd(), non-blocking */
 int twl_descriptor_memory(const char *name);                                /* memfd_create() */
-int twl_descriptor_timer(void);                                             /* timerfd_create(), non-blocking */
-int twl_descriptor_epoll(void);                                             /* epoll_create1() */
+int twl_descriptor_timer(void); /* timerfd_create(), non-blocking */
+int twl_descriptor_epoll(void); /* epoll_create1() */
 /* Lets the timer end at a time on CLOCK_MONOTONIC; 0 = it does not run. 0 or -errno. */
 int twl_descriptor_set_timer(int fd, uint64_t until_ns);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The committer: who leads for callers that do not: for requests, for calls with a deadline, for the flush interval. It
- * is a thread of a log, started when it is first needed; or it is shared by several logs, its clients: "Many logs" in
+ * The committer leads for callers that do not: for requests, for calls with a deadline, for the flush interval. It is a
+ * thread of a log, started when it is first needed; or it is shared by several logs, its clients: "Many logs" in
  * docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short and is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
@@ -25,7 +25,8 @@
 #define MAX_IN_FLIGHT 256u
 #define FLUSH_AHEAD 4u /* a flush due within this fraction of its interval is done now */
 
-/* The right to do a committer's work. Nobody sleeps until it is free: who does not get it has something else to do. */
+/* The right to do a committer's work. Nobody sleeps until it is free: a thread that does not get it has something else
+ * to do. */
 struct CAPABILITY("turn") turn {
     _Atomic bool is_taken;
 };
@@ -48,16 +49,17 @@ struct twinlog_committer {
     struct twl_mutex lock;
     struct commit *clients;    /* [lock] */
     _Atomic uint64_t flush_ns; /* [lock to store] when the next flush is due; 0 = never */
-    /* [who has the turn] */
+    /* [turn; or the thread] */
     struct commit *first, *last; /* queued */
     struct commit *filling;
     uint32_t room; /* number of writes that may still be submitted */
 
     /* of a driven one: */
     struct turn turn;
-    const void *_Atomic has_turn;   /* the mark of a thread that waits and has the turn; NULL = no such thread */
-    _Atomic uint32_t waiting;       /* threads that wait for a log, or for requests */
-    struct twinlog_queue *queue;    /* [const] who polls it drives the committer */
+    const void
+        *_Atomic has_turn;       /* the mark of a thread that waits and has the turn; NULL = no such thread */
+    _Atomic uint32_t waiting;    /* threads that wait for a log, or for requests */
+    struct twinlog_queue *queue; /* [const] a thread that polls it drives the committer */
 };
 
 /* The earlier of two times; 0 = never. */
@@ -258,8 +260,7 @@ static void release_client(struct commit *c, const struct round *round) NO_THREA
 /* A driven committer has every write on the ring, so that the loop never waits for one. */
 static bool uses_ring(const struct twinlog_committer *committer, const struct twinlog_options *options)
 {
-    return committer->is_driven ||
-           (options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC);
+    return committer->is_driven || (options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC);
 }
 
 /* Does the path sync by a call of its own, behind the write? */
@@ -623,7 +624,7 @@ static int start_thread(struct twinlog_committer *committer)
     return twl_thread_start(&committer->thread, committer->alone ? run_alone : run_shared, committer);
 }
 
-/* Who polls the queue drives the committer, if there is a ring. */
+/* A thread that polls the queue drives the committer, if there is a ring. */
 static int attach(struct twinlog_committer *committer, struct twinlog_queue *queue)
 {
     const int rc = twl_queue_attach(queue, committer, twl_io_ring_fd(committer->ring));
@@ -677,8 +678,7 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer_options own;
-    if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 ||
-        own.in_flight > MAX_IN_FLIGHT)
+    if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 || own.in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
     if (own.queue && twl_fork_guard_is_forked(&own.queue->guard))
         return TWINLOG_EFORKED;
@@ -741,7 +741,7 @@ void twl_commit_start(struct commit *c)
         twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
 }
 
-/* A log's own committer may sleep until a flush by the interval before. So it is woken, and counts anew from then on. */
+/* A log's own committer may sleep until a flush by the interval before. So it is woken, and counts anew. */
 int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
 {
     struct commit *c = engine;

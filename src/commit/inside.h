@@ -7,7 +7,7 @@
  *     place.c        places: the next segment, the queue of waiters, the decision; it calls neither of the two
  *     requests.c     completes requests, in order
  *     queue.c        the queue that holds them until they are fetched; it may drive a committer
- *     committer.c    who leads for callers that do not: a thread of one log or of many, or who polls a queue
+ *     committer.c    leads for callers that do not: a thread of one log or of many, or those that poll a queue
  *     commit.c       create, stop, restart, statistics, destroy; marker groups
  *
  * The writers fill one buffer while the leader writes the other. A buffer holds one group, laid out as on disk:
@@ -133,9 +133,9 @@ struct round {
 struct committer_client {
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     struct twl_mutex making;                     /* to make it: the log's lock is for what takes no time */
-    bool is_shared;            /* [const] only the committer leads, except for marker groups */
-    bool is_driven;            /* [const] it is shared, and a thread that waits does what there is to do */
-    struct twl_event called;   /* the log's own committer sleeps on it */
+    bool is_shared;          /* [const] only the committer leads, except for marker groups */
+    bool is_driven;          /* [const] it is shared, and a thread that waits does what there is to do */
+    struct twl_event called; /* the log's own committer sleeps on it */
     _Atomic uint32_t flush_interval_ms; /* [atomic] 0 = none */
     _Atomic uint64_t flush_ns;          /* [committer] when the next flush is due; 0 = unknown */
 
@@ -145,7 +145,7 @@ struct committer_client {
     struct commit *next_client; /* [committer's lock] */
     _Atomic bool is_leaving;
     _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
-    /* [who has the committer's turn] */
+    /* [the committer's turn, or its thread] */
     bool is_busy;        /* queued, or in a round: filling, or writing */
     struct commit *next; /* queued, or filling */
 };

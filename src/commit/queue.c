@@ -220,8 +220,8 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
     NOT_CANCELLED;
     atomic_fetch_add(&queue->inside, 1);
     polled = queue;
-    const uint32_t count = wait_and_fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX),
-                                          timeout_ms != 0, deadline_ns);
+    const uint32_t count =
+        wait_and_fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms != 0, deadline_ns);
     polled = NULL;
     atomic_fetch_sub(&queue->inside, 1);
     return (int)count;

@@ -2,14 +2,14 @@
 /*
  * The queue that holds completed requests until they are fetched.
  *
- * A queue notifies its owner by a futex word for threads that wait in twinlog_queue_poll(), and by a descriptor, made on
- * demand, that is readable while there is something to fetch: requests, or news. News is that a call which a log has
- * refused may succeed now, or that a log has failed.
+ * A queue notifies its owner by a futex word for threads that wait in twinlog_queue_poll(), and by a descriptor,
+ * made on demand, that is readable while there is something to fetch: requests, or news. News is that a call which a
+ * log has refused may succeed now, or that a log has failed.
  *
  * Without a committer the descriptor is an eventfd. A queue that drives a committer (committer.c) has it from the
- * beginning: it is an epoll descriptor over that eventfd, the ring, whose writes may be done, and a timer. The eventfd
- * then also says that another thread has brought work. What a thread does while it polls the queue is not signalled:
- * it looks next.
+ * beginning. It is an epoll descriptor then, over that eventfd, over the ring, which is readable when a write is done,
+ * and over a timer. The eventfd also says that another thread has brought work. What a thread does while it polls the
+ * queue is not signalled: it looks next.
  *
  * The memory of a queue is freed when its owner has closed it and no log knows it any more.
  */
@@ -35,9 +35,9 @@ struct twinlog_queue {
     _Atomic uint32_t holders;             /* [atomic] the owner, and logs that know the queue */
 
     struct twinlog_committer *_Atomic committer; /* [lock to store] that it drives; NULL = none */
-    const void *_Atomic poller;                  /* the mark of the thread that has polled last; NULL = none has */
-    int timer_fd;                                /* [lock] */
-    uint64_t timer_ns; /* [who has the committer's turn] when the timer ends; 0 = it does not run */
+    const void *_Atomic poller; /* the mark of the thread that has polled last; NULL = none has */
+    int timer_fd;               /* [lock] */
+    uint64_t timer_ns;          /* [the committer's turn] when the timer ends; 0 = it does not run */
 };
 
 /* A mark that no other thread of the process has while this one lives. */

@@ -362,7 +362,7 @@ int make_ring_in_world(unsigned writes, struct io_ring **ret_ring)
     return 0;
 }
 
-/* Who has the turn alone knows of it. */
+/* Only the fiber with the turn knows of it. */
 void submit_in_world(struct io_ring *ring, struct io_write *write)
 {
     if (ring->queued)

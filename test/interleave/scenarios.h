@@ -38,7 +38,7 @@ enum trait {
     HAS_NO_NEXT = 1u << 2, /* and can't be made */
     IS_LATE = 1u << 3,     /* a fiber with a deadline is woken behind it */
     IS_CUT = 1u << 4,      /* then the path is stopped, and goes on; a spare is asked for */
-    IS_DRIVEN = 1u << 5    /* by who polls the queue, or waits */
+    IS_DRIVEN = 1u << 5    /* by a fiber that polls the queue, or that waits */
 };
 
 struct scenario {

@@ -1314,9 +1314,10 @@ static PyMethodDef log_methods[] = {
         "wait($self, lsn, *, level=0, timeout=None)\n--\n\nReturns when every record up to `lsn` is at that level."),
     METHOD("sync", log_sync, METH_NOARGS,
            "sync($self)\n--\n\nReturns when everything accepted before is durable."),
-    METHOD("set_flush_interval", log_set_flush_interval, METH_O,
-           "set_flush_interval($self, flush_interval_ms, /)\n--\n\nWhat was accepted and is not durable yet becomes "
-           "durable within this time; 0 ends the flushes. The log does not keep it."),
+    METHOD(
+        "set_flush_interval", log_set_flush_interval, METH_O,
+        "set_flush_interval($self, flush_interval_ms, /)\n--\n\nWhat was accepted and is not durable yet becomes "
+        "durable within this time; 0 ends the flushes. The log does not keep it."),
     METHOD("stat", log_stat, METH_NOARGS, "stat($self)\n--\n\nThe fields of struct twinlog_stat."),
     METHOD(
         "read", log_read, METH_O,
