@@ -284,7 +284,8 @@ static int wait_until_reached(struct commit *c, uint64_t lsn, const struct terms
 {
     struct twin *twin = NULL; /* the writer sleeps on its word; NULL until it has yielded often enough */
     for (unsigned tries = 0;; tries++) {
-        const uint32_t seen_work = twl_client_seen(c), seen = twin ? twl_event_value(&twin->done) : 0;
+        const uint32_t seen_work = c->client.is_driven ? twl_client_seen(c) : 0;
+        const uint32_t seen = twin ? twl_event_value(&twin->done) : 0;
         if (is_reached(c, lsn, terms->level))
             break;
         int rc = atomic_load(&c->poison);
@@ -321,6 +322,8 @@ int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, b
         return 0;
     if (!is_told && !is_reached(c, lsn, terms->level) && twl_terms_ended(terms) == 0)
         demand(c, lsn, terms);
+    if (!c->client.is_driven)
+        return wait_until_reached(c, lsn, terms);
     twl_client_begin_wait(c);
     const int rc = wait_until_reached(c, lsn, terms);
     twl_client_end_wait(c);
