@@ -413,7 +413,8 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
 struct twinlog_request {
     struct twinlog_queue *queue;  /* gets the request when it is completed */
     void *context;                /* of the caller */
-    int32_t result;               /* 0, or TWINLOG_EPOISONED: it is unknown whether it is there */
+    int32_t result;               /* of records: 0, or TWINLOG_EPOISONED: it is unknown whether they
+                                   * are there */
     uint32_t count;               /* records; set when submit returns */
     uint64_t first_lsn;           /* set when submit returns */
     struct twinlog_request *next; /* the log's until completion, then the caller's */
@@ -433,6 +434,26 @@ struct twinlog_request {
  *   and the errors of twinlog_append_batch(): nothing happened, and the request is not completed */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
+
+/* Requests without records: each makes the call of its name, for a loop that must not wait for the
+ * disk. A thread of the log does that, which the first of them starts, for one after the other. After
+ * 0 the request is completed exactly once, at the latest by a close: `result` is what the call has
+ * returned, `count` and `first_lsn` are 0. They are completed in their own order, and each behind
+ * the work of its call alone: a change that must not come before a record says so by durable_lsn.
+ * Any thread, in any mode; what `change` points to is copied. A snapshot of one's own is complete
+ * with a change that sets its name and trims, and nothing of that waits in the loop.
+ *
+ *   -EINVAL   the request has no queue; or `change` is not one that can be copied
+ *   -ENOMEM, -EAGAIN  no memory, or no thread, for it
+ *   -ESHUTDOWN  the log is being closed
+ *   after each of these nothing happened, and the request is not completed
+ *
+ * There is none for twinlog_truncate() and twinlog_reset(): they remove what is accepted until they
+ * begin, so a program has to wait for them before it appends. */
+int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request);
+struct twinlog_change; /* below */
+int twinlog_submit_change(struct twinlog *log, const struct twinlog_change *change,
+                          struct twinlog_request *request);
 
 /* Completed requests in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;

@@ -129,6 +129,11 @@ static void wake_owner(struct twinlog_queue *queue) REQUIRES(queue->lock)
         twl_committer_wake(committer);
 }
 
+void twl_queue_expect(struct twinlog_queue *queue)
+{
+    atomic_fetch_add_explicit(&queue->expected, 1, memory_order_relaxed);
+}
+
 void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last)
 {
     twl_mutex_lock(&queue->lock);

@@ -48,6 +48,8 @@ bool twl_queue_was_closed(struct twinlog_queue *queue);
 void twl_queue_hold(struct twinlog_queue *queue);
 void twl_queue_let_go(struct twinlog_queue *queue);
 
+/* A push will come. */
+void twl_queue_expect(struct twinlog_queue *queue);
 /* Adds these completed requests, linked by `next`. The queue may be closed before this returns. */
 void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last);
 void twl_queue_bring_news(struct twinlog_queue *queue);

@@ -133,7 +133,7 @@ void twl_attach_request(struct commit *c, struct twin *twin, const struct need *
     c->requests++;
     if (!requests->run || requests->run->queue != request->queue) {
         requests->run = request;
-        atomic_fetch_add_explicit(&request->queue->expected, 1, memory_order_relaxed);
+        twl_queue_expect(request->queue);
     }
     requests->run->private_word = (uintptr_t)request;
 }

@@ -144,6 +144,7 @@ void twl_log_destroy(struct twinlog *log)
         twl_participants_leave(&log->participants);
     twl_state_memory_free(&log->state_memory);
     log->io->ops->destroy(log->io);
+    twl_errands_destroy(&log->errands);
     twl_mutex_destroy(&log->head_lock);
     twl_mutex_destroy(&log->lookups.lock);
     free(log);
@@ -161,6 +162,7 @@ int twinlog_close(struct twinlog *log)
         return -EBUSY;
     }
     NOT_CANCELLED;
+    twl_errands_end(&log->errands);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside, 0, false);
     int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);

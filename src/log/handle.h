@@ -8,6 +8,7 @@
 #include "control/shared_page.h"
 #include "control/state.h"
 #include "keeper/keeper.h"
+#include "log/errand.h"
 #include "log/log.h"
 #include "mapped/mapped.h"
 #include "mapped/participants.h"
@@ -49,6 +50,7 @@ struct twinlog {
 
     struct state_memory state_memory; /* [head_lock to change by it] */
 
+    struct errands errands;
     _Atomic uint32_t readers; /* that the caller has attached to it */
     struct lookups lookups;
 

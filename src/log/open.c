@@ -658,6 +658,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     }
     o.log->io = io;
     twl_mutex_init(&o.log->head_lock);
+    twl_errands_init(&o.log->errands);
     twl_state_memory_init(&o.log->state_memory);
     twl_mutex_init(&o.log->lookups.lock);
     int rc = twl_options_normalise(options, &o.log->options);

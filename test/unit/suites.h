@@ -21,6 +21,7 @@
     DO(descriptors) /* none of 0 to 2, and what a forked child has of a handle */ \
     DO(discarded) /* what a crash may have discarded is not saved, what was removed does not come back */ \
     DO(driven) /* a committer without a thread: its descriptor, a loop, and threads that wait beside it */ \
+    DO(errand) /* a sync or a change that a thread of the log makes for a loop */ \
     DO(evidence) /* what proves that records are missing behind the end that recovery found */ \
     DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
     DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \

@@ -51,6 +51,13 @@ static struct twinlog_request *fetched;
 static char sink_path[300], sink_old[310];
 static char large[1u << 20]; /* needs a longer file */
 
+static const struct twinlog_edit held_edit = {
+    .kind = TWINLOG_EDIT_SET_VALUE, .name = "errand", .data = "x", .size = 1
+};
+static const struct twinlog_change held_change = { .size = sizeof(held_change),
+                                                   .edits = &held_edit,
+                                                   .edit_count = 1 };
+
 static int begin_request(void)
 {
     request = (struct twinlog_request){ .queue = queue };
@@ -111,6 +118,8 @@ static int follow(void)
     DO(sync, twinlog_sync(held_log))                                                                         \
     DO(set_flush_interval, twinlog_set_flush_interval(held_log, 60000))                                      \
     DO(submit, begin_request() + twinlog_submit(held_log, entries, 1, NULL, &request))                       \
+    DO(submit_sync, begin_request() + twinlog_submit_sync(held_log, &request))                               \
+    DO(submit_change, begin_request() + twinlog_submit_change(held_log, &held_change, &request))             \
     DO(first_lsn, twinlog_first_lsn(held_log) > RECORDS ? -EIO : 0)                                          \
     DO(last_lsn, twinlog_last_lsn(held_log) < RECORDS ? -EIO : 0)                                            \
     DO(written_lsn, twinlog_written_lsn(held_log) < RECORDS ? -EIO : 0)                                      \

@@ -34,6 +34,36 @@ static int submit(struct twinlog *log)
     return rc;
 }
 
+/* The result of the call that the request stands for. */
+static int finish(struct twinlog_queue *queue, int rc)
+{
+    struct twinlog_request *done;
+    if (rc == 0) {
+        ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, -1), 1);
+        rc = done->result;
+    }
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    return rc;
+}
+
+static int submit_sync(struct twinlog *log)
+{
+    struct twinlog_request request = { 0 };
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    return finish(request.queue, twinlog_submit_sync(log, &request));
+}
+
+static int submit_change(struct twinlog *log)
+{
+    const struct twinlog_edit set = {
+        .kind = TWINLOG_EDIT_SET_VALUE, .name = "value", .data = "b", .size = 1
+    };
+    struct twinlog_request request = { 0 };
+    ck_assert_int_eq(twinlog_queue_open(&request.queue), 0);
+    return finish(request.queue,
+                  twinlog_submit_change(log, &WITH_SIZE(change, .edits = &set, .edit_count = 1), &request));
+}
+
 static int reset(struct twinlog *log)
 {
     const int rc = twinlog_reset(log, 100);
@@ -131,6 +161,8 @@ static int backup(void)
     DO(skip, "", twinlog_skip(log, twinlog_last_lsn(log) + 2))                                               \
     DO(skip_lost, "", twinlog_skip_lost(log, twinlog_last_lsn(log) + 2))                                     \
     DO(submit, "", submit(log))                                                                              \
+    DO(submit_sync, "", submit_sync(log))                                                                    \
+    DO(submit_change, "", submit_change(log))                                                                \
     DO(first_lsn, "", twinlog_first_lsn(log) > 0 ? 0 : -EINVAL)                                              \
     DO(last_lsn, "", twinlog_last_lsn(log) > 0 ? 0 : -EINVAL)                                                \
     DO(written_lsn, "", twinlog_written_lsn(log) > 0 ? 0 : -EINVAL)                                          \

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "log/errand.h"
+
+#include "base/versioned.h"
+#include "commit/queue.h"
+#include "log/handle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_EDITS 1024u
+
+enum errand_kind {
+    ERRAND_SYNC,
+    ERRAND_CHANGE
+};
+
+/* Behind it lie the edits of its change, and behind them what they point to. */
+struct errand {
+    struct errand *next;
+    struct twinlog *log;
+    struct twinlog_request *request;
+    enum errand_kind kind;
+    struct twinlog_change change;
+    struct twinlog_edit edits[];
+};
+
+/* ---- the thread ---------------------------------------------------------------------------------- */
+
+static int make(const struct errand *errand)
+{
+    if (errand->kind == ERRAND_SYNC)
+        return twinlog_sync(errand->log);
+    return twinlog_change(errand->log, &errand->change, NULL);
+}
+
+static void make_and_free(struct errand *errand)
+{
+    struct twinlog_request *request = errand->request;
+
+    request->result = make(errand);
+    free(errand);
+    twl_queue_push(request->queue, request, request);
+}
+
+/* NULL: there is none now. */
+static struct errand *take(struct errands *errands, bool *ret_is_over)
+{
+    twl_mutex_lock(&errands->lock);
+    struct errand *errand = errands->first;
+    if (errand)
+        errands->first = errand->next;
+    *ret_is_over = errands->is_over;
+    twl_mutex_unlock(&errands->lock);
+    return errand;
+}
+
+static void *make_all(void *context)
+{
+    struct errands *errands = context;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&errands->changed);
+        bool is_over;
+        struct errand *errand = take(errands, &is_over);
+        if (errand)
+            make_and_free(errand);
+        else if (is_over)
+            return NULL;
+        else
+            twl_event_sleep(&errands->changed, seen);
+    }
+}
+
+/* ---- begin and end ------------------------------------------------------------------------------- */
+
+void twl_errands_init(struct errands *errands)
+{
+    twl_mutex_init(&errands->lock);
+}
+
+void twl_errands_end(struct errands *errands)
+{
+    twl_mutex_lock(&errands->lock);
+    errands->is_over = true;
+    const bool has_thread = errands->has_thread;
+    twl_mutex_unlock(&errands->lock);
+    twl_event_notify_all(&errands->changed);
+    if (has_thread)
+        pthread_join(errands->thread, NULL);
+}
+
+void twl_errands_destroy(struct errands *errands)
+{
+    twl_mutex_destroy(&errands->lock);
+}
+
+static int start_thread(struct errands *errands) REQUIRES(errands->lock)
+{
+    if (errands->has_thread)
+        return 0;
+    const int rc = twl_thread_start(&errands->thread, make_all, errands);
+    errands->has_thread = rc == 0;
+    return rc;
+}
+
+/* ---- a new one ----------------------------------------------------------------------------------- */
+
+static int accept(struct errands *errands, struct errand *errand)
+{
+    struct twinlog_request *request = errand->request;
+    twl_mutex_lock(&errands->lock);
+    const int rc = errands->is_over ? -ESHUTDOWN : start_thread(errands);
+    if (rc == 0) {
+        request->first_lsn = 0;
+        request->count = 0;
+        request->result = 0;
+        request->next = NULL;
+        twl_queue_expect(request->queue);
+        if (errands->first)
+            errands->last->next = errand;
+        else
+            errands->first = errand;
+        errands->last = errand;
+    }
+    twl_mutex_unlock(&errands->lock);
+    return rc;
+}
+
+/* The caller is inside. NULL: it has found no memory for the errand. */
+static int submit(struct twinlog *log, struct errand *errand, enum errand_kind kind,
+                  struct twinlog_request *request)
+{
+    if (!errand)
+        return -ENOMEM;
+    errand->log = log;
+    errand->kind = kind;
+    errand->request = request;
+    const int rc = accept(&log->errands, errand);
+    if (rc < 0)
+        free(errand);
+    else
+        twl_event_notify_all(&log->errands.changed);
+    return rc;
+}
+
+static int check_request(const struct twinlog_request *request)
+{
+    if (!request || !request->queue)
+        return -EINVAL;
+    return twl_fork_guard_is_forked(&request->queue->guard) ? TWINLOG_EFORKED : 0;
+}
+
+int twinlog_submit_sync(struct twinlog *log, struct twinlog_request *request)
+{
+    struct call call;
+    int rc = check_request(request);
+    if (rc == 0)
+        rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = submit(log, calloc(1, sizeof(struct errand)), ERRAND_SYNC, request);
+    twl_leave(&call);
+    return rc;
+}
+
+/* ---- a change ------------------------------------------------------------------------------------ */
+
+static bool can_be_copied(const struct twinlog_change *change)
+{
+    if (change->edit_count > MOST_EDITS || (change->edit_count > 0 && !change->edits))
+        return false;
+    for (uint32_t i = 0; i < change->edit_count; i++) {
+        const struct twinlog_edit *edit = &change->edits[i];
+        if (!edit->name || edit->size > TWINLOG_META_BYTES || (!edit->data && edit->size > 0))
+            return false;
+    }
+    return true;
+}
+
+static size_t bytes_behind(const struct twinlog_change *change)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < change->edit_count; i++)
+        bytes += strlen(change->edits[i].name) + 1 + change->edits[i].size;
+    return bytes;
+}
+
+static void copy_edits(struct errand *errand, const struct twinlog_change *change)
+{
+    char *at = (char *)&errand->edits[change->edit_count];
+    for (uint32_t i = 0; i < change->edit_count; i++) {
+        const struct twinlog_edit *from = &change->edits[i];
+        const size_t name_bytes = strlen(from->name) + 1;
+        struct twinlog_edit *edit = &errand->edits[i];
+        *edit = *from;
+        edit->name = memcpy(at, from->name, name_bytes);
+        at += name_bytes;
+        if (from->size > 0)
+            edit->data = memcpy(at, from->data, from->size);
+        at += from->size;
+    }
+}
+
+/* NULL: there is no memory. */
+static struct errand *copy_change(const struct twinlog_change *change)
+{
+    const size_t edits_bytes = change->edit_count * sizeof(struct twinlog_edit);
+    struct errand *errand = calloc(1, sizeof(*errand) + edits_bytes + bytes_behind(change));
+
+    if (!errand)
+        return NULL;
+    errand->change = *change;
+    errand->change.edits = change->edit_count > 0 ? errand->edits : NULL;
+    copy_edits(errand, change);
+    return errand;
+}
+
+int twinlog_submit_change(struct twinlog *log, const struct twinlog_change *change,
+                          struct twinlog_request *request)
+{
+    struct twinlog_change own;
+    struct call call;
+    int rc = check_request(request);
+    if (rc < 0)
+        return rc;
+    if (!change || twl_versioned_take(&own, sizeof(own), change) < 0 || !can_be_copied(&own))
+        return -EINVAL;
+    rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = submit(log, copy_change(&own), ERRAND_CHANGE, request);
+    twl_leave(&call);
+    return rc;
+}

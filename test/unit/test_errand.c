@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests without records: a sync or a change that a thread of the log makes for a loop. */
+#define _GNU_SOURCE
+#include "gate.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PATIENCE_MS 60000
+#define CHANGES 50u
+
+static struct twinlog *log_;
+static struct twinlog_queue *queue;
+
+static void open_all(const struct twinlog_options *options)
+{
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    log_ = log_open(options);
+}
+
+static void close_all(void)
+{
+    log_close(log_);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+}
+
+/* The result of the next request, which has to be this one. */
+static int result_of(const struct twinlog_request *request)
+{
+    struct twinlog_request *done;
+    ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, PATIENCE_MS), 1);
+    ck_assert_ptr_eq(done, request);
+    ck_assert_uint_eq(done->count, 0);
+    ck_assert_uint_eq(done->first_lsn, 0);
+    return done->result;
+}
+
+static int change_now(const struct twinlog_change *change)
+{
+    struct twinlog_request request = { .queue = queue };
+    ck_assert_int_eq(twinlog_submit_change(log_, change, &request), 0);
+    return result_of(&request);
+}
+
+static void expect_value(const char *name, const char *text)
+{
+    char value[100] = "";
+    size_t size;
+    ck_assert_int_eq(twinlog_meta_get(log_, name, value, sizeof(value) - 1, &size), 0);
+    ck_assert_str_eq(value, text);
+}
+
+CASE("errands", logdir_make, logdir_remove);
+
+TEST(a_sync_makes_durable_what_was_accepted)
+{
+    struct twinlog_request request = { 0 };
+    uint64_t lsn;
+    open_all(NULL);
+    request.queue = queue;
+    for (uint32_t i = 0; i < 20; i++) {
+        ck_assert_int_eq(enqueue_record(log_, 0, i, &lsn), 0);
+        ck_assert_int_eq(twinlog_submit_sync(log_, &request), 0);
+        ck_assert_int_eq(result_of(&request), 0);
+        ck_assert_uint_ge(twinlog_durable_lsn(log_), lsn);
+    }
+    close_all();
+}
+
+/* What it points to may be changed as soon as the call has returned. */
+TEST(a_change_is_copied)
+{
+    char name[] = "snapshot", value[] = "dump-20", cursor[] = "reader";
+    struct twinlog_edit edits[] = {
+        { .kind = TWINLOG_EDIT_SET_VALUE, .name = name, .data = value, .size = strlen(value) },
+        { .kind = TWINLOG_EDIT_SET_VALUE, .name = "empty" },
+        { .kind = TWINLOG_EDIT_SET_CURSOR, .name = cursor, .lsn = 20 },
+    };
+    struct twinlog_change change =
+        WITH_SIZE(change, .edits = edits, .edit_count = 3, .trim_before_lsn = 11, .durable_lsn = 20);
+    struct twinlog_request request = { 0 };
+    uint64_t lsn;
+    open_all(NULL);
+    append_records(log_, 0, 0, 10);
+    for (uint32_t i = 10; i < 20; i++)
+        ck_assert_int_eq(enqueue_record(log_, 0, i, NULL), 0);
+    request.queue = queue;
+    ck_assert_int_eq(twinlog_submit_change(log_, &change, &request), 0);
+    memset(name, '#', strlen(name));
+    memset(value, '#', strlen(value));
+    memset(cursor, '#', strlen(cursor));
+    memset(edits, 0, sizeof(edits));
+    memset(&change, 0, sizeof(change));
+    ck_assert_int_eq(result_of(&request), 0);
+
+    expect_value("snapshot", "dump-20");
+    expect_value("empty", "");
+    ck_assert_int_eq(twinlog_cursor_get(log_, "reader", &lsn), 0);
+    ck_assert_uint_eq(lsn, 20);
+    ck_assert_uint_eq(twinlog_first_lsn(log_), 11);
+    ck_assert_uint_eq(twinlog_durable_lsn(log_), 20);
+    close_all();
+}
+
+TEST(errands_are_made_in_their_order)
+{
+    struct twinlog_request requests[CHANGES];
+    char text[32];
+    open_all(NULL);
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        const struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_VALUE,
+                                           .name = "value",
+                                           .data = text,
+                                           .size = (size_t)snprintf(text, sizeof(text), "number %u", i) };
+        requests[i] = (struct twinlog_request){ .queue = queue };
+        ck_assert_int_eq(
+            twinlog_submit_change(log_, &WITH_SIZE(change, .edits = &edit, .edit_count = 1), &requests[i]),
+            0);
+    }
+    ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY);
+    for (uint32_t i = 0; i < CHANGES; i++)
+        ck_assert_int_eq(result_of(&requests[i]), 0);
+    expect_value("value", text);
+    close_all();
+}
+
+TEST(what_the_call_returns_is_the_result)
+{
+    struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_CURSOR, .name = "c", .lsn = 5 };
+    struct twinlog_change change = WITH_SIZE(change, .edits = &edit, .edit_count = 1);
+    open_all(NULL);
+    append_records(log_, 0, 0, 4);
+    ck_assert_int_eq(change_now(&change), -ERANGE);
+    edit = (struct twinlog_edit){ .kind = 99, .name = "c" };
+    ck_assert_int_eq(change_now(&change), -EINVAL);
+    change = WITH_SIZE(change, .durable_lsn = 9, .trim_before_lsn = 1);
+    ck_assert_int_eq(change_now(&change), -ERANGE);
+    close_all();
+}
+
+TEST(what_cannot_be_copied_is_refused_at_once)
+{
+    const struct twinlog_edit no_name = { .kind = TWINLOG_EDIT_SET_VALUE },
+                              no_data = { .kind = TWINLOG_EDIT_SET_VALUE, .name = "n", .size = 1 },
+                              large = { .kind = TWINLOG_EDIT_SET_VALUE,
+                                        .name = "n",
+                                        .data = "x",
+                                        .size = TWINLOG_META_BYTES + 1 };
+    const struct twinlog_change wrong[] = {
+        WITH_SIZE(change, .edit_count = 1),
+        WITH_SIZE(change, .edits = &no_name, .edit_count = 1),
+        WITH_SIZE(change, .edits = &no_data, .edit_count = 1),
+        WITH_SIZE(change, .edits = &large, .edit_count = 1),
+        WITH_SIZE(change, .edits = &large, .edit_count = 1025),
+        { .size = 1 },
+    };
+    struct twinlog_request request = { 0 };
+    open_all(NULL);
+    ck_assert_int_eq(twinlog_submit_sync(log_, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_sync(log_, &request), -EINVAL);
+    request.queue = queue;
+    ck_assert_int_eq(twinlog_submit_sync(NULL, &request), -EINVAL);
+    ck_assert_int_eq(twinlog_submit_change(log_, NULL, &request), -EINVAL);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        ck_assert_int_eq(twinlog_submit_change(log_, &wrong[i], &request), -EINVAL);
+    close_all(); /* nothing was taken: else the queue would be busy */
+}
+
+TEST(a_close_makes_what_is_left)
+{
+    struct twinlog_request requests[CHANGES], *done[CHANGES];
+    char text[32];
+    open_all(NULL);
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        const struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_VALUE,
+                                           .name = "value",
+                                           .data = text,
+                                           .size = (size_t)snprintf(text, sizeof(text), "number %u", i) };
+        requests[i] = (struct twinlog_request){ .queue = queue };
+        ck_assert_int_eq(
+            twinlog_submit_change(log_, &WITH_SIZE(change, .edits = &edit, .edit_count = 1), &requests[i]),
+            0);
+    }
+    log_close(log_);
+    ck_assert_int_eq(twinlog_queue_poll(queue, done, CHANGES, 0), CHANGES);
+    for (uint32_t i = 0; i < CHANGES; i++)
+        ck_assert_int_eq(done[i]->result, 0);
+    log_ = log_open(NULL);
+    expect_value("value", text);
+    close_all();
+}
+
+/* 0: mapped; 1: read-only, beside nobody. */
+TEST_LOOP(errands_work_in_every_mode, 2)
+{
+    const struct twinlog_edit edit = {
+        .kind = TWINLOG_EDIT_SET_VALUE, .name = "value", .data = "x", .size = 1
+    };
+    const struct twinlog_change change = WITH_SIZE(change, .edits = &edit, .edit_count = 1);
+    const struct twinlog_options options[] = { LOG_OPTIONS(.mode = TWINLOG_MODE_MAPPED),
+                                               LOG_OPTIONS(.flags = TWINLOG_READ_ONLY) };
+    struct twinlog_request request = { 0 };
+    log_close(log_open(NULL));
+    open_all(&options[_i]);
+    ck_assert_int_eq(change_now(&change), 0);
+    expect_value("value", "x");
+    request.queue = queue;
+    ck_assert_int_eq(twinlog_submit_sync(log_, &request), 0);
+    ck_assert_int_eq(result_of(&request), 0);
+    close_all();
+}
+
+static int submit_in_a_child(void)
+{
+    struct twinlog_request request = { .queue = queue };
+    EXPECT(twinlog_submit_sync(log_, &request) == TWINLOG_EFORKED);
+    EXPECT(twinlog_submit_change(log_, &WITH_SIZE(change, .trim_before_lsn = 1), &request) ==
+           TWINLOG_EFORKED);
+    return 0;
+}
+
+TEST(a_child_submits_nothing)
+{
+    open_all(NULL);
+    ck_assert_int_eq(run_child(submit_in_a_child), 0);
+    close_all();
+}
+
+/* Of a queue that drives the committer of the log. */
+TEST(a_loop_without_a_thread_gets_them_too)
+{
+    struct twinlog_committer *committer;
+    struct twinlog_request sync = { 0 };
+    uint64_t lsn;
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    ck_assert_int_eq(twinlog_committer_open(&WITH_SIZE(committer_options, .queue = queue), &committer), 0);
+    const struct twinlog_options options = LOG_OPTIONS(.committer = committer);
+    log_ = log_open(&options);
+    sync.queue = queue;
+    for (uint32_t i = 0; i < 50; i++) {
+        ck_assert_int_eq(enqueue_record(log_, 0, i, &lsn), 0);
+        ck_assert_int_eq(twinlog_submit_sync(log_, &sync), 0);
+        ck_assert_int_eq(result_of(&sync), 0);
+        ck_assert_uint_ge(twinlog_durable_lsn(log_), lsn);
+    }
+    log_close(log_);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+}
