@@ -83,6 +83,17 @@ static void appends_and_reads(const std::string &dir)
     CHECK(enqueued == 5 && log.wait(enqueued).has_value() && log.durable_lsn() == 5);
     CHECK(log.sync().has_value() && log.stat().value().appends == 5);
     CHECK(log.set_flush_interval(60000).has_value() && log.set_flush_interval(0).has_value());
+
+    twl::change snapshot;
+    snapshot.set_meta("snapshot", twl::bytes_of("dump-3")).set_cursor("copy", 3).after(5);
+    CHECK(log.change(snapshot).value() == 0 && log.cursor("copy").value() == 3);
+    CHECK(log.meta("snapshot").value().size() == 6);
+    CHECK(log.change(twl::change().set_meta("snapshot", twl::bytes_of("dump-9")).set_cursor("copy", 99))
+              .error() == -ERANGE);
+    CHECK(static_cast<char>(log.meta("snapshot").value()[5]) == '3');
+    CHECK(log.change(twl::change().remove_meta("snapshot").remove_cursor("copy"), 1h).has_value());
+    CHECK(log.meta("snapshot").error() == -ENOENT && log.change(twl::change()).error() == -EINVAL);
+    CHECK(log.change(twl::change().set_cursor(std::string("a\0b", 3), 1)).error() == -EINVAL);
     CHECK(log.first_lsn() == 1 && log.last_lsn() == 5);
 
     auto reader = log.attach().value();

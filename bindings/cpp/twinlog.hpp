@@ -214,6 +214,73 @@ struct terms {
     }
 };
 
+/** Edits of values and cursors, and a trim, for log::change(). It has copies of what it is given. */
+class change
+{
+  public:
+    change &set_meta(std::string name, bytes value)
+    {
+        return add(TWINLOG_EDIT_SET_VALUE, std::move(name), { value.begin(), value.end() }, 0);
+    }
+    change &remove_meta(std::string name) { return add(TWINLOG_EDIT_REMOVE_VALUE, std::move(name), {}, 0); }
+    change &set_cursor(std::string name, std::uint64_t lsn)
+    {
+        return add(TWINLOG_EDIT_SET_CURSOR, std::move(name), {}, lsn);
+    }
+    change &remove_cursor(std::string name)
+    {
+        return add(TWINLOG_EDIT_REMOVE_CURSOR, std::move(name), {}, 0);
+    }
+    /** Removes the records with a smaller LSN; what a cursor holds stays, unless past_cursors. */
+    change &trim_before(std::uint64_t lsn, bool past_cursors = false)
+    {
+        trim_before_lsn = lsn;
+        is_past_cursors = past_cursors;
+        return *this;
+    }
+    /** Makes the log durable up to this record first. */
+    change &after(std::uint64_t lsn)
+    {
+        durable_lsn = lsn;
+        return *this;
+    }
+
+    int make(struct twinlog *log, std::uint64_t deadline_ns, twinlog_trim_result *ret_result) const
+    {
+        std::vector<twinlog_edit> all;
+        struct twinlog_change c = TWINLOG_CHANGE_INIT;
+        for (const auto &one : edits) {
+            if (one.name.find('\0') != std::string::npos)
+                return -EINVAL;
+            all.push_back({ one.kind, 0, one.name.c_str(), one.value.data(), one.value.size(), one.lsn });
+        }
+        c.flags = is_past_cursors ? std::uint32_t{ TWINLOG_TRIM_PAST_CURSORS } : 0;
+        c.edits = all.data();
+        c.edit_count = static_cast<std::uint32_t>(all.size());
+        c.trim_before_lsn = trim_before_lsn;
+        c.durable_lsn = durable_lsn;
+        c.deadline_ns = deadline_ns;
+        return twinlog_change(log, &c, ret_result);
+    }
+
+  private:
+    struct edit {
+        std::uint32_t kind;
+        std::string name;
+        std::vector<std::byte> value;
+        std::uint64_t lsn;
+    };
+    std::vector<edit> edits;
+    std::uint64_t trim_before_lsn = 0, durable_lsn = 0;
+    bool is_past_cursors = false;
+
+    change &add(std::uint32_t kind, std::string name, std::vector<std::byte> value, std::uint64_t lsn)
+    {
+        edits.push_back({ kind, std::move(name), std::move(value), lsn });
+        return *this;
+    }
+};
+
 inline twinlog_entry entry(bytes data, std::uint8_t type = 0, std::uint16_t tag = 0)
 {
     twinlog_entry c = {};
@@ -703,6 +770,17 @@ class log
         if (rc < 0)
             return error{ rc };
         return c;
+    }
+    /** All of it in one step, durable on return; after a crash all of it has happened, or nothing. Returns the oldest LSN
+     * that is kept, 0 without a trim. */
+    result<std::uint64_t> change(const class change &what,
+                                 std::optional<std::chrono::milliseconds> timeout = {})
+    {
+        twinlog_trim_result c = TWINLOG_TRIM_RESULT_INIT;
+        const int rc = what.make(get(), terms{ .timeout = timeout }.deadline_ns(), &c);
+        if (rc < 0)
+            return error{ rc };
+        return c.first_lsn;
     }
     result<void> truncate(std::uint64_t last_lsn)
     {

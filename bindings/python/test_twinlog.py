@@ -85,6 +85,27 @@ class Test(Case):
             with self.assertRaises(OverflowError):
                 log.set_flush_interval(1 << 32)
 
+    def test_change(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            for n in range(10):
+                log.append(b"%d" % n, level=twinlog.LEVEL_BUFFERED)
+            first = log.change(meta={"snapshot": b"dump-8", "empty": b""}, cursors={"c": 9}, trim_before_lsn=9,
+                               durable_lsn=10, timeout=3600)
+            self.assertEqual((first, log.first_lsn, log.durable_lsn), (9, 9, 10))
+            self.assertEqual((log.meta("snapshot"), log.meta("empty"), log.cursor("c")), (b"dump-8", b"", 9))
+            with self.assertRaises(OSError) as caught:
+                log.change(meta={"snapshot": b"other"}, cursors={"c": 99})
+            self.assertEqual(caught.exception.errno, errno.ERANGE)
+            self.assertEqual(log.meta("snapshot"), b"dump-8")
+            self.assertEqual(log.change(meta={"snapshot": None, "none": None}, cursors={"c": None}), 0)
+            self.assertEqual((log.meta("snapshot"), log.cursor("c")), (None, None))
+            wrong = [({}, OSError), ({"meta": {"a\0b": b""}}, ValueError), ({"meta": {1: b""}}, TypeError),
+                     ({"meta": {"a": "text"}}, TypeError), ({"cursors": {"a": -1}}, OverflowError), ({"meta": 1}, AttributeError),
+                     ({"meta": {str(n): b"" for n in range(1025)}}, ValueError)]
+            for arguments, error in wrong:
+                with self.assertRaises(error):
+                    log.change(**arguments)  # type: ignore[arg-type]
+
     def test_append_and_read(self) -> None:
         with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:
             self.assertEqual(log.append(b"one"), 1)

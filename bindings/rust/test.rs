@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 use std::time::Duration;
-use twinlog::{Consumer, Entry, ErrorKind, Level, Log, Options, Reader, Submission, Terms};
+use twinlog::{Change, Consumer, Edit, Entry, ErrorKind, Level, Log, Options, Reader, Submission, Terms};
 
 mod test_sink;
 
@@ -87,6 +87,20 @@ fn main() {
     log.wait(lsn, Level::OfMode, None).unwrap();
     log.sync().unwrap();
     assert_eq!((log.first_lsn(), log.last_lsn(), log.durable_lsn(), log.stat().unwrap().appends), (1, 5, 5, 5));
+    let edits = [Edit::SetMeta("snapshot", b"dump-3"), Edit::SetCursor("copy", 3), Edit::RemoveMeta("none")];
+    let last = log.append_batch(&batch[..1], &Terms::default().level(Level::Buffered)).unwrap();
+    assert_eq!(log.change(&edits, &Change::default().durable(last)).unwrap(), 0);
+    assert_eq!(log.durable_lsn(), last);
+    assert_eq!(log.meta("snapshot").unwrap().unwrap(), b"dump-3");
+    assert_eq!(log.cursor("copy").unwrap(), Some(3));
+    let undone = [Edit::SetMeta("snapshot", b"dump-9"), Edit::SetCursor("copy", 99)];
+    assert_eq!(log.change(&undone, &Change::default()).unwrap_err().kind, ErrorKind::Os(34));
+    assert_eq!(log.meta("snapshot").unwrap().unwrap(), b"dump-3");
+    let removed = [Edit::RemoveMeta("snapshot"), Edit::RemoveCursor("copy")];
+    log.change(&removed, &Change::default()).unwrap();
+    assert_eq!(log.meta("snapshot").unwrap(), None);
+    assert_eq!(log.change(&[], &Change::default()).unwrap_err().kind, ErrorKind::Os(22));
+    log.truncate(last - 1).unwrap();
     let too_large = log.append(&vec![0; 64 << 20]).unwrap_err();
     assert_eq!((too_large.kind, too_large.lsn), (ErrorKind::Os(90), 0));
 

@@ -106,7 +106,7 @@ static int start_thread(struct errands *errands) REQUIRES(errands->lock)
 
 /* ---- a new one ----------------------------------------------------------------------------------- */
 
-static int accept(struct errands *errands, struct errand *errand)
+static int add(struct errands *errands, struct errand *errand)
 {
     struct twinlog_request *request = errand->request;
     twl_mutex_lock(&errands->lock);
@@ -136,11 +136,11 @@ static int submit(struct twinlog *log, struct errand *errand, enum errand_kind k
     errand->log = log;
     errand->kind = kind;
     errand->request = request;
-    const int rc = accept(&log->errands, errand);
-    if (rc < 0)
-        free(errand);
-    else
+    const int rc = add(&log->errands, errand);
+    if (rc == 0)
         twl_event_notify_all(&log->errands.changed);
+    else
+        free(errand);
     return rc;
 }
 

@@ -595,6 +595,103 @@ static PyObject *log_sync(struct handle *h, PyObject *none)
     return none_or_error(h, rc);
 }
 
+/* ---- one change of several things ---- */
+
+#define MOST_EDITS 1024
+
+/* The edits, and the references that keep what they point to. */
+struct edits {
+    struct twinlog_edit edits[MOST_EDITS];
+    PyObject *values[MOST_EDITS]; /* NULL = none */
+    uint32_t count;
+};
+
+static bool add_edit(struct edits *all, PyObject *name, PyObject *value, bool is_cursor)
+{
+    if (all->count == MOST_EDITS) {
+        PyErr_SetString(PyExc_ValueError, "a change has at most 1024 edits");
+        return false;
+    }
+    Py_ssize_t length;
+    struct twinlog_edit *edit = &all->edits[all->count];
+    *edit = (struct twinlog_edit){ .name = PyUnicode_AsUTF8AndSize(name, &length) };
+    if (!edit->name)
+        return false;
+    if (strlen(edit->name) != (size_t)length) {
+        PyErr_SetString(PyExc_ValueError, "embedded null character");
+        return false;
+    }
+    all->values[all->count] = NULL;
+    if (value == Py_None) {
+        edit->kind = is_cursor ? TWINLOG_EDIT_REMOVE_CURSOR : TWINLOG_EDIT_REMOVE_VALUE;
+    } else if (is_cursor) {
+        edit->kind = TWINLOG_EDIT_SET_CURSOR;
+        if (!to_u64(value, &edit->lsn))
+            return false;
+    } else {
+        struct twinlog_entry bytes = { 0 };
+        PyObject *copy = bytes_of(value);
+        if (!copy)
+            return false;
+        set_data(&bytes, copy);
+        all->values[all->count] = copy;
+        edit->kind = TWINLOG_EDIT_SET_VALUE;
+        edit->data = bytes.data;
+        edit->size = bytes.size;
+    }
+    all->count++;
+    return true;
+}
+
+static bool add_edits(struct edits *all, PyObject *mapping, bool is_cursor)
+{
+    if (mapping == Py_None)
+        return true;
+    PyObject *items = PyMapping_Items(mapping);
+    bool done = items != NULL;
+    for (Py_ssize_t i = 0; done && i < PyList_Size(items); i++) {
+        PyObject *name, *value;
+        done = PyArg_ParseTuple(PyList_GetItem(items, i), "UO", &name, &value) &&
+               add_edit(all, name, value, is_cursor);
+    }
+    Py_XDECREF(items);
+    return done;
+}
+
+static PyObject *make_change(struct handle *h, const struct twinlog_change *change)
+{
+    struct twinlog_trim_result trimmed = TWINLOG_TRIM_RESULT_INIT;
+    int rc;
+    CALL(h, rc = twinlog_change(h->log, change, &trimmed));
+    return rc < 0 ? fail(h, rc) : PyLong_FromUnsignedLongLong(trimmed.first_lsn);
+}
+
+static PyObject *log_change(struct handle *h, PyObject *args, PyObject *names)
+{
+    static char *list[] = { "meta",    "cursors", "trim_before_lsn", "trim_past_cursors", "durable_lsn",
+                            "timeout", NULL };
+    struct twinlog_change change = TWINLOG_CHANGE_INIT;
+    PyObject *meta = Py_None, *cursors = Py_None, *result = NULL;
+    int is_past_cursors = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "|$OOO&pO&O&", list, &meta, &cursors, to_u64,
+                                     &change.trim_before_lsn, &is_past_cursors, to_u64, &change.durable_lsn,
+                                     to_deadline, &change.deadline_ns))
+        return NULL;
+    struct edits *all = PyMem_Calloc(1, sizeof(*all));
+    if (!all)
+        return PyErr_NoMemory();
+    if (add_edits(all, meta, false) && add_edits(all, cursors, true)) {
+        change.flags = is_past_cursors ? TWINLOG_TRIM_PAST_CURSORS : 0;
+        change.edits = all->edits;
+        change.edit_count = all->count;
+        result = make_change(h, &change);
+    }
+    for (uint32_t i = 0; i < all->count; i++)
+        Py_XDECREF(all->values[i]);
+    PyMem_Free(all);
+    return result;
+}
+
 static PyObject *log_set_flush_interval(struct handle *h, PyObject *number)
 {
     uint32_t interval_ms;
@@ -1327,6 +1424,13 @@ static PyMethodDef log_methods[] = {
         "trim", log_trim, METH_VARARGS | METH_KEYWORDS,
         "trim($self, *, before_lsn=0, keep_bytes=0, keep_records=0, before_time_ns=0)\n--\n\n"
         "Removes records from the head; returns the LSN of the oldest that is left. What a cursor needs stays."),
+    METHOD(
+        "change", log_change, METH_VARARGS | METH_KEYWORDS,
+        "change($self, *, meta=None, cursors=None, trim_before_lsn=0, trim_past_cursors=False, durable_lsn=0, "
+        "timeout=None)\n--\n\n"
+        "Changes values, cursors and the head of the log in one step, which is durable on return: after a crash all of "
+        "it has happened, or nothing. None as a value removes that name. Waits until `durable_lsn` is durable first. "
+        "Returns the LSN of the oldest record that is left, 0 without a trim."),
     METHOD("truncate", log_truncate, METH_O,
            "truncate($self, last_lsn, /)\n--\n\nRemoves every record with a larger LSN, for good."),
     METHOD(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from asyncio import Future
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from . import Bytes, Entry, Path, Record
 
@@ -36,6 +36,16 @@ class Log:
     def read(self, lsn: int, /) -> Record: ...
     def trim(
         self, *, before_lsn: int = 0, keep_bytes: int = 0, keep_records: int = 0, before_time_ns: int = 0
+    ) -> int: ...
+    def change(
+        self,
+        *,
+        meta: Optional[Mapping[str, Optional[Bytes]]] = None,
+        cursors: Optional[Mapping[str, Optional[int]]] = None,
+        trim_before_lsn: int = 0,
+        trim_past_cursors: bool = False,
+        durable_lsn: int = 0,
+        timeout: Optional[float] = None,
     ) -> int: ...
     def truncate(self, last_lsn: int, /) -> None: ...
     def skip(self, next_lsn: int, /) -> None: ...

@@ -100,6 +100,13 @@ structures! {
         size: u32, holder: u32, first_lsn: u64, removed_records: u64, removed_segments: u64, removed_bytes: u64,
         held_bytes: u64, holder_name: [c_char; 72],
     }
+    twinlog_edit {
+        kind: u32, reserved: u32, name: *const c_char, data: *const c_void, size: usize, lsn: u64,
+    }
+    twinlog_change {
+        size: u32, flags: u32, edits: *const twinlog_edit, edit_count: u32, reserved: u32, trim_before_lsn: u64,
+        durable_lsn: u64, deadline_ns: u64,
+    }
     twinlog_stat {
         size: u32, io: u32, is_direct: u32, mode: u32, epoch: u32, poison: i32, segments: u32, spare_segments: u32,
         first_lsn: u64, last_lsn: u64, written_lsn: u64, durable_lsn: u64, file_bytes: u64, appends: u64,
@@ -131,6 +138,7 @@ extern "C" {
     ) -> c_int;
     pub fn twinlog_wait(log: *mut twinlog, lsn: u64, level: u32, deadline_ns: u64) -> c_int;
     pub fn twinlog_sync(log: *mut twinlog) -> c_int;
+    pub fn twinlog_change(log: *mut twinlog, change: *const twinlog_change, ret_result: *mut twinlog_trim_result) -> c_int;
     pub fn twinlog_set_flush_interval(log: *mut twinlog, interval_ms: u32) -> c_int;
     pub fn twinlog_deadline(timeout_ms: u32) -> u64;
     pub fn twinlog_queue_open(ret_queue: *mut *mut c_void) -> c_int;

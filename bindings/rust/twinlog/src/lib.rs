@@ -316,6 +316,64 @@ fn deadline(timeout: Option<Duration>) -> u64 {
     timeout.map_or(0, |timeout| unsafe { c::twinlog_deadline(milliseconds(timeout, u32::MAX)) })
 }
 
+/// One edit of a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Edit<'a> {
+    SetMeta(&'a str, &'a [u8]),
+    RemoveMeta(&'a str),
+    SetCursor(&'a str, u64),
+    RemoveCursor(&'a str),
+}
+
+impl Edit<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Edit::SetMeta(name, _) | Edit::RemoveMeta(name) | Edit::SetCursor(name, _) | Edit::RemoveCursor(name) => name,
+        }
+    }
+
+    fn in_c(&self, name: &std::ffi::CStr) -> c::twinlog_edit {
+        let mut edit = c::twinlog_edit::zeroed();
+        edit.name = name.as_ptr();
+        match self {
+            Edit::SetMeta(_, value) => {
+                edit.kind = 1;
+                edit.data = value.as_ptr().cast();
+                edit.size = value.len();
+            }
+            Edit::RemoveMeta(_) => edit.kind = 2,
+            Edit::SetCursor(_, lsn) => {
+                edit.kind = 3;
+                edit.lsn = *lsn;
+            }
+            Edit::RemoveCursor(_) => edit.kind = 4,
+        }
+        edit
+    }
+}
+
+/// What `Log::change()` does in one step, beside its edits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change {
+    trim_before: u64,
+    past_cursors: bool,
+    durable: u64,
+    timeout: Option<Duration>,
+}
+
+impl Change {
+    setters! {
+        /// Removes the records with a smaller LSN; 0: none.
+        trim_before: u64,
+        /// Cursors hold no record; those behind move to the head.
+        past_cursors: bool,
+        /// Makes the log durable up to this LSN first; 0: only up to what is trimmed.
+        durable: u64,
+        /// Of the wait for that.
+        timeout: Option<Duration>,
+    }
+}
+
 /// A record to be appended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry<'a> {
@@ -476,6 +534,26 @@ impl Log {
         let mut result = c::twinlog_trim_result::zeroed();
         result.size = c_size::<c::twinlog_trim_result>();
         check(unsafe { c::twinlog_trim(self.raw, &options, &mut result) })?;
+        Ok(result.first_lsn)
+    }
+
+    /// Changes values, cursors and the head of the log in one step, which is durable on return: after a crash, and for every
+    /// other process, all of it has happened or nothing. So the name of a snapshot, and the trim of the records that it
+    /// stands for, cannot come apart. Returns the oldest LSN that is kept, 0 without a trim.
+    pub fn change(&self, edits: &[Edit], change: &Change) -> Result<u64> {
+        let names = edits.iter().map(|edit| c_string(edit.name().as_bytes())).collect::<Result<Vec<_>>>()?;
+        let edits: Vec<_> = edits.iter().zip(&names).map(|(edit, name)| edit.in_c(name)).collect();
+        let mut all = c::twinlog_change::zeroed();
+        all.size = c_size::<c::twinlog_change>();
+        all.flags = change.past_cursors as u32; // TWINLOG_TRIM_PAST_CURSORS
+        all.edits = if edits.is_empty() { std::ptr::null() } else { edits.as_ptr() };
+        all.edit_count = u32::try_from(edits.len()).unwrap_or(u32::MAX);
+        all.trim_before_lsn = change.trim_before;
+        all.durable_lsn = change.durable;
+        all.deadline_ns = deadline(change.timeout);
+        let mut result = c::twinlog_trim_result::zeroed();
+        result.size = c_size::<c::twinlog_trim_result>();
+        check(unsafe { c::twinlog_change(self.raw, &all, &mut result) })?;
         Ok(result.first_lsn)
     }
 
