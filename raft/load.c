@@ -279,6 +279,8 @@ static void queue_readable(uv_poll_t *poll, int status, int events)
     finish_close(s);
 }
 
+#define MOST_ROUNDS 4u /* of callbacks, before the loop looks at the rest of its work */
+
 static void do_not_wait(uv_idle_t *idle)
 {
     (void)idle;
@@ -289,7 +291,7 @@ static void do_not_wait(uv_idle_t *idle)
 static void before_waiting(uv_prepare_t *prepare)
 {
     struct storage *s = prepare->data;
-    while (complete_appends(s, 0) > 0)
+    for (unsigned i = 0; i < MOST_ROUNDS && complete_appends(s, 0) > 0; i++)
         uv_idle_start(&s->idle, do_not_wait);
     send_gathered(s);
     finish_close(s);

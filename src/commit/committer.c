@@ -192,10 +192,12 @@ static void begin_flushes(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
     twl_mutex_lock(&committer->lock);
-    c->client.flush_ns = twl_monotonic_ns() + flush_interval_ns(c);
+    c->client.flush_ns = sooner(c->client.flush_ns, twl_monotonic_ns() + flush_interval_ns(c));
     atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), c->client.flush_ns));
     twl_mutex_unlock(&committer->lock);
-    wake(committer);
+    wake_sleeper(committer);
+    if (committer->is_driven)
+        twl_queue_signal(committer->queue); /* also for a loop that did this itself: its timer has to be set */
 }
 
 /* ---- for one log --------------------------------------------------------------------------------- */
@@ -486,7 +488,7 @@ static void give_back_turn(struct twinlog_committer *committer, uint32_t own_wai
     twl_queue_wake(committer->queue);
     twl_mutex_lock(&committer->lock);
     for (struct commit *c = committer->clients; c; c = c->client.next_client)
-        twl_commit_wake_all(c);
+        twl_wake_waiters(c);
     twl_mutex_unlock(&committer->lock);
 }
 
@@ -500,19 +502,19 @@ static void take_turns(struct twinlog_committer *committer)
 }
 
 /* False: another thread has the turn. */
-static bool drive_once(struct twinlog_committer *committer)
+static bool drive_once(struct twinlog_committer *committer, bool is_waiting)
 {
     if (!try_turn(committer))
         return false;
     take_turns(committer);
-    give_back_turn(committer, 0);
+    give_back_turn(committer, is_waiting);
     return true;
 }
 
-void twl_committer_drive(struct twinlog_committer *committer)
+void twl_committer_drive(struct twinlog_committer *committer, bool is_waiting)
 {
     do {
-        if (drive_once(committer))
+        if (drive_once(committer, is_waiting))
             continue;
         if (atomic_load(&committer->called))
             wake_sleeper(committer); /* it looks for what this thread has brought */
@@ -529,15 +531,23 @@ static void drive_and_wait(struct twinlog_committer *committer, uint32_t seen, u
     REQUIRES(committer->turn)
 {
     atomic_store(&committer->has_turn, twl_own_mark());
-    if (!take_turn(committer))
+    if (!take_turn(committer)) {
+        twl_queue_be_quiet(committer->queue, true);
         wait_for_work(committer, seen, deadline_ns);
+        twl_queue_be_quiet(committer->queue, false);
+    }
     take_turns(committer);
     atomic_store(&committer->has_turn, NULL);
 }
 
+void twl_committer_begin_wait(struct twinlog_committer *committer)
+{
+    atomic_fetch_add(&committer->waiting, 1);
+}
+
 /* A thread that waited does not look any more. What came since it has looked, or what it has brought itself if it did
  * not come to look, is for the loop, or for another one that waits. */
-static void stop_waiting(struct twinlog_committer *committer)
+void twl_committer_end_wait(struct twinlog_committer *committer)
 {
     atomic_fetch_sub(&committer->waiting, 1);
     if (atomic_load(&committer->called))
@@ -546,14 +556,11 @@ static void stop_waiting(struct twinlog_committer *committer)
 
 bool twl_committer_drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
 {
-    atomic_fetch_add(&committer->waiting, 1);
-    const bool is_mine = try_turn(committer);
-    if (is_mine) {
-        drive_and_wait(committer, seen, deadline_ns);
-        give_back_turn(committer, 1);
-    }
-    stop_waiting(committer);
-    return is_mine;
+    if (!try_turn(committer))
+        return false;
+    drive_and_wait(committer, seen, deadline_ns);
+    give_back_turn(committer, 1);
+    return true;
 }
 
 void twl_committer_wake(struct twinlog_committer *committer)
@@ -567,14 +574,14 @@ void twl_client_begin_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
     if (committer)
-        atomic_fetch_add(&committer->waiting, 1);
+        twl_committer_begin_wait(committer);
 }
 
 void twl_client_end_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
     if (committer)
-        stop_waiting(committer);
+        twl_committer_end_wait(committer);
 }
 
 uint32_t twl_client_seen(struct commit *c)
@@ -594,6 +601,16 @@ bool twl_client_drive(struct commit *c, struct waiter *waiter, uint32_t seen, ui
     c->own_waiter = NULL;
     give_back_turn(committer, 1);
     return true;
+}
+
+void twl_client_wait_briefly(struct commit *c)
+{
+    const uint32_t seen = twl_event_value(&c->space), seen_work = twl_client_seen(c);
+    const uint64_t deadline_ns = twinlog_deadline(1);
+    twl_client_begin_wait(c);
+    if (!twl_client_drive(c, NULL, seen_work, deadline_ns))
+        twl_event_sleep_until(&c->space, seen, deadline_ns);
+    twl_client_end_wait(c);
 }
 
 void twl_client_wake(struct commit *c)
@@ -648,6 +665,8 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
         rc = make_ring(committer);
     if (rc == 0 && queue && committer->ring)
         rc = attach(committer, queue);
+    else if (rc == 0 && queue)
+        twl_queue_do_without(queue);
     if (rc == 0 && !committer->is_driven)
         rc = start_thread(committer);
     if (rc < 0) {
@@ -741,7 +760,7 @@ void twl_commit_start(struct commit *c)
         twl_commit_need_committer(c); /* if this fails, the next call that needs one tries again */
 }
 
-/* A log's own committer may sleep until a flush by the interval before. So it is woken, and counts anew. */
+/* A flush that is due earlier stays so. A log's own committer may sleep until a later one, so it is woken. */
 int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
 {
     struct commit *c = engine;
@@ -753,7 +772,8 @@ int twl_commit_set_flush_interval(void *engine, uint32_t interval_ms)
         begin_flushes(c);
         return 0;
     }
-    c->client.flush_ns = 0;
+    if (interval_ms > 0)
+        c->client.flush_ns = sooner(c->client.flush_ns, twl_monotonic_ns() + flush_interval_ns(c));
     twl_event_notify_all(&c->client.called);
     return 0;
 }

@@ -250,6 +250,8 @@ void twl_release_leadership(struct commit *c, const struct round *round) RELEASE
  * looks for a place: if it has got its place meanwhile, it leads no round: a leader waits for every copy into its
  * group, so for its own. */
 bool twl_lead(struct commit *c, struct waiter *waiter);
+/* Wakes the threads that sleep on the log: not one that sleeps in the ring of a committer. */
+void twl_wake_waiters(struct commit *c);
 /* For a writer with a record that is not done yet: leads if it may, else calls the committer, or drives it. True: look
  * again; false: it may sleep. `waiter` as for twl_lead(); `seen` as for twl_client_drive(). */
 bool twl_help(struct commit *c, const struct terms *terms, struct waiter *waiter, uint32_t seen);
@@ -289,10 +291,15 @@ uint32_t twl_client_seen(struct commit *c);
 bool twl_client_drive(struct commit *c, struct waiter *waiter, uint32_t seen, uint64_t deadline_ns);
 /* As twl_committer_wake(). */
 void twl_client_wake(struct commit *c);
+/* For a thread that waits until leadership is free: drives, or sleeps, for a millisecond at most. */
+void twl_client_wait_briefly(struct commit *c);
 
 /* Of a driven committer, which the threads of the program drive: */
-/* Does what can be done now, unless another thread does it. */
-void twl_committer_drive(struct twinlog_committer *committer);
+/* Does what can be done now, unless another thread does it. `is_waiting`: between the next two. */
+void twl_committer_drive(struct twinlog_committer *committer, bool is_waiting);
+/* Around a wait: such a thread is woken to take the turn. */
+void twl_committer_begin_wait(struct twinlog_committer *committer);
+void twl_committer_end_wait(struct twinlog_committer *committer);
 /* Changes when there is work, and when a thread has to look whether its wait is over. */
 uint32_t twl_committer_seen(struct twinlog_committer *committer);
 /* For a thread that waits. Does what can be done, and sleeps if that is nothing: until there is work, it is

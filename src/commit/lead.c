@@ -41,8 +41,12 @@ bool twl_try_lead(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 
 void twl_lead_patiently(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
-    while (!twl_try_lead(c))
-        twl_yield();
+    while (!twl_try_lead(c)) {
+        if (c->client.is_driven)
+            twl_client_wait_briefly(c); /* a round ends when a thread drives */
+        else
+            twl_yield();
+    }
 }
 
 static void stop_leading(struct commit *c) RELEASES(c->leadership) NO_THREAD_SAFETY_ANALYSIS
@@ -492,11 +496,16 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
     return true;
 }
 
-void twl_commit_wake_all(struct commit *c)
+void twl_wake_waiters(struct commit *c)
 {
     twl_event_notify_all(&c->twins[0].done);
     twl_event_notify_all(&c->twins[1].done);
     twl_event_notify_all(&c->space);
+}
+
+void twl_commit_wake_all(struct commit *c)
+{
+    twl_wake_waiters(c);
     twl_client_wake(c);
 }
 
@@ -525,6 +534,8 @@ void twl_release_leadership(struct commit *c, const struct round *round)
         twl_commit_wake_all(c);
     else if (round)
         twl_event_notify_all(&round->sealed->done);
+    if (round && c->client.is_driven) /* a thread may be about to sleep in the ring: for what is there now */
+        twl_client_wake(c);
 }
 
 /* True if the writer has got its place. Only leaders give places to waiters, so the answer holds until this leader's

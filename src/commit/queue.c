@@ -16,7 +16,16 @@ static _Thread_local struct twinlog_queue *polled;
 
 const void *twl_own_mark(void)
 {
-    return (const void *)(uintptr_t)pthread_self();
+#ifdef OWN_MARK /* test/interleave has threads of its own */
+    return OWN_MARK;
+#else
+    static _Atomic uintptr_t newest;
+    static _Thread_local uintptr_t own;
+
+    if (own == 0)
+        own = atomic_fetch_add(&newest, 1) + 1;
+    return (const void *)own;
+#endif
 }
 
 /* ---- open ---------------------------------------------------------------------------------------- */
@@ -31,7 +40,7 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue)
         return -ENOMEM;
     }
     twl_mutex_init(&queue->lock);
-    queue->fd = queue->event_fd = queue->timer_fd = -1;
+    queue->fd = queue->event_fd = queue->timer_fd = queue->ring_fd = -1;
     atomic_store(&queue->holders, 1);
     *ret_queue = queue;
     return 0;
@@ -160,7 +169,7 @@ void twl_queue_bring_news(struct twinlog_queue *queue)
 /* ---- poll ---------------------------------------------------------------------------------------- */
 
 /* Takes news and up to `max` requests. False: there was neither. A loop that polls until there is nothing cannot tell
- * news alone from nothing, and would wait: so the descriptor of a queue that drives a committer stays readable once. */
+ * news alone from nothing, and would wait: so the descriptor of its queue stays readable once. */
 static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
                   uint32_t *ret_count)
 {
@@ -173,7 +182,7 @@ static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests
         queue->first = queue->first->next;
     }
     const bool is_driving = atomic_load(&queue->committer) != NULL;
-    if (queue->first || (is_driving && had_something && count == 0))
+    if (queue->first || (queue->is_of_loop && had_something && count == 0))
         signal_owner(queue);
     else if (!is_driving) /* else it may say that there is work since the turn */
         clear_signal(queue);
@@ -183,7 +192,7 @@ static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests
 }
 
 /* Does what the committer can do now. What is signalled from here on is looked at later. */
-static void drive(struct twinlog_queue *queue, struct twinlog_committer *committer)
+static void drive(struct twinlog_queue *queue, struct twinlog_committer *committer, bool is_waiting)
 {
     atomic_store(&queue->poller, twl_own_mark());
     if (atomic_load(&queue->is_signalled)) {
@@ -191,19 +200,19 @@ static void drive(struct twinlog_queue *queue, struct twinlog_committer *committ
         clear_signal(queue);
         twl_mutex_unlock(&queue->lock);
     }
-    twl_committer_drive(committer);
+    twl_committer_drive(committer, is_waiting);
 }
 
-static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
-                               bool may_wait, uint64_t deadline_ns)
+static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_committer *committer,
+                               struct twinlog_request **requests, uint32_t max, bool may_wait,
+                               uint64_t deadline_ns)
 {
-    struct twinlog_committer *committer = atomic_load(&queue->committer);
     uint32_t count = 0;
     for (;;) {
         const uint32_t seen = twl_event_value(&queue->filled);
         const uint32_t seen_work = committer ? twl_committer_seen(committer) : 0;
         if (committer)
-            drive(queue, committer);
+            drive(queue, committer, may_wait);
         const bool has_any = fetch(queue, requests, max, &count);
         if (has_any || !may_wait || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
             return count;
@@ -224,10 +233,17 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
         return TWINLOG_EFORKED;
     NOT_CANCELLED;
     atomic_fetch_add(&queue->inside, 1);
+    struct twinlog_committer *committer = atomic_load(&queue->committer);
+    const bool is_waiting = committer && timeout_ms != 0;
+    if (is_waiting)
+        twl_committer_begin_wait(committer);
     polled = queue;
     const uint32_t count =
-        wait_and_fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms != 0, deadline_ns);
+        wait_and_fetch(queue, committer, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms != 0,
+                       deadline_ns);
     polled = NULL;
+    if (is_waiting)
+        twl_committer_end_wait(committer);
     atomic_fetch_sub(&queue->inside, 1);
     return (int)count;
 }
@@ -276,6 +292,8 @@ int twl_queue_attach(struct twinlog_queue *queue, struct twinlog_committer *comm
     if (rc == 0)
         rc = add_to_epoll(queue->fd, ring_fd);
     if (rc == 0) {
+        queue->is_of_loop = true;
+        queue->ring_fd = ring_fd;
         atomic_store(&queue->committer, committer);
         if (has_something(queue))
             signal_owner(queue);
@@ -300,13 +318,39 @@ int twl_queue_detach(struct twinlog_queue *queue)
     return is_busy ? -EBUSY : 0;
 }
 
-void twl_queue_call(struct twinlog_queue *queue)
+void twl_queue_do_without(struct twinlog_queue *queue)
 {
-    if (atomic_load(&queue->poller) == twl_own_mark())
-        return;
+    twl_mutex_lock(&queue->lock);
+    queue->is_of_loop = true;
+    twl_mutex_unlock(&queue->lock);
+}
+
+void twl_queue_signal(struct twinlog_queue *queue)
+{
     twl_mutex_lock(&queue->lock);
     signal_owner(queue);
     twl_mutex_unlock(&queue->lock);
+}
+
+void twl_queue_call(struct twinlog_queue *queue)
+{
+    if (atomic_load(&queue->poller) != twl_own_mark())
+        twl_queue_signal(queue);
+}
+
+void twl_queue_be_quiet(struct twinlog_queue *queue, bool is_quiet)
+{
+    struct epoll_event event = { .events = is_quiet ? 0 : EPOLLIN };
+
+    if (queue->is_quiet == is_quiet || (is_quiet && !atomic_load(&queue->poller)))
+        return;
+    if (epoll_ctl(queue->fd, EPOLL_CTL_MOD, queue->ring_fd, &event) < 0)
+        return; /* it cannot fail; and then the loop comes round for nothing */
+    queue->is_quiet = is_quiet;
+    if (is_quiet && queue->timer_ns > 0) {
+        twl_descriptor_set_timer(queue->timer_fd, 0);
+        queue->timer_ns = 0;
+    }
 }
 
 void twl_queue_wake(struct twinlog_queue *queue)

@@ -34,13 +34,15 @@ struct twinlog_queue {
     _Atomic uint32_t inside;              /* [atomic] calls that have not returned */
     _Atomic uint32_t holders;             /* [atomic] the owner, and logs that know the queue */
 
+    bool is_of_loop; /* [lock] it was given to a committer, which may have got a thread nevertheless */
     struct twinlog_committer *_Atomic committer; /* [lock to store] that it drives; NULL = none */
     const void *_Atomic poller; /* the mark of the thread that has polled last; NULL = none has */
-    int timer_fd;               /* [lock] */
+    int timer_fd, ring_fd;                       /* [lock; const while it has a committer] */
     uint64_t timer_ns;          /* [the committer's turn] when the timer ends; 0 = it does not run */
+    bool is_quiet;     /* [the committer's turn] */
 };
 
-/* A mark that no other thread of the process has while this one lives. */
+/* A mark that no other thread of the process has, or will have. */
 const void *twl_own_mark(void);
 
 /* The queue was closed by its owner. */
@@ -61,12 +63,19 @@ void twl_queue_bring_news(struct twinlog_queue *queue);
 int twl_queue_attach(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd);
 /* -EBUSY: a thread polls the queue. */
 int twl_queue_detach(struct twinlog_queue *queue);
+/* The committer has a thread, for want of a ring. */
+void twl_queue_do_without(struct twinlog_queue *queue);
 
 /* The committer has work. Makes the descriptor readable, unless the calling thread is the one that polls, or is about
  * to: that looks without being told. */
 void twl_queue_call(struct twinlog_queue *queue);
+/* Makes it readable in any case. */
+void twl_queue_signal(struct twinlog_queue *queue);
 /* Threads that wait in twinlog_queue_poll() may drive the committer now. */
 void twl_queue_wake(struct twinlog_queue *queue);
+/* While a thread with the turn sleeps in the ring, neither the ring nor the timer makes the descriptor readable: they
+ * are for that thread. The next poll would find nothing to do, and come again at once. Does nothing before any poll. */
+void twl_queue_be_quiet(struct twinlog_queue *queue, bool is_quiet);
 /* Makes the descriptor readable at `until_ns` on CLOCK_MONOTONIC, or earlier. */
 void twl_queue_set_timer(struct twinlog_queue *queue, uint64_t until_ns);
 /* True if the timer has ended: it does not run any more. */

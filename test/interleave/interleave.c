@@ -94,6 +94,7 @@ static struct {
     struct twl_event work;     /* the keeper sleeps on it */
     struct io_ring ring;
     bool is_signalled;         /* the eventfd of the queue */
+    bool is_watched;           /* the ring, by the descriptor of the queue */
     struct twl_event readable; /* notified when the descriptor of the queue becomes readable */
     const struct keeper_listener
         *asked; /* a writer has asked for a segment, and this tells it; NULL = none has */
@@ -319,6 +320,7 @@ struct io_write *reap_in_world(struct io_ring *ring);
 void wait_in_ring_in_world(struct io_ring *ring, uint64_t deadline_ns);
 void wake_in_world(struct io_ring *ring);
 void signal_in_world(bool is_on);
+void watch_in_world(bool is_on);
 void close_in_world(struct segment *segment);
 void want_spare_in_world(struct keeper *keeper, uint64_t group_bytes, uint64_t after_lsn, uint32_t number);
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
@@ -451,6 +453,13 @@ void signal_in_world(bool is_on)
         twl_event_notify_all(&world.readable);
 }
 
+void watch_in_world(bool is_on)
+{
+    point(STEP_WRITE, &world.is_watched, "the epoll set", __func__);
+    world.is_watched = is_on;
+    twl_event_notify_all(&world.readable);
+}
+
 /* As epoll_wait() for the descriptor of the queue alone. While another fiber has the turn, a completion stays, and the
  * loop comes round again and again: one round is tried, and stands for all. */
 static void wait_until_readable(bool *has_come_round)
@@ -460,7 +469,8 @@ static void wait_until_readable(bool *has_come_round)
         point(STEP_READ, &world.is_signalled, "the eventfd", __func__);
         if (world.is_signalled)
             return;
-        if (has_completion(&world.ring)) {
+        point(STEP_READ, &world.is_watched, "the epoll set", __func__);
+        if (world.is_watched && has_completion(&world.ring)) {
             if (*has_come_round)
                 point(STEP_CHANGED, &world.ring, "the ring", __func__);
             *has_come_round = true;
@@ -683,7 +693,7 @@ static void append(enum way way, unsigned writer)
     const struct twinlog_entry entry = { .data = payloads[writer], .size = bytes };
     const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
     const struct terms terms = terms_of(way);
-    const bool is_request = way == WAY_SUBMIT || way == WAY_LOOP;
+    const bool is_request = way == WAY_SUBMIT || way == WAY_LOOP || way == WAY_POLL;
     struct twinlog_request *request = is_request ? &work.request[writer] : NULL;
     uint64_t lsn = 0;
     memcpy(payloads[writer], &record, sizeof(record));
@@ -721,6 +731,17 @@ static void run_loop(unsigned writer)
         wait_until_readable(&has_come_round);
 }
 
+static void wait_in_polls(unsigned writer)
+{
+    struct twinlog_request *request;
+    append(WAY_POLL, writer);
+    if (work.request[writer].count == 0)
+        return; /* it was refused */
+    while (!work.is_completed[writer])
+        if (twinlog_queue_poll(work.queue, &request, 1, -1) == 1)
+            complete(request);
+}
+
 static void flush(unsigned writer)
 {
     const struct terms terms = terms_of(WAY_FLUSH);
@@ -747,6 +768,8 @@ static void *write_records(void *context)
         flush(writer);
     else if (way == WAY_LOOP)
         run_loop(writer);
+    else if (way == WAY_POLL)
+        wait_in_polls(writer);
     else
         append(way, writer);
     return NULL;
@@ -856,7 +879,7 @@ static void begin(void)
     world.work = (struct twl_event){ 0 };
     world.asked = NULL;
     world.is_still = false;
-    world.is_signalled = false;
+    world.is_signalled = world.is_watched = false;
     world.readable = (struct twl_event){ 0 };
     world.ring = (struct io_ring){ 0 };
     world.writes = 0;

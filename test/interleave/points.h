@@ -68,7 +68,7 @@
 
 #define _Thread_local __attribute__((section("of_fiber")))
 #define pthread_join(thread, result) fiber_join(thread)
-#define pthread_self() fiber_self()
+#define OWN_MARK ((const void *)fiber_self())
 
 /* A driven committer looks at the clock for its timer, which never ends here: it must not be needed. */
 #define twl_monotonic_ns()                                                                                   \
@@ -96,7 +96,8 @@
 #define twl_descriptor_timer() (NO_FILE + 1)
 #define twl_descriptor_epoll() (NO_FILE + 2)
 #define twl_descriptor_set_timer(fd, until_ns) 0
-#define epoll_ctl(epoll, operation, fd, event) ((void)(epoll), (void)(fd), (void)(event), 0)
+#define epoll_ctl(epoll, operation, fd, event)                                                               \
+    ((void)(epoll), (void)(fd), watch_in_world((operation) == EPOLL_CTL_ADD || (event)->events != 0), 0)
 #define eventfd_write(fd, count) signal_in_world(true)
 #define eventfd_read(fd, count) ((void)(count), signal_in_world(false))
 int make_ring_in_world(unsigned writes, struct io_ring **ret_ring);
@@ -106,6 +107,7 @@ struct io_write *reap_in_world(struct io_ring *ring);
 void wait_in_ring_in_world(struct io_ring *ring, uint64_t deadline_ns);
 void wake_in_world(struct io_ring *ring);
 void signal_in_world(bool is_on);
+void watch_in_world(bool is_on);
 #define twl_record_encode encode_in_world
 #define twl_segment_close close_in_world
 #define twl_keeper_want_spare want_spare_in_world

@@ -74,6 +74,8 @@ const struct scenario scenarios[] = {
     /* a committer without a thread */
     { "driven", "a loop, and a thread that waits", .ways = { WAY_LOOP, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
       .traits = IS_DRIVEN },
+    { "driven-poll", "a poll that waits, and a thread that waits",
+      .ways = { WAY_POLL, WAY_APPEND, WAY_SUBMIT, WAY_POLL }, .traits = IS_DRIVEN },
     { "driven-submit", "a loop, and a thread that only submits",
       .ways = { WAY_LOOP, WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT }, .traits = IS_DRIVEN },
     { "driven-threads", "threads that wait, and no loop",

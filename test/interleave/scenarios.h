@@ -21,7 +21,8 @@ enum way {
     WAY_CANCELED, /* cancels itself, as another thread would; leads nothing */
     WAY_CANCEL,   /* cancels the others, appends nothing */
     WAY_TRY,
-    WAY_LOOP /* submits, and polls the queue until that is completed; waits for the queue's descriptor alone */
+    WAY_POLL, /* submits, and waits in polls of the queue until that is completed */
+    WAY_LOOP  /* submits, and polls the queue until that is completed; waits for the queue's descriptor alone */
 };
 
 enum fault {
