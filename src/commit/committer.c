@@ -197,7 +197,8 @@ static void begin_flushes(struct commit *c)
     twl_mutex_unlock(&committer->lock);
     wake_sleeper(committer);
     if (committer->is_driven)
-        twl_queue_signal(committer->queue); /* also for a loop that did this itself: its timer has to be set */
+        twl_queue_signal(
+            committer->queue); /* also for a loop that did this itself: its timer has to be set */
 }
 
 /* ---- for one log --------------------------------------------------------------------------------- */
@@ -534,9 +535,9 @@ static void drive_and_wait(struct twinlog_committer *committer, uint32_t seen, u
     if (!take_turn(committer)) {
         twl_queue_be_quiet(committer->queue, true);
         wait_for_work(committer, seen, deadline_ns);
-        twl_queue_be_quiet(committer->queue, false);
     }
     take_turns(committer);
+    twl_queue_be_quiet(committer->queue, false); /* now that nothing is left on the ring */
     atomic_store(&committer->has_turn, NULL);
 }
 

@@ -238,9 +238,8 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
     if (is_waiting)
         twl_committer_begin_wait(committer);
     polled = queue;
-    const uint32_t count =
-        wait_and_fetch(queue, committer, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms != 0,
-                       deadline_ns);
+    const uint32_t count = wait_and_fetch(queue, committer, ret_requests, (uint32_t)min_u64(max, INT32_MAX),
+                                          timeout_ms != 0, deadline_ns);
     polled = NULL;
     if (is_waiting)
         twl_committer_end_wait(committer);

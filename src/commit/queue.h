@@ -37,9 +37,9 @@ struct twinlog_queue {
     bool is_of_loop; /* [lock] it was given to a committer, which may have got a thread nevertheless */
     struct twinlog_committer *_Atomic committer; /* [lock to store] that it drives; NULL = none */
     const void *_Atomic poller; /* the mark of the thread that has polled last; NULL = none has */
-    int timer_fd, ring_fd;                       /* [lock; const while it has a committer] */
+    int timer_fd, ring_fd;      /* [lock; const while it has a committer] */
     uint64_t timer_ns;          /* [the committer's turn] when the timer ends; 0 = it does not run */
-    bool is_quiet;     /* [the committer's turn] */
+    bool is_quiet;              /* [the committer's turn] */
 };
 
 /* A mark that no other thread of the process has, or will have. */

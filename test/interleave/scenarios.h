@@ -22,7 +22,7 @@ enum way {
     WAY_CANCEL,   /* cancels the others, appends nothing */
     WAY_TRY,
     WAY_POLL, /* submits, and waits in polls of the queue until that is completed */
-    WAY_LOOP  /* submits, and polls the queue until that is completed; waits for the queue's descriptor alone */
+    WAY_LOOP /* submits, and polls the queue until that is completed; waits for the queue's descriptor alone */
 };
 
 enum fault {
