@@ -445,7 +445,6 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
  *
  *   -EINVAL   the request has no queue; or `change` is not one that can be copied
  *   -ENOMEM, -EAGAIN  no memory, or no thread, for it
- *   -ESHUTDOWN  the log is being closed
  *   after each of these nothing happened, and the request is not completed
  *
  * There is none for twinlog_truncate() and twinlog_reset(): they remove what is accepted until they

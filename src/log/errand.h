@@ -13,14 +13,14 @@
 struct errands {
     struct twl_mutex lock;
     struct errand *first, *last; /* [lock] */
-    bool is_over;                /* [lock] no more are taken */
+    bool is_over;                /* [lock] none comes any more */
     bool has_thread;             /* [lock] */
     pthread_t thread;            /* [const once it is there] */
     struct twl_event changed;    /* notified when there is another one, and at the end */
 };
 
 void twl_errands_init(struct errands *errands);
-/* For the close: makes those that are left, and takes no more. Once. */
+/* For the close, when every call has returned: makes those that are left, and takes no more. */
 void twl_errands_end(struct errands *errands);
 void twl_errands_destroy(struct errands *errands);
 

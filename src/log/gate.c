@@ -162,9 +162,9 @@ int twinlog_close(struct twinlog *log)
         return -EBUSY;
     }
     NOT_CANCELLED;
-    twl_errands_end(&log->errands);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside, 0, false);
+    twl_errands_end(&log->errands);
     int rc = is_read_only(log) ? 0 : log->ops->finish(log->engine);
     if (rc == 0 && !is_read_only(log)) /* else the records are lost with their directory */
         rc = log->io->ops->check_directory(log->io);
