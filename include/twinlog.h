@@ -467,10 +467,12 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
  * has become durable, completes requests, and begins the next groups. Nothing of that waits for the
  * disk. So a loop polls after it has submitted, until there is nothing, and only then waits:
  *
- *     do {
- *         submit what has come;
- *     } while (twinlog_queue_poll(queue, done, 64, 0) > 0 && handle what is done);
- *     epoll_wait(...);
+ *     for (;;) {
+ *         take_what_has_come();       // and submit it
+ *         while ((count = twinlog_queue_poll(queue, done, 64, 0)) > 0)
+ *             answer(done, count);    // and submit what had found no room
+ *         epoll_wait(...);
+ *     }
  *
  * A thread that waits in an append, a wait, a sync, a truncation, a reset or a close of one of the
  * logs does the same work meanwhile, so that a busy loop holds up no other thread. What nobody
@@ -512,9 +514,9 @@ int twinlog_queue_close(struct twinlog_queue *queue);
 struct twinlog_committer_options {
     uint32_t size;
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
-    /* The committer has no thread then; one that polls this queue does its work: see
-     * twinlog_queue_poll(). The queue must outlive it. Where the kernel refuses io_uring it has a
-     * thread nevertheless. NULL: it has a thread. */
+    /* The committer has no thread of its own then: the threads of the program that poll this queue
+     * do its work, see twinlog_queue_poll(). The queue must outlive it. Where the kernel refuses
+     * io_uring it has a thread nevertheless. NULL: it has a thread. */
     struct twinlog_queue *queue;
 };
 #define TWINLOG_COMMITTER_OPTIONS_INIT twinlog_initial(twinlog_committer_options)
