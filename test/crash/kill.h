@@ -268,7 +268,7 @@ void note_acked(struct writer *writer);
 /* Batches, requests: kill_ways.c. */
 int append_another_way(struct writer *writer);
 /* Of the requests. */
-void open_queue(void);
+struct twinlog_queue *open_queue(void);
 void close_queue(void);
 
 /* A reader inside the writer, until shared->attached is told to stop: 0, or an error. */

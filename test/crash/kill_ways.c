@@ -186,9 +186,10 @@ static int append_requests(struct writer *writer)
     return result;
 }
 
-void open_queue(void)
+struct twinlog_queue *open_queue(void)
 {
     check_call(twinlog_queue_open(&queue), "twinlog_queue_open");
+    return queue;
 }
 
 void close_queue(void)

@@ -232,7 +232,6 @@ static int run_threads(struct life *life, struct twinlog *log)
     uint32_t started = 0;
     int result = 0;
 
-    open_queue();
     prefer_cuts();
     life->changer = &writers[0];
     for (; started < life->writers && result == 0; started += result == 0) {
@@ -255,19 +254,22 @@ static int run_threads(struct life *life, struct twinlog *log)
     atomic_store(&shared->attached.must_stop, true);
     if (life->has_reader)
         pthread_join(reader, NULL);
-    close_queue();
     return result < 0 ? result : atomic_load(&life->error);
 }
 
 static int live(struct life *life)
 {
+    struct twinlog_committer_options committer_options = TWINLOG_COMMITTER_OPTIONS_INIT;
     struct twinlog_committer *committer = NULL;
     struct twinlog *log;
     int result = 0, closed;
 
     life->options.ret_report = &life->report;
+    committer_options.queue = open_queue();
+    if (life->writers % 2) /* without a thread else: the writers drive it */
+        committer_options.queue = NULL;
     if (life->has_committer)
-        result = twinlog_committer_open(NULL, &committer);
+        result = twinlog_committer_open(&committer_options, &committer);
     life->options.committer = committer;
     if (result == 0)
         result = twinlog_open(place.log, &life->options, &log);
@@ -280,6 +282,7 @@ static int live(struct life *life)
     closed = twinlog_close(log);
     if (closed == 0)
         closed = twinlog_committer_close(committer);
+    close_queue();
     if (result == 0 && closed == 0)
         for (uint32_t i = 0; i < life->writers; i++)
             atomic_store(&life->notes[i].acked, atomic_load(&life->notes[i].accepted));
