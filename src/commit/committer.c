@@ -411,8 +411,8 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
  * the event had the value `seen`. */
 static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, uint64_t until_ns)
 {
-    until_ns = sooner(until_ns, atomic_load(&committer->flush_ns));
     atomic_store(&committer->is_asleep, true);
+    until_ns = sooner(until_ns, atomic_load(&committer->flush_ns)); /* behind that: a change of it wakes a sleeper */
     const bool is_awake = twl_event_value(&committer->wake) != seen || atomic_load(&committer->called) ||
                           atomic_load(&committer->must_stop);
     if (!is_awake && committer->ring)
@@ -702,6 +702,7 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
         return -EINVAL;
     if (own.queue && twl_fork_guard_is_forked(&own.queue->guard))
         return TWINLOG_EFORKED;
+    NOT_CANCELLED;
     return make_committer(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, own.queue, ret_committer);
 }
 

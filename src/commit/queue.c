@@ -102,10 +102,9 @@ int twinlog_queue_fd(struct twinlog_queue *queue)
     twl_mutex_lock(&queue->lock);
     int rc = queue->fd;
     if (rc < 0) {
-        rc = twl_descriptor_event(0);
+        rc = twl_descriptor_event(has_something(queue));
         queue->fd = queue->event_fd = rc;
-        if (has_something(queue))
-            signal_owner(queue);
+        atomic_store(&queue->is_signalled, rc >= 0 && has_something(queue));
     }
     twl_mutex_unlock(&queue->lock);
     atomic_fetch_sub(&queue->inside, 1);
