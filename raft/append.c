@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Entries to records. An append is submitted and returns; the log gathers what comes meanwhile into one write and one
- * sync, and hands completed requests to a queue, in the order of their LSNs. The loop polls the queue's descriptor.
+ * sync, and hands completed requests to a queue, in the order of their LSNs. The log has no thread for that: it works
+ * where the loop polls the queue, before each wait, and when the queue's descriptor is readable.
  *
  * libraft: callbacks in the order of the calls, each exactly once, never inside append(): raft adds up what was stored,
  * an index is not passed. A callback that fails is harmful: the leader has sent the entries by then, and gives their

@@ -167,7 +167,7 @@ static int wait_for_place(struct commit *c, const struct need *need, const struc
         if (rc > 0)
             break;
         if (waiter.place.must_call)
-            twl_client_call_and_wait(c);
+            twl_client_call_before_wait(c);
         if (rc < 0)
             break;
         if (waiter.awaits_segment)
@@ -211,7 +211,7 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         copy_batch(c, batch, now_ns, place, need.will_wait);
     twl_finish_copy(c, place.twin);
     if (place.must_call && need.will_wait)
-        twl_client_call_and_wait(c);
+        twl_client_call_before_wait(c);
     else if (place.must_call)
         twl_client_call(c);
     if (is_timed) {
@@ -250,7 +250,7 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
     }
     twl_mutex_unlock(&c->lock);
     if (!leads)
-        twl_client_call_and_wait(c);
+        twl_client_call_before_wait(c);
 }
 
 /* The buffer with the `done` word that changes when `lsn` makes progress. If `lsn` was written before, that is the

@@ -5,7 +5,7 @@
  * docs/design.md. A shared one never waits for one log, but for locks, and for a write that was short and is continued.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
- * committer never walks all clients, except for the flush intervals.
+ * committer never walks all clients, except for the flush intervals, and to wake threads that may drive it.
  *
  * What a shared one does is cut into turns. A thread of its own takes them, or, of a driven one, which has none, the
  * threads of the program do: those that poll its queue, as the loop of a program does, and those that wait for one of
@@ -44,8 +44,9 @@ struct twinlog_committer {
     int ring_error;                /* [const] for this reason */
     struct commit *_Atomic called; /* clients that were called, the newest first */
     _Atomic bool is_asleep;        /* a caller must wake it */
-    struct twl_event wake;         /* notified when there is work; it sleeps on it if it has no ring */
-    struct twl_event left;         /* notified when a client is released */
+    struct twl_event
+        wake; /* a thread without a ring sleeps on it; of a driven one see twl_committer_seen() */
+    struct twl_event left; /* notified when a client is released, and when the turn is free */
     struct twl_mutex lock;
     struct commit *clients;    /* [lock] */
     _Atomic uint64_t flush_ns; /* [lock to store] when the next flush is due; 0 = never */
@@ -56,8 +57,7 @@ struct twinlog_committer {
 
     /* of a driven one: */
     struct turn turn;
-    const void
-        *_Atomic has_turn;       /* the mark of a thread that waits and has the turn; NULL = no such thread */
+    const void *_Atomic driver;  /* the mark of a thread that waits, and has the turn; NULL = none */
     _Atomic uint32_t waiting;    /* threads that wait for a log, or for requests */
     struct twinlog_queue *queue; /* [const] a thread that polls it drives the committer */
 };
@@ -76,7 +76,7 @@ static struct twinlog_committer *driven(struct commit *c)
 
 /* ---- calling ------------------------------------------------------------------------------------- */
 
-/* Wakes the thread that sleeps with the turn, if one does. */
+/* Wakes the thread of the committer, or the one that sleeps with its turn; one that is about to sleep does not. */
 static void wake_sleeper(struct twinlog_committer *committer)
 {
     if (committer->is_driven)
@@ -93,7 +93,7 @@ static void wake_sleeper(struct twinlog_committer *committer)
 static void wake(struct twinlog_committer *committer)
 {
     wake_sleeper(committer);
-    if (committer->is_driven && atomic_load(&committer->has_turn) != twl_own_mark())
+    if (committer->is_driven && atomic_load(&committer->driver) != twl_own_mark())
         twl_queue_call(committer->queue);
 }
 
@@ -123,7 +123,7 @@ void twl_client_call(struct commit *c)
         call_shared(c);
 }
 
-void twl_client_call_and_wait(struct commit *c)
+void twl_client_call_before_wait(struct commit *c)
 {
     struct twinlog_committer *committer = driven(c);
     if (!committer)
@@ -187,7 +187,7 @@ static void flush_due(struct twinlog_committer *committer)
     twl_mutex_unlock(&committer->lock);
 }
 
-/* At a shared committer. With an interval of 0 they end, when the next one would have been due. */
+/* At a shared committer. With an interval of 0 they end, at the next look. */
 static void begin_flushes(struct commit *c)
 {
     struct twinlog_committer *committer = atomic_load(&c->client.committer);
@@ -412,7 +412,8 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
 static void wait_for_work(struct twinlog_committer *committer, uint32_t seen, uint64_t until_ns)
 {
     atomic_store(&committer->is_asleep, true);
-    until_ns = sooner(until_ns, atomic_load(&committer->flush_ns)); /* behind that: a change of it wakes a sleeper */
+    until_ns =
+        sooner(until_ns, atomic_load(&committer->flush_ns)); /* behind that: a change of it wakes a sleeper */
     const bool is_awake = twl_event_value(&committer->wake) != seen || atomic_load(&committer->called) ||
                           atomic_load(&committer->must_stop);
     if (!is_awake && committer->ring)
@@ -514,13 +515,11 @@ static bool drive_once(struct twinlog_committer *committer, bool is_waiting)
 
 void twl_committer_drive(struct twinlog_committer *committer, bool is_waiting)
 {
-    do {
-        if (drive_once(committer, is_waiting))
-            continue;
-        if (atomic_load(&committer->called))
-            wake_sleeper(committer); /* it looks for what this thread has brought */
-        return;
-    } while (atomic_load(&committer->called));
+    while (drive_once(committer, is_waiting))
+        if (!atomic_load(&committer->called))
+            return;
+    if (atomic_load(&committer->called))
+        wake_sleeper(committer); /* the thread with the turn looks for what this one has brought */
 }
 
 uint32_t twl_committer_seen(struct twinlog_committer *committer)
@@ -531,14 +530,14 @@ uint32_t twl_committer_seen(struct twinlog_committer *committer)
 static void drive_and_wait(struct twinlog_committer *committer, uint32_t seen, uint64_t deadline_ns)
     REQUIRES(committer->turn)
 {
-    atomic_store(&committer->has_turn, twl_own_mark());
+    atomic_store(&committer->driver, twl_own_mark());
     if (!take_turn(committer)) {
         twl_queue_be_quiet(committer->queue, true);
         wait_for_work(committer, seen, deadline_ns);
     }
     take_turns(committer);
-    twl_queue_be_quiet(committer->queue, false); /* now that nothing is left on the ring */
-    atomic_store(&committer->has_turn, NULL);
+    twl_queue_be_quiet(committer->queue, false); /* now that every write that was done is reaped */
+    atomic_store(&committer->driver, NULL);
 }
 
 void twl_committer_begin_wait(struct twinlog_committer *committer)
@@ -645,10 +644,9 @@ static int start_thread(struct twinlog_committer *committer)
 /* A thread that polls the queue drives the committer, if there is a ring. */
 static int attach(struct twinlog_committer *committer, struct twinlog_queue *queue)
 {
-    const int rc = twl_queue_attach(queue, committer, twl_io_ring_fd(committer->ring));
-    committer->is_driven = rc == 0;
-    committer->queue = queue;
-    return rc;
+    committer->is_driven = committer->ring != NULL;
+    committer->queue = queue; /* both before any thread can drive it */
+    return twl_queue_attach(queue, committer, committer->ring ? twl_io_ring_fd(committer->ring) : -1);
 }
 
 /* `alone` is NULL for a shared one, `queue` for one with a thread. */
@@ -664,10 +662,8 @@ static int make_committer(struct commit *alone, uint32_t in_flight, struct twinl
     int rc = twl_fork_guard_init(&committer->guard);
     if (rc == 0 && !alone)
         rc = make_ring(committer);
-    if (rc == 0 && queue && committer->ring)
+    if (rc == 0 && queue)
         rc = attach(committer, queue);
-    else if (rc == 0 && queue)
-        twl_queue_do_without(queue);
     if (rc == 0 && !committer->is_driven)
         rc = start_thread(committer);
     if (rc < 0) {

@@ -137,7 +137,7 @@ struct committer_client {
     bool is_driven;          /* [const] it is shared, and a thread that waits does what there is to do */
     struct twl_event called; /* the log's own committer sleeps on it */
     _Atomic uint32_t flush_interval_ms; /* [atomic] 0 = none */
-    _Atomic uint64_t flush_ns;          /* [committer] when the next flush is due; 0 = unknown */
+    _Atomic uint64_t flush_ns;          /* [atomic] when the next flush is due; 0 = unknown */
 
     /* at a shared committer: */
     _Atomic bool is_called;     /* it is in the list of called clients */
@@ -277,7 +277,7 @@ void twl_client_take(struct commit *c, struct twinlog_committer *shared);
 /* Calls the committer, if there is one, to look for work. */
 void twl_client_call(struct commit *c);
 /* The same, by a thread that goes on to wait, so that it drives a driven one itself. */
-void twl_client_call_and_wait(struct commit *c);
+void twl_client_call_before_wait(struct commit *c);
 int twl_commit_set_flush_interval(void *commit, uint32_t interval_ms);
 /* Leaves the committer, once; on return it does not touch the log any more. */
 void twl_client_leave(struct commit *c);

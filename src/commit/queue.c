@@ -167,6 +167,12 @@ void twl_queue_bring_news(struct twinlog_queue *queue)
 
 /* ---- poll ---------------------------------------------------------------------------------------- */
 
+/* Its program polls it until there is nothing, before it waits for the descriptor. */
+static bool is_of_loop(const struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    return queue->timer_fd >= 0;
+}
+
 /* Takes news and up to `max` requests. False: there was neither. A loop that polls until there is nothing cannot tell
  * news alone from nothing, and would wait: so the descriptor of its queue stays readable once. */
 static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
@@ -174,14 +180,14 @@ static bool fetch(struct twinlog_queue *queue, struct twinlog_request **requests
 {
     uint32_t count = 0;
     twl_mutex_lock(&queue->lock);
-    const bool had_something = has_something(queue);
+    const bool had_something = has_something(queue), is_news_alone = had_something && !queue->first;
     queue->has_news = false;
     for (; queue->first && count < max; count++) {
         requests[count] = queue->first;
         queue->first = queue->first->next;
     }
     const bool is_driving = atomic_load(&queue->committer) != NULL;
-    if (queue->first || (queue->is_of_loop && had_something && count == 0))
+    if (queue->first || (is_news_alone && is_of_loop(queue)))
         signal_owner(queue);
     else if (!is_driving) /* else it may say that there is work since the turn */
         clear_signal(queue);
@@ -202,22 +208,30 @@ static void drive(struct twinlog_queue *queue, struct twinlog_committer *committ
     twl_committer_drive(committer, is_waiting);
 }
 
-static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_committer *committer,
-                               struct twinlog_request **requests, uint32_t max, bool may_wait,
-                               uint64_t deadline_ns)
+static uint32_t wait_and_fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max,
+                               bool may_wait, uint64_t deadline_ns)
 {
+    struct twinlog_committer *committer = NULL;
     uint32_t count = 0;
     for (;;) {
         const uint32_t seen = twl_event_value(&queue->filled);
+        if (!committer) { /* it may come while this thread waits */
+            committer = atomic_load(&queue->committer);
+            if (committer && may_wait)
+                twl_committer_begin_wait(committer);
+        }
         const uint32_t seen_work = committer ? twl_committer_seen(committer) : 0;
         if (committer)
             drive(queue, committer, may_wait);
         const bool has_any = fetch(queue, requests, max, &count);
         if (has_any || !may_wait || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
-            return count;
+            break;
         if (!committer || !twl_committer_drive_and_wait(committer, seen_work, deadline_ns))
             twl_event_sleep_until(&queue->filled, seen, deadline_ns);
     }
+    if (committer && may_wait)
+        twl_committer_end_wait(committer);
+    return count;
 }
 
 /* Disables cancellation: a thread cancelled while it reads the eventfd would never release the lock, and would lose the
@@ -232,16 +246,10 @@ int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret
         return TWINLOG_EFORKED;
     NOT_CANCELLED;
     atomic_fetch_add(&queue->inside, 1);
-    struct twinlog_committer *committer = atomic_load(&queue->committer);
-    const bool is_waiting = committer && timeout_ms != 0;
-    if (is_waiting)
-        twl_committer_begin_wait(committer);
     polled = queue;
-    const uint32_t count = wait_and_fetch(queue, committer, ret_requests, (uint32_t)min_u64(max, INT32_MAX),
-                                          timeout_ms != 0, deadline_ns);
+    const uint32_t count =
+        wait_and_fetch(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms != 0, deadline_ns);
     polled = NULL;
-    if (is_waiting)
-        twl_committer_end_wait(committer);
     atomic_fetch_sub(&queue->inside, 1);
     return (int)count;
 }
@@ -271,11 +279,13 @@ static int make_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
     return rc < 0 ? rc : add_to_epoll(queue->fd, queue->timer_fd);
 }
 
-/* It may be there from a committer before. An eventfd alone would not do. */
+/* They may be there from a committer before. An eventfd alone would not do. */
 static int prepare_descriptors(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
+    if (is_of_loop(queue))
+        return 0;
     if (queue->fd >= 0)
-        return queue->fd == queue->event_fd ? -EBUSY : 0;
+        return -EBUSY;
     const int rc = make_descriptors(queue);
     if (rc < 0)
         close_descriptors(queue);
@@ -287,20 +297,27 @@ int twl_queue_attach(struct twinlog_queue *queue, struct twinlog_committer *comm
     twl_mutex_lock(&queue->lock);
     const bool is_busy = atomic_load(&queue->committer) || atomic_load(&queue->inside) > 0;
     int rc = is_busy ? -EBUSY : prepare_descriptors(queue);
-    if (rc == 0)
+    if (rc == 0 && ring_fd >= 0)
         rc = add_to_epoll(queue->fd, ring_fd);
-    if (rc == 0) {
-        queue->is_of_loop = true;
+    if (rc == 0 && ring_fd >= 0) {
         queue->ring_fd = ring_fd;
         atomic_store(&queue->committer, committer);
-        if (has_something(queue))
-            signal_owner(queue);
+        twl_event_notify_all(&queue->filled); /* a poll may have begun meanwhile */
     }
+    if (rc == 0 && has_something(queue))
+        signal_owner(queue);
     twl_mutex_unlock(&queue->lock);
     return rc;
 }
 
-/* First it is not there any more, then nobody uses it. The descriptors stay: the program knows one of them. */
+static void stop_timer(struct twinlog_queue *queue)
+{
+    twl_descriptor_set_timer(queue->timer_fd, 0);
+    queue->timer_ns = 0;
+}
+
+/* The committer is taken away before the look whether a thread polls: one that begins later finds none. The descriptors
+ * stay, since the program knows one of them. */
 int twl_queue_detach(struct twinlog_queue *queue)
 {
     twl_mutex_lock(&queue->lock);
@@ -308,19 +325,12 @@ int twl_queue_detach(struct twinlog_queue *queue)
     const bool is_busy = atomic_load(&queue->inside) > 0;
     if (is_busy) {
         atomic_store(&queue->committer, committer);
+        twl_event_notify_all(&queue->filled); /* a poll may have begun meanwhile */
     } else {
-        twl_descriptor_set_timer(queue->timer_fd, 0);
-        queue->timer_ns = 0;
+        stop_timer(queue);
     }
     twl_mutex_unlock(&queue->lock);
     return is_busy ? -EBUSY : 0;
-}
-
-void twl_queue_do_without(struct twinlog_queue *queue)
-{
-    twl_mutex_lock(&queue->lock);
-    queue->is_of_loop = true;
-    twl_mutex_unlock(&queue->lock);
 }
 
 void twl_queue_signal(struct twinlog_queue *queue)
@@ -342,13 +352,10 @@ void twl_queue_be_quiet(struct twinlog_queue *queue, bool is_quiet)
 
     if (queue->is_quiet == is_quiet || (is_quiet && !atomic_load(&queue->poller)))
         return;
-    if (epoll_ctl(queue->fd, EPOLL_CTL_MOD, queue->ring_fd, &event) < 0)
-        return; /* it cannot fail; and then the loop comes round for nothing */
+    epoll_ctl(queue->fd, EPOLL_CTL_MOD, queue->ring_fd, &event); /* the ring is in the set: it cannot fail */
     queue->is_quiet = is_quiet;
-    if (is_quiet && queue->timer_ns > 0) {
-        twl_descriptor_set_timer(queue->timer_fd, 0);
-        queue->timer_ns = 0;
-    }
+    if (is_quiet && queue->timer_ns > 0)
+        stop_timer(queue);
 }
 
 void twl_queue_wake(struct twinlog_queue *queue)

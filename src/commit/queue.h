@@ -6,10 +6,10 @@
  * made on demand, that is readable while there is something to fetch: requests, or news. News is that a call which a
  * log has refused may succeed now, or that a log has failed.
  *
- * Without a committer the descriptor is an eventfd. A queue that drives a committer (committer.c) has it from the
- * beginning. It is an epoll descriptor then, over that eventfd, over the ring, which is readable when a write is done,
- * and over a timer. The eventfd also says that another thread has brought work. What a thread does while it polls the
- * queue is not signalled: it looks next.
+ * Without a committer the descriptor is an eventfd. A queue that drives a committer (committer.c) has it as soon as
+ * the committer does. It is an epoll descriptor then, over that eventfd, over the ring, which is readable when a write
+ * is done, and over a timer. The eventfd also says that another thread has brought work. What a thread does while it
+ * polls the queue is not signalled: it looks next.
  *
  * The memory of a queue is freed when its owner has closed it and no log knows it any more.
  */
@@ -34,7 +34,6 @@ struct twinlog_queue {
     _Atomic uint32_t inside;              /* [atomic] calls that have not returned */
     _Atomic uint32_t holders;             /* [atomic] the owner, and logs that know the queue */
 
-    bool is_of_loop; /* [lock] it was given to a committer, which may have got a thread nevertheless */
     struct twinlog_committer *_Atomic committer; /* [lock to store] that it drives; NULL = none */
     const void *_Atomic poller; /* the mark of the thread that has polled last; NULL = none has */
     int timer_fd, ring_fd;      /* [lock; const while it has a committer] */
@@ -58,23 +57,23 @@ void twl_queue_bring_news(struct twinlog_queue *queue);
 
 /* ---- of a queue that drives a committer ---------------------------------------------------------- */
 
-/* Before a log has the committer. -EBUSY: the queue drives another one, its descriptor was made before it drove any, or
- * a thread polls it. */
+/* Before a log has the committer. `ring_fd` is -1 if the committer has got a thread, for want of a ring: it is not
+ * driven then, but its program polls the queue as if it were. -EBUSY: the queue drives another one, its descriptor was
+ * made before it drove any, or a thread polls it. */
 int twl_queue_attach(struct twinlog_queue *queue, struct twinlog_committer *committer, int ring_fd);
 /* -EBUSY: a thread polls the queue. */
 int twl_queue_detach(struct twinlog_queue *queue);
-/* The committer has a thread, for want of a ring. */
-void twl_queue_do_without(struct twinlog_queue *queue);
 
-/* The committer has work. Makes the descriptor readable, unless the calling thread is the one that polls, or is about
- * to: that looks without being told. */
+/* The committer has work. Makes the descriptor readable, unless the calling thread is the last that polled: that polls
+ * again before it waits, as its program was told. */
 void twl_queue_call(struct twinlog_queue *queue);
 /* Makes it readable in any case. */
 void twl_queue_signal(struct twinlog_queue *queue);
 /* Threads that wait in twinlog_queue_poll() may drive the committer now. */
 void twl_queue_wake(struct twinlog_queue *queue);
-/* While a thread with the turn sleeps in the ring, neither the ring nor the timer makes the descriptor readable: they
- * are for that thread. The next poll would find nothing to do, and come again at once. Does nothing before any poll. */
+/* While a thread with the committer's turn sleeps in the ring, neither the ring nor the timer makes the descriptor
+ * readable: they are for that thread. A loop would find nothing to do, and come again at once. Does nothing before any
+ * poll. */
 void twl_queue_be_quiet(struct twinlog_queue *queue, bool is_quiet);
 /* Makes the descriptor readable at `until_ns` on CLOCK_MONOTONIC, or earlier. */
 void twl_queue_set_timer(struct twinlog_queue *queue, uint64_t until_ns);

@@ -13,8 +13,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define MOST_EDITS 1024u
-
 /* ---- one edit ---------------------------------------------------------------------------------- */
 
 static int put(struct state *state, enum state_entry_kind kind, const char *name, const void *value,

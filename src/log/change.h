@@ -5,6 +5,8 @@
 
 #include "log/handle.h"
 
+#define MOST_EDITS 1024u /* of a change */
+
 struct change {
     struct twinlog *log;
     const struct twinlog_edit *edits;

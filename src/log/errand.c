@@ -3,13 +3,11 @@
 
 #include "base/versioned.h"
 #include "commit/queue.h"
-#include "log/handle.h"
+#include "log/change.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MOST_EDITS 1024u
 
 enum errand_kind {
     ERRAND_SYNC,

@@ -16,7 +16,6 @@
 #include "base/fork.h"
 #include "base/gauge.h"
 #include "base/sync.h"
-#include "io/ring.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -84,14 +83,14 @@
 
 #define NO_FILE 100000 /* a descriptor that may be closed */
 #define twl_io_ring_create make_ring_in_world
-#define twl_io_ring_destroy(ring) ((void)(ring))
+#define twl_io_ring_destroy destroy_ring_in_world
 #define twl_io_ring_submit submit_in_world
 #define twl_io_ring_hand_over hand_over_in_world
 #define twl_io_ring_reap reap_in_world
 #define twl_io_ring_wait wait_in_ring_in_world
 #define twl_io_ring_wake wake_in_world
-#define twl_io_ring_nudge(ring) ((void)(ring))
-#define twl_io_ring_fd(ring) ((void)(ring), NO_FILE)
+#define twl_io_ring_nudge nudge_in_world
+#define twl_io_ring_fd ring_fd_in_world
 #define twl_descriptor_event(count) NO_FILE
 #define twl_descriptor_timer() (NO_FILE + 1)
 #define twl_descriptor_epoll() (NO_FILE + 2)
@@ -100,12 +99,6 @@
     ((void)(epoll), (void)(fd), watch_in_world((operation) == EPOLL_CTL_ADD || (event)->events != 0), 0)
 #define eventfd_write(fd, count) signal_in_world(true)
 #define eventfd_read(fd, count) ((void)(count), signal_in_world(false))
-int make_ring_in_world(unsigned writes, struct io_ring **ret_ring);
-void submit_in_world(struct io_ring *ring, struct io_write *write);
-bool hand_over_in_world(struct io_ring *ring);
-struct io_write *reap_in_world(struct io_ring *ring);
-void wait_in_ring_in_world(struct io_ring *ring, uint64_t deadline_ns);
-void wake_in_world(struct io_ring *ring);
 void signal_in_world(bool is_on);
 void watch_in_world(bool is_on);
 #define twl_record_encode encode_in_world

@@ -334,7 +334,7 @@ TEST(news_makes_it_readable)
     ck_assert_int_eq(twinlog_queue_listen(queue, log_), 0);
     twinlog_queue_poll(queue, &none, 1, 0);
     uint32_t refused = 0;
-    for (uint32_t accepted = 0; accepted < 100;) {
+    for (uint32_t accepted = 0; accepted < 1000;) {
         const struct twinlog_terms terms =
             WITH_SIZE(terms, .level = TWINLOG_LEVEL_BUFFERED, .flags = TWINLOG_TRY);
         const int rc = twinlog_append_batch(log_, &entry, 1, &terms, NULL);

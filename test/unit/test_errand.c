@@ -104,21 +104,26 @@ TEST(a_change_is_copied)
     close_all();
 }
 
+/* Changes one value again and again; the last one is `text`. */
+static void submit_numbers(struct twinlog_request requests[CHANGES], char text[32])
+{
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        const struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_VALUE,
+                                           .name = "value",
+                                           .data = text,
+                                           .size = (size_t)snprintf(text, 32, "number %u", i) };
+        const struct twinlog_change change = WITH_SIZE(change, .edits = &edit, .edit_count = 1);
+        requests[i] = (struct twinlog_request){ .queue = queue };
+        ck_assert_int_eq(twinlog_submit_change(log_, &change, &requests[i]), 0);
+    }
+}
+
 TEST(errands_are_made_in_their_order)
 {
     struct twinlog_request requests[CHANGES];
     char text[32];
     open_all(NULL);
-    for (uint32_t i = 0; i < CHANGES; i++) {
-        const struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_VALUE,
-                                           .name = "value",
-                                           .data = text,
-                                           .size = (size_t)snprintf(text, sizeof(text), "number %u", i) };
-        requests[i] = (struct twinlog_request){ .queue = queue };
-        ck_assert_int_eq(
-            twinlog_submit_change(log_, &WITH_SIZE(change, .edits = &edit, .edit_count = 1), &requests[i]),
-            0);
-    }
+    submit_numbers(requests, text);
     ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY);
     for (uint32_t i = 0; i < CHANGES; i++)
         ck_assert_int_eq(result_of(&requests[i]), 0);
@@ -173,16 +178,7 @@ TEST(a_close_makes_what_is_left)
     struct twinlog_request requests[CHANGES], *done[CHANGES];
     char text[32];
     open_all(NULL);
-    for (uint32_t i = 0; i < CHANGES; i++) {
-        const struct twinlog_edit edit = { .kind = TWINLOG_EDIT_SET_VALUE,
-                                           .name = "value",
-                                           .data = text,
-                                           .size = (size_t)snprintf(text, sizeof(text), "number %u", i) };
-        requests[i] = (struct twinlog_request){ .queue = queue };
-        ck_assert_int_eq(
-            twinlog_submit_change(log_, &WITH_SIZE(change, .edits = &edit, .edit_count = 1), &requests[i]),
-            0);
-    }
+    submit_numbers(requests, text);
     log_close(log_);
     ck_assert_int_eq(twinlog_queue_poll(queue, done, CHANGES, 0), CHANGES);
     for (uint32_t i = 0; i < CHANGES; i++)
