@@ -461,7 +461,7 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
 /* Fetches up to `max` completed requests into the array. Waits for the first, or for news (see
  * twinlog_queue_listen()), `timeout_ms` at most; negative = no limit, 0 = does not wait. Returns
  * the number of requests: also 0, when the time is over, or when there was only news (after which
- * the descriptor is readable once more, if the queue has a committer without a thread).
+ * the descriptor is readable once more, if the queue was given to a committer).
  *
  * If the queue has a committer without a thread, this call does its work first: it publishes what
  * has become durable, completes requests, and begins the next groups. Nothing of that waits for the
