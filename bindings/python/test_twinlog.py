@@ -466,20 +466,23 @@ class Test(Case):
 
     def test_a_child_of_a_killed_process_keeps_no_log_locked(self) -> None:
         told, tell = os.pipe()
+        forked, has_forked = os.pipe()
         service = os.fork()
         if service == 0:
             log = twinlog.Log(self.dir)
             log.append(b"x")
             if os.fork() == 0:  # one of a pool, which outlives the service
                 os.close(tell)
+                os.write(has_forked, b"x")  # fork() has closed here what belongs to the log
                 os.read(told, 1)
                 os._exit(0)
+            os.read(forked, 1)
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(service, 0)
         with twinlog.Log(self.dir) as log:
             self.assertEqual(log.append(b"y"), 2)
-        os.close(tell)
-        os.close(told)
+        for descriptor in tell, told, forked, has_forked:
+            os.close(descriptor)
 
     def test_asyncio(self) -> None:
         async def main() -> None:

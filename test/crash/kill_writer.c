@@ -261,13 +261,13 @@ static int live(struct life *life)
 {
     struct twinlog_committer_options committer_options = TWINLOG_COMMITTER_OPTIONS_INIT;
     struct twinlog_committer *committer = NULL;
+    struct twinlog_queue *queue = open_queue();
     struct twinlog *log;
-    int result = 0, closed;
+    int result = 0, closed, committer_closed;
 
     life->options.ret_report = &life->report;
-    committer_options.queue = open_queue();
-    if (life->writers % 2) /* without a thread else: the writers drive it */
-        committer_options.queue = NULL;
+    if (life->writers % 2 == 0) /* without a thread: the writers drive it */
+        committer_options.queue = queue;
     if (life->has_committer)
         result = twinlog_committer_open(&committer_options, &committer);
     life->options.committer = committer;
@@ -279,10 +279,14 @@ static int live(struct life *life)
     atomic_store(&life->opened_last, stamp(twinlog_last_lsn(log), atomic_load(&world->truncations_done)));
     atomic_store(&life->is_open, true);
     result = run_threads(life, log);
+
+    /* A log that says what it could not make durable is closed all the same. */
     closed = twinlog_close(log);
+    committer_closed = twinlog_committer_close(committer);
     if (closed == 0)
-        closed = twinlog_committer_close(committer);
+        closed = committer_closed;
     close_queue();
+
     if (result == 0 && closed == 0)
         for (uint32_t i = 0; i < life->writers; i++)
             atomic_store(&life->notes[i].acked, atomic_load(&life->notes[i].accepted));
